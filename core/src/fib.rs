@@ -1,0 +1,224 @@
+//! Where packets go next: interfaces, routes and neighbours as the kernel has them.
+//!
+//! The shell fills it from netlink; the engine only looks things up. IPv4 today.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::flow::Addr;
+use crate::verdict::PortId;
+
+/// A MAC address.
+pub type Mac = [u8; 6];
+
+/// An interface that UVS runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its place in the shell's list.
+    pub port: PortId,
+    /// The kernel's index.
+    pub ifindex: u32,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Administratively and physically up.
+    pub up: bool,
+}
+
+/// A unicast route of the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination; bits after `prefix` are zero.
+    pub dst: Addr,
+    /// Prefix length, 0 to 32.
+    pub prefix: u8,
+    /// Next hop, `None` = on the link.
+    pub gateway: Option<Addr>,
+    /// Outgoing interface.
+    pub ifindex: u32,
+    /// Source address that the kernel prefers, `None` = the interface's first in scope.
+    pub source: Option<Addr>,
+    /// The kernel's metric: the lowest wins among equal prefixes.
+    pub metric: u32,
+    /// The route's own MTU, where it has one.
+    pub mtu: Option<u32>,
+}
+
+/// How to reach an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The port to send through.
+    pub port: PortId,
+    /// The port's MAC address.
+    pub source_mac: Mac,
+    /// The neighbour to send to: the gateway, or the destination itself.
+    pub via: Addr,
+    /// The neighbour's MAC address, where the kernel knows it.
+    pub mac: Option<Mac>,
+    /// The director's own address on this way, [`Addr::UNSPECIFIED`] where it has none.
+    pub source: Addr,
+    /// Bytes of the largest IP packet on this way.
+    pub mtu: u32,
+}
+
+/// Why an address cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// No route.
+    NoRoute,
+    /// The route leads out of an interface that UVS does not run on.
+    NotAPort,
+    /// It is one of the host's own addresses.
+    Local,
+}
+
+/// The forwarding information base.
+#[derive(Clone, Debug, Default)]
+pub struct Fib {
+    interfaces: Vec<Interface>,
+    /// One map per prefix length in use, the longest first.
+    routes: Vec<(u8, HashMap<Addr, Route>)>,
+    neighbours: HashMap<(u32, Addr), Mac>,
+    local: HashSet<Addr>,
+    /// First address of each interface, for routes without a preferred source.
+    first_address: HashMap<u32, Addr>,
+    /// Whether the host forwards (`net.ipv4.ip_forward`).
+    pub forwarding: bool,
+}
+
+impl Fib {
+    /// An empty one: nothing is reachable.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds or replaces an interface (by its port).
+    pub fn set_interface(&mut self, i: Interface) {
+        match self.interfaces.iter_mut().find(|o| o.port == i.port) {
+            Some(o) => *o = i,
+            None => self.interfaces.push(i),
+        }
+    }
+
+    /// The interface behind a port.
+    pub fn interface(&self, port: PortId) -> Option<&Interface> {
+        self.interfaces.iter().find(|i| i.port == port)
+    }
+
+    /// Adds an address of the host's; the first of an interface is its default source.
+    pub fn add_local(&mut self, ifindex: u32, a: Addr) {
+        self.local.insert(a);
+        self.first_address.entry(ifindex).or_insert(a);
+    }
+
+    /// Whether the host has this address.
+    pub fn is_local(&self, a: Addr) -> bool {
+        self.local.contains(&a)
+    }
+
+    /// Adds a route; of two to the same prefix the one with the lower metric stays.
+    pub fn add_route(&mut self, r: Route) {
+        let at = match self.routes.binary_search_by(|(p, _)| r.prefix.cmp(p)) {
+            Ok(i) => i,
+            Err(i) => {
+                self.routes.insert(i, (r.prefix, HashMap::new()));
+                i
+            }
+        };
+        let known = self.routes[at].1.entry(r.dst).or_insert(r);
+        if r.metric < known.metric {
+            *known = r;
+        }
+    }
+
+    /// Notes a neighbour's MAC address.
+    pub fn set_neighbour(&mut self, ifindex: u32, a: Addr, mac: Mac) {
+        self.neighbours.insert((ifindex, a), mac);
+    }
+
+    /// Forgets a neighbour.
+    pub fn remove_neighbour(&mut self, ifindex: u32, a: Addr) {
+        self.neighbours.remove(&(ifindex, a));
+    }
+
+    /// The way to an address.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn lookup(&self, dst: Addr) -> Result<NextHop, Unreachable> {
+        if self.local.contains(&dst) {
+            return Err(Unreachable::Local);
+        }
+        let route = self
+            .routes
+            .iter()
+            .find_map(|(prefix, map)| map.get(&dst.masked(*prefix)))
+            .ok_or(Unreachable::NoRoute)?;
+        let interface = self
+            .interfaces
+            .iter()
+            .find(|i| i.ifindex == route.ifindex)
+            .ok_or(Unreachable::NotAPort)?;
+        let via = route.gateway.unwrap_or(dst);
+        Ok(NextHop {
+            port: interface.port,
+            source_mac: interface.mac,
+            via,
+            mac: self.neighbours.get(&(interface.ifindex, via)).copied(),
+            source: route
+                .source
+                .or_else(|| self.first_address.get(&route.ifindex).copied())
+                .unwrap_or(Addr::UNSPECIFIED),
+            mtu: route.mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a(b: [u8; 4]) -> Addr {
+        Addr::v4(b)
+    }
+
+    fn route(dst: [u8; 4], prefix: u8, gateway: Option<[u8; 4]>, ifindex: u32) -> Route {
+        Route { dst: a(dst), prefix, gateway: gateway.map(a), ifindex, source: None, metric: 0, mtu: None }
+    }
+
+    fn fib() -> Fib {
+        let mut f = Fib::new();
+        f.set_interface(Interface { port: PortId(0), ifindex: 2, mac: [2; 6], mtu: 1500, up: true });
+        f.add_local(2, a([10, 0, 1, 1]));
+        f.add_route(route([10, 0, 1, 0], 24, None, 2));
+        f.add_route(route([0, 0, 0, 0], 0, Some([10, 0, 1, 254]), 2));
+        f.add_route(route([10, 9, 0, 0], 16, None, 7));
+        f.set_neighbour(2, a([10, 0, 1, 254]), [9; 6]);
+        f
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let f = fib();
+        let on_link = f.lookup(a([10, 0, 1, 7])).expect("a route");
+        assert_eq!((on_link.via, on_link.mac, on_link.source), (a([10, 0, 1, 7]), None, a([10, 0, 1, 1])));
+        let far = f.lookup(a([192, 0, 2, 1])).expect("a route");
+        assert_eq!((far.via, far.mac), (a([10, 0, 1, 254]), Some([9; 6])));
+    }
+
+    #[test]
+    fn what_cannot_be_reached_says_why() {
+        let f = fib();
+        assert_eq!(f.lookup(a([10, 0, 1, 1])), Err(Unreachable::Local));
+        assert_eq!(f.lookup(a([10, 9, 1, 1])), Err(Unreachable::NotAPort));
+        assert_eq!(Fib::new().lookup(a([10, 0, 1, 1])), Err(Unreachable::NoRoute));
+    }
+
+    #[test]
+    fn the_lower_metric_stays() {
+        let mut f = fib();
+        f.add_route(Route { metric: 5, ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 5]), 2) });
+        f.add_route(Route { metric: 1, ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 6]), 2) });
+        assert_eq!(f.lookup(a([10, 8, 1, 1])).expect("a route").via, a([10, 0, 1, 6]));
+    }
+}

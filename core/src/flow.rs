@@ -1,0 +1,249 @@
+//! Addresses and flows as plain `#[repr(C)]` data: what schedulers see, built-in or plugin.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// An IPv4 or IPv6 address in 16 bytes, network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "IpAddr", into = "IpAddr")]
+pub struct Addr(pub [u8; 16]);
+
+impl Addr {
+    /// 0.0.0.0, "no address".
+    pub const UNSPECIFIED: Self = Self::v4([0; 4]);
+
+    /// The IPv4 address with these four bytes.
+    pub const fn v4(b: [u8; 4]) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]])
+    }
+
+    /// The four bytes of an IPv4 address, `None` for IPv6.
+    pub const fn as_v4(&self) -> Option<[u8; 4]> {
+        let a = &self.0;
+        match a {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, w, x, y, z] => Some([*w, *x, *y, *z]),
+            _ => None,
+        }
+    }
+
+    /// Whether this is an IPv4 address.
+    pub const fn is_v4(&self) -> bool {
+        self.as_v4().is_some()
+    }
+
+    /// Whether this is 0.0.0.0 or `::`.
+    pub fn is_unspecified(&self) -> bool {
+        IpAddr::from(*self).is_unspecified()
+    }
+
+    /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family
+    /// (0 to 32 for IPv4, 0 to 128 for IPv6) and is clamped to it.
+    pub fn masked(&self, prefix: u8) -> Self {
+        let bits = if self.is_v4() { 96 + u32::from(prefix.min(32)) } else { u32::from(prefix.min(128)) };
+        let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+        Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
+    }
+}
+
+impl From<IpAddr> for Addr {
+    fn from(a: IpAddr) -> Self {
+        match a {
+            IpAddr::V4(a) => Self::v4(a.octets()),
+            IpAddr::V6(a) => Self(a.octets()),
+        }
+    }
+}
+
+impl From<Ipv4Addr> for Addr {
+    fn from(a: Ipv4Addr) -> Self {
+        Self::v4(a.octets())
+    }
+}
+
+impl From<Addr> for IpAddr {
+    fn from(a: Addr) -> Self {
+        match a.as_v4() {
+            Some(b) => Self::V4(b.into()),
+            None => Self::V6(Ipv6Addr::from(a.0)),
+        }
+    }
+}
+
+impl fmt::Display for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Addr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
+/// An address and a port (host byte order).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The address.
+    pub addr: Addr,
+    /// The port, host byte order; 0 where there is none.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// No address, no port.
+    pub const NONE: Self = Self { addr: Addr::UNSPECIFIED, port: 0 };
+
+    /// An endpoint from its parts.
+    pub const fn new(addr: Addr, port: u16) -> Self {
+        Self { addr, port }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.addr.is_v4() {
+            write!(f, "{}:{}", self.addr, self.port)
+        } else {
+            write!(f, "[{}]:{}", self.addr, self.port)
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A transport protocol UVS balances.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, protocol number 6.
+    Tcp = 6,
+    /// UDP, protocol number 17.
+    Udp = 17,
+    /// SCTP, protocol number 132.
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// The protocol with this IP protocol number, where UVS balances it.
+    pub const fn from_number(n: u8) -> Option<Self> {
+        match n {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    /// `TCP`, `UDP` or `SCTP`, as ipvsadm prints it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One direction of a connection: what a packet's headers say.
+///
+/// `#[repr(C)]`, 40 bytes: plugins read it as it is.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// Source port, host byte order.
+    pub src_port: u16,
+    /// Destination port, host byte order.
+    pub dst_port: u16,
+    /// IP protocol number: 6, 17 or 132.
+    pub protocol: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
+}
+
+const _: () = assert!(size_of::<Flow>() == 40 && align_of::<Flow>() == 2);
+
+impl Flow {
+    /// A flow from its endpoints.
+    pub const fn new(protocol: Protocol, src: Endpoint, dst: Endpoint) -> Self {
+        Self {
+            src: src.addr,
+            dst: dst.addr,
+            src_port: src.port,
+            dst_port: dst.port,
+            protocol: protocol as u8,
+            reserved: [0; 3],
+        }
+    }
+
+    /// Where the packet comes from.
+    pub const fn source(&self) -> Endpoint {
+        Endpoint::new(self.src, self.src_port)
+    }
+
+    /// Where the packet goes.
+    pub const fn destination(&self) -> Endpoint {
+        Endpoint::new(self.dst, self.dst_port)
+    }
+
+    /// The other direction.
+    pub const fn reversed(&self) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            src_port: self.dst_port,
+            dst_port: self.src_port,
+            protocol: self.protocol,
+            reserved: [0; 3],
+        }
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Protocol::from_number(self.protocol).map_or("?", Protocol::name);
+        write!(f, "{name} {} > {}", self.source(), self.destination())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_is_stored_mapped_and_shown_plain() {
+        let a = Addr::from(Ipv4Addr::new(10, 0, 1, 100));
+        assert_eq!(a.to_string(), "10.0.1.100");
+        assert_eq!(a.as_v4(), Some([10, 0, 1, 100]));
+        assert_eq!(Endpoint::new(a, 80).to_string(), "10.0.1.100:80");
+        let six = Addr::from("2001:db8::1".parse::<IpAddr>().expect("an address"));
+        assert_eq!(Endpoint::new(six, 80).to_string(), "[2001:db8::1]:80");
+    }
+
+    #[test]
+    fn a_prefix_counts_within_its_family() {
+        let a = Addr::v4([10, 1, 2, 3]);
+        assert_eq!(a.masked(24), Addr::v4([10, 1, 2, 0]));
+        assert_eq!(a.masked(0), Addr::UNSPECIFIED);
+        assert_eq!(a.masked(40), a);
+    }
+}

@@ -1,0 +1,51 @@
+//! The scheduler's contract: which real server takes a new connection.
+//!
+//! One instance per service per worker, `&mut self`, no locks. The core counts load and a scheduler
+//! only reads it. Built-in schedulers and plugins come through this very trait.
+
+use crate::backend::Backend;
+use crate::flow::Flow;
+
+/// Picks a real server for each new connection of one service.
+pub trait Scheduler: Send {
+    /// The set changed, or is seen for the first time: rebuild from the whole set.
+    ///
+    /// Called once for every single change, in order, so that state (the place in a round) moves as
+    /// the kernel's does. A server is recognised by [`Backend::id`].
+    fn backends_changed(&mut self, backends: &[Backend]) {
+        let _ = backends;
+    }
+
+    /// The index of the server for `flow`, or `None` to refuse.
+    ///
+    /// Must be in range and must name a server that [`Backend::is_available`]; the engine checks both
+    /// and counts a fault otherwise.
+    fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize>;
+}
+
+/// What a scheduler is made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SchedulerParams {
+    /// The service's scheduler flags as IPVS numbers them: [`FLAG_1`], [`FLAG_2`], [`FLAG_3`].
+    pub flags: u32,
+    /// Seed of any randomness; from the configuration, so that a run can be repeated.
+    pub seed: u64,
+}
+
+/// `flag-1`: `sh-fallback`, `mh-fallback` (IP_VS_SVC_F_SCHED1).
+pub const FLAG_1: u32 = 0x8;
+/// `flag-2`: `sh-port`, `mh-port` (IP_VS_SVC_F_SCHED2).
+pub const FLAG_2: u32 = 0x10;
+/// `flag-3` (IP_VS_SVC_F_SCHED3).
+pub const FLAG_3: u32 = 0x20;
+
+/// A scheduler's row in a table such as `uvs_schedulers::BUILTIN`.
+#[derive(Clone, Copy)]
+pub struct SchedulerDef {
+    /// The name `ipvsadm -s` takes, at most 15 bytes.
+    pub name: &'static str,
+    /// One line for `uvs show` and the documentation.
+    pub about: &'static str,
+    /// Makes an instance for one service.
+    pub new: fn(&SchedulerParams) -> Box<dyn Scheduler>,
+}

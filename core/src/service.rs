@@ -1,0 +1,185 @@
+//! Services and real servers as they are asked for: the plain data that the control plane keeps,
+//! the control protocol carries and a [`Snapshot`](crate::snapshot::Snapshot) freezes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{Addr, Endpoint, Protocol};
+
+/// What a virtual service is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceKey {
+    /// VIP, port and protocol. Port 0 stands for every port (persistent services only).
+    Address {
+        /// The protocol.
+        protocol: Protocol,
+        /// The VIP.
+        addr: Addr,
+        /// The port, host byte order.
+        port: u16,
+    },
+    /// A firewall mark (`ipvsadm -f`): kept and listed, but never matched, since a packet socket sees a
+    /// frame before netfilter marks it.
+    Mark {
+        /// The mark, never 0.
+        mark: u32,
+        /// Whether it is an IPv6 service (`-6`).
+        ipv6: bool,
+    },
+}
+
+impl ServiceKey {
+    /// The key of a service by address.
+    pub const fn address(protocol: Protocol, vip: Endpoint) -> Self {
+        Self::Address { protocol, addr: vip.addr, port: vip.port }
+    }
+
+    /// VIP and port, [`Endpoint::NONE`] for a firewall mark.
+    pub const fn vip(&self) -> Endpoint {
+        match *self {
+            Self::Address { addr, port, .. } => Endpoint::new(addr, port),
+            Self::Mark { .. } => Endpoint::NONE,
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { protocol, addr, port } => {
+                write!(f, "{protocol} {}", Endpoint::new(*addr, *port))
+            }
+            Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
+        }
+    }
+}
+
+impl fmt::Debug for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How packets reach a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// Direct routing (`-g`).
+    Dr,
+    /// Network address translation (`-m`).
+    Nat,
+    /// NAT of both addresses (`--fullnat`), which IPVS does not have.
+    FullNat,
+    /// A tunnel (`-i`).
+    Tunnel,
+}
+
+/// How a tunnelled packet is wrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelKind {
+    /// IP in IP (RFC 2003).
+    #[default]
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue,
+    /// GRE (RFC 2784).
+    Gre,
+}
+
+/// The outer checksum of a GUE or GRE tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelChecksum {
+    /// `--tun-nocsum`
+    #[default]
+    None,
+    /// `--tun-csum`
+    Full,
+    /// `--tun-remcsum`
+    Remote,
+}
+
+/// A tunnel's parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Encapsulation.
+    pub kind: TunnelKind,
+    /// GUE's destination port, host byte order; 0 otherwise.
+    pub port: u16,
+    /// Outer checksum; IPIP has none.
+    pub checksum: TunnelChecksum,
+}
+
+/// A real server as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerSpec {
+    /// Address and port.
+    pub endpoint: Endpoint,
+    /// Forwarding method.
+    pub forwarding: Forwarding,
+    /// Used where `forwarding` is [`Forwarding::Tunnel`].
+    pub tunnel: Tunnel,
+    /// 0 to 2147483647; 0 = quiesced.
+    pub weight: u32,
+    /// Connections at which it gets no more, 0 = no limit (`-x`).
+    pub upper: u32,
+    /// Connections under which it gets new ones again, 0 = three quarters of `upper` (`-y`).
+    pub lower: u32,
+}
+
+/// Persistence (`-p`): one client stays with one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Seconds, 1 to 2678400.
+    pub timeout: u32,
+    /// `-M` as the field is written: an IPv4 netmask in host byte order, or an IPv6 prefix length.
+    /// Need not be contiguous; `u32::MAX` (IPv4) or 128 (IPv6) = one client each.
+    pub mask: u32,
+}
+
+/// A virtual service as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// What it is known by.
+    pub key: ServiceKey,
+    /// The scheduler's name.
+    pub scheduler: String,
+    /// [`FLAG_1`](crate::scheduler::FLAG_1) and so on.
+    pub flags: u32,
+    /// Persistence, where asked for.
+    pub persistence: Option<Persistence>,
+    /// The persistence engine's name (`--pe`), where asked for.
+    pub engine: Option<String>,
+    /// One-packet scheduling (`-o`): every datagram is scheduled anew.
+    pub one_packet: bool,
+    /// FULLNAT's local addresses (`--laddr`).
+    pub local: Vec<Addr>,
+    /// Real servers in the kernel's order: the newest first.
+    pub servers: Vec<ServerSpec>,
+}
+
+impl ServiceSpec {
+    /// A service without servers or options.
+    pub fn new(key: ServiceKey, scheduler: &str) -> Self {
+        Self {
+            key,
+            scheduler: scheduler.to_owned(),
+            flags: 0,
+            persistence: None,
+            engine: None,
+            one_packet: false,
+            local: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
+}
+
+impl ServerSpec {
+    /// A server of weight 1 without thresholds.
+    pub fn new(endpoint: Endpoint, forwarding: Forwarding) -> Self {
+        Self { endpoint, forwarding, tunnel: Tunnel::default(), weight: 1, upper: 0, lower: 0 }
+    }
+}

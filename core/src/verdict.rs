@@ -1,0 +1,159 @@
+//! What the engine decides about a frame, and the closed list of reasons for a drop.
+
+use crate::flow::Addr;
+
+/// A port's index in the shell's list of interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct PortId(pub u16);
+
+/// Where a frame leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// The port to send through.
+    pub port: PortId,
+    /// Set where the next hop's MAC address is not known yet: the destination MAC in the frame is zero,
+    /// and the shell keeps the frame until the kernel has resolved this address.
+    pub unresolved: Option<Addr>,
+}
+
+/// What became of one received frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The frame, rewritten in place, leaves.
+    Send(Egress),
+    /// The frame's content leaves as the frames now in the outbox (segments, fragments).
+    SendOutbox,
+    /// The frame ends here; the outbox holds what is answered (ICMP, RST, ARP).
+    Answered,
+    /// A fragment, kept until its datagram is whole.
+    Held,
+    /// Not ours: the kernel's.
+    Pass,
+    /// Ends here, counted by reason.
+    Drop(DropReason),
+}
+
+macro_rules! drop_reasons {
+    ($($variant:ident $label:literal $meaning:literal $advice:literal)*) => {
+        /// Why a frame was dropped: one variant = one metric label = one documented line.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $(#[doc = $meaning] $variant),* }
+
+        impl DropReason {
+            /// All reasons, in order of their discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The metric label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),* }
+            }
+
+            /// What it means, one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+
+            /// What to do about it, one sentence.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice),* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Truncated "truncated"
+        "The frame ends before the headers it promises."
+        "Look for a broken sender or an MTU mismatch; `tcpdump -v` on the interface shows the frame."
+    BadIpHeader "bad_ip_header"
+        "The IPv4 header's version, header length or total length lie."
+        "A broken or hostile sender; the kernel drops such packets too (IpInHdrErrors)."
+    BadIpChecksum "bad_ip_checksum"
+        "The IPv4 header checksum is wrong."
+        "A broken sender or memory on the path."
+    BadTcpHeader "bad_tcp_header"
+        "The TCP data offset lies."
+        "A broken or hostile sender."
+    BadChecksum "bad_checksum"
+        "A segment that had to be answered carries a wrong checksum."
+        "Nothing is answered to a corrupt segment (RFC 9293 §3.1); look at the sender's offloads."
+    BadChunk "bad_chunk"
+        "An SCTP packet's first chunk is malformed."
+        "A broken or hostile sender."
+    NoConnection "no_connection"
+        "A RST, or an ICMP error, about a connection that is not in the table."
+        "Harmless in small numbers: late packets of ended connections."
+    ServerGone "server_gone"
+        "The connection's real server was removed and expire_nodest_conn is 0."
+        "As IPVS does; set net.ipv4.vs.expire_nodest_conn=1 to end such connections at once."
+    SchedulerFault "scheduler_fault"
+        "The scheduler returned a server that does not exist or may not be used."
+        "A plugin's fault: run `uvs plugin check` on it."
+    TableFull "table_full"
+        "The connection table is at its limit."
+        "Raise limits.connections, or lower the time-outs with `ipvsadm --set`."
+    PortsExhausted "ports_exhausted"
+        "No local port is free for a FULLNAT connection to this server."
+        "Add local addresses (--laddr) or widen limits.local_ports."
+    NoRoute "no_route"
+        "The kernel has no route to the next hop."
+        "`ip route get ADDRESS` on the director."
+    NotAPort "not_a_port"
+        "The route leads out of an interface that UVS does not run on."
+        "Add the interface to `uvs run --interface` or to the configuration."
+    NeighbourUnresolved "neighbour_unresolved"
+        "The next hop did not answer ARP in time."
+        "Is the server up, and in the broadcast domain? `ip neigh` on the director."
+    TtlExceeded "ttl_exceeded"
+        "An ICMP message or a fragment arrived with a TTL of 1 or less."
+        "A routing loop, or a traceroute."
+    IcmpRateLimited "icmp_rate_limited"
+        "An answer was due, but the limit of answers per second was reached."
+        "Somebody probes; look at the sources."
+    FragmentTimeout "fragment_timeout"
+        "A datagram's fragments did not all arrive within 30 s."
+        "Packet loss, or a sender of lone fragments."
+    FragmentLimit "fragment_limit"
+        "The memory for fragments is full, or a datagram has too many or overlapping fragments."
+        "An attack with fragments, or far too much fragmented traffic."
+    GsoUnsupported "gso_unsupported"
+        "A super-frame of a kind that cannot be forwarded (neither TCP nor UDP segmentation)."
+        "Turn that offload off on the sender, or on the interface with ethtool -K."
+    Oversized "oversized"
+        "The frame is larger than UVS's buffers or would be after encapsulation."
+        "Lower the MTU or the GSO size (`ip link set DEV gso_max_size`)."
+    ClampedFrame "clamped_frame"
+        "The kernel could not queue a super-frame for us, so only its head arrived."
+        "Raise net.core.rmem_max, or run with CAP_NET_ADMIN so that UVS can size its own buffer."
+    SendQueueFull "send_queue_full"
+        "The interface did not take the frame."
+        "The link is slower than the traffic; look at the interface's queue."
+    SendFailed "send_failed"
+        "The kernel refused the frame for another reason (uvs_tx_errors_total has the errno)."
+        "Is the interface up?"
+    HoldQueueFull "hold_queue_full"
+        "Too many frames already wait for this next hop's MAC address."
+        "The neighbour does not answer ARP; `ip neigh` on the director."
+    UnsupportedProtocol "unsupported_protocol"
+        "A packet to a VIP that UVS owns, of a protocol it does not serve."
+        "Put the VIP on the host if the host shall answer."
+}
+
+impl DropReason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_and_ordered_by_discriminant() {
+        for (i, r) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*r as usize, i);
+            assert!(DropReason::ALL.iter().skip(i + 1).all(|o| o.label() != r.label()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The control protocol: one JSON object a line over a unix stream socket, versioned.
+//!
+//! The native CLI, the ipvsadm applet and whatever else drives a daemon speak this; every change has
+//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`.
+
+use serde::{Deserialize, Serialize};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::snapshot::Timeouts;
+
+/// The protocol's version; a daemon refuses requests of another.
+pub const VERSION: u32 = 1;
+
+/// One request line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Repeated in the reply.
+    pub id: u64,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// What can be asked of a daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Adds a service. Its `servers` must be empty.
+    AddService(ServiceSpec),
+    /// Replaces a service's settings; its servers stay. `servers` must be empty.
+    EditService(ServiceSpec),
+    /// Removes a service and its servers.
+    DeleteService(ServiceKey),
+    /// Removes all services. Connections stay.
+    Clear,
+    /// Adds a server at the head of the service's list.
+    AddServer(ServiceKey, ServerSpec),
+    /// Replaces a server's settings, found by its endpoint.
+    EditServer(ServiceKey, ServerSpec),
+    /// Removes a server.
+    DeleteServer(ServiceKey, Endpoint),
+    /// Zeroes the counters that ipvsadm shows, of one service or of all.
+    Zero(Option<ServiceKey>),
+    /// Sets time-outs in seconds; 0 keeps the old value.
+    SetTimeouts(Timeouts),
+    /// Asks for [`Data::Services`]: one service or all.
+    ListServices(Option<ServiceKey>),
+    /// Asks for [`Data::Connections`].
+    ListConnections,
+    /// Asks for [`Data::Timeouts`].
+    GetTimeouts,
+    /// Asks for [`Data::Sysctl`]; with a value, sets it first.
+    Sysctl {
+        /// The name under `net.ipv4.vs.`, e.g. `expire_nodest_conn`.
+        name: String,
+        /// The new value.
+        value: Option<i32>,
+    },
+    /// Asks for [`Data::Info`].
+    Info,
+    /// Asks for [`Data::Drops`].
+    Drops,
+    /// Reads the configuration file again and applies it as one step.
+    Reload,
+}
+
+/// One reply line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's.
+    pub id: u64,
+    /// The outcome.
+    pub result: Result<Data, Refusal>,
+}
+
+/// What a refused request met, as the errno the kernel's IPVS would answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errno {
+    /// It exists already.
+    Exists,
+    /// The service (or, for service commands, the thing itself) is not there.
+    NotFound,
+    /// The real server is not there.
+    NoServer,
+    /// No such scheduler or persistence engine.
+    NoScheduler,
+    /// A value out of its range.
+    Range,
+    /// An invalid value or combination.
+    Invalid,
+    /// Not supported by UVS.
+    Unsupported,
+    /// Not permitted.
+    Permission,
+    /// The daemon could not do it: the host refused.
+    Failed,
+}
+
+/// Why a request was refused; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The kind.
+    pub errno: Errno,
+    /// A sentence that names the thing and the fix.
+    pub message: String,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Data {
+    /// Done.
+    Done,
+    /// Services with their counters, in no particular order.
+    Services {
+        /// Slots of the connection table (the `size=` of ipvsadm's first line).
+        table_size: u32,
+        /// The services.
+        services: Vec<ServiceStatus>,
+    },
+    /// All connections, in table order.
+    Connections(Vec<ConnectionStatus>),
+    /// The time-outs in force.
+    Timeouts(Timeouts),
+    /// A sysctl's value.
+    Sysctl(i32),
+    /// About the daemon.
+    Info(Info),
+    /// Drop counters: label, count, in the order of the list of reasons.
+    Drops(Vec<(String, u64)>),
+}
+
+/// Totals since the start or the last `Zero`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from servers.
+    pub out_packets: u64,
+    /// IP bytes from clients, before encapsulation.
+    pub in_bytes: u64,
+    /// IP bytes from servers.
+    pub out_bytes: u64,
+}
+
+/// A service with its state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The service as asked for; the servers are in `servers`, its own list is empty.
+    pub spec: ServiceSpec,
+    /// Totals.
+    pub stats: Stats,
+    /// Per second, by the kernel's estimator.
+    pub rates: Stats,
+    /// The servers, newest first.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A real server with its state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The server as asked for.
+    pub spec: ServerSpec,
+    /// Whether the address is the director's own (shown as `Local`).
+    pub local: bool,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// Totals.
+    pub stats: Stats,
+    /// Per second.
+    pub rates: Stats,
+}
+
+/// A connection or a persistence template.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConnectionStatus {
+    /// The protocol; `None` shows as `IP` (templates of firewall marks).
+    pub protocol: Option<Protocol>,
+    /// The client; port 0 in a template.
+    pub client: Endpoint,
+    /// The VIP.
+    pub vip: Endpoint,
+    /// The real server.
+    pub server: Endpoint,
+    /// FULLNAT's local endpoint.
+    pub local: Option<Endpoint>,
+    /// `NONE`, `SYN_RECV`, `ESTABLISHED`, … `UDP`.
+    pub state: String,
+    /// Seconds until it expires.
+    pub expires: u32,
+}
+
+/// About the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Info {
+    /// The program's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime: u64,
+    /// The interfaces it runs on.
+    pub interfaces: Vec<String>,
+    /// The configuration file, where it has one.
+    pub config: Option<String>,
+    /// Scheduler names it knows.
+    pub schedulers: Vec<String>,
+    /// Connections in the table.
+    pub connections: u32,
+    /// The table's limit.
+    pub connection_limit: u32,
+    /// VIPs it answers ARP for, as they are on no interface of the host's.
+    pub owned_vips: Vec<Addr>,
+}

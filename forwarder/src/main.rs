@@ -1,0 +1,16 @@
+//! `uvs`: an L4 load balancer in user space. One binary: the daemon, its command line, the `ipvsadm`
+//! applet, the lab and the real server's helper.
+
+mod commands;
+mod control;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut argv = std::env::args_os();
+    let program = argv.next().unwrap_or_default();
+    if std::path::Path::new(&program).file_name().is_some_and(|n| n == "ipvsadm") {
+        return commands::ipvsadm::main(argv.collect());
+    }
+    commands::main()
+}
