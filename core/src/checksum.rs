@@ -73,3 +73,66 @@ impl Delta {
         fold(field as u64 + self.0)
     }
 }
+
+impl Delta {
+    /// Both differences together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+/// CRC32c (Castagnoli, reflected polynomial 0x82f63b78) as SCTP uses it (RFC 9260 appendix A).
+pub fn crc32c(data: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0u32; 256];
+        let mut i = 0;
+        while i < 256 {
+            let mut crc = i as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 != 0 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+                bit += 1;
+            }
+            table[i] = crc;
+            i += 1;
+        }
+        table
+    };
+    !data.iter().fold(!0u32, |crc, b| (crc >> 8) ^ TABLE[((crc ^ u32::from(*b)) & 0xff) as usize])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0xddf2);
+    }
+
+    #[test]
+    fn the_check_value_of_crc32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        // §4: HC 0xDD2F, m 0x5555 becomes 0x3285; eqn. 3 gives 0x0000.
+        assert_eq!(Delta::ZERO.word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    proptest! {
+        #[test]
+        fn incremental_equals_full(mut data in proptest::collection::vec(any::<u8>(), 4..200), at in 0usize..100, new in any::<u16>()) {
+            let at = (at * 2) % (data.len() - data.len() % 2);
+            let before = of(&data);
+            let old = u16::from_be_bytes([data[at], data[at + 1]]);
+            data[at..at + 2].copy_from_slice(&new.to_be_bytes());
+            let after = Delta::ZERO.word(old, new).apply(before);
+            // 0 and 0xffff are the same number in ones' complement.
+            prop_assert!(after == of(&data) || (after == 0xffff && of(&data) == 0) || (after == 0 && of(&data) == 0xffff));
+        }
+    }
+}

@@ -8,7 +8,7 @@
 use crate::flow::{Addr, Endpoint, Flow};
 use crate::frame::Frame;
 use crate::packet::Packet;
-use crate::service::{Forwarding, Tunnel};
+use crate::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use crate::verdict::DropReason;
 
 /// The addresses of one connection.
@@ -32,10 +32,31 @@ pub struct Path {
     pub copy_df: bool,
 }
 
+impl Path {
+    /// The path of a packet that is only routed.
+    pub const fn plain(flow: &Flow) -> Self {
+        Self {
+            client: flow.source(),
+            vip: flow.destination(),
+            server: flow.destination(),
+            local: Endpoint::NONE,
+            tunnel_source: Addr::UNSPECIFIED,
+            tunnel: Tunnel { kind: TunnelKind::Ipip, port: 0, checksum: TunnelChecksum::None },
+            ip_id: 0,
+            copy_df: true,
+        }
+    }
+}
+
 /// Forwards packets of one connection.
 pub trait Mode: Sync {
     /// The method it implements.
     fn forwarding(&self) -> Forwarding;
+
+    /// The encapsulation it implements, where the method is [`Forwarding::Tunnel`].
+    fn encapsulation(&self) -> Option<TunnelKind> {
+        None
+    }
 
     /// The word `ipvsadm -L` shows, at most 7 bytes.
     fn name(&self) -> &'static str;

@@ -1,1 +1,12 @@
-//! placeholder
+//! UVS's forwarding modes: one mode, one file, one row in [`BUILTIN`].
+#![forbid(unsafe_code)]
+
+use uvs_core::mode::Mode;
+
+mod dr;
+mod fullnat;
+mod ipip;
+mod nat;
+
+/// Every mode; a connection remembers its mode's place here.
+pub static BUILTIN: &[&dyn Mode] = &[&dr::Dr, &nat::Nat, &fullnat::FullNat, &ipip::Ipip];

@@ -1,0 +1,589 @@
+//! The connection table: two keys a connection, expiry without per-packet timer work, a hard limit.
+//!
+//! An index of 32-bit references over a slab: a connection is found by the client's flow and, where
+//! replies pass the director, by the server's. The hash is SipHash-1-3 with a secret key, since clients
+//! choose the tuples. A packet only writes its connection's deadline; the timer wheel looks at it when
+//! the connection's slot comes round, and puts it back where the deadline has moved.
+
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+
+use crate::flow::{Endpoint, Flow, Protocol};
+use crate::tcp::TcpState;
+use crate::time::Instant;
+
+/// No connection, no server: the null of 32-bit references.
+pub const NONE: u32 = u32::MAX;
+
+/// A connection's place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub u32);
+
+/// Which of a connection's two keys a packet matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Client → VIP.
+    Client,
+    /// Server → client or local address.
+    Server,
+}
+
+/// Flag: replies have not been seen (IP_VS_CONN_F_NOOUTPUT).
+pub const NO_OUTPUT: u8 = 1;
+/// Flag: counts as inactive at its server (IP_VS_CONN_F_INACTIVE).
+pub const INACTIVE: u8 = 2;
+/// Flag: a persistence template, not a connection (IP_VS_CONN_F_TEMPLATE).
+pub const TEMPLATE: u8 = 4;
+/// Flag: one packet only; leaves the table at once (IP_VS_CONN_F_ONE_PACKET).
+pub const ONE_PACKET: u8 = 8;
+/// Flag: has a key for the server's side.
+const REPLIES: u8 = 16;
+/// Flag: has no key any more; waits for its end.
+const UNHASHED: u8 = 32;
+
+/// A connection. At most 128 bytes, see the test.
+#[derive(Clone, Copy, Debug)]
+pub struct Conn {
+    /// The client; port 0 in a template.
+    pub client: Endpoint,
+    /// The VIP as the client used it.
+    pub vip: Endpoint,
+    /// The real server.
+    pub server: Endpoint,
+    /// FULLNAT's local endpoint, else [`Endpoint::NONE`].
+    pub local: Endpoint,
+    /// When it expires.
+    pub deadline: Instant,
+    /// Seconds that each packet adds.
+    pub timeout: u32,
+    /// The server's place in the engine's list.
+    pub backend: u32,
+    /// The template that controls it, or [`NONE`].
+    pub control: u32,
+    /// Connections that this template controls.
+    pub controlled: u32,
+    /// Packets from the client, saturating.
+    pub in_packets: u32,
+    /// Neighbours in the wheel's list.
+    next: u32,
+    prev: u32,
+    slot: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Its TCP or SCTP state; 0 for UDP.
+    pub state: u8,
+    /// The mode's place in the engine's list, bound when the connection is made.
+    pub mode: u8,
+    /// [`NO_OUTPUT`] and so on.
+    pub flags: u8,
+}
+
+impl Conn {
+    /// A connection that is not in a table yet; it expires after `timeout` seconds.
+    pub fn new(protocol: Protocol, client: Endpoint, vip: Endpoint, server: Endpoint) -> Self {
+        Self {
+            client,
+            vip,
+            server,
+            local: Endpoint::NONE,
+            deadline: Instant::ZERO,
+            timeout: TcpState::None.timeout(&crate::snapshot::Timeouts { tcp: 0, tcp_fin: 0, udp: 0 }),
+            backend: NONE,
+            control: NONE,
+            controlled: 0,
+            in_packets: 0,
+            next: NONE,
+            prev: NONE,
+            slot: UNLINKED,
+            protocol,
+            state: 0,
+            mode: 0,
+            flags: 0,
+        }
+    }
+
+    /// Whether a flag is set.
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The flow of the client's packets.
+    pub const fn client_flow(&self) -> Flow {
+        let mut f = Flow::new(self.protocol, self.client, self.vip);
+        if self.has(TEMPLATE) {
+            f.reserved[0] = 1;
+        }
+        f
+    }
+
+    /// The flow of the server's packets as they reach the director.
+    pub const fn server_flow(&self) -> Flow {
+        let to = if self.local.port == 0 { self.client } else { self.local };
+        Flow::new(self.protocol, self.server, to)
+    }
+
+    fn flow(&self, side: Side) -> Flow {
+        match side {
+            Side::Client => self.client_flow(),
+            Side::Server => self.server_flow(),
+        }
+    }
+}
+
+/// The flow under which the template of a client is found.
+pub const fn template_flow(protocol: Protocol, client: Endpoint, vip: Endpoint) -> Flow {
+    let mut f = Flow::new(protocol, client, vip);
+    f.reserved[0] = 1;
+    f
+}
+
+/// Why a connection was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// The table is at its limit.
+    Full,
+    /// One of its keys is taken.
+    Taken,
+}
+
+/// The table.
+pub struct ConnTable {
+    slab: Vec<Conn>,
+    /// Head of the list of free places, linked through `next`.
+    free: u32,
+    len: u32,
+    limit: u32,
+    index: HashTable<u32>,
+    keys: (u64, u64),
+    wheel: Wheel,
+}
+
+impl ConnTable {
+    /// A table of at most `limit` connections; `keys` must be random and secret.
+    ///
+    /// Memory for the index is taken now (so that no packet pays for growth), for connections as they come.
+    pub fn new(limit: u32, keys: (u64, u64)) -> Self {
+        Self {
+            slab: Vec::with_capacity(limit as usize),
+            free: NONE,
+            len: 0,
+            limit,
+            index: HashTable::with_capacity(limit as usize * 2),
+            keys,
+            wheel: Wheel::new(),
+        }
+    }
+
+    /// Connections and templates in it.
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether it is empty.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its limit.
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The connection that a packet with this flow belongs to, and in which direction it goes.
+    pub fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
+        let hash = hash(self.keys, flow);
+        self.index
+            .find(hash, |r| self.slab[(r >> 1) as usize].flow(side_of(*r)) == *flow)
+            .map(|r| (ConnId(r >> 1), side_of(*r)))
+    }
+
+    /// The connection at `id`.
+    ///
+    /// # Panics
+    /// Where `id` did not come from this table.
+    pub fn get(&self, id: ConnId) -> &Conn {
+        &self.slab[id.0 as usize]
+    }
+
+    /// The connection at `id`. Its endpoints are its keys: they must not be changed.
+    ///
+    /// # Panics
+    /// Where `id` did not come from this table.
+    pub fn get_mut(&mut self, id: ConnId) -> &mut Conn {
+        &mut self.slab[id.0 as usize]
+    }
+
+    /// Inserts a connection; with `replies`, it is found by the server's flow as well.
+    ///
+    /// # Errors
+    /// The table is full, or a key is taken; nothing is changed.
+    pub fn insert(&mut self, now: Instant, mut conn: Conn, replies: bool) -> Result<ConnId, InsertError> {
+        if self.len >= self.limit {
+            return Err(InsertError::Full);
+        }
+        if self.find(&conn.client_flow()).is_some() || (replies && self.find(&conn.server_flow()).is_some()) {
+            return Err(InsertError::Taken);
+        }
+        if replies {
+            conn.flags |= REPLIES;
+        }
+        conn.deadline = now + std::time::Duration::from_secs(u64::from(conn.timeout));
+        let id = self.place(conn);
+        if self.len == 1 {
+            self.wheel.start(now);
+        }
+        self.add_key(id, Side::Client);
+        if replies {
+            self.add_key(id, Side::Server);
+        }
+        self.link(now, id);
+        Ok(ConnId(id))
+    }
+
+    /// Removes a connection.
+    pub fn remove(&mut self, id: ConnId) -> Conn {
+        let conn = self.slab[id.0 as usize];
+        if !conn.has(UNHASHED) {
+            self.remove_key(id.0, Side::Client);
+        }
+        if conn.has(REPLIES) {
+            self.remove_key(id.0, Side::Server);
+        }
+        self.unlink(id.0);
+        self.slab[id.0 as usize].next = self.free;
+        self.slab[id.0 as usize].slot = FREE;
+        self.free = id.0;
+        self.len -= 1;
+        conn
+    }
+
+    /// A template is to be found no more, but lives until its time is over; its ports show as `port`.
+    pub fn invalidate(&mut self, id: ConnId, port: u16) {
+        self.remove_key(id.0, Side::Client);
+        let conn = &mut self.slab[id.0 as usize];
+        conn.flags |= UNHASHED;
+        (conn.vip.port, conn.server.port) = (port, port);
+    }
+
+    /// A packet came: the connection lives for its time-out from now.
+    pub fn touch(&mut self, now: Instant, id: ConnId) {
+        let conn = &mut self.slab[id.0 as usize];
+        let deadline = now + std::time::Duration::from_secs(u64::from(conn.timeout));
+        let earlier = deadline < conn.deadline;
+        conn.deadline = deadline;
+        // A later deadline is found when the slot comes round; an earlier one must not wait for it.
+        if earlier {
+            self.unlink(id.0);
+            self.link(now, id.0);
+        }
+    }
+
+    /// Moves the wheel to `now` by at most `budget` connections and returns the next expired one, if any.
+    /// Call until it returns `None`; the caller removes what is returned or touches it.
+    pub fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
+        while *budget > 0 {
+            let Some(id) = self.wheel.due(now) else {
+                self.wheel.advance(now)?;
+                continue;
+            };
+            *budget -= 1;
+            self.unlink(id);
+            let deadline = self.slab[id as usize].deadline;
+            self.link(now.max(deadline), id);
+            if deadline <= now {
+                return Some(ConnId(id));
+            }
+        }
+        None
+    }
+
+    /// When [`ConnTable::expired`] has work again, `None` for an empty table.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        (self.len > 0).then(|| self.wheel.next_turn())
+    }
+
+    /// Connections from place `from` on, at most `max` places looked at; with the place to go on from.
+    pub fn page(&self, from: u32, max: u32) -> (impl Iterator<Item = &Conn>, Option<u32>) {
+        let from = from as usize;
+        let to = (from + max as usize).min(self.slab.len());
+        let rest = (to < self.slab.len()).then_some(to as u32);
+        (self.slab[from.min(to)..to].iter().filter(|c| c.slot != FREE), rest)
+    }
+
+    fn place(&mut self, conn: Conn) -> u32 {
+        self.len += 1;
+        if self.free == NONE {
+            self.slab.push(conn);
+            return self.slab.len() as u32 - 1;
+        }
+        let id = self.free;
+        self.free = self.slab[id as usize].next;
+        self.slab[id as usize] = conn;
+        id
+    }
+
+    fn add_key(&mut self, id: u32, side: Side) {
+        let (keys, slab) = (self.keys, &self.slab);
+        let hash = hash(keys, &slab[id as usize].flow(side));
+        self.index.insert_unique(hash, reference(id, side), |r| {
+            self::hash(keys, &slab[(r >> 1) as usize].flow(side_of(*r)))
+        });
+    }
+
+    fn remove_key(&mut self, id: u32, side: Side) {
+        let hash = hash(self.keys, &self.slab[id as usize].flow(side));
+        if let Ok(entry) = self.index.find_entry(hash, |r| *r == reference(id, side)) {
+            entry.remove();
+        }
+    }
+
+    /// Puts a connection into the slot of its deadline.
+    fn link(&mut self, now: Instant, id: u32) {
+        let slot = self.wheel.slot_of(now, self.slab[id as usize].deadline);
+        let head = self.wheel.heads[usize::from(slot)];
+        let conn = &mut self.slab[id as usize];
+        (conn.slot, conn.prev, conn.next) = (slot, NONE, head);
+        if head != NONE {
+            self.slab[head as usize].prev = id;
+        }
+        self.wheel.heads[usize::from(slot)] = id;
+    }
+
+    fn unlink(&mut self, id: u32) {
+        let Conn { slot, prev, next, .. } = self.slab[id as usize];
+        if next != NONE {
+            self.slab[next as usize].prev = prev;
+        }
+        if prev != NONE {
+            self.slab[prev as usize].next = next;
+        } else {
+            self.wheel.heads[usize::from(slot)] = next;
+        }
+        self.slab[id as usize].slot = UNLINKED;
+    }
+}
+
+/// Marks a connection outside the wheel.
+const UNLINKED: u16 = u16::MAX;
+/// Marks a free place of the slab.
+const FREE: u16 = u16::MAX - 1;
+
+/// A timer wheel of lists through the connections; deadlines beyond its span wait in its last slot.
+struct Wheel {
+    heads: Box<[u32]>,
+    /// The tick whose slot is being emptied.
+    tick: u64,
+}
+
+impl Wheel {
+    /// Length of a tick: expiry is late by at most this.
+    const TICK_NS: u64 = 250_000_000;
+    /// Slots: 1024 s, so that ESTABLISHED's 900 s fit.
+    const SLOTS: u64 = 4096;
+
+    fn new() -> Self {
+        Self { heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(), tick: 0 }
+    }
+
+    /// Begins at `now`: an empty wheel need not be turned to it.
+    fn start(&mut self, now: Instant) {
+        self.tick = now.0 / Self::TICK_NS;
+    }
+
+    /// The slot for a deadline: that of the first tick that begins after it, within the span.
+    fn slot_of(&mut self, now: Instant, deadline: Instant) -> u16 {
+        let earliest = self.tick.max(now.0 / Self::TICK_NS) + 1;
+        let latest = self.tick + Self::SLOTS - 1;
+        let tick = (deadline.0 / Self::TICK_NS + 1).max(earliest).min(latest);
+        (tick % Self::SLOTS) as u16
+    }
+
+    /// A connection in the current slot.
+    fn due(&self, now: Instant) -> Option<u32> {
+        let id = self.heads[(self.tick % Self::SLOTS) as usize];
+        (id != NONE && self.tick <= now.0 / Self::TICK_NS).then_some(id)
+    }
+
+    /// Goes on to the next slot, `None` where `now` has not reached it.
+    fn advance(&mut self, now: Instant) -> Option<()> {
+        let current = now.0 / Self::TICK_NS;
+        if self.tick >= current {
+            return None;
+        }
+        self.tick += 1;
+        Some(())
+    }
+
+    fn next_turn(&self) -> Instant {
+        Instant((self.tick + 1) * Self::TICK_NS)
+    }
+}
+
+const fn reference(id: u32, side: Side) -> u32 {
+    id << 1 | side as u32
+}
+
+const fn side_of(reference: u32) -> Side {
+    if reference & 1 == 0 { Side::Client } else { Side::Server }
+}
+
+/// IPv4 flows hash 14 bytes, others all of them.
+fn hash(keys: (u64, u64), f: &Flow) -> u64 {
+    let mut h = SipHasher13::new_with_keys(keys.0, keys.1);
+    let tail = [f.protocol, f.reserved[0]];
+    match (f.src.as_v4(), f.dst.as_v4()) {
+        (Some(src), Some(dst)) => {
+            let mut b = [0u8; 14];
+            b[..4].copy_from_slice(&src);
+            b[4..8].copy_from_slice(&dst);
+            b[8..10].copy_from_slice(&f.src_port.to_be_bytes());
+            b[10..12].copy_from_slice(&f.dst_port.to_be_bytes());
+            b[12..].copy_from_slice(&tail);
+            h.write(&b);
+        }
+        _ => {
+            h.write(&f.src.0);
+            h.write(&f.dst.0);
+            h.write(&f.src_port.to_be_bytes());
+            h.write(&f.dst_port.to_be_bytes());
+            h.write(&tail);
+        }
+    }
+    h.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::Addr;
+
+    const LIMIT: u32 = 64;
+
+    fn conn(n: u16, timeout: u32) -> Conn {
+        let at = |b, port| Endpoint::new(Addr::v4([10, 0, b, 1]), port);
+        Conn { timeout, ..Conn::new(Protocol::Tcp, at(1, n), at(2, 80), at(3, 80)) }
+    }
+
+    fn drain(t: &mut ConnTable, now: Instant) -> Vec<u16> {
+        let mut out = Vec::new();
+        while let Some(id) = t.expired(now, &mut 1000) {
+            out.push(t.remove(id).client.port);
+        }
+        out.sort_unstable();
+        out
+    }
+
+    #[test]
+    fn a_connection_costs_at_most_128_bytes_beside_the_index() {
+        assert!(size_of::<Conn>() <= 128, "{} bytes", size_of::<Conn>());
+    }
+
+    #[test]
+    fn both_directions_find_it() {
+        let mut t = ConnTable::new(LIMIT, (1, 2));
+        let c = conn(7, 60);
+        let id = t.insert(Instant::ZERO, c, true).expect("room");
+        assert_eq!(t.find(&c.client_flow()), Some((id, Side::Client)));
+        assert_eq!(t.find(&c.server_flow()), Some((id, Side::Server)));
+        assert_eq!(t.find(&c.client_flow().reversed()), None);
+        t.remove(id);
+        assert_eq!(t.find(&c.client_flow()), None);
+        assert_eq!(t.find(&c.server_flow()), None);
+    }
+
+    #[test]
+    fn a_template_is_no_connection() {
+        let mut t = ConnTable::new(LIMIT, (1, 2));
+        let mut c = conn(0, 60);
+        c.flags |= TEMPLATE;
+        t.insert(Instant::ZERO, c, false).expect("room");
+        assert_eq!(t.find(&Flow::new(Protocol::Tcp, c.client, c.vip)), None);
+        assert!(t.find(&template_flow(Protocol::Tcp, c.client, c.vip)).is_some());
+    }
+
+    #[test]
+    fn the_limit_and_a_taken_key_are_refused() {
+        let mut t = ConnTable::new(2, (1, 2));
+        t.insert(Instant::ZERO, conn(1, 60), true).expect("room");
+        assert_eq!(t.insert(Instant::ZERO, conn(1, 60), true), Err(InsertError::Taken));
+        t.insert(Instant::ZERO, conn(2, 60), true).expect("room");
+        assert_eq!(t.insert(Instant::ZERO, conn(3, 60), true), Err(InsertError::Full));
+        assert_eq!(t.len(), 2);
+    }
+
+    #[test]
+    fn an_earlier_deadline_is_not_missed() {
+        let mut t = ConnTable::new(LIMIT, (1, 2));
+        let id = t.insert(Instant::ZERO, conn(1, 900), false).expect("room");
+        t.get_mut(id).timeout = 10;
+        t.touch(Instant::from_secs(5), id);
+        assert!(drain(&mut t, Instant::from_millis(14_900)).is_empty());
+        assert_eq!(drain(&mut t, Instant::from_millis(15_300)), [1]);
+    }
+
+    #[test]
+    fn a_deadline_beyond_the_wheel_waits() {
+        let mut t = ConnTable::new(LIMIT, (1, 2));
+        t.insert(Instant::ZERO, conn(1, 5000), false).expect("room");
+        for s in 0..5000 {
+            assert!(drain(&mut t, Instant::from_secs(s)).is_empty(), "at {s} s");
+        }
+        assert_eq!(drain(&mut t, Instant::from_secs(5001)), [1]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Insert(u16, u32),
+        Touch(u16, u32),
+        Wait(u32),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            (0u16..20, 1u32..2000).prop_map(|(n, t)| Op::Insert(n, t)),
+            (0u16..20, 1u32..2000).prop_map(|(n, t)| Op::Touch(n, t)),
+            (1u32..400_000).prop_map(Op::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Against a map from client port to deadline: nothing expires early, nothing late by more than a tick.
+        #[test]
+        fn it_expires_as_the_model_does(ops in proptest::collection::vec(op(), 1..120)) {
+            let mut t = ConnTable::new(LIMIT, (3, 4));
+            let mut model: BTreeMap<u16, Instant> = BTreeMap::new();
+            let mut now = Instant::from_secs(1000);
+            for op in ops {
+                match op {
+                    Op::Insert(n, s) => {
+                        let fresh = t.insert(now, conn(n, s), true).is_ok();
+                        prop_assert_eq!(fresh, !model.contains_key(&n));
+                        if fresh {
+                            model.insert(n, now + std::time::Duration::from_secs(u64::from(s)));
+                        }
+                    }
+                    Op::Touch(n, s) => if let Some((id, _)) = t.find(&conn(n, 0).client_flow()) {
+                        t.get_mut(id).timeout = s;
+                        t.touch(now, id);
+                        model.insert(n, now + std::time::Duration::from_secs(u64::from(s)));
+                    },
+                    Op::Wait(ms) => now = Instant(now.0 + u64::from(ms) * 1_000_000),
+                }
+                for gone in drain(&mut t, now) {
+                    let deadline = model.remove(&gone).expect("only known ones expire");
+                    prop_assert!(deadline <= now);
+                }
+                for (n, deadline) in &model {
+                    prop_assert!(deadline.0 + 2 * Wheel::TICK_NS > now.0, "{} is late", n);
+                }
+                prop_assert_eq!(t.len() as usize, model.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What the engine counts: plain integers, copied out by the shell, never reset.
+
+use serde::{Deserialize, Serialize};
+
+use crate::verdict::{DropReason, Verdict};
+
+/// Totals of a service or a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Connections scheduled.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from servers.
+    pub out_packets: u64,
+    /// IP bytes from clients, before encapsulation.
+    pub in_bytes: u64,
+    /// IP bytes from servers.
+    pub out_bytes: u64,
+}
+
+/// Totals of the engine.
+///
+/// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed` and `drops`, so
+/// [`Counters::accounted`] equals `received`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames handed in.
+    pub received: u64,
+    /// Frames forwarded, as they were or as segments or fragments.
+    pub sent: u64,
+    /// Frames that ended in an answer.
+    pub answered: u64,
+    /// Fragments kept for their datagram.
+    pub held: u64,
+    /// Frames left to the kernel.
+    pub passed: u64,
+    /// Frames dropped, by [`DropReason`].
+    pub drops: [u64; DropReason::COUNT],
+    /// Frames made by segmentation.
+    pub segments: u64,
+    /// Frames made by fragmentation.
+    pub fragments: u64,
+    /// ICMP messages passed on about a connection.
+    pub icmp_translated: u64,
+    /// Connections that expired.
+    pub expired: u64,
+    /// Held fragments whose datagram never became whole (they were counted as held).
+    pub fragments_expired: u64,
+    /// Picks refused because the scheduler named a server that does not exist or may not be used.
+    pub scheduler_faults: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            sent: 0,
+            answered: 0,
+            held: 0,
+            passed: 0,
+            drops: [0; DropReason::COUNT],
+            segments: 0,
+            fragments: 0,
+            icmp_translated: 0,
+            expired: 0,
+            fragments_expired: 0,
+            scheduler_faults: 0,
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one received frame's end.
+    pub fn count(&mut self, verdict: Verdict) {
+        self.received += 1;
+        match verdict {
+            Verdict::Send(_) | Verdict::SendOutbox => self.sent += 1,
+            Verdict::Answered => self.answered += 1,
+            Verdict::Held => self.held += 1,
+            Verdict::Pass => self.passed += 1,
+            Verdict::Drop(reason) => self.drops[reason as usize] += 1,
+        }
+    }
+
+    /// The frames whose end is known: equals `received`.
+    pub fn accounted(&self) -> u64 {
+        self.sent + self.answered + self.held + self.passed + self.drops.iter().sum::<u64>()
+    }
+}

@@ -1,0 +1,259 @@
+//! What the director itself answers: ICMP errors, TCP resets, and echo for VIPs that it owns.
+//!
+//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`); the rate is bounded as there.
+
+use super::Engine;
+use crate::checksum;
+use crate::flow::{Addr, Endpoint};
+use crate::fragment::seal_header;
+use crate::frame::{ETH_LEN, Frame, Offload};
+use crate::outbox::Outbox;
+use crate::packet::{IPV4_MIN_HEADER, Packet, Transport, tcp_flags};
+use crate::rewrite::{self, Ends, write2};
+use crate::time::Instant;
+use crate::verdict::{DropReason, Egress, Verdict};
+
+/// ICMP types (RFC 792).
+pub(super) mod icmp {
+    pub(crate) const ECHO_REPLY: u8 = 0;
+    pub(crate) const UNREACHABLE: u8 = 3;
+    pub(crate) const SOURCE_QUENCH: u8 = 4;
+    pub(crate) const ECHO: u8 = 8;
+    pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const HOST_UNREACHABLE: u8 = 1;
+    pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
+    pub(crate) const PORT_UNREACHABLE: u8 = 3;
+    pub(crate) const FRAGMENTATION_NEEDED: u8 = 4;
+}
+
+/// TTL of the director's own packets (net.ipv4.ip_default_ttl).
+const TTL: u8 = 64;
+/// An ICMP error is at most this long (RFC 1812 §4.3.2.3).
+const ICMP_MAX: usize = 576;
+/// TOS of ICMP errors: internetwork control (RFC 1812 §4.3.2.5).
+const TOS_CONTROL: u8 = 0xc0;
+
+/// Bounds ICMP errors and resets per second (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
+pub(super) struct Limiter {
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl Limiter {
+    const PER_SECOND: u64 = 1000;
+    const BURST: u32 = 50;
+
+    pub(super) const fn new() -> Self {
+        Self { tokens: Self::BURST, refilled: Instant::ZERO }
+    }
+
+    fn allows(&mut self, now: Instant) -> bool {
+        const NS_PER_TOKEN: u64 = 1_000_000_000 / Limiter::PER_SECOND;
+        let new = now.0.saturating_sub(self.refilled.0) / NS_PER_TOKEN;
+        if new > 0 {
+            self.tokens = Self::BURST.min(self.tokens.saturating_add(u32::try_from(new).unwrap_or(u32::MAX)));
+            self.refilled = now;
+        }
+        if self.tokens == 0 {
+            return false;
+        }
+        self.tokens -= 1;
+        true
+    }
+}
+
+impl Engine {
+    pub(super) fn host_unreachable(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+        let error = (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0);
+        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::NoRoute))
+    }
+
+    pub(super) fn time_exceeded(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+        let error = (icmp::TIME_EXCEEDED, 0, 0);
+        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::TtlExceeded))
+    }
+
+    pub(super) fn too_big(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, mtu: usize, from: Addr, out: &mut Outbox) -> Verdict {
+        let error = (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu as u32);
+        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::Oversized))
+    }
+
+    pub(super) fn port_unreachable(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+        let error = (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0);
+        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::NoConnection))
+    }
+
+    /// Answers `packet` with an ICMP error about it, `None` where none may be sent: never about an ICMP
+    /// error (RFC 1122 §3.2.2).
+    fn icmp_error(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        (kind, code, rest): (u8, u8, u32),
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Option<Verdict> {
+        if let Transport::Icmp { kind, .. } = packet.transport
+            && kind != icmp::ECHO
+            && kind != icmp::ECHO_REPLY
+        {
+            return None;
+        }
+        let original = &frame.bytes()[usize::from(packet.ip)..];
+        let quote = original.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
+        let tos = (original[1] & 0x1e) | TOS_CONTROL;
+        let len = 8 + quote;
+        Some(self.answer(now, packet.flow.src, from, len, out, |engine, ip, from, to| {
+            let id = engine.next_id();
+            write_ipv4(ip, tos, id, 0, 1, from, to);
+            let message = &mut ip[IPV4_MIN_HEADER..];
+            message[..2].copy_from_slice(&[kind, code]);
+            message[2..4].fill(0);
+            message[4..8].copy_from_slice(&rest.to_be_bytes());
+            message[8..].copy_from_slice(&original[..quote]);
+            let sum = checksum::of(message);
+            write2(message, 2, sum);
+        }))
+    }
+
+    /// Answers a segment that belongs to no connection with a reset (RFC 9293 §3.5.2), as the host's own
+    /// stack would.
+    pub(super) fn reset(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+        let Transport::Tcp { flags, header } = packet.transport else {
+            return Verdict::Drop(DropReason::NoConnection);
+        };
+        if flags & tcp_flags::RST != 0 {
+            return Verdict::Drop(DropReason::NoConnection);
+        }
+        if !rewrite::checksum_is_right(frame, packet) {
+            return Verdict::Drop(DropReason::BadChecksum);
+        }
+        let segment = &frame.bytes()[packet.l4()..];
+        let word = |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+        let (seq, ack) = (word(4), word(8));
+        let data = packet.l4_len() as u32 - u32::from(header);
+        let controls = u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
+        let (seq, ack, flags) = if flags & tcp_flags::ACK != 0 {
+            (ack, 0, tcp_flags::RST)
+        } else {
+            (0, seq.wrapping_add(data).wrapping_add(controls), tcp_flags::RST | tcp_flags::ACK)
+        };
+        let (from, to) = (packet.flow.destination(), packet.flow.source());
+        self.answer(now, to.addr, from.addr, 20, out, |_, ip, a, b| {
+            write_ipv4(ip, 0, 0, 0x4000, 6, a, b);
+            let tcp = &mut ip[IPV4_MIN_HEADER..];
+            tcp.fill(0);
+            write2(tcp, 0, from.port);
+            write2(tcp, 2, to.port);
+            tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+            tcp[8..12].copy_from_slice(&ack.to_be_bytes());
+            tcp[12] = 5 << 4;
+            tcp[13] = flags;
+            let pseudo = checksum::pseudo_header_v4(a, b, 6, 20);
+            let sum = !checksum::add(pseudo, checksum::sum(tcp));
+            write2(tcp, rewrite::TCP_CHECKSUM, sum);
+        })
+    }
+
+    /// For a packet to an address that UVS owns, what a host with that address and nothing listening
+    /// would do; others are the kernel's.
+    pub(super) fn answer_as_host(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+        let vip = packet.flow.dst;
+        if !self.owned.contains(&vip) {
+            return Verdict::Pass;
+        }
+        match packet.transport {
+            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+            Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),
+            Transport::Icmp { kind: icmp::ECHO, code: 0 } => self.echo(frame, packet, out),
+            Transport::Icmp { .. } => Verdict::Drop(DropReason::UnsupportedProtocol),
+            Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
+                let error = (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0);
+                self.icmp_error(now, frame, packet, error, vip, out)
+                    .unwrap_or(Verdict::Drop(DropReason::UnsupportedProtocol))
+            }
+        }
+    }
+
+    /// Turns an echo request into its reply and sends it back where its source's route leads.
+    fn echo(&mut self, frame: &mut Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+        let Ok(hop) = self.fib.lookup(packet.flow.src) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        if !rewrite::checksum_is_right(frame, packet) {
+            return Verdict::Drop(DropReason::BadChecksum);
+        }
+        let swap = Ends { src: Some(packet.flow.destination()), dst: Some(packet.flow.source()) };
+        rewrite::set_addresses(frame, packet, swap);
+        let (ip, l4) = (usize::from(packet.ip), packet.l4());
+        let bytes = frame.bytes_mut();
+        bytes[ip + 8] = TTL;
+        seal_header(&mut bytes[ip..l4]);
+        bytes[l4] = icmp::ECHO_REPLY;
+        write2(bytes, l4 + 2, 0);
+        let sum = checksum::of(&bytes[l4..]);
+        write2(bytes, l4 + 2, sum);
+        rewrite::set_macs(frame, hop.mac.unwrap_or_default(), hop.source_mac);
+        let egress = Egress { port: hop.port, unresolved: hop.mac.is_none().then_some(hop.via) };
+        out.push_copy(frame.bytes(), Offload::default(), egress);
+        Verdict::Answered
+    }
+
+    pub(super) fn next_id(&mut self) -> u16 {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        self.ip_id
+    }
+
+    /// Puts a packet of `len` bytes after its IP header into the outbox, on the way to `to`.
+    fn answer(
+        &mut self,
+        now: Instant,
+        to: Addr,
+        from: Addr,
+        len: usize,
+        out: &mut Outbox,
+        fill: impl FnOnce(&mut Self, &mut [u8], [u8; 4], [u8; 4]),
+    ) -> Verdict {
+        let Ok(hop) = self.fib.lookup(to) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        let from = if from.is_unspecified() { hop.source } else { from };
+        let (Some(from), Some(to)) = (from.as_v4(), to.as_v4()) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        if !self.answers.allows(now) {
+            return Verdict::Drop(DropReason::IcmpRateLimited);
+        }
+        let mut draft = out.draft(ETH_LEN + IPV4_MIN_HEADER + len);
+        rewrite::set_macs(&mut draft, hop.mac.unwrap_or_default(), hop.source_mac);
+        let bytes = draft.bytes_mut();
+        write2(bytes, 12, 0x0800);
+        fill(self, &mut bytes[ETH_LEN..], from, to);
+        let range = draft.range();
+        let egress = Egress { port: hop.port, unresolved: hop.mac.is_none().then_some(hop.via) };
+        out.push(range, Offload::default(), egress);
+        Verdict::Answered
+    }
+}
+
+/// Writes an IPv4 header without options for a packet that fills `ip`.
+fn write_ipv4(ip: &mut [u8], tos: u8, id: u16, flags: u16, protocol: u8, from: [u8; 4], to: [u8; 4]) {
+    let len = ip.len() as u16;
+    let header = &mut ip[..IPV4_MIN_HEADER];
+    header[0] = 0x45;
+    header[1] = tos;
+    write2(header, 2, len);
+    write2(header, 4, id);
+    write2(header, 6, flags);
+    header[8] = TTL;
+    header[9] = protocol;
+    header[12..16].copy_from_slice(&from);
+    header[16..20].copy_from_slice(&to);
+    seal_header(header);
+}
+
+/// An endpoint without a port.
+pub(super) const fn address(addr: Addr) -> Endpoint {
+    Endpoint::new(addr, 0)
+}

@@ -1,0 +1,269 @@
+//! The engine: frame, time and desired state in; verdicts and counters out.
+//!
+//! One engine per worker; it shares nothing. `apply` takes the desired state, `set_fib` the kernel's
+//! routes and neighbours, `handle_frame` a frame, `handle_timeout` the time. Nothing here blocks,
+//! allocates per packet or asks the world for anything.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::arp;
+use crate::conn::{ConnTable, Side};
+use crate::counters::Counters;
+use crate::fib::Fib;
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::fragment::Reassembler;
+use crate::frame::Frame;
+use crate::mode::Mode;
+use crate::outbox::Outbox;
+use crate::packet::{self, Packet, Parsed, Transport};
+use crate::ports::LocalPorts;
+use crate::scheduler::{Scheduler, SchedulerParams};
+use crate::service::{Forwarding, ServiceKey, TunnelKind};
+use crate::snapshot::{Limits, Snapshot};
+use crate::time::Instant;
+use crate::verdict::{DropReason, Egress, PortId, Verdict};
+
+mod answer;
+mod apply;
+mod input;
+mod related;
+mod report;
+mod reply;
+mod servers;
+mod transmit;
+
+pub use report::{ConnReport, Report, ServerReport, ServiceReport};
+use servers::Servers;
+
+/// Makes a scheduler by name; `None` for an unknown one.
+pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
+
+/// What an engine is made from.
+pub struct EngineConfig {
+    /// Fixed sizes.
+    pub limits: Limits,
+    /// Key of the connection table's hash: random and secret.
+    pub keys: (u64, u64),
+    /// Seed of the schedulers.
+    pub seed: u64,
+    /// The modes, bound to connections by their place.
+    pub modes: &'static [&'static dyn Mode],
+    /// Where schedulers come from.
+    pub schedulers: SchedulerSource,
+}
+
+/// The engine.
+pub struct Engine {
+    modes: &'static [&'static dyn Mode],
+    schedulers: SchedulerSource,
+    seed: u64,
+    snapshot: Arc<Snapshot>,
+    services: Vec<Option<Service>>,
+    lookup: HashMap<ServiceKey, u32>,
+    /// Addresses whose malformed packets are ours to drop: VIPs.
+    vips: HashSet<Addr>,
+    owned: HashSet<Addr>,
+    /// Endpoints whose packets reach clients only through us, with how many servers share them.
+    repliers: HashMap<(Protocol, Endpoint), u32>,
+    replier_addrs: HashMap<Addr, u32>,
+    /// FULLNAT's local addresses.
+    locals: HashSet<Addr>,
+    servers: Servers,
+    conns: ConnTable,
+    ports: LocalPorts,
+    fib: Arc<Fib>,
+    reassembler: Reassembler,
+    answers: answer::Limiter,
+    /// Identification of the next packet of our own.
+    ip_id: u16,
+    counters: Counters,
+}
+
+/// A virtual service at work.
+struct Service {
+    spec: Arc<crate::service::ServiceSpec>,
+    scheduler: Box<dyn Scheduler>,
+    /// What the scheduler sees.
+    backends: Vec<crate::backend::Backend>,
+    /// The places in [`Engine::servers`] of `backends`.
+    servers: Vec<u32>,
+    stats: crate::counters::Stats,
+    /// Whose turn it is among the local addresses.
+    next_local: usize,
+}
+
+impl Engine {
+    /// An engine without services.
+    pub fn new(config: EngineConfig) -> Self {
+        let limits = config.limits;
+        Self {
+            modes: config.modes,
+            schedulers: config.schedulers,
+            seed: config.seed,
+            snapshot: Arc::new(Snapshot::default()),
+            services: Vec::new(),
+            lookup: HashMap::new(),
+            vips: HashSet::new(),
+            owned: HashSet::new(),
+            repliers: HashMap::new(),
+            replier_addrs: HashMap::new(),
+            locals: HashSet::new(),
+            servers: Servers::default(),
+            conns: ConnTable::new(limits.connections, config.keys),
+            ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
+            fib: Arc::new(Fib::new()),
+            reassembler: Reassembler::new(limits.fragment_bytes as usize),
+            answers: answer::Limiter::new(),
+            ip_id: config.keys.0 as u16,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Replaces what is known of interfaces, routes and neighbours.
+    pub fn set_fib(&mut self, fib: Arc<Fib>) {
+        self.fib = fib;
+    }
+
+    /// The engine's totals.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The connection table.
+    pub fn connections(&self) -> &ConnTable {
+        &self.conns
+    }
+
+    /// Decides about a frame received through `port`. What the engine makes beside it is in `out`, which
+    /// must be empty. This is the one place that counts frames.
+    pub fn handle_frame(&mut self, now: Instant, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) -> Verdict {
+        let verdict = self.decide(now, port, frame, out);
+        self.counters.count(verdict);
+        verdict
+    }
+
+    /// Takes a drop into account that the shell met: a frame that never reached the engine whole.
+    pub fn count_unhandled(&mut self, reason: DropReason) {
+        self.counters.count(Verdict::Drop(reason));
+    }
+
+    /// Lets connections and fragments expire, at most `budget` connections; call again at once where it
+    /// returns `true`.
+    pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {
+        self.counters.fragments_expired += self.reassembler.expire(now);
+        let mut left = budget;
+        while let Some(id) = self.conns.expired(now, &mut left) {
+            self.expire(now, id);
+        }
+        left == 0
+    }
+
+    /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.conns.next_expiry()
+    }
+
+    fn decide(&mut self, now: Instant, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) -> Verdict {
+        let Some(interface) = self.fib.interface(port) else {
+            return Verdict::Pass;
+        };
+        let mac = interface.mac;
+        match packet::parse(frame) {
+            Parsed::Foreign => Verdict::Pass,
+            Parsed::Arp => self.answer_arp(port, frame, mac, out),
+            // A bridge floods frames for others past us; forwarding those would loop.
+            _ if frame.bytes()[..6] != mac => Verdict::Pass,
+            Parsed::Malformed { dst, reason } if self.vips.contains(&dst) => Verdict::Drop(reason),
+            Parsed::Malformed { .. } => Verdict::Pass,
+            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, None, out),
+        }
+    }
+
+    /// `refragment` is the size in which a reassembled packet's fragments came.
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        match packet.transport {
+            Transport::Fragment => self.handle_fragment(now, frame, packet, out),
+            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, refragment, out),
+            Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
+                self.handle_transport(now, frame, packet, refragment, out)
+            }
+            Transport::Other => self.answer_as_host(now, frame, packet, out),
+        }
+    }
+
+    fn handle_transport(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        match self.conns.find(&packet.flow) {
+            Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, refragment, out),
+            Some((id, Side::Server)) => self.reply(now, id, frame, packet, refragment, out),
+            None => self.start_connection(now, frame, packet, refragment, out),
+        }
+    }
+
+    fn handle_fragment(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+        let ours = self.vips.contains(&packet.flow.dst)
+            || self.replier_addrs.contains_key(&packet.flow.src)
+            || self.locals.contains(&packet.flow.dst);
+        if !ours {
+            return Verdict::Pass;
+        }
+        match self.reassembler.add(now, frame.bytes(), packet) {
+            Err(reason) => Verdict::Drop(reason),
+            Ok(None) => Verdict::Held,
+            Ok(Some(mut whole)) => {
+                let len = whole.frame.len();
+                // Headroom as in the outbox: a mode may wrap the packet.
+                whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
+                let end = crate::outbox::HEADROOM + len;
+                let mut frame = Frame::new(&mut whole.frame, crate::outbox::HEADROOM, end, Default::default());
+                match packet::parse(&mut frame) {
+                    Parsed::Ipv4(p) => self.handle_packet(now, &mut frame, &p, Some(whole.largest), out),
+                    Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
+                    Parsed::Arp | Parsed::Foreign => Verdict::Pass,
+                }
+            }
+        }
+    }
+
+    fn answer_arp(&self, port: PortId, frame: &Frame<'_>, mac: [u8; 6], out: &mut Outbox) -> Verdict {
+        let mut draft = out.draft(arp::FRAME_LEN);
+        let Some(len) = arp::answer(frame.bytes(), |a| self.owned.contains(&a), mac, draft.bytes_mut()) else {
+            return Verdict::Pass;
+        };
+        draft.truncate(len);
+        let range = draft.range();
+        out.push(range, Default::default(), Egress { port, unresolved: None });
+        Verdict::Answered
+    }
+
+    /// The service for a packet to `flow`'s destination: its port's own, else the one for all ports.
+    fn service_for(&self, flow: &Flow) -> Option<u32> {
+        let protocol = Protocol::from_number(flow.protocol)?;
+        let exact = ServiceKey::address(protocol, flow.destination());
+        let any = ServiceKey::address(protocol, Endpoint::new(flow.dst, 0));
+        self.lookup.get(&exact).or_else(|| self.lookup.get(&any)).copied()
+    }
+
+    /// The place of the mode for a forwarding method.
+    fn mode_for(&self, forwarding: Forwarding, tunnel: TunnelKind) -> Option<u8> {
+        let kind = (forwarding == Forwarding::Tunnel).then_some(tunnel);
+        self.modes
+            .iter()
+            .position(|m| m.forwarding() == forwarding && m.encapsulation() == kind)
+            .map(|i| i as u8)
+    }
+}

@@ -1,0 +1,165 @@
+//! ICMP errors about packets of connections, from clients, servers and routers. After `ip_vs_in_icmp` and
+//! `ip_vs_out_icmp`.
+
+use super::Engine;
+use super::answer::{address, icmp};
+use super::transmit::Way;
+use crate::checksum;
+use crate::conn::{ConnId, NONE, Side};
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::frame::Frame;
+use crate::mode::{Mode, Path};
+use crate::outbox::Outbox;
+use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
+use crate::rewrite::{self, Ends, read2, read4, write2};
+use crate::service::Forwarding;
+use crate::time::Instant;
+use crate::verdict::{DropReason, Verdict};
+
+/// Bytes of an ICMP header (RFC 792).
+const ICMP_HEADER: usize = 8;
+
+/// The packet that an ICMP error quotes.
+struct Quote {
+    /// Offset of its IP header in the frame.
+    ip: usize,
+    /// Offset of its transport header.
+    l4: usize,
+    flow: Flow,
+}
+
+impl Engine {
+    pub(super) fn handle_icmp(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let related = matches!(
+            packet.transport,
+            Transport::Icmp { kind: icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED, .. }
+        );
+        let quote = if related { quote(frame.bytes(), packet.l4() + ICMP_HEADER) } else { None };
+        let Some(quote) = quote else {
+            return self.unrelated(now, frame, packet, refragment, out);
+        };
+        // The quoted packet went the other way.
+        let Some((id, side)) = self.conns.find(&quote.flow.reversed()) else {
+            return self.unrelated(now, frame, packet, refragment, out);
+        };
+        match side {
+            Side::Client => self.icmp_to_server(now, id, frame, packet, &quote, refragment, out),
+            Side::Server => self.icmp_to_client(now, id, frame, packet, &quote, refragment, out),
+        }
+    }
+
+    fn unrelated(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let from_server = self.replier_addrs.contains_key(&packet.flow.src);
+        let error = matches!(packet.transport, Transport::Icmp { kind: 3 | 4 | 11 | 12, .. });
+        if from_server && error && !self.fib.is_local(packet.flow.dst) && !self.owned.contains(&packet.flow.dst) {
+            return self.route(now, frame, packet, refragment, out);
+        }
+        self.answer_as_host(now, frame, packet, out)
+    }
+
+    /// About a reply: to the server whose packet it was.
+    fn icmp_to_server(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let c = *self.conns.get(id);
+        if self.servers.get(c.backend).service == NONE {
+            return Verdict::Drop(DropReason::ServerGone);
+        }
+        if packet.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        if !rewrite::checksum_is_right(frame, packet) {
+            return Verdict::Drop(DropReason::BadChecksum);
+        }
+        let mode = self.modes[usize::from(c.mode)];
+        let path = self.path(id);
+        let hop = self.fib.lookup(c.server.addr);
+        self.counters.icmp_translated += 1;
+        if mode.reply_flow(&c.client_flow(), &path).is_none() {
+            let way = Way { mode, path, forward: true, refragment };
+            return self.transmit(now, frame, packet, way, hop, c.vip.addr, out);
+        }
+        let far = if c.local.port == 0 { c.client } else { c.local };
+        rewrite_quote(frame, packet, quote, Ends { src: Some(c.server), dst: Some(far) });
+        let ends = Ends { src: (c.local.port != 0).then(|| address(c.local.addr)), dst: Some(address(c.server.addr)) };
+        let way = Way { mode: &Addresses(ends), path, forward: true, refragment };
+        self.transmit(now, frame, packet, way, hop, c.vip.addr, out)
+    }
+
+    /// About a forwarded packet: to the client that sent it, from the VIP.
+    fn icmp_to_client(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let c = *self.conns.get(id);
+        if packet.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        if !rewrite::checksum_is_right(frame, packet) {
+            return Verdict::Drop(DropReason::BadChecksum);
+        }
+        let path = self.path(id);
+        let hop = self.fib.lookup(c.client.addr);
+        self.counters.icmp_translated += 1;
+        rewrite_quote(frame, packet, quote, Ends { src: Some(c.client), dst: Some(c.vip) });
+        let ends = Ends { src: Some(address(c.vip.addr)), dst: Some(address(c.client.addr)) };
+        let way = Way { mode: &Addresses(ends), path, forward: true, refragment };
+        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+    }
+}
+
+/// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.
+fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
+    let header = bytes.get(ip..ip + IPV4_MIN_HEADER)?;
+    let l4 = ip + usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || l4 < ip + IPV4_MIN_HEADER || bytes.len() < l4 + 8 {
+        return None;
+    }
+    // Only a first fragment has ports.
+    if read2(header, 6) & 0x1fff != 0 {
+        return None;
+    }
+    let protocol = Protocol::from_number(header[9])?;
+    let src = Endpoint::new(Addr::v4(read4(header, 12)), read2(bytes, l4));
+    let dst = Endpoint::new(Addr::v4(read4(header, 16)), read2(bytes, l4 + 2));
+    Some(Quote { ip, l4, flow: Flow::new(protocol, src, dst) })
+}
+
+/// Rewrites the quoted packet's addresses and ports and seals its header and the message; the quoted
+/// transport checksum stays as it was, as in the kernel.
+fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: Ends) {
+    let message = packet.l4();
+    let bytes = frame.bytes_mut();
+    for (end, addr_at, port_at) in [(ends.src, quote.ip + 12, quote.l4), (ends.dst, quote.ip + 16, quote.l4 + 2)] {
+        if let Some((addr, port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) {
+            bytes[addr_at..addr_at + 4].copy_from_slice(&addr);
+            write2(bytes, port_at, port);
+        }
+    }
+    crate::fragment::seal_header(&mut bytes[quote.ip..quote.l4]);
+    write2(bytes, message + 2, 0);
+    let sum = checksum::of(&bytes[message..]);
+    write2(bytes, message + 2, sum);
+    frame.offload.csum_start = None;
+}
+
+/// Changes the outer addresses of an ICMP message.
+struct Addresses(Ends);
+
+impl Mode for Addresses {
+    fn forwarding(&self) -> Forwarding {
+        Forwarding::Nat
+    }
+
+    fn name(&self) -> &'static str {
+        "Addresses"
+    }
+
+    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
+        None
+    }
+
+    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, _: &Path) -> Result<(), DropReason> {
+        rewrite::set_addresses(frame, packet, self.0);
+        Ok(())
+    }
+
+    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
+        self.forward(frame, packet, path)
+    }
+}

@@ -1,0 +1,106 @@
+//! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
+
+use super::Engine;
+use super::transmit::Way;
+use crate::conn::ConnId;
+use crate::flow::{Addr, Protocol};
+use crate::frame::Frame;
+use crate::mode::{Mode, Path};
+use crate::outbox::Outbox;
+use crate::packet::{Packet, Transport, tcp_flags};
+use crate::service::Forwarding;
+use crate::time::Instant;
+use crate::verdict::{DropReason, Verdict};
+
+/// Forwards a packet as it is: what the kernel's own routing would do with it.
+struct Plain;
+
+impl Mode for Plain {
+    fn forwarding(&self) -> Forwarding {
+        Forwarding::Dr
+    }
+
+    fn name(&self) -> &'static str {
+        "Plain"
+    }
+
+    fn reply_flow(&self, _: &crate::flow::Flow, _: &Path) -> Option<crate::flow::Flow> {
+        None
+    }
+
+    fn forward(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// A packet from the server of a known connection.
+    pub(super) fn reply(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let client = self.conns.get(id).client.addr;
+        let hop = self.fib.lookup(client);
+        // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
+        if packet.ttl <= 1 {
+            return self.time_exceeded(now, frame, packet, Addr::UNSPECIFIED, out);
+        }
+        let bytes = u64::from(packet.ip_len);
+        let c = self.conns.get_mut(id);
+        c.flags &= !crate::conn::NO_OUTPUT;
+        let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        let server = self.servers.get_mut(place);
+        server.stats.out_packets += 1;
+        server.stats.out_bytes += bytes;
+        if let Some(s) = self.services.get_mut(server.service as usize).and_then(Option::as_mut) {
+            s.stats.out_packets += 1;
+            s.stats.out_bytes += bytes;
+        }
+        self.track(id, packet, true);
+        self.conns.touch(now, id);
+        let path = self.path(id);
+        let way = Way { mode, path, forward: false, refragment };
+        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+    }
+
+    /// A packet of no service and no connection: a server's that would have been a reply, or for an
+    /// address that UVS owns; all else is the kernel's.
+    pub(super) fn stray(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        let from_server = Protocol::from_number(packet.protocol)
+            .is_some_and(|p| self.repliers.contains_key(&(p, packet.flow.source())));
+        if !from_server {
+            return self.answer_as_host(now, frame, packet, out);
+        }
+        if self.locals.contains(&packet.flow.dst) && self.is_local_port(packet.flow.dst_port) {
+            return match packet.transport {
+                Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+                _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
+            };
+        }
+        if self.fib.is_local(packet.flow.dst) {
+            return Verdict::Pass;
+        }
+        let reset = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
+        if self.snapshot.sysctls.nat_icmp_send != 0 && !reset {
+            return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
+        }
+        self.route(now, frame, packet, refragment, out)
+    }
+
+    /// The guard keeps a NAT server's packets from the kernel, so those of no connection are routed here
+    /// as the kernel would.
+    pub(super) fn route(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+        if !self.fib.forwarding {
+            return Verdict::Drop(DropReason::NoConnection);
+        }
+        let hop = self.fib.lookup(packet.flow.dst);
+        let path = Path::plain(&packet.flow);
+        let way = Way { mode: &Plain, path, forward: true, refragment };
+        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+    }
+
+    fn is_local_port(&self, port: u16) -> bool {
+        self.ports.contains(port)
+    }
+}

@@ -1,0 +1,109 @@
+//! Copies of the engine's state for whoever shows it.
+
+use super::Engine;
+use super::input::tcp_state;
+use crate::conn::{self, Conn};
+use crate::counters::Stats;
+use crate::flow::{Endpoint, Protocol};
+use crate::service::ServiceKey;
+use crate::time::Instant;
+
+/// All services with their counters.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// In no particular order.
+    pub services: Vec<ServiceReport>,
+}
+
+/// A service's counters.
+#[derive(Clone, Debug)]
+pub struct ServiceReport {
+    /// The service.
+    pub key: ServiceKey,
+    /// Totals since it was added.
+    pub stats: Stats,
+    /// Its servers, newest first.
+    pub servers: Vec<ServerReport>,
+}
+
+/// A server's counters.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerReport {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// Whether it is over its threshold.
+    pub overloaded: bool,
+    /// Totals since it was added.
+    pub stats: Stats,
+}
+
+/// A connection or template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnReport {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The client.
+    pub client: Endpoint,
+    /// The VIP.
+    pub vip: Endpoint,
+    /// The real server.
+    pub server: Endpoint,
+    /// FULLNAT's local endpoint.
+    pub local: Option<Endpoint>,
+    /// The state's name.
+    pub state: &'static str,
+    /// Seconds until it expires, rounded down.
+    pub expires: u32,
+}
+
+impl Engine {
+    /// Copies all services' counters.
+    pub fn report(&self) -> Report {
+        let services = self.services.iter().flatten().map(|s| ServiceReport {
+            key: s.spec.key,
+            stats: s.stats,
+            servers: s.servers.iter().zip(&s.backends).map(|(place, b)| {
+                let server = self.servers.get(*place);
+                ServerReport {
+                    endpoint: server.key.1,
+                    active: b.active,
+                    inactive: b.inactive,
+                    persistent: server.persistent,
+                    overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
+                    stats: server.stats,
+                }
+            }).collect(),
+        });
+        Report { services: services.collect() }
+    }
+
+    /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
+    pub fn report_connections(&self, now: Instant, from: u32, max: u32) -> (Vec<ConnReport>, Option<u32>) {
+        let (page, rest) = self.conns.page(from, max);
+        (page.map(|c| conn_report(c, now)).collect(), rest)
+    }
+}
+
+fn conn_report(c: &Conn, now: Instant) -> ConnReport {
+    let state = match c.protocol {
+        _ if c.has(conn::TEMPLATE) => "NONE",
+        Protocol::Tcp => tcp_state(c.state).name(),
+        Protocol::Udp => "UDP",
+        Protocol::Sctp => "NONE",
+    };
+    ConnReport {
+        protocol: c.protocol,
+        client: c.client,
+        vip: c.vip,
+        server: c.server,
+        local: (c.local.port != 0).then_some(c.local),
+        state,
+        expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
+    }
+}

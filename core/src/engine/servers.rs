@@ -1,0 +1,123 @@
+//! Real servers by place: those of services, and removed ones that connections still belong to.
+//!
+//! As in the kernel's "trash", a removed server waits while connections refer to it; added back, it takes
+//! its connections and counts up again.
+
+use std::collections::HashMap;
+
+use crate::backend::Backend;
+use crate::conn::NONE;
+use crate::counters::Stats;
+use crate::flow::Endpoint;
+use crate::service::{ServerSpec, ServiceKey};
+
+/// A real server.
+pub(super) struct Server {
+    /// Its service and endpoint.
+    pub(super) key: (ServiceKey, Endpoint),
+    /// As asked for, last.
+    pub(super) spec: ServerSpec,
+    /// The place of its mode.
+    pub(super) mode: u8,
+    /// The place of its service, [`NONE`] while removed.
+    pub(super) service: u32,
+    /// Its place among the service's backends.
+    pub(super) position: u32,
+    /// Its load while removed; else the service has it.
+    pub(super) removed: Backend,
+    /// Persistence templates.
+    pub(super) persistent: u32,
+    /// Connections and templates that refer to it.
+    pub(super) references: u32,
+    pub(super) stats: Stats,
+}
+
+/// All real servers.
+#[derive(Default)]
+pub(super) struct Servers {
+    places: Vec<Option<Server>>,
+    free: Vec<u32>,
+    removed: HashMap<(ServiceKey, Endpoint), u32>,
+    next_id: u64,
+}
+
+impl Servers {
+    /// The server at `place`.
+    ///
+    /// # Panics
+    /// Where there is none: a connection would refer to a freed server.
+    pub(super) fn get(&self, place: u32) -> &Server {
+        self.places[place as usize].as_ref().expect("a place in use")
+    }
+
+    /// The server at `place`, as [`Servers::get`].
+    pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
+        self.places[place as usize].as_mut().expect("a place in use")
+    }
+
+    /// Adds a server to a service, or takes the removed one of that key back; with its load.
+    pub(super) fn attach(&mut self, service: u32, key: (ServiceKey, Endpoint), spec: ServerSpec, mode: u8) -> (u32, Backend) {
+        if let Some(place) = self.removed.remove(&key) {
+            let server = self.get_mut(place);
+            (server.service, server.spec, server.mode) = (service, spec, mode);
+            server.stats = Stats::default();
+            let mut backend = server.removed;
+            backend.weight = spec.weight;
+            return (place, backend);
+        }
+        self.next_id += 1;
+        let backend = Backend {
+            addr: spec.endpoint.addr,
+            id: self.next_id,
+            weight: spec.weight,
+            active: 0,
+            inactive: 0,
+            flags: 0,
+            port: spec.endpoint.port,
+            reserved: [0; 3],
+        };
+        let server = Server {
+            key,
+            spec,
+            mode,
+            service,
+            position: 0,
+            removed: backend,
+            persistent: 0,
+            references: 0,
+            stats: Stats::default(),
+        };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() as u32 - 1
+        });
+        self.places[place as usize] = Some(server);
+        (place, backend)
+    }
+
+    /// Removes a server from its service; it stays while connections refer to it.
+    pub(super) fn detach(&mut self, place: u32, load: Backend) {
+        let server = self.get_mut(place);
+        server.service = NONE;
+        server.removed = load;
+        if server.references == 0 {
+            self.places[place as usize] = None;
+            self.free.push(place);
+        } else {
+            let key = server.key;
+            self.removed.insert(key, place);
+        }
+    }
+
+    /// A connection refers to the server no more.
+    pub(super) fn release(&mut self, place: u32) {
+        let server = self.get_mut(place);
+        server.references -= 1;
+        if server.references == 0 && server.service == NONE {
+            let key = server.key;
+            self.removed.remove(&key);
+            self.places[place as usize] = None;
+            self.free.push(place);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! IPv4 fragments: cutting a packet that is too long, and putting datagrams together again.
+//!
+//! A service's fragments are put together before the look-up (only the first one has ports) and leave
+//! cut at the size they came in. Memory and time are bounded; overlapping fragments end their datagram
+//! (RFC 5722's rule, which Linux applies to IPv4 too).
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::checksum;
+use crate::flow::Addr;
+use crate::frame::ETH_LEN;
+use crate::outbox::Outbox;
+use crate::packet::{IPV4_MIN_HEADER, Packet};
+use crate::rewrite::{read2, write2};
+use crate::time::Instant;
+use crate::verdict::{DropReason, Egress};
+
+/// Flag "more fragments" in the word of flags and offset (RFC 791 §3.1).
+const MORE: u16 = 0x2000;
+/// The offset's bits in that word, in units of 8 bytes.
+const OFFSET: u16 = 0x1fff;
+/// How long a datagram may be incomplete (Linux: net.ipv4.ipfrag_time).
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Fragments of one datagram: 64 KiB in pieces of 576 bytes.
+const MAX_PARTS: usize = 128;
+/// What a fragment costs beside its bytes, counted towards the limit.
+const PART_COST: usize = 64;
+
+/// Cuts the IPv4 packet in a whole frame into fragments of at most `limit` bytes each.
+///
+/// Options that are not to be copied become no-ops after the first fragment (RFC 791 §3.1).
+pub fn cut(frame: &[u8], limit: usize, egress: Egress, out: &mut Outbox) {
+    let ip = ETH_LEN;
+    let header = usize::from(frame[ip] & 0x0f) * 4;
+    let payload = &frame[ip + header..];
+    let step = ((limit - header) & !7).max(8);
+    let word = read2(frame, ip + 6);
+    let mut at = 0;
+    while at < payload.len() {
+        let n = step.min(payload.len() - at);
+        let last = at + n == payload.len();
+        let mut draft = out.draft(ip + header + n);
+        let b = draft.bytes_mut();
+        b[..ip + header].copy_from_slice(&frame[..ip + header]);
+        b[ip + header..].copy_from_slice(&payload[at..at + n]);
+        if at > 0 {
+            blank_options(&mut b[ip + IPV4_MIN_HEADER..ip + header]);
+        }
+        let more = if last { word & MORE } else { MORE };
+        let offset = (word & OFFSET) + (at / 8) as u16;
+        write2(b, ip + 2, (header + n) as u16);
+        write2(b, ip + 6, (word & !(MORE | OFFSET)) | more | offset);
+        seal_header(&mut b[ip..ip + header]);
+        let range = draft.range();
+        out.push(range, crate::frame::Offload::default(), egress);
+        at += n;
+    }
+}
+
+/// Recomputes an IPv4 header's checksum.
+pub(crate) fn seal_header(header: &mut [u8]) {
+    write2(header, 10, 0);
+    let sum = checksum::of(header);
+    write2(header, 10, sum);
+}
+
+/// Turns options without the "copied" bit into no-ops.
+fn blank_options(options: &mut [u8]) {
+    let mut at = 0;
+    while at < options.len() {
+        let len = match options[at] {
+            0 => return,
+            1 => 1,
+            _ => options.get(at + 1).map_or(0, |l| usize::from(*l)),
+        };
+        if len == 0 || at + len > options.len() {
+            return;
+        }
+        if options[at] & 0x80 == 0 {
+            options[at..at + len].fill(1);
+        }
+        at += len;
+    }
+}
+
+/// What a datagram's fragments have in common (RFC 791 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    src: Addr,
+    dst: Addr,
+    id: u16,
+    protocol: u8,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    /// Ethernet and IP header of the first fragment.
+    head: Vec<u8>,
+    /// Offset and bytes, in order of offset.
+    parts: Vec<(usize, Vec<u8>)>,
+    /// Payload bytes, known from the last fragment.
+    total: Option<usize>,
+    /// The longest fragment's IP length.
+    largest: usize,
+    cost: usize,
+}
+
+/// A whole datagram.
+#[derive(Debug)]
+pub struct Whole {
+    /// The frame, as if it had never been cut.
+    pub frame: Vec<u8>,
+    /// The longest fragment's IP length.
+    pub largest: usize,
+}
+
+/// Datagrams that are not whole yet.
+#[derive(Debug)]
+pub struct Reassembler {
+    waiting: HashMap<Key, Datagram>,
+    order: VecDeque<(Instant, Key)>,
+    used: usize,
+    limit: usize,
+}
+
+impl Reassembler {
+    /// One that keeps at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { waiting: HashMap::new(), order: VecDeque::new(), used: 0, limit }
+    }
+
+    /// Bytes it keeps.
+    pub const fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Adds the fragment in `frame`; returns its datagram when that is whole.
+    ///
+    /// # Errors
+    /// The limit is reached, or the fragment overlaps another: then the whole datagram goes.
+    pub fn add(&mut self, now: Instant, frame: &[u8], packet: &Packet) -> Result<Option<Whole>, DropReason> {
+        let ip = usize::from(packet.ip);
+        let word = read2(frame, ip + 6);
+        let data = &frame[packet.l4()..];
+        let offset = usize::from(word & OFFSET) * 8;
+        let more = word & MORE != 0;
+        if data.is_empty() || (more && data.len() % 8 != 0) || offset + data.len() > usize::from(u16::MAX) {
+            return Err(DropReason::FragmentLimit);
+        }
+        let key = Key { src: packet.flow.src, dst: packet.flow.dst, id: read2(frame, ip + 4), protocol: packet.protocol };
+        let cost = data.len() + PART_COST;
+        if self.used + cost > self.limit {
+            return Err(DropReason::FragmentLimit);
+        }
+        let datagram = self.waiting.entry(key).or_insert_with(|| {
+            self.order.push_back((now + TIMEOUT, key));
+            Datagram { head: Vec::new(), parts: Vec::new(), total: None, largest: 0, cost: 0 }
+        });
+        let at = datagram.parts.partition_point(|(o, _)| *o < offset);
+        if datagram.parts.get(at).is_some_and(|(o, d)| *o == offset && d.as_slice() == data) {
+            return Ok(None);
+        }
+        if datagram.overlaps(at, offset, data.len(), more) || datagram.parts.len() >= MAX_PARTS {
+            self.forget(key);
+            return Err(DropReason::FragmentLimit);
+        }
+        datagram.parts.insert(at, (offset, data.to_vec()));
+        datagram.largest = datagram.largest.max(packet.ip_len as usize);
+        datagram.cost += cost;
+        self.used += cost;
+        if !more {
+            datagram.total = Some(offset + data.len());
+        }
+        if offset == 0 {
+            datagram.head = frame[..packet.l4()].to_vec();
+        }
+        if !datagram.is_whole() {
+            return Ok(None);
+        }
+        Ok(self.forget(key).map(Datagram::into_whole))
+    }
+
+    /// Forgets datagrams whose time is over; returns how many fragments went.
+    pub fn expire(&mut self, now: Instant) -> u64 {
+        let mut gone = 0;
+        while self.order.front().is_some_and(|(deadline, _)| *deadline <= now) {
+            if let Some((_, key)) = self.order.pop_front() {
+                gone += self.waiting.remove(&key).map_or(0, |d| {
+                    self.used -= d.cost;
+                    d.parts.len() as u64
+                });
+            }
+        }
+        gone
+    }
+
+    fn forget(&mut self, key: Key) -> Option<Datagram> {
+        let datagram = self.waiting.remove(&key)?;
+        self.used -= datagram.cost;
+        // Rarely long: datagrams become whole at once or expire in order.
+        if let Some(i) = self.order.iter().rposition(|(_, k)| *k == key) {
+            self.order.remove(i);
+        }
+        Some(datagram)
+    }
+}
+
+impl Datagram {
+    fn overlaps(&self, at: usize, offset: usize, len: usize, more: bool) -> bool {
+        let before = at.checked_sub(1).and_then(|i| self.parts.get(i));
+        let after = self.parts.get(at);
+        before.is_some_and(|(o, d)| o + d.len() > offset)
+            || after.is_some_and(|(o, _)| offset + len > *o)
+            || self.total.is_some_and(|t| offset + len > t || !more)
+    }
+
+    fn is_whole(&self) -> bool {
+        let mut at = 0;
+        for (offset, data) in &self.parts {
+            if *offset != at {
+                return false;
+            }
+            at += data.len();
+        }
+        self.total == Some(at) && !self.head.is_empty()
+    }
+
+    fn into_whole(self) -> Whole {
+        let mut frame = self.head;
+        let header = frame.len() - ETH_LEN;
+        for (_, data) in &self.parts {
+            frame.extend_from_slice(data);
+        }
+        let total = frame.len() - ETH_LEN;
+        write2(&mut frame, ETH_LEN + 2, total as u16);
+        let word = read2(&frame, ETH_LEN + 6) & !(MORE | OFFSET);
+        write2(&mut frame, ETH_LEN + 6, word);
+        seal_header(&mut frame[ETH_LEN..ETH_LEN + header]);
+        Whole { frame, largest: self.largest }
+    }
+}

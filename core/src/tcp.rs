@@ -1,0 +1,148 @@
+//! TCP as the director tracks it: IPVS's state tables, time-outs and what counts as active.
+//!
+//! Source: `net/netfilter/ipvs/ip_vs_proto_tcp.c`; every transition is checked against records of the
+//! kernel (`tests/golden/states.json`).
+
+use crate::packet::tcp_flags;
+use crate::snapshot::Timeouts;
+
+/// A connection's state. Discriminants are the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TcpState {
+    /// Templates, and the moment before the first segment is looked at.
+    None = 0,
+    /// Data flows.
+    Established,
+    /// The server's side opened it.
+    SynSent,
+    /// The client's SYN was seen.
+    SynRecv,
+    /// One side has closed.
+    FinWait,
+    /// Both sides have closed.
+    TimeWait,
+    /// Reset.
+    Close,
+    /// The client has closed.
+    CloseWait,
+    /// The last acknowledgement is due.
+    LastAck,
+    /// Unused by traffic.
+    Listen,
+    /// secure_tcp: the server has answered the SYN.
+    SynAck,
+}
+
+use TcpState::{
+    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI, SynAck as SA,
+    SynRecv as SR, SynSent as SS, TimeWait as TW,
+};
+
+impl TcpState {
+    /// The name `ipvsadm -Lc` shows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait => "FIN_WAIT",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::SynAck => "SYNACK",
+        }
+    }
+
+    /// Whether the connection counts as active.
+    pub const fn is_active(self) -> bool {
+        matches!(self, Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck)
+    }
+
+    /// Seconds without a packet until the entry goes.
+    pub const fn timeout(self, t: &Timeouts) -> u32 {
+        match self {
+            Self::None => 2,
+            Self::Established => t.tcp,
+            Self::FinWait => t.tcp_fin,
+            Self::SynSent | Self::TimeWait | Self::Listen | Self::SynAck => 120,
+            Self::SynRecv | Self::CloseWait => 60,
+            Self::Close => 10,
+            Self::LastAck => 30,
+        }
+    }
+}
+
+/// Which packets the director has seen of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Input,
+    /// From the server.
+    Output,
+    /// From the client, and the server's are never seen (DR, tunnels).
+    InputOnly,
+}
+
+/// The next state; `strict` is secure_tcp. A segment without RST, SYN, FIN and ACK closes.
+pub fn next(state: TcpState, direction: Direction, flags: u8, strict: bool) -> TcpState {
+    let event = match flags {
+        f if f & tcp_flags::RST != 0 => 3,
+        f if f & tcp_flags::SYN != 0 => 0,
+        f if f & tcp_flags::FIN != 0 => 1,
+        f if f & tcp_flags::ACK != 0 => 2,
+        _ => return CL,
+    };
+    let table = if strict { &STRICT } else { &NORMAL };
+    table[direction as usize][event][state as usize]
+}
+
+/// By direction, event (SYN, FIN, ACK, RST) and current state.
+type Table = [[[TcpState; 11]; 4]; 3];
+
+//     NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+static NORMAL: Table = [
+    [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
+    ],
+    [
+        [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
+        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ],
+    [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+];
+
+//     NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA
+static STRICT: Table = [
+    [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+    [
+        [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ],
+    [
+        [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ],
+];

@@ -1,0 +1,45 @@
+//! FULLNAT: the destination becomes the real server's, the source a local address and port of the
+//! director's, and both back.
+//!
+//! A server needs only a route to the local address, so it can be anywhere.
+
+use uvs_core::flow::Flow;
+use uvs_core::frame::Frame;
+use uvs_core::mode::{Mode, Path};
+use uvs_core::packet::Packet;
+use uvs_core::rewrite::{self, Ends};
+use uvs_core::service::Forwarding;
+use uvs_core::verdict::DropReason;
+
+/// `--fullnat`, which ipvsadm does not know.
+pub(crate) struct FullNat;
+
+impl Mode for FullNat {
+    fn forwarding(&self) -> Forwarding {
+        Forwarding::FullNat
+    }
+
+    fn name(&self) -> &'static str {
+        "FullNat"
+    }
+
+    fn reply_flow(&self, flow: &Flow, path: &Path) -> Option<Flow> {
+        Some(Flow {
+            src: path.server.addr,
+            src_port: path.server.port,
+            dst: path.local.addr,
+            dst_port: path.local.port,
+            ..*flow
+        })
+    }
+
+    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
+        rewrite::set_ends(frame, packet, Ends { src: Some(path.local), dst: Some(path.server) });
+        Ok(())
+    }
+
+    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
+        rewrite::set_ends(frame, packet, Ends { src: Some(path.vip), dst: Some(path.client) });
+        Ok(())
+    }
+}
