@@ -15,11 +15,14 @@ pub mod mode;
 pub mod outbox;
 pub mod packet;
 pub mod ports;
+pub mod random;
 pub mod rewrite;
 pub mod scheduler;
 pub mod segment;
 pub mod service;
 pub mod snapshot;
 pub mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod verdict;

@@ -79,7 +79,7 @@ impl Engine {
     }
 
     fn params(&self, spec: &ServiceSpec) -> SchedulerParams {
-        SchedulerParams { flags: spec.flags, seed: self.seed }
+        SchedulerParams { flags: spec.flags, seed: self.seed, table_size: 0 }
     }
 
     fn add_service(&mut self, spec: &Arc<ServiceSpec>) {
