@@ -304,6 +304,16 @@ impl ConnTable {
         (self.len > 0).then(|| self.wheel.next_turn())
     }
 
+    /// How many places there are, used or not.
+    pub fn places(&self) -> u32 {
+        self.slab.len() as u32
+    }
+
+    /// The connection at a place, where there is one.
+    pub fn at(&self, place: u32) -> Option<&Conn> {
+        self.slab.get(place as usize).filter(|c| c.slot != FREE)
+    }
+
     /// Connections from place `from` on, at most `max` places looked at; with the place to go on from.
     pub fn page(&self, from: u32, max: u32) -> (impl Iterator<Item = &Conn>, Option<u32>) {
         let from = from as usize;

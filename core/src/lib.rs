@@ -12,6 +12,7 @@ pub mod flow;
 pub mod fragment;
 pub mod frame;
 pub mod mode;
+pub mod options;
 pub mod outbox;
 pub mod packet;
 pub mod ports;

@@ -55,7 +55,7 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     write2(bytes, ip + ipv4::CHECKSUM, addresses.apply(sum));
     match packet.transport {
         Transport::Tcp { .. } => mend(bytes, l4 + TCP_CHECKSUM, partial, addresses, ports),
-        Transport::Udp => mend_udp(bytes, l4 + UDP_CHECKSUM, partial, addresses, ports),
+        Transport::Udp => mend_udp(bytes, packet, partial, addresses, ports),
         Transport::Sctp { .. } => finish_sctp(&mut bytes[l4..]),
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
     }
@@ -137,12 +137,20 @@ fn mend(bytes: &mut [u8], at: usize, partial: bool, addresses: Delta, ports: Del
     write2(bytes, at, new);
 }
 
-/// UDP's zero means "no checksum" and stays; a checksum that comes out as zero is sent as all ones (RFC 768).
-fn mend_udp(bytes: &mut [u8], at: usize, partial: bool, addresses: Delta, ports: Delta) {
+/// A datagram without a checksum gets one, as in the kernel's NAT; one that comes out as zero is sent as
+/// all ones (RFC 768).
+fn mend_udp(bytes: &mut [u8], packet: &Packet, partial: bool, addresses: Delta, ports: Delta) {
+    let at = packet.l4() + UDP_CHECKSUM;
     if !partial && read2(bytes, at) == 0 {
-        return;
+        let ip = usize::from(packet.ip);
+        let (src, dst) = (read4(bytes, ip + ipv4::SRC), read4(bytes, ip + ipv4::DST));
+        let l4 = &bytes[packet.l4()..packet.l4() + packet.l4_len()];
+        let pseudo = checksum::pseudo_header_v4(src, dst, packet.protocol, l4.len() as u32);
+        let sum = !checksum::add(pseudo, checksum::sum(l4));
+        write2(bytes, at, sum);
+    } else {
+        mend(bytes, at, partial, addresses, ports);
     }
-    mend(bytes, at, partial, addresses, ports);
     if !partial && read2(bytes, at) == 0 {
         write2(bytes, at, 0xffff);
     }

@@ -3,6 +3,8 @@
 
 mod commands;
 mod control;
+#[cfg(test)]
+mod golden;
 
 use std::process::ExitCode;
 

@@ -43,19 +43,24 @@ impl Engine {
     /// A service cannot be made; then nothing is changed.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ApplyError> {
         self.check(&snapshot)?;
+        let mut removed = false;
         let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(|s| s.key).collect();
         for slot in 0..self.services.len() {
             if self.services[slot].as_ref().is_some_and(|s| !wanted.contains(&s.spec.key)) {
                 self.remove_service(slot as u32);
+                removed = true;
             }
         }
         for spec in &snapshot.services {
             match self.lookup.get(&spec.key) {
-                Some(slot) => self.change_service(*slot, spec),
+                Some(slot) => removed |= self.change_service(*slot, spec),
                 None => self.add_service(spec),
             }
         }
         self.snapshot = snapshot;
+        if removed && self.snapshot.sysctls.expire_nodest_conn != 0 {
+            self.sweep = Some(0);
+        }
         self.note_addresses();
         Ok(())
     }
@@ -116,9 +121,10 @@ impl Engine {
         }
     }
 
-    fn change_service(&mut self, slot: u32, spec: &Arc<ServiceSpec>) {
+    /// Returns whether a server was removed.
+    fn change_service(&mut self, slot: u32, spec: &Arc<ServiceSpec>) -> bool {
         let Some(mut service) = self.services[slot as usize].take() else {
-            return;
+            return false;
         };
         if (&service.spec.scheduler, service.spec.flags) != (&spec.scheduler, spec.flags)
             && let Some(scheduler) = (self.schedulers)(&spec.scheduler, &self.params(spec))
@@ -126,11 +132,14 @@ impl Engine {
             service.scheduler = scheduler;
             service.scheduler.backends_changed(&service.backends);
         }
+        let before = service.servers.len();
         self.remove_servers(&mut service, spec);
+        let removed = service.servers.len() < before;
         self.edit_servers(&mut service, spec);
         self.add_servers(slot, &mut service, spec);
         service.spec = Arc::clone(spec);
         self.services[slot as usize] = Some(service);
+        removed
     }
 
     fn remove_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {

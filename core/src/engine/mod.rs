@@ -77,6 +77,8 @@ pub struct Engine {
     answers: answer::Limiter,
     /// Identification of the next packet of our own.
     ip_id: u16,
+    /// Where the search for connections of removed servers goes on, while it runs.
+    sweep: Option<u32>,
     counters: Counters,
 }
 
@@ -116,6 +118,7 @@ impl Engine {
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
+            sweep: None,
             counters: Counters::default(),
         }
     }
@@ -156,12 +159,13 @@ impl Engine {
         while let Some(id) = self.conns.expired(now, &mut left) {
             self.expire(now, id);
         }
-        left == 0
+        self.sweep(now, budget);
+        left == 0 || self.sweep.is_some()
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.conns.next_expiry()
+        if self.sweep.is_some() { Some(Instant::ZERO) } else { self.conns.next_expiry() }
     }
 
     fn decide(&mut self, now: Instant, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) -> Verdict {

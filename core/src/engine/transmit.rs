@@ -7,6 +7,7 @@ use crate::flow::Addr;
 use crate::fragment;
 use crate::frame::{ETH_LEN, Frame, Gso};
 use crate::mode::{Mode, Path};
+use crate::options;
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
@@ -78,6 +79,9 @@ impl Engine {
             return self.time_exceeded(now, frame, packet, answer_from, out);
         }
         rewrite::decrement_ttl(frame, packet);
+        if let Err(reason) = pass_options(frame, packet, answer_from, hop.source) {
+            return Verdict::Drop(reason);
+        }
         let room = (hop.mtu as usize).saturating_sub(way.overhead());
         let super_frame = frame.offload.gso != Gso::None;
         let len = if super_frame { segment::segment_ip_len(frame, packet) } else { packet.ip_len as usize };
@@ -154,4 +158,18 @@ impl Engine {
         fragment::cut(frame.bytes(), limit, egress, out);
         self.counters.fragments += (out.len() - before) as u64;
     }
+}
+
+/// Options are written to with the address that the packet reached the director by: the VIP, or on the
+/// way back the director's own.
+fn pass_options(frame: &mut Frame<'_>, packet: &Packet, vip: Addr, own: Addr) -> Result<(), DropReason> {
+    if usize::from(packet.ip_header) == crate::packet::IPV4_MIN_HEADER {
+        return Ok(());
+    }
+    let addr = if vip.is_unspecified() { own } else { vip };
+    let header = &mut frame.bytes_mut()[usize::from(packet.ip)..packet.l4()];
+    if options::pass(header, addr.as_v4().unwrap_or_default())? {
+        fragment::seal_header(header);
+    }
+    Ok(())
 }
