@@ -151,6 +151,13 @@ impl Engine {
         self.counters.count(Verdict::Drop(reason));
     }
 
+    /// `n` frames that the engine had sent did not leave: they move from `sent` to the drops.
+    pub fn count_lost(&mut self, n: u64, reason: DropReason) {
+        let n = n.min(self.counters.sent);
+        self.counters.sent -= n;
+        self.counters.drops[reason as usize] += n;
+    }
+
     /// Lets connections and fragments expire, at most `budget` connections; call again at once where it
     /// returns `true`.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {

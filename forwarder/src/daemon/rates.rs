@@ -1,0 +1,136 @@
+//! What `ipvsadm --stats` and `--rate` show: totals since the last `-Z`, and the kernel's estimator.
+//!
+//! The engine's counters are never reset; zeroing keeps an offset here. Rates are an average over the
+//! 2 s periods of `net/netfilter/ipvs/ip_vs_est.c`, a quarter of the way to the newest each time.
+
+use std::collections::HashMap;
+
+use uvs_core::counters::Stats;
+use uvs_core::engine::Report;
+use uvs_core::flow::Endpoint;
+use uvs_core::service::ServiceKey;
+
+/// Seconds between two looks at the counters.
+pub(crate) const PERIOD: u64 = 2;
+
+/// A service, or one of its servers.
+type Key = (ServiceKey, Option<Endpoint>);
+
+/// Offsets and averages of everything that is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Rates {
+    known: HashMap<Key, Estimate>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Estimate {
+    zero: Stats,
+    last: Stats,
+    /// Scaled: counts by 2^10, bytes by 2^5.
+    average: [i64; 5],
+}
+
+impl Rates {
+    /// A period is over.
+    pub(crate) fn tick(&mut self, report: &Report) {
+        let mut still = HashMap::with_capacity(self.known.len());
+        for (key, stats) in counted(report) {
+            let mut e = match self.known.get(&key) {
+                Some(e) => *e,
+                // First seen: what was counted before is no rate.
+                None => Estimate { last: stats, ..Estimate::default() },
+            };
+            e.period(stats);
+            still.insert(key, e);
+        }
+        self.known = still;
+    }
+
+    /// Zeroes one service with its servers, or everything.
+    pub(crate) fn zero(&mut self, report: &Report, service: Option<ServiceKey>) {
+        for (key, stats) in counted(report).filter(|(k, _)| service.is_none_or(|s| s == k.0)) {
+            let e = self.known.entry(key).or_default();
+            *e = Estimate { zero: stats, last: stats, average: [0; 5] };
+        }
+    }
+
+    /// Totals since the last zero.
+    pub(crate) fn totals(&self, key: &Key, now: Stats) -> Stats {
+        let zero = self.known.get(key).map_or(Stats::default(), |e| e.zero);
+        // A server that was added again counts from nothing.
+        let since = |now: u64, zero: u64| if now >= zero { now - zero } else { now };
+        from_array(std::array::from_fn(|i| since(array(now)[i], array(zero)[i])))
+    }
+
+    /// Per second.
+    pub(crate) fn rates(&self, key: &Key) -> Stats {
+        let average = self.known.get(key).map_or([0; 5], |e| e.average);
+        from_array(std::array::from_fn(|i| {
+            let (round, shift) = if i < 3 { (0x1ff, 10) } else { (0xf, 5) };
+            u64::try_from((average[i] + round) >> shift).unwrap_or(0)
+        }))
+    }
+}
+
+impl Estimate {
+    fn period(&mut self, now: Stats) {
+        let (new, old) = (array(now), array(self.last));
+        for i in 0..5 {
+            let shift = if i < 3 { 9 } else { 4 };
+            let rate = i64::try_from(new[i].saturating_sub(old[i]) << shift).unwrap_or(i64::MAX);
+            self.average[i] += (rate - self.average[i]) >> 2;
+        }
+        self.last = now;
+    }
+}
+
+fn counted(report: &Report) -> impl Iterator<Item = (Key, Stats)> {
+    report.services.iter().flat_map(|s| {
+        std::iter::once(((s.key, None), s.stats))
+            .chain(s.servers.iter().map(move |r| ((s.key, Some(r.endpoint)), r.stats)))
+    })
+}
+
+fn array(s: Stats) -> [u64; 5] {
+    [s.connections, s.in_packets, s.out_packets, s.in_bytes, s.out_bytes]
+}
+
+fn from_array([connections, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5]) -> Stats {
+    Stats { connections, in_packets, out_packets, in_bytes, out_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uvs_core::engine::ServiceReport;
+    use uvs_core::flow::{Addr, Protocol};
+
+    const KEY: ServiceKey = ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 0, 1]), 80));
+
+    fn report(connections: u64, in_bytes: u64) -> Report {
+        let stats = Stats { connections, in_bytes, ..Stats::default() };
+        Report { services: vec![ServiceReport { key: KEY, stats, servers: Vec::new() }] }
+    }
+
+    #[test]
+    fn a_steady_rate_is_approached_by_quarters() {
+        let mut r = Rates::default();
+        r.tick(&report(0, 0));
+        let mut seen = Vec::new();
+        for i in 1..=20 {
+            r.tick(&report(i * 200, i * 2_000_000));
+            seen.push(r.rates(&(KEY, None)).connections);
+        }
+        assert_eq!(seen[..3], [25, 44, 58]);
+        assert_eq!(seen[19], 100);
+        assert!((990_000..=1_000_000).contains(&r.rates(&(KEY, None)).in_bytes));
+    }
+
+    #[test]
+    fn zero_is_an_offset() {
+        let mut r = Rates::default();
+        r.zero(&report(7, 70), Some(KEY));
+        let now = report(10, 100).services[0].stats;
+        assert_eq!(r.totals(&(KEY, None), now), Stats { connections: 3, in_bytes: 30, ..Stats::default() });
+    }
+}

@@ -1,0 +1,411 @@
+//! The worker: one thread, one engine, all ports. It takes batches, asks the engine, sends, and lets the
+//! time pass; desired state comes in by [`Watch`]es, questions by a channel, and nothing blocks it.
+
+mod hold;
+pub(crate) mod watch;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use std::os::fd::{AsFd, AsRawFd};
+use uvs_core::counters::Counters;
+use uvs_core::engine::{ConnReport, Engine, Report};
+use uvs_core::fib::Fib;
+use uvs_core::flow::Addr;
+use uvs_core::outbox::Outbox;
+use uvs_core::snapshot::Snapshot;
+use uvs_core::time::Instant;
+use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
+
+use crate::port::filter::Program;
+use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
+use hold::{Admission, HoldQueue};
+use watch::Watch;
+
+/// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
+const EXPIRY_BUDGET: u32 = 1024;
+/// The longest sleep: frames held for a next hop are looked at this often.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// Connections copied per question.
+const PAGE: u32 = 2048;
+/// The waker's token; ports have theirs from 0.
+const WAKE: Token = Token(usize::MAX);
+
+/// The desired state as the worker takes it up.
+pub(crate) struct Desired {
+    /// Services.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// What the ports let through.
+    pub(crate) filter: Program,
+}
+
+/// What control and worker share.
+pub(crate) struct Shared {
+    /// Services and filter.
+    pub(crate) desired: Watch<Desired>,
+    /// Interfaces, routes and neighbours.
+    pub(crate) fib: Watch<Fib>,
+}
+
+/// What a worker is asked.
+pub(crate) enum Ask {
+    /// Answer once all that was published before is in force.
+    Sync(Sender<Result<(), String>>),
+    /// Copy the counters.
+    Report(Sender<Status>),
+    /// Copy a page of connections, from this place on.
+    Connections(u32, Sender<Page>),
+    /// An interface is back: use this port.
+    Port(PortId, Box<dyn Receive>, Box<dyn Transmit>),
+    /// Send a frame.
+    Send(PortId, Vec<u8>),
+    /// End.
+    Stop,
+}
+
+/// Some connections, and the place to go on from.
+pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
+
+/// A copy of everything the worker counts.
+#[derive(Clone)]
+pub(crate) struct Status {
+    /// Services and servers.
+    pub(crate) services: Report,
+    /// The engine's totals.
+    pub(crate) counters: Counters,
+    /// Connections in the table.
+    pub(crate) connections: u32,
+    /// Per port.
+    pub(crate) ports: Vec<PortStatus>,
+    /// Nanoseconds from a frame's arrival in the ring until it was sent.
+    pub(crate) latency: Histogram<u64>,
+}
+
+/// What one port counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PortStatus {
+    /// Received by the kernel for us.
+    pub(crate) rx: RxStatistics,
+    /// Frames sent.
+    pub(crate) sent: u64,
+    /// Bytes sent.
+    pub(crate) sent_bytes: u64,
+    /// Refused frames by errno.
+    pub(crate) errors: Vec<(i32, u64)>,
+}
+
+/// What a worker tells the control thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A frame waits for this next hop: have the kernel resolve it.
+    Solicit(Addr),
+    /// A port's interface is gone.
+    Gone(PortId),
+}
+
+/// The worker's end of everything.
+pub(crate) struct Worker {
+    engine: Engine,
+    rx: Vec<Box<dyn Receive>>,
+    tx: Vec<Box<dyn Transmit>>,
+    gone: Vec<bool>,
+    totals: Vec<(u64, u64)>,
+    poll: Poll,
+    shared: Arc<Shared>,
+    seen_desired: u64,
+    seen_fib: u64,
+    apply_error: Option<String>,
+    fib: Arc<Fib>,
+    filter: Option<Arc<Desired>>,
+    asks: Receiver<Ask>,
+    notices: Box<dyn Fn(Notice) + Send>,
+    hold: HoldQueue,
+    outbox: Outbox,
+    latency: Histogram<u64>,
+    arrivals: Vec<u64>,
+}
+
+impl Worker {
+    /// A worker over ports in the order of their [`PortId`]s, with the waker that ends its sleep.
+    pub(crate) fn new(
+        engine: Engine,
+        ports: Vec<(Box<dyn Receive>, Box<dyn Transmit>)>,
+        shared: Arc<Shared>,
+        asks: Receiver<Ask>,
+        notices: Box<dyn Fn(Notice) + Send>,
+    ) -> std::io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (rx, tx): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
+        for (i, r) in rx.iter().enumerate() {
+            register(&poll, r.as_ref(), i)?;
+        }
+        let count = rx.len();
+        let worker = Self {
+            engine,
+            rx,
+            tx,
+            gone: vec![false; count],
+            totals: vec![(0, 0); count],
+            poll,
+            shared,
+            seen_desired: 0,
+            seen_fib: 0,
+            apply_error: None,
+            fib: Arc::new(Fib::new()),
+            filter: None,
+            asks,
+            notices,
+            hold: HoldQueue::default(),
+            outbox: Outbox::new(),
+            // 1 ns to 10 s at two digits: 28 KiB.
+            latency: Histogram::new_with_bounds(1, 10_000_000_000, 2).map_err(std::io::Error::other)?,
+            arrivals: Vec::new(),
+        };
+        Ok((worker, waker))
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(64);
+        loop {
+            let now = monotonic();
+            self.take_up(now);
+            let busy = self.turn(now);
+            let expiring = self.engine.handle_timeout(now, EXPIRY_BUDGET);
+            self.give_up_on_held(now);
+            if !self.answer_asks(now) {
+                return;
+            }
+            let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
+            let sleep = if work { Duration::ZERO } else { self.sleep(now) };
+            // With work at hand the poll is skipped: readiness is asked of the rings, not of epoll.
+            if !work {
+                let _ = self.poll.poll(&mut events, Some(sleep));
+                self.look_at_links(&events);
+            }
+        }
+    }
+
+    /// Takes up what was published since.
+    fn take_up(&mut self, now: Instant) {
+        if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
+            self.engine.set_fib(Arc::clone(&fib));
+            let tx = &mut self.tx;
+            self.hold.resolved(&fib, |port, held| {
+                let _ = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+            });
+            self.fib = fib;
+            self.flush();
+        }
+        if let Some(desired) = self.shared.desired.newer(&mut self.seen_desired) {
+            self.apply_error = self.engine.apply(Arc::clone(&desired.snapshot)).err().map(|e| e.to_string());
+            while self.engine.poll_timeout() == Some(Instant::ZERO) {
+                self.engine.handle_timeout(now, EXPIRY_BUDGET);
+            }
+            for rx in &mut self.rx {
+                set_filter(rx.as_mut(), &desired.filter);
+            }
+            self.filter = Some(desired);
+        }
+    }
+
+    /// One batch of every port; whether there was anything.
+    fn turn(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for port in 0..self.rx.len() {
+            let count = self.rx[port].fill(Budget::default());
+            for index in 0..count {
+                self.handle(now, port, index);
+            }
+            busy |= count > 0;
+        }
+        if busy {
+            self.flush();
+            self.record_latency();
+            for rx in &mut self.rx {
+                rx.release();
+            }
+        }
+        busy
+    }
+
+    fn handle(&mut self, now: Instant, port: usize, index: usize) {
+        let id = PortId(port as u16);
+        let (verdict, range, offload) = match self.rx[port].frame(index) {
+            Received::Pass => return,
+            Received::Drop(reason, _) => return self.engine.count_unhandled(reason),
+            Received::Frame(mut frame, meta) => {
+                let verdict = self.engine.handle_frame(now, id, &mut frame, &mut self.outbox);
+                if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
+                    self.arrivals.push(meta.arrived_ns);
+                }
+                if let Verdict::Send(Egress { port, unresolved: Some(via) }) = verdict {
+                    let admission = self.hold.keep(now, port, via, frame.bytes(), frame.offload);
+                    return self.held(via, admission);
+                }
+                (verdict, frame.range(), frame.offload)
+            }
+        };
+        match verdict {
+            Verdict::Send(egress) => {
+                self.rx[port].seal(index, range, &offload);
+                self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
+            }
+            Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
+            Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
+        }
+        self.outbox.clear();
+    }
+
+    fn send_outbox(&mut self, now: Instant) {
+        let outbox = std::mem::take(&mut self.outbox);
+        for (bytes, offload, egress) in outbox.iter() {
+            if let Some(via) = egress.unresolved {
+                let admission = self.hold.keep(now, egress.port, via, bytes, offload);
+                self.held(via, admission);
+            } else if let Err(reason) = self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload) {
+                self.engine.count_lost(1, reason);
+            }
+        }
+        self.outbox = outbox;
+    }
+
+    fn held(&mut self, via: Addr, admission: Admission) {
+        match admission {
+            Admission::First => (self.notices)(Notice::Solicit(via)),
+            Admission::Kept => {}
+            Admission::Full => self.engine.count_lost(1, DropReason::HoldQueueFull),
+        }
+    }
+
+    fn flush(&mut self) {
+        for (tx, totals) in self.tx.iter_mut().zip(&mut self.totals) {
+            let flushed = tx.flush(&self.rx);
+            totals.0 += flushed.sent;
+            totals.1 += flushed.bytes;
+            self.engine.count_lost(flushed.queue_full, DropReason::SendQueueFull);
+            self.engine.count_lost(flushed.failed, DropReason::SendFailed);
+        }
+    }
+
+    /// One clock reading for the whole batch: it left together.
+    fn record_latency(&mut self) {
+        let now = realtime_ns();
+        for arrived in self.arrivals.drain(..) {
+            self.latency.saturating_record(now.saturating_sub(arrived).max(1));
+        }
+    }
+
+    fn give_up_on_held(&mut self, now: Instant) {
+        if !self.hold.is_empty() {
+            let gone = self.hold.expire(now);
+            self.engine.count_lost(gone, DropReason::NeighbourUnresolved);
+        }
+    }
+
+    fn sleep(&self, now: Instant) -> Duration {
+        let expiry = self.engine.poll_timeout().map_or(LONGEST_SLEEP, |t| t.since(now));
+        expiry.clamp(Duration::from_millis(1), LONGEST_SLEEP)
+    }
+
+    /// An interface that changed its state makes its port's descriptor report it.
+    fn look_at_links(&mut self, events: &Events) {
+        for event in events {
+            let Token(port) = event.token();
+            if event.token() == WAKE || !(event.is_error() || event.is_read_closed()) {
+                continue;
+            }
+            if self.rx[port].link() == Link::Gone && !self.gone[port] {
+                self.gone[port] = true;
+                let _ = self.poll.registry().deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+                (self.notices)(Notice::Gone(PortId(port as u16)));
+            }
+        }
+    }
+
+    /// Answers what is asked; `false` = stop.
+    fn answer_asks(&mut self, now: Instant) -> bool {
+        loop {
+            match self.asks.try_recv() {
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
+                Ok(Ask::Sync(to)) => {
+                    self.take_up(now);
+                    let _ = to.send(self.apply_error.clone().map_or(Ok(()), Err));
+                }
+                Ok(Ask::Report(to)) => {
+                    let _ = to.send(self.status());
+                }
+                Ok(Ask::Connections(from, to)) => {
+                    let _ = to.send(self.engine.report_connections(now, from, PAGE));
+                }
+                Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
+                Ok(Ask::Send(port, bytes)) => {
+                    let _ = self.tx[usize::from(port.0)].queue_copy(&bytes, &Default::default());
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {
+        if !self.gone[port] {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+        }
+        if let Some(desired) = &self.filter {
+            set_filter(rx.as_mut(), &desired.filter);
+        }
+        if let Err(e) = register(&self.poll, rx.as_ref(), port) {
+            tracing::error!("port {port} cannot be watched again: {e}");
+        }
+        (self.rx[port], self.tx[port], self.gone[port]) = (rx, tx, false);
+    }
+
+    fn status(&mut self) -> Status {
+        let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.totals).map(|((rx, tx), totals)| PortStatus {
+            rx: rx.statistics(),
+            sent: totals.0,
+            sent_bytes: totals.1,
+            errors: tx.errors().to_vec(),
+        });
+        Status {
+            ports: ports.collect(),
+            services: self.engine.report(),
+            counters: self.engine.counters().clone(),
+            connections: self.engine.connections().len(),
+            latency: self.latency.clone(),
+        }
+    }
+}
+
+fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
+    let fd = rx.as_fd().as_raw_fd();
+    poll.registry().register(&mut SourceFd(&fd), Token(port), Interest::READABLE)
+}
+
+fn set_filter(rx: &mut dyn Receive, program: &Program) {
+    match rx.set_filter(program) {
+        Ok(Coverage::Exact) => {}
+        Ok(Coverage::Everything) => {
+            tracing::warn!("more addresses than a socket filter holds: all IPv4 traffic is looked at");
+        }
+        Err(e) => tracing::error!("a socket filter was refused: {e}"),
+    }
+}
+
+/// CLOCK_MONOTONIC as the engine's time.
+pub(crate) fn monotonic() -> Instant {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Instant(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
+}
+
+/// CLOCK_REALTIME, which the ring's time stamps are in.
+fn realtime_ns() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
