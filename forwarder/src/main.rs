@@ -3,6 +3,8 @@
 
 mod commands;
 mod control;
+mod port;
+mod sys;
 
 use std::process::ExitCode;
 
