@@ -3,8 +3,12 @@
 
 mod commands;
 mod control;
+mod daemon;
 #[cfg(test)]
 mod golden;
+mod port;
+mod sys;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -1,0 +1,136 @@
+//! How the memory of a receive ring is cut into slots.
+//!
+//! A slot holds an Ethernet frame; a super-frame is larger and waits in the socket's receive buffer
+//! instead, which costs no ring memory. That buffer is small without CAP_NET_ADMIN in the initial
+//! namespace: net.core.rmem_max's default holds about five super-frames, and what does not fit is lost. In
+//! that case slots that hold a super-frame themselves are made, fewer of them.
+
+use super::ring::{FRAME_AT, RESERVE};
+
+/// Bytes of a block, the unit in which the kernel allocates; slots do not cross its end.
+const BLOCK: usize = 1 << 20;
+/// Smallest slot: an Ethernet frame, its tag and the headroom.
+const MIN_SLOT: usize = 2048;
+/// A slot for a super-frame: 64 KiB of IP packet, the Ethernet header, the headroom.
+const SUPER_SLOT: usize = 68 << 10;
+/// Memory of a ring of such slots; it makes 960.
+const SUPER_RING: usize = 64 * BLOCK;
+/// Slots at least where a large MTU makes them larger.
+const MIN_SLOTS: usize = 2048;
+/// A receive buffer that holds some fifty super-frames; below, [`SUPER_SLOT`] is better.
+const ENOUGH_BUFFER: usize = 4 << 20;
+
+/// A ring's shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    /// Bytes of a slot.
+    pub(crate) slot_bytes: usize,
+    /// Their number, whole blocks of them.
+    pub(crate) slots: usize,
+}
+
+impl Geometry {
+    /// The shape for an interface: `slots` as configured, for slots of [`MIN_SLOT`]; `receive_buffer`
+    /// bytes are there for what is larger than a slot.
+    pub(super) fn choose(slots: usize, mtu: u32, receive_buffer: usize) -> Self {
+        if receive_buffer < ENOUGH_BUFFER {
+            return Self::whole_blocks(SUPER_SLOT, SUPER_RING / BLOCK * (BLOCK / SUPER_SLOT));
+        }
+        let frame = mtu as usize + 18;
+        let slot_bytes = (FRAME_AT + RESERVE + frame)
+            .next_power_of_two()
+            .clamp(MIN_SLOT, 16 << 10);
+        let same_memory = slots * MIN_SLOT / slot_bytes;
+        Self::whole_blocks(slot_bytes, same_memory.max(slots.min(MIN_SLOTS)))
+    }
+
+    fn whole_blocks(slot_bytes: usize, slots: usize) -> Self {
+        let slots = slots.max(1).next_multiple_of(BLOCK / slot_bytes);
+        Self { slot_bytes, slots }
+    }
+
+    /// What PACKET_RX_RING is asked for.
+    pub(super) fn request(&self) -> libc::tpacket_req {
+        libc::tpacket_req {
+            tp_block_size: BLOCK as u32,
+            tp_block_nr: (self.bytes() / BLOCK) as u32,
+            tp_frame_size: self.slot_bytes as u32,
+            tp_frame_nr: self.slots as u32,
+        }
+    }
+
+    /// Bytes of the whole ring.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots / self.per_block() * BLOCK
+    }
+
+    /// Where a slot begins.
+    pub(super) fn offset(&self, slot: usize) -> usize {
+        slot / self.per_block() * BLOCK + slot % self.per_block() * self.slot_bytes
+    }
+
+    fn per_block(&self) -> usize {
+        BLOCK / self.slot_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLENTY: usize = 32 << 20;
+
+    #[test]
+    fn an_ethernet_port_has_slots_of_2_kb() {
+        let g = Geometry::choose(8192, 1500, PLENTY);
+        assert_eq!(
+            g,
+            Geometry {
+                slot_bytes: 2048,
+                slots: 8192
+            }
+        );
+        assert_eq!(g.bytes(), 16 << 20);
+    }
+
+    #[test]
+    fn a_jumbo_frame_fits_its_slot_and_the_memory_stays_within_twice() {
+        let g = Geometry::choose(8192, 9000, PLENTY);
+        assert_eq!(
+            g,
+            Geometry {
+                slot_bytes: 16 << 10,
+                slots: 2048
+            }
+        );
+        assert_eq!(g.bytes(), 32 << 20);
+    }
+
+    #[test]
+    fn a_small_receive_buffer_makes_slots_for_super_frames() {
+        let g = Geometry::choose(8192, 1500, 425_984);
+        assert_eq!(
+            g,
+            Geometry {
+                slot_bytes: 68 << 10,
+                slots: 960
+            }
+        );
+        assert_eq!(g.bytes(), 64 << 20);
+    }
+
+    #[test]
+    fn slots_lie_apart_and_within_one_block_each() {
+        for g in [
+            Geometry::choose(1, 1500, PLENTY),
+            Geometry::choose(1, 1500, 0),
+        ] {
+            for slot in 0..g.slots {
+                let (start, end) = (g.offset(slot), g.offset(slot) + g.slot_bytes);
+                assert_eq!(start / BLOCK, (end - 1) / BLOCK, "slot {slot} of {g:?}");
+                assert!(end <= g.bytes());
+                assert!(slot == 0 || g.offset(slot - 1) + g.slot_bytes <= start);
+            }
+        }
+    }
+}

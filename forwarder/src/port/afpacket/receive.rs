@@ -1,0 +1,311 @@
+//! Frames in, from a TPACKET_V2 ring; those larger than a slot by a recv() of their own.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::net::netdevice;
+use socket2::{SockFilter, Socket};
+use uvs_core::frame::{Frame, Offload};
+use uvs_core::verdict::DropReason;
+
+use super::copies::Copies;
+use super::ring::{RESERVE, Ring, SLOT_HEADERS};
+use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
+use crate::port::filter::Program;
+use crate::port::vnet::{self, VNET_LEN};
+use crate::port::{Budget, Coverage, Link, PortError, Receive, Received, RxMeta, RxStatistics};
+use crate::sys;
+
+/// A receiver and what the kernel granted it.
+pub(super) struct Opened {
+    pub(super) receiver: RingReceiver,
+    pub(super) geometry: Geometry,
+    pub(super) receive_buffer: usize,
+    pub(super) coverage: Coverage,
+}
+
+/// Opens the receiving socket. The order matters: the options before the ring that they shape, the filter
+/// before the bind that starts the flow.
+pub(super) fn open(
+    interface: &Interface,
+    options: &PortOptions,
+    filter: &Program,
+) -> Result<Opened, PortError> {
+    let name = &interface.name;
+    let socket = packet_socket(name)?;
+    for (option, value, step) in [
+        (
+            libc::PACKET_VERSION,
+            libc::tpacket_versions::TPACKET_V2 as i32,
+            "PACKET_VERSION",
+        ),
+        (libc::PACKET_VNET_HDR, 1, "PACKET_VNET_HDR"),
+        (libc::PACKET_RESERVE, RESERVE as i32, "PACKET_RESERVE"),
+        (libc::PACKET_COPY_THRESH, 1, "PACKET_COPY_THRESH"),
+        (libc::PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING"),
+    ] {
+        sys::set_option(socket.as_fd(), libc::SOL_PACKET, option, value)
+            .map_err(kernel(name, step))?;
+    }
+    let receive_buffer = size_buffer(&socket, options).map_err(kernel(name, "SO_RCVBUF"))?;
+    let geometry = Geometry::choose(options.slots, interface.mtu, receive_buffer);
+    let ring = sys::set_rx_ring(socket.as_fd(), &geometry.request())
+        .and_then(|()| Ring::map(socket.as_fd(), geometry))
+        .map_err(|source| PortError::RingMemory {
+            name: name.clone(),
+            mib: geometry.bytes() >> 20,
+            source,
+        })?;
+    let coverage = attach(&socket, filter).map_err(kernel(name, "SO_ATTACH_FILTER"))?;
+    sys::bind_packet(&socket, interface.index, libc::ETH_P_ALL as u16)
+        .map_err(kernel(name, "bind"))?;
+    let receiver = RingReceiver {
+        socket,
+        ring,
+        head: 0,
+        batch: Vec::with_capacity(Budget::default().frames),
+        copies: Copies::default(),
+        statistics: RxStatistics::default(),
+    };
+    Ok(Opened {
+        receiver,
+        geometry,
+        receive_buffer,
+        coverage,
+    })
+}
+
+/// Asks for the receive buffer and returns what there is now. The kernel counts its own overhead too and
+/// therefore doubles what is asked for.
+fn size_buffer(socket: &Socket, options: &PortOptions) -> io::Result<usize> {
+    let wanted = i32::try_from(options.receive_buffer).unwrap_or(i32::MAX / 2);
+    // Beyond net.core.rmem_max this needs CAP_NET_ADMIN in the initial namespace.
+    if sys::set_option(
+        socket.as_fd(),
+        libc::SOL_SOCKET,
+        libc::SO_RCVBUFFORCE,
+        wanted,
+    )
+    .is_err()
+    {
+        socket.set_recv_buffer_size(wanted as usize)?;
+    }
+    socket.recv_buffer_size()
+}
+
+/// Attaches the program, or the one that needs no memory to speak of where the kernel has none for it
+/// (net.core.optmem_max).
+fn attach(socket: &Socket, program: &Program) -> io::Result<Coverage> {
+    let attach = |program: &Program| {
+        let code: Vec<SockFilter> = program
+            .code
+            .iter()
+            .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
+            .collect();
+        socket.attach_filter(&code)
+    };
+    match attach(program) {
+        Ok(()) if program.exact => Ok(Coverage::Exact),
+        Ok(()) => Ok(Coverage::Everything),
+        Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
+            attach(&Program::everything()).map(|()| Coverage::Everything)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// The receiving side of an AF_PACKET port.
+#[derive(Debug)]
+pub(crate) struct RingReceiver {
+    socket: Socket,
+    ring: Ring,
+    /// The slot that the next batch begins with.
+    head: usize,
+    batch: Vec<Entry>,
+    copies: Copies,
+    statistics: RxStatistics,
+}
+
+/// One frame of the batch. Offsets count from the start of its memory: a slot after its headers, or a
+/// copy. In both the first [`VNET_LEN`] bytes stay free for the header of a frame that uses up the
+/// headroom, so the [`Frame`]'s buffer begins after them.
+#[derive(Clone, Debug)]
+struct Entry {
+    slot: usize,
+    place: Place,
+    /// The frame as it arrived, its virtio_net_hdr right before it.
+    frame: Range<usize>,
+    /// Header and frame as they leave.
+    sealed: Range<usize>,
+    meta: RxMeta,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Slot,
+    Copy(Range<usize>),
+    Lost(DropReason),
+    Tagged,
+}
+
+impl RingReceiver {
+    /// Looks at a filled slot; fetches the copy that comes with it.
+    fn admit(&mut self, slot: usize) -> Entry {
+        let header = self.ring.header(slot);
+        let meta = RxMeta {
+            len: header.tp_len,
+            arrived_ns: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
+        };
+        let mut start = usize::from(header.tp_mac) - SLOT_HEADERS;
+        let mut place = Place::Slot;
+        if header.tp_status & libc::TP_STATUS_COPY != 0 {
+            // Always, for copies come in the order of their slots.
+            self.statistics.copied += 1;
+            start = super::copies::FRAME_AT;
+            place = match self.copies.fetch(&self.socket, header.tp_len as usize) {
+                Ok(memory) => Place::Copy(memory),
+                Err(reason) => Place::Lost(reason),
+            };
+        } else if header.tp_snaplen < header.tp_len {
+            place = Place::Lost(DropReason::ClampedFrame);
+        }
+        if header.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
+            place = Place::Tagged;
+        }
+        let frame = start..start + header.tp_len as usize;
+        Entry {
+            slot,
+            place,
+            frame,
+            sealed: 0..0,
+            meta,
+        }
+    }
+
+    fn after(&self, slot: usize) -> usize {
+        if slot + 1 == self.ring.slots() {
+            0
+        } else {
+            slot + 1
+        }
+    }
+}
+
+impl AsFd for RingReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Receive for RingReceiver {
+    fn is_ready(&self) -> bool {
+        self.ring.is_ours(self.head)
+    }
+
+    fn fill(&mut self, budget: Budget) -> usize {
+        assert!(self.batch.is_empty(), "the batch before was not released");
+        let mut slot = self.head;
+        let mut bytes = 0;
+        // Once around, the first slot of the batch is still ours.
+        let most = budget.frames.min(self.ring.slots());
+        while self.batch.len() < most && bytes < budget.bytes && self.ring.is_ours(slot) {
+            let entry = self.admit(slot);
+            bytes += entry.meta.len as usize;
+            self.batch.push(entry);
+            slot = self.after(slot);
+        }
+        self.batch.len()
+    }
+
+    fn frame(&mut self, index: usize) -> Received<'_> {
+        let Entry {
+            slot,
+            place,
+            frame,
+            meta,
+            ..
+        } = &self.batch[index];
+        let memory = match place {
+            Place::Slot => self.ring.bytes_mut(*slot),
+            Place::Copy(range) => self.copies.bytes_mut(range.clone()),
+            Place::Lost(reason) => return Received::Drop(*reason, *meta),
+            Place::Tagged => return Received::Pass,
+        };
+        let offload = match memory[..frame.start].last_chunk::<VNET_LEN>() {
+            Some(header) => vnet::decode(header),
+            None => Offload::default(),
+        };
+        let (start, end) = (frame.start - VNET_LEN, frame.end - VNET_LEN);
+        Received::Frame(
+            Frame::new(&mut memory[VNET_LEN..], start, end, offload),
+            *meta,
+        )
+    }
+
+    fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
+        let entry = &mut self.batch[index];
+        // The range counts from the frame's buffer, VNET_LEN into the memory.
+        entry.sealed = range.start..range.end + VNET_LEN;
+        let memory = match &entry.place {
+            Place::Slot => self.ring.bytes_mut(entry.slot),
+            Place::Copy(memory) => self.copies.bytes_mut(memory.clone()),
+            Place::Lost(_) | Place::Tagged => unreachable!("there is no frame to seal"),
+        };
+        memory[range.start..range.start + VNET_LEN].copy_from_slice(&vnet::encode(offload));
+    }
+
+    fn sealed(&self, index: usize) -> &[u8] {
+        let entry = &self.batch[index];
+        let memory = match &entry.place {
+            Place::Slot => self.ring.bytes(entry.slot),
+            Place::Copy(memory) => self.copies.bytes(memory.clone()),
+            Place::Lost(_) | Place::Tagged => unreachable!("there is no frame to send"),
+        };
+        &memory[entry.sealed.clone()]
+    }
+
+    fn release(&mut self) {
+        for entry in &self.batch {
+            self.ring.give_back(entry.slot);
+        }
+        if let Some(last) = self.batch.last() {
+            self.head = self.after(last.slot);
+        }
+        self.batch.clear();
+        self.copies.clear();
+    }
+
+    fn set_filter(&mut self, program: &Program) -> io::Result<Coverage> {
+        attach(&self.socket, program)
+    }
+
+    fn link(&mut self) -> Link {
+        // ENETDOWN waits there after a change; as long as it does, the descriptor reports an error.
+        drop(self.socket.take_error());
+        let Ok(address) = sys::packet_address(&self.socket) else {
+            return Link::Gone;
+        };
+        // The kernel sets the index to -1 when the interface goes.
+        let Ok(index) = u32::try_from(address.sll_ifindex) else {
+            return Link::Gone;
+        };
+        let Ok(name) = netdevice::index_to_name_inlined(self.socket.as_fd(), index) else {
+            return Link::Gone;
+        };
+        match sys::interface_is_up(self.socket.as_fd(), name.as_str()) {
+            Ok(true) => Link::Up,
+            Ok(false) => Link::Down,
+            Err(_) => Link::Gone,
+        }
+    }
+
+    fn statistics(&mut self) -> RxStatistics {
+        // The kernel counts the drops as packets too, and starts again from zero after each reading.
+        if let Ok(new) = sys::packet_statistics(self.socket.as_fd()) {
+            self.statistics.received += u64::from(new.tp_packets - new.tp_drops);
+            self.statistics.kernel_drops += u64::from(new.tp_drops);
+        }
+        self.statistics
+    }
+}

@@ -1,0 +1,59 @@
+//! Why a port could not be opened, each with what to do about it.
+
+use std::io;
+
+/// A port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PortError {
+    /// The name is not an interface's.
+    #[error("no interface is named `{name}`; `ip link` lists those there are")]
+    NoSuchInterface {
+        /// The name asked for.
+        name: String,
+    },
+    /// Packet sockets are not allowed.
+    #[error(
+        "no permission for a packet socket on `{name}`: CAP_NET_RAW is missing; run as root, grant it with \
+         `setcap cap_net_raw,cap_net_admin+ep`, or run in a user namespace (`unshare --map-root-user --net`)"
+    )]
+    NotPermitted {
+        /// The interface.
+        name: String,
+    },
+    /// An interface without Ethernet headers.
+    #[error(
+        "`{name}` is not an Ethernet interface (ARPHRD type {kind}); UVS needs one with MAC addresses: \
+         name a physical, veth, bridge, bond or VLAN interface instead"
+    )]
+    NotEthernet {
+        /// The interface.
+        name: String,
+        /// Its ARPHRD type; 772 is loopback, 65534 none.
+        kind: u16,
+    },
+    /// The kernel did not give the memory of the ring.
+    #[error(
+        "the kernel refused {mib} MiB for the receive ring of `{name}` ({source}): free memory, or lower \
+         the number of slots"
+    )]
+    RingMemory {
+        /// The interface.
+        name: String,
+        /// What was asked for.
+        mib: usize,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A socket option or call failed that works on every supported kernel.
+    #[error(
+        "{step} failed on `{name}` ({source}); UVS needs Linux 5.4 or later with CONFIG_PACKET"
+    )]
+    Kernel {
+        /// The interface.
+        name: String,
+        /// What was tried.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,193 @@
+//! The socket filter: a classic BPF program that lets only frames of ours out of the kernel.
+//!
+//! An ETH_P_ALL socket sees all of an interface's traffic; a foreign packet then costs 0.1 µs with this
+//! filter and 1.5 µs without. Addresses are found by binary search: sorted, halved by a comparison, and
+//! compared one by one in leaves of [`LEAF`]. Loads count from the MAC header.
+
+use std::net::Ipv4Addr;
+
+use libc::sock_filter;
+
+/// The addresses whose packets are ours. Only untagged frames match, and IPv4 only where it was sent to
+/// this host's MAC address, as for the kernel's own forwarding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilterSpec {
+    /// Destinations: VIPs, and FULLNAT local addresses.
+    pub(crate) to: Vec<Ipv4Addr>,
+    /// Sources: real servers whose replies pass through (NAT).
+    pub(crate) from: Vec<Ipv4Addr>,
+    /// Destinations for ICMP only: the director's own addresses, where errors about tunnelled packets go.
+    pub(crate) icmp_to: Vec<Ipv4Addr>,
+    /// Targets of ARP: the VIPs that are not the host's and that UVS answers for.
+    pub(crate) arp_for: Vec<Ipv4Addr>,
+}
+
+/// A filter program.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(super) code: Vec<sock_filter>,
+    pub(super) exact: bool,
+}
+
+/// Instructions the kernel takes at most (BPF_MAXINSNS).
+const MAX_INSTRUCTIONS: usize = 4096;
+/// Addresses compared one by one at the end of a search: fewer cost more jumps, more cost comparisons.
+const LEAF: usize = 8;
+
+const ACCEPT: u32 = u32::MAX;
+const REJECT: u32 = 0;
+
+const LOAD_U32: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const LOAD_U16: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+const LOAD_U8: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
+const ETHER_TYPE: u32 = 12;
+const IP_PROTOCOL: u32 = 14 + 9;
+const IP_SOURCE: u32 = 14 + 12;
+const IP_DESTINATION: u32 = 14 + 16;
+const ARP_TARGET: u32 = 14 + 24;
+
+impl Program {
+    /// Everything that could be ours whatever the addresses are.
+    pub(crate) fn everything() -> Self {
+        let mut a = Assembler::default();
+        a.common(|a| a.emit(RETURN, ACCEPT), |a| a.emit(RETURN, ACCEPT));
+        Self {
+            code: a.code,
+            exact: false,
+        }
+    }
+}
+
+impl FilterSpec {
+    /// The program; [`Program::everything`] where the addresses do not fit.
+    pub(crate) fn compile(&self) -> Program {
+        let mut a = Assembler::default();
+        a.common(
+            |a| self.ipv4(a),
+            |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
+        );
+        if a.code.len() > MAX_INSTRUCTIONS {
+            return Program::everything();
+        }
+        Program {
+            code: a.code,
+            exact: true,
+        }
+    }
+
+    fn ipv4(&self, a: &mut Assembler) {
+        a.accept_if_any(IP_DESTINATION, &self.to);
+        a.accept_if_any(IP_SOURCE, &self.from);
+        if !self.icmp_to.is_empty() {
+            a.emit(LOAD_U8, IP_PROTOCOL);
+            a.require(libc::IPPROTO_ICMP as u32);
+            a.accept_if_any(IP_DESTINATION, &self.icmp_to);
+        }
+    }
+}
+
+/// Emits instructions; what is not accepted falls through.
+#[derive(Default)]
+struct Assembler {
+    code: Vec<sock_filter>,
+}
+
+impl Assembler {
+    /// The checks that every program makes, around those for IPv4 and for ARP.
+    fn common(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
+        self.emit(LOAD_U32, VLAN_PRESENT);
+        self.require(0);
+        self.emit(LOAD_U16, ETHER_TYPE);
+        self.branch(IF_EQUAL, libc::ETH_P_ARP as u32, 0, 1);
+        let to_arp = self.jump();
+        self.require(libc::ETH_P_IP as u32);
+        self.emit(LOAD_U32, PACKET_TYPE);
+        self.require(u32::from(libc::PACKET_HOST));
+        ipv4(self);
+        self.emit(RETURN, REJECT);
+        self.land(to_arp);
+        self.emit(LOAD_U32, PACKET_TYPE);
+        // To somebody else's MAC address: seen when the interface is promiscuous.
+        self.branch(IF_EQUAL, u32::from(libc::PACKET_OTHERHOST), 0, 1);
+        self.emit(RETURN, REJECT);
+        arp(self);
+        self.emit(RETURN, REJECT);
+    }
+
+    /// Accepts where the word at `offset` is one of `addresses`.
+    fn accept_if_any(&mut self, offset: u32, addresses: &[Ipv4Addr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let mut sorted: Vec<u32> = addresses.iter().map(|a| a.to_bits()).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        self.emit(LOAD_U32, offset);
+        let mut misses = Vec::new();
+        self.search(&sorted, &mut misses);
+        for miss in misses {
+            self.land(miss);
+        }
+    }
+
+    /// Conditional jumps reach 255 instructions, so anything far away is reached by a plain jump.
+    fn search(&mut self, sorted: &[u32], misses: &mut Vec<usize>) {
+        if sorted.len() > LEAF {
+            let (low, high) = sorted.split_at(sorted.len() / 2);
+            self.branch(IF_AT_LEAST, high[0], 0, 1);
+            let to_high = self.jump();
+            self.search(low, misses);
+            self.land(to_high);
+            self.search(high, misses);
+            return;
+        }
+        for (i, &address) in sorted.iter().enumerate() {
+            let past_the_others_and_the_miss = (sorted.len() - i) as u8;
+            self.branch(IF_EQUAL, address, past_the_others_and_the_miss, 0);
+        }
+        misses.push(self.jump());
+        self.emit(RETURN, ACCEPT);
+    }
+
+    /// Rejects unless the accumulator is `value`.
+    fn require(&mut self, value: u32) {
+        self.branch(IF_EQUAL, value, 1, 0);
+        self.emit(RETURN, REJECT);
+    }
+
+    fn emit(&mut self, code: u16, k: u32) {
+        self.code.push(sock_filter {
+            code,
+            jt: 0,
+            jf: 0,
+            k,
+        });
+    }
+
+    /// Skips `jt` or `jf` instructions.
+    fn branch(&mut self, code: u16, k: u32, jt: u8, jf: u8) {
+        self.code.push(sock_filter { code, jt, jf, k });
+    }
+
+    /// A jump to where [`Assembler::land`] says.
+    fn jump(&mut self) -> usize {
+        self.emit(JUMP, 0);
+        self.code.len() - 1
+    }
+
+    /// Makes the jump at `from` arrive at the next instruction.
+    fn land(&mut self, from: usize) {
+        self.code[from].k = (self.code.len() - from - 1) as u32;
+    }
+}
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! The syscalls of AF_PACKET that neither rustix nor socket2 offers: one safe function per syscall.
+//!
+//! All of the shell's unsafe code is here and in `port/afpacket/ring.rs`. A function here takes values or
+//! slices, never pointers, and turns the kernel's answer into an `io::Result`.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use socket2::{SockAddr, Socket};
+
+/// Most frames one [`send_batch`] takes; 8 to 256 cost the same per frame, and a longer batch keeps ring
+/// slots from the kernel for longer.
+pub(crate) const MAX_BATCH: usize = 64;
+
+/// Sets an option whose value is an int.
+pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
+    let ret = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            len_of::<i32>(),
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// PACKET_RX_RING: has the kernel allocate a receive ring.
+pub(crate) fn set_rx_ring(fd: BorrowedFd<'_>, request: &libc::tpacket_req) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `request`, which outlives the call.
+    let ret = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_RX_RING,
+            (&raw const *request).cast(),
+            len_of::<libc::tpacket_req>(),
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// PACKET_STATISTICS: frames seen (the dropped ones included) and dropped since the last call.
+pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<libc::tpacket_stats> {
+    let mut stats = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
+    let mut len = len_of::<libc::tpacket_stats>();
+    // SAFETY: the kernel writes at most `len` bytes to `stats`, which is that long.
+    let ret = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut len,
+        )
+    };
+    check(ret).map(|_| stats)
+}
+
+/// Binds a packet socket to an interface; protocol 0 receives nothing.
+pub(crate) fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
+    let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: `init` writes a whole sockaddr_ll, which sockaddr_storage has room and alignment for, and
+    // sets the length to its size.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, len| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            *address = libc::sockaddr_ll {
+                sll_family: libc::AF_PACKET as u16,
+                sll_protocol: protocol.to_be(),
+                sll_ifindex: index,
+                sll_hatype: 0,
+                sll_pkttype: 0,
+                sll_halen: 0,
+                sll_addr: [0; 8],
+            };
+            *len = len_of::<libc::sockaddr_ll>();
+            Ok(())
+        })?
+    };
+    socket.bind(&address)
+}
+
+/// What a bound packet socket is bound to: the interface's index (−1 once it is gone), kind and MAC.
+pub(crate) fn packet_address(socket: &Socket) -> io::Result<libc::sockaddr_ll> {
+    let address = socket.local_addr()?;
+    if i32::from(address.family()) != libc::AF_PACKET {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `as_ptr` points to a whole, initialised sockaddr_storage, larger than sockaddr_ll, whose
+    // family says that a sockaddr_ll is in it.
+    Ok(unsafe { address.as_ptr().cast::<libc::sockaddr_ll>().read() })
+}
+
+/// SIOCGIFMTU: an interface's MTU.
+pub(crate) fn interface_mtu(fd: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let request = interface_ioctl(fd, name, libc::SIOCGIFMTU)?;
+    // SAFETY: the union was zeroed and SIOCGIFMTU filled this member.
+    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+    u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// SIOCGIFFLAGS: whether an interface is set up (IFF_UP).
+pub(crate) fn interface_is_up(fd: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    let request = interface_ioctl(fd, name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: the union was zeroed and SIOCGIFFLAGS filled this member.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(i32::from(flags) & libc::IFF_UP != 0)
+}
+
+fn interface_ioctl(fd: BorrowedFd<'_>, name: &str, code: u64) -> io::Result<libc::ifreq> {
+    // SAFETY: all zeroes is a valid ifreq: integers and a union of plain data.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The last byte stays the terminating zero.
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: both codes used here read and write one ifreq, which outlives the call.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), code as _, &raw mut request) };
+    check(ret).map(|_| request)
+}
+
+/// sendmmsg: sends up to [`MAX_BATCH`] frames without blocking and returns how many the kernel took.
+/// Where the first fails its error is returned; a later one's failure only ends the batch.
+pub(crate) fn send_batch(fd: BorrowedFd<'_>, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeroes is a valid mmsghdr: null pointers with zero lengths.
+    let empty: libc::mmsghdr = unsafe { mem::zeroed() };
+    let mut messages = [empty; MAX_BATCH];
+    for (message, frame) in messages.iter_mut().zip(frames) {
+        // IoSlice has iovec's layout; the kernel only reads through it.
+        message.msg_hdr.msg_iov = (&raw const *frame).cast_mut().cast();
+        message.msg_hdr.msg_iovlen = 1;
+    }
+    let count = frames.len().min(MAX_BATCH) as u32;
+    // SAFETY: `count` messages are initialised, each pointing to one live iovec in `frames`; everything
+    // outlives the call.
+    let ret = unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr(),
+            count,
+            libc::MSG_DONTWAIT as _,
+        )
+    };
+    check(ret).map(|sent| sent as usize)
+}
+
+/// −1 becomes errno.
+fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
+    if ret == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(ret)
+    }
+}
+
+fn len_of<T>() -> libc::socklen_t {
+    mem::size_of::<T>() as libc::socklen_t
+}
