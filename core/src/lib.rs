@@ -8,8 +8,11 @@ pub mod flow;
 pub mod frame;
 pub mod mode;
 pub mod packet;
+pub mod random;
 pub mod scheduler;
 pub mod service;
 pub mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod time;
 pub mod verdict;

@@ -5,6 +5,7 @@
 
 use crate::backend::Backend;
 use crate::flow::Flow;
+use crate::time::Instant;
 
 /// Picks a real server for each new connection of one service.
 pub trait Scheduler: Send {
@@ -21,6 +22,13 @@ pub trait Scheduler: Send {
     /// Must be in range and must name a server that [`Backend::is_available`]; the engine checks both
     /// and counts a fault otherwise.
     fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize>;
+
+    /// Time has passed: drop what is stale. Called about once a minute.
+    ///
+    /// Schedulers that remember clients or destinations (lblc, lblcr) need it; the rest do not.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
+    }
 }
 
 /// What a scheduler is made from.
@@ -30,6 +38,8 @@ pub struct SchedulerParams {
     pub flags: u32,
     /// Seed of any randomness; from the configuration, so that a run can be repeated.
     pub seed: u64,
+    /// Entries of the look-up table of a scheduler that has one of settable size (mh); 0 = its default.
+    pub table_size: u32,
 }
 
 /// `flag-1`: `sh-fallback`, `mh-fallback` (IP_VS_SVC_F_SCHED1).

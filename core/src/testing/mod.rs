@@ -1,0 +1,3 @@
+//! What tests of this and other crates share; behind the feature `testing`.
+
+pub mod conformance;

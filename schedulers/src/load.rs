@@ -1,0 +1,57 @@
+//! The comparison all "least" schedulers share: the smallest `cost / weight`, ties to the first.
+//!
+//! Servers come newest first, so a tie goes to the server added last, as in the kernel.
+
+use std::cmp::Ordering;
+
+use uvs_core::backend::Backend;
+
+/// The available server with the smallest `cost / weight`.
+pub(crate) fn least(backends: &[Backend], cost: fn(&Backend) -> u64) -> Option<usize> {
+    least_among(backends, 0..backends.len(), cost)
+}
+
+/// Likewise among `candidates`, which are indices into `backends`; the first in their order wins a tie.
+pub(crate) fn least_among(
+    backends: &[Backend],
+    candidates: impl Iterator<Item = usize>,
+    cost: fn(&Backend) -> u64,
+) -> Option<usize> {
+    candidates
+        .filter(|&i| backends[i].is_available())
+        .min_by(|&a, &b| compare(&backends[a], &backends[b], cost))
+}
+
+/// `cost(a) / weight(a)` against `cost(b) / weight(b)` without a division: both sides times both weights.
+///
+/// A cost has up to 41 bits and a weight 31, so the products need more than 64.
+pub(crate) fn compare(a: &Backend, b: &Backend, cost: fn(&Backend) -> u64) -> Ordering {
+    let left = u128::from(cost(a)) * u128::from(b.weight);
+    let right = u128::from(cost(b)) * u128::from(a.weight);
+    left.cmp(&right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uvs_core::testing::conformance::backend;
+
+    #[test]
+    fn the_ratio_decides_and_a_tie_goes_to_the_first() {
+        let mut set = [backend(1, 2), backend(2, 4), backend(3, 0)];
+        set[0].active = 2;
+        set[1].active = 4;
+        assert_eq!(least(&set, Backend::overhead), Some(0));
+        set[0].inactive = 1;
+        assert_eq!(least(&set, Backend::overhead), Some(1));
+    }
+
+    #[test]
+    fn the_largest_loads_and_weights_do_not_overflow() {
+        let mut set = [backend(1, i32::MAX as u32), backend(2, i32::MAX as u32)];
+        set[0].active = u32::MAX;
+        set[0].inactive = u32::MAX;
+        set[1].active = u32::MAX;
+        assert_eq!(least(&set, Backend::overhead), Some(1));
+    }
+}
