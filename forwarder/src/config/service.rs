@@ -66,7 +66,7 @@ pub(super) fn read<'a>(value: &Value<'a>, schedulers: &[&str]) -> Option<(Value<
         );
     }
     spec.servers = servers(&fields, vip, mode);
-    spec.local = local_addresses(&fields, &at, mode, &spec);
+    spec.local = local_addresses(&fields, value, mode, &spec);
     Some((at, spec))
 }
 
@@ -208,7 +208,10 @@ fn local_addresses(
         if fullnat {
             let help = "add: local_addresses = [\"ADDRESS\"], addresses of this host that the servers \
                         answer to";
-            service.refuse("mode \"fullnat\" needs local addresses", help);
+            let at = fields.get("mode").filter(|_| mode == Forwarding::FullNat);
+            at.as_ref()
+                .unwrap_or(service)
+                .refuse("mode \"fullnat\" needs local addresses", help);
         }
         return Vec::new();
     };

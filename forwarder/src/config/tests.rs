@@ -206,7 +206,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (S, "persistent = { mask = 1 }", ":3:16: service.persistent.mask: unknown key"),
     (S, "one_packet = true", ":3:14: service.one_packet: a TCP service cannot schedule packet by packet"),
     (S, "one_packet = 1", ":3:14: service.one_packet: is an integer; use true or false"),
-    (S, "mode = \"fullnat\"", ":1:1: service: mode \"fullnat\" needs local addresses; add: local_addresses"),
+    (S, "mode = \"fullnat\"", ":3:8: service.mode: mode \"fullnat\" needs local addresses; add: local_addresses"),
     (S, "mode = \"fullnat\"\nlocal_addresses = []", ":4:19: service.local_addresses: has no address"),
     (S, "mode = \"fullnat\"\nlocal_addresses = [\"::1\"]", ":4:20: service.local_addresses: ::1 is an IPv6 address"),
     (S, "mode = \"fullnat\"\nlocal_addresses = [\"10.0.0.9\", \"10.0.0.9\"]", ":4:32: service.local_addresses: 10.0.0.9 twice"),
