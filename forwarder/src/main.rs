@@ -2,6 +2,7 @@
 //! applet, the lab and the real server's helper.
 
 mod commands;
+mod config;
 mod control;
 mod daemon;
 #[cfg(test)]

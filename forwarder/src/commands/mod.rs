@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) mod check;
 pub(crate) mod ipvsadm;
+mod output;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -25,6 +27,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Check a configuration file; needs neither root nor a daemon
+    Check(check::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
 }
@@ -32,6 +36,7 @@ enum Command {
 /// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(args) => check::main(&args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
     }
 }

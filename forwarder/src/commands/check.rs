@@ -1,0 +1,65 @@
+//! `uvs check FILE`: everything that is wrong with a configuration, without root and without a daemon.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::output;
+use crate::config::{self, Config, ConfigError};
+
+/// The file to look at.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file
+    file: PathBuf,
+}
+
+/// Prints one line about a right file, or each mistake with its place.
+pub(crate) fn main(args: &Args) -> ExitCode {
+    match config::load(&args.file, &known_schedulers()) {
+        Ok(config) => output::print(&format!("{}: {}\n", args.file.display(), summary(&config))),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(super::USAGE)
+        }
+    }
+}
+
+/// The names that `scheduler = "…"` may say: the built-in ones.
+pub(crate) fn known_schedulers() -> Vec<&'static str> {
+    uvs_schedulers::BUILTIN.iter().map(|def| def.name).collect()
+}
+
+/// Prints a configuration's error to standard error, coloured for a terminal (unless `NO_COLOR`).
+pub(crate) fn complain(error: &ConfigError) {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    eprint!(
+        "{}",
+        error.report(wanted && std::io::stderr().is_terminal())
+    );
+}
+
+fn summary(config: &Config) -> String {
+    let servers = config
+        .services
+        .iter()
+        .map(|service| service.servers.len())
+        .sum();
+    let interfaces = match config.interfaces.as_slice() {
+        [] => "no interface".to_owned(),
+        names => names.join(", "),
+    };
+    let services = count(config.services.len(), "service");
+    format!(
+        "valid: {services} with {} on {interfaces}",
+        count(servers, "server")
+    )
+}
+
+fn count(n: usize, noun: &str) -> String {
+    if n == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
+}

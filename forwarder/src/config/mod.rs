@@ -1,0 +1,75 @@
+//! The configuration file: TOML in, a checked [`Config`] out, or everything that is wrong with it.
+//!
+//! A file is read whole and refused whole: every mistake is reported with its place, its key and what
+//! would be right, so that one run of `uvs check` is enough. What depends on the host (interfaces,
+//! whose address a local address is) is checked where it is applied, not here.
+
+mod address;
+mod error;
+mod fields;
+mod persistence;
+mod schema;
+mod server;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use uvs_core::service::ServiceSpec;
+use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
+
+pub(crate) use error::ConfigError;
+
+/// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A checked configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Interfaces to run on, in the file's order.
+    pub(crate) interfaces: Vec<String>,
+    /// The control socket, where the file names one.
+    pub(crate) socket: Option<PathBuf>,
+    /// Fixed sizes.
+    pub(crate) limits: Limits,
+    /// Time-outs.
+    pub(crate) timeouts: Timeouts,
+    /// IPVS's sysctls.
+    pub(crate) sysctls: Sysctls,
+    /// Services in the file's order; the servers of each newest first, as `ipvsadm -a` in the file's
+    /// order would have left them.
+    pub(crate) services: Vec<ServiceSpec>,
+}
+
+/// Reads and checks `path`; `schedulers` are the names that may be used.
+///
+/// # Errors
+/// The file cannot be read, or something in it is wrong.
+pub(crate) fn load(path: &Path, schedulers: &[&str]) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    match read(path) {
+        Ok(text) => parse(&name, &text, schedulers),
+        Err(source) => Err(ConfigError::Unreadable { file: name, source }),
+    }
+}
+
+/// Checks a configuration that is in memory; `name` is what errors call it.
+///
+/// # Errors
+/// Something in it is wrong.
+pub(crate) fn parse(name: &str, text: &str, schedulers: &[&str]) -> Result<Config, ConfigError> {
+    schema::read(text, schedulers).map_err(|problems| ConfigError::invalid(name, text, problems))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        let message = format!("larger than {MAX_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}

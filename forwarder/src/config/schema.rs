@@ -1,0 +1,214 @@
+//! The top of the configuration file: what is there beside the services, and that nothing is twice.
+
+use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+use uvs_core::service::{ServiceKey, ServiceSpec};
+use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
+
+use super::Config;
+use super::error::Problem;
+use super::fields::{Fields, Problems, Value};
+use super::service;
+
+const KEYS: &[&str] = &[
+    "interfaces",
+    "socket",
+    "limits",
+    "timeouts",
+    "sysctl",
+    "service",
+];
+const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
+const TIMEOUT_KEYS: &[&str] = &["tcp", "tcp_fin", "udp"];
+
+/// Connections in the table (see [`Limits::connections`]).
+const CONNECTIONS: RangeInclusive<i64> = 1..=1 << 24;
+/// Bytes of fragments that may wait; more than a gigabyte is a slip of the keyboard.
+const FRAGMENT_BYTES: RangeInclusive<i64> = 0..=1 << 30;
+/// Seconds of a time-out: as many as the kernel takes at 1000 jiffies a second (`INT_MAX / HZ`).
+const TIMEOUT: RangeInclusive<i64> = 1..=2_147_483;
+/// Bytes of an interface's name (`IFNAMSIZ` less its NUL).
+const MAX_INTERFACE: usize = 15;
+/// Bytes of a unix socket's path (`sun_path` less its NUL).
+const MAX_SOCKET: usize = 107;
+
+/// Reads a whole file.
+pub(super) fn read(text: &str, schedulers: &[&str]) -> Result<Config, Vec<Problem>> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        return Err(syntax.iter().map(|error| unparsable(error, text)).collect());
+    }
+    let problems = Problems::default();
+    let top = Fields::new(document.get_ref(), String::new(), KEYS, &problems);
+    let config = Config {
+        interfaces: interfaces(&top),
+        socket: top.get("socket").and_then(|value| socket(&value)),
+        limits: limits(&top),
+        timeouts: timeouts(&top),
+        sysctls: sysctls(&top),
+        services: services(&top, schedulers),
+    };
+    match problems.into_inner() {
+        none if none.is_empty() => Ok(config),
+        problems => Err(problems),
+    }
+}
+
+fn unparsable(error: &toml::de::Error, text: &str) -> Problem {
+    Problem {
+        span: error.span().unwrap_or(text.len()..text.len()),
+        key: String::new(),
+        what: format!("not TOML: {}", error.message()),
+        help: "mend the syntax first; the rest of the file was not looked at".to_owned(),
+        first: None,
+    }
+}
+
+fn interfaces(top: &Fields<'_>) -> Vec<String> {
+    let mut seen: HashMap<&str, Range<usize>> = HashMap::new();
+    let mut names = Vec::new();
+    for item in top
+        .get("interfaces")
+        .map(|value| value.items())
+        .unwrap_or_default()
+    {
+        let Some(name) = item.string() else { continue };
+        let unfit = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if name.is_empty() || name.len() > MAX_INTERFACE || name.contains(unfit) {
+            let help = format!("use the name of an interface, 1 to {MAX_INTERFACE} bytes");
+            item.refuse(format!("\"{name}\" cannot be an interface"), help);
+        } else if let Some(first) = seen.get(name) {
+            item.refuse_again(
+                format!("{name} twice"),
+                "name each interface once",
+                first.clone(),
+            );
+        } else {
+            seen.insert(name, item.span());
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn socket(value: &Value<'_>) -> Option<PathBuf> {
+    let path = value.string()?;
+    if !Path::new(path).is_absolute() || path.ends_with('/') || path.len() > MAX_SOCKET {
+        value.refuse(
+            format!("\"{path}\" cannot be the control socket"),
+            format!("use an absolute path of at most {MAX_SOCKET} bytes"),
+        );
+        return None;
+    }
+    Some(path.into())
+}
+
+fn limits(top: &Fields<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(fields) = top.get("limits").and_then(|value| value.fields(LIMIT_KEYS)) else {
+        return limits;
+    };
+    if let Some(connections) = fields.integer("connections", CONNECTIONS) {
+        limits.connections = connections;
+    }
+    if let Some(ports) = fields.get("local_ports").and_then(|value| ports(&value)) {
+        limits.local_ports = ports;
+    }
+    if let Some(bytes) = fields.integer("fragment_bytes", FRAGMENT_BYTES) {
+        limits.fragment_bytes = bytes;
+    }
+    limits
+}
+
+/// `"FIRST-LAST"`.
+fn ports(value: &Value<'_>) -> Option<(u16, u16)> {
+    let text = value.string()?;
+    let number = |s: &str| s.trim().parse::<u16>().ok().filter(|&port| port != 0);
+    let range = text
+        .split_once('-')
+        .and_then(|(a, b)| Some((number(a)?, number(b)?)));
+    let range = range.filter(|(first, last)| first <= last);
+    if range.is_none() {
+        value.refuse(
+            format!("\"{text}\" is not a range of ports"),
+            "write \"FIRST-LAST\" within 1 and 65535, the smaller one first: \"10000-32767\"",
+        );
+    }
+    range
+}
+
+fn timeouts(top: &Fields<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(fields) = top
+        .get("timeouts")
+        .and_then(|value| value.fields(TIMEOUT_KEYS))
+    else {
+        return timeouts;
+    };
+    for (key, field) in [
+        ("tcp", &mut timeouts.tcp),
+        ("tcp_fin", &mut timeouts.tcp_fin),
+        ("udp", &mut timeouts.udp),
+    ] {
+        if let Some(seconds) = fields.integer(key, TIMEOUT) {
+            *field = seconds;
+        }
+    }
+    timeouts
+}
+
+fn sysctls(top: &Fields<'_>) -> Sysctls {
+    let mut sysctls = Sysctls::default();
+    let Some(fields) = top
+        .get("sysctl")
+        .and_then(|value| value.fields(Sysctls::NAMES))
+    else {
+        return sysctls;
+    };
+    for name in Sysctls::NAMES {
+        let Some(value) = fields.get(name) else {
+            continue;
+        };
+        let Some(number) = value.integer(i32::MIN.into()..=i32::MAX.into()) else {
+            continue;
+        };
+        match sysctls.set(name, number) {
+            Err(SysctlError::Range { low, high }) => value.refuse(
+                format!("{number} is out of range"),
+                format!("use a whole number from {low} to {high}"),
+            ),
+            Err(SysctlError::Unknown) => unreachable!("{name} is one of Sysctls::NAMES"),
+            Ok(()) => {}
+        }
+    }
+    sysctls
+}
+
+fn services(top: &Fields<'_>, schedulers: &[&str]) -> Vec<ServiceSpec> {
+    let mut seen: HashMap<ServiceKey, Range<usize>> = HashMap::new();
+    let mut services = Vec::new();
+    for value in top
+        .get("service")
+        .map(|value| value.items())
+        .unwrap_or_default()
+    {
+        let Some((address, spec)) = service::read(&value, schedulers) else {
+            continue;
+        };
+        if let Some(first) = seen.get(&spec.key) {
+            let what = format!("service {} twice", spec.key);
+            address.refuse_again(
+                what,
+                "put all its servers under one [[service]]",
+                first.clone(),
+            );
+            continue;
+        }
+        seen.insert(spec.key, address.span());
+        services.push(spec);
+    }
+    services
+}

@@ -1,0 +1,252 @@
+//! One `[[service]]`: its address, its scheduler and its options.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+
+use super::fields::{Fields, Value, suggest};
+use super::{address, persistence, server};
+
+const KEYS: &[&str] = &[
+    "tcp",
+    "udp",
+    "sctp",
+    "scheduler",
+    "flags",
+    "persistent",
+    "one_packet",
+    "mode",
+    "local_addresses",
+    "server",
+];
+
+/// The modes by their names.
+const MODES: &[(&str, Forwarding)] = &[
+    ("dr", Forwarding::Dr),
+    ("nat", Forwarding::Nat),
+    ("fullnat", Forwarding::FullNat),
+    ("ipip", Forwarding::Tunnel),
+];
+
+/// Scheduler flags: name, bit, and the only scheduler that takes it.
+const FLAGS: &[(&str, (u32, Option<&str>))] = &[
+    ("sh-fallback", (FLAG_1, Some("sh"))),
+    ("sh-port", (FLAG_2, Some("sh"))),
+    ("mh-fallback", (FLAG_1, Some("mh"))),
+    ("mh-port", (FLAG_2, Some("mh"))),
+    ("flag-1", (FLAG_1, None)),
+    ("flag-2", (FLAG_2, None)),
+    ("flag-3", (FLAG_3, None)),
+];
+
+/// ipvsadm's.
+const DEFAULT_SCHEDULER: &str = "wlc";
+
+/// Reads a service and says where its address is written; `None` where that is wrong.
+pub(super) fn read<'a>(value: &Value<'a>, schedulers: &[&str]) -> Option<(Value<'a>, ServiceSpec)> {
+    let fields = value.fields(KEYS)?;
+    let scheduler = scheduler(&fields, value, schedulers);
+    let flags = flags(&fields, &scheduler);
+    let mode = mode(&fields, Forwarding::Dr);
+    let (at, protocol, vip) = vip(&fields, value)?;
+
+    let mut spec = ServiceSpec::new(ServiceKey::address(protocol, vip), &scheduler);
+    spec.flags = flags;
+    spec.persistence = fields
+        .get("persistent")
+        .and_then(|value| persistence::read(&value, vip.addr));
+    spec.one_packet = one_packet(&fields, protocol);
+    if vip.port == 0 && fields.get("persistent").is_none() {
+        at.refuse(
+            "port 0 (every port) needs persistence",
+            "use a port from 1 to 65535, or add: persistent = 300",
+        );
+    }
+    spec.servers = servers(&fields, vip, mode);
+    spec.local = local_addresses(&fields, value, mode, &spec);
+    Some((at, spec))
+}
+
+/// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,
+/// which forbids least, so that one mistake does not look like several.
+pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
+    let written = fields.get("mode").map(|value| value.choice(MODES));
+    written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
+}
+
+/// The one of `tcp`, `udp` and `sctp` that is there.
+fn vip<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Protocol, Endpoint)> {
+    let protocols = [
+        ("tcp", Protocol::Tcp),
+        ("udp", Protocol::Udp),
+        ("sctp", Protocol::Sctp),
+    ];
+    let mut given = protocols
+        .iter()
+        .filter_map(|&(key, p)| Some((fields.get(key)?, p)));
+    let Some((value, protocol)) = given.next() else {
+        service.refuse(
+            "has no address",
+            "add: tcp = \"VIP:PORT\" (or udp, or sctp)",
+        );
+        return None;
+    };
+    if let Some((second, _)) = given.next() {
+        second.refuse(
+            "a second address",
+            "write one [[service]] for each protocol",
+        );
+    }
+    let (addr, port) = address::with_port(&value)?;
+    let Some(port) = port else {
+        let example = Endpoint::new(addr, 80);
+        value.refuse("has no port", format!("write \"{example}\""));
+        return None;
+    };
+    Some((value, protocol, Endpoint::new(addr, port)))
+}
+
+fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &[&str]) -> String {
+    let given = fields.get("scheduler");
+    let name = match &given {
+        Some(value) => value.string(),
+        None => Some(DEFAULT_SCHEDULER),
+    };
+    let Some(name) = name else {
+        return String::new();
+    };
+    if !known.contains(&name) {
+        let what = match given {
+            Some(_) => format!("unknown scheduler \"{name}\""),
+            None => format!("has no scheduler, and the default \"{name}\" is not known"),
+        };
+        given
+            .as_ref()
+            .unwrap_or(service)
+            .refuse(what, suggest(name, known, "schedulers"));
+    }
+    name.to_owned()
+}
+
+fn flags(fields: &Fields<'_>, scheduler: &str) -> u32 {
+    let mut flags = 0;
+    for item in fields
+        .get("flags")
+        .map(|value| value.items())
+        .unwrap_or_default()
+    {
+        let Some((bit, only)) = item.choice(FLAGS) else {
+            continue;
+        };
+        match only.filter(|&only| only != scheduler) {
+            Some(only) => item.refuse(
+                format!("is not a flag of scheduler \"{scheduler}\""),
+                format!("it belongs to scheduler = \"{only}\""),
+            ),
+            None => flags |= bit,
+        }
+    }
+    flags
+}
+
+fn one_packet(fields: &Fields<'_>, protocol: Protocol) -> bool {
+    let Some(value) = fields.get("one_packet") else {
+        return false;
+    };
+    let on = value.boolean().unwrap_or(false);
+    if on && protocol != Protocol::Udp {
+        value.refuse(
+            format!("a {protocol} service cannot schedule packet by packet"),
+            "one_packet is for udp services",
+        );
+    }
+    on
+}
+
+fn servers(fields: &Fields<'_>, vip: Endpoint, mode: Forwarding) -> Vec<ServerSpec> {
+    let mut seen: HashMap<Endpoint, Range<usize>> = HashMap::new();
+    let mut servers = Vec::new();
+    for value in fields
+        .get("server")
+        .map(|value| value.items())
+        .unwrap_or_default()
+    {
+        let Some((at, spec)) = server::read(&value, vip, mode) else {
+            continue;
+        };
+        if let Some(first) = seen.get(&spec.endpoint) {
+            let what = format!("server {} twice in this service", spec.endpoint);
+            at.refuse_again(
+                what,
+                "name each server once and give it a weight",
+                first.clone(),
+            );
+            continue;
+        }
+        seen.insert(spec.endpoint, at.span());
+        servers.push(spec);
+    }
+    servers.reverse();
+    servers
+}
+
+fn local_addresses(
+    fields: &Fields<'_>,
+    service: &Value<'_>,
+    mode: Forwarding,
+    spec: &ServiceSpec,
+) -> Vec<Addr> {
+    let fullnat = mode == Forwarding::FullNat
+        || spec
+            .servers
+            .iter()
+            .any(|server| server.forwarding == Forwarding::FullNat);
+    let Some(value) = fields.get("local_addresses") else {
+        if fullnat {
+            let help = "add: local_addresses = [\"ADDRESS\"], addresses of this host that the servers \
+                        answer to";
+            let at = fields.get("mode").filter(|_| mode == Forwarding::FullNat);
+            at.as_ref()
+                .unwrap_or(service)
+                .refuse("mode \"fullnat\" needs local addresses", help);
+        }
+        return Vec::new();
+    };
+    let items = value.items();
+    if !fullnat {
+        value.refuse(
+            "no server here is of mode \"fullnat\"",
+            "remove it, or set mode = \"fullnat\"",
+        );
+    } else if items.is_empty() {
+        value.refuse("has no address", "name at least one address of this host");
+    }
+    distinct(&items, spec.key.vip().addr)
+}
+
+fn distinct(items: &[Value<'_>], vip: Addr) -> Vec<Addr> {
+    let mut seen: HashMap<Addr, Range<usize>> = HashMap::new();
+    let mut addresses = Vec::new();
+    for item in items {
+        let Some(addr) = address::plain(item) else {
+            continue;
+        };
+        if !server::same_family(item, addr, vip) {
+            continue;
+        }
+        if let Some(first) = seen.get(&addr) {
+            item.refuse_again(
+                format!("{addr} twice"),
+                "name each address once",
+                first.clone(),
+            );
+            continue;
+        }
+        seen.insert(addr, item.span());
+        addresses.push(addr);
+    }
+    addresses
+}

@@ -1,0 +1,281 @@
+//! What is accepted and what it becomes; and, one row each, what is refused and what is said.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::scheduler::FLAG_2;
+use uvs_core::service::{Forwarding, Persistence, ServiceKey, TunnelChecksum, TunnelKind};
+
+use super::*;
+
+const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "sh", "mh"];
+
+fn check(text: &str) -> Result<Config, ConfigError> {
+    parse("uvs.toml", text, SCHEDULERS)
+}
+
+fn endpoint(addr: &str, port: u16) -> Endpoint {
+    Endpoint::new(addr.parse::<IpAddr>().unwrap().into(), port)
+}
+
+#[test]
+fn an_empty_file_is_an_empty_director() {
+    assert_eq!(check("").unwrap(), Config::default());
+    assert_eq!(check("# nothing yet\n").unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_reaches_its_field() {
+    let config = check(
+        r#"
+        interfaces = ["eth0", "eth1"]
+        socket = "/run/uvs/a.sock"
+        [limits]
+        connections = 4096
+        local_ports = "10000-32767"
+        fragment_bytes = 65536
+        [timeouts]
+        tcp = 60
+        tcp_fin = 30
+        udp = 10
+        [sysctl]
+        expire_nodest_conn = 1
+        [[service]]
+        tcp = "192.168.0.38:80"
+        scheduler = "sh"
+        flags = ["sh-port"]
+        persistent = { timeout = 300, netmask = "255.255.255.0" }
+        [[service.server]]
+        address = "192.168.0.18"
+        weight = 3
+        upper_threshold = 100
+        lower_threshold = 50
+        [[service.server]]
+        address = "192.168.0.28"
+        mode = "ipip"
+        tunnel = { kind = "gue", port = 6080, checksum = "remote" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.interfaces, ["eth0", "eth1"]);
+    assert_eq!(config.socket.as_deref(), Some(Path::new("/run/uvs/a.sock")));
+    assert_eq!(config.limits.connections, 4096);
+    assert_eq!(config.limits.local_ports, (10000, 32767));
+    assert_eq!(config.limits.fragment_bytes, 65536);
+    assert_eq!(
+        (
+            config.timeouts.tcp,
+            config.timeouts.tcp_fin,
+            config.timeouts.udp
+        ),
+        (60, 30, 10)
+    );
+    assert_eq!(config.sysctls.expire_nodest_conn, 1);
+    let [service] = &config.services[..] else {
+        panic!("one service")
+    };
+    assert_eq!(
+        service.key,
+        ServiceKey::address(Protocol::Tcp, endpoint("192.168.0.38", 80))
+    );
+    assert_eq!((service.scheduler.as_str(), service.flags), ("sh", FLAG_2));
+    assert_eq!(
+        service.persistence,
+        Some(Persistence {
+            timeout: 300,
+            mask: 0xffff_ff00
+        })
+    );
+    let [newest, oldest] = &service.servers[..] else {
+        panic!("two servers")
+    };
+    assert_eq!(oldest.endpoint, endpoint("192.168.0.18", 80));
+    assert_eq!((oldest.weight, oldest.upper, oldest.lower), (3, 100, 50));
+    assert_eq!(newest.endpoint, endpoint("192.168.0.28", 80));
+    assert_eq!((newest.forwarding, newest.weight), (Forwarding::Tunnel, 1));
+    assert_eq!(
+        (newest.tunnel.kind, newest.tunnel.port),
+        (TunnelKind::Gue, 6080)
+    );
+    assert_eq!(newest.tunnel.checksum, TunnelChecksum::Remote);
+}
+
+#[test]
+fn what_is_not_said_is_as_ipvsadm_has_it() {
+    let service =
+        &check("[[service]]\nudp = \"10.0.0.1:53\"\n[[service.server]]\naddress = \"10.0.0.2\"")
+            .unwrap()
+            .services[0];
+    assert_eq!(
+        (service.scheduler.as_str(), service.persistence),
+        ("wlc", None)
+    );
+    assert_eq!(service.servers[0].forwarding, Forwarding::Dr);
+    assert_eq!(service.servers[0].weight, 1);
+}
+
+#[test]
+fn persistence_is_a_number_or_a_table_of_either_family() {
+    let mask = |service: &str| {
+        let text = format!("[[service]]\n{service}");
+        check(&text).unwrap().services[0].persistence.unwrap()
+    };
+    let four = |s| mask(&format!("tcp = \"10.0.0.1:0\"\npersistent = {s}"));
+    let six = |s| mask(&format!("tcp = \"[2001:db8::1]:80\"\npersistent = {s}"));
+    assert_eq!(
+        four("300"),
+        Persistence {
+            timeout: 300,
+            mask: u32::MAX
+        }
+    );
+    assert_eq!(
+        six("300"),
+        Persistence {
+            timeout: 300,
+            mask: 128
+        }
+    );
+    assert_eq!(
+        six("{ netmask = 64 }"),
+        Persistence {
+            timeout: 360,
+            mask: 64
+        }
+    );
+}
+
+#[test]
+fn fullnat_maps_ports_from_its_local_addresses() {
+    let service = &check(
+        "[[service]]\ntcp = \"192.168.0.38:80\"\nmode = \"fullnat\"\nlocal_addresses = [\"192.168.0.8\"]\n\
+         [[service.server]]\naddress = \"192.168.0.18:8080\"",
+    )
+    .unwrap()
+    .services[0];
+    assert_eq!(service.local, [Addr::v4([192, 168, 0, 8])]);
+    assert_eq!(service.servers[0].endpoint, endpoint("192.168.0.18", 8080));
+}
+
+/// A service's lines, as line 2 onwards; each row's text follows at line 3 (`S`) or 5 (`R`).
+const S: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n";
+const R: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n[[service.server]]\naddress = \"10.0.0.2\"\n";
+
+/// Start of the file, what is wrong after it, and what is said about it.
+#[rustfmt::skip] // one row, one mistake
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("", "interfaces = [", ":1:15: not TOML: unclosed array"),
+    ("", "interface = [\"eth0\"]", ":1:1: interface: unknown key; did you mean \"interfaces\"?"),
+    ("", "[limits]\nconection = 1", ":2:1: limits.conection: unknown key; did you mean \"connections\"?"),
+    ("", "interfaces = \"eth0\"", ":1:14: interfaces: is a string; use an array: [ … ]"),
+    ("", "interfaces = [\"eth0\", 7]", ":1:23: interfaces: is an integer; use a string"),
+    ("", "interfaces = [\"a/b\"]", ":1:15: interfaces: \"a/b\" cannot be an interface"),
+    ("", "interfaces = [\"e\", \"e\"]", ":1:20: interfaces: e twice; name each interface once (first at line 1)"),
+    ("", "socket = \"uvs.sock\"", ":1:10: socket: \"uvs.sock\" cannot be the control socket; use an absolute"),
+    ("", "[limits]\nconnections = 0", ":2:15: limits.connections: 0 is out of range; use a whole number from 1 to 16777216"),
+    ("", "[limits]\nlocal_ports = \"9-1\"", ":2:15: limits.local_ports: \"9-1\" is not a range of ports"),
+    ("", "[limits]\nlocal_ports = \"0-10\"", "\"0-10\" is not a range of ports"),
+    ("", "[limits]\nlocal_ports = \"1-70000\"", "\"1-70000\" is not a range of ports"),
+    ("", "[limits]\nlocal_ports = 1024", ":2:15: limits.local_ports: is an integer; use a string"),
+    ("", "[timeouts]\nudp = 0", ":2:7: timeouts.udp: 0 is out of range; use a whole number from 1"),
+    ("", "[sysctl]\nexpire_nodest = 1", ":2:1: sysctl.expire_nodest: unknown key; did you mean \"expire_nodest_conn\"?"),
+    ("", "[sysctl]\ndrop_entry = 9", ":2:14: sysctl.drop_entry: 9 is out of range; use a whole number from 0 to 3"),
+    ("", "[service]\ntcp = \"10.0.0.1:80\"", ":1:1: service: is a table; use double brackets: [[service]]"),
+    ("", "[[service]]\nscheduler = \"rr\"", ":1:1: service: has no address; add: tcp = \"VIP:PORT\""),
+    ("", "[[service]]\ntcp = \"10.0.0.1\"", ":2:7: service.tcp: has no port; write \"10.0.0.1:80\""),
+    ("", "[[service]]\ntcp = \"2001:db8::1\"", "has no port; write \"[2001:db8::1]:80\""),
+    ("", "[[service]]\ntcp = \"10.0.0.1:0\"", ":2:7: service.tcp: port 0 (every port) needs persistence"),
+    ("", "[[service]]\ntcp = \"10.0.0.1:70000\"", ":2:7: service.tcp: port \"70000\" is out of range"),
+    ("", "[[service]]\ntcp = \"10.0.0.1:http\"", "port \"http\" is not a number; use a port from 1 to 65535"),
+    ("", "[[service]]\ntcp = \"www:80\"", "\"www\" is not an IP address; write an address"),
+    ("", "[[service]]\ntcp = \"[10.0.0.1:80\"", "is not an IP address"),
+    ("", "[[service]]\ntcp = \"0.0.0.0:80\"", "0.0.0.0 is not one host's address"),
+    ("", "[[service]]\ntcp = \"224.0.0.1:80\"", "224.0.0.1 is not one host's address"),
+    (S, "udp = \"10.0.0.1:80\"", ":3:7: service.udp: a second address; write one [[service]]"),
+    (S, "shceduler = \"rr\"", ":3:1: service.shceduler: unknown key; did you mean \"scheduler\"?"),
+    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sh, mh"),
+    (S, "scheduler = \"wrr\"\nflags = [\"sh-port\"]", ":4:10: service.flags: is not a flag of scheduler \"wrr\"; it belongs to scheduler = \"sh\""),
+    (S, "flags = [\"port\"]", ":3:10: service.flags: unknown value \"port\"; did you mean \"sh-port\"? known: sh-fallback"),
+    (S, "mode = \"tun\"", ":3:8: service.mode: unknown value \"tun\"; known: dr, nat, fullnat, ipip"),
+    (S, "persistent = 0", ":3:14: service.persistent: 0 is out of range; use a whole number from 1 to 2678400"),
+    (S, "persistent = true", ":3:14: service.persistent: is a boolean; use a whole number"),
+    (S, "persistent = { netmask = \"255.0.0\" }", "service.persistent.netmask: \"255.0.0\" is not a netmask"),
+    (S, "persistent = { mask = 1 }", ":3:16: service.persistent.mask: unknown key"),
+    (S, "one_packet = true", ":3:14: service.one_packet: a TCP service cannot schedule packet by packet"),
+    (S, "one_packet = 1", ":3:14: service.one_packet: is an integer; use true or false"),
+    (S, "mode = \"fullnat\"", ":3:8: service.mode: mode \"fullnat\" needs local addresses; add: local_addresses"),
+    (S, "mode = \"fullnat\"\nlocal_addresses = []", ":4:19: service.local_addresses: has no address"),
+    (S, "mode = \"fullnat\"\nlocal_addresses = [\"::1\"]", ":4:20: service.local_addresses: ::1 is an IPv6 address"),
+    (S, "mode = \"fullnat\"\nlocal_addresses = [\"10.0.0.9\", \"10.0.0.9\"]", ":4:32: service.local_addresses: 10.0.0.9 twice"),
+    (S, "local_addresses = [\"10.0.0.9\"]", ":3:19: service.local_addresses: no server here is of mode \"fullnat\""),
+    (S, "[[service]]\ntcp = \"10.0.0.1:80\"", ":4:7: service.tcp: service TCP 10.0.0.1:80 twice; put all its servers under one [[service]] (first at line 2)"),
+    (S, "[service.server]\naddress = \"10.0.0.2\"", ":3:1: service.server: is a table; use double brackets: [[service.server]]"),
+    (S, "[[service.server]]\nweight = 1", ":3:1: service.server: has no address"),
+    (S, "[[service.server]]\naddress = \"2001:db8::2\"", ":4:11: service.server.address: 2001:db8::2 is an IPv6 address, but the service's 10.0.0.1 is an IPv4 one"),
+    (S, "[[service.server]]\naddress = \"10.0.0.2:8080\"", ":4:11: service.server.address: port 8080 is not the service's port 80; modes dr and ipip do not touch the port"),
+    (S, "mode = \"nat\"\n[[service.server]]\naddress = \"10.0.0.2:0\"", ":5:11: service.server.address: port 0 is no server's"),
+    (R, "[[service.server]]\naddress = \"10.0.0.2:80\"", ":6:11: service.server.address: server 10.0.0.2:80 twice in this service; name each server once and give it a weight (first at line 4)"),
+    (R, "wieght = 1", ":5:1: service.server.wieght: unknown key; did you mean \"weight\"?"),
+    (R, "weight = -1", ":5:10: service.server.weight: -1 is out of range; use a whole number from 0 to 2147483647"),
+    (R, "weight = 2147483648", ":5:10: service.server.weight: 2147483648 is out of range"),
+    (R, "weight = 99999999999999999999", ":5:10: service.server.weight: 99999999999999999999 is out of range"),
+    (R, "weight = \"3\"", ":5:10: service.server.weight: is a string; use a whole number"),
+    (R, "weight = 1.5", ":5:10: service.server.weight: is a float; use a whole number"),
+    (R, "upper_threshold = 5\nlower_threshold = 6", ":6:19: service.server.lower_threshold: 6 is more than the upper threshold, 5"),
+    (R, "mode = \"fullnat\"", ":1:1: service: mode \"fullnat\" needs local addresses"),
+    (R, "tunnel = { kind = \"gre\" }", ":5:10: service.server.tunnel: is only for mode \"ipip\""),
+    (R, "mode = \"ipip\"\ntunnel = { kind = \"gue\" }", ":6:10: service.server.tunnel: kind \"gue\" needs a port"),
+    (R, "mode = \"ipip\"\ntunnel = { port = 9 }", ":6:19: service.server.tunnel.port: only kind \"gue\" has a port"),
+    (R, "mode = \"ipip\"\ntunnel = { checksum = \"full\" }", "service.server.tunnel.checksum: this kind of tunnel has no such checksum"),
+    (R, "mode = \"ipip\"\ntunnel = { kind = \"vxlan\" }", "unknown value \"vxlan\"; known: ipip, gue, gre"),
+];
+
+#[test]
+fn each_mistake_is_named_with_its_place_and_its_remedy() {
+    for (before, wrong, said) in REFUSED {
+        let error = match check(&format!("{before}{wrong}\n")) {
+            Ok(config) => panic!("accepted {wrong:?} as {config:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(
+            error.contains(said),
+            "{wrong:?} should be told\n  {said}\nbut was told\n  {error}"
+        );
+        assert_eq!(error.lines().count(), 1, "one mistake, one line: {error}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_in_the_files_order() {
+    let error = check(
+        "inter = 1\n[[service]]\ntcp = \"10.0.0.1:80\"\nscheduler = \"x\"\n\
+         [[service.server]]\naddress = \"10.0.0.2\"\nweight = -1\n[[service.server]]\naddress = \"b\"\n",
+    )
+    .unwrap_err()
+    .to_string();
+    let lines: Vec<&str> = error
+        .lines()
+        .map(|l| l.split(':').nth(1).unwrap())
+        .collect();
+    assert_eq!(lines, ["1", "4", "7", "9"], "{error}");
+}
+
+#[test]
+fn a_flood_of_mistakes_is_cut_and_counted() {
+    let text: String = (0..500).map(|i| format!("k{i} = 1\n")).collect();
+    let error = check(&text).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("uvs.toml: 500 errors (480 more not shown)"),
+        "{error}"
+    );
+    assert!(
+        error
+            .report(false)
+            .ends_with("uvs.toml: 500 errors (480 more not shown)\n")
+    );
+}

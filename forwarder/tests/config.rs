@@ -1,0 +1,121 @@
+//! `uvs check` as it is run: the examples are valid, and a mistake is shown as people will see it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn check(file: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uvs"))
+        .arg("check")
+        .arg(file)
+        .output()
+        .expect("uvs runs")
+}
+
+/// Checks `text` as `bad.toml` and returns what was said, which must be on standard error with exit 2.
+fn complaint(text: &str) -> String {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("bad.toml"), text).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_uvs"))
+        .current_dir(&dir)
+        .args(["check", "bad.toml"])
+        .output()
+        .expect("uvs runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+#[test]
+fn every_example_is_valid() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files: Vec<PathBuf> = std::fs::read_dir(examples)
+        .expect("the examples")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    assert!(files.len() >= 4, "the tutorial's three set-ups and FULLNAT");
+    for file in files {
+        let output = check(&file);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(
+            said.contains("valid: 1 service with 2 servers on eth0"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_value_is_shown_with_a_caret_and_what_would_be_right() {
+    let said = complaint(
+        "[[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"wrr\"\n\n\
+         [[service.server]]\naddress = \"192.168.0.18\"\nweight = -1\n",
+    );
+    let expected = r#"  x service.server.weight: -1 is out of range
+   ,-[bad.toml:7:10]
+ 6 | address = "192.168.0.18"
+ 7 | weight = -1
+   :          ^^
+   `----
+  help: use a whole number from 0 to 2147483647
+
+bad.toml: 1 error
+"#;
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
+    let said = complaint(
+        "interface = [\"eth0\"]\n\n[[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"wrr\"\n\n\
+         [[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"rr\"\n",
+    );
+    let expected = r#"  x interface: unknown key
+   ,-[bad.toml:1:1]
+ 1 | interface = ["eth0"]
+   : ^^^^^^^^^
+ 2 | 
+   `----
+  help: did you mean "interfaces"? keys at the top: interfaces, socket, limits, timeouts, sysctl, service
+
+  x service.tcp: service TCP 192.168.0.38:80 twice
+   ,-[bad.toml:8:7]
+ 3 | [[service]]
+ 4 | tcp = "192.168.0.38:80"
+   :       ^^^^^^^^|^^^^^^^^
+   :               `-- first here
+ 5 | scheduler = "wrr"
+ 6 | 
+ 7 | [[service]]
+ 8 | tcp = "192.168.0.38:80"
+   :       ^^^^^^^^|^^^^^^^^
+   :               `-- again here
+ 9 | scheduler = "rr"
+   `----
+  help: put all its servers under one [[service]]
+
+bad.toml: 2 errors
+"#;
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn an_unknown_scheduler_is_answered_with_the_known_ones() {
+    let said = complaint("[[service]]\ntcp = \"10.0.0.1:80\"\nscheduler = \"fastest\"\n");
+    assert!(said.contains("unknown scheduler \"fastest\""), "{said}");
+    assert!(said.contains("schedulers: rr, wrr, lc"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for file in [dir.path().to_owned(), dir.path().join("none.toml")] {
+        let output = check(&file);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.starts_with(&file.display().to_string()), "{said}");
+    }
+}
