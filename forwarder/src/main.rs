@@ -3,6 +3,7 @@
 
 mod commands;
 mod config;
+mod config;
 mod control;
 mod daemon;
 #[cfg(test)]
