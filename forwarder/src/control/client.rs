@@ -1,0 +1,254 @@
+//! The control socket from the asking side: connects at the first command, one request at a time.
+//!
+//! Both command lines speak to a daemon through [`Daemon`], so that tests can put a table in its place.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::protocol::{Command, Data, Refusal, Reply, Request, VERSION};
+
+/// Where a daemon listens unless `$UVS_SOCKET` says otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/uvs/control.sock";
+
+/// A daemon answers from memory; one that takes longer is stuck.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Something that carries out commands.
+pub(crate) trait Daemon {
+    /// Carries out one command.
+    fn call(&mut self, command: Command) -> Result<Data, CallError>;
+}
+
+/// Why a command brought no data.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The daemon said no; nothing was changed.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// Nobody listens on the socket.
+    #[error("{}: no daemon answers here; start one with `uvs run`, or name its socket in $UVS_SOCKET", .0.display())]
+    Absent(PathBuf),
+    /// The socket may not be opened.
+    #[error("{}: permission denied; the daemon `uvs run` on this socket takes commands from root only", .0.display())]
+    Denied(PathBuf),
+    /// The daemon keeps silent.
+    #[error("{}: the daemon did not answer within {} s; is its `uvs run` stuck?", .0.display(), TIMEOUT.as_secs())]
+    Silent(PathBuf),
+    /// The daemon hung up, or the socket failed.
+    #[error("{}: the connection to the daemon broke ({reason}); is `uvs run` still there?", .socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// What the host says.
+        reason: io::Error,
+    },
+    /// The answer is not of our protocol.
+    #[error(
+        "{}: the daemon does not speak control protocol {VERSION} ({reason}); restart `uvs run` after an upgrade",
+        .socket.display()
+    )]
+    Foreign {
+        /// The socket.
+        socket: PathBuf,
+        /// What was not understood.
+        reason: String,
+    },
+}
+
+/// A connection to a daemon's control socket, opened when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    stream: Option<BufReader<UnixStream>>,
+    last_id: u64,
+}
+
+impl Client {
+    /// A client of the daemon at `$UVS_SOCKET`, or at [`DEFAULT_SOCKET`].
+    pub(crate) fn from_env() -> Self {
+        Self::new(
+            std::env::var_os("UVS_SOCKET")
+                .filter(|s| !s.is_empty())
+                .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from),
+        )
+    }
+
+    /// A client of the daemon at `socket`.
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self {
+            socket,
+            stream: None,
+            last_id: 0,
+        }
+    }
+
+    /// The socket's path.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn connect(&self) -> Result<BufReader<UnixStream>, CallError> {
+        let stream = UnixStream::connect(&self.socket).map_err(|e| self.explain(e))?;
+        let limited = stream
+            .set_read_timeout(Some(TIMEOUT))
+            .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)));
+        limited.map_err(|e| self.explain(e))?;
+        Ok(BufReader::new(stream))
+    }
+
+    fn exchange(
+        &self,
+        stream: &mut BufReader<UnixStream>,
+        request: &Request,
+    ) -> Result<Reply, CallError> {
+        let foreign = |e: serde_json::Error| self.foreign(e.to_string());
+        let mut line = serde_json::to_vec(request).map_err(foreign)?;
+        line.push(b'\n');
+        stream
+            .get_mut()
+            .write_all(&line)
+            .map_err(|e| self.explain(e))?;
+        line.clear();
+        let length = stream
+            .read_until(b'\n', &mut line)
+            .map_err(|e| self.explain(e))?;
+        if length == 0 {
+            return Err(self.explain(ErrorKind::UnexpectedEof.into()));
+        }
+        let reply: Reply = serde_json::from_slice(&line).map_err(foreign)?;
+        if reply.id != request.id {
+            let what = format!("request {} was answered as {}", request.id, reply.id);
+            return Err(self.foreign(what));
+        }
+        Ok(reply)
+    }
+
+    fn foreign(&self, reason: String) -> CallError {
+        CallError::Foreign {
+            socket: self.socket.clone(),
+            reason,
+        }
+    }
+
+    fn explain(&self, error: io::Error) -> CallError {
+        let socket = self.socket.clone();
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => CallError::Absent(socket),
+            ErrorKind::PermissionDenied => CallError::Denied(socket),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::Silent(socket),
+            _ => CallError::Broken {
+                socket,
+                reason: error,
+            },
+        }
+    }
+}
+
+impl Daemon for Client {
+    /// After a failed exchange the connection is given up, as a late answer would be taken for the next.
+    fn call(&mut self, command: Command) -> Result<Data, CallError> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => self.connect()?,
+        };
+        self.last_id += 1;
+        let reply = self.exchange(
+            &mut stream,
+            &Request {
+                version: VERSION,
+                id: self.last_id,
+                command,
+            },
+        )?;
+        self.stream = Some(stream);
+        reply.result.map_err(CallError::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::control::protocol::Errno;
+
+    #[test]
+    fn a_reply_comes_back_and_the_connection_is_kept() {
+        let (dir, server) = serve(2, |request| {
+            let refusal = Refusal {
+                errno: Errno::NotFound,
+                message: "TCP 10.0.0.1:80: no such service".into(),
+            };
+            let result = if request.id == 1 {
+                Ok(Data::Done)
+            } else {
+                Err(refusal)
+            };
+            serde_json::to_string(&Reply {
+                id: request.id,
+                result,
+            })
+            .expect("json")
+        });
+        let mut client = Client::new(dir.path().join("s"));
+        assert!(matches!(client.call(Command::Clear), Ok(Data::Done)));
+        let error = client.call(Command::Clear).expect_err("refused");
+        assert_eq!(error.to_string(), "TCP 10.0.0.1:80: no such service");
+        server
+            .join()
+            .expect("both requests came over one connection");
+    }
+
+    #[test]
+    fn nobody_there_is_told_with_the_socket_and_the_command_that_helps() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("nothing.sock");
+        let error = Client::new(socket.clone())
+            .call(Command::Info)
+            .expect_err("no daemon")
+            .to_string();
+        assert!(
+            error.contains(&socket.display().to_string()) && error.contains("uvs run"),
+            "{error}"
+        );
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn another_protocol_or_a_hang_up_is_told() {
+        let (dir, _server) = serve(1, |_| {
+            r#"{"id":1,"result":{"Ok":"something_new"}}"#.to_owned()
+        });
+        let mut client = Client::new(dir.path().join("s"));
+        let error = client.call(Command::Info).expect_err("not our protocol");
+        assert!(matches!(error, CallError::Foreign { .. }), "{error}");
+        let (dir, _server) = serve(0, |_| String::new());
+        let error = Client::new(dir.path().join("s"))
+            .call(Command::Info)
+            .expect_err("hung up");
+        assert!(matches!(error, CallError::Broken { .. }), "{error}");
+    }
+
+    /// Answers `count` requests of one connection, then hangs up.
+    fn serve(count: usize, answer: fn(Request) -> String) -> (tempfile::TempDir, JoinHandle<()>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let listener = UnixListener::bind(dir.path().join("s")).expect("a socket");
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a client");
+            let mut reader = BufReader::new(stream);
+            for _ in 0..count {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a request");
+                let request = serde_json::from_str(&line).expect("json");
+                reader
+                    .get_mut()
+                    .write_all((answer(request) + "\n").as_bytes())
+                    .expect("sent");
+            }
+        });
+        (dir, server)
+    }
+}
