@@ -1,6 +1,7 @@
 //! The UVS engine: it is handed bytes and time and returns a verdict.
 #![forbid(unsafe_code)]
 
+pub mod arp;
 pub mod backend;
 pub mod checksum;
 pub mod fib;
