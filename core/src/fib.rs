@@ -34,7 +34,7 @@ pub struct Route {
     pub prefix: u8,
     /// Next hop, `None` = on the link.
     pub gateway: Option<Addr>,
-    /// Outgoing interface.
+    /// Outgoing interface; 0 = the kernel refuses (blackhole, unreachable, prohibit).
     pub ifindex: u32,
     /// Source address that the kernel prefers, `None` = the interface's first in scope.
     pub source: Option<Addr>,
@@ -80,6 +80,8 @@ pub struct Fib {
     routes: Vec<(u8, HashMap<Addr, Route>)>,
     neighbours: HashMap<(u32, Addr), Mac>,
     local: HashSet<Addr>,
+    /// Local prefixes shorter than an address, e.g. 127.0.0.0/8.
+    local_prefixes: Vec<(Addr, u8)>,
     /// First address of each interface, for routes without a preferred source.
     first_address: HashMap<u32, Addr>,
     /// Whether the host forwards (`net.ipv4.ip_forward`).
@@ -100,6 +102,11 @@ impl Fib {
         }
     }
 
+    /// The interfaces that UVS runs on, in no particular order.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
     /// The interface behind a port.
     pub fn interface(&self, port: PortId) -> Option<&Interface> {
         self.interfaces.iter().find(|i| i.port == port)
@@ -111,9 +118,18 @@ impl Fib {
         self.first_address.entry(ifindex).or_insert(a);
     }
 
+    /// Adds a prefix whose every address is the host's (a route of type `local`).
+    pub fn add_local_prefix(&mut self, dst: Addr, prefix: u8) {
+        self.local_prefixes.push((dst, prefix));
+    }
+
     /// Whether the host has this address.
     pub fn is_local(&self, a: Addr) -> bool {
         self.local.contains(&a)
+            || self
+                .local_prefixes
+                .iter()
+                .any(|(dst, prefix)| a.is_v4() == dst.is_v4() && a.masked(*prefix) == *dst)
     }
 
     /// Adds a route; of two to the same prefix the one with the lower metric stays.
@@ -146,13 +162,14 @@ impl Fib {
     /// # Errors
     /// Why there is none.
     pub fn lookup(&self, dst: Addr) -> Result<NextHop, Unreachable> {
-        if self.local.contains(&dst) {
+        if self.is_local(dst) {
             return Err(Unreachable::Local);
         }
         let route = self
             .routes
             .iter()
             .find_map(|(prefix, map)| map.get(&dst.masked(*prefix)))
+            .filter(|route| route.ifindex != 0)
             .ok_or(Unreachable::NoRoute)?;
         let interface = self
             .interfaces
@@ -183,12 +200,26 @@ mod tests {
     }
 
     fn route(dst: [u8; 4], prefix: u8, gateway: Option<[u8; 4]>, ifindex: u32) -> Route {
-        Route { dst: a(dst), prefix, gateway: gateway.map(a), ifindex, source: None, metric: 0, mtu: None }
+        Route {
+            dst: a(dst),
+            prefix,
+            gateway: gateway.map(a),
+            ifindex,
+            source: None,
+            metric: 0,
+            mtu: None,
+        }
     }
 
     fn fib() -> Fib {
         let mut f = Fib::new();
-        f.set_interface(Interface { port: PortId(0), ifindex: 2, mac: [2; 6], mtu: 1500, up: true });
+        f.set_interface(Interface {
+            port: PortId(0),
+            ifindex: 2,
+            mac: [2; 6],
+            mtu: 1500,
+            up: true,
+        });
         f.add_local(2, a([10, 0, 1, 1]));
         f.add_route(route([10, 0, 1, 0], 24, None, 2));
         f.add_route(route([0, 0, 0, 0], 0, Some([10, 0, 1, 254]), 2));
@@ -201,7 +232,10 @@ mod tests {
     fn the_longest_prefix_wins() {
         let f = fib();
         let on_link = f.lookup(a([10, 0, 1, 7])).expect("a route");
-        assert_eq!((on_link.via, on_link.mac, on_link.source), (a([10, 0, 1, 7]), None, a([10, 0, 1, 1])));
+        assert_eq!(
+            (on_link.via, on_link.mac, on_link.source),
+            (a([10, 0, 1, 7]), None, a([10, 0, 1, 1]))
+        );
         let far = f.lookup(a([192, 0, 2, 1])).expect("a route");
         assert_eq!((far.via, far.mac), (a([10, 0, 1, 254]), Some([9; 6])));
     }
@@ -211,14 +245,42 @@ mod tests {
         let f = fib();
         assert_eq!(f.lookup(a([10, 0, 1, 1])), Err(Unreachable::Local));
         assert_eq!(f.lookup(a([10, 9, 1, 1])), Err(Unreachable::NotAPort));
-        assert_eq!(Fib::new().lookup(a([10, 0, 1, 1])), Err(Unreachable::NoRoute));
+        assert_eq!(
+            Fib::new().lookup(a([10, 0, 1, 1])),
+            Err(Unreachable::NoRoute)
+        );
+    }
+
+    #[test]
+    fn a_route_that_refuses_hides_the_wider_ones() {
+        let mut f = fib();
+        f.add_route(route([10, 7, 0, 0], 16, None, 0));
+        assert_eq!(f.lookup(a([10, 7, 0, 1])), Err(Unreachable::NoRoute));
+        assert!(f.lookup(a([10, 6, 0, 1])).is_ok());
+    }
+
+    #[test]
+    fn a_local_prefix_makes_each_of_its_addresses_local() {
+        let mut f = fib();
+        f.add_local_prefix(a([127, 0, 0, 0]), 8);
+        assert!(f.is_local(a([127, 3, 2, 1])) && !f.is_local(a([128, 0, 0, 1])));
+        assert_eq!(f.lookup(a([127, 0, 0, 1])), Err(Unreachable::Local));
     }
 
     #[test]
     fn the_lower_metric_stays() {
         let mut f = fib();
-        f.add_route(Route { metric: 5, ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 5]), 2) });
-        f.add_route(Route { metric: 1, ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 6]), 2) });
-        assert_eq!(f.lookup(a([10, 8, 1, 1])).expect("a route").via, a([10, 0, 1, 6]));
+        f.add_route(Route {
+            metric: 5,
+            ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 5]), 2)
+        });
+        f.add_route(Route {
+            metric: 1,
+            ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 6]), 2)
+        });
+        assert_eq!(
+            f.lookup(a([10, 8, 1, 1])).expect("a route").via,
+            a([10, 0, 1, 6])
+        );
     }
 }

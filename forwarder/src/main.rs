@@ -3,11 +3,11 @@
 
 mod commands;
 mod config;
-mod config;
 mod control;
 mod daemon;
 #[cfg(test)]
 mod golden;
+mod netlink;
 mod port;
 mod sys;
 mod worker;

@@ -1,0 +1,2 @@
+//! The daemon behind `uvs run`.
+pub(crate) mod rates;

@@ -1,0 +1,254 @@
+//! What changed in the host's network, each change one log line.
+
+use std::fmt;
+
+use uvs_core::fib::{Mac, Route};
+use uvs_core::flow::Addr;
+use uvs_core::verdict::PortId;
+
+/// A change that [`Mirror::read_events`](super::Mirror::read_events) saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A port can carry traffic.
+    InterfaceUp {
+        /// The port.
+        port: PortId,
+        /// Its name.
+        name: String,
+    },
+    /// A port was set down or lost its carrier.
+    InterfaceDown {
+        /// The port.
+        port: PortId,
+        /// Its name.
+        name: String,
+    },
+    /// A port's interface was deleted, renamed or moved away.
+    InterfaceGone {
+        /// The port.
+        port: PortId,
+        /// The name it had.
+        name: String,
+    },
+    /// A port's interface exists again: sockets and the guard must be bound anew.
+    InterfaceBack {
+        /// The port.
+        port: PortId,
+        /// Its name.
+        name: String,
+        /// Its new index.
+        ifindex: u32,
+    },
+    /// A port's MAC address or MTU changed.
+    InterfaceChanged {
+        /// The port.
+        port: PortId,
+        /// Its name.
+        name: String,
+        /// The MAC address now.
+        mac: Mac,
+        /// The MTU now.
+        mtu: u32,
+    },
+    /// The host got an address.
+    AddressAdded {
+        /// The address.
+        addr: Addr,
+        /// The interface's name.
+        dev: String,
+    },
+    /// The host lost an address.
+    AddressRemoved {
+        /// The address.
+        addr: Addr,
+        /// The interface's name, or its index where it is gone.
+        dev: String,
+    },
+    /// A route appeared.
+    RouteAdded {
+        /// The route.
+        route: Route,
+        /// The interface's name.
+        dev: String,
+    },
+    /// A route to the same prefix with the same metric leads elsewhere now.
+    RouteChanged {
+        /// The new route.
+        route: Route,
+        /// The interface's name.
+        dev: String,
+    },
+    /// A route is gone.
+    RouteRemoved {
+        /// The route.
+        route: Route,
+        /// The interface's name, or its index where it is gone.
+        dev: String,
+    },
+    /// A neighbour's MAC address became known or changed.
+    NeighbourKnown {
+        /// The port it is reached through.
+        port: PortId,
+        /// Its address.
+        addr: Addr,
+        /// Its MAC address now.
+        mac: Mac,
+        /// What it was before.
+        before: Option<Mac>,
+    },
+    /// A neighbour does not answer, or the kernel forgot it.
+    NeighbourLost {
+        /// The port it was looked for on.
+        port: PortId,
+        /// Its address.
+        addr: Addr,
+        /// Whether ARP went unanswered: frames that wait for it can be given up.
+        failed: bool,
+    },
+    /// `net.ipv4.ip_forward` changed.
+    Forwarding(bool),
+    /// The kernel had more to tell than the socket could hold: everything was read again.
+    Overrun,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InterfaceUp { name, .. } => write!(f, "interface {name} is up"),
+            Self::InterfaceDown { name, .. } => write!(f, "interface {name} is down"),
+            Self::InterfaceGone { name, .. } => write!(f, "interface {name} is gone"),
+            Self::InterfaceBack { name, ifindex, .. } => {
+                write!(f, "interface {name} is back (index {ifindex})")
+            }
+            Self::InterfaceChanged { name, mac, mtu, .. } => {
+                write!(
+                    f,
+                    "interface {name} now has MAC {} and MTU {mtu}",
+                    MacDisplay(*mac)
+                )
+            }
+            Self::AddressAdded { addr, dev } => write!(f, "address {addr} added to {dev}"),
+            Self::AddressRemoved { addr, dev } => write!(f, "address {addr} removed from {dev}"),
+            Self::RouteAdded { route, dev } => write!(f, "route {} added", Way(route, dev)),
+            Self::RouteChanged { route, dev } => write!(f, "route moved: {}", Way(route, dev)),
+            Self::RouteRemoved { route, dev } => write!(f, "route {} removed", Way(route, dev)),
+            Self::NeighbourKnown {
+                addr, mac, before, ..
+            } => match before {
+                None => write!(f, "neighbour {addr} is at {}", MacDisplay(*mac)),
+                Some(old) => {
+                    write!(
+                        f,
+                        "neighbour {addr} moved from {} to {}",
+                        MacDisplay(*old),
+                        MacDisplay(*mac)
+                    )
+                }
+            },
+            Self::NeighbourLost {
+                addr, failed: true, ..
+            } => {
+                write!(f, "neighbour {addr} does not answer ARP")
+            }
+            Self::NeighbourLost {
+                addr,
+                failed: false,
+                ..
+            } => {
+                write!(f, "neighbour {addr} was forgotten")
+            }
+            Self::Forwarding(on) => write!(f, "net.ipv4.ip_forward is now {}", u8::from(*on)),
+            Self::Overrun => f.write_str("netlink overrun: all tables were read again"),
+        }
+    }
+}
+
+/// A MAC address as it is usually written.
+struct MacDisplay(Mac);
+
+impl fmt::Display for MacDisplay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// A route as `ip route` writes it.
+struct Way<'a>(&'a Route, &'a str);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(route, dev) = self;
+        write!(f, "{}/{}", route.dst, route.prefix)?;
+        if route.ifindex == 0 {
+            return f.write_str(" (refused)");
+        }
+        if let Some(gateway) = route.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " dev {dev}")?;
+        if route.metric != 0 {
+            write!(f, " metric {}", route.metric)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_readable_line() {
+        let addr = Addr::v4([10, 0, 1, 7]);
+        let route = Route {
+            dst: Addr::v4([10, 9, 0, 0]),
+            prefix: 16,
+            gateway: Some(addr),
+            ifindex: 2,
+            source: None,
+            metric: 20,
+            mtu: None,
+        };
+        let table = [
+            (
+                Event::RouteChanged {
+                    route,
+                    dev: "eth0".into(),
+                },
+                "route moved: 10.9.0.0/16 via 10.0.1.7 dev eth0 metric 20",
+            ),
+            (
+                Event::RouteAdded {
+                    route: Route {
+                        ifindex: 0,
+                        ..route
+                    },
+                    dev: String::new(),
+                },
+                "route 10.9.0.0/16 (refused) added",
+            ),
+            (
+                Event::NeighbourKnown {
+                    port: PortId(0),
+                    addr,
+                    mac: [2, 0, 0, 0, 0, 0xab],
+                    before: Some([2, 0, 0, 0, 0, 1]),
+                },
+                "neighbour 10.0.1.7 moved from 02:00:00:00:00:01 to 02:00:00:00:00:ab",
+            ),
+            (
+                Event::InterfaceBack {
+                    port: PortId(1),
+                    name: "eth1".into(),
+                    ifindex: 12,
+                },
+                "interface eth1 is back (index 12)",
+            ),
+            (Event::Forwarding(true), "net.ipv4.ip_forward is now 1"),
+        ];
+        for (event, line) in table {
+            assert_eq!(event.to_string(), line);
+        }
+    }
+}

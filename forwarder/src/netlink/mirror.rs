@@ -1,0 +1,361 @@
+//! The mirror itself: reads the kernel's tables, follows their changes, asks for neighbours.
+//!
+//! Links, addresses and routes are read again whenever a message says that one of them changed, since
+//! the kernel does not tell of IPv4 routes that vanish with their interface; neighbours, which change
+//! all the time, are followed message by message.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use uvs_core::fib::Fib;
+use uvs_core::flow::Addr;
+use uvs_core::time::Instant;
+use uvs_core::verdict::PortId;
+
+use super::event::Event;
+use super::neighbours::{Key, Neighbours};
+use super::socket::{Heard, Listener, Requests, decode, message_type, split};
+use super::tables::{Tables, ports_by_index};
+use super::{NetlinkError, messages};
+
+/// RTM_NEWNEIGH and RTM_DELNEIGH (linux/rtnetlink.h); every other type means that a table changed.
+const NEIGHBOUR_TYPES: [u16; 2] = [28, 29];
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// The kernel's network state, as far as UVS needs it.
+pub(crate) struct Mirror {
+    ports: Vec<String>,
+    requests: Requests,
+    listener: Listener,
+    tables: Tables,
+    neighbours: Neighbours,
+    /// The real servers whose next hops the kernel shall keep resolved.
+    servers: Vec<Addr>,
+    fib: Arc<Fib>,
+    policy_rules: bool,
+    overruns: u64,
+}
+
+impl Mirror {
+    /// Starts to mirror. The index of an interface in the list is its [`PortId`].
+    ///
+    /// # Errors
+    /// An interface that does not exist, is not Ethernet or is given twice; a socket that fails.
+    pub(crate) fn new(interfaces: &[String]) -> Result<Self, NetlinkError> {
+        let open = NetlinkError::io("open a socket");
+        // The listener comes first, so that nothing is missed between the reading and the listening.
+        let listener = Listener::new().map_err(&open)?;
+        let mut mirror = Self {
+            ports: interfaces.to_vec(),
+            requests: Requests::new().map_err(&open)?,
+            listener,
+            tables: Tables::default(),
+            neighbours: Neighbours::default(),
+            servers: Vec::new(),
+            fib: Arc::default(),
+            policy_rules: false,
+            overruns: 0,
+        };
+        mirror.tables = mirror.read_tables()?;
+        mirror.check_ports()?;
+        mirror.read_neighbours()?;
+        mirror.rebuild();
+        Ok(mirror)
+    }
+
+    /// The descriptor that becomes readable when something changed.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.listener.fd()
+    }
+
+    /// The forwarding information base as of the last [`read_events`](Self::read_events).
+    pub(crate) fn fib(&self) -> Arc<Fib> {
+        Arc::clone(&self.fib)
+    }
+
+    /// The host's own addresses, in order.
+    pub(crate) fn local_addresses(&self) -> Vec<Addr> {
+        self.tables.local_addresses().into_iter().collect()
+    }
+
+    /// How often the kernel had more to tell than the socket could hold.
+    pub(crate) fn overruns(&self) -> u64 {
+        self.overruns
+    }
+
+    /// Drains the socket and brings everything up to date; empty where nothing of interest changed.
+    ///
+    /// # Errors
+    /// A socket that fails; what was known stays.
+    pub(crate) fn read_events(&mut self) -> Result<Vec<Event>, NetlinkError> {
+        let mut heard = self.drain()?;
+        let mut events = Vec::new();
+        if heard.overrun {
+            self.overruns += 1;
+            events.push(Event::Overrun);
+        }
+        if heard.tables || heard.overrun {
+            let tables = self.read_tables()?;
+            events.extend(tables.changes_since(&self.tables, &self.ports));
+            self.tables = tables;
+        }
+        let ports = ports_by_index(&self.tables, &self.ports);
+        if heard.overrun {
+            events.extend(self.read_neighbours()?);
+            heard.neighbours.clear();
+        }
+        for message in heard.neighbours {
+            events.extend(match message {
+                RouteNetlinkMessage::NewNeighbour(m) => {
+                    messages::neighbour(&m).and_then(|(k, n)| self.neighbours.set(k, n, &ports))
+                }
+                RouteNetlinkMessage::DelNeighbour(m) => {
+                    messages::neighbour(&m).and_then(|(k, _)| self.neighbours.remove(k, &ports))
+                }
+                _ => None,
+            });
+        }
+        let tables_changed = heard.tables || heard.overrun;
+        if tables_changed || !events.is_empty() {
+            self.rebuild();
+        }
+        // Not on a neighbour's change: on kernels before 5.16 each asking would cause the next one.
+        if tables_changed && let Err(error) = self.keep_wanted() {
+            tracing::warn!(%error, "a real server's next hop is not kept resolved");
+        }
+        Ok(events)
+    }
+
+    /// Has the kernel resolve the next hops of these real servers and keep them resolved, in place of
+    /// those of the last call. Entries that an administrator or a routing daemon set are left alone.
+    ///
+    /// # Errors
+    /// The first neighbour that the kernel refuses; the others are still asked for.
+    pub(crate) fn keep(&mut self, servers: impl Iterator<Item = Addr>) -> Result<(), NetlinkError> {
+        self.servers = servers.collect();
+        self.keep_wanted()?;
+        let left = self.neighbours.leftovers();
+        left.into_iter().try_for_each(|key| self.release(key))
+    }
+
+    /// Asks again for kept neighbours that the kernel does not keep: to be called every few seconds,
+    /// which is what keeps them on kernels before 5.16; on later ones there is nothing to do.
+    ///
+    /// # Errors
+    /// The first neighbour that the kernel refuses; the others are still asked for.
+    pub(crate) fn renew(&mut self) -> Result<(), NetlinkError> {
+        self.ask(self.neighbours.unkept())
+    }
+
+    /// Has the kernel resolve a neighbour once, now; at most once a second for each.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn solicit(
+        &mut self,
+        port: PortId,
+        via: Addr,
+        now: Instant,
+    ) -> Result<(), NetlinkError> {
+        let Some(ifindex) = self.fib.interface(port).map(|i| i.ifindex) else {
+            return Ok(());
+        };
+        let key = (ifindex, via);
+        if self.neighbours.is_maintained(key) || !self.neighbours.may_solicit(key, now) {
+            return Ok(());
+        }
+        self.ask(vec![key])
+    }
+
+    fn read_tables(&mut self) -> Result<Tables, NetlinkError> {
+        let mut tables = Tables::default();
+        for m in self.dump("read the interfaces", &messages::get_links())? {
+            if let RouteNetlinkMessage::NewLink(m) = m {
+                tables.links.extend(messages::link(&m));
+            }
+        }
+        for m in self.dump("read the addresses", &messages::get_addresses())? {
+            if let RouteNetlinkMessage::NewAddress(m) = m {
+                tables.addresses.extend(messages::address(&m));
+            }
+        }
+        for m in self.dump("read the routes", &messages::get_routes())? {
+            if let RouteNetlinkMessage::NewRoute(m) = m {
+                tables.routes.extend(messages::route(&m));
+            }
+        }
+        self.warn_of_policy_rules()?;
+        let forwarding = std::fs::read_to_string(IP_FORWARD);
+        let forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
+        tables.forwarding = forwarding.trim() != "0";
+        Ok(tables)
+    }
+
+    fn read_neighbours(&mut self) -> Result<Vec<Event>, NetlinkError> {
+        let mut entries = HashMap::new();
+        for m in self.dump("read the neighbours", &messages::get_neighbours())? {
+            if let RouteNetlinkMessage::NewNeighbour(m) = m {
+                entries.extend(messages::neighbour(&m));
+            }
+        }
+        let ports = ports_by_index(&self.tables, &self.ports);
+        Ok(self.neighbours.replace(entries, &ports))
+    }
+
+    fn dump(
+        &mut self,
+        doing: &'static str,
+        what: &RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+        self.requests.dump(what).map_err(NetlinkError::io(doing))
+    }
+
+    fn warn_of_policy_rules(&mut self) -> Result<(), NetlinkError> {
+        let rules = self.dump("read the routing rules", &messages::get_rules())?;
+        let foreign = |m: &RouteNetlinkMessage| matches!(m, RouteNetlinkMessage::NewRule(r) if !messages::is_default_rule(r));
+        let found = rules.iter().any(foreign);
+        if found && !self.policy_rules {
+            tracing::warn!(
+                "this host has routing policy rules (`ip rule`); UVS follows the tables local, main and default only"
+            );
+        }
+        self.policy_rules |= found;
+        Ok(())
+    }
+
+    fn check_ports(&self) -> Result<(), NetlinkError> {
+        for (i, name) in self.ports.iter().enumerate() {
+            let name = name.clone();
+            if self.ports[..i].contains(&name) {
+                return Err(NetlinkError::Twice { name });
+            }
+            match self.tables.by_name(&name) {
+                Some(link) if link.mac.is_some() => {}
+                Some(_) => return Err(NetlinkError::NotEthernet { name }),
+                None => {
+                    return Err(NetlinkError::NoInterface {
+                        name,
+                        existing: self.candidates(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all Ethernet interfaces, for an error message.
+    fn candidates(&self) -> String {
+        let ethernet = self.tables.links.iter().filter(|l| l.mac.is_some());
+        let names: Vec<_> = ethernet.map(|l| l.name.as_str()).collect();
+        if names.is_empty() {
+            "no Ethernet interface at all".into()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    fn drain(&mut self) -> Result<Changes, NetlinkError> {
+        let mut changes = Changes::default();
+        loop {
+            match self
+                .listener
+                .hear()
+                .map_err(NetlinkError::io("read the changes"))?
+            {
+                Heard::Messages(datagram) => split(datagram).for_each(|m| changes.note(m)),
+                Heard::Overrun => changes.overrun = true,
+                Heard::Nothing => return Ok(changes),
+            }
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let mut fib = self.tables.fib(&self.ports);
+        self.neighbours.fill(&mut fib);
+        self.fib = Arc::new(fib);
+    }
+
+    /// Brings what the kernel keeps in line with the servers and the routes as they are now.
+    fn keep_wanted(&mut self) -> Result<(), NetlinkError> {
+        let next_hop = |server: &Addr| {
+            let hop = self.fib.lookup(*server).ok()?;
+            let interface = self.fib.interface(hop.port).filter(|i| i.up)?;
+            Some((interface.ifindex, hop.via))
+        };
+        let wanted = self.servers.iter().filter_map(next_hop).collect();
+        let released = self.neighbours.want(wanted);
+        released.into_iter().try_for_each(|key| self.release(key))?;
+        self.renew()
+    }
+
+    /// Asks for all of them and returns the first refusal.
+    fn ask(&mut self, keys: Vec<Key>) -> Result<(), NetlinkError> {
+        let mut outcome = Ok(());
+        for (ifindex, addr) in keys {
+            let Some(v4) = addr.as_v4() else { continue };
+            // An update without the flag would end the keeping, so a kept one always carries it.
+            let keep = self.neighbours.is_kept((ifindex, addr));
+            let message = messages::resolve(ifindex, v4.into(), keep);
+            let asked = self.requests.change(&message, NLM_F_CREATE | NLM_F_REPLACE);
+            outcome = outcome.and_then(|()| asked.map_err(|e| refusal(addr, e)));
+        }
+        outcome
+    }
+
+    /// Ends the keeping of a neighbour: a known one stays as an ordinary entry, which the kernel ages.
+    fn release(&mut self, (ifindex, addr): Key) -> Result<(), NetlinkError> {
+        let key = (ifindex, addr);
+        let Some(v4) = addr.as_v4().filter(|_| !self.neighbours.is_maintained(key)) else {
+            return Ok(());
+        };
+        let known = self.neighbours.is_known(key);
+        let outcome = if known {
+            self.requests
+                .change(&messages::resolve(ifindex, v4.into(), false), NLM_F_REPLACE)
+        } else {
+            self.requests
+                .change(&messages::forget(ifindex, v4.into()), 0)
+        };
+        match outcome.as_ref().map_err(io::Error::raw_os_error) {
+            // Gone already, or its interface is.
+            Err(Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
+            _ => outcome.map_err(|e| refusal(addr, e)),
+        }
+    }
+}
+
+/// What one drain of the socket heard.
+#[derive(Default)]
+struct Changes {
+    tables: bool,
+    overrun: bool,
+    neighbours: Vec<RouteNetlinkMessage>,
+}
+
+impl Changes {
+    fn note(&mut self, message: &[u8]) {
+        match message_type(message) {
+            Some(kind) if NEIGHBOUR_TYPES.contains(&kind) => {
+                if let Some(NetlinkPayload::InnerMessage(m)) = decode(message).map(|m| m.payload) {
+                    self.neighbours.push(m);
+                }
+            }
+            _ => self.tables = true,
+        }
+    }
+}
+
+fn refusal(address: Addr, error: io::Error) -> NetlinkError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => NetlinkError::Permission { address },
+        Some(libc::ENOBUFS) => NetlinkError::NeighboursFull { address },
+        _ => NetlinkError::Io {
+            doing: "ask for a neighbour",
+            source: error,
+        },
+    }
+}
