@@ -5,14 +5,21 @@
 
 use uvs_core::scheduler::SchedulerDef;
 
+mod cache;
+mod dh;
 mod fo;
 mod gcd;
+mod hash;
+mod lblc;
+mod lblcr;
 mod lc;
 mod load;
+pub mod mh;
 mod nq;
 mod ovf;
 mod rr;
 mod sed;
+mod sh;
 mod twos;
 mod wlc;
 mod wrr;
@@ -28,6 +35,11 @@ pub static BUILTIN: &[SchedulerDef] = &[
     fo::DEF,
     ovf::DEF,
     twos::DEF,
+    sh::DEF,
+    dh::DEF,
+    mh::DEF,
+    lblc::DEF,
+    lblcr::DEF,
 ];
 
 /// The built-in scheduler of this name.
