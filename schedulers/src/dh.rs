@@ -36,7 +36,7 @@ impl Scheduler for DestinationHashing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow};
+    use uvs_core::testing::servers::{backends, flow};
 
     #[test]
     fn the_destination_alone_decides() {

@@ -61,7 +61,7 @@ impl Scheduler for Locality {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow};
+    use uvs_core::testing::servers::{backends, flow};
 
     /// Clients 5, 105, 205 … have the same destination.
     fn pick(lblc: &mut dyn Scheduler, client: u64, set: &[Backend]) -> Option<u64> {

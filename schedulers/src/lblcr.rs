@@ -68,7 +68,7 @@ impl Scheduler for Replication {
             return Some(i);
         }
         let new = load::least(backends, Backend::overhead)?;
-        replicas.join(backends[new].id, now);
+        replicas.join(backends[new].id, &self.indices, now);
         Some(new)
     }
 
@@ -108,18 +108,23 @@ impl Replicas {
         }
     }
 
-    fn join(&mut self, id: u64, now: Duration) {
-        if !self.members.contains(&id) {
-            self.members.insert(0, id);
-            self.changed = now;
+    fn join(&mut self, id: u64, indices: &BTreeMap<u64, usize>, now: Duration) {
+        if self.members.contains(&id) {
+            return;
         }
+        // A server that is gone keeps its place, for it may come back; but they must not pile up.
+        if self.members.len() >= 2 * indices.len() {
+            self.members.retain(|id| indices.contains_key(id));
+        }
+        self.members.insert(0, id);
+        self.changed = now;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow};
+    use uvs_core::testing::servers::{backends, flow};
 
     /// Clients 5, 105, 205 … have the same destination.
     fn pick(lblcr: &mut dyn Scheduler, client: u64, set: &[Backend]) -> Option<u64> {
@@ -166,5 +171,20 @@ mod tests {
         let left = [set[2]];
         lblcr.backends_changed(&left);
         assert_eq!(pick(&mut *lblcr, 2, &left), Some(1));
+    }
+
+    #[test]
+    fn servers_that_come_and_go_do_not_pile_up() {
+        let mut replication = Replication {
+            cache: Cache::new(),
+            indices: BTreeMap::new(),
+        };
+        for id in 1..100 {
+            let set = backends(&[(id, 1)]);
+            replication.backends_changed(&set);
+            assert_eq!(pick(&mut replication, id, &set), Some(id));
+        }
+        let replicas = replication.cache.get(&flow(5).dst).expect("an entry");
+        assert!(replicas.members.len() <= 2, "{:?}", replicas.members);
     }
 }

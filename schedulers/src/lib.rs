@@ -14,12 +14,15 @@ mod lblc;
 mod lblcr;
 mod lc;
 mod load;
-pub mod mh;
+pub mod maglev;
+mod mh;
 mod nq;
 mod ovf;
+mod p2c;
 mod rr;
 mod sed;
 mod sh;
+mod swrr;
 mod twos;
 mod wlc;
 mod wrr;
@@ -40,6 +43,8 @@ pub static BUILTIN: &[SchedulerDef] = &[
     mh::DEF,
     lblc::DEF,
     lblcr::DEF,
+    swrr::DEF,
+    p2c::DEF,
 ];
 
 /// The built-in scheduler of this name.

@@ -41,7 +41,7 @@ pub(crate) fn is_swamped(server: &Backend, backends: &[Backend]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::backend;
+    use uvs_core::testing::servers::backend;
 
     #[test]
     fn the_ratio_decides_and_a_tie_goes_to_the_first() {

@@ -18,41 +18,14 @@ use uvs_core::backend::Backend;
 use uvs_core::flow::{Addr, Flow};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, Scheduler, SchedulerDef, SchedulerParams};
 
-use crate::gcd::gcd;
 use crate::hash::fold;
+use crate::maglev::{self, DEFAULT_TABLE_SIZE, Permutation};
 
 pub(crate) const DEF: SchedulerDef = SchedulerDef {
     name: "mh",
     about: "Maglev hashing: as sh, and a change of servers moves few other clients",
     new: |params| Box::new(Maglev::new(params)),
 };
-
-/// Entries of the table where none are asked for: the kernel's.
-pub const DEFAULT_TABLE_SIZE: u32 = 4093;
-/// The largest table: 64 MB of it.
-pub const MAX_TABLE_SIZE: u32 = 1 << 24;
-
-/// Why a table size will not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "table size {0} is not a prime from 251 to {MAX_TABLE_SIZE}; \
-     take 4093, 65537 or 655373: about 100 times the number of servers"
-)]
-pub struct TableSizeError(u32);
-
-/// Whether mh takes a table of this size; 0 stands for the default.
-pub fn check_table_size(size: u32) -> Result<(), TableSizeError> {
-    let good = size == 0 || ((251..=MAX_TABLE_SIZE).contains(&size) && is_prime(size));
-    if good {
-        Ok(())
-    } else {
-        Err(TableSizeError(size))
-    }
-}
-
-fn is_prime(n: u32) -> bool {
-    n > 1 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
-}
 
 struct Maglev {
     /// Index of each entry's server; empty where there is no server.
@@ -69,7 +42,7 @@ struct Maglev {
 impl Maglev {
     fn new(params: &SchedulerParams) -> Self {
         let asked = params.table_size;
-        let usable = asked > 0 && check_table_size(asked).is_ok();
+        let usable = asked > 0 && maglev::check_table_size(asked).is_ok();
         Self {
             table: Vec::new(),
             stale: false,
@@ -117,92 +90,17 @@ impl Scheduler for Maglev {
 
 impl Maglev {
     fn rebuild(&mut self, backends: &[Backend]) {
-        let weights: Vec<u32> = backends.iter().map(|b| self.last_weights[&b.id]).collect();
-        let turns = turns(&weights, self.size);
-        let servers = backends.iter().zip(turns);
-        let mut servers: Vec<Permutation> = servers
-            .map(|(b, turns)| Permutation::of(b, turns, self.size))
-            .collect();
-        fill(&mut self.table, &mut servers, self.size);
-        self.stale = false;
-    }
-}
-
-/// How many entries each server claims in a row: its weight over the common divisor, cut to the precision
-/// that half the table's bits give and to no less than 1; 0 for a server that never had a weight.
-fn turns(weights: &[u32], size: u32) -> Vec<u32> {
-    let divisor = gcd(weights.iter().copied()).max(1);
-    let heaviest = weights.iter().max().map_or(0, |max| max / divisor);
-    let shift = bits(heaviest).saturating_sub(bits(size) / 2);
-    let turns = |&w: &u32| {
-        if w == 0 {
-            0
-        } else {
-            ((w / divisor) >> shift).max(1)
-        }
-    };
-    weights.iter().map(turns).collect()
-}
-
-const fn bits(n: u32) -> u32 {
-    u32::BITS - n.leading_zeros()
-}
-
-/// A server's walk through the table's entries.
-#[derive(Clone, Copy)]
-struct Permutation {
-    /// The next entry to claim, at first the offset.
-    entry: u32,
-    skip: u32,
-    turns: u32,
-}
-
-impl Permutation {
-    fn of(b: &Backend, turns: u32, size: u32) -> Self {
-        let offset = hash(OFFSET_KEY, &b.addr, b.port, 0) % size;
-        let skip = hash(SKIP_KEY, &b.addr, b.port, 0) % (size - 1) + 1;
-        Self {
-            entry: offset,
-            skip,
+        let weight = |b: &Backend| self.last_weights.get(&b.id).copied().unwrap_or(b.weight);
+        let weights: Vec<u32> = backends.iter().map(weight).collect();
+        let turns = maglev::turns(&weights, self.size);
+        let walk = |(b, turns): (&Backend, u32)| Permutation {
+            entry: hash(OFFSET_KEY, &b.addr, b.port, 0) % self.size,
+            skip: hash(SKIP_KEY, &b.addr, b.port, 0) % (self.size - 1) + 1,
             turns,
-        }
-    }
-
-    /// The next entry of the walk that is free.
-    fn next_free(&mut self, table: &[u32]) -> usize {
-        let size = table.len() as u32;
-        while table[self.entry as usize] != FREE {
-            self.entry += self.skip;
-            if self.entry >= size {
-                self.entry -= size;
-            }
-        }
-        self.entry as usize
-    }
-}
-
-/// An entry nobody has claimed yet.
-const FREE: u32 = u32::MAX;
-
-/// Fills the table with the indices of the servers as they claim entries; empties it where none has a turn.
-fn fill(table: &mut Vec<u32>, servers: &mut [Permutation], size: u32) {
-    table.clear();
-    if servers.iter().all(|s| s.turns == 0) {
-        return;
-    }
-    table.resize(size as usize, FREE);
-    let mut left = size;
-    loop {
-        for (i, server) in (0..).zip(servers.iter_mut()) {
-            for _ in 0..server.turns {
-                let entry = server.next_free(table);
-                table[entry] = i;
-                left -= 1;
-                if left == 0 {
-                    return;
-                }
-            }
-        }
+        };
+        let mut walks: Vec<Permutation> = backends.iter().zip(turns).map(walk).collect();
+        maglev::fill(&mut self.table, &mut walks, self.size);
+        self.stale = false;
     }
 }
 
@@ -218,4 +116,124 @@ fn hash(key: u64, addr: &Addr, port: u16, offset: u32) -> u32 {
     let mut hasher = SipHasher13::new_with_keys(key, key);
     hasher.write(&word.to_le_bytes());
     hasher.finish() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uvs_core::testing::servers::{backend, backends, flow, ids_picked};
+
+    fn maglev(size: u32, flags: u32, set: &[Backend]) -> Maglev {
+        let mut mh = Maglev::new(&SchedulerParams {
+            flags,
+            table_size: size,
+            seed: 0,
+        });
+        mh.backends_changed(set);
+        mh.rebuild(set);
+        mh
+    }
+
+    fn equal(n: u64) -> Vec<Backend> {
+        (0..n).map(|id| backend(id, 1)).collect()
+    }
+
+    fn entries_per_server(mh: &Maglev, servers: usize) -> Vec<usize> {
+        let mut entries = vec![0; servers];
+        mh.table.iter().for_each(|&i| entries[i as usize] += 1);
+        entries
+    }
+
+    #[test]
+    fn equal_servers_differ_by_at_most_one_entry() {
+        let spread = |n: u64, size| {
+            let entries = entries_per_server(&maglev(size, 0, &equal(n)), n as usize);
+            entries
+                .iter()
+                .max()
+                .zip(entries.iter().min())
+                .map(|(most, least)| most - least)
+        };
+        for n in 3..=1000 {
+            assert!(spread(n, 4093) <= Some(1), "{n} servers, 4093 entries");
+        }
+        for n in (3..=1000).step_by(97).chain([1000]) {
+            assert!(spread(n, 65_537) <= Some(1), "{n} servers, 65537 entries");
+        }
+        assert_eq!(spread(1000, 655_373), Some(1));
+    }
+
+    /// The share of the surviving servers' entries that removing the first `k` of `n` servers moves.
+    fn moved(n: u64, size: u32, k: usize) -> f64 {
+        let set = equal(n);
+        let before = maglev(size, 0, &set);
+        let after = maglev(size, 0, &set[k..]);
+        let pairs = before.table.iter().zip(&after.table);
+        let survivors = pairs.filter(|(b, _)| **b as usize >= k);
+        let (mut all, mut moved) = (0, 0);
+        for (b, a) in survivors {
+            all += 1;
+            moved += u32::from(*b as usize != *a as usize + k);
+        }
+        f64::from(moved) / f64::from(all)
+    }
+
+    #[test]
+    fn removing_a_server_moves_few_entries_of_the_others() {
+        // Up to one server to 40 entries at most 5 % for one removal, and far less in large tables.
+        for n in (3..=100).step_by(7).chain([100]) {
+            assert!(
+                moved(n, 4093, 1) <= 0.05,
+                "{n} of 4093: {}",
+                moved(n, 4093, 1)
+            );
+        }
+        for (n, size, k, bound) in [
+            (3, 65_537, 1, 0.01),
+            (400, 65_537, 1, 0.02),
+            (400, 65_537, 20, 0.03),
+            (1000, 65_537, 1, 0.02),
+            (1000, 65_537, 50, 0.05),
+            (1000, 655_373, 1, 0.01),
+            (1000, 655_373, 50, 0.015),
+        ] {
+            let share = moved(n, size, k);
+            assert!(
+                share <= bound,
+                "{k} of {n} servers, {size} entries: {share}"
+            );
+        }
+    }
+
+    #[test]
+    fn entries_are_in_proportion_to_the_weights() {
+        let set = backends(&[(1, 30), (2, 20), (3, 10), (4, 0)]);
+        let entries = entries_per_server(&maglev(65_537, 0, &set), 4);
+        for (entries, expected) in entries.iter().zip([32_768, 21_846, 10_923, 0]) {
+            assert!(entries.abs_diff(expected) <= 3, "{entries}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn quiescing_a_server_moves_nobody_else() {
+        let mut set = backends(&[(3, 1), (2, 1), (1, 1)]);
+        let clients: Vec<Flow> = (0..300).map(flow).collect();
+        let mut mh = maglev(0, 0, &set);
+        let before: Vec<_> = clients.iter().map(|c| mh.pick(c, &set)).collect();
+        set[1].weight = 0;
+        mh.backends_changed(&set);
+        for (client, was) in clients.iter().zip(before) {
+            assert_eq!(mh.pick(client, &set), was.filter(|&i| i != 1));
+        }
+    }
+
+    #[test]
+    fn the_fallback_spreads_a_servers_clients_over_the_others() {
+        let mut set = backends(&[(3, 1), (2, 1), (1, 1)]);
+        set[1].flags = Backend::OVERLOADED;
+        let picked = ids_picked(&mut maglev(0, FLAG_1, &set), &set, 3000);
+        let share = picked.iter().filter(|id| **id == 1).count();
+        assert!((1300..1700).contains(&share), "{share}");
+        assert!(!picked.contains(&2));
+    }
 }

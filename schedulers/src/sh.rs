@@ -59,7 +59,7 @@ impl Scheduler for SourceHashing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow};
+    use uvs_core::testing::servers::{backends, flow};
 
     fn filled(flags: u32, set: &[Backend]) -> SourceHashing {
         let mut sh = SourceHashing::new(&SchedulerParams {

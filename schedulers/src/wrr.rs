@@ -91,7 +91,7 @@ impl WeightedRoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow, ids_picked};
+    use uvs_core::testing::servers::{backends, flow, ids_picked};
 
     /// The first two rounds of a service that came with all its servers at once.
     fn two_rounds(weights: &[u32]) -> String {
