@@ -86,6 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_not_asked_for_in_a_day_is_forgotten() {
+        let mut set = backends(&[(2, 1), (1, 1)]);
+        let mut lblc = (DEF.new)(&Default::default());
+        lblc.backends_changed(&set);
+        lblc.tick(Instant::from_secs(1000));
+        assert_eq!(pick(&mut *lblc, 0, &set), Some(2));
+        set[0].inactive = 1;
+        lblc.tick(Instant::from_secs(2000));
+        assert_eq!(pick(&mut *lblc, 1, &set), Some(2));
+        lblc.tick(Instant::from_secs(2000 + 24 * 60 * 60));
+        assert_eq!(pick(&mut *lblc, 2, &set), Some(1));
+    }
+
+    #[test]
     fn a_destination_follows_its_server_to_another_place_in_the_list() {
         let mut set = backends(&[(2, 1), (1, 1)]);
         let mut lblc = (DEF.new)(&Default::default());

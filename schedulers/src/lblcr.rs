@@ -152,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn of_equally_loaded_members_the_newest_is_taken() {
+        let (mut lblcr, mut set) = two_replicas();
+        set[0].active = 1;
+        set[1].active = 1;
+        assert_eq!(pick(&mut *lblcr, 2, &set), Some(2));
+    }
+
+    #[test]
     fn after_a_day_without_change_the_most_loaded_replica_leaves() {
         let (mut lblcr, mut set) = two_replicas();
         let hours = |n: u64| Instant::from_secs(n * 60 * 60);
@@ -163,6 +171,38 @@ mod tests {
         set[0].active = 0;
         set[1].active = 1;
         assert_eq!(pick(&mut *lblcr, 4, &set), Some(2));
+    }
+
+    #[test]
+    fn one_replica_leaves_a_day_and_of_equals_the_newest() {
+        let set = backends(&[(3, 1), (2, 1), (1, 1)]);
+        let indices = set.iter().map(|b| b.id).zip(0..).collect();
+        let hour = |n: u64| Duration::from_secs(n * 60 * 60);
+        let mut replication = Replication {
+            cache: Cache::new(),
+            indices,
+        };
+        replication.tick(Instant::ZERO);
+        let members = vec![1, 2, 3];
+        replication.cache.insert(
+            flow(5).dst,
+            Replicas {
+                members,
+                changed: Duration::ZERO,
+            },
+        );
+        for (now, left) in [
+            (13, vec![1, 2, 3]),
+            (25, vec![2, 3]),
+            (26, vec![2, 3]),
+            (49, vec![2, 3]),
+            (50, vec![3]),
+        ] {
+            replication.tick(Instant::ZERO + hour(now));
+            assert!(pick(&mut replication, now, &set).is_some());
+            let replicas = replication.cache.get(&flow(5).dst).expect("an entry");
+            assert_eq!(replicas.members, left, "after {now} hours");
+        }
     }
 
     #[test]

@@ -228,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn the_fallback_goes_on_from_the_clients_own_entry() {
+        let mut set = backends(&[(3, 1), (2, 1), (1, 1)]);
+        let mut mh = maglev(0, FLAG_1, &set);
+        set[0].weight = 0;
+        for client in (0..300).map(flow) {
+            let entry = |offset| hash(OFFSET_KEY, &client.src, 0, offset) % 4093;
+            let server = |offset| mh.table[entry(offset) as usize] as usize;
+            let mut offsets = std::iter::once(0).chain(entry(0)..4093);
+            let expected = offsets.find(|&offset| server(offset) != 0).map(server);
+            assert_eq!(mh.pick(&client, &set), expected);
+        }
+    }
+
+    #[test]
     fn the_fallback_spreads_a_servers_clients_over_the_others() {
         let mut set = backends(&[(3, 1), (2, 1), (1, 1)]);
         set[1].flags = Backend::OVERLOADED;
