@@ -31,7 +31,7 @@ pub(crate) fn heaviest(backends: &[Backend], usable: fn(&Backend) -> bool) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn the_next_heaviest_takes_over() {

@@ -26,7 +26,7 @@ impl Scheduler for LeastConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn an_active_connection_outweighs_255_inactive_ones() {

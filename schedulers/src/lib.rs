@@ -5,14 +5,24 @@
 
 use uvs_core::scheduler::SchedulerDef;
 
+mod cache;
+mod dh;
 mod fo;
 mod gcd;
+mod hash;
+mod lblc;
+mod lblcr;
 mod lc;
 mod load;
+pub mod maglev;
+mod mh;
 mod nq;
 mod ovf;
+mod p2c;
 mod rr;
 mod sed;
+mod sh;
+mod swrr;
 mod twos;
 mod wlc;
 mod wrr;
@@ -28,6 +38,13 @@ pub static BUILTIN: &[SchedulerDef] = &[
     fo::DEF,
     ovf::DEF,
     twos::DEF,
+    sh::DEF,
+    dh::DEF,
+    mh::DEF,
+    lblc::DEF,
+    lblcr::DEF,
+    swrr::DEF,
+    p2c::DEF,
 ];
 
 /// The built-in scheduler of this name.

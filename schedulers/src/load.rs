@@ -31,10 +31,17 @@ pub(crate) fn compare(a: &Backend, b: &Backend, cost: fn(&Backend) -> u64) -> Or
     left.cmp(&right)
 }
 
+/// Whether a server has more active connections than weight while another has less than half of its own:
+/// lblc and lblcr then take a destination elsewhere.
+pub(crate) fn is_swamped(server: &Backend, backends: &[Backend]) -> bool {
+    let idle = |b: &Backend| u64::from(b.active) * 2 < u64::from(b.weight);
+    server.active > server.weight && backends.iter().any(idle)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::backend;
+    use uvs_core::testing::servers::backend;
 
     #[test]
     fn the_ratio_decides_and_a_tie_goes_to_the_first() {
@@ -44,6 +51,18 @@ mod tests {
         assert_eq!(least(&set, Backend::overhead), Some(0));
         set[0].inactive = 1;
         assert_eq!(least(&set, Backend::overhead), Some(1));
+    }
+
+    #[test]
+    fn a_server_is_swamped_only_if_another_is_half_idle() {
+        let mut set = [backend(1, 2), backend(2, 2)];
+        set[0].active = 3;
+        assert!(is_swamped(&set[0], &set));
+        set[1].active = 1;
+        assert!(!is_swamped(&set[0], &set));
+        set[0].active = 2;
+        set[1].active = 0;
+        assert!(!is_swamped(&set[0], &set));
     }
 
     #[test]

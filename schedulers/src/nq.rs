@@ -30,7 +30,7 @@ impl Scheduler for NeverQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn an_idle_server_comes_before_a_faster_one() {

@@ -27,7 +27,7 @@ impl Scheduler for Overflow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, flow, ids_picked};
+    use uvs_core::testing::servers::{backends, flow, ids_picked};
 
     #[test]
     fn each_server_takes_its_weight_plus_one_and_then_all_is_refused() {

@@ -45,7 +45,7 @@ impl Scheduler for RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn servers_take_turns_and_the_unavailable_are_skipped() {

@@ -32,7 +32,7 @@ impl Scheduler for ShortestExpectedDelay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn the_new_connection_counts_itself() {

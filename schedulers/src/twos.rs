@@ -60,7 +60,7 @@ fn draw(mut r: u64, backends: &[Backend]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     const PICKS: usize = 100_000;
 

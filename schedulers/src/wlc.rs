@@ -26,7 +26,7 @@ impl Scheduler for WeightedLeastConnection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, ids_picked};
 
     #[test]
     fn load_is_shared_in_proportion_to_the_weights() {

@@ -40,18 +40,15 @@ impl Scheduler for WeightedRoundRobin {
         self.next = 0;
         if self.level == 0 || self.level > self.top {
             self.level = self.top;
-        } else {
-            self.level = self.level_at_most(self.level);
+        } else if self.step > 1 {
+            self.level = self.level / self.step * self.step + 1;
         }
     }
 
     fn pick(&mut self, _flow: &Flow, backends: &[Backend]) -> Option<usize> {
         let found = match self.first_from(self.next, backends) {
             Some(i) => i,
-            None => {
-                self.lower_level(backends)?;
-                self.first_from(0, backends)?
-            }
+            None => self.first_of_next_round(backends)?,
         };
         self.next = found + 1;
         Some(found)
@@ -60,34 +57,41 @@ impl Scheduler for WeightedRoundRobin {
 
 impl WeightedRoundRobin {
     fn first_from(&self, start: usize, backends: &[Backend]) -> Option<usize> {
-        let level = self.level.max(1);
-        (start..backends.len()).find(|&i| backends[i].is_available() && backends[i].weight >= level)
+        let takes_part = |b: &Backend| b.is_available() && b.weight >= self.level;
+        (start..backends.len()).find(|&i| takes_part(&backends[i]))
     }
 
     /// Goes to the next level at which there is a server, in one step: walking down level by level
     /// would take two thousand million rounds when a server of the highest weight is overloaded.
-    fn lower_level(&mut self, backends: &[Backend]) -> Option<()> {
+    fn first_of_next_round(&mut self, backends: &[Backend]) -> Option<usize> {
         let available = backends.iter().filter(|b| b.is_available());
-        let heaviest = available.map(|b| b.weight).max()?;
+        let Some(heaviest) = available.map(|b| b.weight).max() else {
+            self.find_none();
+            return None;
+        };
         let down = if self.level > self.step {
             self.level - self.step
         } else {
             self.top
         };
-        self.level = self.level_at_most(down.min(heaviest));
-        Some(())
+        self.level = (down.min(heaviest) - 1) / self.step * self.step + 1;
+        self.first_from(0, backends)
     }
 
-    /// The highest level not above `bound`, which is at least 1.
-    fn level_at_most(&self, bound: u32) -> u32 {
-        (bound - 1) / self.step * self.step + 1
+    /// No server can be used. The kernel's search ends where it began when that was within the lowest
+    /// level, and otherwise before a whole new cycle.
+    fn find_none(&mut self) {
+        if self.level > self.step || self.next == 0 {
+            self.next = 0;
+            self.level = self.top;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::testing::conformance::{backends, ids_picked};
+    use uvs_core::testing::servers::{backends, flow, ids_picked};
 
     /// The first two rounds of a service that came with all its servers at once.
     fn two_rounds(weights: &[u32]) -> String {
@@ -132,5 +136,28 @@ mod tests {
         assert_eq!(ids_picked(&mut wrr, &set, 2), [1, 1]);
         set[0].flags = Backend::OVERLOADED;
         assert_eq!(ids_picked(&mut wrr, &set, 6), [2, 2, 3, 2, 2, 3]);
+    }
+
+    #[test]
+    fn an_edit_moves_the_level_up_to_the_next_that_still_exists() {
+        let mut wrr = WeightedRoundRobin::default();
+        let set = backends(&[(2, 9), (1, 1)]);
+        wrr.backends_changed(&set);
+        assert_eq!(ids_picked(&mut wrr, &set, 4), [2; 4]);
+        assert_eq!(wrr.level, 6);
+        wrr.backends_changed(&backends(&[(2, 9), (1, 3)]));
+        assert_eq!((wrr.level, wrr.next), (7, 0));
+    }
+
+    #[test]
+    fn after_a_time_without_servers_a_new_cycle_begins() {
+        let mut wrr = WeightedRoundRobin::default();
+        let mut set = backends(&[(2, 3), (1, 3), (3, 1)]);
+        wrr.backends_changed(&set);
+        assert_eq!(ids_picked(&mut wrr, &set, 3), [2, 1, 2]);
+        set.iter_mut().for_each(|b| b.flags = Backend::OVERLOADED);
+        assert_eq!(wrr.pick(&flow(0), &set), None);
+        set.iter_mut().for_each(|b| b.flags = 0);
+        assert_eq!(ids_picked(&mut wrr, &set, 7), [2, 1, 2, 1, 2, 1, 3]);
     }
 }

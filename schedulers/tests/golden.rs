@@ -107,7 +107,7 @@ struct Director {
     upper: HashMap<u64, u32>,
     /// The server of each open connection.
     open: HashMap<Tuple, u64>,
-    ids: HashMap<Addr, u64>,
+    ids: HashMap<Endpoint, u64>,
 }
 
 impl Director {
@@ -120,12 +120,12 @@ impl Director {
                 return self.schedule_with(option("-s").expect("-s"), option("-b").unwrap_or(""));
             }
             "-a" | "-e" => {
-                let addr = server_addr(option("-r").expect("-r"));
-                self.set_server(addr, number("-w").unwrap_or(1), number("-x").unwrap_or(0));
+                let at = server(option("-r").expect("-r"));
+                self.set_server(at, number("-w").unwrap_or(1), number("-x").unwrap_or(0));
             }
             "-d" => {
-                let addr = server_addr(option("-r").expect("-r"));
-                self.servers.retain(|b| b.addr != addr);
+                let at = server(option("-r").expect("-r"));
+                self.servers.retain(|b| b.addr != at.addr);
             }
             _ => panic!("unknown command {command}"),
         }
@@ -153,21 +153,21 @@ impl Director {
         self.announce();
     }
 
-    fn set_server(&mut self, addr: Addr, weight: u32, upper: u32) {
+    fn set_server(&mut self, at: Endpoint, weight: u32, upper: u32) {
         let next = self.ids.len() as u64 + 1;
-        let id = *self.ids.entry(addr).or_insert(next);
+        let id = *self.ids.entry(at).or_insert(next);
         self.upper.insert(id, upper);
         match self.servers.iter_mut().find(|b| b.id == id) {
             Some(server) => server.weight = weight,
             None => {
                 let server = Backend {
-                    addr,
+                    addr: at.addr,
                     id,
                     weight,
                     active: 0,
                     inactive: 0,
                     flags: 0,
-                    port: 0,
+                    port: at.port,
                     reserved: [0; 3],
                 };
                 self.servers.insert(0, server);
@@ -240,11 +240,8 @@ fn endpoint(text: &str) -> Endpoint {
     Endpoint::new(Addr::from(*at.ip()), at.port())
 }
 
-fn server_addr(text: &str) -> Addr {
-    let addr = text.split(':').next().unwrap_or_default();
-    Addr::v4(
-        addr.parse::<std::net::Ipv4Addr>()
-            .expect("an address")
-            .octets(),
-    )
+/// A real server as ipvsadm takes it; without a port for a service by firewall mark.
+fn server(text: &str) -> Endpoint {
+    let (addr, port) = text.split_once(':').unwrap_or((text, "0"));
+    endpoint(&format!("{addr}:{port}"))
 }

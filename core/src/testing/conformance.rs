@@ -1,5 +1,4 @@
-//! The conformance suite that every scheduler, built-in or plugin, must pass, and the small sets of
-//! servers that schedulers' own tests are made of.
+//! The conformance suite that every scheduler, built-in or plugin, must pass.
 //!
 //! [`check`] drives two instances through the same history (empty, growing, shrinking, unavailable,
 //! extreme and random sets) and reports the first broken rule of each part in words a plugin's author
@@ -10,9 +9,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::backend::Backend;
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::random::Random;
 use crate::scheduler::Scheduler;
+use crate::testing::servers::{backend, flow};
 use crate::time::Instant;
 
 /// Operations of the random part.
@@ -37,64 +36,30 @@ impl fmt::Display for Failure {
     }
 }
 
+type Part = fn(&mut Trial) -> Result<(), String>;
+
 /// Runs the suite on instances that `make` makes; no failures = the scheduler conforms.
 ///
 /// With `deterministic`, two instances with the same history must pick the same servers.
 pub fn check(deterministic: bool, make: &dyn Fn() -> Box<dyn Scheduler>) -> Vec<Failure> {
-    let parts: &[(&'static str, fn(&mut Trial) -> Result<(), String>)] = &[
+    let parts: &[(&'static str, Part)] = &[
         ("empty set", empty_set),
         ("no server available", none_available),
         ("growing and shrinking set", grow_and_shrink),
         ("extreme weights and loads", extremes),
         ("random operations", random_operations),
     ];
-    let run = |part: fn(&mut Trial) -> Result<(), String>| {
+    let run = |part: Part| {
         let trial = || part(&mut Trial::new(deterministic, make));
         catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
     };
-    let broken = |&(part, test): &(&'static str, _)| {
+    let broken = |&(part, test): &(&'static str, Part)| {
         Some(Failure {
             part,
             what: run(test).err()?,
         })
     };
     parts.iter().filter_map(broken).collect()
-}
-
-/// A server with this id and weight and no load; its address is 10.0.x.y with the id in x.y.
-pub const fn backend(id: u64, weight: u32) -> Backend {
-    Backend {
-        addr: Addr::v4([10, 0, (id >> 8) as u8, id as u8]),
-        id,
-        weight,
-        active: 0,
-        inactive: 0,
-        flags: 0,
-        port: 80,
-        reserved: [0; 3],
-    }
-}
-
-/// Servers of the given `(id, weight)`, in this order.
-pub fn backends(servers: &[(u64, u32)]) -> Vec<Backend> {
-    servers
-        .iter()
-        .map(|&(id, weight)| backend(id, weight))
-        .collect()
-}
-
-/// The flow of client number `n`; destinations repeat every 100 clients.
-pub fn flow(n: u64) -> Flow {
-    let [.., a, b, c] = n.to_be_bytes();
-    let client = Endpoint::new(Addr::v4([100, a, b, c]), 40_000 + (n % 20_000) as u16);
-    let service = Endpoint::new(Addr::v4([192, 0, 2, (n % 100) as u8]), 80);
-    Flow::new(Protocol::Tcp, client, service)
-}
-
-/// The ids of the servers that clients 0, 1, … `picks - 1` get; panics where one gets none.
-pub fn ids_picked(scheduler: &mut dyn Scheduler, set: &[Backend], picks: usize) -> Vec<u64> {
-    let ids = (0..picks as u64).map(|n| scheduler.pick(&flow(n), set).map(|i| set[i].id));
-    ids.map(|id| id.expect("a server")).collect()
 }
 
 /// Two instances with one history, and the set they were last told of.
@@ -293,6 +258,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Flow;
 
     /// A scheduler that is nothing but the given `pick`.
     struct Picks(fn(&[Backend]) -> Option<usize>);

@@ -1,3 +1,4 @@
 //! What tests of this and other crates share; behind the feature `testing`.
 
 pub mod conformance;
+pub mod servers;
