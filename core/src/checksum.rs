@@ -30,8 +30,16 @@ pub fn add(a: u16, b: u16) -> u16 {
 /// The sum of the TCP or UDP pseudo-header over IPv4 (RFC 9293 §3.1, RFC 768): addresses, protocol and
 /// length of header and data.
 pub fn pseudo_header_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, len: u32) -> u16 {
-    let words = |a: [u8; 4]| u64::from(u16::from_be_bytes([a[0], a[1]])) + u64::from(u16::from_be_bytes([a[2], a[3]]));
-    fold(words(src) + words(dst) + u64::from(protocol) + u64::from(len >> 16) + u64::from(len & 0xffff))
+    let words = |a: [u8; 4]| {
+        u64::from(u16::from_be_bytes([a[0], a[1]])) + u64::from(u16::from_be_bytes([a[2], a[3]]))
+    };
+    fold(
+        words(src)
+            + words(dst)
+            + u64::from(protocol)
+            + u64::from(len >> 16)
+            + u64::from(len & 0xffff),
+    )
 }
 
 /// Folds to 16 bits with end-around carry.
@@ -59,8 +67,14 @@ impl Delta {
     /// An IPv4 address changed from `old` to `new`.
     #[must_use]
     pub const fn v4(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        self.word(u16::from_be_bytes([old[0], old[1]]), u16::from_be_bytes([new[0], new[1]]))
-            .word(u16::from_be_bytes([old[2], old[3]]), u16::from_be_bytes([new[2], new[3]]))
+        self.word(
+            u16::from_be_bytes([old[0], old[1]]),
+            u16::from_be_bytes([new[0], new[1]]),
+        )
+        .word(
+            u16::from_be_bytes([old[2], old[3]]),
+            u16::from_be_bytes([new[2], new[3]]),
+        )
     }
 
     /// The finished checksum `field` after the change: HC' = ~(~HC + ~m + m').
@@ -91,7 +105,11 @@ pub fn crc32c(data: &[u8]) -> u32 {
             let mut crc = i as u32;
             let mut bit = 0;
             while bit < 8 {
-                crc = if crc & 1 != 0 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+                crc = if crc & 1 != 0 {
+                    (crc >> 1) ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
                 bit += 1;
             }
             table[i] = crc;
@@ -99,7 +117,9 @@ pub fn crc32c(data: &[u8]) -> u32 {
         }
         table
     };
-    !data.iter().fold(!0u32, |crc, b| (crc >> 8) ^ TABLE[((crc ^ u32::from(*b)) & 0xff) as usize])
+    !data.iter().fold(!0u32, |crc, b| {
+        (crc >> 8) ^ TABLE[((crc ^ u32::from(*b)) & 0xff) as usize]
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +129,10 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_1071() {
-        assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0xddf2);
+        assert_eq!(
+            sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            0xddf2
+        );
     }
 
     #[test]

@@ -89,7 +89,11 @@ impl Conn {
             server,
             local: Endpoint::NONE,
             deadline: Instant::ZERO,
-            timeout: TcpState::None.timeout(&crate::snapshot::Timeouts { tcp: 0, tcp_fin: 0, udp: 0 }),
+            timeout: TcpState::None.timeout(&crate::snapshot::Timeouts {
+                tcp: 0,
+                tcp_fin: 0,
+                udp: 0,
+            }),
             backend: NONE,
             control: NONE,
             controlled: 0,
@@ -120,7 +124,11 @@ impl Conn {
 
     /// The flow of the server's packets as they reach the director.
     pub const fn server_flow(&self) -> Flow {
-        let to = if self.local.port == 0 { self.client } else { self.local };
+        let to = if self.local.port == 0 {
+            self.client
+        } else {
+            self.local
+        };
         Flow::new(self.protocol, self.server, to)
     }
 
@@ -195,7 +203,9 @@ impl ConnTable {
     pub fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
         let hash = hash(self.keys, flow);
         self.index
-            .find(hash, |r| self.slab[(r >> 1) as usize].flow(side_of(*r)) == *flow)
+            .find(hash, |r| {
+                self.slab[(r >> 1) as usize].flow(side_of(*r)) == *flow
+            })
             .map(|r| (ConnId(r >> 1), side_of(*r)))
     }
 
@@ -219,11 +229,18 @@ impl ConnTable {
     ///
     /// # Errors
     /// The table is full, or a key is taken; nothing is changed.
-    pub fn insert(&mut self, now: Instant, mut conn: Conn, replies: bool) -> Result<ConnId, InsertError> {
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        mut conn: Conn,
+        replies: bool,
+    ) -> Result<ConnId, InsertError> {
         if self.len >= self.limit {
             return Err(InsertError::Full);
         }
-        if self.find(&conn.client_flow()).is_some() || (replies && self.find(&conn.server_flow()).is_some()) {
+        if self.find(&conn.client_flow()).is_some()
+            || (replies && self.find(&conn.server_flow()).is_some())
+        {
             return Err(InsertError::Taken);
         }
         if replies {
@@ -319,7 +336,12 @@ impl ConnTable {
         let from = from as usize;
         let to = (from + max as usize).min(self.slab.len());
         let rest = (to < self.slab.len()).then_some(to as u32);
-        (self.slab[from.min(to)..to].iter().filter(|c| c.slot != FREE), rest)
+        (
+            self.slab[from.min(to)..to]
+                .iter()
+                .filter(|c| c.slot != FREE),
+            rest,
+        )
     }
 
     fn place(&mut self, conn: Conn) -> u32 {
@@ -362,7 +384,9 @@ impl ConnTable {
     }
 
     fn unlink(&mut self, id: u32) {
-        let Conn { slot, prev, next, .. } = self.slab[id as usize];
+        let Conn {
+            slot, prev, next, ..
+        } = self.slab[id as usize];
         if next != NONE {
             self.slab[next as usize].prev = prev;
         }
@@ -394,7 +418,10 @@ impl Wheel {
     const SLOTS: u64 = 4096;
 
     fn new() -> Self {
-        Self { heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(), tick: 0 }
+        Self {
+            heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(),
+            tick: 0,
+        }
     }
 
     /// Begins at `now`: an empty wheel need not be turned to it.
@@ -436,7 +463,11 @@ const fn reference(id: u32, side: Side) -> u32 {
 }
 
 const fn side_of(reference: u32) -> Side {
-    if reference & 1 == 0 { Side::Client } else { Side::Server }
+    if reference & 1 == 0 {
+        Side::Client
+    } else {
+        Side::Server
+    }
 }
 
 /// IPv4 flows hash 14 bytes, others all of them.
@@ -477,7 +508,10 @@ mod tests {
 
     fn conn(n: u16, timeout: u32) -> Conn {
         let at = |b, port| Endpoint::new(Addr::v4([10, 0, b, 1]), port);
-        Conn { timeout, ..Conn::new(Protocol::Tcp, at(1, n), at(2, 80), at(3, 80)) }
+        Conn {
+            timeout,
+            ..Conn::new(Protocol::Tcp, at(1, n), at(2, 80), at(3, 80))
+        }
     }
 
     fn drain(t: &mut ConnTable, now: Instant) -> Vec<u16> {
@@ -514,16 +548,25 @@ mod tests {
         c.flags |= TEMPLATE;
         t.insert(Instant::ZERO, c, false).expect("room");
         assert_eq!(t.find(&Flow::new(Protocol::Tcp, c.client, c.vip)), None);
-        assert!(t.find(&template_flow(Protocol::Tcp, c.client, c.vip)).is_some());
+        assert!(
+            t.find(&template_flow(Protocol::Tcp, c.client, c.vip))
+                .is_some()
+        );
     }
 
     #[test]
     fn the_limit_and_a_taken_key_are_refused() {
         let mut t = ConnTable::new(2, (1, 2));
         t.insert(Instant::ZERO, conn(1, 60), true).expect("room");
-        assert_eq!(t.insert(Instant::ZERO, conn(1, 60), true), Err(InsertError::Taken));
+        assert_eq!(
+            t.insert(Instant::ZERO, conn(1, 60), true),
+            Err(InsertError::Taken)
+        );
         t.insert(Instant::ZERO, conn(2, 60), true).expect("room");
-        assert_eq!(t.insert(Instant::ZERO, conn(3, 60), true), Err(InsertError::Full));
+        assert_eq!(
+            t.insert(Instant::ZERO, conn(3, 60), true),
+            Err(InsertError::Full)
+        );
         assert_eq!(t.len(), 2);
     }
 

@@ -17,7 +17,9 @@ impl Addr {
 
     /// The IPv4 address with these four bytes.
     pub const fn v4(b: [u8; 4]) -> Self {
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3]])
+        Self([
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3],
+        ])
     }
 
     /// The four bytes of an IPv4 address, `None` for IPv6.
@@ -42,8 +44,16 @@ impl Addr {
     /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family
     /// (0 to 32 for IPv4, 0 to 128 for IPv6) and is clamped to it.
     pub fn masked(&self, prefix: u8) -> Self {
-        let bits = if self.is_v4() { 96 + u32::from(prefix.min(32)) } else { u32::from(prefix.min(128)) };
-        let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+        let bits = if self.is_v4() {
+            96 + u32::from(prefix.min(32))
+        } else {
+            u32::from(prefix.min(128))
+        };
+        let mask = if bits == 0 {
+            0
+        } else {
+            u128::MAX << (128 - bits)
+        };
         Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
     }
 }
@@ -96,7 +106,10 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// No address, no port.
-    pub const NONE: Self = Self { addr: Addr::UNSPECIFIED, port: 0 };
+    pub const NONE: Self = Self {
+        addr: Addr::UNSPECIFIED,
+        port: 0,
+    };
 
     /// An endpoint from its parts.
     pub const fn new(addr: Addr, port: u16) -> Self {

@@ -127,7 +127,12 @@ pub struct Reassembler {
 impl Reassembler {
     /// One that keeps at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { waiting: HashMap::new(), order: VecDeque::new(), used: 0, limit }
+        Self {
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            used: 0,
+            limit,
+        }
     }
 
     /// Bytes it keeps.
@@ -139,26 +144,49 @@ impl Reassembler {
     ///
     /// # Errors
     /// The limit is reached, or the fragment overlaps another: then the whole datagram goes.
-    pub fn add(&mut self, now: Instant, frame: &[u8], packet: &Packet) -> Result<Option<Whole>, DropReason> {
+    pub fn add(
+        &mut self,
+        now: Instant,
+        frame: &[u8],
+        packet: &Packet,
+    ) -> Result<Option<Whole>, DropReason> {
         let ip = usize::from(packet.ip);
         let word = read2(frame, ip + 6);
         let data = &frame[packet.l4()..];
         let offset = usize::from(word & OFFSET) * 8;
         let more = word & MORE != 0;
-        if data.is_empty() || (more && data.len() % 8 != 0) || offset + data.len() > usize::from(u16::MAX) {
+        if data.is_empty()
+            || (more && data.len() % 8 != 0)
+            || offset + data.len() > usize::from(u16::MAX)
+        {
             return Err(DropReason::FragmentLimit);
         }
-        let key = Key { src: packet.flow.src, dst: packet.flow.dst, id: read2(frame, ip + 4), protocol: packet.protocol };
+        let key = Key {
+            src: packet.flow.src,
+            dst: packet.flow.dst,
+            id: read2(frame, ip + 4),
+            protocol: packet.protocol,
+        };
         let cost = data.len() + PART_COST;
         if self.used + cost > self.limit {
             return Err(DropReason::FragmentLimit);
         }
         let datagram = self.waiting.entry(key).or_insert_with(|| {
             self.order.push_back((now + TIMEOUT, key));
-            Datagram { head: Vec::new(), parts: Vec::new(), total: None, largest: 0, cost: 0 }
+            Datagram {
+                head: Vec::new(),
+                parts: Vec::new(),
+                total: None,
+                largest: 0,
+                cost: 0,
+            }
         });
         let at = datagram.parts.partition_point(|(o, _)| *o < offset);
-        if datagram.parts.get(at).is_some_and(|(o, d)| *o == offset && d.as_slice() == data) {
+        if datagram
+            .parts
+            .get(at)
+            .is_some_and(|(o, d)| *o == offset && d.as_slice() == data)
+        {
             return Ok(None);
         }
         if datagram.overlaps(at, offset, data.len(), more) || datagram.parts.len() >= MAX_PARTS {
@@ -184,7 +212,11 @@ impl Reassembler {
     /// Forgets datagrams whose time is over; returns how many fragments went.
     pub fn expire(&mut self, now: Instant) -> u64 {
         let mut gone = 0;
-        while self.order.front().is_some_and(|(deadline, _)| *deadline <= now) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(deadline, _)| *deadline <= now)
+        {
             if let Some((_, key)) = self.order.pop_front() {
                 gone += self.waiting.remove(&key).map_or(0, |d| {
                     self.used -= d.cost;
@@ -237,6 +269,9 @@ impl Datagram {
         let word = read2(&frame, ETH_LEN + 6) & !(MORE | OFFSET);
         write2(&mut frame, ETH_LEN + 6, word);
         seal_header(&mut frame[ETH_LEN..ETH_LEN + header]);
-        Whole { frame, largest: self.largest }
+        Whole {
+            frame,
+            largest: self.largest,
+        }
     }
 }

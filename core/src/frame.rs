@@ -70,7 +70,12 @@ impl<'a> Frame<'a> {
     /// Where `start..end` is not within `buf`: the caller's own arithmetic is broken.
     pub fn new(buf: &'a mut [u8], start: usize, end: usize, offload: Offload) -> Self {
         assert!(start <= end && end <= buf.len(), "frame outside its buffer");
-        Self { buf, start, end, offload }
+        Self {
+            buf,
+            start,
+            end,
+            offload,
+        }
     }
 
     /// The frame's bytes, from the destination MAC on.
@@ -154,7 +159,11 @@ mod tests {
     fn a_gap_opens_in_the_headroom_and_closes_again() {
         let mut buf: Vec<u8> = (0..60).collect();
         let before: Vec<u8> = buf[20..].to_vec();
-        let offload = Offload { csum_start: Some(34), csum_offset: 16, ..Offload::default() };
+        let offload = Offload {
+            csum_start: Some(34),
+            csum_offset: 16,
+            ..Offload::default()
+        };
         let mut f = Frame::new(&mut buf, 20, 60, offload);
         f.open_gap(20).expect("headroom enough");
         assert_eq!(f.len(), 60);

@@ -41,7 +41,11 @@ impl Path {
             server: flow.destination(),
             local: Endpoint::NONE,
             tunnel_source: Addr::UNSPECIFIED,
-            tunnel: Tunnel { kind: TunnelKind::Ipip, port: 0, checksum: TunnelChecksum::None },
+            tunnel: Tunnel {
+                kind: TunnelKind::Ipip,
+                port: 0,
+                checksum: TunnelChecksum::None,
+            },
             ip_id: 0,
             copy_df: true,
         }
@@ -75,11 +79,21 @@ pub trait Mode: Sync {
     ///
     /// # Errors
     /// The reason, where the frame cannot take this way; the frame is then dropped.
-    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason>;
+    fn forward(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason>;
 
     /// Real server → client; only called in modes with a [`Mode::reply_flow`].
     ///
     /// # Errors
     /// The reason, where the frame cannot take this way; the frame is then dropped.
-    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason>;
+    fn reverse(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason>;
 }

@@ -46,7 +46,9 @@ fn record(option: &mut [u8], addr: [u8; 4]) -> Result<bool, DropReason> {
     if pointer > option.len() {
         return Ok(false);
     }
-    let place = option.get_mut(pointer - 1..pointer + 3).ok_or(DropReason::BadIpHeader)?;
+    let place = option
+        .get_mut(pointer - 1..pointer + 3)
+        .ok_or(DropReason::BadIpHeader)?;
     place.copy_from_slice(&addr);
     option[2] += 4;
     Ok(true)
@@ -72,9 +74,23 @@ mod tests {
 
     #[test]
     fn lies_and_source_routes_are_refused() {
-        for lie in [&[7, 0, 4, 0][..], &[7, 9, 4, 0], &[7, 1, 4, 0], &[7, 7, 3, 0, 0, 0, 0, 0], &[7, 7, 5, 0, 0, 0, 0, 0], &[1, 1, 1, 68]] {
-            assert_eq!(pass(&mut header(lie), [1; 4]), Err(DropReason::BadIpHeader), "{lie:?}");
+        for lie in [
+            &[7, 0, 4, 0][..],
+            &[7, 9, 4, 0],
+            &[7, 1, 4, 0],
+            &[7, 7, 3, 0, 0, 0, 0, 0],
+            &[7, 7, 5, 0, 0, 0, 0, 0],
+            &[1, 1, 1, 68],
+        ] {
+            assert_eq!(
+                pass(&mut header(lie), [1; 4]),
+                Err(DropReason::BadIpHeader),
+                "{lie:?}"
+            );
         }
-        assert_eq!(pass(&mut header(&[131, 7, 4, 1, 1, 1, 1, 0]), [1; 4]), Err(DropReason::SourceRoute));
+        assert_eq!(
+            pass(&mut header(&[131, 7, 4, 1, 1, 1, 1, 0]), [1; 4]),
+            Err(DropReason::SourceRoute)
+        );
     }
 }

@@ -48,7 +48,9 @@ impl Outbox {
 
     /// The frames in order: bytes from the destination MAC on, what is unfinished, where they leave.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Offload, Egress)> {
-        self.entries.iter().map(|e| (&self.buf[e.range.clone()], e.offload, e.egress))
+        self.entries
+            .iter()
+            .map(|e| (&self.buf[e.range.clone()], e.offload, e.egress))
     }
 
     /// A frame of `len` undefined bytes, with [`HEADROOM`], to be filled and then [`Outbox::push`]ed.
@@ -58,14 +60,23 @@ impl Outbox {
             self.buf.resize(start + len, 0);
         }
         let used = self.used;
-        Frame::new(&mut self.buf[used..start + len], HEADROOM, HEADROOM + len, Offload::default())
+        Frame::new(
+            &mut self.buf[used..start + len],
+            HEADROOM,
+            HEADROOM + len,
+            Offload::default(),
+        )
     }
 
     /// Keeps the draft, which now lies at `range` of its buffer.
     pub fn push(&mut self, range: Range<usize>, offload: Offload, egress: Egress) {
         let range = self.used + range.start..self.used + range.end;
         self.used = range.end;
-        self.entries.push(Entry { range, offload, egress });
+        self.entries.push(Entry {
+            range,
+            offload,
+            egress,
+        });
     }
 
     /// Keeps a copy of a whole frame.

@@ -208,7 +208,10 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
                 return Err(DropReason::BadTcpHeader);
             }
             ports(packet);
-            packet.transport = Transport::Tcp { flags: tcp.get_flags(), header: header as u8 };
+            packet.transport = Transport::Tcp {
+                flags: tcp.get_flags(),
+                header: header as u8,
+            };
         }
         IpNextHeaderProtocols::Udp => {
             UdpPacket::new(l4).ok_or(DropReason::Truncated)?;
@@ -226,7 +229,10 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
             if l4.len() < 8 {
                 return Err(DropReason::Truncated);
             }
-            packet.transport = Transport::Icmp { kind: l4[0], code: l4[1] };
+            packet.transport = Transport::Icmp {
+                kind: l4[0],
+                code: l4[1],
+            };
         }
         _ => {}
     }

@@ -26,7 +26,11 @@ struct Bitmap {
 impl LocalPorts {
     /// Ports `first` to `last`, both included.
     pub fn new(first: u16, last: u16) -> Self {
-        Self { first, count: u32::from(last.saturating_sub(first)) + 1, maps: HashMap::new() }
+        Self {
+            first,
+            count: u32::from(last.saturating_sub(first)) + 1,
+            maps: HashMap::new(),
+        }
     }
 
     /// How many ports each local address has for each server.
@@ -41,13 +45,18 @@ impl LocalPorts {
 
     /// Ports of a local address in use towards a server.
     pub fn in_use(&self, local: Addr, server: Endpoint, protocol: Protocol) -> u32 {
-        self.maps.get(&(local, server, protocol)).map_or(0, |m| m.used)
+        self.maps
+            .get(&(local, server, protocol))
+            .map_or(0, |m| m.used)
     }
 
     /// Takes a free port, `None` where all are in use.
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
         let count = self.count;
-        let map = self.maps.entry((local, server, protocol)).or_insert_with(|| Bitmap::new(count));
+        let map = self
+            .maps
+            .entry((local, server, protocol))
+            .or_insert_with(|| Bitmap::new(count));
         map.take(count).map(|n| self.first + n as u16)
     }
 
@@ -63,7 +72,11 @@ impl LocalPorts {
 
 impl Bitmap {
     fn new(count: u32) -> Self {
-        Self { words: vec![0; count.div_ceil(64) as usize], next: 0, used: 0 }
+        Self {
+            words: vec![0; count.div_ceil(64) as usize],
+            next: 0,
+            used: 0,
+        }
     }
 
     fn take(&mut self, count: u32) -> Option<u32> {
@@ -111,7 +124,9 @@ mod tests {
     #[test]
     fn every_port_is_given_once_and_then_none() {
         let mut p = LocalPorts::new(1000, 1099);
-        let mut got: Vec<u16> = (0..100).filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp)).collect();
+        let mut got: Vec<u16> = (0..100)
+            .filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp))
+            .collect();
         assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), None);
         assert_eq!(p.in_use(LOCAL, SERVER, Protocol::Tcp), 100);
         got.sort_unstable();
@@ -126,7 +141,9 @@ mod tests {
         let mut p = LocalPorts::new(1000, 1003);
         assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), Some(1000));
         p.give_back(Endpoint::new(LOCAL, 1000), SERVER, Protocol::Tcp);
-        let next: Vec<_> = (0..4).filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp)).collect();
+        let next: Vec<_> = (0..4)
+            .filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp))
+            .collect();
         assert_eq!(next, [1001, 1002, 1003, 1000]);
     }
 

@@ -42,7 +42,10 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     let bytes = frame.bytes_mut();
     let mut addresses = Delta::ZERO;
     let mut ports = Delta::ZERO;
-    for (end, addr_at, port_at) in [(ends.src, ip + ipv4::SRC, l4), (ends.dst, ip + ipv4::DST, l4 + 2)] {
+    for (end, addr_at, port_at) in [
+        (ends.src, ip + ipv4::SRC, l4),
+        (ends.dst, ip + ipv4::DST, l4 + 2),
+    ] {
         let Some((new_addr, new_port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) else {
             continue;
         };
@@ -133,7 +136,11 @@ pub fn set_macs(frame: &mut Frame<'_>, dst: [u8; 6], src: [u8; 6]) {
 
 fn mend(bytes: &mut [u8], at: usize, partial: bool, addresses: Delta, ports: Delta) {
     let old = read2(bytes, at);
-    let new = if partial { addresses.apply_partial(old) } else { addresses.and(ports).apply(old) };
+    let new = if partial {
+        addresses.apply_partial(old)
+    } else {
+        addresses.and(ports).apply(old)
+    };
     write2(bytes, at, new);
 }
 

@@ -125,6 +125,10 @@ impl Segments<'_> {
             len,
         );
         write2(out, l4 + offset, sum);
-        Offload { csum_start: Some(l4 as u16), csum_offset: offset as u16, ..Offload::default() }
+        Offload {
+            csum_start: Some(l4 as u16),
+            csum_offset: offset as u16,
+            ..Offload::default()
+        }
     }
 }

@@ -33,7 +33,11 @@ pub enum ServiceKey {
 impl ServiceKey {
     /// The key of a service by address.
     pub const fn address(protocol: Protocol, vip: Endpoint) -> Self {
-        Self::Address { protocol, addr: vip.addr, port: vip.port }
+        Self::Address {
+            protocol,
+            addr: vip.addr,
+            port: vip.port,
+        }
     }
 
     /// VIP and port, [`Endpoint::NONE`] for a firewall mark.
@@ -48,7 +52,11 @@ impl ServiceKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { protocol, addr, port } => {
+            Self::Address {
+                protocol,
+                addr,
+                port,
+            } => {
                 write!(f, "{protocol} {}", Endpoint::new(*addr, *port))
             }
             Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
@@ -180,6 +188,13 @@ impl ServiceSpec {
 impl ServerSpec {
     /// A server of weight 1 without thresholds.
     pub fn new(endpoint: Endpoint, forwarding: Forwarding) -> Self {
-        Self { endpoint, forwarding, tunnel: Tunnel::default(), weight: 1, upper: 0, lower: 0 }
+        Self {
+            endpoint,
+            forwarding,
+            tunnel: Tunnel::default(),
+            weight: 1,
+            upper: 0,
+            lower: 0,
+        }
     }
 }

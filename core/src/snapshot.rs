@@ -20,7 +20,11 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { tcp: 900, tcp_fin: 120, udp: 300 }
+        Self {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        }
     }
 }
 
@@ -111,7 +115,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_000_000, local_ports: (1024, 32767), fragment_bytes: 4 << 20 }
+        Self {
+            connections: 1_000_000,
+            local_ports: (1024, 32767),
+            fragment_bytes: 4 << 20,
+        }
     }
 }
 

@@ -35,8 +35,8 @@ pub enum TcpState {
 }
 
 use TcpState::{
-    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI, SynAck as SA,
-    SynRecv as SR, SynSent as SS, TimeWait as TW,
+    Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
+    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 impl TcpState {
@@ -59,7 +59,10 @@ impl TcpState {
 
     /// Whether the connection counts as active.
     pub const fn is_active(self) -> bool {
-        matches!(self, Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck)
+        matches!(
+            self,
+            Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck
+        )
     }
 
     /// Seconds without a packet until the entry goes.

@@ -57,7 +57,13 @@ mod tests {
     #[test]
     fn arithmetic_saturates_at_both_ends() {
         assert_eq!(Instant::ZERO - Duration::from_secs(1), Instant::ZERO);
-        assert_eq!(Instant(u64::MAX) + Duration::from_secs(1), Instant(u64::MAX));
-        assert_eq!(Instant::from_secs(3).since(Instant::from_millis(1500)), Duration::from_millis(1500));
+        assert_eq!(
+            Instant(u64::MAX) + Duration::from_secs(1),
+            Instant(u64::MAX)
+        );
+        assert_eq!(
+            Instant::from_secs(3).since(Instant::from_millis(1500)),
+            Duration::from_millis(1500)
+        );
     }
 }

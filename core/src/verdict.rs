@@ -156,7 +156,12 @@ mod tests {
     fn labels_are_unique_and_ordered_by_discriminant() {
         for (i, r) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*r as usize, i);
-            assert!(DropReason::ALL.iter().skip(i + 1).all(|o| o.label() != r.label()));
+            assert!(
+                DropReason::ALL
+                    .iter()
+                    .skip(i + 1)
+                    .all(|o| o.label() != r.label())
+            );
         }
     }
 }

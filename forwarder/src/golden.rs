@@ -32,12 +32,18 @@ fn addr(s: &str) -> Addr {
 }
 
 fn mac(s: &str) -> [u8; 6] {
-    let bytes: Vec<u8> = s.split(':').map(|x| u8::from_str_radix(x, 16).expect("hex")).collect();
+    let bytes: Vec<u8> = s
+        .split(':')
+        .map(|x| u8::from_str_radix(x, 16).expect("hex"))
+        .collect();
     bytes.try_into().expect("six bytes")
 }
 
 fn unhex(s: &str) -> Vec<u8> {
-    (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).expect("hex")).collect()
+    (0..s.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&s[i..i + 2], 16).expect("hex"))
+        .collect()
 }
 
 fn fib(topology: &Value, mtu: &Value, extra: &[(String, String)]) -> Fib {
@@ -56,18 +62,41 @@ fn fib(topology: &Value, mtu: &Value, extra: &[(String, String)]) -> Fib {
         };
         fib.set_interface(interface);
         for a in t["addr"].as_array().expect("addresses") {
-            let (a, prefix) = a.as_str().and_then(|a| a.split_once('/')).expect("a prefix");
+            let (a, prefix) = a
+                .as_str()
+                .and_then(|a| a.split_once('/'))
+                .expect("a prefix");
             let prefix: u8 = prefix.parse().expect("a length");
             fib.add_local(ifindex, addr(a));
-            let route = Route { dst: addr(a).masked(prefix), prefix, gateway: None, ifindex, source: Some(addr(a)), metric: 0, mtu: None };
+            let route = Route {
+                dst: addr(a).masked(prefix),
+                prefix,
+                gateway: None,
+                ifindex,
+                source: Some(addr(a)),
+                metric: 0,
+                mtu: None,
+            };
             fib.add_route(route);
         }
     }
     for n in topology["neigh"].as_array().expect("neighbours") {
         let dev = if n[0] == "c0" { 2 } else { 3 };
-        fib.set_neighbour(dev, addr(n[1].as_str().expect("an address")), mac(n[2].as_str().expect("a MAC")));
+        fib.set_neighbour(
+            dev,
+            addr(n[1].as_str().expect("an address")),
+            mac(n[2].as_str().expect("a MAC")),
+        );
     }
-    fib.add_route(Route { dst: Addr::UNSPECIFIED, prefix: 0, gateway: Some(addr("10.0.1.254")), ifindex: 2, source: None, metric: 0, mtu: None });
+    fib.add_route(Route {
+        dst: Addr::UNSPECIFIED,
+        prefix: 0,
+        gateway: Some(addr("10.0.1.254")),
+        ifindex: 2,
+        source: None,
+        metric: 0,
+        mtu: None,
+    });
     for (a, m) in extra {
         fib.set_neighbour(2, addr(a), mac(m));
     }
@@ -77,19 +106,30 @@ fn fib(topology: &Value, mtu: &Value, extra: &[(String, String)]) -> Fib {
 impl Director {
     fn new(topology: &Value, case: &Value) -> Self {
         let engine = Engine::new(EngineConfig {
-            limits: Limits { connections: 10_000, ..Limits::default() },
+            limits: Limits {
+                connections: 10_000,
+                ..Limits::default()
+            },
             keys: (1, 2),
             seed: 3,
             modes: uvs_modes::BUILTIN,
-            schedulers: Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params))),
+            schedulers: Box::new(|name, params| {
+                uvs_schedulers::find(name).map(|d| (d.new)(params))
+            }),
         });
-        let mut d = Self { engine, snapshot: Snapshot::default(), now: Instant::from_secs(1000) };
+        let mut d = Self {
+            engine,
+            snapshot: Snapshot::default(),
+            now: Instant::from_secs(1000),
+        };
         d.engine.set_fib(Arc::new(fib(topology, &case["mtu"], &[])));
         d
     }
 
     fn apply(&mut self) {
-        self.engine.apply(Arc::new(self.snapshot.clone())).expect("a sound snapshot");
+        self.engine
+            .apply(Arc::new(self.snapshot.clone()))
+            .expect("a sound snapshot");
         while self.engine.handle_timeout(self.now, 1000) {}
     }
 
@@ -97,7 +137,10 @@ impl Director {
         let Some(name) = name.strip_prefix("net.ipv4.vs.") else {
             return false;
         };
-        self.snapshot.sysctls.set(name, value.parse().expect("a number")).expect("a sysctl");
+        self.snapshot
+            .sysctls
+            .set(name, value.parse().expect("a number"))
+            .expect("a sysctl");
         self.apply();
         true
     }
@@ -117,11 +160,19 @@ impl Director {
         let mut out = Outbox::new();
         self.now = self.now + Duration::from_millis(80);
         while self.engine.handle_timeout(self.now, 1000) {}
-        match self.engine.handle_frame(self.now, PortId(port as u16), &mut frame, &mut out) {
-            Verdict::Send(e) if e.unresolved.is_none() => Some(vec![(usize::from(e.port.0), frame.bytes().to_vec())]),
-            Verdict::SendOutbox | Verdict::Answered => {
-                Some(out.iter().filter(|f| f.2.unresolved.is_none()).map(|(b, _, e)| (usize::from(e.port.0), b.to_vec())).collect())
+        match self
+            .engine
+            .handle_frame(self.now, PortId(port as u16), &mut frame, &mut out)
+        {
+            Verdict::Send(e) if e.unresolved.is_none() => {
+                Some(vec![(usize::from(e.port.0), frame.bytes().to_vec())])
             }
+            Verdict::SendOutbox | Verdict::Answered => Some(
+                out.iter()
+                    .filter(|f| f.2.unresolved.is_none())
+                    .map(|(b, _, e)| (usize::from(e.port.0), b.to_vec()))
+                    .collect(),
+            ),
             Verdict::Pass => None,
             Verdict::Send(_) | Verdict::Drop(_) | Verdict::Held => Some(Vec::new()),
         }
@@ -130,22 +181,42 @@ impl Director {
     fn connections(&self) -> Vec<String> {
         let (conns, rest) = self.engine.report_connections(self.now, 0, 100_000);
         assert_eq!(rest, None);
-        conns.iter().map(|c| format!("{} {} {} {} {} {}", c.protocol, c.client, c.vip, c.server, c.state, c.expires)).collect()
+        conns
+            .iter()
+            .map(|c| {
+                format!(
+                    "{} {} {} {} {} {}",
+                    c.protocol, c.client, c.vip, c.server, c.state, c.expires
+                )
+            })
+            .collect()
     }
 
     fn servers(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for s in self.engine.report().services {
-            let spec = self.snapshot.services.iter().find(|x| x.key == s.key).expect("a known service");
+            let spec = self
+                .snapshot
+                .services
+                .iter()
+                .find(|x| x.key == s.key)
+                .expect("a known service");
             for r in &s.servers {
-                let server = spec.servers.iter().find(|x| x.endpoint == r.endpoint).expect("a known server");
+                let server = spec
+                    .servers
+                    .iter()
+                    .find(|x| x.endpoint == r.endpoint)
+                    .expect("a known server");
                 let word = match server.forwarding {
                     Forwarding::Dr => "Route",
                     Forwarding::Nat => "Masq",
                     Forwarding::FullNat => "FullNat",
                     Forwarding::Tunnel => "Tunnel",
                 };
-                lines.push(format!("{} {} {word} weight {} active {} inact {}", s.key, r.endpoint, server.weight, r.active, r.inactive));
+                lines.push(format!(
+                    "{} {} {word} weight {} active {} inact {}",
+                    s.key, r.endpoint, server.weight, r.active, r.inactive
+                ));
             }
         }
         lines.sort();
@@ -156,16 +227,26 @@ impl Director {
 /// Applies an `ipvsadm` command; `false` for listings.
 fn ipvsadm(d: &mut Director, words: &[&str]) -> bool {
     let value = |names: &[&str]| {
-        words.iter().position(|w| names.contains(w)).and_then(|i| words.get(i + 1)).copied()
+        words
+            .iter()
+            .position(|w| names.contains(w))
+            .and_then(|i| words.get(i + 1))
+            .copied()
     };
-    let number = |names: &[&str], default: u32| value(names).map_or(default, |v| v.parse().expect("a number"));
+    let number = |names: &[&str], default: u32| {
+        value(names).map_or(default, |v| v.parse().expect("a number"))
+    };
     let endpoint = |s: &str, port: u16| match s.split_once(':') {
         Some((a, p)) => Endpoint::new(addr(a), p.parse().expect("a port")),
         None => Endpoint::new(addr(s), port),
     };
-    let key = [("-t", Protocol::Tcp), ("-u", Protocol::Udp), ("--sctp-service", Protocol::Sctp)]
-        .iter()
-        .find_map(|(o, p)| value(&[o]).map(|v| ServiceKey::address(*p, endpoint(v, 0))));
+    let key = [
+        ("-t", Protocol::Tcp),
+        ("-u", Protocol::Udp),
+        ("--sctp-service", Protocol::Sctp),
+    ]
+    .iter()
+    .find_map(|(o, p)| value(&[o]).map(|v| ServiceKey::address(*p, endpoint(v, 0))));
     let server = |port: u16| {
         let mut s = ServerSpec::new(endpoint(value(&["-r"]).expect("-r"), port), Forwarding::Dr);
         if words.contains(&"-m") {
@@ -189,7 +270,10 @@ fn ipvsadm(d: &mut Director, words: &[&str]) -> bool {
         "-A" => {
             let mut s = ServiceSpec::new(key, value(&["-s"]).expect("-s"));
             s.one_packet = words.contains(&"--ops");
-            s.persistence = value(&["-p"]).map(|t| Persistence { timeout: t.parse().expect("seconds"), mask: u32::MAX });
+            s.persistence = value(&["-p"]).map(|t| Persistence {
+                timeout: t.parse().expect("seconds"),
+                mask: u32::MAX,
+            });
             d.snapshot.services.push(Arc::new(s));
         }
         "-D" => {
@@ -233,13 +317,19 @@ fn play(topology: &Value, case: &Value) -> Vec<String> {
                 let (name, v) = words[1].split_once('=').expect("a value");
                 d.sysctl(name, v);
             }
-            "wait" => d.wait(Duration::from_millis((words[1].parse::<f64>().expect("seconds") * 1000.0) as u64)),
+            "wait" => d.wait(Duration::from_millis(
+                (words[1].parse::<f64>().expect("seconds") * 1000.0) as u64,
+            )),
             "ip" if words[1] == "neigh" => {
                 neighbours.push((words[3].to_owned(), words[5].to_owned()));
                 let f = fib(topology, &case["mtu"], &neighbours);
                 d.engine.set_fib(Arc::new(f));
             }
-            "send" => diffs.extend(check_send(&mut d, step).into_iter().map(|x| format!("step {i} {}: {x}", step["text"]))),
+            "send" => diffs.extend(
+                check_send(&mut d, step)
+                    .into_iter()
+                    .map(|x| format!("step {i} {}: {x}", step["text"])),
+            ),
             other => diffs.push(format!("step {i}: `{other}` cannot be played")),
         }
     }
@@ -255,9 +345,16 @@ fn check_send(d: &mut Director, step: &Value) -> Vec<String> {
         None => {
             // The kernel's: nothing of ours may have kept it from there.
             let ports = &frame[14 + usize::from(frame[14] & 15) * 4..];
-            let dst = Endpoint::new(Addr::v4([frame[30], frame[31], frame[32], frame[33]]), u16::from_be_bytes([ports[2], ports[3]]));
-            let ours = Protocol::from_number(frame[23])
-                .is_some_and(|p| d.snapshot.services.iter().any(|s| s.key == ServiceKey::address(p, dst)));
+            let dst = Endpoint::new(
+                Addr::v4([frame[30], frame[31], frame[32], frame[33]]),
+                u16::from_be_bytes([ports[2], ports[3]]),
+            );
+            let ours = Protocol::from_number(frame[23]).is_some_and(|p| {
+                d.snapshot
+                    .services
+                    .iter()
+                    .any(|s| s.key == ServiceKey::address(p, dst))
+            });
             if ours {
                 diffs.push("passed, though it is of a service".to_owned());
             }
@@ -266,17 +363,42 @@ fn check_send(d: &mut Director, step: &Value) -> Vec<String> {
             for (side, tag) in TAGS.iter().enumerate() {
                 let w: Vec<&Value> = want.iter().filter(|o| o["if"] == *tag).collect();
                 let g: Vec<&Vec<u8>> = got.iter().filter(|o| o.0 == side).map(|o| &o.1).collect();
-                let same = w.len() == g.len() && (step["unstable"] == true || w.iter().zip(&g).all(|(w, g)| same_frame(w, g)));
+                let same = w.len() == g.len()
+                    && (step["unstable"] == true
+                        || w.iter().zip(&g).all(|(w, g)| same_frame(w, g)));
                 if !same {
-                    let hex = |b: &[u8]| b.iter().take(60).map(|x| format!("{x:02x}")).collect::<String>();
-                    let w: Vec<_> = w.iter().map(|w| format!("{} {}", w["text"], hex(&unhex(w["frame"].as_str().expect("hex"))))).collect();
-                    diffs.push(format!("on {tag}: want {w:?}, got {:?}", g.iter().map(|g| hex(g)).collect::<Vec<_>>()));
+                    let hex = |b: &[u8]| {
+                        b.iter()
+                            .take(60)
+                            .map(|x| format!("{x:02x}"))
+                            .collect::<String>()
+                    };
+                    let w: Vec<_> = w
+                        .iter()
+                        .map(|w| {
+                            format!(
+                                "{} {}",
+                                w["text"],
+                                hex(&unhex(w["frame"].as_str().expect("hex")))
+                            )
+                        })
+                        .collect();
+                    diffs.push(format!(
+                        "on {tag}: want {w:?}, got {:?}",
+                        g.iter().map(|g| hex(g)).collect::<Vec<_>>()
+                    ));
                 }
             }
         }
     }
     if step["tables_unstable"] != true {
-        let list = |v: &Value| -> Vec<String> { v.as_array().expect("a list").iter().map(|x| x.as_str().expect("a line").to_owned()).collect() };
+        let list = |v: &Value| -> Vec<String> {
+            v.as_array()
+                .expect("a list")
+                .iter()
+                .map(|x| x.as_str().expect("a line").to_owned())
+                .collect()
+        };
         let (want, got) = (list(&step["conns"]), d.connections());
         if !same_connections(want.clone(), got.clone()) {
             diffs.push(format!("connections: want {want:?}, got {got:?}"));
@@ -293,12 +415,18 @@ fn check_send(d: &mut Director, step: &Value) -> Vec<String> {
 
 /// Equal but for the bytes that differ between boots.
 fn same_frame(want: &Value, got: &[u8]) -> bool {
-    let (mut a, mut b) = (unhex(want["frame"].as_str().expect("a frame")), got.to_vec());
+    let (mut a, mut b) = (
+        unhex(want["frame"].as_str().expect("a frame")),
+        got.to_vec(),
+    );
     if a.len() != b.len() {
         return false;
     }
     for v in want["vary"].as_array().into_iter().flatten() {
-        let (at, n) = (v[0].as_u64().expect("an offset") as usize, v[1].as_u64().expect("a length") as usize);
+        let (at, n) = (
+            v[0].as_u64().expect("an offset") as usize,
+            v[1].as_u64().expect("a length") as usize,
+        );
         a[at..at + n].fill(0);
         b[at..at + n].fill(0);
     }
@@ -320,11 +448,17 @@ fn same_connections(mut want: Vec<String>, mut got: Vec<String>) -> bool {
 
 #[test]
 fn packets_go_as_in_the_kernel() {
-    let book: Value = serde_json::from_str(include_str!("../tests/golden/packets.json")).expect("JSON");
+    let book: Value =
+        serde_json::from_str(include_str!("../tests/golden/packets.json")).expect("JSON");
     let mut failed = HashMap::new();
     for case in book["cases"].as_array().expect("cases") {
         let name = case["name"].as_str().expect("a name");
-        if case["steps"].as_array().expect("steps").iter().any(|s| s["do"].as_str().is_some_and(|d| d.starts_with("iptables"))) {
+        if case["steps"]
+            .as_array()
+            .expect("steps")
+            .iter()
+            .any(|s| s["do"].as_str().is_some_and(|d| d.starts_with("iptables")))
+        {
             continue;
         }
         let diffs = play(&book["topology"], case);

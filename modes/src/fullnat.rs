@@ -33,13 +33,37 @@ impl Mode for FullNat {
         })
     }
 
-    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Ends { src: Some(path.local), dst: Some(path.server) });
+    fn forward(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        rewrite::set_ends(
+            frame,
+            packet,
+            Ends {
+                src: Some(path.local),
+                dst: Some(path.server),
+            },
+        );
         Ok(())
     }
 
-    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Ends { src: Some(path.vip), dst: Some(path.client) });
+    fn reverse(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        rewrite::set_ends(
+            frame,
+            packet,
+            Ends {
+                src: Some(path.vip),
+                dst: Some(path.client),
+            },
+        );
         Ok(())
     }
 }

@@ -23,17 +23,45 @@ impl Mode for Nat {
     }
 
     fn reply_flow(&self, flow: &Flow, path: &Path) -> Option<Flow> {
-        let replies = Flow { dst: path.server.addr, dst_port: path.server.port, ..*flow };
+        let replies = Flow {
+            dst: path.server.addr,
+            dst_port: path.server.port,
+            ..*flow
+        };
         Some(replies.reversed())
     }
 
-    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Ends { src: None, dst: Some(path.server) });
+    fn forward(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        rewrite::set_ends(
+            frame,
+            packet,
+            Ends {
+                src: None,
+                dst: Some(path.server),
+            },
+        );
         Ok(())
     }
 
-    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Ends { src: Some(path.vip), dst: None });
+    fn reverse(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        rewrite::set_ends(
+            frame,
+            packet,
+            Ends {
+                src: Some(path.vip),
+                dst: None,
+            },
+        );
         Ok(())
     }
 }

@@ -44,14 +44,20 @@ impl Limiter {
     const BURST: u32 = 50;
 
     pub(super) const fn new() -> Self {
-        Self { tokens: Self::BURST, refilled: Instant::ZERO }
+        Self {
+            tokens: Self::BURST,
+            refilled: Instant::ZERO,
+        }
     }
 
     fn allows(&mut self, now: Instant) -> bool {
         const NS_PER_TOKEN: u64 = 1_000_000_000 / Limiter::PER_SECOND;
         let new = now.0.saturating_sub(self.refilled.0) / NS_PER_TOKEN;
         if new > 0 {
-            self.tokens = Self::BURST.min(self.tokens.saturating_add(u32::try_from(new).unwrap_or(u32::MAX)));
+            self.tokens = Self::BURST.min(
+                self.tokens
+                    .saturating_add(u32::try_from(new).unwrap_or(u32::MAX)),
+            );
             self.refilled = now;
         }
         if self.tokens == 0 {
@@ -63,24 +69,57 @@ impl Limiter {
 }
 
 impl Engine {
-    pub(super) fn host_unreachable(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+    pub(super) fn host_unreachable(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0);
-        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::NoRoute))
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
 
-    pub(super) fn time_exceeded(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+    pub(super) fn time_exceeded(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
         let error = (icmp::TIME_EXCEEDED, 0, 0);
-        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::TtlExceeded))
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::TtlExceeded))
     }
 
-    pub(super) fn too_big(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, mtu: usize, from: Addr, out: &mut Outbox) -> Verdict {
+    pub(super) fn too_big(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        mtu: usize,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu as u32);
-        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::Oversized))
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::Oversized))
     }
 
-    pub(super) fn port_unreachable(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, from: Addr, out: &mut Outbox) -> Verdict {
+    pub(super) fn port_unreachable(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0);
-        self.icmp_error(now, frame, packet, error, from, out).unwrap_or(Verdict::Drop(DropReason::NoConnection))
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::NoConnection))
     }
 
     /// Answers `packet` with an ICMP error about it, `None` where none may be sent: never about an ICMP
@@ -104,22 +143,35 @@ impl Engine {
         let quote = original.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
         let tos = (original[1] & 0x1e) | TOS_CONTROL;
         let len = 8 + quote;
-        Some(self.answer(now, packet.flow.src, from, len, out, |engine, ip, from, to| {
-            let id = engine.next_id();
-            write_ipv4(ip, tos, id, 0, 1, from, to);
-            let message = &mut ip[IPV4_MIN_HEADER..];
-            message[..2].copy_from_slice(&[kind, code]);
-            message[2..4].fill(0);
-            message[4..8].copy_from_slice(&rest.to_be_bytes());
-            message[8..].copy_from_slice(&original[..quote]);
-            let sum = checksum::of(message);
-            write2(message, 2, sum);
-        }))
+        Some(self.answer(
+            now,
+            packet.flow.src,
+            from,
+            len,
+            out,
+            |engine, ip, from, to| {
+                let id = engine.next_id();
+                write_ipv4(ip, tos, id, 0, 1, from, to);
+                let message = &mut ip[IPV4_MIN_HEADER..];
+                message[..2].copy_from_slice(&[kind, code]);
+                message[2..4].fill(0);
+                message[4..8].copy_from_slice(&rest.to_be_bytes());
+                message[8..].copy_from_slice(&original[..quote]);
+                let sum = checksum::of(message);
+                write2(message, 2, sum);
+            },
+        ))
     }
 
     /// Answers a segment that belongs to no connection with a reset (RFC 9293 §3.5.2), as the host's own
     /// stack would.
-    pub(super) fn reset(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+    pub(super) fn reset(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Verdict {
         let Transport::Tcp { flags, header } = packet.transport else {
             return Verdict::Drop(DropReason::NoConnection);
         };
@@ -130,14 +182,26 @@ impl Engine {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         let segment = &frame.bytes()[packet.l4()..];
-        let word = |at: usize| u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]]);
+        let word = |at: usize| {
+            u32::from_be_bytes([
+                segment[at],
+                segment[at + 1],
+                segment[at + 2],
+                segment[at + 3],
+            ])
+        };
         let (seq, ack) = (word(4), word(8));
         let data = packet.l4_len() as u32 - u32::from(header);
-        let controls = u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
+        let controls =
+            u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
         let (seq, ack, flags) = if flags & tcp_flags::ACK != 0 {
             (ack, 0, tcp_flags::RST)
         } else {
-            (0, seq.wrapping_add(data).wrapping_add(controls), tcp_flags::RST | tcp_flags::ACK)
+            (
+                0,
+                seq.wrapping_add(data).wrapping_add(controls),
+                tcp_flags::RST | tcp_flags::ACK,
+            )
         };
         let (from, to) = (packet.flow.destination(), packet.flow.source());
         self.answer(now, to.addr, from.addr, 20, out, |_, ip, a, b| {
@@ -158,7 +222,13 @@ impl Engine {
 
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
     /// would do; others are the kernel's.
-    pub(super) fn answer_as_host(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+    pub(super) fn answer_as_host(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Verdict {
         let vip = packet.flow.dst;
         if !self.owned.contains(&vip) {
             return Verdict::Pass;
@@ -166,7 +236,10 @@ impl Engine {
         match packet.transport {
             Transport::Tcp { .. } => self.reset(now, frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),
-            Transport::Icmp { kind: icmp::ECHO, code: 0 } => self.echo(frame, packet, out),
+            Transport::Icmp {
+                kind: icmp::ECHO,
+                code: 0,
+            } => self.echo(frame, packet, out),
             Transport::Icmp { .. } => Verdict::Drop(DropReason::UnsupportedProtocol),
             Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
                 let error = (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0);
@@ -184,7 +257,10 @@ impl Engine {
         if !rewrite::checksum_is_right(frame, packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        let swap = Ends { src: Some(packet.flow.destination()), dst: Some(packet.flow.source()) };
+        let swap = Ends {
+            src: Some(packet.flow.destination()),
+            dst: Some(packet.flow.source()),
+        };
         rewrite::set_addresses(frame, packet, swap);
         let (ip, l4) = (usize::from(packet.ip), packet.l4());
         let bytes = frame.bytes_mut();
@@ -195,7 +271,10 @@ impl Engine {
         let sum = checksum::of(&bytes[l4..]);
         write2(bytes, l4 + 2, sum);
         rewrite::set_macs(frame, hop.mac.unwrap_or_default(), hop.source_mac);
-        let egress = Egress { port: hop.port, unresolved: hop.mac.is_none().then_some(hop.via) };
+        let egress = Egress {
+            port: hop.port,
+            unresolved: hop.mac.is_none().then_some(hop.via),
+        };
         out.push_copy(frame.bytes(), Offload::default(), egress);
         Verdict::Answered
     }
@@ -218,7 +297,11 @@ impl Engine {
         let Ok(hop) = self.fib.lookup(to) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        let from = if from.is_unspecified() { hop.source } else { from };
+        let from = if from.is_unspecified() {
+            hop.source
+        } else {
+            from
+        };
         let (Some(from), Some(to)) = (from.as_v4(), to.as_v4()) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
@@ -231,14 +314,25 @@ impl Engine {
         write2(bytes, 12, 0x0800);
         fill(self, &mut bytes[ETH_LEN..], from, to);
         let range = draft.range();
-        let egress = Egress { port: hop.port, unresolved: hop.mac.is_none().then_some(hop.via) };
+        let egress = Egress {
+            port: hop.port,
+            unresolved: hop.mac.is_none().then_some(hop.via),
+        };
         out.push(range, Offload::default(), egress);
         Verdict::Answered
     }
 }
 
 /// Writes an IPv4 header without options for a packet that fills `ip`.
-fn write_ipv4(ip: &mut [u8], tos: u8, id: u16, flags: u16, protocol: u8, from: [u8; 4], to: [u8; 4]) {
+fn write_ipv4(
+    ip: &mut [u8],
+    tos: u8,
+    id: u16,
+    flags: u16,
+    protocol: u8,
+    from: [u8; 4],
+    to: [u8; 4],
+) {
     let len = ip.len() as u16;
     let header = &mut ip[..IPV4_MIN_HEADER];
     header[0] = 0x45;

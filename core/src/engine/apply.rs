@@ -28,7 +28,10 @@ impl std::fmt::Display for ApplyError {
         match self {
             Self::UnknownScheduler(name) => write!(f, "there is no scheduler `{name}`"),
             Self::UnknownMode(service, server) => {
-                write!(f, "{service}: no mode forwards to the server {server} in the way asked for")
+                write!(
+                    f,
+                    "{service}: no mode forwards to the server {server} in the way asked for"
+                )
             }
         }
     }
@@ -46,7 +49,10 @@ impl Engine {
         let mut removed = false;
         let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(|s| s.key).collect();
         for slot in 0..self.services.len() {
-            if self.services[slot].as_ref().is_some_and(|s| !wanted.contains(&s.spec.key)) {
+            if self.services[slot]
+                .as_ref()
+                .is_some_and(|s| !wanted.contains(&s.spec.key))
+            {
                 self.remove_service(slot as u32);
                 removed = true;
             }
@@ -68,14 +74,20 @@ impl Engine {
     /// Everything that could fail, before anything is changed.
     fn check(&self, snapshot: &Snapshot) -> Result<(), ApplyError> {
         for spec in &snapshot.services {
-            let known = self.lookup.get(&spec.key).and_then(|s| self.services[*s as usize].as_ref());
+            let known = self
+                .lookup
+                .get(&spec.key)
+                .and_then(|s| self.services[*s as usize].as_ref());
             if known.is_none_or(|k| k.spec.scheduler != spec.scheduler)
                 && (self.schedulers)(&spec.scheduler, &self.params(spec)).is_none()
             {
                 return Err(ApplyError::UnknownScheduler(spec.scheduler.clone()));
             }
             for server in &spec.servers {
-                if self.mode_for(server.forwarding, server.tunnel.kind).is_none() {
+                if self
+                    .mode_for(server.forwarding, server.tunnel.kind)
+                    .is_none()
+                {
                     return Err(ApplyError::UnknownMode(spec.key, server.endpoint));
                 }
             }
@@ -84,7 +96,11 @@ impl Engine {
     }
 
     fn params(&self, spec: &ServiceSpec) -> SchedulerParams {
-        SchedulerParams { flags: spec.flags, seed: self.seed, table_size: 0 }
+        SchedulerParams {
+            flags: spec.flags,
+            seed: self.seed,
+            table_size: 0,
+        }
     }
 
     fn add_service(&mut self, spec: &Arc<ServiceSpec>) {
@@ -102,10 +118,14 @@ impl Engine {
             stats: Default::default(),
             next_local: 0,
         };
-        let slot = self.services.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.services.push(None);
-            self.services.len() - 1
-        });
+        let slot = self
+            .services
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or_else(|| {
+                self.services.push(None);
+                self.services.len() - 1
+            });
         self.services[slot] = Some(service);
         self.lookup.insert(spec.key, slot as u32);
         self.change_service(slot as u32, spec);
@@ -162,7 +182,9 @@ impl Engine {
             let Some(i) = self.position(service, wanted.endpoint) else {
                 continue;
             };
-            let mode = self.mode_for(wanted.forwarding, wanted.tunnel.kind).unwrap_or_default();
+            let mode = self
+                .mode_for(wanted.forwarding, wanted.tunnel.kind)
+                .unwrap_or_default();
             let server = self.servers.get_mut(service.servers[i]);
             if server.spec == *wanted {
                 continue;
@@ -183,7 +205,9 @@ impl Engine {
             if self.position(service, wanted.endpoint).is_some() {
                 continue;
             }
-            let mode = self.mode_for(wanted.forwarding, wanted.tunnel.kind).unwrap_or_default();
+            let mode = self
+                .mode_for(wanted.forwarding, wanted.tunnel.kind)
+                .unwrap_or_default();
             let key = (spec.key, wanted.endpoint);
             let (place, backend) = self.servers.attach(slot, key, *wanted, mode);
             let at = insertion_point(service, &self.servers, spec, wanted);
@@ -195,7 +219,10 @@ impl Engine {
     }
 
     fn position(&self, service: &Service, endpoint: Endpoint) -> Option<usize> {
-        service.servers.iter().position(|p| self.servers.get(*p).key.1 == endpoint)
+        service
+            .servers
+            .iter()
+            .position(|p| self.servers.get(*p).key.1 == endpoint)
     }
 
     fn renumber(&mut self, service: &Service) {
@@ -218,7 +245,12 @@ impl Engine {
             self.vips.insert(addr);
             self.locals.extend(spec.local.iter().copied());
             for server in spec.servers.iter().filter(|s| passes_replies(s)) {
-                note(&mut self.repliers, &mut self.replier_addrs, protocol, server.endpoint);
+                note(
+                    &mut self.repliers,
+                    &mut self.replier_addrs,
+                    protocol,
+                    server.endpoint,
+                );
             }
         }
     }
@@ -253,7 +285,12 @@ fn note(
 
 /// Where a new server goes so that the order ends up as the specification has it: the head, unless the
 /// specification was rearranged.
-fn insertion_point(service: &Service, servers: &super::Servers, spec: &ServiceSpec, wanted: &ServerSpec) -> usize {
+fn insertion_point(
+    service: &Service,
+    servers: &super::Servers,
+    spec: &ServiceSpec,
+    wanted: &ServerSpec,
+) -> usize {
     let rank = |e: Endpoint| spec.servers.iter().position(|s| s.endpoint == e);
     let own = rank(wanted.endpoint);
     service

@@ -44,8 +44,10 @@ impl Engine {
         if removed && self.service_for(&packet.flow).is_none() {
             return self.answer_as_host(now, frame, packet, out);
         }
-        let syn = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::SYN != 0);
-        let quiesced = self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
+        let syn =
+            matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::SYN != 0);
+        let quiesced =
+            self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
         if syn && (quiesced || self.is_reusable(&conn)) {
             if conn.controlled == 0 {
                 self.expire(now, id);
@@ -99,7 +101,9 @@ impl Engine {
                 }
                 verdict
             }
-            Err(Refused::NoServer) => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
+            Err(Refused::NoServer) => {
+                self.port_unreachable(now, frame, packet, packet.flow.dst, out)
+            }
             Err(Refused::Drop(reason)) => Verdict::Drop(reason),
         }
     }
@@ -111,7 +115,8 @@ impl Engine {
         let sysctls = &self.snapshot.sysctls;
         match packet.transport {
             Transport::Tcp { flags, .. } => {
-                flags & tcp_flags::RST == 0 && (flags & tcp_flags::SYN != 0 || sysctls.sloppy_tcp != 0)
+                flags & tcp_flags::RST == 0
+                    && (flags & tcp_flags::SYN != 0 || sysctls.sloppy_tcp != 0)
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
@@ -121,7 +126,9 @@ impl Engine {
 
     /// Finds a server and makes the connection.
     fn schedule(&mut self, now: Instant, slot: u32, flow: &Flow) -> Result<ConnId, Refused> {
-        let service = self.services[slot as usize].as_ref().ok_or(Refused::NoServer)?;
+        let service = self.services[slot as usize]
+            .as_ref()
+            .ok_or(Refused::NoServer)?;
         let spec = &service.spec;
         let one_packet = spec.one_packet && flow.protocol == Protocol::Udp as u8;
         let flags = if one_packet { conn::ONE_PACKET } else { 0 };
@@ -134,9 +141,18 @@ impl Engine {
 
     /// Asks the service's scheduler; checks what it says.
     fn pick(&mut self, slot: u32, flow: &Flow) -> Result<u32, Refused> {
-        let service = self.services[slot as usize].as_mut().ok_or(Refused::NoServer)?;
-        let picked = service.scheduler.pick(flow, &service.backends).ok_or(Refused::NoServer)?;
-        if !service.backends.get(picked).is_some_and(Backend::is_available) {
+        let service = self.services[slot as usize]
+            .as_mut()
+            .ok_or(Refused::NoServer)?;
+        let picked = service
+            .scheduler
+            .pick(flow, &service.backends)
+            .ok_or(Refused::NoServer)?;
+        if !service
+            .backends
+            .get(picked)
+            .is_some_and(Backend::is_available)
+        {
             self.counters.scheduler_faults += 1;
             return Err(Refused::Drop(DropReason::SchedulerFault));
         }
@@ -144,13 +160,23 @@ impl Engine {
     }
 
     /// One client stays with one server by a template (`ip_vs_sched_persist`).
-    fn schedule_persistent(&mut self, now: Instant, slot: u32, flow: &Flow, p: Persistence, flags: u8) -> Result<ConnId, Refused> {
+    fn schedule_persistent(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        flow: &Flow,
+        p: Persistence,
+        flags: u8,
+    ) -> Result<ConnId, Refused> {
         let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
         let service_port = self.service_port(slot);
         let own_port = flow.dst_port == service_port && service_port != FTP;
         let client = Endpoint::new(mask(flow.src, p.mask), 0);
         let vip = Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 });
-        let known = self.conns.find(&conn::template_flow(protocol, client, vip)).map(|(id, _)| id);
+        let known = self
+            .conns
+            .find(&conn::template_flow(protocol, client, vip))
+            .map(|(id, _)| id);
         let template = match known.filter(|id| self.template_is_valid(*id)) {
             Some(id) => id,
             None => {
@@ -158,7 +184,11 @@ impl Engine {
                     self.conns.invalidate(id, INVALID);
                 }
                 let server = self.pick(slot, flow)?;
-                let port = if own_port { self.servers.get(server).key.1.port } else { 0 };
+                let port = if own_port {
+                    self.servers.get(server).key.1.port
+                } else {
+                    0
+                };
                 let addr = self.servers.get(server).key.1.addr;
                 let mut t = Conn::new(protocol, client, vip, Endpoint::new(addr, port));
                 t.flags = conn::TEMPLATE;
@@ -184,12 +214,21 @@ impl Engine {
     /// A template holds while its server is there (`ip_vs_check_template`).
     fn template_is_valid(&self, id: ConnId) -> bool {
         let server = self.servers.get(self.conns.get(id).backend);
-        let quiesced = server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
+        let quiesced =
+            server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
         server.service != NONE && !quiesced
     }
 
     /// Makes the connection of `flow` to `server`.
-    fn open(&mut self, now: Instant, slot: u32, server: u32, flow: &Flow, flags: u8, control: u32) -> Result<ConnId, Refused> {
+    fn open(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        server: u32,
+        flow: &Flow,
+        flags: u8,
+        control: u32,
+    ) -> Result<ConnId, Refused> {
         let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
         let (spec, mode) = (self.servers.get(server).spec, self.servers.get(server).mode);
         let port = match spec.endpoint.port {
@@ -197,19 +236,28 @@ impl Engine {
             _ if flow.dst_port == self.service_port(slot) => spec.endpoint.port,
             _ => flow.dst_port,
         };
-        let mut c = Conn::new(protocol, flow.source(), flow.destination(), Endpoint::new(spec.endpoint.addr, port));
+        let mut c = Conn::new(
+            protocol,
+            flow.source(),
+            flow.destination(),
+            Endpoint::new(spec.endpoint.addr, port),
+        );
         c.flags = flags | conn::INACTIVE;
         c.mode = mode;
         c.backend = server;
         c.control = control;
         if spec.forwarding == Forwarding::FullNat {
-            c.local = self.take_local(slot, c.server, protocol).ok_or(Refused::Drop(DropReason::PortsExhausted))?;
+            c.local = self
+                .take_local(slot, c.server, protocol)
+                .ok_or(Refused::Drop(DropReason::PortsExhausted))?;
         }
         let replies = matches!(spec.forwarding, Forwarding::Nat | Forwarding::FullNat);
         if !replies {
             c.flags |= conn::NO_OUTPUT;
         }
-        let id = self.insert(now, c, replies).inspect_err(|_| self.give_back_local(&c))?;
+        let id = self
+            .insert(now, c, replies)
+            .inspect_err(|_| self.give_back_local(&c))?;
         self.servers.get_mut(server).stats.connections += 1;
         if let Some(s) = self.services[slot as usize].as_mut() {
             s.stats.connections += 1;
@@ -307,7 +355,11 @@ impl Engine {
         }
         let load = self.load_mut(c.backend);
         if !c.has(conn::TEMPLATE) {
-            let count = if c.has(conn::INACTIVE) { &mut load.inactive } else { &mut load.active };
+            let count = if c.has(conn::INACTIVE) {
+                &mut load.inactive
+            } else {
+                &mut load.active
+            };
             *count -= 1;
         }
         let total = u64::from(load.active + load.inactive);
@@ -322,22 +374,44 @@ impl Engine {
     }
 
     /// Counts, tracks and sends a client's packet to its server.
-    fn forward(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    fn forward(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let bytes = u64::from(packet.ip_len);
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let (place, to, vip, mode) = (c.backend, c.server.addr, c.vip.addr, self.modes[usize::from(c.mode)]);
+        let (place, to, vip, mode) = (
+            c.backend,
+            c.server.addr,
+            c.vip.addr,
+            self.modes[usize::from(c.mode)],
+        );
         let server = self.servers.get_mut(place);
         server.stats.in_packets += 1;
         server.stats.in_bytes += bytes;
-        if let Some(s) = self.services.get_mut(server.service as usize).and_then(Option::as_mut) {
+        if let Some(s) = self
+            .services
+            .get_mut(server.service as usize)
+            .and_then(Option::as_mut)
+        {
             s.stats.in_packets += 1;
             s.stats.in_bytes += bytes;
         }
         self.track(id, packet, false);
         self.conns.touch(now, id);
         let path = self.path(id);
-        let way = Way { mode, path, forward: true, refragment };
+        let way = Way {
+            mode,
+            path,
+            forward: true,
+            refragment,
+        };
         let hop = self.fib.lookup(to);
         self.transmit(now, frame, packet, way, hop, vip, out)
     }
@@ -369,7 +443,10 @@ impl Engine {
                 }
             }
             Transport::Udp => c.timeout = timeouts.udp,
-            Transport::Sctp { .. } | Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
+            Transport::Sctp { .. }
+            | Transport::Icmp { .. }
+            | Transport::Fragment
+            | Transport::Other => {}
         }
     }
 }
@@ -378,8 +455,17 @@ impl Engine {
 pub(super) fn tcp_state(n: u8) -> TcpState {
     use TcpState as S;
     const ALL: [TcpState; 11] = [
-        S::None, S::Established, S::SynSent, S::SynRecv, S::FinWait, S::TimeWait, S::Close, S::CloseWait, S::LastAck,
-        S::Listen, S::SynAck,
+        S::None,
+        S::Established,
+        S::SynSent,
+        S::SynRecv,
+        S::FinWait,
+        S::TimeWait,
+        S::Close,
+        S::CloseWait,
+        S::LastAck,
+        S::Listen,
+        S::SynAck,
     ];
     ALL.get(usize::from(n)).copied().unwrap_or(S::None)
 }

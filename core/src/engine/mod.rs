@@ -28,8 +28,8 @@ mod answer;
 mod apply;
 mod input;
 mod related;
-mod report;
 mod reply;
+mod report;
 mod servers;
 mod transmit;
 
@@ -140,7 +140,13 @@ impl Engine {
 
     /// Decides about a frame received through `port`. What the engine makes beside it is in `out`, which
     /// must be empty. This is the one place that counts frames.
-    pub fn handle_frame(&mut self, now: Instant, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) -> Verdict {
+    pub fn handle_frame(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let verdict = self.decide(now, port, frame, out);
         self.counters.count(verdict);
         verdict
@@ -172,10 +178,20 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.sweep.is_some() { Some(Instant::ZERO) } else { self.conns.next_expiry() }
+        if self.sweep.is_some() {
+            Some(Instant::ZERO)
+        } else {
+            self.conns.next_expiry()
+        }
     }
 
-    fn decide(&mut self, now: Instant, port: PortId, frame: &mut Frame<'_>, out: &mut Outbox) -> Verdict {
+    fn decide(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let Some(interface) = self.fib.interface(port) else {
             return Verdict::Pass;
         };
@@ -219,13 +235,21 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         match self.conns.find(&packet.flow) {
-            Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, refragment, out),
+            Some((id, Side::Client)) => {
+                self.continue_connection(now, id, frame, packet, refragment, out)
+            }
             Some((id, Side::Server)) => self.reply(now, id, frame, packet, refragment, out),
             None => self.start_connection(now, frame, packet, refragment, out),
         }
     }
 
-    fn handle_fragment(&mut self, now: Instant, frame: &Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
+    fn handle_fragment(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Verdict {
         let ours = self.vips.contains(&packet.flow.dst)
             || self.replier_addrs.contains_key(&packet.flow.src)
             || self.locals.contains(&packet.flow.dst);
@@ -240,9 +264,16 @@ impl Engine {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
-                let mut frame = Frame::new(&mut whole.frame, crate::outbox::HEADROOM, end, Default::default());
+                let mut frame = Frame::new(
+                    &mut whole.frame,
+                    crate::outbox::HEADROOM,
+                    end,
+                    Default::default(),
+                );
                 match packet::parse(&mut frame) {
-                    Parsed::Ipv4(p) => self.handle_packet(now, &mut frame, &p, Some(whole.largest), out),
+                    Parsed::Ipv4(p) => {
+                        self.handle_packet(now, &mut frame, &p, Some(whole.largest), out)
+                    }
                     Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
                     Parsed::Arp | Parsed::Foreign => Verdict::Pass,
                 }
@@ -250,14 +281,32 @@ impl Engine {
         }
     }
 
-    fn answer_arp(&self, port: PortId, frame: &Frame<'_>, mac: [u8; 6], out: &mut Outbox) -> Verdict {
+    fn answer_arp(
+        &self,
+        port: PortId,
+        frame: &Frame<'_>,
+        mac: [u8; 6],
+        out: &mut Outbox,
+    ) -> Verdict {
         let mut draft = out.draft(arp::FRAME_LEN);
-        let Some(len) = arp::answer(frame.bytes(), |a| self.owned.contains(&a), mac, draft.bytes_mut()) else {
+        let Some(len) = arp::answer(
+            frame.bytes(),
+            |a| self.owned.contains(&a),
+            mac,
+            draft.bytes_mut(),
+        ) else {
             return Verdict::Pass;
         };
         draft.truncate(len);
         let range = draft.range();
-        out.push(range, Default::default(), Egress { port, unresolved: None });
+        out.push(
+            range,
+            Default::default(),
+            Egress {
+                port,
+                unresolved: None,
+            },
+        );
         Verdict::Answered
     }
 
@@ -266,7 +315,10 @@ impl Engine {
         let protocol = Protocol::from_number(flow.protocol)?;
         let exact = ServiceKey::address(protocol, flow.destination());
         let any = ServiceKey::address(protocol, Endpoint::new(flow.dst, 0));
-        self.lookup.get(&exact).or_else(|| self.lookup.get(&any)).copied()
+        self.lookup
+            .get(&exact)
+            .or_else(|| self.lookup.get(&any))
+            .copied()
     }
 
     /// The place of the mode for a forwarding method.

@@ -29,12 +29,26 @@ struct Quote {
 }
 
 impl Engine {
-    pub(super) fn handle_icmp(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    pub(super) fn handle_icmp(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let related = matches!(
             packet.transport,
-            Transport::Icmp { kind: icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED, .. }
+            Transport::Icmp {
+                kind: icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED,
+                ..
+            }
         );
-        let quote = if related { quote(frame.bytes(), packet.l4() + ICMP_HEADER) } else { None };
+        let quote = if related {
+            quote(frame.bytes(), packet.l4() + ICMP_HEADER)
+        } else {
+            None
+        };
         let Some(quote) = quote else {
             return self.unrelated(now, frame, packet, refragment, out);
         };
@@ -48,17 +62,43 @@ impl Engine {
         }
     }
 
-    fn unrelated(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    fn unrelated(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let from_server = self.replier_addrs.contains_key(&packet.flow.src);
-        let error = matches!(packet.transport, Transport::Icmp { kind: 3 | 4 | 11 | 12, .. });
-        if from_server && error && !self.fib.is_local(packet.flow.dst) && !self.owned.contains(&packet.flow.dst) {
+        let error = matches!(
+            packet.transport,
+            Transport::Icmp {
+                kind: 3 | 4 | 11 | 12,
+                ..
+            }
+        );
+        if from_server
+            && error
+            && !self.fib.is_local(packet.flow.dst)
+            && !self.owned.contains(&packet.flow.dst)
+        {
             return self.route(now, frame, packet, refragment, out);
         }
         self.answer_as_host(now, frame, packet, out)
     }
 
     /// About a reply: to the server whose packet it was.
-    fn icmp_to_server(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    fn icmp_to_server(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quote: &Quote,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let c = *self.conns.get(id);
         if self.servers.get(c.backend).service == NONE {
             return Verdict::Drop(DropReason::ServerGone);
@@ -74,18 +114,48 @@ impl Engine {
         let hop = self.fib.lookup(c.server.addr);
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
-            let way = Way { mode, path, forward: true, refragment };
+            let way = Way {
+                mode,
+                path,
+                forward: true,
+                refragment,
+            };
             return self.transmit(now, frame, packet, way, hop, c.vip.addr, out);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
-        rewrite_quote(frame, packet, quote, Ends { src: Some(c.server), dst: Some(far) });
-        let ends = Ends { src: (c.local.port != 0).then(|| address(c.local.addr)), dst: Some(address(c.server.addr)) };
-        let way = Way { mode: &Addresses(ends), path, forward: true, refragment };
+        rewrite_quote(
+            frame,
+            packet,
+            quote,
+            Ends {
+                src: Some(c.server),
+                dst: Some(far),
+            },
+        );
+        let ends = Ends {
+            src: (c.local.port != 0).then(|| address(c.local.addr)),
+            dst: Some(address(c.server.addr)),
+        };
+        let way = Way {
+            mode: &Addresses(ends),
+            path,
+            forward: true,
+            refragment,
+        };
         self.transmit(now, frame, packet, way, hop, c.vip.addr, out)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
-    fn icmp_to_client(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    fn icmp_to_client(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quote: &Quote,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let c = *self.conns.get(id);
         if packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
@@ -96,9 +166,25 @@ impl Engine {
         let path = self.path(id);
         let hop = self.fib.lookup(c.client.addr);
         self.counters.icmp_translated += 1;
-        rewrite_quote(frame, packet, quote, Ends { src: Some(c.client), dst: Some(c.vip) });
-        let ends = Ends { src: Some(address(c.vip.addr)), dst: Some(address(c.client.addr)) };
-        let way = Way { mode: &Addresses(ends), path, forward: true, refragment };
+        rewrite_quote(
+            frame,
+            packet,
+            quote,
+            Ends {
+                src: Some(c.client),
+                dst: Some(c.vip),
+            },
+        );
+        let ends = Ends {
+            src: Some(address(c.vip.addr)),
+            dst: Some(address(c.client.addr)),
+        };
+        let way = Way {
+            mode: &Addresses(ends),
+            path,
+            forward: true,
+            refragment,
+        };
         self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
     }
 }
@@ -117,7 +203,11 @@ fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
     let protocol = Protocol::from_number(header[9])?;
     let src = Endpoint::new(Addr::v4(read4(header, 12)), read2(bytes, l4));
     let dst = Endpoint::new(Addr::v4(read4(header, 16)), read2(bytes, l4 + 2));
-    Some(Quote { ip, l4, flow: Flow::new(protocol, src, dst) })
+    Some(Quote {
+        ip,
+        l4,
+        flow: Flow::new(protocol, src, dst),
+    })
 }
 
 /// Rewrites the quoted packet's addresses and ports and seals its header and the message; the quoted
@@ -125,7 +215,10 @@ fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
 fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: Ends) {
     let message = packet.l4();
     let bytes = frame.bytes_mut();
-    for (end, addr_at, port_at) in [(ends.src, quote.ip + 12, quote.l4), (ends.dst, quote.ip + 16, quote.l4 + 2)] {
+    for (end, addr_at, port_at) in [
+        (ends.src, quote.ip + 12, quote.l4),
+        (ends.dst, quote.ip + 16, quote.l4 + 2),
+    ] {
         if let Some((addr, port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) {
             bytes[addr_at..addr_at + 4].copy_from_slice(&addr);
             write2(bytes, port_at, port);
@@ -159,7 +252,12 @@ impl Mode for Addresses {
         Ok(())
     }
 
-    fn reverse(&self, frame: &mut Frame<'_>, packet: &Packet, path: &Path) -> Result<(), DropReason> {
+    fn reverse(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
         self.forward(frame, packet, path)
     }
 }

@@ -39,7 +39,15 @@ impl Mode for Plain {
 
 impl Engine {
     /// A packet from the server of a known connection.
-    pub(super) fn reply(&mut self, now: Instant, id: ConnId, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    pub(super) fn reply(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let client = self.conns.get(id).client.addr;
         let hop = self.fib.lookup(client);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
@@ -53,20 +61,36 @@ impl Engine {
         let server = self.servers.get_mut(place);
         server.stats.out_packets += 1;
         server.stats.out_bytes += bytes;
-        if let Some(s) = self.services.get_mut(server.service as usize).and_then(Option::as_mut) {
+        if let Some(s) = self
+            .services
+            .get_mut(server.service as usize)
+            .and_then(Option::as_mut)
+        {
             s.stats.out_packets += 1;
             s.stats.out_bytes += bytes;
         }
         self.track(id, packet, true);
         self.conns.touch(now, id);
         let path = self.path(id);
-        let way = Way { mode, path, forward: false, refragment };
+        let way = Way {
+            mode,
+            path,
+            forward: false,
+            refragment,
+        };
         self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
     }
 
     /// A packet of no service and no connection: a server's that would have been a reply, or for an
     /// address that UVS owns; all else is the kernel's.
-    pub(super) fn stray(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    pub(super) fn stray(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         let from_server = Protocol::from_number(packet.protocol)
             .is_some_and(|p| self.repliers.contains_key(&(p, packet.flow.source())));
         if !from_server {
@@ -81,7 +105,8 @@ impl Engine {
         if self.fib.is_local(packet.flow.dst) {
             return Verdict::Pass;
         }
-        let reset = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
+        let reset =
+            matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
         if self.snapshot.sysctls.nat_icmp_send != 0 && !reset {
             return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
         }
@@ -90,13 +115,25 @@ impl Engine {
 
     /// The guard keeps a NAT server's packets from the kernel, so those of no connection are routed here
     /// as the kernel would.
-    pub(super) fn route(&mut self, now: Instant, frame: &mut Frame<'_>, packet: &Packet, refragment: Option<usize>, out: &mut Outbox) -> Verdict {
+    pub(super) fn route(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        refragment: Option<usize>,
+        out: &mut Outbox,
+    ) -> Verdict {
         if !self.fib.forwarding {
             return Verdict::Drop(DropReason::NoConnection);
         }
         let hop = self.fib.lookup(packet.flow.dst);
         let path = Path::plain(&packet.flow);
-        let way = Way { mode: &Plain, path, forward: true, refragment };
+        let way = Way {
+            mode: &Plain,
+            path,
+            forward: true,
+            refragment,
+        };
         self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
     }
 

@@ -68,23 +68,35 @@ impl Engine {
         let services = self.services.iter().flatten().map(|s| ServiceReport {
             key: s.spec.key,
             stats: s.stats,
-            servers: s.servers.iter().zip(&s.backends).map(|(place, b)| {
-                let server = self.servers.get(*place);
-                ServerReport {
-                    endpoint: server.key.1,
-                    active: b.active,
-                    inactive: b.inactive,
-                    persistent: server.persistent,
-                    overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
-                    stats: server.stats,
-                }
-            }).collect(),
+            servers: s
+                .servers
+                .iter()
+                .zip(&s.backends)
+                .map(|(place, b)| {
+                    let server = self.servers.get(*place);
+                    ServerReport {
+                        endpoint: server.key.1,
+                        active: b.active,
+                        inactive: b.inactive,
+                        persistent: server.persistent,
+                        overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
+                        stats: server.stats,
+                    }
+                })
+                .collect(),
         });
-        Report { services: services.collect() }
+        Report {
+            services: services.collect(),
+        }
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
-    pub fn report_connections(&self, now: Instant, from: u32, max: u32) -> (Vec<ConnReport>, Option<u32>) {
+    pub fn report_connections(
+        &self,
+        now: Instant,
+        from: u32,
+        max: u32,
+    ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
         (page.map(|c| conn_report(c, now)).collect(), rest)
     }

@@ -47,16 +47,26 @@ impl Servers {
     /// # Panics
     /// Where there is none: a connection would refer to a freed server.
     pub(super) fn get(&self, place: u32) -> &Server {
-        self.places[place as usize].as_ref().expect("a place in use")
+        self.places[place as usize]
+            .as_ref()
+            .expect("a place in use")
     }
 
     /// The server at `place`, as [`Servers::get`].
     pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
-        self.places[place as usize].as_mut().expect("a place in use")
+        self.places[place as usize]
+            .as_mut()
+            .expect("a place in use")
     }
 
     /// Adds a server to a service, or takes the removed one of that key back; with its load.
-    pub(super) fn attach(&mut self, service: u32, key: (ServiceKey, Endpoint), spec: ServerSpec, mode: u8) -> (u32, Backend) {
+    pub(super) fn attach(
+        &mut self,
+        service: u32,
+        key: (ServiceKey, Endpoint),
+        spec: ServerSpec,
+        mode: u8,
+    ) -> (u32, Backend) {
         if let Some(place) = self.removed.remove(&key) {
             let server = self.get_mut(place);
             (server.service, server.spec, server.mode) = (service, spec, mode);

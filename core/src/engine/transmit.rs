@@ -35,7 +35,11 @@ impl Way<'_> {
     }
 
     fn overhead(&self) -> usize {
-        if self.forward { self.mode.overhead(&self.path) } else { 0 }
+        if self.forward {
+            self.mode.overhead(&self.path)
+        } else {
+            0
+        }
     }
 }
 
@@ -73,7 +77,9 @@ impl Engine {
             Ok(hop) => hop,
             Err(Unreachable::Local) => return Verdict::Pass,
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
-            Err(Unreachable::NoRoute) => return self.host_unreachable(now, frame, packet, answer_from, out),
+            Err(Unreachable::NoRoute) => {
+                return self.host_unreachable(now, frame, packet, answer_from, out);
+            }
         };
         if packet.ttl <= 1 {
             return self.time_exceeded(now, frame, packet, answer_from, out);
@@ -84,15 +90,24 @@ impl Engine {
         }
         let room = (hop.mtu as usize).saturating_sub(way.overhead());
         let super_frame = frame.offload.gso != Gso::None;
-        let len = if super_frame { segment::segment_ip_len(frame, packet) } else { packet.ip_len as usize };
+        let len = if super_frame {
+            segment::segment_ip_len(frame, packet)
+        } else {
+            packet.ip_len as usize
+        };
         let icmp = matches!(packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
         if len > room && packet.dont_fragment && !icmp && !cut_outside {
             return self.too_big(now, frame, packet, room, answer_from, out);
         }
         way.path.tunnel_source = hop.source;
-        let limit = way.refragment.map_or(hop.mtu as usize, |r| r.min(hop.mtu as usize));
-        let egress = Egress { port: hop.port, unresolved: hop.mac.is_none().then_some(hop.via) };
+        let limit = way
+            .refragment
+            .map_or(hop.mtu as usize, |r| r.min(hop.mtu as usize));
+        let egress = Egress {
+            port: hop.port,
+            unresolved: hop.mac.is_none().then_some(hop.via),
+        };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
             self.send_segments(frame, packet, &way, &hop, limit, egress, out)
         } else {
@@ -162,7 +177,12 @@ impl Engine {
 
 /// Options are written to with the address that the packet reached the director by: the VIP, or on the
 /// way back the director's own.
-fn pass_options(frame: &mut Frame<'_>, packet: &Packet, vip: Addr, own: Addr) -> Result<(), DropReason> {
+fn pass_options(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    vip: Addr,
+    own: Addr,
+) -> Result<(), DropReason> {
     if usize::from(packet.ip_header) == crate::packet::IPV4_MIN_HEADER {
         return Ok(());
     }

@@ -48,16 +48,33 @@ pub(super) enum Admission {
 
 impl HoldQueue {
     /// Keeps a copy of a frame.
-    pub(super) fn keep(&mut self, now: Instant, port: PortId, via: Addr, bytes: &[u8], offload: Offload) -> Admission {
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        via: Addr,
+        bytes: &[u8],
+        offload: Offload,
+    ) -> Admission {
         if self.hops.len() >= HOPS && !self.hops.contains_key(&(port, via)) {
             return Admission::Full;
         }
-        let hop = self.hops.entry((port, via)).or_insert_with(|| Hop { since: now, frames: Vec::new() });
+        let hop = self.hops.entry((port, via)).or_insert_with(|| Hop {
+            since: now,
+            frames: Vec::new(),
+        });
         if hop.frames.len() >= PER_HOP {
             return Admission::Full;
         }
-        hop.frames.push(Held { bytes: bytes.to_vec(), offload });
-        if hop.frames.len() == 1 { Admission::First } else { Admission::Kept }
+        hop.frames.push(Held {
+            bytes: bytes.to_vec(),
+            offload,
+        });
+        if hop.frames.len() == 1 {
+            Admission::First
+        } else {
+            Admission::Kept
+        }
     }
 
     /// Hands over the frames whose next hop is known now, their destination MAC filled in.
@@ -101,16 +118,36 @@ mod tests {
 
     fn fib() -> Fib {
         let mut f = Fib::new();
-        f.set_interface(Interface { port: PortId(0), ifindex: 2, mac: [1; 6], mtu: 1500, up: true });
-        f.add_route(Route { dst: Addr::v4([10, 0, 0, 0]), prefix: 24, gateway: None, ifindex: 2, source: None, metric: 0, mtu: None });
+        f.set_interface(Interface {
+            port: PortId(0),
+            ifindex: 2,
+            mac: [1; 6],
+            mtu: 1500,
+            up: true,
+        });
+        f.add_route(Route {
+            dst: Addr::v4([10, 0, 0, 0]),
+            prefix: 24,
+            gateway: None,
+            ifindex: 2,
+            source: None,
+            metric: 0,
+            mtu: None,
+        });
         f
     }
 
     #[test]
     fn a_frame_leaves_when_its_next_hop_is_known() {
         let mut q = HoldQueue::default();
-        assert_eq!(q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()), Admission::First);
-        assert_eq!(q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()), Admission::Kept);
+        assert_eq!(
+            q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()),
+            Admission::First
+        );
+        assert_eq!(
+            q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()),
+            Admission::Kept
+        );
         let mut sent = Vec::new();
         q.resolved(&fib(), |p, h| sent.push((p, h.bytes[..6].to_vec())));
         assert!(sent.is_empty());
@@ -124,7 +161,9 @@ mod tests {
     #[test]
     fn it_is_bounded_in_number_and_time() {
         let mut q = HoldQueue::default();
-        let full = (0..100).filter(|_| q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()) == Admission::Full);
+        let full = (0..100).filter(|_| {
+            q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()) == Admission::Full
+        });
         assert_eq!(full.count(), 100 - PER_HOP);
         assert_eq!(q.expire(Instant::from_millis(2999)), 0);
         assert_eq!(q.expire(Instant::from_secs(3)), PER_HOP as u64);

@@ -163,7 +163,8 @@ impl Worker {
             hold: HoldQueue::default(),
             outbox: Outbox::new(),
             // 1 ns to 10 s at two digits: 28 KiB.
-            latency: Histogram::new_with_bounds(1, 10_000_000_000, 2).map_err(std::io::Error::other)?,
+            latency: Histogram::new_with_bounds(1, 10_000_000_000, 2)
+                .map_err(std::io::Error::other)?,
             arrivals: Vec::new(),
         };
         Ok((worker, waker))
@@ -182,7 +183,11 @@ impl Worker {
                 return;
             }
             let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
-            let sleep = if work { Duration::ZERO } else { self.sleep(now) };
+            let sleep = if work {
+                Duration::ZERO
+            } else {
+                self.sleep(now)
+            };
             // With work at hand the poll is skipped: readiness is asked of the rings, not of epoll.
             if !work {
                 let _ = self.poll.poll(&mut events, Some(sleep));
@@ -203,7 +208,11 @@ impl Worker {
             self.flush();
         }
         if let Some(desired) = self.shared.desired.newer(&mut self.seen_desired) {
-            self.apply_error = self.engine.apply(Arc::clone(&desired.snapshot)).err().map(|e| e.to_string());
+            self.apply_error = self
+                .engine
+                .apply(Arc::clone(&desired.snapshot))
+                .err()
+                .map(|e| e.to_string());
             while self.engine.poll_timeout() == Some(Instant::ZERO) {
                 self.engine.handle_timeout(now, EXPIRY_BUDGET);
             }
@@ -240,11 +249,17 @@ impl Worker {
             Received::Pass => return,
             Received::Drop(reason, _) => return self.engine.count_unhandled(reason),
             Received::Frame(mut frame, meta) => {
-                let verdict = self.engine.handle_frame(now, id, &mut frame, &mut self.outbox);
+                let verdict = self
+                    .engine
+                    .handle_frame(now, id, &mut frame, &mut self.outbox);
                 if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
                     self.arrivals.push(meta.arrived_ns);
                 }
-                if let Verdict::Send(Egress { port, unresolved: Some(via) }) = verdict {
+                if let Verdict::Send(Egress {
+                    port,
+                    unresolved: Some(via),
+                }) = verdict
+                {
                     let admission = self.hold.keep(now, port, via, frame.bytes(), frame.offload);
                     return self.held(via, admission);
                 }
@@ -268,7 +283,9 @@ impl Worker {
             if let Some(via) = egress.unresolved {
                 let admission = self.hold.keep(now, egress.port, via, bytes, offload);
                 self.held(via, admission);
-            } else if let Err(reason) = self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload) {
+            } else if let Err(reason) =
+                self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload)
+            {
                 self.engine.count_lost(1, reason);
             }
         }
@@ -288,8 +305,10 @@ impl Worker {
             let flushed = tx.flush(&self.rx);
             totals.0 += flushed.sent;
             totals.1 += flushed.bytes;
-            self.engine.count_lost(flushed.queue_full, DropReason::SendQueueFull);
-            self.engine.count_lost(flushed.failed, DropReason::SendFailed);
+            self.engine
+                .count_lost(flushed.queue_full, DropReason::SendQueueFull);
+            self.engine
+                .count_lost(flushed.failed, DropReason::SendFailed);
         }
     }
 
@@ -297,19 +316,24 @@ impl Worker {
     fn record_latency(&mut self) {
         let now = realtime_ns();
         for arrived in self.arrivals.drain(..) {
-            self.latency.saturating_record(now.saturating_sub(arrived).max(1));
+            self.latency
+                .saturating_record(now.saturating_sub(arrived).max(1));
         }
     }
 
     fn give_up_on_held(&mut self, now: Instant) {
         if !self.hold.is_empty() {
             let gone = self.hold.expire(now);
-            self.engine.count_lost(gone, DropReason::NeighbourUnresolved);
+            self.engine
+                .count_lost(gone, DropReason::NeighbourUnresolved);
         }
     }
 
     fn sleep(&self, now: Instant) -> Duration {
-        let expiry = self.engine.poll_timeout().map_or(LONGEST_SLEEP, |t| t.since(now));
+        let expiry = self
+            .engine
+            .poll_timeout()
+            .map_or(LONGEST_SLEEP, |t| t.since(now));
         expiry.clamp(Duration::from_millis(1), LONGEST_SLEEP)
     }
 
@@ -322,7 +346,10 @@ impl Worker {
             }
             if self.rx[port].link() == Link::Gone && !self.gone[port] {
                 self.gone[port] = true;
-                let _ = self.poll.registry().deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+                let _ = self
+                    .poll
+                    .registry()
+                    .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
                 (self.notices)(Notice::Gone(PortId(port as u16)));
             }
         }
@@ -355,7 +382,10 @@ impl Worker {
 
     fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {
         if !self.gone[port] {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+            let _ = self
+                .poll
+                .registry()
+                .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
         }
         if let Some(desired) = &self.filter {
             set_filter(rx.as_mut(), &desired.filter);
@@ -367,12 +397,17 @@ impl Worker {
     }
 
     fn status(&mut self) -> Status {
-        let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.totals).map(|((rx, tx), totals)| PortStatus {
-            rx: rx.statistics(),
-            sent: totals.0,
-            sent_bytes: totals.1,
-            errors: tx.errors().to_vec(),
-        });
+        let ports = self
+            .rx
+            .iter_mut()
+            .zip(&self.tx)
+            .zip(&self.totals)
+            .map(|((rx, tx), totals)| PortStatus {
+                rx: rx.statistics(),
+                sent: totals.0,
+                sent_bytes: totals.1,
+                errors: tx.errors().to_vec(),
+            });
         Status {
             ports: ports.collect(),
             services: self.engine.report(),
@@ -385,14 +420,17 @@ impl Worker {
 
 fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
     let fd = rx.as_fd().as_raw_fd();
-    poll.registry().register(&mut SourceFd(&fd), Token(port), Interest::READABLE)
+    poll.registry()
+        .register(&mut SourceFd(&fd), Token(port), Interest::READABLE)
 }
 
 fn set_filter(rx: &mut dyn Receive, program: &Program) {
     match rx.set_filter(program) {
         Ok(Coverage::Exact) => {}
         Ok(Coverage::Everything) => {
-            tracing::warn!("more addresses than a socket filter holds: all IPv4 traffic is looked at");
+            tracing::warn!(
+                "more addresses than a socket filter holds: all IPv4 traffic is looked at"
+            );
         }
         Err(e) => tracing::error!("a socket filter was refused: {e}"),
     }
