@@ -3,6 +3,7 @@
 
 mod commands;
 mod control;
+mod guard;
 mod netlink;
 
 use std::process::ExitCode;

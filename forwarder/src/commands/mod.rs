@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 
 /// Refused, or failed.
@@ -25,6 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at the guard that keeps the kernel silent, or take it down after a crash
+    Guard(guard::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
 }
@@ -32,6 +35,7 @@ enum Command {
 /// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Guard(args) => guard::main(&args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
     }
 }
