@@ -7,6 +7,7 @@ mod control;
 mod daemon;
 #[cfg(test)]
 mod golden;
+mod guard;
 mod netlink;
 mod port;
 mod sys;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
+pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 mod output;
 
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Check a configuration file; needs neither root nor a daemon
     Check(check::Args),
+    /// Look at the guard that keeps the kernel silent, or take it down after a crash
+    Guard(guard::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
 }
@@ -37,6 +40,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check::main(&args),
+        Command::Guard(args) => guard::main(&args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
     }
 }

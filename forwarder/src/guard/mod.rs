@@ -1,0 +1,204 @@
+//! The guard: keeps the host's kernel from answering or forwarding what is UVS's.
+//!
+//! AF_PACKET only taps: the kernel processes every frame as well. One nft table, `netdev uvs`, drops
+//! exactly the frames that UVS serves at the ingress hook, which comes after the packet sockets and
+//! before everything else. It is replaced whole in one transaction, so it is never half there, and a
+//! killed run's table is found and replaced by the next.
+
+mod claim;
+mod nft;
+mod rules;
+mod watch;
+
+use std::os::fd::RawFd;
+
+pub(crate) use nft::Counter;
+#[cfg_attr(not(test), allow(unused_imports, reason = "part of GuardSpec"))]
+pub(crate) use rules::FullNat;
+pub(crate) use rules::GuardSpec;
+
+use claim::Claim;
+use watch::Watch;
+
+/// Why the guard could not be put up, taken down or read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GuardError {
+    /// Another daemon has the guard of this network namespace.
+    #[error(
+        "another uvs{} already runs in this network namespace (it holds the socket @uvs-guard); two would replace each other's guard: stop it, or run this one in a namespace of its own",
+        .pid.map(|p| format!(" (process {p})")).unwrap_or_default()
+    )]
+    Busy {
+        /// The other's process id, where the kernel tells it.
+        pid: Option<i32>,
+    },
+    /// There is no `nft`.
+    #[error("cannot run `nft`: {0}; install it (Debian: apt install nftables)")]
+    NoNft(std::io::Error),
+    /// The kernel cannot do it.
+    #[error(
+        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables)"
+    )]
+    NoKernelSupport,
+    /// No right to change the rules.
+    #[error("changing nft's rules needs CAP_NET_ADMIN: run as root, or grant the capability")]
+    Permission,
+    /// An interface name that cannot be written in nft's language.
+    #[error(
+        "interface name `{0}` contains a quote, which nft cannot express; rename the interface"
+    )]
+    InterfaceName(String),
+    /// `nft` refused.
+    #[error("nft refused: {0}")]
+    Refused(String),
+    /// A system call failed.
+    #[error("guard: cannot {doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// The guard of this network namespace. While this value lives, no other daemon can have it; when it
+/// goes, so do the rules.
+pub(crate) struct Guard {
+    claim: Claim,
+    watch: Watch,
+    /// What was applied last; `None` = nothing is, by us.
+    applied: Option<GuardSpec>,
+}
+
+impl Guard {
+    /// Claims the guard of this network namespace. Rules that a killed run left stay in force until the
+    /// first [`apply`](Self::apply) replaces them; the log says so.
+    ///
+    /// # Errors
+    /// Another daemon has it; `nft` or the kernel's support for it is missing.
+    pub(crate) fn claim() -> Result<Self, GuardError> {
+        let claim = Claim::new()?;
+        let watch = Watch::new()?;
+        if nft::is_present()? {
+            tracing::warn!(
+                "an earlier run left its guard (nft table `netdev uvs`) behind; it will be replaced"
+            );
+        }
+        Ok(Self {
+            claim,
+            watch,
+            applied: None,
+        })
+    }
+
+    /// Puts the guard up, or replaces it as a whole. Interfaces that do not exist now are left out and
+    /// named in the log: apply again when they are back.
+    ///
+    /// # Errors
+    /// The rules could not be put in force; those before them still are.
+    pub(crate) fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+        // An interface may go between the look and the transaction: then one more look.
+        let first = self.try_apply(spec);
+        if matches!(first, Err(GuardError::Refused(_))) {
+            self.try_apply(spec)?;
+        } else {
+            first?;
+        }
+        self.applied = Some(spec.clone());
+        Ok(())
+    }
+
+    /// Takes the guard down; says whether there was one.
+    ///
+    /// # Errors
+    /// It could not be taken down.
+    pub(crate) fn remove(&mut self) -> Result<bool, GuardError> {
+        self.applied = None;
+        nft::remove()
+    }
+
+    /// A descriptor that becomes readable when anybody changes nft's rules: call
+    /// [`restore`](Self::restore) then.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.watch.fd()
+    }
+
+    /// Puts the guard up again where somebody removed it (`nft flush ruleset`, a firewall's reload);
+    /// says whether that was so.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(crate) fn restore(&mut self) -> Result<bool, GuardError> {
+        if !self.watch.drain()? {
+            return Ok(false);
+        }
+        let Some(spec) = self.applied.clone() else {
+            return Ok(false);
+        };
+        if nft::is_present()? {
+            return Ok(false);
+        }
+        tracing::warn!("somebody removed the guard (nft table `netdev uvs`); it is put up again");
+        self.apply(&spec)?;
+        Ok(true)
+    }
+
+    fn try_apply(&self, spec: &GuardSpec) -> Result<(), GuardError> {
+        let (present, absent): (Vec<_>, Vec<_>) = spec
+            .interfaces
+            .iter()
+            .cloned()
+            .partition(|name| self.claim.has_interface(name));
+        for interface in absent {
+            tracing::warn!(
+                interface,
+                "no such interface now: not guarded until it is back"
+            );
+        }
+        nft::run_script(&rules::render(spec, &present)?)
+    }
+}
+
+impl Drop for Guard {
+    /// The last resort, where the daemon unwinds before it could call [`Guard::remove`].
+    fn drop(&mut self) {
+        if self.applied.is_some()
+            && let Err(error) = self.remove()
+        {
+            tracing::error!(%error, "the guard could not be removed; `uvs guard down` does it");
+        }
+    }
+}
+
+/// Frames dropped by each of the guard's rules since it was last put up or replaced; empty where there
+/// is no guard.
+///
+/// # Errors
+/// `nft` failed.
+pub(crate) fn counters() -> Result<Vec<Counter>, GuardError> {
+    if !nft::is_present()? {
+        return Ok(Vec::new());
+    }
+    nft::counters()
+}
+
+/// The rules in force with their counters, as nft writes them, `terse` without the sets' elements;
+/// `None` where there is no guard.
+///
+/// # Errors
+/// `nft` failed.
+pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
+    if !nft::is_present()? {
+        return Ok(None);
+    }
+    nft::list(terse).map(Some)
+}
+
+/// Takes down whatever guard is there; says whether there was one.
+///
+/// # Errors
+/// A daemon that runs in this network namespace needs it, unless `force`; `nft` failed.
+pub(crate) fn down(force: bool) -> Result<bool, GuardError> {
+    let _claim = if force { None } else { Some(Claim::new()?) };
+    nft::remove()
+}

@@ -1,0 +1,545 @@
+//! The guard against a real kernel: silent for what is UVS's, untouched for all else, gone without a
+//! trace. Each test makes its own network namespaces and needs root.
+//!
+//! client c0 10.1.0.2 — d0 10.1.0.1 director 10.2.0.1 d1 — s0 10.2.0.2 server; the VIP is 10.1.0.100.
+
+#![allow(clippy::unwrap_used)]
+
+#[allow(dead_code, reason = "the daemon uses all of it, a test a part")]
+#[path = "../src/guard/mod.rs"]
+mod guard;
+#[allow(dead_code, reason = "shared with the other tests")]
+mod netns;
+
+use std::io::{self, Read};
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use guard::{FullNat, Guard, GuardError, GuardSpec};
+use netns::{Netns, run};
+use socket2::{Domain, Protocol as Proto, Socket, Type};
+use uvs_core::flow::{Addr, Protocol};
+
+/// How long an answer that must not come is waited for.
+const SILENCE: Duration = Duration::from_millis(400);
+/// How long an answer that must come may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const VIP: [u8; 4] = [10, 1, 0, 100];
+const CLIENT: [u8; 4] = [10, 1, 0, 2];
+const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
+const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
+const SERVER: [u8; 4] = [10, 2, 0, 2];
+const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+
+#[test]
+fn without_a_guard_the_kernel_answers() {
+    // What the silence below is worth: the same packets, heard without a guard.
+    for (local, forward, answers) in [
+        (true, "0", true),
+        (true, "1", true),
+        (false, "1", true),
+        (false, "0", false),
+    ] {
+        let lab = Lab::new(local, forward);
+        let heard = lab.client.enter(|| answers_to(|| knock(VIP, 80, 53)));
+        assert_eq!(
+            !heard.is_empty(),
+            answers,
+            "VIP local: {local}, ip_forward {forward}: {heard:?}"
+        );
+    }
+}
+
+#[test]
+fn service_traffic_gets_no_answer_and_the_tap_sees_it() {
+    for (local, forward) in [(true, "0"), (true, "1"), (false, "0"), (false, "1")] {
+        let lab = Lab::new(local, forward);
+        let guard = lab.guard(&lab.spec());
+        let tap = lab.director.enter(tap);
+        let heard = lab.client.enter(|| answers_to(|| knock(VIP, 80, 53)));
+        assert!(
+            heard.is_empty(),
+            "VIP local: {local}, ip_forward {forward}: {heard:?}"
+        );
+        let tapped = frames(&tap, |f| f[30..34] == VIP);
+        let of = |protocol| tapped.iter().filter(|f| f[23] == protocol).count();
+        assert!(of(6) >= 1 && of(17) >= 1, "tapped: {tapped:?}");
+        drop(guard);
+    }
+}
+
+#[test]
+fn all_else_is_answered_as_before() {
+    for forward in ["0", "1"] {
+        let lab = Lab::new(true, forward);
+        let _guard = lab.guard(&lab.spec());
+        lab.client.enter(|| {
+            assert_eq!(connect(VIP, 81), Some(io::ErrorKind::ConnectionRefused));
+            assert_eq!(
+                connect(DIRECTOR, 80),
+                Some(io::ErrorKind::ConnectionRefused)
+            );
+            assert!(
+                datagram_refused(VIP, 54)
+                    && datagram_refused(VIP, 80)
+                    && datagram_refused(DIRECTOR, 53)
+            );
+            assert!(echoes(VIP) && echoes(DIRECTOR));
+        });
+        lab.director.enter(|| {
+            // Over loopback the kernel is on its own, as it was.
+            assert_eq!(connect(VIP, 80), Some(io::ErrorKind::ConnectionRefused));
+        });
+    }
+}
+
+#[test]
+fn a_vip_on_no_interface_is_dropped_whole() {
+    let lab = Lab::new(false, "1");
+    let _guard = lab.guard(&lab.spec());
+    let heard = lab.client.enter(|| {
+        answers_to(|| {
+            knock(VIP, 81, 54);
+            echoes(VIP);
+        })
+    });
+    assert!(heard.is_empty(), "{heard:?}");
+    assert!(count(&lab, "owned") >= 3);
+}
+
+#[test]
+fn a_service_on_all_ports_takes_its_protocol_only() {
+    let lab = Lab::new(true, "0");
+    let spec = GuardSpec {
+        services: vec![(Protocol::Tcp, v4(VIP), 0)],
+        ..lab.spec()
+    };
+    let _guard = lab.guard(&spec);
+    lab.client.enter(|| {
+        assert_eq!(connect(VIP, 12345), Some(io::ErrorKind::TimedOut));
+        assert!(datagram_refused(VIP, 12345));
+    });
+}
+
+#[test]
+fn fragments_of_a_service_datagram_go_with_the_first() {
+    let lab = Lab::new(true, "0");
+    let _guard = lab.guard(&lab.spec());
+    lab.client.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket
+            .send_to(&[0; 4000], SocketAddrV4::new(VIP.into(), 53))
+            .unwrap();
+        assert!(
+            datagram_of(VIP, 54, 4000),
+            "another port's fragments are the kernel's"
+        );
+    });
+    assert_eq!(count(&lab, "fragment"), 2);
+}
+
+#[test]
+fn a_nat_servers_replies_are_dropped_and_the_directors_own_connection_is_not() {
+    let lab = Lab::new(true, "1");
+    let listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let _guard = lab.guard(&lab.spec());
+    lab.director
+        .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
+    // The client's SYN is forwarded by the kernel here; the SYN-ACK is what must not pass.
+    lab.client
+        .enter(|| assert_eq!(connect(SERVER, 8080), Some(io::ErrorKind::TimedOut)));
+    assert!(count(&lab, "nat_reply") >= 1);
+    drop(listener);
+    let _other = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8090").unwrap());
+    lab.client
+        .enter(|| assert_eq!(connect(SERVER, 8090), None, "no service's port"));
+}
+
+#[test]
+fn a_nat_servers_fragments_go_with_the_first_and_others_pass() {
+    let lab = Lab::new(true, "1");
+    let _guard = lab.guard(&lab.spec());
+    let inbox = lab
+        .client
+        .enter(|| UdpSocket::bind("10.1.0.2:9000").unwrap());
+    inbox.set_read_timeout(Some(PATIENCE)).unwrap();
+    let tap = lab.client.enter(tap);
+    lab.server.enter(|| {
+        for port in [8080, 8090] {
+            let socket = UdpSocket::bind(SocketAddrV4::new(SERVER.into(), port)).unwrap();
+            socket.send_to(&[0; 4000], "10.1.0.2:9000").unwrap();
+        }
+    });
+    let mut datagram = [0; 4096];
+    let (n, from) = inbox.recv_from(&mut datagram).unwrap();
+    assert_eq!((n, from.port()), (4000, 8090));
+    let passed = frames(&tap, |f| f[26..30] == SERVER).len();
+    assert_eq!(
+        (passed, count(&lab, "nat_reply"), count(&lab, "fragment")),
+        (3, 1, 2)
+    );
+}
+
+#[test]
+fn a_nat_servers_icmp_errors_are_dropped_where_they_are_about_the_service() {
+    let lab = Lab::new(true, "1");
+    let _guard = lab.guard(&lab.spec());
+    lab.client.enter(|| {
+        assert!(
+            !datagram_refused(SERVER, 8080),
+            "about a packet that UVS sent"
+        );
+        assert!(datagram_refused(SERVER, 8090), "about somebody else's");
+    });
+    lab.director
+        .enter(|| assert!(datagram_refused(SERVER, 8080), "about the director's own"));
+    assert!(count(&lab, "icmp_error") >= 1);
+}
+
+#[test]
+fn fullnat_replies_to_the_local_ports_are_dropped_and_no_others() {
+    let lab = Lab::new(true, "0");
+    let inside = v4(DIRECTOR_INSIDE);
+    let fullnat = FullNat {
+        local: vec![inside],
+        ports: (1024, 32767),
+        servers: vec![(v4(SERVER), Protocol::Udp, 8080)],
+    };
+    let _guard = lab.guard(&GuardSpec {
+        fullnat,
+        ..lab.spec()
+    });
+    lab.server.enter(|| {
+        let from = |port| SocketAddrV4::new(SERVER.into(), port);
+        let refused = |source, port| {
+            let socket = UdpSocket::bind(from(source)).unwrap();
+            refused(&socket, DIRECTOR_INSIDE, port, 10)
+        };
+        assert!(!refused(8080, 1024) && !refused(8080, 32767));
+        assert!(refused(8080, 1023) && refused(8080, 32768) && refused(8090, 5000));
+    });
+    assert!(count(&lab, "fullnat_reply") >= 2);
+}
+
+#[test]
+fn what_a_killed_run_left_is_replaced_and_removed() {
+    let lab = Lab::new(true, "0");
+    lab.director.enter(|| {
+        run("nft", &["add table netdev uvs { chain leftover { } ; }"]);
+        let mut guard = Guard::claim().unwrap();
+        guard.apply(&lab.spec()).unwrap();
+        let rules = run("nft", &["list", "table", "netdev", "uvs"]);
+        assert!(
+            !rules.contains("leftover") && rules.contains("10.1.0.100 . tcp . 80"),
+            "{rules}"
+        );
+        assert!(guard.remove().unwrap());
+        assert!(!guard.remove().unwrap());
+        guard.apply(&lab.spec()).unwrap();
+        drop(guard);
+        assert_eq!(
+            run("nft", &["list", "tables"]),
+            "",
+            "dropping it removes it"
+        );
+    });
+}
+
+#[test]
+fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&lab.spec());
+    let refused = lab.director.enter(|| Guard::claim().err().unwrap());
+    let pid = i32::try_from(std::process::id()).unwrap();
+    assert!(
+        matches!(refused, GuardError::Busy { pid: Some(p) } if p == pid),
+        "{refused}"
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("already runs in this network namespace"),
+        "{refused}"
+    );
+    lab.server.enter(|| Guard::claim().map(drop)).unwrap();
+    drop(guard);
+    lab.director.enter(|| Guard::claim().map(drop)).unwrap();
+}
+
+#[test]
+fn the_commands_show_and_remove_it() {
+    let lab = Lab::new(true, "0");
+    lab.director.enter(|| {
+        let none = uvs(&["guard", "show"]);
+        assert_eq!((none.status.code(), none.stdout.len()), (Some(1), 0));
+        let guard = lab.guard(&lab.spec());
+        let shown = uvs(&["guard", "show"]);
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(
+            text.contains("10.1.0.100 . tcp . 80") && text.contains("counter service"),
+            "{text}"
+        );
+        let terse =
+            String::from_utf8_lossy(&uvs(&["guard", "show", "--terse"]).stdout).into_owned();
+        assert!(
+            !terse.contains("10.1.0.100 . tcp . 80") && terse.contains("chain ours"),
+            "{terse}"
+        );
+        let refused = uvs(&["guard", "down"]);
+        assert_eq!(refused.status.code(), Some(1), "a daemon needs it");
+        assert!(uvs(&["guard", "down", "--force"]).status.success());
+        drop(guard);
+        run("nft", &["add", "table", "netdev", "uvs"]);
+        let down = || String::from_utf8_lossy(&uvs(&["guard", "down"]).stdout).into_owned();
+        assert_eq!(down(), "removed the guard (nft table netdev uvs)\n");
+        assert_eq!(down(), "there was no guard\n");
+    });
+}
+
+#[test]
+fn an_interface_that_comes_back_is_guarded_again() {
+    let lab = Lab::new(true, "0");
+    let mut guard = lab.guard(&lab.spec());
+    lab.director.ip("link del d0");
+    guard.apply(&lab.spec());
+    lab.connect_client(true);
+    guard.apply(&lab.spec());
+    lab.client.enter(|| {
+        assert_eq!(connect(VIP, 80), Some(io::ErrorKind::TimedOut));
+        assert_eq!(connect(VIP, 81), Some(io::ErrorKind::ConnectionRefused));
+    });
+}
+
+#[test]
+fn a_flushed_ruleset_is_put_back() {
+    let lab = Lab::new(true, "0");
+    let mut guard = lab.guard(&lab.spec());
+    assert!(!guard.restore(), "only our own doing so far");
+    lab.director.enter(|| run("nft", &["flush", "ruleset"]));
+    assert!(guard.restore());
+    assert!(!guard.restore());
+    assert!(lab.director.enter(|| guard::show(true)).unwrap().is_some());
+}
+
+#[test]
+fn a_thousand_services_with_ten_servers_each_apply() {
+    let lab = Lab::new(true, "0");
+    let mut spec = lab.spec();
+    for i in 0..1000_u16 {
+        let [high, low] = i.to_be_bytes();
+        spec.services
+            .push((Protocol::Tcp, Addr::v4([10, 50, high, low]), 80));
+        let server = |s: u8| (Addr::v4([10, 60 + s, high, low]), Protocol::Tcp, 8080);
+        spec.nat_servers.extend((0..10).map(server));
+    }
+    let _guard = lab.guard(&spec);
+    let rules = lab
+        .director
+        .enter(|| run("nft", &["list", "table", "netdev", "uvs"]));
+    assert_eq!(
+        rules.matches(". tcp . 80,").count() + rules.matches(". tcp . 80 }").count(),
+        1001
+    );
+    assert_eq!(rules.matches(". tcp . 8080").count(), 10_001);
+    lab.client
+        .enter(|| assert_eq!(connect(VIP, 80), Some(io::ErrorKind::TimedOut)));
+}
+
+/// Client, director and server, and whether the director has the VIP.
+struct Lab {
+    client: Netns,
+    director: Netns,
+    server: Netns,
+    vip_is_local: bool,
+}
+
+impl Lab {
+    fn new(vip_is_local: bool, ip_forward: &str) -> Self {
+        let lab = Self {
+            client: Netns::new(),
+            director: Netns::new(),
+            server: Netns::new(),
+            vip_is_local,
+        };
+        lab.director.veth("d1", &lab.server, "s0");
+        lab.director.ip("address add 10.2.0.1/24 dev d1");
+        lab.server.ip("address add 10.2.0.2/24 dev s0");
+        lab.server.ip("route add default via 10.2.0.1");
+        lab.connect_client(vip_is_local);
+        lab.director.sysctl("ip_forward", ip_forward);
+        // The tests provoke more unreachables than the kernel would send by default.
+        lab.director.sysctl("icmp_ratelimit", "0");
+        lab.server.sysctl("icmp_ratelimit", "0");
+        lab
+    }
+
+    fn connect_client(&self, vip_is_local: bool) {
+        self.director.veth("d0", &self.client, "c0");
+        let mac = DIRECTOR_MAC.map(|b| format!("{b:02x}")).join(":");
+        self.director.ip(&format!("link set d0 address {mac}"));
+        self.director.ip("address add 10.1.0.1/24 dev d0");
+        self.client.ip("address add 10.1.0.2/24 dev c0");
+        self.client.ip("route add default via 10.1.0.1");
+        if vip_is_local {
+            self.director.ip("address add 10.1.0.100/24 dev d0");
+        } else {
+            // In place of UVS's ARP answer.
+            self.client
+                .ip(&format!("neighbour add 10.1.0.100 lladdr {mac} dev c0"));
+        }
+    }
+
+    fn spec(&self) -> GuardSpec {
+        let vip = v4(VIP);
+        let mut local = vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)];
+        local.extend(self.vip_is_local.then_some(vip));
+        GuardSpec {
+            interfaces: vec!["d0".into(), "d1".into()],
+            services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            owned: if self.vip_is_local {
+                Vec::new()
+            } else {
+                vec![vip]
+            },
+            nat_servers: vec![
+                (v4(SERVER), Protocol::Tcp, 8080),
+                (v4(SERVER), Protocol::Udp, 8080),
+            ],
+            fullnat: FullNat::default(),
+            local,
+        }
+    }
+
+    fn guard(&self, spec: &GuardSpec) -> Up<'_> {
+        let mut up = Up(self, self.director.enter(|| Guard::claim().ok()));
+        up.apply(spec);
+        up
+    }
+}
+
+/// The director's guard, worked on and dropped inside its namespace.
+struct Up<'a>(&'a Lab, Option<Guard>);
+
+impl Up<'_> {
+    fn apply(&mut self, spec: &GuardSpec) {
+        let guard = self.1.as_mut().unwrap();
+        self.0.director.enter(|| guard.apply(spec).unwrap());
+    }
+
+    fn restore(&mut self) -> bool {
+        let guard = self.1.as_mut().unwrap();
+        self.0.director.enter(|| guard.restore().unwrap())
+    }
+}
+
+impl Drop for Up<'_> {
+    fn drop(&mut self) {
+        let guard = self.1.take();
+        self.0.director.enter(|| drop(guard));
+    }
+}
+
+fn v4(b: [u8; 4]) -> Addr {
+    Addr::v4(b)
+}
+
+fn uvs(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uvs"))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// Frames that one of the guard's rules dropped.
+fn count(lab: &Lab, name: &str) -> u64 {
+    let counters = lab.director.enter(|| guard::counters().unwrap());
+    counters.iter().find(|c| c.name == name).unwrap().packets
+}
+
+/// Sends a SYN and a datagram there.
+fn knock(to: [u8; 4], tcp: u16, udp: u16) {
+    connect(to, tcp);
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket
+        .send_to(b"knock", SocketAddrV4::new(to.into(), udp))
+        .unwrap();
+}
+
+/// Connects; what went wrong, `None` where nothing did.
+fn connect(to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
+    let to = SocketAddrV4::new(to.into(), port).into();
+    TcpStream::connect_timeout(&to, SILENCE)
+        .err()
+        .map(|e| e.kind())
+}
+
+/// Whether a datagram there is answered with port unreachable.
+fn datagram_refused(to: [u8; 4], port: u16) -> bool {
+    datagram_of(to, port, 10)
+}
+
+fn datagram_of(to: [u8; 4], port: u16, bytes: usize) -> bool {
+    refused(&UdpSocket::bind("0.0.0.0:0").unwrap(), to, port, bytes)
+}
+
+fn refused(socket: &UdpSocket, to: [u8; 4], port: u16, bytes: usize) -> bool {
+    socket.connect(SocketAddrV4::new(to.into(), port)).unwrap();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    socket.send(&vec![0; bytes]).unwrap();
+    let answer = socket.recv(&mut [0; 16]).unwrap_err().kind();
+    answer == io::ErrorKind::ConnectionRefused
+}
+
+/// Whether an ICMP echo request is answered.
+fn echoes(to: [u8; 4]) -> bool {
+    // Type 8, identifier 7, sequence number 1, and the checksum of that (RFC 792).
+    const REQUEST: [u8; 8] = [8, 0, 0xf7, 0xf7, 0, 7, 0, 1];
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Proto::ICMPV4)).unwrap();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    let to = SocketAddrV4::new(to.into(), 0);
+    socket.send_to(&REQUEST, &to.into()).unwrap();
+    let mut answer = [0; 64];
+    while let Ok(n) = (&socket).read(&mut answer) {
+        // The IP header comes first; an echo reply is type 0 with the same identifier.
+        if n >= 28 && answer[20] == 0 && answer[24..28] == REQUEST[4..] {
+            return true;
+        }
+    }
+    false
+}
+
+/// A packet socket for all frames of the thread's namespace.
+fn tap() -> Socket {
+    let all = i32::from((libc::ETH_P_ALL as u16).to_be());
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Proto::from(all))).unwrap();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    socket
+}
+
+/// The IPv4 frames that the director sent to the thread's namespace meanwhile and until it is silent.
+fn answers_to(what: impl FnOnce()) -> Vec<Vec<u8>> {
+    let tap = tap();
+    what();
+    frames(&tap, |f| f[6..12] == DIRECTOR_MAC)
+}
+
+/// The IPv4 frames that a tap saw, those that fit, until there is silence.
+fn frames(mut tap: &Socket, fits: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut frames = Vec::new();
+    let mut buffer = [0; 2048];
+    while let Ok(n) = tap.read(&mut buffer) {
+        assert!(Instant::now() < deadline, "the link does not fall silent");
+        let frame = &buffer[..n];
+        if n >= 34 && frame[12..14] == [8, 0] && fits(frame) {
+            frames.push(frame.to_vec());
+        }
+    }
+    frames
+}
