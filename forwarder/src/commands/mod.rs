@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub(crate) mod ipvsadm;
+pub(crate) mod rs;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -27,11 +28,14 @@ struct Cli {
 enum Command {
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
+    /// Prepare this host as a real server
+    Rs(rs::Args),
 }
 
 /// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
+        Command::Rs(args) => rs::main(args),
     }
 }
