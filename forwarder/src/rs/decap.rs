@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
@@ -195,16 +193,13 @@ impl Decapsulator {
 
     fn batch(&mut self) -> io::Result<Batch> {
         for _ in 0..BATCH {
-            let len = match recv(&self.packets, self.buf.as_mut_slice(), RecvFlags::TRUNC) {
-                Ok((_, len)) => len,
-                Err(Errno::WOULDBLOCK) => return Ok(Batch::Drained),
-                // The device it came from went down or away, or there was no memory: others come.
-                Err(Errno::NETDOWN | Errno::NODEV | Errno::NOBUFS | Errno::INTR | Errno::INVAL) => {
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
+            let (len, device_type) = match sys::receive(&self.packets, &mut self.buf) {
+                Ok(received) => received,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Batch::Drained),
+                Err(e) if passes(&e) => continue,
+                Err(e) => return Err(e),
             };
-            match self.one(len) {
+            match self.one(len, link_len(device_type)) {
                 Ok(()) => {}
                 Err(e) if device_gone(&e) => return Ok(Batch::DeviceGone),
                 Err(_) => self.counters.refused_by_tun += 1,
@@ -214,17 +209,17 @@ impl Decapsulator {
     }
 
     /// Passes on the packet of `len` bytes in the buffer; fails only where the device does not take it.
-    fn one(&mut self, len: usize) -> io::Result<()> {
+    fn one(&mut self, len: usize, link: usize) -> io::Result<()> {
         let Some(packet) = self.buf.get_mut(..len) else {
             self.counters.refuse(Refusal::Truncated);
             return Ok(());
         };
-        let destination = ipip::outer_destination(packet).unwrap_or_default();
+        let destination = ipip::outer_destination(packet, link).unwrap_or_default();
         if !self.own.contains(destination.into(), Instant::now()) {
             self.counters.not_ours += 1;
             return Ok(());
         }
-        let inner = match ipip::decapsulate(packet) {
+        let inner = match ipip::decapsulate(packet, link) {
             Ok(inner) => inner,
             Err(refusal) => {
                 self.counters.refuse(refusal);
@@ -248,6 +243,32 @@ enum Batch {
     More,
     /// There is nobody to pass anything on to.
     DeviceGone,
+}
+
+/// Errors of one packet or one device, after which others come: the device it came by went down or away, a
+/// packet whose offload metadata the socket cannot express, no memory.
+fn passes(error: &io::Error) -> bool {
+    let passing = [
+        libc::ENETDOWN,
+        libc::ENODEV,
+        libc::ENXIO,
+        libc::EINVAL,
+        libc::ENOBUFS,
+        libc::EINTR,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| passing.contains(&code))
+}
+
+/// Bytes before the IP header on devices of this type: of those that carry IP, only Ethernet and what
+/// imitates it have any.
+const fn link_len(device_type: u16) -> usize {
+    const ETHERNET_HEADER: usize = 14;
+    match device_type {
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => ETHERNET_HEADER,
+        _ => 0,
+    }
 }
 
 /// A TUN file whose device was deleted.
@@ -290,11 +311,12 @@ const LD_B_ABS: u16 = 0x30;
 const JEQ: u16 = 0x15;
 const RET: u16 = 0x06;
 
-/// Lets through IPIP packets whose link-layer destination is this host. Offsets count from the IP header.
+/// Lets through IPIP packets whose link-layer destination is this host.
 fn ipip_to_this_host() -> [SockFilter; 6] {
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     const PACKET_HOST: u32 = 0;
-    const PROTOCOL: u32 = 9;
+    // Counted from the IP header, whatever the link.
+    const PROTOCOL: u32 = (libc::SKF_NET_OFF + 9) as u32;
     [
         SockFilter::new(LD_W_ABS, 0, 0, PACKET_TYPE),
         SockFilter::new(JEQ, 0, 3, PACKET_HOST),

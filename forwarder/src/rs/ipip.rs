@@ -50,17 +50,20 @@ pub(super) enum Refusal {
     BadOffload,
 }
 
-/// The outer destination of the packet behind the `virtio_net_hdr`, if it is IPv4.
-pub(super) fn outer_destination(buf: &[u8]) -> Option<[u8; 4]> {
-    buf.get(VNET_LEN + 16..VNET_LEN + 20)?.try_into().ok()
+/// The outer destination of the packet in `buf`, which is as [`decapsulate`] wants it.
+pub(super) fn outer_destination(buf: &[u8], link: usize) -> Option<[u8; 4]> {
+    buf.get(VNET_LEN + link + 16..VNET_LEN + link + 20)?
+        .try_into()
+        .ok()
 }
 
-/// Takes the outer header off the packet in `buf` (a `virtio_net_hdr`, then an IPv4 packet).
-pub(super) fn decapsulate(buf: &mut [u8]) -> Result<Inner, Refusal> {
-    let (vnet, packet) = buf
-        .split_at_mut_checked(VNET_LEN)
+/// Takes the outer header off the packet in `buf`: a `virtio_net_hdr`, `link` bytes of link header, an IPv4
+/// packet.
+pub(super) fn decapsulate(buf: &mut [u8], link: usize) -> Result<Inner, Refusal> {
+    let (head, packet) = buf
+        .split_at_mut_checked(VNET_LEN + link)
         .ok_or(Refusal::Truncated)?;
-    let mut vnet = Vnet::read(vnet);
+    let mut vnet = Vnet::read(head);
     let outer = Ipv4::check(packet, vnet.gso_type != 0)?;
     if packet[9] != IPPROTO_IPIP {
         return Err(Refusal::NotIpip);
@@ -72,10 +75,10 @@ pub(super) fn decapsulate(buf: &mut [u8]) -> Result<Inner, Refusal> {
     let inner_bytes = &mut packet[outer.header..outer.total];
     let inner = Ipv4::check(inner_bytes, vnet.gso_type != 0)?;
     merge_ecn(outer_ecn, inner_bytes)?;
-    vnet.strip(outer.header, &inner)?;
+    vnet.strip(link + outer.header, &inner)?;
 
     // The new header takes the place of the outer header's last bytes, so nothing is moved.
-    let start = outer.header;
+    let start = link + outer.header;
     buf[start..start + VNET_LEN].copy_from_slice(&vnet.bytes());
     let end = start + VNET_LEN + inner.total;
     let unfinished = vnet.flags & NEEDS_CSUM != 0;
@@ -180,17 +183,17 @@ impl Vnet {
         b
     }
 
-    /// The same for the packet without its first `outer` bytes.
-    fn strip(&mut self, outer: usize, inner: &Ipv4) -> Result<(), Refusal> {
-        let outer_len = u16::try_from(outer).map_err(|_| Refusal::BadOffload)?;
-        self.hdr_len = self.hdr_len.saturating_sub(outer_len);
+    /// The same for the packet without its first `removed` bytes.
+    fn strip(&mut self, removed: usize, inner: &Ipv4) -> Result<(), Refusal> {
+        let removed = u16::try_from(removed).map_err(|_| Refusal::BadOffload)?;
+        self.hdr_len = self.hdr_len.saturating_sub(removed);
         if self.flags & NEEDS_CSUM == 0 {
             (self.csum_start, self.csum_offset) = (0, 0);
             return Ok(());
         }
         self.csum_start = self
             .csum_start
-            .checked_sub(outer_len)
+            .checked_sub(removed)
             .ok_or(Refusal::BadOffload)?;
         let field = usize::from(self.csum_start) + usize::from(self.csum_offset);
         if usize::from(self.csum_start) < inner.header || field + 2 > inner.total {
@@ -204,7 +207,13 @@ impl Vnet {
 mod tests {
     use super::*;
 
-    /// A `virtio_net_hdr`, an outer header with this ECN codepoint, an inner UDP packet with that.
+    /// Ethernet.
+    const LINK: usize = 14;
+    const OUTER: usize = VNET_LEN + LINK;
+    const INNER: usize = OUTER + 20;
+
+    /// A `virtio_net_hdr`, a link header, an outer header with this ECN codepoint, an inner UDP packet with
+    /// that.
     fn packet(outer_ecn: u8, inner_ecn: u8) -> Vec<u8> {
         let mut inner = vec![
             0x45, inner_ecn, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 100,
@@ -216,7 +225,7 @@ mod tests {
             0x45, outer_ecn, 0, total, 0, 2, 0, 0, 64, 4, 0, 0, 10, 9, 0, 2, 10, 9, 0, 3,
         ];
         seal(&mut outer);
-        [vec![0; VNET_LEN], outer, inner].concat()
+        [vec![0; VNET_LEN], vec![0xee; LINK], outer, inner].concat()
     }
 
     fn seal(header: &mut [u8]) {
@@ -229,21 +238,21 @@ mod tests {
     fn with(at: usize, value: u8) -> Result<Inner, Refusal> {
         let mut p = packet(0, 0);
         p[at] = value;
-        seal(&mut p[VNET_LEN..]);
-        seal(&mut p[VNET_LEN + 20..]);
-        decapsulate(&mut p)
+        seal(&mut p[OUTER..]);
+        seal(&mut p[INNER..]);
+        decapsulate(&mut p, LINK)
     }
 
     #[test]
     fn the_inner_packet_comes_out_as_it_went_in() {
         let mut p = packet(0, 0);
-        let inner = p[30..].to_vec();
-        let out = decapsulate(&mut p).expect("sound");
+        let inner = p[INNER..].to_vec();
+        let out = decapsulate(&mut p, LINK).expect("sound");
         assert_eq!(
             out,
             Inner {
-                start: 20,
-                end: 62,
+                start: 34,
+                end: 76,
                 unfinished: false,
                 super_frame: false
             }
@@ -256,19 +265,19 @@ mod tests {
     fn ethernet_padding_goes_with_the_outer_header() {
         let mut p = packet(0, 0);
         p.extend([0xff; 6]);
-        assert_eq!(decapsulate(&mut p).map(|i| i.end), Ok(62));
+        assert_eq!(decapsulate(&mut p, LINK).map(|i| i.end), Ok(76));
     }
 
     #[test]
     fn outer_options_are_taken_off() {
         let mut p = packet(0, 0);
-        p.splice(30..30, [1, 1, 1, 1]);
-        p[VNET_LEN] = 0x46;
-        p[VNET_LEN + 3] += 4;
-        p[VNET_LEN + 10..VNET_LEN + 12].fill(0);
-        let sum = checksum::of(&p[VNET_LEN..VNET_LEN + 24]);
-        p[VNET_LEN + 10..VNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
-        let out = decapsulate(&mut p).expect("sound");
+        p.splice(INNER..INNER, [1, 1, 1, 1]);
+        p[OUTER] = 0x46;
+        p[OUTER + 3] += 4;
+        p[OUTER + 10..OUTER + 12].fill(0);
+        let sum = checksum::of(&p[OUTER..OUTER + 24]);
+        p[OUTER + 10..OUTER + 12].copy_from_slice(&sum.to_be_bytes());
+        let out = decapsulate(&mut p, LINK).expect("sound");
         assert_eq!(p[out.start + VNET_LEN], 0x45);
         assert_eq!(p[out.end - 4..out.end], *b"ping");
     }
@@ -278,11 +287,11 @@ mod tests {
         let mut p = packet(0, 0);
         p[0] = NEEDS_CSUM | 2;
         p[1] = 1;
-        p[2..4].copy_from_slice(&48u16.to_ne_bytes());
+        p[2..4].copy_from_slice(&62u16.to_ne_bytes());
         p[4..6].copy_from_slice(&2u16.to_ne_bytes());
-        p[6..8].copy_from_slice(&40u16.to_ne_bytes());
+        p[6..8].copy_from_slice(&54u16.to_ne_bytes());
         p[8..10].copy_from_slice(&6u16.to_ne_bytes());
-        let out = decapsulate(&mut p).expect("sound");
+        let out = decapsulate(&mut p, LINK).expect("sound");
         assert!(out.unfinished && out.super_frame);
         let words: Vec<u16> = p[out.start + 2..out.start + 10]
             .chunks(2)
@@ -294,13 +303,13 @@ mod tests {
 
     #[test]
     fn an_unfinished_checksum_outside_the_inner_packet_is_refused() {
-        for csum_start in [0u16, 19, 39, 47, u16::MAX] {
+        for csum_start in [0u16, 33, 53, 61, u16::MAX] {
             let mut p = packet(0, 0);
             p[0] = NEEDS_CSUM;
             p[6..8].copy_from_slice(&csum_start.to_ne_bytes());
             p[8..10].copy_from_slice(&6u16.to_ne_bytes());
             assert_eq!(
-                decapsulate(&mut p),
+                decapsulate(&mut p, LINK),
                 Err(Refusal::BadOffload),
                 "csum_start {csum_start}"
             );
@@ -309,8 +318,6 @@ mod tests {
 
     #[test]
     fn headers_that_lie_are_refused() {
-        const OUTER: usize = VNET_LEN;
-        const INNER: usize = VNET_LEN + 20;
         assert_eq!(with(OUTER, 0x65), Err(Refusal::BadHeader));
         assert_eq!(with(OUTER, 0x44), Err(Refusal::BadHeader));
         assert_eq!(with(OUTER + 3, 19), Err(Refusal::BadHeader));
@@ -326,10 +333,10 @@ mod tests {
 
     #[test]
     fn wrong_header_checksums_are_refused() {
-        for at in [VNET_LEN + 8, VNET_LEN + 28] {
+        for at in [OUTER + 8, INNER + 8] {
             let mut p = packet(0, 0);
             p[at] ^= 1;
-            assert_eq!(decapsulate(&mut p), Err(Refusal::BadChecksum));
+            assert_eq!(decapsulate(&mut p, LINK), Err(Refusal::BadChecksum));
         }
     }
 
@@ -337,7 +344,7 @@ mod tests {
     fn every_prefix_is_refused() {
         for len in 0..packet(0, 0).len() {
             assert_eq!(
-                decapsulate(&mut packet(0, 0)[..len]),
+                decapsulate(&mut packet(0, 0)[..len], LINK),
                 Err(Refusal::Truncated),
                 "{len} bytes"
             );
@@ -348,7 +355,7 @@ mod tests {
     fn ecn_follows_rfc_6040() {
         let decapsulated = |outer, inner| {
             let mut p = packet(outer, inner);
-            decapsulate(&mut p).map(|i| {
+            decapsulate(&mut p, LINK).map(|i| {
                 let header = &p[i.start + VNET_LEN..i.start + VNET_LEN + 20];
                 assert_eq!(checksum::of(header), 0);
                 header[1]

@@ -1,5 +1,5 @@
-//! The system calls of the real server's side that neither rustix nor socket2 wraps: three, one safe
-//! function each.
+//! The system calls of the real server's side that neither rustix nor socket2 wraps, one safe function
+//! each.
 
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
@@ -53,16 +53,60 @@ pub(super) fn open_tun(name: &str) -> io::Result<File> {
     }
 }
 
-/// A socket that gets every IPv4 packet that arrives on any device, without link header, each after a
-/// `virtio_net_hdr`, fragments put together by the kernel.
+/// A socket that gets every IPv4 packet that arrives on any device, each after a `virtio_net_hdr` and its
+/// link header, fragments put together by the kernel.
 pub(super) fn ipv4_tap() -> io::Result<Socket> {
     let protocol = Protocol::from(c_int::from((libc::ETH_P_IP as u16).to_be()));
-    let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), Some(protocol))?;
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
     set_packet_option(&socket, PACKET_VNET_HDR, 1)?;
     // A fan-out group of one, joined for its reassembly.
     let group = (PACKET_FANOUT_LB | PACKET_FANOUT_FLAG_UNIQUEID | PACKET_FANOUT_FLAG_DEFRAG) << 16;
     set_packet_option(&socket, PACKET_FANOUT, group)?;
     Ok(socket)
+}
+
+/// Receives one packet from an [`ipv4_tap`]. Returns its length, which is larger than the buffer where it
+/// did not fit, and the type of the device it came by (`ARPHRD_…`).
+pub(super) fn receive(tap: &Socket, buf: &mut [u8]) -> io::Result<(usize, u16)> {
+    let mut from = libc::sockaddr_ll {
+        sll_family: 0,
+        sll_protocol: 0,
+        sll_ifindex: 0,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the buffer and the address are valid for writes of the lengths given with them for the whole
+    // call, and any bytes are valid in both.
+    let len = unsafe {
+        libc::recvfrom(
+            tap.as_raw_fd(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+            libc::MSG_TRUNC,
+            (&raw mut from).cast(),
+            &raw mut from_len,
+        )
+    };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    Ok((len, from.sll_hatype))
+}
+
+/// Children get standard input, output and error and no other descriptor of ours, or of whoever ran us
+/// (a lock, a pipe that somebody waits for the end of). Best effort: Linux 5.11.
+pub(super) fn keep_descriptors() {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: marks descriptors as close-on-exec and closes none, so no owner of one is affected.
+    let _ = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 /// The network namespace's cookie: a number that no other namespace has or had since boot (Linux 5.14).

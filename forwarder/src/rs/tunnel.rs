@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::state_file;
 use super::plan::Probe;
-use super::{RsError, decap, host};
+use super::{RsError, decap, host, sys};
 
 /// The kernel's own.
 const FALLBACK: &str = "tunl0";
@@ -133,6 +133,7 @@ fn spawn() -> Result<(), RsError> {
         .append(true)
         .open(&log_path)
         .map_err(RsError::file("write", &log_path))?;
+    sys::keep_descriptors();
     let mut child = Command::new("/proc/self/exe")
         .args(["rs", "decap", "--device", OURS])
         .stdin(Stdio::null())
