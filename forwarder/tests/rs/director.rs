@@ -21,7 +21,9 @@ pub(crate) fn ipv4(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8
     let total = u16::try_from(20 + payload.len())
         .expect("fits")
         .to_be_bytes();
-    let mut p = vec![0x45, 0, total[0], total[1], 0, 7, 0, 0, 64, protocol, 0, 0];
+    let mut p = vec![
+        0x45, 0, total[0], total[1], 0, 7, 0x40, 0, 64, protocol, 0, 0,
+    ];
     p.extend(addr(src));
     p.extend(addr(dst));
     let sum: u32 = p
