@@ -12,6 +12,7 @@ mod netlink;
 mod port;
 mod sys;
 mod worker;
+mod rs;
 
 use std::process::ExitCode;
 

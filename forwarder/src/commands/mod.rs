@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 mod output;
+pub(crate) mod rs;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -34,6 +35,8 @@ enum Command {
     Guard(guard::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
+    /// Prepare this host as a real server
+    Rs(rs::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -42,5 +45,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::main(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
+        Command::Rs(args) => rs::main(args),
     }
 }
