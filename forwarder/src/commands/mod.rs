@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub(crate) mod check;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
+pub(crate) mod run;
 mod output;
 pub(crate) mod rs;
 
@@ -33,6 +34,8 @@ enum Command {
     Check(check::Args),
     /// Look at the guard that keeps the kernel silent, or take it down after a crash
     Guard(guard::Args),
+    /// Run the load balancer in the foreground
+    Run(run::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
@@ -44,6 +47,7 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check::main(&args),
         Command::Guard(args) => guard::main(&args),
+        Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
     }

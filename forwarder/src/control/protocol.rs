@@ -1,9 +1,11 @@
 //! The control protocol: one JSON object a line over a unix stream socket, versioned.
 //!
 //! The native CLI, the ipvsadm applet and whatever else drives a daemon speak this; every change has
-//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`.
+//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
+//! listing comes in several, each but the last with `more`.
 
 use serde::{Deserialize, Serialize};
+pub use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
@@ -72,6 +74,9 @@ pub struct Reply {
     pub id: u64,
     /// The outcome.
     pub result: Result<Data, Refusal>,
+    /// Whether another part with this `id` follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// What a refused request met, as the errno the kernel's IPVS would answer.
@@ -132,19 +137,14 @@ pub enum Data {
     Drops(Vec<(String, u64)>),
 }
 
-/// Totals since the start or the last `Zero`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Connections scheduled.
-    pub connections: u64,
-    /// Packets from clients.
-    pub in_packets: u64,
-    /// Packets from servers.
-    pub out_packets: u64,
-    /// IP bytes from clients, before encapsulation.
-    pub in_bytes: u64,
-    /// IP bytes from servers.
-    pub out_bytes: u64,
+impl Data {
+    /// Joins the next part of a listing to the ones before; any other answer stands for itself.
+    pub fn append(&mut self, part: Self) {
+        match (self, part) {
+            (Self::Connections(all), Self::Connections(mut next)) => all.append(&mut next),
+            (this, part) => *this = part,
+        }
+    }
 }
 
 /// A service with its state.

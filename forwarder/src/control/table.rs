@@ -39,6 +39,11 @@ impl Table {
         &self.services
     }
 
+    /// The service with this key; refused where there is none.
+    pub(crate) fn find(&self, key: &ServiceKey) -> Result<&Arc<ServiceSpec>, Refusal> {
+        self.position(key).map(|at| &self.services[at])
+    }
+
     /// The service with this key.
     pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
         self.services.iter().find(|s| s.key == *key)
@@ -195,16 +200,20 @@ impl Table {
         Ok(())
     }
 
+    /// The value of one of [`Sysctls::NAMES`].
+    pub(crate) fn sysctl(&self, name: &str) -> Result<i32, Refusal> {
+        self.sysctls.get(name).ok_or_else(|| unknown_sysctl(name))
+    }
+
+    /// Replaces all sysctls.
+    pub(crate) fn replace_sysctls(&mut self, sysctls: Sysctls) {
+        self.sysctls = sysctls;
+    }
+
     /// Sets one of [`Sysctls::NAMES`].
     pub(crate) fn set_sysctl(&mut self, name: &str, value: i32) -> Result<(), Refusal> {
         self.sysctls.set(name, value).map_err(|e| match e {
-            SysctlError::Unknown => {
-                let known = Sysctls::NAMES.join(", ");
-                refuse(
-                    Errno::NotFound,
-                    format!("net.ipv4.vs.{name}: no such sysctl; there are {known}"),
-                )
-            }
+            SysctlError::Unknown => unknown_sysctl(name),
             SysctlError::Range { low, high } => refuse(
                 Errno::Invalid,
                 format!("net.ipv4.vs.{name}={value}: must be within {low} to {high}"),
@@ -254,4 +263,11 @@ impl Table {
 
 fn refuse(errno: Errno, message: String) -> Refusal {
     Refusal { errno, message }
+}
+
+fn unknown_sysctl(name: &str) -> Refusal {
+    refuse(
+        Errno::NotFound,
+        format!("net.ipv4.vs.{name}: no such sysctl; there are {}", Sysctls::NAMES.join(", ")),
+    )
 }

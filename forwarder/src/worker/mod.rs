@@ -102,7 +102,7 @@ pub(crate) struct PortStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// A frame waits for this next hop: have the kernel resolve it.
-    Solicit(Addr),
+    Solicit(PortId, Addr),
     /// A port's interface is gone.
     Gone(PortId),
 }
@@ -261,7 +261,7 @@ impl Worker {
                 }) = verdict
                 {
                     let admission = self.hold.keep(now, port, via, frame.bytes(), frame.offload);
-                    return self.held(via, admission);
+                    return self.held(port, via, admission);
                 }
                 (verdict, frame.range(), frame.offload)
             }
@@ -282,7 +282,7 @@ impl Worker {
         for (bytes, offload, egress) in outbox.iter() {
             if let Some(via) = egress.unresolved {
                 let admission = self.hold.keep(now, egress.port, via, bytes, offload);
-                self.held(via, admission);
+                self.held(egress.port, via, admission);
             } else if let Err(reason) =
                 self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload)
             {
@@ -292,9 +292,9 @@ impl Worker {
         self.outbox = outbox;
     }
 
-    fn held(&mut self, via: Addr, admission: Admission) {
+    fn held(&mut self, port: PortId, via: Addr, admission: Admission) {
         match admission {
-            Admission::First => (self.notices)(Notice::Solicit(via)),
+            Admission::First => (self.notices)(Notice::Solicit(port, via)),
             Admission::Kept => {}
             Admission::Full => self.engine.count_lost(1, DropReason::HoldQueueFull),
         }

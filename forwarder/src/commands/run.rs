@@ -1,0 +1,71 @@
+//! `uvs run`: the daemon in the foreground.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{FAILED, USAGE};
+use crate::config::{self, Config};
+use crate::control::client::DEFAULT_SOCKET;
+use crate::daemon::{self, Options};
+
+/// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file (TOML); without it the table starts empty
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Interface to run on; repeat for each. Overrides the configuration's
+    #[arg(long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+    /// Control socket [default: the configuration's, $UVS_SOCKET, or /run/uvs/control.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Log as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Runs the daemon.
+pub(crate) fn main(args: Args) -> ExitCode {
+    log_to_stderr(args.log_json);
+    let config = match args.config.as_deref().map(|f| config::load(f, &daemon::scheduler_names())) {
+        None => Config::default(),
+        Some(Ok(config)) => config,
+        Some(Err(e)) => {
+            eprint!("{}", e.report(std::io::stderr().is_terminal()));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let interfaces = if args.interfaces.is_empty() { config.interfaces.clone() } else { args.interfaces };
+    if interfaces.is_empty() {
+        eprintln!("uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration");
+        return ExitCode::from(USAGE);
+    }
+    let socket = args.socket.or_else(|| config.socket.clone()).unwrap_or_else(default_socket);
+    let options = Options { file: args.config, config, interfaces, socket };
+    match daemon::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("uvs run: {e:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn default_socket() -> PathBuf {
+    std::env::var_os("UVS_SOCKET").filter(|s| !s.is_empty()).map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
+}
+
+/// Levels by `$UVS_LOG` (`info` unless set), e.g. `UVS_LOG=uvs=debug`.
+fn log_to_stderr(json: bool) {
+    let filter = EnvFilter::try_from_env("UVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

@@ -1,0 +1,186 @@
+//! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
+//! when everything it entails is in force.
+
+use uvs_core::engine::{ConnReport, Report, ServerReport};
+use uvs_core::flow::Endpoint;
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::verdict::DropReason;
+
+use super::{Daemon, failed, start};
+use crate::config;
+use crate::control::protocol::{
+    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus,
+};
+use crate::control::server::{Answer, Ask};
+use crate::control::table::Table;
+
+/// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
+const TABLE_SIZE: u32 = 4096;
+
+impl Daemon {
+    /// The answer to what a client asks.
+    pub(super) fn answer(&mut self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Command(Command::ListConnections) => self.list_connections(0),
+            Ask::More(cursor) => self.list_connections(cursor),
+            Ask::Command(command) => Answer::Last(self.carry_out(command)),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Data, Refusal> {
+        match command {
+            Command::AddService(_)
+            | Command::EditService(_)
+            | Command::DeleteService(_)
+            | Command::Clear
+            | Command::AddServer(..)
+            | Command::EditServer(..)
+            | Command::DeleteServer(..)
+            | Command::SetTimeouts(_) => self.change(|table| table.apply(&command).map(|_| Data::Done)),
+            Command::Sysctl { name, value: Some(value) } => {
+                self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value)))
+            }
+            Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
+            Command::Zero(key) => self.zero(key),
+            Command::ListServices(key) => self.list_services(key),
+            Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
+            Command::Info => self.info(),
+            Command::Drops => self.drops(),
+            Command::Reload => self.reload().map(|()| Data::Done),
+            Command::ListConnections => Err(failed("connections are listed in parts")),
+        }
+    }
+
+    /// Changes the table as one step: what cannot be put in force is taken back.
+    pub(super) fn change<T>(&mut self, edit: impl FnOnce(&mut Table) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let before = self.table.clone();
+        let result = edit(&mut self.table);
+        let published = result.is_ok().then(|| self.publish());
+        match published {
+            Some(Ok(())) => result,
+            Some(Err(refusal)) => {
+                self.table = before;
+                if let Err(again) = self.publish() {
+                    tracing::error!("the state before a refused change could not be restored: {}", again.message);
+                }
+                Err(refusal)
+            }
+            None => {
+                self.table = before;
+                result
+            }
+        }
+    }
+
+    /// Reads the configuration file again and makes it the state, as one step.
+    pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        let invalid = |message: String| Refusal { errno: Errno::Invalid, message };
+        let Some(file) = self.options.file.clone() else {
+            return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
+        };
+        let new = config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.report(false)))?;
+        let interfaces = if new.interfaces.is_empty() { &self.interfaces } else { &new.interfaces };
+        if *interfaces != self.interfaces {
+            return Err(invalid(format!(
+                "{}: `interfaces` differs from the running daemon's ({}); restart it to change them",
+                file.display(),
+                self.interfaces.join(", ")
+            )));
+        }
+        if new.limits != self.limits {
+            return Err(invalid(format!("{}: `limits` differ from the running daemon's; restart it to change them", file.display())));
+        }
+        self.change(|table| start::load(table, &new).map_err(failed))?;
+        tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
+        Ok(())
+    }
+
+    fn zero(&mut self, key: Option<ServiceKey>) -> Result<Data, Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
+        }
+        let status = self.status()?;
+        self.rates.zero(&status.services, key);
+        Ok(Data::Done)
+    }
+
+    fn list_services(&mut self, key: Option<ServiceKey>) -> Result<Data, Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
+        }
+        let report = self.status()?.services;
+        let wanted = self.table.services().iter().filter(|s| key.is_none_or(|k| s.key == k));
+        let services = wanted.map(|s| self.service_status(s, &report)).collect();
+        Ok(Data::Services { table_size: TABLE_SIZE, services })
+    }
+
+    fn service_status(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
+        let counted = report.services.iter().find(|s| s.key == spec.key);
+        let server = |s: &ServerSpec| counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint));
+        ServiceStatus {
+            stats: self.rates.totals(&(spec.key, None), counted.map(|c| c.stats).unwrap_or_default()),
+            rates: self.rates.rates(&(spec.key, None)),
+            servers: spec.servers.iter().map(|s| self.server_status(spec.key, s, server(s))).collect(),
+            spec: ServiceSpec { servers: Vec::new(), ..spec.clone() },
+        }
+    }
+
+    fn server_status(&self, key: ServiceKey, spec: &ServerSpec, counted: Option<&ServerReport>) -> ServerStatus {
+        let own = (key, Some(spec.endpoint));
+        ServerStatus {
+            spec: *spec,
+            local: self.mirror.fib().is_local(spec.endpoint.addr),
+            active: counted.map_or(0, |c| c.active),
+            inactive: counted.map_or(0, |c| c.inactive),
+            persistent: counted.map_or(0, |c| c.persistent),
+            stats: self.rates.totals(&own, counted.map(|c| c.stats).unwrap_or_default()),
+            rates: self.rates.rates(&own),
+        }
+    }
+
+    fn list_connections(&self, cursor: u64) -> Answer {
+        let from = u32::try_from(cursor).unwrap_or(u32::MAX);
+        match self.ask(|to| super::Question::Connections(from, to)) {
+            Ok((page, rest)) => {
+                let data = Data::Connections(page.iter().map(connection_status).collect());
+                match rest {
+                    Some(next) => Answer::Part(data, u64::from(next)),
+                    None => Answer::Last(Ok(data)),
+                }
+            }
+            Err(refusal) => Answer::Last(Err(refusal)),
+        }
+    }
+
+    fn info(&self) -> Result<Data, Refusal> {
+        let status = self.status()?;
+        Ok(Data::Info(Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            interfaces: self.interfaces.clone(),
+            config: self.options.file.as_ref().map(|f| f.display().to_string()),
+            schedulers: start::scheduler_names().into_iter().map(str::to_owned).collect(),
+            connections: status.connections,
+            connection_limit: self.limits.connections,
+            owned_vips: self.owned.clone(),
+        }))
+    }
+
+    fn drops(&self) -> Result<Data, Refusal> {
+        let drops = self.status()?.counters.drops;
+        Ok(Data::Drops(DropReason::ALL.iter().map(|r| (r.label().to_owned(), drops[*r as usize])).collect()))
+    }
+}
+
+fn connection_status(c: &ConnReport) -> ConnectionStatus {
+    ConnectionStatus {
+        protocol: Some(c.protocol),
+        client: c.client,
+        vip: c.vip,
+        server: c.server,
+        local: c.local.filter(|l| *l != Endpoint::NONE),
+        state: c.state.to_owned(),
+        expires: c.expires,
+    }
+}

@@ -1,0 +1,92 @@
+//! What follows from the desired state and the host's addresses: which VIPs UVS owns, what the guard
+//! keeps from the kernel, what the sockets let in, whose next hops stay resolved.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use uvs_core::fib::Fib;
+use uvs_core::flow::Addr;
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+
+use crate::control::protocol::{Errno, Refusal};
+use crate::guard::{FullNat, GuardSpec};
+use crate::port::filter::FilterSpec;
+
+/// IPv4 VIPs on none of the host's interfaces: UVS answers for them.
+pub(super) fn owned_vips(services: &[Arc<ServiceSpec>], fib: &Fib) -> Vec<Addr> {
+    let vips: BTreeSet<Addr> = services.iter().map(|s| s.key.vip().addr).collect();
+    vips.into_iter().filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a)).collect()
+}
+
+/// Refuses local addresses that are not the host's: replies to them would go nowhere.
+pub(super) fn check_local_addresses(services: &[Arc<ServiceSpec>], fib: &Fib) -> Result<(), Refusal> {
+    for service in services {
+        if let Some(foreign) = service.local.iter().find(|a| !fib.is_local(**a)) {
+            return Err(Refusal {
+                errno: Errno::Invalid,
+                message: format!(
+                    "{}: the local address {foreign} is on none of this host's interfaces; add it first: ip addr add {foreign}/32 dev INTERFACE",
+                    service.key
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What the kernel must not see.
+pub(super) fn guard(
+    services: &[Arc<ServiceSpec>],
+    owned: &[Addr],
+    interfaces: &[String],
+    local: Vec<Addr>,
+    local_ports: (u16, u16),
+) -> GuardSpec {
+    let mut spec = GuardSpec {
+        interfaces: interfaces.to_vec(),
+        owned: owned.to_vec(),
+        local,
+        fullnat: FullNat { ports: local_ports, ..FullNat::default() },
+        ..GuardSpec::default()
+    };
+    for service in services {
+        let ServiceKey::Address { protocol, addr, port } = service.key else {
+            continue;
+        };
+        spec.services.push((protocol, addr, port));
+        for server in &service.servers {
+            let replier = (server.endpoint.addr, protocol, server.endpoint.port);
+            match server.forwarding {
+                Forwarding::Nat => spec.nat_servers.push(replier),
+                Forwarding::FullNat => spec.fullnat.servers.push(replier),
+                Forwarding::Dr | Forwarding::Tunnel => {}
+            }
+        }
+        if service.servers.iter().any(|s| s.forwarding == Forwarding::FullNat) {
+            spec.fullnat.local.extend(&service.local);
+        }
+    }
+    spec
+}
+
+/// What the engine must see.
+pub(super) fn filter(services: &[Arc<ServiceSpec>], owned: &[Addr], local: &[Addr]) -> FilterSpec {
+    let v4 = |a: &Addr| a.as_v4().map(Ipv4Addr::from);
+    let mut spec = FilterSpec { arp_for: owned.iter().filter_map(v4).collect(), ..FilterSpec::default() };
+    for service in services {
+        spec.to.extend(v4(&service.key.vip().addr).filter(|a| !a.is_unspecified()));
+        spec.to.extend(service.local.iter().filter_map(v4));
+        let replies = |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::FullNat);
+        spec.from.extend(service.servers.iter().filter(replies).filter_map(|s| v4(&s.endpoint.addr)));
+        if service.servers.iter().any(|s| s.forwarding == Forwarding::Tunnel) {
+            spec.icmp_to = local.iter().filter_map(v4).collect();
+        }
+    }
+    spec
+}
+
+/// The servers whose next hops the kernel is to keep resolved.
+pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Addr> {
+    services.iter().flat_map(|s| &s.servers).map(|s| s.endpoint.addr).collect()
+}

@@ -1,0 +1,156 @@
+//! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Instant as Wall;
+
+use anyhow::{Context, Result};
+use mio::{Poll, Waker};
+use uvs_core::engine::{Engine, EngineConfig};
+use uvs_core::fib::Fib;
+use uvs_core::snapshot::Snapshot;
+
+use super::rates::Rates;
+use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use crate::config::Config;
+use crate::control::server::Server;
+use crate::control::table::Table;
+use crate::guard::{Guard, GuardSpec};
+use crate::netlink::Mirror;
+use crate::port::afpacket::{Port, PortOptions};
+use crate::port::filter::{FilterSpec, Program};
+use crate::port::{Receive, Transmit};
+use crate::worker::watch::Watch;
+use crate::worker::{Desired, Shared, Worker};
+
+/// What `uvs run` was asked to do.
+pub(crate) struct Options {
+    /// The configuration file, read again by a reload.
+    pub(crate) file: Option<PathBuf>,
+    /// What it said at the start.
+    pub(crate) config: Config,
+    /// Interfaces, in the order of their ports.
+    pub(crate) interfaces: Vec<String>,
+    /// The control socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The names of the schedulers there are.
+pub(crate) fn scheduler_names() -> Vec<&'static str> {
+    uvs_schedulers::BUILTIN.iter().map(|d| d.name).collect()
+}
+
+/// Starts a daemon and runs it until a signal ends it.
+///
+/// # Errors
+/// What is missing or taken; nothing of it is left behind then.
+pub(crate) fn run(options: Options) -> Result<()> {
+    // Before anything that a signal would have to undo.
+    let signals = signals().context("signals")?;
+    let server = Server::bind(&options.socket)?;
+    let mirror = Mirror::new(&options.interfaces)?;
+    let guard = Guard::claim()?;
+    let ports = open_ports(&options.interfaces)?;
+    let mut table = Table::new(&scheduler_names());
+    load(&mut table, &options.config)?;
+
+    let poll = Poll::new()?;
+    let notify = Waker::new(poll.registry(), NOTICES)?;
+    let shared = Arc::new(Shared { desired: Watch::new(nothing()), fib: Watch::new(Fib::new()) });
+    shared.fib.publish(mirror.fib());
+    let (asks, inbox) = channel();
+    let (notices, heard) = channel();
+    let notice = move |n| {
+        if notices.send(n).is_ok() {
+            let _ = notify.wake();
+        }
+    };
+    let engine = engine(&options.config)?;
+    let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
+    let worker = std::thread::Builder::new().name("uvs-worker".to_owned()).spawn(move || worker.run())?;
+
+    watch(&poll, mirror.fd(), NETLINK)?;
+    watch(&poll, guard.fd(), RULES)?;
+    let mut daemon = Daemon {
+        limits: options.config.limits.clone(),
+        interfaces: options.interfaces.clone(),
+        options,
+        table,
+        mirror,
+        guard,
+        guarded: GuardSpec::default(),
+        owned: Vec::new(),
+        rates: Rates::default(),
+        shared,
+        asks,
+        waker,
+        worker: Some(worker),
+        notices: heard,
+        poll,
+        signals,
+        started: Wall::now(),
+        announcements: 0,
+    };
+    daemon.watch_signals()?;
+    if let Err(refusal) = daemon.publish() {
+        daemon.stop()?;
+        anyhow::bail!(refusal.message);
+    }
+    tracing::info!(
+        interfaces = daemon.interfaces.join(","),
+        services = daemon.table.services().len(),
+        socket = %daemon.options.socket.display(),
+        "uvs {} runs",
+        env!("CARGO_PKG_VERSION"),
+    );
+    daemon.run(server)
+}
+
+/// Puts a configuration into the table; all or nothing.
+pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
+    let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
+    table.replace(config.services.clone()).map_err(fail)?;
+    table.set_timeouts(config.timeouts).map_err(fail)?;
+    table.replace_sysctls(config.sysctls.clone());
+    Ok(())
+}
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+    // Nothing is ours until the first state is published.
+    let filter = FilterSpec::default().compile();
+    interfaces.iter().map(|name| open_port(name, &filter)).collect()
+}
+
+fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+    let options = PortOptions::default();
+    let port = Port::open(name, &options, filter)?;
+    if port.receive_buffer < options.receive_buffer {
+        tracing::info!(
+            interface = name,
+            granted = port.receive_buffer,
+            "the receive buffer is smaller than asked for; bulk transfers may be slower (net.core.rmem_max)",
+        );
+    }
+    Ok((Box::new(port.receive), Box::new(port.transmit)))
+}
+
+fn nothing() -> Desired {
+    Desired { snapshot: Arc::new(Snapshot::default()), filter: FilterSpec::default().compile() }
+}
+
+fn engine(config: &Config) -> Result<Engine> {
+    let mut random = [0u8; 24];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut random))
+        .context("/dev/urandom: no key for the connection table")?;
+    let word = |i: usize| random[i * 8..].iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b));
+    Ok(Engine::new(EngineConfig {
+        limits: config.limits.clone(),
+        keys: (word(0), word(1)),
+        seed: word(2),
+        modes: uvs_modes::BUILTIN,
+        schedulers: Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params))),
+    }))
+}
