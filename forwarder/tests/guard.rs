@@ -27,7 +27,6 @@ const SILENCE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const VIP: [u8; 4] = [10, 1, 0, 100];
-const CLIENT: [u8; 4] = [10, 1, 0, 2];
 const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
 const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
 const SERVER: [u8; 4] = [10, 2, 0, 2];

@@ -13,9 +13,7 @@ mod watch;
 use std::os::fd::RawFd;
 
 pub(crate) use nft::Counter;
-#[cfg_attr(not(test), allow(unused_imports, reason = "part of GuardSpec"))]
-pub(crate) use rules::FullNat;
-pub(crate) use rules::GuardSpec;
+pub(crate) use rules::{FullNat, GuardSpec};
 
 use claim::Claim;
 use watch::Watch;

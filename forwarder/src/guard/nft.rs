@@ -124,6 +124,8 @@ fn complaint(stderr: &str) -> GuardError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

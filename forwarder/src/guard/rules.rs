@@ -9,7 +9,8 @@
 //! client discards it the same way.
 
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use uvs_core::flow::{Addr, Protocol};
 
@@ -24,6 +25,20 @@ const PRIORITY: i32 = -500;
 const FRAGMENT_SECONDS: u32 = 30;
 /// Datagrams remembered; of more, the later fragments reach the kernel.
 const FRAGMENT_LIMIT: u32 = 65_535;
+
+/// What is looked up in a set: address and protocol, and the port where the set has ports.
+type Key = (&'static str, &'static str);
+const DESTINATION: Key = ("ip daddr . ip protocol", "th dport");
+const SOURCE: Key = ("ip saddr . ip protocol", "th sport");
+/// Destination, protocol and destination port of the packet within an ICMP error (RFC 792), in bits
+/// from the start of the ICMP header, where the inner IP header has no options.
+const INNER_DESTINATION: Key = ("@th,192,32 . @th,136,8", "@th,240,16");
+/// IPv4, header of five words.
+const INNER_IS_PLAIN: &str = "@th,64,8 0x45";
+/// Destination unreachable, source quench, time exceeded, parameter problem.
+const ICMP_ERRORS: &str = "{ 3, 4, 11, 12 }";
+/// What the fragments of one datagram have in common (RFC 791 §3.2).
+const DATAGRAM: &str = "ip saddr . ip daddr . ip id . ip protocol";
 
 /// Address and port of a real server, port 0 = all ports.
 pub(crate) type Server = (Addr, Protocol, u16);
@@ -100,34 +115,14 @@ fn counters(out: &mut String) {
 }
 
 fn sets(out: &mut String, spec: &GuardSpec) {
-    let services = spec
-        .services
-        .iter()
-        .map(|&(protocol, vip, port)| (vip, protocol, port));
-    tuples(
-        out,
-        "service",
-        "ip daddr . ip protocol",
-        "th dport",
-        services,
-    );
-    set(out, "owned", "ip daddr", addresses(&spec.owned));
-    set(out, "local", "ip daddr", addresses(&spec.local));
-    let servers = spec.nat_servers.iter().copied();
-    tuples(
-        out,
-        "nat_server",
-        "ip saddr . ip protocol",
-        "th sport",
-        servers.clone(),
-    );
-    let servers_fullnat = spec.fullnat.servers.iter().copied();
+    let services = spec.services.iter().map(|&(p, vip, port)| (vip, p, port));
+    tuples(out, "service", DESTINATION, services);
+    tuples(out, "nat_server", SOURCE, spec.nat_servers.iter().copied());
     tuples(
         out,
         "fullnat_server",
-        "ip saddr . ip protocol",
-        "th sport",
-        servers_fullnat,
+        SOURCE,
+        spec.fullnat.servers.iter().copied(),
     );
     set(
         out,
@@ -135,95 +130,80 @@ fn sets(out: &mut String, spec: &GuardSpec) {
         "ip daddr",
         addresses(&spec.fullnat.local),
     );
-    // The packet within an ICMP error (RFC 792): its destination, protocol and destination port, in
-    // bits from the start of the ICMP header, for an inner header without options.
-    set(
-        out,
-        "inner",
-        "@th,192,32 . @th,136,8 . @th,240,16",
-        inner(servers.clone(), false),
-    );
-    set(
-        out,
-        "inner_any_port",
-        "@th,192,32 . @th,136,8",
-        inner(servers, true),
-    );
+    set(out, "owned", "ip daddr", addresses(&spec.owned));
+    set(out, "local", "ip daddr", addresses(&spec.local));
+    let (any_port, with_port) = spec.nat_servers.iter().partition(|s| s.2 == 0);
+    let any_port_key = INNER_DESTINATION.0;
+    let key = format!("{any_port_key} . {}", INNER_DESTINATION.1);
+    set(out, "inner", &key, inner(with_port));
+    set(out, "inner_any_port", any_port_key, inner(any_port));
     let _ = writeln!(
         out,
-        "set fragments {{\ntypeof ip saddr . ip daddr . ip id . ip protocol\n\
+        "set fragments {{\ntypeof {DATAGRAM}\n\
          flags dynamic,timeout\ntimeout {FRAGMENT_SECONDS}s\nsize {FRAGMENT_LIMIT}\n}}"
     );
 }
 
 fn chains(out: &mut String, spec: &GuardSpec) {
-    for (chain, counter) in [
-        ("service", "service"),
-        ("nat_reply", "nat_reply"),
-        ("fullnat_reply", "fullnat_reply"),
-    ] {
+    for reason in ["service", "nat_reply", "fullnat_reply"] {
         let _ = writeln!(
             out,
-            "chain drop_{chain} {{\n\
-             ip frag-off & 0x2000 != 0 update @fragments {{ ip saddr . ip daddr . ip id . ip protocol }}\n\
-             counter name {counter} drop\n}}"
+            "chain drop_{reason} {{\n\
+             ip frag-off & 0x2000 != 0 update @fragments {{ {DATAGRAM} }}\n\
+             counter name {reason} drop\n}}"
         );
     }
+    let (to, to_port) = DESTINATION;
+    let (from, from_port) = SOURCE;
+    let (inner, inner_port) = INNER_DESTINATION;
     let (low, high) = spec.fullnat.ports;
+    let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
+    let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
     let _ = writeln!(
         out,
         "chain ours {{\n\
-         ip frag-off & 0x1fff != 0 ip saddr . ip daddr . ip id . ip protocol @fragments counter name fragment drop\n\
+         ip frag-off & 0x1fff != 0 {DATAGRAM} @fragments counter name fragment drop\n\
          ip daddr @owned counter name owned drop\n\
-         ip daddr . ip protocol . th dport @service goto drop_service\n\
-         ip daddr . ip protocol @service_any_port goto drop_service\n\
-         ip daddr @fullnat_local th dport >= {low} th dport <= {high} ip saddr . ip protocol . th sport @fullnat_server goto drop_fullnat_reply\n\
-         ip daddr @fullnat_local th dport >= {low} th dport <= {high} ip saddr . ip protocol @fullnat_server_any_port goto drop_fullnat_reply\n\
+         {to} . {to_port} @service goto drop_service\n\
+         {to} @service_any_port goto drop_service\n\
+         {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
+         {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
          ip daddr @local accept\n\
-         ip saddr . ip protocol . th sport @nat_server goto drop_nat_reply\n\
-         ip saddr . ip protocol @nat_server_any_port goto drop_nat_reply\n\
-         icmp type {{ 3, 4, 11, 12 }} @th,64,8 0x45 @th,192,32 . @th,136,8 . @th,240,16 @inner counter name icmp_error drop\n\
-         icmp type {{ 3, 4, 11, 12 }} @th,64,8 0x45 @th,192,32 . @th,136,8 @inner_any_port counter name icmp_error drop\n\
+         {from} . {from_port} @nat_server goto drop_nat_reply\n\
+         {from} @nat_server_any_port goto drop_nat_reply\n\
+         {icmp_error} {inner} . {inner_port} @inner counter name icmp_error drop\n\
+         {icmp_error} {inner} @inner_any_port counter name icmp_error drop\n\
          }}"
     );
 }
 
 /// Two sets: those with a port, and those for all ports.
-fn tuples(
-    out: &mut String,
-    name: &str,
-    key: &str,
-    port_key: &str,
-    of: impl Iterator<Item = Server> + Clone,
-) {
-    let v4 = of.filter_map(|(a, p, port)| Some((display(a)?, p as u8, port)));
-    let with_port = v4.clone().filter(|(_, _, port)| *port != 0);
-    let with_port = with_port.map(|(a, p, port)| format!("{a} . {p} . {port}"));
-    set(
-        out,
-        name,
-        &format!("{key} . {port_key}"),
-        with_port.collect(),
-    );
-    let any_port = v4
-        .filter(|(_, _, port)| *port == 0)
-        .map(|(a, p, _)| format!("{a} . {p}"));
-    set(out, &format!("{name}_any_port"), key, any_port.collect());
+fn tuples(out: &mut String, name: &str, key: Key, of: impl Iterator<Item = Server>) {
+    let (mut with_port, mut any_port) = (BTreeSet::new(), BTreeSet::new());
+    for (addr, protocol, port) in of {
+        let Some(addr) = v4(addr) else { continue };
+        let start = format!("{addr} . {}", protocol as u8);
+        if port == 0 {
+            any_port.insert(start);
+        } else {
+            with_port.insert(format!("{start} . {port}"));
+        }
+    }
+    set(out, name, &format!("{} . {}", key.0, key.1), with_port);
+    set(out, &format!("{name}_any_port"), key.0, any_port);
 }
 
 /// Elements as numbers, since the keys are raw bits.
-fn inner(servers: impl Iterator<Item = Server>, any_port: bool) -> BTreeSet<String> {
-    let matching = servers.filter(|(_, _, port)| (*port == 0) == any_port);
-    let element = |(addr, protocol, port): Server| {
-        let addr = u32::from_be_bytes(addr.as_v4()?);
-        let start = format!("{addr} . {}", protocol as u8);
-        Some(if any_port {
+fn inner(servers: Vec<&Server>) -> BTreeSet<String> {
+    let element = |&&(addr, protocol, port): &&Server| {
+        let start = format!("{} . {}", u32::from(v4(addr)?), protocol as u8);
+        Some(if port == 0 {
             start
         } else {
             format!("{start} . {port}")
         })
     };
-    matching.filter_map(element).collect()
+    servers.iter().filter_map(element).collect()
 }
 
 fn set(out: &mut String, name: &str, key: &str, elements: BTreeSet<String>) {
@@ -240,18 +220,20 @@ fn set(out: &mut String, name: &str, key: &str, elements: BTreeSet<String>) {
 
 fn addresses(of: &[Addr]) -> BTreeSet<String> {
     of.iter()
-        .filter_map(|a| display(*a))
+        .filter_map(|a| v4(*a))
         .map(|a| a.to_string())
         .collect()
 }
 
-/// An IPv4 address, `None` for IPv6.
-fn display(a: Addr) -> Option<impl fmt::Display> {
-    a.as_v4().map(std::net::Ipv4Addr::from)
+/// The IPv4 address, `None` for IPv6.
+fn v4(a: Addr) -> Option<Ipv4Addr> {
+    a.as_v4().map(Ipv4Addr::from)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn spec() -> GuardSpec {

@@ -1,13 +1,11 @@
-//! Between rtnetlink messages and the few facts UVS needs of them. Nothing here does I/O.
+//! From rtnetlink messages to the few facts UVS needs of them. Nothing here does I/O.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkLayerType, LinkMessage,
-};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
@@ -17,7 +15,6 @@ use netlink_packet_route::route::{
     RouteProtocol, RouteType,
 };
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use uvs_core::fib::{Mac, Route};
 use uvs_core::flow::Addr;
 
@@ -30,7 +27,7 @@ pub(super) const TABLE_DEFAULT: u32 = 253;
 
 /// Marks (`NDA_PROTOCOL`) the neighbour entries that UVS asked for, so that a later run finds what a
 /// killed one left; `u` for uvs, a number that nobody has registered.
-const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(b'u');
+pub(super) const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(b'u');
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,73 +268,6 @@ pub(super) fn is_default_rule(m: &RuleMessage) -> bool {
         (32767, TABLE_DEFAULT),
     ];
     plain && known.contains(&(priority, table))
-}
-
-/// Asks for all interfaces, without their statistics.
-pub(super) fn get_links() -> RouteNetlinkMessage {
-    let mut m = LinkMessage::default();
-    m.attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    RouteNetlinkMessage::GetLink(m)
-}
-
-/// Asks for all IPv4 addresses.
-pub(super) fn get_addresses() -> RouteNetlinkMessage {
-    let mut m = AddressMessage::default();
-    m.header.family = AddressFamily::Inet;
-    RouteNetlinkMessage::GetAddress(m)
-}
-
-/// Asks for all IPv4 routes.
-pub(super) fn get_routes() -> RouteNetlinkMessage {
-    let mut m = RouteMessage::default();
-    m.header.address_family = AddressFamily::Inet;
-    RouteNetlinkMessage::GetRoute(m)
-}
-
-/// Asks for all IPv4 rules.
-pub(super) fn get_rules() -> RouteNetlinkMessage {
-    let mut m = RuleMessage::default();
-    m.header.family = AddressFamily::Inet;
-    RouteNetlinkMessage::GetRule(m)
-}
-
-/// Asks for all IPv4 neighbours.
-pub(super) fn get_neighbours() -> RouteNetlinkMessage {
-    let mut m = NeighbourMessage::default();
-    m.header.family = AddressFamily::Inet;
-    RouteNetlinkMessage::GetNeighbour(m)
-}
-
-/// Asks the kernel to resolve a neighbour now (NTF_USE) and, where `keep`, to keep it resolved
-/// (NTF_MANAGED, kernel 5.16; an older one ignores the attribute). Without `keep` the kernel stops
-/// keeping it.
-pub(super) fn resolve(ifindex: u32, addr: Ipv4Addr, keep: bool) -> RouteNetlinkMessage {
-    let mut m = entry(ifindex, addr);
-    m.header.flags = NeighbourFlags::Use;
-    if keep {
-        m.attributes
-            .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-        m.attributes
-            .push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
-    }
-    RouteNetlinkMessage::NewNeighbour(m)
-}
-
-/// Deletes a neighbour entry.
-pub(super) fn forget(ifindex: u32, addr: Ipv4Addr) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelNeighbour(entry(ifindex, addr))
-}
-
-fn entry(ifindex: u32, addr: Ipv4Addr) -> NeighbourMessage {
-    let mut m = NeighbourMessage::default();
-    m.header.family = AddressFamily::Inet;
-    m.header.ifindex = ifindex;
-    m.attributes
-        .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(
-            addr,
-        )));
-    m
 }
 
 #[cfg(test)]

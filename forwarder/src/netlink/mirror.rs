@@ -20,7 +20,7 @@ use super::event::Event;
 use super::neighbours::{Key, Neighbours};
 use super::socket::{Heard, Listener, Requests, decode, message_type, split};
 use super::tables::{Tables, ports_by_index};
-use super::{NetlinkError, messages};
+use super::{NetlinkError, messages, questions};
 
 /// RTM_NEWNEIGH and RTM_DELNEIGH (linux/rtnetlink.h); every other type means that a table changed.
 const NEIGHBOUR_TYPES: [u16; 2] = [28, 29];
@@ -173,17 +173,17 @@ impl Mirror {
 
     fn read_tables(&mut self) -> Result<Tables, NetlinkError> {
         let mut tables = Tables::default();
-        for m in self.dump("read the interfaces", &messages::get_links())? {
+        for m in self.dump("read the interfaces", &questions::get_links())? {
             if let RouteNetlinkMessage::NewLink(m) = m {
                 tables.links.extend(messages::link(&m));
             }
         }
-        for m in self.dump("read the addresses", &messages::get_addresses())? {
+        for m in self.dump("read the addresses", &questions::get_addresses())? {
             if let RouteNetlinkMessage::NewAddress(m) = m {
                 tables.addresses.extend(messages::address(&m));
             }
         }
-        for m in self.dump("read the routes", &messages::get_routes())? {
+        for m in self.dump("read the routes", &questions::get_routes())? {
             if let RouteNetlinkMessage::NewRoute(m) = m {
                 tables.routes.extend(messages::route(&m));
             }
@@ -197,7 +197,7 @@ impl Mirror {
 
     fn read_neighbours(&mut self) -> Result<Vec<Event>, NetlinkError> {
         let mut entries = HashMap::new();
-        for m in self.dump("read the neighbours", &messages::get_neighbours())? {
+        for m in self.dump("read the neighbours", &questions::get_neighbours())? {
             if let RouteNetlinkMessage::NewNeighbour(m) = m {
                 entries.extend(messages::neighbour(&m));
             }
@@ -215,7 +215,7 @@ impl Mirror {
     }
 
     fn warn_of_policy_rules(&mut self) -> Result<(), NetlinkError> {
-        let rules = self.dump("read the routing rules", &messages::get_rules())?;
+        let rules = self.dump("read the routing rules", &questions::get_rules())?;
         let foreign = |m: &RouteNetlinkMessage| matches!(m, RouteNetlinkMessage::NewRule(r) if !messages::is_default_rule(r));
         let found = rules.iter().any(foreign);
         if found && !self.policy_rules {
@@ -299,7 +299,7 @@ impl Mirror {
             let Some(v4) = addr.as_v4() else { continue };
             // An update without the flag would end the keeping, so a kept one always carries it.
             let keep = self.neighbours.is_kept((ifindex, addr));
-            let message = messages::resolve(ifindex, v4.into(), keep);
+            let message = questions::resolve(ifindex, v4.into(), keep);
             let asked = self.requests.change(&message, NLM_F_CREATE | NLM_F_REPLACE);
             outcome = outcome.and_then(|()| asked.map_err(|e| refusal(addr, e)));
         }
@@ -314,11 +314,13 @@ impl Mirror {
         };
         let known = self.neighbours.is_known(key);
         let outcome = if known {
-            self.requests
-                .change(&messages::resolve(ifindex, v4.into(), false), NLM_F_REPLACE)
+            self.requests.change(
+                &questions::resolve(ifindex, v4.into(), false),
+                NLM_F_REPLACE,
+            )
         } else {
             self.requests
-                .change(&messages::forget(ifindex, v4.into()), 0)
+                .change(&questions::forget(ifindex, v4.into()), 0)
         };
         match outcome.as_ref().map_err(io::Error::raw_os_error) {
             // Gone already, or its interface is.

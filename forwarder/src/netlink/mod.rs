@@ -8,6 +8,7 @@ mod event;
 mod messages;
 mod mirror;
 mod neighbours;
+mod questions;
 mod socket;
 mod tables;
 

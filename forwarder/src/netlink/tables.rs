@@ -231,6 +231,8 @@ pub(super) fn ports_by_index(tables: &Tables, ports: &[String]) -> HashMap<u32, 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn a(b: [u8; 4]) -> Addr {
