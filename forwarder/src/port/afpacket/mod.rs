@@ -7,6 +7,7 @@
 
 mod copies;
 mod geometry;
+mod open;
 mod outlet;
 mod receive;
 mod ring;
@@ -22,7 +23,6 @@ use super::filter::Program;
 use super::{Coverage, PortError};
 use crate::sys;
 
-pub(crate) use copies::MAX_FRAME;
 pub(crate) use geometry::Geometry;
 pub(crate) use receive::RingReceiver;
 pub(crate) use send::PacketSender;
@@ -91,7 +91,7 @@ impl Port {
         let interface = identify(name, &sending)?;
         let transmit =
             PacketSender::new(sending).map_err(kernel(name, "setting up the send socket"))?;
-        let opened = receive::open(&interface, options, filter)?;
+        let opened = open::receiver(&interface, options, filter)?;
         Ok(Self {
             interface,
             receive: opened.receiver,
