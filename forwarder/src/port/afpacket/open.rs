@@ -43,7 +43,7 @@ pub(super) fn receiver(
             .map_err(kernel(name, step))?;
     }
     let receive_buffer = size_buffer(&socket, options).map_err(kernel(name, "SO_RCVBUF"))?;
-    let geometry = Geometry::choose(options.slots, interface.mtu, receive_buffer);
+    let geometry = Geometry::choose(options, interface.mtu, receive_buffer);
     let ring = sys::set_rx_ring(socket.as_fd(), &geometry.request())
         .and_then(|()| Ring::map(socket.as_fd(), geometry))
         .map_err(|source| PortError::RingMemory {
