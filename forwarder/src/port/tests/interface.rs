@@ -50,6 +50,24 @@ fn an_interface_that_goes_and_comes_back_is_told_and_recovers() {
     assert_eq!(receive_one(&mut b.receive), datagram);
 }
 
+#[test]
+fn a_port_on_an_interface_that_is_down_works_once_it_is_up() {
+    let net = Net::pair();
+    net.run("b", "ip link set b0 down");
+    let mut a = open(&net, "a", "a0", &to(VIP));
+    let mut b = open(&net, "b", "b0", &to(VIP));
+    assert_eq!(b.receive.link(), Link::Down);
+    net.run("b", "ip link set b0 up");
+    assert_eq!(b.receive.link(), Link::Up);
+    let (a_mac, b_mac) = macs(&net);
+    let there = udp((a_mac, b_mac), VIP, 100);
+    send(&mut a.transmit, std::slice::from_ref(&there));
+    assert_eq!(receive_one(&mut b.receive), there);
+    let back = udp((b_mac, a_mac), VIP, 200);
+    send(&mut b.transmit, std::slice::from_ref(&back));
+    assert_eq!(receive_one(&mut a.receive), back);
+}
+
 fn reports_an_error(rx: &dyn Receive) -> bool {
     let timeout = Timespec {
         tv_sec: 0,
