@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use socket2::{SockAddr, Socket};
+use socket2::{SockAddr, SockAddrStorage, Socket};
 
 /// Most frames one [`send_batch`] takes; 8 to 256 cost the same per frame, and a longer batch keeps ring
 /// slots from the kernel for longer.
@@ -66,24 +66,14 @@ pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<libc::tpacket_
 /// Binds a packet socket to an interface; protocol 0 receives nothing.
 pub(crate) fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
     let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: `init` writes a whole sockaddr_ll, which sockaddr_storage has room and alignment for, and
-    // sets the length to its size.
-    let ((), address) = unsafe {
-        SockAddr::try_init(|storage, len| {
-            let address = storage.cast::<libc::sockaddr_ll>();
-            *address = libc::sockaddr_ll {
-                sll_family: libc::AF_PACKET as u16,
-                sll_protocol: protocol.to_be(),
-                sll_ifindex: index,
-                sll_hatype: 0,
-                sll_pkttype: 0,
-                sll_halen: 0,
-                sll_addr: [0; 8],
-            };
-            *len = len_of::<libc::sockaddr_ll>();
-            Ok(())
-        })?
-    };
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: a sockaddr_ll is one of the addresses that sockaddr_storage is there for.
+    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    link.sll_family = libc::AF_PACKET as u16;
+    link.sll_protocol = protocol.to_be();
+    link.sll_ifindex = index;
+    // SAFETY: the storage holds an address of this length and of the family just written.
+    let address = unsafe { SockAddr::new(storage, len_of::<libc::sockaddr_ll>()) };
     socket.bind(&address)
 }
 

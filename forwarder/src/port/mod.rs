@@ -30,8 +30,6 @@ pub(crate) mod filter;
 #[cfg(test)]
 pub(crate) mod memory;
 #[cfg(test)]
-mod testnet;
-#[cfg(test)]
 mod tests;
 mod vnet;
 
@@ -79,7 +77,7 @@ pub(crate) enum Received<'a> {
     /// A whole frame.
     Frame(Frame<'a>, RxMeta),
     /// The frame did not arrive whole: count it.
-    Drop(DropReason, RxMeta),
+    Drop(DropReason),
     /// Not for us (a VLAN-tagged frame): the kernel's.
     Pass,
 }

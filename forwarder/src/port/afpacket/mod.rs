@@ -7,6 +7,7 @@
 
 mod copies;
 mod geometry;
+mod open;
 mod outlet;
 mod receive;
 mod ring;
@@ -22,7 +23,6 @@ use super::filter::Program;
 use super::{Coverage, PortError};
 use crate::sys;
 
-pub(crate) use copies::MAX_FRAME;
 pub(crate) use geometry::Geometry;
 pub(crate) use receive::RingReceiver;
 pub(crate) use send::PacketSender;
@@ -33,6 +33,8 @@ pub(crate) struct PortOptions {
     /// Ring slots for an Ethernet MTU; 1024 lose 0.3 % of 250 000 packets/s beside busy neighbours,
     /// 4096 none.
     pub(crate) slots: usize,
+    /// Bytes of a slot; `None` fits it to the MTU and the receive buffer.
+    pub(crate) slot_bytes: Option<usize>,
     /// Bytes that frames larger than a slot may take while they wait (SO_RCVBUF).
     pub(crate) receive_buffer: usize,
 }
@@ -41,6 +43,7 @@ impl Default for PortOptions {
     fn default() -> Self {
         Self {
             slots: 8192,
+            slot_bytes: None,
             receive_buffer: 16 << 20,
         }
     }
@@ -91,7 +94,7 @@ impl Port {
         let interface = identify(name, &sending)?;
         let transmit =
             PacketSender::new(sending).map_err(kernel(name, "setting up the send socket"))?;
-        let opened = receive::open(&interface, options, filter)?;
+        let opened = open::receiver(&interface, options, filter)?;
         Ok(Self {
             interface,
             receive: opened.receiver,

@@ -5,115 +5,17 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::net::netdevice;
-use socket2::{SockFilter, Socket};
+use socket2::Socket;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::DropReason;
 
-use super::copies::Copies;
-use super::ring::{RESERVE, Ring, SLOT_HEADERS};
-use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
+use super::copies::{self, Copies};
+use super::open::attach;
+use super::ring::{Ring, SLOT_HEADERS};
 use crate::port::filter::Program;
 use crate::port::vnet::{self, VNET_LEN};
-use crate::port::{Budget, Coverage, Link, PortError, Receive, Received, RxMeta, RxStatistics};
+use crate::port::{Budget, Coverage, Link, Receive, Received, RxMeta, RxStatistics};
 use crate::sys;
-
-/// A receiver and what the kernel granted it.
-pub(super) struct Opened {
-    pub(super) receiver: RingReceiver,
-    pub(super) geometry: Geometry,
-    pub(super) receive_buffer: usize,
-    pub(super) coverage: Coverage,
-}
-
-/// Opens the receiving socket. The order matters: the options before the ring that they shape, the filter
-/// before the bind that starts the flow.
-pub(super) fn open(
-    interface: &Interface,
-    options: &PortOptions,
-    filter: &Program,
-) -> Result<Opened, PortError> {
-    let name = &interface.name;
-    let socket = packet_socket(name)?;
-    for (option, value, step) in [
-        (
-            libc::PACKET_VERSION,
-            libc::tpacket_versions::TPACKET_V2 as i32,
-            "PACKET_VERSION",
-        ),
-        (libc::PACKET_VNET_HDR, 1, "PACKET_VNET_HDR"),
-        (libc::PACKET_RESERVE, RESERVE as i32, "PACKET_RESERVE"),
-        (libc::PACKET_COPY_THRESH, 1, "PACKET_COPY_THRESH"),
-        (libc::PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING"),
-    ] {
-        sys::set_option(socket.as_fd(), libc::SOL_PACKET, option, value)
-            .map_err(kernel(name, step))?;
-    }
-    let receive_buffer = size_buffer(&socket, options).map_err(kernel(name, "SO_RCVBUF"))?;
-    let geometry = Geometry::choose(options.slots, interface.mtu, receive_buffer);
-    let ring = sys::set_rx_ring(socket.as_fd(), &geometry.request())
-        .and_then(|()| Ring::map(socket.as_fd(), geometry))
-        .map_err(|source| PortError::RingMemory {
-            name: name.clone(),
-            mib: geometry.bytes() >> 20,
-            source,
-        })?;
-    let coverage = attach(&socket, filter).map_err(kernel(name, "SO_ATTACH_FILTER"))?;
-    sys::bind_packet(&socket, interface.index, libc::ETH_P_ALL as u16)
-        .map_err(kernel(name, "bind"))?;
-    let receiver = RingReceiver {
-        socket,
-        ring,
-        head: 0,
-        batch: Vec::with_capacity(Budget::default().frames),
-        copies: Copies::default(),
-        statistics: RxStatistics::default(),
-    };
-    Ok(Opened {
-        receiver,
-        geometry,
-        receive_buffer,
-        coverage,
-    })
-}
-
-/// Asks for the receive buffer and returns what there is now. The kernel counts its own overhead too and
-/// therefore doubles what is asked for.
-fn size_buffer(socket: &Socket, options: &PortOptions) -> io::Result<usize> {
-    let wanted = i32::try_from(options.receive_buffer).unwrap_or(i32::MAX / 2);
-    // Beyond net.core.rmem_max this needs CAP_NET_ADMIN in the initial namespace.
-    if sys::set_option(
-        socket.as_fd(),
-        libc::SOL_SOCKET,
-        libc::SO_RCVBUFFORCE,
-        wanted,
-    )
-    .is_err()
-    {
-        socket.set_recv_buffer_size(wanted as usize)?;
-    }
-    socket.recv_buffer_size()
-}
-
-/// Attaches the program, or the one that needs no memory to speak of where the kernel has none for it
-/// (net.core.optmem_max).
-fn attach(socket: &Socket, program: &Program) -> io::Result<Coverage> {
-    let attach = |program: &Program| {
-        let code: Vec<SockFilter> = program
-            .code
-            .iter()
-            .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
-            .collect();
-        socket.attach_filter(&code)
-    };
-    match attach(program) {
-        Ok(()) if program.exact => Ok(Coverage::Exact),
-        Ok(()) => Ok(Coverage::Everything),
-        Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-            attach(&Program::everything()).map(|()| Coverage::Everything)
-        }
-        Err(e) => Err(e),
-    }
-}
 
 /// The receiving side of an AF_PACKET port.
 #[derive(Debug)]
@@ -150,6 +52,18 @@ enum Place {
 }
 
 impl RingReceiver {
+    /// The receiver of a socket and its ring.
+    pub(super) fn new(socket: Socket, ring: Ring) -> Self {
+        Self {
+            socket,
+            ring,
+            head: 0,
+            batch: Vec::with_capacity(Budget::default().frames),
+            copies: Copies::default(),
+            statistics: RxStatistics::default(),
+        }
+    }
+
     /// Looks at a filled slot; fetches the copy that comes with it.
     fn admit(&mut self, slot: usize) -> Entry {
         let header = self.ring.header(slot);
@@ -162,7 +76,7 @@ impl RingReceiver {
         if header.tp_status & libc::TP_STATUS_COPY != 0 {
             // Always, for copies come in the order of their slots.
             self.statistics.copied += 1;
-            start = super::copies::FRAME_AT;
+            start = copies::FRAME_AT;
             place = match self.copies.fetch(&self.socket, header.tp_len as usize) {
                 Ok(memory) => Place::Copy(memory),
                 Err(reason) => Place::Lost(reason),
@@ -229,7 +143,7 @@ impl Receive for RingReceiver {
         let memory = match place {
             Place::Slot => self.ring.bytes_mut(*slot),
             Place::Copy(range) => self.copies.bytes_mut(range.clone()),
-            Place::Lost(reason) => return Received::Drop(*reason, *meta),
+            Place::Lost(reason) => return Received::Drop(*reason),
             Place::Tagged => return Received::Pass,
         };
         let offload = match memory[..frame.start].last_chunk::<VNET_LEN>() {
