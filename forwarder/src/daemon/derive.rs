@@ -67,7 +67,8 @@ pub(super) fn guard(
             spec.fullnat.local.extend(&service.local);
         }
     }
-    spec
+    // In the form of a union, so that equal states compare equal.
+    spec.union(&spec)
 }
 
 /// What the engine must see.

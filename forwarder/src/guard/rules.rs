@@ -73,6 +73,31 @@ pub(crate) struct FullNat {
     pub(crate) servers: Vec<Server>,
 }
 
+impl GuardSpec {
+    /// What keeps all that either keeps: for the moment between two states.
+    #[must_use]
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        fn both<T: Clone + PartialEq + Ord>(a: &[T], b: &[T]) -> Vec<T> {
+            let mut all: Vec<T> = a.iter().chain(b).cloned().collect();
+            all.sort();
+            all.dedup();
+            all
+        }
+        Self {
+            interfaces: self.interfaces.clone(),
+            services: both(&self.services, &other.services),
+            owned: both(&self.owned, &other.owned),
+            nat_servers: both(&self.nat_servers, &other.nat_servers),
+            fullnat: FullNat {
+                local: both(&self.fullnat.local, &other.fullnat.local),
+                ports: self.fullnat.ports,
+                servers: both(&self.fullnat.servers, &other.fullnat.servers),
+            },
+            local: self.local.clone(),
+        }
+    }
+}
+
 /// The script that replaces the table in one transaction, with a chain on each of `interfaces`.
 ///
 /// # Errors

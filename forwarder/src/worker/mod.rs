@@ -247,7 +247,7 @@ impl Worker {
         let id = PortId(port as u16);
         let (verdict, range, offload) = match self.rx[port].frame(index) {
             Received::Pass => return,
-            Received::Drop(reason, _) => return self.engine.count_unhandled(reason),
+            Received::Drop(reason) => return self.engine.count_unhandled(reason),
             Received::Frame(mut frame, meta) => {
                 let verdict = self
                     .engine
