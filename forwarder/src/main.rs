@@ -3,6 +3,7 @@
 
 mod commands;
 mod control;
+mod ipvsadm;
 
 use std::process::ExitCode;
 
