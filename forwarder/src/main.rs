@@ -13,6 +13,7 @@ mod port;
 mod sys;
 mod worker;
 mod rs;
+mod ipvsadm;
 
 use std::process::ExitCode;
 

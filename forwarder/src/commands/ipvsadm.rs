@@ -1,7 +1,12 @@
 //! `uvs ipvsadm …`: ipvsadm's grammar, output and exit codes, spoken to the daemon.
 
 use std::ffi::OsString;
+use std::io::{BufWriter, stderr, stdin, stdout};
 use std::process::ExitCode;
+
+use crate::control::client::Client;
+use crate::ipvsadm::names::SystemNames;
+use crate::ipvsadm::{Io, run};
 
 /// Everything after the word goes to ipvsadm's own grammar.
 #[derive(clap::Args)]
@@ -14,6 +19,15 @@ pub(crate) struct Args {
 
 /// Runs one ipvsadm command line (without the program's name).
 pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
-    let _ = argv;
-    ExitCode::from(super::FAILED)
+    let words: Vec<String> = argv
+        .iter()
+        .map(|w| w.to_string_lossy().into_owned())
+        .collect();
+    let mut io = Io {
+        stdin: &mut stdin().lock(),
+        stdout: &mut BufWriter::new(stdout().lock()),
+        stderr: &mut stderr().lock(),
+        names: &SystemNames::default(),
+    };
+    ExitCode::from(run(&words, &mut Client::from_env(), &mut io))
 }

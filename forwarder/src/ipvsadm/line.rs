@@ -1,0 +1,346 @@
+//! One command line, parsed: what ipvsadm takes from its options, checked in ipvsadm's order.
+
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{
+    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelKind,
+};
+use uvs_core::snapshot::Timeouts;
+
+use super::names::Names;
+use super::options::{Kind, Kinds, Opt, Verb};
+use super::popt::{TokenError, Tokens};
+use super::set;
+use super::stop::{Stop, usage};
+
+/// What a command line asks for.
+pub(super) enum Action {
+    /// `-h`
+    Help,
+    /// `-v`
+    Version,
+    /// A command with its options.
+    Run(Line),
+}
+
+/// A command with its options.
+pub(super) struct Line {
+    pub(super) verb: Verb,
+    pub(super) given: Kinds,
+    pub(super) service: Option<ServiceKey>,
+    pub(super) scheduler: String,
+    pub(super) flags: Vec<&'static SchedFlag>,
+    pub(super) persistence: Option<u32>,
+    pub(super) mask: u32,
+    pub(super) engine: Option<String>,
+    pub(super) local: Vec<Addr>,
+    pub(super) server: Endpoint,
+    pub(super) forwarding: Forwarding,
+    pub(super) tunnel: Tunnel,
+    pub(super) weight: u32,
+    pub(super) upper: u32,
+    pub(super) lower: u32,
+    pub(super) timeouts: Timeouts,
+}
+
+/// A name that `-b` takes.
+pub(super) struct SchedFlag {
+    pub(super) name: &'static str,
+    /// The only scheduler it goes with.
+    pub(super) scheduler: Option<&'static str>,
+    pub(super) bit: u32,
+}
+
+/// The default of `-s`.
+const DEFAULT_SCHEDULER: &str = "wlc";
+
+impl Line {
+    fn new(verb: Verb) -> Self {
+        Self {
+            verb,
+            given: Kinds::default(),
+            service: None,
+            scheduler: String::new(),
+            flags: Vec::new(),
+            persistence: None,
+            mask: u32::MAX,
+            engine: None,
+            local: Vec::new(),
+            server: Endpoint::NONE,
+            forwarding: Forwarding::Dr,
+            tunnel: Tunnel::default(),
+            weight: 1,
+            upper: 0,
+            lower: 0,
+            timeouts: Timeouts {
+                tcp: 0,
+                tcp_fin: 0,
+                udp: 0,
+            },
+        }
+    }
+
+    /// The command `ipvsadm` without arguments is.
+    pub(super) fn list() -> Self {
+        Self::new(Verb::List)
+    }
+
+    /// The service's key; commands that need one have been refused without.
+    pub(super) fn key(&self) -> Result<ServiceKey, Stop> {
+        self.service
+            .ok_or_else(|| missing(Kind::Service, self.verb))
+    }
+
+    /// The service as `-A` or `-E` describes it.
+    pub(super) fn service_spec(&self) -> Result<ServiceSpec, Stop> {
+        Ok(ServiceSpec {
+            flags: self.flags.iter().fold(0, |bits, f| bits | f.bit),
+            persistence: self.persistence.map(|timeout| Persistence {
+                timeout,
+                mask: self.mask,
+            }),
+            engine: self.engine.clone(),
+            one_packet: self.given.has(Kind::OnePacket),
+            local: self.local.clone(),
+            ..ServiceSpec::new(self.key()?, self.scheduler())
+        })
+    }
+
+    /// The server as `-a` or `-e` describes it. Nobody rewrites the port on the way to a DR or TUN
+    /// server, so that it is the service's.
+    pub(super) fn server_spec(&self) -> Result<ServerSpec, Stop> {
+        let mut endpoint = self.server;
+        if let ServiceKey::Address { port, .. } = self.key()?
+            && matches!(self.forwarding, Forwarding::Dr | Forwarding::Tunnel)
+        {
+            endpoint.port = port;
+        }
+        Ok(ServerSpec {
+            tunnel: self.tunnel,
+            weight: self.weight,
+            upper: self.upper,
+            lower: self.lower,
+            ..ServerSpec::new(endpoint, self.forwarding)
+        })
+    }
+
+    fn scheduler(&self) -> &str {
+        if self.scheduler.is_empty() {
+            DEFAULT_SCHEDULER
+        } else {
+            &self.scheduler
+        }
+    }
+}
+
+/// Parses a command line, without the program's name.
+pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop> {
+    let mut tokens = Tokens::new(words);
+    let Ok(Some(first)) = tokens.token() else {
+        return Err(Stop::hint());
+    };
+    let verb = match first.opt {
+        Opt::Help => return Ok(Action::Help),
+        Opt::Version => return Ok(Action::Version),
+        other => Verb::of(other).ok_or_else(Stop::hint)?,
+    };
+    check_daemon_state(verb, first.value)?;
+    let mut line = Line::new(verb);
+    loop {
+        match tokens.token() {
+            Ok(Some(token)) if is_command(token.opt) => {
+                return Err(usage(format!("invalid option `{}'", tokens.word())));
+            }
+            Ok(Some(token)) => set::option(&mut line, token, names)?,
+            Ok(None) => break,
+            Err(error) => return Err(bad_token(&error)),
+        }
+    }
+    let rest = set::arguments(&mut line, &tokens.into_arguments())?;
+    if let Some(argument) = rest {
+        return Err(usage(format!("unexpected argument {argument}")));
+    }
+    check(&line)?;
+    Ok(Action::Run(line))
+}
+
+fn is_command(opt: Opt) -> bool {
+    matches!(opt, Opt::Help | Opt::Version) || Verb::of(opt).is_some()
+}
+
+fn bad_token(error: &TokenError<'_>) -> Stop {
+    let message = match error {
+        TokenError::Unknown(word) => format!("{word}: unknown option"),
+        TokenError::MissingValue(word) => format!("{word}: missing argument"),
+        TokenError::UnwantedValue(word) => format!("{word}: option does not take an argument"),
+    };
+    Stop::refused(message)
+}
+
+fn check_daemon_state(verb: Verb, state: Option<&str>) -> Result<(), Stop> {
+    let known = matches!(state, Some("master" | "backup"));
+    match verb {
+        Verb::StartDaemon if !known => Err(usage("illegal start-daemon parameter specified")),
+        // The misprint is the original's, and it is what scripts see.
+        Verb::StopDaemon if !known => Err(usage("illegal start_daemon specified")),
+        _ => Ok(()),
+    }
+}
+
+fn check(line: &Line) -> Result<(), Stop> {
+    let scheduler = line.scheduler();
+    if let Some(flag) = line
+        .flags
+        .iter()
+        .find(|f| f.scheduler.is_some_and(|s| s != scheduler))
+    {
+        return Err(usage(format!(
+            "incompatible scheduler flag `{}'",
+            flag.name
+        )));
+    }
+    check_options(line)?;
+    match line.verb {
+        Verb::AddService | Verb::EditService => check_service(line),
+        Verb::AddServer | Verb::EditServer => check_server(line),
+        Verb::List => check_list(line.given),
+        _ => Ok(()),
+    }
+}
+
+fn check_options(line: &Line) -> Result<(), Stop> {
+    let Line { verb, given, .. } = *line;
+    let (needs, takes) = (verb.needs(), verb.takes());
+    let mut exclusive = None;
+    for &kind in Kind::ALL {
+        if needs.has(kind) && !given.has(kind) {
+            return Err(missing(kind, verb));
+        }
+        if given.has(kind) && !needs.has(kind) && !takes.has(kind) {
+            let (option, command) = (kind.name(), verb.name());
+            return Err(usage(format!(
+                "Illegal '{option}' option with the '{command}' command"
+            )));
+        }
+        if verb == Verb::List && given.has(kind) && LIST_ALTERNATIVES.has(kind) {
+            if let Some(other) = exclusive.replace(kind) {
+                let what = format!("the '{}' command", verb.name());
+                return Err(conflict(kind, other, &what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `-L` can list one of.
+const LIST_ALTERNATIVES: Kinds =
+    Kinds::of(&[Kind::Connection, Kind::Service, Kind::Timeout, Kind::Daemon]);
+
+fn check_list(given: Kinds) -> Result<(), Stop> {
+    let no_services = Kinds::of(&[Kind::Connection, Kind::Timeout, Kind::Daemon]);
+    let no_persistence = Kinds::of(&[Kind::Timeout, Kind::Daemon]);
+    let columns = Kinds::of(&[Kind::Stats, Kind::Rate, Kind::Thresholds]);
+    if given.has_any(no_services) && given.has_any(columns)
+        || given.has_any(no_persistence) && given.has(Kind::PersistentConn)
+    {
+        return Err(usage("options conflicts in the list command"));
+    }
+    Ok(())
+}
+
+fn check_service(line: &Line) -> Result<(), Stop> {
+    let ServiceKey::Address { protocol, port, .. } = line.key()? else {
+        return Ok(());
+    };
+    if port == 0 && line.persistence.is_none() {
+        return Err(usage("Zero port specified for non-persistent service"));
+    }
+    if protocol != Protocol::Udp && line.given.has(Kind::OnePacket) {
+        return Err(usage(
+            "One-Packet Scheduling is only for UDP virtual services",
+        ));
+    }
+    Ok(())
+}
+
+fn check_server(line: &Line) -> Result<(), Stop> {
+    let v4 = match line.key()? {
+        ServiceKey::Address { addr, .. } => addr.is_v4(),
+        ServiceKey::Mark { ipv6, .. } => !ipv6,
+    };
+    let tunnel = line.forwarding == Forwarding::Tunnel;
+    if v4 != line.server.addr.is_v4() && !tunnel {
+        return Err(usage(
+            "Different address family is allowed only for tunneling servers",
+        ));
+    }
+    let options = Kinds::of(&[
+        Kind::TunType,
+        Kind::TunPort,
+        Kind::TunNoCsum,
+        Kind::TunCsum,
+        Kind::TunRemCsum,
+    ]);
+    match (tunnel, line.given.has_any(options)) {
+        (false, true) => Err(usage("Tunnel options conflict with forward method")),
+        (false, false) => Ok(()),
+        (true, _) => check_tunnel(line),
+    }
+}
+
+fn check_tunnel(line: &Line) -> Result<(), Stop> {
+    let (name, takes) = match line.tunnel.kind {
+        TunnelKind::Ipip => ("ipip", Kinds::of(&[])),
+        TunnelKind::Gue => {
+            let takes = [
+                Kind::TunPort,
+                Kind::TunNoCsum,
+                Kind::TunCsum,
+                Kind::TunRemCsum,
+            ];
+            ("gue", Kinds::of(&takes))
+        }
+        TunnelKind::Gre => ("gre", Kinds::of(&[Kind::TunNoCsum, Kind::TunCsum])),
+    };
+    if line.tunnel.kind == TunnelKind::Gue && !line.given.has(Kind::TunPort) {
+        return Err(usage(
+            "You need to supply the 'tun-port' option for the 'gue' tunnel type",
+        ));
+    }
+    let mut checksum = None;
+    for kind in [
+        Kind::TunPort,
+        Kind::TunNoCsum,
+        Kind::TunCsum,
+        Kind::TunRemCsum,
+    ] {
+        if !line.given.has(kind) {
+            continue;
+        }
+        if !takes.has(kind) {
+            let option = kind.name();
+            return Err(usage(format!(
+                "Illegal '{option}' option with the '{name}' tunnel type"
+            )));
+        }
+        if kind != Kind::TunPort {
+            if let Some(other) = checksum.replace(kind) {
+                return Err(conflict(kind, other, &format!("the '{name}' tunnel type")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn conflict(kind: Kind, other: Kind, what: &str) -> Stop {
+    let (kind, other) = (kind.name(), other.name());
+    usage(format!(
+        "The option '{kind}' conflicts with the '{other}' option in {what}"
+    ))
+}
+
+fn missing(kind: Kind, verb: Verb) -> Stop {
+    let (option, command) = (kind.name(), verb.name());
+    usage(format!(
+        "You need to supply the '{option}' option for the '{command}' command"
+    ))
+}

@@ -1,0 +1,49 @@
+//! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
+
+use uvs_core::service::Forwarding;
+
+use super::options::Verb;
+use crate::control::protocol::{Command, Errno, Refusal};
+
+/// Answers `-v` and heads the help. Tools take ipvsadm's version from it.
+pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";
+/// The help below the version, as ipvsadm 1.31 prints it.
+pub(super) const HELP: &str = include_str!("help.txt");
+
+/// What `--start-daemon` gets.
+pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
+
+/// The sentence for a refusal. What ipvsadm does not know, UVS explains in its own words.
+pub(super) fn refusal(verb: Verb, command: &Command, refusal: Refusal) -> String {
+    if is_our_own(command) && refusal.errno == Errno::Invalid {
+        return refusal.message;
+    }
+    let sentence = match (refusal.errno, verb) {
+        (Errno::Exists, Verb::AddService) => "Service already exists",
+        (Errno::Exists, Verb::AddServer) => "Destination already exists",
+        (Errno::Exists, _) => "File exists",
+        (Errno::NotFound, Verb::AddServer | Verb::EditServer | Verb::DeleteServer) => {
+            "Service not defined"
+        }
+        (Errno::NotFound, _) => "No such service",
+        (Errno::NoServer, _) => "No such destination",
+        (Errno::NoScheduler, _) => "Scheduler or persistence engine not found",
+        (Errno::Range, _) => "Numerical result out of range",
+        (Errno::Invalid, _) => {
+            "Invalid operation.  Possibly wrong module version, address not unicast, ..."
+        }
+        (Errno::Permission, _) => "Permission denied (you must be root)",
+        (Errno::Unsupported | Errno::Failed, _) => return refusal.message,
+    };
+    sentence.to_owned()
+}
+
+fn is_our_own(command: &Command) -> bool {
+    match command {
+        Command::AddService(spec) | Command::EditService(spec) => !spec.local.is_empty(),
+        Command::AddServer(_, server) | Command::EditServer(_, server) => {
+            server.forwarding == Forwarding::FullNat
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,225 @@
+//! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
+//!
+//! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
+//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`line`],
+//! and answered here; nothing in it does I/O of its own, so that tests run whole sessions against a
+//! table in memory.
+
+mod connections;
+mod format;
+mod line;
+mod list;
+mod messages;
+pub(crate) mod names;
+mod options;
+mod order;
+mod popt;
+mod save;
+mod set;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::io::{BufRead, Write};
+
+use self::format::Style;
+use self::line::{Action, Line};
+use self::names::Names;
+use self::options::{Kind, Verb};
+use self::stop::Stop;
+use crate::control::client::{CallError, Daemon};
+use crate::control::protocol::{Command, Data, ServiceStatus};
+
+/// What a session reads from and writes to.
+pub(crate) struct Io<'a> {
+    /// The rules of `-R`.
+    pub(crate) stdin: &'a mut dyn BufRead,
+    /// Listings.
+    pub(crate) stdout: &'a mut dyn Write,
+    /// One line an error.
+    pub(crate) stderr: &'a mut dyn Write,
+    /// Host and port names.
+    pub(crate) names: &'a dyn Names,
+}
+
+/// Runs one command line, given without the program's name, and returns its exit code.
+pub(crate) fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) -> u8 {
+    let mut session = Session { daemon, io };
+    let result = if words.is_empty() {
+        session.act(Line::list())
+    } else {
+        session.line(words)
+    };
+    let result = result.map_or_else(|stop| session.report(stop).code, |()| 0);
+    match session.io.stdout.flush() {
+        Ok(()) => result,
+        Err(error) => session.report(error.into()).code,
+    }
+}
+
+struct Session<'s, 'io> {
+    daemon: &'s mut dyn Daemon,
+    io: &'s mut Io<'io>,
+}
+
+impl<'io> Session<'_, 'io> {
+    fn line(&mut self, words: &[String]) -> Result<(), Stop> {
+        match line::parse(words, self.io.names)? {
+            Action::Help => {
+                write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
+                Err(Stop::done())
+            }
+            Action::Version => {
+                writeln!(self.io.stdout, "{}", messages::VERSION)?;
+                Err(Stop::done())
+            }
+            Action::Run(line) => self.act(line),
+        }
+    }
+
+    fn act(&mut self, line: Line) -> Result<(), Stop> {
+        let verb = line.verb;
+        let command = match verb {
+            Verb::AddService => Command::AddService(line.service_spec()?),
+            Verb::EditService => Command::EditService(line.service_spec()?),
+            Verb::DeleteService => Command::DeleteService(line.key()?),
+            Verb::Clear => Command::Clear,
+            Verb::AddServer => Command::AddServer(line.key()?, line.server_spec()?),
+            Verb::EditServer => Command::EditServer(line.key()?, line.server_spec()?),
+            Verb::DeleteServer => Command::DeleteServer(line.key()?, line.server),
+            Verb::Zero => Command::Zero(line.service),
+            Verb::Set => Command::SetTimeouts(line.timeouts),
+            Verb::List => return self.list(&line),
+            Verb::Save => return self.save(&line),
+            Verb::Restore => return self.restore(),
+            Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
+            Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
+        };
+        self.call(verb, command).map(|_| ())
+    }
+
+    /// The rules on stdin, one a line; a refused one does not keep the next from being tried. The exit
+    /// code is the last line's.
+    fn restore(&mut self) -> Result<(), Stop> {
+        let mut last = Ok(());
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            if self.io.stdin.read_until(b'\n', &mut text)? == 0 {
+                return last;
+            }
+            let words = String::from_utf8_lossy(&text);
+            let words = words
+                .split_ascii_whitespace()
+                .skip_while(|w| *w == "ipvsadm");
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            if words.is_empty() {
+                continue;
+            }
+            last = match self.line(&words) {
+                Err(stop) if !stop.all => Err(self.report(stop)),
+                Err(stop) => return Err(stop),
+                Ok(()) => Ok(()),
+            };
+        }
+    }
+
+    fn save(&mut self, line: &Line) -> Result<(), Stop> {
+        let (_, services) = self.services(line)?;
+        save::rules(services, &self.style(line), self.io.stdout)
+    }
+
+    fn list(&mut self, line: &Line) -> Result<(), Stop> {
+        if line.given.has(Kind::Connection) {
+            return self.list_connections(line);
+        }
+        if line.given.has(Kind::Timeout) {
+            return self.list_timeouts();
+        }
+        if line.given.has(Kind::Daemon) {
+            // One line for each sync daemon, of which there are none.
+            return Ok(());
+        }
+        let (table_size, services) = self.services(line)?;
+        if line.service.is_none() {
+            writeln!(
+                self.io.stdout,
+                "IP Virtual Server version 1.2.1 (size={table_size})"
+            )?;
+        }
+        list::services(services, line.given, &self.style(line), self.io.stdout)
+    }
+
+    fn services(&mut self, line: &Line) -> Result<(u32, Vec<ServiceStatus>), Stop> {
+        match self.call(line.verb, Command::ListServices(line.service))? {
+            Data::Services {
+                table_size,
+                services,
+            } => Ok((table_size, services)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn list_timeouts(&mut self) -> Result<(), Stop> {
+        match self.call(Verb::List, Command::GetTimeouts)? {
+            Data::Timeouts(t) => {
+                let line = format!(
+                    "Timeout (tcp tcpfin udp): {} {} {}",
+                    t.tcp, t.tcp_fin, t.udp
+                );
+                Ok(writeln!(self.io.stdout, "{line}")?)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {
+        match self.call(Verb::List, Command::ListConnections)? {
+            Data::Connections(all) => {
+                let with_engines = line.given.has(Kind::PersistentConn);
+                connections::print(&all, with_engines, &self.style(line), self.io.stdout)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn style(&self, line: &Line) -> Style<'io> {
+        Style {
+            numeric: line.given.has(Kind::Numeric),
+            names: self.io.names,
+        }
+    }
+
+    fn call(&mut self, verb: Verb, command: Command) -> Result<Data, Stop> {
+        self.daemon
+            .call(command.clone())
+            .map_err(|error| match error {
+                CallError::Refused(refusal) => {
+                    let message = messages::refusal(verb, &command, refusal);
+                    if verb == Verb::List || verb == Verb::Save {
+                        Stop::unlisted(message)
+                    } else {
+                        Stop::refused(message)
+                    }
+                }
+                unreachable => stop::usage(unreachable.to_string()),
+            })
+    }
+
+    /// Writes the message, where there is one still to be written.
+    fn report(&mut self, stop: Stop) -> Stop {
+        if let Some(message) = &stop.message {
+            // Where stderr is gone there is nobody left to tell.
+            let _ = writeln!(self.io.stderr, "{message}");
+        }
+        Stop {
+            message: None,
+            ..stop
+        }
+    }
+}
+
+fn unexpected(data: &Data) -> Stop {
+    stop::usage(format!("the daemon answered with something else: {data:?}"))
+}

@@ -1,0 +1,194 @@
+//! Host and port names, as ipvsadm shows and takes them without `-n`.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use socket2::SockAddr;
+use uvs_core::flow::{Addr, Protocol};
+
+/// The longest host name getnameinfo gives (`NI_MAXHOST`).
+const HOST_MAX: usize = 1025;
+
+/// Looks names up.
+pub(crate) trait Names {
+    /// The port with this name.
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16>;
+    /// The name of this port.
+    fn service(&self, port: u16, protocol: Protocol) -> Option<String>;
+    /// The IPv4 address of this host; ipvsadm resolves no names to IPv6.
+    fn address(&self, host: &str) -> Option<Ipv4Addr>;
+    /// The name of the host with this address.
+    fn host(&self, addr: Addr) -> Option<String>;
+}
+
+/// The system's names: `/etc/services` and the resolver.
+#[derive(Debug, Default)]
+pub(crate) struct SystemNames {
+    services: OnceCell<Services>,
+    hosts: RefCell<HashMap<Addr, Option<String>>>,
+}
+
+impl SystemNames {
+    fn services(&self) -> &Services {
+        let read = || std::fs::read_to_string("/etc/services").unwrap_or_default();
+        self.services.get_or_init(|| Services::parse(&read()))
+    }
+}
+
+impl Names for SystemNames {
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        self.services().port(name, protocol)
+    }
+
+    fn service(&self, port: u16, protocol: Protocol) -> Option<String> {
+        self.services().name(port, protocol).map(str::to_owned)
+    }
+
+    fn address(&self, host: &str) -> Option<Ipv4Addr> {
+        let found = (host, 0).to_socket_addrs().ok()?;
+        found.map(|a| a.ip()).find_map(|a| match a {
+            IpAddr::V4(a) => Some(a),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    /// Asked once for each address: a resolver that does not answer takes its time.
+    fn host(&self, addr: Addr) -> Option<String> {
+        let mut hosts = self.hosts.borrow_mut();
+        hosts.entry(addr).or_insert_with(|| host_name(addr)).clone()
+    }
+}
+
+/// `/etc/services`.
+#[derive(Debug, Default)]
+struct Services(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    /// The name, then its aliases.
+    names: Vec<String>,
+    port: u16,
+    protocol: String,
+}
+
+impl Services {
+    fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(Entry::parse).collect())
+    }
+
+    fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+        let mut entries = self.of(protocol);
+        entries
+            .find(|e| e.names.iter().any(|n| n == name))
+            .map(|e| e.port)
+    }
+
+    fn name(&self, port: u16, protocol: Protocol) -> Option<&str> {
+        let mut entries = self.of(protocol);
+        entries
+            .find(|e| e.port == port)
+            .map(|e| e.names[0].as_str())
+    }
+
+    fn of(&self, protocol: Protocol) -> impl Iterator<Item = &Entry> {
+        self.0
+            .iter()
+            .filter(move |e| e.protocol.eq_ignore_ascii_case(protocol.name()))
+    }
+}
+
+impl Entry {
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let name = words.next()?.to_owned();
+        let (port, protocol) = words.next()?.split_once('/')?;
+        let names = std::iter::once(name)
+            .chain(words.map(str::to_owned))
+            .collect();
+        Some(Self {
+            names,
+            port: port.parse().ok()?,
+            protocol: protocol.to_owned(),
+        })
+    }
+}
+
+/// The resolver's name for an address, `None` where it has none.
+fn host_name(addr: Addr) -> Option<String> {
+    let addr = SockAddr::from(SocketAddr::new(addr.into(), 0));
+    let mut host = [0_u8; HOST_MAX];
+    let length = libc::socklen_t::try_from(host.len()).ok()?;
+    // SAFETY: `addr` is a whole socket address of `addr.len()` bytes, `host` has `length` bytes to write
+    // to, and no service name is asked for; getnameinfo keeps none of the pointers.
+    let failed = unsafe {
+        libc::getnameinfo(
+            addr.as_ptr().cast(),
+            addr.len(),
+            host.as_mut_ptr().cast(),
+            length,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if failed != 0 {
+        return None;
+    }
+    let name = CStr::from_bytes_until_nul(&host).ok()?;
+    name.to_str().ok().map(str::to_owned)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The few names the recorded sessions show, so that tests depend on no host's files.
+    pub(crate) struct FewNames;
+
+    impl FewNames {
+        const SERVICES: &str = "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\n\
+            tftp 69/udp\nhttp 80/tcp www\nacr-nema 104/tcp dicom\nhttps 443/tcp\nhttps 443/udp\n\
+            http-alt 8080/tcp webcache\ntproxy 8081/tcp\n";
+    }
+
+    impl Names for FewNames {
+        fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
+            Services::parse(Self::SERVICES).port(name, protocol)
+        }
+
+        fn service(&self, port: u16, protocol: Protocol) -> Option<String> {
+            Services::parse(Self::SERVICES)
+                .name(port, protocol)
+                .map(str::to_owned)
+        }
+
+        fn address(&self, host: &str) -> Option<Ipv4Addr> {
+            (host == "localhost").then_some(Ipv4Addr::LOCALHOST)
+        }
+
+        fn host(&self, addr: Addr) -> Option<String> {
+            let six = Addr(std::net::Ipv6Addr::LOCALHOST.octets());
+            let local = addr == Ipv4Addr::LOCALHOST.into() || addr == six;
+            local.then(|| "localhost".to_owned())
+        }
+    }
+
+    #[test]
+    fn services_have_names_aliases_and_comments() {
+        let services =
+            Services::parse("# head\nhttp\t80/tcp\twww # the web\nwww-udp 80/udp\nbad\n\n");
+        assert_eq!(services.port("www", Protocol::Tcp), Some(80));
+        assert_eq!(services.port("www", Protocol::Udp), None);
+        assert_eq!(services.name(80, Protocol::Tcp), Some("http"));
+        assert_eq!(services.name(80, Protocol::Sctp), None);
+    }
+
+    #[test]
+    fn the_system_knows_itself() {
+        let names = SystemNames::default();
+        assert_eq!(names.address("localhost"), Some(Ipv4Addr::LOCALHOST));
+        assert!(names.host(Ipv4Addr::LOCALHOST.into()).is_some());
+    }
+}

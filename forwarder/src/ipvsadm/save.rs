@@ -1,0 +1,100 @@
+//! `-S`: services and servers as the rules that make them, for `-R`.
+//!
+//! Thresholds are left out, as ipvsadm leaves them out.
+
+use std::io::Write;
+
+use uvs_core::flow::Protocol;
+use uvs_core::service::{
+    Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind,
+};
+
+use super::format::{Style, mask, protocol, sched_flags};
+use super::order;
+use super::stop::Stop;
+use crate::control::protocol::{ServerStatus, ServiceStatus};
+
+/// Prints the rules, sorted.
+pub(super) fn rules(
+    services: Vec<ServiceStatus>,
+    style: &Style<'_>,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    for service in order::table(services) {
+        let name = service_name(&service.spec.key, style);
+        writeln!(out, "-A {name}{}", service_options(&service.spec))?;
+        for ServerStatus { spec, .. } in service.servers {
+            let server = style.endpoint(spec.endpoint, protocol(&service.spec.key));
+            let method = match spec.forwarding {
+                Forwarding::Dr => "-g",
+                Forwarding::Nat => "-m",
+                Forwarding::FullNat => "--fullnat",
+                Forwarding::Tunnel => "-i",
+            };
+            let tunnel = tunnel_options(&spec);
+            writeln!(
+                out,
+                "-a {name} -r {server} {method} -w {}{tunnel}",
+                spec.weight
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn service_name(key: &ServiceKey, style: &Style<'_>) -> String {
+    let option = match key {
+        ServiceKey::Mark { mark, ipv6: false } => return format!("-f {}", mark.cast_signed()),
+        ServiceKey::Mark { mark, ipv6: true } => return format!("-f {} -6", mark.cast_signed()),
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            ..
+        } => "-t",
+        ServiceKey::Address {
+            protocol: Protocol::Udp,
+            ..
+        } => "-u",
+        ServiceKey::Address {
+            protocol: Protocol::Sctp,
+            ..
+        } => "--sctp-service",
+    };
+    format!("{option} {}", style.endpoint(key.vip(), protocol(key)))
+}
+
+fn service_options(spec: &ServiceSpec) -> String {
+    let mut text = format!(" -s {}", spec.scheduler);
+    if let Some(persistence) = spec.persistence {
+        text += &format!(" -p {}", persistence.timeout);
+        text += &mask(spec).map_or_else(String::new, |m| format!(" -M {m}"));
+    }
+    text += &spec
+        .engine
+        .as_ref()
+        .map_or_else(String::new, |e| format!(" --pe {e}"));
+    if spec.one_packet {
+        text += " -o";
+    }
+    text += &sched_flags(spec).map_or_else(String::new, |f| format!(" -b {f}"));
+    if !spec.local.is_empty() {
+        let local: Vec<String> = spec.local.iter().map(ToString::to_string).collect();
+        text += &format!(" --laddr {}", local.join(","));
+    }
+    text
+}
+
+fn tunnel_options(spec: &ServerSpec) -> String {
+    if spec.forwarding != Forwarding::Tunnel {
+        return String::new();
+    }
+    let checksum = match spec.tunnel.checksum {
+        TunnelChecksum::None => "--tun-nocsum",
+        TunnelChecksum::Full => "--tun-csum",
+        TunnelChecksum::Remote => "--tun-remcsum",
+    };
+    match spec.tunnel.kind {
+        TunnelKind::Ipip => " --tun-type ipip".to_owned(),
+        TunnelKind::Gue => format!(" --tun-type gue --tun-port {} {checksum}", spec.tunnel.port),
+        TunnelKind::Gre => format!(" --tun-type gre {checksum}"),
+    }
+}

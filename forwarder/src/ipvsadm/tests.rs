@@ -1,0 +1,229 @@
+//! Recorded sessions of the real ipvsadm, replayed in this process against a table in memory, and
+//! what UVS adds to them.
+
+mod memory;
+
+use serde::Deserialize;
+use uvs_core::flow::Addr;
+
+use self::memory::Memory;
+use super::names::tests::FewNames;
+use super::{Io, run};
+
+/// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
+const KERNEL: &str = include_str!("../../tests/golden/ipvsadm.json");
+
+#[derive(Deserialize)]
+struct Book {
+    sessions: Vec<Session>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    session: String,
+    steps: Vec<Step>,
+}
+
+/// A command with its outcome, frames that are sent, or a wait; which, the fields tell.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Step {
+    argv: Vec<String>,
+    stdin: String,
+    exit: u8,
+    stdout: String,
+    stderr: String,
+    wait: f32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    exit: u8,
+    stdout: String,
+    stderr: String,
+}
+
+#[test]
+fn every_session_recorded_from_the_kernel_is_repeated_to_the_byte() {
+    assert_eq!(replay(KERNEL), 259, "steps");
+}
+
+#[test]
+fn fullnat_is_added_listed_saved_and_restored() {
+    let mut daemon = Memory::default();
+    let rules = "-A -t 10.0.1.100:80 -s rr --laddr 10.0.2.1,10.0.2.2\n\
+        -a -t 10.0.1.100:80 -r 10.0.2.11:8080 --fullnat -w 3\n";
+    assert_eq!(ipvsadm(&mut daemon, "-R", rules), ok(""));
+    assert_eq!(ipvsadm(&mut daemon, "-S -n", ""), ok(rules));
+    let list = ipvsadm(&mut daemon, "-Ln -t 10.0.1.100:80", "").stdout;
+    let row = "  -> 10.0.2.11:8080               FullNat 3      0          0         \n";
+    assert!(list.ends_with(row), "{list}");
+    assert_eq!(
+        daemon.table.services()[0].local,
+        [[10, 0, 2, 1], [10, 0, 2, 2]].map(Addr::v4)
+    );
+}
+
+#[test]
+fn fullnat_without_a_local_address_is_refused_in_our_own_words() {
+    let mut daemon = Memory::default();
+    assert_eq!(ipvsadm(&mut daemon, "-A -t 10.0.1.100:80", ""), ok(""));
+    let refused = ipvsadm(
+        &mut daemon,
+        "-a -t 10.0.1.100:80 -r 10.0.2.11 --fullnat",
+        "",
+    );
+    assert_eq!(
+        (refused.exit, refused.stderr.contains("--laddr")),
+        (255, true),
+        "{refused:?}"
+    );
+    let bad = ipvsadm(&mut daemon, "-E -t 10.0.1.100:80 --laddr 10.0.2.1,x", "");
+    assert_eq!(bad, failed(2, "illegal local address `x' specified\n"));
+    let misplaced = ipvsadm(
+        &mut daemon,
+        "-a -t 10.0.1.100:80 -r 10.0.2.11 --laddr 10.0.2.1",
+        "",
+    );
+    assert_eq!(
+        misplaced,
+        failed(2, "Illegal 'laddr' option with the 'add-server' command\n")
+    );
+}
+
+#[test]
+fn the_sync_daemon_is_refused_and_not_silently() {
+    let refused = ipvsadm(
+        &mut Memory::default(),
+        "--start-daemon master --mcast-interface lo",
+        "",
+    );
+    assert_eq!((refused.exit, refused.stdout.as_str()), (2, ""));
+    assert!(
+        refused.stderr.contains("no connection sync daemon"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn without_a_daemon_only_help_and_usage_are_answered() {
+    let mut daemon = Memory::absent();
+    for line in [
+        "-Ln",
+        "-A -t 10.0.1.100:80",
+        "-S",
+        "-C",
+        "-Lnc",
+        "-L --timeout",
+    ] {
+        let outcome = ipvsadm(&mut daemon, line, "");
+        assert_eq!((outcome.exit, outcome.stdout.as_str()), (2, ""), "{line}");
+        assert!(outcome.stderr.contains("uvs run"), "{line}: {outcome:?}");
+        assert_eq!(
+            outcome.stderr.matches('\n').count(),
+            1,
+            "{line}: {outcome:?}"
+        );
+    }
+    assert_eq!(ipvsadm(&mut daemon, "-v", "").exit, 0);
+    assert_eq!(ipvsadm(&mut daemon, "-A", "").exit, 2);
+}
+
+/// Runs all sessions of a book and returns how many commands that were.
+fn replay(book: &str) -> usize {
+    let book: Book = serde_json::from_str(book).expect("the recording is valid JSON");
+    let mut commands = 0;
+    for session in book.sessions {
+        let mut daemon = Memory::default();
+        for (n, step) in session.steps.into_iter().enumerate() {
+            if step.wait > 0.0 {
+                daemon.see_traffic();
+            }
+            let Some(words) = step.argv.get(1..) else {
+                continue;
+            };
+            let got = comparable(words, execute(&mut daemon, words, &step.stdin));
+            let Step {
+                exit,
+                stdout,
+                stderr,
+                ..
+            } = step;
+            let want = comparable(
+                words,
+                Outcome {
+                    exit,
+                    stdout,
+                    stderr,
+                },
+            );
+            assert_eq!(got, want, "{:?}, step {n}: {words:?}", session.session);
+            commands += 1;
+        }
+    }
+    commands
+}
+
+/// What does not differ between two runs on the kernel: connections and unsorted services come in the
+/// order of a hash table, and seconds pass.
+fn comparable(words: &[String], mut outcome: Outcome) -> Outcome {
+    let has = |names: &[&str]| words.iter().any(|w| names.contains(&w.as_str()));
+    let connections = has(&["-Lnc", "-Lc", "-c"]);
+    if connections || has(&["--nosort"]) {
+        let mut lines: Vec<String> = outcome.stdout.lines().map(str::to_owned).collect();
+        if connections {
+            lines = lines.iter().map(|l| without_time(l)).collect();
+        }
+        lines.sort();
+        outcome.stdout = lines.join("\n");
+    }
+    outcome
+}
+
+/// The line with `mm:ss` for its time.
+fn without_time(line: &str) -> String {
+    match (line.get(..4), line.get(9..)) {
+        (Some(protocol), Some(rest)) if line.as_bytes()[6] == b':' => {
+            format!("{protocol}mm:ss{rest}")
+        }
+        _ => line.to_owned(),
+    }
+}
+
+fn ipvsadm(daemon: &mut Memory, line: &str, stdin: &str) -> Outcome {
+    let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    execute(daemon, &words, stdin)
+}
+
+fn execute(daemon: &mut Memory, words: &[String], stdin: &str) -> Outcome {
+    let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        names: &FewNames,
+    };
+    let exit = run(words, daemon, &mut io);
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Outcome {
+        exit,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    }
+}
+
+fn ok(stdout: &str) -> Outcome {
+    Outcome {
+        exit: 0,
+        stdout: stdout.to_owned(),
+        stderr: String::new(),
+    }
+}
+
+fn failed(exit: u8, stderr: &str) -> Outcome {
+    Outcome {
+        exit,
+        stdout: String::new(),
+        stderr: stderr.to_owned(),
+    }
+}
