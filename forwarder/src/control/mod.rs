@@ -1,3 +1,5 @@
 //! The control plane: the protocol, the desired state, the socket.
 
+pub(crate) mod client;
 pub(crate) mod protocol;
+pub(crate) mod server;

@@ -1,7 +1,8 @@
 //! The control protocol: one JSON object a line over a unix stream socket, versioned.
 //!
 //! The native CLI, the ipvsadm applet and whatever else drives a daemon speak this; every change has
-//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`.
+//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
+//! listing comes in several, each but the last with `more`.
 
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -72,6 +73,9 @@ pub struct Reply {
     pub id: u64,
     /// The outcome.
     pub result: Result<Data, Refusal>,
+    /// Whether another part with this `id` follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// What a refused request met, as the errno the kernel's IPVS would answer.
@@ -130,6 +134,16 @@ pub enum Data {
     Info(Info),
     /// Drop counters: label, count, in the order of the list of reasons.
     Drops(Vec<(String, u64)>),
+}
+
+impl Data {
+    /// Joins the next part of a listing to the ones before; any other answer stands for itself.
+    pub fn append(&mut self, part: Self) {
+        match (self, part) {
+            (Self::Connections(all), Self::Connections(mut next)) => all.append(&mut next),
+            (this, part) => *this = part,
+        }
+    }
 }
 
 /// Totals since the start or the last `Zero`.
