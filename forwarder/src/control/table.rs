@@ -1,0 +1,257 @@
+//! The desired state the daemon owns: services with their servers, sysctls and time-outs.
+//!
+//! Every change is checked whole before anything is written, and is refused with the errno the kernel's
+//! IPVS would answer, so that a refused change changes nothing. The engine gets the result as a
+//! [`Snapshot`].
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
+
+use super::protocol::{Command, Errno, Refusal};
+
+/// Services in the order they were added, sysctls and time-outs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    schedulers: Vec<String>,
+    services: Vec<Arc<ServiceSpec>>,
+    sysctls: Sysctls,
+    timeouts: Timeouts,
+}
+
+impl Table {
+    /// An empty table that accepts services of these schedulers.
+    pub(crate) fn new(schedulers: &[&str]) -> Self {
+        Self {
+            schedulers: schedulers.iter().map(|&s| s.to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// All services, oldest first.
+    pub(crate) fn services(&self) -> &[Arc<ServiceSpec>] {
+        &self.services
+    }
+
+    /// The service with this key.
+    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
+        self.services.iter().find(|s| s.key == *key)
+    }
+
+    /// The sysctls.
+    pub(crate) fn sysctls(&self) -> &Sysctls {
+        &self.sysctls
+    }
+
+    /// The time-outs.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// What the engine is to run; `owned_vips` are those on none of the host's interfaces.
+    pub(crate) fn snapshot(&self, owned_vips: &[Addr]) -> Snapshot {
+        Snapshot {
+            services: self.services.clone(),
+            sysctls: self.sysctls.clone(),
+            timeouts: self.timeouts,
+            owned_vips: owned_vips.to_vec(),
+        }
+    }
+
+    /// Carries out a command that changes the desired state; `Ok(false)` where this command does not.
+    pub(crate) fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        match command {
+            Command::AddService(spec) => self.add_service(spec.clone())?,
+            Command::EditService(spec) => self.edit_service(spec.clone())?,
+            Command::DeleteService(key) => self.delete_service(key)?,
+            Command::Clear => self.clear(),
+            Command::AddServer(key, server) => self.add_server(key, *server)?,
+            Command::EditServer(key, server) => self.edit_server(key, *server)?,
+            Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
+            Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
+            Command::Sysctl {
+                name,
+                value: Some(value),
+            } => self.set_sysctl(name, *value)?,
+            Command::Sysctl { value: None, .. }
+            | Command::Zero(_)
+            | Command::ListServices(_)
+            | Command::ListConnections
+            | Command::GetTimeouts
+            | Command::Info
+            | Command::Drops
+            | Command::Reload => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Adds a service without servers.
+    pub(crate) fn add_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        if self.service(&spec.key).is_some() {
+            return Err(refuse(
+                Errno::Exists,
+                format!("{}: the service exists already", spec.key),
+            ));
+        }
+        check::service(&spec, &self.schedulers)?;
+        self.services.push(Arc::new(spec));
+        Ok(())
+    }
+
+    /// Replaces a service's settings, all of them; its servers stay.
+    pub(crate) fn edit_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        let at = self.position(&spec.key)?;
+        check::service(&spec, &self.schedulers)?;
+        let servers = &self.services[at].servers;
+        for server in servers
+            .iter()
+            .filter(|s| s.forwarding == Forwarding::FullNat)
+        {
+            check::has_local_address(&spec, server)?;
+        }
+        let servers = servers.clone();
+        self.services[at] = Arc::new(ServiceSpec { servers, ..spec });
+        Ok(())
+    }
+
+    /// Removes a service with its servers.
+    pub(crate) fn delete_service(&mut self, key: &ServiceKey) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        self.services.remove(at);
+        Ok(())
+    }
+
+    /// Removes all services.
+    pub(crate) fn clear(&mut self) {
+        self.services.clear();
+    }
+
+    /// Adds a server at the head of the service's list, where the kernel puts it.
+    pub(crate) fn add_server(
+        &mut self,
+        key: &ServiceKey,
+        server: ServerSpec,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let service = &self.services[at];
+        let server = check::server(service, server)?;
+        if service
+            .servers
+            .iter()
+            .any(|s| s.endpoint == server.endpoint)
+        {
+            let message = format!("{key}: the server {} exists already", server.endpoint);
+            return Err(refuse(Errno::Exists, message));
+        }
+        check::unicast(server.endpoint.addr)?;
+        Arc::make_mut(&mut self.services[at])
+            .servers
+            .insert(0, server);
+        Ok(())
+    }
+
+    /// Replaces a server's settings; it keeps its place.
+    pub(crate) fn edit_server(
+        &mut self,
+        key: &ServiceKey,
+        server: ServerSpec,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let server = check::server(&self.services[at], server)?;
+        let place = self.server_position(at, server.endpoint)?;
+        Arc::make_mut(&mut self.services[at]).servers[place] = server;
+        Ok(())
+    }
+
+    /// Removes a server.
+    pub(crate) fn delete_server(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let place = self.server_position(at, endpoint)?;
+        Arc::make_mut(&mut self.services[at]).servers.remove(place);
+        Ok(())
+    }
+
+    /// Sets the time-outs; 0 keeps the old value.
+    pub(crate) fn set_timeouts(&mut self, new: Timeouts) -> Result<(), Refusal> {
+        for seconds in [new.tcp, new.tcp_fin, new.udp] {
+            check::timeout(seconds)?;
+        }
+        let keep = |new: u32, old: u32| if new == 0 { old } else { new };
+        self.timeouts = Timeouts {
+            tcp: keep(new.tcp, self.timeouts.tcp),
+            tcp_fin: keep(new.tcp_fin, self.timeouts.tcp_fin),
+            udp: keep(new.udp, self.timeouts.udp),
+        };
+        Ok(())
+    }
+
+    /// Sets one of [`Sysctls::NAMES`].
+    pub(crate) fn set_sysctl(&mut self, name: &str, value: i32) -> Result<(), Refusal> {
+        self.sysctls.set(name, value).map_err(|e| match e {
+            SysctlError::Unknown => {
+                let known = Sysctls::NAMES.join(", ");
+                refuse(
+                    Errno::NotFound,
+                    format!("net.ipv4.vs.{name}: no such sysctl; there are {known}"),
+                )
+            }
+            SysctlError::Range { low, high } => refuse(
+                Errno::Invalid,
+                format!("net.ipv4.vs.{name}={value}: must be within {low} to {high}"),
+            ),
+        })
+    }
+
+    /// Replaces all services, or none where any of them is refused. Each service's servers are given
+    /// newest first, as [`ServiceSpec::servers`] keeps them.
+    pub(crate) fn replace(&mut self, services: Vec<ServiceSpec>) -> Result<(), Refusal> {
+        let mut next = Self {
+            services: Vec::with_capacity(services.len()),
+            ..self.clone()
+        };
+        for mut service in services {
+            let (key, servers) = (service.key, std::mem::take(&mut service.servers));
+            next.add_service(service)?;
+            for server in servers.into_iter().rev() {
+                next.add_server(&key, server)?;
+            }
+        }
+        *self = next;
+        Ok(())
+    }
+
+    fn position(&self, key: &ServiceKey) -> Result<usize, Refusal> {
+        self.services
+            .iter()
+            .position(|s| s.key == *key)
+            .ok_or_else(|| refuse(Errno::NotFound, format!("{key}: no such service")))
+    }
+
+    fn server_position(&self, service: usize, endpoint: Endpoint) -> Result<usize, Refusal> {
+        let service = &self.services[service];
+        service
+            .servers
+            .iter()
+            .position(|s| s.endpoint == endpoint)
+            .ok_or_else(|| {
+                refuse(
+                    Errno::NoServer,
+                    format!("{}: no such server: {endpoint}", service.key),
+                )
+            })
+    }
+}
+
+fn refuse(errno: Errno, message: String) -> Refusal {
+    Refusal { errno, message }
+}
