@@ -7,8 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
+mod daemon;
 pub(crate) mod ipvsadm;
 mod output;
+mod reload;
+mod show;
+mod sysctl;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -31,6 +35,12 @@ enum Command {
     Check(check::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
+    /// Make the daemon read its configuration file again
+    Reload(reload::Args),
+    /// Show services, servers, connections, drops or the daemon itself
+    Show(show::Args),
+    /// Read or set IPVS's sysctls, as sysctl(8) does
+    Sysctl(sysctl::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -38,5 +48,8 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check::main(&args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
+        Command::Reload(args) => reload::main(&args),
+        Command::Show(args) => show::main(&args),
+        Command::Sysctl(args) => sysctl::main(&args),
     }
 }
