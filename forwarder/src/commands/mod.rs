@@ -8,10 +8,14 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 pub(crate) mod guard;
+mod daemon;
 pub(crate) mod ipvsadm;
 pub(crate) mod run;
 mod output;
 pub(crate) mod rs;
+mod reload;
+mod show;
+mod sysctl;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -40,6 +44,12 @@ enum Command {
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
+    /// Make the daemon read its configuration file again
+    Reload(reload::Args),
+    /// Show services, servers, connections, drops or the daemon itself
+    Show(show::Args),
+    /// Read or set IPVS's sysctls, as sysctl(8) does
+    Sysctl(sysctl::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -50,5 +60,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
+        Command::Reload(args) => reload::main(&args),
+        Command::Show(args) => show::main(&args),
+        Command::Sysctl(args) => sysctl::main(&args),
     }
 }

@@ -110,16 +110,31 @@ impl Client {
             .get_mut()
             .write_all(&line)
             .map_err(|e| self.explain(e))?;
-        line.clear();
+        let mut reply = self.receive(stream, request.id)?;
+        while reply.more {
+            let next = self.receive(stream, request.id)?;
+            match (&mut reply.result, next.result) {
+                (Ok(all), Ok(part)) => all.append(part),
+                (result, end) => *result = end,
+            }
+            reply.more = next.more;
+        }
+        Ok(reply)
+    }
+
+    /// One reply line. Where a daemon could not take the request at all, it refuses request 0.
+    fn receive(&self, stream: &mut BufReader<UnixStream>, id: u64) -> Result<Reply, CallError> {
+        let mut line = Vec::new();
         let length = stream
             .read_until(b'\n', &mut line)
             .map_err(|e| self.explain(e))?;
         if length == 0 {
             return Err(self.explain(ErrorKind::UnexpectedEof.into()));
         }
-        let reply: Reply = serde_json::from_slice(&line).map_err(foreign)?;
-        if reply.id != request.id {
-            let what = format!("request {} was answered as {}", request.id, reply.id);
+        let reply: Reply =
+            serde_json::from_slice(&line).map_err(|e| self.foreign(e.to_string()))?;
+        if reply.id != id && !(reply.id == 0 && reply.result.is_err()) {
+            let what = format!("request {id} was answered as {}", reply.id);
             return Err(self.foreign(what));
         }
         Ok(reply)
@@ -190,6 +205,7 @@ mod tests {
             serde_json::to_string(&Reply {
                 id: request.id,
                 result,
+                more: false,
             })
             .expect("json")
         });
@@ -200,6 +216,34 @@ mod tests {
         server
             .join()
             .expect("both requests came over one connection");
+    }
+
+    #[test]
+    fn a_listing_in_parts_is_joined() {
+        let (dir, _server) = serve(1, |_| {
+            let part = |more| {
+                format!(
+                    "{{\"id\":1,\"result\":{{\"Ok\":{{\"connections\":[{CONNECTION}]}}}}{more}}}"
+                )
+            };
+            part(",\"more\":true") + "\n" + &part("")
+        });
+        let data = Client::new(dir.path().join("s")).call(Command::ListConnections);
+        assert!(matches!(data, Ok(Data::Connections(all)) if all.len() == 2));
+    }
+
+    const CONNECTION: &str = r#"{"protocol":"tcp","client":{"addr":"10.0.0.9","port":1},"vip":{"addr":"10.0.0.1","port":80},"server":{"addr":"10.0.0.2","port":80},"local":null,"state":"ESTABLISHED","expires":900}"#;
+
+    #[test]
+    fn a_daemon_that_refuses_the_client_itself_is_understood() {
+        let (dir, _server) = serve(1, |_| {
+            r#"{"id":0,"result":{"Err":{"errno":"failed","message":"too many clients"}}}"#
+                .to_owned()
+        });
+        let error = Client::new(dir.path().join("s"))
+            .call(Command::Info)
+            .expect_err("refused");
+        assert_eq!(error.to_string(), "too many clients");
     }
 
     #[test]

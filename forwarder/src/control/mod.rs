@@ -2,5 +2,6 @@
 
 pub(crate) mod client;
 pub(crate) mod protocol;
+pub(crate) mod server;
 pub(crate) mod table;
 pub(crate) mod server;
