@@ -9,7 +9,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut argv = std::env::args_os();
     let program = argv.next().unwrap_or_default();
-    if std::path::Path::new(&program).file_name().is_some_and(|n| n == "ipvsadm") {
+    if std::path::Path::new(&program)
+        .file_name()
+        .is_some_and(|n| n == "ipvsadm")
+    {
         return commands::ipvsadm::main(argv.collect());
     }
     commands::main()

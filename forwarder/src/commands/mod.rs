@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub(crate) mod ipvsadm;
+pub(crate) mod lab;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -27,11 +28,14 @@ struct Cli {
 enum Command {
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
+    /// Try it: a lab of network namespaces with a client, a director and three real servers
+    Lab(lab::Args),
 }
 
 /// Parses the command line and runs the command.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
+        Command::Lab(args) => lab::main(args),
     }
 }
