@@ -16,6 +16,7 @@ pub(crate) mod rs;
 mod reload;
 mod show;
 mod sysctl;
+pub(crate) mod lab;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -50,6 +51,8 @@ enum Command {
     Show(show::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
+    /// Try it: a lab of network namespaces with a client, a director and three real servers
+    Lab(lab::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -63,5 +66,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
+        Command::Lab(args) => lab::main(args),
     }
 }

@@ -1,0 +1,153 @@
+//! tcpdump as an independent judge of what arrives: checksums, and frames over the MTU.
+//!
+//! What is judged must have passed a wire: capture with [`crate::Offloads::Off`], where the receiver sees
+//! finished checksums and segments as sent.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use crate::process::{Process, SOON};
+use crate::{Error, Host, Result, tools};
+
+/// How tcpdump says that a TCP, UDP, IP or ICMP checksum is bad.
+const BAD: [&str; 4] = [
+    "(incorrect",
+    "bad udp cksum",
+    "bad cksum",
+    "wrong icmp cksum",
+];
+const ETHERNET_HEADER: usize = 14;
+
+/// A capture that runs; ended when dropped.
+#[derive(Debug)]
+pub struct Capture {
+    process: Process,
+    file: PathBuf,
+}
+
+/// What was captured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// Frames, each as tcpdump prints it, on one line.
+    pub frames: Vec<String>,
+    /// Frames that the capture itself lost.
+    pub lost: u64,
+}
+
+impl Capture {
+    /// Captures what comes in at an interface, by a filter in tcpdump's language.
+    pub fn start(host: &Host, interface: &str, filter: &str, scratch: &Path) -> Result<Self> {
+        let file = scratch.join(format!("{}-{interface}.pcap", host.role()));
+        // As root without -Z it would change to a user that may not write there.
+        let words = [
+            "-i", interface, "-Q", "in", "-n", "-Z", "root", "-B", "65536", "-w",
+        ];
+        let mut command = tools::command("tcpdump", words)?;
+        command.arg(&file).arg(filter);
+        let mut process = host.spawn(command, &file.with_extension("log"))?;
+        process.wait_ready(SOON, |process| process.log().contains("listening on"))?;
+        Ok(Self { process, file })
+    }
+
+    /// Ends the capture and reads it.
+    pub fn finish(mut self, host: &Host) -> Result<Captured> {
+        self.process.signal(Signal::INT)?;
+        self.process.wait(SOON)?;
+        let mut command = tools::command("tcpdump", ["-e", "-vvv", "-nn", "-Z", "root", "-r"])?;
+        command.arg(&self.file);
+        let text = host.output(command, SOON)?.stdout;
+        Ok(Captured {
+            frames: frames(&text),
+            lost: lost(&self.process.log())?,
+        })
+    }
+}
+
+impl Captured {
+    /// Frames with a bad checksum, in any header.
+    pub fn bad_checksums(&self) -> Vec<&str> {
+        self.select(|frame| BAD.iter().any(|words| frame.contains(words)))
+    }
+
+    /// Frames that no link of this MTU carries.
+    pub fn over_mtu(&self, mtu: usize) -> Vec<&str> {
+        self.select(|frame| length(frame).is_some_and(|length| length > mtu + ETHERNET_HEADER))
+    }
+
+    /// Frames that have a text.
+    pub fn with(&self, text: &str) -> Vec<&str> {
+        self.select(|frame| frame.contains(text))
+    }
+
+    fn select(&self, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
+        self.frames
+            .iter()
+            .map(String::as_str)
+            .filter(|frame| wanted(frame))
+            .collect()
+    }
+}
+
+/// Joins the lines of each frame; continuations are indented.
+fn frames(text: &str) -> Vec<String> {
+    let mut frames: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match frames.last_mut() {
+            Some(frame) if line.starts_with([' ', '\t']) => {
+                frame.push(' ');
+                frame.push_str(line.trim());
+            }
+            _ => frames.push(line.to_owned()),
+        }
+    }
+    frames
+}
+
+/// The frame's own length, which comes before the packet's.
+fn length(frame: &str) -> Option<usize> {
+    let (_, rest) = frame.split_once(", length ")?;
+    rest.split(':').next()?.parse().ok()
+}
+
+fn lost(log: &str) -> Result<u64> {
+    let line = log.lines().find(|line| line.contains("dropped by kernel"));
+    let count = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|count| count.parse().ok());
+    count.ok_or_else(|| Error::Wrong(format!("tcpdump did not say what it lost:\n{log}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+14:51:17.254213 2e:01:0f:09:70:fa > de:82:0d:6a:d5:7e, ethertype IPv4 (0x0800), length 74: (tos 0x0, ttl 64, id 63730, offset 0, flags [DF], proto TCP (6), length 60)
+    10.9.0.1.54054 > 10.9.0.2.80: Flags [S], cksum 0x1443 (incorrect -> 0xc7cc), seq 2803195585, win 64240, options [mss 1460], length 0
+14:51:17.254230 de:82:0d:6a:d5:7e > 2e:01:0f:09:70:fa, ethertype IPv4 (0x0800), length 1514: (tos 0x0, ttl 64, id 0, offset 0, flags [DF], proto TCP (6), length 1500)
+    10.9.0.2.80 > 10.9.0.1.54054: Flags [.], cksum 0x4f14 (correct), seq 1:1449, ack 1, win 65160, length 1448
+14:51:19.295886 de:82:0d:6a:d5:7e > 2e:01:0f:09:70:fa, ethertype IPv4 (0x0800), length 1515: (tos 0x0, ttl 64, id 41724, offset 0, flags [DF], proto UDP (17), length 1501, bad cksum 1 (->2)!)
+    10.9.0.2.5201 > 10.9.0.1.52003: [udp sum ok] UDP, length 1473
+";
+
+    #[test]
+    fn bad_checksums_and_long_frames_are_found() {
+        let captured = Captured {
+            frames: frames(TEXT),
+            lost: 0,
+        };
+        assert_eq!(captured.frames.len(), 3);
+        assert_eq!(captured.bad_checksums().len(), 2);
+        let long = captured.over_mtu(1500);
+        assert!(long.len() == 1 && long[0].contains("length 1515"));
+        assert_eq!(captured.with("Flags [S]").len(), 1);
+    }
+
+    #[test]
+    fn what_the_capture_lost_is_read() {
+        let log = "3 packets captured\n5 packets received by filter\n2 packets dropped by kernel\n";
+        assert_eq!(lost(log).expect("said"), 2);
+        assert!(lost("").is_err());
+    }
+}
