@@ -4,4 +4,3 @@ pub(crate) mod client;
 pub(crate) mod protocol;
 pub(crate) mod server;
 pub(crate) mod table;
-pub(crate) mod server;
