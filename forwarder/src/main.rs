@@ -8,12 +8,12 @@ mod daemon;
 #[cfg(test)]
 mod golden;
 mod guard;
+mod ipvsadm;
 mod netlink;
 mod port;
+mod rs;
 mod sys;
 mod worker;
-mod rs;
-mod ipvsadm;
 
 use std::process::ExitCode;
 

@@ -7,16 +7,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
-pub(crate) mod guard;
 mod daemon;
+pub(crate) mod guard;
 pub(crate) mod ipvsadm;
-pub(crate) mod run;
+pub(crate) mod lab;
 mod output;
-pub(crate) mod rs;
 mod reload;
+pub(crate) mod rs;
+pub(crate) mod run;
 mod show;
 mod sysctl;
-pub(crate) mod lab;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;

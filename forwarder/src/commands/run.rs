@@ -31,7 +31,11 @@ pub(crate) struct Args {
 /// Runs the daemon.
 pub(crate) fn main(args: Args) -> ExitCode {
     log_to_stderr(args.log_json);
-    let config = match args.config.as_deref().map(|f| config::load(f, &daemon::scheduler_names())) {
+    let config = match args
+        .config
+        .as_deref()
+        .map(|f| config::load(f, &daemon::scheduler_names()))
+    {
         None => Config::default(),
         Some(Ok(config)) => config,
         Some(Err(e)) => {
@@ -39,13 +43,27 @@ pub(crate) fn main(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let interfaces = if args.interfaces.is_empty() { config.interfaces.clone() } else { args.interfaces };
+    let interfaces = if args.interfaces.is_empty() {
+        config.interfaces.clone()
+    } else {
+        args.interfaces
+    };
     if interfaces.is_empty() {
-        eprintln!("uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration");
+        eprintln!(
+            "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration"
+        );
         return ExitCode::from(USAGE);
     }
-    let socket = args.socket.or_else(|| config.socket.clone()).unwrap_or_else(default_socket);
-    let options = Options { file: args.config, config, interfaces, socket };
+    let socket = args
+        .socket
+        .or_else(|| config.socket.clone())
+        .unwrap_or_else(default_socket);
+    let options = Options {
+        file: args.config,
+        config,
+        interfaces,
+        socket,
+    };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -56,13 +74,18 @@ pub(crate) fn main(args: Args) -> ExitCode {
 }
 
 fn default_socket() -> PathBuf {
-    std::env::var_os("UVS_SOCKET").filter(|s| !s.is_empty()).map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
+    std::env::var_os("UVS_SOCKET")
+        .filter(|s| !s.is_empty())
+        .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
 }
 
 /// Levels by `$UVS_LOG` (`info` unless set), e.g. `UVS_LOG=uvs=debug`.
 fn log_to_stderr(json: bool) {
     let filter = EnvFilter::try_from_env("UVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     if json {
         builder.json().init();
     } else {

@@ -268,6 +268,9 @@ fn refuse(errno: Errno, message: String) -> Refusal {
 fn unknown_sysctl(name: &str) -> Refusal {
     refuse(
         Errno::NotFound,
-        format!("net.ipv4.vs.{name}: no such sysctl; there are {}", Sysctls::NAMES.join(", ")),
+        format!(
+            "net.ipv4.vs.{name}: no such sysctl; there are {}",
+            Sysctls::NAMES.join(", ")
+        ),
     )
 }

@@ -36,10 +36,13 @@ impl Daemon {
             | Command::AddServer(..)
             | Command::EditServer(..)
             | Command::DeleteServer(..)
-            | Command::SetTimeouts(_) => self.change(|table| table.apply(&command).map(|_| Data::Done)),
-            Command::Sysctl { name, value: Some(value) } => {
-                self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value)))
+            | Command::SetTimeouts(_) => {
+                self.change(|table| table.apply(&command).map(|_| Data::Done))
             }
+            Command::Sysctl {
+                name,
+                value: Some(value),
+            } => self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value))),
             Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
             Command::Zero(key) => self.zero(key),
             Command::ListServices(key) => self.list_services(key),
@@ -52,7 +55,10 @@ impl Daemon {
     }
 
     /// Changes the table as one step: what cannot be put in force is taken back.
-    pub(super) fn change<T>(&mut self, edit: impl FnOnce(&mut Table) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(super) fn change<T>(
+        &mut self,
+        edit: impl FnOnce(&mut Table) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let before = self.table.clone();
         let result = edit(&mut self.table);
         let published = result.is_ok().then(|| self.publish());
@@ -61,7 +67,10 @@ impl Daemon {
             Some(Err(refusal)) => {
                 self.table = before;
                 if let Err(again) = self.publish() {
-                    tracing::error!("the state before a refused change could not be restored: {}", again.message);
+                    tracing::error!(
+                        "the state before a refused change could not be restored: {}",
+                        again.message
+                    );
                 }
                 Err(refusal)
             }
@@ -74,12 +83,20 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
-        let invalid = |message: String| Refusal { errno: Errno::Invalid, message };
+        let invalid = |message: String| Refusal {
+            errno: Errno::Invalid,
+            message,
+        };
         let Some(file) = self.options.file.clone() else {
             return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
         };
-        let new = config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.report(false)))?;
-        let interfaces = if new.interfaces.is_empty() { &self.interfaces } else { &new.interfaces };
+        let new =
+            config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.report(false)))?;
+        let interfaces = if new.interfaces.is_empty() {
+            &self.interfaces
+        } else {
+            &new.interfaces
+        };
         if *interfaces != self.interfaces {
             return Err(invalid(format!(
                 "{}: `interfaces` differs from the running daemon's ({}); restart it to change them",
@@ -88,7 +105,10 @@ impl Daemon {
             )));
         }
         if new.limits != self.limits {
-            return Err(invalid(format!("{}: `limits` differ from the running daemon's; restart it to change them", file.display())));
+            return Err(invalid(format!(
+                "{}: `limits` differ from the running daemon's; restart it to change them",
+                file.display()
+            )));
         }
         self.change(|table| start::load(table, &new).map_err(failed))?;
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
@@ -109,23 +129,47 @@ impl Daemon {
             self.table.find(&key)?;
         }
         let report = self.status()?.services;
-        let wanted = self.table.services().iter().filter(|s| key.is_none_or(|k| s.key == k));
+        let wanted = self
+            .table
+            .services()
+            .iter()
+            .filter(|s| key.is_none_or(|k| s.key == k));
         let services = wanted.map(|s| self.service_status(s, &report)).collect();
-        Ok(Data::Services { table_size: TABLE_SIZE, services })
+        Ok(Data::Services {
+            table_size: TABLE_SIZE,
+            services,
+        })
     }
 
     fn service_status(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
         let counted = report.services.iter().find(|s| s.key == spec.key);
-        let server = |s: &ServerSpec| counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint));
+        let server = |s: &ServerSpec| {
+            counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint))
+        };
         ServiceStatus {
-            stats: self.rates.totals(&(spec.key, None), counted.map(|c| c.stats).unwrap_or_default()),
+            stats: self.rates.totals(
+                &(spec.key, None),
+                counted.map(|c| c.stats).unwrap_or_default(),
+            ),
             rates: self.rates.rates(&(spec.key, None)),
-            servers: spec.servers.iter().map(|s| self.server_status(spec.key, s, server(s))).collect(),
-            spec: ServiceSpec { servers: Vec::new(), ..spec.clone() },
+            servers: spec
+                .servers
+                .iter()
+                .map(|s| self.server_status(spec.key, s, server(s)))
+                .collect(),
+            spec: ServiceSpec {
+                servers: Vec::new(),
+                ..spec.clone()
+            },
         }
     }
 
-    fn server_status(&self, key: ServiceKey, spec: &ServerSpec, counted: Option<&ServerReport>) -> ServerStatus {
+    fn server_status(
+        &self,
+        key: ServiceKey,
+        spec: &ServerSpec,
+        counted: Option<&ServerReport>,
+    ) -> ServerStatus {
         let own = (key, Some(spec.endpoint));
         ServerStatus {
             spec: *spec,
@@ -133,7 +177,9 @@ impl Daemon {
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
-            stats: self.rates.totals(&own, counted.map(|c| c.stats).unwrap_or_default()),
+            stats: self
+                .rates
+                .totals(&own, counted.map(|c| c.stats).unwrap_or_default()),
             rates: self.rates.rates(&own),
         }
     }
@@ -160,7 +206,10 @@ impl Daemon {
             uptime: self.started.elapsed().as_secs(),
             interfaces: self.interfaces.clone(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
-            schedulers: start::scheduler_names().into_iter().map(str::to_owned).collect(),
+            schedulers: start::scheduler_names()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
@@ -169,7 +218,12 @@ impl Daemon {
 
     fn drops(&self) -> Result<Data, Refusal> {
         let drops = self.status()?.counters.drops;
-        Ok(Data::Drops(DropReason::ALL.iter().map(|r| (r.label().to_owned(), drops[*r as usize])).collect()))
+        Ok(Data::Drops(
+            DropReason::ALL
+                .iter()
+                .map(|r| (r.label().to_owned(), drops[*r as usize]))
+                .collect(),
+        ))
     }
 }
 

@@ -16,11 +16,16 @@ use crate::port::filter::FilterSpec;
 /// IPv4 VIPs on none of the host's interfaces: UVS answers for them.
 pub(super) fn owned_vips(services: &[Arc<ServiceSpec>], fib: &Fib) -> Vec<Addr> {
     let vips: BTreeSet<Addr> = services.iter().map(|s| s.key.vip().addr).collect();
-    vips.into_iter().filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a)).collect()
+    vips.into_iter()
+        .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a))
+        .collect()
 }
 
 /// Refuses local addresses that are not the host's: replies to them would go nowhere.
-pub(super) fn check_local_addresses(services: &[Arc<ServiceSpec>], fib: &Fib) -> Result<(), Refusal> {
+pub(super) fn check_local_addresses(
+    services: &[Arc<ServiceSpec>],
+    fib: &Fib,
+) -> Result<(), Refusal> {
     for service in services {
         if let Some(foreign) = service.local.iter().find(|a| !fib.is_local(**a)) {
             return Err(Refusal {
@@ -47,11 +52,19 @@ pub(super) fn guard(
         interfaces: interfaces.to_vec(),
         owned: owned.to_vec(),
         local,
-        fullnat: FullNat { ports: local_ports, ..FullNat::default() },
+        fullnat: FullNat {
+            ports: local_ports,
+            ..FullNat::default()
+        },
         ..GuardSpec::default()
     };
     for service in services {
-        let ServiceKey::Address { protocol, addr, port } = service.key else {
+        let ServiceKey::Address {
+            protocol,
+            addr,
+            port,
+        } = service.key
+        else {
             continue;
         };
         spec.services.push((protocol, addr, port));
@@ -63,7 +76,11 @@ pub(super) fn guard(
                 Forwarding::Dr | Forwarding::Tunnel => {}
             }
         }
-        if service.servers.iter().any(|s| s.forwarding == Forwarding::FullNat) {
+        if service
+            .servers
+            .iter()
+            .any(|s| s.forwarding == Forwarding::FullNat)
+        {
             spec.fullnat.local.extend(&service.local);
         }
     }
@@ -74,13 +91,28 @@ pub(super) fn guard(
 /// What the engine must see.
 pub(super) fn filter(services: &[Arc<ServiceSpec>], owned: &[Addr], local: &[Addr]) -> FilterSpec {
     let v4 = |a: &Addr| a.as_v4().map(Ipv4Addr::from);
-    let mut spec = FilterSpec { arp_for: owned.iter().filter_map(v4).collect(), ..FilterSpec::default() };
+    let mut spec = FilterSpec {
+        arp_for: owned.iter().filter_map(v4).collect(),
+        ..FilterSpec::default()
+    };
     for service in services {
-        spec.to.extend(v4(&service.key.vip().addr).filter(|a| !a.is_unspecified()));
+        spec.to
+            .extend(v4(&service.key.vip().addr).filter(|a| !a.is_unspecified()));
         spec.to.extend(service.local.iter().filter_map(v4));
-        let replies = |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::FullNat);
-        spec.from.extend(service.servers.iter().filter(replies).filter_map(|s| v4(&s.endpoint.addr)));
-        if service.servers.iter().any(|s| s.forwarding == Forwarding::Tunnel) {
+        let replies =
+            |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::FullNat);
+        spec.from.extend(
+            service
+                .servers
+                .iter()
+                .filter(replies)
+                .filter_map(|s| v4(&s.endpoint.addr)),
+        );
+        if service
+            .servers
+            .iter()
+            .any(|s| s.forwarding == Forwarding::Tunnel)
+        {
             spec.icmp_to = local.iter().filter_map(v4).collect();
         }
     }
@@ -89,5 +121,9 @@ pub(super) fn filter(services: &[Arc<ServiceSpec>], owned: &[Addr], local: &[Add
 
 /// The servers whose next hops the kernel is to keep resolved.
 pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Addr> {
-    services.iter().flat_map(|s| &s.servers).map(|s| s.endpoint.addr).collect()
+    services
+        .iter()
+        .flat_map(|s| &s.servers)
+        .map(|s| s.endpoint.addr)
+        .collect()
 }

@@ -71,7 +71,9 @@ impl Daemon {
         server.register(self.poll.registry(), SOCKET)?;
         loop {
             let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
-            let timeout = server.timeout(Wall::now()).map_or(period, |t| t.min(period));
+            let timeout = server
+                .timeout(Wall::now())
+                .map_or(period, |t| t.min(period));
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
             {
@@ -127,20 +129,31 @@ impl Daemon {
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();
-        let wanted = derive::guard(services, &owned, &self.interfaces, local.clone(), self.limits.local_ports);
+        let wanted = derive::guard(
+            services,
+            &owned,
+            &self.interfaces,
+            local.clone(),
+            self.limits.local_ports,
+        );
         let filter = derive::filter(services, &owned, &local).compile();
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
-        self.shared.desired.publish(Arc::new(Desired { snapshot, filter }));
+        self.shared
+            .desired
+            .publish(Arc::new(Desired { snapshot, filter }));
         self.sync()?;
         if wanted != both {
             self.guard.apply(&wanted).map_err(failed)?;
         }
         self.guarded = wanted;
-        if let Err(e) = self.mirror.keep(derive::servers(self.table.services()).into_iter()) {
+        if let Err(e) = self
+            .mirror
+            .keep(derive::servers(self.table.services()).into_iter())
+        {
             tracing::warn!("{e}");
         }
         if owned.iter().any(|a| !self.owned.contains(a)) {
@@ -152,7 +165,10 @@ impl Daemon {
 
     /// Waits until the worker has taken up what was published.
     fn sync(&self) -> Result<(), Refusal> {
-        self.ask(Question::Sync)?.map_err(|message| Refusal { errno: Errno::Failed, message })
+        self.ask(Question::Sync)?.map_err(|message| Refusal {
+            errno: Errno::Failed,
+            message,
+        })
     }
 
     fn status(&self) -> Result<Status, Refusal> {
@@ -163,7 +179,10 @@ impl Daemon {
         let (to, from) = channel();
         let stuck = |_| Refusal {
             errno: Errno::Failed,
-            message: format!("the worker did not answer within {} s", WORKER_PATIENCE.as_secs()),
+            message: format!(
+                "the worker did not answer within {} s",
+                WORKER_PATIENCE.as_secs()
+            ),
         };
         self.tell(question(to));
         from.recv_timeout(WORKER_PATIENCE).map_err(stuck)
@@ -189,7 +208,8 @@ impl Daemon {
         let mut republish = false;
         for event in events {
             match &event {
-                Event::NeighbourKnown { before: None, .. } | Event::NeighbourLost { failed: false, .. } => {
+                Event::NeighbourKnown { before: None, .. }
+                | Event::NeighbourLost { failed: false, .. } => {
                     tracing::debug!("{event}");
                 }
                 _ => tracing::info!("{event}"),
@@ -200,7 +220,9 @@ impl Daemon {
                     self.guarded = GuardSpec::default();
                     republish = true;
                 }
-                Event::InterfaceGone { .. } | Event::InterfaceChanged { .. } | Event::Overrun => republish = true,
+                Event::InterfaceGone { .. } | Event::InterfaceChanged { .. } | Event::Overrun => {
+                    republish = true
+                }
                 Event::AddressAdded { .. } | Event::AddressRemoved { .. } => republish = true,
                 _ => {}
             }
@@ -220,9 +242,14 @@ impl Daemon {
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let services = self.table.services();
-        let filter = derive::filter(services, &self.owned, &self.mirror.local_addresses()).compile();
+        let filter =
+            derive::filter(services, &self.owned, &self.mirror.local_addresses()).compile();
         match Port::open(name, &PortOptions::default(), &filter) {
-            Ok(p) => self.tell(Question::Port(port, Box::new(p.receive), Box::new(p.transmit))),
+            Ok(p) => self.tell(Question::Port(
+                port,
+                Box::new(p.receive),
+                Box::new(p.transmit),
+            )),
             Err(e) => tracing::error!("{e}"),
         }
     }
@@ -238,7 +265,9 @@ impl Daemon {
                 }
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
-                        tracing::warn!("interface {name} is gone; its port waits for it to come back");
+                        tracing::warn!(
+                            "interface {name} is gone; its port waits for it to come back"
+                        );
                     }
                 }
             }
@@ -255,7 +284,9 @@ impl Daemon {
     }
 
     fn watch_signals(&mut self) -> std::io::Result<()> {
-        self.poll.registry().register(&mut self.signals, SIGNALS, Interest::READABLE)
+        self.poll
+            .registry()
+            .register(&mut self.signals, SIGNALS, Interest::READABLE)
     }
 
     /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
@@ -301,12 +332,16 @@ impl Daemon {
 }
 
 fn failed(e: impl std::fmt::Display) -> Refusal {
-    Refusal { errno: Errno::Failed, message: e.to_string() }
+    Refusal {
+        errno: Errno::Failed,
+        message: e.to_string(),
+    }
 }
 
 /// Registers a descriptor that this module does not own.
 fn watch(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
-    poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)
+    poll.registry()
+        .register(&mut SourceFd(&fd), token, Interest::READABLE)
 }
 
 /// The signals that the daemon answers.

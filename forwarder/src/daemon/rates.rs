@@ -38,7 +38,10 @@ impl Rates {
             let mut e = match self.known.get(&key) {
                 Some(e) => *e,
                 // First seen: what was counted before is no rate.
-                None => Estimate { last: stats, ..Estimate::default() },
+                None => Estimate {
+                    last: stats,
+                    ..Estimate::default()
+                },
             };
             e.period(stats);
             still.insert(key, e);
@@ -50,7 +53,11 @@ impl Rates {
     pub(crate) fn zero(&mut self, report: &Report, service: Option<ServiceKey>) {
         for (key, stats) in counted(report).filter(|(k, _)| service.is_none_or(|s| s == k.0)) {
             let e = self.known.entry(key).or_default();
-            *e = Estimate { zero: stats, last: stats, average: [0; 5] };
+            *e = Estimate {
+                zero: stats,
+                last: stats,
+                average: [0; 5],
+            };
         }
     }
 
@@ -59,7 +66,9 @@ impl Rates {
         let zero = self.known.get(key).map_or(Stats::default(), |e| e.zero);
         // A server that was added again counts from nothing.
         let since = |now: u64, zero: u64| if now >= zero { now - zero } else { now };
-        from_array(std::array::from_fn(|i| since(array(now)[i], array(zero)[i])))
+        from_array(std::array::from_fn(|i| {
+            since(array(now)[i], array(zero)[i])
+        }))
     }
 
     /// Per second.
@@ -86,17 +95,32 @@ impl Estimate {
 
 fn counted(report: &Report) -> impl Iterator<Item = (Key, Stats)> {
     report.services.iter().flat_map(|s| {
-        std::iter::once(((s.key, None), s.stats))
-            .chain(s.servers.iter().map(move |r| ((s.key, Some(r.endpoint)), r.stats)))
+        std::iter::once(((s.key, None), s.stats)).chain(
+            s.servers
+                .iter()
+                .map(move |r| ((s.key, Some(r.endpoint)), r.stats)),
+        )
     })
 }
 
 fn array(s: Stats) -> [u64; 5] {
-    [s.connections, s.in_packets, s.out_packets, s.in_bytes, s.out_bytes]
+    [
+        s.connections,
+        s.in_packets,
+        s.out_packets,
+        s.in_bytes,
+        s.out_bytes,
+    ]
 }
 
 fn from_array([connections, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5]) -> Stats {
-    Stats { connections, in_packets, out_packets, in_bytes, out_bytes }
+    Stats {
+        connections,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    }
 }
 
 #[cfg(test)]
@@ -105,11 +129,22 @@ mod tests {
     use uvs_core::engine::ServiceReport;
     use uvs_core::flow::{Addr, Protocol};
 
-    const KEY: ServiceKey = ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 0, 1]), 80));
+    const KEY: ServiceKey =
+        ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 0, 1]), 80));
 
     fn report(connections: u64, in_bytes: u64) -> Report {
-        let stats = Stats { connections, in_bytes, ..Stats::default() };
-        Report { services: vec![ServiceReport { key: KEY, stats, servers: Vec::new() }] }
+        let stats = Stats {
+            connections,
+            in_bytes,
+            ..Stats::default()
+        };
+        Report {
+            services: vec![ServiceReport {
+                key: KEY,
+                stats,
+                servers: Vec::new(),
+            }],
+        }
     }
 
     #[test]
@@ -131,6 +166,13 @@ mod tests {
         let mut r = Rates::default();
         r.zero(&report(7, 70), Some(KEY));
         let now = report(10, 100).services[0].stats;
-        assert_eq!(r.totals(&(KEY, None), now), Stats { connections: 3, in_bytes: 30, ..Stats::default() });
+        assert_eq!(
+            r.totals(&(KEY, None), now),
+            Stats {
+                connections: 3,
+                in_bytes: 30,
+                ..Stats::default()
+            }
+        );
     }
 }

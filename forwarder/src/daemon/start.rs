@@ -58,7 +58,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
-    let shared = Arc::new(Shared { desired: Watch::new(nothing()), fib: Watch::new(Fib::new()) });
+    let shared = Arc::new(Shared {
+        desired: Watch::new(nothing()),
+        fib: Watch::new(Fib::new()),
+    });
     shared.fib.publish(mirror.fib());
     let (asks, inbox) = channel();
     let (notices, heard) = channel();
@@ -69,7 +72,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     };
     let engine = engine(&options.config)?;
     let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
-    let worker = std::thread::Builder::new().name("uvs-worker".to_owned()).spawn(move || worker.run())?;
+    let worker = std::thread::Builder::new()
+        .name("uvs-worker".to_owned())
+        .spawn(move || worker.run())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     watch(&poll, guard.fd(), RULES)?;
@@ -120,7 +125,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
 fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
-    interfaces.iter().map(|name| open_port(name, &filter)).collect()
+    interfaces
+        .iter()
+        .map(|name| open_port(name, &filter))
+        .collect()
 }
 
 fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
@@ -137,7 +145,10 @@ fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn 
 }
 
 fn nothing() -> Desired {
-    Desired { snapshot: Arc::new(Snapshot::default()), filter: FilterSpec::default().compile() }
+    Desired {
+        snapshot: Arc::new(Snapshot::default()),
+        filter: FilterSpec::default().compile(),
+    }
 }
 
 fn engine(config: &Config) -> Result<Engine> {
@@ -145,7 +156,12 @@ fn engine(config: &Config) -> Result<Engine> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
         .context("/dev/urandom: no key for the connection table")?;
-    let word = |i: usize| random[i * 8..].iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b));
+    let word = |i: usize| {
+        random[i * 8..]
+            .iter()
+            .take(8)
+            .fold(0, |n, b| n << 8 | u64::from(*b))
+    };
     Ok(Engine::new(EngineConfig {
         limits: config.limits.clone(),
         keys: (word(0), word(1)),
