@@ -10,8 +10,18 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut argv = std::env::args_os();
     let program = argv.next().unwrap_or_default();
-    if std::path::Path::new(&program).file_name().is_some_and(|n| n == "ipvsadm") {
+    if std::path::Path::new(&program)
+        .file_name()
+        .is_some_and(|n| n == "ipvsadm")
+    {
         return commands::ipvsadm::main(argv.collect());
+    }
+    // Not through clap, which keeps a leading `--` to itself.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "ipvsadm")
+    {
+        return commands::ipvsadm::main(argv.skip(1).collect());
     }
     commands::main()
 }

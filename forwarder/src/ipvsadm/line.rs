@@ -28,7 +28,7 @@ pub(super) struct Line {
     pub(super) given: Kinds,
     pub(super) service: Option<ServiceKey>,
     pub(super) scheduler: String,
-    pub(super) flags: Vec<&'static SchedFlag>,
+    pub(super) flags: u32,
     pub(super) persistence: Option<u32>,
     pub(super) mask: u32,
     pub(super) engine: Option<String>,
@@ -42,14 +42,6 @@ pub(super) struct Line {
     pub(super) timeouts: Timeouts,
 }
 
-/// A name that `-b` takes.
-pub(super) struct SchedFlag {
-    pub(super) name: &'static str,
-    /// The only scheduler it goes with.
-    pub(super) scheduler: Option<&'static str>,
-    pub(super) bit: u32,
-}
-
 /// The default of `-s`.
 const DEFAULT_SCHEDULER: &str = "wlc";
 
@@ -60,7 +52,7 @@ impl Line {
             given: Kinds::default(),
             service: None,
             scheduler: String::new(),
-            flags: Vec::new(),
+            flags: 0,
             persistence: None,
             mask: u32::MAX,
             engine: None,
@@ -93,7 +85,7 @@ impl Line {
     /// The service as `-A` or `-E` describes it.
     pub(super) fn service_spec(&self) -> Result<ServiceSpec, Stop> {
         Ok(ServiceSpec {
-            flags: self.flags.iter().fold(0, |bits, f| bits | f.bit),
+            flags: self.flags,
             persistence: self.persistence.map(|timeout| Persistence {
                 timeout,
                 mask: self.mask,
@@ -145,12 +137,19 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
     };
     check_daemon_state(verb, first.value)?;
     let mut line = Line::new(verb);
+    // Read last, as `-s` may still follow.
+    let mut flag_names = "";
     loop {
         match tokens.token() {
             Ok(Some(token)) if is_command(token.opt) => {
                 return Err(usage(format!("invalid option `{}'", tokens.word())));
             }
-            Ok(Some(token)) => set::option(&mut line, token, names)?,
+            Ok(Some(token)) => {
+                set::option(&mut line, token, names)?;
+                if token.opt == Opt::SchedFlags {
+                    flag_names = token.value.unwrap_or_default();
+                }
+            }
             Ok(None) => break,
             Err(error) => return Err(bad_token(&error)),
         }
@@ -159,6 +158,7 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
     if let Some(argument) = rest {
         return Err(usage(format!("unexpected argument {argument}")));
     }
+    line.flags = set::sched_flags(flag_names, line.scheduler())?;
     check(&line)?;
     Ok(Action::Run(line))
 }
@@ -187,17 +187,6 @@ fn check_daemon_state(verb: Verb, state: Option<&str>) -> Result<(), Stop> {
 }
 
 fn check(line: &Line) -> Result<(), Stop> {
-    let scheduler = line.scheduler();
-    if let Some(flag) = line
-        .flags
-        .iter()
-        .find(|f| f.scheduler.is_some_and(|s| s != scheduler))
-    {
-        return Err(usage(format!(
-            "incompatible scheduler flag `{}'",
-            flag.name
-        )));
-    }
     check_options(line)?;
     match line.verb {
         Verb::AddService | Verb::EditService => check_service(line),
@@ -221,11 +210,12 @@ fn check_options(line: &Line) -> Result<(), Stop> {
                 "Illegal '{option}' option with the '{command}' command"
             )));
         }
-        if verb == Verb::List && given.has(kind) && LIST_ALTERNATIVES.has(kind) {
-            if let Some(other) = exclusive.replace(kind) {
-                let what = format!("the '{}' command", verb.name());
-                return Err(conflict(kind, other, &what));
-            }
+        if verb == Verb::List
+            && given.has(kind)
+            && LIST_ALTERNATIVES.has(kind)
+            && let Some(other) = exclusive.replace(kind)
+        {
+            return Err(conflict(kind, other, "the 'list' command"));
         }
     }
     Ok(())
@@ -322,10 +312,10 @@ fn check_tunnel(line: &Line) -> Result<(), Stop> {
                 "Illegal '{option}' option with the '{name}' tunnel type"
             )));
         }
-        if kind != Kind::TunPort {
-            if let Some(other) = checksum.replace(kind) {
-                return Err(conflict(kind, other, &format!("the '{name}' tunnel type")));
-            }
+        if kind != Kind::TunPort
+            && let Some(other) = checksum.replace(kind)
+        {
+            return Err(conflict(kind, other, &format!("the '{name}' tunnel type")));
         }
     }
     Ok(())

@@ -49,7 +49,7 @@ pub(crate) fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) ->
     let result = if words.is_empty() {
         session.act(Line::list())
     } else {
-        session.line(words)
+        session.line(words, false)
     };
     let result = result.map_or_else(|stop| session.report(stop).code, |()| 0);
     match session.io.stdout.flush() {
@@ -64,7 +64,7 @@ struct Session<'s, 'io> {
 }
 
 impl<'io> Session<'_, 'io> {
-    fn line(&mut self, words: &[String]) -> Result<(), Stop> {
+    fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
         match line::parse(words, self.io.names)? {
             Action::Help => {
                 write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
@@ -74,6 +74,7 @@ impl<'io> Session<'_, 'io> {
                 writeln!(self.io.stdout, "{}", messages::VERSION)?;
                 Err(Stop::done())
             }
+            Action::Run(line) if restoring && line.verb == Verb::Restore => Err(Stop::hint()),
             Action::Run(line) => self.act(line),
         }
     }
@@ -117,7 +118,7 @@ impl<'io> Session<'_, 'io> {
             if words.is_empty() {
                 continue;
             }
-            last = match self.line(&words) {
+            last = match self.line(&words, true) {
                 Err(stop) if !stop.all => Err(self.report(stop)),
                 Err(stop) => return Err(stop),
                 Ok(()) => Ok(()),

@@ -12,6 +12,8 @@ use super::{Io, run};
 
 /// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
 const KERNEL: &str = include_str!("../../tests/golden/ipvsadm.json");
+/// Recorded from ipvsadm 1.31 above a stand-in for the kernel: how it reads its words and prints them.
+const USAGE: &str = include_str!("../../tests/golden/usage.json");
 
 #[derive(Deserialize)]
 struct Book {
@@ -46,6 +48,11 @@ struct Outcome {
 #[test]
 fn every_session_recorded_from_the_kernel_is_repeated_to_the_byte() {
     assert_eq!(replay(KERNEL), 259, "steps");
+}
+
+#[test]
+fn every_combination_of_options_is_taken_or_refused_as_recorded() {
+    assert_eq!(replay(USAGE), 2050, "steps");
 }
 
 #[test]
