@@ -26,5 +26,12 @@ fn main() -> ExitCode {
     {
         return commands::ipvsadm::main(argv.collect());
     }
+    // Not through clap, which keeps a leading `--` to itself.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == "ipvsadm")
+    {
+        return commands::ipvsadm::main(argv.skip(1).collect());
+    }
     commands::main()
 }

@@ -4,7 +4,7 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::protocol::{Command, Data, Refusal, Reply, Request, VERSION};
@@ -82,11 +82,6 @@ impl Client {
             stream: None,
             last_id: 0,
         }
-    }
-
-    /// The socket's path.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
     }
 
     fn connect(&self) -> Result<BufReader<UnixStream>, CallError> {

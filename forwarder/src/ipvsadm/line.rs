@@ -1,11 +1,10 @@
-//! One command line, parsed: what ipvsadm takes from its options, checked in ipvsadm's order.
+//! One command line: its words become a [`Line`], and that a service or a server.
 
-use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelKind,
-};
+use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Timeouts;
 
+use super::check;
 use super::names::Names;
 use super::options::{Kind, Kinds, Opt, Verb};
 use super::popt::{TokenError, Tokens};
@@ -28,7 +27,7 @@ pub(super) struct Line {
     pub(super) given: Kinds,
     pub(super) service: Option<ServiceKey>,
     pub(super) scheduler: String,
-    pub(super) flags: Vec<&'static SchedFlag>,
+    pub(super) flags: u32,
     pub(super) persistence: Option<u32>,
     pub(super) mask: u32,
     pub(super) engine: Option<String>,
@@ -42,14 +41,6 @@ pub(super) struct Line {
     pub(super) timeouts: Timeouts,
 }
 
-/// A name that `-b` takes.
-pub(super) struct SchedFlag {
-    pub(super) name: &'static str,
-    /// The only scheduler it goes with.
-    pub(super) scheduler: Option<&'static str>,
-    pub(super) bit: u32,
-}
-
 /// The default of `-s`.
 const DEFAULT_SCHEDULER: &str = "wlc";
 
@@ -60,7 +51,7 @@ impl Line {
             given: Kinds::default(),
             service: None,
             scheduler: String::new(),
-            flags: Vec::new(),
+            flags: 0,
             persistence: None,
             mask: u32::MAX,
             engine: None,
@@ -87,13 +78,13 @@ impl Line {
     /// The service's key; commands that need one have been refused without.
     pub(super) fn key(&self) -> Result<ServiceKey, Stop> {
         self.service
-            .ok_or_else(|| missing(Kind::Service, self.verb))
+            .ok_or_else(|| check::missing(Kind::Service, self.verb))
     }
 
     /// The service as `-A` or `-E` describes it.
     pub(super) fn service_spec(&self) -> Result<ServiceSpec, Stop> {
         Ok(ServiceSpec {
-            flags: self.flags.iter().fold(0, |bits, f| bits | f.bit),
+            flags: self.flags,
             persistence: self.persistence.map(|timeout| Persistence {
                 timeout,
                 mask: self.mask,
@@ -145,12 +136,19 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
     };
     check_daemon_state(verb, first.value)?;
     let mut line = Line::new(verb);
+    // Read last, as `-s` may still follow.
+    let mut flag_names = "";
     loop {
         match tokens.token() {
             Ok(Some(token)) if is_command(token.opt) => {
                 return Err(usage(format!("invalid option `{}'", tokens.word())));
             }
-            Ok(Some(token)) => set::option(&mut line, token, names)?,
+            Ok(Some(token)) => {
+                set::option(&mut line, token, names)?;
+                if token.opt == Opt::SchedFlags {
+                    flag_names = token.value.unwrap_or_default();
+                }
+            }
             Ok(None) => break,
             Err(error) => return Err(bad_token(&error)),
         }
@@ -159,7 +157,8 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
     if let Some(argument) = rest {
         return Err(usage(format!("unexpected argument {argument}")));
     }
-    check(&line)?;
+    line.flags = set::sched_flags(flag_names, line.scheduler())?;
+    check::line(&line)?;
     Ok(Action::Run(line))
 }
 
@@ -184,163 +183,4 @@ fn check_daemon_state(verb: Verb, state: Option<&str>) -> Result<(), Stop> {
         Verb::StopDaemon if !known => Err(usage("illegal start_daemon specified")),
         _ => Ok(()),
     }
-}
-
-fn check(line: &Line) -> Result<(), Stop> {
-    let scheduler = line.scheduler();
-    if let Some(flag) = line
-        .flags
-        .iter()
-        .find(|f| f.scheduler.is_some_and(|s| s != scheduler))
-    {
-        return Err(usage(format!(
-            "incompatible scheduler flag `{}'",
-            flag.name
-        )));
-    }
-    check_options(line)?;
-    match line.verb {
-        Verb::AddService | Verb::EditService => check_service(line),
-        Verb::AddServer | Verb::EditServer => check_server(line),
-        Verb::List => check_list(line.given),
-        _ => Ok(()),
-    }
-}
-
-fn check_options(line: &Line) -> Result<(), Stop> {
-    let Line { verb, given, .. } = *line;
-    let (needs, takes) = (verb.needs(), verb.takes());
-    let mut exclusive = None;
-    for &kind in Kind::ALL {
-        if needs.has(kind) && !given.has(kind) {
-            return Err(missing(kind, verb));
-        }
-        if given.has(kind) && !needs.has(kind) && !takes.has(kind) {
-            let (option, command) = (kind.name(), verb.name());
-            return Err(usage(format!(
-                "Illegal '{option}' option with the '{command}' command"
-            )));
-        }
-        if verb == Verb::List && given.has(kind) && LIST_ALTERNATIVES.has(kind) {
-            if let Some(other) = exclusive.replace(kind) {
-                let what = format!("the '{}' command", verb.name());
-                return Err(conflict(kind, other, &what));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What `-L` can list one of.
-const LIST_ALTERNATIVES: Kinds =
-    Kinds::of(&[Kind::Connection, Kind::Service, Kind::Timeout, Kind::Daemon]);
-
-fn check_list(given: Kinds) -> Result<(), Stop> {
-    let no_services = Kinds::of(&[Kind::Connection, Kind::Timeout, Kind::Daemon]);
-    let no_persistence = Kinds::of(&[Kind::Timeout, Kind::Daemon]);
-    let columns = Kinds::of(&[Kind::Stats, Kind::Rate, Kind::Thresholds]);
-    if given.has_any(no_services) && given.has_any(columns)
-        || given.has_any(no_persistence) && given.has(Kind::PersistentConn)
-    {
-        return Err(usage("options conflicts in the list command"));
-    }
-    Ok(())
-}
-
-fn check_service(line: &Line) -> Result<(), Stop> {
-    let ServiceKey::Address { protocol, port, .. } = line.key()? else {
-        return Ok(());
-    };
-    if port == 0 && line.persistence.is_none() {
-        return Err(usage("Zero port specified for non-persistent service"));
-    }
-    if protocol != Protocol::Udp && line.given.has(Kind::OnePacket) {
-        return Err(usage(
-            "One-Packet Scheduling is only for UDP virtual services",
-        ));
-    }
-    Ok(())
-}
-
-fn check_server(line: &Line) -> Result<(), Stop> {
-    let v4 = match line.key()? {
-        ServiceKey::Address { addr, .. } => addr.is_v4(),
-        ServiceKey::Mark { ipv6, .. } => !ipv6,
-    };
-    let tunnel = line.forwarding == Forwarding::Tunnel;
-    if v4 != line.server.addr.is_v4() && !tunnel {
-        return Err(usage(
-            "Different address family is allowed only for tunneling servers",
-        ));
-    }
-    let options = Kinds::of(&[
-        Kind::TunType,
-        Kind::TunPort,
-        Kind::TunNoCsum,
-        Kind::TunCsum,
-        Kind::TunRemCsum,
-    ]);
-    match (tunnel, line.given.has_any(options)) {
-        (false, true) => Err(usage("Tunnel options conflict with forward method")),
-        (false, false) => Ok(()),
-        (true, _) => check_tunnel(line),
-    }
-}
-
-fn check_tunnel(line: &Line) -> Result<(), Stop> {
-    let (name, takes) = match line.tunnel.kind {
-        TunnelKind::Ipip => ("ipip", Kinds::of(&[])),
-        TunnelKind::Gue => {
-            let takes = [
-                Kind::TunPort,
-                Kind::TunNoCsum,
-                Kind::TunCsum,
-                Kind::TunRemCsum,
-            ];
-            ("gue", Kinds::of(&takes))
-        }
-        TunnelKind::Gre => ("gre", Kinds::of(&[Kind::TunNoCsum, Kind::TunCsum])),
-    };
-    if line.tunnel.kind == TunnelKind::Gue && !line.given.has(Kind::TunPort) {
-        return Err(usage(
-            "You need to supply the 'tun-port' option for the 'gue' tunnel type",
-        ));
-    }
-    let mut checksum = None;
-    for kind in [
-        Kind::TunPort,
-        Kind::TunNoCsum,
-        Kind::TunCsum,
-        Kind::TunRemCsum,
-    ] {
-        if !line.given.has(kind) {
-            continue;
-        }
-        if !takes.has(kind) {
-            let option = kind.name();
-            return Err(usage(format!(
-                "Illegal '{option}' option with the '{name}' tunnel type"
-            )));
-        }
-        if kind != Kind::TunPort {
-            if let Some(other) = checksum.replace(kind) {
-                return Err(conflict(kind, other, &format!("the '{name}' tunnel type")));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn conflict(kind: Kind, other: Kind, what: &str) -> Stop {
-    let (kind, other) = (kind.name(), other.name());
-    usage(format!(
-        "The option '{kind}' conflicts with the '{other}' option in {what}"
-    ))
-}
-
-fn missing(kind: Kind, verb: Verb) -> Stop {
-    let (option, command) = (kind.name(), verb.name());
-    usage(format!(
-        "You need to supply the '{option}' option for the '{command}' command"
-    ))
 }

@@ -1,10 +1,11 @@
 //! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
 //!
 //! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
-//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`line`],
-//! and answered here; nothing in it does I/O of its own, so that tests run whole sessions against a
-//! table in memory.
+//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`line`] and
+//! [`set`], checked in [`check`] and answered here; nothing opens a file or a socket of its own, so that
+//! tests run whole sessions against a table in memory.
 
+mod check;
 mod connections;
 mod format;
 mod line;
@@ -49,7 +50,7 @@ pub(crate) fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) ->
     let result = if words.is_empty() {
         session.act(Line::list())
     } else {
-        session.line(words)
+        session.line(words, false)
     };
     let result = result.map_or_else(|stop| session.report(stop).code, |()| 0);
     match session.io.stdout.flush() {
@@ -64,7 +65,7 @@ struct Session<'s, 'io> {
 }
 
 impl<'io> Session<'_, 'io> {
-    fn line(&mut self, words: &[String]) -> Result<(), Stop> {
+    fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
         match line::parse(words, self.io.names)? {
             Action::Help => {
                 write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
@@ -74,6 +75,7 @@ impl<'io> Session<'_, 'io> {
                 writeln!(self.io.stdout, "{}", messages::VERSION)?;
                 Err(Stop::done())
             }
+            Action::Run(line) if restoring && line.verb == Verb::Restore => Err(Stop::hint()),
             Action::Run(line) => self.act(line),
         }
     }
@@ -117,7 +119,7 @@ impl<'io> Session<'_, 'io> {
             if words.is_empty() {
                 continue;
             }
-            last = match self.line(&words) {
+            last = match self.line(&words, true) {
                 Err(stop) if !stop.all => Err(self.report(stop)),
                 Err(stop) => return Err(stop),
                 Ok(()) => Ok(()),

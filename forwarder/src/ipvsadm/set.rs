@@ -8,7 +8,7 @@ use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelChecksum, TunnelKind};
 use uvs_core::snapshot::Timeouts;
 
-use super::line::{Line, SchedFlag};
+use super::line::Line;
 use super::names::Names;
 use super::options::{Opt, Verb};
 use super::popt::Token;
@@ -24,6 +24,14 @@ const NAME_MAX: usize = 15;
 /// The longest sync message: a datagram less its IP and UDP headers.
 const SYNC_MAX: u32 = 65535 - 20 - 8;
 const INT_MAX: u32 = i32::MAX as u32;
+
+/// A name that `-b` takes.
+struct SchedFlag {
+    name: &'static str,
+    /// The only scheduler it goes with.
+    scheduler: Option<&'static str>,
+    bit: u32,
+}
 
 /// What `-b` takes.
 const SCHED_FLAGS: &[SchedFlag] = &[
@@ -85,7 +93,6 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::Persistent => line.persistence = Some(persistence(token.value)?),
         Opt::Netmask => line.mask = netmask(line, value)?,
         Opt::Engine => line.engine = Some(cut(value)).filter(|e| !e.is_empty()),
-        Opt::SchedFlags => line.flags = sched_flags(value)?,
         Opt::LocalAddresses => line.local = local_addresses(value)?,
         Opt::Server => server(line, value, names)?,
         Opt::Masquerading => line.forwarding = Forwarding::Nat,
@@ -127,6 +134,21 @@ pub(super) fn arguments<'a>(
         udp: seconds(udp)?,
     };
     Ok(rest.first().copied())
+}
+
+/// The bits of `-b`'s names, each of which must go with the scheduler.
+pub(super) fn sched_flags(names: &str, scheduler: &str) -> Result<u32, Stop> {
+    let mut bits = 0;
+    for name in names.split(',').filter(|n| !n.is_empty()) {
+        let Some(flag) = SCHED_FLAGS.iter().find(|f| f.name == name) else {
+            return Err(usage(format!("invalid scheduler flag `{name}'")));
+        };
+        if flag.scheduler.is_some_and(|s| s != scheduler) {
+            return Err(usage(format!("incompatible scheduler flag `{name}'")));
+        }
+        bits |= flag.bit;
+    }
+    Ok(bits)
 }
 
 fn address(
@@ -183,14 +205,6 @@ fn netmask(line: &Line, value: &str) -> Result<u32, Stop> {
     let mask =
         ipv4(value).ok_or_else(|| usage("illegal virtual server persistent mask specified"))?;
     Ok(mask.into())
-}
-
-fn sched_flags(value: &str) -> Result<Vec<&'static SchedFlag>, Stop> {
-    let names = value.split(',').filter(|n| !n.is_empty());
-    let find = |name: &str| SCHED_FLAGS.iter().find(|f| f.name == name);
-    names
-        .map(|name| find(name).ok_or_else(|| usage(format!("invalid scheduler flag `{name}'"))))
-        .collect()
 }
 
 fn local_addresses(value: &str) -> Result<Vec<Addr>, Stop> {

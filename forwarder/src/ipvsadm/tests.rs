@@ -3,6 +3,7 @@
 
 mod memory;
 
+use proptest::prelude::*;
 use serde::Deserialize;
 use uvs_core::flow::Addr;
 
@@ -12,6 +13,8 @@ use super::{Io, run};
 
 /// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
 const KERNEL: &str = include_str!("../../tests/golden/ipvsadm.json");
+/// Recorded from ipvsadm 1.31 above a stand-in for the kernel: how it reads its words and prints them.
+const USAGE: &str = include_str!("../../tests/golden/usage.json");
 
 #[derive(Deserialize)]
 struct Book {
@@ -46,6 +49,11 @@ struct Outcome {
 #[test]
 fn every_session_recorded_from_the_kernel_is_repeated_to_the_byte() {
     assert_eq!(replay(KERNEL), 259, "steps");
+}
+
+#[test]
+fn every_combination_of_options_is_taken_or_refused_as_recorded() {
+    assert_eq!(replay(USAGE), 2050, "steps");
 }
 
 #[test]
@@ -127,6 +135,26 @@ fn without_a_daemon_only_help_and_usage_are_answered() {
     }
     assert_eq!(ipvsadm(&mut daemon, "-v", "").exit, 0);
     assert_eq!(ipvsadm(&mut daemon, "-A", "").exit, 2);
+}
+
+proptest! {
+    #[test]
+    fn no_words_bring_it_down(words in prop::collection::vec(word(), 0..8), stdin in ".{0,60}") {
+        let mut daemon = Memory::default();
+        execute(&mut daemon, &["-A".into(), "-t".into(), "10.0.1.100:80".into()], "");
+        let outcome = execute(&mut daemon, &words, &stdin);
+        prop_assert!(matches!(outcome.exit, 0 | 1 | 2 | 255));
+        prop_assert_eq!(outcome.exit == 0, outcome.stderr.is_empty(), "{:?}", outcome);
+    }
+}
+
+/// Words of the grammar, and any others.
+fn word() -> impl Strategy<Value = String> {
+    let known = "-A -E -D -a -e -d -L -S -R -Z -C --set -t -u -f -6 -s -p -M -b -o -r -m -i --fullnat \
+        --laddr --pe -w -x -y -n -c --stats --rate --tun-info --tun-type gue --tun-port 10.0.1.100:80 \
+        10.0.2.11:80 [fd00::1]:80 [ 1 rr sh-port";
+    let known: Vec<String> = known.split_ascii_whitespace().map(str::to_owned).collect();
+    prop_oneof![4 => prop::sample::select(known), 1 => "\\PC{0,12}"]
 }
 
 /// Runs all sessions of a book and returns how many commands that were.
