@@ -1,9 +1,11 @@
 //! Host and port names, as ipvsadm shows and takes them without `-n`.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 use uvs_core::flow::{Addr, Protocol};
@@ -23,14 +25,47 @@ pub(crate) trait Names {
     fn host(&self, addr: Addr) -> Option<String>;
 }
 
+/// What all look-ups of host names may take together. ipvsadm itself hangs for half a minute an address
+/// where the name server is unreachable; from here on addresses are shown instead.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The system's names: `/etc/services` and the resolver.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SystemNames {
     services: OnceCell<Services>,
     hosts: RefCell<HashMap<Addr, Option<String>>>,
+    /// What is left of [`PATIENCE`].
+    patience: Cell<Duration>,
+}
+
+impl Default for SystemNames {
+    fn default() -> Self {
+        Self {
+            services: OnceCell::new(),
+            hosts: RefCell::default(),
+            patience: Cell::new(PATIENCE),
+        }
+    }
 }
 
 impl SystemNames {
+    /// The host's name, where the resolver tells it in time. A look-up that takes longer is left to itself:
+    /// it ends with this process.
+    fn host_in_time(&self, addr: Addr) -> Option<String> {
+        if self.patience.get().is_zero() {
+            return None;
+        }
+        let (found, answer) = channel();
+        std::thread::spawn(move || found.send(host_name(addr)));
+        let asked = Instant::now();
+        let name = answer.recv_timeout(self.patience.get());
+        self.patience.set(match name {
+            Ok(_) => self.patience.get().saturating_sub(asked.elapsed()),
+            Err(_) => Duration::ZERO,
+        });
+        name.ok().flatten()
+    }
+
     fn services(&self) -> &Services {
         let read = || std::fs::read_to_string("/etc/services").unwrap_or_default();
         self.services.get_or_init(|| Services::parse(&read()))
@@ -57,7 +92,10 @@ impl Names for SystemNames {
     /// Asked once for each address: a resolver that does not answer takes its time.
     fn host(&self, addr: Addr) -> Option<String> {
         let mut hosts = self.hosts.borrow_mut();
-        hosts.entry(addr).or_insert_with(|| host_name(addr)).clone()
+        hosts
+            .entry(addr)
+            .or_insert_with(|| self.host_in_time(addr))
+            .clone()
     }
 }
 
