@@ -119,8 +119,7 @@ impl Daemon {
         if let Some(key) = key {
             self.table.find(&key)?;
         }
-        let status = self.status()?;
-        self.rates.zero(&status.services, key);
+        self.rates.zero(key);
         Ok(Data::Done)
     }
 
@@ -147,10 +146,7 @@ impl Daemon {
             counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint))
         };
         ServiceStatus {
-            stats: self.rates.totals(
-                &(spec.key, None),
-                counted.map(|c| c.stats).unwrap_or_default(),
-            ),
+            stats: self.rates.totals(&(spec.key, None)),
             rates: self.rates.rates(&(spec.key, None)),
             servers: spec
                 .servers
@@ -177,9 +173,7 @@ impl Daemon {
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
-            stats: self
-                .rates
-                .totals(&own, counted.map(|c| c.stats).unwrap_or_default()),
+            stats: self.rates.totals(&own),
             rates: self.rates.rates(&own),
         }
     }

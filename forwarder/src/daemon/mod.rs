@@ -99,7 +99,7 @@ impl Daemon {
                 server.answer(call.ticket, answer, Wall::now());
             }
             if tick.elapsed().as_secs() >= rates::PERIOD {
-                tick = Wall::now();
+                tick += Duration::from_secs(rates::PERIOD);
                 self.period();
             }
         }

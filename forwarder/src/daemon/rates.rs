@@ -1,7 +1,7 @@
 //! What `ipvsadm --stats` and `--rate` show: totals since the last `-Z`, and the kernel's estimator.
 //!
-//! The engine's counters are never reset; zeroing keeps an offset here. Rates are an average over the
-//! 2 s periods of `net/netfilter/ipvs/ip_vs_est.c`, a quarter of the way to the newest each time.
+//! The engine's counters are never reset; zeroing keeps an offset here. Totals move at the end of each
+//! 2 s period and rates go a quarter of the way to the period's, as in `net/netfilter/ipvs/ip_vs_est.c`.
 
 use std::collections::HashMap;
 
@@ -35,14 +35,11 @@ impl Rates {
     pub(crate) fn tick(&mut self, report: &Report) {
         let mut still = HashMap::with_capacity(self.known.len());
         for (key, stats) in counted(report) {
-            let mut e = match self.known.get(&key) {
-                Some(e) => *e,
-                // First seen: what was counted before is no rate.
-                None => Estimate {
-                    last: stats,
-                    ..Estimate::default()
-                },
-            };
+            let mut e = self.known.get(&key).copied().unwrap_or_default();
+            // A server that was removed and added again counts from nothing.
+            if stats.in_packets < e.last.in_packets || stats.connections < e.last.connections {
+                e = Estimate::default();
+            }
             e.period(stats);
             still.insert(key, e);
         }
@@ -50,25 +47,23 @@ impl Rates {
     }
 
     /// Zeroes one service with its servers, or everything.
-    pub(crate) fn zero(&mut self, report: &Report, service: Option<ServiceKey>) {
-        for (key, stats) in counted(report).filter(|(k, _)| service.is_none_or(|s| s == k.0)) {
-            let e = self.known.entry(key).or_default();
-            *e = Estimate {
-                zero: stats,
-                last: stats,
-                average: [0; 5],
-            };
+    pub(crate) fn zero(&mut self, service: Option<ServiceKey>) {
+        for (key, e) in &mut self.known {
+            if service.is_none_or(|s| s == key.0) {
+                *e = Estimate {
+                    zero: e.last,
+                    last: e.last,
+                    average: [0; 5],
+                };
+            }
         }
     }
 
-    /// Totals since the last zero.
-    pub(crate) fn totals(&self, key: &Key, now: Stats) -> Stats {
-        let zero = self.known.get(key).map_or(Stats::default(), |e| e.zero);
-        // A server that was added again counts from nothing.
-        let since = |now: u64, zero: u64| if now >= zero { now - zero } else { now };
-        from_array(std::array::from_fn(|i| {
-            since(array(now)[i], array(zero)[i])
-        }))
+    /// Totals as of the last period's end, since the last zero.
+    pub(crate) fn totals(&self, key: &Key) -> Stats {
+        let e = self.known.get(key).copied().unwrap_or_default();
+        let (last, zero) = (array(e.last), array(e.zero));
+        from_array(std::array::from_fn(|i| last[i].saturating_sub(zero[i])))
     }
 
     /// Per second.
@@ -150,7 +145,6 @@ mod tests {
     #[test]
     fn a_steady_rate_is_approached_by_quarters() {
         let mut r = Rates::default();
-        r.tick(&report(0, 0));
         let mut seen = Vec::new();
         for i in 1..=20 {
             r.tick(&report(i * 200, i * 2_000_000));
@@ -162,12 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_an_offset() {
+    fn zero_is_an_offset_and_totals_move_with_the_period() {
         let mut r = Rates::default();
-        r.zero(&report(7, 70), Some(KEY));
-        let now = report(10, 100).services[0].stats;
+        assert_eq!(r.totals(&(KEY, None)), Stats::default());
+        r.tick(&report(7, 70));
+        assert_eq!(r.totals(&(KEY, None)).connections, 7);
+        r.zero(Some(KEY));
+        assert_eq!(r.totals(&(KEY, None)), Stats::default());
+        r.tick(&report(10, 100));
         assert_eq!(
-            r.totals(&(KEY, None), now),
+            r.totals(&(KEY, None)),
             Stats {
                 connections: 3,
                 in_bytes: 30,
