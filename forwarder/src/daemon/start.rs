@@ -1,5 +1,6 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -51,6 +52,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
@@ -96,10 +100,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started: Wall::now(),
+        announced: BTreeSet::new(),
         announcements: 0,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.publish() {
+    if let Err(refusal) = daemon.put_in_force(&[]) {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }

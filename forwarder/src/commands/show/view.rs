@@ -6,14 +6,16 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 
 use super::{Format, What};
 use crate::commands::output::{Column, number, table, text};
-use crate::control::protocol::{ConnectionStatus, Data, Info, ServerStatus, ServiceStatus, Stats};
+use crate::control::protocol::{
+    ConnectionStatus, Data, Info, ServerStatus, ServiceStatus, Stats, Totals,
+};
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
     Services(Vec<ServiceStatus>),
     Servers(Vec<Server>),
     Connections(Vec<ConnectionStatus>),
-    Drops(Vec<Drop>),
+    Drops(Drops),
     Info(Box<Info>),
 }
 
@@ -23,6 +25,13 @@ pub(super) struct Server {
     service: ServiceKey,
     #[serde(flatten)]
     status: ServerStatus,
+}
+
+/// Where frames went.
+#[derive(Serialize)]
+pub(super) struct Drops {
+    totals: Totals,
+    drops: Vec<Drop>,
 }
 
 /// A reason and its counter.
@@ -47,12 +56,13 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
             View::Servers(sorted(services).into_iter().flat_map(servers).collect())
         }
         (What::Conns, Data::Connections(connections)) => View::Connections(connections),
-        (What::Drops, Data::Drops(drops)) => View::Drops(
-            drops
+        (What::Drops, Data::Drops { totals, reasons }) => View::Drops(Drops {
+            totals,
+            drops: reasons
                 .into_iter()
                 .map(|(reason, count)| Drop { reason, count })
                 .collect(),
-        ),
+        }),
         (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
         _ => return None,
     })
@@ -75,13 +85,10 @@ impl View {
             Self::Services(all) => grid(SERVICES, all.iter().map(service_row), wide),
             Self::Servers(all) => grid(SERVERS, all.iter().map(server_row), wide),
             Self::Connections(all) => grid(CONNECTIONS, all.iter().map(connection_row), wide),
-            Self::Drops(all) => {
-                let shown = all.iter().filter(|drop| wide || drop.count > 0);
-                grid(
-                    DROPS,
-                    shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]),
-                    wide,
-                )
+            Self::Drops(Drops { totals, drops }) => {
+                let shown = drops.iter().filter(|drop| wide || drop.count > 0);
+                let rows = shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]);
+                grid(DROPS, rows, wide) + &totals_line(totals)
             }
             Self::Info(info) => info_text(info),
         }
@@ -276,6 +283,13 @@ fn or_dash(cell: String) -> String {
     } else {
         cell
     }
+}
+
+fn totals_line(t: &Totals) -> String {
+    format!(
+        "received {} = sent {} + answered {} + held {} + passed {} + dropped {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.dropped
+    )
 }
 
 fn info_text(info: &Info) -> String {
