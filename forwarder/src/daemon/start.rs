@@ -13,7 +13,7 @@ use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -122,7 +122,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -131,9 +134,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,
