@@ -67,7 +67,7 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = Wall::now();
+        let mut tick = self.started;
         server.register(self.poll.registry(), SOCKET)?;
         loop {
             let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());

@@ -47,6 +47,7 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
@@ -95,7 +96,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
         announcements: 0,
     };
     daemon.watch_signals()?;
