@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -134,7 +135,7 @@ fn describe(screen: &mut Screen, lab: &Lab, mode: Mode) {
     screen.say(format!("logs in   {}", lab.dir().display()));
     screen.title("try");
     screen.say(format!(
-        "uvs lab shell client -- curl -s '{}?[1-6]'",
+        "uvs lab shell client -- curl -s -H 'Connection: close' '{}?[1-6]'",
         plan.url("/")
     ));
     screen.say("uvs lab shell director -- ipvsadm -ln");
@@ -155,10 +156,11 @@ fn enter_host(host: &str) -> Result<Session> {
     let path = Path::new(NETNS_DIR).join(names.of(host));
     let namespace = File::open(&path).map_err(|_| {
         let all = names.namespaces();
-        let roles: Vec<_> = all
+        let mut roles: Vec<_> = all
             .iter()
             .filter_map(|name| name.strip_prefix(names.prefix()))
             .collect();
+        roles.sort_unstable();
         Error::Wrong(format!(
             "the lab has no host {host:?}; its hosts are {}",
             roles.join(", ")
@@ -208,10 +210,13 @@ fn remove_standing() -> Result<bool> {
         fs::remove_dir_all(dir).map_err(Error::io(format!("remove {}", dir.display())))
     })?;
     match fs::remove_file(Session::file()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!(
-            "remove {}",
-            Session::file().display()
-        ))(error)),
-        _ => Ok(!namespaces.is_empty()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let doing = format!("remove {}", Session::file().display());
+            return Err(Error::io(doing)(error));
+        }
+        _ => {}
     }
+    // Stays where it is a mount or has something else in it, and does no harm.
+    let _ = fs::remove_dir(rootless::state_dir());
+    Ok(!namespaces.is_empty())
 }

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::http::sha256;
-use crate::process::{command_line, output};
+use crate::process::command_line;
 use crate::{Content, Error, Host, Lab, Result, tools};
 
 /// Longer than any transfer here takes on a busy machine; a stalled one fails the run instead of hanging it.
@@ -193,18 +193,15 @@ impl Drop for Download {
     }
 }
 
-/// Uploads a file to the service as `name`, and reads what the real server stored.
-pub fn upload(lab: &Lab, content: &Content, name: &str) -> Result<Received> {
-    let url = lab.plan.url(&format!("/upload/{name}"));
-    let mut command = tools::command(
-        "curl",
-        ["-s", "-S", "-f", "-m", &LIMIT.as_secs().to_string()],
-    )?;
+/// Uploads a file to a URL under `/upload/`, and reads what the real server that answered stored.
+pub fn upload(lab: &Lab, client: &Host, url: &str, content: &Content) -> Result<Received> {
+    let name = url.rsplit('/').next().unwrap_or_default();
+    let mut command = tools::command("curl", ["-sSf", "-m", &LIMIT.as_secs().to_string()])?;
     command
         .args(["-o", "/dev/null", "-w", "%header{x-real-server}", "-T"])
         .arg(&content.file)
         .arg(url);
-    let server = lab.client.output(command, LIMIT)?.stdout;
+    let server = client.output(command, LIMIT)?.stdout;
     let stored = lab
         .servers
         .iter()
@@ -219,16 +216,4 @@ pub fn upload(lab: &Lab, content: &Content, name: &str) -> Result<Received> {
         length,
         sha256,
     })
-}
-
-/// One plain request outside the service: whether a URL answers with this text.
-pub fn answers(client: &Host, url: &str) -> Result<String> {
-    output_of_curl(client, url).map(|text| text.trim().to_owned())
-}
-
-fn output_of_curl(client: &Host, url: &str) -> Result<String> {
-    let command = tools::command("curl", ["-s", "-S", "-f", "-m", "10", url])?;
-    client
-        .enter(|| output(command, "", LIMIT))?
-        .map(|output| output.stdout)
 }
