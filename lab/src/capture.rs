@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -84,14 +84,11 @@ impl Capture {
     fn settle(&self) {
         const QUIET: Duration = Duration::from_millis(200);
         let size = || fs::metadata(&self.file).map_or(0, |file| file.len());
-        let mut before = size();
-        loop {
+        let end = Instant::now() + SOON;
+        let mut before = None;
+        while before != Some(size()) && Instant::now() < end {
+            before = Some(size());
             thread::sleep(QUIET);
-            let now = size();
-            if now == before {
-                break;
-            }
-            before = now;
         }
     }
 }

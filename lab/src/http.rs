@@ -59,8 +59,8 @@ impl HttpServer {
     }
 }
 
-/// Without a master process nginx changes no user, which a user namespace would not let it; `user` is whom
-/// its directories belong to.
+/// Without a master process nginx changes no user, which a user namespace would not let it. As root it would
+/// still give its directories to nobody.
 fn configuration(name: &str, dir: &Path, web_root: &Path) -> String {
     let (dir, web_root) = (dir.display(), web_root.display());
     let listen: String = PORTS
