@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -54,8 +55,8 @@ impl Session {
     }
 }
 
-/// Builds a lab with the demo's services and leaves it running.
-pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode) -> Result<()> {
+/// Builds a lab with the demo's services and leaves it running, unless `interrupted` is raised meanwhile.
+pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode, interrupted: &AtomicBool) -> Result<()> {
     if let Some(standing) = Session::load().filter(Session::is_alive) {
         return Err(Error::Wrong(format!(
             "a lab is up already, mode {}; remove it with: uvs lab down",
@@ -83,6 +84,9 @@ pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode) -> Result<()> {
         ],
         holder: (daemon.id(), started),
     };
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
     session.store()?;
     describe(screen, &lab, mode);
     daemon.leave_standing();
