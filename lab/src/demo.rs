@@ -258,13 +258,7 @@ impl<'a> Show<'a> {
     fn count(&mut self, servers: &[(String, u32)]) -> Result<()> {
         self.check_interrupt()?;
         let url = self.lab.plan.url("/");
-        self.screen.command(
-            "client",
-            format!(
-                "curl {} | sort | uniq -c",
-                typed(&requests_line(&url, REQUESTS))
-            ),
-        );
+        self.screen.command("client", requests_line(&url, REQUESTS));
         let answers = requests(&self.lab.client, &url, REQUESTS)?;
         let shares = share::compare(servers, &answers);
         self.screen.shares(&shares);
@@ -302,16 +296,4 @@ impl<'a> Show<'a> {
             Ok(())
         }
     }
-}
-
-/// Words as one would type them.
-fn typed(words: &[String]) -> String {
-    let quoted = |word: &String| {
-        if word.contains([' ', '?']) {
-            format!("'{word}'")
-        } else {
-            word.clone()
-        }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }

@@ -138,9 +138,9 @@ fn describe(screen: &mut Screen, lab: &Lab, mode: Mode) {
     }
     screen.say(format!("logs in   {}", lab.dir().display()));
     screen.title("try");
+    let url = plan.url("/");
     screen.say(format!(
-        "uvs lab shell client -- curl -s -H 'Connection: close' '{}?[1-6]'",
-        plan.url("/")
+        "uvs lab shell client -- sh -c 'for i in $(seq 6); do curl -s {url}; done'"
     ));
     screen.say("uvs lab shell director -- ipvsadm -ln");
     screen.say(format!(

@@ -19,28 +19,21 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How many requests each real server answered, by its name.
 pub type Answers = BTreeMap<String, u32>;
 
-/// curl's words for `count` requests to `/`, each on a connection of its own.
-pub fn requests_line(url: &str, count: u32) -> Vec<String> {
-    let words = [
-        "-s",
-        "-S",
-        "--fail-early",
-        "-f",
-        "-m",
-        "10",
-        "-H",
-        "Connection: close",
-    ];
-    words
-        .into_iter()
-        .map(str::to_owned)
-        .chain([format!("{url}?[1-{count}]")])
-        .collect()
+/// What one would type for [`requests`].
+pub fn requests_line(url: &str, count: u32) -> String {
+    format!("for i in $(seq {count}); do curl -s {url}; done | sort | uniq -c")
 }
 
-/// Sends `count` requests to `/`, one after the other and each on a connection of its own.
+/// Sends `count` requests, one after the other and each on a connection of its own.
+///
+/// One curl for each: it closes first, so its port waits in the client's TIME_WAIT and no later connection
+/// is taken for this one. Where the server closes first the client uses ports again, and a director must
+/// send such a connection, without scheduling it, to where the old one went.
 pub fn requests(client: &Host, url: &str, count: u32) -> Result<Answers> {
-    let answered = client.output(tools::command("curl", requests_line(url, count))?, LIMIT)?;
+    const SCRIPT: &str = r#"for i in $(seq "$1"); do curl -sSf -m 10 "$2" || exit; done"#;
+    tools::require(&["curl"])?;
+    let command = tools::command("sh", ["-c", SCRIPT, "requests", &count.to_string(), url])?;
+    let answered = client.output(command, LIMIT)?;
     let mut answers = Answers::new();
     for name in answered.stdout.lines() {
         *answers.entry(name.to_owned()).or_default() += 1;
