@@ -179,8 +179,7 @@ impl<'a> Show<'a> {
         let (removed, _) = servers.remove(drained);
         self.say(format!("{removed} is removed. The others answer:"))?;
         self.count(&servers)?;
-        let table = self.ipvsadm(&daemon, "-ln")?;
-        self.screen.quote(&table);
+        self.table(&daemon)?;
         daemon.stop()
     }
 
@@ -234,6 +233,7 @@ impl<'a> Show<'a> {
         servers[drained].1 = 0;
         self.ipvsadm(daemon, &self.lab.plan.edit_server(drained, 0))?;
         self.count(servers)?;
+        self.table(daemon)?;
         if download.is_finished() {
             let early = format!(
                 "the download ended before {REQUESTS} requests were done: nothing was shown"
@@ -276,6 +276,12 @@ impl<'a> Show<'a> {
         } else {
             Err(Error::Wrong(wrong.join(", ")))
         }
+    }
+
+    fn table(&mut self, daemon: &Daemon<'_>) -> Result<()> {
+        let table = self.ipvsadm(daemon, "-ln")?;
+        self.screen.quote(&table);
+        Ok(())
     }
 
     fn ipvsadm(&mut self, daemon: &Daemon<'_>, words: &str) -> Result<String> {
