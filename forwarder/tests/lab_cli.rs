@@ -44,7 +44,7 @@ fn uvs(args: &[&str]) -> Output {
 
 #[test]
 fn the_demo_is_right_in_every_mode_this_machine_can_have() {
-    let output = uvs(&["lab", "exec", env!("CARGO_BIN_EXE_uvs"), "lab", "demo"]);
+    let output = uvs(&["lab", "demo"]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
