@@ -125,7 +125,6 @@ impl Daemon {
     /// never sees what is ours.
     fn publish(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        derive::check_local_addresses(self.table.services(), &fib)?;
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();

@@ -12,6 +12,7 @@ use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
+use super::derive;
 use super::rates::Rates;
 use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
 use crate::config::Config;
@@ -56,6 +57,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
     load(&mut table, &options.config)?;
+    derive::check_local_addresses(table.services(), &mirror.fib())
+        .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
