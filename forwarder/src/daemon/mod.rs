@@ -67,7 +67,7 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = Wall::now();
+        let mut tick = self.started;
         server.register(self.poll.registry(), SOCKET)?;
         loop {
             let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
@@ -122,7 +122,6 @@ impl Daemon {
     /// never sees what is ours.
     fn publish(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        derive::check_local_addresses(self.table.services(), &fib)?;
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();

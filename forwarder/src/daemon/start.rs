@@ -12,6 +12,7 @@ use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
+use super::derive;
 use super::rates::Rates;
 use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
 use crate::config::Config;
@@ -47,6 +48,7 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
@@ -55,6 +57,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
     load(&mut table, &options.config)?;
+    derive::check_local_addresses(table.services(), &mirror.fib())
+        .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
@@ -95,7 +99,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
         announcements: 0,
     };
     daemon.watch_signals()?;
