@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::daemon::run_line;
 use crate::screen::Screen;
-use crate::traffic::{Download, requests, requests_line};
+use crate::traffic::{Download, Received, requests, requests_line};
 use crate::{Content, Daemon, Error, Lab, Mode, Names, Options, Result, SERVERS, rootless, share};
 
 /// The weights of rs1, rs2 and rs3.
@@ -162,43 +162,44 @@ struct Show<'a> {
 
 impl<'a> Show<'a> {
     fn whole(&mut self) -> Result<()> {
+        self.check_interrupt()?;
         let content = self.lab.content(DOWNLOAD.0, DOWNLOAD.1)?;
         self.introduce();
         let daemon = self.set_up()?;
-        let mut weights = WEIGHTS;
-        self.count(&weights)?;
-        let drained = self.drain(&daemon, &content, &mut weights)?;
+        let names = self
+            .lab
+            .servers
+            .iter()
+            .map(|server| server.name().to_owned());
+        let mut servers: Vec<_> = names.zip(WEIGHTS).collect();
+        self.say("Weights 3:1:2, and each request on a connection of its own:")?;
+        self.count(&servers)?;
+        let drained = self.drain(&daemon, &content, &mut servers)?;
         self.ipvsadm(&daemon, &self.lab.plan.delete_server(drained))?;
-        self.say(format!(
-            "{} is removed; the others share its part:",
-            self.name(drained)
-        ))?;
-        self.count(&weights)?;
-        let table = self.ipvsadm(&daemon, "-ln")?;
-        self.screen.quote(&table);
+        let (removed, _) = servers.remove(drained);
+        self.say(format!("{removed} is removed. The others answer:"))?;
+        self.count(&servers)?;
+        self.table(&daemon)?;
         daemon.stop()
     }
 
     fn introduce(&mut self) {
         let plan = &self.lab.plan;
-        let servers = self
-            .lab
-            .servers
-            .iter()
-            .zip(plan.servers)
-            .map(|(s, address)| format!("{} {address}", s.name()));
-        let servers = servers.collect::<Vec<_>>().join("   ");
+        let servers = self.lab.servers.iter().zip(plan.servers);
+        let servers: Vec<_> = servers
+            .map(|(s, address)| format!("{} {address}", s.name()))
+            .collect();
         self.screen.say(format!(
             "client {}   director {}   VIP {}",
             plan.client, plan.director, plan.vip
         ));
-        self.screen.say(servers);
+        self.screen.say(servers.join("   "));
     }
 
     fn set_up(&mut self) -> Result<Daemon<'a>> {
         let lab = self.lab;
         if let Some(line) = lab.prepare_line() {
-            self.screen.command("rs1..3", format!("uvs {line}"));
+            self.screen.command("rs1, rs2, rs3", format!("uvs {line}"));
             lab.prepare_servers(self.uvs)?;
         }
         self.screen
@@ -216,64 +217,50 @@ impl<'a> Show<'a> {
         &mut self,
         daemon: &Daemon<'_>,
         content: &Content,
-        weights: &mut [u32; SERVERS],
+        servers: &mut [(String, u32)],
     ) -> Result<usize> {
         let url = self.lab.plan.url(&format!("{}?rate={RATE}", content.path));
         self.screen
             .command("client", format!("curl -s '{url}' | sha256sum &"));
         let download = Download::start(&self.lab.client, &url, &self.lab.dir().join("download"))?;
-        let server = download.server()?;
-        let drained = self.lab.servers.iter().position(|s| s.name() == server);
-        let drained = drained
-            .ok_or_else(|| Error::Wrong(format!("{server:?} answers, which is no real server")))?;
+        let sender = download.server()?;
+        let drained = servers.iter().position(|(name, _)| *name == sender);
+        let stranger = || Error::Wrong(format!("{sender:?} answers, which is no real server"));
+        let drained = drained.ok_or_else(stranger)?;
         self.say(format!(
-            "{server} sends it. Weight 0: no new connections, while the download goes on:"
+            "{sender} sends it. Its weight becomes 0 meanwhile: no new connections."
         ))?;
-        weights[drained] = 0;
+        servers[drained].1 = 0;
         self.ipvsadm(daemon, &self.lab.plan.edit_server(drained, 0))?;
-        self.count(weights)?;
+        self.count(servers)?;
+        self.table(daemon)?;
         if download.is_finished() {
-            return Err(Error::Wrong(
-                "the download ended before the drain was shown; the machine is too slow".into(),
-            ));
+            let early = format!(
+                "the download ended before {REQUESTS} requests were done: nothing was shown"
+            );
+            return Err(Error::Wrong(early));
         }
         let received = download.finish()?;
         received.must_equal(content)?;
-        let (length, hash) = (received.length, &received.sha256[..16]);
+        let Received {
+            server,
+            length,
+            sha256,
+        } = received;
+        let hash = &sha256[..16];
         self.screen.good(format!(
-            "The download on {server} finished: {length} bytes, sha256 {hash}… as it must be."
+            "The download from {server} went on to its end: {length} bytes, sha256 {hash}… right."
         ));
         Ok(drained)
     }
 
     /// Drives requests and compares who answered with what the weights say.
-    fn count(&mut self, weights: &[u32; SERVERS]) -> Result<()> {
+    fn count(&mut self, servers: &[(String, u32)]) -> Result<()> {
         self.check_interrupt()?;
         let url = self.lab.plan.url("/");
-        let words = requests_line(&url, REQUESTS);
-        let typed: Vec<_> = words
-            .iter()
-            .map(|w| {
-                if w.contains([' ', '?']) {
-                    format!("'{w}'")
-                } else {
-                    w.clone()
-                }
-            })
-            .collect();
-        self.screen.command(
-            "client",
-            format!("curl {} | sort | uniq -c", typed.join(" ")),
-        );
+        self.screen.command("client", requests_line(&url, REQUESTS));
         let answers = requests(&self.lab.client, &url, REQUESTS)?;
-        let servers: Vec<_> = self
-            .lab
-            .servers
-            .iter()
-            .zip(weights)
-            .map(|(s, weight)| (s.name().to_owned(), *weight))
-            .collect();
-        let shares = share::compare(&servers, &answers);
+        let shares = share::compare(servers, &answers);
         self.screen.shares(&shares);
         let wrong = shares.iter().filter(|s| s.answered != s.expected);
         let wrong: Vec<_> = wrong
@@ -289,6 +276,12 @@ impl<'a> Show<'a> {
         } else {
             Err(Error::Wrong(wrong.join(", ")))
         }
+    }
+
+    fn table(&mut self, daemon: &Daemon<'_>) -> Result<()> {
+        let table = self.ipvsadm(daemon, "-ln")?;
+        self.screen.quote(&table);
+        Ok(())
     }
 
     fn ipvsadm(&mut self, daemon: &Daemon<'_>, words: &str) -> Result<String> {
@@ -308,9 +301,5 @@ impl<'a> Show<'a> {
         } else {
             Ok(())
         }
-    }
-
-    fn name(&self, server: usize) -> String {
-        self.lab.servers[server].name().to_owned()
     }
 }
