@@ -1,1 +1,1 @@
-//! placeholder
+//! The engine as the benches need it.
