@@ -48,6 +48,7 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
@@ -99,12 +100,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
         announced: BTreeSet::new(),
         announcements: 0,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.put_in_force(&[]) {
+    if let Err(refusal) = daemon.publish() {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }
@@ -127,7 +128,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -136,9 +140,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,
