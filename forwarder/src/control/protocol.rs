@@ -156,17 +156,17 @@ impl Data {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     /// Handed to the engine.
-    pub(crate) received: u64,
+    pub received: u64,
     /// Forwarded.
-    pub(crate) sent: u64,
+    pub sent: u64,
     /// Ended in an answer.
-    pub(crate) answered: u64,
+    pub answered: u64,
     /// Fragments kept for their datagram.
-    pub(crate) held: u64,
+    pub held: u64,
     /// Left to the kernel.
-    pub(crate) passed: u64,
+    pub passed: u64,
     /// Dropped, for whatever reason.
-    pub(crate) dropped: u64,
+    pub dropped: u64,
 }
 
 /// A service with its state.
