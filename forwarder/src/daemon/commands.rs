@@ -122,15 +122,28 @@ impl Daemon {
     /// override any file, so a file is compared with the file before.
     fn check_fixed(&self, new: &Config, file: &Path) -> Result<(), ConfigError> {
         let old = &self.options.config;
-        let changed = [
-            ("interfaces", new.interfaces != old.interfaces),
-            ("socket", new.socket != old.socket),
-            ("limits", new.limits != old.limits),
+        let (limits, before) = (&new.limits, &old.limits);
+        let limit = |key| [Step::Key("limits"), Step::Key(key)];
+        let fixed: [(&[Step], bool); 5] = [
+            (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
+            (&[Step::Key("socket")], new.socket == old.socket),
+            (
+                &limit("connections"),
+                limits.connections == before.connections,
+            ),
+            (
+                &limit("local_ports"),
+                limits.local_ports == before.local_ports,
+            ),
+            (
+                &limit("fragment_bytes"),
+                limits.fragment_bytes == before.fragment_bytes,
+            ),
         ];
-        match changed.iter().find(|(_, changed)| *changed) {
-            Some((key, _)) => Err(config::refuse(
+        match fixed.iter().find(|(_, same)| !same) {
+            Some((steps, _)) => Err(config::refuse(
                 file,
-                &[Step::Key(key)],
+                steps,
                 "differs from what the running daemon was started with".to_owned(),
                 "put it back, or restart the daemon",
             )),
