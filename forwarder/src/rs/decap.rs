@@ -45,6 +45,8 @@ const SIGNALS: Token = Token(2);
 pub(crate) fn run(device: &str) -> io::Result<()> {
     // Our own session: no terminal's hang-up ends us. Fails only where we lead one already.
     let _ = rustix::process::setsid();
+    // Started by way of /proc/self/exe it would be called "exe".
+    let _ = rustix::thread::set_name(c"uvs-decap");
     let pid_path = state_file("pid").map_err(io::Error::other)?;
     let _pid_file = hold_pid_file(&pid_path)?;
     let mut decapsulator = Decapsulator::open(device)?;
