@@ -42,6 +42,7 @@ pub mod ports;
 pub mod random;
 pub mod rewrite;
 pub mod scheduler;
+pub mod sctp;
 pub mod segment;
 pub mod service;
 pub mod snapshot;

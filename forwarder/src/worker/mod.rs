@@ -272,7 +272,7 @@ impl Worker {
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
-            Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
+            Verdict::Pass | Verdict::Local | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
     }
