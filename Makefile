@@ -47,7 +47,7 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 bench: deps ## the engine's benches
 	cargo bench -p uvs-benches
 
-bench-side: deps ## requests, bulk, packets and latency beside haproxy and nftables on one topology
-	cargo build --release --workspace
-	@command -v haproxy >/dev/null || echo "bench-side: haproxy is not installed, so its column stays out (apt-get install haproxy)"
-	target/release/side-by-side --uvs target/release/uvs
+bench-side: ## requests, bulk, packets, latency and CPU beside haproxy and nftables, into benches/RESULTS.md
+	@lab/deps.sh bench
+	cargo build --release -p uvs -p uvs-benches
+	target/release/side --uvs target/release/uvs
