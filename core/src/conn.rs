@@ -11,7 +11,6 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::tcp::TcpState;
 use crate::time::Instant;
 
 /// No connection, no server: the null of 32-bit references.
@@ -89,11 +88,7 @@ impl Conn {
             server,
             local: Endpoint::NONE,
             deadline: Instant::ZERO,
-            timeout: TcpState::None.timeout(&crate::snapshot::Timeouts {
-                tcp: 0,
-                tcp_fin: 0,
-                udp: 0,
-            }),
+            timeout: UNTRACKED,
             backend: NONE,
             control: NONE,
             controlled: 0,
@@ -399,6 +394,8 @@ impl ConnTable {
     }
 }
 
+/// Seconds until a connection goes whose state was never looked at (`ip_vs_conn_new`).
+const UNTRACKED: u32 = 3;
 /// Marks a connection outside the wheel.
 const UNLINKED: u16 = u16::MAX;
 /// Marks a free place of the slab.

@@ -46,6 +46,8 @@ use servers::Servers;
 
 /// IP protocol number of ICMP.
 const ICMP: u8 = 1;
+/// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
+const UNPRIVILEGED: u16 = 1024;
 
 /// Makes a scheduler by name; `None` for an unknown one.
 pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
@@ -332,15 +334,20 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else the one for all ports.
+    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
+    /// connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
-        let exact = ServiceKey::address(protocol, flow.destination());
-        let any = ServiceKey::address(protocol, Endpoint::new(flow.dst, 0));
-        self.lookup
-            .get(&exact)
-            .or_else(|| self.lookup.get(&any))
-            .copied()
+        let with_port = |port| {
+            let vip = Endpoint::new(flow.dst, port);
+            self.lookup.get(&ServiceKey::address(protocol, vip))
+        };
+        let is_data = protocol == Protocol::Tcp
+            && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
+        let found = with_port(flow.dst_port)
+            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| with_port(0));
+        found.copied()
     }
 
     /// The place of the mode for a forwarding method.
