@@ -27,6 +27,7 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod defence;
 mod host;
 mod input;
 mod lifetime;
@@ -95,6 +96,7 @@ pub struct Engine {
     ip_id: u16,
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
+    defence: defence::Defence,
     counters: Counters,
 }
 
@@ -137,6 +139,7 @@ impl Engine {
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
             sweep: None,
+            defence: defence::Defence::new(),
             counters: Counters::default(),
         }
     }
@@ -182,8 +185,8 @@ impl Engine {
         self.counters.drops[reason as usize] += n;
     }
 
-    /// Lets connections and fragments expire, at most `budget` connections; call again at once where it
-    /// returns `true`.
+    /// Lets connections and fragments expire and the defences act, at most `budget` connections each; call
+    /// again at once where it returns `true`.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
         let mut left = budget;
@@ -191,16 +194,17 @@ impl Engine {
             self.expire(now, id);
         }
         self.sweep(now, budget);
-        left == 0 || self.sweep.is_some()
+        let defending = self.defend(now, budget);
+        left == 0 || self.sweep.is_some() || defending
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.sweep.is_some() {
-            Some(Instant::ZERO)
-        } else {
-            self.conns.next_expiry()
+            return Some(Instant::ZERO);
         }
+        let times = [self.conns.next_expiry(), self.defence.next()];
+        times.into_iter().flatten().min()
     }
 
     fn decide(

@@ -36,6 +36,9 @@ impl Engine {
         if flow.src_port == FTP_DATA {
             return Err(Refused::NotForUs);
         }
+        if self.defence.drops() {
+            return Err(Refused::Drop(DropReason::DropPacket));
+        }
         let service = self.services[slot as usize]
             .as_ref()
             .ok_or(Refused::NoServer)?;
