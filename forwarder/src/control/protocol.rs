@@ -133,8 +133,13 @@ pub(crate) enum Data {
     Sysctl(i32),
     /// About the daemon.
     Info(Info),
-    /// Drop counters: label, count, in the order of the list of reasons.
-    Drops(Vec<(String, u64)>),
+    /// Where frames went.
+    Drops {
+        /// All of them.
+        totals: Totals,
+        /// Drop counters: label, count, in the order of the list of reasons.
+        reasons: Vec<(String, u64)>,
+    },
 }
 
 impl Data {
@@ -145,6 +150,23 @@ impl Data {
             (this, part) => *this = part,
         }
     }
+}
+
+/// Frames since the start: `received` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Handed to the engine.
+    pub received: u64,
+    /// Forwarded.
+    pub sent: u64,
+    /// Ended in an answer.
+    pub answered: u64,
+    /// Fragments kept for their datagram.
+    pub held: u64,
+    /// Left to the kernel.
+    pub passed: u64,
+    /// Dropped, for whatever reason.
+    pub dropped: u64,
 }
 
 /// A service with its state.

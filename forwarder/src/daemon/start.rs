@@ -1,5 +1,6 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +13,8 @@ use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
-use super::derive;
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -53,12 +53,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
     load(&mut table, &options.config)?;
-    derive::check_local_addresses(table.services(), &mirror.fib())
-        .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
@@ -100,10 +101,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started,
+        announced: BTreeSet::new(),
         announcements: 0,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.publish() {
+    if let Err(refusal) = daemon.put_in_force(&[]) {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }

@@ -200,9 +200,12 @@ impl Worker {
     fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
-            let tx = &mut self.tx;
+            let (tx, engine) = (&mut self.tx, &mut self.engine);
             self.hold.resolved(&fib, |port, held| {
-                let _ = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+                let queued = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+                if let Err(reason) = queued {
+                    engine.count_lost(1, reason);
+                }
             });
             self.fib = fib;
             self.flush();
@@ -372,12 +375,20 @@ impl Worker {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
                 }
                 Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
-                Ok(Ask::Send(port, bytes)) => {
-                    let _ = self.tx[usize::from(port.0)].queue_copy(&bytes, &Default::default());
-                    self.flush();
-                }
+                Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
             }
         }
+    }
+
+    /// A frame of the control thread's, which was never received: what becomes of it is not counted with
+    /// those that were.
+    fn send(&mut self, port: usize, bytes: &[u8]) {
+        self.flush();
+        // With nothing else queued there is room, and a link that is down is told of by itself.
+        let _ = self.tx[port].queue_copy(bytes, &Default::default());
+        let flushed = self.tx[port].flush(&self.rx);
+        self.totals[port].0 += flushed.sent;
+        self.totals[port].1 += flushed.bytes;
     }
 
     fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {

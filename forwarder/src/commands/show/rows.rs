@@ -5,7 +5,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 
 use super::view::Server;
 use crate::commands::output::{Column, number, table, text};
-use crate::control::protocol::{ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats};
+use crate::control::protocol::{ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals};
 
 /// Columns, and how many of them `-o table` shows.
 pub(super) type Columns = (&'static [Column], usize);
@@ -189,6 +189,13 @@ fn or_dash(cell: String) -> String {
     } else {
         cell
     }
+}
+
+pub(super) fn totals_line(t: &Totals) -> String {
+    format!(
+        "received {} = sent {} + answered {} + held {} + passed {} + dropped {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.dropped
+    )
 }
 
 pub(super) fn info_text(info: &Info) -> String {

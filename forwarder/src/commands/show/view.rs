@@ -5,14 +5,14 @@ use uvs_core::service::ServiceKey;
 
 use super::rows::{self, grid};
 use super::{Format, What};
-use crate::control::protocol::{ConnectionStatus, Data, Info, ServerStatus, ServiceStatus};
+use crate::control::protocol::{ConnectionStatus, Data, Info, ServerStatus, ServiceStatus, Totals};
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
     Services(Vec<ServiceStatus>),
     Servers(Vec<Server>),
     Connections(Vec<ConnectionStatus>),
-    Drops(Vec<Drop>),
+    Drops(Drops),
     Info(Box<Info>),
 }
 
@@ -22,6 +22,13 @@ pub(super) struct Server {
     pub(super) service: ServiceKey,
     #[serde(flatten)]
     pub(super) status: ServerStatus,
+}
+
+/// Where frames went.
+#[derive(Serialize)]
+pub(super) struct Drops {
+    totals: Totals,
+    drops: Vec<Drop>,
 }
 
 /// A reason and its counter.
@@ -46,12 +53,13 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
             View::Servers(sorted(services).into_iter().flat_map(servers).collect())
         }
         (What::Conns, Data::Connections(connections)) => View::Connections(connections),
-        (What::Drops, Data::Drops(drops)) => View::Drops(
-            drops
+        (What::Drops, Data::Drops { totals, reasons }) => View::Drops(Drops {
+            totals,
+            drops: reasons
                 .into_iter()
                 .map(|(reason, count)| Drop { reason, count })
                 .collect(),
-        ),
+        }),
         (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
         _ => return None,
     })
@@ -76,13 +84,10 @@ impl View {
             Self::Connections(all) => {
                 grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
             }
-            Self::Drops(all) => {
-                let shown = all.iter().filter(|drop| wide || drop.count > 0);
-                grid(
-                    rows::DROPS,
-                    shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]),
-                    wide,
-                )
+            Self::Drops(Drops { totals, drops }) => {
+                let shown = drops.iter().filter(|drop| wide || drop.count > 0);
+                let rows = shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]);
+                grid(rows::DROPS, rows, wide) + &rows::totals_line(totals)
             }
             Self::Info(info) => rows::info_text(info),
         }
