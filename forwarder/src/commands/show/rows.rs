@@ -5,7 +5,9 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 
 use super::view::Server;
 use crate::commands::output::{Column, number, table, text};
-use crate::control::protocol::{ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals};
+use crate::control::protocol::{
+    ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals,
+};
 
 /// Columns, and how many of them `-o table` shows.
 pub(super) type Columns = (&'static [Column], usize);
