@@ -154,7 +154,7 @@ impl Data {
 
 /// Frames since the start: `received` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Handed to the engine.
     pub received: u64,
     /// Forwarded.
