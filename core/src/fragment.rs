@@ -156,7 +156,7 @@ impl Reassembler {
         let offset = usize::from(word & OFFSET) * 8;
         let more = word & MORE != 0;
         if data.is_empty()
-            || (more && data.len() % 8 != 0)
+            || (more && !data.len().is_multiple_of(8))
             || offset + data.len() > usize::from(u16::MAX)
         {
             return Err(DropReason::FragmentLimit);

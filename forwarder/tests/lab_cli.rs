@@ -41,3 +41,27 @@ fn uvs(args: &[&str]) -> Output {
         .output()
         .expect("uvs runs")
 }
+
+#[test]
+fn the_demo_is_right_in_every_mode_this_machine_can_have() {
+    let output = uvs(&["lab", "demo"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for mode in ["dr", "nat", "fullnat"] {
+        assert!(
+            said.contains(&format!("\n  {mode:<8} every share exact")),
+            "{said}"
+        );
+    }
+    // Without root and with /dev/net/tun closed, a real server cannot unwrap; the demo says so.
+    let ipip = [
+        "\n  ipip     every share exact",
+        "\n  ipip     not shown: this kernel has no ipip",
+    ];
+    assert!(ipip.iter().any(|line| said.contains(line)), "{said}");
+    assert!(said.contains(" s; 0 namespaces left behind."), "{said}");
+}

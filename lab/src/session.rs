@@ -206,10 +206,13 @@ impl Session {
 /// Removes what bears the standing lab's names. Returns whether there was anything.
 fn remove_standing() -> Result<bool> {
     let names = Names::standing();
-    let namespaces = names.namespaces();
-    namespaces
-        .iter()
-        .try_for_each(|name| remove_namespace(name))?;
+    // What can be seen without privileges is root's lab: a user's own is in a /run of its own.
+    let ours = if rootless::check().is_ok() {
+        names.namespaces()
+    } else {
+        Vec::new()
+    };
+    ours.iter().try_for_each(|name| remove_namespace(name))?;
     names.directories().iter().try_for_each(|dir| {
         fs::remove_dir_all(dir).map_err(Error::io(format!("remove {}", dir.display())))
     })?;
@@ -222,5 +225,5 @@ fn remove_standing() -> Result<bool> {
     }
     // Stays where it is a mount or has something else in it, and does no harm.
     let _ = fs::remove_dir(rootless::state_dir());
-    Ok(!namespaces.is_empty())
+    Ok(!ours.is_empty())
 }

@@ -1,12 +1,14 @@
 //! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
 //! when everything it entails is in force.
 
+use std::sync::Arc;
+
 use uvs_core::engine::{ConnReport, Report, ServerReport};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
-use super::{Daemon, failed, start};
+use super::{Daemon, derive, failed, start};
 use crate::config;
 use crate::control::protocol::{
     Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus,
@@ -59,24 +61,39 @@ impl Daemon {
         &mut self,
         edit: impl FnOnce(&mut Table) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let before = self.table.clone();
-        let result = edit(&mut self.table);
-        let published = result.is_ok().then(|| self.publish());
-        match published {
-            Some(Ok(())) => result,
-            Some(Err(refusal)) => {
-                self.table = before;
-                if let Err(again) = self.publish() {
-                    tracing::error!(
-                        "the state before a refused change could not be restored: {}",
-                        again.message
+        let mut changed = self.table.clone();
+        let result = edit(&mut changed)?;
+        derive::check_local_addresses(changed.services(), &self.mirror.fib())?;
+        let mut before = std::mem::replace(&mut self.table, changed);
+        if let Err(refusal) = self.publish() {
+            std::mem::swap(&mut self.table, &mut before);
+            if let Err(again) = self.publish() {
+                tracing::error!(
+                    "the state before a refused change could not be restored: {}",
+                    again.message
+                );
+            }
+            return Err(refusal);
+        }
+        self.warn_of_unserved(&before);
+        Ok(result)
+    }
+
+    /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
+    fn warn_of_unserved(&self, before: &Table) {
+        let new = |s: &&Arc<ServiceSpec>| before.service(&s.key).is_none();
+        for service in self.table.services().iter().filter(new) {
+            match service.key {
+                ServiceKey::Mark { mark, .. } => tracing::warn!(
+                    "FWM {mark} is listed but never matched: a packet socket sees packets before netfilter marks them"
+                ),
+                ServiceKey::Address { addr, .. } if !addr.is_v4() => {
+                    tracing::warn!(
+                        "{} is listed but not forwarded: IPv6 is not implemented",
+                        service.key
                     );
                 }
-                Err(refusal)
-            }
-            None => {
-                self.table = before;
-                result
+                ServiceKey::Address { .. } => {}
             }
         }
     }
@@ -91,7 +108,7 @@ impl Daemon {
             return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
         };
         let new =
-            config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.report(false)))?;
+            config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.to_string()))?;
         let interfaces = if new.interfaces.is_empty() {
             &self.interfaces
         } else {

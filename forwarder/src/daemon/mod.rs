@@ -67,7 +67,7 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = Wall::now();
+        let mut tick = self.started;
         server.register(self.poll.registry(), SOCKET)?;
         loop {
             let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
@@ -83,11 +83,7 @@ impl Daemon {
                 match event.token() {
                     NETLINK => self.follow_network(),
                     RULES => self.keep_guard(),
-                    SIGNALS => {
-                        if self.take_signals() {
-                            return self.stop();
-                        }
-                    }
+                    SIGNALS if self.take_signals() => return self.stop(),
                     // Notices are looked at below; the rest is the control socket's.
                     _ => {}
                 }
@@ -95,6 +91,7 @@ impl Daemon {
             self.take_notices();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
+                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
                 let answer = self.answer(call.ask);
                 server.answer(call.ticket, answer, Wall::now());
             }
@@ -125,7 +122,6 @@ impl Daemon {
     /// never sees what is ours.
     fn publish(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        derive::check_local_addresses(self.table.services(), &fib)?;
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();
@@ -208,6 +204,7 @@ impl Daemon {
         let mut republish = false;
         for event in events {
             match &event {
+                Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
                 Event::NeighbourKnown { before: None, .. }
                 | Event::NeighbourLost { failed: false, .. } => {
                     tracing::debug!("{event}");
@@ -321,6 +318,7 @@ impl Daemon {
 
     fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
+        self.report_totals();
         self.tell(Question::Stop);
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
@@ -328,6 +326,29 @@ impl Daemon {
         // The engine is silent now: the kernel may have its packets back.
         self.guard.remove().context("removing the guard")?;
         Ok(())
+    }
+
+    /// What this run did, for the log.
+    fn report_totals(&self) {
+        let Ok(status) = self.status() else { return };
+        for (name, port) in self.interfaces.iter().zip(&status.ports) {
+            tracing::info!(
+                interface = name,
+                received = port.rx.received,
+                ring_full = port.rx.kernel_drops,
+                copied = port.rx.copied,
+                sent = port.sent,
+                sent_bytes = port.sent_bytes,
+                refused = ?port.errors,
+                "port totals",
+            );
+        }
+        tracing::info!(
+            p50_ns = status.latency.value_at_quantile(0.5),
+            p99_ns = status.latency.value_at_quantile(0.99),
+            frames = status.latency.len(),
+            "from ring to wire",
+        );
     }
 }
 

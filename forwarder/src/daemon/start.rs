@@ -12,8 +12,9 @@ use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
+use super::derive;
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -47,6 +48,7 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
@@ -55,6 +57,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
     load(&mut table, &options.config)?;
+    derive::check_local_addresses(table.services(), &mirror.fib())
+        .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
@@ -95,7 +99,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
         announcements: 0,
     };
     daemon.watch_signals()?;
@@ -122,7 +126,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -131,9 +138,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,
