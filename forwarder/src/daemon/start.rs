@@ -21,7 +21,7 @@ use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{self, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
 use crate::worker::watch::Watch;
@@ -78,7 +78,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
         }
     };
     let engine = engine(&options.config)?;
-    let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
+    let (worker, waker) = Worker::new(
+        engine,
+        ports,
+        Box::new(afpacket::own_stack()?),
+        Arc::clone(&shared),
+        inbox,
+        Box::new(notice),
+    )?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
         .spawn(move || worker.run())?;

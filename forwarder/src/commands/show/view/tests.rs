@@ -1,9 +1,10 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_core::flow::{Addr, Protocol};
-use uvs_core::service::Persistence;
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec};
 
 use super::*;
+use crate::control::protocol::Stats;
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
 
