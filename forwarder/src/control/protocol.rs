@@ -165,6 +165,8 @@ pub(crate) struct Totals {
     pub held: u64,
     /// Left to the kernel.
     pub passed: u64,
+    /// Delivered to the host itself, which is their real server.
+    pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
 }

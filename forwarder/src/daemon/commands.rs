@@ -258,6 +258,7 @@ impl Daemon {
                 answered: counters.answered,
                 held: counters.held,
                 passed: counters.passed,
+                local: counters.local,
                 dropped: counters.drops.iter().sum(),
             },
             reasons: reasons.collect(),
