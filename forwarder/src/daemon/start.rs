@@ -1,5 +1,6 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{self, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
 use crate::worker::watch::Watch;
@@ -47,10 +48,14 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
@@ -71,7 +76,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
         }
     };
     let engine = engine(&options.config)?;
-    let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
+    let (worker, waker) = Worker::new(
+        engine,
+        ports,
+        Box::new(afpacket::own_stack()?),
+        Arc::clone(&shared),
+        inbox,
+        Box::new(notice),
+    )?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
         .spawn(move || worker.run())?;
@@ -95,11 +107,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
+        announced: BTreeSet::new(),
         announcements: 0,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.publish() {
+    if let Err(refusal) = daemon.put_in_force(&[]) {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }
@@ -122,7 +135,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -131,9 +147,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,
