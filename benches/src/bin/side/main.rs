@@ -218,6 +218,11 @@ fn prepare(lab: &Lab, uvs: &Path) -> Result<()> {
     lab.client.sysctl("net.ipv4.tcp_timestamps", "2")?;
     lab.director
         .sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+    // Where the machine has br_netfilter, a bridge hands each frame to netfilter by default; a switch does not.
+    let bridge_netfilter = "net.bridge.bridge-nf-call-iptables";
+    if lab.fabric.read_sysctl(bridge_netfilter).is_ok() {
+        lab.fabric.sysctl(bridge_netfilter, "0")?;
+    }
     if lab.plan.mode == Mode::Nat {
         let server = lab.plan.servers[0].ip();
         lab.client
