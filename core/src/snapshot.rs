@@ -47,6 +47,16 @@ macro_rules! sysctls {
                 match name { $(stringify!($name) => Some(self.$name),)* _ => None }
             }
 
+            /// What it does, one sentence; `None` for an unknown name.
+            pub fn about(name: &str) -> Option<&'static str> {
+                match name { $(stringify!($name) => Some($doc),)* _ => None }
+            }
+
+            /// The values it takes; `None` for an unknown name.
+            pub fn range(name: &str) -> Option<std::ops::RangeInclusive<i32>> {
+                match name { $(stringify!($name) => Some($low..=$high),)* _ => None }
+            }
+
             /// Sets a value.
             ///
             /// # Errors
@@ -98,8 +108,8 @@ sysctls! {
     snat_reroute = 1, 0..=1, "Kept for scripts: replies are always routed by their new source.";
     conntrack = 0, 0..=0, "Kept for scripts: UVS never enters netfilter's connection tracking.";
     cache_bypass = 0, 0..=0, "Kept for scripts: not supported.";
-    ignore_tunneled = 0, 0..=1, "Whether packets that came out of a tunnel are left alone.";
-    run_estimation = 1, 0..=1, "Whether rates are estimated.";
+    ignore_tunneled = 0, 0..=1, "Kept for scripts: packets that come out of a tunnel come from no interface of UVS's.";
+    run_estimation = 1, 0..=1, "Kept for scripts: rates are always estimated.";
 }
 
 /// Fixed sizes, from the configuration; they hold for the life of the process.
