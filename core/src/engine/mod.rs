@@ -338,8 +338,8 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
-    /// connections, else the one for all ports (`ip_vs_service_find`).
+    /// The service for a packet to `flow`'s destination: its port's own, else persistent FTP's for its
+    /// data connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
         let with_port = |port| {
@@ -349,9 +349,17 @@ impl Engine {
         let is_data = protocol == Protocol::Tcp
             && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
         let found = with_port(flow.dst_port)
-            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| {
+                let ftp = is_data.then(|| with_port(schedule::FTP)).flatten();
+                ftp.filter(|slot| self.is_persistent(**slot))
+            })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    fn is_persistent(&self, slot: u32) -> bool {
+        let service = self.services[slot as usize].as_ref();
+        service.is_some_and(|s| s.spec.persistence.is_some())
     }
 
     /// The place of the mode for a forwarding method.
