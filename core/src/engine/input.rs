@@ -5,6 +5,7 @@ use super::Engine;
 use super::transmit::Way;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, InsertError, NONE};
+use crate::counters::ScheduleFailure;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
 use crate::outbox::Outbox;
@@ -20,6 +21,7 @@ const FTP: u16 = 21;
 const INVALID: u16 = 0xffff;
 
 /// Why a connection was not made.
+#[derive(Clone, Copy)]
 enum Refused {
     /// No server: the client is told.
     NoServer,
@@ -101,11 +103,36 @@ impl Engine {
                 }
                 verdict
             }
-            Err(Refused::NoServer) => {
-                self.port_unreachable(now, frame, packet, packet.flow.dst, out)
+            Err(refused) => {
+                self.count_failure(slot, refused);
+                match refused {
+                    Refused::NoServer => {
+                        self.port_unreachable(now, frame, packet, packet.flow.dst, out)
+                    }
+                    Refused::Drop(reason) => Verdict::Drop(reason),
+                }
             }
-            Err(Refused::Drop(reason)) => Verdict::Drop(reason),
         }
+    }
+
+    fn count_failure(&mut self, slot: u32, refused: Refused) {
+        let Some(service) = self.services[slot as usize].as_mut() else {
+            return;
+        };
+        let failure = match refused {
+            Refused::Drop(DropReason::SchedulerFault) => ScheduleFailure::SchedulerFault,
+            Refused::Drop(DropReason::TableFull) => ScheduleFailure::TableFull,
+            Refused::Drop(_) => ScheduleFailure::PortsExhausted,
+            Refused::NoServer => {
+                let mut weighty = service.backends.iter().filter(|b| b.weight > 0).peekable();
+                if weighty.peek().is_some() && weighty.all(|b| !b.is_available()) {
+                    ScheduleFailure::AllOverloaded
+                } else {
+                    ScheduleFailure::NoBackend
+                }
+            }
+        };
+        service.failures[failure as usize] += 1;
     }
 
     /// Whether a packet may start a connection (`tcp_conn_schedule` and its like).

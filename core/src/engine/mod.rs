@@ -80,6 +80,8 @@ pub struct Engine {
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
     counters: Counters,
+    /// Traffic of services that were removed.
+    retired: crate::counters::Stats,
 }
 
 /// A virtual service at work.
@@ -91,6 +93,7 @@ struct Service {
     /// The places in [`Engine::servers`] of `backends`.
     servers: Vec<u32>,
     stats: crate::counters::Stats,
+    failures: [u64; crate::counters::ScheduleFailure::COUNT],
     /// Whose turn it is among the local addresses.
     next_local: usize,
 }
@@ -120,6 +123,7 @@ impl Engine {
             ip_id: config.keys.0 as u16,
             sweep: None,
             counters: Counters::default(),
+            retired: Default::default(),
         }
     }
 
@@ -155,6 +159,11 @@ impl Engine {
     /// Takes a drop into account that the shell met: a frame that never reached the engine whole.
     pub fn count_unhandled(&mut self, reason: DropReason) {
         self.counters.count(Verdict::Drop(reason));
+    }
+
+    /// Takes a frame into account that the shell left to the kernel unseen.
+    pub fn count_passed(&mut self) {
+        self.counters.count(Verdict::Pass);
     }
 
     /// `n` frames that the engine had sent did not leave: they move from `sent` to the drops.

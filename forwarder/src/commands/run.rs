@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::{FAILED, USAGE};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Listen};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
 
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Control socket [default: the configuration's, $UVS_SOCKET, or /run/uvs/control.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Where to serve Prometheus metrics, or `off` [default: the configuration's, or 127.0.0.1:9650]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<Listen>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -31,7 +34,7 @@ pub(crate) struct Args {
 /// Runs the daemon.
 pub(crate) fn main(args: Args) -> ExitCode {
     log_to_stderr(args.log_json);
-    let config = match args
+    let mut config = match args
         .config
         .as_deref()
         .map(|f| config::load(f, &daemon::scheduler_names()))
@@ -58,7 +61,11 @@ pub(crate) fn main(args: Args) -> ExitCode {
         .socket
         .or_else(|| config.socket.clone())
         .unwrap_or_else(default_socket);
+    if let Some(listen) = args.metrics {
+        config.metrics.listen = listen;
+    }
     let options = Options {
+        metrics_given: args.metrics.is_some(),
         file: args.config,
         config,
         interfaces,

@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod fields;
+mod metrics;
 mod persistence;
 mod schema;
 mod server;
@@ -21,6 +22,7 @@ use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 pub(crate) use error::ConfigError;
+pub(crate) use metrics::{Listen, Metrics};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;
@@ -32,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) interfaces: Vec<String>,
     /// The control socket, where the file names one.
     pub(crate) socket: Option<PathBuf>,
+    /// What is exported, and where.
+    pub(crate) metrics: Metrics,
     /// Fixed sizes.
     pub(crate) limits: Limits,
     /// Time-outs.

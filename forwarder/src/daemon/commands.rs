@@ -1,6 +1,8 @@
 //! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
 //! when everything it entails is in force.
 
+use std::time::SystemTime;
+
 use uvs_core::engine::{ConnReport, Report, ServerReport};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -83,6 +85,18 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        let outcome = self.try_reload();
+        self.reloads.last_ok = outcome.is_ok();
+        if outcome.is_ok() {
+            self.reloads.succeeded += 1;
+            self.reloads.last_success = SystemTime::now();
+        } else {
+            self.reloads.failed += 1;
+        }
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<(), Refusal> {
         let invalid = |message: String| Refusal {
             errno: Errno::Invalid,
             message,
@@ -110,7 +124,14 @@ impl Daemon {
                 file.display()
             )));
         }
+        if new.metrics.listen != self.options.config.metrics.listen && !self.options.metrics_given {
+            return Err(invalid(format!(
+                "{}: `metrics.address` differs from the running daemon's; restart it to change it",
+                file.display()
+            )));
+        }
         self.change(|table| start::load(table, &new).map_err(failed))?;
+        self.metrics = new.metrics;
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
         Ok(())
     }

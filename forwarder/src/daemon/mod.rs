@@ -3,14 +3,16 @@
 
 mod commands;
 mod derive;
+mod metrics;
 mod rates;
 mod start;
+mod timed;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant as Wall};
+use std::time::{Duration, Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result};
 use mio::unix::SourceFd;
@@ -21,6 +23,7 @@ use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 
+use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -28,6 +31,7 @@ use crate::guard::{Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run, scheduler_names};
 
@@ -60,7 +64,15 @@ pub(crate) struct Daemon {
     poll: Poll,
     signals: Signals,
     started: Wall,
+    started_at: SystemTime,
     announcements: u32,
+    /// What the configuration or the command line says about metrics.
+    metrics: config::Metrics,
+    metering: Option<Metering>,
+    schedule_times: Arc<timed::Times>,
+    reloads: uvs_exporter::Reloads,
+    /// The guard is gone, and could not be put up again.
+    unguarded: bool,
 }
 
 impl Daemon {
@@ -93,6 +105,7 @@ impl Daemon {
                 }
             }
             self.take_notices();
+            self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
                 let answer = self.answer(call.ask);
@@ -140,6 +153,7 @@ impl Daemon {
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
+            self.unguarded = false;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
         self.shared
@@ -278,8 +292,14 @@ impl Daemon {
     fn keep_guard(&mut self) {
         match self.guard.restore() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("somebody removed the guard; it is up again"),
-            Err(e) => tracing::error!("the guard is gone and could not be put up again: {e}"),
+            Ok(true) => {
+                self.unguarded = false;
+                tracing::warn!("somebody removed the guard; it is up again");
+            }
+            Err(e) => {
+                self.unguarded = true;
+                tracing::error!("the guard is gone and could not be put up again: {e}");
+            }
         }
     }
 

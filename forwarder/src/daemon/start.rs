@@ -4,15 +4,18 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Instant as Wall;
+use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
+use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::metrics::{Metering, first_load};
 use super::rates::Rates;
+use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
@@ -35,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
     pub(crate) socket: PathBuf,
+    /// Whether the command line said where metrics are served, so that the file does not.
+    pub(crate) metrics_given: bool,
 }
 
 /// The names of the schedulers there are.
@@ -57,7 +62,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     load(&mut table, &options.config)?;
 
     let poll = Poll::new()?;
-    let notify = Waker::new(poll.registry(), NOTICES)?;
+    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
+    let metering = Metering::start(&options.config.metrics, Arc::clone(&notify))?;
     let shared = Arc::new(Shared {
         desired: Watch::new(nothing()),
         fib: Watch::new(Fib::new()),
@@ -70,7 +76,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
             let _ = notify.wake();
         }
     };
-    let engine = engine(&options.config)?;
+    let schedule_times = Arc::new(Times::default());
+    let engine = engine(&options.config, &schedule_times)?;
     let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
@@ -80,6 +87,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
+        metrics: options.config.metrics,
         interfaces: options.interfaces.clone(),
         options,
         table,
@@ -96,7 +104,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started: Wall::now(),
+        started_at: SystemTime::now(),
         announcements: 0,
+        metering,
+        schedule_times,
+        reloads: first_load(),
+        unguarded: false,
     };
     daemon.watch_signals()?;
     if let Err(refusal) = daemon.publish() {
@@ -151,7 +164,7 @@ fn nothing() -> Desired {
     }
 }
 
-fn engine(config: &Config) -> Result<Engine> {
+fn engine(config: &Config, times: &Arc<Times>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -162,11 +175,15 @@ fn engine(config: &Config) -> Result<Engine> {
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
+    let times = Arc::clone(times);
+    let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
     Ok(Engine::new(EngineConfig {
         limits: config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params))),
+        schedulers: Box::new(move |name, params| {
+            uvs_schedulers::find(name).map(|d| timed((d.new)(params)))
+        }),
     }))
 }

@@ -92,20 +92,23 @@ impl HoldQueue {
         }
     }
 
-    /// Gives up on next hops that did not answer; how many frames went.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
-        let before = self.len();
-        self.hops.retain(|_, hop| now.since(hop.since) < PATIENCE);
-        before - self.len()
+    /// Gives up on next hops that did not answer; how many frames went, by port.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(PortId, u64)> {
+        let late = |_: &(PortId, Addr), hop: &mut Hop| now.since(hop.since) >= PATIENCE;
+        let gone = self.hops.extract_if(late);
+        gone.map(|((port, _), hop)| (port, hop.frames.len() as u64))
+            .collect()
+    }
+
+    /// Frames that wait to leave by a port.
+    pub(super) fn waiting(&self, port: PortId) -> u64 {
+        let hops = self.hops.iter().filter(|((p, _), _)| *p == port);
+        hops.map(|(_, hop)| hop.frames.len() as u64).sum()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.hops.is_empty()
-    }
-
-    fn len(&self) -> u64 {
-        self.hops.values().map(|h| h.frames.len() as u64).sum()
     }
 }
 
@@ -165,7 +168,11 @@ mod tests {
             q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()) == Admission::Full
         });
         assert_eq!(full.count(), 100 - PER_HOP);
-        assert_eq!(q.expire(Instant::from_millis(2999)), 0);
-        assert_eq!(q.expire(Instant::from_secs(3)), PER_HOP as u64);
+        assert_eq!(q.waiting(PortId(0)), PER_HOP as u64);
+        assert_eq!(q.expire(Instant::from_millis(2999)), []);
+        assert_eq!(
+            q.expire(Instant::from_secs(3)),
+            [(PortId(0), PER_HOP as u64)]
+        );
     }
 }

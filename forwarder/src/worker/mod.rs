@@ -2,8 +2,10 @@
 //! time pass; desired state comes in by [`Watch`]es, questions by a channel, and nothing blocks it.
 
 mod hold;
+mod ledger;
 pub(crate) mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
@@ -24,6 +26,8 @@ use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
 use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
 use hold::{Admission, HoldQueue};
+use ledger::batch_bucket;
+pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
 use watch::Watch;
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
@@ -83,6 +87,12 @@ pub(crate) struct Status {
     pub(crate) ports: Vec<PortStatus>,
     /// Nanoseconds from a frame's arrival in the ring until it was sent.
     pub(crate) latency: Histogram<u64>,
+    /// Batches by size, and the frames in all of them.
+    pub(crate) batches: ([u64; BATCH_BUCKETS], u64),
+    /// How long the worker has worked.
+    pub(crate) busy: Duration,
+    /// How long it has waited.
+    pub(crate) waited: Duration,
 }
 
 /// What one port counts.
@@ -90,12 +100,12 @@ pub(crate) struct Status {
 pub(crate) struct PortStatus {
     /// Received by the kernel for us.
     pub(crate) rx: RxStatistics,
-    /// Frames sent.
-    pub(crate) sent: u64,
-    /// Bytes sent.
-    pub(crate) sent_bytes: u64,
+    /// Where the frames went.
+    pub(crate) ledger: Ledger,
+    /// Frames that wait for their next hop.
+    pub(crate) waiting: u64,
     /// Refused frames by errno.
-    pub(crate) errors: Vec<(i32, u64)>,
+    pub(crate) errors: BTreeMap<i32, u64>,
 }
 
 /// What a worker tells the control thread.
@@ -113,7 +123,10 @@ pub(crate) struct Worker {
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
     gone: Vec<bool>,
-    totals: Vec<(u64, u64)>,
+    ledgers: Vec<Ledger>,
+    batches: ([u64; BATCH_BUCKETS], u64),
+    started: Instant,
+    waited: Duration,
     poll: Poll,
     shared: Arc<Shared>,
     seen_desired: u64,
@@ -150,7 +163,10 @@ impl Worker {
             rx,
             tx,
             gone: vec![false; count],
-            totals: vec![(0, 0); count],
+            ledgers: vec![Ledger::default(); count],
+            batches: Default::default(),
+            started: monotonic(),
+            waited: Duration::ZERO,
             poll,
             shared,
             seen_desired: 0,
@@ -190,7 +206,9 @@ impl Worker {
             };
             // With work at hand the poll is skipped: readiness is asked of the rings, not of epoll.
             if !work {
+                let before = monotonic();
                 let _ = self.poll.poll(&mut events, Some(sleep));
+                self.waited += monotonic().since(before);
                 self.look_at_links(&events);
             }
         }
@@ -200,9 +218,13 @@ impl Worker {
     fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
-            let tx = &mut self.tx;
+            let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
             self.hold.resolved(&fib, |port, held| {
-                let _ = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+                let port = usize::from(port.0);
+                if let Err(reason) = tx[port].queue_copy(&held.bytes, &held.offload) {
+                    ledgers[port].lose(1, reason);
+                    engine.count_lost(1, reason);
+                }
             });
             self.fib = fib;
             self.flush();
@@ -228,6 +250,11 @@ impl Worker {
         let mut busy = false;
         for port in 0..self.rx.len() {
             let count = self.rx[port].fill(Budget::default());
+            if count > 0 {
+                self.ledgers[port].received += count as u64;
+                self.batches.0[batch_bucket(count)] += 1;
+                self.batches.1 += count as u64;
+            }
             for index in 0..count {
                 self.handle(now, port, index);
             }
@@ -246,12 +273,20 @@ impl Worker {
     fn handle(&mut self, now: Instant, port: usize, index: usize) {
         let id = PortId(port as u16);
         let (verdict, range, offload) = match self.rx[port].frame(index) {
-            Received::Pass => return,
-            Received::Drop(reason) => return self.engine.count_unhandled(reason),
+            Received::Pass => {
+                self.engine.count_passed();
+                return self.ledgers[port].end(Verdict::Pass);
+            }
+            Received::Drop(reason) => {
+                self.engine.count_unhandled(reason);
+                return self.ledgers[port].end(Verdict::Drop(reason));
+            }
             Received::Frame(mut frame, meta) => {
                 let verdict = self
                     .engine
                     .handle_frame(now, id, &mut frame, &mut self.outbox);
+                self.ledgers[port].end(verdict);
+                self.ledgers[port].bytes += u64::from(meta.len);
                 if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
                     self.arrivals.push(meta.arrived_ns);
                 }
@@ -261,6 +296,7 @@ impl Worker {
                 }) = verdict
                 {
                     let admission = self.hold.keep(now, port, via, frame.bytes(), frame.offload);
+                    self.ledgers[usize::from(port.0)].handed += 1;
                     return self.held(port, via, admission);
                 }
                 (verdict, frame.range(), frame.offload)
@@ -269,6 +305,7 @@ impl Worker {
         match verdict {
             Verdict::Send(egress) => {
                 self.rx[port].seal(index, range, &offload);
+                self.ledgers[usize::from(egress.port.0)].handed += 1;
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
@@ -280,13 +317,13 @@ impl Worker {
     fn send_outbox(&mut self, now: Instant) {
         let outbox = std::mem::take(&mut self.outbox);
         for (bytes, offload, egress) in outbox.iter() {
+            let port = usize::from(egress.port.0);
+            self.ledgers[port].handed += 1;
             if let Some(via) = egress.unresolved {
                 let admission = self.hold.keep(now, egress.port, via, bytes, offload);
                 self.held(egress.port, via, admission);
-            } else if let Err(reason) =
-                self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload)
-            {
-                self.engine.count_lost(1, reason);
+            } else if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
+                self.lose(port, 1, reason);
             }
         }
         self.outbox = outbox;
@@ -296,15 +333,20 @@ impl Worker {
         match admission {
             Admission::First => (self.notices)(Notice::Solicit(port, via)),
             Admission::Kept => {}
-            Admission::Full => self.engine.count_lost(1, DropReason::HoldQueueFull),
+            Admission::Full => self.lose(usize::from(port.0), 1, DropReason::HoldQueueFull),
         }
     }
 
+    /// Frames that were to leave by a port did not.
+    fn lose(&mut self, port: usize, n: u64, reason: DropReason) {
+        self.ledgers[port].lose(n, reason);
+        self.engine.count_lost(n, reason);
+    }
+
     fn flush(&mut self) {
-        for (tx, totals) in self.tx.iter_mut().zip(&mut self.totals) {
+        for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
-            totals.0 += flushed.sent;
-            totals.1 += flushed.bytes;
+            ledger.flushed(&flushed);
             self.engine
                 .count_lost(flushed.queue_full, DropReason::SendQueueFull);
             self.engine
@@ -323,9 +365,9 @@ impl Worker {
 
     fn give_up_on_held(&mut self, now: Instant) {
         if !self.hold.is_empty() {
-            let gone = self.hold.expire(now);
-            self.engine
-                .count_lost(gone, DropReason::NeighbourUnresolved);
+            for (port, gone) in self.hold.expire(now) {
+                self.lose(usize::from(port.0), gone, DropReason::NeighbourUnresolved);
+            }
         }
     }
 
@@ -373,8 +415,12 @@ impl Worker {
                 }
                 Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
                 Ok(Ask::Send(port, bytes)) => {
-                    let _ = self.tx[usize::from(port.0)].queue_copy(&bytes, &Default::default());
-                    self.flush();
+                    let port = usize::from(port.0);
+                    self.ledgers[port].handed += 1;
+                    match self.tx[port].queue_copy(&bytes, &Default::default()) {
+                        Ok(()) => self.flush(),
+                        Err(reason) => self.lose(port, 1, reason),
+                    }
                 }
             }
         }
@@ -393,27 +439,27 @@ impl Worker {
         if let Err(e) = register(&self.poll, rx.as_ref(), port) {
             tracing::error!("port {port} cannot be watched again: {e}");
         }
+        self.ledgers[port].keep(self.rx[port].statistics(), self.tx[port].errors());
         (self.rx[port], self.tx[port], self.gone[port]) = (rx, tx, false);
     }
 
     fn status(&mut self) -> Status {
-        let ports = self
-            .rx
-            .iter_mut()
-            .zip(&self.tx)
-            .zip(&self.totals)
-            .map(|((rx, tx), totals)| PortStatus {
-                rx: rx.statistics(),
-                sent: totals.0,
-                sent_bytes: totals.1,
-                errors: tx.errors().to_vec(),
-            });
+        let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.ledgers);
+        let ports = ports.enumerate().map(|(i, ((rx, tx), ledger))| PortStatus {
+            rx: ledger.rx(rx.statistics()),
+            waiting: self.hold.waiting(PortId(i as u16)),
+            errors: ledger.errors(tx.errors()),
+            ledger: ledger.clone(),
+        });
         Status {
             ports: ports.collect(),
             services: self.engine.report(),
             counters: self.engine.counters().clone(),
             connections: self.engine.connections().len(),
             latency: self.latency.clone(),
+            batches: self.batches,
+            busy: monotonic().since(self.started).saturating_sub(self.waited),
+            waited: self.waited,
         }
     }
 }
