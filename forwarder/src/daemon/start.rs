@@ -16,7 +16,7 @@ use uvs_core::snapshot::Snapshot;
 use super::metrics::{Metering, first_load};
 use super::rates::Rates;
 use super::timed::{Timed, Times};
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
