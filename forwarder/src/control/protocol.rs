@@ -63,6 +63,8 @@ pub enum Command {
     Info,
     /// Asks for [`Data::Drops`].
     Drops,
+    /// Asks for [`Data::Totals`].
+    Totals,
     /// Reads the configuration file again and applies it as one step.
     Reload,
 }
@@ -135,6 +137,13 @@ pub enum Data {
     Info(Info),
     /// Drop counters: label, count, in the order of the list of reasons.
     Drops(Vec<(String, u64)>),
+    /// Traffic of all services, removed ones included, since it was zeroed.
+    Totals {
+        /// Totals.
+        stats: Stats,
+        /// Per second, by the kernel's estimator.
+        rates: Stats,
+    },
 }
 
 impl Data {

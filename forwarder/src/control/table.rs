@@ -91,6 +91,7 @@ impl Table {
             | Command::GetTimeouts
             | Command::Info
             | Command::Drops
+            | Command::Totals
             | Command::Reload => return Ok(false),
         }
         Ok(true)

@@ -51,6 +51,10 @@ impl Daemon {
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
+            Command::Totals => {
+                let (stats, rates) = self.rates.all();
+                Ok(Data::Totals { stats, rates })
+            }
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
