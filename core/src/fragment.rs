@@ -102,7 +102,7 @@ struct Datagram {
     /// Payload bytes, known from the last fragment.
     total: Option<usize>,
     /// The longest fragment's IP length.
-    largest: usize,
+    largest: u16,
     cost: usize,
 }
 
@@ -112,7 +112,7 @@ pub struct Whole {
     /// The frame, as if it had never been cut.
     pub frame: Vec<u8>,
     /// The longest fragment's IP length.
-    pub largest: usize,
+    pub largest: u16,
 }
 
 /// Datagrams that are not whole yet.
@@ -156,7 +156,7 @@ impl Reassembler {
         let offset = usize::from(word & OFFSET) * 8;
         let more = word & MORE != 0;
         if data.is_empty()
-            || (more && data.len() % 8 != 0)
+            || (more && !data.len().is_multiple_of(8))
             || offset + data.len() > usize::from(u16::MAX)
         {
             return Err(DropReason::FragmentLimit);
@@ -194,7 +194,7 @@ impl Reassembler {
             return Err(DropReason::FragmentLimit);
         }
         datagram.parts.insert(at, (offset, data.to_vec()));
-        datagram.largest = datagram.largest.max(packet.ip_len as usize);
+        datagram.largest = datagram.largest.max(packet.ip_len as u16);
         datagram.cost += cost;
         self.used += cost;
         if !more {

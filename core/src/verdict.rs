@@ -7,7 +7,7 @@ use crate::flow::Addr;
 pub struct PortId(pub u16);
 
 /// Where a frame leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// The port to send through.
     pub port: PortId,
@@ -29,6 +29,9 @@ pub enum Verdict {
     Held,
     /// Not ours: the kernel's.
     Pass,
+    /// The director itself is the packet's real server: the frame, as it is now, is for the host's own
+    /// stack, from which the guard has kept it; a reassembled one is in the outbox instead.
+    Local,
     /// Ends here, counted by reason.
     Drop(DropReason),
 }
@@ -102,6 +105,9 @@ drop_reasons! {
     NoRoute "no_route"
         "The kernel has no route to the next hop."
         "`ip route get ADDRESS` on the director."
+    LocalServer "local_server"
+        "The director itself is the real server, in a way that its own stack cannot serve: by NAT, or for a VIP that is not the host's."
+        "Use -g for such a server, and configure the VIP on the director."
     NotAPort "not_a_port"
         "The route leads out of an interface that UVS does not run on."
         "Add the interface to `uvs run --interface` or to the configuration."
@@ -149,13 +155,14 @@ impl DropReason {
 
     /// Where frames are dropped for this reason.
     pub const fn stage(self) -> Stage {
-        match self {
+        let after = matches!(
+            self,
             Self::NeighbourUnresolved
-            | Self::SendQueueFull
-            | Self::SendFailed
-            | Self::HoldQueueFull => Stage::Output,
-            _ => Stage::Input,
-        }
+                | Self::SendQueueFull
+                | Self::SendFailed
+                | Self::HoldQueueFull
+        );
+        if after { Stage::Output } else { Stage::Input }
     }
 }
 

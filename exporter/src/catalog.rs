@@ -88,7 +88,7 @@ metrics! {
         "1 while there are more real servers than `metrics.max_backends`, so that the uvs_backend_* series are left out."
 
     FRAMES_RECEIVED Counter "uvs_frames_received_total" ["interface" "worker"]
-        "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, or dropped at stage `input`."
+        "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, local, or dropped at stage `input`."
     FRAMES_FORWARDED Counter "uvs_frames_forwarded_total" ["interface" "worker"]
         "Frames that came in here and were to be sent on, as they were or as segments or fragments."
     FRAMES_ANSWERED Counter "uvs_frames_answered_total" ["interface" "worker"]
@@ -97,6 +97,8 @@ metrics! {
         "Fragments kept until their datagram was whole, and sent with it."
     FRAMES_PASSED Counter "uvs_frames_passed_total" ["interface" "worker"]
         "Frames left to the kernel."
+    FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
+        "Frames for a real server that is the director itself: delivered to the host's own stack."
     DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
         "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
     FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]

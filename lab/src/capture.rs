@@ -3,7 +3,10 @@
 //! What is judged must have passed a wire: capture with [`crate::Offloads::Off`], where the receiver sees
 //! finished checksums and segments as sent.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -36,12 +39,42 @@ pub struct Captured {
 }
 
 impl Capture {
-    /// Captures what comes in at an interface, by a filter in tcpdump's language.
+    /// Captures what comes in at an interface, by a filter in tcpdump's language. Of super-frames it keeps
+    /// the beginning.
     pub fn start(host: &Host, interface: &str, filter: &str, scratch: &Path) -> Result<Self> {
+        // Slots of the ring are as long: where super-frames could come, the default makes 256 of 64 MB.
+        Self::start_with(host, interface, filter, scratch, "2048")
+    }
+
+    /// As [`Capture::start`], but keeps super-frames whole; it loses some of a fast transfer.
+    pub fn start_whole(host: &Host, interface: &str, filter: &str, scratch: &Path) -> Result<Self> {
+        Self::start_with(host, interface, filter, scratch, "262144")
+    }
+
+    fn start_with(
+        host: &Host,
+        interface: &str,
+        filter: &str,
+        scratch: &Path,
+        bytes: &str,
+    ) -> Result<Self> {
         let file = scratch.join(format!("{}-{interface}.pcap", host.role()));
         // As root without -Z it would change to a user that may not write there.
+        // Without immediate mode the last frames are lost: they wait in a block of the ring until it is full.
         let words = [
-            "-i", interface, "-Q", "in", "-n", "-Z", "root", "-B", "65536", "-w",
+            "-i",
+            interface,
+            "-Q",
+            "in",
+            "-n",
+            "-Z",
+            "root",
+            "-B",
+            "65536",
+            "--immediate-mode",
+            "-s",
+            bytes,
+            "-w",
         ];
         let mut command = tools::command("tcpdump", words)?;
         command.arg(&file).arg(filter);
@@ -50,8 +83,9 @@ impl Capture {
         Ok(Self { process, file })
     }
 
-    /// Ends the capture and reads it.
+    /// Ends the capture, which is over once the traffic is, and reads it.
     pub fn finish(mut self, host: &Host) -> Result<Captured> {
+        self.settle();
         self.process.signal(Signal::INT)?;
         self.process.wait(SOON)?;
         let mut command = tools::command("tcpdump", ["-e", "-vvv", "-nn", "-Z", "root", "-r"])?;
@@ -61,6 +95,20 @@ impl Capture {
             frames: frames(&text),
             lost: lost(&self.process.log())?,
         })
+    }
+}
+
+impl Capture {
+    /// Waits until tcpdump has written what it was given, that is until it writes no more.
+    fn settle(&self) {
+        const QUIET: Duration = Duration::from_millis(200);
+        let size = || fs::metadata(&self.file).map_or(0, |file| file.len());
+        let end = Instant::now() + SOON;
+        let mut before = None;
+        while before != Some(size()) && Instant::now() < end {
+            before = Some(size());
+            thread::sleep(QUIET);
+        }
     }
 }
 

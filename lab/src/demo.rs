@@ -3,25 +3,20 @@
 //! Nothing is about right here: the share of each real server is what wrr owes it, to the request, and the
 //! download that runs through the drain is compared byte by byte. What differs is said and fails the demo.
 
-use std::fmt::Display;
+mod part;
+
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use crate::daemon::run_line;
+use part::Part;
+
 use crate::screen::Screen;
-use crate::traffic::{Download, requests, requests_line};
-use crate::{Content, Daemon, Error, Lab, Mode, Names, Options, Result, SERVERS, rootless, share};
+use crate::{Error, Lab, Mode, Names, Options, Result, SERVERS};
 
 /// The weights of rs1, rs2 and rs3.
 pub const WEIGHTS: [u32; SERVERS] = [3, 1, 2];
-/// Whole wrr cycles of the weights and of any two of them: a multiple of 6, 3, 4 and 5.
-const REQUESTS: u32 = 60;
-/// What the download in the background brings, and at which rate: it takes about three seconds.
-const DOWNLOAD: (&str, u64) = ("6M", 6 << 20);
-const RATE: &str = "2m";
 
 /// How a mode's part ended.
 enum Outcome {
@@ -71,17 +66,21 @@ fn show(
 ) -> Result<Outcome> {
     screen.title(format!("{mode}: {}", about(mode)));
     let lab = Lab::build_as(names, mode, Options::default())?;
-    match (Show {
+    let mut part = Part {
         screen,
         lab: &lab,
         uvs,
         interrupted,
-    })
-    .whole()
-    {
+    };
+    let prepared = part.prepare();
+    if let (Err(error @ Error::Failed { .. }), Some(why)) = (&prepared, impossible(mode)) {
+        screen.bad(error);
+        return Ok(Outcome::Impossible(why));
+    }
+    match prepared.and_then(|()| part.show()) {
         Ok(()) => Ok(Outcome::Shown),
         Err(Error::Interrupted) => Err(Error::Interrupted),
-        Err(error) => Ok(impossible(mode).map_or(Outcome::Failed(error), Outcome::Impossible)),
+        Err(error) => Ok(Outcome::Failed(error)),
     }
 }
 
@@ -100,18 +99,16 @@ fn about(mode: Mode) -> &'static str {
     }
 }
 
-/// Why this machine cannot have the mode at all, if so: a user namespace cannot make /dev/net/tun's
-/// permissions any wider.
+/// Why real servers cannot be prepared for the mode on this machine, if so: a kernel without `ipip` needs
+/// /dev/net/tun, which a container may lack and a user may not be let open.
 fn impossible(mode: Mode) -> Option<String> {
-    if mode != Mode::Ipip || !rootless::is_rootless() {
+    if mode != Mode::Ipip {
         return None;
     }
     let opened = File::options().read(true).write(true).open("/dev/net/tun");
-    let error = opened
-        .err()
-        .filter(|e| matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound))?;
+    let error = opened.err()?;
     Some(format!(
-        "/dev/net/tun, by which a real server unwraps without root: {error}; run the demo as root"
+        "this kernel has no ipip, and a real server cannot unwrap by /dev/net/tun: {error}"
     ))
 }
 
@@ -150,167 +147,4 @@ fn summary(
         left.len()
     ));
     shown > 0 && wrong == 0
-}
-
-/// One mode's part.
-struct Show<'a> {
-    screen: &'a mut Screen,
-    lab: &'a Lab,
-    uvs: &'a Path,
-    interrupted: &'a AtomicBool,
-}
-
-impl<'a> Show<'a> {
-    fn whole(&mut self) -> Result<()> {
-        let content = self.lab.content(DOWNLOAD.0, DOWNLOAD.1)?;
-        self.introduce();
-        let daemon = self.set_up()?;
-        let mut weights = WEIGHTS;
-        self.count(&weights)?;
-        let drained = self.drain(&daemon, &content, &mut weights)?;
-        self.ipvsadm(&daemon, &self.lab.plan.delete_server(drained))?;
-        self.say(format!(
-            "{} is removed; the others share its part:",
-            self.name(drained)
-        ))?;
-        self.count(&weights)?;
-        let table = self.ipvsadm(&daemon, "-ln")?;
-        self.screen.quote(&table);
-        daemon.stop()
-    }
-
-    fn introduce(&mut self) {
-        let plan = &self.lab.plan;
-        let servers = self
-            .lab
-            .servers
-            .iter()
-            .zip(plan.servers)
-            .map(|(s, address)| format!("{} {address}", s.name()));
-        let servers = servers.collect::<Vec<_>>().join("   ");
-        self.screen.say(format!(
-            "client {}   director {}   VIP {}",
-            plan.client, plan.director, plan.vip
-        ));
-        self.screen.say(servers);
-    }
-
-    fn set_up(&mut self) -> Result<Daemon<'a>> {
-        let lab = self.lab;
-        if let Some(line) = lab.prepare_line() {
-            self.screen.command("rs1..3", format!("uvs {line}"));
-            lab.prepare_servers(self.uvs)?;
-        }
-        self.screen
-            .command("director", format!("uvs {}", run_line(lab)));
-        let daemon = lab.start_daemon(self.uvs)?;
-        self.ipvsadm(&daemon, &lab.plan.add_service("wrr"))?;
-        for (server, weight) in WEIGHTS.into_iter().enumerate() {
-            self.ipvsadm(&daemon, &lab.plan.add_server(server, weight))?;
-        }
-        Ok(daemon)
-    }
-
-    /// Sets the weight of whichever server sends the download to 0, while it does.
-    fn drain(
-        &mut self,
-        daemon: &Daemon<'_>,
-        content: &Content,
-        weights: &mut [u32; SERVERS],
-    ) -> Result<usize> {
-        let url = self.lab.plan.url(&format!("{}?rate={RATE}", content.path));
-        self.screen
-            .command("client", format!("curl -s '{url}' | sha256sum &"));
-        let download = Download::start(&self.lab.client, &url, &self.lab.dir().join("download"))?;
-        let server = download.server()?;
-        let drained = self.lab.servers.iter().position(|s| s.name() == server);
-        let drained = drained
-            .ok_or_else(|| Error::Wrong(format!("{server:?} answers, which is no real server")))?;
-        self.say(format!(
-            "{server} sends it. Weight 0: no new connections, while the download goes on:"
-        ))?;
-        weights[drained] = 0;
-        self.ipvsadm(daemon, &self.lab.plan.edit_server(drained, 0))?;
-        self.count(weights)?;
-        if download.is_finished() {
-            return Err(Error::Wrong(
-                "the download ended before the drain was shown; the machine is too slow".into(),
-            ));
-        }
-        let received = download.finish()?;
-        received.must_equal(content)?;
-        let (length, hash) = (received.length, &received.sha256[..16]);
-        self.screen.good(format!(
-            "The download on {server} finished: {length} bytes, sha256 {hash}… as it must be."
-        ));
-        Ok(drained)
-    }
-
-    /// Drives requests and compares who answered with what the weights say.
-    fn count(&mut self, weights: &[u32; SERVERS]) -> Result<()> {
-        self.check_interrupt()?;
-        let url = self.lab.plan.url("/");
-        let words = requests_line(&url, REQUESTS);
-        let typed: Vec<_> = words
-            .iter()
-            .map(|w| {
-                if w.contains([' ', '?']) {
-                    format!("'{w}'")
-                } else {
-                    w.clone()
-                }
-            })
-            .collect();
-        self.screen.command(
-            "client",
-            format!("curl {} | sort | uniq -c", typed.join(" ")),
-        );
-        let answers = requests(&self.lab.client, &url, REQUESTS)?;
-        let servers: Vec<_> = self
-            .lab
-            .servers
-            .iter()
-            .zip(weights)
-            .map(|(s, weight)| (s.name().to_owned(), *weight))
-            .collect();
-        let shares = share::compare(&servers, &answers);
-        self.screen.shares(&shares);
-        let wrong = shares.iter().filter(|s| s.answered != s.expected);
-        let wrong: Vec<_> = wrong
-            .map(|s| {
-                format!(
-                    "{} answered {} instead of {}",
-                    s.server, s.answered, s.expected
-                )
-            })
-            .collect();
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Wrong(wrong.join(", ")))
-        }
-    }
-
-    fn ipvsadm(&mut self, daemon: &Daemon<'_>, words: &str) -> Result<String> {
-        self.check_interrupt()?;
-        self.screen.command("director", format!("ipvsadm {words}"));
-        daemon.ipvsadm(words)
-    }
-
-    fn say(&mut self, text: impl Display) -> Result<()> {
-        self.screen.say(text);
-        self.check_interrupt()
-    }
-
-    fn check_interrupt(&self) -> Result<()> {
-        if self.interrupted.load(Ordering::Relaxed) {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn name(&self, server: usize) -> String {
-        self.lab.servers[server].name().to_owned()
-    }
 }

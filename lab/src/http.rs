@@ -59,7 +59,8 @@ impl HttpServer {
     }
 }
 
-/// Without a master process nginx changes no user, which a user namespace would not let it.
+/// Without a master process nginx changes no user, which a user namespace would not let it. As root it would
+/// still give its directories to nobody.
 fn configuration(name: &str, dir: &Path, web_root: &Path) -> String {
     let (dir, web_root) = (dir.display(), web_root.display());
     let listen: String = PORTS
@@ -68,6 +69,7 @@ fn configuration(name: &str, dir: &Path, web_root: &Path) -> String {
     format!(
         "daemon off;
 master_process off;
+user root;
 pid {dir}/nginx.pid;
 events {{ worker_connections 8192; }}
 http {{

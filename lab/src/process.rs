@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use crate::{Error, Result};
@@ -159,7 +160,7 @@ impl Process {
         self.signal(Signal::TERM)?;
         match wait(&mut self.child, GRACE) {
             Ok(Some(status)) => Ok(status),
-            // Also when a second Ctrl-C cuts the waiting short: nothing may stay behind.
+            // Also where waiting fails: nothing may stay behind.
             Ok(None) | Err(_) => kill_group(&mut self.child),
         }
     }
@@ -202,20 +203,24 @@ pub fn command_line(command: &Command) -> String {
 
 /// Waits without polling. `None`: still running.
 fn wait(child: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>> {
-    let status = child.try_wait().map_err(Error::io("wait for a process"))?;
-    if status.is_some() || deadline.is_zero() {
-        return Ok(status);
-    }
-    let pidfd: OwnedFd =
-        pidfd_open(pid(child), PidfdFlags::empty()).map_err(Error::io("watch a process"))?;
-    let timeout =
-        Timespec::try_from(deadline).map_err(|_| Error::Wrong("deadline out of range".into()))?;
-    let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(_) => child.try_wait().map_err(Error::io("wait for a process")),
-        // A signal came: the caller looks at its flag sooner than the deadline.
-        Err(rustix::io::Errno::INTR) => Err(Error::Interrupted),
-        Err(errno) => Err(Error::io("wait for a process")(errno)),
+    let end = Instant::now() + deadline;
+    let pidfd: OwnedFd = match child.try_wait().map_err(Error::io("wait for a process"))? {
+        Some(status) => return Ok(Some(status)),
+        None => {
+            pidfd_open(pid(child), PidfdFlags::empty()).map_err(Error::io("watch a process"))?
+        }
+    };
+    loop {
+        let left = Timespec::try_from(end.saturating_duration_since(Instant::now()));
+        let left = left.map_err(|_| Error::Wrong("deadline out of range".to_owned()))?;
+        let mut fds = [PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(_) => return child.try_wait().map_err(Error::io("wait for a process")),
+            // A signal is for whoever looks at its flag between two commands: each is short, and what it
+            // makes must not be forgotten half-way.
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::io("wait for a process")(errno)),
+        }
     }
 }
 

@@ -1,12 +1,13 @@
-//! Root's privileges for the lab: had already, or in a user namespace of our own.
+//! The capabilities a lab needs: had already, or in a user namespace of our own.
 //!
-//! Without root the program starts itself anew under `unshare` as root of a user namespace with its own
-//! mounts and network; a private `/run` there makes `ip netns` work. A standing lab's namespace is entered
-//! again through one of its processes.
+//! Without them the program starts itself anew under `unshare`, with all capabilities over a user namespace
+//! with its own mounts and network; a private `/run` there makes `ip netns` work. The user stays who it is:
+//! tcpdump and nginx would want to leave a root behind, and a user namespace knows nobody else.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,30 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{
+    CapabilitySet, ThreadNameSpaceType, capabilities, configure_capability_in_ambient_set,
+    move_into_thread_name_spaces, set_capabilities,
+};
 
 use crate::process::{SOON, output};
 use crate::{Error, Result, tools};
 
-/// Set for the program inside: the state directory, whose place depends on who called from outside.
+/// Set for the program inside: the state directory, as it is called outside.
 const INSIDE: &str = "UVS_LAB_ROOTLESS";
-/// Set where the private `/run` is there already.
-const JOINED: &str = "UVS_LAB_JOINED";
+const UNSHARE: [&str; 6] = [
+    "--user",
+    "--map-current-user",
+    "--keep-caps",
+    "--mount",
+    "--net",
+    "--",
+];
+const NEEDED: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+];
 
 /// Whether this is the program inside a user namespace of its own making.
 pub fn is_rootless() -> bool {
@@ -33,50 +50,63 @@ pub fn state_dir() -> PathBuf {
     if let Some(dir) = env::var_os(INSIDE) {
         return dir.into();
     }
-    if is_root() {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
         return "/run/uvs-lab".into();
     }
-    let own = || env::temp_dir().join(format!("uvs-state-{}", rustix::process::getuid().as_raw()));
+    let own = || env::temp_dir().join(format!("uvs-state-{user}"));
     env::var_os("XDG_RUNTIME_DIR").map_or_else(own, |dir| Path::new(&dir).join("uvs-lab"))
 }
 
-/// Makes sure that this program may build a lab. Returns as root; without root it returns only with an
-/// error, since the program starts anew with the same arguments.
-pub fn enter() -> Result<()> {
-    if env::var_os(JOINED).is_some() {
+/// Refuses where a capability lacks; [`enter`] is how to get them.
+pub fn check() -> Result<()> {
+    let lacking = lacking();
+    if lacking.is_empty() {
         return Ok(());
     }
+    let lacking = lacking.join(", ");
+    Err(Error::Privileges(format!(
+        "the lab needs {lacking}: run this as root, or through `uvs lab exec`"
+    )))
+}
+
+/// Returns where this program may build a lab. Otherwise it starts anew, with the same arguments, where it
+/// may; it returns with an error where the system does not let it.
+pub fn enter() -> Result<()> {
     if is_rootless() {
         return private_run(&state_dir());
     }
-    if is_root() {
-        return root_suffices();
+    if lacking().is_empty() {
+        return Ok(());
     }
     probe()?;
     let state_dir = state_dir();
     private_dir(&state_dir)?;
+    let program = env::current_exe().map_err(Error::io("find this program's path"))?;
     let mut command = tools::command("unshare", UNSHARE)?;
-    Err(start_anew(command.env(INSIDE, state_dir)))
+    command
+        .env(INSIDE, state_dir)
+        .arg(program)
+        .args(env::args_os().skip(1));
+    Err(Error::io("start anew")(command.exec()))
 }
 
-/// As [`enter`], but into the user namespace of a process of a standing lab.
+/// Moves this program, which must have one thread only, to where a standing lab's process is.
 pub fn join(process: u32) -> Result<()> {
-    if is_root() || is_rootless() {
+    if lacking().is_empty() {
         return Ok(());
     }
-    let process = process.to_string();
-    let words = [
-        "--preserve-credentials",
-        "--user",
-        "--mount",
-        "--target",
-        &process,
-        "--",
-    ];
-    let mut command = tools::command("nsenter", words)?;
-    Err(start_anew(
-        command.env(INSIDE, state_dir()).env(JOINED, "1"),
-    ))
+    let here = env::current_dir();
+    let doing = || format!("enter the user namespace of process {process}");
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Error::Wrong(format!("no process can have the id {process}")))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(Error::io(doing()))?;
+    let spaces = ThreadNameSpaceType::USER | ThreadNameSpaceType::MOUNT;
+    move_into_thread_name_spaces(pidfd.as_fd(), spaces).map_err(Error::io(doing()))?;
+    hand_down_capabilities().map_err(Error::io(doing()))?;
+    // Entering another's mounts leads to their root; a directory that is not there stays left.
+    let _ = here.and_then(env::set_current_dir);
+    Ok(())
 }
 
 /// Replaces this program by another, which must not take itself for the lab's.
@@ -89,58 +119,45 @@ pub fn replace_by(
     command
         .args(args)
         .envs(environment.iter().cloned())
-        .env_remove(INSIDE)
-        .env_remove(JOINED);
-    let error = command.exec();
-    Error::io(format!("run {}", program.display()))(error)
+        .env_remove(INSIDE);
+    Error::io(format!("run {}", program.display()))(command.exec())
 }
 
-const UNSHARE: [&str; 5] = ["--user", "--map-root-user", "--mount", "--net", "--"];
+fn lacking() -> Vec<&'static str> {
+    let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    NEEDED
+        .iter()
+        .filter(|(one, _)| !effective.contains(*one))
+        .map(|(_, name)| *name)
+        .collect()
+}
 
-/// Asks the system for exactly what will be needed, so that a refusal can be explained.
+/// Asks the system for what will be needed, so that a refusal can be explained. Some let anyone make a user
+/// namespace and then give no power in it.
 fn probe() -> Result<()> {
     let mut command = tools::command("unshare", UNSHARE)?;
-    command.args(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
+    command
+        .arg(tools::find("ip")?)
+        .args(["link", "set", "lo", "up"]);
     let refused = |error: Error| {
+        let names = NEEDED.map(|(_, name)| name).join(", ");
         Error::Privileges(format!(
-            "the lab needs root, or a system that lets users make user namespaces, which this one does not:\n  \
-             {error}\nrun it as root (sudo), or allow them: user.max_user_namespaces > 0, and where they exist \
-             kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0"
+            "the lab needs {names}, or a system that lets users make user namespaces, which this one does \
+             not:\n  {error}\nrun it as root, or allow them: user.max_user_namespaces > 0 and, where they \
+             exist, kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0"
         ))
     };
     output(command, "", SOON).map(drop).map_err(refused)
 }
 
-fn root_suffices() -> Result<()> {
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(Error::io("read /proc/self/status"))?;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    let needed = [
-        ("CAP_NET_ADMIN", 12),
-        ("CAP_NET_RAW", 13),
-        ("CAP_SYS_ADMIN", 21),
-    ];
-    let lacking: Vec<_> = needed
-        .iter()
-        .filter(|(_, bit)| effective >> bit & 1 == 0)
-        .map(|(name, _)| *name)
-        .collect();
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let lacking = lacking.join(", ");
-    Err(Error::Privileges(format!(
-        "the lab needs {lacking}, which this root lacks (in a container: --privileged)"
-    )))
-}
-
 /// A `/run` of our own, in which the state directory, if it was under the old one, still is.
 fn private_run(state_dir: &Path) -> Result<()> {
-    let outside = open(state_dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-        .map_err(Error::io(format!("open {}", state_dir.display())))?;
+    let outside = open(
+        state_dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(Error::io(format!("open {}", state_dir.display())))?;
     mount(
         "tmpfs",
         "/run",
@@ -154,30 +171,23 @@ fn private_run(state_dir: &Path) -> Result<()> {
     }
     let doing = || format!("keep {} in the private /run", state_dir.display());
     fs::create_dir_all(state_dir).map_err(Error::io(doing()))?;
-    let outside = format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&outside)
-    );
+    let outside = format!("/proc/self/fd/{}", outside.as_raw_fd());
     mount_bind(outside, state_dir).map_err(Error::io(doing()))
 }
 
-/// A directory that nobody else can write to; one of another user's in its place is refused by the mode's
-/// change.
+/// A directory that nobody else can write to; another user's in its place is refused by the mode's change.
 fn private_dir(dir: &Path) -> Result<()> {
-    let made = fs::create_dir_all(dir)
-        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)));
+    let private = fs::Permissions::from_mode(0o700);
+    let made = fs::create_dir_all(dir).and_then(|()| fs::set_permissions(dir, private));
     made.map_err(Error::io(format!("create {}", dir.display())))
 }
 
-fn start_anew(command: &mut Command) -> Error {
-    match env::current_exe() {
-        Ok(program) => {
-            Error::io("start anew")(command.arg(program).args(env::args_os().skip(1)).exec())
-        }
-        Err(error) => Error::io("find this program's path")(error),
-    }
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// A user other than root loses its capabilities at exec unless they are ambient.
+fn hand_down_capabilities() -> rustix::io::Result<()> {
+    let mut sets = capabilities(None)?;
+    sets.inheritable = sets.permitted;
+    set_capabilities(None, sets)?;
+    sets.permitted
+        .iter()
+        .try_for_each(|one| configure_capability_in_ambient_set(one, true))
 }

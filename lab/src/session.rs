@@ -4,9 +4,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
@@ -53,8 +55,8 @@ impl Session {
     }
 }
 
-/// Builds a lab with the demo's services and leaves it running.
-pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode) -> Result<()> {
+/// Builds a lab with the demo's services and leaves it running, unless `interrupted` is raised meanwhile.
+pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode, interrupted: &AtomicBool) -> Result<()> {
     if let Some(standing) = Session::load().filter(Session::is_alive) {
         return Err(Error::Wrong(format!(
             "a lab is up already, mode {}; remove it with: uvs lab down",
@@ -82,6 +84,9 @@ pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode) -> Result<()> {
         ],
         holder: (daemon.id(), started),
     };
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
     session.store()?;
     describe(screen, &lab, mode);
     daemon.leave_standing();
@@ -133,9 +138,9 @@ fn describe(screen: &mut Screen, lab: &Lab, mode: Mode) {
     }
     screen.say(format!("logs in   {}", lab.dir().display()));
     screen.title("try");
+    let url = plan.url("/");
     screen.say(format!(
-        "uvs lab shell client -- curl -s '{}?[1-6]'",
-        plan.url("/")
+        "uvs lab shell client -- sh -c 'for i in $(seq 6); do curl -s {url}; done'"
     ));
     screen.say("uvs lab shell director -- ipvsadm -ln");
     screen.say(format!(
@@ -155,10 +160,11 @@ fn enter_host(host: &str) -> Result<Session> {
     let path = Path::new(NETNS_DIR).join(names.of(host));
     let namespace = File::open(&path).map_err(|_| {
         let all = names.namespaces();
-        let roles: Vec<_> = all
+        let mut roles: Vec<_> = all
             .iter()
             .filter_map(|name| name.strip_prefix(names.prefix()))
             .collect();
+        roles.sort_unstable();
         Error::Wrong(format!(
             "the lab has no host {host:?}; its hosts are {}",
             roles.join(", ")
@@ -200,18 +206,24 @@ impl Session {
 /// Removes what bears the standing lab's names. Returns whether there was anything.
 fn remove_standing() -> Result<bool> {
     let names = Names::standing();
-    let namespaces = names.namespaces();
-    namespaces
-        .iter()
-        .try_for_each(|name| remove_namespace(name))?;
+    // What can be seen without privileges is root's lab: a user's own is in a /run of its own.
+    let ours = if rootless::check().is_ok() {
+        names.namespaces()
+    } else {
+        Vec::new()
+    };
+    ours.iter().try_for_each(|name| remove_namespace(name))?;
     names.directories().iter().try_for_each(|dir| {
         fs::remove_dir_all(dir).map_err(Error::io(format!("remove {}", dir.display())))
     })?;
     match fs::remove_file(Session::file()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!(
-            "remove {}",
-            Session::file().display()
-        ))(error)),
-        _ => Ok(!namespaces.is_empty()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let doing = format!("remove {}", Session::file().display());
+            return Err(Error::io(doing)(error));
+        }
+        _ => {}
     }
+    // Stays where it is a mount or has something else in it, and does no harm.
+    let _ = fs::remove_dir(rootless::state_dir());
+    Ok(!ours.is_empty())
 }

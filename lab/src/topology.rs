@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::http::{Content, HttpServer};
 use crate::process::SOON;
 use crate::wiring::{Hosts, ROUTED_CLIENT};
-use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, tools};
+use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, rootless, tools};
 
 const WEB_ROOT: &str = "www";
 
@@ -98,6 +98,7 @@ impl Lab {
     }
 
     pub(crate) fn build_as(names: &Names, mode: Mode, options: Options) -> Result<Self> {
+        rootless::check()?;
         tools::require(tools::BASIC)?;
         let dir = tempfile::Builder::new().prefix(names.prefix()).tempdir();
         let dir = dir.map_err(Error::io("create a temporary directory"))?;

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::http::sha256;
-use crate::process::{command_line, output};
+use crate::process::command_line;
 use crate::{Content, Error, Host, Lab, Result, tools};
 
 /// Longer than any transfer here takes on a busy machine; a stalled one fails the run instead of hanging it.
@@ -19,28 +19,21 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// How many requests each real server answered, by its name.
 pub type Answers = BTreeMap<String, u32>;
 
-/// curl's words for `count` requests to `/`, each on a connection of its own.
-pub fn requests_line(url: &str, count: u32) -> Vec<String> {
-    let words = [
-        "-s",
-        "-S",
-        "--fail-early",
-        "-f",
-        "-m",
-        "10",
-        "-H",
-        "Connection: close",
-    ];
-    words
-        .into_iter()
-        .map(str::to_owned)
-        .chain([format!("{url}?[1-{count}]")])
-        .collect()
+/// What one would type for [`requests`].
+pub fn requests_line(url: &str, count: u32) -> String {
+    format!("for i in $(seq {count}); do curl -s {url}; done | sort | uniq -c")
 }
 
-/// Sends `count` requests to `/`, one after the other and each on a connection of its own.
+/// Sends `count` requests, one after the other and each on a connection of its own.
+///
+/// One curl for each: it closes first, so its port waits in the client's TIME_WAIT and no later connection
+/// is taken for this one. Where the server closes first the client uses ports again, and a director must
+/// send such a connection, without scheduling it, to where the old one went.
 pub fn requests(client: &Host, url: &str, count: u32) -> Result<Answers> {
-    let answered = client.output(tools::command("curl", requests_line(url, count))?, LIMIT)?;
+    const SCRIPT: &str = r#"for i in $(seq "$1"); do curl -sSf -m 10 "$2" || exit; done"#;
+    tools::require(&["curl"])?;
+    let command = tools::command("sh", ["-c", SCRIPT, "requests", &count.to_string(), url])?;
+    let answered = client.output(command, LIMIT)?;
     let mut answers = Answers::new();
     for name in answered.stdout.lines() {
         *answers.entry(name.to_owned()).or_default() += 1;
@@ -193,18 +186,15 @@ impl Drop for Download {
     }
 }
 
-/// Uploads a file to the service as `name`, and reads what the real server stored.
-pub fn upload(lab: &Lab, content: &Content, name: &str) -> Result<Received> {
-    let url = lab.plan.url(&format!("/upload/{name}"));
-    let mut command = tools::command(
-        "curl",
-        ["-s", "-S", "-f", "-m", &LIMIT.as_secs().to_string()],
-    )?;
+/// Uploads a file to a URL under `/upload/`, and reads what the real server that answered stored.
+pub fn upload(lab: &Lab, client: &Host, url: &str, content: &Content) -> Result<Received> {
+    let name = url.rsplit('/').next().unwrap_or_default();
+    let mut command = tools::command("curl", ["-sSf", "-m", &LIMIT.as_secs().to_string()])?;
     command
         .args(["-o", "/dev/null", "-w", "%header{x-real-server}", "-T"])
         .arg(&content.file)
         .arg(url);
-    let server = lab.client.output(command, LIMIT)?.stdout;
+    let server = client.output(command, LIMIT)?.stdout;
     let stored = lab
         .servers
         .iter()
@@ -219,16 +209,4 @@ pub fn upload(lab: &Lab, content: &Content, name: &str) -> Result<Received> {
         length,
         sha256,
     })
-}
-
-/// One plain request outside the service: whether a URL answers with this text.
-pub fn answers(client: &Host, url: &str) -> Result<String> {
-    output_of_curl(client, url).map(|text| text.trim().to_owned())
-}
-
-fn output_of_curl(client: &Host, url: &str) -> Result<String> {
-    let command = tools::command("curl", ["-s", "-S", "-f", "-m", "10", url])?;
-    client
-        .enter(|| output(command, "", LIMIT))?
-        .map(|output| output.stdout)
 }

@@ -18,6 +18,7 @@ use crate::mode::Mode;
 use crate::outbox::Outbox;
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::ports::LocalPorts;
+use crate::rewrite;
 use crate::scheduler::{Scheduler, SchedulerParams};
 use crate::service::{Forwarding, ServiceKey, TunnelKind};
 use crate::snapshot::{Limits, Snapshot};
@@ -26,15 +27,25 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod host;
 mod input;
+mod lifetime;
+mod outer;
+mod pmtu;
 mod related;
 mod reply;
 mod report;
+mod schedule;
 mod servers;
+mod track;
 mod transmit;
+mod unreachable;
 
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
+
+/// IP protocol number of ICMP.
+const ICMP: u8 = 1;
 
 /// Makes a scheduler by name; `None` for an unknown one.
 pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
@@ -69,6 +80,9 @@ pub struct Engine {
     replier_addrs: HashMap<Addr, u32>,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
+    /// Tunnels' ends: address, GUE's port or 0, kind.
+    tunnels: HashSet<(Addr, u16, TunnelKind)>,
+    path_mtus: pmtu::PathMtus,
     servers: Servers,
     conns: ConnTable,
     ports: LocalPorts,
@@ -114,6 +128,8 @@ impl Engine {
             repliers: HashMap::new(),
             replier_addrs: HashMap::new(),
             locals: HashSet::new(),
+            tunnels: HashSet::new(),
+            path_mtus: pmtu::PathMtus::default(),
             servers: Servers::default(),
             conns: ConnTable::new(limits.connections, config.keys),
             ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
@@ -212,24 +228,23 @@ impl Engine {
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.vips.contains(&dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, None, out),
+            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
     }
 
-    /// `refragment` is the size in which a reassembled packet's fragments came.
     fn handle_packet(
         &mut self,
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         match packet.transport {
             Transport::Fragment => self.handle_fragment(now, frame, packet, out),
-            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, refragment, out),
+            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, out),
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
-                self.handle_transport(now, frame, packet, refragment, out)
+                rewrite::finish_crc(frame, packet);
+                self.handle_transport(now, frame, packet, out)
             }
             Transport::Other => self.answer_as_host(now, frame, packet, out),
         }
@@ -240,15 +255,12 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         match self.conns.find(&packet.flow) {
-            Some((id, Side::Client)) => {
-                self.continue_connection(now, id, frame, packet, refragment, out)
-            }
-            Some((id, Side::Server)) => self.reply(now, id, frame, packet, refragment, out),
-            None => self.start_connection(now, frame, packet, refragment, out),
+            Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, out),
+            Some((id, Side::Server)) => self.reply(now, id, frame, packet, out),
+            None => self.start_connection(now, frame, packet, out),
         }
     }
 
@@ -259,9 +271,14 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        // An error about a tunnel's packet, which comes to an address of the host's.
+        let tunnel_error = packet.protocol == ICMP
+            && !self.tunnels.is_empty()
+            && self.fib.is_local(packet.flow.dst);
         let ours = self.vips.contains(&packet.flow.dst)
             || self.replier_addrs.contains_key(&packet.flow.src)
-            || self.locals.contains(&packet.flow.dst);
+            || self.locals.contains(&packet.flow.dst)
+            || tunnel_error;
         if !ours {
             return Verdict::Pass;
         }
@@ -280,8 +297,13 @@ impl Engine {
                     Default::default(),
                 );
                 match packet::parse(&mut frame) {
-                    Parsed::Ipv4(p) => {
-                        self.handle_packet(now, &mut frame, &p, Some(whole.largest), out)
+                    Parsed::Ipv4(mut p) => {
+                        p.fragment_size = Some(whole.largest);
+                        let verdict = self.handle_packet(now, &mut frame, &p, out);
+                        if verdict == Verdict::Local {
+                            out.push_copy(frame.bytes(), frame.offload, Egress::default());
+                        }
+                        verdict
                     }
                     Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
                     Parsed::Arp | Parsed::Foreign => Verdict::Pass,

@@ -8,6 +8,7 @@ use crate::frame::Frame;
 use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
+use crate::sctp::chunk::ABORT;
 use crate::service::Forwarding;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
@@ -45,7 +46,6 @@ impl Engine {
         id: ConnId,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let client = self.conns.get(id).client.addr;
@@ -54,21 +54,9 @@ impl Engine {
         if packet.ttl <= 1 {
             return self.time_exceeded(now, frame, packet, Addr::UNSPECIFIED, out);
         }
-        let bytes = u64::from(packet.ip_len);
-        let c = self.conns.get_mut(id);
-        c.flags &= !crate::conn::NO_OUTPUT;
+        let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
-        let server = self.servers.get_mut(place);
-        server.stats.out_packets += 1;
-        server.stats.out_bytes += bytes;
-        if let Some(s) = self
-            .services
-            .get_mut(server.service as usize)
-            .and_then(Option::as_mut)
-        {
-            s.stats.out_packets += 1;
-            s.stats.out_bytes += bytes;
-        }
+        self.count_packet(place, true, u64::from(packet.ip_len));
         self.track(id, packet, true);
         self.conns.touch(now, id);
         let path = self.path(id);
@@ -76,9 +64,9 @@ impl Engine {
             mode,
             path,
             forward: false,
-            refragment,
+            answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+        self.transmit(now, frame, packet, way, hop, out)
     }
 
     /// A packet of no service and no connection: a server's that would have been a reply, or for an
@@ -88,7 +76,6 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let from_server = Protocol::from_number(packet.protocol)
@@ -105,12 +92,15 @@ impl Engine {
         if self.fib.is_local(packet.flow.dst) {
             return Verdict::Pass;
         }
-        let reset =
-            matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
+        let reset = match packet.transport {
+            Transport::Tcp { flags, .. } => flags & tcp_flags::RST != 0,
+            Transport::Sctp { chunk } => chunk == ABORT,
+            _ => false,
+        };
         if self.snapshot.sysctls.nat_icmp_send != 0 && !reset {
             return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
         }
-        self.route(now, frame, packet, refragment, out)
+        self.route(now, frame, packet, out)
     }
 
     /// The guard keeps a NAT server's packets from the kernel, so those of no connection are routed here
@@ -120,7 +110,6 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         if !self.fib.forwarding {
@@ -132,9 +121,9 @@ impl Engine {
             mode: &Plain,
             path,
             forward: true,
-            refragment,
+            answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+        self.transmit(now, frame, packet, way, hop, out)
     }
 
     fn is_local_port(&self, port: u16) -> bool {

@@ -1,11 +1,12 @@
 //! Copies of the engine's state for whoever shows it.
 
-use super::input::tcp_state;
 use super::{Engine, Service};
 use crate::conn::{self, Conn};
 use crate::counters::{ScheduleFailure, Stats};
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::sctp::SctpState;
 use crate::service::ServiceKey;
+use crate::tcp::TcpState;
 use crate::time::Instant;
 
 /// All services with their counters.
@@ -128,9 +129,9 @@ impl Engine {
 fn conn_report(c: &Conn, now: Instant) -> ConnReport {
     let state = match c.protocol {
         _ if c.has(conn::TEMPLATE) => "NONE",
-        Protocol::Tcp => tcp_state(c.state).name(),
+        Protocol::Tcp => TcpState::from_number(c.state).name(),
         Protocol::Udp => "UDP",
-        Protocol::Sctp => "NONE",
+        Protocol::Sctp => SctpState::from_number(c.state).name(),
     };
     ConnReport {
         protocol: c.protocol,

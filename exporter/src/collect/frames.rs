@@ -29,12 +29,13 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
 fn interface(port: &PortMetrics, to: &mut Families) {
     let name = port.interface.as_str();
     to.add(&c::INTERFACE_UP, &[name], f64::from(u8::from(port.up)));
-    let counted: [(&'static Definition, u64); 13] = [
+    let counted: [(&'static Definition, u64); 14] = [
         (&c::FRAMES_RECEIVED, port.received),
         (&c::FRAMES_FORWARDED, port.ends.sent),
         (&c::FRAMES_ANSWERED, port.ends.answered),
         (&c::FRAMES_HELD, port.ends.held),
         (&c::FRAMES_PASSED, port.ends.passed),
+        (&c::FRAMES_LOCAL, port.ends.local),
         (&c::FRAMES_HANDED, port.handed),
         (&c::FRAMES_WAITING, port.waiting),
         (&c::RX_PACKETS, port.rx_frames),

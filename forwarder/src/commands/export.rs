@@ -47,13 +47,13 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 
 fn once(dir: &Path) -> Result<(), ExitCode> {
     let services = daemon::ask(Command::ListServices(None))?;
-    let totals = daemon::ask(Command::Totals)?;
+    let totals = daemon::ask(Command::Traffic)?;
     let (
         Data::Services {
             table_size,
             services,
         },
-        Data::Totals { stats, rates },
+        Data::Traffic { stats, rates },
     ) = (services, totals)
     else {
         return Err(daemon::unexpected());

@@ -77,12 +77,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
 
 fn demo(mode: Option<Mode>) -> anyhow::Result<bool> {
     rootless::enter()?;
-    // From here on a signal only raises the flag, so that what was made is also removed.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .context("cannot watch for signals")?;
-    }
+    let interrupted = watch_signals()?;
     let modes = mode.map_or_else(|| Mode::ALL.to_vec(), |mode| vec![mode]);
     let uvs = env::current_exe().context("cannot find this program's path")?;
     Ok(demo::run(
@@ -94,9 +89,20 @@ fn demo(mode: Option<Mode>) -> anyhow::Result<bool> {
 }
 
 fn up(mode: Mode) -> anyhow::Result<bool> {
+    let interrupted = watch_signals()?;
     let uvs = env::current_exe().context("cannot find this program's path")?;
-    session::up(&mut Screen::stdout(), &uvs, mode)?;
+    session::up(&mut Screen::stdout(), &uvs, mode, &interrupted)?;
     Ok(true)
+}
+
+/// From here on a signal only raises the flag, so that what is made is also removed.
+fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .context("cannot watch for signals")?;
+    }
+    Ok(interrupted)
 }
 
 fn down() -> anyhow::Result<bool> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use super::{FAILED, USAGE};
-use crate::config::{self, Config, Listen};
+use crate::config::{self, Config, Listen, Metrics};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
 
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 /// Runs the daemon.
 pub(crate) fn main(args: Args) -> ExitCode {
     log_to_stderr(args.log_json);
-    let mut config = match args
+    let config = match args
         .config
         .as_deref()
         .map(|f| config::load(f, &daemon::scheduler_names()))
@@ -61,11 +61,12 @@ pub(crate) fn main(args: Args) -> ExitCode {
         .socket
         .or_else(|| config.socket.clone())
         .unwrap_or_else(default_socket);
-    if let Some(listen) = args.metrics {
-        config.metrics.listen = listen;
-    }
+    let metrics = Metrics {
+        listen: args.metrics.unwrap_or(config.metrics.listen),
+        ..config.metrics
+    };
     let options = Options {
-        metrics_given: args.metrics.is_some(),
+        metrics,
         file: args.config,
         config,
         interfaces,

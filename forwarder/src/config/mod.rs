@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod metrics;
 mod persistence;
+mod place;
 mod schema;
 mod server;
 mod service;
@@ -23,6 +24,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 pub(crate) use error::ConfigError;
 pub(crate) use metrics::{Listen, Metrics};
+pub(crate) use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;

@@ -284,6 +284,6 @@ const fn changes(command: &Command) -> bool {
         | Command::GetTimeouts
         | Command::Info
         | Command::Drops
-        | Command::Totals => false,
+        | Command::Traffic => false,
     }
 }

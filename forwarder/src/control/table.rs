@@ -49,11 +49,6 @@ impl Table {
         self.services.iter().find(|s| s.key == *key)
     }
 
-    /// The sysctls.
-    pub(crate) fn sysctls(&self) -> &Sysctls {
-        &self.sysctls
-    }
-
     /// The time-outs.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.timeouts
@@ -91,7 +86,7 @@ impl Table {
             | Command::GetTimeouts
             | Command::Info
             | Command::Drops
-            | Command::Totals
+            | Command::Traffic
             | Command::Reload => return Ok(false),
         }
         Ok(true)

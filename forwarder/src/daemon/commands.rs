@@ -1,6 +1,8 @@
 //! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
 //! when everything it entails is in force.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
@@ -8,10 +10,10 @@ use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
-use super::{Daemon, failed, start};
-use crate::config;
+use super::{Daemon, derive, failed, start};
+use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus,
+    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -51,9 +53,9 @@ impl Daemon {
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
-            Command::Totals => {
+            Command::Traffic => {
                 let (stats, rates) = self.rates.all();
-                Ok(Data::Totals { stats, rates })
+                Ok(Data::Traffic { stats, rates })
             }
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListConnections => Err(failed("connections are listed in parts")),
@@ -67,9 +69,12 @@ impl Daemon {
     ) -> Result<T, Refusal> {
         let before = self.table.clone();
         let result = edit(&mut self.table);
-        let published = result.is_ok().then(|| self.publish());
+        let published = result.is_ok().then(|| self.put_in_force(before.services()));
         match published {
-            Some(Ok(())) => result,
+            Some(Ok(())) => {
+                self.warn_of_unserved(&before);
+                result
+            }
             Some(Err(refusal)) => {
                 self.table = before;
                 if let Err(again) = self.publish() {
@@ -87,6 +92,31 @@ impl Daemon {
         }
     }
 
+    /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
+    fn warn_of_unserved(&self, before: &Table) {
+        let new = |s: &&Arc<ServiceSpec>| before.service(&s.key).is_none();
+        for service in self.table.services().iter().filter(new) {
+            match service.key {
+                ServiceKey::Mark { mark, .. } => tracing::warn!(
+                    "FWM {mark} is listed but never matched: a packet socket sees packets before netfilter marks them"
+                ),
+                ServiceKey::Address { addr, .. } if !addr.is_v4() => {
+                    tracing::warn!(
+                        "{} is listed but not forwarded: IPv6 is not implemented",
+                        service.key
+                    );
+                }
+                ServiceKey::Address { .. } => {}
+            }
+        }
+    }
+
+    /// Checks against the host what is new in the table, and publishes it.
+    pub(super) fn put_in_force(&mut self, before: &[Arc<ServiceSpec>]) -> Result<(), Refusal> {
+        derive::check_local_addresses(self.table.services(), before, &self.mirror.fib())?;
+        self.publish()
+    }
+
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
         let outcome = self.try_reload();
@@ -101,43 +131,49 @@ impl Daemon {
     }
 
     fn try_reload(&mut self) -> Result<(), Refusal> {
-        let invalid = |message: String| Refusal {
+        let invalid = |e: &dyn std::fmt::Display| Refusal {
             errno: Errno::Invalid,
-            message,
+            message: e.to_string(),
         };
         let Some(file) = self.options.file.clone() else {
-            return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
+            return Err(invalid(
+                &"this daemon runs without a configuration file: start it with `uvs run --config FILE`",
+            ));
         };
-        let new =
-            config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.report(false)))?;
-        let interfaces = if new.interfaces.is_empty() {
-            &self.interfaces
-        } else {
-            &new.interfaces
-        };
-        if *interfaces != self.interfaces {
-            return Err(invalid(format!(
-                "{}: `interfaces` differs from the running daemon's ({}); restart it to change them",
-                file.display(),
-                self.interfaces.join(", ")
-            )));
-        }
-        if new.limits != self.limits {
-            return Err(invalid(format!(
-                "{}: `limits` differ from the running daemon's; restart it to change them",
-                file.display()
-            )));
-        }
-        if new.metrics.listen != self.options.config.metrics.listen && !self.options.metrics_given {
-            return Err(invalid(format!(
-                "{}: `metrics.address` differs from the running daemon's; restart it to change it",
-                file.display()
-            )));
-        }
+        let new = config::load(&file, &start::scheduler_names()).map_err(|e| invalid(&e))?;
+        derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
+        self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new).map_err(failed))?;
-        self.metrics = new.metrics;
+        self.metrics = Metrics {
+            listen: self.metrics.listen,
+            ..new.metrics
+        };
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
         Ok(())
+    }
+
+    /// Refuses changes of what holds for the life of the process. Interfaces given on the command line
+    /// override any file, so a file is compared with the file before.
+    fn check_fixed(&self, new: &Config, file: &Path) -> Result<(), ConfigError> {
+        let old = &self.options.config;
+        let changed = [
+            (vec!["interfaces"], new.interfaces != old.interfaces),
+            (vec!["socket"], new.socket != old.socket),
+            (vec!["limits"], new.limits != old.limits),
+            (
+                vec!["metrics", "address"],
+                new.metrics.listen != old.metrics.listen,
+            ),
+        ];
+        match changed.iter().find(|(_, changed)| *changed) {
+            Some((keys, _)) => Err(config::refuse(
+                file,
+                &keys.iter().map(|key| Step::Key(key)).collect::<Vec<_>>(),
+                "differs from what the running daemon was started with".to_owned(),
+                "put it back, or restart the daemon",
+            )),
+            None => Ok(()),
+        }
     }
 
     fn zero(&mut self, key: Option<ServiceKey>) -> Result<Data, Refusal> {
@@ -236,13 +272,21 @@ impl Daemon {
     }
 
     fn drops(&self) -> Result<Data, Refusal> {
-        let drops = self.status()?.counters.drops;
-        Ok(Data::Drops(
-            DropReason::ALL
-                .iter()
-                .map(|r| (r.label().to_owned(), drops[*r as usize]))
-                .collect(),
-        ))
+        let counters = self.status()?.counters;
+        let reasons = DropReason::ALL
+            .iter()
+            .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
+        Ok(Data::Drops {
+            totals: Totals {
+                received: counters.received,
+                sent: counters.sent,
+                answered: counters.answered,
+                held: counters.held,
+                passed: counters.passed,
+                dropped: counters.drops.iter().sum(),
+            },
+            reasons: reasons.collect(),
+        })
     }
 }
 

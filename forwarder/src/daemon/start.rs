@@ -1,5 +1,6 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use uvs_core::snapshot::Snapshot;
 use super::metrics::{Metering, first_load};
 use super::rates::Rates;
 use super::timed::{Timed, Times};
-use super::{Daemon, NETLINK, NOTICES, RULES, signals, watch};
-use crate::config::Config;
+use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
+use crate::config::{Config, Metrics};
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
@@ -38,8 +39,8 @@ pub(crate) struct Options {
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
     pub(crate) socket: PathBuf,
-    /// Whether the command line said where metrics are served, so that the file does not.
-    pub(crate) metrics_given: bool,
+    /// What is exported, and where.
+    pub(crate) metrics: Metrics,
 }
 
 /// The names of the schedulers there are.
@@ -52,10 +53,14 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
+    let started = Wall::now();
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(&scheduler_names());
@@ -63,7 +68,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
-    let metering = Metering::start(&options.config.metrics, Arc::clone(&notify))?;
+    let metering = Metering::start(&options.metrics, Arc::clone(&notify))?;
     let shared = Arc::new(Shared {
         desired: Watch::new(nothing()),
         fib: Watch::new(Fib::new()),
@@ -87,7 +92,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
-        metrics: options.config.metrics,
+        metrics: options.metrics,
         interfaces: options.interfaces.clone(),
         options,
         table,
@@ -103,8 +108,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notices: heard,
         poll,
         signals,
-        started: Wall::now(),
+        started,
         started_at: SystemTime::now(),
+        announced: BTreeSet::new(),
         announcements: 0,
         metering,
         schedule_times,
@@ -112,7 +118,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         unguarded: false,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.publish() {
+    if let Err(refusal) = daemon.put_in_force(&[]) {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }
@@ -135,7 +141,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -144,9 +153,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,

@@ -27,7 +27,7 @@ pub(crate) trait Names {
 
 /// What all look-ups of host names may take together. ipvsadm itself hangs for half a minute an address
 /// where the name server is unreachable; from here on addresses are shown instead.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The system's names: `/etc/services` and the resolver.
 #[derive(Debug)]

@@ -309,7 +309,7 @@ impl Worker {
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
-            Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
+            Verdict::Pass | Verdict::Local | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
     }
@@ -414,16 +414,22 @@ impl Worker {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
                 }
                 Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
-                Ok(Ask::Send(port, bytes)) => {
-                    let port = usize::from(port.0);
-                    self.ledgers[port].handed += 1;
-                    match self.tx[port].queue_copy(&bytes, &Default::default()) {
-                        Ok(()) => self.flush(),
-                        Err(reason) => self.lose(port, 1, reason),
-                    }
-                }
+                Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
             }
         }
+    }
+
+    /// A frame of the control thread's, which was never received: what becomes of it is not counted with
+    /// the engine's.
+    fn send(&mut self, port: usize, bytes: &[u8]) {
+        self.flush();
+        // With nothing else queued there is room, and a link that is down is told of by itself.
+        let ledger = &mut self.ledgers[port];
+        ledger.handed += 1;
+        if let Err(reason) = self.tx[port].queue_copy(bytes, &Default::default()) {
+            ledger.lose(1, reason);
+        }
+        ledger.flushed(&self.tx[port].flush(&self.rx));
     }
 
     fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {

@@ -103,6 +103,7 @@ fn explained(lab: &Lab, s: &Scrape) {
             + on("uvs_frames_answered_total", &[])
             + on("uvs_frames_held_total", &[])
             + on("uvs_frames_passed_total", &[])
+            + on("uvs_frames_local_total", &[])
             + on("uvs_drops_total", &[("stage", "input")]);
         let received = on("uvs_frames_received_total", &[]);
         assert_eq!(received, ends, "{interface}");

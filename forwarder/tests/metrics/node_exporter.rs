@@ -21,9 +21,9 @@ fn node_exporter_agrees_with_our_own_numbers() {
     let lab = Lab::build(Mode::Nat, Options::default()).expect("a lab");
     let config = lab.dir().join("uvs.toml");
     let plan = &lab.plan;
-    let servers = plan.servers.map(|s| {
-        format!("[[service.server]]\naddress = \"{s}\"\nmode = \"nat\"\nweight = 2\n")
-    });
+    let servers = plan
+        .servers
+        .map(|s| format!("[[service.server]]\naddress = \"{s}\"\nmode = \"nat\"\nweight = 2\n"));
     let text = format!(
         "interfaces = [\"eth0\", \"eth1\"]\n[metrics]\ncompat = \"node_ipvs\"\n\
          [[service]]\ntcp = \"{}\"\nscheduler = \"rr\"\n{}",

@@ -75,14 +75,11 @@ impl Listener {
                 .create(directory);
             made.map_err(host("make its directory"))?;
         }
-        let lock = match Lock::acquire(&lock_path(path)).map_err(host("lock"))? {
-            Some(lock) => lock,
-            None => {
-                return Err(BindError::InUse {
-                    path: path.into(),
-                    pid: pid_at(path),
-                });
-            }
+        let Some(lock) = Lock::acquire(&lock_path(path)).map_err(host("lock"))? else {
+            return Err(BindError::InUse {
+                path: path.into(),
+                pid: pid_at(path),
+            });
         };
         clear(path)?;
         let socket = UnixListener::bind(path).map_err(host("bind"))?;

@@ -1,0 +1,53 @@
+# What one types. `make` alone lists it.
+
+# Without root, namespaces are made in a user namespace: cargo runs each test program through `uvs lab exec`.
+ifneq ($(shell id -u),0)
+HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(CURDIR)/target/debug/uvs lab exec"
+endif
+
+FUZZ_SECONDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo deps test fuzz lint bench bench-side
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+deps: ## see that the programs the tests run are there; as root, install what lacks through apt
+	@lab/deps.sh test
+
+build: ## build target/release/uvs
+	cargo build --release -p uvs
+
+demo: ## build, and show the four modes on real traffic in a lab of network namespaces
+	@lab/deps.sh demo
+	cargo build --release -p uvs
+	target/release/uvs lab demo
+
+test: deps ## run everything: engine, programs, the lab's topologies, and a short fuzz run
+	cargo build -p uvs
+	$(RUNNER) cargo test --workspace
+	$(if $(wildcard fuzz/Cargo.toml),$(MAKE) fuzz)
+
+fuzz: ## feed the engine arbitrary bytes for FUZZ_SECONDS
+	cargo run --release --manifest-path fuzz/Cargo.toml -- --seconds $(FUZZ_SECONDS)
+
+lint: ## formatting, clippy, documentation and licences, with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then \
+		echo "cargo deny check licenses bans sources"; \
+		cargo deny --log-level error check licenses bans sources; \
+	else \
+		echo "lint: licences are not checked: no cargo-deny here (cargo install --locked cargo-deny)"; \
+	fi
+
+bench: deps ## the engine's benches
+	cargo bench -p uvs-benches
+
+bench-side: ## requests, bulk, packets, latency and CPU beside haproxy and nftables, into benches/RESULTS.md
+	@lab/deps.sh bench
+	cargo build --release -p uvs -p uvs-benches
+	target/release/side --uvs target/release/uvs
