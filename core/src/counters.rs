@@ -107,8 +107,12 @@ pub struct Counters {
     pub fragments: u64,
     /// ICMP messages passed on about a connection.
     pub icmp_translated: u64,
-    /// Connections that expired.
+    /// Connections that ended, for whatever reason.
     pub expired: u64,
+    /// Connections given up for new ones at the table's limit: half-open ones first.
+    pub evicted: u64,
+    /// Connections that the defence drop_entry ended.
+    pub dropped_entries: u64,
     /// Held fragments whose datagram never became whole (they were counted as held).
     pub fragments_expired: u64,
     /// Picks refused because the scheduler named a server that does not exist or may not be used.
@@ -129,6 +133,8 @@ impl Default for Counters {
             fragments: 0,
             icmp_translated: 0,
             expired: 0,
+            evicted: 0,
+            dropped_entries: 0,
             fragments_expired: 0,
             scheduler_faults: 0,
         }

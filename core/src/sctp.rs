@@ -3,6 +3,7 @@
 //! Source: `net/netfilter/ipvs/ip_vs_proto_sctp.c`. The states are the real server's as far as the chunks
 //! that pass tell them; the chunk that counts is a packet's first (RFC 9260 §3.2 and §6.10).
 
+use crate::ranks::Rank;
 use crate::tcp::Direction;
 
 /// Chunk types (RFC 9260 §3.2).
@@ -103,9 +104,13 @@ impl SctpState {
         matches!(self, Self::Established)
     }
 
-    /// Whether the client has only asked for an association so far.
-    pub const fn is_half_open(self) -> bool {
-        matches!(self, Self::Init1 | Self::Init)
+    /// How willingly such an association is given up.
+    pub const fn rank(self) -> Rank {
+        match self {
+            Self::Init1 | Self::Init => Rank::HalfOpen,
+            Self::Closed | Self::Rejected => Rank::Over,
+            _ => Rank::Kept,
+        }
     }
 
     /// Seconds without a packet until the entry goes. RFC 9260's RTO.Max is 60 s.

@@ -4,6 +4,7 @@
 //! kernel (`tests/golden/states.json`).
 
 use crate::packet::tcp_flags;
+use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
 
 /// A connection's state. Discriminants are the kernel's.
@@ -48,9 +49,13 @@ impl TcpState {
         Self::ALL.get(usize::from(n)).copied().unwrap_or(NO)
     }
 
-    /// Whether the client has only asked for a connection so far.
-    pub const fn is_half_open(self) -> bool {
-        matches!(self, Self::SynRecv | Self::SynAck)
+    /// How willingly such a connection is given up.
+    pub const fn rank(self) -> Rank {
+        match self {
+            Self::SynRecv | Self::SynAck => Rank::HalfOpen,
+            Self::Close | Self::TimeWait => Rank::Over,
+            _ => Rank::Kept,
+        }
     }
 
     /// The name `ipvsadm -Lc` shows.

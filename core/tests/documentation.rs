@@ -1,9 +1,9 @@
-//! Holds the documentation to the code: every drop reason and every sysctl is documented as it is.
+//! Holds the documentation to the code: the pages on drop reasons and on sysctls are what it says.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use uvs_core::snapshot::Sysctls;
 use uvs_core::verdict::DropReason;
@@ -18,15 +18,16 @@ are not 0. This page is rendered from `core/src/verdict.rs`; a test keeps the tw
 |---|---|---|
 ";
 
-fn docs(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../docs")
-        .join(name)
-}
+const SYSCTLS_HEAD: &str = "\
+# sysctls
 
-fn read(name: &str) -> String {
-    std::fs::read_to_string(docs(name)).unwrap_or_else(|e| panic!("docs/{name}: {e}"))
-}
+IPVS's, with its names and defaults. `uvs sysctl -a` prints those of the running daemon, `uvs sysctl
+net.ipv4.vs.NAME=VALUE` sets one, and so does the section `[sysctl]` of the configuration. The kernel's own are not
+touched. This page is rendered from `core/src/snapshot.rs`; a test keeps the two equal.
+
+| Name after `net.ipv4.vs.` | Default | Values | Effect |
+|---|---|---|---|
+";
 
 /// The page on drop reasons.
 fn drops() -> String {
@@ -38,42 +39,46 @@ fn drops() -> String {
     page
 }
 
-#[test]
-fn the_page_on_drops_is_what_the_code_says() {
-    let page = drops();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(docs("drops.md"), &page).unwrap();
+/// The page on sysctls.
+fn sysctls() -> String {
+    let mut page = SYSCTLS_HEAD.to_owned();
+    let defaults = Sysctls::default();
+    for name in Sysctls::NAMES {
+        let default = defaults.get(name).unwrap();
+        let about = Sysctls::about(name).unwrap();
+        let range = Sysctls::range(name).unwrap();
+        let values = match (*range.start(), *range.end()) {
+            (low, i32::MAX) => format!("{low} and more"),
+            (low, high) if low == high => low.to_string(),
+            (low, high) => format!("{low} to {high}"),
+        };
+        writeln!(page, "| `{name}` | {default} | {values} | {about} |").unwrap();
     }
+    page
+}
+
+/// Compares a page with the one in the tree; with `$UPDATE_DOCS`, writes it first.
+fn check(name: &str, page: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, page).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("docs/{name}: {e}"));
     assert!(
-        read("drops.md") == page,
-        "docs/drops.md differs from core/src/verdict.rs; render it again: \
+        written == page,
+        "docs/{name} differs from the code; render it again: \
          UPDATE_DOCS=1 cargo test -p uvs-core --test documentation"
     );
 }
 
 #[test]
-fn every_sysctl_is_documented_with_its_default_and_no_other_is() {
-    let page = read("operations.md");
-    let defaults = Sysctls::default();
-    let mut documented: Vec<String> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `net.ipv4.vs."))
-        .map(|rest| {
-            rest.split('|')
-                .take(2)
-                .map(str::trim)
-                .collect::<Vec<_>>()
-                .join(" ")
-        })
-        .collect();
-    let mut expected: Vec<String> = Sysctls::NAMES
-        .iter()
-        .map(|name| format!("{name}` {}", defaults.get(name).unwrap()))
-        .collect();
-    documented.sort();
-    expected.sort();
-    assert_eq!(
-        documented, expected,
-        "the table in docs/operations.md, name and default"
-    );
+fn the_page_on_drops_is_what_the_code_says() {
+    check("drops.md", &drops());
+}
+
+#[test]
+fn the_page_on_sysctls_is_what_the_code_says() {
+    check("sysctls.md", &sysctls());
 }

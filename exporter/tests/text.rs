@@ -235,12 +235,7 @@ fn the_process_is_this_one() {
 
 #[test]
 fn the_documentation_is_the_catalogues() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
-    let written = std::fs::read_to_string(path).expect("docs/metrics.md");
-    assert!(
-        written == catalog::markdown(),
-        "docs/metrics.md is out of date: cargo run -p uvs-exporter --example metrics-doc > docs/metrics.md"
-    );
+    common::must_be_written("../docs/metrics.md", &catalog::markdown());
 }
 
 /// Prometheus's own linter, where it is installed.

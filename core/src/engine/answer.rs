@@ -20,6 +20,7 @@ pub(super) mod icmp {
     pub(crate) const SOURCE_QUENCH: u8 = 4;
     pub(crate) const ECHO: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const NET_UNREACHABLE: u8 = 0;
     pub(crate) const HOST_UNREACHABLE: u8 = 1;
     pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
     pub(crate) const PORT_UNREACHABLE: u8 = 3;
@@ -93,6 +94,19 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0);
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::NoRoute))
+    }
+
+    pub(super) fn net_unreachable(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let error = (icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0);
         self.icmp_error(now, frame, packet, error, from, out)
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }

@@ -64,6 +64,7 @@ impl Engine {
             }
         }
         self.snapshot = snapshot;
+        self.defence.configure(&self.snapshot.sysctls);
         if removed && self.snapshot.sysctls.expire_nodest_conn != 0 {
             self.sweep = Some(0);
         }

@@ -16,7 +16,11 @@ impl Engine {
         c: Conn,
         replies: bool,
     ) -> Result<ConnId, Refused> {
-        let id = self.conns.insert(now, c, replies).map_err(|e| {
+        let inserted = match self.conns.insert(now, c, replies) {
+            Err(InsertError::Full) if self.make_room(now) => self.conns.insert(now, c, replies),
+            other => other,
+        };
+        let id = inserted.map_err(|e| {
             Refused::Drop(match e {
                 InsertError::Full => DropReason::TableFull,
                 InsertError::Taken => DropReason::PortsExhausted,

@@ -27,6 +27,7 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod defence;
 mod host;
 mod input;
 mod lifetime;
@@ -46,6 +47,8 @@ use servers::Servers;
 
 /// IP protocol number of ICMP.
 const ICMP: u8 = 1;
+/// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
+const UNPRIVILEGED: u16 = 1024;
 
 /// Makes a scheduler by name; `None` for an unknown one.
 pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
@@ -93,6 +96,7 @@ pub struct Engine {
     ip_id: u16,
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
+    defence: defence::Defence,
     counters: Counters,
     /// Traffic of services that were removed.
     retired: crate::counters::Stats,
@@ -138,6 +142,7 @@ impl Engine {
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
             sweep: None,
+            defence: defence::Defence::new(),
             counters: Counters::default(),
             retired: Default::default(),
         }
@@ -189,8 +194,8 @@ impl Engine {
         self.counters.drops[reason as usize] += n;
     }
 
-    /// Lets connections and fragments expire, at most `budget` connections; call again at once where it
-    /// returns `true`.
+    /// Lets connections and fragments expire and the defences act, at most `budget` connections each; call
+    /// again at once where it returns `true`.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
         let mut left = budget;
@@ -198,16 +203,17 @@ impl Engine {
             self.expire(now, id);
         }
         self.sweep(now, budget);
-        left == 0 || self.sweep.is_some()
+        let defending = self.defend(now, budget);
+        left == 0 || self.sweep.is_some() || defending
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.sweep.is_some() {
-            Some(Instant::ZERO)
-        } else {
-            self.conns.next_expiry()
+            return Some(Instant::ZERO);
         }
+        let times = [self.conns.next_expiry(), self.defence.next()];
+        times.into_iter().flatten().min()
     }
 
     fn decide(
@@ -341,15 +347,20 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else the one for all ports.
+    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
+    /// connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
-        let exact = ServiceKey::address(protocol, flow.destination());
-        let any = ServiceKey::address(protocol, Endpoint::new(flow.dst, 0));
-        self.lookup
-            .get(&exact)
-            .or_else(|| self.lookup.get(&any))
-            .copied()
+        let with_port = |port| {
+            let vip = Endpoint::new(flow.dst, port);
+            self.lookup.get(&ServiceKey::address(protocol, vip))
+        };
+        let is_data = protocol == Protocol::Tcp
+            && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
+        let found = with_port(flow.dst_port)
+            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| with_port(0));
+        found.copied()
     }
 
     /// The place of the mode for a forwarding method.

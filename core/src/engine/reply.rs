@@ -1,8 +1,9 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
-use super::transmit::Way;
+use super::transmit::{Way, wire_len};
 use crate::conn::ConnId;
+use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Addr, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
@@ -51,8 +52,8 @@ impl Engine {
         let client = self.conns.get(id).client.addr;
         let hop = self.fib.lookup(client);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if packet.ttl <= 1 {
-            return self.time_exceeded(now, frame, packet, Addr::UNSPECIFIED, out);
+        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+            return verdict;
         }
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
@@ -116,6 +117,9 @@ impl Engine {
             return Verdict::Drop(DropReason::NoConnection);
         }
         let hop = self.fib.lookup(packet.flow.dst);
+        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+            return verdict;
+        }
         let path = Path::plain(&packet.flow);
         let way = Way {
             mode: &Plain,
@@ -124,6 +128,28 @@ impl Engine {
             answer_from: Addr::UNSPECIFIED,
         };
         self.transmit(now, frame, packet, way, hop, out)
+    }
+
+    /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
+    fn refuse_routing(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        hop: Result<NextHop, Unreachable>,
+        out: &mut Outbox,
+    ) -> Option<Verdict> {
+        let from = Addr::UNSPECIFIED;
+        match hop {
+            Err(Unreachable::NoRoute) => Some(self.net_unreachable(now, frame, packet, from, out)),
+            Err(Unreachable::Local | Unreachable::NotAPort) => None,
+            Ok(_) if packet.ttl <= 1 => Some(self.time_exceeded(now, frame, packet, from, out)),
+            Ok(hop) => {
+                let mtu = hop.mtu as usize;
+                (packet.dont_fragment && wire_len(frame, packet) > mtu)
+                    .then(|| self.too_big(now, frame, packet, mtu, from, out))
+            }
+        }
     }
 
     fn is_local_port(&self, port: u16) -> bool {

@@ -11,9 +11,9 @@ use crate::time::Instant;
 use crate::verdict::DropReason;
 
 /// FTP's control port: its templates stand for all ports.
-const FTP: u16 = 21;
+pub(super) const FTP: u16 = 21;
 /// FTP's data port: a server of active FTP opens from it, and that is never scheduled.
-const FTP_DATA: u16 = 20;
+pub(super) const FTP_DATA: u16 = 20;
 /// The port that an invalidated template shows.
 const INVALID: u16 = 0xffff;
 
@@ -37,6 +37,9 @@ impl Engine {
         if flow.src_port == FTP_DATA {
             return Err(Refused::NotForUs);
         }
+        if self.defence.drops() {
+            return Err(Refused::Drop(DropReason::DropPacket));
+        }
         let service = self.services[slot as usize]
             .as_ref()
             .ok_or(Refused::NoServer)?;
@@ -45,6 +48,9 @@ impl Engine {
         let flags = if one_packet { conn::ONE_PACKET } else { 0 };
         if let Some(p) = spec.persistence {
             return self.schedule_persistent(now, slot, flow, p, flags);
+        }
+        if self.service_port(slot) != flow.dst_port {
+            return Err(Refused::NotForUs);
         }
         let server = self.pick(slot, flow)?;
         self.open(now, slot, server, flow, flags, NONE)

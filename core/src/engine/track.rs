@@ -4,6 +4,7 @@
 use super::Engine;
 use crate::conn::{self, ConnId};
 use crate::packet::{Packet, Transport};
+use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::tcp::{self, Direction, TcpState};
 
@@ -21,7 +22,7 @@ impl Engine {
     /// Moves the connection's state on and sets its time-out; counts it as active or inactive.
     pub(super) fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
         let timeouts = self.snapshot.timeouts;
-        let strict = self.is_secure_tcp();
+        let strict = self.defence.is_on(self.snapshot.sysctls.secure_tcp);
         let c = self.conns.get_mut(id);
         if output {
             c.flags &= !conn::NO_OUTPUT;
@@ -31,23 +32,25 @@ impl Engine {
             (false, true) => Direction::InputOnly,
             (false, false) => Direction::Input,
         };
-        let active = match packet.transport {
+        let (active, rank) = match packet.transport {
             Transport::Tcp { flags, .. } => {
                 let state = tcp::next(TcpState::from_number(c.state), direction, flags, strict);
                 (c.state, c.timeout) = (state as u8, state.timeout(&timeouts));
-                state.is_active()
+                (state.is_active(), state.rank())
             }
             Transport::Sctp { chunk } => {
                 let state = sctp::next(SctpState::from_number(c.state), direction, chunk);
                 (c.state, c.timeout) = (state as u8, state.timeout());
-                state.is_active()
+                (state.is_active(), state.rank())
             }
             Transport::Udp => {
                 c.timeout = timeouts.udp;
-                return;
+                let single = !output && c.in_packets <= 1;
+                (false, if single { Rank::Single } else { Rank::Kept })
             }
             Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
         };
+        self.conns.set_rank(id, rank);
         self.recount(id, active);
     }
 
@@ -65,11 +68,5 @@ impl Engine {
         } else {
             (load.active, load.inactive) = (load.active - 1, load.inactive + 1);
         }
-    }
-
-    /// Whether the strict TCP table is in force. As in the kernel, 1 and 2 mean "under pressure"
-    /// (`update_defense_level`), 3 means always.
-    fn is_secure_tcp(&self) -> bool {
-        self.snapshot.sysctls.secure_tcp == 3
     }
 }

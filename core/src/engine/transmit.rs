@@ -104,11 +104,7 @@ impl Engine {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = frame.offload.gso != Gso::None;
-        let len = if super_frame {
-            segment::segment_ip_len(frame, packet)
-        } else {
-            packet.ip_len as usize
-        };
+        let len = wire_len(frame, packet);
         let icmp = matches!(packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
         if len > room && packet.dont_fragment && !icmp && !cut_outside {
@@ -170,6 +166,10 @@ impl Engine {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(frame);
+        // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
+        if packet.fragment_size.is_none() {
+            frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
+        }
         self.cut(frame.bytes(), exit, out);
         Ok(Verdict::SendOutbox)
     }
@@ -212,6 +212,15 @@ impl Engine {
 impl Exit {
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
+    }
+}
+
+/// Bytes of the largest IP packet that a frame becomes on the wire.
+pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
+    if frame.offload.gso == Gso::None {
+        packet.ip_len as usize
+    } else {
+        segment::segment_ip_len(frame, packet)
     }
 }
 

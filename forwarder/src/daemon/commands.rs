@@ -2,7 +2,6 @@
 //! when everything it entails is in force.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
@@ -67,54 +66,42 @@ impl Daemon {
         &mut self,
         edit: impl FnOnce(&mut Table) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let before = self.table.clone();
-        let result = edit(&mut self.table);
-        let published = result.is_ok().then(|| self.put_in_force(before.services()));
-        match published {
-            Some(Ok(())) => {
-                self.warn_of_unserved(&before);
-                result
+        let mut changed = self.table.clone();
+        let result = edit(&mut changed)?;
+        let (new, old) = (changed.services(), self.table.services());
+        derive::check_local_addresses(new, old, &self.mirror.fib())?;
+        let mut before = std::mem::replace(&mut self.table, changed);
+        if let Err(refusal) = self.publish() {
+            std::mem::swap(&mut self.table, &mut before);
+            if let Err(again) = self.publish() {
+                tracing::error!(
+                    "the state before a refused change could not be restored: {}",
+                    again.message
+                );
             }
-            Some(Err(refusal)) => {
-                self.table = before;
-                if let Err(again) = self.publish() {
-                    tracing::error!(
-                        "the state before a refused change could not be restored: {}",
-                        again.message
-                    );
-                }
-                Err(refusal)
-            }
-            None => {
-                self.table = before;
-                result
-            }
+            return Err(refusal);
         }
+        self.warn_of_unserved(&before);
+        Ok(result)
     }
 
     /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
     fn warn_of_unserved(&self, before: &Table) {
-        let new = |s: &&Arc<ServiceSpec>| before.service(&s.key).is_none();
-        for service in self.table.services().iter().filter(new) {
+        let new = |key: &ServiceKey| before.service(key).is_none();
+        for service in self.table.services() {
             match service.key {
-                ServiceKey::Mark { mark, .. } => tracing::warn!(
+                ServiceKey::Mark { mark, .. } if new(&service.key) => tracing::warn!(
                     "FWM {mark} is listed but never matched: a packet socket sees packets before netfilter marks them"
                 ),
-                ServiceKey::Address { addr, .. } if !addr.is_v4() => {
+                ServiceKey::Address { addr, .. } if !addr.is_v4() && new(&service.key) => {
                     tracing::warn!(
                         "{} is listed but not forwarded: IPv6 is not implemented",
                         service.key
                     );
                 }
-                ServiceKey::Address { .. } => {}
+                ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {}
             }
         }
-    }
-
-    /// Checks against the host what is new in the table, and publishes it.
-    pub(super) fn put_in_force(&mut self, before: &[Arc<ServiceSpec>]) -> Result<(), Refusal> {
-        derive::check_local_addresses(self.table.services(), before, &self.mirror.fib())?;
-        self.publish()
     }
 
     /// Reads the configuration file again and makes it the state, as one step.
@@ -156,19 +143,32 @@ impl Daemon {
     /// override any file, so a file is compared with the file before.
     fn check_fixed(&self, new: &Config, file: &Path) -> Result<(), ConfigError> {
         let old = &self.options.config;
-        let changed = [
-            (vec!["interfaces"], new.interfaces != old.interfaces),
-            (vec!["socket"], new.socket != old.socket),
-            (vec!["limits"], new.limits != old.limits),
+        let (limits, before) = (&new.limits, &old.limits);
+        let limit = |key| [Step::Key("limits"), Step::Key(key)];
+        let fixed: [(&[Step], bool); 6] = [
+            (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
+            (&[Step::Key("socket")], new.socket == old.socket),
             (
-                vec!["metrics", "address"],
-                new.metrics.listen != old.metrics.listen,
+                &[Step::Key("metrics"), Step::Key("address")],
+                new.metrics.listen == old.metrics.listen,
+            ),
+            (
+                &limit("connections"),
+                limits.connections == before.connections,
+            ),
+            (
+                &limit("local_ports"),
+                limits.local_ports == before.local_ports,
+            ),
+            (
+                &limit("fragment_bytes"),
+                limits.fragment_bytes == before.fragment_bytes,
             ),
         ];
-        match changed.iter().find(|(_, changed)| *changed) {
-            Some((keys, _)) => Err(config::refuse(
+        match fixed.iter().find(|(_, same)| !same) {
+            Some((steps, _)) => Err(config::refuse(
                 file,
-                &keys.iter().map(|key| Step::Key(key)).collect::<Vec<_>>(),
+                steps,
                 "differs from what the running daemon was started with".to_owned(),
                 "put it back, or restart the daemon",
             )),

@@ -49,7 +49,8 @@ pub(super) fn check_local_addresses(
     Err(Refusal {
         errno: Errno::Invalid,
         message: format!(
-            "{service}: the local address {foreign} is on none of this host's interfaces; add it first: ip addr add {foreign}/32 dev INTERFACE"
+            "{service}: the local address {foreign} is on none of this host's interfaces; {}",
+            how_to_add(foreign)
         ),
     })
 }
@@ -67,11 +68,15 @@ pub(super) fn check_config(config: &Config, file: &Path, fib: &Fib) -> Result<()
             ];
             let addr = service.local[n];
             let what = format!("{addr} is on none of this host's interfaces");
-            let help = format!("add it first: ip addr add {addr}/32 dev INTERFACE");
-            return Err(config::refuse(file, &steps, what, &help));
+            return Err(config::refuse(file, &steps, what, &how_to_add(addr)));
         }
     }
     Ok(())
+}
+
+fn how_to_add(addr: Addr) -> String {
+    let bits = if addr.is_v4() { 32 } else { 128 };
+    format!("add it first: ip addr add {addr}/{bits} dev INTERFACE")
 }
 
 /// What the kernel must not see.

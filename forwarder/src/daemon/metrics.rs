@@ -38,6 +38,8 @@ const ERRNOS: [(i32, &str); 7] = [
     (libc::ENOMEM, "ENOMEM"),
     (libc::ENXIO, "ENXIO"),
 ];
+/// The interface by which packets reach the host's own stack.
+const OWN_STACK: &str = "lo";
 const OTHER_ERRNO: &str = "other";
 
 /// The exporter, and whether it waits for numbers.
@@ -109,16 +111,7 @@ impl Daemon {
             retired: status.services.retired,
             max_backends: self.metrics.max_backends,
             node_ipvs: self.metrics.node_ipvs,
-            ports: self
-                .interfaces
-                .iter()
-                .zip(&status.ports)
-                .enumerate()
-                .map(|(i, (name, port))| {
-                    let up = fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
-                    interface(name, up, port)
-                })
-                .collect(),
+            ports: self.ports(status, &fib),
             counters: status.counters.clone(),
             connections: status.connections,
             connection_limit: self.limits.connections,
@@ -136,6 +129,17 @@ impl Daemon {
             reloads: self.reloads,
             problems: self.problems(&fib),
         }
+    }
+
+    /// The interfaces, and `lo`, by which packets reach a real server that is the director itself.
+    fn ports(&self, status: &Status, fib: &Fib) -> Vec<PortMetrics> {
+        let ports = self.interfaces.iter().zip(&status.ports).enumerate();
+        let ports = ports.map(|(i, (name, port))| {
+            let up = fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
+            interface(name, up, port)
+        });
+        let own = interface(OWN_STACK, true, &status.own);
+        ports.chain([own]).collect()
     }
 
     /// What stands in the way of serving.

@@ -236,6 +236,14 @@ impl Daemon {
                 | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
                 _ => tracing::info!("{event}"),
             }
+            if let Event::NeighbourLost {
+                port,
+                addr,
+                failed: true,
+            } = event
+            {
+                self.tell(Question::Unreachable(*port, *addr));
+            }
             followed.note(event);
         }
         if followed.republish

@@ -9,6 +9,7 @@ use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
+use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
@@ -23,7 +24,7 @@ use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{self, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
 use crate::worker::watch::Watch;
@@ -54,6 +55,7 @@ pub(crate) fn scheduler_names() -> Vec<&'static str> {
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
     let started = Wall::now();
+    check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
@@ -83,7 +85,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
     };
     let schedule_times = Arc::new(Times::default());
     let engine = engine(&options.config, &schedule_times)?;
-    let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
+    let (worker, waker) = Worker::new(
+        engine,
+        ports,
+        Box::new(afpacket::own_stack()?),
+        Arc::clone(&shared),
+        inbox,
+        Box::new(notice),
+    )?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
         .spawn(move || worker.run())?;
@@ -118,7 +127,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         unguarded: false,
     };
     daemon.watch_signals()?;
-    if let Err(refusal) = daemon.put_in_force(&[]) {
+    if let Err(refusal) = daemon.publish() {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
     }
@@ -130,6 +139,28 @@ pub(crate) fn run(options: Options) -> Result<()> {
         env!("CARGO_PKG_VERSION"),
     );
     daemon.run(server)
+}
+
+/// Refuses at once, and by name, where a capability lacks.
+fn check_capabilities() -> Result<()> {
+    const NEEDED: [(CapabilitySet, &str); 2] = [
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW (packet sockets)"),
+        (
+            CapabilitySet::NET_ADMIN,
+            "CAP_NET_ADMIN (nft's rules, neighbours)",
+        ),
+    ];
+    let had = capabilities(None).context("reading this process's capabilities")?;
+    let lacking = NEEDED
+        .iter()
+        .filter(|(set, _)| !had.effective.contains(*set));
+    let lacking: Vec<_> = lacking.map(|(_, name)| *name).collect();
+    anyhow::ensure!(
+        lacking.is_empty(),
+        "not permitted: this process lacks {}; run it as root, or grant them with `setcap cap_net_raw,cap_net_admin+ep` on the program",
+        lacking.join(" and ")
+    );
+    Ok(())
 }
 
 /// Puts a configuration into the table; all or nothing.

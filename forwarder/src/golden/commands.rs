@@ -152,7 +152,7 @@ fn change(d: &mut Director, command: &str, args: &Args<'_>) {
             s.one_packet = args.has("--ops") || args.has("-o");
             s.persistence = args.value("-p").map(|t| Persistence {
                 timeout: t.parse().unwrap(),
-                mask: u32::MAX,
+                mask: args.value("-M").map_or(u32::MAX, netmask),
             });
             services.push(Arc::new(s));
         }
@@ -182,4 +182,8 @@ fn endpoint(s: &str, port: u16) -> Endpoint {
         Some((a, p)) => Endpoint::new(addr(a), p.parse().unwrap()),
         None => Endpoint::new(addr(s), port),
     }
+}
+
+fn netmask(s: &str) -> u32 {
+    s.parse::<std::net::Ipv4Addr>().unwrap().to_bits()
 }

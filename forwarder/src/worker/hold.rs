@@ -92,12 +92,21 @@ impl HoldQueue {
         }
     }
 
-    /// Gives up on next hops that did not answer; how many frames went, by port.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<(PortId, u64)> {
-        let late = |_: &(PortId, Addr), hop: &mut Hop| now.since(hop.since) >= PATIENCE;
-        let gone = self.hops.extract_if(late);
-        gone.map(|((port, _), hop)| (port, hop.frames.len() as u64))
-            .collect()
+    /// Gives up on next hops that did not answer, and hands over the frames that waited for them.
+    pub(super) fn expire(&mut self, now: Instant, gone: &mut Vec<(PortId, Held)>) {
+        let hops = self
+            .hops
+            .extract_if(|_, hop| now.since(hop.since) >= PATIENCE);
+        for ((port, _), hop) in hops {
+            gone.extend(hop.frames.into_iter().map(|held| (port, held)));
+        }
+    }
+
+    /// Gives up on one next hop, since the kernel has; hands over the frames that waited for it.
+    pub(super) fn give_up(&mut self, port: PortId, via: Addr, gone: &mut Vec<(PortId, Held)>) {
+        let hop = self.hops.remove(&(port, via));
+        let frames = hop.into_iter().flat_map(|hop| hop.frames);
+        gone.extend(frames.map(|held| (port, held)));
     }
 
     /// Frames that wait to leave by a port.
@@ -169,10 +178,11 @@ mod tests {
         });
         assert_eq!(full.count(), 100 - PER_HOP);
         assert_eq!(q.waiting(PortId(0)), PER_HOP as u64);
-        assert_eq!(q.expire(Instant::from_millis(2999)), []);
-        assert_eq!(
-            q.expire(Instant::from_secs(3)),
-            [(PortId(0), PER_HOP as u64)]
-        );
+        let mut gone = Vec::new();
+        q.expire(Instant::from_millis(2999), &mut gone);
+        assert_eq!(gone.len(), 0);
+        q.expire(Instant::from_secs(3), &mut gone);
+        assert_eq!(gone.len(), PER_HOP);
+        assert!(gone.iter().all(|(port, _)| *port == PortId(0)));
     }
 }

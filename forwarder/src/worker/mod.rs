@@ -6,6 +6,7 @@ mod ledger;
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
@@ -18,14 +19,16 @@ use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Engine, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
+use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
+use crate::port::vnet::VNET_LEN;
 use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
-use hold::{Admission, HoldQueue};
+use hold::{Admission, Held, HoldQueue};
 use ledger::batch_bucket;
 pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
 use watch::Watch;
@@ -36,6 +39,8 @@ const EXPIRY_BUDGET: u32 = 1024;
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Connections copied per question.
 const PAGE: u32 = 2048;
+/// Bytes of a MAC address.
+const MAC_LEN: usize = 6;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
 
@@ -65,6 +70,8 @@ pub(crate) enum Ask {
     Connections(u32, Sender<Page>),
     /// An interface is back: use this port.
     Port(PortId, Box<dyn Receive>, Box<dyn Transmit>),
+    /// The kernel has given up on this next hop.
+    Unreachable(PortId, Addr),
     /// Send a frame.
     Send(PortId, Vec<u8>),
     /// End.
@@ -85,6 +92,8 @@ pub(crate) struct Status {
     pub(crate) connections: u32,
     /// Per port.
     pub(crate) ports: Vec<PortStatus>,
+    /// The way into the host's own stack, which nothing comes in by.
+    pub(crate) own: PortStatus,
     /// Nanoseconds from a frame's arrival in the ring until it was sent.
     pub(crate) latency: Histogram<u64>,
     /// Batches by size, and the frames in all of them.
@@ -122,6 +131,9 @@ pub(crate) struct Worker {
     engine: Engine,
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
+    /// Into the host's own stack.
+    own: Box<dyn Transmit>,
+    own_ledger: Ledger,
     gone: Vec<bool>,
     ledgers: Vec<Ledger>,
     batches: ([u64; BATCH_BUCKETS], u64),
@@ -137,6 +149,7 @@ pub(crate) struct Worker {
     asks: Receiver<Ask>,
     notices: Box<dyn Fn(Notice) + Send>,
     hold: HoldQueue,
+    given_up: Vec<(PortId, Held)>,
     outbox: Outbox,
     latency: Histogram<u64>,
     arrivals: Vec<u64>,
@@ -147,6 +160,7 @@ impl Worker {
     pub(crate) fn new(
         engine: Engine,
         ports: Vec<(Box<dyn Receive>, Box<dyn Transmit>)>,
+        own: Box<dyn Transmit>,
         shared: Arc<Shared>,
         asks: Receiver<Ask>,
         notices: Box<dyn Fn(Notice) + Send>,
@@ -162,6 +176,8 @@ impl Worker {
             engine,
             rx,
             tx,
+            own,
+            own_ledger: Ledger::default(),
             gone: vec![false; count],
             ledgers: vec![Ledger::default(); count],
             batches: Default::default(),
@@ -177,6 +193,7 @@ impl Worker {
             asks,
             notices,
             hold: HoldQueue::default(),
+            given_up: Vec::new(),
             outbox: Outbox::new(),
             // 1 ns to 10 s at two digits: 28 KiB.
             latency: Histogram::new_with_bounds(1, 10_000_000_000, 2)
@@ -309,9 +326,34 @@ impl Worker {
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
-            Verdict::Pass | Verdict::Local | Verdict::Held | Verdict::Drop(_) => {}
+            Verdict::Local => self.send_to_host(port, index, range, &offload),
+            Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
+    }
+
+    /// For the host itself, which the guard has kept from it: in by the loopback interface.
+    fn send_to_host(&mut self, port: usize, index: usize, range: Range<usize>, offload: &Offload) {
+        let outbox = std::mem::take(&mut self.outbox);
+        let (mut handed, mut lost) = (0, 0);
+        let mut send = |bytes: &[u8], offload: &Offload| {
+            let mut bytes = bytes.to_vec();
+            bytes[..2 * MAC_LEN].fill(0);
+            handed += 1;
+            lost += u64::from(self.own.queue_copy(&bytes, offload).is_err());
+        };
+        if outbox.is_empty() {
+            self.rx[port].seal(index, range, offload);
+            send(&self.rx[port].sealed(index)[VNET_LEN..], offload);
+        } else {
+            outbox
+                .iter()
+                .for_each(|(bytes, offload, _)| send(bytes, &offload));
+        }
+        self.own_ledger.handed += handed;
+        self.own_ledger.lose(lost, DropReason::SendQueueFull);
+        self.engine.count_lost(lost, DropReason::SendQueueFull);
+        self.outbox = outbox;
     }
 
     fn send_outbox(&mut self, now: Instant) {
@@ -344,6 +386,10 @@ impl Worker {
     }
 
     fn flush(&mut self) {
+        let own = self.own.flush(&self.rx);
+        self.own_ledger.flushed(&own);
+        self.engine
+            .count_lost(own.queue_full + own.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);
@@ -363,12 +409,26 @@ impl Worker {
         }
     }
 
+    /// Frames whose next hop did not answer in time are lost, and their senders are told.
     fn give_up_on_held(&mut self, now: Instant) {
         if !self.hold.is_empty() {
-            for (port, gone) in self.hold.expire(now) {
-                self.lose(usize::from(port.0), gone, DropReason::NeighbourUnresolved);
-            }
+            self.hold.expire(now, &mut self.given_up);
+            self.tell_senders(now);
         }
+    }
+
+    fn tell_senders(&mut self, now: Instant) {
+        for (port, held) in std::mem::take(&mut self.given_up) {
+            self.lose(usize::from(port.0), 1, DropReason::NeighbourUnresolved);
+            let mut bytes = held.bytes;
+            let end = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, end, held.offload);
+            self.engine
+                .handle_unreachable(now, &mut frame, &mut self.outbox);
+            self.send_outbox(now);
+            self.outbox.clear();
+        }
+        self.flush();
     }
 
     fn sleep(&self, now: Instant) -> Duration {
@@ -412,6 +472,10 @@ impl Worker {
                 }
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
+                }
+                Ok(Ask::Unreachable(port, via)) => {
+                    self.hold.give_up(port, via, &mut self.given_up);
+                    self.tell_senders(now);
                 }
                 Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
                 Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
@@ -459,6 +523,11 @@ impl Worker {
         });
         Status {
             ports: ports.collect(),
+            own: PortStatus {
+                errors: self.own_ledger.errors(self.own.errors()),
+                ledger: self.own_ledger.clone(),
+                ..PortStatus::default()
+            },
             services: self.engine.report(),
             counters: self.engine.counters().clone(),
             connections: self.engine.connections().len(),

@@ -18,7 +18,8 @@ fn dr_changes_macs_and_ttl_only_of_super_frames() {
     compare(Offloads::Default);
 }
 
-/// With one real server, frames arrive there in the order in which they came to the director.
+/// With one real server, what comes there is what came to the director. Not in the same order: where the
+/// worker moves to another CPU, veth delivers what is queued there at once and the rest later.
 fn compare(offloads: Offloads) {
     let _turn = alone();
     let lab = lab(Mode::Dr, offloads);
@@ -26,7 +27,7 @@ fn compare(offloads: Offloads) {
     director.serve_http(1);
     let server = &lab.servers[0].host;
     let content = lab.content("4M", 4 << 20).expect("content");
-    let filter = format!("dst host {}", lab.plan.vip.ip());
+    let filter = format!("ip and dst host {}", lab.plan.vip.ip());
     let watch =
         |host: &Host| Capture::start_whole(host, "eth0", &filter, lab.dir()).expect("tcpdump runs");
     let (before, after) = (watch(&lab.director), watch(server));
@@ -43,7 +44,7 @@ fn compare(offloads: Offloads) {
         assert_eq!(captured.lost, 0);
         pcap::read(&lab.dir().join(format!("{}-eth0.pcap", host.role())))
     };
-    let (before, after) = (frames(before, &lab.director), frames(after, server));
+    let (before, mut after) = (frames(before, &lab.director), frames(after, server));
     let (from, to) = (mac(&lab.director), mac(server));
     assert_eq!(
         before.len(),
@@ -52,8 +53,14 @@ fn compare(offloads: Offloads) {
     );
     let largest = before.iter().map(|frame| frame.0.len()).max();
     assert_eq!(largest > Some(1514), offloads == Offloads::Default);
-    for (before, after) in before.into_iter().zip(&after) {
-        assert_eq!(&forwarded(before, from, to), after);
+    let mut expected: Vec<_> = before
+        .into_iter()
+        .map(|frame| forwarded(frame, from, to))
+        .collect();
+    expected.sort_unstable();
+    after.sort_unstable();
+    for (expected, after) in expected.iter().zip(&after) {
+        assert_eq!(expected, after);
     }
 }
 

@@ -70,19 +70,19 @@ pub(crate) fn load(mode: Mode, offloads: Offloads) {
     director.stop();
 }
 
-/// iperf3 in both directions. Its control and data connections must meet the same server: there is one.
+/// iperf3 in both directions. Its control and data connections must meet the same server: there is one. It
+/// resets clients that come while it ends another's test, so each direction has its own.
 pub(crate) fn bulk(mode: Mode, offloads: Offloads) {
-    const PORT: u16 = 5201;
     /// What a flow that lives on retransmissions does not reach.
     const MOVED: u64 = 10 * MB;
     let _turn = alone();
     let lab = lab(mode, offloads);
     let director = Director::start(&lab);
-    let (vip, _) = director.serve(Protocol::Tcp, PORT);
-    let log = lab.dir().join("iperf3.log");
-    let _server = iperf3_server(&lab.servers[0].host, PORT, &log).expect("iperf3 listens");
-    for direction in [Direction::Upload, Direction::Download] {
-        let bulk = iperf3(&lab.client, *vip.ip(), PORT, BULK_SECONDS, direction).expect("a result");
+    for (port, direction) in [(5201, Direction::Upload), (5202, Direction::Download)] {
+        let (vip, _) = director.serve(Protocol::Tcp, port);
+        let log = lab.dir().join(format!("iperf3-{port}.log"));
+        let _server = iperf3_server(&lab.servers[0].host, port, &log).expect("iperf3 listens");
+        let bulk = iperf3(&lab.client, *vip.ip(), port, BULK_SECONDS, direction).expect("a result");
         println!("{mode} {offloads:?} {direction:?}: {bulk:?}");
         assert!(bulk.bytes > MOVED, "{direction:?} stalls: {bulk:?}");
     }

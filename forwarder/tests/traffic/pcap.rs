@@ -9,7 +9,7 @@ const RECORD_HEADER: usize = 16;
 const ETHERNET: usize = 14;
 
 /// A captured IPv4 frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 /// All frames of a file that tcpdump wrote on this machine (pcap-savefile(5)).

@@ -6,8 +6,8 @@ use std::net::SocketAddrV4;
 use std::thread;
 
 use uvs_lab::capture::{Capture, Captured};
-use uvs_lab::traffic::{download, requests, upload};
-use uvs_lab::{Host, Lab, Mode, Offloads, SERVERS};
+use uvs_lab::traffic::{Received, download, requests, upload};
+use uvs_lab::{Content, Host, Lab, Mode, Offloads, SERVERS};
 
 use crate::director::{Director, alone, lab};
 use crate::flows::exchange_datagrams;
@@ -74,27 +74,34 @@ fn judge(lab: &Lab) {
     director.stop();
 }
 
-/// Transfers both ways over all real servers, small requests, and datagrams.
+/// A transfer each way with every real server, small requests, and datagrams.
 fn send_everything(lab: &Lab, director: &Director<'_>) {
-    let content = lab.content("8M", LENGTH).expect("content");
+    let content = &lab.content("8M", LENGTH).expect("content");
+    let down = |n: usize| {
+        let scratch = lab.dir().join(format!("down{n}"));
+        download(&lab.client, &lab.plan.url("/8M"), &scratch)
+    };
+    let up = |n: usize| {
+        let url = lab.plan.url(&format!("/upload/{n}"));
+        upload(lab, &lab.client, &url, content)
+    };
+    at_once(content, down);
+    at_once(content, up);
+    requests(&lab.client, &lab.plan.url("/"), 2 * SERVERS as u32).expect("answers");
+    exchange_datagrams(lab, director);
+}
+
+/// As many transfers as there are real servers, which take them in turn.
+fn at_once(content: &Content, transfer: impl Fn(usize) -> uvs_lab::Result<Received> + Sync) {
     thread::scope(|scope| {
         for n in 0..SERVERS {
-            let (content, lab) = (&content, lab);
+            let transfer = &transfer;
             scope.spawn(move || {
-                let scratch = lab.dir().join(format!("down{n}"));
-                let down = download(&lab.client, &lab.plan.url("/8M"), &scratch);
-                let down = down.expect("a download");
-                down.must_equal(content).expect("every byte");
-            });
-            scope.spawn(move || {
-                let url = lab.plan.url(&format!("/upload/{n}"));
-                let up = upload(lab, &lab.client, &url, content).expect("an upload");
-                up.must_equal(content).expect("every byte");
+                let received = transfer(n).expect("a transfer");
+                received.must_equal(content).expect("every byte");
             });
         }
     });
-    requests(&lab.client, &lab.plan.url("/"), 2 * SERVERS as u32).expect("answers");
-    exchange_datagrams(lab, director);
 }
 
 fn must_be_true(host: &Host, captured: &Captured) {
