@@ -98,6 +98,8 @@ pub struct Engine {
     sweep: Option<u32>,
     defence: defence::Defence,
     counters: Counters,
+    /// Traffic of services that were removed.
+    retired: crate::counters::Stats,
 }
 
 /// A virtual service at work.
@@ -109,6 +111,7 @@ struct Service {
     /// The places in [`Engine::servers`] of `backends`.
     servers: Vec<u32>,
     stats: crate::counters::Stats,
+    failures: [u64; crate::counters::ScheduleFailure::COUNT],
     /// Whose turn it is among the local addresses.
     next_local: usize,
 }
@@ -141,6 +144,7 @@ impl Engine {
             sweep: None,
             defence: defence::Defence::new(),
             counters: Counters::default(),
+            retired: Default::default(),
         }
     }
 
@@ -176,6 +180,11 @@ impl Engine {
     /// Takes a drop into account that the shell met: a frame that never reached the engine whole.
     pub fn count_unhandled(&mut self, reason: DropReason) {
         self.counters.count(Verdict::Drop(reason));
+    }
+
+    /// Takes a frame into account that the shell left to the kernel unseen.
+    pub fn count_passed(&mut self) {
+        self.counters.count(Verdict::Pass);
     }
 
     /// `n` frames that the engine had sent did not leave: they move from `sent` to the drops.

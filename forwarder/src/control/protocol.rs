@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Info,
     /// Asks for [`Data::Drops`].
     Drops,
+    /// Asks for [`Data::Traffic`].
+    Traffic,
     /// Reads the configuration file again and applies it as one step.
     Reload,
 }
@@ -139,6 +141,13 @@ pub(crate) enum Data {
         totals: Totals,
         /// Drop counters: label, count, in the order of the list of reasons.
         reasons: Vec<(String, u64)>,
+    },
+    /// Traffic of all services, removed ones included, since it was zeroed.
+    Traffic {
+        /// Totals.
+        stats: Stats,
+        /// Per second, by the kernel's estimator.
+        rates: Stats,
     },
 }
 
