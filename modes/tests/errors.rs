@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::frame::ETH_LEN;
+use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
@@ -249,6 +250,27 @@ fn a_next_hop_that_does_not_answer_is_told_to_the_sender() {
         icmp(CLIENT.addr, VIP.addr, UNREACHABLE, PORT, 0).payload(&udp(VIP, CLIENT).packet());
     let sent = bed.from_client(frame(&error));
     assert!(bed.unreachable(&sent[0]).is_empty());
+}
+
+#[test]
+fn nat_icmp_send_tells_a_server_of_a_packet_without_a_connection() {
+    let server = Endpoint::new(SERVER, SERVER_PORT);
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
+    let stray = tcp(server, CLIENT, ACK).to_mac(SERVERS_MAC);
+    let routed = bed.from_server(frame(&stray));
+    assert_eq!((routed[0].port, routed[0].bytes[22]), (CLIENTS, 63));
+    bed.sysctl("nat_icmp_send", 1);
+    let sent = bed.from_server(frame(&stray));
+    assert_eq!(sent[0].bytes[14 + 28 + 8], 63, "TTL of the quoted packet");
+    let want = Error {
+        from: LOCAL,
+        to: SERVER,
+        kind: (UNREACHABLE, PORT, 0),
+        about: (server, CLIENT),
+    };
+    assert_eq!(only(sent), want);
+    let reset = tcp(server, CLIENT, RST).to_mac(SERVERS_MAC);
+    assert_eq!(bed.from_server(frame(&reset))[0].port, CLIENTS);
 }
 
 #[test]
