@@ -32,7 +32,9 @@ impl Daemon {
         let end = ask.clone();
         let ask = Mutex::new(ask);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let on_ask = move || drop(ask.lock().expect("not poisoned").send(true));
+        let on_ask = move || {
+            let _ = ask.lock().expect("not poisoned").send(true);
+        };
         let exporter = Arc::new(serve(listener, Box::new(on_ask)).expect("it serves"));
         let asked = Arc::new(Mutex::new(0));
         let (publisher, count) = (Arc::clone(&exporter), Arc::clone(&asked));
