@@ -106,19 +106,16 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Loads a library; its constructors run.
-    ///
-    /// # Safety
-    /// The library's code runs in this process with all its rights: whoever lets this file be loaded
-    /// vouches for it.
+    /// Loads a library; its constructors run, with all rights of this process.
     ///
     /// # Errors
     /// It is not a plugin that this program can run. It stays loaded all the same.
-    pub unsafe fn load(image: Image) -> Result<Self, LoadError> {
+    pub fn load(image: Image) -> Result<Self, LoadError> {
         let path = image.path().to_owned();
         // Both stay: the library for its code, the image because the loader knows the library by this name.
         let image = ManuallyDrop::new(image);
-        // SAFETY: the caller vouches for the library's constructors.
+        // SAFETY: an image is of a file that root alone could write, who could replace this program as
+        // well, or of one whose author asked to try it.
         let library = unsafe { Library::open(Some(image.reachable()), RTLD_NOW | RTLD_LOCAL) };
         let library = ManuallyDrop::new(library.map_err(|error| LoadError::Loader {
             why: loader_said(&error, &image.reachable()),

@@ -67,9 +67,7 @@ fn compile(source: &Path, dir: tempfile::TempDir) -> Built {
 }
 
 fn load(file: &Path) -> Result<Plugin, LoadError> {
-    let image = Image::anywhere(file)?;
-    // SAFETY: a library of this file's making.
-    unsafe { Plugin::load(image) }
+    Plugin::load(Image::anywhere(file)?)
 }
 
 fn refusal(source: &str) -> String {

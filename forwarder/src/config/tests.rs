@@ -11,10 +11,10 @@ use uvs_core::service::{Forwarding, Persistence, ServiceKey, TunnelChecksum, Tun
 
 use super::*;
 
-const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "sh", "mh"];
-
 fn check(text: &str) -> Result<Config, ConfigError> {
-    parse("uvs.toml", text, SCHEDULERS)
+    parse("uvs.toml", text, &|settings| {
+        Schedulers::configured(settings, None)
+    })
 }
 
 fn endpoint(addr: &str, port: u16) -> Endpoint {
@@ -196,7 +196,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[[service]]\ntcp = \"224.0.0.1:80\"", "224.0.0.1 is not one host's address"),
     (S, "udp = \"10.0.0.1:80\"", ":3:7: service.udp: a second address; write one [[service]]"),
     (S, "shceduler = \"rr\"", ":3:1: service.shceduler: unknown key; did you mean \"scheduler\"?"),
-    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sh, mh"),
+    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, swrr, p2c"),
     (S, "scheduler = \"wrr\"\nflags = [\"sh-port\"]", ":4:10: service.flags: is not a flag of scheduler \"wrr\"; it belongs to scheduler = \"sh\""),
     (S, "flags = [\"port\"]", ":3:10: service.flags: unknown value \"port\"; did you mean \"sh-port\"? known: sh-fallback"),
     (S, "mode = \"tun\"", ":3:8: service.mode: unknown value \"tun\"; known: dr, nat, fullnat, ipip"),

@@ -52,6 +52,8 @@ impl Daemon {
             Command::Info => self.info(),
             Command::Drops => self.drops(),
             Command::Reload => self.reload().map(|()| Data::Done),
+            Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
+            Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -107,8 +109,9 @@ impl Daemon {
         let Some(file) = self.options.file.clone() else {
             return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
         };
-        let new =
-            config::load(&file, &start::scheduler_names()).map_err(|e| invalid(e.to_string()))?;
+        let schedulers = Arc::clone(&self.options.schedulers);
+        let new = config::load(&file, &|_| Arc::clone(&schedulers));
+        let new = new.map_err(|e| invalid(e.to_string()))?;
         let interfaces = if new.interfaces.is_empty() {
             &self.interfaces
         } else {
@@ -124,6 +127,12 @@ impl Daemon {
         if new.limits != self.limits {
             return Err(invalid(format!(
                 "{}: `limits` differ from the running daemon's; restart it to change them",
+                file.display()
+            )));
+        }
+        if !new.plugins.same_process(&self.options.config.plugins) {
+            return Err(invalid(format!(
+                "{}: `plugins.directory` or `plugins.max_faults` differs from the running daemon's; restart it to change them",
                 file.display()
             )));
         }
@@ -217,10 +226,7 @@ impl Daemon {
             uptime: self.started.elapsed().as_secs(),
             interfaces: self.interfaces.clone(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
-            schedulers: start::scheduler_names()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),

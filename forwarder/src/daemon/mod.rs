@@ -3,6 +3,7 @@
 
 mod commands;
 mod derive;
+mod plugins;
 mod rates;
 mod start;
 
@@ -29,7 +30,7 @@ use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
 use rates::Rates;
-pub(crate) use start::{Options, run, scheduler_names};
+pub(crate) use start::{Options, run};
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);

@@ -20,6 +20,7 @@ use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
+use crate::plugins::Schedulers;
 use crate::port::afpacket::{Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
@@ -36,11 +37,8 @@ pub(crate) struct Options {
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
     pub(crate) socket: PathBuf,
-}
-
-/// The names of the schedulers there are.
-pub(crate) fn scheduler_names() -> Vec<&'static str> {
-    uvs_schedulers::BUILTIN.iter().map(|d| d.name).collect()
+    /// The schedulers, built-in and from plugins.
+    pub(crate) schedulers: Arc<Schedulers>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -55,7 +53,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let mirror = Mirror::new(&options.interfaces)?;
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
-    let mut table = Table::new(&scheduler_names());
+    let mut table = Table::new(Arc::clone(&options.schedulers));
     load(&mut table, &options.config)?;
     derive::check_local_addresses(table.services(), &mirror.fib())
         .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
@@ -74,7 +72,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
             let _ = notify.wake();
         }
     };
-    let engine = engine(&options.config)?;
+    let engine = engine(&options.config, Arc::clone(&options.schedulers))?;
     let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
@@ -155,7 +153,7 @@ fn nothing() -> Desired {
     }
 }
 
-fn engine(config: &Config) -> Result<Engine> {
+fn engine(config: &Config, schedulers: Arc<Schedulers>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -171,6 +169,6 @@ fn engine(config: &Config) -> Result<Engine> {
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params))),
+        schedulers: Box::new(move |name, params| schedulers.make(name, params)),
     }))
 }

@@ -8,17 +8,17 @@
 
 #include "uvs_scheduler.h"
 
-struct wrandom {
+struct source {
     uint64_t state;
 };
 
 static void *create(const struct uvs_params *params)
 {
-    struct wrandom *w = malloc(sizeof *w);
+    struct source *r = malloc(sizeof *r);
 
-    if (w)
-        w->state = params->seed;
-    return w;
+    if (r)
+        r->state = params->seed;
+    return r;
 }
 
 static void destroy(void *state)
@@ -26,9 +26,9 @@ static void destroy(void *state)
     free(state);
 }
 
-static uint64_t next(struct wrandom *w)
+static uint64_t next(struct source *r)
 {
-    uint64_t z = w->state += UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t z = r->state += UINT64_C(0x9e3779b97f4a7c15);
 
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
