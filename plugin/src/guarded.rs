@@ -70,6 +70,7 @@ impl Source {
     /// version that is present already, those that had given it up try it again.
     pub fn take_over(&self, plugin: Arc<Plugin>) {
         *lock(&self.current) = plugin;
+        lock(&self.fallen).clear();
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
