@@ -33,15 +33,21 @@ test: deps ## run everything: engine, programs, the lab's topologies, and a shor
 fuzz: ## feed the engine arbitrary bytes for FUZZ_SECONDS
 	cargo run --release --manifest-path fuzz/Cargo.toml -- --seconds $(FUZZ_SECONDS)
 
-lint: ## formatting, clippy and documentation, with warnings denied
+lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then \
+		echo "cargo deny check licenses bans sources"; \
+		cargo deny --log-level error check licenses bans sources; \
+	else \
+		echo "lint: licences are not checked: no cargo-deny here (cargo install --locked cargo-deny)"; \
+	fi
 
 bench: deps ## the engine's benches
 	cargo bench -p uvs-benches
 
-bench-side: deps ## requests, bulk, packets and latency beside haproxy and nftables on one topology
-	cargo build --release --workspace
-	@command -v haproxy >/dev/null || echo "bench-side: haproxy is not installed, so its column stays out (apt-get install haproxy)"
-	target/release/side-by-side --uvs target/release/uvs
+bench-side: ## requests, bulk, packets, latency and CPU beside haproxy and nftables, into benches/RESULTS.md
+	@lab/deps.sh bench
+	cargo build --release -p uvs -p uvs-benches
+	target/release/side --uvs target/release/uvs

@@ -3,6 +3,7 @@
 #
 #   lab/deps.sh demo    what `make demo` needs
 #   lab/deps.sh test    what `make test` and `make bench` need besides
+#   lab/deps.sh bench   what `make bench-side` needs besides
 #
 # As root it installs what is missing through apt, and asks apt for nothing else; otherwise it names what to
 # install and fails. The packages are those of lab/src/tools.rs.
@@ -14,12 +15,14 @@ export DEBIAN_FRONTEND=noninteractive
 
 DEMO="bash:bash curl:curl ethtool:ethtool ip:iproute2 nft:nftables nginx:nginx-light"
 TEST="iperf3:iperf3 python3:python3 tcpdump:tcpdump wrk:wrk"
+BENCH="haproxy:haproxy"
 TRIES=3
 
 case "${1-}" in
 demo) WANTED=$DEMO ;;
 test) WANTED="$DEMO $TEST" ;;
-*) echo "usage: $0 demo|test" >&2 && exit 2 ;;
+bench) WANTED="$DEMO $TEST $BENCH" ;;
+*) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;;
 esac
 
 missing() {
@@ -30,7 +33,8 @@ missing() {
     echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || echo gcc libc6-dev
 }
 
-# nginx is wanted as a program only: its service is neither started nor left to start at the next boot.
+# nginx and haproxy are wanted as programs only: their services are neither started nor left to start at the
+# next boot.
 without_services() {
     if [ -e /usr/sbin/policy-rc.d ]; then
         "$@"
@@ -47,9 +51,8 @@ install() {
     for try in $(seq $TRIES); do
         # shellcheck disable=SC2086  # a list of packages
         if apt-get update -q && without_services apt-get install -qy --no-install-recommends $1; then
-            case " $1 " in *" nginx-light "*)
-                systemctl disable nginx 2>/dev/null || true ;;
-            esac
+            case " $1 " in *" nginx-light "*) systemctl disable nginx 2>/dev/null || true ;; esac
+            case " $1 " in *" haproxy "*) systemctl disable haproxy 2>/dev/null || true ;; esac
             return
         fi
         echo "deps: apt failed, try $try of $TRIES" >&2

@@ -1,1 +1,11 @@
-//! placeholder
+//! The engine on a bench: a [`World`] with services, servers and any number of clients, without sockets.
+//!
+//! Both the engine's benches and the table's fill run on it.
+
+#![forbid(unsafe_code)]
+
+mod frames;
+mod world;
+
+pub use frames::{Sample, super_frame, tcp, udp};
+pub use world::{CLIENT_MAC, DIRECTOR_MAC, SERVERS, VIP, World};

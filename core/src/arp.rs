@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn nothing_else_is_answered() {
-        let table: &[(&str, &[(usize, &[u8])])] = &[
+        type Changes = &'static [(usize, &'static [u8])];
+        let table: &[(&str, Changes)] = &[
             ("another host's unicast", &[(0, &[2, 0, 0, 0, 0, 9])]),
             ("not ARP", &[(12, &[8, 0])]),
             ("not Ethernet", &[(14, &[0, 6])]),

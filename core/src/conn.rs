@@ -11,8 +11,9 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::tcp::TcpState;
+use crate::ranks::{Link, Rank, Ranks};
 use crate::time::Instant;
+use crate::wheel::Wheel;
 
 /// No connection, no server: the null of 32-bit references.
 pub const NONE: u32 = u32::MAX;
@@ -66,6 +67,8 @@ pub struct Conn {
     pub controlled: u32,
     /// Packets from the client, saturating.
     pub in_packets: u32,
+    /// Its place among those that may be given up.
+    pub(crate) link: Link,
     /// Neighbours in the wheel's list.
     next: u32,
     prev: u32,
@@ -89,15 +92,12 @@ impl Conn {
             server,
             local: Endpoint::NONE,
             deadline: Instant::ZERO,
-            timeout: TcpState::None.timeout(&crate::snapshot::Timeouts {
-                tcp: 0,
-                tcp_fin: 0,
-                udp: 0,
-            }),
+            timeout: UNTRACKED,
             backend: NONE,
             control: NONE,
             controlled: 0,
             in_packets: 0,
+            link: Link::NONE,
             next: NONE,
             prev: NONE,
             slot: UNLINKED,
@@ -166,6 +166,7 @@ pub struct ConnTable {
     index: HashTable<u32>,
     keys: (u64, u64),
     wheel: Wheel,
+    ranks: Ranks,
 }
 
 impl ConnTable {
@@ -181,6 +182,7 @@ impl ConnTable {
             index: HashTable::with_capacity(limit as usize * 2),
             keys,
             wheel: Wheel::new(),
+            ranks: Ranks::new(),
         }
     }
 
@@ -269,6 +271,7 @@ impl ConnTable {
             self.remove_key(id.0, Side::Server);
         }
         self.unlink(id.0);
+        self.ranks.set(&mut self.slab, id.0, Rank::Kept);
         self.slab[id.0 as usize].next = self.free;
         self.slab[id.0 as usize].slot = FREE;
         self.free = id.0;
@@ -282,6 +285,19 @@ impl ConnTable {
         let conn = &mut self.slab[id.0 as usize];
         conn.flags |= UNHASHED;
         (conn.vip.port, conn.server.port) = (port, port);
+    }
+
+    /// Says how willingly a connection is given up; within its rank the one that has it longest goes
+    /// first.
+    pub fn set_rank(&mut self, id: ConnId, rank: Rank) {
+        self.ranks.set(&mut self.slab, id.0, rank);
+    }
+
+    /// The connection to be given up first, `None` where all are kept.
+    pub fn most_willing(&self) -> Option<ConnId> {
+        [Rank::HalfOpen, Rank::Over, Rank::Single]
+            .into_iter()
+            .find_map(|rank| self.ranks.first(rank).map(ConnId))
     }
 
     /// A packet came: the connection lives for its time-out from now.
@@ -399,64 +415,12 @@ impl ConnTable {
     }
 }
 
+/// Seconds until a connection goes whose state was never looked at (`ip_vs_conn_new`).
+const UNTRACKED: u32 = 3;
 /// Marks a connection outside the wheel.
 const UNLINKED: u16 = u16::MAX;
 /// Marks a free place of the slab.
 const FREE: u16 = u16::MAX - 1;
-
-/// A timer wheel of lists through the connections; deadlines beyond its span wait in its last slot.
-struct Wheel {
-    heads: Box<[u32]>,
-    /// The tick whose slot is being emptied.
-    tick: u64,
-}
-
-impl Wheel {
-    /// Length of a tick: expiry is late by at most this.
-    const TICK_NS: u64 = 250_000_000;
-    /// Slots: 1024 s, so that ESTABLISHED's 900 s fit.
-    const SLOTS: u64 = 4096;
-
-    fn new() -> Self {
-        Self {
-            heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(),
-            tick: 0,
-        }
-    }
-
-    /// Begins at `now`: an empty wheel need not be turned to it.
-    fn start(&mut self, now: Instant) {
-        self.tick = now.0 / Self::TICK_NS;
-    }
-
-    /// The slot for a deadline: that of the first tick that begins after it, within the span.
-    fn slot_of(&mut self, now: Instant, deadline: Instant) -> u16 {
-        let earliest = self.tick.max(now.0 / Self::TICK_NS) + 1;
-        let latest = self.tick + Self::SLOTS - 1;
-        let tick = (deadline.0 / Self::TICK_NS + 1).max(earliest).min(latest);
-        (tick % Self::SLOTS) as u16
-    }
-
-    /// A connection in the current slot.
-    fn due(&self, now: Instant) -> Option<u32> {
-        let id = self.heads[(self.tick % Self::SLOTS) as usize];
-        (id != NONE && self.tick <= now.0 / Self::TICK_NS).then_some(id)
-    }
-
-    /// Goes on to the next slot, `None` where `now` has not reached it.
-    fn advance(&mut self, now: Instant) -> Option<()> {
-        let current = now.0 / Self::TICK_NS;
-        if self.tick >= current {
-            return None;
-        }
-        self.tick += 1;
-        Some(())
-    }
-
-    fn next_turn(&self) -> Instant {
-        Instant((self.tick + 1) * Self::TICK_NS)
-    }
-}
 
 const fn reference(id: u32, side: Side) -> u32 {
     id << 1 | side as u32

@@ -19,10 +19,23 @@ pub struct Stats {
     pub out_bytes: u64,
 }
 
+impl Stats {
+    /// Counts a packet from a server (`out`) or a client.
+    pub const fn count(&mut self, out: bool, bytes: u64) {
+        if out {
+            self.out_packets += 1;
+            self.out_bytes += bytes;
+        } else {
+            self.in_packets += 1;
+            self.in_bytes += bytes;
+        }
+    }
+}
+
 /// Totals of the engine.
 ///
-/// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed` and `drops`, so
-/// [`Counters::accounted`] equals `received`.
+/// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local` and `drops`,
+/// so [`Counters::accounted`] equals `received`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// Frames handed in.
@@ -35,6 +48,8 @@ pub struct Counters {
     pub held: u64,
     /// Frames left to the kernel.
     pub passed: u64,
+    /// Frames delivered to the host's own stack, which is their real server.
+    pub local: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],
     /// Frames made by segmentation.
@@ -43,8 +58,12 @@ pub struct Counters {
     pub fragments: u64,
     /// ICMP messages passed on about a connection.
     pub icmp_translated: u64,
-    /// Connections that expired.
+    /// Connections that ended, for whatever reason.
     pub expired: u64,
+    /// Connections given up for new ones at the table's limit: half-open ones first.
+    pub evicted: u64,
+    /// Connections that the defence drop_entry ended.
+    pub dropped_entries: u64,
     /// Held fragments whose datagram never became whole (they were counted as held).
     pub fragments_expired: u64,
     /// Picks refused because the scheduler named a server that does not exist or may not be used.
@@ -59,11 +78,14 @@ impl Default for Counters {
             answered: 0,
             held: 0,
             passed: 0,
+            local: 0,
             drops: [0; DropReason::COUNT],
             segments: 0,
             fragments: 0,
             icmp_translated: 0,
             expired: 0,
+            evicted: 0,
+            dropped_entries: 0,
             fragments_expired: 0,
             scheduler_faults: 0,
         }
@@ -79,12 +101,14 @@ impl Counters {
             Verdict::Answered => self.answered += 1,
             Verdict::Held => self.held += 1,
             Verdict::Pass => self.passed += 1,
+            Verdict::Local => self.local += 1,
             Verdict::Drop(reason) => self.drops[reason as usize] += 1,
         }
     }
 
     /// The frames whose end is known: equals `received`.
     pub fn accounted(&self) -> u64 {
-        self.sent + self.answered + self.held + self.passed + self.drops.iter().sum::<u64>()
+        let drops: u64 = self.drops.iter().sum();
+        self.sent + self.answered + self.held + self.passed + self.local + drops
     }
 }

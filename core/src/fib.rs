@@ -147,6 +147,13 @@ impl Fib {
         }
     }
 
+    /// Forgets the route to a prefix.
+    pub fn remove_route(&mut self, dst: Addr, prefix: u8) {
+        for (_, routes) in self.routes.iter_mut().filter(|(p, _)| *p == prefix) {
+            routes.remove(&dst);
+        }
+    }
+
     /// Notes a neighbour's MAC address.
     pub fn set_neighbour(&mut self, ifindex: u32, a: Addr, mac: Mac) {
         self.neighbours.insert((ifindex, a), mac);

@@ -18,6 +18,8 @@ use crate::verdict::{DropReason, Egress};
 
 /// Flag "more fragments" in the word of flags and offset (RFC 791 §3.1).
 const MORE: u16 = 0x2000;
+/// Flag "don't fragment" there.
+const DONT: u16 = 0x4000;
 /// The offset's bits in that word, in units of 8 bytes.
 const OFFSET: u16 = 0x1fff;
 /// How long a datagram may be incomplete (Linux: net.ipv4.ipfrag_time).
@@ -27,7 +29,8 @@ const MAX_PARTS: usize = 128;
 /// What a fragment costs beside its bytes, counted towards the limit.
 const PART_COST: usize = 64;
 
-/// Cuts the IPv4 packet in a whole frame into fragments of at most `limit` bytes each.
+/// Cuts the IPv4 packet in a whole frame into fragments of at most `limit` bytes each; DF stays where the
+/// caller left it.
 ///
 /// Options that are not to be copied become no-ops after the first fragment (RFC 791 §3.1).
 pub fn cut(frame: &[u8], limit: usize, egress: Egress, out: &mut Outbox) {
@@ -101,8 +104,9 @@ struct Datagram {
     parts: Vec<(usize, Vec<u8>)>,
     /// Payload bytes, known from the last fragment.
     total: Option<usize>,
-    /// The longest fragment's IP length.
-    largest: usize,
+    /// The longest fragment's IP length, and whether it carried DF.
+    largest: u16,
+    dont_fragment: bool,
     cost: usize,
 }
 
@@ -112,7 +116,7 @@ pub struct Whole {
     /// The frame, as if it had never been cut.
     pub frame: Vec<u8>,
     /// The longest fragment's IP length.
-    pub largest: usize,
+    pub largest: u16,
 }
 
 /// Datagrams that are not whole yet.
@@ -156,7 +160,7 @@ impl Reassembler {
         let offset = usize::from(word & OFFSET) * 8;
         let more = word & MORE != 0;
         if data.is_empty()
-            || (more && data.len() % 8 != 0)
+            || (more && !data.len().is_multiple_of(8))
             || offset + data.len() > usize::from(u16::MAX)
         {
             return Err(DropReason::FragmentLimit);
@@ -178,6 +182,7 @@ impl Reassembler {
                 parts: Vec::new(),
                 total: None,
                 largest: 0,
+                dont_fragment: false,
                 cost: 0,
             }
         });
@@ -194,7 +199,12 @@ impl Reassembler {
             return Err(DropReason::FragmentLimit);
         }
         datagram.parts.insert(at, (offset, data.to_vec()));
-        datagram.largest = datagram.largest.max(packet.ip_len as usize);
+        let len = packet.ip_len as u16;
+        if len > datagram.largest {
+            (datagram.largest, datagram.dont_fragment) = (len, packet.dont_fragment);
+        } else if len == datagram.largest {
+            datagram.dont_fragment |= packet.dont_fragment;
+        }
         datagram.cost += cost;
         self.used += cost;
         if !more {
@@ -266,7 +276,8 @@ impl Datagram {
         }
         let total = frame.len() - ETH_LEN;
         write2(&mut frame, ETH_LEN + 2, total as u16);
-        let word = read2(&frame, ETH_LEN + 6) & !(MORE | OFFSET);
+        // DF as the longest fragment had it (`ip_frag_reasm`).
+        let word = if self.dont_fragment { DONT } else { 0 };
         write2(&mut frame, ETH_LEN + 6, word);
         seal_header(&mut frame[ETH_LEN..ETH_LEN + header]);
         Whole {

@@ -12,6 +12,7 @@ use pnet_packet::udp::UdpPacket;
 use crate::checksum;
 use crate::flow::{Addr, Flow, Protocol};
 use crate::frame::{ETH_LEN, Frame, Gso};
+use crate::sctp::chunk;
 use crate::verdict::DropReason;
 
 /// Largest IPv4 header, bytes (RFC 791 §3.1).
@@ -49,7 +50,8 @@ pub enum Transport {
     Udp,
     /// An SCTP packet.
     Sctp {
-        /// Type of the first chunk (RFC 9260 §3.2).
+        /// Type of the chunk that tells what happens: the first one (RFC 9260 §3.2), or an ABORT behind a
+        /// cookie.
         chunk: u8,
     },
     /// An ICMP message (RFC 792).
@@ -80,6 +82,8 @@ pub struct Packet {
     pub ttl: u8,
     /// Don't fragment.
     pub dont_fragment: bool,
+    /// Bytes of the longest fragment that it was put together from.
+    pub fragment_size: Option<u16>,
     /// Addresses, and ports where the transport has them; else 0.
     pub flow: Flow,
     /// What lies above.
@@ -172,6 +176,7 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         protocol: ip.get_next_level_protocol().0,
         ttl: ip.get_ttl(),
         dont_fragment: ip.get_flags() & Ipv4Flags::DontFragment != 0,
+        fragment_size: None,
         flow: Flow {
             src: Addr::from(ip.get_source()),
             dst,
@@ -223,7 +228,9 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
                 return Err(DropReason::Truncated);
             }
             ports(packet);
-            packet.transport = Transport::Sctp { chunk: l4[12] };
+            packet.transport = Transport::Sctp {
+                chunk: telling_chunk(l4),
+            };
         }
         IpNextHeaderProtocols::Icmp => {
             if l4.len() < 8 {
@@ -241,3 +248,15 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
 
 /// SCTP's common header and one chunk header, bytes (RFC 9260 §3).
 const SCTP_MIN: usize = 16;
+
+/// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it.
+fn telling_chunk(l4: &[u8]) -> u8 {
+    let first = l4[12];
+    let len = usize::from(u16::from_be_bytes([l4[14], l4[15]]));
+    let cookie = matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK);
+    let second = l4.get(12 + len.next_multiple_of(4)..);
+    match second {
+        Some([chunk::ABORT, _, _, _, ..]) if cookie && len >= 4 => chunk::ABORT,
+        _ => first,
+    }
+}

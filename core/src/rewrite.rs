@@ -42,6 +42,7 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     let bytes = frame.bytes_mut();
     let mut addresses = Delta::ZERO;
     let mut ports = Delta::ZERO;
+    let mut new_ports = false;
     for (end, addr_at, port_at) in [
         (ends.src, ip + ipv4::SRC, l4),
         (ends.dst, ip + ipv4::DST, l4 + 2),
@@ -52,6 +53,7 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
         addresses = addresses.v4(read4(bytes, addr_at), new_addr);
         bytes[addr_at..addr_at + 4].copy_from_slice(&new_addr);
         ports = ports.word(read2(bytes, port_at), new_port);
+        new_ports |= read2(bytes, port_at) != new_port;
         write2(bytes, port_at, new_port);
     }
     let sum = read2(bytes, ip + ipv4::CHECKSUM);
@@ -59,8 +61,18 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     match packet.transport {
         Transport::Tcp { .. } => mend(bytes, l4 + TCP_CHECKSUM, partial, addresses, ports),
         Transport::Udp => mend_udp(bytes, packet, partial, addresses, ports),
-        Transport::Sctp { .. } => finish_sctp(&mut bytes[l4..]),
+        Transport::Sctp { .. } if new_ports => seal_sctp(&mut bytes[l4..]),
+        Transport::Sctp { .. } => {}
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
+    }
+}
+
+/// Finishes an SCTP checksum that the sender left to an offload: a virtio_net_hdr cannot ask for a CRC.
+pub fn finish_crc(frame: &mut Frame<'_>, packet: &Packet) {
+    if matches!(packet.transport, Transport::Sctp { .. }) && frame.offload.is_partial() {
+        frame.offload.csum_start = None;
+        let l4 = packet.l4();
+        seal_sctp(&mut frame.bytes_mut()[l4..]);
     }
 }
 
@@ -77,6 +89,24 @@ pub fn set_addresses(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     }
     let sum = read2(bytes, ip + ipv4::CHECKSUM);
     write2(bytes, ip + ipv4::CHECKSUM, delta.apply(sum));
+}
+
+/// Replaces addresses and ports of the IPv4 packet that an ICMP error quotes, as far as it is quoted, and
+/// seals its header; its transport checksum stays as it was, as in the kernel.
+pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
+    let l4 = usize::from(quoted[0] & 0x0f) * 4;
+    if ends == Ends::default() || quoted.len() < l4 + 4 {
+        return;
+    }
+    for (end, addr_at, port_at) in [(ends.src, ipv4::SRC, l4), (ends.dst, ipv4::DST, l4 + 2)] {
+        if let Some((addr, port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) {
+            quoted[addr_at..addr_at + 4].copy_from_slice(&addr);
+            write2(quoted, port_at, port);
+        }
+    }
+    write2(quoted, ipv4::CHECKSUM, 0);
+    let sum = checksum::of(&quoted[..l4]);
+    write2(quoted, ipv4::CHECKSUM, sum);
 }
 
 /// Lowers the TTL by one (RFC 1812 §5.3.1) and mends the header checksum.
@@ -163,8 +193,8 @@ fn mend_udp(bytes: &mut [u8], packet: &Packet, partial: bool, addresses: Delta, 
     }
 }
 
-/// A CRC cannot be mended by differences: computed anew (RFC 9260 appendix A).
-fn finish_sctp(l4: &mut [u8]) {
+/// Computes the CRC (RFC 9260 appendix A). Addresses are no part of it.
+fn seal_sctp(l4: &mut [u8]) {
     l4[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].fill(0);
     let crc = checksum::crc32c(l4);
     l4[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].copy_from_slice(&crc.to_le_bytes());

@@ -4,6 +4,7 @@
 //! kernel (`tests/golden/states.json`).
 
 use crate::packet::tcp_flags;
+use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
 
 /// A connection's state. Discriminants are the kernel's.
@@ -36,10 +37,27 @@ pub enum TcpState {
 
 use TcpState::{
     Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA, Listen as LI,
-    SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
+    None as NO, SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
 };
 
 impl TcpState {
+    /// All states in order of their discriminants.
+    pub const ALL: [Self; 11] = [NO, ES, SS, SR, FW, TW, CL, CW, LA, LI, SA];
+
+    /// The state with this discriminant, [`TcpState::None`] for an unknown one.
+    pub fn from_number(n: u8) -> Self {
+        Self::ALL.get(usize::from(n)).copied().unwrap_or(NO)
+    }
+
+    /// How willingly such a connection is given up.
+    pub const fn rank(self) -> Rank {
+        match self {
+            Self::SynRecv | Self::SynAck => Rank::HalfOpen,
+            Self::Close | Self::TimeWait => Rank::Over,
+            _ => Rank::Kept,
+        }
+    }
+
     /// The name `ipvsadm -Lc` shows.
     pub const fn name(self) -> &'static str {
         match self {
@@ -132,7 +150,7 @@ static NORMAL: Table = [
 static STRICT: Table = [
     [
         [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
-        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
         [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
         [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
     ],

@@ -7,7 +7,7 @@ use crate::flow::Addr;
 pub struct PortId(pub u16);
 
 /// Where a frame leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
     /// The port to send through.
     pub port: PortId,
@@ -29,6 +29,9 @@ pub enum Verdict {
     Held,
     /// Not ours: the kernel's.
     Pass,
+    /// The director itself is the packet's real server: the frame, as it is now, is for the host's own
+    /// stack, from which the guard has kept it; a reassembled one is in the outbox instead.
+    Local,
     /// Ends here, counted by reason.
     Drop(DropReason),
 }
@@ -94,14 +97,20 @@ drop_reasons! {
         "The scheduler returned a server that does not exist or may not be used."
         "A plugin's fault: run `uvs plugin check` on it."
     TableFull "table_full"
-        "The connection table is at its limit."
+        "The connection table is at its limit, and nothing in it was half-open or over."
         "Raise limits.connections, or lower the time-outs with `ipvsadm --set`."
+    DropPacket "drop_packet"
+        "The defence drop_packet dropped a new connection's first packet."
+        "As asked for by net.ipv4.vs.drop_packet: the connection table is nearly full, or it is set to 3."
     PortsExhausted "ports_exhausted"
         "No local port is free for a FULLNAT connection to this server."
         "Add local addresses (--laddr) or widen limits.local_ports."
     NoRoute "no_route"
         "The kernel has no route to the next hop."
         "`ip route get ADDRESS` on the director."
+    LocalServer "local_server"
+        "The director itself is the real server, in a way that its own stack cannot serve: by NAT, or for a VIP that is not the host's."
+        "Use -g for such a server, and configure the VIP on the director."
     NotAPort "not_a_port"
         "The route leads out of an interface that UVS does not run on."
         "Add the interface to `uvs run --interface` or to the configuration."

@@ -49,6 +49,22 @@ fn every_example_is_valid() {
 }
 
 #[test]
+fn the_manuals_examples_are_valid() {
+    for manual in ["../docs/configuration.md", "../README.md"] {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);
+        let text = std::fs::read_to_string(manual).expect("the manual");
+        let block = text
+            .split("```toml\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next());
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("manual.toml");
+        std::fs::write(&file, block.expect("a block of TOML")).expect("written");
+        assert_eq!(check(&file).status.code(), Some(0), "{:?}", check(&file));
+    }
+}
+
+#[test]
 fn a_wrong_value_is_shown_with_a_caret_and_what_would_be_right() {
     let said = complaint(
         "[[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"wrr\"\n\n\

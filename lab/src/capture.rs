@@ -39,8 +39,25 @@ pub struct Captured {
 }
 
 impl Capture {
-    /// Captures what comes in at an interface, by a filter in tcpdump's language.
+    /// Captures what comes in at an interface, by a filter in tcpdump's language. Of super-frames it keeps
+    /// the beginning.
     pub fn start(host: &Host, interface: &str, filter: &str, scratch: &Path) -> Result<Self> {
+        // Slots of the ring are as long: where super-frames could come, the default makes 256 of 64 MB.
+        Self::start_with(host, interface, filter, scratch, "2048")
+    }
+
+    /// As [`Capture::start`], but keeps super-frames whole; it loses some of a fast transfer.
+    pub fn start_whole(host: &Host, interface: &str, filter: &str, scratch: &Path) -> Result<Self> {
+        Self::start_with(host, interface, filter, scratch, "262144")
+    }
+
+    fn start_with(
+        host: &Host,
+        interface: &str,
+        filter: &str,
+        scratch: &Path,
+        bytes: &str,
+    ) -> Result<Self> {
         let file = scratch.join(format!("{}-{interface}.pcap", host.role()));
         // As root without -Z it would change to a user that may not write there.
         // Without immediate mode the last frames are lost: they wait in a block of the ring until it is full.
@@ -55,6 +72,8 @@ impl Capture {
             "-B",
             "65536",
             "--immediate-mode",
+            "-s",
+            bytes,
             "-w",
         ];
         let mut command = tools::command("tcpdump", words)?;

@@ -26,7 +26,7 @@ impl<'lab> Daemon<'lab> {
 
     /// Starts it with these words after `uvs`, split at spaces: `run --config FILE`.
     pub fn start_with(lab: &'lab Lab, uvs: &Path, line: &str) -> Result<Self> {
-        let (socket, state_dir) = (lab.dir().join("control.sock"), lab.state_dir());
+        let (socket, state_dir) = (Self::socket_of(lab), lab.state_dir());
         let mut command = tools::program(uvs, line.split(' '));
         command
             .env("UVS_SOCKET", &socket)
@@ -40,6 +40,11 @@ impl<'lab> Daemon<'lab> {
             socket,
             state_dir,
         })
+    }
+
+    /// The control socket of a daemon on a lab's director.
+    pub(crate) fn socket_of(lab: &Lab) -> PathBuf {
+        lab.dir().join("control.sock")
     }
 
     /// Runs `uvs ipvsadm` with these words, split at spaces, and returns what it printed.

@@ -1,4 +1,4 @@
-//! What the director itself answers: ICMP errors, TCP resets, and echo for VIPs that it owns.
+//! What the director itself sends: ICMP errors and TCP resets.
 //!
 //! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`); the rate is bounded as there.
 
@@ -20,6 +20,7 @@ pub(super) mod icmp {
     pub(crate) const SOURCE_QUENCH: u8 = 4;
     pub(crate) const ECHO: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const NET_UNREACHABLE: u8 = 0;
     pub(crate) const HOST_UNREACHABLE: u8 = 1;
     pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
     pub(crate) const PORT_UNREACHABLE: u8 = 3;
@@ -27,7 +28,7 @@ pub(super) mod icmp {
 }
 
 /// TTL of the director's own packets (net.ipv4.ip_default_ttl).
-const TTL: u8 = 64;
+pub(super) const TTL: u8 = 64;
 /// An ICMP error is at most this long (RFC 1812 §4.3.2.3).
 const ICMP_MAX: usize = 576;
 /// TOS of ICMP errors: internetwork control (RFC 1812 §4.3.2.5).
@@ -68,6 +69,21 @@ impl Limiter {
     }
 }
 
+/// An ICMP error that the director sends.
+pub(super) struct Notice<'a> {
+    pub(super) kind: u8,
+    pub(super) code: u8,
+    /// The second word of the ICMP header.
+    pub(super) rest: u32,
+    /// [`Addr::UNSPECIFIED`] = the director's own address towards `to`.
+    pub(super) from: Addr,
+    pub(super) to: Addr,
+    /// The IP packet that it is about, as far as it is known.
+    pub(super) about: &'a [u8],
+    /// What the quoted packet's ends are called where the error goes.
+    pub(super) ends: Ends,
+}
+
 impl Engine {
     pub(super) fn host_unreachable(
         &mut self,
@@ -78,6 +94,19 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0);
+        self.icmp_error(now, frame, packet, error, from, out)
+            .unwrap_or(Verdict::Drop(DropReason::NoRoute))
+    }
+
+    pub(super) fn net_unreachable(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        from: Addr,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let error = (icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0);
         self.icmp_error(now, frame, packet, error, from, out)
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
@@ -124,7 +153,7 @@ impl Engine {
 
     /// Answers `packet` with an ICMP error about it, `None` where none may be sent: never about an ICMP
     /// error (RFC 1122 §3.2.2).
-    fn icmp_error(
+    pub(super) fn icmp_error(
         &mut self,
         now: Instant,
         frame: &Frame<'_>,
@@ -139,28 +168,40 @@ impl Engine {
         {
             return None;
         }
-        let original = &frame.bytes()[usize::from(packet.ip)..];
-        let quote = original.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
-        let tos = (original[1] & 0x1e) | TOS_CONTROL;
-        let len = 8 + quote;
-        Some(self.answer(
-            now,
-            packet.flow.src,
+        let notice = Notice {
+            kind,
+            code,
+            rest,
             from,
-            len,
-            out,
-            |engine, ip, from, to| {
-                let id = engine.next_id();
-                write_ipv4(ip, tos, id, 0, 1, from, to);
-                let message = &mut ip[IPV4_MIN_HEADER..];
-                message[..2].copy_from_slice(&[kind, code]);
-                message[2..4].fill(0);
-                message[4..8].copy_from_slice(&rest.to_be_bytes());
-                message[8..].copy_from_slice(&original[..quote]);
-                let sum = checksum::of(message);
-                write2(message, 2, sum);
-            },
-        ))
+            to: packet.flow.src,
+            about: &frame.bytes()[usize::from(packet.ip)..],
+            ends: Ends::default(),
+        };
+        Some(self.notify(now, &notice, out))
+    }
+
+    /// Sends an ICMP error.
+    pub(super) fn notify(
+        &mut self,
+        now: Instant,
+        notice: &Notice<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let quote = notice.about.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
+        let tos = (notice.about[1] & 0x1e) | TOS_CONTROL;
+        let (from, to, len) = (notice.from, notice.to, 8 + quote);
+        self.answer(now, to, from, len, out, |engine, ip, from, to| {
+            let id = engine.next_id();
+            write_ipv4(ip, tos, id, 0, 1, from, to);
+            let message = &mut ip[IPV4_MIN_HEADER..];
+            message[..2].copy_from_slice(&[notice.kind, notice.code]);
+            message[2..4].fill(0);
+            message[4..8].copy_from_slice(&notice.rest.to_be_bytes());
+            message[8..].copy_from_slice(&notice.about[..quote]);
+            rewrite::set_quoted_ends(&mut message[8..], notice.ends);
+            let sum = checksum::of(message);
+            write2(message, 2, sum);
+        })
     }
 
     /// Answers a segment that belongs to no connection with a reset (RFC 9293 §3.5.2), as the host's own
@@ -218,65 +259,6 @@ impl Engine {
             let sum = !checksum::add(pseudo, checksum::sum(tcp));
             write2(tcp, rewrite::TCP_CHECKSUM, sum);
         })
-    }
-
-    /// For a packet to an address that UVS owns, what a host with that address and nothing listening
-    /// would do; others are the kernel's.
-    pub(super) fn answer_as_host(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let vip = packet.flow.dst;
-        if !self.owned.contains(&vip) {
-            return Verdict::Pass;
-        }
-        match packet.transport {
-            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
-            Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),
-            Transport::Icmp {
-                kind: icmp::ECHO,
-                code: 0,
-            } => self.echo(frame, packet, out),
-            Transport::Icmp { .. } => Verdict::Drop(DropReason::UnsupportedProtocol),
-            Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
-                let error = (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0);
-                self.icmp_error(now, frame, packet, error, vip, out)
-                    .unwrap_or(Verdict::Drop(DropReason::UnsupportedProtocol))
-            }
-        }
-    }
-
-    /// Turns an echo request into its reply and sends it back where its source's route leads.
-    fn echo(&mut self, frame: &mut Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
-        let Ok(hop) = self.fib.lookup(packet.flow.src) else {
-            return Verdict::Drop(DropReason::NoRoute);
-        };
-        if !rewrite::checksum_is_right(frame, packet) {
-            return Verdict::Drop(DropReason::BadChecksum);
-        }
-        let swap = Ends {
-            src: Some(packet.flow.destination()),
-            dst: Some(packet.flow.source()),
-        };
-        rewrite::set_addresses(frame, packet, swap);
-        let (ip, l4) = (usize::from(packet.ip), packet.l4());
-        let bytes = frame.bytes_mut();
-        bytes[ip + 8] = TTL;
-        seal_header(&mut bytes[ip..l4]);
-        bytes[l4] = icmp::ECHO_REPLY;
-        write2(bytes, l4 + 2, 0);
-        let sum = checksum::of(&bytes[l4..]);
-        write2(bytes, l4 + 2, sum);
-        rewrite::set_macs(frame, hop.mac.unwrap_or_default(), hop.source_mac);
-        let egress = Egress {
-            port: hop.port,
-            unresolved: hop.mac.is_none().then_some(hop.via),
-        };
-        out.push_copy(frame.bytes(), Offload::default(), egress);
-        Verdict::Answered
     }
 
     pub(super) fn next_id(&mut self) -> u16 {

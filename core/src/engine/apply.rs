@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::scheduler::SchedulerParams;
-use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::Snapshot;
 
 /// Why a snapshot was not applied; nothing was changed.
@@ -64,6 +64,7 @@ impl Engine {
             }
         }
         self.snapshot = snapshot;
+        self.defence.configure(&self.snapshot.sysctls);
         if removed && self.snapshot.sysctls.expire_nodest_conn != 0 {
             self.sweep = Some(0);
         }
@@ -236,6 +237,7 @@ impl Engine {
         self.owned = self.snapshot.owned_vips.iter().copied().collect();
         self.vips = self.owned.clone();
         self.locals.clear();
+        self.tunnels.clear();
         self.repliers.clear();
         self.replier_addrs.clear();
         for spec in &self.snapshot.services {
@@ -252,7 +254,12 @@ impl Engine {
                     server.endpoint,
                 );
             }
+            self.tunnels
+                .extend(spec.servers.iter().filter_map(tunnel_end));
         }
+        let tunnels = &self.tunnels;
+        self.path_mtus
+            .retain(|to| tunnels.iter().any(|(end, ..)| *end == to));
     }
 
     /// The backend that counts a server's load.
@@ -271,6 +278,19 @@ impl Engine {
 /// Whether a server's replies pass the director.
 fn passes_replies(server: &ServerSpec) -> bool {
     matches!(server.forwarding, Forwarding::Nat | Forwarding::FullNat)
+}
+
+/// What tells a tunnel's packets: the server's address, GUE's port, and the kind.
+fn tunnel_end(server: &ServerSpec) -> Option<(Addr, u16, TunnelKind)> {
+    let port = match server.tunnel.kind {
+        TunnelKind::Gue => server.tunnel.port,
+        TunnelKind::Ipip | TunnelKind::Gre => 0,
+    };
+    (server.forwarding == Forwarding::Tunnel).then_some((
+        server.endpoint.addr,
+        port,
+        server.tunnel.kind,
+    ))
 }
 
 fn note(

@@ -18,6 +18,7 @@ use crate::mode::Mode;
 use crate::outbox::Outbox;
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::ports::LocalPorts;
+use crate::rewrite;
 use crate::scheduler::{Scheduler, SchedulerParams};
 use crate::service::{Forwarding, ServiceKey, TunnelKind};
 use crate::snapshot::{Limits, Snapshot};
@@ -26,15 +27,28 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod defence;
+mod host;
 mod input;
+mod lifetime;
+mod outer;
+mod pmtu;
 mod related;
 mod reply;
 mod report;
+mod schedule;
 mod servers;
+mod track;
 mod transmit;
+mod unreachable;
 
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
+
+/// IP protocol number of ICMP.
+const ICMP: u8 = 1;
+/// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
+const UNPRIVILEGED: u16 = 1024;
 
 /// Makes a scheduler by name; `None` for an unknown one.
 pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
@@ -69,6 +83,9 @@ pub struct Engine {
     replier_addrs: HashMap<Addr, u32>,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
+    /// Tunnels' ends: address, GUE's port or 0, kind.
+    tunnels: HashSet<(Addr, u16, TunnelKind)>,
+    path_mtus: pmtu::PathMtus,
     servers: Servers,
     conns: ConnTable,
     ports: LocalPorts,
@@ -79,6 +96,7 @@ pub struct Engine {
     ip_id: u16,
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
+    defence: defence::Defence,
     counters: Counters,
 }
 
@@ -111,6 +129,8 @@ impl Engine {
             repliers: HashMap::new(),
             replier_addrs: HashMap::new(),
             locals: HashSet::new(),
+            tunnels: HashSet::new(),
+            path_mtus: pmtu::PathMtus::default(),
             servers: Servers::default(),
             conns: ConnTable::new(limits.connections, config.keys),
             ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
@@ -119,6 +139,7 @@ impl Engine {
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
             sweep: None,
+            defence: defence::Defence::new(),
             counters: Counters::default(),
         }
     }
@@ -164,8 +185,8 @@ impl Engine {
         self.counters.drops[reason as usize] += n;
     }
 
-    /// Lets connections and fragments expire, at most `budget` connections; call again at once where it
-    /// returns `true`.
+    /// Lets connections and fragments expire and the defences act, at most `budget` connections each; call
+    /// again at once where it returns `true`.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
         let mut left = budget;
@@ -173,16 +194,17 @@ impl Engine {
             self.expire(now, id);
         }
         self.sweep(now, budget);
-        left == 0 || self.sweep.is_some()
+        let defending = self.defend(now, budget);
+        left == 0 || self.sweep.is_some() || defending
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.sweep.is_some() {
-            Some(Instant::ZERO)
-        } else {
-            self.conns.next_expiry()
+            return Some(Instant::ZERO);
         }
+        let times = [self.conns.next_expiry(), self.defence.next()];
+        times.into_iter().flatten().min()
     }
 
     fn decide(
@@ -203,24 +225,23 @@ impl Engine {
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.vips.contains(&dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, None, out),
+            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
     }
 
-    /// `refragment` is the size in which a reassembled packet's fragments came.
     fn handle_packet(
         &mut self,
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         match packet.transport {
             Transport::Fragment => self.handle_fragment(now, frame, packet, out),
-            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, refragment, out),
+            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, out),
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
-                self.handle_transport(now, frame, packet, refragment, out)
+                rewrite::finish_crc(frame, packet);
+                self.handle_transport(now, frame, packet, out)
             }
             Transport::Other => self.answer_as_host(now, frame, packet, out),
         }
@@ -231,15 +252,12 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         match self.conns.find(&packet.flow) {
-            Some((id, Side::Client)) => {
-                self.continue_connection(now, id, frame, packet, refragment, out)
-            }
-            Some((id, Side::Server)) => self.reply(now, id, frame, packet, refragment, out),
-            None => self.start_connection(now, frame, packet, refragment, out),
+            Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, out),
+            Some((id, Side::Server)) => self.reply(now, id, frame, packet, out),
+            None => self.start_connection(now, frame, packet, out),
         }
     }
 
@@ -250,9 +268,14 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        // An error about a tunnel's packet, which comes to an address of the host's.
+        let tunnel_error = packet.protocol == ICMP
+            && !self.tunnels.is_empty()
+            && self.fib.is_local(packet.flow.dst);
         let ours = self.vips.contains(&packet.flow.dst)
             || self.replier_addrs.contains_key(&packet.flow.src)
-            || self.locals.contains(&packet.flow.dst);
+            || self.locals.contains(&packet.flow.dst)
+            || tunnel_error;
         if !ours {
             return Verdict::Pass;
         }
@@ -271,8 +294,13 @@ impl Engine {
                     Default::default(),
                 );
                 match packet::parse(&mut frame) {
-                    Parsed::Ipv4(p) => {
-                        self.handle_packet(now, &mut frame, &p, Some(whole.largest), out)
+                    Parsed::Ipv4(mut p) => {
+                        p.fragment_size = Some(whole.largest);
+                        let verdict = self.handle_packet(now, &mut frame, &p, out);
+                        if verdict == Verdict::Local {
+                            out.push_copy(frame.bytes(), frame.offload, Egress::default());
+                        }
+                        verdict
                     }
                     Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
                     Parsed::Arp | Parsed::Foreign => Verdict::Pass,
@@ -310,15 +338,20 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else the one for all ports.
+    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
+    /// connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
-        let exact = ServiceKey::address(protocol, flow.destination());
-        let any = ServiceKey::address(protocol, Endpoint::new(flow.dst, 0));
-        self.lookup
-            .get(&exact)
-            .or_else(|| self.lookup.get(&any))
-            .copied()
+        let with_port = |port| {
+            let vip = Endpoint::new(flow.dst, port);
+            self.lookup.get(&ServiceKey::address(protocol, vip))
+        };
+        let is_data = protocol == Protocol::Tcp
+            && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
+        let found = with_port(flow.dst_port)
+            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| with_port(0));
+        found.copied()
     }
 
     /// The place of the mode for a forwarding method.

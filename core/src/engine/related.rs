@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::answer::{address, icmp};
+use super::schedule::Refused;
 use super::transmit::Way;
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
@@ -20,12 +21,10 @@ use crate::verdict::{DropReason, Verdict};
 const ICMP_HEADER: usize = 8;
 
 /// The packet that an ICMP error quotes.
-struct Quote {
+pub(super) struct Quote {
     /// Offset of its IP header in the frame.
     ip: usize,
-    /// Offset of its transport header.
-    l4: usize,
-    flow: Flow,
+    pub(super) flow: Flow,
 }
 
 impl Engine {
@@ -34,7 +33,6 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let related = matches!(
@@ -44,21 +42,50 @@ impl Engine {
                 ..
             }
         );
-        let quote = if related {
-            quote(frame.bytes(), packet.l4() + ICMP_HEADER)
-        } else {
-            None
-        };
+        let quoted = packet.l4() + ICMP_HEADER;
+        if related && let Some(verdict) = self.outer_error(now, frame, packet, quoted, out) {
+            return verdict;
+        }
+        let quote = related.then(|| quote(frame.bytes(), quoted)).flatten();
         let Some(quote) = quote else {
-            return self.unrelated(now, frame, packet, refragment, out);
+            return self.unrelated(now, frame, packet, out);
         };
         // The quoted packet went the other way.
-        let Some((id, side)) = self.conns.find(&quote.flow.reversed()) else {
-            return self.unrelated(now, frame, packet, refragment, out);
+        let flow = quote.flow.reversed();
+        match self.conns.find(&flow) {
+            Some((id, Side::Client)) => self.icmp_to_server(now, id, frame, packet, &quote, out),
+            Some((id, Side::Server)) => self.icmp_to_client(now, id, frame, packet, &quote, out),
+            None if self.snapshot.sysctls.schedule_icmp != 0 => {
+                self.schedule_icmp(now, frame, packet, &quote, out)
+            }
+            None => self.unrelated(now, frame, packet, out),
+        }
+    }
+
+    /// About a packet of a service's that belongs to no connection: with schedule_icmp, one is made for
+    /// it, so that the error reaches the server that its client will get (`ip_vs_try_to_schedule`).
+    fn schedule_icmp(
+        &mut self,
+        now: Instant,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        quote: &Quote,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let flow = quote.flow.reversed();
+        let Some(slot) = self.service_for(&flow) else {
+            return self.unrelated(now, frame, packet, out);
         };
-        match side {
-            Side::Client => self.icmp_to_server(now, id, frame, packet, &quote, refragment, out),
-            Side::Server => self.icmp_to_client(now, id, frame, packet, &quote, refragment, out),
+        match self.schedule(now, slot, &flow) {
+            Ok(id) => {
+                let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);
+                self.end_one_packet(now, id);
+                verdict
+            }
+            Err(Refused::NotForUs) => self.unrelated(now, frame, packet, out),
+            // There is nobody to tell: no error is sent about an error.
+            Err(Refused::NoServer) => Verdict::Drop(DropReason::NoConnection),
+            Err(Refused::Drop(reason)) => Verdict::Drop(reason),
         }
     }
 
@@ -67,7 +94,6 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let from_server = self.replier_addrs.contains_key(&packet.flow.src);
@@ -83,7 +109,7 @@ impl Engine {
             && !self.fib.is_local(packet.flow.dst)
             && !self.owned.contains(&packet.flow.dst)
         {
-            return self.route(now, frame, packet, refragment, out);
+            return self.route(now, frame, packet, out);
         }
         self.answer_as_host(now, frame, packet, out)
     }
@@ -96,18 +122,20 @@ impl Engine {
         frame: &mut Frame<'_>,
         packet: &Packet,
         quote: &Quote,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let c = *self.conns.get(id);
-        if self.servers.get(c.backend).service == NONE {
-            return Verdict::Drop(DropReason::ServerGone);
-        }
-        if packet.ttl <= 1 {
-            return Verdict::Drop(DropReason::TtlExceeded);
+        if self.servers.get(c.backend).service == NONE
+            && self.service_for(&c.client_flow()).is_none()
+        {
+            return self.unrelated(now, frame, packet, out);
         }
         if !rewrite::checksum_is_right(frame, packet) {
             return Verdict::Drop(DropReason::BadChecksum);
+        }
+        self.count_packet(c.backend, false, u64::from(packet.ip_len));
+        if packet.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
@@ -118,9 +146,9 @@ impl Engine {
                 mode,
                 path,
                 forward: true,
-                refragment,
+                answer_from: c.vip.addr,
             };
-            return self.transmit(now, frame, packet, way, hop, c.vip.addr, out);
+            return self.transmit(now, frame, packet, way, hop, out);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
         rewrite_quote(
@@ -140,9 +168,9 @@ impl Engine {
             mode: &Addresses(ends),
             path,
             forward: true,
-            refragment,
+            answer_from: c.vip.addr,
         };
-        self.transmit(now, frame, packet, way, hop, c.vip.addr, out)
+        self.transmit(now, frame, packet, way, hop, out)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
@@ -153,7 +181,6 @@ impl Engine {
         frame: &mut Frame<'_>,
         packet: &Packet,
         quote: &Quote,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let c = *self.conns.get(id);
@@ -163,6 +190,7 @@ impl Engine {
         if !rewrite::checksum_is_right(frame, packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
+        self.count_packet(c.backend, true, u64::from(packet.ip_len));
         let path = self.path(id);
         let hop = self.fib.lookup(c.client.addr);
         self.counters.icmp_translated += 1;
@@ -183,17 +211,18 @@ impl Engine {
             mode: &Addresses(ends),
             path,
             forward: true,
-            refragment,
+            answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+        self.transmit(now, frame, packet, way, hop, out)
     }
 }
 
 /// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.
-fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
+pub(super) fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
     let header = bytes.get(ip..ip + IPV4_MIN_HEADER)?;
     let l4 = ip + usize::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || l4 < ip + IPV4_MIN_HEADER || bytes.len() < l4 + 8 {
+    // Addresses and ports are all that is needed, as in the kernel.
+    if header[0] >> 4 != 4 || l4 < ip + IPV4_MIN_HEADER || bytes.len() < l4 + 4 {
         return None;
     }
     // Only a first fragment has ports.
@@ -205,26 +234,15 @@ fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
     let dst = Endpoint::new(Addr::v4(read4(header, 16)), read2(bytes, l4 + 2));
     Some(Quote {
         ip,
-        l4,
         flow: Flow::new(protocol, src, dst),
     })
 }
 
-/// Rewrites the quoted packet's addresses and ports and seals its header and the message; the quoted
-/// transport checksum stays as it was, as in the kernel.
+/// Rewrites the quoted packet's ends and seals the message.
 fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: Ends) {
     let message = packet.l4();
     let bytes = frame.bytes_mut();
-    for (end, addr_at, port_at) in [
-        (ends.src, quote.ip + 12, quote.l4),
-        (ends.dst, quote.ip + 16, quote.l4 + 2),
-    ] {
-        if let Some((addr, port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) {
-            bytes[addr_at..addr_at + 4].copy_from_slice(&addr);
-            write2(bytes, port_at, port);
-        }
-    }
-    crate::fragment::seal_header(&mut bytes[quote.ip..quote.l4]);
+    rewrite::set_quoted_ends(&mut bytes[quote.ip..], ends);
     write2(bytes, message + 2, 0);
     let sum = checksum::of(&bytes[message..]);
     write2(bytes, message + 2, sum);

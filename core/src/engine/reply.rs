@@ -1,13 +1,15 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
-use super::transmit::Way;
+use super::transmit::{Way, wire_len};
 use crate::conn::ConnId;
+use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Addr, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
+use crate::sctp::chunk::ABORT;
 use crate::service::Forwarding;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
@@ -45,30 +47,17 @@ impl Engine {
         id: ConnId,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let client = self.conns.get(id).client.addr;
         let hop = self.fib.lookup(client);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if packet.ttl <= 1 {
-            return self.time_exceeded(now, frame, packet, Addr::UNSPECIFIED, out);
+        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+            return verdict;
         }
-        let bytes = u64::from(packet.ip_len);
-        let c = self.conns.get_mut(id);
-        c.flags &= !crate::conn::NO_OUTPUT;
+        let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
-        let server = self.servers.get_mut(place);
-        server.stats.out_packets += 1;
-        server.stats.out_bytes += bytes;
-        if let Some(s) = self
-            .services
-            .get_mut(server.service as usize)
-            .and_then(Option::as_mut)
-        {
-            s.stats.out_packets += 1;
-            s.stats.out_bytes += bytes;
-        }
+        self.count_packet(place, true, u64::from(packet.ip_len));
         self.track(id, packet, true);
         self.conns.touch(now, id);
         let path = self.path(id);
@@ -76,9 +65,9 @@ impl Engine {
             mode,
             path,
             forward: false,
-            refragment,
+            answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+        self.transmit(now, frame, packet, way, hop, out)
     }
 
     /// A packet of no service and no connection: a server's that would have been a reply, or for an
@@ -88,7 +77,6 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         let from_server = Protocol::from_number(packet.protocol)
@@ -105,12 +93,15 @@ impl Engine {
         if self.fib.is_local(packet.flow.dst) {
             return Verdict::Pass;
         }
-        let reset =
-            matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flags::RST != 0);
+        let reset = match packet.transport {
+            Transport::Tcp { flags, .. } => flags & tcp_flags::RST != 0,
+            Transport::Sctp { chunk } => chunk == ABORT,
+            _ => false,
+        };
         if self.snapshot.sysctls.nat_icmp_send != 0 && !reset {
             return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
         }
-        self.route(now, frame, packet, refragment, out)
+        self.route(now, frame, packet, out)
     }
 
     /// The guard keeps a NAT server's packets from the kernel, so those of no connection are routed here
@@ -120,21 +111,45 @@ impl Engine {
         now: Instant,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        refragment: Option<usize>,
         out: &mut Outbox,
     ) -> Verdict {
         if !self.fib.forwarding {
             return Verdict::Drop(DropReason::NoConnection);
         }
         let hop = self.fib.lookup(packet.flow.dst);
+        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+            return verdict;
+        }
         let path = Path::plain(&packet.flow);
         let way = Way {
             mode: &Plain,
             path,
             forward: true,
-            refragment,
+            answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, Addr::UNSPECIFIED, out)
+        self.transmit(now, frame, packet, way, hop, out)
+    }
+
+    /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
+    fn refuse_routing(
+        &mut self,
+        now: Instant,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        hop: Result<NextHop, Unreachable>,
+        out: &mut Outbox,
+    ) -> Option<Verdict> {
+        let from = Addr::UNSPECIFIED;
+        match hop {
+            Err(Unreachable::NoRoute) => Some(self.net_unreachable(now, frame, packet, from, out)),
+            Err(Unreachable::Local | Unreachable::NotAPort) => None,
+            Ok(_) if packet.ttl <= 1 => Some(self.time_exceeded(now, frame, packet, from, out)),
+            Ok(hop) => {
+                let mtu = hop.mtu as usize;
+                (packet.dont_fragment && wire_len(frame, packet) > mtu)
+                    .then(|| self.too_big(now, frame, packet, mtu, from, out))
+            }
+        }
     }
 
     fn is_local_port(&self, port: u16) -> bool {

@@ -1,11 +1,12 @@
 //! Copies of the engine's state for whoever shows it.
 
 use super::Engine;
-use super::input::tcp_state;
 use crate::conn::{self, Conn};
 use crate::counters::Stats;
 use crate::flow::{Endpoint, Protocol};
+use crate::sctp::SctpState;
 use crate::service::ServiceKey;
+use crate::tcp::TcpState;
 use crate::time::Instant;
 
 /// All services with their counters.
@@ -105,9 +106,9 @@ impl Engine {
 fn conn_report(c: &Conn, now: Instant) -> ConnReport {
     let state = match c.protocol {
         _ if c.has(conn::TEMPLATE) => "NONE",
-        Protocol::Tcp => tcp_state(c.state).name(),
+        Protocol::Tcp => TcpState::from_number(c.state).name(),
         Protocol::Udp => "UDP",
-        Protocol::Sctp => "NONE",
+        Protocol::Sctp => SctpState::from_number(c.state).name(),
     };
     ConnReport {
         protocol: c.protocol,

@@ -1,6 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
 use super::Engine;
+use super::outer::MIN_MTU;
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::Addr;
@@ -15,14 +16,22 @@ use crate::segment;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Egress, Verdict};
 
-/// Which way through a mode, and how large its fragments may be.
+/// Which way through a mode, and who answers for the director.
 pub(super) struct Way<'a> {
     pub(super) mode: &'a dyn Mode,
     pub(super) path: Path,
     /// Towards the server; else towards the client.
     pub(super) forward: bool,
-    /// The size in which a reassembled packet's fragments came.
-    pub(super) refragment: Option<usize>,
+    /// Where an ICMP message to the packet's sender comes from; [`Addr::UNSPECIFIED`] = the director's
+    /// own address towards it.
+    pub(super) answer_from: Addr,
+}
+
+/// The last step out: next hop, largest IP packet, port.
+struct Exit {
+    hop: NextHop,
+    limit: usize,
+    egress: Egress,
 }
 
 impl Way<'_> {
@@ -61,8 +70,7 @@ impl Engine {
         }
     }
 
-    /// Sends `packet` towards `hop` through a mode. Where it cannot go, its sender is told by an ICMP
-    /// message from `answer_from` ([`Addr::UNSPECIFIED`] = the director's own address towards the sender).
+    /// Sends `packet` towards `hop` through a mode. Where it cannot go, its sender is told.
     pub(super) fn transmit(
         &mut self,
         now: Instant,
@@ -70,50 +78,78 @@ impl Engine {
         packet: &Packet,
         mut way: Way<'_>,
         hop: Result<NextHop, Unreachable>,
-        answer_from: Addr,
         out: &mut Outbox,
     ) -> Verdict {
         let hop = match hop {
             Ok(hop) => hop,
-            Err(Unreachable::Local) => return Verdict::Pass,
+            Err(Unreachable::Local) => return self.deliver(packet, &way),
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             Err(Unreachable::NoRoute) => {
-                return self.host_unreachable(now, frame, packet, answer_from, out);
+                return self.host_unreachable(now, frame, packet, way.answer_from, out);
             }
         };
         if packet.ttl <= 1 {
-            return self.time_exceeded(now, frame, packet, answer_from, out);
+            return self.time_exceeded(now, frame, packet, way.answer_from, out);
         }
-        rewrite::decrement_ttl(frame, packet);
-        if let Err(reason) = pass_options(frame, packet, answer_from, hop.source) {
+        if let Err(reason) = check_offload(frame, packet) {
             return Verdict::Drop(reason);
         }
-        let room = (hop.mtu as usize).saturating_sub(way.overhead());
+        rewrite::decrement_ttl(frame, packet);
+        if let Err(reason) = pass_options(frame, packet, way.answer_from, hop.source) {
+            return Verdict::Drop(reason);
+        }
+        let mtu = self.path_mtu(now, &way, &hop);
+        let room = mtu.saturating_sub(way.overhead());
+        if way.overhead() > 0 && room < MIN_MTU {
+            return Verdict::Drop(DropReason::Oversized);
+        }
         let super_frame = frame.offload.gso != Gso::None;
-        let len = if super_frame {
-            segment::segment_ip_len(frame, packet)
-        } else {
-            packet.ip_len as usize
-        };
+        let len = wire_len(frame, packet);
         let icmp = matches!(packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
         if len > room && packet.dont_fragment && !icmp && !cut_outside {
-            return self.too_big(now, frame, packet, room, answer_from, out);
+            return self.too_big(now, frame, packet, room, way.answer_from, out);
         }
         way.path.tunnel_source = hop.source;
-        let limit = way
-            .refragment
-            .map_or(hop.mtu as usize, |r| r.min(hop.mtu as usize));
-        let egress = Egress {
-            port: hop.port,
-            unresolved: hop.mac.is_none().then_some(hop.via),
+        let exit = Exit {
+            hop,
+            limit: packet
+                .fragment_size
+                .map_or(mtu, |size| mtu.min(usize::from(size))),
+            egress: Egress {
+                port: hop.port,
+                unresolved: hop.mac.is_none().then_some(hop.via),
+            },
         };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
-            self.send_segments(frame, packet, &way, &hop, limit, egress, out)
+            self.send_segments(frame, packet, &way, &exit, out)
         } else {
-            self.send_one(frame, packet, &way, &hop, limit, egress, out)
+            self.send_one(frame, packet, &way, &exit, out)
         };
         result.unwrap_or_else(Verdict::Drop)
+    }
+
+    /// Bytes of the largest IP packet on this way.
+    fn path_mtu(&mut self, now: Instant, way: &Way<'_>, hop: &NextHop) -> usize {
+        let mtu = if way.forward {
+            self.path_mtus.mtu(now, way.path.server.addr, hop.mtu)
+        } else {
+            hop.mtu
+        };
+        mtu as usize
+    }
+
+    /// The way ends at the director itself. Its own stack takes a packet for its own VIP as it is; ICMP
+    /// reaches it anyway, for no guard keeps it away. NAT's answers would leave it as they are, unseen.
+    fn deliver(&self, packet: &Packet, way: &Way<'_>) -> Verdict {
+        if !way.forward || matches!(packet.transport, Transport::Icmp { .. }) {
+            return Verdict::Pass;
+        }
+        let translated = way.mode.reply_flow(&packet.flow, &way.path).is_some();
+        if translated || !self.fib.is_local(packet.flow.dst) {
+            return Verdict::Drop(DropReason::LocalServer);
+        }
+        Verdict::Local
     }
 
     fn send_one(
@@ -121,18 +157,20 @@ impl Engine {
         frame: &mut Frame<'_>,
         packet: &Packet,
         way: &Way<'_>,
-        hop: &NextHop,
-        limit: usize,
-        egress: Egress,
+        exit: &Exit,
         out: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
         way.rewrite(frame, packet)?;
-        rewrite::set_macs(frame, hop.mac.unwrap_or_default(), hop.source_mac);
-        if frame.offload.gso != Gso::None || frame.len() - ETH_LEN <= limit {
-            return Ok(Verdict::Send(egress));
+        exit.address(frame);
+        if frame.offload.gso != Gso::None || frame.len() - ETH_LEN <= exit.limit {
+            return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(frame);
-        self.cut(frame, limit, egress, out);
+        // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
+        if packet.fragment_size.is_none() {
+            frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
+        }
+        self.cut(frame.bytes(), exit, out);
         Ok(Verdict::SendOutbox)
     }
 
@@ -141,9 +179,7 @@ impl Engine {
         frame: &Frame<'_>,
         packet: &Packet,
         way: &Way<'_>,
-        hop: &NextHop,
-        limit: usize,
-        egress: Egress,
+        exit: &Exit,
         out: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
         let mut segments = segment::segments(frame, packet)?;
@@ -152,26 +188,52 @@ impl Engine {
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
             way.rewrite(&mut draft, &packet)?;
-            rewrite::set_macs(&mut draft, hop.mac.unwrap_or_default(), hop.source_mac);
+            exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ETH_LEN <= limit {
+            if draft.len() - ETH_LEN <= exit.limit {
                 let (range, offload) = (draft.range(), draft.offload);
-                out.push(range, offload, egress);
+                out.push(range, offload, exit.egress);
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
-                let before = out.len();
-                fragment::cut(&whole, limit, egress, out);
-                self.counters.fragments += (out.len() - before) as u64;
+                self.cut(&whole, exit, out);
             }
         }
         Ok(Verdict::SendOutbox)
     }
 
-    fn cut(&mut self, frame: &Frame<'_>, limit: usize, egress: Egress, out: &mut Outbox) {
+    fn cut(&mut self, frame: &[u8], exit: &Exit, out: &mut Outbox) {
         let before = out.len();
-        fragment::cut(frame.bytes(), limit, egress, out);
+        fragment::cut(frame, exit.limit, exit.egress, out);
         self.counters.fragments += (out.len() - before) as u64;
+    }
+}
+
+impl Exit {
+    fn address(&self, frame: &mut Frame<'_>) {
+        rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
+    }
+}
+
+/// Bytes of the largest IP packet that a frame becomes on the wire.
+pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
+    if frame.offload.gso == Gso::None {
+        packet.ip_len as usize
+    } else {
+        segment::segment_ip_len(frame, packet)
+    }
+}
+
+/// A super-frame is of a kind that segments say, and says how large they are.
+fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+    match (frame.offload.gso, packet.transport) {
+        (Gso::None, _) => Ok(()),
+        (Gso::TcpV4 { .. }, Transport::Tcp { .. }) | (Gso::UdpL4, Transport::Udp)
+            if frame.offload.gso_size > 0 =>
+        {
+            Ok(())
+        }
+        _ => Err(DropReason::GsoUnsupported),
     }
 }
 

@@ -1,4 +1,6 @@
 //! What tests of this and other crates share; behind the feature `testing`.
 
+pub mod bed;
 pub mod conformance;
+pub mod packets;
 pub mod servers;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::output::{number, table, text};
 use crate::guard;
 
 /// What to do with the guard of this network namespace.
@@ -21,6 +22,8 @@ enum Action {
         #[arg(long)]
         terse: bool,
     },
+    /// Print how many frames each rule kept from the kernel, since the table's last change
+    Counters,
     /// Remove what a killed daemon left behind
     Down {
         /// Remove it even though a daemon is running
@@ -33,13 +36,16 @@ enum Action {
 pub(crate) fn main(args: &Args) -> ExitCode {
     let outcome = match args.action {
         Action::Show { terse } => guard::show(terse),
+        Action::Counters => {
+            guard::counters().map(|rules| (!rules.is_empty()).then(|| count(&rules)))
+        }
         Action::Down { force } => guard::down(force).map(|removed| {
-            let text = if removed {
+            let said = if removed {
                 "removed the guard (nft table netdev uvs)\n"
             } else {
                 "there was no guard\n"
             };
-            Some(text.to_owned())
+            Some(said.to_owned())
         }),
     };
     match outcome {
@@ -56,4 +62,10 @@ pub(crate) fn main(args: &Args) -> ExitCode {
             ExitCode::from(super::FAILED)
         }
     }
+}
+
+fn count(rules: &[guard::Counter]) -> String {
+    let columns = [text("RULE"), number("FRAMES"), number("BYTES")];
+    let row = |c: &guard::Counter| vec![c.name.clone(), c.packets.to_string(), c.bytes.to_string()];
+    table(&columns, &rules.iter().map(row).collect::<Vec<_>>())
 }

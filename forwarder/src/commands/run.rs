@@ -77,10 +77,23 @@ pub(crate) fn main(args: Args) -> ExitCode {
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("uvs run: {e:#}");
+            eprintln!("uvs run: {}", sentence(&e));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// An error with its causes, without those that it says already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.ends_with(&cause) {
+            continue;
+        }
+        let separator = if said.is_empty() { "" } else { ": " };
+        said = said + separator + &cause;
+    }
+    said
 }
 
 fn default_socket() -> PathBuf {

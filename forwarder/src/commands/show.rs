@@ -1,5 +1,6 @@
 //! `uvs show services|servers|conns|drops|info`: the daemon's state, for reading or as JSON.
 
+mod rows;
 mod view;
 
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ mod address;
 mod error;
 mod fields;
 mod persistence;
+mod place;
 mod plugins;
 mod schema;
 mod server;
@@ -24,6 +25,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use crate::plugins::{PluginSettings, Schedulers};
 pub(crate) use error::ConfigError;
+pub(crate) use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;

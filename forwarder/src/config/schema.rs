@@ -39,10 +39,8 @@ const MAX_SOCKET: usize = 107;
 
 /// Reads a whole file.
 pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>> {
-    let (document, syntax) = DeTable::parse_recoverable(text);
-    if !syntax.is_empty() {
-        return Err(syntax.iter().map(|error| unparsable(error, text)).collect());
-    }
+    // Past the first slip of syntax a parser only guesses, so that one is all that is told.
+    let document = DeTable::parse(text).map_err(|error| vec![unparsable(&error, text)])?;
     let problems = Problems::default();
     let top = Fields::new(document.get_ref(), String::new(), KEYS, &problems);
     let (plugins, named) = plugins::read(&top);

@@ -5,17 +5,17 @@
 //! listing comes in several, each but the last with `more`.
 
 use serde::{Deserialize, Serialize};
-pub use uvs_core::counters::Stats;
+pub(crate) use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
 /// The protocol's version; a daemon refuses requests of another.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// One request line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Request {
+pub(crate) struct Request {
     /// [`VERSION`].
     pub version: u32,
     /// Repeated in the reply.
@@ -27,7 +27,7 @@ pub struct Request {
 /// What can be asked of a daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Command {
+pub(crate) enum Command {
     /// Adds a service. Its `servers` must be empty.
     AddService(ServiceSpec),
     /// Replaces a service's settings; its servers stay. `servers` must be empty.
@@ -74,7 +74,7 @@ pub enum Command {
 
 /// One reply line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The request's.
     pub id: u64,
     /// The outcome.
@@ -87,7 +87,7 @@ pub struct Reply {
 /// What a refused request met, as the errno the kernel's IPVS would answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Errno {
+pub(crate) enum Errno {
     /// It exists already.
     Exists,
     /// The service (or, for service commands, the thing itself) is not there.
@@ -110,7 +110,7 @@ pub enum Errno {
 
 /// Why a request was refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// The kind.
     pub errno: Errno,
     /// A sentence that names the thing and the fix.
@@ -120,7 +120,7 @@ pub struct Refusal {
 /// What is answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Data {
+pub(crate) enum Data {
     /// Done.
     Done,
     /// Services with their counters, in no particular order.
@@ -138,8 +138,13 @@ pub enum Data {
     Sysctl(i32),
     /// About the daemon.
     Info(Info),
-    /// Drop counters: label, count, in the order of the list of reasons.
-    Drops(Vec<(String, u64)>),
+    /// Where frames went.
+    Drops {
+        /// All of them.
+        totals: Totals,
+        /// Drop counters: label, count, in the order of the list of reasons.
+        reasons: Vec<(String, u64)>,
+    },
     /// The scheduler plugins.
     Plugins(Plugins),
     /// What a reload did, plugin by plugin.
@@ -148,7 +153,7 @@ pub enum Data {
 
 impl Data {
     /// Joins the next part of a listing to the ones before; any other answer stands for itself.
-    pub fn append(&mut self, part: Self) {
+    pub(crate) fn append(&mut self, part: Self) {
         match (self, part) {
             (Self::Connections(all), Self::Connections(mut next)) => all.append(&mut next),
             (this, part) => *this = part,
@@ -156,9 +161,26 @@ impl Data {
     }
 }
 
+/// Frames since the start: `received` is the sum of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    /// Handed to the engine.
+    pub received: u64,
+    /// Forwarded.
+    pub sent: u64,
+    /// Ended in an answer.
+    pub answered: u64,
+    /// Fragments kept for their datagram.
+    pub held: u64,
+    /// Left to the kernel.
+    pub passed: u64,
+    /// Dropped, for whatever reason.
+    pub dropped: u64,
+}
+
 /// A service with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServiceStatus {
+pub(crate) struct ServiceStatus {
     /// The service as asked for; the servers are in `servers`, its own list is empty.
     pub spec: ServiceSpec,
     /// Totals.
@@ -171,7 +193,7 @@ pub struct ServiceStatus {
 
 /// A real server with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServerStatus {
+pub(crate) struct ServerStatus {
     /// The server as asked for.
     pub spec: ServerSpec,
     /// Whether the address is the director's own (shown as `Local`).
@@ -190,7 +212,7 @@ pub struct ServerStatus {
 
 /// A connection or a persistence template.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ConnectionStatus {
+pub(crate) struct ConnectionStatus {
     /// The protocol; `None` shows as `IP` (templates of firewall marks).
     pub protocol: Option<Protocol>,
     /// The client; port 0 in a template.
@@ -209,7 +231,7 @@ pub struct ConnectionStatus {
 
 /// The plugin directory and what is loaded from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Plugins {
+pub(crate) struct Plugins {
     /// The directory.
     pub directory: String,
     /// The loaded plugins by name.
@@ -220,7 +242,7 @@ pub struct Plugins {
 
 /// A loaded scheduler plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PluginStatus {
+pub(crate) struct PluginStatus {
     /// The scheduler's name.
     pub name: String,
     /// The plugin's version.
@@ -241,7 +263,7 @@ pub struct PluginStatus {
 
 /// What a reload did for one plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PluginReloaded {
+pub(crate) struct PluginReloaded {
     /// The scheduler's name.
     pub name: String,
     /// Whether a file called after it was refused.
@@ -252,7 +274,7 @@ pub struct PluginReloaded {
 
 /// About the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Info {
+pub(crate) struct Info {
     /// The program's version.
     pub version: String,
     /// Its process id.

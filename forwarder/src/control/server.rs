@@ -87,7 +87,7 @@ impl Server {
     /// Tokens it uses from the first one on.
     pub(crate) const TOKENS: usize = 1 + MAX_CLIENTS;
 
-    /// Binds the socket. It is served from [`Server::register`] on.
+    /// Binds the socket. It can be connected to, and is served, from [`Server::register`] on.
     ///
     /// # Errors
     /// A daemon serves it already, the path is taken, or the host refuses.
@@ -110,6 +110,7 @@ impl Server {
     /// # Errors
     /// The host's.
     pub(crate) fn register(&mut self, registry: &Registry, first: Token) -> io::Result<()> {
+        self.listener.listen()?;
         registry.register(&mut self.listener.socket, first, Interest::READABLE)?;
         self.registry = Some(registry.try_clone()?);
         self.first = first;

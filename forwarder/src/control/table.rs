@@ -50,11 +50,6 @@ impl Table {
         self.services.iter().find(|s| s.key == *key)
     }
 
-    /// The sysctls.
-    pub(crate) fn sysctls(&self) -> &Sysctls {
-        &self.sysctls
-    }
-
     /// The time-outs.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.timeouts

@@ -1,6 +1,7 @@
 //! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
 //! when everything it entails is in force.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
@@ -9,9 +10,9 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
 use super::{Daemon, derive, failed, start};
-use crate::config;
+use crate::config::{self, Config, ConfigError, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus,
+    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -65,7 +66,8 @@ impl Daemon {
     ) -> Result<T, Refusal> {
         let mut changed = self.table.clone();
         let result = edit(&mut changed)?;
-        derive::check_local_addresses(changed.services(), &self.mirror.fib())?;
+        let (new, old) = (changed.services(), self.table.services());
+        derive::check_local_addresses(new, old, &self.mirror.fib())?;
         let mut before = std::mem::replace(&mut self.table, changed);
         if let Err(refusal) = self.publish() {
             std::mem::swap(&mut self.table, &mut before);
@@ -83,62 +85,81 @@ impl Daemon {
 
     /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
     fn warn_of_unserved(&self, before: &Table) {
-        let new = |s: &&Arc<ServiceSpec>| before.service(&s.key).is_none();
-        for service in self.table.services().iter().filter(new) {
+        let new = |key: &ServiceKey| before.service(key).is_none();
+        for service in self.table.services() {
             match service.key {
-                ServiceKey::Mark { mark, .. } => tracing::warn!(
+                ServiceKey::Mark { mark, .. } if new(&service.key) => tracing::warn!(
                     "FWM {mark} is listed but never matched: a packet socket sees packets before netfilter marks them"
                 ),
-                ServiceKey::Address { addr, .. } if !addr.is_v4() => {
+                ServiceKey::Address { addr, .. } if !addr.is_v4() && new(&service.key) => {
                     tracing::warn!(
                         "{} is listed but not forwarded: IPv6 is not implemented",
                         service.key
                     );
                 }
-                ServiceKey::Address { .. } => {}
+                ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {}
             }
         }
     }
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
-        let invalid = |message: String| Refusal {
+        let invalid = |e: &dyn std::fmt::Display| Refusal {
             errno: Errno::Invalid,
-            message,
+            message: e.to_string(),
         };
         let Some(file) = self.options.file.clone() else {
-            return Err(invalid("this daemon runs without a configuration file: start it with `uvs run --config FILE`".to_owned()));
+            return Err(invalid(
+                &"this daemon runs without a configuration file: start it with `uvs run --config FILE`",
+            ));
         };
         let schedulers = Arc::clone(&self.options.schedulers);
-        let new = config::load(&file, &|_| Arc::clone(&schedulers));
-        let new = new.map_err(|e| invalid(e.to_string()))?;
-        let interfaces = if new.interfaces.is_empty() {
-            &self.interfaces
-        } else {
-            &new.interfaces
-        };
-        if *interfaces != self.interfaces {
-            return Err(invalid(format!(
-                "{}: `interfaces` differs from the running daemon's ({}); restart it to change them",
-                file.display(),
-                self.interfaces.join(", ")
-            )));
-        }
-        if new.limits != self.limits {
-            return Err(invalid(format!(
-                "{}: `limits` differ from the running daemon's; restart it to change them",
-                file.display()
-            )));
-        }
-        if !new.plugins.same_process(&self.options.config.plugins) {
-            return Err(invalid(format!(
-                "{}: `plugins.directory` or `plugins.max_faults` differs from the running daemon's; restart it to change them",
-                file.display()
-            )));
-        }
+        let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
+        derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
+        self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new).map_err(failed))?;
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
         Ok(())
+    }
+
+    /// Refuses changes of what holds for the life of the process. Interfaces given on the command line
+    /// override any file, so a file is compared with the file before.
+    fn check_fixed(&self, new: &Config, file: &Path) -> Result<(), ConfigError> {
+        let old = &self.options.config;
+        let (limits, before) = (&new.limits, &old.limits);
+        let limit = |key| [Step::Key("limits"), Step::Key(key)];
+        let (plugins, loaded) = (&new.plugins, &old.plugins);
+        let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
+        let fixed: [(&[Step], bool); 7] = [
+            (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
+            (&[Step::Key("socket")], new.socket == old.socket),
+            (
+                &limit("connections"),
+                limits.connections == before.connections,
+            ),
+            (
+                &limit("local_ports"),
+                limits.local_ports == before.local_ports,
+            ),
+            (
+                &limit("fragment_bytes"),
+                limits.fragment_bytes == before.fragment_bytes,
+            ),
+            (&plugin("directory"), plugins.directory == loaded.directory),
+            (
+                &plugin("max_faults"),
+                plugins.max_faults == loaded.max_faults,
+            ),
+        ];
+        match fixed.iter().find(|(_, same)| !same) {
+            Some((steps, _)) => Err(config::refuse(
+                file,
+                steps,
+                "differs from what the running daemon was started with".to_owned(),
+                "put it back, or restart the daemon",
+            )),
+            None => Ok(()),
+        }
     }
 
     fn zero(&mut self, key: Option<ServiceKey>) -> Result<Data, Refusal> {
@@ -234,13 +255,21 @@ impl Daemon {
     }
 
     fn drops(&self) -> Result<Data, Refusal> {
-        let drops = self.status()?.counters.drops;
-        Ok(Data::Drops(
-            DropReason::ALL
-                .iter()
-                .map(|r| (r.label().to_owned(), drops[*r as usize]))
-                .collect(),
-        ))
+        let counters = self.status()?.counters;
+        let reasons = DropReason::ALL
+            .iter()
+            .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
+        Ok(Data::Drops {
+            totals: Totals {
+                received: counters.received,
+                sent: counters.sent,
+                answered: counters.answered,
+                held: counters.held,
+                passed: counters.passed,
+                dropped: counters.drops.iter().sum(),
+            },
+            reasons: reasons.collect(),
+        })
     }
 }
 

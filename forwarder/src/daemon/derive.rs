@@ -1,14 +1,16 @@
 //! What follows from the desired state and the host's addresses: which VIPs UVS owns, what the guard
 //! keeps from the kernel, what the sockets let in, whose next hops stay resolved.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
+use crate::config::{self, Config, ConfigError, Step};
 use crate::control::protocol::{Errno, Refusal};
 use crate::guard::{FullNat, GuardSpec};
 use crate::port::filter::FilterSpec;
@@ -21,23 +23,60 @@ pub(super) fn owned_vips(services: &[Arc<ServiceSpec>], fib: &Fib) -> Vec<Addr> 
         .collect()
 }
 
-/// Refuses local addresses that are not the host's: replies to them would go nowhere.
+/// Local addresses that are not the host's, with their services: replies to them go nowhere.
+pub(super) fn foreign_local_addresses<'a>(
+    services: &'a [Arc<ServiceSpec>],
+    fib: &'a Fib,
+) -> impl Iterator<Item = (ServiceKey, Addr)> + 'a {
+    services.iter().flat_map(move |service| {
+        let foreign = service.local.iter().filter(|a| !fib.is_local(**a));
+        foreign.map(|a| (service.key, *a))
+    })
+}
+
+/// Refuses local addresses that are not the host's, where they were not there `before`: one that the host
+/// has lost since does not stand in the way of other changes.
 pub(super) fn check_local_addresses(
     services: &[Arc<ServiceSpec>],
+    before: &[Arc<ServiceSpec>],
     fib: &Fib,
 ) -> Result<(), Refusal> {
-    for service in services {
-        if let Some(foreign) = service.local.iter().find(|a| !fib.is_local(**a)) {
-            return Err(Refusal {
-                errno: Errno::Invalid,
-                message: format!(
-                    "{}: the local address {foreign} is on none of this host's interfaces; add it first: ip addr add {foreign}/32 dev INTERFACE",
-                    service.key
-                ),
-            });
+    let known: HashSet<_> = foreign_local_addresses(before, fib).collect();
+    let new = foreign_local_addresses(services, fib).find(|pair| !known.contains(pair));
+    let Some((service, foreign)) = new else {
+        return Ok(());
+    };
+    Err(Refusal {
+        errno: Errno::Invalid,
+        message: format!(
+            "{service}: the local address {foreign} is on none of this host's interfaces; {}",
+            how_to_add(foreign)
+        ),
+    })
+}
+
+/// Refuses a file with such an address, at its place.
+pub(super) fn check_config(config: &Config, file: &Path, fib: &Fib) -> Result<(), ConfigError> {
+    for (i, service) in config.services.iter().enumerate() {
+        let foreign = service.local.iter().position(|a| !fib.is_local(*a));
+        if let Some(n) = foreign {
+            let steps = [
+                Step::Key("service"),
+                Step::Item(i),
+                Step::Key("local_addresses"),
+                Step::Item(n),
+            ];
+            let addr = service.local[n];
+            let what = format!("{addr} is on none of this host's interfaces");
+            return Err(config::refuse(file, &steps, what, &how_to_add(addr)));
         }
     }
     Ok(())
+}
+
+fn how_to_add(addr: Addr) -> String {
+    let bits = if addr.is_v4() { 32 } else { 128 };
+    format!("add it first: ip addr add {addr}/{bits} dev INTERFACE")
 }
 
 /// What the kernel must not see.

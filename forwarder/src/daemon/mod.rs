@@ -7,17 +7,19 @@ mod plugins;
 mod rates;
 mod start;
 
+use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Wall};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
@@ -61,6 +63,8 @@ pub(crate) struct Daemon {
     poll: Poll,
     signals: Signals,
     started: Wall,
+    /// Where the owned VIPs were when they were last announced, and how often they are to be again.
+    announced: BTreeSet<(Addr, PortId, Mac)>,
     announcements: u32,
 }
 
@@ -84,11 +88,7 @@ impl Daemon {
                 match event.token() {
                     NETLINK => self.follow_network(),
                     RULES => self.keep_guard(),
-                    SIGNALS => {
-                        if self.take_signals() {
-                            return self.stop();
-                        }
-                    }
+                    SIGNALS if self.take_signals() => return self.stop(),
                     // Notices are looked at below; the rest is the control socket's.
                     _ => {}
                 }
@@ -96,12 +96,19 @@ impl Daemon {
             self.take_notices();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
+                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
                 let answer = self.answer(call.ask);
                 server.answer(call.ticket, answer, Wall::now());
             }
             if tick.elapsed().as_secs() >= rates::PERIOD {
                 tick += Duration::from_secs(rates::PERIOD);
                 self.period();
+            }
+            if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.stop()?;
+                bail!(
+                    "the worker ended by a fault of its own, said above; nothing is forwarded any more"
+                );
             }
         }
     }
@@ -156,10 +163,8 @@ impl Daemon {
         {
             tracing::warn!("{e}");
         }
-        if owned.iter().any(|a| !self.owned.contains(a)) {
-            self.announcements = uvs_core::arp::ANNOUNCEMENTS;
-        }
         self.owned = owned;
+        self.announce_moved();
         Ok(())
     }
 
@@ -177,66 +182,87 @@ impl Daemon {
 
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Result<T, Refusal> {
         let (to, from) = channel();
-        let stuck = |_| Refusal {
-            errno: Errno::Failed,
-            message: format!(
+        self.tell(question(to));
+        from.recv_timeout(WORKER_PATIENCE).map_err(|e| match e {
+            RecvTimeoutError::Timeout => failed(format_args!(
                 "the worker did not answer within {} s",
                 WORKER_PATIENCE.as_secs()
-            ),
-        };
-        self.tell(question(to));
-        from.recv_timeout(WORKER_PATIENCE).map_err(stuck)
+            )),
+            RecvTimeoutError::Disconnected => failed("the worker has ended"),
+        })
     }
 
     fn tell(&self, ask: Question) {
-        if self.asks.send(ask).is_ok()
-            && let Err(e) = self.waker.wake()
-        {
+        if self.asks.send(ask).is_ok() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Err(e) = self.waker.wake() {
             tracing::error!("the worker cannot be woken: {e}");
         }
     }
 
     fn follow_network(&mut self) {
+        let before = self.mirror.fib();
         let events = match self.mirror.read_events() {
             Ok(events) => events,
             Err(e) => return tracing::error!("following the host's network: {e}"),
         };
-        if events.is_empty() {
-            return;
+        let fib = self.mirror.fib();
+        if !Arc::ptr_eq(&before, &fib) {
+            self.shared.fib.publish(Arc::clone(&fib));
+            self.wake();
         }
-        self.shared.fib.publish(self.mirror.fib());
-        let mut republish = false;
-        for event in events {
-            match &event {
+        let mut followed = Followed::default();
+        for event in &events {
+            match event {
+                Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
                 Event::NeighbourKnown { before: None, .. }
-                | Event::NeighbourLost { failed: false, .. } => {
-                    tracing::debug!("{event}");
-                }
+                | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
                 _ => tracing::info!("{event}"),
             }
-            match event {
-                Event::InterfaceBack { port, name, .. } => {
-                    self.reopen(port, &name);
-                    self.guarded = GuardSpec::default();
-                    republish = true;
-                }
-                Event::InterfaceGone { .. } | Event::InterfaceChanged { .. } | Event::Overrun => {
-                    republish = true
-                }
-                Event::AddressAdded { .. } | Event::AddressRemoved { .. } => republish = true,
-                _ => {}
+            if let Event::NeighbourLost {
+                port,
+                addr,
+                failed: true,
+            } = event
+            {
+                self.tell(Question::Unreachable(*port, *addr));
             }
+            followed.note(event);
         }
-        if let Err(e) = self.wake_worker(republish) {
+        if followed.republish
+            && let Err(e) = self.republish(&followed.back)
+        {
             tracing::error!("after a change of the host's network: {}", e.message);
+        }
+        if followed.up {
+            self.begin_announcing();
+        } else {
+            self.announce_moved();
         }
     }
 
-    fn wake_worker(&mut self, republish: bool) -> Result<(), Refusal> {
-        if republish {
-            return self.publish();
+    /// Brings everything to the host's new addresses and interfaces; what it lost is not refused any more.
+    fn republish(&mut self, back: &[(PortId, String)]) -> Result<(), Refusal> {
+        for (service, addr) in
+            derive::foreign_local_addresses(self.table.services(), &self.mirror.fib())
+        {
+            tracing::warn!(
+                "{service}: the local address {addr} is on none of this host's interfaces any more; its servers' replies are lost until it is back"
+            );
         }
-        self.waker.wake().map_err(failed)
+        if !back.is_empty() {
+            self.guard.replace(&self.guarded).map_err(failed)?;
+        }
+        let published = self.publish();
+        // Only now, that the kernel is kept from what comes in there.
+        for (port, name) in back {
+            self.reopen(*port, name);
+        }
+        published
     }
 
     /// Opens a port anew whose interface is back.
@@ -289,18 +315,40 @@ impl Daemon {
             .register(&mut self.signals, SIGNALS, Interest::READABLE)
     }
 
+    /// Announces where an owned VIP is new, or has come to another interface or MAC address.
+    fn announce_moved(&mut self) {
+        let places = self.places();
+        let moved = places.difference(&self.announced).next().is_some();
+        self.announced = places;
+        if moved {
+            self.begin_announcing();
+        }
+    }
+
+    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
+    fn begin_announcing(&mut self) {
+        self.announcements = uvs_core::arp::ANNOUNCEMENTS - 1;
+        self.announce();
+    }
+
     /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
     fn announce(&self) {
-        let fib = self.mirror.fib();
-        for vip in &self.owned {
-            let Some(hop) = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip) else {
-                continue;
-            };
+        for (vip, port, mac) in self.places() {
             let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            if uvs_core::arp::announcement(*vip, hop.source_mac, &mut frame).is_some() {
-                self.tell(Question::Send(hop.port, frame));
+            if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
+                self.tell(Question::Send(port, frame));
             }
         }
+    }
+
+    /// The owned VIPs that have neighbours: each with its port and its MAC address.
+    fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
+        let fib = self.mirror.fib();
+        let place = |vip: &Addr| {
+            let hop = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip)?;
+            Some((*vip, hop.port, hop.source_mac))
+        };
+        self.owned.iter().filter_map(place).collect()
     }
 
     /// Whether to stop.
@@ -321,13 +369,74 @@ impl Daemon {
 
     fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
+        self.report_totals();
         self.tell(Question::Stop);
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
         }
+        if let Err(e) = self.mirror.keep(std::iter::empty()) {
+            tracing::warn!("a real server's next hop stays resolved: {e}");
+        }
         // The engine is silent now: the kernel may have its packets back.
         self.guard.remove().context("removing the guard")?;
         Ok(())
+    }
+
+    /// What this run did, for the log.
+    fn report_totals(&self) {
+        let Ok(status) = self.status() else { return };
+        for (name, port) in self.interfaces.iter().zip(&status.ports) {
+            tracing::info!(
+                interface = name,
+                received = port.rx.received,
+                ring_full = port.rx.kernel_drops,
+                copied = port.rx.copied,
+                sent = port.sent,
+                sent_bytes = port.sent_bytes,
+                refused = ?port.errors,
+                "port totals",
+            );
+        }
+        tracing::info!(
+            p50_ns = status.latency.value_at_quantile(0.5),
+            p99_ns = status.latency.value_at_quantile(0.99),
+            frames = status.latency.len(),
+            "from ring to wire",
+        );
+    }
+}
+
+/// What a batch of network events entails.
+#[derive(Default)]
+struct Followed {
+    republish: bool,
+    /// A link came up: whoever is at its other end now has not heard of our addresses.
+    up: bool,
+    /// Interfaces that are back.
+    back: Vec<(PortId, String)>,
+}
+
+impl Followed {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::InterfaceBack { port, name, .. } => {
+                self.back.push((*port, name.clone()));
+                self.republish = true;
+            }
+            Event::InterfaceUp { .. } => self.up = true,
+            Event::InterfaceChanged { .. }
+            | Event::InterfaceGone { .. }
+            | Event::AddressAdded { .. }
+            | Event::AddressRemoved { .. }
+            | Event::Overrun => self.republish = true,
+            Event::InterfaceDown { .. }
+            | Event::RouteAdded { .. }
+            | Event::RouteChanged { .. }
+            | Event::RouteRemoved { .. }
+            | Event::NeighbourKnown { .. }
+            | Event::NeighbourLost { .. }
+            | Event::Forwarding(_) => {}
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,20 +9,20 @@ use std::time::Instant as Wall;
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
+use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::snapshot::Snapshot;
 
-use super::derive;
 use super::rates::Rates;
-use super::{Daemon, NETLINK, NOTICES, RULES, SIGNALS, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
 use crate::config::Config;
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{self, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
 use crate::worker::watch::Watch;
@@ -47,16 +48,18 @@ pub(crate) struct Options {
 /// What is missing or taken; nothing of it is left behind then.
 pub(crate) fn run(options: Options) -> Result<()> {
     let started = Wall::now();
+    check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(&mut table, &options.config)?;
-    derive::check_local_addresses(table.services(), &mirror.fib())
-        .map_err(|refusal| anyhow::anyhow!(refusal.message))?;
 
     let poll = Poll::new()?;
     let notify = Waker::new(poll.registry(), NOTICES)?;
@@ -73,7 +76,14 @@ pub(crate) fn run(options: Options) -> Result<()> {
         }
     };
     let engine = engine(&options.config, Arc::clone(&options.schedulers))?;
-    let (worker, waker) = Worker::new(engine, ports, Arc::clone(&shared), inbox, Box::new(notice))?;
+    let (worker, waker) = Worker::new(
+        engine,
+        ports,
+        Box::new(afpacket::own_stack()?),
+        Arc::clone(&shared),
+        inbox,
+        Box::new(notice),
+    )?;
     let worker = std::thread::Builder::new()
         .name("uvs-worker".to_owned())
         .spawn(move || worker.run())?;
@@ -98,6 +108,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started,
+        announced: BTreeSet::new(),
         announcements: 0,
     };
     daemon.watch_signals()?;
@@ -115,6 +126,28 @@ pub(crate) fn run(options: Options) -> Result<()> {
     daemon.run(server)
 }
 
+/// Refuses at once, and by name, where a capability lacks.
+fn check_capabilities() -> Result<()> {
+    const NEEDED: [(CapabilitySet, &str); 2] = [
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW (packet sockets)"),
+        (
+            CapabilitySet::NET_ADMIN,
+            "CAP_NET_ADMIN (nft's rules, neighbours)",
+        ),
+    ];
+    let had = capabilities(None).context("reading this process's capabilities")?;
+    let lacking = NEEDED
+        .iter()
+        .filter(|(set, _)| !had.effective.contains(*set));
+    let lacking: Vec<_> = lacking.map(|(_, name)| *name).collect();
+    anyhow::ensure!(
+        lacking.is_empty(),
+        "not permitted: this process lacks {}; run it as root, or grant them with `setcap cap_net_raw,cap_net_admin+ep` on the program",
+        lacking.join(" and ")
+    );
+    Ok(())
+}
+
 /// Puts a configuration into the table; all or nothing.
 pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
@@ -124,7 +157,10 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Transmit>)>> {
+/// A port's two ends, as the worker takes them.
+type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
+fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
     interfaces
@@ -133,9 +169,15 @@ fn open_ports(interfaces: &[String]) -> Result<Vec<(Box<dyn Receive>, Box<dyn Tr
         .collect()
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<(Box<dyn Receive>, Box<dyn Transmit>)> {
+fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     let options = PortOptions::default();
     let port = Port::open(name, &options, filter)?;
+    tracing::debug!(
+        interface = ?port.interface,
+        ring = ?port.geometry,
+        filter = ?port.coverage,
+        "port open",
+    );
     if port.receive_buffer < options.receive_buffer {
         tracing::info!(
             interface = name,

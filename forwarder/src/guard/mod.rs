@@ -2,10 +2,12 @@
 //!
 //! AF_PACKET only taps: the kernel processes every frame as well. One nft table, `netdev uvs`, drops
 //! exactly the frames that UVS serves at the ingress hook, which comes after the packet sockets and
-//! before everything else. It is replaced whole in one transaction, so it is never half there, and a
-//! killed run's table is found and replaced by the next.
+//! before everything else. It is replaced whole, or its sets are changed, in one transaction, so it is
+//! never half there; a killed run's table is found and replaced by the next.
 
 mod claim;
+mod elements;
+mod netlink;
 mod nft;
 mod rules;
 mod watch;
@@ -89,12 +91,36 @@ impl Guard {
         })
     }
 
-    /// Puts the guard up, or replaces it as a whole. Interfaces that do not exist now are left out and
-    /// named in the log: apply again when they are back.
+    /// Puts the guard up, or changes it. Interfaces that do not exist now are left out and named in the
+    /// log: [`replace`](Self::replace) it when they are back.
     ///
     /// # Errors
     /// The rules could not be put in force; those before them still are.
     pub(crate) fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+        let spec = spec.union(spec);
+        let changes = self
+            .applied
+            .as_ref()
+            .and_then(|applied| elements::changes(applied, &spec));
+        let Some(changes) = changes else {
+            return self.replace(&spec);
+        };
+        if !changes.is_empty()
+            && let Err(error) = netlink::change(&changes)
+        {
+            // Somebody changed our table, or a kernel wants it otherwise.
+            tracing::debug!(%error, "the guard's sets could not be changed; it is replaced");
+            return self.replace(&spec);
+        }
+        self.applied = Some(spec);
+        Ok(())
+    }
+
+    /// Puts the guard up anew as a whole, on the interfaces there are now.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(crate) fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
         // An interface may go between the look and the transaction: then one more look.
         let first = self.try_apply(spec);
         if matches!(first, Err(GuardError::Refused(_))) {
@@ -102,7 +128,7 @@ impl Guard {
         } else {
             first?;
         }
-        self.applied = Some(spec.clone());
+        self.applied = Some(spec.union(spec));
         Ok(())
     }
 
@@ -137,7 +163,7 @@ impl Guard {
             return Ok(false);
         }
         tracing::warn!("somebody removed the guard (nft table `netdev uvs`); it is put up again");
-        self.apply(&spec)?;
+        self.replace(&spec)?;
         Ok(true)
     }
 

@@ -74,7 +74,7 @@ pub(crate) struct FullNat {
 }
 
 impl GuardSpec {
-    /// What keeps all that either keeps: for the moment between two states.
+    /// What keeps all that either keeps, its lists in order: for the moment between two states.
     #[must_use]
     pub(crate) fn union(&self, other: &Self) -> Self {
         fn both<T: Clone + PartialEq + Ord>(a: &[T], b: &[T]) -> Vec<T> {
@@ -93,7 +93,7 @@ impl GuardSpec {
                 ports: self.fullnat.ports,
                 servers: both(&self.fullnat.servers, &other.fullnat.servers),
             },
-            local: self.local.clone(),
+            local: both(&self.local, &[]),
         }
     }
 }

@@ -38,13 +38,6 @@ pub(crate) struct PluginSettings {
     pub(crate) load: Vec<PathBuf>,
 }
 
-impl PluginSettings {
-    /// Whether a running process could go on with these: all but `load` is for its whole life.
-    pub(crate) fn same_process(&self, other: &Self) -> bool {
-        (&self.directory, self.max_faults) == (&other.directory, other.max_faults)
-    }
-}
-
 /// Why there is no scheduler of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfound {

@@ -31,7 +31,7 @@ pub(crate) mod filter;
 pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
-mod vnet;
+pub(crate) mod vnet;
 
 use std::io;
 use std::ops::Range;

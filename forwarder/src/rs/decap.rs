@@ -5,11 +5,8 @@
 //! nobody reads keeps the kernel from answering "protocol unreachable" (ICMP 3/2) to the director.
 //! The TUN device lives and dies with the process, however it dies.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,8 +19,10 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
+use super::counters::Counters;
 use super::ipip::{self, Refusal};
 use super::ledger::state_file;
+use super::own::OwnAddresses;
 use super::sys;
 
 /// What the process prints once it works.
@@ -34,9 +33,6 @@ const BUFFER_LEN: usize = 256 * 1024;
 const BATCH: usize = 64;
 /// What may wait in the socket while others run: about 100 full super-frames.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
-/// Destinations remembered as this host's or not, and for how long.
-const KNOWN_LIMIT: usize = 256;
-const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 const PACKETS: Token = Token(0);
 const TUN: Token = Token(1);
@@ -49,6 +45,8 @@ const SIGNALS: Token = Token(2);
 pub(crate) fn run(device: &str) -> io::Result<()> {
     // Our own session: no terminal's hang-up ends us. Fails only where we lead one already.
     let _ = rustix::process::setsid();
+    // Started by way of /proc/self/exe it would be called "exe".
+    let _ = rustix::thread::set_name(c"uvs-decap");
     let pid_path = state_file("pid").map_err(io::Error::other)?;
     let _pid_file = hold_pid_file(&pid_path)?;
     let mut decapsulator = Decapsulator::open(device)?;
@@ -276,35 +274,6 @@ fn device_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
 
-/// Which addresses are this host's, asked of the routing table and remembered for a moment: a router must
-/// not open the tunnels that only pass through it.
-#[derive(Default)]
-struct OwnAddresses(HashMap<Ipv4Addr, (bool, Instant)>);
-
-impl OwnAddresses {
-    fn contains(&mut self, addr: Ipv4Addr, now: Instant) -> bool {
-        if let Some(&(own, until)) = self.0.get(&addr)
-            && now < until
-        {
-            return own;
-        }
-        if self.0.len() >= KNOWN_LIMIT {
-            self.0.clear();
-        }
-        let own = is_own(addr).unwrap_or(false);
-        self.0.insert(addr, (own, now + KNOWN_FOR));
-        own
-    }
-}
-
-/// Connecting a datagram socket sends nothing and chooses a source: to an own address, that address itself.
-fn is_own(addr: Ipv4Addr) -> io::Result<bool> {
-    const ANY_PORT: u16 = 9;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((addr, ANY_PORT))?;
-    Ok(matches!(socket.local_addr()?, SocketAddr::V4(local) if *local.ip() == addr))
-}
-
 // Classic BPF (linux/bpf_common.h).
 const LD_W_ABS: u16 = 0x20;
 const LD_B_ABS: u16 = 0x30;
@@ -325,60 +294,4 @@ fn ipip_to_this_host() -> [SockFilter; 6] {
         SockFilter::new(RET, 0, 0, u32::MAX),
         SockFilter::new(RET, 0, 0, 0),
     ]
-}
-
-/// What became of the packets; printed on SIGUSR1 and at the end.
-#[derive(Debug, Default)]
-struct Counters {
-    packets: u64,
-    bytes: u64,
-    unfinished: u64,
-    super_frames: u64,
-    refused_by_tun: u64,
-    not_ours: u64,
-    not_ipip: u64,
-    truncated: u64,
-    bad_header: u64,
-    bad_checksum: u64,
-    fragments: u64,
-    congested: u64,
-    bad_offload: u64,
-}
-
-impl Counters {
-    const fn refuse(&mut self, refusal: Refusal) {
-        let counter = match refusal {
-            Refusal::NotIpip => &mut self.not_ipip,
-            Refusal::Truncated => &mut self.truncated,
-            Refusal::BadHeader => &mut self.bad_header,
-            Refusal::BadChecksum => &mut self.bad_checksum,
-            Refusal::Fragment => &mut self.fragments,
-            Refusal::Congested => &mut self.congested,
-            Refusal::BadOffload => &mut self.bad_offload,
-        };
-        *counter += 1;
-    }
-}
-
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "packets={} bytes={} unfinished_checksums={} super_frames={} dropped: tun={} not_ours={} \
-             not_ipip={} truncated={} bad_header={} bad_checksum={} fragments={} congested={} bad_offload={}",
-            self.packets,
-            self.bytes,
-            self.unfinished,
-            self.super_frames,
-            self.refused_by_tun,
-            self.not_ours,
-            self.not_ipip,
-            self.truncated,
-            self.bad_header,
-            self.bad_checksum,
-            self.fragments,
-            self.congested,
-            self.bad_offload,
-        )
-    }
 }

@@ -17,7 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Mode;
-use super::step::{Step, Undo};
+use super::step::Step;
+use super::undo::Undo;
 use super::{RsError, sys};
 
 /// Where state lies unless `$UVS_STATE_DIR` says otherwise: gone with the next boot, as the settings are.

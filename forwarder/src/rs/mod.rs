@@ -6,15 +6,18 @@
 //! content exactly where `up` would do nothing.
 
 mod check;
+mod counters;
 pub(crate) mod decap;
 mod error;
 mod host;
 mod ipip;
 mod ledger;
+mod own;
 pub(crate) mod plan;
 mod step;
 mod sys;
 mod tunnel;
+mod undo;
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +25,7 @@ pub(crate) use check::check;
 pub(crate) use error::RsError;
 use ledger::{Holder, Ledger, Store};
 use plan::Mode;
-use step::Undo;
+use undo::Undo;
 
 /// What the command line asks for.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! One thing that must be so on a real server: how to see it, how to bring it about, how to take it back.
+//! One thing that must be so on a real server: how to see it, how to bring it about, why.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::Holder;
 use super::tunnel::Tunnel;
+use super::undo::Undo;
 use super::{RsError, host};
 
 /// The sysctls of `net.ipv4.conf.DEVICE` that matter to a real server.
@@ -89,31 +90,6 @@ pub(super) struct Wrong {
     pub(super) what: String,
     /// How to come back to it, should it be changed now.
     pub(super) undo: Undo,
-}
-
-/// How to take a step back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Undo {
-    /// It was so before.
-    Nothing,
-    /// Set the sysctl to what it was.
-    Sysctl {
-        device: String,
-        key: Key,
-        found: String,
-    },
-    /// Remove the VIP.
-    RemoveAddress { device: String, vip: Ipv4Addr },
-    /// Set the device down.
-    LinkDown { device: String },
-    /// Remove the tunnel.
-    Tunnel { kind: Tunnel },
-    /// Put the former default route back, or have none.
-    DefaultRoute {
-        ours: Ipv4Addr,
-        found: Option<String>,
-    },
 }
 
 impl Step {
@@ -255,43 +231,6 @@ impl fmt::Display for Step {
     }
 }
 
-impl Undo {
-    /// Takes the step back; says what was done, or nothing where there was nothing left to do.
-    pub(super) fn run(&self) -> Result<Option<String>, RsError> {
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Sysctl { device, key, found } => {
-                // With its device the setting is gone too.
-                if device != "all" && host::device(device)?.is_none() {
-                    return Ok(None);
-                }
-                host::write_sysctl(device, key.name(), found)?;
-                Ok(Some(format!(
-                    "restored net.ipv4.conf.{device}.{} = {found}",
-                    key.name()
-                )))
-            }
-            Self::RemoveAddress { device, vip } => {
-                if !host::device(device)?.is_some_and(|d| d.prefixes_of(*vip).any(|len| len == 32))
-                {
-                    return Ok(None);
-                }
-                host::ip(&["address", "del", &format!("{vip}/32"), "dev", device])?;
-                Ok(Some(format!("removed {vip}/32 from {device}")))
-            }
-            Self::LinkDown { device } => {
-                if !host::device(device)?.is_some_and(|d| d.is_up()) {
-                    return Ok(None);
-                }
-                host::ip(&["link", "set", device, "down"])?;
-                Ok(Some(format!("set {device} down")))
-            }
-            Self::Tunnel { kind } => Ok(kind.stop()?.then(|| format!("removed {kind}"))),
-            Self::DefaultRoute { ours, found } => restore_route(*ours, found.as_deref()),
-        }
-    }
-}
-
 fn inspect_sysctl(device: &str, key: Key) -> Result<Option<Wrong>, RsError> {
     let found = host::read_sysctl(device, key.name())?;
     if key.accepts(&found) {
@@ -332,26 +271,4 @@ fn inspect_route(gateway: Ipv4Addr, interface: Option<&str>) -> Result<Option<Wr
         found: host::plain_default_route()?,
     };
     Ok(Some(Wrong { what, undo }))
-}
-
-fn restore_route(ours: Ipv4Addr, found: Option<&str>) -> Result<Option<String>, RsError> {
-    // Somebody has changed it since: theirs to keep.
-    if !host::default_routes()?
-        .iter()
-        .any(|r| r.metric == 0 && r.gateway == Some(ours))
-    {
-        return Ok(None);
-    }
-    match found {
-        Some(words) => {
-            let mut all = vec!["route", "replace"];
-            all.extend(words.split_whitespace());
-            host::ip(&all)?;
-            Ok(Some(format!("restored the route {words}")))
-        }
-        None => {
-            host::ip(&["route", "del", "default", "via", &ours.to_string()])?;
-            Ok(Some(format!("removed the default route via {ours}")))
-        }
-    }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -135,6 +136,7 @@ fn spawn() -> Result<(), RsError> {
         .map_err(RsError::file("write", &log_path))?;
     sys::keep_descriptors();
     let mut child = Command::new("/proc/self/exe")
+        .arg0("uvs")
         .args(["rs", "decap", "--device", OURS])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

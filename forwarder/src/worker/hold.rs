@@ -92,20 +92,27 @@ impl HoldQueue {
         }
     }
 
-    /// Gives up on next hops that did not answer; how many frames went.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
-        let before = self.len();
-        self.hops.retain(|_, hop| now.since(hop.since) < PATIENCE);
-        before - self.len()
+    /// Gives up on next hops that did not answer, and hands over the frames that waited for them.
+    pub(super) fn expire(&mut self, now: Instant, gone: &mut Vec<Held>) {
+        let hops = self
+            .hops
+            .extract_if(|_, hop| now.since(hop.since) >= PATIENCE);
+        gone.extend(hops.flat_map(|(_, hop)| hop.frames));
+    }
+
+    /// Gives up on one next hop, since the kernel has; hands over the frames that waited for it.
+    pub(super) fn give_up(&mut self, port: PortId, via: Addr, gone: &mut Vec<Held>) {
+        gone.extend(
+            self.hops
+                .remove(&(port, via))
+                .into_iter()
+                .flat_map(|hop| hop.frames),
+        );
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.hops.is_empty()
-    }
-
-    fn len(&self) -> u64 {
-        self.hops.values().map(|h| h.frames.len() as u64).sum()
     }
 }
 
@@ -165,7 +172,10 @@ mod tests {
             q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()) == Admission::Full
         });
         assert_eq!(full.count(), 100 - PER_HOP);
-        assert_eq!(q.expire(Instant::from_millis(2999)), 0);
-        assert_eq!(q.expire(Instant::from_secs(3)), PER_HOP as u64);
+        let mut gone = Vec::new();
+        q.expire(Instant::from_millis(2999), &mut gone);
+        assert_eq!(gone.len(), 0);
+        q.expire(Instant::from_secs(3), &mut gone);
+        assert_eq!(gone.len(), PER_HOP);
     }
 }

@@ -4,6 +4,7 @@
 mod hold;
 pub(crate) mod watch;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Duration;
@@ -16,14 +17,16 @@ use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Engine, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
+use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
+use crate::port::vnet::VNET_LEN;
 use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
-use hold::{Admission, HoldQueue};
+use hold::{Admission, Held, HoldQueue};
 use watch::Watch;
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
@@ -32,6 +35,8 @@ const EXPIRY_BUDGET: u32 = 1024;
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Connections copied per question.
 const PAGE: u32 = 2048;
+/// Bytes of a MAC address.
+const MAC_LEN: usize = 6;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
 
@@ -61,6 +66,8 @@ pub(crate) enum Ask {
     Connections(u32, Sender<Page>),
     /// An interface is back: use this port.
     Port(PortId, Box<dyn Receive>, Box<dyn Transmit>),
+    /// The kernel has given up on this next hop.
+    Unreachable(PortId, Addr),
     /// Send a frame.
     Send(PortId, Vec<u8>),
     /// End.
@@ -112,6 +119,8 @@ pub(crate) struct Worker {
     engine: Engine,
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
+    /// Into the host's own stack.
+    own: Box<dyn Transmit>,
     gone: Vec<bool>,
     totals: Vec<(u64, u64)>,
     poll: Poll,
@@ -124,6 +133,7 @@ pub(crate) struct Worker {
     asks: Receiver<Ask>,
     notices: Box<dyn Fn(Notice) + Send>,
     hold: HoldQueue,
+    given_up: Vec<Held>,
     outbox: Outbox,
     latency: Histogram<u64>,
     arrivals: Vec<u64>,
@@ -134,6 +144,7 @@ impl Worker {
     pub(crate) fn new(
         engine: Engine,
         ports: Vec<(Box<dyn Receive>, Box<dyn Transmit>)>,
+        own: Box<dyn Transmit>,
         shared: Arc<Shared>,
         asks: Receiver<Ask>,
         notices: Box<dyn Fn(Notice) + Send>,
@@ -149,6 +160,7 @@ impl Worker {
             engine,
             rx,
             tx,
+            own,
             gone: vec![false; count],
             totals: vec![(0, 0); count],
             poll,
@@ -161,6 +173,7 @@ impl Worker {
             asks,
             notices,
             hold: HoldQueue::default(),
+            given_up: Vec::new(),
             outbox: Outbox::new(),
             // 1 ns to 10 s at two digits: 28 KiB.
             latency: Histogram::new_with_bounds(1, 10_000_000_000, 2)
@@ -200,9 +213,12 @@ impl Worker {
     fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
-            let tx = &mut self.tx;
+            let (tx, engine) = (&mut self.tx, &mut self.engine);
             self.hold.resolved(&fib, |port, held| {
-                let _ = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+                let queued = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
+                if let Err(reason) = queued {
+                    engine.count_lost(1, reason);
+                }
             });
             self.fib = fib;
             self.flush();
@@ -272,9 +288,31 @@ impl Worker {
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
+            Verdict::Local => self.send_to_host(port, index, range, &offload),
             Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
+    }
+
+    /// For the host itself, which the guard has kept from it: in by the loopback interface.
+    fn send_to_host(&mut self, port: usize, index: usize, range: Range<usize>, offload: &Offload) {
+        let outbox = std::mem::take(&mut self.outbox);
+        let mut lost = 0;
+        let mut send = |bytes: &[u8], offload: &Offload| {
+            let mut bytes = bytes.to_vec();
+            bytes[..2 * MAC_LEN].fill(0);
+            lost += u64::from(self.own.queue_copy(&bytes, offload).is_err());
+        };
+        if outbox.is_empty() {
+            self.rx[port].seal(index, range, offload);
+            send(&self.rx[port].sealed(index)[VNET_LEN..], offload);
+        } else {
+            outbox
+                .iter()
+                .for_each(|(bytes, offload, _)| send(bytes, &offload));
+        }
+        self.engine.count_lost(lost, DropReason::SendQueueFull);
+        self.outbox = outbox;
     }
 
     fn send_outbox(&mut self, now: Instant) {
@@ -301,6 +339,9 @@ impl Worker {
     }
 
     fn flush(&mut self) {
+        let own = self.own.flush(&self.rx);
+        self.engine
+            .count_lost(own.queue_full + own.failed, DropReason::SendFailed);
         for (tx, totals) in self.tx.iter_mut().zip(&mut self.totals) {
             let flushed = tx.flush(&self.rx);
             totals.0 += flushed.sent;
@@ -321,12 +362,26 @@ impl Worker {
         }
     }
 
+    /// Frames whose next hop did not answer in time are lost, and their senders are told.
     fn give_up_on_held(&mut self, now: Instant) {
         if !self.hold.is_empty() {
-            let gone = self.hold.expire(now);
-            self.engine
-                .count_lost(gone, DropReason::NeighbourUnresolved);
+            self.hold.expire(now, &mut self.given_up);
+            self.tell_senders(now);
         }
+    }
+
+    fn tell_senders(&mut self, now: Instant) {
+        for held in std::mem::take(&mut self.given_up) {
+            self.engine.count_lost(1, DropReason::NeighbourUnresolved);
+            let mut bytes = held.bytes;
+            let end = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, end, held.offload);
+            self.engine
+                .handle_unreachable(now, &mut frame, &mut self.outbox);
+            self.send_outbox(now);
+            self.outbox.clear();
+        }
+        self.flush();
     }
 
     fn sleep(&self, now: Instant) -> Duration {
@@ -371,13 +426,25 @@ impl Worker {
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
                 }
-                Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
-                Ok(Ask::Send(port, bytes)) => {
-                    let _ = self.tx[usize::from(port.0)].queue_copy(&bytes, &Default::default());
-                    self.flush();
+                Ok(Ask::Unreachable(port, via)) => {
+                    self.hold.give_up(port, via, &mut self.given_up);
+                    self.tell_senders(now);
                 }
+                Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
+                Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
             }
         }
+    }
+
+    /// A frame of the control thread's, which was never received: what becomes of it is not counted with
+    /// those that were.
+    fn send(&mut self, port: usize, bytes: &[u8]) {
+        self.flush();
+        // With nothing else queued there is room, and a link that is down is told of by itself.
+        let _ = self.tx[port].queue_copy(bytes, &Default::default());
+        let flushed = self.tx[port].flush(&self.rx);
+        self.totals[port].0 += flushed.sent;
+        self.totals[port].1 += flushed.bytes;
     }
 
     fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {

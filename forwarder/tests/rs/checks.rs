@@ -93,7 +93,10 @@ fn ipip_findings_are_mended_by_their_commands() {
     ];
     if ours && pair.state_file("pid").is_some() {
         let what = "there is no ipip tunnel device and no decapsulator";
-        let gone = "while kill -0 $p 2>/dev/null && ! grep -q '^State:.Z' /proc/$p/status; do sleep 0.05; done";
+        // Dead, or dead and not yet collected; it must not outlive its device.
+        let gone = "for i in $(seq 200); do \
+                test -d /proc/$p && ! grep -q '^State:.Z' /proc/$p/status || exit 0; sleep 0.05; \
+            done; exit 1";
         let kill = format!("p=$(cat $UVS_STATE_DIR/rs-*.pid); kill -9 $p; {gone}");
         cases.push((kill, what.to_owned()));
         let delete = format!("p=$(cat $UVS_STATE_DIR/rs-*.pid); ip link del {device}; {gone}");

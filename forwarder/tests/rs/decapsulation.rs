@@ -199,7 +199,9 @@ fn echo_through_tunnel(pair: &Pair) -> u64 {
         .collect();
     let upload = sent.clone();
     let back = pair.sender.enter(move || {
-        let mut stream = TcpStream::connect((VIP, PORT)).expect("a connection through the tunnel");
+        let vip = format!("{VIP}:{PORT}").parse().expect("an address");
+        let connected = TcpStream::connect_timeout(&vip, Duration::from_secs(10));
+        let mut stream = connected.expect("a connection through the tunnel");
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
             .expect("set");

@@ -33,6 +33,18 @@ fn dr_puts_the_vip_on_lo_and_silences_arp_and_down_restores_what_was() {
 }
 
 #[test]
+fn the_facing_device_is_the_one_given_or_that_of_the_vips_network() {
+    let pair = Pair::new();
+    pair.server.ip("link add x0 type veth peer name x1");
+    for (arguments, silenced, untouched) in [("", "r0", "x0"), ("--interface x0", "x0", "r0")] {
+        pair.rs_ok(&format!("up --mode dr --vip {VIP} {arguments}"));
+        assert_eq!(pair.server.get(silenced, "arp_ignore"), "1", "{arguments}");
+        assert_eq!(pair.server.get(untouched, "arp_ignore"), "0", "{arguments}");
+        pair.rs_ok(&format!("down --mode dr --vip {VIP}"));
+    }
+}
+
+#[test]
 fn ipip_makes_a_tunnel_device_and_down_removes_it() {
     let pair = Pair::new();
     pair.server.set("all", "rp_filter", "1");

@@ -5,11 +5,13 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use rustix::fs::{FlockOperation, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Peer;
 
@@ -17,6 +19,9 @@ use super::Peer;
 const DIRECTORY_MODE: u32 = 0o755;
 /// The daemon's user and group may connect.
 const SOCKET_MODE: u32 = 0o660;
+
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 128;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +63,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds `path`, replacing a socket that nobody serves any more.
+    /// Binds `path`, replacing a socket that nobody serves any more. Clients are refused until
+    /// [`Listener::listen`].
     pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
         let host = |action| {
             move |source| BindError::Host {
@@ -75,17 +81,14 @@ impl Listener {
                 .create(directory);
             made.map_err(host("make its directory"))?;
         }
-        let lock = match Lock::acquire(&lock_path(path)).map_err(host("lock"))? {
-            Some(lock) => lock,
-            None => {
-                return Err(BindError::InUse {
-                    path: path.into(),
-                    pid: pid_at(path),
-                });
-            }
+        let Some(lock) = Lock::acquire(&lock_path(path)).map_err(host("lock"))? else {
+            return Err(BindError::InUse {
+                path: path.into(),
+                pid: pid_at(path),
+            });
         };
         clear(path)?;
-        let socket = UnixListener::bind(path).map_err(host("bind"))?;
+        let socket = bound(path).map_err(host("bind"))?;
         let set = std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE));
         set.map_err(host("set its mode"))?;
         let identity = identity(path).map_err(host("look at it"))?;
@@ -96,6 +99,21 @@ impl Listener {
             lock,
         })
     }
+}
+
+impl Listener {
+    /// Lets clients in.
+    pub(super) fn listen(&self) -> io::Result<()> {
+        Ok(rustix::net::listen(&self.socket, BACKLOG)?)
+    }
+}
+
+/// A socket with its name that nobody can connect to yet: whoever can shall find a daemon that serves.
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(UnixListener::from_std(OwnedFd::from(socket).into()))
 }
 
 impl Drop for Listener {

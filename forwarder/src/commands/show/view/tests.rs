@@ -1,9 +1,10 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_core::flow::{Addr, Protocol};
-use uvs_core::service::Persistence;
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec};
 
 use super::*;
+use crate::control::protocol::Stats;
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
 
@@ -120,13 +121,24 @@ fn connections_have_their_local_endpoint_when_wide() {
 
 #[test]
 fn drops_that_never_happened_are_shown_when_wide_only() {
-    let drops = || Data::Drops(vec![("ttl".to_owned(), 0), ("no_server".to_owned(), 7)]);
+    let drops = || Data::Drops {
+        totals: Totals {
+            received: 31,
+            sent: 21,
+            answered: 2,
+            held: 0,
+            passed: 1,
+            dropped: 7,
+        },
+        reasons: vec![("ttl".to_owned(), 0), ("no_server".to_owned(), 7)],
+    };
+    let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + dropped 7\n";
     let few = shown(What::Drops, Format::Table, drops());
-    assert_eq!(few, "REASON     COUNT\nno_server      7\n");
+    assert_eq!(few, format!("REASON     COUNT\nno_server      7\n{totals}"));
     let all = shown(What::Drops, Format::Wide, drops());
     assert_eq!(
         all,
-        "REASON     COUNT\nttl            0\nno_server      7\n"
+        format!("REASON     COUNT\nttl            0\nno_server      7\n{totals}")
     );
 }
 

@@ -1,0 +1,203 @@
+//! What the engine costs a frame, without sockets: `cargo bench -p uvs-benches`.
+//!
+//! Frames are laid anew for each pass, as the ring does, so a copy of its bytes is part of every figure.
+//! Connections are visited all over the table, so that a large one pays for its cache misses.
+
+#![forbid(unsafe_code)]
+#![allow(missing_docs)] // criterion_group! makes an undocumented function.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use uvs_benches::{CLIENT_MAC, Sample, World, super_frame, tcp, udp};
+use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::fragment;
+use uvs_core::frame::Offload;
+use uvs_core::mode::Path;
+use uvs_core::outbox::Outbox;
+use uvs_core::packet::tcp_flags::ACK;
+use uvs_core::packet::{self, Packet, Parsed};
+use uvs_core::segment;
+use uvs_core::service::Forwarding;
+use uvs_core::verdict::Egress;
+
+const MODES: [(&str, Forwarding); 4] = [
+    ("dr", Forwarding::Dr),
+    ("nat", Forwarding::Nat),
+    ("fullnat", Forwarding::FullNat),
+    ("ipip", Forwarding::Tunnel),
+];
+const TABLES: [u32; 3] = [1, 1_000, 100_000];
+/// Where the benches only show that they work, large tables show nothing more.
+const TABLES_IN_TESTS: &[u32] = &[1, 1_000];
+/// Connections visited in a table, evenly spread: more than the second-level cache holds.
+const VISITED: u32 = 16 << 10;
+const CLIENT: Endpoint = World::client(1);
+const SERVICE: Endpoint = World::service(80);
+
+criterion_group!(
+    benches,
+    parse,
+    rewrite,
+    hit,
+    miss,
+    segmentation,
+    fragmentation
+);
+criterion_main!(benches);
+
+fn parse(c: &mut Criterion) {
+    let sample = tcp(CLIENT, SERVICE, ACK, 0);
+    let mut memory = vec![0; 4096];
+    c.bench_function("parse", |b| {
+        b.iter(|| packet::parse(black_box(&mut sample.lay(&mut memory))));
+    });
+}
+
+/// A mode alone, on a checksum that is left to an offload and on a finished one.
+fn rewrite(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rewrite");
+    let end = |n, port| Endpoint::new(Addr::v4([198, 51, 100, n]), port);
+    let unfinished = tcp(CLIENT, SERVICE, ACK, 0);
+    let finished = Sample::new(unfinished.bytes(), Offload::default());
+    let (packet, mut memory) = (parsed(&unfinished), vec![0; 4096]);
+    let mut path = Path::plain(&packet.flow);
+    (path.server, path.local) = (end(100, 8080), end(2, 2000));
+    path.tunnel_source = end(1, 0).addr;
+    for (name, forwarding) in MODES {
+        let mode = uvs_modes::BUILTIN
+            .iter()
+            .find(|m| m.forwarding() == forwarding);
+        let mode = mode.expect("a built-in mode");
+        for (state, sample) in [("unfinished", &unfinished), ("finished", &finished)] {
+            group.bench_function(BenchmarkId::new(name, state), |b| {
+                b.iter(|| mode.forward(&mut sample.lay(&mut memory), black_box(&packet), &path));
+            });
+        }
+    }
+}
+
+/// A packet of an established connection, from the frame to its verdict.
+fn hit(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hit");
+    group.throughput(Throughput::Elements(1));
+    for &connections in tables() {
+        for (name, forwarding) in MODES {
+            let (mut world, segments, replies) = filled(forwarding, connections);
+            let mut next = visit(&segments);
+            group.bench_function(BenchmarkId::new(name, connections), |b| {
+                b.iter(|| world.from_client(next()));
+            });
+            if !replies.is_empty() {
+                let mut next = visit(&replies);
+                group.bench_function(
+                    BenchmarkId::new(format!("{name} reply"), connections),
+                    |b| {
+                        b.iter(|| world.from_server(next()));
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// A datagram that is scheduled, enters the table, is forwarded and leaves the table again.
+fn miss(c: &mut Criterion) {
+    let mut group = c.benchmark_group("miss");
+    group.throughput(Throughput::Elements(1));
+    for &connections in tables() {
+        for scheduler in ["rr", "wrr", "wlc", "mh"] {
+            let mut world = World::new(Forwarding::Nat, scheduler, connections + 1);
+            world.fill(connections);
+            let clients = connections..connections + VISITED;
+            let queries: Vec<_> = clients
+                .map(|n| udp(World::client(n), World::service(53), 30))
+                .collect();
+            let mut next = visit(&queries);
+            group.bench_function(BenchmarkId::new(scheduler, connections), |b| {
+                b.iter(|| world.from_client(next()));
+            });
+        }
+    }
+}
+
+/// A super-frame of 64 KB cut into 45: alone, and on its way into a tunnel.
+fn segmentation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("segmentation");
+    let sample = super_frame(CLIENT, SERVICE, ACK);
+    group.throughput(Throughput::Bytes(sample.bytes().len() as u64));
+    let (packet, mut memory, mut out) = (parsed(&sample), vec![0; 70 << 10], vec![0; 2048]);
+    group.bench_function("alone", |b| {
+        b.iter(|| {
+            let frame = sample.lay(&mut memory);
+            let mut segments = segment::segments(&frame, &packet).expect("TCP is cut");
+            while let Some(length) = segments.next_len() {
+                black_box(segments.write(&mut out[..length]));
+            }
+        });
+    });
+    let mut world = World::new(Forwarding::Tunnel, "rr", 10);
+    world.open(1);
+    group.bench_function("ipip", |b| b.iter(|| world.from_client(&sample)));
+}
+
+/// An IP packet of 9000 bytes cut for a link of 1500.
+fn fragmentation(c: &mut Criterion) {
+    let sample = tcp(CLIENT, SERVICE, ACK, 9000 - 52);
+    let egress = Egress {
+        port: Default::default(),
+        unresolved: None,
+    };
+    let mut group = c.benchmark_group("fragmentation");
+    group.throughput(Throughput::Bytes(sample.bytes().len() as u64));
+    group.bench_function("9000 to 1500", |b| {
+        b.iter_batched_ref(
+            Outbox::new,
+            |outbox| fragment::cut(black_box(sample.bytes()), 1500, egress, outbox),
+            BatchSize::NumIterations(1000),
+        );
+    });
+}
+
+/// `cargo bench` passes this word, `cargo test` does not.
+fn tables() -> &'static [u32] {
+    if std::env::args().any(|word| word == "--bench") {
+        &TABLES
+    } else {
+        TABLES_IN_TESTS
+    }
+}
+
+/// A world with this many connections, and the next packets of those to be visited.
+fn filled(forwarding: Forwarding, connections: u32) -> (World, Vec<Sample>, Vec<Sample>) {
+    let mut world = World::new(forwarding, "rr", connections);
+    let (mut segments, mut replies) = (Vec::new(), Vec::new());
+    let step = (connections / VISITED).max(1);
+    for n in 0..connections {
+        let (segment, reply) = world.open(n);
+        if n % step == 0 {
+            segments.push(segment);
+            replies.extend(reply);
+        }
+    }
+    (world, segments, replies)
+}
+
+/// The samples in an order that no prefetcher follows.
+fn visit<'a>(samples: &'a [Sample]) -> impl FnMut() -> &'a Sample + use<'a> {
+    const STRIDE: usize = 7919;
+    let mut at = 0;
+    move || {
+        at = (at + STRIDE) % samples.len();
+        &samples[at]
+    }
+}
+
+fn parsed(sample: &Sample) -> Packet {
+    assert_eq!(sample.bytes()[6..12], CLIENT_MAC);
+    let mut memory = vec![0; 70 << 10];
+    match packet::parse(&mut sample.lay(&mut memory)) {
+        Parsed::Ipv4(packet) => packet,
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,217 @@
+//! UVS beside its peers on one topology: requests, bulk, small packets, latency, and what they cost.
+//!
+//! One director, one real server, real programs; the peers in turn, round after round, and the table of
+//! medians goes into `benches/RESULTS.md`. Everything is bounded in time and gone at the end.
+
+#![forbid(unsafe_code)]
+
+mod cells;
+mod cpu;
+mod expected;
+mod flood;
+mod machine;
+mod peers;
+mod pingpong;
+mod report;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use uvs_lab::{Lab, Mode, Options, rootless, tools};
+
+use cells::{Cell, Stage};
+use peers::Peer;
+use report::Figures;
+
+/// After this no further round begins.
+const LIMIT: Duration = Duration::from_secs(330);
+
+/// Measures UVS beside haproxy, nftables and a direct route.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The program to measure; the one beside this program if not given
+    #[arg(long)]
+    uvs: Option<PathBuf>,
+    /// How often each load is run through each peer
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long each load runs
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// Only this topology: nat or dr
+    #[arg(long)]
+    mode: Option<Mode>,
+    /// The file whose table is renewed
+    #[arg(long, default_value = "benches/RESULTS.md")]
+    output: PathBuf,
+    /// Only print the table
+    #[arg(long)]
+    print: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("side: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    rootless::enter()?;
+    tools::require(tools::BASIC)?;
+    tools::require(&["wrk", "iperf3"])?;
+    let uvs = match &args.uvs {
+        Some(path) => path.clone(),
+        None => env::current_exe()?.with_file_name("uvs"),
+    };
+    if !uvs.is_file() {
+        bail!(
+            "{} is not there; build it with: cargo build --release -p uvs",
+            uvs.display()
+        );
+    }
+    // From here on a signal only raises the flag, so that what was made is also removed.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .context("cannot watch for signals")?;
+    }
+    let before = machine::load();
+    let start = Instant::now();
+    let mut body = String::new();
+    for mode in modes(args.mode)? {
+        let bench = Bench {
+            args,
+            uvs: &uvs,
+            mode,
+            start,
+            interrupted: &interrupted,
+        };
+        body += &bench.run()?;
+    }
+    let head = machine::describe(start.elapsed(), &before, args.rounds, args.seconds);
+    let body = format!("{head}{body}");
+    println!("{body}");
+    if args.print {
+        return Ok(());
+    }
+    let old = fs::read_to_string(&args.output).unwrap_or_default();
+    let new = report::replace_section(&old, "side by side", &body);
+    fs::write(&args.output, new).with_context(|| format!("write {}", args.output.display()))
+}
+
+fn modes(only: Option<Mode>) -> Result<Vec<Mode>> {
+    match only {
+        None => Ok(vec![Mode::Nat, Mode::Dr]),
+        Some(mode @ (Mode::Nat | Mode::Dr)) => Ok(vec![mode]),
+        Some(mode) => bail!("{mode} has no peer to stand beside; the modes are nat and dr"),
+    }
+}
+
+/// The rounds of one topology.
+struct Bench<'a> {
+    args: &'a Args,
+    uvs: &'a Path,
+    mode: Mode,
+    start: Instant,
+    interrupted: &'a AtomicBool,
+}
+
+impl Bench<'_> {
+    /// Measures and returns the topology's section.
+    fn run(&self) -> Result<String> {
+        let lab = Lab::build(self.mode, Options::default())?;
+        prepare(&lab, self.uvs)?;
+        let stage = Stage::set(&lab)?;
+        let (peers, skipped) = self.peers();
+        let mut figures = Figures::default();
+        let mut rounds = 0;
+        for round in 1..=self.args.rounds {
+            if self.start.elapsed() > LIMIT {
+                break;
+            }
+            for peer in &peers {
+                eprintln!("{} round {round}: {peer}", self.mode);
+                self.measure(round, *peer, &lab, &stage, &mut figures)?;
+            }
+            rounds = round;
+        }
+        let title = match self.mode {
+            Mode::Dr => "DR: one broadcast domain, answers go straight to the client",
+            _ => "NAT: client – director – real server, both ways through the director",
+        };
+        let table = figures.table(self.mode, &peers);
+        Ok(format!(
+            "\n### {title}\n\nMedians of {rounds} rounds.\n{skipped}\n{table}"
+        ))
+    }
+
+    /// Those that can be measured, and a line for each that cannot.
+    fn peers(&self) -> (Vec<Peer>, String) {
+        let wanted = match self.mode {
+            // Without masquerading the answers would not come back to a director with one arm.
+            Mode::Dr => vec![Peer::Uvs, Peer::Haproxy, Peer::Direct],
+            _ => vec![Peer::Uvs, Peer::Haproxy, Peer::Nft, Peer::Direct],
+        };
+        let lacking = |peer: &Peer| peer.tool().filter(|tool| tools::find(tool).is_err());
+        let skipped = wanted
+            .iter()
+            .filter_map(|peer| {
+                lacking(peer).map(|tool| format!("skipped: {peer}, {tool} is not installed\n"))
+            })
+            .collect();
+        let there = wanted.into_iter().filter(|peer| lacking(peer).is_none());
+        (there.collect(), skipped)
+    }
+
+    fn measure(
+        &self,
+        round: u32,
+        peer: Peer,
+        lab: &Lab,
+        stage: &Stage,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        let running = peer.start(lab, self.uvs)?;
+        for cell in Cell::ALL {
+            if !cell.applies(self.mode, peer) {
+                continue;
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            let measured = cells::run(cell, lab, stage, &running, self.args.seconds)
+                .with_context(|| format!("{peer}, {}", cell.name()))?;
+            figures.add(round, peer, cell, measured);
+        }
+        running.stop()
+    }
+}
+
+/// What the topology lacks for being measured.
+fn prepare(lab: &Lab, uvs: &Path) -> Result<()> {
+    lab.prepare_servers(uvs)?;
+    // The same client port reaches the server by way of several peers: the server takes a SYN on a
+    // connection in TIME_WAIT only where its time stamp is later, and by default each destination has
+    // its own origin.
+    lab.client.sysctl("net.ipv4.tcp_timestamps", "2")?;
+    lab.director
+        .sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+    if lab.plan.mode == Mode::Nat {
+        let server = lab.plan.servers[0].ip();
+        lab.client
+            .ip(&format!("route add {server}/32 via {}", lab.plan.director))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! An engine with one VIP, ten servers and two ports: clients on the one, servers on the other.
+
+use std::sync::Arc;
+
+use uvs_core::engine::{Engine, EngineConfig};
+use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::outbox::Outbox;
+use uvs_core::packet::tcp_flags::{ACK, SYN};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::snapshot::{Limits, Snapshot};
+use uvs_core::time::Instant;
+use uvs_core::verdict::{PortId, Verdict};
+
+use crate::frames::{Sample, tcp};
+
+/// The VIP; TCP port 80 is a service, UDP port 53 one with one-packet scheduling.
+pub const VIP: Addr = Addr::v4([192, 0, 2, 1]);
+/// Servers of each service, of weights 1 to 5.
+pub const SERVERS: u8 = 10;
+/// Both of the director's ports.
+pub const DIRECTOR_MAC: Mac = [2, 0, 0, 0, 0, 1];
+/// The router to the clients.
+pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
+
+const OUTSIDE: u32 = 2;
+const INSIDE: u32 = 3;
+const CLIENT_PORT: PortId = PortId(0);
+const SERVER_PORT: PortId = PortId(1);
+const ROUTER: Addr = Addr::v4([203, 0, 113, 254]);
+/// Any buffer that holds a super-frame with its headroom.
+const MEMORY: usize = 70 << 10;
+
+/// An engine, and what it is handed.
+pub struct World {
+    /// The engine.
+    pub engine: Engine,
+    /// What it made besides.
+    pub outbox: Outbox,
+    memory: Vec<u8>,
+    now: Instant,
+}
+
+impl World {
+    /// A world whose services forward in one way and schedule by one algorithm.
+    pub fn new(forwarding: Forwarding, scheduler: &str, connections: u32) -> Self {
+        let mut engine = Engine::new(EngineConfig {
+            limits: Limits {
+                connections,
+                ..Limits::default()
+            },
+            keys: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
+            seed: 1,
+            modes: uvs_modes::BUILTIN,
+            schedulers: Box::new(|name, params| {
+                uvs_schedulers::find(name).map(|def| (def.new)(params))
+            }),
+        });
+        engine.set_fib(Arc::new(fib()));
+        let snapshot = Snapshot {
+            services: vec![
+                Arc::new(service(Protocol::Tcp, 80, forwarding, scheduler)),
+                Arc::new(service(Protocol::Udp, 53, forwarding, scheduler)),
+            ],
+            ..Snapshot::default()
+        };
+        engine
+            .apply(Arc::new(snapshot))
+            .expect("a snapshot of known schedulers");
+        Self {
+            engine,
+            outbox: Outbox::new(),
+            memory: vec![0; MEMORY],
+            now: Instant::from_secs(1000),
+        }
+    }
+
+    /// Client number `n`: each has an address and a port of its own.
+    pub const fn client(n: u32) -> Endpoint {
+        let [_, a, b, c] = n.to_be_bytes();
+        Endpoint::new(Addr::v4([10, a, b, c]), 1024 + (n % 60_000) as u16)
+    }
+
+    /// What clients connect to.
+    pub const fn service(port: u16) -> Endpoint {
+        Endpoint::new(VIP, port)
+    }
+
+    /// Hands a client's frame to the engine.
+    pub fn from_client(&mut self, sample: &Sample) -> Verdict {
+        self.handle(CLIENT_PORT, sample)
+    }
+
+    /// Hands a server's frame to the engine.
+    pub fn from_server(&mut self, sample: &Sample) -> Verdict {
+        self.handle(SERVER_PORT, sample)
+    }
+
+    fn handle(&mut self, port: PortId, sample: &Sample) -> Verdict {
+        self.outbox.clear();
+        let mut frame = sample.lay(&mut self.memory);
+        self.engine
+            .handle_frame(self.now, port, &mut frame, &mut self.outbox)
+    }
+
+    /// Opens client `n`'s connection and establishes it as far as the director sees it. Returns the client's
+    /// next segment and, where answers pass the director, the server's.
+    pub fn open(&mut self, n: u32) -> (Sample, Option<Sample>) {
+        let (client, vip) = (Self::client(n), Self::service(80));
+        let syn = tcp(client, vip, SYN, 0);
+        let mut frame = syn.lay(&mut self.memory);
+        let verdict = self
+            .engine
+            .handle_frame(self.now, CLIENT_PORT, &mut frame, &mut self.outbox);
+        let forwarded = frame.bytes().to_vec();
+        assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?} for a SYN");
+        let (seen_client, server) = ends(&forwarded);
+        let answers = seen_client.addr != client.addr || server.addr != VIP;
+        let answer = |flags| tcp(server, seen_client, flags, 0);
+        let reply = (answers && forwarded[23] == 6).then(|| {
+            self.from_server(&answer(SYN | ACK));
+            answer(ACK)
+        });
+        let segment = tcp(client, vip, ACK, 0);
+        self.from_client(&segment);
+        (segment, reply)
+    }
+
+    /// Opens the connections of clients `0..n`.
+    pub fn fill(&mut self, n: u32) {
+        for client in 0..n {
+            self.open(client);
+        }
+    }
+
+    /// Half-opens the connection of client `n`: a SYN, and nothing more comes.
+    pub fn half_open(&mut self, n: u32) -> Verdict {
+        self.from_client(&tcp(Self::client(n), Self::service(80), SYN, 0))
+    }
+}
+
+/// Source and destination of a frame, as the server sees them.
+fn ends(frame: &[u8]) -> (Endpoint, Endpoint) {
+    let address = |at: usize| Addr::v4([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    (
+        Endpoint::new(address(26), port(34)),
+        Endpoint::new(address(30), port(36)),
+    )
+}
+
+fn service(protocol: Protocol, port: u16, forwarding: Forwarding, scheduler: &str) -> ServiceSpec {
+    let key = ServiceKey::address(protocol, World::service(port));
+    let server = |n: u8| {
+        let mut server = ServerSpec::new(Endpoint::new(server(n), port), forwarding);
+        server.weight = u32::from(n % 5) + 1;
+        server
+    };
+    ServiceSpec {
+        one_packet: protocol == Protocol::Udp,
+        local: (1..=16).map(|n| Addr::v4([198, 51, 100, n])).collect(),
+        servers: (0..SERVERS).map(server).collect(),
+        ..ServiceSpec::new(key, scheduler)
+    }
+}
+
+const fn server(n: u8) -> Addr {
+    Addr::v4([198, 51, 100, 100 + n])
+}
+
+fn fib() -> Fib {
+    let mut fib = Fib::new();
+    fib.forwarding = true;
+    let ports = [
+        (CLIENT_PORT, OUTSIDE, Addr::v4([203, 0, 113, 1])),
+        (SERVER_PORT, INSIDE, Addr::v4([198, 51, 100, 1])),
+    ];
+    for (port, ifindex, address) in ports {
+        fib.set_interface(Interface {
+            port,
+            ifindex,
+            mac: DIRECTOR_MAC,
+            mtu: 1500,
+            up: true,
+        });
+        fib.add_local(ifindex, address);
+        fib.add_route(route(address.masked(24), 24, None, ifindex));
+    }
+    fib.add_local(OUTSIDE, VIP);
+    (1..=16).for_each(|n| fib.add_local(INSIDE, Addr::v4([198, 51, 100, n])));
+    fib.add_route(route(Addr::UNSPECIFIED, 0, Some(ROUTER), OUTSIDE));
+    fib.set_neighbour(OUTSIDE, ROUTER, CLIENT_MAC);
+    for n in 0..SERVERS {
+        fib.set_neighbour(INSIDE, server(n), [2, 0, 0, 0, 1, n]);
+    }
+    fib
+}
+
+fn route(dst: Addr, prefix: u8, gateway: Option<Addr>, ifindex: u32) -> Route {
+    Route {
+        dst,
+        prefix,
+        gateway,
+        ifindex,
+        source: None,
+        metric: 0,
+        mtu: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAYS: [Forwarding; 4] = [
+        Forwarding::Dr,
+        Forwarding::Nat,
+        Forwarding::FullNat,
+        Forwarding::Tunnel,
+    ];
+
+    #[test]
+    fn each_mode_forwards_an_established_connection() {
+        for forwarding in WAYS {
+            let mut world = World::new(forwarding, "rr", 100);
+            world.fill(3);
+            let (segment, reply) = world.open(3);
+            assert!(matches!(world.from_client(&segment), Verdict::Send(_)));
+            let answers = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
+            assert_eq!(reply.is_some(), answers, "{forwarding:?}");
+            if let Some(reply) = reply {
+                assert!(matches!(world.from_server(&reply), Verdict::Send(_)));
+            }
+            assert_eq!(world.engine.connections().len(), 4);
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_scheduled_and_leaves_nothing() {
+        let mut world = World::new(Forwarding::Nat, "wlc", 100);
+        let query = crate::udp(World::client(7), World::service(53), 30);
+        assert!(matches!(world.from_client(&query), Verdict::Send(_)));
+        assert_eq!(world.engine.connections().len(), 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! A connection's two ends: counted at its server when it is made, taken off when its time is over. After
+//! `ip_vs_bind_dest`, `ip_vs_conn_expire` and `ip_vs_unbind_dest` of `net/netfilter/ipvs/ip_vs_conn.c`.
+
+use super::Engine;
+use super::schedule::Refused;
+use crate::backend::Backend;
+use crate::conn::{self, Conn, ConnId, InsertError, NONE};
+use crate::time::Instant;
+use crate::verdict::DropReason;
+
+impl Engine {
+    /// Inserts and counts at the server (`ip_vs_bind_dest`).
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        c: Conn,
+        replies: bool,
+    ) -> Result<ConnId, Refused> {
+        let inserted = match self.conns.insert(now, c, replies) {
+            Err(InsertError::Full) if self.make_room(now) => self.conns.insert(now, c, replies),
+            other => other,
+        };
+        let id = inserted.map_err(|e| {
+            Refused::Drop(match e {
+                InsertError::Full => DropReason::TableFull,
+                InsertError::Taken => DropReason::PortsExhausted,
+            })
+        })?;
+        let server = self.servers.get_mut(c.backend);
+        server.references += 1;
+        if c.has(conn::TEMPLATE) {
+            server.persistent += 1;
+            return Ok(id);
+        }
+        let upper = server.spec.upper;
+        let load = self.load_mut(c.backend);
+        load.inactive += 1;
+        if upper != 0 && load.active + load.inactive >= upper {
+            load.flags |= Backend::OVERLOADED;
+        }
+        Ok(id)
+    }
+
+    /// A connection's time is over. A template waits while it controls connections.
+    pub(super) fn expire(&mut self, now: Instant, id: ConnId) {
+        /// Seconds until such a template is looked at again (`ip_vs_conn_expire`).
+        const LATER: u32 = 60;
+        if self.conns.get(id).controlled > 0 {
+            let timeout = std::mem::replace(&mut self.conns.get_mut(id).timeout, LATER);
+            self.conns.touch(now, id);
+            self.conns.get_mut(id).timeout = timeout;
+            return;
+        }
+        let c = self.conns.remove(id);
+        self.counters.expired += 1;
+        if c.control != NONE {
+            let template = self.conns.get_mut(ConnId(c.control));
+            template.controlled = template.controlled.saturating_sub(1);
+        }
+        self.give_back_local(&c);
+        self.uncount(&c);
+        self.servers.release(c.backend);
+    }
+
+    /// Ends connections of removed servers, `budget` places a call (`ip_vs_expire_nodest_conn_flush`).
+    pub(super) fn sweep(&mut self, now: Instant, budget: u32) {
+        let Some(from) = self.sweep else {
+            return;
+        };
+        let to = from.saturating_add(budget).min(self.conns.places());
+        for id in from..to {
+            if let Some(c) = self.conns.at(id)
+                && c.controlled == 0
+                && self.servers.get(c.backend).service == NONE
+            {
+                self.expire(now, ConnId(id));
+            }
+        }
+        self.sweep = (to < self.conns.places()).then_some(to);
+    }
+
+    /// The reverse of counting; makes room under the threshold (`ip_vs_unbind_dest`).
+    fn uncount(&mut self, c: &Conn) {
+        let server = self.servers.get_mut(c.backend);
+        let (upper, lower) = (server.spec.upper, server.spec.lower);
+        if c.has(conn::TEMPLATE) {
+            server.persistent -= 1;
+        }
+        let load = self.load_mut(c.backend);
+        if !c.has(conn::TEMPLATE) {
+            let count = if c.has(conn::INACTIVE) {
+                &mut load.inactive
+            } else {
+                &mut load.active
+            };
+            *count -= 1;
+        }
+        let total = u64::from(load.active + load.inactive);
+        let roomy = match (upper, lower) {
+            (0, 0) => true,
+            (_, 0) => total * 4 < u64::from(upper) * 3,
+            _ => total < u64::from(lower),
+        };
+        if roomy {
+            load.flags &= !Backend::OVERLOADED;
+        }
+    }
+}

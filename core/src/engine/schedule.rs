@@ -1,0 +1,211 @@
+//! New connections: the scheduler's pick, persistence, FULLNAT's local ports. After `ip_vs_schedule` and
+//! `ip_vs_sched_persist` of `net/netfilter/ipvs/ip_vs_core.c`.
+
+use super::Engine;
+use crate::backend::Backend;
+use crate::conn::{self, Conn, ConnId, NONE};
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::service::{Forwarding, Persistence, ServiceKey};
+use crate::time::Instant;
+use crate::verdict::DropReason;
+
+/// FTP's control port: its templates stand for all ports.
+pub(super) const FTP: u16 = 21;
+/// FTP's data port: a server of active FTP opens from it, and that is never scheduled.
+pub(super) const FTP_DATA: u16 = 20;
+/// The port that an invalidated template shows.
+const INVALID: u16 = 0xffff;
+
+/// Why a connection was not made.
+pub(super) enum Refused {
+    /// No server: the client is told.
+    NoServer,
+    /// The service does not take this one: the host's own stack would answer.
+    NotForUs,
+    Drop(DropReason),
+}
+
+impl Engine {
+    /// Finds a server and makes the connection.
+    pub(super) fn schedule(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        flow: &Flow,
+    ) -> Result<ConnId, Refused> {
+        if flow.src_port == FTP_DATA {
+            return Err(Refused::NotForUs);
+        }
+        if self.defence.drops() {
+            return Err(Refused::Drop(DropReason::DropPacket));
+        }
+        let service = self.services[slot as usize]
+            .as_ref()
+            .ok_or(Refused::NoServer)?;
+        let spec = &service.spec;
+        let one_packet = spec.one_packet && flow.protocol == Protocol::Udp as u8;
+        let flags = if one_packet { conn::ONE_PACKET } else { 0 };
+        if let Some(p) = spec.persistence {
+            return self.schedule_persistent(now, slot, flow, p, flags);
+        }
+        if self.service_port(slot) != flow.dst_port {
+            return Err(Refused::NotForUs);
+        }
+        let server = self.pick(slot, flow)?;
+        self.open(now, slot, server, flow, flags, NONE)
+    }
+
+    /// Asks the service's scheduler; checks what it says.
+    fn pick(&mut self, slot: u32, flow: &Flow) -> Result<u32, Refused> {
+        let service = self.services[slot as usize]
+            .as_mut()
+            .ok_or(Refused::NoServer)?;
+        let picked = service
+            .scheduler
+            .pick(flow, &service.backends)
+            .ok_or(Refused::NoServer)?;
+        if !service
+            .backends
+            .get(picked)
+            .is_some_and(Backend::is_available)
+        {
+            self.counters.scheduler_faults += 1;
+            return Err(Refused::Drop(DropReason::SchedulerFault));
+        }
+        Ok(service.servers[picked])
+    }
+
+    /// One client stays with one server by a template (`ip_vs_sched_persist`).
+    fn schedule_persistent(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        flow: &Flow,
+        p: Persistence,
+        flags: u8,
+    ) -> Result<ConnId, Refused> {
+        let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
+        let service_port = self.service_port(slot);
+        let own_port = flow.dst_port == service_port && service_port != FTP;
+        let client = Endpoint::new(mask(flow.src, p.mask), 0);
+        let vip = Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 });
+        let known = self
+            .conns
+            .find(&conn::template_flow(protocol, client, vip))
+            .map(|(id, _)| id);
+        let template = match known.filter(|id| self.template_is_valid(*id)) {
+            Some(id) => id,
+            None => {
+                if let Some(id) = known {
+                    self.conns.invalidate(id, INVALID);
+                }
+                let server = self.pick(slot, flow)?;
+                let port = if own_port {
+                    self.servers.get(server).key.1.port
+                } else {
+                    0
+                };
+                let addr = self.servers.get(server).key.1.addr;
+                let mut t = Conn::new(protocol, client, vip, Endpoint::new(addr, port));
+                t.flags = conn::TEMPLATE;
+                t.timeout = p.timeout;
+                t.backend = server;
+                self.insert(now, t, false)?
+            }
+        };
+        let server = self.conns.get(template).backend;
+        let id = self.open(now, slot, server, flow, flags, template.0)?;
+        self.conns.get_mut(template).controlled += 1;
+        self.conns.touch(now, template);
+        Ok(id)
+    }
+
+    fn service_port(&self, slot: u32) -> u16 {
+        match self.services[slot as usize].as_ref().map(|s| s.spec.key) {
+            Some(ServiceKey::Address { port, .. }) => port,
+            Some(ServiceKey::Mark { .. }) | None => 0,
+        }
+    }
+
+    /// A template holds while its server is there (`ip_vs_check_template`).
+    fn template_is_valid(&self, id: ConnId) -> bool {
+        let server = self.servers.get(self.conns.get(id).backend);
+        let quiesced =
+            server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
+        server.service != NONE && !quiesced
+    }
+
+    /// Makes the connection of `flow` to `server`.
+    fn open(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        server: u32,
+        flow: &Flow,
+        flags: u8,
+        control: u32,
+    ) -> Result<ConnId, Refused> {
+        let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
+        let (spec, mode) = (self.servers.get(server).spec, self.servers.get(server).mode);
+        let port = match spec.endpoint.port {
+            0 => flow.dst_port,
+            _ if flow.dst_port == self.service_port(slot) => spec.endpoint.port,
+            _ => flow.dst_port,
+        };
+        let mut c = Conn::new(
+            protocol,
+            flow.source(),
+            flow.destination(),
+            Endpoint::new(spec.endpoint.addr, port),
+        );
+        c.flags = flags | conn::INACTIVE;
+        c.mode = mode;
+        c.backend = server;
+        c.control = control;
+        if spec.forwarding == Forwarding::FullNat {
+            c.local = self
+                .take_local(slot, c.server, protocol)
+                .ok_or(Refused::Drop(DropReason::PortsExhausted))?;
+        }
+        let replies = matches!(spec.forwarding, Forwarding::Nat | Forwarding::FullNat);
+        if !replies {
+            c.flags |= conn::NO_OUTPUT;
+        }
+        let id = self
+            .insert(now, c, replies)
+            .inspect_err(|_| self.give_back_local(&c))?;
+        self.servers.get_mut(server).stats.connections += 1;
+        if let Some(s) = self.services[slot as usize].as_mut() {
+            s.stats.connections += 1;
+        }
+        Ok(id)
+    }
+
+    /// A free local endpoint, the addresses in turn.
+    fn take_local(&mut self, slot: u32, server: Endpoint, protocol: Protocol) -> Option<Endpoint> {
+        let service = self.services[slot as usize].as_mut()?;
+        let local = &service.spec.local;
+        for _ in 0..local.len() {
+            let addr = local[service.next_local % local.len()];
+            service.next_local = (service.next_local + 1) % local.len();
+            if let Some(port) = self.ports.take(addr, server, protocol) {
+                return Some(Endpoint::new(addr, port));
+            }
+        }
+        None
+    }
+
+    pub(super) fn give_back_local(&mut self, c: &Conn) {
+        if c.local.port != 0 {
+            self.ports.give_back(c.local, c.server, c.protocol);
+        }
+    }
+}
+
+/// A client's address as a service's persistence sees it: an IPv4 netmask of any form, an IPv6 prefix.
+fn mask(addr: Addr, mask: u32) -> Addr {
+    match addr.as_v4() {
+        Some(b) => Addr::v4((u32::from_be_bytes(b) & mask).to_be_bytes()),
+        None => addr.masked(mask.min(128) as u8),
+    }
+}

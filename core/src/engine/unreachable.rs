@@ -1,0 +1,84 @@
+//! Frames that were sent to a next hop that does not answer: their senders are told, as the kernel tells
+//! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`).
+
+use super::Engine;
+use super::answer::{Notice, icmp};
+use super::related::quote;
+use crate::conn::{ConnId, Side};
+use crate::flow::Addr;
+use crate::frame::{Frame, Gso};
+use crate::outbox::Outbox;
+use crate::packet::{self, Packet, Parsed, Transport};
+use crate::rewrite::{self, Ends};
+use crate::time::Instant;
+
+impl Engine {
+    /// A frame that left this engine with an [`unresolved`](crate::verdict::Egress::unresolved) next hop
+    /// has waited in vain. What its sender is told is in `out`, which must be empty; the frame itself is
+    /// the shell's to count, by [`Engine::count_lost`].
+    pub fn handle_unreachable(&mut self, now: Instant, frame: &mut Frame<'_>, out: &mut Outbox) {
+        if frame.offload.gso == Gso::None {
+            rewrite::finish_checksum(frame);
+        }
+        let Parsed::Ipv4(packet) = packet::parse(frame) else {
+            return;
+        };
+        // Never about an ICMP message that is itself an error (RFC 1122 §3.2.2); of ours all are.
+        if matches!(packet.transport, Transport::Icmp { .. }) {
+            return;
+        }
+        let bytes = frame.bytes();
+        let ip = usize::from(packet.ip);
+        if let Some((about, from, to, ends)) = self.sender(bytes, ip, &packet) {
+            let notice = Notice {
+                kind: icmp::UNREACHABLE,
+                code: icmp::HOST_UNREACHABLE,
+                rest: 0,
+                from,
+                to,
+                about: &bytes[about..],
+                ends,
+            };
+            self.notify(now, &notice, out);
+        }
+    }
+
+    /// Where the packet begins that is told of, from and to whom, and what its ends are called there;
+    /// `None` where nobody may be told.
+    fn sender(
+        &self,
+        bytes: &[u8],
+        ip: usize,
+        packet: &Packet,
+    ) -> Option<(usize, Addr, Addr, Ends)> {
+        let client_of = |id: ConnId| {
+            let c = self.conns.get(id);
+            (c.vip.addr, c.client.addr)
+        };
+        if let Some(inner) = self.tunnelled(bytes, ip) {
+            let (id, _) = self.conns.find(&quote(bytes, inner)?.flow)?;
+            let (vip, client) = client_of(id);
+            return Some((inner, vip, client, Ends::default()));
+        }
+        let flow = quote(bytes, ip)?.flow;
+        if let Some((id, Side::Client)) = self.conns.find(&flow) {
+            let (vip, client) = client_of(id);
+            return Some((ip, vip, client, Ends::default()));
+        }
+        let Some((id, side)) = self.conns.find(&flow.reversed()) else {
+            return Some((ip, Addr::UNSPECIFIED, packet.flow.src, Ends::default()));
+        };
+        let c = self.conns.get(id);
+        let ends = |src, dst| Ends {
+            src: Some(src),
+            dst: Some(dst),
+        };
+        Some(match side {
+            Side::Server => (ip, c.vip.addr, c.client.addr, ends(c.client, c.vip)),
+            Side::Client => {
+                let far = if c.local.port == 0 { c.client } else { c.local };
+                (ip, Addr::UNSPECIFIED, c.server.addr, ends(c.server, far))
+            }
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! Which connections go first when places run out: by rank, and within a rank the longest there.
+//!
+//! A list through the connections for each rank; a connection is in at most one of them.
+
+use crate::conn::{Conn, NONE};
+
+/// How willingly a connection is given up for a new one, the most willing first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rank {
+    /// Its client has only asked for it.
+    HalfOpen,
+    /// Both sides have closed, or one has reset.
+    Over,
+    /// One datagram, unanswered.
+    Single,
+    /// Never given up.
+    Kept,
+}
+
+/// The first and last of each list.
+#[derive(Debug)]
+pub(crate) struct Ranks {
+    ends: [(u32, u32); Rank::Kept as usize],
+}
+
+/// A connection's place in its rank's list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    before: u32,
+    after: u32,
+    rank: Rank,
+}
+
+impl Link {
+    /// In no list.
+    pub(crate) const NONE: Self = Self {
+        before: NONE,
+        after: NONE,
+        rank: Rank::Kept,
+    };
+}
+
+impl Ranks {
+    pub(crate) const fn new() -> Self {
+        Self {
+            ends: [(NONE, NONE); Rank::Kept as usize],
+        }
+    }
+
+    /// The longest there of a rank.
+    pub(crate) fn first(&self, rank: Rank) -> Option<u32> {
+        let (first, _) = *self.ends.get(rank as usize)?;
+        (first != NONE).then_some(first)
+    }
+
+    /// Puts the connection `id` last in its new rank's list; in the same rank it keeps its place.
+    pub(crate) fn set(&mut self, slab: &mut [Conn], id: u32, rank: Rank) {
+        let link = slab[id as usize].link;
+        if link.rank == rank {
+            return;
+        }
+        self.leave(slab, link);
+        let mut link = Link { rank, ..Link::NONE };
+        if let Some(ends) = self.ends.get_mut(rank as usize) {
+            link.before = ends.1;
+            match slab.get_mut(ends.1 as usize) {
+                Some(last) => last.link.after = id,
+                None => ends.0 = id,
+            }
+            ends.1 = id;
+        }
+        slab[id as usize].link = link;
+    }
+
+    fn leave(&mut self, slab: &mut [Conn], link: Link) {
+        let Some(ends) = self.ends.get_mut(link.rank as usize) else {
+            return;
+        };
+        match slab.get_mut(link.before as usize) {
+            Some(before) => before.link.after = link.after,
+            None => ends.0 = link.after,
+        }
+        match slab.get_mut(link.after as usize) {
+            Some(after) => after.link.before = link.before,
+            None => ends.1 = link.before,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::conn::{ConnId, ConnTable};
+    use crate::flow::{Addr, Endpoint, Protocol};
+    use crate::time::Instant;
+
+    const RANKS: [Rank; 4] = [Rank::HalfOpen, Rank::Over, Rank::Single, Rank::Kept];
+
+    fn conn(n: u16) -> Conn {
+        let at = |port| Endpoint::new(Addr::v4([10, 0, 0, 1]), port);
+        Conn::new(Protocol::Tcp, at(n), at(80), at(80))
+    }
+
+    proptest! {
+        /// Against lists of ids: who goes first is who has the most willing rank for longest.
+        #[test]
+        fn the_first_to_go_is_the_models(ops in proptest::collection::vec((0u16..12, 0usize..5), 1..200)) {
+            let mut table = ConnTable::new(64, (1, 2));
+            let mut model: [Vec<u16>; 3] = Default::default();
+            let mut ids = std::collections::BTreeMap::<u16, ConnId>::new();
+            for (n, op) in ops {
+                let known = model.iter().position(|m| m.contains(&n));
+                let id = *ids
+                    .entry(n)
+                    .or_insert_with(|| table.insert(Instant::ZERO, conn(n), false).expect("room"));
+                if op == 4 {
+                    table.remove(id);
+                    ids.remove(&n);
+                } else {
+                    table.set_rank(id, RANKS[op]);
+                }
+                if known != Some(op) {
+                    model.iter_mut().for_each(|m| m.retain(|x| *x != n));
+                    if let Some(list) = model.get_mut(op) {
+                        list.push(n);
+                    }
+                }
+                let first = model.iter().find_map(|m| m.first().copied());
+                prop_assert_eq!(table.most_willing().map(|id| table.get(id).client.port), first);
+            }
+        }
+    }
+}

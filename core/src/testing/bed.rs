@@ -1,0 +1,264 @@
+//! A test bed: an engine between a client's and a server's side, in virtual time, with every counter
+//! checked after every frame.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::engine::{Engine, EngineConfig};
+use crate::fib::{Fib, Interface, Mac, Route};
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::frame::Offload;
+use crate::mode::Mode;
+use crate::outbox::Outbox;
+use crate::scheduler::Scheduler;
+use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
+use crate::snapshot::{Limits, Snapshot};
+use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
+use crate::time::Instant;
+use crate::verdict::{PortId, Verdict};
+
+/// The port on the clients' side.
+pub const CLIENTS: PortId = PortId(0);
+/// The port on the servers' side.
+pub const SERVERS: PortId = PortId(1);
+/// The director's MAC address on the servers' side.
+pub const SERVERS_MAC: Mac = [2, 0, 0, 0, 2, 1];
+/// The VIP of all services.
+pub const VIP: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 100]), 80);
+/// The director's address on the servers' side, and FULLNAT's local address.
+pub const LOCAL: Addr = Addr::v4([10, 0, 2, 1]);
+/// A real server; its port with NAT is 8080.
+pub const SERVER: Addr = Addr::v4([10, 0, 2, 11]);
+/// A client, reached through a gateway.
+pub const CLIENT: Endpoint = Endpoint::new(Addr::v4([192, 0, 2, 7]), 40_000);
+/// The port of [`SERVER`] where the mode translates ports.
+pub const SERVER_PORT: u16 = 8080;
+
+/// A frame that left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// By which port.
+    pub port: PortId,
+    /// From the destination MAC on.
+    pub bytes: Vec<u8>,
+    /// What is unfinished in it.
+    pub offload: Offload,
+}
+
+impl Sent {
+    /// The frame, for a receiver's view of it: a checksum left to an offload is finished.
+    pub fn finished(&self) -> Vec<u8> {
+        let mut t = TestFrame::new(&self.bytes, self.offload);
+        let mut frame = t.frame();
+        crate::rewrite::finish_checksum(&mut frame);
+        frame.bytes().to_vec()
+    }
+}
+
+/// Picks the first available server.
+struct First;
+
+impl Scheduler for First {
+    fn pick(&mut self, _: &Flow, backends: &[Backend]) -> Option<usize> {
+        backends.iter().position(Backend::is_available)
+    }
+}
+
+/// The test bed.
+pub struct Bed {
+    /// The engine.
+    pub engine: Engine,
+    /// What [`Bed::apply`] applies.
+    pub snapshot: Snapshot,
+    /// The time.
+    pub now: Instant,
+    /// What left since it was last taken.
+    pub sent: Vec<Sent>,
+    fib: Fib,
+    outbox: Outbox,
+}
+
+impl Bed {
+    /// A bed without services.
+    pub fn new(modes: &'static [&'static dyn Mode], limits: Limits) -> Self {
+        let engine = Engine::new(EngineConfig {
+            limits,
+            keys: (1, 2),
+            seed: 3,
+            modes,
+            schedulers: Box::new(|_, _| Some(Box::new(First))),
+        });
+        let mut bed = Self {
+            engine,
+            snapshot: Snapshot::default(),
+            now: Instant::from_secs(1000),
+            sent: Vec::new(),
+            fib: fib(),
+            outbox: Outbox::new(),
+        };
+        bed.change_fib(|_| {});
+        bed
+    }
+
+    /// A bed with one service of [`VIP`] on [`SERVER`].
+    pub fn with_service(
+        modes: &'static [&'static dyn Mode],
+        protocol: Protocol,
+        forwarding: Forwarding,
+        tunnel: Tunnel,
+    ) -> Self {
+        let limits = Limits {
+            connections: 4096,
+            ..Limits::default()
+        };
+        let mut bed = Self::new(modes, limits);
+        bed.add_service(protocol, forwarding, tunnel);
+        bed
+    }
+
+    /// Adds a service of [`VIP`] on [`SERVER`].
+    pub fn add_service(&mut self, protocol: Protocol, forwarding: Forwarding, tunnel: Tunnel) {
+        let mut service = ServiceSpec::new(ServiceKey::address(protocol, VIP), "first");
+        let port = match forwarding {
+            Forwarding::Nat | Forwarding::FullNat => SERVER_PORT,
+            Forwarding::Dr | Forwarding::Tunnel => VIP.port,
+        };
+        service.local = vec![LOCAL];
+        service.servers = vec![ServerSpec {
+            tunnel,
+            ..ServerSpec::new(Endpoint::new(SERVER, port), forwarding)
+        }];
+        self.snapshot.services.push(Arc::new(service));
+        self.apply();
+    }
+
+    /// Sets a sysctl.
+    pub fn sysctl(&mut self, name: &str, value: i32) {
+        self.snapshot
+            .sysctls
+            .set(name, value)
+            .expect("a sysctl and its range");
+        self.apply();
+    }
+
+    /// Applies the snapshot.
+    pub fn apply(&mut self) {
+        let applied = self.engine.apply(Arc::new(self.snapshot.clone()));
+        applied.expect("a sound snapshot");
+    }
+
+    /// Changes what is known of interfaces, routes and neighbours.
+    pub fn change_fib(&mut self, change: impl FnOnce(&mut Fib)) {
+        change(&mut self.fib);
+        self.engine.set_fib(Arc::new(self.fib.clone()));
+    }
+
+    /// Lets time pass, in steps no longer than the shell's.
+    pub fn wait(&mut self, d: Duration) {
+        let end = self.now + d;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_millis(500));
+            while self.engine.handle_timeout(self.now, 1024) {}
+        }
+    }
+
+    /// Hands a frame to the engine; what leaves is added to [`Bed::sent`].
+    pub fn receive(&mut self, port: PortId, mut frame: TestFrame) -> Verdict {
+        let mut frame = frame.frame();
+        self.outbox.clear();
+        let verdict = self
+            .engine
+            .handle_frame(self.now, port, &mut frame, &mut self.outbox);
+        let counters = self.engine.counters();
+        assert_eq!(counters.accounted(), counters.received);
+        if let Verdict::Send(egress) = verdict {
+            self.sent.push(Sent {
+                port: egress.port,
+                bytes: frame.bytes().to_vec(),
+                offload: frame.offload,
+            });
+        }
+        if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
+            let sent = self.outbox.iter().map(|(bytes, offload, egress)| Sent {
+                port: egress.port,
+                bytes: bytes.to_vec(),
+                offload,
+            });
+            self.sent.extend(sent);
+        }
+        verdict
+    }
+
+    /// Hands a frame from the client's side to the engine and returns what left for it.
+    pub fn from_client(&mut self, frame: TestFrame) -> Vec<Sent> {
+        self.exchange(CLIENTS, frame)
+    }
+
+    /// Hands a frame from the server's side to the engine and returns what left for it.
+    pub fn from_server(&mut self, frame: TestFrame) -> Vec<Sent> {
+        self.exchange(SERVERS, frame)
+    }
+
+    fn exchange(&mut self, port: PortId, frame: TestFrame) -> Vec<Sent> {
+        self.sent.clear();
+        self.receive(port, frame);
+        std::mem::take(&mut self.sent)
+    }
+
+    /// A frame as if it had waited in vain for its next hop's MAC address; what its sender is told.
+    pub fn unreachable(&mut self, frame: &Sent) -> Vec<Sent> {
+        let mut t = TestFrame::new(&frame.bytes, frame.offload);
+        self.outbox.clear();
+        self.engine
+            .handle_unreachable(self.now, &mut t.frame(), &mut self.outbox);
+        let sent = self.outbox.iter().map(|(bytes, offload, egress)| Sent {
+            port: egress.port,
+            bytes: bytes.to_vec(),
+            offload,
+        });
+        sent.collect()
+    }
+}
+
+fn fib() -> Fib {
+    let mut f = Fib::new();
+    f.forwarding = true;
+    for (port, mac, own) in [
+        (CLIENTS, DIRECTOR_MAC, Addr::v4([10, 0, 1, 1])),
+        (SERVERS, SERVERS_MAC, LOCAL),
+    ] {
+        let ifindex = u32::from(port.0) + 2;
+        f.set_interface(Interface {
+            port,
+            ifindex,
+            mac,
+            mtu: 1500,
+            up: true,
+        });
+        f.add_local(ifindex, own);
+        f.add_route(Route {
+            dst: own.masked(24),
+            prefix: 24,
+            gateway: None,
+            ifindex,
+            source: Some(own),
+            metric: 0,
+            mtu: None,
+        });
+    }
+    f.add_local(2, VIP.addr);
+    let gateway = Addr::v4([10, 0, 1, 254]);
+    f.add_route(Route {
+        dst: Addr::UNSPECIFIED,
+        prefix: 0,
+        gateway: Some(gateway),
+        ifindex: 2,
+        source: None,
+        metric: 0,
+        mtu: None,
+    });
+    f.set_neighbour(2, gateway, [2, 0, 0, 0, 1, 0xfe]);
+    f.set_neighbour(3, SERVER, [2, 0, 0, 0, 2, 0x11]);
+    f
+}

@@ -1,0 +1,59 @@
+//! The timer wheel of the connection table: lists of connections by the tick in which they are due.
+
+use crate::conn::NONE;
+use crate::time::Instant;
+
+/// A timer wheel of lists through the connections; deadlines beyond its span wait in its last slot.
+pub(crate) struct Wheel {
+    /// The first of each slot's list.
+    pub(crate) heads: Box<[u32]>,
+    /// The tick whose slot is being emptied.
+    tick: u64,
+}
+
+impl Wheel {
+    /// Length of a tick: expiry is late by at most this.
+    pub(crate) const TICK_NS: u64 = 250_000_000;
+    /// Slots: 1024 s, so that ESTABLISHED's 900 s fit.
+    const SLOTS: u64 = 4096;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(),
+            tick: 0,
+        }
+    }
+
+    /// Begins at `now`: an empty wheel need not be turned to it.
+    pub(crate) fn start(&mut self, now: Instant) {
+        self.tick = now.0 / Self::TICK_NS;
+    }
+
+    /// The slot for a deadline: that of the first tick that begins after it, within the span.
+    pub(crate) fn slot_of(&mut self, now: Instant, deadline: Instant) -> u16 {
+        let earliest = self.tick.max(now.0 / Self::TICK_NS) + 1;
+        let latest = self.tick + Self::SLOTS - 1;
+        let tick = (deadline.0 / Self::TICK_NS + 1).max(earliest).min(latest);
+        (tick % Self::SLOTS) as u16
+    }
+
+    /// A connection in the current slot.
+    pub(crate) fn due(&self, now: Instant) -> Option<u32> {
+        let id = self.heads[(self.tick % Self::SLOTS) as usize];
+        (id != NONE && self.tick <= now.0 / Self::TICK_NS).then_some(id)
+    }
+
+    /// Goes on to the next slot, `None` where `now` has not reached it.
+    pub(crate) fn advance(&mut self, now: Instant) -> Option<()> {
+        let current = now.0 / Self::TICK_NS;
+        if self.tick >= current {
+            return None;
+        }
+        self.tick += 1;
+        Some(())
+    }
+
+    pub(crate) fn next_turn(&self) -> Instant {
+        Instant((self.tick + 1) * Self::TICK_NS)
+    }
+}

@@ -1,0 +1,221 @@
+//! The columns of `uvs show`, and how a service, a server and a connection fill them.
+
+use uvs_core::flow::Endpoint;
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+
+use super::view::Server;
+use crate::commands::output::{Column, number, table, text};
+use crate::control::protocol::{
+    ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals,
+};
+
+/// Columns, and how many of them `-o table` shows.
+pub(super) type Columns = (&'static [Column], usize);
+
+pub(super) const SERVICES: Columns = (
+    &[
+        text("PROTO"),
+        text("VIP"),
+        text("SCHEDULER"),
+        number("SERVERS"),
+        number("ACTIVE"),
+        number("INACTIVE"),
+        number("CONNECTIONS"),
+        text("PERSISTENT"),
+        text("LOCAL"),
+        number("CONNS/S"),
+        number("IN-PACKETS"),
+        number("OUT-PACKETS"),
+        number("IN-BYTES"),
+        number("OUT-BYTES"),
+    ],
+    7,
+);
+pub(super) const SERVERS: Columns = (
+    &[
+        text("SERVICE"),
+        text("SERVER"),
+        text("MODE"),
+        number("WEIGHT"),
+        number("ACTIVE"),
+        number("INACTIVE"),
+        number("CONNECTIONS"),
+        number("TEMPLATES"),
+        number("UPPER"),
+        number("LOWER"),
+        number("CONNS/S"),
+        number("IN-PACKETS"),
+        number("OUT-PACKETS"),
+        number("IN-BYTES"),
+        number("OUT-BYTES"),
+    ],
+    7,
+);
+pub(super) const CONNECTIONS: Columns = (
+    &[
+        text("PROTO"),
+        text("CLIENT"),
+        text("VIP"),
+        text("SERVER"),
+        text("STATE"),
+        number("EXPIRES"),
+        text("LOCAL"),
+    ],
+    6,
+);
+pub(super) const DROPS: Columns = (&[text("REASON"), number("COUNT")], 2);
+
+/// The rows under their titles, the first columns of them or all.
+pub(super) fn grid(
+    (columns, few): Columns,
+    rows: impl Iterator<Item = Vec<String>>,
+    wide: bool,
+) -> String {
+    let shown = if wide { columns.len() } else { few };
+    let rows: Vec<Vec<String>> = rows
+        .map(|mut row| {
+            row.truncate(shown);
+            row
+        })
+        .collect();
+    table(&columns[..shown], &rows)
+}
+
+pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
+    let (protocol, vip) = name(&service.spec.key);
+    let sum = |of: fn(&ServerStatus) -> u32| {
+        service
+            .servers
+            .iter()
+            .map(|server| u64::from(of(server)))
+            .sum::<u64>()
+            .to_string()
+    };
+    let local: Vec<String> = service.spec.local.iter().map(ToString::to_string).collect();
+    let mut row = vec![
+        protocol,
+        vip,
+        service.spec.scheduler.clone(),
+        service.servers.len().to_string(),
+        sum(|server| server.active),
+        sum(|server| server.inactive),
+        service.stats.connections.to_string(),
+        persistence(&service.spec),
+        or_dash(local.join(",")),
+    ];
+    row.extend(traffic(&service.stats, &service.rates));
+    row
+}
+
+pub(super) fn server(server: &Server) -> Vec<String> {
+    let (protocol, vip) = name(&server.service);
+    let status = &server.status;
+    let mut row = vec![
+        format!("{protocol} {vip}"),
+        status.spec.endpoint.to_string(),
+        mode(&status.spec, status.local).to_owned(),
+        status.spec.weight.to_string(),
+        status.active.to_string(),
+        status.inactive.to_string(),
+        status.stats.connections.to_string(),
+        status.persistent.to_string(),
+        status.spec.upper.to_string(),
+        status.spec.lower.to_string(),
+    ];
+    row.extend(traffic(&status.stats, &status.rates));
+    row
+}
+
+pub(super) fn connection(connection: &ConnectionStatus) -> Vec<String> {
+    vec![
+        connection
+            .protocol
+            .map_or("IP", |protocol| protocol.name())
+            .to_owned(),
+        connection.client.to_string(),
+        connection.vip.to_string(),
+        connection.server.to_string(),
+        connection.state.clone(),
+        connection.expires.to_string(),
+        or_dash(
+            connection
+                .local
+                .as_ref()
+                .map(Endpoint::to_string)
+                .unwrap_or_default(),
+        ),
+    ]
+}
+
+fn traffic(stats: &Stats, rates: &Stats) -> [String; 5] {
+    [
+        rates.connections,
+        stats.in_packets,
+        stats.out_packets,
+        stats.in_bytes,
+        stats.out_bytes,
+    ]
+    .map(|n| n.to_string())
+}
+
+fn name(key: &ServiceKey) -> (String, String) {
+    match key {
+        ServiceKey::Address { protocol, .. } => (protocol.to_string(), key.vip().to_string()),
+        ServiceKey::Mark { mark, .. } => ("FWM".to_owned(), mark.to_string()),
+    }
+}
+
+const fn mode(server: &ServerSpec, local: bool) -> &'static str {
+    match (server.forwarding, server.tunnel.kind) {
+        (Forwarding::Dr | Forwarding::Tunnel, _) if local => "local",
+        (Forwarding::Dr, _) => "dr",
+        (Forwarding::Nat, _) => "nat",
+        (Forwarding::FullNat, _) => "fullnat",
+        (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
+        (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
+        (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
+    }
+}
+
+fn persistence(spec: &ServiceSpec) -> String {
+    or_dash(
+        spec.persistence
+            .map(|p| format!("{} s", p.timeout))
+            .unwrap_or_default(),
+    )
+}
+
+fn or_dash(cell: String) -> String {
+    if cell.is_empty() {
+        "-".to_owned()
+    } else {
+        cell
+    }
+}
+
+pub(super) fn totals_line(t: &Totals) -> String {
+    format!(
+        "received {} = sent {} + answered {} + held {} + passed {} + dropped {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.dropped
+    )
+}
+
+pub(super) fn info_text(info: &Info) -> String {
+    let vips: Vec<String> = info.owned_vips.iter().map(ToString::to_string).collect();
+    let lines = [
+        ("version", info.version.clone()),
+        ("pid", info.pid.to_string()),
+        ("uptime", format!("{} s", info.uptime)),
+        ("interfaces", info.interfaces.join(", ")),
+        ("configuration", info.config.clone().unwrap_or_default()),
+        ("schedulers", info.schedulers.join(", ")),
+        (
+            "connections",
+            format!("{} of {}", info.connections, info.connection_limit),
+        ),
+        ("answers ARP for", vips.join(", ")),
+    ];
+    lines
+        .map(|(name, value)| format!("{name:<15}  {}\n", or_dash(value)))
+        .concat()
+}

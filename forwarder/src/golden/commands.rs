@@ -1,0 +1,189 @@
+//! The commands of a recording, `ipvsadm`, `ip`, `sysctl` and waits, as changes of the director.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::service::{
+    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    TunnelKind,
+};
+
+use super::director::{DEFAULT, Director, ifindex};
+use super::{addr, mac};
+
+/// Runs a command.
+///
+/// # Errors
+/// It is not one that recordings have.
+pub(super) fn run(d: &mut Director, command: &str) -> Result<(), String> {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    match words[..] {
+        ["ipvsadm", ..] => ipvsadm(d, &Args(&words[1..])),
+        ["sysctl", setting] => {
+            let (name, value) = setting.split_once('=').unwrap();
+            sysctl(d, name, value);
+        }
+        ["wait", seconds, ..] => {
+            d.wait(Duration::from_secs_f64(seconds.parse().unwrap()));
+        }
+        [
+            "ip",
+            "neigh",
+            "add",
+            a,
+            "lladdr",
+            m,
+            "nud",
+            "permanent",
+            "dev",
+            dev,
+        ] => {
+            d.change_fib(|f| f.set_neighbour(ifindex(dev), addr(a), mac(m)));
+        }
+        ["ip", "route", "del", "default"] => {
+            d.change_fib(|f| f.remove_route(DEFAULT.0, DEFAULT.1));
+        }
+        _ => return Err(format!("`{command}` cannot be played")),
+    }
+    Ok(())
+}
+
+/// Sets one of IPVS's sysctls; the host's own are the host's.
+pub(super) fn sysctl(d: &mut Director, name: &str, value: &str) {
+    if let Some(name) = name.strip_prefix("net.ipv4.vs.") {
+        let value = value.parse().unwrap();
+        d.snapshot.sysctls.set(name, value).unwrap();
+        d.apply();
+    }
+}
+
+/// The words after `ipvsadm`.
+struct Args<'a>(&'a [&'a str]);
+
+impl<'a> Args<'a> {
+    fn has(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        let at = self.0.iter().position(|w| *w == name)?;
+        self.0.get(at + 1).copied()
+    }
+
+    fn number(&self, name: &str, default: u32) -> u32 {
+        self.value(name).map_or(default, |v| v.parse().unwrap())
+    }
+
+    fn key(&self) -> Option<ServiceKey> {
+        let by_option = [
+            ("-t", Protocol::Tcp),
+            ("-u", Protocol::Udp),
+            ("--sctp-service", Protocol::Sctp),
+        ];
+        by_option
+            .iter()
+            .find_map(|(o, p)| Some(ServiceKey::address(*p, endpoint(self.value(o)?, 0))))
+    }
+
+    fn server(&self, port: u16) -> ServerSpec {
+        let at = endpoint(self.value("-r").unwrap(), port);
+        let forwarding = match () {
+            () if self.has("-m") => Forwarding::Nat,
+            () if self.has("-i") => Forwarding::Tunnel,
+            () => Forwarding::Dr,
+        };
+        ServerSpec {
+            weight: self.number("-w", 1),
+            upper: self.number("-x", 0),
+            lower: self.number("-y", 0),
+            tunnel: self.tunnel(),
+            ..ServerSpec::new(at, forwarding)
+        }
+    }
+
+    fn tunnel(&self) -> Tunnel {
+        Tunnel {
+            kind: match self.value("--tun-type") {
+                Some("gue") => TunnelKind::Gue,
+                Some("gre") => TunnelKind::Gre,
+                _ => TunnelKind::Ipip,
+            },
+            port: self.number("--tun-port", 0) as u16,
+            checksum: match () {
+                () if self.has("--tun-csum") => TunnelChecksum::Full,
+                () if self.has("--tun-remcsum") => TunnelChecksum::Remote,
+                () => TunnelChecksum::None,
+            },
+        }
+    }
+}
+
+fn ipvsadm(d: &mut Director, args: &Args<'_>) {
+    match args.0[0] {
+        "-C" => d.snapshot.services.clear(),
+        "--set" => set_timeouts(d, &args.0[1..]),
+        command if command.starts_with("-L") => return,
+        command => change(d, command, args),
+    }
+    d.apply();
+}
+
+fn set_timeouts(d: &mut Director, seconds: &[&str]) {
+    let t = &mut d.snapshot.timeouts;
+    for (field, s) in [&mut t.tcp, &mut t.tcp_fin, &mut t.udp]
+        .into_iter()
+        .zip(seconds)
+    {
+        match s.parse().unwrap() {
+            0 => {}
+            s => *field = s,
+        }
+    }
+}
+
+fn change(d: &mut Director, command: &str, args: &Args<'_>) {
+    let key = args.key().unwrap();
+    let services = &mut d.snapshot.services;
+    let at = services.iter().position(|s| s.key == key);
+    match (command, at) {
+        ("-A", None) => {
+            let mut s = ServiceSpec::new(key, args.value("-s").unwrap());
+            s.one_packet = args.has("--ops") || args.has("-o");
+            s.persistence = args.value("-p").map(|t| Persistence {
+                timeout: t.parse().unwrap(),
+                mask: args.value("-M").map_or(u32::MAX, netmask),
+            });
+            services.push(Arc::new(s));
+        }
+        ("-D", Some(at)) => {
+            services.remove(at);
+        }
+        (_, Some(at)) => {
+            let mut s = ServiceSpec::clone(&services[at]);
+            let new = args.server(key.vip().port);
+            let known = s.servers.iter().position(|x| x.endpoint == new.endpoint);
+            match (command, known) {
+                ("-a", None) => s.servers.insert(0, new),
+                ("-e", Some(known)) => s.servers[known] = new,
+                ("-d", Some(known)) => {
+                    s.servers.remove(known);
+                }
+                _ => panic!("{command} {new:?}"),
+            }
+            services[at] = Arc::new(s);
+        }
+        (_, None) => panic!("{command}: no such service"),
+    }
+}
+
+fn endpoint(s: &str, port: u16) -> Endpoint {
+    match s.split_once(':') {
+        Some((a, p)) => Endpoint::new(addr(a), p.parse().unwrap()),
+        None => Endpoint::new(addr(s), port),
+    }
+}
+
+fn netmask(s: &str) -> u32 {
+    s.parse::<std::net::Ipv4Addr>().unwrap().to_bits()
+}

@@ -1,0 +1,270 @@
+//! The recording's director: an engine between two interfaces, and the kernel around it as far as the
+//! records need one (routes, neighbours, and next hops that do not answer).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use uvs_core::engine::{Engine, EngineConfig};
+use uvs_core::fib::{Fib, Interface, Route};
+use uvs_core::flow::Addr;
+use uvs_core::frame::{Frame, Offload};
+use uvs_core::outbox::Outbox;
+use uvs_core::service::Forwarding;
+use uvs_core::snapshot::{Limits, Snapshot};
+use uvs_core::time::Instant;
+use uvs_core::verdict::{Egress, PortId, Verdict};
+
+use super::{SIDES, addr, list, mac, text};
+
+/// Bytes before a frame, as in the shell's rings.
+const HEADROOM: usize = 64;
+/// What passes between two steps of a recording.
+const STEP: Duration = Duration::from_millis(80);
+/// The kernel gives up on a neighbour after three probes a second apart.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// An engine with its surroundings.
+pub(super) struct Director {
+    pub(super) engine: Engine,
+    pub(super) snapshot: Snapshot,
+    pub(super) now: Instant,
+    fib: Fib,
+    /// Frames whose next hop is asked for, and until when.
+    held: Vec<(Instant, Vec<u8>)>,
+    /// What left between two steps.
+    late: Vec<(usize, Vec<u8>)>,
+}
+
+/// What became of a frame.
+pub(super) enum Outcome {
+    /// These frames left, by side.
+    Left(Vec<(usize, Vec<u8>)>),
+    /// The host's own stack has it.
+    Host,
+    /// It is delivered to the host's own stack as a real server's.
+    Local,
+}
+
+impl Director {
+    pub(super) fn new(topology: &Value, mtu: &Value) -> Self {
+        let engine = Engine::new(EngineConfig {
+            limits: Limits {
+                connections: 10_000,
+                ..Limits::default()
+            },
+            keys: (1, 2),
+            seed: 3,
+            modes: uvs_modes::BUILTIN,
+            schedulers: Box::new(|name, params| {
+                uvs_schedulers::find(name).map(|d| (d.new)(params))
+            }),
+        });
+        let mut d = Self {
+            engine,
+            snapshot: Snapshot::default(),
+            now: Instant::from_secs(1000),
+            fib: fib(topology, mtu),
+            held: Vec::new(),
+            late: Vec::new(),
+        };
+        d.change_fib(|_| {});
+        d
+    }
+
+    /// Takes the snapshot up.
+    pub(super) fn apply(&mut self) {
+        self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
+        self.expire();
+    }
+
+    /// Changes routes or neighbours.
+    pub(super) fn change_fib(&mut self, change: impl FnOnce(&mut Fib)) {
+        change(&mut self.fib);
+        self.engine.set_fib(Arc::new(self.fib.clone()));
+    }
+
+    /// Lets time pass, a tick at a time as the shell does.
+    pub(super) fn wait(&mut self, d: Duration) {
+        let end = self.now + d;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_millis(500));
+            self.expire();
+        }
+    }
+
+    fn expire(&mut self) {
+        while self.engine.handle_timeout(self.now, 1000) {}
+        let now = self.now;
+        let (gone, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(deadline, _)| *deadline <= now);
+        self.held = held;
+        let gone: Vec<(Instant, Vec<u8>)> = gone;
+        for (_, mut frame) in gone {
+            let mut out = Outbox::new();
+            let mut frame = whole(&mut frame);
+            self.engine.handle_unreachable(now, &mut frame, &mut out);
+            let left = self.collect(&out);
+            self.late.extend(left);
+        }
+    }
+
+    pub(super) fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
+        let port = SIDES.iter().position(|t| *t == side).unwrap();
+        let mut buf = vec![0; HEADROOM];
+        buf.extend(bytes);
+        let mut frame = whole(&mut buf);
+        let mut out = Outbox::new();
+        self.now = self.now + STEP;
+        self.expire();
+        let verdict = self
+            .engine
+            .handle_frame(self.now, PortId(port as u16), &mut frame, &mut out);
+        let counters = self.engine.counters();
+        assert_eq!(counters.accounted(), counters.received);
+        let mut left = std::mem::take(&mut self.late);
+        match verdict {
+            Verdict::Send(e) => self.leave(e, frame.bytes(), &mut left),
+            Verdict::SendOutbox | Verdict::Answered => left.extend(self.collect(&out)),
+            Verdict::Pass => return Outcome::Host,
+            Verdict::Local => return Outcome::Local,
+            Verdict::Drop(_) | Verdict::Held => {}
+        }
+        Outcome::Left(left)
+    }
+
+    fn collect(&mut self, out: &Outbox) -> Vec<(usize, Vec<u8>)> {
+        let mut left = Vec::new();
+        for (bytes, _, egress) in out.iter() {
+            self.leave(egress, bytes, &mut left);
+        }
+        left
+    }
+
+    fn leave(&mut self, egress: Egress, bytes: &[u8], left: &mut Vec<(usize, Vec<u8>)>) {
+        if egress.unresolved.is_some() {
+            let mut buf = vec![0; HEADROOM];
+            buf.extend(bytes);
+            self.held.push((self.now + PATIENCE, buf));
+        } else {
+            left.push((usize::from(egress.port.0), bytes.to_vec()));
+        }
+    }
+
+    /// Connections in the recording's words.
+    pub(super) fn connections(&self) -> Vec<String> {
+        let (conns, rest) = self.engine.report_connections(self.now, 0, 100_000);
+        assert_eq!(rest, None);
+        conns
+            .iter()
+            .map(|c| {
+                format!(
+                    "{} {} {} {} {} {}",
+                    c.protocol, c.client, c.vip, c.server, c.state, c.expires
+                )
+            })
+            .collect()
+    }
+
+    /// Servers in the recording's words.
+    pub(super) fn servers(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for s in self.engine.report().services {
+            let spec = self.snapshot.services.iter().find(|x| x.key == s.key);
+            for r in &s.servers {
+                let servers = &spec.unwrap().servers;
+                let server = servers.iter().find(|x| x.endpoint == r.endpoint).unwrap();
+                let word = match server.forwarding {
+                    Forwarding::Dr => "Route",
+                    Forwarding::Nat => "Masq",
+                    Forwarding::FullNat => "FullNat",
+                    Forwarding::Tunnel => "Tunnel",
+                };
+                lines.push(format!(
+                    "{} {} {word} weight {} active {} inact {}",
+                    s.key, r.endpoint, server.weight, r.active, r.inactive
+                ));
+            }
+        }
+        lines.sort();
+        lines
+    }
+
+    /// `ipvsadm -Ln --stats`'s figures: service or server, and its five numbers.
+    pub(super) fn stats(&self) -> Vec<String> {
+        let line = |name: String, s: &uvs_core::counters::Stats| {
+            format!(
+                "{name} {} {} {} {} {}",
+                s.connections, s.in_packets, s.out_packets, s.in_bytes, s.out_bytes
+            )
+        };
+        let mut lines = Vec::new();
+        for s in self.engine.report().services {
+            lines.push(line(s.key.to_string(), &s.stats));
+            let servers = s.servers.iter();
+            lines.extend(servers.map(|r| line(format!("-> {}", r.endpoint), &r.stats)));
+        }
+        lines.sort();
+        lines
+    }
+}
+
+fn whole(buf: &mut [u8]) -> Frame<'_> {
+    let end = buf.len();
+    Frame::new(buf, HEADROOM, end, Offload::default())
+}
+
+/// The recording's interfaces, routes and neighbours.
+fn fib(topology: &Value, mtu: &Value) -> Fib {
+    let mut fib = Fib::new();
+    fib.forwarding = true;
+    for (i, dev) in ["c0", "s0"].iter().enumerate() {
+        let ifindex = ifindex(dev);
+        let t = &topology[*dev];
+        fib.set_interface(Interface {
+            port: PortId(i as u16),
+            ifindex,
+            mac: mac(text(&t["mac"])),
+            mtu: mtu[dev].as_u64().unwrap() as u32,
+            up: true,
+        });
+        for a in list(&t["addr"]) {
+            let (a, prefix) = text(a).split_once('/').unwrap();
+            let (a, prefix) = (addr(a), prefix.parse().unwrap());
+            fib.add_local(ifindex, a);
+            fib.add_route(Route {
+                dst: a.masked(prefix),
+                prefix,
+                source: Some(a),
+                ..route(ifindex, None)
+            });
+        }
+    }
+    for n in list(&topology["neigh"]) {
+        fib.set_neighbour(ifindex(text(&n[0])), addr(text(&n[1])), mac(text(&n[2])));
+    }
+    fib.add_route(route(ifindex("c0"), Some(addr("10.0.1.254"))));
+    fib
+}
+
+/// The kernel's index of an interface.
+pub(super) fn ifindex(dev: &str) -> u32 {
+    if dev == "c0" { 2 } else { 3 }
+}
+
+/// A default route.
+fn route(ifindex: u32, gateway: Option<Addr>) -> Route {
+    Route {
+        dst: Addr::UNSPECIFIED,
+        prefix: 0,
+        gateway,
+        ifindex,
+        source: None,
+        metric: 0,
+        mtu: None,
+    }
+}
+
+/// The default route, as a key for its removal.
+pub(super) const DEFAULT: (Addr, u8) = (Addr::UNSPECIFIED, 0);

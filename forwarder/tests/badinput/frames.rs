@@ -1,0 +1,202 @@
+//! Frames that no stack would send, on the wire: each is dropped under its name, every frame is accounted
+//! for, and the daemon serves on.
+
+use std::net::Ipv4Addr;
+
+use uvs_lab::probe::send_frames;
+use uvs_lab::{Lab, Mode, Options, VipOwner};
+
+use crate::counters::Counters;
+use crate::stand::{eventually, lab, must_serve, serving};
+
+const IP: usize = 14;
+const TCP: usize = IP + 20;
+/// Where the IP header's fields are in the frame.
+const TOTAL_LENGTH: usize = IP + 2;
+const FRAGMENT: usize = IP + 6;
+const IP_CHECKSUM: usize = IP + 10;
+
+/// What addresses a frame to the service.
+struct Wire {
+    macs: [u8; 12],
+    client: Ipv4Addr,
+    vip: Ipv4Addr,
+}
+
+impl Wire {
+    fn of(lab: &Lab) -> Self {
+        let mac = |host: &uvs_lab::Host| -> Vec<u8> {
+            let text = host.mac("eth0").expect("a MAC address");
+            let byte = |hex| u8::from_str_radix(hex, 16).expect("hexadecimal");
+            text.split(':').map(byte).collect()
+        };
+        let macs = [mac(&lab.director), mac(&lab.client)].concat();
+        Self {
+            macs: macs.try_into().expect("twelve bytes"),
+            client: lab.plan.client,
+            vip: *lab.plan.vip.ip(),
+        }
+    }
+
+    /// A sound packet to the VIP.
+    fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = [&self.macs[..], &[8, 0]].concat();
+        let length = u16::try_from(20 + payload.len()).expect("a packet's length");
+        frame.extend([0x45, 0]);
+        frame.extend(length.to_be_bytes());
+        frame.extend([0x12, 0x34, 0, 0, 64, protocol, 0, 0]);
+        frame.extend(self.client.octets());
+        frame.extend(self.vip.octets());
+        frame.extend(payload);
+        seal(&mut frame);
+        frame
+    }
+
+    /// A TCP segment to the service with these flags; its own checksum is wrong.
+    fn segment(&self, flags: u8) -> Vec<u8> {
+        let mut tcp = [0; 20];
+        tcp[..2].copy_from_slice(&40_000_u16.to_be_bytes());
+        tcp[3] = 80;
+        tcp[12] = 5 << 4;
+        tcp[13] = flags;
+        self.packet(6, &tcp)
+    }
+
+    /// `sound` with one thing changed, its IP checksum made right again.
+    fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut frame = self.segment(SYN);
+        change(&mut frame);
+        seal(&mut frame);
+        frame
+    }
+}
+
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+/// Makes the IP header checksum right, as far as there is a header.
+fn seal(frame: &mut [u8]) {
+    let words = usize::from(frame[IP] & 15) * 2;
+    frame[IP_CHECKSUM..IP_CHECKSUM + 2].fill(0);
+    let header = frame[IP..].chunks_exact(2).take(words);
+    let sum: u32 = header
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    let checksum = !(folded as u16);
+    frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// One frame of each kind with the name under which it is dropped.
+fn lies(wire: &Wire) -> Vec<(Vec<u8>, &'static str)> {
+    let with_option = |option: [u8; 4]| {
+        wire.changed(|f| {
+            f.splice(TCP..TCP, option);
+            f[IP] = 0x46;
+            f[TOTAL_LENGTH + 1] += 4;
+        })
+    };
+    let mut wrong_sum = wire.segment(SYN);
+    wrong_sum[IP_CHECKSUM] ^= 1;
+    vec![
+        (wire.changed(|f| f.truncate(TCP + 3)), "truncated"),
+        (wire.changed(|f| f[TOTAL_LENGTH] = 255), "truncated"),
+        (wire.packet(6, &[]), "truncated"),
+        (wire.packet(6, &[0; 19]), "truncated"),
+        (wire.packet(17, &[0; 7]), "truncated"),
+        (wire.packet(132, &[0; 15]), "truncated"),
+        (wire.packet(1, &[8; 7]), "truncated"),
+        (wire.changed(|f| f[IP] = 0x4f), "truncated"),
+        (wire.changed(|f| f[IP] = 0x55), "bad_ip_header"),
+        (wire.changed(|f| f[IP] = 0x44), "bad_ip_header"),
+        (wire.changed(|f| f[IP] = 0x40), "bad_ip_header"),
+        (wire.changed(|f| f[TOTAL_LENGTH + 1] = 19), "bad_ip_header"),
+        (wire.changed(|f| f[TOTAL_LENGTH + 1] = 0), "bad_ip_header"),
+        (wrong_sum, "bad_ip_checksum"),
+        (wire.changed(|f| f[TCP + 12] = 4 << 4), "bad_tcp_header"),
+        (wire.changed(|f| f[TCP + 12] = 15 << 4), "bad_tcp_header"),
+        (wire.changed(|f| f[TCP + 12] = 0), "bad_tcp_header"),
+        (wire.segment(RST), "no_connection"),
+        // It would be answered by a reset, were its checksum right.
+        (wire.segment(ACK), "bad_checksum"),
+        // A loose source route (RFC 791 §3.1) of no address.
+        (with_option([131, 3, 4, 0]), "source_route"),
+        (wire.changed(|f| f[FRAGMENT] = 0x20), "fragment_limit"),
+    ]
+}
+
+#[test]
+fn lies_are_dropped_under_their_names() {
+    let (lab, shell) = lab(Mode::Nat, Options::default());
+    let daemon = serving(&lab);
+    must_serve(&lab, &daemon);
+    let before = Counters::read(&lab, &shell);
+    let lies = lies(&Wire::of(&lab));
+    let frames: Vec<Vec<u8>> = lies.iter().map(|(frame, _)| frame.clone()).collect();
+    send_frames(&lab.client, "eth0", &frames).expect("they are sent");
+    let mut expected = std::collections::BTreeMap::new();
+    for (_, reason) in &lies {
+        *expected.entry((*reason).to_owned()).or_insert(0) += 1;
+    }
+    let dropped = |c: &Counters| c.total("dropped") - before.total("dropped");
+    eventually("all of them arrived", || {
+        dropped(&Counters::read(&lab, &shell)) >= lies.len() as u64
+    });
+    let after = Counters::read(&lab, &shell);
+    assert_eq!(after.drops_since(&before), expected);
+    must_serve(&lab, &daemon);
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
+fn noise_is_accounted_for_whoever_owns_the_vip() {
+    for vip in [VipOwner::Host, VipOwner::Uvs] {
+        let options = Options {
+            vip,
+            ..Options::default()
+        };
+        let (lab, shell) = lab(Mode::Nat, options);
+        let daemon = serving(&lab);
+        let noise = noise(&Wire::of(&lab));
+        send_frames(&lab.client, "eth0", &noise).expect("they are sent");
+        must_serve(&lab, &daemon);
+        let counters = Counters::read(&lab, &shell);
+        assert!(counters.total("received") > noise.len() as u64 / 2);
+        daemon.stop().expect("it ends well");
+    }
+}
+
+/// Frames of every length to the director: nothing but headers, and random bytes in ever more of a packet
+/// to the VIP. The same on every run.
+fn noise(wire: &Wire) -> Vec<Vec<u8>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut frames = Vec::new();
+    for round in 0..2000_usize {
+        let mut frame = wire.segment((random() & 0xff) as u8);
+        frame.resize(frame.len() + round % 700, 0);
+        // The destination stays, or the socket's filter keeps it out.
+        let first = [TCP + 12, TCP, IP + 8, IP][round % 4];
+        for (at, byte) in frame.iter_mut().enumerate().skip(first) {
+            if !(IP + 16..IP + 20).contains(&at) {
+                *byte = (random() & 0xff) as u8;
+            }
+        }
+        if round % 3 == 0 && frame[IP] >> 4 == 4 {
+            frame[IP] = 0x45;
+            seal(&mut frame);
+        }
+        if round % 7 == 0 {
+            frame.truncate(14 + (random() % 60) as usize);
+        }
+        frames.push(frame);
+    }
+    frames
+}

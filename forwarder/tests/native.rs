@@ -1,0 +1,160 @@
+//! The native commands as they are run, against a daemon that follows a script: what they print, on
+//! which stream, and how they exit.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread::{self, JoinHandle};
+
+fn uvs(socket: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uvs"));
+    command
+        .args(arguments)
+        .env("UVS_SOCKET", socket)
+        .output()
+        .expect("uvs runs")
+}
+
+/// Exit code, standard output, standard error.
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// Answers one request after the other, each on a connection of its own, with `results`; gives back the
+/// commands that were asked.
+struct Daemon {
+    socket: PathBuf,
+    asked: JoinHandle<Vec<String>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(results: &'static [&'static str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("control.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let asked = thread::spawn(move || results.iter().map(|r| serve(&listener, r)).collect());
+        Self {
+            socket,
+            asked,
+            _dir: dir,
+        }
+    }
+
+    fn asked(self) -> Vec<String> {
+        self.asked.join().expect("every request came")
+    }
+}
+
+fn serve(listener: &UnixListener, result: &str) -> String {
+    let (stream, _) = listener.accept().expect("a client");
+    let mut line = String::new();
+    BufReader::new(&stream)
+        .read_line(&mut line)
+        .expect("a request");
+    let request: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    writeln!(&stream, "{{\"id\":{},\"result\":{result}}}", request["id"]).expect("sent");
+    request["command"].to_string()
+}
+
+#[test]
+fn without_a_daemon_every_command_says_so_and_exits_3() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("control.sock");
+    for arguments in [
+        &["reload"][..],
+        &["show", "services"],
+        &["show", "conns", "-o", "json"],
+        &["sysctl", "net.ipv4.vs.drop_entry"],
+    ] {
+        let (code, out, error) = told(&uvs(&socket, arguments));
+        assert_eq!((code, out.as_str()), (Some(3), ""), "{arguments:?}");
+        assert!(error.starts_with(&socket.display().to_string()), "{error}");
+        assert!(error.contains("uvs run"), "{error}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2_without_asking_a_daemon() {
+    let nowhere = Path::new("/nonexistent/uvs.sock");
+    for (arguments, said) in [
+        (
+            &["sysctl", "net.ipv4.vs.drop_entr=1"][..],
+            "no such sysctl; there are",
+        ),
+        (
+            &["sysctl", "net.ipv4.vs.drop_entry=9"],
+            "9 is out of range; use 0 to 3",
+        ),
+        (&["sysctl"], "NAME[=VALUE]"),
+        (
+            &["show", "packets"],
+            "possible values: services, servers, conns, drops, info",
+        ),
+        (&["check"], "<FILE>"),
+    ] {
+        let (code, _, error) = told(&uvs(nowhere, arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(said), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn sysctls_are_printed_as_sysctl_prints_them() {
+    let daemon = Daemon::start(&[r#"{"Ok":{"sysctl":1}}"#, r#"{"Ok":{"sysctl":0}}"#]);
+    let arguments = [
+        "sysctl",
+        "net.ipv4.vs.expire_nodest_conn=1",
+        "net/ipv4/vs/drop_entry",
+    ];
+    let (code, out, error) = told(&uvs(&daemon.socket, &arguments));
+    assert_eq!((code, error.as_str()), (Some(0), ""));
+    assert_eq!(
+        out,
+        "net.ipv4.vs.expire_nodest_conn = 1\nnet.ipv4.vs.drop_entry = 0\n"
+    );
+    let asked = daemon.asked();
+    assert_eq!(
+        asked[0],
+        r#"{"sysctl":{"name":"expire_nodest_conn","value":1}}"#
+    );
+    assert_eq!(asked[1], r#"{"sysctl":{"name":"drop_entry","value":null}}"#);
+}
+
+#[test]
+fn a_refused_reload_exits_1_with_the_daemons_words() {
+    let daemon = Daemon::start(&[
+        r#"{"Err":{"errno":"invalid","message":"uvs.toml:7:10: service.server.weight: -1 is out of range"}}"#,
+        r#"{"Ok":"done"}"#,
+    ]);
+    let (code, out, error) = told(&uvs(&daemon.socket, &["reload"]));
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert_eq!(
+        error,
+        "uvs.toml:7:10: service.server.weight: -1 is out of range\n"
+    );
+    let (code, out, _) = told(&uvs(&daemon.socket, &["reload"]));
+    assert_eq!((code, out.as_str()), (Some(0), "configuration reloaded\n"));
+    assert_eq!(daemon.asked(), ["\"reload\"", "\"reload\""]);
+}
+
+#[test]
+fn drops_are_shown_as_a_table_and_as_json() {
+    const DROPS: &str = r#"{"Ok":{"drops":[["ttl_expired",3],["no_server",0]]}}"#;
+    let daemon = Daemon::start(&[DROPS, DROPS]);
+    let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "REASON       COUNT\nttl_expired      3\n")
+    );
+    let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));
+    let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &value[1]["reason"]), (Some(0), &"no_server".into()));
+    daemon.asked();
+}

@@ -1,0 +1,85 @@
+//! What the tests of the daemon stand on: a mode's lab, the daemon on its director, and what is asked of
+//! both.
+
+#![allow(
+    dead_code,
+    reason = "shared by several tests, each of which uses a part"
+)]
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uvs_lab::shell::{Ended, Shell};
+use uvs_lab::traffic::{Answers, requests};
+use uvs_lab::{Daemon, Lab, Mode, Options, Result};
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The program under test.
+pub(crate) fn uvs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_uvs"))
+}
+
+/// A mode's lab with its real servers prepared, and a shell that reaches a daemon there.
+pub(crate) fn lab(mode: Mode, options: Options) -> (Lab, Shell) {
+    let lab = Lab::build(mode, options).expect("the lab is built");
+    lab.prepare_servers(uvs())
+        .expect("the real servers are prepared");
+    let shell = Shell::new(&lab, uvs()).expect("the symlinks are made");
+    (lab, shell)
+}
+
+/// The daemon, with a service of the weights 3 and 1 on its VIP.
+pub(crate) fn serving(lab: &Lab) -> Daemon<'_> {
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let plan = &lab.plan;
+    let commands = [
+        plan.add_service("wrr"),
+        plan.add_server(0, 3),
+        plan.add_server(1, 1),
+    ];
+    for command in commands {
+        daemon
+            .ipvsadm(&command)
+            .expect("the command is carried out");
+    }
+    daemon
+}
+
+/// Who answers 40 requests: ten rounds of the weights 3 and 1.
+pub(crate) fn ask(lab: &Lab) -> Result<Answers> {
+    requests(&lab.client, &lab.plan.url("/"), 40)
+}
+
+/// Answers by rs1 and rs2.
+pub(crate) fn shares(rs1: u32, rs2: u32) -> Answers {
+    let all = [("rs1", rs1), ("rs2", rs2)];
+    all.into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+/// Fails with what the daemon logged, unless 30 and 10 requests are answered.
+pub(crate) fn must_serve(lab: &Lab, daemon: &Daemon<'_>) {
+    match ask(lab) {
+        Ok(answers) => assert_eq!(answers, shares(30, 10)),
+        Err(error) => panic!("{error}\n{}", daemon.log()),
+    }
+}
+
+/// A command of `uvs` on the director, however it ends.
+pub(crate) fn run(lab: &Lab, shell: &Shell, script: &str) -> Ended {
+    shell.run(&lab.director, script).expect("the shell runs")
+}
+
+/// Tries again until it is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not so after {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,91 @@
+//! DR changes the two MAC addresses and the TTL with its header checksum, and no other byte.
+
+use uvs_lab::capture::Capture;
+use uvs_lab::traffic::{download, requests, upload};
+use uvs_lab::{Host, Mode, Offloads};
+
+use crate::director::{Director, alone, lab};
+use crate::flows::exchange_datagrams;
+use crate::pcap::{self, Frame};
+
+#[test]
+fn dr_changes_macs_and_ttl_only() {
+    compare(Offloads::Off);
+}
+
+#[test]
+fn dr_changes_macs_and_ttl_only_of_super_frames() {
+    compare(Offloads::Default);
+}
+
+/// With one real server, what comes there is what came to the director. Not in the same order: where the
+/// worker moves to another CPU, veth delivers what is queued there at once and the rest later.
+fn compare(offloads: Offloads) {
+    let _turn = alone();
+    let lab = lab(Mode::Dr, offloads);
+    let director = Director::start(&lab);
+    director.serve_http(1);
+    let server = &lab.servers[0].host;
+    let content = lab.content("4M", 4 << 20).expect("content");
+    let filter = format!("ip and dst host {}", lab.plan.vip.ip());
+    let watch =
+        |host: &Host| Capture::start_whole(host, "eth0", &filter, lab.dir()).expect("tcpdump runs");
+    let (before, after) = (watch(&lab.director), watch(server));
+    let url = |path| lab.plan.url(path);
+    requests(&lab.client, &url("/"), 3).expect("answers");
+    let down = download(&lab.client, &url("/4M"), &lab.dir().join("down")).expect("a download");
+    down.must_equal(&content).expect("every byte");
+    let up = upload(&lab, &lab.client, &url("/upload/4M"), &content).expect("an upload");
+    up.must_equal(&content).expect("every byte");
+    exchange_datagrams(&lab, &director);
+    director.stop();
+    let frames = |capture: Capture, host: &Host| {
+        let captured = capture.finish(host).expect("the capture is read");
+        assert_eq!(captured.lost, 0);
+        pcap::read(&lab.dir().join(format!("{}-eth0.pcap", host.role())))
+    };
+    let (before, mut after) = (frames(before, &lab.director), frames(after, server));
+    let (from, to) = (mac(&lab.director), mac(server));
+    assert_eq!(
+        before.len(),
+        after.len(),
+        "frames at director and real server"
+    );
+    let largest = before.iter().map(|frame| frame.0.len()).max();
+    assert_eq!(largest > Some(1514), offloads == Offloads::Default);
+    let mut expected: Vec<_> = before
+        .into_iter()
+        .map(|frame| forwarded(frame, from, to))
+        .collect();
+    expected.sort_unstable();
+    after.sort_unstable();
+    for (expected, after) in expected.iter().zip(&after) {
+        assert_eq!(expected, after);
+    }
+}
+
+/// What a router would make of a frame on its way from `from` to `to`.
+fn forwarded(frame: Frame, from: [u8; 6], to: [u8; 6]) -> Frame {
+    let Frame(mut bytes) = frame;
+    bytes[..6].copy_from_slice(&to);
+    bytes[6..12].copy_from_slice(&from);
+    let header = &mut bytes[14..34];
+    header[8] -= 1;
+    header[10..12].fill(0);
+    let words = header
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum = words.sum::<u32>();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let folded = (sum & 0xffff) + (sum >> 16);
+    header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    Frame(bytes)
+}
+
+fn mac(host: &Host) -> [u8; 6] {
+    let shown = host.mac("eth0").expect("an Ethernet interface");
+    let mut bytes = shown
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).expect("hexadecimal"));
+    std::array::from_fn(|_| bytes.next().expect("six bytes"))
+}

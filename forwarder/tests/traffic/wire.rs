@@ -1,0 +1,154 @@
+//! What arrives, judged at the receivers by tcpdump: not one bad checksum, not one frame over the MTU, and
+//! the addresses that the mode promises.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+use std::thread;
+
+use uvs_lab::capture::{Capture, Captured};
+use uvs_lab::traffic::{Received, download, requests, upload};
+use uvs_lab::{Content, Host, Lab, Mode, Offloads, SERVERS};
+
+use crate::director::{Director, alone, lab};
+use crate::flows::exchange_datagrams;
+use crate::pcap::{self, Frame};
+
+const MTU: usize = 1500;
+const LENGTH: u64 = 8 << 20;
+const ICMP: u8 = 1;
+const IPIP: u8 = 4;
+
+/// With offloads off on every host, what is captured is what a wire would carry.
+pub(crate) fn offloads_off(mode: Mode) {
+    judge(&lab(mode, Offloads::Off));
+}
+
+/// With offloads on the other hosts only, super-frames with unfinished checksums come to the director and
+/// must be finished and cut when they leave it, by the director or its kernel.
+pub(crate) fn director_without_offloads(mode: Mode) {
+    let lab = lab(mode, Offloads::Default);
+    let mut plain = vec![&lab.director];
+    if matches!(mode, Mode::Dr | Mode::Ipip) {
+        // Their answers do not pass the director.
+        plain.extend(lab.servers.iter().map(|server| &server.host));
+    }
+    for host in plain {
+        for interface in interfaces(host) {
+            host.offloads_off(&interface).expect("ethtool sets it");
+        }
+    }
+    judge(&lab);
+}
+
+fn interfaces(host: &Host) -> Vec<String> {
+    let shown = host
+        .run("ip -brief link show type veth")
+        .expect("interfaces");
+    let name = |line: &str| line.split('@').next().expect("a name").to_owned();
+    shown.lines().map(name).collect()
+}
+
+fn judge(lab: &Lab) {
+    let _turn = alone();
+    let director = Director::start(lab);
+    director.serve_http(SERVERS);
+    let hosts = || {
+        let servers = lab.servers.iter().map(|server| &server.host);
+        [&lab.client].into_iter().chain(servers)
+    };
+    let captures: Vec<_> = hosts()
+        .map(|host| Capture::start(host, "eth0", "ip", lab.dir()).expect("tcpdump runs"))
+        .collect();
+    send_everything(lab, &director);
+    for (host, capture) in hosts().zip(captures) {
+        let captured = capture.finish(host).expect("the capture is read");
+        must_be_true(host, &captured);
+        let frames = pcap::read(&lab.dir().join(format!("{}-eth0.pcap", host.role())));
+        assert_eq!(frames.len(), captured.frames.len());
+        if host.role() == "client" {
+            must_answer_as_vip(lab, &frames);
+        } else {
+            must_arrive_as_promised(lab, host, &frames);
+        }
+    }
+    director.stop();
+}
+
+/// A transfer each way with every real server, small requests, and datagrams.
+fn send_everything(lab: &Lab, director: &Director<'_>) {
+    let content = &lab.content("8M", LENGTH).expect("content");
+    let down = |n: usize| {
+        let scratch = lab.dir().join(format!("down{n}"));
+        download(&lab.client, &lab.plan.url("/8M"), &scratch)
+    };
+    let up = |n: usize| {
+        let url = lab.plan.url(&format!("/upload/{n}"));
+        upload(lab, &lab.client, &url, content)
+    };
+    at_once(content, down);
+    at_once(content, up);
+    requests(&lab.client, &lab.plan.url("/"), 2 * SERVERS as u32).expect("answers");
+    exchange_datagrams(lab, director);
+}
+
+/// As many transfers as there are real servers, which take them in turn.
+fn at_once(content: &Content, transfer: impl Fn(usize) -> uvs_lab::Result<Received> + Sync) {
+    thread::scope(|scope| {
+        for n in 0..SERVERS {
+            let transfer = &transfer;
+            scope.spawn(move || {
+                let received = transfer(n).expect("a transfer");
+                received.must_equal(content).expect("every byte");
+            });
+        }
+    });
+}
+
+fn must_be_true(host: &Host, captured: &Captured) {
+    let role = host.role();
+    assert_eq!(captured.lost, 0, "{role}: the capture lost frames");
+    let least = LENGTH as usize / MTU;
+    assert!(captured.frames.len() > least, "{role}: too few frames");
+    let (bad, long) = (captured.bad_checksums(), captured.over_mtu(MTU));
+    assert!(
+        bad.is_empty(),
+        "{role}: {} bad checksums: {:?}",
+        bad.len(),
+        bad[0]
+    );
+    assert!(
+        long.is_empty(),
+        "{role}: {} over the MTU: {:?}",
+        long.len(),
+        long[0]
+    );
+}
+
+/// All that the client gets comes from the VIP and its ports.
+fn must_answer_as_vip(lab: &Lab, frames: &[Frame]) {
+    let vip = *lab.plan.vip.ip();
+    let services = BTreeSet::from([lab.plan.vip, SocketAddrV4::new(vip, 7)]);
+    for frame in frames.iter().filter(|frame| frame.protocol() != ICMP) {
+        assert_eq!(frame.source(), vip);
+        if let Some(source) = frame.source_socket() {
+            assert!(services.contains(&source), "an answer from {source}");
+        }
+    }
+}
+
+/// From the director's local address under FULLNAT, wrapped under IPIP, and else from the client itself.
+fn must_arrive_as_promised(lab: &Lab, host: &Host, frames: &[Frame]) {
+    let plan = &lab.plan;
+    let own = lab.servers.iter().position(|s| s.name() == host.role());
+    let own = *plan.servers[own.expect("a real server")].ip();
+    let (source, destination) = match plan.mode {
+        Mode::Dr => (plan.client, *plan.vip.ip()),
+        Mode::Nat => (plan.client, own),
+        Mode::FullNat => (plan.local.expect("a local address"), own),
+        Mode::Ipip => (plan.director, own),
+    };
+    for frame in frames {
+        assert_eq!((frame.source(), frame.destination()), (source, destination));
+        assert_eq!(frame.protocol() == IPIP, plan.mode == Mode::Ipip);
+    }
+}

@@ -1,0 +1,92 @@
+//! GUE: the packet in UDP (draft-ietf-intarea-gue), so that networks spread the load by its source port,
+//! which is the flow's.
+//!
+//! Remote checksum offload (`--tun-remcsum`) only differs for packets whose checksum the sender left to
+//! an offload; UVS finishes those, so it differs in nothing from `--tun-csum`.
+
+use uvs_core::checksum;
+use uvs_core::flow::Flow;
+use uvs_core::frame::{ETH_LEN, Frame};
+use uvs_core::mode::{Mode, Path};
+use uvs_core::packet::Packet;
+use uvs_core::random::Random;
+use uvs_core::rewrite;
+use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
+use uvs_core::verdict::DropReason;
+
+use crate::outer;
+
+/// Protocol number of UDP, and bytes of its header (RFC 768).
+const UDP: u8 = 17;
+const UDP_HEADER: usize = 8;
+/// Bytes of the GUE header without options.
+const GUE_HEADER: usize = 4;
+/// Source ports (net.ipv4.ip_local_port_range): the first, and how many.
+const PORTS: (u16, u32) = (32768, 28231);
+
+/// `ipvsadm -i --tun-type gue`.
+pub(crate) struct Gue;
+
+impl Mode for Gue {
+    fn forwarding(&self) -> Forwarding {
+        Forwarding::Tunnel
+    }
+
+    fn encapsulation(&self) -> Option<TunnelKind> {
+        Some(TunnelKind::Gue)
+    }
+
+    fn name(&self) -> &'static str {
+        "Tunnel"
+    }
+
+    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
+        None
+    }
+
+    fn overhead(&self, _: &Path) -> usize {
+        outer::IP + UDP_HEADER + GUE_HEADER
+    }
+
+    fn forward(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        let summed = path.tunnel.checksum != TunnelChecksum::None;
+        if summed {
+            rewrite::finish_checksum(frame);
+        }
+        let ends = outer::wrap(frame, path, UDP, UDP_HEADER + GUE_HEADER)?;
+        let udp = &mut frame.bytes_mut()[ETH_LEN + outer::IP..];
+        // No longer than the IP packet, which fits 16 bits.
+        let len = udp.len() as u16;
+        udp[..2].copy_from_slice(&source_port(&packet.flow).to_be_bytes());
+        udp[2..4].copy_from_slice(&path.tunnel.port.to_be_bytes());
+        udp[4..6].copy_from_slice(&len.to_be_bytes());
+        udp[6..8].fill(0);
+        // Version 0, data, no options; the protocol within; no flags.
+        udp[8..12].copy_from_slice(&[0, outer::IPIP, 0, 0]);
+        if summed {
+            let pseudo = checksum::pseudo_header_v4(ends.src, ends.dst, UDP, u32::from(len));
+            let sum = !checksum::add(pseudo, checksum::sum(udp));
+            let sum = if sum == 0 { 0xffff } else { sum };
+            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
+        Ok(())
+    }
+}
+
+/// A port that is the same for all packets of a flow.
+fn source_port(flow: &Flow) -> u16 {
+    let addresses =
+        u128::from_be_bytes(flow.src.0) ^ u128::from_be_bytes(flow.dst.0).rotate_left(64);
+    let ports = u64::from(flow.src_port) << 16 | u64::from(flow.dst_port);
+    let key = (addresses >> 64) as u64 ^ addresses as u64 ^ ports << 24 ^ u64::from(flow.protocol);
+    PORTS.0 + Random::new(key).below(u64::from(PORTS.1)) as u16
+}
