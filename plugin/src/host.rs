@@ -19,6 +19,7 @@ use crate::abi::{
 };
 use crate::fault::Fault;
 use crate::file::{FileError, Image};
+use crate::guest::{self, Export};
 
 /// The longest version or description that is shown, in bytes.
 const TEXT_MAX: usize = 200;
@@ -130,6 +131,21 @@ impl Plugin {
         let table = unsafe { entry() };
         // SAFETY: the ABI asks for a table that lives as long as the process, and the library stays.
         unsafe { Self::from_table(table) }.map_err(|source| LoadError::Table { path, source })
+    }
+
+    /// A scheduler of this very program as if it were a plugin's: the same functions, without a library.
+    ///
+    /// # Errors
+    /// Its name cannot be used.
+    pub fn in_process<E: Export>(
+        name: &'static CStr,
+        version: &'static CStr,
+        about: &'static CStr,
+        claims: u64,
+    ) -> Result<Self, TableError> {
+        let table = guest::table::<E>(name, version, about, claims);
+        // SAFETY: a table as `guest` makes it is what the ABI asks for; its strings are static.
+        unsafe { Self::from_table(&table) }
     }
 
     /// A plugin from its table.

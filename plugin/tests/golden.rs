@@ -4,11 +4,11 @@
 mod replay;
 
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
-use uvs_plugin::abi::{DETERMINISTIC, Table};
+use uvs_plugin::abi::DETERMINISTIC;
 use uvs_plugin::guest::{self, Export};
-use uvs_plugin::host::Plugin;
+use uvs_plugin::host::{Plugin, TableError};
 
-/// A table for each built-in scheduler, as `export_scheduler!` would have made it.
+/// Each built-in scheduler as `export_scheduler!` would have exported it.
 macro_rules! exported {
     ($($name:ident)*) => {
         &[$({
@@ -23,17 +23,17 @@ macro_rules! exported {
                 }
             }
 
-            (stringify!($name), guest::table::<Exported>(
-                guest::name(concat!(stringify!($name), "\0")),
-                guest::text("1.0.0\0"),
-                guest::text("a built-in scheduler, taken through the ABI\0"),
-                DETERMINISTIC,
-            ))
+            (stringify!($name), || {
+                let name = guest::name(concat!(stringify!($name), "\0"));
+                Plugin::in_process::<Exported>(name, c"1.0.0", c"built in", DETERMINISTIC)
+            })
         }),*]
     };
 }
 
-static TABLES: &[(&str, Table)] =
+type Exported = fn() -> Result<Plugin, TableError>;
+
+static EXPORTED: &[(&str, Exported)] =
     exported!(rr wrr lc wlc sed nq sh dh mh lblc lblcr fo ovf twos swrr p2c);
 
 /// `Box<dyn Scheduler>` as a type that implements [`Scheduler`].
@@ -54,9 +54,8 @@ impl Scheduler for BuiltIn {
 }
 
 fn plugin(name: &str) -> Option<Plugin> {
-    let (_, table) = TABLES.iter().find(|(n, _)| *n == name)?;
-    // SAFETY: a static table that `guest` made.
-    Some(unsafe { Plugin::from_table(table) }.expect("a table of this ABI"))
+    let (_, plugin) = EXPORTED.iter().find(|(n, _)| *n == name)?;
+    Some(plugin().expect("a table of this ABI"))
 }
 
 fn make(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {

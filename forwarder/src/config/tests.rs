@@ -194,7 +194,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[plugins]\ndirectory = \"here\"", ":2:13: plugins.directory: \"here\" cannot be the plugin directory; use an absolute path"),
     ("", "[plugins]\nmax_faults = -1", ":2:14: plugins.max_faults: -1 is out of range; use a whole number from 0 to 4294967295"),
     ("", "[plugins]\ndirectry = \"/x\"", ":2:1: plugins.directry: unknown key; did you mean \"directory\"?"),
-    ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [\"a.so\", 7]", ":3:17: plugins.load: is an integer; use a string"),
+    ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [7]", ":3:9: plugins.load: is an integer; use a string"),
     ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [\"a.so\"]", ":3:9: plugins.load: /nowhere: No such file or directory (os error 2); try it: uvs plugin check FILE"),
     ("", "[service]\ntcp = \"10.0.0.1:80\"", ":1:1: service: is a table; use double brackets: [[service]]"),
     ("", "[[service]]\nscheduler = \"rr\"", ":1:1: service: has no address; add: tcp = \"VIP:PORT\""),

@@ -156,7 +156,7 @@ fn c(name: &str) -> Vec<File> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     fs::write(path, text).with_context(|| path.display().to_string())
 }
