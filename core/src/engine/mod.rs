@@ -98,6 +98,8 @@ pub struct Engine {
     sweep: Option<u32>,
     defence: defence::Defence,
     counters: Counters,
+    /// Traffic of services that were removed.
+    retired: crate::counters::Stats,
 }
 
 /// A virtual service at work.
@@ -109,6 +111,7 @@ struct Service {
     /// The places in [`Engine::servers`] of `backends`.
     servers: Vec<u32>,
     stats: crate::counters::Stats,
+    failures: [u64; crate::counters::ScheduleFailure::COUNT],
     /// Whose turn it is among the local addresses.
     next_local: usize,
 }
@@ -141,6 +144,7 @@ impl Engine {
             sweep: None,
             defence: defence::Defence::new(),
             counters: Counters::default(),
+            retired: Default::default(),
         }
     }
 
@@ -176,6 +180,11 @@ impl Engine {
     /// Takes a drop into account that the shell met: a frame that never reached the engine whole.
     pub fn count_unhandled(&mut self, reason: DropReason) {
         self.counters.count(Verdict::Drop(reason));
+    }
+
+    /// Takes a frame into account that the shell left to the kernel unseen.
+    pub fn count_passed(&mut self) {
+        self.counters.count(Verdict::Pass);
     }
 
     /// `n` frames that the engine had sent did not leave: they move from `sent` to the drops.
@@ -338,8 +347,8 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
-    /// connections, else the one for all ports (`ip_vs_service_find`).
+    /// The service for a packet to `flow`'s destination: its port's own, else persistent FTP's for its
+    /// data connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
         let with_port = |port| {
@@ -349,9 +358,17 @@ impl Engine {
         let is_data = protocol == Protocol::Tcp
             && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
         let found = with_port(flow.dst_port)
-            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| {
+                let ftp = is_data.then(|| with_port(schedule::FTP)).flatten();
+                ftp.filter(|slot| self.is_persistent(**slot))
+            })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    fn is_persistent(&self, slot: u32) -> bool {
+        let service = self.services[slot as usize].as_ref();
+        service.is_some_and(|s| s.spec.persistence.is_some())
     }
 
     /// The place of the mode for a forwarding method.

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
+pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
@@ -45,6 +46,8 @@ enum Command {
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
+    /// Write the daemon's state in other programs' formats
+    Export(export::Args),
     /// Make the daemon read its configuration file again
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
@@ -63,6 +66,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
+        Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),

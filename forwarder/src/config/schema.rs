@@ -11,11 +11,12 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 use super::Config;
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::service;
+use super::{metrics, service};
 
 const KEYS: &[&str] = &[
     "interfaces",
     "socket",
+    "metrics",
     "limits",
     "timeouts",
     "sysctl",
@@ -44,6 +45,7 @@ pub(super) fn read(text: &str, schedulers: &[&str]) -> Result<Config, Vec<Proble
     let config = Config {
         interfaces: interfaces(&top),
         socket: top.get("socket").and_then(|value| socket(&value)),
+        metrics: metrics::read(&top),
         limits: limits(&top),
         timeouts: timeouts(&top),
         sysctls: sysctls(&top),

@@ -284,6 +284,7 @@ const fn changes(command: &Command) -> bool {
         | Command::ListConnections
         | Command::GetTimeouts
         | Command::Info
-        | Command::Drops => false,
+        | Command::Drops
+        | Command::Traffic => false,
     }
 }

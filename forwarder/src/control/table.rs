@@ -86,6 +86,7 @@ impl Table {
             | Command::GetTimeouts
             | Command::Info
             | Command::Drops
+            | Command::Traffic
             | Command::Reload => return Ok(false),
         }
         Ok(true)

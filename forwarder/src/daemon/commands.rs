@@ -2,6 +2,7 @@
 //! when everything it entails is in force.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
 use uvs_core::flow::Endpoint;
@@ -9,7 +10,7 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
 use super::{Daemon, derive, failed, start};
-use crate::config::{self, Config, ConfigError, Step};
+use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
     Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
 };
@@ -51,6 +52,10 @@ impl Daemon {
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
+            Command::Traffic => {
+                let (stats, rates) = self.rates.all();
+                Ok(Data::Traffic { stats, rates })
+            }
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
@@ -101,6 +106,18 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        let outcome = self.try_reload();
+        self.reloads.last_ok = outcome.is_ok();
+        if outcome.is_ok() {
+            self.reloads.succeeded += 1;
+            self.reloads.last_success = SystemTime::now();
+        } else {
+            self.reloads.failed += 1;
+        }
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<(), Refusal> {
         let invalid = |e: &dyn std::fmt::Display| Refusal {
             errno: Errno::Invalid,
             message: e.to_string(),
@@ -114,6 +131,10 @@ impl Daemon {
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new).map_err(failed))?;
+        self.metrics = Metrics {
+            listen: self.metrics.listen,
+            ..new.metrics
+        };
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
         Ok(())
     }
@@ -124,9 +145,13 @@ impl Daemon {
         let old = &self.options.config;
         let (limits, before) = (&new.limits, &old.limits);
         let limit = |key| [Step::Key("limits"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 5] = [
+        let fixed: [(&[Step], bool); 6] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
+            (
+                &[Step::Key("metrics"), Step::Key("address")],
+                new.metrics.listen == old.metrics.listen,
+            ),
             (
                 &limit("connections"),
                 limits.connections == before.connections,
@@ -258,6 +283,7 @@ impl Daemon {
                 answered: counters.answered,
                 held: counters.held,
                 passed: counters.passed,
+                local: counters.local,
                 dropped: counters.drops.iter().sum(),
             },
             reasons: reasons.collect(),

@@ -5,18 +5,21 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Instant as Wall;
+use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
 use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
+use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::metrics::{Metering, first_load};
 use super::rates::Rates;
+use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
-use crate::config::Config;
+use crate::config::{Config, Metrics};
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
@@ -37,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
     pub(crate) socket: PathBuf,
+    /// What is exported, and where.
+    pub(crate) metrics: Metrics,
 }
 
 /// The names of the schedulers there are.
@@ -64,7 +69,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     load(&mut table, &options.config)?;
 
     let poll = Poll::new()?;
-    let notify = Waker::new(poll.registry(), NOTICES)?;
+    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
+    let metering = Metering::start(&options.metrics, Arc::clone(&notify))?;
     let shared = Arc::new(Shared {
         desired: Watch::new(nothing()),
         fib: Watch::new(Fib::new()),
@@ -77,7 +83,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
             let _ = notify.wake();
         }
     };
-    let engine = engine(&options.config)?;
+    let schedule_times = Arc::new(Times::default());
+    let engine = engine(&options.config, &schedule_times)?;
     let (worker, waker) = Worker::new(
         engine,
         ports,
@@ -94,6 +101,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
+        metrics: options.metrics,
         interfaces: options.interfaces.clone(),
         options,
         table,
@@ -110,8 +118,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started,
+        started_at: SystemTime::now(),
         announced: BTreeSet::new(),
         announcements: 0,
+        metering,
+        schedule_times,
+        reloads: first_load(),
+        unguarded: false,
     };
     daemon.watch_signals()?;
     if let Err(refusal) = daemon.publish() {
@@ -197,7 +210,7 @@ fn nothing() -> Desired {
     }
 }
 
-fn engine(config: &Config) -> Result<Engine> {
+fn engine(config: &Config, times: &Arc<Times>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -208,11 +221,15 @@ fn engine(config: &Config) -> Result<Engine> {
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
+    let times = Arc::clone(times);
+    let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
     Ok(Engine::new(EngineConfig {
         limits: config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params))),
+        schedulers: Box::new(move |name, params| {
+            uvs_schedulers::find(name).map(|d| timed((d.new)(params)))
+        }),
     }))
 }
