@@ -73,9 +73,13 @@ impl Changes {
                 self.note(
                     with_port_set,
                     gained,
-                    with_port.iter().filter_map(|s| key(s)),
+                    with_port.iter().copied().filter_map(key),
                 );
-                self.note(any_port_set, gained, any_port.iter().filter_map(|s| key(s)));
+                self.note(
+                    any_port_set,
+                    gained,
+                    any_port.iter().copied().filter_map(key),
+                );
             }
         }
     }
