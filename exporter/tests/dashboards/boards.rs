@@ -1,0 +1,334 @@
+//! The three boards: what an operator looks at first, one service, and the path of a frame.
+
+use super::model::Kind::{Gauge, Lines, Stacked, Stat, Table};
+use super::model::{Board, Panel, panel};
+
+/// Is it well, and how much does it do?
+pub(crate) fn overview() -> Board {
+    Board {
+        uid: "uvs-overview",
+        title: "UVS / Overview",
+        description: "All directors and services: state, traffic, drops, latency, real servers.",
+        variables: &[],
+        rows: vec![
+            ("State", overview_state()),
+            ("Traffic", overview_traffic()),
+            ("Trouble and latency", overview_trouble()),
+            ("Real servers", vec![backends_table("$$")]),
+        ],
+    }
+}
+
+fn overview_state() -> Vec<Panel> {
+    vec![
+        panel(Stat, "Ready", "none", "Whether every director can serve (/readyz): configuration in force, interfaces up, guard present, worker alive.")
+            .query("min(uvs_ready{$$})", "")
+            .red_below(1.0)
+            .word("0", "NOT READY", "red")
+            .word("1", "ready", "green"),
+        panel(Stat, "Real servers not up", "short", "Real servers that take no new connections: down, drained or overloaded.")
+            .query(r#"sum(uvs_service_backends{$$,state!="up"})"#, "")
+            .red_from(1.0),
+        panel(Stat, "New connections", "cps", "Connections scheduled a second.")
+            .query("sum(rate(uvs_service_connections_total{$$}[$__rate_interval]))", ""),
+        panel(Stat, "Connections", "short", "Connections in the table, active and inactive.")
+            .query(r#"sum(uvs_service_connections{$$,state!="persistent"})"#, ""),
+        panel(Gauge, "Frames dropped", "percentunit", "Frames dropped of those received.")
+            .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", "")
+            .maximum(0.05)
+            .red_from(0.01),
+        panel(Gauge, "Worker busy", "percentunit", "The part of its time that the busiest worker works.")
+            .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
+            .maximum(1.0)
+            .red_from(0.9),
+    ]
+}
+
+fn overview_traffic() -> Vec<Panel> {
+    vec![
+        panel(Lines, "New connections by service", "cps", "Connections scheduled a second.")
+            .query("sum by (vip, port, proto) (rate(uvs_service_connections_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}}"),
+        panel(Stacked, "Connections by state", "short", "Connections and persistence templates in the table.")
+            .query("sum by (state) (uvs_service_connections{$$})", "{{state}}"),
+        panel(Lines, "Bytes by service and direction", "Bps", "IP bytes forwarded a second. Replies are seen only in modes where they pass the director (NAT, FULLNAT).")
+            .query("sum by (vip, port, proto, direction) (rate(uvs_service_bytes_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}} {{direction}}"),
+        panel(Lines, "Packets by direction", "pps", "IP packets forwarded a second; a super-frame is one.")
+            .query("sum by (direction) (rate(uvs_service_packets_total{$$}[$__rate_interval]))", "{{direction}}"),
+    ]
+}
+
+fn overview_trouble() -> Vec<Panel> {
+    vec![
+        panel(Stacked, "Drops by reason", "pps", "Frames dropped a second. docs/drops.md says what each reason means and what to do.")
+            .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+        panel(Stacked, "Refused connections by reason", "cps", "New connections that got no real server.")
+            .query("sum by (reason) (rate(uvs_schedule_failures_total{$$}[$__rate_interval]))", "{{reason}}"),
+        panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
+            .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
+            .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
+        panel(Lines, "Connection table", "percentunit", "Entries of the limit, by director.")
+            .query("uvs_conntrack_entries{$$} / uvs_conntrack_limit{$$}", "{{instance}}")
+            .maximum(1.0),
+    ]
+}
+
+fn backends_table(selector: &str) -> Panel {
+    let by = "vip, port, proto, rip, rport, mode";
+    let of = |expr: &str| format!("sum by ({by}) ({})", expr.replace("@", selector));
+    panel(
+        Table,
+        "Real servers",
+        "short",
+        "Weight, reachability (ARP), connections and traffic of every real server.",
+    )
+    .column(
+        &format!("min by ({by}) (uvs_backend_up{{{selector}}})"),
+        "up",
+        "short",
+    )
+    .column(&of("uvs_backend_weight{@}"), "weight", "short")
+    .column(
+        &of(r#"uvs_backend_connections{@,state="active"}"#),
+        "active",
+        "short",
+    )
+    .column(
+        &of(r#"uvs_backend_connections{@,state="inactive"}"#),
+        "inactive",
+        "short",
+    )
+    .column(
+        &of("rate(uvs_backend_connections_total{@}[$__rate_interval])"),
+        "new",
+        "cps",
+    )
+    .column(
+        &of(r#"rate(uvs_backend_bytes_total{@,direction="in"}[$__rate_interval])"#),
+        "in",
+        "Bps",
+    )
+    .column(
+        &of(r#"rate(uvs_backend_bytes_total{@,direction="out"}[$__rate_interval])"#),
+        "out",
+        "Bps",
+    )
+}
+
+/// One service and its real servers.
+pub(crate) fn service() -> Board {
+    Board {
+        uid: "uvs-service",
+        title: "UVS / Service",
+        description: "One virtual service: its load, how it is shared among its real servers, and who gets nothing.",
+        variables: &["vip", "port", "proto"],
+        rows: vec![
+            ("Service", service_state()),
+            ("Sharing", service_sharing()),
+            ("Real servers", vec![backends_table(SERVICE)]),
+        ],
+    }
+}
+
+const SERVICE: &str = r#"$$,vip=~"$vip",port=~"$port",proto=~"$proto""#;
+
+fn of_service(expr: &str) -> String {
+    expr.replace('@', SERVICE)
+}
+
+fn service_state() -> Vec<Panel> {
+    vec![
+        panel(
+            Stat,
+            "Real servers up",
+            "short",
+            "Real servers that take new connections.",
+        )
+        .query(
+            &of_service(r#"sum(uvs_service_backends{@,state="up"})"#),
+            "",
+        )
+        .red_below(1.0),
+        panel(
+            Stat,
+            "Real servers down",
+            "short",
+            "Real servers whose next hop does not answer ARP.",
+        )
+        .query(
+            &of_service(r#"sum(uvs_service_backends{@,state="down"})"#),
+            "",
+        )
+        .red_from(1.0),
+        panel(
+            Stat,
+            "New connections",
+            "cps",
+            "Connections scheduled a second.",
+        )
+        .query(
+            &of_service("sum(rate(uvs_service_connections_total{@}[$__rate_interval]))"),
+            "",
+        ),
+        panel(
+            Stat,
+            "Active connections",
+            "short",
+            "Connections that IPVS counts as active: for TCP, established or being so.",
+        )
+        .query(
+            &of_service(r#"sum(uvs_service_connections{@,state="active"})"#),
+            "",
+        ),
+        panel(
+            Stat,
+            "Refused",
+            "cps",
+            "New connections that got no real server.",
+        )
+        .query(
+            &of_service("sum(rate(uvs_schedule_failures_total{@}[$__rate_interval]))"),
+            "",
+        )
+        .red_from(0.001),
+        panel(
+            Stat,
+            "Throughput",
+            "Bps",
+            "IP bytes a second, both directions as far as they pass the director.",
+        )
+        .query(
+            &of_service("sum(rate(uvs_service_bytes_total{@}[$__rate_interval]))"),
+            "",
+        ),
+        panel(
+            Lines,
+            "Real servers by state",
+            "short",
+            "How many are up, drained (weight 0), overloaded, or down.",
+        )
+        .query(
+            &of_service("sum by (state) (uvs_service_backends{@})"),
+            "{{state}}",
+        ),
+        panel(
+            Stacked,
+            "Refused connections by reason",
+            "cps",
+            "New connections that got no real server, by reason.",
+        )
+        .query(
+            &of_service("sum by (reason) (rate(uvs_schedule_failures_total{@}[$__rate_interval]))"),
+            "{{reason}}",
+        ),
+    ]
+}
+
+fn service_sharing() -> Vec<Panel> {
+    vec![
+        panel(Stacked, "New connections by real server", "cps", "Connections scheduled a second to each.")
+            .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval]))"), "{{rip}}:{{rport}}"),
+        panel(Lines, "Share of new connections less share of weight", "percentunit", "Above 0: the real server gets more than its weight says; hashing schedulers and persistence do that.")
+            .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval])) / scalar(sum(rate(uvs_backend_connections_total{@}[$__rate_interval])) > 0) - sum by (rip, rport) (uvs_backend_weight{@}) / scalar(sum(uvs_backend_weight{@}) > 0)"), "{{rip}}:{{rport}}"),
+        panel(Stacked, "Active connections by real server", "short", "Active connections of each.")
+            .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="active"})"#), "{{rip}}:{{rport}}"),
+        panel(Lines, "Bytes by real server and direction", "Bps", "IP bytes a second to (in) and from (out) each.")
+            .query(&of_service("sum by (rip, rport, direction) (rate(uvs_backend_bytes_total{@}[$__rate_interval]))"), "{{rip}}:{{rport}} {{direction}}"),
+        panel(Lines, "Weight by real server", "short", "0 = drained.")
+            .query(&of_service("max by (rip, rport) (uvs_backend_weight{@})"), "{{rip}}:{{rport}}"),
+        panel(Lines, "Reachable by real server", "short", "1 while the next hop's MAC address is known.")
+            .query(&of_service("min by (rip, rport) (uvs_backend_up{@})"), "{{rip}}:{{rport}}")
+            .maximum(1.0),
+    ]
+}
+
+/// Where frames go, and what it costs.
+pub(crate) fn data_path() -> Board {
+    Board {
+        uid: "uvs-datapath",
+        title: "UVS / Data path",
+        description: "Rings, frames by their end, drops, sending, latency, the worker's time, tables, the process.",
+        variables: &[],
+        rows: vec![
+            ("Frames", data_path_frames()),
+            ("Time", data_path_time()),
+            ("Tables and host", data_path_tables()),
+        ],
+    }
+}
+
+fn data_path_frames() -> Vec<Panel> {
+    vec![
+        panel(Stacked, "Received frames by end", "pps", "Every received frame is forwarded, answered, held, passed, local or dropped.")
+            .query("sum(rate(uvs_frames_forwarded_total{$$}[$__rate_interval]))", "forwarded")
+            .query("sum(rate(uvs_frames_answered_total{$$}[$__rate_interval]))", "answered")
+            .query("sum(rate(uvs_frames_held_total{$$}[$__rate_interval]))", "held")
+            .query("sum(rate(uvs_frames_passed_total{$$}[$__rate_interval]))", "passed")
+            .query("sum(rate(uvs_frames_local_total{$$}[$__rate_interval]))", "local")
+            .query(r#"sum(rate(uvs_drops_total{$$,stage="input"}[$__rate_interval]))"#, "dropped"),
+        panel(Lines, "Frames by interface", "pps", "Frames that came in, and frames that left, by interface.")
+            .query("sum by (instance, interface) (rate(uvs_rx_packets_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} in")
+            .query("sum by (instance, interface) (rate(uvs_tx_packets_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} out"),
+        panel(Lines, "Bytes by interface", "Bps", "Bytes of those frames.")
+            .query("sum by (instance, interface) (rate(uvs_rx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} in")
+            .query("sum by (instance, interface) (rate(uvs_tx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} out"),
+        panel(Stacked, "Drops by reason and stage", "pps", "`input`: instead of forwarding. `output`: a frame that was to be sent did not leave.")
+            .query("sum by (reason, stage) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}} ({{stage}})"),
+        panel(Lines, "Ring overruns and send errors", "pps", "Frames that the kernel dropped because the ring was full, and frames it refused to send.")
+            .query("sum by (interface) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{interface}} ring full")
+            .query("sum by (interface, errno) (rate(uvs_tx_errors_total{$$}[$__rate_interval])) > 0", "{{interface}} {{errno}}"),
+        panel(Lines, "Made frames", "pps", "Segments of super-frames, fragments, and ICMP messages passed on about a connection.")
+            .query("sum(rate(uvs_segments_total{$$}[$__rate_interval]))", "segments")
+            .query("sum(rate(uvs_fragments_total{$$}[$__rate_interval]))", "fragments")
+            .query("sum(rate(uvs_icmp_translated_total{$$}[$__rate_interval]))", "ICMP passed on"),
+        panel(Stat, "Frames unexplained", "short", "Received without an end, or to be sent without one: always 0, or UVS has a fault.")
+            .query("sum(abs(uvs_frames_unaccounted{$$})) + sum(abs(uvs_frames_unsent{$$}))", "")
+            .red_from(1.0),
+        panel(Stat, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
+            .query("sum(uvs_frames_waiting{$$})", ""),
+    ]
+}
+
+fn data_path_time() -> Vec<Panel> {
+    vec![
+        panel(Lines, "Forwarding latency", "s", "From a frame's arrival in the ring until the batch with it was sent.")
+            .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
+            .query("histogram_quantile(0.9, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "90 %")
+            .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "99 %")
+            .query("sum(rate(uvs_forward_latency_seconds_sum{$$}[$__rate_interval])) / sum(rate(uvs_forward_latency_seconds_count{$$}[$__rate_interval]))", "mean"),
+        panel(Lines, "Scheduler's decision", "s", "How long a scheduler took to choose a real server.")
+            .query("histogram_quantile(0.5, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "median")
+            .query("histogram_quantile(0.99, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
+        panel(Lines, "Worker's time", "percentunit", "The part of its time that each worker works.")
+            .query("rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval]))", "{{instance}} worker {{worker}}")
+            .maximum(1.0),
+        panel(Lines, "Batch size", "short", "Frames taken from a ring at once, on average. 64 is the most: the worker is behind then.")
+            .query("sum by (instance) (rate(uvs_batch_size_sum{$$}[$__rate_interval])) / sum by (instance) (rate(uvs_batch_size_count{$$}[$__rate_interval]))", "{{instance}}"),
+    ]
+}
+
+fn data_path_tables() -> Vec<Panel> {
+    vec![
+        panel(Lines, "Connection table", "short", "Connections and templates in the table, and its limit.")
+            .query("uvs_conntrack_entries{$$}", "{{instance}}")
+            .query("uvs_conntrack_limit{$$}", "{{instance}} limit"),
+        panel(Lines, "Expired connections", "cps", "Connections and templates that expired, a second.")
+            .query("sum by (instance) (rate(uvs_conntrack_expired_total{$$}[$__rate_interval]))", "{{instance}}"),
+        panel(Lines, "FULLNAT's local ports", "percentunit", "Ports of each local address in use, towards the real server that has most of them.")
+            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{laddr}}")
+            .maximum(1.0),
+        panel(Lines, "Neighbours", "short", "The host's neighbour entries on UVS's interfaces.")
+            .query("sum by (instance, state) (uvs_neighbour_entries{$$})", "{{instance}} {{state}}"),
+        panel(Lines, "CPU", "percentunit", "CPU of the whole process; 1 is one core.")
+            .query("rate(process_cpu_seconds_total{$$}[$__rate_interval])", "{{instance}}")
+            .width(8),
+        panel(Lines, "Memory", "bytes", "Resident memory of the process.")
+            .query("process_resident_memory_bytes{$$}", "{{instance}}")
+            .width(8),
+        panel(Lines, "Reloads and netlink overruns", "cps", "Loads of the configuration by result, and times the kernel's news of the network were too many.")
+            .query("sum by (result) (rate(uvs_config_reloads_total{$$}[$__rate_interval]))", "reload: {{result}}")
+            .query("sum(rate(uvs_netlink_overruns_total{$$}[$__rate_interval]))", "netlink overruns")
+            .width(8),
+        panel(Table, "Directors", "short", "What runs where.")
+            .column("min by (instance, version, commit, rustc) (uvs_build_info{$$})", "runs", "short"),
+    ]
+}
