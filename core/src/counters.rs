@@ -19,6 +19,55 @@ pub struct Stats {
     pub out_bytes: u64,
 }
 
+impl std::ops::AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.in_packets += other.in_packets;
+        self.out_packets += other.out_packets;
+        self.in_bytes += other.in_bytes;
+        self.out_bytes += other.out_bytes;
+    }
+}
+
+macro_rules! schedule_failures {
+    ($($variant:ident $label:literal $meaning:literal)*) => {
+        /// Why a new connection got no real server.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum ScheduleFailure { $(#[doc = $meaning] $variant),* }
+
+        impl ScheduleFailure {
+            /// All, in order of their discriminants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The metric label.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label),* }
+            }
+
+            /// What it means, one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+        }
+    };
+}
+
+schedule_failures! {
+    NoBackend "no_backend"
+        "The service has no real server with a weight above 0, or its scheduler chose none."
+    AllOverloaded "all_overloaded"
+        "All real servers with a weight above 0 are at their upper threshold."
+    SchedulerFault "scheduler_fault"
+        "The scheduler named a real server that does not exist or may not be used."
+    TableFull "table_full"
+        "The connection table is at its limit."
+    PortsExhausted "ports_exhausted"
+        "No local port was free for FULLNAT, or the reply's tuple was taken."
+}
+
 impl Stats {
     /// Counts a packet from a server (`out`) or a client.
     pub const fn count(&mut self, out: bool, bytes: u64) {

@@ -155,6 +155,37 @@ drop_reasons! {
 impl DropReason {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// Where frames are dropped for this reason.
+    pub const fn stage(self) -> Stage {
+        let after = matches!(
+            self,
+            Self::NeighbourUnresolved
+                | Self::SendQueueFull
+                | Self::SendFailed
+                | Self::HoldQueueFull
+        );
+        if after { Stage::Output } else { Stage::Input }
+    }
+}
+
+/// Where a frame was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// By the decision about a received frame.
+    Input,
+    /// After it: a frame that was to be sent, forwarded or made, did not leave.
+    Output,
+}
+
+impl Stage {
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, socket, limits, timeouts, sysctl, service
+  help: did you mean "interfaces"? keys at the top: interfaces, socket, metrics, limits, timeouts, sysctl, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]
@@ -133,5 +133,20 @@ fn a_file_that_cannot_be_read_is_named() {
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.starts_with(&file.display().to_string()), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_metrics_is_said() {
+    let said = complaint("[metrics]\naddress = \"9650\"\ncompat = \"lvs\"\nmax_backends = -1\n");
+    for part in [
+        "metrics.address: metrics cannot be served on \"9650\"",
+        "use ADDRESS:PORT, such as 127.0.0.1:9650 or [::]:9650, or \"off\"",
+        "metrics.compat: ",
+        "node_ipvs",
+        "metrics.max_backends: -1 is out of range",
+        "3 errors",
+    ] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
     }
 }

@@ -117,6 +117,7 @@ impl Engine {
             backends: Vec::new(),
             servers: Vec::new(),
             stats: Default::default(),
+            failures: Default::default(),
             next_local: 0,
         };
         let slot = self
@@ -137,6 +138,7 @@ impl Engine {
             return;
         };
         self.lookup.remove(&service.spec.key);
+        self.retired += service.stats;
         for (place, load) in service.servers.iter().zip(&service.backends) {
             self.servers.detach(*place, *load);
         }

@@ -91,11 +91,16 @@ impl Engine {
                 self.end_one_packet(now, id);
                 verdict
             }
-            Err(Refused::NotForUs) => self.decline(now, frame, packet, out),
-            Err(Refused::NoServer) => {
-                self.port_unreachable(now, frame, packet, packet.flow.dst, out)
+            Err(refused) => {
+                self.count_failure(slot, &refused);
+                match refused {
+                    Refused::NotForUs => self.decline(now, frame, packet, out),
+                    Refused::NoServer => {
+                        self.port_unreachable(now, frame, packet, packet.flow.dst, out)
+                    }
+                    Refused::Drop(reason) => Verdict::Drop(reason),
+                }
             }
-            Err(Refused::Drop(reason)) => Verdict::Drop(reason),
         }
     }
 

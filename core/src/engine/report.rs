@@ -1,9 +1,9 @@
 //! Copies of the engine's state for whoever shows it.
 
-use super::Engine;
+use super::{Engine, Service};
 use crate::conn::{self, Conn};
-use crate::counters::Stats;
-use crate::flow::{Endpoint, Protocol};
+use crate::counters::{ScheduleFailure, Stats};
+use crate::flow::{Addr, Endpoint, Protocol};
 use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
@@ -14,6 +14,8 @@ use crate::time::Instant;
 pub struct Report {
     /// In no particular order.
     pub services: Vec<ServiceReport>,
+    /// Traffic of services that were removed.
+    pub retired: Stats,
 }
 
 /// A service's counters.
@@ -23,6 +25,10 @@ pub struct ServiceReport {
     pub key: ServiceKey,
     /// Totals since it was added.
     pub stats: Stats,
+    /// New connections that got no server.
+    pub failures: [u64; ScheduleFailure::COUNT],
+    /// Its local addresses, each with its ports in use towards the server that has most of them.
+    pub local_ports: Vec<(Addr, u32)>,
     /// Its servers, newest first.
     pub servers: Vec<ServerReport>,
 }
@@ -69,6 +75,8 @@ impl Engine {
         let services = self.services.iter().flatten().map(|s| ServiceReport {
             key: s.spec.key,
             stats: s.stats,
+            failures: s.failures,
+            local_ports: self.local_ports(s),
             servers: s
                 .servers
                 .iter()
@@ -88,7 +96,22 @@ impl Engine {
         });
         Report {
             services: services.collect(),
+            retired: self.retired,
         }
+    }
+
+    fn local_ports(&self, service: &Service) -> Vec<(Addr, u32)> {
+        let ServiceKey::Address { protocol, .. } = service.spec.key else {
+            return Vec::new();
+        };
+        let towards = |local: Addr| {
+            let servers = service.servers.iter().map(|s| self.servers.get(*s).key.1);
+            servers.map(move |server| self.ports.in_use(local, server, protocol))
+        };
+        let local = service.spec.local.iter();
+        local
+            .map(|a| (*a, towards(*a).max().unwrap_or(0)))
+            .collect()
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.

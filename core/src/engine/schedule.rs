@@ -4,6 +4,7 @@
 use super::Engine;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
+use crate::counters::ScheduleFailure;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::service::{Forwarding, Persistence, ServiceKey};
 use crate::time::Instant;
@@ -48,11 +49,30 @@ impl Engine {
         if let Some(p) = spec.persistence {
             return self.schedule_persistent(now, slot, flow, p, flags);
         }
-        if self.service_port(slot) != flow.dst_port {
-            return Err(Refused::NotForUs);
-        }
         let server = self.pick(slot, flow)?;
         self.open(now, slot, server, flow, flags, NONE)
+    }
+
+    /// Counts a connection that a service wanted and could not make.
+    pub(super) fn count_failure(&mut self, slot: u32, refused: &Refused) {
+        let Some(service) = self.services[slot as usize].as_mut() else {
+            return;
+        };
+        let failure = match refused {
+            Refused::NotForUs => return,
+            Refused::Drop(DropReason::SchedulerFault) => ScheduleFailure::SchedulerFault,
+            Refused::Drop(DropReason::TableFull) => ScheduleFailure::TableFull,
+            Refused::Drop(_) => ScheduleFailure::PortsExhausted,
+            Refused::NoServer => {
+                let mut weighty = service.backends.iter().filter(|b| b.weight > 0).peekable();
+                if weighty.peek().is_some() && weighty.all(|b| !b.is_available()) {
+                    ScheduleFailure::AllOverloaded
+                } else {
+                    ScheduleFailure::NoBackend
+                }
+            }
+        };
+        service.failures[failure as usize] += 1;
     }
 
     /// Asks the service's scheduler; checks what it says.

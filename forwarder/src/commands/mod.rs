@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
+pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
@@ -48,6 +49,8 @@ enum Command {
     Rs(rs::Args),
     /// Write, try, list and reload schedulers of your own
     Plugin(plugin::Args),
+    /// Write the daemon's state in other programs' formats
+    Export(export::Args),
     /// Make the daemon read its configuration file again
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
@@ -67,6 +70,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
         Command::Plugin(args) => plugin::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 use super::{FAILED, USAGE};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Listen, Metrics};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
 use crate::plugins::{PluginSettings, Schedulers};
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Directory of scheduler plugins [default: the configuration's, $UVS_PLUGIN_DIR, or /usr/lib/uvs/schedulers]
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<PathBuf>,
+    /// Where to serve Prometheus metrics, or `off` [default: the configuration's, or 127.0.0.1:9650]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<Listen>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -67,7 +70,12 @@ pub(crate) fn main(args: Args) -> ExitCode {
         .socket
         .or_else(|| config.socket.clone())
         .unwrap_or_else(default_socket);
+    let metrics = Metrics {
+        listen: args.metrics.unwrap_or(config.metrics.listen),
+        ..config.metrics
+    };
     let options = Options {
+        metrics,
         file: args.config,
         config,
         interfaces,

@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod fields;
+mod metrics;
 mod persistence;
 mod place;
 mod plugins;
@@ -25,6 +26,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use crate::plugins::{PluginSettings, Schedulers};
 pub(crate) use error::ConfigError;
+pub(crate) use metrics::{Listen, Metrics};
 pub(crate) use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
@@ -37,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) interfaces: Vec<String>,
     /// The control socket, where the file names one.
     pub(crate) socket: Option<PathBuf>,
+    /// What is exported, and where.
+    pub(crate) metrics: Metrics,
     /// Fixed sizes.
     pub(crate) limits: Limits,
     /// Time-outs.

@@ -11,12 +11,13 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
 use super::{Config, Known};
-use super::{plugins, service};
+use super::{metrics, plugins, service};
 use crate::plugins::Schedulers;
 
 const KEYS: &[&str] = &[
     "interfaces",
     "socket",
+    "metrics",
     "limits",
     "timeouts",
     "sysctl",
@@ -49,6 +50,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
     let config = Config {
         interfaces: interfaces(&top),
         socket: top.get("socket").and_then(|value| socket(&value)),
+        metrics: metrics::read(&top),
         limits: limits(&top),
         timeouts: timeouts(&top),
         sysctls: sysctls(&top),

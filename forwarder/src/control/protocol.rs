@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Info,
     /// Asks for [`Data::Drops`].
     Drops,
+    /// Asks for [`Data::Traffic`].
+    Traffic,
     /// Reads the configuration file again and applies it as one step.
     Reload,
     /// Asks for [`Data::Plugins`].
@@ -145,6 +147,13 @@ pub(crate) enum Data {
         /// Drop counters: label, count, in the order of the list of reasons.
         reasons: Vec<(String, u64)>,
     },
+    /// Traffic of all services, removed ones included, since it was zeroed.
+    Traffic {
+        /// Totals.
+        stats: Stats,
+        /// Per second, by the kernel's estimator.
+        rates: Stats,
+    },
     /// The scheduler plugins.
     Plugins(Plugins),
     /// What a reload did, plugin by plugin.
@@ -174,6 +183,8 @@ pub(crate) struct Totals {
     pub held: u64,
     /// Left to the kernel.
     pub passed: u64,
+    /// Delivered to the host itself, which is their real server.
+    pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
 }

@@ -286,6 +286,7 @@ const fn changes(command: &Command) -> bool {
         | Command::GetTimeouts
         | Command::Info
         | Command::Drops
+        | Command::Traffic
         | Command::ListPlugins => false,
     }
 }

@@ -87,6 +87,7 @@ impl Table {
             | Command::GetTimeouts
             | Command::Info
             | Command::Drops
+            | Command::Traffic
             | Command::Reload
             | Command::ListPlugins
             | Command::ReloadPlugins(_) => return Ok(false),

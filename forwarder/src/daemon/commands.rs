@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
 use uvs_core::flow::Endpoint;
@@ -10,7 +11,7 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
 use super::{Daemon, derive, failed, start};
-use crate::config::{self, Config, ConfigError, Step};
+use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
     Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
 };
@@ -52,6 +53,10 @@ impl Daemon {
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
+            Command::Traffic => {
+                let (stats, rates) = self.rates.all();
+                Ok(Data::Traffic { stats, rates })
+            }
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
@@ -104,6 +109,18 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        let outcome = self.try_reload();
+        self.reloads.last_ok = outcome.is_ok();
+        if outcome.is_ok() {
+            self.reloads.succeeded += 1;
+            self.reloads.last_success = SystemTime::now();
+        } else {
+            self.reloads.failed += 1;
+        }
+        outcome
+    }
+
+    fn try_reload(&mut self) -> Result<(), Refusal> {
         let invalid = |e: &dyn std::fmt::Display| Refusal {
             errno: Errno::Invalid,
             message: e.to_string(),
@@ -118,6 +135,10 @@ impl Daemon {
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new).map_err(failed))?;
+        self.metrics = Metrics {
+            listen: self.metrics.listen,
+            ..new.metrics
+        };
         tracing::info!(file = %file.display(), services = self.table.services().len(), "configuration reloaded");
         Ok(())
     }
@@ -130,9 +151,13 @@ impl Daemon {
         let limit = |key| [Step::Key("limits"), Step::Key(key)];
         let (plugins, loaded) = (&new.plugins, &old.plugins);
         let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 7] = [
+        let fixed: [(&[Step], bool); 8] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
+            (
+                &[Step::Key("metrics"), Step::Key("address")],
+                new.metrics.listen == old.metrics.listen,
+            ),
             (
                 &limit("connections"),
                 limits.connections == before.connections,
@@ -266,6 +291,7 @@ impl Daemon {
                 answered: counters.answered,
                 held: counters.held,
                 passed: counters.passed,
+                local: counters.local,
                 dropped: counters.drops.iter().sum(),
             },
             reasons: reasons.collect(),

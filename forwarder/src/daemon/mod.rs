@@ -3,16 +3,18 @@
 
 mod commands;
 mod derive;
+mod metrics;
 mod plugins;
 mod rates;
 mod start;
+mod timed;
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant as Wall};
+use std::time::{Duration, Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use mio::unix::SourceFd;
@@ -24,6 +26,7 @@ use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 
+use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -31,6 +34,7 @@ use crate::guard::{Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
 
@@ -63,9 +67,17 @@ pub(crate) struct Daemon {
     poll: Poll,
     signals: Signals,
     started: Wall,
+    started_at: SystemTime,
     /// Where the owned VIPs were when they were last announced, and how often they are to be again.
     announced: BTreeSet<(Addr, PortId, Mac)>,
     announcements: u32,
+    /// What the configuration or the command line says about metrics.
+    metrics: config::Metrics,
+    metering: Option<Metering>,
+    schedule_times: Arc<timed::Times>,
+    reloads: uvs_exporter::Reloads,
+    /// The guard is gone, and could not be put up again.
+    unguarded: bool,
 }
 
 impl Daemon {
@@ -94,6 +106,7 @@ impl Daemon {
                 }
             }
             self.take_notices();
+            self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
                 tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
@@ -147,6 +160,7 @@ impl Daemon {
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
+            self.unguarded = false;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
         self.shared
@@ -304,8 +318,14 @@ impl Daemon {
     fn keep_guard(&mut self) {
         match self.guard.restore() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("somebody removed the guard; it is up again"),
-            Err(e) => tracing::error!("the guard is gone and could not be put up again: {e}"),
+            Ok(true) => {
+                self.unguarded = false;
+                tracing::warn!("somebody removed the guard; it is up again");
+            }
+            Err(e) => {
+                self.unguarded = true;
+                tracing::error!("the guard is gone and could not be put up again: {e}");
+            }
         }
     }
 
@@ -391,8 +411,8 @@ impl Daemon {
                 received = port.rx.received,
                 ring_full = port.rx.kernel_drops,
                 copied = port.rx.copied,
-                sent = port.sent,
-                sent_bytes = port.sent_bytes,
+                sent = port.ledger.sent,
+                sent_bytes = port.ledger.sent_bytes,
                 refused = ?port.errors,
                 "port totals",
             );

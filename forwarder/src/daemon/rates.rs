@@ -20,6 +20,8 @@ type Key = (ServiceKey, Option<Endpoint>);
 #[derive(Debug, Default)]
 pub(crate) struct Rates {
     known: HashMap<Key, Estimate>,
+    /// Of everything, removed services included.
+    all: Estimate,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,39 +46,63 @@ impl Rates {
             still.insert(key, e);
         }
         self.known = still;
+        let mut all = report.retired;
+        report.services.iter().for_each(|s| all += s.stats);
+        self.all.period(all);
     }
 
     /// Zeroes one service with its servers, or everything.
     pub(crate) fn zero(&mut self, service: Option<ServiceKey>) {
         for (key, e) in &mut self.known {
             if service.is_none_or(|s| s == key.0) {
-                *e = Estimate {
-                    zero: e.last,
-                    last: e.last,
-                    average: [0; 5],
-                };
+                e.zero();
             }
+        }
+        if service.is_none() {
+            self.all.zero();
         }
     }
 
     /// Totals as of the last period's end, since the last zero.
     pub(crate) fn totals(&self, key: &Key) -> Stats {
-        let e = self.known.get(key).copied().unwrap_or_default();
-        let (last, zero) = (array(e.last), array(e.zero));
-        from_array(std::array::from_fn(|i| last[i].saturating_sub(zero[i])))
+        self.known
+            .get(key)
+            .map(Estimate::totals)
+            .unwrap_or_default()
     }
 
     /// Per second.
     pub(crate) fn rates(&self, key: &Key) -> Stats {
-        let average = self.known.get(key).map_or([0; 5], |e| e.average);
-        from_array(std::array::from_fn(|i| {
-            let (round, shift) = if i < 3 { (0x1ff, 10) } else { (0xf, 5) };
-            u64::try_from((average[i] + round) >> shift).unwrap_or(0)
-        }))
+        self.known.get(key).map(Estimate::rates).unwrap_or_default()
+    }
+
+    /// Totals and rates of everything.
+    pub(crate) fn all(&self) -> (Stats, Stats) {
+        (self.all.totals(), self.all.rates())
     }
 }
 
 impl Estimate {
+    fn zero(&mut self) {
+        *self = Self {
+            zero: self.last,
+            last: self.last,
+            average: [0; 5],
+        };
+    }
+
+    fn totals(&self) -> Stats {
+        let (last, zero) = (array(self.last), array(self.zero));
+        from_array(std::array::from_fn(|i| last[i].saturating_sub(zero[i])))
+    }
+
+    fn rates(&self) -> Stats {
+        from_array(std::array::from_fn(|i| {
+            let (round, shift) = if i < 3 { (0x1ff, 10) } else { (0xf, 5) };
+            u64::try_from((self.average[i] + round) >> shift).unwrap_or(0)
+        }))
+    }
+
     fn period(&mut self, now: Stats) {
         let (new, old) = (array(now), array(self.last));
         for i in 0..5 {
@@ -137,8 +163,11 @@ mod tests {
             services: vec![ServiceReport {
                 key: KEY,
                 stats,
+                failures: [0; 5],
+                local_ports: Vec::new(),
                 servers: Vec::new(),
             }],
+            retired: Stats::default(),
         }
     }
 
@@ -172,5 +201,20 @@ mod tests {
                 ..Stats::default()
             }
         );
+    }
+    #[test]
+    fn the_whole_keeps_what_a_removed_service_had() {
+        let mut r = Rates::default();
+        r.tick(&report(7, 70));
+        r.zero(Some(KEY));
+        assert_eq!(r.all().0.connections, 7);
+        let removed = Report {
+            services: Vec::new(),
+            retired: report(8, 80).services[0].stats,
+        };
+        r.tick(&removed);
+        assert_eq!((r.all().0.connections, r.all().0.in_bytes), (8, 80));
+        r.zero(None);
+        assert_eq!(r.all().0, Stats::default());
     }
 }

@@ -5,18 +5,21 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::Instant as Wall;
+use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result};
 use mio::{Poll, Waker};
 use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
+use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::metrics::{Metering, first_load};
 use super::rates::Rates;
+use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
-use crate::config::Config;
+use crate::config::{Config, Metrics};
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
@@ -40,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) socket: PathBuf,
     /// The schedulers, built-in and from plugins.
     pub(crate) schedulers: Arc<Schedulers>,
+    /// What is exported, and where.
+    pub(crate) metrics: Metrics,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -62,7 +67,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     load(&mut table, &options.config)?;
 
     let poll = Poll::new()?;
-    let notify = Waker::new(poll.registry(), NOTICES)?;
+    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
+    let metering = Metering::start(&options.metrics, Arc::clone(&notify))?;
     let shared = Arc::new(Shared {
         desired: Watch::new(nothing()),
         fib: Watch::new(Fib::new()),
@@ -75,7 +81,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
             let _ = notify.wake();
         }
     };
-    let engine = engine(&options.config, Arc::clone(&options.schedulers))?;
+    let schedule_times = Arc::new(Times::default());
+    let engine = engine(
+        &options.config,
+        &schedule_times,
+        Arc::clone(&options.schedulers),
+    )?;
     let (worker, waker) = Worker::new(
         engine,
         ports,
@@ -92,6 +103,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
+        metrics: options.metrics,
         interfaces: options.interfaces.clone(),
         options,
         table,
@@ -108,8 +120,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
         poll,
         signals,
         started,
+        started_at: SystemTime::now(),
         announced: BTreeSet::new(),
         announcements: 0,
+        metering,
+        schedule_times,
+        reloads: first_load(),
+        unguarded: false,
     };
     daemon.watch_signals()?;
     if let Err(refusal) = daemon.publish() {
@@ -195,7 +212,7 @@ fn nothing() -> Desired {
     }
 }
 
-fn engine(config: &Config, schedulers: Arc<Schedulers>) -> Result<Engine> {
+fn engine(config: &Config, times: &Arc<Times>, schedulers: Arc<Schedulers>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -206,11 +223,13 @@ fn engine(config: &Config, schedulers: Arc<Schedulers>) -> Result<Engine> {
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
+    let times = Arc::clone(times);
+    let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
     Ok(Engine::new(EngineConfig {
         limits: config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(move |name, params| schedulers.make(name, params)),
+        schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
     }))
 }

@@ -87,6 +87,12 @@ impl Mirror {
         self.overruns
     }
 
+    /// Neighbour entries on UVS's interfaces: with a MAC address, and without.
+    pub(crate) fn count_neighbours(&self) -> (u64, u64) {
+        let interfaces: Vec<u32> = self.fib.interfaces().iter().map(|i| i.ifindex).collect();
+        self.neighbours.count(&interfaces)
+    }
+
     /// Drains the socket and brings everything up to date; empty where nothing of interest changed.
     ///
     /// # Errors

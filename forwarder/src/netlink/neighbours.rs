@@ -101,6 +101,14 @@ impl Neighbours {
         }
     }
 
+    /// Entries on these interfaces: with a MAC address, and without.
+    pub(super) fn count(&self, interfaces: &[u32]) -> (u64, u64) {
+        let ours = self.entries.iter();
+        let ours = ours.filter(|((ifindex, _), _)| interfaces.contains(ifindex));
+        let (known, unknown): (Vec<_>, Vec<_>) = ours.partition(|(_, n)| n.mac.is_some());
+        (known.len() as u64, unknown.len() as u64)
+    }
+
     /// Whether the kernel's answer to this neighbour is somebody else's work, not to be touched.
     pub(super) fn is_maintained(&self, key: Key) -> bool {
         self.entries.get(&key).is_some_and(|n| n.maintained)

@@ -93,21 +93,26 @@ impl HoldQueue {
     }
 
     /// Gives up on next hops that did not answer, and hands over the frames that waited for them.
-    pub(super) fn expire(&mut self, now: Instant, gone: &mut Vec<Held>) {
+    pub(super) fn expire(&mut self, now: Instant, gone: &mut Vec<(PortId, Held)>) {
         let hops = self
             .hops
             .extract_if(|_, hop| now.since(hop.since) >= PATIENCE);
-        gone.extend(hops.flat_map(|(_, hop)| hop.frames));
+        for ((port, _), hop) in hops {
+            gone.extend(hop.frames.into_iter().map(|held| (port, held)));
+        }
     }
 
     /// Gives up on one next hop, since the kernel has; hands over the frames that waited for it.
-    pub(super) fn give_up(&mut self, port: PortId, via: Addr, gone: &mut Vec<Held>) {
-        gone.extend(
-            self.hops
-                .remove(&(port, via))
-                .into_iter()
-                .flat_map(|hop| hop.frames),
-        );
+    pub(super) fn give_up(&mut self, port: PortId, via: Addr, gone: &mut Vec<(PortId, Held)>) {
+        let hop = self.hops.remove(&(port, via));
+        let frames = hop.into_iter().flat_map(|hop| hop.frames);
+        gone.extend(frames.map(|held| (port, held)));
+    }
+
+    /// Frames that wait to leave by a port.
+    pub(super) fn waiting(&self, port: PortId) -> u64 {
+        let hops = self.hops.iter().filter(|((p, _), _)| *p == port);
+        hops.map(|(_, hop)| hop.frames.len() as u64).sum()
     }
 
     /// Whether nothing waits.
@@ -172,10 +177,12 @@ mod tests {
             q.keep(Instant::ZERO, PortId(0), VIA, &[0; 60], Offload::default()) == Admission::Full
         });
         assert_eq!(full.count(), 100 - PER_HOP);
+        assert_eq!(q.waiting(PortId(0)), PER_HOP as u64);
         let mut gone = Vec::new();
         q.expire(Instant::from_millis(2999), &mut gone);
         assert_eq!(gone.len(), 0);
         q.expire(Instant::from_secs(3), &mut gone);
         assert_eq!(gone.len(), PER_HOP);
+        assert!(gone.iter().all(|(port, _)| *port == PortId(0)));
     }
 }

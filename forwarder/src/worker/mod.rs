@@ -2,8 +2,10 @@
 //! time pass; desired state comes in by [`Watch`]es, questions by a channel, and nothing blocks it.
 
 mod hold;
+mod ledger;
 pub(crate) mod watch;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -27,12 +29,16 @@ use crate::port::filter::Program;
 use crate::port::vnet::VNET_LEN;
 use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
 use hold::{Admission, Held, HoldQueue};
+use ledger::batch_bucket;
+pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
 use watch::Watch;
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
 const EXPIRY_BUDGET: u32 = 1024;
 /// The longest sleep: frames held for a next hop are looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// Turns without a pause after which the interfaces' states are looked at all the same.
+const LINK_TURNS: u32 = 256;
 /// Connections copied per question.
 const PAGE: u32 = 2048;
 /// Bytes of a MAC address.
@@ -88,8 +94,16 @@ pub(crate) struct Status {
     pub(crate) connections: u32,
     /// Per port.
     pub(crate) ports: Vec<PortStatus>,
+    /// The way into the host's own stack, which nothing comes in by.
+    pub(crate) own: PortStatus,
     /// Nanoseconds from a frame's arrival in the ring until it was sent.
     pub(crate) latency: Histogram<u64>,
+    /// Batches by size, and the frames in all of them.
+    pub(crate) batches: ([u64; BATCH_BUCKETS], u64),
+    /// How long the worker has worked.
+    pub(crate) busy: Duration,
+    /// How long it has waited.
+    pub(crate) waited: Duration,
 }
 
 /// What one port counts.
@@ -97,12 +111,12 @@ pub(crate) struct Status {
 pub(crate) struct PortStatus {
     /// Received by the kernel for us.
     pub(crate) rx: RxStatistics,
-    /// Frames sent.
-    pub(crate) sent: u64,
-    /// Bytes sent.
-    pub(crate) sent_bytes: u64,
+    /// Where the frames went.
+    pub(crate) ledger: Ledger,
+    /// Frames that wait for their next hop.
+    pub(crate) waiting: u64,
     /// Refused frames by errno.
-    pub(crate) errors: Vec<(i32, u64)>,
+    pub(crate) errors: BTreeMap<i32, u64>,
 }
 
 /// What a worker tells the control thread.
@@ -121,8 +135,12 @@ pub(crate) struct Worker {
     tx: Vec<Box<dyn Transmit>>,
     /// Into the host's own stack.
     own: Box<dyn Transmit>,
+    own_ledger: Ledger,
     gone: Vec<bool>,
-    totals: Vec<(u64, u64)>,
+    ledgers: Vec<Ledger>,
+    batches: ([u64; BATCH_BUCKETS], u64),
+    started: Instant,
+    waited: Duration,
     poll: Poll,
     shared: Arc<Shared>,
     seen_desired: u64,
@@ -133,7 +151,7 @@ pub(crate) struct Worker {
     asks: Receiver<Ask>,
     notices: Box<dyn Fn(Notice) + Send>,
     hold: HoldQueue,
-    given_up: Vec<Held>,
+    given_up: Vec<(PortId, Held)>,
     outbox: Outbox,
     latency: Histogram<u64>,
     arrivals: Vec<u64>,
@@ -161,8 +179,12 @@ impl Worker {
             rx,
             tx,
             own,
+            own_ledger: Ledger::default(),
             gone: vec![false; count],
-            totals: vec![(0, 0); count],
+            ledgers: vec![Ledger::default(); count],
+            batches: Default::default(),
+            started: monotonic(),
+            waited: Duration::ZERO,
             poll,
             shared,
             seen_desired: 0,
@@ -186,6 +208,7 @@ impl Worker {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(64);
+        let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
             self.take_up(now);
@@ -196,14 +219,15 @@ impl Worker {
                 return;
             }
             let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
-            let sleep = if work {
-                Duration::ZERO
-            } else {
-                self.sleep(now)
-            };
-            // With work at hand the poll is skipped: readiness is asked of the rings, not of epoll.
+            busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
-                let _ = self.poll.poll(&mut events, Some(sleep));
+                let before = monotonic();
+                let _ = self.poll.poll(&mut events, Some(self.sleep(now)));
+                self.waited += monotonic().since(before);
+                self.look_at_links(&events);
+            } else if busy_turns.is_multiple_of(LINK_TURNS) {
+                // Readiness is asked of the rings, not of epoll; only links need it while there is work.
+                let _ = self.poll.poll(&mut events, Some(Duration::ZERO));
                 self.look_at_links(&events);
             }
         }
@@ -213,10 +237,11 @@ impl Worker {
     fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
-            let (tx, engine) = (&mut self.tx, &mut self.engine);
+            let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
             self.hold.resolved(&fib, |port, held| {
-                let queued = tx[usize::from(port.0)].queue_copy(&held.bytes, &held.offload);
-                if let Err(reason) = queued {
+                let port = usize::from(port.0);
+                if let Err(reason) = tx[port].queue_copy(&held.bytes, &held.offload) {
+                    ledgers[port].lose(1, reason);
                     engine.count_lost(1, reason);
                 }
             });
@@ -244,6 +269,11 @@ impl Worker {
         let mut busy = false;
         for port in 0..self.rx.len() {
             let count = self.rx[port].fill(Budget::default());
+            if count > 0 {
+                self.ledgers[port].received += count as u64;
+                self.batches.0[batch_bucket(count)] += 1;
+                self.batches.1 += count as u64;
+            }
             for index in 0..count {
                 self.handle(now, port, index);
             }
@@ -262,12 +292,20 @@ impl Worker {
     fn handle(&mut self, now: Instant, port: usize, index: usize) {
         let id = PortId(port as u16);
         let (verdict, range, offload) = match self.rx[port].frame(index) {
-            Received::Pass => return,
-            Received::Drop(reason) => return self.engine.count_unhandled(reason),
+            Received::Pass => {
+                self.engine.count_passed();
+                return self.ledgers[port].end(Verdict::Pass);
+            }
+            Received::Drop(reason) => {
+                self.engine.count_unhandled(reason);
+                return self.ledgers[port].end(Verdict::Drop(reason));
+            }
             Received::Frame(mut frame, meta) => {
                 let verdict = self
                     .engine
                     .handle_frame(now, id, &mut frame, &mut self.outbox);
+                self.ledgers[port].end(verdict);
+                self.ledgers[port].bytes += u64::from(meta.len);
                 if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
                     self.arrivals.push(meta.arrived_ns);
                 }
@@ -277,6 +315,7 @@ impl Worker {
                 }) = verdict
                 {
                     let admission = self.hold.keep(now, port, via, frame.bytes(), frame.offload);
+                    self.ledgers[usize::from(port.0)].handed += 1;
                     return self.held(port, via, admission);
                 }
                 (verdict, frame.range(), frame.offload)
@@ -285,6 +324,7 @@ impl Worker {
         match verdict {
             Verdict::Send(egress) => {
                 self.rx[port].seal(index, range, &offload);
+                self.ledgers[usize::from(egress.port.0)].handed += 1;
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
@@ -297,10 +337,11 @@ impl Worker {
     /// For the host itself, which the guard has kept from it: in by the loopback interface.
     fn send_to_host(&mut self, port: usize, index: usize, range: Range<usize>, offload: &Offload) {
         let outbox = std::mem::take(&mut self.outbox);
-        let mut lost = 0;
+        let (mut handed, mut lost) = (0, 0);
         let mut send = |bytes: &[u8], offload: &Offload| {
             let mut bytes = bytes.to_vec();
             bytes[..2 * MAC_LEN].fill(0);
+            handed += 1;
             lost += u64::from(self.own.queue_copy(&bytes, offload).is_err());
         };
         if outbox.is_empty() {
@@ -311,6 +352,8 @@ impl Worker {
                 .iter()
                 .for_each(|(bytes, offload, _)| send(bytes, &offload));
         }
+        self.own_ledger.handed += handed;
+        self.own_ledger.lose(lost, DropReason::SendQueueFull);
         self.engine.count_lost(lost, DropReason::SendQueueFull);
         self.outbox = outbox;
     }
@@ -318,13 +361,13 @@ impl Worker {
     fn send_outbox(&mut self, now: Instant) {
         let outbox = std::mem::take(&mut self.outbox);
         for (bytes, offload, egress) in outbox.iter() {
+            let port = usize::from(egress.port.0);
+            self.ledgers[port].handed += 1;
             if let Some(via) = egress.unresolved {
                 let admission = self.hold.keep(now, egress.port, via, bytes, offload);
                 self.held(egress.port, via, admission);
-            } else if let Err(reason) =
-                self.tx[usize::from(egress.port.0)].queue_copy(bytes, &offload)
-            {
-                self.engine.count_lost(1, reason);
+            } else if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
+                self.lose(port, 1, reason);
             }
         }
         self.outbox = outbox;
@@ -334,18 +377,24 @@ impl Worker {
         match admission {
             Admission::First => (self.notices)(Notice::Solicit(port, via)),
             Admission::Kept => {}
-            Admission::Full => self.engine.count_lost(1, DropReason::HoldQueueFull),
+            Admission::Full => self.lose(usize::from(port.0), 1, DropReason::HoldQueueFull),
         }
+    }
+
+    /// Frames that were to leave by a port did not.
+    fn lose(&mut self, port: usize, n: u64, reason: DropReason) {
+        self.ledgers[port].lose(n, reason);
+        self.engine.count_lost(n, reason);
     }
 
     fn flush(&mut self) {
         let own = self.own.flush(&self.rx);
+        self.own_ledger.flushed(&own);
         self.engine
             .count_lost(own.queue_full + own.failed, DropReason::SendFailed);
-        for (tx, totals) in self.tx.iter_mut().zip(&mut self.totals) {
+        for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
-            totals.0 += flushed.sent;
-            totals.1 += flushed.bytes;
+            ledger.flushed(&flushed);
             self.engine
                 .count_lost(flushed.queue_full, DropReason::SendQueueFull);
             self.engine
@@ -371,8 +420,8 @@ impl Worker {
     }
 
     fn tell_senders(&mut self, now: Instant) {
-        for held in std::mem::take(&mut self.given_up) {
-            self.engine.count_lost(1, DropReason::NeighbourUnresolved);
+        for (port, held) in std::mem::take(&mut self.given_up) {
+            self.lose(usize::from(port.0), 1, DropReason::NeighbourUnresolved);
             let mut bytes = held.bytes;
             let end = bytes.len();
             let mut frame = Frame::new(&mut bytes, 0, end, held.offload);
@@ -437,14 +486,16 @@ impl Worker {
     }
 
     /// A frame of the control thread's, which was never received: what becomes of it is not counted with
-    /// those that were.
+    /// the engine's.
     fn send(&mut self, port: usize, bytes: &[u8]) {
         self.flush();
         // With nothing else queued there is room, and a link that is down is told of by itself.
-        let _ = self.tx[port].queue_copy(bytes, &Default::default());
-        let flushed = self.tx[port].flush(&self.rx);
-        self.totals[port].0 += flushed.sent;
-        self.totals[port].1 += flushed.bytes;
+        let ledger = &mut self.ledgers[port];
+        ledger.handed += 1;
+        if let Err(reason) = self.tx[port].queue_copy(bytes, &Default::default()) {
+            ledger.lose(1, reason);
+        }
+        ledger.flushed(&self.tx[port].flush(&self.rx));
     }
 
     fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {
@@ -460,27 +511,32 @@ impl Worker {
         if let Err(e) = register(&self.poll, rx.as_ref(), port) {
             tracing::error!("port {port} cannot be watched again: {e}");
         }
+        self.ledgers[port].keep(self.rx[port].statistics(), self.tx[port].errors());
         (self.rx[port], self.tx[port], self.gone[port]) = (rx, tx, false);
     }
 
     fn status(&mut self) -> Status {
-        let ports = self
-            .rx
-            .iter_mut()
-            .zip(&self.tx)
-            .zip(&self.totals)
-            .map(|((rx, tx), totals)| PortStatus {
-                rx: rx.statistics(),
-                sent: totals.0,
-                sent_bytes: totals.1,
-                errors: tx.errors().to_vec(),
-            });
+        let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.ledgers);
+        let ports = ports.enumerate().map(|(i, ((rx, tx), ledger))| PortStatus {
+            rx: ledger.rx(rx.statistics()),
+            waiting: self.hold.waiting(PortId(i as u16)),
+            errors: ledger.errors(tx.errors()),
+            ledger: ledger.clone(),
+        });
         Status {
             ports: ports.collect(),
+            own: PortStatus {
+                errors: self.own_ledger.errors(self.own.errors()),
+                ledger: self.own_ledger.clone(),
+                ..PortStatus::default()
+            },
             services: self.engine.report(),
             counters: self.engine.counters().clone(),
             connections: self.engine.connections().len(),
             latency: self.latency.clone(),
+            batches: self.batches,
+            busy: monotonic().since(self.started).saturating_sub(self.waited),
+            waited: self.waited,
         }
     }
 }

@@ -456,6 +456,7 @@ fn looking_is_for_all_and_changing_for_root_and_the_daemons_user() {
     for looking in [
         Command::Info,
         Command::Drops,
+        Command::Traffic,
         Command::ListServices(None),
         set(None),
     ] {

@@ -1,0 +1,321 @@
+//! The closed list of metrics. One row = one metric: its name, type, labels and meaning; what is served,
+//! what `docs/metrics.md` says and what dashboards and rules may name all come from here.
+
+use std::fmt::Write as _;
+
+use uvs_core::counters::ScheduleFailure;
+use uvs_core::verdict::DropReason;
+
+/// A metric's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Classic buckets.
+    Histogram,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels' names, in order.
+    pub labels: &'static [&'static str],
+    /// What it says, one sentence.
+    pub help: &'static str,
+}
+
+/// A service's labels. One of a firewall mark has `fwmark` instead.
+pub const SERVICE: &[&str] = &["vip", "port", "proto"];
+
+macro_rules! metrics {
+    ($($id:ident $kind:ident $name:literal [$($label:literal)*] $help:literal)*) => {
+        $(#[doc = $help] pub const $id: Definition = Definition {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+
+        /// All metrics but those of [`NODE_IPVS`].
+        pub const ALL: &[Definition] = &[$($id),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO Gauge "uvs_build_info" ["version" "commit" "rustc"]
+        "Always 1; the labels name the running program."
+    START_TIME Gauge "uvs_start_time_seconds" []
+        "When the daemon started, in seconds since 1970."
+    READY Gauge "uvs_ready" []
+        "1 while /readyz answers 200: the configuration is in force, all interfaces are up, the guard is there and the worker answers."
+
+    SERVICE_INFO Gauge "uvs_service_info" ["vip" "port" "proto" "scheduler" "persistent"]
+        "Always 1 for each virtual service; the labels name its scheduler and whether it is persistent."
+    SERVICE_CONNECTIONS_TOTAL Counter "uvs_service_connections_total" ["vip" "port" "proto"]
+        "Connections scheduled."
+    SERVICE_PACKETS Counter "uvs_service_packets_total" ["vip" "port" "proto" "direction"]
+        "Packets forwarded, `in` from clients and `out` from real servers (none in modes where replies do not pass UVS)."
+    SERVICE_BYTES Counter "uvs_service_bytes_total" ["vip" "port" "proto" "direction"]
+        "IP bytes forwarded, before encapsulation, by direction."
+    SERVICE_CONNECTIONS Gauge "uvs_service_connections" ["vip" "port" "proto" "state"]
+        "Connections in the table by state: `active`, `inactive`, and `persistent` for templates."
+    SERVICE_BACKENDS Gauge "uvs_service_backends" ["vip" "port" "proto" "state"]
+        "Real servers by state: `up`, `drained` (weight 0), `overloaded` (at their upper threshold), `down` (the next hop does not answer ARP)."
+    SCHEDULE_FAILURES Counter "uvs_schedule_failures_total" ["vip" "port" "proto" "reason"]
+        "New connections that got no real server, by reason (below)."
+
+    BACKEND_CONNECTIONS_TOTAL Counter "uvs_backend_connections_total" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "Connections scheduled to the real server."
+    BACKEND_PACKETS Counter "uvs_backend_packets_total" ["vip" "port" "proto" "rip" "rport" "mode" "direction"]
+        "Packets forwarded to (`in`) and from (`out`) the real server."
+    BACKEND_BYTES Counter "uvs_backend_bytes_total" ["vip" "port" "proto" "rip" "rport" "mode" "direction"]
+        "IP bytes forwarded to and from the real server, before encapsulation."
+    BACKEND_CONNECTIONS Gauge "uvs_backend_connections" ["vip" "port" "proto" "rip" "rport" "mode" "state"]
+        "Connections of the real server by state, as for services."
+    BACKEND_WEIGHT Gauge "uvs_backend_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "The real server's weight; 0 = quiesced."
+    BACKEND_UP Gauge "uvs_backend_up" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "1 while the MAC address of the real server's next hop is known, so that packets can be sent to it. UVS checks no application: that is keepalived's or ldirectord's part."
+    BACKEND_OVERLOADED Gauge "uvs_backend_overloaded" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "1 while the real server is at its upper threshold."
+    TRUNCATED Gauge "uvs_metrics_truncated" []
+        "1 while there are more real servers than `metrics.max_backends`, so that the uvs_backend_* series are left out."
+
+    FRAMES_RECEIVED Counter "uvs_frames_received_total" ["interface" "worker"]
+        "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, local, or dropped at stage `input`."
+    FRAMES_FORWARDED Counter "uvs_frames_forwarded_total" ["interface" "worker"]
+        "Frames that came in here and were to be sent on, as they were or as segments or fragments."
+    FRAMES_ANSWERED Counter "uvs_frames_answered_total" ["interface" "worker"]
+        "Frames that ended in an answer: ICMP, RST or ARP."
+    FRAMES_HELD Counter "uvs_frames_held_total" ["interface" "worker"]
+        "Fragments kept until their datagram was whole, and sent with it."
+    FRAMES_PASSED Counter "uvs_frames_passed_total" ["interface" "worker"]
+        "Frames left to the kernel."
+    FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
+        "Frames for a real server that is the director itself: delivered to the host's own stack."
+    DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
+        "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
+    FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]
+        "Received frames less all their ends: always 0, or UVS has a fault."
+    FRAMES_HANDED Counter "uvs_frames_handed_total" ["interface" "worker"]
+        "Frames handed over to leave by the interface: forwarded, segments, fragments and answers. Each is sent, waits, or is dropped at stage `output`."
+    FRAMES_WAITING Gauge "uvs_frames_waiting" ["interface" "worker"]
+        "Frames that wait until the kernel has resolved their next hop's MAC address."
+    FRAMES_UNSENT Gauge "uvs_frames_unsent" ["interface" "worker"]
+        "Frames handed over less those sent, waiting and dropped: always 0, or UVS has a fault."
+
+    INTERFACE_UP Gauge "uvs_interface_up" ["interface"]
+        "1 while the interface can carry traffic."
+    RX_PACKETS Counter "uvs_rx_packets_total" ["interface" "worker"]
+        "Frames that the kernel put into the ring; ahead of uvs_frames_received_total by those that wait in it."
+    RX_BYTES Counter "uvs_rx_bytes_total" ["interface" "worker"]
+        "Bytes of the received frames."
+    RX_KERNEL_DROPS Counter "uvs_rx_kernel_drops_total" ["interface" "worker"]
+        "Frames that the kernel dropped because the ring was full: the worker is too slow."
+    RX_OVERSIZED Counter "uvs_rx_oversized_total" ["interface" "worker"]
+        "Super-frames larger than a slot of the ring, fetched with a system call of their own."
+    TX_PACKETS Counter "uvs_tx_packets_total" ["interface" "worker"]
+        "Frames that the kernel took to send."
+    TX_BYTES Counter "uvs_tx_bytes_total" ["interface" "worker"]
+        "Bytes of the sent frames."
+    TX_ERRORS Counter "uvs_tx_errors_total" ["interface" "worker" "errno"]
+        "Frames that the kernel refused to send, by errno."
+
+    SEGMENTS Counter "uvs_segments_total" []
+        "Frames made by segmenting super-frames that the kernel could not segment."
+    FRAGMENTS Counter "uvs_fragments_total" []
+        "Frames made by fragmenting datagrams that had come in fragments or were too big."
+    FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
+        "Held fragments whose datagram never became whole."
+    ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
+        "ICMP messages about a connection that were passed on to its other side."
+    SCHEDULER_FAULTS Counter "uvs_scheduler_faults_total" []
+        "Decisions refused because the scheduler named a real server that does not exist or may not be used."
+
+    CONNTRACK_ENTRIES Gauge "uvs_conntrack_entries" []
+        "Connections and persistence templates in the table."
+    CONNTRACK_LIMIT Gauge "uvs_conntrack_limit" []
+        "How many the table holds (limits.connections)."
+    CONNTRACK_EXPIRED Counter "uvs_conntrack_expired_total" []
+        "Connections and templates that expired."
+    SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
+        "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
+    SNAT_PORTS_LIMIT Gauge "uvs_snat_ports_limit" ["laddr"]
+        "FULLNAT: local ports that the address has for each real server (limits.local_ports)."
+
+    FORWARD_LATENCY Histogram "uvs_forward_latency_seconds" []
+        "From a frame's arrival in the ring until the batch with it was handed to the kernel."
+    SCHEDULE_DURATION Histogram "uvs_schedule_duration_seconds" []
+        "How long a scheduler, built-in or plugin, took to choose a real server."
+    BATCH_SIZE Histogram "uvs_batch_size" ["worker"]
+        "Frames taken from a ring at once."
+    WORKER_BUSY Counter "uvs_worker_busy_seconds_total" ["worker"]
+        "Time the worker worked."
+    WORKER_WAIT Counter "uvs_worker_poll_seconds_total" ["worker"]
+        "Time the worker waited for frames."
+
+    NEIGHBOURS Gauge "uvs_neighbour_entries" ["state"]
+        "The host's neighbour entries on UVS's interfaces: `known` with a MAC address, `unknown` without."
+    NETLINK_OVERRUNS Counter "uvs_netlink_overruns_total" []
+        "How often the kernel had more news of the network than could be held, after which everything was read anew."
+    RELOADS Counter "uvs_config_reloads_total" ["result"]
+        "Attempts to load the configuration, the one at the start included: `success` or `failure`."
+    RELOAD_OK Gauge "uvs_config_last_reload_successful" []
+        "1 where the last attempt succeeded."
+    RELOAD_TIME Gauge "uvs_config_last_reload_success_timestamp_seconds" []
+        "When an attempt last succeeded, in seconds since 1970."
+
+    SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
+        "Age of the numbers served; a few milliseconds unless the daemon is stuck, and then the last there were."
+    HTTP_REQUESTS Counter "uvs_http_requests_total" ["code"]
+        "Requests that the exporter answered, by status code."
+    HTTP_REFUSED Counter "uvs_http_connections_refused_total" []
+        "Connections that the exporter closed unanswered, because too many were open."
+
+    PROCESS_CPU Counter "process_cpu_seconds_total" []
+        "Total user and system CPU time spent in seconds."
+    PROCESS_OPEN_FDS Gauge "process_open_fds" []
+        "Number of open file descriptors."
+    PROCESS_MAX_FDS Gauge "process_max_fds" []
+        "Maximum number of open file descriptors."
+    PROCESS_VIRTUAL Gauge "process_virtual_memory_bytes" []
+        "Virtual memory size in bytes."
+    PROCESS_RESIDENT Gauge "process_resident_memory_bytes" []
+        "Resident memory size in bytes."
+    PROCESS_START Gauge "process_start_time_seconds" []
+        "Start time of the process since unix epoch in seconds."
+    PROCESS_THREADS Gauge "process_threads" []
+        "Number of OS threads in the process."
+}
+
+const BACKEND_OF_NODE: &[&str] = &[
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+    "proto",
+    "local_mark",
+];
+
+const fn node(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition {
+        name,
+        kind,
+        labels,
+        help,
+    }
+}
+
+/// node_exporter's series (`metrics.compat = "node_ipvs"`), with its names, labels and help.
+pub const NODE_IPVS: [Definition; 8] = [
+    node(
+        "node_ipvs_connections_total",
+        Kind::Counter,
+        &[],
+        "The total number of connections made.",
+    ),
+    node(
+        "node_ipvs_incoming_packets_total",
+        Kind::Counter,
+        &[],
+        "The total number of incoming packets.",
+    ),
+    node(
+        "node_ipvs_outgoing_packets_total",
+        Kind::Counter,
+        &[],
+        "The total number of outgoing packets.",
+    ),
+    node(
+        "node_ipvs_incoming_bytes_total",
+        Kind::Counter,
+        &[],
+        "The total amount of incoming data.",
+    ),
+    node(
+        "node_ipvs_outgoing_bytes_total",
+        Kind::Counter,
+        &[],
+        "The total amount of outgoing data.",
+    ),
+    node(
+        "node_ipvs_backend_connections_active",
+        Kind::Gauge,
+        BACKEND_OF_NODE,
+        "The current active connections by local and remote address.",
+    ),
+    node(
+        "node_ipvs_backend_connections_inactive",
+        Kind::Gauge,
+        BACKEND_OF_NODE,
+        "The current inactive connections by local and remote address.",
+    ),
+    node(
+        "node_ipvs_backend_weight",
+        Kind::Gauge,
+        BACKEND_OF_NODE,
+        "The current backend weight by local and remote address.",
+    ),
+];
+
+impl Kind {
+    /// As Prometheus writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// `docs/metrics.md`: the tables are this list, the words around them are in `metrics.md.in`.
+pub fn markdown() -> String {
+    let mut reasons = String::new();
+    for r in DropReason::ALL {
+        let stage = r.stage().label();
+        let _ = writeln!(
+            reasons,
+            "| `{}` | {stage} | {} | {} |",
+            r.label(),
+            r.meaning(),
+            r.advice()
+        );
+    }
+    let mut failures = String::new();
+    for f in ScheduleFailure::ALL {
+        let _ = writeln!(failures, "| `{}` | {} |", f.label(), f.meaning());
+    }
+    include_str!("metrics.md.in")
+        .replace("@METRICS@\n", &rows(ALL))
+        .replace("@NODE_IPVS@\n", &rows(&NODE_IPVS))
+        .replace("@REASONS@\n", &reasons)
+        .replace("@FAILURES@\n", &failures)
+}
+
+fn rows(definitions: &[Definition]) -> String {
+    let mut text = String::new();
+    for d in definitions {
+        let labels: Vec<String> = d.labels.iter().map(|l| format!("`{l}`")).collect();
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            d.name,
+            d.kind.name(),
+            labels.join(" "),
+            d.help
+        );
+    }
+    text
+}

@@ -1,0 +1,74 @@
+//! The daemon itself: tables, latency, the worker's time, configuration.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::Families;
+use crate::MetricSnapshot;
+use crate::catalog as c;
+use crate::http::problems;
+
+pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
+    let build = &snapshot.build;
+    to.add(
+        &c::BUILD_INFO,
+        &[build.version, build.commit, build.rustc],
+        1.0,
+    );
+    to.add(&c::START_TIME, &[], seconds(snapshot.started));
+    to.add(&c::READY, &[], flag(problems(snapshot).is_empty()));
+    to.add(
+        &c::SNAPSHOT_AGE,
+        &[],
+        snapshot.taken.elapsed().as_secs_f64(),
+    );
+    tables(snapshot, to);
+    workers(snapshot, to);
+    let reloads = &snapshot.reloads;
+    to.add(&c::RELOADS, &["success"], reloads.succeeded as f64);
+    to.add(&c::RELOADS, &["failure"], reloads.failed as f64);
+    to.add(&c::RELOAD_OK, &[], flag(reloads.last_ok));
+    to.add(&c::RELOAD_TIME, &[], seconds(reloads.last_success));
+}
+
+fn tables(snapshot: &MetricSnapshot, to: &mut Families) {
+    to.add(&c::CONNTRACK_ENTRIES, &[], f64::from(snapshot.connections));
+    to.add(
+        &c::CONNTRACK_LIMIT,
+        &[],
+        f64::from(snapshot.connection_limit),
+    );
+    for local in &snapshot.local_addresses {
+        let addr = local.addr.to_string();
+        to.add(&c::SNAT_PORTS_IN_USE, &[&addr], f64::from(local.in_use));
+        to.add(
+            &c::SNAT_PORTS_LIMIT,
+            &[&addr],
+            f64::from(snapshot.local_port_limit),
+        );
+    }
+    let (known, unknown) = snapshot.neighbours;
+    to.add(&c::NEIGHBOURS, &["known"], known as f64);
+    to.add(&c::NEIGHBOURS, &["unknown"], unknown as f64);
+    to.add(&c::NETLINK_OVERRUNS, &[], snapshot.netlink_overruns as f64);
+}
+
+fn workers(snapshot: &MetricSnapshot, to: &mut Families) {
+    to.histogram(&c::FORWARD_LATENCY, &[], &snapshot.latency);
+    to.histogram(&c::SCHEDULE_DURATION, &[], &snapshot.schedule);
+    for (i, worker) in snapshot.workers.iter().enumerate() {
+        let name = i.to_string();
+        to.histogram(&c::BATCH_SIZE, &[&name], &worker.batches);
+        to.add(&c::WORKER_BUSY, &[&name], worker.busy);
+        to.add(&c::WORKER_WAIT, &[&name], worker.waited);
+    }
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}

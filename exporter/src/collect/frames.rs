@@ -1,0 +1,69 @@
+//! Frames: how many came, what became of them, and which left.
+
+use uvs_core::verdict::{DropReason, Stage};
+
+use super::Families;
+use crate::catalog::{self as c, Definition};
+use crate::{MetricSnapshot, PortMetrics};
+
+/// One worker runs today; the label is there so that a second one changes no query.
+const WORKER: &str = "0";
+
+pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
+    for port in &snapshot.ports {
+        interface(port, to);
+    }
+    let n = &snapshot.counters;
+    for (definition, value) in [
+        (&c::SEGMENTS, n.segments),
+        (&c::FRAGMENTS, n.fragments),
+        (&c::FRAGMENTS_EXPIRED, n.fragments_expired),
+        (&c::ICMP_TRANSLATED, n.icmp_translated),
+        (&c::SCHEDULER_FAULTS, n.scheduler_faults),
+        (&c::CONNTRACK_EXPIRED, n.expired),
+    ] {
+        to.add(definition, &[], value as f64);
+    }
+}
+
+fn interface(port: &PortMetrics, to: &mut Families) {
+    let name = port.interface.as_str();
+    to.add(&c::INTERFACE_UP, &[name], f64::from(u8::from(port.up)));
+    let counted: [(&'static Definition, u64); 14] = [
+        (&c::FRAMES_RECEIVED, port.received),
+        (&c::FRAMES_FORWARDED, port.ends.sent),
+        (&c::FRAMES_ANSWERED, port.ends.answered),
+        (&c::FRAMES_HELD, port.ends.held),
+        (&c::FRAMES_PASSED, port.ends.passed),
+        (&c::FRAMES_LOCAL, port.ends.local),
+        (&c::FRAMES_HANDED, port.handed),
+        (&c::FRAMES_WAITING, port.waiting),
+        (&c::RX_PACKETS, port.rx_frames),
+        (&c::RX_BYTES, port.rx_bytes),
+        (&c::RX_KERNEL_DROPS, port.rx_kernel_drops),
+        (&c::RX_OVERSIZED, port.rx_oversized),
+        (&c::TX_PACKETS, port.tx_frames),
+        (&c::TX_BYTES, port.tx_bytes),
+    ];
+    for (definition, value) in counted {
+        to.add(definition, &[name, WORKER], value as f64);
+    }
+    to.add(
+        &c::FRAMES_UNACCOUNTED,
+        &[name, WORKER],
+        port.unaccounted() as f64,
+    );
+    to.add(&c::FRAMES_UNSENT, &[name, WORKER], port.unsent() as f64);
+    for (errno, count) in &port.tx_errors {
+        to.add(&c::TX_ERRORS, &[name, WORKER, errno], *count as f64);
+    }
+    for reason in DropReason::ALL {
+        let stage = reason.stage();
+        let count = match stage {
+            Stage::Input => port.ends.drops[*reason as usize],
+            Stage::Output => port.lost[*reason as usize],
+        };
+        let labels = [reason.label(), stage.label(), name, WORKER];
+        to.add(&c::DROPS, &labels, count as f64);
+    }
+}

@@ -1,0 +1,268 @@
+//! What is exported, as plain data: the daemon fills it in, everything else here only reads it.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use uvs_core::counters::{Counters, ScheduleFailure, Stats};
+use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
+use uvs_core::verdict::DropReason;
+
+/// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
+pub const LATENCY_BOUNDS: [f64; 16] = [
+    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2,
+    5e-2, 1e-1,
+];
+/// Upper bounds of a scheduler's decision in seconds: a table look-up to a plugin that blocks.
+pub const SCHEDULE_BOUNDS: [f64; 12] = [
+    1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2,
+];
+
+/// Everything that is known at one moment.
+#[derive(Clone, Debug)]
+pub struct MetricSnapshot {
+    /// When it was taken; its age is a metric.
+    pub taken: Instant,
+    /// What runs.
+    pub build: Build,
+    /// Since when.
+    pub started: SystemTime,
+    /// Virtual services, each with its real servers.
+    pub services: Vec<ServiceMetrics>,
+    /// Traffic of services that were removed, so that totals never go back.
+    pub retired: Stats,
+    /// Real servers above which only services are exported.
+    pub max_backends: usize,
+    /// Whether node_exporter's series are served too.
+    pub node_ipvs: bool,
+    /// Per interface.
+    pub ports: Vec<PortMetrics>,
+    /// The engine's totals.
+    pub counters: Counters,
+    /// Connections and templates in the table.
+    pub connections: u32,
+    /// How many it holds.
+    pub connection_limit: u32,
+    /// FULLNAT's local addresses.
+    pub local_addresses: Vec<LocalAddress>,
+    /// Local ports per local address and real server.
+    pub local_port_limit: u32,
+    /// The worker threads, one entry each.
+    pub workers: Vec<WorkerMetrics>,
+    /// From a frame's arrival in the ring until it was sent.
+    pub latency: Histogram,
+    /// A scheduler's decision about a connection.
+    pub schedule: Histogram,
+    /// Neighbour entries known and not known.
+    pub neighbours: (u64, u64),
+    /// How often the kernel had more news of the network than the socket could hold.
+    pub netlink_overruns: u64,
+    /// How the configuration fared.
+    pub reloads: Reloads,
+    /// What stands in the way of serving, each a sentence; empty = ready.
+    pub problems: Vec<String>,
+}
+
+/// The program.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// Release.
+    pub version: &'static str,
+    /// The commit it was built from.
+    pub commit: &'static str,
+    /// The compiler.
+    pub rustc: &'static str,
+}
+
+/// A virtual service.
+#[derive(Clone, Debug)]
+pub struct ServiceMetrics {
+    /// Its key.
+    pub key: ServiceKey,
+    /// Its scheduler's name.
+    pub scheduler: String,
+    /// Whether one client stays with one server.
+    pub persistent: bool,
+    /// Totals since it was added.
+    pub stats: Stats,
+    /// New connections that got no server, by reason.
+    pub failures: [u64; ScheduleFailure::COUNT],
+    /// Its real servers.
+    pub backends: Vec<BackendMetrics>,
+}
+
+/// A real server.
+#[derive(Clone, Copy, Debug)]
+pub struct BackendMetrics {
+    /// Address and port.
+    pub endpoint: Endpoint,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+    /// The wrapping, where they are tunnelled.
+    pub tunnel: TunnelKind,
+    /// Weight; 0 = quiesced.
+    pub weight: u32,
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// At its upper threshold.
+    pub overloaded: bool,
+    /// Whether the MAC address of its next hop is known.
+    pub reachable: bool,
+    /// Totals since it was added.
+    pub stats: Stats,
+}
+
+/// What a real server is worth to new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It gets new connections.
+    Up,
+    /// Weight 0.
+    Drained,
+    /// At its upper threshold.
+    Overloaded,
+    /// Its next hop does not answer ARP.
+    Down,
+}
+
+impl State {
+    /// All, in the order they are exported.
+    pub const ALL: [Self; 4] = [Self::Up, Self::Drained, Self::Overloaded, Self::Down];
+
+    /// The metric label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Drained => "drained",
+            Self::Overloaded => "overloaded",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl BackendMetrics {
+    /// The one state it is counted in: what excludes it most comes first.
+    pub const fn state(&self) -> State {
+        if !self.reachable {
+            State::Down
+        } else if self.weight == 0 {
+            State::Drained
+        } else if self.overloaded {
+            State::Overloaded
+        } else {
+            State::Up
+        }
+    }
+
+    /// The mode's name, as in the lab and the configuration.
+    pub const fn mode(&self) -> &'static str {
+        match (self.forwarding, self.tunnel) {
+            (Forwarding::Dr, _) => "dr",
+            (Forwarding::Nat, _) => "nat",
+            (Forwarding::FullNat, _) => "fullnat",
+            (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
+            (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
+            (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
+        }
+    }
+}
+
+/// An interface.
+#[derive(Clone, Debug, Default)]
+pub struct PortMetrics {
+    /// Its name.
+    pub interface: String,
+    /// Whether it can carry traffic.
+    pub up: bool,
+    /// Frames that the kernel put into the ring.
+    pub rx_frames: u64,
+    /// Frames that did not fit into the ring.
+    pub rx_kernel_drops: u64,
+    /// Frames larger than a slot, fetched one by one.
+    pub rx_oversized: u64,
+    /// Bytes of the frames taken from the ring.
+    pub rx_bytes: u64,
+    /// Frames taken from the ring.
+    pub received: u64,
+    /// How those ended.
+    pub ends: Counters,
+    /// Frames that were to leave here and did not: received ones that were forwarded, and made ones.
+    pub lost: [u64; DropReason::COUNT],
+    /// Frames handed over to leave here.
+    pub handed: u64,
+    /// Frames among them that wait for a MAC address.
+    pub waiting: u64,
+    /// Frames that the kernel took.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames that it refused, by the errno's name.
+    pub tx_errors: BTreeMap<String, u64>,
+}
+
+impl PortMetrics {
+    /// Frames whose end is not known; anything but 0 is a fault of UVS.
+    pub fn unaccounted(&self) -> i64 {
+        difference(self.received, self.ends.accounted())
+    }
+
+    /// Frames handed over that neither left, nor were dropped, nor wait; anything but 0 is a fault of UVS.
+    pub fn unsent(&self) -> i64 {
+        let known = self.tx_frames + self.waiting + self.lost.iter().sum::<u64>();
+        difference(self.handed, known)
+    }
+}
+
+fn difference(a: u64, b: u64) -> i64 {
+    i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(i64::MAX)
+}
+
+/// A local address of FULLNAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The address.
+    pub addr: Addr,
+    /// Ports in use towards the real server that has most of them.
+    pub in_use: u32,
+}
+
+/// A worker thread.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerMetrics {
+    /// Seconds it worked.
+    pub busy: f64,
+    /// Seconds it waited for frames.
+    pub waited: f64,
+    /// Frames per batch.
+    pub batches: Histogram,
+}
+
+/// Attempts to load the configuration, the one at the start included.
+#[derive(Clone, Copy, Debug)]
+pub struct Reloads {
+    /// How many succeeded.
+    pub succeeded: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// When the last one succeeded.
+    pub last_success: SystemTime,
+    /// Whether the last one succeeded.
+    pub last_ok: bool,
+}
+
+/// A classic histogram.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds, ascending; what is above the last is only in `count`.
+    pub bounds: Vec<f64>,
+    /// Observations per bucket, not cumulated; as many as bounds.
+    pub counts: Vec<u64>,
+    /// All observations.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+}

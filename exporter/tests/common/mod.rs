@@ -1,0 +1,137 @@
+//! A snapshot with something in every metric.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use uvs_core::counters::{Counters, Stats};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
+use uvs_core::verdict::DropReason;
+use uvs_exporter::{
+    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PortMetrics,
+    Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
+};
+
+pub(crate) const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
+
+pub(crate) fn stats(connections: u64) -> Stats {
+    Stats {
+        connections,
+        in_packets: connections * 6,
+        out_packets: connections * 4,
+        in_bytes: connections * 398,
+        out_bytes: connections * 387,
+    }
+}
+
+pub(crate) fn backend(last: u8) -> BackendMetrics {
+    BackendMetrics {
+        endpoint: Endpoint::new(Addr::v4([192, 168, 0, last]), 80),
+        forwarding: Forwarding::Dr,
+        tunnel: TunnelKind::Ipip,
+        weight: 3,
+        active: 1,
+        inactive: 2,
+        persistent: 0,
+        overloaded: false,
+        reachable: true,
+        stats: stats(u64::from(last)),
+    }
+}
+
+pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
+    ServiceMetrics {
+        key: ServiceKey::address(Protocol::Tcp, VIP),
+        scheduler: "wrr".to_owned(),
+        persistent: false,
+        stats: stats(46),
+        failures: [0; 5],
+        backends,
+    }
+}
+
+fn histogram(bounds: &[f64]) -> Histogram {
+    Histogram {
+        bounds: bounds.to_vec(),
+        counts: vec![2; bounds.len()],
+        count: bounds.len() as u64 * 2 + 1,
+        sum: 0.5,
+    }
+}
+
+pub(crate) fn port(name: &str) -> PortMetrics {
+    let mut ends = Counters::default();
+    (ends.received, ends.sent, ends.answered) = (12, 9, 1);
+    ends.drops[DropReason::NoRoute as usize] = 2;
+    let mut lost = [0; DropReason::COUNT];
+    lost[DropReason::SendFailed as usize] = 3;
+    PortMetrics {
+        interface: name.to_owned(),
+        up: true,
+        received: 12,
+        ends,
+        handed: 10,
+        lost,
+        tx_frames: 6,
+        waiting: 1,
+        tx_errors: BTreeMap::from([("ENOBUFS".to_owned(), 0)]),
+        ..PortMetrics::default()
+    }
+}
+
+pub(crate) fn snapshot() -> MetricSnapshot {
+    let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    MetricSnapshot {
+        taken: Instant::now(),
+        build: Build {
+            version: "0.1.0",
+            commit: "abc",
+            rustc: "rustc 1.95.0",
+        },
+        started,
+        services: vec![service(vec![backend(18), backend(28)])],
+        retired: stats(4),
+        max_backends: 100,
+        node_ipvs: true,
+        ports: vec![port("eth0")],
+        counters: Counters::default(),
+        connections: 3,
+        connection_limit: 1000,
+        local_addresses: vec![LocalAddress {
+            addr: Addr::v4([192, 168, 0, 200]),
+            in_use: 7,
+        }],
+        local_port_limit: 31744,
+        workers: vec![WorkerMetrics {
+            busy: 1.5,
+            waited: 8.5,
+            batches: histogram(&[1.0, 2.0, 4.0]),
+        }],
+        latency: histogram(&LATENCY_BOUNDS),
+        schedule: histogram(&SCHEDULE_BOUNDS),
+        neighbours: (2, 1),
+        netlink_overruns: 0,
+        reloads: Reloads {
+            succeeded: 1,
+            failed: 0,
+            last_success: started,
+            last_ok: true,
+        },
+        problems: Vec::new(),
+    }
+}
+
+/// Compares a generated file, named from the crate, with the one that is kept; `UPDATE_DOCS=1` writes it.
+#[allow(dead_code, reason = "not every test program generates something")]
+pub(crate) fn must_be_written(path: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, text).expect("written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "{} differs from the code; write it again: UPDATE_DOCS=1 cargo test -p uvs-exporter",
+        path.display()
+    );
+}

@@ -1,0 +1,303 @@
+//! The daemon's numbers as the exporter wants them. The exporter's thread only says that it wants some; they
+//! are gathered here, on the control thread, from a copy that the worker makes between two batches.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram as Recorded;
+use mio::Waker;
+use uvs_core::engine::{Report, ServerReport, ServiceReport};
+use uvs_core::fib::Fib;
+use uvs_core::service::{ServerSpec, ServiceSpec};
+use uvs_core::verdict::PortId;
+use uvs_exporter::{
+    BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot,
+    PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
+};
+
+use super::Daemon;
+use crate::config::{Listen, Metrics};
+use crate::worker::{BATCH_BUCKETS, PortStatus, Status};
+
+const BUILD: Build = Build {
+    version: env!("CARGO_PKG_VERSION"),
+    commit: env!("UVS_COMMIT"),
+    rustc: env!("UVS_RUSTC"),
+};
+/// The send errors that have a series from the start; any other is `other`.
+const ERRNOS: [(i32, &str); 7] = [
+    (libc::EAGAIN, "EAGAIN"),
+    (libc::EINVAL, "EINVAL"),
+    (libc::EMSGSIZE, "EMSGSIZE"),
+    (libc::ENETDOWN, "ENETDOWN"),
+    (libc::ENOBUFS, "ENOBUFS"),
+    (libc::ENOMEM, "ENOMEM"),
+    (libc::ENXIO, "ENXIO"),
+];
+/// The interface by which packets reach the host's own stack.
+const OWN_STACK: &str = "lo";
+const OTHER_ERRNO: &str = "other";
+
+/// The exporter, and whether it waits for numbers.
+pub(super) struct Metering {
+    exporter: Exporter,
+    wanted: Arc<AtomicBool>,
+}
+
+impl Metering {
+    /// Starts the exporter, unless it is off. An address that nobody asked for may be taken: then a warning
+    /// is enough.
+    pub(super) fn start(settings: &Metrics, notify: Arc<Waker>) -> Result<Option<Self>> {
+        let Some(address) = settings.listen.address() else {
+            return Ok(None);
+        };
+        let listener = match TcpListener::bind(address) {
+            Ok(listener) => listener,
+            Err(e) if settings.listen == Listen::Default => {
+                tracing::warn!(
+                    "no metrics: {address}: {e}; choose another address with --metrics, or `--metrics off`"
+                );
+                return Ok(None);
+            }
+            Err(e) => {
+                return Err(e).context(format!(
+                    "metrics cannot be served on {address}; choose another address with --metrics, or `--metrics off`"
+                ));
+            }
+        };
+        let wanted = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&wanted);
+        let ask = move || {
+            asked.store(true, Ordering::Release);
+            let _ = notify.wake();
+        };
+        let exporter = uvs_exporter::serve(listener, Box::new(ask)).context("the exporter")?;
+        tracing::info!("metrics on http://{}/metrics", exporter.address());
+        Ok(Some(Self { exporter, wanted }))
+    }
+}
+
+impl Daemon {
+    /// Answers the exporter, where it asked.
+    pub(super) fn meter(&self) {
+        let Some(metering) = &self.metering else {
+            return;
+        };
+        if !metering.wanted.swap(false, Ordering::Acquire) {
+            return;
+        }
+        match self.status() {
+            Ok(status) => metering.exporter.publish(self.metrics(&status)),
+            // The exporter goes on with the last, whose age it shows.
+            Err(refusal) => tracing::warn!("no new metrics: {}", refusal.message),
+        }
+    }
+
+    fn metrics(&self, status: &Status) -> MetricSnapshot {
+        let fib = self.mirror.fib();
+        let services = self.table.services().iter();
+        let (first, last) = self.limits.local_ports;
+        MetricSnapshot {
+            taken: Instant::now(),
+            build: BUILD,
+            started: self.started_at,
+            services: services
+                .map(|spec| service(spec, &status.services, &fib))
+                .collect(),
+            retired: status.services.retired,
+            max_backends: self.metrics.max_backends,
+            node_ipvs: self.metrics.node_ipvs,
+            ports: self.ports(status, &fib),
+            counters: status.counters.clone(),
+            connections: status.connections,
+            connection_limit: self.limits.connections,
+            local_addresses: local_addresses(&status.services),
+            local_port_limit: u32::from(last - first) + 1,
+            workers: vec![WorkerMetrics {
+                busy: status.busy.as_secs_f64(),
+                waited: status.waited.as_secs_f64(),
+                batches: batches(status),
+            }],
+            latency: latency(&status.latency),
+            schedule: self.schedule_times.histogram(),
+            neighbours: self.mirror.count_neighbours(),
+            netlink_overruns: self.mirror.overruns(),
+            reloads: self.reloads,
+            problems: self.problems(&fib),
+        }
+    }
+
+    /// The interfaces, and `lo`, by which packets reach a real server that is the director itself.
+    fn ports(&self, status: &Status, fib: &Fib) -> Vec<PortMetrics> {
+        let ports = self.interfaces.iter().zip(&status.ports).enumerate();
+        let ports = ports.map(|(i, (name, port))| {
+            let up = fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
+            interface(name, up, port)
+        });
+        let own = interface(OWN_STACK, true, &status.own);
+        ports.chain([own]).collect()
+    }
+
+    /// What stands in the way of serving.
+    fn problems(&self, fib: &Fib) -> Vec<String> {
+        let up = |i: usize| fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
+        let interfaces = self.interfaces.iter().enumerate();
+        let down = interfaces.filter(|(i, _)| !up(*i));
+        let down = down.map(|(_, name)| format!("interface {name} is down or gone"));
+        let guard = self
+            .unguarded
+            .then(|| "the guard is gone and could not be put up again".to_owned());
+        down.chain(guard).collect()
+    }
+}
+
+/// How loading the configuration went so far: once, at the start.
+pub(super) fn first_load() -> Reloads {
+    Reloads {
+        succeeded: 1,
+        failed: 0,
+        last_success: SystemTime::now(),
+        last_ok: true,
+    }
+}
+
+fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
+    let counted = report.services.iter().find(|s| s.key == spec.key);
+    let servers = counted.map_or(&[][..], |c| &c.servers);
+    let find = |s: &ServerSpec| servers.iter().find(|r| r.endpoint == s.endpoint);
+    let get = |of: fn(&ServiceReport) -> _| counted.map(of).unwrap_or_default();
+    ServiceMetrics {
+        key: spec.key,
+        scheduler: spec.scheduler.clone(),
+        persistent: spec.persistence.is_some(),
+        stats: get(|c| c.stats),
+        failures: counted.map(|c| c.failures).unwrap_or_default(),
+        backends: spec
+            .servers
+            .iter()
+            .map(|s| backend(s, find(s), fib))
+            .collect(),
+    }
+}
+
+fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> BackendMetrics {
+    let hop = fib.lookup(spec.endpoint.addr);
+    BackendMetrics {
+        endpoint: spec.endpoint,
+        forwarding: spec.forwarding,
+        tunnel: spec.tunnel.kind,
+        weight: spec.weight,
+        active: counted.map_or(0, |c| c.active),
+        inactive: counted.map_or(0, |c| c.inactive),
+        persistent: counted.map_or(0, |c| c.persistent),
+        overloaded: counted.is_some_and(|c| c.overloaded),
+        reachable: hop.is_ok_and(|hop| hop.mac.is_some()),
+        stats: counted.map(|c| c.stats).unwrap_or_default(),
+    }
+}
+
+/// An address that several services share is as full as where it is fullest.
+fn local_addresses(report: &Report) -> Vec<LocalAddress> {
+    let mut in_use = BTreeMap::new();
+    for (addr, ports) in report.services.iter().flat_map(|s| &s.local_ports) {
+        let most = in_use.entry(*addr).or_insert(0);
+        *most = (*most).max(*ports);
+    }
+    let addresses = in_use.into_iter();
+    addresses
+        .map(|(addr, in_use)| LocalAddress { addr, in_use })
+        .collect()
+}
+
+fn interface(name: &str, up: bool, port: &PortStatus) -> PortMetrics {
+    let ledger = &port.ledger;
+    PortMetrics {
+        interface: name.to_owned(),
+        up,
+        rx_frames: port.rx.received,
+        rx_kernel_drops: port.rx.kernel_drops,
+        rx_oversized: port.rx.copied,
+        rx_bytes: ledger.bytes,
+        received: ledger.received,
+        ends: ledger.ends.clone(),
+        lost: ledger.lost,
+        handed: ledger.handed,
+        waiting: port.waiting,
+        tx_frames: ledger.sent,
+        tx_bytes: ledger.sent_bytes,
+        tx_errors: errors(&port.errors),
+    }
+}
+
+fn errors(by_number: &BTreeMap<i32, u64>) -> BTreeMap<String, u64> {
+    let names = ERRNOS.iter().map(|(_, name)| *name);
+    let mut by_name: BTreeMap<String, u64> = names
+        .chain([OTHER_ERRNO])
+        .map(|name| (name.to_owned(), 0))
+        .collect();
+    for (errno, count) in by_number {
+        let known = ERRNOS.iter().find(|(number, _)| number == errno);
+        let name = known.map_or(OTHER_ERRNO, |(_, name)| *name);
+        *by_name.entry(name.to_owned()).or_default() += count;
+    }
+    by_name
+}
+
+fn batches(status: &Status) -> Histogram {
+    let (counts, frames) = status.batches;
+    Histogram {
+        bounds: (0..BATCH_BUCKETS).map(|i| f64::from(1 << i)).collect(),
+        counts: counts.to_vec(),
+        count: counts.iter().sum(),
+        sum: frames as f64,
+    }
+}
+
+/// Nanoseconds recorded with two digits become classic buckets of seconds.
+fn latency(recorded: &Recorded<u64>) -> Histogram {
+    let mut counts = vec![0; LATENCY_BOUNDS.len()];
+    let mut sum = 0.0;
+    for step in recorded.iter_recorded() {
+        let seconds = step.value_iterated_to() as f64 / 1e9;
+        let count = step.count_since_last_iteration();
+        sum += seconds * count as f64;
+        if let Some(bucket) = LATENCY_BOUNDS.iter().position(|bound| seconds <= *bound) {
+            counts[bucket] += count;
+        }
+    }
+    Histogram {
+        bounds: LATENCY_BOUNDS.to_vec(),
+        counts,
+        count: recorded.len(),
+        sum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_their_buckets() {
+        let mut recorded = Recorded::new_with_bounds(1, 10_000_000_000, 2).expect("valid bounds");
+        for ns in [900, 4_000, 4_000, 2_000_000_000] {
+            recorded.record(ns).expect("in bounds");
+        }
+        let h = latency(&recorded);
+        assert_eq!((h.counts[0], h.counts[1], h.counts[2]), (1, 0, 2));
+        assert_eq!((h.counts.iter().sum::<u64>(), h.count), (3, 4));
+        assert!((h.sum - 2.000_009).abs() < 0.02, "{}", h.sum);
+    }
+
+    #[test]
+    fn send_errors_have_names() {
+        let by_name = errors(&BTreeMap::from([(libc::ENOBUFS, 3), (1, 2), (5, 1)]));
+        assert_eq!(by_name["ENOBUFS"], 3);
+        assert_eq!(by_name["other"], 3);
+        assert_eq!(by_name["ENETDOWN"], 0);
+    }
+}

@@ -1,0 +1,128 @@
+//! How long schedulers take: a scheduler around a scheduler, so that neither the engine nor the algorithms
+//! know of the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uvs_core::backend::Backend;
+use uvs_core::flow::Flow;
+use uvs_core::scheduler::Scheduler;
+use uvs_core::time::Instant;
+use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
+
+use crate::worker::monotonic;
+
+/// What all timed schedulers took. Written by the worker, read by the control thread, without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    counts: [AtomicU64; SCHEDULE_BOUNDS.len()],
+    count: AtomicU64,
+    sum_ns: AtomicU64,
+}
+
+impl Times {
+    fn record(&self, ns: u64) {
+        let seconds = ns as f64 / 1e9;
+        if let Some(bucket) = SCHEDULE_BOUNDS.iter().position(|bound| seconds <= *bound) {
+            self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn histogram(&self) -> Histogram {
+        let counts: Vec<u64> = self
+            .counts
+            .iter()
+            .map(|c| c.load(Ordering::Relaxed))
+            .collect();
+        // A record may fall between the readings; the total is never less than its parts.
+        let count = self.count.load(Ordering::Relaxed).max(counts.iter().sum());
+        Histogram {
+            bounds: SCHEDULE_BOUNDS.to_vec(),
+            counts,
+            count,
+            sum: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9,
+        }
+    }
+}
+
+/// A scheduler whose decisions are timed.
+pub(super) struct Timed {
+    inner: Box<dyn Scheduler>,
+    times: Arc<Times>,
+}
+
+impl Timed {
+    pub(super) fn new(inner: Box<dyn Scheduler>, times: &Arc<Times>) -> Self {
+        let times = Arc::clone(times);
+        Self { inner, times }
+    }
+}
+
+impl Scheduler for Timed {
+    fn backends_changed(&mut self, backends: &[Backend]) {
+        self.inner.backends_changed(backends);
+    }
+
+    fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize> {
+        let before = monotonic();
+        let picked = self.inner.pick(flow, backends);
+        let took = monotonic().since(before);
+        self.times
+            .record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        picked
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.inner.tick(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uvs_core::flow::{Addr, Endpoint, Protocol};
+
+    /// Picks as many as it has heard of sets and ticks.
+    struct Calls(usize);
+
+    impl Scheduler for Calls {
+        fn backends_changed(&mut self, _: &[Backend]) {
+            self.0 += 1;
+        }
+
+        fn pick(&mut self, _: &Flow, _: &[Backend]) -> Option<usize> {
+            Some(self.0)
+        }
+
+        fn tick(&mut self, _: Instant) {
+            self.0 += 10;
+        }
+    }
+
+    #[test]
+    fn a_timed_scheduler_chooses_as_it_would_and_is_counted() {
+        let times = Arc::new(Times::default());
+        let mut timed = Timed::new(Box::new(Calls(0)), &times);
+        timed.backends_changed(&[]);
+        timed.tick(Instant::ZERO);
+        let end = Endpoint::new(Addr::v4([10, 0, 0, 1]), 80);
+        let flow = Flow::new(Protocol::Tcp, end, end);
+        assert_eq!(timed.pick(&flow, &[]), Some(11), "every call reaches it");
+        assert_eq!(times.histogram().count, 1);
+    }
+
+    #[test]
+    fn what_is_above_all_bounds_is_only_in_the_total() {
+        let times = Times::default();
+        times.record(50);
+        times.record(20_000_000);
+        let h = times.histogram();
+        assert_eq!(
+            (h.counts[0], h.counts.iter().sum::<u64>(), h.count),
+            (1, 1, 2)
+        );
+        assert!((h.sum - 0.020_000_05).abs() < 1e-9);
+    }
+}

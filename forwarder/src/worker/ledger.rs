@@ -1,0 +1,114 @@
+//! Where every frame went, per port: what came in and how it ended, what was handed over and whether it
+//! left. Both sums must come out even; a port that is opened again goes on counting.
+
+use std::collections::BTreeMap;
+
+use uvs_core::counters::Counters;
+use uvs_core::verdict::{DropReason, Verdict};
+
+use crate::port::{Flushed, RxStatistics};
+
+/// Batches are counted by their size's power of two: 1, 2, 3-4, … 33-64.
+pub(crate) const BATCH_BUCKETS: usize = 7;
+
+/// What one port counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger {
+    /// Frames taken from the ring.
+    pub(crate) received: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// How they ended.
+    pub(crate) ends: Counters,
+    /// Frames handed over to leave here.
+    pub(crate) handed: u64,
+    /// Frames among them that left, their bytes, and those that were lost, by reason.
+    pub(crate) sent: u64,
+    /// Bytes of those that left.
+    pub(crate) sent_bytes: u64,
+    /// Those that were lost, by reason.
+    pub(crate) lost: [u64; DropReason::COUNT],
+    rx_before: RxStatistics,
+    errors_before: Vec<(i32, u64)>,
+}
+
+impl Ledger {
+    /// A received frame's end.
+    pub(super) fn end(&mut self, verdict: Verdict) {
+        self.ends.count(verdict);
+    }
+
+    /// Frames that were handed over were lost.
+    pub(super) fn lose(&mut self, n: u64, reason: DropReason) {
+        self.lost[reason as usize] += n;
+    }
+
+    /// A flush's outcome.
+    pub(super) fn flushed(&mut self, flushed: &Flushed) {
+        self.sent += flushed.sent;
+        self.sent_bytes += flushed.bytes;
+        self.lose(flushed.queue_full, DropReason::SendQueueFull);
+        self.lose(flushed.failed, DropReason::SendFailed);
+    }
+
+    /// The port is about to be replaced, whose counters start at 0.
+    pub(super) fn keep(&mut self, rx: RxStatistics, errors: &[(i32, u64)]) {
+        self.rx_before = self.rx(rx);
+        self.errors_before = self.errors(errors).into_iter().collect();
+    }
+
+    /// The port's counters, with those of the ports before it.
+    pub(super) fn rx(&self, now: RxStatistics) -> RxStatistics {
+        let before = self.rx_before;
+        RxStatistics {
+            received: before.received + now.received,
+            kernel_drops: before.kernel_drops + now.kernel_drops,
+            copied: before.copied + now.copied,
+        }
+    }
+
+    /// The port's errors, with those of the ports before it.
+    pub(super) fn errors(&self, now: &[(i32, u64)]) -> BTreeMap<i32, u64> {
+        let mut sum = BTreeMap::new();
+        for (errno, count) in self.errors_before.iter().chain(now) {
+            *sum.entry(*errno).or_insert(0) += count;
+        }
+        sum
+    }
+}
+
+/// The bucket of a batch of `frames`, which is not empty.
+pub(super) fn batch_bucket(frames: usize) -> usize {
+    (frames.next_power_of_two().trailing_zeros() as usize).min(BATCH_BUCKETS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_counted_up_to_their_bound() {
+        let bounds = [1, 2, 4, 8, 16, 32, 64];
+        for frames in 1..=64 {
+            let bucket = batch_bucket(frames);
+            assert!(frames <= bounds[bucket], "{frames}");
+            assert!(bucket == 0 || frames > bounds[bucket - 1], "{frames}");
+        }
+    }
+
+    #[test]
+    fn a_port_opened_again_goes_on_counting() {
+        let rx = |received| RxStatistics {
+            received,
+            ..RxStatistics::default()
+        };
+        let mut ledger = Ledger::default();
+        ledger.keep(rx(5), &[(105, 2)]);
+        ledger.keep(rx(3), &[(100, 1), (105, 1)]);
+        assert_eq!(ledger.rx(rx(1)).received, 9);
+        assert_eq!(
+            ledger.errors(&[(100, 7)]),
+            BTreeMap::from([(100, 8), (105, 3)])
+        );
+    }
+}
