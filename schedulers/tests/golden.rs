@@ -2,11 +2,18 @@
 
 mod replay;
 
+use uvs_core::scheduler::{Scheduler, SchedulerParams};
+
+fn built_in(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
+    uvs_schedulers::find(name).map(|def| (def.new)(params))
+}
+
 #[test]
 fn every_run_picks_what_the_kernel_picked() {
-    let played = replay::play_all(
-        |name, params| uvs_schedulers::find(name).map(|def| (def.new)(params)),
-        |_| true,
-    );
-    assert_eq!(played, 201);
+    assert_eq!(replay::play_all(built_in, |_| true), 201);
+}
+
+#[test]
+fn so_it_does_through_the_engine_where_the_service_is_an_address() {
+    assert_eq!(replay::play_all_through_the_engine(built_in, |_| true), 149);
 }

@@ -47,10 +47,10 @@ enum Command {
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
-    /// Write the daemon's state in other programs' formats
-    Export(export::Args),
     /// Write, try, list and reload schedulers of your own
     Plugin(plugin::Args),
+    /// Write the daemon's state in other programs' formats
+    Export(export::Args),
     /// Make the daemon read its configuration file again
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
@@ -69,8 +69,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
-        Command::Export(args) => export::main(&args),
         Command::Plugin(args) => plugin::main(&args),
+        Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),

@@ -72,7 +72,13 @@ impl Directory {
     /// # Errors
     /// It is refused.
     pub(super) fn load(&mut self, file: &Path) -> Result<Library, String> {
-        let file = self.path.join(file);
+        let mut file = self.path.join(file);
+        if file.parent() != Some(&self.path) {
+            // Elsewhere, which is refused here; or written in another way.
+            let image = Image::installed(&self.path, &file).map_err(|e| e.to_string())?;
+            let name = image.path().file_name();
+            file = self.path.join(name.unwrap_or_default());
+        }
         self.look_at(&file);
         let plugin = self.looks[&file].found.clone()?;
         Ok(Library { plugin, file })

@@ -1,7 +1,9 @@
 //! The runs of golden/sched.json, recorded from the kernel's IPVS, driven through the `Scheduler` trait:
-//! each pick and the final counts must be the kernel's. The engine is not here; `Director` models the little
-//! of it that schedulers see: the order of servers, their counts and their thresholds. uvs-plugin's tests
-//! use it too, with schedulers that come through the ABI.
+//! each pick and the final counts must be the kernel's. `Director` models the little of the engine that
+//! schedulers see: the order of servers, their counts and their thresholds; [`engine`] has the real one.
+//! uvs-plugin's tests use both too, with schedulers that come through the ABI.
+
+mod engine;
 
 use std::collections::HashMap;
 use std::net::SocketAddrV4;
@@ -31,16 +33,38 @@ struct Run {
 /// Makes a scheduler by its name.
 pub(crate) type Make = fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>>;
 
-/// Plays every recorded run of the schedulers that `wanted` names; how many there were. Panics where a pick
+/// Plays the recorded runs of the schedulers that `wanted` names; how many there were. Panics where a pick
 /// or a final count differs.
 pub(crate) fn play_all(make: Make, wanted: impl Fn(&str) -> bool) -> usize {
+    play_each(|_| true, wanted, |name, run| play(make, name, run))
+}
+
+/// As [`play_all`], but through the engine.
+pub(crate) fn play_all_through_the_engine(make: Make, wanted: impl Fn(&str) -> bool) -> usize {
+    play_each(engine::can_play, wanted, |name, run| {
+        engine::play(make, name, run)
+    })
+}
+
+fn play_each(
+    can_play: impl Fn(&Run) -> bool,
+    wanted: impl Fn(&str) -> bool,
+    play: impl Fn(&str, &Run) -> Result<(), String>,
+) -> usize {
     let book: Book =
         serde_json::from_str(include_str!("../golden/sched.json")).expect("golden/sched.json");
     let runs = book.runs.iter().enumerate();
-    let runs: Vec<_> = runs.filter(|(_, run)| wanted(&run.scheduler)).collect();
-    let failures: Vec<String> = runs
+    let runs = runs.filter(|(_, run)| wanted(&run.scheduler) && can_play(run));
+    let name = |(i, run): (usize, &Run)| {
+        format!(
+            "run {i} {} {:?} {:?} {}",
+            run.scheduler, run.flags, run.weights, run.lifetime
+        )
+    };
+    let results: Vec<_> = runs.map(|(i, run)| play(&name((i, run)), run)).collect();
+    let failures: Vec<&str> = results
         .iter()
-        .filter_map(|(i, run)| play(make, *i, run).err())
+        .filter_map(|result| result.as_ref().err().map(String::as_str))
         .collect();
     assert!(
         failures.is_empty(),
@@ -48,15 +72,11 @@ pub(crate) fn play_all(make: Make, wanted: impl Fn(&str) -> bool) -> usize {
         failures.len(),
         failures.join("\n")
     );
-    runs.len()
+    results.len()
 }
 
 /// Plays one run; the first difference as text.
-fn play(make: Make, index: usize, run: &Run) -> Result<(), String> {
-    let name = format!(
-        "run {index} {} {:?} {:?} {}",
-        run.scheduler, run.flags, run.weights, run.lifetime
-    );
+fn play(make: Make, name: &str, run: &Run) -> Result<(), String> {
     let mut director = Director::new(make);
     run.setup
         .iter()
@@ -154,13 +174,7 @@ impl Director {
         if name == self.name {
             return;
         }
-        let bit = |flag: &str| match flag {
-            "" => 0,
-            "sh-fallback" | "mh-fallback" => FLAG_1,
-            "sh-port" | "mh-port" => FLAG_2,
-            _ => panic!("unknown flag {flag}"),
-        };
-        let flags = flags.split(',').map(bit).sum();
+        let flags = flag_bits(flags);
         let params = SchedulerParams {
             flags,
             ..SchedulerParams::default()
@@ -251,6 +265,17 @@ impl Director {
         };
         self.servers.iter().map(line).collect()
     }
+}
+
+/// The bits of ipvsadm's `-b`.
+fn flag_bits(flags: &str) -> u32 {
+    let bit = |flag: &str| match flag {
+        "" => 0,
+        "sh-fallback" | "mh-fallback" => FLAG_1,
+        "sh-port" | "mh-port" => FLAG_2,
+        _ => panic!("unknown flag {flag}"),
+    };
+    flags.split(',').map(bit).sum()
 }
 
 fn endpoint(text: &str) -> Endpoint {
