@@ -1,6 +1,7 @@
 //! The HTTP server and its worst clients: stalled, slow, greedy, too many, and garbage.
 
-mod common;
+#[path = "common/sample.rs"]
+mod sample;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{backend, service, snapshot};
+use sample::{backend, service, snapshot};
 use uvs_core::random::Random;
 use uvs_exporter::{Exporter, MetricSnapshot, serve};
 
