@@ -218,6 +218,11 @@ fn prepare(lab: &Lab, uvs: &Path) -> Result<()> {
     lab.client.sysctl("net.ipv4.tcp_timestamps", "2")?;
     lab.director
         .sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+    // The same on each machine, and allowed in each namespace. BBR, where it is the default, paces by
+    // delays that are the CPU scheduler's here.
+    for host in lab.hosts() {
+        host.sysctl("net.ipv4.tcp_congestion_control", "reno")?;
+    }
     // Where the machine has br_netfilter, a bridge hands each frame to netfilter by default; a switch does not.
     let bridge_netfilter = "net.bridge.bridge-nf-call-iptables";
     if lab.fabric.read_sysctl(bridge_netfilter).is_ok() {
