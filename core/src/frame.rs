@@ -47,9 +47,21 @@ pub struct Offload {
 }
 
 impl Offload {
-    /// Whether the transport checksum is still to be finished.
+    /// Whether a checksum is still to be finished.
     pub const fn is_partial(&self) -> bool {
         self.csum_start.is_some()
+    }
+
+    /// Whether the checksum that is to be finished lies within a frame of `len` bytes.
+    pub fn lies_within(&self, len: usize) -> bool {
+        let end = |start| usize::from(start) + usize::from(self.csum_offset) + 2;
+        self.csum_start.is_none_or(|start| end(start) <= len)
+    }
+
+    /// Whether the checksum of the transport header at `l4` is: else it is one further in, of a packet
+    /// within a tunnel of the sender's own.
+    pub fn is_partial_at(&self, l4: usize) -> bool {
+        self.csum_start.is_some_and(|s| usize::from(s) == l4)
     }
 }
 
@@ -122,12 +134,13 @@ impl<'a> Frame<'a> {
         if gap > self.start || self.len() < ETH_LEN {
             return Err(DropReason::Oversized);
         }
+        let moved = usize::from(self.offload.csum_start.unwrap_or_default()) + gap;
+        let moved = u16::try_from(moved).map_err(|_| DropReason::Oversized)?;
         let start = self.start;
         self.buf.copy_within(start..start + ETH_LEN, start - gap);
         self.start -= gap;
-        let gap = u16::try_from(gap).map_err(|_| DropReason::Oversized)?;
         if let Some(s) = &mut self.offload.csum_start {
-            *s += gap;
+            *s = moved;
         }
         Ok(())
     }

@@ -187,6 +187,9 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         },
         transport: Transport::Other,
     };
+    if !frame.offload.lies_within(ETH_LEN + total) {
+        return bad(DropReason::Truncated);
+    }
     let fragment = ip.get_fragment_offset() != 0 || ip.get_flags() & Ipv4Flags::MoreFragments != 0;
     frame.truncate(ETH_LEN + total);
     if fragment {

@@ -37,8 +37,8 @@ pub struct Ends {
 ///
 /// Both new endpoints must be IPv4; others leave their end as it is.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
-    let partial = frame.offload.is_partial();
     let (ip, l4) = (usize::from(packet.ip), packet.l4());
+    let partial = frame.offload.is_partial_at(l4);
     let bytes = frame.bytes_mut();
     let mut addresses = Delta::ZERO;
     let mut ports = Delta::ZERO;
@@ -69,9 +69,9 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
 
 /// Finishes an SCTP checksum that the sender left to an offload: a virtio_net_hdr cannot ask for a CRC.
 pub fn finish_crc(frame: &mut Frame<'_>, packet: &Packet) {
-    if matches!(packet.transport, Transport::Sctp { .. }) && frame.offload.is_partial() {
+    let l4 = packet.l4();
+    if matches!(packet.transport, Transport::Sctp { .. }) && frame.offload.is_partial_at(l4) {
         frame.offload.csum_start = None;
-        let l4 = packet.l4();
         seal_sctp(&mut frame.bytes_mut()[l4..]);
     }
 }
@@ -139,7 +139,7 @@ pub fn finish_checksum(frame: &mut Frame<'_>) {
 
 /// Whether the transport checksum is right, or left to an offload; UDP without a checksum is right.
 pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
-    if frame.offload.is_partial() {
+    if frame.offload.is_partial_at(packet.l4()) {
         return true;
     }
     let l4 = &frame.bytes()[packet.l4()..packet.l4() + packet.l4_len()];

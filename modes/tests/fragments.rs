@@ -49,8 +49,8 @@ proptest! {
         let packet = udp(CLIENT, VIP).may_fragment().payload(&payload);
         // An option that every fragment carries (RFC 791: copied).
         let frame = if options { packet.ip_options(&[0x94, 4, 0, 0]) } else { packet }.frame();
-        // Within the number of pieces that one datagram may have.
-        let limit = limit.max(len / 60 + 40);
+        // A datagram may have 128 pieces.
+        let limit = limit.max(len / 80 + 40);
         let mut pieces = cut(&frame, limit);
         for piece in &pieces {
             prop_assert!(piece.len() <= 14 + limit);

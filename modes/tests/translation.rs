@@ -9,8 +9,9 @@ use uvs_core::mode::{Mode, Path};
 use uvs_core::packet::{self, Packet, Parsed};
 use uvs_core::rewrite;
 use uvs_core::service::{Forwarding, Tunnel};
-use uvs_core::testing::bed::{Bed, CLIENT, LOCAL, SERVER, SERVER_PORT, SERVERS_MAC, VIP};
+use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS_MAC, VIP};
 use uvs_core::testing::packets::{self, ACK, PacketBuilder, SYN, TestFrame, check};
+use uvs_core::verdict::{DropReason, Verdict};
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
@@ -188,5 +189,51 @@ fn an_sctp_checksum_left_to_an_offload_is_finished() {
         let sent = bed.from_client(TestFrame::new(&bytes, offload));
         assert_eq!(check(&sent[0].bytes), Ok(()));
         assert!(!sent[0].offload.is_partial());
+    }
+}
+
+#[test]
+fn an_offload_further_in_leaves_the_outer_checksum_finished() {
+    // A datagram with a packet of the sender's own tunnel in it, whose checksum is left to an offload.
+    let mut payload = vec![7; 60];
+    payload[30..32].copy_from_slice(&[0x12, 0x34]);
+    let sum = uvs_core::checksum::of(&payload[20..]);
+    payload[30..32].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = packets::udp(CLIENT, VIP).payload(&payload).frame();
+    bytes[42 + 30..42 + 32].copy_from_slice(&[0x12, 0x34]);
+    let offload = uvs_core::frame::Offload {
+        csum_start: Some(42 + 20),
+        csum_offset: 10,
+        ..Default::default()
+    };
+    for forwarding in [Forwarding::Nat, Forwarding::FullNat, Forwarding::Tunnel] {
+        let mut bed = Bed::with_service(
+            uvs_modes::BUILTIN,
+            Protocol::Udp,
+            forwarding,
+            Tunnel::default(),
+        );
+        let sent = bed.from_client(TestFrame::new(&bytes, offload));
+        assert_eq!(check(&sent[0].finished()), Ok(()), "{forwarding:?}");
+    }
+}
+
+#[test]
+fn an_offload_beyond_the_frame_is_refused() {
+    let mut bed = Bed::with_service(
+        uvs_modes::BUILTIN,
+        Protocol::Udp,
+        Forwarding::Tunnel,
+        Tunnel::default(),
+    );
+    for (start, offset) in [(u16::MAX, 6), (34, u16::MAX), (40, 6)] {
+        let offload = uvs_core::frame::Offload {
+            csum_start: Some(start),
+            csum_offset: offset,
+            ..Default::default()
+        };
+        let frame = TestFrame::new(&packets::udp(CLIENT, VIP).frame(), offload);
+        let verdict = bed.receive(CLIENTS, frame);
+        assert_eq!(verdict, Verdict::Drop(DropReason::Truncated), "{start}");
     }
 }

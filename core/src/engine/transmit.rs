@@ -227,11 +227,12 @@ pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
 
 /// A super-frame is of a kind that segments say, and says how large they are.
 fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-    match (frame.offload.gso, packet.transport) {
+    let offload = frame.offload;
+    let sound =
+        offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
+    match (offload.gso, packet.transport) {
         (Gso::None, _) => Ok(()),
-        (Gso::TcpV4 { .. }, Transport::Tcp { .. }) | (Gso::UdpL4, Transport::Udp)
-            if frame.offload.gso_size > 0 =>
-        {
+        (Gso::TcpV4 { .. }, Transport::Tcp { .. }) | (Gso::UdpL4, Transport::Udp) if sound => {
             Ok(())
         }
         _ => Err(DropReason::GsoUnsupported),
