@@ -6,7 +6,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(CURDIR)/target/debug/uvs lab exec"
 endif
 
-FUZZ_SECONDS ?= 20
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo deps test fuzz lint bench bench-side
@@ -25,13 +25,14 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 	cargo build --release -p uvs
 	target/release/uvs lab demo
 
-test: deps ## run everything: engine, programs, the lab's topologies, and a short fuzz run
+test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
 	cargo build -p uvs
 	$(RUNNER) cargo test --workspace
-	$(if $(wildcard fuzz/Cargo.toml),$(MAKE) fuzz)
 
-fuzz: ## feed the engine arbitrary bytes for FUZZ_SECONDS
-	cargo run --release --manifest-path fuzz/Cargo.toml -- --seconds $(FUZZ_SECONDS)
+fuzz: ## coverage-guided fuzzing of the engine for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
+	mkdir -p fuzz/corpus/handle_frame
+	cargo +nightly fuzz run handle_frame fuzz/corpus/handle_frame fuzz/seeds/handle_frame -- -max_total_time=$(FUZZ_SECONDS)
 
 lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check

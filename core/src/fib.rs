@@ -2,10 +2,16 @@
 //!
 //! The shell fills it from netlink; the engine only looks things up. IPv4 today.
 
-use std::collections::{HashMap, HashSet};
+use std::collections;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::flow::Addr;
 use crate::verdict::PortId;
+
+/// Each packet asks several of these maps. What is in them comes from the host's own kernel, so that a
+/// client cannot make them collide, and a cheap hash will do.
+type HashMap<K, V> = collections::HashMap<K, V, BuildHasherDefault<Mix>>;
+type HashSet<K> = collections::HashSet<K, BuildHasherDefault<Mix>>;
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -137,7 +143,7 @@ impl Fib {
         let at = match self.routes.binary_search_by(|(p, _)| r.prefix.cmp(p)) {
             Ok(i) => i,
             Err(i) => {
-                self.routes.insert(i, (r.prefix, HashMap::new()));
+                self.routes.insert(i, (r.prefix, HashMap::default()));
                 i
             }
         };
@@ -195,6 +201,38 @@ impl Fib {
                 .unwrap_or(Addr::UNSPECIFIED),
             mtu: route.mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
         })
+    }
+}
+
+/// Multiplies and rotates word by word (as FxHash), and folds the product's halves together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mix(u64);
+
+impl Mix {
+    fn word(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Hasher for Mix {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.word(n.into());
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.word(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
     }
 }
 

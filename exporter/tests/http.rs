@@ -1,6 +1,7 @@
 //! The HTTP server and its worst clients: stalled, slow, greedy, too many, and garbage.
 
-mod common;
+#[path = "common/sample.rs"]
+mod sample;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{backend, service, snapshot};
+use sample::{backend, service, snapshot};
 use uvs_core::random::Random;
 use uvs_exporter::{Exporter, MetricSnapshot, serve};
 
@@ -32,7 +33,9 @@ impl Daemon {
         let end = ask.clone();
         let ask = Mutex::new(ask);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let on_ask = move || drop(ask.lock().expect("not poisoned").send(true));
+        let on_ask = move || {
+            let _ = ask.lock().expect("not poisoned").send(true);
+        };
         let exporter = Arc::new(serve(listener, Box::new(on_ask)).expect("it serves"));
         let asked = Arc::new(Mutex::new(0));
         let (publisher, count) = (Arc::clone(&exporter), Arc::clone(&asked));

@@ -1,14 +1,17 @@
 //! The text of `/metrics`: all of the catalogue and nothing else, with its types and labels; and the
 //! documentation that is made from it.
 
-mod common;
+#[path = "common/sample.rs"]
+mod sample;
+#[path = "common/written.rs"]
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::{backend, port, service, snapshot, stats};
+use sample::{backend, port, service, snapshot, stats};
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
@@ -235,7 +238,7 @@ fn the_process_is_this_one() {
 
 #[test]
 fn the_documentation_is_the_catalogues() {
-    common::must_be_written("../docs/metrics.md", &catalog::markdown());
+    written::must_be_written("../docs/metrics.md", &catalog::markdown());
 }
 
 /// Prometheus's own linter, where it is installed.

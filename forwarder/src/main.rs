@@ -10,6 +10,7 @@ mod golden;
 mod guard;
 mod ipvsadm;
 mod netlink;
+mod plugins;
 mod port;
 mod rs;
 mod sys;

@@ -95,7 +95,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, socket, metrics, limits, timeouts, sysctl, service
+  help: did you mean "interfaces"? keys at the top: interfaces, socket, metrics, limits, timeouts, sysctl, plugins, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]

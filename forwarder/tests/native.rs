@@ -146,15 +146,23 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
 
 #[test]
 fn drops_are_shown_as_a_table_and_as_json() {
-    const DROPS: &str = r#"{"Ok":{"drops":[["ttl_expired",3],["no_server",0]]}}"#;
+    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":4,"answered":1,"held":0,"passed":1,"local":0,"dropped":3},"reasons":[["ttl_exceeded",3],["no_route",0]]}}}"#;
     let daemon = Daemon::start(&[DROPS, DROPS]);
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
     assert_eq!(
         (code, out.as_str()),
-        (Some(0), "REASON       COUNT\nttl_expired      3\n")
+        (
+            Some(0),
+            "REASON        COUNT\nttl_exceeded      3\n\
+             received 9 = sent 4 + answered 1 + held 0 + passed 1 + local 0 + dropped 3\n"
+        )
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));
     let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!((code, &value[1]["reason"]), (Some(0), &"no_server".into()));
+    assert_eq!(
+        (code, &value["drops"][1]["reason"]),
+        (Some(0), &"no_route".into())
+    );
+    assert_eq!(value["totals"]["received"], 9);
     daemon.asked();
 }

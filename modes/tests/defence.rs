@@ -65,7 +65,7 @@ fn a_flood_of_a_million_half_open_connections_stops_no_established_one() {
             let honest = client(2 << 24 | n);
             send(&mut bed, honest, SYN);
             for later in 0..100 {
-                send(&mut bed, client(3 << 24 | n / 100 | later), SYN);
+                send(&mut bed, client((3 << 24) | (n / 100) | later), SYN);
             }
             assert!(is_sent(send(&mut bed, honest, ACK)), "after {n}");
         }

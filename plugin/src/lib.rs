@@ -1,1 +1,30 @@
-//! placeholder
+//! Schedulers from outside: a plain C ABI, and the two adaptors between it and [`Scheduler`].
+//!
+//! ```text
+//! your struct ── impl Scheduler ── guest ── abi::Table ── host ── impl Scheduler ── the engine
+//! ```
+//!
+//! The two sides are inverses, so the engine cannot tell a plugin from a built-in scheduler, and the
+//! flow and the servers are the same bytes on both. Authors need [`Scheduler`] and [`export_scheduler!`];
+//! docs/plugins.md shows how. In C, `include/uvs_scheduler.h` says the same as [`abi`].
+
+pub mod abi;
+#[cfg(all(feature = "host", feature = "testing"))]
+pub mod check;
+#[cfg(feature = "host")]
+pub mod fault;
+#[cfg(feature = "host")]
+pub mod file;
+#[cfg(feature = "host")]
+pub mod guarded;
+pub mod guest;
+#[cfg(feature = "host")]
+pub mod host;
+
+pub use uvs_core::backend::Backend;
+pub use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
+pub use uvs_core::random::Random;
+pub use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3, Scheduler, SchedulerParams};
+#[cfg(feature = "testing")]
+pub use uvs_core::testing;
+pub use uvs_core::time::Instant;

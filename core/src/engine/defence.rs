@@ -2,9 +2,9 @@
 //!
 //! At the limit a new connection takes the place of the one that is half-open longest, then of one that
 //! is over, then of an unanswered datagram's (see [`Rank`]): always on, since the limit is ours. Before
-//! that the kernel's own defences act where they are asked for: `drop_entry` ends idle
-//! entries at random, `drop_packet` drops a share of the new connections, `secure_tcp` tracks strictly.
-//! Each is 0 = never, 1 or 2 = while places are scarce, 3 = always. After `update_defense_level` of
+//! that the kernel's own defences act where they are asked for: `drop_entry` ends half-open and idle
+//! entries as it goes round the table, `drop_packet` drops a share of the new connections, `secure_tcp`
+//! tracks strictly. Each is 0 = never, 1 or 2 = while places are scarce, 3 = always. After `update_defense_level` of
 //! `net/netfilter/ipvs/ip_vs_ctl.c`, `ip_vs_random_dropentry` and `todrop_entry` of `ip_vs_conn.c`; where
 //! the kernel counts free pages, free places count here.
 
@@ -23,8 +23,9 @@ use crate::time::Instant;
 const PERIOD: Duration = Duration::from_secs(1);
 /// One place in this many is looked at a period.
 const SHARE: u32 = 32;
-/// An entry is spared while its last packet is no older, and with more packets than this.
+/// drop_entry spares an entry that had a packet within this time,
 const YOUNG: Duration = Duration::from_secs(60);
+/// and one that had more packets than this.
 const FEW: u32 = 8;
 
 /// The defences' state.
@@ -57,7 +58,7 @@ impl Defence {
         }
     }
 
-    /// Takes changed sysctls up: with the next period, as the kernel does.
+    /// Takes changed sysctls up: a new period begins.
     pub(super) fn configure(&mut self, sysctls: &Sysctls) {
         let asked = sysctls.drop_entry != 0
             || sysctls.drop_packet != 0

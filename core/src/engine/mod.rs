@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::arp;
 use crate::conn::{ConnTable, Side};
@@ -49,6 +50,9 @@ use servers::Servers;
 const ICMP: u8 = 1;
 /// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
 const UNPRIVILEGED: u16 = 1024;
+
+/// How often schedulers are told the time, as the kernel's lblc and lblcr look at theirs.
+const SCHEDULER_TICK: Duration = Duration::from_secs(60);
 
 /// Makes a scheduler by name; `None` for an unknown one.
 pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>> + Send>;
@@ -96,6 +100,8 @@ pub struct Engine {
     ip_id: u16,
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
+    /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
+    next_tick: Instant,
     defence: defence::Defence,
     counters: Counters,
     /// Traffic of services that were removed.
@@ -142,6 +148,7 @@ impl Engine {
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
             sweep: None,
+            next_tick: Instant::ZERO,
             defence: defence::Defence::new(),
             counters: Counters::default(),
             retired: Default::default(),
@@ -203,8 +210,20 @@ impl Engine {
             self.expire(now, id);
         }
         self.sweep(now, budget);
+        self.tick_schedulers(now);
         let defending = self.defend(now, budget);
         left == 0 || self.sweep.is_some() || defending
+    }
+
+    /// Tells schedulers the time, once a [`SCHEDULER_TICK`].
+    fn tick_schedulers(&mut self, now: Instant) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = now + SCHEDULER_TICK;
+        for service in self.services.iter_mut().flatten() {
+            service.scheduler.tick(now);
+        }
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
@@ -347,8 +366,8 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else FTP's for its data
-    /// connections, else the one for all ports (`ip_vs_service_find`).
+    /// The service for a packet to `flow`'s destination: its port's own, else persistent FTP's for its
+    /// data connections, else the one for all ports (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow) -> Option<u32> {
         let protocol = Protocol::from_number(flow.protocol)?;
         let with_port = |port| {
@@ -358,9 +377,17 @@ impl Engine {
         let is_data = protocol == Protocol::Tcp
             && (flow.dst_port == schedule::FTP_DATA || flow.dst_port >= UNPRIVILEGED);
         let found = with_port(flow.dst_port)
-            .or_else(|| is_data.then(|| with_port(schedule::FTP)).flatten())
+            .or_else(|| {
+                let ftp = is_data.then(|| with_port(schedule::FTP)).flatten();
+                ftp.filter(|slot| self.is_persistent(**slot))
+            })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    fn is_persistent(&self, slot: u32) -> bool {
+        let service = self.services[slot as usize].as_ref();
+        service.is_some_and(|s| s.spec.persistence.is_some())
     }
 
     /// The place of the mode for a forwarding method.

@@ -9,6 +9,7 @@ use crate::frame::Frame;
 use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
+use crate::rewrite;
 use crate::sctp::chunk::ABORT;
 use crate::service::Forwarding;
 use crate::time::Instant;
@@ -93,14 +94,6 @@ impl Engine {
         if self.fib.is_local(packet.flow.dst) {
             return Verdict::Pass;
         }
-        let reset = match packet.transport {
-            Transport::Tcp { flags, .. } => flags & tcp_flags::RST != 0,
-            Transport::Sctp { chunk } => chunk == ABORT,
-            _ => false,
-        };
-        if self.snapshot.sysctls.nat_icmp_send != 0 && !reset {
-            return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
-        }
         self.route(now, frame, packet, out)
     }
 
@@ -119,6 +112,11 @@ impl Engine {
         let hop = self.fib.lookup(packet.flow.dst);
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
+        }
+        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(packet) {
+            // Routing has lowered the TTL before IPVS sees the packet.
+            rewrite::decrement_ttl(frame, packet);
+            return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
         }
         let path = Path::plain(&packet.flow);
         let way = Way {
@@ -154,5 +152,15 @@ impl Engine {
 
     fn is_local_port(&self, port: u16) -> bool {
         self.ports.contains(port)
+    }
+}
+
+/// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.
+fn wants_an_answer(packet: &Packet) -> bool {
+    match packet.transport {
+        Transport::Tcp { flags, .. } => flags & tcp_flags::RST == 0,
+        Transport::Sctp { chunk } => chunk != ABORT,
+        Transport::Udp => true,
+        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,
     }
 }

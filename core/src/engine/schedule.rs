@@ -49,9 +49,6 @@ impl Engine {
         if let Some(p) = spec.persistence {
             return self.schedule_persistent(now, slot, flow, p, flags);
         }
-        if self.service_port(slot) != flow.dst_port {
-            return Err(Refused::NotForUs);
-        }
         let server = self.pick(slot, flow)?;
         self.open(now, slot, server, flow, flags, NONE)
     }

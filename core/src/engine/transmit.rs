@@ -122,7 +122,7 @@ impl Engine {
             },
         };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
-            self.send_segments(frame, packet, &way, &exit, out)
+            self.send_segments(frame, packet, way, &exit, out)
         } else {
             self.send_one(frame, packet, &way, &exit, out)
         };
@@ -178,7 +178,7 @@ impl Engine {
         &mut self,
         frame: &Frame<'_>,
         packet: &Packet,
-        way: &Way<'_>,
+        mut way: Way<'_>,
         exit: &Exit,
         out: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
@@ -187,6 +187,7 @@ impl Engine {
             let mut draft = out.draft(len);
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
+            way.path.ip_id = self.next_id();
             way.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;

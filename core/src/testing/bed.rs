@@ -163,6 +163,12 @@ impl Bed {
         }
     }
 
+    /// Lets time pass at once, as after a long sleep.
+    pub fn jump(&mut self, d: Duration) {
+        self.now = self.now + d;
+        while self.engine.handle_timeout(self.now, 1024) {}
+    }
+
     /// Hands a frame to the engine; what leaves is added to [`Bed::sent`].
     pub fn receive(&mut self, port: PortId, mut frame: TestFrame) -> Verdict {
         let mut frame = frame.frame();

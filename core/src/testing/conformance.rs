@@ -36,30 +36,53 @@ impl fmt::Display for Failure {
     }
 }
 
-type Part = fn(&mut Trial) -> Result<(), String>;
+/// One part of the suite.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// What it tries.
+    pub name: &'static str,
+    run: fn(&mut Trial) -> Result<(), String>,
+}
+
+/// The suite.
+pub const PARTS: &[Part] = &[
+    part("empty set", empty_set),
+    part("no server available", none_available),
+    part("growing and shrinking set", grow_and_shrink),
+    part("extreme weights and loads", extremes),
+    part("random operations", random_operations),
+];
+
+const fn part(name: &'static str, run: fn(&mut Trial) -> Result<(), String>) -> Part {
+    Part { name, run }
+}
 
 /// Runs the suite on instances that `make` makes; no failures = the scheduler conforms.
 ///
 /// With `deterministic`, two instances with the same history must pick the same servers.
 pub fn check(deterministic: bool, make: &dyn Fn() -> Box<dyn Scheduler>) -> Vec<Failure> {
-    let parts: &[(&'static str, Part)] = &[
-        ("empty set", empty_set),
-        ("no server available", none_available),
-        ("growing and shrinking set", grow_and_shrink),
-        ("extreme weights and loads", extremes),
-        ("random operations", random_operations),
-    ];
-    let run = |part: Part| {
-        let trial = || part(&mut Trial::new(deterministic, make));
-        catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
-    };
-    let broken = |&(part, test): &(&'static str, Part)| {
-        Some(Failure {
-            part,
-            what: run(test).err()?,
+    let broken = |part: &Part| part.check(deterministic, make).err();
+    PARTS.iter().filter_map(broken).collect()
+}
+
+impl Part {
+    /// Runs this part alone.
+    ///
+    /// # Errors
+    /// The first rule that was broken.
+    pub fn check(
+        &self,
+        deterministic: bool,
+        make: &dyn Fn() -> Box<dyn Scheduler>,
+    ) -> Result<(), Failure> {
+        let trial = || (self.run)(&mut Trial::new(deterministic, make));
+        let result = catch_unwind(AssertUnwindSafe(trial));
+        let result = result.unwrap_or_else(|panic| Err(panic_text(&*panic)));
+        result.map_err(|what| Failure {
+            part: self.name,
+            what,
         })
-    };
-    parts.iter().filter_map(broken).collect()
+    }
 }
 
 /// Two instances with one history, and the set they were last told of.

@@ -2,5 +2,6 @@
 
 pub mod bed;
 pub mod conformance;
+pub mod exercise;
 pub mod packets;
 pub mod servers;

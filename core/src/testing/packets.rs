@@ -322,6 +322,11 @@ impl TestFrame {
         Self::new(bytes, Offload::default())
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf[HEADROOM..]
+    }
+
     /// The frame itself.
     pub fn frame(&mut self) -> Frame<'_> {
         let end = self.buf.len();

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::common;
+use super::names;
 
 const MATCHERS: [(&str, &str); 2] = [
     ("job", "job=~\"$job\""),
@@ -101,11 +101,11 @@ fn check_panel(panel: &Value, found: &mut Vec<String>) {
 }
 
 fn check_expression(expr: &str, found: &mut Vec<String>) {
-    let names = common::metrics_in(expr);
+    let names = names::metrics_in(expr);
     if names.is_empty() {
         found.push(format!("no metric in {expr}"));
     }
-    for name in names.iter().filter(|n| !common::is_known(n)) {
+    for name in names.iter().filter(|n| !names::is_known(n)) {
         found.push(format!("{name} is no metric of the exporter's"));
     }
     for (what, matcher) in MATCHERS {

@@ -4,10 +4,12 @@
 //! Their expressions are executed against a real Prometheus in the forwarder's test `metrics`.
 
 mod boards;
-#[path = "../common/mod.rs"]
-mod common;
 mod lint;
 mod model;
+#[path = "../common/names.rs"]
+mod names;
+#[path = "../common/written.rs"]
+mod written;
 
 use model::Board;
 
@@ -20,7 +22,7 @@ fn the_kept_dashboards_are_the_described_ones() {
     for board in all() {
         let text = serde_json::to_string_pretty(&board.json()).expect("JSON") + "\n";
         let path = format!("grafana/dashboards/{}.json", board.uid);
-        common::must_be_written(&path, &text);
+        written::must_be_written(&path, &text);
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::output;
 use crate::config::{self, Config, ConfigError};
+use crate::plugins::Schedulers;
 
 /// The file to look at.
 #[derive(clap::Args)]
@@ -16,18 +17,15 @@ pub(crate) struct Args {
 
 /// Prints one line about a right file, or each mistake with its place.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    match config::load(&args.file, &known_schedulers()) {
+    match config::load(&args.file, &|settings| {
+        Schedulers::configured(settings, None)
+    }) {
         Ok(config) => output::print(&format!("{}: {}\n", args.file.display(), summary(&config))),
         Err(error) => {
             complain(&error);
             ExitCode::from(super::USAGE)
         }
     }
-}
-
-/// The names that `scheduler = "…"` may say: the built-in ones.
-pub(crate) fn known_schedulers() -> Vec<&'static str> {
-    uvs_schedulers::BUILTIN.iter().map(|def| def.name).collect()
 }
 
 /// Prints a configuration's error to standard error, coloured for a terminal (unless `NO_COLOR`).

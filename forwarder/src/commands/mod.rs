@@ -13,6 +13,7 @@ pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
 mod output;
+mod plugin;
 mod reload;
 pub(crate) mod rs;
 pub(crate) mod run;
@@ -46,6 +47,8 @@ enum Command {
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
+    /// Write, try, list and reload schedulers of your own
+    Plugin(plugin::Args),
     /// Write the daemon's state in other programs' formats
     Export(export::Args),
     /// Make the daemon read its configuration file again
@@ -66,6 +69,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
         Command::Rs(args) => rs::main(args),
+        Command::Plugin(args) => plugin::main(&args),
         Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),

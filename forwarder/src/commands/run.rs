@@ -1,8 +1,10 @@
 //! `uvs run`: the daemon in the foreground.
 
+use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 
@@ -10,6 +12,7 @@ use super::{FAILED, USAGE};
 use crate::config::{self, Config, Listen, Metrics};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
+use crate::plugins::{PluginSettings, Schedulers};
 
 /// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
 #[derive(clap::Args)]
@@ -26,6 +29,9 @@ pub(crate) struct Args {
     /// Where to serve Prometheus metrics, or `off` [default: the configuration's, or 127.0.0.1:9650]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<Listen>,
+    /// Directory of scheduler plugins [default: the configuration's, $UVS_PLUGIN_DIR, or /usr/lib/uvs/schedulers]
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Option<PathBuf>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -34,11 +40,13 @@ pub(crate) struct Args {
 /// Runs the daemon.
 pub(crate) fn main(args: Args) -> ExitCode {
     log_to_stderr(args.log_json);
-    let config = match args
-        .config
-        .as_deref()
-        .map(|f| config::load(f, &daemon::scheduler_names()))
-    {
+    // What the file names is loaded while it is read, into what the daemon then uses.
+    let made = OnceCell::new();
+    let known = |settings: &PluginSettings| {
+        let make = || Schedulers::configured(settings, args.plugin_dir.as_deref());
+        Arc::clone(made.get_or_init(make))
+    };
+    let config = match args.config.as_deref().map(|f| config::load(f, &known)) {
         None => Config::default(),
         Some(Ok(config)) => config,
         Some(Err(e)) => {
@@ -46,6 +54,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let schedulers = known(&config.plugins);
     let interfaces = if args.interfaces.is_empty() {
         config.interfaces.clone()
     } else {
@@ -71,6 +80,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         config,
         interfaces,
         socket,
+        schedulers,
     };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,

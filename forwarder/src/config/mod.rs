@@ -10,6 +10,7 @@ mod fields;
 mod metrics;
 mod persistence;
 mod place;
+mod plugins;
 mod schema;
 mod server;
 mod service;
@@ -18,10 +19,12 @@ mod tests;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
+use crate::plugins::{PluginSettings, Schedulers};
 pub(crate) use error::ConfigError;
 pub(crate) use metrics::{Listen, Metrics};
 pub(crate) use place::{Step, refuse};
@@ -44,19 +47,24 @@ pub(crate) struct Config {
     pub(crate) timeouts: Timeouts,
     /// IPVS's sysctls.
     pub(crate) sysctls: Sysctls,
+    /// Scheduler plugins.
+    pub(crate) plugins: PluginSettings,
     /// Services in the file's order; the servers of each newest first, as `ipvsadm -a` in the file's
     /// order would have left them.
     pub(crate) services: Vec<ServiceSpec>,
 }
 
-/// Reads and checks `path`; `schedulers` are the names that may be used.
+/// The schedulers that a file with these settings may name.
+pub(crate) type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
+
+/// Reads and checks `path`; `known` says which schedulers may be used, and loads plugins for that.
 ///
 /// # Errors
 /// The file cannot be read, or something in it is wrong.
-pub(crate) fn load(path: &Path, schedulers: &[&str]) -> Result<Config, ConfigError> {
+pub(crate) fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     match read(path) {
-        Ok(text) => parse(&name, &text, schedulers),
+        Ok(text) => parse(&name, &text, known),
         Err(source) => Err(ConfigError::Unreadable { file: name, source }),
     }
 }
@@ -65,8 +73,8 @@ pub(crate) fn load(path: &Path, schedulers: &[&str]) -> Result<Config, ConfigErr
 ///
 /// # Errors
 /// Something in it is wrong.
-pub(crate) fn parse(name: &str, text: &str, schedulers: &[&str]) -> Result<Config, ConfigError> {
-    schema::read(text, schedulers).map_err(|problems| ConfigError::invalid(name, text, problems))
+pub(crate) fn parse(name: &str, text: &str, known: Known<'_>) -> Result<Config, ConfigError> {
+    schema::read(text, known).map_err(|problems| ConfigError::invalid(name, text, problems))
 }
 
 fn read(path: &Path) -> io::Result<String> {

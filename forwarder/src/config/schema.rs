@@ -8,10 +8,10 @@ use toml::de::DeTable;
 use uvs_core::service::{ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
-use super::Config;
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{metrics, service};
+use super::{Config, Known, metrics, plugins, service};
+use crate::plugins::Schedulers;
 
 const KEYS: &[&str] = &[
     "interfaces",
@@ -20,6 +20,7 @@ const KEYS: &[&str] = &[
     "limits",
     "timeouts",
     "sysctl",
+    "plugins",
     "service",
 ];
 const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
@@ -37,11 +38,14 @@ const MAX_INTERFACE: usize = 15;
 const MAX_SOCKET: usize = 107;
 
 /// Reads a whole file.
-pub(super) fn read(text: &str, schedulers: &[&str]) -> Result<Config, Vec<Problem>> {
+pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>> {
     // Past the first slip of syntax a parser only guesses, so that one is all that is told.
     let document = DeTable::parse(text).map_err(|error| vec![unparsable(&error, text)])?;
     let problems = Problems::default();
     let top = Fields::new(document.get_ref(), String::new(), KEYS, &problems);
+    let (plugins, named) = plugins::read(&top);
+    let schedulers = known(&plugins);
+    plugins::load(&plugins, &named, &schedulers);
     let config = Config {
         interfaces: interfaces(&top),
         socket: top.get("socket").and_then(|value| socket(&value)),
@@ -49,7 +53,8 @@ pub(super) fn read(text: &str, schedulers: &[&str]) -> Result<Config, Vec<Proble
         limits: limits(&top),
         timeouts: timeouts(&top),
         sysctls: sysctls(&top),
-        services: services(&top, schedulers),
+        plugins,
+        services: services(&top, &schedulers),
     };
     match problems.into_inner() {
         none if none.is_empty() => Ok(config),
@@ -187,7 +192,7 @@ fn sysctls(top: &Fields<'_>) -> Sysctls {
     sysctls
 }
 
-fn services(top: &Fields<'_>, schedulers: &[&str]) -> Vec<ServiceSpec> {
+fn services(top: &Fields<'_>, schedulers: &Schedulers) -> Vec<ServiceSpec> {
     let mut seen: HashMap<ServiceKey, Range<usize>> = HashMap::new();
     let mut services = Vec::new();
     for value in top

@@ -9,6 +9,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::{address, persistence, server};
+use crate::plugins::{Schedulers, Unfound};
 
 const KEYS: &[&str] = &[
     "tcp",
@@ -46,7 +47,10 @@ const FLAGS: &[(&str, (u32, Option<&str>))] = &[
 const DEFAULT_SCHEDULER: &str = "wlc";
 
 /// Reads a service and says where its address is written; `None` where that is wrong.
-pub(super) fn read<'a>(value: &Value<'a>, schedulers: &[&str]) -> Option<(Value<'a>, ServiceSpec)> {
+pub(super) fn read<'a>(
+    value: &Value<'a>,
+    schedulers: &Schedulers,
+) -> Option<(Value<'a>, ServiceSpec)> {
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
@@ -109,7 +113,7 @@ fn vip<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Proto
     Some((value, protocol, Endpoint::new(addr, port)))
 }
 
-fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &[&str]) -> String {
+fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &Schedulers) -> String {
     let given = fields.get("scheduler");
     let name = match &given {
         Some(value) => value.string(),
@@ -118,16 +122,20 @@ fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &[&str]) -> String
     let Some(name) = name else {
         return String::new();
     };
-    if !known.contains(&name) {
-        let what = match given {
-            Some(_) => format!("unknown scheduler \"{name}\""),
-            None => format!("has no scheduler, and the default \"{name}\" is not known"),
-        };
-        given
-            .as_ref()
-            .unwrap_or(service)
-            .refuse(what, suggest(name, known, "schedulers"));
-    }
+    let (what, help) = match known.find(name) {
+        Ok(()) => return name.to_owned(),
+        Err(Unfound::Unknown(_)) => {
+            let names = known.names();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let what = format!("unknown scheduler \"{name}\"");
+            (what, suggest(name, &names, "schedulers"))
+        }
+        Err(Unfound::Refused(why)) => {
+            let what = format!("the plugin \"{name}\" is refused: {why}");
+            (what, "try it: uvs plugin check FILE".to_owned())
+        }
+    };
+    given.as_ref().unwrap_or(service).refuse(what, help);
     name.to_owned()
 }
 

@@ -11,10 +11,10 @@ use uvs_core::service::{Forwarding, Persistence, ServiceKey, TunnelChecksum, Tun
 
 use super::*;
 
-const SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "sh", "mh"];
-
 fn check(text: &str) -> Result<Config, ConfigError> {
-    parse("uvs.toml", text, SCHEDULERS)
+    parse("uvs.toml", text, &|settings| {
+        Schedulers::configured(settings, None)
+    })
 }
 
 fn endpoint(addr: &str, port: u16) -> Endpoint {
@@ -43,6 +43,9 @@ fn every_key_reaches_its_field() {
         udp = 10
         [sysctl]
         expire_nodest_conn = 1
+        [plugins]
+        directory = "/opt/uvs"
+        max_faults = 100
         [[service]]
         tcp = "192.168.0.38:80"
         scheduler = "sh"
@@ -74,6 +77,11 @@ fn every_key_reaches_its_field() {
         (60, 30, 10)
     );
     assert_eq!(config.sysctls.expire_nodest_conn, 1);
+    assert_eq!(
+        config.plugins.directory.as_deref(),
+        Some(Path::new("/opt/uvs"))
+    );
+    assert_eq!(config.plugins.max_faults, Some(100));
     let [service] = &config.services[..] else {
         panic!("one service")
     };
@@ -183,6 +191,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[timeouts]\nudp = 0", ":2:7: timeouts.udp: 0 is out of range; use a whole number from 1"),
     ("", "[sysctl]\nexpire_nodest = 1", ":2:1: sysctl.expire_nodest: unknown key; did you mean \"expire_nodest_conn\"?"),
     ("", "[sysctl]\ndrop_entry = 9", ":2:14: sysctl.drop_entry: 9 is out of range; use a whole number from 0 to 3"),
+    ("", "[plugins]\ndirectory = \"here\"", ":2:13: plugins.directory: \"here\" cannot be the plugin directory; use an absolute path"),
+    ("", "[plugins]\nmax_faults = -1", ":2:14: plugins.max_faults: -1 is out of range; use a whole number from 0 to 4294967295"),
+    ("", "[plugins]\ndirectry = \"/x\"", ":2:1: plugins.directry: unknown key; did you mean \"directory\"?"),
+    ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [7]", ":3:9: plugins.load: is an integer; use a string"),
+    ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [\"a.so\"]", ":3:9: plugins.load: /nowhere: No such file or directory (os error 2); try it: uvs plugin check FILE"),
     ("", "[service]\ntcp = \"10.0.0.1:80\"", ":1:1: service: is a table; use double brackets: [[service]]"),
     ("", "[[service]]\nscheduler = \"rr\"", ":1:1: service: has no address; add: tcp = \"VIP:PORT\""),
     ("", "[[service]]\ntcp = \"10.0.0.1\"", ":2:7: service.tcp: has no port; write \"10.0.0.1:80\""),
@@ -196,7 +209,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[[service]]\ntcp = \"224.0.0.1:80\"", "224.0.0.1 is not one host's address"),
     (S, "udp = \"10.0.0.1:80\"", ":3:7: service.udp: a second address; write one [[service]]"),
     (S, "shceduler = \"rr\"", ":3:1: service.shceduler: unknown key; did you mean \"scheduler\"?"),
-    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sh, mh"),
+    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, swrr, p2c"),
     (S, "scheduler = \"wrr\"\nflags = [\"sh-port\"]", ":4:10: service.flags: is not a flag of scheduler \"wrr\"; it belongs to scheduler = \"sh\""),
     (S, "flags = [\"port\"]", ":3:10: service.flags: unknown value \"port\"; did you mean \"sh-port\"? known: sh-fallback"),
     (S, "mode = \"tun\"", ":3:8: service.mode: unknown value \"tun\"; known: dr, nat, fullnat, ipip"),

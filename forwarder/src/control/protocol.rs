@@ -67,6 +67,11 @@ pub(crate) enum Command {
     Traffic,
     /// Reads the configuration file again and applies it as one step.
     Reload,
+    /// Asks for [`Data::Plugins`].
+    ListPlugins,
+    /// Lets new versions of scheduler plugins take over, of one or of all. Answered by
+    /// [`Data::PluginsReloaded`].
+    ReloadPlugins(Option<String>),
 }
 
 /// One reply line.
@@ -149,6 +154,10 @@ pub(crate) enum Data {
         /// Per second, by the kernel's estimator.
         rates: Stats,
     },
+    /// The scheduler plugins.
+    Plugins(Plugins),
+    /// What a reload did, plugin by plugin.
+    PluginsReloaded(Vec<PluginReloaded>),
 }
 
 impl Data {
@@ -174,6 +183,8 @@ pub(crate) struct Totals {
     pub held: u64,
     /// Left to the kernel.
     pub passed: u64,
+    /// Delivered to the host itself, which is their real server.
+    pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
 }
@@ -227,6 +238,49 @@ pub(crate) struct ConnectionStatus {
     pub state: String,
     /// Seconds until it expires.
     pub expires: u32,
+}
+
+/// The plugin directory and what is loaded from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Plugins {
+    /// The directory.
+    pub directory: String,
+    /// The loaded plugins by name.
+    pub plugins: Vec<PluginStatus>,
+    /// Other files in the directory: path, remark.
+    pub files: Vec<(String, String)>,
+}
+
+/// A loaded scheduler plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginStatus {
+    /// The scheduler's name.
+    pub name: String,
+    /// The plugin's version.
+    pub version: String,
+    /// One line about it.
+    pub about: String,
+    /// The ABI it was built for.
+    pub abi: u32,
+    /// The file it came from.
+    pub file: String,
+    /// Services that name it.
+    pub services: Vec<ServiceKey>,
+    /// Faults of all services, by reason.
+    pub faults: Vec<(String, u64)>,
+    /// Services that fell back to wrr.
+    pub fallen_back: Vec<String>,
+}
+
+/// What a reload did for one plugin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PluginReloaded {
+    /// The scheduler's name.
+    pub name: String,
+    /// Whether a file called after it was refused.
+    pub refused: bool,
+    /// What was done, as a sentence without the name.
+    pub what: String,
 }
 
 /// About the daemon.

@@ -278,13 +278,15 @@ const fn changes(command: &Command) -> bool {
         | Command::DeleteServer(..)
         | Command::Zero(_)
         | Command::SetTimeouts(_)
-        | Command::Reload => true,
+        | Command::Reload
+        | Command::ReloadPlugins(_) => true,
         Command::Sysctl { value, .. } => value.is_some(),
         Command::ListServices(_)
         | Command::ListConnections
         | Command::GetTimeouts
         | Command::Info
         | Command::Drops
-        | Command::Traffic => false,
+        | Command::Traffic
+        | Command::ListPlugins => false,
     }
 }

@@ -15,11 +15,12 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal};
+use crate::plugins::Schedulers;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
-    schedulers: Vec<String>,
+    schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
     sysctls: Sysctls,
     timeouts: Timeouts,
@@ -27,9 +28,9 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty table that accepts services of these schedulers.
-    pub(crate) fn new(schedulers: &[&str]) -> Self {
+    pub(crate) fn new(schedulers: Arc<Schedulers>) -> Self {
         Self {
-            schedulers: schedulers.iter().map(|&s| s.to_owned()).collect(),
+            schedulers,
             ..Self::default()
         }
     }
@@ -87,7 +88,9 @@ impl Table {
             | Command::Info
             | Command::Drops
             | Command::Traffic
-            | Command::Reload => return Ok(false),
+            | Command::Reload
+            | Command::ListPlugins
+            | Command::ReloadPlugins(_) => return Ok(false),
         }
         Ok(true)
     }

@@ -2,6 +2,7 @@
 //! when everything it entails is in force.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use uvs_core::engine::{ConnReport, Report, ServerReport};
@@ -57,6 +58,8 @@ impl Daemon {
                 Ok(Data::Traffic { stats, rates })
             }
             Command::Reload => self.reload().map(|()| Data::Done),
+            Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
+            Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -127,7 +130,8 @@ impl Daemon {
                 &"this daemon runs without a configuration file: start it with `uvs run --config FILE`",
             ));
         };
-        let new = config::load(&file, &start::scheduler_names()).map_err(|e| invalid(&e))?;
+        let schedulers = Arc::clone(&self.options.schedulers);
+        let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new).map_err(failed))?;
@@ -145,7 +149,9 @@ impl Daemon {
         let old = &self.options.config;
         let (limits, before) = (&new.limits, &old.limits);
         let limit = |key| [Step::Key("limits"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 6] = [
+        let (plugins, loaded) = (&new.plugins, &old.plugins);
+        let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
+        let fixed: [(&[Step], bool); 8] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
             (
@@ -163,6 +169,11 @@ impl Daemon {
             (
                 &limit("fragment_bytes"),
                 limits.fragment_bytes == before.fragment_bytes,
+            ),
+            (&plugin("directory"), plugins.directory == loaded.directory),
+            (
+                &plugin("max_faults"),
+                plugins.max_faults == loaded.max_faults,
             ),
         ];
         match fixed.iter().find(|(_, same)| !same) {
@@ -261,10 +272,7 @@ impl Daemon {
             uptime: self.started.elapsed().as_secs(),
             interfaces: self.interfaces.clone(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
-            schedulers: start::scheduler_names()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
@@ -283,6 +291,7 @@ impl Daemon {
                 answered: counters.answered,
                 held: counters.held,
                 passed: counters.passed,
+                local: counters.local,
                 dropped: counters.drops.iter().sum(),
             },
             reasons: reasons.collect(),

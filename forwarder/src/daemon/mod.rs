@@ -4,6 +4,7 @@
 mod commands;
 mod derive;
 mod metrics;
+mod plugins;
 mod rates;
 mod start;
 mod timed;
@@ -35,7 +36,7 @@ use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
 use metrics::Metering;
 use rates::Rates;
-pub(crate) use start::{Options, run, scheduler_names};
+pub(crate) use start::{Options, run};
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);

@@ -24,6 +24,7 @@ use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
+use crate::plugins::Schedulers;
 use crate::port::afpacket::{self, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, Transmit};
@@ -42,11 +43,8 @@ pub(crate) struct Options {
     pub(crate) socket: PathBuf,
     /// What is exported, and where.
     pub(crate) metrics: Metrics,
-}
-
-/// The names of the schedulers there are.
-pub(crate) fn scheduler_names() -> Vec<&'static str> {
-    uvs_schedulers::BUILTIN.iter().map(|d| d.name).collect()
+    /// The schedulers, built-in and from plugins.
+    pub(crate) schedulers: Arc<Schedulers>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -65,7 +63,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
-    let mut table = Table::new(&scheduler_names());
+    let mut table = Table::new(Arc::clone(&options.schedulers));
     load(&mut table, &options.config)?;
 
     let poll = Poll::new()?;
@@ -84,7 +82,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         }
     };
     let schedule_times = Arc::new(Times::default());
-    let engine = engine(&options.config, &schedule_times)?;
+    let engine = engine(
+        &options.config,
+        Arc::clone(&options.schedulers),
+        &schedule_times,
+    )?;
     let (worker, waker) = Worker::new(
         engine,
         ports,
@@ -210,7 +212,7 @@ fn nothing() -> Desired {
     }
 }
 
-fn engine(config: &Config, times: &Arc<Times>) -> Result<Engine> {
+fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -228,8 +230,6 @@ fn engine(config: &Config, times: &Arc<Times>) -> Result<Engine> {
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(move |name, params| {
-            uvs_schedulers::find(name).map(|d| timed((d.new)(params)))
-        }),
+        schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
     }))
 }

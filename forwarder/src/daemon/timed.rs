@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
 use uvs_core::scheduler::Scheduler;
+use uvs_core::time::Instant;
 use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
 
 use crate::worker::monotonic;
@@ -72,6 +73,10 @@ impl Scheduler for Timed {
             .record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         picked
     }
+
+    fn tick(&mut self, now: Instant) {
+        self.inner.tick(now);
+    }
 }
 
 #[cfg(test)]
@@ -79,21 +84,32 @@ mod tests {
     use super::*;
     use uvs_core::flow::{Addr, Endpoint, Protocol};
 
-    struct Second;
+    /// Picks as many as it has heard of sets and ticks.
+    struct Calls(usize);
 
-    impl Scheduler for Second {
+    impl Scheduler for Calls {
+        fn backends_changed(&mut self, _: &[Backend]) {
+            self.0 += 1;
+        }
+
         fn pick(&mut self, _: &Flow, _: &[Backend]) -> Option<usize> {
-            Some(1)
+            Some(self.0)
+        }
+
+        fn tick(&mut self, _: Instant) {
+            self.0 += 10;
         }
     }
 
     #[test]
     fn a_timed_scheduler_chooses_as_it_would_and_is_counted() {
         let times = Arc::new(Times::default());
-        let mut timed = Timed::new(Box::new(Second), &times);
+        let mut timed = Timed::new(Box::new(Calls(0)), &times);
+        timed.backends_changed(&[]);
+        timed.tick(Instant::ZERO);
         let end = Endpoint::new(Addr::v4([10, 0, 0, 1]), 80);
         let flow = Flow::new(Protocol::Tcp, end, end);
-        assert_eq!(timed.pick(&flow, &[]), Some(1));
+        assert_eq!(timed.pick(&flow, &[]), Some(11), "every call reaches it");
         assert_eq!(times.histogram().count, 1);
     }
 

@@ -4,7 +4,7 @@
 //! every one of a thousand `ipvsadm -a` would pay. Between two states of the same interfaces only
 //! elements of sets differ. Pure.
 
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Protocol};
 
 use super::rules::{GuardSpec, Server};
 
@@ -29,19 +29,31 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
         return None;
     }
     let mut changes = Changes::default();
-    let service = |s: &GuardSpec| -> Vec<Server> {
-        s.services
-            .iter()
-            .map(|&(p, vip, port)| (vip, p, port))
-            .collect()
+    let services = |s: &GuardSpec| -> Vec<Server> {
+        let server = |&(protocol, vip, port): &(Protocol, Addr, u16)| (vip, protocol, port);
+        let mut servers: Vec<_> = s.services.iter().map(server).collect();
+        servers.sort_unstable();
+        servers
     };
-    let (old, new) = (service(from), service(to));
-    changes.tuples(["service", "service_any_port"], &old, &new);
-    let (old, new) = (&from.nat_servers, &to.nat_servers);
-    changes.tuples(["nat_server", "nat_server_any_port"], old, new);
-    changes.tuples(["inner", "inner_any_port"], old, new);
-    let (old, new) = (&from.fullnat.servers, &to.fullnat.servers);
-    changes.tuples(["fullnat_server", "fullnat_server_any_port"], old, new);
+    let pair = |with_port, any_port| [with_port, any_port];
+    changes.tuples(
+        &[pair("service", "service_any_port")],
+        &services(from),
+        &services(to),
+    );
+    changes.tuples(
+        &[
+            pair("nat_server", "nat_server_any_port"),
+            pair("inner", "inner_any_port"),
+        ],
+        &from.nat_servers,
+        &to.nat_servers,
+    );
+    changes.tuples(
+        &[pair("fullnat_server", "fullnat_server_any_port")],
+        &from.fullnat.servers,
+        &to.fullnat.servers,
+    );
     changes.addresses("fullnat_local", &from.fullnat.local, &to.fullnat.local);
     changes.addresses("owned", &from.owned, &to.owned);
     changes.addresses("local", &from.local, &to.local);
@@ -53,31 +65,48 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
 struct Changes(Vec<Change>);
 
 impl Changes {
-    /// Two sets: those with a port, and those for all ports.
-    fn tuples(&mut self, [with_port, any_port]: [&'static str; 2], old: &[Server], new: &[Server]) {
-        self.differ(with_port, old, new, |s| key(s).filter(|_| s.2 != 0));
-        self.differ(any_port, old, new, |s| key(s).filter(|_| s.2 == 0));
-    }
-
-    fn addresses(&mut self, set: &'static str, old: &[Addr], new: &[Addr]) {
-        self.differ(set, old, new, |a| a.as_v4().map(|b| b.to_vec()));
-    }
-
-    fn differ<T: Ord>(
-        &mut self,
-        set: &'static str,
-        old: &[T],
-        new: &[T],
-        key: impl Fn(&T) -> Option<Vec<u8>>,
-    ) {
-        for (gained, of, without) in [(true, new, old), (false, old, new)] {
-            let only = of.iter().filter(|e| without.binary_search(e).is_err());
-            let keys: Vec<_> = only.filter_map(&key).collect();
-            if !keys.is_empty() {
-                self.0.push(Change { set, gained, keys });
+    /// Each pair of sets: those with a port, and those for all ports.
+    fn tuples(&mut self, pairs: &[[&'static str; 2]], old: &[Server], new: &[Server]) {
+        for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
+            let (any_port, with_port): (Vec<_>, Vec<_>) = only.into_iter().partition(|s| s.2 == 0);
+            for [with_port_set, any_port_set] in pairs {
+                self.note(
+                    with_port_set,
+                    gained,
+                    with_port.iter().copied().filter_map(key),
+                );
+                self.note(
+                    any_port_set,
+                    gained,
+                    any_port.iter().copied().filter_map(key),
+                );
             }
         }
     }
+
+    fn addresses(&mut self, set: &'static str, old: &[Addr], new: &[Addr]) {
+        for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
+            let keys = only.into_iter().filter_map(|a| a.as_v4());
+            self.note(set, gained, keys.map(|bytes| bytes.to_vec()));
+        }
+    }
+
+    fn note(&mut self, set: &'static str, gained: bool, keys: impl Iterator<Item = Vec<u8>>) {
+        let keys: Vec<_> = keys.collect();
+        if !keys.is_empty() {
+            self.0.push(Change { set, gained, keys });
+        }
+    }
+}
+
+/// What is in one list and not in the other, both in order: one walk, as the lists may be long.
+fn only<'a, T: Ord>(of: &'a [T], without: &[T]) -> Vec<&'a T> {
+    let mut without = without.iter().peekable();
+    let is_new = |e: &&'a T| {
+        while without.next_if(|other| other < e).is_some() {}
+        without.peek() != Some(e)
+    };
+    of.iter().filter(is_new).collect()
 }
 
 /// Address, protocol and port, each padded to a register of four bytes; IPv4 only.
@@ -94,8 +123,6 @@ fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use uvs_core::flow::Protocol;
 
     use super::*;
 

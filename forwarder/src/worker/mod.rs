@@ -37,6 +37,8 @@ use watch::Watch;
 const EXPIRY_BUDGET: u32 = 1024;
 /// The longest sleep: frames held for a next hop are looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// Turns without a pause after which the interfaces' states are looked at all the same.
+const LINK_TURNS: u32 = 256;
 /// Connections copied per question.
 const PAGE: u32 = 2048;
 /// Bytes of a MAC address.
@@ -206,6 +208,7 @@ impl Worker {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(64);
+        let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
             self.take_up(now);
@@ -216,16 +219,15 @@ impl Worker {
                 return;
             }
             let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
-            let sleep = if work {
-                Duration::ZERO
-            } else {
-                self.sleep(now)
-            };
-            // With work at hand the poll is skipped: readiness is asked of the rings, not of epoll.
+            busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
-                let _ = self.poll.poll(&mut events, Some(sleep));
+                let _ = self.poll.poll(&mut events, Some(self.sleep(now)));
                 self.waited += monotonic().since(before);
+                self.look_at_links(&events);
+            } else if busy_turns.is_multiple_of(LINK_TURNS) {
+                // Readiness is asked of the rings, not of epoll; only links need it while there is work.
+                let _ = self.poll.poll(&mut events, Some(Duration::ZERO));
                 self.look_at_links(&events);
             }
         }

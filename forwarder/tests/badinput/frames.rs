@@ -151,6 +151,31 @@ fn lies_are_dropped_under_their_names() {
 }
 
 #[test]
+fn a_fragment_waits_for_the_others_and_overlapping_ones_end_their_datagram() {
+    let (lab, shell) = lab(Mode::Nat, Options::default());
+    let daemon = serving(&lab);
+    let wire = Wire::of(&lab);
+    let before = Counters::read(&lab, &shell);
+    let fragment = |offset: u8| {
+        let mut frame = wire.packet(17, &[0; 24]);
+        (frame[FRAGMENT], frame[FRAGMENT + 1]) = (0x20, offset);
+        seal(&mut frame);
+        frame
+    };
+    // Bytes 0 to 23, and 16 to 39.
+    send_frames(&lab.client, "eth0", &[fragment(0), fragment(2)]).expect("they are sent");
+    eventually("both arrived", || {
+        let dropped = Counters::read(&lab, &shell).total("dropped");
+        dropped > before.total("dropped")
+    });
+    let after = Counters::read(&lab, &shell);
+    assert_eq!(after.total("held") - before.total("held"), 1);
+    assert_eq!(after.drops("fragment_limit"), 1);
+    must_serve(&lab, &daemon);
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
 fn noise_is_accounted_for_whoever_owns_the_vip() {
     for vip in [VipOwner::Host, VipOwner::Uvs] {
         let options = Options {

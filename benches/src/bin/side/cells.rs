@@ -18,7 +18,7 @@ const BODY_CONNECTIONS: u32 = 16;
 const BODY: u64 = 100 << 10;
 
 /// A load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Cell {
     /// wrk, HTTP keep-alive.
     KeepAlive,

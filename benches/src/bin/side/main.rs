@@ -49,6 +49,12 @@ struct Args {
     /// Only this topology: nat or dr
     #[arg(long)]
     mode: Option<Mode>,
+    /// Only these loads; may be given several times
+    #[arg(long = "load", value_enum)]
+    loads: Vec<Cell>,
+    /// Only these peers; may be given several times
+    #[arg(long = "peer", value_enum)]
+    peers: Vec<Peer>,
     /// The file whose table is renewed
     #[arg(long, default_value = "benches/RESULTS.md")]
     output: PathBuf,
@@ -159,11 +165,14 @@ impl Bench<'_> {
 
     /// Those that can be measured, and a line for each that cannot.
     fn peers(&self) -> (Vec<Peer>, String) {
-        let wanted = match self.mode {
+        let mut wanted = match self.mode {
             // Without masquerading the answers would not come back to a director with one arm.
             Mode::Dr => vec![Peer::Uvs, Peer::Haproxy, Peer::Direct],
             _ => vec![Peer::Uvs, Peer::Haproxy, Peer::Nft, Peer::Direct],
         };
+        if !self.args.peers.is_empty() {
+            wanted.retain(|peer| self.args.peers.contains(peer));
+        }
         let lacking = |peer: &Peer| peer.tool().filter(|tool| tools::find(tool).is_err());
         let skipped = wanted
             .iter()
@@ -185,7 +194,8 @@ impl Bench<'_> {
     ) -> Result<()> {
         let running = peer.start(lab, self.uvs)?;
         for cell in Cell::ALL {
-            if !cell.applies(self.mode, peer) {
+            let asked = self.args.loads.is_empty() || self.args.loads.contains(&cell);
+            if !asked || !cell.applies(self.mode, peer) {
                 continue;
             }
             if self.interrupted.load(Ordering::Relaxed) {
@@ -208,6 +218,11 @@ fn prepare(lab: &Lab, uvs: &Path) -> Result<()> {
     lab.client.sysctl("net.ipv4.tcp_timestamps", "2")?;
     lab.director
         .sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
+    // Where the machine has br_netfilter, a bridge hands each frame to netfilter by default; a switch does not.
+    let bridge_netfilter = "net.bridge.bridge-nf-call-iptables";
+    if lab.fabric.read_sysctl(bridge_netfilter).is_ok() {
+        lab.fabric.sysctl(bridge_netfilter, "0")?;
+    }
     if lab.plan.mode == Mode::Nat {
         let server = lab.plan.servers[0].ip();
         lab.client

@@ -26,7 +26,7 @@ const TABLE: &str = "bench";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A way from the client to the real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Peer {
     /// What this is about.
     Uvs,

@@ -195,8 +195,8 @@ fn or_dash(cell: String) -> String {
 
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(
-        "received {} = sent {} + answered {} + held {} + passed {} + dropped {}\n",
-        t.received, t.sent, t.answered, t.held, t.passed, t.dropped
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped
     )
 }
 

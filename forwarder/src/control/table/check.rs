@@ -12,6 +12,7 @@ use uvs_core::service::{
 
 use super::super::protocol::{Errno, Refusal};
 use super::refuse;
+use crate::plugins::{Schedulers, Unfound};
 
 /// Persistence engines a service may name.
 const ENGINES: &[&str] = &["sip"];
@@ -21,16 +22,16 @@ const TIMEOUT_MAX: u32 = 31 * 86400;
 const WEIGHT_MAX: u32 = i32::MAX as u32;
 
 /// A service as it is added or edited.
-pub(super) fn service(spec: &ServiceSpec, schedulers: &[String]) -> Result<(), Refusal> {
+pub(super) fn service(spec: &ServiceSpec, schedulers: &Schedulers) -> Result<(), Refusal> {
     let key = spec.key;
     let invalid = |what: String| Err(refuse(Errno::Invalid, format!("{key}: {what}")));
-    if !schedulers.contains(&spec.scheduler) {
-        let known = schedulers.join(", ");
-        let message = format!(
-            "{key}: no scheduler is called {:?}; there are {known}",
-            spec.scheduler
-        );
-        return Err(refuse(Errno::NoScheduler, message));
+    if let Err(unfound) = schedulers.find(&spec.scheduler) {
+        // The kernel has no word for a plugin that is there and refused: UVS says why.
+        let errno = match unfound {
+            Unfound::Unknown(_) => Errno::NoScheduler,
+            Unfound::Refused(_) => Errno::Failed,
+        };
+        return Err(refuse(errno, format!("{key}: {unfound}")));
     }
     if let Some(engine) = spec.engine.as_deref().filter(|e| !ENGINES.contains(e)) {
         let known = ENGINES.join(", ");

@@ -10,6 +10,7 @@ use uvs_core::snapshot::Timeouts;
 
 use super::Table;
 use crate::control::protocol::{Command, Errno};
+use crate::plugins::Schedulers;
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
 
@@ -83,7 +84,7 @@ fn an_unknown_scheduler_is_refused_with_the_known_ones() {
         .expect_err("refused");
     assert_eq!(refusal.errno, Errno::NoScheduler);
     assert!(
-        refusal.message.contains("nosuch") && refusal.message.contains("rr, wlc"),
+        refusal.message.contains("nosuch") && refusal.message.contains("rr, wrr, lc, wlc"),
         "{}",
         refusal.message
     );
@@ -97,7 +98,7 @@ fn an_unknown_scheduler_is_refused_with_the_known_ones() {
 
 #[test]
 fn a_service_the_kernel_or_ipvsadm_would_refuse_is_refused() {
-    let mut table = Table::new(&["rr"]);
+    let mut table = Table::new(Schedulers::builtin());
     let plain = |k| ServiceSpec::new(k, "rr");
     let persistent = |k, timeout, mask| ServiceSpec {
         persistence: Some(Persistence { timeout, mask }),
@@ -226,7 +227,7 @@ fn fullnat_needs_a_local_address_and_says_which_option_gives_it() {
 
 #[test]
 fn zero_keeps_a_timeout() {
-    let mut table = Table::new(&["rr"]);
+    let mut table = Table::new(Schedulers::builtin());
     table
         .set_timeouts(Timeouts {
             tcp: 100,
@@ -255,7 +256,7 @@ fn zero_keeps_a_timeout() {
 
 #[test]
 fn a_sysctl_is_checked() {
-    let mut table = Table::new(&["rr"]);
+    let mut table = Table::new(Schedulers::builtin());
     table.set_sysctl("expire_nodest_conn", 1).expect("set");
     assert_eq!(table.sysctl("expire_nodest_conn"), Ok(1));
     assert_eq!(
@@ -309,7 +310,7 @@ fn a_snapshot_holds_the_whole_state() {
 proptest! {
     #[test]
     fn a_refused_command_changes_nothing(commands in prop::collection::vec(command(), 1..40)) {
-        let mut table = Table::new(&["rr", "wlc"]);
+        let mut table = Table::new(Schedulers::builtin());
         for command in commands {
             let before = table.clone();
             if table.apply(&command).is_err() {
@@ -357,7 +358,7 @@ fn command() -> impl Strategy<Value = Command> {
 }
 
 fn with_service() -> Table {
-    let mut table = Table::new(&["rr", "wlc"]);
+    let mut table = Table::new(Schedulers::builtin());
     table
         .add_service(ServiceSpec::new(key(80), "rr"))
         .expect("added");

@@ -11,11 +11,7 @@ use crate::control::protocol::{
     Command, ConnectionStatus, Data, Errno, Refusal, ServerStatus, ServiceStatus, Stats,
 };
 use crate::control::table::Table;
-
-/// The kernel's schedulers.
-const SCHEDULERS: &[&str] = &[
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
-];
+use crate::plugins::Schedulers;
 
 pub(super) struct Memory {
     pub(super) table: Table,
@@ -27,7 +23,7 @@ pub(super) struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        let table = Table::new(SCHEDULERS);
+        let table = Table::new(Schedulers::builtin());
         Self {
             table,
             absent: false,

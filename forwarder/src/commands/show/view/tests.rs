@@ -128,11 +128,12 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
             answered: 2,
             held: 0,
             passed: 1,
+            local: 0,
             dropped: 7,
         },
         reasons: vec![("ttl".to_owned(), 0), ("no_server".to_owned(), 7)],
     };
-    let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + dropped 7\n";
+    let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 7\n";
     let few = shown(What::Drops, Format::Table, drops());
     assert_eq!(few, format!("REASON     COUNT\nno_server      7\n{totals}"));
     let all = shown(What::Drops, Format::Wide, drops());

@@ -7,7 +7,6 @@ use uvs_core::counters::{Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
 use uvs_core::verdict::DropReason;
-use uvs_exporter::catalog;
 use uvs_exporter::{
     BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PortMetrics,
     Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
@@ -120,49 +119,4 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         },
         problems: Vec::new(),
     }
-}
-
-/// Compares a generated file, named from the crate, with the one that is kept; `UPDATE_DOCS=1` writes it.
-#[allow(dead_code, reason = "not every test program generates something")]
-pub(crate) fn must_be_written(path: &str, text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, text).expect("written");
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        kept == text,
-        "{} differs from the code; write it again: UPDATE_DOCS=1 cargo test -p uvs-exporter",
-        path.display()
-    );
-}
-
-/// The names in an expression that can only be metrics': they begin as ours do, or have colons.
-#[allow(dead_code, reason = "for the tests of rules and dashboards")]
-pub(crate) fn metrics_in(expression: &str) -> Vec<String> {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-    // Every second part is a label's value.
-    let bare = expression.split('"').step_by(2);
-    let words = bare.flat_map(|part| part.split(|c| !is_part(c)));
-    let ours = |w: &&str| {
-        ["uvs_", "process_", "node_"]
-            .iter()
-            .any(|p| w.starts_with(p))
-            || w.split(':').count() == 3
-            || *w == "up"
-    };
-    words.filter(ours).map(str::to_owned).collect()
-}
-
-/// Whether the exporter serves a series of this name.
-#[allow(dead_code, reason = "for the tests of rules and dashboards")]
-pub(crate) fn is_known(name: &str) -> bool {
-    let histogram = ["_bucket", "_sum", "_count"]
-        .iter()
-        .find_map(|suffix| name.strip_suffix(suffix));
-    let all = || catalog::ALL.iter().chain(&catalog::NODE_IPVS);
-    all().any(|d| match d.kind {
-        catalog::Kind::Histogram => Some(d.name) == histogram,
-        catalog::Kind::Counter | catalog::Kind::Gauge => d.name == name,
-    })
 }

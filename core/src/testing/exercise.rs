@@ -1,0 +1,302 @@
+//! Exercises an engine with whatever bytes say: frames whole or bent, time, sysctls, servers that come
+//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, and after
+//! every frame the counters must add up (which the [`Bed`] checks).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::{Addr, Endpoint, Protocol};
+use crate::frame::{ETH_LEN, Gso, Offload};
+use crate::mode::Mode;
+use crate::rewrite::write2;
+use crate::service::{
+    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    TunnelKind,
+};
+use crate::snapshot::{Limits, Sysctls};
+use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
+use crate::testing::packets::{self, DIRECTOR_MAC, PacketBuilder, TestFrame};
+use crate::verdict::PortId;
+
+/// Few, so that the limit is met.
+const CONNECTIONS: u32 = 32;
+/// The ways a server can be reached, by number.
+const WAYS: [(Forwarding, TunnelKind, TunnelChecksum); 9] = {
+    use {Forwarding as F, TunnelChecksum as C, TunnelKind as K};
+    [
+        (F::Dr, K::Ipip, C::None),
+        (F::Nat, K::Ipip, C::None),
+        (F::FullNat, K::Ipip, C::None),
+        (F::Tunnel, K::Ipip, C::None),
+        (F::Tunnel, K::Gue, C::None),
+        (F::Tunnel, K::Gue, C::Full),
+        (F::Tunnel, K::Gue, C::Remote),
+        (F::Tunnel, K::Gre, C::None),
+        (F::Tunnel, K::Gre, C::Full),
+    ]
+};
+
+/// Reads numbers and bytes; zeros after the end.
+struct Source<'a>(&'a [u8]);
+
+impl Source<'_> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.byte(), self.byte()])
+    }
+
+    fn bytes(&mut self, n: usize) -> Vec<u8> {
+        let (taken, rest) = self.0.split_at(n.min(self.0.len()));
+        self.0 = rest;
+        taken.to_vec()
+    }
+}
+
+/// Does what `data` says. The first byte chooses the way to the servers; then each operation is one byte
+/// and what it needs. Returns how many frames the engine was handed.
+pub fn exercise(modes: &'static [&'static dyn Mode], data: &[u8]) -> u64 {
+    let mut source = Source(data);
+    let mut bed = make_bed(modes, source.byte());
+    while !source.0.is_empty() {
+        match source.byte() % 8 {
+            0 => raw_frame(&mut bed, &mut source),
+            1..=3 => bent_packet(&mut bed, &mut source),
+            4 => icmp_error(&mut bed, &mut source),
+            5 => bed.jump(Duration::from_millis(u64::from(source.word()) * 20)),
+            6 => change_sysctl(&mut bed, &mut source),
+            _ => change_servers(&mut bed, &mut source),
+        }
+    }
+    // A template outlives what it controls, so once is not enough.
+    for _ in 0..3 {
+        bed.jump(Duration::from_secs(1000));
+    }
+    assert!(bed.engine.connections().is_empty(), "all expire");
+    bed.engine.counters().received
+}
+
+fn make_bed(modes: &'static [&'static dyn Mode], way: u8) -> Bed {
+    let limits = Limits {
+        connections: CONNECTIONS,
+        local_ports: (50_000, 50_020),
+        fragment_bytes: 16 << 10,
+    };
+    let mut bed = Bed::new(modes, limits);
+    bed.snapshot.owned_vips = vec![Addr::v4([10, 0, 1, 101])];
+    let at = |protocol, port| ServiceKey::address(protocol, Endpoint::new(VIP.addr, port));
+    for (i, key) in [
+        at(Protocol::Tcp, 80),
+        at(Protocol::Udp, 53),
+        at(Protocol::Sctp, 80),
+        at(Protocol::Tcp, 21),
+        at(Protocol::Udp, 54),
+        ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 1, 101]), 80)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut service = ServiceSpec::new(key, "first");
+        service.local = vec![LOCAL];
+        service.one_packet = i == 4;
+        service.persistence = (i == 3).then_some(Persistence {
+            timeout: 60,
+            mask: u32::MAX << 8,
+        });
+        service.servers = vec![server(SERVER, key, way)];
+        bed.snapshot.services.push(Arc::new(service));
+    }
+    bed.apply();
+    bed
+}
+
+fn server(addr: Addr, key: ServiceKey, way: u8) -> ServerSpec {
+    let (forwarding, kind, checksum) = WAYS[usize::from(way) % WAYS.len()];
+    let translates = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
+    let port = if translates && way & 0x80 != 0 {
+        8080
+    } else {
+        key.vip().port
+    };
+    ServerSpec {
+        tunnel: Tunnel {
+            kind,
+            port: 6080,
+            checksum,
+        },
+        ..ServerSpec::new(Endpoint::new(addr, port), forwarding)
+    }
+}
+
+/// A frame as it comes: side, length, bytes; the MAC address made to fit where the side says so.
+fn raw_frame(bed: &mut Bed, source: &mut Source<'_>) {
+    let side = source.byte();
+    let offload = offload(source);
+    let len = usize::from(source.word());
+    let bytes = source.bytes(len);
+    receive(bed, side, bytes, offload);
+}
+
+/// A sound packet, some of whose bytes are then overwritten.
+fn bent_packet(bed: &mut Bed, source: &mut Source<'_>) {
+    let side = source.byte();
+    let packet = packet(source, side);
+    let shape = source.byte();
+    let (mut bytes, mut offload) = if shape & 3 == 0 {
+        let t = packet.super_frame(source.word());
+        (t.bytes().to_vec(), t.offload)
+    } else if shape & 3 == 1 {
+        let t = packet.partial();
+        (t.bytes().to_vec(), t.offload)
+    } else {
+        (packet.frame(), Offload::default())
+    };
+    for _ in 0..shape >> 2 & 3 {
+        let at = usize::from(source.word()) % bytes.len();
+        bytes[at] = source.byte();
+    }
+    if shape & 0x10 != 0 {
+        offload = self::offload(source);
+    }
+    // Or nothing gets past the IP checksum.
+    if shape & 0x20 != 0 {
+        seal(&mut bytes);
+    }
+    receive(bed, side, bytes, offload);
+}
+
+fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
+    let kind = source.byte();
+    let client = Endpoint::new(CLIENT.addr, CLIENT.port + u16::from(source.byte() & 0x3f));
+    let port = [80, 53, 21, 54, 8080, 20, 3000, 50_003][usize::from(source.byte() & 7)];
+    let (src, dst) = if side & 1 == 0 {
+        (client, Endpoint::new(VIP.addr, port))
+    } else if kind & 0x40 != 0 {
+        (
+            Endpoint::new(SERVER, port),
+            Endpoint::new(LOCAL, 50_000 + u16::from(source.byte() & 31)),
+        )
+    } else {
+        (Endpoint::new(SERVER, port), client)
+    };
+    let p = match kind & 3 {
+        0 => packets::udp(src, dst),
+        1 => packets::sctp(src, dst, source.byte() & 15),
+        _ => packets::tcp(src, dst, source.byte() & 31),
+    };
+    let len = if kind & 4 == 0 {
+        source.byte().into()
+    } else {
+        source.word() & 0x3fff
+    };
+    let p = p.payload(&vec![kind; len.into()]).ttl(source.byte());
+    let p = if kind & 8 == 0 { p } else { p.may_fragment() };
+    let p = if kind & 16 == 0 {
+        p
+    } else {
+        p.ip_options(&[7, 7, 4, 0, 0, 0, 0, 0])
+    };
+    if kind & 32 == 0 {
+        p
+    } else {
+        p.tcp_options(&[2, 4, 5, 0xb4])
+    }
+}
+
+/// An ICMP error about a packet that left before, quoted as far as routers do.
+fn icmp_error(bed: &mut Bed, source: &mut Source<'_>) {
+    let side = source.byte();
+    let Some(about) = bed.sent.pop() else { return };
+    if side & 2 != 0 {
+        let told = bed.unreachable(&about);
+        bed.sent.extend(told);
+        return;
+    }
+    let about = &about.bytes[ETH_LEN.min(about.bytes.len())..];
+    let quoted = about.len().min(usize::from(source.byte()) * 4);
+    let sender = about
+        .get(12..16)
+        .map_or([0; 4], |a| [a[0], a[1], a[2], a[3]]);
+    let kind = [3, 4, 11, 12, 5][usize::from(source.byte()) % 5];
+    let code = source.byte() & 7;
+    let rest = u32::from(source.word());
+    let from = Addr::v4([10, 0, 2, 200]);
+    let p = packets::icmp(from, Addr::v4(sender), kind, code, rest).payload(&about[..quoted]);
+    receive(bed, side, p.frame(), Offload::default());
+}
+
+fn change_sysctl(bed: &mut Bed, source: &mut Source<'_>) {
+    let name = Sysctls::NAMES[usize::from(source.byte()) % Sysctls::NAMES.len()];
+    // A value out of its range is refused, and that is all right.
+    let _ = bed.snapshot.sysctls.set(name, i32::from(source.byte() & 3));
+    bed.apply();
+}
+
+fn change_servers(bed: &mut Bed, source: &mut Source<'_>) {
+    let at = usize::from(source.byte()) % bed.snapshot.services.len();
+    let (what, way) = (source.byte(), source.byte());
+    let mut service = ServiceSpec::clone(&bed.snapshot.services[at]);
+    match what & 3 {
+        0 => service.servers.clear(),
+        1 => service.servers = vec![server(SERVER, service.key, way)],
+        2 => service.servers = vec![server(LOCAL, service.key, way)],
+        _ => service
+            .servers
+            .iter_mut()
+            .for_each(|s| (s.weight, s.upper) = (u32::from(way & 1), u32::from(way >> 1))),
+    }
+    bed.snapshot.services[at] = Arc::new(service);
+    bed.apply();
+}
+
+fn receive(bed: &mut Bed, side: u8, mut bytes: Vec<u8>, offload: Offload) {
+    let (port, mac) = if side & 1 == 0 {
+        (CLIENTS, DIRECTOR_MAC)
+    } else {
+        (SERVERS, SERVERS_MAC)
+    };
+    if side & 0x80 == 0 && bytes.len() >= 6 {
+        bytes[..6].copy_from_slice(&mac);
+    }
+    // What left is what the next ICMP error can be about; a few are enough.
+    bed.sent.truncate(16);
+    let port = if side == 0xff { PortId(7) } else { port };
+    bed.receive(port, TestFrame::new(&bytes, offload));
+}
+
+fn offload(source: &mut Source<'_>) -> Offload {
+    let kind = source.byte();
+    if kind & 0x0f == 0 {
+        return Offload::default();
+    }
+    Offload {
+        csum_start: (kind & 0x10 != 0).then(|| source.word()),
+        csum_offset: source.word(),
+        gso: [
+            Gso::None,
+            Gso::TcpV4 { ecn: true },
+            Gso::TcpV6 { ecn: false },
+            Gso::UdpL4,
+            Gso::Other,
+        ][usize::from(kind >> 5) % 5],
+        gso_size: source.word(),
+        hdr_len: source.word(),
+    }
+}
+
+/// Makes the IP header's checksum right, as far as there is a header.
+fn seal(bytes: &mut [u8]) {
+    let Some(ip) = bytes.get_mut(ETH_LEN..) else {
+        return;
+    };
+    let header = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
+    if header >= 20 && header <= ip.len() {
+        write2(ip, 10, 0);
+        let sum = crate::checksum::of(&ip[..header]);
+        write2(ip, 10, sum);
+    }
+}

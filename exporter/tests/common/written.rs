@@ -1,0 +1,15 @@
+//! Files that are generated and kept in the tree: they must be what the code says.
+
+/// Compares a generated file, named from the crate, with the one that is kept; `UPDATE_DOCS=1` writes it.
+pub(crate) fn must_be_written(path: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, text).expect("written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == text,
+        "{} differs from the code; write it again: UPDATE_DOCS=1 cargo test -p uvs-exporter",
+        path.display()
+    );
+}

@@ -1,0 +1,65 @@
+//! The daemon's answers about scheduler plugins.
+
+use std::path::Path;
+
+use super::Daemon;
+use crate::control::protocol::{Data, Errno, PluginReloaded, PluginStatus, Plugins, Refusal};
+use crate::plugins::{Loaded, Reloaded};
+
+impl Daemon {
+    /// What is loaded, who uses it, and what else lies in the directory.
+    pub(super) fn list_plugins(&self) -> Plugins {
+        let schedulers = &self.options.schedulers;
+        let loaded = schedulers.loaded().into_iter();
+        let files = schedulers.other_files().into_iter();
+        Plugins {
+            directory: schedulers
+                .directory()
+                .as_deref()
+                .map_or_else(String::new, shown),
+            plugins: loaded.map(|plugin| self.plugin_status(plugin)).collect(),
+            files: files.map(|(file, what)| (shown(&file), what)).collect(),
+        }
+    }
+
+    /// Lets new versions take over; services go over to them with their next connection.
+    pub(super) fn reload_plugins(&self, name: Option<&str>) -> Result<Data, Refusal> {
+        let reloaded = self.options.schedulers.reload(name);
+        let reloaded = reloaded.map_err(|message| Refusal {
+            errno: Errno::NotFound,
+            message,
+        })?;
+        let line = |r: Reloaded| PluginReloaded {
+            name: r.name,
+            refused: r.refused,
+            what: r.what,
+        };
+        Ok(Data::PluginsReloaded(
+            reloaded.into_iter().map(line).collect(),
+        ))
+    }
+
+    fn plugin_status(&self, plugin: Loaded) -> PluginStatus {
+        let services = self.table.services().iter();
+        PluginStatus {
+            services: services
+                .filter(|service| service.scheduler == plugin.name)
+                .map(|service| service.key)
+                .collect(),
+            name: plugin.name,
+            version: plugin.version,
+            about: plugin.about,
+            abi: plugin.abi,
+            file: shown(&plugin.file),
+            faults: plugin
+                .faults
+                .map(|(reason, count)| (reason.to_owned(), count))
+                .into(),
+            fallen_back: plugin.fallen,
+        }
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,87 @@
+//! The kernel's recorded runs with schedulers taken through the ABI: all of them, and so rr, wrr and lc.
+
+#[path = "../../schedulers/tests/replay/mod.rs"]
+mod replay;
+
+use uvs_core::scheduler::{Scheduler, SchedulerParams};
+use uvs_plugin::abi::DETERMINISTIC;
+use uvs_plugin::guest::{self, Export};
+use uvs_plugin::host::{Plugin, TableError};
+
+/// Each built-in scheduler as `export_scheduler!` would have exported it.
+macro_rules! exported {
+    ($($name:ident)*) => {
+        &[$({
+            struct Exported;
+
+            impl Export for Exported {
+                type Scheduler = BuiltIn;
+
+                fn create(params: &SchedulerParams) -> BuiltIn {
+                    let def = uvs_schedulers::find(stringify!($name)).expect("built in");
+                    BuiltIn((def.new)(params))
+                }
+            }
+
+            (stringify!($name), || {
+                let name = guest::name(concat!(stringify!($name), "\0"));
+                Plugin::in_process::<Exported>(name, c"1.0.0", c"built in", DETERMINISTIC)
+            })
+        }),*]
+    };
+}
+
+type Exported = fn() -> Result<Plugin, TableError>;
+
+static EXPORTED: &[(&str, Exported)] =
+    exported!(rr wrr lc wlc sed nq sh dh mh lblc lblcr fo ovf twos swrr p2c);
+
+/// `Box<dyn Scheduler>` as a type that implements [`Scheduler`].
+struct BuiltIn(Box<dyn Scheduler>);
+
+impl Scheduler for BuiltIn {
+    fn backends_changed(&mut self, backends: &[uvs_plugin::Backend]) {
+        self.0.backends_changed(backends);
+    }
+
+    fn pick(&mut self, flow: &uvs_plugin::Flow, backends: &[uvs_plugin::Backend]) -> Option<usize> {
+        self.0.pick(flow, backends)
+    }
+
+    fn tick(&mut self, now: uvs_plugin::Instant) {
+        self.0.tick(now);
+    }
+}
+
+fn plugin(name: &str) -> Option<Plugin> {
+    let (_, plugin) = EXPORTED.iter().find(|(n, _)| *n == name)?;
+    Some(plugin().expect("a table of this ABI"))
+}
+
+fn make(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
+    Some(Box::new(plugin(name)?.instance(params).expect("made")))
+}
+
+#[test]
+fn rr_wrr_and_lc_pick_through_the_abi_what_the_kernel_picked() {
+    let these = |name: &str| ["rr", "wrr", "lc"].contains(&name);
+    assert_eq!(replay::play_all_through_the_engine(make, these), 39);
+}
+
+#[test]
+fn so_does_every_other_scheduler() {
+    assert_eq!(replay::play_all(make, |_| true), 201);
+    let these = |_: &str| true;
+    assert_eq!(replay::play_all_through_the_engine(make, these), 149);
+}
+
+#[test]
+fn every_built_in_scheduler_conforms_through_the_abi() {
+    for def in uvs_schedulers::BUILTIN {
+        let plugin = plugin(def.name).expect("a table for each built-in scheduler");
+        let params = SchedulerParams::default();
+        let make = || make(plugin.name(), &params).expect("made");
+        let failures = uvs_plugin::testing::conformance::check(plugin.is_deterministic(), &make);
+        assert_eq!(failures, [], "{}", def.name);
+    }
+}
