@@ -3,4 +3,6 @@
 
 mod lab;
 mod node_exporter;
+mod prometheus;
+mod relay;
 mod scrape;
