@@ -51,5 +51,6 @@ pub mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 mod wheel;

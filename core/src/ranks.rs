@@ -39,6 +39,11 @@ impl Link {
         after: NONE,
         rank: Rank::Kept,
     };
+
+    /// The rank.
+    pub(crate) const fn rank(self) -> Rank {
+        self.rank
+    }
 }
 
 impl Ranks {

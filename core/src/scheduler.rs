@@ -29,6 +29,24 @@ pub trait Scheduler: Send {
     fn tick(&mut self, now: Instant) {
         let _ = now;
     }
+
+    /// Something to rehearse with: `uvs trace` asks it what this scheduler would pick, and nothing of this
+    /// one's changes.
+    ///
+    /// A scheduler that is `Clone` has `Fork::Exact(Box::new(self.clone()))`.
+    fn fork(&self) -> Fork {
+        Fork::None
+    }
+}
+
+/// What a scheduler has to rehearse with.
+pub enum Fork {
+    /// A copy: it picks what the original would.
+    Exact(Box<dyn Scheduler>),
+    /// A new instance of the same algorithm, without the original's state: what it picks is an example.
+    Example(Box<dyn Scheduler>),
+    /// Nothing.
+    None,
 }
 
 /// What a scheduler is made from.

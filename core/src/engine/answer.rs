@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::packet::{IPV4_MIN_HEADER, Packet, Transport, tcp_flags};
 use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
 
 /// ICMP types (RFC 792).
@@ -35,6 +36,7 @@ const ICMP_MAX: usize = 576;
 const TOS_CONTROL: u8 = 0xc0;
 
 /// Bounds ICMP errors and resets per second (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
+#[derive(Clone)]
 pub(super) struct Limiter {
     tokens: u32,
     refilled: Instant,
@@ -84,7 +86,7 @@ pub(super) struct Notice<'a> {
     pub(super) ends: Ends,
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     pub(super) fn host_unreachable(
         &mut self,
         now: Instant,

@@ -13,9 +13,10 @@ use crate::sctp::SctpState;
 use crate::sctp::chunk::INIT;
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::{Event, Recorder, SetAside};
 use crate::verdict::{DropReason, Verdict};
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
     pub(super) fn continue_connection(
         &mut self,
@@ -30,12 +31,15 @@ impl Engine {
         let removed = server.service == NONE;
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&packet.flow).is_none() {
+            self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
         let fresh = opens(packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
         if fresh && (quiesced || self.is_reusable(&conn)) {
+            let why = if quiesced { SetAside::Quiesced } else { SetAside::Over };
+            self.record(|_| why.into());
             if conn.controlled == 0 {
                 self.expire(now, id);
             }
@@ -43,8 +47,10 @@ impl Engine {
         }
         if removed {
             if self.snapshot.sysctls.expire_nodest_conn == 0 {
+                self.record(|_| SetAside::ServerGone.into());
                 return Verdict::Drop(DropReason::ServerGone);
             }
+            self.record(|_| SetAside::Expired.into());
             self.expire(now, id);
             return self.start_connection(now, frame, packet, out);
         }
@@ -76,10 +82,13 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let Some(slot) = self.service_for(&packet.flow) else {
+        let slot = self.service_for(&packet.flow);
+        self.record(|e| e.matched(&packet.flow, slot));
+        let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
         if !self.may_start(packet) {
+            self.record(|_| Event::NoOpening);
             return match packet.transport {
                 Transport::Tcp { .. } => self.reset(now, frame, packet, out),
                 _ => Verdict::Drop(DropReason::NoConnection),

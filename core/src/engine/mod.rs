@@ -24,11 +24,14 @@ use crate::scheduler::{Scheduler, SchedulerParams};
 use crate::service::{Forwarding, ServiceKey, TunnelKind};
 use crate::snapshot::{Limits, Snapshot};
 use crate::time::Instant;
+use crate::trace::{Aside, Event, Off, Recorder};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
 mod defence;
+mod describe;
+mod fork;
 mod host;
 mod input;
 mod lifetime;
@@ -43,6 +46,7 @@ mod track;
 mod transmit;
 mod unreachable;
 
+pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
 
@@ -71,8 +75,9 @@ pub struct EngineConfig {
     pub schedulers: SchedulerSource,
 }
 
-/// The engine.
-pub struct Engine {
+/// The engine. Which recorder it has is decided when it is compiled: [`Off`] costs nothing.
+pub struct Engine<R = Off> {
+    recorder: R,
     modes: &'static [&'static dyn Mode],
     schedulers: SchedulerSource,
     seed: u64,
@@ -127,6 +132,7 @@ impl Engine {
     pub fn new(config: EngineConfig) -> Self {
         let limits = config.limits;
         Self {
+            recorder: Off,
             modes: config.modes,
             schedulers: config.schedulers,
             seed: config.seed,
@@ -154,7 +160,9 @@ impl Engine {
             retired: Default::default(),
         }
     }
+}
 
+impl<R: Recorder> Engine<R> {
     /// Replaces what is known of interfaces, routes and neighbours.
     pub fn set_fib(&mut self, fib: Arc<Fib>) {
         self.fib = fib;
@@ -235,6 +243,14 @@ impl Engine {
         times.into_iter().flatten().min()
     }
 
+    /// Notes a decision, where this engine has a recorder that does.
+    fn record(&mut self, event: impl FnOnce(&Self) -> Event) {
+        if R::ON {
+            let event = event(self);
+            self.recorder.note(event);
+        }
+    }
+
     fn decide(
         &mut self,
         now: Instant,
@@ -243,10 +259,13 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         let Some(interface) = self.fib.interface(port) else {
+            self.record(|_| Event::Aside { why: Aside::UnknownInterface });
             return Verdict::Pass;
         };
         let mac = interface.mac;
-        match packet::parse(frame) {
+        let parsed = packet::parse(frame);
+        self.record(|_| describe::frame(frame, &parsed, mac));
+        match parsed {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => self.answer_arp(port, frame, mac, out),
             // A bridge floods frames for others past us; forwarding those would loop.
@@ -282,7 +301,9 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        match self.conns.find(&packet.flow) {
+        let known = self.conns.find(&packet.flow);
+        self.record(|e| e.looked_up(now, known));
+        match known {
             Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, out),
             Some((id, Side::Server)) => self.reply(now, id, frame, packet, out),
             None => self.start_connection(now, frame, packet, out),
@@ -323,6 +344,7 @@ impl Engine {
                 );
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
+                        self.record(|_| describe::packet(&frame, &p));
                         p.fragment_size = Some(whole.largest);
                         let verdict = self.handle_packet(now, &mut frame, &p, out);
                         if verdict == Verdict::Local {

@@ -12,6 +12,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4};
 use crate::service::TunnelKind;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 /// IP protocol numbers of tunnels.
@@ -27,7 +28,7 @@ const GRE_IPV4: u16 = 0x0800;
 /// The smallest MTU that an IPv4 link may have (RFC 791).
 pub(super) const MIN_MTU: usize = 68;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
     /// our tunnels' or is cut off before.
     pub(super) fn tunnelled(&self, bytes: &[u8], ip: usize) -> Option<usize> {

@@ -13,7 +13,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 const MIN: u32 = 552;
 
 /// Learnt MTUs: at most one per address of a server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PathMtus {
     learnt: HashMap<Addr, Learnt>,
 }

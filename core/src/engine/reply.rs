@@ -13,6 +13,7 @@ use crate::rewrite;
 use crate::sctp::chunk::ABORT;
 use crate::service::Forwarding;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 /// Forwards a packet as it is: what the kernel's own routing would do with it.
@@ -40,7 +41,7 @@ impl Mode for Plain {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
     pub(super) fn reply(
         &mut self,
@@ -82,6 +83,7 @@ impl Engine {
     ) -> Verdict {
         let from_server = Protocol::from_number(packet.protocol)
             .is_some_and(|p| self.repliers.contains_key(&(p, packet.flow.source())));
+        self.record(|e| e.strayed(&packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(now, frame, packet, out);
         }

@@ -1,13 +1,14 @@
 //! New connections: the scheduler's pick, persistence, FULLNAT's local ports. After `ip_vs_schedule` and
 //! `ip_vs_sched_persist` of `net/netfilter/ipvs/ip_vs_core.c`.
 
-use super::Engine;
+use super::{Engine, describe};
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::counters::ScheduleFailure;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::service::{Forwarding, Persistence, ServiceKey};
 use crate::time::Instant;
+use crate::trace::{Event, Recorder};
 use crate::verdict::DropReason;
 
 /// FTP's control port: its templates stand for all ports.
@@ -16,6 +17,21 @@ pub(super) const FTP: u16 = 21;
 pub(super) const FTP_DATA: u16 = 20;
 /// The port that an invalidated template shows.
 const INVALID: u16 = 0xffff;
+
+/// What a client's template is found by.
+pub(super) struct TemplateKey {
+    protocol: Protocol,
+    client: Endpoint,
+    vip: Endpoint,
+    /// Whether it stands for the service's port alone.
+    own_port: bool,
+}
+
+impl TemplateKey {
+    pub(super) const fn flow(&self) -> Flow {
+        conn::template_flow(self.protocol, self.client, self.vip)
+    }
+}
 
 /// Why a connection was not made.
 pub(super) enum Refused {
@@ -26,7 +42,7 @@ pub(super) enum Refused {
     Drop(DropReason),
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Finds a server and makes the connection.
     pub(super) fn schedule(
         &mut self,
@@ -73,6 +89,7 @@ impl Engine {
             }
         };
         service.failures[failure as usize] += 1;
+        self.record(|_| Event::Refused { why: failure.meaning().to_owned() });
     }
 
     /// Asks the service's scheduler; checks what it says.
@@ -80,9 +97,11 @@ impl Engine {
         let service = self.services[slot as usize]
             .as_mut()
             .ok_or(Refused::NoServer)?;
-        let picked = service
-            .scheduler
-            .pick(flow, &service.backends)
+        let picked = service.scheduler.pick(flow, &service.backends);
+        self.record(|e| e.scheduled(slot, picked));
+        let picked = picked.ok_or(Refused::NoServer)?;
+        let service = self.services[slot as usize]
+            .as_ref()
             .ok_or(Refused::NoServer)?;
         if !service
             .backends
@@ -104,15 +123,11 @@ impl Engine {
         p: Persistence,
         flags: u8,
     ) -> Result<ConnId, Refused> {
-        let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
-        let service_port = self.service_port(slot);
-        let own_port = flow.dst_port == service_port && service_port != FTP;
-        let client = Endpoint::new(mask(flow.src, p.mask), 0);
-        let vip = Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 });
-        let known = self
-            .conns
-            .find(&conn::template_flow(protocol, client, vip))
-            .map(|(id, _)| id);
+        let key = self
+            .template_key(slot, flow, p)
+            .ok_or(Refused::NoServer)?;
+        let known = self.conns.find(&key.flow()).map(|(id, _)| id);
+        self.record(|e| e.persisted(now, key.client.addr, p, known));
         let template = match known.filter(|id| self.template_is_valid(*id)) {
             Some(id) => id,
             None => {
@@ -120,13 +135,14 @@ impl Engine {
                     self.conns.invalidate(id, INVALID);
                 }
                 let server = self.pick(slot, flow)?;
-                let port = if own_port {
+                let port = if key.own_port {
                     self.servers.get(server).key.1.port
                 } else {
                     0
                 };
                 let addr = self.servers.get(server).key.1.addr;
-                let mut t = Conn::new(protocol, client, vip, Endpoint::new(addr, port));
+                let end = Endpoint::new(addr, port);
+                let mut t = Conn::new(key.protocol, key.client, key.vip, end);
                 t.flags = conn::TEMPLATE;
                 t.timeout = p.timeout;
                 t.backend = server;
@@ -140,6 +156,18 @@ impl Engine {
         Ok(id)
     }
 
+    /// Where persistence looks for this client's server; `None` for a protocol that has none.
+    pub(super) fn template_key(&self, slot: u32, flow: &Flow, p: Persistence) -> Option<TemplateKey> {
+        let service_port = self.service_port(slot);
+        let own_port = flow.dst_port == service_port && service_port != FTP;
+        Some(TemplateKey {
+            protocol: Protocol::from_number(flow.protocol)?,
+            client: Endpoint::new(mask(flow.src, p.mask), 0),
+            vip: Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
+            own_port,
+        })
+    }
+
     fn service_port(&self, slot: u32) -> u16 {
         match self.services[slot as usize].as_ref().map(|s| s.spec.key) {
             Some(ServiceKey::Address { port, .. }) => port,
@@ -148,7 +176,7 @@ impl Engine {
     }
 
     /// A template holds while its server is there (`ip_vs_check_template`).
-    fn template_is_valid(&self, id: ConnId) -> bool {
+    pub(super) fn template_is_valid(&self, id: ConnId) -> bool {
         let server = self.servers.get(self.conns.get(id).backend);
         let quiesced =
             server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
@@ -194,6 +222,7 @@ impl Engine {
         let id = self
             .insert(now, c, replies)
             .inspect_err(|_| self.give_back_local(&c))?;
+        self.record(|_| describe::opened(&c));
         self.servers.get_mut(server).stats.connections += 1;
         if let Some(s) = self.services[slot as usize].as_mut() {
             s.stats.connections += 1;

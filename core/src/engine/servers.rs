@@ -12,6 +12,7 @@ use crate::flow::Endpoint;
 use crate::service::{ServerSpec, ServiceKey};
 
 /// A real server.
+#[derive(Clone)]
 pub(super) struct Server {
     /// Its service and endpoint.
     pub(super) key: (ServiceKey, Endpoint),
@@ -33,7 +34,7 @@ pub(super) struct Server {
 }
 
 /// All real servers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Servers {
     places: Vec<Option<Server>>,
     free: Vec<u32>,

@@ -7,8 +7,9 @@ use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::tcp::{self, Direction, TcpState};
+use crate::trace::Recorder;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.
     pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
@@ -23,6 +24,7 @@ impl Engine {
     pub(super) fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
         let timeouts = self.snapshot.timeouts;
         let strict = self.defence.is_on(self.snapshot.sysctls.secure_tcp);
+        let before = self.conns.get(id).state;
         let c = self.conns.get_mut(id);
         if output {
             c.flags &= !conn::NO_OUTPUT;
@@ -50,6 +52,7 @@ impl Engine {
             }
             Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
         };
+        self.record(|e| e.moved(id, before));
         self.conns.set_rank(id, rank);
         self.recount(id, active);
     }

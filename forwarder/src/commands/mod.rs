@@ -19,6 +19,7 @@ pub(crate) mod rs;
 pub(crate) mod run;
 mod show;
 mod sysctl;
+mod trace;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -57,6 +58,8 @@ enum Command {
     Show(show::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
+    /// Tell why a packet goes where it goes: one made up, captured ones, or real ones while they pass
+    Trace(trace::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
     Lab(lab::Args),
 }
@@ -74,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
+        Command::Trace(args) => trace::main(&args),
         Command::Lab(args) => lab::main(args),
     }
 }

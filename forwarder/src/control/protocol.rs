@@ -10,6 +10,8 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
+use crate::trace::{LiveRequest, LiveState, Subject, Traced};
+
 /// The protocol's version; a daemon refuses requests of another.
 pub(crate) const VERSION: u32 = 1;
 
@@ -65,6 +67,12 @@ pub(crate) enum Command {
     Drops,
     /// Asks for [`Data::Traffic`].
     Traffic,
+    /// What would become of these frames. Asks for [`Data::Traced`].
+    Trace(Vec<Subject>),
+    /// Look into real frames from now on; one such look at a time.
+    TraceLive(LiveRequest),
+    /// Asks for [`Data::Traced`]: the real frames seen since it was last asked for.
+    TraceLiveSeen,
     /// Reads the configuration file again and applies it as one step.
     Reload,
     /// Asks for [`Data::Plugins`].
@@ -153,6 +161,15 @@ pub(crate) enum Data {
         stats: Stats,
         /// Per second, by the kernel's estimator.
         rates: Stats,
+    },
+    /// Frames with all that was decided about them.
+    Traced {
+        /// The interfaces' names, in the order of their ports.
+        interfaces: Vec<String>,
+        /// The frames.
+        frames: Vec<Traced>,
+        /// How the look at real frames stands.
+        live: LiveState,
     },
     /// The scheduler plugins.
     Plugins(Plugins),

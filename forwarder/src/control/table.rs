@@ -90,7 +90,10 @@ impl Table {
             | Command::Traffic
             | Command::Reload
             | Command::ListPlugins
-            | Command::ReloadPlugins(_) => return Ok(false),
+            | Command::ReloadPlugins(_)
+            | Command::Trace(_)
+            | Command::TraceLive(_)
+            | Command::TraceLiveSeen => return Ok(false),
         }
         Ok(true)
     }

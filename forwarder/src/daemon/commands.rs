@@ -57,6 +57,9 @@ impl Daemon {
                 let (stats, rates) = self.rates.all();
                 Ok(Data::Traffic { stats, rates })
             }
+            Command::Trace(subjects) => self.trace(&subjects),
+            Command::TraceLive(request) => self.trace_live(request),
+            Command::TraceLiveSeen => self.trace_live_seen(),
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),

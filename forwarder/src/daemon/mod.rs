@@ -8,6 +8,7 @@ mod plugins;
 mod rates;
 mod start;
 mod timed;
+mod trace;
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
