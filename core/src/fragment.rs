@@ -96,17 +96,6 @@ struct Key {
     protocol: u8,
 }
 
-impl Key {
-    fn of(frame: &[u8], packet: &Packet) -> Self {
-        Self {
-            src: packet.flow.src,
-            dst: packet.flow.dst,
-            id: read2(frame, usize::from(packet.ip) + 4),
-            protocol: packet.protocol,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Datagram {
     /// Ethernet and IP header of the first fragment.
@@ -155,13 +144,6 @@ impl Reassembler {
         self.used
     }
 
-    /// The first fragment of the datagram that the fragment in `frame` is of, from its IP header on.
-    pub fn first_of(&self, frame: &[u8], packet: &Packet) -> Option<Vec<u8>> {
-        let datagram = self.waiting.get(&Key::of(frame, packet))?;
-        let (_, data) = datagram.parts.first().filter(|(offset, _)| *offset == 0)?;
-        Some([&datagram.head[ETH_LEN..], data].concat())
-    }
-
     /// Adds the fragment in `frame`; returns its datagram when that is whole.
     ///
     /// # Errors
@@ -183,7 +165,12 @@ impl Reassembler {
         {
             return Err(DropReason::FragmentLimit);
         }
-        let key = Key::of(frame, packet);
+        let key = Key {
+            src: packet.flow.src,
+            dst: packet.flow.dst,
+            id: read2(frame, ip + 4),
+            protocol: packet.protocol,
+        };
         let cost = data.len() + PART_COST;
         if self.used + cost > self.limit {
             return Err(DropReason::FragmentLimit);

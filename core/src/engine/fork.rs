@@ -35,6 +35,8 @@ pub struct Rehearsal {
     /// Services whose scheduler could not be copied.
     examples: HashSet<ServiceKey>,
     outbox: Outbox,
+    /// When the last frame came.
+    last: Option<Instant>,
 }
 
 /// Stands in for a scheduler of which there is no copy.
@@ -63,6 +65,7 @@ impl Rehearsal {
             copied: HashMap::new(),
             examples,
             outbox: Outbox::new(),
+            last: None,
         }
     }
 
@@ -78,7 +81,10 @@ impl Rehearsal {
         let mut memory = vec![0; HEADROOM];
         memory.extend_from_slice(bytes);
         let mut frame = Frame::new(&mut memory, HEADROOM, HEADROOM + bytes.len(), offload);
-        self.engine.handle_timeout(now, EXPIRY_BUDGET);
+        // As in a worker's turn, the time passes after a frame and before the next.
+        if self.last.replace(now).is_some_and(|last| last < now) {
+            self.engine.handle_timeout(now, EXPIRY_BUDGET);
+        }
         self.copy_for(original, now, bytes, offload);
         self.outbox.clear();
         let verdict = self
@@ -130,7 +136,7 @@ impl Rehearsal {
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return;
         };
-        for flow in self.flows(frame.bytes(), &packet) {
+        for flow in self.flows(now, frame.bytes(), &packet) {
             let template = original.service_for(&flow).and_then(|slot| {
                 let persistence = original.services[slot as usize].as_ref()?.spec.persistence?;
                 Some(original.template_key(slot, &flow, persistence)?.flow())
@@ -143,7 +149,7 @@ impl Rehearsal {
     }
 
     /// The flows that a packet may be looked up by: its own, or those it quotes.
-    fn flows(&self, bytes: &[u8], packet: &Packet) -> Vec<Flow> {
+    fn flows(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Vec<Flow> {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
             Transport::Icmp { .. } => {
@@ -153,14 +159,20 @@ impl Rehearsal {
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
                 inner.into_iter().chain(outer).collect()
             }
-            Transport::Fragment => {
-                let earlier = self.engine.reassembler.first_of(bytes, packet);
-                let first = quote(bytes, usize::from(packet.ip))
-                    .or_else(|| quote(&earlier?, 0))
-                    .map(|q| q.flow);
-                first.into_iter().collect()
-            }
+            Transport::Fragment => self.flows_of_datagram(now, bytes, packet).unwrap_or_default(),
             Transport::Other => Vec::new(),
+        }
+    }
+
+    /// Those of the datagram that a fragment makes whole; before, nothing is looked up.
+    fn flows_of_datagram(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Option<Vec<Flow>> {
+        let mut waiting = self.engine.reassembler.clone();
+        let mut whole = waiting.add(now, bytes, packet).ok()??.frame;
+        let end = whole.len();
+        let mut frame = Frame::new(&mut whole, 0, end, Offload::default());
+        match packet::parse(&mut frame) {
+            Parsed::Ipv4(packet) => Some(self.flows(now, frame.bytes(), &packet)),
+            Parsed::Malformed { .. } | Parsed::Arp | Parsed::Foreign => None,
         }
     }
 
