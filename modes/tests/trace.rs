@@ -34,7 +34,13 @@ fn change(bed: &mut Bed, edit: impl FnOnce(&mut ServiceSpec)) {
 fn trace(bed: &Bed, packet: &PacketBuilder) -> Trace {
     let frame = TestFrame::finished(&packet.frame());
     let mut rehearsal = bed.rehearsal();
-    rehearsal.frame(&bed.engine, bed.now, CLIENTS, frame.bytes(), Default::default())
+    rehearsal.frame(
+        &bed.engine,
+        bed.now,
+        CLIENTS,
+        frame.bytes(),
+        Default::default(),
+    )
 }
 
 fn receive(bed: &mut Bed, packet: &PacketBuilder) {
@@ -77,11 +83,17 @@ fn a_new_connection_is_told_from_look_up_to_next_hop() {
             text.split([' ', '{']).next().unwrap().to_owned()
         })
         .collect();
-    let told = ["Packet", "Lookup", "Service", "Schedule", "Opened", "State", "Leave"];
+    let told = [
+        "Packet", "Lookup", "Service", "Schedule", "Opened", "State", "Leave",
+    ];
     assert_eq!(steps, told);
     assert_eq!(trace.end, End::Send);
     assert_eq!(trace.server(), Some(MINE));
-    let changed: Vec<&str> = trace.leaving[0].changes.iter().map(|c| c.field.as_str()).collect();
+    let changed: Vec<&str> = trace.leaving[0]
+        .changes
+        .iter()
+        .map(|c| c.field.as_str())
+        .collect();
     assert!(changed.contains(&"destination port") && changed.contains(&"destination MAC"));
 }
 
@@ -108,11 +120,20 @@ fn packets_of_one_rehearsal_see_what_those_before_did() {
     let mut rehearsal = bed.rehearsal();
     let mut look = |flags| {
         let frame = TestFrame::finished(&tcp(CLIENT, VIP, flags).frame());
-        rehearsal.frame(&bed.engine, bed.now, CLIENTS, frame.bytes(), Default::default())
+        rehearsal.frame(
+            &bed.engine,
+            bed.now,
+            CLIENTS,
+            frame.bytes(),
+            Default::default(),
+        )
     };
     assert!(has(&look(SYN), |e| matches!(e, Event::Opened { .. })));
     let second = look(ACK);
-    assert!(has(&second, |e| matches!(e, Event::Lookup { found: Some(c) } if c.server == MINE)));
+    assert!(has(
+        &second,
+        |e| matches!(e, Event::Lookup { found: Some(c) } if c.server == MINE)
+    ));
     assert_eq!(second.end, End::Send);
 }
 
@@ -120,7 +141,8 @@ fn packets_of_one_rehearsal_see_what_those_before_did() {
 fn without_a_service_the_vips_others_are_named() {
     let bed = bed();
     let elsewhere = trace(&bed, &udp(CLIENT, VIP));
-    let others = |e: &Event| matches!(e, Event::Service { found: None, others } if others.len() == 1);
+    let others =
+        |e: &Event| matches!(e, Event::Service { found: None, others } if others.len() == 1);
     assert!(has(&elsewhere, others), "{:?}", elsewhere.events);
     assert_eq!(elsewhere.end, End::Pass);
     let nowhere = trace(&bed, &tcp(CLIENT, Endpoint::new(OTHER.addr, 9), SYN));
@@ -139,12 +161,18 @@ fn a_known_connection_is_told_with_its_state_and_its_end() {
         _ => None,
     });
     let known = known.unwrap();
-    assert_eq!((known.state.as_str(), known.idle, known.expires), ("SYN_RECV", 5, 55));
+    assert_eq!(
+        (known.state.as_str(), known.idle, known.expires),
+        ("SYN_RECV", 5, 55)
+    );
     assert!(known.from_client && !known.removed);
     assert!(candidates(&hit).is_empty(), "no scheduler is asked");
     change(&mut bed, |s| s.servers.clear());
     let gone = trace(&bed, &tcp(CLIENT, VIP, ACK));
-    assert!(has(&gone, |e| *e == Event::SetAside { why: SetAside::ServerGone }));
+    assert!(has(&gone, |e| *e
+        == Event::SetAside {
+            why: SetAside::ServerGone
+        }));
     assert_eq!(reason(&gone), "server_gone");
 }
 
@@ -160,10 +188,16 @@ fn a_candidate_is_told_why_it_was_not_chosen() {
     });
     let idle = (Endpoint::new(OTHER.addr, 1), Fate::WeightZero);
     let first = trace(&bed, &syn());
-    assert_eq!(candidates(&first), [idle, (MINE, Fate::Chosen), (OTHER, Fate::NotPicked)]);
+    assert_eq!(
+        candidates(&first),
+        [idle, (MINE, Fate::Chosen), (OTHER, Fate::NotPicked)]
+    );
     receive(&mut bed, &syn());
     let second = trace(&bed, &tcp(Endpoint::new(CLIENT.addr, 9), VIP, SYN));
-    assert_eq!(candidates(&second), [idle, (MINE, Fate::Overloaded), (OTHER, Fate::Chosen)]);
+    assert_eq!(
+        candidates(&second),
+        [idle, (MINE, Fate::Overloaded), (OTHER, Fate::Chosen)]
+    );
 }
 
 #[test]
@@ -172,7 +206,10 @@ fn without_a_usable_server_the_refusal_is_told() {
     change(&mut bed, |s| s.servers[0].weight = 0);
     let refused = trace(&bed, &syn());
     assert_eq!(candidates(&refused), [(MINE, Fate::WeightZero)]);
-    assert!(has(&refused, |e| matches!(e, Event::Refused { why } if why.contains("weight above 0"))));
+    assert!(has(
+        &refused,
+        |e| matches!(e, Event::Refused { why } if why.contains("weight above 0"))
+    ));
     assert_eq!(refused.end, End::Answered);
     assert_eq!(refused.leaving[0].kind, "ICMP type 3 code 3");
 }
@@ -205,7 +242,10 @@ fn persistence_tells_of_its_template() {
     assert_eq!(of(&hit), (net, Template::Hit { server, expires }));
     assert!(candidates(&hit).is_empty());
     change(&mut bed, |s| s.servers[0].weight = 0);
-    assert_eq!(of(&trace(&bed, &neighbour)), (net, Template::Stale { server: MINE }));
+    assert_eq!(
+        of(&trace(&bed, &neighbour)),
+        (net, Template::Stale { server: MINE })
+    );
 }
 
 #[test]
@@ -215,9 +255,15 @@ fn a_drop_is_told_with_what_it_means() {
     bed.change_fib(|fib| fib.remove_route(Addr::UNSPECIFIED, 0));
     let lost = trace(&bed, &syn());
     let no_route = Some(NoHop::NoRoute);
-    assert!(has(&lost, |e| matches!(e, Event::Leave { unreachable, .. } if *unreachable == no_route)));
+    assert!(has(
+        &lost,
+        |e| matches!(e, Event::Leave { unreachable, .. } if *unreachable == no_route)
+    ));
     assert_eq!(reason(&lost), "no_route");
-    let End::Drop { meaning, advice, .. } = &lost.end else {
+    let End::Drop {
+        meaning, advice, ..
+    } = &lost.end
+    else {
         panic!("{lost:?}")
     };
     assert!(meaning.contains("no route") && advice.contains("ip route get"));
@@ -238,7 +284,10 @@ fn a_full_table_is_as_full_in_a_rehearsal() {
     }
     let refused = trace(&bed, &tcp(Endpoint::new(CLIENT.addr, 9), VIP, SYN));
     assert_eq!(reason(&refused), "table_full");
-    assert_eq!(trace(&bed, &tcp(Endpoint::new(CLIENT.addr, 2), VIP, ACK)).end, End::Send);
+    assert_eq!(
+        trace(&bed, &tcp(Endpoint::new(CLIENT.addr, 2), VIP, ACK)).end,
+        End::Send
+    );
 }
 
 #[test]

@@ -138,7 +138,10 @@ impl Rehearsal {
         };
         for flow in self.flows(now, frame.bytes(), &packet) {
             let template = original.service_for(&flow).and_then(|slot| {
-                let persistence = original.services[slot as usize].as_ref()?.spec.persistence?;
+                let persistence = original.services[slot as usize]
+                    .as_ref()?
+                    .spec
+                    .persistence?;
                 Some(original.template_key(slot, &flow, persistence)?.flow())
             });
             let known = [Some(flow), template].into_iter().flatten();
@@ -159,7 +162,9 @@ impl Rehearsal {
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
                 inner.into_iter().chain(outer).collect()
             }
-            Transport::Fragment => self.flows_of_datagram(now, bytes, packet).unwrap_or_default(),
+            Transport::Fragment => self
+                .flows_of_datagram(now, bytes, packet)
+                .unwrap_or_default(),
             Transport::Other => Vec::new(),
         }
     }
@@ -193,12 +198,7 @@ impl Rehearsal {
 }
 
 /// A frame that leaves, beside the one that came.
-fn leaving(
-    before: (&[u8], Offload),
-    bytes: &[u8],
-    offload: Offload,
-    egress: Egress,
-) -> Leaving {
+fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egress) -> Leaving {
     let mut own = bytes.to_vec();
     let end = own.len();
     let what = match packet::parse(&mut Frame::new(&mut own, 0, end, offload)) {

@@ -38,7 +38,11 @@ impl<R: Recorder> Engine<R> {
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
         if fresh && (quiesced || self.is_reusable(&conn)) {
-            let why = if quiesced { SetAside::Quiesced } else { SetAside::Over };
+            let why = if quiesced {
+                SetAside::Quiesced
+            } else {
+                SetAside::Over
+            };
             self.record(|_| why.into());
             if conn.controlled == 0 {
                 self.expire(now, id);

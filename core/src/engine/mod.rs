@@ -259,7 +259,9 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
     ) -> Verdict {
         let Some(interface) = self.fib.interface(port) else {
-            self.record(|_| Event::Aside { why: Aside::UnknownInterface });
+            self.record(|_| Event::Aside {
+                why: Aside::UnknownInterface,
+            });
             return Verdict::Pass;
         };
         let mac = interface.mac;

@@ -89,7 +89,9 @@ impl<R: Recorder> Engine<R> {
             }
         };
         service.failures[failure as usize] += 1;
-        self.record(|_| Event::Refused { why: failure.meaning().to_owned() });
+        self.record(|_| Event::Refused {
+            why: failure.meaning().to_owned(),
+        });
     }
 
     /// Asks the service's scheduler; checks what it says.
@@ -123,9 +125,7 @@ impl<R: Recorder> Engine<R> {
         p: Persistence,
         flags: u8,
     ) -> Result<ConnId, Refused> {
-        let key = self
-            .template_key(slot, flow, p)
-            .ok_or(Refused::NoServer)?;
+        let key = self.template_key(slot, flow, p).ok_or(Refused::NoServer)?;
         let known = self.conns.find(&key.flow()).map(|(id, _)| id);
         self.record(|e| e.persisted(now, key.client.addr, p, known));
         let template = match known.filter(|id| self.template_is_valid(*id)) {
@@ -157,7 +157,12 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Where persistence looks for this client's server; `None` for a protocol that has none.
-    pub(super) fn template_key(&self, slot: u32, flow: &Flow, p: Persistence) -> Option<TemplateKey> {
+    pub(super) fn template_key(
+        &self,
+        slot: u32,
+        flow: &Flow,
+        p: Persistence,
+    ) -> Option<TemplateKey> {
         let service_port = self.service_port(slot);
         let own_port = flow.dst_port == service_port && service_port != FTP;
         Some(TemplateKey {

@@ -213,7 +213,10 @@ impl Bed {
         const THEN_ONE_IN: u64 = 997;
         let n = self.engine.counters().received;
         let chosen = n < ALL_OF || n.is_multiple_of(THEN_ONE_IN);
-        chosen.then(|| self.rehearsal().frame(&self.engine, self.now, port, frame.bytes(), frame.offload))
+        chosen.then(|| {
+            self.rehearsal()
+                .frame(&self.engine, self.now, port, frame.bytes(), frame.offload)
+        })
     }
 
     /// The engine's double as it is now.
@@ -254,12 +257,20 @@ impl Bed {
 
 /// What was rehearsed is what happened, to the byte of every header.
 fn check_rehearsal(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
-    assert_eq!(trace.end, End::from(verdict), "rehearsed: {:?}", trace.events);
+    assert_eq!(
+        trace.end,
+        End::from(verdict),
+        "rehearsed: {:?}",
+        trace.events
+    );
     let before = (before.0.as_slice(), before.1);
     for (leaving, sent) in trace.leaving.iter().zip(sent) {
         assert_eq!(leaving.port, sent.port.0);
         assert_eq!(leaving.bytes as usize, sent.bytes.len());
-        assert_eq!(leaving.changes, changes(before, (&sent.bytes, sent.offload)));
+        assert_eq!(
+            leaving.changes,
+            changes(before, (&sent.bytes, sent.offload))
+        );
     }
 }
 

@@ -231,7 +231,13 @@ mod tests {
         let all = changes((&syn, none), (&nat, none));
         assert_eq!(
             names(&all),
-            ["destination", "TTL", "IP checksum", "destination port", "TCP checksum"]
+            [
+                "destination",
+                "TTL",
+                "IP checksum",
+                "destination port",
+                "TCP checksum"
+            ]
         );
         assert_eq!(all[0].before.as_deref(), Some("10.0.1.100"));
         assert_eq!(all[0].after, "10.0.2.11");
@@ -251,7 +257,11 @@ mod tests {
         let none = Offload::default();
         let all = changes((&query, none), (&wrapped, none));
         assert!(all.iter().all(|c| c.field.starts_with("outer ")), "{all:?}");
-        let value = |name: &str| all.iter().find(|c| c.field == name).map(|c| c.after.as_str());
+        let value = |name: &str| {
+            all.iter()
+                .find(|c| c.field == name)
+                .map(|c| c.after.as_str())
+        };
         assert_eq!(value("outer destination"), Some("10.0.2.11"));
         assert_eq!(value("outer protocol"), Some("4 (IPIP)"));
     }

@@ -28,7 +28,10 @@ impl Daemon {
     /// Begins to look into real frames.
     pub(super) fn trace_live(&self, request: LiveRequest) -> Result<Data, Refusal> {
         if request.count as usize > MAX_FRAMES {
-            let message = format!("{} packets are more than the {MAX_FRAMES} of one look", request.count);
+            let message = format!(
+                "{} packets are more than the {MAX_FRAMES} of one look",
+                request.count
+            );
             return Err(invalid(message));
         }
         if self.ask(|to| Question::Live(request, to))? {
@@ -80,7 +83,8 @@ fn arrivals(subjects: &[Subject], fib: &Fib) -> Result<Vec<Arrival>, Refusal> {
     }
     let arrival = |subject: &Subject| {
         let bytes = subject.bytes().filter(|bytes| bytes.len() >= 14);
-        let bytes = bytes.ok_or_else(|| invalid("a frame is no hex, or shorter than a header".to_owned()))?;
+        let bytes = bytes
+            .ok_or_else(|| invalid("a frame is no hex, or shorter than a header".to_owned()))?;
         Ok(Arrival::new(subject.after_ns, bytes, fib))
     };
     subjects.iter().map(arrival).collect()

@@ -27,7 +27,8 @@ impl GuardSpec {
         let packet = frame.get(ETHERNET..).filter(|_| frame[12..14] == [8, 0])?;
         let h = Headers::read(packet)?;
         let Some(protocol) = Protocol::from_number(h.protocol) else {
-            let error = h.protocol == 1 && !self.owned.contains(&h.dst) && !self.local.contains(&h.dst);
+            let error =
+                h.protocol == 1 && !self.owned.contains(&h.dst) && !self.local.contains(&h.dst);
             return if self.owned.contains(&h.dst) {
                 Some("owned")
             } else {
@@ -41,8 +42,7 @@ impl GuardSpec {
             (p, addr) == (protocol, h.src) && (port == 0 || port == h.src_port)
         };
         let (low, high) = self.fullnat.ports;
-        let to_fullnat =
-            self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
+        let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
         if self.owned.contains(&h.dst) {
             Some("owned")
         } else if self.services.iter().any(to_service) {
@@ -59,8 +59,12 @@ impl GuardSpec {
     /// Whether an ICMP error is about a packet to a NAT server.
     fn quotes_ours(&self, packet: &[u8]) -> bool {
         let l4 = usize::from(packet[0] & 0x0f) * 4;
-        let is_error = packet.get(l4).is_some_and(|kind| matches!(kind, 3 | 4 | 11 | 12));
-        let quoted = packet.get(l4 + ICMP..).filter(|q| is_error && q[..1] == [0x45]);
+        let is_error = packet
+            .get(l4)
+            .is_some_and(|kind| matches!(kind, 3 | 4 | 11 | 12));
+        let quoted = packet
+            .get(l4 + ICMP..)
+            .filter(|q| is_error && q[..1] == [0x45]);
         let Some(h) = quoted.and_then(Headers::read) else {
             return false;
         };
@@ -80,7 +84,12 @@ impl Headers {
             bytes.map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
         };
         let address = |at: usize| {
-            Addr::from(Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]))
+            Addr::from(Ipv4Addr::new(
+                header[at],
+                header[at + 1],
+                header[at + 2],
+                header[at + 3],
+            ))
         };
         Some(Self {
             src: address(12),
@@ -129,19 +138,39 @@ mod tests {
         let tcp = |from, to| kept(Protocol::Tcp, from, to);
         assert_eq!(tcp("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
         assert_eq!(tcp("192.0.2.7:9", "10.0.1.100:22"), None);
-        assert_eq!(kept(Protocol::Udp, "192.0.2.7:9", "10.0.1.100:22"), Some("service"));
+        assert_eq!(
+            kept(Protocol::Udp, "192.0.2.7:9", "10.0.1.100:22"),
+            Some("service")
+        );
         assert_eq!(tcp("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
         assert_eq!(tcp("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
         assert_eq!(tcp("10.0.2.11:8081", "192.0.2.7:9"), None);
-        assert_eq!(tcp("10.0.2.11:8080", "10.0.2.1:1500"), Some("fullnat_reply"));
-        assert_eq!(tcp("10.0.2.11:8080", "10.0.2.1:5000"), None, "a health check's answer");
+        assert_eq!(
+            tcp("10.0.2.11:8080", "10.0.2.1:1500"),
+            Some("fullnat_reply")
+        );
+        assert_eq!(
+            tcp("10.0.2.11:8080", "10.0.2.1:5000"),
+            None,
+            "a health check's answer"
+        );
     }
 
     #[test]
     fn an_error_about_a_server_is_kept() {
         let end = |text| endpoint(text).expect("an endpoint");
-        let sent = frame(Protocol::Tcp, end("192.0.2.7:9"), end("10.0.2.11:8080"), Flags(2));
-        let mut error = frame(Protocol::Tcp, end("10.0.2.254:0"), end("192.0.2.7:0"), Flags(0));
+        let sent = frame(
+            Protocol::Tcp,
+            end("192.0.2.7:9"),
+            end("10.0.2.11:8080"),
+            Flags(2),
+        );
+        let mut error = frame(
+            Protocol::Tcp,
+            end("10.0.2.254:0"),
+            end("192.0.2.7:0"),
+            Flags(0),
+        );
         error[ETHERNET + 9] = 1;
         error.truncate(ETHERNET + IPV4);
         error.extend_from_slice(&[3, 1, 0, 0, 0, 0, 0, 0]);

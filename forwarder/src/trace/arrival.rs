@@ -59,8 +59,11 @@ fn is_made_up(bytes: &[u8]) -> bool {
 fn towards_source<'a>(bytes: &[u8], fib: &'a Fib) -> Option<&'a Interface> {
     let source = bytes.get(ETH_LEN + 12..ETH_LEN + 16);
     let source = source.and_then(|b| <[u8; 4]>::try_from(b).ok());
-    let port = source.and_then(|b| fib.lookup(Addr::v4(b)).ok()).map(|hop| hop.port);
-    port.and_then(|port| fib.interface(port)).or_else(|| fib.interfaces().first())
+    let port = source
+        .and_then(|b| fib.lookup(Addr::v4(b)).ok())
+        .map(|hop| hop.port);
+    port.and_then(|port| fib.interface(port))
+        .or_else(|| fib.interfaces().first())
 }
 
 /// Fills the MAC addresses in: to the director, from the next hop towards the source.
@@ -78,7 +81,10 @@ fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
 /// A TCP packet longer than its link can carry was captured before it was cut, or after several were put
 /// together: the engine gets it as the super-frame it was.
 fn offload(bytes: &[u8], mtu: usize) -> Offload {
-    let Some(ip) = bytes.get(ETH_LEN..).filter(|ip| ip.len() > mtu && ip.len() >= IPV4_MIN_HEADER) else {
+    let Some(ip) = bytes
+        .get(ETH_LEN..)
+        .filter(|ip| ip.len() > mtu && ip.len() >= IPV4_MIN_HEADER)
+    else {
         return Offload::default();
     };
     let header = usize::from(ip[0] & 0x0f) * 4;

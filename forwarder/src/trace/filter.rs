@@ -45,7 +45,9 @@ pub(crate) enum FilterError {
     #[error("an empty filter; say `any` for all packets that UVS sees")]
     Empty,
     /// A word that is neither a keyword nor an end.
-    #[error("`{0}` is neither tcp, udp, sctp, icmp, any, from, to, nor an end such as 10.0.0.5:4711, 10.0.0.0/24 or :80")]
+    #[error(
+        "`{0}` is neither tcp, udp, sctp, icmp, any, from, to, nor an end such as 10.0.0.5:4711, 10.0.0.0/24 or :80"
+    )]
     Word(String),
     /// A keyword without its end.
     #[error("`{0}` wants an end behind it, such as `{0} 10.0.0.5:4711`")]
@@ -106,7 +108,11 @@ impl FromStr for End {
         };
         if place.is_empty() {
             let addr = Ipv4Addr::UNSPECIFIED;
-            return Ok(Self { addr, bits: 0, port });
+            return Ok(Self {
+                addr,
+                bits: 0,
+                port,
+            });
         }
         let (addr, bits) = match place.split_once('/') {
             Some((addr, bits)) => (addr, bits.parse().map_err(|_| wrong())?),
@@ -166,7 +172,6 @@ impl End {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,12 +191,24 @@ mod tests {
     #[test]
     fn bare_ends_are_either_way_and_keywords_are_not() {
         let (c, v) = ("10.0.0.5:4711", "192.168.0.38:80");
-        for filter in ["any", "tcp", "10.0.0.5", ":80", "10.0.0.0/24 192.168.0.38:80"] {
+        for filter in [
+            "any",
+            "tcp",
+            "10.0.0.5",
+            ":80",
+            "10.0.0.0/24 192.168.0.38:80",
+        ] {
             assert!(passes(filter, c, v) && passes(filter, v, c), "{filter}");
         }
         assert!(passes("tcp from 10.0.0.5 to :80", c, v));
         assert!(!passes("tcp from 10.0.0.5 to :80", v, c));
-        for filter in ["udp", "10.0.0.6", ":81", "10.0.0.5:4711 192.168.0.38:81", "to 10.0.0.5"] {
+        for filter in [
+            "udp",
+            "10.0.0.6",
+            ":81",
+            "10.0.0.5:4711 192.168.0.38:81",
+            "to 10.0.0.5",
+        ] {
             assert!(!passes(filter, c, v), "{filter}");
         }
     }
@@ -201,8 +218,14 @@ mod tests {
         let wrong = |text: &str| text.parse::<Filter>().expect_err("no filter");
         assert_eq!(wrong(" "), FilterError::Empty);
         assert_eq!(wrong("tcp port"), FilterError::Word("port".to_owned()));
-        assert_eq!(wrong("10.0.0.5:x"), FilterError::Word("10.0.0.5:x".to_owned()));
-        assert_eq!(wrong("10.0.0.5/33"), FilterError::Word("10.0.0.5/33".to_owned()));
+        assert_eq!(
+            wrong("10.0.0.5:x"),
+            FilterError::Word("10.0.0.5:x".to_owned())
+        );
+        assert_eq!(
+            wrong("10.0.0.5/33"),
+            FilterError::Word("10.0.0.5/33".to_owned())
+        );
         assert_eq!(wrong("tcp to"), FilterError::NoEnd("to"));
         assert!(matches!(wrong("tcp udp"), FilterError::TooMany(..)));
         assert!(matches!(wrong(":1 :2 :3"), FilterError::TooMany(..)));

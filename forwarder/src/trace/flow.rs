@@ -57,7 +57,8 @@ impl FromStr for Flags {
             )),
         };
         let mut bits = text.split(',').map(|word| bit(&word.to_lowercase()));
-        bits.try_fold(0, |all, one| one.map(|one| all | one)).map(Flags)
+        bits.try_fold(0, |all, one| one.map(|one| all | one))
+            .map(Flags)
     }
 }
 
@@ -65,7 +66,9 @@ impl FromStr for Flags {
 pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     text.parse::<std::net::SocketAddrV4>()
         .map(|socket| Endpoint::new(Addr::from(*socket.ip()), socket.port()))
-        .map_err(|_| format!("`{text}` is not ADDRESS:PORT with an IPv4 address, such as 10.0.0.5:4711"))
+        .map_err(|_| {
+            format!("`{text}` is not ADDRESS:PORT with an IPv4 address, such as 10.0.0.5:4711")
+        })
 }
 
 /// A frame with this packet; its MAC addresses are zeros.
@@ -138,7 +141,10 @@ mod tests {
 
     #[test]
     fn flags_and_endpoints_are_read_or_explained() {
-        assert_eq!("syn,ACK".parse(), Ok(Flags(tcp_flags::SYN | tcp_flags::ACK)));
+        assert_eq!(
+            "syn,ACK".parse(),
+            Ok(Flags(tcp_flags::SYN | tcp_flags::ACK))
+        );
         let error = "sin".parse::<Flags>().expect_err("no flag");
         assert!(error.contains("syn, ack, fin"), "{error}");
         assert!(endpoint("10.0.0.5").is_err_and(|e| e.contains("ADDRESS:PORT")));

@@ -42,7 +42,9 @@ fn follow(format: Format) -> Result<ExitCode, ExitCode> {
     loop {
         let (mut report, state) = ask(Command::TraceLiveSeen)?;
         let began = all.as_ref().and_then(|all| all.frames.first());
-        let began = began.or_else(|| report.frames.first()).map_or(0, |f| f.after_ns);
+        let began = began
+            .or_else(|| report.frames.first())
+            .map_or(0, |f| f.after_ns);
         // The first one keeps the clock that the others count from.
         let fresh = all.is_none() || all.as_ref().is_some_and(|a| a.frames.is_empty());
         if format == Format::Text {

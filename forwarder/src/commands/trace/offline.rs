@@ -86,7 +86,9 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
         timeouts: config.timeouts,
         owned_vips: Vec::new(),
     };
-    engine.apply(Arc::new(snapshot)).map_err(|e| e.to_string())?;
+    engine
+        .apply(Arc::new(snapshot))
+        .map_err(|e| e.to_string())?;
     Ok(engine)
 }
 

@@ -49,7 +49,10 @@ pub(super) fn read(file: &Path, limit: usize) -> Result<Vec<Subject>, String> {
     let bytes = std::fs::read(file).map_err(|e| format!("{name}: {e}"))?;
     let (subjects, left) = parse(&bytes, limit).map_err(|why| format!("{name}: {why}"))?;
     if left {
-        eprintln!("{name}: only the first {} frames are looked at", subjects.len());
+        eprintln!(
+            "{name}: only the first {} frames are looked at",
+            subjects.len()
+        );
     }
     Ok(subjects)
 }
@@ -59,21 +62,36 @@ fn parse(bytes: &[u8], limit: usize) -> Result<(Vec<Subject>, bool), String> {
     let head = bytes.get(..FILE_HEADER).ok_or("this is no capture file")?;
     let magic: [u8; 4] = std::array::from_fn(|i| head[i]);
     if magic == PCAPNG {
-        return Err("this is pcapng; turn it into pcap: editcap -F pcap IN OUT, or tcpdump -r IN -w OUT".to_owned());
+        return Err(
+            "this is pcapng; turn it into pcap: editcap -F pcap IN OUT, or tcpdump -r IN -w OUT"
+                .to_owned(),
+        );
     }
     let layout = Layout::of(magic).ok_or("this is no capture file of tcpdump -w")?;
     match layout.word(head, 20) & 0x0fff_ffff {
         ETHERNET => {}
         link if COOKED.contains(&link) => {
-            return Err("captured with `-i any`, which loses the MAC addresses; capture on one interface".to_owned());
+            return Err(
+                "captured with `-i any`, which loses the MAC addresses; capture on one interface"
+                    .to_owned(),
+            );
         }
-        link => return Err(format!("frames of link type {link}, where Ethernet (1) is needed")),
+        link => {
+            return Err(format!(
+                "frames of link type {link}, where Ethernet (1) is needed"
+            ));
+        }
     }
     let (mut rest, mut subjects, mut size) = (&bytes[FILE_HEADER..], Vec::new(), 0);
     let mut began = None;
     while let Some((header, after)) = rest.split_at_checked(RECORD_HEADER) {
-        let (captured, length) = (layout.word(header, 8) as usize, layout.word(header, 12) as usize);
-        let frame = after.get(..captured).ok_or("the file ends within a frame")?;
+        let (captured, length) = (
+            layout.word(header, 8) as usize,
+            layout.word(header, 12) as usize,
+        );
+        let frame = after
+            .get(..captured)
+            .ok_or("the file ends within a frame")?;
         size += length;
         if subjects.len() == limit || size > MAX_BYTES {
             return Ok((subjects, true));
@@ -116,7 +134,10 @@ mod tests {
     fn frames_are_read_with_their_times() {
         let all = file(0xa1b2_c3d4, 1, &[&[1; 20], &[2; 30]]);
         let (subjects, more) = parse(&all, 10).expect("a capture");
-        assert_eq!(subjects, [Subject::new(0, &[1; 20]), Subject::new(5000, &[2; 30])]);
+        assert_eq!(
+            subjects,
+            [Subject::new(0, &[1; 20]), Subject::new(5000, &[2; 30])]
+        );
         assert!(!more);
         let (subjects, more) = parse(&all, 1).expect("a capture");
         assert_eq!((subjects.len(), more), (1, true));

@@ -9,8 +9,8 @@ use uvs_core::trace::{
     Trace,
 };
 
-use super::Report;
 use self::words::{mask, mode, plural};
+use super::Report;
 use crate::commands::output::{self, number, text};
 use crate::trace::Traced;
 
@@ -57,9 +57,19 @@ impl Page<'_> {
         self.guard(frame, &trace.end);
         self.end(trace);
         if let Some(decided) = &frame.decided {
-            let server = decided.server.map(|s| format!(", its connection is with {s}"));
-            let same = if decided.end == trace.end { "the same" } else { "OTHERWISE" };
-            let said = format!("{same}: {}{}", verdict(&decided.end), server.unwrap_or_default());
+            let server = decided
+                .server
+                .map(|s| format!(", its connection is with {s}"));
+            let same = if decided.end == trace.end {
+                "the same"
+            } else {
+                "OTHERWISE"
+            };
+            let said = format!(
+                "{same}: {}{}",
+                verdict(&decided.end),
+                server.unwrap_or_default()
+            );
             self.line("in fact", &said);
         }
     }
@@ -70,7 +80,10 @@ impl Page<'_> {
             None => "a frame".to_owned(),
         };
         let at = seconds(frame.after_ns);
-        let by = frame.interface.as_ref().map(|name| format!(", in by {name}"));
+        let by = frame
+            .interface
+            .as_ref()
+            .map(|name| format!(", in by {name}"));
         let _ = writeln!(self.out, "{at}{what}{}", by.unwrap_or_default());
     }
 
@@ -91,7 +104,9 @@ impl Page<'_> {
             Event::Lookup { found } => self.line("connection", &connection(found.as_ref())),
             Event::SetAside { why } => self.line("", set_aside(*why)),
             Event::Service { found, others } => self.line("service", &service(*found, others)),
-            Event::NoOpening => self.line("", "it does not open a connection, so none is made for it"),
+            Event::NoOpening => {
+                self.line("", "it does not open a connection, so none is made for it")
+            }
             Event::Persistence {
                 client,
                 mask: bits,
@@ -111,7 +126,10 @@ impl Page<'_> {
             Event::Refused { why } => self.line("refused", why),
             Event::Opened { server, local } => {
                 let local = local.map(|l| format!(", from the local endpoint {l}"));
-                self.line("opened", &format!("a connection to {server}{}", local.unwrap_or_default()));
+                self.line(
+                    "opened",
+                    &format!("a connection to {server}{}", local.unwrap_or_default()),
+                );
             }
             Event::State { from, to, timeout } => {
                 self.line("state", &format!("{from} → {to}, for {timeout} s from now"));
@@ -140,7 +158,10 @@ impl Page<'_> {
         } else {
             " (an example: the state of this scheduler cannot be copied, so a new instance was asked)"
         };
-        self.line("scheduler", &format!("{scheduler} chooses {choice}{example}"));
+        self.line(
+            "scheduler",
+            &format!("{scheduler} chooses {choice}{example}"),
+        );
         let columns = [
             text("SERVER"),
             number("WEIGHT"),
@@ -161,7 +182,11 @@ impl Page<'_> {
         hop: Option<Hop>,
         unreachable: Option<NoHop>,
     ) {
-        let towards = if forward { "to the server" } else { "back to the client" };
+        let towards = if forward {
+            "to the server"
+        } else {
+            "back to the client"
+        };
         let more = match overhead {
             0 => String::new(),
             n => format!(", {n} bytes more"),
@@ -170,14 +195,19 @@ impl Page<'_> {
         let said = match (hop, unreachable) {
             (Some(hop), _) => {
                 let mac = hop.mac.map_or_else(
-                    || "its MAC address is not known yet: the kernel is asked, the packet waits".to_owned(),
+                    || {
+                        "its MAC address is not known yet: the kernel is asked, the packet waits"
+                            .to_owned()
+                    },
                     |mac| format!("at {}", words::mac(mac)),
                 );
                 let by = self.interface(hop.port);
                 format!("{} {mac}{by}, MTU {}", hop.via, hop.mtu)
             }
             (None, Some(NoHop::NoRoute)) => "none: the kernel has no route".to_owned(),
-            (None, Some(NoHop::NotAPort)) => "none: the route leads out of an interface that UVS does not run on".to_owned(),
+            (None, Some(NoHop::NotAPort)) => {
+                "none: the route leads out of an interface that UVS does not run on".to_owned()
+            }
             (None, Some(NoHop::Local) | None) => "none: it is the director itself".to_owned(),
         };
         self.line("next hop", &said);
@@ -200,7 +230,10 @@ impl Page<'_> {
             return;
         }
         if trace.leaving.len() > 1 {
-            let said = format!("{}, the first of them:", plural(trace.leaving.len(), "frame"));
+            let said = format!(
+                "{}, the first of them:",
+                plural(trace.leaving.len(), "frame")
+            );
             self.line("leaves as", &said);
         }
         self.rewrite(&first.changes);
@@ -210,10 +243,19 @@ impl Page<'_> {
         if changes.is_empty() {
             return self.line("rewrite", "nothing");
         }
-        let width = changes.iter().map(|c| c.field.chars().count()).max().unwrap_or(0);
+        let width = changes
+            .iter()
+            .map(|c| c.field.chars().count())
+            .max()
+            .unwrap_or(0);
         for (i, change) in changes.iter().enumerate() {
             let before = change.before.as_ref().map(|b| format!("{b} → "));
-            let said = format!("{:<width$}  {}{}", change.field, before.unwrap_or_default(), change.after);
+            let said = format!(
+                "{:<width$}  {}{}",
+                change.field,
+                before.unwrap_or_default(),
+                change.after
+            );
             self.line(if i == 0 { "rewrite" } else { "" }, &said);
         }
     }
@@ -233,9 +275,14 @@ impl Page<'_> {
 
     fn end(&mut self, trace: &Trace) {
         let by = trace.leaving.first().map(|l| self.interface(l.port));
-        let by = by.filter(|_| trace.end != End::Answered).unwrap_or_default();
+        let by = by
+            .filter(|_| trace.end != End::Answered)
+            .unwrap_or_default();
         self.line("verdict", &format!("{}{by}", verdict(&trace.end)));
-        if let End::Drop { meaning, advice, .. } = &trace.end {
+        if let End::Drop {
+            meaning, advice, ..
+        } = &trace.end
+        {
             self.line("", meaning);
             self.line("", advice);
         }
@@ -263,7 +310,11 @@ fn packet(event: &Event) -> String {
     } else {
         format!("{source} > {destination}")
     };
-    let kind = if kind.is_empty() { String::new() } else { format!(" {kind}") };
+    let kind = if kind.is_empty() {
+        String::new()
+    } else {
+        format!(" {kind}")
+    };
     format!("{protocol}{kind} {ends}, TTL {ttl}, {bytes} bytes")
 }
 
@@ -289,9 +340,17 @@ fn connection(found: Option<&Known>) -> String {
     let Some(known) = found else {
         return "none in the table".to_owned();
     };
-    let side = if known.from_client { "from its client" } else { "from its server" };
+    let side = if known.from_client {
+        "from its client"
+    } else {
+        "from its server"
+    };
     let local = known.local.map(|l| format!(" by {l}"));
-    let removed = if known.removed { "; its server was removed" } else { "" };
+    let removed = if known.removed {
+        "; its server was removed"
+    } else {
+        ""
+    };
     format!(
         "{} > {} > {}{}, {side}: {}, idle {} s, expires in {} s{removed}",
         known.client,
@@ -307,7 +366,9 @@ fn connection(found: Option<&Known>) -> String {
 const fn set_aside(why: SetAside) -> &'static str {
     match why {
         SetAside::NoService => "its service is gone: the packet is the host's",
-        SetAside::Quiesced => "its server has weight 0 and expire_nodest_conn is 1: a new connection is made",
+        SetAside::Quiesced => {
+            "its server has weight 0 and expire_nodest_conn is 1: a new connection is made"
+        }
         SetAside::Over => "it is over, and conn_reuse_mode lets a new one begin",
         SetAside::ServerGone => "its server was removed, and expire_nodest_conn is 0",
         SetAside::Expired => "its server was removed: expire_nodest_conn ends it",
@@ -320,7 +381,10 @@ fn service(found: Option<ServiceKey>, others: &[ServiceKey]) -> String {
         (None, []) => "none: the destination is no VIP".to_owned(),
         (None, others) => {
             let list: Vec<String> = others.iter().map(ToString::to_string).collect();
-            format!("none for this port and protocol; this VIP has {}", list.join(", "))
+            format!(
+                "none for this port and protocol; this VIP has {}",
+                list.join(", ")
+            )
         }
     }
 }

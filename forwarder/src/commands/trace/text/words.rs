@@ -41,6 +41,9 @@ mod tests {
         assert_eq!(mask(0xffff_ff00), "255.255.255.0");
         assert_eq!(mode("Masq"), "NAT (ipvsadm -m)");
         assert_eq!(mac([2, 0, 0, 0, 0, 0xff]), "02:00:00:00:00:ff");
-        assert_eq!((plural(1, "frame"), plural(2, "frame")), ("1 frame".to_owned(), "2 frames".to_owned()));
+        assert_eq!(
+            (plural(1, "frame"), plural(2, "frame")),
+            ("1 frame".to_owned(), "2 frames".to_owned())
+        );
     }
 }
