@@ -6,6 +6,7 @@ mod stand;
 
 use std::fs;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use stand::{ask, lab, must_serve, run, serving, shares, uvs};
@@ -76,14 +77,18 @@ fn a_trace_changes_nothing() {
     let daemon = serving(&lab);
     must_serve(&lab, &daemon);
     let state = || {
-        let listed = run(
-            &lab,
-            &shell,
-            "uvs ipvsadm -Ln --stats; uvs ipvsadm -Lnc | wc -l; uvs show drops",
-        );
-        listed.stdout
+        let script = "uvs ipvsadm -Lnc | wc -l; uvs show drops -o wide";
+        run(&lab, &shell, script).stdout
     };
-    let before = state();
+    // The last packets of the requests may still be under way.
+    let mut before = String::new();
+    stand::eventually("the director is idle", || {
+        thread::sleep(Duration::from_millis(200));
+        {
+            let last = std::mem::replace(&mut before, state());
+            last == before
+        }
+    });
     for port in PORT..PORT + 30 {
         trace(&lab, &shell, &from(&lab, port));
     }

@@ -154,6 +154,9 @@ pub(crate) enum Data {
         totals: Totals,
         /// Drop counters: label, count, in the order of the list of reasons.
         reasons: Vec<(String, u64)>,
+        /// The same of each interface.
+        #[serde(default)]
+        interfaces: Vec<InterfaceFrames>,
     },
     /// Traffic of all services, removed ones included, since it was zeroed.
     Traffic {
@@ -204,6 +207,32 @@ pub(crate) struct Totals {
     pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
+}
+
+/// Where an interface's frames went: those that came in by it, and those that were to leave by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InterfaceFrames {
+    /// The interface.
+    pub interface: String,
+    /// Those that came in, `received` being what was taken from the ring.
+    #[serde(flatten)]
+    pub came: Totals,
+    /// Why those of them were dropped that were: label and count, without the zeros.
+    pub drops: Vec<(String, u64)>,
+    /// Frames handed over to leave here: forwarded, segments, fragments and answers.
+    pub handed: u64,
+    /// Those of them that left.
+    pub left: u64,
+    /// Those that wait for their next hop's MAC address.
+    pub waiting: u64,
+    /// Why the others did not leave: label and count, without the zeros.
+    pub lost: Vec<(String, u64)>,
+    /// Frames that the kernel dropped before UVS saw them, since the ring was full.
+    pub ring_full: u64,
+    /// Received frames less all their ends: 0, or UVS has a fault.
+    pub unaccounted: i64,
+    /// Frames handed over less those that left, wait or were lost: 0, or UVS has a fault.
+    pub unsent: i64,
 }
 
 /// A service with its state.

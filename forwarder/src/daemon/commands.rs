@@ -10,10 +10,10 @@ use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
-use super::{Daemon, derive, failed, start};
+use super::{Daemon, derive, failed, frames, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
+    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -283,21 +283,16 @@ impl Daemon {
     }
 
     fn drops(&self) -> Result<Data, Refusal> {
-        let counters = self.status()?.counters;
+        let status = self.status()?;
+        let interfaces = frames::of(&self.interfaces, &status);
+        let counters = status.counters;
         let reasons = DropReason::ALL
             .iter()
             .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
         Ok(Data::Drops {
-            totals: Totals {
-                received: counters.received,
-                sent: counters.sent,
-                answered: counters.answered,
-                held: counters.held,
-                passed: counters.passed,
-                local: counters.local,
-                dropped: counters.drops.iter().sum(),
-            },
+            totals: frames::totals(&counters),
             reasons: reasons.collect(),
+            interfaces,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 mod derive;
+mod frames;
 mod metrics;
 mod plugins;
 mod rates;

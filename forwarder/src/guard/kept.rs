@@ -105,7 +105,8 @@ impl Headers {
 mod tests {
     use super::*;
     use crate::guard::FullNat;
-    use crate::trace::flow::{Flags, endpoint, frame};
+    use uvs_core::flow::Endpoint;
+    use uvs_core::testing::packets::{icmp, tcp, udp};
 
     const VIP: Addr = Addr::v4([10, 0, 1, 100]);
     const OWNED: Addr = Addr::v4([10, 0, 1, 200]);
@@ -128,55 +129,36 @@ mod tests {
         }
     }
 
-    fn kept(protocol: Protocol, from: &str, to: &str) -> Option<&'static str> {
-        let end = |text| endpoint(text).expect("an endpoint");
-        spec().keeps(&frame(protocol, end(from), end(to), Flags(2)))
+    fn end(text: &str) -> Endpoint {
+        let socket: std::net::SocketAddrV4 = text.parse().expect("an endpoint");
+        Endpoint::new(Addr::from(*socket.ip()), socket.port())
     }
 
     #[test]
     fn each_rule_keeps_its_own() {
-        let tcp = |from, to| kept(Protocol::Tcp, from, to);
-        assert_eq!(tcp("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
-        assert_eq!(tcp("192.0.2.7:9", "10.0.1.100:22"), None);
-        assert_eq!(
-            kept(Protocol::Udp, "192.0.2.7:9", "10.0.1.100:22"),
-            Some("service")
-        );
-        assert_eq!(tcp("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
-        assert_eq!(tcp("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
-        assert_eq!(tcp("10.0.2.11:8081", "192.0.2.7:9"), None);
-        assert_eq!(
-            tcp("10.0.2.11:8080", "10.0.2.1:1500"),
-            Some("fullnat_reply")
-        );
-        assert_eq!(
-            tcp("10.0.2.11:8080", "10.0.2.1:5000"),
-            None,
-            "a health check's answer"
-        );
+        let kept = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame());
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.100:22"), None);
+        let datagram = udp(end("192.0.2.7:9"), end("10.0.1.100:22")).frame();
+        assert_eq!(spec().keeps(&datagram), Some("service"));
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
+        assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
+        assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
+        let fullnat = Some("fullnat_reply");
+        assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
+        let health_check = kept("10.0.2.11:8080", "10.0.2.1:5000");
+        assert_eq!(health_check, None);
     }
 
     #[test]
     fn an_error_about_a_server_is_kept() {
-        let end = |text| endpoint(text).expect("an endpoint");
-        let sent = frame(
-            Protocol::Tcp,
-            end("192.0.2.7:9"),
-            end("10.0.2.11:8080"),
-            Flags(2),
-        );
-        let mut error = frame(
-            Protocol::Tcp,
-            end("10.0.2.254:0"),
-            end("192.0.2.7:0"),
-            Flags(0),
-        );
-        error[ETHERNET + 9] = 1;
-        error.truncate(ETHERNET + IPV4);
-        error.extend_from_slice(&[3, 1, 0, 0, 0, 0, 0, 0]);
-        error.extend_from_slice(&sent[ETHERNET..]);
-        assert_eq!(spec().keeps(&error), Some("icmp_error"));
-        error[ETHERNET + IPV4] = 0;
-        assert_eq!(spec().keeps(&error), None);
+        let (client, router) = (end("192.0.2.7:9"), Addr::v4([10, 0, 2, 254]));
+        let sent = tcp(client, end("10.0.2.11:8080"), 2).frame();
+        let about = |kind| {
+            let error = icmp(router, client.addr, kind, 1, 0);
+            error.payload(&sent[ETHERNET..]).frame()
+        };
+        assert_eq!(spec().keeps(&about(3)), Some("icmp_error"));
+        assert_eq!(spec().keeps(&about(0)), None);
     }
 }

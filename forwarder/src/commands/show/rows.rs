@@ -6,7 +6,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 use super::view::Server;
 use crate::commands::output::{Column, number, table, text};
 use crate::control::protocol::{
-    ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals,
+    ConnectionStatus, Info, InterfaceFrames, ServerStatus, ServiceStatus, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -62,6 +62,26 @@ pub(super) const CONNECTIONS: Columns = (
         text("LOCAL"),
     ],
     6,
+);
+pub(super) const INTERFACES: Columns = (
+    &[
+        text("INTERFACE"),
+        number("RING-FULL"),
+        number("RECEIVED"),
+        number("SENT"),
+        number("ANSWERED"),
+        number("HELD"),
+        number("PASSED"),
+        number("LOCAL"),
+        number("DROPPED"),
+        number("UNACCOUNTED"),
+        number("TO-SEND"),
+        number("LEFT"),
+        number("WAITING"),
+        number("LOST"),
+        number("UNSENT"),
+    ],
+    10,
 );
 pub(super) const DROPS: Columns = (&[text("REASON"), number("COUNT")], 2);
 
@@ -145,6 +165,26 @@ pub(super) fn connection(connection: &ConnectionStatus) -> Vec<String> {
                 .unwrap_or_default(),
         ),
     ]
+}
+
+pub(super) fn interface(of: &InterfaceFrames) -> Vec<String> {
+    let (came, lost) = (&of.came, of.lost.iter().map(|(_, n)| n).sum());
+    let counts = [
+        of.ring_full,
+        came.received,
+        came.sent,
+        came.answered,
+        came.held,
+        came.passed,
+        came.local,
+        came.dropped,
+    ];
+    let mut row = vec![of.interface.clone()];
+    row.extend(counts.map(|n| n.to_string()));
+    row.push(of.unaccounted.to_string());
+    row.extend([of.handed, of.left, of.waiting, lost].map(|n| n.to_string()));
+    row.push(of.unsent.to_string());
+    row
 }
 
 fn traffic(stats: &Stats, rates: &Stats) -> [String; 5] {

@@ -194,15 +194,13 @@ impl Page<'_> {
         self.line("mode", &format!("{}, {towards}{more}", mode(name)));
         let said = match (hop, unreachable) {
             (Some(hop), _) => {
-                let mac = hop.mac.map_or_else(
-                    || {
-                        "its MAC address is not known yet: the kernel is asked, the packet waits"
-                            .to_owned()
-                    },
-                    |mac| format!("at {}", words::mac(mac)),
-                );
                 let by = self.interface(hop.port);
-                format!("{} {mac}{by}, MTU {}", hop.via, hop.mtu)
+                format!(
+                    "{}{by}, MTU {}, {}",
+                    hop.via,
+                    hop.mtu,
+                    self.neighbour(hop.mac)
+                )
             }
             (None, Some(NoHop::NoRoute)) => "none: the kernel has no route".to_owned(),
             (None, Some(NoHop::NotAPort)) => {
@@ -211,6 +209,19 @@ impl Page<'_> {
             (None, Some(NoHop::Local) | None) => "none: it is the director itself".to_owned(),
         };
         self.line("next hop", &said);
+    }
+
+    /// What is known of a next hop; without a daemon there are no neighbours.
+    fn neighbour(&self, mac: Option<[u8; 6]>) -> String {
+        match mac {
+            Some(mac) => format!("at {}", words::mac(mac)),
+            None if self.interfaces.is_empty() => {
+                "its MAC address unknown without a daemon".to_owned()
+            }
+            None => {
+                "its MAC address not known yet: the kernel is asked, the packet waits".to_owned()
+            }
+        }
     }
 
     fn interface(&self, port: u16) -> String {

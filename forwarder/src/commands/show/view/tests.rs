@@ -132,6 +132,7 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
             dropped: 7,
         },
         reasons: vec![("ttl".to_owned(), 0), ("no_server".to_owned(), 7)],
+        interfaces: Vec::new(),
     };
     let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 7\n";
     let few = shown(What::Drops, Format::Table, drops());
@@ -140,6 +141,39 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
     assert_eq!(
         all,
         format!("REASON     COUNT\nttl            0\nno_server      7\n{totals}")
+    );
+}
+
+#[test]
+fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
+    let eth0 = InterfaceFrames {
+        interface: "eth0".to_owned(),
+        came: Totals {
+            received: 31,
+            sent: 24,
+            dropped: 7,
+            ..Totals::default()
+        },
+        handed: 24,
+        left: 21,
+        waiting: 1,
+        lost: vec![("send_failed".to_owned(), 2)],
+        ring_full: 5,
+        ..InterfaceFrames::default()
+    };
+    let drops = Data::Drops {
+        totals: eth0.came,
+        reasons: Vec::new(),
+        interfaces: vec![eth0],
+    };
+    let text = shown(What::Drops, Format::Table, drops);
+    let lines: Vec<&str> = text.lines().skip(2).collect();
+    assert_eq!(
+        lines,
+        [
+            "INTERFACE  RING-FULL  RECEIVED  SENT  ANSWERED  HELD  PASSED  LOCAL  DROPPED  UNACCOUNTED",
+            "eth0               5        31    24         0     0       0      0        7            0",
+        ]
     );
 }
 
