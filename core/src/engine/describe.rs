@@ -1,5 +1,7 @@
 //! The engine's decisions as events. Nothing here decides: each function tells what its caller has found.
 
+use std::time::Duration;
+
 use super::report::state_name;
 use super::transmit::Way;
 use super::{Engine, Service};
@@ -79,7 +81,8 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn looked_up(&self, now: Instant, found: Option<(ConnId, Side)>) -> Event {
         let known = |(id, side): (ConnId, Side)| {
             let c = self.conns.get(id);
-            let expires = seconds(c.deadline.since(now));
+            let left = c.deadline.since(now);
+            let idle = Duration::from_secs(u64::from(c.timeout)).saturating_sub(left);
             Known {
                 from_client: side == Side::Client,
                 client: c.client,
@@ -87,8 +90,8 @@ impl<R: Recorder> Engine<R> {
                 server: c.server,
                 local: (c.local.port != 0).then_some(c.local),
                 state: state_name(c.protocol, c.state).to_owned(),
-                idle: c.timeout.saturating_sub(expires),
-                expires,
+                idle: seconds(idle),
+                expires: seconds(left),
                 removed: self.servers.get(c.backend).service == NONE,
             }
         };
@@ -200,6 +203,6 @@ fn fate(backend: &Backend, chosen: bool) -> Fate {
     }
 }
 
-fn seconds(d: std::time::Duration) -> u32 {
+fn seconds(d: Duration) -> u32 {
     u32::try_from(d.as_secs()).unwrap_or(u32::MAX)
 }

@@ -176,7 +176,7 @@ fn transport_fields(protocol: u8, l4: &[u8], offload: Offload) -> Vec<Field> {
     let checksum = |at: usize| {
         let sum = l4.get(at..at + 2).map_or(0, |b| read2(b, 0));
         let unfinished = if offload.is_partial() {
-            " (pseudo-header only; the sender left it to an offload)"
+            " (unfinished)"
         } else {
             ""
         };

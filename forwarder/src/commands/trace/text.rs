@@ -182,16 +182,16 @@ impl Page<'_> {
         hop: Option<Hop>,
         unreachable: Option<NoHop>,
     ) {
-        let towards = if forward {
-            "to the server"
-        } else {
-            "back to the client"
+        let towards = match (name, forward) {
+            ("Plain" | "Addresses", _) => "",
+            (_, true) => ", to the server",
+            (_, false) => ", back to the client",
         };
         let more = match overhead {
             0 => String::new(),
             n => format!(", {n} bytes more"),
         };
-        self.line("mode", &format!("{}, {towards}{more}", mode(name)));
+        self.line("mode", &format!("{}{towards}{more}", mode(name)));
         let said = match (hop, unreachable) {
             (Some(hop), _) => {
                 let by = self.interface(hop.port);
