@@ -84,6 +84,9 @@ impl Daemon {
             }
             return Err(refusal);
         }
+        if before.services().is_empty() && !self.table.services().is_empty() {
+            self.estimator.half_way(std::time::Instant::now());
+        }
         self.warn_of_unserved(&before);
         Ok(result)
     }

@@ -1,6 +1,7 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod clock;
 mod commands;
 mod derive;
 mod metrics;
@@ -34,6 +35,7 @@ use crate::guard::{Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use clock::Clock;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
@@ -59,6 +61,7 @@ pub(crate) struct Daemon {
     guarded: GuardSpec,
     owned: Vec<Addr>,
     rates: Rates,
+    estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
     waker: Arc<Waker>,
@@ -84,13 +87,12 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = self.started;
+        let mut rounds = Clock::new(self.started);
         server.register(self.poll.registry(), SOCKET)?;
         loop {
-            let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
-            let timeout = server
-                .timeout(Wall::now())
-                .map_or(period, |t| t.min(period));
+            let now = Wall::now();
+            let period = rounds.left(now).min(self.estimator.left(now));
+            let timeout = server.timeout(now).map_or(period, |t| t.min(period));
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
             {
@@ -113,9 +115,11 @@ impl Daemon {
                 let answer = self.answer(call.ask);
                 server.answer(call.ticket, answer, Wall::now());
             }
-            if tick.elapsed().as_secs() >= rates::PERIOD {
-                tick += Duration::from_secs(rates::PERIOD);
-                self.period();
+            if self.estimator.has_struck(Wall::now()) {
+                self.estimate();
+            }
+            if rounds.has_struck(Wall::now()) {
+                self.round();
             }
             if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.stop()?;
@@ -126,11 +130,15 @@ impl Daemon {
         }
     }
 
-    /// Every two seconds: rates, neighbours that need asking again, announcements.
-    fn period(&mut self) {
+    /// Totals and rates move.
+    fn estimate(&mut self) {
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
         }
+    }
+
+    /// Neighbours that need asking again, announcements.
+    fn round(&mut self) {
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }
