@@ -2,6 +2,7 @@
 //! when everything it entails is in force.
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +14,8 @@ use uvs_core::verdict::DropReason;
 use super::{Daemon, derive, failed, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
+    Command, ConnectionStatus, Data, Errno, Info, MAX_BATCH, Refusal, ServerStatus, ServiceStatus,
+    Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -48,6 +50,7 @@ impl Daemon {
                 value: Some(value),
             } => self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value))),
             Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
+            Command::Batch(commands) => self.batch(&commands),
             Command::Zero(key) => self.zero(key),
             Command::ListServices(key) => self.list_services(key),
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
@@ -89,6 +92,23 @@ impl Daemon {
         }
         self.warn_of_unserved(&before);
         Ok(result)
+    }
+
+    /// Puts several changes in force at once or, where that is refused, one by one, so that the refusal
+    /// meets the change it is for.
+    fn batch(&mut self, commands: &[Command]) -> Result<Data, Refusal> {
+        if commands.len() > MAX_BATCH {
+            return Err(Refusal {
+                errno: Errno::Invalid,
+                message: format!("a batch has at most {MAX_BATCH} commands"),
+            });
+        }
+        let together = self.change(|table| Ok(table.apply_all(commands)));
+        let outcomes = together.unwrap_or_else(|_| {
+            let alone = |command| self.change(|t| t.apply_all(slice::from_ref(command)).remove(0));
+            commands.iter().map(alone).collect()
+        });
+        Ok(Data::Outcomes(outcomes))
     }
 
     /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
