@@ -14,11 +14,12 @@ use uvs_core::verdict::DropReason;
 use super::{Daemon, derive, failed, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, MAX_BATCH, Refusal, ServerStatus, ServiceStatus,
-    Totals,
+    Command, ConnectionStatus, Data, Ended, Errno, Info, MAX_BATCH, Refusal, ServerStatus,
+    ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
+use crate::worker;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -268,6 +269,10 @@ impl Daemon {
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
+            open: counted.map_or(0, |c| c.open),
+            draining: counted
+                .and_then(|c| c.draining)
+                .map(|since| worker::monotonic().since(since).as_secs()),
             stats: self.rates.totals(&own),
             rates: self.rates.rates(&own),
         }
@@ -304,9 +309,10 @@ impl Daemon {
 
     fn drops(&self) -> Result<Data, Refusal> {
         let counters = self.status()?.counters;
-        let reasons = DropReason::ALL
-            .iter()
-            .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
+        let reasons = DropReason::ALL.iter().map(|r| {
+            let at = *r as usize;
+            (r.label().to_owned(), counters.drops[at] + counters.lost[at])
+        });
         Ok(Data::Drops {
             totals: Totals {
                 received: counters.received,
@@ -316,6 +322,14 @@ impl Daemon {
                 passed: counters.passed,
                 local: counters.local,
                 dropped: counters.drops.iter().sum(),
+                lost: counters.lost.iter().sum(),
+            },
+            ended: Ended {
+                ended: counters.expired,
+                evicted: counters.evicted,
+                dropped_entries: counters.dropped_entries,
+                told_clients: counters.told_clients,
+                told_servers: counters.told_servers,
             },
             reasons: reasons.collect(),
         })

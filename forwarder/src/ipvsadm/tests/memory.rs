@@ -115,6 +115,8 @@ impl Memory {
                 active: count(is_active),
                 inactive: count(|s| !is_active(s) && s != "NONE"),
                 persistent: count(|s| s == "NONE"),
+                open: 0,
+                draining: None,
                 stats,
                 rates,
             }
