@@ -316,6 +316,22 @@ fn a_server_whose_next_hop_is_silent_is_not_asked_for() {
     assert_eq!(bed.engine.counters().told_servers, 0);
 }
 
+/// Farewells were never received, and an answer's frame ended in its answer: neither is `sent`.
+#[test]
+fn what_is_lost_on_the_way_out_is_a_sum_of_its_own() {
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, TELL);
+    talk(&mut bed, CLIENT, Some(CLIENT));
+    replace_server(&mut bed);
+    bed.expire();
+    let before = bed.engine.counters().clone();
+    let lost = bed.sent.len() as u64;
+    bed.engine.count_lost(lost, DropReason::SendQueueFull);
+    let after = bed.engine.counters();
+    assert_eq!(after.lost[DropReason::SendQueueFull as usize], lost);
+    assert_eq!((after.sent, after.drops), (before.sent, before.drops));
+    assert_eq!(after.accounted(), after.received);
+}
+
 #[test]
 fn idle_expiry_is_told_where_that_is_asked_for() {
     for (on_expiry, frames) in [(OnExpiry::Drop, 0), (OnExpiry::Tell, 2)] {
