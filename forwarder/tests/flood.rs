@@ -31,8 +31,8 @@ const PER_SECOND: u32 = 25_000;
 const BATCH: u32 = 64;
 /// The network of the forged addresses (RFC 6598), which is routed back to the client's host.
 const FORGED: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 0);
-/// What a connection costs beside the index, and what the index costs with two keys each.
-const BYTES_PER_CONNECTION: u64 = 128;
+/// What a connection costs, 128 bytes, with what the index costs a place, at most 23.
+const BYTES_PER_CONNECTION: u64 = 151;
 /// What the daemon may grow by besides: pages of the ring, answers to these questions.
 const SLACK: u64 = 16 << 20;
 
