@@ -277,7 +277,7 @@ fn many_are_told_at_a_bounded_pace_and_all_in_the_end() {
     let first = bed.sent.len();
     assert!((2..=256).contains(&first), "{first} at once");
     let mut ticks = 0;
-    while bed.engine.connections().len() > 0 {
+    while !bed.engine.connections().is_empty() {
         let next = bed.engine.poll_timeout().unwrap();
         assert!(next.since(bed.now) < Duration::from_millis(10));
         bed.jump(Duration::from_millis(1));
