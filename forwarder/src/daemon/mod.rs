@@ -42,6 +42,14 @@ use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
 
+/// What a daemon without sockets is made of, for tests.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::clock::Clock;
+    pub(crate) use super::commands::{connection_status, service_status};
+    pub(crate) use super::rates::Rates;
+}
+
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
