@@ -1,4 +1,4 @@
-//! Why a packet went where it went: the engine's decisions, one [`Event`] each, in the order they were taken.
+//! Why a packet went where it went: the engine's decisions, one [`Step`] each, in the order they were taken.
 //!
 //! The engine is generic over a [`Recorder`]. The one that forwards has [`Off`], a type without a value, so
 //! that recording is not compiled into it; a [`Rehearsal`](crate::engine::Rehearsal) has a [`Log`]. Both are
@@ -16,11 +16,11 @@ pub use fields::{Change, changes, kind};
 
 /// Takes note of decisions, or does not.
 pub trait Recorder {
-    /// Whether it does: where not, an event is not even made.
+    /// Whether it does: where not, a step is not even made.
     const ON: bool;
 
     /// Notes a decision.
-    fn note(&mut self, event: Event);
+    fn note(&mut self, step: Step);
 }
 
 /// Takes no note.
@@ -30,25 +30,25 @@ pub struct Off;
 impl Recorder for Off {
     const ON: bool = false;
 
-    fn note(&mut self, _: Event) {}
+    fn note(&mut self, _: Step) {}
 }
 
 /// Notes everything.
 #[derive(Clone, Debug, Default)]
-pub struct Log(pub Vec<Event>);
+pub struct Log(pub Vec<Step>);
 
 impl Recorder for Log {
     const ON: bool = true;
 
-    fn note(&mut self, event: Event) {
-        self.0.push(event);
+    fn note(&mut self, step: Step) {
+        self.0.push(step);
     }
 }
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
-pub enum Event {
+pub enum Step {
     /// What the frame is.
     Packet {
         /// `TCP`, `UDP`, `SCTP`, `ICMP`, or the protocol's number.
@@ -205,10 +205,10 @@ pub enum SetAside {
     Quiesced,
     /// It opens, and the connection is over (`conn_reuse_mode`).
     Over,
-    /// The connection's server was removed, and `expire_nodest_conn` is 0.
+    /// The connection's server was removed, and neither `expire_nodest_conn` nor `on_removal` ends it.
     ServerGone,
-    /// The connection's server was removed, and `expire_nodest_conn` ends it.
-    Expired,
+    /// The connection's server was removed, and lets it go (`expire_nodest_conn`, `on_removal`).
+    LetGo,
 }
 
 /// What persistence found.
@@ -359,7 +359,7 @@ pub struct Trace {
     /// The port it came in by.
     pub port: u16,
     /// The decisions in order.
-    pub events: Vec<Event>,
+    pub steps: Vec<Step>,
     /// What became of it.
     #[serde(flatten)]
     pub end: End,
@@ -370,8 +370,8 @@ pub struct Trace {
 impl Trace {
     /// The flow of the packet that was looked at: protocol, source, destination.
     pub fn packet(&self) -> Option<(&str, Endpoint, Endpoint)> {
-        self.events.iter().find_map(|event| match event {
-            Event::Packet {
+        self.steps.iter().find_map(|step| match step {
+            Step::Packet {
                 protocol,
                 source,
                 destination,
@@ -383,9 +383,9 @@ impl Trace {
 
     /// The real server that the packet goes to, or came from.
     pub fn server(&self) -> Option<Endpoint> {
-        self.events.iter().rev().find_map(|event| match event {
-            Event::Opened { server, .. } => Some(*server),
-            Event::Lookup { found } => found.as_ref().map(|known| known.server),
+        self.steps.iter().rev().find_map(|step| match step {
+            Step::Opened { server, .. } => Some(*server),
+            Step::Lookup { found } => found.as_ref().map(|known| known.server),
             _ => None,
         })
     }

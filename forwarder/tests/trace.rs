@@ -30,7 +30,7 @@ fn frames(report: &Value) -> &Vec<Value> {
 
 /// The events of one kind of a frame.
 fn events<'a>(frame: &'a Value, step: &str) -> Vec<&'a Value> {
-    let all = frame["trace"]["events"].as_array().expect("events");
+    let all = frame["trace"]["steps"].as_array().expect("steps");
     all.iter().filter(|event| event["step"] == step).collect()
 }
 

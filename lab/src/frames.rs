@@ -58,7 +58,7 @@ pub struct Interface {
     /// Wait for their next hop.
     pub waiting: u64,
     /// Did not leave, by reason.
-    pub lost: Vec<(String, u64)>,
+    pub losses: Vec<(String, u64)>,
     /// Dropped by reason, of those that came in.
     pub drops: Vec<(String, u64)>,
 }
@@ -100,7 +100,7 @@ impl Frames {
                 i.came.dropped,
                 sum(&i.drops),
             )?;
-            let ended = i.left + i.waiting + sum(&i.lost);
+            let ended = i.left + i.waiting + sum(&i.losses);
             even(&format!("{name}: handed over to leave"), i.handed, ended)?;
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Frames {
         let lost: u64 = self
             .interfaces
             .iter()
-            .flat_map(|i| &i.lost)
+            .flat_map(|i| &i.losses)
             .map(|(_, n)| n)
             .sum();
         let handed: u64 = self.interfaces.iter().map(|i| i.handed).sum();
@@ -159,7 +159,7 @@ mod tests {
         Frames::read(&format!(
             r#"{{ "totals": {{ {totals} }}, "drops": [], "interfaces": [ {{ "interface": "eth0", {totals},
                 "drops": [["no_route", 1]], "handed": 4, "left": {left}, "waiting": 0,
-                "lost": [["send_failed", 1]], "ring_full": 0, "unaccounted": 0, "unsent": 0 }} ] }}"#
+                "losses": [["send_failed", 1]], "ring_full": 0, "unaccounted": 0, "unsent": 0 }} ] }}"#
         ))
     }
 

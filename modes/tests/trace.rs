@@ -11,7 +11,7 @@ use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec, Tunnel
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, tcp, udp};
-use uvs_core::trace::{Candidate, End, Event, Fate, NoHop, SetAside, Template, Trace};
+use uvs_core::trace::{Candidate, End, Fate, NoHop, SetAside, Step, Template, Trace};
 
 const OTHER: Endpoint = Endpoint::new(Addr::v4([10, 0, 2, 12]), SERVER_PORT);
 const MINE: Endpoint = Endpoint::new(SERVER, SERVER_PORT);
@@ -53,15 +53,15 @@ fn syn() -> PacketBuilder {
 
 fn candidates(trace: &Trace) -> Vec<(Endpoint, Fate)> {
     let of = |all: &Vec<Candidate>| all.iter().map(|c| (c.server, c.fate)).collect();
-    let mut schedule = trace.events.iter().filter_map(|e| match e {
-        Event::Schedule { candidates, .. } => Some(of(candidates)),
+    let mut schedule = trace.steps.iter().filter_map(|e| match e {
+        Step::Schedule { candidates, .. } => Some(of(candidates)),
         _ => None,
     });
     schedule.next().unwrap_or_default()
 }
 
-fn has(trace: &Trace, wanted: impl Fn(&Event) -> bool) -> bool {
-    trace.events.iter().any(wanted)
+fn has(trace: &Trace, wanted: impl Fn(&Step) -> bool) -> bool {
+    trace.steps.iter().any(wanted)
 }
 
 fn reason(trace: &Trace) -> &str {
@@ -76,7 +76,7 @@ fn a_new_connection_is_told_from_look_up_to_next_hop() {
     let bed = bed();
     let trace = trace(&bed, &syn());
     let steps: Vec<String> = trace
-        .events
+        .steps
         .iter()
         .map(|e| {
             let text = format!("{e:?}");
@@ -128,11 +128,11 @@ fn packets_of_one_rehearsal_see_what_those_before_did() {
             Default::default(),
         )
     };
-    assert!(has(&look(SYN), |e| matches!(e, Event::Opened { .. })));
+    assert!(has(&look(SYN), |e| matches!(e, Step::Opened { .. })));
     let second = look(ACK);
     assert!(has(
         &second,
-        |e| matches!(e, Event::Lookup { found: Some(c) } if c.server == MINE)
+        |e| matches!(e, Step::Lookup { found: Some(c) } if c.server == MINE)
     ));
     assert_eq!(second.end, End::Send);
 }
@@ -141,12 +141,11 @@ fn packets_of_one_rehearsal_see_what_those_before_did() {
 fn without_a_service_the_vips_others_are_named() {
     let bed = bed();
     let elsewhere = trace(&bed, &udp(CLIENT, VIP));
-    let others =
-        |e: &Event| matches!(e, Event::Service { found: None, others } if others.len() == 1);
-    assert!(has(&elsewhere, others), "{:?}", elsewhere.events);
+    let others = |e: &Step| matches!(e, Step::Service { found: None, others } if others.len() == 1);
+    assert!(has(&elsewhere, others), "{:?}", elsewhere.steps);
     assert_eq!(elsewhere.end, End::Pass);
     let nowhere = trace(&bed, &tcp(CLIENT, Endpoint::new(OTHER.addr, 9), SYN));
-    let none = |e: &Event| matches!(e, Event::Service { found: None, others } if others.is_empty());
+    let none = |e: &Step| matches!(e, Step::Service { found: None, others } if others.is_empty());
     assert!(has(&nowhere, none));
 }
 
@@ -156,8 +155,8 @@ fn a_known_connection_is_told_with_its_state_and_its_end() {
     receive(&mut bed, &syn());
     bed.wait(std::time::Duration::from_secs(5));
     let hit = trace(&bed, &tcp(CLIENT, VIP, ACK));
-    let known = hit.events.iter().find_map(|e| match e {
-        Event::Lookup { found } => found.clone(),
+    let known = hit.steps.iter().find_map(|e| match e {
+        Step::Lookup { found } => found.clone(),
         _ => None,
     });
     let known = known.unwrap();
@@ -170,7 +169,7 @@ fn a_known_connection_is_told_with_its_state_and_its_end() {
     change(&mut bed, |s| s.servers.clear());
     let gone = trace(&bed, &tcp(CLIENT, VIP, ACK));
     assert!(has(&gone, |e| *e
-        == Event::SetAside {
+        == Step::SetAside {
             why: SetAside::ServerGone
         }));
     assert_eq!(reason(&gone), "server_gone");
@@ -208,7 +207,7 @@ fn without_a_usable_server_the_refusal_is_told() {
     assert_eq!(candidates(&refused), [(MINE, Fate::WeightZero)]);
     assert!(has(
         &refused,
-        |e| matches!(e, Event::Refused { why } if why.contains("weight above 0"))
+        |e| matches!(e, Step::Refused { why } if why.contains("weight above 0"))
     ));
     assert_eq!(refused.end, End::Answered);
     assert_eq!(refused.leaving[0].kind, "ICMP type 3 code 3");
@@ -225,8 +224,8 @@ fn persistence_tells_of_its_template() {
     });
     bed.sysctl("expire_quiescent_template", 1);
     let of = |trace: &Trace| {
-        let mut all = trace.events.iter().filter_map(|e| match e {
-            Event::Persistence {
+        let mut all = trace.steps.iter().filter_map(|e| match e {
+            Step::Persistence {
                 client, template, ..
             } => Some((*client, template.clone())),
             _ => None,
@@ -257,7 +256,7 @@ fn a_drop_is_told_with_what_it_means() {
     let no_route = Some(NoHop::NoRoute);
     assert!(has(
         &lost,
-        |e| matches!(e, Event::Leave { unreachable, .. } if *unreachable == no_route)
+        |e| matches!(e, Step::Leave { unreachable, .. } if *unreachable == no_route)
     ));
     assert_eq!(reason(&lost), "no_route");
     let End::Drop {

@@ -1,4 +1,4 @@
-//! The engine's decisions as events. Nothing here decides: each function tells what its caller has found.
+//! The engine's decisions as steps of a trace. Nothing here decides: each function tells what its caller has found.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use crate::packet::{Packet, Parsed};
 use crate::service::{Persistence, ServiceKey};
 use crate::time::Instant;
 use crate::trace::{
-    Aside, Candidate, Event, Fate, Hop, Known, NoHop, Recorder, SetAside, Template, kind,
+    Aside, Candidate, Fate, Hop, Known, NoHop, Recorder, SetAside, Step, Template, kind,
     protocol_name,
 };
 
-impl From<SetAside> for Event {
+impl From<SetAside> for Step {
     fn from(why: SetAside) -> Self {
         Self::SetAside { why }
     }
 }
 
 /// What a frame turned out to be, on an interface of this MAC address.
-pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Event {
+pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Step {
     let why = match parsed {
         Parsed::Foreign => Aside::Foreign,
         Parsed::Arp => Aside::Arp,
@@ -33,12 +33,12 @@ pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Event {
         Parsed::Malformed { .. } => Aside::Malformed,
         Parsed::Ipv4(p) => return packet(frame, p),
     };
-    Event::Aside { why }
+    Step::Aside { why }
 }
 
 /// A packet's headers.
-pub(super) fn packet(frame: &Frame<'_>, packet: &Packet) -> Event {
-    Event::Packet {
+pub(super) fn packet(frame: &Frame<'_>, packet: &Packet) -> Step {
+    Step::Packet {
         protocol: protocol_name(packet.protocol),
         source: packet.flow.source(),
         destination: packet.flow.destination(),
@@ -49,16 +49,16 @@ pub(super) fn packet(frame: &Frame<'_>, packet: &Packet) -> Event {
 }
 
 /// A connection that was made.
-pub(super) fn opened(c: &Conn) -> Event {
-    Event::Opened {
+pub(super) fn opened(c: &Conn) -> Step {
+    Step::Opened {
         server: c.server,
         local: (c.local.port != 0).then_some(c.local),
     }
 }
 
 /// The way out that a packet is to take.
-pub(super) fn leaving(way: &Way<'_>, hop: Result<NextHop, Unreachable>) -> Event {
-    Event::Leave {
+pub(super) fn leaving(way: &Way<'_>, hop: Result<NextHop, Unreachable>) -> Step {
+    Step::Leave {
         mode: way.mode.name().to_owned(),
         forward: way.forward,
         overhead: way.overhead() as u32,
@@ -78,7 +78,7 @@ pub(super) fn leaving(way: &Way<'_>, hop: Result<NextHop, Unreachable>) -> Event
 
 impl<R: Recorder> Engine<R> {
     /// What the connection table has for a packet.
-    pub(super) fn looked_up(&self, now: Instant, found: Option<(ConnId, Side)>) -> Event {
+    pub(super) fn looked_up(&self, now: Instant, found: Option<(ConnId, Side)>) -> Step {
         let known = |(id, side): (ConnId, Side)| {
             let c = self.conns.get(id);
             let left = c.deadline.since(now);
@@ -95,13 +95,13 @@ impl<R: Recorder> Engine<R> {
                 removed: self.servers.get(c.backend).service == NONE,
             }
         };
-        Event::Lookup {
+        Step::Lookup {
             found: found.map(known),
         }
     }
 
     /// The service of a flow's destination; where there is none, the VIP's other services.
-    pub(super) fn matched(&self, flow: &Flow, slot: Option<u32>) -> Event {
+    pub(super) fn matched(&self, flow: &Flow, slot: Option<u32>) -> Step {
         let key_of = |slot: u32| self.services[slot as usize].as_ref().map(|s| s.spec.key);
         let all = self.services.iter().flatten().map(|s| s.spec.key);
         let found = slot.and_then(key_of);
@@ -109,7 +109,7 @@ impl<R: Recorder> Engine<R> {
             .filter(|key| found.is_none() && key.vip().addr == flow.dst)
             .collect();
         others.sort_unstable();
-        Event::Service { found, others }
+        Step::Service { found, others }
     }
 
     /// What persistence has for a client.
@@ -119,7 +119,7 @@ impl<R: Recorder> Engine<R> {
         client: Addr,
         p: Persistence,
         known: Option<ConnId>,
-    ) -> Event {
+    ) -> Step {
         let template = known.map_or(Template::Miss, |id| {
             let c = self.conns.get(id);
             let server = self.servers.get(c.backend).key.1;
@@ -130,7 +130,7 @@ impl<R: Recorder> Engine<R> {
                 Template::Stale { server }
             }
         });
-        Event::Persistence {
+        Step::Persistence {
             client,
             mask: p.mask,
             timeout: p.timeout,
@@ -139,12 +139,12 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// What a scheduler chose, and what of.
-    pub(super) fn scheduled(&self, slot: u32, picked: Option<usize>) -> Event {
+    pub(super) fn scheduled(&self, slot: u32, picked: Option<usize>) -> Step {
         let Some(service) = self.services[slot as usize].as_ref() else {
-            return Event::NoOpening;
+            return Step::NoOpening;
         };
         let candidates: Vec<Candidate> = self.candidates(service, picked).collect();
-        Event::Schedule {
+        Step::Schedule {
             service: service.spec.key,
             scheduler: service.spec.scheduler.clone(),
             exact: true,
@@ -173,9 +173,9 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// The state that a packet has brought a connection to.
-    pub(super) fn moved(&self, id: ConnId, before: u8) -> Event {
+    pub(super) fn moved(&self, id: ConnId, before: u8) -> Step {
         let c = self.conns.get(id);
-        Event::State {
+        Step::State {
             from: state_name(c.protocol, before).to_owned(),
             to: state_name(c.protocol, c.state).to_owned(),
             timeout: c.timeout,
@@ -183,8 +183,8 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// A packet of no connection and no service.
-    pub(super) fn strayed(&self, flow: &Flow, from_server: bool) -> Event {
-        Event::Stray {
+    pub(super) fn strayed(&self, flow: &Flow, from_server: bool) -> Step {
+        Step::Stray {
             from_server,
             owned: self.owned.contains(&flow.dst),
         }

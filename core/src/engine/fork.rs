@@ -10,14 +10,14 @@ use std::sync::Arc;
 use super::related::quote;
 use super::{Engine, Service};
 use crate::conn::{Conn, ConnId, NONE};
-use crate::flow::Flow;
+use crate::flow::{Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::scheduler::{Fork, Scheduler};
 use crate::service::ServiceKey;
 use crate::time::Instant;
-use crate::trace::{Event, Leaving, Log, Trace, changes, kind, protocol_name};
+use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
 use crate::verdict::{Egress, PortId, Verdict};
 
 /// Bytes of an ICMP header, behind which an error quotes a packet (RFC 792).
@@ -83,7 +83,8 @@ impl Rehearsal {
         let mut frame = Frame::new(&mut memory, HEADROOM, HEADROOM + bytes.len(), offload);
         // As in a worker's turn, the time passes after a frame and before the next.
         if self.last.replace(now).is_some_and(|last| last < now) {
-            self.engine.handle_timeout(now, EXPIRY_BUDGET);
+            self.engine
+                .handle_timeout(now, EXPIRY_BUDGET, &mut self.outbox);
         }
         self.copy_for(original, now, bytes, offload);
         self.outbox.clear();
@@ -100,7 +101,7 @@ impl Rehearsal {
         };
         Trace {
             port: port.0,
-            events: self.take_events(),
+            steps: self.take_steps(),
             end: verdict.into(),
             leaving,
         }
@@ -113,14 +114,14 @@ impl Rehearsal {
             .collect()
     }
 
-    fn take_events(&mut self) -> Vec<Event> {
-        let mut events = std::mem::take(&mut self.engine.recorder.0);
-        for event in &mut events {
-            if let Event::Schedule { service, exact, .. } = event {
+    fn take_steps(&mut self) -> Vec<Step> {
+        let mut steps = std::mem::take(&mut self.engine.recorder.0);
+        for step in &mut steps {
+            if let Step::Schedule { service, exact, .. } = step {
                 *exact = !self.examples.contains(service);
             }
         }
-        events
+        steps
     }
 
     /// Copies the connections that a frame may ask for.
@@ -137,15 +138,8 @@ impl Rehearsal {
             return;
         };
         for flow in self.flows(now, frame.bytes(), &packet) {
-            let template = original.service_for(&flow).and_then(|slot| {
-                let persistence = original.services[slot as usize]
-                    .as_ref()?
-                    .spec
-                    .persistence?;
-                Some(original.template_key(slot, &flow, persistence)?.flow())
-            });
-            let known = [Some(flow), template].into_iter().flatten();
-            for (id, _) in known.filter_map(|flow| original.conns.find(&flow)) {
+            let keys = std::iter::once(flow).chain(original.keys_of_new(&flow));
+            for (id, _) in keys.filter_map(|key| original.conns.find(&key)) {
                 self.copy(original, now, id);
             }
         }
@@ -243,6 +237,33 @@ impl Service {
 }
 
 impl Engine {
+    /// What a new connection of `flow` asks the table for: its template, and whether the tuple that its
+    /// replies will have at one of the servers is taken.
+    fn keys_of_new(&self, flow: &Flow) -> Vec<Flow> {
+        let slot = self.service_for(flow);
+        let service = slot.and_then(|slot| Some((slot, self.services[slot as usize].as_ref()?)));
+        let (Some((slot, service)), Some(protocol)) =
+            (service, Protocol::from_number(flow.protocol))
+        else {
+            return Vec::new();
+        };
+        let persistence = service.spec.persistence;
+        let template = persistence.and_then(|p| self.template_key(slot, flow, p));
+        let servers = service.servers.iter().map(|place| self.servers.get(*place));
+        let replies = servers.flat_map(|server| {
+            let end = server.spec.endpoint;
+            [end.port, flow.dst_port].map(|port| {
+                let from = Endpoint::new(end.addr, port);
+                Flow::new(protocol, from, flow.source())
+            })
+        });
+        template
+            .map(|key| key.flow())
+            .into_iter()
+            .chain(replies)
+            .collect()
+    }
+
     /// A copy that records, with these services and no connections.
     fn double(&self, services: Vec<Option<Service>>) -> Engine<Log> {
         Engine {
@@ -268,7 +289,11 @@ impl Engine {
             reassembler: self.reassembler.clone(),
             answers: self.answers.clone(),
             ip_id: self.ip_id,
-            sweep: None,
+            sweep: Default::default(),
+            draining: self.draining.clone(),
+            next_look: self.next_look,
+            events: Vec::new(),
+            farewells: self.farewells.clone(),
             next_tick: self.next_tick,
             defence: self.defence.clone(),
             counters: self.counters.clone(),

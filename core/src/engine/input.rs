@@ -2,6 +2,7 @@
 //! `net/netfilter/ipvs/ip_vs_core.c`.
 
 use super::Engine;
+use super::farewell::is_told;
 use super::schedule::Refused;
 use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
@@ -11,9 +12,10 @@ use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::sctp::SctpState;
 use crate::sctp::chunk::INIT;
+use crate::service::OnRemoval;
 use crate::tcp::TcpState;
 use crate::time::Instant;
-use crate::trace::{Event, Recorder, SetAside};
+use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
 
 impl<R: Recorder> Engine<R> {
@@ -28,7 +30,7 @@ impl<R: Recorder> Engine<R> {
     ) -> Verdict {
         let conn = *self.conns.get(id);
         let server = self.servers.get(conn.backend);
-        let removed = server.service == NONE;
+        let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&packet.flow).is_none() {
             self.record(|_| SetAside::NoService.into());
@@ -50,15 +52,34 @@ impl<R: Recorder> Engine<R> {
             return self.start_connection(now, frame, packet, out);
         }
         if removed {
-            if self.snapshot.sysctls.expire_nodest_conn == 0 {
-                self.record(|_| SetAside::ServerGone.into());
-                return Verdict::Drop(DropReason::ServerGone);
-            }
-            self.record(|_| SetAside::Expired.into());
-            self.expire(now, id);
-            return self.start_connection(now, frame, packet, out);
+            return self.leave(now, id, let_go, frame, packet, out);
         }
         self.forward(now, id, frame, packet, out)
+    }
+
+    /// A packet of a connection whose server was removed: it goes elsewhere, where the server lets it go.
+    fn leave(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        let_go: bool,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Verdict {
+        if !let_go {
+            self.record(|_| SetAside::ServerGone.into());
+            return Verdict::Drop(DropReason::ServerGone);
+        }
+        self.record(|_| SetAside::LetGo.into());
+        let c = self.conns.get(id);
+        let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
+        // The sweep is on its way to it, and tells the server too.
+        if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(packet) {
+            return self.reset(now, frame, packet, out);
+        }
+        self.end(now, id);
+        self.start_connection(now, frame, packet, out)
     }
 
     /// Whether a SYN or INIT on this connection starts a new one (`is_new_conn_expected`).
@@ -92,7 +113,7 @@ impl<R: Recorder> Engine<R> {
             return self.stray(now, frame, packet, out);
         };
         if !self.may_start(packet) {
-            self.record(|_| Event::NoOpening);
+            self.record(|_| Step::NoOpening);
             return match packet.transport {
                 Transport::Tcp { .. } => self.reset(now, frame, packet, out),
                 _ => Verdict::Drop(DropReason::NoConnection),
@@ -172,6 +193,7 @@ impl<R: Recorder> Engine<R> {
         );
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);
+        self.note_sequence(id, frame, packet, false);
         self.conns.touch(now, id);
         let path = self.path(id);
         let way = Way {

@@ -45,6 +45,10 @@ pub struct ServerReport {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are not over: neither closed by both sides nor reset.
+    pub open: u32,
+    /// Since when its weight has been 0, while it is.
+    pub draining: Option<Instant>,
     /// Whether it is over its threshold.
     pub overloaded: bool,
     /// Totals since it was added.
@@ -89,6 +93,8 @@ impl<R: Recorder> Engine<R> {
                         active: b.active,
                         inactive: b.inactive,
                         persistent: server.persistent,
+                        open: (b.active + b.inactive).saturating_sub(server.over),
+                        draining: server.drain.map(|d| d.since),
                         overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
                         stats: server.stats,
                     }
@@ -113,6 +119,18 @@ impl<R: Recorder> Engine<R> {
         local
             .map(|a| (*a, towards(*a).max().unwrap_or(0)))
             .collect()
+    }
+
+    /// How many connections a server has, also a removed one.
+    pub fn connections_of(&self, service: ServiceKey, server: Endpoint) -> u32 {
+        let load = self.servers.removed_load(&(service, server)).or_else(|| {
+            let slot = *self.lookup.get(&service)?;
+            let service = self.services[slot as usize].as_ref()?;
+            let mut backends = service.servers.iter().zip(&service.backends);
+            let of_server = |(place, _): &(&u32, _)| self.servers.get(**place).key.1 == server;
+            backends.find(of_server).map(|(_, load)| *load)
+        });
+        load.map_or(0, |load| load.active + load.inactive)
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.

@@ -8,7 +8,7 @@ use crate::counters::ScheduleFailure;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::service::{Forwarding, Persistence, ServiceKey};
 use crate::time::Instant;
-use crate::trace::{Event, Recorder};
+use crate::trace::{Recorder, Step};
 use crate::verdict::DropReason;
 
 /// FTP's control port: its templates stand for all ports.
@@ -78,7 +78,10 @@ impl<R: Recorder> Engine<R> {
             Refused::NotForUs => return,
             Refused::Drop(DropReason::SchedulerFault) => ScheduleFailure::SchedulerFault,
             Refused::Drop(DropReason::TableFull) => ScheduleFailure::TableFull,
-            Refused::Drop(_) => ScheduleFailure::PortsExhausted,
+            Refused::Drop(DropReason::PortsExhausted) => ScheduleFailure::PortsExhausted,
+            Refused::Drop(DropReason::ReplyTupleTaken) => ScheduleFailure::ReplyTupleTaken,
+            Refused::Drop(DropReason::DropPacket) => ScheduleFailure::DropPacket,
+            Refused::Drop(_) => return,
             Refused::NoServer => {
                 let mut weighty = service.backends.iter().filter(|b| b.weight > 0).peekable();
                 if weighty.peek().is_some() && weighty.all(|b| !b.is_available()) {
@@ -89,7 +92,7 @@ impl<R: Recorder> Engine<R> {
             }
         };
         service.failures[failure as usize] += 1;
-        self.record(|_| Event::Refused {
+        self.record(|_| Step::Refused {
             why: failure.meaning().to_owned(),
         });
     }
@@ -185,7 +188,7 @@ impl<R: Recorder> Engine<R> {
         let server = self.servers.get(self.conns.get(id).backend);
         let quiesced =
             server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
-        server.service != NONE && !quiesced
+        server.service != NONE && !quiesced && !server.is_timed_out()
     }
 
     /// Makes the connection of `flow` to `server`.

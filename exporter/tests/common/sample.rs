@@ -33,6 +33,7 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
         active: 1,
         inactive: 2,
         persistent: 0,
+        open: 2,
         overloaded: false,
         reachable: true,
         stats: stats(u64::from(last)),
@@ -45,7 +46,7 @@ pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
         scheduler: "wrr".to_owned(),
         persistent: false,
         stats: stats(46),
-        failures: [0; 5],
+        failures: Default::default(),
         backends,
     }
 }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
+mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
@@ -56,6 +57,8 @@ enum Command {
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
     Show(show::Args),
+    /// Take a real server out of service, and wait until its connections have ended
+    Drain(drain::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Tell why a packet goes where it goes: one made up, captured ones, or real ones while they pass
@@ -76,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
+        Command::Drain(args) => drain::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Trace(args) => trace::main(&args),
         Command::Lab(args) => lab::main(args),

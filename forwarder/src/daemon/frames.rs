@@ -30,6 +30,7 @@ pub(super) fn totals(counters: &Counters) -> Totals {
         passed: counters.passed,
         local: counters.local,
         dropped: counters.drops.iter().sum(),
+        lost: counters.lost.iter().sum(),
     }
 }
 
@@ -41,13 +42,14 @@ fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {
         interface: name.to_owned(),
         came: Totals {
             received: ledger.received,
+            lost,
             ..totals(&ledger.ends)
         },
         drops: by_reason(&ledger.ends.drops),
         handed: ledger.handed,
         left: ledger.sent,
         waiting: port.waiting,
-        lost: by_reason(&ledger.lost),
+        losses: by_reason(&ledger.lost),
         ring_full: port.rx.kernel_drops,
         unaccounted: ledger.received.wrapping_sub(ended) as i64,
         unsent: ledger

@@ -6,7 +6,7 @@ use uvs_core::service::ServiceKey;
 use super::rows::{self, grid};
 use super::{Format, What};
 use crate::control::protocol::{
-    ConnectionStatus, Data, Info, InterfaceFrames, ServerStatus, ServiceStatus, Totals,
+    ConnectionStatus, Data, Ended, Info, InterfaceFrames, ServerStatus, ServiceStatus, Totals,
 };
 
 /// An answer that fits the question, in the order it is shown.
@@ -31,6 +31,7 @@ pub(super) struct Server {
 pub(super) struct Drops {
     totals: Totals,
     drops: Vec<Drop>,
+    ended: Ended,
     interfaces: Vec<InterfaceFrames>,
 }
 
@@ -61,10 +62,12 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
             Data::Drops {
                 totals,
                 reasons,
+                ended,
                 interfaces,
             },
         ) => View::Drops(Drops {
             totals,
+            ended,
             interfaces,
             drops: reasons
                 .into_iter()
@@ -98,6 +101,7 @@ impl View {
             Self::Drops(Drops {
                 totals,
                 drops,
+                ended,
                 interfaces,
             }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
@@ -105,7 +109,10 @@ impl View {
                 let frames = interfaces.iter().map(rows::interface);
                 let frames = grid(rows::INTERFACES, frames, wide);
                 let frames = if interfaces.is_empty() { "" } else { &frames };
-                grid(rows::DROPS, rows, wide) + &rows::totals_line(totals) + frames
+                grid(rows::DROPS, rows, wide)
+                    + &rows::totals_line(totals)
+                    + &rows::ended_line(ended)
+                    + frames
             }
             Self::Info(info) => rows::info_text(info),
         }

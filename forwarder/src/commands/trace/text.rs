@@ -5,7 +5,7 @@ use std::fmt::Write;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 use uvs_core::trace::{
-    Aside, Candidate, Change, End, Event, Fate, Hop, Known, Leaving, NoHop, SetAside, Template,
+    Aside, Candidate, Change, End, Fate, Hop, Known, Leaving, NoHop, SetAside, Step, Template,
     Trace,
 };
 
@@ -49,8 +49,8 @@ impl Page<'_> {
             return;
         };
         self.title(frame, trace);
-        let first = trace.events.iter().position(is_packet).map_or(0, |i| i + 1);
-        for event in &trace.events[first..] {
+        let first = trace.steps.iter().position(is_packet).map_or(0, |i| i + 1);
+        for event in &trace.steps[first..] {
             self.event(event);
         }
         self.leaving(trace);
@@ -75,7 +75,7 @@ impl Page<'_> {
     }
 
     fn title(&mut self, frame: &Traced, trace: &Trace) {
-        let what = match trace.events.iter().find(|event| is_packet(event)) {
+        let what = match trace.steps.iter().find(|event| is_packet(event)) {
             Some(event) => packet(event),
             None => "a frame".to_owned(),
         };
@@ -97,17 +97,17 @@ impl Page<'_> {
         }
     }
 
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, event: &Step) {
         match event {
-            Event::Packet { .. } => self.line("datagram", &format!("whole: {}", packet(event))),
-            Event::Aside { why } => self.line("frame", aside(*why)),
-            Event::Lookup { found } => self.line("connection", &connection(found.as_ref())),
-            Event::SetAside { why } => self.line("", set_aside(*why)),
-            Event::Service { found, others } => self.line("service", &service(*found, others)),
-            Event::NoOpening => {
+            Step::Packet { .. } => self.line("datagram", &format!("whole: {}", packet(event))),
+            Step::Aside { why } => self.line("frame", aside(*why)),
+            Step::Lookup { found } => self.line("connection", &connection(found.as_ref())),
+            Step::SetAside { why } => self.line("", set_aside(*why)),
+            Step::Service { found, others } => self.line("service", &service(*found, others)),
+            Step::NoOpening => {
                 self.line("", "it does not open a connection, so none is made for it")
             }
-            Event::Persistence {
+            Step::Persistence {
                 client,
                 mask: bits,
                 timeout,
@@ -116,26 +116,26 @@ impl Page<'_> {
                 let who = format!("client {client} (mask {}), {timeout} s: ", mask(*bits));
                 self.line("persistence", &(who + &template(found)));
             }
-            Event::Schedule {
+            Step::Schedule {
                 scheduler,
                 exact,
                 candidates,
                 chosen,
                 ..
             } => self.scheduled(scheduler, *exact, candidates, *chosen),
-            Event::Refused { why } => self.line("refused", why),
-            Event::Opened { server, local } => {
+            Step::Refused { why } => self.line("refused", why),
+            Step::Opened { server, local } => {
                 let local = local.map(|l| format!(", from the local endpoint {l}"));
                 self.line(
                     "opened",
                     &format!("a connection to {server}{}", local.unwrap_or_default()),
                 );
             }
-            Event::State { from, to, timeout } => {
+            Step::State { from, to, timeout } => {
                 self.line("state", &format!("{from} → {to}, for {timeout} s from now"));
             }
-            Event::Stray { from_server, owned } => self.line("stray", stray(*from_server, *owned)),
-            Event::Leave {
+            Step::Stray { from_server, owned } => self.line("stray", stray(*from_server, *owned)),
+            Step::Leave {
                 mode: name,
                 forward,
                 overhead,
@@ -300,12 +300,12 @@ impl Page<'_> {
     }
 }
 
-const fn is_packet(event: &Event) -> bool {
-    matches!(event, Event::Packet { .. })
+const fn is_packet(event: &Step) -> bool {
+    matches!(event, Step::Packet { .. })
 }
 
-fn packet(event: &Event) -> String {
-    let Event::Packet {
+fn packet(event: &Step) -> String {
+    let Step::Packet {
         protocol,
         source,
         destination,
@@ -381,8 +381,10 @@ const fn set_aside(why: SetAside) -> &'static str {
             "its server has weight 0 and expire_nodest_conn is 1: a new connection is made"
         }
         SetAside::Over => "it is over, and conn_reuse_mode lets a new one begin",
-        SetAside::ServerGone => "its server was removed, and expire_nodest_conn is 0",
-        SetAside::Expired => "its server was removed: expire_nodest_conn ends it",
+        SetAside::ServerGone => {
+            "its server was removed, and neither expire_nodest_conn nor on_removal ends it"
+        }
+        SetAside::LetGo => "its server was removed, and lets it go",
     }
 }
 
