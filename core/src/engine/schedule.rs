@@ -103,20 +103,15 @@ impl<R: Recorder> Engine<R> {
             .as_mut()
             .ok_or(Refused::NoServer)?;
         let picked = service.scheduler.pick(flow, &service.backends);
+        let server = picked.map(|i| {
+            let usable = service.backends.get(i).is_some_and(Backend::is_available);
+            usable.then(|| service.servers[i])
+        });
         self.record(|e| e.scheduled(slot, picked));
-        let picked = picked.ok_or(Refused::NoServer)?;
-        let service = self.services[slot as usize]
-            .as_ref()
-            .ok_or(Refused::NoServer)?;
-        if !service
-            .backends
-            .get(picked)
-            .is_some_and(Backend::is_available)
-        {
+        server.ok_or(Refused::NoServer)?.ok_or_else(|| {
             self.counters.scheduler_faults += 1;
-            return Err(Refused::Drop(DropReason::SchedulerFault));
-        }
-        Ok(service.servers[picked])
+            Refused::Drop(DropReason::SchedulerFault)
+        })
     }
 
     /// One client stays with one server by a template (`ip_vs_sched_persist`).
