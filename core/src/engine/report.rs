@@ -67,6 +67,10 @@ pub struct ConnReport {
     pub state: &'static str,
     /// Seconds until it expires, rounded down.
     pub expires: u32,
+    /// The service it was scheduled by.
+    pub service: ServiceKey,
+    /// Packets from the client, saturating.
+    pub packets: u32,
 }
 
 impl Engine {
@@ -122,11 +126,12 @@ impl Engine {
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
-        (page.map(|c| conn_report(c, now)).collect(), rest)
+        let report = |c: &Conn| conn_report(c, self.servers.get(c.backend).key.0, now);
+        (page.map(report).collect(), rest)
     }
 }
 
-fn conn_report(c: &Conn, now: Instant) -> ConnReport {
+fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
     let state = match c.protocol {
         _ if c.has(conn::TEMPLATE) => "NONE",
         Protocol::Tcp => TcpState::from_number(c.state).name(),
@@ -141,5 +146,7 @@ fn conn_report(c: &Conn, now: Instant) -> ConnReport {
         local: (c.local.port != 0).then_some(c.local),
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
+        service,
+        packets: c.in_packets,
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Report, ServerReport};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -60,6 +61,11 @@ impl Daemon {
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
+            Command::Sample => self.sample().map(Data::Sample),
+            Command::FindConnections(find) => self.find(&find).map(Data::Found),
+            Command::Latency(ago) => self.latency(ago).map(Data::Latency),
+            Command::ListNeighbours => Ok(Data::Neighbours(self.neighbours())),
+            Command::Settings => Ok(Data::Settings(self.settings())),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -212,7 +218,7 @@ impl Daemon {
         })
     }
 
-    fn service_status(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
+    pub(super) fn service_status(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
         let counted = report.services.iter().find(|s| s.key == spec.key);
         let server = |s: &ServerSpec| {
             counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint))
@@ -285,21 +291,26 @@ impl Daemon {
             .iter()
             .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
         Ok(Data::Drops {
-            totals: Totals {
-                received: counters.received,
-                sent: counters.sent,
-                answered: counters.answered,
-                held: counters.held,
-                passed: counters.passed,
-                local: counters.local,
-                dropped: counters.drops.iter().sum(),
-            },
+            totals: totals(&counters),
             reasons: reasons.collect(),
         })
     }
 }
 
-fn connection_status(c: &ConnReport) -> ConnectionStatus {
+/// The counters as the protocol has them.
+pub(super) fn totals(counters: &Counters) -> Totals {
+    Totals {
+        received: counters.received,
+        sent: counters.sent,
+        answered: counters.answered,
+        held: counters.held,
+        passed: counters.passed,
+        local: counters.local,
+        dropped: counters.drops.iter().sum(),
+    }
+}
+
+pub(super) fn connection_status(c: &ConnReport) -> ConnectionStatus {
     ConnectionStatus {
         protocol: Some(c.protocol),
         client: c.client,

@@ -3,9 +3,13 @@
 
 mod commands;
 mod derive;
+mod find;
+mod live;
 mod metrics;
+mod past;
 mod plugins;
 mod rates;
+mod settings;
 mod start;
 mod timed;
 
@@ -59,6 +63,7 @@ pub(crate) struct Daemon {
     guarded: GuardSpec,
     owned: Vec<Addr>,
     rates: Rates,
+    past: past::Past,
     shared: Arc<Shared>,
     asks: Sender<Question>,
     waker: Arc<Waker>,
@@ -130,6 +135,7 @@ impl Daemon {
     fn period(&mut self) {
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
+            self.past.keep(&status);
         }
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");

@@ -16,6 +16,7 @@ use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
 use super::metrics::{Metering, first_load};
+use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
@@ -112,6 +113,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         guarded: GuardSpec::default(),
         owned: Vec::new(),
         rates: Rates::default(),
+        past: Past::default(),
         shared,
         asks,
         waker,

@@ -86,6 +86,8 @@ pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
 /// A copy of everything the worker counts.
 #[derive(Clone)]
 pub(crate) struct Status {
+    /// When it was copied.
+    pub(crate) taken: Instant,
     /// Services and servers.
     pub(crate) services: Report,
     /// The engine's totals.
@@ -524,6 +526,7 @@ impl Worker {
             ledger: ledger.clone(),
         });
         Status {
+            taken: monotonic(),
             ports: ports.collect(),
             own: PortStatus {
                 errors: self.own_ledger.errors(self.own.errors()),
