@@ -19,6 +19,8 @@ pub(crate) mod rs;
 pub(crate) mod run;
 mod show;
 mod sysctl;
+mod top;
+mod units;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -55,6 +57,8 @@ enum Command {
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
     Show(show::Args),
+    /// Watch services, servers and connections on the whole screen
+    Top(top::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -73,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
+        Command::Top(args) => top::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }

@@ -16,9 +16,22 @@ pub(crate) fn print(text: &str) -> ExitCode {
 }
 
 /// A column: its title, and whether it holds numbers, which are aligned at their last digit.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     title: &'static str,
     numeric: bool,
+}
+
+impl Column {
+    /// Its title.
+    pub(crate) const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// Whether its cells end in line.
+    pub(crate) const fn is_numeric(&self) -> bool {
+        self.numeric
+    }
 }
 
 /// A column of words.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+pub(crate) use self::rows::mode;
 use super::{daemon, output};
 use crate::control::protocol::Command;
 

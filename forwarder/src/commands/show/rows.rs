@@ -165,7 +165,8 @@ fn name(key: &ServiceKey) -> (String, String) {
     }
 }
 
-const fn mode(server: &ServerSpec, local: bool) -> &'static str {
+/// How packets reach a server, in a word.
+pub(crate) const fn mode(server: &ServerSpec, local: bool) -> &'static str {
     match (server.forwarding, server.tunnel.kind) {
         (Forwarding::Dr | Forwarding::Tunnel, _) if local => "local",
         (Forwarding::Dr, _) => "dr",
