@@ -12,6 +12,7 @@ pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
+mod latency;
 mod output;
 mod plugin;
 mod reload;
@@ -59,6 +60,8 @@ enum Command {
     Show(show::Args),
     /// Watch services, servers and connections on the whole screen
     Top(top::Args),
+    /// Show how long frames take on their way through the director
+    Latency(latency::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -78,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Top(args) => top::main(&args),
+        Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }

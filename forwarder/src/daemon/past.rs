@@ -21,6 +21,7 @@ pub(super) struct Past(VecDeque<Recorded>);
 
 struct Recorded {
     taken: Instant,
+    started: Instant,
     forwarded: u64,
     ring_drops: u64,
     busy: Duration,
@@ -37,9 +38,10 @@ impl Past {
         self.0.push_back(Recorded::of(status));
     }
 
-    /// The oldest that is no older than this.
+    /// The oldest that is no older than this, or else the newest.
     fn within(&self, now: Instant, ago: Duration) -> Option<&Recorded> {
-        self.0.iter().find(|r| now.since(r.taken) <= ago)
+        let recent = self.0.iter().find(|r| now.since(r.taken) <= ago);
+        recent.or(self.0.back())
     }
 }
 
@@ -47,6 +49,7 @@ impl Recorded {
     fn of(status: &Status) -> Self {
         Self {
             taken: status.taken,
+            started: Instant(status.taken.0 - nanoseconds(status.busy + status.waited)),
             forwarded: status.counters.sent,
             ring_drops: ring_drops(status),
             busy: status.busy,
@@ -58,7 +61,7 @@ impl Recorded {
         let counts = self.latency.iter_recorded();
         LatencySample {
             taken_ns: self.taken.0,
-            pid: std::process::id(),
+            started_ns: self.started.0,
             forwarded: self.forwarded,
             ring_drops: self.ring_drops,
             busy_ns: nanoseconds(self.busy),
@@ -89,6 +92,7 @@ mod tests {
     fn the_past_is_kept_for_a_minute_and_found_by_age() {
         let recorded = |seconds: u64| Recorded {
             taken: Instant(seconds * 1_000_000_000),
+            started: Instant(0),
             forwarded: seconds,
             ring_drops: 0,
             busy: Duration::ZERO,
@@ -102,7 +106,7 @@ mod tests {
         };
         assert_eq!(
             (ago(0), ago(1), ago(10), ago(60)),
-            (None, Some(18), Some(10), Some(0))
+            (Some(18), Some(18), Some(10), Some(0))
         );
     }
 }

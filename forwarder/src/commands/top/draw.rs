@@ -276,6 +276,7 @@ fn help(frame: &mut Frame<'_>) {
             Line::from(
                 " first sample. IN is from clients, OUT is to them; bits are of IP packets.",
             ),
+            Line::from(" Frames are missed while a ring is full."),
         ])
         .collect();
     let (width, height) = (76, lines.len() as u16 + 2);

@@ -95,7 +95,7 @@ pub(crate) struct Connection {
 /// How long frames took, until now and until some time ago.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Latency {
-    /// The oldest that is kept within the time asked for; `None` where nothing so recent is.
+    /// The oldest that is kept of the time asked for; `None` where nothing was asked for or is kept.
     pub before: Option<LatencySample>,
     /// Now.
     pub now: LatencySample,
@@ -106,8 +106,8 @@ pub(crate) struct Latency {
 pub(crate) struct LatencySample {
     /// When, in nanoseconds of the host's monotonic clock.
     pub taken_ns: u64,
-    /// The daemon's process id.
-    pub pid: u32,
+    /// When the worker began to count, by the same clock.
+    pub started_ns: u64,
     /// Frames forwarded.
     pub forwarded: u64,
     /// Frames that the kernel dropped because a ring was full: nobody knows how long they would have taken.
