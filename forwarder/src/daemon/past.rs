@@ -49,7 +49,7 @@ impl Recorded {
     fn of(status: &Status) -> Self {
         Self {
             taken: status.taken,
-            started: Instant(status.taken.0 - nanoseconds(status.busy + status.waited)),
+            started: status.started,
             forwarded: status.counters.sent,
             ring_drops: ring_drops(status),
             busy: status.busy,

@@ -88,6 +88,8 @@ pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
 pub(crate) struct Status {
     /// When it was copied.
     pub(crate) taken: Instant,
+    /// When the worker began to count.
+    pub(crate) started: Instant,
     /// Services and servers.
     pub(crate) services: Report,
     /// The engine's totals.
@@ -527,6 +529,7 @@ impl Worker {
         });
         Status {
             taken: monotonic(),
+            started: self.started,
             ports: ports.collect(),
             own: PortStatus {
                 errors: self.own_ledger.errors(self.own.errors()),
