@@ -93,7 +93,8 @@ fn full_screen(args: &Args) -> ExitCode {
     }
 }
 
-fn interval(text: &str) -> Result<Duration, String> {
+/// Reads a time between two looks.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse::<f64>()
         .ok()
