@@ -41,7 +41,7 @@ impl Past {
     /// The oldest that is no older than this, or else the newest.
     fn within(&self, now: Instant, ago: Duration) -> Option<&Recorded> {
         let recent = self.0.iter().find(|r| now.since(r.taken) <= ago);
-        recent.or(self.0.back())
+        recent.or_else(|| self.0.back())
     }
 }
 
