@@ -87,84 +87,34 @@ mod tests {
         }
     }
 
-    fn clients(prefix: u8, port: u16) -> Option<ClientFilter> {
-        let addr = Addr::v4([192, 0, 2, 9]);
-        Some(ClientFilter { addr, prefix, port })
-    }
-
     #[test]
     fn every_part_of_a_filter_must_fit() {
         let c = connection([192, 0, 2, 7], 2, 1);
-        let another = Endpoint::new(VIP.addr, 443);
         let at = |port| Some(Endpoint::new(c.server.addr, port));
-        let anything = Filter::default;
-        for (filter, wanted) in [
-            (anything(), true),
-            (
-                Filter {
-                    server: at(0),
-                    ..anything()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    server: at(8080),
-                    ..anything()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    server: at(80),
-                    ..anything()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    client: clients(24, 0),
-                    ..anything()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    client: clients(24, 4711),
-                    ..anything()
-                },
-                true,
-            ),
-            (
-                Filter {
-                    client: clients(24, 4712),
-                    ..anything()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    client: clients(32, 0),
-                    ..anything()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    service: Some(c.service),
-                    client: clients(32, 0),
-                    ..anything()
-                },
-                false,
-            ),
-            (
-                Filter {
-                    service: Some(ServiceKey::address(Protocol::Tcp, another)),
-                    ..anything()
-                },
-                false,
-            ),
+        let from = |prefix, port| {
+            let addr = Addr::v4([192, 0, 2, 9]);
+            Some(ClientFilter { addr, prefix, port })
+        };
+        let (own, other) = (Some(c.service), Endpoint::new(VIP.addr, 443));
+        let other = Some(ServiceKey::address(Protocol::Tcp, other));
+        for (service, server, client, wanted) in [
+            (None, None, None, true),
+            (None, at(0), None, true),
+            (None, at(8080), None, true),
+            (None, at(80), None, false),
+            (None, None, from(24, 0), true),
+            (None, None, from(24, 4711), true),
+            (None, None, from(24, 4712), false),
+            (None, None, from(32, 0), false),
+            (own, at(8080), from(24, 4711), true),
+            (own, None, from(32, 0), false),
+            (other, None, None, false),
         ] {
+            let filter = Filter {
+                service,
+                server,
+                client,
+            };
             assert_eq!(fits(&filter, &c), wanted, "{filter:?}");
         }
     }

@@ -12,13 +12,13 @@ use crate::control::protocol::{ClientFilter, Connection};
 /// What is asked for.
 #[derive(clap::Args)]
 pub(super) struct Wanted {
-    /// Only this service: [tcp:|udp:|sctp:]VIP:PORT or fwm:MARK (services, servers, conns)
+    /// Only this service: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK (services, servers, conns)
     #[arg(long, value_name = "SERVICE", value_parser = service)]
     pub(super) service: Option<ServiceName>,
-    /// Only this real server: IP[:PORT] (servers, conns)
+    /// Only this real server: IP or IP:PORT (servers, conns)
     #[arg(long, value_name = "SERVER", value_parser = server)]
     pub(super) server: Option<ServerName>,
-    /// Only from these clients: IP[:PORT] or SUBNET/BITS (conns)
+    /// Only from these clients: IP, IP:PORT or SUBNET/BITS (conns)
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(super) client: Option<ClientFilter>,
     /// Only so many, those with the most packets (conns)
