@@ -1,5 +1,7 @@
 //! Copies of the engine's state for whoever shows it.
 
+use std::time::Duration;
+
 use super::{Engine, Service};
 use crate::conn::{self, Conn};
 use crate::counters::{ScheduleFailure, Stats};
@@ -44,6 +46,10 @@ pub struct ServerReport {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are not over: neither closed by both sides nor reset.
+    pub open: u32,
+    /// Since when its weight has been 0, while it is.
+    pub draining: Option<Instant>,
     /// Whether it is over its threshold.
     pub overloaded: bool,
     /// Totals since it was added.
@@ -69,8 +75,11 @@ pub struct ConnReport {
     pub expires: u32,
     /// The service it was scheduled by.
     pub service: ServiceKey,
-    /// Packets from the client, saturating.
-    pub packets: u32,
+    /// The time since its last packet.
+    pub idle: Duration,
+    /// TCP: the sequence numbers that server and client expect next. What they grow by is the bytes that
+    /// were sent to each.
+    pub sequence: Option<(u32, u32)>,
 }
 
 impl Engine {
@@ -92,6 +101,8 @@ impl Engine {
                         active: b.active,
                         inactive: b.inactive,
                         persistent: server.persistent,
+                        open: (b.active + b.inactive).saturating_sub(server.over),
+                        draining: server.drain.map(|d| d.since),
                         overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
                         stats: server.stats,
                     }
@@ -147,6 +158,8 @@ fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
         service,
-        packets: c.in_packets,
+        idle: (now + Duration::from_secs(c.timeout.into())).since(c.deadline),
+        sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
+            .then_some((c.server_expects, c.client_expects)),
     }
 }

@@ -173,13 +173,15 @@ fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connecti
         let find = Find {
             filter: filter.clone(),
             from,
-            busiest: wanted.busiest,
+            latest: wanted.latest,
         };
         let Data::Found(found) = client.call(Command::FindConnections(find))? else {
             return Err(ShowError::Unexpected);
         };
         list.extend(found.connections);
-        wanted.keep_busiest(&mut list);
+        if let Some(most) = wanted.latest {
+            Connection::keep_latest(&mut list, most);
+        }
         next = found.next;
     }
     Ok(list)

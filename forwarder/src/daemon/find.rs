@@ -1,12 +1,11 @@
 //! Connections by filter, for `uvs show conns` and `uvs top`. A request looks at a bounded part of the table
 //! and answers with a bounded number: whoever wants all of it asks again.
 
-use std::cmp::Reverse;
-
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
 use super::commands::connection_status;
+use super::live::nanoseconds;
 use super::{Daemon, Question};
 use crate::control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
 
@@ -40,12 +39,12 @@ fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
     found.connections.extend(fitting.map(|c| Connection {
         service: c.service,
         status: connection_status(c),
-        packets: c.packets,
+        idle_ns: nanoseconds(c.idle),
+        sequence: c.sequence,
     }));
     found.matched += (found.connections.len() - before) as u32;
-    if let Some(most) = find.busiest {
-        found.connections.sort_by_key(|c| Reverse(c.packets));
-        found.connections.truncate(most as usize);
+    if let Some(most) = find.latest {
+        Connection::keep_latest(&mut found.connections, most);
     }
 }
 
@@ -67,13 +66,15 @@ fn is_of(wanted: ClientFilter, client: Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use uvs_core::flow::{Addr, Protocol};
     use uvs_core::service::ServiceKey;
 
     const VIP: Endpoint = Endpoint::new(Addr::v4([10, 0, 0, 1]), 80);
 
-    fn connection(client: [u8; 4], server: u8, packets: u32) -> ConnReport {
+    fn connection(client: [u8; 4], server: u8, idle: u64) -> ConnReport {
         ConnReport {
             protocol: Protocol::Tcp,
             client: Endpoint::new(Addr::v4(client), 4711),
@@ -83,7 +84,8 @@ mod tests {
             state: "ESTABLISHED",
             expires: 900,
             service: ServiceKey::address(Protocol::Tcp, VIP),
-            packets,
+            idle: Duration::from_millis(idle),
+            sequence: None,
         }
     }
 
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_stay_and_all_are_counted() {
+    fn the_latest_stay_and_all_are_counted() {
         let pages = [
             [
                 connection([192, 0, 2, 1], 2, 5),
@@ -137,12 +139,16 @@ mod tests {
                 server,
                 ..Filter::default()
             },
-            busiest: Some(2),
+            latest: Some(2),
             ..Find::default()
         };
         let mut found = Found::default();
         pages.iter().for_each(|page| take(&mut found, &find, page));
-        let packets: Vec<u32> = found.connections.iter().map(|c| c.packets).collect();
-        assert_eq!((packets, found.matched), (vec![50, 7], 3));
+        let idle: Vec<u64> = found
+            .connections
+            .iter()
+            .map(|c| c.idle_ns / 1_000_000)
+            .collect();
+        assert_eq!((idle, found.matched), (vec![5, 7], 3));
     }
 }

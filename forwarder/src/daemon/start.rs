@@ -15,6 +15,7 @@ use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::clock::Clock;
 use super::metrics::{Metering, first_load};
 use super::past::Past;
 use super::rates::Rates;
@@ -114,6 +115,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         owned: Vec::new(),
         rates: Rates::default(),
         past: Past::default(),
+        estimator: Clock::new(started),
         shared,
         asks,
         waker,

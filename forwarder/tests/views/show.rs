@@ -36,7 +36,7 @@ fn connections_are_found_by_service_server_and_client() {
         (format!(" --service {vip}"), 40),
         (format!(" --service tcp:{}:443", vip.ip()), 0),
         (format!(" --client {client}"), 40),
-        (format!(" --client {client}/8 --busiest 7"), 7),
+        (format!(" --client {client}/8 --latest 7"), 7),
         (
             format!(" --client {client} --server {rs1} --service {vip}"),
             30,
@@ -50,8 +50,11 @@ fn connections_are_found_by_service_server_and_client() {
         );
     }
     let first = &json(&daemon, "conns")[0];
-    assert!(first["packets"].as_u64().is_some_and(|n| n >= 4), "{first}");
-    let wide = shown(&daemon, "conns -o wide --busiest 1");
+    assert!(
+        first["sequence"][0].as_u64().is_some_and(|n| n > 0),
+        "{first}"
+    );
+    let wide = shown(&daemon, "conns -o wide --latest 1");
     assert!(wide.trim_end().ends_with(&format!("TCP {vip}")), "{wide}");
     assert_eq!(count(&daemon, &format!("services --service {vip}")), 1);
     assert_eq!(

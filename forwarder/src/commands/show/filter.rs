@@ -1,13 +1,12 @@
 //! Which services, servers and connections `uvs show` is asked for.
 
-use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 
 use super::What;
-use crate::control::protocol::{ClientFilter, Connection};
+use crate::control::protocol::ClientFilter;
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -21,9 +20,9 @@ pub(super) struct Wanted {
     /// Only from these clients: IP, IP:PORT or SUBNET/BITS (conns)
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(super) client: Option<ClientFilter>,
-    /// Only so many, those with the most packets (conns)
+    /// Only so many, those with the latest packets (conns)
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) busiest: Option<u32>,
+    pub(super) latest: Option<u32>,
 }
 
 /// A service as one types it: the protocol may be left out.
@@ -106,20 +105,12 @@ impl Wanted {
                 "servers and conns",
             ),
             ("--client", self.client.is_some(), conns, "conns"),
-            ("--busiest", self.busiest.is_some(), conns, "conns"),
+            ("--latest", self.latest.is_some(), conns, "conns"),
         ];
         let wrong = given
             .into_iter()
             .find(|(_, given, fits, _)| *given && !fits);
         wrong.map(|(option, _, _, of)| format!("{option} goes with `uvs show` of {of} only"))
-    }
-
-    /// Leaves the busiest, where they are asked for.
-    pub(super) fn keep_busiest(&self, list: &mut Vec<Connection>) {
-        if let Some(most) = self.busiest {
-            list.sort_by_key(|c| Reverse(c.packets));
-            list.truncate(most as usize);
-        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::service::{
+    Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
+};
 
 use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
+use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Info, NeighbourStatus, ServerStatus, ServiceStatus, Setting, Stats, Totals,
+    Connection, Ended, Info, NeighbourStatus, ServerStatus, ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -23,6 +26,9 @@ pub(super) const SERVICES: Columns = (
         number("CONNECTIONS"),
         text("PERSISTENT"),
         text("LOCAL"),
+        text("ON-REMOVAL"),
+        text("ON-EXPIRY"),
+        text("DRAIN-TIMEOUT"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -43,6 +49,7 @@ pub(super) const SERVERS: Columns = (
         number("TEMPLATES"),
         number("UPPER"),
         number("LOWER"),
+        text("DRAIN"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -59,11 +66,11 @@ pub(super) const CONNECTIONS: Columns = (
         text("SERVER"),
         text("STATE"),
         number("EXPIRES"),
-        number("PACKETS"),
+        number("IDLE"),
         text("LOCAL"),
         text("SERVICE"),
     ],
-    7,
+    6,
 );
 pub(super) const DROPS: Columns = (
     &[
@@ -125,6 +132,7 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
         persistence(&service.spec),
         or_dash(local.join(",")),
     ];
+    row.extend(care(&service.spec.care));
     row.extend(traffic(&service.stats, &service.rates));
     row
 }
@@ -143,6 +151,7 @@ pub(super) fn server(server: &Server) -> Vec<String> {
         status.persistent.to_string(),
         status.spec.upper.to_string(),
         status.spec.lower.to_string(),
+        drain(status),
     ];
     row.extend(traffic(&status.stats, &status.rates));
     row
@@ -158,7 +167,7 @@ pub(super) fn connection(connection: &Connection) -> Vec<String> {
         c.server.to_string(),
         c.state.clone(),
         c.expires.to_string(),
-        connection.packets.to_string(),
+        units::nanoseconds(connection.idle_ns),
         or_dash(local.unwrap_or_default()),
         connection.service.to_string(),
     ]
@@ -232,6 +241,32 @@ fn persistence(spec: &ServiceSpec) -> String {
     )
 }
 
+fn care(care: &Care) -> [String; 3] {
+    let on_removal = match care.on_removal {
+        OnRemoval::Keep => "keep",
+        OnRemoval::Drop => "drop",
+        OnRemoval::Tell => "tell",
+    };
+    let on_expiry = match care.on_expiry {
+        OnExpiry::Drop => "drop",
+        OnExpiry::Tell => "tell",
+    };
+    let timeout = match care.drain_timeout {
+        0 => "-".to_owned(),
+        seconds => format!("{seconds} s"),
+    };
+    [on_removal.to_owned(), on_expiry.to_owned(), timeout]
+}
+
+/// What a server of weight 0 still has.
+fn drain(server: &ServerStatus) -> String {
+    match (server.draining, server.open) {
+        (None, _) => "-".to_owned(),
+        (Some(_), 0) => "drained".to_owned(),
+        (Some(seconds), open) => format!("{open} open after {seconds} s"),
+    }
+}
+
 fn or_dash(cell: String) -> String {
     if cell.is_empty() {
         "-".to_owned()
@@ -242,8 +277,15 @@ fn or_dash(cell: String) -> String {
 
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(
-        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}\n",
-        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}; lost on the way out {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, t.lost
+    )
+}
+
+pub(super) fn ended_line(e: &Ended) -> String {
+    format!(
+        "connections ended {}, of these evicted {}, dropped by drop_entry {}; told: clients {}, servers {}\n",
+        e.ended, e.evicted, e.dropped_entries, e.told_clients, e.told_servers
     )
 }
 

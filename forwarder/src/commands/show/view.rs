@@ -8,7 +8,8 @@ use super::rows::{self, grid};
 use super::{Format, What};
 use crate::commands::plugin;
 use crate::control::protocol::{
-    Connection, Data, Info, NeighbourStatus, Plugins, ServerStatus, ServiceStatus, Setting, Totals,
+    Connection, Data, Ended, Info, NeighbourStatus, Plugins, ServerStatus, ServiceStatus, Setting,
+    Totals,
 };
 
 /// An answer that fits the question, in the order it is shown.
@@ -36,6 +37,7 @@ pub(super) struct Server {
 pub(super) struct Drops {
     totals: Totals,
     drops: Vec<Drop>,
+    ended: Ended,
 }
 
 /// A reason and its counter.
@@ -51,8 +53,16 @@ pub(super) struct Drop {
 /// The view that was asked for; `None` where the daemon answered something else.
 pub(super) fn of(what: What, data: Data) -> Option<View> {
     Some(match (what, data) {
-        (What::Drops, Data::Drops { totals, reasons }) => View::Drops(Drops {
+        (
+            What::Drops,
+            Data::Drops {
+                totals,
+                reasons,
+                ended,
+            },
+        ) => View::Drops(Drops {
             totals,
+            ended,
             drops: reasons.into_iter().map(explained).collect(),
         }),
         (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
@@ -108,9 +118,15 @@ impl View {
             Self::Connections(all) => {
                 grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
             }
-            Self::Drops(Drops { totals, drops }) => {
+            Self::Drops(Drops {
+                totals,
+                drops,
+                ended,
+            }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
-                grid(rows::DROPS, shown.map(rows::drop), wide) + &rows::totals_line(totals)
+                grid(rows::DROPS, shown.map(rows::drop), wide)
+                    + &rows::totals_line(totals)
+                    + &rows::ended_line(ended)
             }
             Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
             Self::Plugins(plugins) => plugin::render(plugins),

@@ -1,13 +1,11 @@
 //! What `uvs top` is about at the moment: the level, its order, the chosen line, the keys. It knows no
 //! terminal and no daemon: keys and answers come in, [`App::wanted`] says what to ask.
 
-use std::collections::HashMap;
-
 use ratatui::crossterm::event::KeyCode;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
-use super::grid::{self, Id, Item};
+use super::grid::{self, Before, Id, Item};
 use super::model::{Meter, Reading};
 use crate::commands::output::Column;
 use crate::control::protocol::{Connection, Filter, Sample};
@@ -41,9 +39,8 @@ pub(super) struct Listed {
     list: Vec<Connection>,
     /// How many there are.
     pub(super) matched: u64,
-    before: HashMap<Id, u32>,
-    seconds: Option<f64>,
-    taken: Option<f64>,
+    before: Before,
+    taken: f64,
 }
 
 /// The whole state.
@@ -100,10 +97,13 @@ impl App {
         }
         let old = std::mem::take(&mut self.listed);
         let known = old.list.iter().filter(|_| same);
+        let sequence = known.filter_map(|c| Some((grid::connection_id(c), c.sequence?)));
         self.listed = Listed {
-            before: known.map(|c| (grid::connection_id(c), c.packets)).collect(),
-            seconds: old.taken.filter(|_| same).map(|before| at - before),
-            taken: Some(at),
+            before: Before {
+                sequence: sequence.collect(),
+                seconds: at - old.taken,
+            },
+            taken: at,
             filter,
             list,
             matched,
@@ -157,7 +157,7 @@ impl App {
                 service.map(grid::servers).unwrap_or_default()
             }
             Place::Connections(..) if self.wanted().as_ref() == Some(&self.listed.filter) => {
-                grid::connections(&self.listed.list, &self.listed.before, self.listed.seconds)
+                grid::connections(&self.listed.list, &self.listed.before)
             }
             Place::Connections(..) => Vec::new(),
         };
@@ -271,7 +271,7 @@ impl Level {
     fn new(place: Place) -> Self {
         let sort = match place {
             Place::Services | Place::Servers(_) => (grid::CONN_RATE, true),
-            Place::Connections(..) => (grid::PACKETS, true),
+            Place::Connections(..) => (grid::IDLE, false),
         };
         Self {
             place,

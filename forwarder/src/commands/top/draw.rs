@@ -205,7 +205,7 @@ fn heading(app: &App) -> String {
         Place::Connections(key, server) => {
             let (shown, all) = (app.items().len() as u64, app.listed.matched);
             let part = match shown < all {
-                true => format!(" ({shown} of {all}: those with the most packets)"),
+                true => format!(" ({shown} of {all}: those with the latest packets)"),
                 false => format!(" ({shown})"),
             };
             format!("{key}{} › connections{part}", of(server))
@@ -275,6 +275,9 @@ fn help(frame: &mut Frame<'_>) {
             Line::from(" not known: replies that do not pass the director (dr, tunnels), or the"),
             Line::from(
                 " first sample. IN is from clients, OUT is to them; bits are of IP packets.",
+            ),
+            Line::from(
+                " A TCP connection's bits are of its data, by sequence numbers, in any mode.",
             ),
             Line::from(" Frames are missed while a ring is full."),
         ])

@@ -9,7 +9,7 @@ use uvs_core::service::ServiceKey;
 use super::model::{Load, Reading, ServiceReading};
 use crate::commands::output::{Column, number, text};
 use crate::commands::show::mode;
-use crate::commands::units::short;
+use crate::commands::units::{nanoseconds, short};
 use crate::control::protocol::Connection;
 
 /// Services and servers show the same of their load; the columns that matter most come first, as a narrow
@@ -43,13 +43,15 @@ pub(super) const CONNECTIONS: &[Column] = &[
     text("SERVER"),
     text("STATE"),
     number("EXPIRES"),
-    number("PACKETS"),
-    number("PKT/S"),
+    number("IDLE"),
+    number("IN-BIT/S"),
+    number("OUT-BIT/S"),
     text("VIP"),
 ];
-/// Where the columns are by which a level is sorted at first: connections a second, packets.
+/// Where the columns are by which a level is sorted at first: connections a second, the time since the last
+/// packet.
 pub(super) const CONN_RATE: usize = 3;
-pub(super) const PACKETS: usize = 4;
+pub(super) const IDLE: usize = 4;
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +68,8 @@ pub(super) enum Value {
     Service(ServiceKey),
     Endpoint(Endpoint),
     Count(u64),
+    /// Nanoseconds.
+    Idle(u64),
     /// In a second; `None` = not known, or nothing that could be counted.
     Rate(Option<f64>),
 }
@@ -85,6 +89,7 @@ impl Value {
             Self::Service(key) => key.to_string(),
             Self::Endpoint(endpoint) => endpoint.to_string(),
             Self::Count(n) => n.to_string(),
+            Self::Idle(ns) => nanoseconds(*ns),
             Self::Rate(Some(n)) => short(*n),
             Self::Rate(None) => "-".to_owned(),
         }
@@ -96,7 +101,7 @@ impl Value {
             (Self::Word(a), Self::Word(b)) => a.cmp(b),
             (Self::Service(a), Self::Service(b)) => a.cmp(b),
             (Self::Endpoint(a), Self::Endpoint(b)) => a.cmp(b),
-            (Self::Count(a), Self::Count(b)) => a.cmp(b),
+            (Self::Count(a), Self::Count(b)) | (Self::Idle(a), Self::Idle(b)) => a.cmp(b),
             (Self::Rate(a), Self::Rate(b)) => {
                 let known = |n: &Option<f64>| n.unwrap_or(f64::NEG_INFINITY);
                 known(a).total_cmp(&known(b))
@@ -171,31 +176,41 @@ fn values(name: Value, load: &Load, word: Value, count: u64) -> Vec<Value> {
     ]
 }
 
-/// Connections, with the packets that each had `seconds` ago.
-pub(super) fn connections(
-    list: &[Connection],
-    before: &HashMap<Id, u32>,
-    seconds: Option<f64>,
-) -> Vec<Item> {
-    let line = |c: &Connection| {
-        let s = &c.status;
-        let id = connection_id(c);
-        let more = before.get(&id).and_then(|old| c.packets.checked_sub(*old));
-        Item {
-            id,
-            values: vec![
-                Value::Endpoint(s.client),
-                Value::Endpoint(s.server),
-                Value::Word(s.state.clone()),
-                Value::Count(s.expires.into()),
-                Value::Count(c.packets.into()),
-                Value::Rate(more.zip(seconds).map(|(n, s)| f64::from(n) / s)),
-                Value::Endpoint(s.vip),
-            ],
-            trend: Vec::new(),
-        }
+/// What connections had carried when they were listed before, and how long ago that is.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) sequence: HashMap<Id, (u32, u32)>,
+    pub(super) seconds: f64,
+}
+
+/// Connections.
+pub(super) fn connections(list: &[Connection], before: &Before) -> Vec<Item> {
+    list.iter().map(|c| connection(c, before)).collect()
+}
+
+fn connection(c: &Connection, before: &Before) -> Item {
+    let (id, s) = (connection_id(c), &c.status);
+    let known = before.sequence.get(&id).zip(c.sequence);
+    // Sequence numbers wrap, and are unknown (0) until a packet came that has them.
+    let rate = |of: fn((u32, u32)) -> u32| {
+        let (old, new) = known.map(|(old, new)| (of(*old), of(new)))?;
+        let bytes = (old != 0).then(|| new.wrapping_sub(old))?;
+        Some(8.0 * f64::from(bytes) / before.seconds)
     };
-    list.iter().map(line).collect()
+    Item {
+        id,
+        values: vec![
+            Value::Endpoint(s.client),
+            Value::Endpoint(s.server),
+            Value::Word(s.state.clone()),
+            Value::Count(s.expires.into()),
+            Value::Idle(c.idle_ns),
+            Value::Rate(rate(|sequence| sequence.0)),
+            Value::Rate(rate(|sequence| sequence.1)),
+            Value::Endpoint(s.vip),
+        ],
+        trend: Vec::new(),
+    }
 }
 
 /// What a connection is told by.
@@ -215,7 +230,7 @@ pub(super) fn bars(trend: &[u64], width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::model::Meter;
-    use super::super::testing::{KEY, connection, sample};
+    use super::super::testing::{self, KEY, sample};
     use super::*;
 
     fn reading() -> Reading {
@@ -274,12 +289,16 @@ mod tests {
 
     #[test]
     fn a_connections_rate_is_known_where_it_was_there_before() {
-        let list = [connection(1, 40), connection(2, 7)];
-        let before = HashMap::from([(connection_id(&list[0]), 20)]);
-        let lines = connections(&list, &before, Some(2.0));
-        let rates: Vec<_> = lines.iter().map(|l| l.values[5].text()).collect();
-        assert_eq!(rates, ["10", "-"]);
-        assert_eq!(lines[0].values.len(), CONNECTIONS.len());
+        let list = [testing::connection(1, 40), testing::connection(2, 7)];
+        let old = testing::connection(1, 10).sequence.expect("TCP");
+        let before = Before {
+            sequence: HashMap::from([(connection_id(&list[0]), old)]),
+            seconds: 2.0,
+        };
+        let items = connections(&list, &before);
+        let rates: Vec<_> = items.iter().map(|i| i.values[5].text()).collect();
+        assert_eq!(rates, ["12.0k", "-"], "across the wrap");
+        assert_eq!(items[0].values.len(), CONNECTIONS.len());
     }
 
     #[test]

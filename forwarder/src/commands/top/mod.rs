@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Print one table of rates over one interval, and end
     #[arg(long)]
     once: bool,
-    /// Connections listed at most, those with the most packets; 1 to 2000
+    /// Connections listed at most, those with the latest packets; 1 to 2000
     #[arg(long, value_name = "COUNT", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=2000))]
     connections: u32,
 }

@@ -238,7 +238,7 @@ impl Span {
         Frames {
             received: rate(old.received, new.received),
             sent: rate(old.sent, new.sent),
-            dropped: rate(old.dropped, new.dropped),
+            dropped: rate(old.dropped + old.lost, new.dropped + new.lost),
             ring_drops: rate(last.ring_drops, now.ring_drops),
             busy: (rate(last.busy_ns, now.busy_ns) / 1e9).clamp(0.0, 1.0),
         }

@@ -1,7 +1,6 @@
 //! Asking the daemon, on a thread of its own so that a slow answer holds up no key: a sample every interval,
-//! and the busiest connections of the level that is open.
+//! and the latest connections of the level that is open.
 
-use std::cmp::Reverse;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,9 +54,9 @@ pub(super) fn sample(daemon: &mut impl Daemon) -> Result<Sample, CallError> {
     }
 }
 
-/// Of the connections that fit, the `most` with the most packets, and how many fit. The daemon answers in
-/// parts, each with its own busiest, so that a million connections are looked at and a few are sent.
-fn busiest(
+/// Of the connections that fit, the `most` with the latest packets, and how many fit. The daemon answers in
+/// parts, each with its own latest, so that a million connections are looked at and a few are sent.
+fn latest(
     daemon: &mut impl Daemon,
     filter: &Filter,
     most: u32,
@@ -67,14 +66,13 @@ fn busiest(
         let find = Find {
             filter: filter.clone(),
             from,
-            busiest: Some(most),
+            latest: Some(most),
         };
         let Data::Found(found) = daemon.call(Command::FindConnections(find))? else {
             return Err(another());
         };
         list.extend(found.connections);
-        list.sort_by_key(|c: &Connection| Reverse(c.packets));
-        list.truncate(most as usize);
+        Connection::keep_latest(&mut list, most);
         matched += u64::from(found.matched);
         next = found.next;
     }
@@ -122,7 +120,7 @@ impl<D: Daemon> Poller<D> {
 
     fn look(&mut self, wanted: Option<&Filter>) -> bool {
         let Some(filter) = wanted else { return true };
-        let found = busiest(&mut self.daemon, filter, self.most);
+        let found = latest(&mut self.daemon, filter, self.most);
         let at = self.started.elapsed().as_secs_f64();
         self.tell(found.map(|(list, matched)| News::Found(filter.clone(), list, matched, at)))
     }
@@ -148,10 +146,7 @@ mod tests {
                 Command::FindConnections(find) => {
                     let part = find.from as u16;
                     Data::Found(Found {
-                        connections: vec![
-                            connection(part, 10 * u32::from(part)),
-                            connection(100 + part, 5),
-                        ],
+                        connections: vec![connection(part, 10 * part), connection(100 + part, 0)],
                         matched: 40,
                         next: (part < 2).then_some(find.from + 1),
                     })
@@ -163,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_of_all_parts_are_kept_and_all_counted() {
-        let (list, matched) = busiest(&mut Table, &Filter::default(), 2).expect("answers");
-        let packets: Vec<u32> = list.iter().map(|c| c.packets).collect();
-        assert_eq!((packets, matched), (vec![20, 10], 120));
+    fn the_latest_of_all_parts_are_kept_and_all_counted() {
+        let (list, matched) = latest(&mut Table, &Filter::default(), 2).expect("answers");
+        let ports: Vec<u16> = list.iter().map(|c| c.status.client.port).collect();
+        assert_eq!((ports, matched), (vec![2, 1], 120));
     }
 
     #[test]

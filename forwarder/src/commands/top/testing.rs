@@ -60,13 +60,17 @@ fn server(endpoint: Endpoint, forwarding: Forwarding, weight: u32, stats: Stats)
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        open: weight,
+        draining: None,
         stats,
         rates: Stats::default(),
     }
 }
 
-/// A connection from this port with so many packets.
-pub(super) fn connection(port: u16, packets: u32) -> Connection {
+/// A connection from this port that has carried `n` times a hundred bytes in both directions, so long ago
+/// less a millisecond each; its sequence numbers begin shortly before they wrap.
+pub(super) fn connection(port: u16, n: u16) -> Connection {
+    let sequence = (u32::MAX - 1_500).wrapping_add(100 * u32::from(n));
     Connection {
         service: KEY,
         status: ConnectionStatus {
@@ -78,6 +82,7 @@ pub(super) fn connection(port: u16, packets: u32) -> Connection {
             state: "ESTABLISHED".to_owned(),
             expires: 899,
         },
-        packets,
+        idle_ns: 1_000_000 * u64::from(1_000 - n),
+        sequence: Some((sequence, sequence)),
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Find {
     pub filter: Filter,
     /// 0, or [`Found::next`] of the answer before.
     pub from: u32,
-    /// Of those found, only so many, with the most packets.
-    pub busiest: Option<u32>,
+    /// Of those found, only so many: those with the latest packets.
+    pub latest: Option<u32>,
 }
 
 /// What a connection must be; `None` = anything.
@@ -72,7 +72,7 @@ pub(crate) struct ClientFilter {
 /// Connections of a part of the table.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Found {
-    /// In table order; the busiest first where that was asked.
+    /// In table order; where only the latest were asked for, those first that had a packet last.
     pub connections: Vec<Connection>,
     /// How many fit, with those that were left out.
     pub matched: u32,
@@ -80,7 +80,7 @@ pub(crate) struct Found {
     pub next: Option<u32>,
 }
 
-/// A connection with its service and its packets.
+/// A connection with its service, its last packet, and what it has carried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Connection {
     /// The service it was scheduled by.
@@ -88,8 +88,19 @@ pub(crate) struct Connection {
     /// The rest.
     #[serde(flatten)]
     pub status: ConnectionStatus,
-    /// Packets from the client.
-    pub packets: u32,
+    /// Nanoseconds since its last packet.
+    pub idle_ns: u64,
+    /// TCP: the sequence numbers that server and client expect next. What they grow by, modulo 2^32, is
+    /// the bytes that were sent to each, also where replies do not pass the director.
+    pub sequence: Option<(u32, u32)>,
+}
+
+impl Connection {
+    /// Puts those with the latest packets first, and leaves so many.
+    pub(crate) fn keep_latest(list: &mut Vec<Self>, most: u32) {
+        list.sort_by_key(|c| c.idle_ns);
+        list.truncate(most as usize);
+    }
 }
 
 /// How long frames took, until now and until some time ago.

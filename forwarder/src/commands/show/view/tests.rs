@@ -19,6 +19,8 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        open: 2 * weight,
+        draining: (weight == 0).then_some(34),
         stats: Stats {
             connections: 100 * u64::from(weight),
             ..Stats::default()
@@ -112,18 +114,19 @@ fn connections_have_their_local_endpoint_when_wide() {
     let connection = Connection {
         service: ServiceKey::address(Protocol::Tcp, VIP),
         status,
-        packets: 12,
+        idle_ns: 1_200_000_000,
+        sequence: None,
     };
     let view = View::Connections(vec![connection]);
     assert_eq!(
         view.render(Format::Wide),
-        "PROTO  CLIENT          VIP              SERVER             STATE        EXPIRES  PACKETS  LOCAL              SERVICE\n\
-         TCP    10.0.0.9:40000  192.168.0.38:80  192.168.0.18:8080  ESTABLISHED      899       12  192.168.0.8:10001  TCP 192.168.0.38:80\n"
+        "PROTO  CLIENT          VIP              SERVER             STATE        EXPIRES   IDLE  LOCAL              SERVICE\n\
+         TCP    10.0.0.9:40000  192.168.0.38:80  192.168.0.18:8080  ESTABLISHED      899  1.2 s  192.168.0.8:10001  TCP 192.168.0.38:80\n"
     );
     let json: serde_json::Value = serde_json::from_str(&view.render(Format::Json)).expect("JSON");
     assert_eq!(
         (&json[0]["packets"], &json[0]["state"]),
-        (&12.into(), &"ESTABLISHED".into())
+        (&1_200_000_000_u64.into(), &"ESTABLISHED".into())
     );
 }
 
@@ -131,17 +134,26 @@ fn connections_have_their_local_endpoint_when_wide() {
 fn drops_that_never_happened_are_shown_when_wide_only() {
     let drops = || Data::Drops {
         totals: Totals {
-            received: 31,
+            received: 29,
             sent: 21,
             answered: 2,
             held: 0,
             passed: 1,
             local: 0,
-            dropped: 7,
+            dropped: 5,
+            lost: 2,
+        },
+        ended: Ended {
+            ended: 9,
+            evicted: 3,
+            dropped_entries: 2,
+            told_clients: 4,
+            told_servers: 1,
         },
         reasons: vec![("ttl_exceeded".to_owned(), 0), ("no_route".to_owned(), 7)],
     };
-    let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 7\n";
+    let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
+                  connections ended 9, of these evicted 3, dropped by drop_entry 2; told: clients 4, servers 1\n";
     let few = shown(What::Drops, Format::Table, drops());
     assert_eq!(few, format!("REASON    COUNT\nno_route      7\n{totals}"));
     let all = shown(What::Drops, Format::Wide, drops());

@@ -94,7 +94,7 @@ fn connections_of_another_level_come_too_late() {
     );
     assert_eq!(names(&app), ["10.0.0.9:2", "10.0.0.9:1"]);
     app.found(all.clone(), vec![connection(1, 40)], 1, 7.0);
-    assert_eq!(app.items()[0].values[5].text(), "15");
+    assert_eq!(app.items()[0].values[5].text(), "12.0k");
     press(&mut app, "\x1b\n\n");
     assert!(app.items().is_empty());
     app.found(all, vec![connection(1, 70)], 1, 8.0);

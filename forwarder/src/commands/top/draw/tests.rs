@@ -87,18 +87,18 @@ fn connections_say_how_many_are_left_out() {
     let list = vec![connection(40001, 3), connection(40002, 12)];
     let filter: Filter = app.wanted().expect("connections");
     app.found(filter, list, 5000, 1.0);
-    let shown = screen(&app, 100, 9);
+    let shown = screen(&app, 110, 9);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(
         lines[3],
-        "TCP 192.168.0.38:80 › connections (2 of 5000: those with the most packets)"
+        "TCP 192.168.0.38:80 › connections (2 of 5000: those with the latest packets)"
     );
     assert_eq!(
         lines[4..7],
         [
-            "CLIENT          SERVER           STATE        EXPIRES  PACKETS▼  PKT/S  VIP",
-            "10.0.0.9:40002  192.168.0.18:80  ESTABLISHED      899        12      -  192.168.0.38:80",
-            "10.0.0.9:40001  192.168.0.18:80  ESTABLISHED      899         3      -  192.168.0.38:80",
+            "CLIENT          SERVER           STATE        EXPIRES   IDLE▲  IN-BIT/S  OUT-BIT/S  VIP",
+            "10.0.0.9:40002  192.168.0.18:80  ESTABLISHED      899  988 ms         -          -  192.168.0.38:80",
+            "10.0.0.9:40001  192.168.0.18:80  ESTABLISHED      899  997 ms         -          -  192.168.0.38:80",
         ]
     );
 }
