@@ -221,6 +221,21 @@ pub(crate) struct ServerStatus {
     pub rates: Stats,
 }
 
+impl ServerStatus {
+    /// A server that nobody has counted anything for.
+    pub(crate) fn idle(spec: ServerSpec) -> Self {
+        Self {
+            spec,
+            local: false,
+            active: 0,
+            inactive: 0,
+            persistent: 0,
+            stats: Stats::default(),
+            rates: Stats::default(),
+        }
+    }
+}
+
 /// A connection or a persistence template.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ConnectionStatus {
@@ -304,4 +319,7 @@ pub(crate) struct Info {
     pub connection_limit: u32,
     /// VIPs it answers ARP for, as they are on no interface of the host's.
     pub owned_vips: Vec<Addr>,
+    /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
+    #[serde(default)]
+    pub local_ports: (u16, u16),
 }

@@ -1,0 +1,131 @@
+//! `uvs doctor`: looks at a director or a real server for the mistakes that keep a right configuration
+//! from working, and says for each what was seen, why it matters and which command mends it.
+//!
+//! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
+//! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
+//! longer than the second in which ARP is answered. What cannot be looked at is said, not skipped.
+
+mod arp;
+mod catalog;
+mod director;
+#[cfg(test)]
+mod docs;
+mod finding;
+mod host;
+mod owner;
+mod report;
+mod server;
+
+use std::path::Path;
+
+pub(crate) use catalog::Check;
+pub(crate) use finding::Finding;
+pub(crate) use report::Report;
+pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
+
+use crate::config::Config;
+use crate::control::client::{CallError, Daemon};
+use crate::control::protocol::{Command, Data, Info, ServerStatus, ServiceStatus};
+use crate::rs::RsError;
+use director::{Director, Wanted};
+use host::ThisHost;
+
+/// Why nothing could be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DoctorError {
+    /// The daemon did not answer.
+    #[error(transparent)]
+    Daemon(#[from] CallError),
+    /// The daemon answered something else.
+    #[error("the daemon answered another question; is it of the same release as this command?")]
+    Unexpected,
+    /// A real server's state could not be read.
+    #[error(transparent)]
+    Server(#[from] RsError),
+    /// The host could not be read at all.
+    #[error("{0}")]
+    Host(String),
+    /// The real server's VIP or mode cannot be told.
+    #[error("{0}")]
+    Untold(String),
+}
+
+/// Looks at a director that has a daemon.
+///
+/// # Errors
+/// The daemon, or the host, does not answer.
+pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report, DoctorError> {
+    let Data::Info(info) = daemon.call(Command::Info)? else {
+        return Err(DoctorError::Unexpected);
+    };
+    let Data::Services { services, .. } = daemon.call(Command::ListServices(None))? else {
+        return Err(DoctorError::Unexpected);
+    };
+    examine(wanted_by(info, services), only)
+}
+
+/// Looks at a host that is to be a director by a configuration.
+///
+/// # Errors
+/// The host does not answer.
+pub(crate) fn future_director(
+    file: &Path,
+    config: &Config,
+    only: &[Check],
+) -> Result<Report, DoctorError> {
+    let services = config.services.iter().map(|spec| {
+        let mut spec = spec.clone();
+        let servers = std::mem::take(&mut spec.servers);
+        ServiceStatus {
+            spec,
+            stats: Default::default(),
+            rates: Default::default(),
+            servers: servers.into_iter().map(ServerStatus::idle).collect(),
+        }
+    });
+    let wanted = Wanted {
+        interfaces: config.interfaces.clone(),
+        services: services.collect(),
+        local_ports: config.limits.local_ports,
+        connections: config.limits.connections,
+        daemon: None,
+        run: format!(" --config {}", file.display()),
+    };
+    examine(wanted, only)
+}
+
+/// Looks at a real server.
+///
+/// # Errors
+/// The host does not answer.
+pub(crate) fn server(request: &ServerRequest, only: &[Check]) -> Result<Report, DoctorError> {
+    server::examine(request, &ThisHost, only)
+}
+
+fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
+    Wanted {
+        interfaces: info.interfaces,
+        services,
+        local_ports: info.local_ports,
+        connections: info.connection_limit,
+        daemon: Some(info.pid),
+        run: info
+            .config
+            .map_or_else(String::new, |file| format!(" --config {file}")),
+    }
+}
+
+fn examine(wanted: Wanted, only: &[Check]) -> Result<Report, DoctorError> {
+    let director = Director::gather(wanted, &ThisHost).map_err(|e| DoctorError::Host(e.0))?;
+    let mut report = Report::new("director", director.about());
+    for (check, make) in director::FAMILIES.iter().copied().flatten() {
+        if is_asked(*check, only) {
+            report.add(*check, make(&director));
+        }
+    }
+    Ok(report)
+}
+
+fn is_asked(check: Check, only: &[Check]) -> bool {
+    only.is_empty() || only.contains(&check)
+}
