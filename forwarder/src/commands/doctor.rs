@@ -118,19 +118,15 @@ fn examine(args: &Args) -> Result<Report, ExitCode> {
 
 /// A director where a daemon answers; else a real server where anything shows it.
 fn either(args: &Args) -> Result<Report, ExitCode> {
-    match doctor::director(&mut Client::from_env(), &args.only) {
-        Err(DoctorError::Daemon(CallError::Absent(socket))) => {
-            let report = request(args).and_then(|r| doctor::server(&r, &args.only));
-            report.map_err(|error| match error {
-                DoctorError::Untold(_) => {
-                    let absent = CallError::Absent(socket);
-                    complain(&format!("{absent}, or {HOW_ELSE}"), NO_DAEMON)
-                }
-                other => refuse(&other),
-            })
-        }
-        other => other.map_err(|e| refuse(&e)),
-    }
+    let no_director = match doctor::director(&mut Client::from_env(), &args.only) {
+        Err(e @ (DoctorError::Daemon(CallError::Absent(_)) | DoctorError::Elsewhere { .. })) => e,
+        told => return told.map_err(|e| refuse(&e)),
+    };
+    let report = request(args).and_then(|r| doctor::server(&r, &args.only));
+    report.map_err(|error| match error {
+        DoctorError::Untold(_) => complain(&format!("{no_director}, or {HOW_ELSE}"), NO_DAEMON),
+        other => refuse(&other),
+    })
 }
 
 /// What helps where neither a daemon nor a VIP was found.
@@ -171,6 +167,7 @@ fn refuse(error: &DoctorError) -> ExitCode {
         DoctorError::Daemon(CallError::Absent(_)) => NO_DAEMON,
         DoctorError::Untold(_) => USAGE,
         DoctorError::Daemon(_)
+        | DoctorError::Elsewhere { .. }
         | DoctorError::Unexpected
         | DoctorError::Server(_)
         | DoctorError::Host(_) => FAILED,

@@ -2,7 +2,7 @@
 //! next hops that nobody answers for.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 use std::thread;
@@ -14,6 +14,7 @@ use uvs_core::arp::{FRAME_LEN, probe, reply};
 use uvs_core::flow::Addr;
 
 use super::host::{Answer, Question};
+use super::receive;
 use crate::sys;
 
 /// Times that each address is asked for, since a frame can be lost.
@@ -72,22 +73,11 @@ fn listen(
     answers: &mut Vec<Answer>,
 ) -> io::Result<()> {
     let end = Instant::now() + ROUND;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        socket.set_read_timeout(Some(left))?;
-        let mut buffer = [0; FRAME_LEN];
-        let length = match Read::read(&mut &*socket, &mut buffer) {
-            Ok(length) => length,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        };
+    let mut buffer = [0; FRAME_LEN];
+    while let Some(length) = receive::before(end, socket, &mut buffer)? {
         answers.extend(understood(&buffer[..length], interface, targets));
     }
+    Ok(())
 }
 
 /// The answer in a frame, where it is one to us.

@@ -179,6 +179,10 @@ checks! {
         "the next hop of every real server answers ARP"
         "the server is down or not in the segment: its share of new connections is lost until its weight is 0"
         "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -g -w 0"
+    PathMtu "path_mtu" Director Error
+        "packets as large as the way to a real server allows by its MTU do reach it"
+        "large packets vanish without an ICMP message: small pages work, large transfers hang. With the MTU on the route UVS tells clients what fits"
+        "ip route replace SERVER/32 via ROUTER dev IF mtu MTU"
     NatNoReply "nat_no_reply" Director Error
         "replies of NAT servers come back through the director"
         "the server's default route is not the director: its replies bypass it, carry the server's address, and clients drop them"

@@ -1,15 +1,17 @@
 //! What the checks may ask of the host, behind a trait, so that each can be tried on data: the text of
-//! files under /proc, what `ip` and `nft` print, an interface's offloads, who answers ARP.
+//! files under /proc, what `ip` and `nft` print, an interface's offloads, who answers ARP and pings.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
 
-use super::arp;
 use super::finding::NotMade;
+use super::{arp, echo};
 use crate::rs::host::{self, Device};
 use crate::{guard, sys};
 
@@ -57,6 +59,8 @@ pub(super) trait Host {
     fn offload(&self, interface: &str, which: Offload) -> Result<bool, NotMade>;
     /// Asks by ARP, waiting about a second for all answers.
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade>;
+    /// The largest packet up to each MTU that comes back unfragmented, waiting about a second for all.
+    fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade>;
     /// The effective capabilities of this process.
     fn capabilities(&self) -> CapabilitySet;
 }
@@ -93,6 +97,17 @@ impl dyn Host + '_ {
 /// This host.
 pub(super) struct ThisHost;
 
+impl ThisHost {
+    fn require_raw(&self, doing: &str) -> Result<(), NotMade> {
+        if self.capabilities().contains(CapabilitySet::NET_RAW) {
+            return Ok(());
+        }
+        Err(NotMade(format!(
+            "{doing} needs CAP_NET_RAW: run it as root"
+        )))
+    }
+}
+
 impl Host for ThisHost {
     fn read(&self, path: &str) -> Result<String, NotMade> {
         fs::read_to_string(path).map_err(|e| NotMade(format!("cannot read {path}: {e}")))
@@ -113,7 +128,6 @@ impl Host for ThisHost {
             Offload::Lro => GET_FLAGS,
             Offload::Gro => GET_GRO,
         };
-        use std::os::fd::AsFd as _;
         let value = sys::ethtool_value(socket.as_fd(), interface, command).map_err(failed)?;
         Ok(match which {
             Offload::Lro => value & FLAG_LRO != 0,
@@ -122,12 +136,13 @@ impl Host for ThisHost {
     }
 
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade> {
-        if !self.capabilities().contains(CapabilitySet::NET_RAW) {
-            return Err(NotMade(
-                "asking by ARP needs CAP_NET_RAW: run it as root".to_owned(),
-            ));
-        }
+        self.require_raw("asking by ARP")?;
         arp::who_has(questions).map_err(|e| NotMade(format!("asking by ARP failed: {e}")))
+    }
+
+    fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+        self.require_raw("pinging")?;
+        echo::largest(paths).map_err(|e| NotMade(format!("pinging failed: {e}")))
     }
 
     fn capabilities(&self) -> CapabilitySet {

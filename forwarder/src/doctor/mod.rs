@@ -3,19 +3,23 @@
 //!
 //! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
 //! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
-//! longer than the second in which ARP is answered. What cannot be looked at is said, not skipped.
+//! longer than the second in which ARP and pings are answered. What cannot be looked at is said, not skipped.
 
 mod arp;
 mod catalog;
 mod director;
 #[cfg(test)]
 mod docs;
+mod echo;
 mod finding;
 mod host;
 mod owner;
+mod receive;
 mod report;
 mod server;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 pub(crate) use catalog::Check;
@@ -36,6 +40,14 @@ pub(crate) enum DoctorError {
     /// The daemon did not answer.
     #[error(transparent)]
     Daemon(#[from] CallError),
+    /// The daemon is on another host, as far as the network is concerned.
+    #[error(
+        "the daemon {pid} runs in another network namespace: look at it there (nsenter -t {pid} -n uvs doctor)"
+    )]
+    Elsewhere {
+        /// The daemon's process.
+        pid: u32,
+    },
     /// The daemon answered something else.
     #[error("the daemon answered another question; is it of the same release as this command?")]
     Unexpected,
@@ -58,6 +70,9 @@ pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report
     let Data::Info(info) = daemon.call(Command::Info)? else {
         return Err(DoctorError::Unexpected);
     };
+    if is_elsewhere(info.pid) {
+        return Err(DoctorError::Elsewhere { pid: info.pid });
+    }
     let Data::Services { services, .. } = daemon.call(Command::ListServices(None))? else {
         return Err(DoctorError::Unexpected);
     };
@@ -100,6 +115,15 @@ pub(crate) fn future_director(
 /// The host does not answer.
 pub(crate) fn server(request: &ServerRequest, only: &[Check]) -> Result<Report, DoctorError> {
     server::examine(request, &ThisHost, only)
+}
+
+/// Whether a process is known to have another network than this one.
+fn is_elsewhere(pid: u32) -> bool {
+    let network = |of: &str| fs::metadata(format!("/proc/{of}/ns/net")).map(|ns| ns.ino());
+    match (network(&pid.to_string()), network("self")) {
+        (Ok(theirs), Ok(ours)) => theirs != ours,
+        _ => false,
+    }
 }
 
 fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {

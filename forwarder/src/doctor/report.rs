@@ -85,7 +85,7 @@ impl Report {
                 fix: None,
                 docs: check.docs(),
             }),
-            Ok(seen) => self.lines.extend(seen.findings.into_iter().map(Line::from)),
+            Ok(seen) => self.lines.extend(grouped(seen.findings)),
         }
     }
 
@@ -151,26 +151,37 @@ impl Line {
             writeln!(out, "{:9}why: {why}", "")?;
         }
         if let Some(Fix { on, command }) = &self.fix {
-            let place = on.as_deref().unwrap_or("here");
-            writeln!(out, "{:9}mend it, on {place}:\n{:13}{command}", "", "")?;
+            let place = on
+                .as_ref()
+                .map_or("here".to_owned(), |on| format!("on {on}"));
+            writeln!(out, "{:9}mend it {place}:\n{:13}{command}", "", "")?;
             writeln!(out, "{:9}see {}\n", "", self.docs)?;
         }
         Ok(())
     }
 }
 
-impl From<Finding> for Line {
-    fn from(finding: Finding) -> Self {
-        let check = finding.check;
-        Self {
-            id: check,
-            severity: check.severity(),
-            seen: finding.seen,
-            why: Some(check.why()),
-            fix: Some(finding.fix),
-            docs: check.docs(),
+/// Findings that one command mends are one line.
+fn grouped(findings: Vec<Finding>) -> Vec<Line> {
+    let mut groups: Vec<(Check, Fix, Vec<String>)> = Vec::new();
+    for Finding { check, seen, fix } in findings {
+        match groups
+            .iter_mut()
+            .find(|(c, f, _)| (*c, &*f) == (check, &fix))
+        {
+            Some((_, _, all)) => all.push(seen),
+            None => groups.push((check, fix, vec![seen])),
         }
     }
+    let line = |(check, fix, seen): (Check, Fix, Vec<String>)| Line {
+        id: check,
+        severity: check.severity(),
+        seen: shortened(&seen),
+        why: Some(check.why()),
+        fix: Some(fix),
+        docs: check.docs(),
+    };
+    groups.into_iter().map(line).collect()
 }
 
 /// The first few, and how many more.
@@ -194,18 +205,15 @@ mod tests {
     fn report() -> Report {
         let mut report = Report::new("director", "1 interface".to_owned());
         let mut well = Seen::default();
-        ["eth0 0", "eth1 0", "a", "b", "c"].map(|what| well.well(what));
+        for what in ["eth0 0", "eth1 0", "a", "b", "c"] {
+            well.well(what);
+        }
         report.add(Check::RpFilter, Ok(well));
         let mut wrong = Seen::default();
-        let lro = || {
-            Finding::here(
-                Check::LargeReceive,
-                "LRO is on: eth0".to_owned(),
-                "ethtool -K eth0 lro off".to_owned(),
-            )
-        };
-        wrong.wrong(lro());
-        wrong.wrong(lro());
+        for what in ["eth0: lro is on", "eth0: lro is on", "eth0 again"] {
+            let fix = "ethtool -K eth0 lro off".to_owned();
+            wrong.wrong(Finding::here(Check::LargeReceive, what.to_owned(), fix));
+        }
         report.add(Check::LargeReceive, Ok(wrong));
         report.add(
             Check::VipDuplicate,
@@ -221,8 +229,8 @@ mod tests {
             report().text(),
             format!(
                 "director: 1 interface\n\n\
-                 error    large_receive         LRO is on: eth0\n         why: {why}\n         \
-                 mend it, on here:\n             ethtool -K eth0 lro off\n         \
+                 error    large_receive         eth0: lro is on; eth0 again\n         why: {why}\n         \
+                 mend it here:\n             ethtool -K eth0 lro off\n         \
                  see docs/doctor.md#large_receive\n\n\
                  ok       rp_filter             eth0 0; eth1 0; a; b; and 1 more\n\
                  not made vip_duplicate         needs CAP_NET_RAW\n\n\

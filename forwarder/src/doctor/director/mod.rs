@@ -9,9 +9,9 @@ mod needs;
 mod ports;
 mod reach;
 mod replies;
+mod sizes;
 #[cfg(test)]
 mod tests;
-mod tunnels;
 mod vips;
 mod words;
 
@@ -46,7 +46,7 @@ pub(super) const FAMILIES: &[&[Made]] = &[
     reach::CHECKS,
     replies::CHECKS,
     fullnat::CHECKS,
-    tunnels::CHECKS,
+    sizes::CHECKS,
 ];
 
 /// What the director is asked to do, by its daemon or by a file.

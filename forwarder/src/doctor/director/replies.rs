@@ -1,6 +1,7 @@
 //! Replies that never come back: seen from the counters of servers whose replies pass the director.
 
-use uvs_core::service::Forwarding;
+use uvs_core::flow::Protocol;
+use uvs_core::service::{Forwarding, ServiceKey};
 
 use super::{Director, Made, Server};
 use crate::doctor::catalog::Check;
@@ -10,6 +11,8 @@ pub(super) const CHECKS: &[Made] = &[(Check::NatNoReply, nat), (Check::FullNatNo
 
 /// Packets to a server, without one back, from which on it is no coincidence: a first SYN and its repeats.
 const ENOUGH: u64 = 3;
+/// The same a second, for a server that did reply once: rates are rounded.
+const ENOUGH_NOW: u64 = 10;
 
 fn nat(d: &Director<'_>) -> Result<Seen, NotMade> {
     silent(d, Forwarding::Nat, Check::NatNoReply, |server, director| {
@@ -49,10 +52,11 @@ fn silent(
         return Err(NotMade("the counters are a running daemon's".to_owned()));
     }
     let mut seen = Seen::default();
-    for server in d.servers().filter(|s| s.status.spec.forwarding == method) {
+    let of_method = d.servers().filter(|s| s.status.spec.forwarding == method);
+    for server in of_method.filter(|s| must_answer(&s.service)) {
         let (all, now) = (server.status.stats, server.status.rates);
         let never = all.in_packets >= ENOUGH && all.out_packets == 0;
-        let no_more = now.in_packets > 0 && now.out_packets == 0 && all.out_packets > 0;
+        let no_more = now.in_packets >= ENOUGH_NOW && now.out_packets == 0;
         let counted = format!(
             "{}: {} packets to it, {} back",
             server.addr, all.in_packets, all.out_packets
@@ -68,7 +72,15 @@ fn silent(
         }
     }
     if seen == Seen::default() {
-        seen.well("no such server gets connections");
+        seen.well("no such server gets connections of a protocol that must be answered");
     }
     Ok(seen)
+}
+
+/// Datagrams may go one way only (syslog); connections cannot.
+const fn must_answer(service: &ServiceKey) -> bool {
+    match service {
+        ServiceKey::Address { protocol, .. } => !matches!(protocol, Protocol::Udp),
+        ServiceKey::Mark { .. } => false,
+    }
 }

@@ -16,7 +16,7 @@ pub(super) const CHECKS: &[Made] = &[
 ];
 
 fn duplicate(d: &Director<'_>) -> Result<Seen, NotMade> {
-    strangers(d, |answer| {
+    strangers(d, "no other host", |answer| {
         let Answer { to, mac } = answer;
         if server_with(d, *mac).is_some() {
             return None;
@@ -32,7 +32,7 @@ fn duplicate(d: &Director<'_>) -> Result<Seen, NotMade> {
 }
 
 fn server_answers(d: &Director<'_>) -> Result<Seen, NotMade> {
-    strangers(d, |answer| {
+    strangers(d, "no DR server", |answer| {
         let Answer { to, mac } = answer;
         let server = server_with(d, *mac)?;
         Some(Finding::elsewhere(
@@ -57,6 +57,7 @@ fn server_answers(d: &Director<'_>) -> Result<Seen, NotMade> {
 /// Every answer for a VIP that is not this host's own.
 fn strangers(
     d: &Director<'_>,
+    nobody: &str,
     judge: impl Fn(&Answer) -> Option<Finding>,
 ) -> Result<Seen, NotMade> {
     let answers = d.answers()?;
@@ -67,7 +68,7 @@ fn strangers(
             of_vip.filter(|a| !d.devices.iter().any(|own| own.address == mac_text(a.mac)));
         let found: Vec<Finding> = foreign.filter_map(&judge).collect();
         if found.is_empty() {
-            seen.well(format!("nobody of that kind answers for {vip}"));
+            seen.well(format!("{nobody} answers ARP for {vip}"));
         }
         found.into_iter().for_each(|f| seen.wrong(f));
     }
