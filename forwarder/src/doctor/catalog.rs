@@ -108,7 +108,7 @@ checks! {
         "rings and table are taken whole at the start, and `uvs run` fails there"
         "ulimit -v unlimited"
     NetdevIngress "netdev_ingress" Director Error
-        "nft is installed and the kernel has its netdev ingress hook"
+        "the program nft is installed, and the kernel has the netdev ingress hook"
         "without them there is no guard, and the kernel answers for the VIP with a RST"
         "modprobe nf_tables"
     InterfaceAbsent "interface_absent" Director Error

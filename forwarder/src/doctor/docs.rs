@@ -16,6 +16,15 @@ fn the_page_on_doctor_is_what_the_catalog_says() {
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
+    for check in Check::ALL {
+        let (id, side, severity) = (check.id(), check.side().name(), check.severity().name());
+        writeln!(
+            page,
+            "| [{id}](#{id}) | {side} | {severity} | {} |",
+            check.looks()
+        )
+        .expect("a string");
+    }
     for (title, side) in [
         ("On a director", Side::Director),
         ("On either", Side::Both),

@@ -153,7 +153,7 @@ impl Line {
         if let Some(Fix { on, command }) = &self.fix {
             let place = on
                 .as_ref()
-                .map_or("here".to_owned(), |on| format!("on {on}"));
+                .map_or_else(|| "here".to_owned(), |on| format!("on {on}"));
             writeln!(out, "{:9}mend it {place}:\n{:13}{command}", "", "")?;
             writeln!(out, "{:9}see {}\n", "", self.docs)?;
         }
@@ -165,10 +165,7 @@ impl Line {
 fn grouped(findings: Vec<Finding>) -> Vec<Line> {
     let mut groups: Vec<(Check, Fix, Vec<String>)> = Vec::new();
     for Finding { check, seen, fix } in findings {
-        match groups
-            .iter_mut()
-            .find(|(c, f, _)| (*c, &*f) == (check, &fix))
-        {
+        match groups.iter_mut().find(|(c, f, _)| (*c, &fix) == (check, f)) {
             Some((_, _, all)) => all.push(seen),
             None => groups.push((check, fix, vec![seen])),
         }

@@ -80,7 +80,7 @@ fn what_a_killed_daemon_left() {
 fn a_limit_of_address_space() {
     let (ward, file) = planned("\"eth0\"");
     let words = format!("--config {} --only address_space", file.display());
-    let limit = "ulimit -S -v 500000; ";
+    let limit = "ulimit -S -v 250000; ";
     let told = ward.ask_after(limit, &ward.lab.director, &words);
     let remedy = told.of("address_space").expect("a finding");
     let mended = format!("{limit}{}; ", remedy.command);

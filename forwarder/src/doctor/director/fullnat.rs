@@ -108,7 +108,7 @@ fn give_way(first: u16, last: u16) -> String {
     format!("echo '{low} {high}' > {PORT_RANGE}")
 }
 
-/// `32768	60999`, or `80,8000-8100`.
+/// Two numbers with a tab between them, or a list like `80,8000-8100`.
 fn ranges(text: &str) -> Vec<(u16, u16)> {
     let numbers = |t: &str| -> Option<(u16, u16)> {
         let mut ports = t.split(['-', '\t', ' ']).map(str::parse);

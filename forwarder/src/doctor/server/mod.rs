@@ -1,5 +1,8 @@
 //! The real server's checks: what `uvs rs check` finds, by the catalog's ids, and what only doctor asks.
 
+mod find;
+mod routes;
+
 use std::net::Ipv4Addr;
 
 use super::catalog::Check;
@@ -8,8 +11,9 @@ use super::host::{Host, Question};
 use super::owner::{mac_text, take_away};
 use super::report::Report;
 use super::{DoctorError, is_asked};
-use crate::rs::host::Device;
-use crate::rs::{self, plan, tunnel};
+use crate::rs::{self, plan};
+
+pub(crate) use find::find;
 
 /// How the director forwards to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -62,62 +66,6 @@ const fn checks_of(mode: Mode) -> &'static [Check] {
     }
 }
 
-/// Finds what this host serves: by what `uvs rs up` noted, else by where it has addresses. `vips` narrows
-/// it; `mode` says how, where the host does not show it.
-///
-/// # Errors
-/// Nothing says which VIP, or how it is forwarded.
-pub(crate) fn find(
-    mode: Option<Mode>,
-    vips: &[Ipv4Addr],
-) -> Result<Vec<(Mode, Ipv4Addr)>, DoctorError> {
-    if let Some(mode) = mode.filter(|_| !vips.is_empty()) {
-        return Ok(vips.iter().map(|vip| (mode, *vip)).collect());
-    }
-    let mut shown: Vec<(Mode, Ipv4Addr)> = Vec::new();
-    for (mode, vip) in rs::held()? {
-        let mode = match mode {
-            plan::Mode::Dr => Mode::Dr,
-            plan::Mode::Ipip => Mode::Ipip,
-            plan::Mode::Nat => Mode::Nat,
-        };
-        shown.push((mode, vip));
-    }
-    for device in rs::host::devices()? {
-        let found = device.host_addresses().map(|vip| (mode_by(&device), vip));
-        let new = found.filter(|(_, vip)| !shown.iter().any(|(_, known)| known == vip));
-        let new: Vec<_> = new.filter_map(|(mode, vip)| Some((mode?, vip))).collect();
-        shown.extend(new);
-    }
-    shown.retain(|(m, vip)| {
-        mode.is_none_or(|mode| mode == *m) && (vips.is_empty() || vips.contains(vip))
-    });
-    let unknown = vips
-        .iter()
-        .find(|vip| !shown.iter().any(|(_, v)| v == *vip));
-    match unknown {
-        Some(vip) => Err(DoctorError::Untold(format!(
-            "{vip} is neither on lo nor on a tunnel of this host: say how it is forwarded here with --mode dr|ipip|nat|fullnat"
-        ))),
-        None if shown.is_empty() => Err(DoctorError::Untold(
-            "this host has no VIP on lo or on a tunnel: name the VIPs with --vip, and --mode dr|ipip|nat|fullnat"
-                .to_owned(),
-        )),
-        None => Ok(shown),
-    }
-}
-
-/// By the device a VIP is on.
-fn mode_by(device: &Device) -> Option<Mode> {
-    if device.ifname == "lo" {
-        Some(Mode::Dr)
-    } else if tunnel::NAMES.contains(&device.ifname.as_str()) {
-        Some(Mode::Ipip)
-    } else {
-        None
-    }
-}
-
 /// Makes the checks of every mode that is asked for.
 pub(super) fn examine(
     request: &Request,
@@ -141,8 +89,8 @@ pub(super) fn examine(
         {
             let outcome = match check {
                 Check::VipDuplicate => duplicate(host, &vips),
-                Check::RsTunnelMss => segments(host),
-                Check::RsLocalRoute => local_routes(host, request),
+                Check::RsTunnelMss => routes::segments(host),
+                Check::RsLocalRoute => routes::local(host, request),
                 _ => Ok(of_check(check, &found, &vips)),
             };
             report.add(check, outcome);
@@ -213,81 +161,6 @@ fn duplicate(host: &dyn Host, vips: &[Ipv4Addr]) -> Result<Seen, NotMade> {
                 ),
                 "that of these hosts which is not the director".to_owned(),
                 take_away(*target, None),
-            )),
-        }
-    }
-    Ok(seen)
-}
-
-/// What this host asks its clients to send: `advmss` of its default route, else its device's MTU.
-fn segments(host: &dyn Host) -> Result<Seen, NotMade> {
-    /// An Ethernet packet less IPIP's header and those of IP and TCP (RFC 2003, RFC 9293 §3.7.1).
-    const FITS: u32 = 1500 - 20 - 40;
-    const HEADERS: u32 = 40;
-    let devices = host.devices()?;
-    let mut seen = Seen::default();
-    for line in host.ip(&["-o", "-4", "route", "show", "default"])?.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |word: &str| {
-            let at = words.iter().position(|w| *w == word)?;
-            words.get(at + 1).copied()
-        };
-        let mtu = after("dev")
-            .and_then(|dev| devices.iter().find(|d| d.ifname == dev))
-            .map(|d| d.mtu);
-        let announced = after("advmss").and_then(|mss| mss.parse().ok());
-        let announced = announced.or(mtu.map(|mtu| mtu.saturating_sub(HEADERS)));
-        match announced {
-            Some(mss) if mss <= FITS => {
-                seen.well(format!("clients are asked for segments of {mss}"))
-            }
-            Some(mss) => seen.wrong(Finding::here(
-                Check::RsTunnelMss,
-                format!("clients are asked for segments of {mss} bytes, {FITS} fit"),
-                format!("ip route replace {} advmss {FITS}", without_mss(&words)),
-            )),
-            None => {}
-        }
-    }
-    if seen == Seen::default() {
-        seen.well("there is no default route");
-    }
-    Ok(seen)
-}
-
-/// A route's words, but for `advmss` and what `ip` shows and does not take.
-fn without_mss(words: &[&str]) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "advmss" => {
-                words.next();
-            }
-            "linkdown" | "dead" | "onlink" => {}
-            word => kept.push(word),
-        }
-    }
-    kept.join(" ")
-}
-
-fn local_routes(host: &dyn Host, request: &Request) -> Result<Seen, NotMade> {
-    if request.local.is_empty() {
-        return Err(NotMade(
-            "name the director's local addresses with --laddr".to_owned(),
-        ));
-    }
-    let gateway = request.gateway.ok_or_else(|| {
-        NotMade("name the director, as this host reaches it, with --gateway".to_owned())
-    })?;
-    let mut seen = Seen::default();
-    for local in &request.local {
-        match host.ip(&["-o", "route", "get", &local.to_string()]) {
-            Ok(way) => seen.well(way.trim().to_owned()),
-            Err(NotMade(said)) => seen.wrong(Finding::here(
-                Check::RsLocalRoute,
-                format!("there is no route to {local} ({said})"),
-                format!("ip route replace {local}/32 via {gateway}"),
             )),
         }
     }
