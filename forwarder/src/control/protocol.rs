@@ -252,21 +252,6 @@ pub(crate) struct ServerStatus {
     pub rates: Stats,
 }
 
-impl ServerStatus {
-    /// A server that nobody has counted anything for.
-    pub(crate) fn idle(spec: ServerSpec) -> Self {
-        Self {
-            spec,
-            local: false,
-            active: 0,
-            inactive: 0,
-            persistent: 0,
-            stats: Stats::default(),
-            rates: Stats::default(),
-        }
-    }
-}
-
 /// A connection or a persistence template.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ConnectionStatus {

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::control::client::{CallError, Daemon};
 use crate::control::protocol::{Command, Data, Info, ServerStatus, ServiceStatus};
 use crate::rs::RsError;
-use director::{Director, Wanted};
+use director::{Counted, Director, Service, Wanted};
 use host::ThisHost;
 
 /// Why nothing could be looked at.
@@ -88,15 +88,9 @@ pub(crate) fn future_director(
     config: &Config,
     only: &[Check],
 ) -> Result<Report, DoctorError> {
-    let services = config.services.iter().map(|spec| {
-        let mut spec = spec.clone();
-        let servers = std::mem::take(&mut spec.servers);
-        ServiceStatus {
-            spec,
-            stats: Default::default(),
-            rates: Default::default(),
-            servers: servers.into_iter().map(ServerStatus::idle).collect(),
-        }
+    let services = config.services.iter().map(|spec| Service {
+        servers: spec.servers.iter().copied().map(Counted::nothing).collect(),
+        spec: spec.clone(),
     });
     let wanted = Wanted {
         interfaces: config.interfaces.clone(),
@@ -127,9 +121,16 @@ fn is_elsewhere(pid: u32) -> bool {
 }
 
 fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
+    let counted = |ServerStatus {
+                       spec, stats, rates, ..
+                   }| Counted { spec, stats, rates };
+    let services = services.into_iter().map(|service| Service {
+        spec: service.spec,
+        servers: service.servers.into_iter().map(counted).collect(),
+    });
     Wanted {
         interfaces: info.interfaces,
-        services,
+        services: services.collect(),
         local_ports: info.local_ports,
         connections: info.connection_limit,
         daemon: Some(info.pid),

@@ -20,12 +20,12 @@ use std::net::Ipv4Addr;
 
 use uvs_core::fib::{Fib, Mac, NextHop, Unreachable};
 use uvs_core::flow::Addr;
-use uvs_core::service::ServiceKey;
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
-use crate::control::protocol::{ServerStatus, ServiceStatus};
+use crate::control::protocol::Stats;
 use crate::netlink::Mirror;
 use crate::rs::host::Device;
 
@@ -55,7 +55,7 @@ pub(super) struct Wanted {
     /// The interfaces to run on.
     pub(super) interfaces: Vec<String>,
     /// The services; without counters where they come from a file.
-    pub(super) services: Vec<ServiceStatus>,
+    pub(super) services: Vec<Service>,
     /// FULLNAT's local ports.
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
@@ -64,6 +64,34 @@ pub(super) struct Wanted {
     pub(super) daemon: Option<u32>,
     /// The arguments of `uvs run`, but for the interfaces.
     pub(super) run: String,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// As asked for.
+    pub(super) spec: ServiceSpec,
+    /// Its servers; the list in `spec` is not looked at.
+    pub(super) servers: Vec<Counted>,
+}
+
+/// A real server with what was counted of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counted {
+    /// As asked for.
+    pub(super) spec: ServerSpec,
+    /// Totals.
+    pub(super) stats: Stats,
+    /// Per second.
+    pub(super) rates: Stats,
+}
+
+impl Counted {
+    /// A server that nobody has counted anything for.
+    pub(super) fn nothing(spec: ServerSpec) -> Self {
+        let (stats, rates) = (Stats::default(), Stats::default());
+        Self { spec, stats, rates }
+    }
 }
 
 /// A director: what is wanted of it, and its host.
@@ -85,7 +113,7 @@ pub(super) struct Server<'d> {
     pub(super) service: ServiceKey,
     pub(super) vip: Ipv4Addr,
     pub(super) addr: Ipv4Addr,
-    pub(super) status: &'d ServerStatus,
+    pub(super) status: &'d Counted,
     pub(super) hop: Result<NextHop, Unreachable>,
 }
 
@@ -129,8 +157,8 @@ impl<'h> Director<'h> {
     }
 
     /// IPv4 services.
-    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceStatus, Ipv4Addr)> {
-        let v4 = |s: &ServiceStatus| s.spec.key.vip().addr.as_v4().map(Ipv4Addr::from);
+    pub(super) fn services(&self) -> impl Iterator<Item = (&Service, Ipv4Addr)> {
+        let v4 = |s: &Service| s.spec.key.vip().addr.as_v4().map(Ipv4Addr::from);
         let served = self.wanted.services.iter();
         served
             .filter_map(move |s| Some((s, v4(s)?)))

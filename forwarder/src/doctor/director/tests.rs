@@ -10,8 +10,8 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
 
-use super::{Director, FAMILIES, Wanted};
-use crate::control::protocol::{ServerStatus, ServiceStatus, Stats};
+use super::{Counted, Director, FAMILIES, Service, Wanted};
+use crate::control::protocol::Stats;
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
 use crate::doctor::host::{Answer, Host, Offload, Question};
@@ -74,20 +74,18 @@ impl Host for Texts {
     }
 }
 
-fn server(forwarding: Forwarding) -> ServerStatus {
-    ServerStatus::idle(ServerSpec::new(
+fn server(forwarding: Forwarding) -> Counted {
+    Counted::nothing(ServerSpec::new(
         Endpoint::new(SERVER.into(), 80),
         forwarding,
     ))
 }
 
 /// A director on eth0 with one service of one server.
-fn director(host: &Texts, server: ServerStatus) -> Director<'_> {
+fn director(host: &Texts, server: Counted) -> Director<'_> {
     let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(VIP.into(), 80));
-    let service = ServiceStatus {
+    let service = Service {
         spec: ServiceSpec::new(key, "rr"),
-        stats: Stats::default(),
-        rates: Stats::default(),
         servers: vec![server],
     };
     let mut fib = Fib::new();
@@ -271,7 +269,7 @@ fn replies_are_missed_of_connections_only_and_not_by_rounding() {
             out_packets,
             ..Stats::default()
         };
-        let silent = ServerStatus {
+        let silent = Counted {
             stats: stats(all),
             rates: stats(now),
             ..server(Forwarding::Nat)
