@@ -219,15 +219,15 @@ pub(crate) fn started<'lab>(lab: &'lab Lab, command: &str) -> Daemon<'lab> {
 fn taking_a_silent_server_out_keeps_its_thresholds() {
     let ward = Ward::new(Mode::Dr, Options::default());
     let lab = &ward.lab;
+    // The kernel believes an answer for half a minute; from here on for a second.
+    ward.run(
+        &lab.director,
+        "ip ntable change name arp_cache dev eth0 base_reachable 1000",
+    );
     let daemon = serving(lab);
     ward.run(
         &lab.director,
         "ipvsadm -e -t 192.168.0.38:80 -r 192.168.0.28:80 -g -w 1 -x 100 -y 50",
-    );
-    // The kernel believes an answer for half a minute, and then asks again.
-    ward.run(
-        &lab.director,
-        "echo 1000 > /proc/sys/net/ipv4/neigh/eth0/base_reachable_time_ms",
     );
     must_serve(lab, &daemon);
     let down = (&lab.servers[1].host, "ip link set dev eth0 down");
