@@ -165,6 +165,12 @@ pub struct ServiceSpec {
     pub one_packet: bool,
     /// FULLNAT's local addresses (`--laddr`).
     pub local: Vec<Addr>,
+    /// Entries of the scheduler's look-up table (mh); 0 = its default.
+    #[serde(default)]
+    pub table_size: u32,
+    /// Seconds over which a new or recovered server comes to its weight; 0 = at once.
+    #[serde(default)]
+    pub slow_start: u32,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -180,6 +186,8 @@ impl ServiceSpec {
             engine: None,
             one_packet: false,
             local: Vec::new(),
+            table_size: 0,
+            slow_start: 0,
             servers: Vec::new(),
         }
     }

@@ -34,7 +34,7 @@ macro_rules! exported {
 type Exported = fn() -> Result<Plugin, TableError>;
 
 static EXPORTED: &[(&str, Exported)] =
-    exported!(rr wrr lc wlc sed nq sh dh mh lblc lblcr fo ovf twos swrr p2c);
+    exported!(rr wrr lc wlc sed nq sh dh mh lblc lblcr fo ovf twos swrr p2c lrt);
 
 /// `Box<dyn Scheduler>` as a type that implements [`Scheduler`].
 struct BuiltIn(Box<dyn Scheduler>);

@@ -14,6 +14,7 @@ mod lblc;
 mod lblcr;
 mod lc;
 mod load;
+mod lrt;
 pub mod maglev;
 mod mh;
 mod nq;
@@ -45,6 +46,7 @@ pub static BUILTIN: &[SchedulerDef] = &[
     lblcr::DEF,
     swrr::DEF,
     p2c::DEF,
+    lrt::DEF,
 ];
 
 /// The built-in scheduler of this name.

@@ -86,6 +86,10 @@ impl Scheduler for Maglev {
             .filter_map(server)
             .find(usable)
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 impl Maglev {

@@ -29,6 +29,7 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 mod answer;
 mod apply;
 mod defence;
+mod handshake;
 mod host;
 mod input;
 mod lifetime;
@@ -39,6 +40,7 @@ mod reply;
 mod report;
 mod schedule;
 mod servers;
+mod slow_start;
 mod track;
 mod transmit;
 mod unreachable;
@@ -100,6 +102,8 @@ pub struct Engine {
     ip_id: u16,
     /// Where the search for connections of removed servers goes on, while it runs.
     sweep: Option<u32>,
+    /// The time as of the last time-out handled.
+    now: Instant,
     /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
     next_tick: Instant,
     defence: defence::Defence,
@@ -120,6 +124,7 @@ struct Service {
     failures: [u64; crate::counters::ScheduleFailure::COUNT],
     /// Whose turn it is among the local addresses.
     next_local: usize,
+    slow_start: slow_start::SlowStart,
 }
 
 impl Engine {
@@ -148,6 +153,7 @@ impl Engine {
             answers: answer::Limiter::new(),
             ip_id: config.keys.0 as u16,
             sweep: None,
+            now: Instant::ZERO,
             next_tick: Instant::ZERO,
             defence: defence::Defence::new(),
             counters: Counters::default(),
@@ -210,6 +216,10 @@ impl Engine {
             self.expire(now, id);
         }
         self.sweep(now, budget);
+        self.now = now;
+        for service in self.services.iter_mut().flatten() {
+            service.slow_start.advance(now);
+        }
         self.tick_schedulers(now);
         let defending = self.defend(now, budget);
         left == 0 || self.sweep.is_some() || defending
@@ -224,6 +234,7 @@ impl Engine {
         for service in self.services.iter_mut().flatten() {
             service.scheduler.tick(now);
         }
+        self.forget_handshakes(now);
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::counters::Stats;
@@ -30,6 +31,7 @@ pub(super) struct Server {
     /// Connections and templates that refer to it.
     pub(super) references: u32,
     pub(super) stats: Stats,
+    pub(super) handshakes: Handshakes,
 }
 
 /// All real servers.
@@ -84,7 +86,8 @@ impl Servers {
             inactive: 0,
             flags: 0,
             port: spec.endpoint.port,
-            reserved: [0; 3],
+            reserved: 0,
+            handshake: 0,
         };
         let server = Server {
             key,
@@ -96,6 +99,7 @@ impl Servers {
             persistent: 0,
             references: 0,
             stats: Stats::default(),
+            handshakes: Handshakes::default(),
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);

@@ -200,7 +200,8 @@ impl Director {
                     inactive: 0,
                     flags: 0,
                     port: at.port,
-                    reserved: [0; 3],
+                    reserved: 0,
+                    handshake: 0,
                 };
                 self.servers.insert(0, server);
             }

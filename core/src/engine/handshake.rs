@@ -1,0 +1,113 @@
+//! How long each server's TCP handshakes take, for schedulers that prefer the quick.
+//!
+//! Measured from a client's SYN to the server's SYN-ACK, so only where replies pass the director (NAT,
+//! FULLNAT). A connection whose SYN came again is not measured: nobody can say which one was answered
+//! (Karn's algorithm, RFC 6298 §3). Smoothed as RFC 6298 §2 does it: SRTT ← 7/8 · SRTT + 1/8 · R. A server
+//! that was not measured for a minute is unknown again, so that one that was slow gets another try.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::conn::{self, ConnId};
+use crate::packet::{Packet, Transport, tcp_flags};
+use crate::tcp::TcpState;
+use crate::time::Instant;
+
+/// What is remembered of a server's handshakes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Handshakes {
+    /// Nanoseconds, 0 = not known.
+    smoothed: u64,
+    last: Instant,
+}
+
+/// The share of a new measurement is one in this many.
+const SHARE: u64 = 8;
+/// How long a server is known after its last measurement.
+const MEMORY: Duration = Duration::from_secs(60);
+
+impl Handshakes {
+    fn measure(&mut self, now: Instant, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.smoothed = match self.smoothed {
+            0 => took,
+            known => known - known / SHARE + took / SHARE,
+        };
+        self.last = now;
+    }
+
+    fn forget(&mut self, now: Instant) {
+        if now.since(self.last) > MEMORY {
+            *self = Self::default();
+        }
+    }
+
+    /// As [`Backend::handshake`](crate::backend::Backend::handshake) says it: what is known is never 0.
+    fn micros(&self) -> u32 {
+        u32::try_from(self.smoothed.div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+}
+
+impl Engine {
+    /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
+    /// takes note of the packet: until then the connection's deadline tells when the SYN came.
+    pub(super) fn measure_handshake(&mut self, now: Instant, id: ConnId, packet: &Packet) {
+        let c = self.conns.get_mut(id);
+        let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
+        if !waits || !is_syn_ack(packet) {
+            return;
+        }
+        c.flags |= conn::MEASURED;
+        if c.in_packets != 1 {
+            return;
+        }
+        let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
+        let place = c.backend;
+        let server = self.servers.get_mut(place);
+        server.handshakes.measure(now, now.since(syn));
+        let micros = server.handshakes.micros();
+        self.load_mut(place).handshake = micros;
+    }
+
+    /// Forgets the servers that were not measured for long.
+    pub(super) fn forget_handshakes(&mut self, now: Instant) {
+        for service in self.services.iter_mut().flatten() {
+            for (place, backend) in service.servers.iter().zip(&mut service.backends) {
+                let server = self.servers.get_mut(*place);
+                server.handshakes.forget(now);
+                backend.handshake = server.handshakes.micros();
+            }
+        }
+    }
+}
+
+fn is_syn_ack(packet: &Packet) -> bool {
+    const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
+    const ASKED: u8 = SYN_ACK | tcp_flags::RST | tcp_flags::FIN;
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & ASKED == SYN_ACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_measurement_counts_whole_and_later_ones_an_eighth() {
+        let mut h = Handshakes::default();
+        assert_eq!(h.micros(), 0);
+        h.measure(Instant::from_secs(1), Duration::from_micros(800));
+        assert_eq!(h.micros(), 800);
+        h.measure(Instant::from_secs(2), Duration::from_micros(1600));
+        assert_eq!(h.micros(), 900);
+    }
+
+    #[test]
+    fn it_is_forgotten_after_a_minute_and_never_rounded_to_unknown() {
+        let mut h = Handshakes::default();
+        h.measure(Instant::from_secs(1), Duration::from_nanos(1));
+        h.forget(Instant::from_secs(61));
+        assert_eq!(h.micros(), 1);
+        h.forget(Instant::from_secs(62));
+        assert_eq!(h.micros(), 0);
+    }
+}
