@@ -215,6 +215,12 @@ pub(crate) struct ServerStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
+    #[serde(default)]
+    pub handshake: u32,
     /// Totals.
     pub stats: Stats,
     /// Per second.

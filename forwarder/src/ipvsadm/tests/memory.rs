@@ -112,6 +112,8 @@ impl Memory {
                 active: count(is_active),
                 inactive: count(|s| !is_active(s) && s != "NONE"),
                 persistent: count(|s| s == "NONE"),
+                effective_weight: f64::from(spec.weight),
+                handshake: 0,
                 stats,
                 rates,
             }

@@ -19,6 +19,8 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        effective_weight: f64::from(weight),
+        handshake: 0,
         stats: Stats {
             connections: 100 * u64::from(weight),
             ..Stats::default()
@@ -55,6 +57,23 @@ fn services() -> Data {
     }
 }
 
+/// The server of weight 3 during its slow start, its handshakes measured.
+fn slow_and_measured() -> Data {
+    let Data::Services {
+        table_size,
+        mut services,
+    } = services()
+    else {
+        unreachable!("services are services");
+    };
+    let server = &mut services[0].servers[1];
+    (server.effective_weight, server.handshake) = (1.25, 12_345);
+    Data::Services {
+        table_size,
+        services,
+    }
+}
+
 fn shown(what: What, format: Format, data: Data) -> String {
     of(what, data)
         .expect("data of the kind that was asked for")
@@ -86,6 +105,22 @@ fn wide_adds_columns() {
         "{wide}"
     );
     assert!(wide.contains("300 s"), "{wide}");
+    let wide = shown(What::Servers, Format::Wide, slow_and_measured());
+    let cells = |line: &str| {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|c| !c.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let [titles, first, second] = [0, 1, 2].map(|n| cells(wide.lines().nth(n).expect("a line")));
+    let of = |row: &[String], title| {
+        row[titles.iter().position(|t| t == title).expect("a column")].clone()
+    };
+    assert_eq!(of(&first, "EFFECTIVE"), "1.25");
+    assert_eq!(of(&first, "HANDSHAKE"), "12.35 ms");
+    assert_eq!(of(&second, "EFFECTIVE"), "1");
+    assert_eq!(of(&second, "HANDSHAKE"), "-");
 }
 
 #[test]
@@ -95,6 +130,10 @@ fn json_has_everything_and_parses() {
     assert_eq!(value[0]["spec"]["endpoint"]["addr"], "192.168.0.18");
     assert_eq!(value[0]["service"]["address"]["port"], 80);
     assert_eq!(value[1]["active"], 1);
+    let json = shown(What::Servers, Format::Json, slow_and_measured());
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value[0]["effective_weight"], 1.25);
+    assert_eq!(value[0]["handshake"], 12_345);
 }
 
 #[test]
