@@ -63,7 +63,7 @@ fn what_was_sent_twice_is_not_measured() {
 }
 
 #[test]
-fn a_server_that_was_slow_is_forgotten_and_tried_again() {
+fn a_server_that_was_slow_is_forgiven_and_tried_again() {
     let mut director = Director::new("lrt", 0);
     director.add([0, 1], Nat);
     let slow = |n| if n == 1 { 900 * MS } else { MS };
@@ -78,9 +78,10 @@ fn a_server_that_was_slow_is_forgotten_and_tried_again() {
         });
         visits.filter(|n| *n == 1).count()
     };
-    assert_eq!(tried(&mut director, 30), 0);
-    let later = tried(&mut director, 300);
-    assert!(later > 100, "{later} of 300");
+    // From 900 ms to 1 ms by an eighth a second.
+    assert_eq!(tried(&mut director, 45), 0);
+    let later = tried(&mut director, 100);
+    assert!((40..=60).contains(&later), "{later} of 100");
     assert_eq!(director.report(1).handshake, 1000);
 }
 

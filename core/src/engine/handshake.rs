@@ -2,8 +2,12 @@
 //!
 //! Measured from a client's SYN to the server's SYN-ACK, so only where replies pass the director (NAT,
 //! FULLNAT). A connection whose SYN came again is not measured: nobody can say which one was answered
-//! (Karn's algorithm, RFC 6298 §3). Smoothed as RFC 6298 §2 does it: SRTT ← 7/8 · SRTT + 1/8 · R. A server
-//! that was not measured for a minute is unknown again, so that one that was slow gets another try.
+//! (Karn's algorithm, RFC 6298 §3). Smoothed as RFC 6298 §2 does it: SRTT ← 7/8 · SRTT + 1/8 · R.
+//!
+//! A server that was slow gets no connections, and so no measurement that could say otherwise. Where one
+//! was not measured for some seconds while another was, it therefore comes an eighth nearer to zero each
+//! second, though no nearer than the quickest, and its next measurement counts whole. (Finagle's `PeakEwma`
+//! lets latencies decay likewise.) After a minute it is unknown.
 
 use std::time::Duration;
 
@@ -23,22 +27,32 @@ pub(super) struct Handshakes {
 
 /// The share of a new measurement is one in this many.
 const SHARE: u64 = 8;
+/// A measurement older than this says little.
+const FRESH: Duration = Duration::from_secs(5);
 /// How long a server is known after its last measurement.
 const MEMORY: Duration = Duration::from_secs(60);
 
 impl Handshakes {
     fn measure(&mut self, now: Instant, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.smoothed = match self.smoothed {
-            0 => took,
-            known => known - known / SHARE + took / SHARE,
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.smoothed = if self.is_fresh(now) {
+            self.smoothed - self.smoothed / SHARE + took / SHARE
+        } else {
+            took
         };
         self.last = now;
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.smoothed != 0 && now.since(self.last) <= FRESH
+    }
+
+    /// A second has passed, and this is the quickest of the service's servers that were measured lately.
+    fn forgive(&mut self, now: Instant, quickest: u64) {
         if now.since(self.last) > MEMORY {
             *self = Self::default();
+        } else if !self.is_fresh(now) && self.smoothed > quickest {
+            self.smoothed = quickest.max(self.smoothed - self.smoothed / SHARE);
         }
     }
 
@@ -69,13 +83,20 @@ impl Engine {
         self.load_mut(place).handshake = micros;
     }
 
-    /// Forgets the servers that were not measured for long.
-    pub(super) fn forget_handshakes(&mut self, now: Instant) {
+    /// Once a second: what was not measured for long means less and less.
+    pub(super) fn forgive_handshakes(&mut self, now: Instant) {
+        if now < self.next_second {
+            return;
+        }
+        self.next_second = now + Duration::from_secs(1);
         for service in self.services.iter_mut().flatten() {
+            let known = service.servers.iter().map(|p| self.servers.get(*p));
+            let fresh = known.map(|s| s.handshakes).filter(|h| h.is_fresh(now));
+            let quickest = fresh.map(|h| h.smoothed).min().unwrap_or(u64::MAX);
             for (place, backend) in service.servers.iter().zip(&mut service.backends) {
-                let server = self.servers.get_mut(*place);
-                server.handshakes.forget(now);
-                backend.handshake = server.handshakes.micros();
+                let handshakes = &mut self.servers.get_mut(*place).handshakes;
+                handshakes.forgive(now, quickest);
+                backend.handshake = handshakes.micros();
             }
         }
     }
@@ -102,12 +123,30 @@ mod tests {
     }
 
     #[test]
-    fn it_is_forgotten_after_a_minute_and_never_rounded_to_unknown() {
+    fn a_slow_server_is_forgiven_down_to_the_quickest_and_then_forgotten() {
         let mut h = Handshakes::default();
-        h.measure(Instant::from_secs(1), Duration::from_nanos(1));
-        h.forget(Instant::from_secs(61));
-        assert_eq!(h.micros(), 1);
-        h.forget(Instant::from_secs(62));
+        let second = Instant::from_secs;
+        h.measure(second(1), Duration::from_micros(800));
+        h.forgive(second(6), 600_000);
+        assert_eq!(h.micros(), 800, "fresh");
+        h.forgive(second(7), u64::MAX);
+        assert_eq!(h.micros(), 800, "nobody else was measured");
+        h.forgive(second(7), 600_000);
+        assert_eq!(h.micros(), 700);
+        h.forgive(second(8), 650_000);
+        assert_eq!(h.micros(), 650);
+        h.forgive(second(61), 600_000);
+        assert_eq!(h.micros(), 600);
+        h.measure(second(61), Duration::from_micros(900));
+        assert_eq!(h.micros(), 900, "counts whole");
+        h.forgive(second(122), 600_000);
         assert_eq!(h.micros(), 0);
+    }
+
+    #[test]
+    fn what_is_known_is_never_rounded_to_unknown() {
+        let mut h = Handshakes::default();
+        h.measure(Instant::from_secs(1), Duration::ZERO);
+        assert_eq!(h.micros(), 1);
     }
 }

@@ -106,6 +106,8 @@ pub struct Engine {
     now: Instant,
     /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
     next_tick: Instant,
+    /// When servers' handshakes are looked at again; no reason to wake up either.
+    next_second: Instant,
     defence: defence::Defence,
     counters: Counters,
     /// Traffic of services that were removed.
@@ -155,6 +157,7 @@ impl Engine {
             sweep: None,
             now: Instant::ZERO,
             next_tick: Instant::ZERO,
+            next_second: Instant::ZERO,
             defence: defence::Defence::new(),
             counters: Counters::default(),
             retired: Default::default(),
@@ -221,6 +224,7 @@ impl Engine {
             service.slow_start.advance(now);
         }
         self.tick_schedulers(now);
+        self.forgive_handshakes(now);
         let defending = self.defend(now, budget);
         left == 0 || self.sweep.is_some() || defending
     }
@@ -234,7 +238,6 @@ impl Engine {
         for service in self.services.iter_mut().flatten() {
             service.scheduler.tick(now);
         }
-        self.forget_handshakes(now);
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.

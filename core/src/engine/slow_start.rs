@@ -28,8 +28,10 @@ pub(super) struct SlowStart {
     held: Vec<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ramp {
+    /// What the service gave when the server came.
+    time: Duration,
     /// Unknown until the engine is next told the time.
     since: Option<Instant>,
     /// Connections it may take.
@@ -37,7 +39,7 @@ struct Ramp {
 }
 
 impl SlowStart {
-    /// Sets the time; 0 lets all have their weight at once.
+    /// Sets the time for servers that come from now on; 0 lets all have their weight at once.
     pub(super) fn set_time(&mut self, seconds: u32) {
         self.time = Duration::from_secs(u64::from(seconds));
         if seconds == 0 {
@@ -50,7 +52,12 @@ impl SlowStart {
         if now == 0 {
             self.ramps.remove(&id);
         } else if before == 0 && !self.time.is_zero() {
-            self.ramps.insert(id, Ramp::default());
+            let ramp = Ramp {
+                time: self.time,
+                since: None,
+                credit: 0.0,
+            };
+            self.ramps.insert(id, ramp);
         }
     }
 
@@ -61,9 +68,8 @@ impl SlowStart {
 
     /// Time goes on: those that just came begin now, those that have come to their weight are done.
     pub(super) fn advance(&mut self, now: Instant) {
-        let time = self.time;
         self.ramps
-            .retain(|_, ramp| now.since(*ramp.since.get_or_insert(now)) < time);
+            .retain(|_, ramp| now.since(*ramp.since.get_or_insert(now)) < ramp.time);
     }
 
     /// Marks the servers that have had their share as overloaded, for one pick.
@@ -119,7 +125,7 @@ impl SlowStart {
         match self.ramps.get(&backend.id) {
             Some(ramp) => {
                 let passed = ramp.since.map_or(Duration::ZERO, |since| now.since(since));
-                weight * passed.as_secs_f64() / self.time.as_secs_f64()
+                weight * passed.as_secs_f64() / ramp.time.as_secs_f64()
             }
             None => weight,
         }
