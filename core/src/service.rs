@@ -20,8 +20,8 @@ pub enum ServiceKey {
         /// The port, host byte order.
         port: u16,
     },
-    /// A firewall mark (`ipvsadm -f`): kept and listed, but never matched, since a packet socket sees a
-    /// frame before netfilter marks it.
+    /// A firewall mark (`ipvsadm -f`), matched by [`Frame::mark`](crate::frame::Frame::mark). The daemon
+    /// keeps and lists such services only, since a packet socket sees a frame before netfilter marks it.
     Mark {
         /// The mark, never 0.
         mark: u32,

@@ -329,12 +329,14 @@ impl Engine {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
+                let mark = frame.mark;
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
+                frame.mark = mark;
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         p.fragment_size = Some(whole.largest);
@@ -380,9 +382,14 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else persistent FTP's for its
-    /// data connections, else the one for all ports (`ip_vs_service_find`).
-    fn service_for(&self, flow: &Flow) -> Option<u32> {
+    /// The service for a packet of this mark to `flow`'s destination: its mark's, else its port's own, else
+    /// persistent FTP's for its data connections, else the one for all ports (`ip_vs_service_find`).
+    fn service_for(&self, flow: &Flow, mark: u32) -> Option<u32> {
+        let ipv6 = flow.dst.as_v4().is_none();
+        let marked = (mark != 0).then(|| self.lookup.get(&ServiceKey::Mark { mark, ipv6 }));
+        if let Some(slot) = marked.flatten() {
+            return Some(*slot);
+        }
         let protocol = Protocol::from_number(flow.protocol)?;
         let with_port = |port| {
             let vip = Endpoint::new(flow.dst, port);

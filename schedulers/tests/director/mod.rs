@@ -74,7 +74,7 @@ impl Director {
 
     /// A client's SYN, be it the first or another.
     pub(crate) fn syn(&mut self, client: Endpoint) -> Option<u8> {
-        self.from_client(client, SYN)
+        self.client_sends(client, SYN)
     }
 
     /// A server's SYN-ACK.
@@ -86,8 +86,8 @@ impl Director {
 
     /// A client's reset, before which it was connected: a connection that is active no more.
     pub(crate) fn close(&mut self, client: Endpoint) {
-        self.from_client(client, ACK);
-        self.from_client(client, RST);
+        self.client_sends(client, ACK);
+        self.client_sends(client, RST);
     }
 
     /// A connection that opens and closes at once; its server's number.
@@ -104,7 +104,7 @@ impl Director {
         *servers.find(|s| s.endpoint == server(n)).expect("reported")
     }
 
-    fn from_client(&mut self, client: Endpoint, flags: u8) -> Option<u8> {
+    fn client_sends(&mut self, client: Endpoint, flags: u8) -> Option<u8> {
         let frame = tcp(client, VIP, flags).frame();
         let sent = self.bed.from_client(TestFrame::finished(&frame));
         let to = sent.iter().find(|s| s.bytes[..5] == [2, 0, 0, 0, 2]);
