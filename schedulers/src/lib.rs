@@ -76,6 +76,16 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_row() {
+        let manual = include_str!("../../docs/schedulers.md");
+        let rows: Vec<&str> = manual.lines().filter(|l| l.starts_with("| `")).collect();
+        let expected = BUILTIN
+            .iter()
+            .map(|d| format!("| `{}` | {} |", d.name, d.about));
+        assert_eq!(rows, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn names_are_unique_and_fit_ipvsadm() {
         for (i, def) in BUILTIN.iter().enumerate() {
             assert!((1..=15).contains(&def.name.len()), "{}", def.name);
