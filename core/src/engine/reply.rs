@@ -61,6 +61,7 @@ impl Engine {
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
         self.track(id, packet, true);
+        self.note_sequence(id, frame, packet, true);
         self.conns.touch(now, id);
         let path = self.path(id);
         let way = Way {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    Care, Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
     TunnelKind,
 };
 use uvs_core::snapshot::Timeouts;
@@ -232,8 +232,13 @@ fn an_edit_by_ipvsadm_keeps_what_ipvsadm_has_no_word_for() {
         table_size: 65_537,
         ..ServiceSpec::new(key(80), "mh")
     };
+    let care = Care {
+        drain_timeout: 60,
+        ..Care::default()
+    };
     let slow = ServiceSpec {
         slow_start: 30,
+        care,
         ..ServiceSpec::new(key(81), "wlc")
     };
     let mut table = Table::new(Schedulers::builtin());
@@ -256,6 +261,7 @@ fn an_edit_by_ipvsadm_keeps_what_ipvsadm_has_no_word_for() {
     );
     table.edit_service(edited("rr", 81)).expect("edited");
     assert_eq!(settings(&table, 81), (0, 30));
+    assert_eq!(table.service(&key(81)).expect("there").care, care);
     let refusal = table.edit_service(edited("sh", 81)).expect_err("refused");
     assert_eq!(refusal.errno, Errno::Invalid);
     assert!(
