@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
-mod drain;
 mod doctor;
+mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
