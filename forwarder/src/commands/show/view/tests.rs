@@ -125,7 +125,7 @@ fn connections_have_their_local_endpoint_when_wide() {
     );
     let json: serde_json::Value = serde_json::from_str(&view.render(Format::Json)).expect("JSON");
     assert_eq!(
-        (&json[0]["packets"], &json[0]["state"]),
+        (&json[0]["idle_ns"], &json[0]["state"]),
         (&1_200_000_000_u64.into(), &"ESTABLISHED".into())
     );
 }
