@@ -76,6 +76,7 @@ fn without_a_daemon_every_command_says_so_and_exits_3() {
         &["latency", "--seconds", "1"],
         &["top", "--once"],
         &["sysctl", "net.ipv4.vs.drop_entry"],
+        &["drain", "10.0.0.2"],
     ] {
         let (code, out, error) = told(&uvs(&socket, arguments));
         assert_eq!((code, out.as_str()), (Some(3), ""), "{arguments:?}");

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
+mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
@@ -62,6 +63,8 @@ enum Command {
     Top(top::Args),
     /// Show how long frames take on their way through the director
     Latency(latency::Args),
+    /// Take a real server out of service, and wait until its connections have ended
+    Drain(drain::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -82,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Show(args) => show::main(&args),
         Command::Top(args) => top::main(&args),
         Command::Latency(args) => latency::main(&args),
+        Command::Drain(args) => drain::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }

@@ -6,7 +6,7 @@ use uvs_core::engine::Report;
 use uvs_core::service::ServiceSpec;
 
 use super::Daemon;
-use super::commands::totals;
+use super::commands::{service_status, totals};
 use crate::control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
@@ -32,7 +32,7 @@ impl Daemon {
 
     /// A service with the engine's own counters.
     fn sampled(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
-        let mut status = self.service_status(spec, report);
+        let mut status = service_status(spec, report, &self.rates, &self.mirror.fib());
         let Some(counted) = report.services.iter().find(|s| s.key == spec.key) else {
             return status;
         };
