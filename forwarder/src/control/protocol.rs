@@ -152,8 +152,10 @@ pub(crate) enum Data {
     Drops {
         /// All of them.
         totals: Totals,
-        /// Drop counters: label, count, in the order of the list of reasons.
+        /// Frames dropped and lost: label, count, in the order of the list of reasons.
         reasons: Vec<(String, u64)>,
+        /// What became of connections.
+        ended: Ended,
     },
     /// Traffic of all services, removed ones included, since it was zeroed.
     Traffic {
@@ -195,6 +197,23 @@ pub(crate) struct Totals {
     pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
+    /// No part of the sum: frames that were to leave, forwarded or made, and did not.
+    pub lost: u64,
+}
+
+/// How connections ended since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// In all.
+    pub ended: u64,
+    /// Given up for new ones at the table's limit.
+    pub evicted: u64,
+    /// By the defence drop_entry.
+    pub dropped_entries: u64,
+    /// Clients that were told.
+    pub told_clients: u64,
+    /// Servers that were told.
+    pub told_servers: u64,
 }
 
 /// A service with its state.
@@ -223,6 +242,10 @@ pub(crate) struct ServerStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are neither closed by both sides nor reset.
+    pub open: u32,
+    /// Seconds since its weight became 0, while it is.
+    pub draining: Option<u64>,
     /// Totals.
     pub stats: Stats,
     /// Per second.

@@ -10,17 +10,19 @@ use uvs_core::engine::{ConnReport, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::time::Instant;
 use uvs_core::verdict::DropReason;
 
 use super::rates::Rates;
 use super::{Daemon, derive, failed, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, MAX_BATCH, Refusal, ServerStatus, ServiceStatus,
-    Totals,
+    Command, ConnectionStatus, Data, Ended, Errno, Info, MAX_BATCH, Refusal, ServerStatus,
+    ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
+use crate::worker;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -231,7 +233,8 @@ impl Daemon {
             .iter()
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
-        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib));
+        let now = worker::monotonic();
+        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib, now));
         let services = services.collect();
         Ok(Data::Services {
             table_size: TABLE_SIZE,
@@ -270,9 +273,10 @@ impl Daemon {
 
     fn drops(&self) -> Result<Data, Refusal> {
         let counters = self.status()?.counters;
-        let reasons = DropReason::ALL
-            .iter()
-            .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
+        let reasons = DropReason::ALL.iter().map(|r| {
+            let at = *r as usize;
+            (r.label().to_owned(), counters.drops[at] + counters.lost[at])
+        });
         Ok(Data::Drops {
             totals: Totals {
                 received: counters.received,
@@ -282,6 +286,14 @@ impl Daemon {
                 passed: counters.passed,
                 local: counters.local,
                 dropped: counters.drops.iter().sum(),
+                lost: counters.lost.iter().sum(),
+            },
+            ended: Ended {
+                ended: counters.expired,
+                evicted: counters.evicted,
+                dropped_entries: counters.dropped_entries,
+                told_clients: counters.told_clients,
+                told_servers: counters.told_servers,
             },
             reasons: reasons.collect(),
         })
@@ -294,6 +306,7 @@ pub(crate) fn service_status(
     report: &Report,
     rates: &Rates,
     fib: &Fib,
+    now: Instant,
 ) -> ServiceStatus {
     let counted = report.services.iter().find(|s| s.key == spec.key);
     let server = |s: &ServerSpec| {
@@ -305,6 +318,10 @@ pub(crate) fn service_status(
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
+            open: counted.map_or(0, |c| c.open),
+            draining: counted
+                .and_then(|c| c.draining)
+                .map(|since| now.since(since).as_secs()),
             stats: rates.totals(&own),
             rates: rates.rates(&own),
         }

@@ -23,6 +23,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+use uvs_core::engine::Happened;
 use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -352,6 +353,7 @@ impl Daemon {
                         tracing::warn!("{e}");
                     }
                 }
+                Notice::Server(event) => log_event(&event),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(
@@ -505,6 +507,27 @@ impl Followed {
             | Event::NeighbourKnown { .. }
             | Event::NeighbourLost { .. }
             | Event::Forwarding(_) => {}
+        }
+    }
+}
+
+/// Says what became of a server's connections.
+fn log_event(event: &uvs_core::engine::Event) {
+    let (service, server) = (event.service, event.server);
+    match event.what {
+        Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
+        Happened::Drains(open) => {
+            tracing::info!("{service}: server {server} drains: {open} connections are open");
+        }
+        Happened::Drained(took) => tracing::info!(
+            "{service}: server {server} is drained: its last connection closed after {} s",
+            took.as_secs()
+        ),
+        Happened::TimedOut(open) => tracing::warn!(
+            "{service}: the drain of server {server} timed out: the {open} connections left are ended"
+        ),
+        Happened::Ended(count) => {
+            tracing::info!("{service}: server {server} was removed: {count} connections ended");
         }
     }
 }

@@ -115,7 +115,8 @@ impl Memory {
             }
             Command::ListServices(key) => {
                 let report = engine.report();
-                let status = |s| service_status(s, &report, &self.rates, &self.director.fib);
+                let (rates, fib, now) = (&self.rates, &self.director.fib, self.director.now);
+                let status = |s| service_status(s, &report, rates, fib, now);
                 let services = self.table.services().iter().map(AsRef::as_ref);
                 let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
                 Data::Services {
