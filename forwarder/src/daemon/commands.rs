@@ -6,11 +6,11 @@ use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::time::Instant;
 use uvs_core::verdict::DropReason;
 
 use super::rates::Rates;
@@ -67,6 +67,11 @@ impl Daemon {
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
+            Command::Sample => self.sample().map(Data::Sample),
+            Command::FindConnections(find) => self.find(&find).map(Data::Found),
+            Command::Latency(ago) => self.latency(ago).map(Data::Latency),
+            Command::ListNeighbours => Ok(Data::Neighbours(self.neighbours())),
+            Command::Settings => Ok(Data::Settings(self.settings())),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -233,8 +238,7 @@ impl Daemon {
             .iter()
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
-        let now = worker::monotonic();
-        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib, now));
+        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib));
         let services = services.collect();
         Ok(Data::Services {
             table_size: TABLE_SIZE,
@@ -278,16 +282,7 @@ impl Daemon {
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
         });
         Ok(Data::Drops {
-            totals: Totals {
-                received: counters.received,
-                sent: counters.sent,
-                answered: counters.answered,
-                held: counters.held,
-                passed: counters.passed,
-                local: counters.local,
-                dropped: counters.drops.iter().sum(),
-                lost: counters.lost.iter().sum(),
-            },
+            totals: totals(&counters),
             ended: Ended {
                 ended: counters.expired,
                 evicted: counters.evicted,
@@ -300,13 +295,26 @@ impl Daemon {
     }
 }
 
+/// The counters as the protocol has them.
+pub(super) fn totals(counters: &Counters) -> Totals {
+    Totals {
+        received: counters.received,
+        sent: counters.sent,
+        answered: counters.answered,
+        held: counters.held,
+        passed: counters.passed,
+        local: counters.local,
+        dropped: counters.drops.iter().sum(),
+        lost: counters.lost.iter().sum(),
+    }
+}
+
 /// A service as it is listed.
 pub(crate) fn service_status(
     spec: &ServiceSpec,
     report: &Report,
     rates: &Rates,
     fib: &Fib,
-    now: Instant,
 ) -> ServiceStatus {
     let counted = report.services.iter().find(|s| s.key == spec.key);
     let server = |s: &ServerSpec| {
@@ -321,7 +329,7 @@ pub(crate) fn service_status(
             open: counted.map_or(0, |c| c.open),
             draining: counted
                 .and_then(|c| c.draining)
-                .map(|since| now.since(since).as_secs()),
+                .map(|since| worker::monotonic().since(since).as_secs()),
             stats: rates.totals(&own),
             rates: rates.rates(&own),
         }
