@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub(crate) mod check;
 mod daemon;
 mod drain;
+mod doctor;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
@@ -43,6 +44,8 @@ struct Cli {
 enum Command {
     /// Check a configuration file; needs neither root nor a daemon
     Check(check::Args),
+    /// Look for what keeps a director or a real server from working, and say what mends it
+    Doctor(doctor::Args),
     /// Look at the guard that keeps the kernel silent, or take it down after a crash
     Guard(guard::Args),
     /// Run the load balancer in the foreground
@@ -75,6 +78,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),

@@ -361,4 +361,7 @@ pub(crate) struct Info {
     pub connection_limit: u32,
     /// VIPs it answers ARP for, as they are on no interface of the host's.
     pub owned_vips: Vec<Addr>,
+    /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
+    #[serde(default)]
+    pub local_ports: (u16, u16),
 }

@@ -272,6 +272,7 @@ impl Daemon {
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
+            local_ports: self.limits.local_ports,
         }))
     }
 
