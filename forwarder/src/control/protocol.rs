@@ -13,6 +13,9 @@ use uvs_core::snapshot::Timeouts;
 /// The protocol's version; a daemon refuses requests of another.
 pub(crate) const VERSION: u32 = 1;
 
+/// The most commands in a [`Command::Batch`]: far below what fits into a request's line.
+pub(crate) const MAX_BATCH: usize = 500;
+
 /// One request line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -42,6 +45,9 @@ pub(crate) enum Command {
     EditServer(ServiceKey, ServerSpec),
     /// Removes a server.
     DeleteServer(ServiceKey, Endpoint),
+    /// Several changes of the table, one after the other: a refused one does not keep the next from being
+    /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
+    Batch(Vec<Self>),
     /// Zeroes the counters that ipvsadm shows, of one service or of all.
     Zero(Option<ServiceKey>),
     /// Sets time-outs in seconds; 0 keeps the old value.
@@ -125,6 +131,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Data {
     /// Done.
     Done,
+    /// What became of each command of a [`Command::Batch`].
+    Outcomes(Vec<Result<(), Refusal>>),
     /// Services with their counters, in no particular order.
     Services {
         /// Slots of the connection table (the `size=` of ipvsadm's first line).

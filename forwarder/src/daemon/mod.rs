@@ -1,8 +1,10 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod clock;
 mod commands;
 mod derive;
+mod lingering;
 mod metrics;
 mod plugins;
 mod rates;
@@ -31,13 +33,23 @@ use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
-use crate::guard::{Guard, GuardSpec};
+use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use clock::Clock;
+use lingering::Lingering;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
+
+/// What a daemon without sockets is made of, for tests.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::clock::Clock;
+    pub(crate) use super::commands::{connection_status, service_status};
+    pub(crate) use super::rates::Rates;
+}
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -58,8 +70,10 @@ pub(crate) struct Daemon {
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
+    lingering: Lingering,
     owned: Vec<Addr>,
     rates: Rates,
+    estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
     waker: Arc<Waker>,
@@ -85,13 +99,12 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = self.started;
+        let mut rounds = Clock::new(self.started);
         server.register(self.poll.registry(), SOCKET)?;
         loop {
-            let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
-            let timeout = server
-                .timeout(Wall::now())
-                .map_or(period, |t| t.min(period));
+            let now = Wall::now();
+            let period = rounds.left(now).min(self.estimator.left(now));
+            let timeout = server.timeout(now).map_or(period, |t| t.min(period));
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
             {
@@ -114,9 +127,11 @@ impl Daemon {
                 let answer = self.answer(call.ask);
                 server.answer(call.ticket, answer, Wall::now());
             }
-            if tick.elapsed().as_secs() >= rates::PERIOD {
-                tick += Duration::from_secs(rates::PERIOD);
-                self.period();
+            if self.estimator.has_struck(Wall::now()) {
+                self.estimate();
+            }
+            if rounds.has_struck(Wall::now()) {
+                self.round();
             }
             if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.stop()?;
@@ -127,11 +142,22 @@ impl Daemon {
         }
     }
 
-    /// Every two seconds: rates, neighbours that need asking again, announcements.
-    fn period(&mut self) {
+    /// Totals and rates move; servers that were removed may have lost their last connection.
+    fn estimate(&mut self) {
+        let settled = self.forget_idle().and_then(|idle| match idle {
+            true => self.put_in_force(),
+            false => Ok(()),
+        });
+        if let Err(e) = settled {
+            tracing::error!("after a removed server's last connection: {}", e.message);
+        }
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
         }
+    }
+
+    /// Neighbours that need asking again, announcements.
+    fn round(&mut self) {
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }
@@ -141,23 +167,47 @@ impl Daemon {
         }
     }
 
-    /// Brings engine, sockets and guard to the table's state.
-    ///
+    /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
+    /// connections stay in sockets and guard.
+    fn publish(&mut self) -> Result<(), Refusal> {
+        self.lingering
+            .update(derive::repliers(self.table.services()));
+        self.put_in_force()?;
+        if self.forget_idle()? {
+            self.put_in_force()?;
+        }
+        Ok(())
+    }
+
+    /// Looks which removed servers have connections still; says whether one has lost its last.
+    fn forget_idle(&mut self) -> Result<bool, Refusal> {
+        let left = self.lingering.left();
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let connections = self.ask(|to| Question::ConnectionsOf(left, to))?;
+        Ok(self.lingering.forget_idle(&connections))
+    }
+
     /// The guard grows before the engine serves, and shrinks after it has stopped to, so that the kernel
     /// never sees what is ours.
-    fn publish(&mut self) -> Result<(), Refusal> {
+    fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();
-        let wanted = derive::guard(
-            services,
-            &owned,
-            &self.interfaces,
-            local.clone(),
-            self.limits.local_ports,
-        );
-        let filter = derive::filter(services, &owned, &local).compile();
+        let filter = derive::filter(services, self.lingering.all(), &owned, &local).compile();
+        let surroundings = GuardSpec {
+            interfaces: self.interfaces.clone(),
+            owned: owned.clone(),
+            local,
+            fullnat: FullNat {
+                ports: self.limits.local_ports,
+                ..FullNat::default()
+            },
+            ..GuardSpec::default()
+        };
+        let wanted = derive::guard(services, self.lingering.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
@@ -282,9 +332,8 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let services = self.table.services();
-        let filter =
-            derive::filter(services, &self.owned, &self.mirror.local_addresses()).compile();
+        let (services, local) = (self.table.services(), self.mirror.local_addresses());
+        let filter = derive::filter(services, self.lingering.all(), &self.owned, &local).compile();
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,

@@ -15,6 +15,8 @@ use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::clock::Clock;
+use super::lingering::Lingering;
 use super::metrics::{Metering, first_load};
 use super::rates::Rates;
 use super::timed::{Timed, Times};
@@ -110,8 +112,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
         mirror,
         guard,
         guarded: GuardSpec::default(),
+        lingering: Lingering::default(),
         owned: Vec::new(),
         rates: Rates::default(),
+        estimator: Clock::new(started),
         shared,
         asks,
         waker,
