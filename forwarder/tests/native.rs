@@ -72,6 +72,7 @@ fn without_a_daemon_every_command_says_so_and_exits_3() {
         &["show", "services"],
         &["show", "conns", "-o", "json"],
         &["sysctl", "net.ipv4.vs.drop_entry"],
+        &["drain", "10.0.0.2"],
     ] {
         let (code, out, error) = told(&uvs(&socket, arguments));
         assert_eq!((code, out.as_str()), (Some(3), ""), "{arguments:?}");

@@ -41,6 +41,7 @@ mod reply;
 mod report;
 mod schedule;
 mod servers;
+mod sweep;
 mod track;
 mod transmit;
 mod unreachable;
@@ -102,7 +103,7 @@ pub struct Engine {
     /// Identification of the next packet of our own.
     ip_id: u16,
     /// The search for connections whose server lets them go.
-    sweep: drain::Sweep,
+    sweep: sweep::Sweep,
     /// Servers of weight 0.
     draining: Vec<u32>,
     /// When they are looked at again.
@@ -158,7 +159,7 @@ impl Engine {
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             answers: answer::Limiter::of_answers(),
             ip_id: config.keys.0 as u16,
-            sweep: drain::Sweep::default(),
+            sweep: sweep::Sweep::default(),
             draining: Vec::new(),
             next_look: Instant::ZERO,
             events: Vec::new(),

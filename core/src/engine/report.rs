@@ -120,6 +120,18 @@ impl Engine {
             .collect()
     }
 
+    /// How many connections a server has, also a removed one.
+    pub fn connections_of(&self, service: ServiceKey, server: Endpoint) -> u32 {
+        let load = self.servers.removed_load(&(service, server)).or_else(|| {
+            let slot = *self.lookup.get(&service)?;
+            let service = self.services[slot as usize].as_ref()?;
+            let mut backends = service.servers.iter().zip(&service.backends);
+            let of_server = |(place, _): &(&u32, _)| self.servers.get(**place).key.1 == server;
+            backends.find(of_server).map(|(_, load)| *load)
+        });
+        load.map_or(0, |load| load.active + load.inactive)
+    }
+
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
     pub fn report_connections(
         &self,

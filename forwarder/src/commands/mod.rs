@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 pub(crate) mod check;
 mod daemon;
 mod doctor;
+mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
@@ -58,6 +59,8 @@ enum Command {
     Reload(reload::Args),
     /// Show services, servers, connections, drops or the daemon itself
     Show(show::Args),
+    /// Take a real server out of service, and wait until its connections have ended
+    Drain(drain::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -77,6 +80,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
+        Command::Drain(args) => drain::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }

@@ -16,6 +16,7 @@ use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
 use super::clock::Clock;
+use super::lingering::Lingering;
 use super::metrics::{Metering, first_load};
 use super::rates::Rates;
 use super::timed::{Timed, Times};
@@ -111,6 +112,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         mirror,
         guard,
         guarded: GuardSpec::default(),
+        lingering: Lingering::default(),
         owned: Vec::new(),
         rates: Rates::default(),
         estimator: Clock::new(started),
