@@ -14,6 +14,7 @@ pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
+mod latency;
 mod output;
 mod plugin;
 mod reload;
@@ -21,6 +22,8 @@ pub(crate) mod rs;
 pub(crate) mod run;
 mod show;
 mod sysctl;
+mod top;
+mod units;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -61,6 +64,10 @@ enum Command {
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
     Drain(drain::Args),
+    /// Watch services, servers and connections on the whole screen
+    Top(top::Args),
+    /// Show how long frames take on their way through the director
+    Latency(latency::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -81,6 +88,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
+        Command::Top(args) => top::main(&args),
+        Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }
