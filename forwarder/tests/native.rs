@@ -167,7 +167,7 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
 
 #[test]
 fn drops_are_shown_as_a_table_and_as_json() {
-    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":4,"answered":1,"held":0,"passed":1,"local":0,"dropped":3},"reasons":[["ttl_exceeded",3],["no_route",0]]}}}"#;
+    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":4,"answered":1,"held":0,"passed":1,"local":0,"dropped":3,"lost":2},"reasons":[["ttl_exceeded",3],["no_route",0]],"ended":{"ended":7,"evicted":2,"dropped_entries":1,"told_clients":4,"told_servers":3}}}}"#;
     let daemon = Daemon::start(&[DROPS, DROPS]);
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
     assert_eq!(
@@ -175,7 +175,8 @@ fn drops_are_shown_as_a_table_and_as_json() {
         (
             Some(0),
             "REASON        COUNT\nttl_exceeded      3\n\
-             received 9 = sent 4 + answered 1 + held 0 + passed 1 + local 0 + dropped 3\n"
+             received 9 = sent 4 + answered 1 + held 0 + passed 1 + local 0 + dropped 3; lost on the way out 2\n\
+             connections ended 7, of these evicted 2, dropped by drop_entry 1; told: clients 4, servers 3\n"
         )
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));

@@ -5,8 +5,9 @@ use std::time::Duration;
 /// `0`, `0.4`, `12`, `999`, `1.23k`, `45.6M`, `7.89G`.
 pub(crate) fn short(n: f64) -> String {
     const SUFFIXES: [&str; 5] = ["", "k", "M", "G", "T"];
-    if n < 9.95 && n.fract() > 0.05 {
-        return format!("{n:.1}");
+    if n < 9.95 {
+        let text = format!("{n:.1}");
+        return text.strip_suffix(".0").map(str::to_owned).unwrap_or(text);
     }
     let (mut scaled, mut suffix) = (n, 0);
     while scaled >= 999.5 && suffix + 1 < SUFFIXES.len() {
@@ -55,6 +56,7 @@ mod tests {
             (0.0, "0"),
             (0.4, "0.4"),
             (3.0, "3"),
+            (5.96, "6"),
             (9.96, "10"),
             (999.4, "999"),
             (999.6, "1.00k"),

@@ -6,6 +6,7 @@ use super::Daemon;
 use crate::config::{Listen, Metrics};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::control::protocol::Setting;
+use crate::plugins::DEFAULT_DIRECTORY;
 
 impl Daemon {
     pub(super) fn settings(&self) -> Vec<Setting> {
@@ -22,6 +23,8 @@ impl Daemon {
         all.extend(limits(&self.limits));
         all.extend(timeouts(self.table.timeouts()));
         all.extend(metrics(&self.metrics));
+        let plugins = self.list_plugins().directory;
+        all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {
             let value = self.table.sysctl(name).ok()?;
             let default = Sysctls::default().get(name)?;

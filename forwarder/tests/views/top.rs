@@ -6,7 +6,7 @@ use std::thread;
 use uvs_lab::load::{Connections, HttpLoad, wrk};
 use uvs_lab::{Lab, Mode, Options};
 
-use crate::stand::{ask, lab, serving};
+use crate::stand::{ask, lab, run, serving};
 use crate::terminal::Terminal;
 
 /// Bytes of what the client loads again and again.
@@ -128,7 +128,7 @@ fn number(line: &str, before: &str, after: &str) -> f64 {
 
 #[test]
 fn a_daemon_that_goes_is_told_and_one_that_comes_back_is_shown() {
-    let (lab, _shell) = lab(Mode::Dr, Options::default());
+    let (lab, shell) = lab(Mode::Dr, Options::default());
     let daemon = serving(&lab);
     let terminal = Terminal::open(&lab, &daemon);
     terminal.top();
@@ -147,9 +147,8 @@ fn a_daemon_that_goes_is_told_and_one_that_comes_back_is_shown() {
     terminal.until("the new daemon", |s| {
         s.contains(&pid) && !s.contains("no daemon")
     });
-    lab.director
-        .run(&format!("kill -TERM {}", terminal.pid()))
-        .expect("sent");
+    // In another shell: `kill` as a program is in a package of its own.
+    run(&lab, &shell, &format!("kill -TERM {}", terminal.pid()));
     terminal.must_be_restored(128 + 15);
     daemon.stop().expect("stopped");
     terminal.top();
