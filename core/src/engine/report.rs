@@ -52,6 +52,10 @@ pub struct ServerReport {
     pub draining: Option<Instant>,
     /// Whether it is over its threshold.
     pub overloaded: bool,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
+    pub handshake: u32,
     /// Totals since it was added.
     pub stats: Stats,
 }
@@ -101,6 +105,11 @@ impl Engine {
                         active: b.active,
                         inactive: b.inactive,
                         persistent: server.persistent,
+                        effective_weight: s
+                            .slow_start
+                            .reduced(self.now, b, &s.backends)
+                            .unwrap_or_else(|| f64::from(b.weight)),
+                        handshake: b.handshake,
                         open: (b.active + b.inactive).saturating_sub(server.over),
                         draining: server.drain.map(|d| d.since),
                         overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,

@@ -30,6 +30,8 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
         forwarding: Forwarding::Dr,
         tunnel: TunnelKind::Ipip,
         weight: 3,
+        effective_weight: 3.0,
+        handshake: 450,
         active: 1,
         inactive: 2,
         persistent: 0,

@@ -268,6 +268,12 @@ pub(crate) struct ServerStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
+    #[serde(default)]
+    pub handshake: u32,
     /// Connections that are neither closed by both sides nor reset.
     pub open: u32,
     /// Seconds since its weight became 0, while it is.

@@ -49,6 +49,8 @@ pub(super) const SERVERS: Columns = (
         number("TEMPLATES"),
         number("UPPER"),
         number("LOWER"),
+        number("EFFECTIVE"),
+        number("HANDSHAKE"),
         text("DRAIN"),
         number("CONNS/S"),
         number("IN-PACKETS"),
@@ -151,6 +153,11 @@ pub(super) fn server(server: &Server) -> Vec<String> {
         status.persistent.to_string(),
         status.spec.upper.to_string(),
         status.spec.lower.to_string(),
+        format!("{:.2}", status.effective_weight)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+        handshake(status.handshake),
         drain(status),
     ];
     row.extend(traffic(&status.stats, &status.rates));
@@ -239,6 +246,13 @@ fn persistence(spec: &ServiceSpec) -> String {
             .map(|p| format!("{} s", p.timeout))
             .unwrap_or_default(),
     )
+}
+
+fn handshake(micros: u32) -> String {
+    match micros {
+        0 => "-".to_owned(),
+        known => format!("{:.2} ms", f64::from(known) / 1000.0),
+    }
 }
 
 fn care(care: &Care) -> [String; 3] {

@@ -60,6 +60,8 @@ fn server(endpoint: Endpoint, forwarding: Forwarding, weight: u32, stats: Stats)
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        effective_weight: f64::from(weight),
+        handshake: 0,
         open: weight,
         draining: None,
         stats,

@@ -19,6 +19,8 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        effective_weight: f64::from(weight),
+        handshake: 0,
         open: 2 * weight,
         draining: (weight == 0).then_some(34),
         stats: Stats {
@@ -58,6 +60,14 @@ fn listed(what: What, format: Format) -> String {
     View::of_services(what, services()).render(format)
 }
 
+/// The server of weight 3 during its slow start, its handshakes measured.
+fn slow_and_measured() -> Vec<ServiceStatus> {
+    let mut services = services();
+    let server = &mut services[0].servers[1];
+    (server.effective_weight, server.handshake) = (1.25, 12_345);
+    services
+}
+
 fn shown(what: What, format: Format, data: Data) -> String {
     of(what, data)
         .expect("data of the kind that was asked for")
@@ -89,6 +99,22 @@ fn wide_adds_columns() {
         "{wide}"
     );
     assert!(wide.contains("300 s"), "{wide}");
+    let wide = View::of_services(What::Servers, slow_and_measured()).render(Format::Wide);
+    let cells = |line: &str| {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|c| !c.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let [titles, first, second] = [0, 1, 2].map(|n| cells(wide.lines().nth(n).expect("a line")));
+    let of = |row: &[String], title| {
+        row[titles.iter().position(|t| t == title).expect("a column")].clone()
+    };
+    assert_eq!(of(&first, "EFFECTIVE"), "1.25");
+    assert_eq!(of(&first, "HANDSHAKE"), "12.35 ms");
+    assert_eq!(of(&second, "EFFECTIVE"), "1");
+    assert_eq!(of(&second, "HANDSHAKE"), "-");
 }
 
 #[test]
@@ -98,6 +124,10 @@ fn json_has_everything_and_parses() {
     assert_eq!(value[0]["spec"]["endpoint"]["addr"], "192.168.0.18");
     assert_eq!(value[0]["service"]["address"]["port"], 80);
     assert_eq!(value[1]["active"], 1);
+    let json = View::of_services(What::Servers, slow_and_measured()).render(Format::Json);
+    let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(value[0]["effective_weight"], 1.25);
+    assert_eq!(value[0]["handshake"], 12_345);
 }
 
 #[test]
