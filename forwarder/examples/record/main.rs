@@ -41,15 +41,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prometheus = Prometheus::start(&labs, &directory.join("tsdb"));
     let from = now()?;
     let ended = AtomicBool::new(false);
-    thread::scope(|scope| {
+    let to = thread::scope(|scope| {
         let _relays = relays(scope, &labs);
         for lab in &labs {
             traffic::start(scope, lab, &ended);
         }
         story::tell(&sites);
+        let reached = prometheus.query("up == 1").len();
+        assert_eq!(reached, labs.len(), "Prometheus has not reached all directors");
+        let to = now();
         ended.store(true, Ordering::Relaxed);
-    });
-    let run = format!("{{\"from\": {from}, \"to\": {}}}\n", now()?);
+        to
+    })?;
+    let run = format!("{{\"from\": {from}, \"to\": {to}}}\n");
     fs::write(directory.join("run.json"), &run)?;
     prometheus.stop();
     sites.into_iter().try_for_each(story::Site::close)?;

@@ -37,7 +37,9 @@ pub(crate) fn open<'a>(lab: &'a Lab, uvs: &Path) -> Site<'a> {
             let own = SocketAddrV4::new(*address.ip(), UDP_PORT);
             udp.push(UdpServer::start(&server.host, own).expect("it listens"));
             ask(&format!("-a -u {vip}:{UDP_PORT} -r {own} -m"));
-            ask(&format!("-a -t {vip}:{PERSISTENT_PORT} -r {address} -m"));
+            // A port of its own at the servers, too: there NAT's clients are told apart by it.
+            let own = SocketAddrV4::new(*address.ip(), PERSISTENT_PORT);
+            ask(&format!("-a -t {vip}:{PERSISTENT_PORT} -r {own} -m"));
         }
     }
     let _udp = udp;

@@ -17,7 +17,6 @@ use uvs_lab::{Lab, Mode, Options, tools};
 use crate::lab::start;
 use crate::prometheus::{PROGRAM, Prometheus, relays};
 
-const API: &str = "http://127.0.0.1:9090/api/v1/query";
 /// Whole cycles of the weights.
 const REQUESTS: u32 = 60;
 /// Several scrapes, which are a second apart.
@@ -232,20 +231,6 @@ fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 impl Prometheus<'_> {
-    /// An instant query's results; an error is fatal.
-    fn query(&self, expr: &str) -> Vec<Value> {
-        let query = format!("query={expr}");
-        let words = ["-s", "-S", "-G", "--data-urlencode", &query, API];
-        let command = tools::command("curl", words).expect("installed");
-        let printed = self.host.output(command, SOON).expect("an answer").stdout;
-        let answer: Value = serde_json::from_str(&printed).expect("JSON");
-        assert_eq!(answer["status"], "success", "{expr}: {printed}");
-        answer["data"]["result"]
-            .as_array()
-            .expect("a vector")
-            .clone()
-    }
-
     fn numbers(&self, expr: &str) -> Vec<f64> {
         self.query(expr).iter().map(number).collect()
     }

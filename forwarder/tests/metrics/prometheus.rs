@@ -4,19 +4,20 @@ use std::fs;
 use std::path::Path;
 use std::thread::Scope;
 
+use serde_json::Value;
 use uvs_lab::process::{Process, SOON};
 use uvs_lab::{Host, Lab, tools};
 
 use crate::relay::{self, Relay};
 
 pub(crate) const PROGRAM: &str = "prometheus";
+const API: &str = "http://127.0.0.1:9090/api/v1/query";
 /// The exporters as Prometheus finds them: its own director's, and the relays to the others'.
 const FIRST_PORT: u16 = 9650;
 
 /// A running Prometheus, which scrapes once a second.
 pub(crate) struct Prometheus<'a> {
-    /// Where it answers, on its loopback address.
-    pub(crate) host: &'a Host,
+    host: &'a Host,
     process: Process,
 }
 
@@ -52,6 +53,20 @@ impl<'a> Prometheus<'a> {
             host: &lab.director,
             process,
         }
+    }
+
+    /// An instant query's results; an error is fatal.
+    pub(crate) fn query(&self, expr: &str) -> Vec<Value> {
+        let query = format!("query={expr}");
+        let words = ["-s", "-S", "-G", "--data-urlencode", &query, API];
+        let command = tools::command("curl", words).expect("installed");
+        let printed = self.host.output(command, SOON).expect("an answer").stdout;
+        let answer: Value = serde_json::from_str(&printed).expect("JSON");
+        assert_eq!(answer["status"], "success", "{expr}: {printed}");
+        answer["data"]["result"]
+            .as_array()
+            .expect("a vector")
+            .clone()
     }
 
     /// Ends it, so that what it has stored is whole.

@@ -3,6 +3,7 @@ import { useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
 import { createTheme, dateTime, ThemeContext } from '@grafana/data';
 import { initPluginTranslations } from '@grafana/i18n';
+import '@grafana/react-data-grid/lib/styles.css';
 import { GlobalStyles, PanelChrome } from '@grafana/ui';
 import { framesOf } from './frames.js';
 import { Panel } from './panels.jsx';
@@ -77,4 +78,11 @@ function Head() {
 }
 
 await initPluginTranslations('uvs-draw');
+// Sizes of big values are measured before they are drawn, and so with the font that is there by then.
+const fonts = document.createElement('style');
+fonts.textContent = [400, 500]
+  .map((weight) => `@font-face { font-family: Inter; font-weight: ${weight}; src: url(/fonts/${weight}.woff2) }`)
+  .join('\n');
+document.head.append(fonts);
+await Promise.all([400, 500].map((weight) => document.fonts.load(`${weight} 16px Inter`)));
 createRoot(document.getElementById('root')).render(<Board />);

@@ -3,7 +3,7 @@ import { getFieldDisplayValues } from '@grafana/data';
 import { BarGauge, BigValue, TimeSeries } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 
-const as = { gauge: Stat, stat: Stat, bargauge: Bars, timeseries: Lines, table: Table, text: Text };
+const as = { stat: Stat, bargauge: Bars, timeseries: Lines, table: Table, text: Text };
 
 export function Panel(props) {
   const Drawn = as[props.panel.type];
@@ -40,12 +40,12 @@ function Each({ width, height, count, vertical, draw }) {
 }
 
 function Stat(props) {
-  const { panel, width, height, theme } = props;
+  const { panel, width, height, theme, range } = props;
   const all = values(props);
   const { colorMode, graphMode, textMode, justifyMode } = panel.options;
   const draw = (i, w, h) => (
     <BigValue
-      value={all[i].display} sparkline={all[i].sparkline} width={w} height={h} theme={theme} count={all.length}
+      value={all[i].display} sparkline={all[i].sparkline && { ...all[i].sparkline, timeRange: range }} width={w} height={h} theme={theme} count={all.length}
       colorMode={colorMode} graphMode={graphMode} textMode={textMode} justifyMode={justifyMode}
     />
   );
