@@ -63,14 +63,18 @@ pub struct Conn {
     pub control: u32,
     /// Connections that this template controls.
     pub controlled: u32,
-    /// Packets from the client, saturating.
-    pub in_packets: u32,
+    /// The TCP sequence number that the client expects next, 0 = unknown.
+    pub client_expects: u32,
+    /// The TCP sequence number that the server expects next, 0 = unknown.
+    pub server_expects: u32,
     /// Its place among those that may be given up.
     pub(crate) link: Link,
     /// Neighbours in the wheel's list.
     next: u32,
     prev: u32,
     slot: u16,
+    /// Packets from the client, saturating.
+    pub in_packets: u8,
     /// Transport protocol.
     pub protocol: Protocol,
     /// Its TCP or SCTP state; 0 for UDP.
@@ -94,6 +98,8 @@ impl Conn {
             backend: NONE,
             control: NONE,
             controlled: 0,
+            client_expects: 0,
+            server_expects: 0,
             in_packets: 0,
             link: Link::NONE,
             next: NONE,
@@ -109,6 +115,11 @@ impl Conn {
     /// Whether a flag is set.
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether both sides have closed, or one has reset: it only waits for its end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.link.rank() == Rank::Over
     }
 
     /// The flow of the client's packets.

@@ -113,6 +113,13 @@ pub struct Counters {
     pub evicted: u64,
     /// Connections that the defence drop_entry ended.
     pub dropped_entries: u64,
+    /// Clients that were told that their connection ended.
+    pub told_clients: u64,
+    /// Servers that were told so.
+    pub told_servers: u64,
+    /// Frames that were to leave and did not, by reason. Received frames that were to be forwarded,
+    /// answered or delivered count as that all the same; frames that the engine made were never received.
+    pub lost: [u64; DropReason::COUNT],
     /// Held fragments whose datagram never became whole (they were counted as held).
     pub fragments_expired: u64,
     /// Picks refused because the scheduler named a server that does not exist or may not be used.
@@ -135,6 +142,9 @@ impl Default for Counters {
             expired: 0,
             evicted: 0,
             dropped_entries: 0,
+            told_clients: 0,
+            told_servers: 0,
+            lost: [0; DropReason::COUNT],
             fragments_expired: 0,
             scheduler_faults: 0,
         }

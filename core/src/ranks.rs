@@ -24,8 +24,9 @@ pub(crate) struct Ranks {
     ends: [(u32, u32); Rank::Kept as usize],
 }
 
-/// A connection's place in its rank's list.
+/// A connection's place in its rank's list. Packed: every connection has one.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed)]
 pub(crate) struct Link {
     before: u32,
     after: u32,
@@ -39,6 +40,11 @@ impl Link {
         after: NONE,
         rank: Rank::Kept,
     };
+
+    /// The rank of the list it is in.
+    pub(crate) const fn rank(self) -> Rank {
+        self.rank
+    }
 }
 
 impl Ranks {

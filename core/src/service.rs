@@ -148,6 +148,44 @@ pub struct Persistence {
     pub mask: u32,
 }
 
+/// What becomes of the connections of a removed real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRemoval {
+    /// As IPVS does: they stay, and their packets are dropped until the server is back or their time is
+    /// over; `expire_nodest_conn` = 1 ends them.
+    #[default]
+    Keep,
+    /// They end at once and silently: a UDP client's next packet goes to another server, a TCP client's
+    /// next segment is answered with a RST.
+    Drop,
+    /// They end at once, and their ends are told: RST to both for TCP, ICMP to the client for UDP.
+    Tell,
+}
+
+/// How idle connections end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// As IPVS does: silently.
+    #[default]
+    Drop,
+    /// RST to both ends of an open TCP connection.
+    Tell,
+}
+
+/// How a service parts from its connections. The default is IPVS's way throughout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Care {
+    /// When their real server is removed.
+    pub on_removal: OnRemoval,
+    /// When their time is over.
+    pub on_expiry: OnExpiry,
+    /// Seconds after which a real server of weight 0 loses those that are left; 0 = never.
+    pub drain_timeout: u32,
+}
+
 /// A virtual service as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -165,6 +203,9 @@ pub struct ServiceSpec {
     pub one_packet: bool,
     /// FULLNAT's local addresses (`--laddr`).
     pub local: Vec<Addr>,
+    /// What happens to connections that have to go.
+    #[serde(default)]
+    pub care: Care,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -180,6 +221,7 @@ impl ServiceSpec {
             engine: None,
             one_packet: false,
             local: Vec::new(),
+            care: Care::default(),
             servers: Vec::new(),
         }
     }

@@ -92,7 +92,7 @@ drop_reasons! {
         "Harmless in small numbers: late packets of ended connections."
     ServerGone "server_gone"
         "The connection's real server was removed and expire_nodest_conn is 0."
-        "As IPVS does; set net.ipv4.vs.expire_nodest_conn=1 to end such connections at once."
+        "As IPVS does. The service's on_removal = \"tell\" or \"drop\", or net.ipv4.vs.expire_nodest_conn=1, ends such connections."
     SchedulerFault "scheduler_fault"
         "The scheduler returned a server that does not exist or may not be used."
         "A plugin's fault: run `uvs plugin check` on it."

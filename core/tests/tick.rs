@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use uvs_core::backend::Backend;
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
+use uvs_core::outbox::Outbox;
 use uvs_core::scheduler::Scheduler;
 use uvs_core::service::{ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -42,7 +43,7 @@ fn once_a_minute() {
     };
     engine.apply(Arc::new(snapshot)).expect("applied");
     for second in 1000..1200 {
-        while engine.handle_timeout(Instant::from_secs(second), 16) {}
+        while engine.handle_timeout(Instant::from_secs(second), 16, &mut Outbox::new()) {}
     }
     let heard = heard.lock().expect("no panic");
     assert_eq!(*heard, [1000, 1060, 1120, 1180]);

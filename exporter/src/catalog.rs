@@ -78,6 +78,8 @@ metrics! {
         "IP bytes forwarded to and from the real server, before encapsulation."
     BACKEND_CONNECTIONS Gauge "uvs_backend_connections" ["vip" "port" "proto" "rip" "rport" "mode" "state"]
         "Connections of the real server by state, as for services."
+    BACKEND_OPEN Gauge "uvs_backend_open_connections" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "Connections of the real server that are neither closed by both sides nor reset: at weight 0, what it still has to drain."
     BACKEND_WEIGHT Gauge "uvs_backend_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
         "The real server's weight; 0 = quiesced."
     BACKEND_UP Gauge "uvs_backend_up" ["vip" "port" "proto" "rip" "rport" "mode"]
@@ -143,7 +145,13 @@ metrics! {
     CONNTRACK_LIMIT Gauge "uvs_conntrack_limit" []
         "How many the table holds (limits.connections)."
     CONNTRACK_EXPIRED Counter "uvs_conntrack_expired_total" []
-        "Connections and templates that expired."
+        "Connections and templates that ended, for whatever reason."
+    CONNTRACK_EVICTED Counter "uvs_conntrack_evicted_total" []
+        "Connections given up for new ones at the table's limit: half-open ones first."
+    CONNTRACK_DEFENDED Counter "uvs_conntrack_dropped_entries_total" []
+        "Connections that the defence drop_entry ended."
+    CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
+        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP, as on_removal, on_expiry or drain_timeout ask for."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
         "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
     SNAT_PORTS_LIMIT Gauge "uvs_snat_ports_limit" ["laddr"]

@@ -108,6 +108,8 @@ pub struct BackendMetrics {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are neither closed by both sides nor reset.
+    pub open: u32,
     /// At its upper threshold.
     pub overloaded: bool,
     /// Whether the MAC address of its next hop is known.

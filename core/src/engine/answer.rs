@@ -34,28 +34,48 @@ const ICMP_MAX: usize = 576;
 /// TOS of ICMP errors: internetwork control (RFC 1812 §4.3.2.5).
 const TOS_CONTROL: u8 = 0xc0;
 
-/// Bounds ICMP errors and resets per second (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
+/// EtherType of IPv4.
+pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
+/// ICMP errors and resets in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec,
+/// icmp_msgs_burst).
+const PER_SECOND: u64 = 1000;
+const BURST: u32 = 50;
+
+/// Bounds what is said, per second.
 pub(super) struct Limiter {
+    ns_per_token: u64,
+    burst: u32,
     tokens: u32,
     refilled: Instant,
 }
 
 impl Limiter {
-    const PER_SECOND: u64 = 1000;
-    const BURST: u32 = 50;
+    /// The bound on answers.
+    pub(super) const fn of_answers() -> Self {
+        Self::new(PER_SECOND, BURST)
+    }
 
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(per_second: u64, burst: u32) -> Self {
         Self {
-            tokens: Self::BURST,
+            ns_per_token: 1_000_000_000 / per_second,
+            burst,
+            tokens: burst,
             refilled: Instant::ZERO,
         }
     }
 
-    fn allows(&mut self, now: Instant) -> bool {
-        const NS_PER_TOKEN: u64 = 1_000_000_000 / Limiter::PER_SECOND;
-        let new = now.0.saturating_sub(self.refilled.0) / NS_PER_TOKEN;
+    /// When it allows as many as at once again, where it does not allow one now.
+    pub(super) fn next(&self) -> Instant {
+        if self.tokens > 0 {
+            return Instant::ZERO;
+        }
+        Instant(self.refilled.0 + self.ns_per_token * u64::from(self.burst))
+    }
+
+    pub(super) fn allows(&mut self, now: Instant) -> bool {
+        let new = now.0.saturating_sub(self.refilled.0) / self.ns_per_token;
         if new > 0 {
-            self.tokens = Self::BURST.min(
+            self.tokens = self.burst.min(
                 self.tokens
                     .saturating_add(u32::try_from(new).unwrap_or(u32::MAX)),
             );
@@ -187,10 +207,18 @@ impl Engine {
         notice: &Notice<'_>,
         out: &mut Outbox,
     ) -> Verdict {
+        if !self.answers.allows(now) {
+            return Verdict::Drop(DropReason::IcmpRateLimited);
+        }
+        self.emit_notice(notice, out)
+    }
+
+    /// Sends an ICMP error, however many there were.
+    pub(super) fn emit_notice(&mut self, notice: &Notice<'_>, out: &mut Outbox) -> Verdict {
         let quote = notice.about.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
         let tos = (notice.about[1] & 0x1e) | TOS_CONTROL;
         let (from, to, len) = (notice.from, notice.to, 8 + quote);
-        self.answer(now, to, from, len, out, |engine, ip, from, to| {
+        self.emit(to, from, len, out, |engine, ip, from, to| {
             let id = engine.next_id();
             write_ipv4(ip, tos, id, 0, 1, from, to);
             let message = &mut ip[IPV4_MIN_HEADER..];
@@ -245,19 +273,12 @@ impl Engine {
             )
         };
         let (from, to) = (packet.flow.destination(), packet.flow.source());
-        self.answer(now, to.addr, from.addr, 20, out, |_, ip, a, b| {
+        if !self.answers.allows(now) {
+            return Verdict::Drop(DropReason::IcmpRateLimited);
+        }
+        self.emit(to.addr, from.addr, 20, out, |_, ip, a, b| {
             write_ipv4(ip, 0, 0, 0x4000, 6, a, b);
-            let tcp = &mut ip[IPV4_MIN_HEADER..];
-            tcp.fill(0);
-            write2(tcp, 0, from.port);
-            write2(tcp, 2, to.port);
-            tcp[4..8].copy_from_slice(&seq.to_be_bytes());
-            tcp[8..12].copy_from_slice(&ack.to_be_bytes());
-            tcp[12] = 5 << 4;
-            tcp[13] = flags;
-            let pseudo = checksum::pseudo_header_v4(a, b, 6, 20);
-            let sum = !checksum::add(pseudo, checksum::sum(tcp));
-            write2(tcp, rewrite::TCP_CHECKSUM, sum);
+            write_reset(ip, (from, a), (to, b), (seq, ack), flags);
         })
     }
 
@@ -267,9 +288,8 @@ impl Engine {
     }
 
     /// Puts a packet of `len` bytes after its IP header into the outbox, on the way to `to`.
-    fn answer(
+    pub(super) fn emit(
         &mut self,
-        now: Instant,
         to: Addr,
         from: Addr,
         len: usize,
@@ -287,13 +307,10 @@ impl Engine {
         let (Some(from), Some(to)) = (from.as_v4(), to.as_v4()) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        if !self.answers.allows(now) {
-            return Verdict::Drop(DropReason::IcmpRateLimited);
-        }
         let mut draft = out.draft(ETH_LEN + IPV4_MIN_HEADER + len);
         rewrite::set_macs(&mut draft, hop.mac.unwrap_or_default(), hop.source_mac);
         let bytes = draft.bytes_mut();
-        write2(bytes, 12, 0x0800);
+        write2(bytes, 12, ETHERTYPE_IPV4);
         fill(self, &mut bytes[ETH_LEN..], from, to);
         let range = draft.range();
         let egress = Egress {
@@ -305,8 +322,29 @@ impl Engine {
     }
 }
 
+/// Writes a TCP header without options or data behind an IPv4 header, with sequence and acknowledgement.
+pub(super) fn write_reset(
+    ip: &mut [u8],
+    (from, a): (Endpoint, [u8; 4]),
+    (to, b): (Endpoint, [u8; 4]),
+    (seq, ack): (u32, u32),
+    flags: u8,
+) {
+    let tcp = &mut ip[IPV4_MIN_HEADER..];
+    tcp.fill(0);
+    write2(tcp, 0, from.port);
+    write2(tcp, 2, to.port);
+    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
+    tcp[8..12].copy_from_slice(&ack.to_be_bytes());
+    tcp[12] = 5 << 4;
+    tcp[13] = flags;
+    let pseudo = checksum::pseudo_header_v4(a, b, 6, tcp.len() as u32);
+    let sum = !checksum::add(pseudo, checksum::sum(tcp));
+    write2(tcp, rewrite::TCP_CHECKSUM, sum);
+}
+
 /// Writes an IPv4 header without options for a packet that fills `ip`.
-fn write_ipv4(
+pub(super) fn write_ipv4(
     ip: &mut [u8],
     tos: u8,
     id: u16,

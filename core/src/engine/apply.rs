@@ -46,7 +46,7 @@ impl Engine {
     /// A service cannot be made; then nothing is changed.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ApplyError> {
         self.check(&snapshot)?;
-        let mut removed = false;
+        self.snapshot = Arc::clone(&snapshot);
         let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(|s| s.key).collect();
         for slot in 0..self.services.len() {
             if self.services[slot]
@@ -54,20 +54,16 @@ impl Engine {
                 .is_some_and(|s| !wanted.contains(&s.spec.key))
             {
                 self.remove_service(slot as u32);
-                removed = true;
             }
         }
         for spec in &snapshot.services {
             match self.lookup.get(&spec.key) {
-                Some(slot) => removed |= self.change_service(*slot, spec),
+                Some(slot) => self.change_service(*slot, spec),
                 None => self.add_service(spec),
             }
         }
-        self.snapshot = snapshot;
         self.defence.configure(&self.snapshot.sysctls);
-        if removed && self.snapshot.sysctls.expire_nodest_conn != 0 {
-            self.sweep = Some(0);
-        }
+        self.note_drains();
         self.note_addresses();
         Ok(())
     }
@@ -140,14 +136,13 @@ impl Engine {
         self.lookup.remove(&service.spec.key);
         self.retired += service.stats;
         for (place, load) in service.servers.iter().zip(&service.backends) {
-            self.servers.detach(*place, *load);
+            self.detach(*place, *load);
         }
     }
 
-    /// Returns whether a server was removed.
-    fn change_service(&mut self, slot: u32, spec: &Arc<ServiceSpec>) -> bool {
+    fn change_service(&mut self, slot: u32, spec: &Arc<ServiceSpec>) {
         let Some(mut service) = self.services[slot as usize].take() else {
-            return false;
+            return;
         };
         if (&service.spec.scheduler, service.spec.flags) != (&spec.scheduler, spec.flags)
             && let Some(scheduler) = (self.schedulers)(&spec.scheduler, &self.params(spec))
@@ -155,14 +150,14 @@ impl Engine {
             service.scheduler = scheduler;
             service.scheduler.backends_changed(&service.backends);
         }
-        let before = service.servers.len();
         self.remove_servers(&mut service, spec);
-        let removed = service.servers.len() < before;
         self.edit_servers(&mut service, spec);
         self.add_servers(slot, &mut service, spec);
+        for place in &service.servers {
+            self.servers.get_mut(*place).care = spec.care;
+        }
         service.spec = Arc::clone(spec);
         self.services[slot as usize] = Some(service);
-        removed
     }
 
     fn remove_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
@@ -174,7 +169,8 @@ impl Engine {
                 continue;
             }
             let (place, load) = (service.servers.remove(i), service.backends.remove(i));
-            self.servers.detach(place, load);
+            self.servers.get_mut(place).care = spec.care;
+            self.detach(place, load);
             self.renumber(service);
             service.scheduler.backends_changed(&service.backends);
         }

@@ -26,7 +26,7 @@ const SHARE: u32 = 32;
 /// drop_entry spares an entry that had a packet within this time,
 const YOUNG: Duration = Duration::from_secs(60);
 /// and one that had more packets than this.
-const FEW: u32 = 8;
+const FEW: u8 = 8;
 
 /// The defences' state.
 pub(super) struct Defence {
@@ -145,7 +145,7 @@ impl Defence {
         if *left > 0 {
             return false;
         }
-        *left = c.in_packets;
+        *left = u32::from(c.in_packets);
         true
     }
 }

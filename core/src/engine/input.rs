@@ -2,6 +2,7 @@
 //! `net/netfilter/ipvs/ip_vs_core.c`.
 
 use super::Engine;
+use super::farewell::is_told;
 use super::schedule::Refused;
 use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
@@ -11,6 +12,7 @@ use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::sctp::SctpState;
 use crate::sctp::chunk::INIT;
+use crate::service::OnRemoval;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
@@ -27,7 +29,7 @@ impl Engine {
     ) -> Verdict {
         let conn = *self.conns.get(id);
         let server = self.servers.get(conn.backend);
-        let removed = server.service == NONE;
+        let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&packet.flow).is_none() {
             return self.answer_as_host(now, frame, packet, out);
@@ -42,13 +44,32 @@ impl Engine {
             return self.start_connection(now, frame, packet, out);
         }
         if removed {
-            if self.snapshot.sysctls.expire_nodest_conn == 0 {
-                return Verdict::Drop(DropReason::ServerGone);
-            }
-            self.expire(now, id);
-            return self.start_connection(now, frame, packet, out);
+            return self.leave(now, id, let_go, frame, packet, out);
         }
         self.forward(now, id, frame, packet, out)
+    }
+
+    /// A packet of a connection whose server was removed: it goes elsewhere, where the server lets it go.
+    fn leave(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        let_go: bool,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        out: &mut Outbox,
+    ) -> Verdict {
+        if !let_go {
+            return Verdict::Drop(DropReason::ServerGone);
+        }
+        let c = self.conns.get(id);
+        let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
+        // The sweep is on its way to it, and tells the server too.
+        if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(packet) {
+            return self.reset(now, frame, packet, out);
+        }
+        self.end(now, id);
+        self.start_connection(now, frame, packet, out)
     }
 
     /// Whether a SYN or INIT on this connection starts a new one (`is_new_conn_expected`).
@@ -159,6 +180,7 @@ impl Engine {
         );
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);
+        self.note_sequence(id, frame, packet, false);
         self.conns.touch(now, id);
         let path = self.path(id);
         let way = Way {

@@ -59,30 +59,14 @@ impl Engine {
         }
         self.give_back_local(&c);
         self.uncount(&c);
-        self.servers.release(c.backend);
-    }
-
-    /// Ends connections of removed servers, `budget` places a call (`ip_vs_expire_nodest_conn_flush`).
-    pub(super) fn sweep(&mut self, now: Instant, budget: u32) {
-        let Some(from) = self.sweep else {
-            return;
-        };
-        let to = from.saturating_add(budget).min(self.conns.places());
-        for id in from..to {
-            if let Some(c) = self.conns.at(id)
-                && c.controlled == 0
-                && self.servers.get(c.backend).service == NONE
-            {
-                self.expire(now, ConnId(id));
-            }
-        }
-        self.sweep = (to < self.conns.places()).then_some(to);
+        self.release(c.backend);
     }
 
     /// The reverse of counting; makes room under the threshold (`ip_vs_unbind_dest`).
     fn uncount(&mut self, c: &Conn) {
         let server = self.servers.get_mut(c.backend);
         let (upper, lower) = (server.spec.upper, server.spec.lower);
+        server.over -= u32::from(c.is_over());
         if c.has(conn::TEMPLATE) {
             server.persistent -= 1;
         }

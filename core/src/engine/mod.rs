@@ -29,6 +29,8 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 mod answer;
 mod apply;
 mod defence;
+mod drain;
+mod farewell;
 mod host;
 mod input;
 mod lifetime;
@@ -43,6 +45,7 @@ mod track;
 mod transmit;
 mod unreachable;
 
+pub use drain::{Event, Happened};
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
 
@@ -98,8 +101,16 @@ pub struct Engine {
     answers: answer::Limiter,
     /// Identification of the next packet of our own.
     ip_id: u16,
-    /// Where the search for connections of removed servers goes on, while it runs.
-    sweep: Option<u32>,
+    /// The search for connections whose server lets them go.
+    sweep: drain::Sweep,
+    /// Servers of weight 0.
+    draining: Vec<u32>,
+    /// When they are looked at again.
+    next_look: Instant,
+    /// What happened to servers, until it is taken.
+    events: Vec<Event>,
+    /// Bounds what the ends of connections are told.
+    farewells: answer::Limiter,
     /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
     next_tick: Instant,
     defence: defence::Defence,
@@ -145,9 +156,13 @@ impl Engine {
             ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
             fib: Arc::new(Fib::new()),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
-            answers: answer::Limiter::new(),
+            answers: answer::Limiter::of_answers(),
             ip_id: config.keys.0 as u16,
-            sweep: None,
+            sweep: drain::Sweep::default(),
+            draining: Vec::new(),
+            next_look: Instant::ZERO,
+            events: Vec::new(),
+            farewells: farewell::limiter(),
             next_tick: Instant::ZERO,
             defence: defence::Defence::new(),
             counters: Counters::default(),
@@ -194,25 +209,25 @@ impl Engine {
         self.counters.count(Verdict::Pass);
     }
 
-    /// `n` frames that the engine had sent did not leave: they move from `sent` to the drops.
+    /// `n` frames that were handed over to leave did not, whatever they were.
     pub fn count_lost(&mut self, n: u64, reason: DropReason) {
-        let n = n.min(self.counters.sent);
-        self.counters.sent -= n;
-        self.counters.drops[reason as usize] += n;
+        self.counters.lost[reason as usize] += n;
     }
 
-    /// Lets connections and fragments expire and the defences act, at most `budget` connections each; call
-    /// again at once where it returns `true`.
-    pub fn handle_timeout(&mut self, now: Instant, budget: u32) -> bool {
+    /// Lets connections and fragments expire, servers drain and the defences act, at most `budget`
+    /// connections each; call again at once where it returns `true`. What the ends of connections are told
+    /// is in `out`, which must be empty.
+    pub fn handle_timeout(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
         let mut left = budget;
         while let Some(id) = self.conns.expired(now, &mut left) {
-            self.expire(now, id);
+            self.time_out(now, id, out);
         }
-        self.sweep(now, budget);
+        self.drain(now);
+        let sweeping = self.sweep(now, budget, out);
         self.tick_schedulers(now);
         let defending = self.defend(now, budget);
-        left == 0 || self.sweep.is_some() || defending
+        left == 0 || sweeping || defending
     }
 
     /// Tells schedulers the time, once a [`SCHEDULER_TICK`].
@@ -228,10 +243,12 @@ impl Engine {
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.sweep.is_some() {
-            return Some(Instant::ZERO);
-        }
-        let times = [self.conns.next_expiry(), self.defence.next()];
+        let times = [
+            self.conns.next_expiry(),
+            self.defence.next(),
+            self.next_drain(),
+            (!self.sweep.is_over()).then(|| self.next_farewell()),
+        ];
         times.into_iter().flatten().min()
     }
 

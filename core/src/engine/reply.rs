@@ -60,6 +60,7 @@ impl Engine {
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.track(id, packet, true);
+        self.note_sequence(id, frame, packet, true);
         self.conns.touch(now, id);
         let path = self.path(id);
         let way = Way {

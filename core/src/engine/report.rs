@@ -44,6 +44,10 @@ pub struct ServerReport {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are not over: neither closed by both sides nor reset.
+    pub open: u32,
+    /// Since when its weight has been 0, while it is.
+    pub draining: Option<Instant>,
     /// Whether it is over its threshold.
     pub overloaded: bool,
     /// Totals since it was added.
@@ -88,6 +92,8 @@ impl Engine {
                         active: b.active,
                         inactive: b.inactive,
                         persistent: server.persistent,
+                        open: (b.active + b.inactive).saturating_sub(server.over),
+                        draining: server.drain.map(|d| d.since),
                         overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
                         stats: server.stats,
                     }

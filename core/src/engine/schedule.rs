@@ -152,7 +152,7 @@ impl Engine {
         let server = self.servers.get(self.conns.get(id).backend);
         let quiesced =
             server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
-        server.service != NONE && !quiesced
+        server.service != NONE && !quiesced && !server.is_timed_out()
     }
 
     /// Makes the connection of `flow` to `server`.

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
+use super::drain::{Drain, Stage};
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::counters::Stats;
 use crate::flow::Endpoint;
-use crate::service::{ServerSpec, ServiceKey};
+use crate::service::{Care, ServerSpec, ServiceKey};
 
 /// A real server.
 pub(super) struct Server {
@@ -29,7 +30,22 @@ pub(super) struct Server {
     pub(super) persistent: u32,
     /// Connections and templates that refer to it.
     pub(super) references: u32,
+    /// Connections that are over: closed by both sides, or reset.
+    pub(super) over: u32,
+    /// Connections that were ended because the server left.
+    pub(super) ended: u32,
+    /// While its weight is 0.
+    pub(super) drain: Option<Drain>,
+    /// Its service's.
+    pub(super) care: Care,
     pub(super) stats: Stats,
+}
+
+impl Server {
+    /// Whether its drain has timed out.
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.drain.is_some_and(|d| d.stage == Stage::TimedOut)
+    }
 }
 
 /// All real servers.
@@ -71,6 +87,7 @@ impl Servers {
             let server = self.get_mut(place);
             (server.service, server.spec, server.mode) = (service, spec, mode);
             server.stats = Stats::default();
+            (server.ended, server.drain) = (0, None);
             let mut backend = server.removed;
             backend.weight = spec.weight;
             return (place, backend);
@@ -95,6 +112,10 @@ impl Servers {
             removed: backend,
             persistent: 0,
             references: 0,
+            over: 0,
+            ended: 0,
+            drain: None,
+            care: Care::default(),
             stats: Stats::default(),
         };
         let place = self.free.pop().unwrap_or_else(|| {
@@ -119,15 +140,16 @@ impl Servers {
         }
     }
 
-    /// A connection refers to the server no more.
-    pub(super) fn release(&mut self, place: u32) {
+    /// A connection refers to the server no more; the server, where it was the last of a removed one.
+    pub(super) fn release(&mut self, place: u32) -> Option<Server> {
         let server = self.get_mut(place);
         server.references -= 1;
-        if server.references == 0 && server.service == NONE {
-            let key = server.key;
-            self.removed.remove(&key);
-            self.places[place as usize] = None;
-            self.free.push(place);
+        if server.references > 0 || server.service != NONE {
+            return None;
         }
+        let gone = self.places[place as usize].take()?;
+        self.removed.remove(&gone.key);
+        self.free.push(place);
+        Some(gone)
     }
 }

@@ -50,7 +50,13 @@ impl Engine {
             }
             Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
         };
+        let was_over = self.conns.get(id).is_over();
         self.conns.set_rank(id, rank);
+        if was_over != (rank == Rank::Over) {
+            let place = self.conns.get(id).backend;
+            let over = &mut self.servers.get_mut(place).over;
+            *over = if was_over { *over - 1 } else { *over + 1 };
+        }
         self.recount(id, active);
     }
 

@@ -56,7 +56,11 @@ impl Engine {
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.ip_id = self.ip_id.wrapping_add(1);
-        let conn: &Conn = self.conns.get(id);
+        self.path_of(self.conns.get(id))
+    }
+
+    /// As [`Engine::path`], with the identification that was given out last.
+    pub(super) fn path_of(&self, conn: &Conn) -> Path {
         let tunnel = self.servers.get(conn.backend).spec.tunnel;
         Path {
             client: conn.client,

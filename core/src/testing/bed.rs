@@ -159,14 +159,26 @@ impl Bed {
         let end = self.now + d;
         while self.now < end {
             self.now = end.min(self.now + Duration::from_millis(500));
-            while self.engine.handle_timeout(self.now, 1024) {}
+            self.expire();
         }
     }
 
     /// Lets time pass at once, as after a long sleep.
     pub fn jump(&mut self, d: Duration) {
         self.now = self.now + d;
-        while self.engine.handle_timeout(self.now, 1024) {}
+        self.expire();
+    }
+
+    /// Lets the engine do what is due; what leaves is added to [`Bed::sent`].
+    pub fn expire(&mut self) {
+        loop {
+            self.outbox.clear();
+            let more = self.engine.handle_timeout(self.now, 1024, &mut self.outbox);
+            self.sent.extend(taken(&self.outbox));
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Hands a frame to the engine; what leaves is added to [`Bed::sent`].
@@ -186,12 +198,7 @@ impl Bed {
             });
         }
         if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
-            let sent = self.outbox.iter().map(|(bytes, offload, egress)| Sent {
-                port: egress.port,
-                bytes: bytes.to_vec(),
-                offload,
-            });
-            self.sent.extend(sent);
+            self.sent.extend(taken(&self.outbox));
         }
         verdict
     }
@@ -218,13 +225,16 @@ impl Bed {
         self.outbox.clear();
         self.engine
             .handle_unreachable(self.now, &mut t.frame(), &mut self.outbox);
-        let sent = self.outbox.iter().map(|(bytes, offload, egress)| Sent {
-            port: egress.port,
-            bytes: bytes.to_vec(),
-            offload,
-        });
-        sent.collect()
+        taken(&self.outbox).collect()
     }
+}
+
+fn taken(out: &Outbox) -> impl Iterator<Item = Sent> {
+    out.iter().map(|(bytes, offload, egress)| Sent {
+        port: egress.port,
+        bytes: bytes.to_vec(),
+        offload,
+    })
 }
 
 fn fib() -> Fib {

@@ -21,9 +21,13 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         (&c::ICMP_TRANSLATED, n.icmp_translated),
         (&c::SCHEDULER_FAULTS, n.scheduler_faults),
         (&c::CONNTRACK_EXPIRED, n.expired),
+        (&c::CONNTRACK_EVICTED, n.evicted),
+        (&c::CONNTRACK_DEFENDED, n.dropped_entries),
     ] {
         to.add(definition, &[], value as f64);
     }
+    to.add(&c::CONNTRACK_TOLD, &["client"], n.told_clients as f64);
+    to.add(&c::CONNTRACK_TOLD, &["server"], n.told_servers as f64);
 }
 
 fn interface(port: &PortMetrics, to: &mut Families) {

@@ -80,6 +80,7 @@ fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Families) {
         to,
     );
     connections(labels, load, &c::BACKEND_CONNECTIONS, to);
+    labels.add(to, &c::BACKEND_OPEN, &[], f64::from(b.open));
     labels.add(to, &c::BACKEND_WEIGHT, &[], f64::from(b.weight));
     labels.add(to, &c::BACKEND_UP, &[], flag(b.reachable));
     labels.add(to, &c::BACKEND_OVERLOADED, &[], flag(b.overloaded));

@@ -33,6 +33,7 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
         active: 1,
         inactive: 2,
         persistent: 0,
+        open: 2,
         overloaded: false,
         reachable: true,
         stats: stats(u64::from(last)),

@@ -5,6 +5,7 @@
 //! whose address a local address is) is checked where it is applied, not here.
 
 mod address;
+mod care;
 mod error;
 mod fields;
 mod metrics;

@@ -8,7 +8,7 @@ use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
-use super::{address, persistence, server};
+use super::{address, care, persistence, server};
 use crate::plugins::{Schedulers, Unfound};
 
 const KEYS: &[&str] = &[
@@ -21,6 +21,9 @@ const KEYS: &[&str] = &[
     "one_packet",
     "mode",
     "local_addresses",
+    "on_removal",
+    "on_expiry",
+    "drain_timeout",
     "server",
 ];
 
@@ -63,6 +66,7 @@ pub(super) fn read<'a>(
         .get("persistent")
         .and_then(|value| persistence::read(&value, vip.addr));
     spec.one_packet = one_packet(&fields, protocol);
+    spec.care = care::read(&fields, protocol);
     if vip.port == 0 && fields.get("persistent").is_none() {
         at.refuse(
             "port 0 (every port) needs persistence",

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
-use uvs_core::service::{Forwarding, Persistence, ServiceKey, TunnelChecksum, TunnelKind};
+use uvs_core::service::{
+    Care, Forwarding, OnExpiry, OnRemoval, Persistence, ServiceKey, TunnelChecksum, TunnelKind,
+};
 
 use super::*;
 
@@ -51,6 +53,9 @@ fn every_key_reaches_its_field() {
         scheduler = "sh"
         flags = ["sh-port"]
         persistent = { timeout = 300, netmask = "255.255.255.0" }
+        on_removal = "tell"
+        on_expiry = "tell"
+        drain_timeout = 60
         [[service.server]]
         address = "192.168.0.18"
         weight = 3
@@ -97,6 +102,12 @@ fn every_key_reaches_its_field() {
             mask: 0xffff_ff00
         })
     );
+    let care = Care {
+        on_removal: OnRemoval::Tell,
+        on_expiry: OnExpiry::Tell,
+        drain_timeout: 60,
+    };
+    assert_eq!(service.care, care);
     let [newest, oldest] = &service.servers[..] else {
         panic!("two servers")
     };
@@ -219,6 +230,13 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (S, "persistent = { mask = 1 }", ":3:16: service.persistent.mask: unknown key"),
     (S, "one_packet = true", ":3:14: service.one_packet: a TCP service cannot schedule packet by packet"),
     (S, "one_packet = 1", ":3:14: service.one_packet: is an integer; use true or false"),
+    (S, "on_removal = \"reset\"", ":3:14: service.on_removal: unknown value \"reset\"; known: keep, drop, tell"),
+    (S, "on_removal = \"tel\"", ":3:14: service.on_removal: unknown value \"tel\"; did you mean \"tell\"? known: keep, drop, tell"),
+    (S, "on_removel = \"tell\"", ":3:1: service.on_removel: unknown key; did you mean \"on_removal\"?"),
+    (S, "on_expiry = \"keep\"", ":3:13: service.on_expiry: unknown value \"keep\""),
+    (S, "drain_timeout = 0", ":3:17: service.drain_timeout: 0 is out of range; use a whole number from 1 to 2678400"),
+    ("", "[[service]]\nsctp = \"10.0.0.1:80\"\non_removal = \"tell\"", ":3:14: service.on_removal: the ends of sctp associations cannot be told; use \"drop\""),
+    ("", "[[service]]\nudp = \"10.0.0.1:80\"\non_expiry = \"tell\"", ":3:13: service.on_expiry: an idle UDP flow has no end to tell of"),
     (S, "mode = \"fullnat\"", ":3:8: service.mode: mode \"fullnat\" needs local addresses; add: local_addresses"),
     (S, "mode = \"fullnat\"\nlocal_addresses = []", ":4:19: service.local_addresses: has no address"),
     (S, "mode = \"fullnat\"\nlocal_addresses = [\"::1\"]", ":4:20: service.local_addresses: ::1 is an IPv6 address"),

@@ -13,6 +13,9 @@ use uvs_core::snapshot::Timeouts;
 /// The protocol's version; a daemon refuses requests of another.
 pub(crate) const VERSION: u32 = 1;
 
+/// The most commands in a [`Command::Batch`]: far below what fits into a request's line.
+pub(crate) const MAX_BATCH: usize = 500;
+
 /// One request line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -42,6 +45,9 @@ pub(crate) enum Command {
     EditServer(ServiceKey, ServerSpec),
     /// Removes a server.
     DeleteServer(ServiceKey, Endpoint),
+    /// Several changes of the table, one after the other: a refused one does not keep the next from being
+    /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
+    Batch(Vec<Command>),
     /// Zeroes the counters that ipvsadm shows, of one service or of all.
     Zero(Option<ServiceKey>),
     /// Sets time-outs in seconds; 0 keeps the old value.
@@ -125,6 +131,8 @@ pub(crate) struct Refusal {
 pub(crate) enum Data {
     /// Done.
     Done,
+    /// What became of each command of a [`Command::Batch`].
+    Outcomes(Vec<Result<(), Refusal>>),
     /// Services with their counters, in no particular order.
     Services {
         /// Slots of the connection table (the `size=` of ipvsadm's first line).
@@ -144,8 +152,10 @@ pub(crate) enum Data {
     Drops {
         /// All of them.
         totals: Totals,
-        /// Drop counters: label, count, in the order of the list of reasons.
+        /// Frames dropped and lost: label, count, in the order of the list of reasons.
         reasons: Vec<(String, u64)>,
+        /// What became of connections.
+        ended: Ended,
     },
     /// Traffic of all services, removed ones included, since it was zeroed.
     Traffic {
@@ -187,6 +197,23 @@ pub(crate) struct Totals {
     pub local: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
+    /// No part of the sum: frames that were to leave, forwarded or made, and did not.
+    pub lost: u64,
+}
+
+/// How connections ended since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    /// In all.
+    pub ended: u64,
+    /// Given up for new ones at the table's limit.
+    pub evicted: u64,
+    /// By the defence drop_entry.
+    pub dropped_entries: u64,
+    /// Clients that were told.
+    pub told_clients: u64,
+    /// Servers that were told.
+    pub told_servers: u64,
 }
 
 /// A service with its state.
@@ -215,6 +242,10 @@ pub(crate) struct ServerStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// Connections that are neither closed by both sides nor reset.
+    pub open: u32,
+    /// Seconds since its weight became 0, while it is.
+    pub draining: Option<u64>,
     /// Totals.
     pub stats: Stats,
     /// Per second.

@@ -276,6 +276,7 @@ const fn changes(command: &Command) -> bool {
         | Command::AddServer(..)
         | Command::EditServer(..)
         | Command::DeleteServer(..)
+        | Command::Batch(_)
         | Command::Zero(_)
         | Command::SetTimeouts(_)
         | Command::Reload

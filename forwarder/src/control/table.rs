@@ -81,6 +81,7 @@ impl Table {
                 value: Some(value),
             } => self.set_sysctl(name, *value)?,
             Command::Sysctl { value: None, .. }
+            | Command::Batch(_)
             | Command::Zero(_)
             | Command::ListServices(_)
             | Command::ListConnections
@@ -93,6 +94,18 @@ impl Table {
             | Command::ReloadPlugins(_) => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Carries out commands in their order, each as far as it is not refused.
+    pub(crate) fn apply_all(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+        let apply = |command| match self.apply(command)? {
+            true => Ok(()),
+            false => Err(refuse(
+                Errno::Invalid,
+                "a batch takes changes of the table only".to_owned(),
+            )),
+        };
+        commands.iter().map(apply).collect()
     }
 
     /// Adds a service without servers.

@@ -2,6 +2,7 @@
 //! when everything it entails is in force.
 
 use std::path::Path;
+use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,10 +14,12 @@ use uvs_core::verdict::DropReason;
 use super::{Daemon, derive, failed, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Info, Refusal, ServerStatus, ServiceStatus, Totals,
+    Command, ConnectionStatus, Data, Ended, Errno, Info, MAX_BATCH, Refusal, ServerStatus,
+    ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
+use crate::worker;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -48,6 +51,7 @@ impl Daemon {
                 value: Some(value),
             } => self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value))),
             Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
+            Command::Batch(commands) => self.batch(&commands),
             Command::Zero(key) => self.zero(key),
             Command::ListServices(key) => self.list_services(key),
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
@@ -84,8 +88,28 @@ impl Daemon {
             }
             return Err(refusal);
         }
+        if before.services().is_empty() && !self.table.services().is_empty() {
+            self.estimator.half_way(std::time::Instant::now());
+        }
         self.warn_of_unserved(&before);
         Ok(result)
+    }
+
+    /// Puts several changes in force at once or, where that is refused, one by one, so that the refusal
+    /// meets the change it is for.
+    fn batch(&mut self, commands: &[Command]) -> Result<Data, Refusal> {
+        if commands.len() > MAX_BATCH {
+            return Err(Refusal {
+                errno: Errno::Invalid,
+                message: format!("a batch has at most {MAX_BATCH} commands"),
+            });
+        }
+        let together = self.change(|table| Ok(table.apply_all(commands)));
+        let outcomes = together.unwrap_or_else(|_| {
+            let alone = |command| self.change(|t| t.apply_all(slice::from_ref(command)).remove(0));
+            commands.iter().map(alone).collect()
+        });
+        Ok(Data::Outcomes(outcomes))
     }
 
     /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
@@ -245,6 +269,10 @@ impl Daemon {
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
+            open: counted.map_or(0, |c| c.open),
+            draining: counted
+                .and_then(|c| c.draining)
+                .map(|since| worker::monotonic().since(since).as_secs()),
             stats: self.rates.totals(&own),
             rates: self.rates.rates(&own),
         }
@@ -281,9 +309,10 @@ impl Daemon {
 
     fn drops(&self) -> Result<Data, Refusal> {
         let counters = self.status()?.counters;
-        let reasons = DropReason::ALL
-            .iter()
-            .map(|r| (r.label().to_owned(), counters.drops[*r as usize]));
+        let reasons = DropReason::ALL.iter().map(|r| {
+            let at = *r as usize;
+            (r.label().to_owned(), counters.drops[at] + counters.lost[at])
+        });
         Ok(Data::Drops {
             totals: Totals {
                 received: counters.received,
@@ -293,6 +322,14 @@ impl Daemon {
                 passed: counters.passed,
                 local: counters.local,
                 dropped: counters.drops.iter().sum(),
+                lost: counters.lost.iter().sum(),
+            },
+            ended: Ended {
+                ended: counters.expired,
+                evicted: counters.evicted,
+                dropped_entries: counters.dropped_entries,
+                told_clients: counters.told_clients,
+                told_servers: counters.told_servers,
             },
             reasons: reasons.collect(),
         })

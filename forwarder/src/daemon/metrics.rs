@@ -194,6 +194,7 @@ fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> Back
         active: counted.map_or(0, |c| c.active),
         inactive: counted.map_or(0, |c| c.inactive),
         persistent: counted.map_or(0, |c| c.persistent),
+        open: counted.map_or(0, |c| c.open),
         overloaded: counted.is_some_and(|c| c.overloaded),
         reachable: hop.is_ok_and(|hop| hop.mac.is_some()),
         stats: counted.map(|c| c.stats).unwrap_or_default(),

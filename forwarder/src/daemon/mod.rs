@@ -1,6 +1,7 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod clock;
 mod commands;
 mod derive;
 mod metrics;
@@ -21,6 +22,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
+use uvs_core::engine::Happened;
 use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -34,6 +36,7 @@ use crate::guard::{Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use clock::Clock;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
@@ -59,6 +62,7 @@ pub(crate) struct Daemon {
     guarded: GuardSpec,
     owned: Vec<Addr>,
     rates: Rates,
+    estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
     waker: Arc<Waker>,
@@ -84,13 +88,12 @@ impl Daemon {
     /// Runs until a signal ends it.
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
-        let mut tick = self.started;
+        let mut rounds = Clock::new(self.started);
         server.register(self.poll.registry(), SOCKET)?;
         loop {
-            let period = Duration::from_secs(rates::PERIOD).saturating_sub(tick.elapsed());
-            let timeout = server
-                .timeout(Wall::now())
-                .map_or(period, |t| t.min(period));
+            let now = Wall::now();
+            let period = rounds.left(now).min(self.estimator.left(now));
+            let timeout = server.timeout(now).map_or(period, |t| t.min(period));
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
             {
@@ -113,9 +116,11 @@ impl Daemon {
                 let answer = self.answer(call.ask);
                 server.answer(call.ticket, answer, Wall::now());
             }
-            if tick.elapsed().as_secs() >= rates::PERIOD {
-                tick += Duration::from_secs(rates::PERIOD);
-                self.period();
+            if self.estimator.has_struck(Wall::now()) {
+                self.estimate();
+            }
+            if rounds.has_struck(Wall::now()) {
+                self.round();
             }
             if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.stop()?;
@@ -126,11 +131,15 @@ impl Daemon {
         }
     }
 
-    /// Every two seconds: rates, neighbours that need asking again, announcements.
-    fn period(&mut self) {
+    /// Totals and rates move.
+    fn estimate(&mut self) {
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
         }
+    }
+
+    /// Neighbours that need asking again, announcements.
+    fn round(&mut self) {
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }
@@ -303,6 +312,7 @@ impl Daemon {
                         tracing::warn!("{e}");
                     }
                 }
+                Notice::Server(event) => log_event(&event),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(
@@ -456,6 +466,27 @@ impl Followed {
             | Event::NeighbourKnown { .. }
             | Event::NeighbourLost { .. }
             | Event::Forwarding(_) => {}
+        }
+    }
+}
+
+/// Says what became of a server's connections.
+fn log_event(event: &uvs_core::engine::Event) {
+    let (service, server) = (event.service, event.server);
+    match event.what {
+        Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
+        Happened::Drains(open) => {
+            tracing::info!("{service}: server {server} drains: {open} connections are open");
+        }
+        Happened::Drained(took) => tracing::info!(
+            "{service}: server {server} is drained: its last connection closed after {} s",
+            took.as_secs()
+        ),
+        Happened::TimedOut(open) => tracing::warn!(
+            "{service}: the drain of server {server} timed out: the {open} connections left are ended"
+        ),
+        Happened::Ended(count) => {
+            tracing::info!("{service}: server {server} was removed: {count} connections ended");
         }
     }
 }

@@ -10,9 +10,6 @@ use uvs_core::engine::Report;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
-/// Seconds between two looks at the counters.
-pub(crate) const PERIOD: u64 = 2;
-
 /// A service, or one of its servers.
 type Key = (ServiceKey, Option<Endpoint>);
 

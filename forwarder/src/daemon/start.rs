@@ -15,6 +15,7 @@ use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
+use super::clock::Clock;
 use super::metrics::{Metering, first_load};
 use super::rates::Rates;
 use super::timed::{Timed, Times};
@@ -112,6 +113,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         guarded: GuardSpec::default(),
         owned: Vec::new(),
         rates: Rates::default(),
+        estimator: Clock::new(started),
         shared,
         asks,
         waker,

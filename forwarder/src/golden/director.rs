@@ -94,7 +94,8 @@ impl Director {
     }
 
     fn expire(&mut self) {
-        while self.engine.handle_timeout(self.now, 1000) {}
+        let mut out = Outbox::new();
+        while self.engine.handle_timeout(self.now, 1000, &mut out) {}
         let now = self.now;
         let (gone, held) = std::mem::take(&mut self.held)
             .into_iter()

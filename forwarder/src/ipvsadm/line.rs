@@ -10,6 +10,7 @@ use super::options::{Kind, Kinds, Opt, Verb};
 use super::popt::{TokenError, Tokens};
 use super::set;
 use super::stop::{Stop, usage};
+use crate::control::protocol::Command;
 
 /// What a command line asks for.
 pub(super) enum Action {
@@ -75,6 +76,26 @@ impl Line {
         Self::new(Verb::List)
     }
 
+    /// What the line changes of the table, where it does.
+    pub(super) fn change(&self) -> Result<Option<Command>, Stop> {
+        Ok(Some(match self.verb {
+            Verb::AddService => Command::AddService(self.service_spec()?),
+            Verb::EditService => Command::EditService(self.service_spec()?),
+            Verb::DeleteService => Command::DeleteService(self.key()?),
+            Verb::Clear => Command::Clear,
+            Verb::AddServer => Command::AddServer(self.key()?, self.server_spec()?),
+            Verb::EditServer => Command::EditServer(self.key()?, self.server_spec()?),
+            Verb::DeleteServer => Command::DeleteServer(self.key()?, self.server),
+            Verb::Set => Command::SetTimeouts(self.timeouts),
+            Verb::List
+            | Verb::Zero
+            | Verb::Save
+            | Verb::Restore
+            | Verb::StartDaemon
+            | Verb::StopDaemon => return Ok(None),
+        }))
+    }
+
     /// The service's key; commands that need one have been refused without.
     pub(super) fn key(&self) -> Result<ServiceKey, Stop> {
         self.service
@@ -82,7 +103,7 @@ impl Line {
     }
 
     /// The service as `-A` or `-E` describes it.
-    pub(super) fn service_spec(&self) -> Result<ServiceSpec, Stop> {
+    fn service_spec(&self) -> Result<ServiceSpec, Stop> {
         Ok(ServiceSpec {
             flags: self.flags,
             persistence: self.persistence.map(|timeout| Persistence {
@@ -98,7 +119,7 @@ impl Line {
 
     /// The server as `-a` or `-e` describes it. Nobody rewrites the port on the way to a DR or TUN
     /// server, so that it is the service's.
-    pub(super) fn server_spec(&self) -> Result<ServerSpec, Stop> {
+    fn server_spec(&self) -> Result<ServerSpec, Stop> {
         let mut endpoint = self.server;
         if let ServiceKey::Address { port, .. } = self.key()?
             && matches!(self.forwarding, Forwarding::Dr | Forwarding::Tunnel)

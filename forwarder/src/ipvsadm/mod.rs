@@ -15,6 +15,7 @@ pub(crate) mod names;
 mod options;
 mod order;
 mod popt;
+mod restore;
 mod save;
 mod set;
 mod stop;
@@ -83,48 +84,22 @@ impl<'io> Session<'_, 'io> {
     fn act(&mut self, line: Line) -> Result<(), Stop> {
         let verb = line.verb;
         let command = match verb {
-            Verb::AddService => Command::AddService(line.service_spec()?),
-            Verb::EditService => Command::EditService(line.service_spec()?),
-            Verb::DeleteService => Command::DeleteService(line.key()?),
-            Verb::Clear => Command::Clear,
-            Verb::AddServer => Command::AddServer(line.key()?, line.server_spec()?),
-            Verb::EditServer => Command::EditServer(line.key()?, line.server_spec()?),
-            Verb::DeleteServer => Command::DeleteServer(line.key()?, line.server),
-            Verb::Zero => Command::Zero(line.service),
-            Verb::Set => Command::SetTimeouts(line.timeouts),
+            Verb::AddService
+            | Verb::EditService
+            | Verb::DeleteService
+            | Verb::Clear
+            | Verb::AddServer
+            | Verb::EditServer
+            | Verb::DeleteServer
+            | Verb::Set => line.change()?,
+            Verb::Zero => Some(Command::Zero(line.service)),
             Verb::List => return self.list(&line),
             Verb::Save => return self.save(&line),
             Verb::Restore => return self.restore(),
             Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
             Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
         };
-        self.call(verb, command).map(|_| ())
-    }
-
-    /// The rules on stdin, one a line; a refused one does not keep the next from being tried. The exit
-    /// code is the last line's.
-    fn restore(&mut self) -> Result<(), Stop> {
-        let mut last = Ok(());
-        let mut text = Vec::new();
-        loop {
-            text.clear();
-            if self.io.stdin.read_until(b'\n', &mut text)? == 0 {
-                return last;
-            }
-            let words = String::from_utf8_lossy(&text);
-            let words = words
-                .split_ascii_whitespace()
-                .skip_while(|w| *w == "ipvsadm");
-            let words: Vec<String> = words.map(str::to_owned).collect();
-            if words.is_empty() {
-                continue;
-            }
-            last = match self.line(&words, true) {
-                Err(stop) if !stop.all => Err(self.report(stop)),
-                Err(stop) => return Err(stop),
-                Ok(()) => Ok(()),
-            };
-        }
+        command.map_or(Ok(()), |command| self.call(verb, command).map(drop))
     }
 
     fn save(&mut self, line: &Line) -> Result<(), Stop> {

@@ -26,13 +26,14 @@ pub(crate) trait Names {
 }
 
 /// What all look-ups of host names may take together. ipvsadm itself hangs for half a minute an address
-/// where the name server is unreachable; from here on addresses are shown instead.
+/// where the name server is unreachable; from here on `/etc/hosts` alone is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The system's names: `/etc/services` and the resolver.
 #[derive(Debug)]
 pub(crate) struct SystemNames {
     services: OnceCell<Services>,
+    listed: OnceCell<Hosts>,
     hosts: RefCell<HashMap<Addr, Option<String>>>,
     /// What is left of [`PATIENCE`].
     patience: Cell<Duration>,
@@ -42,6 +43,7 @@ impl Default for SystemNames {
     fn default() -> Self {
         Self {
             services: OnceCell::new(),
+            listed: OnceCell::new(),
             hosts: RefCell::default(),
             patience: Cell::new(PATIENCE),
         }
@@ -49,11 +51,11 @@ impl Default for SystemNames {
 }
 
 impl SystemNames {
-    /// The host's name, where the resolver tells it in time. A look-up that takes longer is left to itself:
-    /// it ends with this process.
+    /// The host's name: the resolver's, where it tells in time. A look-up that takes longer is left to
+    /// itself: it ends with this process.
     fn host_in_time(&self, addr: Addr) -> Option<String> {
         if self.patience.get().is_zero() {
-            return None;
+            return self.listed(addr);
         }
         let (found, answer) = channel();
         std::thread::spawn(move || found.send(host_name(addr)));
@@ -63,7 +65,13 @@ impl SystemNames {
             Ok(_) => self.patience.get().saturating_sub(asked.elapsed()),
             Err(_) => Duration::ZERO,
         });
-        name.ok().flatten()
+        name.unwrap_or_else(|_| self.listed(addr))
+    }
+
+    fn listed(&self, addr: Addr) -> Option<String> {
+        let read = || std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let hosts = self.listed.get_or_init(|| Hosts::parse(&read()));
+        hosts.0.get(&addr).cloned()
     }
 
     fn services(&self) -> &Services {
@@ -96,6 +104,28 @@ impl Names for SystemNames {
             .entry(addr)
             .or_insert_with(|| self.host_in_time(addr))
             .clone()
+    }
+}
+
+/// `/etc/hosts`: of each address the first name.
+#[derive(Debug, Default)]
+struct Hosts(HashMap<Addr, String>);
+
+impl Hosts {
+    fn parse(text: &str) -> Self {
+        let mut hosts = HashMap::new();
+        for line in text.lines() {
+            let mut words = line
+                .split('#')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace();
+            let addr = words.next().and_then(|w| w.parse::<IpAddr>().ok());
+            if let (Some(addr), Some(name)) = (addr, words.next()) {
+                hosts.entry(addr.into()).or_insert_with(|| name.to_owned());
+            }
+        }
+        Self(hosts)
     }
 }
 
@@ -221,6 +251,21 @@ pub(crate) mod tests {
         assert_eq!(services.port("www", Protocol::Udp), None);
         assert_eq!(services.name(80, Protocol::Tcp), Some("http"));
         assert_eq!(services.name(80, Protocol::Sctp), None);
+    }
+
+    #[test]
+    fn a_silent_resolver_leaves_the_names_in_the_hosts_file() {
+        let text =
+            "# local\n127.0.0.1\tlocalhost loop # it\n127.0.0.1 other\n::1 six\nbad\n10.0.0.1\n";
+        let names = SystemNames {
+            patience: Cell::new(Duration::ZERO),
+            listed: OnceCell::from(Hosts::parse(text)),
+            ..SystemNames::default()
+        };
+        let name = |addr: &str| names.host(addr.parse::<IpAddr>().expect("an address").into());
+        assert_eq!(name("127.0.0.1").as_deref(), Some("localhost"));
+        assert_eq!(name("::1").as_deref(), Some("six"));
+        assert_eq!(name("10.0.0.1"), None);
     }
 
     #[test]

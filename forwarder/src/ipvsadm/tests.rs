@@ -10,6 +10,7 @@ use uvs_core::flow::Addr;
 use self::memory::Memory;
 use super::names::tests::FewNames;
 use super::{Io, run};
+use crate::control::protocol::MAX_BATCH;
 
 /// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
 const KERNEL: &str = include_str!("../../tests/golden/ipvsadm.json");
@@ -97,6 +98,37 @@ fn fullnat_without_a_local_address_is_refused_in_our_own_words() {
         misplaced,
         failed(2, "Illegal 'laddr' option with the 'add-server' command\n")
     );
+}
+
+#[test]
+fn many_rules_end_as_they_would_one_by_one() {
+    let service = |n: usize| format!("-A -t 10.0.{}.{}:80 -s rr\n", n / 200, n % 200 + 1);
+    let rules: String = (0..=2 * MAX_BATCH).map(service).collect();
+    let mut daemon = Memory::default();
+    assert_eq!(ipvsadm(&mut daemon, "-R", &rules), ok(""));
+    assert_eq!(daemon.table.services().len(), 2 * MAX_BATCH + 1);
+    assert_eq!(daemon.batches, 3);
+    // What is listed between the rules is the table as it is there.
+    let mut daemon = Memory::default();
+    let mixed = ipvsadm(
+        &mut daemon,
+        "-R",
+        &format!("{}-S -n\n{}", service(0), service(1)),
+    );
+    assert_eq!(mixed, ok(&service(0)));
+    // A rule that cannot be read ends it behind those before; a refused one does not.
+    let mut daemon = Memory::default();
+    let refused = format!("{}{}{}", service(0), service(0), service(1));
+    let outcome = ipvsadm(&mut daemon, "-R", &refused);
+    assert_eq!(
+        (outcome.exit, outcome.stderr.as_str()),
+        (0, "Service already exists\n")
+    );
+    let unread = format!("{}{}-A -t bad\n{}", service(0), service(2), service(3));
+    let outcome = ipvsadm(&mut daemon, "-R", &unread);
+    let said = "Service already exists\nillegal virtual server address[:port] specified\n";
+    assert_eq!(outcome, failed(2, said));
+    assert_eq!(daemon.table.services().len(), 3);
 }
 
 #[test]

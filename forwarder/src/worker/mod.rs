@@ -16,7 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::{AsFd, AsRawFd};
 use uvs_core::counters::Counters;
-use uvs_core::engine::{ConnReport, Engine, Report};
+use uvs_core::engine::{ConnReport, Engine, Event, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
@@ -126,6 +126,8 @@ pub(crate) enum Notice {
     Solicit(PortId, Addr),
     /// A port's interface is gone.
     Gone(PortId),
+    /// Something happened to a server's connections.
+    Server(Event),
 }
 
 /// The worker's end of everything.
@@ -211,9 +213,9 @@ impl Worker {
         let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
-            self.take_up(now);
+            self.take_up();
             let busy = self.turn(now);
-            let expiring = self.engine.handle_timeout(now, EXPIRY_BUDGET);
+            let expiring = self.expire(now);
             self.give_up_on_held(now);
             if !self.answer_asks(now) {
                 return;
@@ -234,7 +236,7 @@ impl Worker {
     }
 
     /// Takes up what was published since.
-    fn take_up(&mut self, now: Instant) {
+    fn take_up(&mut self) {
         if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
             let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
@@ -254,14 +256,27 @@ impl Worker {
                 .apply(Arc::clone(&desired.snapshot))
                 .err()
                 .map(|e| e.to_string());
-            while self.engine.poll_timeout() == Some(Instant::ZERO) {
-                self.engine.handle_timeout(now, EXPIRY_BUDGET);
-            }
             for rx in &mut self.rx {
                 set_filter(rx.as_mut(), &desired.filter);
             }
             self.filter = Some(desired);
         }
+    }
+
+    /// Lets the engine do what is due by time, and sends what it says; whether there is more at once.
+    fn expire(&mut self, now: Instant) -> bool {
+        let more = self
+            .engine
+            .handle_timeout(now, EXPIRY_BUDGET, &mut self.outbox);
+        if !self.outbox.is_empty() {
+            self.send_outbox(now);
+            self.outbox.clear();
+            self.flush();
+        }
+        for event in self.engine.take_events() {
+            (self.notices)(Notice::Server(event));
+        }
+        more
     }
 
     /// One batch of every port; whether there was anything.
@@ -466,7 +481,7 @@ impl Worker {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
                 Ok(Ask::Sync(to)) => {
-                    self.take_up(now);
+                    self.take_up();
                     let _ = to.send(self.apply_error.clone().map_or(Ok(()), Err));
                 }
                 Ok(Ask::Report(to)) => {

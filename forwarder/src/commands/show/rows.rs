@@ -1,12 +1,14 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::service::{
+    Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
+};
 
 use super::view::Server;
 use crate::commands::output::{Column, number, table, text};
 use crate::control::protocol::{
-    ConnectionStatus, Info, ServerStatus, ServiceStatus, Stats, Totals,
+    ConnectionStatus, Ended, Info, ServerStatus, ServiceStatus, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -23,6 +25,9 @@ pub(super) const SERVICES: Columns = (
         number("CONNECTIONS"),
         text("PERSISTENT"),
         text("LOCAL"),
+        text("ON-REMOVAL"),
+        text("ON-EXPIRY"),
+        text("DRAIN-TIMEOUT"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -43,6 +48,7 @@ pub(super) const SERVERS: Columns = (
         number("TEMPLATES"),
         number("UPPER"),
         number("LOWER"),
+        text("DRAIN"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -103,6 +109,7 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
         persistence(&service.spec),
         or_dash(local.join(",")),
     ];
+    row.extend(care(&service.spec.care));
     row.extend(traffic(&service.stats, &service.rates));
     row
 }
@@ -121,6 +128,7 @@ pub(super) fn server(server: &Server) -> Vec<String> {
         status.persistent.to_string(),
         status.spec.upper.to_string(),
         status.spec.lower.to_string(),
+        drain(status),
     ];
     row.extend(traffic(&status.stats, &status.rates));
     row
@@ -185,6 +193,32 @@ fn persistence(spec: &ServiceSpec) -> String {
     )
 }
 
+fn care(care: &Care) -> [String; 3] {
+    let on_removal = match care.on_removal {
+        OnRemoval::Keep => "keep",
+        OnRemoval::Drop => "drop",
+        OnRemoval::Tell => "tell",
+    };
+    let on_expiry = match care.on_expiry {
+        OnExpiry::Drop => "drop",
+        OnExpiry::Tell => "tell",
+    };
+    let timeout = match care.drain_timeout {
+        0 => "-".to_owned(),
+        seconds => format!("{seconds} s"),
+    };
+    [on_removal.to_owned(), on_expiry.to_owned(), timeout]
+}
+
+/// What a server of weight 0 still has.
+fn drain(server: &ServerStatus) -> String {
+    match (server.draining, server.open) {
+        (None, _) => "-".to_owned(),
+        (Some(_), 0) => "drained".to_owned(),
+        (Some(seconds), open) => format!("{open} open after {seconds} s"),
+    }
+}
+
 fn or_dash(cell: String) -> String {
     if cell.is_empty() {
         "-".to_owned()
@@ -195,8 +229,15 @@ fn or_dash(cell: String) -> String {
 
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(
-        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}\n",
-        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}; lost on the way out {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, t.lost
+    )
+}
+
+pub(super) fn ended_line(e: &Ended) -> String {
+    format!(
+        "connections ended {}, of these evicted {}, dropped by drop_entry {}; told: clients {}, servers {}\n",
+        e.ended, e.evicted, e.dropped_entries, e.told_clients, e.told_servers
     )
 }
 

@@ -5,7 +5,9 @@ use uvs_core::service::ServiceKey;
 
 use super::rows::{self, grid};
 use super::{Format, What};
-use crate::control::protocol::{ConnectionStatus, Data, Info, ServerStatus, ServiceStatus, Totals};
+use crate::control::protocol::{
+    ConnectionStatus, Data, Ended, Info, ServerStatus, ServiceStatus, Totals,
+};
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
@@ -29,6 +31,7 @@ pub(super) struct Server {
 pub(super) struct Drops {
     totals: Totals,
     drops: Vec<Drop>,
+    ended: Ended,
 }
 
 /// A reason and its counter.
@@ -53,8 +56,16 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
             View::Servers(sorted(services).into_iter().flat_map(servers).collect())
         }
         (What::Conns, Data::Connections(connections)) => View::Connections(connections),
-        (What::Drops, Data::Drops { totals, reasons }) => View::Drops(Drops {
+        (
+            What::Drops,
+            Data::Drops {
+                totals,
+                reasons,
+                ended,
+            },
+        ) => View::Drops(Drops {
             totals,
+            ended,
             drops: reasons
                 .into_iter()
                 .map(|(reason, count)| Drop { reason, count })
@@ -84,10 +95,16 @@ impl View {
             Self::Connections(all) => {
                 grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
             }
-            Self::Drops(Drops { totals, drops }) => {
+            Self::Drops(Drops {
+                totals,
+                drops,
+                ended,
+            }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
                 let rows = shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]);
-                grid(rows::DROPS, rows, wide) + &rows::totals_line(totals)
+                grid(rows::DROPS, rows, wide)
+                    + &rows::totals_line(totals)
+                    + &rows::ended_line(ended)
             }
             Self::Info(info) => rows::info_text(info),
         }

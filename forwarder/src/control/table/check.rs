@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelKind,
+    Forwarding, OnExpiry, OnRemoval, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel,
+    TunnelKind,
 };
 
 use super::super::protocol::{Errno, Refusal};
@@ -57,10 +58,30 @@ pub(super) fn service(spec: &ServiceSpec, schedulers: &Schedulers) -> Result<(),
         }
         ServiceKey::Address { .. } | ServiceKey::Mark { .. } => {}
     }
+    check_care(spec)?;
     match spec.persistence {
         Some(persistence) => check_persistence(&key, persistence),
         None => Ok(()),
     }
+}
+
+/// What the configuration refuses too: there is nothing to tell the ends of such connections by.
+fn check_care(spec: &ServiceSpec) -> Result<(), Refusal> {
+    let ServiceKey::Address { protocol, .. } = spec.key else {
+        return Ok(());
+    };
+    let key = spec.key;
+    let (removal, expiry) = (spec.care.on_removal, spec.care.on_expiry);
+    let what = if removal == OnRemoval::Tell && protocol == Protocol::Sctp {
+        "on_removal \"tell\" is for TCP and UDP services: use \"drop\""
+    } else if expiry == OnExpiry::Tell && protocol != Protocol::Tcp {
+        "on_expiry \"tell\" is for TCP services"
+    } else if spec.care.drain_timeout > TIMEOUT_MAX {
+        "drain_timeout is at most 2678400 s"
+    } else {
+        return Ok(());
+    };
+    Err(refuse(Errno::Invalid, format!("{key}: {what}")))
 }
 
 /// A server as it is added or edited, in its kept form: DR and TUN servers listen on the service's own

@@ -15,6 +15,8 @@ use crate::plugins::Schedulers;
 
 pub(super) struct Memory {
     pub(super) table: Table,
+    /// How many it was sent.
+    pub(super) batches: usize,
     absent: bool,
     connections: Vec<ConnectionStatus>,
     /// Totals and rates by the service's port and the server's last byte, 0 for the service itself.
@@ -26,6 +28,7 @@ impl Default for Memory {
         let table = Table::new(Schedulers::builtin());
         Self {
             table,
+            batches: 0,
             absent: false,
             connections: Vec::new(),
             counters: Vec::new(),
@@ -112,6 +115,8 @@ impl Memory {
                 active: count(is_active),
                 inactive: count(|s| !is_active(s) && s != "NONE"),
                 persistent: count(|s| s == "NONE"),
+                open: 0,
+                draining: None,
                 stats,
                 rates,
             }
@@ -152,6 +157,10 @@ impl Daemon for Memory {
     fn call(&mut self, command: Command) -> Result<Data, CallError> {
         if self.absent {
             return Err(CallError::Absent(PathBuf::from("/run/uvs/control.sock")));
+        }
+        if let Command::Batch(commands) = &command {
+            self.batches += 1;
+            return Ok(Data::Outcomes(self.table.apply_all(commands)));
         }
         if self.table.apply(&command).map_err(CallError::Refused)? {
             return Ok(Data::Done);

@@ -19,6 +19,8 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
         active: weight,
         inactive: 10 * weight,
         persistent: 0,
+        open: 2 * weight,
+        draining: (weight == 0).then_some(34),
         stats: Stats {
             connections: 100 * u64::from(weight),
             ..Stats::default()
@@ -123,17 +125,26 @@ fn connections_have_their_local_endpoint_when_wide() {
 fn drops_that_never_happened_are_shown_when_wide_only() {
     let drops = || Data::Drops {
         totals: Totals {
-            received: 31,
+            received: 29,
             sent: 21,
             answered: 2,
             held: 0,
             passed: 1,
             local: 0,
-            dropped: 7,
+            dropped: 5,
+            lost: 2,
+        },
+        ended: Ended {
+            ended: 9,
+            evicted: 3,
+            dropped_entries: 2,
+            told_clients: 4,
+            told_servers: 1,
         },
         reasons: vec![("ttl".to_owned(), 0), ("no_server".to_owned(), 7)],
     };
-    let totals = "received 31 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 7\n";
+    let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
+                  connections ended 9, of these evicted 3, dropped by drop_entry 2; told: clients 4, servers 1\n";
     let few = shown(What::Drops, Format::Table, drops());
     assert_eq!(few, format!("REASON     COUNT\nno_server      7\n{totals}"));
     let all = shown(What::Drops, Format::Wide, drops());

@@ -1,0 +1,197 @@
+//! Telling a connection's ends that it is over: a RST to both for TCP, ICMP to the client for UDP.
+//!
+//! A RST is taken where it carries the very number that its receiver expects next (RFC 5961 §3.2), so the
+//! engine remembers what each end expects: what it acknowledged last, and what was sent to it. The server's
+//! RST is written as the client's and goes the connection's own way, through its mode.
+
+use super::Engine;
+use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
+use super::transmit::Way;
+use crate::conn::{Conn, ConnId};
+use crate::flow::Protocol;
+use crate::frame::{ETH_LEN, Frame, Offload};
+use crate::outbox::{HEADROOM, Outbox};
+use crate::packet::{self, IPV4_MIN_HEADER, Packet, Parsed, Transport, tcp_flags};
+use crate::ranks::Rank;
+use crate::rewrite::{Ends, read4, write2};
+use crate::service::OnExpiry;
+use crate::tcp::TcpState;
+use crate::time::Instant;
+use crate::verdict::Verdict;
+
+/// Connections whose ends are told, per second and at once: a million take 20 s, and a turn of the worker
+/// sends no more than twice the burst.
+const PER_SECOND: u64 = 50_000;
+const BURST: u32 = 128;
+/// Bytes of a TCP header without options, and of a UDP header.
+const TCP_HEADER: usize = 20;
+const UDP_HEADER: usize = 8;
+
+/// Bounds what is told.
+pub(super) const fn limiter() -> Limiter {
+    Limiter::new(PER_SECOND, BURST)
+}
+
+impl Engine {
+    /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
+    /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
+    pub(super) fn note_sequence(
+        &mut self,
+        id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        output: bool,
+    ) {
+        let Transport::Tcp { flags, header } = packet.transport else {
+            return;
+        };
+        let segment = &frame.bytes()[packet.l4()..];
+        let data = (packet.l4_len() as u32).saturating_sub(u32::from(header));
+        let controls =
+            u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
+        let end = u32::from_be_bytes(read4(segment, 4)).wrapping_add(data + controls);
+        let c = self.conns.get_mut(id);
+        let half_open = TcpState::from_number(c.state).rank() == Rank::HalfOpen;
+        let (receiver, sender) = if output {
+            (&mut c.client_expects, &mut c.server_expects)
+        } else {
+            (&mut c.server_expects, &mut c.client_expects)
+        };
+        if flags & tcp_flags::SYN != 0 && half_open {
+            *receiver = end;
+        } else {
+            grow(receiver, end);
+        }
+        if flags & tcp_flags::ACK != 0 {
+            grow(sender, u32::from_be_bytes(read4(segment, 8)));
+        }
+    }
+
+    /// An idle connection's time is over.
+    pub(super) fn time_out(&mut self, now: Instant, id: ConnId, out: &mut Outbox) {
+        let c = *self.conns.get(id);
+        let wanted = self.servers.get(c.backend).care.on_expiry == OnExpiry::Tell;
+        // Past the bound it ends all the same: the table must not wait for its farewells.
+        if wanted && c.protocol == Protocol::Tcp && is_told(&c) && self.farewells.allows(now) {
+            self.tell(now, &c, out);
+        }
+        self.expire(now, id);
+    }
+
+    /// Tells the ends of a connection for which [`is_told`] holds.
+    pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        let client = match c.protocol {
+            Protocol::Tcp => self.reset_client(c, out),
+            Protocol::Udp => self.refuse_datagrams(c, out),
+            Protocol::Sctp => return,
+        };
+        self.counters.told_clients += u64::from(client);
+        if c.protocol == Protocol::Tcp {
+            let server = self.reset_server(now, c, out);
+            self.counters.told_servers += u64::from(server);
+        }
+    }
+
+    fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
+        let (from, to, next) = (c.vip, c.client, (c.client_expects, c.server_expects));
+        let verdict = self.emit(to.addr, from.addr, TCP_HEADER, out, |_, ip, a, b| {
+            write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
+            write_reset(
+                ip,
+                (from, a),
+                (to, b),
+                next,
+                tcp_flags::RST | tcp_flags::ACK,
+            );
+        });
+        verdict == Verdict::Answered
+    }
+
+    /// As a port unreachable about the client's last datagram, of which only the headers are known. Its
+    /// socket fails with ECONNREFUSED, where it is connected.
+    fn refuse_datagrams(&mut self, c: &Conn, out: &mut Outbox) -> bool {
+        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
+            return false;
+        };
+        let mut about = [0; IPV4_MIN_HEADER + UDP_HEADER];
+        write_ipv4(&mut about, 0, 0, 0, Protocol::Udp as u8, client, vip);
+        write2(&mut about, IPV4_MIN_HEADER, c.client.port);
+        write2(&mut about, IPV4_MIN_HEADER + 2, c.vip.port);
+        write2(&mut about, IPV4_MIN_HEADER + 4, UDP_HEADER as u16);
+        let notice = Notice {
+            kind: icmp::UNREACHABLE,
+            code: icmp::PORT_UNREACHABLE,
+            rest: 0,
+            from: c.vip.addr,
+            to: c.client.addr,
+            about: &about,
+            ends: Ends::default(),
+        };
+        self.emit_notice(&notice, out) == Verdict::Answered
+    }
+
+    /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
+    /// as it may be, is not asked for.
+    fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
+        const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
+        let hop = self.fib.lookup(c.server.addr);
+        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
+            return false;
+        };
+        if !hop.is_ok_and(|hop| hop.mac.is_some()) {
+            return false;
+        }
+        let mut bytes = [0; HEADROOM + LEN];
+        let ip = &mut bytes[HEADROOM + ETH_LEN..];
+        write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, client, vip);
+        let next = (c.server_expects, c.client_expects);
+        let flags = tcp_flags::RST | tcp_flags::ACK;
+        write_reset(ip, (c.client, client), (c.vip, vip), next, flags);
+        write2(&mut bytes, HEADROOM + 12, answer::ETHERTYPE_IPV4);
+        let mut frame = Frame::new(&mut bytes, HEADROOM, HEADROOM + LEN, Offload::default());
+        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+            return false;
+        };
+        self.next_id();
+        let way = Way {
+            mode: self.modes[usize::from(c.mode)],
+            path: self.path_of(c),
+            forward: true,
+            answer_from: c.vip.addr,
+        };
+        match self.transmit(now, &mut frame, &packet, way, hop, out) {
+            Verdict::Send(egress) => {
+                out.push_copy(frame.bytes(), frame.offload, egress);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When a farewell may be said again.
+    pub(super) fn next_farewell(&self) -> Instant {
+        self.farewells.next()
+    }
+}
+
+/// Whether a connection has ends that know of it. One that is half-open has not: its client's address may
+/// be forged, and a true one tries again. One that is over has no need.
+pub(super) fn is_told(c: &Conn) -> bool {
+    match c.protocol {
+        Protocol::Tcp => {
+            let open = matches!(
+                TcpState::from_number(c.state),
+                TcpState::Established | TcpState::FinWait | TcpState::CloseWait
+            );
+            open && c.client_expects != 0
+        }
+        Protocol::Udp => c.client.port != 0,
+        Protocol::Sctp => false,
+    }
+}
+
+fn grow(known: &mut u32, new: u32) {
+    if *known == 0 || new.wrapping_sub(*known) < 1 << 31 {
+        *known = new;
+    }
+}
