@@ -326,7 +326,7 @@ fn data_path_frames() -> Vec<Panel> {
         panel(Stacked, "Drops by reason and stage", PER_SECOND, "`input`: instead of forwarding. `output`: a frame that was to be sent did not leave.")
             .query("sum by (reason, stage) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}} ({{stage}})"),
         panel(Lines, "Ring overruns and send errors", PER_SECOND, "Frames that the kernel dropped because the ring was full, and frames it refused to send.")
-            .query("sum by (instance, interface) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} ring full")
+            .query("sum by (instance) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{instance}} ring full")
             .query("sum by (instance, interface, errno) (rate(uvs_tx_errors_total{$$}[$__rate_interval])) > 0", "{{instance}} {{interface}} {{errno}}"),
         panel(Lines, "Made frames", PER_SECOND, "Segments of super-frames, fragments, and ICMP messages passed on about a connection.")
             .query("sum(rate(uvs_segments_total{$$}[$__rate_interval]))", "segments")
@@ -345,9 +345,8 @@ fn data_path_time() -> Vec<Panel> {
         panel(Lines, "Scheduler's decision", "s", "How long a scheduler took to choose a real server.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "median")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
-        panel(Lines, "Worker's time", "percentunit", "The part of its time that each worker works.")
-            .query("rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval]))", "{{instance}} worker {{worker}}")
-            .maximum(1.0),
+        panel(Lines, "Worker busy", "percentunit", "The part of its time that each worker works.")
+            .query("rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval]))", "{{instance}} worker {{worker}}"),
         panel(Lines, "Batch size", "short", "Frames taken from a ring at once, on average. 64 is the most: the worker is behind then.")
             .query("sum by (instance) (rate(uvs_batch_size_sum{$$}[$__rate_interval])) / sum by (instance) (rate(uvs_batch_size_count{$$}[$__rate_interval]))", "{{instance}}"),
     ]
@@ -361,8 +360,10 @@ fn data_path_tables() -> Vec<Panel> {
             .query("sum by (instance) (rate(uvs_conntrack_expired_total{$$}[$__rate_interval]))", "{{instance}}"),
         panel(Lines, "FULLNAT's local ports", "short", "Ports of each local address in use, towards the real server that has most of them.")
             .query("uvs_snat_ports_in_use{$$}", "{{instance}} {{laddr}}"),
-        panel(Lines, "Neighbours", "short", "The host's neighbour entries on UVS's interfaces.")
-            .query("sum by (instance, state) (uvs_neighbour_entries{$$})", "{{instance}} {{state}}"),
+        panel(Stacked, "Neighbours", "short", "The host's neighbour entries on UVS's interfaces.")
+            .query("sum by (state) (uvs_neighbour_entries{$$})", "{{state}}")
+            .colour("known", "green")
+            .colour("unknown", "red"),
         panel(Lines, "CPU", "percentunit", "CPU of the whole process; 1 is one core.")
             .query("rate(process_cpu_seconds_total{$$}[$__rate_interval])", "{{instance}}")
             .width(8),

@@ -54,7 +54,7 @@ pub(crate) fn panel(
 ) -> Panel {
     let (width, height) = match kind {
         Kind::Lines | Kind::Stacked => (12, 8),
-        Kind::Stat | Kind::Trend => (4, 4),
+        Kind::Stat | Kind::Trend => (4, 5),
         Kind::Bars => (12, 6),
         Kind::Table => (24, 9),
     };
@@ -308,7 +308,7 @@ impl Panel {
             }
             Kind::Table => {
                 defaults["color"] = json!({"mode": "thresholds"});
-                defaults["custom"] = json!({"align": "auto", "filterable": true});
+                defaults["custom"] = json!({"align": "auto", "filterable": true, "minWidth": 60});
             }
         }
         defaults

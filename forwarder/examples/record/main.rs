@@ -48,7 +48,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         story::tell(&sites);
         let reached = prometheus.query("up == 1").len();
-        assert_eq!(reached, labs.len(), "Prometheus has not reached all directors");
+        assert_eq!(
+            reached,
+            labs.len(),
+            "Prometheus has not reached all directors"
+        );
         let to = now();
         ended.store(true, Ordering::Relaxed);
         to

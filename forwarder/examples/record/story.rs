@@ -57,7 +57,10 @@ pub(crate) fn tell(sites: &[Site<'_>]) {
     };
     event(60, "nat: rs1's weight goes from 3 to 1");
     nat.weight(0, 1);
-    event(30, "dr: rs1 loses its link, and its neighbour entry with it");
+    event(
+        30,
+        "dr: rs1 loses its link, and its neighbour entry with it",
+    );
     dr.link(0, "down");
     event(40, "dr: the health checker drains rs1");
     dr.weight(0, 0);

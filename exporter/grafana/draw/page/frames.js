@@ -93,7 +93,7 @@ function settle(field, panel, theme, seriesIndex) {
     delete config.unit;
   }
   field.config = config;
-  field.state = { ...field.state, seriesIndex };
+  field.state = { seriesIndex };
   field.display = getDisplayProcessor({ field, theme, timeZone: 'utc' });
 }
 
