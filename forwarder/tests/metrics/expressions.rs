@@ -10,7 +10,6 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use uvs_lab::process::SOON;
 use uvs_lab::traffic::requests;
 use uvs_lab::{Lab, Mode, Options, tools};
 
@@ -188,16 +187,29 @@ fn row(table: &mut String, name: &str, expr: &str, results: &[Value]) {
     let _ = writeln!(table, "| {name} | `{expr}` | {count} | {values}{more} |");
 }
 
-/// The table of results, for whoever wants to see it; `UPDATE_DOCS=1` keeps it in the documentation.
+/// The table of results, for whoever wants to see it. The documentation has one run's; it must be of these
+/// expressions, and `UPDATE_DOCS=1` writes it.
 fn keep(table: &str) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards.md");
     fs::write(&path, table).expect("written");
     println!("{} has each expression with its result", path.display());
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dashboards.md");
+    let text = format!("{}{table}", include_str!("dashboards.md.in"));
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        let text = format!("{}{table}", include_str!("dashboards.md.in"));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dashboards.md");
-        fs::write(path, text).expect("written");
+        fs::write(&page, &text).expect("written");
     }
+    let kept = fs::read_to_string(&page).expect("the page");
+    assert!(
+        without_results(&kept) == without_results(&text),
+        "docs/dashboards.md is about other expressions; write it again: \
+         UPDATE_DOCS=1 cargo test -p uvs --test metrics every_expression"
+    );
+}
+
+/// What does not differ from run to run: of a row, only where an expression is and what it says.
+fn without_results(page: &str) -> Vec<&str> {
+    let row = |line| str::rsplit_once(line, "` |").map_or(line, |(expression, _)| expression);
+    page.lines().map(row).collect()
 }
 
 /// The variables as Grafana fills them in where all is chosen.

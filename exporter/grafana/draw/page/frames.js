@@ -39,6 +39,13 @@ export async function framesOf(panel, answers, step, theme) {
       settle(field, panel, theme, field.type === FieldType.number ? series++ : 0);
     }
   }
+  const numbers = frames.flatMap((frame) => frame.fields).filter((field) => field.type === FieldType.number);
+  const all = numbers.flatMap((field) => field.values).filter(Number.isFinite);
+  for (const { config, state } of numbers) {
+    const min = config.min ?? Math.min(...all, 0);
+    const max = config.max ?? Math.max(...all, 0);
+    state.range = { min, max, delta: max - min };
+  }
   return frames;
 }
 
