@@ -1,6 +1,6 @@
 //! The three boards: what an operator looks at first, one service, and the path of a frame.
 
-use super::model::Kind::{Bars, Lines, Stacked, Stat, Table, Trend};
+use super::model::Kind::{Bars, Lines, Stacked, Stat, Table};
 use super::model::{Board, Panel, panel};
 
 /// Is it well, and how much does it do?
@@ -14,7 +14,7 @@ pub(crate) fn overview() -> Board {
             ("State", overview_state()),
             ("Traffic", overview_traffic()),
             ("Trouble and latency", overview_trouble()),
-            ("Real servers", vec![backends_table("$$")]),
+            ("Real servers", vec![backends_table("$$").height(13)]),
         ],
     }
 }
@@ -29,14 +29,14 @@ fn overview_state() -> Vec<Panel> {
         panel(Stat, "Real servers not up", "short", "Real servers that take no new connections: down, drained or overloaded.")
             .query(r#"sum(uvs_service_backends{$$,state!="up"})"#, "")
             .red_from(1.0),
-        panel(Trend, "New connections", "cps", "Connections scheduled a second.")
+        panel(Stat, "New connections", "cps", "Connections scheduled a second.")
             .query("sum(rate(uvs_service_connections_total{$$}[$__rate_interval]))", ""),
-        panel(Trend, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
+        panel(Stat, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
             .query(r#"sum(uvs_service_connections{$$,state="active"})"#, ""),
-        panel(Trend, "Frames dropped", "percentunit", "Frames dropped of those received.")
+        panel(Stat, "Frames dropped", "percentunit", "Frames dropped of those received.")
             .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", "")
             .red_from(0.01),
-        panel(Trend, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
+        panel(Stat, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
             .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
             .red_from(0.9),
     ]
@@ -62,7 +62,7 @@ fn overview_trouble() -> Vec<Panel> {
     vec![
         panel(Stacked, "Drops by reason", PER_SECOND, "Frames dropped a second. docs/drops.md says what each reason means and what to do.")
             .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
-        panel(Stacked, "Refused connections by reason", PER_SECOND, "New connections that got no real server.")
+        panel(Lines, "Refused connections by reason", PER_SECOND, "New connections that got no real server.")
             .query("sum by (reason) (rate(uvs_schedule_failures_total{$$}[$__rate_interval]))", "{{reason}}"),
         panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
@@ -74,7 +74,7 @@ fn overview_trouble() -> Vec<Panel> {
             .width(6)
             .height(8),
         panel(Bars, "FULLNAT's local ports in use", "percentunit", "Ports of each local address, towards the real server that has most of them.")
-            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{instance}} {{laddr}}")
+            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{laddr}}")
             .maximum(1.0)
             .red_from(0.8)
             .width(6)
@@ -104,7 +104,6 @@ fn backends_table(selector: &str) -> Panel {
         "Weight, reachability (ARP), connections and traffic of every real server.",
     )
     .labels(BACKEND_COLUMNS)
-    .height(13)
     .column(
         &format!("min by ({by}) (uvs_backend_up{{{selector}}})"),
         "state",
@@ -186,7 +185,7 @@ fn service_state() -> Vec<Panel> {
         )
         .red_from(1.0),
         panel(
-            Trend,
+            Stat,
             "New connections",
             "cps",
             "Connections scheduled a second.",
@@ -196,7 +195,7 @@ fn service_state() -> Vec<Panel> {
             "",
         ),
         panel(
-            Trend,
+            Stat,
             "Active connections",
             "short",
             "Connections that IPVS counts as active: for TCP, established or being so.",
@@ -217,7 +216,7 @@ fn service_state() -> Vec<Panel> {
         )
         .red_from(0.001),
         panel(
-            Trend,
+            Stat,
             "Throughput",
             "Bps",
             "IP bytes a second, both directions as far as they pass the director.",
@@ -241,7 +240,7 @@ fn service_state() -> Vec<Panel> {
         .colour("overloaded", "orange")
         .colour("down", "red"),
         panel(
-            Stacked,
+            Lines,
             "Refused connections by reason",
             PER_SECOND,
             "New connections that got no real server, by reason.",
@@ -296,14 +295,14 @@ fn data_path_state() -> Vec<Panel> {
         panel(Stat, "Interfaces down", "short", "Interfaces of UVS's that carry no traffic.")
             .query("count(uvs_interface_up{$$}) - sum(uvs_interface_up{$$})", "")
             .red_from(1.0),
-        panel(Trend, "Lost in full rings", PER_SECOND, "Frames that the kernel dropped because a ring was full, a second.")
+        panel(Stat, "Lost in full rings", PER_SECOND, "Frames that the kernel dropped because a ring was full, a second.")
             .query("sum(rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "")
             .red_from(0.001),
-        panel(Trend, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
+        panel(Stat, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
             .query("sum(uvs_frames_waiting{$$})", ""),
-        panel(Trend, "Frames received", "pps", "Frames taken from the rings a second.")
+        panel(Stat, "Frames received", "pps", "Frames taken from the rings a second.")
             .query("sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", ""),
-        panel(Trend, "Latency, 99 %", "s", "99 of 100 frames were sent within this time of their arrival in the ring.")
+        panel(Stat, "Latency, 99 %", "s", "99 of 100 frames were sent within this time of their arrival in the ring.")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", ""),
     ]
 }

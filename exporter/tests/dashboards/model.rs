@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// Width of Grafana's grid.
 const GRID: u32 = 24;
+/// Pixels of a table's column of addresses.
+const ADDRESS_WIDTH: u32 = 135;
 
 /// A dashboard.
 pub(crate) struct Board {
@@ -21,8 +23,6 @@ pub(crate) enum Kind {
     Lines,
     Stacked,
     Stat,
-    /// A stat with its course behind it.
-    Trend,
     Bars,
     Table,
 }
@@ -54,7 +54,7 @@ pub(crate) fn panel(
 ) -> Panel {
     let (width, height) = match kind {
         Kind::Lines | Kind::Stacked => (12, 8),
-        Kind::Stat | Kind::Trend => (4, 5),
+        Kind::Stat => (4, 4),
         Kind::Bars => (12, 6),
         Kind::Table => (24, 9),
     };
@@ -218,7 +218,7 @@ impl Panel {
     fn json(&self, id: u32, x: u32, y: u32) -> Value {
         let kind = match self.kind {
             Kind::Lines | Kind::Stacked => "timeseries",
-            Kind::Stat | Kind::Trend => "stat",
+            Kind::Stat => "stat",
             Kind::Bars => "bargauge",
             Kind::Table => "table",
         };
@@ -298,14 +298,12 @@ impl Panel {
                 let stacked = self.kind == Kind::Stacked;
                 defaults["color"] = json!({"mode": "palette-classic"});
                 defaults["custom"] = json!({
-                    "drawStyle": "line", "lineWidth": 1, "showPoints": "never", "axisSoftMax": soft_maximum(self.unit),
-                    "fillOpacity": if stacked { 30 } else { 8 },
+                    "drawStyle": "line", "lineWidth": if stacked { 0 } else { 1 }, "showPoints": "never", "axisSoftMax": soft_maximum(self.unit),
+                    "fillOpacity": if stacked { 60 } else { 8 },
                     "stacking": {"mode": if stacked { "normal" } else { "none" }, "group": "A"},
                 });
             }
-            Kind::Stat | Kind::Trend | Kind::Bars => {
-                defaults["color"] = json!({"mode": "thresholds"})
-            }
+            Kind::Stat | Kind::Bars => defaults["color"] = json!({"mode": "thresholds"}),
             Kind::Table => {
                 defaults["color"] = json!({"mode": "thresholds"});
                 defaults["custom"] = json!({"align": "auto", "filterable": true, "minWidth": 60});
@@ -353,8 +351,18 @@ impl Panel {
             let fixed = json!({"mode": "fixed", "fixedColor": colour});
             by_name((*name).to_owned(), json!([{"id": "color", "value": fixed}]))
         });
+        let addresses = self
+            .labels
+            .iter()
+            .filter(|(label, _)| label.ends_with("ip"));
+        let wide = addresses.map(|(label, _)| {
+            by_name(
+                (*label).to_owned(),
+                json!([{"id": "custom.width", "value": ADDRESS_WIDTH}]),
+            )
+        });
         if self.kind == Kind::Table {
-            columns.collect()
+            columns.chain(wide).collect()
         } else {
             series.collect()
         }
@@ -366,10 +374,9 @@ impl Panel {
                 "legend": self.legend(),
                 "tooltip": {"mode": "multi", "sort": "desc"},
             }),
-            Kind::Stat | Kind::Trend => json!({
+            Kind::Stat => json!({
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
-                "graphMode": if self.kind == Kind::Trend { "area" } else { "none" },
-                "colorMode": "value", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
+                "colorMode": "value", "graphMode": "none", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
             }),
             Kind::Bars => json!({
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},

@@ -3,7 +3,7 @@
 // The data source and the loader that do this inside Grafana are not published, so this does what they do for
 // the settings that our dashboards use.
 import {
-  FieldType, getDisplayProcessor, standardTransformers, standardTransformersRegistry, toDataFrame, transformDataFrame,
+  cacheFieldDisplayNames, FieldType, getDisplayProcessor, standardTransformers, standardTransformersRegistry, toDataFrame, transformDataFrame,
 } from '@grafana/data';
 import { lastValueFrom } from 'rxjs';
 
@@ -46,6 +46,7 @@ export async function framesOf(panel, answers, step, theme) {
     const max = config.max ?? Math.max(...all, 0);
     state.range = { min, max, delta: max - min };
   }
+  cacheFieldDisplayNames(frames);
   return frames;
 }
 
@@ -100,7 +101,7 @@ function settle(field, panel, theme, seriesIndex) {
     delete config.unit;
   }
   field.config = config;
-  field.state = { seriesIndex };
+  field.state = { seriesIndex, displayName: config.displayName };
   field.display = getDisplayProcessor({ field, theme, timeZone: 'utc' });
 }
 

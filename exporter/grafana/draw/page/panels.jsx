@@ -3,6 +3,7 @@ import { getFieldDisplayValues } from '@grafana/data';
 import { BarGauge, BigValue, TimeSeries } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 
+const GAP = 10;
 const as = { stat: Stat, bargauge: Bars, timeseries: Lines, table: Table, text: Text };
 
 export function Panel(props) {
@@ -31,9 +32,9 @@ function values({ panel, frames, theme }) {
 
 /** The values side by side, or below each other where that is asked for. */
 function Each({ width, height, count, vertical, draw }) {
-  const size = vertical ? [width, height / count] : [width / count, height];
+  const size = vertical ? [width, (height + GAP) / count - GAP] : [(width + GAP) / count - GAP, height];
   return (
-    <div style={{ display: 'flex', flexDirection: vertical ? 'column' : 'row' }}>
+    <div style={{ display: 'flex', gap: GAP, flexDirection: vertical ? 'column' : 'row' }}>
       {Array.from({ length: count }, (_, i) => <div key={i}>{draw(i, ...size)}</div>)}
     </div>
   );
