@@ -9,7 +9,7 @@ endif
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps test fuzz lint bench bench-side
+.PHONY: help build demo deps test fuzz lint bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,9 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 
 bench: deps ## the engine's benches, and a scrape's
 	cargo bench -p uvs-benches -p uvs-exporter
+
+bench-table: ## what a connection costs in memory: fills the table with a million
+	cargo run --release -p uvs-benches --bin table
 
 bench-side: ## requests, bulk, packets, latency and CPU beside haproxy and nftables, into benches/RESULTS.md
 	@lab/deps.sh bench

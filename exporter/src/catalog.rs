@@ -87,6 +87,10 @@ metrics! {
         "Connections of the real server that are neither closed by both sides nor reset: at weight 0, what it still has to drain."
     BACKEND_WEIGHT Gauge "uvs_backend_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
         "The real server's weight; 0 = quiesced."
+    BACKEND_EFFECTIVE_WEIGHT Gauge "uvs_backend_effective_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "What the real server counts for: less than its weight during its slow start."
+    BACKEND_HANDSHAKE Gauge "uvs_backend_handshake_seconds" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "Smoothed time from SYN to SYN-ACK of the last minute's connections; absent where none was measured, as in modes that see no replies."
     BACKEND_UP Gauge "uvs_backend_up" ["vip" "port" "proto" "rip" "rport" "mode"]
         "1 while the MAC address of the real server's next hop is known, so that packets can be sent to it. UVS checks no application: that is keepalived's or ldirectord's part."
     BACKEND_OVERLOADED Gauge "uvs_backend_overloaded" ["vip" "port" "proto" "rip" "rport" "mode"]

@@ -119,6 +119,10 @@ pub struct BackendMetrics {
     pub tunnel: TunnelKind,
     /// Weight; 0 = quiesced.
     pub weight: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
+    pub handshake: u32,
     /// Active connections.
     pub active: u32,
     /// Inactive connections.

@@ -161,19 +161,28 @@ fn idle_expiry_is_told() {
 #[test]
 fn a_drain_says_when_it_is_over_and_ends_what_takes_too_long() {
     let (lab, _) = lab(Mode::Nat, Options::default());
-    let mut daemon = configured(&lab, "", "drain_timeout = 2");
+    let mut daemon = configured(&lab, "", "drain_timeout = 8");
     let (finished, first) = idle_connection(&lab);
     let (left, second) = idle_connection(&lab);
     assert_ne!(first, second, "taken in turn");
+    let address = |n: usize| lab.plan.servers[n];
     for server in [first, second] {
         let edited = daemon.ipvsadm(&lab.plan.edit_server(server, 0));
         edited.expect("its weight is 0");
     }
     let shown = daemon.uvs("show servers -o wide").expect("shown").stdout;
     assert!(shown.contains("1 open after "), "{shown}");
+    let waits = format!("drain {} --timeout 0", address(second));
+    let waited = daemon.uvs(&waits).expect_err("one is open").to_string();
+    assert!(waited.contains("1 connections are still open"), "{waited}");
     drop(finished);
+    let ended = daemon.uvs(&format!("drain {}", address(first)));
+    let ended = ended.expect("it is drained").stdout;
+    assert!(
+        ended.contains("weight 0 -> 0\n") && ended.contains("drained after "),
+        "{ended}"
+    );
     must_be_reset(left, Instant::now(), "left over by its drain");
-    let address = |n: usize| lab.plan.servers[n];
     for line in [
         format!("server {} drains: 1 connections are open", address(first)),
         format!("server {} is drained", address(first)),

@@ -277,7 +277,7 @@ fn many_are_told_at_a_bounded_pace_and_all_in_the_end() {
     let first = bed.sent.len();
     assert!((2..=256).contains(&first), "{first} at once");
     let mut ticks = 0;
-    while bed.engine.connections().len() > 0 {
+    while !bed.engine.connections().is_empty() {
         let next = bed.engine.poll_timeout().unwrap();
         assert!(next.since(bed.now) < Duration::from_millis(10));
         bed.jump(Duration::from_millis(1));
@@ -314,6 +314,22 @@ fn a_server_whose_next_hop_is_silent_is_not_asked_for() {
     assert_eq!(bed.sent.len(), 1);
     assert_eq!(reset(&bed.sent[0]).to, CLIENT);
     assert_eq!(bed.engine.counters().told_servers, 0);
+}
+
+/// Farewells were never received, and an answer's frame ended in its answer: neither is `sent`.
+#[test]
+fn what_is_lost_on_the_way_out_is_a_sum_of_its_own() {
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, TELL);
+    talk(&mut bed, CLIENT, Some(CLIENT));
+    replace_server(&mut bed);
+    bed.expire();
+    let before = bed.engine.counters().clone();
+    let lost = bed.sent.len() as u64;
+    bed.engine.count_lost(lost, DropReason::SendQueueFull);
+    let after = bed.engine.counters();
+    assert_eq!(after.lost[DropReason::SendQueueFull as usize], lost);
+    assert_eq!((after.sent, after.drops), (before.sent, before.drops));
+    assert_eq!(after.accounted(), after.received);
 }
 
 #[test]

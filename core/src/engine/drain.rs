@@ -1,19 +1,14 @@
-//! Real servers that part from their connections: removed ones, and those of weight 0.
+//! Real servers of weight 0: when their drain began, is over, or timed out, and the events that say so.
 //!
-//! A sweep over the table ends the connections of removed servers and of those whose drain timed out, a
-//! share of the table a call and as fast as their ends may be told. A server of weight 0 drains; its drain
-//! is over when no connection of its is open any more, or when its service's time for it is over.
+//! A drain is over when none of the server's connections is open any more. It times out when its service's
+//! time for it is over; the sweep then ends those that are left.
 
 use std::time::Duration;
 
 use super::Engine;
-use super::farewell;
 use super::servers::Server;
-use crate::backend::Backend;
-use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Endpoint;
-use crate::outbox::Outbox;
-use crate::service::{OnRemoval, ServiceKey};
+use crate::service::ServiceKey;
 use crate::time::Instant;
 
 /// What became of a server's connections, for the log.
@@ -64,28 +59,35 @@ pub(super) enum Stage {
     TimedOut,
 }
 
-/// A walk round the table.
-#[derive(Default)]
-pub(super) struct Sweep {
-    /// The next place.
-    at: u32,
-    /// Places that are still to be looked at.
-    left: u32,
-}
-
-impl Sweep {
-    /// Goes round once from here.
-    pub(super) fn begin(&mut self, places: u32) {
-        self.left = places;
+impl Server {
+    /// Moves its drain on; what happened by that.
+    fn drain_on(&mut self, now: Instant, open: u32) -> Option<Happened> {
+        let limit = self.drain_limit();
+        let Some(drain) = self.drain.as_mut() else {
+            let stage = match open {
+                0 => Stage::Drained,
+                _ => Stage::Open,
+            };
+            self.drain = Some(Drain { since: now, stage });
+            // One that never had connections was not taken out of service.
+            let served = self.stats.connections > 0 || open > 0;
+            return served.then_some(Happened::Drains(open));
+        };
+        let took = now.since(drain.since);
+        if drain.stage == Stage::Open && open == 0 {
+            drain.stage = Stage::Drained;
+            return Some(Happened::Drained(took));
+        }
+        if drain.stage != Stage::TimedOut && limit.is_some_and(|limit| took >= limit) {
+            drain.stage = Stage::TimedOut;
+            return Some(Happened::TimedOut(open));
+        }
+        None
     }
 
-    pub(super) const fn is_over(&self) -> bool {
-        self.left == 0
-    }
-
-    fn step(&mut self, places: u32) {
-        self.left -= 1;
-        self.at = if self.at + 1 < places { self.at + 1 } else { 0 };
+    fn drain_limit(&self) -> Option<Duration> {
+        let seconds = self.care.drain_timeout;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 }
 
@@ -93,73 +95,6 @@ impl Engine {
     /// What happened to servers since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
-    }
-
-    /// Ends connections whose server lets them go, looking at `budget` places and telling as many as may be
-    /// told; whether to go on at once.
-    pub(super) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
-        let places = self.conns.places();
-        for _ in 0..budget.min(self.sweep.left) {
-            let id = ConnId(self.sweep.at);
-            if let Some(c) = self.conns.at(id.0).copied()
-                && c.controlled == 0
-                && let Some(told) = self.fate(&c)
-            {
-                if told && farewell::is_told(&c) {
-                    if !self.farewells.allows(now) {
-                        return false;
-                    }
-                    self.tell(now, &c, out);
-                }
-                self.end(now, id);
-            }
-            self.sweep.step(places);
-        }
-        !self.sweep.is_over()
-    }
-
-    /// Ends a connection because its server left.
-    pub(super) fn end(&mut self, now: Instant, id: ConnId) {
-        let c = self.conns.get(id);
-        let counted = u32::from(!c.has(conn::TEMPLATE));
-        self.servers.get_mut(c.backend).ended += counted;
-        self.expire(now, id);
-    }
-
-    /// Whether a connection ends because of its server, and then whether that is said.
-    fn fate(&self, c: &Conn) -> Option<bool> {
-        let server = self.servers.get(c.backend);
-        if server.service != NONE {
-            return server.is_timed_out().then_some(true);
-        }
-        match server.care.on_removal {
-            OnRemoval::Tell => Some(true),
-            OnRemoval::Drop => Some(false),
-            OnRemoval::Keep => (self.snapshot.sysctls.expire_nodest_conn != 0).then_some(false),
-        }
-    }
-
-    /// Whether the connections of this removed server end with their next packet at the latest.
-    pub(super) fn lets_go(&self, server: &Server) -> bool {
-        server.care.on_removal != OnRemoval::Keep || self.snapshot.sysctls.expire_nodest_conn != 0
-    }
-
-    /// Takes a server out of its service.
-    pub(super) fn detach(&mut self, place: u32, load: Backend) {
-        if self.lets_go(self.servers.get(place)) {
-            self.sweep.begin(self.conns.places());
-        }
-        self.servers.get_mut(place).ended = 0;
-        self.servers.detach(place, load);
-    }
-
-    /// A server may have ended: says what became of its connections.
-    pub(super) fn release(&mut self, place: u32) {
-        if let Some(gone) = self.servers.release(place)
-            && gone.ended > 0
-        {
-            self.note_event(&gone.key, Happened::Ended(gone.ended));
-        }
     }
 
     /// Notes which servers have weight 0. When they began is noted with the next [`Engine::handle_timeout`].
@@ -186,29 +121,7 @@ impl Engine {
             let place = self.draining[i];
             let open = self.open_connections(place);
             let server = self.servers.get_mut(place);
-            let limit = Duration::from_secs(u64::from(server.care.drain_timeout));
-            let Some(drain) = server.drain.as_mut() else {
-                let stage = if open > 0 {
-                    Stage::Open
-                } else {
-                    Stage::Drained
-                };
-                server.drain = Some(Drain { since: now, stage });
-                // One that never had connections was not taken out of service.
-                if server.stats.connections > 0 || open > 0 {
-                    let key = server.key;
-                    self.note_event(&key, Happened::Drains(open));
-                }
-                continue;
-            };
-            let took = now.since(drain.since);
-            let happened = if drain.stage == Stage::Open && open == 0 {
-                drain.stage = Stage::Drained;
-                Happened::Drained(took)
-            } else if drain.stage != Stage::TimedOut && !limit.is_zero() && took >= limit {
-                drain.stage = Stage::TimedOut;
-                Happened::TimedOut(open)
-            } else {
+            let Some(happened) = server.drain_on(now, open) else {
                 continue;
             };
             let key = server.key;
@@ -225,11 +138,12 @@ impl Engine {
     pub(super) fn next_drain(&self) -> Option<Instant> {
         let times = self.draining.iter().filter_map(|place| {
             let server = self.servers.get(*place);
-            let limit = Duration::from_secs(u64::from(server.care.drain_timeout));
             let Some(drain) = server.drain else {
-                return Some(Instant::ZERO);
+                return Some(self.next_look);
             };
-            (!limit.is_zero() && drain.stage != Stage::TimedOut).then(|| drain.since + limit)
+            let ends = server.drain_limit().map(|limit| drain.since + limit);
+            ends.filter(|_| drain.stage != Stage::TimedOut)
+                .map(|ends| ends.max(self.next_look))
         });
         times.min()
     }
@@ -241,7 +155,7 @@ impl Engine {
         (load.active + load.inactive).saturating_sub(over)
     }
 
-    fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
+    pub(super) fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
         if self.events.len() < EVENTS {
             let (service, server) = *key;
             self.events.push(Event {

@@ -30,6 +30,8 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
         forwarding: Forwarding::Dr,
         tunnel: TunnelKind::Ipip,
         weight: 3,
+        effective_weight: 3.0,
+        handshake: 450,
         active: 1,
         inactive: 2,
         persistent: 0,
@@ -46,7 +48,7 @@ pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
         scheduler: "wrr".to_owned(),
         persistent: false,
         stats: stats(46),
-        failures: [0; 5],
+        failures: Default::default(),
         backends,
     }
 }
