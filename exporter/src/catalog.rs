@@ -55,6 +55,11 @@ metrics! {
     READY Gauge "uvs_ready" []
         "1 while /readyz answers 200: the configuration is in force, all interfaces are up, the guard is there and the worker answers."
 
+    PLUGIN_INFO Gauge "uvs_plugin_info" ["name" "version" "abi" "file"]
+        "Always 1 for each loaded scheduler plugin; the labels say what it is and where it came from."
+    PLUGIN_FAULTS Counter "uvs_plugin_faults_total" ["name" "reason"]
+        "Faults of a scheduler plugin, by reason: `panic`, `wrong_index`, `forbidden_server` (of weight 0 or overloaded), `failed`."
+
     SERVICE_INFO Gauge "uvs_service_info" ["vip" "port" "proto" "scheduler" "persistent"]
         "Always 1 for each virtual service; the labels name its scheduler and whether it is persistent."
     SERVICE_CONNECTIONS_TOTAL Counter "uvs_service_connections_total" ["vip" "port" "proto"]
@@ -139,6 +144,8 @@ metrics! {
         "Frames made by fragmenting datagrams that had come in fragments or were too big."
     FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
         "Held fragments whose datagram never became whole."
+    ICMP_SENT Counter "uvs_icmp_sent_total" ["type"]
+        "ICMP errors made by UVS, by type: unreachable, fragmentation needed among them, and time exceeded."
     ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
         "ICMP messages about a connection that were passed on to its other side."
     SCHEDULER_FAULTS Counter "uvs_scheduler_faults_total" []

@@ -27,6 +27,8 @@ pub struct MetricSnapshot {
     pub build: Build,
     /// Since when.
     pub started: SystemTime,
+    /// Scheduler plugins.
+    pub plugins: Vec<PluginMetrics>,
     /// Virtual services, each with its real servers.
     pub services: Vec<ServiceMetrics>,
     /// Traffic of services that were removed, so that totals never go back.
@@ -72,6 +74,21 @@ pub struct Build {
     pub commit: &'static str,
     /// The compiler.
     pub rustc: &'static str,
+}
+
+/// A loaded scheduler plugin.
+#[derive(Clone, Debug)]
+pub struct PluginMetrics {
+    /// The scheduler's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The ABI it was built for.
+    pub abi: u32,
+    /// The file it came from.
+    pub file: String,
+    /// Its faults by reason.
+    pub faults: Vec<(&'static str, u64)>,
 }
 
 /// A virtual service.
