@@ -47,7 +47,7 @@ pub(crate) enum Command {
     DeleteServer(ServiceKey, Endpoint),
     /// Several changes of the table, one after the other: a refused one does not keep the next from being
     /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
-    Batch(Vec<Command>),
+    Batch(Vec<Self>),
     /// Zeroes the counters that ipvsadm shows, of one service or of all.
     Zero(Option<ServiceKey>),
     /// Sets time-outs in seconds; 0 keeps the old value.
