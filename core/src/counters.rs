@@ -65,7 +65,11 @@ schedule_failures! {
     TableFull "table_full"
         "The connection table is at its limit."
     PortsExhausted "ports_exhausted"
-        "No local port was free for FULLNAT, or the reply's tuple was taken."
+        "No local port was free for FULLNAT."
+    ReplyTupleTaken "reply_tuple_taken"
+        "The same client and port reached the same real server through another service."
+    DropPacket "drop_packet"
+        "The defence drop_packet dropped the connection's first packet."
 }
 
 impl Stats {

@@ -123,6 +123,27 @@ fn a_service_on_all_ports_takes_its_protocol_only() {
 }
 
 #[test]
+fn persistent_ftp_takes_the_ports_of_its_data() {
+    let lab = Lab::new(true, "0");
+    let mut guard = lab.guard(&lab.spec());
+    let refused = |port| {
+        let answer = lab.client.enter(|| connect(VIP, port));
+        answer == Some(io::ErrorKind::ConnectionRefused)
+    };
+    assert!([20, 1023, 1024, 65535].into_iter().all(refused));
+    let spec = GuardSpec {
+        ftp: vec![v4(VIP)],
+        ..lab.spec()
+    };
+    guard.apply(&spec);
+    assert_eq!([20, 1024, 65535].map(refused), [false; 3]);
+    assert!(refused(1023) && refused(21));
+    assert!(lab.client.enter(|| datagram_refused(VIP, 1024)));
+    guard.apply(&lab.spec());
+    assert!([20, 1024].into_iter().all(refused));
+}
+
+#[test]
 fn fragments_of_a_service_datagram_go_with_the_first() {
     let lab = Lab::new(true, "0");
     let _guard = lab.guard(&lab.spec());
@@ -448,6 +469,7 @@ impl Lab {
         GuardSpec {
             interfaces: vec!["d0".into(), "d1".into()],
             services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            ftp: Vec::new(),
             owned: if self.vip_is_local {
                 Vec::new()
             } else {

@@ -8,5 +8,7 @@ mod stand;
 mod leftovers;
 #[path = "host/moves.rs"]
 mod moves;
+#[path = "host/removed.rs"]
+mod removed;
 #[path = "host/silence.rs"]
 mod silence;

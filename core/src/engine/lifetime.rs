@@ -23,7 +23,7 @@ impl Engine {
         let id = inserted.map_err(|e| {
             Refused::Drop(match e {
                 InsertError::Full => DropReason::TableFull,
-                InsertError::Taken => DropReason::PortsExhausted,
+                InsertError::Taken => DropReason::ReplyTupleTaken,
             })
         })?;
         let server = self.servers.get_mut(c.backend);

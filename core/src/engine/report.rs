@@ -1,5 +1,7 @@
 //! Copies of the engine's state for whoever shows it.
 
+use std::time::Duration;
+
 use super::{Engine, Service};
 use crate::conn::{self, Conn};
 use crate::counters::{ScheduleFailure, Stats};
@@ -75,6 +77,13 @@ pub struct ConnReport {
     pub state: &'static str,
     /// Seconds until it expires, rounded down.
     pub expires: u32,
+    /// The service it was scheduled by.
+    pub service: ServiceKey,
+    /// The time since its last packet.
+    pub idle: Duration,
+    /// TCP: the sequence numbers that server and client expect next. What they grow by is the bytes that
+    /// were sent to each.
+    pub sequence: Option<(u32, u32)>,
 }
 
 impl Engine {
@@ -129,6 +138,18 @@ impl Engine {
             .collect()
     }
 
+    /// How many connections a server has, also a removed one.
+    pub fn connections_of(&self, service: ServiceKey, server: Endpoint) -> u32 {
+        let load = self.servers.removed_load(&(service, server)).or_else(|| {
+            let slot = *self.lookup.get(&service)?;
+            let service = self.services[slot as usize].as_ref()?;
+            let mut backends = service.servers.iter().zip(&service.backends);
+            let of_server = |(place, _): &(&u32, _)| self.servers.get(**place).key.1 == server;
+            backends.find(of_server).map(|(_, load)| *load)
+        });
+        load.map_or(0, |load| load.active + load.inactive)
+    }
+
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
     pub fn report_connections(
         &self,
@@ -137,11 +158,12 @@ impl Engine {
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
-        (page.map(|c| conn_report(c, now)).collect(), rest)
+        let report = |c: &Conn| conn_report(c, self.servers.get(c.backend).key.0, now);
+        (page.map(report).collect(), rest)
     }
 }
 
-fn conn_report(c: &Conn, now: Instant) -> ConnReport {
+fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
     let state = match c.protocol {
         _ if c.has(conn::TEMPLATE) => "NONE",
         Protocol::Tcp => TcpState::from_number(c.state).name(),
@@ -156,5 +178,9 @@ fn conn_report(c: &Conn, now: Instant) -> ConnReport {
         local: (c.local.port != 0).then_some(c.local),
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
+        service,
+        idle: (now + Duration::from_secs(c.timeout.into())).since(c.deadline),
+        sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
+            .then_some((c.server_expects, c.client_expects)),
     }
 }

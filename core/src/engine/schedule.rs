@@ -62,7 +62,10 @@ impl Engine {
             Refused::NotForUs => return,
             Refused::Drop(DropReason::SchedulerFault) => ScheduleFailure::SchedulerFault,
             Refused::Drop(DropReason::TableFull) => ScheduleFailure::TableFull,
-            Refused::Drop(_) => ScheduleFailure::PortsExhausted,
+            Refused::Drop(DropReason::PortsExhausted) => ScheduleFailure::PortsExhausted,
+            Refused::Drop(DropReason::ReplyTupleTaken) => ScheduleFailure::ReplyTupleTaken,
+            Refused::Drop(DropReason::DropPacket) => ScheduleFailure::DropPacket,
+            Refused::Drop(_) => return,
             Refused::NoServer => {
                 let mut weighty = service.backends.iter().filter(|b| b.weight > 0).peekable();
                 if weighty.peek().is_some() && weighty.all(|b| !b.is_available()) {

@@ -77,6 +77,12 @@ impl Servers {
             .expect("a place in use")
     }
 
+    /// The load of a removed server that connections still belong to.
+    pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
+        let place = self.removed.get(key)?;
+        Some(self.get(*place).removed)
+    }
+
     /// Adds a server to a service, or takes the removed one of that key back; with its load.
     pub(super) fn attach(
         &mut self,

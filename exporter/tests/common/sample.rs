@@ -48,7 +48,7 @@ pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
         scheduler: "wrr".to_owned(),
         persistent: false,
         stats: stats(46),
-        failures: [0; 5],
+        failures: Default::default(),
         backends,
     }
 }

@@ -91,7 +91,12 @@ impl Table {
             | Command::Traffic
             | Command::Reload
             | Command::ListPlugins
-            | Command::ReloadPlugins(_) => return Ok(false),
+            | Command::ReloadPlugins(_)
+            | Command::Sample
+            | Command::FindConnections(_)
+            | Command::Latency(_)
+            | Command::ListNeighbours
+            | Command::Settings => return Ok(false),
         }
         Ok(true)
     }

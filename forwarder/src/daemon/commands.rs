@@ -6,11 +6,14 @@ use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use uvs_core::engine::{ConnReport, Report, ServerReport};
+use uvs_core::counters::Counters;
+use uvs_core::engine::{ConnReport, Report};
+use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
+use super::rates::Rates;
 use super::{Daemon, derive, failed, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
@@ -64,6 +67,11 @@ impl Daemon {
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
+            Command::Sample => self.sample().map(Data::Sample),
+            Command::FindConnections(find) => self.find(&find).map(Data::Found),
+            Command::Latency(ago) => self.latency(ago).map(Data::Latency),
+            Command::ListNeighbours => Ok(Data::Neighbours(self.neighbours())),
+            Command::Settings => Ok(Data::Settings(self.settings())),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -229,56 +237,13 @@ impl Daemon {
             .services()
             .iter()
             .filter(|s| key.is_none_or(|k| s.key == k));
-        let services = wanted.map(|s| self.service_status(s, &report)).collect();
+        let fib = self.mirror.fib();
+        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib));
+        let services = services.collect();
         Ok(Data::Services {
             table_size: TABLE_SIZE,
             services,
         })
-    }
-
-    fn service_status(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
-        let counted = report.services.iter().find(|s| s.key == spec.key);
-        let server = |s: &ServerSpec| {
-            counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint))
-        };
-        ServiceStatus {
-            stats: self.rates.totals(&(spec.key, None)),
-            rates: self.rates.rates(&(spec.key, None)),
-            servers: spec
-                .servers
-                .iter()
-                .map(|s| self.server_status(spec.key, s, server(s)))
-                .collect(),
-            spec: ServiceSpec {
-                servers: Vec::new(),
-                ..spec.clone()
-            },
-        }
-    }
-
-    fn server_status(
-        &self,
-        key: ServiceKey,
-        spec: &ServerSpec,
-        counted: Option<&ServerReport>,
-    ) -> ServerStatus {
-        let own = (key, Some(spec.endpoint));
-        ServerStatus {
-            spec: *spec,
-            local: self.mirror.fib().is_local(spec.endpoint.addr),
-            active: counted.map_or(0, |c| c.active),
-            inactive: counted.map_or(0, |c| c.inactive),
-            persistent: counted.map_or(0, |c| c.persistent),
-            effective_weight: counted
-                .map_or_else(|| f64::from(spec.weight), |c| c.effective_weight),
-            handshake: counted.map_or(0, |c| c.handshake),
-            open: counted.map_or(0, |c| c.open),
-            draining: counted
-                .and_then(|c| c.draining)
-                .map(|since| worker::monotonic().since(since).as_secs()),
-            stats: self.rates.totals(&own),
-            rates: self.rates.rates(&own),
-        }
     }
 
     fn list_connections(&self, cursor: u64) -> Answer {
@@ -307,6 +272,7 @@ impl Daemon {
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
+            local_ports: self.limits.local_ports,
         }))
     }
 
@@ -317,16 +283,7 @@ impl Daemon {
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
         });
         Ok(Data::Drops {
-            totals: Totals {
-                received: counters.received,
-                sent: counters.sent,
-                answered: counters.answered,
-                held: counters.held,
-                passed: counters.passed,
-                local: counters.local,
-                dropped: counters.drops.iter().sum(),
-                lost: counters.lost.iter().sum(),
-            },
+            totals: totals(&counters),
             ended: Ended {
                 ended: counters.expired,
                 evicted: counters.evicted,
@@ -339,7 +296,60 @@ impl Daemon {
     }
 }
 
-fn connection_status(c: &ConnReport) -> ConnectionStatus {
+/// The counters as the protocol has them.
+pub(super) fn totals(counters: &Counters) -> Totals {
+    Totals {
+        received: counters.received,
+        sent: counters.sent,
+        answered: counters.answered,
+        held: counters.held,
+        passed: counters.passed,
+        local: counters.local,
+        dropped: counters.drops.iter().sum(),
+        lost: counters.lost.iter().sum(),
+    }
+}
+
+/// A service as it is listed.
+pub(crate) fn service_status(
+    spec: &ServiceSpec,
+    report: &Report,
+    rates: &Rates,
+    fib: &Fib,
+) -> ServiceStatus {
+    let counted = report.services.iter().find(|s| s.key == spec.key);
+    let server = |s: &ServerSpec| {
+        let counted = counted.and_then(|c| c.servers.iter().find(|r| r.endpoint == s.endpoint));
+        let own = (spec.key, Some(s.endpoint));
+        ServerStatus {
+            spec: *s,
+            local: fib.is_local(s.endpoint.addr),
+            active: counted.map_or(0, |c| c.active),
+            inactive: counted.map_or(0, |c| c.inactive),
+            persistent: counted.map_or(0, |c| c.persistent),
+            effective_weight: counted.map_or_else(|| f64::from(s.weight), |c| c.effective_weight),
+            handshake: counted.map_or(0, |c| c.handshake),
+            open: counted.map_or(0, |c| c.open),
+            draining: counted
+                .and_then(|c| c.draining)
+                .map(|since| worker::monotonic().since(since).as_secs()),
+            stats: rates.totals(&own),
+            rates: rates.rates(&own),
+        }
+    };
+    ServiceStatus {
+        stats: rates.totals(&(spec.key, None)),
+        rates: rates.rates(&(spec.key, None)),
+        servers: spec.servers.iter().map(server).collect(),
+        spec: ServiceSpec {
+            servers: Vec::new(),
+            ..spec.clone()
+        },
+    }
+}
+
+/// A connection as it is listed.
+pub(crate) fn connection_status(c: &ConnReport) -> ConnectionStatus {
     ConnectionStatus {
         protocol: Some(c.protocol),
         client: c.client,

@@ -7,13 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use uvs_core::fib::Fib;
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use crate::config::{self, Config, ConfigError, Step};
 use crate::control::protocol::{Errno, Refusal};
-use crate::guard::{FullNat, GuardSpec};
+use crate::guard::GuardSpec;
 use crate::port::filter::FilterSpec;
+
+/// FTP's control port: where the service there is persistent, it has the data connections too.
+const FTP: u16 = 21;
 
 /// IPv4 VIPs on none of the host's interfaces: UVS answers for them.
 pub(super) fn owned_vips(services: &[Arc<ServiceSpec>], fib: &Fib) -> Vec<Addr> {
@@ -79,24 +82,48 @@ fn how_to_add(addr: Addr) -> String {
     format!("add it first: ip addr add {addr}/{bits} dev INTERFACE")
 }
 
-/// What the kernel must not see.
-pub(super) fn guard(
-    services: &[Arc<ServiceSpec>],
-    owned: &[Addr],
-    interfaces: &[String],
-    local: Vec<Addr>,
-    local_ports: (u16, u16),
-) -> GuardSpec {
-    let mut spec = GuardSpec {
-        interfaces: interfaces.to_vec(),
-        owned: owned.to_vec(),
-        local,
-        fullnat: FullNat {
-            ports: local_ports,
-            ..FullNat::default()
-        },
-        ..GuardSpec::default()
+/// A server whose replies pass the director.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Replier {
+    /// Its service.
+    pub(super) service: ServiceKey,
+    /// Itself.
+    pub(super) server: Endpoint,
+    /// FULLNAT's local addresses, to one of which it replies; NAT has none.
+    pub(super) local: Vec<Addr>,
+}
+
+/// The services' servers whose replies pass the director.
+pub(super) fn repliers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Replier> {
+    let of_service = |service: &Arc<ServiceSpec>| {
+        let replier = |server: &ServerSpec| {
+            let local = match server.forwarding {
+                Forwarding::Nat => Vec::new(),
+                Forwarding::FullNat => service.local.clone(),
+                Forwarding::Dr | Forwarding::Tunnel => return None,
+            };
+            Some(Replier {
+                service: service.key,
+                server: server.endpoint,
+                local,
+            })
+        };
+        service
+            .servers
+            .iter()
+            .filter_map(replier)
+            .collect::<Vec<_>>()
     };
+    services.iter().flat_map(of_service).collect()
+}
+
+/// What the kernel must not see. `spec` has what does not follow from services: interfaces, addresses and
+/// FULLNAT's ports.
+pub(super) fn guard<'a>(
+    services: &[Arc<ServiceSpec>],
+    repliers: impl Iterator<Item = &'a Replier>,
+    mut spec: GuardSpec,
+) -> GuardSpec {
     for service in services {
         let ServiceKey::Address {
             protocol,
@@ -107,20 +134,20 @@ pub(super) fn guard(
             continue;
         };
         spec.services.push((protocol, addr, port));
-        for server in &service.servers {
-            let replier = (server.endpoint.addr, protocol, server.endpoint.port);
-            match server.forwarding {
-                Forwarding::Nat => spec.nat_servers.push(replier),
-                Forwarding::FullNat => spec.fullnat.servers.push(replier),
-                Forwarding::Dr | Forwarding::Tunnel => {}
-            }
+        if (protocol, port) == (Protocol::Tcp, FTP) && service.persistence.is_some() {
+            spec.ftp.push(addr);
         }
-        if service
-            .servers
-            .iter()
-            .any(|s| s.forwarding == Forwarding::FullNat)
-        {
-            spec.fullnat.local.extend(&service.local);
+    }
+    for replier in repliers {
+        let ServiceKey::Address { protocol, .. } = replier.service else {
+            continue;
+        };
+        let server = (replier.server.addr, protocol, replier.server.port);
+        if replier.local.is_empty() {
+            spec.nat_servers.push(server);
+        } else {
+            spec.fullnat.servers.push(server);
+            spec.fullnat.local.extend(&replier.local);
         }
     }
     // In the form of a union, so that equal states compare equal.
@@ -128,25 +155,25 @@ pub(super) fn guard(
 }
 
 /// What the engine must see.
-pub(super) fn filter(services: &[Arc<ServiceSpec>], owned: &[Addr], local: &[Addr]) -> FilterSpec {
+pub(super) fn filter<'a>(
+    services: &[Arc<ServiceSpec>],
+    repliers: impl Iterator<Item = &'a Replier>,
+    owned: &[Addr],
+    local: &[Addr],
+) -> FilterSpec {
     let v4 = |a: &Addr| a.as_v4().map(Ipv4Addr::from);
     let mut spec = FilterSpec {
         arp_for: owned.iter().filter_map(v4).collect(),
         ..FilterSpec::default()
     };
+    for replier in repliers {
+        spec.from.extend(v4(&replier.server.addr));
+        spec.to.extend(replier.local.iter().filter_map(v4));
+    }
     for service in services {
         spec.to
             .extend(v4(&service.key.vip().addr).filter(|a| !a.is_unspecified()));
         spec.to.extend(service.local.iter().filter_map(v4));
-        let replies =
-            |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Nat | Forwarding::FullNat);
-        spec.from.extend(
-            service
-                .servers
-                .iter()
-                .filter(replies)
-                .filter_map(|s| v4(&s.endpoint.addr)),
-        );
         if service
             .servers
             .iter()

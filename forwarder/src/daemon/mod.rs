@@ -4,9 +4,14 @@
 mod clock;
 mod commands;
 mod derive;
+mod find;
+mod lingering;
+mod live;
 mod metrics;
+mod past;
 mod plugins;
 mod rates;
+mod settings;
 mod start;
 mod timed;
 
@@ -32,14 +37,23 @@ use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
-use crate::guard::{Guard, GuardSpec};
+use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
 use clock::Clock;
+use lingering::Lingering;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
+
+/// What a daemon without sockets is made of, for tests.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::clock::Clock;
+    pub(crate) use super::commands::{connection_status, service_status};
+    pub(crate) use super::rates::Rates;
+}
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -60,8 +74,10 @@ pub(crate) struct Daemon {
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
+    lingering: Lingering,
     owned: Vec<Addr>,
     rates: Rates,
+    past: past::Past,
     estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
@@ -131,10 +147,18 @@ impl Daemon {
         }
     }
 
-    /// Totals and rates move.
+    /// Totals and rates move; servers that were removed may have lost their last connection.
     fn estimate(&mut self) {
+        let settled = self.forget_idle().and_then(|idle| match idle {
+            true => self.put_in_force(),
+            false => Ok(()),
+        });
+        if let Err(e) = settled {
+            tracing::error!("after a removed server's last connection: {}", e.message);
+        }
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
+            self.past.keep(&status);
         }
     }
 
@@ -149,23 +173,47 @@ impl Daemon {
         }
     }
 
-    /// Brings engine, sockets and guard to the table's state.
-    ///
+    /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
+    /// connections stay in sockets and guard.
+    fn publish(&mut self) -> Result<(), Refusal> {
+        self.lingering
+            .update(derive::repliers(self.table.services()));
+        self.put_in_force()?;
+        if self.forget_idle()? {
+            self.put_in_force()?;
+        }
+        Ok(())
+    }
+
+    /// Looks which removed servers have connections still; says whether one has lost its last.
+    fn forget_idle(&mut self) -> Result<bool, Refusal> {
+        let left = self.lingering.left();
+        if left.is_empty() {
+            return Ok(false);
+        }
+        let connections = self.ask(|to| Question::ConnectionsOf(left, to))?;
+        Ok(self.lingering.forget_idle(&connections))
+    }
+
     /// The guard grows before the engine serves, and shrinks after it has stopped to, so that the kernel
     /// never sees what is ours.
-    fn publish(&mut self) -> Result<(), Refusal> {
+    fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
         let owned = derive::owned_vips(self.table.services(), &fib);
         let local = self.mirror.local_addresses();
         let services = self.table.services();
-        let wanted = derive::guard(
-            services,
-            &owned,
-            &self.interfaces,
-            local.clone(),
-            self.limits.local_ports,
-        );
-        let filter = derive::filter(services, &owned, &local).compile();
+        let filter = derive::filter(services, self.lingering.all(), &owned, &local).compile();
+        let surroundings = GuardSpec {
+            interfaces: self.interfaces.clone(),
+            owned: owned.clone(),
+            local,
+            fullnat: FullNat {
+                ports: self.limits.local_ports,
+                ..FullNat::default()
+            },
+            ..GuardSpec::default()
+        };
+        let wanted = derive::guard(services, self.lingering.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
@@ -290,9 +338,8 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let services = self.table.services();
-        let filter =
-            derive::filter(services, &self.owned, &self.mirror.local_addresses()).compile();
+        let (services, local) = (self.table.services(), self.mirror.local_addresses());
+        let filter = derive::filter(services, self.lingering.all(), &self.owned, &local).compile();
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,

@@ -160,7 +160,7 @@ mod tests {
             services: vec![ServiceReport {
                 key: KEY,
                 stats,
-                failures: [0; 5],
+                failures: Default::default(),
                 local_ports: Vec::new(),
                 servers: Vec::new(),
             }],

@@ -16,7 +16,9 @@ use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Snapshot;
 
 use super::clock::Clock;
+use super::lingering::Lingering;
 use super::metrics::{Metering, first_load};
+use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
@@ -111,8 +113,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
         mirror,
         guard,
         guarded: GuardSpec::default(),
+        lingering: Lingering::default(),
         owned: Vec::new(),
         rates: Rates::default(),
+        past: Past::default(),
         estimator: Clock::new(started),
         shared,
         asks,

@@ -19,17 +19,19 @@ use super::{SIDES, addr, list, mac, text};
 
 /// Bytes before a frame, as in the shell's rings.
 const HEADROOM: usize = 64;
-/// What passes between two steps of a recording.
+/// In the recordings of packets.
 const STEP: Duration = Duration::from_millis(80);
 /// The kernel gives up on a neighbour after three probes a second apart.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An engine with its surroundings.
-pub(super) struct Director {
-    pub(super) engine: Engine,
-    pub(super) snapshot: Snapshot,
-    pub(super) now: Instant,
-    fib: Fib,
+pub(crate) struct Director {
+    pub(crate) engine: Engine,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) now: Instant,
+    /// What passes between two steps of the recording.
+    pub(crate) step: Duration,
+    pub(crate) fib: Fib,
     /// Frames whose next hop is asked for, and until when.
     held: Vec<(Instant, Vec<u8>)>,
     /// What left between two steps.
@@ -37,7 +39,7 @@ pub(super) struct Director {
 }
 
 /// What became of a frame.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// These frames left, by side.
     Left(Vec<(usize, Vec<u8>)>),
     /// The host's own stack has it.
@@ -47,7 +49,7 @@ pub(super) enum Outcome {
 }
 
 impl Director {
-    pub(super) fn new(topology: &Value, mtu: &Value) -> Self {
+    pub(crate) fn new(topology: &Value, mtu: &Value) -> Self {
         let engine = Engine::new(EngineConfig {
             limits: Limits {
                 connections: 10_000,
@@ -64,6 +66,7 @@ impl Director {
             engine,
             snapshot: Snapshot::default(),
             now: Instant::from_secs(1000),
+            step: STEP,
             fib: fib(topology, mtu),
             held: Vec::new(),
             late: Vec::new(),
@@ -73,7 +76,7 @@ impl Director {
     }
 
     /// Takes the snapshot up.
-    pub(super) fn apply(&mut self) {
+    pub(crate) fn apply(&mut self) {
         self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
         self.expire();
     }
@@ -85,7 +88,7 @@ impl Director {
     }
 
     /// Lets time pass, a tick at a time as the shell does.
-    pub(super) fn wait(&mut self, d: Duration) {
+    pub(crate) fn wait(&mut self, d: Duration) {
         let end = self.now + d;
         while self.now < end {
             self.now = end.min(self.now + Duration::from_millis(500));
@@ -111,13 +114,13 @@ impl Director {
         }
     }
 
-    pub(super) fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
+    pub(crate) fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let mut buf = vec![0; HEADROOM];
         buf.extend(bytes);
         let mut frame = whole(&mut buf);
         let mut out = Outbox::new();
-        self.now = self.now + STEP;
+        self.now = self.now + self.step;
         self.expire();
         let verdict = self
             .engine

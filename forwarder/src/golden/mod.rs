@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
-mod director;
+pub(crate) mod director;
 mod packets;
 mod states;
 
@@ -30,7 +30,7 @@ fn mac(s: &str) -> Mac {
     bytes.try_into().unwrap()
 }
 
-fn unhex(s: &str) -> Vec<u8> {
+pub(crate) fn unhex(s: &str) -> Vec<u8> {
     (0..s.len())
         .step_by(2)
         .map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap())
@@ -45,7 +45,7 @@ fn list(v: &Value) -> &[Value] {
     v.as_array().unwrap()
 }
 
-fn packets_book() -> Value {
+pub(crate) fn packets_book() -> Value {
     serde_json::from_str(include_str!("../../tests/golden/packets.json")).unwrap()
 }
 

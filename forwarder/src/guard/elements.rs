@@ -55,6 +55,7 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
         &to.fullnat.servers,
     );
     changes.addresses("fullnat_local", &from.fullnat.local, &to.fullnat.local);
+    changes.addresses("ftp", &from.ftp, &to.ftp);
     changes.addresses("owned", &from.owned, &to.owned);
     changes.addresses("local", &from.local, &to.local);
     let count: usize = changes.0.iter().map(|c| c.keys.len()).sum();

@@ -37,6 +37,8 @@ const INNER_DESTINATION: Key = ("@th,192,32 . @th,136,8", "@th,240,16");
 const INNER_IS_PLAIN: &str = "@th,64,8 0x45";
 /// Destination unreachable, source quench, time exceeded, parameter problem.
 const ICMP_ERRORS: &str = "{ 3, 4, 11, 12 }";
+/// Active FTP's data port, and those that passive FTP's are of.
+const FTP_DATA: &str = "tcp dport { 20, 1024-65535 }";
 /// What the fragments of one datagram have in common (RFC 791 §3.2).
 const DATAGRAM: &str = "ip saddr . ip daddr . ip id . ip protocol";
 
@@ -51,6 +53,8 @@ pub(crate) struct GuardSpec {
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
     pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
+    pub(crate) ftp: Vec<Addr>,
     /// VIPs that are on no interface: everything to them is dropped, since UVS answers.
     pub(crate) owned: Vec<Addr>,
     /// NAT's real servers: their replies through the host are dropped, and ICMP errors about what they
@@ -86,6 +90,7 @@ impl GuardSpec {
         Self {
             interfaces: self.interfaces.clone(),
             services: both(&self.services, &other.services),
+            ftp: both(&self.ftp, &other.ftp),
             owned: both(&self.owned, &other.owned),
             nat_servers: both(&self.nat_servers, &other.nat_servers),
             fullnat: FullNat {
@@ -155,6 +160,7 @@ fn sets(out: &mut String, spec: &GuardSpec) {
         "ip daddr",
         addresses(&spec.fullnat.local),
     );
+    set(out, "ftp", "ip daddr", addresses(&spec.ftp));
     set(out, "owned", "ip daddr", addresses(&spec.owned));
     set(out, "local", "ip daddr", addresses(&spec.local));
     let (any_port, with_port) = spec.nat_servers.iter().partition(|s| s.2 == 0);
@@ -191,6 +197,7 @@ fn chains(out: &mut String, spec: &GuardSpec) {
          ip daddr @owned counter name owned drop\n\
          {to} . {to_port} @service goto drop_service\n\
          {to} @service_any_port goto drop_service\n\
+         ip daddr @ftp {FTP_DATA} goto drop_service\n\
          {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
          {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
          ip daddr @local accept\n\

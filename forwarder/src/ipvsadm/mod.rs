@@ -29,6 +29,7 @@ use self::format::Style;
 use self::line::{Action, Line};
 use self::names::Names;
 use self::options::{Kind, Verb};
+pub(crate) use self::save::server_words;
 use self::stop::Stop;
 use crate::control::client::{CallError, Daemon};
 use crate::control::protocol::{Command, Data, ServiceStatus};

@@ -3,6 +3,8 @@
 
 mod memory;
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde::Deserialize;
 use uvs_core::flow::Addr;
@@ -37,6 +39,8 @@ struct Step {
     exit: u8,
     stdout: String,
     stderr: String,
+    send: String,
+    frame: String,
     wait: f32,
 }
 
@@ -98,6 +102,54 @@ fn fullnat_without_a_local_address_is_refused_in_our_own_words() {
         misplaced,
         failed(2, "Illegal 'laddr' option with the 'add-server' command\n")
     );
+}
+
+/// Everything that `-S` prints, in its order; what it leaves out is not here.
+const ROUND_TRIP: &str = "\
+-A -t 10.0.1.100:0 -s rr -p 360
+-A -t 10.0.1.100:80 -s wlc -p 60 -M 255.255.255.0 -b flag-2
+-a -t 10.0.1.100:80 -r 10.0.2.11:80 -g -w 0
+-a -t 10.0.1.100:80 -r 10.0.2.12:8080 -m -w 65535
+-A -t 10.0.1.100:443 -s mh -b mh-fallback,mh-port
+-a -t 10.0.1.100:443 -r 10.0.2.11:443 -i -w 1 --tun-type ipip
+-a -t 10.0.1.100:443 -r 10.0.2.12:443 -i -w 2 --tun-type gue --tun-port 6080 --tun-nocsum
+-a -t 10.0.1.100:443 -r 10.0.2.13:443 -i -w 3 --tun-type gue --tun-port 6080 --tun-remcsum
+-a -t 10.0.1.100:443 -r 10.0.2.14:443 -i -w 4 --tun-type gre --tun-csum
+-A -u 10.0.1.100:53 -s sh -o -b sh-fallback,sh-port
+-A -u 10.0.1.100:5060 -s rr -p 300 --pe sip
+-A --sctp-service 10.0.1.100:99 -s sed
+-A -t [fd00::1]:80 -s rr -p 120 -M 64
+-a -t [fd00::1]:80 -r [fd00::2]:80 -m -w 1
+-a -t [fd00::1]:80 -r [fd00::3]:80 -i -w 1 --tun-type ipip
+-A -f 1 -s nq
+-a -f 1 -r 10.0.2.11:0 -g -w 1
+-a -f 1 -r 10.0.2.12:80 -m -w 1
+-A -f 7 -6 -s rr -p 60 -M 48
+";
+
+#[test]
+fn what_is_saved_is_restored_in_every_form() {
+    let mut daemon = Memory::default();
+    assert_eq!(ipvsadm(&mut daemon, "-R", ROUND_TRIP), ok(""));
+    let saved = ipvsadm(&mut daemon, "-S -n", "");
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&saved.stdout), sorted(ROUND_TRIP));
+    let mut again = Memory::default();
+    assert_eq!(ipvsadm(&mut again, "-R", &saved.stdout), ok(""));
+    assert_eq!(ipvsadm(&mut again, "-S -n", ""), saved);
+    // Thresholds are not saved, as in ipvsadm.
+    let words = "-a -t 10.0.1.100:99 -r 10.0.2.11 -x 9 -y 3";
+    assert_eq!(ipvsadm(&mut again, "-A -t 10.0.1.100:99", ""), ok(""));
+    assert_eq!(ipvsadm(&mut again, words, ""), ok(""));
+    let saved = ipvsadm(&mut again, "-S -n", "").stdout;
+    assert!(saved.contains("-a -t 10.0.1.100:99 -r 10.0.2.11:99 -g -w 1\n"));
+    let listed = ipvsadm(&mut again, "-Ln -t 10.0.1.100:99 --thresholds", "");
+    let row = "  -> 10.0.2.11:99                 9          3          0          0         \n";
+    assert!(listed.stdout.ends_with(row), "{listed:?}");
 }
 
 #[test]
@@ -196,8 +248,9 @@ fn replay(book: &str) -> usize {
     for session in book.sessions {
         let mut daemon = Memory::default();
         for (n, step) in session.steps.into_iter().enumerate() {
-            if step.wait > 0.0 {
-                daemon.see_traffic();
+            daemon.wait(Duration::from_secs_f32(step.wait));
+            if !step.frame.is_empty() {
+                daemon.receive(&step.send, &step.frame);
             }
             let Some(words) = step.argv.get(1..) else {
                 continue;

@@ -18,9 +18,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Engine, Event, Report};
 use uvs_core::fib::Fib;
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
+use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
@@ -68,6 +69,8 @@ pub(crate) enum Ask {
     Sync(Sender<Result<(), String>>),
     /// Copy the counters.
     Report(Sender<Status>),
+    /// How many connections each of these servers has, removed or not.
+    ConnectionsOf(Vec<(ServiceKey, Endpoint)>, Sender<Vec<u32>>),
     /// Copy a page of connections, from this place on.
     Connections(u32, Sender<Page>),
     /// An interface is back: use this port.
@@ -86,6 +89,10 @@ pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
 /// A copy of everything the worker counts.
 #[derive(Clone)]
 pub(crate) struct Status {
+    /// When it was copied.
+    pub(crate) taken: Instant,
+    /// When the worker began to count.
+    pub(crate) started: Instant,
     /// Services and servers.
     pub(crate) services: Report,
     /// The engine's totals.
@@ -490,6 +497,10 @@ impl Worker {
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
                 }
+                Ok(Ask::ConnectionsOf(servers, to)) => {
+                    let of = |(service, server)| self.engine.connections_of(service, server);
+                    let _ = to.send(servers.into_iter().map(of).collect());
+                }
                 Ok(Ask::Unreachable(port, via)) => {
                     self.hold.give_up(port, via, &mut self.given_up);
                     self.tell_senders(now);
@@ -539,6 +550,8 @@ impl Worker {
             ledger: ledger.clone(),
         });
         Status {
+            taken: monotonic(),
+            started: self.started,
             ports: ports.collect(),
             own: PortStatus {
                 errors: self.own_ledger.errors(self.own.errors()),

@@ -1,37 +1,51 @@
-//! A daemon in memory: the real table, and for the recording's traffic the counters and connections
-//! that the kernel had after it.
+//! A daemon in memory: the real table, engine and estimator, between the recording's two interfaces and in
+//! virtual time. Frames go straight into the engine; there are no sockets and no guard.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{ServiceKey, ServiceSpec};
+use serde_json::{Value, json};
+use uvs_core::time::Instant as Virtual;
 
 use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{
-    Command, ConnectionStatus, Data, Errno, Refusal, ServerStatus, ServiceStatus, Stats,
-};
+use crate::control::protocol::{Command, Data, Refusal};
 use crate::control::table::Table;
+use crate::daemon::parts::{Clock, Rates, connection_status, service_status};
+use crate::golden::director::Director;
+use crate::golden::{packets_book, unhex};
 use crate::plugins::Schedulers;
+
+/// Between two frames, as the recording's sender paced them.
+const PACE: Duration = Duration::from_millis(20);
 
 pub(super) struct Memory {
     pub(super) table: Table,
-    /// How many it was sent.
+    /// How many batches it was sent.
     pub(super) batches: usize,
     absent: bool,
-    connections: Vec<ConnectionStatus>,
-    /// Totals and rates by the service's port and the server's last byte, 0 for the service itself.
-    counters: Vec<(u16, u8, Stats, Stats)>,
+    director: Director,
+    rates: Rates,
+    estimator: Clock,
+    /// The same moment in both times.
+    start: (Instant, Virtual),
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        let table = Table::new(Schedulers::builtin());
+        static TOPOLOGY: OnceLock<Value> = OnceLock::new();
+        let topology = TOPOLOGY.get_or_init(|| packets_book()["topology"].clone());
+        let mut director = Director::new(topology, &json!({"c0": 1500, "s0": 1500}));
+        director.step = PACE;
+        let start = (Instant::now(), director.now);
         Self {
-            table,
+            table: Table::new(Schedulers::builtin()),
             batches: 0,
             absent: false,
-            connections: Vec::new(),
-            counters: Vec::new(),
+            director,
+            rates: Rates::default(),
+            estimator: Clock::new(start.0),
+            start,
         }
     }
 }
@@ -45,113 +59,77 @@ impl Memory {
         }
     }
 
-    /// The frames of the session "traffic" have passed and an estimator tick after them.
-    pub(super) fn see_traffic(&mut self) {
-        let stats = |[connections, in_packets, out_packets, in_bytes, out_bytes]: [u64; 5]| Stats {
-            connections,
-            in_packets,
-            out_packets,
-            in_bytes,
-            out_bytes,
-        };
-        let rows = [
-            (80, 0, [6, 18, 5, 5720, 7200], [1, 2, 0, 536, 675]),
-            (80, 11, [4, 14, 4, 4560, 5760], [0, 1, 0, 427, 540]),
-            (80, 12, [2, 4, 1, 1160, 1440], [0, 0, 0, 109, 135]),
-            (443, 0, [1, 1, 0, 40, 0], [0, 0, 0, 4, 0]),
-            (443, 13, [1, 1, 0, 40, 0], [0, 0, 0, 4, 0]),
-            (53, 0, [5, 5, 0, 165, 0], [0, 0, 0, 15, 0]),
-            (53, 11, [5, 5, 0, 165, 0], [0, 0, 0, 15, 0]),
-        ];
-        self.counters = rows
-            .map(|(port, host, totals, rates)| (port, host, stats(totals), stats(rates)))
-            .to_vec();
-        let tcp = [
-            (40000, 80, 12, "SYN_RECV", 56),
-            (40001, 80, 11, "ESTABLISHED", 896),
-            (40002, 80, 12, "ESTABLISHED", 896),
-            (40003, 80, 11, "CLOSE_WAIT", 56),
-            (40004, 80, 11, "CLOSE", 6),
-            (40005, 80, 11, "ESTABLISHED", 896),
-            (41000, 443, 13, "SYN_RECV", 56),
-        ];
-        let tcp = tcp.map(|(client, vip, server, state, expires)| {
-            connection(Protocol::Tcp, (10, client), vip, server, state, expires)
-        });
-        let udp = |state, port| {
-            move |client| connection(Protocol::Udp, (client, port), 53, 11, state, 296)
-        };
-        let clients = [20, 21, 22, 23, 24];
-        self.connections = tcp.into_iter().collect();
-        self.connections.extend(clients.map(udp("UDP", 5000)));
-        self.connections.extend(clients.map(udp("NONE", 0)));
+    /// A frame comes in on a side of the recording's; where it goes is another test's matter.
+    pub(super) fn receive(&mut self, side: &str, hex: &str) {
+        self.director.send(side, &unhex(hex));
+        self.estimate();
     }
 
-    fn services(&self, only: Option<ServiceKey>) -> Vec<ServiceStatus> {
-        let services = self
-            .table
-            .services()
-            .iter()
-            .filter(|s| only.is_none_or(|k| s.key == k));
-        services.map(|service| self.service(service)).collect()
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let end = self.director.now + time;
+        while self.director.now < end {
+            let left = end.since(self.director.now);
+            self.director.wait(left.min(PACE));
+            self.estimate();
+        }
     }
 
-    fn service(&self, service: &ServiceSpec) -> ServiceStatus {
-        let port = service.key.vip().port;
-        let servers = service.servers.iter().map(|spec| {
-            let here = |c: &&ConnectionStatus| c.vip.port == port && c.server == spec.endpoint;
-            let count = |state: fn(&str) -> bool| {
-                let found = self
-                    .connections
-                    .iter()
-                    .filter(here)
-                    .filter(|c| state(&c.state));
-                u32::try_from(found.count()).expect("few")
-            };
-            let (stats, rates) = self.counters(port, spec.endpoint.addr.0[15]);
-            ServerStatus {
-                spec: *spec,
-                local: false,
-                active: count(is_active),
-                inactive: count(|s| !is_active(s) && s != "NONE"),
-                persistent: count(|s| s == "NONE"),
-                effective_weight: f64::from(spec.weight),
-                handshake: 0,
-                open: 0,
-                draining: None,
-                stats,
-                rates,
+    fn now(&self) -> Instant {
+        self.start.0 + self.director.now.since(self.start.1)
+    }
+
+    fn estimate(&mut self) {
+        if self.estimator.has_struck(self.now()) {
+            self.rates.tick(&self.director.engine.report());
+        }
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Table) -> T) -> T {
+        let was_empty = self.table.services().is_empty();
+        let changed = change(&mut self.table);
+        self.director.snapshot = self.table.snapshot(&[]);
+        self.director.apply();
+        if was_empty && !self.table.services().is_empty() {
+            self.estimator.half_way(self.now());
+        }
+        changed
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<Data, Refusal> {
+        if let Command::Batch(commands) = &command {
+            self.batches += 1;
+            return Ok(Data::Outcomes(self.change(|t| t.apply_all(commands))));
+        }
+        if self.change(|table| table.apply(&command))? {
+            return Ok(Data::Done);
+        }
+        if let Command::Zero(Some(key)) | Command::ListServices(Some(key)) = &command {
+            self.table.find(key)?;
+        }
+        let engine = &self.director.engine;
+        Ok(match command {
+            Command::Zero(key) => {
+                self.rates.zero(key);
+                Data::Done
             }
-        });
-        let servers = servers.collect();
-        let (stats, rates) = self.counters(port, 0);
-        let spec = ServiceSpec {
-            servers: Vec::new(),
-            ..service.clone()
-        };
-        ServiceStatus {
-            spec,
-            stats,
-            rates,
-            servers,
-        }
-    }
-
-    fn counters(&self, port: u16, host: u8) -> (Stats, Stats) {
-        let mut rows = self.counters.iter();
-        rows.find(|c| (c.0, c.1) == (port, host))
-            .map_or_else(Default::default, |c| (c.2, c.3))
-    }
-
-    fn zero(&mut self, key: Option<ServiceKey>) {
-        let port = key.map(|k| k.vip().port);
-        for (_, _, stats, rates) in self
-            .counters
-            .iter_mut()
-            .filter(|c| port.is_none_or(|p| c.0 == p))
-        {
-            (*stats, *rates) = Default::default();
-        }
+            Command::ListServices(key) => {
+                let report = engine.report();
+                let status = |s| service_status(s, &report, &self.rates, &self.director.fib);
+                let services = self.table.services().iter().map(AsRef::as_ref);
+                let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
+                Data::Services {
+                    table_size: 4096,
+                    services: wanted.map(status).collect(),
+                }
+            }
+            Command::ListConnections => {
+                let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
+                Data::Connections(all.iter().map(connection_status).collect())
+            }
+            Command::GetTimeouts => Data::Timeouts(self.table.timeouts()),
+            other => unreachable!("ipvsadm does not send {other:?}"),
+        })
     }
 }
 
@@ -160,57 +138,6 @@ impl Daemon for Memory {
         if self.absent {
             return Err(CallError::Absent(PathBuf::from("/run/uvs/control.sock")));
         }
-        if let Command::Batch(commands) = &command {
-            self.batches += 1;
-            return Ok(Data::Outcomes(self.table.apply_all(commands)));
-        }
-        if self.table.apply(&command).map_err(CallError::Refused)? {
-            return Ok(Data::Done);
-        }
-        if let Command::Zero(Some(key)) | Command::ListServices(Some(key)) = &command
-            && self.table.service(key).is_none()
-        {
-            let message = format!("{key}: no such service");
-            return Err(CallError::Refused(Refusal {
-                errno: Errno::NotFound,
-                message,
-            }));
-        }
-        Ok(match command {
-            Command::Zero(key) => {
-                self.zero(key);
-                Data::Done
-            }
-            Command::ListServices(key) => Data::Services {
-                table_size: 4096,
-                services: self.services(key),
-            },
-            Command::ListConnections => Data::Connections(self.connections.clone()),
-            Command::GetTimeouts => Data::Timeouts(self.table.timeouts()),
-            other => unreachable!("ipvsadm does not send {other:?}"),
-        })
+        self.carry_out(command).map_err(CallError::Refused)
     }
-}
-
-fn connection(
-    protocol: Protocol,
-    client: (u8, u16),
-    vip: u16,
-    server: u8,
-    state: &str,
-    expires: u32,
-) -> ConnectionStatus {
-    ConnectionStatus {
-        protocol: Some(protocol),
-        client: Endpoint::new(Addr::v4([10, 0, 1, client.0]), client.1),
-        vip: Endpoint::new(Addr::v4([10, 0, 1, 100]), vip),
-        server: Endpoint::new(Addr::v4([10, 0, 2, server]), vip),
-        local: None,
-        state: state.to_owned(),
-        expires,
-    }
-}
-
-fn is_active(state: &str) -> bool {
-    matches!(state, "SYN_RECV" | "ESTABLISHED")
 }

@@ -1,0 +1,96 @@
+//! Servers that were removed, or whose forwarding method was changed, while replies of theirs still pass
+//! the director.
+//!
+//! Their connections go on until they expire: the engine translates what such a server sends, so that the
+//! sockets must let it in, and the kernel must not forward it a second time under the server's own name.
+
+use std::collections::BTreeSet;
+
+use uvs_core::flow::Endpoint;
+use uvs_core::service::ServiceKey;
+
+use super::derive::Replier;
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Lingering {
+    current: BTreeSet<Replier>,
+    left: BTreeSet<Replier>,
+}
+
+impl Lingering {
+    /// These are the services' now; those that they were before may linger.
+    pub(super) fn update(&mut self, current: BTreeSet<Replier>) {
+        let before = std::mem::replace(&mut self.current, current);
+        self.left.extend(before);
+        self.left.retain(|r| !self.current.contains(r));
+    }
+
+    /// All whose replies are the engine's.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Replier> {
+        self.current.union(&self.left)
+    }
+
+    /// What the engine is to be asked about; in order.
+    pub(super) fn left(&self) -> Vec<(ServiceKey, Endpoint)> {
+        self.left.iter().map(|r| (r.service, r.server)).collect()
+    }
+
+    /// Forgets those without connections: the counts are in the order of [`Lingering::left`]. Says whether
+    /// there were any.
+    pub(super) fn forget_idle(&mut self, connections: &[u32]) -> bool {
+        let before = self.left.len();
+        let mut counts = connections.iter();
+        self.left.retain(|_| counts.next().is_some_and(|n| *n > 0));
+        self.left.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uvs_core::flow::{Addr, Protocol};
+
+    fn replier(host: u8, local: Vec<Addr>) -> Replier {
+        let at = |d, port| Endpoint::new(Addr::v4([10, 0, 0, d]), port);
+        Replier {
+            service: ServiceKey::address(Protocol::Tcp, at(100, 80)),
+            server: at(host, 8080),
+            local,
+        }
+    }
+
+    fn hosts(l: &Lingering) -> Vec<u8> {
+        l.all().map(|r| r.server.addr.0[15]).collect()
+    }
+
+    #[test]
+    fn a_removed_one_stays_while_it_has_connections() {
+        let mut l = Lingering::default();
+        let set = |hosts: &[u8]| hosts.iter().map(|h| replier(*h, Vec::new())).collect();
+        l.update(set(&[1, 2, 3]));
+        assert!(l.left().is_empty());
+        l.update(set(&[3]));
+        assert_eq!((hosts(&l), l.left().len()), (vec![1, 2, 3], 2));
+        assert!(!l.forget_idle(&[1, 5]));
+        assert!(l.forget_idle(&[0, 5]));
+        assert_eq!(hosts(&l), [2, 3]);
+        // Back again, and gone without a connection.
+        l.update(set(&[2, 3]));
+        assert!(l.left().is_empty());
+        l.update(set(&[]));
+        assert!(l.forget_idle(&[0, 0]));
+        assert_eq!(hosts(&l), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn one_whose_way_changed_lingers_in_the_old_one() {
+        let mut l = Lingering::default();
+        let local = vec![Addr::v4([10, 0, 0, 200])];
+        l.update([replier(1, Vec::new())].into());
+        l.update([replier(1, local)].into());
+        assert_eq!(hosts(&l), [1, 1]);
+        assert!(l.forget_idle(&[0]));
+        assert_eq!(hosts(&l), [1]);
+    }
+}
