@@ -128,7 +128,7 @@ fn trace(c: &mut Criterion) {
     let mut group = c.benchmark_group("trace");
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
-        let (world, segments, _) = filled(Forwarding::Nat, connections);
+        let (mut world, segments, _) = filled(Forwarding::Nat, connections);
         let mut next = visit(&segments);
         group.bench_function(BenchmarkId::new("nat", connections), |b| {
             b.iter(|| world.rehearse(next()));

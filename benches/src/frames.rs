@@ -34,11 +34,6 @@ impl Sample {
         &self.bytes
     }
 
-    /// What is unfinished in it.
-    pub fn offload(&self) -> Offload {
-        self.offload
-    }
-
     /// Lays it into `memory`, behind headroom, as the ring does.
     pub fn lay<'a>(&self, memory: &'a mut [u8]) -> Frame<'a> {
         let end = HEADROOM + self.bytes.len();

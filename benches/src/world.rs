@@ -98,9 +98,9 @@ impl World {
     }
 
     /// Has the engine's double tell what it would do with a client's frame.
-    pub fn rehearse(&self, sample: &Sample) -> Trace {
-        let (bytes, offload) = (sample.bytes(), sample.offload());
-        Rehearsal::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, bytes, offload)
+    pub fn rehearse(&mut self, sample: &Sample) -> Trace {
+        let frame = sample.lay(&mut self.memory);
+        Rehearsal::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, &frame)
     }
 
     fn handle(&mut self, port: PortId, sample: &Sample) -> Verdict {

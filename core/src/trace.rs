@@ -261,6 +261,8 @@ pub enum Fate {
     WeightZero,
     /// It is at its upper threshold.
     Overloaded,
+    /// It is new, and has had its share (slow start).
+    SlowStart,
 }
 
 /// A next hop.

@@ -71,6 +71,10 @@ fn without_a_daemon_every_command_says_so_and_exits_3() {
         &["reload"][..],
         &["show", "services"],
         &["show", "conns", "-o", "json"],
+        &["show", "neigh", "--watch"],
+        &["latency"],
+        &["latency", "--seconds", "1"],
+        &["top", "--once"],
         &["sysctl", "net.ipv4.vs.drop_entry"],
         &["drain", "10.0.0.2"],
     ] {
@@ -96,8 +100,24 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         (&["sysctl"], "NAME[=VALUE]"),
         (
             &["show", "packets"],
-            "possible values: services, servers, conns, drops, info",
+            "possible values: services, servers, conns, drops, neigh, plugins, config, info",
         ),
+        (
+            &["show", "drops", "--client", "10.0.0.1"],
+            "--client goes with `uvs show` of conns only",
+        ),
+        (
+            &["show", "conns", "--client", "10.0.0.0/33"],
+            "use IP, IP:PORT or SUBNET/BITS",
+        ),
+        (&["show", "services", "--service", "web"], "VIP:PORT"),
+        (&["show", "services", "--watch=0"], "from 0.2 to 60"),
+        (&["latency", "--since", "2m"], "from 1s to 60s"),
+        (
+            &["latency", "--since", "9s", "--seconds", "9"],
+            "cannot be used with",
+        ),
+        (&["top", "--interval", "0"], "from 0.2 to 60"),
         (&["check"], "<FILE>"),
     ] {
         let (code, _, error) = told(&uvs(nowhere, arguments));
@@ -147,23 +167,25 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
 
 #[test]
 fn drops_are_shown_as_a_table_and_as_json() {
-    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":4,"answered":1,"held":0,"passed":1,"local":0,"dropped":3},"reasons":[["ttl_exceeded",3],["no_route",0]]}}}"#;
+    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":5,"answered":1,"held":0,"passed":1,"local":0,"dropped":2,"lost":1},"reasons":[["ttl_exceeded",2],["send_failed",1],["no_route",0]],"ended":{"ended":8,"evicted":3,"dropped_entries":2,"told_clients":1,"told_servers":0}}}}"#;
     let daemon = Daemon::start(&[DROPS, DROPS]);
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
     assert_eq!(
         (code, out.as_str()),
         (
             Some(0),
-            "REASON        COUNT\nttl_exceeded      3\n\
-             received 9 = sent 4 + answered 1 + held 0 + passed 1 + local 0 + dropped 3\n"
+            "REASON        COUNT\nttl_exceeded      2\nsend_failed       1\n\
+             received 9 = sent 5 + answered 1 + held 0 + passed 1 + local 0 + dropped 2; lost on the way out 1\n\
+             connections ended 8, of these evicted 3, dropped by drop_entry 2; told: clients 1, servers 0\n"
         )
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));
     let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(
-        (code, &value["drops"][1]["reason"]),
+        (code, &value["drops"][2]["reason"]),
         (Some(0), &"no_route".into())
     );
     assert_eq!(value["totals"]["received"], 9);
+    assert_eq!(value["ended"]["evicted"], 3);
     daemon.asked();
 }

@@ -32,15 +32,9 @@ fn change(bed: &mut Bed, edit: impl FnOnce(&mut ServiceSpec)) {
 }
 
 fn trace(bed: &Bed, packet: &PacketBuilder) -> Trace {
-    let frame = TestFrame::finished(&packet.frame());
+    let mut frame = TestFrame::finished(&packet.frame());
     let mut rehearsal = bed.rehearsal();
-    rehearsal.frame(
-        &bed.engine,
-        bed.now,
-        CLIENTS,
-        frame.bytes(),
-        Default::default(),
-    )
+    rehearsal.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
 }
 
 fn receive(bed: &mut Bed, packet: &PacketBuilder) {
@@ -119,14 +113,8 @@ fn packets_of_one_rehearsal_see_what_those_before_did() {
     let bed = bed();
     let mut rehearsal = bed.rehearsal();
     let mut look = |flags| {
-        let frame = TestFrame::finished(&tcp(CLIENT, VIP, flags).frame());
-        rehearsal.frame(
-            &bed.engine,
-            bed.now,
-            CLIENTS,
-            frame.bytes(),
-            Default::default(),
-        )
+        let mut frame = TestFrame::finished(&tcp(CLIENT, VIP, flags).frame());
+        rehearsal.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
     };
     assert!(has(&look(SYN), |e| matches!(e, Step::Opened { .. })));
     let second = look(ACK);

@@ -36,6 +36,10 @@ impl Scheduler for DestinationHashing {
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -91,6 +91,10 @@ impl Scheduler for Maglev {
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 impl Maglev {
@@ -192,6 +196,10 @@ mod tests {
                 "{n} of 4093: {}",
                 moved(n, 4093, 1)
             );
+        }
+        for n in (3..=1000).step_by(83).chain([1000]) {
+            let share = moved(n, 65_537, 1);
+            assert!(share <= 0.02, "1 of {n} servers, 65537 entries: {share}");
         }
         for (n, size, k, bound) in [
             (3, 65_537, 1, 0.01),

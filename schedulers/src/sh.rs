@@ -59,6 +59,10 @@ impl Scheduler for SourceHashing {
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

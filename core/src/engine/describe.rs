@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::state_name;
 use super::transmit::Way;
-use super::{Engine, Service};
+use super::{Engine, Servers, Service};
 use crate::backend::Backend;
 use crate::conn::{Conn, ConnId, NONE, Side};
 use crate::fib::{Mac, NextHop, Unreachable};
@@ -76,6 +76,44 @@ pub(super) fn leaving(way: &Way<'_>, hop: Result<NextHop, Unreachable>) -> Step 
     }
 }
 
+/// What a scheduler chose, and what of.
+pub(super) fn scheduled(service: &Service, servers: &Servers, picked: Option<usize>) -> Step {
+    let both = service.servers.iter().zip(&service.backends).enumerate();
+    let candidates = both.map(|(i, (place, backend))| {
+        let server = servers.get(*place);
+        Candidate {
+            server: server.key.1,
+            weight: backend.weight,
+            active: backend.active,
+            inactive: backend.inactive,
+            connections: server.stats.connections,
+            fate: fate(backend, picked == Some(i), service.slow_start.holds(i)),
+        }
+    });
+    let candidates: Vec<Candidate> = candidates.collect();
+    Step::Schedule {
+        service: service.spec.key,
+        scheduler: service.spec.scheduler.clone(),
+        exact: true,
+        chosen: picked.and_then(|i| candidates.get(i)).map(|c| c.server),
+        candidates,
+    }
+}
+
+fn fate(backend: &Backend, chosen: bool, held: bool) -> Fate {
+    if chosen {
+        Fate::Chosen
+    } else if backend.weight == 0 {
+        Fate::WeightZero
+    } else if held {
+        Fate::SlowStart
+    } else if backend.flags & Backend::OVERLOADED != 0 {
+        Fate::Overloaded
+    } else {
+        Fate::NotPicked
+    }
+}
+
 impl<R: Recorder> Engine<R> {
     /// What the connection table has for a packet.
     pub(super) fn looked_up(&self, now: Instant, found: Option<(ConnId, Side)>) -> Step {
@@ -138,40 +176,6 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
-    /// What a scheduler chose, and what of.
-    pub(super) fn scheduled(&self, slot: u32, picked: Option<usize>) -> Step {
-        let Some(service) = self.services[slot as usize].as_ref() else {
-            return Step::NoOpening;
-        };
-        let candidates: Vec<Candidate> = self.candidates(service, picked).collect();
-        Step::Schedule {
-            service: service.spec.key,
-            scheduler: service.spec.scheduler.clone(),
-            exact: true,
-            chosen: picked.and_then(|i| candidates.get(i)).map(|c| c.server),
-            candidates,
-        }
-    }
-
-    fn candidates<'a>(
-        &'a self,
-        service: &'a Service,
-        picked: Option<usize>,
-    ) -> impl Iterator<Item = Candidate> + 'a {
-        let both = service.servers.iter().zip(&service.backends).enumerate();
-        both.map(move |(i, (place, backend))| {
-            let server = self.servers.get(*place);
-            Candidate {
-                server: server.key.1,
-                weight: backend.weight,
-                active: backend.active,
-                inactive: backend.inactive,
-                connections: server.stats.connections,
-                fate: fate(backend, picked == Some(i)),
-            }
-        })
-    }
-
     /// The state that a packet has brought a connection to.
     pub(super) fn moved(&self, id: ConnId, before: u8) -> Step {
         let c = self.conns.get(id);
@@ -188,18 +192,6 @@ impl<R: Recorder> Engine<R> {
             from_server,
             owned: self.owned.contains(&flow.dst),
         }
-    }
-}
-
-fn fate(backend: &Backend, chosen: bool) -> Fate {
-    if chosen {
-        Fate::Chosen
-    } else if backend.weight == 0 {
-        Fate::WeightZero
-    } else if backend.flags & Backend::OVERLOADED != 0 {
-        Fate::Overloaded
-    } else {
-        Fate::NotPicked
     }
 }
 

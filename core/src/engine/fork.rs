@@ -75,23 +75,20 @@ impl Rehearsal {
         original: &Engine,
         now: Instant,
         port: PortId,
-        bytes: &[u8],
-        offload: Offload,
+        frame: &Frame<'_>,
     ) -> Trace {
+        let before = (frame.bytes(), frame.offload);
         let mut memory = vec![0; HEADROOM];
-        memory.extend_from_slice(bytes);
-        let mut frame = Frame::new(&mut memory, HEADROOM, HEADROOM + bytes.len(), offload);
+        memory.extend_from_slice(before.0);
+        let mut frame = copy_of(frame, &mut memory, HEADROOM);
         // As in a worker's turn, the time passes after a frame and before the next.
         if self.last.replace(now).is_some_and(|last| last < now) {
             self.engine
                 .handle_timeout(now, EXPIRY_BUDGET, &mut self.outbox);
         }
-        self.copy_for(original, now, bytes, offload);
+        self.copy_for(original, now, &frame);
         self.outbox.clear();
-        let verdict = self
-            .engine
-            .handle_frame(now, port, &mut frame, &mut self.outbox);
-        let before = (bytes, offload);
+        let verdict = self.engine.take(now, port, &mut frame, &mut self.outbox);
         let leaving = match verdict {
             Verdict::Send(egress) => {
                 vec![leaving(before, frame.bytes(), frame.offload, egress)]
@@ -125,20 +122,19 @@ impl Rehearsal {
     }
 
     /// Copies the connections that a frame may ask for.
-    fn copy_for(&mut self, original: &Engine, now: Instant, bytes: &[u8], offload: Offload) {
+    fn copy_for(&mut self, original: &Engine, now: Instant, frame: &Frame<'_>) {
         if original.conns.len() == original.conns.limit()
             && let Some(id) = original.conns.most_willing()
         {
             self.copy(original, now, id);
         }
-        let mut own = bytes.to_vec();
-        let end = own.len();
-        let mut frame = Frame::new(&mut own, 0, end, offload);
+        let mut own = frame.bytes().to_vec();
+        let mut frame = copy_of(frame, &mut own, 0);
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return;
         };
         for flow in self.flows(now, frame.bytes(), &packet) {
-            let keys = std::iter::once(flow).chain(original.keys_of_new(&flow));
+            let keys = std::iter::once(flow).chain(original.keys_of_new(&flow, frame.mark));
             for (id, _) in keys.filter_map(|key| original.conns.find(&key)) {
                 self.copy(original, now, id);
             }
@@ -191,6 +187,14 @@ impl Rehearsal {
     }
 }
 
+/// The frame as it is, with its bytes from `start` of `memory` on.
+fn copy_of<'a>(frame: &Frame<'_>, memory: &'a mut [u8], start: usize) -> Frame<'a> {
+    let end = memory.len();
+    let mut copy = Frame::new(memory, start, end, frame.offload);
+    copy.mark = frame.mark;
+    copy
+}
+
 /// A frame that leaves, beside the one that came.
 fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egress) -> Leaving {
     let mut own = bytes.to_vec();
@@ -231,6 +235,7 @@ impl Service {
             stats: self.stats,
             failures: self.failures,
             next_local: self.next_local,
+            slow_start: self.slow_start.clone(),
         };
         (double, exact)
     }
@@ -239,8 +244,8 @@ impl Service {
 impl Engine {
     /// What a new connection of `flow` asks the table for: its template, and whether the tuple that its
     /// replies will have at one of the servers is taken.
-    fn keys_of_new(&self, flow: &Flow) -> Vec<Flow> {
-        let slot = self.service_for(flow);
+    fn keys_of_new(&self, flow: &Flow, mark: u32) -> Vec<Flow> {
+        let slot = self.service_for(flow, mark);
         let service = slot.and_then(|slot| Some((slot, self.services[slot as usize].as_ref()?)));
         let (Some((slot, service)), Some(protocol)) =
             (service, Protocol::from_number(flow.protocol))
@@ -295,6 +300,8 @@ impl Engine {
             events: Vec::new(),
             farewells: self.farewells.clone(),
             next_tick: self.next_tick,
+            next_second: self.next_second,
+            now: self.now,
             defence: self.defence.clone(),
             counters: self.counters.clone(),
             retired: self.retired,

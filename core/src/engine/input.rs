@@ -32,7 +32,7 @@ impl<R: Recorder> Engine<R> {
         let server = self.servers.get(conn.backend);
         let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
-        if removed && self.service_for(&packet.flow).is_none() {
+        if removed && self.service_for(&packet.flow, frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
@@ -107,7 +107,7 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let slot = self.service_for(&packet.flow);
+        let slot = self.service_for(&packet.flow, frame.mark);
         self.record(|e| e.matched(&packet.flow, slot));
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);

@@ -65,7 +65,7 @@ impl<R: Recorder> Engine<R> {
         if let Some(p) = spec.persistence {
             return self.schedule_persistent(now, slot, flow, p, flags);
         }
-        let server = self.pick(slot, flow)?;
+        let server = self.pick(now, slot, flow)?;
         self.open(now, slot, server, flow, flags, NONE)
     }
 
@@ -98,20 +98,30 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Asks the service's scheduler; checks what it says.
-    fn pick(&mut self, slot: u32, flow: &Flow) -> Result<u32, Refused> {
+    fn pick(&mut self, now: Instant, slot: u32, flow: &Flow) -> Result<u32, Refused> {
         let service = self.services[slot as usize]
             .as_mut()
             .ok_or(Refused::NoServer)?;
-        let picked = service.scheduler.pick(flow, &service.backends);
-        let server = picked.map(|i| {
-            let usable = service.backends.get(i).is_some_and(Backend::is_available);
-            usable.then(|| service.servers[i])
-        });
-        self.record(|e| e.scheduled(slot, picked));
-        server.ok_or(Refused::NoServer)?.ok_or_else(|| {
+        service.slow_start.hold_back(now, &mut service.backends);
+        let mut picked = service.scheduler.pick(flow, &service.backends);
+        // Rather a server before its time than none.
+        if picked.is_none() && service.slow_start.let_go(&mut service.backends) {
+            picked = service.scheduler.pick(flow, &service.backends);
+        }
+        if R::ON {
+            let step = describe::scheduled(service, &self.servers, picked);
+            self.recorder.note(step);
+        }
+        let allowed = |i: usize| service.backends.get(i).is_some_and(Backend::is_available);
+        let is_allowed = picked.is_none_or(allowed);
+        service.slow_start.let_go(&mut service.backends);
+        let picked = picked.ok_or(Refused::NoServer)?;
+        if !is_allowed {
             self.counters.scheduler_faults += 1;
-            Refused::Drop(DropReason::SchedulerFault)
-        })
+            return Err(Refused::Drop(DropReason::SchedulerFault));
+        }
+        service.slow_start.charge(service.backends[picked].id);
+        Ok(service.servers[picked])
     }
 
     /// One client stays with one server by a template (`ip_vs_sched_persist`).
@@ -132,7 +142,7 @@ impl<R: Recorder> Engine<R> {
                 if let Some(id) = known {
                     self.conns.invalidate(id, INVALID);
                 }
-                let server = self.pick(slot, flow)?;
+                let server = self.pick(now, slot, flow)?;
                 let port = if key.own_port {
                     self.servers.get(server).key.1.port
                 } else {

@@ -291,6 +291,11 @@ const fn changes(command: &Command) -> bool {
         | Command::Drops
         | Command::Trace(_)
         | Command::Traffic
-        | Command::ListPlugins => false,
+        | Command::ListPlugins
+        | Command::Sample
+        | Command::FindConnections(_)
+        | Command::Latency(_)
+        | Command::ListNeighbours
+        | Command::Settings => false,
     }
 }

@@ -6,6 +6,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
@@ -17,7 +18,7 @@ use super::{Daemon, derive, failed, frames, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
     Command, ConnectionStatus, Data, Ended, Errno, Info, MAX_BATCH, Refusal, ServerStatus,
-    ServiceStatus,
+    ServiceStatus, Totals,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -69,6 +70,11 @@ impl Daemon {
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
+            Command::Sample => self.sample().map(Data::Sample),
+            Command::FindConnections(find) => self.find(&find).map(Data::Found),
+            Command::Latency(ago) => self.latency(ago).map(Data::Latency),
+            Command::ListNeighbours => Ok(Data::Neighbours(self.neighbours())),
+            Command::Settings => Ok(Data::Settings(self.settings())),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -269,6 +275,7 @@ impl Daemon {
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
+            local_ports: self.limits.local_ports,
         }))
     }
 
@@ -281,7 +288,7 @@ impl Daemon {
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
         });
         Ok(Data::Drops {
-            totals: frames::totals(&counters),
+            totals: totals(&counters),
             ended: Ended {
                 ended: counters.expired,
                 evicted: counters.evicted,
@@ -292,6 +299,20 @@ impl Daemon {
             reasons: reasons.collect(),
             interfaces,
         })
+    }
+}
+
+/// The counters as the protocol has them.
+pub(super) fn totals(counters: &Counters) -> Totals {
+    Totals {
+        received: counters.received,
+        sent: counters.sent,
+        answered: counters.answered,
+        held: counters.held,
+        passed: counters.passed,
+        local: counters.local,
+        dropped: counters.drops.iter().sum(),
+        lost: counters.lost.iter().sum(),
     }
 }
 
@@ -312,6 +333,8 @@ pub(crate) fn service_status(
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
+            effective_weight: counted.map_or_else(|| f64::from(s.weight), |c| c.effective_weight),
+            handshake: counted.map_or(0, |c| c.handshake),
             open: counted.map_or(0, |c| c.open),
             draining: counted
                 .and_then(|c| c.draining)

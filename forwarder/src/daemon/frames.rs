@@ -1,9 +1,9 @@
 //! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
 //! and whether they come out even.
 
-use uvs_core::counters::Counters;
 use uvs_core::verdict::DropReason;
 
+use super::commands::totals;
 use crate::control::protocol::{InterfaceFrames, Totals};
 use crate::worker::{PortStatus, Status};
 
@@ -18,20 +18,6 @@ pub(super) fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
         .chain(own)
         .map(|(name, port)| interface(name, port))
         .collect()
-}
-
-/// The ends of frames, with the drops as one number.
-pub(super) fn totals(counters: &Counters) -> Totals {
-    Totals {
-        received: counters.received,
-        sent: counters.sent,
-        answered: counters.answered,
-        held: counters.held,
-        passed: counters.passed,
-        local: counters.local,
-        dropped: counters.drops.iter().sum(),
-        lost: counters.lost.iter().sum(),
-    }
 }
 
 fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {

@@ -4,11 +4,15 @@
 mod clock;
 mod commands;
 mod derive;
+mod find;
 mod frames;
 mod lingering;
+mod live;
 mod metrics;
+mod past;
 mod plugins;
 mod rates;
+mod settings;
 mod start;
 mod timed;
 mod trace;
@@ -75,6 +79,7 @@ pub(crate) struct Daemon {
     lingering: Lingering,
     owned: Vec<Addr>,
     rates: Rates,
+    past: past::Past,
     estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
@@ -155,6 +160,7 @@ impl Daemon {
         }
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
+            self.past.keep(&status);
         }
     }
 

@@ -87,7 +87,7 @@ impl Live {
         }
         self.left -= 1;
         let (bytes, offload) = (frame.bytes(), frame.offload);
-        let trace = Rehearsal::of(engine).frame(engine, now, port, bytes, offload);
+        let trace = Rehearsal::of(engine).frame(engine, now, port, frame);
         let mut copy = bytes.to_vec();
         let end = copy.len();
         self.flow = match packet::parse(&mut Frame::new(&mut copy, 0, end, offload)) {

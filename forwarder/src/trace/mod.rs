@@ -9,6 +9,7 @@ pub(crate) mod live;
 use serde::{Deserialize, Serialize};
 use uvs_core::engine::{Engine, Rehearsal};
 use uvs_core::flow::Endpoint;
+use uvs_core::frame::Frame;
 use uvs_core::time::Instant;
 use uvs_core::trace::{End, Trace};
 
@@ -103,7 +104,10 @@ pub(crate) fn rehearse(engine: &Engine, now: Instant, arrivals: &[Arrival]) -> V
     let mut look = |arrival: &Arrival| {
         let port = arrival.port?;
         let at = Instant(now.0 + arrival.after_ns);
-        Some(rehearsal.frame(engine, at, port, &arrival.bytes, arrival.offload))
+        let mut bytes = arrival.bytes.clone();
+        let end = bytes.len();
+        let frame = Frame::new(&mut bytes, 0, end, arrival.offload);
+        Some(rehearsal.frame(engine, at, port, &frame))
     };
     arrivals.iter().map(&mut look).collect()
 }

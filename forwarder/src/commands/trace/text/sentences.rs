@@ -125,6 +125,7 @@ pub(super) fn row(candidate: &Candidate) -> Vec<String> {
         Fate::NotPicked => "not picked",
         Fate::WeightZero => "weight 0: no new connections",
         Fate::Overloaded => "overloaded: at its upper threshold",
+        Fate::SlowStart => "slow start: it has had its share",
     };
     vec![
         candidate.server.to_string(),
