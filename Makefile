@@ -29,10 +29,12 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 	cargo build -p uvs
 	$(RUNNER) cargo test --workspace
 
-fuzz: ## coverage-guided fuzzing of the engine for FUZZ_SECONDS; needs a nightly toolchain and cargo-fuzz
+fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_SECONDS each; needs a nightly toolchain and cargo-fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
-	mkdir -p fuzz/corpus/handle_frame
-	cargo +nightly fuzz run handle_frame fuzz/corpus/handle_frame fuzz/seeds/handle_frame -- -max_total_time=$(FUZZ_SECONDS)
+	for target in handle_frame http_request; do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
 
 lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
@@ -45,8 +47,8 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 		echo "lint: licences are not checked: no cargo-deny here (cargo install --locked cargo-deny)"; \
 	fi
 
-bench: deps ## the engine's benches
-	cargo bench -p uvs-benches
+bench: deps ## the engine's benches, and a scrape's
+	cargo bench -p uvs-benches -p uvs-exporter
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table

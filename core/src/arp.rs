@@ -1,8 +1,8 @@
 //! ARP for VIPs that are on none of the host's interfaces (RFC 826, RFC 5227).
 //!
 //! The kernel answers for its own addresses and resolves every neighbour; for a VIP that it does not
-//! have nobody would answer. This is that answer and the announcement of the VIP, and nothing else:
-//! UVS never asks and keeps no cache.
+//! have nobody would answer. This is that answer and the announcement of the VIP; the engine never asks
+//! and keeps no cache. (`uvs doctor` asks, by a [`probe`], who else has a VIP.)
 
 use std::time::Duration;
 
@@ -58,6 +58,26 @@ pub fn answer(
 pub fn announcement(vip: Addr, mac: Mac, out: &mut [u8]) -> Option<usize> {
     let vip = vip.as_v4()?;
     write(out, BROADCAST, REQUEST, (mac, vip), ([0; 6], vip))
+}
+
+/// Writes a probe for an address (RFC 5227 §2.1.1: a broadcast request without a sender address, which
+/// enters no cache) from the interface with this MAC into `out`; `None` as for [`announcement`].
+pub fn probe(target: Addr, mac: Mac, out: &mut [u8]) -> Option<usize> {
+    write(
+        out,
+        BROADCAST,
+        REQUEST,
+        (mac, [0; 4]),
+        ([0; 6], target.as_v4()?),
+    )
+}
+
+/// The address and the MAC address that a reply tells; `None` for every other frame.
+pub fn reply(frame: &[u8]) -> Option<(Addr, Mac)> {
+    let frame: &[u8; FRAME_LEN] = frame.first_chunk()?;
+    let is_reply =
+        frame[12..14] == ETHERTYPE && frame[14..20] == ETHERNET_IPV4 && frame[20..22] == REPLY;
+    is_reply.then(|| (Addr::v4(array(frame, 28)), array(frame, 22)))
 }
 
 struct Request {
@@ -158,6 +178,18 @@ mod tests {
     #[test]
     fn a_request_for_an_owned_vip_is_answered() {
         assert_eq!(answered(&WHO_HAS), Some(IS_AT));
+    }
+
+    #[test]
+    fn a_probe_is_answered_and_the_reply_understood() {
+        let mut frame = [0; FRAME_LEN];
+        let asker = [2, 0, 0, 0, 0, 9];
+        assert_eq!(probe(Addr::v4(VIP), asker, &mut frame), Some(FRAME_LEN));
+        assert_eq!(reply(&frame), None, "a request is no reply");
+        let answer = answered(&frame).unwrap();
+        assert_eq!(answer[..6], asker);
+        assert_eq!(reply(&answer), Some((Addr::v4(VIP), OURS)));
+        assert_eq!(reply(&answer[..FRAME_LEN - 1]), None);
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub struct Backend {
     /// The server's port, host byte order.
     pub port: u16,
     /// Zero.
-    pub reserved: [u16; 3],
+    pub reserved: u16,
+    /// Smoothed time from a SYN to the server's SYN-ACK in microseconds; 0 = not known. Known for TCP
+    /// where replies pass the director (NAT, FULLNAT), from the last minute's connections.
+    pub handshake: u32,
 }
 
 const _: () = assert!(size_of::<Backend>() == 48 && align_of::<Backend>() == 8);

@@ -37,6 +37,8 @@ pub const INACTIVE: u8 = 2;
 pub const TEMPLATE: u8 = 4;
 /// Flag: one packet only; leaves the table at once (IP_VS_CONN_F_ONE_PACKET).
 pub const ONE_PACKET: u8 = 8;
+/// Flag: its handshake has been measured, or never can be.
+pub const MEASURED: u8 = 64;
 /// Flag: has a key for the server's side.
 const REPLIES: u8 = 16;
 /// Flag: has no key any more; waits for its end.

@@ -85,6 +85,9 @@ impl Stats {
     }
 }
 
+/// The ICMP errors that the engine makes: their type, and the metric label.
+pub const ICMP_ERRORS: [(u8, &str); 2] = [(3, "destination_unreachable"), (11, "time_exceeded")];
+
 /// Totals of the engine.
 ///
 /// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local` and `drops`,
@@ -109,6 +112,8 @@ pub struct Counters {
     pub segments: u64,
     /// Frames made by fragmentation.
     pub fragments: u64,
+    /// ICMP errors made, in the order of [`ICMP_ERRORS`].
+    pub icmp_sent: [u64; ICMP_ERRORS.len()],
     /// ICMP messages passed on about a connection.
     pub icmp_translated: u64,
     /// Connections that ended, for whatever reason.
@@ -142,6 +147,7 @@ impl Default for Counters {
             drops: [0; DropReason::COUNT],
             segments: 0,
             fragments: 0,
+            icmp_sent: [0; ICMP_ERRORS.len()],
             icmp_translated: 0,
             expired: 0,
             evicted: 0,
@@ -156,6 +162,14 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Counts an ICMP error that was made.
+    pub fn count_icmp(&mut self, kind: u8) {
+        let place = ICMP_ERRORS.iter().position(|(known, _)| *known == kind);
+        if let Some(place) = place {
+            self.icmp_sent[place] += 1;
+        }
+    }
+
     /// Counts one received frame's end.
     pub fn count(&mut self, verdict: Verdict) {
         self.received += 1;

@@ -73,10 +73,12 @@ pub struct Frame<'a> {
     end: usize,
     /// What is unfinished in it.
     pub offload: Offload,
+    /// Its firewall mark (`skb->mark`); 0 where the shell cannot know it, as from a packet socket.
+    pub mark: u32,
 }
 
 impl<'a> Frame<'a> {
-    /// The frame at `start..end` of `buf`; what lies before is headroom.
+    /// The frame at `start..end` of `buf`, without a mark; what lies before is headroom.
     ///
     /// # Panics
     /// Where `start..end` is not within `buf`: the caller's own arithmetic is broken.
@@ -87,6 +89,7 @@ impl<'a> Frame<'a> {
             start,
             end,
             offload,
+            mark: 0,
         }
     }
 

@@ -29,6 +29,12 @@ pub trait Scheduler: Send {
     fn tick(&mut self, now: Instant) {
         let _ = now;
     }
+
+    /// Whether a client's server follows from the flow and the set alone, on every director alike (sh, dh,
+    /// mh). Such a service has no slow start, which would send clients elsewhere and back again.
+    fn is_consistent(&self) -> bool {
+        false
+    }
 }
 
 /// What a scheduler is made from.

@@ -20,8 +20,8 @@ pub enum ServiceKey {
         /// The port, host byte order.
         port: u16,
     },
-    /// A firewall mark (`ipvsadm -f`): kept and listed, but never matched, since a packet socket sees a
-    /// frame before netfilter marks it.
+    /// A firewall mark (`ipvsadm -f`), matched by [`Frame::mark`](crate::frame::Frame::mark). The daemon
+    /// keeps and lists such services only, since a packet socket sees a frame before netfilter marks it.
     Mark {
         /// The mark, never 0.
         mark: u32,
@@ -203,6 +203,12 @@ pub struct ServiceSpec {
     pub one_packet: bool,
     /// FULLNAT's local addresses (`--laddr`).
     pub local: Vec<Addr>,
+    /// Entries of the scheduler's look-up table (mh); 0 = its default.
+    #[serde(default)]
+    pub table_size: u32,
+    /// Seconds over which a new or recovered server comes to its weight; 0 = at once.
+    #[serde(default)]
+    pub slow_start: u32,
     /// What happens to connections that have to go.
     #[serde(default)]
     pub care: Care,
@@ -221,6 +227,8 @@ impl ServiceSpec {
             engine: None,
             one_packet: false,
             local: Vec::new(),
+            table_size: 0,
+            slow_start: 0,
             care: Care::default(),
             servers: Vec::new(),
         }

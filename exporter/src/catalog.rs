@@ -55,6 +55,11 @@ metrics! {
     READY Gauge "uvs_ready" []
         "1 while /readyz answers 200: the configuration is in force, all interfaces are up, the guard is there and the worker answers."
 
+    PLUGIN_INFO Gauge "uvs_plugin_info" ["name" "version" "abi" "file"]
+        "Always 1 for each loaded scheduler plugin; the labels say what it is and where it came from."
+    PLUGIN_FAULTS Counter "uvs_plugin_faults_total" ["name" "reason"]
+        "Faults of a scheduler plugin, by reason: `panic`, `wrong_index`, `forbidden_server` (of weight 0 or overloaded), `failed`."
+
     SERVICE_INFO Gauge "uvs_service_info" ["vip" "port" "proto" "scheduler" "persistent"]
         "Always 1 for each virtual service; the labels name its scheduler and whether it is persistent."
     SERVICE_CONNECTIONS_TOTAL Counter "uvs_service_connections_total" ["vip" "port" "proto"]
@@ -82,6 +87,10 @@ metrics! {
         "Connections of the real server that are neither closed by both sides nor reset: at weight 0, what it still has to drain."
     BACKEND_WEIGHT Gauge "uvs_backend_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
         "The real server's weight; 0 = quiesced."
+    BACKEND_EFFECTIVE_WEIGHT Gauge "uvs_backend_effective_weight" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "What the real server counts for: less than its weight during its slow start."
+    BACKEND_HANDSHAKE Gauge "uvs_backend_handshake_seconds" ["vip" "port" "proto" "rip" "rport" "mode"]
+        "Smoothed time from SYN to SYN-ACK of the last minute's connections; absent where none was measured, as in modes that see no replies."
     BACKEND_UP Gauge "uvs_backend_up" ["vip" "port" "proto" "rip" "rport" "mode"]
         "1 while the MAC address of the real server's next hop is known, so that packets can be sent to it. UVS checks no application: that is keepalived's or ldirectord's part."
     BACKEND_OVERLOADED Gauge "uvs_backend_overloaded" ["vip" "port" "proto" "rip" "rport" "mode"]
@@ -135,6 +144,8 @@ metrics! {
         "Frames made by fragmenting datagrams that had come in fragments or were too big."
     FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
         "Held fragments whose datagram never became whole."
+    ICMP_SENT Counter "uvs_icmp_sent_total" ["type"]
+        "ICMP errors made by UVS, by type: unreachable, fragmentation needed among them, and time exceeded."
     ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
         "ICMP messages about a connection that were passed on to its other side."
     SCHEDULER_FAULTS Counter "uvs_scheduler_faults_total" []

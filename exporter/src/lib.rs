@@ -16,10 +16,12 @@ mod process;
 pub mod prom_files;
 mod server;
 mod snapshot;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use http::render;
 pub use server::{Exporter, serve};
 pub use snapshot::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PortMetrics,
-    Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, WorkerMetrics,
+    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PluginMetrics,
+    PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, WorkerMetrics,
 };

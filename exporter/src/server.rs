@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
@@ -27,7 +27,7 @@ const CONNECTIONS: usize = 32;
 /// A request's head must be here by then.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// Life of a connection, the reading of the answer included: Prometheus's own default time-out.
-const CONNECTION_LIFE: Duration = Duration::from_secs(10);
+pub(crate) const CONNECTION_LIFE: Duration = Duration::from_secs(10);
 /// Bytes of a request's head, hyper's least.
 const HEAD_BYTES: usize = 8192;
 /// Headers of a request.
@@ -56,13 +56,8 @@ pub fn serve(listener: TcpListener, ask: Box<dyn Fn() + Send + Sync>) -> io::Res
     let address = listener.local_addr()?;
     let cell = Cell::default();
     let (published, news) = watch::channel(());
-    let pages = Pages::new(cell.clone()).map_err(io::Error::other)?;
-    let shared = Arc::new(Shared {
-        pages,
-        cell: cell.clone(),
-        ask,
-        news: news.clone(),
-    });
+    let shared = Shared::new(cell.clone(), ask, news.clone()).map_err(io::Error::other)?;
+    let shared = Arc::new(shared);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -106,7 +101,7 @@ impl Drop for Exporter {
 }
 
 /// What the connections share.
-struct Shared {
+pub(crate) struct Shared {
     pages: Pages,
     cell: Cell,
     ask: Box<dyn Fn() + Send + Sync>,
@@ -151,7 +146,10 @@ async fn closed(news: &mut watch::Receiver<()>) {
 }
 
 /// One request and its answer.
-async fn converse(stream: TcpStream, shared: Arc<Shared>) -> hyper::Result<()> {
+pub(crate) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    shared: Arc<Shared>,
+) -> hyper::Result<()> {
     let service = service_fn(|request| respond(Arc::clone(&shared), request));
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -159,6 +157,8 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) -> hyper::Result<()> {
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .keep_alive(false)
+        // A client may close its side once it has asked, as `nc -N` does.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .await
 }
@@ -175,6 +175,19 @@ async fn respond(
 }
 
 impl Shared {
+    pub(crate) fn new(
+        cell: Cell,
+        ask: Box<dyn Fn() + Send + Sync>,
+        news: watch::Receiver<()>,
+    ) -> prometheus::Result<Self> {
+        Ok(Self {
+            pages: Pages::new(cell.clone())?,
+            cell,
+            ask,
+            news,
+        })
+    }
+
     /// Has a new snapshot made, unless the last is young, and waits for it, but not long.
     async fn refresh(&self) {
         let young = |s: Arc<MetricSnapshot>| s.taken.elapsed() < REUSE;

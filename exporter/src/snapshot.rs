@@ -27,6 +27,8 @@ pub struct MetricSnapshot {
     pub build: Build,
     /// Since when.
     pub started: SystemTime,
+    /// Scheduler plugins.
+    pub plugins: Vec<PluginMetrics>,
     /// Virtual services, each with its real servers.
     pub services: Vec<ServiceMetrics>,
     /// Traffic of services that were removed, so that totals never go back.
@@ -74,6 +76,21 @@ pub struct Build {
     pub rustc: &'static str,
 }
 
+/// A loaded scheduler plugin.
+#[derive(Clone, Debug)]
+pub struct PluginMetrics {
+    /// The scheduler's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The ABI it was built for.
+    pub abi: u32,
+    /// The file it came from.
+    pub file: String,
+    /// Its faults by reason.
+    pub faults: Vec<(&'static str, u64)>,
+}
+
 /// A virtual service.
 #[derive(Clone, Debug)]
 pub struct ServiceMetrics {
@@ -102,6 +119,10 @@ pub struct BackendMetrics {
     pub tunnel: TunnelKind,
     /// Weight; 0 = quiesced.
     pub weight: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
+    pub handshake: u32,
     /// Active connections.
     pub active: u32,
     /// Inactive connections.

@@ -313,6 +313,20 @@ fn garbage_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_client_that_has_closed_its_side_is_answered() {
+    let daemon = healthy();
+    for path in ["/metrics", "/readyz", "/healthz"] {
+        let mut stream = daemon.connect();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("half closed");
+        assert_eq!(code(&read_all(&mut stream)), 200, "{path}");
+    }
+}
+
+#[test]
 fn a_head_without_bounds_is_refused() {
     let daemon = healthy();
     let long = format!("GET /{} HTTP/1.1\r\nHost: uvs\r\n\r\n", "x".repeat(100_000));

@@ -229,6 +229,22 @@ fn buckets_are_cumulative_and_end_with_all() {
 }
 
 #[test]
+fn a_handshake_that_is_not_known_has_no_series() {
+    let mut s = snapshot();
+    let backends = &mut s.services[0].backends;
+    (backends[0].handshake, backends[1].handshake) = (450, 0);
+    let text = text(s);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|l| l.starts_with("uvs_backend_handshake_seconds{"))
+        .collect();
+    assert!(
+        matches!(lines[..], [one] if one.ends_with(" 0.00045")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn the_process_is_this_one() {
     let text = text(snapshot());
     assert!(value(&text, "process_open_fds") >= 3.0);

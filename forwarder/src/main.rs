@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod control;
 mod daemon;
+mod doctor;
 #[cfg(test)]
 mod golden;
 mod guard;

@@ -104,7 +104,20 @@ pub(crate) fn interface_is_up(fd: BorrowedFd<'_>, name: &str) -> io::Result<bool
     Ok(i32::from(flags) & libc::IFF_UP != 0)
 }
 
-fn interface_ioctl(fd: BorrowedFd<'_>, name: &str, code: u64) -> io::Result<libc::ifreq> {
+/// SIOCETHTOOL with one of the commands that get a number (`struct ethtool_value`, linux/ethtool.h).
+pub(crate) fn ethtool_value(fd: BorrowedFd<'_>, name: &str, command: u32) -> io::Result<u32> {
+    let mut request = interface_request(name)?;
+    // The command, and behind it the place for the value.
+    let mut value = [command, 0u32];
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    // SAFETY: the request points to two words, which is what the getting commands read and write; both
+    // outlive the call.
+    let ret = unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    check(ret).map(|_| value[1])
+}
+
+/// An ifreq with a name in it.
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: all zeroes is a valid ifreq: integers and a union of plain data.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     // The last byte stays the terminating zero.
@@ -114,6 +127,11 @@ fn interface_ioctl(fd: BorrowedFd<'_>, name: &str, code: u64) -> io::Result<libc
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }
+    Ok(request)
+}
+
+fn interface_ioctl(fd: BorrowedFd<'_>, name: &str, code: u64) -> io::Result<libc::ifreq> {
+    let mut request = interface_request(name)?;
     // SAFETY: both codes used here read and write one ifreq, which outlives the call.
     let ret = unsafe { libc::ioctl(fd.as_raw_fd(), code as _, &raw mut request) };
     check(ret).map(|_| request)

@@ -126,6 +126,29 @@ fn an_unknown_scheduler_is_answered_with_the_known_ones() {
 }
 
 #[test]
+fn lrt_where_replies_are_not_seen_is_valid_with_a_warning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("lrt.toml");
+    let warned = |service: &str| {
+        let server = "[[service.server]]\naddress = \"10.0.0.2\"\n";
+        let text = format!("[[service]]\n{service}\nscheduler = \"lrt\"\n{server}");
+        std::fs::write(&file, text).expect("written");
+        let output = check(&file);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let said = warned("tcp = \"10.0.0.1:80\"");
+    assert!(
+        said.contains("lrt.toml: warning: TCP 10.0.0.1:80: scheduler \"lrt\" cannot measure server 10.0.0.2:80"),
+        "{said}"
+    );
+    assert!(said.contains("acts as wlc): use mode = \"nat\""), "{said}");
+    let said = warned("udp = \"10.0.0.1:53\"\nmode = \"nat\"");
+    assert!(said.contains("here it acts as wlc"), "{said}");
+    assert_eq!(warned("tcp = \"10.0.0.1:80\"\nmode = \"nat\""), "");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     for file in [dir.path().to_owned(), dir.path().join("none.toml")] {

@@ -71,6 +71,10 @@ fn without_a_daemon_every_command_says_so_and_exits_3() {
         &["reload"][..],
         &["show", "services"],
         &["show", "conns", "-o", "json"],
+        &["show", "neigh", "--watch"],
+        &["latency"],
+        &["latency", "--seconds", "1"],
+        &["top", "--once"],
         &["sysctl", "net.ipv4.vs.drop_entry"],
         &["drain", "10.0.0.2"],
     ] {
@@ -96,8 +100,24 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         (&["sysctl"], "NAME[=VALUE]"),
         (
             &["show", "packets"],
-            "possible values: services, servers, conns, drops, info",
+            "possible values: services, servers, conns, drops, neigh, plugins, config, info",
         ),
+        (
+            &["show", "drops", "--client", "10.0.0.1"],
+            "--client goes with `uvs show` of conns only",
+        ),
+        (
+            &["show", "conns", "--client", "10.0.0.0/33"],
+            "use IP, IP:PORT or SUBNET/BITS",
+        ),
+        (&["show", "services", "--service", "web"], "VIP:PORT"),
+        (&["show", "services", "--watch=0"], "from 0.2 to 60"),
+        (&["latency", "--since", "2m"], "from 1s to 60s"),
+        (
+            &["latency", "--since", "9s", "--seconds", "9"],
+            "cannot be used with",
+        ),
+        (&["top", "--interval", "0"], "from 0.2 to 60"),
         (&["check"], "<FILE>"),
     ] {
         let (code, _, error) = told(&uvs(nowhere, arguments));

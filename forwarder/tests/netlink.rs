@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the daemon uses all of it, a test a part")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the daemon uses all of it, a test a part"
+)]
 #[path = "../src/netlink/mod.rs"]
 mod netlink;
 mod netns;

@@ -7,5 +7,7 @@ mod project;
 
 #[path = "plugins/check.rs"]
 mod check;
+#[path = "plugins/manual.rs"]
+mod manual;
 #[path = "plugins/traffic.rs"]
 mod traffic;

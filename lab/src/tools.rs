@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
     ("python3", "python3"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("unshare", "util-linux"),
     ("wrk", "wrk"),
 ];

@@ -61,7 +61,8 @@ struct uvs_backend {
     uint32_t inactive;    /* all other connections; UDP's all are here */
     uint32_t flags;       /* UVS_OVERLOADED */
     uint16_t port;        /* host byte order */
-    uint16_t reserved[3]; /* zero */
+    uint16_t reserved;    /* zero */
+    uint32_t handshake;   /* microseconds from SYN to SYN-ACK, smoothed; 0 = not known */
 };
 
 /* What create() is given. */

@@ -2,7 +2,8 @@
 //!
 //! The same definitions for C are in `include/uvs_scheduler.h`; the assertions here and there hold the same
 //! numbers, and `tests/header.rs` has a C compiler compare the two field by field. Whatever changes a
-//! layout changes [`ABI`].
+//! layout changes [`ABI`]; a new field in the place of reserved bytes does not, as long as 0, which those
+//! were, means "not known" in it: plugins and hosts from before it work with those from after.
 
 use std::ffi::{CStr, c_char, c_void};
 

@@ -25,7 +25,7 @@ fn assertions() -> String {
     let mut c = String::from("#include \"uvs_scheduler.h\"\n");
     fields!(c, "uvs_flow", Flow, src: Addr, dst: Addr, src_port: u16, dst_port: u16, protocol: u8, reserved: [u8; 3]);
     fields!(c, "uvs_backend", Backend, addr: Addr, id: u64, weight: u32, active: u32, inactive: u32, flags: u32,
-        port: u16, reserved: [u16; 3]);
+        port: u16, reserved: u16, handshake: u32);
     fields!(c, "uvs_params", Params, seed: u64, flags: u32, table_size: u32);
     type Text = *const std::ffi::c_char;
     fields!(c, "uvs_scheduler_table", Table, abi: u32, size: u32, backend_size: u32, flow_size: u32, name: Text,

@@ -31,6 +31,10 @@ impl Scheduler for DestinationHashing {
         let mine = bucket(fold(&flow.dst)).checked_rem(self.servers)?;
         backends[mine].is_available().then_some(mine)
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod lblc;
 mod lblcr;
 mod lc;
 mod load;
+mod lrt;
 pub mod maglev;
 mod mh;
 mod nq;
@@ -45,6 +46,7 @@ pub static BUILTIN: &[SchedulerDef] = &[
     lblcr::DEF,
     swrr::DEF,
     p2c::DEF,
+    lrt::DEF,
 ];
 
 /// The built-in scheduler of this name.
@@ -71,6 +73,16 @@ mod tests {
                 assert_eq!(failures, [], "{} with flags {flags:#x}", def.name);
             }
         }
+    }
+
+    #[test]
+    fn the_manual_has_every_row() {
+        let manual = include_str!("../../docs/schedulers.md");
+        let rows = BUILTIN
+            .iter()
+            .map(|d| format!("| `{}` | {} |", d.name, d.about));
+        let missing: Vec<String> = rows.filter(|row| !manual.contains(row)).collect();
+        assert!(missing.is_empty(), "add to docs/schedulers.md: {missing:?}");
     }
 
     #[test]

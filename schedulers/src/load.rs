@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use uvs_core::backend::Backend;
 
 /// The available server with the smallest `cost / weight`.
-pub(crate) fn least(backends: &[Backend], cost: fn(&Backend) -> u64) -> Option<usize> {
+pub(crate) fn least(backends: &[Backend], cost: impl Fn(&Backend) -> u64) -> Option<usize> {
     least_among(backends, 0..backends.len(), cost)
 }
 
@@ -15,17 +15,17 @@ pub(crate) fn least(backends: &[Backend], cost: fn(&Backend) -> u64) -> Option<u
 pub(crate) fn least_among(
     backends: &[Backend],
     candidates: impl Iterator<Item = usize>,
-    cost: fn(&Backend) -> u64,
+    cost: impl Fn(&Backend) -> u64,
 ) -> Option<usize> {
     candidates
         .filter(|&i| backends[i].is_available())
-        .min_by(|&a, &b| compare(&backends[a], &backends[b], cost))
+        .min_by(|&a, &b| compare(&backends[a], &backends[b], &cost))
 }
 
 /// `cost(a) / weight(a)` against `cost(b) / weight(b)` without a division: both sides times both weights.
 ///
-/// A cost has up to 41 bits and a weight 31, so the products need more than 64.
-pub(crate) fn compare(a: &Backend, b: &Backend, cost: fn(&Backend) -> u64) -> Ordering {
+/// A cost has up to 64 bits and a weight 31, so the products need more than 64.
+pub(crate) fn compare(a: &Backend, b: &Backend, cost: impl Fn(&Backend) -> u64) -> Ordering {
     let left = u128::from(cost(a)) * u128::from(b.weight);
     let right = u128::from(cost(b)) * u128::from(a.weight);
     left.cmp(&right)

@@ -13,11 +13,17 @@ pub const MAX_TABLE_SIZE: u32 = 1 << 24;
 
 /// Why a table size will not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "table size {0} is not a prime from {MIN_TABLE_SIZE} to {MAX_TABLE_SIZE}; \
-     take 4093, 65537 or 655373: about 100 times the number of servers"
-)]
+#[error("table size {0} is not a prime from {MIN_TABLE_SIZE} to {MAX_TABLE_SIZE}")]
 pub struct TableSizeError(u32);
+
+impl TableSizeError {
+    /// What to take instead: the next prime, or the sizes of the paper.
+    pub fn help(&self) -> String {
+        let next = (self.0..=MAX_TABLE_SIZE).find(|n| check_table_size(*n).is_ok());
+        let next = next.map_or_else(String::new, |n| format!("the next prime is {n}; "));
+        format!("{next}take 4093, 65537 or 655373, about 100 times the number of servers")
+    }
+}
 
 /// Whether mh takes a table of this size; 0 stands for the default.
 pub fn check_table_size(size: u32) -> Result<(), TableSizeError> {
@@ -135,10 +141,15 @@ mod tests {
         for size in [1, 7, 4096, 65_536, 65_539 * 2, u32::MAX] {
             assert_eq!(check_table_size(size), Err(TableSizeError(size)));
         }
+        let error = check_table_size(4096).expect_err("not a prime");
         assert_eq!(
-            check_table_size(4096).expect_err("not a prime").to_string(),
-            "table size 4096 is not a prime from 251 to 16777216; \
-             take 4093, 65537 or 655373: about 100 times the number of servers"
+            error.to_string(),
+            "table size 4096 is not a prime from 251 to 16777216"
         );
+        assert_eq!(
+            error.help(),
+            "the next prime is 4099; take 4093, 65537 or 655373, about 100 times the number of servers"
+        );
+        assert!(TableSizeError(u32::MAX).help().starts_with("take 4093"));
     }
 }

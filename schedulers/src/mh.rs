@@ -86,6 +86,10 @@ impl Scheduler for Maglev {
             .filter_map(server)
             .find(usable)
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 impl Maglev {
@@ -187,6 +191,10 @@ mod tests {
                 "{n} of 4093: {}",
                 moved(n, 4093, 1)
             );
+        }
+        for n in (3..=1000).step_by(83).chain([1000]) {
+            let share = moved(n, 65_537, 1);
+            assert!(share <= 0.02, "1 of {n} servers, 65537 entries: {share}");
         }
         for (n, size, k, bound) in [
             (3, 65_537, 1, 0.01),

@@ -54,6 +54,10 @@ impl Scheduler for SourceHashing {
             .map(|&i| i as usize)
             .find(|&i| backends[i].is_available())
     }
+
+    fn is_consistent(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

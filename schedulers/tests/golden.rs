@@ -14,6 +14,6 @@ fn every_run_picks_what_the_kernel_picked() {
 }
 
 #[test]
-fn so_it_does_through_the_engine_where_the_service_is_an_address() {
-    assert_eq!(replay::play_all_through_the_engine(built_in, |_| true), 149);
+fn so_it_does_through_the_engine() {
+    assert_eq!(replay::play_all_through_the_engine(built_in, |_| true), 201);
 }

@@ -218,7 +218,7 @@ impl Engine {
         let quote = notice.about.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
         let tos = (notice.about[1] & 0x1e) | TOS_CONTROL;
         let (from, to, len) = (notice.from, notice.to, 8 + quote);
-        self.emit(to, from, len, out, |engine, ip, from, to| {
+        let verdict = self.emit(to, from, len, out, |engine, ip, from, to| {
             let id = engine.next_id();
             write_ipv4(ip, tos, id, 0, 1, from, to);
             let message = &mut ip[IPV4_MIN_HEADER..];
@@ -229,7 +229,11 @@ impl Engine {
             rewrite::set_quoted_ends(&mut message[8..], notice.ends);
             let sum = checksum::of(message);
             write2(message, 2, sum);
-        })
+        });
+        if verdict == Verdict::Answered {
+            self.counters.count_icmp(notice.kind);
+        }
+        verdict
     }
 
     /// Answers a segment that belongs to no connection with a reset (RFC 9293 §3.5.2), as the host's own

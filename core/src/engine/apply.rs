@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::slow_start::SlowStart;
 use super::{Engine, Service};
 use crate::backend::Backend;
 use crate::conn::NONE;
@@ -96,7 +97,7 @@ impl Engine {
         SchedulerParams {
             flags: spec.flags,
             seed: self.seed,
-            table_size: 0,
+            table_size: spec.table_size,
         }
     }
 
@@ -115,6 +116,7 @@ impl Engine {
             stats: Default::default(),
             failures: Default::default(),
             next_local: 0,
+            slow_start: SlowStart::default(),
         };
         let slot = self
             .services
@@ -144,12 +146,16 @@ impl Engine {
         let Some(mut service) = self.services[slot as usize].take() else {
             return;
         };
-        if (&service.spec.scheduler, service.spec.flags) != (&spec.scheduler, spec.flags)
+        let made_from = |s: &ServiceSpec| (s.scheduler.clone(), s.flags, s.table_size);
+        if made_from(&service.spec) != made_from(spec)
             && let Some(scheduler) = (self.schedulers)(&spec.scheduler, &self.params(spec))
         {
             service.scheduler = scheduler;
             service.scheduler.backends_changed(&service.backends);
         }
+        let consistent = service.scheduler.is_consistent();
+        let seconds = if consistent { 0 } else { spec.slow_start };
+        service.slow_start.set_time(seconds);
         self.remove_servers(&mut service, spec);
         self.edit_servers(&mut service, spec);
         self.add_servers(slot, &mut service, spec);
@@ -169,6 +175,7 @@ impl Engine {
                 continue;
             }
             let (place, load) = (service.servers.remove(i), service.backends.remove(i));
+            service.slow_start.removed(load.id);
             self.servers.get_mut(place).care = spec.care;
             self.detach(place, load);
             self.renumber(service);
@@ -193,7 +200,11 @@ impl Engine {
                 service.backends[i].flags &= !Backend::OVERLOADED;
             }
             (server.spec, server.mode) = (*wanted, mode);
-            service.backends[i].weight = wanted.weight;
+            let backend = &mut service.backends[i];
+            let before = std::mem::replace(&mut backend.weight, wanted.weight);
+            service
+                .slow_start
+                .weight_set(backend.id, before, wanted.weight);
             service.scheduler.backends_changed(&service.backends);
         }
     }
@@ -212,6 +223,7 @@ impl Engine {
             let at = insertion_point(service, &self.servers, spec, wanted);
             service.servers.insert(at, place);
             service.backends.insert(at, backend);
+            service.slow_start.weight_set(backend.id, 0, backend.weight);
             self.renumber(service);
             service.scheduler.backends_changed(&service.backends);
         }

@@ -31,7 +31,7 @@ impl Engine {
         let server = self.servers.get(conn.backend);
         let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
-        if removed && self.service_for(&packet.flow).is_none() {
+        if removed && self.service_for(&packet.flow, frame.mark).is_none() {
             return self.answer_as_host(now, frame, packet, out);
         }
         let fresh = opens(packet);
@@ -97,7 +97,7 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let Some(slot) = self.service_for(&packet.flow) else {
+        let Some(slot) = self.service_for(&packet.flow, frame.mark) else {
             return self.stray(now, frame, packet, out);
         };
         if !self.may_start(packet) {

@@ -31,6 +31,7 @@ mod apply;
 mod defence;
 mod drain;
 mod farewell;
+mod handshake;
 mod host;
 mod input;
 mod lifetime;
@@ -41,6 +42,7 @@ mod reply;
 mod report;
 mod schedule;
 mod servers;
+mod slow_start;
 mod sweep;
 mod track;
 mod transmit;
@@ -102,6 +104,8 @@ pub struct Engine {
     answers: answer::Limiter,
     /// Identification of the next packet of our own.
     ip_id: u16,
+    /// The time as of the last time-out handled.
+    now: Instant,
     /// The search for connections whose server lets them go.
     sweep: sweep::Sweep,
     /// Servers of weight 0.
@@ -114,6 +118,8 @@ pub struct Engine {
     farewells: answer::Limiter,
     /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
     next_tick: Instant,
+    /// When servers' handshakes are looked at again; no reason to wake up either.
+    next_second: Instant,
     defence: defence::Defence,
     counters: Counters,
     /// Traffic of services that were removed.
@@ -132,6 +138,7 @@ struct Service {
     failures: [u64; crate::counters::ScheduleFailure::COUNT],
     /// Whose turn it is among the local addresses.
     next_local: usize,
+    slow_start: slow_start::SlowStart,
 }
 
 impl Engine {
@@ -159,12 +166,14 @@ impl Engine {
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             answers: answer::Limiter::of_answers(),
             ip_id: config.keys.0 as u16,
+            now: Instant::ZERO,
             sweep: sweep::Sweep::default(),
             draining: Vec::new(),
             next_look: Instant::ZERO,
             events: Vec::new(),
             farewells: farewell::limiter(),
             next_tick: Instant::ZERO,
+            next_second: Instant::ZERO,
             defence: defence::Defence::new(),
             counters: Counters::default(),
             retired: Default::default(),
@@ -224,9 +233,14 @@ impl Engine {
         while let Some(id) = self.conns.expired(now, &mut left) {
             self.time_out(now, id, out);
         }
+        self.now = now;
+        for service in self.services.iter_mut().flatten() {
+            service.slow_start.advance(now);
+        }
         self.drain(now);
         let sweeping = self.sweep(now, budget, out);
         self.tick_schedulers(now);
+        self.forgive_handshakes(now);
         let defending = self.defend(now, budget);
         left == 0 || sweeping || defending
     }
@@ -333,12 +347,14 @@ impl Engine {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
+                let mark = frame.mark;
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
+                frame.mark = mark;
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         p.fragment_size = Some(whole.largest);
@@ -384,9 +400,14 @@ impl Engine {
         Verdict::Answered
     }
 
-    /// The service for a packet to `flow`'s destination: its port's own, else persistent FTP's for its
-    /// data connections, else the one for all ports (`ip_vs_service_find`).
-    fn service_for(&self, flow: &Flow) -> Option<u32> {
+    /// The service for a packet of this mark to `flow`'s destination: its mark's, else its port's own, else
+    /// persistent FTP's for its data connections, else the one for all ports (`ip_vs_service_find`).
+    fn service_for(&self, flow: &Flow, mark: u32) -> Option<u32> {
+        let ipv6 = flow.dst.as_v4().is_none();
+        let marked = (mark != 0).then(|| self.lookup.get(&ServiceKey::Mark { mark, ipv6 }));
+        if let Some(slot) = marked.flatten() {
+            return Some(*slot);
+        }
         let protocol = Protocol::from_number(flow.protocol)?;
         let with_port = |port| {
             let vip = Endpoint::new(flow.dst, port);

@@ -73,7 +73,7 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         let flow = quote.flow.reversed();
-        let Some(slot) = self.service_for(&flow) else {
+        let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
         match self.schedule(now, slot, &flow) {
@@ -126,7 +126,7 @@ impl Engine {
     ) -> Verdict {
         let c = *self.conns.get(id);
         if self.servers.get(c.backend).service == NONE
-            && self.service_for(&c.client_flow()).is_none()
+            && self.service_for(&c.client_flow(), frame.mark).is_none()
         {
             return self.unrelated(now, frame, packet, out);
         }

@@ -59,6 +59,7 @@ impl Engine {
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         self.count_packet(place, true, u64::from(packet.ip_len));
+        self.measure_handshake(now, id, packet);
         self.track(id, packet, true);
         self.note_sequence(id, frame, packet, true);
         self.conns.touch(now, id);

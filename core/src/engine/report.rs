@@ -1,5 +1,7 @@
 //! Copies of the engine's state for whoever shows it.
 
+use std::time::Duration;
+
 use super::{Engine, Service};
 use crate::conn::{self, Conn};
 use crate::counters::{ScheduleFailure, Stats};
@@ -50,6 +52,10 @@ pub struct ServerReport {
     pub draining: Option<Instant>,
     /// Whether it is over its threshold.
     pub overloaded: bool,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
+    pub handshake: u32,
     /// Totals since it was added.
     pub stats: Stats,
 }
@@ -71,6 +77,13 @@ pub struct ConnReport {
     pub state: &'static str,
     /// Seconds until it expires, rounded down.
     pub expires: u32,
+    /// The service it was scheduled by.
+    pub service: ServiceKey,
+    /// The time since its last packet.
+    pub idle: Duration,
+    /// TCP: the sequence numbers that server and client expect next. What they grow by is the bytes that
+    /// were sent to each.
+    pub sequence: Option<(u32, u32)>,
 }
 
 impl Engine {
@@ -92,6 +105,11 @@ impl Engine {
                         active: b.active,
                         inactive: b.inactive,
                         persistent: server.persistent,
+                        effective_weight: s
+                            .slow_start
+                            .reduced(self.now, b, &s.backends)
+                            .unwrap_or_else(|| f64::from(b.weight)),
+                        handshake: b.handshake,
                         open: (b.active + b.inactive).saturating_sub(server.over),
                         draining: server.drain.map(|d| d.since),
                         overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
@@ -140,11 +158,12 @@ impl Engine {
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
-        (page.map(|c| conn_report(c, now)).collect(), rest)
+        let report = |c: &Conn| conn_report(c, self.servers.get(c.backend).key.0, now);
+        (page.map(report).collect(), rest)
     }
 }
 
-fn conn_report(c: &Conn, now: Instant) -> ConnReport {
+fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
     let state = match c.protocol {
         _ if c.has(conn::TEMPLATE) => "NONE",
         Protocol::Tcp => TcpState::from_number(c.state).name(),
@@ -159,5 +178,9 @@ fn conn_report(c: &Conn, now: Instant) -> ConnReport {
         local: (c.local.port != 0).then_some(c.local),
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
+        service,
+        idle: (now + Duration::from_secs(c.timeout.into())).since(c.deadline),
+        sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
+            .then_some((c.server_expects, c.client_expects)),
     }
 }

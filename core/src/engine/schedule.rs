@@ -49,7 +49,7 @@ impl Engine {
         if let Some(p) = spec.persistence {
             return self.schedule_persistent(now, slot, flow, p, flags);
         }
-        let server = self.pick(slot, flow)?;
+        let server = self.pick(now, slot, flow)?;
         self.open(now, slot, server, flow, flags, NONE)
     }
 
@@ -79,22 +79,25 @@ impl Engine {
     }
 
     /// Asks the service's scheduler; checks what it says.
-    fn pick(&mut self, slot: u32, flow: &Flow) -> Result<u32, Refused> {
+    fn pick(&mut self, now: Instant, slot: u32, flow: &Flow) -> Result<u32, Refused> {
         let service = self.services[slot as usize]
             .as_mut()
             .ok_or(Refused::NoServer)?;
-        let picked = service
-            .scheduler
-            .pick(flow, &service.backends)
-            .ok_or(Refused::NoServer)?;
-        if !service
-            .backends
-            .get(picked)
-            .is_some_and(Backend::is_available)
-        {
+        service.slow_start.hold_back(now, &mut service.backends);
+        let mut picked = service.scheduler.pick(flow, &service.backends);
+        // Rather a server before its time than none.
+        if picked.is_none() && service.slow_start.let_go(&mut service.backends) {
+            picked = service.scheduler.pick(flow, &service.backends);
+        }
+        let allowed = |i: usize| service.backends.get(i).is_some_and(Backend::is_available);
+        let is_allowed = picked.is_none_or(allowed);
+        service.slow_start.let_go(&mut service.backends);
+        let picked = picked.ok_or(Refused::NoServer)?;
+        if !is_allowed {
             self.counters.scheduler_faults += 1;
             return Err(Refused::Drop(DropReason::SchedulerFault));
         }
+        service.slow_start.charge(service.backends[picked].id);
         Ok(service.servers[picked])
     }
 
@@ -122,7 +125,7 @@ impl Engine {
                 if let Some(id) = known {
                     self.conns.invalidate(id, INVALID);
                 }
-                let server = self.pick(slot, flow)?;
+                let server = self.pick(now, slot, flow)?;
                 let port = if own_port {
                     self.servers.get(server).key.1.port
                 } else {

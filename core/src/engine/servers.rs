@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::drain::{Drain, Stage};
+use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::counters::Stats;
@@ -39,6 +40,7 @@ pub(super) struct Server {
     /// Its service's.
     pub(super) care: Care,
     pub(super) stats: Stats,
+    pub(super) handshakes: Handshakes,
 }
 
 impl Server {
@@ -107,7 +109,8 @@ impl Servers {
             inactive: 0,
             flags: 0,
             port: spec.endpoint.port,
-            reserved: [0; 3],
+            reserved: 0,
+            handshake: 0,
         };
         let server = Server {
             key,
@@ -123,6 +126,7 @@ impl Servers {
             drain: None,
             care: Care::default(),
             stats: Stats::default(),
+            handshakes: Handshakes::default(),
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, SchedulerSource};
 use crate::fib::{Fib, Interface, Mac, Route};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Offload;
@@ -80,14 +80,23 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// A bed without services.
+    /// A bed without services; every scheduler picks the first available server.
     pub fn new(modes: &'static [&'static dyn Mode], limits: Limits) -> Self {
+        Self::with_schedulers(modes, limits, Box::new(|_, _| Some(Box::new(First))))
+    }
+
+    /// A bed without services, with schedulers from this source.
+    pub fn with_schedulers(
+        modes: &'static [&'static dyn Mode],
+        limits: Limits,
+        schedulers: SchedulerSource,
+    ) -> Self {
         let engine = Engine::new(EngineConfig {
             limits,
             keys: (1, 2),
             seed: 3,
             modes,
-            schedulers: Box::new(|_, _| Some(Box::new(First))),
+            schedulers,
         });
         let mut bed = Self {
             engine,

@@ -227,6 +227,7 @@ fn extremes(trial: &mut Trial) -> Result<(), String> {
             for i in 0..trial.set.len() {
                 trial.set[i].active = load;
                 trial.set[i].inactive = load;
+                trial.set[i].handshake = load;
                 trial.pick_many(8)?;
             }
         }
@@ -257,6 +258,7 @@ fn random_operation(trial: &mut Trial) -> Result<(), String> {
         16..40 if n > 0 => {
             trial.set[i].active = trial.random.below(1 << 12) as u32;
             trial.set[i].inactive = trial.random.below(1 << 20) as u32;
+            trial.set[i].handshake = trial.random.below(1 << 20) as u32;
         }
         40 => trial.tick(),
         _ => trial.pick().map(drop)?,

@@ -14,7 +14,8 @@ pub const fn backend(id: u64, weight: u32) -> Backend {
         inactive: 0,
         flags: 0,
         port: 80,
-        reserved: [0; 3],
+        reserved: 0,
+        handshake: 0,
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         &[],
         snapshot.taken.elapsed().as_secs_f64(),
     );
+    plugins(snapshot, to);
     tables(snapshot, to);
     workers(snapshot, to);
     let reloads = &snapshot.reloads;
@@ -28,6 +29,17 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::RELOADS, &["failure"], reloads.failed as f64);
     to.add(&c::RELOAD_OK, &[], flag(reloads.last_ok));
     to.add(&c::RELOAD_TIME, &[], seconds(reloads.last_success));
+}
+
+fn plugins(snapshot: &MetricSnapshot, to: &mut Families) {
+    for plugin in &snapshot.plugins {
+        let abi = plugin.abi.to_string();
+        let about = [&plugin.name, &plugin.version, &abi, &plugin.file].map(String::as_str);
+        to.add(&c::PLUGIN_INFO, &about, 1.0);
+        for (reason, count) in &plugin.faults {
+            to.add(&c::PLUGIN_FAULTS, &[&plugin.name, reason], *count as f64);
+        }
+    }
 }
 
 fn tables(snapshot: &MetricSnapshot, to: &mut Families) {

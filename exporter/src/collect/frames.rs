@@ -1,5 +1,6 @@
 //! Frames: how many came, what became of them, and which left.
 
+use uvs_core::counters::ICMP_ERRORS;
 use uvs_core::verdict::{DropReason, Stage};
 
 use super::Families;
@@ -25,6 +26,9 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         (&c::CONNTRACK_DEFENDED, n.dropped_entries),
     ] {
         to.add(definition, &[], value as f64);
+    }
+    for ((_, kind), count) in ICMP_ERRORS.iter().zip(n.icmp_sent) {
+        to.add(&c::ICMP_SENT, &[kind], count as f64);
     }
     to.add(&c::CONNTRACK_TOLD, &["client"], n.told_clients as f64);
     to.add(&c::CONNTRACK_TOLD, &["server"], n.told_servers as f64);

@@ -82,6 +82,10 @@ fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Families) {
     connections(labels, load, &c::BACKEND_CONNECTIONS, to);
     labels.add(to, &c::BACKEND_OPEN, &[], f64::from(b.open));
     labels.add(to, &c::BACKEND_WEIGHT, &[], f64::from(b.weight));
+    labels.add(to, &c::BACKEND_EFFECTIVE_WEIGHT, &[], b.effective_weight);
+    if b.handshake > 0 {
+        labels.add(to, &c::BACKEND_HANDSHAKE, &[], f64::from(b.handshake) / 1e6);
+    }
     labels.add(to, &c::BACKEND_UP, &[], flag(b.reachable));
     labels.add(to, &c::BACKEND_OVERLOADED, &[], flag(b.overloaded));
 }

@@ -8,8 +8,8 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PortMetrics,
-    Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
+    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PluginMetrics,
+    PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
 };
 
 pub(crate) const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
@@ -30,6 +30,8 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
         forwarding: Forwarding::Dr,
         tunnel: TunnelKind::Ipip,
         weight: 3,
+        effective_weight: 3.0,
+        handshake: 450,
         active: 1,
         inactive: 2,
         persistent: 0,
@@ -90,6 +92,13 @@ pub(crate) fn snapshot() -> MetricSnapshot {
             rustc: "rustc 1.95.0",
         },
         started,
+        plugins: vec![PluginMetrics {
+            name: "p2c".to_owned(),
+            version: "1.2".to_owned(),
+            abi: 1,
+            file: "/usr/lib/uvs/libp2c.so".to_owned(),
+            faults: vec![("panicked", 0)],
+        }],
         services: vec![service(vec![backend(18), backend(28)])],
         retired: stats(4),
         max_backends: 100,

@@ -9,7 +9,8 @@ pub(crate) fn must_be_written(path: &str, text: &str) {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         kept == text,
-        "{} differs from the code; write it again: UPDATE_DOCS=1 cargo test -p uvs-exporter",
-        path.display()
+        "{} differs from the code; write it again: UPDATE_DOCS=1 cargo test -p {}",
+        path.display(),
+        env!("CARGO_PKG_NAME")
     );
 }

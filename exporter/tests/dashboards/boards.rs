@@ -1,6 +1,6 @@
 //! The three boards: what an operator looks at first, one service, and the path of a frame.
 
-use super::model::Kind::{Gauge, Lines, Stacked, Stat, Table};
+use super::model::Kind::{Bars, Lines, Stacked, Stat, Table};
 use super::model::{Board, Panel, panel};
 
 /// Is it well, and how much does it do?
@@ -14,7 +14,7 @@ pub(crate) fn overview() -> Board {
             ("State", overview_state()),
             ("Traffic", overview_traffic()),
             ("Trouble and latency", overview_trouble()),
-            ("Real servers", vec![backends_table("$$")]),
+            ("Real servers", vec![backends_table("$$").height(13)]),
         ],
     }
 }
@@ -31,15 +31,13 @@ fn overview_state() -> Vec<Panel> {
             .red_from(1.0),
         panel(Stat, "New connections", "cps", "Connections scheduled a second.")
             .query("sum(rate(uvs_service_connections_total{$$}[$__rate_interval]))", ""),
-        panel(Stat, "Connections", "short", "Connections in the table, active and inactive.")
-            .query(r#"sum(uvs_service_connections{$$,state!="persistent"})"#, ""),
-        panel(Gauge, "Frames dropped", "percentunit", "Frames dropped of those received.")
+        panel(Stat, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
+            .query(r#"sum(uvs_service_connections{$$,state="active"})"#, ""),
+        panel(Stat, "Frames dropped", "percentunit", "Frames dropped of those received.")
             .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", "")
-            .maximum(0.05)
             .red_from(0.01),
-        panel(Gauge, "Worker busy", "percentunit", "The part of its time that the busiest worker works.")
+        panel(Stat, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
             .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
-            .maximum(1.0)
             .red_from(0.9),
     ]
 }
@@ -49,7 +47,10 @@ fn overview_traffic() -> Vec<Panel> {
         panel(Lines, "New connections by service", "cps", "Connections scheduled a second.")
             .query("sum by (vip, port, proto) (rate(uvs_service_connections_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}}"),
         panel(Stacked, "Connections by state", "short", "Connections and persistence templates in the table.")
-            .query("sum by (state) (uvs_service_connections{$$})", "{{state}}"),
+            .query("sum by (state) (uvs_service_connections{$$})", "{{state}}")
+            .colour("active", "green")
+            .colour("inactive", "blue")
+            .colour("persistent", "purple"),
         panel(Lines, "Bytes by service and direction", "Bps", "IP bytes forwarded a second. Replies are seen only in modes where they pass the director (NAT, FULLNAT).")
             .query("sum by (vip, port, proto, direction) (rate(uvs_service_bytes_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}} {{direction}}"),
         panel(Lines, "Packets by direction", "pps", "IP packets forwarded a second; a super-frame is one.")
@@ -59,18 +60,39 @@ fn overview_traffic() -> Vec<Panel> {
 
 fn overview_trouble() -> Vec<Panel> {
     vec![
-        panel(Stacked, "Drops by reason", "pps", "Frames dropped a second. docs/drops.md says what each reason means and what to do.")
+        panel(Stacked, "Drops by reason", PER_SECOND, "Frames dropped a second. docs/drops.md says what each reason means and what to do.")
             .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
-        panel(Stacked, "Refused connections by reason", "cps", "New connections that got no real server.")
+        panel(Lines, "Refused connections by reason", PER_SECOND, "New connections that got no real server.")
             .query("sum by (reason) (rate(uvs_schedule_failures_total{$$}[$__rate_interval]))", "{{reason}}"),
         panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
-        panel(Lines, "Connection table", "percentunit", "Entries of the limit, by director.")
+        panel(Bars, "Connection table in use", "percentunit", "Entries of the limit, by director.")
             .query("uvs_conntrack_entries{$$} / uvs_conntrack_limit{$$}", "{{instance}}")
-            .maximum(1.0),
+            .maximum(1.0)
+            .red_from(0.8)
+            .width(6)
+            .height(8),
+        panel(Bars, "FULLNAT's local ports in use", "percentunit", "Ports of each local address, towards the real server that has most of them.")
+            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{laddr}}")
+            .maximum(1.0)
+            .red_from(0.8)
+            .width(6)
+            .height(8),
     ]
 }
+
+/// A unit for what seldom happens: Grafana would write a packet in five seconds as 200 mp/s.
+const PER_SECOND: &str = "count:/s";
+
+const BACKEND_COLUMNS: &[(&str, &str)] = &[
+    ("vip", "VIP"),
+    ("port", "port"),
+    ("proto", "protocol"),
+    ("rip", "real server"),
+    ("rport", "its port"),
+    ("mode", "mode"),
+];
 
 fn backends_table(selector: &str) -> Panel {
     let by = "vip, port, proto, rip, rport, mode";
@@ -81,11 +103,14 @@ fn backends_table(selector: &str) -> Panel {
         "short",
         "Weight, reachability (ARP), connections and traffic of every real server.",
     )
+    .labels(BACKEND_COLUMNS)
     .column(
         &format!("min by ({by}) (uvs_backend_up{{{selector}}})"),
-        "up",
+        "state",
         "short",
     )
+    .word("0", "down", "red")
+    .word("1", "up", "green")
     .column(&of("uvs_backend_weight{@}"), "weight", "short")
     .column(
         &of(r#"uvs_backend_connections{@,state="active"}"#),
@@ -182,7 +207,7 @@ fn service_state() -> Vec<Panel> {
         panel(
             Stat,
             "Refused",
-            "cps",
+            PER_SECOND,
             "New connections that got no real server.",
         )
         .query(
@@ -201,7 +226,7 @@ fn service_state() -> Vec<Panel> {
             "",
         ),
         panel(
-            Lines,
+            Stacked,
             "Real servers by state",
             "short",
             "How many are up, drained (weight 0), overloaded, or down.",
@@ -209,11 +234,15 @@ fn service_state() -> Vec<Panel> {
         .query(
             &of_service("sum by (state) (uvs_service_backends{@})"),
             "{{state}}",
-        ),
+        )
+        .colour("up", "green")
+        .colour("drained", "blue")
+        .colour("overloaded", "orange")
+        .colour("down", "red"),
         panel(
-            Stacked,
+            Lines,
             "Refused connections by reason",
-            "cps",
+            PER_SECOND,
             "New connections that got no real server, by reason.",
         )
         .query(
@@ -228,7 +257,8 @@ fn service_sharing() -> Vec<Panel> {
         panel(Stacked, "New connections by real server", "cps", "Connections scheduled a second to each.")
             .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval]))"), "{{rip}}:{{rport}}"),
         panel(Lines, "Share of new connections less share of weight", "percentunit", "Above 0: the real server gets more than its weight says; hashing schedulers and persistence do that.")
-            .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval])) / scalar(sum(rate(uvs_backend_connections_total{@}[$__rate_interval])) > 0) - sum by (rip, rport) (uvs_backend_weight{@}) / scalar(sum(uvs_backend_weight{@}) > 0)"), "{{rip}}:{{rport}}"),
+            .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval])) / scalar(sum(rate(uvs_backend_connections_total{@}[$__rate_interval])) > 0) - sum by (rip, rport) (uvs_backend_weight{@}) / scalar(sum(uvs_backend_weight{@}) > 0)"), "{{rip}}:{{rport}}")
+            .signed(),
         panel(Stacked, "Active connections by real server", "short", "Active connections of each.")
             .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="active"})"#), "{{rip}}:{{rport}}"),
         panel(Lines, "Bytes by real server and direction", "Bps", "IP bytes a second to (in) and from (out) each.")
@@ -249,11 +279,32 @@ pub(crate) fn data_path() -> Board {
         description: "Rings, frames by their end, drops, sending, latency, the worker's time, tables, the process.",
         variables: &[],
         rows: vec![
+            ("State", data_path_state()),
             ("Frames", data_path_frames()),
             ("Time", data_path_time()),
             ("Tables and host", data_path_tables()),
         ],
     }
+}
+
+fn data_path_state() -> Vec<Panel> {
+    vec![
+        panel(Stat, "Frames unexplained", "short", "Received without an end, or to be sent without one: always 0, or UVS has a fault.")
+            .query("sum(abs(uvs_frames_unaccounted{$$})) + sum(abs(uvs_frames_unsent{$$}))", "")
+            .red_from(1.0),
+        panel(Stat, "Interfaces down", "short", "Interfaces of UVS's that carry no traffic.")
+            .query("count(uvs_interface_up{$$}) - sum(uvs_interface_up{$$})", "")
+            .red_from(1.0),
+        panel(Stat, "Lost in full rings", PER_SECOND, "Frames that the kernel dropped because a ring was full, a second.")
+            .query("sum(rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "")
+            .red_from(0.001),
+        panel(Stat, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
+            .query("sum(uvs_frames_waiting{$$})", ""),
+        panel(Stat, "Frames received", "pps", "Frames taken from the rings a second.")
+            .query("sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", ""),
+        panel(Stat, "Latency, 99 %", "s", "99 of 100 frames were sent within this time of their arrival in the ring.")
+            .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", ""),
+    ]
 }
 
 fn data_path_frames() -> Vec<Panel> {
@@ -271,20 +322,15 @@ fn data_path_frames() -> Vec<Panel> {
         panel(Lines, "Bytes by interface", "Bps", "Bytes of those frames.")
             .query("sum by (instance, interface) (rate(uvs_rx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} in")
             .query("sum by (instance, interface) (rate(uvs_tx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} out"),
-        panel(Stacked, "Drops by reason and stage", "pps", "`input`: instead of forwarding. `output`: a frame that was to be sent did not leave.")
+        panel(Stacked, "Drops by reason and stage", PER_SECOND, "`input`: instead of forwarding. `output`: a frame that was to be sent did not leave.")
             .query("sum by (reason, stage) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}} ({{stage}})"),
-        panel(Lines, "Ring overruns and send errors", "pps", "Frames that the kernel dropped because the ring was full, and frames it refused to send.")
-            .query("sum by (interface) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{interface}} ring full")
-            .query("sum by (interface, errno) (rate(uvs_tx_errors_total{$$}[$__rate_interval])) > 0", "{{interface}} {{errno}}"),
-        panel(Lines, "Made frames", "pps", "Segments of super-frames, fragments, and ICMP messages passed on about a connection.")
+        panel(Lines, "Ring overruns and send errors", PER_SECOND, "Frames that the kernel dropped because the ring was full, and frames it refused to send.")
+            .query("sum by (instance) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{instance}} ring full")
+            .query("sum by (instance, interface, errno) (rate(uvs_tx_errors_total{$$}[$__rate_interval])) > 0", "{{instance}} {{interface}} {{errno}}"),
+        panel(Lines, "Made frames", PER_SECOND, "Segments of super-frames, fragments, and ICMP messages passed on about a connection.")
             .query("sum(rate(uvs_segments_total{$$}[$__rate_interval]))", "segments")
             .query("sum(rate(uvs_fragments_total{$$}[$__rate_interval]))", "fragments")
             .query("sum(rate(uvs_icmp_translated_total{$$}[$__rate_interval]))", "ICMP passed on"),
-        panel(Stat, "Frames unexplained", "short", "Received without an end, or to be sent without one: always 0, or UVS has a fault.")
-            .query("sum(abs(uvs_frames_unaccounted{$$})) + sum(abs(uvs_frames_unsent{$$}))", "")
-            .red_from(1.0),
-        panel(Stat, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
-            .query("sum(uvs_frames_waiting{$$})", ""),
     ]
 }
 
@@ -298,9 +344,8 @@ fn data_path_time() -> Vec<Panel> {
         panel(Lines, "Scheduler's decision", "s", "How long a scheduler took to choose a real server.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "median")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_schedule_duration_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
-        panel(Lines, "Worker's time", "percentunit", "The part of its time that each worker works.")
-            .query("rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval]))", "{{instance}} worker {{worker}}")
-            .maximum(1.0),
+        panel(Lines, "Worker busy", "percentunit", "The part of its time that each worker works.")
+            .query("rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval]))", "{{instance}} worker {{worker}}"),
         panel(Lines, "Batch size", "short", "Frames taken from a ring at once, on average. 64 is the most: the worker is behind then.")
             .query("sum by (instance) (rate(uvs_batch_size_sum{$$}[$__rate_interval])) / sum by (instance) (rate(uvs_batch_size_count{$$}[$__rate_interval]))", "{{instance}}"),
     ]
@@ -308,27 +353,42 @@ fn data_path_time() -> Vec<Panel> {
 
 fn data_path_tables() -> Vec<Panel> {
     vec![
-        panel(Lines, "Connection table", "short", "Connections and templates in the table, and its limit.")
-            .query("uvs_conntrack_entries{$$}", "{{instance}}")
-            .query("uvs_conntrack_limit{$$}", "{{instance}} limit"),
+        panel(Lines, "Connection table", "short", "Connections and templates in the table. Overview shows how much of the limit that is.")
+            .query("uvs_conntrack_entries{$$}", "{{instance}}"),
         panel(Lines, "Expired connections", "cps", "Connections and templates that expired, a second.")
             .query("sum by (instance) (rate(uvs_conntrack_expired_total{$$}[$__rate_interval]))", "{{instance}}"),
-        panel(Lines, "FULLNAT's local ports", "percentunit", "Ports of each local address in use, towards the real server that has most of them.")
-            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{laddr}}")
-            .maximum(1.0),
-        panel(Lines, "Neighbours", "short", "The host's neighbour entries on UVS's interfaces.")
-            .query("sum by (instance, state) (uvs_neighbour_entries{$$})", "{{instance}} {{state}}"),
+        panel(Lines, "FULLNAT's local ports", "short", "Ports of each local address in use, towards the real server that has most of them.")
+            .query("uvs_snat_ports_in_use{$$}", "{{instance}} {{laddr}}"),
+        panel(Stacked, "Neighbours", "short", "The host's neighbour entries on UVS's interfaces.")
+            .query("sum by (state) (uvs_neighbour_entries{$$})", "{{state}}")
+            .colour("known", "green")
+            .colour("unknown", "red"),
         panel(Lines, "CPU", "percentunit", "CPU of the whole process; 1 is one core.")
             .query("rate(process_cpu_seconds_total{$$}[$__rate_interval])", "{{instance}}")
             .width(8),
         panel(Lines, "Memory", "bytes", "Resident memory of the process.")
             .query("process_resident_memory_bytes{$$}", "{{instance}}")
             .width(8),
-        panel(Lines, "Reloads and netlink overruns", "cps", "Loads of the configuration by result, and times the kernel's news of the network were too many.")
+        panel(Lines, "Reloads and netlink overruns", PER_SECOND, "Loads of the configuration by result, and times the kernel's news of the network were too many.")
             .query("sum by (result) (rate(uvs_config_reloads_total{$$}[$__rate_interval]))", "reload: {{result}}")
             .query("sum(rate(uvs_netlink_overruns_total{$$}[$__rate_interval]))", "netlink overruns")
             .width(8),
-        panel(Table, "Directors", "short", "What runs where.")
-            .column("min by (instance, version, commit, rustc) (uvs_build_info{$$})", "runs", "short"),
+        panel(Table, "Directors", "short", "What runs where, and how it is.")
+            .labels(&[("instance", "director"), ("version", "version"), ("commit", "commit")])
+            .column(&of_director("uvs_ready{$$}"), "state", "short")
+            .word("0", "NOT READY", "red")
+            .word("1", "ready", "green")
+            .column(&of_director("time() - uvs_start_time_seconds{$$}"), "up for", "s")
+            .column(&of_director("uvs_snapshot_age_seconds{$$}"), "age of numbers", "s")
+            .column(&of_director("uvs_conntrack_entries{$$}"), "connections", "short")
+            .column(&of_director("uvs_config_last_reload_success_timestamp_seconds{$$} * 1000"), "configured", "dateTimeAsIso")
+            .height(7),
     ]
+}
+
+/// A director's value with the labels of its build.
+fn of_director(expr: &str) -> String {
+    format!(
+        "min by (instance, version, commit) (({expr}) * on (job, instance) group_left (version, commit) uvs_build_info{{$$}})"
+    )
 }

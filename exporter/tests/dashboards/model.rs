@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// Width of Grafana's grid.
 const GRID: u32 = 24;
+/// Pixels of a table's column of addresses.
+const ADDRESS_WIDTH: u32 = 135;
 
 /// A dashboard.
 pub(crate) struct Board {
@@ -21,7 +23,7 @@ pub(crate) enum Kind {
     Lines,
     Stacked,
     Stat,
-    Gauge,
+    Bars,
     Table,
 }
 
@@ -35,9 +37,12 @@ pub(crate) struct Panel {
     height: u32,
     targets: Vec<(String, &'static str)>,
     thresholds: Vec<(Option<f64>, &'static str)>,
+    minimum: Option<f64>,
     maximum: Option<f64>,
     mappings: Vec<(&'static str, &'static str, &'static str)>,
+    colours: Vec<(&'static str, &'static str)>,
     columns: Vec<(&'static str, &'static str)>,
+    labels: &'static [(&'static str, &'static str)],
 }
 
 /// A panel of a kind's usual size.
@@ -49,7 +54,8 @@ pub(crate) fn panel(
 ) -> Panel {
     let (width, height) = match kind {
         Kind::Lines | Kind::Stacked => (12, 8),
-        Kind::Stat | Kind::Gauge => (4, 5),
+        Kind::Stat => (4, 4),
+        Kind::Bars => (12, 6),
         Kind::Table => (24, 9),
     };
     Panel {
@@ -61,9 +67,12 @@ pub(crate) fn panel(
         height,
         targets: Vec::new(),
         thresholds: vec![(None, "green")],
+        minimum: Some(0.0),
         maximum: None,
         mappings: Vec::new(),
+        colours: Vec::new(),
         columns: Vec::new(),
+        labels: &[],
     }
 }
 
@@ -92,12 +101,35 @@ impl Panel {
         self
     }
 
+    /// Values below 0 are shown, too.
+    pub(crate) const fn signed(mut self) -> Self {
+        self.minimum = None;
+        self
+    }
+
+    /// Draws a series, by its legend, in a colour of its own.
+    pub(crate) fn colour(mut self, name: &'static str, colour: &'static str) -> Self {
+        self.colours.push((name, colour));
+        self
+    }
+
+    pub(crate) const fn height(mut self, height: u32) -> Self {
+        self.height = height;
+        self
+    }
+
+    /// A table's labels in order, each with its title.
+    pub(crate) const fn labels(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
+        self.labels = labels;
+        self
+    }
+
     pub(crate) const fn maximum(mut self, value: f64) -> Self {
         self.maximum = Some(value);
         self
     }
 
-    /// Shows a value as a word in a colour.
+    /// Shows a value as a word in a colour; in a table, those of the first column.
     pub(crate) fn word(
         mut self,
         value: &'static str,
@@ -187,7 +219,7 @@ impl Panel {
         let kind = match self.kind {
             Kind::Lines | Kind::Stacked => "timeseries",
             Kind::Stat => "stat",
-            Kind::Gauge => "gauge",
+            Kind::Bars => "bargauge",
             Kind::Table => "table",
         };
         let mut panel = json!({
@@ -203,15 +235,34 @@ impl Panel {
                 {"id": "merge", "options": {}},
                 {"id": "organize", "options": {
                     "excludeByName": {"Time": true},
-                    "indexByName": {}, "renameByName": {},
+                    "indexByName": self.order(), "renameByName": self.titles(),
                 }},
             ]);
         }
         panel
     }
 
+    /// The labels' places, and after them the columns'.
+    fn order(&self) -> Value {
+        let labels = self.labels.iter().map(|(label, _)| (*label).to_owned());
+        let columns = self
+            .columns
+            .iter()
+            .zip('A'..)
+            .map(|(_, id)| format!("Value #{id}"));
+        let order = labels.chain(columns).zip(0..);
+        order.map(|(name, i)| (name, Value::from(i))).collect()
+    }
+
+    fn titles(&self) -> Value {
+        let labels = self.labels.iter();
+        labels
+            .map(|(label, title)| ((*label).to_owned(), Value::from(*title)))
+            .collect()
+    }
+
     fn json_targets(&self) -> Vec<Value> {
-        let instant = matches!(self.kind, Kind::Table | Kind::Stat | Kind::Gauge);
+        let instant = matches!(self.kind, Kind::Table | Kind::Stat | Kind::Bars);
         let format = if self.kind == Kind::Table {
             "table"
         } else {
@@ -235,9 +286,9 @@ impl Panel {
             .map(|(value, colour)| json!({"value": value, "color": colour}))
             .collect();
         let mut defaults = json!({
-            "unit": self.unit, "min": 0, "decimals": null,
+            "unit": self.unit, "min": self.minimum, "decimals": null,
             "thresholds": {"mode": "absolute", "steps": steps},
-            "mappings": self.json_mappings(),
+            "mappings": if self.kind == Kind::Table { Vec::new() } else { self.json_mappings() },
         });
         if let Some(maximum) = self.maximum {
             defaults["max"] = maximum.into();
@@ -247,15 +298,15 @@ impl Panel {
                 let stacked = self.kind == Kind::Stacked;
                 defaults["color"] = json!({"mode": "palette-classic"});
                 defaults["custom"] = json!({
-                    "drawStyle": "line", "lineWidth": 1, "showPoints": "never",
-                    "fillOpacity": if stacked { 30 } else { 8 },
+                    "drawStyle": "line", "lineWidth": if stacked { 0 } else { 1 }, "showPoints": "never", "axisSoftMax": soft_maximum(self.unit),
+                    "fillOpacity": if stacked { 60 } else { 8 },
                     "stacking": {"mode": if stacked { "normal" } else { "none" }, "group": "A"},
                 });
             }
-            Kind::Stat | Kind::Gauge => defaults["color"] = json!({"mode": "thresholds"}),
+            Kind::Stat | Kind::Bars => defaults["color"] = json!({"mode": "thresholds"}),
             Kind::Table => {
                 defaults["color"] = json!({"mode": "thresholds"});
-                defaults["custom"] = json!({"align": "auto", "filterable": true});
+                defaults["custom"] = json!({"align": "auto", "filterable": true, "minWidth": 60});
             }
         }
         defaults
@@ -279,39 +330,81 @@ impl Panel {
         vec![json!({"type": "value", "options": options})]
     }
 
-    /// Columns of a table have their own titles and units.
+    /// Columns of a table have their own titles and units, the first its words, and some series their own colours.
     fn overrides(&self) -> Vec<Value> {
+        let by_name = |name: String, properties: Value| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
         let columns = self.columns.iter().zip('A'..);
-        columns
-            .map(|((title, unit), id)| {
-                json!({
-                    "matcher": {"id": "byName", "options": format!("Value #{id}")},
-                    "properties": [
-                        {"id": "displayName", "value": title},
-                        {"id": "unit", "value": unit},
-                    ],
-                })
-            })
-            .collect()
+        let columns = columns.map(|((title, unit), id)| {
+            let mut properties = vec![
+                json!({"id": "displayName", "value": title}),
+                json!({"id": "unit", "value": unit}),
+            ];
+            if id == 'A' && !self.mappings.is_empty() {
+                properties.extend([
+                    json!({"id": "mappings", "value": self.json_mappings()}),
+                    json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}),
+                ]);
+            }
+            by_name(format!("Value #{id}"), properties.into())
+        });
+        let series = self.colours.iter().map(|(name, colour)| {
+            let fixed = json!({"mode": "fixed", "fixedColor": colour});
+            by_name((*name).to_owned(), json!([{"id": "color", "value": fixed}]))
+        });
+        let addresses = self
+            .labels
+            .iter()
+            .filter(|(label, _)| label.ends_with("ip"));
+        let wide = addresses.map(|(label, _)| {
+            by_name(
+                (*label).to_owned(),
+                json!([{"id": "custom.width", "value": ADDRESS_WIDTH}]),
+            )
+        });
+        if self.kind == Kind::Table {
+            columns.chain(wide).collect()
+        } else {
+            series.collect()
+        }
     }
 
     fn options(&self) -> Value {
         match self.kind {
             Kind::Lines | Kind::Stacked => json!({
-                "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "max"], "showLegend": true},
+                "legend": self.legend(),
                 "tooltip": {"mode": "multi", "sort": "desc"},
             }),
             Kind::Stat => json!({
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
                 "colorMode": "value", "graphMode": "none", "textMode": "auto", "justifyMode": "auto", "orientation": "auto",
             }),
-            Kind::Gauge => json!({
+            Kind::Bars => json!({
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
-                "showThresholdLabels": false, "showThresholdMarkers": true, "orientation": "auto",
+                "displayMode": "basic", "orientation": "horizontal", "showUnfilled": true, "valueMode": "color",
+                "namePlacement": "auto", "sizing": "auto",
             }),
             Kind::Table => {
                 json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false}})
             }
         }
+    }
+
+    /// Names that come from the configuration are many: a table beside the lines. A few fixed ones go below.
+    fn legend(&self) -> Value {
+        let configured = ["{{instance}}", "{{rip}}", "{{vip}}", "{{interface}}"];
+        let many = |(_, legend): &(String, &str)| configured.iter().any(|c| legend.contains(c));
+        if self.width >= GRID / 2 && self.targets.iter().any(many) {
+            json!({"displayMode": "table", "placement": "right", "calcs": ["lastNotNull", "max"], "showLegend": true})
+        } else {
+            json!({"displayMode": "list", "placement": "bottom", "calcs": [], "showLegend": true})
+        }
+    }
+}
+
+/// Where the axis ends at least, so that an idle panel does not end at 100; for parts of 1 it may.
+fn soft_maximum(unit: &str) -> Value {
+    match unit {
+        "percentunit" | "s" | "bytes" => Value::Null,
+        _ => 1.into(),
     }
 }

@@ -4,6 +4,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use uvs_core::flow::Protocol;
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+
 use super::output;
 use crate::config::{self, Config, ConfigError};
 use crate::plugins::Schedulers;
@@ -20,7 +23,13 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     match config::load(&args.file, &|settings| {
         Schedulers::configured(settings, None)
     }) {
-        Ok(config) => output::print(&format!("{}: {}\n", args.file.display(), summary(&config))),
+        Ok(config) => {
+            let file = args.file.display();
+            for warning in config.services.iter().filter_map(unmeasured) {
+                eprintln!("{file}: warning: {warning}");
+            }
+            output::print(&format!("{file}: {}\n", summary(&config)))
+        }
         Err(error) => {
             complain(&error);
             ExitCode::from(super::USAGE)
@@ -52,6 +61,31 @@ fn summary(config: &Config) -> String {
         "valid: {services} with {} on {interfaces}",
         count(servers, "server")
     )
+}
+
+/// What lrt lacks where the director sees no replies, or no handshake.
+fn unmeasured(service: &ServiceSpec) -> Option<String> {
+    if service.scheduler != "lrt" {
+        return None;
+    }
+    let key = service.key;
+    if !matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            ..
+        }
+    ) {
+        return Some(format!(
+            "{key}: scheduler \"lrt\" measures TCP handshakes; here it acts as wlc"
+        ));
+    }
+    let blind = |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Dr | Forwarding::Tunnel);
+    let server = service.servers.iter().rev().find(blind)?.endpoint;
+    Some(format!(
+        "{key}: scheduler \"lrt\" cannot measure server {server}, whose replies do not pass the director \
+         (where it can measure none it acts as wlc): use mode = \"nat\" or \"fullnat\""
+    ))
 }
 
 fn count(n: usize, noun: &str) -> String {

@@ -8,11 +8,13 @@ use clap::{Parser, Subcommand};
 
 pub(crate) mod check;
 mod daemon;
+mod doctor;
 mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
+mod latency;
 mod output;
 mod plugin;
 mod reload;
@@ -20,6 +22,8 @@ pub(crate) mod rs;
 pub(crate) mod run;
 mod show;
 mod sysctl;
+mod top;
+mod units;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -40,6 +44,8 @@ struct Cli {
 enum Command {
     /// Check a configuration file; needs neither root nor a daemon
     Check(check::Args),
+    /// Look for what keeps a director or a real server from working, and say what mends it
+    Doctor(doctor::Args),
     /// Look at the guard that keeps the kernel silent, or take it down after a crash
     Guard(guard::Args),
     /// Run the load balancer in the foreground
@@ -58,6 +64,10 @@ enum Command {
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
     Drain(drain::Args),
+    /// Watch services, servers and connections on the whole screen
+    Top(top::Args),
+    /// Show how long frames take on their way through the director
+    Latency(latency::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
@@ -68,6 +78,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => check::main(&args),
+        Command::Doctor(args) => doctor::main(&args),
         Command::Guard(args) => guard::main(&args),
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
@@ -77,6 +88,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
+        Command::Top(args) => top::main(&args),
+        Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Lab(args) => lab::main(args),
     }

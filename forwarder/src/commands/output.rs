@@ -5,20 +5,45 @@ use std::process::ExitCode;
 
 /// Prints `text`. A reader that has gone (`uvs show conns | head`) is no failure.
 pub(crate) fn print(text: &str) -> ExitCode {
+    match try_print(text) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(code) => code,
+    }
+}
+
+/// Prints `text`; whether there is still a reader.
+///
+/// # Errors
+/// The exit code; the reason is printed already.
+pub(crate) fn try_print(text: &str) -> Result<bool, ExitCode> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             eprintln!("standard output: {error}");
-            ExitCode::from(super::FAILED)
+            Err(ExitCode::from(super::FAILED))
         }
-        _ => ExitCode::SUCCESS,
     }
 }
 
 /// A column: its title, and whether it holds numbers, which are aligned at their last digit.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     title: &'static str,
     numeric: bool,
+}
+
+impl Column {
+    /// Its title.
+    pub(crate) const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// Whether its cells end in line.
+    pub(crate) const fn is_numeric(&self) -> bool {
+        self.numeric
+    }
 }
 
 /// A column of words.

@@ -1,7 +1,7 @@
 //! One `[[service]]`: its address, its scheduler and its options.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
@@ -9,7 +9,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::{address, care, persistence, server};
-use crate::plugins::{Schedulers, Unfound};
+use crate::plugins::{Schedulers, Unfound, check_settings};
 
 const KEYS: &[&str] = &[
     "tcp",
@@ -21,6 +21,8 @@ const KEYS: &[&str] = &[
     "one_packet",
     "mode",
     "local_addresses",
+    "table_size",
+    "slow_start",
     "on_removal",
     "on_expiry",
     "drain_timeout",
@@ -49,6 +51,11 @@ const FLAGS: &[(&str, (u32, Option<&str>))] = &[
 /// ipvsadm's.
 const DEFAULT_SCHEDULER: &str = "wlc";
 
+/// Entries of a look-up table; which of them a scheduler takes is its own matter.
+const TABLE_SIZE: RangeInclusive<i64> = 1..=u32::MAX as i64;
+/// Seconds, up to a day.
+const SLOW_START: RangeInclusive<i64> = 0..=86_400;
+
 /// Reads a service and says where its address is written; `None` where that is wrong.
 pub(super) fn read<'a>(
     value: &Value<'a>,
@@ -75,6 +82,7 @@ pub(super) fn read<'a>(
     }
     spec.servers = servers(&fields, vip, mode);
     spec.local = local_addresses(&fields, value, mode, &spec);
+    scheduler_settings(&fields, &mut spec);
     Some((at, spec))
 }
 
@@ -162,6 +170,18 @@ fn flags(fields: &Fields<'_>, scheduler: &str) -> u32 {
         }
     }
     flags
+}
+
+/// What only some schedulers take.
+fn scheduler_settings(fields: &Fields<'_>, spec: &mut ServiceSpec) {
+    let number = |key, range| fields.integer(key, range).unwrap_or(0);
+    spec.table_size = number("table_size", TABLE_SIZE);
+    spec.slow_start = number("slow_start", SLOW_START);
+    if let Err(unfit) = check_settings(spec)
+        && let Some(value) = fields.get(unfit.key)
+    {
+        value.refuse(unfit.what, unfit.help);
+    }
 }
 
 fn one_packet(fields: &Fields<'_>, protocol: Protocol) -> bool {

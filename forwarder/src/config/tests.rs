@@ -168,6 +168,18 @@ fn persistence_is_a_number_or_a_table_of_either_family() {
 }
 
 #[test]
+fn a_service_may_size_its_table_or_start_its_servers_slowly() {
+    for size in [251, 4093, 65_537, 655_373] {
+        let text =
+            format!("[[service]]\ntcp = \"10.0.0.1:80\"\nscheduler = \"mh\"\ntable_size = {size}");
+        assert_eq!(check(&text).unwrap().services[0].table_size, size);
+    }
+    let plain = check("[[service]]\ntcp = \"10.0.0.1:80\"\nslow_start = 30").unwrap();
+    assert_eq!(plain.services[0].slow_start, 30);
+    assert_eq!(plain.services[0].table_size, 0);
+}
+
+#[test]
 fn fullnat_maps_ports_from_its_local_addresses() {
     let service = &check(
         "[[service]]\ntcp = \"192.168.0.38:80\"\nmode = \"fullnat\"\nlocal_addresses = [\"192.168.0.8\"]\n\
@@ -220,8 +232,15 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[[service]]\ntcp = \"224.0.0.1:80\"", "224.0.0.1 is not one host's address"),
     (S, "udp = \"10.0.0.1:80\"", ":3:7: service.udp: a second address; write one [[service]]"),
     (S, "shceduler = \"rr\"", ":3:1: service.shceduler: unknown key; did you mean \"scheduler\"?"),
-    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, swrr, p2c"),
+    (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, swrr, p2c, lrt"),
     (S, "scheduler = \"wrr\"\nflags = [\"sh-port\"]", ":4:10: service.flags: is not a flag of scheduler \"wrr\"; it belongs to scheduler = \"sh\""),
+    (S, "scheduler = \"mh\"\ntable_size = 65536", ":4:14: service.table_size: table size 65536 is not a prime from 251 to 16777216; the next prime is 65537; take 4093, 65537 or 655373, about 100 times the number of servers"),
+    (S, "scheduler = \"mh\"\ntable_size = 7", ":4:14: service.table_size: table size 7 is not a prime from 251 to 16777216; the next prime is 251;"),
+    (S, "scheduler = \"sh\"\ntable_size = 4093", ":4:14: service.table_size: scheduler \"sh\" has no table of settable size; it belongs to scheduler = \"mh\""),
+    (S, "table_size = 0", ":3:14: service.table_size: 0 is out of range"),
+    (S, "slow_start = 86401", ":3:14: service.slow_start: 86401 is out of range; use a whole number from 0 to 86400"),
+    (S, "slow_start = \"30s\"", ":3:14: service.slow_start: is a string; use a whole number"),
+    (S, "scheduler = \"mh\"\nslow_start = 30", ":4:14: service.slow_start: scheduler \"mh\" keeps each client on one server; a slow start would move clients away and back: remove it"),
     (S, "flags = [\"port\"]", ":3:10: service.flags: unknown value \"port\"; did you mean \"sh-port\"? known: sh-fallback"),
     (S, "mode = \"tun\"", ":3:8: service.mode: unknown value \"tun\"; known: dr, nat, fullnat, ipip"),
     (S, "persistent = 0", ":3:14: service.persistent: 0 is out of range; use a whole number from 1 to 2678400"),

@@ -4,6 +4,12 @@
 //! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
 //! listing comes in several, each but the last with `more`.
 
+mod live;
+
+pub(crate) use live::{
+    ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
+    Setting,
+};
 use serde::{Deserialize, Serialize};
 pub(crate) use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -78,6 +84,16 @@ pub(crate) enum Command {
     /// Lets new versions of scheduler plugins take over, of one or of all. Answered by
     /// [`Data::PluginsReloaded`].
     ReloadPlugins(Option<String>),
+    /// Asks for [`Data::Sample`].
+    Sample,
+    /// Asks for [`Data::Found`].
+    FindConnections(Find),
+    /// Asks for [`Data::Latency`]: now, and about so many seconds ago.
+    Latency(Option<u32>),
+    /// Asks for [`Data::Neighbours`].
+    ListNeighbours,
+    /// Asks for [`Data::Settings`].
+    Settings,
 }
 
 /// One reply line.
@@ -168,6 +184,16 @@ pub(crate) enum Data {
     Plugins(Plugins),
     /// What a reload did, plugin by plugin.
     PluginsReloaded(Vec<PluginReloaded>),
+    /// Everything that is counted, as of now.
+    Sample(Sample),
+    /// Connections of a part of the table.
+    Found(Found),
+    /// How long frames took.
+    Latency(Latency),
+    /// The host's neighbours on UVS's interfaces.
+    Neighbours(Vec<NeighbourStatus>),
+    /// What is in force, besides services.
+    Settings(Vec<Setting>),
 }
 
 impl Data {
@@ -242,6 +268,12 @@ pub(crate) struct ServerStatus {
     pub inactive: u32,
     /// Persistence templates.
     pub persistent: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    #[serde(default)]
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
+    #[serde(default)]
+    pub handshake: u32,
     /// Connections that are neither closed by both sides nor reset.
     pub open: u32,
     /// Seconds since its weight became 0, while it is.
@@ -335,4 +367,7 @@ pub(crate) struct Info {
     pub connection_limit: u32,
     /// VIPs it answers ARP for, as they are on no interface of the host's.
     pub owned_vips: Vec<Addr>,
+    /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
+    #[serde(default)]
+    pub local_ports: (u16, u16),
 }

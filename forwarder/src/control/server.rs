@@ -288,6 +288,11 @@ const fn changes(command: &Command) -> bool {
         | Command::Info
         | Command::Drops
         | Command::Traffic
-        | Command::ListPlugins => false,
+        | Command::ListPlugins
+        | Command::Sample
+        | Command::FindConnections(_)
+        | Command::Latency(_)
+        | Command::ListNeighbours
+        | Command::Settings => false,
     }
 }

@@ -91,7 +91,12 @@ impl Table {
             | Command::Traffic
             | Command::Reload
             | Command::ListPlugins
-            | Command::ReloadPlugins(_) => return Ok(false),
+            | Command::ReloadPlugins(_)
+            | Command::Sample
+            | Command::FindConnections(_)
+            | Command::Latency(_)
+            | Command::ListNeighbours
+            | Command::Settings => return Ok(false),
         }
         Ok(true)
     }
@@ -121,9 +126,10 @@ impl Table {
         Ok(())
     }
 
-    /// Replaces a service's settings, all of them; its servers stay.
+    /// Replaces a service's settings, all that ipvsadm knows of; its servers stay.
     pub(crate) fn edit_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
         let at = self.position(&spec.key)?;
+        let spec = with_what_ipvsadm_lacks(spec, &self.services[at]);
         check::service(&spec, &self.schedulers)?;
         let servers = &self.services[at].servers;
         for server in servers
@@ -271,6 +277,17 @@ impl Table {
                 )
             })
     }
+}
+
+/// A service with the settings that only the configuration can name as they were. A table's size goes
+/// with its scheduler.
+fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceSpec {
+    if spec.scheduler == old.scheduler {
+        spec.table_size = old.table_size;
+    }
+    spec.slow_start = old.slow_start;
+    spec.care = old.care;
+    spec
 }
 
 fn refuse(errno: Errno, message: String) -> Refusal {

@@ -6,6 +6,7 @@ use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
@@ -66,6 +67,11 @@ impl Daemon {
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
+            Command::Sample => self.sample().map(Data::Sample),
+            Command::FindConnections(find) => self.find(&find).map(Data::Found),
+            Command::Latency(ago) => self.latency(ago).map(Data::Latency),
+            Command::ListNeighbours => Ok(Data::Neighbours(self.neighbours())),
+            Command::Settings => Ok(Data::Settings(self.settings())),
             Command::ListConnections => Err(failed("connections are listed in parts")),
         }
     }
@@ -266,6 +272,7 @@ impl Daemon {
             connections: status.connections,
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
+            local_ports: self.limits.local_ports,
         }))
     }
 
@@ -276,16 +283,7 @@ impl Daemon {
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
         });
         Ok(Data::Drops {
-            totals: Totals {
-                received: counters.received,
-                sent: counters.sent,
-                answered: counters.answered,
-                held: counters.held,
-                passed: counters.passed,
-                local: counters.local,
-                dropped: counters.drops.iter().sum(),
-                lost: counters.lost.iter().sum(),
-            },
+            totals: totals(&counters),
             ended: Ended {
                 ended: counters.expired,
                 evicted: counters.evicted,
@@ -295,6 +293,20 @@ impl Daemon {
             },
             reasons: reasons.collect(),
         })
+    }
+}
+
+/// The counters as the protocol has them.
+pub(super) fn totals(counters: &Counters) -> Totals {
+    Totals {
+        received: counters.received,
+        sent: counters.sent,
+        answered: counters.answered,
+        held: counters.held,
+        passed: counters.passed,
+        local: counters.local,
+        dropped: counters.drops.iter().sum(),
+        lost: counters.lost.iter().sum(),
     }
 }
 
@@ -315,6 +327,8 @@ pub(crate) fn service_status(
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
+            effective_weight: counted.map_or_else(|| f64::from(s.weight), |c| c.effective_weight),
+            handshake: counted.map_or(0, |c| c.handshake),
             open: counted.map_or(0, |c| c.open),
             draining: counted
                 .and_then(|c| c.draining)

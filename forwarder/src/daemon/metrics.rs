@@ -16,7 +16,7 @@ use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_core::verdict::PortId;
 use uvs_exporter::{
     BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot,
-    PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
+    PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
 };
 
 use super::Daemon;
@@ -105,6 +105,7 @@ impl Daemon {
             taken: Instant::now(),
             build: BUILD,
             started: self.started_at,
+            plugins: self.plugins(),
             services: services
                 .map(|spec| service(spec, &status.services, &fib))
                 .collect(),
@@ -129,6 +130,19 @@ impl Daemon {
             reloads: self.reloads,
             problems: self.problems(&fib),
         }
+    }
+
+    fn plugins(&self) -> Vec<PluginMetrics> {
+        let loaded = self.options.schedulers.loaded().into_iter();
+        loaded
+            .map(|plugin| PluginMetrics {
+                name: plugin.name,
+                version: plugin.version,
+                abi: plugin.abi,
+                file: plugin.file.display().to_string(),
+                faults: plugin.faults.into(),
+            })
+            .collect()
     }
 
     /// The interfaces, and `lo`, by which packets reach a real server that is the director itself.
@@ -191,6 +205,8 @@ fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> Back
         forwarding: spec.forwarding,
         tunnel: spec.tunnel.kind,
         weight: spec.weight,
+        effective_weight: counted.map_or_else(|| f64::from(spec.weight), |c| c.effective_weight),
+        handshake: counted.map_or(0, |c| c.handshake),
         active: counted.map_or(0, |c| c.active),
         inactive: counted.map_or(0, |c| c.inactive),
         persistent: counted.map_or(0, |c| c.persistent),

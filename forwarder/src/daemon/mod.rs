@@ -4,10 +4,14 @@
 mod clock;
 mod commands;
 mod derive;
+mod find;
 mod lingering;
+mod live;
 mod metrics;
+mod past;
 mod plugins;
 mod rates;
+mod settings;
 mod start;
 mod timed;
 
@@ -73,6 +77,7 @@ pub(crate) struct Daemon {
     lingering: Lingering,
     owned: Vec<Addr>,
     rates: Rates,
+    past: past::Past,
     estimator: Clock,
     shared: Arc<Shared>,
     asks: Sender<Question>,
@@ -153,6 +158,7 @@ impl Daemon {
         }
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
+            self.past.keep(&status);
         }
     }
 

@@ -18,6 +18,7 @@ use uvs_core::snapshot::Snapshot;
 use super::clock::Clock;
 use super::lingering::Lingering;
 use super::metrics::{Metering, first_load};
+use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
@@ -115,6 +116,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         lingering: Lingering::default(),
         owned: Vec::new(),
         rates: Rates::default(),
+        past: Past::default(),
         estimator: Clock::new(started),
         shared,
         asks,

@@ -218,6 +218,14 @@ pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
     nft::list(terse).map(Some)
 }
 
+/// What `nft` answers to these words, with `input` on its standard input.
+///
+/// # Errors
+/// `nft` failed.
+pub(crate) fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
+    nft::run("nft", words, input)
+}
+
 /// Takes down whatever guard is there; says whether there was one.
 ///
 /// # Errors

@@ -79,7 +79,7 @@ pub(super) fn counters() -> Result<Vec<Counter>, GuardError> {
         .collect())
 }
 
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, GuardError> {
+pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, GuardError> {
     let mut child = Command::new(program)
         .args(arguments)
         .env("PATH", search_path())

@@ -3,13 +3,15 @@
 //! Thresholds are left out, as ipvsadm leaves them out.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 
-use uvs_core::flow::Protocol;
+use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::{
     Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind,
 };
 
 use super::format::{Style, mask, protocol, sched_flags};
+use super::names::Names;
 use super::order;
 use super::stop::Stop;
 use crate::control::protocol::{ServerStatus, ServiceStatus};
@@ -25,21 +27,49 @@ pub(super) fn rules(
         writeln!(out, "-A {name}{}", service_options(&service.spec))?;
         for ServerStatus { spec, .. } in service.servers {
             let server = style.endpoint(spec.endpoint, protocol(&service.spec.key));
-            let method = match spec.forwarding {
-                Forwarding::Dr => "-g",
-                Forwarding::Nat => "-m",
-                Forwarding::FullNat => "--fullnat",
-                Forwarding::Tunnel => "-i",
-            };
-            let tunnel = tunnel_options(&spec);
-            writeln!(
-                out,
-                "-a {name} -r {server} {method} -w {}{tunnel}",
-                spec.weight
-            )?;
+            writeln!(out, "-a {name} -r {server}{}", server_options(&spec))?;
         }
     }
     Ok(())
+}
+
+/// Service and server as the words after `-a` or `-e`, in numbers; thresholds are left out here too.
+pub(crate) fn server_words(key: &ServiceKey, spec: &ServerSpec) -> String {
+    let style = Style {
+        numeric: true,
+        names: &Nameless,
+    };
+    let name = service_name(key, &style);
+    let server = style.endpoint(spec.endpoint, None);
+    format!("{name} -r {server}{}", server_options(spec))
+}
+
+/// Knows no names.
+struct Nameless;
+
+impl Names for Nameless {
+    fn port(&self, _: &str, _: Protocol) -> Option<u16> {
+        None
+    }
+    fn service(&self, _: u16, _: Protocol) -> Option<String> {
+        None
+    }
+    fn address(&self, _: &str) -> Option<Ipv4Addr> {
+        None
+    }
+    fn host(&self, _: Addr) -> Option<String> {
+        None
+    }
+}
+
+fn server_options(spec: &ServerSpec) -> String {
+    let method = match spec.forwarding {
+        Forwarding::Dr => "-g",
+        Forwarding::Nat => "-m",
+        Forwarding::FullNat => "--fullnat",
+        Forwarding::Tunnel => "-i",
+    };
+    format!(" {method} -w {}{}", spec.weight, tunnel_options(spec))
 }
 
 fn service_name(key: &ServiceKey, style: &Style<'_>) -> String {

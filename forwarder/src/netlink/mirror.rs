@@ -17,7 +17,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
 use super::event::Event;
-use super::neighbours::{Key, Neighbours};
+use super::neighbours::{Entry, Key, Neighbours};
 use super::socket::{Heard, Listener, Requests, decode, message_type, split};
 use super::tables::{Tables, ports_by_index};
 use super::{NetlinkError, messages, questions};
@@ -91,6 +91,21 @@ impl Mirror {
     pub(crate) fn count_neighbours(&self) -> (u64, u64) {
         let interfaces: Vec<u32> = self.fib.interfaces().iter().map(|i| i.ifindex).collect();
         self.neighbours.count(&interfaces)
+    }
+
+    /// Neighbour entries on UVS's interfaces, with the real servers that each leads to.
+    pub(crate) fn list_neighbours(&self) -> Vec<Entry> {
+        let interfaces: Vec<u32> = self.fib.interfaces().iter().map(|i| i.ifindex).collect();
+        let mut listed = self.neighbours.list(&interfaces);
+        for server in &self.servers {
+            let Some(key) = self.next_hop(*server) else {
+                continue;
+            };
+            if let Some(entry) = listed.iter_mut().find(|e| (e.ifindex, e.addr) == key) {
+                entry.servers.push(*server);
+            }
+        }
+        listed
     }
 
     /// Drains the socket and brings everything up to date; empty where nothing of interest changed.
@@ -287,15 +302,20 @@ impl Mirror {
 
     /// Brings what the kernel keeps in line with the servers and the routes as they are now.
     fn keep_wanted(&mut self) -> Result<(), NetlinkError> {
-        let next_hop = |server: &Addr| {
-            let hop = self.fib.lookup(*server).ok()?;
-            let interface = self.fib.interface(hop.port).filter(|i| i.up)?;
-            Some((interface.ifindex, hop.via))
-        };
-        let wanted = self.servers.iter().filter_map(next_hop).collect();
+        let servers = self.servers.iter();
+        let wanted = servers
+            .filter_map(|server| self.next_hop(*server))
+            .collect();
         let released = self.neighbours.want(wanted);
         released.into_iter().try_for_each(|key| self.release(key))?;
         self.renew()
+    }
+
+    /// The neighbour that packets to a server are sent to, while its interface is up.
+    fn next_hop(&self, server: Addr) -> Option<Key> {
+        let hop = self.fib.lookup(server).ok()?;
+        let interface = self.fib.interface(hop.port).filter(|i| i.up)?;
+        Some((interface.ifindex, hop.via))
     }
 
     /// Asks for all of them and returns the first refusal.

@@ -16,6 +16,7 @@ use std::io;
 
 pub(crate) use event::Event;
 pub(crate) use mirror::Mirror;
+pub(crate) use neighbours::Entry as NeighbourEntry;
 
 /// Why the mirror could not be made or a neighbour not be asked for.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Mac};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
@@ -19,6 +19,25 @@ const SOLICITED_LIMIT: usize = 4096;
 
 /// Interface index and address.
 pub(super) type Key = (u32, Addr);
+
+/// An entry, for those who look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The interface.
+    pub(crate) ifindex: u32,
+    /// The address.
+    pub(crate) addr: Addr,
+    /// `None` in a state in which the kernel would not send to it.
+    pub(crate) mac: Option<Mac>,
+    /// ARP went unanswered.
+    pub(crate) failed: bool,
+    /// Set by an administrator or a routing daemon.
+    pub(crate) maintained: bool,
+    /// The kernel keeps it resolved.
+    pub(crate) managed: bool,
+    /// The real servers that it leads to.
+    pub(crate) servers: Vec<Addr>,
+}
 
 /// The entries and what is wanted of them.
 #[derive(Debug, Default)]
@@ -107,6 +126,25 @@ impl Neighbours {
         let ours = ours.filter(|((ifindex, _), _)| interfaces.contains(ifindex));
         let (known, unknown): (Vec<_>, Vec<_>) = ours.partition(|(_, n)| n.mac.is_some());
         (known.len() as u64, unknown.len() as u64)
+    }
+
+    /// Entries on these interfaces, by interface and address.
+    pub(super) fn list(&self, interfaces: &[u32]) -> Vec<Entry> {
+        let ours = self.entries.iter();
+        let ours = ours.filter(|((ifindex, _), _)| interfaces.contains(ifindex));
+        let mut all: Vec<_> = ours
+            .map(|(&(ifindex, addr), n)| Entry {
+                ifindex,
+                addr,
+                mac: n.mac,
+                failed: n.failed,
+                maintained: n.maintained,
+                managed: n.managed,
+                servers: Vec::new(),
+            })
+            .collect();
+        all.sort_by_key(|e| (e.ifindex, e.addr));
+        all
     }
 
     /// Whether the kernel's answer to this neighbour is somebody else's work, not to be touched.

@@ -6,6 +6,7 @@
 //! file that is new or has changed since is another library, and takes over when `uvs plugin reload` asks.
 
 mod directory;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use uvs_plugin::fault::Fault;
 use uvs_plugin::guarded::Source;
 
 use directory::{Directory, Library};
+pub(crate) use settings::check_settings;
 
 /// Where plugins are unless said otherwise.
 pub(crate) const DEFAULT_DIRECTORY: &str = "/usr/lib/uvs/schedulers";

@@ -3,7 +3,6 @@
 //! The plan's steps say most of it. Beyond them lie mistakes that `up` does not touch, since it never takes
 //! away what it found: a VIP on a device that answers ARP for it, or with a whole network behind it on `lo`.
 
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::host::Device;
@@ -11,21 +10,7 @@ use super::ledger::Holder;
 use super::plan::{self, Mode, Probe};
 use super::step::Key;
 use super::{Request, RsError, host};
-
-/// One thing that is wrong.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    what: String,
-    why: &'static str,
-    fix: String,
-}
-
-/// One line.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; fix: {}", self.what, self.why, self.fix)
-    }
-}
+use crate::doctor::{Check, Finding};
 
 /// Everything that is wrong, each thing once, in the order in which it is best mended. Changes nothing and
 /// needs no privilege.
@@ -64,11 +49,7 @@ fn unmet_steps(
             continue;
         }
         if let Some(wrong) = step.inspect()? {
-            findings.push(Finding {
-                what: wrong.what,
-                why: step.why(),
-                fix: step.fix(holder),
-            });
+            findings.push(Finding::here(step.check(), wrong.what, step.fix(holder)));
         }
     }
     Ok(findings)
@@ -81,21 +62,29 @@ fn answers_arp(vip: Ipv4Addr, devices: &[Device]) -> Result<Vec<Finding>, RsErro
     for device in devices {
         let name = &device.ifname;
         if device.does_arp() {
-            findings.extend(device.prefixes_of(vip).map(|len| Finding {
-                what: format!("{vip}/{len} is on {name}, which answers ARP for it"),
-                why: "clients then reach this host and not the director",
-                fix: format!("ip address del {vip}/{len} dev {name}"),
+            findings.extend(device.prefixes_of(vip).map(|len| {
+                let what = format!("{vip}/{len} is on {name}, which answers ARP for it");
+                misplaced(Check::RsVipAnswers, what, vip, len, name)
             }));
             findings.extend(overrides_all(name)?);
         } else {
-            findings.extend(device.prefixes_of(vip).filter(|&len| len < 32).map(|len| Finding {
-                what: format!("{vip}/{len} is on {name}, and with it the whole network"),
-                why: "the host takes its neighbours' addresses for its own and cannot reach them",
-                fix: format!("ip address del {vip}/{len} dev {name}"),
+            let networks = device.prefixes_of(vip).filter(|&len| len < 32);
+            findings.extend(networks.map(|len| {
+                let what = format!("{vip}/{len} is on {name}, and with it the whole network");
+                misplaced(Check::RsVipNetwork, what, vip, len, name)
             }));
         }
     }
     Ok(findings)
+}
+
+/// A VIP where it must not be.
+fn misplaced(check: Check, what: String, vip: Ipv4Addr, len: u8, device: &str) -> Finding {
+    Finding::here(
+        check,
+        what,
+        format!("ip address del {vip}/{len} dev {device}"),
+    )
 }
 
 /// The larger value of `all` and the device counts, and arp_ignore 3 to 7 answers for addresses of other
@@ -106,11 +95,11 @@ fn overrides_all(device: &str) -> Result<Option<Finding>, RsError> {
         return Ok(None);
     }
     let path = host::sysctl_path(device, Key::ArpIgnore.name());
-    Ok(Some(Finding {
-        what: format!("net.ipv4.conf.{device}.arp_ignore is {own}, not 1"),
-        why: "it outweighs the 1 of `all`, and the device answers ARP for addresses of other devices",
-        fix: format!("echo 1 > {}", path.display()),
-    }))
+    Ok(Some(Finding::here(
+        Check::RsArpIgnore,
+        format!("net.ipv4.conf.{device}.arp_ignore is {own}, not 1, and outweighs the 1 of `all`"),
+        format!("echo 1 > {}", path.display()),
+    )))
 }
 
 /// NAT's own: the VIP is the director's alone, and there is a way back.
@@ -120,20 +109,26 @@ fn not_a_nat_server(
     devices: &[Device],
 ) -> Result<Vec<Finding>, RsError> {
     let vip = holder.vip;
-    let mut findings = Vec::new();
-    for device in devices {
-        findings.extend(device.prefixes_of(vip).map(|len| Finding {
-            what: format!("{vip}/{len} is on {}", device.ifname),
-            why: "under NAT the VIP is the director's alone; this host would answer for it",
-            fix: format!("ip address del {vip}/{len} dev {}", device.ifname),
-        }));
-    }
+    let mut findings = has_vip(vip, devices);
     if request.gateway.is_none() && host::default_routes()?.is_empty() {
-        findings.push(Finding {
-            what: "there is no default route".to_owned(),
-            why: "replies have no way back through the director",
-            fix: format!("uvs rs up --mode nat --vip {vip} --gateway DIRECTOR"),
-        });
+        findings.push(Finding::here(
+            Check::RsDefaultRoute,
+            "there is no default route".to_owned(),
+            format!("uvs rs up --mode nat --vip {vip} --gateway DIRECTOR"),
+        ));
     }
     Ok(findings)
+}
+
+/// The VIP wherever this host has it, although it is the director's alone.
+pub(crate) fn has_vip(vip: Ipv4Addr, devices: &[Device]) -> Vec<Finding> {
+    let on = |device: &Device| {
+        let name = device.ifname.clone();
+        let found = device.prefixes_of(vip).map(move |len| {
+            let what = format!("{vip}/{len} is on {name}");
+            misplaced(Check::RsNatVip, what, vip, len, &name)
+        });
+        found.collect::<Vec<_>>()
+    };
+    devices.iter().flat_map(on).collect()
 }

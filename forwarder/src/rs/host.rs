@@ -17,9 +17,16 @@ use super::RsError;
 
 /// A device and its IPv4 addresses, as `ip -j address` lists them.
 #[derive(Debug, Deserialize)]
-pub(super) struct Device {
+pub(crate) struct Device {
     #[serde(default)]
-    pub(super) ifname: String,
+    pub(crate) ifname: String,
+    #[serde(default)]
+    pub(crate) link_type: String,
+    /// The MAC address, where the link has such.
+    #[serde(default)]
+    pub(crate) address: String,
+    #[serde(default)]
+    pub(crate) mtu: u32,
     #[serde(default)]
     flags: Vec<String>,
     #[serde(default)]
@@ -43,22 +50,33 @@ struct LinkInfo {
 
 impl Device {
     /// Whether it is administratively up.
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.has_flag("UP")
     }
 
+    /// Whether the wire is plugged in as well.
+    pub(crate) fn has_carrier(&self) -> bool {
+        self.has_flag("LOWER_UP")
+    }
+
     /// Whether neighbours ask it for addresses: neither the loopback nor a tunnel.
-    pub(super) fn does_arp(&self) -> bool {
+    pub(crate) fn does_arp(&self) -> bool {
         !self.has_flag("LOOPBACK") && !self.has_flag("NOARP")
     }
 
     /// The prefix lengths with which it has this address.
-    pub(super) fn prefixes_of(&self, addr: Ipv4Addr) -> impl Iterator<Item = u8> {
+    pub(crate) fn prefixes_of(&self, addr: Ipv4Addr) -> impl Iterator<Item = u8> {
         let addr = addr.to_string();
         self.addr_info
             .iter()
             .filter(move |a| a.local == addr)
             .map(|a| a.prefixlen)
+    }
+
+    /// Its addresses that stand alone, without a network: where a VIP is as it should be.
+    pub(crate) fn host_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let alone = self.addr_info.iter().filter(|a| a.prefixlen == 32);
+        alone.filter_map(|a| a.local.parse().ok())
     }
 
     /// The kind of a virtual device: `ipip`, `tun`, …
@@ -73,10 +91,10 @@ impl Device {
 
 /// A route, as `ip -j route` lists it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Route {
+pub(crate) struct Route {
     dst: String,
-    pub(super) gateway: Option<Ipv4Addr>,
-    pub(super) dev: Option<String>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) dev: Option<String>,
     #[serde(default)]
     pub(super) metric: u32,
     #[serde(default)]
@@ -126,7 +144,7 @@ pub(super) fn require_interfaces(names: &[String]) -> Result<(), RsError> {
 }
 
 /// Runs `ip` with these words and returns what it printed.
-pub(super) fn ip(words: &[&str]) -> Result<String, RsError> {
+pub(crate) fn ip(words: &[&str]) -> Result<String, RsError> {
     let output = Command::new("ip")
         .args(words)
         .output()
@@ -148,7 +166,7 @@ pub(super) fn ip(words: &[&str]) -> Result<String, RsError> {
 }
 
 /// Every device with its addresses.
-pub(super) fn devices() -> Result<Vec<Device>, RsError> {
+pub(crate) fn devices() -> Result<Vec<Device>, RsError> {
     ip_json(&["-j", "-d", "address", "show"])
 }
 
@@ -158,7 +176,7 @@ pub(super) fn device(name: &str) -> Result<Option<Device>, RsError> {
 }
 
 /// The default routes of the main table, the one that counts first.
-pub(super) fn default_routes() -> Result<Vec<Route>, RsError> {
+pub(crate) fn default_routes() -> Result<Vec<Route>, RsError> {
     let mut routes: Vec<Route> =
         ip_json(&["-j", "-4", "route", "show", "default", "table", "main"])?;
     routes.sort_by_key(|r| r.metric);
@@ -166,7 +184,7 @@ pub(super) fn default_routes() -> Result<Vec<Route>, RsError> {
 }
 
 /// The default route without a metric, in words that `ip route replace` takes.
-pub(super) fn plain_default_route() -> Result<Option<String>, RsError> {
+pub(crate) fn plain_default_route() -> Result<Option<String>, RsError> {
     // States that `ip` shows and does not take.
     const STATES: [&str; 6] = ["\\", "dead", "linkdown", "offload", "rt_offload", "trap"];
     let shown = ip(&["-o", "-4", "route", "show", "default", "table", "main"])?;
@@ -186,7 +204,7 @@ pub(super) fn plain_default_route() -> Result<Option<String>, RsError> {
 
 /// The devices by which the main table reaches `addr`, by its longest prefix; none where it has no route.
 /// (The local table would name the device that has the VIP.)
-pub(super) fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
+pub(crate) fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
     let addr = addr.to_string();
     let routes: Vec<Route> =
         ip_json(&["-j", "-4", "route", "show", "match", &addr, "table", "main"])?;
@@ -207,7 +225,7 @@ pub(super) fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
 }
 
 /// The file behind `net.ipv4.conf.DEVICE.KEY`.
-pub(super) fn sysctl_path(device: &str, key: &str) -> PathBuf {
+pub(crate) fn sysctl_path(device: &str, key: &str) -> PathBuf {
     // By path, since a dot in a VLAN device's name is ambiguous in the dotted notation.
     PathBuf::from(format!("/proc/sys/net/ipv4/conf/{device}/{key}"))
 }

@@ -58,6 +58,15 @@ impl Ledger {
         self.entries.iter().any(|e| e.holders.contains(&holder))
     }
 
+    /// All who hold anything, each once.
+    pub(super) fn holders(&self) -> BTreeSet<Holder> {
+        self.entries
+            .iter()
+            .flat_map(|e| &e.holders)
+            .copied()
+            .collect()
+    }
+
     /// Notes that `holder` needs `step`, which is taken back by `undo`. What was found by the first holder
     /// stays what is restored.
     pub(super) fn hold(&mut self, step: &Step, holder: Holder, undo: Undo) -> Result<(), RsError> {
@@ -148,35 +157,16 @@ impl Store {
         let lock = File::create(&lock_path).map_err(RsError::file("create", &lock_path))?;
         flock(&lock, FlockOperation::LockExclusive)
             .map_err(|e| RsError::file("lock", &lock_path)(e.into()))?;
-        // Kernels before 5.14 have no cookie; there the inode alone must do.
-        let cookie = sys::netns_cookie().unwrap_or(0);
         Ok(Self {
             path: state_file("json")?,
-            cookie,
+            cookie: cookie(),
             _lock: lock,
         })
     }
 
     /// What was saved in this namespace; nothing where there is nothing, or only another's.
     pub(super) fn load(&self) -> Result<Ledger, RsError> {
-        let fresh = Ledger {
-            netns_cookie: self.cookie,
-            entries: Vec::new(),
-        };
-        let text = match fs::read(&self.path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(fresh),
-            Err(e) => return Err(RsError::file("read", &self.path)(e)),
-        };
-        let saved: Ledger = serde_json::from_slice(&text).map_err(|source| RsError::State {
-            path: self.path.clone(),
-            source,
-        })?;
-        Ok(if saved.netns_cookie == self.cookie {
-            saved
-        } else {
-            fresh
-        })
+        read(&self.path, self.cookie)
     }
 
     /// Replaces what was saved, whole or not at all.
@@ -197,6 +187,37 @@ impl Store {
         fs::write(&fresh, text).map_err(RsError::file("write", &fresh))?;
         fs::rename(&fresh, &self.path).map_err(RsError::file("replace", &self.path))
     }
+}
+
+/// What is saved now, read without the lock: it is always replaced as a whole.
+pub(super) fn peek() -> Result<Ledger, RsError> {
+    read(&state_file("json")?, cookie())
+}
+
+/// Kernels before 5.14 have no cookie; there the inode alone must do.
+fn cookie() -> u64 {
+    sys::netns_cookie().unwrap_or(0)
+}
+
+fn read(path: &Path, cookie: u64) -> Result<Ledger, RsError> {
+    let fresh = Ledger {
+        netns_cookie: cookie,
+        entries: Vec::new(),
+    };
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(fresh),
+        Err(e) => return Err(RsError::file("read", path)(e)),
+    };
+    let saved: Ledger = serde_json::from_slice(&text).map_err(|source| RsError::State {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(if saved.netns_cookie == cookie {
+        saved
+    } else {
+        fresh
+    })
 }
 
 /// This network namespace's state file with this ending.

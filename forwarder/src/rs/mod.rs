@@ -9,19 +9,19 @@ mod check;
 mod counters;
 pub(crate) mod decap;
 mod error;
-mod host;
+pub(crate) mod host;
 mod ipip;
 mod ledger;
 mod own;
 pub(crate) mod plan;
 mod step;
 mod sys;
-mod tunnel;
+pub(crate) mod tunnel;
 mod undo;
 
 use std::net::Ipv4Addr;
 
-pub(crate) use check::check;
+pub(crate) use check::{check, has_vip};
 pub(crate) use error::RsError;
 use ledger::{Holder, Ledger, Store};
 use plan::Mode;
@@ -114,6 +114,12 @@ pub(crate) fn down(request: &Request) -> Result<Vec<String>, RsError> {
     }
     store.save(&ledger)?;
     failed.map_or(Ok(lines), Err)
+}
+
+/// What is up on this host: mode and VIP. Needs no privilege and waits for nobody.
+pub(crate) fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
+    let held = ledger::peek()?.holders();
+    Ok(held.into_iter().map(|h| (h.mode, h.vip)).collect())
 }
 
 /// The steps taken so far by one `up`.

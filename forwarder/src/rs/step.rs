@@ -9,6 +9,7 @@ use super::ledger::Holder;
 use super::tunnel::Tunnel;
 use super::undo::Undo;
 use super::{RsError, host};
+use crate::doctor::Check;
 
 /// The sysctls of `net.ipv4.conf.DEVICE` that matter to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,17 +50,12 @@ impl Key {
         }
     }
 
-    const fn why(self) -> &'static str {
+    /// What doctor calls a wrong value of it.
+    const fn check(self) -> Check {
         match self {
-            Self::ArpIgnore => {
-                "this host may answer ARP for the VIP, and clients then bypass the director"
-            }
-            Self::ArpAnnounce => {
-                "its ARP requests may carry the VIP as sender, which draws the VIP's traffic here"
-            }
-            Self::RpFilter => {
-                "the kernel drops decapsulated packets, whose clients it reaches by another device"
-            }
+            Self::ArpIgnore => Check::RsArpIgnore,
+            Self::ArpAnnounce => Check::RsArpAnnounce,
+            Self::RpFilter => Check::RsRpFilter,
         }
     }
 }
@@ -145,18 +141,14 @@ impl Step {
         }
     }
 
-    /// Why it must be so.
-    pub(super) const fn why(&self) -> &'static str {
+    /// What doctor calls it where it is not so, which says why it must be.
+    pub(super) const fn check(&self) -> Check {
         match self {
-            Self::Sysctl { key, .. } => key.why(),
-            Self::Tunnel { .. } => {
-                "nothing takes the director's outer header off, so no packet arrives"
-            }
-            Self::Address { .. } => "packets for the VIP are not this host's, and it drops them",
-            Self::LinkUp { .. } => "a device that is down passes nothing on",
-            Self::DefaultRoute { .. } => {
-                "replies that bypass the director carry this server's address, not the VIP"
-            }
+            Self::Sysctl { key, .. } => key.check(),
+            Self::Tunnel { .. } => Check::RsTunnel,
+            Self::Address { .. } => Check::RsVipAbsent,
+            Self::LinkUp { .. } => Check::RsLinkDown,
+            Self::DefaultRoute { .. } => Check::RsDefaultRoute,
         }
     }
 

@@ -89,6 +89,10 @@ pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
 /// A copy of everything the worker counts.
 #[derive(Clone)]
 pub(crate) struct Status {
+    /// When it was copied.
+    pub(crate) taken: Instant,
+    /// When the worker began to count.
+    pub(crate) started: Instant,
     /// Services and servers.
     pub(crate) services: Report,
     /// The engine's totals.
@@ -546,6 +550,8 @@ impl Worker {
             ledger: ledger.clone(),
         });
         Status {
+            taken: monotonic(),
+            started: self.started,
             ports: ports.collect(),
             own: PortStatus {
                 errors: self.own_ledger.errors(self.own.errors()),

@@ -1,268 +1,43 @@
-//! Debian's Prometheus scrapes four directors, one in each mode, while clients are served and one real server
-//! fails; then every expression of every dashboard and rule is executed. None may be an error, none empty but
-//! those that look for trouble, and what counts connections must say what the clients counted.
+//! Debian's Prometheus on one lab's director, which scrapes the exporters of all labs once a second.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
+use std::path::Path;
+use std::thread::Scope;
 
 use serde_json::Value;
 use uvs_lab::process::{Process, SOON};
-use uvs_lab::traffic::requests;
-use uvs_lab::{Host, Lab, Mode, Options, tools};
+use uvs_lab::{Host, Lab, tools};
 
-use crate::lab::start;
-use crate::relay;
+use crate::relay::{self, Relay};
 
-const PROGRAM: &str = "prometheus";
+pub(crate) const PROGRAM: &str = "prometheus";
 const API: &str = "http://127.0.0.1:9090/api/v1/query";
 /// The exporters as Prometheus finds them: its own director's, and the relays to the others'.
 const FIRST_PORT: u16 = 9650;
-/// Whole cycles of the weights.
-const REQUESTS: u32 = 60;
-/// Several scrapes, which are a second apart.
-const RATE_INTERVAL: &str = "30s";
-/// Tries, a tenth of a second apart, until a condition must hold: a minute, for a machine that is slow.
-const TRIES: u32 = 600;
-/// Alerts that a failed server raises.
-const EXPECTED_ALERTS: [&str; 2] = ["UvsBackendDown", "UvsDropsHigh"];
-
-#[test]
-fn every_expression_of_dashboards_and_rules_is_answered() {
-    if tools::find(PROGRAM).is_err() {
-        println!("skipped: {PROGRAM} is not installed (apt-get install {PROGRAM})");
-        return;
-    }
-    let labs = Mode::ALL.map(|mode| Lab::build(mode, Options::default()).expect("a lab"));
-    let daemons: Vec<_> = labs.iter().map(|lab| start(lab, [3, 1, 2])).collect();
-    let [home, others @ ..] = &labs;
-    let prometheus = Prometheus::start(home, others.len());
-    thread::scope(|scope| {
-        let ports = FIRST_PORT + 1..;
-        let _relays: Vec<_> = others
-            .iter()
-            .zip(ports)
-            .map(|(lab, port)| relay::start(scope, &home.director, port, &lab.director))
-            .collect();
-        for lab in &labs {
-            serve(lab, &prometheus);
-        }
-        fail_a_server(home, &prometheus);
-        let mut table =
-            String::from("| where | expression | series | values |\n| --- | --- | --- | --- |\n");
-        dashboards(&prometheus, &mut table);
-        rules(&prometheus, &mut table);
-        keep(&table);
-    });
-    drop(prometheus);
-    for daemon in daemons {
-        daemon.stop().expect("stopped");
-    }
-}
-
-/// Clients are served, and Prometheus has what they counted. Twice, as a rate needs two values.
-fn serve(lab: &Lab, prometheus: &Prometheus<'_>) {
-    let mode = lab.plan.mode;
-    let mut counted = [0; 3];
-    for round in 1..=2 {
-        let answers = requests(&lab.client, &lab.plan.url("/"), REQUESTS).expect("answers");
-        for (count, server) in counted.iter_mut().zip(&lab.servers) {
-            *count += answers.get(server.name()).copied().unwrap_or_default();
-        }
-        let all = round * REQUESTS;
-        prometheus.wait(&format!(
-            "sum(uvs_backend_connections_total{{mode=\"{mode}\"}}) == {all}"
-        ));
-    }
-    for (count, address) in counted.iter().zip(&lab.plan.servers) {
-        let rip = address.ip();
-        let query = format!("uvs_backend_connections_total{{mode=\"{mode}\",rip=\"{rip}\"}}");
-        assert_eq!(prometheus.numbers(&query), [f64::from(*count)], "{query}");
-    }
-}
-
-/// One of DR's real servers loses its link, and clients go on asking.
-fn fail_a_server(lab: &Lab, prometheus: &Prometheus<'_>) {
-    let rip = lab.plan.servers[0].ip();
-    let server = &lab.servers[0].host;
-    server.ip("link set eth0 down").expect("down");
-    let flush = format!("ip neigh flush to {rip}");
-    lab.director.run(&flush).expect("flushed");
-    for _ in 0..4 {
-        let ask = format!("curl -s -o /dev/null -m 1 {}", lab.plan.url("/"));
-        let _ = lab.client.run(&ask);
-    }
-    let down =
-        format!("uvs_backend_up{{mode=\"dr\"}} == 0 and on (rip) uvs_backend_up{{rip=\"{rip}\"}}");
-    prometheus.wait(&down);
-    prometheus.wait("sum(rate(uvs_drops_total{reason=\"neighbour_unresolved\"}[30s])) > 0");
-    prometheus.wait(&format!(
-        "ALERTS{{alertname=\"UvsBackendDown\",rip=\"{rip}\"}}"
-    ));
-    let alerts: BTreeSet<String> = prometheus
-        .query("group by (alertname) (ALERTS)")
-        .iter()
-        .map(|r| {
-            r["metric"]["alertname"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        })
-        .collect();
-    let other: Vec<_> = alerts
-        .iter()
-        .filter(|a| !EXPECTED_ALERTS.contains(&a.as_str()))
-        .collect();
-    assert!(other.is_empty(), "{other:?}");
-    assert_eq!(
-        prometheus
-            .query("ALERTS{alertname=\"UvsBackendDown\"}")
-            .len(),
-        1
-    );
-}
-
-fn dashboards(prometheus: &Prometheus<'_>, table: &mut String) {
-    let mut panels = 0;
-    for path in files("grafana/dashboards", "json") {
-        let text = fs::read_to_string(&path).expect("a dashboard");
-        let board: Value = serde_json::from_str(&text).expect("JSON");
-        let title = board["title"].as_str().expect("a title");
-        for panel in board["panels"].as_array().expect("panels") {
-            let name = format!("{title}: {}", panel["title"].as_str().expect("a title"));
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let expr = substituted(target["expr"].as_str().expect("an expression"));
-                // What only looks for trouble is empty while there is none: the rest of it is not.
-                let unconditional = expr.strip_suffix(" > 0").unwrap_or(&expr);
-                assert!(
-                    !prometheus.query(unconditional).is_empty(),
-                    "{name}: {expr} is empty"
-                );
-                row(table, &name, &expr, &prometheus.query(&expr));
-                legend_fits(target, &prometheus.query(unconditional), &name);
-                panels += 1;
-            }
-        }
-    }
-    assert!(panels > 60, "{panels}");
-}
-
-/// Every label that a legend names is there.
-fn legend_fits(target: &Value, results: &[Value], name: &str) {
-    let legend = target["legendFormat"].as_str().unwrap_or_default();
-    for part in legend.split("{{").skip(1) {
-        let label = part.split("}}").next().unwrap_or_default();
-        let all = results.iter().all(|r| r["metric"][label].is_string());
-        assert!(all, "{name}: the legend's {label} is not in {results:?}");
-    }
-}
-
-fn rules(prometheus: &Prometheus<'_>, table: &mut String) {
-    let text = fs::read_to_string(exporter("rules/uvs.rules.yml")).expect("the rules");
-    let mut name = "";
-    for line in text.lines().map(|l| l.trim().trim_start_matches("- ")) {
-        let value = |key| line.strip_prefix(key);
-        if let Some(found) = value("record: ").or_else(|| value("alert: ")) {
-            name = found;
-        }
-        if let Some(expr) = value("expr: ") {
-            let results = prometheus.query(expr);
-            // Prometheus evaluated the recording rule itself; an alert may be silent.
-            let recorded = name.contains(':').then(|| prometheus.query(name));
-            assert!(
-                recorded.is_none_or(|r| !r.is_empty()),
-                "{name} records nothing"
-            );
-            row(table, name, expr, &results);
-        }
-    }
-}
-
-fn row(table: &mut String, name: &str, expr: &str, results: &[Value]) {
-    let values: Vec<String> = results
-        .iter()
-        .take(3)
-        .map(|r| format!("{:.4}", number(r)))
-        .collect();
-    let more = if results.len() > values.len() {
-        " …"
-    } else {
-        ""
-    };
-    let expr = expr.replace('|', "\\|");
-    let (count, values) = (results.len(), values.join(" "));
-    let _ = writeln!(table, "| {name} | `{expr}` | {count} | {values}{more} |");
-}
-
-/// The table of results, for whoever wants to see it; `UPDATE_DOCS=1` keeps it in the documentation.
-fn keep(table: &str) {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboards.md");
-    fs::write(&path, table).expect("written");
-    println!("{} has each expression with its result", path.display());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        let text = format!("{}{table}", include_str!("dashboards.md.in"));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dashboards.md");
-        fs::write(path, text).expect("written");
-    }
-}
-
-/// The variables as Grafana fills them in where all is chosen.
-fn substituted(expr: &str) -> String {
-    let names = ["job", "instance", "vip", "port", "proto"];
-    let expr = expr.replace("$__rate_interval", RATE_INTERVAL);
-    names
-        .iter()
-        .fold(expr, |e, name| e.replace(&format!("${name}"), ".+"))
-}
-
-fn number(result: &Value) -> f64 {
-    let value = result["value"][1].as_str().and_then(|v| v.parse().ok());
-    value.unwrap_or_else(|| panic!("no number in {result}"))
-}
-
-fn exporter(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../exporter")
-        .join(path)
-}
-
-fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(exporter(directory)).expect("a directory");
-    let paths = entries.map(|e| e.expect("an entry").path());
-    let mut paths: Vec<_> = paths
-        .filter(|p| p.extension().is_some_and(|e| e == extension))
-        .collect();
-    paths.sort();
-    paths
-}
 
 /// A running Prometheus, which scrapes once a second.
-struct Prometheus<'a> {
+pub(crate) struct Prometheus<'a> {
     host: &'a Host,
-    _process: Process,
+    process: Process,
 }
 
 impl<'a> Prometheus<'a> {
-    /// Starts it on a lab's director, to scrape that one and `others` relays.
-    fn start(lab: &'a Lab, others: usize) -> Self {
-        let last = FIRST_PORT + u16::try_from(others).expect("few");
-        let targets = (FIRST_PORT..=last).map(|port| format!("\"127.0.0.1:{port}\""));
-        let targets = targets.collect::<Vec<_>>().join(", ");
-        let rules = exporter("rules/uvs.rules.yml");
+    /// Starts it on the first lab's director, to scrape that one and [`relays`] to the others'.
+    pub(crate) fn start(labs: &'a [Lab], storage: &Path) -> Self {
+        let lab = &labs[0];
+        let targets: String = (FIRST_PORT..).zip(labs).map(target).collect();
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exporter/rules/uvs.rules.yml");
         let config = lab.dir().join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: [\"{}\"]\n\
-             scrape_configs: [{{job_name: uvs, static_configs: [{{targets: [{targets}]}}]}}]\n",
+             scrape_configs: [{{job_name: uvs, static_configs: [{targets}]}}]\n",
             rules.canonicalize().expect("the rules").display()
         );
         fs::write(&config, text).expect("written");
         let words = [
             format!("--config.file={}", config.display()),
-            format!("--storage.tsdb.path={}", lab.dir().join("tsdb").display()),
+            format!("--storage.tsdb.path={}", storage.display()),
             "--web.listen-address=127.0.0.1:9090".to_owned(),
             "--query.lookback-delta=10s".to_owned(),
         ];
@@ -276,12 +51,12 @@ impl<'a> Prometheus<'a> {
             .expect("ready");
         Self {
             host: &lab.director,
-            _process: process,
+            process,
         }
     }
 
     /// An instant query's results; an error is fatal.
-    fn query(&self, expr: &str) -> Vec<Value> {
+    pub(crate) fn query(&self, expr: &str) -> Vec<Value> {
         let query = format!("query={expr}");
         let words = ["-s", "-S", "-G", "--data-urlencode", &query, API];
         let command = tools::command("curl", words).expect("installed");
@@ -294,19 +69,23 @@ impl<'a> Prometheus<'a> {
             .clone()
     }
 
-    fn numbers(&self, expr: &str) -> Vec<f64> {
-        self.query(expr).iter().map(number).collect()
+    /// Ends it, so that what it has stored is whole.
+    pub(crate) fn stop(mut self) {
+        self.process.stop().expect("stopped");
     }
+}
 
-    /// Waits until a query has a result.
-    fn wait(&self, expr: &str) {
-        for _ in 0..TRIES {
-            if !self.query(expr).is_empty() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        let targets = self.query("up");
-        panic!("{expr} never came true; targets: {targets:?}");
-    }
+/// A target that bears its lab's name, as it would a host's.
+fn target((port, lab): (u16, &Lab)) -> String {
+    let mode = lab.plan.mode;
+    format!("{{targets: ['127.0.0.1:{port}'], labels: {{instance: 'director-{mode}'}}}},")
+}
+
+/// Brings the exporters of all labs but the first to the first's director.
+pub(crate) fn relays<'s, 'e>(scope: &'s Scope<'s, 'e>, labs: &'e [Lab]) -> Vec<Relay> {
+    let ports = (FIRST_PORT..).zip(labs).skip(1);
+    let home = &labs[0].director;
+    ports
+        .map(|(port, lab)| relay::start(scope, home, port, &lab.director))
+        .collect()
 }

@@ -103,7 +103,7 @@ fn cargo(command: &str, dir: &Path) -> Command {
 }
 
 /// Where cargo builds: the directory that has `debug/uvs` or `release/uvs`.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let of_profile = Path::new(UVS).parent().and_then(Path::parent);
     of_profile.expect("target/PROFILE/uvs").to_owned()
 }

@@ -20,12 +20,12 @@ struct Director<'lab> {
 }
 
 /// One at a time on a small machine.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lab(mode: Mode) -> Lab {
+pub(crate) fn lab(mode: Mode) -> Lab {
     let lab = Lab::build(mode, Options::default()).expect("the lab is built");
     lab.prepare_servers(Path::new(UVS)).expect("prepared");
     lab

@@ -139,7 +139,7 @@ fn nat_findings_are_mended_by_their_commands() {
     assert_eq!(
         ran.out,
         format!(
-            "there is no default route: replies have no way back through the director; \
+            "there is no default route: replies that bypass the director carry this server's address, not the VIP; \
              fix: uvs rs up --mode nat --vip {VIP} --gateway DIRECTOR\n"
         )
     );

@@ -1,8 +1,6 @@
 //! The recorded runs through the engine itself: ipvsadm's commands as snapshots, packets as frames, picks
-//! read off the frames' destinations, and the final counts from the engine's report.
-//!
-//! Runs of firewall-mark services are left out: the engine matches no marks, as it sees frames before
-//! netfilter does.
+//! read off the frames' destinations, and the final counts from the engine's report. Services of a firewall
+//! mark get frames of that mark.
 
 use std::sync::Arc;
 
@@ -21,11 +19,6 @@ use super::{Make, Run, endpoint, flag_bits, server, without_service};
 
 const IFINDEX: u32 = 2;
 const DIRECTOR: Addr = Addr::v4([10, 0, 2, 1]);
-
-/// Whether the engine can play a run.
-pub(super) fn can_play(run: &Run) -> bool {
-    run.setup.iter().all(|command| !command.contains(" -f "))
-}
 
 /// Plays one run; the first difference as text.
 pub(super) fn play(make: Make, name: &str, run: &Run) -> Result<(), String> {
@@ -166,7 +159,13 @@ impl Director {
         let key = match (address("-t"), address("-u")) {
             (Some(vip), _) => ServiceKey::address(Protocol::Tcp, vip),
             (_, Some(vip)) => ServiceKey::address(Protocol::Udp, vip),
-            _ => panic!("no address in {words:?}"),
+            _ => {
+                assert_eq!(words[1..3], ["-f", "9"]);
+                ServiceKey::Mark {
+                    mark: 9,
+                    ipv6: false,
+                }
+            }
         };
         let mut spec = ServiceSpec::new(key, scheduler);
         spec.flags = flag_bits(flags);
@@ -201,6 +200,9 @@ impl Director {
     fn send(&mut self, packet: PacketBuilder) -> String {
         let mut sent = TestFrame::finished(&packet.frame());
         let mut frame = sent.frame();
+        if let ServiceKey::Mark { mark, .. } = self.snapshot.services[0].key {
+            frame.mark = mark;
+        }
         let mut out = Outbox::new();
         let verdict = self
             .engine

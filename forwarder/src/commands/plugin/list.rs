@@ -32,7 +32,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
     }
 }
 
-fn render(plugins: &Plugins) -> String {
+/// The plugins as columns, and what there is to say of each.
+pub(crate) fn render(plugins: &Plugins) -> String {
     let rows: Vec<Vec<String>> = plugins.plugins.iter().map(row).collect();
     let columns = [
         text("NAME"),

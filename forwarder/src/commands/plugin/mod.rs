@@ -4,6 +4,8 @@ mod check;
 mod list;
 mod new;
 
+pub(crate) use self::list::render;
+
 use std::process::ExitCode;
 
 use super::{daemon, output};

@@ -5,10 +5,11 @@ use uvs_core::service::{
     Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
 };
 
-use super::view::Server;
+use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
+use crate::commands::units;
 use crate::control::protocol::{
-    ConnectionStatus, Ended, Info, ServerStatus, ServiceStatus, Stats, Totals,
+    Connection, Ended, Info, NeighbourStatus, ServerStatus, ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -48,6 +49,8 @@ pub(super) const SERVERS: Columns = (
         number("TEMPLATES"),
         number("UPPER"),
         number("LOWER"),
+        number("EFFECTIVE"),
+        number("HANDSHAKE"),
         text("DRAIN"),
         number("CONNS/S"),
         number("IN-PACKETS"),
@@ -65,11 +68,33 @@ pub(super) const CONNECTIONS: Columns = (
         text("SERVER"),
         text("STATE"),
         number("EXPIRES"),
+        number("IDLE"),
         text("LOCAL"),
+        text("SERVICE"),
     ],
     6,
 );
-pub(super) const DROPS: Columns = (&[text("REASON"), number("COUNT")], 2);
+pub(super) const DROPS: Columns = (
+    &[
+        text("REASON"),
+        number("COUNT"),
+        text("MEANING"),
+        text("WHAT TO DO"),
+    ],
+    2,
+);
+pub(super) const NEIGHBOURS: Columns = (
+    &[
+        text("ADDRESS"),
+        text("INTERFACE"),
+        text("MAC"),
+        text("STATE"),
+        text("SERVERS"),
+        text("KEPT BY"),
+    ],
+    5,
+);
+pub(super) const SETTINGS: Columns = (&[text("KEY"), text("VALUE"), text("DEFAULT")], 3);
 
 /// The rows under their titles, the first columns of them or all.
 pub(super) fn grid(
@@ -128,30 +153,59 @@ pub(super) fn server(server: &Server) -> Vec<String> {
         status.persistent.to_string(),
         status.spec.upper.to_string(),
         status.spec.lower.to_string(),
+        format!("{:.2}", status.effective_weight)
+            .trim_end_matches('0')
+            .trim_end_matches('.')
+            .to_owned(),
+        handshake(status.handshake),
         drain(status),
     ];
     row.extend(traffic(&status.stats, &status.rates));
     row
 }
 
-pub(super) fn connection(connection: &ConnectionStatus) -> Vec<String> {
+pub(super) fn connection(connection: &Connection) -> Vec<String> {
+    let c = &connection.status;
+    let local = c.local.as_ref().map(Endpoint::to_string);
     vec![
-        connection
-            .protocol
-            .map_or("IP", |protocol| protocol.name())
-            .to_owned(),
-        connection.client.to_string(),
-        connection.vip.to_string(),
-        connection.server.to_string(),
-        connection.state.clone(),
-        connection.expires.to_string(),
-        or_dash(
-            connection
-                .local
-                .as_ref()
-                .map(Endpoint::to_string)
-                .unwrap_or_default(),
-        ),
+        c.protocol.map_or("IP", |p| p.name()).to_owned(),
+        c.client.to_string(),
+        c.vip.to_string(),
+        c.server.to_string(),
+        c.state.clone(),
+        c.expires.to_string(),
+        units::nanoseconds(connection.idle_ns),
+        or_dash(local.unwrap_or_default()),
+        connection.service.to_string(),
+    ]
+}
+
+pub(super) fn drop(drop: &Drop) -> Vec<String> {
+    vec![
+        drop.reason.clone(),
+        drop.count.to_string(),
+        or_dash(drop.meaning.to_owned()),
+        or_dash(drop.advice.to_owned()),
+    ]
+}
+
+pub(super) fn neighbour(neighbour: &NeighbourStatus) -> Vec<String> {
+    let servers: Vec<String> = neighbour.servers.iter().map(ToString::to_string).collect();
+    vec![
+        neighbour.addr.to_string(),
+        neighbour.interface.clone(),
+        or_dash(neighbour.mac.clone().unwrap_or_default()),
+        neighbour.state.clone(),
+        or_dash(servers.join(",")),
+        or_dash(neighbour.kept_by.clone().unwrap_or_default()),
+    ]
+}
+
+pub(super) fn setting(setting: &Setting) -> Vec<String> {
+    vec![
+        setting.key.clone(),
+        setting.value.clone(),
+        setting.default.clone(),
     ]
 }
 
@@ -173,7 +227,8 @@ fn name(key: &ServiceKey) -> (String, String) {
     }
 }
 
-const fn mode(server: &ServerSpec, local: bool) -> &'static str {
+/// How packets reach a server, in a word.
+pub(crate) const fn mode(server: &ServerSpec, local: bool) -> &'static str {
     match (server.forwarding, server.tunnel.kind) {
         (Forwarding::Dr | Forwarding::Tunnel, _) if local => "local",
         (Forwarding::Dr, _) => "dr",
@@ -191,6 +246,13 @@ fn persistence(spec: &ServiceSpec) -> String {
             .map(|p| format!("{} s", p.timeout))
             .unwrap_or_default(),
     )
+}
+
+fn handshake(micros: u32) -> String {
+    match micros {
+        0 => "-".to_owned(),
+        known => format!("{:.2} ms", f64::from(known) / 1000.0),
+    }
 }
 
 fn care(care: &Care) -> [String; 3] {

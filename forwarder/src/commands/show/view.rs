@@ -2,19 +2,25 @@
 
 use serde::Serialize;
 use uvs_core::service::ServiceKey;
+use uvs_core::verdict::DropReason;
 
 use super::rows::{self, grid};
 use super::{Format, What};
+use crate::commands::plugin;
 use crate::control::protocol::{
-    ConnectionStatus, Data, Ended, Info, ServerStatus, ServiceStatus, Totals,
+    Connection, Data, Ended, Info, NeighbourStatus, Plugins, ServerStatus, ServiceStatus, Setting,
+    Totals,
 };
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
     Services(Vec<ServiceStatus>),
     Servers(Vec<Server>),
-    Connections(Vec<ConnectionStatus>),
+    Connections(Vec<Connection>),
     Drops(Drops),
+    Neighbours(Vec<NeighbourStatus>),
+    Plugins(Plugins),
+    Settings(Vec<Setting>),
     Info(Box<Info>),
 }
 
@@ -37,25 +43,16 @@ pub(super) struct Drops {
 /// A reason and its counter.
 #[derive(Serialize)]
 pub(super) struct Drop {
-    reason: String,
-    count: u64,
+    pub(super) reason: String,
+    pub(super) count: u64,
+    /// Empty where the daemon knows a reason that this program does not.
+    pub(super) meaning: &'static str,
+    pub(super) advice: &'static str,
 }
 
 /// The view that was asked for; `None` where the daemon answered something else.
 pub(super) fn of(what: What, data: Data) -> Option<View> {
     Some(match (what, data) {
-        (What::Services, Data::Services { services, .. }) => View::Services(sorted(services)),
-        (What::Servers, Data::Services { services, .. }) => {
-            let servers = |service: ServiceStatus| {
-                let key = service.spec.key;
-                service.servers.into_iter().map(move |status| Server {
-                    service: key,
-                    status,
-                })
-            };
-            View::Servers(sorted(services).into_iter().flat_map(servers).collect())
-        }
-        (What::Conns, Data::Connections(connections)) => View::Connections(connections),
         (
             What::Drops,
             Data::Drops {
@@ -66,14 +63,24 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
         ) => View::Drops(Drops {
             totals,
             ended,
-            drops: reasons
-                .into_iter()
-                .map(|(reason, count)| Drop { reason, count })
-                .collect(),
+            drops: reasons.into_iter().map(explained).collect(),
         }),
+        (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
+        (What::Plugins, Data::Plugins(plugins)) => View::Plugins(plugins),
+        (What::Config, Data::Settings(all)) => View::Settings(all),
         (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
         _ => return None,
     })
+}
+
+fn explained((reason, count): (String, u64)) -> Drop {
+    let known = DropReason::ALL.iter().find(|r| r.label() == reason);
+    Drop {
+        meaning: known.map_or("", |r| r.meaning()),
+        advice: known.map_or("", |r| r.advice()),
+        reason,
+        count,
+    }
 }
 
 /// Services by their keys, the servers of each by their endpoints: as ipvsadm sorts them.
@@ -86,6 +93,22 @@ fn sorted(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
 }
 
 impl View {
+    /// Services, or the servers of them all.
+    pub(super) fn of_services(what: What, services: Vec<ServiceStatus>) -> Self {
+        let services = sorted(services);
+        if what == What::Services {
+            return Self::Services(services);
+        }
+        let servers = |service: ServiceStatus| {
+            let key = service.spec.key;
+            service.servers.into_iter().map(move |status| Server {
+                service: key,
+                status,
+            })
+        };
+        Self::Servers(services.into_iter().flat_map(servers).collect())
+    }
+
     pub(super) fn render(&self, format: Format) -> String {
         let wide = format == Format::Wide;
         match self {
@@ -101,10 +124,16 @@ impl View {
                 ended,
             }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
-                let rows = shown.map(|drop| vec![drop.reason.clone(), drop.count.to_string()]);
-                grid(rows::DROPS, rows, wide)
+                grid(rows::DROPS, shown.map(rows::drop), wide)
                     + &rows::totals_line(totals)
                     + &rows::ended_line(ended)
+            }
+            Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
+            Self::Plugins(plugins) => plugin::render(plugins),
+            Self::Settings(all) => {
+                let changed = |s: &&Setting| wide || !is_sysctl(s) || s.value != s.default;
+                let shown = all.iter().filter(changed);
+                grid(rows::SETTINGS, shown.map(rows::setting), wide)
             }
             Self::Info(info) => rows::info_text(info),
         }
@@ -116,10 +145,18 @@ impl View {
             Self::Servers(all) => serde_json::to_string_pretty(all),
             Self::Connections(all) => serde_json::to_string_pretty(all),
             Self::Drops(all) => serde_json::to_string_pretty(all),
+            Self::Neighbours(all) => serde_json::to_string_pretty(all),
+            Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
+            Self::Settings(all) => serde_json::to_string_pretty(all),
             Self::Info(info) => serde_json::to_string_pretty(info),
         };
         text.expect("plain data with string keys is JSON") + "\n"
     }
+}
+
+/// There are many, and few have ever been set.
+fn is_sysctl(setting: &Setting) -> bool {
+    setting.key.starts_with("sysctl.")
 }
 
 #[cfg(test)]

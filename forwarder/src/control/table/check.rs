@@ -13,7 +13,7 @@ use uvs_core::service::{
 
 use super::super::protocol::{Errno, Refusal};
 use super::refuse;
-use crate::plugins::{Schedulers, Unfound};
+use crate::plugins::{Schedulers, Unfound, check_settings};
 
 /// Persistence engines a service may name.
 const ENGINES: &[&str] = &["sip"];
@@ -33,6 +33,9 @@ pub(super) fn service(spec: &ServiceSpec, schedulers: &Schedulers) -> Result<(),
             Unfound::Refused(_) => Errno::Failed,
         };
         return Err(refuse(errno, format!("{key}: {unfound}")));
+    }
+    if let Err(unfit) = check_settings(spec) {
+        return invalid(format!("{}: {}: {}", unfit.key, unfit.what, unfit.help));
     }
     if let Some(engine) = spec.engine.as_deref().filter(|e| !ENGINES.contains(e)) {
         let known = ENGINES.join(", ");

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    Care, Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
     TunnelKind,
 };
 use uvs_core::snapshot::Timeouts;
@@ -222,6 +223,51 @@ fn fullnat_needs_a_local_address_and_says_which_option_gives_it() {
         errno(table.edit_service(bare)),
         Errno::Invalid,
         "the server still needs it"
+    );
+}
+
+#[test]
+fn an_edit_by_ipvsadm_keeps_what_ipvsadm_has_no_word_for() {
+    let configured = ServiceSpec {
+        table_size: 65_537,
+        ..ServiceSpec::new(key(80), "mh")
+    };
+    let care = Care {
+        drain_timeout: 60,
+        ..Care::default()
+    };
+    let slow = ServiceSpec {
+        slow_start: 30,
+        care,
+        ..ServiceSpec::new(key(81), "wlc")
+    };
+    let mut table = Table::new(Schedulers::builtin());
+    table.replace(vec![configured, slow]).expect("accepted");
+    let settings = |table: &Table, port| {
+        let service = table.service(&key(port)).expect("there");
+        (service.table_size, service.slow_start)
+    };
+    let edited = |scheduler, port| ServiceSpec {
+        flags: FLAG_2,
+        ..ServiceSpec::new(key(port), scheduler)
+    };
+    table.edit_service(edited("mh", 80)).expect("edited");
+    assert_eq!(settings(&table, 80), (65_537, 0));
+    table.edit_service(edited("sh", 80)).expect("edited");
+    assert_eq!(
+        settings(&table, 80),
+        (0, 0),
+        "the table went with its scheduler"
+    );
+    table.edit_service(edited("rr", 81)).expect("edited");
+    assert_eq!(settings(&table, 81), (0, 30));
+    assert_eq!(table.service(&key(81)).expect("there").care, care);
+    let refusal = table.edit_service(edited("sh", 81)).expect_err("refused");
+    assert_eq!(refusal.errno, Errno::Invalid);
+    assert!(
+        refusal.message.contains("slow_start: scheduler \"sh\""),
+        "{}",
+        refusal.message
     );
 }
 

@@ -1,0 +1,152 @@
+//! How long each server's TCP handshakes take, for schedulers that prefer the quick.
+//!
+//! Measured from a client's SYN to the server's SYN-ACK, so only where replies pass the director (NAT,
+//! FULLNAT). A connection whose SYN came again is not measured: nobody can say which one was answered
+//! (Karn's algorithm, RFC 6298 §3). Smoothed as RFC 6298 §2 does it: SRTT ← 7/8 · SRTT + 1/8 · R.
+//!
+//! A server that was slow gets no connections, and so no measurement that could say otherwise. Where one
+//! was not measured for some seconds while another was, it therefore comes an eighth nearer to zero each
+//! second, though no nearer than the quickest, and its next measurement counts whole. (Finagle's `PeakEwma`
+//! lets latencies decay likewise.) After a minute it is unknown.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::conn::{self, ConnId};
+use crate::packet::{Packet, Transport, tcp_flags};
+use crate::tcp::TcpState;
+use crate::time::Instant;
+
+/// What is remembered of a server's handshakes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Handshakes {
+    /// Nanoseconds, 0 = not known.
+    smoothed: u64,
+    last: Instant,
+}
+
+/// The share of a new measurement is one in this many.
+const SHARE: u64 = 8;
+/// A measurement older than this says little.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long a server is known after its last measurement.
+const MEMORY: Duration = Duration::from_secs(60);
+
+impl Handshakes {
+    fn measure(&mut self, now: Instant, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+        self.smoothed = if self.is_fresh(now) {
+            self.smoothed - self.smoothed / SHARE + took / SHARE
+        } else {
+            took
+        };
+        self.last = now;
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.smoothed != 0 && now.since(self.last) <= FRESH
+    }
+
+    /// A second has passed, and this is the quickest of the service's servers that were measured lately.
+    fn forgive(&mut self, now: Instant, quickest: u64) {
+        if now.since(self.last) > MEMORY {
+            *self = Self::default();
+        } else if !self.is_fresh(now) && self.smoothed > quickest {
+            self.smoothed = quickest.max(self.smoothed - self.smoothed / SHARE);
+        }
+    }
+
+    /// As [`Backend::handshake`](crate::backend::Backend::handshake) says it: what is known is never 0.
+    fn micros(&self) -> u32 {
+        u32::try_from(self.smoothed.div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+}
+
+impl Engine {
+    /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
+    /// takes note of the packet: until then the connection's deadline tells when the SYN came.
+    pub(super) fn measure_handshake(&mut self, now: Instant, id: ConnId, packet: &Packet) {
+        let c = self.conns.get_mut(id);
+        let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
+        if !waits || !is_syn_ack(packet) {
+            return;
+        }
+        c.flags |= conn::MEASURED;
+        if c.in_packets != 1 {
+            return;
+        }
+        let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
+        let place = c.backend;
+        let server = self.servers.get_mut(place);
+        server.handshakes.measure(now, now.since(syn));
+        let micros = server.handshakes.micros();
+        self.load_mut(place).handshake = micros;
+    }
+
+    /// Once a second: what was not measured for long means less and less.
+    pub(super) fn forgive_handshakes(&mut self, now: Instant) {
+        if now < self.next_second {
+            return;
+        }
+        self.next_second = now + Duration::from_secs(1);
+        for service in self.services.iter_mut().flatten() {
+            let known = service.servers.iter().map(|p| self.servers.get(*p));
+            let fresh = known.map(|s| s.handshakes).filter(|h| h.is_fresh(now));
+            let quickest = fresh.map(|h| h.smoothed).min().unwrap_or(u64::MAX);
+            for (place, backend) in service.servers.iter().zip(&mut service.backends) {
+                let handshakes = &mut self.servers.get_mut(*place).handshakes;
+                handshakes.forgive(now, quickest);
+                backend.handshake = handshakes.micros();
+            }
+        }
+    }
+}
+
+fn is_syn_ack(packet: &Packet) -> bool {
+    const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
+    const ASKED: u8 = SYN_ACK | tcp_flags::RST | tcp_flags::FIN;
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & ASKED == SYN_ACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_measurement_counts_whole_and_later_ones_an_eighth() {
+        let mut h = Handshakes::default();
+        assert_eq!(h.micros(), 0);
+        h.measure(Instant::from_secs(1), Duration::from_micros(800));
+        assert_eq!(h.micros(), 800);
+        h.measure(Instant::from_secs(2), Duration::from_micros(1600));
+        assert_eq!(h.micros(), 900);
+    }
+
+    #[test]
+    fn a_slow_server_is_forgiven_down_to_the_quickest_and_then_forgotten() {
+        let mut h = Handshakes::default();
+        let second = Instant::from_secs;
+        h.measure(second(1), Duration::from_micros(800));
+        h.forgive(second(6), 600_000);
+        assert_eq!(h.micros(), 800, "fresh");
+        h.forgive(second(7), u64::MAX);
+        assert_eq!(h.micros(), 800, "nobody else was measured");
+        h.forgive(second(7), 600_000);
+        assert_eq!(h.micros(), 700);
+        h.forgive(second(8), 650_000);
+        assert_eq!(h.micros(), 650);
+        h.forgive(second(61), 600_000);
+        assert_eq!(h.micros(), 600);
+        h.measure(second(61), Duration::from_micros(900));
+        assert_eq!(h.micros(), 900, "counts whole");
+        h.forgive(second(122), 600_000);
+        assert_eq!(h.micros(), 0);
+    }
+
+    #[test]
+    fn what_is_known_is_never_rounded_to_unknown() {
+        let mut h = Handshakes::default();
+        h.measure(Instant::from_secs(1), Duration::ZERO);
+        assert_eq!(h.micros(), 1);
+    }
+}

@@ -1,0 +1,93 @@
+//! One copy of everything that is counted, for live views, and the neighbours that packets leave by.
+
+use std::time::Duration;
+
+use uvs_core::engine::Report;
+use uvs_core::service::ServiceSpec;
+
+use super::Daemon;
+use super::commands::{service_status, totals};
+use crate::control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
+use crate::netlink::NeighbourEntry;
+use crate::worker::Status;
+
+impl Daemon {
+    pub(super) fn sample(&self) -> Result<Sample, Refusal> {
+        let status = self.status()?;
+        let services = self.table.services().iter();
+        Ok(Sample {
+            taken_ns: status.taken.0,
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            busy_ns: nanoseconds(status.busy),
+            ring_drops: ring_drops(&status),
+            totals: totals(&status.counters),
+            connections: status.connections,
+            connection_limit: self.limits.connections,
+            services: services
+                .map(|spec| self.sampled(spec, &status.services))
+                .collect(),
+        })
+    }
+
+    /// A service with the engine's own counters.
+    fn sampled(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
+        let mut status = service_status(spec, report, &self.rates, &self.mirror.fib());
+        let Some(counted) = report.services.iter().find(|s| s.key == spec.key) else {
+            return status;
+        };
+        status.stats = counted.stats;
+        for server in &mut status.servers {
+            let own = counted.servers.iter();
+            if let Some(own) = own.clone().find(|r| r.endpoint == server.spec.endpoint) {
+                server.stats = own.stats;
+            }
+        }
+        status
+    }
+
+    pub(super) fn neighbours(&self) -> Vec<NeighbourStatus> {
+        let fib = self.mirror.fib();
+        let name = |ifindex: u32| {
+            let mut interfaces = fib.interfaces().iter();
+            let port = interfaces.find(|i| i.ifindex == ifindex)?.port;
+            self.interfaces.get(usize::from(port.0)).cloned()
+        };
+        let entries = self.mirror.list_neighbours().into_iter();
+        entries
+            .filter_map(|entry| Some(neighbour(name(entry.ifindex)?, entry)))
+            .collect()
+    }
+}
+
+fn neighbour(interface: String, entry: NeighbourEntry) -> NeighbourStatus {
+    let state = match (entry.mac, entry.failed) {
+        (Some(_), _) => "known",
+        (None, true) => "failed",
+        (None, false) => "unknown",
+    };
+    let kept_by = match (entry.maintained, entry.managed) {
+        (true, _) => Some("administrator"),
+        (false, true) => Some("kernel"),
+        (false, false) => None,
+    };
+    let hex = |byte: u8| format!("{byte:02x}");
+    NeighbourStatus {
+        addr: entry.addr,
+        interface,
+        mac: entry.mac.map(|mac| mac.map(hex).join(":")),
+        state: state.to_owned(),
+        kept_by: kept_by.map(str::to_owned),
+        servers: entry.servers,
+    }
+}
+
+/// Frames that the kernel dropped because a ring was full.
+pub(super) fn ring_drops(status: &Status) -> u64 {
+    status.ports.iter().map(|port| port.rx.kernel_drops).sum()
+}
+
+/// As the protocol has times.
+pub(super) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

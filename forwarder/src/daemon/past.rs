@@ -1,0 +1,112 @@
+//! How long frames took, now and a while ago, so that `uvs latency` can look back: what the worker had
+//! recorded is kept for a minute.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use uvs_core::time::Instant;
+
+use super::Daemon;
+use super::live::{nanoseconds, ring_drops};
+use crate::control::protocol::{Latency, LatencySample, Refusal};
+use crate::worker::Status;
+
+/// How far back latencies are kept, two seconds apart at 28 KiB each.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// What the worker had recorded at the end of each period, the oldest first.
+#[derive(Default)]
+pub(super) struct Past(VecDeque<Recorded>);
+
+struct Recorded {
+    taken: Instant,
+    started: Instant,
+    forwarded: u64,
+    ring_drops: u64,
+    busy: Duration,
+    latency: Histogram<u64>,
+}
+
+impl Past {
+    /// Keeps what a status has, and forgets what is too old.
+    pub(super) fn keep(&mut self, status: &Status) {
+        let now = status.taken;
+        while self.0.front().is_some_and(|r| now.since(r.taken) > KEPT) {
+            self.0.pop_front();
+        }
+        self.0.push_back(Recorded::of(status));
+    }
+
+    /// The oldest that is no older than this, or else the newest.
+    fn within(&self, now: Instant, ago: Duration) -> Option<&Recorded> {
+        let recent = self.0.iter().find(|r| now.since(r.taken) <= ago);
+        recent.or_else(|| self.0.back())
+    }
+}
+
+impl Recorded {
+    fn of(status: &Status) -> Self {
+        Self {
+            taken: status.taken,
+            started: status.started,
+            forwarded: status.counters.sent,
+            ring_drops: ring_drops(status),
+            busy: status.busy,
+            latency: status.latency.clone(),
+        }
+    }
+
+    fn sample(&self) -> LatencySample {
+        let counts = self.latency.iter_recorded();
+        LatencySample {
+            taken_ns: self.taken.0,
+            started_ns: self.started.0,
+            forwarded: self.forwarded,
+            ring_drops: self.ring_drops,
+            busy_ns: nanoseconds(self.busy),
+            counts: counts
+                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+                .collect(),
+        }
+    }
+}
+
+impl Daemon {
+    pub(super) fn latency(&self, ago: Option<u32>) -> Result<Latency, Refusal> {
+        let status = self.status()?;
+        let ago = ago.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let before = ago.and_then(|ago| self.past.within(status.taken, ago));
+        Ok(Latency {
+            before: before.map(Recorded::sample),
+            now: Recorded::of(&status).sample(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_kept_for_a_minute_and_found_by_age() {
+        let recorded = |seconds: u64| Recorded {
+            taken: Instant(seconds * 1_000_000_000),
+            started: Instant(0),
+            forwarded: seconds,
+            ring_drops: 0,
+            busy: Duration::ZERO,
+            latency: Histogram::new_with_bounds(1, 1000, 2).expect("valid bounds"),
+        };
+        let past = Past((0..10).map(|i| recorded(2 * i)).collect());
+        let now = Instant(19_000_000_000);
+        let ago = |seconds| {
+            past.within(now, Duration::from_secs(seconds))
+                .map(|r| r.forwarded)
+        };
+        assert_eq!(
+            (ago(0), ago(1), ago(10), ago(60)),
+            (Some(18), Some(18), Some(10), Some(0))
+        );
+    }
+}

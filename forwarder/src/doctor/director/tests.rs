@@ -1,0 +1,327 @@
+//! The director's checks on data: a host made of texts, without network or privileges.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use rustix::thread::CapabilitySet;
+use uvs_core::fib::{Fib, Interface, Route};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::verdict::PortId;
+
+use super::{Counted, Director, FAMILIES, Service, Wanted};
+use crate::control::protocol::Stats;
+use crate::doctor::catalog::Check;
+use crate::doctor::finding::{NotMade, Seen};
+use crate::doctor::host::{Answer, Host, Offload, Question};
+use crate::guard::GuardError;
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const DEVICES: &str = r#"[{"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"link_type":"loopback"},
+    {"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"link_type":"ether",
+     "address":"02:00:00:00:00:01","addr_info":[{"local":"10.0.0.1","prefixlen":24}]}]"#;
+
+/// A host that is what its texts say.
+#[derive(Default)]
+struct Texts {
+    files: HashMap<&'static str, &'static str>,
+    ip: HashMap<&'static str, &'static str>,
+    lro: bool,
+    answers: Vec<(Ipv4Addr, [u8; 6])>,
+    sizes: HashMap<Ipv4Addr, u32>,
+}
+
+impl Host for Texts {
+    fn read(&self, path: &str) -> Result<String, NotMade> {
+        let text = self.files.get(path).map(|text| (*text).to_owned());
+        text.ok_or_else(|| NotMade(format!("no {path}")))
+    }
+
+    fn ip(&self, words: &[&str]) -> Result<String, NotMade> {
+        let text = self.ip.get(words.join(" ").as_str());
+        Ok((*text.unwrap_or(&"")).to_owned())
+    }
+
+    fn nft(&self, _: &[&str], _: &str) -> Result<String, GuardError> {
+        Err(GuardError::Permission)
+    }
+
+    fn offload(&self, _: &str, which: Offload) -> Result<bool, NotMade> {
+        Ok(which == Offload::Gro || self.lro)
+    }
+
+    fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade> {
+        let asked = |target| questions.iter().find(|q| q.target == target).cloned();
+        let all = self.answers.iter();
+        Ok(all
+            .filter_map(|(target, mac)| {
+                Some(Answer {
+                    to: asked(*target)?,
+                    mac: *mac,
+                })
+            })
+            .collect())
+    }
+
+    fn largest(&self, _: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+        Ok(self.sizes.clone())
+    }
+
+    fn capabilities(&self) -> CapabilitySet {
+        CapabilitySet::empty()
+    }
+}
+
+fn server(forwarding: Forwarding) -> Counted {
+    Counted::nothing(ServerSpec::new(
+        Endpoint::new(SERVER.into(), 80),
+        forwarding,
+    ))
+}
+
+/// A director on eth0 with one service of one server.
+fn director(host: &Texts, server: Counted) -> Director<'_> {
+    let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(VIP.into(), 80));
+    let service = Service {
+        spec: ServiceSpec::new(key, "rr"),
+        servers: vec![server],
+    };
+    let mut fib = Fib::new();
+    fib.set_interface(Interface {
+        port: PortId(0),
+        ifindex: 2,
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: 1500,
+        up: true,
+    });
+    fib.add_route(Route {
+        dst: Addr::v4([10, 0, 0, 0]),
+        prefix: 24,
+        gateway: None,
+        ifindex: 2,
+        source: Some(Addr::v4([10, 0, 0, 1])),
+        metric: 0,
+        mtu: None,
+    });
+    Director {
+        wanted: Wanted {
+            interfaces: vec!["eth0".to_owned()],
+            services: vec![service],
+            daemon: Some(1),
+            ..Wanted::default()
+        },
+        host,
+        devices: serde_json::from_str(DEVICES).expect("devices"),
+        ports: vec!["eth0".to_owned()],
+        fib,
+        heard: OnceCell::new(),
+    }
+}
+
+fn make(check: Check, director: &Director<'_>) -> Result<Seen, NotMade> {
+    let all = FAMILIES.iter().copied().flatten();
+    let (_, make) = all
+        .into_iter()
+        .find(|(c, _)| *c == check)
+        .expect("it is in a family");
+    make(director)
+}
+
+/// The command of the one finding, `None` where there is none.
+fn command(check: Check, director: &Director<'_>) -> Option<String> {
+    let seen = make(check, director).expect("it can be made");
+    assert!(seen.findings.len() <= 1, "{:?}", seen.findings);
+    assert_eq!(
+        seen.findings.is_empty(),
+        !seen.looked.is_empty(),
+        "one of the two is said"
+    );
+    seen.findings.into_iter().next().map(|f| f.fix.command)
+}
+
+#[test]
+fn every_check_of_a_director_is_in_one_family() {
+    use crate::doctor::catalog::Side;
+    let made: Vec<Check> = FAMILIES
+        .iter()
+        .copied()
+        .flatten()
+        .map(|(c, _)| *c)
+        .collect();
+    for check in Check::ALL.iter().filter(|c| c.side() != Side::Server) {
+        assert_eq!(made.iter().filter(|c| *c == check).count(), 1, "{check}");
+    }
+}
+
+#[test]
+fn large_receive_offload_is_a_finding() {
+    let mut host = Texts::default();
+    assert_eq!(
+        command(
+            Check::LargeReceive,
+            &director(&host, server(Forwarding::Dr))
+        ),
+        None
+    );
+    host.lro = true;
+    assert_eq!(
+        command(
+            Check::LargeReceive,
+            &director(&host, server(Forwarding::Dr))
+        )
+        .as_deref(),
+        Some("ethtool -K eth0 lro off")
+    );
+}
+
+#[test]
+fn the_larger_rp_filter_counts_and_loose_is_no_finding() {
+    let strict = "echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter";
+    for (all, own, expected) in [
+        ("0", "0", None),
+        ("1", "0", Some(strict)),
+        ("0", "1\n", Some(strict)),
+        ("1", "2", None),
+        ("2", "1", None),
+    ] {
+        let files = [
+            ("/proc/sys/net/ipv4/conf/all/rp_filter", all),
+            ("/proc/sys/net/ipv4/conf/eth0/rp_filter", own),
+        ];
+        let host = Texts {
+            files: files.into(),
+            ..Texts::default()
+        };
+        let director = director(&host, server(Forwarding::Dr));
+        assert_eq!(
+            command(Check::RpFilter, &director).as_deref(),
+            expected,
+            "{all} {own}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_made() {
+    let host = Texts::default();
+    let director = director(&host, server(Forwarding::Dr));
+    for check in [
+        Check::RpFilter,
+        Check::FirewallBypassed,
+        Check::GuardLeftover,
+    ] {
+        assert!(make(check, &director).is_err(), "{check}");
+    }
+}
+
+#[test]
+fn capabilities_are_the_daemons() {
+    for (mask, lacks) in [
+        ("000001ffffffffff", ""),
+        ("0000000000001000", "CAP_NET_RAW"),
+    ] {
+        let status = format!("Name:\tuvs\nCapEff:\t{mask}\n").leak();
+        let host = Texts {
+            files: [("/proc/1/status", &*status)].into(),
+            ..Texts::default()
+        };
+        let seen = make(
+            Check::Capabilities,
+            &director(&host, server(Forwarding::Dr)),
+        );
+        let seen = seen.expect("it can be made");
+        let expected = format!("the daemon 1 lacks {lacks}");
+        let found: Vec<&str> = seen.findings.iter().map(|f| f.seen.as_str()).collect();
+        assert_eq!(found, [expected.as_str()][usize::from(lacks.is_empty())..]);
+    }
+}
+
+#[test]
+fn an_answer_of_this_hosts_own_is_no_duplicate() {
+    let own = (VIP, [2, 0, 0, 0, 0, 1]);
+    let other = (VIP, [2, 0, 0, 0, 0, 9]);
+    let of_server = (SERVER, [2, 0, 0, 0, 0, 9]);
+    let found = |check, answers: &[(Ipv4Addr, [u8; 6])]| {
+        let host = Texts {
+            answers: answers.to_vec(),
+            ..Texts::default()
+        };
+        command(check, &director(&host, server(Forwarding::Dr))).is_some()
+    };
+    assert!(!found(Check::VipDuplicate, &[own]));
+    assert!(found(Check::VipDuplicate, &[own, other]));
+    assert!(
+        !found(Check::VipDuplicate, &[other, of_server]),
+        "it is a server"
+    );
+    assert!(found(Check::ServerAnswersArp, &[other, of_server]));
+    assert!(!found(Check::ServerAnswersArp, &[other]));
+}
+
+#[test]
+fn replies_are_missed_of_connections_only_and_not_by_rounding() {
+    let host = Texts::default();
+    let missed = |all: (u64, u64), now: (u64, u64)| {
+        let stats = |(in_packets, out_packets)| Stats {
+            in_packets,
+            out_packets,
+            ..Stats::default()
+        };
+        let silent = Counted {
+            stats: stats(all),
+            rates: stats(now),
+            ..server(Forwarding::Nat)
+        };
+        command(Check::NatNoReply, &director(&host, silent))
+    };
+    let mend = "uvs rs up --mode nat --vip 10.0.0.100 --gateway 10.0.0.1";
+    assert_eq!(missed((3, 0), (0, 0)).as_deref(), Some(mend));
+    assert_eq!(missed((2, 0), (2, 0)), None, "too early to tell");
+    assert_eq!(missed((9, 1), (1, 0)), None, "a rounded rate");
+    assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(mend), "no more");
+}
+
+#[test]
+fn each_encapsulation_needs_its_own_room() {
+    let host = Texts {
+        ip: [(
+            "-j route get 10.0.0.2",
+            r#"[{"dst":"10.0.0.2","metrics":[{"mtu":1400}]}]"#,
+        )]
+        .into(),
+        ..Texts::default()
+    };
+    for (kind, mtu) in [
+        (TunnelKind::Ipip, 1520),
+        (TunnelKind::Gre, 1524),
+        (TunnelKind::Gue, 1532),
+    ] {
+        let mut tunnel = server(Forwarding::Tunnel);
+        tunnel.spec.tunnel.kind = kind;
+        let director = director(&host, tunnel);
+        let seen = make(Check::TunnelMtu, &director).expect("it can be made");
+        assert!(
+            seen.findings[0].seen.contains("MTU is 1400"),
+            "what the kernel has learnt counts"
+        );
+        let mend = format!("ip link set dev eth0 mtu {mtu}");
+        assert_eq!(command(Check::TunnelMtu, &director), Some(mend));
+    }
+}
+
+#[test]
+fn a_black_hole_gets_the_size_that_passes() {
+    let mend = |sizes: &[(Ipv4Addr, u32)]| {
+        let host = Texts {
+            sizes: sizes.iter().copied().collect(),
+            ..Texts::default()
+        };
+        command(Check::PathMtu, &director(&host, server(Forwarding::Dr)))
+    };
+    assert_eq!(mend(&[(SERVER, 1500)]), None);
+    assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
+    let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
+    assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+}

@@ -1,0 +1,156 @@
+//! `uvs doctor`: looks at a director or a real server for the mistakes that keep a right configuration
+//! from working, and says for each what was seen, why it matters and which command mends it.
+//!
+//! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
+//! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
+//! longer than the second in which ARP and pings are answered. What cannot be looked at is said, not skipped.
+
+mod arp;
+mod catalog;
+mod director;
+#[cfg(test)]
+mod docs;
+mod echo;
+mod finding;
+mod host;
+mod owner;
+mod receive;
+mod report;
+mod server;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+pub(crate) use catalog::Check;
+pub(crate) use finding::Finding;
+pub(crate) use report::Report;
+pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
+
+use crate::config::Config;
+use crate::control::client::{CallError, Daemon};
+use crate::control::protocol::{Command, Data, Info, ServerStatus, ServiceStatus};
+use crate::rs::RsError;
+use director::{Counted, Director, Service, Wanted};
+use host::ThisHost;
+
+/// Why nothing could be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DoctorError {
+    /// The daemon did not answer.
+    #[error(transparent)]
+    Daemon(#[from] CallError),
+    /// The daemon is on another host, as far as the network is concerned.
+    #[error(
+        "the daemon {pid} runs in another network namespace: look at it there (nsenter -t {pid} -n uvs doctor)"
+    )]
+    Elsewhere {
+        /// The daemon's process.
+        pid: u32,
+    },
+    /// The daemon answered something else.
+    #[error("the daemon answered another question; is it of the same release as this command?")]
+    Unexpected,
+    /// A real server's state could not be read.
+    #[error(transparent)]
+    Server(#[from] RsError),
+    /// The host could not be read at all.
+    #[error("{0}")]
+    Host(String),
+    /// The real server's VIP or mode cannot be told.
+    #[error("{0}")]
+    Untold(String),
+}
+
+/// Looks at a director that has a daemon.
+///
+/// # Errors
+/// The daemon, or the host, does not answer.
+pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report, DoctorError> {
+    let Data::Info(info) = daemon.call(Command::Info)? else {
+        return Err(DoctorError::Unexpected);
+    };
+    if is_elsewhere(info.pid) {
+        return Err(DoctorError::Elsewhere { pid: info.pid });
+    }
+    let Data::Services { services, .. } = daemon.call(Command::ListServices(None))? else {
+        return Err(DoctorError::Unexpected);
+    };
+    examine(wanted_by(info, services), only)
+}
+
+/// Looks at a host that is to be a director by a configuration.
+///
+/// # Errors
+/// The host does not answer.
+pub(crate) fn future_director(
+    file: &Path,
+    config: &Config,
+    only: &[Check],
+) -> Result<Report, DoctorError> {
+    let services = config.services.iter().map(|spec| Service {
+        servers: spec.servers.iter().copied().map(Counted::nothing).collect(),
+        spec: spec.clone(),
+    });
+    let wanted = Wanted {
+        interfaces: config.interfaces.clone(),
+        services: services.collect(),
+        local_ports: config.limits.local_ports,
+        connections: config.limits.connections,
+        daemon: None,
+        run: format!(" --config {}", file.display()),
+    };
+    examine(wanted, only)
+}
+
+/// Looks at a real server.
+///
+/// # Errors
+/// The host does not answer.
+pub(crate) fn server(request: &ServerRequest, only: &[Check]) -> Result<Report, DoctorError> {
+    server::examine(request, &ThisHost, only)
+}
+
+/// Whether a process is known to have another network than this one.
+fn is_elsewhere(pid: u32) -> bool {
+    let network = |of: &str| fs::metadata(format!("/proc/{of}/ns/net")).map(|ns| ns.ino());
+    match (network(&pid.to_string()), network("self")) {
+        (Ok(theirs), Ok(ours)) => theirs != ours,
+        _ => false,
+    }
+}
+
+fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
+    let counted = |ServerStatus {
+                       spec, stats, rates, ..
+                   }| Counted { spec, stats, rates };
+    let services = services.into_iter().map(|service| Service {
+        spec: service.spec,
+        servers: service.servers.into_iter().map(counted).collect(),
+    });
+    Wanted {
+        interfaces: info.interfaces,
+        services: services.collect(),
+        local_ports: info.local_ports,
+        connections: info.connection_limit,
+        daemon: Some(info.pid),
+        run: info
+            .config
+            .map_or_else(String::new, |file| format!(" --config {file}")),
+    }
+}
+
+fn examine(wanted: Wanted, only: &[Check]) -> Result<Report, DoctorError> {
+    let director = Director::gather(wanted, &ThisHost).map_err(|e| DoctorError::Host(e.0))?;
+    let mut report = Report::new("director", director.about());
+    for (check, make) in director::FAMILIES.iter().copied().flatten() {
+        if is_asked(*check, only) {
+            report.add(*check, make(&director));
+        }
+    }
+    Ok(report)
+}
+
+fn is_asked(check: Check, only: &[Check]) -> bool {
+    only.is_empty() || only.contains(&check)
+}

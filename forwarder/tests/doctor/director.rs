@@ -1,0 +1,246 @@
+//! Pitfalls of a director with a running daemon.
+
+use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
+
+use crate::stand::{must_serve, serving, uvs};
+use crate::ward::Ward;
+
+/// A ward with the daemon; each case is a check's id, the host that is spoilt, and how.
+fn cases(mode: Mode, options: Options, prepare: &str, cases: &[(&str, Spoilt, &str)]) {
+    let ward = Ward::new(mode, options);
+    let lab = &ward.lab;
+    let daemon = serving(lab);
+    ward.run(&lab.director, prepare);
+    for (id, spoilt, spoil) in cases {
+        let host = match spoilt {
+            Spoilt::Director => &lab.director,
+            Spoilt::Server(i) => &lab.servers[*i].host,
+        };
+        ward.found_and_mended(&lab.director, "", id, (host, spoil));
+    }
+    daemon.stop().expect("it ends well");
+}
+
+#[derive(Clone, Copy)]
+enum Spoilt {
+    Director,
+    Server(usize),
+}
+use Spoilt::{Director, Server};
+
+#[test]
+fn settings_of_the_host() {
+    cases(
+        Mode::Dr,
+        Options::default(),
+        "ethtool -K eth0 gro on",
+        &[
+            ("generic_receive", Director, "ethtool -K eth0 gro off"),
+            (
+                "rp_filter",
+                Director,
+                "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter",
+            ),
+            (
+                "rp_filter",
+                Director,
+                "echo 1 > /proc/sys/net/ipv4/conf/eth0/rp_filter",
+            ),
+            (
+                "policy_rules",
+                Director,
+                "ip rule add priority 100 lookup 42",
+            ),
+            (
+                "send_redirects",
+                Director,
+                "ipvsadm -A -t 192.168.0.38:81 -s rr\n\
+                 ipvsadm -a -t 192.168.0.38:81 -r 192.168.0.18:80 -m",
+            ),
+            (
+                "firewall_bypassed",
+                Director,
+                "nft add table inet f\nnft add chain inet f in '{ type filter hook input priority 0; }'\n\
+                 nft add rule inet f in ip daddr '{ 192.168.0.38, 10.0.0.1 }' tcp dport 80 drop",
+            ),
+            ("interface_down", Director, "ip link set dev eth0 down"),
+        ],
+    );
+}
+
+#[test]
+fn a_guard_with_gaps_for_a_vip_of_the_host() {
+    let flushed = "nft flush chain netdev uvs ingress_0";
+    let forgotten = "nft delete element netdev uvs service '{ 192.168.0.38 . tcp . 80 }'";
+    let cleared = "nft flush chain netdev uvs ours";
+    let spoilt = [flushed, forgotten, cleared];
+    let all = spoilt.map(|spoil| ("vip_unguarded", Director, spoil));
+    cases(Mode::Dr, Options::default(), "true", &all);
+}
+
+#[test]
+fn a_guard_with_gaps_for_a_vip_that_would_be_forwarded() {
+    let options = Options {
+        vip: VipOwner::Uvs,
+        ..Options::default()
+    };
+    let spoil = "nft flush chain netdev uvs ingress_1";
+    cases(
+        Mode::Nat,
+        options,
+        "true",
+        &[("forward_unguarded", Director, spoil)],
+    );
+}
+
+#[test]
+fn somebody_else_answers_for_the_vip() {
+    let vip_on_a_wire = "ip address add 192.168.0.38/24 dev eth0";
+    let talkative = "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
+                     echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_ignore";
+    cases(
+        Mode::Dr,
+        Options::default(),
+        "true",
+        &[
+            // rs1 serves, rs3 does not.
+            ("server_answers_arp", Server(0), talkative),
+            ("server_answers_arp", Server(0), vip_on_a_wire),
+            ("vip_duplicate", Server(2), vip_on_a_wire),
+        ],
+    );
+}
+
+#[test]
+fn a_server_without_a_route() {
+    let spoil = "ipvsadm -a -t 192.168.0.38:80 -r 10.77.0.1:80 -g -w 1";
+    cases(
+        Mode::Dr,
+        Options::default(),
+        "true",
+        &[("no_route", Director, spoil)],
+    );
+}
+
+#[test]
+fn a_dr_server_behind_a_router_and_a_tunnel_without_room() {
+    cases(
+        Mode::Ipip,
+        Options::default(),
+        "ip link set dev eth0 mtu 1520",
+        &[
+            (
+                "off_segment",
+                Director,
+                "ipvsadm -a -t 192.168.80.120:8080 -r 192.168.80.137 -g",
+            ),
+            ("tunnel_mtu", Director, "ip link set dev eth0 mtu 1500"),
+        ],
+    );
+}
+
+/// Bridge ports drop what is too large for them without a word; the router itself knows of nothing.
+#[test]
+fn a_black_hole_for_large_packets() {
+    let ward = Ward::new(Mode::Ipip, Options::default());
+    let lab = &ward.lab;
+    let daemon = serving(lab);
+    let hole = "ip link set dev br0 mtu 1500\nip link set dev rs1 mtu 1400";
+    ward.found_and_mended(&lab.director, "", "path_mtu", (&lab.fabric, hole));
+    let way = ward.run(&lab.director, "ip route get 192.168.80.135");
+    assert!(
+        way.contains("via 192.168.80.1 ") && way.contains("mtu 1400"),
+        "{way}"
+    );
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
+fn fullnats_local_addresses_and_ports() {
+    cases(
+        Mode::FullNat,
+        Options::default(),
+        "true",
+        &[
+            (
+                "local_address_absent",
+                Director,
+                "ip address del 192.168.0.200/32 dev eth1",
+            ),
+            (
+                "local_ports_shared",
+                Director,
+                "echo '1024 65535' > /proc/sys/net/ipv4/ip_local_port_range\n\
+                 ipvsadm -A -t 172.16.254.200:81 -s rr --laddr 192.168.0.1\n\
+                 ipvsadm -a -t 172.16.254.200:81 -r 192.168.0.18:8080 --fullnat",
+            ),
+        ],
+    );
+}
+
+/// The remedy is another way of starting the daemon.
+#[test]
+fn a_server_behind_an_interface_without_uvs() {
+    let ward = Ward::new(Mode::Dr, Options::default());
+    let lab = &ward.lab;
+    let table = "ipvsadm -A -t 192.168.0.38:80 -s rr\n\
+                 ipvsadm -a -t 192.168.0.38:80 -r 10.78.0.2:80 -g";
+    ward.run(
+        &lab.director,
+        "ip link add x0 type veth peer name x1\nip link set dev x1 up\nip link set dev x0 up\n\
+         ip address add 10.78.0.1/24 dev x0",
+    );
+    let remedy = {
+        let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+        ward.run(&lab.director, table);
+        let remedy = ward
+            .ask(&lab.director, "")
+            .of("not_a_port")
+            .expect("a finding");
+        daemon.stop().expect("it ends well");
+        remedy
+    };
+    let daemon = started(lab, &remedy.command);
+    ward.run(&lab.director, table);
+    let told = ward.ask(&lab.director, "--only not_a_port");
+    assert!(told.of("not_a_port").is_none(), "{:#}", told.json);
+    assert_eq!(told.seen("not_a_port"), "10.78.0.2 on x0");
+    daemon.stop().expect("it ends well");
+}
+
+/// The daemon, as a finding says it.
+pub(crate) fn started<'lab>(lab: &'lab Lab, command: &str) -> Daemon<'lab> {
+    let words = command.strip_prefix("uvs ").expect("a command of uvs");
+    Daemon::start_with(lab, uvs(), words).expect("uvs runs")
+}
+
+/// What a drained server's command leaves alone.
+#[test]
+fn taking_a_silent_server_out_keeps_its_thresholds() {
+    let ward = Ward::new(Mode::Dr, Options::default());
+    let lab = &ward.lab;
+    // The kernel believes an answer for half a minute; from here on for a second.
+    ward.run(
+        &lab.director,
+        "ip ntable change name arp_cache dev eth0 base_reachable 1000",
+    );
+    let daemon = serving(lab);
+    ward.run(
+        &lab.director,
+        "ipvsadm -e -t 192.168.0.38:80 -r 192.168.0.28:80 -g -w 1 -x 100 -y 50",
+    );
+    must_serve(lab, &daemon);
+    let down = (&lab.servers[1].host, "ip link set dev eth0 down");
+    ward.found_and_mended(&lab.director, "", "neighbour_unresolved", down);
+    let listed = ward.run(&lab.director, "ipvsadm -ln --thresholds");
+    let row = listed
+        .lines()
+        .find(|l| l.contains("192.168.0.28"))
+        .expect("it is listed");
+    assert_eq!(
+        row.split_whitespace().collect::<Vec<_>>()[2..4],
+        ["100", "50"],
+        "{listed}"
+    );
+    daemon.stop().expect("it ends well");
+}

@@ -1,0 +1,172 @@
+//! What a director lacks before its daemon is started, found from the configuration; what cannot be looked
+//! at; and how the command itself is refused.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use uvs_lab::{Mode, Options};
+
+use crate::director::started;
+use crate::stand::{run, serving, uvs};
+use crate::ward::Ward;
+
+/// A ward without a daemon, and a file on these interfaces.
+fn planned(interfaces: &str) -> (Ward, PathBuf) {
+    let ward = Ward::new(Mode::Dr, Options::default());
+    let file = ward.lab.dir().join("uvs.toml");
+    let text = format!(
+        "interfaces = [{interfaces}]\n[[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"rr\"\n\
+         mode = \"dr\"\n[[service.server]]\naddress = \"192.168.0.18\"\n"
+    );
+    fs::write(&file, text).expect("written");
+    (ward, file)
+}
+
+#[test]
+fn an_interface_that_is_not_there() {
+    let (ward, file) = planned("\"eth0\", \"eth9\"");
+    let director = &ward.lab.director;
+    let told = ward.ask(director, &format!("--config {}", file.display()));
+    assert_eq!(told.code, Some(1));
+    let remedy = told.of("interface_absent").expect("a finding");
+    let daemon = started(&ward.lab, &remedy.command);
+    let told = ward.ask(director, "");
+    assert!(told.of("interface_absent").is_none(), "{:#}", told.json);
+    assert_eq!(told.errors(), 0, "{:#}", told.json);
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
+fn a_configuration_is_looked_at_without_a_daemon() {
+    let (ward, file) = planned("\"eth0\"");
+    let words = format!("--config {}", file.display());
+    let told = ward.ask(&ward.lab.director, &words);
+    assert_eq!(told.errors(), 0, "{:#}", told.json);
+    let of_a_daemon = [
+        "vip_unguarded",
+        "forward_unguarded",
+        "nat_no_reply",
+        "fullnat_no_reply",
+    ];
+    assert_eq!(told.not_made(), of_a_daemon);
+    // Nobody keeps its neighbours, so they are asked.
+    ward.run(&ward.lab.servers[0].host, "ip link set dev eth0 down");
+    ward.run(&ward.lab.director, "ip neigh flush dev eth0");
+    let told = ward.ask(&ward.lab.director, &words);
+    assert!(told.of("neighbour_unresolved").is_some(), "{:#}", told.json);
+}
+
+#[test]
+fn what_a_killed_daemon_left() {
+    let (ward, file) = planned("\"eth0\"");
+    let lab = &ward.lab;
+    let daemon = serving(lab);
+    let kill = format!(
+        "kill -9 {0}; while grep -q @uvs-guard /proc/net/unix; do sleep 0.05; done",
+        daemon.id()
+    );
+    let words = format!("--config {}", file.display());
+    ward.found_and_mended(
+        &lab.director,
+        &words,
+        "guard_leftover",
+        (&lab.director, &kill),
+    );
+}
+
+/// The shell's own limit, which the remedy raises in the same shell.
+#[test]
+fn a_limit_of_address_space() {
+    let (ward, file) = planned("\"eth0\"");
+    let words = format!("--config {} --only address_space", file.display());
+    let limit = "ulimit -S -v 250000; ";
+    let told = ward.ask_after(limit, &ward.lab.director, &words);
+    let remedy = told.of("address_space").expect("a finding");
+    let mended = format!("{limit}{}; ", remedy.command);
+    let told = ward.ask_after(&mended, &ward.lab.director, &words);
+    assert_eq!(told.seen("address_space"), "unlimited");
+}
+
+/// Whoever runs this without capabilities, with a copy of the program that may be given some.
+#[test]
+fn capabilities_and_what_cannot_be_looked_at_without_them() {
+    let (ward, file) = planned("\"eth0\"");
+    let program = ward.lab.dir().join("bin/uvs");
+    fs::remove_file(&program).expect("the symlink goes");
+    fs::copy(uvs(), &program).expect("copied");
+    let nobody = "setpriv --securebits +noroot --ambient-caps -all --inh-caps -all ";
+    let words = format!("--config {}", file.display());
+    let told = ward.ask_after(nobody, &ward.lab.director, &words);
+    let unseen = told.not_made();
+    for id in [
+        "netdev_ingress",
+        "vip_duplicate",
+        "server_answers_arp",
+        "firewall_bypassed",
+    ] {
+        assert!(unseen.contains(&id), "{id}: {:#}", told.json);
+    }
+    let remedy = told.of("capabilities").expect("a finding");
+    let given = format!("setcap cap_net_raw,cap_net_admin+ep {}", program.display());
+    assert_eq!(remedy.command, given);
+    if !rustix::process::geteuid().is_root() {
+        println!(
+            "not tried without root: {given} (a user namespace cannot give files capabilities)"
+        );
+        return;
+    }
+    ward.run(&ward.lab.director, &remedy.command);
+    let told = ward.ask_after(nobody, &ward.lab.director, &words);
+    assert!(told.of("capabilities").is_none(), "{:#}", told.json);
+    assert!(
+        !told.not_made().contains(&"vip_duplicate"),
+        "{:#}",
+        told.json
+    );
+}
+
+/// A kernel without the hook cannot be had here; an nft that says so can.
+#[test]
+fn a_kernel_without_the_hook() {
+    let (ward, file) = planned("\"eth0\"");
+    let nft = ward.lab.dir().join("bin/nft");
+    let complaint =
+        "#!/bin/sh\necho 'Error: Could not process rule: Operation not supported' >&2\nexit 1\n";
+    fs::write(&nft, complaint).expect("written");
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("permitted");
+    let words = format!("--config {} --only netdev_ingress", file.display());
+    let told = ward.ask(&ward.lab.director, &words);
+    let remedy = told.of("netdev_ingress").expect("a finding");
+    assert_eq!(remedy.command, "modprobe nf_tables");
+    fs::remove_file(&nft).expect("removed");
+    let told = ward.ask(&ward.lab.director, &words);
+    assert_eq!(told.seen("netdev_ingress"), "nft can hook eth0");
+}
+
+#[test]
+fn refusals_have_exit_codes_of_their_own() {
+    let (ward, file) = planned("\"eth0\"");
+    let lab = &ward.lab;
+    let cases = [
+        ("uvs doctor", 3, "no daemon answers"),
+        ("uvs doctor --role director", 3, "no daemon answers"),
+        ("uvs doctor --role rs", 2, "--vip"),
+        ("uvs doctor --vip 10.0.0.1", 2, "--mode"),
+        ("uvs doctor --role director --vip 10.0.0.1", 2, "--role rs"),
+        ("uvs doctor --only rp_filtre", 2, "is it rp_filter?"),
+        ("uvs doctor --config /nowhere", 2, "/nowhere"),
+    ];
+    for (line, code, says) in cases {
+        let ended = run(lab, &ward.shell, line);
+        assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
+        assert!(ended.stderr.contains(says), "{line}: {ended:?}");
+    }
+    let text = run(
+        lab,
+        &ward.shell,
+        &format!("uvs doctor --config {}", file.display()),
+    );
+    assert_eq!(text.code, Some(0), "{text:?}");
+    assert!(text.stdout.contains("ok       rp_filter"), "{text:?}");
+}

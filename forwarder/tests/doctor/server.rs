@@ -1,0 +1,137 @@
+//! Pitfalls of a real server, found on the server itself.
+
+use uvs_lab::{Mode, Options};
+
+use crate::ward::Ward;
+
+/// rs1 of a mode's lab is spoilt; each case is a check's id, and how.
+fn cases(mode: Mode, words: &str, cases: &[(&str, &str)]) {
+    let ward = Ward::new(mode, Options::default());
+    let server = &ward.lab.servers[0].host;
+    for (id, spoil) in cases {
+        ward.found_and_mended(server, words, id, (server, spoil));
+    }
+}
+
+#[test]
+fn dr() {
+    cases(
+        Mode::Dr,
+        "--role rs",
+        &[
+            (
+                "rs_arp_ignore",
+                "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore",
+            ),
+            (
+                "rs_arp_ignore",
+                "echo 3 > /proc/sys/net/ipv4/conf/lo/arp_ignore",
+            ),
+            (
+                "rs_arp_announce",
+                "echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_announce",
+            ),
+            ("rs_vip_absent", "ip address del 192.168.0.38/32 dev lo"),
+            ("rs_vip_answers", "ip address add 192.168.0.38/24 dev eth0"),
+            ("rs_vip_network", "ip address add 192.168.0.38/24 dev lo"),
+        ],
+    );
+}
+
+#[test]
+fn ipip() {
+    // Which device it is depends on the kernel.
+    let device = "dev=$(ip -br link | grep -o -w -e uvs-tunl0 -e tunl0 | head -1)\n";
+    let on_device = |spoil: &str| format!("{device}{spoil}");
+    let [strict, down, gone] = [
+        "echo 1 > /proc/sys/net/ipv4/conf/$dev/rp_filter",
+        "ip link set dev $dev down",
+        "ip link del $dev",
+    ]
+    .map(on_device);
+    let mut all = vec![
+        ("rs_rp_filter", strict.as_str()),
+        (
+            "rs_rp_filter",
+            "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter",
+        ),
+        ("rs_link_down", down.as_str()),
+    ];
+    // The kernel's own cannot be deleted.
+    let kernels = std::path::Path::new("/sys/module/ipip").exists();
+    if kernels {
+        println!(
+            "rs_tunnel is left to tests/rs: this kernel's own tunnel device cannot be deleted"
+        );
+    } else {
+        all.push(("rs_tunnel", gone.as_str()));
+    }
+    cases(Mode::Ipip, "--role rs", &all);
+}
+
+#[test]
+fn segments_that_do_not_fit_the_tunnel() {
+    let ward = Ward::new(Mode::Ipip, Options::default());
+    let server = &ward.lab.servers[0].host;
+    let route = "ip route replace default via 192.168.80.129 dev eth0";
+    ward.run(server, &format!("{route} advmss 1440"));
+    ward.found_and_mended(server, "--role rs", "rs_tunnel_mss", (server, route));
+    let shown = ward.run(server, "ip route show default");
+    assert_eq!(
+        shown.trim(),
+        "default via 192.168.80.129 dev eth0 advmss 1440"
+    );
+}
+
+#[test]
+fn nat() {
+    cases(
+        Mode::Nat,
+        "--mode nat --vip 172.16.254.200 --gateway 192.168.0.1",
+        &[
+            ("rs_default_route", "ip route del default"),
+            (
+                "rs_default_route",
+                "ip route replace default via 192.168.0.28",
+            ),
+            ("rs_nat_vip", "ip address add 172.16.254.200/32 dev lo"),
+        ],
+    );
+}
+
+#[test]
+fn fullnat() {
+    cases(
+        Mode::FullNat,
+        "--mode fullnat --vip 172.16.254.200 --gateway 192.168.0.1 --laddr 192.168.0.200",
+        &[
+            (
+                "rs_local_route",
+                "ip route add unreachable 192.168.0.200/32",
+            ),
+            ("rs_nat_vip", "ip address add 172.16.254.200/24 dev eth0"),
+        ],
+    );
+}
+
+/// The client takes the VIP as well; the director's kernel has it already.
+#[test]
+fn two_hosts_with_the_vip() {
+    let ward = Ward::new(Mode::Dr, Options::default());
+    let (server, client) = (&ward.lab.servers[0].host, &ward.lab.client);
+    let words = "--role rs --only vip_duplicate";
+    assert!(
+        ward.ask(server, words)
+            .seen("vip_duplicate")
+            .contains("alone answers")
+    );
+    ward.run(client, "ip address add 192.168.0.38/24 dev eth0");
+    let told = ward.ask(server, words);
+    let remedy = told.of("vip_duplicate").expect("a finding");
+    let macs = [client, &ward.lab.director].map(|host| host.mac("eth0").expect("a MAC address"));
+    for mac in macs {
+        assert!(told.seen("vip_duplicate").contains(&mac), "{:#}", told.json);
+    }
+    ward.run(client, &remedy.command);
+    assert!(ward.ask(server, words).of("vip_duplicate").is_none());
+}
