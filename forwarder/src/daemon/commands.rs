@@ -327,7 +327,7 @@ pub(crate) fn service_status(
             active: counted.map_or(0, |c| c.active),
             inactive: counted.map_or(0, |c| c.inactive),
             persistent: counted.map_or(0, |c| c.persistent),
-            effective_weight: counted.map_or(f64::from(s.weight), |c| c.effective_weight),
+            effective_weight: counted.map_or_else(|| f64::from(s.weight), |c| c.effective_weight),
             handshake: counted.map_or(0, |c| c.handshake),
             open: counted.map_or(0, |c| c.open),
             draining: counted

@@ -205,7 +205,7 @@ fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> Back
         forwarding: spec.forwarding,
         tunnel: spec.tunnel.kind,
         weight: spec.weight,
-        effective_weight: counted.map_or(f64::from(spec.weight), |c| c.effective_weight),
+        effective_weight: counted.map_or_else(|| f64::from(spec.weight), |c| c.effective_weight),
         handshake: counted.map_or(0, |c| c.handshake),
         active: counted.map_or(0, |c| c.active),
         inactive: counted.map_or(0, |c| c.inactive),
