@@ -167,24 +167,25 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
 
 #[test]
 fn drops_are_shown_as_a_table_and_as_json() {
-    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":4,"answered":1,"held":0,"passed":1,"local":0,"dropped":3,"lost":2},"reasons":[["ttl_exceeded",3],["no_route",0]],"ended":{"ended":7,"evicted":2,"dropped_entries":1,"told_clients":4,"told_servers":3}}}}"#;
+    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":5,"answered":1,"held":0,"passed":1,"local":0,"dropped":2,"lost":1},"reasons":[["ttl_exceeded",2],["send_failed",1],["no_route",0]],"ended":{"ended":8,"evicted":3,"dropped_entries":2,"told_clients":1,"told_servers":0}}}}"#;
     let daemon = Daemon::start(&[DROPS, DROPS]);
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
     assert_eq!(
         (code, out.as_str()),
         (
             Some(0),
-            "REASON        COUNT\nttl_exceeded      3\n\
-             received 9 = sent 4 + answered 1 + held 0 + passed 1 + local 0 + dropped 3; lost on the way out 2\n\
-             connections ended 7, of these evicted 2, dropped by drop_entry 1; told: clients 4, servers 3\n"
+            "REASON        COUNT\nttl_exceeded      2\nsend_failed       1\n\
+             received 9 = sent 5 + answered 1 + held 0 + passed 1 + local 0 + dropped 2; lost on the way out 1\n\
+             connections ended 8, of these evicted 3, dropped by drop_entry 2; told: clients 1, servers 0\n"
         )
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));
     let value: serde_json::Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(
-        (code, &value["drops"][1]["reason"]),
+        (code, &value["drops"][2]["reason"]),
         (Some(0), &"no_route".into())
     );
     assert_eq!(value["totals"]["received"], 9);
+    assert_eq!(value["ended"]["evicted"], 3);
     daemon.asked();
 }

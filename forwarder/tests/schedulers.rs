@@ -63,8 +63,9 @@ fn a_server_behind_a_long_line_gets_less_of_lrt() {
                 .as_u64()
                 .expect("a number")
         };
-        assert!(handshake(2) >= 300_000, "{}", handshake(2));
-        assert!(handshake(0).min(handshake(1)) < handshake(2));
+        // It comes down from 300 ms while the others answer, but not as fast as they do.
+        let [first, second, third] = [0, 1, 2].map(handshake);
+        assert!(first.min(second) < third, "{first} {second} {third}");
         daemon.stop().expect("it ends well");
     }
 }

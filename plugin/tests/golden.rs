@@ -3,38 +3,29 @@
 #[path = "../../schedulers/tests/replay/mod.rs"]
 mod replay;
 
+use std::cell::Cell;
+
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_plugin::abi::DETERMINISTIC;
-use uvs_plugin::guest::{self, Export};
-use uvs_plugin::host::{Plugin, TableError};
+use uvs_plugin::guest::Export;
+use uvs_plugin::host::Plugin;
 
-/// Each built-in scheduler as `export_scheduler!` would have exported it.
-macro_rules! exported {
-    ($($name:ident)*) => {
-        &[$({
-            struct Exported;
-
-            impl Export for Exported {
-                type Scheduler = BuiltIn;
-
-                fn create(params: &SchedulerParams) -> BuiltIn {
-                    let def = uvs_schedulers::find(stringify!($name)).expect("built in");
-                    BuiltIn((def.new)(params))
-                }
-            }
-
-            (stringify!($name), || {
-                let name = guest::name(concat!(stringify!($name), "\0"));
-                Plugin::in_process::<Exported>(name, c"1.0.0", c"built in", DETERMINISTIC)
-            })
-        }),*]
-    };
+thread_local! {
+    /// The built-in scheduler that [`Exported`] is at the moment.
+    static NAME: Cell<&'static str> = const { Cell::new("") };
 }
 
-type Exported = fn() -> Result<Plugin, TableError>;
+/// Any built-in scheduler, as `export_scheduler!` would have exported it.
+struct Exported;
 
-static EXPORTED: &[(&str, Exported)] =
-    exported!(rr wrr lc wlc sed nq sh dh mh lblc lblcr fo ovf twos swrr p2c lrt);
+impl Export for Exported {
+    type Scheduler = BuiltIn;
+
+    fn create(params: &SchedulerParams) -> BuiltIn {
+        let def = uvs_schedulers::find(NAME.get()).expect("built in");
+        BuiltIn((def.new)(params))
+    }
+}
 
 /// `Box<dyn Scheduler>` as a type that implements [`Scheduler`].
 struct BuiltIn(Box<dyn Scheduler>);
@@ -54,8 +45,9 @@ impl Scheduler for BuiltIn {
 }
 
 fn plugin(name: &str) -> Option<Plugin> {
-    let (_, plugin) = EXPORTED.iter().find(|(n, _)| *n == name)?;
-    Some(plugin().expect("a table of this ABI"))
+    NAME.set(uvs_schedulers::find(name)?.name);
+    let plugin = Plugin::in_process::<Exported>(c"exported", c"1.0.0", c"built in", DETERMINISTIC);
+    Some(plugin.expect("a table of this ABI"))
 }
 
 fn make(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
@@ -80,7 +72,7 @@ fn every_built_in_scheduler_conforms_through_the_abi() {
     for def in uvs_schedulers::BUILTIN {
         let plugin = plugin(def.name).expect("a table for each built-in scheduler");
         let params = SchedulerParams::default();
-        let make = || make(plugin.name(), &params).expect("made");
+        let make = || make(def.name, &params).expect("made");
         let failures = uvs_plugin::testing::conformance::check(plugin.is_deterministic(), &make);
         assert_eq!(failures, [], "{}", def.name);
     }

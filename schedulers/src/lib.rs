@@ -78,11 +78,11 @@ mod tests {
     #[test]
     fn the_manual_has_every_row() {
         let manual = include_str!("../../docs/schedulers.md");
-        let rows: Vec<&str> = manual.lines().filter(|l| l.starts_with("| `")).collect();
-        let expected = BUILTIN
+        let rows = BUILTIN
             .iter()
             .map(|d| format!("| `{}` | {} |", d.name, d.about));
-        assert_eq!(rows, expected.collect::<Vec<_>>());
+        let missing: Vec<String> = rows.filter(|row| !manual.contains(row)).collect();
+        assert!(missing.is_empty(), "add to docs/schedulers.md: {missing:?}");
     }
 
     #[test]

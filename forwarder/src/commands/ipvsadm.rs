@@ -1,7 +1,7 @@
 //! `uvs ipvsadm …`: ipvsadm's grammar, output and exit codes, spoken to the daemon.
 
 use std::ffi::OsString;
-use std::io::{BufWriter, stderr, stdin, stdout};
+use std::io::{BufWriter, IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use crate::control::client::Client;
@@ -27,6 +27,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
         stdin: &mut stdin().lock(),
         stdout: &mut BufWriter::new(stdout().lock()),
         stderr: &mut stderr().lock(),
+        interactive: stderr().is_terminal(),
         names: &SystemNames::default(),
     };
     ExitCode::from(run(&words, &mut Client::from_env(), &mut io))

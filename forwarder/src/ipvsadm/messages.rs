@@ -1,6 +1,6 @@
 //! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
 
-use uvs_core::service::Forwarding;
+use uvs_core::service::{Forwarding, ServiceKey};
 
 use super::options::Verb;
 use crate::control::protocol::{Command, Errno, Refusal};
@@ -12,6 +12,24 @@ pub(super) const HELP: &str = include_str!("help.txt");
 
 /// What `--start-daemon` gets.
 pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
+
+/// What to know about a service that is accepted as ipvsadm's users expect, but that no packet matches.
+pub(super) fn remark(command: &Command) -> Option<String> {
+    let Command::AddService(spec) = command else {
+        return None;
+    };
+    match spec.key {
+        ServiceKey::Mark { mark, .. } => Some(format!(
+            "FWM {mark} is kept and listed, but never matched: UVS sees packets before netfilter marks them; \
+             docs/coming-from-ipvsadm.md says what to do instead (\"Firewall marks\")"
+        )),
+        ServiceKey::Address { addr, .. } if !addr.is_v4() => Some(format!(
+            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
+            spec.key
+        )),
+        ServiceKey::Address { .. } => None,
+    }
+}
 
 /// The sentence for a refusal. What ipvsadm does not know, UVS explains in its own words.
 pub(super) fn refusal(verb: Verb, command: &Command, refusal: Refusal) -> String {

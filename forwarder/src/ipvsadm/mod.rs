@@ -42,6 +42,9 @@ pub(crate) struct Io<'a> {
     pub(crate) stdout: &'a mut dyn Write,
     /// One line an error.
     pub(crate) stderr: &'a mut dyn Write,
+    /// Whether a person reads stderr, who is told what ipvsadm has no words for. Programs get what
+    /// ipvsadm says and nothing else.
+    pub(crate) interactive: bool,
     /// Host and port names.
     pub(crate) names: &'a dyn Names,
 }
@@ -100,7 +103,13 @@ impl<'io> Session<'_, 'io> {
             Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
             Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
         };
-        command.map_or(Ok(()), |command| self.call(verb, command).map(drop))
+        let Some(command) = command else {
+            return Ok(());
+        };
+        let remark = messages::remark(&command);
+        self.call(verb, command)?;
+        self.remark(remark);
+        Ok(())
     }
 
     fn save(&mut self, line: &Line) -> Result<(), Stop> {
@@ -183,6 +192,13 @@ impl<'io> Session<'_, 'io> {
                 }
                 unreachable => stop::usage(unreachable.to_string()),
             })
+    }
+
+    /// Tells a person what to know about a command that was carried out.
+    fn remark(&mut self, remark: Option<String>) {
+        if let Some(remark) = remark.filter(|_| self.io.interactive) {
+            let _ = writeln!(self.io.stderr, "uvs: {remark}");
+        }
     }
 
     /// Writes the message, where there is one still to be written.

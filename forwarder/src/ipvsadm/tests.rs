@@ -184,6 +184,33 @@ fn many_rules_end_as_they_would_one_by_one() {
 }
 
 #[test]
+fn a_person_is_told_at_once_what_is_never_matched() {
+    for (rule, said) in [
+        (
+            "-A -f 1 -s rr",
+            "FWM 1 is kept and listed, but never matched",
+        ),
+        ("-A -t [fd00::1]:80 -s rr", "not forwarded"),
+        ("-A -t 10.0.1.100:80 -s rr", ""),
+    ] {
+        let words: Vec<String> = rule.split(' ').map(str::to_owned).collect();
+        let told = execute_for(true, &mut Memory::default(), &words, "");
+        assert_eq!((told.exit, told.stdout.as_str()), (0, ""));
+        assert!(told.stderr.contains(said), "{told:?}");
+        assert_eq!(told.stderr.is_empty(), said.is_empty(), "{told:?}");
+        let restored = execute_for(
+            true,
+            &mut Memory::default(),
+            &["-R".to_owned()],
+            &format!("{rule}\n"),
+        );
+        assert_eq!(restored.stderr, told.stderr);
+        // A program finds what ipvsadm says.
+        assert_eq!(execute(&mut Memory::default(), &words, ""), ok(""));
+    }
+}
+
+#[test]
 fn the_sync_daemon_is_refused_and_not_silently() {
     let refused = ipvsadm(
         &mut Memory::default(),
@@ -309,11 +336,16 @@ fn ipvsadm(daemon: &mut Memory, line: &str, stdin: &str) -> Outcome {
 }
 
 fn execute(daemon: &mut Memory, words: &[String], stdin: &str) -> Outcome {
+    execute_for(false, daemon, words, stdin)
+}
+
+fn execute_for(interactive: bool, daemon: &mut Memory, words: &[String], stdin: &str) -> Outcome {
     let (mut stdin, mut stdout, mut stderr) = (stdin.as_bytes(), Vec::new(), Vec::new());
     let mut io = Io {
         stdin: &mut stdin,
         stdout: &mut stdout,
         stderr: &mut stderr,
+        interactive,
         names: &FewNames,
     };
     let exit = run(words, daemon, &mut io);

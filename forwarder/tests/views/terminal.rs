@@ -68,7 +68,8 @@ impl<'lab> Terminal<'lab> {
         self.tmux(&["resize-window", "-x", width, "-y", height]);
     }
 
-    /// Waits until the screen is as it should be, and returns it.
+    /// Waits until the screen is as it should be, and returns it. It may be read while it is drawn: all that
+    /// must be there belongs into the condition.
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         loop {

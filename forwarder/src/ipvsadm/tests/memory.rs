@@ -115,7 +115,8 @@ impl Memory {
             }
             Command::ListServices(key) => {
                 let report = engine.report();
-                let status = |s| service_status(s, &report, &self.rates, &self.director.fib);
+                let (rates, fib) = (&self.rates, &self.director.fib);
+                let status = |s| service_status(s, &report, rates, fib);
                 let services = self.table.services().iter().map(AsRef::as_ref);
                 let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
                 Data::Services {
