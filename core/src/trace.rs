@@ -6,13 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Endpoint, Protocol};
+use crate::flow::{Addr, Endpoint};
 use crate::service::ServiceKey;
 
 mod fields;
 mod outcome;
 
-pub use fields::{Change, changes, kind};
+pub use fields::{Change, changes, kind, protocol_name};
 pub use outcome::{End, Leaving};
 
 /// Takes note of decisions, or does not.
@@ -312,14 +312,5 @@ impl Trace {
             Step::Lookup { found } => found.as_ref().map(|known| known.server),
             _ => None,
         })
-    }
-}
-
-/// A protocol's name, or its number.
-pub fn protocol_name(number: u8) -> String {
-    match (number, Protocol::from_number(number)) {
-        (_, Some(protocol)) => protocol.name().to_owned(),
-        (1, None) => "ICMP".to_owned(),
-        (n, None) => n.to_string(),
     }
 }

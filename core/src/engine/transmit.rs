@@ -1,6 +1,6 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::outer::MIN_MTU;
+use super::pmtu::MIN_MTU;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Unreachable};
@@ -44,7 +44,7 @@ impl Way<'_> {
         }
     }
 
-    pub(super) fn overhead(&self) -> usize {
+    fn overhead(&self) -> usize {
         if self.forward {
             self.mode.overhead(&self.path)
         } else {
@@ -85,7 +85,7 @@ impl<R: Recorder> Engine<R> {
         hop: Result<NextHop, Unreachable>,
         out: &mut Outbox,
     ) -> Verdict {
-        self.record(|_| describe::leaving(&way, hop));
+        self.record(|_| describe::leaving(way.mode, way.forward, way.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
             Err(Unreachable::Local) => return self.deliver(packet, &way),

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::protocol_name;
-use crate::flow::Addr;
+use crate::flow::{Addr, Protocol};
 use crate::frame::{ETH_LEN, Offload};
 use crate::packet::{IPV4_MIN_HEADER, tcp_flags};
 use crate::rewrite::{read2, read4};
@@ -61,6 +60,15 @@ pub fn kind(ip: &[u8]) -> String {
         6 if l4.len() >= 14 => flags(l4[13]),
         132 if l4.len() >= 13 => chunk_name(l4[12]),
         _ => String::new(),
+    }
+}
+
+/// A protocol's name, or its number.
+pub fn protocol_name(number: u8) -> String {
+    match (number, Protocol::from_number(number)) {
+        (_, Some(protocol)) => protocol.name().to_owned(),
+        (1, None) => "ICMP".to_owned(),
+        (n, None) => n.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Change;
+use super::fields::Change;
 use crate::flow::Addr;
 use crate::verdict::{DropReason, Verdict};
 
