@@ -1,5 +1,5 @@
-//! What firewall marks are used for, without them: one server per client on several ports, as
-//! docs/coming-from-ipvsadm.md says. Needs root, or `make test`.
+//! Services of firewall marks on real traffic, their rules made by `uvs mark`; and what marks are used for
+//! without them, as docs/coming-from-ipvsadm.md says. Needs root, or `make test`.
 
 #[path = "support/stand.rs"]
 mod stand;
@@ -8,14 +8,32 @@ use std::collections::BTreeSet;
 
 use uvs_lab::{Lab, Mode, Options};
 
-use stand::{lab, uvs};
+use stand::{lab, run, uvs};
 
 /// Last bytes of the clients' addresses, which share the client's interface.
 const CLIENTS: std::ops::Range<u8> = 101..113;
 
+/// ipvsadm's own words for one server per client on both ports, in a mode's option.
+const MARKED: &str = "ipvsadm -A -f 1 -s rr -p 300
+ipvsadm -a -f 1 -r RS1 MODE
+ipvsadm -a -f 1 -r RS2 MODE";
+
+#[test]
+fn a_mark_joins_two_ports_with_nat() {
+    let rules = "uvs mark 1 tcp VIP:80 VIP:8080";
+    same_server_on_both_ports(Mode::Nat, &format!("{rules}\n{MARKED}"));
+}
+
+#[test]
+fn a_mark_joins_two_ports_with_direct_routing() {
+    let rules = "uvs mark 1 tcp VIP:80-89 tcp VIP:8080";
+    same_server_on_both_ports(Mode::Dr, &format!("{MARKED}\n{rules}"));
+}
+
 #[test]
 fn a_persistent_service_on_all_ports() {
     same_server_on_both_ports(
+        Mode::Nat,
         "ipvsadm -A -t VIP:0 -s rr -p 300
 ipvsadm -a -t VIP:0 -r RS1:0 -m
 ipvsadm -a -t VIP:0 -r RS2:0 -m",
@@ -25,6 +43,7 @@ ipvsadm -a -t VIP:0 -r RS2:0 -m",
 #[test]
 fn services_that_hash_the_client_to_the_same_servers() {
     same_server_on_both_ports(
+        Mode::Nat,
         "ipvsadm -A -t VIP:80 -s sh
 ipvsadm -a -t VIP:80 -r RS1:80 -m
 ipvsadm -a -t VIP:80 -r RS2:80 -m
@@ -34,18 +53,84 @@ ipvsadm -a -t VIP:8080 -r RS2:8080 -m",
     );
 }
 
-fn same_server_on_both_ports(commands: &str) {
+#[test]
+fn a_rule_makes_the_packets_and_its_end_ends_them() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let vip = lab.plan.vip.ip().to_string();
+    let client = lab.plan.client.ip().to_string();
+    let network = format!("{}/30", network_of(lab.plan.vip.ip(), 30));
+    let say = |script: &str| run(&lab, &shell, &filled(&lab, script));
+    let done = |script: &str| {
+        let ended = say(script);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{script}");
+        ended.stdout
+    };
+    let answers = || try_to_ask(&lab, &client, 80).is_some();
+    done("ipvsadm -A -f 1 -s rr\nipvsadm -a -f 1 -r RS1:80 -m");
+    assert!(!answers(), "no packet has the mark");
+    assert!(daemon.log().contains("uvs mark 1 tcp VIP:PORT"));
+    for rule in [
+        "tcp VIP:80",
+        "any VIP",
+        "tcp VIP:70-90",
+        &format!("tcp {network}:80"),
+    ] {
+        done(&format!("uvs mark 1 {rule}"));
+        assert!(answers(), "{rule}: {}", daemon.log());
+        let rule = rule.replace("VIP", &vip);
+        assert_eq!(done("uvs mark"), format!("MARK  MATCH\n   1  {rule}\n"));
+        let wide = done("uvs show services -o wide");
+        assert!(wide.contains(&rule), "{wide}");
+        done("uvs mark --delete 1");
+        assert!(!answers(), "{rule} is gone");
+    }
+    let refused = say("uvs mark --delete 1");
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("no rule gives the mark 1"),
+        "{}",
+        refused.stderr
+    );
+    // As nft's would, a rule outlives the services.
+    done("uvs mark 1 tcp VIP:80\nipvsadm -C");
+    assert!(!answers(), "there is no service");
+    done("ipvsadm -A -f 1 -s rr\nipvsadm -a -f 1 -r RS1:80 -m");
+    assert!(answers(), "{}", daemon.log());
+    let taken = say("uvs mark 2 tcp VIP:443 tcp VIP:80");
+    assert_eq!(taken.code, 1);
+    assert!(
+        taken.stderr.contains("has the mark 1 already"),
+        "{}",
+        taken.stderr
+    );
+    assert_eq!(done("uvs mark 2"), "MARK  MATCH\n", "nothing half-applied");
+    daemon.stop().expect("it ends well");
+}
+
+fn network_of(addr: std::net::Ipv4Addr, prefix: u32) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from_bits(addr.to_bits() & (u32::MAX << (32 - prefix)))
+}
+
+/// A script with the lab's addresses.
+fn filled(lab: &Lab, script: &str) -> String {
     let [first, second, _] = lab.plan.servers.map(|s| s.ip().to_string());
-    let commands = commands
+    script
         .replace("VIP", &lab.plan.vip.ip().to_string())
         .replace("RS1", &first)
-        .replace("RS2", &second);
+        .replace("RS2", &second)
+}
+
+fn same_server_on_both_ports(mode: Mode, commands: &str) {
+    let (lab, shell) = lab(mode, Options::default());
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let option = if mode == Mode::Nat { "-m" } else { "-g" };
+    let commands = filled(&lab, commands).replace("MODE", option);
     shell.succeed(&lab.director, &commands).expect("added");
+    let base = lab.plan.client.ip().octets();
     let mut servers = BTreeSet::new();
     for host in CLIENTS {
-        let client = format!("172.16.254.{host}");
+        let client = format!("{}.{}.{}.{host}", base[0], base[1], base[2]);
         let add = format!("addr add {client}/24 dev eth0");
         lab.client.ip(&add).expect("added");
         let [http, alternative] = [80, 8080].map(|port| ask(&lab, &client, port));
@@ -57,7 +142,12 @@ fn same_server_on_both_ports(commands: &str) {
 }
 
 fn ask(lab: &Lab, client: &str, port: u16) -> String {
+    try_to_ask(lab, client, port).expect("an answer")
+}
+
+/// The server that answers; `None` where none does.
+fn try_to_ask(lab: &Lab, client: &str, port: u16) -> Option<String> {
     let vip = lab.plan.vip.ip();
-    let curl = format!("curl -sSf -m 10 --interface {client} http://{vip}:{port}/");
-    lab.client.run(&curl).expect("an answer")
+    let curl = format!("curl -sSf -m 3 --interface {client} http://{vip}:{port}/");
+    lab.client.run(&curl).ok()
 }

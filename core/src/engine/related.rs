@@ -96,7 +96,7 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let from_server = self.replier_addrs.contains_key(&packet.flow.src);
+        let from_server = self.replier_addrs.contains(&packet.flow.src);
         let error = matches!(
             packet.transport,
             Transport::Icmp {

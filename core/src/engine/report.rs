@@ -63,8 +63,8 @@ pub struct ServerReport {
 /// A connection or template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnReport {
-    /// The protocol.
-    pub protocol: Protocol,
+    /// The protocol; `None` for a firewall mark's template, which is for all of them.
+    pub protocol: Option<Protocol>,
     /// The client.
     pub client: Endpoint,
     /// The VIP.
@@ -171,7 +171,7 @@ fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
         Protocol::Sctp => SctpState::from_number(c.state).name(),
     };
     ConnReport {
-        protocol: c.protocol,
+        protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
         client: c.client,
         vip: c.vip,
         server: c.server,

@@ -114,11 +114,15 @@ impl Engine {
         let service_port = self.service_port(slot);
         let own_port = flow.dst_port == service_port && service_port != FTP;
         let client = Endpoint::new(mask(flow.src, p.mask), 0);
-        let vip = Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 });
-        let known = self
-            .conns
-            .find(&conn::template_flow(protocol, client, vip))
-            .map(|(id, _)| id);
+        let mark = self.mark_of(slot);
+        let vip = match mark {
+            // One template for whatever is marked, of all protocols.
+            Some(mark) => Endpoint::new(Addr::v4(mark.to_be_bytes()), 0),
+            None => Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
+        };
+        let mut t = Conn::new(protocol, client, vip, Endpoint::NONE);
+        t.flags = conn::TEMPLATE | if mark.is_some() { conn::MARKED } else { 0 };
+        let known = self.conns.find(&t.client_flow()).map(|(id, _)| id);
         let template = match known.filter(|id| self.template_is_valid(*id)) {
             Some(id) => id,
             None => {
@@ -132,8 +136,7 @@ impl Engine {
                     0
                 };
                 let addr = self.servers.get(server).key.1.addr;
-                let mut t = Conn::new(protocol, client, vip, Endpoint::new(addr, port));
-                t.flags = conn::TEMPLATE;
+                t.server = Endpoint::new(addr, port);
                 t.timeout = p.timeout;
                 t.backend = server;
                 self.insert(now, t, false)?
@@ -150,6 +153,13 @@ impl Engine {
         match self.services[slot as usize].as_ref().map(|s| s.spec.key) {
             Some(ServiceKey::Address { port, .. }) => port,
             Some(ServiceKey::Mark { .. }) | None => 0,
+        }
+    }
+
+    fn mark_of(&self, slot: u32) -> Option<u32> {
+        match self.services[slot as usize].as_ref()?.spec.key {
+            ServiceKey::Mark { mark, .. } => Some(mark),
+            ServiceKey::Address { .. } => None,
         }
     }
 
@@ -175,7 +185,9 @@ impl Engine {
         let (spec, mode) = (self.servers.get(server).spec, self.servers.get(server).mode);
         let port = match spec.endpoint.port {
             0 => flow.dst_port,
-            _ if flow.dst_port == self.service_port(slot) => spec.endpoint.port,
+            own if flow.dst_port == self.service_port(slot) => own,
+            // A mark's service has no port: its server's counts, but for those of a template.
+            own if control == NONE && self.mark_of(slot).is_some() => own,
             _ => flow.dst_port,
         };
         let mut c = Conn::new(

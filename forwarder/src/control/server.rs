@@ -276,6 +276,8 @@ const fn changes(command: &Command) -> bool {
         | Command::AddServer(..)
         | Command::EditServer(..)
         | Command::DeleteServer(..)
+        | Command::Mark(..)
+        | Command::Unmark(..)
         | Command::Batch(_)
         | Command::Zero(_)
         | Command::SetTimeouts(_)
@@ -283,6 +285,7 @@ const fn changes(command: &Command) -> bool {
         | Command::ReloadPlugins(_) => true,
         Command::Sysctl { value, .. } => value.is_some(),
         Command::ListServices(_)
+        | Command::ListMarks
         | Command::ListConnections
         | Command::GetTimeouts
         | Command::Info

@@ -40,6 +40,7 @@ use crate::control::table::Table;
 use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::{Event, Mirror};
 use crate::port::afpacket::{Port, PortOptions};
+use crate::port::filter::Program;
 use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
 use clock::Clock;
 use lingering::Lingering;
@@ -177,7 +178,7 @@ impl Daemon {
     /// connections stay in sockets and guard.
     fn publish(&mut self) -> Result<(), Refusal> {
         self.lingering
-            .update(derive::repliers(self.table.services()));
+            .update(derive::repliers(self.table.services(), self.table.marks()));
         self.put_in_force()?;
         if self.forget_idle()? {
             self.put_in_force()?;
@@ -199,10 +200,10 @@ impl Daemon {
     /// never sees what is ours.
     fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        let owned = derive::owned_vips(self.table.services(), &fib);
+        let (services, marks) = (self.table.services(), self.table.marks());
+        let owned = derive::owned_vips(services, marks, &fib);
         let local = self.mirror.local_addresses();
-        let services = self.table.services();
-        let filter = derive::filter(services, self.lingering.all(), &owned, &local).compile();
+        let filter = self.filter(&owned, &local);
         let surroundings = GuardSpec {
             interfaces: self.interfaces.clone(),
             owned: owned.clone(),
@@ -213,7 +214,7 @@ impl Daemon {
             },
             ..GuardSpec::default()
         };
-        let wanted = derive::guard(services, self.lingering.all(), surroundings);
+        let wanted = derive::guard(services, marks, self.lingering.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
@@ -237,6 +238,11 @@ impl Daemon {
         self.owned = owned;
         self.announce_moved();
         Ok(())
+    }
+
+    fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
+        let (services, marks) = (self.table.services(), self.table.marks());
+        derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
     /// Waits until the worker has taken up what was published.
@@ -338,8 +344,7 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let (services, local) = (self.table.services(), self.mirror.local_addresses());
-        let filter = derive::filter(services, self.lingering.all(), &self.owned, &local).compile();
+        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,

@@ -25,7 +25,8 @@ pub(super) struct Change {
 /// What leads from one state to another; `None` where the table must be replaced. The lists of both are
 /// in order, as [`GuardSpec::union`] leaves them.
 pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
-    if from.interfaces != to.interfaces || from.fullnat.ports != to.fullnat.ports {
+    let rules = |s: &GuardSpec| (s.interfaces.clone(), s.fullnat.ports, s.wide.clone());
+    if rules(from) != rules(to) {
         return None;
     }
     let mut changes = Changes::default();

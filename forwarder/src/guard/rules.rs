@@ -13,6 +13,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use uvs_core::flow::{Addr, Protocol};
+use uvs_core::marks::Destination;
 
 use super::GuardError;
 
@@ -53,6 +54,8 @@ pub(crate) struct GuardSpec {
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
     pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// What services have beside these: networks, and ranges of ports.
+    pub(crate) wide: Vec<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
     pub(crate) ftp: Vec<Addr>,
     /// VIPs that are on no interface: everything to them is dropped, since UVS answers.
@@ -90,6 +93,7 @@ impl GuardSpec {
         Self {
             interfaces: self.interfaces.clone(),
             services: both(&self.services, &other.services),
+            wide: both(&self.wide, &other.wide),
             ftp: both(&self.ftp, &other.ftp),
             owned: both(&self.owned, &other.owned),
             nat_servers: both(&self.nat_servers, &other.nat_servers),
@@ -189,6 +193,7 @@ fn chains(out: &mut String, spec: &GuardSpec) {
     let (inner, inner_port) = INNER_DESTINATION;
     let (low, high) = spec.fullnat.ports;
     let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
+    let wide = wide(&spec.wide);
     let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
     let _ = writeln!(
         out,
@@ -197,6 +202,7 @@ fn chains(out: &mut String, spec: &GuardSpec) {
          ip daddr @owned counter name owned drop\n\
          {to} . {to_port} @service goto drop_service\n\
          {to} @service_any_port goto drop_service\n\
+         {wide}\
          ip daddr @ftp {FTP_DATA} goto drop_service\n\
          {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
          {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
@@ -207,6 +213,20 @@ fn chains(out: &mut String, spec: &GuardSpec) {
          {icmp_error} {inner} @inner_any_port counter name icmp_error drop\n\
          }}"
     );
+}
+
+/// A rule each: a packet may be of several, so that no set could have them all.
+fn wide(of: &[Destination]) -> String {
+    let rule = |to: &Destination| {
+        let protocols: Vec<String> = to.protocols().map(|p| (p as u8).to_string()).collect();
+        let (addr, (first, last)) = (v4(to.addr)?, to.ports);
+        Some(format!(
+            "ip daddr & {} == {addr} ip protocol {{ {} }} th dport >= {first} th dport <= {last} goto drop_service\n",
+            Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0)),
+            protocols.join(", "),
+        ))
+    };
+    of.iter().filter_map(rule).collect()
 }
 
 /// Two sets: those with a port, and those for all ports.
