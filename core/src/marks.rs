@@ -1,7 +1,8 @@
 //! Rules that give packets a firewall mark by where they go, as nft's `meta mark set` would: a packet socket
 //! sees a frame before netfilter could mark it.
 //!
-//! A rule counts while its mark has a service. Of several rules for a packet the most exact one counts: the
+//! A rule counts while its mark has a service; a network's, for all of its addresses that are not the
+//! director's own, lest it lose its connections to everywhere. Of several rules for a packet the most exact one counts: the
 //! longest prefix, then the fewest ports, then one protocol before all of them, then the older rule.
 
 use std::cmp::Reverse;
@@ -162,8 +163,8 @@ impl Marks {
         }
     }
 
-    /// The mark of a packet with this flow, 0 = none.
-    pub fn of(&self, flow: &Flow) -> u32 {
+    /// The mark of a packet with this flow, 0 = none; `is_own` tells the director's addresses.
+    pub fn of(&self, flow: &Flow, is_own: impl FnOnce(Addr) -> bool) -> u32 {
         let Some(protocol) = Protocol::from_number(flow.protocol) else {
             return 0;
         };
@@ -173,7 +174,7 @@ impl Marks {
             .copied()
             .or_else(|| first(&self.ranges))
             .or_else(|| self.hosts.get(&(protocol, flow.dst)).copied())
-            .or_else(|| first(&self.networks))
+            .or_else(|| first(&self.networks).filter(|_| !is_own(flow.dst)))
             .unwrap_or(0)
     }
 
@@ -301,6 +302,8 @@ mod tests {
 
     const CLIENT: Endpoint = Endpoint::new(Addr::v4([198, 51, 100, 7]), 40_000);
 
+    const OWN: Addr = Addr::v4([192, 0, 2, 200]);
+
     fn to(text: &str) -> Destination {
         text.parse().expect(text)
     }
@@ -312,7 +315,7 @@ mod tests {
 
     fn mark_of(marks: &Marks, protocol: Protocol, host: u8, port: u16) -> u32 {
         let vip = Endpoint::new(Addr::v4([192, 0, 2, host]), port);
-        marks.of(&Flow::new(protocol, CLIENT, vip))
+        marks.of(&Flow::new(protocol, CLIENT, vip), |own| own == OWN)
     }
 
     #[test]
@@ -384,7 +387,8 @@ mod tests {
             assert_eq!(mark_of(&marks, protocol, host, port), mark, "{host}:{port}");
         }
         let elsewhere = Endpoint::new(Addr::v4([203, 0, 113, 1]), 80);
-        assert_eq!(marks.of(&Flow::new(Protocol::Tcp, CLIENT, elsewhere)), 1);
+        let flow = Flow::new(Protocol::Tcp, CLIENT, elsewhere);
+        assert_eq!(marks.of(&flow, |_| false), 1);
     }
 
     #[test]
@@ -398,6 +402,15 @@ mod tests {
         assert_eq!(mark_of(&marks, Protocol::Udp, 31, 53), 2);
         assert!(marks.has_network_of(Addr::v4([192, 0, 2, 20])));
         assert!(!marks.has_network_of(Addr::v4([192, 0, 2, 1])));
+    }
+
+    #[test]
+    fn a_network_leaves_the_directors_own_addresses_out() {
+        let mut rules = vec![(1, "any 192.0.2.0/24")];
+        assert_eq!(mark_of(&marks(&rules), Protocol::Tcp, 199, 80), 1);
+        assert_eq!(mark_of(&marks(&rules), Protocol::Tcp, 200, 80), 0);
+        rules.push((2, "tcp 192.0.2.200"));
+        assert_eq!(mark_of(&marks(&rules), Protocol::Tcp, 200, 80), 2);
     }
 
     #[test]

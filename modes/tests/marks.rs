@@ -84,7 +84,7 @@ fn a_servers_port_counts_unless_it_is_0_or_a_template_leads_to_it() {
 
 #[test]
 fn a_rule_without_a_service_marks_nothing() {
-    let mut bed = bed(0, false, &["tcp 10.0.1.0/24:80"]);
+    let mut bed = bed(0, false, &["tcp 10.0.1.100:1-1024"]);
     assert!(open(&mut bed, 1, Protocol::Tcp, 80).is_some());
     // More exact, and of a mark that nobody serves.
     let to = "tcp 10.0.1.100:80".parse().expect("a destination");

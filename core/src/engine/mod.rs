@@ -409,7 +409,7 @@ impl Engine {
     fn service_for(&self, flow: &Flow, mark: u32) -> Option<u32> {
         let ipv6 = flow.dst.as_v4().is_none();
         let mark = match &self.marks {
-            Some(marks) if mark == 0 => marks.of(flow),
+            Some(marks) if mark == 0 => marks.of(flow, |a| self.fib.is_local(a)),
             _ => mark,
         };
         let marked = (mark != 0).then(|| self.lookup.get(&ServiceKey::Mark { mark, ipv6 }));

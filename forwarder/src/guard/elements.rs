@@ -164,6 +164,9 @@ mod tests {
         let mut other = spec(&[80]);
         other.interfaces.push("eth1".into());
         assert_eq!(changes(&spec(&[80]), &other), None);
+        let mut wide = spec(&[80]);
+        wide.wide.push("tcp 10.0.1.100:81-90".parse().unwrap());
+        assert_eq!(changes(&spec(&[80]), &wide), None);
         let many: Vec<u16> = (1..=1001).collect();
         assert_eq!(changes(&spec(&[]), &spec(&many)), None);
     }

@@ -54,7 +54,7 @@ pub(crate) struct GuardSpec {
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
     pub(crate) services: Vec<(Protocol, Addr, u16)>,
-    /// What services have beside these: networks, and ranges of ports.
+    /// What services have beside these: ranges of ports, and networks without the host's own addresses.
     pub(crate) wide: Vec<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
     pub(crate) ftp: Vec<Addr>,
@@ -193,7 +193,8 @@ fn chains(out: &mut String, spec: &GuardSpec) {
     let (inner, inner_port) = INNER_DESTINATION;
     let (low, high) = spec.fullnat.ports;
     let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
-    let wide = wide(&spec.wide);
+    let ranges = wide(spec.wide.iter().filter(|to| to.is_host()));
+    let networks = wide(spec.wide.iter().filter(|to| !to.is_host()));
     let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
     let _ = writeln!(
         out,
@@ -202,11 +203,12 @@ fn chains(out: &mut String, spec: &GuardSpec) {
          ip daddr @owned counter name owned drop\n\
          {to} . {to_port} @service goto drop_service\n\
          {to} @service_any_port goto drop_service\n\
-         {wide}\
+         {ranges}\
          ip daddr @ftp {FTP_DATA} goto drop_service\n\
          {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
          {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
          ip daddr @local accept\n\
+         {networks}\
          {from} . {from_port} @nat_server goto drop_nat_reply\n\
          {from} @nat_server_any_port goto drop_nat_reply\n\
          {icmp_error} {inner} . {inner_port} @inner counter name icmp_error drop\n\
@@ -216,7 +218,7 @@ fn chains(out: &mut String, spec: &GuardSpec) {
 }
 
 /// A rule each: a packet may be of several, so that no set could have them all.
-fn wide(of: &[Destination]) -> String {
+fn wide<'a>(of: impl Iterator<Item = &'a Destination>) -> String {
     let rule = |to: &Destination| {
         let protocols: Vec<String> = to.protocols().map(|p| (p as u8).to_string()).collect();
         let (addr, (first, last)) = (v4(to.addr)?, to.ports);
@@ -226,7 +228,7 @@ fn wide(of: &[Destination]) -> String {
             protocols.join(", "),
         ))
     };
-    of.iter().filter_map(rule).collect()
+    of.filter_map(rule).collect()
 }
 
 /// Two sets: those with a port, and those for all ports.
@@ -332,6 +334,27 @@ mod tests {
         let mut other = spec();
         other.services.reverse();
         assert_eq!(render(&spec(), &[]).unwrap(), render(&other, &[]).unwrap());
+    }
+
+    #[test]
+    fn ranges_come_before_the_hosts_own_addresses_are_spared_and_networks_after() {
+        let wide = ["any 10.0.1.100:5000-5100", "tcp 10.9.0.0/16:80"].map(|t| t.parse().unwrap());
+        let spec = GuardSpec {
+            wide: wide.to_vec(),
+            ..spec()
+        };
+        let script = render(&spec, &[]).unwrap();
+        let at = |rule: &str| {
+            script
+                .find(rule)
+                .unwrap_or_else(|| panic!("{rule}: {script}"))
+        };
+        let range = "ip daddr & 255.255.255.255 == 10.0.1.100 ip protocol { 6, 17, 132 } \
+                     th dport >= 5000 th dport <= 5100 goto drop_service";
+        let network = "ip daddr & 255.255.0.0 == 10.9.0.0 ip protocol { 6 } \
+                       th dport >= 80 th dport <= 80 goto drop_service";
+        let own = at("ip daddr @local accept");
+        assert!(at(range) < own && own < at(network));
     }
 
     #[test]
