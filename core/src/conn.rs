@@ -9,12 +9,11 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::ranks::{Link, Rank, Ranks};
+use crate::ranks::{Link, Rank, Ranked, Ranks};
 use crate::time::Instant;
 use crate::wheel::Wheel;
 
-/// No connection, no server: the null of 32-bit references.
-pub const NONE: u32 = u32::MAX;
+pub use crate::wheel::NONE;
 
 /// A connection's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +86,12 @@ pub struct Conn {
     pub mode: u8,
     /// [`NO_OUTPUT`] and so on.
     pub flags: u8,
+}
+
+impl Ranked for Conn {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
 }
 
 impl Conn {

@@ -240,6 +240,17 @@ impl fmt::Debug for Flow {
     }
 }
 
+/// Which packets the director has seen of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client.
+    Input,
+    /// From the server.
+    Output,
+    /// From the client, and the server's are never seen (DR, tunnels).
+    InputOnly,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

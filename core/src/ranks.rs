@@ -2,7 +2,7 @@
 //!
 //! A list through the connections for each rank; a connection is in at most one of them.
 
-use crate::conn::{Conn, NONE};
+use crate::wheel::NONE;
 
 /// How willingly a connection is given up for a new one, the most willing first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,12 @@ pub(crate) struct Link {
     rank: Rank,
 }
 
+/// What has a place in a rank's list.
+pub(crate) trait Ranked {
+    /// Its place.
+    fn link(&mut self) -> &mut Link;
+}
+
 impl Link {
     /// In no list.
     pub(crate) const NONE: Self = Self {
@@ -61,8 +67,8 @@ impl Ranks {
     }
 
     /// Puts the connection `id` last in its new rank's list; in the same rank it keeps its place.
-    pub(crate) fn set(&mut self, slab: &mut [Conn], id: u32, rank: Rank) {
-        let link = slab[id as usize].link;
+    pub(crate) fn set<T: Ranked>(&mut self, slab: &mut [T], id: u32, rank: Rank) {
+        let link = *slab[id as usize].link();
         if link.rank == rank {
             return;
         }
@@ -71,72 +77,25 @@ impl Ranks {
         if let Some(ends) = self.ends.get_mut(rank as usize) {
             link.before = ends.1;
             match slab.get_mut(ends.1 as usize) {
-                Some(last) => last.link.after = id,
+                Some(last) => last.link().after = id,
                 None => ends.0 = id,
             }
             ends.1 = id;
         }
-        slab[id as usize].link = link;
+        *slab[id as usize].link() = link;
     }
 
-    fn leave(&mut self, slab: &mut [Conn], link: Link) {
+    fn leave<T: Ranked>(&mut self, slab: &mut [T], link: Link) {
         let Some(ends) = self.ends.get_mut(link.rank as usize) else {
             return;
         };
         match slab.get_mut(link.before as usize) {
-            Some(before) => before.link.after = link.after,
+            Some(before) => before.link().after = link.after,
             None => ends.0 = link.after,
         }
         match slab.get_mut(link.after as usize) {
-            Some(after) => after.link.before = link.before,
+            Some(after) => after.link().before = link.before,
             None => ends.1 = link.before,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::conn::{ConnId, ConnTable};
-    use crate::flow::{Addr, Endpoint, Protocol};
-    use crate::time::Instant;
-
-    const RANKS: [Rank; 4] = [Rank::HalfOpen, Rank::Over, Rank::Single, Rank::Kept];
-
-    fn conn(n: u16) -> Conn {
-        let at = |port| Endpoint::new(Addr::v4([10, 0, 0, 1]), port);
-        Conn::new(Protocol::Tcp, at(n), at(80), at(80))
-    }
-
-    proptest! {
-        /// Against lists of ids: who goes first is who has the most willing rank for longest.
-        #[test]
-        fn the_first_to_go_is_the_models(ops in proptest::collection::vec((0u16..12, 0usize..5), 1..200)) {
-            let mut table = ConnTable::new(64, (1, 2));
-            let mut model: [Vec<u16>; 3] = Default::default();
-            let mut ids = std::collections::BTreeMap::<u16, ConnId>::new();
-            for (n, op) in ops {
-                let known = model.iter().position(|m| m.contains(&n));
-                let id = *ids
-                    .entry(n)
-                    .or_insert_with(|| table.insert(Instant::ZERO, conn(n), false).expect("room"));
-                if op == 4 {
-                    table.remove(id);
-                    ids.remove(&n);
-                } else {
-                    table.set_rank(id, RANKS[op]);
-                }
-                if known != Some(op) {
-                    model.iter_mut().for_each(|m| m.retain(|x| *x != n));
-                    if let Some(list) = model.get_mut(op) {
-                        list.push(n);
-                    }
-                }
-                let first = model.iter().find_map(|m| m.first().copied());
-                prop_assert_eq!(table.most_willing().map(|id| table.get(id).client.port), first);
-            }
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Source: `net/netfilter/ipvs/ip_vs_proto_sctp.c`. The states are the real server's as far as the chunks
 //! that pass tell them; the chunk that counts is a packet's first (RFC 9260 §3.2 and §6.10).
 
+use crate::flow::Direction;
 use crate::ranks::Rank;
-use crate::tcp::Direction;
 
 /// Chunk types (RFC 9260 §3.2).
 pub mod chunk {

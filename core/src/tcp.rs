@@ -3,6 +3,7 @@
 //! Source: `net/netfilter/ipvs/ip_vs_proto_tcp.c`; every transition is checked against records of the
 //! kernel (`tests/golden/states.json`).
 
+use crate::flow::Direction;
 use crate::packet::tcp_flags;
 use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
@@ -95,17 +96,6 @@ impl TcpState {
             Self::LastAck => 30,
         }
     }
-}
-
-/// Which packets the director has seen of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the client.
-    Input,
-    /// From the server.
-    Output,
-    /// From the client, and the server's are never seen (DR, tunnels).
-    InputOnly,
 }
 
 /// The next state; `strict` is secure_tcp. A segment without RST, SYN, FIN and ACK closes.

@@ -1,7 +1,9 @@
 //! The timer wheel of the connection table: lists of connections by the tick in which they are due.
 
-use crate::conn::NONE;
 use crate::time::Instant;
+
+/// No connection, no server: the null of 32-bit references.
+pub const NONE: u32 = u32::MAX;
 
 /// A timer wheel of lists through the connections; deadlines beyond its span wait in its last slot.
 pub(crate) struct Wheel {

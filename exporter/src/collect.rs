@@ -2,7 +2,6 @@
 //! own, since the engine has them.
 
 mod daemon;
-mod family;
 mod frames;
 mod services;
 
@@ -11,10 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
-pub(crate) use family::{Families, describe};
-
 use crate::MetricSnapshot;
 use crate::catalog::{self, Definition};
+use crate::family::{Families, describe};
 use crate::node_ipvs;
 
 /// The last published snapshot, for who publishes and who collects.

@@ -16,8 +16,6 @@ use crate::process::ProcessCollector;
 
 /// A snapshot, and its text, younger than this is served as it is: many scrapes cost as much as one a second.
 pub(crate) const REUSE: Duration = Duration::from_secs(1);
-/// Age of the numbers above which the daemon does not count as ready.
-const FRESH: Duration = Duration::from_secs(10);
 /// The codes that are ever answered: their series are there from the start.
 const CODES: [StatusCode; 5] = [
     StatusCode::OK,
@@ -131,7 +129,7 @@ impl Pages {
                 Bytes::from_static(STARTING),
             );
         };
-        let problems = problems(&snapshot);
+        let problems = snapshot.all_problems();
         if problems.is_empty() {
             return (StatusCode::OK, Bytes::from_static(b"ready\n"));
         }
@@ -164,19 +162,6 @@ impl Pages {
             Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n").into()),
         }
     }
-}
-
-/// What stands in the way of serving, a stuck worker included.
-pub(crate) fn problems(snapshot: &MetricSnapshot) -> Vec<String> {
-    let mut problems = snapshot.problems.clone();
-    let age = snapshot.taken.elapsed();
-    if age > FRESH {
-        problems.push(format!(
-            "the worker has not answered for {} s",
-            age.as_secs()
-        ));
-    }
-    problems
 }
 
 /// The text of `/metrics` for a snapshot.

@@ -10,6 +10,7 @@
 
 pub mod catalog;
 mod collect;
+mod family;
 mod http;
 mod node_ipvs;
 mod process;

@@ -6,7 +6,7 @@ use uvs_core::service::ServiceKey;
 
 use crate::MetricSnapshot;
 use crate::catalog::NODE_IPVS;
-use crate::collect::Families;
+use crate::family::Families;
 
 pub(crate) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     let mut total = snapshot.retired;

@@ -7,7 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
 use crate::catalog::{self as c, Definition};
-use crate::collect::{Families, describe};
+use crate::family::{Families, describe};
 
 /// `USER_HZ`: 100 on every architecture that Rust's standard library runs on with Linux.
 const TICKS_PER_SECOND: f64 = 100.0;

@@ -1,7 +1,7 @@
 //! What is exported, as plain data: the daemon fills it in, everything else here only reads it.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{Counters, ScheduleFailure, Stats};
 use uvs_core::flow::{Addr, Endpoint};
@@ -17,6 +17,9 @@ pub const LATENCY_BOUNDS: [f64; 16] = [
 pub const SCHEDULE_BOUNDS: [f64; 12] = [
     1e-7, 2.5e-7, 5e-7, 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2,
 ];
+
+/// Age of the numbers above which the daemon does not count as ready.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Everything that is known at one moment.
 #[derive(Clone, Debug)]
@@ -63,6 +66,21 @@ pub struct MetricSnapshot {
     pub reloads: Reloads,
     /// What stands in the way of serving, each a sentence; empty = ready.
     pub problems: Vec<String>,
+}
+
+impl MetricSnapshot {
+    /// What stands in the way of serving, a stuck worker included.
+    pub(crate) fn all_problems(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        let age = self.taken.elapsed();
+        if age > FRESH {
+            problems.push(format!(
+                "the worker has not answered for {} s",
+                age.as_secs()
+            ));
+        }
+        problems
+    }
 }
 
 /// The program.

@@ -139,3 +139,35 @@ proptest! {
         }
     }
 }
+
+const RANKS: [Rank; 4] = [Rank::HalfOpen, Rank::Over, Rank::Single, Rank::Kept];
+
+proptest! {
+    /// Against lists of ids: who goes first is who has the most willing rank for longest.
+    #[test]
+    fn the_first_to_go_is_the_models(ops in proptest::collection::vec((0u16..12, 0usize..5), 1..200)) {
+        let mut table = ConnTable::new(64, (1, 2));
+        let mut model: [Vec<u16>; 3] = Default::default();
+        let mut ids = std::collections::BTreeMap::<u16, ConnId>::new();
+        for (n, op) in ops {
+            let known = model.iter().position(|m| m.contains(&n));
+            let id = *ids
+                .entry(n)
+                .or_insert_with(|| table.insert(Instant::ZERO, conn(n, 60), false).expect("room"));
+            if op == 4 {
+                table.remove(id);
+                ids.remove(&n);
+            } else {
+                table.set_rank(id, RANKS[op]);
+            }
+            if known != Some(op) {
+                model.iter_mut().for_each(|m| m.retain(|x| *x != n));
+                if let Some(list) = model.get_mut(op) {
+                    list.push(n);
+                }
+            }
+            let first = model.iter().find_map(|m| m.first().copied());
+            prop_assert_eq!(table.most_willing().map(|id| table.get(id).client.port), first);
+        }
+    }
+}

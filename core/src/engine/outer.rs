@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::answer::{Notice, icmp};
+use super::pmtu::MIN_MTU;
 use super::related::quote;
 use crate::conn::Side;
 use crate::flow::Addr;
@@ -24,8 +25,6 @@ const GUE_HEADER: usize = 4;
 /// GRE's flag for a checksum, and its type for IPv4 (RFC 2784).
 const GRE_CHECKSUM: u16 = 0x8000;
 const GRE_IPV4: u16 = 0x0800;
-/// The smallest MTU that an IPv4 link may have (RFC 791).
-pub(super) const MIN_MTU: usize = 68;
 
 impl Engine {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of

@@ -11,6 +11,8 @@ use crate::time::Instant;
 const LIFETIME: Duration = Duration::from_secs(600);
 /// What is believed at least (net.ipv4.route.min_pmtu).
 const MIN: u32 = 552;
+/// The smallest MTU that an IPv4 link may have (RFC 791).
+pub(super) const MIN_MTU: usize = 68;
 
 /// Learnt MTUs: at most one per address of a server.
 #[derive(Debug, Default)]

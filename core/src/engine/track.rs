@@ -3,10 +3,11 @@
 
 use super::Engine;
 use crate::conn::{self, ConnId};
+use crate::flow::Direction;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
-use crate::tcp::{self, Direction, TcpState};
+use crate::tcp::{self, TcpState};
 
 impl Engine {
     /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.

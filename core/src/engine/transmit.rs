@@ -1,7 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
 use super::Engine;
-use super::outer::MIN_MTU;
+use super::pmtu::MIN_MTU;
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::Addr;

@@ -2,10 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Families;
 use crate::MetricSnapshot;
 use crate::catalog as c;
-use crate::http::problems;
+use crate::family::Families;
 
 pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     let build = &snapshot.build;
@@ -15,7 +14,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         1.0,
     );
     to.add(&c::START_TIME, &[], seconds(snapshot.started));
-    to.add(&c::READY, &[], flag(problems(snapshot).is_empty()));
+    to.add(&c::READY, &[], flag(snapshot.all_problems().is_empty()));
     to.add(
         &c::SNAPSHOT_AGE,
         &[],

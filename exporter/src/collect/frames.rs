@@ -3,8 +3,8 @@
 use uvs_core::counters::ICMP_ERRORS;
 use uvs_core::verdict::{DropReason, Stage};
 
-use super::Families;
 use crate::catalog::{self as c, Definition};
+use crate::family::Families;
 use crate::{MetricSnapshot, PortMetrics};
 
 /// One worker runs today; the label is there so that a second one changes no query.

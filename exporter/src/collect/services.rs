@@ -3,8 +3,8 @@
 use uvs_core::counters::{ScheduleFailure, Stats};
 use uvs_core::service::ServiceKey;
 
-use super::Families;
 use crate::catalog::{self as c, Definition};
+use crate::family::Families;
 use crate::{BackendMetrics, MetricSnapshot, ServiceMetrics, State};
 
 /// Label values in the order of their names; the names of a firewall mark's service differ.

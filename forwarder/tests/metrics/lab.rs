@@ -178,6 +178,10 @@ fn zeroing_and_reloading_leave_the_counters_alone() {
     assert!(requests(&lab.client, &lab.plan.url("/"), 1).is_err());
     Scrape::until(&lab.director, "a refused connection", |s| {
         s.sum("uvs_schedule_failures_total", &[("reason", "no_backend")]) >= 1.0
+            && s.sum(
+                "uvs_icmp_sent_total",
+                &[("type", "destination_unreachable")],
+            ) >= 1.0
     });
     daemon.stop().expect("stopped");
 }

@@ -1,12 +1,13 @@
 //! The terminal: taken, drawn on, and given back however this ends. One loop over keys, answers, signals.
 
-use std::io;
+use std::io::{self, BufWriter, Stdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
-use ratatui::DefaultTerminal;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::widgets::TableState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -113,11 +114,17 @@ fn pressed(event: &Event) -> Option<KeyCode> {
 
 /// The terminal in raw mode with an alternate screen; given back when dropped. A panic gives it back before
 /// it says anything, by ratatui's hook.
-struct Screen(DefaultTerminal);
+struct Screen(Terminal<CrosstermBackend<BufWriter<Stdout>>>);
 
 impl Screen {
+    /// More than a frame of a large terminal: each is written at once, so that none is ever seen in halves.
+    const BUFFER: usize = 256 * 1024;
+
     fn take() -> io::Result<Self> {
-        ratatui::try_init().map(Self)
+        ratatui::try_init()?;
+        let out = BufWriter::with_capacity(Self::BUFFER, io::stdout());
+        let terminal = Terminal::new(CrosstermBackend::new(out));
+        terminal.map(Self).inspect_err(|_| ratatui::restore())
     }
 }
 
