@@ -7,6 +7,8 @@ RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(CURDIR)/target/debug/uvs lab exec"
 endif
 
 FUZZ_SECONDS ?= 600
+# What the daemons of the lab's tests did with their frames, a line each.
+FRAMES := $(CURDIR)/target/lab-frames
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo deps test fuzz lint bench bench-table bench-side
@@ -27,7 +29,9 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 
 test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
 	cargo build -p uvs
-	$(RUNNER) cargo test --workspace
+	@rm -f $(FRAMES)
+	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace
+	@lab/frames.sh $(FRAMES)
 
 fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_SECONDS each; needs a nightly toolchain and cargo-fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }

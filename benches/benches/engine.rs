@@ -41,6 +41,7 @@ criterion_group!(
     rewrite,
     hit,
     miss,
+    trace,
     segmentation,
     fragmentation
 );
@@ -118,6 +119,20 @@ fn miss(c: &mut Criterion) {
                 b.iter(|| world.from_client(next()));
             });
         }
+    }
+}
+
+/// What a look at one packet of an established connection costs: the engine's double, and its telling. What
+/// it costs where nobody looks is `hit`, beside the same of a build without it.
+fn trace(c: &mut Criterion) {
+    let mut group = c.benchmark_group("trace");
+    group.throughput(Throughput::Elements(1));
+    for &connections in tables() {
+        let (mut world, segments, _) = filled(Forwarding::Nat, connections);
+        let mut next = visit(&segments);
+        group.bench_function(BenchmarkId::new("nat", connections), |b| {
+            b.iter(|| world.rehearse(next()));
+        });
     }
 }
 

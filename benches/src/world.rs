@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use uvs_core::engine::{Engine, EngineConfig};
+use uvs_core::engine::{Engine, EngineConfig, Rehearsal};
 use uvs_core::fib::{Fib, Interface, Mac, Route};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
@@ -10,6 +10,7 @@ use uvs_core::packet::tcp_flags::{ACK, SYN};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
+use uvs_core::trace::Trace;
 use uvs_core::verdict::{PortId, Verdict};
 
 use crate::frames::{Sample, tcp};
@@ -94,6 +95,12 @@ impl World {
     /// Hands a server's frame to the engine.
     pub fn from_server(&mut self, sample: &Sample) -> Verdict {
         self.handle(SERVER_PORT, sample)
+    }
+
+    /// Has the engine's double tell what it would do with a client's frame.
+    pub fn rehearse(&mut self, sample: &Sample) -> Trace {
+        let frame = sample.lay(&mut self.memory);
+        Rehearsal::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, &frame)
     }
 
     fn handle(&mut self, port: PortId, sample: &Sample) -> Verdict {

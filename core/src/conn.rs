@@ -96,7 +96,12 @@ impl Ranked for Conn {
 
 impl Conn {
     /// A connection that is not in a table yet; it expires after `timeout` seconds.
-    pub fn new(protocol: Protocol, client: Endpoint, vip: Endpoint, server: Endpoint) -> Self {
+    pub const fn new(
+        protocol: Protocol,
+        client: Endpoint,
+        vip: Endpoint,
+        server: Endpoint,
+    ) -> Self {
         Self {
             client,
             vip,
@@ -198,6 +203,42 @@ impl ConnTable {
             wheel: Wheel::new(),
             ranks: Ranks::new(),
         }
+    }
+
+    /// An empty table with as many free places as this one has; [`ConnTable::adopt`] fills it.
+    pub fn excerpt(&self) -> Self {
+        Self {
+            slab: Vec::new(),
+            free: NONE,
+            len: 0,
+            limit: self.limit - self.len,
+            index: HashTable::new(),
+            keys: self.keys,
+            wheel: Wheel::new(),
+            ranks: Ranks::new(),
+        }
+    }
+
+    /// Takes a copy of another table's connection in, beyond the free places. Its template, where it has
+    /// one, is at `control` here.
+    pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32) -> ConnId {
+        let rank = conn.link.rank();
+        (conn.link, conn.control) = (Link::NONE, control);
+        let (hashed, replies) = (!conn.has(UNHASHED), conn.has(REPLIES));
+        self.limit += 1;
+        let id = self.place(conn);
+        if self.len == 1 {
+            self.wheel.start(now);
+        }
+        if hashed {
+            self.add_key(id, Side::Client);
+        }
+        if replies {
+            self.add_key(id, Side::Server);
+        }
+        self.link(now, id);
+        self.set_rank(ConnId(id), rank);
+        ConnId(id)
     }
 
     /// Connections and templates in it.

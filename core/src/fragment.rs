@@ -96,7 +96,7 @@ struct Key {
     protocol: u8,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Datagram {
     /// Ethernet and IP header of the first fragment.
     head: Vec<u8>,
@@ -120,7 +120,7 @@ pub struct Whole {
 }
 
 /// Datagrams that are not whole yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reassembler {
     waiting: HashMap<Key, Datagram>,
     order: VecDeque<(Instant, Key)>,

@@ -52,5 +52,6 @@ pub mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 mod wheel;

@@ -98,7 +98,8 @@ impl Destination {
             && self.has_address(flow.dst)
     }
 
-    fn has_address(&self, addr: Addr) -> bool {
+    /// Whether an address is the one, or in the network.
+    pub fn has_address(&self, addr: Addr) -> bool {
         addr.is_v4() == self.addr.is_v4() && addr.masked(self.prefix) == self.addr
     }
 

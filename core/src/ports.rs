@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use crate::flow::{Addr, Endpoint, Protocol};
 
 /// The local ports.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LocalPorts {
     first: u16,
     count: u32,
     maps: HashMap<(Addr, Endpoint, Protocol), Bitmap>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bitmap {
     words: Vec<u64>,
     next: u32,

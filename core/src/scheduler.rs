@@ -30,11 +30,29 @@ pub trait Scheduler: Send {
         let _ = now;
     }
 
+    /// Something to rehearse with: `uvs trace` asks it what this scheduler would pick, and nothing of this
+    /// one's changes.
+    ///
+    /// A scheduler that is `Clone` has `Fork::Exact(Box::new(self.clone()))`.
+    fn fork(&self) -> Fork {
+        Fork::None
+    }
+
     /// Whether a client's server follows from the flow and the set alone, on every director alike (sh, dh,
     /// mh). Such a service has no slow start, which would send clients elsewhere and back again.
     fn is_consistent(&self) -> bool {
         false
     }
+}
+
+/// What a scheduler has to rehearse with.
+pub enum Fork {
+    /// A copy: it picks what the original would.
+    Exact(Box<dyn Scheduler>),
+    /// A new instance of the same algorithm, without the original's state: what it picks is an example.
+    Example(Box<dyn Scheduler>),
+    /// Nothing.
+    None,
 }
 
 /// What a scheduler is made from.

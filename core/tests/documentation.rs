@@ -14,6 +14,9 @@ const DROPS_HEAD: &str = "\
 Every frame that UVS drops is counted under exactly one of these. `uvs show drops` prints the counters that
 are not 0. This page is rendered from `core/src/verdict.rs`; a test keeps the two equal.
 
+Frames that the kernel dropped because UVS's ring was full were never UVS's, and are counted apart: `RING-FULL` of
+`uvs show drops`, and `uvs_rx_kernel_drops_total`. The worker is too slow then.
+
 | Reason | What it means | What to do |
 |---|---|---|
 ";

@@ -15,6 +15,7 @@ mod plugins;
 mod port;
 mod rs;
 mod sys;
+mod trace;
 mod worker;
 
 use std::process::ExitCode;

@@ -236,13 +236,11 @@ fn fullnat_replies_to_the_local_ports_are_dropped_and_no_others() {
         ..lab.spec()
     });
     lab.server.enter(|| {
-        let from = |port| SocketAddrV4::new(SERVER.into(), port);
-        let refused = |source, port| {
-            let socket = UdpSocket::bind(from(source)).unwrap();
-            refused(&socket, DIRECTOR_INSIDE, port, 10)
-        };
-        assert!(!refused(8080, 1024) && !refused(8080, 32767));
-        assert!(refused(8080, 1023) && refused(8080, 32768) && refused(8090, 5000));
+        let from = |port| UdpSocket::bind(SocketAddrV4::new(SERVER.into(), port)).unwrap();
+        let refused = |socket: &UdpSocket, port| refused(socket, DIRECTOR_INSIDE, port, 10);
+        let (server, other) = (from(8080), from(8090));
+        assert!(!refused(&server, 1024) && !refused(&server, 32767));
+        assert!(refused(&server, 1023) && refused(&server, 32768) && refused(&other, 5000));
     });
     assert!(count(&lab, "fullnat_reply") >= 2);
 }

@@ -4,11 +4,14 @@ use std::mem;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::thread;
 
+use crate::frames::Frames;
 use crate::process::{Output, Process, SOON};
 use crate::{Error, Host, Lab, Result, tools};
 
-/// A running daemon; ended when dropped.
+/// A running daemon; ended when dropped. Before it ends it must account for every frame: no test can forget
+/// that.
 #[derive(Debug)]
 pub struct Daemon<'lab> {
     process: Process,
@@ -16,6 +19,7 @@ pub struct Daemon<'lab> {
     uvs: PathBuf,
     socket: PathBuf,
     state_dir: PathBuf,
+    accounted: bool,
 }
 
 impl<'lab> Daemon<'lab> {
@@ -39,6 +43,7 @@ impl<'lab> Daemon<'lab> {
             uvs: uvs.to_owned(),
             socket,
             state_dir,
+            accounted: false,
         })
     }
 
@@ -98,8 +103,18 @@ impl<'lab> Daemon<'lab> {
         mem::forget(self);
     }
 
+    /// Where its frames went; an error where it cannot account for one. `None` where it does not run.
+    pub fn frames(&mut self) -> Result<Option<Frames>> {
+        if !self.process.is_running() {
+            return Ok(None);
+        }
+        let told = self.uvs("show drops -o json")?;
+        Frames::read(&told.stdout).map(Some)
+    }
+
     /// Ends it by SIGTERM; anything but exit status 0 is an error.
     pub fn stop(mut self) -> Result<()> {
+        self.account()?;
         let status: ExitStatus = self.process.stop()?;
         if status.success() {
             return Ok(());
@@ -109,6 +124,30 @@ impl<'lab> Daemon<'lab> {
             status: status.to_string(),
             output: self.log(),
         })
+    }
+}
+
+impl Daemon<'_> {
+    /// Once: what it tells is added to the suite's sum.
+    fn account(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.accounted, true) {
+            return Ok(());
+        }
+        match self.frames()? {
+            Some(frames) => frames.record(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        // A test that has failed already says why.
+        if !thread::panicking()
+            && let Err(error) = self.account()
+        {
+            panic!("{error}");
+        }
     }
 }
 

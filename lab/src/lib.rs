@@ -12,6 +12,7 @@ pub mod capture;
 mod daemon;
 pub mod demo;
 mod error;
+pub mod frames;
 mod host;
 mod http;
 pub mod load;

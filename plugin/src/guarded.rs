@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::{Flow, Protocol};
-use uvs_core::scheduler::{Scheduler, SchedulerParams};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerParams};
 use uvs_core::time::Instant;
 
 use crate::fault::{Fault, FaultCounters};
@@ -148,6 +148,17 @@ impl Scheduler for Guarded {
         if let Err(fault) = told {
             // The fallback needs the set, so that it waits for the next fault.
             self.count(fault, None, &[]);
+        }
+    }
+
+    /// A plugin's state cannot be copied: a new instance, whose faults do not count.
+    fn fork(&self) -> Fork {
+        match &self.at_work {
+            AtWork::Plugin(_) => self
+                .plugin
+                .instance(&self.params)
+                .map_or(Fork::None, |new| Fork::Example(Box::new(new))),
+            AtWork::Fallback(scheduler) => scheduler.fork(),
         }
     }
 }

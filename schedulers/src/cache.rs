@@ -14,6 +14,7 @@ pub(crate) const EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const EXPIRATION_WHEN_FULL: Duration = Duration::from_secs(6 * 60);
 
 /// Values by destination address. Ordered, so that nothing depends on a hash's seed.
+#[derive(Clone)]
 pub(crate) struct Cache<T> {
     entries: BTreeMap<Addr, Entry<T>>,
     /// The first tick: there is no earlier time to reckon from.
@@ -22,6 +23,7 @@ pub(crate) struct Cache<T> {
     now: Duration,
 }
 
+#[derive(Clone)]
 struct Entry<T> {
     value: T,
     used: Duration,

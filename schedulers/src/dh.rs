@@ -6,7 +6,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::hash::{BUCKETS, bucket, fold};
 
@@ -16,6 +16,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(DestinationHashing { servers: 0 }),
 };
 
+#[derive(Clone)]
 struct DestinationHashing {
     /// Servers the buckets are dealt out to; bucket `i` belongs to server `i % servers`.
     servers: usize,
@@ -30,6 +31,10 @@ impl Scheduler for DestinationHashing {
     fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize> {
         let mine = bucket(fold(&flow.dst)).checked_rem(self.servers)?;
         backends[mine].is_available().then_some(mine)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 
     fn is_consistent(&self) -> bool {

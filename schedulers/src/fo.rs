@@ -5,7 +5,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 pub(crate) const DEF: SchedulerDef = SchedulerDef {
     name: "fo",
@@ -13,11 +13,16 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(FailOver),
 };
 
+#[derive(Clone)]
 struct FailOver;
 
 impl Scheduler for FailOver {
     fn pick(&mut self, _flow: &Flow, backends: &[Backend]) -> Option<usize> {
         heaviest(backends, Backend::is_available)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

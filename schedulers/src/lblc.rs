@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 use uvs_core::time::Instant;
 
 use crate::cache::Cache;
@@ -26,6 +26,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     },
 };
 
+#[derive(Clone)]
 struct Locality {
     /// The id of each destination's server.
     cache: Cache<u64>,
@@ -55,6 +56,10 @@ impl Scheduler for Locality {
 
     fn tick(&mut self, now: Instant) {
         self.cache.tick(now);
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 use uvs_core::time::Instant;
 
 use crate::cache::{Cache, EXPIRATION};
@@ -28,12 +28,14 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     },
 };
 
+#[derive(Clone)]
 struct Replication {
     cache: Cache<Replicas>,
     indices: BTreeMap<u64, usize>,
 }
 
 /// The servers of one destination.
+#[derive(Clone)]
 struct Replicas {
     /// By id, the newest first.
     members: Vec<u64>,
@@ -74,6 +76,10 @@ impl Scheduler for Replication {
 
     fn tick(&mut self, now: Instant) {
         self.cache.tick(now);
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 pub(crate) const DEF: SchedulerDef = SchedulerDef {
     name: "lc",
@@ -13,6 +13,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(LeastConnection),
 };
 
+#[derive(Clone)]
 struct LeastConnection;
 
 impl Scheduler for LeastConnection {
@@ -20,6 +21,10 @@ impl Scheduler for LeastConnection {
         (0..backends.len())
             .filter(|&i| backends[i].is_available())
             .min_by_key(|&i| backends[i].overhead())
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -57,7 +57,7 @@ pub fn find(name: &str) -> Option<&'static SchedulerDef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::scheduler::SchedulerParams;
+    use uvs_core::scheduler::{Fork, SchedulerParams};
     use uvs_core::testing::conformance;
 
     #[test]
@@ -72,6 +72,16 @@ mod tests {
                 let failures = conformance::check(true, &|| (def.new)(&params));
                 assert_eq!(failures, [], "{} with flags {flags:#x}", def.name);
             }
+        }
+    }
+
+    /// `uvs trace` tells the truth about it: the suite above holds the copy to the original.
+    #[test]
+    fn every_row_can_be_rehearsed() {
+        for def in BUILTIN {
+            let scheduler = (def.new)(&SchedulerParams::default());
+            let exact = matches!(scheduler.fork(), Fork::Exact(_));
+            assert!(exact, "{}: `fork` is to give an exact copy", def.name);
         }
     }
 

@@ -9,7 +9,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::load;
 
@@ -24,6 +24,7 @@ const QUICK: u32 = 1000;
 /// One active connection, the one to be opened.
 const NEXT: u64 = 256;
 
+#[derive(Clone)]
 struct LeastResponseTime;
 
 impl Scheduler for LeastResponseTime {
@@ -40,6 +41,10 @@ impl Scheduler for LeastResponseTime {
         load::least(backends, |b| {
             (b.overhead() + NEXT).saturating_mul(u64::from(time(b)))
         })
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -16,7 +16,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use uvs_core::backend::Backend;
 use uvs_core::flow::{Addr, Flow};
-use uvs_core::scheduler::{FLAG_1, FLAG_2, Scheduler, SchedulerDef, SchedulerParams};
+use uvs_core::scheduler::{FLAG_1, FLAG_2, Fork, Scheduler, SchedulerDef, SchedulerParams};
 
 use crate::hash::fold;
 use crate::maglev::{self, DEFAULT_TABLE_SIZE, Permutation};
@@ -27,6 +27,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |params| Box::new(Maglev::new(params)),
 };
 
+#[derive(Clone)]
 struct Maglev {
     /// Index of each entry's server; empty where there is no server.
     table: Vec<u32>,
@@ -85,6 +86,10 @@ impl Scheduler for Maglev {
             .map(|n| entry((start + n) % self.size))
             .filter_map(server)
             .find(usable)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 
     fn is_consistent(&self) -> bool {

@@ -5,7 +5,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::{load, sed};
 
@@ -15,6 +15,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(NeverQueue),
 };
 
+#[derive(Clone)]
 struct NeverQueue;
 
 impl Scheduler for NeverQueue {
@@ -24,6 +25,10 @@ impl Scheduler for NeverQueue {
             .iter()
             .position(idle)
             .or_else(|| load::least(backends, sed::delay))
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

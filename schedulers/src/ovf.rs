@@ -6,7 +6,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::fo::heaviest;
 
@@ -16,11 +16,16 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(Overflow),
 };
 
+#[derive(Clone)]
 struct Overflow;
 
 impl Scheduler for Overflow {
     fn pick(&mut self, _flow: &Flow, backends: &[Backend]) -> Option<usize> {
         heaviest(backends, |b| b.is_available() && b.active <= b.weight)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
 use uvs_core::random::Random;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::load;
 
@@ -25,6 +25,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
 /// may well be the same one, which is then the right one nearly always.
 const DRAWS: usize = 8;
 
+#[derive(Clone)]
 struct TwoChoices {
     table: AliasTable,
     random: Random,
@@ -64,13 +65,17 @@ impl Scheduler for TwoChoices {
             (false, false) => load::least(backends, Backend::overhead),
         }
     }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
+    }
 }
 
 /// Draws an index in proportion to its weight in constant time.
 ///
 /// As many slots as there are weights above 0, each as wide as the sum of the weights: a slot is shared by
 /// the index it belongs to, up to a limit, and one other.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct AliasTable {
     slots: Vec<Slot>,
     width: u64,

@@ -6,7 +6,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 pub(crate) const DEF: SchedulerDef = SchedulerDef {
     name: "rr",
@@ -14,7 +14,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(RoundRobin::default()),
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct RoundRobin {
     /// The servers' ids in order, as of the last change.
     order: Vec<u64>,
@@ -39,6 +39,10 @@ impl Scheduler for RoundRobin {
             .find(|&i| backends[i].is_available())?;
         self.next = found + 1;
         Some(found)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::load;
 
@@ -21,11 +21,16 @@ pub(crate) const fn delay(backend: &Backend) -> u64 {
     backend.active as u64 + 1
 }
 
+#[derive(Clone)]
 struct ShortestExpectedDelay;
 
 impl Scheduler for ShortestExpectedDelay {
     fn pick(&mut self, _flow: &Flow, backends: &[Backend]) -> Option<usize> {
         load::least(backends, delay)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

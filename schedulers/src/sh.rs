@@ -7,7 +7,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{FLAG_1, FLAG_2, Scheduler, SchedulerDef, SchedulerParams};
+use uvs_core::scheduler::{FLAG_1, FLAG_2, Fork, Scheduler, SchedulerDef, SchedulerParams};
 
 use crate::hash::{BUCKETS, bucket, fold};
 
@@ -17,6 +17,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |params| Box::new(SourceHashing::new(params)),
 };
 
+#[derive(Clone)]
 struct SourceHashing {
     /// Index of each bucket's server; empty where there is no server.
     buckets: Vec<u32>,
@@ -53,6 +54,10 @@ impl Scheduler for SourceHashing {
         servers
             .map(|&i| i as usize)
             .find(|&i| backends[i].is_available())
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 
     fn is_consistent(&self) -> bool {

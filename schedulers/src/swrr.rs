@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 pub(crate) const DEF: SchedulerDef = SchedulerDef {
     name: "swrr",
@@ -19,7 +19,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(Smooth::default()),
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Smooth {
     /// Each server's id and credit, in the order of the set.
     servers: Vec<(u64, i64)>,
@@ -51,6 +51,10 @@ impl Scheduler for Smooth {
         }
         self.servers[best?].1 -= sum;
         best
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

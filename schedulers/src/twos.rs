@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
 use uvs_core::random::Random;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::load;
 
@@ -25,6 +25,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     },
 };
 
+#[derive(Clone)]
 struct Twos {
     random: Random,
 }
@@ -39,6 +40,10 @@ impl Scheduler for Twos {
             Ordering::Less => Some(second),
             Ordering::Equal | Ordering::Greater => Some(first),
         }
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::load;
 
@@ -15,11 +15,16 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(WeightedLeastConnection),
 };
 
+#[derive(Clone)]
 struct WeightedLeastConnection;
 
 impl Scheduler for WeightedLeastConnection {
     fn pick(&mut self, _flow: &Flow, backends: &[Backend]) -> Option<usize> {
         load::least(backends, Backend::overhead)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

@@ -10,7 +10,7 @@
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::{Scheduler, SchedulerDef};
+use uvs_core::scheduler::{Fork, Scheduler, SchedulerDef};
 
 use crate::gcd::gcd;
 
@@ -20,7 +20,7 @@ pub(crate) const DEF: SchedulerDef = SchedulerDef {
     new: |_| Box::new(WeightedRoundRobin::default()),
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct WeightedRoundRobin {
     /// Where the round at this level goes on.
     next: usize,
@@ -52,6 +52,10 @@ impl Scheduler for WeightedRoundRobin {
         };
         self.next = found + 1;
         Some(found)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(self.clone()))
     }
 }
 

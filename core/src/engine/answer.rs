@@ -11,6 +11,7 @@ use crate::outbox::Outbox;
 use crate::packet::{IPV4_MIN_HEADER, Packet, Transport, tcp_flags};
 use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
 
 /// ICMP types (RFC 792).
@@ -42,6 +43,7 @@ const PER_SECOND: u64 = 1000;
 const BURST: u32 = 50;
 
 /// Bounds what is said, per second.
+#[derive(Clone)]
 pub(super) struct Limiter {
     ns_per_token: u64,
     burst: u32,
@@ -104,7 +106,7 @@ pub(super) struct Notice<'a> {
     pub(super) ends: Ends,
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     pub(super) fn host_unreachable(
         &mut self,
         now: Instant,

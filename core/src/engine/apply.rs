@@ -15,6 +15,7 @@ use crate::marks::{Destination, Marks, destinations};
 use crate::scheduler::SchedulerParams;
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::Snapshot;
+use crate::trace::Recorder;
 
 /// Why a snapshot was not applied; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl std::fmt::Display for ApplyError {
 
 impl std::error::Error for ApplyError {}
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Makes the desired state the engine's. Running connections stay.
     ///
     /// # Errors

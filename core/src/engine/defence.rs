@@ -18,6 +18,7 @@ use crate::sctp::SctpState;
 use crate::snapshot::Sysctls;
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::Recorder;
 
 /// How often the level is set and a share of the table looked at (DEFENSE_TIMER_PERIOD).
 const PERIOD: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 const FEW: u8 = 8;
 
 /// The defences' state.
+#[derive(Clone)]
 pub(super) struct Defence {
     /// When the level is set next; `None` while nothing is asked for.
     next: Option<Instant>,
@@ -150,7 +152,7 @@ impl Defence {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Sets the level once a period and looks at the table's share, at most `budget` places a call;
     /// whether there is more to look at.
     pub(super) fn defend(&mut self, now: Instant, budget: u32) -> bool {

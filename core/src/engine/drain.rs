@@ -10,6 +10,7 @@ use super::servers::Server;
 use crate::flow::Endpoint;
 use crate::service::ServiceKey;
 use crate::time::Instant;
+use crate::trace::Recorder;
 
 /// What became of a server's connections, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Server {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// What happened to servers since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

@@ -17,6 +17,7 @@ use crate::rewrite::{Ends, read4, write2};
 use crate::service::OnExpiry;
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::Verdict;
 
 /// Connections whose ends are told, per second and at once: a million take 20 s, and a turn of the worker
@@ -32,7 +33,7 @@ pub(super) const fn limiter() -> Limiter {
     Limiter::new(PER_SECOND, BURST)
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
     pub(super) fn note_sequence(

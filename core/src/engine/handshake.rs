@@ -16,6 +16,7 @@ use crate::conn::{self, ConnId};
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::Recorder;
 
 /// What is remembered of a server's handshakes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,7 @@ impl Handshakes {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
     pub(super) fn measure_handshake(&mut self, now: Instant, id: ConnId, packet: &Packet) {

@@ -10,9 +10,10 @@ use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
     /// would do; others are the kernel's.
     pub(super) fn answer_as_host(

@@ -15,9 +15,10 @@ use crate::sctp::chunk::INIT;
 use crate::service::OnRemoval;
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
     pub(super) fn continue_connection(
         &mut self,
@@ -32,12 +33,19 @@ impl Engine {
         let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&packet.flow, frame.mark).is_none() {
+            self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
         let fresh = opens(packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
         if fresh && (quiesced || self.is_reusable(&conn)) {
+            let why = if quiesced {
+                SetAside::Quiesced
+            } else {
+                SetAside::Over
+            };
+            self.record(|_| why.into());
             if conn.controlled == 0 {
                 self.expire(now, id);
             }
@@ -60,8 +68,10 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         if !let_go {
+            self.record(|_| SetAside::ServerGone.into());
             return Verdict::Drop(DropReason::ServerGone);
         }
+        self.record(|_| SetAside::LetGo.into());
         let c = self.conns.get(id);
         let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
@@ -97,10 +107,13 @@ impl Engine {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let Some(slot) = self.service_for(&packet.flow, frame.mark) else {
+        let slot = self.service_for(&packet.flow, frame.mark);
+        self.record(|e| e.matched(&packet.flow, slot));
+        let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
         if !self.may_start(packet) {
+            self.record(|_| Step::NoOpening);
             return match packet.transport {
                 Transport::Tcp { .. } => self.reset(now, frame, packet, out),
                 _ => Verdict::Drop(DropReason::NoConnection),

@@ -6,9 +6,10 @@ use super::schedule::Refused;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, InsertError, NONE};
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::DropReason;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Inserts and counts at the server (`ip_vs_bind_dest`).
     pub(super) fn insert(
         &mut self,

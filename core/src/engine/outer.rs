@@ -13,6 +13,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4};
 use crate::service::TunnelKind;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 /// IP protocol numbers of tunnels.
@@ -26,7 +27,7 @@ const GUE_HEADER: usize = 4;
 const GRE_CHECKSUM: u16 = 0x8000;
 const GRE_IPV4: u16 = 0x0800;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
     /// our tunnels' or is cut off before.
     pub(super) fn tunnelled(&self, bytes: &[u8], ip: usize) -> Option<usize> {

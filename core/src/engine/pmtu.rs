@@ -15,7 +15,7 @@ const MIN: u32 = 552;
 pub(super) const MIN_MTU: usize = 68;
 
 /// Learnt MTUs: at most one per address of a server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PathMtus {
     learnt: HashMap<Addr, Learnt>,
 }

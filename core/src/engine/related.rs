@@ -15,6 +15,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4, write2};
 use crate::service::Forwarding;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
@@ -27,7 +28,7 @@ pub(super) struct Quote {
     pub(super) flow: Flow,
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     pub(super) fn handle_icmp(
         &mut self,
         now: Instant,
@@ -52,7 +53,9 @@ impl Engine {
         };
         // The quoted packet went the other way.
         let flow = quote.flow.reversed();
-        match self.conns.find(&flow) {
+        let known = self.conns.find(&flow);
+        self.record(|e| e.looked_up(now, known));
+        match known {
             Some((id, Side::Client)) => self.icmp_to_server(now, id, frame, packet, &quote, out),
             Some((id, Side::Server)) => self.icmp_to_client(now, id, frame, packet, &quote, out),
             None if self.snapshot.sysctls.schedule_icmp != 0 => {

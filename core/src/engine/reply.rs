@@ -13,6 +13,7 @@ use crate::rewrite;
 use crate::sctp::chunk::ABORT;
 use crate::service::Forwarding;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 /// Forwards a packet as it is: what the kernel's own routing would do with it.
@@ -40,7 +41,7 @@ impl Mode for Plain {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
     pub(super) fn reply(
         &mut self,
@@ -87,6 +88,7 @@ impl Engine {
             let any_port = Endpoint::new(src.addr, 0);
             self.repliers.contains(&(p, src)) || self.repliers.contains(&(p, any_port))
         });
+        self.record(|e| e.strayed(&packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(now, frame, packet, out);
         }

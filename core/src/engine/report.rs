@@ -10,6 +10,7 @@ use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::trace::Recorder;
 
 /// All services with their counters.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +87,7 @@ pub struct ConnReport {
     pub sequence: Option<(u32, u32)>,
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Copies all services' counters.
     pub fn report(&self) -> Report {
         let services = self.services.iter().flatten().map(|s| ServiceReport {
@@ -163,12 +164,20 @@ impl Engine {
     }
 }
 
-fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
-    let state = match c.protocol {
-        _ if c.has(conn::TEMPLATE) => "NONE",
-        Protocol::Tcp => TcpState::from_number(c.state).name(),
+/// The name of a state of a connection.
+pub(super) fn state_name(protocol: Protocol, state: u8) -> &'static str {
+    match protocol {
+        Protocol::Tcp => TcpState::from_number(state).name(),
         Protocol::Udp => "UDP",
-        Protocol::Sctp => SctpState::from_number(c.state).name(),
+        Protocol::Sctp => SctpState::from_number(state).name(),
+    }
+}
+
+fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
+    let state = if c.has(conn::TEMPLATE) {
+        "NONE"
+    } else {
+        state_name(c.protocol, c.state)
     };
     ConnReport {
         protocol: (!c.has(conn::MARKED)).then_some(c.protocol),

@@ -1,13 +1,14 @@
 //! New connections: the scheduler's pick, persistence, FULLNAT's local ports. After `ip_vs_schedule` and
 //! `ip_vs_sched_persist` of `net/netfilter/ipvs/ip_vs_core.c`.
 
-use super::Engine;
+use super::{Engine, describe};
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::counters::ScheduleFailure;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::service::{Forwarding, Persistence, ServiceKey};
 use crate::time::Instant;
+use crate::trace::{Recorder, Step};
 use crate::verdict::DropReason;
 
 /// FTP's control port: its templates stand for all ports.
@@ -16,6 +17,30 @@ pub(super) const FTP: u16 = 21;
 pub(super) const FTP_DATA: u16 = 20;
 /// The port that an invalidated template shows.
 const INVALID: u16 = 0xffff;
+
+/// What a client's template is found by.
+pub(super) struct TemplateKey {
+    protocol: Protocol,
+    client: Endpoint,
+    vip: Endpoint,
+    /// Whether it stands for the service's port alone.
+    own_port: bool,
+    /// Whether it stands for all that has a firewall mark, of all protocols.
+    marked: bool,
+}
+
+impl TemplateKey {
+    pub(super) const fn flow(&self) -> Flow {
+        self.template().client_flow()
+    }
+
+    /// A template that leads nowhere yet.
+    const fn template(&self) -> Conn {
+        let mut t = Conn::new(self.protocol, self.client, self.vip, Endpoint::NONE);
+        t.flags = conn::TEMPLATE | if self.marked { conn::MARKED } else { 0 };
+        t
+    }
+}
 
 /// Why a connection was not made.
 pub(super) enum Refused {
@@ -26,7 +51,7 @@ pub(super) enum Refused {
     Drop(DropReason),
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Finds a server and makes the connection.
     pub(super) fn schedule(
         &mut self,
@@ -76,6 +101,9 @@ impl Engine {
             }
         };
         service.failures[failure as usize] += 1;
+        self.record(|_| Step::Refused {
+            why: failure.meaning().to_owned(),
+        });
     }
 
     /// Asks the service's scheduler; checks what it says.
@@ -88,6 +116,10 @@ impl Engine {
         // Rather a server before its time than none.
         if picked.is_none() && service.slow_start.let_go(&mut service.backends) {
             picked = service.scheduler.pick(flow, &service.backends);
+        }
+        if R::ON {
+            let step = describe::scheduled(service, &self.servers, picked);
+            self.recorder.note(step);
         }
         let allowed = |i: usize| service.backends.get(i).is_some_and(Backend::is_available);
         let is_allowed = picked.is_none_or(allowed);
@@ -110,19 +142,9 @@ impl Engine {
         p: Persistence,
         flags: u8,
     ) -> Result<ConnId, Refused> {
-        let protocol = Protocol::from_number(flow.protocol).ok_or(Refused::NoServer)?;
-        let service_port = self.service_port(slot);
-        let own_port = flow.dst_port == service_port && service_port != FTP;
-        let client = Endpoint::new(mask(flow.src, p.mask), 0);
-        let mark = self.mark_of(slot);
-        let vip = match mark {
-            // One template for whatever is marked, of all protocols.
-            Some(mark) => Endpoint::new(Addr::v4(mark.to_be_bytes()), 0),
-            None => Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
-        };
-        let mut t = Conn::new(protocol, client, vip, Endpoint::NONE);
-        t.flags = conn::TEMPLATE | if mark.is_some() { conn::MARKED } else { 0 };
-        let known = self.conns.find(&t.client_flow()).map(|(id, _)| id);
+        let key = self.template_key(slot, flow, p).ok_or(Refused::NoServer)?;
+        let known = self.conns.find(&key.flow()).map(|(id, _)| id);
+        self.record(|e| e.persisted(now, key.client.addr, p, known));
         let template = match known.filter(|id| self.template_is_valid(*id)) {
             Some(id) => id,
             None => {
@@ -130,12 +152,13 @@ impl Engine {
                     self.conns.invalidate(id, INVALID);
                 }
                 let server = self.pick(now, slot, flow)?;
-                let port = if own_port {
+                let port = if key.own_port {
                     self.servers.get(server).key.1.port
                 } else {
                     0
                 };
                 let addr = self.servers.get(server).key.1.addr;
+                let mut t = key.template();
                 t.server = Endpoint::new(addr, port);
                 t.timeout = p.timeout;
                 t.backend = server;
@@ -147,6 +170,29 @@ impl Engine {
         self.conns.get_mut(template).controlled += 1;
         self.conns.touch(now, template);
         Ok(id)
+    }
+
+    /// Where persistence looks for this client's server; `None` for a protocol that has none.
+    pub(super) fn template_key(
+        &self,
+        slot: u32,
+        flow: &Flow,
+        p: Persistence,
+    ) -> Option<TemplateKey> {
+        let service_port = self.service_port(slot);
+        let own_port = flow.dst_port == service_port && service_port != FTP;
+        let mark = self.mark_of(slot);
+        let vip = match mark {
+            Some(mark) => Endpoint::new(Addr::v4(mark.to_be_bytes()), 0),
+            None => Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
+        };
+        Some(TemplateKey {
+            protocol: Protocol::from_number(flow.protocol)?,
+            client: Endpoint::new(mask(flow.src, p.mask), 0),
+            vip,
+            own_port,
+            marked: mark.is_some(),
+        })
     }
 
     fn service_port(&self, slot: u32) -> u16 {
@@ -164,7 +210,7 @@ impl Engine {
     }
 
     /// A template holds while its server is there (`ip_vs_check_template`).
-    fn template_is_valid(&self, id: ConnId) -> bool {
+    pub(super) fn template_is_valid(&self, id: ConnId) -> bool {
         let server = self.servers.get(self.conns.get(id).backend);
         let quiesced =
             server.spec.weight == 0 && self.snapshot.sysctls.expire_quiescent_template != 0;
@@ -212,6 +258,7 @@ impl Engine {
         let id = self
             .insert(now, c, replies)
             .inspect_err(|_| self.give_back_local(&c))?;
+        self.record(|_| describe::opened(&c));
         self.servers.get_mut(server).stats.connections += 1;
         if let Some(s) = self.services[slot as usize].as_mut() {
             s.stats.connections += 1;

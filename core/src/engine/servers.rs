@@ -14,6 +14,7 @@ use crate::flow::Endpoint;
 use crate::service::{Care, ServerSpec, ServiceKey};
 
 /// A real server.
+#[derive(Clone)]
 pub(super) struct Server {
     /// Its service and endpoint.
     pub(super) key: (ServiceKey, Endpoint),
@@ -51,7 +52,7 @@ impl Server {
 }
 
 /// All real servers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Servers {
     places: Vec<Option<Server>>,
     free: Vec<u32>,

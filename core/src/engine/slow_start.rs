@@ -19,7 +19,7 @@ use crate::time::Instant;
 const MOST_CREDIT: f64 = 2.0;
 
 /// The servers of one service that are on their way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SlowStart {
     time: Duration,
     /// By the server's id.
@@ -28,7 +28,7 @@ pub(super) struct SlowStart {
     held: Vec<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Ramp {
     /// What the service gave when the server came.
     time: Duration,
@@ -97,6 +97,11 @@ impl SlowStart {
                 self.held.push(i);
             }
         }
+    }
+
+    /// Whether a server is held back from the pick at hand.
+    pub(super) fn holds(&self, index: usize) -> bool {
+        self.held.contains(&index)
     }
 
     /// Takes the marks away; whether there were any.

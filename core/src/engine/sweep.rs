@@ -10,6 +10,7 @@ use crate::conn::{self, Conn, ConnId, NONE};
 use crate::outbox::Outbox;
 use crate::service::OnRemoval;
 use crate::time::Instant;
+use crate::trace::Recorder;
 
 /// A walk round the table.
 #[derive(Default)]
@@ -36,7 +37,7 @@ impl Sweep {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Ends connections whose server lets them go, looking at `budget` places and telling as many as may be
     /// told; whether to go on at once.
     pub(super) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {

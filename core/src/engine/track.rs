@@ -8,8 +8,9 @@ use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::tcp::{self, TcpState};
+use crate::trace::Recorder;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.
     pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
@@ -24,6 +25,7 @@ impl Engine {
     pub(super) fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
         let timeouts = self.snapshot.timeouts;
         let strict = self.defence.is_on(self.snapshot.sysctls.secure_tcp);
+        let before = self.conns.get(id).state;
         let c = self.conns.get_mut(id);
         if output {
             c.flags &= !conn::NO_OUTPUT;
@@ -51,6 +53,7 @@ impl Engine {
             }
             Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
         };
+        self.record(|e| e.moved(id, before));
         let was_over = self.conns.get(id).is_over();
         self.conns.set_rank(id, rank);
         if was_over != (rank == Rank::Over) {

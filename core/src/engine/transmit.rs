@@ -1,7 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::Engine;
 use super::pmtu::MIN_MTU;
+use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::Addr;
@@ -14,6 +14,7 @@ use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::segment;
 use crate::time::Instant;
+use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
 
 /// Which way through a mode, and who answers for the director.
@@ -52,7 +53,7 @@ impl Way<'_> {
     }
 }
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.ip_id = self.ip_id.wrapping_add(1);
@@ -84,6 +85,7 @@ impl Engine {
         hop: Result<NextHop, Unreachable>,
         out: &mut Outbox,
     ) -> Verdict {
+        self.record(|_| describe::leaving(way.mode, way.forward, way.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
             Err(Unreachable::Local) => return self.deliver(packet, &way),

@@ -11,8 +11,9 @@ use crate::outbox::Outbox;
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::rewrite::{self, Ends};
 use crate::time::Instant;
+use crate::trace::Recorder;
 
-impl Engine {
+impl<R: Recorder> Engine<R> {
     /// A frame that left this engine with an [`unresolved`](crate::verdict::Egress::unresolved) next hop
     /// has waited in vain. What its sender is told is in `out`, which must be empty; the frame itself is
     /// the shell's to count, by [`Engine::count_lost`].

@@ -1,21 +1,22 @@
 //! A test bed: an engine between a client's and a server's side, in virtual time, with every counter
-//! checked after every frame.
+//! checked after every frame, and every decision rehearsed before it is taken.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::engine::{Engine, EngineConfig, SchedulerSource};
+use crate::engine::{Engine, EngineConfig, Rehearsal, SchedulerSource};
 use crate::fib::{Fib, Interface, Mac, Route};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
-use crate::frame::Offload;
+use crate::frame::{Frame, Offload};
 use crate::mode::Mode;
 use crate::outbox::Outbox;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Fork, Scheduler};
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use crate::snapshot::{Limits, Snapshot};
 use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
 use crate::time::Instant;
+use crate::trace::{End, Trace, changes};
 use crate::verdict::{PortId, Verdict};
 
 /// The port on the clients' side.
@@ -62,6 +63,10 @@ struct First;
 impl Scheduler for First {
     fn pick(&mut self, _: &Flow, backends: &[Backend]) -> Option<usize> {
         backends.iter().position(Backend::is_available)
+    }
+
+    fn fork(&self) -> Fork {
+        Fork::Exact(Box::new(Self))
     }
 }
 
@@ -194,11 +199,14 @@ impl Bed {
     pub fn receive(&mut self, port: PortId, mut frame: TestFrame) -> Verdict {
         let mut frame = frame.frame();
         self.outbox.clear();
+        let before = (frame.bytes().to_vec(), frame.offload);
+        let rehearsed = self.rehearse(port, &frame);
         let verdict = self
             .engine
             .handle_frame(self.now, port, &mut frame, &mut self.outbox);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);
+        let had = self.sent.len();
         if let Verdict::Send(egress) = verdict {
             self.sent.push(Sent {
                 port: egress.port,
@@ -209,7 +217,24 @@ impl Bed {
         if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
             self.sent.extend(taken(&self.outbox));
         }
+        if let Some(trace) = rehearsed {
+            check_rehearsal(&trace, verdict, &before, &self.sent[had..]);
+        }
         verdict
+    }
+
+    /// What a rehearsal says of a frame: of the first ones, and then of one in many, as floods are long.
+    fn rehearse(&mut self, port: PortId, frame: &Frame<'_>) -> Option<Trace> {
+        const ALL_OF: u64 = 500;
+        const THEN_ONE_IN: u64 = 997;
+        let n = self.engine.counters().received;
+        let chosen = n < ALL_OF || n.is_multiple_of(THEN_ONE_IN);
+        chosen.then(|| self.rehearsal().frame(&self.engine, self.now, port, frame))
+    }
+
+    /// The engine's double as it is now.
+    pub fn rehearsal(&self) -> Rehearsal {
+        Rehearsal::of(&self.engine)
     }
 
     /// Hands a frame from the client's side to the engine and returns what left for it.
@@ -235,6 +260,25 @@ impl Bed {
         self.engine
             .handle_unreachable(self.now, &mut t.frame(), &mut self.outbox);
         taken(&self.outbox).collect()
+    }
+}
+
+/// What was rehearsed is what happened, to the byte of every header.
+fn check_rehearsal(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
+    assert_eq!(
+        trace.end,
+        End::from(verdict),
+        "rehearsed: {:?}",
+        trace.steps
+    );
+    let before = (before.0.as_slice(), before.1);
+    for (leaving, sent) in trace.leaving.iter().zip(sent) {
+        assert_eq!(leaving.port, sent.port.0);
+        assert_eq!(leaving.bytes as usize, sent.bytes.len());
+        assert_eq!(
+            leaving.changes,
+            changes(before, (&sent.bytes, sent.offload))
+        );
     }
 }
 

@@ -9,8 +9,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::backend::Backend;
+use crate::flow::Flow;
 use crate::random::Random;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Fork, Scheduler};
 use crate::testing::servers::{backend, flow};
 use crate::time::Instant;
 
@@ -93,6 +94,7 @@ struct Trial {
     random: Random,
     now: Instant,
     next_id: u64,
+    picks: u64,
 }
 
 impl Trial {
@@ -104,6 +106,7 @@ impl Trial {
             random: Random::new(4),
             now: Instant::ZERO,
             next_id: 1,
+            picks: 0,
         };
         trial.announce();
         trial
@@ -138,7 +141,13 @@ impl Trial {
     /// One pick, checked against every rule that holds for a single pick.
     fn pick(&mut self) -> Result<Option<usize>, String> {
         let flow = flow(self.random.below(1_000));
+        let rehearsed = self.rehearse(&flow);
         let picked = self.subject.pick(&flow, &self.set);
+        if rehearsed.is_some_and(|rehearsed| rehearsed != picked) {
+            return Err(format!(
+                "its exact copy (`fork`) picked {rehearsed:?} and it itself {picked:?}; both must pick the same"
+            ));
+        }
         if let Some(i) = picked {
             let n = self.set.len();
             let b = self.set.get(i).ok_or_else(|| {
@@ -161,6 +170,20 @@ impl Trial {
                 "two instances with the same seed and history picked {picked:?} and {other:?} for {flow:?}"
             )),
             _ => Ok(picked),
+        }
+    }
+
+    /// What an exact copy would pick, where there is one, now and then. That the copy's pick is without
+    /// consequence is seen by the twin.
+    fn rehearse(&mut self, flow: &Flow) -> Option<Option<usize>> {
+        const ONE_IN: u64 = 16;
+        self.picks += 1;
+        if !self.picks.is_multiple_of(ONE_IN) {
+            return None;
+        }
+        match self.subject.fork() {
+            Fork::Exact(mut copy) => Some(copy.pick(flow, &self.set)),
+            Fork::Example(_) | Fork::None => None,
         }
     }
 
@@ -283,7 +306,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Flow;
 
     /// A scheduler that is nothing but the given `pick`.
     struct Picks(fn(&[Backend]) -> Option<usize>);
@@ -314,6 +336,26 @@ mod tests {
         assert!(failures(|set| set.iter().position(|b| b.weight > 0)).contains("is overloaded"));
         assert!(failures(|set| Some(set.len())).contains("an index must be below"));
         assert!(failures(|set| panic!("{} servers", set.len())).contains("panicked: 0 servers"));
+    }
+
+    #[test]
+    fn a_copy_that_picks_otherwise_is_found() {
+        /// Takes turns, and its copies begin anew.
+        struct Forgetful(usize);
+        impl Scheduler for Forgetful {
+            fn pick(&mut self, _: &Flow, backends: &[Backend]) -> Option<usize> {
+                self.0 += 1;
+                let usable = (0..backends.len()).filter(|&i| backends[i].is_available());
+                let usable: Vec<usize> = usable.collect();
+                usable.get(self.0 % usable.len().max(1)).copied()
+            }
+
+            fn fork(&self) -> Fork {
+                Fork::Exact(Box::new(Self(0)))
+            }
+        }
+        let failures = check(true, &|| Box::new(Forgetful(0)));
+        assert!(failures[0].what.contains("its exact copy"), "{failures:?}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) mod run;
 mod show;
 mod sysctl;
 mod top;
+mod trace;
 mod units;
 
 /// Refused, or failed.
@@ -73,6 +74,8 @@ enum Command {
     Latency(latency::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
+    /// Tell why a packet goes where it goes: one made up, captured ones, or real ones while they pass
+    Trace(trace::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
     Lab(lab::Args),
 }
@@ -95,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Top(args) => top::main(&args),
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
+        Command::Trace(args) => trace::main(&args),
         Command::Lab(args) => lab::main(args),
     }
 }

@@ -17,6 +17,8 @@ use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
+use crate::trace::{LiveRequest, LiveState, Subject, Traced};
+
 /// The protocol's version; a daemon refuses requests of another.
 pub(crate) const VERSION: u32 = 1;
 
@@ -84,6 +86,12 @@ pub(crate) enum Command {
     Drops,
     /// Asks for [`Data::Traffic`].
     Traffic,
+    /// What would become of these frames. Asks for [`Data::Traced`].
+    Trace(Vec<Subject>),
+    /// Look into real frames from now on; one such look at a time.
+    TraceLive(LiveRequest),
+    /// Asks for [`Data::Traced`]: the real frames seen since it was last asked for.
+    TraceLiveSeen,
     /// Reads the configuration file again and applies it as one step.
     Reload,
     /// Asks for [`Data::Plugins`].
@@ -181,6 +189,9 @@ pub(crate) enum Data {
         reasons: Vec<(String, u64)>,
         /// What became of connections.
         ended: Ended,
+        /// The same of each interface.
+        #[serde(default)]
+        interfaces: Vec<InterfaceFrames>,
     },
     /// Traffic of all services, removed ones included, since it was zeroed.
     Traffic {
@@ -188,6 +199,15 @@ pub(crate) enum Data {
         stats: Stats,
         /// Per second, by the kernel's estimator.
         rates: Stats,
+    },
+    /// Frames with all that was decided about them.
+    Traced {
+        /// The interfaces' names, in the order of their ports.
+        interfaces: Vec<String>,
+        /// The frames.
+        frames: Vec<Traced>,
+        /// How the look at real frames stands.
+        live: LiveState,
     },
     /// The scheduler plugins.
     Plugins(Plugins),
@@ -249,6 +269,32 @@ pub(crate) struct Ended {
     pub told_clients: u64,
     /// Servers that were told.
     pub told_servers: u64,
+}
+
+/// Where an interface's frames went: those that came in by it, and those that were to leave by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InterfaceFrames {
+    /// The interface.
+    pub interface: String,
+    /// Those that came in, `received` being what was taken from the ring.
+    #[serde(flatten)]
+    pub came: Totals,
+    /// Why those of them were dropped that were: label and count, without the zeros.
+    pub drops: Vec<(String, u64)>,
+    /// Frames handed over to leave here: forwarded, segments, fragments and answers.
+    pub handed: u64,
+    /// Those of them that left.
+    pub left: u64,
+    /// Those that wait for their next hop's MAC address.
+    pub waiting: u64,
+    /// Why the others did not leave: label and count, without the zeros.
+    pub losses: Vec<(String, u64)>,
+    /// Frames that the kernel dropped before UVS saw them, since the ring was full.
+    pub ring_full: u64,
+    /// Received frames less all their ends: 0, or UVS has a fault.
+    pub unaccounted: i64,
+    /// Frames handed over less those that left, wait or were lost: 0, or UVS has a fault.
+    pub unsent: i64,
 }
 
 /// A service with its state.

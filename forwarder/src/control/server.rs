@@ -283,6 +283,8 @@ const fn changes(command: &Command) -> bool {
         | Command::SetTimeouts(_)
         | Command::Reload
         | Command::ReloadPlugins(_) => true,
+        // It shows other people's packets, and the worker works for it.
+        Command::TraceLive(_) | Command::TraceLiveSeen => true,
         Command::Sysctl { value, .. } => value.is_some(),
         Command::ListServices(_)
         | Command::ListMarks
@@ -290,6 +292,7 @@ const fn changes(command: &Command) -> bool {
         | Command::GetTimeouts
         | Command::Info
         | Command::Drops
+        | Command::Trace(_)
         | Command::Traffic
         | Command::ListPlugins
         | Command::Sample

@@ -99,6 +99,9 @@ impl Table {
             | Command::Reload
             | Command::ListPlugins
             | Command::ReloadPlugins(_)
+            | Command::Trace(_)
+            | Command::TraceLive(_)
+            | Command::TraceLiveSeen
             | Command::Sample
             | Command::FindConnections(_)
             | Command::Latency(_)

@@ -15,7 +15,7 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
 use super::rates::Rates;
-use super::{Daemon, derive, failed, start};
+use super::{Daemon, derive, failed, frames, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
 use crate::control::protocol::{
     Command, ConnectionStatus, Data, Ended, Errno, Info, MAX_BATCH, Refusal, ServerStatus,
@@ -68,6 +68,9 @@ impl Daemon {
                 let (stats, rates) = self.rates.all();
                 Ok(Data::Traffic { stats, rates })
             }
+            Command::Trace(subjects) => self.trace(&subjects),
+            Command::TraceLive(request) => self.trace_live(request),
+            Command::TraceLiveSeen => self.trace_live_seen(),
             Command::Reload => self.reload().map(|()| Data::Done),
             Command::ListPlugins => Ok(Data::Plugins(self.list_plugins())),
             Command::ReloadPlugins(name) => self.reload_plugins(name.as_deref()),
@@ -287,7 +290,9 @@ impl Daemon {
     }
 
     fn drops(&self) -> Result<Data, Refusal> {
-        let counters = self.status()?.counters;
+        let status = self.status()?;
+        let interfaces = frames::of(&self.interfaces, &status);
+        let counters = status.counters;
         let reasons = DropReason::ALL.iter().map(|r| {
             let at = *r as usize;
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
@@ -302,6 +307,7 @@ impl Daemon {
                 told_servers: counters.told_servers,
             },
             reasons: reasons.collect(),
+            interfaces,
         })
     }
 }

@@ -20,6 +20,7 @@ use uvs_exporter::{
 };
 
 use super::Daemon;
+use super::frames::OWN_STACK;
 use crate::config::{Listen, Metrics};
 use crate::worker::{BATCH_BUCKETS, PortStatus, Status};
 
@@ -38,8 +39,6 @@ const ERRNOS: [(i32, &str); 7] = [
     (libc::ENOMEM, "ENOMEM"),
     (libc::ENXIO, "ENXIO"),
 ];
-/// The interface by which packets reach the host's own stack.
-const OWN_STACK: &str = "lo";
 const OTHER_ERRNO: &str = "other";
 
 /// The exporter, and whether it waits for numbers.

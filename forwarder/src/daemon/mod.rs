@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod derive;
 mod find;
+mod frames;
 mod lingering;
 mod live;
 mod metrics;
@@ -14,6 +15,7 @@ mod rates;
 mod settings;
 mod start;
 mod timed;
+mod trace;
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;

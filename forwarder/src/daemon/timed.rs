@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
-use uvs_core::scheduler::Scheduler;
+use uvs_core::scheduler::{Fork, Scheduler};
 use uvs_core::time::Instant;
 use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
 
@@ -76,6 +76,11 @@ impl Scheduler for Timed {
 
     fn tick(&mut self, now: Instant) {
         self.inner.tick(now);
+    }
+
+    /// Not timed: a rehearsal is none of the data path's decisions.
+    fn fork(&self) -> Fork {
+        self.inner.fork()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod claim;
 mod elements;
+mod kept;
 mod netlink;
 mod nft;
 mod rules;

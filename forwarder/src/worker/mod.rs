@@ -24,11 +24,15 @@ use uvs_core::outbox::Outbox;
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::time::Instant;
+use uvs_core::trace::Trace;
 use uvs_core::verdict::{DropReason, Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
 use crate::port::vnet::VNET_LEN;
 use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, RxStatistics, Transmit};
+use crate::trace::arrival::Arrival;
+use crate::trace::live::{Live, Seen};
+use crate::trace::{self, LiveRequest, LiveState};
 use hold::{Admission, Held, HoldQueue};
 use ledger::batch_bucket;
 pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
@@ -73,6 +77,12 @@ pub(crate) enum Ask {
     ConnectionsOf(Vec<(ServiceKey, Endpoint)>, Sender<Vec<u32>>),
     /// Copy a page of connections, from this place on.
     Connections(u32, Sender<Page>),
+    /// What would become of these frames, each seeing what those before it did.
+    Trace(Vec<Arrival>, Sender<Vec<Option<Trace>>>),
+    /// Look into real frames from now on; `false` = somebody's look is not over yet.
+    Live(LiveRequest, Sender<bool>),
+    /// What was seen since this was last asked.
+    LiveSeen(Sender<(Vec<Seen>, LiveState)>),
     /// An interface is back: use this port.
     Port(PortId, Box<dyn Receive>, Box<dyn Transmit>),
     /// The kernel has given up on this next hop.
@@ -164,6 +174,7 @@ pub(crate) struct Worker {
     outbox: Outbox,
     latency: Histogram<u64>,
     arrivals: Vec<u64>,
+    live: Option<Box<Live>>,
 }
 
 impl Worker {
@@ -210,6 +221,7 @@ impl Worker {
             latency: Histogram::new_with_bounds(1, 10_000_000_000, 2)
                 .map_err(std::io::Error::other)?,
             arrivals: Vec::new(),
+            live: None,
         };
         Ok((worker, waker))
     }
@@ -323,9 +335,14 @@ impl Worker {
                 return self.ledgers[port].end(Verdict::Drop(reason));
             }
             Received::Frame(mut frame, meta) => {
+                let looked = self.live.as_mut();
+                let looked = looked.is_some_and(|l| l.look(&self.engine, now, id, &frame));
                 let verdict = self
                     .engine
                     .handle_frame(now, id, &mut frame, &mut self.outbox);
+                if looked && let Some(live) = &mut self.live {
+                    live.note(&self.engine, verdict);
+                }
                 self.ledgers[port].end(verdict);
                 self.ledgers[port].bytes += u64::from(meta.len);
                 if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
@@ -501,6 +518,19 @@ impl Worker {
                     let of = |(service, server)| self.engine.connections_of(service, server);
                     let _ = to.send(servers.into_iter().map(of).collect());
                 }
+                Ok(Ask::Trace(arrivals, to)) => {
+                    let _ = to.send(trace::rehearse(&self.engine, now, &arrivals));
+                }
+                Ok(Ask::Live(request, to)) => {
+                    let free = self.live.as_ref().is_none_or(|live| live.is_over(now));
+                    if free {
+                        self.live = Some(Box::new(Live::new(request, now)));
+                    }
+                    let _ = to.send(free);
+                }
+                Ok(Ask::LiveSeen(to)) => {
+                    let _ = to.send(self.live_seen(now));
+                }
                 Ok(Ask::Unreachable(port, via)) => {
                     self.hold.give_up(port, via, &mut self.given_up);
                     self.tell_senders(now);
@@ -509,6 +539,19 @@ impl Worker {
                 Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
             }
         }
+    }
+
+    /// What the look at real frames has seen; one that is over ends with it.
+    fn live_seen(&mut self, now: Instant) -> (Vec<Seen>, LiveState) {
+        let Some(live) = &mut self.live else {
+            let over = true;
+            return (Vec::new(), LiveState { over, matched: 0 });
+        };
+        let seen = live.take(now);
+        if seen.1.over {
+            self.live = None;
+        }
+        seen
     }
 
     /// A frame of the control thread's, which was never received: what becomes of it is not counted with

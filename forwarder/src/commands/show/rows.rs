@@ -9,7 +9,8 @@ use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Ended, Info, NeighbourStatus, ServerStatus, ServiceStatus, Setting, Stats, Totals,
+    Connection, Ended, Info, InterfaceFrames, NeighbourStatus, ServerStatus, ServiceStatus,
+    Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -74,6 +75,26 @@ pub(super) const CONNECTIONS: Columns = (
         text("SERVICE"),
     ],
     6,
+);
+pub(super) const INTERFACES: Columns = (
+    &[
+        text("INTERFACE"),
+        number("RING-FULL"),
+        number("RECEIVED"),
+        number("SENT"),
+        number("ANSWERED"),
+        number("HELD"),
+        number("PASSED"),
+        number("LOCAL"),
+        number("DROPPED"),
+        number("UNACCOUNTED"),
+        number("TO-SEND"),
+        number("LEFT"),
+        number("WAITING"),
+        number("LOST"),
+        number("UNSENT"),
+    ],
+    10,
 );
 pub(super) const DROPS: Columns = (
     &[
@@ -210,6 +231,26 @@ pub(super) fn setting(setting: &Setting) -> Vec<String> {
         setting.value.clone(),
         setting.default.clone(),
     ]
+}
+
+pub(super) fn interface(of: &InterfaceFrames) -> Vec<String> {
+    let came = &of.came;
+    let counts = [
+        of.ring_full,
+        came.received,
+        came.sent,
+        came.answered,
+        came.held,
+        came.passed,
+        came.local,
+        came.dropped,
+    ];
+    let mut row = vec![of.interface.clone()];
+    row.extend(counts.map(|n| n.to_string()));
+    row.push(of.unaccounted.to_string());
+    row.extend([of.handed, of.left, of.waiting, came.lost].map(|n| n.to_string()));
+    row.push(of.unsent.to_string());
+    row
 }
 
 fn traffic(stats: &Stats, rates: &Stats) -> [String; 5] {

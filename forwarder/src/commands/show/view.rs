@@ -8,8 +8,8 @@ use super::rows::{self, grid};
 use super::{Format, What};
 use crate::commands::plugin;
 use crate::control::protocol::{
-    Connection, Data, Ended, Info, NeighbourStatus, Plugins, ServerStatus, ServiceStatus, Setting,
-    Totals,
+    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
+    ServiceStatus, Setting, Totals,
 };
 
 /// An answer that fits the question, in the order it is shown.
@@ -38,6 +38,7 @@ pub(super) struct Drops {
     totals: Totals,
     drops: Vec<Drop>,
     ended: Ended,
+    interfaces: Vec<InterfaceFrames>,
 }
 
 /// A reason and its counter.
@@ -59,10 +60,12 @@ pub(super) fn of(what: What, data: Data) -> Option<View> {
                 totals,
                 reasons,
                 ended,
+                interfaces,
             },
         ) => View::Drops(Drops {
             totals,
             ended,
+            interfaces,
             drops: reasons.into_iter().map(explained).collect(),
         }),
         (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
@@ -122,11 +125,16 @@ impl View {
                 totals,
                 drops,
                 ended,
+                interfaces,
             }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
+                let frames = interfaces.iter().map(rows::interface);
+                let frames = grid(rows::INTERFACES, frames, wide);
+                let frames = if interfaces.is_empty() { "" } else { &frames };
                 grid(rows::DROPS, shown.map(rows::drop), wide)
                     + &rows::totals_line(totals)
                     + &rows::ended_line(ended)
+                    + frames
             }
             Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
             Self::Plugins(plugins) => plugin::render(plugins),

@@ -182,6 +182,7 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
             told_servers: 1,
         },
         reasons: vec![("ttl_exceeded".to_owned(), 0), ("no_route".to_owned(), 7)],
+        interfaces: Vec::new(),
     };
     let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
                   connections ended 9, of these evicted 3, dropped by drop_entry 2; told: clients 4, servers 1\n";
@@ -238,6 +239,41 @@ fn sysctls_with_their_defaults_are_shown_when_wide_only() {
          sysctl.sloppy_tcp   0      1\n"
     );
     assert_eq!(shown(What::Config, Format::Wide, all()).lines().count(), 4);
+}
+
+#[test]
+fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
+    let eth0 = InterfaceFrames {
+        interface: "eth0".to_owned(),
+        came: Totals {
+            received: 31,
+            sent: 24,
+            dropped: 7,
+            lost: 2,
+            ..Totals::default()
+        },
+        handed: 24,
+        left: 21,
+        waiting: 1,
+        losses: vec![("send_failed".to_owned(), 2)],
+        ring_full: 5,
+        ..InterfaceFrames::default()
+    };
+    let drops = Data::Drops {
+        totals: eth0.came,
+        ended: Ended::default(),
+        reasons: Vec::new(),
+        interfaces: vec![eth0],
+    };
+    let text = shown(What::Drops, Format::Table, drops);
+    let lines: Vec<&str> = text.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "INTERFACE  RING-FULL  RECEIVED  SENT  ANSWERED  HELD  PASSED  LOCAL  DROPPED  UNACCOUNTED",
+            "eth0               5        31    24         0     0       0      0        7            0",
+        ]
+    );
 }
 
 #[test]

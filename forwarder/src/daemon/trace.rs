@@ -1,0 +1,98 @@
+//! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
+//! becomes of the kernel's copies.
+
+use uvs_core::fib::Fib;
+use uvs_core::verdict::PortId;
+
+use super::{Daemon, Question, failed};
+use crate::control::protocol::{Data, Errno, Refusal};
+use crate::trace::arrival::Arrival;
+use crate::trace::live::Seen;
+use crate::trace::{Kept, LiveRequest, LiveState, MAX_FRAMES, Subject, Traced};
+
+impl Daemon {
+    /// What would become of these frames; nothing of the daemon's changes.
+    pub(super) fn trace(&self, subjects: &[Subject]) -> Result<Data, Refusal> {
+        let arrivals = arrivals(subjects, &self.mirror.fib())?;
+        let traces = self.ask(|to| Question::Trace(arrivals.clone(), to))?;
+        let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
+            after_ns: arrival.after_ns,
+            interface: self.name_of(arrival.port),
+            guard: arrival.port.map(|_| self.kept(&arrival.bytes)),
+            trace,
+            decided: None,
+        });
+        Ok(self.traced(frames.collect(), LiveState::default()))
+    }
+
+    /// Begins to look into real frames.
+    pub(super) fn trace_live(&self, request: LiveRequest) -> Result<Data, Refusal> {
+        if request.count as usize > MAX_FRAMES {
+            let message = format!(
+                "{} packets are more than the {MAX_FRAMES} of one look",
+                request.count
+            );
+            return Err(invalid(message));
+        }
+        if self.ask(|to| Question::Live(request, to))? {
+            return Ok(Data::Done);
+        }
+        let message = "another `uvs trace --live` is under way; it ends by itself, or try again after its --for";
+        Err(failed(message))
+    }
+
+    /// The real frames seen since.
+    pub(super) fn trace_live_seen(&self) -> Result<Data, Refusal> {
+        let (seen, state) = self.ask(Question::LiveSeen)?;
+        let frames = seen.into_iter().map(|seen| self.seen(seen)).collect();
+        Ok(self.traced(frames, state))
+    }
+
+    fn seen(&self, seen: Seen) -> Traced {
+        Traced {
+            after_ns: seen.at.0,
+            interface: self.name_of(Some(PortId(seen.trace.port))),
+            guard: Some(self.kept(&seen.head)),
+            trace: Some(seen.trace),
+            decided: seen.decided,
+        }
+    }
+
+    fn traced(&self, frames: Vec<Traced>, live: LiveState) -> Data {
+        Data::Traced {
+            interfaces: self.interfaces.clone(),
+            frames,
+            live,
+        }
+    }
+
+    fn name_of(&self, port: Option<PortId>) -> Option<String> {
+        self.interfaces.get(usize::from(port?.0)).cloned()
+    }
+
+    fn kept(&self, frame: &[u8]) -> Kept {
+        Kept {
+            by: self.guarded.keeps(frame).map(str::to_owned),
+        }
+    }
+}
+
+fn arrivals(subjects: &[Subject], fib: &Fib) -> Result<Vec<Arrival>, Refusal> {
+    if subjects.len() > MAX_FRAMES {
+        return Err(invalid(format!("more than {MAX_FRAMES} frames at once")));
+    }
+    let arrival = |subject: &Subject| {
+        let bytes = subject.bytes().filter(|bytes| bytes.len() >= 14);
+        let bytes = bytes
+            .ok_or_else(|| invalid("a frame is no hex, or shorter than a header".to_owned()))?;
+        Ok(Arrival::new(subject.after_ns, bytes, fib))
+    };
+    subjects.iter().map(arrival).collect()
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal {
+        errno: Errno::Invalid,
+        message,
+    }
+}

@@ -1,0 +1,174 @@
+//! Which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`], read as a function.
+
+use std::net::Ipv4Addr;
+
+use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
+
+use super::GuardSpec;
+use super::rules::Server;
+
+/// Bytes of the headers of Ethernet, of IPv4 without options, and of ICMP.
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const ICMP: usize = 8;
+
+/// What the rules look at.
+struct Headers {
+    src: Addr,
+    dst: Addr,
+    protocol: u8,
+    src_port: u16,
+    dst_port: u16,
+}
+
+impl GuardSpec {
+    /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it.
+    pub(crate) fn keeps(&self, frame: &[u8]) -> Option<&'static str> {
+        let packet = frame.get(ETHERNET..).filter(|_| frame[12..14] == [8, 0])?;
+        let h = Headers::read(packet)?;
+        let Some(protocol) = Protocol::from_number(h.protocol) else {
+            let error =
+                h.protocol == 1 && !self.owned.contains(&h.dst) && !self.local.contains(&h.dst);
+            return if self.owned.contains(&h.dst) {
+                Some("owned")
+            } else {
+                (error && self.quotes_ours(packet)).then_some("icmp_error")
+            };
+        };
+        let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
+            (p, vip) == (protocol, h.dst) && (port == 0 || port == h.dst_port)
+        };
+        let is_wide = |of_host: bool| {
+            let flow = Flow::new(
+                protocol,
+                Endpoint::new(h.src, h.src_port),
+                Endpoint::new(h.dst, h.dst_port),
+            );
+            let mut wide = self.wide.iter().filter(|to| to.is_host() == of_host);
+            wide.any(|to| to.has(&flow))
+        };
+        let is_from = |&(addr, p, port): &Server| {
+            (p, addr) == (protocol, h.src) && (port == 0 || port == h.src_port)
+        };
+        let (low, high) = self.fullnat.ports;
+        let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
+        if self.owned.contains(&h.dst) {
+            Some("owned")
+        } else if self.services.iter().any(to_service) || is_wide(true) {
+            Some("service")
+        } else if to_fullnat && self.fullnat.servers.iter().any(is_from) {
+            Some("fullnat_reply")
+        } else if self.local.contains(&h.dst) {
+            None
+        } else if is_wide(false) {
+            Some("service")
+        } else {
+            self.nat_servers.iter().any(is_from).then_some("nat_reply")
+        }
+    }
+
+    /// Whether an ICMP error is about a packet to a NAT server.
+    fn quotes_ours(&self, packet: &[u8]) -> bool {
+        let l4 = usize::from(packet[0] & 0x0f) * 4;
+        let is_error = packet
+            .get(l4)
+            .is_some_and(|kind| matches!(kind, 3 | 4 | 11 | 12));
+        let quoted = packet
+            .get(l4 + ICMP..)
+            .filter(|q| is_error && q[..1] == [0x45]);
+        let Some(h) = quoted.and_then(Headers::read) else {
+            return false;
+        };
+        self.nat_servers.iter().any(|&(addr, protocol, port)| {
+            (addr, protocol as u8) == (h.dst, h.protocol) && (port == 0 || port == h.dst_port)
+        })
+    }
+}
+
+impl Headers {
+    /// Reads an IPv4 packet's; ports are 0 where there are none.
+    fn read(packet: &[u8]) -> Option<Self> {
+        let header = packet.get(..IPV4)?;
+        let l4 = usize::from(header[0] & 0x0f) * 4;
+        let port = |at: usize| {
+            let bytes = packet.get(l4 + at..l4 + at + 2);
+            bytes.map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
+        };
+        let address = |at: usize| {
+            Addr::from(Ipv4Addr::new(
+                header[at],
+                header[at + 1],
+                header[at + 2],
+                header[at + 3],
+            ))
+        };
+        Some(Self {
+            src: address(12),
+            dst: address(16),
+            protocol: header[9],
+            src_port: port(0),
+            dst_port: port(2),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::FullNat;
+    use uvs_core::testing::packets::{icmp, tcp, udp};
+
+    const VIP: Addr = Addr::v4([10, 0, 1, 100]);
+    const OWNED: Addr = Addr::v4([10, 0, 1, 200]);
+    const SERVER: Addr = Addr::v4([10, 0, 2, 11]);
+    const LOCAL: Addr = Addr::v4([10, 0, 2, 1]);
+
+    fn spec() -> GuardSpec {
+        let server = (SERVER, Protocol::Tcp, 8080);
+        GuardSpec {
+            services: vec![(Protocol::Tcp, VIP, 80), (Protocol::Udp, VIP, 0)],
+            owned: vec![OWNED],
+            nat_servers: vec![server],
+            fullnat: FullNat {
+                local: vec![LOCAL],
+                ports: (1024, 2048),
+                servers: vec![server],
+            },
+            local: vec![LOCAL, VIP],
+            ..GuardSpec::default()
+        }
+    }
+
+    fn end(text: &str) -> Endpoint {
+        let socket: std::net::SocketAddrV4 = text.parse().expect("an endpoint");
+        Endpoint::new(Addr::from(*socket.ip()), socket.port())
+    }
+
+    #[test]
+    fn each_rule_keeps_its_own() {
+        let kept = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame());
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.100:22"), None);
+        let datagram = udp(end("192.0.2.7:9"), end("10.0.1.100:22")).frame();
+        assert_eq!(spec().keeps(&datagram), Some("service"));
+        assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
+        assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
+        assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
+        let fullnat = Some("fullnat_reply");
+        assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
+        let health_check = kept("10.0.2.11:8080", "10.0.2.1:5000");
+        assert_eq!(health_check, None);
+    }
+
+    #[test]
+    fn an_error_about_a_server_is_kept() {
+        let (client, router) = (end("192.0.2.7:9"), Addr::v4([10, 0, 2, 254]));
+        let sent = tcp(client, end("10.0.2.11:8080"), 2).frame();
+        let about = |kind| {
+            let error = icmp(router, client.addr, kind, 1, 0);
+            error.payload(&sent[ETHERNET..]).frame()
+        };
+        assert_eq!(spec().keeps(&about(3)), Some("icmp_error"));
+        assert_eq!(spec().keeps(&about(0)), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Real packets while they pass. For each one that matches, the engine's double is made an instant before
+//! and handed a copy; what the data path then does with the packet itself is written beside it.
+//!
+//! Bounded three ways, since every one of them holds the worker up: by number, by time, and by rate.
+
+use std::time::Duration;
+
+use uvs_core::engine::{Engine, Rehearsal};
+use uvs_core::flow::Flow;
+use uvs_core::frame::Frame;
+use uvs_core::packet::{self, Parsed};
+use uvs_core::time::Instant;
+use uvs_core::trace::Trace;
+use uvs_core::verdict::{PortId, Verdict};
+
+use super::{Decided, HEAD, LiveRequest, LiveState};
+
+/// Frames that are looked into a second; further ones are only counted.
+const PER_SECOND: u32 = 100;
+
+/// A real frame that was looked into.
+pub(crate) struct Seen {
+    /// When it came.
+    pub(crate) at: Instant,
+    /// Its headers.
+    pub(crate) head: Vec<u8>,
+    /// What the double decided.
+    pub(crate) trace: Trace,
+    /// What the engine itself did.
+    pub(crate) decided: Option<Decided>,
+}
+
+/// A live trace at work.
+pub(crate) struct Live {
+    request: LiveRequest,
+    until: Instant,
+    left: u32,
+    /// Frames that may still be looked into in the second that began then.
+    second: (Instant, u32),
+    matched: u64,
+    seen: Vec<Seen>,
+    /// The flow of the frame that was looked into last.
+    flow: Option<Flow>,
+}
+
+impl Live {
+    pub(crate) fn new(request: LiveRequest, now: Instant) -> Self {
+        Self {
+            until: now + Duration::from_secs(u64::from(request.seconds)),
+            left: request.count,
+            request,
+            second: (now, PER_SECOND),
+            matched: 0,
+            seen: Vec::new(),
+            flow: None,
+        }
+    }
+
+    /// Whether it takes no more.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.left == 0 || now >= self.until
+    }
+
+    /// What was seen since this was last asked.
+    pub(crate) fn take(&mut self, now: Instant) -> (Vec<Seen>, LiveState) {
+        let state = LiveState {
+            over: self.is_over(now),
+            matched: self.matched,
+        };
+        (std::mem::take(&mut self.seen), state)
+    }
+
+    /// Looks into a frame that the engine is about to be handed; whether it did.
+    pub(crate) fn look(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        port: PortId,
+        frame: &Frame<'_>,
+    ) -> bool {
+        if self.is_over(now) || !self.request.filter.matches(frame.bytes()) {
+            return false;
+        }
+        self.matched += 1;
+        if !self.may_look(now) {
+            return false;
+        }
+        self.left -= 1;
+        let (bytes, offload) = (frame.bytes(), frame.offload);
+        let trace = Rehearsal::of(engine).frame(engine, now, port, frame);
+        let mut copy = bytes.to_vec();
+        let end = copy.len();
+        self.flow = match packet::parse(&mut Frame::new(&mut copy, 0, end, offload)) {
+            Parsed::Ipv4(p) => Some(p.flow),
+            Parsed::Malformed { .. } | Parsed::Arp | Parsed::Foreign => None,
+        };
+        self.seen.push(Seen {
+            at: now,
+            head: bytes[..bytes.len().min(HEAD)].to_vec(),
+            trace,
+            decided: None,
+        });
+        true
+    }
+
+    /// Notes what the engine did with the frame that was looked into last.
+    pub(crate) fn note(&mut self, engine: &Engine, verdict: Verdict) {
+        let conns = engine.connections();
+        let found = self.flow.and_then(|flow| conns.find(&flow));
+        if let Some(seen) = self.seen.last_mut() {
+            seen.decided = Some(Decided {
+                end: verdict.into(),
+                server: found.map(|(id, _)| conns.get(id).server),
+            });
+        }
+    }
+
+    fn may_look(&mut self, now: Instant) -> bool {
+        let (began, left) = &mut self.second;
+        if now.since(*began) >= Duration::from_secs(1) {
+            (*began, *left) = (now, PER_SECOND);
+        }
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
+    }
+}
