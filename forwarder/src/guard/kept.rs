@@ -154,6 +154,15 @@ mod tests {
         assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
         assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
         assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
+        let mut marked = spec();
+        let wide = ["tcp 10.0.1.100:20-22", "tcp 10.0.0.0/16:22"].map(|t| t.parse().expect(t));
+        marked.wide = wide.to_vec();
+        for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
+            let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
+            assert_eq!(marked.keeps(&frame), by, "the network spares what is local");
+        }
+        let elsewhere = tcp(end("192.0.2.7:9"), end("10.0.7.7:22"), 2).frame();
+        assert_eq!(marked.keeps(&elsewhere), Some("service"));
         let fullnat = Some("fullnat_reply");
         assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
         let health_check = kept("10.0.2.11:8080", "10.0.2.1:5000");
