@@ -38,6 +38,8 @@ pub const TEMPLATE: u8 = 4;
 pub const ONE_PACKET: u8 = 8;
 /// Flag: its handshake has been measured, or never can be.
 pub const MEASURED: u8 = 64;
+/// Flag: a template of a firewall mark, which stands for all protocols.
+pub const MARKED: u8 = 128;
 /// Flag: has a key for the server's side.
 const REPLIES: u8 = 16;
 /// Flag: has no key any more; waits for its end.
@@ -94,7 +96,12 @@ impl Ranked for Conn {
 
 impl Conn {
     /// A connection that is not in a table yet; it expires after `timeout` seconds.
-    pub fn new(protocol: Protocol, client: Endpoint, vip: Endpoint, server: Endpoint) -> Self {
+    pub const fn new(
+        protocol: Protocol,
+        client: Endpoint,
+        vip: Endpoint,
+        server: Endpoint,
+    ) -> Self {
         Self {
             client,
             vip,
@@ -129,11 +136,14 @@ impl Conn {
         self.link.rank() == Rank::Over
     }
 
-    /// The flow of the client's packets.
+    /// The flow of the client's packets, or what a template is found by.
     pub const fn client_flow(&self) -> Flow {
         let mut f = Flow::new(self.protocol, self.client, self.vip);
         if self.has(TEMPLATE) {
             f.reserved[0] = 1;
+        }
+        if self.has(MARKED) {
+            f.protocol = IPPROTO_IP;
         }
         f
     }
@@ -154,13 +164,6 @@ impl Conn {
             Side::Server => self.server_flow(),
         }
     }
-}
-
-/// The flow under which the template of a client is found.
-pub const fn template_flow(protocol: Protocol, client: Endpoint, vip: Endpoint) -> Flow {
-    let mut f = Flow::new(protocol, client, vip);
-    f.reserved[0] = 1;
-    f
 }
 
 /// Why a connection was not made.
@@ -469,6 +472,8 @@ impl ConnTable {
 
 /// Seconds until a connection goes whose state was never looked at (`ip_vs_conn_new`).
 const UNTRACKED: u32 = 3;
+/// The protocol of templates for all protocols.
+const IPPROTO_IP: u8 = 0;
 /// Marks a connection outside the wheel.
 const UNLINKED: u16 = u16::MAX;
 /// Marks a free place of the slab.

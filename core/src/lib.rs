@@ -34,6 +34,7 @@ pub mod fib;
 pub mod flow;
 pub mod fragment;
 pub mod frame;
+pub mod marks;
 pub mod mode;
 pub mod options;
 pub mod outbox;

@@ -20,8 +20,8 @@ pub enum ServiceKey {
         /// The port, host byte order.
         port: u16,
     },
-    /// A firewall mark (`ipvsadm -f`), matched by [`Frame::mark`](crate::frame::Frame::mark). The daemon
-    /// keeps and lists such services only, since a packet socket sees a frame before netfilter marks it.
+    /// A firewall mark (`ipvsadm -f`): [`Frame::mark`](crate::frame::Frame::mark) or, where that is 0, what
+    /// a [`MarkRule`](crate::marks::MarkRule) gives the packet.
     Mark {
         /// The mark, never 0.
         mark: u32,
@@ -231,6 +231,15 @@ impl ServiceSpec {
             slow_start: 0,
             care: Care::default(),
             servers: Vec::new(),
+        }
+    }
+
+    /// The port from which a server of this service replies, 0 = any.
+    pub const fn reply_port(&self, server: &ServerSpec) -> u16 {
+        match self.key {
+            // A server of a template for all ports keeps the packet's (`ip_vs_sched_persist`).
+            ServiceKey::Mark { .. } if self.persistence.is_some() => 0,
+            ServiceKey::Mark { .. } | ServiceKey::Address { .. } => server.endpoint.port,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Addr;
+use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
 
 /// Time-outs that `ipvsadm --set` changes, in seconds.
@@ -138,6 +139,8 @@ impl Default for Limits {
 pub struct Snapshot {
     /// Services; real servers newest first within each.
     pub services: Vec<Arc<ServiceSpec>>,
+    /// Rules that mark packets; those of marks without a service have no effect.
+    pub marks: Vec<MarkRule>,
     /// IPVS's sysctls.
     pub sysctls: Sysctls,
     /// Time-outs.

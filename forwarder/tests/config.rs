@@ -53,14 +53,15 @@ fn the_manuals_examples_are_valid() {
     for manual in ["../docs/configuration.md", "../README.md"] {
         let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);
         let text = std::fs::read_to_string(manual).expect("the manual");
-        let block = text
-            .split("```toml\n")
-            .nth(1)
-            .and_then(|rest| rest.split("```").next());
+        let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
+        assert!(!blocks.is_empty(), "a block of TOML");
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("manual.toml");
-        std::fs::write(&file, block.expect("a block of TOML")).expect("written");
-        assert_eq!(check(&file).status.code(), Some(0), "{:?}", check(&file));
+        for rest in blocks {
+            let block = rest.split("```").next().unwrap_or_default();
+            std::fs::write(&file, block).expect("written");
+            assert_eq!(check(&file).status.code(), Some(0), "{:?}", check(&file));
+        }
     }
 }
 

@@ -467,6 +467,7 @@ impl Lab {
         GuardSpec {
             interfaces: vec!["d0".into(), "d1".into()],
             services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            wide: Vec::new(),
             ftp: Vec::new(),
             owned: if self.vip_is_local {
                 Vec::new()

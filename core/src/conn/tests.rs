@@ -51,10 +51,7 @@ fn a_template_is_no_connection() {
     c.flags |= TEMPLATE;
     t.insert(Instant::ZERO, c, false).expect("room");
     assert_eq!(t.find(&Flow::new(Protocol::Tcp, c.client, c.vip)), None);
-    assert!(
-        t.find(&template_flow(Protocol::Tcp, c.client, c.vip))
-            .is_some()
-    );
+    assert!(t.find(&c.client_flow()).is_some());
 }
 
 #[test]

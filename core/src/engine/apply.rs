@@ -11,6 +11,7 @@ use super::{Engine, Service};
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::marks::{Destination, Marks, destinations};
 use crate::scheduler::SchedulerParams;
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::Snapshot;
@@ -66,6 +67,7 @@ impl<R: Recorder> Engine<R> {
         }
         self.defence.configure(&self.snapshot.sysctls);
         self.note_drains();
+        self.note_marks();
         self.note_addresses();
         Ok(())
     }
@@ -243,6 +245,20 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    /// The rules whose mark has a service.
+    fn note_marks(&mut self) {
+        let rules = self.snapshot.marks.iter();
+        let mut served = rules.filter(|r| {
+            let key = ServiceKey::Mark {
+                mark: r.mark,
+                ipv6: false,
+            };
+            self.lookup.contains_key(&key)
+        });
+        let first = served.next();
+        self.marks = first.map(|first| Marks::new([first].into_iter().chain(served).copied()));
+    }
+
     /// What the packet path asks by address.
     fn note_addresses(&mut self) {
         self.owned = self.snapshot.owned_vips.iter().copied().collect();
@@ -252,18 +268,15 @@ impl<R: Recorder> Engine<R> {
         self.repliers.clear();
         self.replier_addrs.clear();
         for spec in &self.snapshot.services {
-            let ServiceKey::Address { protocol, addr, .. } = spec.key else {
-                continue;
-            };
-            self.vips.insert(addr);
+            let to: Vec<Destination> = destinations(spec.key, &self.snapshot.marks).collect();
+            let hosts = to.iter().filter(|to| to.is_host());
+            self.vips.extend(hosts.map(|to| to.addr));
             self.locals.extend(spec.local.iter().copied());
+            let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
             for server in spec.servers.iter().filter(|s| passes_replies(s)) {
-                note(
-                    &mut self.repliers,
-                    &mut self.replier_addrs,
-                    protocol,
-                    server.endpoint,
-                );
+                let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
+                self.repliers.extend(protocols.iter().map(|p| (*p, from)));
+                self.replier_addrs.insert(from.addr);
             }
             self.tunnels
                 .extend(spec.servers.iter().filter_map(tunnel_end));
@@ -302,16 +315,6 @@ fn tunnel_end(server: &ServerSpec) -> Option<(Addr, u16, TunnelKind)> {
         port,
         server.tunnel.kind,
     ))
-}
-
-fn note(
-    repliers: &mut std::collections::HashMap<(Protocol, Endpoint), u32>,
-    addrs: &mut std::collections::HashMap<Addr, u32>,
-    protocol: Protocol,
-    endpoint: Endpoint,
-) {
-    *repliers.entry((protocol, endpoint)).or_default() += 1;
-    *addrs.entry(endpoint.addr).or_default() += 1;
 }
 
 /// Where a new server goes so that the order ends up as the specification has it: the head, unless the

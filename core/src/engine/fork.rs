@@ -280,6 +280,7 @@ impl Engine {
             snapshot: Arc::clone(&self.snapshot),
             services,
             lookup: self.lookup.clone(),
+            marks: self.marks.clone(),
             vips: self.vips.clone(),
             owned: self.owned.clone(),
             repliers: self.repliers.clone(),

@@ -15,6 +15,7 @@ use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::fragment::Reassembler;
 use crate::frame::Frame;
+use crate::marks::Marks;
 use crate::mode::Mode;
 use crate::outbox::Outbox;
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -90,12 +91,13 @@ pub struct Engine<R = Off> {
     snapshot: Arc<Snapshot>,
     services: Vec<Option<Service>>,
     lookup: HashMap<ServiceKey, u32>,
+    marks: Option<Marks>,
     /// Addresses whose malformed packets are ours to drop: VIPs.
     vips: HashSet<Addr>,
     owned: HashSet<Addr>,
-    /// Endpoints whose packets reach clients only through us, with how many servers share them.
-    repliers: HashMap<(Protocol, Endpoint), u32>,
-    replier_addrs: HashMap<Addr, u32>,
+    /// Endpoints whose packets reach clients only through us; port 0 = any.
+    repliers: HashSet<(Protocol, Endpoint)>,
+    replier_addrs: HashSet<Addr>,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
     /// Tunnels' ends: address, GUE's port or 0, kind.
@@ -158,10 +160,11 @@ impl Engine {
             snapshot: Arc::new(Snapshot::default()),
             services: Vec::new(),
             lookup: HashMap::new(),
+            marks: None,
             vips: HashSet::new(),
             owned: HashSet::new(),
-            repliers: HashMap::new(),
-            replier_addrs: HashMap::new(),
+            repliers: HashSet::new(),
+            replier_addrs: HashSet::new(),
             locals: HashSet::new(),
             tunnels: HashSet::new(),
             path_mtus: pmtu::PathMtus::default(),
@@ -318,7 +321,7 @@ impl<R: Recorder> Engine<R> {
             Parsed::Arp => self.answer_arp(port, frame, mac, out),
             // A bridge floods frames for others past us; forwarding those would loop.
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
-            Parsed::Malformed { dst, reason } if self.vips.contains(&dst) => Verdict::Drop(reason),
+            Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
@@ -369,8 +372,8 @@ impl<R: Recorder> Engine<R> {
         let tunnel_error = packet.protocol == ICMP
             && !self.tunnels.is_empty()
             && self.fib.is_local(packet.flow.dst);
-        let ours = self.vips.contains(&packet.flow.dst)
-            || self.replier_addrs.contains_key(&packet.flow.src)
+        let ours = self.is_vip(packet.flow.dst)
+            || self.replier_addrs.contains(&packet.flow.src)
             || self.locals.contains(&packet.flow.dst)
             || tunnel_error;
         if !ours {
@@ -438,10 +441,15 @@ impl<R: Recorder> Engine<R> {
         Verdict::Answered
     }
 
-    /// The service for a packet of this mark to `flow`'s destination: its mark's, else its port's own, else
-    /// persistent FTP's for its data connections, else the one for all ports (`ip_vs_service_find`).
+    /// The service for a packet of this mark to `flow`'s destination: its mark's, its own or a rule's, else
+    /// its port's own, else persistent FTP's for its data connections, else the one for all ports
+    /// (`ip_vs_service_find`).
     fn service_for(&self, flow: &Flow, mark: u32) -> Option<u32> {
         let ipv6 = flow.dst.as_v4().is_none();
+        let mark = match &self.marks {
+            Some(marks) if mark == 0 => marks.of(flow, |a| self.fib.is_local(a)),
+            _ => mark,
+        };
         let marked = (mark != 0).then(|| self.lookup.get(&ServiceKey::Mark { mark, ipv6 }));
         if let Some(slot) = marked.flatten() {
             return Some(*slot);
@@ -460,6 +468,12 @@ impl<R: Recorder> Engine<R> {
             })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    /// Whether packets to an address may be of a service.
+    fn is_vip(&self, addr: Addr) -> bool {
+        let in_network = |marks: &Marks| marks.has_network_of(addr);
+        self.vips.contains(&addr) || self.marks.as_ref().is_some_and(in_network)
     }
 
     fn is_persistent(&self, slot: u32) -> bool {

@@ -99,7 +99,7 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let from_server = self.replier_addrs.contains_key(&packet.flow.src);
+        let from_server = self.replier_addrs.contains(&packet.flow.src);
         let error = matches!(
             packet.transport,
             Transport::Icmp {

@@ -4,7 +4,7 @@ use super::Engine;
 use super::transmit::{Way, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Unreachable};
-use crate::flow::{Addr, Protocol};
+use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
@@ -83,8 +83,11 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let from_server = Protocol::from_number(packet.protocol)
-            .is_some_and(|p| self.repliers.contains_key(&(p, packet.flow.source())));
+        let src = packet.flow.source();
+        let from_server = Protocol::from_number(packet.protocol).is_some_and(|p| {
+            let any_port = Endpoint::new(src.addr, 0);
+            self.repliers.contains(&(p, src)) || self.repliers.contains(&(p, any_port))
+        });
         self.record(|e| e.strayed(&packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(now, frame, packet, out);

@@ -64,8 +64,8 @@ pub struct ServerReport {
 /// A connection or template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnReport {
-    /// The protocol.
-    pub protocol: Protocol,
+    /// The protocol; `None` for a firewall mark's template, which is for all of them.
+    pub protocol: Option<Protocol>,
     /// The client.
     pub client: Endpoint,
     /// The VIP.
@@ -180,7 +180,7 @@ fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
         state_name(c.protocol, c.state)
     };
     ConnReport {
-        protocol: c.protocol,
+        protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
         client: c.client,
         vip: c.vip,
         server: c.server,

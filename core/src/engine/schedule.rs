@@ -25,11 +25,20 @@ pub(super) struct TemplateKey {
     vip: Endpoint,
     /// Whether it stands for the service's port alone.
     own_port: bool,
+    /// Whether it stands for all that has a firewall mark, of all protocols.
+    marked: bool,
 }
 
 impl TemplateKey {
     pub(super) const fn flow(&self) -> Flow {
-        conn::template_flow(self.protocol, self.client, self.vip)
+        self.template().client_flow()
+    }
+
+    /// A template that leads nowhere yet.
+    const fn template(&self) -> Conn {
+        let mut t = Conn::new(self.protocol, self.client, self.vip, Endpoint::NONE);
+        t.flags = conn::TEMPLATE | if self.marked { conn::MARKED } else { 0 };
+        t
     }
 }
 
@@ -149,9 +158,8 @@ impl<R: Recorder> Engine<R> {
                     0
                 };
                 let addr = self.servers.get(server).key.1.addr;
-                let end = Endpoint::new(addr, port);
-                let mut t = Conn::new(key.protocol, key.client, key.vip, end);
-                t.flags = conn::TEMPLATE;
+                let mut t = key.template();
+                t.server = Endpoint::new(addr, port);
                 t.timeout = p.timeout;
                 t.backend = server;
                 self.insert(now, t, false)?
@@ -173,11 +181,17 @@ impl<R: Recorder> Engine<R> {
     ) -> Option<TemplateKey> {
         let service_port = self.service_port(slot);
         let own_port = flow.dst_port == service_port && service_port != FTP;
+        let mark = self.mark_of(slot);
+        let vip = match mark {
+            Some(mark) => Endpoint::new(Addr::v4(mark.to_be_bytes()), 0),
+            None => Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
+        };
         Some(TemplateKey {
             protocol: Protocol::from_number(flow.protocol)?,
             client: Endpoint::new(mask(flow.src, p.mask), 0),
-            vip: Endpoint::new(flow.dst, if own_port { flow.dst_port } else { 0 }),
+            vip,
             own_port,
+            marked: mark.is_some(),
         })
     }
 
@@ -185,6 +199,13 @@ impl<R: Recorder> Engine<R> {
         match self.services[slot as usize].as_ref().map(|s| s.spec.key) {
             Some(ServiceKey::Address { port, .. }) => port,
             Some(ServiceKey::Mark { .. }) | None => 0,
+        }
+    }
+
+    fn mark_of(&self, slot: u32) -> Option<u32> {
+        match self.services[slot as usize].as_ref()?.spec.key {
+            ServiceKey::Mark { mark, .. } => Some(mark),
+            ServiceKey::Address { .. } => None,
         }
     }
 
@@ -210,7 +231,9 @@ impl<R: Recorder> Engine<R> {
         let (spec, mode) = (self.servers.get(server).spec, self.servers.get(server).mode);
         let port = match spec.endpoint.port {
             0 => flow.dst_port,
-            _ if flow.dst_port == self.service_port(slot) => spec.endpoint.port,
+            own if flow.dst_port == self.service_port(slot) => own,
+            // A mark's service has no port: its server's counts, but for those of a template.
+            own if control == NONE && self.mark_of(slot).is_some() => own,
             _ => flow.dst_port,
         };
         let mut c = Conn::new(

@@ -15,6 +15,7 @@ pub(crate) mod guard;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
 mod latency;
+mod mark;
 mod output;
 mod plugin;
 mod reload;
@@ -65,6 +66,8 @@ enum Command {
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
     Drain(drain::Args),
+    /// Say which packets have a firewall mark, for services of `ipvsadm -f`; without arguments, list it
+    Mark(mark::Args),
     /// Watch services, servers and connections on the whole screen
     Top(top::Args),
     /// Show how long frames take on their way through the director
@@ -91,6 +94,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Reload(args) => reload::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
+        Command::Mark(args) => mark::main(&args),
         Command::Top(args) => top::main(&args),
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),

@@ -19,7 +19,7 @@ const ON_EXPIRY: &[(&str, OnExpiry)] = &[("drop", OnExpiry::Drop), ("tell", OnEx
 const SECONDS: RangeInclusive<i64> = 1..=2_678_400;
 
 /// Reads a service's three keys; without them it does as IPVS does.
-pub(super) fn read(fields: &Fields<'_>, protocol: Protocol) -> Care {
+pub(super) fn read(fields: &Fields<'_>, protocol: Option<Protocol>) -> Care {
     Care {
         on_removal: on_removal(fields, protocol),
         on_expiry: on_expiry(fields, protocol),
@@ -27,12 +27,12 @@ pub(super) fn read(fields: &Fields<'_>, protocol: Protocol) -> Care {
     }
 }
 
-fn on_removal(fields: &Fields<'_>, protocol: Protocol) -> OnRemoval {
+fn on_removal(fields: &Fields<'_>, protocol: Option<Protocol>) -> OnRemoval {
     let Some(value) = fields.get("on_removal") else {
         return OnRemoval::default();
     };
     let chosen = value.choice(ON_REMOVAL).unwrap_or_default();
-    if (chosen, protocol) == (OnRemoval::Tell, Protocol::Sctp) {
+    if (chosen, protocol) == (OnRemoval::Tell, Some(Protocol::Sctp)) {
         value.refuse(
             "the ends of sctp associations cannot be told",
             "use \"drop\"; \"tell\" is for tcp and udp services",
@@ -41,12 +41,13 @@ fn on_removal(fields: &Fields<'_>, protocol: Protocol) -> OnRemoval {
     chosen
 }
 
-fn on_expiry(fields: &Fields<'_>, protocol: Protocol) -> OnExpiry {
+fn on_expiry(fields: &Fields<'_>, protocol: Option<Protocol>) -> OnExpiry {
     let Some(value) = fields.get("on_expiry") else {
         return OnExpiry::default();
     };
     let chosen = value.choice(ON_EXPIRY).unwrap_or_default();
-    if chosen == OnExpiry::Tell && protocol != Protocol::Tcp {
+    let deaf = protocol.filter(|p| chosen == OnExpiry::Tell && *p != Protocol::Tcp);
+    if let Some(protocol) = deaf {
         value.refuse(
             format!("an idle {protocol} flow has no end to tell of"),
             "\"tell\" is for tcp services",

@@ -8,6 +8,7 @@ mod address;
 mod care;
 mod error;
 mod fields;
+mod marks;
 mod metrics;
 mod persistence;
 mod place;
@@ -22,6 +23,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
@@ -53,6 +55,8 @@ pub(crate) struct Config {
     /// Services in the file's order; the servers of each newest first, as `ipvsadm -a` in the file's
     /// order would have left them.
     pub(crate) services: Vec<ServiceSpec>,
+    /// What the services of firewall marks match.
+    pub(crate) marks: Vec<MarkRule>,
 }
 
 /// The schedulers that a file with these settings may name.

@@ -5,12 +5,13 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use uvs_core::marks::MarkRule;
 use uvs_core::service::{ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, metrics, plugins, service};
+use super::{Config, Known, marks, metrics, plugins, service};
 use crate::plugins::Schedulers;
 
 const KEYS: &[&str] = &[
@@ -46,6 +47,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
     let (plugins, named) = plugins::read(&top);
     let schedulers = known(&plugins);
     plugins::load(&plugins, &named, &schedulers);
+    let (services, marks) = services(&top, &schedulers);
     let config = Config {
         interfaces: interfaces(&top),
         socket: top.get("socket").and_then(|value| socket(&value)),
@@ -54,7 +56,8 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         timeouts: timeouts(&top),
         sysctls: sysctls(&top),
         plugins,
-        services: services(&top, &schedulers),
+        services,
+        marks,
     };
     match problems.into_inner() {
         none if none.is_empty() => Ok(config),
@@ -192,15 +195,16 @@ fn sysctls(top: &Fields<'_>) -> Sysctls {
     sysctls
 }
 
-fn services(top: &Fields<'_>, schedulers: &Schedulers) -> Vec<ServiceSpec> {
+fn services(top: &Fields<'_>, schedulers: &Schedulers) -> (Vec<ServiceSpec>, Vec<MarkRule>) {
     let mut seen: HashMap<ServiceKey, Range<usize>> = HashMap::new();
     let mut services = Vec::new();
+    let mut marks = marks::Distinct::default();
     for value in top
         .get("service")
         .map(|value| value.items())
         .unwrap_or_default()
     {
-        let Some((address, spec)) = service::read(&value, schedulers) else {
+        let Some((address, spec)) = service::read(&value, schedulers, &mut marks) else {
             continue;
         };
         if let Some(first) = seen.get(&spec.key) {
@@ -215,5 +219,5 @@ fn services(top: &Fields<'_>, schedulers: &Schedulers) -> Vec<ServiceSpec> {
         seen.insert(spec.key, address.span());
         services.push(spec);
     }
-    services
+    (services, marks.into_rules())
 }

@@ -72,9 +72,14 @@ pub(super) fn same_family(at: &Value<'_>, addr: Addr, vip: Addr) -> bool {
         return true;
     }
     let family = |a: Addr| if a.is_v4() { "an IPv4" } else { "an IPv6" };
+    let own = if vip.is_unspecified() {
+        "match".to_owned()
+    } else {
+        vip.to_string()
+    };
     at.refuse(
         format!(
-            "{addr} is {} address, but the service's {vip} is {} one",
+            "{addr} is {} address, but the service's {own} is {} one",
             family(addr),
             family(vip)
         ),

@@ -8,6 +8,7 @@ use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
+use super::marks::{self, Distinct};
 use super::{address, care, persistence, server};
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -15,6 +16,8 @@ const KEYS: &[&str] = &[
     "tcp",
     "udp",
     "sctp",
+    "fwmark",
+    "match",
     "scheduler",
     "flags",
     "persistent",
@@ -56,25 +59,32 @@ const TABLE_SIZE: RangeInclusive<i64> = 1..=u32::MAX as i64;
 /// Seconds, up to a day.
 const SLOW_START: RangeInclusive<i64> = 0..=86_400;
 
-/// Reads a service and says where its address is written; `None` where that is wrong.
+/// Reads a service and says where its address is written; `None` where that is wrong. What a firewall mark
+/// matches goes to `marks`.
 pub(super) fn read<'a>(
     value: &Value<'a>,
     schedulers: &Schedulers,
+    marks: &mut Distinct,
 ) -> Option<(Value<'a>, ServiceSpec)> {
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
     let mode = mode(&fields, Forwarding::Dr);
-    let (at, protocol, vip) = vip(&fields, value)?;
+    let (at, key) = key(&fields, value)?;
+    let (protocol, vip, mark) = match key {
+        ServiceKey::Address { protocol, .. } => (Some(protocol), key.vip(), None),
+        ServiceKey::Mark { mark, .. } => (None, key.vip(), Some(mark)),
+    };
+    marks.read(&fields, value, mark);
 
-    let mut spec = ServiceSpec::new(ServiceKey::address(protocol, vip), &scheduler);
+    let mut spec = ServiceSpec::new(key, &scheduler);
     spec.flags = flags;
     spec.persistence = fields
         .get("persistent")
         .and_then(|value| persistence::read(&value, vip.addr));
     spec.one_packet = one_packet(&fields, protocol);
     spec.care = care::read(&fields, protocol);
-    if vip.port == 0 && fields.get("persistent").is_none() {
+    if vip.port == 0 && mark.is_none() && fields.get("persistent").is_none() {
         at.refuse(
             "port 0 (every port) needs persistence",
             "use a port from 1 to 65535, or add: persistent = 300",
@@ -93,8 +103,8 @@ pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
     written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
 }
 
-/// The one of `tcp`, `udp` and `sctp` that is there.
-fn vip<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Protocol, Endpoint)> {
+/// The one of `tcp`, `udp`, `sctp` and `fwmark` that is there.
+fn key<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, ServiceKey)> {
     let protocols = [
         ("tcp", Protocol::Tcp),
         ("udp", Protocol::Udp),
@@ -103,10 +113,25 @@ fn vip<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Proto
     let mut given = protocols
         .iter()
         .filter_map(|&(key, p)| Some((fields.get(key)?, p)));
+    if let Some((value, mark)) = marks::mark(fields) {
+        if let Some((second, _)) = given.next() {
+            second.refuse(
+                "a second address",
+                "a service of a firewall mark has none: its packets are those of match",
+            );
+        }
+        return Some((
+            value,
+            ServiceKey::Mark {
+                mark: mark?,
+                ipv6: false,
+            },
+        ));
+    }
     let Some((value, protocol)) = given.next() else {
         service.refuse(
             "has no address",
-            "add: tcp = \"VIP:PORT\" (or udp, or sctp)",
+            "add: tcp = \"VIP:PORT\" (or udp, sctp, or fwmark)",
         );
         return None;
     };
@@ -122,7 +147,8 @@ fn vip<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Proto
         value.refuse("has no port", format!("write \"{example}\""));
         return None;
     };
-    Some((value, protocol, Endpoint::new(addr, port)))
+    let key = ServiceKey::address(protocol, Endpoint::new(addr, port));
+    Some((value, key))
 }
 
 fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &Schedulers) -> String {
@@ -184,12 +210,12 @@ fn scheduler_settings(fields: &Fields<'_>, spec: &mut ServiceSpec) {
     }
 }
 
-fn one_packet(fields: &Fields<'_>, protocol: Protocol) -> bool {
+fn one_packet(fields: &Fields<'_>, protocol: Option<Protocol>) -> bool {
     let Some(value) = fields.get("one_packet") else {
         return false;
     };
     let on = value.boolean().unwrap_or(false);
-    if on && protocol != Protocol::Udp {
+    if let Some(protocol) = protocol.filter(|p| on && *p != Protocol::Udp) {
         value.refuse(
             format!("a {protocol} service cannot schedule packet by packet"),
             "one_packet is for udp services",

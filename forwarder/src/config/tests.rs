@@ -191,9 +191,42 @@ fn fullnat_maps_ports_from_its_local_addresses() {
     assert_eq!(service.servers[0].endpoint, endpoint("192.168.0.18", 8080));
 }
 
+#[test]
+fn a_service_of_a_mark_says_what_it_matches() {
+    let config = check(
+        r#"
+        [[service]]
+        fwmark = 1
+        match = ["tcp 10.0.0.1:80", "any 10.0.1.0/24:5000-5100"]
+        persistent = 300
+        one_packet = true
+        mode = "nat"
+        [[service.server]]
+        address = "192.168.0.18"
+        [[service.server]]
+        address = "192.168.0.28:8080"
+        "#,
+    )
+    .unwrap();
+    let service = &config.services[0];
+    let key = ServiceKey::Mark {
+        mark: 1,
+        ipv6: false,
+    };
+    assert_eq!((service.key, service.one_packet), (key, true));
+    let servers: Vec<Endpoint> = service.servers.iter().map(|s| s.endpoint).collect();
+    let expected = [endpoint("192.168.0.28", 8080), endpoint("192.168.0.18", 0)];
+    assert_eq!(servers, expected);
+    let rules = config.marks.iter().map(|r| (r.mark, r.to.to_string()));
+    let expected = ["tcp 10.0.0.1:80", "any 10.0.1.0/24:5000-5100"].map(|to| (1, to.to_owned()));
+    assert_eq!(rules.collect::<Vec<_>>(), expected);
+}
+
 /// A service's lines, as line 2 onwards; each row's text follows at line 3 (`S`) or 5 (`R`).
 const S: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n";
 const R: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n[[service.server]]\naddress = \"10.0.0.2\"\n";
+
+const F: &str = "[[service]]\nfwmark = 1\nmatch = [\"tcp 10.0.0.1:80\"]\n";
 
 /// Start of the file, what is wrong after it, and what is said about it.
 #[rustfmt::skip] // one row, one mistake
@@ -262,6 +295,20 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (S, "mode = \"fullnat\"\nlocal_addresses = [\"10.0.0.9\", \"10.0.0.9\"]", ":4:32: service.local_addresses: 10.0.0.9 twice"),
     (S, "local_addresses = [\"10.0.0.9\"]", ":3:19: service.local_addresses: no server here is of mode \"fullnat\""),
     (S, "[[service]]\ntcp = \"10.0.0.1:80\"", ":4:7: service.tcp: service TCP 10.0.0.1:80 twice; put all its servers under one [[service]] (first at line 2)"),
+    ("", "[[service]]\nfwmark = 0\nmatch = [\"tcp 10.0.0.1:80\"]", ":2:10: service.fwmark: 0 is out of range; use a whole number from 1 to 4294967295"),
+    ("", "[[service]]\nfwmark = 1", ":1:1: service: no packet has the firewall mark 1; add: match = [\"tcp VIP:PORT\"]"),
+    ("", "[[service]]\nfwmark = 1\nmatch = []", ":3:9: service.match: no packet has the firewall mark 1"),
+    ("", "[[service]]\nfwmark = 1\nmatch = \"tcp 10.0.0.1\"", ":3:9: service.match: is a string; use an array"),
+    ("", "[[service]]\nfwmark = 1\nmatch = [7]", ":3:10: service.match: is an integer; use a string"),
+    ("", "[[service]]\nfwmark = 1\nmatch = [\"10.0.0.1:80\"]", ":3:10: service.match: \"10.0.0.1:80\" is not a protocol and a destination; write PROTOCOL ADDRESS"),
+    ("", "[[service]]\nfwmark = 1\nmatch = [\"icmp 10.0.0.1\"]", "\"icmp\" is no protocol; protocols are tcp, udp, sctp, and any for all three"),
+    ("", "[[service]]\nfwmark = 1\nmatch = [\"any 10.0.0.1/8\"]", "10.0.0.1/8 has bits behind its prefix; give the network's first address"),
+    (F, "udp = \"10.0.0.1:80\"", ":4:7: service.udp: a second address; a service of a firewall mark has none"),
+    (F, "on_removal = \"rst\"", ":4:14: service.on_removal: unknown value \"rst\""),
+    (F, "[[service]]\nfwmark = 2\nmatch = [\"tcp 10.0.0.1:80\"]", ":6:10: service.match: tcp 10.0.0.1:80 twice; a packet has one mark: write each destination once (first at line 3)"),
+    (F, "[[service]]\nfwmark = 1\nmatch = [\"tcp 10.0.0.1:81\"]", ":5:10: service.fwmark: service FWM 1 twice"),
+    (F, "[[service.server]]\naddress = \"::1\"", "::1 is an IPv6 address, but the service's match is an IPv4 one"),
+    (S, "match = [\"tcp 10.0.0.1:80\"]", ":3:9: service.match: is only for services of a firewall mark; remove it, or write fwmark = NUMBER"),
     (S, "[service.server]\naddress = \"10.0.0.2\"", ":3:1: service.server: is a table; use double brackets: [[service.server]]"),
     (S, "[[service.server]]\nweight = 1", ":3:1: service.server: has no address"),
     (S, "[[service.server]]\naddress = \"2001:db8::2\"", ":4:11: service.server.address: 2001:db8::2 is an IPv6 address, but the service's 10.0.0.1 is an IPv4 one"),

@@ -13,6 +13,7 @@ pub(crate) use live::{
 use serde::{Deserialize, Serialize};
 pub(crate) use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
@@ -53,6 +54,10 @@ pub(crate) enum Command {
     EditServer(ServiceKey, ServerSpec),
     /// Removes a server.
     DeleteServer(ServiceKey, Endpoint),
+    /// Gives packets to these destinations a firewall mark.
+    Mark(u32, Vec<Destination>),
+    /// Removes rules of a mark, all of them where none is named.
+    Unmark(u32, Vec<Destination>),
     /// Several changes of the table, one after the other: a refused one does not keep the next from being
     /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
     Batch(Vec<Self>),
@@ -62,6 +67,8 @@ pub(crate) enum Command {
     SetTimeouts(Timeouts),
     /// Asks for [`Data::Services`]: one service or all.
     ListServices(Option<ServiceKey>),
+    /// Asks for [`Data::Marks`].
+    ListMarks,
     /// Asks for [`Data::Connections`].
     ListConnections,
     /// Asks for [`Data::Timeouts`].
@@ -164,6 +171,8 @@ pub(crate) enum Data {
         /// The services.
         services: Vec<ServiceStatus>,
     },
+    /// The rules that mark packets, oldest first.
+    Marks(Vec<MarkRule>),
     /// All connections, in table order.
     Connections(Vec<ConnectionStatus>),
     /// The time-outs in force.
@@ -299,6 +308,9 @@ pub(crate) struct ServiceStatus {
     pub rates: Stats,
     /// The servers, newest first.
     pub servers: Vec<ServerStatus>,
+    /// What is marked for it, where it is a service of a firewall mark.
+    #[serde(default)]
+    pub matches: Vec<Destination>,
 }
 
 /// A real server with its state.

@@ -276,6 +276,8 @@ const fn changes(command: &Command) -> bool {
         | Command::AddServer(..)
         | Command::EditServer(..)
         | Command::DeleteServer(..)
+        | Command::Mark(..)
+        | Command::Unmark(..)
         | Command::Batch(_)
         | Command::Zero(_)
         | Command::SetTimeouts(_)
@@ -285,6 +287,7 @@ const fn changes(command: &Command) -> bool {
         Command::TraceLive(_) | Command::TraceLiveSeen => true,
         Command::Sysctl { value, .. } => value.is_some(),
         Command::ListServices(_)
+        | Command::ListMarks
         | Command::ListConnections
         | Command::GetTimeouts
         | Command::Info

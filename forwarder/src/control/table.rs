@@ -5,12 +5,14 @@
 //! [`Snapshot`].
 
 mod check;
+mod marks;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::marks::MarkRule;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
@@ -22,6 +24,7 @@ use crate::plugins::Schedulers;
 pub(crate) struct Table {
     schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
+    marks: Vec<MarkRule>,
     sysctls: Sysctls,
     timeouts: Timeouts,
 }
@@ -59,6 +62,7 @@ impl Table {
     pub(crate) fn snapshot(&self, owned_vips: &[Addr]) -> Snapshot {
         Snapshot {
             services: self.services.clone(),
+            marks: self.marks.clone(),
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
             owned_vips: owned_vips.to_vec(),
@@ -75,6 +79,8 @@ impl Table {
             Command::AddServer(key, server) => self.add_server(key, *server)?,
             Command::EditServer(key, server) => self.edit_server(key, *server)?,
             Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
+            Command::Mark(mark, to) => self.mark(*mark, to)?,
+            Command::Unmark(mark, to) => self.unmark(*mark, to)?,
             Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
             Command::Sysctl {
                 name,
@@ -84,6 +90,7 @@ impl Table {
             | Command::Batch(_)
             | Command::Zero(_)
             | Command::ListServices(_)
+            | Command::ListMarks
             | Command::ListConnections
             | Command::GetTimeouts
             | Command::Info

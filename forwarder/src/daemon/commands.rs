@@ -10,6 +10,7 @@ use uvs_core::counters::Counters;
 use uvs_core::engine::{ConnReport, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
+use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::verdict::DropReason;
 
@@ -46,6 +47,8 @@ impl Daemon {
             | Command::AddServer(..)
             | Command::EditServer(..)
             | Command::DeleteServer(..)
+            | Command::Mark(..)
+            | Command::Unmark(..)
             | Command::SetTimeouts(_) => {
                 self.change(|table| table.apply(&command).map(|_| Data::Done))
             }
@@ -57,6 +60,7 @@ impl Daemon {
             Command::Batch(commands) => self.batch(&commands),
             Command::Zero(key) => self.zero(key),
             Command::ListServices(key) => self.list_services(key),
+            Command::ListMarks => Ok(Data::Marks(self.table.marks().to_vec())),
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
@@ -123,19 +127,24 @@ impl Daemon {
         Ok(Data::Outcomes(outcomes))
     }
 
-    /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match.
+    /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match; and
+    /// those that lost their last rule.
     fn warn_of_unserved(&self, before: &Table) {
-        let new = |key: &ServiceKey| before.service(key).is_none();
         for service in self.table.services() {
-            match service.key {
-                ServiceKey::Mark { mark, .. } if new(&service.key) => tracing::warn!(
-                    "FWM {mark} is listed but never matched: a packet socket sees packets before netfilter marks them"
-                ),
-                ServiceKey::Address { addr, .. } if !addr.is_v4() && new(&service.key) => {
+            let (key, new) = (service.key, before.service(&service.key).is_none());
+            match key {
+                ServiceKey::Mark { mark, ipv6: false }
+                    if self.table.is_unmarked(&key) && (new || !before.is_unmarked(&key)) =>
+                {
                     tracing::warn!(
-                        "{} is listed but not forwarded: IPv6 is not implemented",
-                        service.key
+                        "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"
                     );
+                }
+                ServiceKey::Mark { ipv6: true, .. } if new => {
+                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
+                }
+                ServiceKey::Address { addr, .. } if !addr.is_v4() && new => {
+                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
                 }
                 ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {}
             }
@@ -241,7 +250,8 @@ impl Daemon {
             .iter()
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
-        let services = wanted.map(|s| service_status(s, &report, &self.rates, &fib));
+        let marks = self.table.marks();
+        let services = wanted.map(|s| service_status(s, marks, &report, &self.rates, &fib));
         let services = services.collect();
         Ok(Data::Services {
             table_size: TABLE_SIZE,
@@ -319,6 +329,7 @@ pub(super) fn totals(counters: &Counters) -> Totals {
 /// A service as it is listed.
 pub(crate) fn service_status(
     spec: &ServiceSpec,
+    marks: &[MarkRule],
     report: &Report,
     rates: &Rates,
     fib: &Fib,
@@ -347,6 +358,7 @@ pub(crate) fn service_status(
         stats: rates.totals(&(spec.key, None)),
         rates: rates.rates(&(spec.key, None)),
         servers: spec.servers.iter().map(server).collect(),
+        matches: matches(spec.key, marks),
         spec: ServiceSpec {
             servers: Vec::new(),
             ..spec.clone()
@@ -354,10 +366,17 @@ pub(crate) fn service_status(
     }
 }
 
+fn matches(key: ServiceKey, marks: &[MarkRule]) -> Vec<Destination> {
+    match key {
+        ServiceKey::Mark { .. } => destinations(key, marks).collect(),
+        ServiceKey::Address { .. } => Vec::new(),
+    }
+}
+
 /// A connection as it is listed.
 pub(crate) fn connection_status(c: &ConnReport) -> ConnectionStatus {
     ConnectionStatus {
-        protocol: Some(c.protocol),
+        protocol: c.protocol,
         client: c.client,
         vip: c.vip,
         server: c.server,

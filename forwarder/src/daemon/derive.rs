@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use crate::config::{self, Config, ConfigError, Step};
@@ -18,9 +19,22 @@ use crate::port::filter::FilterSpec;
 /// FTP's control port: where the service there is persistent, it has the data connections too.
 const FTP: u16 = 21;
 
-/// IPv4 VIPs on none of the host's interfaces: UVS answers for them.
-pub(super) fn owned_vips(services: &[Arc<ServiceSpec>], fib: &Fib) -> Vec<Addr> {
-    let vips: BTreeSet<Addr> = services.iter().map(|s| s.key.vip().addr).collect();
+/// Where packets of all services go.
+fn all_destinations<'a>(
+    services: &'a [Arc<ServiceSpec>],
+    marks: &'a [MarkRule],
+) -> impl Iterator<Item = Destination> + 'a {
+    services.iter().flat_map(|s| destinations(s.key, marks))
+}
+
+/// IPv4 VIPs on none of the host's interfaces: UVS answers for them. A network is not: it is routed here.
+pub(super) fn owned_vips(
+    services: &[Arc<ServiceSpec>],
+    marks: &[MarkRule],
+    fib: &Fib,
+) -> Vec<Addr> {
+    let hosts = all_destinations(services, marks).filter(Destination::is_host);
+    let vips: BTreeSet<Addr> = hosts.map(|to| to.addr).collect();
     vips.into_iter()
         .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a))
         .collect()
@@ -89,13 +103,19 @@ pub(super) struct Replier {
     pub(super) service: ServiceKey,
     /// Itself.
     pub(super) server: Endpoint,
+    /// The port it replies from, 0 = any.
+    pub(super) port: u16,
+    /// The protocols it replies in.
+    pub(super) protocols: BTreeSet<Protocol>,
     /// FULLNAT's local addresses, to one of which it replies; NAT has none.
     pub(super) local: Vec<Addr>,
 }
 
 /// The services' servers whose replies pass the director.
-pub(super) fn repliers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Replier> {
+pub(super) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTreeSet<Replier> {
     let of_service = |service: &Arc<ServiceSpec>| {
+        let to = destinations(service.key, marks);
+        let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
         let replier = |server: &ServerSpec| {
             let local = match server.forwarding {
                 Forwarding::Nat => Vec::new(),
@@ -105,6 +125,8 @@ pub(super) fn repliers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Replier> {
             Some(Replier {
                 service: service.key,
                 server: server.endpoint,
+                port: service.reply_port(server),
+                protocols: protocols.clone(),
                 local,
             })
         };
@@ -121,9 +143,18 @@ pub(super) fn repliers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Replier> {
 /// FULLNAT's ports.
 pub(super) fn guard<'a>(
     services: &[Arc<ServiceSpec>],
+    marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
     mut spec: GuardSpec,
 ) -> GuardSpec {
+    for to in all_destinations(services, marks) {
+        match to.port().filter(|_| to.is_host()) {
+            Some(port) => spec
+                .services
+                .extend(to.protocols().map(|p| (p, to.addr, port))),
+            None => spec.wide.push(to),
+        }
+    }
     for service in services {
         let ServiceKey::Address {
             protocol,
@@ -133,20 +164,17 @@ pub(super) fn guard<'a>(
         else {
             continue;
         };
-        spec.services.push((protocol, addr, port));
         if (protocol, port) == (Protocol::Tcp, FTP) && service.persistence.is_some() {
             spec.ftp.push(addr);
         }
     }
     for replier in repliers {
-        let ServiceKey::Address { protocol, .. } = replier.service else {
-            continue;
-        };
-        let server = (replier.server.addr, protocol, replier.server.port);
+        let from = replier.protocols.iter();
+        let servers = from.map(|p| (replier.server.addr, *p, replier.port));
         if replier.local.is_empty() {
-            spec.nat_servers.push(server);
+            spec.nat_servers.extend(servers);
         } else {
-            spec.fullnat.servers.push(server);
+            spec.fullnat.servers.extend(servers);
             spec.fullnat.local.extend(&replier.local);
         }
     }
@@ -157,6 +185,7 @@ pub(super) fn guard<'a>(
 /// What the engine must see.
 pub(super) fn filter<'a>(
     services: &[Arc<ServiceSpec>],
+    marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
     owned: &[Addr],
     local: &[Addr],
@@ -170,9 +199,13 @@ pub(super) fn filter<'a>(
         spec.from.extend(v4(&replier.server.addr));
         spec.to.extend(replier.local.iter().filter_map(v4));
     }
+    for to in all_destinations(services, marks) {
+        match to.is_host() {
+            true => spec.to.extend(v4(&to.addr)),
+            false => spec.networks.extend(v4(&to.addr).map(|a| (a, to.prefix))),
+        }
+    }
     for service in services {
-        spec.to
-            .extend(v4(&service.key.vip().addr).filter(|a| !a.is_unspecified()));
         spec.to.extend(service.local.iter().filter_map(v4));
         if service
             .servers

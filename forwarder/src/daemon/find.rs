@@ -76,7 +76,7 @@ mod tests {
 
     fn connection(client: [u8; 4], server: u8, idle: u64) -> ConnReport {
         ConnReport {
-            protocol: Protocol::Tcp,
+            protocol: Some(Protocol::Tcp),
             client: Endpoint::new(Addr::v4(client), 4711),
             vip: VIP,
             server: Endpoint::new(Addr::v4([10, 0, 1, server]), 8080),

@@ -56,6 +56,8 @@ mod tests {
         Replier {
             service: ServiceKey::address(Protocol::Tcp, at(100, 80)),
             server: at(host, 8080),
+            port: 8080,
+            protocols: [Protocol::Tcp].into(),
             local,
         }
     }

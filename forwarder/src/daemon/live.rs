@@ -32,7 +32,13 @@ impl Daemon {
 
     /// A service with the engine's own counters.
     fn sampled(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
-        let mut status = service_status(spec, report, &self.rates, &self.mirror.fib());
+        let mut status = service_status(
+            spec,
+            self.table.marks(),
+            report,
+            &self.rates,
+            &self.mirror.fib(),
+        );
         let Some(counted) = report.services.iter().find(|s| s.key == spec.key) else {
             return status;
         };

@@ -42,6 +42,7 @@ use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::Mirror;
+use crate::port::filter::Program;
 use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
 use clock::Clock;
 use lingering::Lingering;
@@ -171,7 +172,7 @@ impl Daemon {
     /// connections stay in sockets and guard.
     fn publish(&mut self) -> Result<(), Refusal> {
         self.lingering
-            .update(derive::repliers(self.table.services()));
+            .update(derive::repliers(self.table.services(), self.table.marks()));
         self.put_in_force()?;
         if self.forget_idle()? {
             self.put_in_force()?;
@@ -193,10 +194,10 @@ impl Daemon {
     /// never sees what is ours.
     fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        let owned = derive::owned_vips(self.table.services(), &fib);
+        let (services, marks) = (self.table.services(), self.table.marks());
+        let owned = derive::owned_vips(services, marks, &fib);
         let local = self.mirror.local_addresses();
-        let services = self.table.services();
-        let filter = derive::filter(services, self.lingering.all(), &owned, &local).compile();
+        let filter = self.filter(&owned, &local);
         let surroundings = GuardSpec {
             interfaces: self.interfaces.clone(),
             owned: owned.clone(),
@@ -207,7 +208,7 @@ impl Daemon {
             },
             ..GuardSpec::default()
         };
-        let wanted = derive::guard(services, self.lingering.all(), surroundings);
+        let wanted = derive::guard(services, marks, self.lingering.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
@@ -231,6 +232,11 @@ impl Daemon {
         self.owned = owned;
         self.announce_moved();
         Ok(())
+    }
+
+    fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
+        let (services, marks) = (self.table.services(), self.table.marks());
+        derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
     /// Waits until the worker has taken up what was published.

@@ -75,8 +75,7 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let (services, local) = (self.table.services(), self.mirror.local_addresses());
-        let filter = derive::filter(services, self.lingering.all(), &self.owned, &local).compile();
+        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,

@@ -175,6 +175,7 @@ fn check_capabilities() -> Result<()> {
 pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
+    table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;
     table.replace_sysctls(config.sysctls.clone());
     Ok(())

@@ -22,6 +22,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use uvs_core::marks::destinations;
+use uvs_core::service::ServiceKey;
+
 pub(crate) use catalog::Check;
 pub(crate) use finding::Finding;
 pub(crate) use report::Report;
@@ -89,6 +92,7 @@ pub(crate) fn future_director(
     only: &[Check],
 ) -> Result<Report, DoctorError> {
     let services = config.services.iter().map(|spec| Service {
+        to: destinations(spec.key, &config.marks).collect(),
         servers: spec.servers.iter().copied().map(Counted::nothing).collect(),
         spec: spec.clone(),
     });
@@ -125,6 +129,10 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
                        spec, stats, rates, ..
                    }| Counted { spec, stats, rates };
     let services = services.into_iter().map(|service| Service {
+        to: match service.spec.key {
+            ServiceKey::Mark { .. } => service.matches,
+            key @ ServiceKey::Address { .. } => destinations(key, &[]).collect(),
+        },
         spec: service.spec,
         servers: service.servers.into_iter().map(counted).collect(),
     });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::marks::MarkRule;
 use uvs_core::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
     TunnelKind,
@@ -24,6 +25,21 @@ pub(super) fn run(d: &mut Director, command: &str) -> Result<(), String> {
             let (name, value) = setting.split_once('=').unwrap();
             sysctl(d, name, value);
         }
+        [
+            "iptables-legacy",
+            "-t",
+            "mangle",
+            "-A",
+            "PREROUTING",
+            "-d",
+            to,
+            "-p",
+            protocol,
+            "-j",
+            "MARK",
+            "--set-mark",
+            mark,
+        ] => mark_packets(d, mark, &format!("{protocol} {to}")),
         ["wait", seconds, ..] => {
             d.wait(Duration::from_secs_f64(seconds.parse().unwrap()));
         }
@@ -47,6 +63,15 @@ pub(super) fn run(d: &mut Director, command: &str) -> Result<(), String> {
         _ => return Err(format!("`{command}` cannot be played")),
     }
     Ok(())
+}
+
+/// What netfilter does before IPVS, a rule of UVS's own does.
+fn mark_packets(d: &mut Director, mark: &str, to: &str) {
+    d.snapshot.marks.push(MarkRule {
+        mark: mark.parse().unwrap(),
+        to: to.parse().unwrap(),
+    });
+    d.apply();
 }
 
 /// Sets one of IPVS's sysctls; the host's own are the host's.
@@ -76,6 +101,10 @@ impl<'a> Args<'a> {
     }
 
     fn key(&self) -> Option<ServiceKey> {
+        if let Some(mark) = self.value("-f") {
+            let mark = mark.parse().unwrap();
+            return Some(ServiceKey::Mark { mark, ipv6: false });
+        }
         let by_option = [
             ("-t", Protocol::Tcp),
             ("-u", Protocol::Udp),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::{Fib, Interface, Route};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
 use uvs_core::service::Forwarding;
@@ -165,7 +165,12 @@ impl Director {
             .map(|c| {
                 format!(
                     "{} {} {} {} {} {}",
-                    c.protocol, c.client, c.vip, c.server, c.state, c.expires
+                    c.protocol.map_or("IP", Protocol::name),
+                    c.client,
+                    c.vip,
+                    c.server,
+                    c.state,
+                    c.expires
                 )
             })
             .collect()

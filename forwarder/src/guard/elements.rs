@@ -25,7 +25,8 @@ pub(super) struct Change {
 /// What leads from one state to another; `None` where the table must be replaced. The lists of both are
 /// in order, as [`GuardSpec::union`] leaves them.
 pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
-    if from.interfaces != to.interfaces || from.fullnat.ports != to.fullnat.ports {
+    let rules = |s: &GuardSpec| (s.interfaces.clone(), s.fullnat.ports, s.wide.clone());
+    if rules(from) != rules(to) {
         return None;
     }
     let mut changes = Changes::default();
@@ -163,6 +164,9 @@ mod tests {
         let mut other = spec(&[80]);
         other.interfaces.push("eth1".into());
         assert_eq!(changes(&spec(&[80]), &other), None);
+        let mut wide = spec(&[80]);
+        wide.wide.push("tcp 10.0.1.100:81-90".parse().unwrap());
+        assert_eq!(changes(&spec(&[80]), &wide), None);
         let many: Vec<u16> = (1..=1001).collect();
         assert_eq!(changes(&spec(&[]), &spec(&many)), None);
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use uvs_core::flow::{Addr, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 
 use super::GuardSpec;
 use super::rules::Server;
@@ -38,6 +38,15 @@ impl GuardSpec {
         let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
             (p, vip) == (protocol, h.dst) && (port == 0 || port == h.dst_port)
         };
+        let is_wide = |of_host: bool| {
+            let flow = Flow::new(
+                protocol,
+                Endpoint::new(h.src, h.src_port),
+                Endpoint::new(h.dst, h.dst_port),
+            );
+            let mut wide = self.wide.iter().filter(|to| to.is_host() == of_host);
+            wide.any(|to| to.has(&flow))
+        };
         let is_from = |&(addr, p, port): &Server| {
             (p, addr) == (protocol, h.src) && (port == 0 || port == h.src_port)
         };
@@ -45,12 +54,14 @@ impl GuardSpec {
         let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
         if self.owned.contains(&h.dst) {
             Some("owned")
-        } else if self.services.iter().any(to_service) {
+        } else if self.services.iter().any(to_service) || is_wide(true) {
             Some("service")
         } else if to_fullnat && self.fullnat.servers.iter().any(is_from) {
             Some("fullnat_reply")
         } else if self.local.contains(&h.dst) {
             None
+        } else if is_wide(false) {
+            Some("service")
         } else {
             self.nat_servers.iter().any(is_from).then_some("nat_reply")
         }
@@ -105,7 +116,6 @@ impl Headers {
 mod tests {
     use super::*;
     use crate::guard::FullNat;
-    use uvs_core::flow::Endpoint;
     use uvs_core::testing::packets::{icmp, tcp, udp};
 
     const VIP: Addr = Addr::v4([10, 0, 1, 100]);
@@ -144,6 +154,15 @@ mod tests {
         assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
         assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
         assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
+        let mut marked = spec();
+        let wide = ["tcp 10.0.1.100:20-22", "tcp 10.0.0.0/16:22"].map(|t| t.parse().expect(t));
+        marked.wide = wide.to_vec();
+        for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
+            let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
+            assert_eq!(marked.keeps(&frame), by, "the network spares what is local");
+        }
+        let elsewhere = tcp(end("192.0.2.7:9"), end("10.0.7.7:22"), 2).frame();
+        assert_eq!(marked.keeps(&elsewhere), Some("service"));
         let fullnat = Some("fullnat_reply");
         assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
         let health_check = kept("10.0.2.11:8080", "10.0.2.1:5000");

@@ -13,6 +13,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use uvs_core::flow::{Addr, Protocol};
+use uvs_core::marks::Destination;
 
 use super::GuardError;
 
@@ -53,6 +54,8 @@ pub(crate) struct GuardSpec {
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
     pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// What services have beside these: ranges of ports, and networks without the host's own addresses.
+    pub(crate) wide: Vec<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
     pub(crate) ftp: Vec<Addr>,
     /// VIPs that are on no interface: everything to them is dropped, since UVS answers.
@@ -90,6 +93,7 @@ impl GuardSpec {
         Self {
             interfaces: self.interfaces.clone(),
             services: both(&self.services, &other.services),
+            wide: both(&self.wide, &other.wide),
             ftp: both(&self.ftp, &other.ftp),
             owned: both(&self.owned, &other.owned),
             nat_servers: both(&self.nat_servers, &other.nat_servers),
@@ -189,6 +193,8 @@ fn chains(out: &mut String, spec: &GuardSpec) {
     let (inner, inner_port) = INNER_DESTINATION;
     let (low, high) = spec.fullnat.ports;
     let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
+    let ranges = wide(spec.wide.iter().filter(|to| to.is_host()));
+    let networks = wide(spec.wide.iter().filter(|to| !to.is_host()));
     let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
     let _ = writeln!(
         out,
@@ -197,16 +203,32 @@ fn chains(out: &mut String, spec: &GuardSpec) {
          ip daddr @owned counter name owned drop\n\
          {to} . {to_port} @service goto drop_service\n\
          {to} @service_any_port goto drop_service\n\
+         {ranges}\
          ip daddr @ftp {FTP_DATA} goto drop_service\n\
          {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
          {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
          ip daddr @local accept\n\
+         {networks}\
          {from} . {from_port} @nat_server goto drop_nat_reply\n\
          {from} @nat_server_any_port goto drop_nat_reply\n\
          {icmp_error} {inner} . {inner_port} @inner counter name icmp_error drop\n\
          {icmp_error} {inner} @inner_any_port counter name icmp_error drop\n\
          }}"
     );
+}
+
+/// A rule each: a packet may be of several, so that no set could have them all.
+fn wide<'a>(of: impl Iterator<Item = &'a Destination>) -> String {
+    let rule = |to: &Destination| {
+        let protocols: Vec<String> = to.protocols().map(|p| (p as u8).to_string()).collect();
+        let (addr, (first, last)) = (v4(to.addr)?, to.ports);
+        Some(format!(
+            "ip daddr & {} == {addr} ip protocol {{ {} }} th dport >= {first} th dport <= {last} goto drop_service\n",
+            Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0)),
+            protocols.join(", "),
+        ))
+    };
+    of.filter_map(rule).collect()
 }
 
 /// Two sets: those with a port, and those for all ports.
@@ -312,6 +334,27 @@ mod tests {
         let mut other = spec();
         other.services.reverse();
         assert_eq!(render(&spec(), &[]).unwrap(), render(&other, &[]).unwrap());
+    }
+
+    #[test]
+    fn ranges_come_before_the_hosts_own_addresses_are_spared_and_networks_after() {
+        let wide = ["any 10.0.1.100:5000-5100", "tcp 10.9.0.0/16:80"].map(|t| t.parse().unwrap());
+        let spec = GuardSpec {
+            wide: wide.to_vec(),
+            ..spec()
+        };
+        let script = render(&spec, &[]).unwrap();
+        let at = |rule: &str| {
+            script
+                .find(rule)
+                .unwrap_or_else(|| panic!("{rule}: {script}"))
+        };
+        let range = "ip daddr & 255.255.255.255 == 10.0.1.100 ip protocol { 6, 17, 132 } \
+                     th dport >= 5000 th dport <= 5100 goto drop_service";
+        let network = "ip daddr & 255.255.0.0 == 10.9.0.0 ip protocol { 6 } \
+                       th dport >= 80 th dport <= 80 goto drop_service";
+        let own = at("ip daddr @local accept");
+        assert!(at(range) < own && own < at(network));
     }
 
     #[test]

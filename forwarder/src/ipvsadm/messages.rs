@@ -19,9 +19,14 @@ pub(super) fn remark(command: &Command) -> Option<String> {
         return None;
     };
     match spec.key {
-        ServiceKey::Mark { mark, .. } => Some(format!(
-            "FWM {mark} is kept and listed, but never matched: UVS sees packets before netfilter marks them; \
-             docs/coming-from-ipvsadm.md says what to do instead (\"Firewall marks\")"
+        ServiceKey::Mark { mark, ipv6: false } => Some(format!(
+            "{}: no packet has this mark yet, as UVS sees packets before netfilter marks them; say which shall: \
+             uvs mark {mark} tcp VIP:PORT",
+            spec.key
+        )),
+        ServiceKey::Mark { ipv6: true, .. } => Some(format!(
+            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
+            spec.key
         )),
         ServiceKey::Address { addr, .. } if !addr.is_v4() => Some(format!(
             "{} is kept and listed, but not forwarded: UVS forwards IPv4",

@@ -25,6 +25,8 @@ mod values;
 
 use std::io::{BufRead, Write};
 
+use uvs_core::service::ServiceKey;
+
 use self::format::Style;
 use self::line::{Action, Line};
 use self::names::Names;
@@ -106,9 +108,8 @@ impl<'io> Session<'_, 'io> {
         let Some(command) = command else {
             return Ok(());
         };
-        let remark = messages::remark(&command);
-        self.call(verb, command)?;
-        self.remark(remark);
+        self.call(verb, command.clone())?;
+        self.remark(&command);
         Ok(())
     }
 
@@ -195,10 +196,23 @@ impl<'io> Session<'_, 'io> {
     }
 
     /// Tells a person what to know about a command that was carried out.
-    fn remark(&mut self, remark: Option<String>) {
-        if let Some(remark) = remark.filter(|_| self.io.interactive) {
+    fn remark(&mut self, command: &Command) {
+        let remark = messages::remark(command).filter(|_| self.io.interactive);
+        if let Some(remark) = remark.filter(|_| !self.is_marked(command)) {
             let _ = writeln!(self.io.stderr, "uvs: {remark}");
         }
+    }
+
+    /// Whether packets have the mark of the service that was added.
+    fn is_marked(&mut self, command: &Command) -> bool {
+        let Command::AddService(spec) = command else {
+            return false;
+        };
+        let ServiceKey::Mark { mark, ipv6: false } = spec.key else {
+            return false;
+        };
+        let answer = self.daemon.call(Command::ListMarks);
+        matches!(answer, Ok(Data::Marks(rules)) if rules.iter().any(|r| r.mark == mark))
     }
 
     /// Writes the message, where there is one still to be written.

@@ -82,7 +82,7 @@ impl Session<'_, '_> {
         let mut last = Ok(());
         for ((verb, change), outcome) in verbs.into_iter().zip(&changes).zip(outcomes) {
             if outcome.is_ok() {
-                self.remark(messages::remark(change));
+                self.remark(change);
             }
             last = outcome.map_err(|refusal| {
                 let message = messages::refusal(verb, change, refusal);

@@ -184,12 +184,9 @@ fn many_rules_end_as_they_would_one_by_one() {
 }
 
 #[test]
-fn a_person_is_told_at_once_what_is_never_matched() {
+fn a_person_is_told_at_once_what_no_packet_matches() {
     for (rule, said) in [
-        (
-            "-A -f 1 -s rr",
-            "FWM 1 is kept and listed, but never matched",
-        ),
+        ("-A -f 1 -s rr", "FWM 1: no packet has this mark yet"),
         ("-A -t [fd00::1]:80 -s rr", "not forwarded"),
         ("-A -t 10.0.1.100:80 -s rr", ""),
     ] {
@@ -208,6 +205,11 @@ fn a_person_is_told_at_once_what_is_never_matched() {
         // A program finds what ipvsadm says.
         assert_eq!(execute(&mut Memory::default(), &words, ""), ok(""));
     }
+    let mut daemon = Memory::default();
+    let to = "tcp 10.0.1.100:80".parse().expect("a destination");
+    daemon.table.mark(1, &[to]).expect("marked");
+    let words = ["-A", "-f", "1"].map(str::to_owned);
+    assert_eq!(execute_for(true, &mut daemon, &words, ""), ok(""));
 }
 
 #[test]

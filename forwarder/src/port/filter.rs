@@ -14,6 +14,8 @@ use libc::sock_filter;
 pub(crate) struct FilterSpec {
     /// Destinations: VIPs, and FULLNAT local addresses.
     pub(crate) to: Vec<Ipv4Addr>,
+    /// Destinations that are networks, with the lengths of their prefixes.
+    pub(crate) networks: Vec<(Ipv4Addr, u8)>,
     /// Sources: real servers whose replies pass through (NAT).
     pub(crate) from: Vec<Ipv4Addr>,
     /// Destinations for ICMP only: the director's own addresses, where errors about tunnelled packets go.
@@ -40,6 +42,7 @@ const REJECT: u32 = 0;
 const LOAD_U32: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const LOAD_U16: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
 const LOAD_U8: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
@@ -84,6 +87,9 @@ impl FilterSpec {
 
     fn ipv4(&self, a: &mut Assembler) {
         a.accept_if_any(IP_DESTINATION, &self.to);
+        for &(network, prefix) in &self.networks {
+            a.accept_if_in(IP_DESTINATION, network, prefix);
+        }
         a.accept_if_any(IP_SOURCE, &self.from);
         if !self.icmp_to.is_empty() {
             a.emit(LOAD_U8, IP_PROTOCOL);
@@ -135,6 +141,15 @@ impl Assembler {
         for miss in misses {
             self.land(miss);
         }
+    }
+
+    /// Accepts where the word at `offset` is an address of the network.
+    fn accept_if_in(&mut self, offset: u32, network: Ipv4Addr, prefix: u8) {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+        self.emit(LOAD_U32, offset);
+        self.emit(AND, mask);
+        self.branch(IF_EQUAL, network.to_bits() & mask, 0, 1);
+        self.emit(RETURN, ACCEPT);
     }
 
     /// Conditional jumps reach 255 instructions, so anything far away is reached by a plain jump.

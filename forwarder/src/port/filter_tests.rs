@@ -64,6 +64,7 @@ fn accepts(program: &Program, frame: &Frame) -> bool {
                 Some(value) => a = value,
                 None => return false,
             },
+            AND => a &= i.k,
             JUMP => pc += i.k as usize,
             IF_EQUAL => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
             IF_AT_LEAST => pc += usize::from(if a >= i.k { i.jt } else { i.jf }),
@@ -83,6 +84,7 @@ const ICMP: u8 = 1;
 fn spec() -> FilterSpec {
     FilterSpec {
         to: vec![VIP],
+        networks: Vec::new(),
         from: vec![SERVER],
         icmp_to: vec![DIRECTOR],
         arp_for: vec![VIP],
@@ -213,9 +215,11 @@ proptest! {
     fn the_program_agrees_with_a_list(
         to in addresses(), from in addresses(), icmp_to in addresses(),
         src in address(), dst in address(), icmp in any::<bool>(),
+        network in address(), prefix in 0u8..=32,
     ) {
-        let expected = to.contains(&dst) || from.contains(&src) || icmp && icmp_to.contains(&dst);
-        let spec = FilterSpec { to, from, icmp_to, arp_for: Vec::new() };
+        let bits = |a: Ipv4Addr| u64::from(a.to_bits()) >> (32 - prefix);
+        let expected = bits(network) == bits(dst) || to.contains(&dst) || from.contains(&src) || icmp && icmp_to.contains(&dst);
+        let spec = FilterSpec { to, networks: vec![(network, prefix)], from, icmp_to, arp_for: Vec::new() };
         let frame = Frame::ipv4(if icmp { ICMP } else { TCP }, src, dst);
         prop_assert_eq!(accepts(&spec.compile(), &frame), expected);
     }

@@ -27,6 +27,7 @@ pub(super) const SERVICES: Columns = (
         number("CONNECTIONS"),
         text("PERSISTENT"),
         text("LOCAL"),
+        text("MATCH"),
         text("ON-REMOVAL"),
         text("ON-EXPIRY"),
         text("DRAIN-TIMEOUT"),
@@ -144,6 +145,7 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
             .to_string()
     };
     let local: Vec<String> = service.spec.local.iter().map(ToString::to_string).collect();
+    let matches: Vec<String> = service.matches.iter().map(ToString::to_string).collect();
     let mut row = vec![
         protocol,
         vip,
@@ -154,6 +156,7 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
         service.stats.connections.to_string(),
         persistence(&service.spec),
         or_dash(local.join(",")),
+        or_dash(matches.join(", ")),
     ];
     row.extend(care(&service.spec.care));
     row.extend(traffic(&service.stats, &service.rates));

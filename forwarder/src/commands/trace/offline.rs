@@ -10,6 +10,7 @@ use std::sync::Arc;
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::{Fib, Interface, Mac, Route};
 use uvs_core::flow::Addr;
+use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
@@ -82,6 +83,7 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
     engine.set_fib(fib);
     let snapshot = Snapshot {
         services: config.services.iter().cloned().map(Arc::new).collect(),
+        marks: config.marks.clone(),
         sysctls: config.sysctls.clone(),
         timeouts: config.timeouts,
         owned_vips: Vec::new(),
@@ -97,8 +99,9 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
 fn network(config: &Config, frames: &[Vec<u8>]) -> Fib {
     let to_service = |frame: &&Vec<u8>| {
         let dst = frame.get(30..34).and_then(|b| <[u8; 4]>::try_from(b).ok());
-        let vips = config.services.iter().map(|s| s.key.vip().addr);
-        dst.is_some_and(|dst| vips.into_iter().any(|vip| vip == Addr::v4(dst)))
+        let services = config.services.iter();
+        let mut to = services.flat_map(|s| destinations(s.key, &config.marks));
+        dst.is_some_and(|dst| to.any(|to| to.has_address(Addr::v4(dst))))
     };
     let sent_to = frames.iter().find(to_service);
     let mac = sent_to.map_or(MAC, |frame| std::array::from_fn(|i| frame[i]));

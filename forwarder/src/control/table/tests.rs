@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
     Care, Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
@@ -337,6 +338,37 @@ fn replacing_is_all_or_nothing() {
 }
 
 #[test]
+fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
+    let mut table = with_service();
+    let [http, https, dns] = [
+        "tcp 10.0.1.100:80",
+        "tcp 10.0.1.100:443",
+        "udp 10.0.1.100:53",
+    ]
+    .map(|text| text.parse::<Destination>().expect("a destination"));
+    assert_eq!(errno(table.mark(0, &[http])), Errno::Invalid);
+    table.mark(1, &[http, https]).expect("marked");
+    for taken in [table.mark(2, &[dns, http]), table.mark(1, &[dns, dns])] {
+        let refusal = taken.expect_err("refused");
+        assert_eq!(refusal.errno, Errno::Exists);
+        assert!(refusal.message.contains("uvs mark --delete"), "{refusal:?}");
+    }
+    assert_eq!(table.marks().len(), 2, "nothing half-applied");
+    assert_eq!(errno(table.unmark(2, &[])), Errno::NotFound);
+    assert_eq!(errno(table.unmark(1, &[http, dns])), Errno::NotFound);
+    assert_eq!(table.marks().len(), 2);
+    table.clear();
+    table.unmark(1, &[https]).expect("removed");
+    let of_snapshot = table.snapshot(&[]).marks;
+    assert_eq!(of_snapshot, [MarkRule { mark: 1, to: http }]);
+    let twice = [2, 3].map(|mark| MarkRule { mark, to: dns });
+    assert_eq!(errno(table.replace_marks(&twice)), Errno::Exists);
+    assert_eq!(table.marks(), of_snapshot);
+    table.unmark(1, &[]).expect("removed");
+    assert!(table.marks().is_empty());
+}
+
+#[test]
 fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
     table.set_sysctl("drop_entry", 3).expect("set");
@@ -362,6 +394,7 @@ proptest! {
             if table.apply(&command).is_err() {
                 prop_assert_eq!(table.services(), before.services());
                 prop_assert_eq!(table.timeouts(), before.timeouts());
+                prop_assert_eq!(table.marks(), before.marks());
             }
             for service in table.services() {
                 for (n, server) in service.servers.iter().enumerate() {
@@ -395,12 +428,19 @@ fn command() -> impl Strategy<Value = Command> {
         (port.clone(), server.clone()).prop_map(|(p, s)| Command::AddServer(key(p), s)),
         (port.clone(), server.clone()).prop_map(|(p, s)| Command::EditServer(key(p), s)),
         (port, server).prop_map(|(p, s)| Command::DeleteServer(key(p), s.endpoint)),
+        (0..3u32, rules()).prop_map(|(mark, to)| Command::Mark(mark, to)),
+        (0..3u32, rules()).prop_map(|(mark, to)| Command::Unmark(mark, to)),
         (0..9_000_000u32).prop_map(|tcp| Command::SetTimeouts(Timeouts {
             tcp,
             tcp_fin: 0,
             udp: 1
         })),
     ]
+}
+
+fn rules() -> impl Strategy<Value = Vec<Destination>> {
+    let to = (1..4u16).prop_map(|port| Destination::host(Protocol::Tcp, VIP, port));
+    prop::collection::vec(to, 0..3)
 }
 
 fn with_service() -> Table {

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use uvs_core::flow::Protocol;
+use uvs_core::marks::Destination;
 use uvs_core::service::ServiceKey;
 
 use super::{Director, Made};
@@ -36,16 +38,20 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
         return Ok(seen);
     }
     let rules = rules(d)?.unwrap_or_default();
-    for (service, vip) in d.services() {
+    let services = d.wanted.services.iter();
+    for (service, (to, vip)) in services.flat_map(|s| s.vips().map(move |to| (s, to))) {
         if d.fib.is_local(vip.into()) != local {
             continue;
         }
-        let key = service.spec.key;
-        match gap(&rules, &d.ports, &key, vip) {
-            None => seen.well(format!("{key} is guarded")),
+        let name = match service.spec.key {
+            key @ ServiceKey::Mark { .. } => format!("{key}, {to}"),
+            key @ ServiceKey::Address { .. } => key.to_string(),
+        };
+        match gap(&rules, &d.ports, to, vip) {
+            None => seen.well(format!("{name} is guarded")),
             Some(gap) => seen.wrong(Finding::here(
                 check,
-                format!("{key}: {gap}"),
+                format!("{name}: {gap}"),
                 RENEW.to_owned(),
             )),
         }
@@ -61,7 +67,7 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
 }
 
 /// What lacks in the guard, as nft lists it, for a service.
-fn gap(rules: &str, ports: &[String], key: &ServiceKey, vip: Ipv4Addr) -> Option<String> {
+fn gap(rules: &str, ports: &[String], to: &Destination, vip: Ipv4Addr) -> Option<String> {
     if rules.is_empty() {
         return Some("there is no guard (nft table netdev uvs)".to_owned());
     }
@@ -72,19 +78,20 @@ fn gap(rules: &str, ports: &[String], key: &ServiceKey, vip: Ipv4Addr) -> Option
     if let Some(name) = ports.iter().find(|name| !hooked(name)) {
         return Some(format!("the guard does not look at {name}"));
     }
-    let ServiceKey::Address { protocol, port, .. } = key else {
-        return None;
-    };
-    let protocol = protocol.name().to_lowercase();
-    let elements = [
-        ("service", format!("{vip} . {protocol} . {port}")),
-        ("service_any_port", format!("{vip} . {protocol}")),
-        ("owned", vip.to_string()),
-    ];
-    let kept = elements.iter().any(|(set, element)| {
+    let has = |set: &str, element: &str| {
         let listed = elements_of(rules, set).any(|e| e == element);
         listed && rules.contains(&format!("@{set} "))
-    });
+    };
+    let is_kept = |protocol: Protocol| {
+        let start = format!("{vip} . {}", protocol.name().to_lowercase());
+        let port = to.port().map(|port| format!("{start} . {port}"));
+        // A range has a rule of its own.
+        let own_rule = port.is_none() && rules.contains(&format!("ip daddr {vip} "));
+        own_rule
+            || port.is_some_and(|element| has("service", &element))
+            || has("service_any_port", &start)
+    };
+    let kept = has("owned", &vip.to_string()) || to.protocols().all(is_kept);
     (!kept).then(|| "the guard does not name it".to_owned())
 }
 
@@ -130,7 +137,7 @@ fn leftover(d: &Director<'_>) -> Result<Seen, NotMade> {
 
 #[cfg(test)]
 mod tests {
-    use uvs_core::flow::{Addr, Endpoint, Protocol};
+    use uvs_core::flow::Addr;
 
     use super::*;
 
@@ -163,8 +170,19 @@ mod tests {
 "#;
 
     fn gap_of(rules: &str, vip: [u8; 4], port: u16) -> Option<String> {
-        let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4(vip), port));
-        gap(rules, &["eth0".to_owned()], &key, vip.into())
+        let to = Destination::host(Protocol::Tcp, Addr::v4(vip), port);
+        gap(rules, &["eth0".to_owned()], &to, vip.into())
+    }
+
+    #[test]
+    fn a_range_of_a_mark_has_a_rule_of_its_own() {
+        let to: Destination = "any 10.0.0.1:80-89".parse().expect("a destination");
+        let gap = |rules: &str| gap(rules, &["eth0".to_owned()], &to, [10, 0, 0, 1].into());
+        assert!(gap(RULES).is_some());
+        let rule =
+            "ip daddr 10.0.0.1 ip protocol { tcp, udp, sctp } th dport 80-89 goto drop_service";
+        let with_rule = RULES.replace("chain ours {", &format!("chain ours {{\n\t\t{rule}"));
+        assert_eq!(gap(&with_rule), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::net::Ipv4Addr;
 
 use uvs_core::fib::{Fib, Mac, NextHop, Unreachable};
 use uvs_core::flow::Addr;
+use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::catalog::Check;
@@ -71,8 +72,18 @@ pub(super) struct Wanted {
 pub(super) struct Service {
     /// As asked for.
     pub(super) spec: ServiceSpec,
+    /// Where its packets go.
+    pub(super) to: Vec<Destination>,
     /// Its servers; the list in `spec` is not looked at.
     pub(super) servers: Vec<Counted>,
+}
+
+impl Service {
+    /// The destinations that are IPv4 addresses.
+    pub(super) fn vips(&self) -> impl Iterator<Item = (&Destination, Ipv4Addr)> {
+        let hosts = self.to.iter().filter(|to| to.is_host());
+        hosts.filter_map(|to| Some((to, Ipv4Addr::from(to.addr.as_v4()?))))
+    }
 }
 
 /// A real server with what was counted of it.
@@ -156,18 +167,18 @@ impl<'h> Director<'h> {
         )
     }
 
-    /// IPv4 services.
+    /// IPv4 services, each with its first VIP. Networks, which a firewall mark may have, are none.
     pub(super) fn services(&self) -> impl Iterator<Item = (&Service, Ipv4Addr)> {
-        let v4 = |s: &Service| s.spec.key.vip().addr.as_v4().map(Ipv4Addr::from);
         let served = self.wanted.services.iter();
-        served
-            .filter_map(move |s| Some((s, v4(s)?)))
-            .filter(|(_, vip)| !vip.is_unspecified())
+        served.filter_map(|s| Some((s, s.vips().next()?.1)))
     }
 
     /// The VIPs, each once.
     pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
-        let mut vips: Vec<_> = self.services().map(|(_, vip)| vip).collect();
+        let services = self.wanted.services.iter();
+        let mut vips: Vec<_> = services
+            .flat_map(|s| s.vips().map(|(_, vip)| vip))
+            .collect();
         vips.sort();
         vips.dedup();
         vips

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use rustix::thread::CapabilitySet;
 use uvs_core::fib::{Fib, Interface, Route};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::destinations;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
 
@@ -85,6 +86,7 @@ fn server(forwarding: Forwarding) -> Counted {
 fn director(host: &Texts, server: Counted) -> Director<'_> {
     let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(VIP.into(), 80));
     let service = Service {
+        to: destinations(key, &[]).collect(),
         spec: ServiceSpec::new(key, "rr"),
         servers: vec![server],
     };

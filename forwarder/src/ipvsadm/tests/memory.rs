@@ -116,7 +116,8 @@ impl Memory {
             Command::ListServices(key) => {
                 let report = engine.report();
                 let (rates, fib) = (&self.rates, &self.director.fib);
-                let status = |s| service_status(s, &report, rates, fib);
+                let marks = self.table.marks();
+                let status = |s| service_status(s, marks, &report, rates, fib);
                 let services = self.table.services().iter().map(AsRef::as_ref);
                 let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
                 Data::Services {
@@ -124,6 +125,7 @@ impl Memory {
                     services: wanted.map(status).collect(),
                 }
             }
+            Command::ListMarks => Data::Marks(self.table.marks().to_vec()),
             Command::ListConnections => {
                 let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
                 Data::Connections(all.iter().map(connection_status).collect())

@@ -52,6 +52,7 @@ fn services() -> Vec<ServiceStatus> {
         stats,
         rates: Stats::default(),
         servers,
+        matches: Vec::new(),
     };
     vec![service]
 }

@@ -1,0 +1,66 @@
+//! What a service of a firewall mark matches: `fwmark = 1` with `match = ["tcp 192.0.2.1:80", …]`.
+
+use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
+
+use uvs_core::marks::{Destination, DestinationError, MarkRule};
+
+use super::fields::{Fields, Value};
+
+const MARK: RangeInclusive<i64> = 1..=u32::MAX as i64;
+
+/// The rules of a whole file, each destination once.
+#[derive(Default)]
+pub(super) struct Distinct {
+    rules: Vec<MarkRule>,
+    seen: HashMap<Destination, Range<usize>>,
+}
+
+impl Distinct {
+    /// The rules in the file's order.
+    pub(super) fn into_rules(self) -> Vec<MarkRule> {
+        self.rules
+    }
+
+    /// Reads `match`, which services of marks have, and others have not.
+    pub(super) fn read(&mut self, fields: &Fields<'_>, service: &Value<'_>, mark: Option<u32>) {
+        let value = fields.get("match");
+        let Some(mark) = mark else {
+            if let Some(value) = value {
+                let help = "remove it, or write fwmark = NUMBER in place of the address";
+                value.refuse("is only for services of a firewall mark", help);
+            }
+            return;
+        };
+        let items = value.as_ref().map(Value::items).unwrap_or_default();
+        if items.is_empty() && value.as_ref().is_none_or(Value::is_array) {
+            let help = "add: match = [\"tcp VIP:PORT\"]; netfilter's marks are not seen";
+            let at = value.as_ref().unwrap_or(service);
+            at.refuse(format!("no packet has the firewall mark {mark}"), help);
+        }
+        for item in items {
+            self.add(&item, mark);
+        }
+    }
+
+    fn add(&mut self, item: &Value<'_>, mark: u32) {
+        let Some(text) = item.string() else { return };
+        let to: Destination = match text.parse() {
+            Ok(to) => to,
+            Err(DestinationError { what, help }) => return item.refuse(what, help),
+        };
+        if let Some(first) = self.seen.get(&to) {
+            let help = "a packet has one mark: write each destination once";
+            return item.refuse_again(format!("{to} twice"), help, first.clone());
+        }
+        self.seen.insert(to, item.span());
+        self.rules.push(MarkRule { mark, to });
+    }
+}
+
+/// `fwmark`, where the service has it.
+pub(super) fn mark<'a>(fields: &Fields<'a>) -> Option<(Value<'a>, Option<u32>)> {
+    let value = fields.get("fwmark")?;
+    let mark = value.integer(MARK);
+    Some((value, mark))
+}
