@@ -4,8 +4,8 @@
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
-use super::commands::connection_status;
 use super::live::nanoseconds;
+use super::status::connection_status;
 use super::{Daemon, Question};
 use crate::control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
 

@@ -3,7 +3,7 @@
 
 use uvs_core::verdict::DropReason;
 
-use super::commands::totals;
+use super::status::totals;
 use crate::control::protocol::{InterfaceFrames, Totals};
 use crate::worker::{PortStatus, Status};
 

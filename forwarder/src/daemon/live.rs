@@ -6,7 +6,7 @@ use uvs_core::engine::Report;
 use uvs_core::service::ServiceSpec;
 
 use super::Daemon;
-use super::commands::{service_status, totals};
+use super::status::{service_status, totals};
 use crate::control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;

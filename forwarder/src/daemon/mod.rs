@@ -16,6 +16,7 @@ mod plugins;
 mod rates;
 mod settings;
 mod start;
+mod status;
 mod timed;
 mod trace;
 
@@ -373,6 +374,6 @@ fn signals() -> std::io::Result<Signals> {
 #[cfg(test)]
 pub(crate) mod parts {
     pub(crate) use super::clock::Clock;
-    pub(crate) use super::commands::{connection_status, service_status};
     pub(crate) use super::rates::Rates;
+    pub(crate) use super::status::{connection_status, service_status};
 }
