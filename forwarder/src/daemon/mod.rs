@@ -1,6 +1,7 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod announce;
 mod clock;
 mod commands;
 mod derive;
@@ -9,6 +10,7 @@ mod frames;
 mod lingering;
 mod live;
 mod metrics;
+mod network;
 mod past;
 mod plugins;
 mod rates;
@@ -29,7 +31,6 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use uvs_core::engine::Happened;
 use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -40,23 +41,14 @@ use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
 use crate::guard::{FullNat, Guard, GuardSpec};
-use crate::netlink::{Event, Mirror};
-use crate::port::afpacket::{Port, PortOptions};
+use crate::netlink::Mirror;
 use crate::port::filter::Program;
-use crate::worker::{self, Ask as Question, Desired, Notice, Shared, Status};
+use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
 use clock::Clock;
 use lingering::Lingering;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
-
-/// What a daemon without sockets is made of, for tests.
-#[cfg(test)]
-pub(crate) mod parts {
-    pub(crate) use super::clock::Clock;
-    pub(crate) use super::commands::{connection_status, service_status};
-    pub(crate) use super::rates::Rates;
-}
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -283,101 +275,6 @@ impl Daemon {
         }
     }
 
-    fn follow_network(&mut self) {
-        let before = self.mirror.fib();
-        let events = match self.mirror.read_events() {
-            Ok(events) => events,
-            Err(e) => return tracing::error!("following the host's network: {e}"),
-        };
-        let fib = self.mirror.fib();
-        if !Arc::ptr_eq(&before, &fib) {
-            self.shared.fib.publish(Arc::clone(&fib));
-            self.wake();
-        }
-        let mut followed = Followed::default();
-        for event in &events {
-            match event {
-                Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
-                Event::NeighbourKnown { before: None, .. }
-                | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
-                _ => tracing::info!("{event}"),
-            }
-            if let Event::NeighbourLost {
-                port,
-                addr,
-                failed: true,
-            } = event
-            {
-                self.tell(Question::Unreachable(*port, *addr));
-            }
-            followed.note(event);
-        }
-        if followed.republish
-            && let Err(e) = self.republish(&followed.back)
-        {
-            tracing::error!("after a change of the host's network: {}", e.message);
-        }
-        if followed.up {
-            self.begin_announcing();
-        } else {
-            self.announce_moved();
-        }
-    }
-
-    /// Brings everything to the host's new addresses and interfaces; what it lost is not refused any more.
-    fn republish(&mut self, back: &[(PortId, String)]) -> Result<(), Refusal> {
-        for (service, addr) in
-            derive::foreign_local_addresses(self.table.services(), &self.mirror.fib())
-        {
-            tracing::warn!(
-                "{service}: the local address {addr} is on none of this host's interfaces any more; its servers' replies are lost until it is back"
-            );
-        }
-        if !back.is_empty() {
-            self.guard.replace(&self.guarded).map_err(failed)?;
-        }
-        let published = self.publish();
-        // Only now, that the kernel is kept from what comes in there.
-        for (port, name) in back {
-            self.reopen(*port, name);
-        }
-        published
-    }
-
-    /// Opens a port anew whose interface is back.
-    fn reopen(&self, port: PortId, name: &str) {
-        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
-        match Port::open(name, &PortOptions::default(), &filter) {
-            Ok(p) => self.tell(Question::Port(
-                port,
-                Box::new(p.receive),
-                Box::new(p.transmit),
-            )),
-            Err(e) => tracing::error!("{e}"),
-        }
-    }
-
-    fn take_notices(&mut self) {
-        let now = worker::monotonic();
-        while let Ok(notice) = self.notices.try_recv() {
-            match notice {
-                Notice::Solicit(port, via) => {
-                    if let Err(e) = self.mirror.solicit(port, via, now) {
-                        tracing::warn!("{e}");
-                    }
-                }
-                Notice::Server(event) => log_event(&event),
-                Notice::Gone(port) => {
-                    if let Some(name) = self.interfaces.get(usize::from(port.0)) {
-                        tracing::warn!(
-                            "interface {name} is gone; its port waits for it to come back"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
     /// Somebody changed nft's rules: ours must be among them.
     fn keep_guard(&mut self) {
         match self.guard.restore() {
@@ -397,42 +294,6 @@ impl Daemon {
         self.poll
             .registry()
             .register(&mut self.signals, SIGNALS, Interest::READABLE)
-    }
-
-    /// Announces where an owned VIP is new, or has come to another interface or MAC address.
-    fn announce_moved(&mut self) {
-        let places = self.places();
-        let moved = places.difference(&self.announced).next().is_some();
-        self.announced = places;
-        if moved {
-            self.begin_announcing();
-        }
-    }
-
-    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
-    fn begin_announcing(&mut self) {
-        self.announcements = uvs_core::arp::ANNOUNCEMENTS - 1;
-        self.announce();
-    }
-
-    /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
-    fn announce(&self) {
-        for (vip, port, mac) in self.places() {
-            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
-                self.tell(Question::Send(port, frame));
-            }
-        }
-    }
-
-    /// The owned VIPs that have neighbours: each with its port and its MAC address.
-    fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
-        let fib = self.mirror.fib();
-        let place = |vip: &Addr| {
-            let hop = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip)?;
-            Some((*vip, hop.port, hop.source_mac))
-        };
-        self.owned.iter().filter_map(place).collect()
     }
 
     /// Whether to stop.
@@ -490,61 +351,6 @@ impl Daemon {
     }
 }
 
-/// What a batch of network events entails.
-#[derive(Default)]
-struct Followed {
-    republish: bool,
-    /// A link came up: whoever is at its other end now has not heard of our addresses.
-    up: bool,
-    /// Interfaces that are back.
-    back: Vec<(PortId, String)>,
-}
-
-impl Followed {
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::InterfaceBack { port, name, .. } => {
-                self.back.push((*port, name.clone()));
-                self.republish = true;
-            }
-            Event::InterfaceUp { .. } => self.up = true,
-            Event::InterfaceChanged { .. }
-            | Event::InterfaceGone { .. }
-            | Event::AddressAdded { .. }
-            | Event::AddressRemoved { .. }
-            | Event::Overrun => self.republish = true,
-            Event::InterfaceDown { .. }
-            | Event::RouteAdded { .. }
-            | Event::RouteChanged { .. }
-            | Event::RouteRemoved { .. }
-            | Event::NeighbourKnown { .. }
-            | Event::NeighbourLost { .. }
-            | Event::Forwarding(_) => {}
-        }
-    }
-}
-
-/// Says what became of a server's connections.
-fn log_event(event: &uvs_core::engine::Event) {
-    let (service, server) = (event.service, event.server);
-    match event.what {
-        Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
-        Happened::Drains(open) => {
-            tracing::info!("{service}: server {server} drains: {open} connections are open");
-        }
-        Happened::Drained(took) => tracing::info!(
-            "{service}: server {server} is drained: its last connection closed after {} s",
-            took.as_secs()
-        ),
-        Happened::TimedOut(open) => tracing::warn!(
-            "{service}: the drain of server {server} timed out: the {open} connections left are ended"
-        ),
-        Happened::Ended(count) => {
-            tracing::info!("{service}: server {server} was removed: {count} connections ended");
-        }
-    }
-}
-
 fn failed(e: impl std::fmt::Display) -> Refusal {
     Refusal {
         errno: Errno::Failed,
@@ -561,4 +367,12 @@ fn watch(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
 /// The signals that the daemon answers.
 fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// What a daemon without sockets is made of, for tests.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub(crate) use super::clock::Clock;
+    pub(crate) use super::commands::{connection_status, service_status};
+    pub(crate) use super::rates::Rates;
 }

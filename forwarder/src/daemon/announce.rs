@@ -1,0 +1,47 @@
+//! Telling the neighbours where the VIPs are that no interface has (RFC 5227).
+
+use std::collections::BTreeSet;
+
+use uvs_core::fib::Mac;
+use uvs_core::flow::Addr;
+use uvs_core::verdict::PortId;
+
+use super::{Daemon, Question};
+
+impl Daemon {
+    /// Announces where an owned VIP is new, or has come to another interface or MAC address.
+    pub(super) fn announce_moved(&mut self) {
+        let places = self.places();
+        let moved = places.difference(&self.announced).next().is_some();
+        self.announced = places;
+        if moved {
+            self.begin_announcing();
+        }
+    }
+
+    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
+    pub(super) fn begin_announcing(&mut self) {
+        self.announcements = uvs_core::arp::ANNOUNCEMENTS - 1;
+        self.announce();
+    }
+
+    /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
+    pub(super) fn announce(&self) {
+        for (vip, port, mac) in self.places() {
+            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
+            if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
+                self.tell(Question::Send(port, frame));
+            }
+        }
+    }
+
+    /// The owned VIPs that have neighbours: each with its port and its MAC address.
+    fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
+        let fib = self.mirror.fib();
+        let place = |vip: &Addr| {
+            let hop = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip)?;
+            Some((*vip, hop.port, hop.source_mac))
+        };
+        self.owned.iter().filter_map(place).collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! Following the host's network: what changes there, and what the worker notices of it.
+
+use std::sync::Arc;
+
+use uvs_core::engine::Happened;
+use uvs_core::verdict::PortId;
+
+use super::{Daemon, Question, derive, failed};
+use crate::control::protocol::Refusal;
+use crate::netlink::Event;
+use crate::port::afpacket::{Port, PortOptions};
+use crate::worker::{self, Notice};
+
+impl Daemon {
+    pub(super) fn follow_network(&mut self) {
+        let before = self.mirror.fib();
+        let events = match self.mirror.read_events() {
+            Ok(events) => events,
+            Err(e) => return tracing::error!("following the host's network: {e}"),
+        };
+        let fib = self.mirror.fib();
+        if !Arc::ptr_eq(&before, &fib) {
+            self.shared.fib.publish(Arc::clone(&fib));
+            self.wake();
+        }
+        let mut followed = Followed::default();
+        for event in &events {
+            match event {
+                Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
+                Event::NeighbourKnown { before: None, .. }
+                | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
+                _ => tracing::info!("{event}"),
+            }
+            if let Event::NeighbourLost {
+                port,
+                addr,
+                failed: true,
+            } = event
+            {
+                self.tell(Question::Unreachable(*port, *addr));
+            }
+            followed.note(event);
+        }
+        if followed.republish
+            && let Err(e) = self.republish(&followed.back)
+        {
+            tracing::error!("after a change of the host's network: {}", e.message);
+        }
+        if followed.up {
+            self.begin_announcing();
+        } else {
+            self.announce_moved();
+        }
+    }
+
+    /// Brings everything to the host's new addresses and interfaces; what it lost is not refused any more.
+    fn republish(&mut self, back: &[(PortId, String)]) -> Result<(), Refusal> {
+        for (service, addr) in
+            derive::foreign_local_addresses(self.table.services(), &self.mirror.fib())
+        {
+            tracing::warn!(
+                "{service}: the local address {addr} is on none of this host's interfaces any more; its servers' replies are lost until it is back"
+            );
+        }
+        if !back.is_empty() {
+            self.guard.replace(&self.guarded).map_err(failed)?;
+        }
+        let published = self.publish();
+        // Only now, that the kernel is kept from what comes in there.
+        for (port, name) in back {
+            self.reopen(*port, name);
+        }
+        published
+    }
+
+    /// Opens a port anew whose interface is back.
+    fn reopen(&self, port: PortId, name: &str) {
+        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
+        match Port::open(name, &PortOptions::default(), &filter) {
+            Ok(p) => self.tell(Question::Port(
+                port,
+                Box::new(p.receive),
+                Box::new(p.transmit),
+            )),
+            Err(e) => tracing::error!("{e}"),
+        }
+    }
+
+    pub(super) fn take_notices(&mut self) {
+        let now = worker::monotonic();
+        while let Ok(notice) = self.notices.try_recv() {
+            match notice {
+                Notice::Solicit(port, via) => {
+                    if let Err(e) = self.mirror.solicit(port, via, now) {
+                        tracing::warn!("{e}");
+                    }
+                }
+                Notice::Server(event) => log_event(&event),
+                Notice::Gone(port) => {
+                    if let Some(name) = self.interfaces.get(usize::from(port.0)) {
+                        tracing::warn!(
+                            "interface {name} is gone; its port waits for it to come back"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a batch of network events entails.
+#[derive(Default)]
+struct Followed {
+    republish: bool,
+    /// A link came up: whoever is at its other end now has not heard of our addresses.
+    up: bool,
+    /// Interfaces that are back.
+    back: Vec<(PortId, String)>,
+}
+
+impl Followed {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::InterfaceBack { port, name, .. } => {
+                self.back.push((*port, name.clone()));
+                self.republish = true;
+            }
+            Event::InterfaceUp { .. } => self.up = true,
+            Event::InterfaceChanged { .. }
+            | Event::InterfaceGone { .. }
+            | Event::AddressAdded { .. }
+            | Event::AddressRemoved { .. }
+            | Event::Overrun => self.republish = true,
+            Event::InterfaceDown { .. }
+            | Event::RouteAdded { .. }
+            | Event::RouteChanged { .. }
+            | Event::RouteRemoved { .. }
+            | Event::NeighbourKnown { .. }
+            | Event::NeighbourLost { .. }
+            | Event::Forwarding(_) => {}
+        }
+    }
+}
+
+/// Says what became of a server's connections.
+fn log_event(event: &uvs_core::engine::Event) {
+    let (service, server) = (event.service, event.server);
+    match event.what {
+        Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
+        Happened::Drains(open) => {
+            tracing::info!("{service}: server {server} drains: {open} connections are open");
+        }
+        Happened::Drained(took) => tracing::info!(
+            "{service}: server {server} is drained: its last connection closed after {} s",
+            took.as_secs()
+        ),
+        Happened::TimedOut(open) => tracing::warn!(
+            "{service}: the drain of server {server} timed out: the {open} connections left are ended"
+        ),
+        Happened::Ended(count) => {
+            tracing::info!("{service}: server {server} was removed: {count} connections ended");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The way out: frames of the outbox, into the host, through the queue for a next hop, and what is lost.
+
+use std::ops::Range;
+
+use uvs_core::flow::Addr;
+use uvs_core::frame::{Frame, Offload};
+use uvs_core::time::Instant;
+use uvs_core::verdict::{DropReason, PortId};
+
+use super::Worker;
+use super::ask::Notice;
+use super::clock::realtime_ns;
+use super::hold::Admission;
+use crate::port::vnet::VNET_LEN;
+
+/// Bytes of a MAC address.
+const MAC_LEN: usize = 6;
+
+impl Worker {
+    /// For the host itself, which the guard has kept from it: in by the loopback interface.
+    pub(super) fn send_to_host(
+        &mut self,
+        port: usize,
+        index: usize,
+        range: Range<usize>,
+        offload: &Offload,
+    ) {
+        let outbox = std::mem::take(&mut self.outbox);
+        let (mut handed, mut lost) = (0, 0);
+        let mut send = |bytes: &[u8], offload: &Offload| {
+            let mut bytes = bytes.to_vec();
+            bytes[..2 * MAC_LEN].fill(0);
+            handed += 1;
+            lost += u64::from(self.own.queue_copy(&bytes, offload).is_err());
+        };
+        if outbox.is_empty() {
+            self.rx[port].seal(index, range, offload);
+            send(&self.rx[port].sealed(index)[VNET_LEN..], offload);
+        } else {
+            outbox
+                .iter()
+                .for_each(|(bytes, offload, _)| send(bytes, &offload));
+        }
+        self.own_ledger.handed += handed;
+        self.own_ledger.lose(lost, DropReason::SendQueueFull);
+        self.engine.count_lost(lost, DropReason::SendQueueFull);
+        self.outbox = outbox;
+    }
+
+    pub(super) fn send_outbox(&mut self, now: Instant) {
+        let outbox = std::mem::take(&mut self.outbox);
+        for (bytes, offload, egress) in outbox.iter() {
+            let port = usize::from(egress.port.0);
+            self.ledgers[port].handed += 1;
+            if let Some(via) = egress.unresolved {
+                let admission = self.hold.keep(now, egress.port, via, bytes, offload);
+                self.held(egress.port, via, admission);
+            } else if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
+                self.lose(port, 1, reason);
+            }
+        }
+        self.outbox = outbox;
+    }
+
+    pub(super) fn held(&mut self, port: PortId, via: Addr, admission: Admission) {
+        match admission {
+            Admission::First => (self.notices)(Notice::Solicit(port, via)),
+            Admission::Kept => {}
+            Admission::Full => self.lose(usize::from(port.0), 1, DropReason::HoldQueueFull),
+        }
+    }
+
+    /// Frames that were to leave by a port did not.
+    pub(super) fn lose(&mut self, port: usize, n: u64, reason: DropReason) {
+        self.ledgers[port].lose(n, reason);
+        self.engine.count_lost(n, reason);
+    }
+
+    pub(super) fn flush(&mut self) {
+        let own = self.own.flush(&self.rx);
+        self.own_ledger.flushed(&own);
+        self.engine
+            .count_lost(own.queue_full + own.failed, DropReason::SendFailed);
+        for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
+            let flushed = tx.flush(&self.rx);
+            ledger.flushed(&flushed);
+            self.engine
+                .count_lost(flushed.queue_full, DropReason::SendQueueFull);
+            self.engine
+                .count_lost(flushed.failed, DropReason::SendFailed);
+        }
+    }
+
+    /// One clock reading for the whole batch: it left together.
+    pub(super) fn record_latency(&mut self) {
+        let now = realtime_ns();
+        for arrived in self.arrivals.drain(..) {
+            self.latency
+                .saturating_record(now.saturating_sub(arrived).max(1));
+        }
+    }
+
+    /// Frames whose next hop did not answer in time are lost, and their senders are told.
+    pub(super) fn give_up_on_held(&mut self, now: Instant) {
+        if !self.hold.is_empty() {
+            self.hold.expire(now, &mut self.given_up);
+            self.tell_senders(now);
+        }
+    }
+
+    pub(super) fn tell_senders(&mut self, now: Instant) {
+        for (port, held) in std::mem::take(&mut self.given_up) {
+            self.lose(usize::from(port.0), 1, DropReason::NeighbourUnresolved);
+            let mut bytes = held.bytes;
+            let end = bytes.len();
+            let mut frame = Frame::new(&mut bytes, 0, end, held.offload);
+            self.engine
+                .handle_unreachable(now, &mut frame, &mut self.outbox);
+            self.send_outbox(now);
+            self.outbox.clear();
+        }
+        self.flush();
+    }
+}
