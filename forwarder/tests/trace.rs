@@ -218,7 +218,7 @@ fn only_one_looks_at_real_packets_at_a_time() {
     let ended = run(
         &lab,
         &shell,
-        &format!("cd {} && {both}", lab.dir().display()),
+        &format!("cd {} || exit\n{both}", lab.dir().display()),
     );
     assert!(
         ended
