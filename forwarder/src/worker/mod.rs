@@ -1,5 +1,5 @@
 //! The worker: one thread, one engine, all ports. It takes batches, asks the engine, sends, and lets the
-//! time pass; desired state comes in by [`Watch`]es, questions by a channel, and nothing blocks it.
+//! time pass; desired state comes in by [`Watch`](watch::Watch)es, questions by a channel, and nothing blocks it.
 
 mod answers;
 mod ask;
