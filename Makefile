@@ -30,8 +30,9 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
 	cargo build -p uvs
 	@rm -f $(FRAMES)
-	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace
+	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace --all-targets
 	@lab/frames.sh $(FRAMES)
+	$(RUNNER) cargo test --workspace --doc
 
 fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_SECONDS each; needs a nightly toolchain and cargo-fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
