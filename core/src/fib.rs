@@ -31,6 +31,15 @@ pub struct Interface {
     pub up: bool,
 }
 
+/// The host's own stack, where others have an interface.
+static HOST: Interface = Interface {
+    port: PortId::HOST,
+    ifindex: 1,
+    mac: [0; 6],
+    mtu: 65_535,
+    up: true,
+};
+
 /// A unicast route of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -113,9 +122,10 @@ impl Fib {
         &self.interfaces
     }
 
-    /// The interface behind a port.
+    /// The interface behind a port; [`PortId::HOST`] is always there.
     pub fn interface(&self, port: PortId) -> Option<&Interface> {
-        self.interfaces.iter().find(|i| i.port == port)
+        let host = (port == PortId::HOST).then_some(&HOST);
+        host.or_else(|| self.interfaces.iter().find(|i| i.port == port))
     }
 
     /// Adds an address of the host's; the first of an interface is its default source.
@@ -201,6 +211,20 @@ impl Fib {
                 .unwrap_or(Addr::UNSPECIFIED),
             mtu: route.mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
         })
+    }
+}
+
+impl NextHop {
+    /// Into the host's own stack, for `own`, an address of the host's.
+    pub const fn host(own: Addr) -> Self {
+        Self {
+            port: PortId::HOST,
+            source_mac: HOST.mac,
+            via: own,
+            mac: Some(HOST.mac),
+            source: own,
+            mtu: HOST.mtu,
+        }
     }
 }
 

@@ -257,8 +257,7 @@ fn nat_icmp_send_tells_a_server_of_a_packet_without_a_connection() {
     let server = Endpoint::new(SERVER, SERVER_PORT);
     let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
     let stray = tcp(server, CLIENT, ACK).to_mac(SERVERS_MAC);
-    let routed = bed.from_server(frame(&stray));
-    assert_eq!((routed[0].port, routed[0].bytes[22]), (CLIENTS, 63));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
     bed.sysctl("nat_icmp_send", 1);
     let sent = bed.from_server(frame(&stray));
     assert_eq!(sent[0].bytes[14 + 28 + 8], 63, "TTL of the quoted packet");
@@ -270,7 +269,41 @@ fn nat_icmp_send_tells_a_server_of_a_packet_without_a_connection() {
     };
     assert_eq!(only(sent), want);
     let reset = tcp(server, CLIENT, RST).to_mac(SERVERS_MAC);
-    assert_eq!(bed.from_server(frame(&reset))[0].port, CLIENTS);
+    assert_eq!(bed.receive(SERVERS, frame(&reset)), Verdict::Pass);
+}
+
+#[test]
+fn a_nat_servers_own_traffic_is_the_kernels() {
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    bed.from_client(frame(&udp(CLIENT, VIP)));
+    let from = |port, to| udp(Endpoint::new(SERVER, port), to).to_mac(SERVERS_MAC);
+    let elsewhere = Endpoint::new(CLIENT.addr, CLIENT.port + 1);
+    for (packet, ours) in [
+        (from(SERVER_PORT, CLIENT), true),
+        (from(SERVER_PORT, elsewhere), false),
+        (from(SERVER_PORT + 1, CLIENT), false),
+    ] {
+        let verdict = bed.receive(SERVERS, frame(&packet));
+        let want = matches!(verdict, Verdict::Send(_));
+        assert_eq!((want, verdict == Verdict::Pass), (ours, !ours), "{packet:?}");
+    }
+}
+
+#[test]
+fn a_nat_servers_error_about_no_connection_goes_back_to_the_hosts_stack() {
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    let about = |port| {
+        let sent = udp(CLIENT, Endpoint::new(SERVER, port)).packet();
+        icmp(SERVER, CLIENT.addr, UNREACHABLE, PORT, 0)
+            .payload(&sent)
+            .to_mac(SERVERS_MAC)
+    };
+    for (port, verdict) in [
+        (SERVER_PORT, Verdict::Local),
+        (SERVER_PORT + 1, Verdict::Pass),
+    ] {
+        assert_eq!(bed.receive(SERVERS, frame(&about(port))), verdict);
+    }
 }
 
 #[test]
@@ -293,22 +326,4 @@ fn a_reply_too_long_for_the_client_changes_nothing_but_is_answered() {
     };
     assert_eq!(told, want);
     assert_eq!(bed.engine.report().services[0].stats.out_packets, 0);
-}
-
-#[test]
-fn the_director_serves_its_own_vip_but_not_by_nat() {
-    let local_server = |forwarding| {
-        let mut bed = bed(Protocol::Udp, forwarding);
-        let mut service = (*bed.snapshot.services[0]).clone();
-        service.servers[0].endpoint.addr = LOCAL;
-        bed.snapshot.services[0] = service.into();
-        bed.apply();
-        let verdict = bed.receive(CLIENTS, frame(&udp(CLIENT, VIP).ttl(1)));
-        (verdict, bed.engine.connections().len())
-    };
-    let refused = Verdict::Drop(DropReason::LocalServer);
-    assert_eq!(local_server(Forwarding::Dr), (Verdict::Local, 1));
-    assert_eq!(local_server(Forwarding::Tunnel), (Verdict::Local, 1));
-    assert_eq!(local_server(Forwarding::Nat), (refused, 1));
-    assert_eq!(local_server(Forwarding::FullNat), (refused, 1));
 }

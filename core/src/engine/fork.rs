@@ -284,6 +284,7 @@ impl Engine {
             vips: self.vips.clone(),
             owned: self.owned.clone(),
             repliers: self.repliers.clone(),
+            nat_servers: self.nat_servers.clone(),
             replier_addrs: self.replier_addrs.clone(),
             locals: self.locals.clone(),
             tunnels: self.tunnels.clone(),

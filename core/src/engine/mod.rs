@@ -97,6 +97,8 @@ pub struct Engine<R = Off> {
     owned: HashSet<Addr>,
     /// Endpoints whose packets reach clients only through us; port 0 = any.
     repliers: HashSet<(Protocol, Endpoint)>,
+    /// Those among them that are NAT's.
+    nat_servers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
@@ -164,6 +166,7 @@ impl Engine {
             vips: HashSet::new(),
             owned: HashSet::new(),
             repliers: HashSet::new(),
+            nat_servers: HashSet::new(),
             replier_addrs: HashSet::new(),
             locals: HashSet::new(),
             tunnels: HashSet::new(),

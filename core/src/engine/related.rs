@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::answer::{address, icmp};
+use super::reply::is_one_of;
 use super::schedule::Refused;
 use super::transmit::Way;
 use crate::checksum;
@@ -20,6 +21,9 @@ use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
 const ICMP_HEADER: usize = 8;
+
+/// The first byte of an IPv4 header without options.
+const PLAIN: u8 = 0x45;
 
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
@@ -99,7 +103,6 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let from_server = self.replier_addrs.contains(&packet.flow.src);
         let error = matches!(
             packet.transport,
             Transport::Icmp {
@@ -107,14 +110,21 @@ impl<R: Recorder> Engine<R> {
                 ..
             }
         );
-        if from_server
-            && error
-            && !self.fib.is_local(packet.flow.dst)
-            && !self.owned.contains(&packet.flow.dst)
-        {
-            return self.route(now, frame, packet, out);
+        if error && self.is_kept(frame, packet) {
+            return Verdict::Local;
         }
         self.answer_as_host(now, frame, packet, out)
+    }
+
+    /// Whether the guard keeps an ICMP error from the host's stack, since it is about a packet to a NAT
+    /// server's port: the guard cannot tell whose packet that was.
+    fn is_kept(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
+        let at = packet.l4() + ICMP_HEADER;
+        let plain = frame.bytes().get(at) == Some(&PLAIN);
+        let quote = quote(frame.bytes(), at).filter(|_| plain);
+        quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
+            && !self.fib.is_local(packet.flow.dst)
+            && !self.owned.contains(&packet.flow.dst)
     }
 
     /// About a reply: to the server whose packet it was.
@@ -264,8 +274,8 @@ impl Mode for Addresses {
         "Addresses"
     }
 
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
+    fn reply_flow(&self, flow: &Flow, _: &Path) -> Option<Flow> {
+        Some(flow.reversed())
     }
 
     fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, _: &Path) -> Result<(), DropReason> {

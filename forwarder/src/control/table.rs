@@ -58,6 +58,11 @@ impl Table {
         self.timeouts
     }
 
+    /// The sysctls.
+    pub(crate) const fn sysctls(&self) -> &Sysctls {
+        &self.sysctls
+    }
+
     /// What the engine is to run; `owned_vips` are those on none of the host's interfaces.
     pub(crate) fn snapshot(&self, owned_vips: &[Addr]) -> Snapshot {
         Snapshot {

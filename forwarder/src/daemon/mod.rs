@@ -41,7 +41,7 @@ use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::Table;
-use crate::guard::{FullNat, Guard, GuardSpec};
+use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
 use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
@@ -199,8 +199,11 @@ impl Daemon {
         let owned = derive::owned_vips(services, marks, &fib);
         let local = self.mirror.local_addresses();
         let filter = self.filter(&owned, &local);
+        let host_filter = derive::host_filter(services, marks, self.lingering.all(), &fib);
+        let loopback = LOOPBACK.to_owned();
         let surroundings = GuardSpec {
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.iter().cloned().chain([loopback]).collect(),
+            nat: derive::nat(self.table.timeouts(), self.table.sysctls()),
             owned: owned.clone(),
             local,
             fullnat: FullNat {
@@ -216,13 +219,16 @@ impl Daemon {
             self.unguarded = false;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
-        self.shared
-            .desired
-            .publish(Arc::new(Desired { snapshot, filter }));
+        self.shared.desired.publish(Arc::new(Desired {
+            snapshot,
+            filter,
+            host_filter,
+        }));
         self.sync()?;
         if wanted != both {
             self.guard.apply(&wanted).map_err(failed)?;
         }
+        self.recall_clients();
         self.guarded = wanted;
         if let Err(e) = self
             .mirror
@@ -238,6 +244,31 @@ impl Daemon {
     fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
         let (services, marks) = (self.table.services(), self.table.marks());
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
+    }
+
+    /// A guard that was put up anew learns who the engine's clients are.
+    fn recall_clients(&mut self) {
+        if !self.guard.is_unsure() {
+            return;
+        }
+        if let Err(e) = self.tell_clients() {
+            tracing::warn!(
+                "the guard does not know all clients: {}; for half a minute what NAT servers send to others is lost",
+                e.message
+            );
+        }
+    }
+
+    fn tell_clients(&mut self) -> Result<(), Refusal> {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+            self.guard
+                .remember(&derive::clients(&page))
+                .map_err(failed)?;
+            next = rest;
+        }
+        self.guard.be_sure().map_err(failed)
     }
 
     /// Waits until the worker has taken up what was published.
@@ -282,6 +313,7 @@ impl Daemon {
             Ok(false) => {}
             Ok(true) => {
                 self.unguarded = false;
+                self.recall_clients();
                 tracing::warn!("somebody removed the guard; it is up again");
             }
             Err(e) => {

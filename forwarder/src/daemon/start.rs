@@ -28,11 +28,10 @@ use crate::control::table::Table;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
-use crate::port::afpacket::{self, Port, PortOptions};
+use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::port::{Receive, Transmit};
 use crate::worker::watch::Watch;
-use crate::worker::{Desired, Shared, Worker};
+use crate::worker::{Desired, Ends, Shared, Worker};
 
 /// What `uvs run` was asked to do.
 pub(crate) struct Options {
@@ -66,6 +65,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
+    let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(&mut table, &options.config)?;
 
@@ -93,7 +93,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let (worker, waker) = Worker::new(
         engine,
         ports,
-        Box::new(afpacket::own_stack()?),
+        (
+            (Box::new(host.receive), Box::new(host.deliver)),
+            Box::new(host.give_back),
+        ),
         Arc::clone(&shared),
         inbox,
         Box::new(notice),
@@ -181,9 +184,6 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A port's two ends, as the worker takes them.
-type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
-
 fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
@@ -216,6 +216,7 @@ fn nothing() -> Desired {
     Desired {
         snapshot: Arc::new(Snapshot::default()),
         filter: FilterSpec::default().compile(),
+        host_filter: FilterSpec::default().compile(),
     }
 }
 

@@ -25,22 +25,41 @@ pub(super) struct Change {
 /// What leads from one state to another; `None` where the table must be replaced. The lists of both are
 /// in order, as [`GuardSpec::union`] leaves them.
 pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
-    let rules = |s: &GuardSpec| (s.interfaces.clone(), s.fullnat.ports, s.wide.clone());
+    let rules = |s: &GuardSpec| {
+        let nat = &s.nat;
+        let own_servers = !nat.own_servers.is_empty();
+        let of_nat = (nat.wide.clone(), nat.idle, nat.answers_strays, own_servers);
+        (s.interfaces.clone(), s.fullnat.ports, s.wide.clone(), of_nat)
+    };
     if rules(from) != rules(to) {
         return None;
     }
     let mut changes = Changes::default();
-    let services = |s: &GuardSpec| -> Vec<Server> {
+    let services = |of: &[(Protocol, Addr, u16)]| -> Vec<Server> {
         let server = |&(protocol, vip, port): &(Protocol, Addr, u16)| (vip, protocol, port);
-        let mut servers: Vec<_> = s.services.iter().map(server).collect();
+        let mut servers: Vec<_> = of.iter().map(server).collect();
         servers.sort_unstable();
         servers
     };
     let pair = |with_port, any_port| [with_port, any_port];
+    for (set, from, to) in [
+        (
+            pair("nat_service", "nat_service_any_port"),
+            &from.nat.services,
+            &to.nat.services,
+        ),
+        (
+            pair("service", "service_any_port"),
+            &from.services,
+            &to.services,
+        ),
+    ] {
+        changes.tuples(&[set], &services(from), &services(to));
+    }
     changes.tuples(
-        &[pair("service", "service_any_port")],
-        &services(from),
-        &services(to),
+        &[pair("own_server", "own_server_any_port")],
+        &from.nat.own_servers,
+        &to.nat.own_servers,
     );
     changes.tuples(
         &[
@@ -112,7 +131,7 @@ fn only<'a, T: Ord>(of: &'a [T], without: &[T]) -> Vec<&'a T> {
 }
 
 /// Address, protocol and port, each padded to a register of four bytes; IPv4 only.
-fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
+pub(super) fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
     let mut key = addr.as_v4()?.to_vec();
     key.extend([protocol as u8, 0, 0, 0]);
     if port != 0 {

@@ -6,6 +6,7 @@
 //! never half there; a killed run's table is found and replaced by the next.
 
 mod claim;
+mod clients;
 mod elements;
 mod kept;
 mod netlink;
@@ -16,9 +17,11 @@ mod watch;
 use std::os::fd::RawFd;
 
 pub(crate) use nft::Counter;
-pub(crate) use rules::{FullNat, GuardSpec};
+pub(crate) use clients::Idle;
+pub(crate) use rules::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
+use elements::Change;
 use watch::Watch;
 
 /// Why the guard could not be put up, taken down or read.
@@ -69,6 +72,8 @@ pub(crate) struct Guard {
     watch: Watch,
     /// What was applied last; `None` = nothing is, by us.
     applied: Option<GuardSpec>,
+    /// It was put up anew, and knows no clients.
+    unsure: bool,
 }
 
 impl Guard {
@@ -89,6 +94,7 @@ impl Guard {
             claim,
             watch,
             applied: None,
+            unsure: false,
         })
     }
 
@@ -129,8 +135,45 @@ impl Guard {
         } else {
             first?;
         }
+        self.unsure = true;
         self.applied = Some(spec.union(spec));
         Ok(())
+    }
+
+    /// Whether it was put up anew and knows no clients, so that it keeps all that NAT servers send from the
+    /// kernel: [`remember`](Self::remember) them, and [`be_sure`](Self::be_sure).
+    pub(crate) const fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// These are clients of NAT services.
+    ///
+    /// # Errors
+    /// They could not be noted.
+    pub(crate) fn remember(&self, those: &[Server]) -> Result<(), GuardError> {
+        Self::change("clients", true, clients::keys(those))
+    }
+
+    /// All clients are known: what NAT servers send to others is the kernel's again.
+    ///
+    /// # Errors
+    /// It could not be said; the kernel forgets by itself within half a minute.
+    pub(crate) fn be_sure(&mut self) -> Result<(), GuardError> {
+        let protocols = clients::PROTOCOLS.map(|p| vec![p]);
+        Self::change("unsure", false, protocols.into())?;
+        self.unsure = false;
+        Ok(())
+    }
+
+    fn change(set: &'static str, gained: bool, keys: Vec<Vec<u8>>) -> Result<(), GuardError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let change = Change { set, gained, keys };
+        netlink::change(&[change]).map_err(|source| GuardError::Io {
+            doing: "note clients",
+            source,
+        })
     }
 
     /// Takes the guard down; says whether there was one.

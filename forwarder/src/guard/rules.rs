@@ -16,6 +16,7 @@ use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
 use super::GuardError;
+use super::clients::{self, Idle};
 
 /// The table's name.
 pub(super) const TABLE: &str = "uvs";
@@ -60,14 +61,38 @@ pub(crate) struct GuardSpec {
     pub(crate) ftp: Vec<Addr>,
     /// VIPs that are on no interface: everything to them is dropped, since UVS answers.
     pub(crate) owned: Vec<Addr>,
-    /// NAT's real servers: their replies through the host are dropped, and ICMP errors about what they
-    /// were sent.
+    /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
+    /// they were sent.
     pub(crate) nat_servers: Vec<Server>,
+    /// NAT's services.
+    pub(crate) nat: Nat,
     /// FULLNAT's side.
     pub(crate) fullnat: FullNat,
-    /// The host's own addresses: what a NAT server sends to them (a health check's answer) is spared.
+    /// The host's own addresses.
     pub(crate) local: Vec<Addr>,
 }
+
+/// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
+/// sends. See [`clients`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nat {
+    /// As [`GuardSpec::services`].
+    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// As [`GuardSpec::wide`].
+    pub(crate) wide: Vec<Destination>,
+    /// Servers that are the host itself.
+    pub(crate) own_servers: Vec<Server>,
+    /// How long their connections live.
+    pub(crate) idle: Idle,
+    /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
+    pub(crate) answers_strays: bool,
+}
+
+/// Marks what UVS sends into the host's own stack, on its way through the loopback interface: nobody else
+/// sees the mark, for the guard there takes it off. "UVS!" in ASCII.
+pub(crate) const HOST_MARK: u32 = 0x5556_5321;
+/// The loopback interface: what programs on the host send to a service comes by it.
+pub(crate) const LOOPBACK: &str = "lo";
 
 /// FULLNAT's replies: from a server to a local address, to a port in the range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +122,12 @@ impl GuardSpec {
             ftp: both(&self.ftp, &other.ftp),
             owned: both(&self.owned, &other.owned),
             nat_servers: both(&self.nat_servers, &other.nat_servers),
+            nat: Nat {
+                services: both(&self.nat.services, &other.nat.services),
+                wide: both(&self.nat.wide, &other.nat.wide),
+                own_servers: both(&self.nat.own_servers, &other.nat.own_servers),
+                ..self.nat
+            },
             fullnat: FullNat {
                 local: both(&self.fullnat.local, &other.fullnat.local),
                 ports: self.fullnat.ports,
@@ -123,12 +154,21 @@ pub(super) fn render(spec: &GuardSpec, interfaces: &[String]) -> Result<String, 
     sets(&mut out, spec);
     chains(&mut out, spec);
     for (i, name) in interfaces.iter().enumerate() {
+        let spared = if name == LOOPBACK {
+            format!("meta mark {HOST_MARK} meta mark set 0 accept\n")
+        } else {
+            String::new()
+        };
         let _ = writeln!(
             out,
             "chain ingress_{i} {{\n\
              type filter hook ingress device \"{name}\" priority {PRIORITY}; policy accept;\n\
+             {spared}\
              meta protocol ip meta pkttype host jump ours\n}}"
         );
+        if !spec.nat.own_servers.is_empty() && name != LOOPBACK {
+            clients::egress(&mut out, &format!("egress_{i}"), name, PRIORITY);
+        }
     }
     out.push_str("}\n");
     Ok(out)
@@ -151,7 +191,10 @@ fn counters(out: &mut String) {
 fn sets(out: &mut String, spec: &GuardSpec) {
     let services = spec.services.iter().map(|&(p, vip, port)| (vip, p, port));
     tuples(out, "service", DESTINATION, services);
+    let services = spec.nat.services.iter().map(|&(p, vip, port)| (vip, p, port));
+    tuples(out, "nat_service", DESTINATION, services);
     tuples(out, "nat_server", SOURCE, spec.nat_servers.iter().copied());
+    tuples(out, "own_server", SOURCE, spec.nat.own_servers.iter().copied());
     tuples(
         out,
         "fullnat_server",
@@ -172,6 +215,7 @@ fn sets(out: &mut String, spec: &GuardSpec) {
     let key = format!("{any_port_key} . {}", INNER_DESTINATION.1);
     set(out, "inner", &key, inner(with_port));
     set(out, "inner_any_port", any_port_key, inner(any_port));
+    clients::sets(out, spec.nat.idle);
     let _ = writeln!(
         out,
         "set fragments {{\ntypeof {DATAGRAM}\n\
@@ -188,29 +232,41 @@ fn chains(out: &mut String, spec: &GuardSpec) {
              counter name {reason} drop\n}}"
         );
     }
+    clients::chains(out, spec.nat.idle, spec.nat.answers_strays);
     let (to, to_port) = DESTINATION;
     let (from, from_port) = SOURCE;
     let (inner, inner_port) = INNER_DESTINATION;
     let (low, high) = spec.fullnat.ports;
     let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
-    let ranges = wide(spec.wide.iter().filter(|to| to.is_host()));
-    let networks = wide(spec.wide.iter().filter(|to| !to.is_host()));
+    let is_host = |to: &&Destination| to.is_host();
+    let is_network = |to: &&Destination| !to.is_host();
+    let nat_ranges = wide(spec.nat.wide.iter().filter(is_host), "remember");
+    let nat_networks = wide(spec.nat.wide.iter().filter(is_network), "remember");
+    let ranges = wide(spec.wide.iter().filter(is_host), "drop_service");
+    let networks = wide(spec.wide.iter().filter(is_network), "drop_service");
     let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
+    // The host's own address as a reply's destination: a program on it is a client.
     let _ = writeln!(
         out,
         "chain ours {{\n\
          ip frag-off & 0x1fff != 0 {DATAGRAM} @fragments counter name fragment drop\n\
+         {to} . {to_port} @nat_service goto remember\n\
+         {to} @nat_service_any_port goto remember\n\
+         {nat_ranges}\
+         ip daddr @ftp {FTP_DATA} goto remember\n\
          ip daddr @owned counter name owned drop\n\
          {to} . {to_port} @service goto drop_service\n\
          {to} @service_any_port goto drop_service\n\
          {ranges}\
-         ip daddr @ftp {FTP_DATA} goto drop_service\n\
          {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
          {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
+         {from} . {from_port} @nat_server jump reply\n\
+         {from} @nat_server_any_port jump reply\n\
          ip daddr @local accept\n\
+         {nat_networks}\
          {networks}\
-         {from} . {from_port} @nat_server goto drop_nat_reply\n\
-         {from} @nat_server_any_port goto drop_nat_reply\n\
+         {from} . {from_port} @nat_server goto stray\n\
+         {from} @nat_server_any_port goto stray\n\
          {icmp_error} {inner} . {inner_port} @inner counter name icmp_error drop\n\
          {icmp_error} {inner} @inner_any_port counter name icmp_error drop\n\
          }}"
@@ -218,12 +274,12 @@ fn chains(out: &mut String, spec: &GuardSpec) {
 }
 
 /// A rule each: a packet may be of several, so that no set could have them all.
-fn wide<'a>(of: impl Iterator<Item = &'a Destination>) -> String {
+fn wide<'a>(of: impl Iterator<Item = &'a Destination>, chain: &str) -> String {
     let rule = |to: &Destination| {
         let protocols: Vec<String> = to.protocols().map(|p| (p as u8).to_string()).collect();
         let (addr, (first, last)) = (v4(to.addr)?, to.ports);
         Some(format!(
-            "ip daddr & {} == {addr} ip protocol {{ {} }} th dport >= {first} th dport <= {last} goto drop_service\n",
+            "ip daddr & {} == {addr} ip protocol {{ {} }} th dport >= {first} th dport <= {last} goto {chain}\n",
             Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0)),
             protocols.join(", "),
         ))

@@ -22,6 +22,9 @@ pub(crate) struct FilterSpec {
     pub(crate) icmp_to: Vec<Ipv4Addr>,
     /// Targets of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
+    /// On the loopback interface: whatever MAC address a frame is for, but none with this firewall mark,
+    /// which is what UVS itself sent.
+    pub(crate) without_mark: Option<u32>,
 }
 
 /// A filter program.
@@ -49,6 +52,7 @@ const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK) as u32;
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
 const ETHER_TYPE: u32 = 12;
 const IP_PROTOCOL: u32 = 14 + 9;
@@ -72,10 +76,13 @@ impl FilterSpec {
     /// The program; [`Program::everything`] where the addresses do not fit.
     pub(crate) fn compile(&self) -> Program {
         let mut a = Assembler::default();
-        a.common(
-            |a| self.ipv4(a),
-            |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
-        );
+        match self.without_mark {
+            Some(mark) => a.on_loopback(mark, |a| self.ipv4(a)),
+            None => a.common(
+                |a| self.ipv4(a),
+                |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
+            ),
+        }
         if a.code.len() > MAX_INSTRUCTIONS {
             return Program::everything();
         }
@@ -124,6 +131,17 @@ impl Assembler {
         self.branch(IF_EQUAL, u32::from(libc::PACKET_OTHERHOST), 0, 1);
         self.emit(RETURN, REJECT);
         arp(self);
+        self.emit(RETURN, REJECT);
+    }
+
+    /// As [`Assembler::common`], for frames that the host sends itself: all but those with a mark.
+    fn on_loopback(&mut self, mark: u32, ipv4: impl FnOnce(&mut Self)) {
+        self.emit(LOAD_U16, ETHER_TYPE);
+        self.require(libc::ETH_P_IP as u32);
+        self.emit(LOAD_U32, MARK);
+        self.branch(IF_EQUAL, mark, 0, 1);
+        self.emit(RETURN, REJECT);
+        ipv4(self);
         self.emit(RETURN, REJECT);
     }
 
