@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the daemon uses all of it, a test a part")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the daemon uses all of it, a test a part"
+)]
 #[path = "../src/guard/mod.rs"]
 mod guard;
 #[allow(dead_code, reason = "shared with the other tests")]
@@ -16,7 +20,7 @@ use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use guard::{FullNat, Guard, GuardError, GuardSpec};
+use guard::{FullNat, Guard, GuardError, GuardSpec, Idle, Nat};
 use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
@@ -27,6 +31,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const VIP: [u8; 4] = [10, 1, 0, 100];
+const CLIENT: [u8; 4] = [10, 1, 0, 2];
 const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
 const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
 const SERVER: [u8; 4] = [10, 2, 0, 2];
@@ -161,24 +166,87 @@ fn fragments_of_a_service_datagram_go_with_the_first() {
 }
 
 #[test]
-fn a_nat_servers_replies_are_dropped_and_the_directors_own_connection_is_not() {
+fn what_a_nat_server_sends_to_a_services_client_is_dropped_and_nothing_else() {
     let lab = Lab::new(true, "1");
     let listener = lab
         .server
         .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
     let _guard = lab.guard(&lab.spec());
+    let timed_out = Some(io::ErrorKind::TimedOut);
     lab.director
         .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
-    // The client's SYN is forwarded by the kernel here; the SYN-ACK is what must not pass.
-    lab.client
-        .enter(|| assert_eq!(connect(SERVER, 8080), Some(io::ErrorKind::TimedOut)));
+    lab.client.enter(|| {
+        // The SYN is forwarded by the kernel here; the SYN-ACK is what may not pass.
+        assert_eq!(connect_from(4000, SERVER, 8080), None, "nobody's client");
+        assert_eq!(connect_from(4001, VIP, 80), timed_out);
+        assert_eq!(connect_from(4001, SERVER, 8080), timed_out, "the service's");
+        assert_eq!(connect_from(4002, SERVER, 8080), None);
+    });
     assert!(count(&lab, "nat_reply") >= 1);
     drop(listener);
     let _other = lab
         .server
         .enter(|| TcpListener::bind("10.2.0.2:8090").unwrap());
     lab.client
-        .enter(|| assert_eq!(connect(SERVER, 8090), None, "no service's port"));
+        .enter(|| assert_eq!(connect_from(4001, SERVER, 8090), None, "no service's port"));
+}
+
+#[test]
+fn the_directors_own_programs_are_clients_by_loopback() {
+    let lab = Lab::new(true, "1");
+    let _listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut spec = lab.spec();
+    spec.interfaces.push("lo".into());
+    let _guard = lab.guard(&spec);
+    let timed_out = Some(io::ErrorKind::TimedOut);
+    lab.director.enter(|| {
+        assert_eq!(connect_as(VIP, 4001, VIP, 80), timed_out);
+        assert_eq!(connect(VIP, 81), Some(io::ErrorKind::ConnectionRefused));
+        let as_the_vip = |port| connect_as(VIP, port, SERVER, 8080);
+        assert_eq!((as_the_vip(4001), as_the_vip(4002)), (timed_out, None));
+    });
+}
+
+#[test]
+fn a_guard_that_is_not_sure_keeps_all_that_nat_servers_send_beyond_the_host() {
+    let lab = Lab::new(true, "1");
+    let _listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut guard = lab.guard(&lab.spec());
+    guard.replace(&lab.spec());
+    let timed_out = Some(io::ErrorKind::TimedOut);
+    lab.client
+        .enter(|| assert_eq!(connect(SERVER, 8080), timed_out));
+    lab.director
+        .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
+    let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
+    guard.work(|guard| {
+        assert!(guard.is_unsure());
+        guard.remember(&client).unwrap();
+        guard.be_sure().unwrap();
+    });
+    lab.client.enter(|| {
+        assert_eq!(connect_from(4002, SERVER, 8080), None);
+        assert_eq!(connect_from(4001, SERVER, 8080), timed_out, "remembered");
+    });
+}
+
+#[test]
+fn with_nat_icmp_send_a_servers_resets_alone_pass() {
+    let lab = Lab::new(true, "1");
+    let listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut spec = lab.spec();
+    spec.nat.answers_strays = true;
+    let _guard = lab.guard(&spec);
+    let from_outside = || lab.client.enter(|| connect(SERVER, 8080));
+    assert_eq!(from_outside(), Some(io::ErrorKind::TimedOut));
+    drop(listener);
+    assert_eq!(from_outside(), Some(io::ErrorKind::ConnectionRefused));
 }
 
 #[test]
@@ -189,6 +257,9 @@ fn a_nat_servers_fragments_go_with_the_first_and_others_pass() {
         .client
         .enter(|| UdpSocket::bind("10.1.0.2:9000").unwrap());
     inbox.set_read_timeout(Some(PATIENCE)).unwrap();
+    inbox
+        .send_to(b"a client", SocketAddrV4::new(VIP.into(), 53))
+        .unwrap();
     let tap = lab.client.enter(tap);
     lab.server.enter(|| {
         for port in [8080, 8090] {
@@ -466,7 +537,12 @@ impl Lab {
         local.extend(self.vip_is_local.then_some(vip));
         GuardSpec {
             interfaces: vec!["d0".into(), "d1".into()],
-            services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            services: Vec::new(),
+            nat: Nat {
+                services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+                idle: Idle { tcp: 900, udp: 300 },
+                ..Nat::default()
+            },
             wide: Vec::new(),
             ftp: Vec::new(),
             owned: if self.vip_is_local {
@@ -486,6 +562,8 @@ impl Lab {
     fn guard(&self, spec: &GuardSpec) -> Up<'_> {
         let mut up = Up(self, self.director.enter(|| Guard::claim().ok()));
         up.apply(spec);
+        // There is nobody's client yet.
+        up.work(|guard| guard.be_sure().unwrap());
         up
     }
 }
@@ -497,6 +575,11 @@ impl Up<'_> {
     fn apply(&mut self, spec: &GuardSpec) {
         let guard = self.1.as_mut().unwrap();
         self.0.director.enter(|| guard.apply(spec).unwrap());
+    }
+
+    fn work(&mut self, work: impl FnOnce(&mut Guard) + Send) {
+        let guard = self.1.as_mut().unwrap();
+        self.0.director.enter(|| work(guard));
     }
 
     fn replace(&mut self, spec: &GuardSpec) {
@@ -547,6 +630,25 @@ fn knock(to: [u8; 4], tcp: u16, udp: u16) {
 fn connect(to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
     let to = SocketAddrV4::new(to.into(), port).into();
     TcpStream::connect_timeout(&to, SILENCE)
+        .err()
+        .map(|e| e.kind())
+}
+
+/// As [`connect`], from a port.
+fn connect_from(from: u16, to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
+    connect_as([0; 4], from, to, port)
+}
+
+/// As [`connect`], from an address and a port. A RST ends the connection, so that the port is free again.
+fn connect_as(address: [u8; 4], from: u16, to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    let own = SocketAddrV4::new(address.into(), from);
+    socket.bind(&own.into()).unwrap();
+    let to = SocketAddrV4::new(to.into(), port);
+    socket
+        .connect_timeout(&to.into(), SILENCE)
         .err()
         .map(|e| e.kind())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::frame::ETH_LEN;
 use uvs_core::packet::tcp_flags::RST;
-use uvs_core::service::{Forwarding, Tunnel, TunnelKind};
+use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
 };
@@ -285,8 +285,30 @@ fn a_nat_servers_own_traffic_is_the_kernels() {
     ] {
         let verdict = bed.receive(SERVERS, frame(&packet));
         let want = matches!(verdict, Verdict::Send(_));
-        assert_eq!((want, verdict == Verdict::Pass), (ours, !ours), "{packet:?}");
+        assert_eq!(
+            (want, verdict == Verdict::Pass),
+            (ours, !ours),
+            "{packet:?}"
+        );
     }
+}
+
+#[test]
+fn what_another_server_sends_to_a_client_goes_back_to_the_hosts_stack() {
+    // The guard keeps it from there: it knows the client, and not from which server it is served.
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    let mut service = (*bed.snapshot.services[0]).clone();
+    let other = Endpoint::new(ROUTER, SERVER_PORT);
+    let spec = ServerSpec::new(other, Forwarding::Nat);
+    service.servers.push(spec);
+    bed.snapshot.services[0] = service.into();
+    bed.apply();
+    let stray = udp(other, CLIENT).to_mac(SERVERS_MAC);
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
+    bed.from_client(frame(&udp(CLIENT, VIP)));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Local);
+    bed.jump(Duration::from_secs(301));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
 }
 
 #[test]

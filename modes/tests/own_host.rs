@@ -71,7 +71,11 @@ fn nobody_reaches_the_loopback_address_by_nat() {
         let mut bed = bed(Protocol::Udp, forwarding, Addr::v4([127, 0, 0, 1]));
         bed.change_fib(|f| f.add_local_prefix(Addr::v4([127, 0, 0, 0]), 8));
         let verdict = bed.receive(CLIENTS, frame(&udp(CLIENT, VIP)));
-        assert_eq!(verdict, Verdict::Drop(DropReason::LocalServer), "{forwarding:?}");
+        assert_eq!(
+            verdict,
+            Verdict::Drop(DropReason::LocalServer),
+            "{forwarding:?}"
+        );
     }
 }
 

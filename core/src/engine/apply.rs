@@ -278,7 +278,8 @@ impl<R: Recorder> Engine<R> {
                 let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
                 self.repliers.extend(protocols.iter().map(|p| (*p, from)));
                 if server.forwarding == Forwarding::Nat {
-                    self.nat_servers.extend(protocols.iter().map(|p| (*p, from)));
+                    self.nat_servers
+                        .extend(protocols.iter().map(|p| (*p, from)));
                 }
                 self.replier_addrs.insert(from.addr);
             }

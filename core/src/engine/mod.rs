@@ -33,6 +33,7 @@ mod apply;
 mod defence;
 mod describe;
 mod drain;
+mod ends;
 mod farewell;
 mod fork;
 mod handshake;
@@ -100,6 +101,8 @@ pub struct Engine<R = Off> {
     /// Those among them that are NAT's.
     nat_servers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
+    /// NAT's clients.
+    clients: ends::Clients,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
     /// Tunnels' ends: address, GUE's port or 0, kind.
@@ -168,6 +171,7 @@ impl Engine {
             repliers: HashSet::new(),
             nat_servers: HashSet::new(),
             replier_addrs: HashSet::new(),
+            clients: ends::Clients::default(),
             locals: HashSet::new(),
             tunnels: HashSet::new(),
             path_mtus: pmtu::PathMtus::default(),
@@ -322,8 +326,9 @@ impl<R: Recorder> Engine<R> {
         match parsed {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => self.answer_arp(port, frame, mac, out),
-            // A bridge floods frames for others past us; forwarding those would loop.
-            _ if frame.bytes()[..6] != mac => Verdict::Pass,
+            // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
+            // the address of a next hop.
+            _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),

@@ -69,15 +69,17 @@ impl<R: Recorder> Engine<R> {
                 _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             };
         }
-        let of_nat = || is_one_of(&self.nat_servers, packet.protocol, packet.flow.source());
-        if self.snapshot.sysctls.nat_icmp_send != 0
-            && wants_an_answer(packet)
-            && !self.fib.is_local(packet.flow.dst)
-            && of_nat()
-        {
+        let (protocol, from) = (packet.protocol, packet.flow.source());
+        if self.fib.is_local(packet.flow.dst) || !is_one_of(&self.nat_servers, protocol, from) {
+            return Verdict::Pass;
+        }
+        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(packet) {
             return self.tell_server(now, frame, packet, out);
         }
-        Verdict::Pass
+        match self.of_client(protocol, packet.flow.destination()) {
+            Some(_) => Verdict::Local,
+            None => Verdict::Pass,
+        }
     }
 
     /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's

@@ -154,8 +154,7 @@ impl<R: Recorder> Engine<R> {
         way: Way<'_>,
         out: &mut Outbox,
     ) -> Verdict {
-        let translated =
-            !way.forward || way.mode.reply_flow(&packet.flow, &way.path).is_some();
+        let translated = !way.forward || way.mode.reply_flow(&packet.flow, &way.path).is_some();
         if !translated {
             return match packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,

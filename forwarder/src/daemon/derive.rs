@@ -210,7 +210,11 @@ pub(super) fn nat(timeouts: Timeouts, sysctls: &Sysctls) -> Nat {
 pub(super) fn clients(of: &[ConnReport]) -> Vec<Server> {
     let client = |c: &ConnReport| {
         let replied_to = c.local.is_none() && c.client.port != 0;
-        Some((c.client.addr, c.protocol.filter(|_| replied_to)?, c.client.port))
+        Some((
+            c.client.addr,
+            c.protocol.filter(|_| replied_to)?,
+            c.client.port,
+        ))
     };
     of.iter().filter_map(client).collect()
 }

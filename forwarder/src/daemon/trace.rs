@@ -20,7 +20,9 @@ impl Daemon {
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
             interface: self.name_of(arrival.port),
-            guard: arrival.port.map(|_| self.kept(&arrival.bytes, trace.as_ref())),
+            guard: arrival
+                .port
+                .map(|_| self.kept(&arrival.bytes, trace.as_ref())),
             trace,
             decided: None,
         });

@@ -29,7 +29,12 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
         let nat = &s.nat;
         let own_servers = !nat.own_servers.is_empty();
         let of_nat = (nat.wide.clone(), nat.idle, nat.answers_strays, own_servers);
-        (s.interfaces.clone(), s.fullnat.ports, s.wide.clone(), of_nat)
+        (
+            s.interfaces.clone(),
+            s.fullnat.ports,
+            s.wide.clone(),
+            of_nat,
+        )
     };
     if rules(from) != rules(to) {
         return None;

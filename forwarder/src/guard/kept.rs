@@ -162,7 +162,11 @@ mod tests {
         marked.wide = wide.to_vec();
         for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
             let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
-            assert_eq!(marked.keeps(&frame, true), by, "the network spares what is local");
+            assert_eq!(
+                marked.keeps(&frame, true),
+                by,
+                "the network spares what is local"
+            );
         }
         let elsewhere = tcp(end("192.0.2.7:9"), end("10.0.7.7:22"), 2).frame();
         assert_eq!(marked.keeps(&elsewhere, true), Some("service"));
@@ -170,7 +174,11 @@ mod tests {
         assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
         let not_ours = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame(), false);
         for to in ["10.0.2.1:5000", "192.0.2.7:9"] {
-            assert_eq!(not_ours("10.0.2.11:8080", to), None, "a health check, or any other");
+            assert_eq!(
+                not_ours("10.0.2.11:8080", to),
+                None,
+                "a health check, or any other"
+            );
         }
     }
 

@@ -16,8 +16,8 @@ mod watch;
 
 use std::os::fd::RawFd;
 
-pub(crate) use nft::Counter;
 pub(crate) use clients::Idle;
+pub(crate) use nft::Counter;
 pub(crate) use rules::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
@@ -41,7 +41,7 @@ pub(crate) enum GuardError {
     NoNft(std::io::Error),
     /// The kernel cannot do it.
     #[error(
-        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables)"
+        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables), and for a NAT server that is the director itself CONFIG_NETFILTER_EGRESS (Linux 5.16)"
     )]
     NoKernelSupport,
     /// No right to change the rules.

@@ -191,10 +191,19 @@ fn counters(out: &mut String) {
 fn sets(out: &mut String, spec: &GuardSpec) {
     let services = spec.services.iter().map(|&(p, vip, port)| (vip, p, port));
     tuples(out, "service", DESTINATION, services);
-    let services = spec.nat.services.iter().map(|&(p, vip, port)| (vip, p, port));
+    let services = spec
+        .nat
+        .services
+        .iter()
+        .map(|&(p, vip, port)| (vip, p, port));
     tuples(out, "nat_service", DESTINATION, services);
     tuples(out, "nat_server", SOURCE, spec.nat_servers.iter().copied());
-    tuples(out, "own_server", SOURCE, spec.nat.own_servers.iter().copied());
+    tuples(
+        out,
+        "own_server",
+        SOURCE,
+        spec.nat.own_servers.iter().copied(),
+    );
     tuples(
         out,
         "fullnat_server",

@@ -140,7 +140,9 @@ impl Transmit for RawSender {
         self.bytes = 0;
         for packet in std::mem::take(&mut self.waiting) {
             let sent = match destination(&packet) {
-                Some(to) => self.socket.send_to(&packet, &SocketAddrV4::new(to, 0).into()),
+                Some(to) => self
+                    .socket
+                    .send_to(&packet, &SocketAddrV4::new(to, 0).into()),
                 None => Err(io::ErrorKind::InvalidData.into()),
             };
             match sent {
