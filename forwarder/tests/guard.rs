@@ -428,6 +428,10 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
         services: vec![(Protocol::Tcp, v4(VIP), 443), (Protocol::Udp, v4(VIP), 0)],
         owned: vec![v4([10, 1, 0, 101])],
         nat_servers: vec![server(7, 8080), server(8, 0)],
+        nat: Nat {
+            services: vec![(Protocol::Tcp, v4(VIP), 81), (Protocol::Sctp, v4(VIP), 0)],
+            ..lab.spec().nat
+        },
         fullnat: FullNat {
             local: vec![v4([10, 2, 0, 200])],
             servers: vec![server(9, 8080), server(10, 0)],
@@ -447,6 +451,7 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     assert_eq!(table, handle(), "the table was changed, not replaced");
     assert!(!guard.restore(), "and nobody needs to look after it");
     guard.replace(&full);
+    guard.work(|guard| guard.be_sure().unwrap());
     assert_eq!(changed, rules());
     assert_ne!(table, handle());
     guard.apply(&lab.spec());

@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::checksum;
-use crate::fib::{NextHop, Unreachable};
+use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint};
 use crate::fragment::seal_header;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -303,7 +303,7 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
         fill: impl FnOnce(&mut Self, &mut [u8], [u8; 4], [u8; 4]),
     ) -> Verdict {
-        let hop = match self.fib.lookup(to) {
+        let hop = match self.fib.lookup(Query::to(to).from(from)) {
             Ok(hop) => hop,
             Err(Unreachable::Local) => NextHop::host(to),
             Err(_) => return Verdict::Drop(DropReason::NoRoute),

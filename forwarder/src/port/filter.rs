@@ -32,6 +32,8 @@ pub(crate) struct FilterSpec {
 pub(crate) struct Program {
     pub(super) code: Vec<sock_filter>,
     pub(super) exact: bool,
+    /// As [`FilterSpec::without_mark`].
+    pub(super) without_mark: Option<u32>,
 }
 
 /// Instructions the kernel takes at most (BPF_MAXINSNS).
@@ -62,33 +64,47 @@ const ARP_TARGET: u32 = 14 + 24;
 
 impl Program {
     /// Everything that could be ours whatever the addresses are.
+    #[cfg(test)]
     pub(crate) fn everything() -> Self {
+        Self::all_but(None)
+    }
+
+    /// The program to use where the kernel has no memory for this one.
+    pub(super) fn without_addresses(&self) -> Self {
+        Self::all_but(self.without_mark)
+    }
+
+    fn all_but(without_mark: Option<u32>) -> Self {
         let mut a = Assembler::default();
-        a.common(|a| a.emit(RETURN, ACCEPT), |a| a.emit(RETURN, ACCEPT));
+        a.program(
+            without_mark,
+            |a| a.emit(RETURN, ACCEPT),
+            |a| a.emit(RETURN, ACCEPT),
+        );
         Self {
             code: a.code,
             exact: false,
+            without_mark,
         }
     }
 }
 
 impl FilterSpec {
-    /// The program; [`Program::everything`] where the addresses do not fit.
+    /// The program; one for every address where these do not fit.
     pub(crate) fn compile(&self) -> Program {
         let mut a = Assembler::default();
-        match self.without_mark {
-            Some(mark) => a.on_loopback(mark, |a| self.ipv4(a)),
-            None => a.common(
-                |a| self.ipv4(a),
-                |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
-            ),
-        }
+        a.program(
+            self.without_mark,
+            |a| self.ipv4(a),
+            |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
+        );
         if a.code.len() > MAX_INSTRUCTIONS {
-            return Program::everything();
+            return Program::all_but(self.without_mark);
         }
         Program {
             code: a.code,
             exact: true,
+            without_mark: self.without_mark,
         }
     }
 
@@ -113,8 +129,21 @@ struct Assembler {
 }
 
 impl Assembler {
-    /// The checks that every program makes, around those for IPv4 and for ARP.
-    fn common(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
+    /// A port's program, or the loopback interface's where frames of a mark are left out.
+    fn program(
+        &mut self,
+        without_mark: Option<u32>,
+        ipv4: impl FnOnce(&mut Self),
+        arp: impl FnOnce(&mut Self),
+    ) {
+        match without_mark {
+            Some(mark) => self.on_loopback(mark, ipv4),
+            None => self.on_a_port(ipv4, arp),
+        }
+    }
+
+    /// The checks that every port's program makes, around those for IPv4 and for ARP.
+    fn on_a_port(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
         self.emit(LOAD_U32, VLAN_PRESENT);
         self.require(0);
         self.emit(LOAD_U16, ETHER_TYPE);
@@ -134,7 +163,7 @@ impl Assembler {
         self.emit(RETURN, REJECT);
     }
 
-    /// As [`Assembler::common`], for frames that the host sends itself: all but those with a mark.
+    /// As [`Assembler::on_a_port`], for frames that the host sends itself.
     fn on_loopback(&mut self, mark: u32, ipv4: impl FnOnce(&mut Self)) {
         self.emit(LOAD_U16, ETHER_TYPE);
         self.require(libc::ETH_P_IP as u32);
