@@ -114,7 +114,10 @@ impl Worker {
             ledger: ledger.clone(),
         });
         let mut ports: Vec<PortStatus> = ports.collect();
-        let own = ports.remove(host);
+        let mut own = ports.remove(host);
+        for (errno, count) in self.give_back.errors() {
+            *own.errors.entry(*errno).or_insert(0) += count;
+        }
         Status {
             taken: monotonic(),
             started: self.started,

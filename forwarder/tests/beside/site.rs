@@ -143,12 +143,24 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-            if std::thread::panicking() {
-                eprintln!("{}", self.log());
-            }
+        let Some(mut daemon) = self.daemon.take() else {
+            return;
+        };
+        let frames = self.tell("show drops -o json").stdout;
+        let _ = daemon.kill();
+        let _ = daemon.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+            return;
+        }
+        let frames: serde_json::Value = serde_json::from_slice(&frames).expect("JSON");
+        let interfaces = frames["interfaces"].as_array().expect("a list");
+        for of in interfaces {
+            assert_eq!(
+                (&of["unaccounted"], &of["unsent"]),
+                (&0.into(), &0.into()),
+                "{of}"
+            );
         }
     }
 }

@@ -148,7 +148,7 @@ pub(super) fn verdict(end: &End) -> String {
         End::Answered => "answered".to_owned(),
         End::Held => "held until its datagram is whole".to_owned(),
         End::Pass => "passed: the kernel's".to_owned(),
-        End::Local => "the director itself is its real server".to_owned(),
+        End::Local => "it is for the host's own stack, and given to it".to_owned(),
         End::Drop { reason, .. } => format!("dropped: {reason}"),
     }
 }
