@@ -169,7 +169,8 @@ impl Daemon {
         let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
-        self.change(|table| start::load(table, &new).map_err(failed))?;
+        let own = self.options.own_vips.clone();
+        self.change(|table| start::load(table, &new, own.as_ref()).map_err(failed))?;
         self.metrics = Metrics {
             listen: self.metrics.listen,
             ..new.metrics
@@ -275,7 +276,9 @@ impl Daemon {
             schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
-            owned_vips: self.owned.clone(),
+            owned_vips: self.homeless.owned.clone(),
+            yielded_vips: self.yielded.list(&self.interfaces),
+            absent_vips: self.homeless.absent.clone(),
             local_ports: self.limits.local_ports,
         }))
     }

@@ -75,7 +75,7 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
+        let filter = self.filter(&self.homeless.owned, &self.mirror.local_addresses());
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,
@@ -96,6 +96,7 @@ impl Daemon {
                     }
                 }
                 Notice::Server(event) => log_event(&event),
+                Notice::Claim(claim) => self.yield_to(&claim),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(

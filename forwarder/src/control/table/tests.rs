@@ -10,7 +10,7 @@ use uvs_core::service::{
 };
 use uvs_core::snapshot::Timeouts;
 
-use super::Table;
+use super::{Homeless, Table};
 use crate::control::protocol::{Command, Errno};
 use crate::plugins::Schedulers;
 
@@ -372,7 +372,10 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
 fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
     table.set_sysctl("drop_entry", 3).expect("set");
-    let snapshot = table.snapshot(&[VIP]);
+    let snapshot = table.snapshot(&Homeless {
+        owned: vec![VIP],
+        ..Homeless::default()
+    });
     table.clear();
     assert_eq!(
         snapshot.services.len(),
