@@ -57,14 +57,19 @@ pub struct Options {
     pub client_behind_router: bool,
 }
 
+impl Options {
+    /// As the tutorial has it: the default.
+    pub const TUTORIAL: Self = Self {
+        offloads: Offloads::Default,
+        vip: VipOwner::Host,
+        ip_forward: true,
+        client_behind_router: false,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            offloads: Offloads::Default,
-            vip: VipOwner::Host,
-            ip_forward: true,
-            client_behind_router: false,
-        }
+        Self::TUTORIAL
     }
 }
 

@@ -74,7 +74,8 @@ impl FromStr for OwnVips {
         if text == "all" {
             return Ok(Self::All);
         }
-        let addr = address::parse(text).map_err(|(what, _)| format!("{what}; use an IPv4 address, or all"))?;
+        let addr = address::parse(text)
+            .map_err(|(what, _)| format!("{what}; use an IPv4 address, or all"))?;
         match addr.is_v4() {
             true => Ok(Self::Some(vec![addr])),
             false => Err(format!("{addr} cannot be owned; {NO_IPV6}")),
@@ -105,19 +106,16 @@ impl Config {
 
 /// `"all"`, `"none"` or a list.
 pub(super) fn read(value: &Value<'_>) -> OwnVips {
+    const HELP: &str = "use \"all\", \"none\", or a list of addresses: [\"192.168.0.38\"]";
     if !value.is_array() {
-        let choices = [("all", true), ("none", false)];
-        return match value.is_string() {
-            true if value.choice(&choices) == Some(true) => OwnVips::All,
-            true => OwnVips::None,
-            false => {
-                value.refuse(
-                    "is neither a word nor a list",
-                    "use \"all\", \"none\", or a list of addresses: [\"192.168.0.38\"]",
-                );
-                OwnVips::None
-            }
-        };
+        let word = value.is_string().then(|| value.string()).flatten();
+        match word {
+            Some("all") => return OwnVips::All,
+            Some("none") => {}
+            Some(word) => value.refuse(format!("unknown value \"{word}\""), HELP),
+            None => value.refuse("is neither a word nor a list", HELP),
+        }
+        return OwnVips::None;
     }
     let mut seen: HashMap<Addr, Range<usize>> = HashMap::new();
     let mut some = Vec::new();

@@ -424,7 +424,7 @@ impl fmt::Display for YieldedVip {
 }
 
 /// About the daemon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Info {
     /// The program's version.
     pub version: String,

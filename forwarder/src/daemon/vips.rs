@@ -20,7 +20,9 @@ pub(super) fn log_changes(before: &Homeless, now: &Homeless, fib: &Fib) {
     let left = new(&before.owned, &now.owned);
     let (here, _): (Vec<Addr>, Vec<Addr>) = left.iter().partition(|a| fib.is_local(**a));
     if let Some(here) = named(&here) {
-        tracing::info!("not owned any more: {here}: it is on this host now, which answers for it itself");
+        tracing::info!(
+            "not owned any more: {here}: it is on this host now, which answers for it itself"
+        );
     }
     if let Some(absent) = named(&new(&now.absent, &before.absent)) {
         tracing::info!(

@@ -93,13 +93,17 @@ impl Daemon {
         let fib = self.mirror.fib();
         for (vip, port) in questions {
             let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            let asks = fib.interface(port).and_then(|i| uvs_core::arp::probe(vip, i.mac, &mut frame));
+            let asks = fib
+                .interface(port)
+                .and_then(|i| uvs_core::arp::probe(vip, i.mac, &mut frame));
             if asks.is_some() {
                 self.tell(Question::Send(port, frame));
             }
         }
         for vip in &silent {
-            tracing::info!("nobody else has the owned VIP {vip} any more: it is announced and answered for again");
+            tracing::info!(
+                "nobody else has the owned VIP {vip} any more: it is announced and answered for again"
+            );
         }
         if !silent.is_empty() {
             self.follow_yielded();

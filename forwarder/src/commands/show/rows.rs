@@ -348,7 +348,12 @@ pub(super) fn ended_line(e: &Ended) -> String {
 }
 
 pub(super) fn info_text(info: &Info) -> String {
-    let vips = |of: &[Addr]| of.iter().map(Addr::to_string).collect::<Vec<_>>().join(", ");
+    let vips = |of: &[Addr]| {
+        of.iter()
+            .map(Addr::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let yielded: Vec<String> = info.yielded_vips.iter().map(ToString::to_string).collect();
     let lines = [
         ("version", info.version.clone()),

@@ -6,7 +6,8 @@ use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 
 use self::sentences::{
-    ABSENT, aside, connection, packet, row, said_of, seconds, service, set_aside, stray, template, verdict,
+    ABSENT, aside, connection, packet, row, said_of, seconds, service, set_aside, stray, template,
+    verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;

@@ -359,7 +359,7 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
     assert_eq!(table.marks().len(), 2);
     table.clear();
     table.unmark(1, &[https]).expect("removed");
-    let of_snapshot = table.snapshot(&[]).marks;
+    let of_snapshot = table.snapshot(&Homeless::default()).marks;
     assert_eq!(of_snapshot, [MarkRule { mark: 1, to: http }]);
     let twice = [2, 3].map(|mark| MarkRule { mark, to: dns });
     assert_eq!(errno(table.replace_marks(&twice)), Errno::Exists);

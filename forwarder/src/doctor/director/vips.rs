@@ -30,7 +30,9 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
     let answers = d.answers()?;
     let standby = check == Check::VipStandby;
     for vip in absent {
-        let other = answers.iter().find(|a| a.to.target == vip && !d.has_mac(a.mac));
+        let other = answers
+            .iter()
+            .find(|a| a.to.target == vip && !d.has_mac(a.mac));
         let who = other.map_or_else(
             || "nobody".to_owned(),
             |a| format!("{} on {}", mac_text(a.mac), a.to.interface),
@@ -41,7 +43,11 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
             continue;
         }
         let interface = d.interface_of(vip).or(d.ports.first().map(String::as_str));
-        let when = if standby { "when the other host has it no more; " } else { "" };
+        let when = if standby {
+            "when the other host has it no more; "
+        } else {
+            ""
+        };
         seen.wrong(Finding::here(
             check,
             what,
