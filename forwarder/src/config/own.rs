@@ -38,6 +38,15 @@ impl OwnVips {
         }
     }
 
+    /// What `--own-vip` is to be given, each by an option of its own.
+    pub(crate) fn words(&self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::All => vec!["all".to_owned()],
+            Self::Some(some) => some.iter().map(Addr::to_string).collect(),
+        }
+    }
+
     /// What either owns.
     #[must_use]
     pub(crate) fn and(self, other: Self) -> Self {
@@ -52,17 +61,12 @@ impl OwnVips {
     }
 }
 
-/// A list of no address is written as `none`, which it is.
+/// `all`, `none`, or the addresses.
 impl fmt::Display for OwnVips {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::Some(some) if !some.is_empty() => {
-                let all: Vec<String> = some.iter().map(ToString::to_string).collect();
-                f.write_str(&all.join(","))
-            }
-            Self::None | Self::Some(_) => f.write_str("none"),
-        }
+        let words = self.words();
+        f.write_str(if words.is_empty() { "none" } else { "" })?;
+        f.write_str(&words.join(","))
     }
 }
 

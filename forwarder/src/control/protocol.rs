@@ -442,6 +442,9 @@ pub(crate) struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
+    /// What `--own-vip` said on its command line.
+    #[serde(default)]
+    pub own_vip: Vec<String>,
     /// VIPs that are on no interface of the host's and that it owns: it answers for them.
     pub owned_vips: Vec<Addr>,
     /// Those of them that another host claims: ARP is not answered until that one is silent.

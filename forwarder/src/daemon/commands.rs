@@ -11,7 +11,7 @@ use uvs_core::verdict::DropReason;
 
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
-use crate::config::{self, Config, ConfigError, Metrics, Step};
+use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use crate::control::protocol::{Command, Data, Ended, Errno, Info, MAX_BATCH, Refusal};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -267,6 +267,7 @@ impl Daemon {
 
     fn info(&self) -> Result<Data, Refusal> {
         let status = self.status()?;
+        let own_vip = self.options.own_vips.as_ref();
         Ok(Data::Info(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -276,6 +277,7 @@ impl Daemon {
             schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
+            own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
             owned_vips: self.homeless.owned.clone(),
             yielded_vips: self.yielded.list(&self.interfaces),
             absent_vips: self.homeless.absent.clone(),

@@ -137,6 +137,8 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
         spec: service.spec,
         servers: service.servers.into_iter().map(counted).collect(),
     });
+    let file = info.config.iter().map(|file| format!(" --config {file}"));
+    let own = info.own_vip.iter().map(|vip| format!(" --own-vip {vip}"));
     Wanted {
         interfaces: info.interfaces,
         services: services.collect(),
@@ -144,9 +146,7 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
         connections: info.connection_limit,
         own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
-        run: info
-            .config
-            .map_or_else(String::new, |file| format!(" --config {file}")),
+        run: file.chain(own).collect(),
     }
 }
 

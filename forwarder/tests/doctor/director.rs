@@ -220,7 +220,11 @@ fn fullnats_local_addresses_and_ports() {
 /// The remedy is another way of starting the daemon.
 #[test]
 fn a_server_behind_an_interface_without_uvs() {
-    let ward = Ward::new(Mode::Dr, Options::default());
+    let options = Options {
+        vip: VipOwner::Uvs,
+        ..Options::default()
+    };
+    let ward = Ward::new(Mode::Dr, options);
     let lab = &ward.lab;
     let table = "ipvsadm -A -t 192.168.0.38:80 -s rr\n\
                  ipvsadm -a -t 192.168.0.38:80 -r 10.78.0.2:80 -g";
@@ -239,6 +243,7 @@ fn a_server_behind_an_interface_without_uvs() {
         daemon.stop().expect("it ends well");
         remedy
     };
+    assert!(remedy.command.ends_with(" --own-vip 192.168.0.38"), "{}", remedy.command);
     let daemon = started(lab, &remedy.command);
     ward.run(&lab.director, table);
     let told = ward.ask(&lab.director, "--only not_a_port");
