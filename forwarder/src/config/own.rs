@@ -64,9 +64,10 @@ impl OwnVips {
 /// `all`, `none`, or the addresses.
 impl fmt::Display for OwnVips {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.words();
-        f.write_str(if words.is_empty() { "none" } else { "" })?;
-        f.write_str(&words.join(","))
+        match self.words().as_slice() {
+            [] => f.write_str("none"),
+            words => f.write_str(&words.join(",")),
+        }
     }
 }
 

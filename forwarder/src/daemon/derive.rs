@@ -1,4 +1,5 @@
-//! What follows from the desired state and the host's addresses: what the guard keeps from the kernel, what the sockets let in, whose next hops stay resolved.
+//! What follows from the desired state and the host's addresses: what the guard keeps from the kernel,
+//! what the sockets let in, whose next hops stay resolved.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;

@@ -164,16 +164,16 @@ impl Daemon {
         }
     }
 
-    /// Neighbours that need asking again, owned VIPs that another host claims, announcements.
+    /// Neighbours that need asking again, announcements, owned VIPs that another host claims.
     fn round(&mut self) {
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }
-        self.ask_for_yielded();
         if self.announcements > 0 {
             self.announcements -= 1;
             self.announce();
         }
+        self.ask_for_yielded();
     }
 
     /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with

@@ -88,6 +88,7 @@ impl Daemon {
 
     pub(super) fn take_notices(&mut self) {
         let now = worker::monotonic();
+        let mut claimed = false;
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Solicit(port, via) => {
@@ -96,7 +97,8 @@ impl Daemon {
                     }
                 }
                 Notice::Server(event) => log_event(&event),
-                Notice::Claim(claim) => self.yield_to(&claim),
+                // Many may be claimed at once.
+                Notice::Claim(claim) => claimed |= self.yield_to(&claim),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(
@@ -105,6 +107,9 @@ impl Daemon {
                     }
                 }
             }
+        }
+        if claimed {
+            self.follow_yielded();
         }
     }
 }

@@ -73,10 +73,11 @@ impl Yielded {
 }
 
 impl Daemon {
-    /// Another host claims a VIP: it is neither announced nor answered for in ARP from now on.
-    pub(super) fn yield_to(&mut self, claim: &Claim) {
+    /// Another host claims a VIP: it is neither announced nor answered for in ARP once
+    /// [`Daemon::follow_yielded`] was called, which must be where this is `true`.
+    pub(super) fn yield_to(&mut self, claim: &Claim) -> bool {
         if !self.homeless.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
-            return;
+            return false;
         }
         tracing::warn!(
             "{} on {} claims the owned VIP {}: UVS neither announces it nor answers ARP for it until nobody else has it",
@@ -84,7 +85,7 @@ impl Daemon {
             name(&self.interfaces, claim.port),
             claim.vip,
         );
-        self.follow_yielded();
+        true
     }
 
     /// Asks for the VIPs that other hosts claim, and takes up those that nobody answers for.
@@ -110,7 +111,8 @@ impl Daemon {
         }
     }
 
-    fn follow_yielded(&mut self) {
+    /// Puts in force which VIPs are yielded.
+    pub(super) fn follow_yielded(&mut self) {
         if let Err(e) = self.put_in_force() {
             tracing::error!("after a claim of another host's: {}", e.message);
         }

@@ -42,7 +42,9 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
             seen.well(what);
             continue;
         }
-        let interface = d.interface_of(vip).or(d.ports.first().map(String::as_str));
+        let interface = d
+            .interface_of(vip)
+            .or_else(|| d.ports.first().map(String::as_str));
         let when = if standby {
             "when the other host has it no more; "
         } else {
