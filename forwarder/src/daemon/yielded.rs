@@ -10,6 +10,7 @@ use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
+use super::live::mac_text;
 use super::{Daemon, Question};
 use crate::control::protocol::YieldedVip;
 
@@ -117,10 +118,6 @@ impl Daemon {
             tracing::error!("after a claim of another host's: {}", e.message);
         }
     }
-}
-
-fn mac_text(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn name(interfaces: &[String], port: PortId) -> String {

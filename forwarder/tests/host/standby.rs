@@ -33,6 +33,14 @@ fn nobody_hears_of_a_vip_that_is_on_no_interface() {
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["absent_vips"][0], vip.to_string(), "{json:#}");
     assert_eq!(answers(&lab, vip), Vec::<String>::new());
+    let words = format!("uvs trace {}:4711 {}", lab.plan.client, lab.plan.vip);
+    let traced = run(&lab, &shell, &words).stdout;
+    for said in [
+        "not owned (own_vips)",
+        "verdict      given to the director's own stack",
+    ] {
+        assert!(traced.contains(said), "{traced}");
+    }
 
     // Whoever sends here all the same hears nothing: there is nobody to send it on to.
     at_the_director(&lab);
