@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
@@ -147,4 +148,7 @@ pub struct Snapshot {
     pub timeouts: Timeouts,
     /// VIPs that are on none of the host's interfaces, so that UVS answers for them.
     pub owned_vips: Vec<Addr>,
+    /// Who is kept out. What is not changed stays the same `Arc`: running connections are looked at again
+    /// where it is another.
+    pub access: Arc<Access>,
 }

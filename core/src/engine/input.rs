@@ -112,6 +112,10 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.denies(slot, packet.flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {
