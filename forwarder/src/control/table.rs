@@ -4,6 +4,7 @@
 //! IPVS would answer, so that a refused change changes nothing. The engine gets the result as a
 //! [`Snapshot`].
 
+mod access;
 mod check;
 mod marks;
 #[cfg(test)]
@@ -17,6 +18,8 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal};
+use crate::access::Lists;
+use crate::firewall::Barrier;
 use crate::plugins::Schedulers;
 
 /// Services in the order they were added, sysctls and time-outs.
@@ -25,6 +28,9 @@ pub(crate) struct Table {
     schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
     marks: Vec<MarkRule>,
+    lists: Lists,
+    /// What the host's firewall keeps out.
+    barriers: Arc<[Barrier]>,
     sysctls: Sysctls,
     timeouts: Timeouts,
 }
@@ -66,6 +72,7 @@ impl Table {
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
             owned_vips: owned_vips.to_vec(),
+            access: self.lists.built(),
         }
     }
 
@@ -81,6 +88,8 @@ impl Table {
             Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
             Command::Mark(mark, to) => self.mark(*mark, to)?,
             Command::Unmark(mark, to) => self.unmark(*mark, to)?,
+            Command::AddAccess(change) => self.add_access(change)?,
+            Command::DeleteAccess(change) => self.lists.delete(change)?,
             Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
             Command::Sysctl {
                 name,
@@ -91,6 +100,7 @@ impl Table {
             | Command::Zero(_)
             | Command::ListServices(_)
             | Command::ListMarks
+            | Command::ListAccess(_)
             | Command::ListConnections
             | Command::GetTimeouts
             | Command::Info
@@ -297,6 +307,7 @@ fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceS
     }
     spec.slow_start = old.slow_start;
     spec.care = old.care;
+    spec.new_connections = old.new_connections;
     spec
 }
 

@@ -22,9 +22,11 @@ use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
+use crate::access::ListFiles;
 use crate::config::{Config, Metrics};
 use crate::control::server::Server;
 use crate::control::table::Table;
+use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
@@ -67,7 +69,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(&mut table, &options.config)?;
+    let list_files = ListFiles::load(&options.config.access)?;
+    load(&mut table, &options.config, &list_files)?;
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -107,9 +110,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
+        host_firewall: options.config.host_firewall,
         interfaces: options.interfaces.clone(),
         options,
         table,
+        list_files,
+        firewall: firewall::Watch::default(),
         mirror,
         guard,
         guarded: GuardSpec::default(),
@@ -135,6 +141,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         unguarded: false,
     };
     daemon.watch_signals()?;
+    daemon.read_firewall();
     if let Err(refusal) = daemon.publish() {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
@@ -172,12 +179,13 @@ fn check_capabilities() -> Result<()> {
 }
 
 /// Puts a configuration into the table; all or nothing.
-pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
+pub(super) fn load(table: &mut Table, config: &Config, lists: &ListFiles) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;
     table.replace_sysctls(config.sysctls.clone());
+    table.configure_lists(&config.access, lists);
     Ok(())
 }
 

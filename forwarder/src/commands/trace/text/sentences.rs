@@ -1,5 +1,7 @@
 //! One sentence for each decision: what was found, and why it went so.
 
+use uvs_core::access::{Action, Rule};
+use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 use uvs_core::trace::{Aside, Candidate, End, Fate, Known, Leaving, SetAside, Step, Template};
 
@@ -70,6 +72,18 @@ pub(super) fn connection(found: Option<&Known>) -> String {
         known.state,
         known.idle,
         known.expires
+    )
+}
+
+pub(super) fn access(client: Addr, service: Option<ServiceKey>, rule: Rule) -> String {
+    let what = match rule.action {
+        Action::Deny => "denied",
+        Action::Allow => "allowed",
+    };
+    let list = service.map_or_else(|| "every service".to_owned(), |key| key.to_string());
+    format!(
+        "{client} is {what} by {} on the list of {list}",
+        rule.prefix
     )
 }
 
