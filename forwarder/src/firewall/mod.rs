@@ -30,6 +30,8 @@ pub(crate) use watch::Watch;
 pub(crate) struct Barrier {
     /// The rule.
     pub(crate) place: Place,
+    /// The devices whose packets meet it; empty = all of them.
+    pub(crate) devices: Vec<String>,
     /// Who is kept out; `None` where that is not written as addresses (an ipset, a negation).
     pub(crate) sources: Option<Arc<[Prefix]>>,
     /// Of which packets.

@@ -10,6 +10,8 @@ use super::{Aim, Barrier, Place};
 
 /// Hooks that a client's packets would pass on their way to a service.
 const HOOKS: [&str; 4] = ["input", "forward", "prerouting", "ingress"];
+/// Families whose rules a packet would meet behind UVS. A bridge's are before the interface that UVS taps.
+const FAMILIES: [&str; 4] = ["ip", "ip6", "inet", "netdev"];
 /// Jumps into one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
 const DEPTH: usize = 16;
 /// Chains that are looked into from one base chain, each time that one is jumped to.
@@ -49,6 +51,15 @@ struct Chain {
     #[serde(rename = "type")]
     kind: Option<String>,
     hook: Option<String>,
+    /// At the hook `ingress`: one device, or several.
+    dev: Option<Devices>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Devices {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// A rule.
@@ -117,12 +128,14 @@ impl Ruleset {
         let mut found = Vec::new();
         for chain in &self.chains {
             let hook = chain.hook.as_deref().unwrap_or_default();
-            if HOOKS.contains(&hook) && chain.kind.as_deref() == Some("filter") {
+            let filters = chain.kind.as_deref() == Some("filter");
+            if HOOKS.contains(&hook) && filters && FAMILIES.contains(&chain.family.as_str()) {
                 let table = (chain.family.clone(), chain.table.clone());
                 let mut walk = Walk {
                     ruleset: self,
                     table: &table,
                     hook,
+                    devices: chain.devices(),
                     saved: Vec::new(),
                     visits: VISITS,
                     found: &mut found,
@@ -131,6 +144,16 @@ impl Ruleset {
             }
         }
         found
+    }
+}
+
+impl Chain {
+    fn devices(&self) -> Vec<String> {
+        match self.dev.clone() {
+            None => Vec::new(),
+            Some(Devices::One(name)) => vec![name],
+            Some(Devices::Several(names)) => names,
+        }
     }
 }
 
@@ -155,6 +178,7 @@ struct Walk<'w> {
     ruleset: &'w Ruleset,
     table: &'w Table,
     hook: &'w str,
+    devices: Vec<String>,
     /// What rules so far let in.
     saved: Vec<Aim>,
     /// Chains that may be looked into still.
@@ -178,6 +202,7 @@ impl Walk<'_> {
             match meaning.deed {
                 Deed::Drop if by_source => self.found.push(Barrier {
                     place: rule.place(self.hook),
+                    devices: self.devices.clone(),
                     certain: self.hook == "input" && !returned && meaning.sources.is_some(),
                     sources: meaning.sources.map(Into::into),
                     to,

@@ -263,3 +263,30 @@ fn chains_that_call_one_another_end() {
     ];
     assert!(!barriers("input", &rules, &[]).is_empty());
 }
+
+#[test]
+fn a_chain_at_ingress_has_its_devices_and_a_bridges_chain_is_no_barrier() {
+    let listing = |family: &str, dev: Value| {
+        let hook = if family == "netdev" {
+            "ingress"
+        } else {
+            "input"
+        };
+        let all = json!([
+            {"chain": {"family": family, "table": "t", "name": "c", "type": "filter", "hook": hook, "dev": dev}},
+            {"rule": {"family": family, "table": "t", "chain": "c", "handle": 1,
+                "expr": [from("10.0.0.1"), drop_it()]}}]);
+        let ruleset = Ruleset::parse(&json!({ "nftables": all }).to_string()).unwrap();
+        ruleset
+            .barriers()
+            .into_iter()
+            .map(|b| b.devices)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listing("netdev", json!("eth0")), [["eth0"]]);
+    assert_eq!(
+        listing("netdev", json!(["eth0", "eth1"])),
+        [["eth0", "eth1"]]
+    );
+    assert!(listing("bridge", Value::Null).is_empty());
+}

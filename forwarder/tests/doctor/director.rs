@@ -66,8 +66,8 @@ fn settings_of_the_host() {
             (
                 "firewall_unheeded",
                 Director,
-                "nft add table ip fw\nnft add chain ip fw fwd '{ type filter hook forward priority 0; }'\n\
-                 nft add rule ip fw fwd ip saddr '{ 203.0.113.7, 198.51.100.0/24 }' drop",
+                "nft add table ip fw\nnft add chain ip fw passing '{ type filter hook forward priority 0; }'\n\
+                 nft add rule ip fw passing ip saddr '{ 203.0.113.7, 198.51.100.0/24 }' drop",
             ),
             (
                 "firewall_unheeded",

@@ -62,7 +62,10 @@ fn names(expression: &Value, vip: Ipv4Addr) -> bool {
 }
 
 fn unheeded(d: &Director<'_>) -> Result<Seen, NotMade> {
-    let barriers = ruleset(d)?.barriers();
+    let mut barriers = ruleset(d)?.barriers();
+    // What another device's packets meet is none of UVS's.
+    let is_ours = |name: &String| d.wanted.interfaces.contains(name);
+    barriers.retain(|b| b.devices.is_empty() || b.devices.iter().any(is_ours));
     let services: Vec<ServiceKey> = d.wanted.services.iter().map(|s| s.spec.key).collect();
     let mut seen = Seen::default();
     for barrier in &barriers {
