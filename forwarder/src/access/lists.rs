@@ -144,9 +144,14 @@ impl Lists {
         let scopes: BTreeSet<Scope> = self.scopes.keys().chain(followed.keys()).copied().collect();
         for scope in scopes {
             let wanted = followed.remove(&scope).unwrap_or_default();
+            let now = self.scopes.get(&scope).map(|list| &list.firewall);
+            // Asked at every change of the table: a list is not even copied for that.
+            if now.map_or(wanted.is_empty(), |now| *now == wanted) {
+                continue;
+            }
             self.edit(scope, |list| {
-                let before = std::mem::replace(&mut list.firewall, wanted);
-                before != list.firewall
+                list.firewall = wanted;
+                true
             });
         }
     }

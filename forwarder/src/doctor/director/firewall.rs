@@ -78,10 +78,27 @@ fn unheeded(d: &Director<'_>) -> Result<Seen, NotMade> {
             judge(barrier, &aimed, &d.wanted.access, &mut seen);
         }
     }
-    if barriers.is_empty() {
-        seen.well("no rule keeps clients out by their address");
+    match legacy_tables(d) {
+        Some(tables) if seen.findings.is_empty() => Err(NotMade(format!(
+            "iptables-legacy has the tables {tables}, which nft does not list: `iptables-legacy-save` shows \
+             them, and `uvs deny add` keeps clients out"
+        ))),
+        _ => {
+            if seen == Seen::default() {
+                seen.well("no rule keeps clients out by their address");
+            }
+            Ok(seen)
+        }
     }
-    Ok(seen)
+}
+
+/// The tables of the old iptables, where it is in use.
+fn legacy_tables(d: &Director<'_>) -> Option<String> {
+    // Without its modules there is no such file.
+    let names = d.host.read("/proc/net/ip_tables_names").ok()?;
+    let filters = names.lines().filter(|name| *name != "nat");
+    let filters: Vec<&str> = filters.collect();
+    (!filters.is_empty()).then(|| filters.join(", "))
 }
 
 fn judge(barrier: &Barrier, aimed: &[ServiceKey], access: &Access, seen: &mut Seen) {
