@@ -5,11 +5,19 @@ use super::{Action, Rule};
 /// What decides in a range: an action, and the length of the prefix that has it.
 pub(super) type Decision = Option<(Action, u8)>;
 
+/// Ranges from which on there is an index.
+const INDEXED: usize = 1024;
+/// Values of the first 16 bits.
+const TOPS: usize = 1 << 16;
+
 /// Where each range begins, in order, and what decides there. The first one begins with the first prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<K> {
     starts: Vec<K>,
     decisions: Vec<Decision>,
+    /// How many ranges begin before each value of an address's first 16 bits, and how many there are: what is
+    /// left to be searched is a handful, however many there are in all.
+    index: Vec<u32>,
 }
 
 impl<K> Default for Ranges<K> {
@@ -17,19 +25,22 @@ impl<K> Default for Ranges<K> {
         Self {
             starts: Vec::new(),
             decisions: Vec::new(),
+            index: Vec::new(),
         }
     }
 }
 
-impl<K: Ord + Copy> Ranges<K> {
+impl<K: Key> Ranges<K> {
     /// What decides about an address.
     pub(super) fn find(&self, addr: K) -> Decision {
-        let after = self.starts.partition_point(|start| *start <= addr);
+        let (from, to) = match self.index.get(addr.top()..addr.top() + 2) {
+            Some(&[from, to]) => (from as usize, to as usize),
+            _ => (0, self.starts.len()),
+        };
+        let after = from + self.starts[from..to].partition_point(|start| *start <= addr);
         self.decisions[..after].last().copied().flatten()
     }
-}
 
-impl<K: Key> Ranges<K> {
     /// Those of rules of this family.
     pub(super) fn new(mut rules: Vec<Rule>) -> Self {
         // A prefix before those inside it; of two that are alike the denied one last, so that it counts.
@@ -46,6 +57,11 @@ impl<K: Key> Ranges<K> {
         ranges.leave(&mut around, None);
         ranges.starts.shrink_to_fit();
         ranges.decisions.shrink_to_fit();
+        if ranges.starts.len() >= INDEXED {
+            let before =
+                |top: usize| ranges.starts.partition_point(|start| start.top() < top) as u32;
+            ranges.index = (0..=TOPS).map(before).collect();
+        }
         ranges
     }
 
@@ -79,6 +95,8 @@ pub(super) trait Key: Ord + Copy {
     fn ends(rule: &Rule) -> (Self, Self);
     /// The one after this, `None` at the end.
     fn next(self) -> Option<Self>;
+    /// Its first 16 bits.
+    fn top(self) -> usize;
 }
 
 impl Key for u32 {
@@ -91,6 +109,10 @@ impl Key for u32 {
     fn next(self) -> Option<Self> {
         self.checked_add(1)
     }
+
+    fn top(self) -> usize {
+        (self >> (Self::BITS - 16)) as usize
+    }
 }
 
 impl Key for u128 {
@@ -102,5 +124,9 @@ impl Key for u128 {
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
+    }
+
+    fn top(self) -> usize {
+        (self >> (Self::BITS - 16)) as usize
     }
 }

@@ -89,6 +89,9 @@ struct Known {
     prefixes: Arc<[Prefix]>,
 }
 
+/// What a changed file holds now, or why it was not taken.
+type Change = Result<(PathBuf, Arc<[Prefix]>), FileError>;
+
 /// The files that the configuration names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListFiles(BTreeMap<PathBuf, Known>);
@@ -119,9 +122,8 @@ impl ListFiles {
         known.map_or_else(|| Arc::from([]), |known| Arc::clone(&known.prefixes))
     }
 
-    /// Looks which files have changed since they were looked at: what each holds now, or why what it held
-    /// stays.
-    pub(crate) fn look_again(&mut self) -> Vec<Result<(PathBuf, Arc<[Prefix]>), FileError>> {
+    /// Looks which files have changed since they were looked at. What one held stays where it is not taken.
+    pub(crate) fn look_again(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (path, known) in &mut self.0 {
             let now = std::fs::metadata(path).ok().map(|m| Stamp::of(&m));
@@ -185,7 +187,7 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Prefix>, FileError> {
             Ok(mut found) => all.append(&mut found),
             Err(error) => {
                 wrong += 1;
-                first.get_or_insert((number + 1, error.to_string()));
+                first.get_or_insert_with(|| (number + 1, error.to_string()));
             }
         }
     }
