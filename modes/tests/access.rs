@@ -158,6 +158,21 @@ fn connections_of_a_client_that_is_denied_end_and_only_the_server_is_told() {
 }
 
 #[test]
+fn a_removed_services_list_still_ends_its_connections() {
+    let mut bed = bed(Protocol::Tcp);
+    establish(&mut bed, client(7, 1000));
+    let key = bed.snapshot.services[0].key;
+    bed.snapshot.services.clear();
+    bed.snapshot.access = Arc::new(Access {
+        services: BTreeMap::from([(key, list(&[(Action::Deny, "192.0.2.7")]))]),
+        ..Access::default()
+    });
+    bed.apply();
+    bed.expire();
+    assert_eq!(bed.engine.connections().len(), 0);
+}
+
+#[test]
 fn a_table_that_changes_elsewhere_ends_no_connection() {
     let mut bed = bed(Protocol::Tcp);
     establish(&mut bed, client(8, 1000));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::schedule::Refused;
 use crate::access::AccessList;
-use crate::conn::{self, Conn, NONE};
+use crate::conn::{self, Conn};
 use crate::flow::Addr;
 use crate::rate::{Bucket, Clients, Limit};
 use crate::service::NewConnections;
@@ -97,8 +97,9 @@ impl<R: Recorder> Engine<R> {
         if c.has(conn::TEMPLATE) {
             return false;
         }
-        let slot = self.servers.get(c.backend).service;
-        let own = (slot != NONE).then(|| self.list_of(slot)).flatten();
+        // A list outlives its service, as a connection does.
+        let (service, _) = self.servers.get(c.backend).key;
+        let own = self.snapshot.access.services.get(&service);
         self.denies_everywhere(c.client.addr) || own.is_some_and(|l| l.denies(c.client.addr))
     }
 
