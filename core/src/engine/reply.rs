@@ -1,9 +1,10 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
+use super::answer::icmp;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
-use crate::fib::{NextHop, Query, Unreachable};
+use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
@@ -147,7 +148,19 @@ impl<R: Recorder> Engine<R> {
     ) -> Option<Verdict> {
         let from = Addr::UNSPECIFIED;
         match hop {
-            Err(Unreachable::NoRoute) => Some(self.net_unreachable(now, frame, packet, from, out)),
+            Err(Unreachable::NoRoute) => {
+                Some(self.no_route(now, frame, packet, icmp::NET_UNREACHABLE, out))
+            }
+            // What each tells is in `ip_error` (net/ipv4/route.c).
+            Err(Unreachable::Refused(Refusal::Unreachable)) => {
+                Some(self.no_route(now, frame, packet, icmp::HOST_UNREACHABLE, out))
+            }
+            Err(Unreachable::Refused(Refusal::Prohibit)) => {
+                Some(self.no_route(now, frame, packet, icmp::PROHIBITED, out))
+            }
+            Err(Unreachable::Refused(Refusal::Blackhole)) => {
+                Some(Verdict::Drop(DropReason::NoRoute))
+            }
             Err(Unreachable::Local | Unreachable::NotAPort) => None,
             Ok(_) if packet.ttl <= 1 => Some(self.time_exceeded(now, frame, packet, from, out)),
             Ok(hop) => {

@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, Refusal, ReversePath, Route, Target, table};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
 use super::event::Event;
-use super::messages::{
-    Address, Link, RouteKind, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, TableRoute,
-};
+use super::messages::{Address, Link, TableRoute};
+use super::rules::{HostRule, Unfollowed};
 
 /// One reading. All lists are in the kernel's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +17,11 @@ pub(super) struct Tables {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<TableRoute>,
+    pub(super) rules: Vec<HostRule>,
+    /// Routes that are for one TOS only.
+    pub(super) by_tos: usize,
+    /// The effective rp_filter of each port, in the order of their ids.
+    pub(super) reverse_paths: Vec<ReversePath>,
     pub(super) forwarding: bool,
 }
 
@@ -35,11 +39,28 @@ impl Tables {
 
     /// The host's own addresses, in order: what the kernel would accept as its own.
     pub(super) fn local_addresses(&self) -> BTreeSet<Addr> {
-        let local = self.routes.iter().filter(|r| r.kind == RouteKind::Local);
-        local
-            .filter(|r| r.route.prefix == 32)
-            .map(|r| r.route.dst)
-            .collect()
+        let hosts = self
+            .routes
+            .iter()
+            .filter(|r| r.makes_local() && r.route.prefix == 32);
+        hosts.map(|r| r.route.dst).collect()
+    }
+
+    /// What of the host's routing UVS does not follow.
+    pub(super) fn unfollowed(&self) -> Vec<Unfollowed> {
+        let mut all: Vec<_> = self.rules.iter().flat_map(HostRule::unfollowed).collect();
+        if self.by_tos > 0 {
+            all.push(Unfollowed {
+                what: format!("{} routes with tos", self.by_tos),
+                means: "UVS leaves routes for one TOS out",
+            });
+        }
+        let is_empty = |r: &&TableRoute| matches!(&r.route.target, Target::Hops(h) if h.is_empty());
+        all.extend(self.routes.iter().filter(is_empty).map(|r| Unfollowed {
+            what: format!("route {}", self.describe(r)),
+            means: "its next hop is no IPv4 neighbour, or only a number (net.ipv4.nexthop_compat_mode=0)",
+        }));
+        all
     }
 
     /// The forwarding information base, still without neighbours.
@@ -47,7 +68,8 @@ impl Tables {
         let mut fib = Fib::new();
         fib.forwarding = self.forwarding;
         for (port, name) in ports.iter().enumerate() {
-            if let Some(i) = self.by_name(name).and_then(|l| interface(port, l)) {
+            let mode = self.reverse_paths.get(port).copied().unwrap_or_default();
+            if let Some(i) = self.by_name(name).and_then(|l| interface(port, l, mode)) {
                 fib.set_interface(i);
             }
         }
@@ -56,11 +78,15 @@ impl Tables {
         for a in self.addresses.iter().filter(|a| local.contains(&a.addr)) {
             fib.add_local(a.ifindex, a.addr);
         }
-        for r in self.routes.iter().filter(|r| r.kind == RouteKind::Local) {
-            fib.add_local_prefix(r.route.dst, r.route.prefix);
-        }
-        for route in self.ways() {
-            fib.add_route(route);
+        let index = |name: &str| self.by_name(name).map(|l| l.ifindex);
+        let rules: Vec<_> = self.rules.iter().map(|r| r.followed(index)).collect();
+        fib.set_rules(&rules);
+        for r in &self.routes {
+            if r.makes_local() {
+                fib.add_local_prefix(r.route.dst, r.route.prefix);
+            } else {
+                fib.add_route_to(r.table, self.with_source(&r.route));
+            }
         }
         fib
     }
@@ -73,6 +99,14 @@ impl Tables {
         }
         self.address_changes(old, &mut events);
         self.route_changes(old, &mut events);
+        if self.rules != old.rules {
+            events.push(Event::RulesChanged);
+        }
+        let modes = self.reverse_paths.iter().zip(&old.reverse_paths);
+        for (name, (mode, _)) in ports.iter().zip(modes).filter(|(_, (now, was))| now != was) {
+            let (name, mode) = (name.clone(), *mode);
+            events.push(Event::ReversePathChanged { name, mode });
+        }
         if self.forwarding != old.forwarding {
             events.push(Event::Forwarding(self.forwarding));
         }
@@ -99,70 +133,106 @@ impl Tables {
 
     fn route_changes(&self, old: &Self, events: &mut Vec<Event>) {
         let (before, now) = (old.routes_by_key(), self.routes_by_key());
-        for (_, route) in before.iter().filter(|(key, _)| !now.contains_key(key)) {
+        for (_, r) in before.iter().filter(|(key, _)| !now.contains_key(key)) {
             events.push(Event::RouteRemoved {
-                route: *route,
-                dev: old.name(route.ifindex),
+                route: old.describe(r),
             });
         }
-        for (key, route) in &now {
-            let dev = self.name(route.ifindex);
+        for (key, r) in &now {
+            let route = || self.describe(r);
             match before.get(key) {
-                None => events.push(Event::RouteAdded { route: *route, dev }),
-                Some(was) if was != route => {
-                    events.push(Event::RouteChanged { route: *route, dev })
-                }
+                None => events.push(Event::RouteAdded { route: route() }),
+                Some(was) if was != r => events.push(Event::RouteChanged { route: route() }),
                 Some(_) => {}
             }
         }
     }
 
-    /// The routes that lead somewhere, by what the kernel tells them apart by. Of several with the
+    /// The routes that lead somewhere or refuse, by what the kernel tells them apart by. Of several with the
     /// same key (`ip route append`) the first is the one it uses.
-    fn routes_by_key(&self) -> BTreeMap<(u32, Addr, u8, u32), Route> {
+    fn routes_by_key(&self) -> BTreeMap<(u32, Addr, u8, u32), &TableRoute> {
         let mut map = BTreeMap::new();
-        for r in self.routes.iter().filter(|r| r.kind == RouteKind::Way) {
+        for r in self
+            .routes
+            .iter()
+            .filter(|r| r.route.target != Target::Local)
+        {
             let key = (r.table, r.route.dst, r.route.prefix, r.route.metric);
-            map.entry(key).or_insert(r.route);
+            map.entry(key).or_insert(r);
         }
         map
     }
 
-    /// The routes as one table. The kernel looks into `main` first and into `default` only where `main`
-    /// has nothing, so a route of `default` counts only outside of `main`'s prefixes.
-    fn ways(&self) -> impl Iterator<Item = Route> {
-        let of = |table| {
-            let ways = self.routes.iter().filter(|r| r.kind == RouteKind::Way);
-            ways.filter(move |r| r.table == table).map(|r| r.route)
+    /// A route as `ip route` writes it.
+    fn describe(&self, TableRoute { table, route }: &TableRoute) -> String {
+        let kind = match route.target {
+            Target::Hop(_) | Target::Hops(_) => "",
+            Target::Local => "local ",
+            Target::Throw => "throw ",
+            Target::Refuse(Refusal::Blackhole) => "blackhole ",
+            Target::Refuse(Refusal::Unreachable) => "unreachable ",
+            Target::Refuse(Refusal::Prohibit) => "prohibit ",
         };
-        let hidden = move |d: &Route| {
-            of(TABLE_MAIN).any(|m| m.prefix <= d.prefix && d.dst.masked(m.prefix) == m.dst)
-        };
-        let ways = of(TABLE_LOCAL).chain(of(TABLE_MAIN));
-        ways.chain(of(TABLE_DEFAULT).filter(move |d| !hidden(d)))
-            .map(|r| self.with_source(r))
+        let mut text = format!("{kind}{}/{}", route.dst, route.prefix);
+        for hop in route.hops() {
+            let several = route.hops().len() > 1;
+            text += if several { " nexthop" } else { "" };
+            text += &hop
+                .gateway
+                .map_or_else(String::new, |a| format!(" via {a}"));
+            text += &format!(" dev {}", self.name(hop.ifindex));
+            if several {
+                text += &format!(" weight {}", hop.weight);
+            }
+            text += if hop.dead { " dead" } else { "" };
+        }
+        if route.metric != 0 {
+            text += &format!(" metric {}", route.metric);
+        }
+        if *table != table::MAIN {
+            text += &format!(" table {table}");
+        }
+        text
     }
 
-    /// The route with the source address that the kernel would choose (`inet_select_addr`): the
+    /// The route with the source addresses that the kernel would choose.
+    fn with_source(&self, route: &Route) -> Route {
+        let mut route = route.clone();
+        match &mut route.target {
+            Target::Hop(hop) => *hop = self.hop_with_source(*hop),
+            Target::Hops(hops) => {
+                *hops = hops.iter().map(|hop| self.hop_with_source(*hop)).collect();
+            }
+            Target::Local | Target::Throw | Target::Refuse(_) => {}
+        }
+        route
+    }
+
+    /// The next hop with the source address that the kernel would choose (`inet_select_addr`): the
     /// interface's first primary address in the gateway's subnet, else its first one, else another
     /// interface's.
-    fn with_source(&self, route: Route) -> Route {
-        if route.source.is_some() || route.ifindex == 0 {
-            return route;
-        }
+    fn hop_with_source(&self, hop: Hop) -> Hop {
         let usable = || self.addresses.iter().filter(|a| !a.secondary && !a.narrow);
-        let own = || usable().filter(|a| a.ifindex == route.ifindex);
+        let own = || usable().filter(|a| a.ifindex == hop.ifindex);
         let near = |gateway: Addr| own().find(move |a| gateway.masked(a.subnet.1) == a.subnet.0);
-        let chosen = route.gateway.and_then(near).or_else(|| own().next());
-        Route {
-            source: chosen.or_else(|| usable().next()).map(|a| a.addr),
-            ..route
-        }
+        let chosen = || hop.gateway.and_then(near).or_else(|| own().next());
+        let source = hop
+            .source
+            .or_else(|| Some(chosen().or_else(|| usable().next())?.addr));
+        Hop { source, ..hop }
+    }
+}
+
+impl TableRoute {
+    /// Whether it makes its prefix the host's own. In another table it only ends a look-up there, as for a
+    /// transparent proxy.
+    fn makes_local(&self) -> bool {
+        self.table == table::LOCAL && self.route.target == Target::Local
     }
 }
 
 /// A port's interface, `None` where it is not Ethernet any more.
-fn interface(port: usize, link: &Link) -> Option<Interface> {
+fn interface(port: usize, link: &Link, reverse_path: ReversePath) -> Option<Interface> {
     let Link {
         ifindex,
         mac,
@@ -176,6 +246,7 @@ fn interface(port: usize, link: &Link) -> Option<Interface> {
         mac: mac?,
         mtu,
         up,
+        reverse_path,
     })
 }
 
@@ -233,7 +304,7 @@ pub(super) fn ports_by_index(tables: &Tables, ports: &[String]) -> HashMap<u32, 
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use uvs_core::fib::Query;
+    use uvs_core::fib::{Query, Rule};
 
     use super::*;
 
@@ -267,28 +338,15 @@ mod tests {
     }
 
     fn way(table: u32, dst: [u8; 4], prefix: u8, gateway: Option<[u8; 4]>) -> TableRoute {
-        let gateway = gateway.map(a);
-        let route = Route {
-            dst: a(dst),
-            prefix,
-            gateway,
-            ifindex: 2,
-            source: None,
-            metric: 0,
-            mtu: None,
-        };
-        TableRoute {
-            table,
-            kind: RouteKind::Way,
-            route,
-        }
+        let target = Target::Hop(Hop::by(2, gateway.map(a)));
+        let route = Route::new(a(dst), prefix, target);
+        TableRoute { table, route }
     }
 
     fn local(dst: [u8; 4], prefix: u8) -> TableRoute {
-        TableRoute {
-            kind: RouteKind::Local,
-            ..way(TABLE_LOCAL, dst, prefix, None)
-        }
+        let route = Route::new(a(dst), prefix, Target::Local);
+        let table = table::LOCAL;
+        TableRoute { table, route }
     }
 
     fn tables() -> Tables {
@@ -297,11 +355,12 @@ mod tests {
             addresses: vec![address(2, [10, 0, 1, 1], 24), address(2, [10, 0, 2, 1], 24)],
             routes: vec![
                 local([10, 0, 1, 1], 32),
-                way(TABLE_MAIN, [10, 0, 1, 0], 24, None),
-                way(TABLE_MAIN, [10, 0, 2, 0], 24, None),
-                way(TABLE_MAIN, [10, 5, 0, 0], 16, Some([10, 0, 2, 9])),
+                way(table::MAIN, [10, 0, 1, 0], 24, None),
+                way(table::MAIN, [10, 0, 2, 0], 24, None),
+                way(table::MAIN, [10, 5, 0, 0], 16, Some([10, 0, 2, 9])),
             ],
-            forwarding: false,
+            rules: Rule::DEFAULT.map(HostRule::from).into(),
+            ..Tables::default()
         }
     }
 
@@ -340,12 +399,12 @@ mod tests {
     }
 
     #[test]
-    fn the_default_table_counts_only_outside_of_main() {
+    fn the_default_table_is_asked_after_main() {
         let mut t = tables();
         t.routes
-            .push(way(TABLE_DEFAULT, [10, 5, 1, 0], 24, Some([10, 0, 1, 8])));
+            .push(way(table::DEFAULT, [10, 5, 1, 0], 24, Some([10, 0, 1, 8])));
         t.routes
-            .push(way(TABLE_DEFAULT, [0, 0, 0, 0], 0, Some([10, 0, 1, 254])));
+            .push(way(table::DEFAULT, [0, 0, 0, 0], 0, Some([10, 0, 1, 254])));
         let fib = t.fib(&ports());
         assert_eq!(fib.lookup(to([10, 5, 1, 1])).unwrap().via, a([10, 0, 2, 9]));
         assert_eq!(
@@ -357,14 +416,48 @@ mod tests {
     #[test]
     fn a_moved_route_is_one_event() {
         let (old, mut new) = (tables(), tables());
-        new.routes[3].route.gateway = Some(a([10, 0, 1, 7]));
-        let route = new.routes[3].route;
+        new.routes[3] = way(table::MAIN, [10, 5, 0, 0], 16, Some([10, 0, 1, 7]));
         let expected = [Event::RouteChanged {
-            route,
-            dev: "eth0".into(),
+            route: "10.5.0.0/16 via 10.0.1.7 dev eth0".into(),
         }];
         assert_eq!(new.changes_since(&old, &ports()), expected);
         assert_eq!(new.changes_since(&new.clone(), &ports()), []);
+    }
+
+    #[test]
+    fn a_route_is_described_as_ip_route_does() {
+        let t = tables();
+        let hop = |gateway, dead| Hop {
+            weight: 2,
+            dead,
+            ..Hop::by(2, Some(a([10, 0, 1, gateway])))
+        };
+        let hops = [hop(7, false), hop(8, true)];
+        let describe = |target| {
+            let mut route = Route::new(a([10, 5, 0, 0]), 16, target);
+            route.metric = 20;
+            t.describe(&TableRoute { table: 100, route })
+        };
+        assert_eq!(
+            describe(Target::Hops(hops.into())),
+            "10.5.0.0/16 nexthop via 10.0.1.7 dev eth0 weight 2 \
+             nexthop via 10.0.1.8 dev eth0 weight 2 dead metric 20 table 100"
+        );
+        let prohibit = Target::Refuse(Refusal::Prohibit);
+        assert_eq!(
+            describe(prohibit),
+            "prohibit 10.5.0.0/16 metric 20 table 100"
+        );
+    }
+
+    #[test]
+    fn a_local_route_of_another_table_makes_nothing_the_hosts_own() {
+        let mut t = tables();
+        t.routes.push(TableRoute {
+            table: 100,
+            ..local([0, 0, 0, 0], 0)
+        });
+        assert!(!t.fib(&ports()).is_local(a([192, 0, 2, 1])));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn offload(bytes: &[u8], mtu: usize) -> Offload {
 mod tests {
     use super::*;
     use crate::trace::flow::{Flags, endpoint, frame};
-    use uvs_core::fib::Route;
+    use uvs_core::fib::{Hop, ReversePath, Route, Target};
     use uvs_core::flow::Protocol;
 
     fn fib() -> Fib {
@@ -120,16 +120,10 @@ mod tests {
                 mac: [2, 0, 0, 0, 0, ifindex as u8],
                 mtu: 1500,
                 up: true,
+                reverse_path: ReversePath::Off,
             });
-            fib.add_route(Route {
-                dst: Addr::v4(net),
-                prefix: 24,
-                gateway: None,
-                ifindex,
-                source: None,
-                metric: 0,
-                mtu: None,
-            });
+            let hop = Target::Hop(Hop::by(ifindex, None));
+            fib.add_route(Route::new(Addr::v4(net), 24, hop));
         }
         fib
     }

@@ -47,11 +47,6 @@ fn settings_of_the_host() {
                 "echo 1 > /proc/sys/net/ipv4/conf/eth0/rp_filter",
             ),
             (
-                "policy_rules",
-                Director,
-                "ip rule add priority 100 lookup 42",
-            ),
-            (
                 "send_redirects",
                 Director,
                 "ipvsadm -A -t 192.168.0.38:81 -s rr\n\
