@@ -263,7 +263,10 @@ mod tests {
         let dscp = named(&of(other(FRA_DSCP)));
         assert_eq!(dscp.map(|n| n.means), Some(BY_TOS));
         let new = named(&of(other(99))).expect("a name");
-        assert_eq!((new.what.as_str(), new.means), ("rule 5: selector 99", UNKNOWN));
+        assert_eq!(
+            (new.what.as_str(), new.means),
+            ("rule 5: selector 99", UNKNOWN)
+        );
         let tcp = RuleAttribute::IpProtocol(6.into());
         assert_eq!(named(&of(tcp)).map(|n| n.means), Some(BY_PORT));
     }
