@@ -149,6 +149,11 @@ impl Fib {
         self.ipv4.set_rules(rules);
     }
 
+    /// Whether there are other rules than those that every host starts with.
+    pub fn has_rules(&self) -> bool {
+        self.ipv4.is_custom()
+    }
+
     /// Adds a route to the main table; of two to the same prefix the one with the lower metric stays.
     pub fn add_route(&mut self, r: Route) {
         self.add_route_to(table::MAIN, r);
@@ -194,7 +199,7 @@ impl Fib {
     /// Why there is none.
     pub fn lookup(&self, query: Query) -> Result<NextHop, Unreachable> {
         let hop = self.lookup_once(&query)?;
-        if query.binds_source && self.ipv4.is_custom() {
+        if query.binds_source && self.has_rules() {
             let NextHop { source, .. } = hop;
             let bound = self.lookup_once(&query.from(source))?;
             return Ok(NextHop { source, ..bound });

@@ -10,5 +10,7 @@ mod leftovers;
 mod moves;
 #[path = "host/removed.rs"]
 mod removed;
+#[path = "host/routes.rs"]
+mod routes;
 #[path = "host/silence.rs"]
 mod silence;

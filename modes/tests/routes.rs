@@ -1,6 +1,8 @@
 //! The ways of a connection's packets on a host with routing rules, and the packets that its rp_filter refuses.
 
-use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Rule, Target};
+use uvs_core::fib::{
+    Action, Fib, Hop, Interface, Refusal, ReversePath, Route, Rule, Target, Unreachable,
+};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, Tunnel};
@@ -72,6 +74,25 @@ fn a_reply_leaves_by_the_way_of_the_vip() {
     assert_eq!(port(&bed.from_server(answer())), Some(CLIENTS));
     add_rule(&mut bed, |rule| rule.from = (VIP.addr, 32));
     assert_eq!(port(&bed.from_server(answer())), Some(UPLINK));
+}
+
+#[test]
+fn a_reply_is_first_routed_as_it_came_and_stays_there_without_snat_reroute() {
+    let mut bed = bed(Forwarding::Nat);
+    bed.from_client(frame(CLIENT, VIP, SYN));
+    let answer = || reply(CLIENT, SYN | ACK);
+    add_rule(&mut bed, |rule| rule.iif = Some(3));
+    assert_eq!(port(&bed.from_server(answer())), Some(CLIENTS));
+    bed.sysctl("snat_reroute", 0);
+    assert_eq!(port(&bed.from_server(answer())), Some(UPLINK));
+    add_rule(&mut bed, |rule| rule.from = (VIP.addr, 32));
+    assert_eq!(port(&bed.from_server(answer())), Some(CLIENTS));
+    bed.sysctl("snat_reroute", 1);
+    add_rule(&mut bed, |rule| {
+        rule.from = (SERVER, 32);
+        rule.action = Action::Refuse(Unreachable::Refused(Refusal::Prohibit));
+    });
+    assert_eq!(icmp(&bed.from_server(answer())), Some((3, 13)));
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let hop = self.fib.lookup(to_client(self.conns.get(id)));
+        let hop = self.hop_to_client(id, frame, packet);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
@@ -72,6 +72,28 @@ impl<R: Recorder> Engine<R> {
             answer_from: Addr::UNSPECIFIED,
         };
         self.transmit(now, frame, packet, way, hop, out)
+    }
+
+    /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
+    /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
+    fn hop_to_client(
+        &self,
+        id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
+    ) -> Result<NextHop, Unreachable> {
+        let c = self.conns.get(id);
+        // What comes to a local address of FULLNAT's has arrived.
+        if self.fib.has_rules() && c.local.port == 0 {
+            let flow = &packet.flow;
+            let came = Query::to(flow.dst).from(flow.src).by(frame.arrival);
+            let first = self.fib.lookup(came.of(c.client));
+            let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
+            if refused || self.snapshot.sysctls.snat_reroute == 0 {
+                return first;
+            }
+        }
+        self.fib.lookup(to_client(c))
     }
 
     /// A packet of no service and no connection: a server's that would have been a reply, or for an

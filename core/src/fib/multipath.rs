@@ -34,20 +34,13 @@ impl Fib {
         let Ok(mut route) = self.find(&query) else {
             return Vec::new();
         };
-        if query.binds_source && self.ipv4.is_custom() {
+        if query.binds_source && self.has_rules() {
             let source = self.lookup_once(&query).map_or(query.src, |hop| hop.source);
             route = self.find(&query.from(source)).unwrap_or(route);
         }
         let hops = route.hops().iter();
         hops.map(|h| (h.ifindex, h.gateway.unwrap_or(query.dst)))
             .collect()
-    }
-
-    /// The gateways of routes with several next hops, each with its interface's index, in no particular order.
-    pub fn alternatives(&self) -> impl Iterator<Item = (u32, Addr)> {
-        let several = self.ipv4.routes().filter(|r| r.hops().len() > 1);
-        let hops = several.flat_map(|r| r.hops());
-        hops.filter_map(|h| Some((h.ifindex, h.gateway?)))
     }
 }
 

@@ -158,11 +158,6 @@ impl Policy {
         &mut self.tables[place].1
     }
 
-    /// All routes of all tables, in no particular order.
-    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.tables.iter().flat_map(|(_, table)| table.iter())
-    }
-
     fn place(&mut self, id: u32) -> usize {
         let known = self.tables.iter().position(|(known, _)| *known == id);
         known.unwrap_or_else(|| {

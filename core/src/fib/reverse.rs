@@ -43,7 +43,7 @@ impl Fib {
     /// Where the way back comes from, for the rules: the interface that the packet itself would leave by,
     /// or the host.
     fn exit(&self, src: Addr, dst: Addr, arrival: u32) -> u32 {
-        if !self.ipv4.is_custom() {
+        if !self.has_rules() {
             return LOOPBACK;
         }
         let query = Query::to(dst).from(src).by(arrival);

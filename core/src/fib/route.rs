@@ -132,11 +132,4 @@ impl Table {
         let mut tables = self.by_prefix.iter();
         tables.find_map(|(prefix, routes)| routes.get(&dst.masked(*prefix)))
     }
-
-    /// All routes, in no particular order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.by_prefix
-            .iter()
-            .flat_map(|(_, routes)| routes.values())
-    }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use uvs_core::fib::{Fib, Query, ReversePath};
+use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
@@ -21,11 +21,10 @@ use super::neighbours::{Entry, Key, Neighbours};
 use super::rules::Unfollowed;
 use super::socket::{Heard, Listener, Requests, decode, message_type, split};
 use super::tables::{Tables, ports_by_index};
-use super::{NetlinkError, messages, questions, rules};
+use super::{NetlinkError, messages, questions, rules, settings};
 
 /// RTM_NEWNEIGH and RTM_DELNEIGH (linux/rtnetlink.h); every other type means that a table changed.
 const NEIGHBOUR_TYPES: [u16; 2] = [28, 29];
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The kernel's network state, as far as UVS needs it.
 pub(crate) struct Mirror {
@@ -228,10 +227,13 @@ impl Mirror {
                 tables.rules.push(rules::rule(&m));
             }
         }
-        tables.reverse_paths = self.ports.iter().map(|name| reverse_path(name)).collect();
-        let forwarding = std::fs::read_to_string(IP_FORWARD);
-        let forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
-        tables.forwarding = forwarding.trim() != "0";
+        tables.reverse_paths = self
+            .ports
+            .iter()
+            .map(|p| settings::reverse_path(p))
+            .collect();
+        let forwarding = settings::forwards();
+        tables.forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
         Ok(tables)
     }
 
@@ -311,7 +313,7 @@ impl Mirror {
         let servers = self.servers.iter();
         let mut wanted: BTreeSet<_> = servers.flat_map(|s| self.next_hops(*s)).collect();
         if !self.servers.is_empty() {
-            wanted.extend(self.fib.alternatives().filter(|key| self.is_up(*key)));
+            wanted.extend(self.tables.alternatives().filter(|key| self.is_up(*key)));
         }
         let released = self.neighbours.want(wanted);
         released.into_iter().try_for_each(|key| self.release(key))?;
@@ -365,21 +367,6 @@ impl Mirror {
             Err(Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
             _ => outcome.map_err(|e| refusal(addr, e)),
         }
-    }
-}
-
-/// The effective rp_filter of an interface (IN_DEV_RPFILTER in linux/inetdevice.h): the larger of `all` and its
-/// own. One that is gone filters nothing.
-fn reverse_path(interface: &str) -> ReversePath {
-    let read = |name| {
-        let path = format!("/proc/sys/net/ipv4/conf/{name}/rp_filter");
-        let value = std::fs::read_to_string(path).ok()?;
-        value.trim().parse::<u32>().ok()
-    };
-    match read("all").max(read(interface)) {
-        None | Some(0) => ReversePath::Off,
-        Some(1) => ReversePath::Strict,
-        Some(_) => ReversePath::Loose,
     }
 }
 

@@ -10,6 +10,7 @@ mod mirror;
 mod neighbours;
 mod questions;
 mod rules;
+mod settings;
 mod socket;
 mod tables;
 
