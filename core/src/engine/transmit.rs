@@ -77,6 +77,10 @@ impl<R: Recorder> Engine<R> {
 
     /// What a connection's way to its server is looked up by.
     pub(super) fn to_server(&self, c: &Conn) -> Query {
+        // Where no rule asks for more.
+        if !self.fib.has_rules() {
+            return Query::to(c.server.addr).of(c.client);
+        }
         let forwarding = self.modes[usize::from(c.mode)].forwarding();
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }

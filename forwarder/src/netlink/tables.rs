@@ -18,8 +18,8 @@ pub(super) struct Tables {
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<TableRoute>,
     pub(super) rules: Vec<HostRule>,
-    /// Routes that are for one TOS only.
-    pub(super) by_tos: usize,
+    /// Whether there are routes for one TOS only.
+    pub(super) by_tos: bool,
     /// The effective rp_filter of each port, in the order of their ids.
     pub(super) reverse_paths: Vec<ReversePath>,
     pub(super) forwarding: bool,
@@ -49,17 +49,20 @@ impl Tables {
     /// What of the host's routing UVS does not follow.
     pub(super) fn unfollowed(&self) -> Vec<Unfollowed> {
         let mut all: Vec<_> = self.rules.iter().flat_map(HostRule::unfollowed).collect();
-        if self.by_tos > 0 {
-            all.push(Unfollowed {
-                what: format!("{} routes with tos", self.by_tos),
-                means: "UVS leaves routes for one TOS out",
-            });
+        let note = |what: &str, means| Unfollowed {
+            what: what.to_owned(),
+            means,
+        };
+        if self.by_tos {
+            all.push(note("route for one TOS", "UVS leaves such routes out"));
         }
-        let is_empty = |r: &&TableRoute| matches!(&r.route.target, Target::Hops(h) if h.is_empty());
-        all.extend(self.routes.iter().filter(is_empty).map(|r| Unfollowed {
-            what: format!("route {}", self.describe(r)),
-            means: "its next hop is no IPv4 neighbour, or only a number (net.ipv4.nexthop_compat_mode=0)",
-        }));
+        let is_empty = |r: &TableRoute| matches!(&r.route.target, Target::Hops(h) if h.is_empty());
+        if self.routes.iter().any(is_empty) {
+            all.push(note(
+                "route by an IPv6 gateway, or by a next hop's number (net.ipv4.nexthop_compat_mode = 0)",
+                "UVS reaches nothing by such routes",
+            ));
+        }
         all
     }
 

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use uvs_core::fib::{Query, Rule};
+use uvs_core::fib::{Query, Rule, Unreachable};
 
 use super::*;
 
@@ -198,6 +198,23 @@ fn an_interface_set_down_with_a_new_mac_says_both() {
         Event::InterfaceDown { port, name },
     ];
     assert_eq!(new.changes_since(&old, &ports()), expected);
+}
+
+#[test]
+fn routes_that_lead_nowhere_are_named_once() {
+    let mut t = tables();
+    assert!(t.unfollowed().is_empty());
+    for dst in [[10, 6, 0, 0], [10, 7, 0, 0]] {
+        let route = Route::new(a(dst), 16, Target::Hops([].into()));
+        let table = table::MAIN;
+        t.routes.push(TableRoute { table, route });
+    }
+    t.by_tos = true;
+    let named: Vec<_> = t.unfollowed().into_iter().map(|u| u.what).collect();
+    assert_eq!(named.len(), 2, "{named:?}");
+    assert_eq!(named[0], "route for one TOS");
+    let fib = t.fib(&ports());
+    assert_eq!(fib.lookup(to([10, 6, 0, 1])), Err(Unreachable::NoRoute));
 }
 
 #[test]
