@@ -1,7 +1,7 @@
 //! Where packets go next: interfaces, routing rules, routes and neighbours as the kernel has them.
 //!
 //! The shell fills it from netlink; the engine only looks things up. IPv4 today: another address family
-//! has a [`policy`] of its own.
+//! would have rules and tables of its own beside.
 
 use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -44,7 +44,7 @@ pub struct Interface {
     pub mtu: u32,
     /// Administratively and physically up.
     pub up: bool,
-    /// Its filter of sources.
+    /// How it filters what comes in by its source.
     pub reverse_path: ReversePath,
 }
 

@@ -122,7 +122,7 @@ impl<R: Recorder> Engine<R> {
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
 
-    /// As net unreachable or another of the codes.
+    /// Tells a packet's sender that its way ends here: with net unreachable, or what a route that refuses says.
     pub(super) fn no_route(
         &mut self,
         now: Instant,

@@ -183,10 +183,9 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        let query = self.to_server(self.conns.get(id));
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let c = self.conns.get(id);
-        let query = self.to_server(c);
         let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);

@@ -169,17 +169,12 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
     ) -> Option<Verdict> {
         let from = Addr::UNSPECIFIED;
+        let mut tell = |code| Some(self.no_route(now, frame, packet, code, out));
         match hop {
-            Err(Unreachable::NoRoute) => {
-                Some(self.no_route(now, frame, packet, icmp::NET_UNREACHABLE, out))
-            }
-            // What each tells is in `ip_error` (net/ipv4/route.c).
-            Err(Unreachable::Refused(Refusal::Unreachable)) => {
-                Some(self.no_route(now, frame, packet, icmp::HOST_UNREACHABLE, out))
-            }
-            Err(Unreachable::Refused(Refusal::Prohibit)) => {
-                Some(self.no_route(now, frame, packet, icmp::PROHIBITED, out))
-            }
+            // As `ip_error` (net/ipv4/route.c).
+            Err(Unreachable::NoRoute) => tell(icmp::NET_UNREACHABLE),
+            Err(Unreachable::Refused(Refusal::Unreachable)) => tell(icmp::HOST_UNREACHABLE),
+            Err(Unreachable::Refused(Refusal::Prohibit)) => tell(icmp::PROHIBITED),
             Err(Unreachable::Refused(Refusal::Blackhole)) => {
                 Some(Verdict::Drop(DropReason::NoRoute))
             }

@@ -21,8 +21,8 @@ pub struct Query {
     pub iif: u32,
     /// What tells one connection from another where there are several next hops: its client.
     pub client: Endpoint,
-    /// It will carry the source that the route chooses, and the rules are to see it
-    /// (IP_VS_RT_MODE_CONNECT in ip_vs_xmit.c).
+    /// The packet will carry the source that the route chooses: the rules are asked again with it, as they are
+    /// for a tunnel's outer header (IP_VS_RT_MODE_CONNECT in ip_vs_xmit.c).
     pub binds_source: bool,
 }
 

@@ -222,9 +222,11 @@ pub(super) fn filter<'a>(
 pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Query> {
     let mut ways = BTreeSet::new();
     for service in services {
-        // Without a local address FULLNAT has no connections.
         let locals = service.local.iter().map(|a| Some(*a));
-        let locals: Vec<_> = locals.chain([None]).collect();
+        let locals: Vec<_> = match service.local.is_empty() {
+            true => vec![None],
+            false => locals.collect(),
+        };
         for server in &service.servers {
             let way = |local| Query::to_server(server.endpoint.addr, server.forwarding, local);
             ways.extend(locals.iter().map(|local| way(*local)));
