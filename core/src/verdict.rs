@@ -36,8 +36,8 @@ pub enum Verdict {
     /// Not ours: the kernel's.
     Pass,
     /// For the host's own stack, from which the guard has kept it: the director itself is the packet's real
-    /// server or its client, or the packet belongs to no connection. The frame as it is now, or what it
-    /// became in the outbox (reassembled, segments).
+    /// server or its client, its VIP is not the director's, or it belongs to no connection. The frame as it is
+    /// now, or what it became in the outbox (reassembled, segments).
     Local,
     /// Ends here, counted by reason.
     Drop(DropReason),
@@ -106,6 +106,15 @@ drop_reasons! {
     TableFull "table_full"
         "The connection table is at its limit, and nothing in it was half-open or over."
         "Raise limits.connections, or lower the time-outs with `ipvsadm --set`."
+    Denied "denied"
+        "The client's address is on a deny list: of every service, or of the one that it asked for."
+        "As asked for; `uvs deny list` shows the lists, and `uvs trace` which entry it was."
+    ClientRate "client_rate"
+        "A client opened connections faster than the service lets one client."
+        "As asked for by the service's new_connections_per_client; raise it if many people share an address."
+    ServiceRate "service_rate"
+        "All clients together opened connections faster than the service may take."
+        "As asked for by the service's new_connections_per_second; raise it, or find who floods the service."
     DropPacket "drop_packet"
         "The defence drop_packet dropped a new connection's first packet."
         "As asked for by net.ipv4.vs.drop_packet: the connection table is nearly full, or it is set to 3."
@@ -116,7 +125,7 @@ drop_reasons! {
         "A NAT connection's replies could not be told from another's: the same client and port reached the same server through another service."
         "Give each service a port of its own on a server that several share, or use FULLNAT."
     NoRoute "no_route"
-        "The kernel has no route to the next hop."
+        "The kernel has no route to the next hop, or one that refuses."
         "`ip route get ADDRESS` on the director."
     LocalServer "local_server"
         "The director itself is the real server, in a way that its own stack cannot serve: by NAT to an address of 127.0.0.0/8, or by -g or -i for a VIP that is not the host's."
@@ -127,6 +136,9 @@ drop_reasons! {
     NeighbourUnresolved "neighbour_unresolved"
         "The next hop did not answer ARP in time."
         "Is the server up, and in the broadcast domain? `ip neigh` on the director."
+    ReversePath "reverse_path"
+        "The interface's rp_filter refuses the packet's source: the way back to it leads out of another interface, or there is none."
+        "A forged source, or traffic that comes and goes by two ways: `ip route get SOURCE from VIP`, and net.ipv4.conf.IF.rp_filter (0 off, 2 loose)."
     TtlExceeded "ttl_exceeded"
         "An ICMP message or a fragment arrived with a TTL of 1 or less."
         "A routing loop, or a traceroute."

@@ -241,6 +241,7 @@ impl Service {
             failures: self.failures,
             next_local: self.next_local,
             slow_start: self.slow_start.clone(),
+            rate: self.rate,
         };
         (double, exact)
     }
@@ -288,6 +289,9 @@ impl Engine {
             marks: self.marks.clone(),
             vips: self.vips.clone(),
             owned: self.owned.clone(),
+            yielded: self.yielded.clone(),
+            absent: self.absent.clone(),
+            claims: self.claims.clone(),
             repliers: self.repliers.clone(),
             nat_servers: self.nat_servers.clone(),
             clients: ends::Clients::default(),
@@ -311,6 +315,7 @@ impl Engine {
             next_second: self.next_second,
             now: self.now,
             defence: self.defence.clone(),
+            rates: self.rates.clone(),
             counters: self.counters.clone(),
             retired: self.retired,
         }

@@ -28,8 +28,10 @@ use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
+mod admission;
 mod answer;
 mod apply;
+mod claims;
 mod defence;
 mod describe;
 mod drain;
@@ -53,6 +55,7 @@ mod track;
 mod transmit;
 mod unreachable;
 
+pub use claims::Claim;
 pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
@@ -96,6 +99,12 @@ pub struct Engine<R = Off> {
     /// Addresses whose malformed packets are ours to drop: VIPs.
     vips: HashSet<Addr>,
     owned: HashSet<Addr>,
+    /// Owned VIPs that another host claims.
+    yielded: HashSet<Addr>,
+    /// VIPs that the director does not have: all to them is the host's.
+    absent: HashSet<Addr>,
+    /// Other hosts' claims to owned VIPs.
+    claims: claims::Claims,
     /// Endpoints whose packets reach clients only through us; port 0 = any.
     repliers: HashSet<(Protocol, Endpoint)>,
     /// Those among them that are NAT's.
@@ -133,6 +142,7 @@ pub struct Engine<R = Off> {
     /// When servers' handshakes are looked at again; no reason to wake up either.
     next_second: Instant,
     defence: defence::Defence,
+    rates: admission::Rates,
     counters: Counters,
     /// Traffic of services that were removed.
     retired: crate::counters::Stats,
@@ -151,6 +161,7 @@ struct Service {
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,
+    rate: admission::Rate,
 }
 
 impl Engine {
@@ -168,6 +179,9 @@ impl Engine {
             marks: None,
             vips: HashSet::new(),
             owned: HashSet::new(),
+            yielded: HashSet::new(),
+            absent: HashSet::new(),
+            claims: claims::Claims::default(),
             repliers: HashSet::new(),
             nat_servers: HashSet::new(),
             replier_addrs: HashSet::new(),
@@ -191,6 +205,7 @@ impl Engine {
             next_tick: Instant::ZERO,
             next_second: Instant::ZERO,
             defence: defence::Defence::new(),
+            rates: admission::Rates::new(config.keys),
             counters: Counters::default(),
             retired: Default::default(),
         }
@@ -326,7 +341,10 @@ impl<R: Recorder> Engine<R> {
         self.record(|_| describe::frame(frame, &parsed, mac));
         match parsed {
             Parsed::Foreign => Verdict::Pass,
-            Parsed::Arp => self.answer_arp(port, frame, mac, out),
+            Parsed::Arp => {
+                self.note_claim(now, port, frame.bytes());
+                self.answer_arp(port, frame, mac, out)
+            }
             // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
             // the address of a next hop.
             _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
@@ -343,6 +361,13 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        if self.fib.filters() && self.is_spoofed(frame, packet) {
+            return if self.is_ours(&packet.flow) {
+                Verdict::Drop(DropReason::ReversePath)
+            } else {
+                Verdict::Pass
+            };
+        }
         match packet.transport {
             Transport::Fragment => self.handle_fragment(now, frame, packet, out),
             Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, out),
@@ -352,6 +377,20 @@ impl<R: Recorder> Engine<R> {
             }
             Transport::Other => self.answer_as_host(now, frame, packet, out),
         }
+    }
+
+    /// Whether a packet has a source that the arrival interface's rp_filter refuses. As the kernel, which judges
+    /// before IPVS sees it, each packet is asked about; what is not ours, the kernel refuses itself.
+    fn is_spoofed(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
+        let flow = &packet.flow;
+        self.fib.is_spoofed(flow.src, flow.dst, frame.arrival)
+    }
+
+    /// Whether a packet may be one of a service's or of a server's.
+    fn is_ours(&self, flow: &Flow) -> bool {
+        self.is_vip(flow.dst)
+            || self.replier_addrs.contains(&flow.src)
+            || self.locals.contains(&flow.dst)
     }
 
     fn handle_transport(
@@ -381,11 +420,7 @@ impl<R: Recorder> Engine<R> {
         let tunnel_error = packet.protocol == ICMP
             && !self.tunnels.is_empty()
             && self.fib.is_local(packet.flow.dst);
-        let ours = self.is_vip(packet.flow.dst)
-            || self.replier_addrs.contains(&packet.flow.src)
-            || self.locals.contains(&packet.flow.dst)
-            || tunnel_error;
-        if !ours {
+        if !self.is_ours(&packet.flow) && !tunnel_error {
             return Verdict::Pass;
         }
         match self.reassembler.add(now, frame.bytes(), packet) {
@@ -431,7 +466,7 @@ impl<R: Recorder> Engine<R> {
         let mut draft = out.draft(arp::FRAME_LEN);
         let Some(len) = arp::answer(
             frame.bytes(),
-            |a| self.owned.contains(&a),
+            |a| self.owned.contains(&a) && !self.yielded.contains(&a),
             mac,
             draft.bytes_mut(),
         ) else {
@@ -477,6 +512,18 @@ impl<R: Recorder> Engine<R> {
             })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    /// Whether an address is a VIP that the director does not have.
+    fn is_absent(&self, addr: Addr) -> bool {
+        !self.absent.is_empty() && self.absent.contains(&addr)
+    }
+
+    /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
+    fn give_back(&mut self) -> Verdict {
+        self.record(|_| Step::Absent);
+        Verdict::Local
     }
 
     /// Whether packets to an address may be of a service.

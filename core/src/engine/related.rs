@@ -5,7 +5,7 @@ use super::Engine;
 use super::answer::{address, icmp};
 use super::reply::is_one_of;
 use super::schedule::Refused;
-use super::transmit::{Way, to_client, to_server};
+use super::transmit::{Way, to_client};
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -16,7 +16,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4, write2};
 use crate::service::Forwarding;
 use crate::time::Instant;
-use crate::trace::Recorder;
+use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
@@ -40,6 +40,11 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        // Of these the guard keeps none from the host.
+        if self.is_absent(packet.flow.dst) {
+            self.record(|_| Step::Absent);
+            return Verdict::Pass;
+        }
         let related = matches!(
             packet.transport,
             Transport::Icmp {
@@ -83,6 +88,10 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
+        if self.denies(slot, flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         match self.schedule(now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);
@@ -152,7 +161,7 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
-        let hop = self.fib.lookup(to_server(&c));
+        let hop = self.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {

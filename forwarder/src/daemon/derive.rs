@@ -1,5 +1,5 @@
-//! What follows from the desired state and the host's addresses: which VIPs UVS owns, what the guard
-//! keeps from the kernel, what the sockets let in, whose next hops stay resolved.
+//! What follows from the desired state and the host's addresses: what the guard keeps from the kernel,
+//! what the sockets let in, whose next hops stay resolved.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use uvs_core::engine::ConnReport;
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
@@ -22,24 +22,11 @@ use crate::port::filter::{FilterSpec, Program};
 const FTP: u16 = 21;
 
 /// Where packets of all services go.
-fn all_destinations<'a>(
+pub(super) fn all_destinations<'a>(
     services: &'a [Arc<ServiceSpec>],
     marks: &'a [MarkRule],
 ) -> impl Iterator<Item = Destination> + 'a {
     services.iter().flat_map(|s| destinations(s.key, marks))
-}
-
-/// IPv4 VIPs on none of the host's interfaces: UVS answers for them. A network is not: it is routed here.
-pub(super) fn owned_vips(
-    services: &[Arc<ServiceSpec>],
-    marks: &[MarkRule],
-    fib: &Fib,
-) -> Vec<Addr> {
-    let hosts = all_destinations(services, marks).filter(Destination::is_host);
-    let vips: BTreeSet<Addr> = hosts.map(|to| to.addr).collect();
-    vips.into_iter()
-        .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a))
-        .collect()
 }
 
 /// Local addresses that are not the host's, with their services: replies to them go nowhere.
@@ -274,11 +261,19 @@ pub(super) fn filter<'a>(
     spec
 }
 
-/// The servers whose next hops the kernel is to keep resolved.
-pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Addr> {
-    services
-        .iter()
-        .flat_map(|s| &s.servers)
-        .map(|s| s.endpoint.addr)
-        .collect()
+/// The ways to the servers whose next hops the kernel is to keep resolved, as the engine looks them up.
+pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Query> {
+    let mut ways = BTreeSet::new();
+    for service in services {
+        let locals = service.local.iter().map(|a| Some(*a));
+        let locals: Vec<_> = match service.local.is_empty() {
+            true => vec![None],
+            false => locals.collect(),
+        };
+        for server in &service.servers {
+            let way = |local| Query::to_server(server.endpoint.addr, server.forwarding, local);
+            ways.extend(locals.iter().map(|local| way(*local)));
+        }
+    }
+    ways
 }

@@ -17,7 +17,9 @@ mod words;
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use uvs_core::access::Access;
 use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -25,8 +27,11 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
+use super::owner::mac_text;
+use crate::config::OwnVips;
 use crate::control::protocol::Stats;
-use crate::netlink::Mirror;
+use crate::control::table::Homeless;
+use crate::netlink::{Mirror, Unfollowed};
 use crate::rs::host::Device;
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.
@@ -56,10 +61,14 @@ pub(super) struct Wanted {
     pub(super) interfaces: Vec<String>,
     /// The services; without counters where they come from a file.
     pub(super) services: Vec<Service>,
+    /// Who is kept out.
+    pub(super) access: Arc<Access>,
     /// FULLNAT's local ports.
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
     pub(super) connections: u32,
+    /// The VIPs that UVS owns where the host does not have them.
+    pub(super) own: OwnVips,
     /// The daemon's process, where one runs.
     pub(super) daemon: Option<u32>,
     /// The arguments of `uvs run`, but for the interfaces.
@@ -114,6 +123,8 @@ pub(super) struct Director<'h> {
     pub(super) ports: Vec<String>,
     /// Where packets go, as the engine sees it.
     pub(super) fib: Fib,
+    /// What the engine does not see of the host's rules and routes.
+    pub(super) unfollowed: Vec<Unfollowed>,
     /// What came of asking by ARP, once for all checks.
     heard: OnceCell<Result<Vec<Answer>, NotMade>>,
 }
@@ -141,9 +152,10 @@ impl<'h> Director<'h> {
             .filter(is_ethernet)
             .cloned()
             .collect();
-        let fib = Mirror::new(&ports).map_err(NotMade::of)?.fib();
+        let mirror = Mirror::new(&ports).map_err(NotMade::of)?;
         Ok(Self {
-            fib: Fib::clone(&fib),
+            fib: Fib::clone(&mirror.fib()),
+            unfollowed: mirror.unfollowed(),
             wanted,
             host,
             devices,
@@ -183,18 +195,32 @@ impl<'h> Director<'h> {
         vips
     }
 
+    /// The VIPs that this host neither has nor owns: a stand-by's.
+    pub(super) fn absent(&self) -> Vec<Ipv4Addr> {
+        let to = self.wanted.services.iter().flat_map(|s| &s.to);
+        let homeless = Homeless::of(to.copied(), &self.wanted.own, &self.fib);
+        let v4 = homeless.absent.iter().filter_map(|a| a.as_v4());
+        v4.map(Ipv4Addr::from).collect()
+    }
+
     /// The servers that get new connections. One of weight 0 gets none, and need not be there.
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'_>> {
         self.services().flat_map(move |(service, vip)| {
             let in_use = service.servers.iter().filter(|s| s.spec.weight > 0);
             in_use.filter_map(move |status| {
-                let endpoint = status.spec.endpoint;
+                let ServerSpec {
+                    endpoint,
+                    forwarding,
+                    ..
+                } = status.spec;
+                let local = service.spec.local.first();
+                let query = Query::to_server(endpoint.addr, forwarding, local.copied());
                 Some(Server {
                     service: service.spec.key,
                     vip,
                     addr: Ipv4Addr::from(endpoint.addr.as_v4()?),
                     status,
-                    hop: self.fib.lookup(Query::to(endpoint.addr)),
+                    hop: self.fib.lookup(query),
                 })
             })
         })
@@ -267,6 +293,11 @@ impl<'h> Director<'h> {
             )
         };
         known.or_else(answered)
+    }
+
+    /// Whether a MAC address is this host's.
+    pub(super) fn has_mac(&self, mac: Mac) -> bool {
+        self.devices.iter().any(|own| own.address == mac_text(mac))
     }
 
     /// The device of a name.
