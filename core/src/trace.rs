@@ -88,6 +88,8 @@ pub enum Step {
         /// Where nothing was: the services of the same VIP.
         others: Vec<ServiceKey>,
     },
+    /// The packet is a service's whose VIP the director does not have: the host's routing decides.
+    Absent,
     /// A deny or allow list has the client. Where none has, there is no such step.
     Access {
         /// The client.

@@ -30,7 +30,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
                 eprintln!("{error}");
                 return ExitCode::from(super::USAGE);
             }
-            for warning in config.services.iter().filter_map(unmeasured) {
+            let unmeasured = config.services.iter().filter_map(unmeasured);
+            for warning in unmeasured.chain(config.own_vips_unserved()) {
                 eprintln!("{file}: warning: {warning}");
             }
             output::print(&format!("{file}: {}\n", summary(&config)))

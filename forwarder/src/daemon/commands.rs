@@ -12,7 +12,7 @@ use uvs_core::verdict::DropReason;
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
 use crate::access::ListFiles;
-use crate::config::{self, Config, ConfigError, Metrics, Step};
+use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use crate::control::protocol::{Command, Data, Ended, Errno, Info, MAX_BATCH, Refusal};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -181,7 +181,8 @@ impl Daemon {
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
-        self.change(|table| start::load(table, &new, &lists).map_err(failed))?;
+        let own = self.options.own_vips.clone();
+        self.change(|table| start::load(table, &new, &lists, own.as_ref()).map_err(failed))?;
         self.list_files = lists;
         if self.host_firewall != new.host_firewall {
             self.host_firewall = new.host_firewall;
@@ -283,6 +284,7 @@ impl Daemon {
 
     fn info(&self) -> Result<Data, Refusal> {
         let status = self.status()?;
+        let own_vip = self.options.own_vips.as_ref();
         Ok(Data::Info(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -292,7 +294,10 @@ impl Daemon {
             schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
-            owned_vips: self.owned.clone(),
+            own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
+            owned_vips: self.homeless.owned.clone(),
+            yielded_vips: self.yielded.list(&self.interfaces),
+            absent_vips: self.homeless.absent.clone(),
             local_ports: self.limits.local_ports,
         }))
     }

@@ -34,7 +34,7 @@ pub(crate) use report::Report;
 pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
 
 use crate::access::{ListFiles, Lists};
-use crate::config::{Config, HostFirewall};
+use crate::config::{Config, HostFirewall, OwnVips};
 use crate::control::client::{CallError, Daemon};
 use crate::control::protocol::{AccessEntry, Command, Data, Info, ServerStatus, ServiceStatus};
 use crate::firewall::{Ruleset, followed};
@@ -109,6 +109,7 @@ pub(crate) fn future_director(
         access: denied_in(config)?,
         local_ports: config.limits.local_ports,
         connections: config.limits.connections,
+        own: config.own_vips.clone(),
         daemon: None,
         run: format!(" --config {}", file.display()),
     };
@@ -195,16 +196,17 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         spec: service.spec,
         servers: service.servers.into_iter().map(counted).collect(),
     });
+    let file = info.config.iter().map(|file| format!(" --config {file}"));
+    let own = info.own_vip.iter().map(|vip| format!(" --own-vip {vip}"));
     Wanted {
         interfaces: info.interfaces,
         services: services.collect(),
         access,
         local_ports: info.local_ports,
         connections: info.connection_limit,
+        own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
-        run: info
-            .config
-            .map_or_else(String::new, |file| format!(" --config {file}")),
+        run: file.chain(own).collect(),
     }
 }
 
