@@ -224,6 +224,31 @@ fn a_service_of_a_mark_says_what_it_matches() {
 }
 
 #[test]
+fn what_is_owned_is_all_none_or_some() {
+    let own = |text: &str| check(text).unwrap().own_vips;
+    let some = ["10.0.0.1", "10.0.0.9"]
+        .map(|a| endpoint(a, 0).addr)
+        .to_vec();
+    assert_eq!(own("own_vips = \"all\""), OwnVips::All);
+    assert_eq!(own("own_vips = \"none\""), OwnVips::None);
+    assert_eq!(own(""), OwnVips::None);
+    assert_eq!(own("own_vips = []").to_string(), "none");
+    let listed = "own_vips = [\"10.0.0.1\", \"10.0.0.9\"]";
+    assert_eq!(own(listed), OwnVips::Some(some));
+    assert_eq!(own(listed).to_string(), "10.0.0.1,10.0.0.9");
+    // As they are repeated on the command line.
+    let typed = |words: &[&str]| {
+        let all = words.iter().map(|word| word.parse::<OwnVips>().unwrap());
+        all.reduce(OwnVips::and).unwrap().to_string()
+    };
+    assert_eq!(typed(&["10.0.0.1", "10.0.0.9"]), "10.0.0.1,10.0.0.9");
+    assert_eq!(typed(&["10.0.0.1", "all"]), "all");
+    for wrong in ["", "none", "10.0.0.1:80", "2001:db8::1", "224.0.0.1"] {
+        assert!(wrong.parse::<OwnVips>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn who_may_come_in_and_how_fast() {
     let config = check(
         r#"
@@ -281,31 +306,6 @@ fn who_may_come_in_and_how_fast() {
         config.services[1].new_connections,
         NewConnections::default()
     );
-}
-
-#[test]
-fn what_is_owned_is_all_none_or_some() {
-    let own = |text: &str| check(text).unwrap().own_vips;
-    let some = ["10.0.0.1", "10.0.0.9"]
-        .map(|a| endpoint(a, 0).addr)
-        .to_vec();
-    assert_eq!(own("own_vips = \"all\""), OwnVips::All);
-    assert_eq!(own("own_vips = \"none\""), OwnVips::None);
-    assert_eq!(own(""), OwnVips::None);
-    assert_eq!(own("own_vips = []").to_string(), "none");
-    let listed = "own_vips = [\"10.0.0.1\", \"10.0.0.9\"]";
-    assert_eq!(own(listed), OwnVips::Some(some));
-    assert_eq!(own(listed).to_string(), "10.0.0.1,10.0.0.9");
-    // As they are repeated on the command line.
-    let typed = |words: &[&str]| {
-        let all = words.iter().map(|word| word.parse::<OwnVips>().unwrap());
-        all.reduce(OwnVips::and).unwrap().to_string()
-    };
-    assert_eq!(typed(&["10.0.0.1", "10.0.0.9"]), "10.0.0.1,10.0.0.9");
-    assert_eq!(typed(&["10.0.0.1", "all"]), "all");
-    for wrong in ["", "none", "10.0.0.1:80", "2001:db8::1", "224.0.0.1"] {
-        assert!(wrong.parse::<OwnVips>().is_err(), "{wrong}");
-    }
 }
 
 /// A service's lines, as line 2 onwards; each row's text follows at line 3 (`S`) or 5 (`R`).

@@ -180,8 +180,8 @@ impl Daemon {
         let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
-        let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
         let own = self.options.own_vips.clone();
+        let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new, &lists, own.as_ref()).map_err(failed))?;
         self.list_files = lists;
         if self.host_firewall != new.host_firewall {

@@ -73,8 +73,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    let own = options.own_vips.as_ref();
-    load(&mut table, &options.config, &list_files, own)?;
+    load(
+        &mut table,
+        &options.config,
+        &list_files,
+        options.own_vips.as_ref(),
+    )?;
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -183,8 +187,7 @@ fn check_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Puts a configuration with its lists' files into the table; all or nothing. What `own` says counts more than
-/// the configuration.
+/// Puts a configuration into the table; all or nothing. What `own` says counts more than the file.
 pub(super) fn load(
     table: &mut Table,
     config: &Config,
@@ -196,13 +199,13 @@ pub(super) fn load(
     table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;
     table.replace_sysctls(config.sysctls.clone());
-    table.configure_lists(&config.access, lists);
     table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
     if own.is_none() {
         for warning in config.own_vips_unserved() {
             tracing::warn!("{warning}");
         }
     }
+    table.configure_lists(&config.access, lists);
     Ok(())
 }
 

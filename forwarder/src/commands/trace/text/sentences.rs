@@ -75,6 +75,8 @@ pub(super) fn connection(found: Option<&Known>) -> String {
     )
 }
 
+/// What becomes of a packet to a VIP that the director does not have.
+pub(super) const ABSENT: &str = "the VIP is on no interface of the director's and not owned (own_vips): the host's routing decides";
 pub(super) fn access(client: Addr, service: Option<ServiceKey>, rule: Rule) -> String {
     let what = match rule.action {
         Action::Deny => "denied",
@@ -86,9 +88,6 @@ pub(super) fn access(client: Addr, service: Option<ServiceKey>, rule: Rule) -> S
         rule.prefix
     )
 }
-
-/// What becomes of a packet to a VIP that the director does not have.
-pub(super) const ABSENT: &str = "the VIP is on no interface of the director's and not owned (own_vips): the host's routing decides";
 
 pub(super) const fn set_aside(why: SetAside) -> &'static str {
     match why {
