@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
