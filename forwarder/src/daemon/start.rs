@@ -69,10 +69,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
+    let list_files = ListFiles::load(&options.config.access)?;
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    let list_files = ListFiles::load(&options.config.access)?;
     load(
         &mut table,
         &options.config,
