@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
@@ -152,4 +153,7 @@ pub struct Snapshot {
     /// VIPs that the director does not have, neither on the host nor owned: what is sent to them is the
     /// host's, as if they had no service.
     pub absent_vips: Vec<Addr>,
+    /// Who is kept out. What is not changed stays the same `Arc`: running connections are looked at again
+    /// where it is another.
+    pub access: Arc<Access>,
 }

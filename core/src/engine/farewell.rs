@@ -90,9 +90,14 @@ impl<R: Recorder> Engine<R> {
         };
         self.counters.told_clients += u64::from(client);
         if c.protocol == Protocol::Tcp {
-            let server = self.reset_server(now, c, out);
-            self.counters.told_servers += u64::from(server);
+            self.tell_server(now, c, out);
         }
+    }
+
+    /// Tells the server alone, of a TCP connection for which [`is_told`] holds.
+    pub(super) fn tell_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        let server = self.reset_server(now, c, out);
+        self.counters.told_servers += u64::from(server);
     }
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {

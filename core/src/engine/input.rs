@@ -118,6 +118,10 @@ impl<R: Recorder> Engine<R> {
         if self.is_absent(packet.flow.dst) {
             return self.give_back();
         }
+        if self.denies(slot, packet.flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {

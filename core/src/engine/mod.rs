@@ -28,6 +28,7 @@ use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
+mod admission;
 mod answer;
 mod apply;
 mod claims;
@@ -136,6 +137,7 @@ pub struct Engine<R = Off> {
     /// When servers' handshakes are looked at again; no reason to wake up either.
     next_second: Instant,
     defence: defence::Defence,
+    rates: admission::Rates,
     counters: Counters,
     /// Traffic of services that were removed.
     retired: crate::counters::Stats,
@@ -154,6 +156,7 @@ struct Service {
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,
+    rate: admission::Rate,
 }
 
 impl Engine {
@@ -195,6 +198,7 @@ impl Engine {
             next_tick: Instant::ZERO,
             next_second: Instant::ZERO,
             defence: defence::Defence::new(),
+            rates: admission::Rates::new(config.keys),
             counters: Counters::default(),
             retired: Default::default(),
         }

@@ -84,6 +84,10 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
+        if self.denies(slot, flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         match self.schedule(now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);

@@ -151,6 +151,10 @@ checks! {
         "no firewall rule names a VIP"
         "UVS takes the service's packets before the firewall, so the rule filters, translates and counts nothing of them; filter on the real servers or before the director"
         "nft delete rule FAMILY TABLE CHAIN handle N"
+    FirewallUnheeded "firewall_unheeded" Director Warning
+        "whom a firewall rule of the host keeps out by address, UVS keeps out too"
+        "UVS takes the service's packets before the host's INPUT, FORWARD, raw and netdev chains; of their rules it follows those of INPUT that certainly hold, so this one protects no service"
+        "uvs deny add PREFIX"
     PolicyRules "policy_rules" Director Warning
         "there are no routing policy rules"
         "UVS follows the tables local, main and default only, so what a rule sends elsewhere leaves by the main table's way"

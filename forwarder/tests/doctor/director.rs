@@ -63,6 +63,19 @@ fn settings_of_the_host() {
                 "nft add table inet f\nnft add chain inet f in '{ type filter hook input priority 0; }'\n\
                  nft add rule inet f in ip daddr '{ 192.168.0.38, 10.0.0.1 }' tcp dport 80 drop",
             ),
+            (
+                "firewall_unheeded",
+                Director,
+                "nft add table ip fw\nnft add chain ip fw passing '{ type filter hook forward priority 0; }'\n\
+                 nft add rule ip fw passing ip saddr '{ 203.0.113.7, 198.51.100.0/24 }' drop",
+            ),
+            (
+                "firewall_unheeded",
+                Director,
+                "nft add table netdev raw\n\
+                 nft add chain netdev raw in '{ type filter hook ingress device eth0 priority 0; }'\n\
+                 nft add rule netdev raw in tcp dport 80 ip saddr 203.0.113.8 drop",
+            ),
             ("interface_down", Director, "ip link set dev eth0 down"),
         ],
     );

@@ -17,7 +17,9 @@ mod words;
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use uvs_core::access::Access;
 use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -59,6 +61,8 @@ pub(super) struct Wanted {
     pub(super) interfaces: Vec<String>,
     /// The services; without counters where they come from a file.
     pub(super) services: Vec<Service>,
+    /// Who is kept out.
+    pub(super) access: Arc<Access>,
     /// FULLNAT's local ports.
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.

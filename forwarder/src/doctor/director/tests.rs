@@ -3,8 +3,10 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
+use uvs_core::access::{Access, AccessList, Action, Rule};
 use uvs_core::fib::{Fib, Interface, Route};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
@@ -32,6 +34,8 @@ struct Texts {
     ip: HashMap<&'static str, &'static str>,
     lro: bool,
     answers: Vec<(Ipv4Addr, [u8; 6])>,
+    /// What nft lists; `None` = it is not permitted.
+    rules: Option<&'static str>,
     sizes: HashMap<Ipv4Addr, u32>,
 }
 
@@ -47,7 +51,7 @@ impl Host for Texts {
     }
 
     fn nft(&self, _: &[&str], _: &str) -> Result<String, GuardError> {
-        Err(GuardError::Permission)
+        self.rules.map(str::to_owned).ok_or(GuardError::Permission)
     }
 
     fn offload(&self, _: &str, which: Offload) -> Result<bool, NotMade> {
@@ -366,4 +370,57 @@ fn a_black_hole_gets_the_size_that_passes() {
     assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
     let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
     assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+}
+
+/// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.
+const BANS: &str = r#"{"nftables":[
+    {"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":1,"type":"filter","hook":"forward"}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":2,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},
+            "right":{"set":["192.0.2.7",{"prefix":{"addr":"198.51.100.0","len":24}}]}}},{"drop":null}]}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":3,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":443}},
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"192.0.2.9"}},
+        {"drop":null}]}}]}"#;
+
+#[test]
+fn a_ban_that_protects_no_service_is_named_until_uvs_has_it_too() {
+    let host = Texts {
+        rules: Some(BANS),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(
+        found.as_deref(),
+        Some("uvs deny add 192.0.2.7 198.51.100.0/24")
+    );
+    let deny = |text: &str| Rule {
+        prefix: text.parse().expect(text),
+        action: Action::Deny,
+    };
+    let denied = |prefixes: &[&str]| Access {
+        everywhere: Arc::new(AccessList::new(prefixes.iter().map(|p| deny(p)))),
+        ..Access::default()
+    };
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.8"]));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(found.as_deref(), Some("uvs deny add 192.0.2.7"));
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.7"]));
+    assert_eq!(command(Check::FirewallUnheeded, &director), None);
+}
+
+#[test]
+fn what_nft_does_not_list_is_said() {
+    let host = Texts {
+        rules: Some(r#"{"nftables":[]}"#),
+        files: HashMap::from([("/proc/net/ip_tables_names", "nat\nfilter\n")]),
+        ..Texts::default()
+    };
+    let director = director(&host, server(Forwarding::Nat));
+    let said = make(Check::FirewallUnheeded, &director).expect_err("not made");
+    assert!(
+        said.0.contains("iptables-legacy has the tables filter,"),
+        "{said}"
+    );
 }
