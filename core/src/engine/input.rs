@@ -192,9 +192,7 @@ impl<R: Recorder> Engine<R> {
             self.modes[usize::from(c.mode)],
         );
         self.count_packet(place, false, u64::from(packet.ip_len));
-        self.track(id, packet, false);
-        self.note_sequence(id, frame, packet, false);
-        self.conns.touch(now, id);
+        self.follow(now, id, frame, packet, false);
         let path = self.path(id);
         let way = Way {
             mode,

@@ -46,6 +46,7 @@ mod reply;
 mod report;
 mod schedule;
 mod servers;
+mod sequence;
 mod slow_start;
 mod sweep;
 mod track;

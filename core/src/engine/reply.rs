@@ -61,9 +61,7 @@ impl<R: Recorder> Engine<R> {
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
-        self.track(id, packet, true);
-        self.note_sequence(id, frame, packet, true);
-        self.conns.touch(now, id);
+        self.follow(now, id, frame, packet, true);
         let path = self.path(id);
         let way = Way {
             mode,
