@@ -124,7 +124,7 @@ drop_reasons! {
         "An ICMP message or a fragment arrived with a TTL of 1 or less."
         "A routing loop, or a traceroute."
     IcmpRateLimited "icmp_rate_limited"
-        "An answer was due, but the limit of answers per second was reached."
+        "An ICMP error was due, but the limit of 1000 a second, 50 at once, was reached."
         "Somebody probes; look at the sources."
     FragmentTimeout "fragment_timeout"
         "A datagram's fragments did not all arrive within 30 s."

@@ -28,7 +28,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Pass;
         }
         match packet.transport {
-            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+            Transport::Tcp { .. } => self.reset(frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),
             Transport::Icmp {
                 kind: icmp::ECHO,

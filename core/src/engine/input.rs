@@ -76,7 +76,7 @@ impl<R: Recorder> Engine<R> {
         let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
         if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(packet) {
-            return self.reset(now, frame, packet, out);
+            return self.reset(frame, packet, out);
         }
         self.end(now, id);
         self.start_connection(now, frame, packet, out)
@@ -115,7 +115,7 @@ impl<R: Recorder> Engine<R> {
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {
-                Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+                Transport::Tcp { .. } => self.reset(frame, packet, out),
                 _ => Verdict::Drop(DropReason::NoConnection),
             };
         }
@@ -147,7 +147,7 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
     ) -> Verdict {
         match packet.transport {
-            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+            Transport::Tcp { .. } => self.reset(frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             _ => Verdict::Drop(DropReason::NoConnection),
         }

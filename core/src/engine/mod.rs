@@ -109,7 +109,8 @@ pub struct Engine<R = Off> {
     ports: LocalPorts,
     fib: Arc<Fib>,
     reassembler: Reassembler,
-    answers: answer::Limiter,
+    /// Bounds the ICMP errors that are sent.
+    icmp_errors: answer::Limiter,
     /// Identification of the next packet of our own.
     ip_id: u16,
     /// The time as of the last time-out handled.
@@ -174,7 +175,7 @@ impl Engine {
             ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
             fib: Arc::new(Fib::new()),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
-            answers: answer::Limiter::of_answers(),
+            icmp_errors: answer::icmp_limiter(),
             ip_id: config.keys.0 as u16,
             now: Instant::ZERO,
             sweep: sweep::Sweep::default(),
