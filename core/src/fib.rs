@@ -31,6 +31,14 @@ pub struct Interface {
     pub up: bool,
 }
 
+impl Interface {
+    /// Whether it is the host's loopback: the one interface whose MAC address is all zeros. What comes in
+    /// by it is the host's own.
+    pub fn is_loopback(&self) -> bool {
+        self.mac == Mac::default()
+    }
+}
+
 /// A unicast route of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {

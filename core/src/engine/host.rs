@@ -27,6 +27,9 @@ impl<R: Recorder> Engine<R> {
         if !self.owned.contains(&vip) {
             return Verdict::Pass;
         }
+        if self.claims_to_be_ours(frame.port, &packet.flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         match packet.transport {
             Transport::Tcp { .. } => self.reset(frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),

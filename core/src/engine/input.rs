@@ -112,6 +112,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.claims_to_be_ours(frame.port, &packet.flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {

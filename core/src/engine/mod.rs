@@ -39,14 +39,15 @@ mod handshake;
 mod host;
 mod input;
 mod lifetime;
+mod martian;
 mod outer;
 mod pmtu;
 mod related;
 mod reply;
 mod report;
 mod schedule;
-mod servers;
 mod sequence;
+mod servers;
 mod slow_start;
 mod sweep;
 mod track;
@@ -231,6 +232,7 @@ impl<R: Recorder> Engine<R> {
         frame: &mut Frame<'_>,
         out: &mut Outbox,
     ) -> Verdict {
+        frame.port = port;
         let verdict = self.decide(now, port, frame, out);
         self.counters.count(verdict);
         verdict
@@ -325,6 +327,7 @@ impl<R: Recorder> Engine<R> {
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
+            Parsed::Ipv4(p) if self.is_martian(frame, &p) => self.refuse_source(frame, &p),
             Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
     }
@@ -389,14 +392,14 @@ impl<R: Recorder> Engine<R> {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
-                let mark = frame.mark;
+                let (mark, port) = (frame.mark, frame.port);
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
-                frame.mark = mark;
+                (frame.mark, frame.port) = (mark, port);
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         self.record(|_| describe::packet(&frame, &p));

@@ -44,6 +44,9 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        if is_icmp(packet, &ERRORS) && self.claims_to_be_ours(frame.port, &packet.flow) {
+            return self.refuse_source(frame, packet);
+        }
         if is_icmp(packet, &RELATED)
             && let Some(verdict) = self.outer_error(now, frame, packet, out)
         {
@@ -80,6 +83,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
+        if flow.src.is_martian() || self.claims_to_be_ours(frame.port, &flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         match self.schedule(now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);
