@@ -3,7 +3,8 @@
 //! Encapsulation moves the frame's start, never its payload. The offload metadata mirrors virtio's
 //! `virtio_net_hdr` (virtio 1.2 §5.1.6), which AF_PACKET hands over with `PACKET_VNET_HDR`.
 
-use crate::verdict::{DropReason, PortId};
+use crate::fib::LOOPBACK;
+use crate::verdict::DropReason;
 
 /// Bytes of an Ethernet header without tags.
 pub const ETH_LEN: usize = 14;
@@ -75,8 +76,9 @@ pub struct Frame<'a> {
     pub offload: Offload,
     /// Its firewall mark (`skb->mark`); 0 where the shell cannot know it, as from a packet socket.
     pub mark: u32,
-    /// The port it came in by; the first one until the engine has been handed it.
-    pub port: PortId,
+    /// The kernel's index of the interface that it came in by; the engine sets it. [`LOOPBACK`] for a frame
+    /// of the director's own.
+    pub arrival: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -92,7 +94,7 @@ impl<'a> Frame<'a> {
             end,
             offload,
             mark: 0,
-            port: PortId::default(),
+            arrival: LOOPBACK,
         }
     }
 

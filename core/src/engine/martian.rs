@@ -7,33 +7,23 @@
 
 use super::Engine;
 use super::related::{RELATED, quoted};
-use crate::fib::Interface;
+use crate::fib::LOOPBACK;
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
 use crate::trace::Recorder;
-use crate::verdict::{DropReason, PortId, Verdict};
+use crate::verdict::{DropReason, Verdict};
 
 impl<R: Recorder> Engine<R> {
-    /// Whether a packet has a source that no packet may have.
-    pub(super) fn is_martian(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
-        packet.flow.src.is_martian() && !self.is_own_stack(frame.port)
-    }
-
-    /// Whether a packet that came in by `port` claims to be the director's own: from an address of the
-    /// host's, from a VIP that UVS owns, or from where it goes.
-    pub(super) fn claims_to_be_ours(&self, port: PortId, flow: &Flow) -> bool {
+    /// Whether a packet claims to be the director's own: `flow`, its own or one that it quotes, is from an
+    /// address of the host's, from a VIP that UVS owns, or from where it goes.
+    pub(super) fn claims_to_be_ours(&self, frame: &Frame<'_>, flow: &Flow) -> bool {
         let ours =
             flow.src == flow.dst || self.fib.is_local(flow.src) || self.owned.contains(&flow.src);
-        ours && !self.is_own_stack(port)
+        ours && !is_of_the_host(frame)
     }
 
-    /// What comes in by the loopback is the host's, and may say so.
-    fn is_own_stack(&self, port: PortId) -> bool {
-        self.fib.interface(port).is_some_and(Interface::is_loopback)
-    }
-
-    /// Ends a packet with such a source where UVS would have served or answered it. Any other is the
+    /// Ends a packet with a source of either kind where UVS would have served or answered it. Any other is the
     /// kernel's to drop.
     #[cold]
     pub(super) fn refuse_source(&self, frame: &Frame<'_>, packet: &Packet) -> Verdict {
@@ -54,4 +44,14 @@ impl<R: Recorder> Engine<R> {
             Verdict::Pass
         }
     }
+}
+
+/// Whether a packet has a source that no packet may have.
+pub(super) fn is_martian(frame: &Frame<'_>, packet: &Packet) -> bool {
+    packet.flow.src.is_martian() && !is_of_the_host(frame)
+}
+
+/// Whether a frame is the host's own, and may say so.
+const fn is_of_the_host(frame: &Frame<'_>) -> bool {
+    frame.arrival == LOOPBACK
 }

@@ -232,7 +232,6 @@ impl<R: Recorder> Engine<R> {
         frame: &mut Frame<'_>,
         out: &mut Outbox,
     ) -> Verdict {
-        frame.port = port;
         let verdict = self.decide(now, port, frame, out);
         self.counters.count(verdict);
         verdict
@@ -318,6 +317,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Pass;
         };
         let mac = interface.mac;
+        frame.arrival = interface.ifindex;
         let parsed = packet::parse(frame);
         self.record(|_| describe::frame(frame, &parsed, mac));
         match parsed {
@@ -327,7 +327,7 @@ impl<R: Recorder> Engine<R> {
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(p) if self.is_martian(frame, &p) => self.refuse_source(frame, &p),
+            Parsed::Ipv4(p) if martian::is_martian(frame, &p) => self.refuse_source(frame, &p),
             Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
     }
@@ -392,14 +392,14 @@ impl<R: Recorder> Engine<R> {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
-                let (mark, port) = (frame.mark, frame.port);
+                let (mark, arrival) = (frame.mark, frame.arrival);
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
-                (frame.mark, frame.port) = (mark, port);
+                (frame.mark, frame.arrival) = (mark, arrival);
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         self.record(|_| describe::packet(&frame, &p));
