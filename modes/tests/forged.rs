@@ -303,6 +303,12 @@ fn where_nothing_is_known_a_reset_is_taken_as_the_kernel_takes_it() {
     ask(&mut refused, SYN, FAR, 0);
     answer(&mut refused, RST | ACK, 0, FAR + 1, 0);
     assert_eq!(state(&refused), "CLOSE");
+    // The server has an old connection, and challenges the SYN by its numbers.
+    let mut old = bed(Protocol::Tcp, Forwarding::Nat);
+    ask(&mut old, SYN, 5_000, 0);
+    answer(&mut old, ACK, 77, FAR, 0);
+    ask(&mut old, RST, FAR, 0);
+    assert_eq!(state(&old), "CLOSE");
     // Picked up in its midst by the server's side only: of the client nothing was seen since.
     let mut sloppy = bed(Protocol::Tcp, Forwarding::Nat);
     sloppy.sysctl("sloppy_tcp", 1);

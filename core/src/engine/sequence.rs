@@ -6,8 +6,8 @@
 //! RST, which the server ignores, would end the entry of an idle connection. What is learnt is bounded the same
 //! way, so that a forged segment cannot make another one near.
 //!
-//! Where too little is known, every segment is taken as the kernel takes it: in a handshake, and until a
-//! first segment was seen. With DR and tunnels all is known from the client's own segments.
+//! Where too little is known, every segment is taken as the kernel takes it: in a handshake, and until both
+//! numbers are known. With DR and tunnels they are from the client's own segments.
 
 use super::Engine;
 use crate::conn::{Conn, ConnId};
@@ -52,9 +52,10 @@ impl<R: Recorder> Engine<R> {
         }
         let c = self.conns.get_mut(id);
         let open = TcpState::from_number(c.state).is_synchronized();
-        let expected = *ends_of(c, output).0;
+        let (receiver, sender) = ends_of(c, output);
+        let (known, expected) = (*receiver != 0 && *sender != 0, *receiver);
         let seq = u32::from_be_bytes(read4(frame.bytes(), packet.l4() + 4));
-        let out = open && expected != 0 && !is_near(expected, seq);
+        let out = open && known && !is_near(expected, seq);
         if out {
             self.counters.out_of_window += 1;
             self.record(|_| Step::OutOfWindow { seq, expected });
@@ -86,11 +87,14 @@ impl<R: Recorder> Engine<R> {
             }
             return;
         }
-        let near = *receiver == 0
-            || is_near(*receiver, n.seq)
-            || n.ack
-                .is_some_and(|ack| *sender != 0 && is_near(*sender, ack));
-        if near {
+        let seq_is_near = (*receiver != 0).then(|| is_near(*receiver, n.seq));
+        let acked = n.ack.filter(|_| *sender != 0);
+        let ack_is_near = acked.map(|ack| is_near(*sender, ack));
+        // One of the two is enough: much of one side's may have been lost on the way here.
+        if (seq_is_near, ack_is_near) == (None, None)
+            || seq_is_near == Some(true)
+            || ack_is_near == Some(true)
+        {
             grow(receiver, n.end);
             if let Some(ack) = n.ack {
                 grow(sender, ack);
