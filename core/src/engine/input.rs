@@ -36,6 +36,9 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         let fresh = opens(packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
@@ -112,6 +115,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         if self.claims_to_be_ours(frame, &packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }

@@ -23,7 +23,7 @@ pub(crate) struct FilterSpec {
     /// Whether ICMP errors for anyone are ours: those about what a NAT server was sent come from any router
     /// and go to any client. Which of them are is left to the engine, for they are few.
     pub(crate) icmp_errors: bool,
-    /// Targets of ARP: the VIPs that are not the host's and that UVS answers for.
+    /// Targets and senders of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
 }
 
@@ -60,6 +60,7 @@ const IP: u32 = 14;
 const IP_PROTOCOL: u32 = 14 + 9;
 const IP_SOURCE: u32 = 14 + 12;
 const IP_DESTINATION: u32 = 14 + 16;
+const ARP_SENDER: u32 = 14 + 14;
 const ARP_TARGET: u32 = 14 + 24;
 /// ICMP's types of errors (RFC 792): unreachable, source quench, time exceeded, parameter problem.
 const ICMP_ERRORS: [u32; 4] = [3, 4, 11, 12];
@@ -82,7 +83,10 @@ impl FilterSpec {
         let mut a = Assembler::default();
         a.common(
             |a| self.ipv4(a),
-            |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
+            |a| {
+                a.accept_if_any(ARP_TARGET, &self.arp_for);
+                a.accept_if_any(ARP_SENDER, &self.arp_for);
+            },
         );
         if a.code.len() > MAX_INSTRUCTIONS {
             return Program::everything();

@@ -150,9 +150,12 @@ fn icmp_errors_for_anyone_where_nat_needs_them() {
 }
 
 #[test]
-fn arp_for_an_owned_vip_only() {
+fn arp_about_an_owned_vip_only() {
     check(&Frame::arp(VIP), true);
     check(&Frame::arp(DIRECTOR), false);
+    let mut claim = Frame::arp(DIRECTOR);
+    claim.bytes[28..32].copy_from_slice(&VIP.octets());
+    check(&claim, true);
     check(
         &Frame {
             packet_type: libc::PACKET_OTHERHOST,
