@@ -152,6 +152,7 @@ fn what_comes_in_by_the_loopback_may_be_the_directors_own() {
             mac: [0; 6],
             mtu: 65_536,
             up: true,
+            reverse_path: Default::default(),
         });
     });
     for (n, source) in [VIP.addr, LOCAL, Addr::v4([127, 0, 0, 1])]

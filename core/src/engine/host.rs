@@ -16,7 +16,7 @@ use crate::verdict::{DropReason, Egress, Verdict};
 
 impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
-    /// would do; others are the kernel's.
+    /// would do, but for clients that are denied everywhere; others are the kernel's.
     pub(super) fn answer_as_host(
         &mut self,
         now: Instant,
@@ -30,6 +30,9 @@ impl<R: Recorder> Engine<R> {
         }
         if self.claims_to_be_ours(frame, &packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
+        }
+        if self.denies_everywhere(packet.flow.src) {
+            return Verdict::Drop(DropReason::Denied);
         }
         match packet.transport {
             Transport::Tcp { .. } => self.reset(frame, packet, out),
