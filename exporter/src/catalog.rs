@@ -161,6 +161,8 @@ metrics! {
         "Connections given up for new ones at the table's limit: half-open ones first."
     CONNTRACK_DEFENDED Counter "uvs_conntrack_dropped_entries_total" []
         "Connections that the defence drop_entry ended."
+    CONNTRACK_OUT_OF_WINDOW Counter "uvs_conntrack_out_of_window_total" []
+        "Segments of TCP connections that would have ended them (RST, FIN) with a sequence number far from the expected: forwarded, and without effect on the connection."
     CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
         "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP, as on_removal, on_expiry or drain_timeout ask for."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]

@@ -61,9 +61,7 @@ impl<R: Recorder> Engine<R> {
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
-        self.track(id, packet, true);
-        self.note_sequence(id, frame, packet, true);
-        self.conns.touch(now, id);
+        self.follow(now, id, frame, packet, true);
         let path = self.path(id);
         let way = Way {
             mode,
@@ -105,18 +103,14 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let src = packet.flow.source();
-        let from_server = Protocol::from_number(packet.protocol).is_some_and(|p| {
-            let any_port = Endpoint::new(src.addr, 0);
-            self.repliers.contains(&(p, src)) || self.repliers.contains(&(p, any_port))
-        });
+        let from_server = self.is_replier(packet.protocol, packet.flow.source());
         self.record(|e| e.strayed(&packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(now, frame, packet, out);
         }
         if self.locals.contains(&packet.flow.dst) && self.is_local_port(packet.flow.dst_port) {
             return match packet.transport {
-                Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+                Transport::Tcp { .. } => self.reset(frame, packet, out),
                 _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             };
         }
@@ -186,6 +180,14 @@ impl<R: Recorder> Engine<R> {
                     .then(|| self.too_big(now, frame, packet, mtu, from, out))
             }
         }
+    }
+
+    /// Whether packets from this endpoint, of this IP protocol, reach clients only through the director.
+    pub(super) fn is_replier(&self, protocol: u8, from: Endpoint) -> bool {
+        Protocol::from_number(protocol).is_some_and(|p| {
+            let any_port = Endpoint::new(from.addr, 0);
+            self.repliers.contains(&(p, from)) || self.repliers.contains(&(p, any_port))
+        })
     }
 
     fn is_local_port(&self, port: u16) -> bool {
