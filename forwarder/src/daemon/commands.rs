@@ -46,7 +46,10 @@ impl Daemon {
             Command::Sysctl {
                 name,
                 value: Some(value),
-            } => self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value))),
+            } => self.change(|table| {
+                table.set_sysctl(&name, &value)?;
+                table.sysctl(&name).map(Data::Sysctl)
+            }),
             Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
             Command::Batch(commands) => self.batch(&commands),
             Command::Zero(key) => self.zero(key),

@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
-use uvs_core::snapshot::Snapshot;
+use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
 use super::lingering::Lingering;
@@ -184,6 +184,11 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
 /// A port's two ends, as the worker takes them.
 type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
 
+    for name in Sysctls::NAMES {
+        if let Some(note) = config.sysctls.note(name) {
+            tracing::info!("{note}");
+        }
+    }
 fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
