@@ -10,6 +10,7 @@ mod doctor;
 mod golden;
 mod guard;
 mod ipvsadm;
+mod log;
 mod netlink;
 mod plugins;
 mod port;

@@ -12,7 +12,7 @@ use uvs_core::verdict::DropReason;
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
-use crate::control::protocol::{Command, Data, Ended, Errno, Info, MAX_BATCH, Refusal};
+use crate::control::protocol::{Command, Data, Ended, Errno, Info, LogLosses, MAX_BATCH, Refusal};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
 
@@ -147,7 +147,10 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        self.notifier.reloading();
         let outcome = self.try_reload();
+        self.reload_error = outcome.as_ref().err().map(|e| e.message.clone());
+        self.notifier.ready();
         self.reloads.last_ok = outcome.is_ok();
         if outcome.is_ok() {
             self.reloads.succeeded += 1;
@@ -280,6 +283,11 @@ impl Daemon {
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
             local_ports: self.limits.local_ports,
+            log: LogLosses {
+                queue_full: self.options.log.queue_full(),
+                write_failed: self.options.log.write_failed(),
+                suppressed: self.options.log.suppressed(),
+            },
         }))
     }
 

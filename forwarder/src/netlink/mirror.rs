@@ -4,7 +4,7 @@
 //! the kernel does not tell of IPv4 routes that vanish with their interface; neighbours, which change
 //! all the time, are followed message by message.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(crate) struct Mirror {
     listener: Listener,
     tables: Tables,
     neighbours: Neighbours,
+    /// The gateways of the routes.
+    gateways: HashSet<Addr>,
     /// The real servers whose next hops the kernel shall keep resolved.
     servers: Vec<Addr>,
     fib: Arc<Fib>,
@@ -55,12 +57,14 @@ impl Mirror {
             listener,
             tables: Tables::default(),
             neighbours: Neighbours::default(),
+            gateways: HashSet::new(),
             servers: Vec::new(),
             fib: Arc::default(),
             policy_rules: false,
             overruns: 0,
         };
-        mirror.tables = mirror.read_tables()?;
+        let tables = mirror.read_tables()?;
+        mirror.take_tables(tables);
         mirror.check_ports()?;
         mirror.read_neighbours()?;
         mirror.rebuild();
@@ -108,6 +112,14 @@ impl Mirror {
         listed
     }
 
+    /// Whether packets to a server or by a gateway go to this neighbour.
+    pub(crate) fn is_next_hop(&self, port: PortId, addr: Addr) -> bool {
+        let Some(interface) = self.fib.interface(port) else {
+            return false;
+        };
+        self.gateways.contains(&addr) || self.neighbours.is_kept((interface.ifindex, addr))
+    }
+
     /// Drains the socket and brings everything up to date; empty where nothing of interest changed.
     ///
     /// # Errors
@@ -122,7 +134,7 @@ impl Mirror {
         if heard.tables || heard.overrun {
             let tables = self.read_tables()?;
             events.extend(tables.changes_since(&self.tables, &self.ports));
-            self.tables = tables;
+            self.take_tables(tables);
         }
         let ports = ports_by_index(&self.tables, &self.ports);
         if heard.overrun {
@@ -214,6 +226,15 @@ impl Mirror {
         let forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
         tables.forwarding = forwarding.trim() != "0";
         Ok(tables)
+    }
+
+    fn take_tables(&mut self, tables: Tables) {
+        self.gateways = tables
+            .routes
+            .iter()
+            .filter_map(|r| r.route.gateway)
+            .collect();
+        self.tables = tables;
     }
 
     fn read_neighbours(&mut self) -> Result<Vec<Event>, NetlinkError> {

@@ -9,8 +9,8 @@ use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Ended, Info, InterfaceFrames, NeighbourStatus, ServerStatus, ServiceStatus,
-    Setting, Stats, Totals,
+    Connection, Ended, Info, InterfaceFrames, LogLosses, NeighbourStatus, ServerStatus,
+    ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -347,6 +347,13 @@ pub(super) fn ended_line(e: &Ended) -> String {
     )
 }
 
+fn log_losses(log: LogLosses) -> String {
+    format!(
+        "{} not written in time, {} not written at all; {} left out as repetitions",
+        log.queue_full, log.write_failed, log.suppressed
+    )
+}
+
 pub(super) fn info_text(info: &Info) -> String {
     let vips: Vec<String> = info.owned_vips.iter().map(ToString::to_string).collect();
     let lines = [
@@ -361,6 +368,7 @@ pub(super) fn info_text(info: &Info) -> String {
             format!("{} of {}", info.connections, info.connection_limit),
         ),
         ("answers ARP for", vips.join(", ")),
+        ("log lines lost", log_losses(info.log)),
     ];
     lines
         .map(|(name, value)| format!("{name:<15}  {}\n", or_dash(value)))

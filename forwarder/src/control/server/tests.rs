@@ -488,6 +488,44 @@ fn looking_is_for_all_and_changing_for_root_and_the_daemons_user() {
 }
 
 #[test]
+fn the_socket_has_its_name_only_once_it_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        names.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        names.drain(..).map(name).collect::<Vec<_>>()
+    };
+    drop(UnixListener::bind(&path).unwrap());
+    let mut server = Server::bind(&path).unwrap();
+    assert!(!path.exists());
+    let poll = Poll::new().unwrap();
+    server.register(poll.registry(), FIRST).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    assert_eq!(names(), ["s", "s.lock"]);
+    let mode = path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    drop(server);
+    assert!(names().is_empty());
+    drop(Server::bind(&path).unwrap());
+    assert!(names().is_empty(), "a start that came to nothing");
+}
+
+#[test]
+fn what_came_to_the_path_during_the_start_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut server = Server::bind(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    let poll = Poll::new().unwrap();
+    let error = server.register(poll.registry(), FIRST).unwrap_err();
+    assert!(error.to_string().contains("is not a socket"), "{error}");
+    drop(server);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
 fn a_second_daemon_on_the_socket_is_told_whose_it_is() {
     let mut rig = Rig::new();
     let error = Server::bind(&rig.path()).unwrap_err().to_string();
