@@ -24,7 +24,7 @@ const CODES: [StatusCode; 5] = [
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INTERNAL_SERVER_ERROR,
 ];
-const STARTING: &[u8] = b"the daemon is starting\n";
+const STARTING: &str = "the daemon is starting";
 const INDEX: &[u8] =
     b"uvs: /metrics for Prometheus, /healthz (is the daemon alive?), /readyz (can it serve?)\n";
 
@@ -128,23 +128,19 @@ impl Pages {
     }
 
     fn readiness(&self) -> (StatusCode, Bytes) {
-        let Some(snapshot) = self.cell.get() else {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Bytes::from_static(STARTING),
-            );
-        };
         let mut problems = (self.stuck)();
-        problems.extend(snapshot.all_problems());
+        match self.cell.get() {
+            Some(snapshot) => problems.extend(snapshot.all_problems()),
+            // Nobody has asked before, or nobody answers: what is stuck says more.
+            None if problems.is_empty() => problems.push(STARTING.to_owned()),
+            None => {}
+        }
         verdict(problems, "ready")
     }
 
     fn metrics(&self) -> (StatusCode, Bytes) {
         let Some(of) = self.cell.get() else {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Bytes::from_static(STARTING),
-            );
+            return verdict(vec![STARTING.to_owned()], "");
         };
         let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         let young = |r: &&Rendered| Arc::ptr_eq(&r.of, &of) && r.at.elapsed() < REUSE;

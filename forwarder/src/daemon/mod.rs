@@ -280,14 +280,14 @@ impl Daemon {
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Result<T, Refusal> {
         let (to, from) = channel();
         self.tell(question(to));
-        from.recv_timeout(self.worker_patience())
-            .map_err(|e| match e {
-                RecvTimeoutError::Timeout => failed(format_args!(
-                    "the worker did not answer within {} s",
-                    WORKER_PATIENCE.as_secs()
-                )),
-                RecvTimeoutError::Disconnected => failed("the worker has ended"),
-            })
+        let patience = self.worker_patience();
+        from.recv_timeout(patience).map_err(|e| match e {
+            RecvTimeoutError::Timeout => failed(format_args!(
+                "the worker did not answer within {} s",
+                patience.as_secs_f32()
+            )),
+            RecvTimeoutError::Disconnected => failed("the worker has ended"),
+        })
     }
 
     fn worker_patience(&self) -> Duration {

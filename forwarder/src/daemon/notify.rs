@@ -25,7 +25,8 @@ pub(super) struct Notifier {
     status: String,
     /// How often it wants a sign of life: twice in the time that it waits for one.
     watchdog: Option<Duration>,
-    fed: Instant,
+    /// When one is due.
+    due: Instant,
 }
 
 impl Notifier {
@@ -47,7 +48,7 @@ impl Notifier {
             to,
             unsent: VecDeque::new(),
             status: String::new(),
-            fed: Instant::now(),
+            due: Instant::now(),
         }
     }
 
@@ -79,17 +80,19 @@ impl Notifier {
     /// Comes round: sends what found no room, and a sign of life where one is due and `alive`.
     pub(super) fn turn(&mut self, now: Instant, alive: bool) {
         self.flush();
-        let due = self.watchdog.is_some_and(|every| now >= self.fed + every);
-        if due && alive {
-            self.fed = now;
+        let Some(every) = self.watchdog.filter(|_| now >= self.due) else {
+            return;
+        };
+        self.due = now + every;
+        if alive {
             self.send("WATCHDOG=1".to_owned());
         }
     }
 
     /// How long the control thread may sleep.
     pub(super) fn left(&self, now: Instant) -> Option<Duration> {
-        let next = self.fed + self.watchdog?;
-        Some(next.saturating_duration_since(now))
+        self.watchdog
+            .map(|_| self.due.saturating_duration_since(now))
     }
 
     fn send(&mut self, message: String) {
@@ -184,14 +187,18 @@ mod tests {
     #[test]
     fn a_sign_of_life_comes_at_half_time_and_only_from_the_living() {
         let mut rig = rig(Some(Duration::from_secs(10)));
-        let start = rig.notifier.fed;
+        let start = rig.notifier.due;
         let at = |ms| start + Duration::from_millis(ms);
+        rig.notifier.turn(at(0), true);
+        assert_eq!(rig.heard(), ["WATCHDOG=1"]);
         assert_eq!(rig.notifier.left(at(1000)), Some(Duration::from_secs(4)));
         rig.notifier.turn(at(4999), true);
         rig.notifier.turn(at(5000), false);
         assert!(rig.heard().is_empty());
-        rig.notifier.turn(at(5001), true);
-        rig.notifier.turn(at(5002), true);
+        let left = rig.notifier.left(at(5000));
+        assert_eq!(left, Some(Duration::from_secs(5)), "nobody spins");
+        rig.notifier.turn(at(10_000), true);
+        rig.notifier.turn(at(10_001), true);
         assert_eq!(rig.heard(), ["WATCHDOG=1"]);
     }
 

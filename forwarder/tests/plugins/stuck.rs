@@ -27,7 +27,13 @@ fn a_worker_that_is_stuck_is_seen_and_the_daemon_ends() {
     let _alone = alone();
     let lab = lab(Mode::Nat);
     let mut director = Director::start(&lab);
-    let stuck = c_plugin(lab.dir(), "s", "stuck", "1.0.0", "for (;;) pause();");
+    let stuck = c_plugin(
+        lab.dir(),
+        "s",
+        "stuck",
+        "1.0.0",
+        "for (;;) sleep(1); return UVS_NONE;",
+    );
     director.install(&stuck, "libstuck.so");
     director.serve("stuck", [1, 1, 1]);
     let page = |name: &str| {
