@@ -68,6 +68,12 @@ schedule_failures! {
         "No local port was free for FULLNAT."
     ReplyTupleTaken "reply_tuple_taken"
         "The same client and port reached the same real server through another service."
+    Denied "denied"
+        "The client's address is on a deny list."
+    ClientRate "client_rate"
+        "The client opened connections faster than new_connections_per_client."
+    ServiceRate "service_rate"
+        "All clients together opened connections faster than new_connections_per_second."
     DropPacket "drop_packet"
         "The defence drop_packet dropped the connection's first packet."
 }
@@ -104,7 +110,7 @@ pub struct Counters {
     pub held: u64,
     /// Frames left to the kernel.
     pub passed: u64,
-    /// Frames delivered to the host's own stack, which is their real server.
+    /// Frames delivered to the host's own stack, which is their real server or has to send them on.
     pub local: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
@@ -62,6 +63,14 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// Time-outs.
     pub timeouts: Timeouts,
-    /// VIPs that are on none of the host's interfaces, so that UVS answers for them.
+    /// VIPs that are on none of the host's interfaces and that UVS was told to own: it answers for them.
     pub owned_vips: Vec<Addr>,
+    /// Those of [`Snapshot::owned_vips`] that another host claims: ARP requests for them are not answered.
+    pub yielded_vips: Vec<Addr>,
+    /// VIPs that the director does not have, neither on the host nor owned: what is sent to them is the
+    /// host's, as if they had no service.
+    pub absent_vips: Vec<Addr>,
+    /// Who is kept out. What is not changed stays the same `Arc`: running connections are looked at again
+    /// where it is another.
+    pub access: Arc<Access>,
 }

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Rule;
 use crate::flow::{Addr, Endpoint};
 use crate::service::ServiceKey;
 
@@ -86,6 +87,17 @@ pub enum Step {
         found: Option<ServiceKey>,
         /// Where nothing was: the services of the same VIP.
         others: Vec<ServiceKey>,
+    },
+    /// The packet is a service's whose VIP the director does not have: the host's routing decides.
+    Absent,
+    /// A deny or allow list has the client. Where none has, there is no such step.
+    Access {
+        /// The client.
+        client: Addr,
+        /// Whose list it is; `None` = that of every service.
+        service: Option<ServiceKey>,
+        /// The entry that decides.
+        rule: Rule,
     },
     /// A packet to a service that may not start a connection.
     NoOpening,

@@ -29,8 +29,9 @@ pub enum Verdict {
     Held,
     /// Not ours: the kernel's.
     Pass,
-    /// The director itself is the packet's real server: the frame, as it is now, is for the host's own
-    /// stack, from which the guard has kept it; a reassembled one is in the outbox instead.
+    /// The director itself is the packet's real server, or the packet's VIP is not the director's: the frame,
+    /// as it is now, is for the host's own stack, from which the guard has kept it; a reassembled one is in the
+    /// outbox instead.
     Local,
     /// Ends here, counted by reason.
     Drop(DropReason),
@@ -99,6 +100,15 @@ drop_reasons! {
     TableFull "table_full"
         "The connection table is at its limit, and nothing in it was half-open or over."
         "Raise limits.connections, or lower the time-outs with `ipvsadm --set`."
+    Denied "denied"
+        "The client's address is on a deny list: of every service, or of the one that it asked for."
+        "As asked for; `uvs deny list` shows the lists, and `uvs trace` which entry it was."
+    ClientRate "client_rate"
+        "A client opened connections faster than the service lets one client."
+        "As asked for by the service's new_connections_per_client; raise it if many people share an address."
+    ServiceRate "service_rate"
+        "All clients together opened connections faster than the service may take."
+        "As asked for by the service's new_connections_per_second; raise it, or find who floods the service."
     DropPacket "drop_packet"
         "The defence drop_packet dropped a new connection's first packet."
         "As asked for by net.ipv4.vs.drop_packet: the connection table is nearly full, or it is set to 3."

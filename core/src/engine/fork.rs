@@ -236,6 +236,7 @@ impl Service {
             failures: self.failures,
             next_local: self.next_local,
             slow_start: self.slow_start.clone(),
+            rate: self.rate,
         };
         (double, exact)
     }
@@ -283,6 +284,9 @@ impl Engine {
             marks: self.marks.clone(),
             vips: self.vips.clone(),
             owned: self.owned.clone(),
+            yielded: self.yielded.clone(),
+            absent: self.absent.clone(),
+            claims: self.claims.clone(),
             repliers: self.repliers.clone(),
             replier_addrs: self.replier_addrs.clone(),
             locals: self.locals.clone(),
@@ -304,6 +308,7 @@ impl Engine {
             next_second: self.next_second,
             now: self.now,
             defence: self.defence.clone(),
+            rates: self.rates.clone(),
             counters: self.counters.clone(),
             retired: self.retired,
         }

@@ -36,6 +36,9 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         let fresh = opens(packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
@@ -112,6 +115,13 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
+        if self.denies(slot, packet.flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {

@@ -28,8 +28,10 @@ use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
+mod admission;
 mod answer;
 mod apply;
+mod claims;
 mod defence;
 mod describe;
 mod drain;
@@ -52,6 +54,7 @@ mod track;
 mod transmit;
 mod unreachable;
 
+pub use claims::Claim;
 pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
@@ -95,6 +98,12 @@ pub struct Engine<R = Off> {
     /// Addresses whose malformed packets are ours to drop: VIPs.
     vips: HashSet<Addr>,
     owned: HashSet<Addr>,
+    /// Owned VIPs that another host claims.
+    yielded: HashSet<Addr>,
+    /// VIPs that the director does not have: all to them is the host's.
+    absent: HashSet<Addr>,
+    /// Other hosts' claims to owned VIPs.
+    claims: claims::Claims,
     /// Endpoints whose packets reach clients only through us; port 0 = any.
     repliers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
@@ -128,6 +137,7 @@ pub struct Engine<R = Off> {
     /// When servers' handshakes are looked at again; no reason to wake up either.
     next_second: Instant,
     defence: defence::Defence,
+    rates: admission::Rates,
     counters: Counters,
     /// Traffic of services that were removed.
     retired: crate::counters::Stats,
@@ -146,6 +156,7 @@ struct Service {
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,
+    rate: admission::Rate,
 }
 
 impl Engine {
@@ -163,6 +174,9 @@ impl Engine {
             marks: None,
             vips: HashSet::new(),
             owned: HashSet::new(),
+            yielded: HashSet::new(),
+            absent: HashSet::new(),
+            claims: claims::Claims::default(),
             repliers: HashSet::new(),
             replier_addrs: HashSet::new(),
             locals: HashSet::new(),
@@ -184,6 +198,7 @@ impl Engine {
             next_tick: Instant::ZERO,
             next_second: Instant::ZERO,
             defence: defence::Defence::new(),
+            rates: admission::Rates::new(config.keys),
             counters: Counters::default(),
             retired: Default::default(),
         }
@@ -319,7 +334,10 @@ impl<R: Recorder> Engine<R> {
         self.record(|_| describe::frame(frame, &parsed, mac));
         match parsed {
             Parsed::Foreign => Verdict::Pass,
-            Parsed::Arp => self.answer_arp(port, frame, mac, out),
+            Parsed::Arp => {
+                self.note_claim(now, port, frame.bytes());
+                self.answer_arp(port, frame, mac, out)
+            }
             // A bridge floods frames for others past us; forwarding those would loop.
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
@@ -423,7 +441,7 @@ impl<R: Recorder> Engine<R> {
         let mut draft = out.draft(arp::FRAME_LEN);
         let Some(len) = arp::answer(
             frame.bytes(),
-            |a| self.owned.contains(&a),
+            |a| self.owned.contains(&a) && !self.yielded.contains(&a),
             mac,
             draft.bytes_mut(),
         ) else {
@@ -469,6 +487,18 @@ impl<R: Recorder> Engine<R> {
             })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    /// Whether an address is a VIP that the director does not have.
+    fn is_absent(&self, addr: Addr) -> bool {
+        !self.absent.is_empty() && self.absent.contains(&addr)
+    }
+
+    /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
+    fn give_back(&mut self) -> Verdict {
+        self.record(|_| Step::Absent);
+        Verdict::Local
     }
 
     /// Whether packets to an address may be of a service.

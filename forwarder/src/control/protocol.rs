@@ -4,8 +4,12 @@
 //! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
 //! listing comes in several, each but the last with `more`.
 
+mod access;
 mod live;
 
+use std::fmt;
+
+pub(crate) use access::{AccessChange, AccessEntry, Origin};
 pub(crate) use live::{
     ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
     Setting,
@@ -58,6 +62,10 @@ pub(crate) enum Command {
     Mark(u32, Vec<Destination>),
     /// Removes rules of a mark, all of them where none is named.
     Unmark(u32, Vec<Destination>),
+    /// Adds entries to a deny or allow list. Those that are there already are no mistake.
+    AddAccess(AccessChange),
+    /// Removes entries that were added by commands.
+    DeleteAccess(AccessChange),
     /// Several changes of the table, one after the other: a refused one does not keep the next from being
     /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
     Batch(Vec<Self>),
@@ -69,6 +77,8 @@ pub(crate) enum Command {
     ListServices(Option<ServiceKey>),
     /// Asks for [`Data::Marks`].
     ListMarks,
+    /// Asks for [`Data::Access`], from the entry of this number on.
+    ListAccess(u32),
     /// Asks for [`Data::Connections`].
     ListConnections,
     /// Asks for [`Data::Timeouts`].
@@ -173,6 +183,13 @@ pub(crate) enum Data {
     },
     /// The rules that mark packets, oldest first.
     Marks(Vec<MarkRule>),
+    /// Entries of the deny and allow lists.
+    Access {
+        /// A part of them.
+        entries: Vec<AccessEntry>,
+        /// Where the next part begins.
+        next: Option<u32>,
+    },
     /// All connections, in table order.
     Connections(Vec<ConnectionStatus>),
     /// The time-outs in force.
@@ -308,6 +325,9 @@ pub(crate) struct ServiceStatus {
     pub rates: Stats,
     /// The servers, newest first.
     pub servers: Vec<ServerStatus>,
+    /// New connections that got no server: the reason's label and count, without the zeros.
+    #[serde(default)]
+    pub failures: Vec<(String, u64)>,
     /// What is marked for it, where it is a service of a firewall mark.
     #[serde(default)]
     pub matches: Vec<Destination>,
@@ -404,8 +424,25 @@ pub(crate) struct PluginReloaded {
     pub what: String,
 }
 
+/// An owned VIP that another host claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct YieldedVip {
+    /// The VIP.
+    pub vip: Addr,
+    /// The other host's MAC address.
+    pub mac: String,
+    /// The interface by which it was heard.
+    pub interface: String,
+}
+
+impl fmt::Display for YieldedVip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} on {}", self.vip, self.mac, self.interface)
+    }
+}
+
 /// About the daemon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Info {
     /// The program's version.
     pub version: String,
@@ -423,8 +460,17 @@ pub(crate) struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
-    /// VIPs it answers ARP for, as they are on no interface of the host's.
+    /// What `--own-vip` said on its command line.
+    #[serde(default)]
+    pub own_vip: Vec<String>,
+    /// VIPs that are on no interface of the host's and that it owns: it answers for them.
     pub owned_vips: Vec<Addr>,
+    /// Those of them that another host claims: ARP is not answered until that one is silent.
+    #[serde(default)]
+    pub yielded_vips: Vec<YieldedVip>,
+    /// VIPs that are neither on the host nor owned: a stand-by's.
+    #[serde(default)]
+    pub absent_vips: Vec<Addr>,
     /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
     #[serde(default)]
     pub local_ports: (u16, u16),

@@ -4,20 +4,27 @@
 //! IPVS would answer, so that a refused change changes nothing. The engine gets the result as a
 //! [`Snapshot`].
 
+mod access;
 mod check;
+mod homeless;
 mod marks;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::flow::Endpoint;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal, SysctlValue};
+use crate::access::Lists;
+use crate::config::OwnVips;
+use crate::firewall::Barrier;
 use crate::plugins::Schedulers;
+
+pub(crate) use homeless::Homeless;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +32,12 @@ pub(crate) struct Table {
     schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
     marks: Vec<MarkRule>,
+    lists: Lists,
+    /// What the host's firewall keeps out.
+    barriers: Arc<[Barrier]>,
     sysctls: Sysctls,
     timeouts: Timeouts,
+    own_vips: OwnVips,
 }
 
 impl Table {
@@ -58,14 +69,27 @@ impl Table {
         self.timeouts
     }
 
-    /// What the engine is to run; `owned_vips` are those on none of the host's interfaces.
-    pub(crate) fn snapshot(&self, owned_vips: &[Addr]) -> Snapshot {
+    /// Which VIPs are to be owned.
+    pub(crate) fn own_vips(&self) -> &OwnVips {
+        &self.own_vips
+    }
+
+    /// Changes which VIPs are to be owned.
+    pub(crate) fn set_own_vips(&mut self, own: OwnVips) {
+        self.own_vips = own;
+    }
+
+    /// What the engine is to run.
+    pub(crate) fn snapshot(&self, homeless: &Homeless) -> Snapshot {
         Snapshot {
             services: self.services.clone(),
             marks: self.marks.clone(),
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
-            owned_vips: owned_vips.to_vec(),
+            owned_vips: homeless.owned.clone(),
+            yielded_vips: homeless.yielded.clone(),
+            absent_vips: homeless.absent.clone(),
+            access: self.lists.built(),
         }
     }
 
@@ -81,6 +105,8 @@ impl Table {
             Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
             Command::Mark(mark, to) => self.mark(*mark, to)?,
             Command::Unmark(mark, to) => self.unmark(*mark, to)?,
+            Command::AddAccess(change) => self.add_access(change)?,
+            Command::DeleteAccess(change) => self.lists.delete(change)?,
             Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
             Command::Sysctl {
                 name,
@@ -91,6 +117,7 @@ impl Table {
             | Command::Zero(_)
             | Command::ListServices(_)
             | Command::ListMarks
+            | Command::ListAccess(_)
             | Command::ListConnections
             | Command::GetTimeouts
             | Command::Info
@@ -299,6 +326,7 @@ fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceS
     }
     spec.slow_start = old.slow_start;
     spec.care = old.care;
+    spec.new_connections = old.new_connections;
     spec
 }
 

@@ -1,6 +1,7 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod access;
 mod announce;
 mod clock;
 mod commands;
@@ -20,7 +21,9 @@ mod start;
 mod status;
 mod timed;
 mod trace;
+mod vips;
 mod vital;
+mod yielded;
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -39,10 +42,12 @@ use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 
-use crate::config;
+use crate::access::ListFiles;
+use crate::config::{self, HostFirewall};
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
-use crate::control::table::Table;
+use crate::control::table::{Homeless, Table};
+use crate::firewall;
 use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
@@ -54,6 +59,7 @@ use notify::Notifier;
 use rates::Rates;
 pub(crate) use start::{Options, run};
 use vital::Vital;
+use yielded::Yielded;
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -73,11 +79,19 @@ pub(crate) struct Daemon {
     limits: Limits,
     interfaces: Vec<String>,
     table: Table,
+    /// The files that the table's deny and allow lists are read from.
+    list_files: ListFiles,
+    /// Whether the host's firewall is followed, and what it is.
+    host_firewall: HostFirewall,
+    firewall: firewall::Watch,
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
     lingering: Lingering,
-    owned: Vec<Addr>,
+    /// The VIPs that are not the host's.
+    homeless: Homeless,
+    /// Owned VIPs that another host claims.
+    yielded: Yielded,
     rates: Rates,
     past: past::Past,
     estimator: Clock,
@@ -183,8 +197,11 @@ impl Daemon {
         ));
     }
 
-    /// Neighbours that need asking again, announcements.
+    /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
+    /// claims.
     fn round(&mut self) {
+        self.read_lists_again();
+        self.follow_firewall();
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }
@@ -192,6 +209,7 @@ impl Daemon {
             self.announcements -= 1;
             self.announce();
         }
+        self.ask_for_yielded();
     }
 
     /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
@@ -221,12 +239,18 @@ impl Daemon {
     fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
         let (services, marks) = (self.table.services(), self.table.marks());
-        let owned = derive::owned_vips(services, marks, &fib);
+        let mut homeless = Homeless::of(
+            derive::all_destinations(services, marks),
+            self.table.own_vips(),
+            &fib,
+        );
+        self.yielded.retain(&homeless.owned);
+        homeless.yielded = self.yielded.vips();
         let local = self.mirror.local_addresses();
-        let filter = self.filter(&owned, &local);
+        let filter = self.filter(&homeless.owned, &local);
         let surroundings = GuardSpec {
             interfaces: self.interfaces.clone(),
-            owned: owned.clone(),
+            owned: homeless.owned.clone(),
             local,
             fullnat: FullNat {
                 ports: self.limits.local_ports,
@@ -240,7 +264,7 @@ impl Daemon {
             self.guard.apply(&both).map_err(failed)?;
             self.unguarded = false;
         }
-        let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
+        let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
         self.shared
             .desired
             .publish(Arc::new(Desired { snapshot, filter }));
@@ -255,7 +279,8 @@ impl Daemon {
         {
             tracing::warn!("{e}");
         }
-        self.owned = owned;
+        vips::log_changes(&self.homeless, &homeless, &fib);
+        self.homeless = homeless;
         self.announce_moved();
         Ok(())
     }

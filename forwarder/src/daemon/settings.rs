@@ -3,7 +3,7 @@
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
-use crate::config::{Listen, Metrics};
+use crate::config::{HostFirewall, Listen, Metrics, OwnVips};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::control::protocol::Setting;
 use crate::plugins::DEFAULT_DIRECTORY;
@@ -18,11 +18,17 @@ impl Daemon {
                 none(),
             ),
             setting("interfaces", self.interfaces.join(","), none()),
+            setting("own_vips", self.table.own_vips(), OwnVips::default()),
             setting("socket", self.options.socket.display(), DEFAULT_SOCKET),
         ];
         all.extend(limits(&self.limits));
         all.extend(timeouts(self.table.timeouts()));
         all.extend(metrics(&self.metrics));
+        all.push(setting(
+            "host_firewall",
+            self.host_firewall.name(),
+            HostFirewall::default().name(),
+        ));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {

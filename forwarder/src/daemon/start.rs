@@ -22,10 +22,13 @@ use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::vital::Vital;
+use super::yielded::Yielded;
 use super::{Daemon, NETLINK, NOTICES, RULES, SOCKET, derive, signals, watch};
-use crate::config::{Config, Metrics};
+use crate::access::ListFiles;
+use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
-use crate::control::table::Table;
+use crate::control::table::{Homeless, Table};
+use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::log::Tally;
 use crate::netlink::Mirror;
@@ -41,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) file: Option<PathBuf>,
     /// What it said at the start.
     pub(crate) config: Config,
+    /// Which VIPs are to be owned, where the command line says it, whatever the file says.
+    pub(crate) own_vips: Option<OwnVips>,
     /// Interfaces, in the order of their ports.
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
@@ -70,7 +75,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(&mut table, &options.config)?;
+    let list_files = ListFiles::load(&options.config.access)?;
+    load(
+        &mut table,
+        &options.config,
+        &list_files,
+        options.own_vips.as_ref(),
+    )?;
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -108,14 +119,18 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
+        host_firewall: options.config.host_firewall,
         interfaces: options.interfaces.clone(),
         options,
         table,
+        list_files,
+        firewall: firewall::Watch::default(),
         mirror,
         guard,
         guarded: GuardSpec::default(),
         lingering: Lingering::default(),
-        owned: Vec::new(),
+        homeless: Homeless::default(),
+        yielded: Yielded::default(),
         rates: Rates::default(),
         past: Past::default(),
         estimator: Clock::new(started),
@@ -139,6 +154,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         reload_error: None,
     };
     daemon.watch_signals()?;
+    daemon.read_firewall();
     let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
     let served = published.and_then(|()| server.register(daemon.poll.registry(), SOCKET));
     if let Err(error) = served {
@@ -178,8 +194,13 @@ fn check_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Puts a configuration into the table; all or nothing.
-pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
+/// Puts a configuration into the table; all or nothing. What `own` says counts more than the file.
+pub(super) fn load(
+    table: &mut Table,
+    config: &Config,
+    lists: &ListFiles,
+    own: Option<&OwnVips>,
+) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
@@ -190,6 +211,13 @@ pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
         }
     }
     table.replace_sysctls(config.sysctls.clone());
+    table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
+    if own.is_none() {
+        for warning in config.own_vips_unserved() {
+            tracing::warn!("{warning}");
+        }
+    }
+    table.configure_lists(&config.access, lists);
     Ok(())
 }
 

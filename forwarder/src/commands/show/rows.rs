@@ -1,6 +1,7 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
-use uvs_core::flow::Endpoint;
+use uvs_core::counters::ScheduleFailure;
+use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{
     Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
 };
@@ -31,6 +32,8 @@ pub(super) const SERVICES: Columns = (
         text("ON-REMOVAL"),
         text("ON-EXPIRY"),
         text("DRAIN-TIMEOUT"),
+        number("DENIED"),
+        number("TOO-FAST"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -159,8 +162,22 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
         or_dash(matches.join(", ")),
     ];
     row.extend(care(&service.spec.care));
+    row.extend([
+        refused(service, &[ScheduleFailure::Denied]),
+        refused(
+            service,
+            &[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate],
+        ),
+    ]);
     row.extend(traffic(&service.stats, &service.rates));
     row
+}
+
+/// New connections that a service refused for these reasons.
+fn refused(service: &ServiceStatus, why: &[ScheduleFailure]) -> String {
+    let counted = |label: &String| why.iter().any(|f| f.label() == label);
+    let failures = service.failures.iter().filter(|(label, _)| counted(label));
+    failures.map(|(_, count)| count).sum::<u64>().to_string()
 }
 
 pub(super) fn server(server: &Server) -> Vec<String> {
@@ -355,7 +372,13 @@ fn log_losses(log: LogLosses) -> String {
 }
 
 pub(super) fn info_text(info: &Info) -> String {
-    let vips: Vec<String> = info.owned_vips.iter().map(ToString::to_string).collect();
+    let vips = |of: &[Addr]| {
+        of.iter()
+            .map(Addr::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let yielded: Vec<String> = info.yielded_vips.iter().map(ToString::to_string).collect();
     let lines = [
         ("version", info.version.clone()),
         ("pid", info.pid.to_string()),
@@ -367,7 +390,9 @@ pub(super) fn info_text(info: &Info) -> String {
             "connections",
             format!("{} of {}", info.connections, info.connection_limit),
         ),
-        ("answers ARP for", vips.join(", ")),
+        ("owned VIPs", vips(&info.owned_vips)),
+        ("yielded VIPs", yielded.join(", ")),
+        ("absent VIPs", vips(&info.absent_vips)),
         ("log lines lost", log_losses(info.log)),
     ];
     lines

@@ -16,6 +16,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
 use super::Report;
+use crate::access::{ListFiles, Lists};
 use crate::commands::{FAILED, USAGE, check};
 use crate::config::{self, Config};
 use crate::plugins::Schedulers;
@@ -67,6 +68,9 @@ pub(super) fn trace(file: &Path, subjects: &[Subject]) -> Result<Report, ExitCod
 }
 
 fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engine, String> {
+    let files = ListFiles::load(&config.access).map_err(|e| e.to_string())?;
+    let mut lists = Lists::default();
+    lists.configure(&config.access, &files);
     for service in &config.services {
         known.find(&service.scheduler).map_err(|e| e.to_string())?;
     }
@@ -86,7 +90,8 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
         marks: config.marks.clone(),
         sysctls: config.sysctls.clone(),
         timeouts: config.timeouts,
-        owned_vips: Vec::new(),
+        access: lists.built(),
+        ..Snapshot::default()
     };
     engine
         .apply(Arc::new(snapshot))

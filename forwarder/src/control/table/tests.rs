@@ -1,6 +1,7 @@
 //! The table against the kernel's rules, and against itself: a refused change changes nothing.
 
 use proptest::prelude::*;
+use uvs_core::access::Action;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::scheduler::FLAG_2;
@@ -10,8 +11,8 @@ use uvs_core::service::{
 };
 use uvs_core::snapshot::Timeouts;
 
-use super::Table;
-use crate::control::protocol::{Command, Errno, SysctlValue};
+use super::{Homeless, Table};
+use crate::control::protocol::{AccessChange, Command, Errno, SysctlValue};
 use crate::plugins::Schedulers;
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
@@ -76,6 +77,48 @@ fn existence_has_the_kernels_errnos() {
         Errno::Range,
         "the range comes before the duplicate"
     );
+}
+
+#[test]
+fn a_list_is_of_a_service_that_is_there_and_outlives_it() {
+    let mut table = with_service();
+    let change = |service| AccessChange {
+        action: Action::Deny,
+        service,
+        prefixes: vec!["192.0.2.7".parse().expect("a prefix")],
+    };
+    let add = |service| Command::AddAccess(change(service));
+    assert_eq!(
+        errno(table.apply(&add(Some(key(81)))).map(|_| ())),
+        Errno::NotFound
+    );
+    let denied = |table: &Table, of| {
+        let access = table.snapshot(&Homeless::default()).access;
+        let list = access.services.get(&of).cloned();
+        list.is_some_and(|list| list.denies(Addr::v4([192, 0, 2, 7])))
+    };
+    assert!(table.apply(&add(Some(key(80)))).expect("added"));
+    assert!(denied(&table, key(80)));
+    table.clear();
+    assert!(
+        denied(&table, key(80)),
+        "whoever fills the table again is protected"
+    );
+    let gone = Command::DeleteAccess(change(Some(key(80))));
+    assert!(table.apply(&gone).expect("removed"));
+    assert!(!denied(&table, key(80)));
+}
+
+#[test]
+fn an_edit_by_ipvsadm_keeps_the_limits_of_new_connections() {
+    let mut table = Table::new(Schedulers::builtin());
+    let mut limited = ServiceSpec::new(key(80), "rr");
+    limited.new_connections.per_client = 5;
+    table.add_service(limited).expect("added");
+    table
+        .edit_service(ServiceSpec::new(key(80), "wlc"))
+        .expect("edited");
+    assert_eq!(table.services()[0].new_connections.per_client, 5);
 }
 
 #[test]
@@ -362,7 +405,7 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
     assert_eq!(table.marks().len(), 2);
     table.clear();
     table.unmark(1, &[https]).expect("removed");
-    let of_snapshot = table.snapshot(&[]).marks;
+    let of_snapshot = table.snapshot(&Homeless::default()).marks;
     assert_eq!(of_snapshot, [MarkRule { mark: 1, to: http }]);
     let twice = [2, 3].map(|mark| MarkRule { mark, to: dns });
     assert_eq!(errno(table.replace_marks(&twice)), Errno::Exists);
@@ -376,7 +419,10 @@ fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
     let three = SysctlValue::Number(3);
     table.set_sysctl("drop_entry", &three).expect("set");
-    let snapshot = table.snapshot(&[VIP]);
+    let snapshot = table.snapshot(&Homeless {
+        owned: vec![VIP],
+        ..Homeless::default()
+    });
     table.clear();
     assert_eq!(
         snapshot.services.len(),

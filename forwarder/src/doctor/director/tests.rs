@@ -3,8 +3,10 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
+use uvs_core::access::{Access, AccessList, Action, Rule};
 use uvs_core::fib::{Fib, Interface, Route};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
@@ -12,6 +14,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 use uvs_core::verdict::PortId;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
+use crate::config::OwnVips;
 use crate::control::protocol::Stats;
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
@@ -31,6 +34,8 @@ struct Texts {
     ip: HashMap<&'static str, &'static str>,
     lro: bool,
     answers: Vec<(Ipv4Addr, [u8; 6])>,
+    /// What nft lists; `None` = it is not permitted.
+    rules: Option<&'static str>,
     sizes: HashMap<Ipv4Addr, u32>,
 }
 
@@ -46,7 +51,7 @@ impl Host for Texts {
     }
 
     fn nft(&self, _: &[&str], _: &str) -> Result<String, GuardError> {
-        Err(GuardError::Permission)
+        self.rules.map(str::to_owned).ok_or(GuardError::Permission)
     }
 
     fn offload(&self, _: &str, which: Offload) -> Result<bool, NotMade> {
@@ -112,6 +117,7 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
             interfaces: vec!["eth0".to_owned()],
             services: vec![service],
             daemon: Some(1),
+            own: OwnVips::All,
             ..Wanted::default()
         },
         host,
@@ -263,6 +269,44 @@ fn an_answer_of_this_hosts_own_is_no_duplicate() {
 }
 
 #[test]
+fn a_stand_by_is_told_so_and_does_not_blame_the_master() {
+    let master = (VIP, [2, 0, 0, 0, 0, 9]);
+    let server_too = (SERVER, master.1);
+    let third = (VIP, [2, 0, 0, 0, 0, 8]);
+    let found = |check, own: OwnVips, answers: &[(Ipv4Addr, [u8; 6])]| {
+        let host = Texts {
+            answers: answers.to_vec(),
+            ..Texts::default()
+        };
+        let mut director = director(&host, server(Forwarding::Dr));
+        director.wanted.own = own;
+        let seen = make(check, &director).expect("it can be made");
+        seen.findings.into_iter().next().map(|f| f.fix.command)
+    };
+    let standby = |check, answers: &[_]| found(check, OwnVips::None, answers);
+    let forgotten = standby(Check::VipAbsent, &[]).expect("nobody answers for it");
+    let both =
+        "ip address add 10.0.0.100/32 dev eth0 # or have UVS own it: uvs run --own-vip 10.0.0.100";
+    assert!(forgotten.starts_with(both), "{forgotten}");
+    assert_eq!(standby(Check::VipStandby, &[]), None);
+
+    assert_eq!(standby(Check::VipAbsent, &[master]), None);
+    assert!(standby(Check::VipStandby, &[master]).is_some());
+    // A master may be a real server of its partner's.
+    for answers in [&[master][..], &[master, server_too]] {
+        assert_eq!(standby(Check::VipDuplicate, answers), None);
+        assert_eq!(standby(Check::ServerAnswersArp, answers), None);
+    }
+    assert!(standby(Check::VipDuplicate, &[master, third]).is_some());
+
+    let own = || OwnVips::Some(vec![VIP.into()]);
+    for check in [Check::VipAbsent, Check::VipStandby] {
+        assert_eq!(found(check, own(), &[master]), None, "{check}");
+    }
+    assert!(found(Check::VipDuplicate, own(), &[master]).is_some());
+}
+
+#[test]
 fn replies_are_missed_of_connections_only_and_not_by_rounding() {
     let host = Texts::default();
     let missed = |all: (u64, u64), now: (u64, u64)| {
@@ -326,4 +370,57 @@ fn a_black_hole_gets_the_size_that_passes() {
     assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
     let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
     assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+}
+
+/// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.
+const BANS: &str = r#"{"nftables":[
+    {"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":1,"type":"filter","hook":"forward"}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":2,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},
+            "right":{"set":["192.0.2.7",{"prefix":{"addr":"198.51.100.0","len":24}}]}}},{"drop":null}]}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":3,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":443}},
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"192.0.2.9"}},
+        {"drop":null}]}}]}"#;
+
+#[test]
+fn a_ban_that_protects_no_service_is_named_until_uvs_has_it_too() {
+    let host = Texts {
+        rules: Some(BANS),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(
+        found.as_deref(),
+        Some("uvs deny add 192.0.2.7 198.51.100.0/24")
+    );
+    let deny = |text: &str| Rule {
+        prefix: text.parse().expect(text),
+        action: Action::Deny,
+    };
+    let denied = |prefixes: &[&str]| Access {
+        everywhere: Arc::new(AccessList::new(prefixes.iter().map(|p| deny(p)))),
+        ..Access::default()
+    };
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.8"]));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(found.as_deref(), Some("uvs deny add 192.0.2.7"));
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.7"]));
+    assert_eq!(command(Check::FirewallUnheeded, &director), None);
+}
+
+#[test]
+fn what_nft_does_not_list_is_said() {
+    let host = Texts {
+        rules: Some(r#"{"nftables":[]}"#),
+        files: HashMap::from([("/proc/net/ip_tables_names", "nat\nfilter\n")]),
+        ..Texts::default()
+    };
+    let director = director(&host, server(Forwarding::Nat));
+    let said = make(Check::FirewallUnheeded, &director).expect_err("not made");
+    assert!(
+        said.0.contains("iptables-legacy has the tables filter,"),
+        "{said}"
+    );
 }

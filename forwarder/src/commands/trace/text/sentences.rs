@@ -1,5 +1,7 @@
 //! One sentence for each decision: what was found, and why it went so.
 
+use uvs_core::access::{Action, Rule};
+use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 use uvs_core::trace::{Aside, Candidate, End, Fate, Known, Leaving, SetAside, Step, Template};
 
@@ -70,6 +72,20 @@ pub(super) fn connection(found: Option<&Known>) -> String {
         known.state,
         known.idle,
         known.expires
+    )
+}
+
+/// What becomes of a packet to a VIP that the director does not have.
+pub(super) const ABSENT: &str = "the VIP is on no interface of the director's and not owned (own_vips): the host's routing decides";
+pub(super) fn access(client: Addr, service: Option<ServiceKey>, rule: Rule) -> String {
+    let what = match rule.action {
+        Action::Deny => "denied",
+        Action::Allow => "allowed",
+    };
+    let list = service.map_or_else(|| "every service".to_owned(), |key| key.to_string());
+    format!(
+        "{client} is {what} by {} on the list of {list}",
+        rule.prefix
     )
 }
 
@@ -148,7 +164,7 @@ pub(super) fn verdict(end: &End) -> String {
         End::Answered => "answered".to_owned(),
         End::Held => "held until its datagram is whole".to_owned(),
         End::Pass => "passed: the kernel's".to_owned(),
-        End::Local => "the director itself is its real server".to_owned(),
+        End::Local => "given to the director's own stack".to_owned(),
         End::Drop { reason, .. } => format!("dropped: {reason}"),
     }
 }
