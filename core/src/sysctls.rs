@@ -120,6 +120,7 @@ sysctls! {
     secure_tcp = 0, DEFENCE, "Stricter TCP states, ESTABLISHED only after the whole handshake: 0 never, 1 or 2 while places are scarce, 3 always.";
     sloppy_tcp = 0, ANY, "Whether any TCP segment may start a connection.";
     sloppy_sctp = 0, ANY, "Whether any SCTP packet may start a connection.";
+    snat_reroute = 1, ANY, "A reply is routed by the VIP, as far as routing rules ask for sources; 0: as it came, by its server and interface.";
     backup_only = 0, ANY, "Whether a backup director leaves packets to the host.", none SYNC;
     cache_bypass = 0, ANY, "Whether a packet for a transparent cache that has no server goes to its destination.", none "UVS does not serve transparent caches by routing";
     conn_lfactor = -4, -8..=8, "Connections for each place of the hash table, as a power of 2.", none TABLES;
@@ -129,7 +130,6 @@ sysctls! {
     est_nice = 0, -20..=19, "The estimator's priority.", none ESTIMATOR;
     ignore_tunneled = 0, ANY, "Whether packets that come out of a tunnel are left to the host.", none "packets that come out of a tunnel come from no interface of UVS's, and are left to the host in any case";
     run_estimation = 1, ANY, "Whether rates are estimated.", none ESTIMATOR;
-    snat_reroute = 1, ANY, "Whether replies are routed by their new source.", none "replies are always routed by their new source";
     svc_lfactor = -3, -8..=8, "Services for each place of the hash table, as a power of 2.", none TABLES;
     sync_persist_mode = 0, ANY, "Whether only templates are synchronised for persistent services.", none SYNC;
     sync_ports = 1, 1..=1_073_741_824, "Threads, and UDP ports, of the synchronisation.", none SYNC;

@@ -296,6 +296,8 @@ pub struct Hop {
 pub enum NoHop {
     /// No route.
     NoRoute,
+    /// The route refuses: blackhole, unreachable, prohibit.
+    Refused,
     /// The route leads out of an interface that UVS does not run on.
     NotAPort,
     /// It is the director itself.

@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::{Way, to_server};
+use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -142,7 +142,7 @@ impl<R: Recorder> Engine<R> {
     /// as it may be, is not asked for.
     fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
         const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
-        let hop = self.fib.lookup(to_server(c));
+        let hop = self.fib.lookup(self.to_server(c));
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };

@@ -4,7 +4,7 @@
 use super::Engine;
 use super::answer::{address, icmp};
 use super::schedule::Refused;
-use super::transmit::{Way, to_client, to_server};
+use super::transmit::{Way, to_client};
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -151,7 +151,7 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
-        let hop = self.fib.lookup(to_server(&c));
+        let hop = self.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {

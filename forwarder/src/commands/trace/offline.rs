@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
 use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -118,15 +118,9 @@ fn network(config: &Config, frames: &[Vec<u8>]) -> Fib {
         mac: if mac == [0; 6] { MAC } else { mac },
         mtu: MTU,
         up: true,
+        reverse_path: ReversePath::Off,
     });
-    fib.add_route(Route {
-        dst: Addr::UNSPECIFIED,
-        prefix: 0,
-        gateway: None,
-        ifindex: IFINDEX,
-        source: None,
-        metric: 0,
-        mtu: None,
-    });
+    let hop = Target::Hop(Hop::by(IFINDEX, None));
+    fib.add_route(Route::new(Addr::UNSPECIFIED, 0, hop));
     fib
 }

@@ -210,6 +210,9 @@ impl Page<'_> {
                 )
             }
             (None, Some(NoHop::NoRoute)) => "none: the kernel has no route".to_owned(),
+            (None, Some(NoHop::Refused)) => {
+                "none: the route refuses (blackhole, unreachable or prohibit)".to_owned()
+            }
             (None, Some(NoHop::NotAPort)) => {
                 "none: the route leads out of an interface that UVS does not run on".to_owned()
             }

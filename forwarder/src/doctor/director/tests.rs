@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 use uvs_core::access::{Access, AccessList, Action, Rule};
-use uvs_core::fib::{Fib, Interface, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
@@ -20,6 +20,7 @@ use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
 use crate::doctor::host::{Answer, Host, Offload, Question};
 use crate::guard::GuardError;
+use crate::netlink::Unfollowed;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -102,16 +103,13 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
         mac: [2, 0, 0, 0, 0, 1],
         mtu: 1500,
         up: true,
+        reverse_path: ReversePath::Off,
     });
-    fib.add_route(Route {
-        dst: Addr::v4([10, 0, 0, 0]),
-        prefix: 24,
-        gateway: None,
-        ifindex: 2,
+    let hop = Hop {
         source: Some(Addr::v4([10, 0, 0, 1])),
-        metric: 0,
-        mtu: None,
-    });
+        ..Hop::by(2, None)
+    };
+    fib.add_route(Route::new(Addr::v4([10, 0, 0, 0]), 24, Target::Hop(hop)));
     Director {
         wanted: Wanted {
             interfaces: vec!["eth0".to_owned()],
@@ -124,6 +122,7 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
         devices: serde_json::from_str(DEVICES).expect("devices"),
         ports: vec!["eth0".to_owned()],
         fib,
+        unfollowed: Vec::new(),
         heard: OnceCell::new(),
     }
 }
@@ -209,6 +208,33 @@ fn the_larger_rp_filter_counts_and_loose_is_no_finding() {
             "{all} {own}"
         );
     }
+}
+
+#[test]
+fn a_rule_that_is_not_followed_is_named_and_nobody_told_to_delete_it() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    assert_eq!(command(Check::PolicyRules, &director), None);
+    director.unfollowed.push(Unfollowed {
+        what: "rule 100: fwmark 0x1".to_owned(),
+        means: "no mark",
+    });
+    let seen = make(Check::PolicyRules, &director).expect("it was made");
+    assert_eq!(seen.findings[0].seen, "rule 100: fwmark 0x1: no mark");
+    assert!(!seen.findings[0].fix.command.contains("del"));
+}
+
+#[test]
+fn a_route_to_a_server_that_refuses_is_found() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    let [a, b, c, _] = VIP.octets();
+    let refuse = Target::Refuse(Refusal::Blackhole);
+    let net = Addr::v4([a, b, c, 0]);
+    director.fib.remove_route(net, 24);
+    director.fib.add_route(Route::new(net, 24, refuse));
+    let command = command(Check::NoRoute, &director).expect("a finding");
+    assert!(command.starts_with("ip route replace "), "{command}");
 }
 
 #[test]
