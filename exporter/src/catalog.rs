@@ -192,6 +192,11 @@ metrics! {
     RELOAD_TIME Gauge "uvs_config_last_reload_success_timestamp_seconds" []
         "When an attempt last succeeded, in seconds since 1970."
 
+    LOG_LOST Counter "uvs_log_lines_lost_total" ["reason"]
+        "Lines that the log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
+    LOG_SUPPRESSED Counter "uvs_log_lines_suppressed_total" []
+        "Lines left out of the log, since many like them had just been written; a line says how many and of what kind."
+
     SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
         "Age of the numbers served; a few milliseconds unless the daemon is stuck, and then the last there were."
     HTTP_REQUESTS Counter "uvs_http_requests_total" ["code"]
