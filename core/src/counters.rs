@@ -148,6 +148,8 @@ pub struct Counters {
     pub icmp_sent: [u64; ICMP_ERRORS.len()],
     /// ICMP messages passed on about a connection.
     pub icmp_translated: u64,
+    /// Segments that would have ended a connection, and whose sequence number was none of its.
+    pub out_of_window: u64,
     /// Connections that ended, for whatever reason.
     pub expired: u64,
     /// Connections given up for new ones at the table's limit: half-open ones first.

@@ -43,6 +43,15 @@ impl Addr {
         IpAddr::from(*self).is_unspecified()
     }
 
+    /// Whether no packet may come from this address, whoever sends it: 0.0.0.0/8, 127.0.0.0/8 and all
+    /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6, which is not served, none.
+    pub const fn is_martian(&self) -> bool {
+        match self.as_v4() {
+            Some([first, ..]) => first == 0 || first == 127 || first >= 224,
+            None => false,
+        }
+    }
+
     /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family
     /// (0 to 32 for IPv4, 0 to 128 for IPv6) and is clamped to it.
     pub fn masked(&self, prefix: u8) -> Self {
@@ -263,6 +272,26 @@ mod tests {
         assert_eq!(Endpoint::new(a, 80).to_string(), "10.0.1.100:80");
         let six = Addr::from("2001:db8::1".parse::<IpAddr>().expect("an address"));
         assert_eq!(Endpoint::new(six, 80).to_string(), "[2001:db8::1]:80");
+    }
+
+    #[test]
+    fn martians_are_told_at_the_edges_of_their_blocks() {
+        let cases = [
+            ([0, 0, 0, 0], true),
+            ([0, 255, 255, 255], true),
+            ([1, 0, 0, 0], false),
+            ([126, 255, 255, 255], false),
+            ([127, 0, 0, 1], true),
+            ([127, 255, 255, 255], true),
+            ([128, 0, 0, 0], false),
+            ([223, 255, 255, 255], false),
+            ([224, 0, 0, 1], true),
+            ([240, 0, 0, 1], true),
+            ([255, 255, 255, 255], true),
+        ];
+        for (bytes, martian) in cases {
+            assert_eq!(Addr::v4(bytes).is_martian(), martian, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod sctp;
 pub mod segment;
 pub mod service;
 pub mod snapshot;
+mod sysctls;
 pub mod tcp;
 #[cfg(feature = "testing")]
 pub mod testing;

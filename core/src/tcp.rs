@@ -84,6 +84,14 @@ impl TcpState {
         )
     }
 
+    /// Whether both ends have agreed on their sequence numbers (RFC 9293 §3.3.2).
+    pub const fn is_synchronized(self) -> bool {
+        !matches!(
+            self,
+            Self::None | Self::SynSent | Self::SynRecv | Self::SynAck | Self::Listen
+        )
+    }
+
     /// Seconds without a packet until the entry goes.
     pub const fn timeout(self, t: &Timeouts) -> u32 {
         match self {
@@ -109,6 +117,13 @@ pub fn next(state: TcpState, direction: Direction, flags: u8, strict: bool) -> T
     };
     let table = if strict { &STRICT } else { &NORMAL };
     table[direction as usize][event][state as usize]
+}
+
+/// Whether a segment with these flags is one that ends a connection, or begins to: RST, FIN without SYN, and
+/// those with none of the four, for which see [`next`].
+pub const fn ends(flags: u8) -> bool {
+    let (rst, syn) = (flags & tcp_flags::RST != 0, flags & tcp_flags::SYN != 0);
+    rst || !syn && flags & (tcp_flags::FIN | tcp_flags::ACK) != tcp_flags::ACK
 }
 
 /// By direction, event (SYN, FIN, ACK, RST) and current state.
@@ -157,3 +172,19 @@ static STRICT: Table = [
         [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
     ],
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::tcp_flags::{ACK, FIN, PSH, RST, SYN};
+
+    #[test]
+    fn what_ends_a_connection_is_told_by_its_flags() {
+        for flags in [RST, RST | ACK, RST | SYN, FIN, FIN | ACK, 0, PSH] {
+            assert!(ends(flags), "{flags:#x}");
+        }
+        for flags in [ACK, ACK | PSH, SYN, SYN | ACK, SYN | FIN] {
+            assert!(!ends(flags), "{flags:#x}");
+        }
+    }
+}

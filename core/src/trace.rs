@@ -147,6 +147,14 @@ pub enum Step {
         /// Seconds that it lives for from now.
         timeout: u32,
     },
+    /// A segment that would end the connection, and whose number is not one of the connection's: it is
+    /// forwarded, and changes nothing.
+    OutOfWindow {
+        /// Its sequence number.
+        seq: u32,
+        /// The one that its receiver expects next.
+        expected: u32,
+    },
     /// A packet of no connection and no service.
     Stray {
         /// Whether a real server sent it whose answers pass the director.

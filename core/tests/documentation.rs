@@ -24,12 +24,24 @@ Frames that the kernel dropped because UVS's ring was full were never UVS's, and
 const SYSCTLS_HEAD: &str = "\
 # sysctls
 
-IPVS's, with its names and defaults. `uvs sysctl -a` prints those of the running daemon, `uvs sysctl
-net.ipv4.vs.NAME=VALUE` sets one, and so does the section `[sysctl]` of the configuration. The kernel's own are not
-touched. This page is rendered from `core/src/snapshot.rs`; a test keeps the two equal.
+IPVS's: all names that the kernel has, with its defaults, and with the values that it takes; anything else is an
+error. `uvs sysctl -a` prints those of the running daemon, `uvs sysctl net.ipv4.vs.NAME=VALUE` sets one, `uvs sysctl
+-p FILE` what a file of sysctl.d(5) sets, and so does the section `[sysctl]` of the configuration, where two values
+are a string: `sync_threshold = \"3 50\"`. The kernel's own are not touched. This page is rendered from
+`core/src/sysctls.rs`; a test keeps the two equal.
 
 | Name after `net.ipv4.vs.` | Default | Values | Effect |
 |---|---|---|---|
+";
+
+const NO_EFFECT_HEAD: &str = "
+## Without an effect
+
+kube-proxy, Docker and files in /etc/sysctl.d set these, so they are taken, remembered and listed. Whoever sets one to
+another value than its default is told on standard error, and the log says it of the configuration's.
+
+| Name after `net.ipv4.vs.` | Default | Values | In the kernel | Why not here |
+|---|---|---|---|---|
 ";
 
 /// The page on drop reasons.
@@ -45,19 +57,27 @@ fn drops() -> String {
 /// The page on sysctls.
 fn sysctls() -> String {
     let mut page = SYSCTLS_HEAD.to_owned();
+    let mut others = NO_EFFECT_HEAD.to_owned();
     let defaults = Sysctls::default();
     for name in Sysctls::NAMES {
-        let default = defaults.get(name).unwrap();
-        let about = Sysctls::about(name).unwrap();
-        let range = Sysctls::range(name).unwrap();
-        let values = match (*range.start(), *range.end()) {
-            (low, i32::MAX) => format!("{low} and more"),
-            (low, high) if low == high => low.to_string(),
-            (low, high) => format!("{low} to {high}"),
+        let default = match defaults.get(name).unwrap() {
+            none if none.is_empty() => "none".to_owned(),
+            value => value.replace('\t', " "),
         };
-        writeln!(page, "| `{name}` | {default} | {values} | {about} |").unwrap();
+        let about = Sysctls::about(name).unwrap();
+        let values = Sysctls::values(name).unwrap();
+        match Sysctls::no_effect(name) {
+            None => writeln!(page, "| `{name}` | {default} | {values} | {about} |").unwrap(),
+            Some(why) => {
+                writeln!(
+                    others,
+                    "| `{name}` | {default} | {values} | {about} | {why} |"
+                )
+                .unwrap();
+            }
+        }
     }
-    page
+    page + &others
 }
 
 /// Compares a page with the one in the tree; with `$UPDATE_DOCS`, writes it first.

@@ -161,6 +161,8 @@ metrics! {
         "Connections given up for new ones at the table's limit: half-open ones first."
     CONNTRACK_DEFENDED Counter "uvs_conntrack_dropped_entries_total" []
         "Connections that the defence drop_entry ended."
+    CONNTRACK_OUT_OF_WINDOW Counter "uvs_conntrack_out_of_window_total" []
+        "Segments of TCP connections that would have ended them (RST, FIN) with a sequence number far from the expected: forwarded, and without effect on the connection."
     CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
         "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP, as on_removal, on_expiry or drain_timeout ask for."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
@@ -189,6 +191,11 @@ metrics! {
         "1 where the last attempt succeeded."
     RELOAD_TIME Gauge "uvs_config_last_reload_success_timestamp_seconds" []
         "When an attempt last succeeded, in seconds since 1970."
+
+    LOG_LOST Counter "uvs_log_lines_lost_total" ["reason"]
+        "Lines that the log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
+    LOG_SUPPRESSED Counter "uvs_log_lines_suppressed_total" []
+        "Lines left out of the log, since many like them had just been written; a line says how many and of what kind."
 
     SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
         "Age of the numbers served; a few milliseconds unless the daemon is stuck, and then the last there were."

@@ -24,9 +24,12 @@ const CODES: [StatusCode; 5] = [
     StatusCode::SERVICE_UNAVAILABLE,
     StatusCode::INTERNAL_SERVER_ERROR,
 ];
-const STARTING: &[u8] = b"the daemon is starting\n";
+const STARTING: &str = "the daemon is starting";
 const INDEX: &[u8] =
-    b"uvs: /metrics for Prometheus, /healthz (is the process alive?), /readyz (can it serve?)\n";
+    b"uvs: /metrics for Prometheus, /healthz (is the daemon alive?), /readyz (can it serve?)\n";
+
+/// Says what of the daemon is stuck, each a sentence; empty = nothing.
+pub(crate) type Stuck = Box<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// A path that the exporter knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +68,14 @@ struct Rendered {
 pub(crate) struct Pages {
     registry: Registry,
     cell: Cell,
+    stuck: Stuck,
     rendered: Mutex<Option<Rendered>>,
     answered: IntCounterVec,
     pub(crate) refused: IntCounter,
 }
 
 impl Pages {
-    pub(crate) fn new(cell: Cell) -> prometheus::Result<Self> {
+    pub(crate) fn new(cell: Cell, stuck: Stuck) -> prometheus::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(SnapshotCollector::new(cell.clone())?))?;
         registry.register(Box::new(ProcessCollector::new()?))?;
@@ -88,6 +92,7 @@ impl Pages {
         Ok(Self {
             registry,
             cell,
+            stuck,
             rendered: Mutex::default(),
             answered,
             refused,
@@ -103,7 +108,7 @@ impl Pages {
             ),
             None => (StatusCode::NOT_FOUND, Bytes::from_static(INDEX)),
             Some(Page::Index) => (StatusCode::OK, Bytes::from_static(INDEX)),
-            Some(Page::Health) => (StatusCode::OK, Bytes::from_static(b"ok\n")),
+            Some(Page::Health) => verdict((self.stuck)(), "ok"),
             Some(Page::Ready) => self.readiness(),
             Some(Page::Metrics) => self.metrics(),
         };
@@ -123,26 +128,19 @@ impl Pages {
     }
 
     fn readiness(&self) -> (StatusCode, Bytes) {
-        let Some(snapshot) = self.cell.get() else {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Bytes::from_static(STARTING),
-            );
-        };
-        let problems = snapshot.all_problems();
-        if problems.is_empty() {
-            return (StatusCode::OK, Bytes::from_static(b"ready\n"));
+        let mut problems = (self.stuck)();
+        match self.cell.get() {
+            Some(snapshot) => problems.extend(snapshot.all_problems()),
+            // Nobody has asked before, or nobody answers: what is stuck says more.
+            None if problems.is_empty() => problems.push(STARTING.to_owned()),
+            None => {}
         }
-        let text = problems.join("\n") + "\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text.into())
+        verdict(problems, "ready")
     }
 
     fn metrics(&self) -> (StatusCode, Bytes) {
         let Some(of) = self.cell.get() else {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Bytes::from_static(STARTING),
-            );
+            return verdict(vec![STARTING.to_owned()], "");
         };
         let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
         let young = |r: &&Rendered| Arc::ptr_eq(&r.of, &of) && r.at.elapsed() < REUSE;
@@ -164,6 +162,14 @@ impl Pages {
     }
 }
 
+fn verdict(problems: Vec<String>, good: &'static str) -> (StatusCode, Bytes) {
+    if problems.is_empty() {
+        return (StatusCode::OK, format!("{good}\n").into());
+    }
+    let text = problems.join("\n") + "\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text.into())
+}
+
 /// The text of `/metrics` for a snapshot.
 ///
 /// # Errors
@@ -171,6 +177,6 @@ impl Pages {
 pub fn render(snapshot: Arc<MetricSnapshot>) -> prometheus::Result<String> {
     let cell = Cell::default();
     cell.set(snapshot);
-    let pages = Pages::new(cell)?;
+    let pages = Pages::new(cell, Box::new(Vec::new))?;
     TextEncoder::new().encode_to_string(&pages.registry.gather())
 }

@@ -23,6 +23,6 @@ pub mod testing;
 pub use http::render;
 pub use server::{Exporter, serve};
 pub use snapshot::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PluginMetrics,
-    PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, WorkerMetrics,
+    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
+    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, WorkerMetrics,
 };

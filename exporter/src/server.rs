@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::MetricSnapshot;
 use crate::collect::Cell;
-use crate::http::{Page, Pages, REUSE};
+use crate::http::{Page, Pages, REUSE, Stuck};
 
 /// Connections at once; one more is closed unanswered.
 const CONNECTIONS: usize = 32;
@@ -47,16 +47,21 @@ pub struct Exporter {
 }
 
 /// Serves on `listener`. `ask` is called, on the server's thread, when a snapshot is wanted; it must not
-/// block, and [`Exporter::publish`] answers it from wherever the numbers are.
+/// block, and [`Exporter::publish`] answers it from wherever the numbers are. `stuck`, which must not block either,
+/// says what of the daemon does not move any more, each a sentence; `/healthz` asks it.
 ///
 /// # Errors
 /// The host's: no thread, no runtime.
-pub fn serve(listener: TcpListener, ask: Box<dyn Fn() + Send + Sync>) -> io::Result<Exporter> {
+pub fn serve(
+    listener: TcpListener,
+    ask: Box<dyn Fn() + Send + Sync>,
+    stuck: Stuck,
+) -> io::Result<Exporter> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let cell = Cell::default();
     let (published, news) = watch::channel(());
-    let shared = Shared::new(cell.clone(), ask, news.clone()).map_err(io::Error::other)?;
+    let shared = Shared::new(cell.clone(), ask, news.clone(), stuck).map_err(io::Error::other)?;
     let shared = Arc::new(shared);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -179,9 +184,10 @@ impl Shared {
         cell: Cell,
         ask: Box<dyn Fn() + Send + Sync>,
         news: watch::Receiver<()>,
+        stuck: Stuck,
     ) -> prometheus::Result<Self> {
         Ok(Self {
-            pages: Pages::new(cell.clone())?,
+            pages: Pages::new(cell.clone(), stuck)?,
             cell,
             ask,
             news,

@@ -61,6 +61,8 @@ pub struct MetricSnapshot {
     pub neighbours: (u64, u64),
     /// How often the kernel had more news of the network than the socket could hold.
     pub netlink_overruns: u64,
+    /// What the daemon's log lacks.
+    pub log: LogLosses,
     /// How the configuration fared.
     pub reloads: Reloads,
     /// What stands in the way of serving, each a sentence; empty = ready.
@@ -68,13 +70,13 @@ pub struct MetricSnapshot {
 }
 
 impl MetricSnapshot {
-    /// What stands in the way of serving, a stuck worker included.
+    /// What stands in the way of serving, numbers that nobody brings up to date included.
     pub(crate) fn all_problems(&self) -> Vec<String> {
         let mut problems = self.problems.clone();
         let age = self.taken.elapsed();
         if age > FRESH {
             problems.push(format!(
-                "the worker has not answered for {} s",
+                "the daemon has told no new numbers for {} s",
                 age.as_secs()
             ));
         }
@@ -279,6 +281,17 @@ pub struct WorkerMetrics {
     pub waited: f64,
     /// Frames per batch.
     pub batches: Histogram,
+}
+
+/// Lines that the daemon's log lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogLosses {
+    /// Lost, since those before them were not written fast enough.
+    pub queue_full: u64,
+    /// Lost, since they could not be written.
+    pub write_failed: u64,
+    /// Left out, since many like them had been logged.
+    pub suppressed: u64,
 }
 
 /// Attempts to load the configuration, the one at the start included.

@@ -35,7 +35,8 @@ impl Listening {
             .start_paused(true)
             .build();
         let (_published, news) = watch::channel(());
-        let shared = Shared::new(Cell::default(), Box::new(|| {}), news);
+        let nothing = Box::new(Vec::new);
+        let shared = Shared::new(Cell::default(), Box::new(|| {}), news, nothing);
         Self {
             runtime: runtime.expect("a runtime"),
             shared: Arc::new(shared.expect("valid metrics")),

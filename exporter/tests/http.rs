@@ -29,6 +29,14 @@ struct Daemon {
 impl Daemon {
     /// `make` answers each asking; `None` = it does not answer.
     fn start(make: impl Fn(u32) -> Option<MetricSnapshot> + Send + 'static) -> Self {
+        Self::start_with(make, Box::new(Vec::new))
+    }
+
+    /// `stuck` says what of it does not move.
+    fn start_with(
+        make: impl Fn(u32) -> Option<MetricSnapshot> + Send + 'static,
+        stuck: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    ) -> Self {
         let (ask, asks) = channel();
         let end = ask.clone();
         let ask = Mutex::new(ask);
@@ -36,7 +44,7 @@ impl Daemon {
         let on_ask = move || {
             let _ = ask.lock().expect("not poisoned").send(true);
         };
-        let exporter = Arc::new(serve(listener, Box::new(on_ask)).expect("it serves"));
+        let exporter = Arc::new(serve(listener, Box::new(on_ask), stuck).expect("it serves"));
         let asked = Arc::new(Mutex::new(0));
         let (publisher, count) = (Arc::clone(&exporter), Arc::clone(&asked));
         let thread = thread::spawn(move || {
@@ -182,9 +190,26 @@ fn a_stuck_daemon_leaves_the_last_numbers_and_their_age() {
     let (code, text) = daemon.get("/readyz");
     assert_eq!(code, 503);
     assert!(
-        text.starts_with("the worker has not answered for 3"),
+        text.starts_with("the daemon has told no new numbers for 3"),
         "{text}"
     );
+}
+
+#[test]
+fn a_thread_that_is_stuck_is_neither_healthy_nor_ready() {
+    let says = Arc::new(Mutex::new(vec!["the control thread is stuck".to_owned()]));
+    let stuck = Arc::clone(&says);
+    let daemon = Daemon::start_with(
+        |_| Some(snapshot()),
+        Box::new(move || stuck.lock().expect("not poisoned").clone()),
+    );
+    for page in ["/healthz", "/readyz"] {
+        let told = daemon.get(page);
+        assert_eq!(told, (503, "the control thread is stuck\n".to_owned()));
+    }
+    says.lock().expect("not poisoned").clear();
+    assert_eq!(daemon.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(daemon.get("/readyz").0, 200);
 }
 
 #[test]
@@ -342,7 +367,8 @@ fn a_head_without_bounds_is_refused() {
 #[test]
 fn a_dropped_exporter_frees_its_port() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let exporter = serve(listener, Box::new(|| {})).expect("it serves");
+    let nothing = Box::new(Vec::new);
+    let exporter = serve(listener, Box::new(|| {}), nothing).expect("it serves");
     let address = exporter.address();
     let _stalled = TcpStream::connect(address).expect("connected");
     drop(exporter);

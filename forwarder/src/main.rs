@@ -12,6 +12,7 @@ mod firewall;
 mod golden;
 mod guard;
 mod ipvsadm;
+mod log;
 mod netlink;
 mod plugins;
 mod port;

@@ -11,9 +11,13 @@ mod counters;
 mod clients;
 #[path = "badinput/commands.rs"]
 mod commands;
+#[path = "badinput/forged.rs"]
+mod forged;
 #[path = "badinput/frames.rs"]
 mod frames;
 #[path = "badinput/limits.rs"]
 mod limits;
 #[path = "badinput/starts.rs"]
 mod starts;
+#[path = "badinput/wire.rs"]
+mod wire;

@@ -95,7 +95,7 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         ),
         (
             &["sysctl", "net.ipv4.vs.drop_entry=9"],
-            "9 is out of range; use 0 to 3",
+            "9 is out of range; use a whole number from 0 to 3",
         ),
         (&["sysctl"], "NAME[=VALUE]"),
         (

@@ -9,5 +9,7 @@ mod project;
 mod check;
 #[path = "plugins/manual.rs"]
 mod manual;
+#[path = "plugins/stuck.rs"]
+mod stuck;
 #[path = "plugins/traffic.rs"]
 mod traffic;

@@ -110,6 +110,52 @@ fn a_servers_or_routers_error_about_a_request_reaches_the_client() {
 }
 
 #[test]
+fn a_routers_error_about_no_connection_goes_on_to_whom_it_is_for() {
+    let server = Endpoint::new(SERVER, SERVER_PORT);
+    let about = |to| tcp(CLIENT, to, ACK).packet();
+    let error = |kind| icmp(ROUTER, CLIENT.addr, kind, 0, 0).to_mac(SERVERS_MAC);
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
+    for kind in [3, 4, 11, 12] {
+        // The guard keeps it from the kernel: it is about an address of the service's.
+        let routed = bed.from_server(frame(&error(kind).payload(&about(server))));
+        let (from, to) = (&routed[0].bytes[26..30], &routed[0].bytes[30..34]);
+        assert_eq!((from, to), (&[10, 0, 2, 200][..], &[192, 0, 2, 7][..]));
+        assert_eq!(routed[0].port, CLIENTS, "type {kind}");
+        // The kernel has this one.
+        let other = about(Endpoint::new(SERVER, 1));
+        let verdict = bed.receive(SERVERS, frame(&error(kind).payload(&other)));
+        assert_eq!(verdict, Verdict::Pass, "type {kind}");
+    }
+}
+
+#[test]
+fn resets_and_errors_about_size_have_no_limit_and_other_errors_the_kernels() {
+    const MANY: u16 = 4000;
+    let owned = Addr::v4([10, 0, 1, 101]);
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
+    bed.snapshot.owned_vips = vec![owned];
+    bed.apply();
+    for port in 1..=MANY {
+        let to = Endpoint::new(owned, port);
+        let scanned = bed.receive(CLIENTS, frame(&tcp(CLIENT, to, SYN)));
+        let from = Endpoint::new(CLIENT.addr, port);
+        // After a restart, when no connection is known.
+        let unknown = bed.receive(CLIENTS, frame(&tcp(from, VIP, ACK)));
+        assert_eq!((scanned, unknown), (Verdict::Answered, Verdict::Answered));
+    }
+    bed.sent.clear();
+    for _ in 0..60 {
+        bed.receive(CLIENTS, frame(&udp(CLIENT, Endpoint::new(owned, 1))));
+    }
+    let limited = bed.engine.counters().drops[DropReason::IcmpRateLimited as usize];
+    assert_eq!((bed.sent.len(), limited), (50, 10));
+    bed.from_client(frame(&tcp(CLIENT, VIP, SYN)));
+    let long = tcp(CLIENT, VIP, ACK).payload(&[1; 1600]);
+    let told = only(bed.from_client(frame(&long)));
+    assert_eq!(told.kind, (UNREACHABLE, TOO_BIG, 1500));
+}
+
+#[test]
 fn an_error_that_comes_in_fragments_is_translated_too() {
     let mut bed = bed(Protocol::Udp, Forwarding::Nat);
     bed.from_client(frame(&udp(CLIENT, VIP)));

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::{ACK, FIN, SYN};
+use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, VIP};
@@ -161,6 +161,18 @@ fn a_known_connection_is_told_with_its_state_and_its_end() {
             why: SetAside::ServerGone
         }));
     assert_eq!(reason(&gone), "server_gone");
+}
+
+#[test]
+fn an_end_that_is_none_of_the_connections_is_told_with_both_numbers() {
+    let mut bed = bed();
+    receive(&mut bed, &syn().seq(5_000, 0));
+    receive(&mut bed, &tcp(CLIENT, VIP, ACK).seq(5_001, 9_001));
+    let (seq, expected) = (0x8000_0000, 5_001);
+    let forged = trace(&bed, &tcp(CLIENT, VIP, RST).seq(seq, 0));
+    assert!(has(&forged, |e| *e == Step::OutOfWindow { seq, expected }));
+    assert!(!has(&forged, |e| matches!(e, Step::State { .. })));
+    assert_eq!(forged.end, End::Send);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What the director itself sends: ICMP errors and TCP resets.
 //!
-//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`); the rate is bounded as there.
+//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`), and so are the bounds: ICMP errors have
+//! one, resets have none. A reset is no longer than the segment it answers and there is one at most, so that
+//! it amplifies nothing; one that is held back leaves a client to its time-outs, which after a restart of a busy
+//! director is every client at once.
 
 use super::Engine;
 use crate::checksum;
@@ -22,6 +25,7 @@ pub(super) mod icmp {
     pub(crate) const SOURCE_QUENCH: u8 = 4;
     pub(crate) const ECHO: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const PARAMETER_PROBLEM: u8 = 12;
     pub(crate) const NET_UNREACHABLE: u8 = 0;
     pub(crate) const HOST_UNREACHABLE: u8 = 1;
     pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
@@ -39,8 +43,7 @@ const TOS_CONTROL: u8 = 0xc0;
 
 /// EtherType of IPv4.
 pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
-/// ICMP errors and resets in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec,
-/// icmp_msgs_burst).
+/// ICMP errors in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
 const PER_SECOND: u64 = 1000;
 const BURST: u32 = 50;
 
@@ -54,11 +57,6 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    /// The bound on answers.
-    pub(super) const fn of_answers() -> Self {
-        Self::new(PER_SECOND, BURST)
-    }
-
     pub(super) const fn new(per_second: u64, burst: u32) -> Self {
         Self {
             ns_per_token: 1_000_000_000 / per_second,
@@ -91,6 +89,11 @@ impl Limiter {
         self.tokens -= 1;
         true
     }
+}
+
+/// The bound on ICMP errors.
+pub(super) const fn icmp_limiter() -> Limiter {
+    Limiter::new(PER_SECOND, BURST)
 }
 
 /// An ICMP error that the director sends.
@@ -205,14 +208,17 @@ impl<R: Recorder> Engine<R> {
         Some(self.notify(now, &notice, out))
     }
 
-    /// Sends an ICMP error.
+    /// Sends an ICMP error, where there are not too many. One about a packet's size is none too many:
+    /// without it a path is a black hole (`icmpv4_mask_allow`).
     pub(super) fn notify(
         &mut self,
         now: Instant,
         notice: &Notice<'_>,
         out: &mut Outbox,
     ) -> Verdict {
-        if !self.answers.allows(now) {
+        let about_size =
+            (notice.kind, notice.code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED);
+        if !about_size && !self.icmp_errors.allows(now) {
             return Verdict::Drop(DropReason::IcmpRateLimited);
         }
         self.emit_notice(notice, out)
@@ -245,7 +251,6 @@ impl<R: Recorder> Engine<R> {
     /// stack would.
     pub(super) fn reset(
         &mut self,
-        now: Instant,
         frame: &Frame<'_>,
         packet: &Packet,
         out: &mut Outbox,
@@ -282,9 +287,6 @@ impl<R: Recorder> Engine<R> {
             )
         };
         let (from, to) = (packet.flow.destination(), packet.flow.source());
-        if !self.answers.allows(now) {
-            return Verdict::Drop(DropReason::IcmpRateLimited);
-        }
         self.emit(to.addr, from.addr, 20, out, |_, ip, a, b| {
             write_ipv4(ip, 0, 0, 0x4000, 6, a, b);
             write_reset(ip, (from, a), (to, b), (seq, ack), flags);

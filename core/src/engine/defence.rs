@@ -108,9 +108,16 @@ impl Defence {
         self.next = Some(now + PERIOD);
         self.left = 0;
         // A small table must not be scarce from the start.
-        let enough = sysctls.amemthresh.unsigned_abs().min(limit / 16).max(1);
+        let enough = sysctls
+            .amemthresh
+            .max(0)
+            .unsigned_abs()
+            .min(limit / 16)
+            .max(1);
         self.scarce = free < enough;
         self.drop_rate = match sysctls.drop_packet {
+            // The kernel's counter is never above a negative rate (`ip_vs_todrop`).
+            3 if sysctls.am_droprate < 0 => 1,
             3 => sysctls.am_droprate.unsigned_abs(),
             1 | 2 if self.scarce => enough / (enough - free),
             _ => 0,

@@ -1,8 +1,8 @@
 //! Telling a connection's ends that it is over: a RST to both for TCP, ICMP to the client for UDP.
 //!
-//! A RST is taken where it carries the very number that its receiver expects next (RFC 5961 §3.2), so the
-//! engine remembers what each end expects: what it acknowledged last, and what was sent to it. The server's
-//! RST is written as the client's and goes the connection's own way, through its mode.
+//! A RST is taken where it carries the very number that its receiver expects next (RFC 5961 §3.2), which the
+//! engine remembers (`sequence.rs`). The server's RST is written as the client's and goes the connection's own
+//! way, through its mode.
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
@@ -11,9 +11,8 @@ use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{self, IPV4_MIN_HEADER, Packet, Parsed, Transport, tcp_flags};
-use crate::ranks::Rank;
-use crate::rewrite::{Ends, read4, write2};
+use crate::packet::{self, IPV4_MIN_HEADER, Parsed, tcp_flags};
+use crate::rewrite::{Ends, write2};
 use crate::service::OnExpiry;
 use crate::tcp::TcpState;
 use crate::time::Instant;
@@ -34,40 +33,6 @@ pub(super) const fn limiter() -> Limiter {
 }
 
 impl<R: Recorder> Engine<R> {
-    /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
-    /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
-    pub(super) fn note_sequence(
-        &mut self,
-        id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        output: bool,
-    ) {
-        let Transport::Tcp { flags, header } = packet.transport else {
-            return;
-        };
-        let segment = &frame.bytes()[packet.l4()..];
-        let data = (packet.l4_len() as u32).saturating_sub(u32::from(header));
-        let controls =
-            u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
-        let end = u32::from_be_bytes(read4(segment, 4)).wrapping_add(data + controls);
-        let c = self.conns.get_mut(id);
-        let half_open = TcpState::from_number(c.state).rank() == Rank::HalfOpen;
-        let (receiver, sender) = if output {
-            (&mut c.client_expects, &mut c.server_expects)
-        } else {
-            (&mut c.server_expects, &mut c.client_expects)
-        };
-        if flags & tcp_flags::SYN != 0 && half_open {
-            *receiver = end;
-        } else {
-            grow(receiver, end);
-        }
-        if flags & tcp_flags::ACK != 0 {
-            grow(sender, u32::from_be_bytes(read4(segment, 8)));
-        }
-    }
-
     /// An idle connection's time is over.
     pub(super) fn time_out(&mut self, now: Instant, id: ConnId, out: &mut Outbox) {
         let c = *self.conns.get(id);
@@ -195,11 +160,5 @@ pub(super) fn is_told(c: &Conn) -> bool {
         }
         Protocol::Udp => c.client.port != 0,
         Protocol::Sctp => false,
-    }
-}
-
-fn grow(known: &mut u32, new: u32) {
-    if *known == 0 || new.wrapping_sub(*known) < 1 << 31 {
-        *known = new;
     }
 }

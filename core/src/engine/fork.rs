@@ -304,7 +304,7 @@ impl Engine {
             ports: self.ports.clone(),
             fib: Arc::clone(&self.fib),
             reassembler: self.reassembler.clone(),
-            answers: self.answers.clone(),
+            icmp_errors: self.icmp_errors.clone(),
             ip_id: self.ip_id,
             sweep: Default::default(),
             draining: self.draining.clone(),

@@ -28,11 +28,14 @@ impl<R: Recorder> Engine<R> {
         if !self.owned.contains(&vip) {
             return Verdict::Pass;
         }
+        if self.claims_to_be_ours(frame, &packet.flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         if self.denies_everywhere(packet.flow.src) {
             return Verdict::Drop(DropReason::Denied);
         }
         match packet.transport {
-            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+            Transport::Tcp { .. } => self.reset(frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, vip, out),
             Transport::Icmp {
                 kind: icmp::ECHO,

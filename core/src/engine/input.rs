@@ -79,7 +79,7 @@ impl<R: Recorder> Engine<R> {
         let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
         if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(packet) {
-            return self.reset(now, frame, packet, out);
+            return self.reset(frame, packet, out);
         }
         self.end(now, id);
         self.start_connection(now, frame, packet, out)
@@ -118,6 +118,9 @@ impl<R: Recorder> Engine<R> {
         if self.is_absent(packet.flow.dst) {
             return self.give_back();
         }
+        if self.claims_to_be_ours(frame, &packet.flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         if self.denies(slot, packet.flow.src) {
             self.count_failure(slot, &Refused::Drop(DropReason::Denied));
             return Verdict::Drop(DropReason::Denied);
@@ -125,7 +128,7 @@ impl<R: Recorder> Engine<R> {
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {
-                Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+                Transport::Tcp { .. } => self.reset(frame, packet, out),
                 _ => Verdict::Drop(DropReason::NoConnection),
             };
         }
@@ -157,7 +160,7 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
     ) -> Verdict {
         match packet.transport {
-            Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+            Transport::Tcp { .. } => self.reset(frame, packet, out),
             Transport::Udp => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             _ => Verdict::Drop(DropReason::NoConnection),
         }
@@ -198,9 +201,7 @@ impl<R: Recorder> Engine<R> {
         c.in_packets = c.in_packets.saturating_add(1);
         let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
         self.count_packet(place, false, u64::from(packet.ip_len));
-        self.track(id, packet, false);
-        self.note_sequence(id, frame, packet, false);
-        self.conns.touch(now, id);
+        self.follow(now, id, frame, packet, false);
         let path = self.path(id);
         let way = Way {
             mode,

@@ -42,12 +42,14 @@ mod handshake;
 mod host;
 mod input;
 mod lifetime;
+mod martian;
 mod outer;
 mod pmtu;
 mod related;
 mod reply;
 mod report;
 mod schedule;
+mod sequence;
 mod servers;
 mod slow_start;
 mod sweep;
@@ -122,7 +124,8 @@ pub struct Engine<R = Off> {
     ports: LocalPorts,
     fib: Arc<Fib>,
     reassembler: Reassembler,
-    answers: answer::Limiter,
+    /// Bounds the ICMP errors that are sent.
+    icmp_errors: answer::Limiter,
     /// Identification of the next packet of our own.
     ip_id: u16,
     /// The time as of the last time-out handled.
@@ -194,7 +197,7 @@ impl Engine {
             ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
             fib: Arc::new(Fib::new()),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
-            answers: answer::Limiter::of_answers(),
+            icmp_errors: answer::icmp_limiter(),
             ip_id: config.keys.0 as u16,
             now: Instant::ZERO,
             sweep: sweep::Sweep::default(),
@@ -350,6 +353,7 @@ impl<R: Recorder> Engine<R> {
             _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
+            Parsed::Ipv4(p) if martian::is_martian(frame, &p) => self.refuse_source(frame, &p),
             Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
         }
     }

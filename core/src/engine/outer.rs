@@ -4,7 +4,7 @@
 use super::Engine;
 use super::answer::{Notice, icmp};
 use super::pmtu::MIN_MTU;
-use super::related::quote;
+use super::related::{ICMP_HEADER, quote};
 use crate::conn::Side;
 use crate::flow::Addr;
 use crate::frame::Frame;
@@ -67,14 +67,13 @@ impl<R: Recorder> Engine<R> {
         now: Instant,
         frame: &Frame<'_>,
         packet: &Packet,
-        quoted: usize,
         out: &mut Outbox,
     ) -> Option<Verdict> {
         if !self.fib.is_local(packet.flow.dst) {
             return None;
         }
         let bytes = frame.bytes();
-        let inner = self.tunnelled(bytes, quoted)?;
+        let inner = self.tunnelled(bytes, packet.l4() + ICMP_HEADER)?;
         let flow = quote(bytes, inner)?.flow;
         let (id, Side::Client) = self.conns.find(&flow)? else {
             return None;

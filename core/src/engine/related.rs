@@ -20,7 +20,15 @@ use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
-const ICMP_HEADER: usize = 8;
+pub(super) const ICMP_HEADER: usize = 8;
+/// The types of ICMP errors, and those of them that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`).
+const ERRORS: [u8; 4] = [
+    icmp::UNREACHABLE,
+    icmp::SOURCE_QUENCH,
+    icmp::TIME_EXCEEDED,
+    icmp::PARAMETER_PROBLEM,
+];
+pub(super) const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXCEEDED];
 
 /// The first byte of an IPv4 header without options.
 const PLAIN: u8 = 0x45;
@@ -45,19 +53,15 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }
-        let related = matches!(
-            packet.transport,
-            Transport::Icmp {
-                kind: icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED,
-                ..
-            }
-        );
-        let quoted = packet.l4() + ICMP_HEADER;
-        if related && let Some(verdict) = self.outer_error(now, frame, packet, quoted, out) {
+        if is_icmp(packet, &ERRORS) && self.claims_to_be_ours(frame, &packet.flow) {
+            return self.refuse_source(frame, packet);
+        }
+        if is_icmp(packet, &RELATED)
+            && let Some(verdict) = self.outer_error(now, frame, packet, out)
+        {
             return verdict;
         }
-        let quote = related.then(|| quote(frame.bytes(), quoted)).flatten();
-        let Some(quote) = quote else {
+        let Some(quote) = quoted(frame, packet, &RELATED) else {
             return self.unrelated(now, frame, packet, out);
         };
         // The quoted packet went the other way.
@@ -88,6 +92,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
+        if flow.src.is_martian() || self.claims_to_be_ours(frame, &flow) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         if self.denies(slot, flow.src) {
             self.count_failure(slot, &Refused::Drop(DropReason::Denied));
             return Verdict::Drop(DropReason::Denied);
@@ -112,25 +119,18 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let error = matches!(
-            packet.transport,
-            Transport::Icmp {
-                kind: 3 | 4 | 11 | 12,
-                ..
-            }
-        );
-        if error && self.is_kept(frame, packet) {
+        if self.is_kept(frame, packet) {
             return Verdict::Local;
         }
         self.answer_as_host(now, frame, packet, out)
     }
 
     /// Whether the guard keeps an ICMP error from the host's stack, since it is about a packet to a NAT
-    /// server's port: the guard cannot tell whose packet that was.
+    /// server's port, whoever it comes from, the server itself or a router before it: the guard cannot tell
+    /// whose packet that was.
     fn is_kept(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
-        let at = packet.l4() + ICMP_HEADER;
-        let plain = frame.bytes().get(at) == Some(&PLAIN);
-        let quote = quote(frame.bytes(), at).filter(|_| plain);
+        let plain = frame.bytes().get(packet.l4() + ICMP_HEADER) == Some(&PLAIN);
+        let quote = quoted(frame, packet, &ERRORS).filter(|_| plain);
         quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
             && !self.fib.is_local(packet.flow.dst)
             && !self.owned.contains(&packet.flow.dst)
@@ -237,6 +237,17 @@ impl<R: Recorder> Engine<R> {
         };
         self.transmit(now, frame, packet, way, hop, out)
     }
+}
+
+/// Whether a packet is an ICMP message of one of these types.
+fn is_icmp(packet: &Packet, kinds: &[u8]) -> bool {
+    matches!(packet.transport, Transport::Icmp { kind, .. } if kinds.contains(&kind))
+}
+
+/// What an ICMP message of one of these types quotes.
+pub(super) fn quoted(frame: &Frame<'_>, packet: &Packet, kinds: &[u8]) -> Option<Quote> {
+    let read = || quote(frame.bytes(), packet.l4() + ICMP_HEADER);
+    is_icmp(packet, kinds).then(read).flatten()
 }
 
 /// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.

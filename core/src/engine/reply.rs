@@ -36,9 +36,7 @@ impl<R: Recorder> Engine<R> {
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
-        self.track(id, packet, true);
-        self.note_sequence(id, frame, packet, true);
-        self.conns.touch(now, id);
+        self.follow(now, id, frame, packet, true);
         let path = self.path(id);
         let way = Way {
             mode,
@@ -80,14 +78,14 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let from_server = is_one_of(&self.repliers, packet.protocol, packet.flow.source());
+        let from_server = self.is_replier(packet.protocol, packet.flow.source());
         self.record(|e| e.strayed(&packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(now, frame, packet, out);
         }
         if self.locals.contains(&packet.flow.dst) && self.is_local_port(packet.flow.dst_port) {
             return match packet.transport {
-                Transport::Tcp { .. } => self.reset(now, frame, packet, out),
+                Transport::Tcp { .. } => self.reset(frame, packet, out),
                 _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             };
         }
@@ -154,6 +152,11 @@ impl<R: Recorder> Engine<R> {
                     .then(|| self.too_big(now, frame, packet, mtu, from, out))
             }
         }
+    }
+
+    /// Whether packets from this endpoint, of this IP protocol, reach clients only through the director.
+    pub(super) fn is_replier(&self, protocol: u8, from: Endpoint) -> bool {
+        is_one_of(&self.repliers, protocol, from)
     }
 
     fn is_local_port(&self, port: u16) -> bool {

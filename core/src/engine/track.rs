@@ -4,10 +4,12 @@
 use super::Engine;
 use crate::conn::{self, ConnId};
 use crate::flow::Direction;
+use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::tcp::{self, TcpState};
+use crate::time::Instant;
 use crate::trace::Recorder;
 
 impl<R: Recorder> Engine<R> {
@@ -21,8 +23,26 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    /// Takes a packet into the connection's state and time, from the server (`output`) or the client; not
+    /// one that only claims to be of the connection.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        output: bool,
+    ) {
+        if self.is_out_of_window(id, frame, packet, output) {
+            return;
+        }
+        self.track(id, packet, output);
+        self.note_sequence(id, frame, packet, output);
+        self.conns.touch(now, id);
+    }
+
     /// Moves the connection's state on and sets its time-out; counts it as active or inactive.
-    pub(super) fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
+    fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
         let timeouts = self.snapshot.timeouts;
         let strict = self.defence.is_on(self.snapshot.sysctls.secure_tcp);
         let before = self.conns.get(id).state;

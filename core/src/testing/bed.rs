@@ -151,7 +151,7 @@ impl Bed {
     pub fn sysctl(&mut self, name: &str, value: i32) {
         self.snapshot
             .sysctls
-            .set(name, value)
+            .set(name, &value.to_string())
             .expect("a sysctl and its range");
         self.apply();
     }

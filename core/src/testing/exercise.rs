@@ -232,7 +232,8 @@ fn icmp_error(bed: &mut Bed, source: &mut Source<'_>) {
 fn change_sysctl(bed: &mut Bed, source: &mut Source<'_>) {
     let name = Sysctls::NAMES[usize::from(source.byte()) % Sysctls::NAMES.len()];
     // A value out of its range is refused, and that is all right.
-    let _ = bed.snapshot.sysctls.set(name, i32::from(source.byte() & 3));
+    let value = (source.byte() & 3).to_string();
+    let _ = bed.snapshot.sysctls.set(name, &value);
     bed.apply();
 }
 

@@ -23,6 +23,10 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     plugins(snapshot, to);
     tables(snapshot, to);
     workers(snapshot, to);
+    let log = &snapshot.log;
+    to.add(&c::LOG_LOST, &["queue_full"], log.queue_full as f64);
+    to.add(&c::LOG_LOST, &["write_failed"], log.write_failed as f64);
+    to.add(&c::LOG_SUPPRESSED, &[], log.suppressed as f64);
     let reloads = &snapshot.reloads;
     to.add(&c::RELOADS, &["success"], reloads.succeeded as f64);
     to.add(&c::RELOADS, &["failure"], reloads.failed as f64);

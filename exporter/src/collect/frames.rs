@@ -24,6 +24,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         (&c::CONNTRACK_EXPIRED, n.expired),
         (&c::CONNTRACK_EVICTED, n.evicted),
         (&c::CONNTRACK_DEFENDED, n.dropped_entries),
+        (&c::CONNTRACK_OUT_OF_WINDOW, n.out_of_window),
     ] {
         to.add(definition, &[], value as f64);
     }

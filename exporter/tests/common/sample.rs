@@ -8,8 +8,8 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot, PluginMetrics,
-    PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
+    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
+    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, WorkerMetrics,
 };
 
 pub(crate) const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
@@ -121,6 +121,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         schedule: histogram(&SCHEDULE_BOUNDS),
         neighbours: (2, 1),
         netlink_overruns: 0,
+        log: LogLosses::default(),
         reloads: Reloads {
             succeeded: 1,
             failed: 0,

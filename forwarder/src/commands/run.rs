@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
-
 use super::{FAILED, USAGE};
 use crate::config::{self, Config, Listen, Metrics, OwnVips};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
+use crate::log::Log;
 use crate::plugins::{PluginSettings, Schedulers};
 
 /// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
@@ -40,9 +39,9 @@ pub(crate) struct Args {
     log_json: bool,
 }
 
-/// Runs the daemon.
+/// Runs the daemon. What it says goes through the log, which cannot hold it up.
 pub(crate) fn main(args: Args) -> ExitCode {
-    log_to_stderr(args.log_json);
+    let log = Log::start(args.log_json);
     // What the file names is loaded while it is read, into what the daemon then uses.
     let made = OnceCell::new();
     let known = |settings: &PluginSettings| {
@@ -53,7 +52,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         None => Config::default(),
         Some(Ok(config)) => config,
         Some(Err(e)) => {
-            eprint!("{}", e.report(std::io::stderr().is_terminal()));
+            log.say(e.report(std::io::stderr().is_terminal()).trim_end());
             return ExitCode::from(USAGE);
         }
     };
@@ -64,8 +63,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
         args.interfaces
     };
     if interfaces.is_empty() {
-        eprintln!(
-            "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration"
+        log.say(
+            "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration",
         );
         return ExitCode::from(USAGE);
     }
@@ -85,11 +84,12 @@ pub(crate) fn main(args: Args) -> ExitCode {
         interfaces,
         socket,
         schedulers,
+        log: log.tally(),
     };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("uvs run: {}", sentence(&e));
+            log.say(&format!("uvs run: {}", sentence(&e)));
             ExitCode::from(FAILED)
         }
     }
@@ -112,18 +112,4 @@ fn default_socket() -> PathBuf {
     std::env::var_os("UVS_SOCKET")
         .filter(|s| !s.is_empty())
         .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
-}
-
-/// Levels by `$UVS_LOG` (`info` unless set), e.g. `UVS_LOG=uvs=debug`.
-fn log_to_stderr(json: bool) {
-    let filter = EnvFilter::try_from_env("UVS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    if json {
-        builder.json().init();
-    } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
-    }
 }

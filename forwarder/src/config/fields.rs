@@ -142,6 +142,16 @@ impl<'a> Value<'a> {
             .or_else(|| self.mistyped("a string in quotes"))
     }
 
+    /// A whole number, or a string in quotes, as text.
+    pub(super) fn number_or_string(&self) -> Option<String> {
+        if let Some(number) = self.value.as_integer() {
+            let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+            return Some(value.map_or_else(|| number.as_str().to_owned(), |v| v.to_string()));
+        }
+        let text = self.value.as_str().map(str::to_owned);
+        text.or_else(|| self.mistyped("a whole number or a string in quotes"))
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&self) -> Option<bool> {
         self.value

@@ -195,14 +195,11 @@ fn sysctls(top: &Fields<'_>) -> Sysctls {
         let Some(value) = fields.get(name) else {
             continue;
         };
-        let Some(number) = value.integer(i32::MIN.into()..=i32::MAX.into()) else {
+        let Some(text) = value.number_or_string() else {
             continue;
         };
-        match sysctls.set(name, number) {
-            Err(SysctlError::Range { low, high }) => value.refuse(
-                format!("{number} is out of range"),
-                format!("use a whole number from {low} to {high}"),
-            ),
+        match sysctls.set(name, &text) {
+            Err(SysctlError::Value { what, wanted }) => value.refuse(what, format!("use {wanted}")),
             Err(SysctlError::Unknown) => unreachable!("{name} is one of Sysctls::NAMES"),
             Ok(()) => {}
         }

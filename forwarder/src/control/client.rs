@@ -5,15 +5,24 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::protocol::{Command, Data, Refusal, Reply, Request, VERSION};
+use super::starting::is_locked;
 
 /// Where a daemon listens unless `$UVS_SOCKET` says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/uvs/control.sock";
 
 /// A daemon answers from memory; one that takes longer is stuck.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a daemon that is starting is waited for.
+const START: Duration = Duration::from_secs(1);
+/// How long one that was started at the same moment as this command may take to be seen at all.
+const FIRST_SIGN: Duration = Duration::from_millis(50);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Something that carries out commands.
 pub(crate) trait Daemon {
@@ -85,12 +94,32 @@ impl Client {
     }
 
     fn connect(&self) -> Result<BufReader<UnixStream>, CallError> {
-        let stream = UnixStream::connect(&self.socket).map_err(|e| self.explain(e))?;
+        let stream = self.reach().map_err(|e| self.explain(e))?;
         let limited = stream
             .set_read_timeout(Some(TIMEOUT))
             .and_then(|()| stream.set_write_timeout(Some(TIMEOUT)));
         limited.map_err(|e| self.explain(e))?;
         Ok(BufReader::new(stream))
+    }
+
+    /// Waits for a daemon that is starting; where there is none, that is known at once.
+    fn reach(&self) -> io::Result<UnixStream> {
+        let begun = Instant::now();
+        loop {
+            let error = match UnixStream::connect(&self.socket) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let patience = if is_locked(&self.socket) {
+                START
+            } else {
+                FIRST_SIGN
+            };
+            if !is_absence(&error) || begun.elapsed() >= patience {
+                return Err(error);
+            }
+            sleep(LOOK);
+        }
     }
 
     fn exchange(
@@ -145,7 +174,7 @@ impl Client {
     fn explain(&self, error: io::Error) -> CallError {
         let socket = self.socket.clone();
         match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => CallError::Absent(socket),
+            _ if is_absence(&error) => CallError::Absent(socket),
             ErrorKind::PermissionDenied => CallError::Denied(socket),
             ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::Silent(socket),
             _ => CallError::Broken {
@@ -154,6 +183,13 @@ impl Client {
             },
         }
     }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+    )
 }
 
 impl Daemon for Client {
@@ -257,6 +293,26 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_is_starting_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let lock = std::fs::File::create(dir.path().join("s.lock")).expect("a lock");
+        lock.try_lock().expect("locked");
+        let at = path.clone();
+        let server = thread::spawn(move || {
+            sleep(4 * FIRST_SIGN);
+            let listener = UnixListener::bind(at).expect("a socket");
+            answer_all(&listener, 1, |_| {
+                r#"{"id":1,"result":{"Ok":"done"}}"#.to_owned()
+            });
+        });
+        let answer = Client::new(path).call(Command::Clear);
+        assert!(matches!(answer, Ok(Data::Done)), "{answer:?}");
+        server.join().expect("it was asked");
+        drop(lock);
+    }
+
+    #[test]
     fn another_protocol_or_a_hang_up_is_told() {
         let (dir, _server) = serve(1, |_| {
             r#"{"id":1,"result":{"Ok":"something_new"}}"#.to_owned()
@@ -275,19 +331,21 @@ mod tests {
     fn serve(count: usize, answer: fn(Request) -> String) -> (tempfile::TempDir, JoinHandle<()>) {
         let dir = tempfile::tempdir().expect("a directory");
         let listener = UnixListener::bind(dir.path().join("s")).expect("a socket");
-        let server = thread::spawn(move || {
-            let (stream, _) = listener.accept().expect("a client");
-            let mut reader = BufReader::new(stream);
-            for _ in 0..count {
-                let mut line = String::new();
-                reader.read_line(&mut line).expect("a request");
-                let request = serde_json::from_str(&line).expect("json");
-                reader
-                    .get_mut()
-                    .write_all((answer(request) + "\n").as_bytes())
-                    .expect("sent");
-            }
-        });
+        let server = thread::spawn(move || answer_all(&listener, count, answer));
         (dir, server)
+    }
+
+    fn answer_all(listener: &UnixListener, count: usize, answer: fn(Request) -> String) {
+        let (stream, _) = listener.accept().expect("a client");
+        let mut reader = BufReader::new(stream);
+        for _ in 0..count {
+            let mut line = String::new();
+            reader.read_line(&mut line).expect("a request");
+            let request = serde_json::from_str(&line).expect("json");
+            reader
+                .get_mut()
+                .write_all((answer(request) + "\n").as_bytes())
+                .expect("sent");
+        }
     }
 }

@@ -3,4 +3,5 @@
 pub(crate) mod client;
 pub(crate) mod protocol;
 pub(crate) mod server;
+mod starting;
 pub(crate) mod table;

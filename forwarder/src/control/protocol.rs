@@ -88,7 +88,7 @@ pub(crate) enum Command {
         /// The name under `net.ipv4.vs.`, e.g. `expire_nodest_conn`.
         name: String,
         /// The new value.
-        value: Option<i32>,
+        value: Option<SysctlValue>,
     },
     /// Asks for [`Data::Info`].
     Info,
@@ -195,7 +195,7 @@ pub(crate) enum Data {
     /// The time-outs in force.
     Timeouts(Timeouts),
     /// A sysctl's value.
-    Sysctl(i32),
+    Sysctl(SysctlValue),
     /// About the daemon.
     Info(Info),
     /// Where frames went.
@@ -474,4 +474,43 @@ pub(crate) struct Info {
     /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
     #[serde(default)]
     pub local_ports: (u16, u16),
+    /// What its log lacks.
+    #[serde(default)]
+    pub log: LogLosses,
+}
+
+/// A sysctl's value: a number where it is one, else its words as the kernel would show them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum SysctlValue {
+    /// A whole number.
+    Number(i32),
+    /// Anything else.
+    Words(String),
+}
+
+impl From<String> for SysctlValue {
+    fn from(text: String) -> Self {
+        text.parse().map_or(Self::Words(text), Self::Number)
+    }
+}
+
+impl std::fmt::Display for SysctlValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Words(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Lines that the daemon's log lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogLosses {
+    /// Lost, since those before them were not written fast enough.
+    pub queue_full: u64,
+    /// Lost, since they could not be written.
+    pub write_failed: u64,
+    /// Left out, since many like them had been logged.
+    pub suppressed: u64,
 }

@@ -87,7 +87,7 @@ impl Server {
     /// Tokens it uses from the first one on.
     pub(crate) const TOKENS: usize = 1 + MAX_CLIENTS;
 
-    /// Binds the socket. It can be connected to, and is served, from [`Server::register`] on.
+    /// Makes the socket. It has its name, and can be connected to, from [`Server::register`] on.
     ///
     /// # Errors
     /// A daemon serves it already, the path is taken, or the host refuses.
@@ -108,13 +108,12 @@ impl Server {
     /// Registers with a poll, whose tokens `first..first + TOKENS` are this server's from now on.
     ///
     /// # Errors
-    /// The host's.
-    pub(crate) fn register(&mut self, registry: &Registry, first: Token) -> io::Result<()> {
-        self.listener.listen()?;
+    /// The host's, or somebody has taken the path meanwhile.
+    pub(crate) fn register(&mut self, registry: &Registry, first: Token) -> anyhow::Result<()> {
         registry.register(&mut self.listener.socket, first, Interest::READABLE)?;
         self.registry = Some(registry.try_clone()?);
         self.first = first;
-        Ok(())
+        Ok(self.listener.listen()?)
     }
 
     /// Begins a turn with the events of a poll; those of others are left alone.

@@ -18,7 +18,7 @@ use uvs_core::marks::MarkRule;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
-use super::protocol::{Command, Errno, Refusal};
+use super::protocol::{Command, Errno, Refusal, SysctlValue};
 use crate::access::Lists;
 use crate::config::OwnVips;
 use crate::firewall::Barrier;
@@ -116,7 +116,7 @@ impl Table {
             Command::Sysctl {
                 name,
                 value: Some(value),
-            } => self.set_sysctl(name, *value)?,
+            } => self.set_sysctl(name, value)?,
             Command::Sysctl { value: None, .. }
             | Command::Batch(_)
             | Command::Zero(_)
@@ -261,8 +261,9 @@ impl Table {
     }
 
     /// The value of one of [`Sysctls::NAMES`].
-    pub(crate) fn sysctl(&self, name: &str) -> Result<i32, Refusal> {
-        self.sysctls.get(name).ok_or_else(|| unknown_sysctl(name))
+    pub(crate) fn sysctl(&self, name: &str) -> Result<SysctlValue, Refusal> {
+        let value = self.sysctls.get(name).map(SysctlValue::from);
+        value.ok_or_else(|| unknown_sysctl(name))
     }
 
     /// Replaces all sysctls.
@@ -271,12 +272,13 @@ impl Table {
     }
 
     /// Sets one of [`Sysctls::NAMES`].
-    pub(crate) fn set_sysctl(&mut self, name: &str, value: i32) -> Result<(), Refusal> {
-        self.sysctls.set(name, value).map_err(|e| match e {
+    pub(crate) fn set_sysctl(&mut self, name: &str, value: &SysctlValue) -> Result<(), Refusal> {
+        let set = self.sysctls.set(name, &value.to_string());
+        set.map_err(|e| match e {
             SysctlError::Unknown => unknown_sysctl(name),
-            SysctlError::Range { low, high } => refuse(
+            SysctlError::Value { what, wanted } => refuse(
                 Errno::Invalid,
-                format!("net.ipv4.vs.{name}={value}: must be within {low} to {high}"),
+                format!("net.ipv4.vs.{name}: {what}; use {wanted}"),
             ),
         })
     }

@@ -13,7 +13,7 @@ use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
 use crate::access::ListFiles;
 use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
-use crate::control::protocol::{Command, Data, Ended, Errno, Info, MAX_BATCH, Refusal};
+use crate::control::protocol::{Command, Data, Ended, Errno, Info, LogLosses, MAX_BATCH, Refusal};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
 
@@ -52,7 +52,10 @@ impl Daemon {
             Command::Sysctl {
                 name,
                 value: Some(value),
-            } => self.change(|table| table.set_sysctl(&name, value).map(|()| Data::Sysctl(value))),
+            } => self.change(|table| {
+                table.set_sysctl(&name, &value)?;
+                table.sysctl(&name).map(Data::Sysctl)
+            }),
             Command::Sysctl { name, value: None } => self.table.sysctl(&name).map(Data::Sysctl),
             Command::Batch(commands) => self.batch(&commands),
             Command::Zero(key) => self.zero(key),
@@ -155,7 +158,10 @@ impl Daemon {
 
     /// Reads the configuration file again and makes it the state, as one step.
     pub(super) fn reload(&mut self) -> Result<(), Refusal> {
+        self.notifier.reloading();
         let outcome = self.try_reload();
+        self.reload_error = outcome.as_ref().err().map(|e| e.message.clone());
+        self.notifier.ready();
         self.reloads.last_ok = outcome.is_ok();
         if outcome.is_ok() {
             self.reloads.succeeded += 1;
@@ -299,6 +305,11 @@ impl Daemon {
             yielded_vips: self.yielded.list(&self.interfaces),
             absent_vips: self.homeless.absent.clone(),
             local_ports: self.limits.local_ports,
+            log: LogLosses {
+                queue_full: self.options.log.queue_full(),
+                write_failed: self.options.log.write_failed(),
+                suppressed: self.options.log.suppressed(),
+            },
         }))
     }
 

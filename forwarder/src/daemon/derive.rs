@@ -240,6 +240,8 @@ pub(super) fn filter<'a>(
     };
     for replier in repliers {
         spec.from.extend(v4(&replier.server.addr));
+        // FULLNAT's come to its local addresses.
+        spec.icmp_errors |= replier.local.is_empty();
         spec.to.extend(replier.local.iter().filter_map(v4));
     }
     for to in all_destinations(services, marks) {

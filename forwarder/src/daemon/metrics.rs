@@ -15,12 +15,13 @@ use uvs_core::fib::{Fib, Query};
 use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_core::verdict::PortId;
 use uvs_exporter::{
-    BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot,
-    PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
+    BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses,
+    MetricSnapshot, PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
 };
 
 use super::Daemon;
 use super::frames::OWN_STACK;
+use super::vital::Vital;
 use crate::config::{Listen, Metrics};
 use crate::worker::{BATCH_BUCKETS, PortStatus, Status};
 
@@ -50,7 +51,11 @@ pub(super) struct Metering {
 impl Metering {
     /// Starts the exporter, unless it is off. An address that nobody asked for may be taken: then a warning
     /// is enough.
-    pub(super) fn start(settings: &Metrics, notify: Arc<Waker>) -> Result<Option<Self>> {
+    pub(super) fn start(
+        settings: &Metrics,
+        notify: Arc<Waker>,
+        vital: Vital,
+    ) -> Result<Option<Self>> {
         let Some(address) = settings.listen.address() else {
             return Ok(None);
         };
@@ -74,7 +79,9 @@ impl Metering {
             asked.store(true, Ordering::Release);
             let _ = notify.wake();
         };
-        let exporter = uvs_exporter::serve(listener, Box::new(ask)).context("the exporter")?;
+        let stuck = Box::new(move || vital.complaints());
+        let exporter =
+            uvs_exporter::serve(listener, Box::new(ask), stuck).context("the exporter")?;
         tracing::info!("metrics on http://{}/metrics", exporter.address());
         Ok(Some(Self { exporter, wanted }))
     }
@@ -127,6 +134,11 @@ impl Daemon {
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
             reloads: self.reloads,
+            log: LogLosses {
+                queue_full: self.options.log.queue_full(),
+                write_failed: self.options.log.write_failed(),
+                suppressed: self.options.log.suppressed(),
+            },
             problems: self.problems(&fib),
         }
     }

@@ -12,6 +12,7 @@ mod lingering;
 mod live;
 mod metrics;
 mod network;
+mod notify;
 mod past;
 mod plugins;
 mod rates;
@@ -21,6 +22,7 @@ mod status;
 mod timed;
 mod trace;
 mod vips;
+mod vital;
 mod yielded;
 
 use std::collections::BTreeSet;
@@ -53,8 +55,10 @@ use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
 use clock::Clock;
 use lingering::Lingering;
 use metrics::Metering;
+use notify::Notifier;
 use rates::Rates;
 pub(crate) use start::{Options, run};
+use vital::Vital;
 use yielded::Yielded;
 
 const NETLINK: Token = Token(0);
@@ -66,6 +70,8 @@ const SOCKET: Token = Token(16);
 
 /// The worker answers within a turn; one that does not is stuck.
 const WORKER_PATIENCE: Duration = Duration::from_secs(5);
+/// One that is known to be stuck is asked all the same, as it may only just have been woken with this process.
+const STUCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The running daemon.
 pub(crate) struct Daemon {
@@ -108,6 +114,10 @@ pub(crate) struct Daemon {
     reloads: uvs_exporter::Reloads,
     /// The guard is gone, and could not be put up again.
     unguarded: bool,
+    vital: Vital,
+    notifier: Notifier,
+    /// Why the configuration's last reload failed.
+    reload_error: Option<String>,
 }
 
 impl Daemon {
@@ -115,11 +125,13 @@ impl Daemon {
     pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
         let mut events = Events::with_capacity(128);
         let mut rounds = Clock::new(self.started);
-        server.register(self.poll.registry(), SOCKET)?;
         loop {
             let now = Wall::now();
+            self.vital.beat();
+            self.notifier.turn(now, self.vital.has_worker());
             let period = rounds.left(now).min(self.estimator.left(now));
-            let timeout = server.timeout(now).map_or(period, |t| t.min(period));
+            let sooner = [server.timeout(now), self.notifier.left(now)];
+            let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
             {
@@ -169,7 +181,20 @@ impl Daemon {
         if let Ok(status) = self.status() {
             self.rates.tick(&status.services);
             self.past.keep(&status);
+            self.tell_status(status.connections);
         }
+    }
+
+    /// What `systemctl status` shows.
+    fn tell_status(&mut self, connections: u32) {
+        let services = self.table.services();
+        let servers: usize = services.iter().map(|s| s.servers.len()).sum();
+        let failed = self.reload_error.as_ref();
+        let failed = failed.map_or_else(String::new, |e| format!("; the last reload failed: {e}"));
+        self.notifier.status(format_args!(
+            "{} services, {servers} servers, {connections} connections{failed}",
+            services.len()
+        ));
     }
 
     /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
@@ -311,13 +336,22 @@ impl Daemon {
     fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Result<T, Refusal> {
         let (to, from) = channel();
         self.tell(question(to));
-        from.recv_timeout(WORKER_PATIENCE).map_err(|e| match e {
+        let patience = self.worker_patience();
+        from.recv_timeout(patience).map_err(|e| match e {
             RecvTimeoutError::Timeout => failed(format_args!(
                 "the worker did not answer within {} s",
-                WORKER_PATIENCE.as_secs()
+                patience.as_secs_f32()
             )),
             RecvTimeoutError::Disconnected => failed("the worker has ended"),
         })
+    }
+
+    fn worker_patience(&self) -> Duration {
+        if self.vital.has_worker() {
+            WORKER_PATIENCE
+        } else {
+            STUCK_PATIENCE
+        }
     }
 
     fn tell(&self, ask: Question) {
@@ -372,17 +406,32 @@ impl Daemon {
 
     fn stop(mut self) -> Result<()> {
         tracing::info!("stopping");
+        self.notifier.stopping();
         self.report_totals();
         self.tell(Question::Stop);
-        if let Some(worker) = self.worker.take() {
-            let _ = worker.join();
-        }
+        self.end_worker();
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }
         // The engine is silent now: the kernel may have its packets back.
         self.guard.remove().context("removing the guard")?;
         Ok(())
+    }
+
+    /// Waits for the worker's end, unless it is stuck: the process ends all the same.
+    fn end_worker(&mut self) {
+        let Some(worker) = self.worker.take() else {
+            return;
+        };
+        let end = Wall::now() + self.worker_patience();
+        while !worker.is_finished() {
+            if Wall::now() >= end {
+                tracing::error!("the worker is stuck; the process ends without it");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = worker.join();
     }
 
     /// What this run did, for the log.

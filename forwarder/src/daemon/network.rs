@@ -25,12 +25,7 @@ impl Daemon {
         }
         let mut followed = Followed::default();
         for event in &events {
-            match event {
-                Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
-                Event::NeighbourKnown { before: None, .. }
-                | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
-                _ => tracing::info!("{event}"),
-            }
+            self.log_change(event);
             if let Event::NeighbourLost {
                 port,
                 addr,
@@ -50,6 +45,21 @@ impl Daemon {
             self.begin_announcing();
         } else {
             self.announce_moved();
+        }
+    }
+
+    /// Says what changed. Of neighbours only those by which packets go to servers or gateways count: whoever
+    /// forges ARP for all other hosts of the LAN shall fill no log.
+    fn log_change(&self, event: &Event) {
+        match event {
+            Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
+            Event::NeighbourKnown { port, addr, .. } | Event::NeighbourLost { port, addr, .. }
+                if !self.mirror.is_next_hop(*port, *addr) => {}
+            Event::NeighbourKnown { before: None, .. }
+            | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
+            // Apart from the rest, which what these say too often must not silence.
+            Event::NeighbourKnown { .. } | Event::NeighbourLost { .. } => tracing::info!("{event}"),
+            _ => tracing::info!("{event}"),
         }
     }
 

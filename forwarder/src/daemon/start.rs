@@ -7,34 +7,35 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Instant as Wall, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
 use rustix::thread::{CapabilitySet, capabilities};
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::Fib;
 use uvs_core::scheduler::Scheduler;
-use uvs_core::snapshot::Snapshot;
+use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
 use super::lingering::Lingering;
 use super::metrics::{Metering, first_load};
+use super::notify::Notifier;
 use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
+use super::vital::Vital;
 use super::yielded::Yielded;
-use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, RULES, SOCKET, derive, signals, watch};
 use crate::access::ListFiles;
 use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
 use crate::control::table::{Homeless, Table};
 use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
+use crate::log::Tally;
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::worker::watch::Watch;
-use crate::worker::{Desired, Ends, Shared, Worker};
+use crate::worker::{Ends, Shared, Worker};
 
 /// What `uvs run` was asked to do.
 pub(crate) struct Options {
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) metrics: Metrics,
     /// The schedulers, built-in and from plugins.
     pub(crate) schedulers: Arc<Schedulers>,
+    /// What the log has lost.
+    pub(crate) log: Arc<Tally>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -63,16 +66,16 @@ pub(crate) fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let server = Server::bind(&options.socket)?;
+    let mut server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
+    let list_files = ListFiles::load(&options.config.access)?;
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    let list_files = ListFiles::load(&options.config.access)?;
     load(
         &mut table,
         &options.config,
@@ -82,11 +85,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
-    let metering = Metering::start(&options.metrics, Arc::clone(&notify))?;
-    let shared = Arc::new(Shared {
-        desired: Watch::new(nothing()),
-        fib: Watch::new(Fib::new()),
-    });
+    let shared = Arc::new(Shared::empty());
+    let vital = Vital::new(Arc::clone(&shared));
+    let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
     shared.fib.publish(mirror.fib());
     let (asks, inbox) = channel();
     let (notices, heard) = channel();
@@ -151,13 +152,19 @@ pub(crate) fn run(options: Options) -> Result<()> {
         schedule_times,
         reloads: first_load(),
         unguarded: false,
+        vital,
+        notifier: Notifier::from_env(),
+        reload_error: None,
     };
     daemon.watch_signals()?;
     daemon.read_firewall();
-    if let Err(refusal) = daemon.publish() {
+    let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
+    let served = published.and_then(|()| server.register(daemon.poll.registry(), SOCKET));
+    if let Err(error) = served {
         daemon.stop()?;
-        anyhow::bail!(refusal.message);
+        return Err(error);
     }
+    daemon.notifier.ready();
     tracing::info!(
         interfaces = daemon.interfaces.join(","),
         services = daemon.table.services().len(),
@@ -201,6 +208,11 @@ pub(super) fn load(
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;
+    for name in Sysctls::NAMES {
+        if let Some(note) = config.sysctls.note(name) {
+            tracing::info!("{note}");
+        }
+    }
     table.replace_sysctls(config.sysctls.clone());
     table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
     if own.is_none() {
@@ -238,14 +250,6 @@ fn open_port(name: &str, filter: &Program) -> Result<Ends> {
         );
     }
     Ok((Box::new(port.receive), Box::new(port.transmit)))
-}
-
-fn nothing() -> Desired {
-    Desired {
-        snapshot: Arc::new(Snapshot::default()),
-        filter: FilterSpec::default().compile(),
-        host_filter: FilterSpec::default().compile(),
-    }
 }
 
 fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> Result<Engine> {

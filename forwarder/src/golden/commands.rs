@@ -77,7 +77,6 @@ fn mark_packets(d: &mut Director, mark: &str, to: &str) {
 /// Sets one of IPVS's sysctls; the host's own are the host's.
 pub(super) fn sysctl(d: &mut Director, name: &str, value: &str) {
     if let Some(name) = name.strip_prefix("net.ipv4.vs.") {
-        let value = value.parse().unwrap();
         d.snapshot.sysctls.set(name, value).unwrap();
         d.apply();
     }

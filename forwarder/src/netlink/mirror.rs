@@ -4,7 +4,7 @@
 //! the kernel does not tell of IPv4 routes that vanish with their interface; neighbours, which change
 //! all the time, are followed message by message.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(crate) struct Mirror {
     listener: Listener,
     tables: Tables,
     neighbours: Neighbours,
+    /// The gateways of the routes.
+    gateways: HashSet<Addr>,
     /// The ways to the real servers, whose next hops the kernel shall keep resolved.
     servers: Vec<Query>,
     fib: Arc<Fib>,
@@ -54,11 +56,13 @@ impl Mirror {
             listener,
             tables: Tables::default(),
             neighbours: Neighbours::default(),
+            gateways: HashSet::new(),
             servers: Vec::new(),
             fib: Arc::default(),
             overruns: 0,
         };
-        mirror.tables = mirror.read_tables()?;
+        let tables = mirror.read_tables()?;
+        mirror.take_tables(tables);
         mirror.check_ports()?;
         warn_of(mirror.tables.unfollowed().iter());
         mirror.read_neighbours()?;
@@ -113,6 +117,14 @@ impl Mirror {
         listed
     }
 
+    /// Whether packets to a server or by a gateway go to this neighbour.
+    pub(crate) fn is_next_hop(&self, port: PortId, addr: Addr) -> bool {
+        let Some(interface) = self.fib.interface(port) else {
+            return false;
+        };
+        self.gateways.contains(&addr) || self.neighbours.is_kept((interface.ifindex, addr))
+    }
+
     /// Drains the socket and brings everything up to date; empty where nothing of interest changed.
     ///
     /// # Errors
@@ -130,7 +142,7 @@ impl Mirror {
             let known = self.tables.unfollowed();
             let all = tables.unfollowed();
             warn_of(all.iter().filter(|u| !known.contains(u)));
-            self.tables = tables;
+            self.take_tables(tables);
         }
         let ports = ports_by_index(&self.tables, &self.ports);
         if heard.overrun {
@@ -235,6 +247,12 @@ impl Mirror {
         let forwarding = settings::forwards();
         tables.forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
         Ok(tables)
+    }
+
+    fn take_tables(&mut self, tables: Tables) {
+        let hops = tables.routes.iter().flat_map(|r| r.route.hops());
+        self.gateways = hops.filter_map(|hop| hop.gateway).collect();
+        self.tables = tables;
     }
 
     fn read_neighbours(&mut self) -> Result<Vec<Event>, NetlinkError> {

@@ -20,6 +20,9 @@ pub(crate) struct FilterSpec {
     pub(crate) from: Vec<Ipv4Addr>,
     /// Destinations for ICMP only: the director's own addresses, where errors about tunnelled packets go.
     pub(crate) icmp_to: Vec<Ipv4Addr>,
+    /// Whether ICMP errors for anyone are ours: those about what a NAT server was sent come from any router
+    /// and go to any client. Which of them are is left to the engine, for they are few.
+    pub(crate) icmp_errors: bool,
     /// Targets and senders of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
     /// On the loopback interface: whatever MAC address a frame is for, but none with this firewall mark,
@@ -47,6 +50,8 @@ const REJECT: u32 = 0;
 const LOAD_U32: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const LOAD_U16: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
 const LOAD_U8: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+const LOAD_U8_BEHIND: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_IND) as u16;
+const LOAD_HEADER_LENGTH: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -57,11 +62,14 @@ const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK) as u32;
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
 const ETHER_TYPE: u32 = 12;
+const IP: u32 = 14;
 const IP_PROTOCOL: u32 = 14 + 9;
 const IP_SOURCE: u32 = 14 + 12;
 const IP_DESTINATION: u32 = 14 + 16;
 const ARP_SENDER: u32 = 14 + 14;
 const ARP_TARGET: u32 = 14 + 24;
+/// ICMP's types of errors (RFC 792): unreachable, source quench, time exceeded, parameter problem.
+const ICMP_ERRORS: [u32; 4] = [3, 4, 11, 12];
 
 impl Program {
     /// Everything that could be ours whatever the addresses are.
@@ -118,11 +126,15 @@ impl FilterSpec {
             a.accept_if_in(IP_DESTINATION, network, prefix);
         }
         a.accept_if_any(IP_SOURCE, &self.from);
-        if !self.icmp_to.is_empty() {
-            a.emit(LOAD_U8, IP_PROTOCOL);
-            a.require(libc::IPPROTO_ICMP as u32);
-            a.accept_if_any(IP_DESTINATION, &self.icmp_to);
+        if self.icmp_to.is_empty() && !self.icmp_errors {
+            return;
         }
+        a.emit(LOAD_U8, IP_PROTOCOL);
+        a.require(libc::IPPROTO_ICMP as u32);
+        if self.icmp_errors {
+            a.accept_icmp_errors();
+        }
+        a.accept_if_any(IP_DESTINATION, &self.icmp_to);
     }
 }
 
@@ -201,6 +213,16 @@ impl Assembler {
         self.emit(AND, mask);
         self.branch(IF_EQUAL, network.to_bits() & mask, 0, 1);
         self.emit(RETURN, ACCEPT);
+    }
+
+    /// Accepts an ICMP message of a type that is an error.
+    fn accept_icmp_errors(&mut self) {
+        self.emit(LOAD_HEADER_LENGTH, IP);
+        self.emit(LOAD_U8_BEHIND, IP);
+        for kind in ICMP_ERRORS {
+            self.branch(IF_EQUAL, kind, 0, 1);
+            self.emit(RETURN, ACCEPT);
+        }
     }
 
     /// Conditional jumps reach 255 instructions, so anything far away is reached by a plain jump.

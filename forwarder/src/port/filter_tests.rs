@@ -28,6 +28,14 @@ impl Frame {
         }
     }
 
+    /// An ICMP message of this type, behind an IP header of so many words.
+    fn icmp(kind: u8, words: u8, src: Ipv4Addr, dst: Ipv4Addr) -> Self {
+        let mut frame = Self::ipv4(ICMP, src, dst);
+        frame.bytes[14] = 0x40 | words;
+        frame.bytes[14 + usize::from(words) * 4] = kind;
+        frame
+    }
+
     fn arp(target: Ipv4Addr) -> Self {
         let mut bytes = vec![0; 60];
         bytes[12..14].copy_from_slice(&[0x08, 0x06]);
@@ -50,7 +58,8 @@ impl Frame {
         let len = match code {
             LOAD_U32 => 4,
             LOAD_U16 => 2,
-            _ => 1,
+            LOAD_U8 | LOAD_U8_BEHIND => 1,
+            other => panic!("unknown load {other:#x}"),
         };
         let bytes = self.bytes.get(k as usize..k as usize + len)?;
         Some(bytes.iter().fold(0, |sum, &b| sum << 8 | u32::from(b)))
@@ -59,13 +68,21 @@ impl Frame {
 
 /// Runs the program as the kernel does; a load beyond the frame rejects.
 fn accepts(program: &Program, frame: &Frame) -> bool {
-    let (mut pc, mut a) = (0, 0);
+    let (mut pc, mut a, mut x) = (0, 0, 0);
     loop {
         let i = program.code[pc];
         pc += 1;
         match i.code {
             LOAD_U32 | LOAD_U16 | LOAD_U8 => match frame.load(i.code, i.k) {
                 Some(value) => a = value,
+                None => return false,
+            },
+            LOAD_U8_BEHIND => match frame.load(i.code, i.k + x) {
+                Some(value) => a = value,
+                None => return false,
+            },
+            LOAD_HEADER_LENGTH => match frame.load(LOAD_U8, i.k) {
+                Some(value) => x = (value & 15) * 4,
                 None => return false,
             },
             AND => a &= i.k,
@@ -91,6 +108,7 @@ fn spec() -> FilterSpec {
         networks: Vec::new(),
         from: vec![SERVER],
         icmp_to: vec![DIRECTOR],
+        icmp_errors: false,
         arp_for: vec![VIP],
         without_mark: None,
     }
@@ -113,6 +131,27 @@ fn icmp_to_the_director_but_no_other_protocol() {
     check(&Frame::ipv4(ICMP, OTHER, DIRECTOR), true);
     check(&Frame::ipv4(TCP, OTHER, DIRECTOR), false);
     check(&Frame::ipv4(ICMP, OTHER, OTHER), false);
+}
+
+#[test]
+fn icmp_errors_for_anyone_where_nat_needs_them() {
+    for icmp_errors in [false, true] {
+        let spec = FilterSpec {
+            icmp_errors,
+            ..spec()
+        };
+        let program = spec.compile();
+        for words in [5, 6] {
+            for kind in 0..20 {
+                let wanted = icmp_errors && [3, 4, 11, 12].contains(&kind);
+                let frame = Frame::icmp(kind, words, OTHER, OTHER);
+                assert_eq!(accepts(&program, &frame), wanted, "type {kind}");
+                let frame = Frame::icmp(kind, words, OTHER, DIRECTOR);
+                assert!(accepts(&program, &frame), "to the director");
+            }
+        }
+        assert!(!accepts(&program, &Frame::ipv4(TCP, OTHER, OTHER)));
+    }
 }
 
 #[test]

@@ -17,8 +17,9 @@ use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
 use super::ledger::{BATCH_BUCKETS, Ledger};
+use super::pulse::Pulse;
 use super::watch::Watch;
-use crate::port::filter::Program;
+use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, RxStatistics, Transmit};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
@@ -40,6 +41,24 @@ pub(crate) struct Shared {
     pub(crate) desired: Watch<Desired>,
     /// Interfaces, routes and neighbours.
     pub(crate) fib: Watch<Fib>,
+    /// The worker's sign of life: each of its turns.
+    pub(crate) pulse: Pulse,
+}
+
+impl Shared {
+    /// Nothing is served, and nothing lets anything through.
+    pub(crate) fn empty() -> Self {
+        let nothing = Desired {
+            snapshot: Arc::new(Snapshot::default()),
+            filter: FilterSpec::default().compile(),
+            host_filter: FilterSpec::default().compile(),
+        };
+        Self {
+            desired: Watch::new(nothing),
+            fib: Watch::new(Fib::new()),
+            pulse: Pulse::new(),
+        }
+    }
 }
 
 /// What a worker is asked.

@@ -7,6 +7,7 @@ mod clock;
 mod hold;
 mod ledger;
 mod out;
+mod pulse;
 pub(crate) mod watch;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) use clock::monotonic;
 use hold::{Held, HoldQueue};
 use ledger::batch_bucket;
 pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
+pub(crate) use pulse::Pulse;
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
 const EXPIRY_BUDGET: u32 = 1024;
@@ -130,6 +132,7 @@ impl Worker {
         let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
+            self.shared.pulse.beat(now);
             self.take_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);

@@ -1,93 +1,12 @@
 //! Frames that no stack would send, on the wire: each is dropped under its name, every frame is accounted
 //! for, and the daemon serves on.
 
-use std::net::Ipv4Addr;
-
 use uvs_lab::probe::send_frames;
-use uvs_lab::{Lab, Mode, Options, VipOwner};
+use uvs_lab::{Mode, Options, VipOwner};
 
 use crate::counters::Counters;
 use crate::stand::{eventually, lab, must_serve, serving};
-
-const IP: usize = 14;
-const TCP: usize = IP + 20;
-/// Where the IP header's fields are in the frame.
-const TOTAL_LENGTH: usize = IP + 2;
-const FRAGMENT: usize = IP + 6;
-const IP_CHECKSUM: usize = IP + 10;
-
-/// What addresses a frame to the service.
-struct Wire {
-    macs: [u8; 12],
-    client: Ipv4Addr,
-    vip: Ipv4Addr,
-}
-
-impl Wire {
-    fn of(lab: &Lab) -> Self {
-        let mac = |host: &uvs_lab::Host| -> Vec<u8> {
-            let text = host.mac("eth0").expect("a MAC address");
-            let byte = |hex| u8::from_str_radix(hex, 16).expect("hexadecimal");
-            text.split(':').map(byte).collect()
-        };
-        let macs = [mac(&lab.director), mac(&lab.client)].concat();
-        Self {
-            macs: macs.try_into().expect("twelve bytes"),
-            client: lab.plan.client,
-            vip: *lab.plan.vip.ip(),
-        }
-    }
-
-    /// A sound packet to the VIP.
-    fn packet(&self, protocol: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = [&self.macs[..], &[8, 0]].concat();
-        let length = u16::try_from(20 + payload.len()).expect("a packet's length");
-        frame.extend([0x45, 0]);
-        frame.extend(length.to_be_bytes());
-        frame.extend([0x12, 0x34, 0, 0, 64, protocol, 0, 0]);
-        frame.extend(self.client.octets());
-        frame.extend(self.vip.octets());
-        frame.extend(payload);
-        seal(&mut frame);
-        frame
-    }
-
-    /// A TCP segment to the service with these flags; its own checksum is wrong.
-    fn segment(&self, flags: u8) -> Vec<u8> {
-        let mut tcp = [0; 20];
-        tcp[..2].copy_from_slice(&40_000_u16.to_be_bytes());
-        tcp[3] = 80;
-        tcp[12] = 5 << 4;
-        tcp[13] = flags;
-        self.packet(6, &tcp)
-    }
-
-    /// `sound` with one thing changed, its IP checksum made right again.
-    fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut frame = self.segment(SYN);
-        change(&mut frame);
-        seal(&mut frame);
-        frame
-    }
-}
-
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-/// Makes the IP header checksum right, as far as there is a header.
-fn seal(frame: &mut [u8]) {
-    let words = usize::from(frame[IP] & 15) * 2;
-    frame[IP_CHECKSUM..IP_CHECKSUM + 2].fill(0);
-    let header = frame[IP..].chunks_exact(2).take(words);
-    let sum: u32 = header
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let checksum = !(folded as u16);
-    frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
-}
+use crate::wire::{ACK, FRAGMENT, IP, IP_CHECKSUM, RST, SYN, TCP, TOTAL_LENGTH, Wire, seal};
 
 /// One frame of each kind with the name under which it is dropped.
 fn lies(wire: &Wire) -> Vec<(Vec<u8>, &'static str)> {

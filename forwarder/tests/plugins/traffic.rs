@@ -13,9 +13,9 @@ use crate::project::{UVS, c_example, c_plugin, rust_example, rust_plugin};
 const REQUESTS: u32 = 120;
 
 /// A lab with a daemon whose plugin directory is empty at first.
-struct Director<'lab> {
+pub(crate) struct Director<'lab> {
     lab: &'lab Lab,
-    daemon: Daemon<'lab>,
+    pub(crate) daemon: Daemon<'lab>,
     plugins: PathBuf,
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn lab(mode: Mode) -> Lab {
 }
 
 impl<'lab> Director<'lab> {
-    fn start(lab: &'lab Lab) -> Self {
+    pub(crate) fn start(lab: &'lab Lab) -> Self {
         let plugins = lab.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("made");
         let interfaces = lab.plan.interfaces.iter();
@@ -49,7 +49,7 @@ impl<'lab> Director<'lab> {
     }
 
     /// As `install -m 644` does it: a new file in the old one's place.
-    fn install(&self, library: &Path, file: &str) {
+    pub(crate) fn install(&self, library: &Path, file: &str) {
         let beside = self.plugins.join("new");
         std::fs::copy(library, &beside).expect("copied");
         std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -58,7 +58,7 @@ impl<'lab> Director<'lab> {
     }
 
     /// The service with three servers of these weights.
-    fn serve(&self, scheduler: &str, weights: [u32; 3]) {
+    pub(crate) fn serve(&self, scheduler: &str, weights: [u32; 3]) {
         self.ipvsadm(&self.lab.plan.add_service(scheduler));
         for (server, weight) in weights.into_iter().enumerate() {
             self.ipvsadm(&self.lab.plan.add_server(server, weight));
@@ -79,7 +79,7 @@ impl<'lab> Director<'lab> {
     }
 
     /// What is said of a command that must be refused.
-    fn refused(&self, words: &str) -> String {
+    pub(crate) fn refused(&self, words: &str) -> String {
         self.daemon.uvs(words).expect_err("refused").to_string()
     }
 

@@ -10,8 +10,8 @@ use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Ended, Info, InterfaceFrames, NeighbourStatus, ServerStatus, ServiceStatus,
-    Setting, Stats, Totals,
+    Connection, Ended, Info, InterfaceFrames, LogLosses, NeighbourStatus, ServerStatus,
+    ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -364,6 +364,13 @@ pub(super) fn ended_line(e: &Ended) -> String {
     )
 }
 
+fn log_losses(log: LogLosses) -> String {
+    format!(
+        "{} not written in time, {} not written at all; {} left out as repetitions",
+        log.queue_full, log.write_failed, log.suppressed
+    )
+}
+
 pub(super) fn info_text(info: &Info) -> String {
     let vips = |of: &[Addr]| {
         of.iter()
@@ -386,6 +393,7 @@ pub(super) fn info_text(info: &Info) -> String {
         ("owned VIPs", vips(&info.owned_vips)),
         ("yielded VIPs", yielded.join(", ")),
         ("absent VIPs", vips(&info.absent_vips)),
+        ("log lines lost", log_losses(info.log)),
     ];
     lines
         .map(|(name, value)| format!("{name:<15}  {}\n", or_dash(value)))

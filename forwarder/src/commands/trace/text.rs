@@ -142,6 +142,12 @@ impl Page<'_> {
             Step::State { from, to, timeout } => {
                 self.line("state", &format!("{from} → {to}, for {timeout} s from now"));
             }
+            Step::OutOfWindow { seq, expected } => self.line(
+                "state",
+                &format!(
+                    "stays: the sequence number {seq} is far from {expected}, which is expected"
+                ),
+            ),
             Step::Stray { from_server, owned } => self.line("stray", stray(*from_server, *owned)),
             Step::Leave {
                 mode: name,

@@ -1,7 +1,8 @@
 //! The listening socket: made where nobody listens yet, taken away when the daemon ends.
 //!
 //! A lock file beside the socket decides who owns it. The kernel drops the lock with the process, so
-//! that a daemon that was killed leaves nothing that its successor could not take over.
+//! that a daemon that was killed leaves nothing that its successor could not take over. The socket gets its
+//! name when somebody answers behind it: whoever waits for the name has no use for one that refuses.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -14,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Peer;
+use crate::control::starting::{beside, lock_path};
 
 /// The socket's directory, where it has to be made: anyone may look, the socket's own mode decides.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -58,13 +60,14 @@ pub(crate) enum BindError {
 pub(super) struct Listener {
     pub(super) socket: UnixListener,
     path: PathBuf,
+    /// The name it is bound to, until [`Listener::listen`] gives it its own.
+    working: PathBuf,
     identity: (u64, u64),
     lock: Lock,
 }
 
 impl Listener {
-    /// Binds `path`, replacing a socket that nobody serves any more. Clients are refused until
-    /// [`Listener::listen`].
+    /// Makes the socket for `path`, removing one there that nobody serves any more.
     pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
         let host = |action| {
             move |source| BindError::Host {
@@ -88,27 +91,38 @@ impl Listener {
             });
         };
         clear(path)?;
-        let socket = bound(path).map_err(host("bind"))?;
-        let set = std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE));
+        let working = beside(path, ".new");
+        clear(&working)?;
+        let socket = bound(&working).map_err(host("bind"))?;
+        let set = std::fs::set_permissions(&working, Permissions::from_mode(SOCKET_MODE));
         set.map_err(host("set its mode"))?;
-        let identity = identity(path).map_err(host("look at it"))?;
+        let identity = identity(&working).map_err(host("look at it"))?;
         Ok(Self {
             socket,
             path: path.into(),
+            working,
             identity,
             lock,
         })
     }
-}
 
-impl Listener {
-    /// Lets clients in.
-    pub(super) fn listen(&self) -> io::Result<()> {
-        Ok(rustix::net::listen(&self.socket, BACKLOG)?)
+    /// Lets clients in, under the socket's own name.
+    pub(super) fn listen(&self) -> Result<(), BindError> {
+        let host = |action| {
+            move |source| BindError::Host {
+                path: self.path.clone(),
+                action,
+                source,
+            }
+        };
+        clear(&self.path)?;
+        let listening = rustix::net::listen(&self.socket, BACKLOG);
+        listening.map_err(|e| host("listen")(e.into()))?;
+        std::fs::rename(&self.working, &self.path).map_err(host("give it its name"))
     }
 }
 
-/// A socket with its name that nobody can connect to yet: whoever can shall find a daemon that serves.
+/// A socket that nobody can connect to yet.
 fn bound(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -118,8 +132,10 @@ fn bound(path: &Path) -> io::Result<UnixListener> {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|there| there == self.identity) {
-            let _ = std::fs::remove_file(&self.path);
+        for name in [&self.path, &self.working] {
+            if identity(name).is_ok_and(|there| there == self.identity) {
+                let _ = std::fs::remove_file(name);
+            }
         }
         // While the lock is still held: see `Lock::acquire`.
         let _ = std::fs::remove_file(&self.lock.path);
@@ -162,12 +178,6 @@ fn pid_at(path: &Path) -> Option<i32> {
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     path.symlink_metadata()
         .map(|there| (there.dev(), there.ino()))
-}
-
-fn lock_path(socket: &Path) -> PathBuf {
-    let mut name = socket.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
 }
 
 /// A file that one process at a time has locked.

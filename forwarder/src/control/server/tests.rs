@@ -13,7 +13,7 @@ use uvs_core::flow::{Endpoint, Protocol};
 
 use super::client::{MAX_LINE, PATIENCE, REST};
 use super::*;
-use crate::control::protocol::ConnectionStatus;
+use crate::control::protocol::{ConnectionStatus, SysctlValue};
 
 const FIRST: Token = Token(100);
 /// Turns after which something that should have happened is taken not to.
@@ -200,9 +200,9 @@ fn clients_take_turns_and_each_gets_its_own_answers() {
         let call = rig.call();
         kinds.push(matches!(call.ask, Ask::Command(Command::Info)));
         let data = if kinds[kinds.len() - 1] {
-            Data::Sysctl(1)
+            Data::Sysctl(SysctlValue::Number(1))
         } else {
-            Data::Sysctl(2)
+            Data::Sysctl(SysctlValue::Number(2))
         };
         rig.answer(&call, Answer::Last(Ok(data)));
     }
@@ -439,8 +439,14 @@ fn an_answer_to_a_client_that_has_gone_reaches_nobody_else() {
     next.ask(2, "\"info\"");
     let second = rig.call();
     assert_eq!(second.ticket.slot, call.ticket.slot);
-    rig.answer(&call, Answer::Last(Ok(Data::Sysctl(1))));
-    rig.answer(&second, Answer::Last(Ok(Data::Sysctl(2))));
+    rig.answer(
+        &call,
+        Answer::Last(Ok(Data::Sysctl(SysctlValue::Number(1)))),
+    );
+    rig.answer(
+        &second,
+        Answer::Last(Ok(Data::Sysctl(SysctlValue::Number(2)))),
+    );
     assert_eq!(rig.reply(&mut next)["result"]["Ok"]["sysctl"], 2);
 }
 
@@ -466,7 +472,7 @@ fn looking_is_for_all_and_changing_for_root_and_the_daemons_user() {
         Command::Clear,
         Command::Reload,
         Command::Zero(None),
-        set(Some(1)),
+        set(Some(SysctlValue::Number(1))),
     ] {
         let refusal = rig.server.authorise(&change, stranger).unwrap_err();
         assert_eq!(refusal.errno, Errno::Permission);
@@ -479,6 +485,44 @@ fn looking_is_for_all_and_changing_for_root_and_the_daemons_user() {
             assert_eq!(rig.server.authorise(&change, peer), Ok(()));
         }
     }
+}
+
+#[test]
+fn the_socket_has_its_name_only_once_it_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let names = || {
+        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+        names.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        names.drain(..).map(name).collect::<Vec<_>>()
+    };
+    drop(UnixListener::bind(&path).unwrap());
+    let mut server = Server::bind(&path).unwrap();
+    assert!(!path.exists());
+    let poll = Poll::new().unwrap();
+    server.register(poll.registry(), FIRST).unwrap();
+    assert!(UnixStream::connect(&path).is_ok());
+    assert_eq!(names(), ["s", "s.lock"]);
+    let mode = path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    drop(server);
+    assert!(names().is_empty());
+    drop(Server::bind(&path).unwrap());
+    assert!(names().is_empty(), "a start that came to nothing");
+}
+
+#[test]
+fn what_came_to_the_path_during_the_start_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let mut server = Server::bind(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    let poll = Poll::new().unwrap();
+    let error = server.register(poll.registry(), FIRST).unwrap_err();
+    assert!(error.to_string().contains("is not a socket"), "{error}");
+    drop(server);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use uvs_core::service::{
 use uvs_core::snapshot::Timeouts;
 
 use super::{Homeless, Table};
-use crate::control::protocol::{AccessChange, Command, Errno};
+use crate::control::protocol::{AccessChange, Command, Errno, SysctlValue};
 use crate::plugins::Schedulers;
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
@@ -347,13 +347,16 @@ fn zero_keeps_a_timeout() {
 #[test]
 fn a_sysctl_is_checked() {
     let mut table = Table::new(Schedulers::builtin());
-    table.set_sysctl("expire_nodest_conn", 1).expect("set");
-    assert_eq!(table.sysctl("expire_nodest_conn"), Ok(1));
-    assert_eq!(
-        errno(table.set_sysctl("expire_nodest_conn", 2)),
-        Errno::Invalid
-    );
-    assert_eq!(errno(table.set_sysctl("nosuch", 2)), Errno::NotFound);
+    let one = SysctlValue::Number(1);
+    table.set_sysctl("drop_entry", &one).expect("set");
+    assert_eq!(table.sysctl("drop_entry"), Ok(one));
+    let four = SysctlValue::Number(4);
+    assert_eq!(errno(table.set_sysctl("drop_entry", &four)), Errno::Invalid);
+    assert_eq!(errno(table.set_sysctl("nosuch", &four)), Errno::NotFound);
+    let pair = SysctlValue::Words("5 60".to_owned());
+    table.set_sysctl("sync_threshold", &pair).expect("set");
+    let shown = SysctlValue::Words("5\t60".to_owned());
+    assert_eq!(table.sysctl("sync_threshold"), Ok(shown));
 }
 
 #[test]
@@ -414,7 +417,8 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
 #[test]
 fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
-    table.set_sysctl("drop_entry", 3).expect("set");
+    let three = SysctlValue::Number(3);
+    table.set_sysctl("drop_entry", &three).expect("set");
     let snapshot = table.snapshot(&Homeless {
         owned: vec![VIP],
         ..Homeless::default()

@@ -1,0 +1,44 @@
+//! A thread's sign of life, for others to look at without asking it: a thread that is stuck answers nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use uvs_core::time::Instant;
+
+use super::monotonic;
+
+/// When a thread last came round.
+#[derive(Debug)]
+pub(crate) struct Pulse(AtomicU64);
+
+impl Pulse {
+    /// Of a thread that begins now.
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(monotonic().0))
+    }
+
+    /// The thread comes round.
+    pub(crate) fn beat(&self, now: Instant) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.since(Instant(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_ages_from_its_last_beat() {
+        let pulse = Pulse::new();
+        pulse.beat(Instant::from_secs(100));
+        assert_eq!(pulse.age(Instant::from_secs(107)), Duration::from_secs(7));
+        pulse.beat(Instant::from_secs(107));
+        let earlier = pulse.age(Instant::from_secs(106));
+        assert_eq!(earlier, Duration::ZERO, "read before the beat");
+    }
+}
