@@ -21,6 +21,7 @@ pub(super) mod icmp {
     pub(crate) const SOURCE_QUENCH: u8 = 4;
     pub(crate) const ECHO: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
+    pub(crate) const BAD_PARAMETER: u8 = 12;
     pub(crate) const NET_UNREACHABLE: u8 = 0;
     pub(crate) const HOST_UNREACHABLE: u8 = 1;
     pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;

@@ -1,6 +1,7 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
+use super::reopen::is_opening;
 use super::transmit::{Way, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Unreachable};
@@ -59,6 +60,11 @@ impl<R: Recorder> Engine<R> {
         }
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        if is_opening(c)
+            && let Some(verdict) = self.reopen(now, id, frame, packet, out)
+        {
+            return verdict;
+        }
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
         self.track(id, packet, true);
