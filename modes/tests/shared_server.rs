@@ -207,6 +207,17 @@ fn where_there_is_none_the_newer_counts_and_both_ends_of_the_older_are_told() {
 }
 
 #[test]
+fn a_removed_servers_last_connection_gives_way_untold() {
+    let mut bed = shared(Protocol::Tcp, Forwarding::Nat, &[REAL]);
+    establish(&mut bed, VIP);
+    Arc::make_mut(&mut bed.snapshot.services[0]).servers.clear();
+    bed.apply();
+    assert_eq!(ask(&mut bed, Protocol::Tcp, SECOND, SYN), REAL);
+    assert_eq!((bed.sent.len(), replaced(&bed)), (1, (0, 1)));
+    assert_eq!(bed.engine.connections_of(KEY, REAL), 0);
+}
+
+#[test]
 fn a_half_open_one_is_told_nothing() {
     let mut bed = shared(Protocol::Tcp, Forwarding::Nat, &[REAL]);
     ask(&mut bed, Protocol::Tcp, VIP, SYN);

@@ -126,7 +126,7 @@ pub struct Engine<R = Off> {
     events: Vec<Event>,
     /// Bounds what the ends of connections are told.
     farewells: answer::Limiter,
-    /// A live connection that gave way to the one just made, until its ends are told.
+    /// A connection that gave way to the one just made, where its ends are to be told.
     replaced: Option<Conn>,
     /// FULLNAT clients' SYNs, until their servers have answered.
     syns: reopen::Syns,

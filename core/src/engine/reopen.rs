@@ -5,10 +5,10 @@
 //! The client would send that RST, and its SYN again after a second (RFC 6298). The engine does both at once,
 //! as it is the other end: it keeps the last SYNs, until their servers have answered.
 //!
-//! No forged packet gains by it. It is done only for a connection of ours that waits for its SYN-ACK, once,
-//! and for an ACK that acknowledges something else than its SYN. The RST carries the number that was
-//! acknowledged, so the server's new connection, which expects the SYN's, ignores it (RFC 9293 §3.10.7.4);
-//! the second SYN is a retransmission.
+//! Nobody gains by forging such an ACK. It is answered only for a connection of ours that waits for its SYN-ACK,
+//! once, and where it acknowledges something else than the SYN. The RST carries the number that was
+//! acknowledged: to a server that has got the SYN it is outside the window, or the SYN behind it opens the
+//! connection anew.
 
 use super::Engine;
 use super::answer::{write_ipv4, write_reset};

@@ -76,7 +76,10 @@ impl<R: Recorder> Engine<R> {
             self.counters.replaced_over += 1;
         } else {
             self.counters.replaced_live += 1;
-            self.replaced = Some(c);
+            // A removed server is nobody's to tell, and may be forgotten with its last connection.
+            let removed = self.servers.get(c.backend).service == NONE;
+            let told = c.protocol == Protocol::Tcp && is_told(&c) && !removed;
+            self.replaced = told.then_some(c);
         }
         self.record(|_| Step::GaveWay {
             vip: c.vip,
@@ -92,12 +95,9 @@ impl<R: Recorder> Engine<R> {
         let Some(old) = self.replaced.take() else {
             return false;
         };
-        let removed = self.servers.get(old.backend).service == NONE;
-        if removed || old.protocol != Protocol::Tcp || !is_told(&old) || !self.farewells.allows(now)
-        {
-            return false;
+        if self.farewells.allows(now) {
+            self.tell(now, &old, out);
         }
-        self.tell(now, &old, out);
         !out.is_empty()
     }
 }
