@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::Way;
+use super::transmit::{Way, to_server};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -156,7 +156,7 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let hop = self.fib.lookup(c.server.addr);
+        let hop = self.fib.lookup(to_server(c));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }

@@ -5,7 +5,7 @@ use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
 use super::shared::behind;
-use super::transmit::Way;
+use super::transmit::{Way, to_server};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
 use crate::frame::Frame;
@@ -198,12 +198,8 @@ impl<R: Recorder> Engine<R> {
     ) -> Verdict {
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let (place, to, vip, mode) = (
-            c.backend,
-            c.server.addr,
-            c.vip.addr,
-            self.modes[usize::from(c.mode)],
-        );
+        let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
+        let query = to_server(c);
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);
         self.note_sequence(id, frame, packet, false);
@@ -215,7 +211,7 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: vip,
         };
-        let hop = self.fib.lookup(to);
+        let hop = self.fib.lookup(query);
         self.transmit(now, frame, packet, way, hop, out)
     }
 }

@@ -323,6 +323,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Pass;
         };
         let mac = interface.mac;
+        frame.arrival = interface.ifindex;
         let parsed = packet::parse(frame);
         self.record(|_| describe::frame(frame, &parsed, mac));
         match parsed {
@@ -396,14 +397,14 @@ impl<R: Recorder> Engine<R> {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
-                let mark = frame.mark;
+                let (mark, arrival) = (frame.mark, frame.arrival);
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
-                frame.mark = mark;
+                (frame.mark, frame.arrival) = (mark, arrival);
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         self.record(|_| describe::packet(&frame, &p));

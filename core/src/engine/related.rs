@@ -4,7 +4,7 @@
 use super::Engine;
 use super::answer::{address, icmp};
 use super::schedule::Refused;
-use super::transmit::Way;
+use super::transmit::{Way, to_client, to_server};
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -142,7 +142,7 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
-        let hop = self.fib.lookup(c.server.addr);
+        let hop = self.fib.lookup(to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {
@@ -195,7 +195,7 @@ impl<R: Recorder> Engine<R> {
         }
         self.count_packet(c.backend, true, u64::from(packet.ip_len));
         let path = self.path(id);
-        let hop = self.fib.lookup(c.client.addr);
+        let hop = self.fib.lookup(to_client(&c));
         self.counters.icmp_translated += 1;
         rewrite_quote(
             frame,

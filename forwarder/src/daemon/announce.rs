@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use uvs_core::fib::Mac;
+use uvs_core::fib::{Mac, Query};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
@@ -39,7 +39,10 @@ impl Daemon {
     fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
         let fib = self.mirror.fib();
         let place = |vip: &Addr| {
-            let hop = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip)?;
+            let hop = fib
+                .lookup(Query::to(*vip))
+                .ok()
+                .filter(|hop| hop.via == *vip)?;
             Some((*vip, hop.port, hop.source_mac))
         };
         self.owned.iter().filter_map(place).collect()

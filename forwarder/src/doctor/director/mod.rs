@@ -18,8 +18,7 @@ mod words;
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
 
-use uvs_core::fib::{Fib, Mac, NextHop, Unreachable};
-use uvs_core::flow::Addr;
+use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
@@ -195,7 +194,7 @@ impl<'h> Director<'h> {
                     vip,
                     addr: Ipv4Addr::from(endpoint.addr.as_v4()?),
                     status,
-                    hop: self.fib.lookup(endpoint.addr),
+                    hop: self.fib.lookup(Query::to(endpoint.addr)),
                 })
             })
         })
@@ -212,7 +211,7 @@ impl<'h> Director<'h> {
         let has = |d: &&Device| d.prefixes_of(vip).next().is_some() && d.does_arp();
         let owner = self.devices.iter().find(has).map(|d| d.ifname.as_str());
         owner.or_else(|| {
-            let hop = self.fib.lookup(Addr::from(vip)).ok()?;
+            let hop = self.fib.lookup(Query::to(vip.into())).ok()?;
             Some(self.port_of(&hop))
         })
     }
@@ -254,7 +253,7 @@ impl<'h> Director<'h> {
 
     /// The MAC address of a neighbour, as the kernel has it or as it answered now.
     pub(super) fn mac_of(&self, addr: Ipv4Addr) -> Option<Mac> {
-        let hop = self.fib.lookup(addr.into()).ok();
+        let hop = self.fib.lookup(Query::to(addr.into())).ok();
         let known = hop
             .filter(|hop| hop.via == addr.into())
             .and_then(|hop| hop.mac);
