@@ -164,7 +164,7 @@ metrics! {
     CONNTRACK_REPLACED Counter "uvs_conntrack_replaced_total" ["state"]
         "NAT connections that gave way to a new one of the same client, port and server by another service: `over` already, or `live` because no other server was left."
     CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
-        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP, as on_removal, on_expiry or drain_timeout ask for."
+        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP: as on_removal, on_expiry or drain_timeout ask for, or because a new connection replaced it."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
         "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
     SNAT_REOPENED Counter "uvs_snat_reopened_total" []

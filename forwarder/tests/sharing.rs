@@ -6,6 +6,7 @@ mod stand;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use uvs_lab::udp::UdpServer;
@@ -15,6 +16,8 @@ use stand::{PATIENCE, lab, uvs};
 
 /// The second service's port, on the first one's VIP.
 const SECOND: u16 = 443;
+/// A client that waits for its SYN's retransmission waits for longer (RFC 6298: a second).
+const RETRANSMITTED: Duration = Duration::from_millis(900);
 /// The UDP services' port, and their servers'.
 const DNS: u16 = 53;
 
@@ -82,6 +85,14 @@ fn ask(mut stream: &TcpStream) -> String {
     name.expect("the server's name").to_owned()
 }
 
+/// Asks once more, and that the connection be closed.
+fn wait_for_the_server_to_close(mut stream: TcpStream) {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    stream.read_to_end(&mut Vec::new()).expect("an end");
+}
+
 fn ended(daemon: &Daemon<'_>) -> (u64, u64) {
     let shown = daemon.uvs("show drops -o json").expect("shown").stdout;
     let drops: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
@@ -94,13 +105,22 @@ fn one_source_port_after_the_other_is_answered_by_both_services() {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let daemon = serving(&lab, 1);
     let services = [lab.plan.vip, SocketAddrV4::new(*lab.plan.vip.ip(), SECOND)];
+    let mut slow = 0;
     for port in 40_000..40_100 {
         for service in services {
-            ask(&connect(&lab.client, port, service));
+            let since = Instant::now();
+            let stream = connect(&lab.client, port, service);
+            slow += u32::from(since.elapsed() > RETRANSMITTED);
+            ask(&stream);
+            // Half of them are closed by the server, which then has them in TIME_WAIT.
+            if port % 2 == 0 {
+                wait_for_the_server_to_close(stream);
+            }
         }
     }
     let (over, live) = ended(&daemon);
-    // The client's last acknowledgements may still be on their way when the port is used again.
+    println!("200 connections: {over} over and {live} live gave way, {slow} waited for a second");
+    // A close may still be on its way when the port is used again.
     assert_eq!(over + live, 100, "over {over}, live {live}");
     daemon.stop().expect("it ends well");
 }

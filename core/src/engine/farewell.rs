@@ -133,7 +133,7 @@ impl<R: Recorder> Engine<R> {
 
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
-    fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
+    pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
         const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;

@@ -76,11 +76,12 @@ impl<R: Recorder> Engine<R> {
             self.counters.replaced_over += 1;
         } else {
             self.counters.replaced_live += 1;
-            // A removed server is nobody's to tell, and may be forgotten with its last connection.
-            let removed = self.servers.get(c.backend).service == NONE;
-            let told = c.protocol == Protocol::Tcp && is_told(&c) && !removed;
-            self.replaced = told.then_some(c);
         }
+        // A removed server is nobody's to tell, and may be forgotten with its last connection.
+        let removed = self.servers.get(c.backend).service == NONE;
+        let reset = TcpState::from_number(c.state) == TcpState::Close;
+        let told = c.protocol == Protocol::Tcp && !reset && !removed;
+        self.replaced = told.then_some(c);
         self.record(|_| Step::GaveWay {
             vip: c.vip,
             state: state_name(c.protocol, c.state).to_owned(),
@@ -89,14 +90,21 @@ impl<R: Recorder> Engine<R> {
         self.expire(now, id);
     }
 
-    /// Tells both ends of a TCP connection that has just given way; whether a RST is in `out`. The server
-    /// must know before it gets the SYN, which it would take for one of the old connection.
+    /// Tells the ends of a TCP connection that has just given way; whether a RST is in `out`. The server must
+    /// know before it gets the SYN, which it would else take for one of the old connection, be that in
+    /// TIME_WAIT. The client needs to know only of a connection that it takes for open.
     pub(super) fn tell_replaced(&mut self, now: Instant, out: &mut Outbox) -> bool {
         let Some(old) = self.replaced.take() else {
             return false;
         };
-        if self.farewells.allows(now) {
+        if !self.farewells.allows(now) {
+            return false;
+        }
+        if is_told(&old) {
             self.tell(now, &old, out);
+        } else {
+            let server = self.reset_server(now, &old, out);
+            self.counters.told_servers += u64::from(server);
         }
         !out.is_empty()
     }
