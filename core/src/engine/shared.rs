@@ -119,8 +119,11 @@ pub(super) fn behind(frame: &Frame<'_>, verdict: Verdict, out: &mut Outbox) -> V
     Verdict::SendOutbox
 }
 
-/// The servers at these places take no connection from the pick at hand.
+/// Marks the servers at the places `avoid` as overloaded for the pick at hand, or takes the marks away.
 pub(super) fn mark(backends: &mut [Backend], servers: &[u32], avoid: &[u32], overloaded: bool) {
+    if avoid.is_empty() {
+        return;
+    }
     for (backend, place) in backends.iter_mut().zip(servers) {
         if avoid.contains(place) {
             backend.flags = if overloaded {
