@@ -4,11 +4,17 @@
 #[path = "support/stand.rs"]
 mod stand;
 
+#[path = "host/arp.rs"]
+mod arp;
 #[path = "host/leftovers.rs"]
 mod leftovers;
 #[path = "host/moves.rs"]
 mod moves;
+#[path = "host/owned.rs"]
+mod owned;
 #[path = "host/removed.rs"]
 mod removed;
 #[path = "host/silence.rs"]
 mod silence;
+#[path = "host/standby.rs"]
+mod standby;

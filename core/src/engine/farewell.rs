@@ -81,9 +81,11 @@ impl<R: Recorder> Engine<R> {
 
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        // In the name of a VIP that is another's now, nothing is said.
+        let speaks = !self.is_absent(c.vip.addr);
         let client = match c.protocol {
-            Protocol::Tcp => self.reset_client(c, out),
-            Protocol::Udp => self.refuse_datagrams(c, out),
+            Protocol::Tcp => speaks && self.reset_client(c, out),
+            Protocol::Udp => speaks && self.refuse_datagrams(c, out),
             Protocol::Sctp => return,
         };
         self.counters.told_clients += u64::from(client);

@@ -37,6 +37,9 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
         }
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         let fresh = opens(packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
@@ -113,6 +116,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {

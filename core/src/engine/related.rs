@@ -15,7 +15,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4, write2};
 use crate::service::Forwarding;
 use crate::time::Instant;
-use crate::trace::Recorder;
+use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
@@ -36,6 +36,11 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        // Of these the guard keeps none from the host.
+        if self.is_absent(packet.flow.dst) {
+            self.record(|_| Step::Absent);
+            return Verdict::Pass;
+        }
         let related = matches!(
             packet.transport,
             Transport::Icmp {

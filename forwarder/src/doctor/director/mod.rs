@@ -25,7 +25,10 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
+use super::owner::mac_text;
+use crate::config::OwnVips;
 use crate::control::protocol::Stats;
+use crate::control::table::Homeless;
 use crate::netlink::Mirror;
 use crate::rs::host::Device;
 
@@ -60,6 +63,8 @@ pub(super) struct Wanted {
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
     pub(super) connections: u32,
+    /// The VIPs that UVS owns where the host does not have them.
+    pub(super) own: OwnVips,
     /// The daemon's process, where one runs.
     pub(super) daemon: Option<u32>,
     /// The arguments of `uvs run`, but for the interfaces.
@@ -183,6 +188,14 @@ impl<'h> Director<'h> {
         vips
     }
 
+    /// The VIPs that this host neither has nor owns: a stand-by's.
+    pub(super) fn absent(&self) -> Vec<Ipv4Addr> {
+        let to = self.wanted.services.iter().flat_map(|s| &s.to);
+        let homeless = Homeless::of(to.copied(), &self.wanted.own, &self.fib);
+        let v4 = homeless.absent.iter().filter_map(|a| a.as_v4());
+        v4.map(Ipv4Addr::from).collect()
+    }
+
     /// The servers that get new connections. One of weight 0 gets none, and need not be there.
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'_>> {
         self.services().flat_map(move |(service, vip)| {
@@ -267,6 +280,11 @@ impl<'h> Director<'h> {
             )
         };
         known.or_else(answered)
+    }
+
+    /// Whether a MAC address is this host's.
+    pub(super) fn has_mac(&self, mac: Mac) -> bool {
+        self.devices.iter().any(|own| own.address == mac_text(mac))
     }
 
     /// The device of a name.
