@@ -168,12 +168,13 @@ impl<R: Recorder> Engine<R> {
 
     /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).
     pub(super) fn end_one_packet(&mut self, now: Instant, id: ConnId) {
-        let c = *self.conns.get(id);
+        let c = self.conns.get(id);
         if !c.has(conn::ONE_PACKET) {
             return;
         }
-        if c.control != NONE {
-            let template = self.conns.get_mut(ConnId(c.control));
+        let control = c.control;
+        if control != NONE {
+            let template = self.conns.get_mut(ConnId(control));
             template.in_packets = template.in_packets.saturating_add(1);
         }
         self.expire(now, id);
