@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::{Way, to_server};
+use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -90,9 +90,14 @@ impl<R: Recorder> Engine<R> {
         };
         self.counters.told_clients += u64::from(client);
         if c.protocol == Protocol::Tcp {
-            let server = self.reset_server(now, c, out);
-            self.counters.told_servers += u64::from(server);
+            self.tell_server(now, c, out);
         }
+    }
+
+    /// Tells the server alone, of a TCP connection for which [`is_told`] holds.
+    pub(super) fn tell_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        let server = self.reset_server(now, c, out);
+        self.counters.told_servers += u64::from(server);
     }
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
@@ -158,7 +163,7 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let hop = self.fib.lookup(to_server(c));
+        let hop = self.fib.lookup(self.to_server(c));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
