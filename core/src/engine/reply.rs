@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::answer::icmp;
+use super::reopen::is_opening;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
@@ -59,6 +60,11 @@ impl<R: Recorder> Engine<R> {
         }
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        if is_opening(c)
+            && let Some(verdict) = self.reopen(now, id, frame, packet, out)
+        {
+            return verdict;
+        }
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
         self.follow(now, id, frame, packet, true);
