@@ -45,6 +45,9 @@ const REPLIES: u8 = 16;
 /// Flag: has no key any more; waits for its end.
 const UNHASHED: u8 = 32;
 
+/// State of a template of which a connection was established (IP_VS_CTPL_S_ASSURED).
+pub const ASSURED: u8 = 1;
+
 /// A connection. At most 128 bytes, see the test.
 #[derive(Clone, Copy, Debug)]
 pub struct Conn {
@@ -76,11 +79,11 @@ pub struct Conn {
     next: u32,
     prev: u32,
     slot: u16,
-    /// Packets from the client, saturating.
+    /// Packets from the client, saturating; in a template those of one-packet scheduling.
     pub in_packets: u8,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Its TCP or SCTP state; 0 for UDP.
+    /// Its TCP or SCTP state; 0 for UDP; a template's is 0 or [`ASSURED`].
     pub state: u8,
     /// The mode's place in the engine's list, bound when the connection is made.
     pub mode: u8,
@@ -141,6 +144,11 @@ impl Conn {
         self.link.rank() == Rank::Over
     }
 
+    /// Whether it is a template that goes first: no connection of its was established, and none is left.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.link.rank() == Rank::Unproven
+    }
+
     /// The flow of the client's packets, or what a template is found by.
     pub const fn client_flow(&self) -> Flow {
         let mut f = Flow::new(self.protocol, self.client, self.vip);
@@ -176,8 +184,8 @@ impl Conn {
 pub enum InsertError {
     /// The table is at its limit.
     Full,
-    /// One of its keys is taken.
-    Taken,
+    /// One of its keys is this one's.
+    Taken(ConnId),
 }
 
 /// The table.
@@ -305,10 +313,11 @@ impl ConnTable {
         if self.len >= self.limit {
             return Err(InsertError::Full);
         }
-        if self.find(&conn.client_flow()).is_some()
-            || (replies && self.find(&conn.server_flow()).is_some())
-        {
-            return Err(InsertError::Taken);
+        let taken = self
+            .find(&conn.client_flow())
+            .or_else(|| replies.then(|| self.find(&conn.server_flow())).flatten());
+        if let Some((id, _)) = taken {
+            return Err(InsertError::Taken(id));
         }
         if replies {
             conn.flags |= REPLIES;
@@ -360,9 +369,18 @@ impl ConnTable {
 
     /// The connection to be given up first, `None` where all are kept.
     pub fn most_willing(&self) -> Option<ConnId> {
-        [Rank::HalfOpen, Rank::Over, Rank::Single]
+        self.willing().next()
+    }
+
+    /// All that may be given up, in their order.
+    pub fn willing(&self) -> impl Iterator<Item = ConnId> {
+        let firsts = Rank::WILLING
             .into_iter()
-            .find_map(|rank| self.ranks.first(rank).map(ConnId))
+            .filter_map(|rank| self.ranks.first(rank));
+        let lists = firsts.map(|first| {
+            std::iter::successors(Some(first), |id| self.slab[*id as usize].link.after())
+        });
+        lists.flatten().map(ConnId)
     }
 
     /// A packet came: the connection lives for its time-out from now.

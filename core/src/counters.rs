@@ -68,8 +68,6 @@ schedule_failures! {
         "The connection table is at its limit."
     PortsExhausted "ports_exhausted"
         "No local port was free for FULLNAT."
-    ReplyTupleTaken "reply_tuple_taken"
-        "The same client and port reached the same real server through another service."
     Denied "denied"
         "The client's address is on a deny list."
     ClientRate "client_rate"
@@ -152,10 +150,16 @@ pub struct Counters {
     pub out_of_window: u64,
     /// Connections that ended, for whatever reason.
     pub expired: u64,
-    /// Connections given up for new ones at the table's limit: half-open ones first.
+    /// Connections and templates given up for new ones at the table's limit: half-open ones and theirs first.
     pub evicted: u64,
-    /// Connections that the defence drop_entry ended.
+    /// Connections and templates that the defence drop_entry ended.
     pub dropped_entries: u64,
+    /// Connections that were over and gave way to a new one whose replies would have looked like theirs.
+    pub replaced_over: u64,
+    /// Connections that did so although they were not over, since no other server was left.
+    pub replaced_live: u64,
+    /// FULLNAT connections that a server's old connection stood in the way of, and that were opened again.
+    pub reopened: u64,
     /// Clients that were told that their connection ended.
     pub told_clients: u64,
     /// Servers that were told so.

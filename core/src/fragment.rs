@@ -147,7 +147,8 @@ impl Reassembler {
     /// Adds the fragment in `frame`; returns its datagram when that is whole.
     ///
     /// # Errors
-    /// The limit is reached, or the fragment overlaps another: then the whole datagram goes.
+    /// The fragment's length cannot be, or the limit is reached, or the fragment overlaps another: then the
+    /// whole datagram goes.
     pub fn add(
         &mut self,
         now: Instant,
@@ -163,7 +164,7 @@ impl Reassembler {
             || (more && !data.len().is_multiple_of(8))
             || offset + data.len() > usize::from(u16::MAX)
         {
-            return Err(DropReason::FragmentLimit);
+            return Err(DropReason::BadFragmentLength);
         }
         let key = Key {
             src: packet.flow.src,

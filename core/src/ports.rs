@@ -1,34 +1,58 @@
 //! FULLNAT's local ports: which (local address, port) a connection to a server may use.
 //!
 //! The key that must be unique is (protocol, local address, local port, server), so one port serves
-//! every server at once. A bitmap per local address and server; ports are taken in turn, so that one
-//! just given back is not used again while the server's TIME_WAIT may last.
+//! every server at once. A bitmap per local address and server; its ports are taken in an order of its own,
+//! a secret permutation. So nobody who knows some of them can guess the next, after a restart the order is
+//! another one than before, and one just given back comes last: not again while the server's TIME_WAIT may
+//! last. That is what RFC 6056 asks for in §3.1; its algorithm 3 makes only the start a secret.
 
 use std::collections::HashMap;
 
+use siphasher::sip::SipHasher13;
+
 use crate::flow::{Addr, Endpoint, Protocol};
+
+/// Ports in use that are stepped over; then the next free one in the bitmap is looked for.
+const STEPS: u32 = 16;
+/// Rounds of the permutation. Four make it one that cannot be told from a random one (Luby and Rackoff,
+/// "How to construct pseudorandom permutations from pseudorandom functions", 1988).
+const ROUNDS: u8 = 4;
 
 /// The local ports.
 #[derive(Clone, Debug)]
 pub struct LocalPorts {
     first: u16,
     count: u32,
+    secret: (u64, u64),
     maps: HashMap<(Addr, Endpoint, Protocol), Bitmap>,
 }
 
 #[derive(Clone, Debug)]
 struct Bitmap {
     words: Vec<u64>,
+    order: Order,
+    /// Its next place in the order.
     next: u32,
     used: u32,
 }
 
+/// A permutation of the numbers below `count`: a Feistel network over the next even number of bits, walked
+/// until it comes to one of them (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    count: u32,
+    /// Bits of half a number.
+    half: u32,
+    key: (u64, u64),
+}
+
 impl LocalPorts {
-    /// Ports `first` to `last`, both included.
-    pub fn new(first: u16, last: u16) -> Self {
+    /// Ports `first` to `last`, both included; `secret` must be random, and another one at each start.
+    pub fn new((first, last): (u16, u16), secret: (u64, u64)) -> Self {
         Self {
             first,
             count: u32::from(last.saturating_sub(first)) + 1,
+            secret,
             maps: HashMap::new(),
         }
     }
@@ -52,12 +76,12 @@ impl LocalPorts {
 
     /// Takes a free port, `None` where all are in use.
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
-        let count = self.count;
+        let (count, secret) = (self.count, self.secret);
         let map = self
             .maps
             .entry((local, server, protocol))
-            .or_insert_with(|| Bitmap::new(count));
-        map.take(count).map(|n| self.first + n as u16)
+            .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)));
+        map.take().map(|n| self.first + n as u16)
     }
 
     /// Gives a port back.
@@ -71,36 +95,48 @@ impl LocalPorts {
 }
 
 impl Bitmap {
-    fn new(count: u32) -> Self {
+    fn new(order: Order) -> Self {
         Self {
-            words: vec![0; count.div_ceil(64) as usize],
+            words: vec![0; order.count.div_ceil(64) as usize],
+            order,
             next: 0,
             used: 0,
         }
     }
 
-    fn take(&mut self, count: u32) -> Option<u32> {
+    fn take(&mut self) -> Option<u32> {
+        let count = self.order.count;
         if self.used >= count {
             return None;
         }
-        let words = self.words.len();
-        let start = self.next as usize / 64;
-        // The first word is looked at twice: from `next` on, and at last from its beginning.
-        for i in 0..=words {
-            let w = (start + i) % words;
-            let mut free = !self.words[w];
-            if i == 0 {
-                free &= u64::MAX << (self.next % 64);
-            }
-            let n = w as u32 * 64 + free.trailing_zeros();
-            if free != 0 && n < count {
-                self.words[w] |= 1 << (n % 64);
-                self.used += 1;
-                self.next = (n + 1) % count;
-                return Some(n);
+        let mut n = 0;
+        for _ in 0..STEPS {
+            n = self.order.number(self.next);
+            self.next = (self.next + 1) % count;
+            if self.words[n as usize / 64] & 1 << (n % 64) == 0 {
+                return Some(self.mark(n));
             }
         }
-        None
+        self.free_from(n).map(|n| self.mark(n))
+    }
+
+    fn mark(&mut self, n: u32) -> u32 {
+        self.words[n as usize / 64] |= 1 << (n % 64);
+        self.used += 1;
+        n
+    }
+
+    /// The first free one from `start` on, round the end.
+    fn free_from(&self, start: u32) -> Option<u32> {
+        let words = self.words.len();
+        // The first word is looked at twice: from `start` on, and at last from its beginning.
+        (0..=words).find_map(|i| {
+            let w = (start as usize / 64 + i) % words;
+            let from = if i == 0 { start % 64 } else { 0 };
+            let free = !self.words[w] & u64::MAX << from;
+            let n = w as u32 * 64 + free.trailing_zeros();
+            (free != 0 && n < self.order.count).then_some(n)
+        })
     }
 
     fn give_back(&mut self, n: u32) {
@@ -114,42 +150,133 @@ impl Bitmap {
     }
 }
 
+impl Order {
+    fn new(
+        count: u32,
+        secret: (u64, u64),
+        local: Addr,
+        server: Endpoint,
+        protocol: Protocol,
+    ) -> Self {
+        let mut whose = [0; 36];
+        whose[..16].copy_from_slice(&local.0);
+        whose[16..32].copy_from_slice(&server.addr.0);
+        whose[32..34].copy_from_slice(&server.port.to_be_bytes());
+        whose[34] = protocol as u8;
+        let hasher = SipHasher13::new_with_keys(secret.0, secret.1);
+        let mut key = |half: u8| {
+            whose[35] = half;
+            hasher.hash(&whose)
+        };
+        let bits = count.next_power_of_two().trailing_zeros();
+        Self {
+            count,
+            half: bits.div_ceil(2).max(1),
+            key: (key(0), key(1)),
+        }
+    }
+
+    /// The number at a place of the order, both below `count`.
+    fn number(self, place: u32) -> u32 {
+        let mut n = place;
+        loop {
+            n = self.permute(n);
+            if n < self.count {
+                return n;
+            }
+        }
+    }
+
+    fn permute(self, n: u32) -> u32 {
+        let mask = (1 << self.half) - 1;
+        let hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        let (mut left, mut right) = (n >> self.half, n & mask);
+        for round in 0..ROUNDS {
+            let [a, b, _, _] = right.to_le_bytes();
+            let mixed = hasher.hash(&[round, a, b]) as u32 & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        left << self.half | right
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LOCAL: Addr = Addr::v4([10, 0, 0, 1]);
     const SERVER: Endpoint = Endpoint::new(Addr::v4([10, 0, 0, 2]), 80);
+    const SECRET: (u64, u64) = (1, 2);
+
+    fn some(p: &mut LocalPorts, count: usize) -> Vec<u16> {
+        let ports = (0..count).map_while(|_| p.take(LOCAL, SERVER, Protocol::Tcp));
+        ports.collect()
+    }
 
     #[test]
     fn every_port_is_given_once_and_then_none() {
-        let mut p = LocalPorts::new(1000, 1099);
-        let mut got: Vec<u16> = (0..100)
-            .filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp))
-            .collect();
-        assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), None);
-        assert_eq!(p.in_use(LOCAL, SERVER, Protocol::Tcp), 100);
-        got.sort_unstable();
-        got.dedup();
-        assert_eq!((got.len(), got[0], got[99]), (100, 1000, 1099));
-        p.give_back(Endpoint::new(LOCAL, 1042), SERVER, Protocol::Tcp);
-        assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), Some(1042));
+        for count in [1, 2, 3, 17, 100, 4096, 31_744, 65_535] {
+            let mut p = LocalPorts::new((1, count), SECRET);
+            let mut got = some(&mut p, usize::from(count) + 1);
+            assert_eq!(p.in_use(LOCAL, SERVER, Protocol::Tcp), u32::from(count));
+            got.sort_unstable();
+            assert!(got.into_iter().eq(1..=count), "of {count}");
+            p.give_back(Endpoint::new(LOCAL, count), SERVER, Protocol::Tcp);
+            assert_eq!(some(&mut p, 2), [count]);
+        }
     }
 
     #[test]
     fn a_port_given_back_comes_last() {
-        let mut p = LocalPorts::new(1000, 1003);
-        assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), Some(1000));
-        p.give_back(Endpoint::new(LOCAL, 1000), SERVER, Protocol::Tcp);
-        let next: Vec<_> = (0..4)
-            .filter_map(|_| p.take(LOCAL, SERVER, Protocol::Tcp))
-            .collect();
-        assert_eq!(next, [1001, 1002, 1003, 1000]);
+        let mut p = LocalPorts::new((1000, 1999), SECRET);
+        let all = some(&mut p.clone(), 1000);
+        for port in &all[..300] {
+            assert_eq!(some(&mut p, 1), [*port]);
+            p.give_back(Endpoint::new(LOCAL, *port), SERVER, Protocol::Tcp);
+        }
+        assert_eq!(some(&mut p, 700), all[300..]);
+        assert_eq!(some(&mut p, 300), all[..300]);
+    }
+
+    #[test]
+    fn ports_in_use_are_stepped_over() {
+        let mut p = LocalPorts::new((1000, 1999), SECRET);
+        let all = some(&mut p, 1000);
+        // One is free, far from where the order stands.
+        p.give_back(Endpoint::new(LOCAL, all[500]), SERVER, Protocol::Tcp);
+        assert_eq!(some(&mut p, 2), [all[500]]);
+    }
+
+    #[test]
+    fn the_order_is_another_for_each_secret_address_server_and_protocol() {
+        let order = |secret, local, server, protocol| {
+            let mut p = LocalPorts::new((1024, 32_767), secret);
+            let ports: Vec<u16> = (0..200)
+                .filter_map(|_| p.take(local, server, protocol))
+                .collect();
+            ports
+        };
+        let one = order(SECRET, LOCAL, SERVER, Protocol::Tcp);
+        let steps = one.windows(2).map(|w| w[1].wrapping_sub(w[0]));
+        let kinds: std::collections::BTreeSet<u16> = steps.collect();
+        assert!(kinds.len() > 150, "{kinds:?}");
+        let other_server = Endpoint::new(SERVER.addr, 81);
+        for other in [
+            order((1, 3), LOCAL, SERVER, Protocol::Tcp),
+            order(SECRET, SERVER.addr, SERVER, Protocol::Tcp),
+            order(SECRET, LOCAL, other_server, Protocol::Tcp),
+            order(SECRET, LOCAL, SERVER, Protocol::Udp),
+        ] {
+            // Of 200 among 31744, 1.3 are in both by chance.
+            let both = other.iter().filter(|port| one.contains(port)).count();
+            assert!(both < 12, "{both} in both");
+            assert!(one.iter().zip(&other).filter(|(a, b)| a == b).count() < 3);
+        }
     }
 
     #[test]
     fn servers_do_not_share() {
-        let mut p = LocalPorts::new(1000, 1000);
+        let mut p = LocalPorts::new((1000, 1000), SECRET);
         let other = Endpoint::new(SERVER.addr, 81);
         assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), Some(1000));
         assert_eq!(p.take(LOCAL, other, Protocol::Tcp), Some(1000));

@@ -8,6 +8,8 @@ use crate::wheel::NONE;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rank {
+    /// A template of which no connection was established, and none is left.
+    Unproven,
     /// Its client has only asked for it.
     HalfOpen,
     /// Both sides have closed, or one has reset.
@@ -16,6 +18,12 @@ pub enum Rank {
     Single,
     /// Never given up.
     Kept,
+}
+
+impl Rank {
+    /// Those that are given up, the most willing first.
+    pub(crate) const WILLING: [Self; Self::Kept as usize] =
+        [Self::Unproven, Self::HalfOpen, Self::Over, Self::Single];
 }
 
 /// The first and last of each list.
@@ -50,6 +58,11 @@ impl Link {
     /// The rank of the list it is in.
     pub(crate) const fn rank(self) -> Rank {
         self.rank
+    }
+
+    /// Who follows in that list.
+    pub(crate) fn after(self) -> Option<u32> {
+        (self.after != NONE).then_some(self.after)
     }
 }
 

@@ -110,7 +110,7 @@ sysctls! {
     am_droprate = 10, ANY, "drop_packet = 3 drops one new connection in this many; 0 none, a negative number each.";
     amemthresh = 1024, ANY, "Free places in the connection table under which the automatic defences switch on, at most a sixteenth of it (the kernel counts free pages).";
     conn_reuse_mode = 1, ANY, "What a SYN on a known tuple does: 0 reuse the entry, bit 0 reschedule in TIME_WAIT and CLOSE, bit 1 also in FIN_WAIT where replies are unseen.";
-    drop_entry = 0, DEFENCE, "End half-open and idle entries, 1/32 of the table looked at each second: 0 never, 1 or 2 while places are scarce (amemthresh), 3 always.";
+    drop_entry = 0, DEFENCE, "End half-open and idle entries and templates that are not ASSURED, 1/32 of the table looked at each second: 0 never, 1 or 2 while places are scarce (amemthresh), 3 always.";
     drop_packet = 0, DEFENCE, "Drop a share of the new connections: 0 never, 1 or 2 while places are scarce (the fewer the more), 3 always one in am_droprate.";
     expire_nodest_conn = 0, ANY, "Whether a connection of a removed server ends with its next packet.";
     expire_quiescent_template = 0, ANY, "Whether persistence leaves a server whose weight becomes 0.";

@@ -126,6 +126,20 @@ pub enum Step {
         /// What it chose.
         chosen: Option<Endpoint>,
     },
+    /// A connection gave way to the new one: same client and port, same server, by another service.
+    GaveWay {
+        /// The VIP that its client used.
+        vip: Endpoint,
+        /// Its state's name.
+        state: String,
+        /// Whether it was over; else no other server was left.
+        over: bool,
+    },
+    /// The server still has an old connection of this local port: it is reset, and the SYN sent again.
+    Reopened {
+        /// FULLNAT's local endpoint.
+        local: Endpoint,
+    },
     /// No connection was made.
     Refused {
         /// Why.
@@ -283,6 +297,8 @@ pub enum Fate {
     Overloaded,
     /// It is new, and has had its share (slow start).
     SlowStart,
+    /// It has a connection of this client and port by another service, that is not over.
+    SharedPort,
 }
 
 /// A next hop.

@@ -158,15 +158,19 @@ metrics! {
     CONNTRACK_EXPIRED Counter "uvs_conntrack_expired_total" []
         "Connections and templates that ended, for whatever reason."
     CONNTRACK_EVICTED Counter "uvs_conntrack_evicted_total" []
-        "Connections given up for new ones at the table's limit: half-open ones first."
+        "Connections and templates given up for new ones at the table's limit: half-open ones and theirs first."
     CONNTRACK_DEFENDED Counter "uvs_conntrack_dropped_entries_total" []
-        "Connections that the defence drop_entry ended."
+        "Connections and templates that the defence drop_entry ended."
     CONNTRACK_OUT_OF_WINDOW Counter "uvs_conntrack_out_of_window_total" []
         "Segments of TCP connections that would have ended them (RST, FIN) with a sequence number far from the expected: forwarded, and without effect on the connection."
+    CONNTRACK_REPLACED Counter "uvs_conntrack_replaced_total" ["state"]
+        "NAT connections that gave way to a new one of the same client, port and server by another service: `over` already, or `live` because no other server was left."
     CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
-        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP, as on_removal, on_expiry or drain_timeout ask for."
+        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP: as on_removal, on_expiry or drain_timeout ask for, or because a new connection replaced it."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
         "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
+    SNAT_REOPENED Counter "uvs_snat_reopened_total" []
+        "FULLNAT: connections whose server still had an old one of their local port, which was reset and the SYN sent again."
     SNAT_PORTS_LIMIT Gauge "uvs_snat_ports_limit" ["laddr"]
         "FULLNAT: local ports that the address has for each real server (limits.local_ports)."
 

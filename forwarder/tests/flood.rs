@@ -1,6 +1,7 @@
 //! A SYN flood from forged addresses, several times the connection table, beside downloads that run and new
 //! clients: every download arrives whole, every client is answered, half-open connections make room, and
-//! memory stays what the table costs. Needs root, or `make test`.
+//! memory stays what the table costs. At a persistent service it denies neither that one nor another
+//! anything. Needs root, or `make test`.
 //!
 //! A million and a half SYNs against a table of the default size, as by hand:
 //! `UVS_FLOOD_SYNS=1500000 UVS_FLOOD_TABLE=1000000 cargo test --release -p uvs --test flood -- --nocapture`
@@ -161,7 +162,7 @@ fn a_syn_flood_stops_neither_downloads_nor_new_clients() {
         number("UVS_FLOOD_TABLE", TABLE),
     );
     let (lab, _) = lab(Mode::Nat, Options::default());
-    let mut daemon = serve(&lab, table);
+    let mut daemon = serve(&lab, table, None);
     let before = resident(daemon.id());
     let over = AtomicBool::new(false);
     let (lasted, whole, answered, peak) = thread::scope(|scope| {
@@ -202,18 +203,50 @@ fn a_syn_flood_stops_neither_downloads_nor_new_clients() {
     assert!(peak <= u64::from(table), "{peak} of {table}");
     assert!(whole > 0 && answered > 0);
     assert!(evicted > 0, "{drops}");
-    let full = drops["drops"].as_array().expect("drops").iter();
-    let full = full
-        .filter(|d| d["reason"] == "table_full")
-        .map(|d| d["count"].as_u64());
-    assert_eq!(full.collect::<Vec<_>>(), [Some(0)]);
+    assert_eq!(table_full(&drops), 0);
     let bound = u64::from(table) * BYTES_PER_CONNECTION + SLACK;
     assert!(grown <= bound, "{grown} bytes of {bound}");
 }
 
+/// Connections that were refused because the table was full.
+fn table_full(drops: &Value) -> u64 {
+    let mut reasons = drops["drops"].as_array().expect("drops").iter();
+    let full = reasons.find(|d| d["reason"] == "table_full");
+    full.and_then(|d| d["count"].as_u64()).expect("a count")
+}
+
+#[test]
+fn a_syn_flood_at_a_persistent_service_denies_neither_it_nor_another() {
+    const TABLE: u32 = 2000;
+    const NEIGHBOUR: u16 = 81;
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let neighbour = SocketAddrV4::new(*lab.plan.vip.ip(), NEIGHBOUR);
+    let daemon = serve(&lab, TABLE, Some(neighbour));
+    // A client of before, whose server must stay its own.
+    let url = lab.plan.url("/");
+    let before = requests(&lab.client, &url, 1).expect("an answer");
+    flood(&lab, TABLE * 10);
+    let connections = shown(&daemon, "info")["connections"].as_u64();
+    // A connection and its template go together, so one place may be free.
+    assert!(
+        connections >= Some(u64::from(TABLE) - 1),
+        "full of the flood"
+    );
+    let answers = requests(&lab.client, &url, 20).expect("answers");
+    assert_eq!(
+        answers.keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
+    let other = requests(&lab.client, &format!("http://{neighbour}/"), 20).expect("answers");
+    assert_eq!(other.values().sum::<u32>(), 20);
+    let drops = shown(&daemon, "drops");
+    assert_eq!(table_full(&drops), 0, "{drops}");
+    daemon.stop().expect("it ends well");
+}
+
 /// `uvs run` with a table of this size, the plan's service on two servers, and a way back for answers to
-/// the forged addresses.
-fn serve(lab: &Lab, table: u32) -> Daemon<'_> {
+/// the forged addresses. With a `neighbour`, the service is persistent and that one is not.
+fn serve(lab: &Lab, table: u32, neighbour: Option<SocketAddrV4>) -> Daemon<'_> {
     let plan = &lab.plan;
     let route = format!("route add {FORGED}/10 via {}", plan.client);
     lab.director.ip(&route).expect("a route");
@@ -223,11 +256,19 @@ fn serve(lab: &Lab, table: u32) -> Daemon<'_> {
         host.sysctl("net.ipv4.tcp_syncookies", "2").expect("set");
     }
     let file = lab.dir().join("uvs.toml");
-    let text = format!(
-        "interfaces = {:?}\n[limits]\nconnections = {table}\n[[service]]\ntcp = \"{}\"\nscheduler = \"rr\"\n\
-         mode = \"nat\"\n[[service.server]]\naddress = \"{}\"\n[[service.server]]\naddress = \"{}\"\n",
-        plan.interfaces, plan.vip, plan.servers[0], plan.servers[1]
+    let mut text = format!(
+        "interfaces = {:?}\n[limits]\nconnections = {table}\n",
+        plan.interfaces
     );
+    let persistent = neighbour.map_or("", |_| "persistent = 300\n");
+    for (vip, persistent) in [(Some(plan.vip), persistent), (neighbour, "")] {
+        let Some(vip) = vip else { continue };
+        text += &format!(
+            "[[service]]\ntcp = \"{vip}\"\nscheduler = \"rr\"\nmode = \"nat\"\n{persistent}\
+             [[service.server]]\naddress = \"{}\"\n[[service.server]]\naddress = \"{}\"\n",
+            plan.servers[0], plan.servers[1]
+        );
+    }
     fs::write(&file, text).expect("written");
     Daemon::start_with(lab, uvs(), &format!("run --config {}", file.display())).expect("uvs runs")
 }

@@ -167,7 +167,7 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
 
 #[test]
 fn drops_are_shown_as_a_table_and_as_json() {
-    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":5,"answered":1,"held":0,"passed":1,"local":0,"dropped":2,"lost":1},"reasons":[["ttl_exceeded",2],["send_failed",1],["no_route",0]],"ended":{"ended":8,"evicted":3,"dropped_entries":2,"told_clients":1,"told_servers":0}}}}"#;
+    const DROPS: &str = r#"{"Ok":{"drops":{"totals":{"received":9,"sent":5,"answered":1,"held":0,"passed":1,"local":0,"dropped":2,"lost":1},"reasons":[["ttl_exceeded",2],["send_failed",1],["no_route",0]],"ended":{"ended":8,"evicted":3,"dropped_entries":2,"replaced_over":4,"replaced_live":1,"told_clients":1,"told_servers":0}}}}"#;
     let daemon = Daemon::start(&[DROPS, DROPS]);
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops"]));
     assert_eq!(
@@ -176,7 +176,7 @@ fn drops_are_shown_as_a_table_and_as_json() {
             Some(0),
             "REASON        COUNT\nttl_exceeded      2\nsend_failed       1\n\
              received 9 = sent 5 + answered 1 + held 0 + passed 1 + local 0 + dropped 2; lost on the way out 1\n\
-             connections ended 8, of these evicted 3, dropped by drop_entry 2; told: clients 1, servers 0\n"
+             connections ended 8, of these evicted 3, dropped by drop_entry 2, replaced: over 4, live 1; told: clients 1, servers 0\n"
         )
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["show", "drops", "-o", "json"]));

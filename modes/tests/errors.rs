@@ -62,15 +62,16 @@ fn only(sent: Vec<Sent>) -> Error {
 
 #[test]
 fn a_clients_error_about_an_answer_reaches_the_server() {
-    let local = Endpoint::new(LOCAL, 1024);
     let server = Endpoint::new(SERVER, SERVER_PORT);
     for (forwarding, to, from, about) in [
         (Forwarding::Dr, VIP.addr, CLIENT.addr, (VIP, CLIENT)),
         (Forwarding::Nat, SERVER, CLIENT.addr, (server, CLIENT)),
-        (Forwarding::FullNat, SERVER, LOCAL, (server, local)),
+        (Forwarding::FullNat, SERVER, LOCAL, (server, Endpoint::NONE)),
     ] {
         let mut bed = bed(Protocol::Udp, forwarding);
         bed.from_client(frame(&udp(CLIENT, VIP)));
+        let (conns, _) = bed.engine.report_connections(bed.now, 0, 1);
+        let about = (about.0, conns[0].local.unwrap_or(about.1));
         let answer = udp(VIP, CLIENT).packet();
         let error = icmp(CLIENT.addr, VIP.addr, UNREACHABLE, PORT, 0).payload(&answer);
         let sent = bed.from_client(frame(&error));
@@ -392,4 +393,23 @@ fn a_reply_too_long_for_the_client_changes_nothing_but_is_answered() {
     };
     assert_eq!(told, want);
     assert_eq!(bed.engine.report().services[0].stats.out_packets, 0);
+}
+
+#[test]
+fn an_error_about_nothing_that_is_known_ends_by_the_name_of_what_it_is() {
+    for (kind, code, want) in [
+        (UNREACHABLE, TOO_BIG, DropReason::UnknownFragNeeded),
+        (UNREACHABLE, PORT, DropReason::NoConnection),
+        (11, 0, DropReason::NoConnection),
+        // A redirect is not an error about a connection.
+        (5, 1, DropReason::UnsupportedProtocol),
+    ] {
+        let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
+        bed.snapshot.owned_vips = vec![VIP.addr];
+        bed.apply();
+        let about = tcp(VIP, CLIENT, SYN | ACK).packet();
+        let error = icmp(ROUTER, VIP.addr, kind, code, 1400).payload(&about);
+        let verdict = bed.receive(CLIENTS, frame(&error));
+        assert_eq!(verdict, Verdict::Drop(want), "type {kind} code {code}");
+    }
 }

@@ -22,6 +22,8 @@ use uvs_core::verdict::{DropReason, Verdict};
 
 const OTHER: Endpoint = Endpoint::new(Addr::v4([10, 0, 2, 12]), SERVER_PORT);
 const TELL: Care = care(OnRemoval::Tell);
+/// FULLNAT's only local port.
+const LOCAL_PORT: u16 = 1024;
 /// What the client and the server of [`talk`] expect next.
 const CLIENT_NEXT: u32 = 9_000 + 1 + 100;
 const SERVER_NEXT: u32 = 5_000 + 1 + 10;
@@ -35,7 +37,12 @@ const fn care(on_removal: OnRemoval) -> Care {
 }
 
 fn bed(protocol: Protocol, forwarding: Forwarding, care: Care) -> Bed {
-    let mut bed = Bed::with_service(uvs_modes::BUILTIN, protocol, forwarding, Tunnel::default());
+    let limits = Limits {
+        local_ports: (LOCAL_PORT, LOCAL_PORT),
+        ..Limits::default()
+    };
+    let mut bed = Bed::new(uvs_modes::BUILTIN, limits);
+    bed.add_service(protocol, forwarding, Tunnel::default());
     change(&mut bed, |s| s.care = care);
     bed.change_fib(|f| f.set_neighbour(3, OTHER.addr, [2, 0, 0, 0, 2, 0x12]));
     bed
@@ -90,13 +97,10 @@ fn talk(bed: &mut Bed, from: Endpoint, replies: Option<Endpoint>) {
 }
 
 /// Where the server's replies go, as the server sees it.
-fn far(bed: &Bed, forwarding: Forwarding, from: Endpoint) -> Option<Endpoint> {
+const fn far(forwarding: Forwarding, from: Endpoint) -> Option<Endpoint> {
     match forwarding {
         Forwarding::Nat => Some(from),
-        Forwarding::FullNat => {
-            let (conns, _) = bed.engine.report_connections(bed.now, 0, 16);
-            conns[0].local.or(Some(Endpoint::new(LOCAL, 1024)))
-        }
+        Forwarding::FullNat => Some(Endpoint::new(LOCAL, LOCAL_PORT)),
         Forwarding::Dr | Forwarding::Tunnel => None,
     }
 }
@@ -139,12 +143,8 @@ fn both_ends_are_told_in_every_mode() {
         Forwarding::Tunnel,
     ] {
         let mut bed = bed(Protocol::Tcp, forwarding, TELL);
-        let local = Endpoint::new(LOCAL, 1024);
-        let replies = match forwarding {
-            Forwarding::FullNat => Some(local),
-            other => far(&bed, other, CLIENT),
-        };
-        talk(&mut bed, CLIENT, replies);
+        let local = Endpoint::new(LOCAL, LOCAL_PORT);
+        talk(&mut bed, CLIENT, far(forwarding, CLIENT));
         replace_server(&mut bed);
         bed.expire();
         let sent = std::mem::take(&mut bed.sent);

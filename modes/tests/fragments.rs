@@ -128,3 +128,24 @@ fn a_lone_piece_waits_30_seconds() {
         assert_eq!(bed.sent.len(), sent, "after {seconds} s");
     }
 }
+
+#[test]
+fn a_piece_of_an_impossible_length_is_dropped_by_a_name_of_its_own() {
+    // The first piece of a datagram, "more fragments" set, of every length around a multiple of 8.
+    for len in 1..=24 {
+        let payload = vec![5; len];
+        let mut frame = udp(CLIENT, VIP).may_fragment().payload(&payload).frame();
+        frame[14 + 6] |= 0x20;
+        frame[14 + 10..14 + 12].fill(0);
+        let sum = uvs_core::checksum::of(&frame[14..34]);
+        frame[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
+        let want = if len % 8 == 0 {
+            Verdict::Held
+        } else {
+            Verdict::Drop(DropReason::BadFragmentLength)
+        };
+        let mut bed = bed(Forwarding::Nat);
+        let verdict = bed.receive(CLIENTS, TestFrame::finished(&frame));
+        assert_eq!(verdict, want, "{len} bytes");
+    }
+}

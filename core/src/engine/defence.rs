@@ -1,7 +1,8 @@
 //! What keeps the connection table usable when somebody fills it.
 //!
-//! At the limit a new connection takes the place of the one that is half-open longest, then of one that
-//! is over, then of an unanswered datagram's (see [`Rank`]): always on, since the limit is ours. Before
+//! At the limit a new connection takes the place of a template of which no connection was established, then
+//! of the one that is half-open longest, and of its template with it, then of one that is over, then of an
+//! unanswered datagram's (see [`Rank`]): always on, since the limit is ours. Before
 //! that the kernel's own defences act where they are asked for: `drop_entry` ends half-open and idle
 //! entries as it goes round the table, `drop_packet` drops a share of the new connections, `secure_tcp`
 //! tracks strictly. Each is 0 = never, 1 or 2 = while places are scarce, 3 = always. After `update_defense_level` of
@@ -127,8 +128,13 @@ impl Defence {
 
     /// Whether drop_entry ends this connection (`ip_vs_random_dropentry`).
     fn ends(&mut self, now: Instant, c: &Conn) -> bool {
-        if c.has(conn::TEMPLATE) || c.controlled > 0 {
+        if c.controlled > 0 {
             return false;
+        }
+        if c.has(conn::TEMPLATE) {
+            // One-packet scheduling's connections are never established: its datagrams count.
+            let one_packet = c.in_packets > 0;
+            return c.state != conn::ASSURED && (!one_packet || self.is_due(now, c));
         }
         match c.protocol {
             Protocol::Tcp => match TcpState::from_number(c.state) {
@@ -179,19 +185,19 @@ impl<R: Recorder> Engine<R> {
                 && self.defence.ends(now, c)
             {
                 self.counters.dropped_entries += 1;
-                self.expire(now, id);
+                self.give_up(now, id);
             }
         }
         self.defence.left > 0
     }
 
-    /// Gives one connection up for a new one; `false` where none may go.
+    /// Gives one connection or template up for a new one; `false` where none may go.
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
         let Some(id) = self.conns.most_willing() else {
             return false;
         };
         self.counters.evicted += 1;
-        self.expire(now, id);
+        self.give_up(now, id);
         true
     }
 

@@ -82,8 +82,13 @@ pub(super) fn leaving(
     }
 }
 
-/// What a scheduler chose, and what of.
-pub(super) fn scheduled(service: &Service, servers: &Servers, picked: Option<usize>) -> Step {
+/// What a scheduler chose, and what of; not of those at the places `avoided`.
+pub(super) fn scheduled(
+    service: &Service,
+    servers: &Servers,
+    picked: Option<usize>,
+    avoided: &[u32],
+) -> Step {
     let both = service.servers.iter().zip(&service.backends).enumerate();
     let candidates = both.map(|(i, (place, backend))| {
         let server = servers.get(*place);
@@ -93,7 +98,11 @@ pub(super) fn scheduled(service: &Service, servers: &Servers, picked: Option<usi
             active: backend.active,
             inactive: backend.inactive,
             connections: server.stats.connections,
-            fate: fate(backend, picked == Some(i), service.slow_start.holds(i)),
+            fate: if avoided.contains(place) {
+                Fate::SharedPort
+            } else {
+                fate(backend, picked == Some(i), service.slow_start.holds(i))
+            },
         }
     });
     let candidates: Vec<Candidate> = candidates.collect();

@@ -105,23 +105,36 @@ impl<R: Recorder> Engine<R> {
 
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
-    fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
+    pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
         const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
-        let hop = self.fib.lookup(self.to_server(c));
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };
-        if !hop.is_ok_and(|hop| hop.mac.is_some()) {
-            return false;
-        }
         let mut bytes = [0; HEADROOM + LEN];
         let ip = &mut bytes[HEADROOM + ETH_LEN..];
         write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, client, vip);
         let next = (c.server_expects, c.client_expects);
         let flags = tcp_flags::RST | tcp_flags::ACK;
         write_reset(ip, (c.client, client), (c.vip, vip), next, flags);
-        write2(&mut bytes, HEADROOM + 12, answer::ETHERTYPE_IPV4);
-        let mut frame = Frame::new(&mut bytes, HEADROOM, HEADROOM + LEN, Offload::default());
+        self.send_as_client(now, c, &mut bytes, out)
+    }
+
+    /// Sends a packet to a connection's server as if its client had; `bytes` is it behind [`HEADROOM`] and
+    /// room for an Ethernet header. Whether it leaves: not where the next hop is not resolved.
+    pub(super) fn send_as_client(
+        &mut self,
+        now: Instant,
+        c: &Conn,
+        bytes: &mut [u8],
+        out: &mut Outbox,
+    ) -> bool {
+        let hop = self.fib.lookup(self.to_server(c));
+        if !hop.is_ok_and(|hop| hop.mac.is_some()) {
+            return false;
+        }
+        write2(bytes, HEADROOM + 12, answer::ETHERTYPE_IPV4);
+        let end = bytes.len();
+        let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return false;
         };

@@ -24,6 +24,8 @@ use crate::verdict::{Egress, PortId, Verdict};
 const ICMP_HEADER: usize = 8;
 /// Frames of one packet that are told of.
 const MAX_LEAVING: usize = 64;
+/// Places that a new connection takes: one, and one for its template.
+const PLACES_OF_NEW: u32 = 2;
 /// Connections looked at for expiry before a frame.
 const EXPIRY_BUDGET: u32 = 1024;
 
@@ -123,10 +125,10 @@ impl Rehearsal {
 
     /// Copies the connections that a frame may ask for.
     fn copy_for(&mut self, original: &Engine, now: Instant, frame: &Frame<'_>) {
-        if original.conns.len() == original.conns.limit()
-            && let Some(id) = original.conns.most_willing()
-        {
-            self.copy(original, now, id);
+        if original.conns.limit() - original.conns.len() < PLACES_OF_NEW {
+            for id in original.conns.willing().take(PLACES_OF_NEW as usize) {
+                self.copy(original, now, id);
+            }
         }
         let mut own = frame.bytes().to_vec();
         let mut frame = copy_of(frame, &mut own, 0);
@@ -188,6 +190,9 @@ impl Rehearsal {
         };
         let here = self.engine.conns.adopt(now, conn, control);
         self.copied.insert(id.0, here);
+        if let Some(syn) = original.syns.of(id, &conn) {
+            self.engine.syns.keep(syn.at(here));
+        }
         here
     }
 }
@@ -311,6 +316,8 @@ impl Engine {
             next_look: self.next_look,
             events: Vec::new(),
             farewells: self.farewells.clone(),
+            replaced: None,
+            syns: Default::default(),
             next_tick: self.next_tick,
             next_second: self.next_second,
             now: self.now,

@@ -41,7 +41,7 @@ impl<R: Recorder> Engine<R> {
                 kind: icmp::ECHO,
                 code: 0,
             } => self.echo(frame, packet, out),
-            Transport::Icmp { .. } => Verdict::Drop(DropReason::UnsupportedProtocol),
+            Transport::Icmp { kind, code } => Verdict::Drop(unknown_message(kind, code)),
             Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
                 let error = (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0);
                 self.icmp_error(now, frame, packet, error, vip, out)
@@ -79,5 +79,17 @@ impl<R: Recorder> Engine<R> {
         };
         out.push_copy(frame.bytes(), Offload::default(), egress);
         Verdict::Answered
+    }
+}
+
+/// Why an ICMP message ends here that is neither an echo request nor about anything we know.
+const fn unknown_message(kind: u8, code: u8) -> DropReason {
+    match (kind, code) {
+        (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) => DropReason::UnknownFragNeeded,
+        (
+            icmp::UNREACHABLE | icmp::SOURCE_QUENCH | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM,
+            _,
+        ) => DropReason::NoConnection,
+        _ => DropReason::UnsupportedProtocol,
     }
 }

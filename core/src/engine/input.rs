@@ -4,6 +4,7 @@
 use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
+use super::shared::behind;
 use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
@@ -134,9 +135,15 @@ impl<R: Recorder> Engine<R> {
         }
         match self.schedule(now, slot, &packet.flow) {
             Ok(id) => {
+                self.keep_syn(id, frame, packet);
+                let told = self.tell_replaced(now, out);
                 let verdict = self.forward(now, id, frame, packet, out);
                 self.end_one_packet(now, id);
-                verdict
+                if told {
+                    behind(frame, verdict, out)
+                } else {
+                    verdict
+                }
             }
             Err(refused) => {
                 self.count_failure(slot, &refused);
@@ -166,11 +173,18 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
-    /// One-packet scheduling's connection ends with its packet.
+    /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).
     pub(super) fn end_one_packet(&mut self, now: Instant, id: ConnId) {
-        if self.conns.get(id).has(conn::ONE_PACKET) {
-            self.expire(now, id);
+        let c = self.conns.get(id);
+        if !c.has(conn::ONE_PACKET) {
+            return;
         }
+        let control = c.control;
+        if control != NONE {
+            let template = self.conns.get_mut(ConnId(control));
+            template.in_packets = template.in_packets.saturating_add(1);
+        }
+        self.expire(now, id);
     }
 
     /// Whether a packet may start a connection (`tcp_conn_schedule` and its like).

@@ -1,5 +1,6 @@
 //! A connection's two ends: counted at its server when it is made, taken off when its time is over. After
-//! `ip_vs_bind_dest`, `ip_vs_conn_expire` and `ip_vs_unbind_dest` of `net/netfilter/ipvs/ip_vs_conn.c`.
+//! `ip_vs_bind_dest`, `ip_vs_conn_expire`, `ip_vs_conn_del` and `ip_vs_unbind_dest` of
+//! `net/netfilter/ipvs/ip_vs_conn.c`.
 
 use super::Engine;
 use super::schedule::Refused;
@@ -17,16 +18,16 @@ impl<R: Recorder> Engine<R> {
         c: Conn,
         replies: bool,
     ) -> Result<ConnId, Refused> {
-        let inserted = match self.conns.insert(now, c, replies) {
-            Err(InsertError::Full) if self.make_room(now) => self.conns.insert(now, c, replies),
-            other => other,
+        // Each round but the last ends an entry. No template has the key that one to be inserted has: it
+        // would have been found before.
+        let id = loop {
+            match self.conns.insert(now, c, replies) {
+                Ok(id) => break id,
+                Err(InsertError::Taken(old)) => self.give_way(now, old),
+                Err(InsertError::Full) if self.make_room(now) => {}
+                Err(InsertError::Full) => return Err(Refused::Drop(DropReason::TableFull)),
+            }
         };
-        let id = inserted.map_err(|e| {
-            Refused::Drop(match e {
-                InsertError::Full => DropReason::TableFull,
-                InsertError::Taken => DropReason::ReplyTupleTaken,
-            })
-        })?;
         let server = self.servers.get_mut(c.backend);
         server.references += 1;
         if c.has(conn::TEMPLATE) {
@@ -44,23 +45,32 @@ impl<R: Recorder> Engine<R> {
 
     /// A connection's time is over. A template waits while it controls connections.
     pub(super) fn expire(&mut self, now: Instant, id: ConnId) {
-        /// Seconds until such a template is looked at again (`ip_vs_conn_expire`).
+        /// Seconds that such a template is kept for from then on, by each new connection too
+        /// (`ip_vs_conn_expire`).
         const LATER: u32 = 60;
         if self.conns.get(id).controlled > 0 {
-            let timeout = std::mem::replace(&mut self.conns.get_mut(id).timeout, LATER);
+            self.conns.get_mut(id).timeout = LATER;
             self.conns.touch(now, id);
-            self.conns.get_mut(id).timeout = timeout;
             return;
         }
         let c = self.conns.remove(id);
         self.counters.expired += 1;
         if c.control != NONE {
-            let template = self.conns.get_mut(ConnId(c.control));
-            template.controlled = template.controlled.saturating_sub(1);
+            self.release_template(ConnId(c.control));
         }
         self.give_back_local(&c);
         self.uncount(&c);
         self.release(c.backend);
+    }
+
+    /// Ends an entry before its time, and with it its template where no connection of that was ever
+    /// established and none is left (`ip_vs_conn_del`).
+    pub(super) fn give_up(&mut self, now: Instant, id: ConnId) {
+        let control = self.conns.get(id).control;
+        self.expire(now, id);
+        if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
+            self.expire(now, ConnId(control));
+        }
     }
 
     /// The reverse of counting; makes room under the threshold (`ip_vs_unbind_dest`).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arp;
-use crate::conn::{ConnTable, Side};
+use crate::conn::{Conn, ConnTable, Side};
 use crate::counters::Counters;
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -44,13 +44,16 @@ mod input;
 mod lifetime;
 mod martian;
 mod outer;
+mod persistence;
 mod pmtu;
 mod related;
+mod reopen;
 mod reply;
 mod report;
 mod schedule;
 mod sequence;
 mod servers;
+mod shared;
 mod slow_start;
 mod sweep;
 mod track;
@@ -78,7 +81,7 @@ pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn 
 pub struct EngineConfig {
     /// Fixed sizes.
     pub limits: Limits,
-    /// Key of the connection table's hash: random and secret.
+    /// Key of the connection table's hash and of the order of FULLNAT's local ports: random and secret.
     pub keys: (u64, u64),
     /// Seed of the schedulers.
     pub seed: u64,
@@ -140,6 +143,10 @@ pub struct Engine<R = Off> {
     events: Vec<Event>,
     /// Bounds what the ends of connections are told.
     farewells: answer::Limiter,
+    /// A connection that gave way to the one just made, where its ends are to be told.
+    replaced: Option<Conn>,
+    /// FULLNAT clients' SYNs, until their servers have answered.
+    syns: reopen::Syns,
     /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
     next_tick: Instant,
     /// When servers' handshakes are looked at again; no reason to wake up either.
@@ -194,7 +201,7 @@ impl Engine {
             path_mtus: pmtu::PathMtus::default(),
             servers: Servers::default(),
             conns: ConnTable::new(limits.connections, config.keys),
-            ports: LocalPorts::new(limits.local_ports.0, limits.local_ports.1),
+            ports: LocalPorts::new(limits.local_ports, config.keys),
             fib: Arc::new(Fib::new()),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             icmp_errors: answer::icmp_limiter(),
@@ -205,6 +212,8 @@ impl Engine {
             next_look: Instant::ZERO,
             events: Vec::new(),
             farewells: farewell::limiter(),
+            replaced: None,
+            syns: reopen::Syns::default(),
             next_tick: Instant::ZERO,
             next_second: Instant::ZERO,
             defence: defence::Defence::new(),

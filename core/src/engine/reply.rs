@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::Engine;
 use super::answer::icmp;
+use super::reopen::is_opening;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
@@ -34,6 +35,11 @@ impl<R: Recorder> Engine<R> {
         }
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        if is_opening(c)
+            && let Some(verdict) = self.reopen(now, id, frame, packet, out)
+        {
+            return verdict;
+        }
         self.count_packet(place, true, u64::from(packet.ip_len));
         self.measure_handshake(now, id, packet);
         self.follow(now, id, frame, packet, true);

@@ -174,10 +174,10 @@ pub(super) fn state_name(protocol: Protocol, state: u8) -> &'static str {
 }
 
 fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
-    let state = if c.has(conn::TEMPLATE) {
-        "NONE"
-    } else {
-        state_name(c.protocol, c.state)
+    let state = match c.state {
+        conn::ASSURED if c.has(conn::TEMPLATE) => "ASSURED",
+        _ if c.has(conn::TEMPLATE) => "NONE",
+        state => state_name(c.protocol, state),
     };
     ConnReport {
         protocol: (!c.has(conn::MARKED)).then_some(c.protocol),

@@ -2,7 +2,7 @@
 //! `ip_vs_set_state` and its handlers (`ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`, `ip_vs_proto_udp.c`).
 
 use super::Engine;
-use crate::conn::{self, ConnId};
+use crate::conn::{self, ConnId, NONE};
 use crate::flow::Direction;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
@@ -55,24 +55,34 @@ impl<R: Recorder> Engine<R> {
             (false, true) => Direction::InputOnly,
             (false, false) => Direction::Input,
         };
-        let (active, rank) = match packet.transport {
+        let (active, rank, proven) = match packet.transport {
             Transport::Tcp { flags, .. } => {
                 let state = tcp::next(TcpState::from_number(c.state), direction, flags, strict);
                 (c.state, c.timeout) = (state as u8, state.timeout(&timeouts));
-                (state.is_active(), state.rank())
+                let proven = state == TcpState::Established && c.state != before;
+                (state.is_active(), state.rank(), proven)
             }
             Transport::Sctp { chunk } => {
                 let state = sctp::next(SctpState::from_number(c.state), direction, chunk);
                 (c.state, c.timeout) = (state as u8, state.timeout());
-                (state.is_active(), state.rank())
+                let proven = state == SctpState::Established && c.state != before;
+                (state.is_active(), state.rank(), proven)
             }
             Transport::Udp => {
                 c.timeout = timeouts.udp;
                 let single = !output && c.in_packets <= 1;
-                (false, if single { Rank::Single } else { Rank::Kept })
+                (
+                    false,
+                    if single { Rank::Single } else { Rank::Kept },
+                    output,
+                )
             }
             Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
         };
+        if proven && c.control != NONE {
+            let template = ConnId(c.control);
+            self.assure_template(template);
+        }
         self.record(|e| e.moved(id, before));
         let was_over = self.conns.get(id).is_over();
         self.conns.set_rank(id, rank);

@@ -25,12 +25,15 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
         (&c::CONNTRACK_EVICTED, n.evicted),
         (&c::CONNTRACK_DEFENDED, n.dropped_entries),
         (&c::CONNTRACK_OUT_OF_WINDOW, n.out_of_window),
+        (&c::SNAT_REOPENED, n.reopened),
     ] {
         to.add(definition, &[], value as f64);
     }
     for ((_, kind), count) in ICMP_ERRORS.iter().zip(n.icmp_sent) {
         to.add(&c::ICMP_SENT, &[kind], count as f64);
     }
+    to.add(&c::CONNTRACK_REPLACED, &["over"], n.replaced_over as f64);
+    to.add(&c::CONNTRACK_REPLACED, &["live"], n.replaced_live as f64);
     to.add(&c::CONNTRACK_TOLD, &["client"], n.told_clients as f64);
     to.add(&c::CONNTRACK_TOLD, &["server"], n.told_servers as f64);
 }

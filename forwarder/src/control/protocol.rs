@@ -282,6 +282,12 @@ pub(crate) struct Ended {
     pub evicted: u64,
     /// By the defence drop_entry.
     pub dropped_entries: u64,
+    /// Replaced by a new one of the same client, port and server, when they were over.
+    #[serde(default)]
+    pub replaced_over: u64,
+    /// Replaced so although they were not over.
+    #[serde(default)]
+    pub replaced_live: u64,
     /// Clients that were told.
     pub told_clients: u64,
     /// Servers that were told.

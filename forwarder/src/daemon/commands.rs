@@ -327,6 +327,8 @@ impl Daemon {
                 ended: counters.expired,
                 evicted: counters.evicted,
                 dropped_entries: counters.dropped_entries,
+                replaced_over: counters.replaced_over,
+                replaced_live: counters.replaced_live,
                 told_clients: counters.told_clients,
                 told_servers: counters.told_servers,
             },

@@ -42,7 +42,7 @@ fn lies(wire: &Wire) -> Vec<(Vec<u8>, &'static str)> {
         (wire.segment(ACK), "bad_checksum"),
         // A loose source route (RFC 791 §3.1) of no address.
         (with_option([131, 3, 4, 0]), "source_route"),
-        (wire.changed(|f| f[FRAGMENT] = 0x20), "fragment_limit"),
+        (wire.changed(|f| f[FRAGMENT] = 0x20), "bad_fragment_length"),
     ]
 }
 

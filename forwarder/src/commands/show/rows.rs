@@ -359,8 +359,15 @@ pub(super) fn totals_line(t: &Totals) -> String {
 
 pub(super) fn ended_line(e: &Ended) -> String {
     format!(
-        "connections ended {}, of these evicted {}, dropped by drop_entry {}; told: clients {}, servers {}\n",
-        e.ended, e.evicted, e.dropped_entries, e.told_clients, e.told_servers
+        "connections ended {}, of these evicted {}, dropped by drop_entry {}, replaced: over {}, live {}; \
+         told: clients {}, servers {}\n",
+        e.ended,
+        e.evicted,
+        e.dropped_entries,
+        e.replaced_over,
+        e.replaced_live,
+        e.told_clients,
+        e.told_servers
     )
 }
 

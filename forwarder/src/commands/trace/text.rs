@@ -7,8 +7,8 @@ use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 use uvs_core::verdict::PortId;
 
 use self::sentences::{
-    ABSENT, access, aside, connection, packet, row, said_of, seconds, service, set_aside, stray,
-    template, verdict,
+    ABSENT, access, aside, connection, gave_way, packet, reopened, row, said_of, seconds, service,
+    set_aside, stray, template, verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;
@@ -131,6 +131,10 @@ impl Page<'_> {
                 chosen,
                 ..
             } => self.scheduled(scheduler, *exact, candidates, *chosen),
+            Step::GaveWay { vip, state, over } => {
+                self.line("gave way", &gave_way(*vip, state, *over))
+            }
+            Step::Reopened { local } => self.line("reopened", &reopened(*local)),
             Step::Refused { why } => self.line("refused", why),
             Step::Opened { server, local } => {
                 let local = local.map(|l| format!(", from the local endpoint {l}"));

@@ -179,6 +179,8 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
             ended: 9,
             evicted: 3,
             dropped_entries: 2,
+            replaced_over: 7,
+            replaced_live: 6,
             told_clients: 4,
             told_servers: 1,
         },
@@ -186,7 +188,8 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
         interfaces: Vec::new(),
     };
     let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
-                  connections ended 9, of these evicted 3, dropped by drop_entry 2; told: clients 4, servers 1\n";
+                  connections ended 9, of these evicted 3, dropped by drop_entry 2, replaced: over 7, live 6; \
+                  told: clients 4, servers 1\n";
     let few = shown(What::Drops, Format::Table, drops());
     assert_eq!(few, format!("REASON    COUNT\nno_route      7\n{totals}"));
     let all = shown(What::Drops, Format::Wide, drops());

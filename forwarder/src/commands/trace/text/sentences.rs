@@ -1,7 +1,7 @@
 //! One sentence for each decision: what was found, and why it went so.
 
 use uvs_core::access::{Action, Rule};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::ServiceKey;
 use uvs_core::trace::{Aside, Candidate, End, Fate, Known, Leaving, SetAside, Step, Template};
 
@@ -127,6 +127,19 @@ pub(super) fn template(found: &Template) -> String {
     }
 }
 
+pub(super) fn gave_way(vip: Endpoint, state: &str, over: bool) -> String {
+    let why = if over {
+        "it is over"
+    } else {
+        "no other server is left, and the newer one counts"
+    };
+    format!("the same client and port's connection to {vip}, {state}: {why}")
+}
+
+pub(super) fn reopened(local: Endpoint) -> String {
+    format!("the server has an old connection of {local}: it is reset, and the SYN sent again")
+}
+
 pub(super) const fn stray(from_server: bool, owned: bool) -> &'static str {
     match (from_server, owned) {
         (true, _) => "a real server sent it, for no connection: its own traffic",
@@ -142,6 +155,7 @@ pub(super) fn row(candidate: &Candidate) -> Vec<String> {
         Fate::WeightZero => "weight 0: no new connections",
         Fate::Overloaded => "overloaded: at its upper threshold",
         Fate::SlowStart => "slow start: it has had its share",
+        Fate::SharedPort => "has this client's port already, by another service",
     };
     vec![
         candidate.server.to_string(),
