@@ -161,9 +161,8 @@ impl Daemon {
         let interfaces = self.interfaces.iter().enumerate();
         let down = interfaces.filter(|(i, _)| !up(*i));
         let down = down.map(|(_, name)| format!("interface {name} is down or gone"));
-        let guard = self
-            .unguarded
-            .then(|| "the guard is gone and could not be put up again".to_owned());
+        let broken = self.guard.repairs().broken;
+        let guard = broken.map(|why| format!("the guard could not be put right: {why}"));
         down.chain(guard).collect()
     }
 }

@@ -21,7 +21,7 @@ use super::metrics::{Metering, first_load};
 use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
-use super::{Daemon, NETLINK, NOTICES, RULES, derive, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, derive, signals, watch};
 use crate::config::{Config, Metrics};
 use crate::control::server::Server;
 use crate::control::table::Table;
@@ -103,7 +103,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         .spawn(move || worker.run())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
-    watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
@@ -132,7 +131,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         metering,
         schedule_times,
         reloads: first_load(),
-        unguarded: false,
     };
     daemon.watch_signals()?;
     if let Err(refusal) = daemon.publish() {

@@ -3,22 +3,33 @@
 //! AF_PACKET only taps: the kernel processes every frame as well. One nft table, `netdev uvs`, drops
 //! exactly the frames that UVS serves at the ingress hook, which comes after the packet sockets and
 //! before everything else. It is replaced whole, or its sets are changed, in one transaction, so it is
-//! never half there; a killed run's table is found and replaced by the next.
+//! never half there; a killed run's table is found and replaced by the next. What others do to it is put
+//! right by a thread of its own, the keeper.
+//!
+//! [`rules`] says what the table is, `nft/` how that is told to the kernel. No other program takes part,
+//! but `nft` to print it for people.
 
 mod claim;
 mod elements;
+mod keeper;
 mod kept;
-mod netlink;
 mod nft;
 mod rules;
+mod state;
+mod tool;
 mod watch;
 
-use std::os::fd::RawFd;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
 
-pub(crate) use nft::Counter;
+pub(crate) use nft::listing::Counter;
 pub(crate) use rules::{FullNat, GuardSpec};
 
 use claim::Claim;
+use keeper::{Keeper, lock};
+use nft::link::{Fault, Link};
+use state::{Ready, State};
 use watch::Watch;
 
 /// Why the guard could not be put up, taken down or read.
@@ -35,7 +46,7 @@ pub(crate) enum GuardError {
     },
     /// There is no `nft`.
     #[error("cannot run `nft`: {0}; install it (Debian: apt install nftables)")]
-    NoNft(std::io::Error),
+    NoNft(io::Error),
     /// The kernel cannot do it.
     #[error(
         "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables)"
@@ -44,12 +55,7 @@ pub(crate) enum GuardError {
     /// No right to change the rules.
     #[error("changing nft's rules needs CAP_NET_ADMIN: run as root, or grant the capability")]
     Permission,
-    /// An interface name that cannot be written in nft's language.
-    #[error(
-        "interface name `{0}` contains a quote, which nft cannot express; rename the interface"
-    )]
-    InterfaceName(String),
-    /// `nft` refused.
+    /// The kernel, or `nft`, refused.
     #[error("nft refused: {0}")]
     Refused(String),
     /// A system call failed.
@@ -58,17 +64,63 @@ pub(crate) enum GuardError {
         /// What was tried.
         doing: &'static str,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-/// The guard of this network namespace. While this value lives, no other daemon can have it; when it
-/// goes, so do the rules.
+impl GuardError {
+    /// Names what is missing.
+    fn of(doing: &'static str, fault: impl Into<Fault>) -> Self {
+        let fault = fault.into();
+        match (fault.errno(), fault) {
+            (Some(libc::EPERM | libc::EACCES), _) => Self::Permission,
+            // The last is nfnetlink's answer where it knows of no nf_tables.
+            (Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL), Fault::Io(_))
+            | (Some(libc::EOPNOTSUPP), Fault::Refused { .. }) => Self::NoKernelSupport,
+            (_, refused @ Fault::Refused { .. }) => Self::Refused(refused.to_string()),
+            (_, Fault::Io(source)) => Self::Io { doing, source },
+        }
+    }
+}
+
+/// What others did to the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// The table was deleted.
+    Removed,
+    /// Something in it was changed: what, in a few words.
+    Damaged(String),
+}
+
+/// What the keeper had to do so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Repairs {
+    /// Times that the table was put up again after somebody had deleted it.
+    pub(crate) removed: u64,
+    /// Times that it was replaced because it was not as it had been put up.
+    pub(crate) damaged: u64,
+    /// When it was last, and why.
+    pub(crate) last: Option<(SystemTime, Harm)>,
+    /// Why it is not as it must be now, where it could not be put right.
+    pub(crate) broken: Option<String>,
+}
+
+impl Repairs {
+    fn note(&mut self, harm: Harm, at: SystemTime) {
+        match harm {
+            Harm::Removed => self.removed += 1,
+            Harm::Damaged(_) => self.damaged += 1,
+        }
+        self.last = Some((at, harm));
+    }
+}
+
+/// The guard of this network namespace. While this value lives, no other daemon can have it, and what
+/// others do to its rules is put right; when it goes, so do the rules.
 pub(crate) struct Guard {
-    claim: Claim,
-    watch: Watch,
-    /// What was applied last; `None` = nothing is, by us.
-    applied: Option<GuardSpec>,
+    state: Arc<Mutex<State>>,
+    /// `None` once it has ended.
+    keeper: Option<Keeper>,
 }
 
 impl Guard {
@@ -76,19 +128,22 @@ impl Guard {
     /// first [`apply`](Self::apply) replaces them; the log says so.
     ///
     /// # Errors
-    /// Another daemon has it; `nft` or the kernel's support for it is missing.
+    /// Another daemon has it; the right or the kernel's support for it is missing.
     pub(crate) fn claim() -> Result<Self, GuardError> {
         let claim = Claim::new()?;
-        let watch = Watch::new()?;
-        if nft::is_present()? {
+        let mut link = open()?;
+        let watching = |e| GuardError::of("watch nft's rules", e);
+        let watch = Watch::new(link.port()).map_err(watching)?;
+        if state::is_present(&mut link).map_err(|e| GuardError::of("look for the table", e))? {
             tracing::warn!(
                 "an earlier run left its guard (nft table `netdev uvs`) behind; it will be replaced"
             );
         }
+        let state = Arc::new(Mutex::new(State::new(claim, link)));
+        let keeper = Keeper::start(Arc::clone(&state), watch).map_err(watching)?;
         Ok(Self {
-            claim,
-            watch,
-            applied: None,
+            state,
+            keeper: Some(keeper),
         })
     }
 
@@ -98,23 +153,32 @@ impl Guard {
     /// # Errors
     /// The rules could not be put in force; those before them still are.
     pub(crate) fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let spec = spec.union(spec);
-        let changes = self
-            .applied
-            .as_ref()
-            .and_then(|applied| elements::changes(applied, &spec));
-        let Some(changes) = changes else {
-            return self.replace(&spec);
-        };
-        if !changes.is_empty()
-            && let Err(error) = netlink::change(&changes)
-        {
-            // Somebody changed our table, or a kernel wants it otherwise.
-            tracing::debug!(%error, "the guard's sets could not be changed; it is replaced");
+        let spec = Arc::new(spec.union(spec));
+        if !self.change(&spec) {
             return self.replace(&spec);
         }
-        self.applied = Some(spec);
+        self.wake();
         Ok(())
+    }
+
+    /// Changes elements only, where that is enough and succeeds.
+    fn change(&self, spec: &Arc<GuardSpec>) -> bool {
+        let mut state = self.state();
+        let Some(wanted) = &state.wanted else {
+            return false;
+        };
+        let Some(changes) = elements::changes(wanted, spec) else {
+            return false;
+        };
+        if !changes.is_empty()
+            && let Err(error) = state.link.commit(&elements::batch(&changes))
+        {
+            // Somebody changed our table a moment ago.
+            tracing::debug!(%error, "the guard's sets could not be changed; it is replaced");
+            return false;
+        }
+        state.want(Arc::clone(spec), None);
+        true
     }
 
     /// Puts the guard up anew as a whole, on the interfaces there are now.
@@ -122,14 +186,28 @@ impl Guard {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub(crate) fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+        let spec = Arc::new(spec.union(spec));
         // An interface may go between the look and the transaction: then one more look.
-        let first = self.try_apply(spec);
-        if matches!(first, Err(GuardError::Refused(_))) {
-            self.try_apply(spec)?;
-        } else {
-            first?;
+        self.try_replace(&spec)
+            .or_else(|fault| match fault {
+                Fault::Refused { .. } => self.try_replace(&spec),
+                Fault::Io(_) => Err(fault),
+            })
+            .map_err(|fault| GuardError::of("put the guard up", fault))
+    }
+
+    fn try_replace(&self, spec: &Arc<GuardSpec>) -> Result<(), Fault> {
+        let present = self.state().present(&spec.interfaces);
+        for interface in spec.interfaces.iter().filter(|i| !present.contains(i)) {
+            tracing::warn!(
+                interface,
+                "no such interface now: not guarded until it is back"
+            );
         }
-        self.applied = Some(spec.union(spec));
+        let ready = Ready::new(spec, present);
+        let mut state = self.state();
+        state.link.commit(ready.batch())?;
+        state.want(Arc::clone(spec), Some(ready));
         Ok(())
     }
 
@@ -138,56 +216,32 @@ impl Guard {
     /// # Errors
     /// It could not be taken down.
     pub(crate) fn remove(&mut self) -> Result<bool, GuardError> {
-        self.applied = None;
-        nft::remove()
+        let mut state = self.state();
+        state.wanted = None;
+        state::remove(&mut state.link).map_err(|e| GuardError::of("take the guard down", e))
     }
 
-    /// A descriptor that becomes readable when anybody changes nft's rules: call
-    /// [`restore`](Self::restore) then.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.watch.fd()
+    /// What others did to it so far.
+    pub(crate) fn repairs(&self) -> Repairs {
+        self.state().repairs.clone()
     }
 
-    /// Puts the guard up again where somebody removed it (`nft flush ruleset`, a firewall's reload);
-    /// says whether that was so.
-    ///
-    /// # Errors
-    /// As [`apply`](Self::apply).
-    pub(crate) fn restore(&mut self) -> Result<bool, GuardError> {
-        if !self.watch.drain()? {
-            return Ok(false);
-        }
-        let Some(spec) = self.applied.clone() else {
-            return Ok(false);
-        };
-        if nft::is_present()? {
-            return Ok(false);
-        }
-        tracing::warn!("somebody removed the guard (nft table `netdev uvs`); it is put up again");
-        self.replace(&spec)?;
-        Ok(true)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
-    fn try_apply(&self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let (present, absent): (Vec<_>, Vec<_>) = spec
-            .interfaces
-            .iter()
-            .cloned()
-            .partition(|name| self.claim.has_interface(name));
-        for interface in absent {
-            tracing::warn!(
-                interface,
-                "no such interface now: not guarded until it is back"
-            );
+    fn wake(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.wake();
         }
-        nft::run_script(&rules::render(spec, &present)?)
     }
 }
 
 impl Drop for Guard {
     /// The last resort, where the daemon unwinds before it could call [`Guard::remove`].
     fn drop(&mut self) {
-        if self.applied.is_some()
+        drop(self.keeper.take());
+        if self.state().wanted.is_some()
             && let Err(error) = self.remove()
         {
             tracing::error!(%error, "the guard could not be removed; `uvs guard down` does it");
@@ -199,24 +253,23 @@ impl Drop for Guard {
 /// is no guard.
 ///
 /// # Errors
-/// `nft` failed.
+/// The kernel's.
 pub(crate) fn counters() -> Result<Vec<Counter>, GuardError> {
-    if !nft::is_present()? {
-        return Ok(Vec::new());
-    }
-    nft::counters()
+    let counters = nft::listing::counters(&mut open()?, rules::TABLE);
+    counters.map_err(|e| GuardError::of("read the guard's counters", e))
 }
 
 /// The rules in force with their counters, as nft writes them, `terse` without the sets' elements;
 /// `None` where there is no guard.
 ///
 /// # Errors
-/// `nft` failed.
+/// `nft` failed, or is not there.
 pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
-    if !nft::is_present()? {
+    let is_present = state::is_present(&mut open()?);
+    if !is_present.map_err(|e| GuardError::of("look for the table", e))? {
         return Ok(None);
     }
-    nft::list(terse).map(Some)
+    tool::list(terse).map(Some)
 }
 
 /// What `nft` answers to these words, with `input` on its standard input.
@@ -224,14 +277,18 @@ pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
 /// # Errors
 /// `nft` failed.
 pub(crate) fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
-    nft::run("nft", words, input)
+    tool::run("nft", words, input)
 }
 
 /// Takes down whatever guard is there; says whether there was one.
 ///
 /// # Errors
-/// A daemon that runs in this network namespace needs it, unless `force`; `nft` failed.
+/// A daemon that runs in this network namespace needs it, unless `force`; the kernel refused.
 pub(crate) fn down(force: bool) -> Result<bool, GuardError> {
     let _claim = if force { None } else { Some(Claim::new()?) };
-    nft::remove()
+    state::remove(&mut open()?).map_err(|e| GuardError::of("take the guard down", e))
+}
+
+fn open() -> Result<Link, GuardError> {
+    Link::open().map_err(|e| GuardError::of("open a socket to nf_tables", e))
 }
