@@ -62,6 +62,8 @@ pub struct MetricSnapshot {
     pub neighbours: (u64, u64),
     /// How often the kernel had more news of the network than the socket could hold.
     pub netlink_overruns: u64,
+    /// How often the guard was put up again after it was removed, and put right after it was damaged.
+    pub guard_repairs: (u64, u64),
     /// How the configuration fared.
     pub reloads: Reloads,
     /// What stands in the way of serving, each a sentence; empty = ready.

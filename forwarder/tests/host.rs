@@ -4,6 +4,8 @@
 #[path = "support/stand.rs"]
 mod stand;
 
+#[path = "host/flushed.rs"]
+mod flushed;
 #[path = "host/leftovers.rs"]
 mod leftovers;
 #[path = "host/moves.rs"]

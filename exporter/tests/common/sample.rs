@@ -121,6 +121,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         schedule: histogram(&SCHEDULE_BOUNDS),
         neighbours: (2, 1),
         netlink_overruns: 0,
+        guard_repairs: (0, 0),
         reloads: Reloads {
             succeeded: 1,
             failed: 0,

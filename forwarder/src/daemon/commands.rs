@@ -12,7 +12,9 @@ use uvs_core::verdict::DropReason;
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
 use crate::config::{self, Config, ConfigError, Metrics, Step};
-use crate::control::protocol::{Command, Data, Ended, Errno, Info, MAX_BATCH, Refusal};
+use crate::control::protocol::{
+    Command, Data, Ended, Errno, GuardStatus, Info, MAX_BATCH, Refusal,
+};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
 
@@ -277,7 +279,27 @@ impl Daemon {
             connection_limit: self.limits.connections,
             owned_vips: self.owned.clone(),
             local_ports: self.limits.local_ports,
+            guard: Some(self.guard_status()),
         }))
+    }
+
+    /// Looks at the guard as the kernel has it now.
+    fn guard_status(&self) -> GuardStatus {
+        let wrong = match self.guard.look() {
+            Ok(harm) => harm.map(|harm| harm.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let repairs = self.guard.repairs();
+        let ago = |at: SystemTime| at.elapsed().map_or(0, |ago| ago.as_secs());
+        GuardStatus {
+            removed: repairs.removed,
+            damaged: repairs.damaged,
+            last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
+            wrong: wrong.map(|what| match repairs.broken {
+                Some(why) => format!("{what}; it could not be put right: {why}"),
+                None => what,
+            }),
+        }
     }
 
     fn drops(&self) -> Result<Data, Refusal> {

@@ -100,6 +100,7 @@ impl Daemon {
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
         let (first, last) = self.limits.local_ports;
+        let repairs = self.guard.repairs();
         MetricSnapshot {
             taken: Instant::now(),
             build: BUILD,
@@ -126,6 +127,7 @@ impl Daemon {
             schedule: self.schedule_times.histogram(),
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
+            guard_repairs: (repairs.removed, repairs.damaged),
             reloads: self.reloads,
             problems: self.problems(&fib),
         }

@@ -102,6 +102,7 @@ pub(crate) fn future_director(
         local_ports: config.limits.local_ports,
         connections: config.limits.connections,
         daemon: None,
+        guard: None,
         run: format!(" --config {}", file.display()),
     };
     examine(wanted, only)
@@ -142,6 +143,7 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
         local_ports: info.local_ports,
         connections: info.connection_limit,
         daemon: Some(info.pid),
+        guard: info.guard,
         run: info
             .config
             .map_or_else(String::new, |file| format!(" --config {file}")),

@@ -119,7 +119,7 @@ impl Turn {
             if removed {
                 // The kernel names the process last, but before it lets our own transaction begin.
                 self.hear(heard);
-                by = heard.by.clone();
+                by = by.or_else(|| heard.by.clone());
             }
             tell(outcome, by.as_deref());
         }

@@ -92,6 +92,15 @@ pub(crate) enum Harm {
     Damaged(String),
 }
 
+impl std::fmt::Display for Harm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Removed => f.write_str("the table is gone"),
+            Self::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
 /// What the keeper had to do so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repairs {
@@ -219,6 +228,16 @@ impl Guard {
         let mut state = self.state();
         state.wanted = None;
         state::remove(&mut state.link).map_err(|e| GuardError::of("take the guard down", e))
+    }
+
+    /// Compares it with what was put up; says what is otherwise. That is nothing, but for the moment
+    /// until the keeper has put it right, or where it cannot.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn look(&self) -> Result<Option<Harm>, GuardError> {
+        let harm = self.state().look();
+        harm.map_err(|e| GuardError::of("look at the table", e))
     }
 
     /// What others did to it so far.

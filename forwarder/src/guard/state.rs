@@ -97,7 +97,13 @@ impl State {
         Ok(Some(harm))
     }
 
-    /// What is otherwise than wanted.
+    /// What is otherwise than wanted now.
+    pub(super) fn look(&mut self) -> Result<Option<Harm>, Fault> {
+        self.wanted
+            .clone()
+            .map_or(Ok(None), |spec| self.harm(&spec))
+    }
+
     fn harm(&mut self, spec: &GuardSpec) -> Result<Option<Harm>, Fault> {
         let present = self.present(&spec.interfaces);
         let ready = self

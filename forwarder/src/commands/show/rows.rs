@@ -9,8 +9,8 @@ use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Ended, Info, InterfaceFrames, NeighbourStatus, ServerStatus, ServiceStatus,
-    Setting, Stats, Totals,
+    Connection, Ended, GuardStatus, Info, InterfaceFrames, NeighbourStatus, ServerStatus,
+    ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -347,6 +347,18 @@ pub(super) fn ended_line(e: &Ended) -> String {
     )
 }
 
+/// Whether it is as it must be, and how often it was not.
+fn guard(status: &GuardStatus) -> String {
+    let now = status.wrong.as_deref().unwrap_or("as it must be");
+    let (removed, damaged) = (status.removed, status.damaged);
+    match &status.last {
+        Some((ago, what)) => format!(
+            "{now}; removed by others {removed} times, damaged {damaged}, last {ago} s ago: {what}"
+        ),
+        None => now.to_owned(),
+    }
+}
+
 pub(super) fn info_text(info: &Info) -> String {
     let vips: Vec<String> = info.owned_vips.iter().map(ToString::to_string).collect();
     let lines = [
@@ -361,6 +373,7 @@ pub(super) fn info_text(info: &Info) -> String {
             format!("{} of {}", info.connections, info.connection_limit),
         ),
         ("answers ARP for", vips.join(", ")),
+        ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
     lines
         .map(|(name, value)| format!("{name:<15}  {}\n", or_dash(value)))

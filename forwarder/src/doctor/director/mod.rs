@@ -26,7 +26,7 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
-use crate::control::protocol::Stats;
+use crate::control::protocol::{GuardStatus, Stats};
 use crate::netlink::Mirror;
 use crate::rs::host::Device;
 
@@ -63,6 +63,8 @@ pub(super) struct Wanted {
     pub(super) connections: u32,
     /// The daemon's process, where one runs.
     pub(super) daemon: Option<u32>,
+    /// What that says of its guard.
+    pub(super) guard: Option<GuardStatus>,
     /// The arguments of `uvs run`, but for the interfaces.
     pub(super) run: String,
 }
