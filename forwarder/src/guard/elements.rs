@@ -10,7 +10,8 @@ use uvs_core::flow::{Addr, Protocol};
 
 use super::nft::message::{Batch, Kind};
 use super::nft::table::elements;
-use super::rules::{GuardSpec, Server, TABLE};
+use super::rules::TABLE;
+use super::spec::{GuardSpec, Server};
 
 /// More elements than this are quicker in a message that replaces the table.
 const LIMIT: usize = 1000;

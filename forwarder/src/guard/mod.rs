@@ -11,118 +11,29 @@
 
 mod claim;
 mod elements;
+mod error;
+mod harm;
 mod keeper;
 mod kept;
 mod nft;
 mod rules;
+mod spec;
 mod state;
 mod tool;
 mod watch;
 
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
 
+pub(crate) use error::GuardError;
+pub(crate) use harm::{Harm, Repairs};
 pub(crate) use nft::listing::Counter;
-pub(crate) use rules::{FullNat, GuardSpec};
+pub(crate) use spec::{FullNat, GuardSpec};
 
 use claim::Claim;
 use keeper::{Keeper, lock};
 use nft::link::{Fault, Link};
 use state::{Ready, State};
 use watch::Watch;
-
-/// Why the guard could not be put up, taken down or read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GuardError {
-    /// Another daemon has the guard of this network namespace.
-    #[error(
-        "another uvs{} already runs in this network namespace (it holds the socket @uvs-guard); two would replace each other's guard: stop it, or run this one in a namespace of its own",
-        .pid.map(|p| format!(" (process {p})")).unwrap_or_default()
-    )]
-    Busy {
-        /// The other's process id, where the kernel tells it.
-        pid: Option<i32>,
-    },
-    /// There is no `nft`.
-    #[error("cannot run `nft`: {0}; install it (Debian: apt install nftables)")]
-    NoNft(io::Error),
-    /// The kernel cannot do it.
-    #[error(
-        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables)"
-    )]
-    NoKernelSupport,
-    /// No right to change the rules.
-    #[error("changing nft's rules needs CAP_NET_ADMIN: run as root, or grant the capability")]
-    Permission,
-    /// The kernel, or `nft`, refused.
-    #[error("nft refused: {0}")]
-    Refused(String),
-    /// A system call failed.
-    #[error("guard: cannot {doing}: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl GuardError {
-    /// Names what is missing.
-    fn of(doing: &'static str, fault: impl Into<Fault>) -> Self {
-        let fault = fault.into();
-        match (fault.errno(), fault) {
-            (Some(libc::EPERM | libc::EACCES), _) => Self::Permission,
-            // The last is nfnetlink's answer where it knows of no nf_tables.
-            (Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL), Fault::Io(_))
-            | (Some(libc::EOPNOTSUPP), Fault::Refused { .. }) => Self::NoKernelSupport,
-            (_, refused @ Fault::Refused { .. }) => Self::Refused(refused.to_string()),
-            (_, Fault::Io(source)) => Self::Io { doing, source },
-        }
-    }
-}
-
-/// What others did to the guard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Harm {
-    /// The table was deleted.
-    Removed,
-    /// Something in it was changed: what, in a few words.
-    Damaged(String),
-}
-
-impl std::fmt::Display for Harm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Removed => f.write_str("the table is gone"),
-            Self::Damaged(what) => f.write_str(what),
-        }
-    }
-}
-
-/// What the keeper had to do so far.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Repairs {
-    /// Times that the table was put up again after somebody had deleted it.
-    pub(crate) removed: u64,
-    /// Times that it was replaced because it was not as it had been put up.
-    pub(crate) damaged: u64,
-    /// When it was last, and why.
-    pub(crate) last: Option<(SystemTime, Harm)>,
-    /// Why it is not as it must be now, where it could not be put right.
-    pub(crate) broken: Option<String>,
-}
-
-impl Repairs {
-    fn note(&mut self, harm: Harm, at: SystemTime) {
-        match harm {
-            Harm::Removed => self.removed += 1,
-            Harm::Damaged(_) => self.damaged += 1,
-        }
-        self.last = Some((at, harm));
-    }
-}
 
 /// The guard of this network namespace. While this value lives, no other daemon can have it, and what
 /// others do to its rules is put right; when it goes, so do the rules.

@@ -11,7 +11,8 @@ use super::nft::link::{Fault, Link};
 use super::nft::listing::{Listing, fetch};
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{TABLE as OF_TABLE, removal};
-use super::rules::{GuardSpec, TABLE, table};
+use super::rules::{TABLE, table};
+use super::spec::GuardSpec;
 use super::{Harm, Repairs};
 
 pub(super) struct State {

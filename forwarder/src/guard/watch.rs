@@ -103,3 +103,42 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::nft::message::{Attributes, request};
+    use super::*;
+
+    /// An event about a table, or a generation's, of the port that a test's requests have: 0.
+    fn event(kind: Kind, table: &str) -> Vec<u8> {
+        let attributes = Attributes::of(|out| match kind {
+            Kind::NEW_GENERATION => {
+                out.number(PROCESS, 7).text(PROCESS_NAME, "nft");
+            }
+            _ => {
+                out.text(OF_TABLE, table);
+            }
+        });
+        request(kind, 0, &attributes)
+    }
+
+    fn heard(events: &[Vec<u8>]) -> Heard {
+        let mut heard = Heard::default();
+        let bytes = events.concat();
+        messages(&bytes).for_each(|m| heard.take(&m));
+        heard
+    }
+
+    #[test]
+    fn what_is_gone_is_urgent_and_all_else_is_waited_out() {
+        let end = || event(Kind::NEW_GENERATION, "");
+        assert!(heard(&[event(Kind::DELETE_TABLE, "uvs")]).is_due());
+        let begun = heard(&[event(Kind::NEW_RULE, "uvs")]);
+        assert!(!begun.is_due() && !begun.removed);
+        let whole = heard(&[event(Kind::NEW_RULE, "uvs"), end()]);
+        assert!(whole.is_due() && !whole.removed);
+        assert_eq!(whole.by.as_deref(), Some("nft (process 7)"));
+        let other = heard(&[event(Kind::DELETE_TABLE, "other"), end()]);
+        assert_eq!(other, Heard::default(), "another's table");
+    }
+}

@@ -81,7 +81,7 @@ fn what_is_damaged_is_put_right_and_doctor_tells() {
 
 /// What the daemon says of its guard.
 fn guard(lab: &Lab, shell: &Shell) -> Value {
-    let info = run(lab, shell, "uvs show info --json");
+    let info = run(lab, shell, "uvs show info -o json");
     let info: Value =
         serde_json::from_str(&info.stdout).unwrap_or_else(|e| panic!("{e}: {info:?}"));
     info["guard"].clone()

@@ -241,3 +241,84 @@ fn has_all(there: &[u8], wanted: &[u8], is_volatile: &dyn Fn(u16) -> bool) -> bo
     let mut wanted = attributes(wanted).filter(|a| !is_volatile(a.kind));
     wanted.all(has)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::super::field::{IP_DADDR, IP_PROTOCOL};
+    use super::super::rule::Rule;
+    use super::super::table::{Chain, Dynamic, Set, Table};
+    use super::*;
+
+    fn table() -> Table {
+        let chain = |name: &str, rules| Chain {
+            name: name.to_owned(),
+            hook: None,
+            rules,
+        };
+        let set = |name, elements: &[u8]| Set {
+            name,
+            key: &[IP_DADDR],
+            elements: elements.iter().map(|n| vec![10, 0, 0, *n]).collect(),
+            dynamic: None,
+        };
+        let counted = || Rule::new().within(&[IP_DADDR], "owned").count("owned");
+        Table {
+            name: "uvs",
+            counters: vec!["owned"],
+            sets: vec![
+                set("owned", &[1, 2]),
+                Set {
+                    dynamic: Some(Dynamic {
+                        seconds: 30,
+                        limit: 9,
+                    }),
+                    ..set("seen", &[])
+                },
+            ],
+            chains: vec![
+                chain("ours", vec![counted().drop(), Rule::new().goto("end")]),
+                chain("end", Vec::new()),
+            ],
+        }
+    }
+
+    fn difference(change: impl Fn(&mut Table)) -> Option<String> {
+        let mut changed = table();
+        change(&mut changed);
+        let (wanted, found) = (table().replacement(), changed.replacement());
+        let (wanted, found) = (Listing::of_batch(&wanted), Listing::of_batch(&found));
+        assert_eq!(wanted.fixed_sets(), ["owned"]);
+        wanted.difference(&found)
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        assert_eq!(difference(|_| {}), None);
+        let says = |what: &str, change: &dyn Fn(&mut Table)| {
+            assert_eq!(difference(change).as_deref(), Some(what));
+        };
+        says("chain end is missing", &|t| drop(t.chains.pop()));
+        says("counter owned is missing", &|t| t.counters.clear());
+        says("counter mine was added", &|t| t.counters.push("mine"));
+        says("set owned was changed", &|t| t.sets[0].key = &[IP_PROTOCOL]);
+        says("chain ours has 1 rules, not 2", &|t| {
+            drop(t.chains[0].rules.pop())
+        });
+        says("rule 2 of chain ours was changed", &|t| {
+            t.chains[0].rules[1] = Rule::new().jump("end");
+        });
+        says("rule 1 of chain ours was changed", &|t| {
+            t.chains[0].rules.swap(0, 1)
+        });
+        says("set owned lacks 1 elements and has 0 too many", &|t| {
+            drop(t.sets[0].elements.pop())
+        });
+        says("set owned lacks 0 elements and has 1 too many", &|t| {
+            t.sets[0].elements.push(vec![9; 4])
+        });
+        let seen = difference(|t| t.sets[1].elements.push(vec![9; 4]));
+        assert_eq!(seen, None, "what packets put there");
+    }
+}

@@ -274,3 +274,64 @@ pub(in crate::guard) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     let mut all = attributes(bytes);
     all.find_map(|a| (a.kind == kind).then_some(a.value))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn some(kind: Kind, bytes: usize) -> (Kind, Attributes) {
+        let fill = |out: &mut Attributes| {
+            out.text(1, "uvs").bytes(2, &vec![7; bytes]);
+        };
+        (kind, Attributes::of(fill))
+    }
+
+    #[test]
+    fn a_transaction_is_framed_numbered_and_its_last_message_acknowledged() {
+        let batch = Batch::of(&[some(Kind::NEW_TABLE, 1), some(Kind::NEW_ELEMENTS, 5)]);
+        let all: Vec<_> = messages(batch.bytes()).collect();
+        let kinds: Vec<_> = all.iter().map(Message::raw_kind).collect();
+        assert_eq!(kinds, [BEGIN, 0x0a00, 0x0a0c, END]);
+        assert_eq!(all[0].payload(), [0, 0, 0, 10], "the subsystem");
+        let acknowledged: Vec<_> = all.iter().map(|m| m.flags() & NLM_F_ACK != 0).collect();
+        assert_eq!(acknowledged, [false, false, true, false]);
+        let within: Vec<_> = batch.messages().map(|m| m.sequence()).collect();
+        assert_eq!(within, [1, 2]);
+        assert!(
+            batch
+                .messages()
+                .all(|m| m.is_netdev() && m.text(1) == Some("uvs"))
+        );
+    }
+
+    #[test]
+    fn attributes_are_padded_and_read_again() {
+        let written = Attributes::of(|out| {
+            out.bytes(1, &[1, 2, 3]).number(2, 9).nest(3, |out| {
+                out.text(4, "in");
+            });
+        });
+        let read: Vec<_> = attributes(&written.0).collect();
+        assert_eq!((read[0].kind, read[0].value), (1, &[1, 2, 3][..]));
+        assert_eq!((read[1].kind, read[1].value), (2, &[0, 0, 0, 9][..]));
+        assert!(read[2].is_nest && !read[1].is_nest);
+        assert_eq!(find(read[2].value, 4), Some(&b"in\0"[..]));
+        let cut = &written.0[..written.0.len() - 4];
+        assert_eq!(attributes(cut).count(), 2, "a cut one ends them");
+    }
+
+    #[test]
+    fn pieces_have_all_messages_in_their_order() {
+        let list: Vec<_> = (1..=9).map(|n| some(Kind::NEW_ELEMENTS, n * 10)).collect();
+        let batch = Batch::of(&list);
+        let pieces = batch.pieces(300);
+        assert!(pieces.len() > 2 && pieces.iter().all(|p| p.bytes().len() <= 300));
+        let of = |batch: &Batch| -> Vec<Vec<u8>> {
+            batch.messages().map(|m| m.attributes().to_vec()).collect()
+        };
+        assert_eq!(pieces.iter().flat_map(of).collect::<Vec<_>>(), of(&batch));
+        assert_eq!(batch.pieces(1 << 20).len(), 1);
+    }
+}
