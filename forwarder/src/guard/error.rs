@@ -27,6 +27,11 @@ pub(crate) enum GuardError {
     /// No right to change the rules.
     #[error("changing nft's rules needs CAP_NET_ADMIN: run as root, or grant the capability")]
     Permission,
+    /// Another program has made the table its own (NFT_TABLE_F_OWNER).
+    #[error(
+        "another program owns nft's table `netdev uvs`; `nft list table netdev uvs` says which (progname): end it"
+    )]
+    Owned,
     /// The kernel, or `nft`, refused.
     #[error("nft refused: {0}")]
     Refused(String),
@@ -45,7 +50,8 @@ impl GuardError {
     pub(super) fn of(doing: &'static str, fault: impl Into<Fault>) -> Self {
         let fault = fault.into();
         match (fault.errno(), fault) {
-            (Some(libc::EPERM | libc::EACCES), _) => Self::Permission,
+            (Some(libc::EPERM), Fault::Refused { .. }) => Self::Owned,
+            (Some(libc::EPERM | libc::EACCES), Fault::Io(_)) => Self::Permission,
             // The last is nfnetlink's answer where it knows of no nf_tables.
             (Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP | libc::EINVAL), Fault::Io(_))
             | (Some(libc::EOPNOTSUPP), Fault::Refused { .. }) => Self::NoKernelSupport,

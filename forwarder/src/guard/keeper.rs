@@ -12,9 +12,9 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::Harm;
 use super::state::{Ready, State};
 use super::watch::{Heard, Watch};
+use super::{GuardError, Harm};
 
 /// After a repair that failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ impl Turn {
         match state.repair(removed) {
             Ok(harm) => Outcome::Right(harm),
             Err(fault) => {
-                let fault = fault.to_string();
+                let fault = GuardError::of("put the guard right", fault).to_string();
                 let is_news = was_broken.as_ref() != Some(&fault);
                 state.repairs.broken = Some(fault.clone());
                 Outcome::Broken(fault, is_news)

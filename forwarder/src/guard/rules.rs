@@ -297,7 +297,11 @@ mod tests {
             [vec![10, 0, 1, 100, 17, 0, 0, 0]]
         );
         let server = vec![10, 0, 2, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0];
-        assert_eq!(elements("nat_server"), [server.clone()], "IPv6 is left out");
+        assert_eq!(
+            elements("nat_server"),
+            std::slice::from_ref(&server),
+            "IPv6 is left out"
+        );
         assert_eq!(elements("inner"), [server]);
     }
 

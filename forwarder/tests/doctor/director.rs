@@ -97,7 +97,7 @@ fn a_guard_that_another_program_holds() {
         eventually("it is found", damaged);
         let told = ward.ask(director, "");
         let said = told.seen("guard_damaged");
-        assert!(said.contains("could not be put right"), "{said}");
+        assert!(said.contains("another program owns nft's table"), "{said}");
         let not_ready = run(&ward.lab, &ward.shell, "uvs show info");
         assert!(
             not_ready.stdout.contains("could not be put right"),

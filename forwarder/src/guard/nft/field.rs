@@ -39,7 +39,7 @@ enum Type {
     Ipv4Address = 7,
     Protocol = 12,
     Service = 13,
-    IcmpType = 14,
+    Icmp = 14,
 }
 
 /// How nft names a field: by a place in one of its protocols' descriptions, or by raw bits.
@@ -113,7 +113,7 @@ pub(in crate::guard) const TCP_DPORT: Field =
 pub(in crate::guard) const ICMP_TYPE: Field = transport(
     0,
     1,
-    Type::IcmpType,
+    Type::Icmp,
     Needs::IpCarrying(1),
     Name::Described(4, 1),
 );

@@ -23,7 +23,7 @@ const DUMP_TRIES: u32 = 100;
 /// Why the kernel did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::guard) enum Fault {
-    /// It refused a message of a transaction, and so all of it.
+    /// It refused a message of a transaction, and so all of them.
     #[error("{what}: {source}")]
     Refused {
         /// What the message was about, e.g. `chain ours`.
@@ -31,7 +31,7 @@ pub(in crate::guard) enum Fault {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The socket failed.
+    /// It refused to begin, or the socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -98,9 +98,9 @@ impl Link {
                 let Some(verdict) = verdict(&answer) else {
                     continue;
                 };
-                verdict.map_err(|source| Fault::Refused {
-                    what: describe(batch, answer.sequence()),
-                    source,
+                verdict.map_err(|source| match describe(batch, answer.sequence()) {
+                    Some(what) => Fault::Refused { what, source },
+                    None => source.into(),
                 })?;
                 acknowledged = true;
             }
@@ -114,7 +114,7 @@ impl Link {
         let room = || sockopt::socket_send_buffer_size(&self.socket).map(|n| n - OVERHEAD);
         if room()? < wanted {
             // The kernel doubles it.
-            let size = wanted.next_multiple_of(2) / 2 + OVERHEAD;
+            let size = wanted.div_ceil(2) + OVERHEAD;
             if sockopt::set_socket_send_buffer_size_force(&self.socket, size) == Err(Errno::PERM) {
                 sockopt::set_socket_send_buffer_size(&self.socket, size)?;
             }
@@ -193,11 +193,9 @@ fn verdict(message: &Message<'_>) -> Option<io::Result<()>> {
     })
 }
 
-/// What the message of that place is about.
-fn describe(batch: &Batch, place: u32) -> String {
-    let Some(message) = batch.messages().find(|m| m.sequence() == place) else {
-        return "the transaction".to_owned();
-    };
+/// What the message of that place is about; `None` where it is about all of them.
+fn describe(batch: &Batch, place: u32) -> Option<String> {
+    let message = batch.messages().find(|m| m.sequence() == place)?;
     let (what, name) = match message.kind() {
         Some(Kind::NEW_CHAIN) => ("chain", message.text(CHAIN_NAME)),
         Some(Kind::NEW_RULE) => ("a rule of the chain", message.text(NAME)),
@@ -208,5 +206,5 @@ fn describe(batch: &Batch, place: u32) -> String {
         Some(Kind::NEW_OBJECT) => ("counter", message.text(NAME)),
         _ => ("table", message.text(TABLE)),
     };
-    format!("{what} {}", name.unwrap_or_default())
+    Some(format!("{what} {}", name.unwrap_or_default()))
 }
