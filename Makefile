@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 FRAMES := $(CURDIR)/target/lab-frames
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps test fuzz lint bench bench-table bench-side
+.PHONY: help build demo deps test fuzz lint loc bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,6 +51,9 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 	else \
 		echo "lint: licences are not checked: no cargo-deny here (cargo install --locked cargo-deny)"; \
 	fi
+
+loc: ## lines of Rust by crate: the product's, and its tests'
+	@lab/loc.sh
 
 bench: deps ## the engine's benches, and a scrape's
 	cargo bench -p uvs-benches -p uvs-exporter

@@ -1,8 +1,9 @@
 //! ARP for VIPs that are on none of the host's interfaces (RFC 826, RFC 5227).
 //!
 //! The kernel answers for its own addresses and resolves every neighbour; for a VIP that it does not
-//! have nobody would answer. This is that answer and the announcement of the VIP; the engine never asks
-//! and keeps no cache. (`uvs doctor` asks, by a [`probe`], who else has a VIP.)
+//! have, and that UVS was told to own, nobody would answer. This is that answer, the announcement of the
+//! VIP, and the [`claim`] by which another host is found to have it too; the engine never asks and keeps no
+//! cache. (The control thread and `uvs doctor` ask, by a [`probe`], who else has a VIP.)
 
 use std::time::Duration;
 
@@ -80,6 +81,22 @@ pub fn reply(frame: &[u8]) -> Option<(Addr, Mac)> {
     is_reply.then(|| (Addr::v4(array(frame, 28)), array(frame, 22)))
 }
 
+/// The address that a frame's sender has, and the MAC address it has it at, by a request or a reply alike
+/// (RFC 5227 §2.4); `None` where it says neither, as a probe, or is no ARP.
+pub fn claim(frame: &[u8]) -> Option<(Addr, Mac)> {
+    let frame: &[u8; FRAME_LEN] = frame.first_chunk()?;
+    let speaks = frame[12..14] == ETHERTYPE
+        && frame[14..20] == ETHERNET_IPV4
+        && (frame[20..22] == REQUEST || frame[20..22] == REPLY);
+    let (mac, addr): (Mac, [u8; 4]) = (array(frame, 22), array(frame, 28));
+    (speaks && is_one_station(mac) && addr != [0; 4]).then(|| (Addr::v4(addr), mac))
+}
+
+/// Neither a group's MAC address nor none.
+fn is_one_station(mac: Mac) -> bool {
+    mac[0] & 1 == 0 && mac != [0; 6]
+}
+
 struct Request {
     destination: Mac,
     sender_mac: Mac,
@@ -103,9 +120,8 @@ impl Request {
 
     /// A reply goes to one station: no group or zero MAC address, no group, broadcast or loopback IP.
     fn has_sane_sender(&self) -> bool {
-        let group_mac = self.sender_mac[0] & 1 == 1 || self.sender_mac == [0; 6];
         let group_ip = self.sender[0] >= 224 || self.sender[0] == 127;
-        !group_mac && !group_ip
+        is_one_station(self.sender_mac) && !group_ip
     }
 }
 
@@ -190,6 +206,29 @@ mod tests {
         assert_eq!(answer[..6], asker);
         assert_eq!(reply(&answer), Some((Addr::v4(VIP), OURS)));
         assert_eq!(reply(&answer[..FRAME_LEN - 1]), None);
+    }
+
+    #[test]
+    fn whoever_speaks_from_an_address_claims_it() {
+        let other = [2, 0, 0, 0, 0, 7];
+        let asker = Some((Addr::v4([10, 0, 1, 7]), other));
+        assert_eq!(claim(&WHO_HAS), asker, "by asking for another");
+        assert_eq!(claim(&IS_AT), Some((Addr::v4(VIP), OURS)), "by a reply");
+        let mut announced = [0; FRAME_LEN];
+        announcement(Addr::v4(VIP), other, &mut announced);
+        assert_eq!(claim(&announced), Some((Addr::v4(VIP), other)));
+        let mut asked = [0; FRAME_LEN];
+        probe(Addr::v4(VIP), other, &mut asked);
+        assert_eq!(claim(&asked), None, "a probe claims nothing yet");
+        for (what, at, bytes) in [
+            ("RARP", 20, &[0, 3][..]),
+            ("not ARP", 12, &[8, 0]),
+            ("a group's MAC", 22, &[1, 0, 0x5e]),
+            ("no MAC", 22, &[0; 6]),
+        ] {
+            assert_eq!(claim(&with(&[(at, bytes)])), None, "{what}");
+        }
+        assert_eq!(claim(&WHO_HAS[..FRAME_LEN - 1]), None);
     }
 
     #[test]

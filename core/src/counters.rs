@@ -104,7 +104,7 @@ pub struct Counters {
     pub held: u64,
     /// Frames left to the kernel.
     pub passed: u64,
-    /// Frames delivered to the host's own stack, which is their real server.
+    /// Frames delivered to the host's own stack, which is their real server or has to send them on.
     pub local: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: [u64; DropReason::COUNT],

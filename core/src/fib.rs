@@ -5,7 +5,7 @@
 use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::flow::Addr;
+use crate::flow::{Addr, Endpoint};
 use crate::verdict::PortId;
 
 /// Each packet asks several of these maps. What is in them comes from the host's own kernel, so that a
@@ -48,6 +48,50 @@ pub struct Route {
     pub metric: u32,
     /// The route's own MTU, where it has one.
     pub mtu: Option<u32>,
+}
+
+/// The index of `lo` in every network namespace: where packets of the director's own come from
+/// (LOOPBACK_IFINDEX in include/net/flow.h).
+pub const LOOPBACK: u32 = 1;
+
+/// What a route is looked up by, as the kernel's `flowi4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Where the packet goes.
+    pub dst: Addr,
+    /// Where it comes from, [`Addr::UNSPECIFIED`] while the director's own address is still to be chosen.
+    pub src: Addr,
+    /// The kernel's index of the interface that it came in by, [`LOOPBACK`] where the director sends it.
+    pub iif: u32,
+    /// What tells one connection from another where there are several next hops: its client.
+    pub client: Endpoint,
+}
+
+impl Query {
+    /// For a packet that the director sends to `dst`, from an address that the route chooses.
+    pub const fn to(dst: Addr) -> Self {
+        Self {
+            dst,
+            src: Addr::UNSPECIFIED,
+            iif: LOOPBACK,
+            client: Endpoint::NONE,
+        }
+    }
+
+    /// For one that comes from `src`.
+    pub const fn from(self, src: Addr) -> Self {
+        Self { src, ..self }
+    }
+
+    /// For one that came in by an interface.
+    pub const fn by(self, iif: u32) -> Self {
+        Self { iif, ..self }
+    }
+
+    /// For one of this client's connection.
+    pub const fn of(self, client: Endpoint) -> Self {
+        Self { client, ..self }
+    }
 }
 
 /// How to reach an address.
@@ -170,11 +214,18 @@ impl Fib {
         self.neighbours.remove(&(ifindex, a));
     }
 
-    /// The way to an address.
+    /// A neighbour's MAC address behind a port, where the kernel knows it.
+    pub fn neighbour(&self, port: PortId, a: Addr) -> Option<Mac> {
+        let interface = self.interface(port)?;
+        self.neighbours.get(&(interface.ifindex, a)).copied()
+    }
+
+    /// The way of a packet.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn lookup(&self, dst: Addr) -> Result<NextHop, Unreachable> {
+    pub fn lookup(&self, query: Query) -> Result<NextHop, Unreachable> {
+        let dst = query.dst;
         if self.is_local(dst) {
             return Err(Unreachable::Local);
         }
@@ -256,6 +307,10 @@ mod tests {
         }
     }
 
+    fn to(b: [u8; 4]) -> Query {
+        Query::to(a(b))
+    }
+
     fn fib() -> Fib {
         let mut f = Fib::new();
         f.set_interface(Interface {
@@ -276,22 +331,22 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins() {
         let f = fib();
-        let on_link = f.lookup(a([10, 0, 1, 7])).expect("a route");
+        let on_link = f.lookup(to([10, 0, 1, 7])).expect("a route");
         assert_eq!(
             (on_link.via, on_link.mac, on_link.source),
             (a([10, 0, 1, 7]), None, a([10, 0, 1, 1]))
         );
-        let far = f.lookup(a([192, 0, 2, 1])).expect("a route");
+        let far = f.lookup(to([192, 0, 2, 1])).expect("a route");
         assert_eq!((far.via, far.mac), (a([10, 0, 1, 254]), Some([9; 6])));
     }
 
     #[test]
     fn what_cannot_be_reached_says_why() {
         let f = fib();
-        assert_eq!(f.lookup(a([10, 0, 1, 1])), Err(Unreachable::Local));
-        assert_eq!(f.lookup(a([10, 9, 1, 1])), Err(Unreachable::NotAPort));
+        assert_eq!(f.lookup(to([10, 0, 1, 1])), Err(Unreachable::Local));
+        assert_eq!(f.lookup(to([10, 9, 1, 1])), Err(Unreachable::NotAPort));
         assert_eq!(
-            Fib::new().lookup(a([10, 0, 1, 1])),
+            Fib::new().lookup(to([10, 0, 1, 1])),
             Err(Unreachable::NoRoute)
         );
     }
@@ -300,8 +355,8 @@ mod tests {
     fn a_route_that_refuses_hides_the_wider_ones() {
         let mut f = fib();
         f.add_route(route([10, 7, 0, 0], 16, None, 0));
-        assert_eq!(f.lookup(a([10, 7, 0, 1])), Err(Unreachable::NoRoute));
-        assert!(f.lookup(a([10, 6, 0, 1])).is_ok());
+        assert_eq!(f.lookup(to([10, 7, 0, 1])), Err(Unreachable::NoRoute));
+        assert!(f.lookup(to([10, 6, 0, 1])).is_ok());
     }
 
     #[test]
@@ -309,7 +364,7 @@ mod tests {
         let mut f = fib();
         f.add_local_prefix(a([127, 0, 0, 0]), 8);
         assert!(f.is_local(a([127, 3, 2, 1])) && !f.is_local(a([128, 0, 0, 1])));
-        assert_eq!(f.lookup(a([127, 0, 0, 1])), Err(Unreachable::Local));
+        assert_eq!(f.lookup(to([127, 0, 0, 1])), Err(Unreachable::Local));
     }
 
     #[test]
@@ -324,7 +379,7 @@ mod tests {
             ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 6]), 2)
         });
         assert_eq!(
-            f.lookup(a([10, 8, 1, 1])).expect("a route").via,
+            f.lookup(to([10, 8, 1, 1])).expect("a route").via,
             a([10, 0, 1, 6])
         );
     }

@@ -3,6 +3,7 @@
 //! Encapsulation moves the frame's start, never its payload. The offload metadata mirrors virtio's
 //! `virtio_net_hdr` (virtio 1.2 §5.1.6), which AF_PACKET hands over with `PACKET_VNET_HDR`.
 
+use crate::fib::LOOPBACK;
 use crate::verdict::DropReason;
 
 /// Bytes of an Ethernet header without tags.
@@ -75,6 +76,9 @@ pub struct Frame<'a> {
     pub offload: Offload,
     /// Its firewall mark (`skb->mark`); 0 where the shell cannot know it, as from a packet socket.
     pub mark: u32,
+    /// The kernel's index of the interface that it came in by; the engine sets it. [`LOOPBACK`] for a frame
+    /// of the director's own.
+    pub arrival: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -90,6 +94,7 @@ impl<'a> Frame<'a> {
             end,
             offload,
             mark: 0,
+            arrival: LOOPBACK,
         }
     }
 

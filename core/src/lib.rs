@@ -12,7 +12,7 @@
 //! 3. A fragment of ours waits in [`fragment::Reassembler`] until its datagram is whole.
 //! 4. [`conn::ConnTable::find`]: the flow of a known connection, from its client or from its server?
 //! 5. If of neither: the service of its destination ([`service::ServiceKey`]), else `Pass`, or for a VIP that
-//!    UVS owns the answer of a host ([`engine`]).
+//!    UVS owns the answer of a host ([`engine`]). A service whose VIP the director does not have is none: `Local`.
 //! 6. The service's [`scheduler::Scheduler`] picks a real server from [`backend::Backend`]s whose load the
 //!    engine counted; persistence comes first.
 //! 7. The connection is inserted under the table's limit, with the mode and, in FULLNAT, a local port

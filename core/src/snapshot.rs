@@ -145,6 +145,11 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// Time-outs.
     pub timeouts: Timeouts,
-    /// VIPs that are on none of the host's interfaces, so that UVS answers for them.
+    /// VIPs that are on none of the host's interfaces and that UVS was told to own: it answers for them.
     pub owned_vips: Vec<Addr>,
+    /// Those of [`Snapshot::owned_vips`] that another host claims: ARP requests for them are not answered.
+    pub yielded_vips: Vec<Addr>,
+    /// VIPs that the director does not have, neither on the host nor owned: what is sent to them is the
+    /// host's, as if they had no service.
+    pub absent_vips: Vec<Addr>,
 }

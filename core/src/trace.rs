@@ -87,6 +87,8 @@ pub enum Step {
         /// Where nothing was: the services of the same VIP.
         others: Vec<ServiceKey>,
     },
+    /// The packet is a service's whose VIP the director does not have: the host's routing decides.
+    Absent,
     /// A packet to a service that may not start a connection.
     NoOpening,
     /// Persistence.

@@ -29,8 +29,9 @@ pub enum Verdict {
     Held,
     /// Not ours: the kernel's.
     Pass,
-    /// The director itself is the packet's real server: the frame, as it is now, is for the host's own
-    /// stack, from which the guard has kept it; a reassembled one is in the outbox instead.
+    /// The director itself is the packet's real server, or the packet's VIP is not the director's: the frame,
+    /// as it is now, is for the host's own stack, from which the guard has kept it; a reassembled one is in the
+    /// outbox instead.
     Local,
     /// Ends here, counted by reason.
     Drop(DropReason),

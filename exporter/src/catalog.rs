@@ -109,7 +109,7 @@ metrics! {
     FRAMES_PASSED Counter "uvs_frames_passed_total" ["interface" "worker"]
         "Frames left to the kernel."
     FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
-        "Frames for a real server that is the director itself: delivered to the host's own stack."
+        "Frames for a real server that is the director itself, or for a VIP that it does not have: delivered to the host's own stack."
     DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
         "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
     FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]

@@ -60,7 +60,10 @@ fn every_alert_is_explained_and_tested_both_ways() {
             runbook.contains(&format!("\n## {alert}\n")),
             "{alert} in docs/alerts.md"
         );
-        let url = format!("/docs/alerts.md#{}\n", alert.to_lowercase());
+        let url = format!(
+            "{{{{ $externalLabels.uvs_docs }}}}/alerts.md#{}\"\n",
+            alert.to_lowercase()
+        );
         assert!(rules.contains(&url), "{alert}: runbook_url");
         let silent = format!("alertname: {alert}, exp_alerts: []");
         assert!(tests.contains(&silent), "{alert} is not tested silent");

@@ -96,7 +96,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, socket, metrics, limits, timeouts, sysctl, plugins, service
+  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]
@@ -147,6 +147,26 @@ fn lrt_where_replies_are_not_seen_is_valid_with_a_warning() {
     let said = warned("udp = \"10.0.0.1:53\"\nmode = \"nat\"");
     assert!(said.contains("here it acts as wlc"), "{said}");
     assert_eq!(warned("tcp = \"10.0.0.1:80\"\nmode = \"nat\""), "");
+}
+
+#[test]
+fn an_address_to_be_owned_that_no_service_has_is_valid_with_a_warning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("own.toml");
+    let warned = |own: &str| {
+        let services = "[[service]]\ntcp = \"10.0.0.1:80\"\n\
+                        [[service]]\nfwmark = 1\nmatch = [\"any 10.0.0.2\", \"tcp 10.9.0.0/16:80\"]\n";
+        std::fs::write(&file, format!("own_vips = {own}\n{services}")).expect("written");
+        let output = check(&file);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert_eq!(warned("[\"10.0.0.1\", \"10.0.0.2\"]"), "");
+    assert_eq!(warned("\"all\""), "");
+    let said = warned("[\"10.0.0.1\", \"10.9.0.1\"]");
+    let expected = "own.toml: warning: own_vips: 10.9.0.1 is the VIP of no service: it is not answered for until one has it\n";
+    assert!(said.ends_with(expected), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]

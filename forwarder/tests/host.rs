@@ -4,13 +4,19 @@
 #[path = "support/stand.rs"]
 mod stand;
 
+#[path = "host/arp.rs"]
+mod arp;
 #[path = "host/flushed.rs"]
 mod flushed;
 #[path = "host/leftovers.rs"]
 mod leftovers;
 #[path = "host/moves.rs"]
 mod moves;
+#[path = "host/owned.rs"]
+mod owned;
 #[path = "host/removed.rs"]
 mod removed;
 #[path = "host/silence.rs"]
 mod silence;
+#[path = "host/standby.rs"]
+mod standby;

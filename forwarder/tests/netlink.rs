@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use netlink::{Event, Mirror};
 use netns::Netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use uvs_core::fib::Unreachable;
+use uvs_core::fib::{Query, Unreachable};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant as Now;
 use uvs_core::verdict::PortId;
@@ -55,19 +55,22 @@ fn the_first_reading_has_everything() {
     director.ip("neighbour add 10.0.0.254 lladdr 02:00:00:00:00:fe dev d0 nud permanent");
     director.enter(|| {
         let fib = mirror().fib();
-        let hop = fib.lookup(v4([192, 0, 2, 1])).unwrap();
+        let hop = fib.lookup(Query::to(v4([192, 0, 2, 1]))).unwrap();
         assert_eq!(hop.port, PORT);
         assert_eq!(hop.source_mac, [2, 0, 0, 0, 0, 0xd0]);
         assert_eq!(hop.via, v4([10, 0, 0, 254]));
         assert_eq!(hop.mac, Some([2, 0, 0, 0, 0, 0xfe]));
         assert_eq!(hop.source, v4([10, 0, 0, 1]));
         assert_eq!(hop.mtu, 1400);
-        let other = fib.lookup(v4([10, 9, 0, 1])).unwrap();
+        let other = fib.lookup(Query::to(v4([10, 9, 0, 1]))).unwrap();
         assert_eq!(
             (other.source, other.mtu, other.mac),
             (v4([10, 0, 0, 2]), 1300, None)
         );
-        assert_eq!(fib.lookup(v4([10, 8, 0, 1])), Err(Unreachable::NoRoute));
+        assert_eq!(
+            fib.lookup(Query::to(v4([10, 8, 0, 1]))),
+            Err(Unreachable::NoRoute)
+        );
         assert!(fib.is_local(v4([10, 0, 0, 2])) && fib.is_local(v4([10, 7, 0, 9])));
         assert!(fib.is_local(v4([127, 0, 0, 1])) && !fib.is_local(v4([10, 0, 0, 3])));
         assert!(fib.interface(PORT).unwrap().up && !fib.forwarding);
@@ -105,7 +108,7 @@ fn a_route_that_moves_is_followed() {
     director.ip("route add 10.9.0.0/16 via 10.0.0.253");
     director.enter(|| {
         let mut mirror = mirror();
-        let via = |m: &Mirror| m.fib().lookup(v4([10, 9, 0, 1])).map(|h| h.via);
+        let via = |m: &Mirror| m.fib().lookup(Query::to(v4([10, 9, 0, 1]))).map(|h| h.via);
         assert_eq!(via(&mirror), Ok(v4([10, 0, 0, 253])));
         director.ip("route replace 10.9.0.0/16 via 10.0.0.252");
         let moved = until(&mut mirror, |e| matches!(e, Event::RouteChanged { .. }));
@@ -134,7 +137,7 @@ fn a_kept_neighbour_is_resolved_and_its_new_mac_followed() {
             matches!(e, Event::NeighbourKnown { before: None, .. })
         });
         assert_eq!(
-            mirror.fib().lookup(server).unwrap().mac,
+            mirror.fib().lookup(Query::to(server)).unwrap().mac,
             Some([2, 0, 0, 0, 0, 7])
         );
         assert!(
@@ -149,7 +152,7 @@ fn a_kept_neighbour_is_resolved_and_its_new_mac_followed() {
         let expected = "neighbour 10.0.0.7 moved from 02:00:00:00:00:07 to 02:00:00:00:00:08";
         assert_eq!(moved.to_string(), expected);
         assert_eq!(
-            mirror.fib().lookup(server).unwrap().mac,
+            mirror.fib().lookup(Query::to(server)).unwrap().mac,
             Some([2, 0, 0, 0, 0, 8])
         );
     });
@@ -219,7 +222,7 @@ fn a_solicited_neighbour_answers_or_is_lost() {
         let mut mirror = mirror();
         mirror.solicit(PORT, v4([10, 0, 0, 7]), Now::ZERO).unwrap();
         until(&mut mirror, |e| matches!(e, Event::NeighbourKnown { .. }));
-        let hop = mirror.fib().lookup(v4([10, 0, 0, 7])).unwrap();
+        let hop = mirror.fib().lookup(Query::to(v4([10, 0, 0, 7]))).unwrap();
         assert_eq!(hop.mac, Some([2, 0, 0, 0, 0, 7]));
         mirror.solicit(PORT, v4([10, 0, 0, 99]), Now::ZERO).unwrap();
         let lost = Event::NeighbourLost {
@@ -245,13 +248,13 @@ fn an_interface_that_is_deleted_and_made_again_keeps_its_port() {
         });
         assert!(mirror.fib().interface(PORT).is_none());
         assert_eq!(
-            mirror.fib().lookup(v4([10, 9, 0, 1])),
+            mirror.fib().lookup(Query::to(v4([10, 9, 0, 1]))),
             Err(Unreachable::NoRoute)
         );
         connect(&director, &peer);
         director.ip("route add 10.9.0.0/16 via 10.0.0.7");
         let mut seen = Vec::new();
-        while mirror.fib().lookup(v4([10, 9, 0, 1])).is_err() {
+        while mirror.fib().lookup(Query::to(v4([10, 9, 0, 1]))).is_err() {
             seen.push(until(&mut mirror, |_| true));
         }
         let back = |e: &Event| matches!(e, Event::InterfaceBack { port: PORT, .. });
@@ -271,7 +274,7 @@ fn an_interface_set_down_takes_its_routes_along() {
         until(&mut mirror, |e| matches!(e, Event::InterfaceDown { .. }));
         assert!(!mirror.fib().interface(PORT).unwrap().up);
         assert_eq!(
-            mirror.fib().lookup(v4([10, 9, 0, 1])),
+            mirror.fib().lookup(Query::to(v4([10, 9, 0, 1]))),
             Err(Unreachable::NoRoute)
         );
         // The address stays the host's on its other interfaces (RFC 1122 §3.3.4.2, weak host).
@@ -291,7 +294,7 @@ fn mac_mtu_and_forwarding_are_followed() {
         until(&mut mirror, |e| {
             matches!(e, Event::InterfaceChanged { mtu: 9000, .. })
         });
-        let hop = mirror.fib().lookup(v4([10, 0, 0, 9])).unwrap();
+        let hop = mirror.fib().lookup(Query::to(v4([10, 0, 0, 9]))).unwrap();
         assert_eq!((hop.source_mac, hop.mtu), ([2, 0, 0, 0, 0, 0xd9], 9000));
         director.sysctl("ip_forward", "1");
         until(&mut mirror, |e| *e == Event::Forwarding(true));
@@ -320,7 +323,10 @@ fn after_an_overrun_everything_is_read_again() {
         assert_eq!(mirror.overruns(), 1);
         let last = ROUTES - 1;
         let dst = v4([10, 64, (last >> 8) as u8, last as u8]);
-        assert_eq!(mirror.fib().lookup(dst).unwrap().via, v4([10, 0, 0, 7]));
+        assert_eq!(
+            mirror.fib().lookup(Query::to(dst)).unwrap().via,
+            v4([10, 0, 0, 7])
+        );
     });
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use uvs_lab::shell::{Ended, Shell};
 use uvs_lab::traffic::{Answers, Download, requests};
-use uvs_lab::{Daemon, Lab, Mode, Options};
+use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
 use stand::{ask, lab, run, shares, uvs};
 
@@ -132,6 +132,64 @@ fn a_changed_file_is_applied_under_running_traffic() {
             .unwrap_or_else(|e| panic!("{e}\n{}", daemon.log()));
         received.must_equal(&content).expect("every byte");
     }
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
+fn what_is_owned_changes_with_the_file_unless_the_command_line_says_it() {
+    let options = Options {
+        vip: VipOwner::Nobody,
+        ..Options::default()
+    };
+    let (lab, shell) = lab(Mode::Dr, options);
+    let file = lab.dir().join("uvs.toml");
+    let write = |own: &str| {
+        write_weights(&file, 3, 1);
+        let text = fs::read_to_string(&file).expect("written");
+        fs::write(&file, format!("own_vips = {own}\n{text}")).expect("written");
+    };
+    let owned = |expected: &str| {
+        let info = run(&lab, &shell, "uvs show info").stdout;
+        assert!(
+            info.contains(&format!("owned VIPs       {expected}\n")),
+            "{info}"
+        );
+    };
+    write("\"none\"");
+    let daemon = configured(&lab, &file);
+    owned("-");
+    for (own, expected) in [
+        ("\"all\"", "192.168.0.38"),
+        ("[\"192.168.0.39\"]", "-"),
+        ("[\"192.168.0.39\", \"192.168.0.38\"]", "192.168.0.38"),
+    ] {
+        write(own);
+        let reloaded = run(&lab, &shell, "uvs reload");
+        assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+        owned(expected);
+    }
+    assert!(
+        daemon
+            .log()
+            .contains("192.168.0.39 is the VIP of no service")
+    );
+    assert_eq!(ask(&lab).expect("answers"), shares(30, 10));
+    write("[\"::1\"]");
+    let refused = run(&lab, &shell, "uvs reload");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let said = ":1:13: own_vips: ::1 cannot be owned; put it on an interface";
+    assert!(refused.stderr.contains(said), "{refused:?}");
+    owned("192.168.0.38");
+    let shown = run(&lab, &shell, "uvs show config").stdout;
+    assert!(shown.contains("192.168.0.39,192.168.0.38"), "{shown}");
+    daemon.stop().expect("it ends well");
+
+    write("\"none\"");
+    let line = format!("run --config {} --own-vip all", file.display());
+    let daemon = Daemon::start_with(&lab, uvs(), &line).expect("uvs runs");
+    owned("192.168.0.38");
+    assert_eq!(run(&lab, &shell, "uvs reload").code, Some(0));
+    owned("192.168.0.38");
     daemon.stop().expect("it ends well");
 }
 

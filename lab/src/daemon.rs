@@ -8,6 +8,7 @@ use std::thread;
 
 use crate::frames::Frames;
 use crate::process::{Output, Process, SOON};
+use crate::topology::VipOwner;
 use crate::{Error, Host, Lab, Result, tools};
 
 /// A running daemon; ended when dropped. Before it ends it must account for every frame: no test can forget
@@ -158,5 +159,9 @@ pub(crate) fn run_line(lab: &Lab) -> String {
         .interfaces
         .iter()
         .map(|name| format!(" --interface {name}"));
-    format!("run{}", interfaces.collect::<String>())
+    let own = match lab.vip {
+        VipOwner::Uvs => format!(" --own-vip {}", lab.plan.vip.ip()),
+        VipOwner::Host | VipOwner::Nobody => String::new(),
+    };
+    format!("run{}{own}", interfaces.collect::<String>())
 }

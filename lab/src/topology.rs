@@ -38,8 +38,10 @@ pub enum VipOwner {
     /// The director's kernel has it on its interface, as in the tutorial.
     #[default]
     Host,
-    /// No interface has it: UVS answers ARP.
+    /// No interface has it, and UVS is told to own it.
     Uvs,
+    /// No interface has it, and UVS is told nothing: the director is a stand-by.
+    Nobody,
 }
 
 /// What can differ between two labs of one mode.
@@ -55,14 +57,19 @@ pub struct Options {
     pub client_behind_router: bool,
 }
 
+impl Options {
+    /// As the tutorial has it: the default.
+    pub const TUTORIAL: Self = Self {
+        offloads: Offloads::Default,
+        vip: VipOwner::Host,
+        ip_forward: true,
+        client_behind_router: false,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            offloads: Offloads::Default,
-            vip: VipOwner::Host,
-            ip_forward: true,
-            client_behind_router: false,
-        }
+        Self::TUTORIAL
     }
 }
 
@@ -86,6 +93,8 @@ pub struct Lab {
     pub director: Host,
     /// The client.
     pub client: Host,
+    /// Who owns the VIP.
+    pub vip: VipOwner,
     /// The `switch` or, where it has addresses, `router`; its port to a host bears the host's role as name.
     pub fabric: Host,
     dir: TempDir,
@@ -123,6 +132,7 @@ impl Lab {
             servers,
             director: hosts.director,
             client: hosts.client,
+            vip: options.vip,
             fabric: hosts.fabric,
             dir,
         })

@@ -4,6 +4,7 @@
 
 use super::Engine;
 use crate::checksum;
+use crate::fib::Query;
 use crate::flow::{Addr, Endpoint};
 use crate::fragment::seal_header;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -302,7 +303,7 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
         fill: impl FnOnce(&mut Self, &mut [u8], [u8; 4], [u8; 4]),
     ) -> Verdict {
-        let Ok(hop) = self.fib.lookup(to) else {
+        let Ok(hop) = self.fib.lookup(Query::to(to).from(from)) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let from = if from.is_unspecified() {

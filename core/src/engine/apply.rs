@@ -262,6 +262,9 @@ impl<R: Recorder> Engine<R> {
     /// What the packet path asks by address.
     fn note_addresses(&mut self) {
         self.owned = self.snapshot.owned_vips.iter().copied().collect();
+        self.forget_claims();
+        self.yielded = self.snapshot.yielded_vips.iter().copied().collect();
+        self.absent = self.snapshot.absent_vips.iter().copied().collect();
         self.vips = self.owned.clone();
         self.locals.clear();
         self.tunnels.clear();

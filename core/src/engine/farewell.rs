@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::Way;
+use super::transmit::{Way, to_server};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -81,9 +81,11 @@ impl<R: Recorder> Engine<R> {
 
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        // In the name of a VIP that is another's now, nothing is said.
+        let speaks = !self.is_absent(c.vip.addr);
         let client = match c.protocol {
-            Protocol::Tcp => self.reset_client(c, out),
-            Protocol::Udp => self.refuse_datagrams(c, out),
+            Protocol::Tcp => speaks && self.reset_client(c, out),
+            Protocol::Udp => speaks && self.refuse_datagrams(c, out),
             Protocol::Sctp => return,
         };
         self.counters.told_clients += u64::from(client);
@@ -135,7 +137,7 @@ impl<R: Recorder> Engine<R> {
     /// as it may be, is not asked for.
     fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
         const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
-        let hop = self.fib.lookup(c.server.addr);
+        let hop = self.fib.lookup(to_server(c));
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };

@@ -4,6 +4,7 @@
 use super::Engine;
 use super::answer::{TTL, icmp};
 use crate::checksum;
+use crate::fib::Query;
 use crate::fragment::seal_header;
 use crate::frame::{Frame, Offload};
 use crate::outbox::Outbox;
@@ -45,7 +46,8 @@ impl<R: Recorder> Engine<R> {
 
     /// Turns an echo request into its reply and sends it back where its source's route leads.
     fn echo(&mut self, frame: &mut Frame<'_>, packet: &Packet, out: &mut Outbox) -> Verdict {
-        let Ok(hop) = self.fib.lookup(packet.flow.src) else {
+        let query = Query::to(packet.flow.src).from(packet.flow.dst);
+        let Ok(hop) = self.fib.lookup(query) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         if !rewrite::checksum_is_right(frame, packet) {

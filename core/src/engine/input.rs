@@ -4,7 +4,7 @@
 use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
-use super::transmit::Way;
+use super::transmit::{Way, to_server};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
 use crate::frame::Frame;
@@ -35,6 +35,9 @@ impl<R: Recorder> Engine<R> {
         if removed && self.service_for(&packet.flow, frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(now, frame, packet, out);
+        }
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
         }
         let fresh = opens(packet);
         let quiesced =
@@ -112,6 +115,9 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(now, frame, packet, out);
         };
+        if self.is_absent(packet.flow.dst) {
+            return self.give_back();
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {
@@ -185,12 +191,8 @@ impl<R: Recorder> Engine<R> {
     ) -> Verdict {
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let (place, to, vip, mode) = (
-            c.backend,
-            c.server.addr,
-            c.vip.addr,
-            self.modes[usize::from(c.mode)],
-        );
+        let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
+        let query = to_server(c);
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);
         self.note_sequence(id, frame, packet, false);
@@ -202,7 +204,7 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: vip,
         };
-        let hop = self.fib.lookup(to);
+        let hop = self.fib.lookup(query);
         self.transmit(now, frame, packet, way, hop, out)
     }
 }

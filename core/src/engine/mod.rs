@@ -30,6 +30,7 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod claims;
 mod defence;
 mod describe;
 mod drain;
@@ -52,6 +53,7 @@ mod track;
 mod transmit;
 mod unreachable;
 
+pub use claims::Claim;
 pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
@@ -95,6 +97,12 @@ pub struct Engine<R = Off> {
     /// Addresses whose malformed packets are ours to drop: VIPs.
     vips: HashSet<Addr>,
     owned: HashSet<Addr>,
+    /// Owned VIPs that another host claims.
+    yielded: HashSet<Addr>,
+    /// VIPs that the director does not have: all to them is the host's.
+    absent: HashSet<Addr>,
+    /// Other hosts' claims to owned VIPs.
+    claims: claims::Claims,
     /// Endpoints whose packets reach clients only through us; port 0 = any.
     repliers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
@@ -163,6 +171,9 @@ impl Engine {
             marks: None,
             vips: HashSet::new(),
             owned: HashSet::new(),
+            yielded: HashSet::new(),
+            absent: HashSet::new(),
+            claims: claims::Claims::default(),
             repliers: HashSet::new(),
             replier_addrs: HashSet::new(),
             locals: HashSet::new(),
@@ -314,11 +325,15 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Pass;
         };
         let mac = interface.mac;
+        frame.arrival = interface.ifindex;
         let parsed = packet::parse(frame);
         self.record(|_| describe::frame(frame, &parsed, mac));
         match parsed {
             Parsed::Foreign => Verdict::Pass,
-            Parsed::Arp => self.answer_arp(port, frame, mac, out),
+            Parsed::Arp => {
+                self.note_claim(now, port, frame.bytes());
+                self.answer_arp(port, frame, mac, out)
+            }
             // A bridge floods frames for others past us; forwarding those would loop.
             _ if frame.bytes()[..6] != mac => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
@@ -387,14 +402,14 @@ impl<R: Recorder> Engine<R> {
                 // Headroom as in the outbox: a mode may wrap the packet.
                 whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
                 let end = crate::outbox::HEADROOM + len;
-                let mark = frame.mark;
+                let (mark, arrival) = (frame.mark, frame.arrival);
                 let mut frame = Frame::new(
                     &mut whole.frame,
                     crate::outbox::HEADROOM,
                     end,
                     Default::default(),
                 );
-                frame.mark = mark;
+                (frame.mark, frame.arrival) = (mark, arrival);
                 match packet::parse(&mut frame) {
                     Parsed::Ipv4(mut p) => {
                         self.record(|_| describe::packet(&frame, &p));
@@ -422,7 +437,7 @@ impl<R: Recorder> Engine<R> {
         let mut draft = out.draft(arp::FRAME_LEN);
         let Some(len) = arp::answer(
             frame.bytes(),
-            |a| self.owned.contains(&a),
+            |a| self.owned.contains(&a) && !self.yielded.contains(&a),
             mac,
             draft.bytes_mut(),
         ) else {
@@ -468,6 +483,18 @@ impl<R: Recorder> Engine<R> {
             })
             .or_else(|| with_port(0));
         found.copied()
+    }
+
+    /// Whether an address is a VIP that the director does not have.
+    fn is_absent(&self, addr: Addr) -> bool {
+        !self.absent.is_empty() && self.absent.contains(&addr)
+    }
+
+    /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
+    fn give_back(&mut self) -> Verdict {
+        self.record(|_| Step::Absent);
+        Verdict::Local
     }
 
     /// Whether packets to an address may be of a service.

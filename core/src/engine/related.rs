@@ -4,7 +4,7 @@
 use super::Engine;
 use super::answer::{address, icmp};
 use super::schedule::Refused;
-use super::transmit::Way;
+use super::transmit::{Way, to_client, to_server};
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -15,7 +15,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4, write2};
 use crate::service::Forwarding;
 use crate::time::Instant;
-use crate::trace::Recorder;
+use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 
 /// Bytes of an ICMP header (RFC 792).
@@ -36,6 +36,11 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        // Of these the guard keeps none from the host.
+        if self.is_absent(packet.flow.dst) {
+            self.record(|_| Step::Absent);
+            return Verdict::Pass;
+        }
         let related = matches!(
             packet.transport,
             Transport::Icmp {
@@ -142,7 +147,7 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
-        let hop = self.fib.lookup(c.server.addr);
+        let hop = self.fib.lookup(to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {
@@ -195,7 +200,7 @@ impl<R: Recorder> Engine<R> {
         }
         self.count_packet(c.backend, true, u64::from(packet.ip_len));
         let path = self.path(id);
-        let hop = self.fib.lookup(c.client.addr);
+        let hop = self.fib.lookup(to_client(&c));
         self.counters.icmp_translated += 1;
         rewrite_quote(
             frame,

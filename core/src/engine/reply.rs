@@ -1,9 +1,9 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
-use super::transmit::{Way, wire_len};
+use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
-use crate::fib::{NextHop, Unreachable};
+use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
@@ -51,8 +51,7 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let client = self.conns.get(id).client.addr;
-        let hop = self.fib.lookup(client);
+        let hop = self.fib.lookup(to_client(self.conns.get(id)));
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
@@ -116,7 +115,9 @@ impl<R: Recorder> Engine<R> {
         if !self.fib.forwarding {
             return Verdict::Drop(DropReason::NoConnection);
         }
-        let hop = self.fib.lookup(packet.flow.dst);
+        let flow = &packet.flow;
+        let query = Query::to(flow.dst).from(flow.src).by(frame.arrival);
+        let hop = self.fib.lookup(query);
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
         }

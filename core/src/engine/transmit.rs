@@ -3,7 +3,7 @@
 use super::pmtu::MIN_MTU;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
-use crate::fib::{NextHop, Unreachable};
+use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::fragment;
 use crate::frame::{ETH_LEN, Frame, Gso};
@@ -220,6 +220,18 @@ impl Exit {
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
     }
+}
+
+/// What a connection's way to its server is looked up by. As in the kernel, it is the director that sends:
+/// the client's address and interface choose no rule (`do_output_route4` in ip_vs_xmit.c).
+pub(super) fn to_server(c: &Conn) -> Query {
+    Query::to(c.server.addr).from(c.local.addr).of(c.client)
+}
+
+/// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
+/// (`ip_vs_route_me_harder`).
+pub(super) fn to_client(c: &Conn) -> Query {
+    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
 }
 
 /// Bytes of the largest IP packet that a frame becomes on the wire.

@@ -25,7 +25,8 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }) {
         Ok(config) => {
             let file = args.file.display();
-            for warning in config.services.iter().filter_map(unmeasured) {
+            let unmeasured = config.services.iter().filter_map(unmeasured);
+            for warning in unmeasured.chain(config.own_vips_unserved()) {
                 eprintln!("{file}: warning: {warning}");
             }
             output::print(&format!("{file}: {}\n", summary(&config)))

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 use super::{FAILED, USAGE};
-use crate::config::{self, Config, Listen, Metrics};
+use crate::config::{self, Config, Listen, Metrics, OwnVips};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::daemon::{self, Options};
 use crate::plugins::{PluginSettings, Schedulers};
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Interface to run on; repeat for each. Overrides the configuration's
     #[arg(long = "interface", value_name = "IF")]
     interfaces: Vec<String>,
+    /// Answer for this VIP, or `all`, while no interface has it; repeat for each. Overrides the configuration's own_vips [default: none]
+    #[arg(long = "own-vip", value_name = "ADDR|all")]
+    own_vips: Vec<OwnVips>,
     /// Control socket [default: the configuration's, $UVS_SOCKET, or /run/uvs/control.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -78,6 +81,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         metrics,
         file: args.config,
         config,
+        own_vips: args.own_vips.into_iter().reduce(OwnVips::and),
         interfaces,
         socket,
         schedulers,

@@ -39,22 +39,30 @@ fn split(text: &str) -> (&str, Option<&str>) {
 }
 
 fn unicast(value: &Value<'_>, host: &str) -> Option<Addr> {
+    let parsed = parse(host);
+    if let Err((what, help)) = &parsed {
+        value.refuse(what.clone(), *help);
+    }
+    parsed.ok()
+}
+
+/// One host's address.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub(super) fn parse(host: &str) -> Result<Addr, (String, &'static str)> {
     let Ok(addr) = host.parse::<IpAddr>() else {
-        value.refuse(
+        return Err((
             format!("\"{host}\" is not an IP address"),
             "write an address such as 192.168.0.38 or [2001:db8::1]; names are not looked up",
-        );
-        return None;
+        ));
     };
     let broadcast = addr == IpAddr::V4(Ipv4Addr::BROADCAST);
     if addr.is_unspecified() || addr.is_multicast() || broadcast {
-        value.refuse(
-            format!("{addr} is not one host's address"),
-            "use a unicast address",
-        );
-        return None;
+        let what = format!("{addr} is not one host's address");
+        return Err((what, "use a unicast address"));
     }
-    Some(addr.into())
+    Ok(addr.into())
 }
 
 fn number(value: &Value<'_>, port: &str) -> Option<u16> {

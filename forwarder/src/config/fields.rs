@@ -205,6 +205,11 @@ impl<'a> Value<'a> {
         self.value.is_array()
     }
 
+    /// Whether it is a string.
+    pub(super) fn is_string(&self) -> bool {
+        self.value.as_str().is_some()
+    }
+
     /// Whether it is a table.
     pub(super) fn is_table(&self) -> bool {
         self.value.is_table()

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod marks;
 mod metrics;
+mod own;
 mod persistence;
 mod place;
 mod plugins;
@@ -30,6 +31,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 use crate::plugins::{PluginSettings, Schedulers};
 pub(crate) use error::ConfigError;
 pub(crate) use metrics::{Listen, Metrics};
+pub(crate) use own::OwnVips;
 pub(crate) use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
@@ -40,6 +42,8 @@ const MAX_BYTES: u64 = 16 << 20;
 pub(crate) struct Config {
     /// Interfaces to run on, in the file's order.
     pub(crate) interfaces: Vec<String>,
+    /// The VIPs that UVS owns while the host does not have them.
+    pub(crate) own_vips: OwnVips,
     /// The control socket, where the file names one.
     pub(crate) socket: Option<PathBuf>,
     /// What is exported, and where.

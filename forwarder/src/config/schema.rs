@@ -11,11 +11,12 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, marks, metrics, plugins, service};
+use super::{Config, Known, marks, metrics, own, plugins, service};
 use crate::plugins::Schedulers;
 
 const KEYS: &[&str] = &[
     "interfaces",
+    "own_vips",
     "socket",
     "metrics",
     "limits",
@@ -50,6 +51,9 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
     let (services, marks) = services(&top, &schedulers);
     let config = Config {
         interfaces: interfaces(&top),
+        own_vips: top
+            .get("own_vips")
+            .map_or_else(Default::default, |value| own::read(&value)),
         socket: top.get("socket").and_then(|value| socket(&value)),
         metrics: metrics::read(&top),
         limits: limits(&top),

@@ -222,6 +222,31 @@ fn a_service_of_a_mark_says_what_it_matches() {
     assert_eq!(rules.collect::<Vec<_>>(), expected);
 }
 
+#[test]
+fn what_is_owned_is_all_none_or_some() {
+    let own = |text: &str| check(text).unwrap().own_vips;
+    let some = ["10.0.0.1", "10.0.0.9"]
+        .map(|a| endpoint(a, 0).addr)
+        .to_vec();
+    assert_eq!(own("own_vips = \"all\""), OwnVips::All);
+    assert_eq!(own("own_vips = \"none\""), OwnVips::None);
+    assert_eq!(own(""), OwnVips::None);
+    assert_eq!(own("own_vips = []").to_string(), "none");
+    let listed = "own_vips = [\"10.0.0.1\", \"10.0.0.9\"]";
+    assert_eq!(own(listed), OwnVips::Some(some));
+    assert_eq!(own(listed).to_string(), "10.0.0.1,10.0.0.9");
+    // As they are repeated on the command line.
+    let typed = |words: &[&str]| {
+        let all = words.iter().map(|word| word.parse::<OwnVips>().unwrap());
+        all.reduce(OwnVips::and).unwrap().to_string()
+    };
+    assert_eq!(typed(&["10.0.0.1", "10.0.0.9"]), "10.0.0.1,10.0.0.9");
+    assert_eq!(typed(&["10.0.0.1", "all"]), "all");
+    for wrong in ["", "none", "10.0.0.1:80", "2001:db8::1", "224.0.0.1"] {
+        assert!(wrong.parse::<OwnVips>().is_err(), "{wrong}");
+    }
+}
+
 /// A service's lines, as line 2 onwards; each row's text follows at line 3 (`S`) or 5 (`R`).
 const S: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n";
 const R: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n[[service.server]]\naddress = \"10.0.0.2\"\n";
@@ -238,6 +263,15 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "interfaces = [\"eth0\", 7]", ":1:23: interfaces: is an integer; use a string"),
     ("", "interfaces = [\"a/b\"]", ":1:15: interfaces: \"a/b\" cannot be an interface"),
     ("", "interfaces = [\"e\", \"e\"]", ":1:20: interfaces: e twice; name each interface once (first at line 1)"),
+    ("", "own_vips = \"some\"", ":1:12: own_vips: unknown value \"some\"; use \"all\", \"none\", or a list of addresses: [\"192.168.0.38\"]"),
+    ("", "own_vips = true", ":1:12: own_vips: is neither a word nor a list; use \"all\", \"none\", or a list of addresses"),
+    ("", "own_vips = [10]", ":1:13: own_vips: is an integer; use a string"),
+    ("", "own_vips = [\"all\"]", ":1:13: own_vips: \"all\" is not an IP address"),
+    ("", "own_vips = [\"10.0.0.1:80\"]", ":1:13: own_vips: \"10.0.0.1:80\" is not an IP address"),
+    ("", "own_vips = [\"10.0.0.1\", \"255.255.255.255\"]", ":1:25: own_vips: 255.255.255.255 is not one host's address"),
+    ("", "own_vips = [\"10.0.0.1\", \"10.0.0.1\"]", ":1:25: own_vips: 10.0.0.1 twice; name each address once (first at line 1)"),
+    ("", "own_vips = [\"2001:db8::1\"]", ":1:13: own_vips: 2001:db8::1 cannot be owned; put it on an interface, as UVS answers for IPv4 only"),
+    ("", "own_vip = \"all\"", ":1:1: own_vip: unknown key; did you mean \"own_vips\"?"),
     ("", "socket = \"uvs.sock\"", ":1:10: socket: \"uvs.sock\" cannot be the control socket; use an absolute"),
     ("", "[limits]\nconnections = 0", ":2:15: limits.connections: 0 is out of range; use a whole number from 1 to 16777216"),
     ("", "[limits]\nlocal_ports = \"9-1\"", ":2:15: limits.local_ports: \"9-1\" is not a range of ports"),

@@ -6,6 +6,8 @@
 
 mod live;
 
+use std::fmt;
+
 pub(crate) use live::{
     ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
     Setting,
@@ -404,8 +406,25 @@ pub(crate) struct PluginReloaded {
     pub what: String,
 }
 
+/// An owned VIP that another host claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct YieldedVip {
+    /// The VIP.
+    pub vip: Addr,
+    /// The other host's MAC address.
+    pub mac: String,
+    /// The interface by which it was heard.
+    pub interface: String,
+}
+
+impl fmt::Display for YieldedVip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {} on {}", self.vip, self.mac, self.interface)
+    }
+}
+
 /// About the daemon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Info {
     /// The program's version.
     pub version: String,
@@ -423,8 +442,17 @@ pub(crate) struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
-    /// VIPs it answers ARP for, as they are on no interface of the host's.
+    /// What `--own-vip` said on its command line.
+    #[serde(default)]
+    pub own_vip: Vec<String>,
+    /// VIPs that are on no interface of the host's and that it owns: it answers for them.
     pub owned_vips: Vec<Addr>,
+    /// Those of them that another host claims: ARP is not answered until that one is silent.
+    #[serde(default)]
+    pub yielded_vips: Vec<YieldedVip>,
+    /// VIPs that are neither on the host nor owned: a stand-by's.
+    #[serde(default)]
+    pub absent_vips: Vec<Addr>,
     /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
     #[serde(default)]
     pub local_ports: (u16, u16),

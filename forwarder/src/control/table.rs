@@ -5,19 +5,23 @@
 //! [`Snapshot`].
 
 mod check;
+mod homeless;
 mod marks;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::flow::Endpoint;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal};
+use crate::config::OwnVips;
 use crate::plugins::Schedulers;
+
+pub(crate) use homeless::Homeless;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +31,7 @@ pub(crate) struct Table {
     marks: Vec<MarkRule>,
     sysctls: Sysctls,
     timeouts: Timeouts,
+    own_vips: OwnVips,
 }
 
 impl Table {
@@ -58,14 +63,26 @@ impl Table {
         self.timeouts
     }
 
-    /// What the engine is to run; `owned_vips` are those on none of the host's interfaces.
-    pub(crate) fn snapshot(&self, owned_vips: &[Addr]) -> Snapshot {
+    /// Which VIPs are to be owned.
+    pub(crate) fn own_vips(&self) -> &OwnVips {
+        &self.own_vips
+    }
+
+    /// Changes which VIPs are to be owned.
+    pub(crate) fn set_own_vips(&mut self, own: OwnVips) {
+        self.own_vips = own;
+    }
+
+    /// What the engine is to run.
+    pub(crate) fn snapshot(&self, homeless: &Homeless) -> Snapshot {
         Snapshot {
             services: self.services.clone(),
             marks: self.marks.clone(),
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
-            owned_vips: owned_vips.to_vec(),
+            owned_vips: homeless.owned.clone(),
+            yielded_vips: homeless.yielded.clone(),
+            absent_vips: homeless.absent.clone(),
         }
     }
 

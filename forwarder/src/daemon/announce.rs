@@ -1,12 +1,12 @@
-//! Telling the neighbours where the VIPs are that no interface has (RFC 5227).
+//! Telling the neighbours where the VIPs are that UVS owns (RFC 5227).
 
 use std::collections::BTreeSet;
 
-use uvs_core::fib::Mac;
+use uvs_core::fib::{Mac, Query};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
-use super::{Daemon, Question};
+use super::{Daemon, Homeless, Question};
 
 impl Daemon {
     /// Announces where an owned VIP is new, or has come to another interface or MAC address.
@@ -35,13 +35,18 @@ impl Daemon {
         }
     }
 
-    /// The owned VIPs that have neighbours: each with its port and its MAC address.
+    /// The owned VIPs that have neighbours and that nobody else claims: each with its port and its MAC address.
     fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
         let fib = self.mirror.fib();
         let place = |vip: &Addr| {
-            let hop = fib.lookup(*vip).ok().filter(|hop| hop.via == *vip)?;
+            let hop = fib
+                .lookup(Query::to(*vip))
+                .ok()
+                .filter(|hop| hop.via == *vip)?;
             Some((*vip, hop.port, hop.source_mac))
         };
-        self.owned.iter().filter_map(place).collect()
+        let Homeless { owned, yielded, .. } = &self.homeless;
+        let ours = owned.iter().filter(|vip| !yielded.contains(vip));
+        ours.filter_map(place).collect()
     }
 }

@@ -11,7 +11,7 @@ use uvs_core::verdict::DropReason;
 
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
-use crate::config::{self, Config, ConfigError, Metrics, Step};
+use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use crate::control::protocol::{
     Command, Data, Ended, Errno, GuardStatus, Info, MAX_BATCH, Refusal,
 };
@@ -171,7 +171,8 @@ impl Daemon {
         let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
-        self.change(|table| start::load(table, &new).map_err(failed))?;
+        let own = self.options.own_vips.clone();
+        self.change(|table| start::load(table, &new, own.as_ref()).map_err(failed))?;
         self.metrics = Metrics {
             listen: self.metrics.listen,
             ..new.metrics
@@ -268,6 +269,7 @@ impl Daemon {
 
     fn info(&self) -> Result<Data, Refusal> {
         let status = self.status()?;
+        let own_vip = self.options.own_vips.as_ref();
         Ok(Data::Info(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -277,7 +279,10 @@ impl Daemon {
             schedulers: self.options.schedulers.names(),
             connections: status.connections,
             connection_limit: self.limits.connections,
-            owned_vips: self.owned.clone(),
+            own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
+            owned_vips: self.homeless.owned.clone(),
+            yielded_vips: self.yielded.list(&self.interfaces),
+            absent_vips: self.homeless.absent.clone(),
             local_ports: self.limits.local_ports,
             guard: Some(self.guard_status()),
         }))

@@ -1,5 +1,5 @@
-//! What follows from the desired state and the host's addresses: which VIPs UVS owns, what the guard
-//! keeps from the kernel, what the sockets let in, whose next hops stay resolved.
+//! What follows from the desired state and the host's addresses: what the guard keeps from the kernel,
+//! what the sockets let in, whose next hops stay resolved.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
@@ -20,24 +20,11 @@ use crate::port::filter::FilterSpec;
 const FTP: u16 = 21;
 
 /// Where packets of all services go.
-fn all_destinations<'a>(
+pub(super) fn all_destinations<'a>(
     services: &'a [Arc<ServiceSpec>],
     marks: &'a [MarkRule],
 ) -> impl Iterator<Item = Destination> + 'a {
     services.iter().flat_map(|s| destinations(s.key, marks))
-}
-
-/// IPv4 VIPs on none of the host's interfaces: UVS answers for them. A network is not: it is routed here.
-pub(super) fn owned_vips(
-    services: &[Arc<ServiceSpec>],
-    marks: &[MarkRule],
-    fib: &Fib,
-) -> Vec<Addr> {
-    let hosts = all_destinations(services, marks).filter(Destination::is_host);
-    let vips: BTreeSet<Addr> = hosts.map(|to| to.addr).collect();
-    vips.into_iter()
-        .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a))
-        .collect()
 }
 
 /// Local addresses that are not the host's, with their services: replies to them go nowhere.

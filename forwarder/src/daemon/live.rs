@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use uvs_core::engine::Report;
+use uvs_core::fib::Mac;
 use uvs_core::service::ServiceSpec;
 
 use super::Daemon;
@@ -77,11 +78,10 @@ fn neighbour(interface: String, entry: NeighbourEntry) -> NeighbourStatus {
         (false, true) => Some("kernel"),
         (false, false) => None,
     };
-    let hex = |byte: u8| format!("{byte:02x}");
     NeighbourStatus {
         addr: entry.addr,
         interface,
-        mac: entry.mac.map(|mac| mac.map(hex).join(":")),
+        mac: entry.mac.map(mac_text),
         state: state.to_owned(),
         kept_by: kept_by.map(str::to_owned),
         servers: entry.servers,
@@ -91,6 +91,11 @@ fn neighbour(interface: String, entry: NeighbourEntry) -> NeighbourStatus {
 /// Frames that the kernel dropped because a ring was full.
 pub(super) fn ring_drops(status: &Status) -> u64 {
     status.ports.iter().map(|port| port.rx.kernel_drops).sum()
+}
+
+/// As the protocol and the log have MAC addresses.
+pub(super) fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// As the protocol has times.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram as Recorded;
 use mio::Waker;
 use uvs_core::engine::{Report, ServerReport, ServiceReport};
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Query};
 use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_core::verdict::PortId;
 use uvs_exporter::{
@@ -199,7 +199,7 @@ fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
 }
 
 fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> BackendMetrics {
-    let hop = fib.lookup(spec.endpoint.addr);
+    let hop = fib.lookup(Query::to(spec.endpoint.addr));
     BackendMetrics {
         endpoint: spec.endpoint,
         forwarding: spec.forwarding,

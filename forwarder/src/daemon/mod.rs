@@ -19,6 +19,8 @@ mod start;
 mod status;
 mod timed;
 mod trace;
+mod vips;
+mod yielded;
 
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
@@ -40,7 +42,7 @@ use uvs_core::verdict::PortId;
 use crate::config;
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
-use crate::control::table::Table;
+use crate::control::table::{Homeless, Table};
 use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
@@ -50,6 +52,7 @@ use lingering::Lingering;
 use metrics::Metering;
 use rates::Rates;
 pub(crate) use start::{Options, run};
+use yielded::Yielded;
 
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -70,7 +73,10 @@ pub(crate) struct Daemon {
     guard: Guard,
     guarded: GuardSpec,
     lingering: Lingering,
-    owned: Vec<Addr>,
+    /// The VIPs that are not the host's.
+    homeless: Homeless,
+    /// Owned VIPs that another host claims.
+    yielded: Yielded,
     rates: Rates,
     past: past::Past,
     estimator: Clock,
@@ -154,7 +160,7 @@ impl Daemon {
         }
     }
 
-    /// Neighbours that need asking again, announcements.
+    /// Neighbours that need asking again, announcements, owned VIPs that another host claims.
     fn round(&mut self) {
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
@@ -163,6 +169,7 @@ impl Daemon {
             self.announcements -= 1;
             self.announce();
         }
+        self.ask_for_yielded();
     }
 
     /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
@@ -192,12 +199,18 @@ impl Daemon {
     fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
         let (services, marks) = (self.table.services(), self.table.marks());
-        let owned = derive::owned_vips(services, marks, &fib);
+        let mut homeless = Homeless::of(
+            derive::all_destinations(services, marks),
+            self.table.own_vips(),
+            &fib,
+        );
+        self.yielded.retain(&homeless.owned);
+        homeless.yielded = self.yielded.vips();
         let local = self.mirror.local_addresses();
-        let filter = self.filter(&owned, &local);
+        let filter = self.filter(&homeless.owned, &local);
         let surroundings = GuardSpec {
             interfaces: self.interfaces.clone(),
-            owned: owned.clone(),
+            owned: homeless.owned.clone(),
             local,
             fullnat: FullNat {
                 ports: self.limits.local_ports,
@@ -210,7 +223,7 @@ impl Daemon {
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
         }
-        let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&owned));
+        let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
         self.shared
             .desired
             .publish(Arc::new(Desired { snapshot, filter }));
@@ -225,7 +238,8 @@ impl Daemon {
         {
             tracing::warn!("{e}");
         }
-        self.owned = owned;
+        vips::log_changes(&self.homeless, &homeless, &fib);
+        self.homeless = homeless;
         self.announce_moved();
         Ok(())
     }

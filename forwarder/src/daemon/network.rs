@@ -75,7 +75,7 @@ impl Daemon {
 
     /// Opens a port anew whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let filter = self.filter(&self.owned, &self.mirror.local_addresses());
+        let filter = self.filter(&self.homeless.owned, &self.mirror.local_addresses());
         match Port::open(name, &PortOptions::default(), &filter) {
             Ok(p) => self.tell(Question::Port(
                 port,
@@ -88,6 +88,7 @@ impl Daemon {
 
     pub(super) fn take_notices(&mut self) {
         let now = worker::monotonic();
+        let mut claimed = false;
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Solicit(port, via) => {
@@ -96,6 +97,8 @@ impl Daemon {
                     }
                 }
                 Notice::Server(event) => log_event(&event),
+                // Many may be claimed at once.
+                Notice::Claim(claim) => claimed |= self.yield_to(&claim),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(
@@ -104,6 +107,9 @@ impl Daemon {
                     }
                 }
             }
+        }
+        if claimed {
+            self.follow_yielded();
         }
     }
 }

@@ -3,7 +3,7 @@
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
-use crate::config::{Listen, Metrics};
+use crate::config::{Listen, Metrics, OwnVips};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::control::protocol::Setting;
 use crate::plugins::DEFAULT_DIRECTORY;
@@ -18,6 +18,7 @@ impl Daemon {
                 none(),
             ),
             setting("interfaces", self.interfaces.join(","), none()),
+            setting("own_vips", self.table.own_vips(), OwnVips::default()),
             setting("socket", self.options.socket.display(), DEFAULT_SOCKET),
         ];
         all.extend(limits(&self.limits));

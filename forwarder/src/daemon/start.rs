@@ -21,10 +21,11 @@ use super::metrics::{Metering, first_load};
 use super::past::Past;
 use super::rates::Rates;
 use super::timed::{Timed, Times};
+use super::yielded::Yielded;
 use super::{Daemon, NETLINK, NOTICES, derive, signals, watch};
-use crate::config::{Config, Metrics};
+use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
-use crate::control::table::Table;
+use crate::control::table::{Homeless, Table};
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) file: Option<PathBuf>,
     /// What it said at the start.
     pub(crate) config: Config,
+    /// Which VIPs are to be owned, where the command line says it, whatever the file says.
+    pub(crate) own_vips: Option<OwnVips>,
     /// Interfaces, in the order of their ports.
     pub(crate) interfaces: Vec<String>,
     /// The control socket.
@@ -67,7 +70,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(&mut table, &options.config)?;
+    load(&mut table, &options.config, options.own_vips.as_ref())?;
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -113,7 +116,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
         guard,
         guarded: GuardSpec::default(),
         lingering: Lingering::default(),
-        owned: Vec::new(),
+        homeless: Homeless::default(),
+        yielded: Yielded::default(),
         rates: Rates::default(),
         past: Past::default(),
         estimator: Clock::new(started),
@@ -169,13 +173,19 @@ fn check_capabilities() -> Result<()> {
     Ok(())
 }
 
-/// Puts a configuration into the table; all or nothing.
-pub(super) fn load(table: &mut Table, config: &Config) -> Result<()> {
+/// Puts a configuration into the table; all or nothing. What `own` says counts more than the file.
+pub(super) fn load(table: &mut Table, config: &Config, own: Option<&OwnVips>) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;
     table.replace_sysctls(config.sysctls.clone());
+    table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
+    if own.is_none() {
+        for warning in config.own_vips_unserved() {
+            tracing::warn!("{warning}");
+        }
+    }
     Ok(())
 }
 

@@ -163,6 +163,14 @@ checks! {
         "there are no routing policy rules"
         "UVS follows the tables local, main and default only, so what a rule sends elsewhere leaves by the main table's way"
         "ip rule del priority N"
+    VipAbsent "vip_absent" Director Warning
+        "every VIP is on one of the director's interfaces, owned by UVS, or answered for by another director"
+        "a stand-by whose partner is gone, or forgotten? Nobody answers ARP for the VIP, and what is routed here all the same is the kernel's: no client is served"
+        "ip address add VIP/32 dev IF # or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
+    VipStandby "vip_standby" Director Note
+        "every VIP is this director's: on one of its interfaces, or owned by UVS"
+        "a stand-by, or forgotten? UVS is silent about the VIP and serves nothing of it until it is here; keepalived puts it here when it takes over"
+        "ip address add VIP/32 dev IF # when the other host has it no more; or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
     VipDuplicate "vip_duplicate" Both Error
         "one host answers ARP for the VIP"
         "clients send to whoever answered last; what reaches the other host never passes the director"

@@ -30,7 +30,7 @@ pub(crate) use finding::Finding;
 pub(crate) use report::Report;
 pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
 
-use crate::config::Config;
+use crate::config::{Config, OwnVips};
 use crate::control::client::{CallError, Daemon};
 use crate::control::protocol::{Command, Data, Info, ServerStatus, ServiceStatus};
 use crate::rs::RsError;
@@ -101,6 +101,7 @@ pub(crate) fn future_director(
         services: services.collect(),
         local_ports: config.limits.local_ports,
         connections: config.limits.connections,
+        own: config.own_vips.clone(),
         daemon: None,
         guard: None,
         run: format!(" --config {}", file.display()),
@@ -137,16 +138,17 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
         spec: service.spec,
         servers: service.servers.into_iter().map(counted).collect(),
     });
+    let file = info.config.iter().map(|file| format!(" --config {file}"));
+    let own = info.own_vip.iter().map(|vip| format!(" --own-vip {vip}"));
     Wanted {
         interfaces: info.interfaces,
         services: services.collect(),
         local_ports: info.local_ports,
         connections: info.connection_limit,
+        own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
         guard: info.guard,
-        run: info
-            .config
-            .map_or_else(String::new, |file| format!(" --config {file}")),
+        run: file.chain(own).collect(),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct GuardSpec {
     pub(crate) wide: Vec<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
     pub(crate) ftp: Vec<Addr>,
-    /// VIPs that are on no interface: everything to them is dropped, since UVS answers.
+    /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
     pub(crate) owned: Vec<Addr>,
     /// NAT's real servers: their replies through the host are dropped, and ICMP errors about what they
     /// were sent.

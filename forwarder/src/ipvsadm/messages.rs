@@ -1,5 +1,6 @@
 //! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
 
+use uvs_core::flow::Addr;
 use uvs_core::service::{Forwarding, ServiceKey};
 
 use super::options::Verb;
@@ -34,6 +35,14 @@ pub(super) fn remark(command: &Command) -> Option<String> {
         )),
         ServiceKey::Address { .. } => None,
     }
+}
+
+/// What to know about a VIP that is neither on the host nor owned.
+pub(super) fn absent(vip: Addr) -> String {
+    format!(
+        "{vip} is on none of this host's interfaces, so UVS is silent about it, as a stand-by must be; to serve it here: \
+         ip addr add {vip}/32 dev INTERFACE, or uvs run --own-vip {vip}"
+    )
 }
 
 /// The sentence for a refusal. What ipvsadm does not know, UVS explains in its own words.

@@ -23,8 +23,10 @@ mod stop;
 mod tests;
 mod values;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
+use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
 use self::format::Style;
@@ -110,6 +112,7 @@ impl<'io> Session<'_, 'io> {
         };
         self.call(verb, command.clone())?;
         self.remark(&command);
+        self.remark_absent(&[&command]);
         Ok(())
     }
 
@@ -200,6 +203,24 @@ impl<'io> Session<'_, 'io> {
         let remark = messages::remark(command).filter(|_| self.io.interactive);
         if let Some(remark) = remark.filter(|_| !self.is_marked(command)) {
             let _ = writeln!(self.io.stderr, "uvs: {remark}");
+        }
+    }
+
+    /// Tells a person which of the services that were added have a VIP that nobody answers for here.
+    fn remark_absent(&mut self, carried_out: &[&Command]) {
+        let vip = |command: &&Command| match command {
+            Command::AddService(spec) => Some(spec.key.vip().addr).filter(|vip| vip.is_v4()),
+            _ => None,
+        };
+        let added: BTreeSet<Addr> = carried_out.iter().filter_map(vip).collect();
+        if !self.io.interactive || added.is_empty() {
+            return;
+        }
+        let Ok(Data::Info(info)) = self.daemon.call(Command::Info) else {
+            return;
+        };
+        for vip in info.absent_vips.iter().filter(|vip| added.contains(vip)) {
+            let _ = writeln!(self.io.stderr, "uvs: {}", messages::absent(*vip));
         }
     }
 

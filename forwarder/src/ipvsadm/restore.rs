@@ -79,6 +79,8 @@ impl Session<'_, '_> {
             Err(CallError::Refused(refusal)) => vec![Err(refusal); changes.len()],
             Err(unreachable) => return Err(stop::usage(unreachable.to_string())),
         };
+        let done = changes.iter().zip(&outcomes).filter(|(_, o)| o.is_ok());
+        self.remark_absent(&done.map(|(change, _)| change).collect::<Vec<_>>());
         let mut last = Ok(());
         for ((verb, change), outcome) in verbs.into_iter().zip(&changes).zip(outcomes) {
             if outcome.is_ok() {

@@ -213,6 +213,26 @@ fn a_person_is_told_at_once_what_no_packet_matches() {
 }
 
 #[test]
+fn a_person_is_told_which_vips_nobody_answers_for() {
+    let [here, absent] = [[10, 0, 1, 100], [10, 0, 1, 101]].map(Addr::v4);
+    let said = |interactive, words: &str, stdin: &str| {
+        let mut daemon = Memory::default();
+        daemon.absent_vips = vec![absent];
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        execute_for(interactive, &mut daemon, &words, stdin).stderr
+    };
+    let told = format!(
+        "uvs: {absent} is on none of this host's interfaces, so UVS is silent about it, as a stand-by must be; to \
+         serve it here: ip addr add {absent}/32 dev INTERFACE, or uvs run --own-vip {absent}\n"
+    );
+    assert_eq!(said(true, &format!("-A -t {absent}:80 -s rr"), ""), told);
+    assert_eq!(said(true, &format!("-A -t {here}:80 -s rr"), ""), "");
+    assert_eq!(said(false, &format!("-A -t {absent}:80 -s rr"), ""), "");
+    let rules = format!("-A -t {here}:80\n-A -t {absent}:80\n-A -u {absent}:53\n");
+    assert_eq!(said(true, "-R", &rules), told, "once");
+}
+
+#[test]
 fn the_sync_daemon_is_refused_and_not_silently() {
     let refused = ipvsadm(
         &mut Memory::default(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
@@ -313,7 +313,7 @@ impl Mirror {
 
     /// The neighbour that packets to a server are sent to, while its interface is up.
     fn next_hop(&self, server: Addr) -> Option<Key> {
-        let hop = self.fib.lookup(server).ok()?;
+        let hop = self.fib.lookup(Query::to(server)).ok()?;
         let interface = self.fib.interface(hop.port).filter(|i| i.up)?;
         Some((interface.ifindex, hop.via))
     }

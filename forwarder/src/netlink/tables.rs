@@ -233,10 +233,16 @@ pub(super) fn ports_by_index(tables: &Tables, ports: &[String]) -> HashMap<u32, 
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use uvs_core::fib::Query;
+
     use super::*;
 
     fn a(b: [u8; 4]) -> Addr {
         Addr::v4(b)
+    }
+
+    fn to(b: [u8; 4]) -> Query {
+        Query::to(a(b))
     }
 
     fn link(ifindex: u32, name: &str) -> Link {
@@ -307,18 +313,18 @@ mod tests {
     fn the_source_is_the_primary_address_nearest_to_the_gateway() {
         let fib = tables().fib(&ports());
         assert_eq!(
-            fib.lookup(a([10, 5, 0, 1])).unwrap().source,
+            fib.lookup(to([10, 5, 0, 1])).unwrap().source,
             a([10, 0, 2, 1])
         );
         assert_eq!(
-            fib.lookup(a([10, 0, 1, 9])).unwrap().source,
+            fib.lookup(to([10, 0, 1, 9])).unwrap().source,
             a([10, 0, 1, 1])
         );
         let mut t = tables();
         t.addresses[1].secondary = true;
         let fib = t.fib(&ports());
         assert_eq!(
-            fib.lookup(a([10, 5, 0, 1])).unwrap().source,
+            fib.lookup(to([10, 5, 0, 1])).unwrap().source,
             a([10, 0, 1, 1])
         );
     }
@@ -341,9 +347,9 @@ mod tests {
         t.routes
             .push(way(TABLE_DEFAULT, [0, 0, 0, 0], 0, Some([10, 0, 1, 254])));
         let fib = t.fib(&ports());
-        assert_eq!(fib.lookup(a([10, 5, 1, 1])).unwrap().via, a([10, 0, 2, 9]));
+        assert_eq!(fib.lookup(to([10, 5, 1, 1])).unwrap().via, a([10, 0, 2, 9]));
         assert_eq!(
-            fib.lookup(a([192, 0, 2, 1])).unwrap().via,
+            fib.lookup(to([192, 0, 2, 1])).unwrap().via,
             a([10, 0, 1, 254])
         );
     }

@@ -20,7 +20,7 @@ pub(crate) struct FilterSpec {
     pub(crate) from: Vec<Ipv4Addr>,
     /// Destinations for ICMP only: the director's own addresses, where errors about tunnelled packets go.
     pub(crate) icmp_to: Vec<Ipv4Addr>,
-    /// Targets of ARP: the VIPs that are not the host's and that UVS answers for.
+    /// Targets and senders of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
 }
 
@@ -54,6 +54,7 @@ const ETHER_TYPE: u32 = 12;
 const IP_PROTOCOL: u32 = 14 + 9;
 const IP_SOURCE: u32 = 14 + 12;
 const IP_DESTINATION: u32 = 14 + 16;
+const ARP_SENDER: u32 = 14 + 14;
 const ARP_TARGET: u32 = 14 + 24;
 
 impl Program {
@@ -74,7 +75,10 @@ impl FilterSpec {
         let mut a = Assembler::default();
         a.common(
             |a| self.ipv4(a),
-            |a| a.accept_if_any(ARP_TARGET, &self.arp_for),
+            |a| {
+                a.accept_if_any(ARP_TARGET, &self.arp_for);
+                a.accept_if_any(ARP_SENDER, &self.arp_for);
+            },
         );
         if a.code.len() > MAX_INSTRUCTIONS {
             return Program::everything();

@@ -111,9 +111,12 @@ fn icmp_to_the_director_but_no_other_protocol() {
 }
 
 #[test]
-fn arp_for_an_owned_vip_only() {
+fn arp_about_an_owned_vip_only() {
     check(&Frame::arp(VIP), true);
     check(&Frame::arp(DIRECTOR), false);
+    let mut claim = Frame::arp(DIRECTOR);
+    claim.bytes[28..32].copy_from_slice(&VIP.octets());
+    check(&claim, true);
     check(
         &Frame {
             packet_type: libc::PACKET_OTHERHOST,

@@ -1,6 +1,6 @@
 //! How a frame that was written down or made up would come in: by which port, and as what kind of frame.
 
-use uvs_core::fib::{Fib, Interface};
+use uvs_core::fib::{Fib, Interface, Query};
 use uvs_core::flow::Addr;
 use uvs_core::frame::{ETH_LEN, Gso, Offload};
 use uvs_core::packet::IPV4_MIN_HEADER;
@@ -60,7 +60,7 @@ fn towards_source<'a>(bytes: &[u8], fib: &'a Fib) -> Option<&'a Interface> {
     let source = bytes.get(ETH_LEN + 12..ETH_LEN + 16);
     let source = source.and_then(|b| <[u8; 4]>::try_from(b).ok());
     let port = source
-        .and_then(|b| fib.lookup(Addr::v4(b)).ok())
+        .and_then(|b| fib.lookup(Query::to(Addr::v4(b))).ok())
         .map(|hop| hop.port);
     port.and_then(|port| fib.interface(port))
         .or_else(|| fib.interfaces().first())
@@ -73,7 +73,10 @@ fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
     }
     bytes[..6].copy_from_slice(&interface.mac);
     let source: [u8; 4] = std::array::from_fn(|i| bytes[ETH_LEN + 12 + i]);
-    let known = fib.lookup(Addr::v4(source)).ok().and_then(|hop| hop.mac);
+    let known = fib
+        .lookup(Query::to(Addr::v4(source)))
+        .ok()
+        .and_then(|hop| hop.mac);
     // A locally administered address, where the sender's is not known.
     bytes[6..12].copy_from_slice(&known.unwrap_or([2, 0, 0, 0, 0, 0]));
 }

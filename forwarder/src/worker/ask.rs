@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use uvs_core::counters::Counters;
-use uvs_core::engine::{ConnReport, Event, Report};
+use uvs_core::engine::{Claim, ConnReport, Event, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::ServiceKey;
@@ -118,4 +118,6 @@ pub(crate) enum Notice {
     Gone(PortId),
     /// Something happened to a server's connections.
     Server(Event),
+    /// Another host claims a VIP that is owned.
+    Claim(Claim),
 }

@@ -82,7 +82,7 @@ impl HoldQueue {
         let known: Vec<((PortId, Addr), Mac)> = self
             .hops
             .keys()
-            .filter_map(|key| fib.lookup(key.1).ok()?.mac.map(|mac| (*key, mac)))
+            .filter_map(|key| Some((*key, fib.neighbour(key.0, key.1)?)))
             .collect();
         for (key, mac) in known {
             for mut held in self.hops.remove(&key).into_iter().flat_map(|h| h.frames) {

@@ -189,6 +189,9 @@ impl Worker {
         for event in self.engine.take_events() {
             (self.notices)(Notice::Server(event));
         }
+        for claim in self.engine.take_claims() {
+            (self.notices)(Notice::Claim(claim));
+        }
         more
     }
 

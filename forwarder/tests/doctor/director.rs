@@ -133,6 +133,45 @@ fn somebody_else_answers_for_the_vip() {
 }
 
 #[test]
+fn a_vip_that_nobody_has() {
+    let taken = "ip address del 192.168.0.38/32 dev eth0";
+    cases(
+        Mode::Dr,
+        Options::default(),
+        "true",
+        &[("vip_absent", Director, taken)],
+    );
+}
+
+/// Its partner, a host of its own, has the VIP: as it must be, and no fault of the partner's.
+#[test]
+fn a_stand_by_beside_its_master() {
+    let options = Options {
+        vip: VipOwner::Nobody,
+        ..Options::default()
+    };
+    let ward = Ward::new(Mode::Dr, options);
+    let lab = &ward.lab;
+    let daemon = serving(lab);
+    let master = "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
+                  echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_ignore\n\
+                  ip address add 192.168.0.38/32 dev eth0";
+    ward.run(&lab.servers[2].host, master);
+    let told = ward.ask(&lab.director, "");
+    assert_eq!(told.errors(), 0, "{:#}", told.json);
+    let mac = lab.servers[2].host.mac("eth0").expect("a MAC address");
+    let seen = told.seen("vip_standby");
+    assert!(
+        seen.ends_with(&format!("{mac} on eth0 answers ARP for it")),
+        "{seen}"
+    );
+    for id in ["vip_absent", "vip_duplicate", "server_answers_arp"] {
+        assert!(told.of(id).is_none(), "{id}: {:#}", told.json);
+    }
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
 fn a_server_without_a_route() {
     let spoil = "ipvsadm -a -t 192.168.0.38:80 -r 10.77.0.1:80 -g -w 1";
     cases(
@@ -202,7 +241,11 @@ fn fullnats_local_addresses_and_ports() {
 /// The remedy is another way of starting the daemon.
 #[test]
 fn a_server_behind_an_interface_without_uvs() {
-    let ward = Ward::new(Mode::Dr, Options::default());
+    let options = Options {
+        vip: VipOwner::Uvs,
+        ..Options::default()
+    };
+    let ward = Ward::new(Mode::Dr, options);
     let lab = &ward.lab;
     let table = "ipvsadm -A -t 192.168.0.38:80 -s rr\n\
                  ipvsadm -a -t 192.168.0.38:80 -r 10.78.0.2:80 -g";
@@ -221,6 +264,11 @@ fn a_server_behind_an_interface_without_uvs() {
         daemon.stop().expect("it ends well");
         remedy
     };
+    assert!(
+        remedy.command.contains(" --own-vip 192.168.0.38 "),
+        "{}",
+        remedy.command
+    );
     let daemon = started(lab, &remedy.command);
     ward.run(&lab.director, table);
     let told = ward.ask(&lab.director, "--only not_a_port");

@@ -7,7 +7,7 @@ use uvs_lab::shell::Shell;
 use uvs_lab::traffic::Download;
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
-use crate::stand::{PATIENCE, ask, eventually, lab, run, serving, shares, uvs};
+use crate::stand::{PATIENCE, ask, eventually, fill, lab, run, serving, shares, uvs};
 
 /// New connections are answered again, by all servers.
 fn serves_again(lab: &Lab, what: &str) {
@@ -74,25 +74,27 @@ fn an_interface_and_a_neighbour_on_the_servers_side() {
 }
 
 #[test]
-fn the_vip_leaves_the_host_and_comes_back() {
+fn an_owned_vip_leaves_the_host_and_comes_back() {
     let (lab, shell) = lab(Mode::Dr, Options::default());
     let content = lab.content("6M", 6 << 20).expect("a file");
-    let mut daemon = serving(&lab);
+    let line = "run --interface eth0 --own-vip all";
+    let mut daemon = Daemon::start_with(&lab, uvs(), line).expect("uvs runs");
+    fill(&lab, &daemon);
     let url = lab.plan.url("/6M?rate=1m");
     let download = Download::start(&lab.client, &url, &lab.dir().join("download")).expect("curl");
     download.server().expect("it runs");
     let vip = *lab.plan.vip.ip();
-    let arps = |shell: &_| {
+    let owns = |shell: &_| {
         let info = run(&lab, shell, "uvs show info").stdout;
-        info.contains(&format!("answers ARP for  {vip}\n"))
+        info.contains(&format!("owned VIPs       {vip}\n"))
     };
-    assert!(!arps(&shell));
+    assert!(!owns(&shell));
 
     lab.director
         .ip(&format!("addr del {vip}/32 dev eth0"))
         .expect("removed");
     wait_log(&mut daemon, &format!("address {vip} removed from eth0"));
-    eventually("UVS owns the VIP", || arps(&shell));
+    eventually("UVS owns the VIP", || owns(&shell));
     lab.client.ip("neigh flush dev eth0").expect("flushed");
     serves_again(&lab, "with the VIP on no interface");
     assert!(echoes(&lab.client, vip).expect("a ping"));
@@ -101,7 +103,7 @@ fn the_vip_leaves_the_host_and_comes_back() {
         .ip(&format!("addr add {vip}/32 dev eth0"))
         .expect("added");
     wait_log(&mut daemon, &format!("address {vip} added to eth0"));
-    eventually("the host owns the VIP", || !arps(&shell));
+    eventually("the host owns the VIP", || !owns(&shell));
     lab.client.ip("neigh flush dev eth0").expect("flushed");
     serves_again(&lab, "with the VIP on the host again");
     let other = std::net::SocketAddrV4::new(vip, 81);

@@ -82,7 +82,7 @@ fn all_else_is_answered(lab: &Lab, vip: VipOwner) {
     assert!(echoes(client, own).expect("a ping"), "the director");
     let listen_on = match vip {
         VipOwner::Host => vec![at(vip_addr, OTHER_PORT), at(own, OTHER_PORT), at(own, 80)],
-        VipOwner::Uvs => vec![at(own, OTHER_PORT), at(own, 80)],
+        VipOwner::Uvs | VipOwner::Nobody => vec![at(own, OTHER_PORT), at(own, 80)],
     };
     for address in listen_on {
         let _sayer = Sayer::start(&lab.director, address, "the director\n").expect("it listens");

@@ -34,6 +34,12 @@ pub(crate) fn lab(mode: Mode, options: Options) -> (Lab, Shell) {
 /// The daemon, with a service of the weights 3 and 1 on its VIP.
 pub(crate) fn serving(lab: &Lab) -> Daemon<'_> {
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    fill(lab, &daemon);
+    daemon
+}
+
+/// Gives a daemon the service of [`serving`].
+pub(crate) fn fill(lab: &Lab, daemon: &Daemon<'_>) {
     let plan = &lab.plan;
     let commands = [
         plan.add_service("wrr"),
@@ -45,7 +51,6 @@ pub(crate) fn serving(lab: &Lab) -> Daemon<'_> {
             .ipvsadm(&command)
             .expect("the command is carried out");
     }
-    daemon
 }
 
 /// Who answers 40 requests: ten rounds of the weights 3 and 1.

@@ -1,6 +1,6 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
-use uvs_core::flow::Endpoint;
+use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{
     Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
 };
@@ -360,7 +360,13 @@ fn guard(status: &GuardStatus) -> String {
 }
 
 pub(super) fn info_text(info: &Info) -> String {
-    let vips: Vec<String> = info.owned_vips.iter().map(ToString::to_string).collect();
+    let vips = |of: &[Addr]| {
+        of.iter()
+            .map(Addr::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let yielded: Vec<String> = info.yielded_vips.iter().map(ToString::to_string).collect();
     let lines = [
         ("version", info.version.clone()),
         ("pid", info.pid.to_string()),
@@ -372,7 +378,9 @@ pub(super) fn info_text(info: &Info) -> String {
             "connections",
             format!("{} of {}", info.connections, info.connection_limit),
         ),
-        ("answers ARP for", vips.join(", ")),
+        ("owned VIPs", vips(&info.owned_vips)),
+        ("yielded VIPs", yielded.join(", ")),
+        ("absent VIPs", vips(&info.absent_vips)),
         ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
     lines

@@ -86,7 +86,7 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
         marks: config.marks.clone(),
         sysctls: config.sysctls.clone(),
         timeouts: config.timeouts,
-        owned_vips: Vec::new(),
+        ..Snapshot::default()
     };
     engine
         .apply(Arc::new(snapshot))

@@ -6,7 +6,8 @@ use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 
 use self::sentences::{
-    aside, connection, packet, row, said_of, seconds, service, set_aside, stray, template, verdict,
+    ABSENT, aside, connection, packet, row, said_of, seconds, service, set_aside, stray, template,
+    verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;
@@ -104,6 +105,7 @@ impl Page<'_> {
             Step::Lookup { found } => self.line("connection", &connection(found.as_ref())),
             Step::SetAside { why } => self.line("", set_aside(*why)),
             Step::Service { found, others } => self.line("service", &service(*found, others)),
+            Step::Absent => self.line("", ABSENT),
             Step::NoOpening => {
                 self.line("", "it does not open a connection, so none is made for it")
             }

@@ -10,7 +10,7 @@ use uvs_core::service::{
 };
 use uvs_core::snapshot::Timeouts;
 
-use super::Table;
+use super::{Homeless, Table};
 use crate::control::protocol::{Command, Errno};
 use crate::plugins::Schedulers;
 
@@ -359,7 +359,7 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
     assert_eq!(table.marks().len(), 2);
     table.clear();
     table.unmark(1, &[https]).expect("removed");
-    let of_snapshot = table.snapshot(&[]).marks;
+    let of_snapshot = table.snapshot(&Homeless::default()).marks;
     assert_eq!(of_snapshot, [MarkRule { mark: 1, to: http }]);
     let twice = [2, 3].map(|mark| MarkRule { mark, to: dns });
     assert_eq!(errno(table.replace_marks(&twice)), Errno::Exists);
@@ -372,7 +372,10 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
 fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
     table.set_sysctl("drop_entry", 3).expect("set");
-    let snapshot = table.snapshot(&[VIP]);
+    let snapshot = table.snapshot(&Homeless {
+        owned: vec![VIP],
+        ..Homeless::default()
+    });
     table.clear();
     assert_eq!(
         snapshot.services.len(),

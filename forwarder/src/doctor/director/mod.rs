@@ -18,15 +18,17 @@ mod words;
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
 
-use uvs_core::fib::{Fib, Mac, NextHop, Unreachable};
-use uvs_core::flow::Addr;
+use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
+use super::owner::mac_text;
+use crate::config::OwnVips;
 use crate::control::protocol::{GuardStatus, Stats};
+use crate::control::table::Homeless;
 use crate::netlink::Mirror;
 use crate::rs::host::Device;
 
@@ -61,6 +63,8 @@ pub(super) struct Wanted {
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
     pub(super) connections: u32,
+    /// The VIPs that UVS owns where the host does not have them.
+    pub(super) own: OwnVips,
     /// The daemon's process, where one runs.
     pub(super) daemon: Option<u32>,
     /// What that says of its guard.
@@ -186,6 +190,14 @@ impl<'h> Director<'h> {
         vips
     }
 
+    /// The VIPs that this host neither has nor owns: a stand-by's.
+    pub(super) fn absent(&self) -> Vec<Ipv4Addr> {
+        let to = self.wanted.services.iter().flat_map(|s| &s.to);
+        let homeless = Homeless::of(to.copied(), &self.wanted.own, &self.fib);
+        let v4 = homeless.absent.iter().filter_map(|a| a.as_v4());
+        v4.map(Ipv4Addr::from).collect()
+    }
+
     /// The servers that get new connections. One of weight 0 gets none, and need not be there.
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'_>> {
         self.services().flat_map(move |(service, vip)| {
@@ -197,7 +209,7 @@ impl<'h> Director<'h> {
                     vip,
                     addr: Ipv4Addr::from(endpoint.addr.as_v4()?),
                     status,
-                    hop: self.fib.lookup(endpoint.addr),
+                    hop: self.fib.lookup(Query::to(endpoint.addr)),
                 })
             })
         })
@@ -214,7 +226,7 @@ impl<'h> Director<'h> {
         let has = |d: &&Device| d.prefixes_of(vip).next().is_some() && d.does_arp();
         let owner = self.devices.iter().find(has).map(|d| d.ifname.as_str());
         owner.or_else(|| {
-            let hop = self.fib.lookup(Addr::from(vip)).ok()?;
+            let hop = self.fib.lookup(Query::to(vip.into())).ok()?;
             Some(self.port_of(&hop))
         })
     }
@@ -256,7 +268,7 @@ impl<'h> Director<'h> {
 
     /// The MAC address of a neighbour, as the kernel has it or as it answered now.
     pub(super) fn mac_of(&self, addr: Ipv4Addr) -> Option<Mac> {
-        let hop = self.fib.lookup(addr.into()).ok();
+        let hop = self.fib.lookup(Query::to(addr.into())).ok();
         let known = hop
             .filter(|hop| hop.via == addr.into())
             .and_then(|hop| hop.mac);
@@ -270,6 +282,11 @@ impl<'h> Director<'h> {
             )
         };
         known.or_else(answered)
+    }
+
+    /// Whether a MAC address is this host's.
+    pub(super) fn has_mac(&self, mac: Mac) -> bool {
+        self.devices.iter().any(|own| own.address == mac_text(mac))
     }
 
     /// The device of a name.

@@ -12,6 +12,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelK
 use uvs_core::verdict::PortId;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
+use crate::config::OwnVips;
 use crate::control::protocol::{GuardStatus, Stats};
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
@@ -112,6 +113,7 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
             interfaces: vec!["eth0".to_owned()],
             services: vec![service],
             daemon: Some(1),
+            own: OwnVips::All,
             ..Wanted::default()
         },
         host,
@@ -289,6 +291,44 @@ fn an_answer_of_this_hosts_own_is_no_duplicate() {
     );
     assert!(found(Check::ServerAnswersArp, &[other, of_server]));
     assert!(!found(Check::ServerAnswersArp, &[other]));
+}
+
+#[test]
+fn a_stand_by_is_told_so_and_does_not_blame_the_master() {
+    let master = (VIP, [2, 0, 0, 0, 0, 9]);
+    let server_too = (SERVER, master.1);
+    let third = (VIP, [2, 0, 0, 0, 0, 8]);
+    let found = |check, own: OwnVips, answers: &[(Ipv4Addr, [u8; 6])]| {
+        let host = Texts {
+            answers: answers.to_vec(),
+            ..Texts::default()
+        };
+        let mut director = director(&host, server(Forwarding::Dr));
+        director.wanted.own = own;
+        let seen = make(check, &director).expect("it can be made");
+        seen.findings.into_iter().next().map(|f| f.fix.command)
+    };
+    let standby = |check, answers: &[_]| found(check, OwnVips::None, answers);
+    let forgotten = standby(Check::VipAbsent, &[]).expect("nobody answers for it");
+    let both =
+        "ip address add 10.0.0.100/32 dev eth0 # or have UVS own it: uvs run --own-vip 10.0.0.100";
+    assert!(forgotten.starts_with(both), "{forgotten}");
+    assert_eq!(standby(Check::VipStandby, &[]), None);
+
+    assert_eq!(standby(Check::VipAbsent, &[master]), None);
+    assert!(standby(Check::VipStandby, &[master]).is_some());
+    // A master may be a real server of its partner's.
+    for answers in [&[master][..], &[master, server_too]] {
+        assert_eq!(standby(Check::VipDuplicate, answers), None);
+        assert_eq!(standby(Check::ServerAnswersArp, answers), None);
+    }
+    assert!(standby(Check::VipDuplicate, &[master, third]).is_some());
+
+    let own = || OwnVips::Some(vec![VIP.into()]);
+    for check in [Check::VipAbsent, Check::VipStandby] {
+        assert_eq!(found(check, own(), &[master]), None, "{check}");
+    }
+    assert!(found(Check::VipDuplicate, own(), &[master]).is_some());
 }
 
 #[test]

@@ -6,11 +6,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use uvs_core::flow::Addr;
 use uvs_core::time::Instant as Virtual;
 
 use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Data, Refusal};
-use crate::control::table::Table;
+use crate::control::protocol::{Command, Data, Info, Refusal};
+use crate::control::table::{Homeless, Table};
 use crate::daemon::parts::{Clock, Rates, connection_status, service_status};
 use crate::golden::director::Director;
 use crate::golden::{packets_book, unhex};
@@ -23,6 +24,8 @@ pub(super) struct Memory {
     pub(super) table: Table,
     /// How many batches it was sent.
     pub(super) batches: usize,
+    /// The VIPs that it says its host does not have.
+    pub(super) absent_vips: Vec<Addr>,
     absent: bool,
     director: Director,
     rates: Rates,
@@ -41,6 +44,7 @@ impl Default for Memory {
         Self {
             table: Table::new(Schedulers::builtin()),
             batches: 0,
+            absent_vips: Vec::new(),
             absent: false,
             director,
             rates: Rates::default(),
@@ -88,7 +92,7 @@ impl Memory {
     fn change<T>(&mut self, change: impl FnOnce(&mut Table) -> T) -> T {
         let was_empty = self.table.services().is_empty();
         let changed = change(&mut self.table);
-        self.director.snapshot = self.table.snapshot(&[]);
+        self.director.snapshot = self.table.snapshot(&Homeless::default());
         self.director.apply();
         if was_empty && !self.table.services().is_empty() {
             self.estimator.half_way(self.now());
@@ -130,6 +134,10 @@ impl Memory {
                 let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
                 Data::Connections(all.iter().map(connection_status).collect())
             }
+            Command::Info => Data::Info(Info {
+                absent_vips: self.absent_vips.clone(),
+                ..Info::default()
+            }),
             Command::GetTimeouts => Data::Timeouts(self.table.timeouts()),
             other => unreachable!("ipvsadm does not send {other:?}"),
         })

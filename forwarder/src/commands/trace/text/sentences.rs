@@ -73,6 +73,9 @@ pub(super) fn connection(found: Option<&Known>) -> String {
     )
 }
 
+/// What becomes of a packet to a VIP that the director does not have.
+pub(super) const ABSENT: &str = "the VIP is on no interface of the director's and not owned (own_vips): the host's routing decides";
+
 pub(super) const fn set_aside(why: SetAside) -> &'static str {
     match why {
         SetAside::NoService => "its service is gone: the packet is the host's",
@@ -148,7 +151,7 @@ pub(super) fn verdict(end: &End) -> String {
         End::Answered => "answered".to_owned(),
         End::Held => "held until its datagram is whole".to_owned(),
         End::Pass => "passed: the kernel's".to_owned(),
-        End::Local => "the director itself is its real server".to_owned(),
+        End::Local => "given to the director's own stack".to_owned(),
         End::Drop { reason, .. } => format!("dropped: {reason}"),
     }
 }
