@@ -26,10 +26,9 @@ pub(super) struct State {
 }
 
 /// The message that puts a table up, on the interfaces that there were when it was made.
-#[derive(Clone)]
 pub(super) struct Ready {
     interfaces: Vec<String>,
-    batch: Arc<Batch>,
+    batch: Batch,
 }
 
 impl State {
@@ -131,7 +130,7 @@ impl State {
 
 impl Ready {
     pub(super) fn new(spec: &GuardSpec, interfaces: Vec<String>) -> Self {
-        let batch = Arc::new(table(spec, &interfaces).replacement());
+        let batch = table(spec, &interfaces).replacement();
         Self { interfaces, batch }
     }
 
