@@ -10,6 +10,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use uvs_benches::{CLIENT_MAC, Sample, World, super_frame, tcp, udp};
+use uvs_core::access::{AccessList, Action, Prefix, Rule};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::fragment;
 use uvs_core::frame::Offload;
@@ -41,11 +42,33 @@ criterion_group!(
     rewrite,
     hit,
     miss,
+    access,
     trace,
     segmentation,
     fragmentation
 );
 criterion_main!(benches);
+
+/// What a deny list adds to a new connection: prefixes of all lengths, clients from everywhere.
+fn access(c: &mut Criterion) {
+    let mut group = c.benchmark_group("access");
+    let anywhere = |n: u32| Addr::v4(n.wrapping_mul(0x9e37_79b9).to_be_bytes());
+    for size in [0, 10, 100_000] {
+        let rule = |n: u32| Rule {
+            prefix: Prefix::around(anywhere(n), 12 + (n % 21) as u8),
+            action: Action::Deny,
+        };
+        let list = AccessList::new((0..size).map(rule));
+        let mut client = 0;
+        group.bench_function(BenchmarkId::from_parameter(size), |b| {
+            b.iter(|| {
+                client += 1;
+                list.denies(black_box(anywhere(client)))
+            });
+        });
+    }
+    group.finish();
+}
 
 fn parse(c: &mut Criterion) {
     let sample = tcp(CLIENT, SERVICE, ACK, 0);

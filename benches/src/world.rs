@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig, Rehearsal};
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::tcp_flags::{ACK, SYN};
@@ -189,6 +189,7 @@ fn fib() -> Fib {
             mac: DIRECTOR_MAC,
             mtu: 1500,
             up: true,
+            reverse_path: ReversePath::Off,
         });
         fib.add_local(ifindex, address);
         fib.add_route(route(address.masked(24), 24, None, ifindex));
@@ -204,15 +205,7 @@ fn fib() -> Fib {
 }
 
 fn route(dst: Addr, prefix: u8, gateway: Option<Addr>, ifindex: u32) -> Route {
-    Route {
-        dst,
-        prefix,
-        gateway,
-        ifindex,
-        source: None,
-        metric: 0,
-        mtu: None,
-    }
+    Route::new(dst, prefix, Target::Hop(Hop::by(ifindex, gateway)))
 }
 
 #[cfg(test)]

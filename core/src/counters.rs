@@ -1,5 +1,7 @@
 //! What the engine counts: plain integers, copied out by the shell, never reset.
 
+use std::ops::{Deref, DerefMut};
+
 use serde::{Deserialize, Serialize};
 
 use crate::verdict::{DropReason, Verdict};
@@ -68,6 +70,12 @@ schedule_failures! {
         "No local port was free for FULLNAT."
     ReplyTupleTaken "reply_tuple_taken"
         "The same client and port reached the same real server through another service."
+    Denied "denied"
+        "The client's address is on a deny list."
+    ClientRate "client_rate"
+        "The client opened connections faster than new_connections_per_client."
+    ServiceRate "service_rate"
+        "All clients together opened connections faster than new_connections_per_second."
     DropPacket "drop_packet"
         "The defence drop_packet dropped the connection's first packet."
 }
@@ -88,11 +96,35 @@ impl Stats {
 /// The ICMP errors that the engine makes: their type, and the metric label.
 pub const ICMP_ERRORS: [(u8, &str); 2] = [(3, "destination_unreachable"), (11, "time_exceeded")];
 
+/// A count for each [`DropReason`], in their order: `counts[reason as usize]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByReason([u64; DropReason::COUNT]);
+
+impl Default for ByReason {
+    fn default() -> Self {
+        Self([0; DropReason::COUNT])
+    }
+}
+
+impl Deref for ByReason {
+    type Target = [u64; DropReason::COUNT];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for ByReason {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
 /// Totals of the engine.
 ///
 /// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local` and `drops`,
 /// so [`Counters::accounted`] equals `received`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Frames handed in.
     pub received: u64,
@@ -107,7 +139,7 @@ pub struct Counters {
     /// Frames delivered to the host's own stack, which is their real server or has to send them on.
     pub local: u64,
     /// Frames dropped, by [`DropReason`].
-    pub drops: [u64; DropReason::COUNT],
+    pub drops: ByReason,
     /// Frames made by segmentation.
     pub segments: u64,
     /// Frames made by fragmentation.
@@ -128,37 +160,11 @@ pub struct Counters {
     pub told_servers: u64,
     /// Frames that were to leave and did not, by reason. Received frames that were to be forwarded,
     /// answered or delivered count as that all the same; frames that the engine made were never received.
-    pub lost: [u64; DropReason::COUNT],
+    pub lost: ByReason,
     /// Held fragments whose datagram never became whole (they were counted as held).
     pub fragments_expired: u64,
     /// Picks refused because the scheduler named a server that does not exist or may not be used.
     pub scheduler_faults: u64,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            received: 0,
-            sent: 0,
-            answered: 0,
-            held: 0,
-            passed: 0,
-            local: 0,
-            drops: [0; DropReason::COUNT],
-            segments: 0,
-            fragments: 0,
-            icmp_sent: [0; ICMP_ERRORS.len()],
-            icmp_translated: 0,
-            expired: 0,
-            evicted: 0,
-            dropped_entries: 0,
-            told_clients: 0,
-            told_servers: 0,
-            lost: [0; DropReason::COUNT],
-            fragments_expired: 0,
-            scheduler_faults: 0,
-        }
-    }
 }
 
 impl Counters {

@@ -1,12 +1,27 @@
-//! Where packets go next: interfaces, routes and neighbours as the kernel has them.
+//! Where packets go next: interfaces, routing rules, routes and neighbours as the kernel has them.
 //!
-//! The shell fills it from netlink; the engine only looks things up. IPv4 today.
+//! The shell fills it from netlink; the engine only looks things up. IPv4 today: another address family
+//! would have rules and tables of its own beside.
 
 use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::flow::{Addr, Endpoint};
+use crate::flow::Addr;
 use crate::verdict::PortId;
+
+mod multipath;
+mod policy;
+mod query;
+mod reverse;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use policy::Policy;
+pub use policy::{Action, Rule, table};
+pub use query::{LOOPBACK, Query};
+pub use reverse::ReversePath;
+pub use route::{Hop, Refusal, Route, Target};
 
 /// Each packet asks several of these maps. What is in them comes from the host's own kernel, so that a
 /// client cannot make them collide, and a cheap hash will do.
@@ -29,69 +44,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Administratively and physically up.
     pub up: bool,
-}
-
-/// A unicast route of the kernel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Destination; bits after `prefix` are zero.
-    pub dst: Addr,
-    /// Prefix length, 0 to 32.
-    pub prefix: u8,
-    /// Next hop, `None` = on the link.
-    pub gateway: Option<Addr>,
-    /// Outgoing interface; 0 = the kernel refuses (blackhole, unreachable, prohibit).
-    pub ifindex: u32,
-    /// Source address that the kernel prefers, `None` = the interface's first in scope.
-    pub source: Option<Addr>,
-    /// The kernel's metric: the lowest wins among equal prefixes.
-    pub metric: u32,
-    /// The route's own MTU, where it has one.
-    pub mtu: Option<u32>,
-}
-
-/// The index of `lo` in every network namespace: where packets of the director's own come from
-/// (LOOPBACK_IFINDEX in include/net/flow.h).
-pub const LOOPBACK: u32 = 1;
-
-/// What a route is looked up by, as the kernel's `flowi4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Query {
-    /// Where the packet goes.
-    pub dst: Addr,
-    /// Where it comes from, [`Addr::UNSPECIFIED`] while the director's own address is still to be chosen.
-    pub src: Addr,
-    /// The kernel's index of the interface that it came in by, [`LOOPBACK`] where the director sends it.
-    pub iif: u32,
-    /// What tells one connection from another where there are several next hops: its client.
-    pub client: Endpoint,
-}
-
-impl Query {
-    /// For a packet that the director sends to `dst`, from an address that the route chooses.
-    pub const fn to(dst: Addr) -> Self {
-        Self {
-            dst,
-            src: Addr::UNSPECIFIED,
-            iif: LOOPBACK,
-            client: Endpoint::NONE,
-        }
-    }
-
-    /// For one that comes from `src`.
-    pub const fn from(self, src: Addr) -> Self {
-        Self { src, ..self }
-    }
-
-    /// For one that came in by an interface.
-    pub const fn by(self, iif: u32) -> Self {
-        Self { iif, ..self }
-    }
-
-    /// For one of this client's connection.
-    pub const fn of(self, client: Endpoint) -> Self {
-        Self { client, ..self }
-    }
+    /// How it filters what comes in by its source.
+    pub reverse_path: ReversePath,
 }
 
 /// How to reach an address.
@@ -116,6 +70,8 @@ pub struct NextHop {
 pub enum Unreachable {
     /// No route.
     NoRoute,
+    /// The route refuses.
+    Refused(Refusal),
     /// The route leads out of an interface that UVS does not run on.
     NotAPort,
     /// It is one of the host's own addresses.
@@ -126,9 +82,12 @@ pub enum Unreachable {
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     interfaces: Vec<Interface>,
-    /// One map per prefix length in use, the longest first.
-    routes: Vec<(u8, HashMap<Addr, Route>)>,
+    ipv4: Policy,
     neighbours: HashMap<(u32, Addr), Mac>,
+    /// Neighbours that did not answer.
+    failed: HashSet<(u32, Addr)>,
+    /// Whether an interface filters sources.
+    filters: bool,
     local: HashSet<Addr>,
     /// Local prefixes shorter than an address, e.g. 127.0.0.0/8.
     local_prefixes: Vec<(Addr, u8)>,
@@ -150,6 +109,8 @@ impl Fib {
             Some(o) => *o = i,
             None => self.interfaces.push(i),
         }
+        let off = |i: &Interface| i.reverse_path == ReversePath::Off;
+        self.filters = !self.interfaces.iter().all(off);
     }
 
     /// The interfaces that UVS runs on, in no particular order.
@@ -182,35 +143,47 @@ impl Fib {
                 .any(|(dst, prefix)| a.is_v4() == dst.is_v4() && a.masked(*prefix) == *dst)
     }
 
-    /// Adds a route; of two to the same prefix the one with the lower metric stays.
-    pub fn add_route(&mut self, r: Route) {
-        let at = match self.routes.binary_search_by(|(p, _)| r.prefix.cmp(p)) {
-            Ok(i) => i,
-            Err(i) => {
-                self.routes.insert(i, (r.prefix, HashMap::default()));
-                i
-            }
-        };
-        let known = self.routes[at].1.entry(r.dst).or_insert(r);
-        if r.metric < known.metric {
-            *known = r;
-        }
+    /// Takes the routing rules in place of those that every host starts with, in the order in which they are
+    /// asked.
+    pub fn set_rules(&mut self, rules: &[Rule]) {
+        self.ipv4.set_rules(rules);
     }
 
-    /// Forgets the route to a prefix.
+    /// Whether there are other rules than those that every host starts with.
+    pub fn has_rules(&self) -> bool {
+        self.ipv4.is_custom()
+    }
+
+    /// Adds a route to the main table; of two to the same prefix the one with the lower metric stays.
+    pub fn add_route(&mut self, r: Route) {
+        self.add_route_to(table::MAIN, r);
+    }
+
+    /// Adds a route to a table; of two to the same prefix the one with the lower metric stays.
+    pub fn add_route_to(&mut self, table: u32, r: Route) {
+        self.ipv4.table(table).add(r);
+    }
+
+    /// Forgets the main table's route to a prefix.
     pub fn remove_route(&mut self, dst: Addr, prefix: u8) {
-        for (_, routes) in self.routes.iter_mut().filter(|(p, _)| *p == prefix) {
-            routes.remove(&dst);
-        }
+        self.ipv4.table(table::MAIN).remove(dst, prefix);
     }
 
     /// Notes a neighbour's MAC address.
     pub fn set_neighbour(&mut self, ifindex: u32, a: Addr, mac: Mac) {
+        self.failed.remove(&(ifindex, a));
         self.neighbours.insert((ifindex, a), mac);
+    }
+
+    /// Notes that a neighbour does not answer.
+    pub fn set_failed(&mut self, ifindex: u32, a: Addr) {
+        self.neighbours.remove(&(ifindex, a));
+        self.failed.insert((ifindex, a));
     }
 
     /// Forgets a neighbour.
     pub fn remove_neighbour(&mut self, ifindex: u32, a: Addr) {
+        self.failed.remove(&(ifindex, a));
         self.neighbours.remove(&(ifindex, a));
     }
 
@@ -225,33 +198,39 @@ impl Fib {
     /// # Errors
     /// Why there is none.
     pub fn lookup(&self, query: Query) -> Result<NextHop, Unreachable> {
-        let dst = query.dst;
-        if self.is_local(dst) {
-            return Err(Unreachable::Local);
+        let hop = self.lookup_once(&query)?;
+        if query.binds_source && self.has_rules() {
+            let NextHop { source, .. } = hop;
+            let bound = self.lookup_once(&query.from(source))?;
+            return Ok(NextHop { source, ..bound });
         }
-        let route = self
-            .routes
-            .iter()
-            .find_map(|(prefix, map)| map.get(&dst.masked(*prefix)))
-            .filter(|route| route.ifindex != 0)
-            .ok_or(Unreachable::NoRoute)?;
+        Ok(hop)
+    }
+
+    fn lookup_once(&self, query: &Query) -> Result<NextHop, Unreachable> {
+        let route = self.find(query)?;
+        let hop = self.choose(route, query).ok_or(Unreachable::NoRoute)?;
         let interface = self
             .interfaces
             .iter()
-            .find(|i| i.ifindex == route.ifindex)
+            .find(|i| i.ifindex == hop.ifindex)
             .ok_or(Unreachable::NotAPort)?;
-        let via = route.gateway.unwrap_or(dst);
+        let via = hop.gateway.unwrap_or(query.dst);
         Ok(NextHop {
             port: interface.port,
             source_mac: interface.mac,
             via,
             mac: self.neighbours.get(&(interface.ifindex, via)).copied(),
-            source: route
+            source: hop
                 .source
-                .or_else(|| self.first_address.get(&route.ifindex).copied())
+                .or_else(|| self.first_address.get(&hop.ifindex).copied())
                 .unwrap_or(Addr::UNSPECIFIED),
             mtu: route.mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
         })
+    }
+
+    fn find(&self, query: &Query) -> Result<&Route, Unreachable> {
+        self.ipv4.find(query, |a| self.is_local(a))
     }
 }
 
@@ -284,103 +263,5 @@ impl Hasher for Mix {
 
     fn finish(&self) -> u64 {
         self.0 ^ (self.0 >> 32)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn a(b: [u8; 4]) -> Addr {
-        Addr::v4(b)
-    }
-
-    fn route(dst: [u8; 4], prefix: u8, gateway: Option<[u8; 4]>, ifindex: u32) -> Route {
-        Route {
-            dst: a(dst),
-            prefix,
-            gateway: gateway.map(a),
-            ifindex,
-            source: None,
-            metric: 0,
-            mtu: None,
-        }
-    }
-
-    fn to(b: [u8; 4]) -> Query {
-        Query::to(a(b))
-    }
-
-    fn fib() -> Fib {
-        let mut f = Fib::new();
-        f.set_interface(Interface {
-            port: PortId(0),
-            ifindex: 2,
-            mac: [2; 6],
-            mtu: 1500,
-            up: true,
-        });
-        f.add_local(2, a([10, 0, 1, 1]));
-        f.add_route(route([10, 0, 1, 0], 24, None, 2));
-        f.add_route(route([0, 0, 0, 0], 0, Some([10, 0, 1, 254]), 2));
-        f.add_route(route([10, 9, 0, 0], 16, None, 7));
-        f.set_neighbour(2, a([10, 0, 1, 254]), [9; 6]);
-        f
-    }
-
-    #[test]
-    fn the_longest_prefix_wins() {
-        let f = fib();
-        let on_link = f.lookup(to([10, 0, 1, 7])).expect("a route");
-        assert_eq!(
-            (on_link.via, on_link.mac, on_link.source),
-            (a([10, 0, 1, 7]), None, a([10, 0, 1, 1]))
-        );
-        let far = f.lookup(to([192, 0, 2, 1])).expect("a route");
-        assert_eq!((far.via, far.mac), (a([10, 0, 1, 254]), Some([9; 6])));
-    }
-
-    #[test]
-    fn what_cannot_be_reached_says_why() {
-        let f = fib();
-        assert_eq!(f.lookup(to([10, 0, 1, 1])), Err(Unreachable::Local));
-        assert_eq!(f.lookup(to([10, 9, 1, 1])), Err(Unreachable::NotAPort));
-        assert_eq!(
-            Fib::new().lookup(to([10, 0, 1, 1])),
-            Err(Unreachable::NoRoute)
-        );
-    }
-
-    #[test]
-    fn a_route_that_refuses_hides_the_wider_ones() {
-        let mut f = fib();
-        f.add_route(route([10, 7, 0, 0], 16, None, 0));
-        assert_eq!(f.lookup(to([10, 7, 0, 1])), Err(Unreachable::NoRoute));
-        assert!(f.lookup(to([10, 6, 0, 1])).is_ok());
-    }
-
-    #[test]
-    fn a_local_prefix_makes_each_of_its_addresses_local() {
-        let mut f = fib();
-        f.add_local_prefix(a([127, 0, 0, 0]), 8);
-        assert!(f.is_local(a([127, 3, 2, 1])) && !f.is_local(a([128, 0, 0, 1])));
-        assert_eq!(f.lookup(to([127, 0, 0, 1])), Err(Unreachable::Local));
-    }
-
-    #[test]
-    fn the_lower_metric_stays() {
-        let mut f = fib();
-        f.add_route(Route {
-            metric: 5,
-            ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 5]), 2)
-        });
-        f.add_route(Route {
-            metric: 1,
-            ..route([10, 8, 0, 0], 16, Some([10, 0, 1, 6]), 2)
-        });
-        assert_eq!(
-            f.lookup(to([10, 8, 1, 1])).expect("a route").via,
-            a([10, 0, 1, 6])
-        );
     }
 }

@@ -24,6 +24,7 @@
 //!     sent, answered, held, passed or dropped, exactly.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod arp;
 pub mod backend;
 pub mod checksum;
@@ -42,6 +43,7 @@ pub mod packet;
 pub mod ports;
 pub mod random;
 pub mod ranks;
+mod rate;
 pub mod rewrite;
 pub mod scheduler;
 pub mod sctp;

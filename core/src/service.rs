@@ -186,6 +186,34 @@ pub struct Care {
     pub drain_timeout: u32,
 }
 
+/// How fast new connections may come: TCP's SYN, a first datagram, SCTP's INIT. Those beyond are dropped;
+/// packets of known connections, a SYN that is sent again among them, do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NewConnections {
+    /// So many a second of all clients together; 0 = no limit.
+    pub per_second: u32,
+    /// So many of them at once; 0 = as many as a second has.
+    pub burst: u32,
+    /// So many a second of each client; 0 = no limit.
+    pub per_client: u32,
+    /// So many of them at once; 0 = as many as a second has.
+    pub per_client_burst: u32,
+    /// Bits of an address that make a client: up to 32 for IPv4, up to 128 for IPv6; 0 = 32, or 64 for IPv6.
+    pub client_prefix: u8,
+}
+
+impl NewConnections {
+    /// What stands for the client with this address.
+    pub fn client(&self, addr: Addr) -> Addr {
+        match (self.client_prefix, addr.is_v4()) {
+            (0, true) => addr,
+            (0, false) => addr.masked(64),
+            (length, _) => addr.masked(length),
+        }
+    }
+}
+
 /// A virtual service as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -212,6 +240,9 @@ pub struct ServiceSpec {
     /// What happens to connections that have to go.
     #[serde(default)]
     pub care: Care,
+    /// How fast new connections may come.
+    #[serde(default)]
+    pub new_connections: NewConnections,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -230,6 +261,7 @@ impl ServiceSpec {
             table_size: 0,
             slow_start: 0,
             care: Care::default(),
+            new_connections: NewConnections::default(),
             servers: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
@@ -106,7 +107,7 @@ sysctls! {
     secure_tcp = 0, 0..=3, "Stricter TCP states, ESTABLISHED only after the whole handshake: 0 never, 1 or 2 while places are scarce, 3 always.";
     sloppy_tcp = 0, 0..=1, "Whether any TCP segment may start a connection.";
     sloppy_sctp = 0, 0..=1, "Whether any SCTP packet may start a connection.";
-    snat_reroute = 1, 0..=1, "Kept for scripts: replies are always routed by their new source.";
+    snat_reroute = 1, 0..=1, "A reply is routed by the VIP, as far as routing rules ask for sources; 0: as it came, by its server and interface.";
     conntrack = 0, 0..=0, "Kept for scripts: UVS never enters netfilter's connection tracking.";
     cache_bypass = 0, 0..=0, "Kept for scripts: not supported.";
     ignore_tunneled = 0, 0..=1, "Kept for scripts: packets that come out of a tunnel come from no interface of UVS's.";
@@ -152,4 +153,7 @@ pub struct Snapshot {
     /// VIPs that the director does not have, neither on the host nor owned: what is sent to them is the
     /// host's, as if they had no service.
     pub absent_vips: Vec<Addr>,
+    /// Who is kept out. What is not changed stays the same `Arc`: running connections are looked at again
+    /// where it is another.
+    pub access: Arc<Access>,
 }

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Rule;
 use crate::flow::{Addr, Endpoint};
 use crate::service::ServiceKey;
 
@@ -89,6 +90,15 @@ pub enum Step {
     },
     /// The packet is a service's whose VIP the director does not have: the host's routing decides.
     Absent,
+    /// A deny or allow list has the client. Where none has, there is no such step.
+    Access {
+        /// The client.
+        client: Addr,
+        /// Whose list it is; `None` = that of every service.
+        service: Option<ServiceKey>,
+        /// The entry that decides.
+        rule: Rule,
+    },
     /// A packet to a service that may not start a connection.
     NoOpening,
     /// Persistence.
@@ -286,6 +296,8 @@ pub struct Hop {
 pub enum NoHop {
     /// No route.
     NoRoute,
+    /// The route refuses: blackhole, unreachable, prohibit.
+    Refused,
     /// The route leads out of an interface that UVS does not run on.
     NotAPort,
     /// It is the director itself.

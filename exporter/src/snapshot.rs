@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use uvs_core::counters::{Counters, ScheduleFailure, Stats};
+use uvs_core::counters::{ByReason, Counters, ScheduleFailure, Stats};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
-use uvs_core::verdict::DropReason;
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
 pub const LATENCY_BOUNDS: [f64; 16] = [
@@ -234,7 +233,7 @@ pub struct PortMetrics {
     /// How those ended.
     pub ends: Counters,
     /// Frames that were to leave here and did not: received ones that were forwarded, and made ones.
-    pub lost: [u64; DropReason::COUNT],
+    pub lost: ByReason,
     /// Frames handed over to leave here.
     pub handed: u64,
     /// Frames among them that wait for a MAC address.

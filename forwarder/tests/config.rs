@@ -50,15 +50,21 @@ fn every_example_is_valid() {
 
 #[test]
 fn the_manuals_examples_are_valid() {
-    for manual in ["../docs/configuration.md", "../README.md"] {
+    for manual in [
+        "../docs/configuration.md",
+        "../docs/access.md",
+        "../README.md",
+    ] {
         let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);
         let text = std::fs::read_to_string(manual).expect("the manual");
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).collect();
         assert!(!blocks.is_empty(), "a block of TOML");
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("manual.toml");
+        std::fs::write(dir.path().join("deny.txt"), "192.0.2.0/24\n").expect("written");
         for rest in blocks {
             let block = rest.split("```").next().unwrap_or_default();
+            let block = block.replace("/etc/uvs", &dir.path().display().to_string());
             std::fs::write(&file, block).expect("written");
             assert_eq!(check(&file).status.code(), Some(0), "{:?}", check(&file));
         }
@@ -96,7 +102,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, service
+  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, deny, allow, deny_file, allow_file, host_firewall, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]

@@ -16,6 +16,8 @@ mod moves;
 mod owned;
 #[path = "host/removed.rs"]
 mod removed;
+#[path = "host/routes.rs"]
+mod routes;
 #[path = "host/silence.rs"]
 mod silence;
 #[path = "host/standby.rs"]

@@ -11,6 +11,8 @@
 #[path = "../src/netlink/mod.rs"]
 mod netlink;
 mod netns;
+#[path = "netlink/policy.rs"]
+mod policy;
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use netlink::{Event, Mirror};
 use netns::Netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use uvs_core::fib::{Query, Unreachable};
+use uvs_core::fib::{Query, Refusal, Unreachable};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant as Now;
 use uvs_core::verdict::PortId;
@@ -69,7 +71,7 @@ fn the_first_reading_has_everything() {
         );
         assert_eq!(
             fib.lookup(Query::to(v4([10, 8, 0, 1]))),
-            Err(Unreachable::NoRoute)
+            Err(Unreachable::Refused(Refusal::Blackhole))
         );
         assert!(fib.is_local(v4([10, 0, 0, 2])) && fib.is_local(v4([10, 7, 0, 9])));
         assert!(fib.is_local(v4([127, 0, 0, 1])) && !fib.is_local(v4([10, 0, 0, 3])));
@@ -132,7 +134,7 @@ fn a_kept_neighbour_is_resolved_and_its_new_mac_followed() {
     let server = v4([10, 9, 0, 1]);
     director.enter(|| {
         let mut mirror = mirror();
-        mirror.keep([server].into_iter()).unwrap();
+        mirror.keep([Query::to(server)].into_iter()).unwrap();
         until(&mut mirror, |e| {
             matches!(e, Event::NeighbourKnown { before: None, .. })
         });
@@ -170,7 +172,9 @@ fn keeping_follows_the_servers_and_their_routes() {
                 .contains("managed")
         };
         let mut mirror = mirror();
-        mirror.keep([v4([10, 9, 0, 1])].into_iter()).unwrap();
+        mirror
+            .keep([Query::to(v4([10, 9, 0, 1]))].into_iter())
+            .unwrap();
         assert!(managed("10.0.0.7"));
         director.ip("route replace 10.9.0.0/16 via 10.0.0.8");
         until(&mut mirror, |e| matches!(e, Event::RouteChanged { .. }));
@@ -193,7 +197,9 @@ fn what_a_killed_run_kept_is_released() {
                 .ip("-d neighbour show 10.0.0.7")
                 .contains("managed")
         };
-        mirror().keep([v4([10, 0, 0, 7])].into_iter()).unwrap();
+        mirror()
+            .keep([Query::to(v4([10, 0, 0, 7]))].into_iter())
+            .unwrap();
         assert!(managed(), "as after kill -9");
         mirror().keep(std::iter::empty()).unwrap();
         assert!(!managed());
@@ -206,7 +212,9 @@ fn an_administrators_neighbour_is_left_as_it_is() {
     director.ip("neighbour add 10.0.0.7 lladdr 02:00:00:00:00:aa dev d0 nud permanent");
     director.enter(|| {
         let mut mirror = mirror();
-        mirror.keep([v4([10, 0, 0, 7])].into_iter()).unwrap();
+        mirror
+            .keep([Query::to(v4([10, 0, 0, 7]))].into_iter())
+            .unwrap();
         mirror.solicit(PORT, v4([10, 0, 0, 7]), Now::ZERO).unwrap();
         mirror.keep(std::iter::empty()).unwrap();
         let shown = director.ip("-d neighbour show 10.0.0.7");
@@ -240,7 +248,9 @@ fn an_interface_that_is_deleted_and_made_again_keeps_its_port() {
     director.ip("route add 10.9.0.0/16 via 10.0.0.7");
     director.enter(|| {
         let mut mirror = mirror();
-        mirror.keep([v4([10, 9, 0, 1])].into_iter()).unwrap();
+        mirror
+            .keep([Query::to(v4([10, 9, 0, 1]))].into_iter())
+            .unwrap();
         let before = mirror.fib().interface(PORT).unwrap().ifindex;
         director.ip("link del d0");
         until(&mut mirror, |e| {
@@ -330,7 +340,7 @@ fn after_an_overrun_everything_is_read_again() {
     });
 }
 
-fn v4(b: [u8; 4]) -> Addr {
+const fn v4(b: [u8; 4]) -> Addr {
     Addr::v4(b)
 }
 

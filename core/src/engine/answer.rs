@@ -27,6 +27,7 @@ pub(super) mod icmp {
     pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
     pub(crate) const PORT_UNREACHABLE: u8 = 3;
     pub(crate) const FRAGMENTATION_NEEDED: u8 = 4;
+    pub(crate) const PROHIBITED: u8 = 13;
 }
 
 /// TTL of the director's own packets (net.ipv4.ip_default_ttl).
@@ -121,15 +122,16 @@ impl<R: Recorder> Engine<R> {
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
 
-    pub(super) fn net_unreachable(
+    /// Tells a packet's sender that its way ends here: with net unreachable, or what a route that refuses says.
+    pub(super) fn no_route(
         &mut self,
         now: Instant,
         frame: &Frame<'_>,
         packet: &Packet,
-        from: Addr,
+        code: u8,
         out: &mut Outbox,
     ) -> Verdict {
-        let error = (icmp::UNREACHABLE, icmp::NET_UNREACHABLE, 0);
+        let (error, from) = ((icmp::UNREACHABLE, code, 0), Addr::UNSPECIFIED);
         self.icmp_error(now, frame, packet, error, from, out)
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }

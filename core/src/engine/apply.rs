@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::admission::Rate;
 use super::slow_start::SlowStart;
 use super::{Engine, Service};
 use crate::backend::Backend;
@@ -49,7 +50,7 @@ impl<R: Recorder> Engine<R> {
     /// A service cannot be made; then nothing is changed.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ApplyError> {
         self.check(&snapshot)?;
-        self.snapshot = Arc::clone(&snapshot);
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(&snapshot));
         let wanted: HashSet<ServiceKey> = snapshot.services.iter().map(|s| s.key).collect();
         for slot in 0..self.services.len() {
             if self.services[slot]
@@ -69,6 +70,7 @@ impl<R: Recorder> Engine<R> {
         self.note_drains();
         self.note_marks();
         self.note_addresses();
+        self.note_access(&before);
         Ok(())
     }
 
@@ -120,6 +122,7 @@ impl<R: Recorder> Engine<R> {
             failures: Default::default(),
             next_local: 0,
             slow_start: SlowStart::default(),
+            rate: Rate::default(),
         };
         let slot = self
             .services

@@ -75,6 +75,7 @@ pub(super) fn leaving(
         }),
         unreachable: hop.err().map(|why| match why {
             Unreachable::NoRoute => NoHop::NoRoute,
+            Unreachable::Refused(_) => NoHop::Refused,
             Unreachable::NotAPort => NoHop::NotAPort,
             Unreachable::Local => NoHop::Local,
         }),

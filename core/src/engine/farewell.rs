@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::{Way, to_server};
+use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -90,9 +90,14 @@ impl<R: Recorder> Engine<R> {
         };
         self.counters.told_clients += u64::from(client);
         if c.protocol == Protocol::Tcp {
-            let server = self.reset_server(now, c, out);
-            self.counters.told_servers += u64::from(server);
+            self.tell_server(now, c, out);
         }
+    }
+
+    /// Tells the server alone, of a TCP connection for which [`is_told`] holds.
+    pub(super) fn tell_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+        let server = self.reset_server(now, c, out);
+        self.counters.told_servers += u64::from(server);
     }
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
@@ -137,7 +142,7 @@ impl<R: Recorder> Engine<R> {
     /// as it may be, is not asked for.
     fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
         const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
-        let hop = self.fib.lookup(to_server(c));
+        let hop = self.fib.lookup(self.to_server(c));
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };

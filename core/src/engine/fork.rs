@@ -236,6 +236,7 @@ impl Service {
             failures: self.failures,
             next_local: self.next_local,
             slow_start: self.slow_start.clone(),
+            rate: self.rate,
         };
         (double, exact)
     }
@@ -307,6 +308,7 @@ impl Engine {
             next_second: self.next_second,
             now: self.now,
             defence: self.defence.clone(),
+            rates: self.rates.clone(),
             counters: self.counters.clone(),
             retired: self.retired,
         }

@@ -16,7 +16,7 @@ use crate::verdict::{DropReason, Egress, Verdict};
 
 impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
-    /// would do; others are the kernel's.
+    /// would do, but for clients that are denied everywhere; others are the kernel's.
     pub(super) fn answer_as_host(
         &mut self,
         now: Instant,
@@ -27,6 +27,9 @@ impl<R: Recorder> Engine<R> {
         let vip = packet.flow.dst;
         if !self.owned.contains(&vip) {
             return Verdict::Pass;
+        }
+        if self.denies_everywhere(packet.flow.src) {
+            return Verdict::Drop(DropReason::Denied);
         }
         match packet.transport {
             Transport::Tcp { .. } => self.reset(now, frame, packet, out),

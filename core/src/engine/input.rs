@@ -4,7 +4,7 @@
 use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
-use super::transmit::{Way, to_server};
+use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
 use crate::frame::Frame;
@@ -118,6 +118,10 @@ impl<R: Recorder> Engine<R> {
         if self.is_absent(packet.flow.dst) {
             return self.give_back();
         }
+        if self.denies(slot, packet.flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         if !self.may_start(packet) {
             self.record(|_| Step::NoOpening);
             return match packet.transport {
@@ -189,10 +193,10 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        let query = self.to_server(self.conns.get(id));
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
         let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
-        let query = to_server(c);
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.track(id, packet, false);
         self.note_sequence(id, frame, packet, false);

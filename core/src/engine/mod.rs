@@ -28,6 +28,7 @@ use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
+mod admission;
 mod answer;
 mod apply;
 mod claims;
@@ -136,6 +137,7 @@ pub struct Engine<R = Off> {
     /// When servers' handshakes are looked at again; no reason to wake up either.
     next_second: Instant,
     defence: defence::Defence,
+    rates: admission::Rates,
     counters: Counters,
     /// Traffic of services that were removed.
     retired: crate::counters::Stats,
@@ -154,6 +156,7 @@ struct Service {
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,
+    rate: admission::Rate,
 }
 
 impl Engine {
@@ -195,6 +198,7 @@ impl Engine {
             next_tick: Instant::ZERO,
             next_second: Instant::ZERO,
             defence: defence::Defence::new(),
+            rates: admission::Rates::new(config.keys),
             counters: Counters::default(),
             retired: Default::default(),
         }
@@ -349,6 +353,13 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
+        if self.fib.filters() && self.is_spoofed(frame, packet) {
+            return if self.is_ours(&packet.flow) {
+                Verdict::Drop(DropReason::ReversePath)
+            } else {
+                Verdict::Pass
+            };
+        }
         match packet.transport {
             Transport::Fragment => self.handle_fragment(now, frame, packet, out),
             Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, out),
@@ -358,6 +369,20 @@ impl<R: Recorder> Engine<R> {
             }
             Transport::Other => self.answer_as_host(now, frame, packet, out),
         }
+    }
+
+    /// Whether a packet has a source that the arrival interface's rp_filter refuses. As the kernel, which judges
+    /// before IPVS sees it, each packet is asked about; what is not ours, the kernel refuses itself.
+    fn is_spoofed(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
+        let flow = &packet.flow;
+        self.fib.is_spoofed(flow.src, flow.dst, frame.arrival)
+    }
+
+    /// Whether a packet may be one of a service's or of a server's.
+    fn is_ours(&self, flow: &Flow) -> bool {
+        self.is_vip(flow.dst)
+            || self.replier_addrs.contains(&flow.src)
+            || self.locals.contains(&flow.dst)
     }
 
     fn handle_transport(
@@ -387,11 +412,7 @@ impl<R: Recorder> Engine<R> {
         let tunnel_error = packet.protocol == ICMP
             && !self.tunnels.is_empty()
             && self.fib.is_local(packet.flow.dst);
-        let ours = self.is_vip(packet.flow.dst)
-            || self.replier_addrs.contains(&packet.flow.src)
-            || self.locals.contains(&packet.flow.dst)
-            || tunnel_error;
-        if !ours {
+        if !self.is_ours(&packet.flow) && !tunnel_error {
             return Verdict::Pass;
         }
         match self.reassembler.add(now, frame.bytes(), packet) {

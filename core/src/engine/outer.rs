@@ -5,7 +5,6 @@ use super::Engine;
 use super::answer::{Notice, icmp};
 use super::pmtu::MIN_MTU;
 use super::related::quote;
-use super::transmit::to_server;
 use crate::conn::Side;
 use crate::flow::Addr;
 use crate::frame::Frame;
@@ -89,7 +88,7 @@ impl<R: Recorder> Engine<R> {
         let c = *self.conns.get(id);
         let mut rest = u32::from_be_bytes(read4(bytes, packet.l4() + 4));
         if (kind, code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) {
-            let link = self.fib.lookup(to_server(&c)).map_or(0, |hop| hop.mtu);
+            let link = self.fib.lookup(self.to_server(&c)).map_or(0, |hop| hop.mtu);
             let mtu = self
                 .path_mtus
                 .learn(now, c.server.addr, rest & 0xffff, link) as usize;

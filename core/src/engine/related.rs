@@ -4,7 +4,7 @@
 use super::Engine;
 use super::answer::{address, icmp};
 use super::schedule::Refused;
-use super::transmit::{Way, to_client, to_server};
+use super::transmit::{Way, to_client};
 use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
@@ -84,6 +84,10 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = self.service_for(&flow, frame.mark) else {
             return self.unrelated(now, frame, packet, out);
         };
+        if self.denies(slot, flow.src) {
+            self.count_failure(slot, &Refused::Drop(DropReason::Denied));
+            return Verdict::Drop(DropReason::Denied);
+        }
         match self.schedule(now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);
@@ -147,7 +151,7 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.modes[usize::from(c.mode)];
         let path = self.path(id);
-        let hop = self.fib.lookup(to_server(&c));
+        let hop = self.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {

@@ -1,9 +1,10 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
+use super::answer::icmp;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
-use crate::fib::{NextHop, Query, Unreachable};
+use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
@@ -51,7 +52,7 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        let hop = self.fib.lookup(to_client(self.conns.get(id)));
+        let hop = self.hop_to_client(id, frame, packet);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
@@ -71,6 +72,28 @@ impl<R: Recorder> Engine<R> {
             answer_from: Addr::UNSPECIFIED,
         };
         self.transmit(now, frame, packet, way, hop, out)
+    }
+
+    /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
+    /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
+    fn hop_to_client(
+        &self,
+        id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
+    ) -> Result<NextHop, Unreachable> {
+        let c = self.conns.get(id);
+        // What comes to a local address of FULLNAT's has arrived.
+        if self.fib.has_rules() && c.local.port == 0 {
+            let flow = &packet.flow;
+            let came = Query::to(flow.dst).from(flow.src).by(frame.arrival);
+            let first = self.fib.lookup(came.of(c.client));
+            let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
+            if refused || self.snapshot.sysctls.snat_reroute == 0 {
+                return first;
+            }
+        }
+        self.fib.lookup(to_client(c))
     }
 
     /// A packet of no service and no connection: a server's that would have been a reply, or for an
@@ -146,8 +169,15 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
     ) -> Option<Verdict> {
         let from = Addr::UNSPECIFIED;
+        let mut tell = |code| Some(self.no_route(now, frame, packet, code, out));
         match hop {
-            Err(Unreachable::NoRoute) => Some(self.net_unreachable(now, frame, packet, from, out)),
+            // As `ip_error` (net/ipv4/route.c).
+            Err(Unreachable::NoRoute) => tell(icmp::NET_UNREACHABLE),
+            Err(Unreachable::Refused(Refusal::Unreachable)) => tell(icmp::HOST_UNREACHABLE),
+            Err(Unreachable::Refused(Refusal::Prohibit)) => tell(icmp::PROHIBITED),
+            Err(Unreachable::Refused(Refusal::Blackhole)) => {
+                Some(Verdict::Drop(DropReason::NoRoute))
+            }
             Err(Unreachable::Local | Unreachable::NotAPort) => None,
             Ok(_) if packet.ttl <= 1 => Some(self.time_exceeded(now, frame, packet, from, out)),
             Ok(hop) => {

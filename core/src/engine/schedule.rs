@@ -62,6 +62,7 @@ impl<R: Recorder> Engine<R> {
         if flow.src_port == FTP_DATA {
             return Err(Refused::NotForUs);
         }
+        self.admit(now, slot, flow.src)?;
         if self.defence.drops() {
             return Err(Refused::Drop(DropReason::DropPacket));
         }
@@ -89,6 +90,9 @@ impl<R: Recorder> Engine<R> {
             Refused::Drop(DropReason::TableFull) => ScheduleFailure::TableFull,
             Refused::Drop(DropReason::PortsExhausted) => ScheduleFailure::PortsExhausted,
             Refused::Drop(DropReason::ReplyTupleTaken) => ScheduleFailure::ReplyTupleTaken,
+            Refused::Drop(DropReason::Denied) => ScheduleFailure::Denied,
+            Refused::Drop(DropReason::ClientRate) => ScheduleFailure::ClientRate,
+            Refused::Drop(DropReason::ServiceRate) => ScheduleFailure::ServiceRate,
             Refused::Drop(DropReason::DropPacket) => ScheduleFailure::DropPacket,
             Refused::Drop(_) => return,
             Refused::NoServer => {

@@ -1,5 +1,5 @@
-//! Ending the connections that their server lets go: a walk round the table, a share of it a call and as
-//! fast as the connections' ends may be told.
+//! Ending the connections that their server lets go, or whose client is denied: a walk round the table, a
+//! share of it a call and as fast as the connections' ends may be told.
 
 use super::Engine;
 use super::drain::Happened;
@@ -7,6 +7,7 @@ use super::farewell;
 use super::servers::Server;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
+use crate::flow::Protocol;
 use crate::outbox::Outbox;
 use crate::service::OnRemoval;
 use crate::time::Instant;
@@ -38,27 +39,39 @@ impl Sweep {
 }
 
 impl<R: Recorder> Engine<R> {
-    /// Ends connections whose server lets them go, looking at `budget` places and telling as many as may be
-    /// told; whether to go on at once.
+    /// Ends connections whose client is denied or whose server lets them go, looking at `budget` places and
+    /// telling as many as may be told; whether to go on at once.
     pub(super) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
         let places = self.conns.places();
         for _ in 0..budget.min(self.sweep.left) {
             let id = ConnId(self.sweep.at);
             if let Some(c) = self.conns.at(id.0).copied()
                 && c.controlled == 0
-                && let Some(told) = self.fate(&c)
             {
-                if told && farewell::is_told(&c) {
-                    if !self.farewells.allows(now) {
-                        return false;
+                if self.is_denied(&c) {
+                    self.cut_off(now, id, &c, out);
+                } else if let Some(told) = self.fate(&c) {
+                    if told && farewell::is_told(&c) {
+                        if !self.farewells.allows(now) {
+                            return false;
+                        }
+                        self.tell(now, &c, out);
                     }
-                    self.tell(now, &c, out);
+                    self.end(now, id);
                 }
-                self.end(now, id);
             }
             self.sweep.step(places);
         }
         !self.sweep.is_over()
+    }
+
+    /// Ends a denied client's connection at once. Its server is told where that may be, so that it does not
+    /// wait for the client, who is not: nothing is sent to a denied client.
+    fn cut_off(&mut self, now: Instant, id: ConnId, c: &Conn, out: &mut Outbox) {
+        if c.protocol == Protocol::Tcp && farewell::is_told(c) && self.farewells.allows(now) {
+            self.tell_server(now, c, out);
+        }
+        self.expire(now, id);
     }
 
     /// Ends a connection because its server left.

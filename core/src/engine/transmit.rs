@@ -75,6 +75,16 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    /// What a connection's way to its server is looked up by.
+    pub(super) fn to_server(&self, c: &Conn) -> Query {
+        // Where no rule asks for more.
+        if !self.fib.has_rules() {
+            return Query::to(c.server.addr).of(c.client);
+        }
+        let forwarding = self.modes[usize::from(c.mode)].forwarding();
+        Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
+    }
+
     /// Sends `packet` towards `hop` through a mode. Where it cannot go, its sender is told.
     pub(super) fn transmit(
         &mut self,
@@ -90,7 +100,8 @@ impl<R: Recorder> Engine<R> {
             Ok(hop) => hop,
             Err(Unreachable::Local) => return self.deliver(packet, &way),
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
-            Err(Unreachable::NoRoute) => {
+            // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
+            Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
                 return self.host_unreachable(now, frame, packet, way.answer_from, out);
             }
         };
@@ -216,22 +227,16 @@ impl<R: Recorder> Engine<R> {
     }
 }
 
+/// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
+/// (`ip_vs_route_me_harder` in ip_vs_core.c).
+pub(super) fn to_client(c: &Conn) -> Query {
+    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+}
+
 impl Exit {
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
     }
-}
-
-/// What a connection's way to its server is looked up by. As in the kernel, it is the director that sends:
-/// the client's address and interface choose no rule (`do_output_route4` in ip_vs_xmit.c).
-pub(super) fn to_server(c: &Conn) -> Query {
-    Query::to(c.server.addr).from(c.local.addr).of(c.client)
-}
-
-/// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder`).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
 }
 
 /// Bytes of the largest IP packet that a frame becomes on the wire.

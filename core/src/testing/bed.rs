@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::engine::{Engine, EngineConfig, Rehearsal, SchedulerSource};
-use crate::fib::{Fib, Interface, Mac, Route};
+use crate::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::mode::Mode;
@@ -304,29 +304,19 @@ fn fib() -> Fib {
             mac,
             mtu: 1500,
             up: true,
+            reverse_path: ReversePath::Off,
         });
         f.add_local(ifindex, own);
-        f.add_route(Route {
-            dst: own.masked(24),
-            prefix: 24,
-            gateway: None,
-            ifindex,
+        let hop = Hop {
             source: Some(own),
-            metric: 0,
-            mtu: None,
-        });
+            ..Hop::by(ifindex, None)
+        };
+        f.add_route(Route::new(own.masked(24), 24, Target::Hop(hop)));
     }
     f.add_local(2, VIP.addr);
     let gateway = Addr::v4([10, 0, 1, 254]);
-    f.add_route(Route {
-        dst: Addr::UNSPECIFIED,
-        prefix: 0,
-        gateway: Some(gateway),
-        ifindex: 2,
-        source: None,
-        metric: 0,
-        mtu: None,
-    });
+    let hop = Hop::by(2, Some(gateway));
+    f.add_route(Route::new(Addr::UNSPECIFIED, 0, Target::Hop(hop)));
     f.set_neighbour(2, gateway, [2, 0, 0, 0, 1, 0xfe]);
     f.set_neighbour(3, SERVER, [2, 0, 0, 0, 2, 0x11]);
     f

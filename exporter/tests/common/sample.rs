@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use uvs_core::counters::{Counters, Stats};
+use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
 use uvs_core::verdict::DropReason;
@@ -66,7 +66,7 @@ pub(crate) fn port(name: &str) -> PortMetrics {
     let mut ends = Counters::default();
     (ends.received, ends.sent, ends.answered) = (12, 9, 1);
     ends.drops[DropReason::NoRoute as usize] = 2;
-    let mut lost = [0; DropReason::COUNT];
+    let mut lost = ByReason::default();
     lost[DropReason::SendFailed as usize] = 3;
     PortMetrics {
         interface: name.to_owned(),

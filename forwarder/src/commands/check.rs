@@ -8,6 +8,7 @@ use uvs_core::flow::Protocol;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::output;
+use crate::access::ListFiles;
 use crate::config::{self, Config, ConfigError};
 use crate::plugins::Schedulers;
 
@@ -25,6 +26,10 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }) {
         Ok(config) => {
             let file = args.file.display();
+            if let Err(error) = ListFiles::load(&config.access) {
+                eprintln!("{error}");
+                return ExitCode::from(super::USAGE);
+            }
             let unmeasured = config.services.iter().filter_map(unmeasured);
             for warning in unmeasured.chain(config.own_vips_unserved()) {
                 eprintln!("{file}: warning: {warning}");

@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use uvs_core::access::Action;
 
+mod access;
 pub(crate) mod check;
 mod daemon;
 mod doctor;
@@ -68,6 +70,10 @@ enum Command {
     Drain(drain::Args),
     /// Say which packets have a firewall mark, for services of `ipvsadm -f`; without arguments, list it
     Mark(mark::Args),
+    /// Keep clients out of every service, or of one; without arguments, list who is
+    Deny(access::Args),
+    /// Let clients in though a shorter prefix is denied; without arguments, list who is
+    Allow(access::Args),
     /// Watch services, servers and connections on the whole screen
     Top(top::Args),
     /// Show how long frames take on their way through the director
@@ -95,6 +101,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
         Command::Mark(args) => mark::main(&args),
+        Command::Deny(args) => access::main(Action::Deny, &args),
+        Command::Allow(args) => access::main(Action::Allow, &args),
         Command::Top(args) => top::main(&args),
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),

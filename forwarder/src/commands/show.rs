@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use self::filter::Wanted;
+pub(super) use self::filter::{ServiceName, service};
 pub(crate) use self::rows::mode;
 use self::view::View;
 use super::{USAGE, daemon, output};

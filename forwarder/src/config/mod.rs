@@ -4,6 +4,7 @@
 //! would be right, so that one run of `uvs check` is enough. What depends on the host (interfaces,
 //! whose address a local address is) is checked where it is applied, not here.
 
+mod access;
 mod address;
 mod care;
 mod error;
@@ -28,6 +29,7 @@ use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
+use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 pub(crate) use error::ConfigError;
 pub(crate) use metrics::{Listen, Metrics};
@@ -36,6 +38,26 @@ pub(crate) use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// What becomes of the host's own firewall rules that keep clients out by their address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HostFirewall {
+    /// Those at the head of an INPUT chain hold for services too.
+    #[default]
+    Follow,
+    /// None does.
+    Ignore,
+}
+
+impl HostFirewall {
+    /// As the configuration writes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Follow => "follow",
+            Self::Ignore => "ignore",
+        }
+    }
+}
 
 /// A checked configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +83,10 @@ pub(crate) struct Config {
     pub(crate) services: Vec<ServiceSpec>,
     /// What the services of firewall marks match.
     pub(crate) marks: Vec<MarkRule>,
+    /// Who is kept out.
+    pub(crate) access: AllConfigured,
+    /// Whether the host's own firewall is followed.
+    pub(crate) host_firewall: HostFirewall,
 }
 
 /// The schedulers that a file with these settings may name.

@@ -11,7 +11,8 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, marks, metrics, own, plugins, service};
+use super::{Config, Known, access, marks, metrics, own, plugins, service};
+use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
 const KEYS: &[&str] = &[
@@ -23,6 +24,11 @@ const KEYS: &[&str] = &[
     "timeouts",
     "sysctl",
     "plugins",
+    "deny",
+    "allow",
+    "deny_file",
+    "allow_file",
+    "host_firewall",
     "service",
 ];
 const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
@@ -48,7 +54,10 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
     let (plugins, named) = plugins::read(&top);
     let schedulers = known(&plugins);
     plugins::load(&plugins, &named, &schedulers);
-    let (services, marks) = services(&top, &schedulers);
+    let everywhere = access::read(&top);
+    let mut lists = AllConfigured::from([(None, everywhere)]);
+    let (services, marks) = services(&top, &schedulers, &mut lists);
+    lists.retain(|_, list| !list.is_empty());
     let config = Config {
         interfaces: interfaces(&top),
         own_vips: top
@@ -62,6 +71,8 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         plugins,
         services,
         marks,
+        access: lists,
+        host_firewall: access::host_firewall(&top),
     };
     match problems.into_inner() {
         none if none.is_empty() => Ok(config),
@@ -199,7 +210,12 @@ fn sysctls(top: &Fields<'_>) -> Sysctls {
     sysctls
 }
 
-fn services(top: &Fields<'_>, schedulers: &Schedulers) -> (Vec<ServiceSpec>, Vec<MarkRule>) {
+/// The services, and what their firewall marks match; their deny and allow lists go to `lists`.
+fn services(
+    top: &Fields<'_>,
+    schedulers: &Schedulers,
+    lists: &mut AllConfigured,
+) -> (Vec<ServiceSpec>, Vec<MarkRule>) {
     let mut seen: HashMap<ServiceKey, Range<usize>> = HashMap::new();
     let mut services = Vec::new();
     let mut marks = marks::Distinct::default();
@@ -208,7 +224,7 @@ fn services(top: &Fields<'_>, schedulers: &Schedulers) -> (Vec<ServiceSpec>, Vec
         .map(|value| value.items())
         .unwrap_or_default()
     {
-        let Some((address, spec)) = service::read(&value, schedulers, &mut marks) else {
+        let Some((address, spec, list)) = service::read(&value, schedulers, &mut marks) else {
             continue;
         };
         if let Some(first) = seen.get(&spec.key) {
@@ -221,6 +237,7 @@ fn services(top: &Fields<'_>, schedulers: &Schedulers) -> (Vec<ServiceSpec>, Vec
             continue;
         }
         seen.insert(spec.key, address.span());
+        lists.insert(Some(spec.key), list);
         services.push(spec);
     }
     (services, marks.into_rules())

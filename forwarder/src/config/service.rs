@@ -9,7 +9,8 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{address, care, persistence, server};
+use super::{access, address, care, persistence, server};
+use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
 const KEYS: &[&str] = &[
@@ -29,6 +30,15 @@ const KEYS: &[&str] = &[
     "on_removal",
     "on_expiry",
     "drain_timeout",
+    "deny",
+    "allow",
+    "deny_file",
+    "allow_file",
+    "new_connections_per_second",
+    "new_connections_burst",
+    "new_connections_per_client",
+    "new_connections_per_client_burst",
+    "client_prefix",
     "server",
 ];
 
@@ -59,13 +69,13 @@ const TABLE_SIZE: RangeInclusive<i64> = 1..=u32::MAX as i64;
 /// Seconds, up to a day.
 const SLOW_START: RangeInclusive<i64> = 0..=86_400;
 
-/// Reads a service and says where its address is written; `None` where that is wrong. What a firewall mark
-/// matches goes to `marks`.
+/// Reads a service with its deny and allow list, and says where its address is written; `None` where that is
+/// wrong. What a firewall mark matches goes to `marks`.
 pub(super) fn read<'a>(
     value: &Value<'a>,
     schedulers: &Schedulers,
     marks: &mut Distinct,
-) -> Option<(Value<'a>, ServiceSpec)> {
+) -> Option<(Value<'a>, ServiceSpec, Configured)> {
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
@@ -84,6 +94,7 @@ pub(super) fn read<'a>(
         .and_then(|value| persistence::read(&value, vip.addr));
     spec.one_packet = one_packet(&fields, protocol);
     spec.care = care::read(&fields, protocol);
+    spec.new_connections = access::new_connections(&fields, vip.addr);
     if vip.port == 0 && mark.is_none() && fields.get("persistent").is_none() {
         at.refuse(
             "port 0 (every port) needs persistence",
@@ -93,7 +104,7 @@ pub(super) fn read<'a>(
     spec.servers = servers(&fields, vip, mode);
     spec.local = local_addresses(&fields, value, mode, &spec);
     scheduler_settings(&fields, &mut spec);
-    Some((at, spec))
+    Some((at, spec, access::read(&fields)))
 }
 
 /// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,

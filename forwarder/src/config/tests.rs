@@ -8,7 +8,8 @@ use std::path::Path;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Care, Forwarding, OnExpiry, OnRemoval, Persistence, ServiceKey, TunnelChecksum, TunnelKind,
+    Care, Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey, TunnelChecksum,
+    TunnelKind,
 };
 
 use super::*;
@@ -247,6 +248,66 @@ fn what_is_owned_is_all_none_or_some() {
     }
 }
 
+#[test]
+fn who_may_come_in_and_how_fast() {
+    let config = check(
+        r#"
+        deny = ["10.0.0.0/8", "2001:db8::/32"]
+        allow = ["10.1.0.0/16"]
+        deny_file = "/etc/uvs/deny.txt"
+        host_firewall = "ignore"
+        [[service]]
+        tcp = "192.0.2.1:80"
+        deny = ["all"]
+        allow_file = "/etc/uvs/office.txt"
+        new_connections_per_second = 1000
+        new_connections_burst = 5000
+        new_connections_per_client = 10
+        new_connections_per_client_burst = 30
+        client_prefix = 24
+        [[service]]
+        tcp = "192.0.2.1:443"
+        "#,
+    )
+    .unwrap();
+    let key = config.services[0].key;
+    let scopes: Vec<_> = config.access.keys().copied().collect();
+    assert_eq!(scopes, [None, Some(key)], "no list where nothing is said");
+    let rules = |scope| {
+        let list: &crate::access::Configured = &config.access[&scope];
+        let rules = list
+            .rules
+            .iter()
+            .map(|r| format!("{:?} {}", r.action, r.prefix));
+        let files = list
+            .files
+            .iter()
+            .map(|(action, path)| format!("{action:?} {}", path.display()));
+        rules.chain(files).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(
+        rules(None),
+        "Deny 10.0.0.0/8, Deny 2001:db8::/32, Allow 10.1.0.0/16, Deny /etc/uvs/deny.txt"
+    );
+    assert_eq!(
+        rules(Some(key)),
+        "Deny 0.0.0.0/0, Deny ::/0, Allow /etc/uvs/office.txt"
+    );
+    assert_eq!(config.host_firewall, HostFirewall::Ignore);
+    let limits = NewConnections {
+        per_second: 1000,
+        burst: 5000,
+        per_client: 10,
+        per_client_burst: 30,
+        client_prefix: 24,
+    };
+    assert_eq!(config.services[0].new_connections, limits);
+    assert_eq!(
+        config.services[1].new_connections,
+        NewConnections::default()
+    );
+}
+
 /// A service's lines, as line 2 onwards; each row's text follows at line 3 (`S`) or 5 (`R`).
 const S: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n";
 const R: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\n[[service.server]]\naddress = \"10.0.0.2\"\n";
@@ -297,6 +358,22 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[[service]]\ntcp = \"[10.0.0.1:80\"", "is not an IP address"),
     ("", "[[service]]\ntcp = \"0.0.0.0:80\"", "0.0.0.0 is not one host's address"),
     ("", "[[service]]\ntcp = \"224.0.0.1:80\"", "224.0.0.1 is not one host's address"),
+    ("", "deny = \"10.0.0.0/8\"", ":1:8: deny: is a string; use an array"),
+    ("", "deny = [\"10.0.0.1/8\"]", ":1:9: deny: 10.0.0.1/8 has bits behind its length; write 10.0.0.0/8 for all of it, or 10.0.0.1 for the one address"),
+    ("", "deny = [\"www\"]", ":1:9: deny: \"www\" is not an address or a prefix; write ADDRESS"),
+    ("", "deny = [\"10.0.0.0/8\", \"10.0.0.0/8\"]", ":1:23: deny: 10.0.0.0/8 twice; write each prefix once"),
+    ("", "deny = [\"10.0.0.1\"]\nallow = [\"10.0.0.1/32\"]", ":2:10: allow: 10.0.0.1 twice; write each prefix once; what is denied and allowed is denied (first at line 1)"),
+    ("", "allow = [\"10.0.0.0/8\"]", ":1:9: allow: allows nothing that is not allowed without it; add deny = [\"all\"]"),
+    ("", "deny_file = \"deny.txt\"", ":1:13: deny_file: \"deny.txt\" is not an absolute path"),
+    ("", "host_firewall = \"on\"", ":1:17: host_firewall: unknown value \"on\"; known: follow, ignore"),
+    (S, "deny = [\"10.0.0.0/40\"]", ":3:9: service.deny: \"10.0.0.0/40\" has no prefix length; use a length from 0 to 32"),
+    (S, "allow_file = \"/etc/uvs/a\"", ":3:14: service.allow_file: allows nothing that is not allowed without it"),
+    (S, "host_firewall = \"follow\"", ":3:1: service.host_firewall: unknown key"),
+    (S, "new_connections_per_second = -1", ":3:30: service.new_connections_per_second: -1 is out of range; use a whole number from 0 to 10000000"),
+    (S, "new_connections_burst = 5", ":3:25: service.new_connections_burst: has no effect; add new_connections_per_second = NUMBER"),
+    (S, "new_connections_per_client_burst = 5", "has no effect; add new_connections_per_client = NUMBER"),
+    (S, "client_prefix = 24", ":3:17: service.client_prefix: has no effect; add new_connections_per_client = NUMBER"),
+    (S, "new_connections_per_client = 1\nclient_prefix = 33", ":4:17: service.client_prefix: 33 is out of range; use a whole number from 1 to 32"),
     (S, "udp = \"10.0.0.1:80\"", ":3:7: service.udp: a second address; write one [[service]]"),
     (S, "shceduler = \"rr\"", ":3:1: service.shceduler: unknown key; did you mean \"scheduler\"?"),
     (S, "scheduler = \"wwr\"", ":3:13: service.scheduler: unknown scheduler \"wwr\"; did you mean \"wrr\"? schedulers: rr, wrr, lc, wlc, sed, nq, fo, ovf, twos, sh, dh, mh, lblc, lblcr, swrr, p2c, lrt"),

@@ -4,10 +4,12 @@
 //! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
 //! listing comes in several, each but the last with `more`.
 
+mod access;
 mod live;
 
 use std::fmt;
 
+pub(crate) use access::{AccessChange, AccessEntry, Origin};
 pub(crate) use live::{
     ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
     Setting,
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     Mark(u32, Vec<Destination>),
     /// Removes rules of a mark, all of them where none is named.
     Unmark(u32, Vec<Destination>),
+    /// Adds entries to a deny or allow list. Those that are there already are no mistake.
+    AddAccess(AccessChange),
+    /// Removes entries that were added by commands.
+    DeleteAccess(AccessChange),
     /// Several changes of the table, one after the other: a refused one does not keep the next from being
     /// tried, and all that are not refused are put in force together. Answered by [`Data::Outcomes`].
     Batch(Vec<Self>),
@@ -71,6 +77,8 @@ pub(crate) enum Command {
     ListServices(Option<ServiceKey>),
     /// Asks for [`Data::Marks`].
     ListMarks,
+    /// Asks for [`Data::Access`], from the entry of this number on.
+    ListAccess(u32),
     /// Asks for [`Data::Connections`].
     ListConnections,
     /// Asks for [`Data::Timeouts`].
@@ -175,6 +183,13 @@ pub(crate) enum Data {
     },
     /// The rules that mark packets, oldest first.
     Marks(Vec<MarkRule>),
+    /// Entries of the deny and allow lists.
+    Access {
+        /// A part of them.
+        entries: Vec<AccessEntry>,
+        /// Where the next part begins.
+        next: Option<u32>,
+    },
     /// All connections, in table order.
     Connections(Vec<ConnectionStatus>),
     /// The time-outs in force.
@@ -310,6 +325,9 @@ pub(crate) struct ServiceStatus {
     pub rates: Stats,
     /// The servers, newest first.
     pub servers: Vec<ServerStatus>,
+    /// New connections that got no server: the reason's label and count, without the zeros.
+    #[serde(default)]
+    pub failures: Vec<(String, u64)>,
     /// What is marked for it, where it is a service of a firewall mark.
     #[serde(default)]
     pub matches: Vec<Destination>,

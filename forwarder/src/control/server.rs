@@ -278,6 +278,8 @@ const fn changes(command: &Command) -> bool {
         | Command::DeleteServer(..)
         | Command::Mark(..)
         | Command::Unmark(..)
+        | Command::AddAccess(_)
+        | Command::DeleteAccess(_)
         | Command::Batch(_)
         | Command::Zero(_)
         | Command::SetTimeouts(_)
@@ -288,6 +290,7 @@ const fn changes(command: &Command) -> bool {
         Command::Sysctl { value, .. } => value.is_some(),
         Command::ListServices(_)
         | Command::ListMarks
+        | Command::ListAccess(_)
         | Command::ListConnections
         | Command::GetTimeouts
         | Command::Info

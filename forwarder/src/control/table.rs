@@ -4,6 +4,7 @@
 //! IPVS would answer, so that a refused change changes nothing. The engine gets the result as a
 //! [`Snapshot`].
 
+mod access;
 mod check;
 mod homeless;
 mod marks;
@@ -18,7 +19,9 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal};
+use crate::access::Lists;
 use crate::config::OwnVips;
+use crate::firewall::Barrier;
 use crate::plugins::Schedulers;
 
 pub(crate) use homeless::Homeless;
@@ -29,6 +32,9 @@ pub(crate) struct Table {
     schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
     marks: Vec<MarkRule>,
+    lists: Lists,
+    /// What the host's firewall keeps out.
+    barriers: Arc<[Barrier]>,
     sysctls: Sysctls,
     timeouts: Timeouts,
     own_vips: OwnVips,
@@ -83,6 +89,7 @@ impl Table {
             owned_vips: homeless.owned.clone(),
             yielded_vips: homeless.yielded.clone(),
             absent_vips: homeless.absent.clone(),
+            access: self.lists.built(),
         }
     }
 
@@ -98,6 +105,8 @@ impl Table {
             Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
             Command::Mark(mark, to) => self.mark(*mark, to)?,
             Command::Unmark(mark, to) => self.unmark(*mark, to)?,
+            Command::AddAccess(change) => self.add_access(change)?,
+            Command::DeleteAccess(change) => self.lists.delete(change)?,
             Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
             Command::Sysctl {
                 name,
@@ -108,6 +117,7 @@ impl Table {
             | Command::Zero(_)
             | Command::ListServices(_)
             | Command::ListMarks
+            | Command::ListAccess(_)
             | Command::ListConnections
             | Command::GetTimeouts
             | Command::Info
@@ -314,6 +324,7 @@ fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceS
     }
     spec.slow_start = old.slow_start;
     spec.care = old.care;
+    spec.new_connections = old.new_connections;
     spec
 }
 

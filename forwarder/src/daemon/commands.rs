@@ -11,6 +11,7 @@ use uvs_core::verdict::DropReason;
 
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
+use crate::access::ListFiles;
 use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use crate::control::protocol::{
     Command, Data, Ended, Errno, GuardStatus, Info, MAX_BATCH, Refusal,
@@ -20,6 +21,9 @@ use crate::control::table::Table;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
+
+/// Entries of the deny and allow lists in one answer.
+const ACCESS_PAGE: u32 = 10_000;
 
 impl Daemon {
     /// The answer to what a client asks.
@@ -42,6 +46,8 @@ impl Daemon {
             | Command::DeleteServer(..)
             | Command::Mark(..)
             | Command::Unmark(..)
+            | Command::AddAccess(_)
+            | Command::DeleteAccess(_)
             | Command::SetTimeouts(_) => {
                 self.change(|table| table.apply(&command).map(|_| Data::Done))
             }
@@ -54,6 +60,10 @@ impl Daemon {
             Command::Zero(key) => self.zero(key),
             Command::ListServices(key) => self.list_services(key),
             Command::ListMarks => Ok(Data::Marks(self.table.marks().to_vec())),
+            Command::ListAccess(from) => {
+                let (entries, next) = self.table.lists().page(from, ACCESS_PAGE);
+                Ok(Data::Access { entries, next })
+            }
             Command::GetTimeouts => Ok(Data::Timeouts(self.table.timeouts())),
             Command::Info => self.info(),
             Command::Drops => self.drops(),
@@ -83,6 +93,7 @@ impl Daemon {
     ) -> Result<T, Refusal> {
         let mut changed = self.table.clone();
         let result = edit(&mut changed)?;
+        changed.follow_firewall();
         let (new, old) = (changed.services(), self.table.services());
         derive::check_local_addresses(new, old, &self.mirror.fib())?;
         let mut before = std::mem::replace(&mut self.table, changed);
@@ -172,7 +183,13 @@ impl Daemon {
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         let own = self.options.own_vips.clone();
-        self.change(|table| start::load(table, &new, own.as_ref()).map_err(failed))?;
+        let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
+        self.change(|table| start::load(table, &new, &lists, own.as_ref()).map_err(failed))?;
+        self.list_files = lists;
+        if self.host_firewall != new.host_firewall {
+            self.host_firewall = new.host_firewall;
+            self.firewall.forget();
+        }
         self.metrics = Metrics {
             listen: self.metrics.listen,
             ..new.metrics

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
@@ -205,11 +205,19 @@ pub(super) fn filter<'a>(
     spec
 }
 
-/// The servers whose next hops the kernel is to keep resolved.
-pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Addr> {
-    services
-        .iter()
-        .flat_map(|s| &s.servers)
-        .map(|s| s.endpoint.addr)
-        .collect()
+/// The ways to the servers whose next hops the kernel is to keep resolved, as the engine looks them up.
+pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Query> {
+    let mut ways = BTreeSet::new();
+    for service in services {
+        let locals = service.local.iter().map(|a| Some(*a));
+        let locals: Vec<_> = match service.local.is_empty() {
+            true => vec![None],
+            false => locals.collect(),
+        };
+        for server in &service.servers {
+            let way = |local| Query::to_server(server.endpoint.addr, server.forwarding, local);
+            ways.extend(locals.iter().map(|local| way(*local)));
+        }
+    }
+    ways
 }

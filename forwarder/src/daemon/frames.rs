@@ -1,6 +1,7 @@
 //! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
 //! and whether they come out even.
 
+use uvs_core::counters::ByReason;
 use uvs_core::verdict::DropReason;
 
 use super::status::totals;
@@ -44,8 +45,8 @@ fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {
     }
 }
 
-fn by_reason(counts: &[u64; DropReason::COUNT]) -> Vec<(String, u64)> {
-    let all = DropReason::ALL.iter().zip(counts);
+fn by_reason(counts: &ByReason) -> Vec<(String, u64)> {
+    let all = DropReason::ALL.iter().zip(counts.iter());
     let some = all.filter(|(_, count)| **count > 0);
     some.map(|(reason, count)| (reason.label().to_owned(), *count))
         .collect()

@@ -193,13 +193,19 @@ fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
         backends: spec
             .servers
             .iter()
-            .map(|s| backend(s, find(s), fib))
+            .map(|s| backend(spec, s, find(s), fib))
             .collect(),
     }
 }
 
-fn backend(spec: &ServerSpec, counted: Option<&ServerReport>, fib: &Fib) -> BackendMetrics {
-    let hop = fib.lookup(Query::to(spec.endpoint.addr));
+fn backend(
+    service: &ServiceSpec,
+    spec: &ServerSpec,
+    counted: Option<&ServerReport>,
+    fib: &Fib,
+) -> BackendMetrics {
+    let local = service.local.first().copied();
+    let hop = fib.lookup(Query::to_server(spec.endpoint.addr, spec.forwarding, local));
     BackendMetrics {
         endpoint: spec.endpoint,
         forwarding: spec.forwarding,

@@ -1,6 +1,7 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
 //! keeps the guard, and publishes to the worker, which alone touches packets.
 
+mod access;
 mod announce;
 mod clock;
 mod commands;
@@ -39,10 +40,12 @@ use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 
-use crate::config;
+use crate::access::ListFiles;
+use crate::config::{self, HostFirewall};
 use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::{Homeless, Table};
+use crate::firewall;
 use crate::guard::{FullNat, Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
@@ -69,6 +72,11 @@ pub(crate) struct Daemon {
     limits: Limits,
     interfaces: Vec<String>,
     table: Table,
+    /// The files that the table's deny and allow lists are read from.
+    list_files: ListFiles,
+    /// Whether the host's firewall is followed, and what it is.
+    host_firewall: HostFirewall,
+    firewall: firewall::Watch,
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
@@ -160,8 +168,11 @@ impl Daemon {
         }
     }
 
-    /// Neighbours that need asking again, announcements, owned VIPs that another host claims.
+    /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
+    /// claims.
     fn round(&mut self) {
+        self.read_lists_again();
+        self.follow_firewall();
         if let Err(e) = self.mirror.renew() {
             tracing::warn!("asking for neighbours: {e}");
         }

@@ -141,6 +141,8 @@ impl Followed {
             | Event::RouteAdded { .. }
             | Event::RouteChanged { .. }
             | Event::RouteRemoved { .. }
+            | Event::RulesChanged
+            | Event::ReversePathChanged { .. }
             | Event::NeighbourKnown { .. }
             | Event::NeighbourLost { .. }
             | Event::Forwarding(_) => {}

@@ -3,7 +3,7 @@
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
-use crate::config::{Listen, Metrics, OwnVips};
+use crate::config::{HostFirewall, Listen, Metrics, OwnVips};
 use crate::control::client::DEFAULT_SOCKET;
 use crate::control::protocol::Setting;
 use crate::plugins::DEFAULT_DIRECTORY;
@@ -24,6 +24,11 @@ impl Daemon {
         all.extend(limits(&self.limits));
         all.extend(timeouts(self.table.timeouts()));
         all.extend(metrics(&self.metrics));
+        all.push(setting(
+            "host_firewall",
+            self.host_firewall.name(),
+            HostFirewall::default().name(),
+        ));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {

@@ -23,9 +23,11 @@ use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::yielded::Yielded;
 use super::{Daemon, NETLINK, NOTICES, derive, signals, watch};
+use crate::access::ListFiles;
 use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
 use crate::control::table::{Homeless, Table};
+use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
@@ -70,7 +72,13 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard = Guard::claim()?;
     let ports = open_ports(&options.interfaces)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(&mut table, &options.config, options.own_vips.as_ref())?;
+    let list_files = ListFiles::load(&options.config.access)?;
+    load(
+        &mut table,
+        &options.config,
+        &list_files,
+        options.own_vips.as_ref(),
+    )?;
 
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -109,9 +117,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
+        host_firewall: options.config.host_firewall,
         interfaces: options.interfaces.clone(),
         options,
         table,
+        list_files,
+        firewall: firewall::Watch::default(),
         mirror,
         guard,
         guarded: GuardSpec::default(),
@@ -137,6 +148,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         reloads: first_load(),
     };
     daemon.watch_signals()?;
+    daemon.read_firewall();
     if let Err(refusal) = daemon.publish() {
         daemon.stop()?;
         anyhow::bail!(refusal.message);
@@ -174,7 +186,12 @@ fn check_capabilities() -> Result<()> {
 }
 
 /// Puts a configuration into the table; all or nothing. What `own` says counts more than the file.
-pub(super) fn load(table: &mut Table, config: &Config, own: Option<&OwnVips>) -> Result<()> {
+pub(super) fn load(
+    table: &mut Table,
+    config: &Config,
+    lists: &ListFiles,
+    own: Option<&OwnVips>,
+) -> Result<()> {
     let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
@@ -186,6 +203,7 @@ pub(super) fn load(table: &mut Table, config: &Config, own: Option<&OwnVips>) ->
             tracing::warn!("{warning}");
         }
     }
+    table.configure_lists(&config.access, lists);
     Ok(())
 }
 

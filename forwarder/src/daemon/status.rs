@@ -1,7 +1,7 @@
 //! The engine's numbers as the control protocol has them: services with their servers, connections, totals.
 
-use uvs_core::counters::Counters;
-use uvs_core::engine::{ConnReport, Report};
+use uvs_core::counters::{Counters, ScheduleFailure};
+use uvs_core::engine::{ConnReport, Report, ServiceReport};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
 use uvs_core::marks::{Destination, MarkRule, destinations};
@@ -57,12 +57,20 @@ pub(crate) fn service_status(
         stats: rates.totals(&(spec.key, None)),
         rates: rates.rates(&(spec.key, None)),
         servers: spec.servers.iter().map(server).collect(),
+        failures: counted.map(failures).unwrap_or_default(),
         matches: matches(spec.key, marks),
         spec: ServiceSpec {
             servers: Vec::new(),
             ..spec.clone()
         },
     }
+}
+
+fn failures(counted: &ServiceReport) -> Vec<(String, u64)> {
+    let all = ScheduleFailure::ALL.iter().zip(counted.failures);
+    let some = all.filter(|(_, count)| *count > 0);
+    some.map(|(why, count)| (why.label().to_owned(), count))
+        .collect()
 }
 
 fn matches(key: ServiceKey, marks: &[MarkRule]) -> Vec<Destination> {

@@ -127,9 +127,9 @@ checks! {
         "generic receive offload (GRO) is on"
         "behind a physical wire GRO makes bulk transfers about three times as fast; between containers, where super-frames arrive anyway, it changes nothing"
         "ethtool -K IF gro on"
-    RpFilter "rp_filter" Director Warning
+    RpFilter "rp_filter" Director Note
         "the effective rp_filter (the larger of `all` and the interface's) is not strict"
-        "UVS's own traffic is taken before this filter, but the kernel drops what it handles itself and would answer by another interface: pings of the VIP, answers to health checks, connections that NAT servers open"
+        "UVS keeps to it as the kernel does: where clients come by one interface and the route back to them leads out of another, they are dropped as reverse_path. Where all come and go by one way it is sound, and keeps forged sources out"
         "echo 2 > /proc/sys/net/ipv4/conf/IF/rp_filter"
     SendRedirects "send_redirects" Director Warning
         "a director that forwards for NAT servers on the clients' own interface sends no ICMP redirects"
@@ -159,10 +159,14 @@ checks! {
         "no firewall rule names a VIP"
         "UVS takes the service's packets before the firewall, so the rule filters, translates and counts nothing of them; filter on the real servers or before the director"
         "nft delete rule FAMILY TABLE CHAIN handle N"
+    FirewallUnheeded "firewall_unheeded" Director Warning
+        "whom a firewall rule of the host keeps out by address, UVS keeps out too"
+        "UVS takes the service's packets before the host's INPUT, FORWARD, raw and netdev chains; of their rules it follows those of INPUT that certainly hold, so this one protects no service"
+        "uvs deny add PREFIX"
     PolicyRules "policy_rules" Director Warning
-        "there are no routing policy rules"
-        "UVS follows the tables local, main and default only, so what a rule sends elsewhere leaves by the main table's way"
-        "ip rule del priority N"
+        "UVS follows every routing rule and every route"
+        "it follows `from`, `to`, `iif`, `not`, `goto`, `suppress_prefixlength` and all tables; what a rule or a route says of firewall marks, TOS, protocols, ports or VRFs it cannot ask its packets, which may then leave by another way than the kernel's would"
+        "ip -4 rule show"
     VipAbsent "vip_absent" Director Warning
         "every VIP is on one of the director's interfaces, owned by UVS, or answered for by another director"
         "a stand-by whose partner is gone, or forgotten? Nobody answers ARP for the VIP, and what is routed here all the same is the kernel's: no client is served"

@@ -18,10 +18,13 @@ mod receive;
 mod report;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
+use uvs_core::access::{Access, AccessList, Rule};
 use uvs_core::marks::destinations;
 use uvs_core::service::ServiceKey;
 
@@ -30,9 +33,12 @@ pub(crate) use finding::Finding;
 pub(crate) use report::Report;
 pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
 
-use crate::config::{Config, OwnVips};
+use crate::access::{ListFiles, Lists};
+use crate::config::{Config, HostFirewall, OwnVips};
 use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Data, Info, ServerStatus, ServiceStatus};
+use crate::control::protocol::{AccessEntry, Command, Data, Info, ServerStatus, ServiceStatus};
+use crate::firewall::{Ruleset, followed};
+use crate::guard;
 use crate::rs::RsError;
 use director::{Counted, Director, Service, Wanted};
 use host::ThisHost;
@@ -79,7 +85,8 @@ pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report
     let Data::Services { services, .. } = daemon.call(Command::ListServices(None))? else {
         return Err(DoctorError::Unexpected);
     };
-    examine(wanted_by(info, services), only)
+    let access = denied_by(daemon)?;
+    examine(wanted_by(info, services, access), only)
 }
 
 /// Looks at a host that is to be a director by a configuration.
@@ -99,6 +106,7 @@ pub(crate) fn future_director(
     let wanted = Wanted {
         interfaces: config.interfaces.clone(),
         services: services.collect(),
+        access: denied_in(config)?,
         local_ports: config.limits.local_ports,
         connections: config.limits.connections,
         own: config.own_vips.clone(),
@@ -126,7 +134,58 @@ fn is_elsewhere(pid: u32) -> bool {
     }
 }
 
-fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
+/// The daemon's deny and allow lists.
+fn denied_by(daemon: &mut dyn Daemon) -> Result<Arc<Access>, DoctorError> {
+    let (mut rules, mut next) = (BTreeMap::<_, Vec<Rule>>::new(), Some(0));
+    while let Some(from) = next {
+        let Data::Access {
+            entries,
+            next: rest,
+        } = daemon.call(Command::ListAccess(from))?
+        else {
+            return Err(DoctorError::Unexpected);
+        };
+        for AccessEntry {
+            service,
+            prefix,
+            action,
+            ..
+        } in entries
+        {
+            rules
+                .entry(service)
+                .or_default()
+                .push(Rule { prefix, action });
+        }
+        next = rest;
+    }
+    let mut access = Access::default();
+    for (service, rules) in rules {
+        let list = Arc::new(AccessList::new(rules.into_iter()));
+        match service {
+            None => access.everywhere = list,
+            Some(key) => drop(access.services.insert(key, list)),
+        }
+    }
+    Ok(Arc::new(access))
+}
+
+/// The lists that a configuration would bring, with the host's firewall where that is followed.
+fn denied_in(config: &Config) -> Result<Arc<Access>, DoctorError> {
+    let files = ListFiles::load(&config.access).map_err(|e| DoctorError::Host(e.to_string()))?;
+    let mut lists = Lists::default();
+    lists.configure(&config.access, &files);
+    let rules = guard::ask(&["-j", "list", "ruleset"], "");
+    // Where they cannot be read, the check of the firewall says so.
+    let rules = rules.ok().and_then(|text| Ruleset::parse(&text).ok());
+    if let (Some(rules), HostFirewall::Follow) = (rules, config.host_firewall) {
+        let services = config.services.iter().map(|s| s.key);
+        lists.follow(followed(&rules.barriers(), services));
+    }
+    Ok(lists.built())
+}
+
+fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> Wanted {
     let counted = |ServerStatus {
                        spec, stats, rates, ..
                    }| Counted { spec, stats, rates };
@@ -143,6 +202,7 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>) -> Wanted {
     Wanted {
         interfaces: info.interfaces,
         services: services.collect(),
+        access,
         local_ports: info.local_ports,
         connections: info.connection_limit,
         own: OwnVips::Some(info.owned_vips),

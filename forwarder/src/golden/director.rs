@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Interface, Route};
+use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
@@ -237,42 +237,30 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
             mac: mac(text(&t["mac"])),
             mtu: mtu[dev].as_u64().unwrap() as u32,
             up: true,
+            reverse_path: ReversePath::Off,
         });
         for a in list(&t["addr"]) {
             let (a, prefix) = text(a).split_once('/').unwrap();
             let (a, prefix) = (addr(a), prefix.parse().unwrap());
             fib.add_local(ifindex, a);
-            fib.add_route(Route {
-                dst: a.masked(prefix),
-                prefix,
+            let hop = Hop {
                 source: Some(a),
-                ..route(ifindex, None)
-            });
+                ..Hop::by(ifindex, None)
+            };
+            fib.add_route(Route::new(a.masked(prefix), prefix, Target::Hop(hop)));
         }
     }
     for n in list(&topology["neigh"]) {
         fib.set_neighbour(ifindex(text(&n[0])), addr(text(&n[1])), mac(text(&n[2])));
     }
-    fib.add_route(route(ifindex("c0"), Some(addr("10.0.1.254"))));
+    let gateway = Hop::by(ifindex("c0"), Some(addr("10.0.1.254")));
+    fib.add_route(Route::new(DEFAULT.0, DEFAULT.1, Target::Hop(gateway)));
     fib
 }
 
 /// The kernel's index of an interface.
 pub(super) fn ifindex(dev: &str) -> u32 {
     if dev == "c0" { 2 } else { 3 }
-}
-
-/// A default route.
-fn route(ifindex: u32, gateway: Option<Addr>) -> Route {
-    Route {
-        dst: Addr::UNSPECIFIED,
-        prefix: 0,
-        gateway,
-        ifindex,
-        source: None,
-        metric: 0,
-        mtu: None,
-    }
 }
 
 /// The default route, as a key for its removal.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use uvs_core::fib::{Mac, Route};
+use uvs_core::fib::{Mac, ReversePath};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
@@ -66,24 +66,27 @@ pub(crate) enum Event {
     },
     /// A route appeared.
     RouteAdded {
-        /// The route.
-        route: Route,
-        /// The interface's name.
-        dev: String,
+        /// The route, as `ip route` writes it.
+        route: String,
     },
     /// A route to the same prefix with the same metric leads elsewhere now.
     RouteChanged {
-        /// The new route.
-        route: Route,
-        /// The interface's name.
-        dev: String,
+        /// The new route, as `ip route` writes it.
+        route: String,
     },
     /// A route is gone.
     RouteRemoved {
-        /// The route.
-        route: Route,
-        /// The interface's name, or its index where it is gone.
-        dev: String,
+        /// The route, as `ip route` writes it.
+        route: String,
+    },
+    /// The routing rules changed.
+    RulesChanged,
+    /// A port's effective rp_filter changed.
+    ReversePathChanged {
+        /// The interface's name.
+        name: String,
+        /// What it is now.
+        mode: ReversePath,
     },
     /// A neighbour's MAC address became known or changed.
     NeighbourKnown {
@@ -129,9 +132,18 @@ impl fmt::Display for Event {
             }
             Self::AddressAdded { addr, dev } => write!(f, "address {addr} added to {dev}"),
             Self::AddressRemoved { addr, dev } => write!(f, "address {addr} removed from {dev}"),
-            Self::RouteAdded { route, dev } => write!(f, "route {} added", Way(route, dev)),
-            Self::RouteChanged { route, dev } => write!(f, "route moved: {}", Way(route, dev)),
-            Self::RouteRemoved { route, dev } => write!(f, "route {} removed", Way(route, dev)),
+            Self::RouteAdded { route } => write!(f, "route {route} added"),
+            Self::RouteChanged { route } => write!(f, "route moved: {route}"),
+            Self::RouteRemoved { route } => write!(f, "route {route} removed"),
+            Self::RulesChanged => f.write_str("the routing rules (`ip rule`) changed"),
+            Self::ReversePathChanged { name, mode } => {
+                let mode = match mode {
+                    ReversePath::Off => "off",
+                    ReversePath::Strict => "strict",
+                    ReversePath::Loose => "loose",
+                };
+                write!(f, "rp_filter of {name} is now {mode}")
+            }
             Self::NeighbourKnown {
                 addr, mac, before, ..
             } => match before {
@@ -173,27 +185,6 @@ impl fmt::Display for MacDisplay {
     }
 }
 
-/// A route as `ip route` writes it.
-struct Way<'a>(&'a Route, &'a str);
-
-impl fmt::Display for Way<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(route, dev) = self;
-        write!(f, "{}/{}", route.dst, route.prefix)?;
-        if route.ifindex == 0 {
-            return f.write_str(" (refused)");
-        }
-        if let Some(gateway) = route.gateway {
-            write!(f, " via {gateway}")?;
-        }
-        write!(f, " dev {dev}")?;
-        if route.metric != 0 {
-            write!(f, " metric {}", route.metric)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,32 +192,19 @@ mod tests {
     #[test]
     fn an_event_is_one_readable_line() {
         let addr = Addr::v4([10, 0, 1, 7]);
-        let route = Route {
-            dst: Addr::v4([10, 9, 0, 0]),
-            prefix: 16,
-            gateway: Some(addr),
-            ifindex: 2,
-            source: None,
-            metric: 20,
-            mtu: None,
-        };
         let table = [
             (
                 Event::RouteChanged {
-                    route,
-                    dev: "eth0".into(),
+                    route: "10.9.0.0/16 via 10.0.1.7 dev eth0".into(),
                 },
-                "route moved: 10.9.0.0/16 via 10.0.1.7 dev eth0 metric 20",
+                "route moved: 10.9.0.0/16 via 10.0.1.7 dev eth0",
             ),
             (
-                Event::RouteAdded {
-                    route: Route {
-                        ifindex: 0,
-                        ..route
-                    },
-                    dev: String::new(),
+                Event::ReversePathChanged {
+                    name: "eth0".into(),
+                    mode: ReversePath::Strict,
                 },
-                "route 10.9.0.0/16 (refused) added",
+                "rp_filter of eth0 is now strict",
             ),
             (
                 Event::NeighbourKnown {

@@ -14,16 +14,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags,
     RouteProtocol, RouteType,
 };
-use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
-use uvs_core::fib::{Mac, Route};
+use uvs_core::fib::{Hop, Mac, Refusal, Route, Target};
 use uvs_core::flow::Addr;
-
-/// The routing tables that the three default rules consult, in their order.
-pub(super) const TABLE_LOCAL: u32 = 255;
-/// See [`TABLE_LOCAL`].
-pub(super) const TABLE_MAIN: u32 = 254;
-/// See [`TABLE_LOCAL`].
-pub(super) const TABLE_DEFAULT: u32 = 253;
 
 /// Marks (`NDA_PROTOCOL`) the neighbour entries that UVS asked for, so that a later run finds what a
 /// killed one left; `u` for uvs, a number that nobody has registered.
@@ -53,20 +45,10 @@ pub(super) struct Address {
     pub(super) narrow: bool,
 }
 
-/// What a route does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RouteKind {
-    /// Leads somewhere, or refuses.
-    Way,
-    /// Makes its prefix the host's own.
-    Local,
-}
-
 /// An IPv4 route with its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TableRoute {
     pub(super) table: u32,
-    pub(super) kind: RouteKind,
     pub(super) route: Route,
 }
 
@@ -127,35 +109,26 @@ pub(super) fn address(m: &AddressMessage) -> Option<Address> {
     })
 }
 
+/// Whether a route is for one TOS only.
+pub(super) fn is_for_one_tos(m: &RouteMessage) -> bool {
+    m.header.tos != 0
+}
+
 /// The route, `None` for what never carries a unicast packet of UVS's: broadcast and multicast routes,
-/// those for one TOS only, dead ones, and other tables than the default three.
+/// those for one TOS only, and dead ones.
 pub(super) fn route(m: &RouteMessage) -> Option<TableRoute> {
-    if m.header.tos != 0 || m.header.flags.contains(RouteFlags::Dead) {
+    if is_for_one_tos(m) || m.header.flags.contains(RouteFlags::Dead) {
         return None;
     }
-    let kind = match m.header.kind {
-        RouteType::Unicast
-        | RouteType::BlackHole
-        | RouteType::Unreachable
-        | RouteType::Prohibit => RouteKind::Way,
-        RouteType::Local => RouteKind::Local,
-        _ => return None,
-    };
     let mut table = u32::from(m.header.table);
-    let mut route = Route {
-        dst: Addr::UNSPECIFIED,
-        prefix: m.header.destination_prefix_length,
-        gateway: None,
-        ifindex: 0,
-        source: None,
-        metric: 0,
-        mtu: None,
-    };
+    let mut source = None;
+    let prefix = m.header.destination_prefix_length;
+    let mut route = Route::new(Addr::UNSPECIFIED, prefix, Target::Throw);
     for attribute in &m.attributes {
         match attribute {
             RouteAttribute::Table(t) => table = *t,
             RouteAttribute::Destination(a) => route.dst = v4(a)?,
-            RouteAttribute::PrefSource(a) => route.source = v4(a),
+            RouteAttribute::PrefSource(a) => source = v4(a),
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::Metrics(metrics) => {
                 route.mtu = metrics.iter().find_map(|m| match m {
@@ -166,43 +139,60 @@ pub(super) fn route(m: &RouteMessage) -> Option<TableRoute> {
             _ => {}
         }
     }
-    next_hop(m, &mut route);
-    let mirrored = matches!(table, TABLE_LOCAL | TABLE_MAIN | TABLE_DEFAULT);
-    mirrored.then_some(TableRoute { table, kind, route })
+    route.target = match m.header.kind {
+        RouteType::Unicast => next_hops(m, source),
+        RouteType::Local => Target::Local,
+        RouteType::Throw => Target::Throw,
+        RouteType::BlackHole => Target::Refuse(Refusal::Blackhole),
+        RouteType::Unreachable => Target::Refuse(Refusal::Unreachable),
+        RouteType::Prohibit => Target::Refuse(Refusal::Prohibit),
+        _ => return None,
+    };
+    Some(TableRoute { table, route })
 }
 
-/// Fills gateway and interface. Of a multipath route the first living hop is taken: all of a
-/// director's traffic to one prefix then leaves one way, which is correct, if not balanced. A gateway
-/// of another family (`via inet6`) leaves the route refusing, since only IPv4 neighbours are mirrored.
-fn next_hop(m: &RouteMessage, route: &mut Route) {
-    if m.header.kind != RouteType::Unicast {
-        return;
-    }
-    let mut attributes = m.attributes.as_slice();
-    for attribute in attributes {
-        if let RouteAttribute::MultiPath(hops) = attribute {
-            let dead = RouteNextHopFlags::Dead;
-            let Some(hop) = hops.iter().find(|h| !h.flags.contains(dead)) else {
-                return;
-            };
-            route.ifindex = hop.interface_index;
-            attributes = &hop.attributes;
-            break;
-        }
-    }
+/// The next hops of a unicast route, those of a next hop group (`ip nexthop`) too: the kernel tells both in
+/// the same way (net.ipv4.nexthop_compat_mode).
+fn next_hops(m: &RouteMessage, source: Option<Addr>) -> Target {
+    let several = m.attributes.iter().find_map(|a| match a {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    let Some(several) = several else {
+        let hop = next_hop(
+            &m.attributes,
+            Hop {
+                source,
+                ..Hop::by(0, None)
+            },
+        );
+        return hop.map_or_else(|| Target::Hops([].into()), Target::Hop);
+    };
+    let gone = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
+    let hops = several.iter().filter_map(|h| {
+        let hop = Hop {
+            source,
+            weight: u16::from(h.hops) + 1,
+            dead: h.flags.intersects(gone),
+            ..Hop::by(h.interface_index, None)
+        };
+        next_hop(&h.attributes, hop)
+    });
+    Target::Hops(hops.collect())
+}
+
+/// Fills gateway and interface; `None` where there is neither, and for a gateway of another family (`via
+/// inet6`), since only IPv4 neighbours are mirrored.
+fn next_hop(attributes: &[RouteAttribute], mut hop: Hop) -> Option<Hop> {
     for attribute in attributes {
         match attribute {
-            RouteAttribute::Oif(ifindex) => route.ifindex = *ifindex,
-            RouteAttribute::Gateway(a) => route.gateway = v4(a),
+            RouteAttribute::Oif(ifindex) => hop.ifindex = *ifindex,
+            RouteAttribute::Gateway(a) => hop.gateway = v4(a),
+            RouteAttribute::Via(_) => return None,
             _ => {}
         }
     }
-    if attributes
-        .iter()
-        .any(|a| matches!(a, RouteAttribute::Via(_)))
-    {
-        route.ifindex = 0;
-    }
+    (hop.ifindex != 0).then_some(hop)
 }
 
 fn v4(a: &RouteAddress) -> Option<Addr> {
@@ -247,66 +237,17 @@ pub(super) fn neighbour(m: &NeighbourMessage) -> Option<((u32, Addr), Neighbour)
     Some(((m.header.ifindex, addr?), entry))
 }
 
-/// Whether a rule is one of the three that every network namespace starts with.
-pub(super) fn is_default_rule(m: &RuleMessage) -> bool {
-    let mut priority = 0;
-    let mut table = u32::from(m.header.table);
-    let mut plain = m.header.src_len == 0 && m.header.dst_len == 0 && m.header.tos == 0;
-    for attribute in &m.attributes {
-        match attribute {
-            RuleAttribute::Priority(p) => priority = *p,
-            RuleAttribute::Table(t) => table = *t,
-            RuleAttribute::FwMark(_) | RuleAttribute::Iifname(_) | RuleAttribute::Oifname(_) => {
-                plain = false;
-            }
-            _ => {}
-        }
-    }
-    let known = [
-        (0, TABLE_LOCAL),
-        (32766, TABLE_MAIN),
-        (32767, TABLE_DEFAULT),
-    ];
-    plain && known.contains(&(priority, table))
-}
-
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::route::RouteNextHop;
 
     use super::*;
 
-    fn rule(priority: u32, table: u32) -> RuleMessage {
-        let mut m = RuleMessage::default();
-        m.attributes.push(RuleAttribute::Priority(priority));
-        m.attributes.push(RuleAttribute::Table(table));
-        m
-    }
-
     #[test]
-    fn only_the_three_rules_of_a_new_namespace_are_default() {
-        for (priority, table) in [
-            (0, TABLE_LOCAL),
-            (32766, TABLE_MAIN),
-            (32767, TABLE_DEFAULT),
-        ] {
-            assert!(is_default_rule(&rule(priority, table)));
-        }
-        assert!(!is_default_rule(&rule(100, TABLE_MAIN)));
-        assert!(!is_default_rule(&rule(32766, 100)));
-        let mut marked = rule(32766, TABLE_MAIN);
-        marked.attributes.push(RuleAttribute::FwMark(1));
-        assert!(!is_default_rule(&marked));
-        let mut from = rule(32766, TABLE_MAIN);
-        from.header.src_len = 24;
-        assert!(!is_default_rule(&from));
-    }
-
-    #[test]
-    fn of_a_multipath_route_the_first_living_hop_is_taken() {
+    fn of_a_multipath_route_every_hop_is_known_with_its_weight_and_its_health() {
         let hop = |ifindex, gateway: [u8; 4], flags| {
             let mut h = RouteNextHop::default();
-            h.flags = flags;
+            (h.flags, h.hops) = (flags, ifindex as u8);
             h.interface_index = ifindex;
             let gateway = RouteAddress::Inet(gateway.into());
             h.attributes.push(RouteAttribute::Gateway(gateway));
@@ -318,12 +259,30 @@ mod tests {
         m.attributes.push(RouteAttribute::MultiPath(vec![
             hop(2, [10, 0, 1, 2], RouteNextHopFlags::Dead),
             hop(3, [10, 0, 1, 3], RouteNextHopFlags::empty()),
-            hop(4, [10, 0, 1, 4], RouteNextHopFlags::empty()),
+            hop(4, [10, 0, 1, 4], RouteNextHopFlags::Linkdown),
         ]));
-        let found = route(&m).expect("a route").route;
-        assert_eq!(
-            (found.ifindex, found.gateway),
-            (3, Some(Addr::v4([10, 0, 1, 3])))
-        );
+        let read = route(&m).expect("a route").route;
+        let known = read.hops().iter().map(|h| (h.ifindex, h.weight, h.dead));
+        let known: Vec<_> = known.collect();
+        assert_eq!(known, [(2, 3, true), (3, 4, false), (4, 5, true)]);
+        assert_eq!(read.hops()[1].gateway, Some(Addr::v4([10, 0, 1, 3])));
+    }
+
+    #[test]
+    fn each_type_of_route_does_what_it_says() {
+        let target = |kind| {
+            let mut m = RouteMessage::default();
+            m.header.kind = kind;
+            route(&m).map(|r| r.route.target)
+        };
+        let refuse = |why| Some(Target::Refuse(why));
+        assert_eq!(target(RouteType::BlackHole), refuse(Refusal::Blackhole));
+        assert_eq!(target(RouteType::Unreachable), refuse(Refusal::Unreachable));
+        assert_eq!(target(RouteType::Prohibit), refuse(Refusal::Prohibit));
+        assert_eq!(target(RouteType::Throw), Some(Target::Throw));
+        assert_eq!(target(RouteType::Local), Some(Target::Local));
+        assert_eq!(target(RouteType::Broadcast), None);
+        // A next hop that only IPv6 knows, or that has only a number.
+        assert_eq!(target(RouteType::Unicast), Some(Target::Hops([].into())));
     }
 }

@@ -1,10 +1,10 @@
 //! The mirror itself: reads the kernel's tables, follows their changes, asks for neighbours.
 //!
-//! Links, addresses and routes are read again whenever a message says that one of them changed, since
+//! Links, addresses, rules and routes are read again whenever a message says that one of them changed, since
 //! the kernel does not tell of IPv4 routes that vanish with their interface; neighbours, which change
 //! all the time, are followed message by message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use uvs_core::verdict::PortId;
 
 use super::event::Event;
 use super::neighbours::{Entry, Key, Neighbours};
+use super::rules::Unfollowed;
 use super::socket::{Heard, Listener, Requests, decode, message_type, split};
 use super::tables::{Tables, ports_by_index};
-use super::{NetlinkError, messages, questions};
+use super::{NetlinkError, messages, questions, rules, settings};
 
 /// RTM_NEWNEIGH and RTM_DELNEIGH (linux/rtnetlink.h); every other type means that a table changed.
 const NEIGHBOUR_TYPES: [u16; 2] = [28, 29];
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// The kernel's network state, as far as UVS needs it.
 pub(crate) struct Mirror {
@@ -33,10 +33,9 @@ pub(crate) struct Mirror {
     listener: Listener,
     tables: Tables,
     neighbours: Neighbours,
-    /// The real servers whose next hops the kernel shall keep resolved.
-    servers: Vec<Addr>,
+    /// The ways to the real servers, whose next hops the kernel shall keep resolved.
+    servers: Vec<Query>,
     fib: Arc<Fib>,
-    policy_rules: bool,
     overruns: u64,
 }
 
@@ -57,11 +56,11 @@ impl Mirror {
             neighbours: Neighbours::default(),
             servers: Vec::new(),
             fib: Arc::default(),
-            policy_rules: false,
             overruns: 0,
         };
         mirror.tables = mirror.read_tables()?;
         mirror.check_ports()?;
+        warn_of(mirror.tables.unfollowed().iter());
         mirror.read_neighbours()?;
         mirror.rebuild();
         Ok(mirror)
@@ -82,6 +81,11 @@ impl Mirror {
         self.tables.local_addresses().into_iter().collect()
     }
 
+    /// What of the host's rules and routes is not followed.
+    pub(crate) fn unfollowed(&self) -> Vec<Unfollowed> {
+        self.tables.unfollowed()
+    }
+
     /// How often the kernel had more to tell than the socket could hold.
     pub(crate) fn overruns(&self) -> u64 {
         self.overruns
@@ -97,12 +101,13 @@ impl Mirror {
     pub(crate) fn list_neighbours(&self) -> Vec<Entry> {
         let interfaces: Vec<u32> = self.fib.interfaces().iter().map(|i| i.ifindex).collect();
         let mut listed = self.neighbours.list(&interfaces);
-        for server in &self.servers {
-            let Some(key) = self.next_hop(*server) else {
-                continue;
-            };
+        let ways = self.servers.iter();
+        let ways: BTreeSet<_> = ways
+            .flat_map(|server| self.next_hops(*server).map(|key| (key, server.dst)))
+            .collect();
+        for (key, server) in ways {
             if let Some(entry) = listed.iter_mut().find(|e| (e.ifindex, e.addr) == key) {
-                entry.servers.push(*server);
+                entry.servers.push(server);
             }
         }
         listed
@@ -122,6 +127,9 @@ impl Mirror {
         if heard.tables || heard.overrun {
             let tables = self.read_tables()?;
             events.extend(tables.changes_since(&self.tables, &self.ports));
+            let known = self.tables.unfollowed();
+            let all = tables.unfollowed();
+            warn_of(all.iter().filter(|u| !known.contains(u)));
             self.tables = tables;
         }
         let ports = ports_by_index(&self.tables, &self.ports);
@@ -151,12 +159,16 @@ impl Mirror {
         Ok(events)
     }
 
-    /// Has the kernel resolve the next hops of these real servers and keep them resolved, in place of
-    /// those of the last call. Entries that an administrator or a routing daemon set are left alone.
+    /// Has the kernel resolve the next hops of these ways to real servers and keep them resolved, in place of
+    /// those of the last call, and beside them the gateways of all multipath routes, of which only those that
+    /// answer are to be used. Entries that an administrator or a routing daemon set are left alone.
     ///
     /// # Errors
     /// The first neighbour that the kernel refuses; the others are still asked for.
-    pub(crate) fn keep(&mut self, servers: impl Iterator<Item = Addr>) -> Result<(), NetlinkError> {
+    pub(crate) fn keep(
+        &mut self,
+        servers: impl Iterator<Item = Query>,
+    ) -> Result<(), NetlinkError> {
         self.servers = servers.collect();
         self.keep_wanted()?;
         let left = self.neighbours.leftovers();
@@ -206,13 +218,22 @@ impl Mirror {
         }
         for m in self.dump("read the routes", &questions::get_routes())? {
             if let RouteNetlinkMessage::NewRoute(m) = m {
+                tables.by_tos |= messages::is_for_one_tos(&m);
                 tables.routes.extend(messages::route(&m));
             }
         }
-        self.warn_of_policy_rules()?;
-        let forwarding = std::fs::read_to_string(IP_FORWARD);
-        let forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
-        tables.forwarding = forwarding.trim() != "0";
+        for m in self.dump("read the routing rules", &questions::get_rules())? {
+            if let RouteNetlinkMessage::NewRule(m) = m {
+                tables.rules.push(rules::rule(&m));
+            }
+        }
+        tables.reverse_paths = self
+            .ports
+            .iter()
+            .map(|p| settings::reverse_path(p))
+            .collect();
+        let forwarding = settings::forwards();
+        tables.forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
         Ok(tables)
     }
 
@@ -233,19 +254,6 @@ impl Mirror {
         what: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
         self.requests.dump(what).map_err(NetlinkError::io(doing))
-    }
-
-    fn warn_of_policy_rules(&mut self) -> Result<(), NetlinkError> {
-        let rules = self.dump("read the routing rules", &questions::get_rules())?;
-        let foreign = |m: &RouteNetlinkMessage| matches!(m, RouteNetlinkMessage::NewRule(r) if !messages::is_default_rule(r));
-        let found = rules.iter().any(foreign);
-        if found && !self.policy_rules {
-            tracing::warn!(
-                "this host has routing policy rules (`ip rule`); UVS follows the tables local, main and default only"
-            );
-        }
-        self.policy_rules |= found;
-        Ok(())
     }
 
     fn check_ports(&self) -> Result<(), NetlinkError> {
@@ -303,19 +311,25 @@ impl Mirror {
     /// Brings what the kernel keeps in line with the servers and the routes as they are now.
     fn keep_wanted(&mut self) -> Result<(), NetlinkError> {
         let servers = self.servers.iter();
-        let wanted = servers
-            .filter_map(|server| self.next_hop(*server))
-            .collect();
+        let mut wanted: BTreeSet<_> = servers.flat_map(|s| self.next_hops(*s)).collect();
+        if !self.servers.is_empty() {
+            wanted.extend(self.tables.alternatives().filter(|key| self.is_up(*key)));
+        }
         let released = self.neighbours.want(wanted);
         released.into_iter().try_for_each(|key| self.release(key))?;
         self.renew()
     }
 
-    /// The neighbour that packets to a server are sent to, while its interface is up.
-    fn next_hop(&self, server: Addr) -> Option<Key> {
-        let hop = self.fib.lookup(Query::to(server)).ok()?;
-        let interface = self.fib.interface(hop.port).filter(|i| i.up)?;
-        Some((interface.ifindex, hop.via))
+    /// The neighbours that packets to a server may be sent to, while their interfaces are up.
+    fn next_hops(&self, server: Query) -> impl Iterator<Item = Key> {
+        let hops = self.fib.neighbours_of(server).into_iter();
+        hops.filter(|key| self.is_up(*key))
+    }
+
+    /// Whether a neighbour is behind one of UVS's interfaces, and that is up.
+    fn is_up(&self, (ifindex, _): Key) -> bool {
+        let mut interfaces = self.fib.interfaces().iter();
+        interfaces.any(|i| i.ifindex == ifindex && i.up)
     }
 
     /// Asks for all of them and returns the first refusal.
@@ -353,6 +367,12 @@ impl Mirror {
             Err(Some(libc::ENOENT | libc::ENODEV | libc::EINVAL)) => Ok(()),
             _ => outcome.map_err(|e| refusal(addr, e)),
         }
+    }
+}
+
+fn warn_of<'u>(unfollowed: impl Iterator<Item = &'u Unfollowed>) {
+    for Unfollowed { what, means } in unfollowed {
+        tracing::warn!("the host's routing has a {what}: {means}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the kernel knows of the network, mirrored over rtnetlink: interfaces, addresses, IPv4 routes
-//! and neighbours, so that the engine finds its next hops without a system call.
+//! What the kernel knows of the network, mirrored over rtnetlink: interfaces, addresses, IPv4 rules,
+//! routes and neighbours, so that the engine finds its next hops without a system call.
 //!
 //! The kernel stays the only owner: UVS sets no address and no route, and asks it to resolve and keep
 //! the neighbours it needs. Synchronous; the event socket's descriptor goes into the daemon's poll.
@@ -9,6 +9,8 @@ mod messages;
 mod mirror;
 mod neighbours;
 mod questions;
+mod rules;
+mod settings;
 mod socket;
 mod tables;
 
@@ -17,6 +19,7 @@ use std::io;
 pub(crate) use event::Event;
 pub(crate) use mirror::Mirror;
 pub(crate) use neighbours::Entry as NeighbourEntry;
+pub(crate) use rules::Unfollowed;
 
 /// Why the mirror could not be made or a neighbour not be asked for.
 #[derive(Debug, thiserror::Error)]

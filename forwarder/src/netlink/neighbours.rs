@@ -111,11 +111,13 @@ impl Neighbours {
         })
     }
 
-    /// Adds the known ones to a forwarding information base.
+    /// Adds the known and the failed ones to a forwarding information base.
     pub(super) fn fill(&self, fib: &mut Fib) {
         for (&(ifindex, addr), n) in &self.entries {
-            if let Some(mac) = n.mac {
-                fib.set_neighbour(ifindex, addr, mac);
+            match n.mac {
+                Some(mac) => fib.set_neighbour(ifindex, addr, mac),
+                None if n.failed => fib.set_failed(ifindex, addr),
+                None => {}
             }
         }
     }

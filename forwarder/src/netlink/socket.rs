@@ -18,8 +18,12 @@ const LISTEN_BUFFER: usize = 1 << 20;
 /// Times that a dump is repeated because the table changed under it, before the last one is taken.
 const DUMP_TRIES: u32 = 5;
 
-/// RTNLGRP_* (linux/rtnetlink.h): links, neighbours, IPv4 addresses, routes, rules, per-device settings.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 8, 24];
+/// RTNLGRP_* (linux/rtnetlink.h): links, neighbours, IPv4 addresses, routes, rules, per-device settings (of
+/// which rp_filter is one), next hop objects.
+const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 24, NEXT_HOPS];
+
+/// RTNLGRP_NEXTHOP.
+const NEXT_HOPS: u32 = 32;
 
 /// Asks the kernel and waits for its answer, which rtnetlink gives within the call.
 pub(super) struct Requests {
@@ -141,7 +145,11 @@ impl Listener {
         socket.set_non_blocking(true)?;
         socket.set_rx_buf_sz(i32::try_from(LISTEN_BUFFER).unwrap_or(i32::MAX))?;
         for group in GROUPS {
-            socket.add_membership(group)?;
+            match socket.add_membership(group) {
+                // A kernel before 5.3 has no next hop objects.
+                Err(e) if group == NEXT_HOPS && e.raw_os_error() == Some(libc::EINVAL) => {}
+                joined => joined?,
+            }
         }
         Ok(Self {
             socket,

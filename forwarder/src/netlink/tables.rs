@@ -3,14 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, Refusal, ReversePath, Route, Target, table};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
 use super::event::Event;
-use super::messages::{
-    Address, Link, RouteKind, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN, TableRoute,
-};
+use super::messages::{Address, Link, TableRoute};
+use super::rules::{HostRule, Unfollowed};
 
 /// One reading. All lists are in the kernel's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +17,11 @@ pub(super) struct Tables {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<TableRoute>,
+    pub(super) rules: Vec<HostRule>,
+    /// Whether there are routes for one TOS only.
+    pub(super) by_tos: bool,
+    /// The effective rp_filter of each port, in the order of their ids.
+    pub(super) reverse_paths: Vec<ReversePath>,
     pub(super) forwarding: bool,
 }
 
@@ -35,11 +39,31 @@ impl Tables {
 
     /// The host's own addresses, in order: what the kernel would accept as its own.
     pub(super) fn local_addresses(&self) -> BTreeSet<Addr> {
-        let local = self.routes.iter().filter(|r| r.kind == RouteKind::Local);
-        local
-            .filter(|r| r.route.prefix == 32)
-            .map(|r| r.route.dst)
-            .collect()
+        let hosts = self
+            .routes
+            .iter()
+            .filter(|r| r.makes_local() && r.route.prefix == 32);
+        hosts.map(|r| r.route.dst).collect()
+    }
+
+    /// What of the host's routing UVS does not follow.
+    pub(super) fn unfollowed(&self) -> Vec<Unfollowed> {
+        let mut all: Vec<_> = self.rules.iter().flat_map(HostRule::unfollowed).collect();
+        let note = |what: &str, means| Unfollowed {
+            what: what.to_owned(),
+            means,
+        };
+        if self.by_tos {
+            all.push(note("route for one TOS", "UVS leaves such routes out"));
+        }
+        let is_empty = |r: &TableRoute| matches!(&r.route.target, Target::Hops(h) if h.is_empty());
+        if self.routes.iter().any(is_empty) {
+            all.push(note(
+                "route by an IPv6 gateway, or by a next hop's number (net.ipv4.nexthop_compat_mode = 0)",
+                "UVS reaches nothing by such routes",
+            ));
+        }
+        all
     }
 
     /// The forwarding information base, still without neighbours.
@@ -47,7 +71,8 @@ impl Tables {
         let mut fib = Fib::new();
         fib.forwarding = self.forwarding;
         for (port, name) in ports.iter().enumerate() {
-            if let Some(i) = self.by_name(name).and_then(|l| interface(port, l)) {
+            let mode = self.reverse_paths.get(port).copied().unwrap_or_default();
+            if let Some(i) = self.by_name(name).and_then(|l| interface(port, l, mode)) {
                 fib.set_interface(i);
             }
         }
@@ -56,13 +81,24 @@ impl Tables {
         for a in self.addresses.iter().filter(|a| local.contains(&a.addr)) {
             fib.add_local(a.ifindex, a.addr);
         }
-        for r in self.routes.iter().filter(|r| r.kind == RouteKind::Local) {
-            fib.add_local_prefix(r.route.dst, r.route.prefix);
-        }
-        for route in self.ways() {
-            fib.add_route(route);
+        let index = |name: &str| self.by_name(name).map(|l| l.ifindex);
+        let rules: Vec<_> = self.rules.iter().map(|r| r.followed(index)).collect();
+        fib.set_rules(&rules);
+        for r in &self.routes {
+            if r.makes_local() {
+                fib.add_local_prefix(r.route.dst, r.route.prefix);
+            } else {
+                fib.add_route_to(r.table, self.with_source(&r.route));
+            }
         }
         fib
+    }
+
+    /// The gateways of routes with several next hops, each with its interface's index.
+    pub(super) fn alternatives(&self) -> impl Iterator<Item = (u32, Addr)> {
+        let several = self.routes.iter().map(|r| r.route.hops());
+        let hops = several.filter(|hops| hops.len() > 1).flatten();
+        hops.filter_map(|h| Some((h.ifindex, h.gateway?)))
     }
 
     /// What became different since `old`, in the order that a reader wants it.
@@ -73,6 +109,14 @@ impl Tables {
         }
         self.address_changes(old, &mut events);
         self.route_changes(old, &mut events);
+        if self.rules != old.rules {
+            events.push(Event::RulesChanged);
+        }
+        let modes = self.reverse_paths.iter().zip(&old.reverse_paths);
+        for (name, (mode, _)) in ports.iter().zip(modes).filter(|(_, (now, was))| now != was) {
+            let (name, mode) = (name.clone(), *mode);
+            events.push(Event::ReversePathChanged { name, mode });
+        }
         if self.forwarding != old.forwarding {
             events.push(Event::Forwarding(self.forwarding));
         }
@@ -99,70 +143,106 @@ impl Tables {
 
     fn route_changes(&self, old: &Self, events: &mut Vec<Event>) {
         let (before, now) = (old.routes_by_key(), self.routes_by_key());
-        for (_, route) in before.iter().filter(|(key, _)| !now.contains_key(key)) {
+        for (_, r) in before.iter().filter(|(key, _)| !now.contains_key(key)) {
             events.push(Event::RouteRemoved {
-                route: *route,
-                dev: old.name(route.ifindex),
+                route: old.describe(r),
             });
         }
-        for (key, route) in &now {
-            let dev = self.name(route.ifindex);
+        for (key, r) in &now {
+            let route = || self.describe(r);
             match before.get(key) {
-                None => events.push(Event::RouteAdded { route: *route, dev }),
-                Some(was) if was != route => {
-                    events.push(Event::RouteChanged { route: *route, dev })
-                }
+                None => events.push(Event::RouteAdded { route: route() }),
+                Some(was) if was != r => events.push(Event::RouteChanged { route: route() }),
                 Some(_) => {}
             }
         }
     }
 
-    /// The routes that lead somewhere, by what the kernel tells them apart by. Of several with the
+    /// The routes that lead somewhere or refuse, by what the kernel tells them apart by. Of several with the
     /// same key (`ip route append`) the first is the one it uses.
-    fn routes_by_key(&self) -> BTreeMap<(u32, Addr, u8, u32), Route> {
+    fn routes_by_key(&self) -> BTreeMap<(u32, Addr, u8, u32), &TableRoute> {
         let mut map = BTreeMap::new();
-        for r in self.routes.iter().filter(|r| r.kind == RouteKind::Way) {
+        for r in self
+            .routes
+            .iter()
+            .filter(|r| r.route.target != Target::Local)
+        {
             let key = (r.table, r.route.dst, r.route.prefix, r.route.metric);
-            map.entry(key).or_insert(r.route);
+            map.entry(key).or_insert(r);
         }
         map
     }
 
-    /// The routes as one table. The kernel looks into `main` first and into `default` only where `main`
-    /// has nothing, so a route of `default` counts only outside of `main`'s prefixes.
-    fn ways(&self) -> impl Iterator<Item = Route> {
-        let of = |table| {
-            let ways = self.routes.iter().filter(|r| r.kind == RouteKind::Way);
-            ways.filter(move |r| r.table == table).map(|r| r.route)
+    /// A route as `ip route` writes it.
+    fn describe(&self, TableRoute { table, route }: &TableRoute) -> String {
+        let kind = match route.target {
+            Target::Hop(_) | Target::Hops(_) => "",
+            Target::Local => "local ",
+            Target::Throw => "throw ",
+            Target::Refuse(Refusal::Blackhole) => "blackhole ",
+            Target::Refuse(Refusal::Unreachable) => "unreachable ",
+            Target::Refuse(Refusal::Prohibit) => "prohibit ",
         };
-        let hidden = move |d: &Route| {
-            of(TABLE_MAIN).any(|m| m.prefix <= d.prefix && d.dst.masked(m.prefix) == m.dst)
-        };
-        let ways = of(TABLE_LOCAL).chain(of(TABLE_MAIN));
-        ways.chain(of(TABLE_DEFAULT).filter(move |d| !hidden(d)))
-            .map(|r| self.with_source(r))
+        let mut text = format!("{kind}{}/{}", route.dst, route.prefix);
+        for hop in route.hops() {
+            let several = route.hops().len() > 1;
+            text += if several { " nexthop" } else { "" };
+            text += &hop
+                .gateway
+                .map_or_else(String::new, |a| format!(" via {a}"));
+            text += &format!(" dev {}", self.name(hop.ifindex));
+            if several {
+                text += &format!(" weight {}", hop.weight);
+            }
+            text += if hop.dead { " dead" } else { "" };
+        }
+        if route.metric != 0 {
+            text += &format!(" metric {}", route.metric);
+        }
+        if *table != table::MAIN {
+            text += &format!(" table {table}");
+        }
+        text
     }
 
-    /// The route with the source address that the kernel would choose (`inet_select_addr`): the
+    /// The route with the source addresses that the kernel would choose.
+    fn with_source(&self, route: &Route) -> Route {
+        let mut route = route.clone();
+        match &mut route.target {
+            Target::Hop(hop) => *hop = self.hop_with_source(*hop),
+            Target::Hops(hops) => {
+                *hops = hops.iter().map(|hop| self.hop_with_source(*hop)).collect();
+            }
+            Target::Local | Target::Throw | Target::Refuse(_) => {}
+        }
+        route
+    }
+
+    /// The next hop with the source address that the kernel would choose (`inet_select_addr`): the
     /// interface's first primary address in the gateway's subnet, else its first one, else another
     /// interface's.
-    fn with_source(&self, route: Route) -> Route {
-        if route.source.is_some() || route.ifindex == 0 {
-            return route;
-        }
+    fn hop_with_source(&self, hop: Hop) -> Hop {
         let usable = || self.addresses.iter().filter(|a| !a.secondary && !a.narrow);
-        let own = || usable().filter(|a| a.ifindex == route.ifindex);
+        let own = || usable().filter(|a| a.ifindex == hop.ifindex);
         let near = |gateway: Addr| own().find(move |a| gateway.masked(a.subnet.1) == a.subnet.0);
-        let chosen = route.gateway.and_then(near).or_else(|| own().next());
-        Route {
-            source: chosen.or_else(|| usable().next()).map(|a| a.addr),
-            ..route
-        }
+        let chosen = || hop.gateway.and_then(near).or_else(|| own().next());
+        let source = hop
+            .source
+            .or_else(|| Some(chosen().or_else(|| usable().next())?.addr));
+        Hop { source, ..hop }
+    }
+}
+
+impl TableRoute {
+    /// Whether it makes its prefix the host's own. In another table it only ends a look-up there, as for a
+    /// transparent proxy.
+    fn makes_local(&self) -> bool {
+        self.table == table::LOCAL && self.route.target == Target::Local
     }
 }
 
 /// A port's interface, `None` where it is not Ethernet any more.
-fn interface(port: usize, link: &Link) -> Option<Interface> {
+fn interface(port: usize, link: &Link, reverse_path: ReversePath) -> Option<Interface> {
     let Link {
         ifindex,
         mac,
@@ -176,6 +256,7 @@ fn interface(port: usize, link: &Link) -> Option<Interface> {
         mac: mac?,
         mtu,
         up,
+        reverse_path,
     })
 }
 
@@ -230,184 +311,4 @@ pub(super) fn ports_by_index(tables: &Tables, ports: &[String]) -> HashMap<u32, 
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use uvs_core::fib::Query;
-
-    use super::*;
-
-    fn a(b: [u8; 4]) -> Addr {
-        Addr::v4(b)
-    }
-
-    fn to(b: [u8; 4]) -> Query {
-        Query::to(a(b))
-    }
-
-    fn link(ifindex: u32, name: &str) -> Link {
-        Link {
-            ifindex,
-            name: name.into(),
-            mac: Some([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            up: true,
-        }
-    }
-
-    fn address(ifindex: u32, addr: [u8; 4], prefix: u8) -> Address {
-        let subnet = (a(addr).masked(prefix), prefix);
-        Address {
-            ifindex,
-            addr: a(addr),
-            subnet,
-            secondary: false,
-            narrow: false,
-        }
-    }
-
-    fn way(table: u32, dst: [u8; 4], prefix: u8, gateway: Option<[u8; 4]>) -> TableRoute {
-        let gateway = gateway.map(a);
-        let route = Route {
-            dst: a(dst),
-            prefix,
-            gateway,
-            ifindex: 2,
-            source: None,
-            metric: 0,
-            mtu: None,
-        };
-        TableRoute {
-            table,
-            kind: RouteKind::Way,
-            route,
-        }
-    }
-
-    fn local(dst: [u8; 4], prefix: u8) -> TableRoute {
-        TableRoute {
-            kind: RouteKind::Local,
-            ..way(TABLE_LOCAL, dst, prefix, None)
-        }
-    }
-
-    fn tables() -> Tables {
-        Tables {
-            links: vec![link(2, "eth0")],
-            addresses: vec![address(2, [10, 0, 1, 1], 24), address(2, [10, 0, 2, 1], 24)],
-            routes: vec![
-                local([10, 0, 1, 1], 32),
-                way(TABLE_MAIN, [10, 0, 1, 0], 24, None),
-                way(TABLE_MAIN, [10, 0, 2, 0], 24, None),
-                way(TABLE_MAIN, [10, 5, 0, 0], 16, Some([10, 0, 2, 9])),
-            ],
-            forwarding: false,
-        }
-    }
-
-    fn ports() -> Vec<String> {
-        vec!["eth0".into()]
-    }
-
-    #[test]
-    fn the_source_is_the_primary_address_nearest_to_the_gateway() {
-        let fib = tables().fib(&ports());
-        assert_eq!(
-            fib.lookup(to([10, 5, 0, 1])).unwrap().source,
-            a([10, 0, 2, 1])
-        );
-        assert_eq!(
-            fib.lookup(to([10, 0, 1, 9])).unwrap().source,
-            a([10, 0, 1, 1])
-        );
-        let mut t = tables();
-        t.addresses[1].secondary = true;
-        let fib = t.fib(&ports());
-        assert_eq!(
-            fib.lookup(to([10, 5, 0, 1])).unwrap().source,
-            a([10, 0, 1, 1])
-        );
-    }
-
-    #[test]
-    fn only_what_the_kernel_accepts_is_local() {
-        let mut t = tables();
-        t.routes.push(local([127, 0, 0, 0], 8));
-        let fib = t.fib(&ports());
-        assert!(fib.is_local(a([10, 0, 1, 1])));
-        assert!(fib.is_local(a([127, 0, 0, 53])));
-        assert!(!fib.is_local(a([10, 0, 2, 1])), "no local route");
-    }
-
-    #[test]
-    fn the_default_table_counts_only_outside_of_main() {
-        let mut t = tables();
-        t.routes
-            .push(way(TABLE_DEFAULT, [10, 5, 1, 0], 24, Some([10, 0, 1, 8])));
-        t.routes
-            .push(way(TABLE_DEFAULT, [0, 0, 0, 0], 0, Some([10, 0, 1, 254])));
-        let fib = t.fib(&ports());
-        assert_eq!(fib.lookup(to([10, 5, 1, 1])).unwrap().via, a([10, 0, 2, 9]));
-        assert_eq!(
-            fib.lookup(to([192, 0, 2, 1])).unwrap().via,
-            a([10, 0, 1, 254])
-        );
-    }
-
-    #[test]
-    fn a_moved_route_is_one_event() {
-        let (old, mut new) = (tables(), tables());
-        new.routes[3].route.gateway = Some(a([10, 0, 1, 7]));
-        let route = new.routes[3].route;
-        let expected = [Event::RouteChanged {
-            route,
-            dev: "eth0".into(),
-        }];
-        assert_eq!(new.changes_since(&old, &ports()), expected);
-        assert_eq!(new.changes_since(&new.clone(), &ports()), []);
-    }
-
-    #[test]
-    fn an_interface_that_came_back_between_two_readings_is_gone_and_back() {
-        let (old, mut new) = (tables(), tables());
-        new.links = vec![link(9, "eth0")];
-        new.addresses.clear();
-        new.routes.clear();
-        let name = String::from("eth0");
-        let port = PortId(0);
-        let events = new.changes_since(&old, &ports());
-        assert_eq!(
-            events[..3],
-            [
-                Event::InterfaceGone {
-                    port,
-                    name: name.clone()
-                },
-                Event::InterfaceBack {
-                    port,
-                    name: name.clone(),
-                    ifindex: 9
-                },
-                Event::InterfaceUp { port, name },
-            ]
-        );
-    }
-
-    #[test]
-    fn an_interface_set_down_with_a_new_mac_says_both() {
-        let (old, mut new) = (tables(), tables());
-        let mac = [2, 0, 0, 0, 0, 9];
-        (new.links[0].mac, new.links[0].up) = (Some(mac), false);
-        let (port, name) = (PortId(0), String::from("eth0"));
-        let expected = [
-            Event::InterfaceChanged {
-                port,
-                name: name.clone(),
-                mac,
-                mtu: 1500,
-            },
-            Event::InterfaceDown { port, name },
-        ];
-        assert_eq!(new.changes_since(&old, &ports()), expected);
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! How a frame that was written down or made up would come in: by which port, and as what kind of frame.
 
-use uvs_core::fib::{Fib, Interface, Query};
+use uvs_core::fib::{Fib, Interface, NextHop, Query};
 use uvs_core::flow::Addr;
 use uvs_core::frame::{ETH_LEN, Gso, Offload};
 use uvs_core::packet::IPV4_MIN_HEADER;
@@ -55,13 +55,18 @@ fn is_made_up(bytes: &[u8]) -> bool {
     bytes.len() < ETH_LEN || bytes[..12].iter().all(|b| *b == 0)
 }
 
+/// The way back to the packet's source, from where it goes.
+fn way_back(bytes: &[u8], fib: &Fib) -> Option<NextHop> {
+    let address = |at: usize| {
+        let bytes = bytes.get(ETH_LEN + at..ETH_LEN + at + 4)?;
+        Some(Addr::v4(bytes.try_into().ok()?))
+    };
+    fib.lookup(Query::to(address(12)?).from(address(16)?)).ok()
+}
+
 /// The interface that the packet's source is reached by, else the first.
 fn towards_source<'a>(bytes: &[u8], fib: &'a Fib) -> Option<&'a Interface> {
-    let source = bytes.get(ETH_LEN + 12..ETH_LEN + 16);
-    let source = source.and_then(|b| <[u8; 4]>::try_from(b).ok());
-    let port = source
-        .and_then(|b| fib.lookup(Query::to(Addr::v4(b))).ok())
-        .map(|hop| hop.port);
+    let port = way_back(bytes, fib).map(|hop| hop.port);
     port.and_then(|port| fib.interface(port))
         .or_else(|| fib.interfaces().first())
 }
@@ -72,11 +77,7 @@ fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
         return;
     }
     bytes[..6].copy_from_slice(&interface.mac);
-    let source: [u8; 4] = std::array::from_fn(|i| bytes[ETH_LEN + 12 + i]);
-    let known = fib
-        .lookup(Query::to(Addr::v4(source)))
-        .ok()
-        .and_then(|hop| hop.mac);
+    let known = way_back(bytes, fib).and_then(|hop| hop.mac);
     // A locally administered address, where the sender's is not known.
     bytes[6..12].copy_from_slice(&known.unwrap_or([2, 0, 0, 0, 0, 0]));
 }
@@ -108,7 +109,7 @@ fn offload(bytes: &[u8], mtu: usize) -> Offload {
 mod tests {
     use super::*;
     use crate::trace::flow::{Flags, endpoint, frame};
-    use uvs_core::fib::Route;
+    use uvs_core::fib::{Hop, ReversePath, Route, Target};
     use uvs_core::flow::Protocol;
 
     fn fib() -> Fib {
@@ -120,16 +121,10 @@ mod tests {
                 mac: [2, 0, 0, 0, 0, ifindex as u8],
                 mtu: 1500,
                 up: true,
+                reverse_path: ReversePath::Off,
             });
-            fib.add_route(Route {
-                dst: Addr::v4(net),
-                prefix: 24,
-                gateway: None,
-                ifindex,
-                source: None,
-                metric: 0,
-                mtu: None,
-            });
+            let hop = Target::Hop(Hop::by(ifindex, None));
+            fib.add_route(Route::new(Addr::v4(net), 24, hop));
         }
         fib
     }

@@ -124,7 +124,7 @@ impl HoldQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::fib::{Interface, Route};
+    use uvs_core::fib::{Interface, ReversePath};
 
     const VIA: Addr = Addr::v4([10, 0, 0, 9]);
 
@@ -136,15 +136,7 @@ mod tests {
             mac: [1; 6],
             mtu: 1500,
             up: true,
-        });
-        f.add_route(Route {
-            dst: Addr::v4([10, 0, 0, 0]),
-            prefix: 24,
-            gateway: None,
-            ifindex: 2,
-            source: None,
-            metric: 0,
-            mtu: None,
+            reverse_path: ReversePath::Off,
         });
         f
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use uvs_core::counters::Counters;
+use uvs_core::counters::{ByReason, Counters};
 use uvs_core::verdict::{DropReason, Verdict};
 
 use crate::port::{Flushed, RxStatistics};
@@ -27,7 +27,7 @@ pub(crate) struct Ledger {
     /// Bytes of those that left.
     pub(crate) sent_bytes: u64,
     /// Those that were lost, by reason.
-    pub(crate) lost: [u64; DropReason::COUNT],
+    pub(crate) lost: ByReason,
     rx_before: RxStatistics,
     errors_before: Vec<(i32, u64)>,
 }

@@ -47,11 +47,6 @@ fn settings_of_the_host() {
                 "echo 1 > /proc/sys/net/ipv4/conf/eth0/rp_filter",
             ),
             (
-                "policy_rules",
-                Director,
-                "ip rule add priority 100 lookup 42",
-            ),
-            (
                 "send_redirects",
                 Director,
                 "ipvsadm -A -t 192.168.0.38:81 -s rr\n\
@@ -62,6 +57,19 @@ fn settings_of_the_host() {
                 Director,
                 "nft add table inet f\nnft add chain inet f in '{ type filter hook input priority 0; }'\n\
                  nft add rule inet f in ip daddr '{ 192.168.0.38, 10.0.0.1 }' tcp dport 80 drop",
+            ),
+            (
+                "firewall_unheeded",
+                Director,
+                "nft add table ip fw\nnft add chain ip fw passing '{ type filter hook forward priority 0; }'\n\
+                 nft add rule ip fw passing ip saddr '{ 203.0.113.7, 198.51.100.0/24 }' drop",
+            ),
+            (
+                "firewall_unheeded",
+                Director,
+                "nft add table netdev raw\n\
+                 nft add chain netdev raw in '{ type filter hook ingress device eth0 priority 0; }'\n\
+                 nft add rule netdev raw in tcp dport 80 ip saddr 203.0.113.8 drop",
             ),
             ("interface_down", Director, "ip link set dev eth0 down"),
         ],
@@ -130,6 +138,26 @@ fn somebody_else_answers_for_the_vip() {
             ("vip_duplicate", Server(2), vip_on_a_wire),
         ],
     );
+}
+
+#[test]
+fn a_rule_that_uvs_cannot_follow_is_named_and_the_others_are_not() {
+    let ward = Ward::new(Mode::Dr, Options::default());
+    let _daemon = serving(&ward.lab);
+    let director = &ward.lab.director;
+    let ask = || ward.ask(director, "--only policy_rules");
+    ward.run(
+        director,
+        "ip rule add from 192.168.0.38 iif eth0 lookup 42\n\
+         ip rule add lookup main suppress_prefixlength 0",
+    );
+    assert!(ask().of("policy_rules").is_none(), "{:#}", ask().json);
+    ward.run(director, "ip rule add fwmark 1 lookup 42 priority 7");
+    let told = ask();
+    let seen = told.seen("policy_rules");
+    assert!(seen.starts_with("rule 7: fwmark 0x1: "), "{seen}");
+    let remedy = told.of("policy_rules").expect("a finding");
+    assert!(!remedy.command.contains("del"), "{}", remedy.command);
 }
 
 #[test]

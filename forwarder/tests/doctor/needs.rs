@@ -106,6 +106,7 @@ fn capabilities_and_what_cannot_be_looked_at_without_them() {
         "vip_duplicate",
         "server_answers_arp",
         "firewall_bypassed",
+        "firewall_unheeded",
     ] {
         assert!(unseen.contains(&id), "{id}: {:#}", told.json);
     }

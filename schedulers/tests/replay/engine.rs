@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
@@ -84,17 +84,14 @@ impl Director {
             mac: DIRECTOR_MAC,
             mtu: 1500,
             up: true,
+            reverse_path: ReversePath::Off,
         });
         fib.add_local(IFINDEX, DIRECTOR);
-        fib.add_route(Route {
-            dst: Addr::v4([10, 0, 2, 0]),
-            prefix: 24,
-            gateway: None,
-            ifindex: IFINDEX,
+        let hop = Hop {
             source: Some(DIRECTOR),
-            metric: 0,
-            mtu: None,
-        });
+            ..Hop::by(IFINDEX, None)
+        };
+        fib.add_route(Route::new(Addr::v4([10, 0, 2, 0]), 24, Target::Hop(hop)));
         let engine = Engine::new(EngineConfig {
             limits: Limits {
                 connections: 10_000,

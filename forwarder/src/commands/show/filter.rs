@@ -27,7 +27,7 @@ pub(super) struct Wanted {
 
 /// A service as one types it: the protocol may be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServiceName {
+pub(in crate::commands) struct ServiceName {
     typed: String,
     protocol: Option<Protocol>,
     what: Named,
@@ -58,7 +58,7 @@ impl ServerName {
 
 impl ServiceName {
     /// The one service that is meant, or what to type instead.
-    pub(super) fn among(&self, keys: &[ServiceKey]) -> Result<ServiceKey, String> {
+    pub(in crate::commands) fn among(&self, keys: &[ServiceKey]) -> Result<ServiceKey, String> {
         let meant: Vec<_> = keys.iter().copied().filter(|key| self.is(*key)).collect();
         match meant.as_slice() {
             [one] => Ok(*one),
@@ -124,14 +124,15 @@ fn list(keys: &[ServiceKey]) -> String {
     }
 }
 
-fn service(text: &str) -> Result<ServiceName, String> {
+/// Reads the name of a service.
+pub(in crate::commands) fn service(text: &str) -> Result<ServiceName, String> {
     let help = "use [tcp:|udp:|sctp:]VIP:PORT, or fwm:MARK";
     let lower = text.to_ascii_lowercase();
     let split = lower.split_once([':', ' ']);
     let (protocol, rest) = match split {
-        Some(("tcp", rest)) => (Some(Protocol::Tcp), rest),
-        Some(("udp", rest)) => (Some(Protocol::Udp), rest),
-        Some(("sctp", rest)) => (Some(Protocol::Sctp), rest),
+        Some(("tcp", rest)) => (Some(Protocol::Tcp), after(rest)),
+        Some(("udp", rest)) => (Some(Protocol::Udp), after(rest)),
+        Some(("sctp", rest)) => (Some(Protocol::Sctp), after(rest)),
         Some(("fwm", mark)) => {
             let mark = mark.parse().map_err(|_| help.to_owned())?;
             return Ok(ServiceName {
@@ -149,6 +150,11 @@ fn service(text: &str) -> Result<ServiceName, String> {
         protocol,
         what: Named::Vip(vip),
     })
+}
+
+/// What comes after a protocol, which may be written as a URL's.
+fn after(rest: &str) -> &str {
+    rest.strip_prefix("//").unwrap_or(rest)
 }
 
 fn server(text: &str) -> Result<ServerName, String> {
@@ -204,6 +210,7 @@ mod tests {
         assert_eq!(among("10.0.0.1:53", &[TCP, MARK]), Ok(TCP));
         assert_eq!(among("udp:10.0.0.1:53", &[TCP, UDP]), Ok(UDP));
         assert_eq!(among("TCP 10.0.0.1:53", &[TCP, UDP]), Ok(TCP));
+        assert_eq!(among("udp://10.0.0.1:53", &[TCP, UDP]), Ok(UDP));
         assert_eq!(among("fwm:7", &[TCP, MARK]), Ok(MARK));
         let several = among("10.0.0.1:53", &[TCP, UDP]).expect_err("two");
         assert!(

@@ -1,5 +1,6 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
+use uvs_core::counters::ScheduleFailure;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{
     Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
@@ -31,6 +32,8 @@ pub(super) const SERVICES: Columns = (
         text("ON-REMOVAL"),
         text("ON-EXPIRY"),
         text("DRAIN-TIMEOUT"),
+        number("DENIED"),
+        number("TOO-FAST"),
         number("CONNS/S"),
         number("IN-PACKETS"),
         number("OUT-PACKETS"),
@@ -159,8 +162,22 @@ pub(super) fn service(service: &ServiceStatus) -> Vec<String> {
         or_dash(matches.join(", ")),
     ];
     row.extend(care(&service.spec.care));
+    row.extend([
+        refused(service, &[ScheduleFailure::Denied]),
+        refused(
+            service,
+            &[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate],
+        ),
+    ]);
     row.extend(traffic(&service.stats, &service.rates));
     row
+}
+
+/// New connections that a service refused for these reasons.
+fn refused(service: &ServiceStatus, why: &[ScheduleFailure]) -> String {
+    let counted = |label: &String| why.iter().any(|f| f.label() == label);
+    let failures = service.failures.iter().filter(|(label, _)| counted(label));
+    failures.map(|(_, count)| count).sum::<u64>().to_string()
 }
 
 pub(super) fn server(server: &Server) -> Vec<String> {

@@ -46,6 +46,7 @@ pub(super) fn sample(ms: u64, n: u64) -> Sample {
                 server(SERVER, Forwarding::Nat, 3, stats),
                 server(OTHER, Forwarding::Dr, 1, stats),
             ],
+            failures: Vec::new(),
             matches: Vec::new(),
         }],
     }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Interface, Mac, Route};
+use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
 use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -16,6 +16,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
 use super::Report;
+use crate::access::{ListFiles, Lists};
 use crate::commands::{FAILED, USAGE, check};
 use crate::config::{self, Config};
 use crate::plugins::Schedulers;
@@ -67,6 +68,9 @@ pub(super) fn trace(file: &Path, subjects: &[Subject]) -> Result<Report, ExitCod
 }
 
 fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engine, String> {
+    let files = ListFiles::load(&config.access).map_err(|e| e.to_string())?;
+    let mut lists = Lists::default();
+    lists.configure(&config.access, &files);
     for service in &config.services {
         known.find(&service.scheduler).map_err(|e| e.to_string())?;
     }
@@ -86,6 +90,7 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
         marks: config.marks.clone(),
         sysctls: config.sysctls.clone(),
         timeouts: config.timeouts,
+        access: lists.built(),
         ..Snapshot::default()
     };
     engine
@@ -113,15 +118,9 @@ fn network(config: &Config, frames: &[Vec<u8>]) -> Fib {
         mac: if mac == [0; 6] { MAC } else { mac },
         mtu: MTU,
         up: true,
+        reverse_path: ReversePath::Off,
     });
-    fib.add_route(Route {
-        dst: Addr::UNSPECIFIED,
-        prefix: 0,
-        gateway: None,
-        ifindex: IFINDEX,
-        source: None,
-        metric: 0,
-        mtu: None,
-    });
+    let hop = Target::Hop(Hop::by(IFINDEX, None));
+    fib.add_route(Route::new(Addr::UNSPECIFIED, 0, hop));
     fib
 }

@@ -6,8 +6,8 @@ use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 
 use self::sentences::{
-    ABSENT, aside, connection, packet, row, said_of, seconds, service, set_aside, stray, template,
-    verdict,
+    ABSENT, access, aside, connection, packet, row, said_of, seconds, service, set_aside, stray,
+    template, verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;
@@ -106,6 +106,11 @@ impl Page<'_> {
             Step::SetAside { why } => self.line("", set_aside(*why)),
             Step::Service { found, others } => self.line("service", &service(*found, others)),
             Step::Absent => self.line("", ABSENT),
+            Step::Access {
+                client,
+                service,
+                rule,
+            } => self.line("access", &access(*client, *service, *rule)),
             Step::NoOpening => {
                 self.line("", "it does not open a connection, so none is made for it")
             }
@@ -205,6 +210,9 @@ impl Page<'_> {
                 )
             }
             (None, Some(NoHop::NoRoute)) => "none: the kernel has no route".to_owned(),
+            (None, Some(NoHop::Refused)) => {
+                "none: the route refuses (blackhole, unreachable or prohibit)".to_owned()
+            }
             (None, Some(NoHop::NotAPort)) => {
                 "none: the route leads out of an interface that UVS does not run on".to_owned()
             }

@@ -1,6 +1,7 @@
 //! The table against the kernel's rules, and against itself: a refused change changes nothing.
 
 use proptest::prelude::*;
+use uvs_core::access::Action;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::scheduler::FLAG_2;
@@ -11,7 +12,7 @@ use uvs_core::service::{
 use uvs_core::snapshot::Timeouts;
 
 use super::{Homeless, Table};
-use crate::control::protocol::{Command, Errno};
+use crate::control::protocol::{AccessChange, Command, Errno};
 use crate::plugins::Schedulers;
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
@@ -76,6 +77,48 @@ fn existence_has_the_kernels_errnos() {
         Errno::Range,
         "the range comes before the duplicate"
     );
+}
+
+#[test]
+fn a_list_is_of_a_service_that_is_there_and_outlives_it() {
+    let mut table = with_service();
+    let change = |service| AccessChange {
+        action: Action::Deny,
+        service,
+        prefixes: vec!["192.0.2.7".parse().expect("a prefix")],
+    };
+    let add = |service| Command::AddAccess(change(service));
+    assert_eq!(
+        errno(table.apply(&add(Some(key(81)))).map(|_| ())),
+        Errno::NotFound
+    );
+    let denied = |table: &Table, of| {
+        let access = table.snapshot(&Homeless::default()).access;
+        let list = access.services.get(&of).cloned();
+        list.is_some_and(|list| list.denies(Addr::v4([192, 0, 2, 7])))
+    };
+    assert!(table.apply(&add(Some(key(80)))).expect("added"));
+    assert!(denied(&table, key(80)));
+    table.clear();
+    assert!(
+        denied(&table, key(80)),
+        "whoever fills the table again is protected"
+    );
+    let gone = Command::DeleteAccess(change(Some(key(80))));
+    assert!(table.apply(&gone).expect("removed"));
+    assert!(!denied(&table, key(80)));
+}
+
+#[test]
+fn an_edit_by_ipvsadm_keeps_the_limits_of_new_connections() {
+    let mut table = Table::new(Schedulers::builtin());
+    let mut limited = ServiceSpec::new(key(80), "rr");
+    limited.new_connections.per_client = 5;
+    table.add_service(limited).expect("added");
+    table
+        .edit_service(ServiceSpec::new(key(80), "wlc"))
+        .expect("edited");
+    assert_eq!(table.services()[0].new_connections.per_client, 5);
 }
 
 #[test]

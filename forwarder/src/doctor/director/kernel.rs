@@ -1,12 +1,12 @@
 //! What the host's kernel does beside UVS: its filter of sources, its redirects, its routing rules.
 
-use serde::Deserialize;
 use uvs_core::service::Forwarding;
 
 use super::words::set_conf;
 use super::{Director, Made};
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::netlink::Unfollowed;
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::RpFilter, rp_filter),
@@ -18,8 +18,6 @@ const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// rp_filter's values (ip-sysctl.rst): the source must be reached by the same interface, or by any.
 const STRICT: u32 = 1;
 const LOOSE: &str = "2";
-/// The kernel's own rules: preference and table.
-const OWN_RULES: [(u32, &str); 3] = [(0, "local"), (32766, "main"), (32767, "default")];
 
 fn rp_filter(d: &Director<'_>) -> Result<Seen, NotMade> {
     let all = d.host.conf("all", "rp_filter")?;
@@ -81,25 +79,18 @@ fn send_redirects(d: &Director<'_>) -> Result<Seen, NotMade> {
     Ok(seen)
 }
 
-#[derive(Deserialize)]
-struct Rule {
-    priority: u32,
-    #[serde(default)]
-    table: String,
-}
-
+/// Which rules matter to the host's own traffic only, nobody but their author knows: so they are shown.
 fn policy_rules(d: &Director<'_>) -> Result<Seen, NotMade> {
     let mut seen = Seen::default();
-    for Rule { priority, table } in d.host.ip_json::<Rule>(&["-4", "rule", "show"])? {
-        if OWN_RULES.contains(&(priority, &table)) {
-            seen.well(format!("{priority}: {table}"));
-        } else {
-            seen.wrong(Finding::here(
-                Check::PolicyRules,
-                format!("`ip rule` has {priority}: lookup {table}"),
-                format!("ip rule del priority {priority}"),
-            ));
-        }
+    if d.unfollowed.is_empty() {
+        seen.well("all rules and routes are followed");
+    }
+    for Unfollowed { what, means } in &d.unfollowed {
+        seen.wrong(Finding::here(
+            Check::PolicyRules,
+            format!("{what}: {means}"),
+            "ip -4 rule show".to_owned(),
+        ));
     }
     Ok(seen)
 }

@@ -17,7 +17,9 @@ mod words;
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use uvs_core::access::Access;
 use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -29,7 +31,7 @@ use super::owner::mac_text;
 use crate::config::OwnVips;
 use crate::control::protocol::{GuardStatus, Stats};
 use crate::control::table::Homeless;
-use crate::netlink::Mirror;
+use crate::netlink::{Mirror, Unfollowed};
 use crate::rs::host::Device;
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.
@@ -59,6 +61,8 @@ pub(super) struct Wanted {
     pub(super) interfaces: Vec<String>,
     /// The services; without counters where they come from a file.
     pub(super) services: Vec<Service>,
+    /// Who is kept out.
+    pub(super) access: Arc<Access>,
     /// FULLNAT's local ports.
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
@@ -121,6 +125,8 @@ pub(super) struct Director<'h> {
     pub(super) ports: Vec<String>,
     /// Where packets go, as the engine sees it.
     pub(super) fib: Fib,
+    /// What the engine does not see of the host's rules and routes.
+    pub(super) unfollowed: Vec<Unfollowed>,
     /// What came of asking by ARP, once for all checks.
     heard: OnceCell<Result<Vec<Answer>, NotMade>>,
 }
@@ -148,9 +154,10 @@ impl<'h> Director<'h> {
             .filter(is_ethernet)
             .cloned()
             .collect();
-        let fib = Mirror::new(&ports).map_err(NotMade::of)?.fib();
+        let mirror = Mirror::new(&ports).map_err(NotMade::of)?;
         Ok(Self {
-            fib: Fib::clone(&fib),
+            fib: Fib::clone(&mirror.fib()),
+            unfollowed: mirror.unfollowed(),
             wanted,
             host,
             devices,
@@ -203,13 +210,19 @@ impl<'h> Director<'h> {
         self.services().flat_map(move |(service, vip)| {
             let in_use = service.servers.iter().filter(|s| s.spec.weight > 0);
             in_use.filter_map(move |status| {
-                let endpoint = status.spec.endpoint;
+                let ServerSpec {
+                    endpoint,
+                    forwarding,
+                    ..
+                } = status.spec;
+                let local = service.spec.local.first();
+                let query = Query::to_server(endpoint.addr, forwarding, local.copied());
                 Some(Server {
                     service: service.spec.key,
                     vip,
                     addr: Ipv4Addr::from(endpoint.addr.as_v4()?),
                     status,
-                    hop: self.fib.lookup(Query::to(endpoint.addr)),
+                    hop: self.fib.lookup(query),
                 })
             })
         })

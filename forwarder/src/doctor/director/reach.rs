@@ -41,6 +41,7 @@ fn way(d: &Director<'_>, server: &Server<'_>) -> String {
         Ok(hop) => format!("{} via {} on {}", server.addr, hop.via, d.port_of(hop)),
         Err(Unreachable::Local) => format!("{} is this host", server.addr),
         Err(Unreachable::NoRoute) => format!("{}: no route", server.addr),
+        Err(Unreachable::Refused(_)) => format!("{}: refused by its route", server.addr),
         Err(Unreachable::NotAPort) => format!("{}: by another interface", server.addr),
     }
 }
@@ -49,13 +50,16 @@ fn no_route(d: &Director<'_>) -> Result<Seen, NotMade> {
     // Where there are two, the last one is the servers' side by custom.
     let interface = d.ports.last().map_or("IF", String::as_str);
     Ok(each(d, |server| {
-        (server.hop == Err(Unreachable::NoRoute)).then(|| {
-            Finding::here(
-                Check::NoRoute,
-                format!("there is no route to {} of {}", server.addr, server.service),
-                format!("ip route add {}/32 dev {interface}", server.addr),
-            )
-        })
+        let what = match server.hop {
+            Err(Unreachable::NoRoute) => "there is no route to",
+            Err(Unreachable::Refused(_)) => "a route (blackhole, unreachable, prohibit) refuses",
+            _ => return None,
+        };
+        Some(Finding::here(
+            Check::NoRoute,
+            format!("{what} {} of {}", server.addr, server.service),
+            format!("ip route replace {}/32 dev {interface}", server.addr),
+        ))
     }))
 }
 

@@ -3,9 +3,11 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
-use uvs_core::fib::{Fib, Interface, Route};
+use uvs_core::access::{Access, AccessList, Action, Rule};
+use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
@@ -18,6 +20,7 @@ use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
 use crate::doctor::host::{Answer, Host, Offload, Question};
 use crate::guard::GuardError;
+use crate::netlink::Unfollowed;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -32,6 +35,8 @@ struct Texts {
     ip: HashMap<&'static str, &'static str>,
     lro: bool,
     answers: Vec<(Ipv4Addr, [u8; 6])>,
+    /// What nft lists; `None` = it is not permitted.
+    rules: Option<&'static str>,
     sizes: HashMap<Ipv4Addr, u32>,
 }
 
@@ -47,7 +52,7 @@ impl Host for Texts {
     }
 
     fn nft(&self, _: &[&str], _: &str) -> Result<String, GuardError> {
-        Err(GuardError::Permission)
+        self.rules.map(str::to_owned).ok_or(GuardError::Permission)
     }
 
     fn offload(&self, _: &str, which: Offload) -> Result<bool, NotMade> {
@@ -98,16 +103,13 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
         mac: [2, 0, 0, 0, 0, 1],
         mtu: 1500,
         up: true,
+        reverse_path: ReversePath::Off,
     });
-    fib.add_route(Route {
-        dst: Addr::v4([10, 0, 0, 0]),
-        prefix: 24,
-        gateway: None,
-        ifindex: 2,
+    let hop = Hop {
         source: Some(Addr::v4([10, 0, 0, 1])),
-        metric: 0,
-        mtu: None,
-    });
+        ..Hop::by(2, None)
+    };
+    fib.add_route(Route::new(Addr::v4([10, 0, 0, 0]), 24, Target::Hop(hop)));
     Director {
         wanted: Wanted {
             interfaces: vec!["eth0".to_owned()],
@@ -120,6 +122,7 @@ fn director(host: &Texts, server: Counted) -> Director<'_> {
         devices: serde_json::from_str(DEVICES).expect("devices"),
         ports: vec!["eth0".to_owned()],
         fib,
+        unfollowed: Vec::new(),
         heard: OnceCell::new(),
     }
 }
@@ -205,6 +208,33 @@ fn the_larger_rp_filter_counts_and_loose_is_no_finding() {
             "{all} {own}"
         );
     }
+}
+
+#[test]
+fn a_rule_that_is_not_followed_is_named_and_nobody_told_to_delete_it() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    assert_eq!(command(Check::PolicyRules, &director), None);
+    director.unfollowed.push(Unfollowed {
+        what: "rule 100: fwmark 0x1".to_owned(),
+        means: "no mark",
+    });
+    let seen = make(Check::PolicyRules, &director).expect("it was made");
+    assert_eq!(seen.findings[0].seen, "rule 100: fwmark 0x1: no mark");
+    assert!(!seen.findings[0].fix.command.contains("del"));
+}
+
+#[test]
+fn a_route_to_a_server_that_refuses_is_found() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    let [a, b, c, _] = VIP.octets();
+    let refuse = Target::Refuse(Refusal::Blackhole);
+    let net = Addr::v4([a, b, c, 0]);
+    director.fib.remove_route(net, 24);
+    director.fib.add_route(Route::new(net, 24, refuse));
+    let command = command(Check::NoRoute, &director).expect("a finding");
+    assert!(command.starts_with("ip route replace "), "{command}");
 }
 
 #[test]
@@ -395,4 +425,57 @@ fn a_black_hole_gets_the_size_that_passes() {
     assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
     let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
     assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+}
+
+/// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.
+const BANS: &str = r#"{"nftables":[
+    {"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":1,"type":"filter","hook":"forward"}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":2,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},
+            "right":{"set":["192.0.2.7",{"prefix":{"addr":"198.51.100.0","len":24}}]}}},{"drop":null}]}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":3,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":443}},
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"192.0.2.9"}},
+        {"drop":null}]}}]}"#;
+
+#[test]
+fn a_ban_that_protects_no_service_is_named_until_uvs_has_it_too() {
+    let host = Texts {
+        rules: Some(BANS),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(
+        found.as_deref(),
+        Some("uvs deny add 192.0.2.7 198.51.100.0/24")
+    );
+    let deny = |text: &str| Rule {
+        prefix: text.parse().expect(text),
+        action: Action::Deny,
+    };
+    let denied = |prefixes: &[&str]| Access {
+        everywhere: Arc::new(AccessList::new(prefixes.iter().map(|p| deny(p)))),
+        ..Access::default()
+    };
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.8"]));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(found.as_deref(), Some("uvs deny add 192.0.2.7"));
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.7"]));
+    assert_eq!(command(Check::FirewallUnheeded, &director), None);
+}
+
+#[test]
+fn what_nft_does_not_list_is_said() {
+    let host = Texts {
+        rules: Some(r#"{"nftables":[]}"#),
+        files: HashMap::from([("/proc/net/ip_tables_names", "nat\nfilter\n")]),
+        ..Texts::default()
+    };
+    let director = director(&host, server(Forwarding::Nat));
+    let said = make(Check::FirewallUnheeded, &director).expect_err("not made");
+    assert!(
+        said.0.contains("iptables-legacy has the tables filter,"),
+        "{said}"
+    );
 }

@@ -52,6 +52,7 @@ fn services() -> Vec<ServiceStatus> {
         stats,
         rates: Stats::default(),
         servers,
+        failures: Vec::new(),
         matches: Vec::new(),
     };
     vec![service]

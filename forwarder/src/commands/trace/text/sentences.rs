@@ -1,5 +1,7 @@
 //! One sentence for each decision: what was found, and why it went so.
 
+use uvs_core::access::{Action, Rule};
+use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 use uvs_core::trace::{Aside, Candidate, End, Fate, Known, Leaving, SetAside, Step, Template};
 
@@ -75,6 +77,17 @@ pub(super) fn connection(found: Option<&Known>) -> String {
 
 /// What becomes of a packet to a VIP that the director does not have.
 pub(super) const ABSENT: &str = "the VIP is on no interface of the director's and not owned (own_vips): the host's routing decides";
+pub(super) fn access(client: Addr, service: Option<ServiceKey>, rule: Rule) -> String {
+    let what = match rule.action {
+        Action::Deny => "denied",
+        Action::Allow => "allowed",
+    };
+    let list = service.map_or_else(|| "every service".to_owned(), |key| key.to_string());
+    format!(
+        "{client} is {what} by {} on the list of {list}",
+        rule.prefix
+    )
+}
 
 pub(super) const fn set_aside(why: SetAside) -> &'static str {
     match why {

@@ -1,0 +1,76 @@
+//! Who is kept out by what is not the table's: the files of deny and allow lists, read again where they have
+//! changed, and the rules of the host's own firewall.
+
+use super::Daemon;
+use crate::config::HostFirewall;
+use crate::firewall::Barrier;
+
+impl Daemon {
+    /// What a file held stays in force where it has become bad or is gone.
+    pub(super) fn read_lists_again(&mut self) {
+        for change in self.list_files.look_again() {
+            let (path, prefixes) = match change {
+                Ok(change) => change,
+                Err(error) => {
+                    tracing::error!("{error}; what this list held before stays in force");
+                    continue;
+                }
+            };
+            let file = path.display();
+            let entries = prefixes.len();
+            let taken = self.change(|table| {
+                table.set_list_file(&path, &prefixes);
+                Ok(())
+            });
+            match taken {
+                Ok(()) => tracing::info!(%file, entries, "the list has changed and is in force"),
+                Err(refusal) => {
+                    tracing::error!(%file, "the changed list is not in force: {}", refusal.message);
+                }
+            }
+        }
+    }
+
+    /// Reads the host's firewall before the first packet.
+    pub(super) fn read_firewall(&mut self) {
+        if self.host_firewall == HostFirewall::Ignore {
+            return;
+        }
+        match self.firewall.first() {
+            Ok(barriers) => {
+                self.table.set_barriers(barriers);
+                self.table.follow_firewall();
+            }
+            Err(error) => tracing::warn!("the host's firewall cannot be followed: {error}"),
+        }
+    }
+
+    /// Takes up what the host's firewall has become. Where it cannot be read any more, what it was stays.
+    pub(super) fn follow_firewall(&mut self) {
+        let barriers = match self.host_firewall {
+            HostFirewall::Ignore => Vec::new(),
+            HostFirewall::Follow => match self.firewall.turn() {
+                None => return,
+                Some(Ok(barriers)) => barriers,
+                Some(Err(error)) => {
+                    tracing::warn!("the host's firewall cannot be followed: {error}");
+                    return;
+                }
+            },
+        };
+        self.set_barriers(barriers);
+    }
+
+    fn set_barriers(&mut self, barriers: Vec<Barrier>) {
+        if self.table.barriers() == barriers {
+            return;
+        }
+        let taken = self.change(|table| {
+            table.set_barriers(barriers);
+            Ok(())
+        });
+        if let Err(refusal) = taken {
+            tracing::error!("the changed firewall is not followed: {}", refusal.message);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The whole rule set, walked as the kernel walks it.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::expression::{Deed, Meaning};
+use super::{Aim, Barrier, Place};
+
+/// Hooks that a client's packets would pass on their way to a service.
+const HOOKS: [&str; 4] = ["input", "forward", "prerouting", "ingress"];
+/// Families whose rules a packet would meet behind UVS. A bridge's are before the interface that UVS taps.
+const FAMILIES: [&str; 4] = ["ip", "ip6", "inet", "netdev"];
+/// Jumps into one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
+const DEPTH: usize = 16;
+/// Chains that are looked into from one base chain, each time that one is jumped to.
+const VISITS: usize = 10_000;
+
+/// The rules of a host.
+#[derive(Default)]
+pub(crate) struct Ruleset {
+    chains: Vec<Chain>,
+    rules: Vec<Rule>,
+    /// Their places, by their chains.
+    of_chain: HashMap<(Table, String), Vec<usize>>,
+    sets: HashMap<(Table, String), Value>,
+}
+
+/// Family and name.
+type Table = (String, String);
+
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    chain: Option<Chain>,
+    rule: Option<Rule>,
+    set: Option<Set>,
+    map: Option<Set>,
+}
+
+#[derive(Deserialize)]
+struct Chain {
+    family: String,
+    table: String,
+    name: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    hook: Option<String>,
+    /// At the hook `ingress`: one device, or several.
+    dev: Option<Devices>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Devices {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// A rule.
+#[derive(Deserialize)]
+struct Rule {
+    family: String,
+    table: String,
+    chain: String,
+    handle: u64,
+    #[serde(default)]
+    expr: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    family: String,
+    table: String,
+    name: String,
+    #[serde(default)]
+    elem: Value,
+}
+
+/// A rule as it is listed.
+pub(crate) struct Named<'r> {
+    /// Where it is.
+    pub(crate) place: Place,
+    /// What it says.
+    pub(crate) expressions: &'r [Value],
+}
+
+impl Ruleset {
+    /// Reads what `nft -j list ruleset` prints. UVS's own table is left out.
+    ///
+    /// # Errors
+    /// It is not what that prints.
+    pub(crate) fn parse(json: &str) -> serde_json::Result<Self> {
+        let listing: Listing = serde_json::from_str(json)?;
+        let mut all = Self::default();
+        for item in listing.nftables {
+            all.chains
+                .extend(item.chain.filter(|c| !is_own(&c.family, &c.table)));
+            if let Some(rule) = item.rule.filter(|r| !is_own(&r.family, &r.table)) {
+                let table = (rule.family.clone(), rule.table.clone());
+                let chain = (table, rule.chain.clone());
+                all.of_chain.entry(chain).or_default().push(all.rules.len());
+                all.rules.push(rule);
+            }
+            if let Some(set) = item.set.or(item.map) {
+                all.sets
+                    .insert(((set.family, set.table), set.name), set.elem);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Every rule, with what it says.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = Named<'_>> {
+        self.rules.iter().map(|rule| Named {
+            place: rule.place(""),
+            expressions: &rule.expr,
+        })
+    }
+
+    /// The rules that keep clients out by their source address.
+    pub(crate) fn barriers(&self) -> Vec<Barrier> {
+        let mut found = Vec::new();
+        for chain in &self.chains {
+            let hook = chain.hook.as_deref().unwrap_or_default();
+            let filters = chain.kind.as_deref() == Some("filter");
+            if HOOKS.contains(&hook) && filters && FAMILIES.contains(&chain.family.as_str()) {
+                let table = (chain.family.clone(), chain.table.clone());
+                let mut walk = Walk {
+                    ruleset: self,
+                    table: &table,
+                    hook,
+                    devices: chain.devices(),
+                    saved: Vec::new(),
+                    visits: VISITS,
+                    found: &mut found,
+                };
+                walk.chain(&chain.name, &Aim::default(), 0);
+            }
+        }
+        found
+    }
+}
+
+impl Chain {
+    fn devices(&self) -> Vec<String> {
+        match self.dev.clone() {
+            None => Vec::new(),
+            Some(Devices::One(name)) => vec![name],
+            Some(Devices::Several(names)) => names,
+        }
+    }
+}
+
+impl Rule {
+    fn place(&self, hook: &str) -> Place {
+        Place {
+            family: self.family.clone(),
+            table: self.table.clone(),
+            chain: self.chain.clone(),
+            handle: self.handle,
+            hook: hook.to_owned(),
+        }
+    }
+}
+
+fn is_own(family: &str, table: &str) -> bool {
+    (family, table) == ("netdev", "uvs")
+}
+
+/// The way through a base chain and all that it leads to.
+struct Walk<'w> {
+    ruleset: &'w Ruleset,
+    table: &'w Table,
+    hook: &'w str,
+    devices: Vec<String>,
+    /// What rules so far let in.
+    saved: Vec<Aim>,
+    /// Chains that may be looked into still.
+    visits: usize,
+    found: &'w mut Vec<Barrier>,
+}
+
+impl Walk<'_> {
+    /// `aim` is what led to this chain.
+    fn chain(&mut self, name: &str, aim: &Aim, depth: usize) {
+        let ruleset = self.ruleset;
+        let sets = |name: &str| ruleset.sets.get(&(self.table.clone(), name.to_owned()));
+        let rules = ruleset.of_chain.get(&(self.table.clone(), name.to_owned()));
+        let rules = rules.into_iter().flatten().map(|at| &ruleset.rules[*at]);
+        let understood: Vec<_> = rules.map(|r| (r, Meaning::of(&r.expr, &sets))).collect();
+        // Whether a rule so far may have ended this chain.
+        let mut returned = false;
+        for (rule, meaning) in understood.into_iter().filter(|(_, m)| !m.never) {
+            let by_source = meaning.by_source;
+            let to = both(aim, &meaning.to);
+            match meaning.deed {
+                Deed::Drop if by_source => self.found.push(Barrier {
+                    place: rule.place(self.hook),
+                    devices: self.devices.clone(),
+                    certain: self.hook == "input" && !returned && meaning.sources.is_some(),
+                    sources: meaning.sources.map(Into::into),
+                    to,
+                    saved: self.saved.clone(),
+                }),
+                Deed::Drop | Deed::Nothing => {}
+                Deed::Accept if to.is_established() => {}
+                Deed::Accept => self.saved.push(to),
+                Deed::Return => returned = true,
+                Deed::Ask { chain, goto } if depth < DEPTH && self.visits > 0 => {
+                    self.visits -= 1;
+                    let mut to = to;
+                    to.other |= by_source || returned;
+                    self.chain(&chain, &to, depth + 1);
+                    returned |= goto;
+                }
+                Deed::Ask { .. } => self.saved.push(Aim::default()),
+            }
+        }
+    }
+}
+
+/// What is for both.
+fn both(outer: &Aim, inner: &Aim) -> Aim {
+    if outer.is_all() {
+        return inner.clone();
+    }
+    let mut both = outer.clone();
+    both.other |= !inner.is_all();
+    both
+}
