@@ -1,5 +1,5 @@
 //! The daemon with the two capabilities that it asks for and nothing else: as ambient ones, which a service
-//! manager gives, and as a file's, which `setcap` gives. It runs no other program, so that nothing but
+//! manager gives, and as a file's, which `setcap` gives. Forwarding and the guard take no other program, so that nothing but
 //! itself needs them; in particular there need be no `nft`.
 
 #[path = "support/stand.rs"]
