@@ -16,7 +16,7 @@ use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use guard::{FullNat, Guard, GuardError, GuardSpec};
+use guard::{FullNat, Guard, GuardError, GuardSpec, Harm, Repairs};
 use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
@@ -31,6 +31,8 @@ const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
 const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
 const SERVER: [u8; 4] = [10, 2, 0, 2];
 const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+/// The table in numbers and without counts.
+const LIST: [&str; 6] = ["-nn", "-s", "list", "table", "netdev", "uvs"];
 
 #[test]
 fn without_a_guard_the_kernel_answers() {
@@ -339,31 +341,197 @@ fn an_interface_that_comes_back_is_guarded_again() {
 }
 
 #[test]
-fn a_flushed_ruleset_is_put_back() {
+fn the_table_reads_in_nft_as_it_is_meant() {
+    let lab = Lab::new(true, "0");
+    let _guard = lab.guard(&rich(&lab));
+    let listed = lab.director.enter(|| run("nft", &LIST));
+    assert_eq!(listed, include_str!("guard/table.txt"));
+}
+
+#[test]
+fn an_admins_saved_ruleset_loads_beside_it() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let firewall = "table inet fw { chain in { type filter hook input priority 0; }; }";
+    lab.director.enter(|| run("nft", &[firewall]));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let before = list();
+    let saved = lab.director.enter(|| run("nft", &["list", "ruleset"]));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let path = file.path().to_str().unwrap();
+        lab.director.enter(|| run("nft", &["-f", path]));
+    };
+    // Over it, every rule is there twice.
+    load(&saved);
+    eventually("put right", || guard.repairs() == (0, 1));
+    assert_eq!(list(), before);
+    load(&format!("flush ruleset\n{saved}"));
+    eventually("put up again", || guard.repairs() == (1, 1));
+    assert_eq!(list(), before);
+    let tables = lab.director.enter(|| run("nft", &["list", "tables"]));
+    assert_eq!(tables.lines().count(), 2, "{tables}");
+}
+
+#[test]
+fn a_removed_table_is_put_up_again() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let before = lab.director.enter(|| run("nft", &LIST));
+    let ways: [&[&str]; 3] = [
+        &["flush", "ruleset"],
+        &["delete", "table", "netdev", "uvs"],
+        &["delete table netdev uvs; add table netdev uvs"],
+    ];
+    for (n, way) in (1..).zip(ways) {
+        lab.director.enter(|| run("nft", way));
+        eventually("put up again", || guard.repaired().removed == n);
+        assert_eq!(lab.director.enter(|| run("nft", &LIST)), before, "{way:?}");
+    }
+    assert_eq!(guard.repaired().damaged, 0);
+    lab.client
+        .enter(|| assert_eq!(connect(VIP, 80), Some(io::ErrorKind::TimedOut)));
+}
+
+#[test]
+fn whatever_is_damaged_is_put_right_and_named() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let before = list();
+    let first_rule = || {
+        let rules = lab
+            .director
+            .enter(|| run("nft", &["-a", "list", "chain", "netdev", "uvs", "ours"]));
+        let handle = rules
+            .lines()
+            .find_map(|l| l.split_once("@owned")?.1.split_once("handle "));
+        handle.unwrap().1.to_owned()
+    };
+    let uvs = "netdev uvs";
+    let cases = [
+        (format!("flush table {uvs}"), "rules, not"),
+        (
+            format!("delete rule {uvs} ours handle {}", first_rule()),
+            "chain ours has",
+        ),
+        (format!("insert rule {uvs} ours accept"), "chain ours has"),
+        (
+            format!("replace rule {uvs} ours handle HANDLE ip daddr @owned accept"),
+            "rule 2 of chain ours was changed",
+        ),
+        (
+            format!("delete element {uvs} service {{ 10.1.0.100 . tcp . 80 }}"),
+            "set service lacks 1",
+        ),
+        (
+            format!("add element {uvs} local {{ 10.9.9.9 }}"),
+            "has 1 too many",
+        ),
+        (
+            format!("flush set {uvs} nat_server"),
+            "set nat_server lacks",
+        ),
+        (
+            format!("flush chain {uvs} ingress_0; delete chain {uvs} ingress_0"),
+            "chain ingress_0 is missing",
+        ),
+        (
+            format!("add chain {uvs} ingress_0 {{ policy drop; }}"),
+            "chain ingress_0 was changed",
+        ),
+        (format!("add chain {uvs} mine"), "chain mine was added"),
+        (
+            format!("add set {uvs} mine {{ type ipv4_addr; }}"),
+            "set mine was added",
+        ),
+        (
+            format!("add table {uvs} {{ flags dormant; }}"),
+            "table uvs was changed",
+        ),
+    ];
+    for (n, (command, what)) in (1..).zip(cases) {
+        let command = command.replace("HANDLE", &first_rule());
+        lab.director.enter(|| run("nft", &[&command]));
+        eventually(&command, || guard.repaired().damaged == n);
+        let Some((_, Harm::Damaged(said))) = guard.repaired().last else {
+            panic!("{command}: nothing is known of it");
+        };
+        assert!(said.contains(what), "{command}: {said}");
+        assert_eq!(list(), before, "{command}");
+    }
+    assert_eq!(guard.repaired().removed, 0);
+}
+
+#[test]
+fn what_is_not_the_guards_is_no_damage() {
+    let lab = Lab::new(true, "0");
+    let mut guard = lab.guard(&rich(&lab));
+    lab.director.enter(|| {
+        run(
+            "nft",
+            &["add table netdev other; add table inet uvs; delete table netdev other"],
+        );
+        // As the packets' way does, and as time undoes.
+        run(
+            "nft",
+            &["add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }"],
+        );
+        run("nft", &["reset counters table netdev uvs"]);
+    });
+    guard.apply(&lab.spec());
+    guard.replace(&rich(&lab));
+    // What was heard before the removal has been looked at when that is repaired.
+    lab.director
+        .enter(|| run("nft", &["delete", "table", "netdev", "uvs"]));
+    eventually("put up again", || guard.repaired().removed == 1);
+    assert_eq!(guard.repaired().damaged, 0);
+}
+
+#[test]
+fn flushes_and_changes_at_the_same_time_leave_what_is_wanted() {
     let lab = Lab::new(true, "0");
     let mut guard = lab.guard(&lab.spec());
-    assert!(!guard.restore(), "only our own doing so far");
-    lab.director.enter(|| run("nft", &["flush", "ruleset"]));
-    assert!(guard.restore());
-    assert!(!guard.restore());
-    assert!(lab.director.enter(|| guard::show(true)).unwrap().is_some());
+    let more = |n: u16| {
+        let mut spec = rich(&lab);
+        let service = |port| (Protocol::Tcp, v4([10, 1, 0, 102]), port);
+        spec.services.extend((1..=n).map(service));
+        spec
+    };
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..40 {
+                lab.director.enter(|| run("nft", &["flush", "ruleset"]));
+            }
+        });
+        (0..200).for_each(|n| guard.apply(&more(n)));
+    });
+    guard.apply(&more(3));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let repaired = || guard.repaired().removed;
+    // The last flush's repair may still be under way.
+    eventually("a table", || {
+        let before = repaired();
+        let listed = list();
+        before == repaired() && listed.contains("10.1.0.102 . 6 . 3")
+    });
+    let after = list();
+    guard.replace(&more(3));
+    assert_eq!(list(), after);
 }
 
 #[test]
 fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let lab = Lab::new(true, "0");
-    let server = |last, port| (v4([10, 2, 0, last]), Protocol::Tcp, port);
     let full = GuardSpec {
-        services: vec![(Protocol::Tcp, v4(VIP), 443), (Protocol::Udp, v4(VIP), 0)],
-        owned: vec![v4([10, 1, 0, 101])],
-        nat_servers: vec![server(7, 8080), server(8, 0)],
+        wide: Vec::new(),
+        ftp: Vec::new(),
         fullnat: FullNat {
-            local: vec![v4([10, 2, 0, 200])],
-            servers: vec![server(9, 8080), server(10, 0)],
-            ..lab.spec().fullnat
+            ports: lab.spec().fullnat.ports,
+            ..rich(&lab).fullnat
         },
-        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
-        ..lab.spec()
+        ..rich(&lab)
     };
     let rules = || run("nft", &["-s", "list", "table", "netdev", "uvs"]);
     let rules = || lab.director.enter(rules);
@@ -374,7 +542,7 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let changed = rules();
     assert_ne!(before, changed);
     assert_eq!(table, handle(), "the table was changed, not replaced");
-    assert!(!guard.restore(), "and nobody needs to look after it");
+    assert_eq!(guard.repairs(), (0, 0), "and nobody needs to look after it");
     guard.replace(&full);
     assert_eq!(changed, rules());
     assert_ne!(table, handle());
@@ -490,6 +658,40 @@ impl Lab {
     }
 }
 
+/// Of everything that the guard can have something.
+fn rich(lab: &Lab) -> GuardSpec {
+    let server = |last, port| (v4([10, 2, 0, last]), Protocol::Tcp, port);
+    let wide = [
+        "any 10.1.0.100:5000-5100",
+        "tcp 10.1.0.100:7000",
+        "udp 10.9.0.0/16:80",
+        "tcp 0.0.0.0/0:81",
+    ];
+    GuardSpec {
+        services: vec![(Protocol::Tcp, v4(VIP), 80), (Protocol::Udp, v4(VIP), 0)],
+        wide: wide.map(|to| to.parse().unwrap()).into(),
+        ftp: vec![v4(VIP)],
+        owned: vec![v4([10, 1, 0, 101])],
+        nat_servers: vec![server(7, 8080), server(8, 0)],
+        fullnat: FullNat {
+            local: vec![v4([10, 2, 0, 200])],
+            ports: (1024, 32767),
+            servers: vec![server(9, 8080), server(10, 0)],
+        },
+        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
+        ..lab.spec()
+    }
+}
+
+/// Waits until it is so.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The director's guard, worked on and dropped inside its namespace.
 struct Up<'a>(&'a Lab, Option<Guard>);
 
@@ -504,9 +706,14 @@ impl Up<'_> {
         self.0.director.enter(|| guard.replace(spec).unwrap());
     }
 
-    fn restore(&mut self) -> bool {
-        let guard = self.1.as_mut().unwrap();
-        self.0.director.enter(|| guard.restore().unwrap())
+    fn repaired(&self) -> Repairs {
+        self.1.as_ref().unwrap().repairs()
+    }
+
+    /// How often the table was put up again, and put right.
+    fn repairs(&self) -> (u64, u64) {
+        let repairs = self.repaired();
+        (repairs.removed, repairs.damaged)
     }
 }
 

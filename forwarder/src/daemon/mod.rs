@@ -64,7 +64,6 @@ use yielded::Yielded;
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
-const RULES: Token = Token(3);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
 
@@ -112,8 +111,6 @@ pub(crate) struct Daemon {
     metering: Option<Metering>,
     schedule_times: Arc<timed::Times>,
     reloads: uvs_exporter::Reloads,
-    /// The guard is gone, and could not be put up again.
-    unguarded: bool,
     vital: Vital,
     notifier: Notifier,
     /// Why the configuration's last reload failed.
@@ -140,7 +137,6 @@ impl Daemon {
             for event in &events {
                 match event.token() {
                     NETLINK => self.follow_network(),
-                    RULES => self.keep_guard(),
                     SIGNALS if self.take_signals() => return self.stop(),
                     // Notices are looked at below; the rest is the control socket's.
                     _ => {}
@@ -262,7 +258,6 @@ impl Daemon {
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
-            self.unguarded = false;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
         self.shared
@@ -332,21 +327,6 @@ impl Daemon {
     fn wake(&self) {
         if let Err(e) = self.waker.wake() {
             tracing::error!("the worker cannot be woken: {e}");
-        }
-    }
-
-    /// Somebody changed nft's rules: ours must be among them.
-    fn keep_guard(&mut self) {
-        match self.guard.restore() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.unguarded = false;
-                tracing::warn!("somebody removed the guard; it is up again");
-            }
-            Err(e) => {
-                self.unguarded = true;
-                tracing::error!("the guard is gone and could not be put up again: {e}");
-            }
         }
     }
 

@@ -23,7 +23,7 @@ use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::vital::Vital;
 use super::yielded::Yielded;
-use super::{Daemon, NETLINK, NOTICES, RULES, SOCKET, derive, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, SOCKET, derive, signals, watch};
 use crate::access::ListFiles;
 use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
@@ -115,7 +115,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         .spawn(move || worker.run())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
-    watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
@@ -148,7 +147,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         metering,
         schedule_times,
         reloads: first_load(),
-        unguarded: false,
         vital,
         notifier: Notifier::from_env(),
         reload_error: None,
