@@ -189,6 +189,8 @@ metrics! {
         "The host's neighbour entries on UVS's interfaces: `known` with a MAC address, `unknown` without."
     NETLINK_OVERRUNS Counter "uvs_netlink_overruns_total" []
         "How often the kernel had more news of the network than could be held, after which everything was read anew."
+    GUARD_REPAIRS Counter "uvs_guard_repairs_total" ["harm"]
+        "How often the guard had to be put right because another program had changed it: `removed`, as by `nft flush ruleset`, or `damaged`."
     RELOADS Counter "uvs_config_reloads_total" ["result"]
         "Attempts to load the configuration, the one at the start included: `success` or `failure`."
     RELOAD_OK Gauge "uvs_config_last_reload_successful" []

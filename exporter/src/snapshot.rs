@@ -63,6 +63,8 @@ pub struct MetricSnapshot {
     pub netlink_overruns: u64,
     /// What the daemon's log lacks.
     pub log: LogLosses,
+    /// How often the guard was put up again after it was removed, and put right after it was damaged.
+    pub guard_repairs: (u64, u64),
     /// How the configuration fared.
     pub reloads: Reloads,
     /// What stands in the way of serving, each a sentence; empty = ready.

@@ -20,7 +20,7 @@ use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use guard::{FullNat, Guard, GuardError, GuardSpec, Idle, Nat};
+use guard::{FullNat, Guard, GuardError, GuardSpec, Harm, Idle, Nat, Repairs, Server};
 use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
@@ -36,6 +36,8 @@ const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
 const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
 const SERVER: [u8; 4] = [10, 2, 0, 2];
 const DIRECTOR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+/// The table in numbers and without counts.
+const LIST: [&str; 6] = ["-nn", "-s", "list", "table", "netdev", "uvs"];
 
 #[test]
 fn without_a_guard_the_kernel_answers() {
@@ -223,15 +225,42 @@ fn a_guard_that_is_not_sure_keeps_all_that_nat_servers_send_beyond_the_host() {
     lab.director
         .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
     let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
-    guard.work(|guard| {
-        assert!(guard.is_unsure());
-        guard.remember(&client).unwrap();
-        guard.be_sure().unwrap();
-    });
+    assert!(guard.tell(&client));
     lab.client.enter(|| {
         assert_eq!(connect_from(4002, SERVER, 8080), None);
         assert_eq!(connect_from(4001, SERVER, 8080), timed_out, "remembered");
     });
+}
+
+#[test]
+fn a_guard_that_is_put_up_again_is_not_sure_and_says_so() {
+    let lab = Lab::new(true, "1");
+    let (told, repaired) = std::sync::mpsc::channel();
+    let claim = || Guard::claim(move || told.send(()).unwrap()).ok();
+    let mut guard = Up(&lab, lab.director.enter(claim));
+    guard.apply(&lab.spec());
+    let held = |guard: &Up<'_>| guard.1.as_ref().unwrap().unsure();
+    let first = held(&guard).unwrap();
+    guard.be_sure();
+    assert_eq!(held(&guard), None);
+    lab.director.enter(|| run("nft", &["flush", "ruleset"]));
+    repaired.recv_timeout(PATIENCE).unwrap();
+    let second = held(&guard).unwrap();
+    assert_ne!(first, second);
+    let listed = |what: &str| lab.director.enter(|| run("nft", &LIST)).contains(what);
+    assert!(listed("elements = { 6, 17, 132 }"));
+    // What was meant for the table that is gone.
+    let of = guard.1.as_ref().unwrap();
+    let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
+    assert!(!of.remember(first, &client).unwrap() && !of.be_sure(first).unwrap());
+    assert!(listed("elements = { 6, 17, 132 }") && !listed("4001"));
+    assert!(of.remember(second, &client).unwrap() && of.be_sure(second).unwrap());
+    assert!(!listed("elements = { 6, 17, 132 }") && listed("10.1.0.2 . 6 . 4001"));
+    assert_eq!(
+        repaired.try_recv().ok(),
+        None,
+        "our own change is no damage"
+    );
 }
 
 #[test]
@@ -321,7 +350,7 @@ fn what_a_killed_run_left_is_replaced_and_removed() {
     let lab = Lab::new(true, "0");
     lab.director.enter(|| {
         run("nft", &["add table netdev uvs { chain leftover { } ; }"]);
-        let mut guard = Guard::claim().unwrap();
+        let mut guard = Guard::claim(|| {}).unwrap();
         guard.apply(&lab.spec()).unwrap();
         let rules = run("nft", &["list", "table", "netdev", "uvs"]);
         assert!(
@@ -344,7 +373,7 @@ fn what_a_killed_run_left_is_replaced_and_removed() {
 fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
     let lab = Lab::new(true, "0");
     let guard = lab.guard(&lab.spec());
-    let refused = lab.director.enter(|| Guard::claim().err().unwrap());
+    let refused = lab.director.enter(|| Guard::claim(|| {}).err().unwrap());
     let pid = i32::try_from(std::process::id()).unwrap();
     assert!(
         matches!(refused, GuardError::Busy { pid: Some(p) } if p == pid),
@@ -356,11 +385,11 @@ fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
             .contains("already runs in this network namespace"),
         "{refused}"
     );
-    lab.server.enter(|| Guard::claim().map(drop)).unwrap();
+    lab.server.enter(|| Guard::claim(|| {}).map(drop)).unwrap();
     drop(guard);
     // A child that another test forks at this moment holds a copy of the claim until it executes.
     let end = Instant::now() + PATIENCE;
-    while let Err(error) = lab.director.enter(|| Guard::claim().map(drop)) {
+    while let Err(error) = lab.director.enter(|| Guard::claim(|| {}).map(drop)) {
         assert!(Instant::now() < end, "{error}");
     }
 }
@@ -410,35 +439,209 @@ fn an_interface_that_comes_back_is_guarded_again() {
 }
 
 #[test]
-fn a_flushed_ruleset_is_put_back() {
+fn the_table_reads_in_nft_as_it_is_meant() {
+    let lab = Lab::new(true, "0");
+    let _guard = lab.guard(&rich(&lab));
+    let listed = lab.director.enter(|| run("nft", &LIST));
+    assert_eq!(listed, include_str!("guard/table.txt"));
+}
+
+#[test]
+fn an_admins_saved_ruleset_loads_beside_it() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let firewall = "table inet fw { chain in { type filter hook input priority 0; }; }";
+    lab.director.enter(|| run("nft", &[firewall]));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let before = list();
+    lab.client.enter(|| connect_from(4001, VIP, 82));
+    let saved = lab.director.enter(|| run("nft", &["list", "ruleset"]));
+    let client = "10.1.0.2 . tcp . 4001 timeout 1m expires ";
+    assert!(saved.contains(client), "{saved}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let path = file.path().to_str().unwrap();
+        lab.director.enter(|| run("nft", &["-f", path]));
+    };
+    // Over it, every rule is there twice.
+    load(&saved);
+    eventually("put right", || guard.repairs() == (0, 1));
+    guard.be_sure();
+    assert_eq!(list(), before);
+    load(&format!("flush ruleset\n{saved}"));
+    eventually("put up again", || guard.repairs() == (1, 1));
+    guard.be_sure();
+    assert_eq!(list(), before);
+    let tables = lab.director.enter(|| run("nft", &["list", "tables"]));
+    assert_eq!(tables.lines().count(), 2, "{tables}");
+}
+
+#[test]
+fn a_removed_table_is_put_up_again() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let before = lab.director.enter(|| run("nft", &LIST));
+    let ways: [&[&str]; 3] = [
+        &["flush", "ruleset"],
+        &["delete", "table", "netdev", "uvs"],
+        &["delete table netdev uvs; add table netdev uvs"],
+    ];
+    for (n, way) in (1..).zip(ways) {
+        lab.director.enter(|| run("nft", way));
+        eventually("put up again", || guard.repaired().removed == n);
+        guard.be_sure();
+        assert_eq!(lab.director.enter(|| run("nft", &LIST)), before, "{way:?}");
+    }
+    assert_eq!(guard.repaired().damaged, 0);
+    lab.client
+        .enter(|| assert_eq!(connect(VIP, 80), Some(io::ErrorKind::TimedOut)));
+}
+
+#[test]
+fn whatever_is_damaged_is_put_right_and_named() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let before = list();
+    let first_rule = || {
+        let rules = lab
+            .director
+            .enter(|| run("nft", &["-a", "list", "chain", "netdev", "uvs", "ours"]));
+        let handle = rules
+            .lines()
+            .find_map(|l| l.split_once("@owned")?.1.split_once("handle "));
+        handle.unwrap().1.to_owned()
+    };
+    let uvs = "netdev uvs";
+    let cases = [
+        (format!("flush table {uvs}"), "rules, not"),
+        (
+            format!("delete rule {uvs} ours handle {}", first_rule()),
+            "chain ours has",
+        ),
+        (format!("insert rule {uvs} ours accept"), "chain ours has"),
+        (
+            format!("replace rule {uvs} ours handle HANDLE ip daddr @owned accept"),
+            "rule 7 of chain ours was changed",
+        ),
+        (
+            format!("delete element {uvs} service {{ 10.1.0.100 . tcp . 80 }}"),
+            "set service lacks 1",
+        ),
+        (
+            format!("add element {uvs} local {{ 10.9.9.9 }}"),
+            "has 1 too many",
+        ),
+        (
+            format!("flush set {uvs} nat_server"),
+            "set nat_server lacks",
+        ),
+        (
+            format!("flush chain {uvs} ingress_0; delete chain {uvs} ingress_0"),
+            "chain ingress_0 is missing",
+        ),
+        (
+            format!("add chain {uvs} ingress_0 {{ policy drop; }}"),
+            "chain ingress_0 was changed",
+        ),
+        (format!("add chain {uvs} mine"), "chain mine was added"),
+        (
+            format!("add set {uvs} mine {{ type ipv4_addr; }}"),
+            "set mine was added",
+        ),
+        (
+            format!("add table {uvs} {{ flags dormant; }}"),
+            "table uvs was changed",
+        ),
+    ];
+    for (n, (command, what)) in (1..).zip(cases) {
+        let command = command.replace("HANDLE", &first_rule());
+        lab.director.enter(|| run("nft", &[&command]));
+        eventually(&command, || guard.repaired().damaged == n);
+        let Some((_, Harm::Damaged(said))) = guard.repaired().last else {
+            panic!("{command}: nothing is known of it");
+        };
+        assert!(said.contains(what), "{command}: {said}");
+        guard.be_sure();
+        assert_eq!(list(), before, "{command}");
+    }
+    assert_eq!(guard.repaired().removed, 0);
+}
+
+#[test]
+fn what_is_not_the_guards_is_no_damage() {
+    let lab = Lab::new(true, "0");
+    let mut guard = lab.guard(&rich(&lab));
+    lab.director.enter(|| {
+        run(
+            "nft",
+            &["add table netdev other; add table inet uvs; delete table netdev other"],
+        );
+        // As the packets' way does, and as time undoes.
+        run(
+            "nft",
+            &["add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }"],
+        );
+        run("nft", &["reset counters table netdev uvs"]);
+    });
+    guard.apply(&lab.spec());
+    guard.replace(&rich(&lab));
+    // What was heard before the removal has been looked at when that is repaired.
+    lab.director
+        .enter(|| run("nft", &["delete", "table", "netdev", "uvs"]));
+    eventually("put up again", || guard.repaired().removed == 1);
+    assert_eq!(guard.repaired().damaged, 0);
+}
+
+#[test]
+fn flushes_and_changes_at_the_same_time_leave_what_is_wanted() {
     let lab = Lab::new(true, "0");
     let mut guard = lab.guard(&lab.spec());
-    assert!(!guard.restore(), "only our own doing so far");
-    lab.director.enter(|| run("nft", &["flush", "ruleset"]));
-    assert!(guard.restore());
-    assert!(!guard.restore());
-    assert!(lab.director.enter(|| guard::show(true)).unwrap().is_some());
+    let more = |n: u16| {
+        let mut spec = rich(&lab);
+        let service = |port| (Protocol::Tcp, v4([10, 1, 0, 102]), port);
+        spec.services.extend((1..=n).map(service));
+        spec
+    };
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            for _ in 0..40 {
+                lab.director.enter(|| run("nft", &["flush", "ruleset"]));
+            }
+        });
+        (0..200).for_each(|n| guard.apply(&more(n)));
+    });
+    guard.apply(&more(3));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let repaired = || guard.repaired().removed;
+    // The last flush's repair may still be under way.
+    eventually("a table", || {
+        let before = repaired();
+        let listed = list();
+        before == repaired() && listed.contains("10.1.0.102 . 6 . 3")
+    });
+    let after = list();
+    guard.replace(&more(3));
+    assert_eq!(list(), after);
 }
 
 #[test]
 fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let lab = Lab::new(true, "0");
-    let server = |last, port| (v4([10, 2, 0, last]), Protocol::Tcp, port);
     let full = GuardSpec {
-        services: vec![(Protocol::Tcp, v4(VIP), 443), (Protocol::Udp, v4(VIP), 0)],
-        owned: vec![v4([10, 1, 0, 101])],
-        nat_servers: vec![server(7, 8080), server(8, 0)],
+        wide: Vec::new(),
+        ftp: Vec::new(),
+        interfaces: lab.spec().interfaces,
         nat: Nat {
-            services: vec![(Protocol::Tcp, v4(VIP), 81), (Protocol::Sctp, v4(VIP), 0)],
+            services: rich(&lab).nat.services,
             ..lab.spec().nat
         },
         fullnat: FullNat {
-            local: vec![v4([10, 2, 0, 200])],
-            servers: vec![server(9, 8080), server(10, 0)],
-            ..lab.spec().fullnat
+            ports: lab.spec().fullnat.ports,
+            ..rich(&lab).fullnat
         },
-        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
-        ..lab.spec()
+        ..rich(&lab)
     };
     let rules = || run("nft", &["-s", "list", "table", "netdev", "uvs"]);
     let rules = || lab.director.enter(rules);
@@ -449,9 +652,9 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let changed = rules();
     assert_ne!(before, changed);
     assert_eq!(table, handle(), "the table was changed, not replaced");
-    assert!(!guard.restore(), "and nobody needs to look after it");
+    assert_eq!(guard.repairs(), (0, 0), "and nobody needs to look after it");
     guard.replace(&full);
-    guard.work(|guard| guard.be_sure().unwrap());
+    guard.be_sure();
     assert_eq!(changed, rules());
     assert_ne!(table, handle());
     guard.apply(&lab.spec());
@@ -565,11 +768,56 @@ impl Lab {
     }
 
     fn guard(&self, spec: &GuardSpec) -> Up<'_> {
-        let mut up = Up(self, self.director.enter(|| Guard::claim().ok()));
+        let mut up = Up(self, self.director.enter(|| Guard::claim(|| {}).ok()));
         up.apply(spec);
         // There is nobody's client yet.
-        up.work(|guard| guard.be_sure().unwrap());
+        up.be_sure();
         up
+    }
+}
+
+/// Of everything that the guard can have something.
+fn rich(lab: &Lab) -> GuardSpec {
+    let server = |last, port| (v4([10, 2, 0, last]), Protocol::Tcp, port);
+    let wide = [
+        "any 10.1.0.100:5000-5100",
+        "tcp 10.1.0.100:7000",
+        "udp 10.9.0.0/16:80",
+        "tcp 0.0.0.0/0:81",
+    ];
+    let nat_wide = ["udp 10.1.0.100:6000-6100", "tcp 10.8.0.0/16:80"];
+    GuardSpec {
+        interfaces: ["d0", "d1", "lo"].map(str::to_owned).into(),
+        services: vec![(Protocol::Tcp, v4(VIP), 80), (Protocol::Udp, v4(VIP), 0)],
+        nat: Nat {
+            services: vec![(Protocol::Tcp, v4(VIP), 82), (Protocol::Sctp, v4(VIP), 0)],
+            wide: nat_wide.map(|to| to.parse().unwrap()).into(),
+            own_servers: vec![
+                (v4(DIRECTOR), Protocol::Tcp, 8080),
+                (v4(DIRECTOR), Protocol::Udp, 0),
+            ],
+            answers_strays: true,
+            ..lab.spec().nat
+        },
+        wide: wide.map(|to| to.parse().unwrap()).into(),
+        ftp: vec![v4(VIP)],
+        owned: vec![v4([10, 1, 0, 101])],
+        nat_servers: vec![server(7, 8080), server(8, 0)],
+        fullnat: FullNat {
+            local: vec![v4([10, 2, 0, 200])],
+            ports: (1024, 32767),
+            servers: vec![server(9, 8080), server(10, 0)],
+        },
+        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
+    }
+}
+
+/// Waits until it is so.
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -582,9 +830,17 @@ impl Up<'_> {
         self.0.director.enter(|| guard.apply(spec).unwrap());
     }
 
-    fn work(&mut self, work: impl FnOnce(&mut Guard) + Send) {
-        let guard = self.1.as_mut().unwrap();
-        self.0.director.enter(|| work(guard));
+    /// Tells it that these are all clients; whether it had been put up anew.
+    fn tell(&self, clients: &[Server]) -> bool {
+        let guard = self.1.as_ref().unwrap();
+        let Some(table) = guard.unsure() else {
+            return false;
+        };
+        guard.remember(table, clients).unwrap() && guard.be_sure(table).unwrap()
+    }
+
+    fn be_sure(&self) {
+        assert!(self.tell(&[]));
     }
 
     fn replace(&mut self, spec: &GuardSpec) {
@@ -592,9 +848,14 @@ impl Up<'_> {
         self.0.director.enter(|| guard.replace(spec).unwrap());
     }
 
-    fn restore(&mut self) -> bool {
-        let guard = self.1.as_mut().unwrap();
-        self.0.director.enter(|| guard.restore().unwrap())
+    fn repaired(&self) -> Repairs {
+        self.1.as_ref().unwrap().repairs()
+    }
+
+    /// How often the table was put up again, and put right.
+    fn repairs(&self) -> (u64, u64) {
+        let repairs = self.repaired();
+        (repairs.removed, repairs.damaged)
     }
 }
 

@@ -6,6 +6,8 @@ mod stand;
 
 #[path = "host/arp.rs"]
 mod arp;
+#[path = "host/flushed.rs"]
+mod flushed;
 #[path = "host/leftovers.rs"]
 mod leftovers;
 #[path = "host/moves.rs"]

@@ -65,6 +65,9 @@ fn tables(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::NEIGHBOURS, &["known"], known as f64);
     to.add(&c::NEIGHBOURS, &["unknown"], unknown as f64);
     to.add(&c::NETLINK_OVERRUNS, &[], snapshot.netlink_overruns as f64);
+    let (removed, damaged) = snapshot.guard_repairs;
+    to.add(&c::GUARD_REPAIRS, &["removed"], removed as f64);
+    to.add(&c::GUARD_REPAIRS, &["damaged"], damaged as f64);
 }
 
 fn workers(snapshot: &MetricSnapshot, to: &mut Families) {

@@ -122,6 +122,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         neighbours: (2, 1),
         netlink_overruns: 0,
         log: LogLosses::default(),
+        guard_repairs: (0, 0),
         reloads: Reloads {
             succeeded: 1,
             failed: 0,

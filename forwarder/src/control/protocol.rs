@@ -480,6 +480,9 @@ pub(crate) struct Info {
     /// First and last port of FULLNAT's local ports; 0 and 0 from a daemon that does not tell.
     #[serde(default)]
     pub local_ports: (u16, u16),
+    /// The guard; `None` from a daemon that does not tell.
+    #[serde(default)]
+    pub guard: Option<GuardStatus>,
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,
@@ -519,4 +522,17 @@ pub(crate) struct LogLosses {
     pub write_failed: u64,
     /// Left out, since many like them had been logged.
     pub suppressed: u64,
+}
+
+/// How the guard fares with the host's other programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GuardStatus {
+    /// Times that it was put up again after somebody had removed it.
+    pub removed: u64,
+    /// Times that it was put right after somebody had changed it.
+    pub damaged: u64,
+    /// When it was last, in seconds ago, and what had been done to it.
+    pub last: Option<(u64, String)>,
+    /// What is wrong with it now; `None` = it is as it must be.
+    pub wrong: Option<String>,
 }

@@ -13,7 +13,9 @@ use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
 use crate::access::ListFiles;
 use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
-use crate::control::protocol::{Command, Data, Ended, Errno, Info, LogLosses, MAX_BATCH, Refusal};
+use crate::control::protocol::{
+    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
+};
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
 
@@ -310,7 +312,27 @@ impl Daemon {
                 write_failed: self.options.log.write_failed(),
                 suppressed: self.options.log.suppressed(),
             },
+            guard: Some(self.guard_status()),
         }))
+    }
+
+    /// Looks at the guard as the kernel has it now.
+    fn guard_status(&self) -> GuardStatus {
+        let wrong = match self.guard.look() {
+            Ok(harm) => harm.map(|harm| harm.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let repairs = self.guard.repairs();
+        let ago = |at: SystemTime| at.elapsed().map_or(0, |ago| ago.as_secs());
+        GuardStatus {
+            removed: repairs.removed,
+            damaged: repairs.damaged,
+            last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
+            wrong: wrong.map(|what| match repairs.broken {
+                Some(why) => format!("{what}; it could not be put right: {why}"),
+                None => what,
+            }),
+        }
     }
 
     fn drops(&self) -> Result<Data, Refusal> {

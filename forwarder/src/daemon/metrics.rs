@@ -107,6 +107,7 @@ impl Daemon {
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
         let (first, last) = self.limits.local_ports;
+        let repairs = self.guard.repairs();
         MetricSnapshot {
             taken: Instant::now(),
             build: BUILD,
@@ -133,6 +134,7 @@ impl Daemon {
             schedule: self.schedule_times.histogram(),
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
+            guard_repairs: (repairs.removed, repairs.damaged),
             reloads: self.reloads,
             log: LogLosses {
                 queue_full: self.options.log.queue_full(),
@@ -173,9 +175,8 @@ impl Daemon {
         let interfaces = self.interfaces.iter().enumerate();
         let down = interfaces.filter(|(i, _)| !up(*i));
         let down = down.map(|(_, name)| format!("interface {name} is down or gone"));
-        let guard = self
-            .unguarded
-            .then(|| "the guard is gone and could not be put up again".to_owned());
+        let broken = self.guard.repairs().broken;
+        let guard = broken.map(|why| format!("the guard could not be put right: {why}"));
         down.chain(guard).collect()
     }
 }

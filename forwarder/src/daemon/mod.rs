@@ -28,6 +28,7 @@ mod yielded;
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Wall, SystemTime};
@@ -48,7 +49,7 @@ use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::{Homeless, Table};
 use crate::firewall;
-use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK};
+use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
 use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
@@ -64,7 +65,6 @@ use yielded::Yielded;
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
-const RULES: Token = Token(3);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
 
@@ -87,6 +87,8 @@ pub(crate) struct Daemon {
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
+    /// The guard's keeper put it up again, and it knows no clients.
+    guard_repaired: Arc<AtomicBool>,
     lingering: Lingering,
     /// The VIPs that are not the host's.
     homeless: Homeless,
@@ -112,8 +114,6 @@ pub(crate) struct Daemon {
     metering: Option<Metering>,
     schedule_times: Arc<timed::Times>,
     reloads: uvs_exporter::Reloads,
-    /// The guard is gone, and could not be put up again.
-    unguarded: bool,
     vital: Vital,
     notifier: Notifier,
     /// Why the configuration's last reload failed.
@@ -140,13 +140,15 @@ impl Daemon {
             for event in &events {
                 match event.token() {
                     NETLINK => self.follow_network(),
-                    RULES => self.keep_guard(),
                     SIGNALS if self.take_signals() => return self.stop(),
                     // Notices are looked at below; the rest is the control socket's.
                     _ => {}
                 }
             }
             self.take_notices();
+            if self.guard_repaired.swap(false, Ordering::Acquire) {
+                self.recall_clients();
+            }
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
@@ -265,7 +267,6 @@ impl Daemon {
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
-            self.unguarded = false;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
         self.shared.desired.publish(Arc::new(Desired {
@@ -298,10 +299,10 @@ impl Daemon {
 
     /// A guard that was put up anew learns who the engine's clients are.
     fn recall_clients(&mut self) {
-        if !self.guard.is_unsure() {
+        let Some(unsure) = self.guard.unsure() else {
             return;
-        }
-        if let Err(e) = self.tell_clients() {
+        };
+        if let Err(e) = self.tell_clients(unsure) {
             tracing::warn!(
                 "the guard does not know all clients: {}; for half a minute what NAT servers send to others is lost",
                 e.message
@@ -309,16 +310,19 @@ impl Daemon {
         }
     }
 
-    fn tell_clients(&mut self) -> Result<(), Refusal> {
+    /// Ends early where somebody removes the guard meanwhile: the keeper tells of the next.
+    fn tell_clients(&mut self, unsure: Unsure) -> Result<(), Refusal> {
         let mut next = Some(0);
         while let Some(from) = next {
             let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
-            self.guard
-                .remember(&derive::clients(&page))
-                .map_err(failed)?;
+            let clients = derive::clients(&page);
+            if !self.guard.remember(unsure, &clients).map_err(failed)? {
+                return Ok(());
+            }
             next = rest;
         }
-        self.guard.be_sure().map_err(failed)
+        self.guard.be_sure(unsure).map_err(failed)?;
+        Ok(())
     }
 
     /// Waits until the worker has taken up what was published.
@@ -363,22 +367,6 @@ impl Daemon {
     fn wake(&self) {
         if let Err(e) = self.waker.wake() {
             tracing::error!("the worker cannot be woken: {e}");
-        }
-    }
-
-    /// Somebody changed nft's rules: ours must be among them.
-    fn keep_guard(&mut self) {
-        match self.guard.restore() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.unguarded = false;
-                self.recall_clients();
-                tracing::warn!("somebody removed the guard; it is up again");
-            }
-            Err(e) => {
-                self.unguarded = true;
-                tracing::error!("the guard is gone and could not be put up again: {e}");
-            }
         }
     }
 

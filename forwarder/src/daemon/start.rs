@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Instant as Wall, SystemTime};
 
@@ -23,7 +24,7 @@ use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::vital::Vital;
 use super::yielded::Yielded;
-use super::{Daemon, NETLINK, NOTICES, RULES, SOCKET, derive, signals, watch};
+use super::{Daemon, NETLINK, NOTICES, SOCKET, derive, signals, watch};
 use crate::access::ListFiles;
 use crate::config::{Config, Metrics, OwnVips};
 use crate::control::server::Server;
@@ -72,7 +73,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
     let list_files = ListFiles::load(&options.config.access)?;
-    let guard = Guard::claim()?;
+    let poll = Poll::new()?;
+    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
+    let guard_repaired = Arc::new(AtomicBool::new(false));
+    let guard = claim_guard(&guard_repaired, &notify)?;
     let ports = open_ports(&options.interfaces)?;
     let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
@@ -83,8 +87,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         options.own_vips.as_ref(),
     )?;
 
-    let poll = Poll::new()?;
-    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let shared = Arc::new(Shared::empty());
     let vital = Vital::new(Arc::clone(&shared));
     let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
@@ -118,7 +120,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         .spawn(move || worker.run())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
-    watch(&poll, guard.fd(), RULES)?;
     let mut daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
@@ -131,6 +132,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         mirror,
         guard,
         guarded: GuardSpec::default(),
+        guard_repaired,
         lingering: Lingering::default(),
         homeless: Homeless::default(),
         yielded: Yielded::default(),
@@ -151,7 +153,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         metering,
         schedule_times,
         reloads: first_load(),
-        unguarded: false,
         vital,
         notifier: Notifier::from_env(),
         reload_error: None,
@@ -173,6 +174,17 @@ pub(crate) fn run(options: Options) -> Result<()> {
         env!("CARGO_PKG_VERSION"),
     );
     daemon.run(server)
+}
+
+/// The guard; what its keeper does raises the flag and wakes the control thread.
+fn claim_guard(repaired: &Arc<AtomicBool>, notify: &Arc<Waker>) -> Result<Guard> {
+    let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
+    Ok(Guard::claim(move || {
+        repaired.store(true, Ordering::Release);
+        if let Err(e) = notify.wake() {
+            tracing::error!("the control thread cannot be woken: {e}");
+        }
+    })?)
 }
 
 /// Refuses at once, and by name, where a capability lacks.

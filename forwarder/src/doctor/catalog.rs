@@ -108,7 +108,7 @@ checks! {
         "rings and table are taken whole at the start, and `uvs run` fails there"
         "ulimit -v unlimited"
     NetdevIngress "netdev_ingress" Director Error
-        "the program nft is installed, and the kernel has the netdev ingress hook"
+        "the kernel has the netdev ingress hook, and the program nft is there to look at it"
         "without them there is no guard, and the kernel answers for the VIP with a RST"
         "modprobe nf_tables"
     InterfaceAbsent "interface_absent" Director Error
@@ -138,15 +138,23 @@ checks! {
     VipUnguarded "vip_unguarded" Director Error
         "a VIP on one of the director's interfaces is guarded on all of UVS's interfaces"
         "the kernel answers beside UVS: clients get a RST, and connections break at random"
-        "nft add table netdev uvs; nft delete table netdev uvs"
+        "uvs guard down --force"
     ForwardUnguarded "forward_unguarded" Director Error
         "with ip_forward=1 a VIP on no interface is guarded on all of UVS's interfaces"
         "the kernel forwards a second copy of what UVS forwards, or answers that it knows no way"
-        "nft add table netdev uvs; nft delete table netdev uvs"
+        "uvs guard down --force"
     GuardLeftover "guard_leftover" Director Error
         "no guard is left of a daemon that was killed"
         "nobody serves, and the kernel is kept silent: clients meet silence"
         "uvs guard down"
+    GuardDamaged "guard_damaged" Director Error
+        "the guard is as the daemon put it up"
+        "what it lacks the kernel answers beside UVS; the daemon puts it right at once, unless another program holds the table"
+        "uvs guard down --force"
+    GuardRepaired "guard_repaired" Director Warning
+        "no other program has removed or changed the guard in the last hour"
+        "until it is back, a millisecond or more, the kernel answers clients and servers beside UVS, and running NAT and FULLNAT connections may be reset"
+        "nft monitor"
     FirewallBypassed "firewall_bypassed" Director Note
         "no firewall rule names a VIP"
         "UVS takes the service's packets before the firewall, so the rule filters, translates and counts nothing of them; filter on the real servers or before the director"

@@ -111,6 +111,7 @@ pub(crate) fn future_director(
         connections: config.limits.connections,
         own: config.own_vips.clone(),
         daemon: None,
+        guard: None,
         run: format!(" --config {}", file.display()),
     };
     examine(wanted, only)
@@ -206,6 +207,7 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         connections: info.connection_limit,
         own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
+        guard: info.guard,
         run: file.chain(own).collect(),
     }
 }

@@ -17,9 +17,12 @@
 //! protocols: after the table was replaced, until the engine's connections are in it again, and while
 //! `clients` is full. The service goes on then, and the servers' own traffic waits.
 
-use std::fmt::Write;
-
-use super::rules::Server;
+use super::elements::key;
+use super::nft::field::{Field, IP_DADDR, IP_PROTOCOL, IP_SADDR, TCP_FLAGS, TH_DPORT, TH_SPORT};
+use super::nft::rule::Rule;
+use super::nft::table::{Dynamic, Set};
+use super::rules::{SOURCE, set};
+use super::spec::Server;
 
 /// Clients remembered, about 100 bytes each as they come.
 const CLIENT_LIMIT: u32 = 2 << 20;
@@ -32,12 +35,20 @@ const OTHER_SECONDS: u32 = 900;
 const MARGIN_SECONDS: u32 = 30;
 /// The kernel keeps all from these servers for this long where nobody says that it is sure again.
 const UNSURE_SECONDS: u32 = 30;
-/// TCP, UDP, SCTP.
-pub(super) const PROTOCOLS: [u8; 3] = [6, 17, 132];
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 /// A client as the sender, and as the receiver.
-const FROM: &str = "ip saddr . ip protocol . th sport";
-const TO: &str = "ip daddr . ip protocol . th dport";
+const FROM: &[Field] = &[IP_SADDR, IP_PROTOCOL, TH_SPORT];
+const TO: &[Field] = &[IP_DADDR, IP_PROTOCOL, TH_DPORT];
+/// Bits of [`TCP_FLAGS`].
+const FIN: u32 = 0x01;
+const SYN: u32 = 0x02;
+const RST: u32 = 0x04;
+const ACK: u32 = 0x10;
+/// The same in every network namespace (include/net/flow.h).
+const LOOPBACK_IFINDEX: u32 = 1;
 
 /// How long a connection may be idle, in seconds: the longest of its states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,74 +75,102 @@ impl Idle {
 }
 
 /// The sets that the rules fill.
-pub(super) fn sets(out: &mut String, idle: Idle) {
+pub(super) fn sets(idle: Idle) -> [Set; 3] {
     let (_, lifetime) = idle.lifetimes();
-    for (name, seconds) in [("clients", lifetime), ("closing", CLOSING_SECONDS)] {
-        let _ = writeln!(
-            out,
-            "set {name} {{\ntypeof {FROM}\n\
-             flags dynamic,timeout\ntimeout {seconds}s\nsize {CLIENT_LIMIT}\n}}"
-        );
-    }
-    let protocols = PROTOCOLS.map(|p| p.to_string()).join(", ");
-    let _ = writeln!(
-        out,
-        "set unsure {{\ntypeof ip protocol\n\
-         flags dynamic,timeout\ntimeout {UNSURE_SECONDS}s\nsize 255\nelements = {{ {protocols} }}\n}}"
-    );
-}
-
-/// `remember` takes a client's packet to a NAT service, `reply` a NAT server's that is to the host or
-/// beyond, `stray` one that is beyond and to no client.
-pub(super) fn chains(out: &mut String, idle: Idle, answers_strays: bool) {
-    let (udp, _) = idle.lifetimes();
-    let _ = writeln!(
-        out,
-        "chain remember {{\n\
-         tcp flags & (syn | ack) == syn {FROM} @closing delete @closing {{ {FROM} }} \
-         update @clients {{ {FROM} timeout {HANDSHAKE_SECONDS}s }} goto drop_service\n\
-         tcp flags & (syn | ack) == syn add @clients {{ {FROM} timeout {HANDSHAKE_SECONDS}s }} \
-         goto drop_service\n\
-         {FROM} @closing update @closing {{ {FROM} }} \
-         update @clients {{ {FROM} timeout {CLOSING_SECONDS}s }} goto drop_service\n\
-         ip protocol 17 update @clients {{ {FROM} timeout {udp}s }} goto drop_service\n\
-         update @clients {{ {FROM} }} goto drop_service\n\
-         update @unsure {{ ip protocol }}\n\
-         goto drop_service\n}}"
-    );
-    let _ = writeln!(
-        out,
-        "chain reply {{\n\
-         ip protocol 17 {TO} @clients update @clients {{ {TO} timeout {udp}s }} goto drop_nat_reply\n\
-         tcp flags & (fin | rst) != 0 {TO} @clients update @closing {{ {TO} }}\n\
-         {TO} @clients goto drop_nat_reply\n}}"
-    );
-    // With nat_icmp_send the engine answers them, but for a RST.
-    let answered = if answers_strays {
-        "tcp flags & rst == 0 goto drop_nat_reply\nip protocol != 6 goto drop_nat_reply\n"
-    } else {
-        ""
+    let dynamic = |seconds, limit, set| Set {
+        dynamic: Some(Dynamic { seconds, limit }),
+        ..set
     };
-    let _ = writeln!(
-        out,
-        "chain stray {{\nip protocol @unsure goto drop_nat_reply\n{answered}}}"
-    );
+    let all = [TCP, UDP, SCTP].map(|protocol| vec![protocol]);
+    [
+        dynamic(lifetime, CLIENT_LIMIT, set("clients", FROM, Vec::new())),
+        dynamic(
+            CLOSING_SECONDS,
+            CLIENT_LIMIT,
+            set("closing", FROM, Vec::new()),
+        ),
+        dynamic(
+            UNSURE_SECONDS,
+            255,
+            set("unsure", &[IP_PROTOCOL], all.into()),
+        ),
+    ]
 }
 
-/// Sends what this host's own NAT server answers to a client into the loopback interface, where UVS takes
+/// What becomes of a client's packet to a NAT service.
+pub(super) fn remember(idle: Idle) -> Vec<Rule> {
+    let new = Rule::new;
+    let (udp, _) = idle.lifetimes();
+    let rules = [
+        new()
+            .masked_is(TCP_FLAGS, SYN | ACK, SYN)
+            .within(FROM, "closing")
+            .delete(FROM, "closing")
+            .update_for(FROM, "clients", HANDSHAKE_SECONDS),
+        new()
+            .masked_is(TCP_FLAGS, SYN | ACK, SYN)
+            .add_for(FROM, "clients", HANDSHAKE_SECONDS),
+        new()
+            .within(FROM, "closing")
+            .update(FROM, "closing")
+            .update_for(FROM, "clients", CLOSING_SECONDS),
+        new()
+            .is(IP_PROTOCOL, UDP.into())
+            .update_for(FROM, "clients", udp),
+        new().update(FROM, "clients"),
+    ];
+    // Where the set is full, the rule ends before it goes there.
+    let mut rules: Vec<_> = rules.map(|rule| rule.goto("drop_service")).into();
+    rules.push(new().update(&[IP_PROTOCOL], "unsure"));
+    rules.push(new().goto("drop_service"));
+    rules
+}
+
+/// What becomes of a NAT server's packet to the host or beyond.
+pub(super) fn reply(idle: Idle) -> Vec<Rule> {
+    let new = Rule::new;
+    let (udp, _) = idle.lifetimes();
+    vec![
+        new()
+            .is(IP_PROTOCOL, UDP.into())
+            .within(TO, "clients")
+            .update_for(TO, "clients", udp)
+            .goto("drop_nat_reply"),
+        new()
+            .has_any(TCP_FLAGS, FIN | RST)
+            .within(TO, "clients")
+            .update(TO, "closing"),
+        new().within(TO, "clients").goto("drop_nat_reply"),
+    ]
+}
+
+/// What becomes of a NAT server's packet that is beyond the host and to no client.
+pub(super) fn stray(answers_strays: bool) -> Vec<Rule> {
+    let new = Rule::new;
+    let mut rules = vec![new().within(&[IP_PROTOCOL], "unsure")];
+    // With nat_icmp_send the engine answers them, but for a RST.
+    if answers_strays {
+        rules.push(new().masked_is(TCP_FLAGS, RST, 0));
+        rules.push(new().differs(IP_PROTOCOL, TCP.into()));
+    }
+    let drop = |rule: Rule| rule.goto("drop_nat_reply");
+    rules.into_iter().map(drop).collect()
+}
+
+/// Puts what this host's own NAT server answers to a client into the loopback interface, where UVS takes
 /// it: such a frame leaves by an interface whose ingress it never passes.
-pub(super) fn egress(out: &mut String, name: &str, interface: &str, priority: i32) {
-    let from = "ip saddr . ip protocol";
-    let _ = writeln!(
-        out,
-        "chain {name} {{\n\
-         type filter hook egress device \"{interface}\" priority {priority}; policy accept;\n\
-         meta protocol ip {from} . th sport @own_server {TO} @clients fwd to \"lo\"\n\
-         meta protocol ip {from} @own_server_any_port {TO} @clients fwd to \"lo\"\n}}"
-    );
+pub(super) fn egress() -> Vec<Rule> {
+    let to_client = |key: &[Field], set| {
+        let reply = Rule::new().within(key, set).within(TO, "clients");
+        reply.fwd_to(LOOPBACK_IFINDEX)
+    };
+    vec![
+        to_client(SOURCE.with_port, "own_server"),
+        to_client(SOURCE.any_port, "own_server_any_port"),
+    ]
 }
 
 /// The keys of `clients` for ends of connections.
 pub(super) fn keys(clients: &[Server]) -> Vec<Vec<u8>> {
-    clients.iter().filter_map(super::elements::key).collect()
+    clients.iter().filter_map(key).collect()
 }

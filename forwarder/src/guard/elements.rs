@@ -1,14 +1,19 @@
 //! What a change of the guard adds to its sets and takes out of them, as the kernel's keys in bytes.
 //!
-//! Replacing the table costs an `nft` and time that grows with the services (35 ms at 300 of them), which
-//! every one of a thousand `ipvsadm -a` would pay. Between two states of the same interfaces only
-//! elements of sets differ. Pure.
+//! Replacing the table costs time that grows with the services, which every one of a thousand `ipvsadm -a`
+//! would pay, and the counts and the datagrams that it remembers. Between two states of the same
+//! interfaces only elements of sets differ. Pure.
+
+use std::collections::BTreeSet;
 
 use uvs_core::flow::{Addr, Protocol};
 
-use super::rules::{GuardSpec, Server};
+use super::nft::message::{Attributes, Batch, Kind};
+use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
+use super::rules::TABLE;
+use super::spec::{GuardSpec, Server};
 
-/// More elements than this are quicker in a script that replaces the table.
+/// More elements than this are quicker in a message that replaces the table.
 const LIMIT: usize = 1000;
 
 /// Elements that one set gains or loses.
@@ -87,6 +92,33 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
     (count <= LIMIT).then_some(changes.0)
 }
 
+/// The transaction that makes these changes.
+pub(super) fn batch(changes: &[Change]) -> Batch {
+    let messages = changes.iter().flat_map(|change| {
+        let kind = if change.gained {
+            Kind::NEW_ELEMENTS
+        } else {
+            Kind::DELETE_ELEMENTS
+        };
+        elements(kind, TABLE, change.set, &change.keys)
+    });
+    Batch::of(&messages.collect::<Vec<_>>())
+}
+
+/// The transaction that adds these elements to a set.
+pub(super) fn addition(set: &'static str, keys: Vec<Vec<u8>>) -> Batch {
+    let gained = true;
+    batch(&[Change { set, gained, keys }])
+}
+
+/// The transaction that takes all elements out of a set, also of one that has none.
+pub(super) fn emptying(set: &str) -> Batch {
+    let all = Attributes::of(|out| {
+        out.text(OF_TABLE, TABLE).text(NAME, set);
+    });
+    Batch::of(&[(Kind::DELETE_ELEMENTS, all)])
+}
+
 #[derive(Default)]
 struct Changes(Vec<Change>);
 
@@ -133,6 +165,21 @@ fn only<'a, T: Ord>(of: &'a [T], without: &[T]) -> Vec<&'a T> {
         without.peek() != Some(e)
     };
     of.iter().filter(is_new).collect()
+}
+
+/// The keys of those with a port, and of those for all ports, in order, each once; IPv4 only.
+pub(super) fn tuples(of: &[Server]) -> [Vec<Vec<u8>>; 2] {
+    let (any_port, with_port): (Vec<_>, Vec<_>) = of.iter().partition(|s| s.2 == 0);
+    [with_port, any_port].map(|of| in_order(of.into_iter().filter_map(key)))
+}
+
+/// The keys of addresses, in order, each once; IPv4 only.
+pub(super) fn addresses(of: &[Addr]) -> Vec<Vec<u8>> {
+    in_order(of.iter().filter_map(|a| Some(a.as_v4()?.to_vec())))
+}
+
+fn in_order(keys: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    keys.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Address, protocol and port, each padded to a register of four bytes; IPv4 only.

@@ -4,8 +4,7 @@ use std::net::Ipv4Addr;
 
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 
-use super::GuardSpec;
-use super::rules::Server;
+use super::spec::{GuardSpec, Server};
 
 /// Bytes of the headers of Ethernet, of IPv4 without options, and of ICMP.
 const ETHERNET: usize = 14;

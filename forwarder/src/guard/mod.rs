@@ -3,98 +3,76 @@
 //! AF_PACKET only taps: the kernel processes every frame as well. One nft table, `netdev uvs`, drops
 //! exactly the frames that UVS serves at the ingress hook, which comes after the packet sockets and
 //! before everything else. It is replaced whole, or its sets are changed, in one transaction, so it is
-//! never half there; a killed run's table is found and replaced by the next.
+//! never half there; a killed run's table is found and replaced by the next. What others do to it is put
+//! right by a thread of its own, the keeper.
+//!
+//! [`rules`] says what the table is, `nft/` how that is told to the kernel. No other program takes part,
+//! but `nft` to print it for people.
 
 mod claim;
 mod clients;
 mod elements;
+mod error;
+mod harm;
+mod keeper;
 mod kept;
-mod netlink;
 mod nft;
 mod rules;
+mod spec;
+mod state;
+mod tool;
 mod watch;
 
-use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use clients::Idle;
-pub(crate) use nft::Counter;
-pub(crate) use rules::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
+pub(crate) use error::GuardError;
+pub(crate) use harm::{Harm, Repairs};
+pub(crate) use nft::listing::Counter;
+pub(crate) use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
-use elements::Change;
+use keeper::{Keeper, lock};
+use nft::link::{Fault, Link};
+use state::{Ready, State};
 use watch::Watch;
 
-/// Why the guard could not be put up, taken down or read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum GuardError {
-    /// Another daemon has the guard of this network namespace.
-    #[error(
-        "another uvs{} already runs in this network namespace (it holds the socket @uvs-guard); two would replace each other's guard: stop it, or run this one in a namespace of its own",
-        .pid.map(|p| format!(" (process {p})")).unwrap_or_default()
-    )]
-    Busy {
-        /// The other's process id, where the kernel tells it.
-        pid: Option<i32>,
-    },
-    /// There is no `nft`.
-    #[error("cannot run `nft`: {0}; install it (Debian: apt install nftables)")]
-    NoNft(std::io::Error),
-    /// The kernel cannot do it.
-    #[error(
-        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables), and for a NAT server that is the director itself CONFIG_NETFILTER_EGRESS (Linux 5.16)"
-    )]
-    NoKernelSupport,
-    /// No right to change the rules.
-    #[error("changing nft's rules needs CAP_NET_ADMIN: run as root, or grant the capability")]
-    Permission,
-    /// An interface name that cannot be written in nft's language.
-    #[error(
-        "interface name `{0}` contains a quote, which nft cannot express; rename the interface"
-    )]
-    InterfaceName(String),
-    /// `nft` refused.
-    #[error("nft refused: {0}")]
-    Refused(String),
-    /// A system call failed.
-    #[error("guard: cannot {doing}: {source}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-}
+/// A table that was put up anew and knows no clients, so that it keeps all that NAT servers send beyond the
+/// host from the kernel. What is told to it is not told to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsure(u64);
 
-/// The guard of this network namespace. While this value lives, no other daemon can have it; when it
-/// goes, so do the rules.
+/// The guard of this network namespace. While this value lives, no other daemon can have it, and what
+/// others do to its rules is put right; when it goes, so do the rules.
 pub(crate) struct Guard {
-    claim: Claim,
-    watch: Watch,
-    /// What was applied last; `None` = nothing is, by us.
-    applied: Option<GuardSpec>,
-    /// It was put up anew, and knows no clients.
-    unsure: bool,
+    state: Arc<Mutex<State>>,
+    /// `None` once it has ended.
+    keeper: Option<Keeper>,
 }
 
 impl Guard {
     /// Claims the guard of this network namespace. Rules that a killed run left stay in force until the
-    /// first [`apply`](Self::apply) replaces them; the log says so.
+    /// first [`apply`](Self::apply) replaces them; the log says so. `repaired` is called, by another thread,
+    /// when the table was put up again because of what others did: it is [`unsure`](Self::unsure) then.
     ///
     /// # Errors
-    /// Another daemon has it; `nft` or the kernel's support for it is missing.
-    pub(crate) fn claim() -> Result<Self, GuardError> {
+    /// Another daemon has it; the right or the kernel's support for it is missing.
+    pub(crate) fn claim(repaired: impl Fn() + Send + 'static) -> Result<Self, GuardError> {
         let claim = Claim::new()?;
-        let watch = Watch::new()?;
-        if nft::is_present()? {
+        let mut link = open()?;
+        let watching = |e| GuardError::of("watch nft's rules", e);
+        let watch = Watch::new(link.port()).map_err(watching)?;
+        if state::is_present(&mut link).map_err(|e| GuardError::of("look for the table", e))? {
             tracing::warn!(
                 "an earlier run left its guard (nft table `netdev uvs`) behind; it will be replaced"
             );
         }
+        let state = Arc::new(Mutex::new(State::new(claim, link)));
+        let keeper = Keeper::start(Arc::clone(&state), watch, Box::new(repaired));
+        let keeper = keeper.map_err(watching)?;
         Ok(Self {
-            claim,
-            watch,
-            applied: None,
-            unsure: false,
+            state,
+            keeper: Some(keeper),
         })
     }
 
@@ -104,23 +82,32 @@ impl Guard {
     /// # Errors
     /// The rules could not be put in force; those before them still are.
     pub(crate) fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let spec = spec.union(spec);
-        let changes = self
-            .applied
-            .as_ref()
-            .and_then(|applied| elements::changes(applied, &spec));
-        let Some(changes) = changes else {
-            return self.replace(&spec);
-        };
-        if !changes.is_empty()
-            && let Err(error) = netlink::change(&changes)
-        {
-            // Somebody changed our table, or a kernel wants it otherwise.
-            tracing::debug!(%error, "the guard's sets could not be changed; it is replaced");
+        let spec = Arc::new(spec.union(spec));
+        if !self.change(&spec) {
             return self.replace(&spec);
         }
-        self.applied = Some(spec);
+        self.wake();
         Ok(())
+    }
+
+    /// Changes elements only, where that is enough and succeeds.
+    fn change(&self, spec: &Arc<GuardSpec>) -> bool {
+        let mut state = self.state();
+        let Some(wanted) = &state.wanted else {
+            return false;
+        };
+        let Some(changes) = elements::changes(wanted, spec) else {
+            return false;
+        };
+        if !changes.is_empty()
+            && let Err(error) = state.link.commit(&elements::batch(&changes))
+        {
+            // Somebody changed our table a moment ago.
+            tracing::debug!(%error, "the guard's sets could not be changed; it is replaced");
+            return false;
+        }
+        state.want(Arc::clone(spec), None);
+        true
     }
 
     /// Puts the guard up anew as a whole, on the interfaces there are now.
@@ -128,52 +115,65 @@ impl Guard {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub(crate) fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+        let spec = Arc::new(spec.union(spec));
         // An interface may go between the look and the transaction: then one more look.
-        let first = self.try_apply(spec);
-        if matches!(first, Err(GuardError::Refused(_))) {
-            self.try_apply(spec)?;
-        } else {
-            first?;
+        self.try_replace(&spec)
+            .or_else(|fault| match fault {
+                Fault::Refused { .. } => self.try_replace(&spec),
+                Fault::Io(_) => Err(fault),
+            })
+            .map_err(|fault| GuardError::of("put the guard up", fault))
+    }
+
+    fn try_replace(&self, spec: &Arc<GuardSpec>) -> Result<(), Fault> {
+        let present = self.state().present(&spec.interfaces);
+        for interface in spec.interfaces.iter().filter(|i| !present.contains(i)) {
+            tracing::warn!(
+                interface,
+                "no such interface now: not guarded until it is back"
+            );
         }
-        self.unsure = true;
-        self.applied = Some(spec.union(spec));
+        let ready = Ready::new(spec, present);
+        let mut state = self.state();
+        state.put_up(&ready)?;
+        state.want(Arc::clone(spec), Some(ready));
         Ok(())
     }
 
-    /// Whether it was put up anew and knows no clients, so that it keeps all that NAT servers send from the
-    /// kernel: [`remember`](Self::remember) them, and [`be_sure`](Self::be_sure).
-    pub(crate) const fn is_unsure(&self) -> bool {
-        self.unsure
+    /// The table in force, where it knows no clients yet: [`remember`](Self::remember) them, and
+    /// [`be_sure`](Self::be_sure).
+    pub(crate) fn unsure(&self) -> Option<Unsure> {
+        self.state().unsure()
     }
 
-    /// These are clients of NAT services.
+    /// These are clients of NAT services. `false` where that table is in force no more.
     ///
     /// # Errors
     /// They could not be noted.
-    pub(crate) fn remember(&self, those: &[Server]) -> Result<(), GuardError> {
-        Self::change("clients", true, clients::keys(those))
+    pub(crate) fn remember(&self, table: Unsure, those: &[Server]) -> Result<bool, GuardError> {
+        let keys = clients::keys(those);
+        if keys.is_empty() {
+            return Ok(true);
+        }
+        let told = self
+            .state()
+            .tell(table, &elements::addition("clients", keys));
+        told.map_err(|e| GuardError::of("note clients", e))
     }
 
-    /// All clients are known: what NAT servers send to others is the kernel's again.
+    /// All clients are known: what NAT servers send to others is the kernel's again. `false` where that table
+    /// is in force no more.
     ///
     /// # Errors
     /// It could not be said; the kernel forgets by itself within half a minute.
-    pub(crate) fn be_sure(&mut self) -> Result<(), GuardError> {
-        let protocols = clients::PROTOCOLS.map(|p| vec![p]);
-        Self::change("unsure", false, protocols.into())?;
-        self.unsure = false;
-        Ok(())
-    }
-
-    fn change(set: &'static str, gained: bool, keys: Vec<Vec<u8>>) -> Result<(), GuardError> {
-        if keys.is_empty() {
-            return Ok(());
+    pub(crate) fn be_sure(&self, table: Unsure) -> Result<bool, GuardError> {
+        let mut state = self.state();
+        let told = state.tell(table, &elements::emptying("unsure"));
+        let told = told.map_err(|e| GuardError::of("say that all clients are known", e))?;
+        if told {
+            state.be_sure();
         }
-        let change = Change { set, gained, keys };
-        netlink::change(&[change]).map_err(|source| GuardError::Io {
-            doing: "note clients",
-            source,
-        })
+        Ok(told)
     }
 
     /// Takes the guard down; says whether there was one.
@@ -181,56 +181,42 @@ impl Guard {
     /// # Errors
     /// It could not be taken down.
     pub(crate) fn remove(&mut self) -> Result<bool, GuardError> {
-        self.applied = None;
-        nft::remove()
+        let mut state = self.state();
+        state.wanted = None;
+        state::remove(&mut state.link).map_err(|e| GuardError::of("take the guard down", e))
     }
 
-    /// A descriptor that becomes readable when anybody changes nft's rules: call
-    /// [`restore`](Self::restore) then.
-    pub(crate) fn fd(&self) -> RawFd {
-        self.watch.fd()
-    }
-
-    /// Puts the guard up again where somebody removed it (`nft flush ruleset`, a firewall's reload);
-    /// says whether that was so.
+    /// Compares it with what was put up; says what is otherwise. That is nothing, but for the moment
+    /// until the keeper has put it right, or where it cannot.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply).
-    pub(crate) fn restore(&mut self) -> Result<bool, GuardError> {
-        if !self.watch.drain()? {
-            return Ok(false);
-        }
-        let Some(spec) = self.applied.clone() else {
-            return Ok(false);
-        };
-        if nft::is_present()? {
-            return Ok(false);
-        }
-        tracing::warn!("somebody removed the guard (nft table `netdev uvs`); it is put up again");
-        self.replace(&spec)?;
-        Ok(true)
+    /// The kernel's.
+    pub(crate) fn look(&self) -> Result<Option<Harm>, GuardError> {
+        let harm = self.state().look();
+        harm.map_err(|e| GuardError::of("look at the table", e))
     }
 
-    fn try_apply(&self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let (present, absent): (Vec<_>, Vec<_>) = spec
-            .interfaces
-            .iter()
-            .cloned()
-            .partition(|name| self.claim.has_interface(name));
-        for interface in absent {
-            tracing::warn!(
-                interface,
-                "no such interface now: not guarded until it is back"
-            );
+    /// What others did to it so far.
+    pub(crate) fn repairs(&self) -> Repairs {
+        self.state().repairs.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn wake(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.wake();
         }
-        nft::run_script(&rules::render(spec, &present)?)
     }
 }
 
 impl Drop for Guard {
     /// The last resort, where the daemon unwinds before it could call [`Guard::remove`].
     fn drop(&mut self) {
-        if self.applied.is_some()
+        drop(self.keeper.take());
+        if self.state().wanted.is_some()
             && let Err(error) = self.remove()
         {
             tracing::error!(%error, "the guard could not be removed; `uvs guard down` does it");
@@ -242,24 +228,23 @@ impl Drop for Guard {
 /// is no guard.
 ///
 /// # Errors
-/// `nft` failed.
+/// The kernel's.
 pub(crate) fn counters() -> Result<Vec<Counter>, GuardError> {
-    if !nft::is_present()? {
-        return Ok(Vec::new());
-    }
-    nft::counters()
+    let counters = nft::listing::counters(&mut open()?, rules::TABLE);
+    counters.map_err(|e| GuardError::of("read the guard's counters", e))
 }
 
 /// The rules in force with their counters, as nft writes them, `terse` without the sets' elements;
 /// `None` where there is no guard.
 ///
 /// # Errors
-/// `nft` failed.
+/// `nft` failed, or is not there.
 pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
-    if !nft::is_present()? {
+    let is_present = state::is_present(&mut open()?);
+    if !is_present.map_err(|e| GuardError::of("look for the table", e))? {
         return Ok(None);
     }
-    nft::list(terse).map(Some)
+    tool::list(terse).map(Some)
 }
 
 /// What `nft` answers to these words, with `input` on its standard input.
@@ -267,14 +252,18 @@ pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
 /// # Errors
 /// `nft` failed.
 pub(crate) fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
-    nft::run("nft", words, input)
+    tool::run("nft", words, input)
 }
 
 /// Takes down whatever guard is there; says whether there was one.
 ///
 /// # Errors
-/// A daemon that runs in this network namespace needs it, unless `force`; `nft` failed.
+/// A daemon that runs in this network namespace needs it, unless `force`; the kernel refused.
 pub(crate) fn down(force: bool) -> Result<bool, GuardError> {
     let _claim = if force { None } else { Some(Claim::new()?) };
-    nft::remove()
+    state::remove(&mut open()?).map_err(|e| GuardError::of("take the guard down", e))
+}
+
+fn open() -> Result<Link, GuardError> {
+    Link::open().map_err(|e| GuardError::of("open a socket to nf_tables", e))
 }

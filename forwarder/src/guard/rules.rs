@@ -1,4 +1,4 @@
-//! The guard's rules as nft's text. Pure.
+//! The guard's rules. Pure.
 //!
 //! Only IPv4 frames to this host are looked at, so ARP always passes. Everything is looked up in hash
 //! sets: a frame costs the same with one service and with thousands.
@@ -8,15 +8,18 @@
 //! harm: without the first it neither completes nor answers the datagram (RFC 1122 §3.3.2), and a
 //! client discards it the same way.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::net::Ipv4Addr;
-
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
-use super::GuardError;
-use super::clients::{self, Idle};
+use super::clients;
+use super::elements::{addresses, tuples};
+use super::nft::field::{
+    Field, ICMP_TYPE, IP_DADDR, IP_FRAG_OFF, IP_ID, IP_PROTOCOL, IP_SADDR, MARK, PACKET_TYPE,
+    PROTOCOL, TCP_DPORT, TH_DPORT, TH_SPORT, th,
+};
+use super::nft::rule::Rule;
+use super::nft::table::{At, Chain, Dynamic, Hook, Set, Table};
+use super::spec::{GuardSpec, HOST_MARK, LOOPBACK, Server};
 
 /// The table's name.
 pub(super) const TABLE: &str = "uvs";
@@ -27,326 +30,263 @@ const PRIORITY: i32 = -500;
 const FRAGMENT_SECONDS: u32 = 30;
 /// Datagrams remembered; of more, the later fragments reach the kernel.
 const FRAGMENT_LIMIT: u32 = 65_535;
+/// Bits of a fragment's field (RFC 791 §3.1): more follow, and where it belongs.
+const MORE_FRAGMENTS: u32 = 0x2000;
+const FRAGMENT_OFFSET: u32 = 0x1fff;
+/// EtherType of IPv4, and a frame to this host's own address (PACKET_HOST).
+const IPV4: u32 = 0x0800;
+const TO_US: u32 = 0;
 
 /// What is looked up in a set: address and protocol, and the port where the set has ports.
-type Key = (&'static str, &'static str);
-const DESTINATION: Key = ("ip daddr . ip protocol", "th dport");
-const SOURCE: Key = ("ip saddr . ip protocol", "th sport");
-/// Destination, protocol and destination port of the packet within an ICMP error (RFC 792), in bits
-/// from the start of the ICMP header, where the inner IP header has no options.
-const INNER_DESTINATION: Key = ("@th,192,32 . @th,136,8", "@th,240,16");
-/// IPv4, header of five words.
-const INNER_IS_PLAIN: &str = "@th,64,8 0x45";
+pub(super) struct Key {
+    pub(super) with_port: &'static [Field],
+    pub(super) any_port: &'static [Field],
+}
+
+const DESTINATION: Key = Key {
+    with_port: &[IP_DADDR, IP_PROTOCOL, TH_DPORT],
+    any_port: &[IP_DADDR, IP_PROTOCOL],
+};
+pub(super) const SOURCE: Key = Key {
+    with_port: &[IP_SADDR, IP_PROTOCOL, TH_SPORT],
+    any_port: &[IP_SADDR, IP_PROTOCOL],
+};
+/// Destination, protocol and destination port of the packet within an ICMP error (RFC 792), from the
+/// start of the ICMP header, where the inner IP header has no options.
+const INNER_DESTINATION: Key = Key {
+    with_port: &[th(24, 4), th(17, 1), th(30, 2)],
+    any_port: &[th(24, 4), th(17, 1)],
+};
+/// The inner header's first byte: IPv4, five words.
+const INNER_VERSION: Field = th(8, 1);
+const INNER_IS_PLAIN: u32 = 0x45;
 /// Destination unreachable, source quench, time exceeded, parameter problem.
-const ICMP_ERRORS: &str = "{ 3, 4, 11, 12 }";
+const ICMP_ERRORS: [u8; 4] = [3, 4, 11, 12];
 /// Active FTP's data port, and those that passive FTP's are of.
-const FTP_DATA: &str = "tcp dport { 20, 1024-65535 }";
+const FTP_DATA: [(u32, u32); 2] = [(20, 20), (1024, 65535)];
 /// What the fragments of one datagram have in common (RFC 791 §3.2).
-const DATAGRAM: &str = "ip saddr . ip daddr . ip id . ip protocol";
+const DATAGRAM: &[Field] = &[IP_SADDR, IP_DADDR, IP_ID, IP_PROTOCOL];
 
-/// Address and port of a real server, port 0 = all ports.
-pub(crate) type Server = (Addr, Protocol, u16);
-
-/// What the kernel shall leave to UVS. IPv4; other addresses are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GuardSpec {
-    /// The interfaces that UVS runs on.
-    pub(crate) interfaces: Vec<String>,
-    /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
-    /// included, stays the kernel's.
-    pub(crate) services: Vec<(Protocol, Addr, u16)>,
-    /// What services have beside these: ranges of ports, and networks without the host's own addresses.
-    pub(crate) wide: Vec<Destination>,
-    /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
-    pub(crate) ftp: Vec<Addr>,
-    /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
-    pub(crate) owned: Vec<Addr>,
-    /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
-    /// they were sent.
-    pub(crate) nat_servers: Vec<Server>,
-    /// NAT's services.
-    pub(crate) nat: Nat,
-    /// FULLNAT's side.
-    pub(crate) fullnat: FullNat,
-    /// The host's own addresses.
-    pub(crate) local: Vec<Addr>,
-}
-
-/// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
-/// sends. See [`clients`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nat {
-    /// As [`GuardSpec::services`].
-    pub(crate) services: Vec<(Protocol, Addr, u16)>,
-    /// As [`GuardSpec::wide`].
-    pub(crate) wide: Vec<Destination>,
-    /// Servers that are the host itself.
-    pub(crate) own_servers: Vec<Server>,
-    /// How long their connections live.
-    pub(crate) idle: Idle,
-    /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
-    pub(crate) answers_strays: bool,
-}
-
-/// Marks what UVS sends into the host's own stack, on its way through the loopback interface: nobody else
-/// sees the mark, for the guard there takes it off. "UVS!" in ASCII.
-pub(crate) const HOST_MARK: u32 = 0x5556_5321;
-/// The loopback interface: what programs on the host send to a service comes by it.
-pub(crate) const LOOPBACK: &str = "lo";
-
-/// FULLNAT's replies: from a server to a local address, to a port in the range.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FullNat {
-    /// Local addresses.
-    pub(crate) local: Vec<Addr>,
-    /// First and last local port.
-    pub(crate) ports: (u16, u16),
-    /// Real servers.
-    pub(crate) servers: Vec<Server>,
-}
-
-impl GuardSpec {
-    /// What keeps all that either keeps, its lists in order: for the moment between two states.
-    #[must_use]
-    pub(crate) fn union(&self, other: &Self) -> Self {
-        fn both<T: Clone + PartialEq + Ord>(a: &[T], b: &[T]) -> Vec<T> {
-            let mut all: Vec<T> = a.iter().chain(b).cloned().collect();
-            all.sort();
-            all.dedup();
-            all
-        }
-        Self {
-            interfaces: self.interfaces.clone(),
-            services: both(&self.services, &other.services),
-            wide: both(&self.wide, &other.wide),
-            ftp: both(&self.ftp, &other.ftp),
-            owned: both(&self.owned, &other.owned),
-            nat_servers: both(&self.nat_servers, &other.nat_servers),
-            nat: Nat {
-                services: both(&self.nat.services, &other.nat.services),
-                wide: both(&self.nat.wide, &other.nat.wide),
-                own_servers: both(&self.nat.own_servers, &other.nat.own_servers),
-                ..self.nat
-            },
-            fullnat: FullNat {
-                local: both(&self.fullnat.local, &other.fullnat.local),
-                ports: self.fullnat.ports,
-                servers: both(&self.fullnat.servers, &other.fullnat.servers),
-            },
-            local: both(&self.local, &[]),
-        }
-    }
-}
-
-/// The script that replaces the table in one transaction, with a chain on each of `interfaces`.
-///
-/// # Errors
-/// An interface name that cannot be quoted.
-pub(super) fn render(spec: &GuardSpec, interfaces: &[String]) -> Result<String, GuardError> {
-    if let Some(name) = interfaces.iter().find(|n| n.contains('"')) {
-        return Err(GuardError::InterfaceName(name.clone()));
-    }
-    let mut out = String::new();
-    // Adding first makes the deletion succeed where there is no table.
-    let _ = writeln!(out, "add table netdev {TABLE}\ndelete table netdev {TABLE}");
-    let _ = writeln!(out, "table netdev {TABLE} {{");
-    counters(&mut out);
-    sets(&mut out, spec);
-    chains(&mut out, spec);
-    for (i, name) in interfaces.iter().enumerate() {
-        let spared = if name == LOOPBACK {
-            format!("meta mark {HOST_MARK} meta mark set 0 accept\n")
-        } else {
-            String::new()
+/// The table, with a chain on each of `interfaces`.
+pub(super) fn table(spec: &GuardSpec, interfaces: &[String]) -> Table {
+    let mut chains: Vec<Chain> = ["service", "nat_reply", "fullnat_reply"]
+        .map(|reason| chain(&format!("drop_{reason}"), dropping(reason)))
+        .into();
+    let nat = &spec.nat;
+    chains.extend([
+        chain("remember", clients::remember(nat.idle)),
+        chain("reply", clients::reply(nat.idle)),
+        chain("stray", clients::stray(nat.answers_strays)),
+        chain("ours", ours(spec)),
+    ]);
+    for (i, device) in interfaces.iter().enumerate() {
+        let hooked = |kind: &str, at, rules| Chain {
+            hook: Some(Hook {
+                at,
+                device: device.clone(),
+                priority: PRIORITY,
+            }),
+            ..chain(&format!("{kind}_{i}"), rules)
         };
-        let _ = writeln!(
-            out,
-            "chain ingress_{i} {{\n\
-             type filter hook ingress device \"{name}\" priority {PRIORITY}; policy accept;\n\
-             {spared}\
-             meta protocol ip meta pkttype host jump ours\n}}"
-        );
-        if !spec.nat.own_servers.is_empty() && name != LOOPBACK {
-            clients::egress(&mut out, &format!("egress_{i}"), name, PRIORITY);
+        chains.push(hooked("ingress", At::Ingress, ingress(device)));
+        if !nat.own_servers.is_empty() && device != LOOPBACK {
+            chains.push(hooked("egress", At::Egress, clients::egress()));
         }
     }
-    out.push_str("}\n");
-    Ok(out)
-}
-
-/// One counter a reason.
-fn counters(out: &mut String) {
-    for name in [
-        "service",
-        "owned",
-        "nat_reply",
-        "fullnat_reply",
-        "icmp_error",
-        "fragment",
-    ] {
-        let _ = writeln!(out, "counter {name} {{ }}");
+    Table {
+        name: TABLE,
+        counters: vec![
+            "service",
+            "owned",
+            "nat_reply",
+            "fullnat_reply",
+            "icmp_error",
+            "fragment",
+        ],
+        sets: sets(spec),
+        chains,
     }
 }
 
-fn sets(out: &mut String, spec: &GuardSpec) {
-    let services = spec.services.iter().map(|&(p, vip, port)| (vip, p, port));
-    tuples(out, "service", DESTINATION, services);
-    let services = spec
-        .nat
-        .services
-        .iter()
-        .map(|&(p, vip, port)| (vip, p, port));
-    tuples(out, "nat_service", DESTINATION, services);
-    tuples(out, "nat_server", SOURCE, spec.nat_servers.iter().copied());
-    tuples(
-        out,
-        "own_server",
-        SOURCE,
-        spec.nat.own_servers.iter().copied(),
-    );
-    tuples(
-        out,
-        "fullnat_server",
-        SOURCE,
-        spec.fullnat.servers.iter().copied(),
-    );
-    set(
-        out,
-        "fullnat_local",
-        "ip daddr",
-        addresses(&spec.fullnat.local),
-    );
-    set(out, "ftp", "ip daddr", addresses(&spec.ftp));
-    set(out, "owned", "ip daddr", addresses(&spec.owned));
-    set(out, "local", "ip daddr", addresses(&spec.local));
-    let (any_port, with_port) = spec.nat_servers.iter().partition(|s| s.2 == 0);
-    let any_port_key = INNER_DESTINATION.0;
-    let key = format!("{any_port_key} . {}", INNER_DESTINATION.1);
-    set(out, "inner", &key, inner(with_port));
-    set(out, "inner_any_port", any_port_key, inner(any_port));
-    clients::sets(out, spec.nat.idle);
-    let _ = writeln!(
-        out,
-        "set fragments {{\ntypeof {DATAGRAM}\n\
-         flags dynamic,timeout\ntimeout {FRAGMENT_SECONDS}s\nsize {FRAGMENT_LIMIT}\n}}"
-    );
-}
-
-fn chains(out: &mut String, spec: &GuardSpec) {
-    for reason in ["service", "nat_reply", "fullnat_reply"] {
-        let _ = writeln!(
-            out,
-            "chain drop_{reason} {{\n\
-             ip frag-off & 0x2000 != 0 update @fragments {{ {DATAGRAM} }}\n\
-             counter name {reason} drop\n}}"
-        );
-    }
-    clients::chains(out, spec.nat.idle, spec.nat.answers_strays);
-    let (to, to_port) = DESTINATION;
-    let (from, from_port) = SOURCE;
-    let (inner, inner_port) = INNER_DESTINATION;
-    let (low, high) = spec.fullnat.ports;
-    let to_fullnat = format!("ip daddr @fullnat_local th dport >= {low} th dport <= {high}");
-    let is_host = |to: &&Destination| to.is_host();
-    let is_network = |to: &&Destination| !to.is_host();
-    let nat_ranges = wide(spec.nat.wide.iter().filter(is_host), "remember");
-    let nat_networks = wide(spec.nat.wide.iter().filter(is_network), "remember");
-    let ranges = wide(spec.wide.iter().filter(is_host), "drop_service");
-    let networks = wide(spec.wide.iter().filter(is_network), "drop_service");
-    let icmp_error = format!("icmp type {ICMP_ERRORS} {INNER_IS_PLAIN}");
-    // The host's own address as a reply's destination: a program on it is a client.
-    let _ = writeln!(
-        out,
-        "chain ours {{\n\
-         ip frag-off & 0x1fff != 0 {DATAGRAM} @fragments counter name fragment drop\n\
-         {to} . {to_port} @nat_service goto remember\n\
-         {to} @nat_service_any_port goto remember\n\
-         {nat_ranges}\
-         ip daddr @ftp {FTP_DATA} goto remember\n\
-         ip daddr @owned counter name owned drop\n\
-         {to} . {to_port} @service goto drop_service\n\
-         {to} @service_any_port goto drop_service\n\
-         {ranges}\
-         {to_fullnat} {from} . {from_port} @fullnat_server goto drop_fullnat_reply\n\
-         {to_fullnat} {from} @fullnat_server_any_port goto drop_fullnat_reply\n\
-         {from} . {from_port} @nat_server jump reply\n\
-         {from} @nat_server_any_port jump reply\n\
-         ip daddr @local accept\n\
-         {nat_networks}\
-         {networks}\
-         {from} . {from_port} @nat_server goto stray\n\
-         {from} @nat_server_any_port goto stray\n\
-         {icmp_error} {inner} . {inner_port} @inner counter name icmp_error drop\n\
-         {icmp_error} {inner} @inner_any_port counter name icmp_error drop\n\
-         }}"
-    );
-}
-
-/// A rule each: a packet may be of several, so that no set could have them all.
-fn wide<'a>(of: impl Iterator<Item = &'a Destination>, chain: &str) -> String {
-    let rule = |to: &Destination| {
-        let protocols: Vec<String> = to.protocols().map(|p| (p as u8).to_string()).collect();
-        let (addr, (first, last)) = (v4(to.addr)?, to.ports);
-        Some(format!(
-            "ip daddr & {} == {addr} ip protocol {{ {} }} th dport >= {first} th dport <= {last} goto {chain}\n",
-            Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0)),
-            protocols.join(", "),
-        ))
+fn sets(spec: &GuardSpec) -> Vec<Set> {
+    let services = |names, of: &[(Protocol, Addr, u16)]| {
+        let of: Vec<_> = of.iter().map(|&(p, vip, port)| (vip, p, port)).collect();
+        pair(names, &DESTINATION, &of)
     };
-    of.filter_map(rule).collect()
+    let servers = |names, of: &[Server]| pair(names, &SOURCE, of);
+    let nat = &spec.nat;
+    let mut sets = Vec::from_iter(
+        [
+            services(["service", "service_any_port"], &spec.services),
+            services(["nat_service", "nat_service_any_port"], &nat.services),
+            servers(["nat_server", "nat_server_any_port"], &spec.nat_servers),
+            servers(["own_server", "own_server_any_port"], &nat.own_servers),
+            servers(
+                ["fullnat_server", "fullnat_server_any_port"],
+                &spec.fullnat.servers,
+            ),
+            pair(
+                ["inner", "inner_any_port"],
+                &INNER_DESTINATION,
+                &spec.nat_servers,
+            ),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    let of_addresses = |name, of: &[Addr]| set(name, &[IP_DADDR], addresses(of));
+    sets.extend([
+        of_addresses("fullnat_local", &spec.fullnat.local),
+        of_addresses("ftp", &spec.ftp),
+        of_addresses("owned", &spec.owned),
+        of_addresses("local", &spec.local),
+        set(
+            "icmp_errors",
+            &[ICMP_TYPE],
+            ICMP_ERRORS.map(|kind| vec![kind]).into(),
+        ),
+    ]);
+    sets.extend(clients::sets(nat.idle));
+    sets.push(Set {
+        dynamic: Some(Dynamic {
+            seconds: FRAGMENT_SECONDS,
+            limit: FRAGMENT_LIMIT,
+        }),
+        ..set("fragments", DATAGRAM, Vec::new())
+    });
+    sets
 }
 
 /// Two sets: those with a port, and those for all ports.
-fn tuples(out: &mut String, name: &str, key: Key, of: impl Iterator<Item = Server>) {
-    let (mut with_port, mut any_port) = (BTreeSet::new(), BTreeSet::new());
-    for (addr, protocol, port) in of {
-        let Some(addr) = v4(addr) else { continue };
-        let start = format!("{addr} . {}", protocol as u8);
-        if port == 0 {
-            any_port.insert(start);
-        } else {
-            with_port.insert(format!("{start} . {port}"));
-        }
-    }
-    set(out, name, &format!("{} . {}", key.0, key.1), with_port);
-    set(out, &format!("{name}_any_port"), key.0, any_port);
+fn pair(names: [&'static str; 2], key: &Key, of: &[Server]) -> [Set; 2] {
+    let [with_port, any_port] = tuples(of);
+    [
+        set(names[0], key.with_port, with_port),
+        set(names[1], key.any_port, any_port),
+    ]
 }
 
-/// Elements as numbers, since the keys are raw bits.
-fn inner(servers: Vec<&Server>) -> BTreeSet<String> {
-    let element = |&&(addr, protocol, port): &&Server| {
-        let start = format!("{} . {}", u32::from(v4(addr)?), protocol as u8);
-        Some(if port == 0 {
-            start
-        } else {
-            format!("{start} . {port}")
-        })
+pub(super) fn set(name: &'static str, key: &'static [Field], elements: Vec<Vec<u8>>) -> Set {
+    Set {
+        name,
+        key,
+        elements,
+        dynamic: None,
+    }
+}
+
+fn chain(name: &str, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.to_owned(),
+        hook: None,
+        rules,
+    }
+}
+
+/// What UVS sent into the host's own stack is not ours a second time.
+fn ingress(device: &str) -> Vec<Rule> {
+    let to_us = Rule::new().is(PROTOCOL, IPV4).is(PACKET_TYPE, TO_US);
+    let given_back = Rule::new().is(MARK, HOST_MARK).set_mark(0).accept();
+    let mut rules = Vec::from_iter((device == LOOPBACK).then_some(given_back));
+    rules.push(to_us.jump("ours"));
+    rules
+}
+
+/// Drops for a reason, and remembers the datagram of which more is to come.
+fn dropping(reason: &str) -> Vec<Rule> {
+    vec![
+        Rule::new()
+            .has_any(IP_FRAG_OFF, MORE_FRAGMENTS)
+            .update(DATAGRAM, "fragments"),
+        Rule::new().count(reason).drop(),
+    ]
+}
+
+fn ours(spec: &GuardSpec) -> Vec<Rule> {
+    let new = Rule::new;
+    let within = |key: &[Field], set| new().within(key, set);
+    let (low, high) = spec.fullnat.ports;
+    let to_fullnat =
+        || within(&[IP_DADDR], "fullnat_local").between(TH_DPORT, low.into(), high.into());
+    let from_nat = || {
+        [
+            within(SOURCE.with_port, "nat_server"),
+            within(SOURCE.any_port, "nat_server_any_port"),
+        ]
     };
-    servers.iter().filter_map(element).collect()
+    let icmp_error = |key: &[Field], set| {
+        within(&[ICMP_TYPE], "icmp_errors")
+            .is(INNER_VERSION, INNER_IS_PLAIN)
+            .within(key, set)
+            .count("icmp_error")
+            .drop()
+    };
+    let ftp = |(first, last)| {
+        let to_vip = within(&[IP_DADDR], "ftp").between(TCP_DPORT, first, last);
+        to_vip.goto("remember")
+    };
+    let later_fragment = new().has_any(IP_FRAG_OFF, FRAGMENT_OFFSET);
+    let mut rules = vec![
+        later_fragment
+            .within(DATAGRAM, "fragments")
+            .count("fragment")
+            .drop(),
+        within(DESTINATION.with_port, "nat_service").goto("remember"),
+        within(DESTINATION.any_port, "nat_service_any_port").goto("remember"),
+    ];
+    rules.extend(wide(&spec.nat.wide, Of::Host, "remember"));
+    rules.extend(FTP_DATA.map(ftp));
+    rules.extend([
+        within(&[IP_DADDR], "owned").count("owned").drop(),
+        within(DESTINATION.with_port, "service").goto("drop_service"),
+        within(DESTINATION.any_port, "service_any_port").goto("drop_service"),
+    ]);
+    rules.extend(wide(&spec.wide, Of::Host, "drop_service"));
+    rules.extend([
+        to_fullnat()
+            .within(SOURCE.with_port, "fullnat_server")
+            .goto("drop_fullnat_reply"),
+        to_fullnat()
+            .within(SOURCE.any_port, "fullnat_server_any_port")
+            .goto("drop_fullnat_reply"),
+    ]);
+    // A program on the host may be a client.
+    rules.extend(from_nat().map(|rule| rule.jump("reply")));
+    rules.push(within(&[IP_DADDR], "local").accept());
+    rules.extend(wide(&spec.nat.wide, Of::Network, "remember"));
+    rules.extend(wide(&spec.wide, Of::Network, "drop_service"));
+    rules.extend(from_nat().map(|rule| rule.goto("stray")));
+    rules.extend([
+        icmp_error(INNER_DESTINATION.with_port, "inner"),
+        icmp_error(INNER_DESTINATION.any_port, "inner_any_port"),
+    ]);
+    rules
 }
 
-fn set(out: &mut String, name: &str, key: &str, elements: BTreeSet<String>) {
-    let _ = writeln!(out, "set {name} {{\ntypeof {key}");
-    if !elements.is_empty() {
-        let _ = writeln!(out, "elements = {{");
-        for element in elements {
-            let _ = writeln!(out, "{element},");
-        }
-        let _ = writeln!(out, "}}");
-    }
-    out.push_str("}\n");
+/// A host is spared nothing of a range of ports; a network spares the host's own addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Host,
+    Network,
 }
 
-fn addresses(of: &[Addr]) -> BTreeSet<String> {
-    of.iter()
-        .filter_map(|a| v4(*a))
-        .map(|a| a.to_string())
-        .collect()
-}
-
-/// The IPv4 address, `None` for IPv6.
-fn v4(a: Addr) -> Option<Ipv4Addr> {
-    a.as_v4().map(Ipv4Addr::from)
+/// A rule each and for each protocol: a packet may be of several, so that no set could have them all.
+fn wide(all: &[Destination], of: Of, chain: &str) -> Vec<Rule> {
+    let rules = |to: &Destination| {
+        let addr = to.addr.as_v4().map(u32::from_be_bytes)?;
+        let mask = u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0);
+        let (first, last) = to.ports;
+        let rule = move |protocol: Protocol| {
+            Rule::new()
+                .masked_is(IP_DADDR, mask, addr & mask)
+                .is(IP_PROTOCOL, protocol as u32)
+                .between(TH_DPORT, first.into(), last.into())
+                .goto(chain)
+        };
+        Some(to.protocols().map(rule).collect::<Vec<_>>())
+    };
+    let those = all.iter().filter(|to| to.is_host() == (of == Of::Host));
+    those.filter_map(rules).flatten().collect()
 }
 
 #[cfg(test)]
@@ -372,59 +312,31 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_replaced_in_one_script() {
-        let script = render(&spec(), &["eth0".into(), "eth1".into()]).unwrap();
-        assert!(
-            script.starts_with("add table netdev uvs\ndelete table netdev uvs\ntable netdev uvs {")
-        );
-        assert!(script.contains("device \"eth0\"") && script.contains("device \"eth1\""));
-    }
-
-    #[test]
     fn every_element_stands_once_in_the_set_for_its_ports() {
-        let script = render(&spec(), &[]).unwrap();
-        assert_eq!(script.matches("10.0.1.100 . 6 . 80,").count(), 1);
-        assert_eq!(script.matches("10.0.1.100 . 17,").count(), 1);
-        assert_eq!(script.matches("10.0.2.1 . 6 . 8080,").count(), 1);
+        let table = table(&spec(), &[]);
+        let elements = |name| {
+            let mut sets = table.sets.iter();
+            sets.find(|s| s.name == name).unwrap().elements.clone()
+        };
+        let http = vec![10, 0, 1, 100, 6, 0, 0, 0, 0, 80, 0, 0];
+        assert_eq!(elements("service"), [http]);
         assert_eq!(
-            script.matches("167772673 . 6 . 8080,").count(),
-            1,
-            "10.0.2.1 as a number"
+            elements("service_any_port"),
+            [vec![10, 0, 1, 100, 17, 0, 0, 0]]
         );
-        assert!(!script.contains("2020:"), "IPv6 is left out");
+        let server = vec![10, 0, 2, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0];
+        assert_eq!(
+            elements("nat_server"),
+            std::slice::from_ref(&server),
+            "IPv6 is left out"
+        );
+        assert_eq!(elements("inner"), [server]);
     }
 
     #[test]
-    fn the_same_services_in_another_order_are_the_same_script() {
+    fn the_same_services_in_another_order_are_the_same_table() {
         let mut other = spec();
         other.services.reverse();
-        assert_eq!(render(&spec(), &[]).unwrap(), render(&other, &[]).unwrap());
-    }
-
-    #[test]
-    fn ranges_come_before_the_hosts_own_addresses_are_spared_and_networks_after() {
-        let wide = ["any 10.0.1.100:5000-5100", "tcp 10.9.0.0/16:80"].map(|t| t.parse().unwrap());
-        let spec = GuardSpec {
-            wide: wide.to_vec(),
-            ..spec()
-        };
-        let script = render(&spec, &[]).unwrap();
-        let at = |rule: &str| {
-            script
-                .find(rule)
-                .unwrap_or_else(|| panic!("{rule}: {script}"))
-        };
-        let range = "ip daddr & 255.255.255.255 == 10.0.1.100 ip protocol { 6, 17, 132 } \
-                     th dport >= 5000 th dport <= 5100 goto drop_service";
-        let network = "ip daddr & 255.255.0.0 == 10.9.0.0 ip protocol { 6 } \
-                       th dport >= 80 th dport <= 80 goto drop_service";
-        let own = at("ip daddr @local accept");
-        assert!(at(range) < own && own < at(network));
-    }
-
-    #[test]
-    fn a_name_that_would_end_the_quote_is_refused() {
-        let error = render(&spec(), &["e\"; drop".into()]).unwrap_err();
-        assert!(matches!(error, GuardError::InterfaceName(_)));
+        assert_eq!(table(&spec(), &[]), table(&other, &[]));
     }
 }

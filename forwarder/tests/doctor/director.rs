@@ -2,7 +2,7 @@
 
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
-use crate::stand::{must_serve, serving, uvs};
+use crate::stand::{eventually, must_serve, run, serving, uvs};
 use crate::ward::Ward;
 
 /// A ward with the daemon; each case is a check's id, the host that is spoilt, and how.
@@ -76,29 +76,50 @@ fn settings_of_the_host() {
     );
 }
 
+/// What the daemon cannot put right: another program has made the table its own (`flags owner`).
 #[test]
-fn a_guard_with_gaps_for_a_vip_of_the_host() {
-    let flushed = "nft flush chain netdev uvs ingress_0";
-    let forgotten = "nft delete element netdev uvs service '{ 192.168.0.38 . tcp . 80 }'";
-    let cleared = "nft flush chain netdev uvs ours";
-    let spoilt = [flushed, forgotten, cleared];
-    let all = spoilt.map(|spoil| ("vip_unguarded", Director, spoil));
-    cases(Mode::Dr, Options::default(), "true", &all);
-}
-
-#[test]
-fn a_guard_with_gaps_for_a_vip_that_would_be_forwarded() {
-    let options = Options {
-        vip: VipOwner::Uvs,
-        ..Options::default()
-    };
-    let spoil = "nft flush chain netdev uvs ingress_1";
-    cases(
-        Mode::Nat,
-        options,
-        "true",
-        &[("forward_unguarded", Director, spoil)],
-    );
+fn a_guard_that_another_program_holds() {
+    let of_host = (Mode::Dr, VipOwner::Host, "vip_unguarded");
+    let of_uvs = (Mode::Nat, VipOwner::Uvs, "forward_unguarded");
+    for (mode, vip, unguarded) in [of_host, of_uvs] {
+        let options = Options {
+            vip,
+            ip_forward: true,
+            ..Options::default()
+        };
+        let ward = Ward::new(mode, options);
+        let director = &ward.lab.director;
+        let daemon = serving(&ward.lab);
+        let told = ward.ask(director, "");
+        for id in [unguarded, "guard_damaged", "guard_repaired"] {
+            assert!(told.of(id).is_none(), "{id}, before: {:#}", told.json);
+        }
+        let hold = "( echo 'delete table netdev uvs; add table netdev uvs { flags owner; }'\n\
+                    exec sleep 600 ) 2>/dev/null | nft -i >/dev/null 2>&1 & echo $!";
+        let holder = ward.run(director, hold);
+        let damaged = || {
+            let told = ward.ask(director, "");
+            let all = [unguarded, "guard_damaged"];
+            all.into_iter().all(|id| told.of(id).is_some())
+        };
+        eventually("it is found", damaged);
+        let told = ward.ask(director, "");
+        let said = told.seen("guard_damaged");
+        assert!(said.contains("another program owns nft's table"), "{said}");
+        let not_ready = run(&ward.lab, &ward.shell, "uvs show info");
+        assert!(
+            not_ready.stdout.contains("could not be put right"),
+            "{not_ready:?}"
+        );
+        ward.run(director, &format!("kill {}", holder.trim()));
+        eventually("it is put right", || {
+            let told = ward.ask(director, "");
+            told.of("guard_damaged").is_none() && told.of("guard_repaired").is_some()
+        });
+        assert!(ward.ask(director, "").of(unguarded).is_none());
+        must_serve(&ward.lab, &daemon);
+        daemon.stop().expect("it ends well");
+    }
 }
 
 #[test]

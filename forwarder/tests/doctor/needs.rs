@@ -46,6 +46,8 @@ fn a_configuration_is_looked_at_without_a_daemon() {
     let of_a_daemon = [
         "vip_unguarded",
         "forward_unguarded",
+        "guard_damaged",
+        "guard_repaired",
         "nat_no_reply",
         "fullnat_no_reply",
     ];

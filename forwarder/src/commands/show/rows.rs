@@ -10,8 +10,8 @@ use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
 use crate::control::protocol::{
-    Connection, Ended, Info, InterfaceFrames, LogLosses, NeighbourStatus, ServerStatus,
-    ServiceStatus, Setting, Stats, Totals,
+    Connection, Ended, GuardStatus, Info, InterfaceFrames, LogLosses, NeighbourStatus,
+    ServerStatus, ServiceStatus, Setting, Stats, Totals,
 };
 
 /// Columns, and how many of them `-o table` shows.
@@ -378,6 +378,18 @@ fn log_losses(log: LogLosses) -> String {
     )
 }
 
+/// Whether it is as it must be, and how often it was not.
+fn guard(status: &GuardStatus) -> String {
+    let now = status.wrong.as_deref().unwrap_or("as it must be");
+    let (removed, damaged) = (status.removed, status.damaged);
+    match &status.last {
+        Some((ago, what)) => format!(
+            "{now}; removed by others {removed} times, damaged {damaged}, last {ago} s ago: {what}"
+        ),
+        None => now.to_owned(),
+    }
+}
+
 pub(super) fn info_text(info: &Info) -> String {
     let vips = |of: &[Addr]| {
         of.iter()
@@ -401,6 +413,7 @@ pub(super) fn info_text(info: &Info) -> String {
         ("yielded VIPs", yielded.join(", ")),
         ("absent VIPs", vips(&info.absent_vips)),
         ("log lines lost", log_losses(info.log)),
+        ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
     lines
         .map(|(name, value)| format!("{name:<15}  {}\n", or_dash(value)))

@@ -7,6 +7,7 @@ use uvs_core::marks::Destination;
 use uvs_core::service::ServiceKey;
 
 use super::{Director, Made};
+use crate::control::protocol::GuardStatus;
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{Finding, NotMade, Seen};
 
@@ -14,11 +15,14 @@ pub(super) const CHECKS: &[Made] = &[
     (Check::VipUnguarded, |d| unguarded(d, true)),
     (Check::ForwardUnguarded, |d| unguarded(d, false)),
     (Check::GuardLeftover, leftover),
+    (Check::GuardDamaged, damaged),
+    (Check::GuardRepaired, repaired),
 ];
 
-/// A running daemon puts the whole guard up again when it is deleted; adding it first makes the deletion
-/// succeed where there is none.
-const RENEW: &str = "nft add table netdev uvs; nft delete table netdev uvs";
+/// A running daemon puts the whole guard up again when it is deleted.
+const RENEW: &str = "uvs guard down --force";
+/// Repairs of so many seconds ago are worth a word.
+const LATELY: u64 = 3600;
 /// The abstract socket that a daemon holds for as long as it has the guard.
 const CLAIM: &str = "@uvs-guard";
 
@@ -133,6 +137,42 @@ fn leftover(d: &Director<'_>) -> Result<Seen, NotMade> {
             "there is a guard (nft table netdev uvs), and no daemon that holds it".to_owned(),
             "uvs guard down".to_owned(),
         )),
+    }
+    Ok(seen)
+}
+
+/// What the daemon says of it, which compares it with what it put up.
+fn told<'d>(d: &'d Director<'_>) -> Result<&'d GuardStatus, NotMade> {
+    let told = d.wanted.guard.as_ref();
+    told.ok_or_else(|| NotMade("the guard is a running daemon's".to_owned()))
+}
+
+fn damaged(d: &Director<'_>) -> Result<Seen, NotMade> {
+    let mut seen = Seen::default();
+    match &told(d)?.wrong {
+        None => seen.well("the kernel has it as the daemon put it up"),
+        Some(what) => {
+            let finding = Finding::here(Check::GuardDamaged, what.clone(), RENEW.to_owned());
+            seen.wrong(finding);
+        }
+    }
+    Ok(seen)
+}
+
+fn repaired(d: &Director<'_>) -> Result<Seen, NotMade> {
+    let status = told(d)?;
+    let mut seen = Seen::default();
+    let counted = format!(
+        "removed {} times, changed {} times",
+        status.removed, status.damaged
+    );
+    match &status.last {
+        Some((ago, what)) if *ago < LATELY => seen.wrong(Finding::here(
+            Check::GuardRepaired,
+            format!("{counted}, last {ago} s ago ({what}); the daemon's log names the program"),
+            "nft monitor".to_owned(),
+        )),
+        _ => seen.well(counted),
     }
     Ok(seen)
 }

@@ -29,7 +29,7 @@ use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
 use super::owner::mac_text;
 use crate::config::OwnVips;
-use crate::control::protocol::Stats;
+use crate::control::protocol::{GuardStatus, Stats};
 use crate::control::table::Homeless;
 use crate::netlink::{Mirror, Unfollowed};
 use crate::rs::host::Device;
@@ -71,6 +71,8 @@ pub(super) struct Wanted {
     pub(super) own: OwnVips,
     /// The daemon's process, where one runs.
     pub(super) daemon: Option<u32>,
+    /// What that says of its guard.
+    pub(super) guard: Option<GuardStatus>,
     /// The arguments of `uvs run`, but for the interfaces.
     pub(super) run: String,
 }

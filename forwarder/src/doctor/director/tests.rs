@@ -15,7 +15,7 @@ use uvs_core::verdict::PortId;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
 use crate::config::OwnVips;
-use crate::control::protocol::Stats;
+use crate::control::protocol::{GuardStatus, Stats};
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
 use crate::doctor::host::{Answer, Host, Offload, Question};
@@ -245,9 +245,38 @@ fn what_cannot_be_read_is_not_made() {
         Check::RpFilter,
         Check::FirewallBypassed,
         Check::GuardLeftover,
+        Check::GuardDamaged,
+        Check::GuardRepaired,
     ] {
         assert!(make(check, &director).is_err(), "{check}");
     }
+}
+
+#[test]
+fn what_others_did_to_the_guard_is_told() {
+    let host = Texts::default();
+    let of = |guard: GuardStatus, check| {
+        let mut director = director(&host, server(Forwarding::Dr));
+        director.wanted.guard = Some(guard);
+        command(check, &director)
+    };
+    let (damaged, repaired) = (Check::GuardDamaged, Check::GuardRepaired);
+    let well = GuardStatus::default();
+    assert_eq!(of(well.clone(), damaged), None);
+    assert_eq!(of(well.clone(), repaired), None);
+    let last = |ago| GuardStatus {
+        last: Some((ago, "chain mine was added".to_owned())),
+        ..well.clone()
+    };
+    assert_eq!(of(last(3599), repaired).as_deref(), Some("nft monitor"));
+    assert_eq!(of(last(3600), repaired), None, "long ago");
+    assert_eq!(of(last(1), damaged), None);
+    let wrong = GuardStatus {
+        wrong: Some("the table is gone".to_owned()),
+        ..well
+    };
+    let renew = of(wrong, damaged);
+    assert_eq!(renew.as_deref(), Some("uvs guard down --force"));
 }
 
 #[test]

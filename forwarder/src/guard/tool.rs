@@ -1,49 +1,12 @@
-//! Runs `nft`, the one tool that speaks every kernel's nf_tables, and turns its complaints into errors
-//! that name what is missing.
+//! Runs `nft`, to print the guard for people and to look at the host's other rules, and turns its complaints
+//! into errors that name what is missing.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-use serde::Deserialize;
-
 use super::GuardError;
 use super::rules::TABLE;
-
-/// Frames dropped by one rule.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Counter {
-    /// Why they were dropped, e.g. `service`.
-    pub(crate) name: String,
-    /// Frames.
-    pub(crate) packets: u64,
-    /// Bytes from the IP header on.
-    pub(crate) bytes: u64,
-}
-
-/// Puts a script in force: all of it or nothing.
-pub(super) fn run_script(script: &str) -> Result<(), GuardError> {
-    run("nft", &["-f", "-"], script).map(drop)
-}
-
-/// Whether the table is there.
-pub(super) fn is_present() -> Result<bool, GuardError> {
-    let tables = run("nft", &["list", "tables", "netdev"], "")?;
-    let ours = format!("table netdev {TABLE}");
-    Ok(tables.lines().any(|line| line == ours))
-}
-
-/// Removes the table; says whether it was there.
-pub(super) fn remove() -> Result<bool, GuardError> {
-    if !is_present()? {
-        return Ok(false);
-    }
-    // Adding first makes the deletion safe against somebody who was faster.
-    run_script(&format!(
-        "add table netdev {TABLE}\ndelete table netdev {TABLE}\n"
-    ))?;
-    Ok(true)
-}
 
 /// The table as nft writes it.
 pub(super) fn list(terse: bool) -> Result<String, GuardError> {
@@ -53,30 +16,6 @@ pub(super) fn list(terse: bool) -> Result<String, GuardError> {
         &[options, &["list", "table", "netdev", TABLE]].concat(),
         "",
     )
-}
-
-/// The table's counters.
-pub(super) fn counters() -> Result<Vec<Counter>, GuardError> {
-    #[derive(Deserialize)]
-    struct Listing {
-        nftables: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        counter: Option<Counter>,
-    }
-    let json = run(
-        "nft",
-        &["-j", "list", "counters", "table", "netdev", TABLE],
-        "",
-    )?;
-    let listing: Listing = serde_json::from_str(&json)
-        .map_err(|e| GuardError::Refused(format!("its list of counters is not readable: {e}")))?;
-    Ok(listing
-        .nftables
-        .into_iter()
-        .filter_map(|i| i.counter)
-        .collect())
 }
 
 pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, GuardError> {

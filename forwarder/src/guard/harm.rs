@@ -1,0 +1,45 @@
+//! What others do to the guard, and what came of it.
+
+use std::fmt;
+use std::time::SystemTime;
+
+/// What others did to the guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// The table was deleted.
+    Removed,
+    /// Something in it was changed: what, in a few words.
+    Damaged(String),
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Removed => f.write_str("the table is gone"),
+            Self::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What the keeper had to do so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Repairs {
+    /// Times that the table was put up again after somebody had deleted it.
+    pub(crate) removed: u64,
+    /// Times that it was replaced because it was not as it had been put up.
+    pub(crate) damaged: u64,
+    /// When it was last, and why.
+    pub(crate) last: Option<(SystemTime, Harm)>,
+    /// Why it is not as it must be now, where it could not be put right.
+    pub(crate) broken: Option<String>,
+}
+
+impl Repairs {
+    pub(super) fn note(&mut self, harm: Harm, at: SystemTime) {
+        match harm {
+            Harm::Removed => self.removed += 1,
+            Harm::Damaged(_) => self.damaged += 1,
+        }
+        self.last = Some((at, harm));
+    }
+}

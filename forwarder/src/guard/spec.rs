@@ -1,0 +1,100 @@
+//! What the guard shall keep from the kernel, as the daemon says it. Pure.
+
+use uvs_core::flow::{Addr, Protocol};
+use uvs_core::marks::Destination;
+
+use super::clients::Idle;
+
+/// Address and port of a real server, port 0 = all ports.
+pub(crate) type Server = (Addr, Protocol, u16);
+
+/// What the kernel shall leave to UVS. IPv4; other addresses are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuardSpec {
+    /// The interfaces that UVS runs on.
+    pub(crate) interfaces: Vec<String>,
+    /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
+    /// included, stays the kernel's.
+    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// What services have beside these: ranges of ports, and networks without the host's own addresses.
+    pub(crate) wide: Vec<Destination>,
+    /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
+    pub(crate) ftp: Vec<Addr>,
+    /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
+    pub(crate) owned: Vec<Addr>,
+    /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
+    /// they were sent.
+    pub(crate) nat_servers: Vec<Server>,
+    /// NAT's services.
+    pub(crate) nat: Nat,
+    /// FULLNAT's side.
+    pub(crate) fullnat: FullNat,
+    /// The host's own addresses.
+    pub(crate) local: Vec<Addr>,
+}
+
+/// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
+/// sends. See [`super::clients`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nat {
+    /// As [`GuardSpec::services`].
+    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// As [`GuardSpec::wide`].
+    pub(crate) wide: Vec<Destination>,
+    /// Servers that are the host itself.
+    pub(crate) own_servers: Vec<Server>,
+    /// How long their connections live.
+    pub(crate) idle: Idle,
+    /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
+    pub(crate) answers_strays: bool,
+}
+
+/// Marks what UVS sends into the host's own stack, on its way through the loopback interface: nobody else
+/// sees the mark, for the guard there takes it off. "UVS!" in ASCII.
+pub(crate) const HOST_MARK: u32 = 0x5556_5321;
+/// The loopback interface: what programs on the host send to a service comes by it.
+pub(crate) const LOOPBACK: &str = "lo";
+
+/// FULLNAT's replies: from a server to a local address, to a port in the range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FullNat {
+    /// Local addresses.
+    pub(crate) local: Vec<Addr>,
+    /// First and last local port.
+    pub(crate) ports: (u16, u16),
+    /// Real servers.
+    pub(crate) servers: Vec<Server>,
+}
+
+impl GuardSpec {
+    /// What keeps all that either keeps, its lists in order: for the moment between two states.
+    #[must_use]
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        fn both<T: Clone + PartialEq + Ord>(a: &[T], b: &[T]) -> Vec<T> {
+            let mut all: Vec<T> = a.iter().chain(b).cloned().collect();
+            all.sort();
+            all.dedup();
+            all
+        }
+        Self {
+            interfaces: self.interfaces.clone(),
+            services: both(&self.services, &other.services),
+            wide: both(&self.wide, &other.wide),
+            ftp: both(&self.ftp, &other.ftp),
+            owned: both(&self.owned, &other.owned),
+            nat_servers: both(&self.nat_servers, &other.nat_servers),
+            nat: Nat {
+                services: both(&self.nat.services, &other.nat.services),
+                wide: both(&self.nat.wide, &other.nat.wide),
+                own_servers: both(&self.nat.own_servers, &other.nat.own_servers),
+                ..self.nat
+            },
+            fullnat: FullNat {
+                local: both(&self.fullnat.local, &other.fullnat.local),
+                ports: self.fullnat.ports,
+                servers: both(&self.fullnat.servers, &other.fullnat.servers),
+            },
+            local: both(&self.local, &[]),
+        }
+    }
+}
