@@ -538,6 +538,10 @@ fn whatever_is_damaged_is_put_right_and_named() {
             "set nat_server lacks",
         ),
         (
+            format!("add element {uvs} clients {{ 10.9.9.9 . tcp . 9 }}; flush set {uvs} clients"),
+            "set clients lost elements",
+        ),
+        (
             format!("flush chain {uvs} ingress_0; delete chain {uvs} ingress_0"),
             "chain ingress_0 is missing",
         ),
@@ -581,9 +585,20 @@ fn what_is_not_the_guards_is_no_damage() {
         // As the packets' way does, and as time undoes.
         run(
             "nft",
-            &["add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }"],
+            &[
+                "add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }; \
+               add element netdev uvs clients { 10.1.0.2 . tcp . 4001 timeout 1s }",
+            ],
         );
         run("nft", &["reset counters table netdev uvs"]);
+    });
+    lab.client.enter(|| connect_from(4002, VIP, 82));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    eventually("a packet's element", || {
+        list().contains("10.1.0.2 . 6 . 4002")
+    });
+    eventually("an element's end", || {
+        !list().contains("10.1.0.2 . 6 . 4001")
     });
     guard.apply(&lab.spec());
     guard.replace(&rich(&lab));

@@ -24,6 +24,8 @@ use super::nft::table::{Dynamic, Set};
 use super::rules::{SOURCE, set};
 use super::spec::Server;
 
+/// The set's name.
+pub(super) const CLIENTS: &str = "clients";
 /// Clients remembered, about 100 bytes each as they come.
 const CLIENT_LIMIT: u32 = 2 << 20;
 /// The engine's SYN_RECV.
@@ -83,7 +85,7 @@ pub(super) fn sets(idle: Idle) -> [Set; 3] {
     };
     let all = [TCP, UDP, SCTP].map(|protocol| vec![protocol]);
     [
-        dynamic(lifetime, CLIENT_LIMIT, set("clients", FROM, Vec::new())),
+        dynamic(lifetime, CLIENT_LIMIT, set(CLIENTS, FROM, Vec::new())),
         dynamic(
             CLOSING_SECONDS,
             CLIENT_LIMIT,
@@ -106,18 +108,18 @@ pub(super) fn remember(idle: Idle) -> Vec<Rule> {
             .masked_is(TCP_FLAGS, SYN | ACK, SYN)
             .within(FROM, "closing")
             .delete(FROM, "closing")
-            .update_for(FROM, "clients", HANDSHAKE_SECONDS),
+            .update_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
         new()
             .masked_is(TCP_FLAGS, SYN | ACK, SYN)
-            .add_for(FROM, "clients", HANDSHAKE_SECONDS),
+            .add_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
         new()
             .within(FROM, "closing")
             .update(FROM, "closing")
-            .update_for(FROM, "clients", CLOSING_SECONDS),
+            .update_for(FROM, CLIENTS, CLOSING_SECONDS),
         new()
             .is(IP_PROTOCOL, UDP.into())
-            .update_for(FROM, "clients", udp),
-        new().update(FROM, "clients"),
+            .update_for(FROM, CLIENTS, udp),
+        new().update(FROM, CLIENTS),
     ];
     // Where the set is full, the rule ends before it goes there.
     let mut rules: Vec<_> = rules.map(|rule| rule.goto("drop_service")).into();
@@ -133,14 +135,14 @@ pub(super) fn reply(idle: Idle) -> Vec<Rule> {
     vec![
         new()
             .is(IP_PROTOCOL, UDP.into())
-            .within(TO, "clients")
-            .update_for(TO, "clients", udp)
+            .within(TO, CLIENTS)
+            .update_for(TO, CLIENTS, udp)
             .goto("drop_nat_reply"),
         new()
             .has_any(TCP_FLAGS, FIN | RST)
-            .within(TO, "clients")
+            .within(TO, CLIENTS)
             .update(TO, "closing"),
-        new().within(TO, "clients").goto("drop_nat_reply"),
+        new().within(TO, CLIENTS).goto("drop_nat_reply"),
     ]
 }
 
@@ -161,7 +163,7 @@ pub(super) fn stray(answers_strays: bool) -> Vec<Rule> {
 /// it: such a frame leaves by an interface whose ingress it never passes.
 pub(super) fn egress() -> Vec<Rule> {
     let to_client = |key: &[Field], set| {
-        let reply = Rule::new().within(key, set).within(TO, "clients");
+        let reply = Rule::new().within(key, set).within(TO, CLIENTS);
         reply.fwd_to(LOOPBACK_IFINDEX)
     };
     vec![

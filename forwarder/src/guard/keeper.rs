@@ -118,11 +118,13 @@ impl Turn {
             }
             is_due = false;
             let removed = std::mem::take(&mut heard.removed);
+            let forgotten = std::mem::take(&mut heard.forgotten);
             let mut by = heard.by.take();
             if !removed {
                 *heard = Heard::default();
             }
-            let outcome = self.repair(removed);
+            let forgotten = forgotten.then(|| Harm::Damaged("set clients lost elements".into()));
+            let outcome = self.repair(removed.then_some(Harm::Removed).or(forgotten));
             if matches!(outcome, Outcome::Right(Some(_))) {
                 (self.repaired)();
             }
@@ -135,10 +137,10 @@ impl Turn {
         }
     }
 
-    fn repair(&self, removed: bool) -> Outcome {
+    fn repair(&self, known: Option<Harm>) -> Outcome {
         let mut state = lock(&self.state);
         let was_broken = state.repairs.broken.take();
-        match state.repair(removed) {
+        match state.repair(known) {
             Ok(harm) => Outcome::Right(harm),
             Err(fault) => {
                 let fault = GuardError::of("put the guard right", fault).to_string();

@@ -32,6 +32,7 @@ pub(crate) use nft::listing::Counter;
 pub(crate) use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
+use clients::CLIENTS;
 use keeper::{Keeper, lock};
 use nft::link::{Fault, Link};
 use state::{Ready, State};
@@ -155,9 +156,7 @@ impl Guard {
         if keys.is_empty() {
             return Ok(true);
         }
-        let told = self
-            .state()
-            .tell(table, &elements::addition("clients", keys));
+        let told = self.state().tell(table, &elements::addition(CLIENTS, keys));
         told.map_err(|e| GuardError::of("note clients", e))
     }
 

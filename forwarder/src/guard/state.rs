@@ -107,16 +107,14 @@ impl State {
         wanted.cloned()
     }
 
-    /// Puts the table up again where it is not as wanted; says what was wrong. What is known to be
-    /// removed is not looked for.
-    pub(super) fn repair(&mut self, removed: bool) -> Result<Option<Harm>, Fault> {
+    /// Puts the table up again where it is not as wanted; says what was wrong. What is known is not looked for.
+    pub(super) fn repair(&mut self, known: Option<Harm>) -> Result<Option<Harm>, Fault> {
         let Some(spec) = self.wanted.clone() else {
             return Ok(None);
         };
-        let harm = if removed {
-            Some(Harm::Removed)
-        } else {
-            self.harm(&spec)?
+        let harm = match known {
+            Some(harm) => Some(harm),
+            None => self.harm(&spec)?,
         };
         let Some(harm) = harm else { return Ok(None) };
         let ready = self.ready.take().unwrap_or_else(|| self.prepare(&spec));
