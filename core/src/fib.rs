@@ -99,6 +99,7 @@ pub struct Fib {
     /// Whether an interface filters sources.
     filters: bool,
     local: HashSet<Addr>,
+    broadcasts: HashSet<Addr>,
     /// Local prefixes shorter than an address, e.g. 127.0.0.0/8.
     local_prefixes: Vec<(Addr, u8)>,
     /// First address of each interface, for routes without a preferred source.
@@ -143,6 +144,16 @@ impl Fib {
     /// Adds a prefix whose every address is the host's (a route of type `local`).
     pub fn add_local_prefix(&mut self, dst: Addr, prefix: u8) {
         self.local_prefixes.push((dst, prefix));
+    }
+
+    /// Adds the broadcast address of a network that the host is in.
+    pub fn add_broadcast(&mut self, a: Addr) {
+        self.broadcasts.insert(a);
+    }
+
+    /// Whether this is the broadcast address of a network that the host is in.
+    pub fn is_broadcast(&self, a: Addr) -> bool {
+        self.broadcasts.contains(&a)
     }
 
     /// Whether the host has this address.

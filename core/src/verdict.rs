@@ -86,7 +86,7 @@ drop_reasons! {
         "The packet carries a source route option."
         "Hosts refuse them by default (net.ipv4.conf.*.accept_source_route); so does UVS."
     MartianSource "martian_source"
-        "The source is no host's (0.0.0.0/8, 127.0.0.0/8, 224.0.0.0 and above), the director's own, a VIP that UVS owns, or the packet's own destination."
+        "The source is no host's (0.0.0.0/8, 127.0.0.0/8, 224.0.0.0 and above, the broadcast address of a network here), the director's own, a VIP that UVS owns, or the packet's own destination."
         "Forged, or a host with one of the director's addresses; the source MAC address in `tcpdump -e` shows who sends it."
     BadTcpHeader "bad_tcp_header"
         "The TCP data offset lies."

@@ -75,6 +75,7 @@ fn the_first_reading_has_everything() {
         );
         assert!(fib.is_local(v4([10, 0, 0, 2])) && fib.is_local(v4([10, 7, 0, 9])));
         assert!(fib.is_local(v4([127, 0, 0, 1])) && !fib.is_local(v4([10, 0, 0, 3])));
+        assert!(fib.is_broadcast(v4([10, 0, 0, 255])) && !fib.is_broadcast(v4([10, 0, 0, 3])));
         assert!(fib.interface(PORT).unwrap().up && !fib.forwarding);
     });
 }

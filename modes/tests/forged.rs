@@ -24,14 +24,15 @@ const MODES: [Forwarding; 4] = [
 ];
 /// An address that UVS owns: on none of the host's interfaces.
 const OWNED: Addr = Addr::v4([10, 0, 1, 101]);
-/// No host's, and the director's own.
-const SOURCES: [Addr; 10] = [
+/// No host's, the broadcast address of the director's network, and its own.
+const SOURCES: [Addr; 11] = [
     Addr::v4([0, 0, 0, 0]),
     Addr::v4([0, 1, 2, 3]),
     Addr::v4([127, 0, 0, 1]),
     Addr::v4([224, 0, 0, 1]),
     Addr::v4([240, 0, 0, 1]),
     Addr::v4([255, 255, 255, 255]),
+    Addr::v4([10, 0, 1, 255]),
     Addr::v4([10, 0, 1, 1]),
     LOCAL,
     OWNED,

@@ -16,10 +16,13 @@ use crate::verdict::{DropReason, Verdict};
 
 impl<R: Recorder> Engine<R> {
     /// Whether a packet claims to be the director's own: `flow`, its own or one that it quotes, is from an
-    /// address of the host's, from a VIP that UVS owns, or from where it goes.
+    /// address of the host's or the broadcast address of a network of its, from a VIP that UVS owns, or from
+    /// where it goes.
     pub(super) fn claims_to_be_ours(&self, frame: &Frame<'_>, flow: &Flow) -> bool {
-        let ours =
-            flow.src == flow.dst || self.fib.is_local(flow.src) || self.owned.contains(&flow.src);
+        let ours = flow.src == flow.dst
+            || self.fib.is_local(flow.src)
+            || self.fib.is_broadcast(flow.src)
+            || self.owned.contains(&flow.src);
         ours && !is_of_the_host(frame)
     }
 

@@ -319,6 +319,7 @@ fn fib() -> Fib {
         f.add_route(Route::new(own.masked(24), 24, Target::Hop(hop)));
     }
     f.add_local(2, VIP.addr);
+    f.add_broadcast(Addr::v4([10, 0, 1, 255]));
     let gateway = Addr::v4([10, 0, 1, 254]);
     let hop = Hop::by(2, Some(gateway));
     f.add_route(Route::new(Addr::UNSPECIFIED, 0, Target::Hop(hop)));

@@ -114,6 +114,15 @@ pub(super) fn is_for_one_tos(m: &RouteMessage) -> bool {
     m.header.tos != 0
 }
 
+/// The address that a broadcast route leads to, `None` for a route of another kind.
+pub(super) fn broadcast(m: &RouteMessage) -> Option<Addr> {
+    let to = m.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Destination(a) => v4(a),
+        _ => None,
+    });
+    to.filter(|_| m.header.kind == RouteType::Broadcast)
+}
+
 /// The route, `None` for what never carries a unicast packet of UVS's: broadcast and multicast routes,
 /// those for one TOS only, and dead ones.
 pub(super) fn route(m: &RouteMessage) -> Option<TableRoute> {

@@ -231,6 +231,7 @@ impl Mirror {
         for m in self.dump("read the routes", &questions::get_routes())? {
             if let RouteNetlinkMessage::NewRoute(m) = m {
                 tables.by_tos |= messages::is_for_one_tos(&m);
+                tables.broadcasts.extend(messages::broadcast(&m));
                 tables.routes.extend(messages::route(&m));
             }
         }

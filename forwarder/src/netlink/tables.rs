@@ -18,6 +18,8 @@ pub(super) struct Tables {
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<TableRoute>,
     pub(super) rules: Vec<HostRule>,
+    /// The broadcast addresses of the networks that the host is in.
+    pub(super) broadcasts: Vec<Addr>,
     /// Whether there are routes for one TOS only.
     pub(super) by_tos: bool,
     /// The effective rp_filter of each port, in the order of their ids.
@@ -81,6 +83,7 @@ impl Tables {
         for a in self.addresses.iter().filter(|a| local.contains(&a.addr)) {
             fib.add_local(a.ifindex, a.addr);
         }
+        self.broadcasts.iter().for_each(|a| fib.add_broadcast(*a));
         let index = |name: &str| self.by_name(name).map(|l| l.ifindex);
         let rules: Vec<_> = self.rules.iter().map(|r| r.followed(index)).collect();
         fib.set_rules(&rules);
