@@ -134,6 +134,11 @@ impl Conn {
         self.flags & flag != 0
     }
 
+    /// Whether its server replies to the client, by way of the director.
+    pub(crate) const fn is_replied_to_itself(&self) -> bool {
+        self.has(REPLIES) && self.local.port == 0
+    }
+
     /// Whether both sides have closed, or one has reset: it only waits for its end.
     pub(crate) fn is_over(&self) -> bool {
         self.link.rank() == Rank::Over
@@ -262,6 +267,11 @@ impl ConnTable {
     /// Its limit.
     pub const fn limit(&self) -> u32 {
         self.limit
+    }
+
+    /// The secret hash of a flow.
+    pub(crate) fn hash_of(&self, flow: &Flow) -> u64 {
+        hash(self.keys, flow)
     }
 
     /// The connection that a packet with this flow belongs to, and in which direction it goes.

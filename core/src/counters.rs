@@ -134,7 +134,7 @@ pub struct Counters {
     pub held: u64,
     /// Frames left to the kernel.
     pub passed: u64,
-    /// Frames delivered to the host's own stack, which is their real server or has to send them on.
+    /// Frames given to the host's own stack.
     pub local: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: ByReason,

@@ -48,6 +48,16 @@ pub struct Interface {
     pub reverse_path: ReversePath,
 }
 
+/// The host's own stack, where others have an interface.
+static HOST: Interface = Interface {
+    port: PortId::HOST,
+    ifindex: LOOPBACK,
+    mac: [0; 6],
+    mtu: 65_535,
+    up: true,
+    reverse_path: ReversePath::Off,
+};
+
 /// How to reach an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
@@ -119,9 +129,10 @@ impl Fib {
         &self.interfaces
     }
 
-    /// The interface behind a port.
+    /// The interface behind a port; [`PortId::HOST`] is always there.
     pub fn interface(&self, port: PortId) -> Option<&Interface> {
-        self.interfaces.iter().find(|i| i.port == port)
+        let host = (port == PortId::HOST).then_some(&HOST);
+        host.or_else(|| self.interfaces.iter().find(|i| i.port == port))
     }
 
     /// Adds an address of the host's; the first of an interface is its default source.
@@ -242,6 +253,20 @@ impl Fib {
 
     fn find(&self, query: &Query) -> Result<&Route, Unreachable> {
         self.ipv4.find(query, |a| self.is_local(a))
+    }
+}
+
+impl NextHop {
+    /// Into the host's own stack, for `own`, an address of the host's.
+    pub const fn host(own: Addr) -> Self {
+        Self {
+            port: PortId::HOST,
+            source_mac: HOST.mac,
+            via: own,
+            mac: Some(HOST.mac),
+            source: own,
+            mtu: HOST.mtu,
+        }
     }
 }
 

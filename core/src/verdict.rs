@@ -6,6 +6,12 @@ use crate::flow::Addr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PortId(pub u16);
 
+impl PortId {
+    /// The host's own stack: what its programs send to a VIP comes in by it, and what is for them leaves
+    /// by it. It is on no list of interfaces, and has no MAC address.
+    pub const HOST: Self = Self(u16::MAX);
+}
+
 /// Where a frame leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Egress {
@@ -29,9 +35,9 @@ pub enum Verdict {
     Held,
     /// Not ours: the kernel's.
     Pass,
-    /// The director itself is the packet's real server, or the packet's VIP is not the director's: the frame,
-    /// as it is now, is for the host's own stack, from which the guard has kept it; a reassembled one is in the
-    /// outbox instead.
+    /// For the host's own stack, from which the guard has kept it: the director itself is the packet's real
+    /// server or its client, its VIP is not the director's, or it belongs to no connection. The frame as it is
+    /// now, or what it became in the outbox (reassembled, segments).
     Local,
     /// Ends here, counted by reason.
     Drop(DropReason),
@@ -122,8 +128,8 @@ drop_reasons! {
         "The kernel has no route to the next hop, or one that refuses."
         "`ip route get ADDRESS` on the director."
     LocalServer "local_server"
-        "The director itself is the real server, in a way that its own stack cannot serve: by NAT, or for a VIP that is not the host's."
-        "Use -g for such a server, and configure the VIP on the director."
+        "The director itself is the real server, in a way that its own stack cannot serve: by NAT to an address of 127.0.0.0/8, or by -g or -i for a VIP that is not the host's."
+        "By NAT and FULLNAT, use another address of the director's; by -g, configure the VIP on the director."
     NotAPort "not_a_port"
         "The route leads out of an interface that UVS does not run on."
         "Add the interface to `uvs run --interface` or to the configuration."

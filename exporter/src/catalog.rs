@@ -109,7 +109,7 @@ metrics! {
     FRAMES_PASSED Counter "uvs_frames_passed_total" ["interface" "worker"]
         "Frames left to the kernel."
     FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
-        "Frames for a real server that is the director itself, or for a VIP that it does not have: delivered to the host's own stack."
+        "Frames for the host's own stack, and given to it: the director is their real server or client, their VIP is not the director's, or they are a NAT server's own."
     DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
         "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
     FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]

@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the daemon uses all of it, a test a part")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the daemon uses all of it, a test a part"
+)]
 #[path = "../src/guard/mod.rs"]
 mod guard;
 #[allow(dead_code, reason = "shared with the other tests")]
@@ -16,7 +20,7 @@ use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use guard::{FullNat, Guard, GuardError, GuardSpec, Harm, Repairs};
+use guard::{FullNat, Guard, GuardError, GuardSpec, Harm, Idle, Nat, Repairs, Server};
 use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
@@ -27,6 +31,7 @@ const SILENCE: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const VIP: [u8; 4] = [10, 1, 0, 100];
+const CLIENT: [u8; 4] = [10, 1, 0, 2];
 const DIRECTOR: [u8; 4] = [10, 1, 0, 1];
 const DIRECTOR_INSIDE: [u8; 4] = [10, 2, 0, 1];
 const SERVER: [u8; 4] = [10, 2, 0, 2];
@@ -163,24 +168,114 @@ fn fragments_of_a_service_datagram_go_with_the_first() {
 }
 
 #[test]
-fn a_nat_servers_replies_are_dropped_and_the_directors_own_connection_is_not() {
+fn what_a_nat_server_sends_to_a_services_client_is_dropped_and_nothing_else() {
     let lab = Lab::new(true, "1");
     let listener = lab
         .server
         .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
     let _guard = lab.guard(&lab.spec());
+    let timed_out = Some(io::ErrorKind::TimedOut);
     lab.director
         .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
-    // The client's SYN is forwarded by the kernel here; the SYN-ACK is what must not pass.
-    lab.client
-        .enter(|| assert_eq!(connect(SERVER, 8080), Some(io::ErrorKind::TimedOut)));
+    lab.client.enter(|| {
+        // The SYN is forwarded by the kernel here; the SYN-ACK is what may not pass.
+        assert_eq!(connect_from(4000, SERVER, 8080), None, "nobody's client");
+        assert_eq!(connect_from(4001, VIP, 80), timed_out);
+        assert_eq!(connect_from(4001, SERVER, 8080), timed_out, "the service's");
+        assert_eq!(connect_from(4002, SERVER, 8080), None);
+    });
     assert!(count(&lab, "nat_reply") >= 1);
     drop(listener);
     let _other = lab
         .server
         .enter(|| TcpListener::bind("10.2.0.2:8090").unwrap());
     lab.client
-        .enter(|| assert_eq!(connect(SERVER, 8090), None, "no service's port"));
+        .enter(|| assert_eq!(connect_from(4001, SERVER, 8090), None, "no service's port"));
+}
+
+#[test]
+fn the_directors_own_programs_are_clients_by_loopback() {
+    let lab = Lab::new(true, "1");
+    let _listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut spec = lab.spec();
+    spec.interfaces.push("lo".into());
+    let _guard = lab.guard(&spec);
+    let timed_out = Some(io::ErrorKind::TimedOut);
+    lab.director.enter(|| {
+        assert_eq!(connect_as(VIP, 4001, VIP, 80), timed_out);
+        assert_eq!(connect(VIP, 81), Some(io::ErrorKind::ConnectionRefused));
+        let as_the_vip = |port| connect_as(VIP, port, SERVER, 8080);
+        assert_eq!((as_the_vip(4001), as_the_vip(4002)), (timed_out, None));
+    });
+}
+
+#[test]
+fn a_guard_that_is_not_sure_keeps_all_that_nat_servers_send_beyond_the_host() {
+    let lab = Lab::new(true, "1");
+    let _listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut guard = lab.guard(&lab.spec());
+    guard.replace(&lab.spec());
+    let timed_out = Some(io::ErrorKind::TimedOut);
+    lab.client
+        .enter(|| assert_eq!(connect(SERVER, 8080), timed_out));
+    lab.director
+        .enter(|| assert_eq!(connect(SERVER, 8080), None, "the health check"));
+    let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
+    assert!(guard.tell(&client));
+    lab.client.enter(|| {
+        assert_eq!(connect_from(4002, SERVER, 8080), None);
+        assert_eq!(connect_from(4001, SERVER, 8080), timed_out, "remembered");
+    });
+}
+
+#[test]
+fn a_guard_that_is_put_up_again_is_not_sure_and_says_so() {
+    let lab = Lab::new(true, "1");
+    let (told, repaired) = std::sync::mpsc::channel();
+    let claim = || Guard::claim(move || told.send(()).unwrap()).ok();
+    let mut guard = Up(&lab, lab.director.enter(claim));
+    guard.apply(&lab.spec());
+    let held = |guard: &Up<'_>| guard.1.as_ref().unwrap().unsure();
+    let first = held(&guard).unwrap();
+    guard.be_sure();
+    assert_eq!(held(&guard), None);
+    lab.director.enter(|| run("nft", &["flush", "ruleset"]));
+    repaired.recv_timeout(PATIENCE).unwrap();
+    let second = held(&guard).unwrap();
+    assert_ne!(first, second);
+    let listed = |what: &str| lab.director.enter(|| run("nft", &LIST)).contains(what);
+    assert!(listed("elements = { 6, 17, 132 }"));
+    // What was meant for the table that is gone.
+    let of = guard.1.as_ref().unwrap();
+    let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
+    assert!(!of.remember(first, &client).unwrap() && !of.be_sure(first).unwrap());
+    assert!(listed("elements = { 6, 17, 132 }") && !listed("4001"));
+    assert!(of.remember(second, &client).unwrap() && of.be_sure(second).unwrap());
+    assert!(!listed("elements = { 6, 17, 132 }") && listed("10.1.0.2 . 6 . 4001"));
+    assert_eq!(
+        repaired.try_recv().ok(),
+        None,
+        "our own change is no damage"
+    );
+}
+
+#[test]
+fn with_nat_icmp_send_a_servers_resets_alone_pass() {
+    let lab = Lab::new(true, "1");
+    let listener = lab
+        .server
+        .enter(|| TcpListener::bind("10.2.0.2:8080").unwrap());
+    let mut spec = lab.spec();
+    spec.nat.answers_strays = true;
+    let _guard = lab.guard(&spec);
+    let from_outside = || lab.client.enter(|| connect(SERVER, 8080));
+    assert_eq!(from_outside(), Some(io::ErrorKind::TimedOut));
+    drop(listener);
+    assert_eq!(from_outside(), Some(io::ErrorKind::ConnectionRefused));
 }
 
 #[test]
@@ -191,6 +286,9 @@ fn a_nat_servers_fragments_go_with_the_first_and_others_pass() {
         .client
         .enter(|| UdpSocket::bind("10.1.0.2:9000").unwrap());
     inbox.set_read_timeout(Some(PATIENCE)).unwrap();
+    inbox
+        .send_to(b"a client", SocketAddrV4::new(VIP.into(), 53))
+        .unwrap();
     let tap = lab.client.enter(tap);
     lab.server.enter(|| {
         for port in [8080, 8090] {
@@ -252,7 +350,7 @@ fn what_a_killed_run_left_is_replaced_and_removed() {
     let lab = Lab::new(true, "0");
     lab.director.enter(|| {
         run("nft", &["add table netdev uvs { chain leftover { } ; }"]);
-        let mut guard = Guard::claim().unwrap();
+        let mut guard = Guard::claim(|| {}).unwrap();
         guard.apply(&lab.spec()).unwrap();
         let rules = run("nft", &["list", "table", "netdev", "uvs"]);
         assert!(
@@ -275,7 +373,7 @@ fn what_a_killed_run_left_is_replaced_and_removed() {
 fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
     let lab = Lab::new(true, "0");
     let guard = lab.guard(&lab.spec());
-    let refused = lab.director.enter(|| Guard::claim().err().unwrap());
+    let refused = lab.director.enter(|| Guard::claim(|| {}).err().unwrap());
     let pid = i32::try_from(std::process::id()).unwrap();
     assert!(
         matches!(refused, GuardError::Busy { pid: Some(p) } if p == pid),
@@ -287,11 +385,11 @@ fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
             .contains("already runs in this network namespace"),
         "{refused}"
     );
-    lab.server.enter(|| Guard::claim().map(drop)).unwrap();
+    lab.server.enter(|| Guard::claim(|| {}).map(drop)).unwrap();
     drop(guard);
     // A child that another test forks at this moment holds a copy of the claim until it executes.
     let end = Instant::now() + PATIENCE;
-    while let Err(error) = lab.director.enter(|| Guard::claim().map(drop)) {
+    while let Err(error) = lab.director.enter(|| Guard::claim(|| {}).map(drop)) {
         assert!(Instant::now() < end, "{error}");
     }
 }
@@ -356,7 +454,10 @@ fn an_admins_saved_ruleset_loads_beside_it() {
     lab.director.enter(|| run("nft", &[firewall]));
     let list = || lab.director.enter(|| run("nft", &LIST));
     let before = list();
+    lab.client.enter(|| connect_from(4001, VIP, 82));
     let saved = lab.director.enter(|| run("nft", &["list", "ruleset"]));
+    let client = "10.1.0.2 . tcp . 4001 timeout 1m expires ";
+    assert!(saved.contains(client), "{saved}");
     let file = tempfile::NamedTempFile::new().unwrap();
     let load = |text: &str| {
         std::fs::write(&file, text).unwrap();
@@ -366,9 +467,11 @@ fn an_admins_saved_ruleset_loads_beside_it() {
     // Over it, every rule is there twice.
     load(&saved);
     eventually("put right", || guard.repairs() == (0, 1));
+    guard.be_sure();
     assert_eq!(list(), before);
     load(&format!("flush ruleset\n{saved}"));
     eventually("put up again", || guard.repairs() == (1, 1));
+    guard.be_sure();
     assert_eq!(list(), before);
     let tables = lab.director.enter(|| run("nft", &["list", "tables"]));
     assert_eq!(tables.lines().count(), 2, "{tables}");
@@ -387,6 +490,7 @@ fn a_removed_table_is_put_up_again() {
     for (n, way) in (1..).zip(ways) {
         lab.director.enter(|| run("nft", way));
         eventually("put up again", || guard.repaired().removed == n);
+        guard.be_sure();
         assert_eq!(lab.director.enter(|| run("nft", &LIST)), before, "{way:?}");
     }
     assert_eq!(guard.repaired().damaged, 0);
@@ -419,7 +523,7 @@ fn whatever_is_damaged_is_put_right_and_named() {
         (format!("insert rule {uvs} ours accept"), "chain ours has"),
         (
             format!("replace rule {uvs} ours handle HANDLE ip daddr @owned accept"),
-            "rule 2 of chain ours was changed",
+            "rule 7 of chain ours was changed",
         ),
         (
             format!("delete element {uvs} service {{ 10.1.0.100 . tcp . 80 }}"),
@@ -432,6 +536,10 @@ fn whatever_is_damaged_is_put_right_and_named() {
         (
             format!("flush set {uvs} nat_server"),
             "set nat_server lacks",
+        ),
+        (
+            format!("add element {uvs} clients {{ 10.9.9.9 . tcp . 9 }}; flush set {uvs} clients"),
+            "set clients lost elements",
         ),
         (
             format!("flush chain {uvs} ingress_0; delete chain {uvs} ingress_0"),
@@ -459,6 +567,7 @@ fn whatever_is_damaged_is_put_right_and_named() {
             panic!("{command}: nothing is known of it");
         };
         assert!(said.contains(what), "{command}: {said}");
+        guard.be_sure();
         assert_eq!(list(), before, "{command}");
     }
     assert_eq!(guard.repaired().removed, 0);
@@ -476,9 +585,20 @@ fn what_is_not_the_guards_is_no_damage() {
         // As the packets' way does, and as time undoes.
         run(
             "nft",
-            &["add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }"],
+            &[
+                "add element netdev uvs fragments { 10.1.0.2 . 10.1.0.100 . 7 . udp }; \
+               add element netdev uvs clients { 10.1.0.2 . tcp . 4001 timeout 1s }",
+            ],
         );
         run("nft", &["reset counters table netdev uvs"]);
+    });
+    lab.client.enter(|| connect_from(4002, VIP, 82));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    eventually("a packet's element", || {
+        list().contains("10.1.0.2 . 6 . 4002")
+    });
+    eventually("an element's end", || {
+        !list().contains("10.1.0.2 . 6 . 4001")
     });
     guard.apply(&lab.spec());
     guard.replace(&rich(&lab));
@@ -527,6 +647,11 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let full = GuardSpec {
         wide: Vec::new(),
         ftp: Vec::new(),
+        interfaces: lab.spec().interfaces,
+        nat: Nat {
+            services: rich(&lab).nat.services,
+            ..lab.spec().nat
+        },
         fullnat: FullNat {
             ports: lab.spec().fullnat.ports,
             ..rich(&lab).fullnat
@@ -544,6 +669,7 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     assert_eq!(table, handle(), "the table was changed, not replaced");
     assert_eq!(guard.repairs(), (0, 0), "and nobody needs to look after it");
     guard.replace(&full);
+    guard.be_sure();
     assert_eq!(changed, rules());
     assert_ne!(table, handle());
     guard.apply(&lab.spec());
@@ -634,7 +760,12 @@ impl Lab {
         local.extend(self.vip_is_local.then_some(vip));
         GuardSpec {
             interfaces: vec!["d0".into(), "d1".into()],
-            services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            services: Vec::new(),
+            nat: Nat {
+                services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+                idle: Idle { tcp: 900, udp: 300 },
+                ..Nat::default()
+            },
             wide: Vec::new(),
             ftp: Vec::new(),
             owned: if self.vip_is_local {
@@ -652,8 +783,10 @@ impl Lab {
     }
 
     fn guard(&self, spec: &GuardSpec) -> Up<'_> {
-        let mut up = Up(self, self.director.enter(|| Guard::claim().ok()));
+        let mut up = Up(self, self.director.enter(|| Guard::claim(|| {}).ok()));
         up.apply(spec);
+        // There is nobody's client yet.
+        up.be_sure();
         up
     }
 }
@@ -667,8 +800,20 @@ fn rich(lab: &Lab) -> GuardSpec {
         "udp 10.9.0.0/16:80",
         "tcp 0.0.0.0/0:81",
     ];
+    let nat_wide = ["udp 10.1.0.100:6000-6100", "tcp 10.8.0.0/16:80"];
     GuardSpec {
+        interfaces: ["d0", "d1", "lo"].map(str::to_owned).into(),
         services: vec![(Protocol::Tcp, v4(VIP), 80), (Protocol::Udp, v4(VIP), 0)],
+        nat: Nat {
+            services: vec![(Protocol::Tcp, v4(VIP), 82), (Protocol::Sctp, v4(VIP), 0)],
+            wide: nat_wide.map(|to| to.parse().unwrap()).into(),
+            own_servers: vec![
+                (v4(DIRECTOR), Protocol::Tcp, 8080),
+                (v4(DIRECTOR), Protocol::Udp, 0),
+            ],
+            answers_strays: true,
+            ..lab.spec().nat
+        },
         wide: wide.map(|to| to.parse().unwrap()).into(),
         ftp: vec![v4(VIP)],
         owned: vec![v4([10, 1, 0, 101])],
@@ -679,7 +824,6 @@ fn rich(lab: &Lab) -> GuardSpec {
             servers: vec![server(9, 8080), server(10, 0)],
         },
         local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
-        ..lab.spec()
     }
 }
 
@@ -699,6 +843,19 @@ impl Up<'_> {
     fn apply(&mut self, spec: &GuardSpec) {
         let guard = self.1.as_mut().unwrap();
         self.0.director.enter(|| guard.apply(spec).unwrap());
+    }
+
+    /// Tells it that these are all clients; whether it had been put up anew.
+    fn tell(&self, clients: &[Server]) -> bool {
+        let guard = self.1.as_ref().unwrap();
+        let Some(table) = guard.unsure() else {
+            return false;
+        };
+        guard.remember(table, clients).unwrap() && guard.be_sure(table).unwrap()
+    }
+
+    fn be_sure(&self) {
+        assert!(self.tell(&[]));
     }
 
     fn replace(&mut self, spec: &GuardSpec) {
@@ -754,6 +911,25 @@ fn knock(to: [u8; 4], tcp: u16, udp: u16) {
 fn connect(to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
     let to = SocketAddrV4::new(to.into(), port).into();
     TcpStream::connect_timeout(&to, SILENCE)
+        .err()
+        .map(|e| e.kind())
+}
+
+/// As [`connect`], from a port.
+fn connect_from(from: u16, to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
+    connect_as([0; 4], from, to, port)
+}
+
+/// As [`connect`], from an address and a port. A RST ends the connection, so that the port is free again.
+fn connect_as(address: [u8; 4], from: u16, to: [u8; 4], port: u16) -> Option<io::ErrorKind> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    let own = SocketAddrV4::new(address.into(), from);
+    socket.bind(&own.into()).unwrap();
+    let to = SocketAddrV4::new(to.into(), port);
+    socket
+        .connect_timeout(&to.into(), SILENCE)
         .err()
         .map(|e| e.kind())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::frame::ETH_LEN;
 use uvs_core::packet::tcp_flags::RST;
-use uvs_core::service::{Forwarding, Tunnel, TunnelKind};
+use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
 };
@@ -117,11 +117,9 @@ fn a_routers_error_about_no_connection_goes_on_to_whom_it_is_for() {
     let error = |kind| icmp(ROUTER, CLIENT.addr, kind, 0, 0).to_mac(SERVERS_MAC);
     let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
     for kind in [3, 4, 11, 12] {
-        // The guard keeps it from the kernel: it is about an address of the service's.
-        let routed = bed.from_server(frame(&error(kind).payload(&about(server))));
-        let (from, to) = (&routed[0].bytes[26..30], &routed[0].bytes[30..34]);
-        assert_eq!((from, to), (&[10, 0, 2, 200][..], &[192, 0, 2, 7][..]));
-        assert_eq!(routed[0].port, CLIENTS, "type {kind}");
+        // The guard keeps it from the kernel, which is to send it on: it is about an address of the service's.
+        let verdict = bed.receive(SERVERS, frame(&error(kind).payload(&about(server))));
+        assert_eq!(verdict, Verdict::Local, "type {kind}");
         // The kernel has this one.
         let other = about(Endpoint::new(SERVER, 1));
         let verdict = bed.receive(SERVERS, frame(&error(kind).payload(&other)));
@@ -304,8 +302,7 @@ fn nat_icmp_send_tells_a_server_of_a_packet_without_a_connection() {
     let server = Endpoint::new(SERVER, SERVER_PORT);
     let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
     let stray = tcp(server, CLIENT, ACK).to_mac(SERVERS_MAC);
-    let routed = bed.from_server(frame(&stray));
-    assert_eq!((routed[0].port, routed[0].bytes[22]), (CLIENTS, 63));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
     bed.sysctl("nat_icmp_send", 1);
     let sent = bed.from_server(frame(&stray));
     assert_eq!(sent[0].bytes[14 + 28 + 8], 63, "TTL of the quoted packet");
@@ -317,7 +314,63 @@ fn nat_icmp_send_tells_a_server_of_a_packet_without_a_connection() {
     };
     assert_eq!(only(sent), want);
     let reset = tcp(server, CLIENT, RST).to_mac(SERVERS_MAC);
-    assert_eq!(bed.from_server(frame(&reset))[0].port, CLIENTS);
+    assert_eq!(bed.receive(SERVERS, frame(&reset)), Verdict::Pass);
+}
+
+#[test]
+fn a_nat_servers_own_traffic_is_the_kernels() {
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    bed.from_client(frame(&udp(CLIENT, VIP)));
+    let from = |port, to| udp(Endpoint::new(SERVER, port), to).to_mac(SERVERS_MAC);
+    let elsewhere = Endpoint::new(CLIENT.addr, CLIENT.port + 1);
+    for (packet, ours) in [
+        (from(SERVER_PORT, CLIENT), true),
+        (from(SERVER_PORT, elsewhere), false),
+        (from(SERVER_PORT + 1, CLIENT), false),
+    ] {
+        let verdict = bed.receive(SERVERS, frame(&packet));
+        let want = matches!(verdict, Verdict::Send(_));
+        assert_eq!(
+            (want, verdict == Verdict::Pass),
+            (ours, !ours),
+            "{packet:?}"
+        );
+    }
+}
+
+#[test]
+fn what_another_server_sends_to_a_client_goes_back_to_the_hosts_stack() {
+    // The guard keeps it from there: it knows the client, and not from which server it is served.
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    let mut service = (*bed.snapshot.services[0]).clone();
+    let other = Endpoint::new(ROUTER, SERVER_PORT);
+    let spec = ServerSpec::new(other, Forwarding::Nat);
+    service.servers.push(spec);
+    bed.snapshot.services[0] = service.into();
+    bed.apply();
+    let stray = udp(other, CLIENT).to_mac(SERVERS_MAC);
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
+    bed.from_client(frame(&udp(CLIENT, VIP)));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Local);
+    bed.jump(Duration::from_secs(301));
+    assert_eq!(bed.receive(SERVERS, frame(&stray)), Verdict::Pass);
+}
+
+#[test]
+fn a_nat_servers_error_about_no_connection_goes_back_to_the_hosts_stack() {
+    let mut bed = bed(Protocol::Udp, Forwarding::Nat);
+    let about = |port| {
+        let sent = udp(CLIENT, Endpoint::new(SERVER, port)).packet();
+        icmp(SERVER, CLIENT.addr, UNREACHABLE, PORT, 0)
+            .payload(&sent)
+            .to_mac(SERVERS_MAC)
+    };
+    for (port, verdict) in [
+        (SERVER_PORT, Verdict::Local),
+        (SERVER_PORT + 1, Verdict::Pass),
+    ] {
+        assert_eq!(bed.receive(SERVERS, frame(&about(port))), verdict);
+    }
 }
 
 #[test]
@@ -340,24 +393,6 @@ fn a_reply_too_long_for_the_client_changes_nothing_but_is_answered() {
     };
     assert_eq!(told, want);
     assert_eq!(bed.engine.report().services[0].stats.out_packets, 0);
-}
-
-#[test]
-fn the_director_serves_its_own_vip_but_not_by_nat() {
-    let local_server = |forwarding| {
-        let mut bed = bed(Protocol::Udp, forwarding);
-        let mut service = (*bed.snapshot.services[0]).clone();
-        service.servers[0].endpoint.addr = LOCAL;
-        bed.snapshot.services[0] = service.into();
-        bed.apply();
-        let verdict = bed.receive(CLIENTS, frame(&udp(CLIENT, VIP).ttl(1)));
-        (verdict, bed.engine.connections().len())
-    };
-    let refused = Verdict::Drop(DropReason::LocalServer);
-    assert_eq!(local_server(Forwarding::Dr), (Verdict::Local, 1));
-    assert_eq!(local_server(Forwarding::Tunnel), (Verdict::Local, 1));
-    assert_eq!(local_server(Forwarding::Nat), (refused, 1));
-    assert_eq!(local_server(Forwarding::FullNat), (refused, 1));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use super::Engine;
 use crate::checksum;
-use crate::fib::Query;
+use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint};
 use crate::fragment::seal_header;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -307,8 +307,10 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
         fill: impl FnOnce(&mut Self, &mut [u8], [u8; 4], [u8; 4]),
     ) -> Verdict {
-        let Ok(hop) = self.fib.lookup(Query::to(to).from(from)) else {
-            return Verdict::Drop(DropReason::NoRoute);
+        let hop = match self.fib.lookup(Query::to(to).from(from)) {
+            Ok(hop) => hop,
+            Err(Unreachable::Local) => NextHop::host(to),
+            Err(_) => return Verdict::Drop(DropReason::NoRoute),
         };
         let from = if from.is_unspecified() {
             hop.source

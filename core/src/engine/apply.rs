@@ -272,6 +272,7 @@ impl<R: Recorder> Engine<R> {
         self.locals.clear();
         self.tunnels.clear();
         self.repliers.clear();
+        self.nat_servers.clear();
         self.replier_addrs.clear();
         for spec in &self.snapshot.services {
             let to: Vec<Destination> = destinations(spec.key, &self.snapshot.marks).collect();
@@ -282,6 +283,10 @@ impl<R: Recorder> Engine<R> {
             for server in spec.servers.iter().filter(|s| passes_replies(s)) {
                 let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
                 self.repliers.extend(protocols.iter().map(|p| (*p, from)));
+                if server.forwarding == Forwarding::Nat {
+                    self.nat_servers
+                        .extend(protocols.iter().map(|p| (*p, from)));
+                }
                 self.replier_addrs.insert(from.addr);
             }
             self.tunnels

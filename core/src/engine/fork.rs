@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::related::quote;
-use super::{Engine, Service};
+use super::{Engine, Service, ends};
 use crate::conn::{Conn, ConnId, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
@@ -135,6 +135,11 @@ impl Rehearsal {
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return;
         };
+        let (protocol, to) = (packet.protocol, packet.flow.destination());
+        if let Some(id) = original.of_client(protocol, to) {
+            let here = self.copy(original, now, id);
+            self.engine.clients.note(&self.engine.conns, here);
+        }
         for flow in self.flows(now, frame.bytes(), &packet) {
             let keys = std::iter::once(flow).chain(original.keys_of_new(&flow, frame.mark));
             for (id, _) in keys.filter_map(|key| original.conns.find(&key)) {
@@ -293,6 +298,8 @@ impl Engine {
             absent: self.absent.clone(),
             claims: self.claims.clone(),
             repliers: self.repliers.clone(),
+            nat_servers: self.nat_servers.clone(),
+            clients: ends::Clients::default(),
             replier_addrs: self.replier_addrs.clone(),
             locals: self.locals.clone(),
             tunnels: self.tunnels.clone(),

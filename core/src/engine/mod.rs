@@ -35,6 +35,7 @@ mod claims;
 mod defence;
 mod describe;
 mod drain;
+mod ends;
 mod farewell;
 mod fork;
 mod handshake;
@@ -111,7 +112,11 @@ pub struct Engine<R = Off> {
     claims: claims::Claims,
     /// Endpoints whose packets reach clients only through us; port 0 = any.
     repliers: HashSet<(Protocol, Endpoint)>,
+    /// Those among them that are NAT's.
+    nat_servers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
+    /// NAT's clients.
+    clients: ends::Clients,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
     /// Tunnels' ends: address, GUE's port or 0, kind.
@@ -188,7 +193,9 @@ impl Engine {
             absent: HashSet::new(),
             claims: claims::Claims::default(),
             repliers: HashSet::new(),
+            nat_servers: HashSet::new(),
             replier_addrs: HashSet::new(),
+            clients: ends::Clients::default(),
             locals: HashSet::new(),
             tunnels: HashSet::new(),
             path_mtus: pmtu::PathMtus::default(),
@@ -350,8 +357,9 @@ impl<R: Recorder> Engine<R> {
                 self.note_claim(now, port, frame.bytes());
                 self.answer_arp(port, frame, mac, out)
             }
-            // A bridge floods frames for others past us; forwarding those would loop.
-            _ if frame.bytes()[..6] != mac => Verdict::Pass,
+            // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
+            // the address of a next hop.
+            _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ipv4(p) if martian::is_martian(frame, &p) => self.refuse_source(frame, &p),

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::answer::{address, icmp};
+use super::reply::is_one_of;
 use super::schedule::Refused;
 use super::transmit::{Way, to_client};
 use crate::checksum;
@@ -28,6 +29,9 @@ const ERRORS: [u8; 4] = [
     icmp::PARAMETER_PROBLEM,
 ];
 pub(super) const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXCEEDED];
+
+/// The first byte of an IPv4 header without options.
+const PLAIN: u8 = 0x45;
 
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
@@ -115,20 +119,21 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
         out: &mut Outbox,
     ) -> Verdict {
-        if self.is_about_server(frame, packet)
-            && !self.fib.is_local(packet.flow.dst)
-            && !self.owned.contains(&packet.flow.dst)
-        {
-            return self.route(now, frame, packet, out);
+        if self.is_kept(frame, packet) {
+            return Verdict::Local;
         }
         self.answer_as_host(now, frame, packet, out)
     }
 
-    /// Whether a packet is an ICMP error about one to a server whose replies pass the director: the guard
-    /// keeps these from the kernel, whoever they come from, the server itself or a router before it.
-    fn is_about_server(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
-        quoted(frame, packet, &ERRORS)
-            .is_some_and(|q| self.is_replier(q.flow.protocol, q.flow.destination()))
+    /// Whether the guard keeps an ICMP error from the host's stack, since it is about a packet to a NAT
+    /// server's port, whoever it comes from, the server itself or a router before it: the guard cannot tell
+    /// whose packet that was.
+    fn is_kept(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
+        let plain = frame.bytes().get(packet.l4() + ICMP_HEADER) == Some(&PLAIN);
+        let quote = quoted(frame, packet, &ERRORS).filter(|_| plain);
+        quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
+            && !self.fib.is_local(packet.flow.dst)
+            && !self.owned.contains(&packet.flow.dst)
     }
 
     /// About a reply: to the server whose packet it was.
@@ -289,8 +294,8 @@ impl Mode for Addresses {
         "Addresses"
     }
 
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
+    fn reply_flow(&self, flow: &Flow, _: &Path) -> Option<Flow> {
+        Some(flow.reversed())
     }
 
     fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, _: &Path) -> Result<(), DropReason> {

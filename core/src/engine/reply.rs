@@ -1,5 +1,7 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
+use std::collections::HashSet;
+
 use super::Engine;
 use super::answer::icmp;
 use super::reopen::is_opening;
@@ -8,40 +10,13 @@ use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::Frame;
-use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::rewrite;
 use crate::sctp::chunk::ABORT;
-use crate::service::Forwarding;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
-
-/// Forwards a packet as it is: what the kernel's own routing would do with it.
-struct Plain;
-
-impl Mode for Plain {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Dr
-    }
-
-    fn name(&self) -> &'static str {
-        "Plain"
-    }
-
-    fn reply_flow(&self, _: &crate::flow::Flow, _: &Path) -> Option<crate::flow::Flow> {
-        None
-    }
-
-    fn forward(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
-    }
-
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
-    }
-}
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
@@ -100,8 +75,8 @@ impl<R: Recorder> Engine<R> {
         self.fib.lookup(to_client(c))
     }
 
-    /// A packet of no service and no connection: a server's that would have been a reply, or for an
-    /// address that UVS owns; all else is the kernel's.
+    /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or
+    /// one to an address that UVS owns. All else is the kernel's, a NAT server's own traffic too.
     pub(super) fn stray(
         &mut self,
         now: Instant,
@@ -120,15 +95,22 @@ impl<R: Recorder> Engine<R> {
                 _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
             };
         }
-        if self.fib.is_local(packet.flow.dst) {
+        let (protocol, from) = (packet.protocol, packet.flow.source());
+        if self.fib.is_local(packet.flow.dst) || !is_one_of(&self.nat_servers, protocol, from) {
             return Verdict::Pass;
         }
-        self.route(now, frame, packet, out)
+        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(packet) {
+            return self.answer_stray(now, frame, packet, out);
+        }
+        match self.of_client(protocol, packet.flow.destination()) {
+            Some(_) => Verdict::Local,
+            None => Verdict::Pass,
+        }
     }
 
-    /// The guard keeps a NAT server's packets from the kernel, so those of no connection are routed here
-    /// as the kernel would.
-    pub(super) fn route(
+    /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's
+    /// routing, which it follows up to there.
+    fn answer_stray(
         &mut self,
         now: Instant,
         frame: &mut Frame<'_>,
@@ -144,19 +126,9 @@ impl<R: Recorder> Engine<R> {
         if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
             return verdict;
         }
-        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(packet) {
-            // Routing has lowered the TTL before IPVS sees the packet.
-            rewrite::decrement_ttl(frame, packet);
-            return self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out);
-        }
-        let path = Path::plain(&packet.flow);
-        let way = Way {
-            mode: &Plain,
-            path,
-            forward: true,
-            answer_from: Addr::UNSPECIFIED,
-        };
-        self.transmit(now, frame, packet, way, hop, out)
+        // Routing has lowered the TTL before IPVS sees the packet.
+        rewrite::decrement_ttl(frame, packet);
+        self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out)
     }
 
     /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
@@ -190,15 +162,23 @@ impl<R: Recorder> Engine<R> {
 
     /// Whether packets from this endpoint, of this IP protocol, reach clients only through the director.
     pub(super) fn is_replier(&self, protocol: u8, from: Endpoint) -> bool {
-        Protocol::from_number(protocol).is_some_and(|p| {
-            let any_port = Endpoint::new(from.addr, 0);
-            self.repliers.contains(&(p, from)) || self.repliers.contains(&(p, any_port))
-        })
+        is_one_of(&self.repliers, protocol, from)
     }
 
     fn is_local_port(&self, port: u16) -> bool {
         self.ports.contains(port)
     }
+}
+
+/// Whether an endpoint is one of these servers, or of one that has every port.
+pub(super) fn is_one_of(
+    servers: &HashSet<(Protocol, Endpoint)>,
+    protocol: u8,
+    end: Endpoint,
+) -> bool {
+    Protocol::from_number(protocol).is_some_and(|p| {
+        servers.contains(&(p, end)) || servers.contains(&(p, Endpoint::new(end.addr, 0)))
+    })
 }
 
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.

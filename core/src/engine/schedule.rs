@@ -195,6 +195,9 @@ impl<R: Recorder> Engine<R> {
         let id = self
             .insert(now, c, replies)
             .inspect_err(|_| self.give_back_local(&c))?;
+        if spec.forwarding == Forwarding::Nat {
+            self.clients.note(&self.conns, id);
+        }
         self.record(|_| describe::opened(&c));
         self.servers.get_mut(server).stats.connections += 1;
         if let Some(s) = self.services[slot as usize].as_mut() {

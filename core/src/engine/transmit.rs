@@ -15,7 +15,7 @@ use crate::rewrite;
 use crate::segment;
 use crate::time::Instant;
 use crate::trace::Recorder;
-use crate::verdict::{DropReason, Egress, Verdict};
+use crate::verdict::{DropReason, Egress, PortId, Verdict};
 
 /// Which way through a mode, and who answers for the director.
 pub(super) struct Way<'a> {
@@ -98,7 +98,7 @@ impl<R: Recorder> Engine<R> {
         self.record(|_| describe::leaving(way.mode, way.forward, way.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
-            Err(Unreachable::Local) => return self.deliver(packet, &way),
+            Err(Unreachable::Local) => return self.deliver(frame, packet, way, out),
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
             Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
@@ -156,17 +156,50 @@ impl<R: Recorder> Engine<R> {
         mtu as usize
     }
 
-    /// The way ends at the director itself. Its own stack takes a packet for its own VIP as it is; ICMP
-    /// reaches it anyway, for no guard keeps it away. NAT's answers would leave it as they are, unseen.
-    fn deliver(&self, packet: &Packet, way: &Way<'_>) -> Verdict {
-        if !way.forward || matches!(packet.transport, Transport::Icmp { .. }) {
-            return Verdict::Pass;
+    /// The way ends at the director itself: for a server or a client of its own. ICMP reaches the host's
+    /// stack anyway, for no guard keeps it away, so that only what was translated is delivered.
+    fn deliver(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        way: Way<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let translated = !way.forward || way.mode.reply_flow(&packet.flow, &way.path).is_some();
+        if !translated {
+            return match packet.transport {
+                Transport::Icmp { .. } => Verdict::Pass,
+                _ if self.fib.is_local(packet.flow.dst) => Verdict::Local,
+                _ => Verdict::Drop(DropReason::LocalServer),
+            };
         }
-        let translated = way.mode.reply_flow(&packet.flow, &way.path).is_some();
-        if translated || !self.fib.is_local(packet.flow.dst) {
+        let to = if way.forward {
+            way.path.server.addr
+        } else {
+            way.path.client.addr
+        };
+        // The host's stack takes nothing for it that comes from outside (`ip_vs_nat_xmit`).
+        if way.forward && is_loopback(to) {
             return Verdict::Drop(DropReason::LocalServer);
         }
-        Verdict::Local
+        let exit = Exit {
+            hop: NextHop::host(to),
+            limit: usize::from(u16::MAX),
+            egress: Egress {
+                port: PortId::HOST,
+                unresolved: None,
+            },
+        };
+        // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
+        let one = frame.offload.gso != Gso::UdpL4 && frame.len() - ETH_LEN <= exit.limit;
+        let result = check_offload(frame, packet).and_then(|()| match one {
+            true => way.rewrite(frame, packet).map(|()| exit.address(frame)),
+            false => self.send_segments(frame, packet, way, &exit, out).map(drop),
+        });
+        match result {
+            Ok(()) => Verdict::Local,
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 
     fn send_one(
@@ -237,6 +270,11 @@ impl Exit {
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
     }
+}
+
+/// Whether an address is of 127.0.0.0/8.
+fn is_loopback(addr: Addr) -> bool {
+    addr.as_v4().is_some_and(|a| a[0] == 127)
 }
 
 /// Bytes of the largest IP packet that a frame becomes on the wire.

@@ -247,6 +247,11 @@ impl Bed {
         self.exchange(SERVERS, frame)
     }
 
+    /// Hands a frame from the director's own stack to the engine and returns what left for it.
+    pub fn exchange_with_host(&mut self, frame: TestFrame) -> Vec<Sent> {
+        self.exchange(PortId::HOST, frame)
+    }
+
     fn exchange(&mut self, port: PortId, frame: TestFrame) -> Vec<Sent> {
         self.sent.clear();
         self.receive(port, frame);

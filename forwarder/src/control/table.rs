@@ -69,6 +69,11 @@ impl Table {
         self.timeouts
     }
 
+    /// The sysctls.
+    pub(crate) const fn sysctls(&self) -> &Sysctls {
+        &self.sysctls
+    }
+
     /// Which VIPs are to be owned.
     pub(crate) fn own_vips(&self) -> &OwnVips {
         &self.own_vips

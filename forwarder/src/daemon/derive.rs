@@ -6,15 +6,17 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use uvs_core::engine::ConnReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::snapshot::{Sysctls, Timeouts};
 
 use crate::config::{self, Config, ConfigError, Step};
 use crate::control::protocol::{Errno, Refusal};
-use crate::guard::GuardSpec;
-use crate::port::filter::FilterSpec;
+use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server};
+use crate::port::filter::{FilterSpec, Program};
 
 /// FTP's control port: where the service there is persistent, it has the data connections too.
 const FTP: u16 = 21;
@@ -134,15 +136,22 @@ pub(super) fn guard<'a>(
     repliers: impl Iterator<Item = &'a Replier>,
     mut spec: GuardSpec,
 ) -> GuardSpec {
-    for to in all_destinations(services, marks) {
-        match to.port().filter(|_| to.is_host()) {
-            Some(port) => spec
-                .services
-                .extend(to.protocols().map(|p| (p, to.addr, port))),
-            None => spec.wide.push(to),
-        }
-    }
+    let repliers: Vec<&Replier> = repliers.collect();
+    let of_nat = repliers.iter().filter(|r| r.local.is_empty());
+    let nat: HashSet<ServiceKey> = of_nat.map(|r| r.service).collect();
     for service in services {
+        // One-packet scheduling keeps no connection whose replies could be UVS's.
+        let is_nat = nat.contains(&service.key) && !service.one_packet;
+        let (exact, wide) = match is_nat {
+            true => (&mut spec.nat.services, &mut spec.nat.wide),
+            false => (&mut spec.services, &mut spec.wide),
+        };
+        for to in destinations(service.key, marks) {
+            match to.port().filter(|_| to.is_host()) {
+                Some(port) => exact.extend(to.protocols().map(|p| (p, to.addr, port))),
+                None => wide.push(to),
+            }
+        }
         let ServiceKey::Address {
             protocol,
             addr,
@@ -159,6 +168,9 @@ pub(super) fn guard<'a>(
         let from = replier.protocols.iter();
         let servers = from.map(|p| (replier.server.addr, *p, replier.port));
         if replier.local.is_empty() {
+            if spec.local.contains(&replier.server.addr) {
+                spec.nat.own_servers.extend(servers.clone());
+            }
             spec.nat_servers.extend(servers);
         } else {
             spec.fullnat.servers.extend(servers);
@@ -167,6 +179,50 @@ pub(super) fn guard<'a>(
     }
     // In the form of a union, so that equal states compare equal.
     spec.union(&spec)
+}
+
+/// What the guard must know of NAT beside its services.
+pub(super) fn nat(timeouts: Timeouts, sysctls: &Sysctls) -> Nat {
+    Nat {
+        idle: Idle {
+            tcp: timeouts.tcp.max(timeouts.tcp_fin),
+            udp: timeouts.udp,
+        },
+        answers_strays: sysctls.nat_icmp_send != 0,
+        ..Nat::default()
+    }
+}
+
+/// The clients that these connections' replies go to by themselves.
+pub(super) fn clients(of: &[ConnReport]) -> Vec<Server> {
+    let client = |c: &ConnReport| {
+        let replied_to = c.local.is_none() && c.client.port != 0;
+        Some((
+            c.client.addr,
+            c.protocol.filter(|_| replied_to)?,
+            c.client.port,
+        ))
+    };
+    of.iter().filter_map(client).collect()
+}
+
+/// What the engine must see of what the host itself sends: to VIPs that are its own, and from servers that
+/// it is itself.
+pub(super) fn host_filter<'a>(
+    services: &[Arc<ServiceSpec>],
+    marks: &[MarkRule],
+    repliers: impl Iterator<Item = &'a Replier>,
+    fib: &Fib,
+) -> Program {
+    let own = |a: Addr| a.as_v4().filter(|_| fib.is_local(a)).map(Ipv4Addr::from);
+    let hosts = all_destinations(services, marks).filter(Destination::is_host);
+    let spec = FilterSpec {
+        to: hosts.filter_map(|to| own(to.addr)).collect(),
+        from: repliers.filter_map(|r| own(r.server.addr)).collect(),
+        without_mark: Some(HOST_MARK),
+        ..FilterSpec::default()
+    };
+    spec.compile()
 }
 
 /// What the engine must see.

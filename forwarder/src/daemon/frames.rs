@@ -8,13 +8,14 @@ use super::status::totals;
 use crate::control::protocol::{InterfaceFrames, Totals};
 use crate::worker::{PortStatus, Status};
 
-/// The interface by which packets reach the host's own stack.
+/// The interface that the host's own stack is reached by.
 pub(super) const OWN_STACK: &str = "lo";
 
-/// The interfaces in the order of their ports, and the way into the host's own stack where it was used.
+/// The interfaces in the order of their ports, and the host's own stack where anything came or went by it.
 pub(super) fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
     let ports = names.iter().map(String::as_str).zip(&status.ports);
-    let own = Some((OWN_STACK, &status.own)).filter(|(_, own)| own.ledger.handed > 0);
+    let own = Some((OWN_STACK, &status.own))
+        .filter(|(_, own)| own.ledger.handed + own.ledger.received > 0);
     ports
         .chain(own)
         .map(|(name, port)| interface(name, port))

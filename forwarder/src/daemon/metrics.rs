@@ -158,7 +158,7 @@ impl Daemon {
             .collect()
     }
 
-    /// The interfaces, and `lo`, by which packets reach a real server that is the director itself.
+    /// The interfaces, and `lo`, by which the host's own stack is reached.
     fn ports(&self, status: &Status, fib: &Fib) -> Vec<PortMetrics> {
         let ports = self.interfaces.iter().zip(&status.ports).enumerate();
         let ports = ports.map(|(i, (name, port))| {

@@ -28,6 +28,7 @@ mod yielded;
 use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Wall, SystemTime};
@@ -48,7 +49,7 @@ use crate::control::protocol::{Errno, Refusal};
 use crate::control::server::Server;
 use crate::control::table::{Homeless, Table};
 use crate::firewall;
-use crate::guard::{FullNat, Guard, GuardSpec};
+use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
 use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
@@ -86,6 +87,8 @@ pub(crate) struct Daemon {
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
+    /// The guard's keeper put it up again, and it knows no clients.
+    guard_repaired: Arc<AtomicBool>,
     lingering: Lingering,
     /// The VIPs that are not the host's.
     homeless: Homeless,
@@ -143,6 +146,9 @@ impl Daemon {
                 }
             }
             self.take_notices();
+            if self.guard_repaired.swap(false, Ordering::Acquire) {
+                self.recall_clients();
+            }
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
@@ -244,8 +250,11 @@ impl Daemon {
         homeless.yielded = self.yielded.vips();
         let local = self.mirror.local_addresses();
         let filter = self.filter(&homeless.owned, &local);
+        let host_filter = derive::host_filter(services, marks, self.lingering.all(), &fib);
+        let loopback = LOOPBACK.to_owned();
         let surroundings = GuardSpec {
-            interfaces: self.interfaces.clone(),
+            interfaces: self.interfaces.iter().cloned().chain([loopback]).collect(),
+            nat: derive::nat(self.table.timeouts(), self.table.sysctls()),
             owned: homeless.owned.clone(),
             local,
             fullnat: FullNat {
@@ -260,13 +269,16 @@ impl Daemon {
             self.guard.apply(&both).map_err(failed)?;
         }
         let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
-        self.shared
-            .desired
-            .publish(Arc::new(Desired { snapshot, filter }));
+        self.shared.desired.publish(Arc::new(Desired {
+            snapshot,
+            filter,
+            host_filter,
+        }));
         self.sync()?;
         if wanted != both {
             self.guard.apply(&wanted).map_err(failed)?;
         }
+        self.recall_clients();
         self.guarded = wanted;
         if let Err(e) = self
             .mirror
@@ -283,6 +295,34 @@ impl Daemon {
     fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
         let (services, marks) = (self.table.services(), self.table.marks());
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
+    }
+
+    /// A guard that was put up anew learns who the engine's clients are.
+    fn recall_clients(&mut self) {
+        let Some(unsure) = self.guard.unsure() else {
+            return;
+        };
+        if let Err(e) = self.tell_clients(unsure) {
+            tracing::warn!(
+                "the guard does not know all clients: {}; for half a minute what NAT servers send to others is lost",
+                e.message
+            );
+        }
+    }
+
+    /// Ends early where somebody removes the guard meanwhile: the keeper tells of the next.
+    fn tell_clients(&mut self, unsure: Unsure) -> Result<(), Refusal> {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+            let clients = derive::clients(&page);
+            if !self.guard.remember(unsure, &clients).map_err(failed)? {
+                return Ok(());
+            }
+            next = rest;
+        }
+        self.guard.be_sure(unsure).map_err(failed)?;
+        Ok(())
     }
 
     /// Waits until the worker has taken up what was published.

@@ -74,6 +74,7 @@ impl Daemon {
         }
         if !back.is_empty() {
             self.guard.replace(&self.guarded).map_err(failed)?;
+            self.recall_clients();
         }
         let published = self.publish();
         // Only now, that the kernel is kept from what comes in there.

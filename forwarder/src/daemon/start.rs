@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Instant as Wall, SystemTime};
 
@@ -33,10 +34,9 @@ use crate::guard::{Guard, GuardSpec};
 use crate::log::Tally;
 use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
-use crate::port::afpacket::{self, Port, PortOptions};
+use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::port::{Receive, Transmit};
-use crate::worker::{Shared, Worker};
+use crate::worker::{Ends, Shared, Worker};
 
 /// What `uvs run` was asked to do.
 pub(crate) struct Options {
@@ -73,8 +73,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
     let list_files = ListFiles::load(&options.config.access)?;
-    let guard = Guard::claim()?;
+    let poll = Poll::new()?;
+    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
+    let guard_repaired = Arc::new(AtomicBool::new(false));
+    let guard = claim_guard(&guard_repaired, &notify)?;
     let ports = open_ports(&options.interfaces)?;
+    let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(
         &mut table,
@@ -83,8 +87,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
         options.own_vips.as_ref(),
     )?;
 
-    let poll = Poll::new()?;
-    let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let shared = Arc::new(Shared::empty());
     let vital = Vital::new(Arc::clone(&shared));
     let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
@@ -105,7 +107,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let (worker, waker) = Worker::new(
         engine,
         ports,
-        Box::new(afpacket::own_stack()?),
+        (
+            (Box::new(host.receive), Box::new(host.deliver)),
+            Box::new(host.give_back),
+        ),
         Arc::clone(&shared),
         inbox,
         Box::new(notice),
@@ -127,6 +132,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         mirror,
         guard,
         guarded: GuardSpec::default(),
+        guard_repaired,
         lingering: Lingering::default(),
         homeless: Homeless::default(),
         yielded: Yielded::default(),
@@ -168,6 +174,17 @@ pub(crate) fn run(options: Options) -> Result<()> {
         env!("CARGO_PKG_VERSION"),
     );
     daemon.run(server)
+}
+
+/// The guard; what its keeper does raises the flag and wakes the control thread.
+fn claim_guard(repaired: &Arc<AtomicBool>, notify: &Arc<Waker>) -> Result<Guard> {
+    let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
+    Ok(Guard::claim(move || {
+        repaired.store(true, Ordering::Release);
+        if let Err(e) = notify.wake() {
+            tracing::error!("the control thread cannot be woken: {e}");
+        }
+    })?)
 }
 
 /// Refuses at once, and by name, where a capability lacks.
@@ -218,9 +235,6 @@ pub(super) fn load(
     table.configure_lists(&config.access, lists);
     Ok(())
 }
-
-/// A port's two ends, as the worker takes them.
-type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
 
 fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
     // Nothing is ours until the first state is published.

@@ -2,8 +2,10 @@
 //! becomes of the kernel's copies.
 
 use uvs_core::fib::Fib;
+use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
 
+use super::frames::OWN_STACK;
 use super::{Daemon, Question, failed};
 use crate::control::protocol::{Data, Errno, Refusal};
 use crate::trace::arrival::Arrival;
@@ -18,7 +20,9 @@ impl Daemon {
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
             interface: self.name_of(arrival.port),
-            guard: arrival.port.map(|_| self.kept(&arrival.bytes)),
+            guard: arrival
+                .port
+                .map(|_| self.kept(&arrival.bytes, trace.as_ref())),
             trace,
             decided: None,
         });
@@ -52,7 +56,7 @@ impl Daemon {
         Traced {
             after_ns: seen.at.0,
             interface: self.name_of(Some(PortId(seen.trace.port))),
-            guard: Some(self.kept(&seen.head)),
+            guard: Some(self.kept(&seen.head, Some(&seen.trace))),
             trace: Some(seen.trace),
             decided: seen.decided,
         }
@@ -67,12 +71,17 @@ impl Daemon {
     }
 
     fn name_of(&self, port: Option<PortId>) -> Option<String> {
+        if port == Some(PortId::HOST) {
+            return Some(OWN_STACK.to_owned());
+        }
         self.interfaces.get(usize::from(port?.0)).cloned()
     }
 
-    fn kept(&self, frame: &[u8]) -> Kept {
+    /// What of a NAT server's is of no connection passes the guard, which knows the connections' clients.
+    fn kept(&self, frame: &[u8], trace: Option<&Trace>) -> Kept {
+        let ours = trace.is_some_and(|t| t.end != End::Pass);
         Kept {
-            by: self.guarded.keeps(frame).map(str::to_owned),
+            by: self.guarded.keeps(frame, ours).map(str::to_owned),
         }
     }
 }

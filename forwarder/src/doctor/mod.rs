@@ -175,10 +175,9 @@ fn denied_in(config: &Config) -> Result<Arc<Access>, DoctorError> {
     let files = ListFiles::load(&config.access).map_err(|e| DoctorError::Host(e.to_string()))?;
     let mut lists = Lists::default();
     lists.configure(&config.access, &files);
-    let rules = guard::ask(&["-j", "list", "ruleset"], "");
     // Where they cannot be read, the check of the firewall says so.
-    let rules = rules.ok().and_then(|text| Ruleset::parse(&text).ok());
-    if let (Some(rules), HostFirewall::Follow) = (rules, config.host_firewall) {
+    let rules = Ruleset::of_host(|words| guard::ask(words, ""));
+    if let (Ok(rules), HostFirewall::Follow) = (rules, config.host_firewall) {
         let services = config.services.iter().map(|s| s.key);
         lists.follow(followed(&rules.barriers(), services));
     }

@@ -1,4 +1,4 @@
-//! The host's own packet filter, as `nft -j list ruleset` tells it (iptables-nft's rules are among them): which
+//! The host's own packet filter, as `nft -j list table` tells it (iptables-nft's rules are among them): which
 //! rules keep clients out by their source address. UVS takes packets before all of them, so that they protect
 //! no service by themselves.
 //!

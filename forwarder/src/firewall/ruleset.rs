@@ -7,11 +7,14 @@ use serde_json::Value;
 
 use super::expression::{Deed, Meaning};
 use super::{Aim, Barrier, Place};
+use crate::guard::GuardError;
 
 /// Hooks that a client's packets would pass on their way to a service.
 const HOOKS: [&str; 4] = ["input", "forward", "prerouting", "ingress"];
 /// Families whose rules a packet would meet behind UVS. A bridge's are before the interface that UVS taps.
 const FAMILIES: [&str; 4] = ["ip", "ip6", "inet", "netdev"];
+/// UVS's own table.
+const OWN: (&str, &str) = ("netdev", "uvs");
 /// Jumps into one another; the kernel takes 16 (NFT_JUMP_STACK_SIZE).
 const DEPTH: usize = 16;
 /// Chains that are looked into from one base chain, each time that one is jumped to.
@@ -27,6 +30,9 @@ pub(crate) struct Ruleset {
     sets: HashMap<(Table, String), Value>,
 }
 
+/// What `nft` prints.
+type Answer = Result<String, GuardError>;
+
 /// Family and name.
 type Table = (String, String);
 
@@ -37,10 +43,17 @@ struct Listing {
 
 #[derive(Deserialize)]
 struct Item {
+    table: Option<Listed>,
     chain: Option<Chain>,
     rule: Option<Rule>,
     set: Option<Set>,
     map: Option<Set>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    family: String,
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -91,28 +104,46 @@ pub(crate) struct Named<'r> {
 }
 
 impl Ruleset {
-    /// Reads what `nft -j list ruleset` prints. UVS's own table is left out.
+    /// Asks `nft`, table by table: UVS's own is not listed, as its sets may have millions of elements.
     ///
     /// # Errors
-    /// It is not what that prints.
-    pub(crate) fn parse(json: &str) -> serde_json::Result<Self> {
-        let listing: Listing = serde_json::from_str(json)?;
+    /// `nft`'s, or it prints what is not understood.
+    pub(crate) fn of_host(nft: impl Fn(&[&str]) -> Answer) -> Result<Self, String> {
         let mut all = Self::default();
-        for item in listing.nftables {
-            all.chains
-                .extend(item.chain.filter(|c| !is_own(&c.family, &c.table)));
-            if let Some(rule) = item.rule.filter(|r| !is_own(&r.family, &r.table)) {
-                let table = (rule.family.clone(), rule.table.clone());
-                let chain = (table, rule.chain.clone());
-                all.of_chain.entry(chain).or_default().push(all.rules.len());
-                all.rules.push(rule);
-            }
-            if let Some(set) = item.set.or(item.map) {
-                all.sets
-                    .insert(((set.family, set.table), set.name), set.elem);
+        for (family, name) in tables(&nft)? {
+            match nft(&["-j", "list", "table", &family, &name]) {
+                Ok(json) => all.add(&json).map_err(unread)?,
+                // It was removed meanwhile.
+                Err(_) if !tables(&nft)?.contains(&(family, name)) => {}
+                Err(error) => return Err(error.to_string()),
             }
         }
         Ok(all)
+    }
+
+    /// Adds what `nft -j list table` prints.
+    ///
+    /// # Errors
+    /// It is not what that prints.
+    pub(super) fn add(&mut self, json: &str) -> serde_json::Result<()> {
+        let listing: Listing = serde_json::from_str(json)?;
+        for item in listing.nftables {
+            self.chains.extend(item.chain);
+            if let Some(rule) = item.rule {
+                let table = (rule.family.clone(), rule.table.clone());
+                let chain = (table, rule.chain.clone());
+                self.of_chain
+                    .entry(chain)
+                    .or_default()
+                    .push(self.rules.len());
+                self.rules.push(rule);
+            }
+            if let Some(set) = item.set.or(item.map) {
+                self.sets
+                    .insert(((set.family, set.table), set.name), set.elem);
+            }
+        }
+        Ok(())
     }
 
     /// Every rule, with what it says.
@@ -169,8 +200,19 @@ impl Rule {
     }
 }
 
-fn is_own(family: &str, table: &str) -> bool {
-    (family, table) == ("netdev", "uvs")
+/// All tables but UVS's own. nft reads all sets to list them, unless it is to leave their elements out.
+fn tables(nft: impl Fn(&[&str]) -> Answer) -> Result<Vec<Table>, String> {
+    let json = nft(&["-t", "-j", "list", "tables"]).map_err(|e| e.to_string())?;
+    let listing: Listing = serde_json::from_str(&json).map_err(unread)?;
+    let tables = listing.nftables.into_iter().filter_map(|item| item.table);
+    let tables = tables.map(|t| (t.family, t.name));
+    Ok(tables
+        .filter(|(family, name)| (family.as_str(), name.as_str()) != OWN)
+        .collect())
+}
+
+fn unread(error: serde_json::Error) -> String {
+    format!("nft's listing is not understood: {error}")
 }
 
 /// The way through a base chain and all that it leads to.

@@ -2,13 +2,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
+
 use serde_json::{Value, json};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 
 use super::*;
+use crate::guard::GuardError;
 
 const VIP: Addr = Addr::v4([192, 0, 2, 100]);
+
+fn listed(json: &Value) -> Ruleset {
+    let mut ruleset = Ruleset::default();
+    ruleset.add(&json.to_string()).unwrap();
+    ruleset
+}
 
 fn key(port: u16) -> ServiceKey {
     ServiceKey::address(Protocol::Tcp, Endpoint::new(VIP, port))
@@ -54,9 +63,7 @@ fn barriers(hook: &str, rules: &[(&str, Vec<Value>)], more: &[Value]) -> Vec<Bar
         .chain(rules)
         .chain(more.iter().cloned())
         .collect();
-    Ruleset::parse(&json!({ "nftables": all }).to_string())
-        .unwrap()
-        .barriers()
+    listed(&json!({ "nftables": all })).barriers()
 }
 
 /// What is followed of a chain of INPUT with these rules, for services on ports 80 and 443.
@@ -241,18 +248,37 @@ fn a_rule_behind_one_that_lets_services_in_is_not_followed_for_those() {
 }
 
 #[test]
-fn the_guards_own_table_is_none_of_the_hosts() {
-    let own = json!({"nftables": [
-        {"chain": {"family": "netdev", "table": "uvs", "name": "c", "type": "filter", "hook": "ingress"}},
-        {"rule": {"family": "netdev", "table": "uvs", "chain": "c", "handle": 1,
-            "expr": [from("10.0.0.1"), drop_it()]}}]});
-    assert!(
-        Ruleset::parse(&own.to_string())
-            .unwrap()
-            .barriers()
-            .is_empty()
+fn each_table_is_asked_for_but_the_guards_own_whose_sets_are_large() {
+    let tables = |names: &[(&str, &str)]| {
+        let table =
+            |&(family, name)| json!({"table": {"family": family, "name": name, "handle": 1}});
+        json!({"nftables": names.iter().map(table).collect::<Vec<_>>()}).to_string()
+    };
+    let there = [("netdev", "uvs"), ("inet", "uvs"), ("ip", "going")];
+    let asked = RefCell::new(Vec::new());
+    let nft = |words: &[&str]| {
+        asked.borrow_mut().push(words.join(" "));
+        match words {
+            ["-t", "-j", "list", "tables"] if asked.borrow().len() == 1 => Ok(tables(&there)),
+            ["-t", "-j", "list", "tables"] => Ok(tables(&there[..2])),
+            ["-j", "list", "table", "inet", "uvs"] => Ok(tables(&[])),
+            _ => Err(GuardError::Refused("No such file or directory".to_owned())),
+        }
+    };
+    assert_eq!(
+        Ruleset::of_host(nft).err(),
+        None,
+        "one was removed meanwhile"
     );
-    assert!(Ruleset::parse("{}").is_err());
+    let expected = [
+        "-t -j list tables",
+        "-j list table inet uvs",
+        "-j list table ip going",
+        "-t -j list tables",
+    ];
+    assert_eq!(asked.take(), expected);
+    let error = Ruleset::of_host(|_| Ok("{}".to_owned())).err().unwrap();
+    assert!(error.contains("not understood"), "{error}");
 }
 
 #[test]
@@ -276,7 +302,7 @@ fn a_chain_at_ingress_has_its_devices_and_a_bridges_chain_is_no_barrier() {
             {"chain": {"family": family, "table": "t", "name": "c", "type": "filter", "hook": hook, "dev": dev}},
             {"rule": {"family": family, "table": "t", "chain": "c", "handle": 1,
                 "expr": [from("10.0.0.1"), drop_it()]}}]);
-        let ruleset = Ruleset::parse(&json!({ "nftables": all }).to_string()).unwrap();
+        let ruleset = listed(&json!({ "nftables": all }));
         ruleset
             .barriers()
             .into_iter()

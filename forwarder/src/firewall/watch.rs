@@ -69,9 +69,7 @@ impl Watch {
 }
 
 fn read() -> Outcome {
-    let text = guard::ask(&["-j", "list", "ruleset"], "").map_err(|e| e.to_string())?;
-    let ruleset =
-        Ruleset::parse(&text).map_err(|e| format!("nft's listing is not understood: {e}"))?;
+    let ruleset = Ruleset::of_host(|words| guard::ask(words, ""))?;
     Ok(ruleset.barriers())
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use uvs_core::flow::{Addr, Protocol};
 
-use super::nft::message::{Batch, Kind};
-use super::nft::table::elements;
+use super::nft::message::{Attributes, Batch, Kind};
+use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
 use super::rules::TABLE;
 use super::spec::{GuardSpec, Server};
 
@@ -30,22 +30,46 @@ pub(super) struct Change {
 /// What leads from one state to another; `None` where the table must be replaced. The lists of both are
 /// in order, as [`GuardSpec::union`] leaves them.
 pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
-    let rules = |s: &GuardSpec| (s.interfaces.clone(), s.fullnat.ports, s.wide.clone());
+    let rules = |s: &GuardSpec| {
+        let nat = &s.nat;
+        let own_servers = !nat.own_servers.is_empty();
+        let of_nat = (nat.wide.clone(), nat.idle, nat.answers_strays, own_servers);
+        (
+            s.interfaces.clone(),
+            s.fullnat.ports,
+            s.wide.clone(),
+            of_nat,
+        )
+    };
     if rules(from) != rules(to) {
         return None;
     }
     let mut changes = Changes::default();
-    let services = |s: &GuardSpec| -> Vec<Server> {
+    let services = |of: &[(Protocol, Addr, u16)]| -> Vec<Server> {
         let server = |&(protocol, vip, port): &(Protocol, Addr, u16)| (vip, protocol, port);
-        let mut servers: Vec<_> = s.services.iter().map(server).collect();
+        let mut servers: Vec<_> = of.iter().map(server).collect();
         servers.sort_unstable();
         servers
     };
     let pair = |with_port, any_port| [with_port, any_port];
+    for (set, from, to) in [
+        (
+            pair("nat_service", "nat_service_any_port"),
+            &from.nat.services,
+            &to.nat.services,
+        ),
+        (
+            pair("service", "service_any_port"),
+            &from.services,
+            &to.services,
+        ),
+    ] {
+        changes.tuples(&[set], &services(from), &services(to));
+    }
     changes.tuples(
-        &[pair("service", "service_any_port")],
-        &services(from),
-        &services(to),
+        &[pair("own_server", "own_server_any_port")],
+        &from.nat.own_servers,
+        &to.nat.own_servers,
     );
     changes.tuples(
         &[
@@ -79,6 +103,20 @@ pub(super) fn batch(changes: &[Change]) -> Batch {
         elements(kind, TABLE, change.set, &change.keys)
     });
     Batch::of(&messages.collect::<Vec<_>>())
+}
+
+/// The transaction that adds these elements to a set.
+pub(super) fn addition(set: &'static str, keys: Vec<Vec<u8>>) -> Batch {
+    let gained = true;
+    batch(&[Change { set, gained, keys }])
+}
+
+/// The transaction that takes all elements out of a set, also of one that has none.
+pub(super) fn emptying(set: &str) -> Batch {
+    let all = Attributes::of(|out| {
+        out.text(OF_TABLE, TABLE).text(NAME, set);
+    });
+    Batch::of(&[(Kind::DELETE_ELEMENTS, all)])
 }
 
 #[derive(Default)]
@@ -145,7 +183,7 @@ fn in_order(keys: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 /// Address, protocol and port, each padded to a register of four bytes; IPv4 only.
-fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
+pub(super) fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
     let mut key = addr.as_v4()?.to_vec();
     key.extend([protocol as u8, 0, 0, 0]);
     if port != 0 {

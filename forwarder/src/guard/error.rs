@@ -21,7 +21,7 @@ pub(crate) enum GuardError {
     NoNft(io::Error),
     /// The kernel cannot do it.
     #[error(
-        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables)"
+        "this kernel has no nf_tables for the netdev family: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV (module nf_tables), and for a NAT server that is the director itself CONFIG_NETFILTER_EGRESS (Linux 5.16)"
     )]
     NoKernelSupport,
     /// No right to change the rules.

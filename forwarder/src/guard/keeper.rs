@@ -27,7 +27,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start(state: Arc<Mutex<State>>, watch: Watch) -> io::Result<Self> {
+    /// `repaired` is called after each repair.
+    pub(super) fn start(
+        state: Arc<Mutex<State>>,
+        watch: Watch,
+        repaired: Box<dyn Fn() + Send>,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), Token(0))?;
         let fd: RawFd = watch.fd();
@@ -37,6 +42,7 @@ impl Keeper {
         let mut turn = Turn {
             state,
             watch,
+            repaired,
             poll,
             stopping: Arc::clone(&stopping),
         };
@@ -76,6 +82,7 @@ pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 struct Turn {
     state: Arc<Mutex<State>>,
     watch: Watch,
+    repaired: Box<dyn Fn() + Send>,
     poll: Poll,
     stopping: Arc<AtomicBool>,
 }
@@ -111,11 +118,16 @@ impl Turn {
             }
             is_due = false;
             let removed = std::mem::take(&mut heard.removed);
+            let forgotten = std::mem::take(&mut heard.forgotten);
             let mut by = heard.by.take();
             if !removed {
                 *heard = Heard::default();
             }
-            let outcome = self.repair(removed);
+            let forgotten = forgotten.then(|| Harm::Damaged("set clients lost elements".into()));
+            let outcome = self.repair(removed.then_some(Harm::Removed).or(forgotten));
+            if matches!(outcome, Outcome::Right(Some(_))) {
+                (self.repaired)();
+            }
             if removed {
                 // The kernel names the process last, but before it lets our own transaction begin.
                 self.hear(heard);
@@ -125,10 +137,10 @@ impl Turn {
         }
     }
 
-    fn repair(&self, removed: bool) -> Outcome {
+    fn repair(&self, known: Option<Harm>) -> Outcome {
         let mut state = lock(&self.state);
         let was_broken = state.repairs.broken.take();
-        match state.repair(removed) {
+        match state.repair(known) {
             Ok(harm) => Outcome::Right(harm),
             Err(fault) => {
                 let fault = GuardError::of("put the guard right", fault).to_string();

@@ -21,8 +21,9 @@ struct Headers {
 }
 
 impl GuardSpec {
-    /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it.
-    pub(crate) fn keeps(&self, frame: &[u8]) -> Option<&'static str> {
+    /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it. A NAT
+    /// server's is dropped where it is `ours`: to a client that the guard remembers.
+    pub(crate) fn keeps(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
         let packet = frame.get(ETHERNET..).filter(|_| frame[12..14] == [8, 0])?;
         let h = Headers::read(packet)?;
         let Some(protocol) = Protocol::from_number(h.protocol) else {
@@ -37,13 +38,15 @@ impl GuardSpec {
         let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
             (p, vip) == (protocol, h.dst) && (port == 0 || port == h.dst_port)
         };
+        let is_service = |of: &[(Protocol, Addr, u16)]| of.iter().any(to_service);
         let is_wide = |of_host: bool| {
             let flow = Flow::new(
                 protocol,
                 Endpoint::new(h.src, h.src_port),
                 Endpoint::new(h.dst, h.dst_port),
             );
-            let mut wide = self.wide.iter().filter(|to| to.is_host() == of_host);
+            let all = self.nat.wide.iter().chain(&self.wide);
+            let mut wide = all.filter(|to| to.is_host() == of_host);
             wide.any(|to| to.has(&flow))
         };
         let is_from = |&(addr, p, port): &Server| {
@@ -51,18 +54,18 @@ impl GuardSpec {
         };
         let (low, high) = self.fullnat.ports;
         let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
-        if self.owned.contains(&h.dst) {
+        if is_service(&self.nat.services) {
+            Some("service")
+        } else if self.owned.contains(&h.dst) {
             Some("owned")
-        } else if self.services.iter().any(to_service) || is_wide(true) {
+        } else if is_service(&self.services) || is_wide(true) {
             Some("service")
         } else if to_fullnat && self.fullnat.servers.iter().any(is_from) {
             Some("fullnat_reply")
-        } else if self.local.contains(&h.dst) {
-            None
-        } else if is_wide(false) {
-            Some("service")
+        } else if ours && self.nat_servers.iter().any(is_from) {
+            Some("nat_reply")
         } else {
-            self.nat_servers.iter().any(is_from).then_some("nat_reply")
+            (!self.local.contains(&h.dst) && is_wide(false)).then_some("service")
         }
     }
 
@@ -145,11 +148,11 @@ mod tests {
 
     #[test]
     fn each_rule_keeps_its_own() {
-        let kept = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame());
+        let kept = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame(), true);
         assert_eq!(kept("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
         assert_eq!(kept("192.0.2.7:9", "10.0.1.100:22"), None);
         let datagram = udp(end("192.0.2.7:9"), end("10.0.1.100:22")).frame();
-        assert_eq!(spec().keeps(&datagram), Some("service"));
+        assert_eq!(spec().keeps(&datagram, true), Some("service"));
         assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
         assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
         assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
@@ -158,14 +161,24 @@ mod tests {
         marked.wide = wide.to_vec();
         for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
             let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
-            assert_eq!(marked.keeps(&frame), by, "the network spares what is local");
+            assert_eq!(
+                marked.keeps(&frame, true),
+                by,
+                "the network spares what is local"
+            );
         }
         let elsewhere = tcp(end("192.0.2.7:9"), end("10.0.7.7:22"), 2).frame();
-        assert_eq!(marked.keeps(&elsewhere), Some("service"));
+        assert_eq!(marked.keeps(&elsewhere, true), Some("service"));
         let fullnat = Some("fullnat_reply");
         assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
-        let health_check = kept("10.0.2.11:8080", "10.0.2.1:5000");
-        assert_eq!(health_check, None);
+        let not_ours = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame(), false);
+        for to in ["10.0.2.1:5000", "192.0.2.7:9"] {
+            assert_eq!(
+                not_ours("10.0.2.11:8080", to),
+                None,
+                "a health check, or any other"
+            );
+        }
     }
 
     #[test]
@@ -176,7 +189,7 @@ mod tests {
             let error = icmp(router, client.addr, kind, 1, 0);
             error.payload(&sent[ETHERNET..]).frame()
         };
-        assert_eq!(spec().keeps(&about(3)), Some("icmp_error"));
-        assert_eq!(spec().keeps(&about(0)), None);
+        assert_eq!(spec().keeps(&about(3), true), Some("icmp_error"));
+        assert_eq!(spec().keeps(&about(0), true), None);
     }
 }

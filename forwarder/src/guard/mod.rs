@@ -10,6 +10,7 @@
 //! but `nft` to print it for people.
 
 mod claim;
+mod clients;
 mod elements;
 mod error;
 mod harm;
@@ -24,16 +25,23 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub(crate) use clients::Idle;
 pub(crate) use error::GuardError;
 pub(crate) use harm::{Harm, Repairs};
 pub(crate) use nft::listing::Counter;
-pub(crate) use spec::{FullNat, GuardSpec};
+pub(crate) use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
+use clients::CLIENTS;
 use keeper::{Keeper, lock};
 use nft::link::{Fault, Link};
 use state::{Ready, State};
 use watch::Watch;
+
+/// A table that was put up anew and knows no clients, so that it keeps all that NAT servers send beyond the
+/// host from the kernel. What is told to it is not told to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsure(u64);
 
 /// The guard of this network namespace. While this value lives, no other daemon can have it, and what
 /// others do to its rules is put right; when it goes, so do the rules.
@@ -45,11 +53,12 @@ pub(crate) struct Guard {
 
 impl Guard {
     /// Claims the guard of this network namespace. Rules that a killed run left stay in force until the
-    /// first [`apply`](Self::apply) replaces them; the log says so.
+    /// first [`apply`](Self::apply) replaces them; the log says so. `repaired` is called, by another thread,
+    /// when the table was put up again because of what others did: it is [`unsure`](Self::unsure) then.
     ///
     /// # Errors
     /// Another daemon has it; the right or the kernel's support for it is missing.
-    pub(crate) fn claim() -> Result<Self, GuardError> {
+    pub(crate) fn claim(repaired: impl Fn() + Send + 'static) -> Result<Self, GuardError> {
         let claim = Claim::new()?;
         let mut link = open()?;
         let watching = |e| GuardError::of("watch nft's rules", e);
@@ -60,7 +69,8 @@ impl Guard {
             );
         }
         let state = Arc::new(Mutex::new(State::new(claim, link)));
-        let keeper = Keeper::start(Arc::clone(&state), watch).map_err(watching)?;
+        let keeper = Keeper::start(Arc::clone(&state), watch, Box::new(repaired));
+        let keeper = keeper.map_err(watching)?;
         Ok(Self {
             state,
             keeper: Some(keeper),
@@ -126,9 +136,43 @@ impl Guard {
         }
         let ready = Ready::new(spec, present);
         let mut state = self.state();
-        state.link.commit(ready.batch())?;
+        state.put_up(&ready)?;
         state.want(Arc::clone(spec), Some(ready));
         Ok(())
+    }
+
+    /// The table in force, where it knows no clients yet: [`remember`](Self::remember) them, and
+    /// [`be_sure`](Self::be_sure).
+    pub(crate) fn unsure(&self) -> Option<Unsure> {
+        self.state().unsure()
+    }
+
+    /// These are clients of NAT services. `false` where that table is in force no more.
+    ///
+    /// # Errors
+    /// They could not be noted.
+    pub(crate) fn remember(&self, table: Unsure, those: &[Server]) -> Result<bool, GuardError> {
+        let keys = clients::keys(those);
+        if keys.is_empty() {
+            return Ok(true);
+        }
+        let told = self.state().tell(table, &elements::addition(CLIENTS, keys));
+        told.map_err(|e| GuardError::of("note clients", e))
+    }
+
+    /// All clients are known: what NAT servers send to others is the kernel's again. `false` where that table
+    /// is in force no more.
+    ///
+    /// # Errors
+    /// It could not be said; the kernel forgets by itself within half a minute.
+    pub(crate) fn be_sure(&self, table: Unsure) -> Result<bool, GuardError> {
+        let mut state = self.state();
+        let told = state.tell(table, &elements::emptying("unsure"));
+        let told = told.map_err(|e| GuardError::of("say that all clients are known", e))?;
+        if told {
+            state.be_sure();
+        }
+        Ok(told)
     }
 
     /// Takes the guard down; says whether there was one.

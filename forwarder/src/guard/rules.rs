@@ -11,14 +11,15 @@
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
+use super::clients;
 use super::elements::{addresses, tuples};
 use super::nft::field::{
-    Field, ICMP_TYPE, IP_DADDR, IP_FRAG_OFF, IP_ID, IP_PROTOCOL, IP_SADDR, PACKET_TYPE, PROTOCOL,
-    TCP_DPORT, TH_DPORT, TH_SPORT, th,
+    Field, ICMP_TYPE, IP_DADDR, IP_FRAG_OFF, IP_ID, IP_PROTOCOL, IP_SADDR, MARK, PACKET_TYPE,
+    PROTOCOL, TCP_DPORT, TH_DPORT, TH_SPORT, th,
 };
 use super::nft::rule::Rule;
 use super::nft::table::{At, Chain, Dynamic, Hook, Set, Table};
-use super::spec::{GuardSpec, Server};
+use super::spec::{GuardSpec, HOST_MARK, LOOPBACK, Server};
 
 /// The table's name.
 pub(super) const TABLE: &str = "uvs";
@@ -37,16 +38,16 @@ const IPV4: u32 = 0x0800;
 const TO_US: u32 = 0;
 
 /// What is looked up in a set: address and protocol, and the port where the set has ports.
-struct Key {
-    with_port: &'static [Field],
-    any_port: &'static [Field],
+pub(super) struct Key {
+    pub(super) with_port: &'static [Field],
+    pub(super) any_port: &'static [Field],
 }
 
 const DESTINATION: Key = Key {
     with_port: &[IP_DADDR, IP_PROTOCOL, TH_DPORT],
     any_port: &[IP_DADDR, IP_PROTOCOL],
 };
-const SOURCE: Key = Key {
+pub(super) const SOURCE: Key = Key {
     with_port: &[IP_SADDR, IP_PROTOCOL, TH_SPORT],
     any_port: &[IP_SADDR, IP_PROTOCOL],
 };
@@ -71,18 +72,26 @@ pub(super) fn table(spec: &GuardSpec, interfaces: &[String]) -> Table {
     let mut chains: Vec<Chain> = ["service", "nat_reply", "fullnat_reply"]
         .map(|reason| chain(&format!("drop_{reason}"), dropping(reason)))
         .into();
-    chains.push(chain("ours", ours(spec)));
+    let nat = &spec.nat;
+    chains.extend([
+        chain("remember", clients::remember(nat.idle)),
+        chain("reply", clients::reply(nat.idle)),
+        chain("stray", clients::stray(nat.answers_strays)),
+        chain("ours", ours(spec)),
+    ]);
     for (i, device) in interfaces.iter().enumerate() {
-        let to_us = Rule::new().is(PROTOCOL, IPV4).is(PACKET_TYPE, TO_US);
-        chains.push(Chain {
-            name: format!("ingress_{i}"),
+        let hooked = |kind: &str, at, rules| Chain {
             hook: Some(Hook {
-                at: At::Ingress,
+                at,
                 device: device.clone(),
                 priority: PRIORITY,
             }),
-            rules: vec![to_us.jump("ours")],
-        });
+            ..chain(&format!("{kind}_{i}"), rules)
+        };
+        chains.push(hooked("ingress", At::Ingress, ingress(device)));
+        if !nat.own_servers.is_empty() && device != LOOPBACK {
+            chains.push(hooked("egress", At::Egress, clients::egress()));
+        }
     }
     Table {
         name: TABLE,
@@ -100,36 +109,33 @@ pub(super) fn table(spec: &GuardSpec, interfaces: &[String]) -> Table {
 }
 
 fn sets(spec: &GuardSpec) -> Vec<Set> {
-    let services: Vec<_> = spec
-        .services
-        .iter()
-        .map(|&(p, vip, port)| (vip, p, port))
-        .collect();
-    let [service, service_any_port] =
-        pair(["service", "service_any_port"], &DESTINATION, &services);
-    let [nat_server, nat_server_any_port] = pair(
-        ["nat_server", "nat_server_any_port"],
-        &SOURCE,
-        &spec.nat_servers,
-    );
-    let [fullnat_server, fullnat_server_any_port] = pair(
-        ["fullnat_server", "fullnat_server_any_port"],
-        &SOURCE,
-        &spec.fullnat.servers,
-    );
-    let [inner, inner_any_port] = pair(
-        ["inner", "inner_any_port"],
-        &INNER_DESTINATION,
-        &spec.nat_servers,
+    let services = |names, of: &[(Protocol, Addr, u16)]| {
+        let of: Vec<_> = of.iter().map(|&(p, vip, port)| (vip, p, port)).collect();
+        pair(names, &DESTINATION, &of)
+    };
+    let servers = |names, of: &[Server]| pair(names, &SOURCE, of);
+    let nat = &spec.nat;
+    let mut sets = Vec::from_iter(
+        [
+            services(["service", "service_any_port"], &spec.services),
+            services(["nat_service", "nat_service_any_port"], &nat.services),
+            servers(["nat_server", "nat_server_any_port"], &spec.nat_servers),
+            servers(["own_server", "own_server_any_port"], &nat.own_servers),
+            servers(
+                ["fullnat_server", "fullnat_server_any_port"],
+                &spec.fullnat.servers,
+            ),
+            pair(
+                ["inner", "inner_any_port"],
+                &INNER_DESTINATION,
+                &spec.nat_servers,
+            ),
+        ]
+        .into_iter()
+        .flatten(),
     );
     let of_addresses = |name, of: &[Addr]| set(name, &[IP_DADDR], addresses(of));
-    vec![
-        service,
-        service_any_port,
-        nat_server,
-        nat_server_any_port,
-        fullnat_server,
-        fullnat_server_any_port,
+    sets.extend([
         of_addresses("fullnat_local", &spec.fullnat.local),
         of_addresses("ftp", &spec.ftp),
         of_addresses("owned", &spec.owned),
@@ -139,16 +145,16 @@ fn sets(spec: &GuardSpec) -> Vec<Set> {
             &[ICMP_TYPE],
             ICMP_ERRORS.map(|kind| vec![kind]).into(),
         ),
-        inner,
-        inner_any_port,
-        Set {
-            dynamic: Some(Dynamic {
-                seconds: FRAGMENT_SECONDS,
-                limit: FRAGMENT_LIMIT,
-            }),
-            ..set("fragments", DATAGRAM, Vec::new())
-        },
-    ]
+    ]);
+    sets.extend(clients::sets(nat.idle));
+    sets.push(Set {
+        dynamic: Some(Dynamic {
+            seconds: FRAGMENT_SECONDS,
+            limit: FRAGMENT_LIMIT,
+        }),
+        ..set("fragments", DATAGRAM, Vec::new())
+    });
+    sets
 }
 
 /// Two sets: those with a port, and those for all ports.
@@ -160,7 +166,7 @@ fn pair(names: [&'static str; 2], key: &Key, of: &[Server]) -> [Set; 2] {
     ]
 }
 
-fn set(name: &'static str, key: &'static [Field], elements: Vec<Vec<u8>>) -> Set {
+pub(super) fn set(name: &'static str, key: &'static [Field], elements: Vec<Vec<u8>>) -> Set {
     Set {
         name,
         key,
@@ -177,6 +183,15 @@ fn chain(name: &str, rules: Vec<Rule>) -> Chain {
     }
 }
 
+/// What UVS sent into the host's own stack is not ours a second time.
+fn ingress(device: &str) -> Vec<Rule> {
+    let to_us = Rule::new().is(PROTOCOL, IPV4).is(PACKET_TYPE, TO_US);
+    let given_back = Rule::new().is(MARK, HOST_MARK).set_mark(0).accept();
+    let mut rules = Vec::from_iter((device == LOOPBACK).then_some(given_back));
+    rules.push(to_us.jump("ours"));
+    rules
+}
+
 /// Drops for a reason, and remembers the datagram of which more is to come.
 fn dropping(reason: &str) -> Vec<Rule> {
     vec![
@@ -189,20 +204,26 @@ fn dropping(reason: &str) -> Vec<Rule> {
 
 fn ours(spec: &GuardSpec) -> Vec<Rule> {
     let new = Rule::new;
-    let to_vip = |key: &[Field], set| new().within(key, set).goto("drop_service");
+    let within = |key: &[Field], set| new().within(key, set);
     let (low, high) = spec.fullnat.ports;
-    let to_fullnat = || {
-        new()
-            .within(&[IP_DADDR], "fullnat_local")
-            .between(TH_DPORT, low.into(), high.into())
+    let to_fullnat =
+        || within(&[IP_DADDR], "fullnat_local").between(TH_DPORT, low.into(), high.into());
+    let from_nat = || {
+        [
+            within(SOURCE.with_port, "nat_server"),
+            within(SOURCE.any_port, "nat_server_any_port"),
+        ]
     };
     let icmp_error = |key: &[Field], set| {
-        new()
-            .within(&[ICMP_TYPE], "icmp_errors")
+        within(&[ICMP_TYPE], "icmp_errors")
             .is(INNER_VERSION, INNER_IS_PLAIN)
             .within(key, set)
             .count("icmp_error")
             .drop()
+    };
+    let ftp = |(first, last)| {
+        let to_vip = within(&[IP_DADDR], "ftp").between(TCP_DPORT, first, last);
+        to_vip.goto("remember")
     };
     let later_fragment = new().has_any(IP_FRAG_OFF, FRAGMENT_OFFSET);
     let mut rules = vec![
@@ -210,16 +231,17 @@ fn ours(spec: &GuardSpec) -> Vec<Rule> {
             .within(DATAGRAM, "fragments")
             .count("fragment")
             .drop(),
-        new().within(&[IP_DADDR], "owned").count("owned").drop(),
-        to_vip(DESTINATION.with_port, "service"),
-        to_vip(DESTINATION.any_port, "service_any_port"),
+        within(DESTINATION.with_port, "nat_service").goto("remember"),
+        within(DESTINATION.any_port, "nat_service_any_port").goto("remember"),
     ];
-    rules.extend(wide(spec.wide.iter().filter(|to| to.is_host())));
-    let ftp = |(first, last)| {
-        let to_vip = new().within(&[IP_DADDR], "ftp");
-        to_vip.between(TCP_DPORT, first, last).goto("drop_service")
-    };
+    rules.extend(wide(&spec.nat.wide, Of::Host, "remember"));
     rules.extend(FTP_DATA.map(ftp));
+    rules.extend([
+        within(&[IP_DADDR], "owned").count("owned").drop(),
+        within(DESTINATION.with_port, "service").goto("drop_service"),
+        within(DESTINATION.any_port, "service_any_port").goto("drop_service"),
+    ]);
+    rules.extend(wide(&spec.wide, Of::Host, "drop_service"));
     rules.extend([
         to_fullnat()
             .within(SOURCE.with_port, "fullnat_server")
@@ -227,24 +249,29 @@ fn ours(spec: &GuardSpec) -> Vec<Rule> {
         to_fullnat()
             .within(SOURCE.any_port, "fullnat_server_any_port")
             .goto("drop_fullnat_reply"),
-        new().within(&[IP_DADDR], "local").accept(),
     ]);
-    rules.extend(wide(spec.wide.iter().filter(|to| !to.is_host())));
+    // A program on the host may be a client.
+    rules.extend(from_nat().map(|rule| rule.jump("reply")));
+    rules.push(within(&[IP_DADDR], "local").accept());
+    rules.extend(wide(&spec.nat.wide, Of::Network, "remember"));
+    rules.extend(wide(&spec.wide, Of::Network, "drop_service"));
+    rules.extend(from_nat().map(|rule| rule.goto("stray")));
     rules.extend([
-        new()
-            .within(SOURCE.with_port, "nat_server")
-            .goto("drop_nat_reply"),
-        new()
-            .within(SOURCE.any_port, "nat_server_any_port")
-            .goto("drop_nat_reply"),
         icmp_error(INNER_DESTINATION.with_port, "inner"),
         icmp_error(INNER_DESTINATION.any_port, "inner_any_port"),
     ]);
     rules
 }
 
+/// A host is spared nothing of a range of ports; a network spares the host's own addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Host,
+    Network,
+}
+
 /// A rule each and for each protocol: a packet may be of several, so that no set could have them all.
-fn wide<'a>(of: impl Iterator<Item = &'a Destination>) -> Vec<Rule> {
+fn wide(all: &[Destination], of: Of, chain: &str) -> Vec<Rule> {
     let rules = |to: &Destination| {
         let addr = to.addr.as_v4().map(u32::from_be_bytes)?;
         let mask = u32::MAX.checked_shl(32 - u32::from(to.prefix)).unwrap_or(0);
@@ -254,11 +281,12 @@ fn wide<'a>(of: impl Iterator<Item = &'a Destination>) -> Vec<Rule> {
                 .masked_is(IP_DADDR, mask, addr & mask)
                 .is(IP_PROTOCOL, protocol as u32)
                 .between(TH_DPORT, first.into(), last.into())
-                .goto("drop_service")
+                .goto(chain)
         };
         Some(to.protocols().map(rule).collect::<Vec<_>>())
     };
-    of.filter_map(rules).flatten().collect()
+    let those = all.iter().filter(|to| to.is_host() == (of == Of::Host));
+    those.filter_map(rules).flatten().collect()
 }
 
 #[cfg(test)]

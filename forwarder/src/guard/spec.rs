@@ -3,6 +3,8 @@
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
+use super::clients::Idle;
+
 /// Address and port of a real server, port 0 = all ports.
 pub(crate) type Server = (Addr, Protocol, u16);
 
@@ -20,14 +22,38 @@ pub(crate) struct GuardSpec {
     pub(crate) ftp: Vec<Addr>,
     /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
     pub(crate) owned: Vec<Addr>,
-    /// NAT's real servers: their replies through the host are dropped, and ICMP errors about what they
-    /// were sent.
+    /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
+    /// they were sent.
     pub(crate) nat_servers: Vec<Server>,
+    /// NAT's services.
+    pub(crate) nat: Nat,
     /// FULLNAT's side.
     pub(crate) fullnat: FullNat,
-    /// The host's own addresses: what a NAT server sends to them (a health check's answer) is spared.
+    /// The host's own addresses.
     pub(crate) local: Vec<Addr>,
 }
+
+/// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
+/// sends. See [`super::clients`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nat {
+    /// As [`GuardSpec::services`].
+    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    /// As [`GuardSpec::wide`].
+    pub(crate) wide: Vec<Destination>,
+    /// Servers that are the host itself.
+    pub(crate) own_servers: Vec<Server>,
+    /// How long their connections live.
+    pub(crate) idle: Idle,
+    /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
+    pub(crate) answers_strays: bool,
+}
+
+/// Marks what UVS sends into the host's own stack, on its way through the loopback interface: nobody else
+/// sees the mark, for the guard there takes it off. "UVS!" in ASCII.
+pub(crate) const HOST_MARK: u32 = 0x5556_5321;
+/// The loopback interface: what programs on the host send to a service comes by it.
+pub(crate) const LOOPBACK: &str = "lo";
 
 /// FULLNAT's replies: from a server to a local address, to a port in the range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +83,12 @@ impl GuardSpec {
             ftp: both(&self.ftp, &other.ftp),
             owned: both(&self.owned, &other.owned),
             nat_servers: both(&self.nat_servers, &other.nat_servers),
+            nat: Nat {
+                services: both(&self.nat.services, &other.nat.services),
+                wide: both(&self.nat.wide, &other.nat.wide),
+                own_servers: both(&self.nat.own_servers, &other.nat.own_servers),
+                ..self.nat
+            },
             fullnat: FullNat {
                 local: both(&self.fullnat.local, &other.fullnat.local),
                 ports: self.fullnat.ports,

@@ -13,7 +13,7 @@ use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{TABLE as OF_TABLE, removal};
 use super::rules::{TABLE, table};
 use super::spec::GuardSpec;
-use super::{Harm, Repairs};
+use super::{Harm, Repairs, Unsure};
 
 pub(super) struct State {
     pub(super) link: Link,
@@ -22,6 +22,10 @@ pub(super) struct State {
     pub(super) wanted: Option<Arc<GuardSpec>>,
     /// What puts it up, where it is made already.
     ready: Option<Ready>,
+    /// Tables put up so far.
+    tables: u64,
+    /// Whether the last of them knows no clients yet.
+    is_unsure: bool,
     pub(super) repairs: Repairs,
 }
 
@@ -38,6 +42,8 @@ impl State {
             claim,
             wanted: None,
             ready: None,
+            tables: 0,
+            is_unsure: false,
             repairs: Repairs::default(),
         }
     }
@@ -48,6 +54,37 @@ impl State {
             .iter()
             .filter(|name| self.claim.has_interface(name));
         here.cloned().collect()
+    }
+
+    /// Puts a table up. It knows no clients.
+    pub(super) fn put_up(&mut self, ready: &Ready) -> Result<(), Fault> {
+        self.link.commit(&ready.batch)?;
+        self.tables += 1;
+        self.is_unsure = true;
+        Ok(())
+    }
+
+    /// The table in force, where it knows no clients yet.
+    pub(super) fn unsure(&self) -> Option<Unsure> {
+        let is_unsure = self.is_unsure && self.wanted.is_some();
+        is_unsure.then_some(Unsure(self.tables))
+    }
+
+    /// Changes the sets of a table that knows no clients yet. `false` where it is in force no more: the keeper
+    /// puts another up, or has.
+    pub(super) fn tell(&mut self, table: Unsure, change: &Batch) -> Result<bool, Fault> {
+        if self.unsure() != Some(table) {
+            return Ok(false);
+        }
+        match self.link.commit(change) {
+            Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(false),
+            told => told.map(|()| true),
+        }
+    }
+
+    /// Takes it that the table knows the clients.
+    pub(super) fn be_sure(&mut self) {
+        self.is_unsure = false;
     }
 
     /// Notes what is in force from now on.
@@ -70,27 +107,25 @@ impl State {
         wanted.cloned()
     }
 
-    /// Puts the table up again where it is not as wanted; says what was wrong. What is known to be
-    /// removed is not looked for.
-    pub(super) fn repair(&mut self, removed: bool) -> Result<Option<Harm>, Fault> {
+    /// Puts the table up again where it is not as wanted; says what was wrong. What is known is not looked for.
+    pub(super) fn repair(&mut self, known: Option<Harm>) -> Result<Option<Harm>, Fault> {
         let Some(spec) = self.wanted.clone() else {
             return Ok(None);
         };
-        let harm = if removed {
-            Some(Harm::Removed)
-        } else {
-            self.harm(&spec)?
+        let harm = match known {
+            Some(harm) => Some(harm),
+            None => self.harm(&spec)?,
         };
         let Some(harm) = harm else { return Ok(None) };
         let ready = self.ready.take().unwrap_or_else(|| self.prepare(&spec));
-        let ready = match self.link.commit(&ready.batch) {
+        let ready = match self.put_up(&ready) {
             // An interface has gone since the message was made.
             Err(Fault::Refused { .. }) => {
                 let ready = self.prepare(&spec);
-                self.link.commit(&ready.batch)?;
+                self.put_up(&ready)?;
                 ready
             }
-            committed => committed.map(|()| ready)?,
+            up => up.map(|()| ready)?,
         };
         self.ready = Some(ready);
         self.repairs.note(harm.clone(), SystemTime::now());
@@ -132,10 +167,6 @@ impl Ready {
     pub(super) fn new(spec: &GuardSpec, interfaces: Vec<String>) -> Self {
         let batch = table(spec, &interfaces).replacement();
         Self { interfaces, batch }
-    }
-
-    pub(super) fn batch(&self) -> &Batch {
-        &self.batch
     }
 }
 

@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::clients::CLIENTS;
 use super::nft::message::{Kind, Message, messages};
-use super::nft::table::TABLE as OF_TABLE;
+use super::nft::table::{NAME, TABLE as OF_TABLE};
 use super::rules::TABLE;
 
 /// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
@@ -33,6 +34,9 @@ pub(super) struct Watch {
 pub(super) struct Heard {
     /// It was deleted.
     pub(super) removed: bool,
+    /// Clients were taken out. That shows in no comparison: packets put them there, and time takes them out, of
+    /// which the kernel tells nobody.
+    pub(super) forgotten: bool,
     /// The port of who changed it otherwise, and whether all of that was heard.
     touched: Option<u32>,
     is_whole: bool,
@@ -59,6 +63,8 @@ impl Heard {
                 self.touched = Some(message.port());
                 self.is_whole = false;
                 self.removed |= kind == Kind::DELETE_TABLE;
+                self.forgotten |=
+                    kind == Kind::DELETE_ELEMENTS && message.text(NAME) == Some(CLIENTS);
             }
             _ => {}
         }

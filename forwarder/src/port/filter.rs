@@ -25,6 +25,9 @@ pub(crate) struct FilterSpec {
     pub(crate) icmp_errors: bool,
     /// Targets and senders of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
+    /// On the loopback interface: whatever MAC address a frame is for, but none with this firewall mark,
+    /// which is what UVS itself sent.
+    pub(crate) without_mark: Option<u32>,
 }
 
 /// A filter program.
@@ -32,6 +35,8 @@ pub(crate) struct FilterSpec {
 pub(crate) struct Program {
     pub(super) code: Vec<sock_filter>,
     pub(super) exact: bool,
+    /// As [`FilterSpec::without_mark`].
+    pub(super) without_mark: Option<u32>,
 }
 
 /// Instructions the kernel takes at most (BPF_MAXINSNS).
@@ -54,6 +59,7 @@ const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK) as u32;
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
 const ETHER_TYPE: u32 = 12;
 const IP: u32 = 14;
@@ -67,21 +73,37 @@ const ICMP_ERRORS: [u32; 4] = [3, 4, 11, 12];
 
 impl Program {
     /// Everything that could be ours whatever the addresses are.
+    #[cfg(test)]
     pub(crate) fn everything() -> Self {
+        Self::all_but(None)
+    }
+
+    /// The program to use where the kernel has no memory for this one.
+    pub(super) fn without_addresses(&self) -> Self {
+        Self::all_but(self.without_mark)
+    }
+
+    fn all_but(without_mark: Option<u32>) -> Self {
         let mut a = Assembler::default();
-        a.common(|a| a.emit(RETURN, ACCEPT), |a| a.emit(RETURN, ACCEPT));
+        a.program(
+            without_mark,
+            |a| a.emit(RETURN, ACCEPT),
+            |a| a.emit(RETURN, ACCEPT),
+        );
         Self {
             code: a.code,
             exact: false,
+            without_mark,
         }
     }
 }
 
 impl FilterSpec {
-    /// The program; [`Program::everything`] where the addresses do not fit.
+    /// The program; one for every address where these do not fit.
     pub(crate) fn compile(&self) -> Program {
         let mut a = Assembler::default();
-        a.common(
+        a.program(
+            self.without_mark,
             |a| self.ipv4(a),
             |a| {
                 a.accept_if_any(ARP_TARGET, &self.arp_for);
@@ -89,11 +111,12 @@ impl FilterSpec {
             },
         );
         if a.code.len() > MAX_INSTRUCTIONS {
-            return Program::everything();
+            return Program::all_but(self.without_mark);
         }
         Program {
             code: a.code,
             exact: true,
+            without_mark: self.without_mark,
         }
     }
 
@@ -122,8 +145,21 @@ struct Assembler {
 }
 
 impl Assembler {
-    /// The checks that every program makes, around those for IPv4 and for ARP.
-    fn common(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
+    /// A port's program, or the loopback interface's where frames of a mark are left out.
+    fn program(
+        &mut self,
+        without_mark: Option<u32>,
+        ipv4: impl FnOnce(&mut Self),
+        arp: impl FnOnce(&mut Self),
+    ) {
+        match without_mark {
+            Some(mark) => self.on_loopback(mark, ipv4),
+            None => self.on_a_port(ipv4, arp),
+        }
+    }
+
+    /// The checks that every port's program makes, around those for IPv4 and for ARP.
+    fn on_a_port(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
         self.emit(LOAD_U32, VLAN_PRESENT);
         self.require(0);
         self.emit(LOAD_U16, ETHER_TYPE);
@@ -140,6 +176,17 @@ impl Assembler {
         self.branch(IF_EQUAL, u32::from(libc::PACKET_OTHERHOST), 0, 1);
         self.emit(RETURN, REJECT);
         arp(self);
+        self.emit(RETURN, REJECT);
+    }
+
+    /// As [`Assembler::on_a_port`], for frames that the host sends itself.
+    fn on_loopback(&mut self, mark: u32, ipv4: impl FnOnce(&mut Self)) {
+        self.emit(LOAD_U16, ETHER_TYPE);
+        self.require(libc::ETH_P_IP as u32);
+        self.emit(LOAD_U32, MARK);
+        self.branch(IF_EQUAL, mark, 0, 1);
+        self.emit(RETURN, REJECT);
+        ipv4(self);
         self.emit(RETURN, REJECT);
     }
 

@@ -10,6 +10,7 @@ struct Frame {
     bytes: Vec<u8>,
     tagged: bool,
     packet_type: u8,
+    mark: u32,
 }
 
 impl Frame {
@@ -23,6 +24,7 @@ impl Frame {
             bytes,
             tagged: false,
             packet_type: libc::PACKET_HOST,
+            mark: 0,
         }
     }
 
@@ -42,12 +44,14 @@ impl Frame {
             bytes,
             tagged: false,
             packet_type: libc::PACKET_BROADCAST,
+            mark: 0,
         }
     }
 
     fn load(&self, code: u16, k: u32) -> Option<u32> {
         match k {
             PACKET_TYPE => return Some(u32::from(self.packet_type)),
+            MARK => return Some(self.mark),
             VLAN_PRESENT => return Some(u32::from(self.tagged)),
             _ => {}
         }
@@ -106,6 +110,7 @@ fn spec() -> FilterSpec {
         icmp_to: vec![DIRECTOR],
         icmp_errors: false,
         arp_for: vec![VIP],
+        without_mark: None,
     }
 }
 
@@ -252,6 +257,25 @@ fn address() -> impl Strategy<Value = Ipv4Addr> {
     (0u32..120).prop_map(|i| Ipv4Addr::from_bits(0xc0a8_0000 + i))
 }
 
+#[test]
+fn on_loopback_whatever_the_mac_address_but_never_what_bears_the_mark() {
+    let spec = FilterSpec {
+        without_mark: Some(7),
+        ..spec()
+    };
+    let mut to_vip = Frame::ipv4(TCP, OTHER, VIP);
+    to_vip.packet_type = libc::PACKET_OTHERHOST;
+    let mut own = to_vip.clone();
+    own.mark = 7;
+    let program = spec.compile();
+    let elsewhere = Frame::ipv4(TCP, OTHER, OTHER);
+    let results = [&to_vip, &own, &elsewhere].map(|f| accepts(&program, f));
+    assert_eq!(results, [true, false, false]);
+    let all = program.without_addresses();
+    let results = [&to_vip, &own, &elsewhere].map(|f| accepts(&all, f));
+    assert_eq!(results, [true, false, true]);
+}
+
 proptest! {
     #[test]
     fn the_program_agrees_with_a_list(
@@ -261,7 +285,7 @@ proptest! {
     ) {
         let bits = |a: Ipv4Addr| u64::from(a.to_bits()) >> (32 - prefix);
         let expected = bits(network) == bits(dst) || to.contains(&dst) || from.contains(&src) || icmp && icmp_to.contains(&dst);
-        let spec = FilterSpec { to, networks: vec![(network, prefix)], from, icmp_to, icmp_errors: false, arp_for: Vec::new() };
+        let spec = FilterSpec { to, networks: vec![(network, prefix)], from, icmp_to, ..FilterSpec::default() };
         let frame = Frame::ipv4(if icmp { ICMP } else { TCP }, src, dst);
         prop_assert_eq!(accepts(&spec.compile(), &frame), expected);
     }

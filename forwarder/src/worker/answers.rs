@@ -95,7 +95,7 @@ impl Worker {
                 .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
         }
         if let Some(desired) = &self.filter {
-            set_filter(rx.as_mut(), &desired.filter);
+            set_filter(rx.as_mut(), self.filter_of(port, desired));
         }
         if let Err(e) = register(&self.poll, rx.as_ref(), port) {
             tracing::error!("port {port} cannot be watched again: {e}");
@@ -105,6 +105,7 @@ impl Worker {
     }
 
     fn status(&mut self) -> Status {
+        let host = self.host();
         let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.ledgers);
         let ports = ports.enumerate().map(|(i, ((rx, tx), ledger))| PortStatus {
             rx: ledger.rx(rx.statistics()),
@@ -112,15 +113,16 @@ impl Worker {
             errors: ledger.errors(tx.errors()),
             ledger: ledger.clone(),
         });
+        let mut ports: Vec<PortStatus> = ports.collect();
+        let mut own = ports.remove(host);
+        for (errno, count) in self.give_back.errors() {
+            *own.errors.entry(*errno).or_insert(0) += count;
+        }
         Status {
             taken: monotonic(),
             started: self.started,
-            ports: ports.collect(),
-            own: PortStatus {
-                errors: self.own_ledger.errors(self.own.errors()),
-                ledger: self.own_ledger.clone(),
-                ..PortStatus::default()
-            },
+            ports,
+            own,
             services: self.engine.report(),
             counters: self.engine.counters().clone(),
             connections: self.engine.connections().len(),

@@ -31,6 +31,8 @@ pub(crate) struct Desired {
     pub(crate) snapshot: Arc<Snapshot>,
     /// What the ports let through.
     pub(crate) filter: Program,
+    /// What of the host's own stack comes to UVS.
+    pub(crate) host_filter: Program,
 }
 
 /// What control and worker share.
@@ -49,6 +51,7 @@ impl Shared {
         let nothing = Desired {
             snapshot: Arc::new(Snapshot::default()),
             filter: FilterSpec::default().compile(),
+            host_filter: FilterSpec::default().compile(),
         };
         Self {
             desired: Watch::new(nothing),
@@ -102,7 +105,7 @@ pub(crate) struct Status {
     pub(crate) connections: u32,
     /// Per port.
     pub(crate) ports: Vec<PortStatus>,
-    /// The way into the host's own stack, which nothing comes in by.
+    /// The host's own stack.
     pub(crate) own: PortStatus,
     /// Nanoseconds from a frame's arrival in the ring until it was sent.
     pub(crate) latency: Histogram<u64>,

@@ -43,14 +43,17 @@ const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
 
+/// A port's two ends.
+pub(crate) type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+
 /// The worker's end of everything.
 pub(crate) struct Worker {
     engine: Engine,
+    /// The ports, and behind them the host's own stack.
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
-    /// Into the host's own stack.
-    own: Box<dyn Transmit>,
-    own_ledger: Ledger,
+    /// Into the host's own stack, to be forwarded.
+    give_back: Box<dyn Transmit>,
     gone: Vec<bool>,
     ledgers: Vec<Ledger>,
     batches: ([u64; BATCH_BUCKETS], u64),
@@ -74,17 +77,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker over ports in the order of their [`PortId`]s, with the waker that ends its sleep.
+    /// A worker over ports in the order of their [`PortId`]s and the host's own stack, with the waker that
+    /// ends its sleep.
     pub(crate) fn new(
         engine: Engine,
-        ports: Vec<(Box<dyn Receive>, Box<dyn Transmit>)>,
-        own: Box<dyn Transmit>,
+        mut ports: Vec<Ends>,
+        (host, give_back): (Ends, Box<dyn Transmit>),
         shared: Arc<Shared>,
         asks: Receiver<Ask>,
         notices: Box<dyn Fn(Notice) + Send>,
     ) -> std::io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        ports.push(host);
         let (rx, tx): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
         for (i, r) in rx.iter().enumerate() {
             register(&poll, r.as_ref(), i)?;
@@ -94,8 +99,7 @@ impl Worker {
             engine,
             rx,
             tx,
-            own,
-            own_ledger: Ledger::default(),
+            give_back,
             gone: vec![false; count],
             ledgers: vec![Ledger::default(); count],
             batches: Default::default(),
@@ -172,8 +176,9 @@ impl Worker {
                 .apply(Arc::clone(&desired.snapshot))
                 .err()
                 .map(|e| e.to_string());
-            for rx in &mut self.rx {
-                set_filter(rx.as_mut(), &desired.filter);
+            for port in 0..self.rx.len() {
+                let filter = self.filter_of(port, &desired);
+                set_filter(self.rx[port].as_mut(), filter);
             }
             self.filter = Some(desired);
         }
@@ -223,8 +228,33 @@ impl Worker {
         busy
     }
 
+    /// The place of the host's own stack among the ports.
+    fn host(&self) -> usize {
+        self.rx.len() - 1
+    }
+
+    /// A port's place.
+    fn place(&self, port: PortId) -> usize {
+        match port {
+            PortId::HOST => self.host(),
+            PortId(index) => usize::from(index),
+        }
+    }
+
+    /// What is let in by the port at a place.
+    fn filter_of<'a>(&self, port: usize, desired: &'a Desired) -> &'a Program {
+        if port == self.host() {
+            &desired.host_filter
+        } else {
+            &desired.filter
+        }
+    }
+
     fn handle(&mut self, now: Instant, port: usize, index: usize) {
-        let id = PortId(port as u16);
+        let id = match port == self.host() {
+            true => PortId::HOST,
+            false => PortId(port as u16),
+        };
         let (verdict, range, offload) = match self.rx[port].frame(index) {
             Received::Pass => {
                 self.engine.count_passed();
@@ -264,7 +294,8 @@ impl Worker {
             Verdict::Send(egress) => {
                 self.rx[port].seal(index, range, &offload);
                 self.ledgers[usize::from(egress.port.0)].handed += 1;
-                self.tx[usize::from(egress.port.0)].queue(FrameRef { source: id, index });
+                let source = PortId(port as u16);
+                self.tx[usize::from(egress.port.0)].queue(FrameRef { source, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
             Verdict::Local => self.send_to_host(port, index, range, &offload),

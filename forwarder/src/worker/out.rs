@@ -15,9 +15,11 @@ use crate::port::vnet::VNET_LEN;
 
 /// Bytes of a MAC address.
 const MAC_LEN: usize = 6;
+/// Where a frame has its IPv4 destination.
+const DESTINATION: usize = 14 + 16;
 
 impl Worker {
-    /// For the host itself, which the guard has kept from it: in by the loopback interface.
+    /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it.
     pub(super) fn send_to_host(
         &mut self,
         port: usize,
@@ -25,32 +27,37 @@ impl Worker {
         range: Range<usize>,
         offload: &Offload,
     ) {
-        let outbox = std::mem::take(&mut self.outbox);
-        let (mut handed, mut lost) = (0, 0);
-        let mut send = |bytes: &[u8], offload: &Offload| {
-            let mut bytes = bytes.to_vec();
-            bytes[..2 * MAC_LEN].fill(0);
-            handed += 1;
-            lost += u64::from(self.own.queue_copy(&bytes, offload).is_err());
-        };
-        if outbox.is_empty() {
+        if self.outbox.is_empty() {
             self.rx[port].seal(index, range, offload);
-            send(&self.rx[port].sealed(index)[VNET_LEN..], offload);
-        } else {
-            outbox
-                .iter()
-                .for_each(|(bytes, offload, _)| send(bytes, &offload));
+            let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
+            return self.hand_to_host(bytes, offload);
         }
-        self.own_ledger.handed += handed;
-        self.own_ledger.lose(lost, DropReason::SendQueueFull);
-        self.engine.count_lost(lost, DropReason::SendQueueFull);
+        let outbox = std::mem::take(&mut self.outbox);
+        for (bytes, offload, _) in outbox.iter() {
+            self.hand_to_host(bytes.to_vec(), &offload);
+        }
         self.outbox = outbox;
+    }
+
+    fn hand_to_host(&mut self, mut bytes: Vec<u8>, offload: &Offload) {
+        let to = bytes.get(DESTINATION..).and_then(|b| b.first_chunk::<4>());
+        let is_own = to.is_some_and(|to| self.fib.is_local(Addr::v4(*to)));
+        bytes[..2 * MAC_LEN].fill(0);
+        let host = self.host();
+        self.ledgers[host].handed += 1;
+        let way = match is_own {
+            true => &mut self.tx[host],
+            false => &mut self.give_back,
+        };
+        if let Err(reason) = way.queue_copy(&bytes, offload) {
+            self.lose(host, 1, reason);
+        }
     }
 
     pub(super) fn send_outbox(&mut self, now: Instant) {
         let outbox = std::mem::take(&mut self.outbox);
         for (bytes, offload, egress) in outbox.iter() {
-            let port = usize::from(egress.port.0);
+            let port = self.place(egress.port);
             self.ledgers[port].handed += 1;
             if let Some(via) = egress.unresolved {
                 let admission = self.hold.keep(now, egress.port, via, bytes, offload);
@@ -77,10 +84,13 @@ impl Worker {
     }
 
     pub(super) fn flush(&mut self) {
-        let own = self.own.flush(&self.rx);
-        self.own_ledger.flushed(&own);
+        let host = self.host();
+        let given_back = self.give_back.flush(&self.rx);
+        self.ledgers[host].flushed(&given_back);
         self.engine
-            .count_lost(own.queue_full + own.failed, DropReason::SendFailed);
+            .count_lost(given_back.queue_full, DropReason::SendQueueFull);
+        self.engine
+            .count_lost(given_back.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);

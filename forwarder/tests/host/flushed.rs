@@ -49,7 +49,7 @@ fn what_is_damaged_is_put_right_and_doctor_tells() {
     let daemon = serving(&lab);
     let before = rules(&lab, &shell);
     let element = format!("{{ {} . tcp . 80 }}", lab.plan.vip.ip());
-    let element = format!("nft delete element netdev uvs service '{element}'");
+    let element = format!("nft delete element netdev uvs nat_service '{element}'");
     for (n, damage) in [(1, "nft flush table netdev uvs"), (2, &element)] {
         shell.succeed(&lab.director, damage).expect("damaged");
         eventually(damage, || guard(&lab, &shell)["damaged"] == n);
@@ -62,7 +62,7 @@ fn what_is_damaged_is_put_right_and_doctor_tells() {
         "uvs doctor --only guard_damaged,guard_repaired",
     );
     assert!(told.stdout.contains("changed 2 times"), "{told:?}");
-    assert!(told.stdout.contains("set service lacks 1"), "{told:?}");
+    assert!(told.stdout.contains("set nat_service lacks 1"), "{told:?}");
     let info = run(&lab, &shell, "uvs show info").stdout;
     assert!(
         info.contains("as it must be; removed by others 0 times, damaged 2"),
@@ -87,7 +87,22 @@ fn guard(lab: &Lab, shell: &Shell) -> Value {
     info["guard"].clone()
 }
 
+/// The table without what packets put into it, once it knows the clients.
 fn rules(lab: &Lab, shell: &Shell) -> String {
-    let listed = shell.succeed(&lab.director, "nft -s list table netdev uvs");
-    listed.expect("there is a guard")
+    let mut rules = String::new();
+    eventually("the guard is sure", || {
+        let listed = shell.succeed(&lab.director, "nft -s list table netdev uvs");
+        rules = listed.expect("there is a guard");
+        let unsure = rules.split("set unsure {").nth(1).expect("a set");
+        !unsure
+            .split_once('}')
+            .expect("its end")
+            .0
+            .contains("elements")
+    });
+    let fixed = |set: &str| match set.split_once("flags dynamic") {
+        Some((_, rest)) => rest.split_once("\n\t}").expect("its end").1.to_owned(),
+        None => set.to_owned(),
+    };
+    rules.split("\tset ").map(fixed).collect()
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
+use uvs_core::verdict::PortId;
 
 use self::sentences::{
     ABSENT, access, aside, connection, gave_way, packet, reopened, row, said_of, seconds, service,
@@ -200,7 +201,7 @@ impl Page<'_> {
         unreachable: Option<NoHop>,
     ) {
         let towards = match (name, forward) {
-            ("Plain" | "Addresses", _) => "",
+            ("Addresses", _) => "",
             (_, true) => ", to the server",
             (_, false) => ", back to the client",
         };
@@ -245,6 +246,9 @@ impl Page<'_> {
     }
 
     fn interface(&self, port: u16) -> String {
+        if PortId(port) == PortId::HOST {
+            return ", into the host's own stack".to_owned();
+        }
         let name = self.interfaces.get(usize::from(port));
         name.map_or_else(String::new, |name| format!(", by {name}"))
     }

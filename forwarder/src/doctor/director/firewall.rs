@@ -22,11 +22,7 @@ pub(super) const CHECKS: &[Made] = &[
 const AT_ONCE: usize = 100;
 
 fn ruleset(d: &Director<'_>) -> Result<Ruleset, NotMade> {
-    let text = d
-        .host
-        .nft(&["-j", "list", "ruleset"], "")
-        .map_err(NotMade::of)?;
-    Ruleset::parse(&text).map_err(NotMade::of)
+    Ruleset::of_host(|words| d.host.nft(words, "")).map_err(NotMade::of)
 }
 
 fn bypassed(d: &Director<'_>) -> Result<Seen, NotMade> {

@@ -83,8 +83,10 @@ fn gap(rules: &str, ports: &[String], to: &Destination, vip: Ipv4Addr) -> Option
         return Some(format!("the guard does not look at {name}"));
     }
     let has = |set: &str, element: &str| {
-        let listed = elements_of(rules, set).any(|e| e == element);
-        listed && rules.contains(&format!("@{set} "))
+        [set.to_owned(), format!("nat_{set}")].iter().any(|set| {
+            let listed = elements_of(rules, set).any(|e| e == element);
+            listed && rules.contains(&format!("@{set} "))
+        })
     };
     let is_kept = |protocol: Protocol| {
         let start = format!("{vip} . {}", protocol.name().to_lowercase());

@@ -429,6 +429,7 @@ fn a_black_hole_gets_the_size_that_passes() {
 
 /// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.
 const BANS: &str = r#"{"nftables":[
+    {"table":{"family":"ip","name":"filter","handle":1}},
     {"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":1,"type":"filter","hook":"forward"}},
     {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":2,"expr":[
         {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},

@@ -9,8 +9,9 @@ use super::message::Attributes;
 /// NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// NFT_META_PROTOCOL, NFT_META_L4PROTO, NFT_META_PKTTYPE.
+/// NFT_META_PROTOCOL, NFT_META_MARK, NFT_META_L4PROTO, NFT_META_PKTTYPE.
 const META_PROTOCOL: u32 = 1;
+pub(super) const META_MARK: u32 = 3;
 const META_L4PROTO: u32 = 16;
 const META_PKTTYPE: u32 = 19;
 
@@ -28,7 +29,9 @@ pub(super) enum Load {
 pub(super) enum Needs {
     Nothing,
     Ip,
-    /// IP, and this protocol in it.
+    /// This protocol above IP, of either version.
+    Carrying(u8),
+    /// IPv4, and this protocol in it.
     IpCarrying(u8),
 }
 
@@ -110,6 +113,9 @@ pub(in crate::guard) const TH_DPORT: Field =
     transport(2, 2, Type::Service, Needs::Nothing, Name::Described(11, 2));
 pub(in crate::guard) const TCP_DPORT: Field =
     transport(2, 2, Type::Service, Needs::IpCarrying(6), Name::None);
+/// The byte of SYN, ACK, FIN and RST (RFC 9293 §3.1).
+pub(in crate::guard) const TCP_FLAGS: Field =
+    transport(13, 1, Type::Integer, Needs::Carrying(6), Name::None);
 pub(in crate::guard) const ICMP_TYPE: Field = transport(
     0,
     1,
@@ -123,11 +129,22 @@ pub(in crate::guard) const PROTOCOL: Field = meta(META_PROTOCOL, 2);
 pub(super) const L4_PROTOCOL: Field = meta(META_L4PROTO, 1);
 /// PACKET_HOST and its like (linux/if_packet.h).
 pub(in crate::guard) const PACKET_TYPE: Field = meta(META_PKTTYPE, 1);
+pub(in crate::guard) const MARK: Field = meta(META_MARK, 4);
 
 impl Field {
     /// Bytes that it takes in a key, where every field begins at a register of four.
     pub(in crate::guard) fn padded(&self) -> usize {
         usize::from(self.length).next_multiple_of(4)
+    }
+
+    /// A number as a register holds it that has the field: a packet's bytes are big-endian, a mark is the
+    /// host's own number.
+    pub(super) fn value(&self, number: u32) -> Vec<u8> {
+        if self.load == MARK.load {
+            return number.to_ne_bytes().to_vec();
+        }
+        let bytes = number.to_be_bytes();
+        bytes[bytes.len() - usize::from(self.length)..].to_vec()
     }
 }
 

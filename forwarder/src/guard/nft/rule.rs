@@ -5,7 +5,7 @@
 //! Rule::new().within(&[IP_DADDR, IP_PROTOCOL, TH_DPORT], "service").count("service").drop()
 //! ```
 
-use super::field::{self, Field, L4_PROTOCOL, Needs, PROTOCOL};
+use super::field::{self, Field, L4_PROTOCOL, MARK, META_MARK, Needs, PROTOCOL};
 use super::message::Attributes;
 
 /// NFTA_LIST_ELEM
@@ -24,8 +24,10 @@ const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
-/// NFT_DYNSET_OP_UPDATE
+/// NFT_DYNSET_OP_*
+const ADD: u32 = 0;
 const UPDATE: u32 = 1;
+const DELETE: u32 = 2;
 /// NFT_OBJECT_COUNTER
 pub(super) const COUNTER: u32 = 1;
 /// ETH_P_IP
@@ -48,6 +50,11 @@ impl Rule {
     /// The field is that number.
     pub(in crate::guard) fn is(self, field: Field, value: u32) -> Self {
         self.load(&field, FIRST).compare(EQUAL, &field, value)
+    }
+
+    /// The field is another number.
+    pub(in crate::guard) fn differs(self, field: Field, value: u32) -> Self {
+        self.load(&field, FIRST).compare(NOT_EQUAL, &field, value)
     }
 
     /// The field is in the range, both ends included.
@@ -81,11 +88,62 @@ impl Rule {
         })
     }
 
-    /// Puts the fields into the set, or renews their time-out there.
+    /// Puts the fields into the set unless they are there, for so many seconds; where the set is full, the rule
+    /// ends here.
+    pub(in crate::guard) fn add_for(self, key: &[Field], set: &str, seconds: u32) -> Self {
+        self.change(ADD, key, set, Some(seconds))
+    }
+
+    /// Puts the fields into the set, or renews their time-out there: the set's own.
     pub(in crate::guard) fn update(self, key: &[Field], set: &str) -> Self {
-        // NFTA_DYNSET_SET_NAME, _OP, _SREG_KEY
+        self.change(UPDATE, key, set, None)
+    }
+
+    /// As [`update`](Self::update), for so many seconds.
+    pub(in crate::guard) fn update_for(self, key: &[Field], set: &str, seconds: u32) -> Self {
+        self.change(UPDATE, key, set, Some(seconds))
+    }
+
+    /// Takes the fields out of the set.
+    pub(in crate::guard) fn delete(self, key: &[Field], set: &str) -> Self {
+        self.change(DELETE, key, set, None)
+    }
+
+    fn change(self, how: u32, key: &[Field], set: &str, seconds: Option<u32>) -> Self {
+        // NFTA_DYNSET_SET_NAME, _OP, _SREG_KEY, _TIMEOUT in milliseconds
         self.key(key).expression("dynset", |data| {
-            data.text(1, set).number(3, UPDATE).number(4, FIRST);
+            data.text(1, set).number(3, how).number(4, FIRST);
+            if let Some(seconds) = seconds {
+                data.long(6, u64::from(seconds) * 1000);
+            }
+        })
+    }
+
+    /// Gives the packet another mark.
+    pub(in crate::guard) fn set_mark(self, value: u32) -> Self {
+        // NFTA_META_KEY, _SREG
+        self.immediate(&MARK.value(value))
+            .expression("meta", |data| {
+                data.number(2, META_MARK).number(3, FIRST);
+            })
+    }
+
+    /// Puts the packet into another interface, by its index.
+    pub(in crate::guard) fn fwd_to(self, index: u32) -> Self {
+        // NFTA_FWD_SREG_DEV
+        self.immediate(&index.to_ne_bytes())
+            .expression("fwd", |data| {
+                data.number(1, FIRST);
+            })
+    }
+
+    /// Loads bytes into the first register.
+    fn immediate(self, bytes: &[u8]) -> Self {
+        // NFTA_IMMEDIATE_DREG, _DATA; NFTA_DATA_VALUE
+        self.expression("immediate", |data| {
+            data.number(1, FIRST).nest(2, |data| {
+                data.bytes(1, bytes);
+            });
         })
     }
 
@@ -150,10 +208,10 @@ impl Rule {
         if field.needs == Needs::Nothing || self.known.contains(&field.needs) {
             return self;
         }
-        if !self.known.contains(&Needs::Ip) {
+        if !matches!(field.needs, Needs::Carrying(_)) && !self.known.contains(&Needs::Ip) {
             self = self.is(PROTOCOL, IP);
         }
-        if let Needs::IpCarrying(protocol) = field.needs {
+        if let Needs::Carrying(protocol) | Needs::IpCarrying(protocol) = field.needs {
             self.known.push(field.needs);
             self = self.is(L4_PROTOCOL, protocol.into());
         }
@@ -195,12 +253,10 @@ pub(super) fn expression(out: &mut Attributes, name: &str, fill: impl FnOnce(&mu
     });
 }
 
-/// NFTA_DATA_VALUE: a number in as many bytes as the field has.
+/// NFTA_DATA_VALUE: a number as the field has it.
 fn data(out: &mut Attributes, kind: u16, field: &Field, value: u32) {
-    let bytes = value.to_be_bytes();
-    let bytes = &bytes[bytes.len() - usize::from(field.length)..];
     out.nest(kind, |out| {
-        out.bytes(1, bytes);
+        out.bytes(1, &field.value(value));
     });
 }
 

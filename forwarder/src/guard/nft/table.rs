@@ -82,6 +82,8 @@ pub(in crate::guard) struct Hook {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::guard) enum At {
     Ingress = 0,
+    /// Linux 5.16.
+    Egress = 1,
 }
 
 impl Table {

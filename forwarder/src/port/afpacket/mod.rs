@@ -7,6 +7,7 @@
 
 mod copies;
 mod geometry;
+mod host;
 mod open;
 mod outlet;
 mod receive;
@@ -24,6 +25,7 @@ use super::{Coverage, PortError};
 use crate::sys;
 
 pub(crate) use geometry::Geometry;
+pub(crate) use host::HostPort;
 pub(crate) use receive::RingReceiver;
 pub(crate) use send::PacketSender;
 
@@ -104,22 +106,6 @@ impl Port {
             coverage: opened.coverage,
         })
     }
-}
-
-/// A sender into the host's own stack: what it sends comes in by the loopback interface, where no guard
-/// is. Frames for it have zero MAC addresses.
-///
-/// # Errors
-/// [`PortError`], as for a port.
-pub(crate) fn own_stack() -> Result<PacketSender, PortError> {
-    const NAME: &str = "lo";
-    let socket = packet_socket(NAME)?;
-    let index =
-        netdevice::name_to_index(socket.as_fd(), NAME).map_err(|_| PortError::NoSuchInterface {
-            name: NAME.to_owned(),
-        })?;
-    sys::bind_packet(&socket, index, 0).map_err(kernel(NAME, "bind"))?;
-    PacketSender::new(socket).map_err(kernel(NAME, "setting up the send socket"))
 }
 
 /// A packet socket that receives nothing yet: with a protocol it would at once, from every interface.

@@ -96,7 +96,7 @@ pub(super) fn attach(socket: &Socket, program: &Program) -> io::Result<Coverage>
         Ok(()) if program.exact => Ok(Coverage::Exact),
         Ok(()) => Ok(Coverage::Everything),
         Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-            attach(&Program::everything()).map(|()| Coverage::Everything)
+            attach(&program.without_addresses()).map(|()| Coverage::Everything)
         }
         Err(e) => Err(e),
     }

@@ -65,6 +65,7 @@ fn a_tagged_frame_that_a_filter_lets_through_is_not_ours_either() {
         &Program {
             code: vec![accept],
             exact: false,
+            without_mark: None,
         },
     );
     let (small, large) = (

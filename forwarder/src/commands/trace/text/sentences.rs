@@ -142,7 +142,7 @@ pub(super) fn reopened(local: Endpoint) -> String {
 
 pub(super) const fn stray(from_server: bool, owned: bool) -> &'static str {
     match (from_server, owned) {
-        (true, _) => "a real server sent it, for no connection: routed as the kernel would",
+        (true, _) => "a real server sent it, for no connection: its own traffic",
         (false, true) => "to a VIP that UVS answers for, as a host with nothing listening would",
         (false, false) => "of no connection, no service and no server",
     }

@@ -14,7 +14,6 @@ pub(super) fn mode(name: &str) -> String {
         "Masq" => "NAT (ipvsadm -m)",
         "Tunnel" => "tunnel (ipvsadm -i)",
         "FullNat" => "FULLNAT (ipvsadm --fullnat)",
-        "Plain" => "none: routed as it is",
         "Addresses" => "ICMP error, translated",
         other => other,
     };

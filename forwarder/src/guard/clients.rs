@@ -1,0 +1,178 @@
+//! Which of a NAT server's frames are replies of ours: those to a client of a NAT service.
+//!
+//! A server sends them from the port at which it also answers others (a DNAT of the host's, a resolver, a
+//! time server), and with a service for all ports from every port. Only the far end tells them apart, so
+//! the guard remembers who has sent to a NAT service: address, protocol and port, in the set `clients`.
+//! The client's packet comes first, and is remembered by the same softirq that shows it to UVS, before a
+//! server can have answered it. All else a NAT server sends passes untouched: the host's netfilter and
+//! routes see it as if there were no UVS.
+//!
+//! An element must live as long as its connection may, or the kernel would see a reply; and not much
+//! longer, or the set would grow with all that ever were. A SYN is remembered for as long as the engine
+//! waits for its handshake, so that a flood costs little; what follows, for the time-outs of connections.
+//! After the server's FIN or RST (which no client can forge) the client is `closing`, for little more than
+//! TIME_WAIT.
+//!
+//! Where it cannot tell, the guard keeps all that NAT servers send from the kernel, in `unsure`'s
+//! protocols: after the table was replaced, until the engine's connections are in it again, and while
+//! `clients` is full. The service goes on then, and the servers' own traffic waits.
+
+use super::elements::key;
+use super::nft::field::{Field, IP_DADDR, IP_PROTOCOL, IP_SADDR, TCP_FLAGS, TH_DPORT, TH_SPORT};
+use super::nft::rule::Rule;
+use super::nft::table::{Dynamic, Set};
+use super::rules::{SOURCE, set};
+use super::spec::Server;
+
+/// The set's name.
+pub(super) const CLIENTS: &str = "clients";
+/// Clients remembered, about 100 bytes each as they come.
+const CLIENT_LIMIT: u32 = 2 << 20;
+/// The engine's SYN_RECV.
+const HANDSHAKE_SECONDS: u32 = 60;
+/// The engine's TIME_WAIT, and what the two clocks may differ.
+const CLOSING_SECONDS: u32 = 120 + MARGIN_SECONDS;
+/// SCTP's longest.
+const OTHER_SECONDS: u32 = 900;
+const MARGIN_SECONDS: u32 = 30;
+/// The kernel keeps all from these servers for this long where nobody says that it is sure again.
+const UNSURE_SECONDS: u32 = 30;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+/// A client as the sender, and as the receiver.
+const FROM: &[Field] = &[IP_SADDR, IP_PROTOCOL, TH_SPORT];
+const TO: &[Field] = &[IP_DADDR, IP_PROTOCOL, TH_DPORT];
+/// Bits of [`TCP_FLAGS`].
+const FIN: u32 = 0x01;
+const SYN: u32 = 0x02;
+const RST: u32 = 0x04;
+const ACK: u32 = 0x10;
+/// The same in every network namespace (include/net/flow.h).
+const LOOPBACK_IFINDEX: u32 = 1;
+
+/// How long a connection may be idle, in seconds: the longest of its states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Idle {
+    /// TCP.
+    pub(crate) tcp: u32,
+    /// UDP.
+    pub(crate) udp: u32,
+}
+
+impl Idle {
+    /// Seconds for which a client is remembered: in UDP, and in the other protocols.
+    const fn lifetimes(self) -> (u32, u32) {
+        let tcp = if self.tcp > OTHER_SECONDS {
+            self.tcp
+        } else {
+            OTHER_SECONDS
+        };
+        (
+            self.udp.saturating_add(MARGIN_SECONDS),
+            tcp.saturating_add(MARGIN_SECONDS),
+        )
+    }
+}
+
+/// The sets that the rules fill.
+pub(super) fn sets(idle: Idle) -> [Set; 3] {
+    let (_, lifetime) = idle.lifetimes();
+    let dynamic = |seconds, limit, set| Set {
+        dynamic: Some(Dynamic { seconds, limit }),
+        ..set
+    };
+    let all = [TCP, UDP, SCTP].map(|protocol| vec![protocol]);
+    [
+        dynamic(lifetime, CLIENT_LIMIT, set(CLIENTS, FROM, Vec::new())),
+        dynamic(
+            CLOSING_SECONDS,
+            CLIENT_LIMIT,
+            set("closing", FROM, Vec::new()),
+        ),
+        dynamic(
+            UNSURE_SECONDS,
+            255,
+            set("unsure", &[IP_PROTOCOL], all.into()),
+        ),
+    ]
+}
+
+/// What becomes of a client's packet to a NAT service.
+pub(super) fn remember(idle: Idle) -> Vec<Rule> {
+    let new = Rule::new;
+    let (udp, _) = idle.lifetimes();
+    let rules = [
+        new()
+            .masked_is(TCP_FLAGS, SYN | ACK, SYN)
+            .within(FROM, "closing")
+            .delete(FROM, "closing")
+            .update_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
+        new()
+            .masked_is(TCP_FLAGS, SYN | ACK, SYN)
+            .add_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
+        new()
+            .within(FROM, "closing")
+            .update(FROM, "closing")
+            .update_for(FROM, CLIENTS, CLOSING_SECONDS),
+        new()
+            .is(IP_PROTOCOL, UDP.into())
+            .update_for(FROM, CLIENTS, udp),
+        new().update(FROM, CLIENTS),
+    ];
+    // Where the set is full, the rule ends before it goes there.
+    let mut rules: Vec<_> = rules.map(|rule| rule.goto("drop_service")).into();
+    rules.push(new().update(&[IP_PROTOCOL], "unsure"));
+    rules.push(new().goto("drop_service"));
+    rules
+}
+
+/// What becomes of a NAT server's packet to the host or beyond.
+pub(super) fn reply(idle: Idle) -> Vec<Rule> {
+    let new = Rule::new;
+    let (udp, _) = idle.lifetimes();
+    vec![
+        new()
+            .is(IP_PROTOCOL, UDP.into())
+            .within(TO, CLIENTS)
+            .update_for(TO, CLIENTS, udp)
+            .goto("drop_nat_reply"),
+        new()
+            .has_any(TCP_FLAGS, FIN | RST)
+            .within(TO, CLIENTS)
+            .update(TO, "closing"),
+        new().within(TO, CLIENTS).goto("drop_nat_reply"),
+    ]
+}
+
+/// What becomes of a NAT server's packet that is beyond the host and to no client.
+pub(super) fn stray(answers_strays: bool) -> Vec<Rule> {
+    let new = Rule::new;
+    let mut rules = vec![new().within(&[IP_PROTOCOL], "unsure")];
+    // With nat_icmp_send the engine answers them, but for a RST.
+    if answers_strays {
+        rules.push(new().masked_is(TCP_FLAGS, RST, 0));
+        rules.push(new().differs(IP_PROTOCOL, TCP.into()));
+    }
+    let drop = |rule: Rule| rule.goto("drop_nat_reply");
+    rules.into_iter().map(drop).collect()
+}
+
+/// Puts what this host's own NAT server answers to a client into the loopback interface, where UVS takes
+/// it: such a frame leaves by an interface whose ingress it never passes.
+pub(super) fn egress() -> Vec<Rule> {
+    let to_client = |key: &[Field], set| {
+        let reply = Rule::new().within(key, set).within(TO, CLIENTS);
+        reply.fwd_to(LOOPBACK_IFINDEX)
+    };
+    vec![
+        to_client(SOURCE.with_port, "own_server"),
+        to_client(SOURCE.any_port, "own_server_any_port"),
+    ]
+}
+
+/// The keys of `clients` for ends of connections.
+pub(super) fn keys(clients: &[Server]) -> Vec<Vec<u8>> {
+    clients.iter().filter_map(key).collect()
+}

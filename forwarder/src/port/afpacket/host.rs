@@ -1,0 +1,171 @@
+//! The port into the host's own stack, which is on the loopback interface.
+//!
+//! Out of it: what the host's programs send to a VIP, and what they answer as a real server; both travel
+//! by that interface. Into it: what is for them. That goes by a raw socket, whose packets the kernel routes
+//! as its own, so that they may come from any address: from outside a packet with one of the host's own
+//! addresses as its source is a martian, and strict rp_filter wants it on the interface it would be
+//! answered by. What the host shall forward goes by a packet socket instead, and through all of its
+//! netfilter and routing. All of it bears [`HOST_MARK`], by which the guard lets it pass.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use rustix::net::netdevice;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::os::fd::AsFd as _;
+use uvs_core::frame::{ETH_LEN, Frame, Offload};
+use uvs_core::rewrite;
+use uvs_core::verdict::DropReason;
+
+use super::receive::RingReceiver;
+use super::send::PacketSender;
+use super::{Interface, PortOptions, kernel, open, packet_socket};
+use crate::guard::{HOST_MARK, LOOPBACK};
+use crate::port::filter::Program;
+use crate::port::{Flushed, FrameRef, PortError, Receive, Transmit};
+use crate::sys;
+
+/// Slots of an Ethernet frame's size; what is larger waits in the receive buffer.
+const SLOTS: usize = 1024;
+const SLOT_BYTES: usize = 2048;
+/// Bytes that may wait for a flush.
+const MAX_WAITING: usize = 4 << 20;
+/// What may be on its way in the kernel, bytes (SO_SNDBUF).
+const SEND_BUFFER: usize = 4 << 20;
+/// Where an IPv4 header has its destination.
+const DESTINATION: usize = 16;
+
+/// The host's own stack as a port.
+#[derive(Debug)]
+pub(crate) struct HostPort {
+    /// What its programs send.
+    pub(crate) receive: RingReceiver,
+    /// What is for its programs.
+    pub(crate) deliver: RawSender,
+    /// What it shall forward.
+    pub(crate) give_back: PacketSender,
+}
+
+impl HostPort {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`PortError`], as for a port.
+    pub(crate) fn open(filter: &Program) -> Result<Self, PortError> {
+        let sending = packet_socket(LOOPBACK)?;
+        let no_such = |_| PortError::NoSuchInterface {
+            name: LOOPBACK.to_owned(),
+        };
+        let index = netdevice::name_to_index(sending.as_fd(), LOOPBACK).map_err(no_such)?;
+        sys::bind_packet(&sending, index, 0).map_err(kernel(LOOPBACK, "bind"))?;
+        sending
+            .set_mark(HOST_MARK)
+            .map_err(kernel(LOOPBACK, "SO_MARK"))?;
+        let interface = Interface {
+            name: LOOPBACK.to_owned(),
+            index,
+            mac: [0; 6],
+            mtu: 0,
+        };
+        let options = PortOptions {
+            slots: SLOTS,
+            slot_bytes: Some(SLOT_BYTES),
+            ..PortOptions::default()
+        };
+        Ok(Self {
+            receive: open::receiver(&interface, &options, filter)?.receiver,
+            deliver: RawSender::new().map_err(kernel(LOOPBACK, "socket(AF_INET, SOCK_RAW)"))?,
+            give_back: PacketSender::new(sending)
+                .map_err(kernel(LOOPBACK, "setting up the send socket"))?,
+        })
+    }
+}
+
+/// Sends whole IPv4 packets as the host's own.
+#[derive(Debug)]
+pub(crate) struct RawSender {
+    socket: Socket,
+    waiting: Vec<Vec<u8>>,
+    bytes: usize,
+    errors: Vec<(i32, u64)>,
+}
+
+impl RawSender {
+    fn new() -> io::Result<Self> {
+        // IPPROTO_RAW: the IP header comes with the packet (raw(7)).
+        let protocol = Protocol::from(libc::IPPROTO_RAW);
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        socket.set_mark(HOST_MARK)?;
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        Ok(Self {
+            socket,
+            waiting: Vec::new(),
+            bytes: 0,
+            errors: Vec::new(),
+        })
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(0);
+        match self.errors.iter_mut().find(|(e, _)| *e == errno) {
+            Some((_, count)) => *count += 1,
+            None => self.errors.push((errno, 1)),
+        }
+    }
+}
+
+impl Transmit for RawSender {
+    /// Only copies are sent: [`Worker::send_to_host`](crate::worker::Worker) changes them.
+    fn queue(&mut self, _: FrameRef) {
+        unreachable!("a frame for the host is copied");
+    }
+
+    fn queue_copy(&mut self, bytes: &[u8], offload: &Offload) -> Result<(), DropReason> {
+        if self.bytes + bytes.len() > MAX_WAITING {
+            return Err(DropReason::SendQueueFull);
+        }
+        let mut own = bytes.to_vec();
+        let end = own.len();
+        let mut frame = Frame::new(&mut own, 0, end, *offload);
+        rewrite::finish_checksum(&mut frame);
+        own.drain(..ETH_LEN);
+        self.bytes += own.len();
+        self.waiting.push(own);
+        Ok(())
+    }
+
+    fn flush(&mut self, _: &[Box<dyn Receive>]) -> Flushed {
+        let mut flushed = Flushed::default();
+        self.bytes = 0;
+        for packet in std::mem::take(&mut self.waiting) {
+            let sent = match destination(&packet) {
+                Some(to) => self
+                    .socket
+                    .send_to(&packet, &SocketAddrV4::new(to, 0).into()),
+                None => Err(io::ErrorKind::InvalidData.into()),
+            };
+            match sent {
+                Ok(_) => {
+                    flushed.sent += 1;
+                    flushed.bytes += packet.len() as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => flushed.queue_full += 1,
+                Err(e) => {
+                    self.note(&e);
+                    flushed.failed += 1;
+                }
+            }
+        }
+        flushed
+    }
+
+    fn errors(&self) -> &[(i32, u64)] {
+        &self.errors
+    }
+}
+
+fn destination(packet: &[u8]) -> Option<Ipv4Addr> {
+    let bytes = packet.get(DESTINATION..)?.first_chunk::<4>()?;
+    Some(Ipv4Addr::from(*bytes))
+}
