@@ -9,6 +9,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use crate::flow::Addr;
 use crate::verdict::PortId;
 
+mod cache;
 mod multipath;
 mod policy;
 mod query;
@@ -17,6 +18,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+pub use cache::Cache;
 use policy::Policy;
 pub use policy::{Action, Rule, table};
 pub use query::{LOOPBACK, Query};
@@ -227,6 +229,15 @@ impl Fib {
             return Ok(NextHop { source, ..bound });
         }
         Ok(hop)
+    }
+
+    /// Whether the way to `dst` is the same whoever sends what by which connection.
+    fn depends_on_destination_only(&self, dst: Addr) -> bool {
+        let query = Query::to(dst);
+        !self.has_rules()
+            && self
+                .find(&query)
+                .map_or(true, |r| !matches!(r.target, Target::Hops(_)))
     }
 
     fn lookup_once(&self, query: &Query) -> Result<NextHop, Unreachable> {

@@ -308,6 +308,7 @@ impl Engine {
             conns: self.conns.excerpt(),
             ports: self.ports.clone(),
             fib: Arc::clone(&self.fib),
+            ways: Default::default(),
             reassembler: self.reassembler.clone(),
             icmp_errors: self.icmp_errors.clone(),
             ip_id: self.ip_id,

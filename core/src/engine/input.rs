@@ -223,7 +223,7 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: vip,
         };
-        let hop = self.fib.lookup(query);
+        let hop = self.ways.lookup(&self.fib, query);
         self.transmit(now, frame, packet, way, hop, out)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::arp;
 use crate::conn::{Conn, ConnTable, Side};
 use crate::counters::Counters;
-use crate::fib::Fib;
+use crate::fib::{self, Fib};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::fragment::Reassembler;
 use crate::frame::Frame;
@@ -126,6 +126,8 @@ pub struct Engine<R = Off> {
     conns: ConnTable,
     ports: LocalPorts,
     fib: Arc<Fib>,
+    /// The ways of established connections.
+    ways: fib::Cache,
     reassembler: Reassembler,
     /// Bounds the ICMP errors that are sent.
     icmp_errors: answer::Limiter,
@@ -203,6 +205,7 @@ impl Engine {
             conns: ConnTable::new(limits.connections, config.keys),
             ports: LocalPorts::new(limits.local_ports, config.keys),
             fib: Arc::new(Fib::new()),
+            ways: fib::Cache::default(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             icmp_errors: answer::icmp_limiter(),
             ip_id: config.keys.0 as u16,
@@ -243,6 +246,7 @@ impl<R: Recorder> Engine<R> {
     /// Replaces what is known of interfaces, routes and neighbours.
     pub fn set_fib(&mut self, fib: Arc<Fib>) {
         self.fib = fib;
+        self.ways.clear();
     }
 
     /// The engine's totals.

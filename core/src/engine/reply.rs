@@ -56,7 +56,7 @@ impl<R: Recorder> Engine<R> {
     /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
     fn hop_to_client(
-        &self,
+        &mut self,
         id: ConnId,
         frame: &Frame<'_>,
         packet: &Packet,
@@ -72,7 +72,7 @@ impl<R: Recorder> Engine<R> {
                 return first;
             }
         }
-        self.fib.lookup(to_client(c))
+        self.ways.lookup(&self.fib, to_client(c))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or

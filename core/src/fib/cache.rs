@@ -1,0 +1,117 @@
+//! Ways found lately, so that the packets of a destination do not each walk rules, prefixes and neighbours.
+//!
+//! It holds answers of one [`Fib`] only, and is emptied when another takes its place. An answer that depends on
+//! more than the destination (rules, several next hops) is not kept.
+
+use std::hash::{Hash, Hasher};
+
+use super::{Fib, Mix, NextHop, Query, Unreachable};
+use crate::flow::Addr;
+
+/// Answers kept; two destinations of the same place take turns.
+const PLACES: usize = 1024;
+
+/// The last answers, each in the place of its destination.
+#[derive(Clone, Debug)]
+pub struct Cache(Box<[Option<(Addr, Result<NextHop, Unreachable>)>]>);
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self(vec![None; PLACES].into())
+    }
+}
+
+impl Cache {
+    /// Forgets all: the answers were another [`Fib`]'s.
+    pub fn clear(&mut self) {
+        self.0.fill(None);
+    }
+
+    /// As [`Fib::lookup`].
+    ///
+    /// # Errors
+    /// Why there is no way.
+    pub fn lookup(&mut self, fib: &Fib, query: Query) -> Result<NextHop, Unreachable> {
+        let place = &mut self.0[place_of(query.dst)];
+        if let Some((dst, answer)) = place
+            && *dst == query.dst
+        {
+            return *answer;
+        }
+        let answer = fib.lookup(query);
+        if fib.depends_on_destination_only(query.dst) {
+            *place = Some((query.dst, answer));
+        }
+        answer
+    }
+}
+
+fn place_of(dst: Addr) -> usize {
+    let mut mix = Mix::default();
+    dst.hash(&mut mix);
+    mix.finish() as usize % PLACES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hop, Interface, ReversePath, Route, Rule, Target};
+    use super::*;
+    use crate::verdict::PortId;
+
+    const NEAR: Addr = Addr::v4([10, 0, 1, 7]);
+    const FAR: Addr = Addr::v4([192, 0, 2, 1]);
+
+    fn fib(far: Target) -> Fib {
+        let mut fib = Fib::new();
+        fib.set_interface(Interface {
+            port: PortId(0),
+            ifindex: 2,
+            mac: [2; 6],
+            mtu: 1500,
+            up: true,
+            reverse_path: ReversePath::Off,
+        });
+        let on_link = Target::Hop(Hop::by(2, None));
+        fib.add_route(Route::new(Addr::v4([10, 0, 1, 0]), 24, on_link));
+        fib.add_route(Route::new(Addr::UNSPECIFIED, 0, far));
+        fib
+    }
+
+    fn gateway(n: u8) -> Hop {
+        Hop::by(2, Some(Addr::v4([10, 0, 1, n])))
+    }
+
+    fn kept(cache: &Cache) -> usize {
+        cache.0.iter().flatten().count()
+    }
+
+    #[test]
+    fn it_answers_as_the_fib_and_keeps_what_the_destination_decides() {
+        let fib = fib(Target::Hop(gateway(1)));
+        let mut cache = Cache::default();
+        for _ in 0..2 {
+            for dst in [NEAR, FAR] {
+                let query = Query::to(dst);
+                assert_eq!(cache.lookup(&fib, query), fib.lookup(query));
+            }
+        }
+        assert_eq!(kept(&cache), 2);
+        cache.clear();
+        assert_eq!(kept(&cache), 0);
+    }
+
+    #[test]
+    fn what_clients_or_rules_decide_is_asked_each_time() {
+        let several = fib(Target::Hops([gateway(1), gateway(2)].into()));
+        let mut ruled = fib(Target::Hop(gateway(1)));
+        ruled.set_rules(&[Rule::DEFAULT[0], Rule::lookup(100, 7), Rule::DEFAULT[1]]);
+        let mut cache = Cache::default();
+        for fib in [several, ruled] {
+            assert_eq!(
+                cache.lookup(&fib, Query::to(FAR)),
+                fib.lookup(Query::to(FAR))
+            );
+            assert_eq!(kept(&cache), 0);
+        }
+    }
+}
