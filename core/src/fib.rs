@@ -222,26 +222,18 @@ impl Fib {
     /// # Errors
     /// Why there is none.
     pub fn lookup(&self, query: Query) -> Result<NextHop, Unreachable> {
-        let hop = self.lookup_once(&query)?;
+        let hop = self.hop(self.find(&query)?, &query)?;
         if query.binds_source && self.has_rules() {
             let NextHop { source, .. } = hop;
-            let bound = self.lookup_once(&query.from(source))?;
-            return Ok(NextHop { source, ..bound });
+            let bound = query.from(source);
+            let hop = self.hop(self.find(&bound)?, &bound)?;
+            return Ok(NextHop { source, ..hop });
         }
         Ok(hop)
     }
 
-    /// Whether the way to `dst` is the same whoever sends what by which connection.
-    fn depends_on_destination_only(&self, dst: Addr) -> bool {
-        let query = Query::to(dst);
-        !self.has_rules()
-            && self
-                .find(&query)
-                .map_or(true, |r| !matches!(r.target, Target::Hops(_)))
-    }
-
-    fn lookup_once(&self, query: &Query) -> Result<NextHop, Unreachable> {
-        let route = self.find(query)?;
+    /// The way by a route.
+    fn hop(&self, route: &Route, query: &Query) -> Result<NextHop, Unreachable> {
         let hop = self.choose(route, query).ok_or(Unreachable::NoRoute)?;
         let interface = self
             .interfaces

@@ -5,15 +5,19 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{Fib, Mix, NextHop, Query, Unreachable};
+use super::query::finalize;
+use super::{Fib, Mix, NextHop, Query, Target, Unreachable};
 use crate::flow::Addr;
 
 /// Answers kept; two destinations of the same place take turns.
-const PLACES: usize = 1024;
+const PLACES: usize = 4096;
+
+/// A destination, and the way to it.
+type Answer = (Addr, Result<NextHop, Unreachable>);
 
 /// The last answers, each in the place of its destination.
 #[derive(Clone, Debug)]
-pub struct Cache(Box<[Option<(Addr, Result<NextHop, Unreachable>)>]>);
+pub struct Cache(Box<[Option<Answer>]>);
 
 impl Default for Cache {
     fn default() -> Self {
@@ -38,8 +42,13 @@ impl Cache {
         {
             return *answer;
         }
-        let answer = fib.lookup(query);
-        if fib.depends_on_destination_only(query.dst) {
+        if fib.has_rules() {
+            return fib.lookup(query);
+        }
+        let route = fib.find(&query);
+        let several = route.is_ok_and(|route| matches!(route.target, Target::Hops(_)));
+        let answer = route.and_then(|route| fib.hop(route, &query));
+        if !several {
             *place = Some((query.dst, answer));
         }
         answer
@@ -49,12 +58,12 @@ impl Cache {
 fn place_of(dst: Addr) -> usize {
     let mut mix = Mix::default();
     dst.hash(&mut mix);
-    mix.finish() as usize % PLACES
+    finalize(mix.finish()) as usize % PLACES
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hop, Interface, ReversePath, Route, Rule, Target};
+    use super::super::{Hop, Interface, ReversePath, Route, Rule};
     use super::*;
     use crate::verdict::PortId;
 
@@ -98,6 +107,13 @@ mod tests {
         assert_eq!(kept(&cache), 2);
         cache.clear();
         assert_eq!(kept(&cache), 0);
+    }
+
+    #[test]
+    fn neighbours_in_number_are_none_in_place() {
+        let places: std::collections::BTreeSet<usize> =
+            (0..16).map(|n| place_of(Addr::v4([10, 0, 1, n]))).collect();
+        assert!(places.len() > 14, "{places:?}");
     }
 
     #[test]

@@ -35,7 +35,10 @@ impl Fib {
             return Vec::new();
         };
         if query.binds_source && self.has_rules() {
-            let source = self.lookup_once(&query).map_or(query.src, |hop| hop.source);
+            let source = self
+                .find(&query)
+                .and_then(|r| self.hop(r, &query))
+                .map_or(query.src, |hop| hop.source);
             route = self.find(&query.from(source)).unwrap_or(route);
         }
         let hops = route.hops().iter();
