@@ -20,6 +20,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
     ("python3", "python3"),
+    ("setcap", "libcap2-bin"),
+    ("setpriv", "util-linux"),
     ("tcpdump", "tcpdump"),
     ("tmux", "tmux"),
     ("unshare", "util-linux"),
