@@ -205,7 +205,7 @@ impl Engine {
             conns: ConnTable::new(limits.connections, config.keys),
             ports: LocalPorts::new(limits.local_ports, config.keys),
             fib: Arc::new(Fib::new()),
-            ways: fib::Cache::default(),
+            ways: fib::Cache::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             icmp_errors: answer::icmp_limiter(),
             ip_id: config.keys.0 as u16,

@@ -15,17 +15,16 @@ const PLACES: usize = 4096;
 /// A destination, and the way to it.
 type Answer = (Addr, Result<NextHop, Unreachable>);
 
-/// The last answers, each in the place of its destination.
-#[derive(Clone, Debug)]
+/// The last answers, each in the place of its destination. The default has no places and keeps nothing.
+#[derive(Clone, Debug, Default)]
 pub struct Cache(Box<[Option<Answer>]>);
 
-impl Default for Cache {
-    fn default() -> Self {
+impl Cache {
+    /// One that keeps answers.
+    pub fn new() -> Self {
         Self(vec![None; PLACES].into())
     }
-}
 
-impl Cache {
     /// Forgets all: the answers were another [`Fib`]'s.
     pub fn clear(&mut self) {
         self.0.fill(None);
@@ -36,7 +35,9 @@ impl Cache {
     /// # Errors
     /// Why there is no way.
     pub fn lookup(&mut self, fib: &Fib, query: Query) -> Result<NextHop, Unreachable> {
-        let place = &mut self.0[place_of(query.dst)];
+        let Some(place) = self.0.get_mut(place_of(query.dst)) else {
+            return fib.lookup(query);
+        };
         if let Some((dst, answer)) = place
             && *dst == query.dst
         {
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn it_answers_as_the_fib_and_keeps_what_the_destination_decides() {
         let fib = fib(Target::Hop(gateway(1)));
-        let mut cache = Cache::default();
+        let mut cache = Cache::new();
         for _ in 0..2 {
             for dst in [NEAR, FAR] {
                 let query = Query::to(dst);
@@ -106,6 +107,17 @@ mod tests {
         }
         assert_eq!(kept(&cache), 2);
         cache.clear();
+        assert_eq!(kept(&cache), 0);
+    }
+
+    #[test]
+    fn one_without_places_answers_all_the_same() {
+        let fib = fib(Target::Hop(gateway(1)));
+        let mut cache = Cache::default();
+        assert_eq!(
+            cache.lookup(&fib, Query::to(FAR)),
+            fib.lookup(Query::to(FAR))
+        );
         assert_eq!(kept(&cache), 0);
     }
 
@@ -121,7 +133,7 @@ mod tests {
         let several = fib(Target::Hops([gateway(1), gateway(2)].into()));
         let mut ruled = fib(Target::Hop(gateway(1)));
         ruled.set_rules(&[Rule::DEFAULT[0], Rule::lookup(100, 7), Rule::DEFAULT[1]]);
-        let mut cache = Cache::default();
+        let mut cache = Cache::new();
         for fib in [several, ruled] {
             assert_eq!(
                 cache.lookup(&fib, Query::to(FAR)),
