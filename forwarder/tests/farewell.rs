@@ -6,7 +6,7 @@
 mod stand;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddrV4, TcpStream, UdpSocket};
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use uvs_lab::traffic::Download;
 use uvs_lab::udp::UdpServer;
 use uvs_lab::{Daemon, Host, Lab, Mode, Options};
 
-use stand::{PATIENCE, eventually, lab, uvs};
+use stand::{PATIENCE, ask_over, eventually, lab, uvs};
 
 /// The port of the UDP service.
 const ECHO: u16 = 7;
@@ -53,17 +53,8 @@ fn idle_connection(lab: &Lab) -> (TcpStream, usize) {
     let connect = || TcpStream::connect(vip).expect("a connection");
     let mut stream = lab.client.enter(connect).expect("the client's namespace");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")
-        .expect("sent");
-    let mut answer = String::new();
-    while !answer.ends_with("rs1\n") && !answer.ends_with("rs2\n") {
-        let mut part = [0; 512];
-        let length = stream.read(&mut part).expect("an answer");
-        assert!(length > 0, "closed after {answer:?}");
-        answer += std::str::from_utf8(&part[..length]).expect("text");
-    }
-    (stream, usize::from(answer.ends_with("rs2\n")))
+    let server = usize::from(ask_over(&mut stream) == "rs2\n");
+    (stream, server)
 }
 
 /// What the client reads next, which must be a reset.

@@ -1,7 +1,7 @@
 //! Packets that are not what they say, from people who know addresses and ports: sources that cannot be reach
 //! no server, forged ends end nothing, and a scan is answered port by port.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 
 use uvs_lab::capture::Capture;
@@ -9,7 +9,7 @@ use uvs_lab::probe::send_frames;
 use uvs_lab::{Host, Lab, Mode, Options, VipOwner};
 
 use crate::counters::Counters;
-use crate::stand::{PATIENCE, eventually, lab, must_serve, run, serving};
+use crate::stand::{PATIENCE, ask_over, eventually, lab, must_serve, run, serving};
 use crate::wire::{RST, SYN, Wire};
 
 /// Half of all sequence numbers away from every other.
@@ -65,21 +65,6 @@ fn sources_that_cannot_be_reach_no_server_in_any_mode() {
         must_serve(&lab, &daemon);
         daemon.stop().expect("it ends well");
     }
-}
-
-/// Asks over a connection that stays open, and returns who answered.
-fn ask_over(stream: &mut TcpStream) -> String {
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")
-        .expect("sent");
-    let mut answer = String::new();
-    while !answer.ends_with("rs1\n") && !answer.ends_with("rs2\n") {
-        let mut part = [0; 512];
-        let length = stream.read(&mut part).expect("an answer");
-        assert!(length > 0, "closed after {answer:?}");
-        answer += std::str::from_utf8(&part[..length]).expect("text");
-    }
-    answer.split_off(answer.len() - 4)
 }
 
 /// The number that a captured SYN has.

@@ -6,6 +6,8 @@
     reason = "shared by several tests, each of which uses a part"
 )]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,4 +89,19 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "{what}: not so after {PATIENCE:?}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Asks over a connection that stays open, and returns who answered.
+pub(crate) fn ask_over(stream: &mut TcpStream) -> String {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    while !answer.ends_with("rs1\n") && !answer.ends_with("rs2\n") {
+        let mut part = [0; 512];
+        let length = stream.read(&mut part).expect("an answer");
+        assert!(length > 0, "closed after {answer:?}");
+        answer += std::str::from_utf8(&part[..length]).expect("text");
+    }
+    answer.split_off(answer.len() - 4)
 }
