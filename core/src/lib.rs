@@ -24,37 +24,18 @@
 //!     sent, answered, held, passed or dropped, exactly.
 #![forbid(unsafe_code)]
 
-pub mod access;
-pub mod arp;
-pub mod backend;
-pub mod checksum;
-pub mod conn;
-pub mod counters;
+mod bytes;
 pub mod engine;
-pub mod fib;
-pub mod flow;
-pub mod fragment;
-pub mod frame;
-pub mod marks;
 pub mod mode;
-pub mod options;
-pub mod outbox;
-pub mod packet;
-pub mod ports;
-pub mod random;
-pub mod ranks;
-mod rate;
-pub mod rewrite;
 pub mod scheduler;
-pub mod sctp;
-pub mod segment;
-pub mod service;
-pub mod snapshot;
-mod sysctls;
-pub mod tcp;
+mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod time;
 pub mod trace;
-pub mod verdict;
-mod wheel;
+
+pub use bytes::{arp, checksum, fragment, frame, options, outbox, packet, rewrite, segment};
+pub use state::{
+    access, backend, conn, counters, fib, flow, marks, ports, random, ranks, sctp, service,
+    snapshot, tcp, time, verdict,
+};
+use state::{rate, sysctls, wheel};

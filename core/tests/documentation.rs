@@ -12,7 +12,7 @@ const DROPS_HEAD: &str = "\
 # Drop reasons
 
 Every frame that UVS drops is counted under exactly one of these. `uvs show drops` prints the counters that
-are not 0. This page is rendered from `core/src/verdict.rs`; a test keeps the two equal.
+are not 0. This page is rendered from `core/src/state/verdict.rs`; a test keeps the two equal.
 
 Frames that the kernel dropped because UVS's ring was full were never UVS's, and are counted apart: `RING-FULL` of
 `uvs show drops`, and `uvs_rx_kernel_drops_total`. The worker is too slow then.
@@ -28,7 +28,7 @@ IPVS's: all names that the kernel has, with its defaults, and with the values th
 error. `uvs sysctl -a` prints those of the running daemon, `uvs sysctl net.ipv4.vs.NAME=VALUE` sets one, `uvs sysctl
 -p FILE` what a file of sysctl.d(5) sets, and so does the section `[sysctl]` of the configuration, where two values
 are a string: `sync_threshold = \"3 50\"`. The kernel's own are not touched. This page is rendered from
-`core/src/sysctls.rs`; a test keeps the two equal.
+`core/src/state/sysctls.rs`; a test keeps the two equal.
 
 | Name after `net.ipv4.vs.` | Default | Values | Effect |
 |---|---|---|---|

@@ -1,0 +1,24 @@
+//! What the engine knows: addresses and flows, services and servers, connections and their states, routes,
+//! and what is counted.
+//!
+//! Nothing here looks at a frame. The crate's root names each of these modules, and that is how they are used.
+
+pub mod access;
+pub mod backend;
+pub mod conn;
+pub mod counters;
+pub mod fib;
+pub mod flow;
+pub mod marks;
+pub mod ports;
+pub mod random;
+pub mod ranks;
+pub(crate) mod rate;
+pub mod sctp;
+pub mod service;
+pub mod snapshot;
+pub(crate) mod sysctls;
+pub mod tcp;
+pub mod time;
+pub mod verdict;
+pub(crate) mod wheel;
