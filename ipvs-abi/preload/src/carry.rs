@@ -1,0 +1,158 @@
+//! Connections to the daemon: in the place of a netlink socket, or for one question.
+
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use libc::{c_int, c_void, sockaddr_nl, sockaddr_un, socklen_t};
+use uvs_ipvs_abi::carried::{Question, outcome};
+
+use crate::descriptors::{self, Kind};
+use crate::next::next;
+
+/// Where the daemon listens unless `$UVS_IPVS_SOCKET` says otherwise.
+const DEFAULT_SOCKET: &str = "/run/uvs/ipvs.sock";
+/// The daemon answers from memory; one that takes longer is stuck.
+const PATIENCE: c_int = 10_000;
+
+/// Puts a connection to the daemon in a netlink socket's place.
+///
+/// # Errors
+/// The errno; the socket is as it was.
+pub(crate) fn take_over(fd: c_int) -> Result<(), c_int> {
+    let port = match descriptors::kind(fd) {
+        Kind::Daemon(port) => port,
+        Kind::Other | Kind::Generic => port_of(fd),
+    };
+    let connection = connect()?;
+    // SAFETY: these ask for flags only.
+    let (descriptor, status) = unsafe { (libc::fcntl(fd, libc::F_GETFD), libc::fcntl(fd, libc::F_GETFL)) };
+    let closes = if descriptor & libc::FD_CLOEXEC == 0 {
+        0
+    } else {
+        libc::O_CLOEXEC
+    };
+    // SAFETY: both are open descriptors; the second becomes another name of the first.
+    if unsafe { libc::dup3(connection.as_raw_fd(), fd, closes) } < 0 {
+        return Err(errno());
+    }
+    if status & libc::O_NONBLOCK != 0 {
+        // SAFETY: sets a flag only.
+        unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };
+    }
+    descriptors::note(fd, Kind::Daemon(port));
+    Ok(())
+}
+
+/// Waits until the daemon's answer is there: the kernel's would be, when sending returns.
+pub(crate) fn await_answer(fd: c_int) {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, which lives until the call is over.
+    unsafe { libc::poll(&raw mut poll, 1, PATIENCE) };
+}
+
+/// Asks a question over a connection of its own.
+///
+/// # Errors
+/// The errno that the daemon answers; ENOPROTOOPT where there is none, as in a kernel without IPVS.
+pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
+    let connection = connect().map_err(|_| libc::ENOPROTOOPT)?;
+    let bytes = question.to_bytes();
+    let fd = connection.as_raw_fd();
+    // SAFETY: the bytes live until the call is over.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+    if sent < 0 {
+        return Err(errno());
+    }
+    let first = receive(fd)?;
+    let length = outcome(&first).ok_or(libc::EPROTO)?? as usize;
+    let mut data = Vec::with_capacity(length);
+    while data.len() < length {
+        let part = receive(fd)?;
+        if part.is_empty() {
+            return Err(libc::EIO);
+        }
+        data.extend(part);
+    }
+    Ok(data)
+}
+
+/// A datagram; empty at the connection's end.
+fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
+    await_answer(fd);
+    let mut buffer = vec![0; 64 << 10];
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: the buffer has the length that is given.
+    let length = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    let length = usize::try_from(length).map_err(|_| errno())?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+fn connect() -> Result<OwnedFd, c_int> {
+    let path = std::env::var("UVS_IPVS_SOCKET").ok();
+    let path = path.as_deref().filter(|p| !p.is_empty()).unwrap_or(DEFAULT_SOCKET);
+    let mut address = sockaddr_un {
+        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_path: [0; 108],
+    };
+    if path.len() >= address.sun_path.len() {
+        explain(path, libc::ENAMETOOLONG);
+        return Err(libc::ENAMETOOLONG);
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+        *to = from.cast_signed();
+    }
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let fd = next!(socket(libc::AF_UNIX => c_int, kind => c_int, 0 => c_int) -> c_int);
+    if fd < 0 {
+        return Err(errno());
+    }
+    // SAFETY: it was opened above, and nothing else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let length = size_of::<sockaddr_un>() as socklen_t;
+    // SAFETY: the address lives until the call is over, and has this length.
+    let result = unsafe { libc::connect(fd, (&raw const address).cast(), length) };
+    if result != 0 {
+        let reason = errno();
+        explain(path, reason);
+        return Err(reason);
+    }
+    Ok(socket)
+}
+
+/// Says once why what follows will fail: a program without IPVS in the kernel says that only.
+fn explain(path: &str, reason: c_int) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        let reason = std::io::Error::from_raw_os_error(reason);
+        let _ = writeln!(
+            std::io::stderr(),
+            "uvs: {path}: {reason}: no daemon takes IPVS commands here; start `uvs run`, or name its socket in $UVS_IPVS_SOCKET"
+        );
+    }
+}
+
+/// The netlink port that a socket is bound to; before that, the one it would get first.
+fn port_of(fd: c_int) -> u32 {
+    let mut address = MaybeUninit::<sockaddr_nl>::zeroed();
+    let mut length = size_of::<sockaddr_nl>() as socklen_t;
+    let (to, room) = (address.as_mut_ptr().cast::<c_void>(), &raw mut length);
+    let result = next!(getsockname(fd => c_int, to => *mut c_void, room => *mut socklen_t) -> c_int);
+    // SAFETY: all its bytes were zeroed or written, and every pattern of bits is one.
+    let port = unsafe { address.assume_init() }.nl_pid;
+    if result == 0 && port != 0 {
+        return port;
+    }
+    std::process::id()
+}
+
+/// The errno of the system call before.
+pub(crate) fn errno() -> c_int {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}

@@ -1,0 +1,34 @@
+//! What the kernel's IPVS refuses with: programs make their sentences from these numbers alone.
+
+/// An errno of asm-generic/errno-base.h and errno.h, as IPVS uses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Errno {
+    /// EPERM: not permitted.
+    Permission = 1,
+    /// ENOENT: no such real server; an unknown scheduler or persistence engine.
+    NoEntry = 2,
+    /// ESRCH: no such service; no such sync daemon.
+    NoService = 3,
+    /// EIO: the director could not do it.
+    Failed = 5,
+    /// EFAULT: an argument is not as it must be.
+    Fault = 14,
+    /// EEXIST: the service, the real server or the sync daemon is there already.
+    Exists = 17,
+    /// EINVAL: a value or a combination that cannot be.
+    Invalid = 22,
+    /// ERANGE: a value out of its range.
+    Range = 34,
+    /// EOPNOTSUPP: not supported.
+    Unsupported = 95,
+    /// EAFNOSUPPORT: neither IPv4 nor IPv6, or this interface has no IPv6.
+    Family = 97,
+}
+
+impl Errno {
+    /// The number, as a system call would set it.
+    pub const fn number(self) -> i32 {
+        self as i32
+    }
+}
