@@ -14,4 +14,5 @@ pub mod message;
 pub mod server;
 pub mod service;
 pub mod session;
+pub mod sockopt;
 mod stats;

@@ -27,11 +27,11 @@ mod kind {
 }
 
 /// IP_VS_SVC_F_PERSISTENT.
-const PERSISTENT: u32 = 1;
+pub(crate) const PERSISTENT: u32 = 1;
 /// IP_VS_SVC_F_HASHED, the kernel's own: each service that it lists has it.
-const HASHED: u32 = 2;
+pub(crate) const HASHED: u32 = 2;
 /// IP_VS_SVC_F_ONEPACKET.
-const ONE_PACKET: u32 = 4;
+pub(crate) const ONE_PACKET: u32 = 4;
 /// The schedulers' flags.
 const SCHEDULER_FLAGS: u32 = FLAG_1 | FLAG_2 | FLAG_3;
 

@@ -3,6 +3,7 @@
 use uvs_core::counters::Stats;
 
 use crate::attribute::Attributes;
+use crate::sockopt::Writer;
 
 /// IPVS_STATS_ATTR_CONNS, the first of the five totals; CPS, the first of the five rates, follows them.
 const FIRST: u16 = 1;
@@ -42,6 +43,23 @@ pub(crate) fn in_64_bits(totals: &Stats, rates: &Stats) -> Attributes {
         .fold(Attributes::new(), |made, (kind, value)| {
             made.u64(kind, value)
         })
+}
+
+/// `struct ip_vs_stats_user`.
+pub(crate) fn as_structure(to: Writer, totals: &Stats, rates: &Stats) -> Writer {
+    let [connections, in_packets, out_packets, in_bytes, out_bytes] = five(totals);
+    let to = to
+        .u32(low_half(connections))
+        .u32(low_half(in_packets))
+        .u32(low_half(out_packets))
+        .zeros(4)
+        .u64(in_bytes)
+        .u64(out_bytes);
+    let rates = five(rates);
+    rates
+        .iter()
+        .fold(to, |to, rate| to.u32(low_half(*rate)))
+        .zeros(4)
 }
 
 /// The low 32 bits, as a counter of the kernel's that has no more.
