@@ -226,7 +226,7 @@ mod tests {
             world.fill(3);
             let (segment, reply) = world.open(3);
             assert!(matches!(world.from_client(&segment), Verdict::Send(_)));
-            let answers = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
+            let answers = forwarding.passes_replies();
             assert_eq!(reply.is_some(), answers, "{forwarding:?}");
             if let Some(reply) = reply {
                 assert!(matches!(world.from_server(&reply), Verdict::Send(_)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use uvs_core::flow::Protocol;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::output;
 use crate::access::ListFiles;
@@ -86,7 +86,7 @@ fn unmeasured(service: &ServiceSpec) -> Option<String> {
             "{key}: scheduler \"lrt\" measures TCP handshakes; here it acts as wlc"
         ));
     }
-    let blind = |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Dr | Forwarding::Tunnel);
+    let blind = |s: &&ServerSpec| !s.forwarding.passes_replies();
     let server = service.servers.iter().rev().find(blind)?.endpoint;
     Some(format!(
         "{key}: scheduler \"lrt\" cannot measure server {server}, whose replies do not pass the director \

@@ -1,7 +1,7 @@
 //! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
 
 use uvs_core::flow::Addr;
-use uvs_core::service::{Forwarding, ServiceKey};
+use uvs_core::service::ServiceKey;
 
 use super::options::Verb;
 use crate::control::protocol::{Command, Errno, Refusal};
@@ -74,7 +74,7 @@ fn is_our_own(command: &Command) -> bool {
     match command {
         Command::AddService(spec) | Command::EditService(spec) => !spec.local.is_empty(),
         Command::AddServer(_, server) | Command::EditServer(_, server) => {
-            server.forwarding == Forwarding::FullNat
+            server.forwarding.def().letter.is_none()
         }
         _ => false,
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
+use uvs_core::service::{ServerSpec, ServiceKey};
 
 use crate::control::protocol::{Sample, ServerStatus, ServiceStatus, Stats};
 
@@ -168,10 +168,7 @@ fn server(
         load: Load {
             active: status.active.into(),
             inactive: status.inactive.into(),
-            replies: matches!(
-                status.spec.forwarding,
-                Forwarding::Nat | Forwarding::FullNat
-            ),
+            replies: status.spec.forwarding.passes_replies(),
             ..load((key, Some(status.spec.endpoint)), status.stats)
         },
     }
