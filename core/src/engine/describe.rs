@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::report::state_name;
+use super::transmit::By;
 use super::{Engine, Servers, Service};
 use crate::backend::Backend;
 use crate::conn::{Conn, ConnId, NONE, Side};
 use crate::fib::{Mac, NextHop, Unreachable};
 use crate::flow::{Addr, Flow};
 use crate::frame::Frame;
-use crate::mode::Mode;
 use crate::packet::{Packet, Parsed};
 use crate::service::{Persistence, ServiceKey};
 use crate::time::Instant;
@@ -58,13 +58,17 @@ pub(super) fn opened(c: &Conn) -> Step {
 
 /// The way out that a packet is to take.
 pub(super) fn leaving(
-    mode: &dyn Mode,
+    by: By,
     forward: bool,
     overhead: usize,
     hop: Result<NextHop, Unreachable>,
 ) -> Step {
     Step::Leave {
-        mode: mode.name().to_owned(),
+        mode: match by {
+            By::Mode(mode) => mode.forwarding.def().listed,
+            By::Addresses(_) => "Addresses",
+        }
+        .to_owned(),
         forward,
         overhead: overhead as u32,
         hop: hop.ok().map(|hop| Hop {

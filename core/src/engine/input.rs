@@ -5,7 +5,7 @@ use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
 use super::shared::behind;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
 use crate::frame::Frame;
@@ -213,12 +213,12 @@ impl<R: Recorder> Engine<R> {
         let query = self.to_server(self.conns.get(id));
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
+        let (place, vip, mode) = (c.backend, c.vip.addr, &self.modes[usize::from(c.mode)]);
         self.count_packet(place, false, u64::from(packet.ip_len));
         self.follow(now, id, frame, packet, false);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: true,
             answer_from: vip,

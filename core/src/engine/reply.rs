@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Engine;
 use super::answer::icmp;
 use super::reopen::is_opening;
-use super::transmit::{Way, to_client, wire_len};
+use super::transmit::{By, Way, to_client, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
@@ -34,7 +34,7 @@ impl<R: Recorder> Engine<R> {
             return verdict;
         }
         let c = self.conns.get(id);
-        let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        let (place, mode) = (c.backend, &self.modes[usize::from(c.mode)]);
         if is_opening(c)
             && let Some(verdict) = self.reopen(now, id, frame, packet, out)
         {
@@ -45,7 +45,7 @@ impl<R: Recorder> Engine<R> {
         self.follow(now, id, frame, packet, true);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: false,
             answer_from: Addr::UNSPECIFIED,
