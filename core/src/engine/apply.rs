@@ -280,11 +280,8 @@ impl<R: Recorder> Engine<R> {
             self.vips.extend(hosts.map(|to| to.addr));
             self.locals.extend(spec.local.iter().copied());
             let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
-            for server in spec
-                .servers
-                .iter()
-                .filter(|s| s.forwarding.passes_replies())
-            {
+            let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
+            for server in spec.servers.iter().filter(passing) {
                 let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
                 self.repliers.extend(protocols.iter().map(|p| (*p, from)));
                 if server.forwarding.replies() == Replies::Gateway {

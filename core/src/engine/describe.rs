@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::report::state_name;
-use super::transmit::By;
 use super::{Engine, Servers, Service};
 use crate::backend::Backend;
 use crate::conn::{Conn, ConnId, NONE, Side};
@@ -58,17 +57,13 @@ pub(super) fn opened(c: &Conn) -> Step {
 
 /// The way out that a packet is to take.
 pub(super) fn leaving(
-    by: By,
+    mode: &str,
     forward: bool,
     overhead: usize,
     hop: Result<NextHop, Unreachable>,
 ) -> Step {
     Step::Leave {
-        mode: match by {
-            By::Mode(mode) => mode.forwarding.def().listed,
-            By::Addresses(_) => "Addresses",
-        }
-        .to_owned(),
+        mode: mode.to_owned(),
         forward,
         overhead: overhead as u32,
         hop: hop.ok().map(|hop| Hop {
