@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TunnelKind;
 use super::rows::rows;
+use super::tunnel::TunnelKind;
 
 /// To whom a real server sends its replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
