@@ -1,25 +1,7 @@
 //! `uvs`: an L4 load balancer in user space. One binary: the daemon, its command line, the `ipvsadm`
 //! applet, the lab and the real server's helper.
 
-mod access;
 mod commands;
-mod config;
-mod control;
-mod daemon;
-mod doctor;
-mod firewall;
-#[cfg(test)]
-mod golden;
-mod guard;
-mod ipvsadm;
-mod log;
-mod netlink;
-mod plugins;
-mod port;
-mod rs;
-mod sys;
-mod trace;
-mod worker;
 
 use std::process::ExitCode;
 

@@ -5,13 +5,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the daemon uses all of it, a test a part"
-)]
-#[path = "../src/guard/mod.rs"]
-mod guard;
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
@@ -20,10 +13,12 @@ use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use guard::{FullNat, Guard, GuardError, GuardSpec, Harm, Idle, Nat, Repairs, Server};
 use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
+use uvs_forwarder::guard::{
+    self, FullNat, Guard, GuardError, GuardSpec, Harm, Idle, Nat, Repairs, Server,
+};
 
 /// How long an answer that must not come is waited for.
 const SILENCE: Duration = Duration::from_millis(400);

@@ -12,7 +12,7 @@ use super::protocol::{Command, Data, Refusal, Reply, Request, VERSION};
 use super::starting::is_locked;
 
 /// Where a daemon listens unless `$UVS_SOCKET` says otherwise.
-pub(crate) const DEFAULT_SOCKET: &str = "/run/uvs/control.sock";
+pub const DEFAULT_SOCKET: &str = "/run/uvs/control.sock";
 
 /// A daemon answers from memory; one that takes longer is stuck.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,14 +25,14 @@ const FIRST_SIGN: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Something that carries out commands.
-pub(crate) trait Daemon {
+pub trait Daemon {
     /// Carries out one command.
     fn call(&mut self, command: Command) -> Result<Data, CallError>;
 }
 
 /// Why a command brought no data.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
+pub enum CallError {
     /// The daemon said no; nothing was changed.
     #[error("{}", .0.message)]
     Refused(Refusal),
@@ -68,7 +68,7 @@ pub(crate) enum CallError {
 
 /// A connection to a daemon's control socket, opened when it is first needed.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     socket: PathBuf,
     stream: Option<BufReader<UnixStream>>,
     last_id: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the daemon at `$UVS_SOCKET`, or at [`DEFAULT_SOCKET`].
-    pub(crate) fn from_env() -> Self {
+    pub fn from_env() -> Self {
         Self::new(
             std::env::var_os("UVS_SOCKET")
                 .filter(|s| !s.is_empty())
@@ -85,7 +85,7 @@ impl Client {
     }
 
     /// A client of the daemon at `socket`.
-    pub(crate) fn new(socket: PathBuf) -> Self {
+    pub fn new(socket: PathBuf) -> Self {
         Self {
             socket,
             stream: None,
@@ -219,7 +219,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::control::protocol::Errno;
+    use crate::protocol::Errno;
 
     #[test]
     fn a_reply_comes_back_and_the_connection_is_kept() {

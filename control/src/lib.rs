@@ -1,7 +1,13 @@
-//! The control plane: the protocol, the desired state, the socket.
+//! The control plane: the protocol of the control socket with its client and server, the desired state, and
+//! what that is made from: the configuration file, lists of clients, the host's firewall, plugins.
 
-pub(crate) mod client;
-pub(crate) mod protocol;
-pub(crate) mod server;
+pub mod access;
+pub mod client;
+pub mod config;
+pub mod firewall;
+pub mod plugins;
+pub mod protocol;
+pub mod server;
 mod starting;
-pub(crate) mod table;
+pub mod table;
+pub mod trace;

@@ -9,13 +9,13 @@ mod live;
 
 use std::fmt;
 
-pub(crate) use access::{AccessChange, AccessEntry, Origin};
-pub(crate) use live::{
+pub use access::{AccessChange, AccessEntry, Origin};
+pub use live::{
     ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
     Setting,
 };
 use serde::{Deserialize, Serialize};
-pub(crate) use uvs_core::counters::Stats;
+pub use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -24,14 +24,14 @@ use uvs_core::snapshot::Timeouts;
 use crate::trace::{LiveRequest, LiveState, Subject, Traced};
 
 /// The protocol's version; a daemon refuses requests of another.
-pub(crate) const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// The most commands in a [`Command::Batch`]: far below what fits into a request's line.
-pub(crate) const MAX_BATCH: usize = 500;
+pub const MAX_BATCH: usize = 500;
 
 /// One request line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Request {
+pub struct Request {
     /// [`VERSION`].
     pub version: u32,
     /// Repeated in the reply.
@@ -43,7 +43,7 @@ pub(crate) struct Request {
 /// What can be asked of a daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Command {
+pub enum Command {
     /// Adds a service. Its `servers` must be empty.
     AddService(ServiceSpec),
     /// Replaces a service's settings; its servers stay. `servers` must be empty.
@@ -136,7 +136,7 @@ pub(crate) struct Reply {
 /// What a refused request met, as the errno the kernel's IPVS would answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Errno {
+pub enum Errno {
     /// It exists already.
     Exists,
     /// The service (or, for service commands, the thing itself) is not there.
@@ -159,7 +159,7 @@ pub(crate) enum Errno {
 
 /// Why a request was refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// The kind.
     pub errno: Errno,
     /// A sentence that names the thing and the fix.
@@ -169,7 +169,7 @@ pub(crate) struct Refusal {
 /// What is answered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Data {
+pub enum Data {
     /// Done.
     Done,
     /// What became of each command of a [`Command::Batch`].
@@ -244,7 +244,7 @@ pub(crate) enum Data {
 
 impl Data {
     /// Joins the next part of a listing to the ones before; any other answer stands for itself.
-    pub(crate) fn append(&mut self, part: Self) {
+    pub fn append(&mut self, part: Self) {
         match (self, part) {
             (Self::Connections(all), Self::Connections(mut next)) => all.append(&mut next),
             (this, part) => *this = part,
@@ -254,7 +254,7 @@ impl Data {
 
 /// Frames since the start: `received` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
+pub struct Totals {
     /// Handed to the engine.
     pub received: u64,
     /// Forwarded.
@@ -275,7 +275,7 @@ pub(crate) struct Totals {
 
 /// How connections ended since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
+pub struct Ended {
     /// In all.
     pub ended: u64,
     /// Given up for new ones at the table's limit.
@@ -296,7 +296,7 @@ pub(crate) struct Ended {
 
 /// Where an interface's frames went: those that came in by it, and those that were to leave by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InterfaceFrames {
+pub struct InterfaceFrames {
     /// The interface.
     pub interface: String,
     /// Those that came in, `received` being what was taken from the ring.
@@ -322,7 +322,7 @@ pub(crate) struct InterfaceFrames {
 
 /// A service with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ServiceStatus {
+pub struct ServiceStatus {
     /// The service as asked for; the servers are in `servers`, its own list is empty.
     pub spec: ServiceSpec,
     /// Totals.
@@ -341,7 +341,7 @@ pub(crate) struct ServiceStatus {
 
 /// A real server with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ServerStatus {
+pub struct ServerStatus {
     /// The server as asked for.
     pub spec: ServerSpec,
     /// Whether the address is the director's own (shown as `Local`).
@@ -370,7 +370,7 @@ pub(crate) struct ServerStatus {
 
 /// A connection or a persistence template.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ConnectionStatus {
+pub struct ConnectionStatus {
     /// The protocol; `None` shows as `IP` (templates of firewall marks).
     pub protocol: Option<Protocol>,
     /// The client; port 0 in a template.
@@ -389,7 +389,7 @@ pub(crate) struct ConnectionStatus {
 
 /// The plugin directory and what is loaded from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Plugins {
+pub struct Plugins {
     /// The directory.
     pub directory: String,
     /// The loaded plugins by name.
@@ -400,7 +400,7 @@ pub(crate) struct Plugins {
 
 /// A loaded scheduler plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct PluginStatus {
+pub struct PluginStatus {
     /// The scheduler's name.
     pub name: String,
     /// The plugin's version.
@@ -421,7 +421,7 @@ pub(crate) struct PluginStatus {
 
 /// What a reload did for one plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct PluginReloaded {
+pub struct PluginReloaded {
     /// The scheduler's name.
     pub name: String,
     /// Whether a file called after it was refused.
@@ -432,7 +432,7 @@ pub(crate) struct PluginReloaded {
 
 /// An owned VIP that another host claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct YieldedVip {
+pub struct YieldedVip {
     /// The VIP.
     pub vip: Addr,
     /// The other host's MAC address.
@@ -449,7 +449,7 @@ impl fmt::Display for YieldedVip {
 
 /// About the daemon.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Info {
+pub struct Info {
     /// The program's version.
     pub version: String,
     /// Its process id.
@@ -491,7 +491,7 @@ pub(crate) struct Info {
 /// A sysctl's value: a number where it is one, else its words as the kernel would show them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(crate) enum SysctlValue {
+pub enum SysctlValue {
     /// A whole number.
     Number(i32),
     /// Anything else.
@@ -515,7 +515,7 @@ impl std::fmt::Display for SysctlValue {
 
 /// Lines that the daemon's log lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LogLosses {
+pub struct LogLosses {
     /// Lost, since those before them were not written fast enough.
     pub queue_full: u64,
     /// Lost, since they could not be written.
@@ -526,7 +526,7 @@ pub(crate) struct LogLosses {
 
 /// How the guard fares with the host's other programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct GuardStatus {
+pub struct GuardStatus {
     /// Times that it was put up again after somebody had removed it.
     pub removed: u64,
     /// Times that it was put right after somebody had changed it.

@@ -33,25 +33,25 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Names a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Ticket {
+pub struct Ticket {
     slot: usize,
     serial: u64,
 }
 
 /// Something asked for.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub struct Call {
     /// What [`Server::answer`] wants to see again.
-    pub(crate) ticket: Ticket,
+    pub ticket: Ticket,
     /// Who asks.
-    pub(crate) peer: Peer,
+    pub peer: Peer,
     /// What is asked.
-    pub(crate) ask: Ask,
+    pub ask: Ask,
 }
 
 /// What is asked.
 #[derive(Debug)]
-pub(crate) enum Ask {
+pub enum Ask {
     /// A command; the peer may give it.
     Command(Command),
     /// The next part of a listing, from the cursor that came with [`Answer::Part`].
@@ -60,7 +60,7 @@ pub(crate) enum Ask {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// All of it, or the last part.
     Last(Result<Data, Refusal>),
     /// A part, and where the next one starts. [`Ask::More`] follows when the client has room for it.
@@ -69,7 +69,7 @@ pub(crate) enum Answer {
 
 /// The control socket.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     listener: Listener,
     registry: Option<Registry>,
     first: Token,
@@ -91,7 +91,7 @@ impl Server {
     ///
     /// # Errors
     /// A daemon serves it already, the path is taken, or the host refuses.
-    pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
         Ok(Self {
             listener: Listener::bind(path)?,
             registry: None,
@@ -109,7 +109,7 @@ impl Server {
     ///
     /// # Errors
     /// The host's, or somebody has taken the path meanwhile.
-    pub(crate) fn register(&mut self, registry: &Registry, first: Token) -> anyhow::Result<()> {
+    pub fn register(&mut self, registry: &Registry, first: Token) -> anyhow::Result<()> {
         registry.register(&mut self.listener.socket, first, Interest::READABLE)?;
         self.registry = Some(registry.try_clone()?);
         self.first = first;
@@ -117,7 +117,7 @@ impl Server {
     }
 
     /// Begins a turn with the events of a poll; those of others are left alone.
-    pub(crate) fn turn<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>, now: Instant) {
+    pub fn turn<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>, now: Instant) {
         self.ready.append(&mut self.later);
         let mut accept = self.accept_again;
         for event in events {
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// What is asked next in this turn.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<Call> {
+    pub fn next(&mut self, now: Instant) -> Option<Call> {
         while let Some(slot) = self.ready.pop_front() {
             let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
                 continue;
@@ -173,7 +173,7 @@ impl Server {
     }
 
     /// Answers a [`Call`], in its turn or in any later one. Where the client has gone, nothing happens.
-    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
+    pub fn answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
         let client = self.clients.get_mut(ticket.slot).and_then(Option::as_mut);
         let Some(client) = client.filter(|c| c.serial == ticket.serial && c.is_asking()) else {
             return;
@@ -186,7 +186,7 @@ impl Server {
     }
 
     /// How long the next poll may block.
-    pub(crate) fn timeout(&self, now: Instant) -> Option<Duration> {
+    pub fn timeout(&self, now: Instant) -> Option<Duration> {
         if !(self.ready.is_empty() && self.later.is_empty()) {
             return Some(Duration::ZERO);
         }

@@ -24,11 +24,11 @@ use crate::config::OwnVips;
 use crate::firewall::Barrier;
 use crate::plugins::Schedulers;
 
-pub(crate) use homeless::Homeless;
+pub use homeless::Homeless;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     schedulers: Arc<Schedulers>,
     services: Vec<Arc<ServiceSpec>>,
     marks: Vec<MarkRule>,
@@ -42,7 +42,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty table that accepts services of these schedulers.
-    pub(crate) fn new(schedulers: Arc<Schedulers>) -> Self {
+    pub fn new(schedulers: Arc<Schedulers>) -> Self {
         Self {
             schedulers,
             ..Self::default()
@@ -50,42 +50,42 @@ impl Table {
     }
 
     /// All services, oldest first.
-    pub(crate) fn services(&self) -> &[Arc<ServiceSpec>] {
+    pub fn services(&self) -> &[Arc<ServiceSpec>] {
         &self.services
     }
 
     /// The service with this key; refused where there is none.
-    pub(crate) fn find(&self, key: &ServiceKey) -> Result<&Arc<ServiceSpec>, Refusal> {
+    pub fn find(&self, key: &ServiceKey) -> Result<&Arc<ServiceSpec>, Refusal> {
         self.position(key).map(|at| &self.services[at])
     }
 
     /// The service with this key.
-    pub(crate) fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
         self.services.iter().find(|s| s.key == *key)
     }
 
     /// The time-outs.
-    pub(crate) fn timeouts(&self) -> Timeouts {
+    pub fn timeouts(&self) -> Timeouts {
         self.timeouts
     }
 
     /// The sysctls.
-    pub(crate) const fn sysctls(&self) -> &Sysctls {
+    pub const fn sysctls(&self) -> &Sysctls {
         &self.sysctls
     }
 
     /// Which VIPs are to be owned.
-    pub(crate) fn own_vips(&self) -> &OwnVips {
+    pub fn own_vips(&self) -> &OwnVips {
         &self.own_vips
     }
 
     /// Changes which VIPs are to be owned.
-    pub(crate) fn set_own_vips(&mut self, own: OwnVips) {
+    pub fn set_own_vips(&mut self, own: OwnVips) {
         self.own_vips = own;
     }
 
     /// What the engine is to run.
-    pub(crate) fn snapshot(&self, homeless: &Homeless) -> Snapshot {
+    pub fn snapshot(&self, homeless: &Homeless) -> Snapshot {
         Snapshot {
             services: self.services.clone(),
             marks: self.marks.clone(),
@@ -99,7 +99,7 @@ impl Table {
     }
 
     /// Carries out a command that changes the desired state; `Ok(false)` where this command does not.
-    pub(crate) fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+    pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
             Command::AddService(spec) => self.add_service(spec.clone())?,
             Command::EditService(spec) => self.edit_service(spec.clone())?,
@@ -144,7 +144,7 @@ impl Table {
     }
 
     /// Carries out commands in their order, each as far as it is not refused.
-    pub(crate) fn apply_all(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+    pub fn apply_all(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
         let apply = |command| match self.apply(command)? {
             true => Ok(()),
             false => Err(refuse(
@@ -193,7 +193,7 @@ impl Table {
     }
 
     /// Removes all services.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.services.clear();
     }
 
@@ -247,7 +247,7 @@ impl Table {
     }
 
     /// Sets the time-outs; 0 keeps the old value.
-    pub(crate) fn set_timeouts(&mut self, new: Timeouts) -> Result<(), Refusal> {
+    pub fn set_timeouts(&mut self, new: Timeouts) -> Result<(), Refusal> {
         for seconds in [new.tcp, new.tcp_fin, new.udp] {
             check::timeout(seconds)?;
         }
@@ -261,18 +261,18 @@ impl Table {
     }
 
     /// The value of one of [`Sysctls::NAMES`].
-    pub(crate) fn sysctl(&self, name: &str) -> Result<SysctlValue, Refusal> {
+    pub fn sysctl(&self, name: &str) -> Result<SysctlValue, Refusal> {
         let value = self.sysctls.get(name).map(SysctlValue::from);
         value.ok_or_else(|| unknown_sysctl(name))
     }
 
     /// Replaces all sysctls.
-    pub(crate) fn replace_sysctls(&mut self, sysctls: Sysctls) {
+    pub fn replace_sysctls(&mut self, sysctls: Sysctls) {
         self.sysctls = sysctls;
     }
 
     /// Sets one of [`Sysctls::NAMES`].
-    pub(crate) fn set_sysctl(&mut self, name: &str, value: &SysctlValue) -> Result<(), Refusal> {
+    pub fn set_sysctl(&mut self, name: &str, value: &SysctlValue) -> Result<(), Refusal> {
         let set = self.sysctls.set(name, &value.to_string());
         set.map_err(|e| match e {
             SysctlError::Unknown => unknown_sysctl(name),
@@ -285,7 +285,7 @@ impl Table {
 
     /// Replaces all services, or none where any of them is refused. Each service's servers are given
     /// newest first, as [`ServiceSpec::servers`] keeps them.
-    pub(crate) fn replace(&mut self, services: Vec<ServiceSpec>) -> Result<(), Refusal> {
+    pub fn replace(&mut self, services: Vec<ServiceSpec>) -> Result<(), Refusal> {
         let mut next = Self {
             services: Vec::with_capacity(services.len()),
             ..self.clone()

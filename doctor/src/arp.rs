@@ -12,10 +12,10 @@ use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
 use uvs_core::arp::{FRAME_LEN, probe, reply};
 use uvs_core::flow::Addr;
+use uvs_forwarder::sys;
 
 use super::host::{Answer, Question};
 use super::receive;
-use crate::sys;
 
 /// Times that each address is asked for, since a frame can be lost.
 const ROUNDS: u32 = 2;

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 /// How much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Severity {
+pub enum Severity {
     /// Looked at, and as it should be.
     Ok,
     /// Worth knowing; nothing is broken.
@@ -23,7 +23,7 @@ pub(crate) enum Severity {
 
 impl Severity {
     /// As it is written.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Note => "note",
@@ -35,7 +35,7 @@ impl Severity {
 
 /// Where a check is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
     /// On the director.
     Director,
     /// On a real server.
@@ -46,7 +46,7 @@ pub(crate) enum Side {
 
 impl Side {
     /// As it is written.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Director => "director",
             Self::Server => "real server",
@@ -59,39 +59,39 @@ macro_rules! checks {
     ($($variant:ident $id:literal $side:ident $severity:ident $looks:literal $why:literal $mend:literal)*) => {
         /// One thing that doctor looks at.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum Check { $(#[doc = $looks] $variant),* }
+        pub enum Check { $(#[doc = $looks] $variant),* }
 
         impl Check {
             /// All, in the order in which they are reported.
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$variant),*];
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
             /// The stable name: in `--only`, in JSON, as the anchor in docs/doctor.md.
-            pub(crate) const fn id(self) -> &'static str {
+            pub const fn id(self) -> &'static str {
                 match self { $(Self::$variant => $id),* }
             }
 
             /// Where it is made.
-            pub(crate) const fn side(self) -> Side {
+            pub const fn side(self) -> Side {
                 match self { $(Self::$variant => Side::$side),* }
             }
 
             /// What a finding of it weighs.
-            pub(crate) const fn severity(self) -> Severity {
+            pub const fn severity(self) -> Severity {
                 match self { $(Self::$variant => Severity::$severity),* }
             }
 
             /// What must be so.
-            pub(crate) const fn looks(self) -> &'static str {
+            pub const fn looks(self) -> &'static str {
                 match self { $(Self::$variant => $looks),* }
             }
 
             /// Why it matters.
-            pub(crate) const fn why(self) -> &'static str {
+            pub const fn why(self) -> &'static str {
                 match self { $(Self::$variant => $why),* }
             }
 
             /// What mends it, with names in capitals where the report has the host's own.
-            pub(crate) const fn mend(self) -> &'static str {
+            pub const fn mend(self) -> &'static str {
                 match self { $(Self::$variant => $mend),* }
             }
         }
@@ -275,12 +275,12 @@ checks! {
 
 impl Check {
     /// The check with this id.
-    pub(crate) fn by_id(id: &str) -> Option<Self> {
+    pub fn by_id(id: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|check| check.id() == id)
     }
 
     /// Its section of docs/doctor.md.
-    pub(crate) fn explain(self) -> String {
+    pub fn explain(self) -> String {
         format!(
             "### {}\n\n{}. Must be so: {}\n\nWhy: {}\n\nMended by: `{}`\n",
             self.id(),
@@ -292,7 +292,7 @@ impl Check {
     }
 
     /// Where docs/doctor.md tells more.
-    pub(crate) fn docs(self) -> String {
+    pub fn docs(self) -> String {
         format!("docs/doctor.md#{}", self.id())
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::catalog::{Check, Side};
 
-#[path = "../../../exporter/tests/common/written.rs"]
+#[path = "../../exporter/tests/common/written.rs"]
 mod written;
 
 const HEAD: &str = include_str!("doctor.md.in");

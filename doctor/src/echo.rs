@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use uvs_core::checksum;
+use uvs_forwarder::sys;
 
 use super::receive;
-use crate::sys;
 
 /// How long answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(1);

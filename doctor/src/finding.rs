@@ -3,16 +3,17 @@
 use std::fmt;
 
 use serde::Serialize;
+use uvs_realserver::Fault;
 
 use super::catalog::Check;
 
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
+pub struct Finding {
     /// Which check found it.
-    pub(crate) check: Check,
+    pub check: Check,
     /// What was seen, with the actual values.
-    pub(crate) seen: String,
+    pub seen: String,
     /// What mends it.
     pub(crate) fix: Fix,
 }
@@ -22,14 +23,14 @@ pub(crate) struct Finding {
 pub(crate) struct Fix {
     /// The host, where it is not this one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) on: Option<String>,
+    pub on: Option<String>,
     /// The command, ready to be pasted.
-    pub(crate) command: String,
+    pub command: String,
 }
 
 impl Finding {
     /// A finding that a command on this host mends.
-    pub(crate) fn here(check: Check, seen: String, command: String) -> Self {
+    pub fn here(check: Check, seen: String, command: String) -> Self {
         let fix = Fix { on: None, command };
         Self { check, seen, fix }
     }
@@ -41,6 +42,24 @@ impl Finding {
             command,
         };
         Self { check, seen, fix }
+    }
+}
+
+impl From<uvs_realserver::Finding> for Finding {
+    fn from(found: uvs_realserver::Finding) -> Self {
+        let check = match found.fault {
+            Fault::ArpIgnore => Check::RsArpIgnore,
+            Fault::ArpAnnounce => Check::RsArpAnnounce,
+            Fault::RpFilter => Check::RsRpFilter,
+            Fault::Tunnel => Check::RsTunnel,
+            Fault::VipAbsent => Check::RsVipAbsent,
+            Fault::LinkDown => Check::RsLinkDown,
+            Fault::VipAnswers => Check::RsVipAnswers,
+            Fault::VipNetwork => Check::RsVipNetwork,
+            Fault::NatVip => Check::RsNatVip,
+            Fault::DefaultRoute => Check::RsDefaultRoute,
+        };
+        Self::here(check, found.seen, found.fix)
     }
 }
 

@@ -9,11 +9,11 @@ use std::os::fd::AsFd as _;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
+use uvs_forwarder::{guard, sys};
+use uvs_realserver::host::{self, Device};
 
 use super::finding::NotMade;
 use super::{arp, echo};
-use crate::rs::host::{self, Device};
-use crate::{guard, sys};
 
 /// ETHTOOL_GFLAGS, ETHTOOL_GGRO and the flag of LRO (linux/ethtool.h).
 const GET_FLAGS: u32 = 0x25;

@@ -28,24 +28,24 @@ use uvs_core::access::{Access, AccessList, Rule};
 use uvs_core::marks::destinations;
 use uvs_core::service::ServiceKey;
 
-pub(crate) use catalog::Check;
-pub(crate) use finding::Finding;
-pub(crate) use report::Report;
-pub(crate) use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
+pub use catalog::Check;
+pub use finding::Finding;
+pub use report::Report;
+pub use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
 
-use crate::access::{ListFiles, Lists};
-use crate::config::{Config, HostFirewall, OwnVips};
-use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{AccessEntry, Command, Data, Info, ServerStatus, ServiceStatus};
-use crate::firewall::{Ruleset, followed};
-use crate::guard;
-use crate::rs::RsError;
 use director::{Counted, Director, Service, Wanted};
 use host::ThisHost;
+use uvs_control::access::{ListFiles, Lists};
+use uvs_control::client::{CallError, Daemon};
+use uvs_control::config::{Config, HostFirewall, OwnVips};
+use uvs_control::firewall::{Ruleset, followed};
+use uvs_control::protocol::{AccessEntry, Command, Data, Info, ServerStatus, ServiceStatus};
+use uvs_forwarder::guard;
+use uvs_realserver::RsError;
 
 /// Why nothing could be looked at.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DoctorError {
+pub enum DoctorError {
     /// The daemon did not answer.
     #[error(transparent)]
     Daemon(#[from] CallError),
@@ -75,7 +75,7 @@ pub(crate) enum DoctorError {
 ///
 /// # Errors
 /// The daemon, or the host, does not answer.
-pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report, DoctorError> {
+pub fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report, DoctorError> {
     let Data::Info(info) = daemon.call(Command::Info)? else {
         return Err(DoctorError::Unexpected);
     };
@@ -93,7 +93,7 @@ pub(crate) fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report
 ///
 /// # Errors
 /// The host does not answer.
-pub(crate) fn future_director(
+pub fn future_director(
     file: &Path,
     config: &Config,
     only: &[Check],
@@ -121,7 +121,7 @@ pub(crate) fn future_director(
 ///
 /// # Errors
 /// The host does not answer.
-pub(crate) fn server(request: &ServerRequest, only: &[Check]) -> Result<Report, DoctorError> {
+pub fn server(request: &ServerRequest, only: &[Check]) -> Result<Report, DoctorError> {
     server::examine(request, &ThisHost, only)
 }
 

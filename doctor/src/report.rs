@@ -16,7 +16,7 @@ const ID_WIDTH: usize = 20;
 
 /// What was looked at, and what came of it.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub struct Report {
     role: &'static str,
     about: String,
     lines: Vec<Line>,
@@ -90,7 +90,7 @@ impl Report {
     }
 
     /// Whether there is a finding of severity error.
-    pub(crate) fn has_errors(&self) -> bool {
+    pub fn has_errors(&self) -> bool {
         self.summary().error > 0
     }
 
@@ -98,7 +98,7 @@ impl Report {
     ///
     /// # Errors
     /// Never in practice: everything in it can be written.
-    pub(crate) fn json(&self) -> serde_json::Result<String> {
+    pub fn json(&self) -> serde_json::Result<String> {
         let json = Json {
             version: VERSION,
             role: self.role,
@@ -111,7 +111,7 @@ impl Report {
     }
 
     /// For reading: what is worst first.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut lines: Vec<&Line> = self.lines.iter().collect();
         lines.sort_by_key(|line| std::cmp::Reverse(line.severity));
         let mut out = format!("{}: {}\n\n", self.role, self.about);

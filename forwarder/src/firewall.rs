@@ -7,8 +7,8 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use uvs_control::firewall::{Barrier, Ruleset};
 
-use super::{Barrier, Ruleset};
 use crate::guard;
 
 /// NFT_MSG_GETGEN of the nf_tables subsystem, NLM_F_REQUEST, and the answer's attribute NFTA_GEN_ID

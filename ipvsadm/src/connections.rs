@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::format::Style;
 use super::stop::Stop;
-use crate::control::protocol::ConnectionStatus;
+use uvs_control::protocol::ConnectionStatus;
 
 const TITLES: &str = "\
 IPVS connection entries
@@ -51,7 +51,7 @@ mod tests {
     use uvs_core::flow::{Endpoint, Protocol};
 
     use super::*;
-    use crate::ipvsadm::names::tests::FewNames;
+    use crate::names::tests::FewNames;
 
     #[test]
     fn long_fields_push_the_rest_aside() {

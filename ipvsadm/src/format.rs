@@ -105,7 +105,7 @@ pub(super) fn exact_number(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvsadm::names::tests::FewNames;
+    use crate::names::tests::FewNames;
 
     #[test]
     fn long_numbers_are_cut_as_ipvsadm_cuts_them() {

@@ -11,7 +11,7 @@ mod format;
 mod line;
 mod list;
 mod messages;
-pub(crate) mod names;
+pub mod names;
 mod options;
 mod order;
 mod popt;
@@ -26,6 +26,8 @@ mod values;
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
+use uvs_control::client::{CallError, Daemon};
+use uvs_control::protocol::{Command, Data, ServiceStatus};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
@@ -33,28 +35,26 @@ use self::format::Style;
 use self::line::{Action, Line};
 use self::names::Names;
 use self::options::{Kind, Verb};
-pub(crate) use self::save::server_words;
+pub use self::save::server_words;
 use self::stop::Stop;
-use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Data, ServiceStatus};
 
 /// What a session reads from and writes to.
-pub(crate) struct Io<'a> {
+pub struct Io<'a> {
     /// The rules of `-R`.
-    pub(crate) stdin: &'a mut dyn BufRead,
+    pub stdin: &'a mut dyn BufRead,
     /// Listings.
-    pub(crate) stdout: &'a mut dyn Write,
+    pub stdout: &'a mut dyn Write,
     /// One line an error.
-    pub(crate) stderr: &'a mut dyn Write,
+    pub stderr: &'a mut dyn Write,
     /// Whether a person reads stderr, who is told what ipvsadm has no words for. Programs get what
     /// ipvsadm says and nothing else.
-    pub(crate) interactive: bool,
+    pub interactive: bool,
     /// Host and port names.
-    pub(crate) names: &'a dyn Names,
+    pub names: &'a dyn Names,
 }
 
 /// Runs one command line, given without the program's name, and returns its exit code.
-pub(crate) fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) -> u8 {
+pub fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) -> u8 {
     let mut session = Session { daemon, io };
     let result = if words.is_empty() {
         session.act(Line::list())

@@ -1,5 +1,6 @@
 //! One command line: its words become a [`Line`], and that a service or a server.
 
+use uvs_control::protocol::Command;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Timeouts;
@@ -10,7 +11,6 @@ use super::options::{Kind, Kinds, Opt, Verb};
 use super::popt::{TokenError, Tokens};
 use super::set;
 use super::stop::{Stop, usage};
-use crate::control::protocol::Command;
 
 /// What a command line asks for.
 pub(super) enum Action {

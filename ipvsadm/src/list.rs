@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use uvs_control::protocol::{ServerStatus, ServiceStatus, Stats};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind};
 
@@ -9,7 +10,6 @@ use super::format::{Style, exact_number, mask, protocol, sched_flags, short_numb
 use super::options::{Kind, Kinds};
 use super::order;
 use super::stop::Stop;
-use crate::control::protocol::{ServerStatus, ServiceStatus, Stats};
 
 /// IPv4 names are cut to their column.
 const NAME_WIDTH: usize = 28;

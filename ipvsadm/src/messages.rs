@@ -1,10 +1,10 @@
 //! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
 
+use uvs_control::protocol::{Command, Errno, Refusal};
 use uvs_core::flow::Addr;
 use uvs_core::service::{Forwarding, ServiceKey};
 
 use super::options::Verb;
-use crate::control::protocol::{Command, Errno, Refusal};
 
 /// Answers `-v` and heads the help. Tools take ipvsadm's version from it.
 pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)";

@@ -14,7 +14,7 @@ use uvs_core::flow::{Addr, Protocol};
 const HOST_MAX: usize = 1025;
 
 /// Looks names up.
-pub(crate) trait Names {
+pub trait Names {
     /// The port with this name.
     fn port(&self, name: &str, protocol: Protocol) -> Option<u16>;
     /// The name of this port.
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The system's names: `/etc/services` and the resolver.
 #[derive(Debug)]
-pub(crate) struct SystemNames {
+pub struct SystemNames {
     services: OnceCell<Services>,
     listed: OnceCell<Hosts>,
     hosts: RefCell<HashMap<Addr, Option<String>>>,

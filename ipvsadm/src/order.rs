@@ -5,10 +5,9 @@
 
 use std::net::IpAddr;
 
+use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::ServiceKey;
-
-use crate::control::protocol::{ServerStatus, ServiceStatus};
 
 /// Sorts services by mark, family, protocol, address and port; their servers by address and port.
 pub(super) fn table(services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {

@@ -9,8 +9,8 @@ use super::messages;
 use super::options::Verb;
 use super::stop::{self, Stop};
 use super::{Session, unexpected};
-use crate::control::client::CallError;
-use crate::control::protocol::{Command, Data, MAX_BATCH};
+use uvs_control::client::CallError;
+use uvs_control::protocol::{Command, Data, MAX_BATCH};
 
 /// How the last rule ended; told already where it was refused.
 type Last = Result<(), Stop>;

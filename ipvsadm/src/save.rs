@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::net::Ipv4Addr;
 
+use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::{
     Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind,
@@ -14,7 +15,6 @@ use super::format::{Style, mask, protocol, sched_flags};
 use super::names::Names;
 use super::order;
 use super::stop::Stop;
-use crate::control::protocol::{ServerStatus, ServiceStatus};
 
 /// Prints the rules, sorted.
 pub(super) fn rules(
@@ -34,7 +34,7 @@ pub(super) fn rules(
 }
 
 /// Service and server as the words after `-a` or `-e`, in numbers; thresholds are left out here too.
-pub(crate) fn server_words(key: &ServiceKey, spec: &ServerSpec) -> String {
+pub fn server_words(key: &ServiceKey, spec: &ServerSpec) -> String {
     let style = Style {
         numeric: true,
         names: &Nameless,

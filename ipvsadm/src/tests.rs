@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde::Deserialize;
+use uvs_control::protocol::MAX_BATCH;
 use uvs_core::flow::Addr;
 
 use self::memory::Memory;
 use super::names::tests::FewNames;
 use super::{Io, run};
-use crate::control::protocol::MAX_BATCH;
 
 /// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
-const KERNEL: &str = include_str!("../../tests/golden/ipvsadm.json");
+const KERNEL: &str = include_str!("../tests/golden/ipvsadm.json");
 /// Recorded from ipvsadm 1.31 above a stand-in for the kernel: how it reads its words and prints them.
-const USAGE: &str = include_str!("../../tests/golden/usage.json");
+const USAGE: &str = include_str!("../tests/golden/usage.json");
 
 #[derive(Deserialize)]
 struct Book {

@@ -106,7 +106,7 @@ fn c_number(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ipvsadm::names::tests::FewNames;
+    use crate::names::tests::FewNames;
 
     #[test]
     fn numbers_are_cs() {

@@ -1,20 +1,20 @@
-//! `uvs rs check`: what is not as a mode needs it, why that matters, and the command that mends it.
+//! `uvs rs check`: what is not as a mode needs it, and the command that mends it.
 //!
 //! The plan's steps say most of it. Beyond them lie mistakes that `up` does not touch, since it never takes
 //! away what it found: a VIP on a device that answers ARP for it, or with a whole network behind it on `lo`.
 
 use std::net::Ipv4Addr;
 
+use super::finding::{Fault, Finding};
 use super::host::Device;
 use super::ledger::Holder;
 use super::plan::{self, Mode, Probe};
 use super::step::Key;
 use super::{Request, RsError, host};
-use crate::doctor::{Check, Finding};
 
 /// Everything that is wrong, each thing once, in the order in which it is best mended. Changes nothing and
 /// needs no privilege.
-pub(crate) fn check(request: &Request) -> Result<Vec<Finding>, RsError> {
+pub fn check(request: &Request) -> Result<Vec<Finding>, RsError> {
     host::require_interfaces(&request.interfaces)?;
     let devices = host::devices()?;
     let mut findings: Vec<Finding> = Vec::new();
@@ -49,7 +49,11 @@ fn unmet_steps(
             continue;
         }
         if let Some(wrong) = step.inspect()? {
-            findings.push(Finding::here(step.check(), wrong.what, step.fix(holder)));
+            findings.push(Finding {
+                fault: step.fault(),
+                seen: wrong.what,
+                fix: step.fix(holder),
+            });
         }
     }
     Ok(findings)
@@ -64,14 +68,14 @@ fn answers_arp(vip: Ipv4Addr, devices: &[Device]) -> Result<Vec<Finding>, RsErro
         if device.does_arp() {
             findings.extend(device.prefixes_of(vip).map(|len| {
                 let what = format!("{vip}/{len} is on {name}, which answers ARP for it");
-                misplaced(Check::RsVipAnswers, what, vip, len, name)
+                misplaced(Fault::VipAnswers, what, vip, len, name)
             }));
             findings.extend(overrides_all(name)?);
         } else {
             let networks = device.prefixes_of(vip).filter(|&len| len < 32);
             findings.extend(networks.map(|len| {
                 let what = format!("{vip}/{len} is on {name}, and with it the whole network");
-                misplaced(Check::RsVipNetwork, what, vip, len, name)
+                misplaced(Fault::VipNetwork, what, vip, len, name)
             }));
         }
     }
@@ -79,12 +83,12 @@ fn answers_arp(vip: Ipv4Addr, devices: &[Device]) -> Result<Vec<Finding>, RsErro
 }
 
 /// A VIP where it must not be.
-fn misplaced(check: Check, what: String, vip: Ipv4Addr, len: u8, device: &str) -> Finding {
-    Finding::here(
-        check,
-        what,
-        format!("ip address del {vip}/{len} dev {device}"),
-    )
+fn misplaced(fault: Fault, seen: String, vip: Ipv4Addr, len: u8, device: &str) -> Finding {
+    Finding {
+        fault,
+        seen,
+        fix: format!("ip address del {vip}/{len} dev {device}"),
+    }
 }
 
 /// The larger value of `all` and the device counts, and arp_ignore 3 to 7 answers for addresses of other
@@ -95,11 +99,13 @@ fn overrides_all(device: &str) -> Result<Option<Finding>, RsError> {
         return Ok(None);
     }
     let path = host::sysctl_path(device, Key::ArpIgnore.name());
-    Ok(Some(Finding::here(
-        Check::RsArpIgnore,
-        format!("net.ipv4.conf.{device}.arp_ignore is {own}, not 1, and outweighs the 1 of `all`"),
-        format!("echo 1 > {}", path.display()),
-    )))
+    Ok(Some(Finding {
+        fault: Fault::ArpIgnore,
+        seen: format!(
+            "net.ipv4.conf.{device}.arp_ignore is {own}, not 1, and outweighs the 1 of `all`"
+        ),
+        fix: format!("echo 1 > {}", path.display()),
+    }))
 }
 
 /// NAT's own: the VIP is the director's alone, and there is a way back.
@@ -111,22 +117,22 @@ fn not_a_nat_server(
     let vip = holder.vip;
     let mut findings = has_vip(vip, devices);
     if request.gateway.is_none() && host::default_routes()?.is_empty() {
-        findings.push(Finding::here(
-            Check::RsDefaultRoute,
-            "there is no default route".to_owned(),
-            format!("uvs rs up --mode nat --vip {vip} --gateway DIRECTOR"),
-        ));
+        findings.push(Finding {
+            fault: Fault::DefaultRoute,
+            seen: "there is no default route".to_owned(),
+            fix: format!("uvs rs up --mode nat --vip {vip} --gateway DIRECTOR"),
+        });
     }
     Ok(findings)
 }
 
 /// The VIP wherever this host has it, although it is the director's alone.
-pub(crate) fn has_vip(vip: Ipv4Addr, devices: &[Device]) -> Vec<Finding> {
+pub fn has_vip(vip: Ipv4Addr, devices: &[Device]) -> Vec<Finding> {
     let on = |device: &Device| {
         let name = device.ifname.clone();
         let found = device.prefixes_of(vip).map(move |len| {
             let what = format!("{vip}/{len} is on {name}");
-            misplaced(Check::RsNatVip, what, vip, len, &name)
+            misplaced(Fault::NatVip, what, vip, len, &name)
         });
         found.collect::<Vec<_>>()
     };

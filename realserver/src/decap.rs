@@ -42,7 +42,7 @@ const SIGNALS: Token = Token(2);
 ///
 /// # Errors
 /// Where it cannot start, or a descriptor fails.
-pub(crate) fn run(device: &str) -> io::Result<()> {
+pub fn run(device: &str) -> io::Result<()> {
     // Our own session: no terminal's hang-up ends us. Fails only where we lead one already.
     let _ = rustix::process::setsid();
     // Started by way of /proc/self/exe it would be called "exe".

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Why `uvs rs` could not do as asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RsError {
+pub enum RsError {
     /// No CAP_NET_ADMIN.
     #[error("not permitted: it needs CAP_NET_ADMIN; run it as root")]
     Privilege,

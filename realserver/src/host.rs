@@ -17,16 +17,19 @@ use super::RsError;
 
 /// A device and its IPv4 addresses, as `ip -j address` lists them.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Device {
+pub struct Device {
+    /// Its name.
     #[serde(default)]
-    pub(crate) ifname: String,
+    pub ifname: String,
+    /// As `ip` names it: `ether`, `loopback`, `ipip`.
     #[serde(default)]
-    pub(crate) link_type: String,
+    pub link_type: String,
     /// The MAC address, where the link has such.
     #[serde(default)]
-    pub(crate) address: String,
+    pub address: String,
+    /// Bytes of the largest packet.
     #[serde(default)]
-    pub(crate) mtu: u32,
+    pub mtu: u32,
     #[serde(default)]
     flags: Vec<String>,
     #[serde(default)]
@@ -50,22 +53,22 @@ struct LinkInfo {
 
 impl Device {
     /// Whether it is administratively up.
-    pub(crate) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.has_flag("UP")
     }
 
     /// Whether the wire is plugged in as well.
-    pub(crate) fn has_carrier(&self) -> bool {
+    pub fn has_carrier(&self) -> bool {
         self.has_flag("LOWER_UP")
     }
 
     /// Whether neighbours ask it for addresses: neither the loopback nor a tunnel.
-    pub(crate) fn does_arp(&self) -> bool {
+    pub fn does_arp(&self) -> bool {
         !self.has_flag("LOOPBACK") && !self.has_flag("NOARP")
     }
 
     /// The prefix lengths with which it has this address.
-    pub(crate) fn prefixes_of(&self, addr: Ipv4Addr) -> impl Iterator<Item = u8> {
+    pub fn prefixes_of(&self, addr: Ipv4Addr) -> impl Iterator<Item = u8> {
         let addr = addr.to_string();
         self.addr_info
             .iter()
@@ -74,7 +77,7 @@ impl Device {
     }
 
     /// Its addresses that stand alone, without a network: where a VIP is as it should be.
-    pub(crate) fn host_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub fn host_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         let alone = self.addr_info.iter().filter(|a| a.prefixlen == 32);
         alone.filter_map(|a| a.local.parse().ok())
     }
@@ -144,7 +147,7 @@ pub(super) fn require_interfaces(names: &[String]) -> Result<(), RsError> {
 }
 
 /// Runs `ip` with these words and returns what it printed.
-pub(crate) fn ip(words: &[&str]) -> Result<String, RsError> {
+pub fn ip(words: &[&str]) -> Result<String, RsError> {
     let output = Command::new("ip")
         .args(words)
         .output()
@@ -166,7 +169,7 @@ pub(crate) fn ip(words: &[&str]) -> Result<String, RsError> {
 }
 
 /// Every device with its addresses.
-pub(crate) fn devices() -> Result<Vec<Device>, RsError> {
+pub fn devices() -> Result<Vec<Device>, RsError> {
     ip_json(&["-j", "-d", "address", "show"])
 }
 
@@ -204,7 +207,7 @@ pub(crate) fn plain_default_route() -> Result<Option<String>, RsError> {
 
 /// The devices by which the main table reaches `addr`, by its longest prefix; none where it has no route.
 /// (The local table would name the device that has the VIP.)
-pub(crate) fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
+pub fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
     let addr = addr.to_string();
     let routes: Vec<Route> =
         ip_json(&["-j", "-4", "route", "show", "match", &addr, "table", "main"])?;
@@ -225,7 +228,7 @@ pub(crate) fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
 }
 
 /// The file behind `net.ipv4.conf.DEVICE.KEY`.
-pub(crate) fn sysctl_path(device: &str, key: &str) -> PathBuf {
+pub fn sysctl_path(device: &str, key: &str) -> PathBuf {
     // By path, since a dot in a VLAN device's name is ambiguous in the dotted notation.
     PathBuf::from(format!("/proc/sys/net/ipv4/conf/{device}/{key}"))
 }

@@ -7,37 +7,39 @@
 
 mod check;
 mod counters;
-pub(crate) mod decap;
+pub mod decap;
 mod error;
-pub(crate) mod host;
+mod finding;
+pub mod host;
 mod ipip;
 mod ledger;
 mod own;
-pub(crate) mod plan;
+pub mod plan;
 mod step;
 mod sys;
-pub(crate) mod tunnel;
+pub mod tunnel;
 mod undo;
 
 use std::net::Ipv4Addr;
 
-pub(crate) use check::{check, has_vip};
-pub(crate) use error::RsError;
+pub use check::{check, has_vip};
+pub use error::RsError;
+pub use finding::{Fault, Finding};
 use ledger::{Holder, Ledger, Store};
 use plan::Mode;
 use undo::Undo;
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub struct Request {
     /// The forwarding mode this real server serves.
-    pub(crate) mode: Mode,
+    pub mode: Mode,
     /// The VIPs.
-    pub(crate) vips: Vec<Ipv4Addr>,
+    pub vips: Vec<Ipv4Addr>,
     /// NAT: the director, to become the default gateway.
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub gateway: Option<Ipv4Addr>,
     /// The devices that face the director; empty = those by which the VIP's network is reached.
-    pub(crate) interfaces: Vec<String>,
+    pub interfaces: Vec<String>,
 }
 
 impl Request {
@@ -58,7 +60,7 @@ impl Request {
 
 /// Makes this host a real server. Returns what was changed, a line each; nothing where all was so already.
 /// A step that fails takes back those before it.
-pub(crate) fn up(request: &Request) -> Result<Vec<String>, RsError> {
+pub fn up(request: &Request) -> Result<Vec<String>, RsError> {
     host::require_admin()?;
     host::require_interfaces(&request.interfaces)?;
     let store = Store::open()?;
@@ -89,7 +91,7 @@ pub(crate) fn up(request: &Request) -> Result<Vec<String>, RsError> {
 }
 
 /// Takes back what `up` did for these VIPs, as far as no other VIP needs it. Returns what was changed.
-pub(crate) fn down(request: &Request) -> Result<Vec<String>, RsError> {
+pub fn down(request: &Request) -> Result<Vec<String>, RsError> {
     host::require_admin()?;
     let store = Store::open()?;
     let mut ledger = store.load()?;
@@ -117,7 +119,7 @@ pub(crate) fn down(request: &Request) -> Result<Vec<String>, RsError> {
 }
 
 /// What is up on this host: mode and VIP. Needs no privilege and waits for nobody.
-pub(crate) fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
+pub fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
     let held = ledger::peek()?.holders();
     Ok(held.into_iter().map(|h| (h.mode, h.vip)).collect())
 }

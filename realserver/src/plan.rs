@@ -14,7 +14,7 @@ use super::{Request, RsError, host, tunnel};
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Mode {
+pub enum Mode {
     /// The director rewrites the MAC address only (ipvsadm -g)
     Dr,
     /// The director wraps packets in an outer IP header (ipvsadm -i)

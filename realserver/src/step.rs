@@ -5,11 +5,11 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::finding::Fault;
 use super::ledger::Holder;
 use super::tunnel::Tunnel;
 use super::undo::Undo;
 use super::{RsError, host};
-use crate::doctor::Check;
 
 /// The sysctls of `net.ipv4.conf.DEVICE` that matter to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +50,12 @@ impl Key {
         }
     }
 
-    /// What doctor calls a wrong value of it.
-    const fn check(self) -> Check {
+    /// What a wrong value of it is.
+    const fn fault(self) -> Fault {
         match self {
-            Self::ArpIgnore => Check::RsArpIgnore,
-            Self::ArpAnnounce => Check::RsArpAnnounce,
-            Self::RpFilter => Check::RsRpFilter,
+            Self::ArpIgnore => Fault::ArpIgnore,
+            Self::ArpAnnounce => Fault::ArpAnnounce,
+            Self::RpFilter => Fault::RpFilter,
         }
     }
 }
@@ -141,14 +141,14 @@ impl Step {
         }
     }
 
-    /// What doctor calls it where it is not so, which says why it must be.
-    pub(super) const fn check(&self) -> Check {
+    /// What it is where it is not so.
+    pub(super) const fn fault(&self) -> Fault {
         match self {
-            Self::Sysctl { key, .. } => key.check(),
-            Self::Tunnel { .. } => Check::RsTunnel,
-            Self::Address { .. } => Check::RsVipAbsent,
-            Self::LinkUp { .. } => Check::RsLinkDown,
-            Self::DefaultRoute { .. } => Check::RsDefaultRoute,
+            Self::Sysctl { key, .. } => key.fault(),
+            Self::Tunnel { .. } => Fault::Tunnel,
+            Self::Address { .. } => Fault::VipAbsent,
+            Self::LinkUp { .. } => Fault::LinkDown,
+            Self::DefaultRoute { .. } => Fault::DefaultRoute,
         }
     }
 

@@ -25,7 +25,7 @@ const FALLBACK: &str = "tunl0";
 /// Ours.
 pub(super) const OURS: &str = "uvs-tunl0";
 /// Either.
-pub(crate) const NAMES: [&str; 2] = [FALLBACK, OURS];
+pub const NAMES: [&str; 2] = [FALLBACK, OURS];
 /// How long the decapsulator may take to end before it is killed: it has nothing to finish.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

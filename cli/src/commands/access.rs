@@ -6,14 +6,14 @@
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
+use uvs_control::access::prefixes;
+use uvs_control::protocol::{AccessChange, AccessEntry, Command, Data, Origin};
 use uvs_core::access::{Action, Prefix};
 use uvs_core::service::ServiceKey;
 
 use super::output::{table, text};
 use super::show::{ServiceName, service};
 use super::{FAILED, daemon, output};
-use crate::access::prefixes;
-use crate::control::protocol::{AccessChange, AccessEntry, Command, Data, Origin};
 
 /// Prefixes in one request.
 const AT_ONCE: usize = 10_000;

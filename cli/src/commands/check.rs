@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use uvs_control::access::ListFiles;
+use uvs_control::config::{self, Config, ConfigError};
+use uvs_control::plugins::Schedulers;
 use uvs_core::flow::Protocol;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::output;
-use crate::access::ListFiles;
-use crate::config::{self, Config, ConfigError};
-use crate::plugins::Schedulers;
 
 /// The file to look at.
 #[derive(clap::Args)]

@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use crate::control::client::{CallError, Client, Daemon};
-use crate::control::protocol::{Command, Data};
+use uvs_control::client::{CallError, Client, Daemon};
+use uvs_control::protocol::{Command, Data};
 
 /// What is said of an answer that does not fit the question.
 pub(crate) const ANOTHER_QUESTION: &str =

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use uvs_control::client::{CallError, Client};
+use uvs_control::config;
+use uvs_control::plugins::{PluginSettings, Schedulers};
+use uvs_doctor::{self as doctor, Check, DoctorError, Report, ServerMode, ServerRequest};
 
 use super::{FAILED, NO_DAEMON, USAGE, check, output};
-use crate::config;
-use crate::control::client::{CallError, Client};
-use crate::doctor::{self, Check, DoctorError, Report, ServerMode, ServerRequest};
-use crate::plugins::{PluginSettings, Schedulers};
 
 /// What to look at, and how to say it.
 #[derive(clap::Args)]

@@ -7,11 +7,11 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use uvs_control::protocol::{Command, Data, ServiceStatus};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{ServerSpec, ServiceKey};
 
 use super::{daemon, output};
-use crate::control::protocol::{Command, Data, ServiceStatus};
 
 /// How often the daemon is asked what is left.
 const PERIOD: Duration = Duration::from_millis(500);

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use uvs_control::protocol::{Command, Data, ServerStatus, ServiceStatus};
 use uvs_exporter::prom_files::{self, Server};
 
 use super::{FAILED, daemon};
-use crate::control::protocol::{Command, Data, ServerStatus, ServiceStatus};
 
 /// What, and where to.
 #[derive(clap::Args)]

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use uvs_forwarder::guard;
 
 use super::output::{number, table, text};
-use crate::guard;
 
 /// What to do with the guard of this network namespace.
 #[derive(clap::Args)]

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::{BufWriter, IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
-use crate::control::client::Client;
-use crate::ipvsadm::names::SystemNames;
-use crate::ipvsadm::{Io, run};
+use uvs_control::client::Client;
+use uvs_ipvsadm::names::SystemNames;
+use uvs_ipvsadm::{Io, run};
 
 /// Everything after the word goes to ipvsadm's own grammar.
 #[derive(clap::Args)]

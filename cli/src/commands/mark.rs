@@ -6,11 +6,11 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use uvs_control::protocol::{Command, Data};
 use uvs_core::marks::{Destination, MarkRule};
 
 use super::output::{number, table, text};
 use super::{USAGE, daemon, output};
-use crate::control::protocol::{Command, Data};
 
 /// A mark, and what has it.
 #[derive(clap::Args)]

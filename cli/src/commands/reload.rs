@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use super::{daemon, output};
-use crate::control::protocol::{Command, Data};
+use uvs_control::protocol::{Command, Data};
 
 /// Nothing to choose.
 #[derive(clap::Args)]

@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use uvs_doctor::Finding;
+use uvs_realserver::plan::Mode;
+use uvs_realserver::{self as rs, Request, RsError};
 
 use super::{FAILED, USAGE};
-use crate::rs::plan::Mode;
-use crate::rs::{self, Request, RsError};
 
 /// What to do.
 #[derive(clap::Args)]
@@ -103,7 +104,7 @@ fn up(request: &Request) -> Result<ExitCode, RsError> {
 }
 
 fn check(request: &Request) -> Result<ExitCode, RsError> {
-    let findings = rs::check(request)?;
+    let findings: Vec<Finding> = rs::check(request)?.into_iter().map(Finding::from).collect();
     if findings.is_empty() {
         return Ok(report(&["fine: nothing to mend"]));
     }

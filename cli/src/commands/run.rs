@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::{FAILED, USAGE};
-use crate::config::{self, Config, Listen, Metrics, OwnVips};
-use crate::control::client::DEFAULT_SOCKET;
-use crate::daemon::{self, Options};
-use crate::log::Log;
-use crate::plugins::{PluginSettings, Schedulers};
+use uvs_control::client::DEFAULT_SOCKET;
+use uvs_control::config::{self, Config, Listen, Metrics, OwnVips};
+use uvs_control::plugins::{PluginSettings, Schedulers};
+use uvs_forwarder::daemon::{self, Options};
+use uvs_forwarder::log::Log;
 
 /// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
 #[derive(clap::Args)]

@@ -10,14 +10,14 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use uvs_control::client::{CallError, Client, Daemon};
+use uvs_control::protocol::{Command, Connection, Data, Filter, Find, ServiceStatus};
 
 use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
 pub(crate) use self::rows::mode;
 use self::view::View;
 use super::{USAGE, daemon, output};
-use crate::control::client::{CallError, Client, Daemon};
-use crate::control::protocol::{Command, Connection, Data, Filter, Find, ServiceStatus};
 
 /// What, which of it, and how.
 #[derive(clap::Args)]

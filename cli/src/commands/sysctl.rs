@@ -8,10 +8,10 @@ mod file;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use uvs_control::protocol::{Command, Data, SysctlValue};
 use uvs_core::snapshot::{SysctlError, Sysctls};
 
 use super::{daemon, output};
-use crate::control::protocol::{Command, Data, SysctlValue};
 
 /// Names, and the values they shall have.
 #[derive(clap::Args)]

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use uvs_core::flow::Endpoint;
+use uvs_control::protocol::{Command, Data};
+use uvs_control::trace::flow::{self, Flags};
+use uvs_control::trace::{MAX_FRAMES, Subject, Traced};
+use uvs_core::flow::{Endpoint, Protocol};
 
 use super::{daemon, output};
-use crate::control::protocol::{Command, Data};
-use crate::trace::flow::{self, Flags, Proto};
-use crate::trace::{MAX_FRAMES, Subject, Traced};
 
 /// A flow, a file, or a filter.
 #[derive(clap::Args)]
@@ -53,6 +53,27 @@ pub(crate) struct Args {
     /// How to show it
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
+}
+
+/// The protocols that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Proto {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+    /// SCTP
+    Sctp,
+}
+
+impl From<Proto> for Protocol {
+    fn from(proto: Proto) -> Self {
+        match proto {
+            Proto::Tcp => Self::Tcp,
+            Proto::Udp => Self::Udp,
+            Proto::Sctp => Self::Sctp,
+        }
+    }
 }
 
 /// The ways of showing.
@@ -107,7 +128,7 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
 }
 
 /// Asks the daemon for frames, and how a look at real ones stands.
-fn ask(command: Command) -> Result<(Report, crate::trace::LiveState), ExitCode> {
+fn ask(command: Command) -> Result<(Report, uvs_control::trace::LiveState), ExitCode> {
     match daemon::ask(command)? {
         Data::Traced {
             interfaces,

@@ -39,7 +39,7 @@ fn entries_have_fields_and_a_journal_that_is_stuck_holds_up_nobody() {
     };
     for field in [
         "PRIORITY=6\nSYSLOG_IDENTIFIER=uvs\nMESSAGE=uvs ",
-        "\nTARGET=uvs::daemon::start\n",
+        "\nTARGET=uvs_forwarder::daemon::start\n",
         "\nUVS_SERVICES=0\n",
         "\nCODE_FILE=forwarder/src/daemon/start.rs\nCODE_LINE=",
     ] {

@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// Why a file was not taken.
 #[derive(Debug)]
-pub(crate) enum FileError {
+pub enum FileError {
     /// It cannot be read.
     Unreadable(PathBuf, io::Error),
     /// A line of it, counted from 1, is wrong; so many others are.
@@ -94,14 +94,14 @@ type Change = Result<(PathBuf, Arc<[Prefix]>), FileError>;
 
 /// The files that the configuration names.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ListFiles(BTreeMap<PathBuf, Known>);
+pub struct ListFiles(BTreeMap<PathBuf, Known>);
 
 impl ListFiles {
     /// Reads all files that a configuration names.
     ///
     /// # Errors
     /// The first that cannot be read, or in which a line is wrong.
-    pub(crate) fn load(configured: &AllConfigured) -> Result<Self, FileError> {
+    pub fn load(configured: &AllConfigured) -> Result<Self, FileError> {
         let files = configured.values().flat_map(|list| &list.files);
         let paths: BTreeSet<&PathBuf> = files.map(|(_, path)| path).collect();
         let read = |path: &PathBuf| {
@@ -123,7 +123,7 @@ impl ListFiles {
     }
 
     /// Looks which files have changed since they were looked at. What one held stays where it is not taken.
-    pub(crate) fn look_again(&mut self) -> Vec<Change> {
+    pub fn look_again(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (path, known) in &mut self.0 {
             let now = std::fs::metadata(path).ok().map(|m| Stamp::of(&m));

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use uvs_core::access::{Access, AccessList, Action, Prefix, Rule};
 
 use super::{AllConfigured, Configured, ListFiles, Scope, name};
-use crate::control::protocol::{AccessChange, AccessEntry, Errno, Origin, Refusal};
+use crate::protocol::{AccessChange, AccessEntry, Errno, Origin, Refusal};
 
 /// All lists.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lists {
+pub struct Lists {
     scopes: BTreeMap<Scope, Arc<List>>,
     built: Arc<Access>,
 }
@@ -94,12 +94,12 @@ impl List {
 
 impl Lists {
     /// What the engine gets: the same `Arc` while nothing has changed.
-    pub(crate) fn built(&self) -> Arc<Access> {
+    pub fn built(&self) -> Arc<Access> {
         Arc::clone(&self.built)
     }
 
     /// Makes a configuration and its files the state; what was added by commands stays.
-    pub(crate) fn configure(&mut self, configured: &AllConfigured, files: &ListFiles) {
+    pub fn configure(&mut self, configured: &AllConfigured, files: &ListFiles) {
         let nothing = Configured::default();
         let scopes: BTreeSet<Scope> = self
             .scopes
@@ -140,7 +140,7 @@ impl Lists {
     }
 
     /// The host's firewall has changed, or the services that it is followed for.
-    pub(crate) fn follow(&mut self, mut followed: BTreeMap<Scope, Vec<Arc<[Prefix]>>>) {
+    pub fn follow(&mut self, mut followed: BTreeMap<Scope, Vec<Arc<[Prefix]>>>) {
         let scopes: BTreeSet<Scope> = self.scopes.keys().chain(followed.keys()).copied().collect();
         for scope in scopes {
             let wanted = followed.remove(&scope).unwrap_or_default();
@@ -157,7 +157,7 @@ impl Lists {
     }
 
     /// Adds entries, all or none; those that are there already stay.
-    pub(crate) fn add(&mut self, change: &AccessChange) -> Result<(), Refusal> {
+    pub fn add(&mut self, change: &AccessChange) -> Result<(), Refusal> {
         if let Some(list) = self.scopes.get(&change.service)
             && change.action == Action::Allow
         {
@@ -184,7 +184,7 @@ impl Lists {
     }
 
     /// Removes entries that were added by commands, all or none.
-    pub(crate) fn delete(&mut self, change: &AccessChange) -> Result<(), Refusal> {
+    pub fn delete(&mut self, change: &AccessChange) -> Result<(), Refusal> {
         let list = self.scopes.get(&change.service);
         for rule in rules(change) {
             if list.is_some_and(|list| list.live.contains(&rule)) {
@@ -206,7 +206,7 @@ impl Lists {
     }
 
     /// Entries from the one of this number on, at most `most`, and the number of the next.
-    pub(crate) fn page(&self, from: u32, most: u32) -> (Vec<AccessEntry>, Option<u32>) {
+    pub fn page(&self, from: u32, most: u32) -> (Vec<AccessEntry>, Option<u32>) {
         let all = self.scopes.iter().flat_map(|(service, list)| {
             let entry = |(rule, origin): (Rule, Origin)| AccessEntry {
                 service: *service,

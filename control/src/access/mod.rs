@@ -12,33 +12,33 @@ use std::path::PathBuf;
 use uvs_core::access::{Action, Prefix, PrefixError, Rule};
 use uvs_core::service::ServiceKey;
 
-pub(crate) use file::ListFiles;
-pub(crate) use lists::Lists;
+pub use file::ListFiles;
+pub use lists::Lists;
 
 /// Whose list it is: one service's, or that of every service.
-pub(crate) type Scope = Option<ServiceKey>;
+pub type Scope = Option<ServiceKey>;
 
 /// What the configuration says of each list.
 pub(crate) type AllConfigured = BTreeMap<Scope, Configured>;
 
 /// What the configuration says of one list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Configured {
+pub struct Configured {
     /// `deny` and `allow`.
-    pub(crate) rules: Vec<Rule>,
+    pub rules: Vec<Rule>,
     /// `deny_file` and `allow_file`.
-    pub(crate) files: Vec<(Action, PathBuf)>,
+    pub files: Vec<(Action, PathBuf)>,
 }
 
 impl Configured {
     /// Whether it says nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.files.is_empty()
     }
 }
 
 /// The prefixes that a word stands for: one, or both families whole.
-pub(crate) fn prefixes(word: &str) -> Result<Vec<Prefix>, PrefixError> {
+pub fn prefixes(word: &str) -> Result<Vec<Prefix>, PrefixError> {
     if word == "all" {
         let none = [
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -50,7 +50,7 @@ pub(crate) fn prefixes(word: &str) -> Result<Vec<Prefix>, PrefixError> {
 }
 
 /// What an action does, as the commands are called.
-pub(crate) const fn name(action: Action) -> &'static str {
+pub const fn name(action: Action) -> &'static str {
     match action {
         Action::Allow => "allow",
         Action::Deny => "deny",

@@ -16,7 +16,7 @@ const WIDTH: usize = 100;
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
+pub enum ConfigError {
     /// The file could not be read.
     #[error("{file}: {source}")]
     Unreadable {
@@ -32,7 +32,7 @@ pub(crate) enum ConfigError {
 
 /// Everything that is wrong with one file.
 #[derive(Debug)]
-pub(crate) struct Invalid {
+pub struct Invalid {
     file: String,
     source: NamedSource<String>,
     problems: Vec<Problem>,
@@ -65,7 +65,7 @@ impl ConfigError {
     }
 
     /// The error as it is shown to a person: each problem with its lines and a caret under the value.
-    pub(crate) fn report(&self, colour: bool) -> String {
+    pub fn report(&self, colour: bool) -> String {
         match self {
             Self::Unreadable { .. } => format!("{self}\n"),
             Self::Invalid(invalid) => invalid.report(colour),

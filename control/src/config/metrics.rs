@@ -13,18 +13,18 @@ const MAX_BACKENDS: usize = 5000;
 
 /// What is exported, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     /// Where.
-    pub(crate) listen: Listen,
+    pub listen: Listen,
     /// Real servers above which only services are exported.
-    pub(crate) max_backends: usize,
+    pub max_backends: usize,
     /// Whether node_exporter's series are served too.
-    pub(crate) node_ipvs: bool,
+    pub node_ipvs: bool,
 }
 
 /// Where metrics are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
+pub enum Listen {
     /// At the default address, if it is free.
     Default,
     /// Nowhere.
@@ -45,7 +45,7 @@ impl Default for Metrics {
 
 impl Listen {
     /// The address, unless metrics are off.
-    pub(crate) const fn address(self) -> Option<SocketAddr> {
+    pub const fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Default => Some(DEFAULT),
             Self::Off => None,

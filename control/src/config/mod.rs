@@ -31,17 +31,17 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
-pub(crate) use error::ConfigError;
-pub(crate) use metrics::{Listen, Metrics};
-pub(crate) use own::OwnVips;
-pub(crate) use place::{Step, refuse};
+pub use error::ConfigError;
+pub use metrics::{Listen, Metrics};
+pub use own::OwnVips;
+pub use place::{Step, refuse};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What becomes of the host's own firewall rules that keep clients out by their address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum HostFirewall {
+pub enum HostFirewall {
     /// Those at the head of an INPUT chain hold for services too.
     #[default]
     Follow,
@@ -51,7 +51,7 @@ pub(crate) enum HostFirewall {
 
 impl HostFirewall {
     /// As the configuration writes it.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Follow => "follow",
             Self::Ignore => "ignore",
@@ -61,42 +61,42 @@ impl HostFirewall {
 
 /// A checked configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Config {
+pub struct Config {
     /// Interfaces to run on, in the file's order.
-    pub(crate) interfaces: Vec<String>,
+    pub interfaces: Vec<String>,
     /// The VIPs that UVS owns while the host does not have them.
-    pub(crate) own_vips: OwnVips,
+    pub own_vips: OwnVips,
     /// The control socket, where the file names one.
-    pub(crate) socket: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
     /// What is exported, and where.
-    pub(crate) metrics: Metrics,
+    pub metrics: Metrics,
     /// Fixed sizes.
-    pub(crate) limits: Limits,
+    pub limits: Limits,
     /// Time-outs.
-    pub(crate) timeouts: Timeouts,
+    pub timeouts: Timeouts,
     /// IPVS's sysctls.
-    pub(crate) sysctls: Sysctls,
+    pub sysctls: Sysctls,
     /// Scheduler plugins.
-    pub(crate) plugins: PluginSettings,
+    pub plugins: PluginSettings,
     /// Services in the file's order; the servers of each newest first, as `ipvsadm -a` in the file's
     /// order would have left them.
-    pub(crate) services: Vec<ServiceSpec>,
+    pub services: Vec<ServiceSpec>,
     /// What the services of firewall marks match.
-    pub(crate) marks: Vec<MarkRule>,
+    pub marks: Vec<MarkRule>,
     /// Who is kept out.
-    pub(crate) access: AllConfigured,
+    pub access: AllConfigured,
     /// Whether the host's own firewall is followed.
-    pub(crate) host_firewall: HostFirewall,
+    pub host_firewall: HostFirewall,
 }
 
 /// The schedulers that a file with these settings may name.
-pub(crate) type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
+pub type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
 
 /// Reads and checks `path`; `known` says which schedulers may be used, and loads plugins for that.
 ///
 /// # Errors
 /// The file cannot be read, or something in it is wrong.
-pub(crate) fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError> {
+pub fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     match read(path) {
         Ok(text) => parse(&name, &text, known),
@@ -108,7 +108,7 @@ pub(crate) fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError>
 ///
 /// # Errors
 /// Something in it is wrong.
-pub(crate) fn parse(name: &str, text: &str, known: Known<'_>) -> Result<Config, ConfigError> {
+pub fn parse(name: &str, text: &str, known: Known<'_>) -> Result<Config, ConfigError> {
     schema::read(text, known).map_err(|problems| ConfigError::invalid(name, text, problems))
 }
 

@@ -18,7 +18,7 @@ const NO_IPV6: &str =
 
 /// The VIPs that UVS owns while the host does not have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OwnVips {
+pub enum OwnVips {
     /// None: what the host does not have is silent.
     #[default]
     None,
@@ -30,7 +30,7 @@ pub(crate) enum OwnVips {
 
 impl OwnVips {
     /// Whether this VIP is to be owned.
-    pub(crate) fn has(&self, vip: Addr) -> bool {
+    pub fn has(&self, vip: Addr) -> bool {
         match self {
             Self::None => false,
             Self::All => true,
@@ -39,7 +39,7 @@ impl OwnVips {
     }
 
     /// What `--own-vip` is to be given, each by an option of its own.
-    pub(crate) fn words(&self) -> Vec<String> {
+    pub fn words(&self) -> Vec<String> {
         match self {
             Self::None => Vec::new(),
             Self::All => vec!["all".to_owned()],
@@ -49,7 +49,7 @@ impl OwnVips {
 
     /// What either owns.
     #[must_use]
-    pub(crate) fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::All, _) | (_, Self::All) => Self::All,
             (Self::None, own) | (own, Self::None) => own,
@@ -90,7 +90,7 @@ impl FromStr for OwnVips {
 
 impl Config {
     /// What to know about addresses to be owned that no service of the file has.
-    pub(crate) fn own_vips_unserved(&self) -> Vec<String> {
+    pub fn own_vips_unserved(&self) -> Vec<String> {
         let OwnVips::Some(some) = &self.own_vips else {
             return Vec::new();
         };

@@ -10,7 +10,7 @@ use super::error::{ConfigError, Problem};
 
 /// One step into the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// Into a table, by a key.
     Key(&'static str),
     /// Into an array.
@@ -18,7 +18,7 @@ pub(crate) enum Step {
 }
 
 /// The error that says so: `what` is wrong with the value that the steps lead to, and `help` would be right.
-pub(crate) fn refuse(path: &Path, steps: &[Step], what: String, help: &str) -> ConfigError {
+pub fn refuse(path: &Path, steps: &[Step], what: String, help: &str) -> ConfigError {
     let name = path.display().to_string();
     // A file that went since it was loaded costs the place only.
     let text = super::read(path).unwrap_or_default();

@@ -11,7 +11,6 @@ mod expression;
 mod ruleset;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,20 +21,19 @@ use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::ServiceKey;
 
 use crate::access::Scope;
-pub(crate) use ruleset::Ruleset;
-pub(crate) use watch::Watch;
+pub use ruleset::Ruleset;
 
 /// A rule that keeps clients out by their address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Barrier {
+pub struct Barrier {
     /// The rule.
-    pub(crate) place: Place,
+    pub place: Place,
     /// The devices whose packets meet it; empty = all of them.
-    pub(crate) devices: Vec<String>,
+    pub devices: Vec<String>,
     /// Who is kept out; `None` where that is not written as addresses (an ipset, a negation).
-    pub(crate) sources: Option<Arc<[Prefix]>>,
+    pub sources: Option<Arc<[Prefix]>>,
     /// Of which packets.
-    pub(crate) to: Aim,
+    pub to: Aim,
     /// Whether every such packet meets the rule, but for `saved`.
     certain: bool,
     /// What rules before it let in.
@@ -59,22 +57,22 @@ impl Barrier {
 
 /// Where a rule is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// `ip`, `ip6`, `inet`, `netdev` or `bridge`.
-    pub(crate) family: String,
+    pub family: String,
     /// The table.
-    pub(crate) table: String,
+    pub table: String,
     /// The chain.
-    pub(crate) chain: String,
+    pub chain: String,
     /// The rule's handle.
-    pub(crate) handle: u64,
+    pub handle: u64,
     /// The hook of the base chain that leads there.
-    pub(crate) hook: String,
+    pub hook: String,
 }
 
 impl Place {
     /// The command that removes the rule.
-    pub(crate) fn delete(&self) -> String {
+    pub fn delete(&self) -> String {
         let Self {
             family,
             table,
@@ -101,7 +99,7 @@ impl fmt::Display for Place {
 
 /// Which packets of its sources a rule is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Aim {
+pub struct Aim {
     protocol: Option<Protocol>,
     /// First and last.
     ports: Option<Vec<(u16, u16)>>,
@@ -114,12 +112,12 @@ pub(crate) struct Aim {
 
 impl Aim {
     /// Whether it is for all packets.
-    pub(crate) fn is_all(&self) -> bool {
+    pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
     /// Whether packets to a service may be among them.
-    pub(crate) fn may_be(&self, key: &ServiceKey) -> bool {
+    pub fn may_be(&self, key: &ServiceKey) -> bool {
         let ServiceKey::Address {
             protocol,
             addr,
@@ -161,7 +159,7 @@ impl Aim {
 }
 
 /// Who is kept out by the rules that are followed: of every service, or of some of `services`.
-pub(crate) fn followed(
+pub fn followed(
     barriers: &[Barrier],
     services: impl Iterator<Item = ServiceKey> + Clone,
 ) -> BTreeMap<Scope, Vec<Arc<[Prefix]>>> {

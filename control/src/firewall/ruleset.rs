@@ -1,13 +1,13 @@
 //! The whole rule set, walked as the kernel walks it.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::expression::{Deed, Meaning};
 use super::{Aim, Barrier, Place};
-use crate::guard::GuardError;
 
 /// Hooks that a client's packets would pass on their way to a service.
 const HOOKS: [&str; 4] = ["input", "forward", "prerouting", "ingress"];
@@ -22,16 +22,13 @@ const VISITS: usize = 10_000;
 
 /// The rules of a host.
 #[derive(Default)]
-pub(crate) struct Ruleset {
+pub struct Ruleset {
     chains: Vec<Chain>,
     rules: Vec<Rule>,
     /// Their places, by their chains.
     of_chain: HashMap<(Table, String), Vec<usize>>,
     sets: HashMap<(Table, String), Value>,
 }
-
-/// What `nft` prints.
-type Answer = Result<String, GuardError>;
 
 /// Family and name.
 type Table = (String, String);
@@ -96,11 +93,11 @@ struct Set {
 }
 
 /// A rule as it is listed.
-pub(crate) struct Named<'r> {
+pub struct Named<'r> {
     /// Where it is.
-    pub(crate) place: Place,
+    pub place: Place,
     /// What it says.
-    pub(crate) expressions: &'r [Value],
+    pub expressions: &'r [Value],
 }
 
 impl Ruleset {
@@ -108,7 +105,7 @@ impl Ruleset {
     ///
     /// # Errors
     /// `nft`'s, or it prints what is not understood.
-    pub(crate) fn of_host(nft: impl Fn(&[&str]) -> Answer) -> Result<Self, String> {
+    pub fn of_host<E: Display>(nft: impl Fn(&[&str]) -> Result<String, E>) -> Result<Self, String> {
         let mut all = Self::default();
         for (family, name) in tables(&nft)? {
             match nft(&["-j", "list", "table", &family, &name]) {
@@ -147,7 +144,7 @@ impl Ruleset {
     }
 
     /// Every rule, with what it says.
-    pub(crate) fn rules(&self) -> impl Iterator<Item = Named<'_>> {
+    pub fn rules(&self) -> impl Iterator<Item = Named<'_>> {
         self.rules.iter().map(|rule| Named {
             place: rule.place(""),
             expressions: &rule.expr,
@@ -155,7 +152,7 @@ impl Ruleset {
     }
 
     /// The rules that keep clients out by their source address.
-    pub(crate) fn barriers(&self) -> Vec<Barrier> {
+    pub fn barriers(&self) -> Vec<Barrier> {
         let mut found = Vec::new();
         for chain in &self.chains {
             let hook = chain.hook.as_deref().unwrap_or_default();
@@ -201,7 +198,7 @@ impl Rule {
 }
 
 /// All tables but UVS's own. nft reads all sets to list them, unless it is to leave their elements out.
-fn tables(nft: impl Fn(&[&str]) -> Answer) -> Result<Vec<Table>, String> {
+fn tables<E: Display>(nft: impl Fn(&[&str]) -> Result<String, E>) -> Result<Vec<Table>, String> {
     let json = nft(&["-t", "-j", "list", "tables"]).map_err(|e| e.to_string())?;
     let listing: Listing = serde_json::from_str(&json).map_err(unread)?;
     let tables = listing.nftables.into_iter().filter_map(|item| item.table);

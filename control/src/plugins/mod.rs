@@ -23,7 +23,7 @@ use directory::{Directory, Library};
 pub(crate) use settings::check_settings;
 
 /// Where plugins are unless said otherwise.
-pub(crate) const DEFAULT_DIRECTORY: &str = "/usr/lib/uvs/schedulers";
+pub const DEFAULT_DIRECTORY: &str = "/usr/lib/uvs/schedulers";
 /// Faults a service takes of a plugin before it falls back, unless said otherwise.
 pub(crate) const DEFAULT_MAX_FAULTS: u32 = 10;
 /// What takes over from a plugin that failed.
@@ -31,18 +31,18 @@ const FALLBACK: &str = "wrr";
 
 /// The configuration's `[plugins]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PluginSettings {
+pub struct PluginSettings {
     /// Where plugins are; `None` = not said.
-    pub(crate) directory: Option<PathBuf>,
+    pub directory: Option<PathBuf>,
     /// Faults a service takes before it falls back, 0 = any number; `None` = not said.
-    pub(crate) max_faults: Option<u32>,
+    pub max_faults: Option<u32>,
     /// Files to load at the start, within the directory.
-    pub(crate) load: Vec<PathBuf>,
+    pub load: Vec<PathBuf>,
 }
 
 /// Why there is no scheduler of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unfound {
+pub enum Unfound {
     /// Nothing is called so.
     Unknown(String),
     /// There is a plugin for it, which is refused.
@@ -59,31 +59,37 @@ impl fmt::Display for Unfound {
 
 /// A plugin in use, for listings.
 #[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) about: String,
-    pub(crate) abi: u32,
-    pub(crate) file: PathBuf,
+pub struct Loaded {
+    /// What it is called by.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// What it says of itself.
+    pub about: String,
+    /// The version of the interface that it was built for.
+    pub abi: u32,
+    /// Where it was loaded from.
+    pub file: PathBuf,
     /// By reason.
-    pub(crate) faults: [(&'static str, u64); Fault::REASONS.len()],
+    pub faults: [(&'static str, u64); Fault::REASONS.len()],
     /// Services that fell back.
-    pub(crate) fallen: Vec<String>,
+    pub fallen: Vec<String>,
 }
 
 /// What a reload did for one plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reloaded {
-    pub(crate) name: String,
+pub struct Reloaded {
+    /// The plugin.
+    pub name: String,
     /// Whether a file called after it was refused.
-    pub(crate) refused: bool,
+    pub refused: bool,
     /// A sentence without the name.
-    pub(crate) what: String,
+    pub what: String,
 }
 
 /// The schedulers of this process.
 #[derive(Debug, Default)]
-pub(crate) struct Schedulers {
+pub struct Schedulers {
     max_faults: u32,
     inner: Mutex<Inner>,
 }
@@ -104,7 +110,7 @@ impl Schedulers {
     }
 
     /// The built-in schedulers and a directory's plugins, of which none is loaded yet.
-    pub(crate) fn new(directory: &Path, max_faults: u32) -> Arc<Self> {
+    pub fn new(directory: &Path, max_faults: u32) -> Arc<Self> {
         let directory = Some(Directory::new(directory));
         Arc::new(Self {
             max_faults,
@@ -116,7 +122,7 @@ impl Schedulers {
     }
 
     /// The schedulers that a configuration asks for; `over` overrides its directory.
-    pub(crate) fn configured(settings: &PluginSettings, over: Option<&Path>) -> Arc<Self> {
+    pub fn configured(settings: &PluginSettings, over: Option<&Path>) -> Arc<Self> {
         let from_environment = || {
             let set = std::env::var_os("UVS_PLUGIN_DIR").filter(|dir| !dir.is_empty());
             set.map(PathBuf::from)
@@ -136,7 +142,7 @@ impl Schedulers {
     ///
     /// # Errors
     /// There is none, or its plugin is refused.
-    pub(crate) fn find(&self, name: &str) -> Result<(), Unfound> {
+    pub fn find(&self, name: &str) -> Result<(), Unfound> {
         if uvs_schedulers::find(name).is_some() {
             return Ok(());
         }
@@ -165,7 +171,7 @@ impl Schedulers {
     ///
     /// # Errors
     /// It is refused, or its name is taken.
-    pub(crate) fn load(&self, file: &Path) -> Result<(), String> {
+    pub fn load(&self, file: &Path) -> Result<(), String> {
         let mut inner = self.lock();
         let Some(directory) = &mut inner.directory else {
             return Err("there is no plugin directory".to_owned());
@@ -180,7 +186,7 @@ impl Schedulers {
     }
 
     /// Makes a scheduler for a service; `None` where [`Self::find`] was not asked or found none.
-    pub(crate) fn make(&self, name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
+    pub fn make(&self, name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
         if let Some(def) = uvs_schedulers::find(name) {
             return Some((def.new)(params));
         }
@@ -189,17 +195,17 @@ impl Schedulers {
     }
 
     /// The names of all built-in schedulers and loaded plugins.
-    pub(crate) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.lock().names()
     }
 
     /// The directory of plugins.
-    pub(crate) fn directory(&self) -> Option<PathBuf> {
+    pub fn directory(&self) -> Option<PathBuf> {
         self.lock().directory.as_ref().map(|d| d.path().to_owned())
     }
 
     /// The loaded plugins by name.
-    pub(crate) fn loaded(&self) -> Vec<Loaded> {
+    pub fn loaded(&self) -> Vec<Loaded> {
         let inner = self.lock();
         let plugins = inner.plugins.values();
         plugins
@@ -208,7 +214,7 @@ impl Schedulers {
     }
 
     /// The directory's files that no service could use now, each with a remark.
-    pub(crate) fn other_files(&self) -> Vec<(PathBuf, String)> {
+    pub fn other_files(&self) -> Vec<(PathBuf, String)> {
         let inner = self.lock();
         let Some(directory) = &inner.directory else {
             return Vec::new();
@@ -227,7 +233,7 @@ impl Schedulers {
     ///
     /// # Errors
     /// No such plugin is loaded.
-    pub(crate) fn reload(&self, name: Option<&str>) -> Result<Vec<Reloaded>, String> {
+    pub fn reload(&self, name: Option<&str>) -> Result<Vec<Reloaded>, String> {
         let mut inner = self.lock();
         if let Some(name) = name.filter(|name| !inner.plugins.contains_key(*name)) {
             let known: Vec<&str> = inner.plugins.keys().map(String::as_str).collect();

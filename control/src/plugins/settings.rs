@@ -12,11 +12,11 @@ const SIZED: &str = "mh";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unfit {
     /// As the configuration calls it.
-    pub(crate) key: &'static str,
+    pub key: &'static str,
     /// What is wrong.
-    pub(crate) what: String,
+    pub what: String,
     /// What would be right.
-    pub(crate) help: String,
+    pub help: String,
 }
 
 /// Whether the service's scheduler takes its settings.

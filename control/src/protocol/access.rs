@@ -8,7 +8,7 @@ use uvs_core::service::ServiceKey;
 
 /// Entries to be added to a list or removed from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AccessChange {
+pub struct AccessChange {
     /// Which of the two lists.
     pub action: Action,
     /// Whose; `None` = that of every service.
@@ -19,7 +19,7 @@ pub(crate) struct AccessChange {
 
 /// An entry of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AccessEntry {
+pub struct AccessEntry {
     /// Whose list it is on; `None` = that of every service.
     pub service: Option<ServiceKey>,
     /// The clients.
@@ -33,7 +33,7 @@ pub(crate) struct AccessEntry {
 /// Where an entry comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Origin {
+pub enum Origin {
     /// The configuration.
     Config,
     /// A file that the configuration names.

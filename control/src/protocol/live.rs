@@ -12,7 +12,7 @@ use super::{ConnectionStatus, ServiceStatus, Totals};
 
 /// Everything counted at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Sample {
+pub struct Sample {
     /// When, in nanoseconds of the host's monotonic clock.
     pub taken_ns: u64,
     /// The daemon's process id: another one counts from 0.
@@ -36,7 +36,7 @@ pub(crate) struct Sample {
 /// Which connections to look for, and where in the table to go on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Find {
+pub struct Find {
     /// Which.
     pub filter: Filter,
     /// 0, or [`Found::next`] of the answer before.
@@ -48,7 +48,7 @@ pub(crate) struct Find {
 /// What a connection must be; `None` = anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// Scheduled by this service.
     pub service: Option<ServiceKey>,
     /// With this real server; port 0 = any of its ports.
@@ -60,7 +60,7 @@ pub(crate) struct Filter {
 /// Clients by subnet and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ClientFilter {
+pub struct ClientFilter {
     /// The subnet.
     pub addr: Addr,
     /// Bits of it that count, within the family.
@@ -71,7 +71,7 @@ pub(crate) struct ClientFilter {
 
 /// Connections of a part of the table.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Found {
+pub struct Found {
     /// In table order; where only the latest were asked for, those first that had a packet last.
     pub connections: Vec<Connection>,
     /// How many fit, with those that were left out.
@@ -82,7 +82,7 @@ pub(crate) struct Found {
 
 /// A connection with its service, its last packet, and what it has carried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Connection {
+pub struct Connection {
     /// The service it was scheduled by.
     pub service: ServiceKey,
     /// The rest.
@@ -97,7 +97,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Puts those with the latest packets first, and leaves so many.
-    pub(crate) fn keep_latest(list: &mut Vec<Self>, most: u32) {
+    pub fn keep_latest(list: &mut Vec<Self>, most: u32) {
         list.sort_by_key(|c| c.idle_ns);
         list.truncate(most as usize);
     }
@@ -105,7 +105,7 @@ impl Connection {
 
 /// How long frames took, until now and until some time ago.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Latency {
+pub struct Latency {
     /// The oldest that is kept of the time asked for; `None` where nothing was asked for or is kept.
     pub before: Option<LatencySample>,
     /// Now.
@@ -114,7 +114,7 @@ pub(crate) struct Latency {
 
 /// Frames by the time from the ring to their batch's sending, since the daemon's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LatencySample {
+pub struct LatencySample {
     /// When, in nanoseconds of the host's monotonic clock.
     pub taken_ns: u64,
     /// When the worker began to count, by the same clock.
@@ -131,7 +131,7 @@ pub(crate) struct LatencySample {
 
 /// A neighbour entry of the host's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NeighbourStatus {
+pub struct NeighbourStatus {
     /// The address.
     pub addr: Addr,
     /// The interface.
@@ -148,7 +148,7 @@ pub(crate) struct NeighbourStatus {
 
 /// A value in force, by its key in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Setting {
+pub struct Setting {
     /// The key.
     pub key: String,
     /// The value.

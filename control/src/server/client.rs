@@ -11,7 +11,7 @@ use mio::net::UnixStream;
 use serde::Deserialize;
 
 use super::{Answer, Peer};
-use crate::control::protocol::{Command, Data, Errno, Refusal, Reply, Request, VERSION};
+use crate::protocol::{Command, Data, Errno, Refusal, Reply, Request, VERSION};
 
 /// Bytes of a request line. The longest command, a service with its servers, is a few hundred.
 pub(super) const MAX_LINE: usize = 1 << 20;

@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Peer;
-use crate::control::starting::{beside, lock_path};
+use crate::starting::{beside, lock_path};
 
 /// The socket's directory, where it has to be made: anyone may look, the socket's own mode decides.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -27,7 +27,7 @@ const BACKLOG: i32 = 128;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
+pub enum BindError {
     /// Somebody listens there.
     #[error(
         "{}: {} serves this socket already; stop it, or choose another path by $UVS_SOCKET or `socket = …`",

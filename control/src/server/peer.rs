@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// The user and the process that connected, or that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// Process id; 0 outside our pid namespace.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// User id.
-    pub(crate) uid: u32,
+    pub uid: u32,
 }
 
 impl Peer {

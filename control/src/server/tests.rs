@@ -13,7 +13,7 @@ use uvs_core::flow::{Endpoint, Protocol};
 
 use super::client::{MAX_LINE, PATIENCE, REST};
 use super::*;
-use crate::control::protocol::{ConnectionStatus, SysctlValue};
+use crate::protocol::{ConnectionStatus, SysctlValue};
 
 const FIRST: Token = Token(100);
 /// Turns after which something that should have happened is taken not to.

@@ -13,32 +13,32 @@ use crate::firewall::{self, Barrier};
 
 impl Table {
     /// The lists.
-    pub(crate) fn lists(&self) -> &Lists {
+    pub fn lists(&self) -> &Lists {
         &self.lists
     }
 
     /// Makes a configuration's lists the state; what was added by commands stays.
-    pub(crate) fn configure_lists(&mut self, configured: &AllConfigured, files: &ListFiles) {
+    pub fn configure_lists(&mut self, configured: &AllConfigured, files: &ListFiles) {
         self.lists.configure(configured, files);
     }
 
     /// A file of a list has changed.
-    pub(crate) fn set_list_file(&mut self, path: &Path, prefixes: &Arc<[Prefix]>) {
+    pub fn set_list_file(&mut self, path: &Path, prefixes: &Arc<[Prefix]>) {
         self.lists.set_file(path, prefixes);
     }
 
     /// What the host's firewall keeps out.
-    pub(crate) fn set_barriers(&mut self, barriers: Vec<Barrier>) {
+    pub fn set_barriers(&mut self, barriers: Vec<Barrier>) {
         self.barriers = barriers.into();
     }
 
     /// What the host's firewall kept out when it was read last.
-    pub(crate) fn barriers(&self) -> &[Barrier] {
+    pub fn barriers(&self) -> &[Barrier] {
         &self.barriers
     }
 
     /// Follows the host's firewall for the services that there are now.
-    pub(crate) fn follow_firewall(&mut self) {
+    pub fn follow_firewall(&mut self) {
         let services = self.services.iter().map(|s| s.key);
         self.lists
             .follow(firewall::followed(&self.barriers, services));

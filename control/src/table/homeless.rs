@@ -10,19 +10,19 @@ use crate::config::OwnVips;
 
 /// The IPv4 VIPs on none of the host's interfaces, each list in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Homeless {
+pub struct Homeless {
     /// Those that UVS answers for.
-    pub(crate) owned: Vec<Addr>,
+    pub owned: Vec<Addr>,
     /// Those of them that another host claims.
-    pub(crate) yielded: Vec<Addr>,
+    pub yielded: Vec<Addr>,
     /// Those that nobody answers for here.
-    pub(crate) absent: Vec<Addr>,
+    pub absent: Vec<Addr>,
 }
 
 impl Homeless {
     /// Of these destinations; none is yielded yet. A network of a mark's is routed here, so neither it nor
     /// what lies within it is absent.
-    pub(crate) fn of(to: impl Iterator<Item = Destination>, own: &OwnVips, fib: &Fib) -> Self {
+    pub fn of(to: impl Iterator<Item = Destination>, own: &OwnVips, fib: &Fib) -> Self {
         let (hosts, networks): (Vec<_>, Vec<_>) = to.partition(Destination::is_host);
         let vips: BTreeSet<Addr> = hosts.iter().map(|to| to.addr).collect();
         let homeless = vips

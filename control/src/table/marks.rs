@@ -9,12 +9,12 @@ use super::{Table, refuse};
 
 impl Table {
     /// The rules, oldest first.
-    pub(crate) fn marks(&self) -> &[MarkRule] {
+    pub fn marks(&self) -> &[MarkRule] {
         &self.marks
     }
 
     /// Whether a service is one of a mark that no packet gets.
-    pub(crate) fn is_unmarked(&self, key: &ServiceKey) -> bool {
+    pub fn is_unmarked(&self, key: &ServiceKey) -> bool {
         match *key {
             ServiceKey::Mark { mark, ipv6 } => ipv6 || !self.marks.iter().any(|r| r.mark == mark),
             ServiceKey::Address { .. } => false,
@@ -22,7 +22,7 @@ impl Table {
     }
 
     /// Marks packets to these destinations: all of them, or none where one is refused.
-    pub(crate) fn mark(&mut self, mark: u32, to: &[Destination]) -> Result<(), Refusal> {
+    pub fn mark(&mut self, mark: u32, to: &[Destination]) -> Result<(), Refusal> {
         if mark == 0 {
             let message = "a firewall mark is above 0".to_owned();
             return Err(refuse(Errno::Invalid, message));
@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// Replaces all rules, or none where any of them is refused.
-    pub(crate) fn replace_marks(&mut self, rules: &[MarkRule]) -> Result<(), Refusal> {
+    pub fn replace_marks(&mut self, rules: &[MarkRule]) -> Result<(), Refusal> {
         let before = std::mem::take(&mut self.marks);
         for rule in rules {
             if let Err(refusal) = self.mark(rule.mark, &[rule.to]) {

@@ -12,8 +12,8 @@ use uvs_core::service::{
 use uvs_core::snapshot::Timeouts;
 
 use super::{Homeless, Table};
-use crate::control::protocol::{AccessChange, Command, Errno, SysctlValue};
 use crate::plugins::Schedulers;
+use crate::protocol::{AccessChange, Command, Errno, SysctlValue};
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
 
@@ -517,6 +517,6 @@ fn to(addr: &str, forwarding: Forwarding) -> ServerSpec {
     ServerSpec::new(Endpoint::new(addr.into(), 80), forwarding)
 }
 
-fn errno(result: Result<(), crate::control::protocol::Refusal>) -> Errno {
+fn errno(result: Result<(), crate::protocol::Refusal>) -> Errno {
     result.expect_err("refused").errno
 }

@@ -20,7 +20,7 @@ const IPV4: usize = 20;
 
 /// Which packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// IP protocol number.
     protocol: Option<u8>,
     /// At either end; at most two.
@@ -40,7 +40,7 @@ struct End {
 
 /// Why a filter is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FilterError {
+pub enum FilterError {
     /// Nothing was said.
     #[error("an empty filter; say `any` for all packets that UVS sees")]
     Empty,
@@ -135,7 +135,7 @@ impl Filter {
     }
 
     /// Whether a frame is one of those. Its headers may lie: nothing is read beyond its bytes.
-    pub(crate) fn matches(&self, frame: &[u8]) -> bool {
+    pub fn matches(&self, frame: &[u8]) -> bool {
         let Some(packet) = frame.get(ETHERNET..).filter(|p| p.len() >= IPV4) else {
             return false;
         };

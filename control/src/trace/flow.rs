@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use uvs_core::checksum;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::packet::tcp_flags;
@@ -17,30 +16,9 @@ const SCTP: usize = 12 + 20;
 /// TTL of a host that sends (net.ipv4.ip_default_ttl).
 const TTL: u8 = 64;
 
-/// The protocols that can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Proto {
-    /// TCP
-    Tcp,
-    /// UDP
-    Udp,
-    /// SCTP
-    Sctp,
-}
-
-impl From<Proto> for Protocol {
-    fn from(proto: Proto) -> Self {
-        match proto {
-            Proto::Tcp => Self::Tcp,
-            Proto::Udp => Self::Udp,
-            Proto::Sctp => Self::Sctp,
-        }
-    }
-}
-
 /// TCP flags by name: `syn`, `syn,ack`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flags(pub(crate) u8);
+pub struct Flags(pub u8);
 
 impl FromStr for Flags {
     type Err = String;
@@ -63,7 +41,7 @@ impl FromStr for Flags {
 }
 
 /// `ADDRESS:PORT`, IPv4.
-pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     text.parse::<std::net::SocketAddrV4>()
         .map(|socket| Endpoint::new(Addr::from(*socket.ip()), socket.port()))
         .map_err(|_| {
@@ -72,7 +50,7 @@ pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 /// A frame with this packet; its MAC addresses are zeros.
-pub(crate) fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> Vec<u8> {
+pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> Vec<u8> {
     let transport = match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,

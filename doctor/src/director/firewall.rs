@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
+use uvs_control::firewall::{Barrier, Ruleset};
 use uvs_core::access::{Access, AccessList, Action, Prefix};
 use uvs_core::service::ServiceKey;
 
 use super::{Director, Made};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::firewall::{Barrier, Ruleset};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::FirewallBypassed, bypassed),

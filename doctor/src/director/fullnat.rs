@@ -6,8 +6,8 @@ use uvs_core::flow::Addr;
 use uvs_core::service::Forwarding;
 
 use super::{Director, Made, Server};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::LocalAddressAbsent, absent),

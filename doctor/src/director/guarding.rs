@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use uvs_control::protocol::GuardStatus;
 use uvs_core::flow::Protocol;
 use uvs_core::marks::Destination;
 use uvs_core::service::ServiceKey;
 
 use super::{Director, Made};
-use crate::control::protocol::GuardStatus;
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::VipUnguarded, |d| unguarded(d, true)),

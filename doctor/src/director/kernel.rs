@@ -1,12 +1,12 @@
 //! What the host's kernel does beside UVS: its filter of sources, its redirects, its routing rules.
 
 use uvs_core::service::Forwarding;
+use uvs_forwarder::netlink::Unfollowed;
 
 use super::words::set_conf;
 use super::{Director, Made};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::netlink::Unfollowed;
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::RpFilter, rp_filter),

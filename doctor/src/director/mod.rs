@@ -19,20 +19,20 @@ use std::cell::OnceCell;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use uvs_control::config::OwnVips;
+use uvs_control::protocol::{GuardStatus, Stats};
+use uvs_control::table::Homeless;
 use uvs_core::access::Access;
 use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_forwarder::netlink::{Mirror, Unfollowed};
+use uvs_realserver::host::Device;
 
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
 use super::owner::mac_text;
-use crate::config::OwnVips;
-use crate::control::protocol::{GuardStatus, Stats};
-use crate::control::table::Homeless;
-use crate::netlink::{Mirror, Unfollowed};
-use crate::rs::host::Device;
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.
 const MOST_QUESTIONS: usize = 512;

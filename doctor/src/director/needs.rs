@@ -1,11 +1,11 @@
 //! What UVS needs before it can start: capabilities, room for its memory, nft and the kernel's hook.
 
 use rustix::thread::CapabilitySet;
+use uvs_forwarder::guard::GuardError;
 
 use super::{Director, Made};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::guard::GuardError;
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::Capabilities, capabilities),

@@ -1,9 +1,9 @@
 //! UVS's interfaces: are they there, up, and with offloads that it copes with?
 
 use super::{Director, Made};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::doctor::host::Offload;
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
+use crate::host::Offload;
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::InterfaceAbsent, absent),

@@ -7,8 +7,8 @@ use uvs_core::service::Forwarding;
 use super::ports::run_on;
 use super::words::{by_tunnel, set_weight};
 use super::{Director, Made, Server};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::NoRoute, no_route),

@@ -4,8 +4,8 @@ use uvs_core::flow::Protocol;
 use uvs_core::service::{Forwarding, ServiceKey};
 
 use super::{Director, Made, Server};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[(Check::NatNoReply, nat), (Check::FullNatNoReply, fullnat)];
 

@@ -9,8 +9,8 @@ use uvs_core::mode::Path;
 use uvs_core::service::{Forwarding, Tunnel};
 
 use super::{Director, Made, Server};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[(Check::TunnelMtu, room), (Check::PathMtu, holes)];
 

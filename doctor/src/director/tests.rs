@@ -6,21 +6,21 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
+use uvs_control::config::OwnVips;
+use uvs_control::protocol::{GuardStatus, Stats};
 use uvs_core::access::{Access, AccessList, Action, Rule};
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
+use uvs_forwarder::guard::GuardError;
+use uvs_forwarder::netlink::Unfollowed;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
-use crate::config::OwnVips;
-use crate::control::protocol::{GuardStatus, Stats};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{NotMade, Seen};
-use crate::doctor::host::{Answer, Host, Offload, Question};
-use crate::guard::GuardError;
-use crate::netlink::Unfollowed;
+use crate::catalog::Check;
+use crate::finding::{NotMade, Seen};
+use crate::host::{Answer, Host, Offload, Question};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
@@ -150,7 +150,7 @@ fn command(check: Check, director: &Director<'_>) -> Option<String> {
 
 #[test]
 fn every_check_of_a_director_is_in_one_family() {
-    use crate::doctor::catalog::Side;
+    use crate::catalog::Side;
     let made: Vec<Check> = FAMILIES
         .iter()
         .copied()

@@ -7,10 +7,10 @@ use uvs_core::fib::Mac;
 use uvs_core::service::Forwarding;
 
 use super::{Director, Made};
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::doctor::host::Answer;
-use crate::doctor::owner::{host_with, mac_text, take_away};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
+use crate::host::Answer;
+use crate::owner::{host_with, mac_text, take_away};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::VipAbsent, |d| absent(d, Check::VipAbsent)),

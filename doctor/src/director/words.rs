@@ -1,9 +1,9 @@
 //! The commands that mend, with this director's names and addresses in them.
 
 use uvs_core::service::Forwarding;
+use uvs_ipvsadm::server_words;
 
 use super::Server;
-use crate::ipvsadm::server_words;
 
 /// Changes a server's weight and leaves all else as it is.
 pub(super) fn set_weight(server: &Server<'_>, weight: u32) -> String {
@@ -30,6 +30,6 @@ fn edit(server: &Server<'_>, forwarding: Forwarding, weight: u32) -> String {
 
 /// Echoes a value into a sysctl of `net.ipv4.conf`.
 pub(super) fn set_conf(device: &str, key: &str, value: &str) -> String {
-    let path = crate::rs::host::sysctl_path(device, key);
+    let path = uvs_realserver::host::sysctl_path(device, key);
     format!("echo {value} > {}", path.display())
 }

@@ -3,19 +3,16 @@
 use std::net::Ipv4Addr;
 
 use super::Mode;
-use crate::doctor::DoctorError;
-use crate::rs::host::Device;
-use crate::rs::{self, plan, tunnel};
+use crate::DoctorError;
+use uvs_realserver::host::Device;
+use uvs_realserver::{self as rs, plan, tunnel};
 
 /// Finds what this host serves: by what `uvs rs up` noted, else by where it has addresses. `vips` narrows
 /// it; `mode` says how, where the host does not show it.
 ///
 /// # Errors
 /// Nothing says which VIP, or how it is forwarded.
-pub(crate) fn find(
-    mode: Option<Mode>,
-    vips: &[Ipv4Addr],
-) -> Result<Vec<(Mode, Ipv4Addr)>, DoctorError> {
+pub fn find(mode: Option<Mode>, vips: &[Ipv4Addr]) -> Result<Vec<(Mode, Ipv4Addr)>, DoctorError> {
     if let Some(mode) = mode.filter(|_| !vips.is_empty()) {
         return Ok(vips.iter().map(|vip| (mode, *vip)).collect());
     }

@@ -11,13 +11,13 @@ use super::host::{Host, Question};
 use super::owner::{mac_text, take_away};
 use super::report::Report;
 use super::{DoctorError, is_asked};
-use crate::rs::{self, plan};
+use uvs_realserver::{self as rs, plan};
 
-pub(crate) use find::find;
+pub use find::find;
 
 /// How the director forwards to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Direct routing
     Dr,
     /// A tunnel
@@ -30,13 +30,13 @@ pub(crate) enum Mode {
 
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Request {
+pub struct Request {
     /// The VIPs with their modes.
-    pub(crate) vips: Vec<(Mode, Ipv4Addr)>,
+    pub vips: Vec<(Mode, Ipv4Addr)>,
     /// The director, as this server reaches it.
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub gateway: Option<Ipv4Addr>,
     /// FULLNAT's local addresses.
-    pub(crate) local: Vec<Ipv4Addr>,
+    pub local: Vec<Ipv4Addr>,
 }
 
 /// The checks of a mode, in their order.
@@ -110,16 +110,18 @@ fn found(request: &Request, mode: Mode, vips: &[Ipv4Addr]) -> Result<Vec<Finding
             return Ok(vips
                 .iter()
                 .flat_map(|vip| rs::has_vip(*vip, &devices))
+                .map(Finding::from)
                 .collect());
         }
     };
     let gateway = request.gateway.filter(|_| mode == plan::Mode::Nat);
-    Ok(rs::check(&rs::Request {
+    let found = rs::check(&rs::Request {
         mode,
         vips: vips.to_vec(),
         gateway,
         interfaces: Vec::new(),
-    })?)
+    })?;
+    Ok(found.into_iter().map(Finding::from).collect())
 }
 
 fn of_check(check: Check, found: &[Finding], vips: &[Ipv4Addr]) -> Seen {

@@ -1,9 +1,9 @@
 //! A real server's routes: what segments it asks clients for, and its way back to FULLNAT's director.
 
 use super::Request;
-use crate::doctor::catalog::Check;
-use crate::doctor::finding::{Finding, NotMade, Seen};
-use crate::doctor::host::Host;
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
+use crate::host::Host;
 
 /// What this host asks its clients to send: `advmss` of its default route, else its device's MTU.
 pub(super) fn segments(host: &dyn Host) -> Result<Seen, NotMade> {

@@ -2,20 +2,18 @@
 //! virtual time. Frames go straight into the engine; there are no sockets and no guard.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use uvs_control::client::{CallError, Daemon};
+use uvs_control::protocol::{Command, Data, Info, Refusal};
+use uvs_control::table::{Homeless, Table};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant as Virtual;
-
-use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Data, Info, Refusal};
-use crate::control::table::{Homeless, Table};
-use crate::daemon::parts::{Clock, Rates, connection_status, service_status};
-use crate::golden::director::Director;
-use crate::golden::{packets_book, unhex};
-use crate::plugins::Schedulers;
+use uvs_forwarder::daemon::parts::{Clock, Rates, connection_status, service_status};
+use uvs_forwarder::golden::director::Director;
+use uvs_forwarder::golden::{packets_book, unhex};
 
 /// Between two frames, as the recording's sender paced them.
 const PACE: Duration = Duration::from_millis(20);
@@ -42,7 +40,7 @@ impl Default for Memory {
         director.step = PACE;
         let start = (Instant::now(), director.now);
         Self {
-            table: Table::new(Schedulers::builtin()),
+            table: Table::new(Arc::default()),
             batches: 0,
             absent_vips: Vec::new(),
             absent: false,

@@ -7,11 +7,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use uvs_control::protocol::{Command, Data, Latency};
 
 use self::window::{MEASURED, Window};
 use super::units::{nanoseconds, short};
 use super::{FAILED, daemon, output};
-use crate::control::protocol::{Command, Data, Latency};
 
 /// The longest time that the daemon can look back.
 const PAST: u32 = 60;
@@ -149,7 +149,7 @@ fn notes() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::protocol::LatencySample;
+    use uvs_control::protocol::LatencySample;
 
     #[test]
     fn times_are_seconds_minutes_or_the_start() {

@@ -1,8 +1,7 @@
 //! The difference of two latency samples: percentiles, and a histogram in steps that people read.
 
 use serde::Serialize;
-
-use crate::control::protocol::LatencySample;
+use uvs_control::protocol::LatencySample;
 
 /// What is measured, and what the clocks allow. Printed with every answer, since a number without it misleads.
 pub(super) const MEASURED: &[&str] = &[

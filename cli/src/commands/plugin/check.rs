@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use uvs_control::plugins::DEFAULT_DIRECTORY;
 use uvs_plugin::file::Image;
 use uvs_plugin::host::Plugin;
 
 use crate::commands::FAILED;
-use crate::plugins::DEFAULT_DIRECTORY;
 
 /// What is shown of what the plugin itself wrote to standard error.
 const SHOWN: usize = 2000;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::commands::output::{self, number, text};
 use crate::commands::{FAILED, daemon};
-use crate::control::protocol::{Command, Data, PluginStatus, Plugins};
+use uvs_control::protocol::{Command, Data, PluginStatus, Plugins};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

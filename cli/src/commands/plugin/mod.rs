@@ -9,7 +9,7 @@ pub(crate) use self::list::render;
 use std::process::ExitCode;
 
 use super::{daemon, output};
-use crate::control::protocol::{Command, Data, PluginReloaded};
+use uvs_control::protocol::{Command, Data, PluginReloaded};
 
 /// Scheduler plugins.
 #[derive(clap::Args)]

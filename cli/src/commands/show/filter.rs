@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use uvs_control::protocol::ClientFilter;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 
 use super::What;
-use crate::control::protocol::ClientFilter;
 
 /// What is asked for.
 #[derive(clap::Args)]

@@ -1,5 +1,9 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
+use uvs_control::protocol::{
+    Connection, Ended, GuardStatus, Info, InterfaceFrames, LogLosses, NeighbourStatus,
+    ServerStatus, ServiceStatus, Setting, Stats, Totals,
+};
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{
@@ -9,10 +13,6 @@ use uvs_core::service::{
 use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
-use crate::control::protocol::{
-    Connection, Ended, GuardStatus, Info, InterfaceFrames, LogLosses, NeighbourStatus,
-    ServerStatus, ServiceStatus, Setting, Stats, Totals,
-};
 
 /// Columns, and how many of them `-o table` shows.
 pub(super) type Columns = (&'static [Column], usize);

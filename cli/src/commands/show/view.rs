@@ -1,16 +1,16 @@
 //! The daemon's answers as rows for people and as JSON for programs.
 
 use serde::Serialize;
+use uvs_control::protocol::{
+    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
+    ServiceStatus, Setting, Totals,
+};
 use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
 
 use super::rows::{self, grid};
 use super::{Format, What};
 use crate::commands::plugin;
-use crate::control::protocol::{
-    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
-    ServiceStatus, Setting, Totals,
-};
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {

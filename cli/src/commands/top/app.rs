@@ -2,13 +2,13 @@
 //! terminal and no daemon: keys and answers come in, [`App::wanted`] says what to ask.
 
 use ratatui::crossterm::event::KeyCode;
+use uvs_control::protocol::{Connection, Filter, Sample};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
 use super::grid::{self, Before, Id, Item};
 use super::model::{Meter, Reading};
 use crate::commands::output::Column;
-use crate::control::protocol::{Connection, Filter, Sample};
 
 /// What a level lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

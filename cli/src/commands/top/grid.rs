@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use uvs_control::protocol::Connection;
 use uvs_core::flow::{Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 
@@ -10,7 +11,6 @@ use super::model::{Load, Reading, ServiceReading};
 use crate::commands::output::{Column, number, text};
 use crate::commands::show::mode;
 use crate::commands::units::{nanoseconds, short};
-use crate::control::protocol::Connection;
 
 /// Services and servers show the same of their load; the columns that matter most come first, as a narrow
 /// terminal cuts the last.

@@ -21,7 +21,7 @@ use self::app::App;
 use self::model::Meter;
 use self::screen::Ended;
 use super::{FAILED, daemon, output};
-use crate::control::client::{CallError, Client};
+use uvs_control::client::{CallError, Client};
 
 /// How often, and how.
 #[derive(clap::Args)]

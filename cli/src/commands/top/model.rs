@@ -6,10 +6,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus, Stats};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
-
-use crate::control::protocol::{Sample, ServerStatus, ServiceStatus, Stats};
 
 /// Samples that a trend goes back.
 pub(super) const TREND: usize = 120;

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Connection, Data, Filter, Find, Sample};
+use uvs_control::client::{CallError, Daemon};
+use uvs_control::protocol::{Command, Connection, Data, Filter, Find, Sample};
 
 /// Answers that may wait for the screen.
 const WAITING: usize = 4;
@@ -80,8 +80,8 @@ fn latest(
 }
 
 fn another() -> CallError {
-    CallError::Refused(crate::control::protocol::Refusal {
-        errno: crate::control::protocol::Errno::Failed,
+    CallError::Refused(uvs_control::protocol::Refusal {
+        errno: uvs_control::protocol::Errno::Failed,
         message: crate::commands::daemon::ANOTHER_QUESTION.to_owned(),
     })
 }
@@ -135,7 +135,7 @@ impl<D: Daemon> Poller<D> {
 mod tests {
     use super::super::testing::{KEY, connection, sample as sampled};
     use super::*;
-    use crate::control::protocol::Found;
+    use uvs_control::protocol::Found;
 
     /// Answers as a daemon whose table has three parts.
     struct Table;

@@ -1,11 +1,10 @@
 //! Samples for the tests of the model, the keys and the screen.
 
-use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
-
-use crate::control::protocol::{
+use uvs_control::protocol::{
     Connection, ConnectionStatus, Sample, ServerStatus, ServiceStatus, Stats, Totals,
 };
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
 /// The service of [`sample`].

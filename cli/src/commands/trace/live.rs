@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{Format, Report, ask, render};
 use crate::commands::{USAGE, daemon, output};
-use crate::control::protocol::{Command, Data};
-use crate::trace::LiveRequest;
-use crate::trace::filter::Filter;
+use uvs_control::protocol::{Command, Data};
+use uvs_control::trace::LiveRequest;
+use uvs_control::trace::filter::Filter;
 
 /// Packets, unless said otherwise.
 const COUNT: u32 = 10;
@@ -73,7 +73,7 @@ fn print_new(report: &Report, began: u64) -> Result<(), ExitCode> {
     }
 }
 
-fn since(frames: &[crate::trace::Traced], began: u64) -> Vec<crate::trace::Traced> {
+fn since(frames: &[uvs_control::trace::Traced], began: u64) -> Vec<uvs_control::trace::Traced> {
     let mut frames = frames.to_vec();
     for frame in &mut frames {
         frame.after_ns = frame.after_ns.saturating_sub(began);

@@ -7,6 +7,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use uvs_control::access::{ListFiles, Lists};
+use uvs_control::config::{self, Config};
+use uvs_control::plugins::Schedulers;
+use uvs_control::trace::{Subject, Traced};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
@@ -14,14 +18,11 @@ use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
+use uvs_forwarder::trace::arrival::Arrival;
+use uvs_forwarder::trace::rehearse;
 
 use super::Report;
-use crate::access::{ListFiles, Lists};
 use crate::commands::{FAILED, USAGE, check};
-use crate::config::{self, Config};
-use crate::plugins::Schedulers;
-use crate::trace::arrival::Arrival;
-use crate::trace::{self, Subject, Traced};
 
 /// The interface's index, MAC address (unless the frames tell another) and MTU.
 const IFINDEX: u32 = 1;
@@ -53,7 +54,7 @@ pub(super) fn trace(file: &Path, subjects: &[Subject]) -> Result<Report, ExitCod
         .iter()
         .filter_map(|s| Some(Arrival::new(s.after_ns, s.bytes()?, &fib)))
         .collect();
-    let traces = trace::rehearse(&engine, START, &arrivals);
+    let traces = rehearse(&engine, START, &arrivals);
     let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
         after_ns: arrival.after_ns,
         interface: None,

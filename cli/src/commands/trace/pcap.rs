@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::trace::{MAX_BYTES, Subject};
+use uvs_control::trace::{MAX_BYTES, Subject};
 
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use uvs_control::trace::Traced;
 use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 use uvs_core::verdict::PortId;
@@ -13,7 +14,6 @@ use self::sentences::{
 use self::words::{mask, mode, plural};
 use super::Report;
 use crate::commands::output::{self, number, text};
-use crate::trace::Traced;
 
 mod sentences;
 mod words;

@@ -1,10 +1,10 @@
 //! What `uvs show` prints of one service with two servers.
 
+use uvs_control::protocol::{ConnectionStatus, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec};
 
 use super::*;
-use crate::control::protocol::{ConnectionStatus, Stats};
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
 

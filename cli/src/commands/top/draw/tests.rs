@@ -3,10 +3,10 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
+use uvs_control::protocol::Filter;
 
 use super::super::testing::{KEY, connection, sample};
 use super::*;
-use crate::control::protocol::Filter;
 
 fn app() -> App {
     let mut app = App::new(sample(199_000, 0));
