@@ -1,4 +1,5 @@
-//! The mode's contract: how a packet travels between the director and a real server.
+//! The mode's contract: how a packet travels between the director and a real server. What modes are called and
+//! promise is in the rows of [`Forwarding`] and [`TunnelKind`].
 //!
 //! Modes are stateless; what must be remembered lives in the connection. A mode is bound once per
 //! connection, so per-packet code asks no questions. Before a mode is called the engine has parsed and

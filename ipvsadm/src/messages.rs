@@ -74,7 +74,7 @@ fn is_our_own(command: &Command) -> bool {
     match command {
         Command::AddService(spec) | Command::EditService(spec) => !spec.local.is_empty(),
         Command::AddServer(_, server) | Command::EditServer(_, server) => {
-            server.forwarding.def().letter.is_none()
+            server.forwarding.def().is_ours()
         }
         _ => false,
     }

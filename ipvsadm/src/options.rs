@@ -266,3 +266,21 @@ verbs! {
         takes [SyncId SyncMaxLen McastInterface McastGroup McastPort McastTtl],
     StopDaemon "stop-daemon" needs [] takes [SyncId],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new method's words might be another option's.
+    #[test]
+    fn no_spelling_is_two_options() {
+        let mut longs: Vec<&str> = options().map(|row| row.long).collect();
+        let mut shorts: Vec<char> = options().flat_map(|row| row.short).copied().collect();
+        let counts = (longs.len(), shorts.len());
+        longs.sort_unstable();
+        longs.dedup();
+        shorts.sort_unstable();
+        shorts.dedup();
+        assert_eq!((longs.len(), shorts.len()), counts);
+    }
+}

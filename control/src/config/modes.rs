@@ -2,6 +2,8 @@
 
 use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
 
+use super::fields::Fields;
+
 /// The checksums of tunnels by their words.
 pub(super) const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
     ("none", TunnelChecksum::None),
@@ -9,8 +11,15 @@ pub(super) const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
     ("remote", TunnelChecksum::Remote),
 ];
 
+/// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,
+/// which forbids least, so that one mistake does not look like several.
+pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
+    let written = fields.get("mode").map(|value| value.choice(&methods()));
+    written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
+}
+
 /// The methods by their words.
-pub(super) fn methods() -> Vec<(&'static str, Forwarding)> {
+fn methods() -> Vec<(&'static str, Forwarding)> {
     let all = Forwarding::ALL.iter();
     all.map(|method| (method.def().word, *method)).collect()
 }

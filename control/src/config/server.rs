@@ -7,7 +7,7 @@ use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKi
 
 use super::address;
 use super::fields::{Fields, Value};
-use super::{modes, service};
+use super::modes;
 
 const KEYS: &[&str] = &[
     "address",
@@ -30,7 +30,7 @@ pub(super) fn read<'a>(
     default_mode: Forwarding,
 ) -> Option<(Value<'a>, ServerSpec)> {
     let fields = value.fields(KEYS)?;
-    let mode = service::mode(&fields, default_mode);
+    let mode = modes::mode(&fields, default_mode);
     let weight = fields.integer("weight", INT).unwrap_or(1);
     let (lower, upper) = thresholds(&fields);
     let tunnel = fields

@@ -72,7 +72,7 @@ pub(super) fn read<'a>(
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
-    let mode = mode(&fields, Forwarding::Dr);
+    let mode = modes::mode(&fields, Forwarding::Dr);
     let (at, key) = key(&fields, value)?;
     let (protocol, vip, mark) = match key {
         ServiceKey::Address { protocol, .. } => (Some(protocol), key.vip(), None),
@@ -98,15 +98,6 @@ pub(super) fn read<'a>(
     spec.local = local_addresses(&fields, value, mode, &spec);
     scheduler_settings(&fields, &mut spec);
     Some((at, spec, access::read(&fields)))
-}
-
-/// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,
-/// which forbids least, so that one mistake does not look like several.
-pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
-    let written = fields
-        .get("mode")
-        .map(|value| value.choice(&modes::methods()));
-    written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
 }
 
 /// The one of `tcp`, `udp`, `sctp` and `fwmark` that is there.

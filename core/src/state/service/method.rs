@@ -31,7 +31,7 @@ pub struct MethodDef {
     pub listed: &'static str,
     /// ipvsadm's long option, without its dashes.
     pub option: &'static str,
-    /// ipvsadm's letter; `None` for a method of UVS's own, which ipvsadm does not know.
+    /// ipvsadm's letter; `None` for a method of UVS's own.
     pub letter: Option<char>,
     /// To whom servers reply.
     pub replies: Replies,
@@ -113,6 +113,11 @@ impl Forwarding {
 }
 
 impl MethodDef {
+    /// Whether it is UVS's own, which ipvsadm does not know.
+    pub const fn is_ours(&self) -> bool {
+        self.letter.is_none()
+    }
+
     /// ipvsadm's option as it is written: `-g`, or `--fullnat` where there is no letter.
     pub fn flag(&self) -> String {
         match self.letter {
