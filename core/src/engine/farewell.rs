@@ -6,7 +6,8 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
-use super::transmit::Way;
+use super::transit::Transit;
+use super::transmit::{By, Way};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -140,12 +141,18 @@ impl<R: Recorder> Engine<R> {
         };
         self.next_id();
         let way = Way {
-            mode: self.modes[usize::from(c.mode)],
+            by: By::Mode(&self.modes[usize::from(c.mode)]),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,
         };
-        match self.transmit(now, &mut frame, &packet, way, hop, out) {
+        let mut transit = Transit {
+            now,
+            frame: &mut frame,
+            packet: &packet,
+            out,
+        };
+        match self.transmit(&mut transit, way, hop) {
             Verdict::Send(egress) => {
                 out.push_copy(frame.bytes(), frame.offload, egress);
                 true

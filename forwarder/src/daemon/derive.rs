@@ -6,15 +6,15 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use uvs_control::config::{self, Config, ConfigError, Step};
+use uvs_control::protocol::{Errno, Refusal};
 use uvs_core::engine::ConnReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Sysctls, Timeouts};
 
-use crate::config::{self, Config, ConfigError, Step};
-use crate::control::protocol::{Errno, Refusal};
 use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server};
 use crate::port::filter::{FilterSpec, Program};
 
@@ -106,10 +106,10 @@ pub(super) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTr
         let to = destinations(service.key, marks);
         let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
         let replier = |server: &ServerSpec| {
-            let local = match server.forwarding {
-                Forwarding::Nat => Vec::new(),
-                Forwarding::FullNat => service.local.clone(),
-                Forwarding::Dr | Forwarding::Tunnel => return None,
+            let local = match server.forwarding.replies() {
+                Replies::Direct => return None,
+                Replies::Gateway => Vec::new(),
+                Replies::Local => service.local.clone(),
             };
             Some(Replier {
                 service: service.key,
