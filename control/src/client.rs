@@ -1,6 +1,8 @@
 //! The control socket from the asking side: connects at the first command, one request at a time.
 //!
-//! Both command lines speak to a daemon through [`Daemon`], so that tests can put a table in its place.
+//! Both command lines speak to a daemon through [`Daemon`], so that tests can put a table in its place, and
+//! ask it by [`Asking`], which is where an answer gets the type of its question. A reply that has not got it
+//! can come from a daemon of another release alone, and ends there as [`CallError::Unexpected`].
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -8,7 +10,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::protocol::{Command, Data, Refusal, Reply, Request, VERSION};
+use serde_json::value::RawValue;
+
+use super::protocol::{Change, Command, Question, Refusal, Reply, Request, VERSION};
 use super::starting::is_locked;
 
 /// Where a daemon listens unless `$UVS_SOCKET` says otherwise.
@@ -24,13 +28,49 @@ const FIRST_SIGN: Duration = Duration::from_millis(50);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Takes an answer's parts as they come; an error is that of a part which is no answer to the question.
+pub type Take<'a> = dyn FnMut(&RawValue) -> serde_json::Result<()> + 'a;
+
 /// Something that carries out commands.
 pub trait Daemon {
-    /// Carries out one command.
-    fn call(&mut self, command: Command) -> Result<Data, CallError>;
+    /// Carries out one command and hands the answer to `take`, in one part at least.
+    ///
+    /// # Errors
+    /// There is no answer, or `take` refuses it.
+    fn call(&mut self, command: Command, take: &mut Take<'_>) -> Result<(), CallError>;
 }
 
-/// Why a command brought no data.
+/// Questions to a daemon, each answered by what it asks for.
+pub trait Asking: Daemon {
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// There is no answer.
+    fn ask<Q: Question>(&mut self, question: Q) -> Result<Q::Answer, CallError> {
+        let mut answer = None;
+        self.call(question.into(), &mut |part| {
+            let part = Q::decode(part)?;
+            match &mut answer {
+                None => answer = Some(part),
+                Some(all) => Q::append(all, part)?,
+            }
+            Ok(())
+        })?;
+        Ok(answer.expect("a call that succeeds hands over an answer"))
+    }
+
+    /// Has one change made.
+    ///
+    /// # Errors
+    /// It was not made.
+    fn change(&mut self, change: Change) -> Result<(), CallError> {
+        self.ask(change)
+    }
+}
+
+impl<D: Daemon + ?Sized> Asking for D {}
+
+/// Why a command brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The daemon said no; nothing was changed.
@@ -53,12 +93,9 @@ pub enum CallError {
         /// What the host says.
         reason: io::Error,
     },
-    /// The answer is not of our protocol.
-    #[error(
-        "{}: the daemon does not speak control protocol {VERSION} ({reason}); restart `uvs run` after an upgrade",
-        .socket.display()
-    )]
-    Foreign {
+    /// The daemon is of another release: its reply is none of our protocol, or no answer to what was asked.
+    #[error("{}: unexpected reply ({reason}); restart `uvs run` after an upgrade", .socket.display())]
+    Unexpected {
         /// The socket.
         socket: PathBuf,
         /// What was not understood.
@@ -126,46 +163,49 @@ impl Client {
         &self,
         stream: &mut BufReader<UnixStream>,
         request: &Request,
-    ) -> Result<Reply, CallError> {
-        let foreign = |e: serde_json::Error| self.foreign(e.to_string());
-        let mut line = serde_json::to_vec(request).map_err(foreign)?;
+        take: &mut Take<'_>,
+    ) -> Result<Result<(), Refusal>, CallError> {
+        let unexpected = |e: serde_json::Error| self.unexpected(e.to_string());
+        let mut line = serde_json::to_vec(request).map_err(unexpected)?;
         line.push(b'\n');
         stream
             .get_mut()
             .write_all(&line)
             .map_err(|e| self.explain(e))?;
-        let mut reply = self.receive(stream, request.id)?;
-        while reply.more {
-            let next = self.receive(stream, request.id)?;
-            match (&mut reply.result, next.result) {
-                (Ok(all), Ok(part)) => all.append(part),
-                (result, end) => *result = end,
+        loop {
+            self.receive(stream, &mut line)?;
+            let reply: Reply<&RawValue> = serde_json::from_slice(&line).map_err(unexpected)?;
+            // Where a daemon could not take the request at all, it refuses request 0.
+            if reply.id != request.id && !(reply.id == 0 && reply.result.is_err()) {
+                let what = format!("request {} was answered as {}", request.id, reply.id);
+                return Err(self.unexpected(what));
             }
-            reply.more = next.more;
+            match reply.result {
+                Ok(part) => take(part).map_err(unexpected)?,
+                Err(refusal) => return Ok(Err(refusal)),
+            }
+            if !reply.more {
+                return Ok(Ok(()));
+            }
         }
-        Ok(reply)
     }
 
-    /// One reply line. Where a daemon could not take the request at all, it refuses request 0.
-    fn receive(&self, stream: &mut BufReader<UnixStream>, id: u64) -> Result<Reply, CallError> {
-        let mut line = Vec::new();
-        let length = stream
-            .read_until(b'\n', &mut line)
-            .map_err(|e| self.explain(e))?;
-        if length == 0 {
-            return Err(self.explain(ErrorKind::UnexpectedEof.into()));
+    /// Replaces `line` by the next one.
+    fn receive(
+        &self,
+        stream: &mut BufReader<UnixStream>,
+        line: &mut Vec<u8>,
+    ) -> Result<(), CallError> {
+        line.clear();
+        match stream.read_until(b'\n', line) {
+            Ok(0) => Err(self.explain(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.explain(error)),
         }
-        let reply: Reply =
-            serde_json::from_slice(&line).map_err(|e| self.foreign(e.to_string()))?;
-        if reply.id != id && !(reply.id == 0 && reply.result.is_err()) {
-            let what = format!("request {id} was answered as {}", reply.id);
-            return Err(self.foreign(what));
-        }
-        Ok(reply)
     }
 
-    fn foreign(&self, reason: String) -> CallError {
-        CallError::Foreign {
+    fn unexpected(&self, reason: String) -> CallError {
+        CallError::Unexpected {
             socket: self.socket.clone(),
             reason,
         }
@@ -194,22 +234,20 @@ fn is_absence(error: &io::Error) -> bool {
 
 impl Daemon for Client {
     /// After a failed exchange the connection is given up, as a late answer would be taken for the next.
-    fn call(&mut self, command: Command) -> Result<Data, CallError> {
+    fn call(&mut self, command: Command, take: &mut Take<'_>) -> Result<(), CallError> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => self.connect()?,
         };
         self.last_id += 1;
-        let reply = self.exchange(
-            &mut stream,
-            &Request {
-                version: VERSION,
-                id: self.last_id,
-                command,
-            },
-        )?;
+        let request = Request {
+            version: VERSION,
+            id: self.last_id,
+            command,
+        };
+        let outcome = self.exchange(&mut stream, &request, take)?;
         self.stream = Some(stream);
-        reply.result.map_err(CallError::Refused)
+        outcome.map_err(CallError::Refused)
     }
 }
 
@@ -219,7 +257,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::protocol::Errno;
+    use crate::protocol::{Errno, SysctlRequest, ask};
 
     #[test]
     fn a_reply_comes_back_and_the_connection_is_kept() {
@@ -229,7 +267,7 @@ mod tests {
                 message: "TCP 10.0.0.1:80: no such service".into(),
             };
             let result = if request.id == 1 {
-                Ok(Data::Done)
+                Ok("done")
             } else {
                 Err(refusal)
             };
@@ -241,8 +279,8 @@ mod tests {
             .expect("json")
         });
         let mut client = Client::new(dir.path().join("s"));
-        assert!(matches!(client.call(Command::Clear), Ok(Data::Done)));
-        let error = client.call(Command::Clear).expect_err("refused");
+        client.change(Change::Clear).expect("done");
+        let error = client.change(Change::Clear).expect_err("refused");
         assert_eq!(error.to_string(), "TCP 10.0.0.1:80: no such service");
         server
             .join()
@@ -259,8 +297,23 @@ mod tests {
             };
             part(",\"more\":true") + "\n" + &part("")
         });
-        let data = Client::new(dir.path().join("s")).call(Command::ListConnections);
-        assert!(matches!(data, Ok(Data::Connections(all)) if all.len() == 2));
+        let all = Client::new(dir.path().join("s")).ask(ask::ListConnections);
+        assert_eq!(all.expect("a listing").len(), 2);
+    }
+
+    #[test]
+    fn an_answer_in_parts_to_what_is_answered_whole_is_unexpected() {
+        let (dir, _server) = serve(1, |_| {
+            let part = r#"{"id":1,"result":{"Ok":{"sysctl":1}},"more":true}"#;
+            format!("{part}\n{part}")
+        });
+        let error = Client::new(dir.path().join("s"))
+            .ask(ask::Sysctl(SysctlRequest {
+                name: "drop_entry".to_owned(),
+                value: None,
+            }))
+            .expect_err("one value");
+        assert!(matches!(error, CallError::Unexpected { .. }), "{error}");
     }
 
     const CONNECTION: &str = r#"{"protocol":"tcp","client":{"addr":"10.0.0.9","port":1},"vip":{"addr":"10.0.0.1","port":80},"server":{"addr":"10.0.0.2","port":80},"local":null,"state":"ESTABLISHED","expires":900}"#;
@@ -272,7 +325,7 @@ mod tests {
                 .to_owned()
         });
         let error = Client::new(dir.path().join("s"))
-            .call(Command::Info)
+            .ask(ask::Info)
             .expect_err("refused");
         assert_eq!(error.to_string(), "too many clients");
     }
@@ -282,7 +335,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let socket = dir.path().join("nothing.sock");
         let error = Client::new(socket.clone())
-            .call(Command::Info)
+            .ask(ask::Info)
             .expect_err("no daemon")
             .to_string();
         assert!(
@@ -306,36 +359,48 @@ mod tests {
                 r#"{"id":1,"result":{"Ok":"done"}}"#.to_owned()
             });
         });
-        let answer = Client::new(path).call(Command::Clear);
-        assert!(matches!(answer, Ok(Data::Done)), "{answer:?}");
+        Client::new(path).change(Change::Clear).expect("done");
         server.join().expect("it was asked");
         drop(lock);
     }
 
     #[test]
     fn another_protocol_or_a_hang_up_is_told() {
-        let (dir, _server) = serve(1, |_| {
-            r#"{"id":1,"result":{"Ok":"something_new"}}"#.to_owned()
-        });
-        let mut client = Client::new(dir.path().join("s"));
-        let error = client.call(Command::Info).expect_err("not our protocol");
-        assert!(matches!(error, CallError::Foreign { .. }), "{error}");
+        for reply in [
+            r#"{"id":1,"result":{"Ok":"something_new"}}"#,
+            r#"{"id":1,"result":{"Ok":{"timeouts":{"tcp":900,"tcp_fin":120,"udp":300}}}}"#,
+            r#"{"id":2,"result":{"Ok":"done"}}"#,
+            "HTTP/1.1 400 Bad Request",
+        ] {
+            let (dir, _server) = serve(1, move |_| reply.to_owned());
+            let mut client = Client::new(dir.path().join("s"));
+            let error = client.ask(ask::Info).expect_err("no answer to that");
+            assert!(matches!(error, CallError::Unexpected { .. }), "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("unexpected reply") && text.contains("restart"),
+                "{text}"
+            );
+        }
         let (dir, _server) = serve(0, |_| String::new());
         let error = Client::new(dir.path().join("s"))
-            .call(Command::Info)
+            .ask(ask::Info)
             .expect_err("hung up");
         assert!(matches!(error, CallError::Broken { .. }), "{error}");
     }
 
     /// Answers `count` requests of one connection, then hangs up.
-    fn serve(count: usize, answer: fn(Request) -> String) -> (tempfile::TempDir, JoinHandle<()>) {
+    fn serve(
+        count: usize,
+        answer: impl Fn(Request) -> String + Send + 'static,
+    ) -> (tempfile::TempDir, JoinHandle<()>) {
         let dir = tempfile::tempdir().expect("a directory");
         let listener = UnixListener::bind(dir.path().join("s")).expect("a socket");
         let server = thread::spawn(move || answer_all(&listener, count, answer));
         (dir, server)
     }
 
-    fn answer_all(listener: &UnixListener, count: usize, answer: fn(Request) -> String) {
+    fn answer_all(listener: &UnixListener, count: usize, answer: impl Fn(Request) -> String) {
         let (stream, _) = listener.accept().expect("a client");
         let mut reader = BufReader::new(stream);
         for _ in 0..count {

@@ -1,6 +1,6 @@
 //! One command line: its words become a [`Line`], and that a service or a server.
 
-use uvs_control::protocol::Command;
+use uvs_control::protocol::Change;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Timeouts;
@@ -77,16 +77,16 @@ impl Line {
     }
 
     /// What the line changes of the table, where it does.
-    pub(super) fn change(&self) -> Result<Option<Command>, Stop> {
+    pub(super) fn change(&self) -> Result<Option<Change>, Stop> {
         Ok(Some(match self.verb {
-            Verb::AddService => Command::AddService(self.service_spec()?),
-            Verb::EditService => Command::EditService(self.service_spec()?),
-            Verb::DeleteService => Command::DeleteService(self.key()?),
-            Verb::Clear => Command::Clear,
-            Verb::AddServer => Command::AddServer(self.key()?, self.server_spec()?),
-            Verb::EditServer => Command::EditServer(self.key()?, self.server_spec()?),
-            Verb::DeleteServer => Command::DeleteServer(self.key()?, self.server),
-            Verb::Set => Command::SetTimeouts(self.timeouts),
+            Verb::AddService => Change::AddService(self.service_spec()?),
+            Verb::EditService => Change::EditService(self.service_spec()?),
+            Verb::DeleteService => Change::DeleteService(self.key()?),
+            Verb::Clear => Change::Clear,
+            Verb::AddServer => Change::AddServer(self.key()?, self.server_spec()?),
+            Verb::EditServer => Change::EditServer(self.key()?, self.server_spec()?),
+            Verb::DeleteServer => Change::DeleteServer(self.key()?, self.server),
+            Verb::Set => Change::SetTimeouts(self.timeouts),
             Verb::List
             | Verb::Zero
             | Verb::Save

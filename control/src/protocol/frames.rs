@@ -2,6 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Where frames went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Drops {
+    /// All of them.
+    pub totals: Totals,
+    /// Frames dropped and lost: label, count, in the order of the list of reasons.
+    pub reasons: Vec<(String, u64)>,
+    /// What became of connections.
+    pub ended: Ended,
+    /// The same of each interface.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceFrames>,
+}
+
 /// Frames since the start: `received` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {

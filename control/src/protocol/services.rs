@@ -6,6 +6,24 @@ use uvs_core::flow::{Endpoint, Protocol};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceSpec};
 
+/// Services with their counters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Services {
+    /// Slots of the connection table (the `size=` of ipvsadm's first line).
+    pub table_size: u32,
+    /// The services, in no particular order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Traffic of all services.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Totals.
+    pub stats: Stats,
+    /// Per second, by the kernel's estimator.
+    pub rates: Stats,
+}
+
 /// A service with its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceStatus {

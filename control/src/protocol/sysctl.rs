@@ -4,6 +4,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Right;
+
+/// Which sysctl, and what it is to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SysctlRequest {
+    /// The name under `net.ipv4.vs.`, e.g. `expire_nodest_conn`.
+    pub name: String,
+    /// The new value.
+    pub value: Option<SysctlValue>,
+}
+
+impl SysctlRequest {
+    pub(super) const fn right(&self) -> Right {
+        if self.value.is_some() {
+            Right::Write
+        } else {
+            Right::Read
+        }
+    }
+}
+
 /// A sysctl's value: a number where it is one, else its words as the kernel would show them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
