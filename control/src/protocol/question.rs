@@ -167,7 +167,7 @@ macro_rules! questions {
         )*
         $(
             question! { $(#[$list_doc])* $L $(($list_asked: $list_of))? }
-            answered! { $L -> $list_word: Vec<$item>, by {
+            answered! { $L -> $list_word: Vec<$item>, with {
                 fn append(all: &mut Vec<$item>, mut part: Vec<$item>) -> serde_json::Result<()> {
                     all.append(&mut part);
                     Ok(())
@@ -222,7 +222,7 @@ macro_rules! answered {
             }
         };
     };
-    ($Q:ident -> $word:ident: $answer:ty $(, by { $append:item })?) => {
+    ($Q:ident -> $word:ident: $answer:ty $(, with { $append:item })?) => {
         const _: () = {
             #[derive(Serialize, Deserialize)]
             #[expect(non_camel_case_types, reason = "the word as it is on the wire")]
