@@ -14,7 +14,6 @@ mod family;
 mod http;
 mod node_ipvs;
 mod process;
-pub mod prom_files;
 mod server;
 mod snapshot;
 #[cfg(feature = "testing")]

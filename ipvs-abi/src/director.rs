@@ -1,68 +1,91 @@
-//! Who carries out what programs ask.
+//! Who carries out what programs ask, and what their interface cannot say.
 
-use uvs_core::counters::Stats;
-use uvs_core::flow::Endpoint;
-use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::snapshot::Timeouts;
+use uvs_control::protocol::{Answers, Change, Lists, Refusal, ServiceStatus, ask};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use crate::errno::Errno;
-use crate::server::Load;
 
-/// The daemon, or a table in its place.
-pub trait Director {
-    /// Carries out a change.
-    ///
-    /// # Errors
-    /// What the kernel's IPVS would answer; nothing is changed.
-    fn change(&mut self, change: Change) -> Result<(), Errno>;
-
-    /// All services, in the order in which they were added.
-    ///
-    /// # Errors
-    /// The daemon cannot say.
-    fn services(&mut self) -> Result<Vec<Service>, Errno>;
-
-    /// The time-outs in force.
-    ///
-    /// # Errors
-    /// The daemon cannot say.
-    fn timeouts(&mut self) -> Result<Timeouts, Errno>;
-
-    /// Slots of the connection table.
-    ///
-    /// # Errors
-    /// The daemon cannot say.
-    fn table_size(&mut self) -> Result<u32, Errno>;
+/// The daemon, or a table in its place: whoever answers these questions.
+pub trait Director:
+    Answers<Change>
+    + Answers<ask::Zero>
+    + Answers<ask::ListServices>
+    + Answers<ask::GetTimeouts>
+    + Answers<ask::Traffic>
+    + Lists<ask::ListConnections>
+{
 }
 
-/// A change of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    AddService(ServiceSpec),
-    EditService(ServiceSpec),
-    DeleteService(ServiceKey),
-    Clear,
-    AddServer(ServiceKey, ServerSpec),
-    EditServer(ServiceKey, ServerSpec),
-    DeleteServer(ServiceKey, Endpoint),
+impl<D> Director for D where
+    D: Answers<Change>
+        + Answers<ask::Zero>
+        + Answers<ask::ListServices>
+        + Answers<ask::GetTimeouts>
+        + Answers<ask::Traffic>
+        + Lists<ask::ListConnections>
+{
+}
+
+/// What programs can change.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// The table.
+    Change(Change),
+    /// The counters of one service, or of all.
     Zero(Option<ServiceKey>),
-    SetTimeouts(Timeouts),
 }
 
-/// A service as it is listed.
-#[derive(Clone, Debug)]
-pub struct Service {
-    pub spec: ServiceSpec,
-    pub totals: Stats,
-    pub rates: Stats,
-    pub servers: Vec<Server>,
+impl From<Change> for Asked {
+    fn from(change: Change) -> Self {
+        Self::Change(change)
+    }
 }
 
-/// A server as it is listed.
-#[derive(Clone, Debug)]
-pub struct Server {
-    pub spec: ServerSpec,
-    pub load: Load,
-    pub totals: Stats,
-    pub rates: Stats,
+/// Has it carried out.
+///
+/// # Errors
+/// What the kernel's IPVS would answer; nothing is changed.
+pub(crate) fn carry_out(asked: Asked, director: &mut impl Director) -> Result<(), Errno> {
+    let result = match asked {
+        Asked::Zero(key) => director.answer(ask::Zero(key)),
+        Asked::Change(Change::EditService(spec)) => edit_service(spec, director),
+        Asked::Change(Change::EditServer(key, server)) => edit_server(key, server, director),
+        Asked::Change(change) => director.answer(change),
+    };
+    result.map_err(Errno::from)
+}
+
+/// These programs know no local addresses: a service keeps what it has.
+fn edit_service(mut spec: ServiceSpec, director: &mut impl Director) -> Result<(), Refusal> {
+    spec.local = one(spec.key, director)?.spec.local;
+    director.answer(Change::EditService(spec))
+}
+
+/// Nor FULLNAT, which they are shown as masquerading: a server keeps it.
+fn edit_server(
+    key: ServiceKey,
+    mut server: ServerSpec,
+    director: &mut impl Director,
+) -> Result<(), Refusal> {
+    if server.forwarding == Forwarding::Nat {
+        let servers = one(key, director)?.servers;
+        let same = servers.iter().find(|s| s.spec.endpoint == server.endpoint);
+        if same.is_some_and(|s| s.spec.forwarding == Forwarding::FullNat) {
+            server.forwarding = Forwarding::FullNat;
+        }
+    }
+    director.answer(Change::EditServer(key, server))
+}
+
+/// A service as it is.
+pub(crate) fn one(
+    key: ServiceKey,
+    director: &mut impl Director,
+) -> Result<ServiceStatus, Refusal> {
+    let listed = director.answer(ask::ListServices(Some(key)))?.services;
+    let mut all = listed.into_iter();
+    all.find(|status| status.spec.key == key).ok_or_else(|| Refusal {
+        errno: uvs_control::protocol::Errno::NotFound,
+        message: format!("{key}: no such service"),
+    })
 }

@@ -1,5 +1,7 @@
 //! What the kernel's IPVS refuses with: programs make their sentences from these numbers alone.
 
+use uvs_control::protocol::{self, Refusal};
+
 /// An errno of asm-generic/errno-base.h and errno.h, as IPVS uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
@@ -30,5 +32,20 @@ impl Errno {
     /// The number, as a system call would set it.
     pub const fn number(self) -> i32 {
         self as i32
+    }
+}
+
+impl From<Refusal> for Errno {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.errno {
+            protocol::Errno::Exists => Self::Exists,
+            protocol::Errno::NotFound => Self::NoService,
+            protocol::Errno::NoServer | protocol::Errno::NoScheduler => Self::NoEntry,
+            protocol::Errno::Range => Self::Range,
+            protocol::Errno::Invalid => Self::Invalid,
+            protocol::Errno::Unsupported => Self::Unsupported,
+            protocol::Errno::Permission => Self::Permission,
+            protocol::Errno::Failed => Self::Failed,
+        }
     }
 }

@@ -1,21 +1,14 @@
 //! Generic netlink's controller: what the family "IPVS" is called by number, and what it can do
 //! (linux/genetlink.h; `ctrl_fill_info` of net/netlink/genetlink.c).
 
-use crate::attribute::{Attributes, Received};
+use uvs_ipvs_carried::{FAMILY, NAME};
 
-/// GENL_ID_CTRL, the controller.
-pub const CONTROLLER: u16 = 0x10;
-/// CTRL_CMD_GETFAMILY.
-const GET_FAMILY: u8 = 3;
+use crate::attribute::Attributes;
+
 /// CTRL_CMD_NEWFAMILY, with the version that the kernel answers with.
 const NEW_FAMILY: [u8; 4] = [1, 2, 0, 0];
 
-/// Our number of the family. The kernel deals out numbers from 16 on, in the order in which modules come, and
-/// has few dozen: this one is none of its own on a host without ip_vs.
-pub const FAMILY: u16 = 1000;
-/// The family's name.
-pub const NAME: &str = "IPVS";
-/// Its version.
+/// The family's version.
 pub const VERSION: u8 = 1;
 
 /// CTRL_ATTR_*.
@@ -37,17 +30,6 @@ const ADMIN: u32 = 1;
 const DO: u32 = 2;
 const DUMP: u32 = 4;
 const POLICY: u32 = 8;
-
-/// Whether a message to the controller asks for this family, by name or by number.
-pub fn is_asked_for(payload: &[u8]) -> bool {
-    let Some((&[GET_FAMILY, ..], attributes)) = payload.split_first_chunk::<4>() else {
-        return false;
-    };
-    let Ok(received) = Received::parse(attributes) else {
-        return false;
-    };
-    received.text(kind::NAME) == Some(NAME) || received.u16(kind::ID) == Some(FAMILY)
-}
 
 /// The controller's answer: header and attributes.
 pub fn described() -> Vec<u8> {

@@ -1,45 +1,35 @@
-//! `/proc/net/ip_vs` and `/proc/net/ip_vs_stats` as the kernel writes them, for programs that read those.
+//! IPVS's files under /proc/net as the kernel writes them.
 //!
-//! After `ip_vs_info_seq_show` and `ip_vs_stats_show` of `net/netfilter/ipvs/ip_vs_ctl.c`.
+//! After `ip_vs_info_seq_show` and `ip_vs_stats_show` of `net/netfilter/ipvs/ip_vs_ctl.c`, and
+//! `ip_vs_conn_seq_show` of `ip_vs_conn.c`.
 
 use std::fmt::Write as _;
 
+use uvs_control::protocol::{ConnectionStatus, ServerStatus, Services};
 use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{ServiceKey, ServiceSpec};
 
-/// What the kernel knows of a server beside how it was asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Server {
-    /// As it was asked for.
-    pub spec: ServerSpec,
-    /// Whether the address is the host's own.
-    pub local: bool,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-}
+/// The first line of [`connections`].
+pub const CONNECTIONS_HEAD: &str = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
 
 /// The text of `net/ip_vs`: services with their servers.
-pub fn ip_vs<'a>(
-    table_size: u32,
-    services: impl Iterator<Item = (&'a ServiceSpec, Vec<Server>)>,
-) -> String {
+pub fn ip_vs(all: &Services) -> String {
     let mut text = format!(
-        "IP Virtual Server version 1.2.1 (size={table_size})\n\
+        "IP Virtual Server version 1.2.1 (size={})\n\
          Prot LocalAddress:Port Scheduler Flags\n  \
-         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n"
+         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n",
+        all.table_size
     );
     // Writing to a string cannot fail.
-    for (spec, servers) in services {
-        let _ = writeln!(text, "{}", service(spec));
-        for s in servers {
+    for status in &all.services {
+        let _ = writeln!(text, "{}", service(&status.spec));
+        for s in &status.servers {
             let _ = writeln!(
                 text,
                 "  -> {}      {:<7} {:<6} {:<10} {:<10}",
                 endpoint(s.spec.endpoint),
-                forwarding(&s),
+                forwarding(s),
                 s.spec.weight,
                 s.active,
                 s.inactive
@@ -47,6 +37,25 @@ pub fn ip_vs<'a>(
         }
     }
     text
+}
+
+/// Lines of `net/ip_vs_conn`: connections and persistence templates.
+pub fn connections(some: &[ConnectionStatus]) -> String {
+    some.iter().map(connection).collect()
+}
+
+fn connection(c: &ConnectionStatus) -> String {
+    // A template of a firewall mark has no protocol of its own.
+    let protocol = c.protocol.map_or("IP", |protocol| protocol.name());
+    let end = |e: Endpoint| format!("{} {:04X}", groups(e.addr), e.port);
+    format!(
+        "{protocol:<3} {} {} {} {:<11} {:>7}\n",
+        end(c.client),
+        end(c.vip),
+        end(c.server),
+        c.state,
+        c.expires
+    )
 }
 
 /// The text of `net/ip_vs_stats`: totals, and rates a second.
@@ -95,19 +104,25 @@ fn endpoint(e: Endpoint) -> String {
 }
 
 fn address(addr: Addr) -> String {
+    match addr.is_v4() {
+        true => groups(addr),
+        false => format!("[{}]", groups(addr)),
+    }
+}
+
+/// An address without brackets: 8 digits, or 8 groups of 4.
+fn groups(addr: Addr) -> String {
     match addr.as_v4() {
         Some(v4) => format!("{:08X}", u32::from_be_bytes(v4)),
         None => {
-            let groups = addr
-                .0
-                .chunks(2)
-                .map(|g| format!("{:02x}{:02x}", g[0], g[1]));
-            format!("[{}]", groups.collect::<Vec<_>>().join(":"))
+            let groups = addr.0.chunks(2);
+            let groups = groups.map(|g| format!("{:02x}{:02x}", g[0], g[1]));
+            groups.collect::<Vec<_>>().join(":")
         }
     }
 }
 
-fn forwarding(server: &Server) -> &'static str {
+fn forwarding(server: &ServerStatus) -> &'static str {
     if server.local {
         "Local"
     } else {

@@ -30,26 +30,33 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The requests of a datagram. As in the kernel, one with a wrong length ends it, what is no request and
-    /// what is netlink's own is passed over.
-    pub fn all(mut datagram: &'a [u8]) -> Vec<Self> {
-        let mut requests = Vec::new();
+    /// The first request of a datagram, and what is behind it; `None` where there is none any more. As in the
+    /// kernel, a message with a wrong length ends a datagram; what is no request, and what is netlink's own, is
+    /// passed over.
+    pub fn first(mut datagram: &'a [u8]) -> Option<(Self, &'a [u8])> {
         while let Ok(message) = NetlinkBuffer::new_checked(datagram) {
             let length = message.length() as usize;
+            let next = length.next_multiple_of(4).min(datagram.len());
+            let (whole, rest) = (&datagram[..length], &datagram[next..]);
             if message.flags() & NLM_F_REQUEST != 0 && message.message_type() >= FIRST_TYPE {
-                requests.push(Self {
+                let request = Self {
                     kind: message.message_type(),
                     payload: message.payload(),
                     flags: message.flags(),
                     sequence: message.sequence_number(),
                     port: message.port_number(),
-                    whole: &datagram[..length],
-                });
+                    whole,
+                };
+                return Some((request, rest));
             }
-            let next = length.next_multiple_of(4).min(datagram.len());
-            datagram = &datagram[next..];
+            datagram = rest;
         }
-        requests
+        None
+    }
+
+    /// Whether it is IPVS's, or asks the controller for IPVS.
+    pub fn is_for_ipvs(&self) -> bool {
+        uvs_ipvs_carried::is_for_ipvs(self.whole)
     }
 
     /// Whether all of a kind are asked for. Both bits must be set, as generic netlink wants it.
@@ -114,9 +121,18 @@ mod tests {
         20, 0, 0, 0, 0x1c, 0, 5, 0, 7, 0, 0, 0, 0x39, 0x30, 0, 0, 15, 1, 0, 0,
     ];
 
+    fn all(mut datagram: &[u8]) -> Vec<Request<'_>> {
+        let mut requests = Vec::new();
+        while let Some((request, rest)) = Request::first(datagram) {
+            requests.push(request);
+            datagram = rest;
+        }
+        requests
+    }
+
     #[test]
     fn a_request_is_acknowledged_with_its_own_header() {
-        let requests = Request::all(ASKED);
+        let requests = all(ASKED);
         assert_eq!(requests.len(), 1);
         let sent = requests[0].done(None);
         let mut want = vec![36, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0x39, 0x30, 0, 0, 0, 0, 0, 0];
@@ -126,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_comes_back_whole() {
-        let sent = Request::all(ASKED)[0].refused(Errno::Exists);
+        let sent = all(ASKED)[0].refused(Errno::Exists);
         assert_eq!(sent[0][16..20], (-17i32).to_ne_bytes());
         assert_eq!(sent[0][20..], *ASKED);
     }
@@ -134,20 +150,20 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_no_request_is_passed_over() {
         for length in 0..ASKED.len() {
-            assert!(Request::all(&ASKED[..length]).is_empty(), "{length} bytes");
+            assert!(all(&ASKED[..length]).is_empty(), "{length} bytes");
         }
         let mut answer = ASKED.to_vec();
         answer[6] = 4;
-        assert!(Request::all(&answer).is_empty());
+        assert!(all(&answer).is_empty());
         let mut own = ASKED.to_vec();
         own[4] = 3;
         let both = [&own, ASKED].concat();
-        assert_eq!(Request::all(&both).len(), 1);
+        assert_eq!(all(&both).len(), 1);
     }
 
     #[test]
     fn a_dump_is_cut_into_datagrams_and_ends_once() {
-        let request = &Request::all(ASKED)[0];
+        let request = &all(ASKED)[0];
         let datagrams = request.dump((0..100).map(|_| vec![1; 400]));
         assert!(datagrams.iter().all(|d| d.len() <= DATAGRAM));
         let kinds: Vec<u16> = datagrams
@@ -160,6 +176,7 @@ mod tests {
         assert!(kinds[..100].iter().all(|kind| *kind == 0x1c));
     }
 
+    /// The messages of a datagram.
     fn messages(mut datagram: &[u8]) -> Vec<&[u8]> {
         let mut all = Vec::new();
         while let Some(length) = datagram.first_chunk().map(|l| u32::from_ne_bytes(*l) as usize) {

@@ -1,7 +1,7 @@
 //! A real server as attributes (`ip_vs_genl_parse_dest`, `ip_vs_genl_dump_dest` of
 //! net/netfilter/ipvs/ip_vs_ctl.c).
 
-use uvs_core::counters::Stats;
+use uvs_control::protocol::ServerStatus;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKind};
 
@@ -75,39 +75,27 @@ pub fn spec(received: &Received<'_>, service_is_ipv6: bool) -> Result<ServerSpec
     })
 }
 
-/// What happens at a server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Whether the address is the director's own.
-    pub local: bool,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-    /// Persistence templates.
-    pub persistent: u32,
-}
-
 /// A server with its counters, as it is listed.
-pub fn listed(spec: &ServerSpec, load: Load, totals: &Stats, rates: &Stats) -> Attributes {
+pub fn listed(status: &ServerStatus) -> Attributes {
+    let spec = &status.spec;
     let ipv4 = spec.endpoint.addr.is_v4();
     let (tunnel, flags) = (spec.tunnel.kind, spec.tunnel.checksum);
     Attributes::new()
         .bytes(kind::ADDRESS, &address_bytes(spec.endpoint.addr))
         .port(kind::PORT, spec.endpoint.port)
-        .u32(kind::METHOD, method_number(spec.forwarding, load.local))
+        .u32(kind::METHOD, method_number(spec.forwarding, status.local))
         .u32(kind::WEIGHT, spec.weight)
         .u8(kind::TUNNEL, tunnel_number(tunnel))
         .port(kind::TUNNEL_PORT, spec.tunnel.port)
         .u16(kind::TUNNEL_FLAGS, checksum_flags(flags))
         .u32(kind::UPPER, spec.upper)
         .u32(kind::LOWER, spec.lower)
-        .u32(kind::ACTIVE, load.active)
-        .u32(kind::INACTIVE, load.inactive)
-        .u32(kind::PERSISTENT, load.persistent)
+        .u32(kind::ACTIVE, status.active)
+        .u32(kind::INACTIVE, status.inactive)
+        .u32(kind::PERSISTENT, status.persistent)
         .u16(kind::FAMILY, if ipv4 { IPV4 } else { IPV6 })
-        .nest(kind::STATS, &stats::in_32_bits(totals, rates))
-        .nest(kind::STATS64, &stats::in_64_bits(totals, rates))
+        .nest(kind::STATS, &stats::in_32_bits(&status.stats, &status.rates))
+        .nest(kind::STATS64, &stats::in_64_bits(&status.stats, &status.rates))
 }
 
 /// A forwarding method from its number; an IPVS server at an own address is Local, whatever it was added as.

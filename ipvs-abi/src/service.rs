@@ -1,7 +1,7 @@
 //! A virtual service as attributes (`ip_vs_genl_parse_service`, `ip_vs_genl_fill_service` of
 //! net/netfilter/ipvs/ip_vs_ctl.c).
 
-use uvs_core::counters::Stats;
+use uvs_control::protocol::ServiceStatus;
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServiceKey, ServiceSpec};
@@ -29,7 +29,7 @@ mod kind {
 /// IP_VS_SVC_F_PERSISTENT.
 pub(crate) const PERSISTENT: u32 = 1;
 /// IP_VS_SVC_F_HASHED, the kernel's own: each service that it lists has it.
-pub(crate) const HASHED: u32 = 2;
+const HASHED: u32 = 2;
 /// IP_VS_SVC_F_ONEPACKET.
 pub(crate) const ONE_PACKET: u32 = 4;
 /// The schedulers' flags.
@@ -88,7 +88,8 @@ pub fn spec(received: &Received<'_>) -> Result<ServiceSpec, Errno> {
 }
 
 /// A service with its counters, as it is listed.
-pub fn listed(spec: &ServiceSpec, totals: &Stats, rates: &Stats) -> Attributes {
+pub fn listed(status: &ServiceStatus) -> Attributes {
+    let spec = &status.spec;
     let ipv6 = key_is_ipv6(&spec.key);
     let named = Attributes::new().u16(kind::FAMILY, if ipv6 { IPV6 } else { IPV4 });
     let named = match spec.key {
@@ -109,16 +110,11 @@ pub fn listed(spec: &ServiceSpec, totals: &Stats, rates: &Stats) -> Attributes {
         (true, Some(_)) => mask.to_ne_bytes(),
         (false, _) => mask.to_be_bytes(),
     };
-    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let flags = HASHED
-        | spec.flags & SCHEDULER_FLAGS
-        | flag(persistence.is_some(), PERSISTENT)
-        | flag(spec.one_packet, ONE_PACKET);
     let shown = named
         .text(kind::SCHEDULER, &spec.scheduler)
         .bytes(
             kind::FLAGS,
-            &[flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat(),
+            &[shown_flags(spec).to_ne_bytes(), u32::MAX.to_ne_bytes()].concat(),
         )
         .u32(kind::TIMEOUT, timeout)
         .bytes(kind::NETMASK, &netmask);
@@ -127,8 +123,17 @@ pub fn listed(spec: &ServiceSpec, totals: &Stats, rates: &Stats) -> Attributes {
         None => shown,
     };
     shown
-        .nest(kind::STATS, &stats::in_32_bits(totals, rates))
-        .nest(kind::STATS64, &stats::in_64_bits(totals, rates))
+        .nest(kind::STATS, &stats::in_32_bits(&status.stats, &status.rates))
+        .nest(kind::STATS64, &stats::in_64_bits(&status.stats, &status.rates))
+}
+
+/// IP_VS_SVC_F_* of a service as it is listed.
+pub(crate) fn shown_flags(spec: &ServiceSpec) -> u32 {
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    HASHED
+        | spec.flags & SCHEDULER_FLAGS
+        | flag(spec.persistence.is_some(), PERSISTENT)
+        | flag(spec.one_packet, ONE_PACKET)
 }
 
 /// An address of 16 bytes of which IPv4 fills the first 4; what follows those may be anything.

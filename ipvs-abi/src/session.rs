@@ -1,14 +1,16 @@
 //! A program's conversation over generic netlink: its requests in, the kernel's answers out
 //! (`ip_vs_genl_set_cmd`, `ip_vs_genl_get_cmd` of net/netfilter/ipvs/ip_vs_ctl.c).
 
+use uvs_control::protocol::{Change, ServiceStatus, ask};
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Timeouts;
 
 use crate::attribute::{Attributes, Received};
-use crate::director::{Change, Director, Service};
+use crate::director::{Asked, Director, carry_out, one};
 use crate::errno::Errno;
 use crate::message::Request;
 use crate::{family, server, service};
+use uvs_ipvs_carried::{CONTROLLER, FAMILY};
 
 /// IPVS_CMD_*.
 mod command {
@@ -45,37 +47,45 @@ mod kind {
 /// IP_VS_VERSION_CODE of IPVS 1.2.1.
 pub const IPVS_VERSION: u32 = 0x0001_0201;
 
-/// Answers a datagram. What comes back is sent datagram by datagram.
-pub fn answer(datagram: &[u8], director: &mut impl Director) -> Vec<Vec<u8>> {
-    let answer = |request: &Request<'_>| {
-        carry_out(request, director).unwrap_or_else(|errno| request.refused(errno))
+/// Answers a request of a program that is `permitted` to change things, or is not. What comes back is sent
+/// datagram by datagram.
+pub fn answer(
+    request: &Request<'_>,
+    permitted: bool,
+    director: &mut impl Director,
+) -> Vec<Vec<u8>> {
+    let answer = if request.kind == CONTROLLER {
+        find_family(request)
+    } else if permitted {
+        carry_out_request(request, director)
+    } else {
+        // GENL_ADMIN_PERM: each command of the family wants it, also those that only look.
+        Err(Errno::Permission)
     };
-    Request::all(datagram).iter().flat_map(answer).collect()
+    answer.unwrap_or_else(|errno| request.refused(errno))
 }
 
-fn carry_out(
+fn find_family(request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
+    match request.is_for_ipvs() {
+        true => Ok(request.done(Some(&family::described()))),
+        false => Err(Errno::NoEntry),
+    }
+}
+
+fn carry_out_request(
     request: &Request<'_>,
     director: &mut impl Director,
 ) -> Result<Vec<Vec<u8>>, Errno> {
-    if request.kind == family::CONTROLLER {
-        return match family::is_asked_for(request.payload) {
-            true => Ok(request.done(Some(&family::described()))),
-            false => Err(Errno::NoEntry),
-        };
-    }
     let header = request.payload.split_first_chunk::<4>();
     let (&[command, ..], attributes) = header.ok_or(Errno::Invalid)?;
-    if request.kind != family::FAMILY {
+    if request.kind != FAMILY {
         return Err(Errno::NoEntry);
     }
     let received = Received::parse(attributes)?;
     match command {
         command::GET_SERVICE if request.is_dump() => {
-            let entry = |s: &Service| {
-                let inner = service::listed(&s.spec, &s.totals, &s.rates);
-                named(command::NEW_SERVICE, kind::SERVICE, &inner)
-            };
-            Ok(request.dump(director.services()?.iter().map(entry)))
+            let all = director.answer(ask::ListServices(None))?.services;
+            Ok(request.dump(all.iter().map(service_entry)))
         }
         command::GET_DEST => dump_servers(request, &received, director),
         // Neither a master nor a backup runs.
@@ -83,15 +93,11 @@ fn carry_out(
         _ if request.is_dump() => Err(Errno::Unsupported),
         command::GET_SERVICE => {
             let key = service::key(&received.nest(kind::SERVICE)?)?;
-            let all = director.services()?;
-            let found = all.iter().find(|s| s.spec.key == key);
-            let found = found.ok_or(Errno::NoService)?;
-            let inner = service::listed(&found.spec, &found.totals, &found.rates);
-            let entry = named(command::NEW_SERVICE, kind::SERVICE, &inner);
-            Ok(request.done(Some(&entry)))
+            let found = one(key, director)?;
+            Ok(request.done(Some(&service_entry(&found))))
         }
         command::GET_CONFIG => {
-            let times = director.timeouts()?;
+            let times = director.answer(ask::GetTimeouts)?;
             let config = Attributes::new()
                 .u32(kind::TIMEOUT_TCP, times.tcp)
                 .u32(kind::TIMEOUT_TCP_FIN, times.tcp_fin)
@@ -99,16 +105,21 @@ fn carry_out(
             Ok(request.done(Some(&with_header(command::SET_CONFIG, &config))))
         }
         command::GET_INFO => {
+            let size = director.answer(ask::ListServices(None))?.table_size;
             let info = Attributes::new()
                 .u32(kind::VERSION, IPVS_VERSION)
-                .u32(kind::TABLE_SIZE, director.table_size()?);
+                .u32(kind::TABLE_SIZE, size);
             Ok(request.done(Some(&with_header(command::SET_INFO, &info))))
         }
         _ => {
-            director.change(change(command, &received)?)?;
+            carry_out(asked(command, &received)?, director)?;
             Ok(request.done(None))
         }
     }
+}
+
+fn service_entry(status: &ServiceStatus) -> Vec<u8> {
+    named(command::NEW_SERVICE, kind::SERVICE, &service::listed(status))
 }
 
 /// The servers of one service; of one that is not there, none.
@@ -118,24 +129,22 @@ fn dump_servers(
     director: &mut impl Director,
 ) -> Result<Vec<Vec<u8>>, Errno> {
     let key = service::key(&received.nest(kind::SERVICE)?)?;
-    let all = director.services()?;
+    let all = director.answer(ask::ListServices(None))?.services;
     let found = all.iter().find(|s| s.spec.key == key);
-    let entries = found.into_iter().flat_map(|s| &s.servers).map(|s| {
-        let inner = server::listed(&s.spec, s.load, &s.totals, &s.rates);
-        named(command::NEW_DEST, kind::DEST, &inner)
-    });
+    let servers = found.into_iter().flat_map(|s| &s.servers);
+    let entries = servers.map(|s| named(command::NEW_DEST, kind::DEST, &server::listed(s)));
     Ok(request.dump(entries))
 }
 
 /// What a command asks to be changed.
-fn change(command: u8, received: &Received<'_>) -> Result<Change, Errno> {
+fn asked(command: u8, received: &Received<'_>) -> Result<Asked, Errno> {
     let key = || service::key(&received.nest(kind::SERVICE)?);
     let spec = || service::spec(&received.nest(kind::SERVICE)?);
     let server = |key: &ServiceKey| {
         let ipv6 = service::key_is_ipv6(key);
         server::spec(&received.nest(kind::DEST)?, ipv6)
     };
-    Ok(match command {
+    let change = match command {
         command::NEW_SERVICE => Change::AddService(spec()?),
         command::SET_SERVICE => Change::EditService(spec()?),
         command::DEL_SERVICE => Change::DeleteService(key()?),
@@ -160,16 +169,17 @@ fn change(command: u8, received: &Received<'_>) -> Result<Change, Errno> {
                 udp: number(kind::TIMEOUT_UDP),
             })
         }
-        command::ZERO => match received.get(kind::SERVICE) {
-            Some(_) => Change::Zero(Some(key()?)),
-            None => Change::Zero(None),
-        },
+        command::ZERO => {
+            let one = received.get(kind::SERVICE).map(|_| key()).transpose()?;
+            return Ok(Asked::Zero(one));
+        }
         command::FLUSH => Change::Clear,
         // There is no connection sync: it cannot be started, and what is to be stopped does not run.
         command::NEW_DAEMON => return Err(Errno::Unsupported),
         command::DEL_DAEMON => return Err(Errno::NoService),
         _ => return Err(Errno::Unsupported),
-    })
+    };
+    Ok(change.into())
 }
 
 /// Attributes in the attribute of a command.

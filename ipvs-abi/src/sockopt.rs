@@ -3,6 +3,7 @@
 
 mod layout;
 
+use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, ask};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServerSpec, ServiceKey, ServiceSpec};
@@ -10,10 +11,10 @@ use uvs_core::snapshot::Timeouts;
 
 use self::layout::Reader;
 pub(crate) use self::layout::Writer;
-use crate::director::{Change, Director, Server, Service};
+use crate::director::{Asked, Director, carry_out, one};
 use crate::errno::Errno;
 use crate::server::{method, method_number};
-use crate::service::{HASHED, ONE_PACKET, PERSISTENT, key_is_ipv6};
+use crate::service::{ONE_PACKET, PERSISTENT, key_is_ipv6, shown_flags};
 use crate::session::IPVS_VERSION;
 use crate::stats;
 
@@ -68,6 +69,11 @@ pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<()
     if value.len() != length {
         return Err(Errno::Invalid);
     }
+    carry_out(asked(option, value)?, director)
+}
+
+/// What a value of the right length asks for.
+fn asked(option: u32, value: &[u8]) -> Result<Asked, Errno> {
     let mut from = Reader::new(value);
     let change = match option {
         set::FLUSH => Change::Clear,
@@ -79,7 +85,7 @@ pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<()
         // There is no connection sync: it cannot be started, and what is to be stopped does not run.
         set::START_DAEMON => return Err(Errno::Unsupported),
         set::STOP_DAEMON => return Err(Errno::NoService),
-        set::ZERO if names_none(value) => Change::Zero(None),
+        set::ZERO if names_none(value) => return Ok(Asked::Zero(None)),
         _ => {
             let spec = service(&mut from)?;
             let key = spec.key;
@@ -90,47 +96,50 @@ pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<()
                 set::ADD_SERVER => Change::AddServer(key, server(&mut from)?),
                 set::EDIT_SERVER => Change::EditServer(key, server(&mut from)?),
                 set::DELETE_SERVER => Change::DeleteServer(key, server(&mut from)?.endpoint),
-                _ => Change::Zero(Some(key)),
+                _ => return Ok(Asked::Zero(Some(key))),
             }
         }
     };
-    director.change(change)
+    Ok(change.into())
 }
 
-/// getsockopt: what is asked for with `buffer`, at most as long as that.
+/// getsockopt: what is asked for with a buffer of `room` bytes that begins with `head`.
 ///
 /// # Errors
 /// What the kernel's IPVS would answer.
-pub fn get(option: u32, buffer: &[u8], director: &mut impl Director) -> Result<Vec<u8>, Errno> {
-    let mut from = Reader::new(buffer);
+pub fn get(
+    option: u32,
+    room: u32,
+    head: &[u8],
+    director: &mut impl Director,
+) -> Result<Vec<u8>, Errno> {
+    let mut from = Reader::new(head);
     let answer = match option {
         get::VERSION => {
             let [major, minor, patch] = [16, 8, 0].map(|shift| IPVS_VERSION >> shift & 0xff);
-            let size = director.table_size()?;
+            let size = director.answer(ask::ListServices(None))?.table_size;
             let text = format!("IP Virtual Server version {major}.{minor}.{patch} (size={size})\0");
             text.into_bytes()
         }
         get::INFO => {
-            let all: Vec<Service> = ipv4(director.services()?).collect();
-            let made = Writer::new().u32(IPVS_VERSION);
-            made.u32(director.table_size()?).u32(count(&all)).done()
+            let all = director.answer(ask::ListServices(None))?;
+            let made = Writer::new().u32(IPVS_VERSION).u32(all.table_size);
+            made.u32(count(&ipv4(all.services))).done()
         }
         get::SERVICES => {
+            let mut all = ipv4(director.answer(ask::ListServices(None))?.services);
             // The program says how many it has room for.
-            let room = from.u32() as usize;
-            let all: Vec<Service> = ipv4(director.services()?).take(room).collect();
+            all.truncate(from.u32() as usize);
             let head = Writer::new().u32(count(&all)).u32(0);
             all.iter().fold(head, listed_service).done()
         }
         get::SERVICE => {
-            let wanted = entry_key(&mut from)?;
-            let found = ipv4(director.services()?).find(|s| s.spec.key == wanted);
-            let found = found.ok_or(Errno::NoService)?;
+            let found = one(entry_key(&mut from)?, director)?;
             listed_service(Writer::new(), &found).done()
         }
         get::SERVERS => servers(&mut from, director)?,
         get::TIMEOUT => {
-            let times = director.timeouts()?;
+            let times = director.answer(ask::GetTimeouts)?;
             let made = Writer::new().u32(times.tcp).u32(times.tcp_fin);
             made.u32(times.udp).done()
         }
@@ -138,7 +147,7 @@ pub fn get(option: u32, buffer: &[u8], director: &mut impl Director) -> Result<V
         get::DAEMON => vec![0; 2 * DAEMON],
         _ => return Err(Errno::Invalid),
     };
-    match answer.len() <= buffer.len() {
+    match answer.len() <= room as usize {
         true => Ok(answer),
         false => Err(Errno::Invalid),
     }
@@ -149,8 +158,7 @@ pub fn get(option: u32, buffer: &[u8], director: &mut impl Director) -> Result<V
 fn servers(from: &mut Reader<'_>, director: &mut impl Director) -> Result<Vec<u8>, Errno> {
     let wanted = entry_key(from)?;
     let room = from.u32() as usize;
-    let found = ipv4(director.services()?).find(|s| s.spec.key == wanted);
-    let mut servers = found.ok_or(Errno::NoService)?.servers;
+    let mut servers = one(wanted, director)?.servers;
     servers.truncate(room);
     let head = identity(Writer::new(), &wanted).u32(count(&servers)).u32(0);
     Ok(servers.iter().fold(head, listed_server).done())
@@ -161,8 +169,9 @@ fn count<T>(all: &[T]) -> u32 {
 }
 
 /// What socket options can name.
-fn ipv4(services: Vec<Service>) -> impl Iterator<Item = Service> {
-    services.into_iter().filter(|s| !key_is_ipv6(&s.spec.key))
+fn ipv4(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
+    services.retain(|s| !key_is_ipv6(&s.spec.key));
+    services
 }
 
 /// Whether neither mark nor address nor port is given: all services.
@@ -248,7 +257,7 @@ fn identity(to: Writer, key: &ServiceKey) -> Writer {
 }
 
 /// `struct ip_vs_service_entry`.
-fn listed_service(to: Writer, service: &Service) -> Writer {
+fn listed_service(to: Writer, service: &ServiceStatus) -> Writer {
     let spec = &service.spec;
     let mut name = [0; NAME];
     for (to, from) in name[..NAME - 1].iter_mut().zip(spec.scheduler.bytes()) {
@@ -256,34 +265,29 @@ fn listed_service(to: Writer, service: &Service) -> Writer {
     }
     let persistence = spec.persistence;
     let (timeout, mask) = persistence.map_or((0, u32::MAX), |p| (p.timeout, p.mask));
-    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-    let flags = HASHED
-        | spec.flags
-        | flag(persistence.is_some(), PERSISTENT)
-        | flag(spec.one_packet, ONE_PACKET);
-    let to = identity(to, &spec.key).bytes(&name).u32(flags).u32(timeout);
+    let to = identity(to, &spec.key).bytes(&name);
+    let to = to.u32(shown_flags(spec)).u32(timeout);
     let to = to.bytes(&mask.to_be_bytes()).u32(count(&service.servers));
-    stats::as_structure(to, &service.totals, &service.rates)
+    stats::as_structure(to, &service.stats, &service.rates)
 }
 
 /// `struct ip_vs_dest_entry`.
-fn listed_server(to: Writer, server: &Server) -> Writer {
+fn listed_server(to: Writer, server: &ServerStatus) -> Writer {
     let spec = &server.spec;
     let Some(addr) = spec.endpoint.addr.as_v4() else {
         return to.zeros(layout::SERVER_ENTRY);
     };
-    let load = server.load;
     let to = to
         .bytes(&addr)
         .bytes(&spec.endpoint.port.to_be_bytes())
         .zeros(2)
-        .u32(method_number(spec.forwarding, load.local))
+        .u32(method_number(spec.forwarding, server.local))
         .u32(spec.weight)
         .u32(spec.upper)
         .u32(spec.lower)
-        .u32(load.active)
-        .u32(load.inactive)
-        .u32(load.persistent);
+        .u32(server.active)
+        .u32(server.inactive)
+        .u32(server.persistent);
     // The counters of 64 bits lie at multiples of 8 bytes.
-    stats::as_structure(to.zeros(4), &server.totals, &server.rates)
+    stats::as_structure(to.zeros(4), &server.stats, &server.rates)
 }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use uvs_control::protocol::{ServerStatus, ServiceStatus, Services, Traffic, ask};
-use uvs_exporter::prom_files::{self, Server};
+use uvs_control::protocol::{Traffic, ask};
+use uvs_ipvs_abi::files;
 
 use super::{FAILED, daemon};
 
@@ -46,17 +46,11 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn once(dir: &Path) -> Result<(), ExitCode> {
-    let Services {
-        table_size,
-        services,
-    } = daemon::ask(ask::ListServices(None))?;
+    let services = daemon::ask(ask::ListServices(None))?;
     let Traffic { stats, rates } = daemon::ask(ask::Traffic)?;
-    let table = services
-        .iter()
-        .map(|s: &ServiceStatus| (&s.spec, s.servers.iter().map(server).collect()));
     let files = [
-        ("ip_vs", prom_files::ip_vs(table_size, table)),
-        ("ip_vs_stats", prom_files::ip_vs_stats(&stats, &rates)),
+        ("ip_vs", files::ip_vs(&services)),
+        ("ip_vs_stats", files::ip_vs_stats(&stats, &rates)),
     ];
     let net = dir.join("net");
     let written = fs::create_dir_all(&net).and_then(|()| {
@@ -69,13 +63,6 @@ fn once(dir: &Path) -> Result<(), ExitCode> {
     })
 }
 
-fn server(s: &ServerStatus) -> Server {
-    Server {
-        spec: s.spec,
-        local: s.local,
-        active: s.active,
-        inactive: s.inactive,
-    }
 }
 
 /// Readers see the old text or the new, never a part.

@@ -3,24 +3,37 @@
 //!
 //! A question begins with [`MAGIC`], where a netlink message has its length: no message is as long as that.
 
-use crate::errno::Errno;
-
 /// The first bytes of a question.
 pub const MAGIC: [u8; 4] = *b"UVS\x01";
-/// The most bytes of an answer's datagram.
+/// The most bytes of data in an answer's datagram.
 const PART: usize = 32 << 10;
-/// Bytes of a question before its data, and of an answer's first datagram.
-const HEADER: usize = 12;
+/// Bytes of a question before its data.
+const HEADER: usize = 16;
+/// Bytes of a getsockopt buffer that a question carries: the kernel reads no more than 24 of it.
+const BUFFER_HEAD: usize = 64;
+
+/// An answer's datagrams begin with one of these, or with an errno, as numbers of 32 bits.
+const LAST: i32 = 0;
+const MORE: i32 = -1;
+
+/// The files that are there with IPVS in the kernel.
+pub const FILES: [&str; 3] = [
+    "/proc/net/ip_vs",
+    "/proc/net/ip_vs_conn",
+    "/proc/net/ip_vs_stats",
+];
 
 /// A question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question<'a> {
-    /// getsockopt(SOL_IP, name), with what the program has put into its buffer.
+    /// getsockopt(SOL_IP, name).
     Get {
         /// The option.
         name: u32,
-        /// The buffer.
-        buffer: &'a [u8],
+        /// Bytes of the program's buffer.
+        room: u32,
+        /// What the program has put into its beginning.
+        head: &'a [u8],
     },
     /// setsockopt(SOL_IP, name, value).
     Set {
@@ -36,37 +49,44 @@ pub enum Question<'a> {
     },
 }
 
-/// The files that are there with IPVS in the kernel.
-pub const FILES: [&str; 3] = [
-    "/proc/net/ip_vs",
-    "/proc/net/ip_vs_conn",
-    "/proc/net/ip_vs_stats",
-];
-
 impl<'a> Question<'a> {
-    /// As it is sent: [`MAGIC`], what is asked (1 get, 2 set, 3 file), number, data; numbers of 32 bits, the
-    /// host's order.
+    /// getsockopt with a program's buffer.
+    pub fn get(name: u32, buffer: &'a [u8]) -> Self {
+        Self::Get {
+            name,
+            room: u32::try_from(buffer.len()).unwrap_or(u32::MAX),
+            head: &buffer[..buffer.len().min(BUFFER_HEAD)],
+        }
+    }
+
+    /// As it is sent: [`MAGIC`], what is asked (1 get, 2 set, 3 file), its number, the buffer's length, data;
+    /// numbers of 32 bits, the host's order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (what, number, data): (u32, u32, &[u8]) = match *self {
-            Self::Get { name, buffer } => (1, name, buffer),
-            Self::Set { name, value } => (2, name, value),
-            Self::File { place } => (3, place, &[]),
+        let (what, number, room, data): (u32, u32, u32, &[u8]) = match *self {
+            Self::Get { name, room, head } => (1, name, room, head),
+            Self::Set { name, value } => (2, name, 0, value),
+            Self::File { place } => (3, place, 0, &[]),
         };
-        [&MAGIC, &what.to_ne_bytes(), &number.to_ne_bytes(), data].concat()
+        let numbers = [what, number, room].map(u32::to_ne_bytes);
+        [&MAGIC, numbers.as_flattened(), data].concat()
     }
 
     /// Reads a datagram; `None` where it is none of ours.
     pub fn parse(datagram: &'a [u8]) -> Option<Self> {
         let (header, data) = datagram.split_first_chunk::<HEADER>()?;
-        let (magic, numbers) = header.split_first_chunk::<4>()?;
+        let (words, _) = header.as_chunks::<4>();
+        let [magic, what, number, room] = words else {
+            return None;
+        };
         if *magic != MAGIC {
             return None;
         }
-        let [what, number] = pair(numbers)?;
+        let [what, number, room] = [what, number, room].map(|word| u32::from_ne_bytes(*word));
         match what {
             1 => Some(Self::Get {
                 name: number,
-                buffer: data,
+                room,
+                head: data,
             }),
             2 => Some(Self::Set {
                 name: number,
@@ -78,31 +98,51 @@ impl<'a> Question<'a> {
     }
 }
 
-/// An answer as it is sent: error number and length, then the data.
-pub fn answer(result: Result<Vec<u8>, Errno>) -> Vec<Vec<u8>> {
-    let (number, data) = match result {
-        Ok(data) => (0, data),
-        Err(errno) => (errno.number(), Vec::new()),
-    };
-    let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let first = [number.to_ne_bytes(), length.to_ne_bytes()].concat();
-    let parts = data.chunks(PART).map(<[u8]>::to_vec);
-    std::iter::once(first).chain(parts).collect()
+/// A datagram of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Some of the data; another part follows.
+    More(&'a [u8]),
+    /// The rest of the data.
+    Last(&'a [u8]),
+    /// The question was refused with this errno.
+    Refused(i32),
 }
 
-/// Reads an answer's first datagram: the number of bytes that follow, or the error's number.
-pub fn outcome(first: &[u8]) -> Option<Result<u32, i32>> {
-    let [number, length] = pair(first)?;
-    match number {
-        0 => Some(Ok(length)),
-        _ => Some(Err(i32::from_ne_bytes(number.to_ne_bytes()))),
+impl<'a> Part<'a> {
+    /// Data in parts of a datagram each, the last of which ends the answer unless more data is to come.
+    pub fn all(data: &[u8], more_to_come: bool) -> Vec<Vec<u8>> {
+        let parts = data.len().div_ceil(PART).max(1);
+        let part = |n: usize| {
+            let chunk = &data[n * PART..data.len().min((n + 1) * PART)];
+            match more_to_come || n + 1 < parts {
+                true => Part::More(chunk).to_bytes(),
+                false => Part::Last(chunk).to_bytes(),
+            }
+        };
+        (0..parts).map(part).collect()
     }
-}
 
-fn pair(bytes: &[u8]) -> Option<[u32; 2]> {
-    let (first, rest) = bytes.split_first_chunk()?;
-    let second = rest.first_chunk()?;
-    Some([u32::from_ne_bytes(*first), u32::from_ne_bytes(*second)])
+    /// As it is sent.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (number, data): (i32, &[u8]) = match *self {
+            Self::More(data) => (MORE, data),
+            Self::Last(data) => (LAST, data),
+            Self::Refused(errno) => (errno, &[]),
+        };
+        [&number.to_ne_bytes(), data].concat()
+    }
+
+    /// Reads a datagram; `None` where it is no part of an answer.
+    pub fn parse(datagram: &'a [u8]) -> Option<Self> {
+        let (number, data) = datagram.split_first_chunk()?;
+        match i32::from_ne_bytes(*number) {
+            MORE => Some(Self::More(data)),
+            LAST => Some(Self::Last(data)),
+            errno if errno > 0 => Some(Self::Refused(errno)),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,10 +152,7 @@ mod tests {
     #[test]
     fn a_question_is_read_as_it_was_asked() {
         let questions = [
-            Question::Get {
-                name: 1153,
-                buffer: &[0; 12],
-            },
+            Question::get(1153, &[0; 12]),
             Question::Set {
                 name: 1154,
                 value: b"value",
@@ -132,13 +169,39 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_how_much_follows() {
-        let sent = answer(Ok(vec![7; PART + 1]));
-        assert_eq!(outcome(&sent[0]), Some(Ok(PART as u32 + 1)));
-        assert_eq!(sent[1..].concat(), vec![7; PART + 1]);
-        let refused = answer(Err(Errno::NoService));
-        assert_eq!(refused.len(), 1);
-        assert_eq!(outcome(&refused[0]), Some(Err(3)));
-        assert_eq!(outcome(&[0; 7]), None);
+    fn a_long_buffer_is_told_of_and_not_sent() {
+        let buffer = [7; 1 << 20];
+        let question = Question::get(1154, &buffer);
+        assert_eq!(question.to_bytes().len(), HEADER + BUFFER_HEAD);
+        let Question::Get { room, head, .. } = question else {
+            panic!("{question:?}");
+        };
+        assert_eq!((room, head), (1 << 20, &buffer[..BUFFER_HEAD]));
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_the_data_and_ends_once() {
+        for length in [0, 1, PART, PART + 1, 3 * PART] {
+            let data = vec![7; length];
+            for more in [false, true] {
+                let sent = Part::all(&data, more);
+                let parts: Vec<_> = sent.iter().filter_map(|d| Part::parse(d)).collect();
+                let got: Vec<u8> = parts
+                    .iter()
+                    .flat_map(|part| match part {
+                        Part::More(data) | Part::Last(data) => data.to_vec(),
+                        Part::Refused(errno) => panic!("{errno}"),
+                    })
+                    .collect();
+                assert_eq!(got, data);
+                let ends = parts.iter().filter(|p| matches!(p, Part::Last(_))).count();
+                assert_eq!(ends, usize::from(!more));
+            }
+        }
+        let refused = Part::Refused(3).to_bytes();
+        assert_eq!(Part::parse(&refused), Some(Part::Refused(3)));
+        for length in 0..4 {
+            assert_eq!(Part::parse(&refused[..length]), None);
+        }
     }
 }
