@@ -19,8 +19,8 @@ help: ## list the targets
 deps: ## see that the programs the tests run are there; as root, install what lacks through apt
 	@lab/deps.sh test
 
-build: ## build target/release/uvs
-	cargo build --release -p uvs
+build: ## build target/release/uvs, and the library beside it for keepalived and others
+	cargo build --release -p uvs -p uvs-ipvs-preload
 
 demo: ## build, and show the four modes on real traffic in a lab of network namespaces
 	@lab/deps.sh demo
@@ -28,7 +28,7 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 	target/release/uvs lab demo
 
 test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
-	cargo build -p uvs
+	cargo build -p uvs -p uvs-ipvs-preload
 	@rm -f $(FRAMES)
 	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace --all-targets
 	@lab/frames.sh $(FRAMES)

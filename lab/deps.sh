@@ -14,7 +14,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
 DEMO="bash:bash curl:curl ethtool:ethtool ip:iproute2 nft:nftables nginx:nginx-light"
-TEST="iperf3:iperf3 python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
+TEST="iperf3:iperf3 /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
 BENCH="haproxy:haproxy"
 TRIES=3
 
@@ -25,6 +25,7 @@ bench) WANTED="$DEMO $TEST $BENCH" ;;
 *) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;;
 esac
 
+# An ipvsadm in PATH may be a link to uvs, so Debian's is looked for where it lies.
 missing() {
     for pair in $WANTED; do
         command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
@@ -33,7 +34,7 @@ missing() {
     echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || echo gcc libc6-dev
 }
 
-# nginx and haproxy are wanted as programs only: their services are neither started nor left to start at the
+# nginx, haproxy, ipvsadm and keepalived are wanted as programs only: their services are neither started nor left to start at the
 # next boot.
 without_services() {
     if [ -e /usr/sbin/policy-rc.d ]; then
@@ -53,6 +54,8 @@ install() {
         if apt-get update -q && without_services apt-get install -qy --no-install-recommends $1; then
             case " $1 " in *" nginx-light "*) systemctl disable nginx 2>/dev/null || true ;; esac
             case " $1 " in *" haproxy "*) systemctl disable haproxy 2>/dev/null || true ;; esac
+            case " $1 " in *" ipvsadm "*) systemctl disable ipvsadm 2>/dev/null || true ;; esac
+            case " $1 " in *" keepalived "*) systemctl disable keepalived 2>/dev/null || true ;; esac
             return
         fi
         echo "deps: apt failed, try $try of $TRIES" >&2

@@ -20,10 +20,15 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use self::client::{Client, Step};
-pub(crate) use self::listen::BindError;
-use self::listen::Listener;
-pub(crate) use self::peer::Peer;
+pub use self::listen::{BindError, Listener, Style};
+pub use self::peer::Peer;
 use super::protocol::{Answer, Command, Errno, Refusal, Rest, Right};
+
+/// The control socket's.
+const STYLE: Style = Style {
+    kind: socket2::Type::STREAM,
+    choice: "$UVS_SOCKET or `socket = …`",
+};
 
 /// Clients at a time. Commands take milliseconds; this many at once is a mistake or an attack.
 const MAX_CLIENTS: usize = 64;
@@ -76,7 +81,7 @@ pub struct Server {
 
 impl Server {
     /// Tokens it uses from the first one on.
-    pub(crate) const TOKENS: usize = 1 + MAX_CLIENTS;
+    pub const TOKENS: usize = 1 + MAX_CLIENTS;
 
     /// Makes the socket. It has its name, and can be connected to, from [`Server::register`] on.
     ///
@@ -84,7 +89,7 @@ impl Server {
     /// A daemon serves it already, the path is taken, or the host refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         Ok(Self {
-            listener: Listener::bind(path)?,
+            listener: Listener::bind(path, STYLE)?,
             registry: None,
             first: Token(0),
             clients: Vec::new(),

@@ -2,7 +2,7 @@
 //! answered is kept as the program sent it, so that its answers take memory one at a time, however many it asks
 //! for at once.
 
-use uvs_control::protocol::{Lists, ask};
+use uvs_control::protocol::ask;
 use uvs_ipvs_carried::{Part, Question};
 
 use crate::director::Director;

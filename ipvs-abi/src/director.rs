@@ -46,6 +46,7 @@ impl From<Change> for Asked {
 /// # Errors
 /// What the kernel's IPVS would answer; nothing is changed.
 pub(crate) fn carry_out(asked: Asked, director: &mut impl Director) -> Result<(), Errno> {
+    tracing::debug!(?asked, "asked");
     let result = match asked {
         Asked::Zero(key) => director.answer(ask::Zero(key)),
         Asked::Change(Change::EditService(spec)) => edit_service(spec, director),

@@ -63,8 +63,6 @@ fn once(dir: &Path) -> Result<(), ExitCode> {
     })
 }
 
-}
-
 /// Readers see the old text or the new, never a part.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");

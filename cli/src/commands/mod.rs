@@ -14,6 +14,7 @@ mod doctor;
 mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
+mod ipvs_run;
 pub(crate) mod ipvsadm;
 pub(crate) mod lab;
 mod latency;
@@ -56,6 +57,8 @@ enum Command {
     Run(run::Args),
     /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
+    /// Run keepalived, ipvsadm or another program that speaks to the kernel's IPVS, against the daemon
+    IpvsRun(ipvs_run::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
     /// Write, try, list and reload schedulers of your own
@@ -94,6 +97,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Guard(args) => guard::main(&args),
         Command::Run(args) => run::main(args),
         Command::Ipvsadm(args) => ipvsadm::main(args.argv),
+        Command::IpvsRun(args) => ipvs_run::main(args),
         Command::Rs(args) => rs::main(args),
         Command::Plugin(args) => plugin::main(&args),
         Command::Export(args) => export::main(&args),

@@ -72,6 +72,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         .socket
         .or_else(|| config.socket.clone())
         .unwrap_or_else(default_socket);
+    let ipvs_socket = super::ipvs_run::socket(&socket);
     let metrics = Metrics {
         listen: args.metrics.unwrap_or(config.metrics.listen),
         ..config.metrics
@@ -83,6 +84,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         own_vips: args.own_vips.into_iter().reduce(OwnVips::and),
         interfaces,
         socket,
+        ipvs_socket,
         schedulers,
         log: log.tally(),
     };

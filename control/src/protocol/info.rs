@@ -33,6 +33,9 @@ pub struct Info {
     pub uptime: u64,
     /// The interfaces it runs on.
     pub interfaces: Vec<String>,
+    /// The socket for programs that speak to the kernel's IPVS; empty from a daemon that does not tell.
+    #[serde(default)]
+    pub ipvs_socket: String,
     /// The configuration file, where it has one.
     pub config: Option<String>,
     /// Scheduler names it knows.

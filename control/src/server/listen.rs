@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use mio::net::{UnixListener, UnixStream};
+use mio::net::UnixListener;
 use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -30,7 +30,7 @@ const BACKLOG: i32 = 128;
 pub enum BindError {
     /// Somebody listens there.
     #[error(
-        "{}: {} serves this socket already; stop it, or choose another path by $UVS_SOCKET or `socket = …`",
+        "{}: {} serves this socket already; stop it, or choose another path by {choice}",
         .path.display(),
         .pid.map_or("another daemon".to_owned(), |pid| format!("the daemon with pid {pid}"))
     )]
@@ -39,6 +39,8 @@ pub enum BindError {
         path: PathBuf,
         /// The daemon, where it can be asked.
         pid: Option<i32>,
+        /// How its path is chosen.
+        choice: &'static str,
     },
     /// The path is taken by something else.
     #[error("{}: is there and is not a socket; remove it, or choose another path", .0.display())]
@@ -55,20 +57,34 @@ pub enum BindError {
     },
 }
 
+/// What is the same of all sockets of a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// What is sent over it: a stream, or packets.
+    pub kind: Type,
+    /// How its path is chosen, for who has to choose another.
+    pub choice: &'static str,
+}
+
 /// A bound socket with its lock; both files go when it is dropped.
 #[derive(Debug)]
-pub(super) struct Listener {
-    pub(super) socket: UnixListener,
+pub struct Listener {
+    /// Takes in clients; wherever this is told to listen, and not blocking.
+    pub socket: UnixListener,
     path: PathBuf,
     /// The name it is bound to, until [`Listener::listen`] gives it its own.
     working: PathBuf,
     identity: (u64, u64),
+    style: Style,
     lock: Lock,
 }
 
 impl Listener {
     /// Makes the socket for `path`, removing one there that nobody serves any more.
-    pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
+    ///
+    /// # Errors
+    /// Somebody serves it, the path is taken, or the host refuses.
+    pub fn bind(path: &Path, style: Style) -> Result<Self, BindError> {
         let host = |action| {
             move |source| BindError::Host {
                 path: path.into(),
@@ -87,13 +103,14 @@ impl Listener {
         let Some(lock) = Lock::acquire(&lock_path(path)).map_err(host("lock"))? else {
             return Err(BindError::InUse {
                 path: path.into(),
-                pid: pid_at(path),
+                pid: pid_at(path, style),
+                choice: style.choice,
             });
         };
-        clear(path)?;
+        clear(path, style)?;
         let working = beside(path, ".new");
-        clear(&working)?;
-        let socket = bound(&working).map_err(host("bind"))?;
+        clear(&working, style)?;
+        let socket = bound(&working, style).map_err(host("bind"))?;
         let set = std::fs::set_permissions(&working, Permissions::from_mode(SOCKET_MODE));
         set.map_err(host("set its mode"))?;
         let identity = identity(&working).map_err(host("look at it"))?;
@@ -102,12 +119,16 @@ impl Listener {
             path: path.into(),
             working,
             identity,
+            style,
             lock,
         })
     }
 
     /// Lets clients in, under the socket's own name.
-    pub(super) fn listen(&self) -> Result<(), BindError> {
+    ///
+    /// # Errors
+    /// The host's, or somebody has taken the path meanwhile.
+    pub fn listen(&self) -> Result<(), BindError> {
         let host = |action| {
             move |source| BindError::Host {
                 path: self.path.clone(),
@@ -115,7 +136,7 @@ impl Listener {
                 source,
             }
         };
-        clear(&self.path)?;
+        clear(&self.path, self.style)?;
         let listening = rustix::net::listen(&self.socket, BACKLOG);
         listening.map_err(|e| host("listen")(e.into()))?;
         std::fs::rename(&self.working, &self.path).map_err(host("give it its name"))
@@ -123,8 +144,8 @@ impl Listener {
 }
 
 /// A socket that nobody can connect to yet.
-fn bound(path: &Path) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+fn bound(path: &Path, style: Style) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, style.kind, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     Ok(UnixListener::from_std(OwnedFd::from(socket).into()))
@@ -143,7 +164,7 @@ impl Drop for Listener {
 }
 
 /// Removes a socket that was left behind; what is served, or is no socket, stays.
-fn clear(path: &Path) -> Result<(), BindError> {
+fn clear(path: &Path, style: Style) -> Result<(), BindError> {
     let host = |action, source| BindError::Host {
         path: path.into(),
         action,
@@ -157,7 +178,7 @@ fn clear(path: &Path) -> Result<(), BindError> {
     if !there.file_type().is_socket() {
         return Err(BindError::NotASocket(path.into()));
     }
-    match UnixStream::connect(path) {
+    match connected(path, style) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(|error| host("remove what was left", error))
         }
@@ -165,14 +186,23 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(host("connect", error)),
         _ => Err(BindError::InUse {
             path: path.into(),
-            pid: pid_at(path),
+            pid: pid_at(path, style),
+            choice: style.choice,
         }),
     }
 }
 
-fn pid_at(path: &Path) -> Option<i32> {
-    let stream = UnixStream::connect(path).ok()?;
+fn pid_at(path: &Path, style: Style) -> Option<i32> {
+    let stream = connected(path, style).ok()?;
     Peer::of(&stream).ok().map(|peer| peer.pid)
+}
+
+/// A client's connection, which waits for nobody.
+fn connected(path: &Path, style: Style) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, style.kind, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -18,7 +18,10 @@ pub struct Peer {
 
 impl Peer {
     /// The peer of a connected socket.
-    pub(super) fn of(stream: &impl AsFd) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn of(stream: &impl AsFd) -> io::Result<Self> {
         let mut peer = libc::ucred {
             pid: 0,
             uid: u32::MAX,

@@ -16,6 +16,7 @@ impl Answers<ask::Info> for Daemon {
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
             interfaces: self.interfaces.clone(),
+            ipvs_socket: self.options.ipvs_socket.display().to_string(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
             schedulers: self.options.schedulers.names(),
             connections: status.connections,

@@ -47,6 +47,7 @@ use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 
 use crate::firewall;
+use crate::ipvs::IpvsSocket;
 use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
@@ -70,6 +71,8 @@ const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
+/// And behind them those of the socket for IPVS's programs.
+const IPVS_SOCKET: Token = Token(SOCKET.0 + Server::TOKENS);
 
 /// The worker answers within a turn; one that does not is stuck.
 const WORKER_PATIENCE: Duration = Duration::from_secs(5);
@@ -125,7 +128,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Runs until a signal ends it.
-    pub(crate) fn run(mut self, mut server: Server) -> Result<()> {
+    pub(crate) fn run(mut self, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
         let mut events = Events::with_capacity(128);
         let mut rounds = Clock::new(self.started);
         loop {
@@ -133,7 +136,11 @@ impl Daemon {
             self.vital.beat();
             self.notifier.turn(now, self.vital.has_worker());
             let period = rounds.left(now).min(self.estimator.left(now));
-            let sooner = [server.timeout(now), self.notifier.left(now)];
+            let sooner = [
+                server.timeout(now),
+                programs.timeout(now),
+                self.notifier.left(now),
+            ];
             let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
                 && e.kind() != std::io::ErrorKind::Interrupted
@@ -144,7 +151,7 @@ impl Daemon {
                 match event.token() {
                     NETLINK => self.follow_network(),
                     SIGNALS if self.take_signals() => return self.stop(),
-                    // Notices are looked at below; the rest is the control socket's.
+                    // Notices are looked at below; the rest is the two sockets'.
                     _ => {}
                 }
             }
@@ -159,6 +166,7 @@ impl Daemon {
                 let answer = self.answer(call.task);
                 server.answer(call.ticket, answer, Wall::now());
             }
+            programs.turn(&events, &mut self, Wall::now());
             if self.estimator.has_struck(Wall::now()) {
                 self.estimate();
             }

@@ -30,9 +30,10 @@ use super::rates::Rates;
 use super::timed::{Timed, Times};
 use super::vital::Vital;
 use super::yielded::Yielded;
-use super::{Daemon, NETLINK, NOTICES, SOCKET, derive, signals, watch};
+use super::{Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, derive, signals, watch};
 use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
+use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
@@ -51,6 +52,8 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// The control socket.
     pub socket: PathBuf,
+    /// The socket for programs that speak to the kernel's IPVS.
+    pub ipvs_socket: PathBuf,
     /// What is exported, and where.
     pub metrics: Metrics,
     /// The schedulers, built-in and from plugins.
@@ -69,6 +72,7 @@ pub fn run(options: Options) -> Result<()> {
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
     let server = Server::bind(&options.socket)?;
+    let programs = IpvsSocket::bind(&options.ipvs_socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
@@ -134,7 +138,7 @@ pub fn run(options: Options) -> Result<()> {
         notifier: Notifier::from_env(),
         reload_error: None,
     };
-    serve(daemon, server)
+    serve(daemon, server, programs)
 }
 
 /// A worker that runs, and how the control thread reaches it.
@@ -180,12 +184,16 @@ fn start_worker(
     })
 }
 
-/// Publishes the first state, opens the control socket and runs until a signal ends it.
-fn serve(mut daemon: Daemon, mut server: Server) -> Result<()> {
+/// Publishes the first state, opens the two sockets, of which the control socket is the sign that all is ready,
+/// and runs until a signal ends it.
+fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
     let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
-    let served = published.and_then(|()| server.register(daemon.poll.registry(), SOCKET));
+    let registry = daemon.poll.registry();
+    let served = published
+        .and_then(|()| programs.register(registry, IPVS_SOCKET))
+        .and_then(|()| server.register(registry, SOCKET));
     if let Err(error) = served {
         daemon.stop()?;
         return Err(error);
@@ -198,7 +206,7 @@ fn serve(mut daemon: Daemon, mut server: Server) -> Result<()> {
         "uvs {} runs",
         env!("CARGO_PKG_VERSION"),
     );
-    daemon.run(server)
+    daemon.run(server, programs)
 }
 
 /// The guard; what its keeper does raises the flag and wakes the control thread.

@@ -5,6 +5,9 @@
 mod addressee;
 mod question;
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
 pub use addressee::{CONTROLLER, FAMILY, NAME, is_answered, is_for_ipvs};
 pub use question::{FILES, MAGIC, Part, Question};
 
@@ -14,3 +17,30 @@ pub const DEFAULT_SOCKET: &str = "/run/uvs/ipvs.sock";
 pub const SOCKET_VARIABLE: &str = "UVS_IPVS_SOCKET";
 /// The most bytes of a datagram in either direction.
 pub const MAX_DATAGRAM: usize = 64 << 10;
+
+/// Where a daemon with this control socket listens: `control.sock` has `ipvs.sock` beside it, a socket of another
+/// name one with `.ipvs` behind that.
+pub fn socket_beside(control: &Path) -> PathBuf {
+    if control.file_name().is_some_and(|name| name == "control.sock") {
+        return control.with_file_name("ipvs.sock");
+    }
+    let mut name: OsString = control.as_os_str().to_owned();
+    name.push(".ipvs");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_control_socket_has_its_own_beside_it() {
+        for (control, ipvs) in [
+            ("/run/uvs/control.sock", DEFAULT_SOCKET),
+            ("/run/uvs/a.sock", "/run/uvs/a.sock.ipvs"),
+            ("/run/uvs/b.sock", "/run/uvs/b.sock.ipvs"),
+        ] {
+            assert_eq!(socket_beside(Path::new(control)), Path::new(ipvs));
+        }
+    }
+}

@@ -8,8 +8,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _};
 use libc::{
     FILE, c_char, c_int, c_void, mode_t, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t,
 };
-use uvs_ipvs_abi::carried::{FILES, Question};
-use uvs_ipvs_abi::family;
+use uvs_ipvs_carried::{FILES, Question, is_answered, is_for_ipvs};
 
 use crate::carry;
 use crate::descriptors::{self, Kind};
@@ -17,8 +16,6 @@ use crate::next::next;
 
 /// IP_VS_BASE_CTL and IP_VS_SO_SET_MAX (linux/ip_vs.h): the socket options of IPVS.
 const OPTIONS: std::ops::RangeInclusive<c_int> = 1152..=1167;
-/// Bytes of a netlink message that say whom it is for.
-const NETLINK_HEADER: usize = 16;
 
 /// socket(2): notes generic netlink sockets.
 #[unsafe(no_mangle)]
@@ -122,7 +119,7 @@ pub unsafe extern "C" fn getsockopt(
     };
     // SAFETY: neither is null, and both are the caller's.
     let buffer = unsafe { slice(value, *length as usize) };
-    match carry::ask(Question::Get { name, buffer }) {
+    match carry::ask(Question::get(name, buffer)) {
         Ok(answer) if answer.len() > buffer.len() => fail(libc::EINVAL),
         Ok(answer) => {
             // SAFETY: it has room for as many bytes, as was asked above.
@@ -156,7 +153,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
     let mut bare = *given;
     (bare.msg_name, bare.msg_namelen) = (std::ptr::null_mut(), 0);
     (bare.msg_control, bare.msg_controllen) = (std::ptr::null_mut(), 0);
-    send_again(fd, || {
+    send_again(fd, bytes, || {
         let flags = flags | libc::MSG_NOSIGNAL;
         next!(sendmsg(fd => c_int, &raw const bare => *const msghdr, flags => c_int) -> ssize_t)
     })
@@ -176,9 +173,10 @@ pub unsafe extern "C" fn sendto(
     address_length: socklen_t,
 ) -> ssize_t {
     // SAFETY: the caller's buffer, of this length.
-    if goes_to_daemon(fd, unsafe { slice(buffer, length) }) {
+    let bytes = unsafe { slice(buffer, length) };
+    if goes_to_daemon(fd, bytes) {
         let flags = flags | libc::MSG_NOSIGNAL;
-        return send_again(fd, || {
+        return send_again(fd, bytes, || {
             next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t)
         });
     }
@@ -195,9 +193,10 @@ pub unsafe extern "C" fn sendto(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's buffer, of this length.
-    if goes_to_daemon(fd, unsafe { slice(buffer, length) }) {
+    let bytes = unsafe { slice(buffer, length) };
+    if goes_to_daemon(fd, bytes) {
         let flags = flags | libc::MSG_NOSIGNAL;
-        return send_again(fd, || {
+        return send_again(fd, bytes, || {
             next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t)
         });
     }
@@ -290,6 +289,42 @@ pub unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_int, mo
     }
 }
 
+/// openat64(3), as [`open`].
+///
+/// # Safety
+/// As openat(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn openat64(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+    match file(path) {
+        Some(fd) => fd,
+        None => next!(openat64(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
+    }
+}
+
+/// What [`open`] is in a program that was built with _FORTIFY_SOURCE.
+///
+/// # Safety
+/// As open(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
+    match file(path) {
+        Some(fd) => fd,
+        None => next!(__open_2(path => *const c_char, flags => c_int) -> c_int),
+    }
+}
+
+/// What [`open64`] is there.
+///
+/// # Safety
+/// As open(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
+    match file(path) {
+        Some(fd) => fd,
+        None => next!(__open64_2(path => *const c_char, flags => c_int) -> c_int),
+    }
+}
+
 /// fopen(3), as [`open`].
 ///
 /// # Safety
@@ -352,19 +387,9 @@ fn goes_to_daemon(fd: c_int, bytes: &[u8]) -> bool {
     }
 }
 
-fn is_for_ipvs(message: &[u8]) -> bool {
-    let Some((header, payload)) = message.split_first_chunk::<NETLINK_HEADER>() else {
-        return false;
-    };
-    match u16::from_ne_bytes([header[4], header[5]]) {
-        family::CONTROLLER => family::is_asked_for(payload),
-        family::FAMILY => true,
-        _ => false,
-    }
-}
-
-/// Sends, over a new connection where the daemon was started anew meanwhile, and waits for the answer.
-fn send_again(fd: c_int, send: impl Fn() -> ssize_t) -> ssize_t {
+/// Sends, over a new connection where the daemon was started anew meanwhile, and waits for the answer to what
+/// has one: the kernel's is there when sending returns.
+fn send_again(fd: c_int, bytes: &[u8], send: impl Fn() -> ssize_t) -> ssize_t {
     let mut sent = send();
     let gone = [libc::EPIPE, libc::ECONNRESET, libc::ENOTCONN, libc::ECONNREFUSED];
     if sent < 0 && gone.contains(&carry::errno()) {
@@ -374,7 +399,7 @@ fn send_again(fd: c_int, send: impl Fn() -> ssize_t) -> ssize_t {
         }
         sent = send();
     }
-    if sent >= 0 {
+    if sent >= 0 && is_answered(bytes) {
         carry::await_answer(fd);
     }
     sent

@@ -6,13 +6,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, sockaddr_nl, sockaddr_un, socklen_t};
-use uvs_ipvs_abi::carried::{Question, outcome};
+use uvs_ipvs_carried::{DEFAULT_SOCKET, MAX_DATAGRAM, Part, Question, SOCKET_VARIABLE};
 
 use crate::descriptors::{self, Kind};
 use crate::next::next;
 
-/// Where the daemon listens unless `$UVS_IPVS_SOCKET` says otherwise.
-const DEFAULT_SOCKET: &str = "/run/uvs/ipvs.sock";
 /// The daemon answers from memory; one that takes longer is stuck.
 const PATIENCE: c_int = 10_000;
 
@@ -45,7 +43,7 @@ pub(crate) fn take_over(fd: c_int) -> Result<(), c_int> {
     Ok(())
 }
 
-/// Waits until the daemon's answer is there: the kernel's would be, when sending returns.
+/// Waits until an answer of the daemon's is there.
 pub(crate) fn await_answer(fd: c_int) {
     let mut poll = libc::pollfd {
         fd,
@@ -69,23 +67,24 @@ pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
     if sent < 0 {
         return Err(errno());
     }
-    let first = receive(fd)?;
-    let length = outcome(&first).ok_or(libc::EPROTO)?? as usize;
-    let mut data = Vec::with_capacity(length);
-    while data.len() < length {
-        let part = receive(fd)?;
-        if part.is_empty() {
-            return Err(libc::EIO);
+    let mut data = Vec::new();
+    loop {
+        let datagram = receive(fd)?;
+        match Part::parse(&datagram).ok_or(libc::EIO)? {
+            Part::More(part) => data.extend_from_slice(part),
+            Part::Last(part) => {
+                data.extend_from_slice(part);
+                return Ok(data);
+            }
+            Part::Refused(errno) => return Err(errno),
         }
-        data.extend(part);
     }
-    Ok(data)
 }
 
 /// A datagram; empty at the connection's end.
 fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
     await_answer(fd);
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; MAX_DATAGRAM];
     let flags = libc::MSG_DONTWAIT;
     // SAFETY: the buffer has the length that is given.
     let length = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
@@ -95,7 +94,7 @@ fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
 }
 
 fn connect() -> Result<OwnedFd, c_int> {
-    let path = std::env::var("UVS_IPVS_SOCKET").ok();
+    let path = std::env::var(SOCKET_VARIABLE).ok();
     let path = path.as_deref().filter(|p| !p.is_empty()).unwrap_or(DEFAULT_SOCKET);
     let mut address = sockaddr_un {
         sun_family: libc::AF_UNIX as libc::sa_family_t,

@@ -397,6 +397,7 @@ pub(super) fn info_text(info: &Info) -> String {
         ("pid", info.pid.to_string()),
         ("uptime", format!("{} s", info.uptime)),
         ("interfaces", info.interfaces.join(", ")),
+        ("IPVS socket", info.ipvs_socket.clone()),
         ("configuration", info.config.clone().unwrap_or_default()),
         ("schedulers", info.schedulers.join(", ")),
         (

@@ -1,0 +1,190 @@
+//! Debian's ipvsadm against UVS, command for command as it was recorded against the kernel: its words on our
+//! answers are those on the kernel's, over netlink and over socket options.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+use uvs_lab::{Daemon, Lab, Mode, Options, tools};
+
+use crate::stand::{lab, uvs};
+
+/// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
+const BOOK: &str = include_str!("../../../ipvsadm/tests/golden/ipvsadm.json");
+/// The program itself; `ipvsadm` alone is what the tests' PATH leads to, and may be a link to uvs.
+const IPVSADM: &str = "/usr/sbin/ipvsadm";
+/// What the recording's machine called addresses and ports.
+const NAMES: [(&str, &str); 3] = [
+    ("hosts", "127.0.0.1 localhost\n"),
+    (
+        "services",
+        "ftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\nhttp 80/tcp www\nhttps 443/tcp\n\
+         http-alt 8080/tcp webcache\n",
+    ),
+    ("nsswitch.conf", "hosts: files\nservices: files\n"),
+];
+/// A program's generic netlink is not there, as in a kernel that has none: it falls back to socket options.
+const WITHOUT_NETLINK: &str = "
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+int socket(int domain, int kind, int protocol) {
+    int (*next)(int, int, int) = dlsym(RTLD_NEXT, \"socket\");
+    if (domain == 16) {
+        errno = EPROTONOSUPPORT;
+        return -1;
+    }
+    return next(domain, kind, protocol);
+}
+";
+
+#[derive(Deserialize)]
+struct Book {
+    sessions: Vec<Session>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    session: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Step {
+    argv: Vec<String>,
+    stdin: String,
+    exit: i32,
+    stdout: String,
+    stderr: String,
+    frame: String,
+}
+
+/// A session with frames is played where they can be sent in virtual time: in the applet's own tests.
+fn sessions() -> Vec<Session> {
+    let book: Book = serde_json::from_str(BOOK).expect("the recording is valid JSON");
+    let mut sessions = book.sessions;
+    sessions.retain(|session| session.steps.iter().all(|step| step.frame.is_empty()));
+    sessions
+}
+
+#[test]
+fn every_session_over_netlink_is_the_kernels() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let world = World::new(&lab, None);
+    let steps: usize = sessions().iter().map(|session| world.replay(session)).sum();
+    assert_eq!(steps, 222);
+}
+
+/// The recording is netlink's, so what differs is left out: what socket options cannot say.
+#[test]
+fn every_session_over_socket_options_is_the_kernels() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let shim = without_netlink(&lab);
+    let world = World::new(&lab, Some(shim));
+    let steps: usize = sessions().iter().map(|session| world.replay(session)).sum();
+    assert!(steps > 150, "{steps}");
+}
+
+/// A library that hides netlink.
+fn without_netlink(lab: &Lab) -> PathBuf {
+    let source = lab.dir().join("without_netlink.c");
+    fs::write(&source, WITHOUT_NETLINK).expect("written");
+    let made = source.with_extension("so");
+    let words = ["-shared", "-fPIC", "-o"].map(String::from);
+    let files = [&made, &source].map(|path| path.display().to_string());
+    let mut compiler = tools::command("cc", words.iter().chain(&files)).expect("a compiler");
+    let output = compiler.output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    made
+}
+
+/// A director on which sessions are played, one after the other.
+struct World<'a> {
+    lab: &'a Lab,
+    /// What hides netlink.
+    shim: Option<PathBuf>,
+}
+
+impl<'a> World<'a> {
+    fn new(lab: &'a Lab, shim: Option<PathBuf>) -> Self {
+        assert!(
+            Path::new(IPVSADM).exists(),
+            "{IPVSADM} is not there: apt-get install ipvsadm"
+        );
+        for (name, text) in NAMES {
+            fs::write(lab.dir().join(name), text).expect("written");
+        }
+        Self { lab, shim }
+    }
+
+    /// Plays a session on a table that starts empty; how many commands were compared.
+    fn replay(&self, session: &Session) -> usize {
+        let daemon = self.lab.start_daemon(uvs()).expect("uvs runs");
+        let mut compared = 0;
+        for (n, step) in session.steps.iter().enumerate() {
+            let got = self.ipvsadm(&daemon, step);
+            if self.shim.is_some() && differs_over_options(&step.argv) {
+                continue;
+            }
+            let want = (step.exit, step.stdout.clone(), step.stderr.clone());
+            let words = &step.argv;
+            assert_eq!(
+                got,
+                want,
+                "{:?}, step {n}: {words:?}\n{}",
+                session.session,
+                daemon.log()
+            );
+            compared += 1;
+        }
+        daemon.stop().expect("it ends well");
+        compared
+    }
+
+    /// Runs a command as it was recorded, where the names are the recording's.
+    fn ipvsadm(&self, daemon: &Daemon<'_>, step: &Step) -> (i32, String, String) {
+        let binds = NAMES.map(|(name, _)| {
+            let file = self.lab.dir().join(name);
+            format!("mount --bind {} /etc/{name}", file.display())
+        });
+        let script = format!("{}; exec \"$@\"", binds.join(" && "));
+        let run = daemon.command(&crate::run_words());
+        let mut command = tools::command("unshare", ["--mount", "sh", "-ec", &script, "sh"])
+            .expect("unshare");
+        command
+            .arg(run.get_program())
+            .args(run.get_args())
+            .arg(IPVSADM)
+            .args(&step.argv[1..]);
+        for (name, value) in run.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        if let Some(shim) = &self.shim {
+            command.env("LD_PRELOAD", shim);
+        }
+        let stdin = self.lab.dir().join("stdin");
+        fs::write(&stdin, &step.stdin).expect("written");
+        command.stdin(Stdio::from(fs::File::open(&stdin).expect("opened")));
+        self.outcome(command)
+    }
+
+    fn outcome(&self, mut command: Command) -> (i32, String, String) {
+        let ran = self.lab.director.enter(|| command.output());
+        let output = ran.expect("entered").expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code().unwrap_or(-1),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+}
+
+/// What ipvsadm says otherwise where there are socket options alone: IPv6, tunnels, a sync daemon's details,
+/// and counters of 64 bits.
+fn differs_over_options(argv: &[String]) -> bool {
+    let has = |words: &[&str]| argv.iter().any(|word| words.iter().any(|w| word.contains(w)));
+    has(&["[", "-6", "--tun", "--pe", "daemon", "-L", "-l", "-S", "-R"])
+}
