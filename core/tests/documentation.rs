@@ -129,7 +129,10 @@ fn links_between_pages_lead_somewhere() {
     let mut broken = Vec::new();
     for page in &found {
         let text = std::fs::read_to_string(page).unwrap();
-        for (_, rest) in text.match_indices("](").map(|(at, _)| text.split_at(at + 2)) {
+        for (_, rest) in text
+            .match_indices("](")
+            .map(|(at, _)| text.split_at(at + 2))
+        {
             let link = rest.split([')', '#', ' ']).next().unwrap();
             let elsewhere = link.is_empty() || link.starts_with("http");
             if !elsewhere && !page.parent().unwrap().join(link).exists() {
