@@ -39,7 +39,7 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 MIRI := PROPTEST_CASES=8 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" cargo +nightly miri test
 miri: ## undefined behaviour in the plugin's two sides and the wire formats; needs a nightly toolchain with miri and rust-src
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "miri: no Miri here: rustup component add --toolchain nightly miri rust-src"; exit 1; }
-	$(MIRI) -p uvs-plugin --test guard
+	$(MIRI) -p uvs-plugin --test faults
 	$(MIRI) -p uvs-core --lib -- bytes:: wire::
 
 fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_SECONDS each; needs a nightly toolchain and cargo-fuzz
