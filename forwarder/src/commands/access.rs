@@ -1,6 +1,6 @@
 //! `uvs deny` and `uvs allow`: who is kept out of every service or of one, and who is let in all the same.
 //!
-//! What these commands add holds until they remove it or the daemon ends; what shall stay is written in the
+//! What these commands add holds until they remove it or the daemon ends; what is to stay is written in the
 //! configuration or in a file that it names.
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `uvs doctor`: what is wrong with this director or real server, and which command mends it.
+//! `uvs doctor`: what is wrong with this director or real server, and which command fixes it.
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// List the checks instead
     #[arg(long, exclusive = true)]
     list: bool,
-    /// Tell what a check looks at, why, and what mends a finding
+    /// Tell what a check looks at, why, and what fixes a finding
     #[arg(long, value_name = "ID", value_parser = parse_check, exclusive = true)]
     explain: Option<Check>,
 }

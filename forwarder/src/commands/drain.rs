@@ -72,7 +72,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn drain(args: &Args) -> Result<(), ExitCode> {
     let found = servers(args)?;
     if found.is_empty() {
-        eprintln!("no service has this real server; `uvs show servers` lists those there are");
+        eprintln!("no service has this real server; `uvs show servers` lists them all");
         return Err(ExitCode::from(super::FAILED));
     }
     for (key, server, _) in &found {

@@ -48,7 +48,7 @@ struct Cli {
 enum Command {
     /// Check a configuration file; needs neither root nor a daemon
     Check(check::Args),
-    /// Look for what keeps a director or a real server from working, and say what mends it
+    /// Look for what keeps a director or a real server from working, and say what fixes it
     Doctor(doctor::Args),
     /// Look at the guard that keeps the kernel silent, or take it down after a crash
     Guard(guard::Args),

@@ -23,7 +23,7 @@ enum Action {
     Up(Target),
     /// Restore what `up` found
     Down(Target),
-    /// Say what is wrong and which command mends it; exit 0 if nothing is
+    /// Say what is wrong and which command fixes it; exit 0 if nothing is
     Check(Target),
     /// The process behind uvs-tunl0
     #[command(hide = true)]
@@ -105,7 +105,7 @@ fn up(request: &Request) -> Result<ExitCode, RsError> {
 fn check(request: &Request) -> Result<ExitCode, RsError> {
     let findings = rs::check(request)?;
     if findings.is_empty() {
-        return Ok(report(&["fine: nothing to mend"]));
+        return Ok(report(&["fine: nothing to fix"]));
     }
     report(&findings);
     Ok(ExitCode::from(FAILED))

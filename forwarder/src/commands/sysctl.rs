@@ -13,7 +13,7 @@ use uvs_core::snapshot::{SysctlError, Sysctls};
 use super::{daemon, output};
 use crate::control::protocol::{Command, Data, SysctlValue};
 
-/// Names, and the values they shall have.
+/// Names, and the values to set.
 #[derive(clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,

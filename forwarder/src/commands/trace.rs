@@ -106,7 +106,7 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
     }
 }
 
-/// Asks the daemon for frames, and how a look at real ones stands.
+/// Asks the daemon for frames, and for the state of a live trace.
 fn ask(command: Command) -> Result<(Report, crate::trace::LiveState), ExitCode> {
     match daemon::ask(command)? {
         Data::Traced {

@@ -1,5 +1,5 @@
 //! `uvs trace` behind the command line: frames that are looked at without consequence, and real ones while
-//! they pass. What is decided is told by the engine itself ([`uvs_core::trace`]); here is what goes in and out.
+//! they pass. Decisions are reported by the engine itself ([`uvs_core::trace`]); here is what goes in and out.
 
 pub(crate) mod arrival;
 pub(crate) mod filter;

@@ -25,7 +25,7 @@ pub(super) struct Wanted {
     pub(super) latest: Option<u32>,
 }
 
-/// A service as one types it: the protocol may be left out.
+/// A service as typed: the protocol may be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::commands) struct ServiceName {
     typed: String,
@@ -68,7 +68,7 @@ impl ServiceName {
                 list(keys)
             )),
             several => Err(format!(
-                "{}: several services are called so: {}; put tcp:, udp: or sctp: before it",
+                "{}: several services match: {}; put tcp:, udp: or sctp: before it",
                 self.typed,
                 list(several)
             )),
