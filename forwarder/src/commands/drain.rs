@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Only in the service of this VIP
     #[arg(long, value_name = "VIP[:PORT]")]
     service: Option<Place>,
-    /// Give up waiting after so many seconds; the server goes on draining
+    /// Stop waiting after SECONDS; the server continues to drain
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Do not wait

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make this host a real server for the VIPs (again and again, if you like)
+    /// Make this host a real server for the VIPs (may be repeated)
     Up(Target),
     /// Restore what `up` found
     Down(Target),

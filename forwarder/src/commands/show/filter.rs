@@ -20,7 +20,7 @@ pub(super) struct Wanted {
     /// Only from these clients: IP, IP:PORT or SUBNET/BITS (conns)
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(super) client: Option<ClientFilter>,
-    /// Only so many, those with the latest packets (conns)
+    /// At most COUNT, those with the latest packets (conns)
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) latest: Option<u32>,
 }
