@@ -20,6 +20,7 @@ mod rs;
 mod sys;
 mod trace;
 mod worker;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -18,6 +18,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
+use crate::workers::Cursor;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -260,7 +261,7 @@ impl Daemon {
         if let Some(key) = key {
             self.table.find(&key)?;
         }
-        let report = self.status()?.services;
+        let report = self.counted()?.all.services;
         let wanted = self
             .table
             .services()
@@ -277,21 +278,20 @@ impl Daemon {
     }
 
     fn list_connections(&self, cursor: u64) -> Answer {
-        let from = u32::try_from(cursor).unwrap_or(u32::MAX);
-        match self.ask(|to| super::Question::Connections(from, to)) {
+        match self.workers.connections(Cursor::from(cursor)) {
             Ok((page, rest)) => {
                 let data = Data::Connections(page.iter().map(connection_status).collect());
                 match rest {
-                    Some(next) => Answer::Part(data, u64::from(next)),
+                    Some(next) => Answer::Part(data, next.into()),
                     None => Answer::Last(Ok(data)),
                 }
             }
-            Err(refusal) => Answer::Last(Err(refusal)),
+            Err(error) => Answer::Last(Err(failed(error))),
         }
     }
 
     fn info(&self) -> Result<Data, Refusal> {
-        let status = self.status()?;
+        let status = self.counted()?.all;
         let own_vip = self.options.own_vips.as_ref();
         Ok(Data::Info(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -336,7 +336,7 @@ impl Daemon {
     }
 
     fn drops(&self) -> Result<Data, Refusal> {
-        let status = self.status()?;
+        let status = self.counted()?.all;
         let interfaces = frames::of(&self.interfaces, &status);
         let counters = status.counters;
         let reasons = DropReason::ALL.iter().map(|r| {

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
 use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
@@ -36,7 +35,8 @@ use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::worker::{Ends, Shared, Worker};
+use crate::worker::{Ends, Ports};
+use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
 pub(crate) struct Options {
@@ -78,7 +78,6 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let guard_repaired = Arc::new(AtomicBool::new(false));
     let guard = claim_guard(&guard_repaired, &notify)?;
     let ports = open_ports(&options.interfaces)?;
-    let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(
         &mut table,
@@ -87,37 +86,19 @@ pub(crate) fn run(options: Options) -> Result<()> {
         options.own_vips.as_ref(),
     )?;
 
-    let shared = Arc::new(Shared::empty());
-    let vital = Vital::new(Arc::clone(&shared));
-    let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
-    shared.fib.publish(mirror.fib());
-    let (asks, inbox) = channel();
-    let (notices, heard) = channel();
-    let notice = move |n| {
-        if notices.send(n).is_ok() {
-            let _ = notify.wake();
-        }
-    };
     let schedule_times = Arc::new(Times::default());
     let engine = engine(
         &options.config,
         Arc::clone(&options.schedulers),
         &schedule_times,
     )?;
-    let (worker, waker) = Worker::new(
-        engine,
-        ports,
-        (
-            (Box::new(host.receive), Box::new(host.deliver)),
-            Box::new(host.give_back),
-        ),
-        Arc::clone(&shared),
-        inbox,
-        Box::new(notice),
-    )?;
-    let worker = std::thread::Builder::new()
-        .name("uvs-worker".to_owned())
-        .spawn(move || worker.run())?;
+    let noticed = Arc::clone(&notify);
+    let wake = move || {
+        let _ = noticed.wake();
+    };
+    let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
+    let vital = Vital::new(workers.signs());
+    let metering = Metering::start(&options.metrics, notify, vital.clone())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let mut daemon = Daemon {
@@ -139,11 +120,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         rates: Rates::default(),
         past: Past::default(),
         estimator: Clock::new(started),
-        shared,
-        asks,
-        waker,
-        worker: Some(worker),
-        notices: heard,
+        workers,
         poll,
         signals,
         started,
@@ -151,7 +128,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         announced: BTreeSet::new(),
         announcements: 0,
         metering,
-        schedule_times,
+        schedule_times: vec![schedule_times],
         reloads: first_load(),
         vital,
         notifier: Notifier::from_env(),
@@ -236,13 +213,17 @@ pub(super) fn load(
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
+fn open_ports(interfaces: &[String]) -> Result<Ports> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
-    interfaces
-        .iter()
-        .map(|name| open_port(name, &filter))
-        .collect()
+    let interfaces = interfaces.iter().map(|name| open_port(name, &filter));
+    let interfaces = interfaces.collect::<Result<_>>()?;
+    let host = HostPort::open(&filter)?;
+    Ok(Ports {
+        interfaces,
+        host: (Box::new(host.receive), Box::new(host.deliver)),
+        give_back: Box::new(host.give_back),
+    })
 }
 
 fn open_port(name: &str, filter: &Program) -> Result<Ends> {

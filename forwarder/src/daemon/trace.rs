@@ -1,4 +1,4 @@
-//! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
+//! The daemon's part of `uvs trace`: how frames would come in, what the workers say of them, and what
 //! becomes of the kernel's copies.
 
 use uvs_core::fib::Fib;
@@ -6,7 +6,7 @@ use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
 
 use super::frames::OWN_STACK;
-use super::{Daemon, Question, failed};
+use super::{Daemon, failed};
 use crate::control::protocol::{Data, Errno, Refusal};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
@@ -16,7 +16,7 @@ impl Daemon {
     /// What would become of these frames; nothing of the daemon's changes.
     pub(super) fn trace(&self, subjects: &[Subject]) -> Result<Data, Refusal> {
         let arrivals = arrivals(subjects, &self.mirror.fib())?;
-        let traces = self.ask(|to| Question::Trace(arrivals.clone(), to))?;
+        let traces = self.workers.trace(&arrivals).map_err(failed)?;
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
             interface: self.name_of(arrival.port),
@@ -30,7 +30,7 @@ impl Daemon {
     }
 
     /// Begins to look into real frames.
-    pub(super) fn trace_live(&self, request: LiveRequest) -> Result<Data, Refusal> {
+    pub(super) fn trace_live(&mut self, request: LiveRequest) -> Result<Data, Refusal> {
         if request.count as usize > MAX_FRAMES {
             let message = format!(
                 "{} packets are more than the {MAX_FRAMES} of one look",
@@ -38,7 +38,7 @@ impl Daemon {
             );
             return Err(invalid(message));
         }
-        if self.ask(|to| Question::Live(request, to))? {
+        if self.workers.begin_look(request).map_err(failed)? {
             return Ok(Data::Done);
         }
         let message = "another `uvs trace --live` is under way; it ends by itself, or try again after its --for";
@@ -46,8 +46,8 @@ impl Daemon {
     }
 
     /// The real frames seen since.
-    pub(super) fn trace_live_seen(&self) -> Result<Data, Refusal> {
-        let (seen, state) = self.ask(Question::LiveSeen)?;
+    pub(super) fn trace_live_seen(&mut self) -> Result<Data, Refusal> {
+        let (seen, state) = self.workers.seen().map_err(failed)?;
         let frames = seen.into_iter().map(|seen| self.seen(seen)).collect();
         Ok(self.traced(frames, state))
     }

@@ -34,7 +34,7 @@ mod tests;
 pub(crate) mod vnet;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::os::fd::AsFd;
 
 use uvs_core::frame::{Frame, Offload};
@@ -112,6 +112,14 @@ pub(crate) struct RxStatistics {
     pub(crate) kernel_drops: u64,
     /// Larger than a slot, so fetched with a system call of their own.
     pub(crate) copied: u64,
+}
+
+impl AddAssign for RxStatistics {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.kernel_drops += other.kernel_drops;
+        self.copied += other.copied;
+    }
 }
 
 /// Names a frame of a receiver's current batch.

@@ -33,14 +33,14 @@ pub(crate) struct Sample {
     pub services: Vec<ServiceStatus>,
 }
 
-/// Which connections to look for, and where in the table to go on.
+/// Which connections to look for, and where to go on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Find {
     /// Which.
     pub filter: Filter,
     /// 0, or [`Found::next`] of the answer before.
-    pub from: u32,
+    pub from: u64,
     /// Of those found, only so many: those with the latest packets.
     pub latest: Option<u32>,
 }
@@ -76,8 +76,8 @@ pub(crate) struct Found {
     pub connections: Vec<Connection>,
     /// How many fit, with those that were left out.
     pub matched: u32,
-    /// Where to go on, `None` at the table's end.
-    pub next: Option<u32>,
+    /// Where to go on, `None` at the end.
+    pub next: Option<u64>,
 }
 
 /// A connection with its service, its last packet, and what it has carried.
