@@ -67,7 +67,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let mut server = Server::bind(&options.socket)?;
+    let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
@@ -87,11 +87,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     )?;
 
     let schedule_times = Arc::new(Times::default());
-    let engine = engine(
-        &options.config,
-        Arc::clone(&options.schedulers),
-        &schedule_times,
-    )?;
+    let engine = engine(&options, &schedule_times)?;
     let noticed = Arc::clone(&notify);
     let wake = move || {
         let _ = noticed.wake();
@@ -101,7 +97,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let metering = Metering::start(&options.metrics, notify, vital.clone())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
-    let mut daemon = Daemon {
+    let daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
         host_firewall: options.config.host_firewall,
@@ -134,6 +130,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notifier: Notifier::from_env(),
         reload_error: None,
     };
+    serve(daemon, server)
+}
+
+/// Publishes the first state, opens the control socket and runs until a signal ends it.
+fn serve(mut daemon: Daemon, mut server: Server) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
     let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
@@ -245,7 +246,7 @@ fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     Ok((Box::new(port.receive), Box::new(port.transmit)))
 }
 
-fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> Result<Engine> {
+fn engine(options: &Options, times: &Arc<Times>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -256,10 +257,10 @@ fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> R
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
-    let times = Arc::clone(times);
+    let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
     let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
     Ok(Engine::new(EngineConfig {
-        limits: config.limits.clone(),
+        limits: options.config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
