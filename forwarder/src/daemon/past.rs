@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use uvs_control::protocol::{Latency, LatencySample, Refusal};
 use uvs_core::time::Instant;
 
 use super::Daemon;
 use super::live::{nanoseconds, ring_drops};
-use crate::control::protocol::{Latency, LatencySample, Refusal};
 use crate::worker::Latencies;
 use crate::workers::Counted;
 

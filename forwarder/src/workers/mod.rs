@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant as Wall};
 
+use uvs_control::trace::{LiveRequest, LiveState};
 use uvs_core::engine::{ConnReport, Engine, Event, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
@@ -21,9 +22,9 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::trace;
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
-use crate::trace::{self, LiveRequest, LiveState};
 use crate::worker::{
     Ask, Desired, Ends, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
 };

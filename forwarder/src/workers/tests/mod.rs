@@ -17,10 +17,10 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Step;
 
 use super::{Cursor, NotInForce};
-use crate::trace::LiveRequest;
 use crate::trace::arrival::Arrival;
 use crate::worker::Notice;
 use rig::{Rig, client, eventually, first, picks};
+use uvs_control::trace::LiveRequest;
 
 const AT_SERVER: Endpoint = Endpoint::new(SERVER, SERVER_PORT);
 
