@@ -466,6 +466,9 @@ pub struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
+    /// Its workers, in the order of their numbers; none from a daemon that does not tell.
+    #[serde(default)]
+    pub workers: Vec<WorkerInfo>,
     /// What `--own-vip` said on its command line.
     #[serde(default)]
     pub own_vip: Vec<String>,
@@ -486,6 +489,17 @@ pub struct Info {
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,
+}
+
+/// A worker of the daemon's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Connections in its table.
+    pub connections: u32,
+    /// Nanoseconds that it has worked.
+    pub busy_ns: u64,
+    /// Nanoseconds that it has waited for frames.
+    pub waited_ns: u64,
 }
 
 /// A sysctl's value: a number where it is one, else its words as the kernel would show them.

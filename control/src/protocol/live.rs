@@ -19,7 +19,7 @@ pub struct Sample {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime: u64,
-    /// Nanoseconds that the worker has worked.
+    /// Nanoseconds that all workers together have worked.
     pub busy_ns: u64,
     /// Frames that the kernel dropped because a ring was full.
     pub ring_drops: u64,
@@ -117,13 +117,13 @@ pub struct Latency {
 pub struct LatencySample {
     /// When, in nanoseconds of the host's monotonic clock.
     pub taken_ns: u64,
-    /// When the worker began to count, by the same clock.
+    /// When the first worker began to count, by the same clock.
     pub started_ns: u64,
     /// Frames forwarded.
     pub forwarded: u64,
     /// Frames that the kernel dropped because a ring was full: nobody knows how long they would have taken.
     pub ring_drops: u64,
-    /// Nanoseconds that the worker has worked.
+    /// Nanoseconds that all workers together have worked.
     pub busy_ns: u64,
     /// Nanoseconds (the bucket's upper end, to two digits) and frames, rising; empty buckets are left out.
     pub counts: Vec<(u64, u64)>,

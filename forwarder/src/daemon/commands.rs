@@ -9,15 +9,17 @@ use std::time::SystemTime;
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use uvs_control::protocol::{
-    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
+    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal, WorkerInfo,
 };
 use uvs_control::server::{Answer, Ask};
 use uvs_control::table::Table;
 use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
 
+use super::live::nanoseconds;
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
+use crate::worker::WorkerStatus;
 use crate::workers::Cursor;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
@@ -291,7 +293,7 @@ impl Daemon {
     }
 
     fn info(&self) -> Result<Data, Refusal> {
-        let status = self.counted()?.all;
+        let counted = self.counted()?;
         let own_vip = self.options.own_vips.as_ref();
         Ok(Data::Info(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -300,8 +302,9 @@ impl Daemon {
             interfaces: self.interfaces.clone(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
             schedulers: self.options.schedulers.names(),
-            connections: status.connections,
+            connections: counted.all.connections,
             connection_limit: self.limits.connections,
+            workers: counted.each.iter().map(worker_info).collect(),
             own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
             owned_vips: self.homeless.owned.clone(),
             yielded_vips: self.yielded.list(&self.interfaces),
@@ -357,5 +360,13 @@ impl Daemon {
             reasons: reasons.collect(),
             interfaces,
         })
+    }
+}
+
+fn worker_info(status: &WorkerStatus) -> WorkerInfo {
+    WorkerInfo {
+        connections: status.counted.connections,
+        busy_ns: nanoseconds(status.work.busy),
+        waited_ns: nanoseconds(status.work.waited),
     }
 }
