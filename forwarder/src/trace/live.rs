@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use uvs_control::trace::{Decided, LiveRequest, LiveState};
+use uvs_control::trace::{Decided, LiveRequest};
 use uvs_core::engine::{Engine, Rehearsal};
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
@@ -58,12 +58,9 @@ impl Look {
         self.left.load(Ordering::Relaxed) == 0 || now >= self.until
     }
 
-    /// How it stands.
-    pub(crate) fn state(&self, now: Instant) -> LiveState {
-        LiveState {
-            over: self.is_over(now),
-            matched: self.matched.load(Ordering::Relaxed),
-        }
+    /// Frames that matched, looked into or not.
+    pub(crate) fn matched(&self) -> u64 {
+        self.matched.load(Ordering::Relaxed)
     }
 
     /// Takes one of the frames that are left.

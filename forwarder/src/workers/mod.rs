@@ -188,19 +188,19 @@ impl Workers {
 
     /// The real frames that were seen since this was last asked, in the order of time, and how the look stands.
     pub(crate) fn seen(&mut self) -> Result<(Vec<Seen>, LiveState), NoAnswer> {
-        // Read before the frames are, so that none is seen after the last answer.
-        let state = self.look.as_ref().map(|look| look.state(monotonic()));
-        let state = state.unwrap_or(LiveState {
-            over: true,
-            matched: 0,
-        });
-        let parts = self.ask_all(|to| Ask::LiveSeen(state.over, to))?;
-        if state.over {
+        // Known before the frames are taken, so that none is seen after the last answer.
+        let over = self
+            .look
+            .as_ref()
+            .is_none_or(|look| look.is_over(monotonic()));
+        let parts = self.ask_all(|to| Ask::LiveSeen(over, to))?;
+        let matched = self.look.as_ref().map_or(0, |look| look.matched());
+        if over {
             self.look = None;
         }
         let mut seen: Vec<Seen> = parts.into_iter().flatten().collect();
         seen.sort_by_key(|seen| seen.at);
-        Ok((seen, state))
+        Ok((seen, LiveState { over, matched }))
     }
 
     /// An interface is back: each worker is given a port of its own.

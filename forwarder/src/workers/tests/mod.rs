@@ -264,6 +264,7 @@ fn a_look_at_real_frames_is_one_look_at_all_workers() {
         let (more, state) = rig.workers.seen().expect("an answer");
         seen.extend(more);
         over = state.over;
+        assert!(state.matched >= seen.len() as u64, "{state:?}");
         over
     });
     assert_eq!(seen.len(), 3);
