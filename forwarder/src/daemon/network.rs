@@ -8,9 +8,9 @@ use uvs_core::verdict::PortId;
 
 use super::{Daemon, derive, failed};
 use crate::netlink::Event;
-use crate::port::PortError;
 use crate::port::afpacket::{Port, PortOptions};
-use crate::worker::{self, Ends, Notice};
+use crate::port::{Ends, PortError};
+use crate::worker::{self, Notice};
 
 impl Daemon {
     pub(super) fn follow_network(&mut self) {

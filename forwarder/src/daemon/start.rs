@@ -33,9 +33,10 @@ use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::log::Tally;
 use crate::netlink::Mirror;
+use crate::port::Ends;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::worker::{Ends, Ports};
+use crate::worker::Ports;
 use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.

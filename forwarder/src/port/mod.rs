@@ -193,3 +193,6 @@ pub(crate) trait Transmit: Send {
     /// How often the kernel refused a frame, by errno.
     fn errors(&self) -> &[(i32, u64)];
 }
+
+/// A port's two ends.
+pub(crate) type Ends = (Box<dyn Receive>, Box<dyn Transmit>);

@@ -10,7 +10,8 @@ use uvs_core::verdict::PortId;
 use super::ask::Ask;
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
-use super::{Ends, Worker, register, set_filter};
+use super::{Worker, register, set_filter};
+use crate::port::Ends;
 use crate::trace;
 use crate::trace::live::Live;
 

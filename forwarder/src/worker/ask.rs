@@ -11,10 +11,10 @@ use uvs_core::snapshot::Snapshot;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
-use super::Ends;
 use super::pulse::Pulse;
 use super::status::WorkerStatus;
 use super::watch::Watch;
+use crate::port::Ends;
 use crate::port::filter::{FilterSpec, Program};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};

@@ -26,7 +26,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
-use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, Transmit};
+use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit};
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
@@ -45,9 +45,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
-
-/// A port's two ends.
-pub(crate) type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
 
 /// All that a worker takes frames from, and gives them to.
 pub(crate) struct Ports {

@@ -22,11 +22,12 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::port::Ends;
 use crate::trace;
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
 use crate::worker::{
-    Ask, Desired, Ends, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
+    Ask, Desired, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
 };
 pub(crate) use cursor::Cursor;
 use events::Events;

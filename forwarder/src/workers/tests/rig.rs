@@ -16,9 +16,10 @@ use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, VIP};
 use uvs_core::testing::packets::{ACK, SYN, tcp};
 use uvs_core::verdict::PortId;
 
+use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
-use crate::worker::{Desired, Ends, Ports};
+use crate::worker::{Desired, Ports};
 use crate::workers::{Cursor, NotInForce, Workers};
 
 /// Picks as it is told.
