@@ -158,9 +158,7 @@ impl Daemon {
             }
             if let Some(worker) = self.workers.ended() {
                 self.stop()?;
-                bail!(
-                    "{worker} ended by a fault of its own, said above; nothing is forwarded any more"
-                );
+                bail!("{worker} failed, as logged above; nothing is forwarded any more");
             }
         }
     }
@@ -292,7 +290,7 @@ impl Daemon {
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
-    /// A guard that was put up anew learns who the engines' clients are.
+    /// A guard that was put up again learns who the engines' clients are.
     fn recall_clients(&mut self) {
         let Some(unsure) = self.guard.unsure() else {
             return;

@@ -94,7 +94,7 @@ pub fn run(options: Options) -> Result<()> {
         let _ = noticed.wake();
     };
     let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
-    let vital = Vital::new(workers.signs());
+    let vital = Vital::new(workers.heartbeats());
     let metering = Metering::start(&options.metrics, notify, vital.clone())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;

@@ -1,4 +1,4 @@
-//! Whether the daemon's threads come round, as the metrics' thread and systemd are told. It is read, never asked
+//! Whether the daemon's threads are alive, as the metrics' thread and systemd are told. It is read, never asked
 //! for: a control thread that is stuck answers nobody.
 
 use std::sync::Arc;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use uvs_core::time::Instant;
 
 use crate::worker::{Pulse, monotonic};
-use crate::workers::{MISSED, Sign};
+use crate::workers::{Heartbeat, MISSED};
 
 /// The control thread wakes every two seconds; putting a great table in force takes it some.
 const CONTROL: Duration = Duration::from_secs(10);
 
-/// The signs of life of all threads that serve.
+/// The heartbeats of all threads that serve.
 #[derive(Clone)]
 pub(super) struct Vital {
     control: Arc<Pulse>,
-    workers: Arc<[Sign]>,
+    workers: Arc<[Heartbeat]>,
 }
 
 impl Vital {
-    pub(super) fn new(workers: Vec<Sign>) -> Self {
+    pub(super) fn new(workers: Vec<Heartbeat>) -> Self {
         Self {
             control: Arc::new(Pulse::new()),
             workers: workers.into(),
         }
     }
 
-    /// The control thread comes round.
+    /// The control thread completes a turn.
     pub(super) fn beat(&self) {
         self.control.beat(monotonic());
     }
@@ -50,11 +50,12 @@ impl Vital {
             CONTROL,
         );
         let workers = self.workers.iter();
-        let workers = workers.map(|sign| (sign.name.to_string(), sign.age(now), MISSED));
+        let workers =
+            workers.map(|heartbeat| (heartbeat.name.to_string(), heartbeat.age(now), MISSED));
         let threads = [control].into_iter().chain(workers);
         let stuck = threads.filter(|(_, age, limit)| age > limit);
         let sentence = |(name, age, _): (String, Duration, _)| {
-            format!("{name} is stuck: no sign of life for {} s", age.as_secs())
+            format!("{name} is stuck: no heartbeat for {} s", age.as_secs())
         };
         stuck.map(sentence).collect()
     }
@@ -67,23 +68,26 @@ mod tests {
     #[test]
     fn each_thread_is_missed_after_its_own_time() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let vital = Vital::new(vec![Sign::test(0, 1, at(0))]);
+        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(0))]);
         vital.control.beat(at(0));
         assert!(vital.complaints_at(at(4)).is_empty());
-        let worker = "the worker is stuck: no sign of life for 6 s";
+        let worker = "the worker is stuck: no heartbeat for 6 s";
         assert_eq!(vital.complaints_at(at(6)), [worker]);
-        let vital = Vital::new(vec![Sign::test(0, 1, at(12))]);
+        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(12))]);
         vital.control.beat(at(0));
-        let control = "the control thread is stuck: no sign of life for 12 s";
+        let control = "the control thread is stuck: no heartbeat for 12 s";
         assert_eq!(vital.complaints_at(at(12)), [control]);
     }
 
     #[test]
     fn of_several_workers_the_one_that_is_missed_is_named() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let vital = Vital::new(vec![Sign::test(0, 2, at(6)), Sign::test(1, 2, at(0))]);
+        let vital = Vital::new(vec![
+            Heartbeat::test(0, 2, at(6)),
+            Heartbeat::test(1, 2, at(0)),
+        ]);
         vital.control.beat(at(6));
-        let second = "worker 1 is stuck: no sign of life for 6 s";
+        let second = "worker 1 is stuck: no heartbeat for 6 s";
         assert_eq!(vital.complaints_at(at(6)), [second]);
     }
 }

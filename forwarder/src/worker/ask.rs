@@ -56,7 +56,7 @@ impl Published {
 pub(crate) struct Line {
     /// What is published.
     pub(crate) published: Arc<Published>,
-    /// Its sign of life: each of its turns.
+    /// Its heartbeat: each of its turns.
     pub(crate) pulse: Arc<Pulse>,
     /// What it is asked.
     pub(crate) asks: Receiver<Ask>,

@@ -1,4 +1,4 @@
-//! One worker as the control thread has it: its thread, the way to ask it, and its sign of life.
+//! One worker as the control thread has it: its thread, the way to ask it, and its heartbeat.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use uvs_core::time::Instant;
 
 use crate::worker::{Ask, Line, Notice, Ports, Published, Pulse, Worker, monotonic};
 
-/// A worker sleeps for half a second at most: one without a sign of life for so long is stuck.
+/// A worker sleeps for half a second at most: one without a heartbeat for so long is stuck.
 pub(crate) const MISSED: Duration = Duration::from_secs(5);
 /// A worker answers within a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,13 +61,13 @@ pub(crate) enum NoAnswer {
 
 /// Whether a worker comes round; read by any thread, without asking it.
 #[derive(Clone)]
-pub(crate) struct Sign {
+pub(crate) struct Heartbeat {
     /// Whose.
     pub(crate) name: Name,
     pub(super) pulse: Arc<Pulse>,
 }
 
-impl Sign {
+impl Heartbeat {
     /// How long ago it last came round.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.pulse.age(now)
@@ -90,7 +90,7 @@ impl Sign {
 
 /// A running worker.
 pub(super) struct Handle {
-    pub(super) sign: Sign,
+    pub(super) heartbeat: Heartbeat,
     asks: Sender<Ask>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
@@ -123,7 +123,7 @@ impl Handle {
         let (worker, waker) = Worker::new(engine, ports, line)?;
         let thread = thread::Builder::new().name(name.of_thread());
         Ok(Self {
-            sign: Sign { name, pulse },
+            heartbeat: Heartbeat { name, pulse },
             asks,
             waker,
             thread: Some(thread.spawn(move || worker.run())?),
@@ -140,7 +140,7 @@ impl Handle {
     /// Has the worker look whether there is anything new.
     pub(super) fn wake(&self) {
         if let Err(e) = self.waker.wake() {
-            tracing::error!("{} cannot be woken: {e}", self.sign.name);
+            tracing::error!("{} cannot be woken: {e}", self.heartbeat.name);
         }
     }
 
@@ -149,7 +149,7 @@ impl Handle {
         let (to, from) = channel();
         self.tell(question(to));
         Pending {
-            name: self.sign.name,
+            name: self.heartbeat.name,
             from,
             patience: self.patience(),
             asked: Wall::now(),
@@ -169,7 +169,7 @@ impl Handle {
         let patience = self.patience();
         while !thread.is_finished() {
             if told.elapsed() >= patience {
-                let name = self.sign.name;
+                let name = self.heartbeat.name;
                 return tracing::error!("{name} is stuck; the process ends without it");
             }
             thread::sleep(Duration::from_millis(1));
@@ -178,7 +178,7 @@ impl Handle {
     }
 
     fn patience(&self) -> Duration {
-        match self.sign.is_missed(monotonic()) {
+        match self.heartbeat.is_missed(monotonic()) {
             false => PATIENCE,
             true => STUCK_PATIENCE,
         }

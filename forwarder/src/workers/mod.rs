@@ -32,7 +32,7 @@ use crate::worker::{
 pub(crate) use cursor::Cursor;
 use events::Events;
 use handle::{Handle, Pending};
-pub(crate) use handle::{MISSED, Name, NoAnswer, Sign};
+pub(crate) use handle::{Heartbeat, MISSED, Name, NoAnswer};
 
 /// The running workers.
 pub(crate) struct Workers {
@@ -99,15 +99,18 @@ impl Workers {
         })
     }
 
-    /// Their signs of life.
-    pub(crate) fn signs(&self) -> Vec<Sign> {
-        self.all.iter().map(|worker| worker.sign.clone()).collect()
+    /// Their heartbeats.
+    pub(crate) fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.all
+            .iter()
+            .map(|worker| worker.heartbeat.clone())
+            .collect()
     }
 
     /// One that has ended, where one has.
     pub(crate) fn ended(&self) -> Option<Name> {
         let ended = self.all.iter().find(|worker| worker.has_ended());
-        ended.map(|worker| worker.sign.name)
+        ended.map(|worker| worker.heartbeat.name)
     }
 
     /// Publishes the desired state, and waits until it is in force everywhere.

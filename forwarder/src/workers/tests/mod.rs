@@ -159,7 +159,7 @@ fn a_worker_that_is_stuck_is_named_and_the_others_go_on() {
     rig.open(1, client(0));
     enters.recv().expect("it is asked");
     // As if it had been so for long.
-    rig.workers.all[1].sign.pulse.beat(Instant::ZERO);
+    rig.workers.all[1].heartbeat.pulse.beat(Instant::ZERO);
     let error = rig.workers.status().err().map(|e| e.to_string());
     assert_eq!(
         error.as_deref(),
@@ -176,8 +176,11 @@ fn a_worker_that_is_stuck_is_named_and_the_others_go_on() {
 fn the_only_worker_has_no_number() {
     let rig = Rig::serving(1);
     let names = |rig: &Rig| -> Vec<String> {
-        let signs = rig.workers.signs();
-        signs.iter().map(|sign| sign.name.to_string()).collect()
+        let heartbeats = rig.workers.heartbeats();
+        heartbeats
+            .iter()
+            .map(|heartbeat| heartbeat.name.to_string())
+            .collect()
     };
     assert_eq!(names(&rig), ["the worker"]);
     assert_eq!(names(&Rig::serving(2)), ["worker 0", "worker 1"]);
