@@ -14,6 +14,7 @@ mod messages;
 pub mod names;
 mod options;
 mod order;
+mod parse;
 mod popt;
 mod restore;
 mod save;
@@ -32,9 +33,10 @@ use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
 use self::format::Style;
-use self::line::{Action, Line};
+use self::line::Line;
 use self::names::Names;
 use self::options::{Kind, Verb};
+use self::parse::{Action, parse};
 pub use self::save::server_words;
 use self::stop::Stop;
 
@@ -75,7 +77,7 @@ struct Session<'s, 'io> {
 
 impl<'io> Session<'_, 'io> {
     fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
-        match line::parse(words, self.io.names)? {
+        match parse(words, self.io.names)? {
             Action::Help => {
                 write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
                 Err(Stop::done())

@@ -4,9 +4,9 @@
 //! other go to the daemon together: a table of a thousand services is put in force a few times, not
 //! thousands of times.
 
-use super::line::{self, Action};
 use super::messages;
 use super::options::Verb;
+use super::parse::{Action, parse};
 use super::stop::{self, Stop};
 use super::{Session, unexpected};
 use uvs_control::client::CallError;
@@ -46,7 +46,7 @@ impl Session<'_, '_> {
 
     /// One rule, and how it ended; an error ends them all.
     fn rule(&mut self, words: &[String], waiting: &mut Waiting, last: Last) -> Result<Last, Stop> {
-        if let Ok(Action::Run(line)) = line::parse(words, self.io.names)
+        if let Ok(Action::Run(line)) = parse(words, self.io.names)
             && let Some(change) = line.change()?
         {
             waiting.verbs.push(line.verb);

@@ -21,8 +21,8 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::counters::Counters;
 use super::ipip::{self, Refusal};
-use super::ledger::state_file;
 use super::own::OwnAddresses;
+use super::state::state_file;
 use super::sys;
 
 /// What the process prints once it works.

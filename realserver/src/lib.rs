@@ -13,10 +13,13 @@ mod finding;
 pub mod host;
 mod ipip;
 mod ledger;
+mod mode;
 mod own;
-pub mod plan;
+mod plan;
+mod state;
 mod step;
 mod sys;
+mod sysctl;
 pub mod tunnel;
 mod undo;
 
@@ -25,8 +28,9 @@ use std::net::Ipv4Addr;
 pub use check::{check, has_vip};
 pub use error::RsError;
 pub use finding::{Fault, Finding};
-use ledger::{Holder, Ledger, Store};
-use plan::Mode;
+use ledger::{Ledger, Store};
+use mode::Holder;
+pub use mode::Mode;
 use undo::Undo;
 
 /// What the command line asks for.
@@ -138,7 +142,7 @@ impl Taken {
         request: &Request,
         holder: Holder,
     ) -> Result<(), RsError> {
-        for step in plan::steps(request, holder.vip, plan::Probe::MayCreate)? {
+        for step in plan::steps(request, holder.vip, tunnel::Probe::MayCreate)? {
             let wrong = step.inspect()?;
             let undo = wrong.map_or(Undo::Nothing, |w| w.undo);
             let pending = undo != Undo::Nothing;

@@ -28,6 +28,7 @@ mod sysctl;
 mod top;
 mod trace;
 mod units;
+mod words;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;

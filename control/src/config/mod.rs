@@ -11,6 +11,7 @@ mod error;
 mod fields;
 mod marks;
 mod metrics;
+mod mode;
 mod own;
 mod persistence;
 mod place;

@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKind};
 
-use super::address;
 use super::fields::{Fields, Value};
-use super::service;
+use super::{address, mode};
 
 const KEYS: &[&str] = &[
     "address",
@@ -41,7 +40,7 @@ pub(super) fn read<'a>(
     default_mode: Forwarding,
 ) -> Option<(Value<'a>, ServerSpec)> {
     let fields = value.fields(KEYS)?;
-    let mode = service::mode(&fields, default_mode);
+    let mode = mode::read(&fields, default_mode);
     let weight = fields.integer("weight", INT).unwrap_or(1);
     let (lower, upper) = thresholds(&fields);
     let tunnel = fields

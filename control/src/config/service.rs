@@ -9,7 +9,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{access, address, care, persistence, server};
+use super::{access, address, care, mode, persistence, server};
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -42,14 +42,6 @@ const KEYS: &[&str] = &[
     "server",
 ];
 
-/// The modes by their names.
-const MODES: &[(&str, Forwarding)] = &[
-    ("dr", Forwarding::Dr),
-    ("nat", Forwarding::Nat),
-    ("fullnat", Forwarding::FullNat),
-    ("ipip", Forwarding::Tunnel),
-];
-
 /// Scheduler flags: name, bit, and the only scheduler that takes it.
 const FLAGS: &[(&str, (u32, Option<&str>))] = &[
     ("sh-fallback", (FLAG_1, Some("sh"))),
@@ -79,7 +71,7 @@ pub(super) fn read<'a>(
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
-    let mode = mode(&fields, Forwarding::Dr);
+    let mode = mode::read(&fields, Forwarding::Dr);
     let (at, key) = key(&fields, value)?;
     let (protocol, vip, mark) = match key {
         ServiceKey::Address { protocol, .. } => (Some(protocol), key.vip(), None),
@@ -105,13 +97,6 @@ pub(super) fn read<'a>(
     spec.local = local_addresses(&fields, value, mode, &spec);
     scheduler_settings(&fields, &mut spec);
     Some((at, spec, access::read(&fields)))
-}
-
-/// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,
-/// which forbids least, so that one mistake does not look like several.
-pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
-    let written = fields.get("mode").map(|value| value.choice(MODES));
-    written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
 }
 
 /// The one of `tcp`, `udp`, `sctp` and `fwmark` that is there.

@@ -3,10 +3,17 @@
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
-use super::clients::Idle;
-
 /// Address and port of a real server, port 0 = all ports.
 pub type Server = (Addr, Protocol, u16);
+
+/// How long a connection may be idle, in seconds: the longest of its states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idle {
+    /// TCP.
+    pub tcp: u32,
+    /// UDP.
+    pub udp: u32,
+}
 
 /// What the kernel shall leave to UVS. IPv4; other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
