@@ -1,8 +1,8 @@
 //! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
 //!
 //! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
-//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`mod@line`] and
-//! [`set`], checked in [`check`] and answered here; nothing opens a file or a socket of its own, so that
+//! and refuses what it does not have. The words are taken apart in `popt`, understood in `parse` and
+//! `set`, checked in `check` and answered here; nothing opens a file or a socket of its own, so that
 //! tests run whole sessions against a table in memory.
 
 mod check;

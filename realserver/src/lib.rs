@@ -1,7 +1,7 @@
 //! The real server's side: `uvs rs up | down | check`.
 //!
-//! What a mode needs of a real server is a list of [`step::Step`]s ([`plan`]). `up` takes the steps that
-//! are not yet true and notes in the [`ledger`] how each is taken back; `down` takes them back once no VIP
+//! What a mode needs of a real server is a list of `step::Step`s (`plan`). `up` takes the steps that
+//! are not yet true and notes in the `ledger` how each is taken back; `down` takes them back once no VIP
 //! needs them; `check` names the ones that are not true. The same list serves all three, so `check` is
 //! content exactly where `up` would do nothing.
 

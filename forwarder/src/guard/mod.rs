@@ -6,7 +6,7 @@
 //! never half there; a killed run's table is found and replaced by the next. What others do to it is put
 //! right by a thread of its own, the keeper.
 //!
-//! [`rules`] says what the table is, `nft/` how that is told to the kernel. No other program takes part,
+//! `rules` says what the table is, `nft/` how that is told to the kernel. No other program takes part,
 //! but `nft` to print it for people.
 
 mod claim;

@@ -41,7 +41,7 @@ pub struct GuardSpec {
 }
 
 /// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
-/// sends. See [`super::clients`].
+/// sends. See `guard::clients`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// As [`GuardSpec::services`].
