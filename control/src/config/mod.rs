@@ -11,7 +11,7 @@ mod error;
 mod fields;
 mod marks;
 mod metrics;
-mod mode;
+mod modes;
 mod own;
 mod persistence;
 mod place;
