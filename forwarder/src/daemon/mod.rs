@@ -8,7 +8,9 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod info;
 mod lingering;
+mod listings;
 mod live;
 mod metrics;
 mod network;
@@ -16,6 +18,7 @@ mod notify;
 mod past;
 mod plugins;
 mod rates;
+mod reload;
 mod settings;
 mod start;
 mod status;
@@ -152,8 +155,8 @@ impl Daemon {
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
-                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
-                let answer = self.answer(call.ask);
+                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, task = ?call.task, "asked");
+                let answer = self.answer(call.task);
                 server.answer(call.ticket, answer, Wall::now());
             }
             if self.estimator.has_struck(Wall::now()) {
@@ -164,9 +167,7 @@ impl Daemon {
             }
             if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.stop()?;
-                bail!(
-                    "the worker ended by a fault of its own, said above; nothing is forwarded any more"
-                );
+                bail!("the worker failed, as logged above; nothing is forwarded any more");
             }
         }
     }
@@ -297,7 +298,7 @@ impl Daemon {
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
-    /// A guard that was put up anew learns who the engine's clients are.
+    /// A guard that was put up again learns who the engine's clients are.
     fn recall_clients(&mut self) {
         let Some(unsure) = self.guard.unsure() else {
             return;

@@ -1,4 +1,4 @@
-//! What the guard shall keep from the kernel, as the daemon says it. Pure.
+//! What the guard must hold back from the kernel, as the daemon states it. Pure.
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
@@ -15,7 +15,7 @@ pub struct Idle {
     pub udp: u32,
 }
 
-/// What the kernel shall leave to UVS. IPv4; other addresses are left out.
+/// What the kernel must leave to UVS. IPv4; other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuardSpec {
     /// The interfaces that UVS runs on.
