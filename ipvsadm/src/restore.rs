@@ -4,13 +4,14 @@
 //! other go to the daemon together: a table of a thousand services is put in force a few times, not
 //! thousands of times.
 
+use uvs_control::client::{Asking, CallError};
+use uvs_control::protocol::{Change, MAX_BATCH, ask};
+
 use super::Session;
 use super::messages;
 use super::options::Verb;
 use super::parse::{Action, parse};
 use super::stop::{self, Stop};
-use uvs_control::client::{Asking, CallError};
-use uvs_control::protocol::{Change, MAX_BATCH, ask};
 
 /// How the last rule ended; told already where it was refused.
 type Last = Result<(), Stop>;

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::Mode;
-use crate::DoctorError;
 use uvs_realserver::host::Device;
 use uvs_realserver::{self as rs, tunnel};
+
+use super::Mode;
+use crate::DoctorError;
 
 /// Finds what this host serves: by what `uvs rs up` noted, else by where it has addresses. `vips` narrows
 /// it; `mode` says how, where the host does not show it.

@@ -5,6 +5,8 @@ mod routes;
 
 use std::net::Ipv4Addr;
 
+use uvs_realserver as rs;
+
 use super::arp::Question;
 use super::catalog::Check;
 use super::finding::{Finding, NotMade, Seen};
@@ -12,7 +14,6 @@ use super::host::Host;
 use super::owner::{mac_text, take_away};
 use super::report::Report;
 use super::{DoctorError, is_asked};
-use uvs_realserver as rs;
 
 pub use find::find;
 
