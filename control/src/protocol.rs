@@ -21,7 +21,7 @@ pub use ask::{Ask, Responder, Rest};
 pub use change::Change;
 pub use command::Command;
 pub use frames::{Drops, Ended, InterfaceFrames, Totals};
-pub use info::{GuardStatus, Info, LogLosses, YieldedVip};
+pub use info::{GuardStatus, Info, LogLosses, WorkerInfo, YieldedVip};
 pub use live::{
     ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
     Setting,

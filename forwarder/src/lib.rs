@@ -13,3 +13,4 @@ mod port;
 pub mod sys;
 pub mod trace;
 mod worker;
+mod workers;

@@ -44,6 +44,9 @@ pub struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
+    /// Its workers, in the order of their numbers; none from a daemon that does not tell.
+    #[serde(default)]
+    pub workers: Vec<WorkerInfo>,
     /// What `--own-vip` said on its command line.
     #[serde(default)]
     pub own_vip: Vec<String>,
@@ -77,15 +80,26 @@ pub struct LogLosses {
     pub suppressed: u64,
 }
 
-/// How the guard fares with the host's other programs.
+/// How other programs of the host have treated the guard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardStatus {
     /// Times that it was put up again after somebody had removed it.
     pub removed: u64,
-    /// Times that it was put right after somebody had changed it.
+    /// Times that it was repaired after somebody had changed it.
     pub damaged: u64,
     /// When it was last, in seconds ago, and what had been done to it.
     pub last: Option<(u64, String)>,
     /// What is wrong with it now; `None` = it is as it must be.
     pub wrong: Option<String>,
+}
+
+/// A worker of the daemon's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Connections in its table.
+    pub connections: u32,
+    /// Nanoseconds that it has worked.
+    pub busy_ns: u64,
+    /// Nanoseconds that it has waited for frames.
+    pub waited_ns: u64,
 }

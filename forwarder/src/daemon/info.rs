@@ -3,13 +3,15 @@
 use std::time::SystemTime;
 
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, ask};
+use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, WorkerInfo, ask};
 
 use super::Daemon;
+use super::live::nanoseconds;
+use crate::worker::WorkerStatus;
 
 impl Answers<ask::Info> for Daemon {
     fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
-        let status = self.status()?;
+        let counted = self.counted()?;
         let own_vip = self.options.own_vips.as_ref();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -19,8 +21,9 @@ impl Answers<ask::Info> for Daemon {
             ipvs_socket: self.options.ipvs_socket.display().to_string(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
             schedulers: self.options.schedulers.names(),
-            connections: status.connections,
+            connections: counted.all.connections,
             connection_limit: self.limits.connections,
+            workers: counted.each.iter().map(worker_info).collect(),
             own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
             owned_vips: self.homeless.owned.clone(),
             yielded_vips: self.yielded.list(&self.interfaces),
@@ -50,9 +53,17 @@ impl Daemon {
             damaged: repairs.damaged,
             last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
             wrong: wrong.map(|what| match repairs.broken {
-                Some(why) => format!("{what}; it could not be put right: {why}"),
+                Some(why) => format!("{what}; it could not be repaired: {why}"),
                 None => what,
             }),
         }
+    }
+}
+
+fn worker_info(status: &WorkerStatus) -> WorkerInfo {
+    WorkerInfo {
+        connections: status.counted.connections,
+        busy_ns: nanoseconds(status.work.busy),
+        waited_ns: nanoseconds(status.work.waited),
     }
 }

@@ -7,7 +7,8 @@ use uvs_core::marks::MarkRule;
 use uvs_core::snapshot::Timeouts;
 
 use super::status::{connection_status, service_status};
-use super::{Daemon, Question};
+use super::{Daemon, failed};
+use crate::workers::Cursor;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -20,7 +21,7 @@ impl Answers<ask::ListServices> for Daemon {
         if let Some(key) = key {
             self.table.find(&key)?;
         }
-        let report = self.status()?.services;
+        let report = self.counted()?.all.services;
         let wanted = self
             .table
             .services()
@@ -43,8 +44,8 @@ impl Lists<ask::ListConnections> for Daemon {
         _: &ask::ListConnections,
         from: u64,
     ) -> Result<(Vec<ConnectionStatus>, Option<u64>), Refusal> {
-        let from = u32::try_from(from).unwrap_or(u32::MAX);
-        let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+        let page = self.workers.connections(Cursor::from(from));
+        let (page, rest) = page.map_err(failed)?;
         let page = page.iter().map(connection_status).collect();
         Ok((page, rest.map(u64::from)))
     }
