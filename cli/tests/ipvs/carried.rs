@@ -112,6 +112,48 @@ fn a_program_goes_on_when_the_daemon_was_started_again() {
     }
 }
 
+/// Asks for all services without end, and reads no answer.
+const GREEDY: &str = r#"
+import socket, struct, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+s.setblocking(False)
+dump = struct.pack("=LHHLL", 20, 1000, 0x305, 7, 1) + b"\x04\x01\0\0"
+try:
+    while True:
+        s.send(dump * 3000)
+except BlockingIOError:
+    print("full", flush=True)
+s.setblocking(True)
+s.settimeout(60)
+try:
+    while True:
+        time.sleep(0.1)
+        s.send(dump)
+except OSError:
+    print("dropped", flush=True)
+"#;
+
+#[test]
+fn a_program_that_reads_no_answer_holds_up_nobody_and_is_dropped() {
+    let (lab, shell) = lab(Mode::Nat, Options::default());
+    let mut daemon = serving(&lab);
+    let script = lab.dir().join("greedy.py");
+    fs::write(&script, GREEDY).expect("written");
+    let socket = lab.dir().join("ipvs.sock");
+    let command = tools::command("python3", [&script, &socket]).expect("python3");
+    let log = lab.dir().join("greedy.log");
+    let mut greedy = lab.director.spawn(command, &log).expect("it runs");
+    let full = greedy.wait_ready(crate::stand::PATIENCE, |p| p.log().contains("full"));
+    full.expect("its requests wait");
+    let line = format!("uvs {} /usr/sbin/ipvsadm -Ln", crate::run_words());
+    let list = shell.succeed(&lab.director, &line).expect("listed");
+    assert!(list.contains(&lab.plan.vip.to_string()), "{list}");
+    daemon.wait_log("does not read its answer").expect("dropped");
+    greedy.wait(crate::stand::PATIENCE).expect("it ends");
+    daemon.stop().expect("it ends well");
+}
+
 #[test]
 fn where_no_daemon_is_a_program_says_why() {
     let (lab, shell) = lab(Mode::Nat, Options::default());

@@ -36,7 +36,8 @@ pub fn is_for_ipvs(datagram: &[u8]) -> bool {
 pub fn is_answered(datagram: &[u8]) -> bool {
     NetlinkBuffer::new_checked(datagram).is_ok_and(|message| {
         let flags = message.flags();
-        flags & NLM_F_REQUEST != 0 && flags & (NLM_F_ACK | NLM_F_DUMP) != 0
+        let wants = flags & NLM_F_ACK != 0 || flags & NLM_F_DUMP == NLM_F_DUMP;
+        flags & NLM_F_REQUEST != 0 && wants
     })
 }
 

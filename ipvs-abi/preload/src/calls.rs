@@ -19,7 +19,7 @@ const OPTIONS: std::ops::RangeInclusive<c_int> = 1152..=1167;
 
 /// socket(2): notes generic netlink sockets.
 #[unsafe(no_mangle)]
-pub extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+pub(crate) extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     let fd = next!(socket(domain => c_int, kind => c_int, protocol => c_int) -> c_int);
     let generic = domain == libc::AF_NETLINK && protocol == libc::NETLINK_GENERIC;
     let noted = if generic { Kind::Generic } else { Kind::Other };
@@ -29,7 +29,7 @@ pub extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
 
 /// close(2): forgets them.
 #[unsafe(no_mangle)]
-pub extern "C" fn close(fd: c_int) -> c_int {
+pub(crate) extern "C" fn close(fd: c_int) -> c_int {
     descriptors::note(fd, Kind::Other);
     next!(close(fd => c_int) -> c_int)
 }
@@ -39,7 +39,7 @@ pub extern "C" fn close(fd: c_int) -> c_int {
 /// # Safety
 /// As bind(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     if is_daemon(fd) {
         return 0;
     }
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
 /// # Safety
 /// As connect(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
     if is_daemon(fd) {
         return 0;
     }
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
 /// # Safety
 /// As getsockname(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int {
     if let Kind::Daemon(port) = descriptors::kind(fd) {
         // SAFETY: the caller's buffer and its length.
         unsafe { write_address(port, address.cast(), length) };
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn getsockname(fd: c_int, address: *mut sockaddr, length: 
 /// # Safety
 /// As setsockopt(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn setsockopt(
+pub(crate) unsafe extern "C" fn setsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -105,7 +105,7 @@ pub unsafe extern "C" fn setsockopt(
 /// # Safety
 /// As getsockopt(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getsockopt(
+pub(crate) unsafe extern "C" fn getsockopt(
     fd: c_int,
     level: c_int,
     name: c_int,
@@ -137,7 +137,7 @@ pub unsafe extern "C" fn getsockopt(
 /// # Safety
 /// As sendmsg(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: the caller's message, as for the C library's.
     let Some(given) = (unsafe { message.as_ref() }) else {
         return next!(sendmsg(fd => c_int, message => *const msghdr, flags => c_int) -> ssize_t);
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int
 /// # Safety
 /// As sendto(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendto(
+pub(crate) unsafe extern "C" fn sendto(
     fd: c_int,
     buffer: *const c_void,
     length: size_t,
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn sendto(
 /// # Safety
 /// As send(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t {
+pub(crate) unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t {
     // SAFETY: the caller's buffer, of this length.
     let bytes = unsafe { slice(buffer, length) };
     if goes_to_daemon(fd, bytes) {
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, length: size_t, 
 /// # Safety
 /// As recvmsg(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let received = next!(recvmsg(fd => c_int, message => *mut msghdr, flags => c_int) -> ssize_t);
     if received < 0 || !is_daemon(fd) {
         return received;
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
 /// # Safety
 /// As recvfrom(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn recvfrom(
+pub(crate) unsafe extern "C" fn recvfrom(
     fd: c_int,
     buffer: *mut c_void,
     length: size_t,
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn recvfrom(
 /// As open(2). The C library's takes `mode` where `flags` ask for it only; where nothing was given, what is read
 /// here means nothing and is passed on as such.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(open(path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: mode_t) -
 /// # Safety
 /// As open(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(open64(path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t)
 /// # Safety
 /// As openat(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(openat(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_int, mo
 /// # Safety
 /// As openat(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn openat64(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn openat64(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(openat64(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
@@ -306,7 +306,7 @@ pub unsafe extern "C" fn openat64(at: c_int, path: *const c_char, flags: c_int, 
 /// # Safety
 /// As open(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(__open_2(path => *const c_char, flags => c_int) -> c_int),
@@ -318,7 +318,7 @@ pub unsafe extern "C" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
 /// # Safety
 /// As open(2).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
+pub(crate) unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
     match file(path) {
         Some(fd) => fd,
         None => next!(__open64_2(path => *const c_char, flags => c_int) -> c_int),
@@ -330,7 +330,7 @@ pub unsafe extern "C" fn __open64_2(path: *const c_char, flags: c_int) -> c_int 
 /// # Safety
 /// As fopen(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
     match file(path) {
         Some(fd) => stream(fd),
         None => next!(fopen(path => *const c_char, mode => *const c_char) -> *mut FILE),
@@ -342,7 +342,7 @@ pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut
 /// # Safety
 /// As fopen(3).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub(crate) unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
     match file(path) {
         Some(fd) => stream(fd),
         None => next!(fopen64(path => *const c_char, mode => *const c_char) -> *mut FILE),
