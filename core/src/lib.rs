@@ -36,6 +36,6 @@ pub mod trace;
 pub use bytes::{arp, checksum, fragment, frame, options, outbox, packet, rewrite, segment};
 pub use state::{
     access, backend, conn, counters, fib, flow, marks, ports, random, ranks, sctp, service,
-    snapshot, tcp, time, verdict,
+    snapshot, tcp, time, totals, verdict,
 };
 use state::{rate, sysctls, wheel};

@@ -63,7 +63,7 @@ mod unreachable;
 pub use claims::Claim;
 pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
-pub use report::{ConnReport, Report, ServerReport, ServiceReport};
+pub use report::{ConnReport, Report, ServerNumbers, ServerReport, ServiceNumbers, ServiceReport};
 use servers::Servers;
 
 /// IP protocol number of ICMP.
@@ -169,7 +169,7 @@ struct Service {
     /// The places in [`Engine::servers`] of `backends`.
     servers: Vec<u32>,
     stats: crate::counters::Stats,
-    failures: [u64; crate::counters::ScheduleFailure::COUNT],
+    failures: crate::counters::ByFailure,
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,

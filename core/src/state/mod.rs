@@ -20,5 +20,6 @@ pub mod snapshot;
 pub(crate) mod sysctls;
 pub mod tcp;
 pub mod time;
+pub mod totals;
 pub mod verdict;
 pub(crate) mod wheel;

@@ -9,6 +9,7 @@ use uvs_core::access::Action;
 
 mod access;
 pub(crate) mod check;
+mod columns;
 mod daemon;
 mod doctor;
 mod drain;

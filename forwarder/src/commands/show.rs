@@ -1,7 +1,8 @@
 //! `uvs show …`: the daemon's state as columns for people or as JSON for programs, once or again and again.
 
 mod filter;
-mod rows;
+mod tables;
+mod text;
 mod view;
 
 use std::io::IsTerminal;
@@ -13,11 +14,11 @@ use clap::ValueEnum;
 
 use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
-pub(crate) use self::rows::mode;
 use self::view::View;
+use super::columns::connections::Connection;
 use super::{USAGE, daemon, output};
 use crate::control::client::{CallError, Client, Daemon};
-use crate::control::protocol::{Command, Connection, Data, Filter, Find, ServiceStatus};
+use crate::control::protocol::{Command, Data, Filter, Find, ServiceStatus, keep_latest};
 
 /// What, which of it, and how.
 #[derive(clap::Args)]
@@ -30,7 +31,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     wanted: Wanted,
     /// Show it again every so many seconds, until interrupted
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::top::interval)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::units::interval)]
     watch: Option<Duration>,
 }
 
@@ -181,11 +182,11 @@ fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connecti
         };
         list.extend(found.connections);
         if let Some(most) = wanted.latest {
-            Connection::keep_latest(&mut list, most);
+            keep_latest(&mut list, most);
         }
         next = found.next;
     }
-    Ok(list)
+    Ok(list.into_iter().map(Connection::from).collect())
 }
 
 fn failed(error: &ShowError) -> ExitCode {

@@ -6,20 +6,24 @@
 
 mod access;
 mod live;
+mod status;
 
 use std::fmt;
 
 pub(crate) use access::{AccessChange, AccessEntry, Origin};
 pub(crate) use live::{
-    ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
-    Setting,
+    ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,
+    keep_latest,
 };
 use serde::{Deserialize, Serialize};
-pub(crate) use uvs_core::counters::Stats;
-use uvs_core::flow::{Addr, Endpoint, Protocol};
+pub(crate) use status::{InterfaceFrames, ServerStatus, ServiceStatus};
+use uvs_core::counters::Stats;
+use uvs_core::engine::ConnReport;
+use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
+use uvs_core::totals::{Ended, Totals};
 
 use crate::trace::{LiveRequest, LiveState, Subject, Traced};
 
@@ -191,7 +195,7 @@ pub(crate) enum Data {
         next: Option<u32>,
     },
     /// All connections, in table order.
-    Connections(Vec<ConnectionStatus>),
+    Connections(Vec<ConnReport>),
     /// The time-outs in force.
     Timeouts(Timeouts),
     /// A sysctl's value.
@@ -250,141 +254,6 @@ impl Data {
             (this, part) => *this = part,
         }
     }
-}
-
-/// Frames since the start: `received` is the sum of the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
-    /// Handed to the engine.
-    pub received: u64,
-    /// Forwarded.
-    pub sent: u64,
-    /// Ended in an answer.
-    pub answered: u64,
-    /// Fragments kept for their datagram.
-    pub held: u64,
-    /// Left to the kernel.
-    pub passed: u64,
-    /// Delivered to the host itself, which is their real server.
-    pub local: u64,
-    /// Dropped, for whatever reason.
-    pub dropped: u64,
-    /// No part of the sum: frames that were to leave, forwarded or made, and did not.
-    pub lost: u64,
-}
-
-/// How connections ended since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ended {
-    /// In all.
-    pub ended: u64,
-    /// Given up for new ones at the table's limit.
-    pub evicted: u64,
-    /// By the defence drop_entry.
-    pub dropped_entries: u64,
-    /// Replaced by a new one of the same client, port and server, when they were over.
-    #[serde(default)]
-    pub replaced_over: u64,
-    /// Replaced so although they were not over.
-    #[serde(default)]
-    pub replaced_live: u64,
-    /// Clients that were told.
-    pub told_clients: u64,
-    /// Servers that were told.
-    pub told_servers: u64,
-}
-
-/// Where an interface's frames went: those that came in by it, and those that were to leave by it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct InterfaceFrames {
-    /// The interface.
-    pub interface: String,
-    /// Those that came in, `received` being what was taken from the ring.
-    #[serde(flatten)]
-    pub came: Totals,
-    /// Why those of them were dropped that were: label and count, without the zeros.
-    pub drops: Vec<(String, u64)>,
-    /// Frames handed over to leave here: forwarded, segments, fragments and answers.
-    pub handed: u64,
-    /// Those of them that left.
-    pub left: u64,
-    /// Those that wait for their next hop's MAC address.
-    pub waiting: u64,
-    /// Why the others did not leave: label and count, without the zeros.
-    pub losses: Vec<(String, u64)>,
-    /// Frames that the kernel dropped before UVS saw them, since the ring was full.
-    pub ring_full: u64,
-    /// Received frames less all their ends: 0, or UVS has a fault.
-    pub unaccounted: i64,
-    /// Frames handed over less those that left, wait or were lost: 0, or UVS has a fault.
-    pub unsent: i64,
-}
-
-/// A service with its state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ServiceStatus {
-    /// The service as asked for; the servers are in `servers`, its own list is empty.
-    pub spec: ServiceSpec,
-    /// Totals.
-    pub stats: Stats,
-    /// Per second, by the kernel's estimator.
-    pub rates: Stats,
-    /// The servers, newest first.
-    pub servers: Vec<ServerStatus>,
-    /// New connections that got no server: the reason's label and count, without the zeros.
-    #[serde(default)]
-    pub failures: Vec<(String, u64)>,
-    /// What is marked for it, where it is a service of a firewall mark.
-    #[serde(default)]
-    pub matches: Vec<Destination>,
-}
-
-/// A real server with its state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ServerStatus {
-    /// The server as asked for.
-    pub spec: ServerSpec,
-    /// Whether the address is the director's own (shown as `Local`).
-    pub local: bool,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-    /// Persistence templates.
-    pub persistent: u32,
-    /// What it counts for during its slow start; its weight otherwise.
-    #[serde(default)]
-    pub effective_weight: f64,
-    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
-    #[serde(default)]
-    pub handshake: u32,
-    /// Connections that are neither closed by both sides nor reset.
-    pub open: u32,
-    /// Seconds since its weight became 0, while it is.
-    pub draining: Option<u64>,
-    /// Totals.
-    pub stats: Stats,
-    /// Per second.
-    pub rates: Stats,
-}
-
-/// A connection or a persistence template.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ConnectionStatus {
-    /// The protocol; `None` shows as `IP` (templates of firewall marks).
-    pub protocol: Option<Protocol>,
-    /// The client; port 0 in a template.
-    pub client: Endpoint,
-    /// The VIP.
-    pub vip: Endpoint,
-    /// The real server.
-    pub server: Endpoint,
-    /// FULLNAT's local endpoint.
-    pub local: Option<Endpoint>,
-    /// `NONE`, `SYN_RECV`, `ESTABLISHED`, … `UDP`.
-    pub state: String,
-    /// Seconds until it expires.
-    pub expires: u32,
 }
 
 /// The plugin directory and what is loaded from it.

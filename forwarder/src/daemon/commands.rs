@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use uvs_core::service::ServiceKey;
+use uvs_core::totals::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
-use super::status::{connection_status, service_status, totals};
-use super::{Daemon, derive, failed, frames, start};
+use super::{Daemon, derive, failed, frames, start, status};
 use crate::access::ListFiles;
 use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
 use crate::control::protocol::{
-    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
+    Command, Data, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
 };
 use crate::control::server::{Answer, Ask};
 use crate::control::table::Table;
@@ -268,7 +268,7 @@ impl Daemon {
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
         let marks = self.table.marks();
-        let services = wanted.map(|s| service_status(s, marks, &report, &self.rates, &fib));
+        let services = wanted.map(|s| status::listed(s, marks, &report, &self.rates, &fib));
         let services = services.collect();
         Ok(Data::Services {
             table_size: TABLE_SIZE,
@@ -280,7 +280,7 @@ impl Daemon {
         let from = u32::try_from(cursor).unwrap_or(u32::MAX);
         match self.ask(|to| super::Question::Connections(from, to)) {
             Ok((page, rest)) => {
-                let data = Data::Connections(page.iter().map(connection_status).collect());
+                let data = Data::Connections(page);
                 match rest {
                     Some(next) => Answer::Part(data, u64::from(next)),
                     None => Answer::Last(Ok(data)),
@@ -344,16 +344,8 @@ impl Daemon {
             (r.label().to_owned(), counters.drops[at] + counters.lost[at])
         });
         Ok(Data::Drops {
-            totals: totals(&counters),
-            ended: Ended {
-                ended: counters.expired,
-                evicted: counters.evicted,
-                dropped_entries: counters.dropped_entries,
-                replaced_over: counters.replaced_over,
-                replaced_live: counters.replaced_live,
-                told_clients: counters.told_clients,
-                told_servers: counters.told_servers,
-            },
+            totals: Totals::from(&counters),
+            ended: Ended::from(&counters),
             reasons: reasons.collect(),
             interfaces,
         })

@@ -4,10 +4,8 @@
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
-use super::live::nanoseconds;
-use super::status::connection_status;
 use super::{Daemon, Question};
-use crate::control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
+use crate::control::protocol::{ClientFilter, Filter, Find, Found, Refusal, keep_latest};
 
 /// Pages of the connection table that one request looks at: 32768 places.
 const PAGES: u32 = 16;
@@ -34,17 +32,12 @@ impl Daemon {
 }
 
 fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
-    let fitting = page.iter().filter(|c| fits(&find.filter, c));
+    let fitting = page.iter().copied().filter(|c| fits(&find.filter, c));
     let before = found.connections.len();
-    found.connections.extend(fitting.map(|c| Connection {
-        service: c.service,
-        status: connection_status(c),
-        idle_ns: nanoseconds(c.idle),
-        sequence: c.sequence,
-    }));
+    found.connections.extend(fitting);
     found.matched += (found.connections.len() - before) as u32;
     if let Some(most) = find.latest {
-        Connection::keep_latest(&mut found.connections, most);
+        keep_latest(&mut found.connections, most);
     }
 }
 
@@ -66,8 +59,6 @@ fn is_of(wanted: ClientFilter, client: Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use uvs_core::flow::{Addr, Protocol};
     use uvs_core::service::ServiceKey;
@@ -84,7 +75,7 @@ mod tests {
             state: "ESTABLISHED",
             expires: 900,
             service: ServiceKey::address(Protocol::Tcp, VIP),
-            idle: Duration::from_millis(idle),
+            idle_ns: 1_000_000 * idle,
             sequence: None,
         }
     }

@@ -469,5 +469,5 @@ fn signals() -> std::io::Result<Signals> {
 pub(crate) mod parts {
     pub(crate) use super::clock::Clock;
     pub(crate) use super::rates::Rates;
-    pub(crate) use super::status::{connection_status, service_status};
+    pub(crate) use super::status::listed;
 }

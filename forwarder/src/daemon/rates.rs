@@ -44,7 +44,7 @@ impl Rates {
         }
         self.known = still;
         let mut all = report.retired;
-        report.services.iter().for_each(|s| all += s.stats);
+        report.services.iter().for_each(|s| all += s.numbers.stats);
         self.all.period(all);
     }
 
@@ -113,10 +113,10 @@ impl Estimate {
 
 fn counted(report: &Report) -> impl Iterator<Item = (Key, Stats)> {
     report.services.iter().flat_map(|s| {
-        std::iter::once(((s.key, None), s.stats)).chain(
+        std::iter::once(((s.key, None), s.numbers.stats)).chain(
             s.servers
                 .iter()
-                .map(move |r| ((s.key, Some(r.endpoint)), r.stats)),
+                .map(move |r| ((s.key, Some(r.endpoint)), r.numbers.stats)),
         )
     })
 }
@@ -144,7 +144,7 @@ fn from_array([connections, in_packets, out_packets, in_bytes, out_bytes]: [u64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::engine::ServiceReport;
+    use uvs_core::engine::{ServiceNumbers, ServiceReport};
     use uvs_core::flow::{Addr, Protocol};
 
     const KEY: ServiceKey =
@@ -159,8 +159,10 @@ mod tests {
         Report {
             services: vec![ServiceReport {
                 key: KEY,
-                stats,
-                failures: Default::default(),
+                numbers: ServiceNumbers {
+                    stats,
+                    ..ServiceNumbers::default()
+                },
                 local_ports: Vec::new(),
                 servers: Vec::new(),
             }],
@@ -207,7 +209,7 @@ mod tests {
         assert_eq!(r.all().0.connections, 7);
         let removed = Report {
             services: Vec::new(),
-            retired: report(8, 80).services[0].stats,
+            retired: report(8, 80).services[0].numbers.stats,
         };
         r.tick(&removed);
         assert_eq!((r.all().0.connections, r.all().0.in_bytes), (8, 80));

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use uvs_core::counters::Stats;
+use uvs_core::engine::ServerNumbers;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind};
 
@@ -9,7 +11,7 @@ use super::format::{Style, exact_number, mask, protocol, sched_flags, short_numb
 use super::options::{Kind, Kinds};
 use super::order;
 use super::stop::Stop;
-use crate::control::protocol::{ServerStatus, ServiceStatus, Stats};
+use crate::control::protocol::{ServerStatus, ServiceStatus};
 
 /// IPv4 names are cut to their column.
 const NAME_WIDTH: usize = 28;
@@ -116,23 +118,24 @@ impl List<'_> {
             }
         };
         match self.columns {
-            Columns::Stats => format!("{name:<33}{}", self.numbers(&status.stats)),
+            Columns::Stats => format!("{name:<33}{}", self.numbers(&status.numbers.stats)),
             Columns::Rate => format!("{name:<33}{}", self.numbers(&status.rates)),
             _ => format!("{name} {}{}", spec.scheduler, list_options(spec)),
         }
     }
 
     fn server(&self, key: &ServiceKey, status: &ServerStatus) -> String {
-        let ServerStatus {
-            spec,
+        let spec = &status.spec;
+        let ServerNumbers {
             active,
             inactive,
             persistent,
+            stats,
             ..
-        } = status;
+        } = &status.numbers;
         let name = self.name(spec.endpoint, key);
         let row = match self.columns {
-            Columns::Stats => return format!("  -> {name:<28}{}", self.numbers(&status.stats)),
+            Columns::Stats => return format!("  -> {name:<28}{}", self.numbers(stats)),
             Columns::Rate => return format!("  -> {name:<28}{}", self.server_rates(&status.rates)),
             Columns::Connections => format!("{:<7} {:<6}", method(spec.forwarding), spec.weight),
             Columns::Tunnels => {

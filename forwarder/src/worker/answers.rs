@@ -105,6 +105,7 @@ impl Worker {
     }
 
     fn status(&mut self) -> Status {
+        let taken = monotonic();
         let host = self.host();
         let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.ledgers);
         let ports = ports.enumerate().map(|(i, ((rx, tx), ledger))| PortStatus {
@@ -119,11 +120,11 @@ impl Worker {
             *own.errors.entry(*errno).or_insert(0) += count;
         }
         Status {
-            taken: monotonic(),
+            taken,
             started: self.started,
             ports,
             own,
-            services: self.engine.report(),
+            services: self.engine.report(taken),
             counters: self.engine.counters().clone(),
             connections: self.engine.connections().len(),
             latency: self.latency.clone(),

@@ -1,20 +1,23 @@
 //! The daemon's answers as rows for people and as JSON for programs.
 
 use serde::Serialize;
-use uvs_core::service::ServiceKey;
+use uvs_core::totals::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
-use super::rows::{self, grid};
-use super::{Format, What};
+use super::tables::{self, Drop};
+use super::{Format, What, text};
+use crate::commands::columns::connections::{self, Connection};
+use crate::commands::columns::servers::{self, Server};
+use crate::commands::columns::services::{self, Service};
+use crate::commands::columns::{Show, table};
 use crate::commands::plugin;
 use crate::control::protocol::{
-    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
-    ServiceStatus, Setting, Totals,
+    Data, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
 };
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
-    Services(Vec<ServiceStatus>),
+    Services(Vec<Service>),
     Servers(Vec<Server>),
     Connections(Vec<Connection>),
     Drops(Drops),
@@ -24,14 +27,6 @@ pub(super) enum View {
     Info(Box<Info>),
 }
 
-/// A real server and the service it is of.
-#[derive(Serialize)]
-pub(super) struct Server {
-    pub(super) service: ServiceKey,
-    #[serde(flatten)]
-    pub(super) status: ServerStatus,
-}
-
 /// Where frames went.
 #[derive(Serialize)]
 pub(super) struct Drops {
@@ -39,16 +34,6 @@ pub(super) struct Drops {
     drops: Vec<Drop>,
     ended: Ended,
     interfaces: Vec<InterfaceFrames>,
-}
-
-/// A reason and its counter.
-#[derive(Serialize)]
-pub(super) struct Drop {
-    pub(super) reason: String,
-    pub(super) count: u64,
-    /// Empty where the daemon knows a reason that this program does not.
-    pub(super) meaning: &'static str,
-    pub(super) advice: &'static str,
 }
 
 /// The view that was asked for; `None` where the daemon answered something else.
@@ -86,6 +71,16 @@ fn explained((reason, count): (String, u64)) -> Drop {
     }
 }
 
+/// The first columns, or all.
+fn grid<'a, T: 'a>(
+    (columns, few): Show<T>,
+    lines: impl IntoIterator<Item = &'a T>,
+    wide: bool,
+) -> String {
+    let shown = if wide { columns.len() } else { few };
+    table(&columns[..shown], lines)
+}
+
 /// Services by their keys, the servers of each by their endpoints: as ipvsadm sorts them.
 fn sorted(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
     services.sort_by_key(|service| service.spec.key);
@@ -100,13 +95,16 @@ impl View {
     pub(super) fn of_services(what: What, services: Vec<ServiceStatus>) -> Self {
         let services = sorted(services);
         if what == What::Services {
-            return Self::Services(services);
+            let rates = None;
+            let shown = services.into_iter().map(|status| Service { status, rates });
+            return Self::Services(shown.collect());
         }
         let servers = |service: ServiceStatus| {
             let key = service.spec.key;
             service.servers.into_iter().map(move |status| Server {
                 service: key,
                 status,
+                rates: None,
             })
         };
         Self::Servers(services.into_iter().flat_map(servers).collect())
@@ -116,11 +114,9 @@ impl View {
         let wide = format == Format::Wide;
         match self {
             _ if format == Format::Json => self.json(),
-            Self::Services(all) => grid(rows::SERVICES, all.iter().map(rows::service), wide),
-            Self::Servers(all) => grid(rows::SERVERS, all.iter().map(rows::server), wide),
-            Self::Connections(all) => {
-                grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
-            }
+            Self::Services(all) => grid(services::SHOW, all, wide),
+            Self::Servers(all) => grid(servers::SHOW, all, wide),
+            Self::Connections(all) => grid(connections::SHOW, all, wide),
             Self::Drops(Drops {
                 totals,
                 drops,
@@ -128,22 +124,21 @@ impl View {
                 interfaces,
             }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
-                let frames = interfaces.iter().map(rows::interface);
-                let frames = grid(rows::INTERFACES, frames, wide);
+                let frames = grid(tables::INTERFACES, interfaces, wide);
                 let frames = if interfaces.is_empty() { "" } else { &frames };
-                grid(rows::DROPS, shown.map(rows::drop), wide)
-                    + &rows::totals_line(totals)
-                    + &rows::ended_line(ended)
+                grid(tables::DROPS, shown, wide)
+                    + &text::totals_line(totals)
+                    + &text::ended_line(ended)
                     + frames
             }
-            Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
+            Self::Neighbours(all) => grid(tables::NEIGHBOURS, all, wide),
             Self::Plugins(plugins) => plugin::render(plugins),
             Self::Settings(all) => {
                 let changed = |s: &&Setting| wide || !is_sysctl(s) || s.value != s.default;
                 let shown = all.iter().filter(changed);
-                grid(rows::SETTINGS, shown.map(rows::setting), wide)
+                grid(tables::SETTINGS, shown, wide)
             }
-            Self::Info(info) => rows::info_text(info),
+            Self::Info(info) => text::info_text(info),
         }
     }
 

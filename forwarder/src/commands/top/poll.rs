@@ -5,8 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
+use uvs_core::engine::ConnReport;
+
 use crate::control::client::{CallError, Daemon};
-use crate::control::protocol::{Command, Connection, Data, Filter, Find, Sample};
+use crate::control::protocol::{Command, Data, Filter, Find, Sample, keep_latest};
 
 /// Answers that may wait for the screen.
 const WAITING: usize = 4;
@@ -14,7 +16,7 @@ const WAITING: usize = 4;
 /// What came.
 pub(super) enum News {
     Sample(Box<Sample>),
-    Found(Filter, Vec<Connection>, u64, f64),
+    Found(Filter, Vec<ConnReport>, u64, f64),
     /// The daemon did not answer, or not what was asked.
     Trouble(String),
 }
@@ -60,7 +62,7 @@ fn latest(
     daemon: &mut impl Daemon,
     filter: &Filter,
     most: u32,
-) -> Result<(Vec<Connection>, u64), CallError> {
+) -> Result<(Vec<ConnReport>, u64), CallError> {
     let (mut list, mut matched, mut next) = (Vec::new(), 0, Some(0));
     while let Some(from) = next {
         let find = Find {
@@ -72,7 +74,7 @@ fn latest(
             return Err(another());
         };
         list.extend(found.connections);
-        Connection::keep_latest(&mut list, most);
+        keep_latest(&mut list, most);
         matched += u64::from(found.matched);
         next = found.next;
     }
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn the_latest_of_all_parts_are_kept_and_all_counted() {
         let (list, matched) = latest(&mut Table, &Filter::default(), 2).expect("answers");
-        let ports: Vec<u16> = list.iter().map(|c| c.status.client.port).collect();
+        let ports: Vec<u16> = list.iter().map(|c| c.client.port).collect();
         assert_eq!((ports, matched), (vec![2, 1], 120));
     }
 

@@ -9,11 +9,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use mio::{Events, Poll};
 use serde_json::Value;
 use tempfile::TempDir;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::service::ServiceKey;
 
 use super::client::{MAX_LINE, PATIENCE, REST};
 use super::*;
-use crate::control::protocol::{ConnectionStatus, SysctlValue};
+use crate::control::protocol::SysctlValue;
 
 const FIRST: Token = Token(100);
 /// Turns after which something that should have happened is taken not to.
@@ -330,14 +332,17 @@ fn an_unfinished_answer_has_no_limit_of_time() {
 
 fn part(connections: usize) -> Data {
     let end = Endpoint::NONE;
-    let connection = ConnectionStatus {
+    let connection = ConnReport {
+        service: ServiceKey::address(Protocol::Tcp, end),
         protocol: Some(Protocol::Tcp),
         client: end,
         vip: end,
         server: end,
         local: None,
-        state: "ESTABLISHED".to_owned(),
+        state: "ESTABLISHED",
         expires: 900,
+        idle_ns: 0,
+        sequence: None,
     };
     Data::Connections(vec![connection; connections])
 }

@@ -20,6 +20,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use uvs_core::access::Access;
+use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -29,7 +30,7 @@ use super::finding::{NotMade, Seen};
 use super::host::{Answer, Host, Question};
 use super::owner::mac_text;
 use crate::config::OwnVips;
-use crate::control::protocol::{GuardStatus, Stats};
+use crate::control::protocol::GuardStatus;
 use crate::control::table::Homeless;
 use crate::netlink::{Mirror, Unfollowed};
 use crate::rs::host::Device;

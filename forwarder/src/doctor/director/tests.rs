@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 use uvs_core::access::{Access, AccessList, Action, Rule};
+use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
@@ -15,7 +16,7 @@ use uvs_core::verdict::PortId;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
 use crate::config::OwnVips;
-use crate::control::protocol::{GuardStatus, Stats};
+use crate::control::protocol::GuardStatus;
 use crate::doctor::catalog::Check;
 use crate::doctor::finding::{NotMade, Seen};
 use crate::doctor::host::{Answer, Host, Offload, Question};

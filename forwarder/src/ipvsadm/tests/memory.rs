@@ -12,7 +12,7 @@ use uvs_core::time::Instant as Virtual;
 use crate::control::client::{CallError, Daemon};
 use crate::control::protocol::{Command, Data, Info, Refusal};
 use crate::control::table::{Homeless, Table};
-use crate::daemon::parts::{Clock, Rates, connection_status, service_status};
+use crate::daemon::parts::{Clock, Rates, listed};
 use crate::golden::director::Director;
 use crate::golden::{packets_book, unhex};
 use crate::plugins::Schedulers;
@@ -85,7 +85,8 @@ impl Memory {
 
     fn estimate(&mut self) {
         if self.estimator.has_struck(self.now()) {
-            self.rates.tick(&self.director.engine.report());
+            self.rates
+                .tick(&self.director.engine.report(self.director.now));
         }
     }
 
@@ -118,10 +119,10 @@ impl Memory {
                 Data::Done
             }
             Command::ListServices(key) => {
-                let report = engine.report();
+                let report = engine.report(self.director.now);
                 let (rates, fib) = (&self.rates, &self.director.fib);
                 let marks = self.table.marks();
-                let status = |s| service_status(s, marks, &report, rates, fib);
+                let status = |s| listed(s, marks, &report, rates, fib);
                 let services = self.table.services().iter().map(AsRef::as_ref);
                 let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
                 Data::Services {
@@ -132,7 +133,7 @@ impl Memory {
             Command::ListMarks => Data::Marks(self.table.marks().to_vec()),
             Command::ListConnections => {
                 let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
-                Data::Connections(all.iter().map(connection_status).collect())
+                Data::Connections(all)
             }
             Command::Info => Data::Info(Info {
                 absent_vips: self.absent_vips.clone(),
