@@ -1,9 +1,9 @@
 //! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
 //! and whether they come out even.
 
+use uvs_control::protocol::InterfaceFrames;
 use uvs_core::totals::Totals;
 
-use crate::control::protocol::InterfaceFrames;
 use crate::worker::{PortStatus, Status};
 
 /// The interface that the host's own stack is reached by.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uvs_control::protocol::{NeighbourStatus, Refusal, Sample};
 use uvs_core::fib::Mac;
 use uvs_core::totals::Totals;
 
 use super::Daemon;
 use super::status::service_status;
-use crate::control::protocol::{NeighbourStatus, Refusal, Sample};
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
 

@@ -1,5 +1,6 @@
 //! Services as the control protocol has them: what the engine counts, beside what the daemon knows.
 
+use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
 use uvs_core::engine::{Report, ServerNumbers, ServiceNumbers, ServiceReport};
 use uvs_core::fib::Fib;
@@ -7,7 +8,6 @@ use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::rates::Rates;
-use crate::control::protocol::{ServerStatus, ServiceStatus};
 
 /// A service as it is, its counters since it was added.
 pub(super) fn service_status(
@@ -37,7 +37,7 @@ pub(super) fn service_status(
 }
 
 /// A service as ipvsadm lists it, its counters since they were zeroed.
-pub(crate) fn listed(
+pub fn listed(
     spec: &ServiceSpec,
     marks: &[MarkRule],
     report: &Report,

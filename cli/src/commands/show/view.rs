@@ -1,0 +1,166 @@
+//! The daemon's answers as rows for people and as JSON for programs.
+
+use serde::Serialize;
+use uvs_control::protocol::{
+    Data, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
+};
+use uvs_core::totals::{Ended, Totals};
+use uvs_core::verdict::DropReason;
+
+use super::tables::{self, Drop};
+use super::{Format, What, text};
+use crate::commands::columns::connections::{self, Connection};
+use crate::commands::columns::servers::{self, Server};
+use crate::commands::columns::services::{self, Service};
+use crate::commands::columns::{Show, table};
+use crate::commands::plugin;
+
+/// An answer that fits the question, in the order it is shown.
+pub(super) enum View {
+    Services(Vec<Service>),
+    Servers(Vec<Server>),
+    Connections(Vec<Connection>),
+    Drops(Drops),
+    Neighbours(Vec<NeighbourStatus>),
+    Plugins(Plugins),
+    Settings(Vec<Setting>),
+    Info(Box<Info>),
+}
+
+/// Where frames went.
+#[derive(Serialize)]
+pub(super) struct Drops {
+    totals: Totals,
+    drops: Vec<Drop>,
+    ended: Ended,
+    interfaces: Vec<InterfaceFrames>,
+}
+
+/// The view that was asked for; `None` where the daemon answered something else.
+pub(super) fn of(what: What, data: Data) -> Option<View> {
+    Some(match (what, data) {
+        (
+            What::Drops,
+            Data::Drops {
+                totals,
+                reasons,
+                ended,
+                interfaces,
+            },
+        ) => View::Drops(Drops {
+            totals,
+            ended,
+            interfaces,
+            drops: reasons.into_iter().map(explained).collect(),
+        }),
+        (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
+        (What::Plugins, Data::Plugins(plugins)) => View::Plugins(plugins),
+        (What::Config, Data::Settings(all)) => View::Settings(all),
+        (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
+        _ => return None,
+    })
+}
+
+fn explained((reason, count): (String, u64)) -> Drop {
+    let known = DropReason::ALL.iter().find(|r| r.label() == reason);
+    Drop {
+        meaning: known.map_or("", |r| r.meaning()),
+        advice: known.map_or("", |r| r.advice()),
+        reason,
+        count,
+    }
+}
+
+/// The first columns, or all.
+fn grid<'a, T: 'a>(
+    (columns, few): Show<T>,
+    lines: impl IntoIterator<Item = &'a T>,
+    wide: bool,
+) -> String {
+    let shown = if wide { columns.len() } else { few };
+    table(&columns[..shown], lines)
+}
+
+/// Services by their keys, the servers of each by their endpoints: as ipvsadm sorts them.
+fn sorted(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
+    services.sort_by_key(|service| service.spec.key);
+    for service in &mut services {
+        service.servers.sort_by_key(|server| server.spec.endpoint);
+    }
+    services
+}
+
+impl View {
+    /// Services, or the servers of them all.
+    pub(super) fn of_services(what: What, services: Vec<ServiceStatus>) -> Self {
+        let services = sorted(services);
+        if what == What::Services {
+            let rates = None;
+            let shown = services.into_iter().map(|status| Service { status, rates });
+            return Self::Services(shown.collect());
+        }
+        let servers = |service: ServiceStatus| {
+            let key = service.spec.key;
+            service.servers.into_iter().map(move |status| Server {
+                service: key,
+                status,
+                rates: None,
+            })
+        };
+        Self::Servers(services.into_iter().flat_map(servers).collect())
+    }
+
+    pub(super) fn render(&self, format: Format) -> String {
+        let wide = format == Format::Wide;
+        match self {
+            _ if format == Format::Json => self.json(),
+            Self::Services(all) => grid(services::SHOW, all, wide),
+            Self::Servers(all) => grid(servers::SHOW, all, wide),
+            Self::Connections(all) => grid(connections::SHOW, all, wide),
+            Self::Drops(Drops {
+                totals,
+                drops,
+                ended,
+                interfaces,
+            }) => {
+                let shown = drops.iter().filter(|drop| wide || drop.count > 0);
+                let frames = grid(tables::INTERFACES, interfaces, wide);
+                let frames = if interfaces.is_empty() { "" } else { &frames };
+                grid(tables::DROPS, shown, wide)
+                    + &text::totals_line(totals)
+                    + &text::ended_line(ended)
+                    + frames
+            }
+            Self::Neighbours(all) => grid(tables::NEIGHBOURS, all, wide),
+            Self::Plugins(plugins) => plugin::render(plugins),
+            Self::Settings(all) => {
+                let changed = |s: &&Setting| wide || !is_sysctl(s) || s.value != s.default;
+                let shown = all.iter().filter(changed);
+                grid(tables::SETTINGS, shown, wide)
+            }
+            Self::Info(info) => text::info_text(info),
+        }
+    }
+
+    fn json(&self) -> String {
+        let text = match self {
+            Self::Services(all) => serde_json::to_string_pretty(all),
+            Self::Servers(all) => serde_json::to_string_pretty(all),
+            Self::Connections(all) => serde_json::to_string_pretty(all),
+            Self::Drops(all) => serde_json::to_string_pretty(all),
+            Self::Neighbours(all) => serde_json::to_string_pretty(all),
+            Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
+            Self::Settings(all) => serde_json::to_string_pretty(all),
+            Self::Info(info) => serde_json::to_string_pretty(info),
+        };
+        text.expect("plain data with string keys is JSON") + "\n"
+    }
+}
+
+/// There are many, and few have ever been set.
+fn is_sysctl(setting: &Setting) -> bool {
+    setting.key.starts_with("sysctl.")
+}
+
+#[cfg(test)]
+mod tests;
