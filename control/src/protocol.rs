@@ -21,9 +21,9 @@ use uvs_core::counters::Stats;
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::marks::{Destination, MarkRule};
+use uvs_core::numbers::{Ended, Totals};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
-use uvs_core::totals::{Ended, Totals};
 
 use crate::trace::{LiveRequest, LiveState, Subject, Traced};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
-use uvs_core::engine::{ServerNumbers, ServiceNumbers};
 use uvs_core::flow::Addr;
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, TunnelKind};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
-use uvs_core::engine::ServerNumbers;
 use uvs_core::flow::Endpoint;
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind};
 
 use super::format::{Style, exact_number, mask, protocol, sched_flags, short_number};

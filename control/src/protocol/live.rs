@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::numbers::Totals;
 use uvs_core::service::ServiceKey;
-use uvs_core::totals::Totals;
 
 use super::ServiceStatus;
 

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use uvs_core::counters::{ByReason, Stats};
-use uvs_core::engine::{ServerNumbers, ServiceNumbers};
 use uvs_core::marks::Destination;
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers, Totals};
 use uvs_core::service::{ServerSpec, ServiceSpec};
-use uvs_core::totals::Totals;
 
 /// A service with its numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]

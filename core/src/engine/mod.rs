@@ -64,7 +64,7 @@ mod unreachable;
 pub use claims::Claim;
 pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
-pub use report::{ConnReport, Report, ServerNumbers, ServerReport, ServiceNumbers, ServiceReport};
+pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
 use transit::Transit;
 

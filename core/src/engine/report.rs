@@ -1,7 +1,5 @@
-//! Copies of the engine's state for whoever shows it.
-//!
-//! What is counted has its name, unit and meaning here, once: the control protocol carries [`ServiceNumbers`],
-//! [`ServerNumbers`] and [`ConnReport`] as they are serialised here, and the exporter takes them as they are.
+//! Copies of the engine's state for whoever shows it. The control protocol carries [`ConnReport`] and the
+//! [`numbers`](crate::numbers) as they are serialised here.
 
 use std::time::Duration;
 
@@ -10,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{Engine, Service};
 use crate::backend::Backend;
 use crate::conn::{self, Conn};
-use crate::counters::{ByFailure, Stats};
+use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::numbers::{ServerNumbers, ServiceNumbers};
 use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
@@ -47,40 +46,6 @@ pub struct ServerReport {
     pub endpoint: Endpoint,
     /// Its numbers.
     pub numbers: ServerNumbers,
-}
-
-/// What is counted of a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ServiceNumbers {
-    /// Totals since it was added.
-    pub stats: Stats,
-    /// New connections that got no server.
-    pub failures: ByFailure,
-}
-
-/// What is counted of a real server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ServerNumbers {
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-    /// Persistence templates.
-    pub persistent: u32,
-    /// What it counts for during its slow start; its weight otherwise.
-    pub effective_weight: f64,
-    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
-    pub handshake: u32,
-    /// Connections that are not over: neither closed by both sides nor reset.
-    pub open: u32,
-    /// Seconds since its weight became 0, while it is; rounded down.
-    pub draining: Option<u64>,
-    /// Whether it is over its upper threshold.
-    pub overloaded: bool,
-    /// Totals since it was added.
-    pub stats: Stats,
 }
 
 /// A word of this program's. By this name, as serde would borrow a plain `&str` from what it reads.
@@ -146,13 +111,12 @@ impl<R: Recorder> Engine<R> {
                 numbers: ServerNumbers {
                     active: b.active,
                     inactive: b.inactive,
-                    persistent: server.persistent,
                     effective_weight: reduced.unwrap_or_else(|| f64::from(b.weight)),
                     handshake: b.handshake,
                     open: (b.active + b.inactive).saturating_sub(server.over),
                     draining: server.drain.map(|d| now.since(d.since).as_secs()),
                     overloaded: b.flags & Backend::OVERLOADED != 0,
-                    stats: server.stats,
+                    ..server.numbers
                 },
             }
         });

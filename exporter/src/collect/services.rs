@@ -1,7 +1,7 @@
 //! Services and their real servers.
 
 use uvs_core::counters::ScheduleFailure;
-use uvs_core::engine::ServerNumbers;
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::ServiceKey;
 
 use crate::catalog::{self as c, Definition};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
-use uvs_core::engine::{ServerNumbers, ServiceNumbers};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{

@@ -13,8 +13,8 @@ use uvs_control::protocol::{
 };
 use uvs_control::server::{Answer, Ask};
 use uvs_control::table::Table;
+use uvs_core::numbers::{Ended, Totals};
 use uvs_core::service::ServiceKey;
-use uvs_core::totals::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
 use super::{Daemon, derive, failed, frames, start, status};

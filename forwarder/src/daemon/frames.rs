@@ -2,7 +2,7 @@
 //! and whether they come out even.
 
 use uvs_control::protocol::InterfaceFrames;
-use uvs_core::totals::Totals;
+use uvs_core::numbers::Totals;
 
 use crate::worker::{PortStatus, Status};
 

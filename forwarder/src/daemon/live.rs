@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uvs_control::protocol::{NeighbourStatus, Refusal, Sample};
 use uvs_core::fib::Mac;
-use uvs_core::totals::Totals;
+use uvs_core::numbers::Totals;
 
 use super::Daemon;
 use super::status::service_status;

@@ -144,8 +144,9 @@ fn from_array([connections, in_packets, out_packets, in_bytes, out_bytes]: [u64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_core::engine::{ServiceNumbers, ServiceReport};
+    use uvs_core::engine::ServiceReport;
     use uvs_core::flow::{Addr, Protocol};
+    use uvs_core::numbers::ServiceNumbers;
 
     const KEY: ServiceKey =
         ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 0, 1]), 80));

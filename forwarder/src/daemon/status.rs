@@ -2,9 +2,10 @@
 
 use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
-use uvs_core::engine::{Report, ServerNumbers, ServiceNumbers, ServiceReport};
+use uvs_core::engine::{Report, ServiceReport};
 use uvs_core::fib::Fib;
 use uvs_core::marks::{Destination, MarkRule, destinations};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::rates::Rates;

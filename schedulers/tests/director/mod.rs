@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_core::engine::ServerNumbers;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::packet::tcp_flags::{ACK, RST, SYN};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Limits;

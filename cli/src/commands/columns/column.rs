@@ -59,7 +59,6 @@ pub(crate) fn table<'a, T: 'a>(
 /// A cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
-    /// Empty ones show as `-`.
     Word(String),
     Service(ServiceKey),
     Endpoint(Endpoint),
@@ -81,15 +80,23 @@ impl Value {
         Self::Word(word.to_owned())
     }
 
+    /// Those words, or a dash where there are none.
+    pub(crate) fn or_dash(words: String) -> Self {
+        if words.is_empty() {
+            Self::word("-")
+        } else {
+            Self::Word(words)
+        }
+    }
+
     /// Those of a list, in a row.
     pub(crate) fn list<T: ToString>(of: &[T], between: &str) -> Self {
         let words: Vec<String> = of.iter().map(ToString::to_string).collect();
-        Self::Word(words.join(between))
+        Self::or_dash(words.join(between))
     }
 
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Word(word) if word.is_empty() => "-".to_owned(),
             Self::Word(word) => word.clone(),
             Self::Service(key) => key.to_string(),
             Self::Endpoint(endpoint) => endpoint.to_string(),

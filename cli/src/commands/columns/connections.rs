@@ -35,7 +35,7 @@ const EXPIRES: Column<Connection> =
 const IDLE: Column<Connection> = Column::number("IDLE", |c| Value::Idle(c.report.idle_ns));
 const LOCAL: Column<Connection> = Column::text("LOCAL", |c| {
     let local = c.report.local.as_ref().map(Endpoint::to_string);
-    Value::Word(local.unwrap_or_default())
+    Value::or_dash(local.unwrap_or_default())
 });
 const SERVICE: Column<Connection> = Column::text("SERVICE", |c| Value::Service(c.report.service));
 const IN_BITS: Column<Connection> = Column::number("IN-BIT/S", |c| Value::Rate(c.bits.0));

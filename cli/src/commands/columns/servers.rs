@@ -119,7 +119,7 @@ pub(super) const fn replies_pass(server: &ServerSpec) -> bool {
 /// What a server of weight 0 still has.
 fn drain(server: &ServerStatus) -> String {
     match (server.numbers.draining, server.numbers.open) {
-        (None, _) => String::new(),
+        (None, _) => "-".to_owned(),
         (Some(_), 0) => "drained".to_owned(),
         (Some(seconds), open) => format!("{open} open after {seconds} s"),
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uvs_control::protocol::ServiceStatus;
 use uvs_core::counters::{ScheduleFailure, Stats};
-use uvs_core::engine::ServerNumbers;
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{OnExpiry, OnRemoval, ServiceKey};
 
 use super::column::{Column, Show, Value};
@@ -70,7 +70,7 @@ const ACTIVE: Column<Service> = Column::number("ACTIVE", |s| s.sum(|n| n.active)
 const INACTIVE: Column<Service> = Column::number("INACTIVE", |s| s.sum(|n| n.inactive));
 const PERSISTENT: Column<Service> = Column::text("PERSISTENT", |s| {
     let persistence = s.status.spec.persistence;
-    Value::Word(persistence.map_or_else(String::new, |p| format!("{} s", p.timeout)))
+    Value::or_dash(persistence.map_or_else(String::new, |p| format!("{} s", p.timeout)))
 });
 const LOCAL: Column<Service> = Column::text("LOCAL", |s| Value::list(&s.status.spec.local, ","));
 const MATCH: Column<Service> = Column::text("MATCH", |s| Value::list(&s.status.matches, ", "));
@@ -89,7 +89,7 @@ const ON_EXPIRY: Column<Service> = Column::text("ON-EXPIRY", |s| {
 });
 const DRAIN_TIMEOUT: Column<Service> = Column::text("DRAIN-TIMEOUT", |s| {
     match s.status.spec.care.drain_timeout {
-        0 => Value::word(""),
+        0 => Value::word("-"),
         seconds => Value::Word(format!("{seconds} s")),
     }
 });

@@ -19,8 +19,8 @@ pub(super) const DROPS: Show<Drop> = (
     &[
         Column::text("REASON", |d| Value::word(&d.reason)),
         Column::number("COUNT", |d| Value::Count(d.count)),
-        Column::text("MEANING", |d| Value::word(d.meaning)),
-        Column::text("WHAT TO DO", |d| Value::word(d.advice)),
+        Column::text("MEANING", |d| Value::or_dash(d.meaning.to_owned())),
+        Column::text("WHAT TO DO", |d| Value::or_dash(d.advice.to_owned())),
     ],
     2,
 );
@@ -50,11 +50,11 @@ pub(super) const NEIGHBOURS: Show<NeighbourStatus> = (
     &[
         Column::text("ADDRESS", |n| Value::Word(n.addr.to_string())),
         Column::text("INTERFACE", |n| Value::word(&n.interface)),
-        Column::text("MAC", |n| Value::Word(n.mac.clone().unwrap_or_default())),
+        Column::text("MAC", |n| Value::or_dash(n.mac.clone().unwrap_or_default())),
         Column::text("STATE", |n| Value::word(&n.state)),
         Column::text("SERVERS", |n| Value::list(&n.servers, ",")),
         Column::text("KEPT BY", |n| {
-            Value::Word(n.kept_by.clone().unwrap_or_default())
+            Value::or_dash(n.kept_by.clone().unwrap_or_default())
         }),
     ],
     5,

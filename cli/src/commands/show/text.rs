@@ -2,7 +2,7 @@
 
 use uvs_control::protocol::{GuardStatus, Info, LogLosses};
 use uvs_core::flow::Addr;
-use uvs_core::totals::{Ended, Totals};
+use uvs_core::numbers::{Ended, Totals};
 
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uvs_control::protocol::{
     Data, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
 };
-use uvs_core::totals::{Ended, Totals};
+use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
 use super::tables::{self, Drop};

@@ -2,10 +2,10 @@
 
 use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
-use uvs_core::engine::{ConnReport, ServerNumbers, ServiceNumbers};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers, Totals};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::totals::Totals;
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
 /// The service of [`sample`].

@@ -2,8 +2,9 @@
 
 use uvs_control::protocol::ServerStatus;
 use uvs_core::counters::Stats;
-use uvs_core::engine::{ConnReport, ServerNumbers, ServiceNumbers};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::*;

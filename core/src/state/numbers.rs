@@ -1,8 +1,45 @@
-//! The engine's counters in brief: where frames went, and how connections ended.
+//! What is told of services, real servers and the whole: each number's name, unit and meaning, once.
+//!
+//! The control protocol carries these as they are serialised here, the exporter takes them as they are, and
+//! whoever shows a number reads it here. So a field's name is interface.
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::Counters;
+use crate::counters::{ByFailure, Counters, Stats};
+
+/// What is counted of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceNumbers {
+    /// Totals since it was added.
+    pub stats: Stats,
+    /// New connections that got no server.
+    pub failures: ByFailure,
+}
+
+/// What is counted of a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerNumbers {
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
+    pub handshake: u32,
+    /// Connections that are not over: neither closed by both sides nor reset.
+    pub open: u32,
+    /// Seconds since its weight became 0, while it is; rounded down.
+    pub draining: Option<u64>,
+    /// Whether it is over its upper threshold.
+    pub overloaded: bool,
+    /// Totals since it was added.
+    pub stats: Stats,
+}
 
 /// Frames since the start: `received` is the sum of those after it, but for `lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
