@@ -1,11 +1,15 @@
 //! Frames as a client's kernel hands them over: IPv4 and TCP or UDP, the transport checksum unfinished.
 
 use uvs_core::checksum;
+use uvs_core::fib::Mac;
 use uvs_core::flow::Endpoint;
 use uvs_core::frame::{ETH_LEN, Frame, Gso, Offload};
 use uvs_core::outbox::HEADROOM;
 
-use crate::world::{CLIENT_MAC, DIRECTOR_MAC};
+/// Both of the director's ports.
+pub const DIRECTOR_MAC: Mac = [2, 0, 0, 0, 0, 1];
+/// The router to the clients.
+pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
 
 const IP: usize = ETH_LEN;
 const L4: usize = IP + 20;

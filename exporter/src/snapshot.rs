@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::Addr;
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, TunnelKind};
+use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
 pub const LATENCY_BOUNDS: [f64; 16] = [
@@ -178,18 +178,6 @@ impl BackendMetrics {
             State::Overloaded
         } else {
             State::Up
-        }
-    }
-
-    /// The mode's name, as in the lab and the configuration.
-    pub const fn mode(&self) -> &'static str {
-        match (self.spec.forwarding, self.spec.tunnel.kind) {
-            (Forwarding::Dr, _) => "dr",
-            (Forwarding::Nat, _) => "nat",
-            (Forwarding::FullNat, _) => "fullnat",
-            (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
-            (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
-            (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
         }
     }
 }

@@ -1,12 +1,11 @@
 //! GRE: the packet behind a GRE header (RFC 2784), with a checksum where asked for.
 
 use uvs_core::checksum;
-use uvs_core::flow::Flow;
 use uvs_core::frame::{ETH_LEN, Frame};
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite;
-use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
+use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
 
 use crate::outer;
@@ -18,12 +17,9 @@ const CHECKSUM: [u8; 2] = [0x80, 0];
 const IPV4: [u8; 2] = [0x08, 0];
 
 /// `ipvsadm -i --tun-type gre`.
-pub(crate) struct Gre;
+pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Gre, &Gre);
 
-/// Bytes of the GRE header.
-fn header(path: &Path) -> usize {
-    if is_summed(path) { 8 } else { 4 }
-}
+struct Gre;
 
 /// Remote checksum offload is GUE's; GRE has none, as in the kernel.
 fn is_summed(path: &Path) -> bool {
@@ -31,34 +27,14 @@ fn is_summed(path: &Path) -> bool {
 }
 
 impl Mode for Gre {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Tunnel
-    }
-
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        Some(TunnelKind::Gre)
-    }
-
-    fn name(&self) -> &'static str {
-        "Tunnel"
-    }
-
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
-    }
-
-    fn overhead(&self, path: &Path) -> usize {
-        outer::IP + header(path)
-    }
-
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
         let summed = is_summed(path);
         if summed {
             rewrite::finish_checksum(frame);
         }
-        outer::wrap(frame, path, GRE, header(path))?;
-        let gre = &mut frame.bytes_mut()[ETH_LEN + outer::IP..];
-        gre[..header(path)].fill(0);
+        outer::wrap(frame, path, GRE)?;
+        let gre = &mut frame.bytes_mut()[ETH_LEN + OUTER_HEADER..];
+        gre[..path.tunnel.header()].fill(0);
         gre[2..4].copy_from_slice(&IPV4);
         if summed {
             gre[..2].copy_from_slice(&CHECKSUM);
@@ -68,7 +44,15 @@ impl Mode for Gre {
         Ok(())
     }
 
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
+    fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
+        if protocol != GRE || payload.len() < 4 {
+            return None;
+        }
+        let offset = match [payload[0], payload[1]] {
+            [0, 0] => 4,
+            CHECKSUM => 8,
+            _ => return None,
+        };
+        (payload[2..4] == IPV4).then_some(Inside { offset, port: 0 })
     }
 }

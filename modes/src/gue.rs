@@ -7,11 +7,11 @@
 use uvs_core::checksum;
 use uvs_core::flow::Flow;
 use uvs_core::frame::{ETH_LEN, Frame};
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
-use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
+use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
 
 use crate::outer;
@@ -25,29 +25,11 @@ const GUE_HEADER: usize = 4;
 const PORTS: (u16, u32) = (32768, 28231);
 
 /// `ipvsadm -i --tun-type gue`.
-pub(crate) struct Gue;
+pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Gue, &Gue);
+
+struct Gue;
 
 impl Mode for Gue {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Tunnel
-    }
-
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        Some(TunnelKind::Gue)
-    }
-
-    fn name(&self) -> &'static str {
-        "Tunnel"
-    }
-
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
-    }
-
-    fn overhead(&self, _: &Path) -> usize {
-        outer::IP + UDP_HEADER + GUE_HEADER
-    }
-
     fn forward(
         &self,
         frame: &mut Frame<'_>,
@@ -58,8 +40,8 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let ends = outer::wrap(frame, path, UDP, UDP_HEADER + GUE_HEADER)?;
-        let udp = &mut frame.bytes_mut()[ETH_LEN + outer::IP..];
+        let ends = outer::wrap(frame, path, UDP)?;
+        let udp = &mut frame.bytes_mut()[ETH_LEN + OUTER_HEADER..];
         // No longer than the IP packet, which fits 16 bits.
         let len = udp.len() as u16;
         udp[..2].copy_from_slice(&source_port(&packet.flow).to_be_bytes());
@@ -77,8 +59,17 @@ impl Mode for Gue {
         Ok(())
     }
 
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
+    fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
+        if protocol != UDP || payload.len() < UDP_HEADER + GUE_HEADER {
+            return None;
+        }
+        let gue = &payload[UDP_HEADER..];
+        // Version 0, no control message, and IPv4 inside.
+        let plain = gue[0] & 0xe0 == 0 && gue[1] == outer::IPIP;
+        plain.then(|| Inside {
+            offset: UDP_HEADER + GUE_HEADER + usize::from(gue[0] & 0x1f) * 4,
+            port: u16::from_be_bytes([payload[2], payload[3]]),
+        })
     }
 }
 

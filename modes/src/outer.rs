@@ -6,10 +6,9 @@
 use uvs_core::checksum;
 use uvs_core::frame::{ETH_LEN, Frame};
 use uvs_core::mode::Path;
+use uvs_core::service::OUTER_HEADER;
 use uvs_core::verdict::DropReason;
 
-/// Bytes of the outer IP header.
-pub(crate) const IP: usize = 20;
 /// Protocol number of IP in IP, which GUE uses too.
 pub(crate) const IPIP: u8 = 4;
 /// ECN's bits in the TOS (RFC 3168 §5).
@@ -24,24 +23,19 @@ pub(crate) struct Ends {
     pub(crate) dst: [u8; 4],
 }
 
-/// Opens room for the outer IP header and `shim` bytes after it, and writes the header.
+/// Opens room for the tunnel's headers and writes the outer IP header.
 ///
 /// # Errors
 /// The frame has no headroom left, or becomes longer than an IP packet may be.
-pub(crate) fn wrap(
-    frame: &mut Frame<'_>,
-    path: &Path,
-    protocol: u8,
-    shim: usize,
-) -> Result<Ends, DropReason> {
+pub(crate) fn wrap(frame: &mut Frame<'_>, path: &Path, protocol: u8) -> Result<Ends, DropReason> {
     let (Some(src), Some(dst)) = (path.tunnel_source.as_v4(), path.server.addr.as_v4()) else {
         return Err(DropReason::NoRoute);
     };
-    let len = frame.len() - ETH_LEN + IP + shim;
+    let len = frame.len() - ETH_LEN + path.tunnel.overhead();
     let len = u16::try_from(len).map_err(|_| DropReason::Oversized)?;
-    frame.open_gap(IP + shim)?;
-    let (outer, rest) = frame.bytes_mut()[ETH_LEN..].split_at_mut(IP);
-    let inner = &rest[shim..];
+    frame.open_gap(path.tunnel.overhead())?;
+    let (outer, rest) = frame.bytes_mut()[ETH_LEN..].split_at_mut(OUTER_HEADER);
+    let inner = &rest[path.tunnel.header()..];
     let dont_fragment = path.copy_df && inner[6] & 0x40 != 0;
     outer[0] = 0x45;
     outer[1] = outer_tos(inner[1]);

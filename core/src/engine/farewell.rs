@@ -7,7 +7,7 @@
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
 use super::transit::Transit;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame, Offload};
@@ -141,7 +141,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.next_id();
         let way = Way {
-            mode: self.modes[usize::from(c.mode)],
+            by: By::Mode(&self.modes[usize::from(c.mode)]),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,

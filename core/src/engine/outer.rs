@@ -10,20 +10,8 @@ use crate::conn::Side;
 use crate::flow::Addr;
 use crate::packet::{IPV4_MIN_HEADER, Transport};
 use crate::rewrite::{self, Ends, read2, read4};
-use crate::service::TunnelKind;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
-
-/// IP protocol numbers of tunnels.
-const IPIP: u8 = 4;
-const UDP: u8 = 17;
-const GRE: u8 = 47;
-/// Bytes of the headers of UDP and of GUE without options.
-const UDP_HEADER: usize = 8;
-const GUE_HEADER: usize = 4;
-/// GRE's flag for a checksum, and its type for IPv4 (RFC 2784).
-const GRE_CHECKSUM: u16 = 0x8000;
-const GRE_IPV4: u16 = 0x0800;
 
 impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
@@ -38,24 +26,13 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         let end = Addr::v4(read4(header, 16));
-        let known = |port, kind| self.tunnels.contains(&(end, port, kind));
         let rest = bytes.get(l4..)?;
-        match header[9] {
-            IPIP if known(0, TunnelKind::Ipip) => Some(l4),
-            UDP if rest.len() >= UDP_HEADER + GUE_HEADER => {
-                let gue = &rest[UDP_HEADER..];
-                // Version 0, no control message, and IPv4 inside.
-                let plain = gue[0] & 0xe0 == 0 && gue[1] == IPIP;
-                (plain && known(read2(rest, 2), TunnelKind::Gue))
-                    .then(|| l4 + UDP_HEADER + GUE_HEADER + usize::from(gue[0] & 0x1f) * 4)
-            }
-            GRE if rest.len() >= 4 && known(0, TunnelKind::Gre) => {
-                let flags = read2(rest, 0);
-                (flags & !GRE_CHECKSUM == 0 && read2(rest, 2) == GRE_IPV4)
-                    .then(|| l4 + if flags == 0 { 4 } else { 8 })
-            }
-            _ => None,
-        }
+        let mut wrappings = self.modes.iter().filter_map(|mode| {
+            let inside = mode.rewrite.inside(header[9], rest)?;
+            Some((mode.encapsulation?, inside))
+        });
+        let ours = wrappings.find(|(kind, i)| self.tunnels.contains(&(end, i.port, *kind)));
+        ours.map(|(_, inside)| l4 + inside.offset)
     }
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not

@@ -103,7 +103,7 @@ impl Labels {
         let mut labels = self.0.clone();
         labels.push(("rip", b.spec.endpoint.addr.to_string()));
         labels.push(("rport", b.spec.endpoint.port.to_string()));
-        labels.push(("mode", b.mode().to_owned()));
+        labels.push(("mode", b.spec.mode().to_owned()));
         Self(labels)
     }
 

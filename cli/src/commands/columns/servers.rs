@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uvs_control::protocol::ServerStatus;
 use uvs_core::counters::Stats;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, TunnelKind};
+use uvs_core::service::ServiceKey;
 
 use super::column::{Column, Show, Value};
 use super::traffic::{self, Counted, Rates};
@@ -32,7 +32,7 @@ impl Counted for Server {
     }
 
     fn replies(&self) -> bool {
-        replies_pass(&self.status.spec)
+        self.status.spec.forwarding.passes_replies()
     }
 }
 
@@ -100,20 +100,11 @@ pub(crate) const TOP: &[Column<Server>] = &[
 
 /// How packets reach a server, in a word.
 const fn mode(server: &ServerStatus) -> &'static str {
-    match (server.spec.forwarding, server.spec.tunnel.kind) {
-        (Forwarding::Dr | Forwarding::Tunnel, _) if server.local => "local",
-        (Forwarding::Dr, _) => "dr",
-        (Forwarding::Nat, _) => "nat",
-        (Forwarding::FullNat, _) => "fullnat",
-        (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
-        (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
-        (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
+    if server.local && !server.spec.forwarding.passes_replies() {
+        "local"
+    } else {
+        server.spec.mode()
     }
-}
-
-/// Whether the server's replies pass the director.
-pub(super) const fn replies_pass(server: &ServerSpec) -> bool {
-    matches!(server.forwarding, Forwarding::Nat | Forwarding::FullNat)
 }
 
 /// What a server of weight 0 still has.

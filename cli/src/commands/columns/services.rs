@@ -7,7 +7,6 @@ use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{OnExpiry, OnRemoval, ServiceKey};
 
 use super::column::{Column, Show, Value};
-use super::servers::replies_pass;
 use super::traffic::{self, Counted, Rates};
 
 /// A service.
@@ -33,7 +32,8 @@ impl Counted for Service {
     }
 
     fn replies(&self) -> bool {
-        self.status.servers.iter().any(|s| replies_pass(&s.spec))
+        let mut servers = self.status.servers.iter();
+        servers.any(|s| s.spec.forwarding.passes_replies())
     }
 }
 
