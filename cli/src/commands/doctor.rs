@@ -168,7 +168,6 @@ fn refuse(error: &DoctorError) -> ExitCode {
         DoctorError::Untold(_) => USAGE,
         DoctorError::Daemon(_)
         | DoctorError::Elsewhere { .. }
-        | DoctorError::Unexpected
         | DoctorError::Server(_)
         | DoctorError::Host(_) => FAILED,
     };

@@ -8,7 +8,7 @@ mod file;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use uvs_control::protocol::{Command, Data, SysctlValue};
+use uvs_control::protocol::{SysctlRequest, SysctlValue, ask};
 use uvs_core::snapshot::{SysctlError, Sysctls};
 
 use super::{daemon, output};
@@ -129,13 +129,12 @@ fn carry_out(Setting { name, value }: Setting, args: &Args) -> ExitCode {
         sysctls.note(name)
     });
     let silent = args.quiet && value.is_some();
-    let asked = daemon::ask(Command::Sysctl {
+    let asked = daemon::ask(ask::Sysctl(SysctlRequest {
         name: name.to_owned(),
         value: value.map(SysctlValue::from),
-    });
+    }));
     let value = match asked {
-        Ok(Data::Sysctl(value)) => value,
-        Ok(_) => return daemon::unexpected(),
+        Ok(value) => value,
         Err(code) => return code,
     };
     if let Some(note) = note {

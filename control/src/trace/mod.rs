@@ -60,6 +60,17 @@ pub struct LiveState {
     pub matched: u64,
 }
 
+/// Frames with all that was decided about them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TracedFrames {
+    /// The interfaces' names, in the order of their ports.
+    pub interfaces: Vec<String>,
+    /// The frames.
+    pub frames: Vec<Traced>,
+    /// How the look at real frames stands.
+    pub live: LiveState,
+}
+
 /// A frame and all that was decided about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traced {

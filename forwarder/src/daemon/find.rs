@@ -1,7 +1,9 @@
 //! Connections by filter, for `uvs show conns` and `uvs top`. A request looks at a bounded part of the table
 //! and answers with a bounded number: whoever wants all of it asks again.
 
-use uvs_control::protocol::{ClientFilter, Filter, Find, Found, Refusal, keep_latest};
+use uvs_control::protocol::{
+    Answers, ClientFilter, Filter, Find, Found, Refusal, ask, keep_latest,
+};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
@@ -12,8 +14,11 @@ const PAGES: u32 = 16;
 /// Connections after which a request's answer is full.
 const FULL: usize = 2048;
 
-impl Daemon {
-    pub(super) fn find(&self, find: &Find) -> Result<Found, Refusal> {
+impl Answers<ask::FindConnections> for Daemon {
+    fn answer(
+        &mut self,
+        ask::FindConnections(find): ask::FindConnections,
+    ) -> Result<Found, Refusal> {
         let mut found = Found {
             next: Some(find.from),
             ..Found::default()
@@ -21,7 +26,7 @@ impl Daemon {
         for _ in 0..PAGES {
             let Some(from) = found.next else { break };
             let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
-            take(&mut found, find, &page);
+            take(&mut found, &find, &page);
             found.next = rest;
             if found.connections.len() >= FULL {
                 break;

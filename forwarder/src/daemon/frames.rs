@@ -1,16 +1,36 @@
 //! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
 //! and whether they come out even.
 
-use uvs_control::protocol::InterfaceFrames;
-use uvs_core::numbers::Totals;
+use uvs_control::protocol::{Answers, Drops, InterfaceFrames, Refusal, ask};
+use uvs_core::numbers::{Ended, Totals};
+use uvs_core::verdict::DropReason;
 
+use super::Daemon;
 use crate::worker::{PortStatus, Status};
 
 /// The interface that the host's own stack is reached by.
 pub(super) const OWN_STACK: &str = "lo";
 
+impl Answers<ask::Drops> for Daemon {
+    fn answer(&mut self, _: ask::Drops) -> Result<Drops, Refusal> {
+        let status = self.status()?;
+        let interfaces = of(&self.interfaces, &status);
+        let counters = status.counters;
+        let reasons = DropReason::ALL.iter().map(|r| {
+            let at = *r as usize;
+            (r.label().to_owned(), counters.drops[at] + counters.lost[at])
+        });
+        Ok(Drops {
+            totals: Totals::from(&counters),
+            ended: Ended::from(&counters),
+            reasons: reasons.collect(),
+            interfaces,
+        })
+    }
+}
+
 /// The interfaces in the order of their ports, and the host's own stack where anything came or went by it.
-pub(super) fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
+fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
     let ports = names.iter().map(String::as_str).zip(&status.ports);
     let own = Some((OWN_STACK, &status.own))
         .filter(|(_, own)| own.ledger.handed + own.ledger.received > 0);

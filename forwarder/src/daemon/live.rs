@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_control::protocol::{NeighbourStatus, Refusal, Sample};
+use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ask};
 use uvs_core::fib::Mac;
 use uvs_core::numbers::Totals;
 
@@ -12,8 +12,8 @@ use super::status::service_status;
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
 
-impl Daemon {
-    pub(super) fn sample(&self) -> Result<Sample, Refusal> {
+impl Answers<ask::Sample> for Daemon {
+    fn answer(&mut self, _: ask::Sample) -> Result<Sample, Refusal> {
         let status = self.status()?;
         let (marks, fib) = (self.table.marks(), self.mirror.fib());
         let service =
@@ -30,8 +30,10 @@ impl Daemon {
             services: self.table.services().iter().map(service).collect(),
         })
     }
+}
 
-    pub(super) fn neighbours(&self) -> Vec<NeighbourStatus> {
+impl Answers<ask::ListNeighbours> for Daemon {
+    fn answer(&mut self, _: ask::ListNeighbours) -> Result<Vec<NeighbourStatus>, Refusal> {
         let fib = self.mirror.fib();
         let name = |ifindex: u32| {
             let mut interfaces = fib.interfaces().iter();
@@ -39,9 +41,9 @@ impl Daemon {
             self.interfaces.get(usize::from(port.0)).cloned()
         };
         let entries = self.mirror.list_neighbours().into_iter();
-        entries
+        Ok(entries
             .filter_map(|entry| Some(neighbour(name(entry.ifindex)?, entry)))
-            .collect()
+            .collect())
     }
 }
 

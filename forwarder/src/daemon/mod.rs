@@ -8,7 +8,9 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod info;
 mod lingering;
+mod listings;
 mod live;
 mod metrics;
 mod network;
@@ -16,6 +18,7 @@ mod notify;
 mod past;
 mod plugins;
 mod rates;
+mod reload;
 mod settings;
 mod start;
 mod status;
@@ -152,8 +155,8 @@ impl Daemon {
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
-                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
-                let answer = self.answer(call.ask);
+                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, task = ?call.task, "asked");
+                let answer = self.answer(call.task);
                 server.answer(call.ticket, answer, Wall::now());
             }
             if self.estimator.has_struck(Wall::now()) {

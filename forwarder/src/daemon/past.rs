@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use uvs_control::protocol::{Latency, LatencySample, Refusal};
+use uvs_control::protocol::{Answers, Latency, LatencySample, Refusal, ask};
 use uvs_core::time::Instant;
 
 use super::Daemon;
@@ -72,8 +72,8 @@ impl Recorded {
     }
 }
 
-impl Daemon {
-    pub(super) fn latency(&self, ago: Option<u32>) -> Result<Latency, Refusal> {
+impl Answers<ask::Latency> for Daemon {
+    fn answer(&mut self, ask::Latency(ago): ask::Latency) -> Result<Latency, Refusal> {
         let status = self.status()?;
         let ago = ago.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let before = ago.and_then(|ago| self.past.within(status.taken, ago));

@@ -1,7 +1,7 @@
 //! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
 //! becomes of the kernel's copies.
 
-use uvs_control::protocol::{Data, Errno, Refusal};
+use uvs_control::protocol::{Answers, Errno, Refusal, ask};
 use uvs_core::fib::Fib;
 use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
@@ -10,12 +10,11 @@ use super::frames::OWN_STACK;
 use super::{Daemon, Question, failed};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
-use uvs_control::trace::{Kept, LiveRequest, LiveState, MAX_FRAMES, Subject, Traced};
+use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
 
-impl Daemon {
-    /// What would become of these frames; nothing of the daemon's changes.
-    pub(super) fn trace(&self, subjects: &[Subject]) -> Result<Data, Refusal> {
-        let arrivals = arrivals(subjects, &self.mirror.fib())?;
+impl Answers<ask::Trace> for Daemon {
+    fn answer(&mut self, ask::Trace(subjects): ask::Trace) -> Result<TracedFrames, Refusal> {
+        let arrivals = arrivals(&subjects, &self.mirror.fib())?;
         let traces = self.ask(|to| Question::Trace(arrivals.clone(), to))?;
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
@@ -28,9 +27,10 @@ impl Daemon {
         });
         Ok(self.traced(frames.collect(), LiveState::default()))
     }
+}
 
-    /// Begins to look into real frames.
-    pub(super) fn trace_live(&self, request: LiveRequest) -> Result<Data, Refusal> {
+impl Answers<ask::TraceLive> for Daemon {
+    fn answer(&mut self, ask::TraceLive(request): ask::TraceLive) -> Result<(), Refusal> {
         if request.count as usize > MAX_FRAMES {
             let message = format!(
                 "{} packets are more than the {MAX_FRAMES} of one look",
@@ -39,19 +39,22 @@ impl Daemon {
             return Err(invalid(message));
         }
         if self.ask(|to| Question::Live(request, to))? {
-            return Ok(Data::Done);
+            return Ok(());
         }
         let message = "another `uvs trace --live` is under way; it ends by itself, or try again after its --for";
         Err(failed(message))
     }
+}
 
-    /// The real frames seen since.
-    pub(super) fn trace_live_seen(&self) -> Result<Data, Refusal> {
+impl Answers<ask::TraceLiveSeen> for Daemon {
+    fn answer(&mut self, _: ask::TraceLiveSeen) -> Result<TracedFrames, Refusal> {
         let (seen, state) = self.ask(Question::LiveSeen)?;
         let frames = seen.into_iter().map(|seen| self.seen(seen)).collect();
         Ok(self.traced(frames, state))
     }
+}
 
+impl Daemon {
     fn seen(&self, seen: Seen) -> Traced {
         Traced {
             after_ns: seen.at.0,
@@ -62,8 +65,8 @@ impl Daemon {
         }
     }
 
-    fn traced(&self, frames: Vec<Traced>, live: LiveState) -> Data {
-        Data::Traced {
+    fn traced(&self, frames: Vec<Traced>, live: LiveState) -> TracedFrames {
+        TracedFrames {
             interfaces: self.interfaces.clone(),
             frames,
             live,

@@ -1,10 +1,29 @@
-//! What is counted, as the engine reports it, beside what the daemon alone knows: settings, rates, names.
+//! Services and their servers: what is counted, as the engine reports it, beside what the daemon alone knows, which
+//! is settings, rates and names.
 
 use serde::{Deserialize, Serialize};
-use uvs_core::counters::{ByReason, Stats};
+use uvs_core::counters::Stats;
 use uvs_core::marks::Destination;
-use uvs_core::numbers::{ServerNumbers, ServiceNumbers, Totals};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServerSpec, ServiceSpec};
+
+/// Services with their counters.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Services {
+    /// Slots of the connection table (the `size=` of ipvsadm's first line).
+    pub table_size: u32,
+    /// The services, in no particular order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// Traffic of all services.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Totals.
+    pub stats: Stats,
+    /// Per second, by the kernel's estimator.
+    pub rates: Stats,
+}
 
 /// A service with its numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,32 +55,6 @@ pub struct ServerStatus {
     pub numbers: ServerNumbers,
     /// Per second, by the kernel's estimator.
     pub rates: Stats,
-}
-
-/// Where an interface's frames went: those that came in by it, and those that were to leave by it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceFrames {
-    /// The interface.
-    pub interface: String,
-    /// Those that came in, `received` being what was taken from the ring.
-    #[serde(flatten)]
-    pub came: Totals,
-    /// Why those of them were dropped that were.
-    pub drops: ByReason,
-    /// Frames handed over to leave here: forwarded, segments, fragments and answers.
-    pub handed: u64,
-    /// Those of them that left.
-    pub left: u64,
-    /// Those that wait for their next hop's MAC address.
-    pub waiting: u64,
-    /// Why the others did not leave.
-    pub losses: ByReason,
-    /// Frames that the kernel dropped before UVS saw them, since the ring was full.
-    pub ring_full: u64,
-    /// Received frames less all their ends: 0, or UVS has a fault.
-    pub unaccounted: i64,
-    /// Frames handed over less those that left, wait or were lost: 0, or UVS has a fault.
-    pub unsent: i64,
 }
 
 #[cfg(test)]
