@@ -1,7 +1,7 @@
 //! The control protocol: one JSON object a line over a unix stream socket, versioned.
 //!
 //! The native CLI, the ipvsadm applet and whatever else drives a daemon speak this; every change has
-//! exactly one way in. A request is answered by exactly one [`Reply`] with the same `id`; only a long
+//! exactly one way in. A request is answered by exactly one reply with the same `id`; only a long
 //! listing comes in several, each but the last with `more`.
 
 mod access;

@@ -1,5 +1,5 @@
 //! `uvs doctor`: looks at a director or a real server for the mistakes that keep a right configuration
-//! from working, and says for each what was seen, why it matters and which command mends it.
+//! from working, and says for each what was seen, why it matters and which command fixes it.
 //!
 //! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
 //! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
@@ -63,7 +63,7 @@ pub enum DoctorError {
     /// The host could not be read at all.
     #[error("{0}")]
     Host(String),
-    /// The real server's VIP or mode cannot be told.
+    /// The real server's VIP or mode cannot be determined.
     #[error("{0}")]
     Untold(String),
 }

@@ -64,7 +64,7 @@ pub struct MetricSnapshot {
     pub netlink_overruns: u64,
     /// What the daemon's log lacks.
     pub log: LogLosses,
-    /// How often the guard was put up again after it was removed, and put right after it was damaged.
+    /// How often the guard was put up again after it was removed, and repaired after it was damaged.
     pub guard_repairs: (u64, u64),
     /// How the configuration fared.
     pub reloads: Reloads,
@@ -79,7 +79,7 @@ impl MetricSnapshot {
         let age = self.taken.elapsed();
         if age > FRESH {
             problems.push(format!(
-                "the daemon has told no new numbers for {} s",
+                "the daemon has published no new numbers for {} s",
                 age.as_secs()
             ));
         }

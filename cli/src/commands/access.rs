@@ -1,6 +1,6 @@
 //! `uvs deny` and `uvs allow`: who is kept out of every service or of one, and who is let in all the same.
 //!
-//! What these commands add holds until they remove it or the daemon ends; what shall stay is written in the
+//! What these commands add holds until they remove it or the daemon ends; what is to stay is written in the
 //! configuration or in a file that it names.
 
 use std::process::ExitCode;
@@ -60,16 +60,16 @@ struct Listing {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct Whose {
-    /// Of this service alone: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK
+    /// Only for this service: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK
     #[arg(long, value_name = "SERVICE", value_parser = service)]
     service: Option<ServiceName>,
-    /// The same of a TCP service, as ipvsadm has it
+    /// Only for a TCP service, as in ipvsadm
     #[arg(short = 't', value_name = "VIP:PORT", value_parser = |s: &str| service(&format!("tcp:{s}")))]
     tcp: Option<ServiceName>,
-    /// Of a UDP service
+    /// Only for a UDP service
     #[arg(short = 'u', value_name = "VIP:PORT", value_parser = |s: &str| service(&format!("udp:{s}")))]
     udp: Option<ServiceName>,
-    /// Of the service of a firewall mark
+    /// Only for the service of a firewall mark
     #[arg(short = 'f', value_name = "MARK", value_parser = |s: &str| service(&format!("fwm:{s}")))]
     mark: Option<ServiceName>,
 }

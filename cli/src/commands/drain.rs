@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Only in the service of this VIP
     #[arg(long, value_name = "VIP[:PORT]")]
     service: Option<Place>,
-    /// Give up waiting after so many seconds; the server goes on draining
+    /// Stop waiting after SECONDS; the server continues to drain
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Do not wait
@@ -72,7 +72,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn drain(args: &Args) -> Result<(), ExitCode> {
     let found = servers(args)?;
     if found.is_empty() {
-        eprintln!("no service has this real server; `uvs show servers` lists those there are");
+        eprintln!("no service has this real server; `uvs show servers` lists them all");
         return Err(ExitCode::from(super::FAILED));
     }
     for (key, server, _) in &found {

@@ -30,7 +30,7 @@ pub(crate) struct Args {
     output: Format,
     #[command(flatten)]
     wanted: Wanted,
-    /// Show it again every so many seconds, until interrupted
+    /// Show it again every SECONDS seconds, until interrupted
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::units::interval)]
     watch: Option<Duration>,
 }

@@ -13,7 +13,7 @@ use uvs_core::snapshot::{SysctlError, Sysctls};
 
 use super::{daemon, output};
 
-/// Names, and the values they shall have.
+/// Names, and the values to set.
 #[derive(clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Print all of them
     #[arg(short, long, visible_short_aliases = ['A', 'X'], conflicts_with_all = ["settings", "load"])]
     all: bool,
-    /// Set what a file of sysctl.d(5) sets of net.ipv4.vs, the rest being left alone; - is standard input
+    /// Apply the net.ipv4.vs settings of a sysctl.d(5) file and ignore the rest; - is standard input
     #[arg(
         short = 'p',
         long,
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Print names without their values
     #[arg(short = 'N', long, conflicts_with = "values")]
     names: bool,
-    /// Let names that are not known be
+    /// Ignore unknown names
     #[arg(short = 'e', long)]
     ignore: bool,
     /// Do not print what is set

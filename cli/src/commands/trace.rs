@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Real packets of the running daemon: `any`, or e.g. `tcp from 10.0.0.5 to :80`
     #[arg(long, value_name = "FILTER")]
     live: Option<String>,
-    /// Ask no daemon but this configuration, as if UVS had just started with it
+    /// Use this configuration instead of a daemon, as if UVS had just started with it
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     config: Option<PathBuf>,
     /// At most this many packets [default: 10 with --live, else all]
@@ -79,7 +79,7 @@ impl From<Proto> for Protocol {
 /// The ways of showing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Decision by decision, for reading
+    /// Decision by decision, for people
     Text,
     /// Everything, for programs
     Json,

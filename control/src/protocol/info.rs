@@ -74,12 +74,12 @@ pub struct LogLosses {
     pub suppressed: u64,
 }
 
-/// How the guard fares with the host's other programs.
+/// How other programs of the host have treated the guard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardStatus {
     /// Times that it was put up again after somebody had removed it.
     pub removed: u64,
-    /// Times that it was put right after somebody had changed it.
+    /// Times that it was repaired after somebody had changed it.
     pub damaged: u64,
     /// When it was last, in seconds ago, and what had been done to it.
     pub last: Option<(u64, String)>,

@@ -1,6 +1,6 @@
 //! One client of the control socket: its unread input, its unwritten output, and whose turn it is.
 //!
-//! A client has one request under way at most. Nothing is read from it until the answer is written, and
+//! A client has one request in progress at most. Nothing is read from it until the answer is written, and
 //! the next part of a listing is not asked for until the last one is; so what one client can make the
 //! daemon hold is one line in and one reply out, however it behaves.
 
@@ -32,7 +32,7 @@ pub(super) enum Step {
     Ask(Command),
     /// A part of its listing is written: it wants the next.
     More(Rest),
-    /// It is gone, or to be let go.
+    /// It is gone, or to be disconnected.
     Gone,
 }
 
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// When it is let go unless something happens first.
+    /// When it is disconnected unless something happens first.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.pause {
             Pause::Daemon => None,
@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    /// Says a last word; it is let go when it has read it.
+    /// Sends a last message; it is disconnected when it has read that.
     pub(super) fn dismiss(&mut self, errno: Errno, message: String) {
         self.state = State::Leaving;
         self.reply(0, Err(Refusal { errno, message }), false);

@@ -1,5 +1,5 @@
 //! `uvs trace` in the control protocol: frames to look at without consequence, and real ones while they pass.
-//! What is decided is told by the engine itself ([`uvs_core::trace`]); here is what goes to the daemon and comes
+//! Decisions are reported by the engine itself ([`uvs_core::trace`]); here is what goes to the daemon and comes
 //! back.
 
 pub mod filter;

@@ -14,7 +14,7 @@ const STRICT_SOURCE_ROUTE: u8 = 137;
 /// the header. Returns whether anything changed.
 ///
 /// # Errors
-/// Options that lie about their length, or a source route.
+/// Options with an inconsistent length, or a source route.
 pub fn pass(header: &mut [u8], addr: [u8; 4]) -> Result<bool, DropReason> {
     let mut changed = false;
     let mut at = IPV4_MIN_HEADER;

@@ -33,7 +33,7 @@ pub struct Ends {
     pub dst: Option<Endpoint>,
 }
 
-/// Replaces addresses and ports of an IPv4 packet and mends its checksums.
+/// Replaces addresses and ports of an IPv4 packet and updates its checksums.
 ///
 /// Both new endpoints must be IPv4; others leave their end as it is.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
@@ -109,7 +109,7 @@ pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
     write2(quoted, ipv4::CHECKSUM, sum);
 }
 
-/// Lowers the TTL by one (RFC 1812 §5.3.1) and mends the header checksum.
+/// Lowers the TTL by one (RFC 1812 §5.3.1) and updates the header checksum.
 pub fn decrement_ttl(frame: &mut Frame<'_>, packet: &Packet) {
     let ip = usize::from(packet.ip);
     let bytes = frame.bytes_mut();

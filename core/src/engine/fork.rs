@@ -22,7 +22,7 @@ use crate::verdict::{Egress, PortId, Verdict};
 
 /// Bytes of an ICMP header, behind which an error quotes a packet (RFC 792).
 const ICMP_HEADER: usize = 8;
-/// Frames of one packet that are told of.
+/// Frames of one packet that are reported.
 const MAX_LEAVING: usize = 64;
 /// Places that a new connection takes: one, and one for its template.
 const PLACES_OF_NEW: u32 = 2;

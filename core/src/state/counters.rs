@@ -195,7 +195,7 @@ pub struct Counters {
     pub out_of_window: u64,
     /// Connections that ended, for whatever reason.
     pub expired: u64,
-    /// Connections and templates given up for new ones at the table's limit: half-open ones and theirs first.
+    /// Connections and templates evicted for new ones at the table's limit: half-open ones and theirs first.
     pub evicted: u64,
     /// Connections and templates that the defence drop_entry ended.
     pub dropped_entries: u64,

@@ -207,7 +207,7 @@ fn hex(n: u16) -> String {
     format!("0x{n:04x}")
 }
 
-/// A MAC address; one that is not known yet is told so.
+/// A MAC address, or that it is not known yet.
 fn mac(bytes: &[u8]) -> String {
     if bytes.iter().all(|b| *b == 0) {
         return "not known yet".to_owned();

@@ -49,7 +49,7 @@ impl Daemon {
             damaged: repairs.damaged,
             last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
             wrong: wrong.map(|what| match repairs.broken {
-                Some(why) => format!("{what}; it could not be put right: {why}"),
+                Some(why) => format!("{what}; it could not be repaired: {why}"),
                 None => what,
             }),
         }

@@ -176,7 +176,7 @@ impl Daemon {
         let down = interfaces.filter(|(i, _)| !up(*i));
         let down = down.map(|(_, name)| format!("interface {name} is down or gone"));
         let broken = self.guard.repairs().broken;
-        let guard = broken.map(|why| format!("the guard could not be put right: {why}"));
+        let guard = broken.map(|why| format!("the guard could not be repaired: {why}"));
         down.chain(guard).collect()
     }
 }

@@ -167,9 +167,7 @@ impl Daemon {
             }
             if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
                 self.stop()?;
-                bail!(
-                    "the worker ended by a fault of its own, said above; nothing is forwarded any more"
-                );
+                bail!("the worker failed, as logged above; nothing is forwarded any more");
             }
         }
     }
@@ -300,7 +298,7 @@ impl Daemon {
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
-    /// A guard that was put up anew learns who the engine's clients are.
+    /// A guard that was put up again learns who the engine's clients are.
     fn recall_clients(&mut self) {
         let Some(unsure) = self.guard.unsure() else {
             return;

@@ -49,7 +49,7 @@ impl Daemon {
     }
 
     /// Says what changed. Of neighbours only those by which packets go to servers or gateways count: whoever
-    /// forges ARP for all other hosts of the LAN shall fill no log.
+    /// forges ARP for all other hosts of the LAN must not fill the log.
     fn log_change(&self, event: &Event) {
         match event {
             Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
@@ -84,7 +84,7 @@ impl Daemon {
         published
     }
 
-    /// Opens a port anew whose interface is back.
+    /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let filter = self.filter(&self.homeless.owned, &self.mirror.local_addresses());
         match Port::open(name, &PortOptions::default(), &filter) {

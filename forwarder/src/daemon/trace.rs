@@ -33,7 +33,7 @@ impl Answers<ask::TraceLive> for Daemon {
     fn answer(&mut self, ask::TraceLive(request): ask::TraceLive) -> Result<(), Refusal> {
         if request.count as usize > MAX_FRAMES {
             let message = format!(
-                "{} packets are more than the {MAX_FRAMES} of one look",
+                "{} packets are more than the {MAX_FRAMES} that one trace takes",
                 request.count
             );
             return Err(invalid(message));
@@ -41,7 +41,7 @@ impl Answers<ask::TraceLive> for Daemon {
         if self.ask(|to| Question::Live(request, to))? {
             return Ok(());
         }
-        let message = "another `uvs trace --live` is under way; it ends by itself, or try again after its --for";
+        let message = "another `uvs trace --live` is running; it ends by itself, or try again after its --for";
         Err(failed(message))
     }
 }
@@ -95,8 +95,9 @@ fn arrivals(subjects: &[Subject], fib: &Fib) -> Result<Vec<Arrival>, Refusal> {
     }
     let arrival = |subject: &Subject| {
         let bytes = subject.bytes().filter(|bytes| bytes.len() >= 14);
-        let bytes = bytes
-            .ok_or_else(|| invalid("a frame is no hex, or shorter than a header".to_owned()))?;
+        let bytes = bytes.ok_or_else(|| {
+            invalid("a frame is not hexadecimal, or is shorter than a header".to_owned())
+        })?;
         Ok(Arrival::new(subject.after_ns, bytes, fib))
     };
     subjects.iter().map(arrival).collect()

@@ -1,4 +1,4 @@
-//! Whether the daemon's threads come round, as the metrics' thread and systemd are told. It is read, never asked
+//! Whether the daemon's threads are alive, as the metrics' thread and systemd are told. It is read, never asked
 //! for: a control thread that is stuck answers nobody.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ const CONTROL: Duration = Duration::from_secs(10);
 /// The worker never sleeps for more than half a second.
 const WORKER: Duration = Duration::from_secs(5);
 
-/// The signs of life of both threads.
+/// The heartbeats of both threads.
 #[derive(Clone)]
 pub(super) struct Vital {
     control: Arc<Pulse>,
@@ -28,7 +28,7 @@ impl Vital {
         }
     }
 
-    /// The control thread comes round.
+    /// The control thread completes a turn.
     pub(super) fn beat(&self) {
         self.control.beat(monotonic());
     }
@@ -50,10 +50,7 @@ impl Vital {
         ];
         let stuck = threads.into_iter().filter(|(_, age, limit)| age > limit);
         let sentence = |(name, age, _): (&str, Duration, _)| {
-            format!(
-                "the {name} is stuck: no sign of life for {} s",
-                age.as_secs()
-            )
+            format!("the {name} is stuck: no heartbeat for {} s", age.as_secs())
         };
         stuck.map(sentence).collect()
     }
@@ -70,10 +67,10 @@ mod tests {
         vital.control.beat(at(0));
         vital.shared.pulse.beat(at(0));
         assert!(vital.complaints_at(at(4)).is_empty());
-        let worker = "the worker is stuck: no sign of life for 6 s";
+        let worker = "the worker is stuck: no heartbeat for 6 s";
         assert_eq!(vital.complaints_at(at(6)), [worker]);
         vital.shared.pulse.beat(at(12));
-        let control = "the control thread is stuck: no sign of life for 12 s";
+        let control = "the control thread is stuck: no heartbeat for 12 s";
         assert_eq!(vital.complaints_at(at(12)), [control]);
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) desired: Watch<Desired>,
     /// Interfaces, routes and neighbours.
     pub(crate) fib: Watch<Fib>,
-    /// The worker's sign of life: each of its turns.
+    /// The worker's heartbeat: each of its turns.
     pub(crate) pulse: Pulse,
 }
 

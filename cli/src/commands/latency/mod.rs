@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The last seconds (`10s`, `1m`; at most a minute), or `start` for all since the daemon's start
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = since)]
     since: Since,
-    /// Measure the next so many seconds instead
+    /// Measure the next SECONDS seconds instead
     #[arg(long, value_name = "SECONDS", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: Option<u32>,
     /// How to show it

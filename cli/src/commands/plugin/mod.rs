@@ -20,9 +20,9 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Write a project of a scheduler that works, to be changed into another
+    /// Create a project with a working scheduler to start from
     New(new::Args),
-    /// Try a plugin: does it load, keep to the contract, leak?
+    /// Check a plugin: does it load, honour the contract, leak memory?
     Check(check::Args),
     /// List the loaded plugins with the services that use them, and what else is in the plugin directory
     List(list::Args),

@@ -100,7 +100,7 @@ fn connection(report: &ConnReport, before: &Before) -> Item {
     }
 }
 
-/// What a connection is told by.
+/// What identifies a connection.
 pub(super) fn connection_id(c: &ConnReport) -> Id {
     Id::Connection(c.protocol, c.client, c.vip)
 }
