@@ -21,7 +21,7 @@ pub use ask::{Ask, Responder, Rest};
 pub use change::Change;
 pub use command::Command;
 pub use frames::{Drops, InterfaceFrames};
-pub use info::{GuardStatus, Info, LogLosses, YieldedVip};
+pub use info::{GuardStatus, Info, LogLosses, WorkerInfo, YieldedVip};
 pub use live::{
     ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,
     keep_latest,

@@ -40,9 +40,9 @@ pub struct MetricSnapshot {
     pub max_backends: usize,
     /// Whether node_exporter's series are served too.
     pub node_ipvs: bool,
-    /// Per interface.
-    pub ports: Vec<PortMetrics>,
-    /// The engine's totals.
+    /// The interfaces, and whether each can carry traffic.
+    pub interfaces: Vec<(String, bool)>,
+    /// The engines' totals.
     pub counters: Counters,
     /// Connections and templates in the table.
     pub connections: u32,
@@ -52,7 +52,7 @@ pub struct MetricSnapshot {
     pub local_addresses: Vec<LocalAddress>,
     /// Local ports per local address and real server.
     pub local_port_limit: u32,
-    /// The worker threads, one entry each.
+    /// The worker threads: the place of one is the label `worker` of its series.
     pub workers: Vec<WorkerMetrics>,
     /// From a frame's arrival in the ring until it was sent.
     pub latency: Histogram,
@@ -182,13 +182,11 @@ impl BackendMetrics {
     }
 }
 
-/// An interface.
+/// A worker's port of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct PortMetrics {
-    /// Its name.
+    /// The interface's name.
     pub interface: String,
-    /// Whether it can carry traffic.
-    pub up: bool,
     /// Frames that the kernel put into the ring.
     pub rx_frames: u64,
     /// Frames that did not fit into the ring.
@@ -250,6 +248,8 @@ pub struct WorkerMetrics {
     pub waited: f64,
     /// Frames per batch.
     pub batches: Histogram,
+    /// Its ports.
+    pub ports: Vec<PortMetrics>,
 }
 
 /// Lines that the daemon's log lacks.

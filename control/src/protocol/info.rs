@@ -41,6 +41,9 @@ pub struct Info {
     pub connections: u32,
     /// The table's limit.
     pub connection_limit: u32,
+    /// Its workers, in the order of their numbers; none from a daemon that does not tell.
+    #[serde(default)]
+    pub workers: Vec<WorkerInfo>,
     /// What `--own-vip` said on its command line.
     #[serde(default)]
     pub own_vip: Vec<String>,
@@ -85,4 +88,15 @@ pub struct GuardStatus {
     pub last: Option<(u64, String)>,
     /// What is wrong with it now; `None` = it is as it must be.
     pub wrong: Option<String>,
+}
+
+/// A worker of the daemon's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Connections in its table.
+    pub connections: u32,
+    /// Nanoseconds that it has worked.
+    pub busy_ns: u64,
+    /// Nanoseconds that it has waited for frames.
+    pub waited_ns: u64,
 }

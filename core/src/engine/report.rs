@@ -1,6 +1,8 @@
 //! Copies of the engine's state for whoever shows it. The control protocol carries [`ConnReport`] and the
 //! [`numbers`](crate::numbers) as they are serialised here.
 
+mod sum;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,8 +19,9 @@ use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 
-/// All services with their numbers.
-#[derive(Clone, Debug, Default)]
+/// All services with their numbers, of one engine or of several that have applied the same snapshots: `+=`
+/// counts another's in.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// In no particular order.
     pub services: Vec<ServiceReport>,
@@ -27,20 +30,21 @@ pub struct Report {
 }
 
 /// A service, its servers and their numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceReport {
     /// The service.
     pub key: ServiceKey,
     /// Its own numbers.
     pub numbers: ServiceNumbers,
-    /// Its local addresses, each with its ports in use towards the server that has most of them.
+    /// Its local addresses, each with its ports in use towards the server that has most of them. Of several
+    /// engines, each of which may have another such server, it is the most that there can be.
     pub local_ports: Vec<(Addr, u32)>,
     /// Its servers, newest first.
     pub servers: Vec<ServerReport>,
 }
 
 /// A server and its numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServerReport {
     /// The server.
     pub endpoint: Endpoint,

@@ -3,6 +3,8 @@
 //! The control protocol carries these as they are serialised here, the exporter takes them as they are, and
 //! whoever shows a number reads it here. So a field's name is interface.
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{ByFailure, Counters, Stats};
@@ -15,6 +17,16 @@ pub struct ServiceNumbers {
     pub stats: Stats,
     /// New connections that got no server.
     pub failures: ByFailure,
+}
+
+/// Of several engines together.
+impl AddAssign for ServiceNumbers {
+    fn add_assign(&mut self, other: Self) {
+        // By name, here and below, so that the compiler asks for a number that is new.
+        let Self { stats, failures } = other;
+        self.stats += stats;
+        self.failures += failures;
+    }
 }
 
 /// What is counted of a real server.
@@ -39,6 +51,33 @@ pub struct ServerNumbers {
     pub overloaded: bool,
     /// Totals since it was added.
     pub stats: Stats,
+}
+
+/// Of several engines together: what is counted adds up, and of what is the server's own the value that promises
+/// least holds.
+impl AddAssign for ServerNumbers {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            active,
+            inactive,
+            persistent,
+            effective_weight,
+            handshake,
+            open,
+            draining,
+            overloaded,
+            stats,
+        } = other;
+        self.active += active;
+        self.inactive += inactive;
+        self.persistent += persistent;
+        self.effective_weight = self.effective_weight.min(effective_weight);
+        self.handshake = self.handshake.max(handshake);
+        self.open += open;
+        self.draining = self.draining.max(draining);
+        self.overloaded |= overloaded;
+        self.stats += stats;
+    }
 }
 
 /// Frames since the start: `received` is the sum of those after it, but for `lost`.

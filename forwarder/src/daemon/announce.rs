@@ -6,7 +6,7 @@ use uvs_core::fib::{Mac, Query};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
-use super::{Daemon, Homeless, Question};
+use super::{Daemon, Homeless};
 
 impl Daemon {
     /// Announces where an owned VIP is new, or has come to another interface or MAC address.
@@ -30,7 +30,7 @@ impl Daemon {
         for (vip, port, mac) in self.places() {
             let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
             if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
-                self.tell(Question::Send(port, frame));
+                self.workers.send(port, frame);
             }
         }
     }

@@ -7,7 +7,8 @@ use uvs_control::protocol::{
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
-use super::{Daemon, Question};
+use super::{Daemon, failed};
+use crate::workers::Cursor;
 
 /// Pages of the connection table that one request looks at: 32768 places.
 const PAGES: u32 = 16;
@@ -25,9 +26,10 @@ impl Answers<ask::FindConnections> for Daemon {
         };
         for _ in 0..PAGES {
             let Some(from) = found.next else { break };
-            let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+            let page = self.workers.connections(Cursor::from(from));
+            let (page, rest) = page.map_err(failed)?;
             take(&mut found, &find, &page);
-            found.next = rest;
+            found.next = rest.map(u64::from);
             if found.connections.len() >= FULL {
                 break;
             }

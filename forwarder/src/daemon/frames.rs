@@ -1,4 +1,4 @@
-//! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
+//! Where every frame went, interface by interface, for `uvs show drops`: both sums of the workers' ledgers,
 //! and whether they come out even.
 
 use uvs_control::protocol::{Answers, Drops, InterfaceFrames, Refusal, ask};
@@ -13,7 +13,7 @@ pub(super) const OWN_STACK: &str = "lo";
 
 impl Answers<ask::Drops> for Daemon {
     fn answer(&mut self, _: ask::Drops) -> Result<Drops, Refusal> {
-        let status = self.status()?;
+        let status = self.counted()?.all;
         let interfaces = of(&self.interfaces, &status);
         let counters = status.counters;
         let reasons = DropReason::ALL.iter().map(|r| {

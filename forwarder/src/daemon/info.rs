@@ -3,13 +3,15 @@
 use std::time::SystemTime;
 
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, ask};
+use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, WorkerInfo, ask};
 
 use super::Daemon;
+use super::live::nanoseconds;
+use crate::worker::WorkerStatus;
 
 impl Answers<ask::Info> for Daemon {
     fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
-        let status = self.status()?;
+        let counted = self.counted()?;
         let own_vip = self.options.own_vips.as_ref();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -18,8 +20,9 @@ impl Answers<ask::Info> for Daemon {
             interfaces: self.interfaces.clone(),
             config: self.options.file.as_ref().map(|f| f.display().to_string()),
             schedulers: self.options.schedulers.names(),
-            connections: status.connections,
+            connections: counted.all.connections,
             connection_limit: self.limits.connections,
+            workers: counted.each.iter().map(worker_info).collect(),
             own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
             owned_vips: self.homeless.owned.clone(),
             yielded_vips: self.yielded.list(&self.interfaces),
@@ -53,5 +56,13 @@ impl Daemon {
                 None => what,
             }),
         }
+    }
+}
+
+fn worker_info(status: &WorkerStatus) -> WorkerInfo {
+    WorkerInfo {
+        connections: status.counted.connections,
+        busy_ns: nanoseconds(status.work.busy),
+        waited_ns: nanoseconds(status.work.waited),
     }
 }

@@ -5,7 +5,8 @@ use uvs_core::engine::ConnReport;
 use uvs_core::marks::MarkRule;
 use uvs_core::snapshot::Timeouts;
 
-use super::{Daemon, Question, status};
+use super::{Daemon, failed, status};
+use crate::workers::Cursor;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;
@@ -18,7 +19,7 @@ impl Answers<ask::ListServices> for Daemon {
         if let Some(key) = key {
             self.table.find(&key)?;
         }
-        let report = self.status()?.services;
+        let report = self.counted()?.all.services;
         let wanted = self
             .table
             .services()
@@ -41,8 +42,8 @@ impl Lists<ask::ListConnections> for Daemon {
         _: &ask::ListConnections,
         from: u64,
     ) -> Result<(Vec<ConnReport>, Option<u64>), Refusal> {
-        let from = u32::try_from(from).unwrap_or(u32::MAX);
-        let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+        let page = self.workers.connections(Cursor::from(from));
+        let (page, rest) = page.map_err(failed)?;
         Ok((page, rest.map(u64::from)))
     }
 }

@@ -14,16 +14,17 @@ use crate::worker::Status;
 
 impl Answers<ask::Sample> for Daemon {
     fn answer(&mut self, _: ask::Sample) -> Result<Sample, Refusal> {
-        let status = self.status()?;
+        let counted = self.counted()?;
+        let status = &counted.all;
         let (marks, fib) = (self.table.marks(), self.mirror.fib());
         let service =
             |spec: &Arc<_>| service_status(spec, marks, &status.services, &self.rates, &fib);
         Ok(Sample {
-            taken_ns: status.taken.0,
+            taken_ns: counted.taken().0,
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
-            busy_ns: nanoseconds(status.busy),
-            ring_drops: ring_drops(&status),
+            busy_ns: nanoseconds(counted.busy()),
+            ring_drops: ring_drops(status),
             totals: Totals::from(&status.counters),
             connections: status.connections,
             connection_limit: self.limits.connections,

@@ -1,4 +1,4 @@
-//! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
+//! The daemon's part of `uvs trace`: how frames would come in, what the workers say of them, and what
 //! becomes of the kernel's copies.
 
 use uvs_control::protocol::{Answers, Errno, Refusal, ask};
@@ -7,7 +7,7 @@ use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
 
 use super::frames::OWN_STACK;
-use super::{Daemon, Question, failed};
+use super::{Daemon, failed};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
 use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
@@ -15,7 +15,7 @@ use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFra
 impl Answers<ask::Trace> for Daemon {
     fn answer(&mut self, ask::Trace(subjects): ask::Trace) -> Result<TracedFrames, Refusal> {
         let arrivals = arrivals(&subjects, &self.mirror.fib())?;
-        let traces = self.ask(|to| Question::Trace(arrivals.clone(), to))?;
+        let traces = self.workers.trace(&arrivals).map_err(failed)?;
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
             interface: self.name_of(arrival.port),
@@ -38,7 +38,7 @@ impl Answers<ask::TraceLive> for Daemon {
             );
             return Err(invalid(message));
         }
-        if self.ask(|to| Question::Live(request, to))? {
+        if self.workers.begin_look(request).map_err(failed)? {
             return Ok(());
         }
         let message = "another `uvs trace --live` is running; it ends by itself, or try again after its --for";
@@ -48,7 +48,7 @@ impl Answers<ask::TraceLive> for Daemon {
 
 impl Answers<ask::TraceLiveSeen> for Daemon {
     fn answer(&mut self, _: ask::TraceLiveSeen) -> Result<TracedFrames, Refusal> {
-        let (seen, state) = self.ask(Question::LiveSeen)?;
+        let (seen, state) = self.workers.seen().map_err(failed)?;
         let frames = seen.into_iter().map(|seen| self.seen(seen)).collect();
         Ok(self.traced(frames, state))
     }

@@ -11,8 +11,8 @@ use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 
+use super::Daemon;
 use super::live::mac_text;
-use super::{Daemon, Question};
 
 /// Questions without an answer, one a round (2 s), before the VIP is taken up again (PROBE_NUM, RFC 5227 §1.1).
 const QUESTIONS: u32 = 3;
@@ -99,7 +99,7 @@ impl Daemon {
                 .interface(port)
                 .and_then(|i| uvs_core::arp::probe(vip, i.mac, &mut frame));
             if asks.is_some() {
-                self.tell(Question::Send(port, frame));
+                self.workers.send(port, frame);
             }
         }
         for vip in &silent {
