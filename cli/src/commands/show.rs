@@ -18,7 +18,7 @@ use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
 use self::view::View;
 use super::columns::connections::Connection;
-use super::{USAGE, daemon, output};
+use super::{USAGE, daemon, output, units};
 
 /// What, which of it, and how.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     wanted: Wanted,
     /// Show it again every SECONDS seconds, until interrupted
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::units::interval)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = units::interval)]
     watch: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers for people: three digits and a suffix; and times from them.
+//! Numbers for people, three digits and a suffix, and from them.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(crate) fn nanoseconds(ns: u64) -> String {
     format!("{scaled:.decimals$} {unit}")
 }
 
-/// Reads a time between two looks: 0.2 to 60 seconds.
+/// Reads a time between two looks.
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text
         .parse::<f64>()

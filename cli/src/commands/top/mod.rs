@@ -17,11 +17,12 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use uvs_control::client::{CallError, Client};
+
 use self::app::App;
 use self::model::Meter;
 use self::screen::Ended;
 use super::{FAILED, daemon, output, units};
-use uvs_control::client::{CallError, Client};
 
 /// How often, and how.
 #[derive(clap::Args)]

@@ -4,6 +4,7 @@
 //! userdata beside it are nft's own (libnftnl's udata.h, nftables' datatype.h and proto.h). Without them
 //! `nft list ruleset > f; nft -f f` would fail at our table, and with it the whole file.
 
+use super::expression;
 use super::message::Attributes;
 
 /// NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER.
@@ -226,7 +227,7 @@ fn nest(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
 
 /// The expression that loads a field into a register.
 pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
-    super::rule::expression(out, name_of(field.load), |data| match field.load {
+    expression::add(out, name_of(field.load), |data| match field.load {
         // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN
         Load::Payload { base, offset } => {
             data.number(1, register).number(2, base);
