@@ -35,7 +35,7 @@ pub mod trace;
 
 pub use bytes::{arp, checksum, fragment, frame, options, outbox, packet, rewrite, segment};
 pub use state::{
-    access, backend, conn, counters, fib, flow, marks, ports, random, ranks, sctp, service,
-    snapshot, tcp, time, verdict,
+    access, backend, conn, counters, fib, flow, marks, numbers, ports, random, ranks, sctp,
+    service, snapshot, tcp, time, verdict,
 };
 use state::{rate, sysctls, wheel};

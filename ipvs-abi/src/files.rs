@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use uvs_control::protocol::{ConnectionStatus, ServerStatus, Services};
+use uvs_control::protocol::{ServerStatus, Services};
 use uvs_core::counters::Stats;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{ServiceKey, ServiceSpec};
 
@@ -31,8 +32,8 @@ pub fn ip_vs(all: &Services) -> String {
                 endpoint(s.spec.endpoint),
                 forwarding(s),
                 s.spec.weight,
-                s.active,
-                s.inactive
+                s.numbers.active,
+                s.numbers.inactive
             );
         }
     }
@@ -40,11 +41,11 @@ pub fn ip_vs(all: &Services) -> String {
 }
 
 /// Lines of `net/ip_vs_conn`: connections and persistence templates.
-pub fn connections(some: &[ConnectionStatus]) -> String {
+pub fn connections(some: &[ConnReport]) -> String {
     some.iter().map(connection).collect()
 }
 
-fn connection(c: &ConnectionStatus) -> String {
+fn connection(c: &ConnReport) -> String {
     // A template of a firewall mark has no protocol of its own.
     let protocol = c.protocol.map_or("IP", |protocol| protocol.name());
     let end = |e: Endpoint| format!("{} {:04X}", groups(e.addr), e.port);

@@ -268,7 +268,7 @@ fn listed_service(to: Writer, service: &ServiceStatus) -> Writer {
     let to = identity(to, &spec.key).bytes(&name);
     let to = to.u32(shown_flags(spec)).u32(timeout);
     let to = to.bytes(&mask.to_be_bytes()).u32(count(&service.servers));
-    stats::as_structure(to, &service.stats, &service.rates)
+    stats::as_structure(to, &service.numbers.stats, &service.rates)
 }
 
 /// `struct ip_vs_dest_entry`.
@@ -285,9 +285,9 @@ fn listed_server(to: Writer, server: &ServerStatus) -> Writer {
         .u32(spec.weight)
         .u32(spec.upper)
         .u32(spec.lower)
-        .u32(server.active)
-        .u32(server.inactive)
-        .u32(server.persistent);
+        .u32(server.numbers.active)
+        .u32(server.numbers.inactive)
+        .u32(server.numbers.persistent);
     // The counters of 64 bits lie at multiples of 8 bytes.
-    stats::as_structure(to.zeros(4), &server.stats, &server.rates)
+    stats::as_structure(to.zeros(4), &server.numbers.stats, &server.rates)
 }

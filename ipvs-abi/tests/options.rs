@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Memory, answers, hex};
-use uvs_control::protocol::{Change, ConnectionStatus};
+use uvs_control::protocol::Change;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use uvs_ipvs_abi::conversation::Conversation;
@@ -164,7 +165,7 @@ fn a_value_of_another_length_is_refused() {
 #[test]
 fn connections_are_written_as_the_kernel_writes_them() {
     let at = |addr, port| Endpoint::new(Addr::v4(addr), port);
-    let tcp = ConnectionStatus {
+    let tcp = ConnReport {
         protocol: Some(Protocol::Tcp),
         client: at([192, 168, 1, 2], 40000),
         vip: at([10, 0, 1, 100], 80),
@@ -173,7 +174,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         state: "ESTABLISHED".to_owned(),
         expires: 899,
     };
-    let template = ConnectionStatus {
+    let template = ConnReport {
         protocol: None,
         client: at([192, 168, 1, 0], 0),
         vip: at([0, 0, 0, 1], 0),
@@ -182,7 +183,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         ..tcp.clone()
     };
     let v6 = Endpoint::new(Addr([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), 53);
-    let udp = ConnectionStatus {
+    let udp = ConnReport {
         protocol: Some(Protocol::Udp),
         client: v6,
         vip: v6,

@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "shared by several tests, each of which uses a part")]
 
 use uvs_control::protocol::{
-    Answers, Change, ConnectionStatus, Lists, Refusal, ServerStatus, ServiceStatus, Services,
+    Answers, Change, Lists, Refusal, ServerStatus, ServiceStatus, Services,
     Traffic, ask,
 };
 use uvs_control::table::Table;
 use uvs_core::counters::Stats;
+use uvs_core::engine::ConnReport;
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 use uvs_ipvs_abi::conversation::Conversation;
@@ -29,7 +31,7 @@ pub(crate) const COUNTED: Stats = Stats {
 pub(crate) struct Memory {
     pub(crate) table: Table,
     pub(crate) zeroed: Vec<Option<ServiceKey>>,
-    pub(crate) connections: Vec<ConnectionStatus>,
+    pub(crate) connections: Vec<ConnReport>,
 }
 
 impl Answers<Change> for Memory {
@@ -82,7 +84,7 @@ impl Lists<ask::ListConnections> for Memory {
         &mut self,
         _: &ask::ListConnections,
         from: u64,
-    ) -> Result<(Vec<ConnectionStatus>, Option<u64>), Refusal> {
+    ) -> Result<(Vec<ConnReport>, Option<u64>), Refusal> {
         let from = usize::try_from(from).expect("small");
         let next = from + PAGE;
         let some = self.connections.iter().skip(from).take(PAGE).cloned();
@@ -95,14 +97,13 @@ fn status(spec: &ServiceSpec) -> ServiceStatus {
     let servers = spec.servers.iter().map(|server| ServerStatus {
         spec: *server,
         local: false,
-        active: 7,
-        inactive: 8,
-        persistent: 9,
-        effective_weight: 0.0,
-        handshake: 0,
-        open: 0,
-        draining: None,
-        stats: COUNTED,
+        numbers: ServerNumbers {
+            active: 7,
+            inactive: 8,
+            persistent: 9,
+            stats: COUNTED,
+            ..ServerNumbers::default()
+        },
         rates: COUNTED,
     });
     ServiceStatus {
@@ -110,10 +111,12 @@ fn status(spec: &ServiceSpec) -> ServiceStatus {
             servers: Vec::new(),
             ..spec.clone()
         },
-        stats: COUNTED,
+        numbers: ServiceNumbers {
+            stats: COUNTED,
+            ..ServiceNumbers::default()
+        },
         rates: COUNTED,
         servers: servers.collect(),
-        failures: Vec::new(),
         matches: Vec::new(),
     }
 }
