@@ -166,19 +166,22 @@ fn a_value_of_another_length_is_refused() {
 fn connections_are_written_as_the_kernel_writes_them() {
     let at = |addr, port| Endpoint::new(Addr::v4(addr), port);
     let tcp = ConnReport {
+        service: key(),
         protocol: Some(Protocol::Tcp),
         client: at([192, 168, 1, 2], 40000),
         vip: at([10, 0, 1, 100], 80),
         server: at([10, 0, 2, 11], 8080),
         local: None,
-        state: "ESTABLISHED".to_owned(),
+        state: "ESTABLISHED",
         expires: 899,
+        idle_ns: 0,
+        sequence: None,
     };
     let template = ConnReport {
         protocol: None,
         client: at([192, 168, 1, 0], 0),
         vip: at([0, 0, 0, 1], 0),
-        state: "NONE".to_owned(),
+        state: "NONE",
         expires: 5,
         ..tcp.clone()
     };
@@ -188,7 +191,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         client: v6,
         vip: v6,
         server: v6,
-        state: "UDP".to_owned(),
+        state: "UDP",
         ..tcp.clone()
     };
     let mut memory = Memory::default();

@@ -12,8 +12,9 @@ use crate::stand::{lab, uvs};
 
 /// Recorded from Linux 6.1.176's IPVS and ipvsadm 1.31.
 const BOOK: &str = include_str!("../../../ipvsadm/tests/golden/ipvsadm.json");
-/// The program itself; `ipvsadm` alone is what the tests' PATH leads to, and may be a link to uvs.
+/// The program itself; what the tests' PATH leads to may be a link to uvs.
 const IPVSADM: &str = "/usr/sbin/ipvsadm";
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// What the recording's machine called addresses and ports.
 const NAMES: [(&str, &str); 3] = [
     ("hosts", "127.0.0.1 localhost\n"),
@@ -109,9 +110,10 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(lab: &'a Lab, shim: Option<PathBuf>) -> Self {
+        let program = Path::new(IPVSADM).canonicalize().unwrap_or_default();
         assert!(
-            Path::new(IPVSADM).exists(),
-            "{IPVSADM} is not there: apt-get install ipvsadm"
+            program.ends_with("ipvsadm"),
+            "{IPVSADM} is not there, or not Debian's: apt-get install ipvsadm"
         );
         for (name, text) in NAMES {
             fs::write(lab.dir().join(name), text).expect("written");
@@ -123,22 +125,26 @@ impl<'a> World<'a> {
     fn replay(&self, session: &Session) -> usize {
         let daemon = self.lab.start_daemon(uvs()).expect("uvs runs");
         let mut compared = 0;
+        let mut otherwise = Vec::new();
         for (n, step) in session.steps.iter().enumerate() {
             let got = self.ipvsadm(&daemon, step);
             if self.shim.is_some() && differs_over_options(&step.argv) {
                 continue;
             }
             let want = (step.exit, step.stdout.clone(), step.stderr.clone());
-            let words = &step.argv;
-            assert_eq!(
-                got,
-                want,
-                "{:?}, step {n}: {words:?}\n{}",
-                session.session,
-                daemon.log()
-            );
+            if got != want {
+                otherwise.push(format!("{n} {:?}\n  got {got:?}\n want {want:?}\n", step.argv));
+            }
             compared += 1;
         }
+        assert!(
+            otherwise.is_empty(),
+            "{:?}: {} of {compared}\n{}{}",
+            session.session,
+            otherwise.len(),
+            otherwise.concat(),
+            daemon.log()
+        );
         daemon.stop().expect("it ends well");
         compared
     }
@@ -156,11 +162,11 @@ impl<'a> World<'a> {
         command
             .arg(run.get_program())
             .args(run.get_args())
-            .arg(IPVSADM)
-            .args(&step.argv[1..]);
+            .args(&step.argv);
         for (name, value) in run.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
+        command.env("PATH", PATH);
         if let Some(shim) = &self.shim {
             command.env("LD_PRELOAD", shim);
         }
