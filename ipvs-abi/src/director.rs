@@ -79,14 +79,12 @@ fn edit_server(
 }
 
 /// A service as it is.
-pub(crate) fn one(
-    key: ServiceKey,
-    director: &mut impl Director,
-) -> Result<ServiceStatus, Refusal> {
+pub(crate) fn one(key: ServiceKey, director: &mut impl Director) -> Result<ServiceStatus, Refusal> {
     let listed = director.answer(ask::ListServices(Some(key)))?.services;
     let mut all = listed.into_iter();
-    all.find(|status| status.spec.key == key).ok_or_else(|| Refusal {
-        errno: uvs_control::protocol::Errno::NotFound,
-        message: format!("{key}: no such service"),
-    })
+    all.find(|status| status.spec.key == key)
+        .ok_or_else(|| Refusal {
+            errno: uvs_control::protocol::Errno::NotFound,
+            message: format!("{key}: no such service"),
+        })
 }

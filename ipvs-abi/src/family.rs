@@ -34,17 +34,19 @@ const POLICY: u32 = 8;
 /// The controller's answer: header and attributes.
 pub fn described() -> Vec<u8> {
     let commands = (1..=12).chain([13, 15, 16, 17]);
-    let operations = commands.zip(1..).fold(Attributes::new(), |made, (command, place)| {
-        let can = match command {
-            4 => DO | DUMP,
-            8 | 11 => DUMP,
-            _ => DO,
-        };
-        let operation = Attributes::new()
-            .u32(kind::OPERATION_ID, command)
-            .u32(kind::OPERATION_FLAGS, ADMIN | can | POLICY);
-        made.nest(place, &operation)
-    });
+    let operations = commands
+        .zip(1..)
+        .fold(Attributes::new(), |made, (command, place)| {
+            let can = match command {
+                4 => DO | DUMP,
+                8 | 11 => DUMP,
+                _ => DO,
+            };
+            let operation = Attributes::new()
+                .u32(kind::OPERATION_ID, command)
+                .u32(kind::OPERATION_FLAGS, ADMIN | can | POLICY);
+            made.nest(place, &operation)
+        });
     let attributes = Attributes::new()
         .text(kind::NAME, NAME)
         .u16(kind::ID, FAMILY)

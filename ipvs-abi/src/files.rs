@@ -12,7 +12,8 @@ use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{ServiceKey, ServiceSpec};
 
 /// The first line of [`connections`].
-pub const CONNECTIONS_HEAD: &str = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
+pub const CONNECTIONS_HEAD: &str =
+    "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
 
 /// The text of `net/ip_vs`: services with their servers.
 pub fn ip_vs(all: &Services) -> String {

@@ -135,7 +135,9 @@ mod tests {
         let requests = all(ASKED);
         assert_eq!(requests.len(), 1);
         let sent = requests[0].done(None);
-        let mut want = vec![36, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0x39, 0x30, 0, 0, 0, 0, 0, 0];
+        let mut want = vec![
+            36, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0x39, 0x30, 0, 0, 0, 0, 0, 0,
+        ];
         want.extend(&ASKED[..16]);
         assert_eq!(sent, [want]);
     }
@@ -179,7 +181,10 @@ mod tests {
     /// The messages of a datagram.
     fn messages(mut datagram: &[u8]) -> Vec<&[u8]> {
         let mut all = Vec::new();
-        while let Some(length) = datagram.first_chunk().map(|l| u32::from_ne_bytes(*l) as usize) {
+        while let Some(length) = datagram
+            .first_chunk()
+            .map(|l| u32::from_ne_bytes(*l) as usize)
+        {
             all.push(&datagram[..length]);
             datagram = &datagram[length.next_multiple_of(4)..];
         }

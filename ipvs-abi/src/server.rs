@@ -94,8 +94,14 @@ pub fn listed(status: &ServerStatus) -> Attributes {
         .u32(kind::INACTIVE, status.numbers.inactive)
         .u32(kind::PERSISTENT, status.numbers.persistent)
         .u16(kind::FAMILY, if ipv4 { IPV4 } else { IPV6 })
-        .nest(kind::STATS, &stats::in_32_bits(&status.numbers.stats, &status.rates))
-        .nest(kind::STATS64, &stats::in_64_bits(&status.numbers.stats, &status.rates))
+        .nest(
+            kind::STATS,
+            &stats::in_32_bits(&status.numbers.stats, &status.rates),
+        )
+        .nest(
+            kind::STATS64,
+            &stats::in_64_bits(&status.numbers.stats, &status.rates),
+        )
 }
 
 /// A forwarding method from its number; an IPVS server at an own address is Local, whatever it was added as.

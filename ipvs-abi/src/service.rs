@@ -123,8 +123,14 @@ pub fn listed(status: &ServiceStatus) -> Attributes {
         None => shown,
     };
     shown
-        .nest(kind::STATS, &stats::in_32_bits(&status.numbers.stats, &status.rates))
-        .nest(kind::STATS64, &stats::in_64_bits(&status.numbers.stats, &status.rates))
+        .nest(
+            kind::STATS,
+            &stats::in_32_bits(&status.numbers.stats, &status.rates),
+        )
+        .nest(
+            kind::STATS64,
+            &stats::in_64_bits(&status.numbers.stats, &status.rates),
+        )
 }
 
 /// IP_VS_SVC_F_* of a service as it is listed.

@@ -119,7 +119,11 @@ fn carry_out_request(
 }
 
 fn service_entry(status: &ServiceStatus) -> Vec<u8> {
-    named(command::NEW_SERVICE, kind::SERVICE, &service::listed(status))
+    named(
+        command::NEW_SERVICE,
+        kind::SERVICE,
+        &service::listed(status),
+    )
 }
 
 /// The servers of one service; of one that is not there, none.
@@ -189,5 +193,9 @@ fn named(command: u8, kind: u16, inner: &Attributes) -> Vec<u8> {
 
 /// Attributes behind a generic netlink header.
 fn with_header(command: u8, attributes: &Attributes) -> Vec<u8> {
-    [&[command, family::VERSION, 0, 0][..], &attributes.to_bytes()].concat()
+    [
+        &[command, family::VERSION, 0, 0][..],
+        &attributes.to_bytes(),
+    ]
+    .concat()
 }

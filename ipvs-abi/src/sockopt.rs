@@ -183,7 +183,10 @@ fn names_none(value: &[u8]) -> bool {
 fn service(from: &mut Reader<'_>) -> Result<ServiceSpec, Errno> {
     let key = key(from)?;
     let name: [u8; NAME] = from.take();
-    let end = name.iter().position(|byte| *byte == 0).ok_or(Errno::Fault)?;
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or(Errno::Fault)?;
     let scheduler = std::str::from_utf8(&name[..end]).map_err(|_| Errno::NoEntry)?;
     let (flags, timeout) = (from.u32(), from.u32());
     let mask = u32::from_be_bytes(from.take());

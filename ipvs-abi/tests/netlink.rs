@@ -37,7 +37,9 @@ fn filled() -> Memory {
 /// A command with a SERVICE that names [`key`], and a DEST of these attributes.
 fn about_server(command: u8, server: &Attributes) -> Vec<u8> {
     let service = hex(NAMED);
-    let both = Attributes::new().bytes(0x8001, &service).nest(0x8002, server);
+    let both = Attributes::new()
+        .bytes(0x8001, &service)
+        .nest(0x8002, server);
     [&[command, 1, 0, 0][..], &both.to_bytes()].concat()
 }
 
@@ -138,7 +140,13 @@ fn a_firewall_mark_has_a_family_and_no_address() {
     mark[4..6].copy_from_slice(&nest);
     assert_eq!(errno(&mut memory, &mark), 0);
     let spec = &memory.table.services()[0];
-    assert_eq!(spec.key, ServiceKey::Mark { mark: 7, ipv6: true });
+    assert_eq!(
+        spec.key,
+        ServiceKey::Mark {
+            mark: 7,
+            ipv6: true
+        }
+    );
     assert_eq!((spec.scheduler.as_str(), spec.flags), ("sh", 0x10));
 }
 
@@ -168,33 +176,52 @@ fn a_netmask_is_bytes_for_ipv4_and_a_prefixs_length_for_ipv6() {
         assert_eq!(memory.table.services()[0].persistence, persistence);
         let listed = answers(&mut memory, &message(FAMILY, DUMP, &[4, 1, 0, 0])).concat();
         let sent = payload[payload.len() - 8..].to_vec();
-        assert!(listed.windows(8).any(|w| w == sent), "the netmask comes back");
+        assert!(
+            listed.windows(8).any(|w| w == sent),
+            "the netmask comes back"
+        );
     }
 }
 
 #[test]
 fn a_servers_address_is_read_by_its_family_whatever_lies_behind_it() {
     let mut memory = filled();
-    let stale = hex("0a00020d 00010000 0000 0000 01000000").try_into().expect("16 bytes");
+    let stale = hex("0a00020d 00010000 0000 0000 01000000")
+        .try_into()
+        .expect("16 bytes");
     let ipv4 = server(&stale, 0, 1, 0, 0).u16(11, 2);
     assert_eq!(errno(&mut memory, &about_server(5, &ipv4)), 0);
     let added = memory.table.services()[0].servers[0];
     assert_eq!(added.endpoint, Endpoint::new(Addr::v4([10, 0, 2, 13]), 80));
     // Without a family it is the service's.
-    assert_eq!(errno(&mut memory, &about_server(5, &server(&stale, 0, 1, 0, 0))), 17);
+    assert_eq!(
+        errno(&mut memory, &about_server(5, &server(&stale, 0, 1, 0, 0))),
+        17
+    );
     let unknown = server(&stale, 0, 1, 0, 0).u16(11, 5);
-    assert_eq!(errno(&mut memory, &about_server(5, &unknown)), 97, "EAFNOSUPPORT");
+    assert_eq!(
+        errno(&mut memory, &about_server(5, &unknown)),
+        97,
+        "EAFNOSUPPORT"
+    );
 }
 
 #[test]
 fn a_tunnel_is_what_keepalived_says_and_ipip_where_nothing_is_said() {
     let mut memory = filled();
     let ipip = server(&at(11), 2, 3, 0, 0);
-    let gue = server(&at(12), 2, 3, 0, 0).u8(13, 1).port(14, 6080).u16(15, 2);
+    let gue = server(&at(12), 2, 3, 0, 0)
+        .u8(13, 1)
+        .port(14, 6080)
+        .u16(15, 2);
     for payload in [ipip, gue] {
         assert_eq!(errno(&mut memory, &about_server(5, &payload)), 0);
     }
-    let tunnels: Vec<_> = memory.table.services()[0].servers.iter().map(|s| s.tunnel).collect();
+    let tunnels: Vec<_> = memory.table.services()[0]
+        .servers
+        .iter()
+        .map(|s| s.tunnel)
+        .collect();
     let gue = Tunnel {
         kind: TunnelKind::Gue,
         port: 6080,
@@ -206,9 +233,15 @@ fn a_tunnel_is_what_keepalived_says_and_ipip_where_nothing_is_said() {
 #[test]
 fn a_server_is_listed_as_the_kernel_lists_it() {
     let mut memory = filled();
-    assert_eq!(errno(&mut memory, &about_server(5, &server(&at(11), 3, 5, 9, 4))), 0);
+    assert_eq!(
+        errno(&mut memory, &about_server(5, &server(&at(11), 3, 5, 9, 4))),
+        0
+    );
     let which = Attributes::new().bytes(0x8001, &hex(NAMED)).to_bytes();
-    let got = answers(&mut memory, &message(FAMILY, DUMP, &[&hex("08010000"), &which[..]].concat()));
+    let got = answers(
+        &mut memory,
+        &message(FAMILY, DUMP, &[&hex("08010000"), &which[..]].concat()),
+    );
     let body = "05010000 50010200 140001000a00020b000000000000000000000000 0600020000500000
         0800030003000000 0800040005000000 05000d0000000000 06000e0000000000 06000f0000000000
         0800050009000000 0800060004000000 0800070007000000 0800080008000000 0800090009000000
@@ -220,12 +253,21 @@ fn a_server_is_listed_as_the_kernel_lists_it() {
 fn what_is_refused_has_the_kernels_number() {
     let mut memory = filled();
     let server_11 = |weight, upper, lower| server(&at(11), 0, weight, upper, lower);
-    let multicast = server(&[224, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, 1, 0, 0);
+    let multicast = server(
+        &[224, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        0,
+        1,
+        0,
+        0,
+    );
     let unknown = {
         let mut payload = hex(ADD_SERVICE);
         let port = 4 + 4 + 8 + 8 + 20 + 4;
         payload[port] = 0x51;
-        let name = payload.windows(3).position(|w| w == b"wrr").expect("its name");
+        let name = payload
+            .windows(3)
+            .position(|w| w == b"wrr")
+            .expect("its name");
         payload[name] = b'x';
         payload
     };
@@ -237,16 +279,48 @@ fn what_is_refused_has_the_kernels_number() {
     for (payload, number, why) in [
         (unknown, 2, "ENOENT: no such scheduler"),
         (no_service, 3, "ESRCH: no such service"),
-        (about_server(7, &server_11(1, 0, 0)), 2, "ENOENT: no such server"),
-        (about_server(6, &server_11(1, 0, 0)), 2, "ENOENT: no such server"),
-        (about_server(5, &server_11(u32::MAX, 0, 0)), 34, "ERANGE: a weight below 0"),
-        (about_server(5, &server_11(1, 1, 2)), 34, "ERANGE: thresholds"),
+        (
+            about_server(7, &server_11(1, 0, 0)),
+            2,
+            "ENOENT: no such server",
+        ),
+        (
+            about_server(6, &server_11(1, 0, 0)),
+            2,
+            "ENOENT: no such server",
+        ),
+        (
+            about_server(5, &server_11(u32::MAX, 0, 0)),
+            34,
+            "ERANGE: a weight below 0",
+        ),
+        (
+            about_server(5, &server_11(1, 1, 2)),
+            34,
+            "ERANGE: thresholds",
+        ),
         (about_server(5, &multicast), 22, "EINVAL: not unicast"),
-        (about_server(5, &server(&at(11), 7, 1, 0, 0)), 22, "EINVAL: no such method"),
-        (about_server(5, &Attributes::new()), 22, "EINVAL: no address"),
+        (
+            about_server(5, &server(&at(11), 7, 1, 0, 0)),
+            22,
+            "EINVAL: no such method",
+        ),
+        (
+            about_server(5, &Attributes::new()),
+            22,
+            "EINVAL: no address",
+        ),
         (hex("63010000"), 95, "EOPNOTSUPP: no such command"),
-        (hex("09010000 1c000380 0800010001000000 0700020063300000 0800030007000000"), 95, "a sync daemon"),
-        (hex("0a010000 1c000380 0800010001000000 0500020000000000 0800030000000000"), 3, "none runs"),
+        (
+            hex("09010000 1c000380 0800010001000000 0700020063300000 0800030007000000"),
+            95,
+            "a sync daemon",
+        ),
+        (
+            hex("0a010000 1c000380 0800010001000000 0500020000000000 0800030000000000"),
+            3,
+            "none runs",
+        ),
         (hex("0801"), 22, "EINVAL: no header"),
     ] {
         assert_eq!(errno(&mut memory, &payload), number, "{why}");
@@ -266,15 +340,24 @@ fn times_are_set_and_told_and_0_keeps_the_old() {
 
 #[test]
 fn info_has_the_version_that_programs_ask_for() {
-    let got = answers(&mut Memory::default(), &message(FAMILY, ACK, &hex("0f010000")));
-    assert_eq!(got[0][16..], hex("0e010000 0800010001020100 0800020000100000"));
+    let got = answers(
+        &mut Memory::default(),
+        &message(FAMILY, ACK, &hex("0f010000")),
+    );
+    assert_eq!(
+        got[0][16..],
+        hex("0e010000 0800010001020100 0800020000100000")
+    );
 }
 
 #[test]
 fn counters_are_zeroed_of_one_or_of_all_and_a_flush_leaves_nothing() {
     let mut memory = filled();
     let one = Attributes::new().bytes(0x8001, &hex(NAMED)).to_bytes();
-    assert_eq!(errno(&mut memory, &[&hex("10010000"), &one[..]].concat()), 0);
+    assert_eq!(
+        errno(&mut memory, &[&hex("10010000"), &one[..]].concat()),
+        0
+    );
     assert_eq!(errno(&mut memory, &hex("10010000")), 0);
     assert_eq!(memory.zeroed, [Some(key()), None]);
     assert_eq!(errno(&mut memory, &hex("11010000")), 0);
@@ -286,12 +369,18 @@ fn a_service_that_has_gone_has_an_empty_dump_of_servers() {
     let which = Attributes::new().bytes(0x8001, &hex(NAMED)).to_bytes();
     let payload = [&hex("08010000"), &which[..]].concat();
     let got = answers(&mut Memory::default(), &message(FAMILY, DUMP, &payload));
-    assert_eq!(got.concat(), hex("14000000 0300 0200 07000000 504f5254 00000000"));
+    assert_eq!(
+        got.concat(),
+        hex("14000000 0300 0200 07000000 504f5254 00000000")
+    );
 }
 
 #[test]
 fn a_request_that_is_cut_off_anywhere_is_refused() {
-    for whole in [hex(ADD_SERVICE), about_server(5, &server(&at(11), 0, 1, 0, 0))] {
+    for whole in [
+        hex(ADD_SERVICE),
+        about_server(5, &server(&at(11), 0, 1, 0, 0)),
+    ] {
         for length in 0..whole.len() {
             let mut memory = Memory::default();
             assert_ne!(errno(&mut memory, &whole[..length]), 0, "{length} bytes");
@@ -320,9 +409,15 @@ fn what_these_programs_do_not_know_of_stays() {
     let mut edit = hex(ADD_SERVICE);
     edit[0] = 2;
     assert_eq!(errno(&mut memory, &edit), 0);
-    assert_eq!(errno(&mut memory, &about_server(6, &server(&at(11), 0, 0, 0, 0))), 0);
+    assert_eq!(
+        errno(&mut memory, &about_server(6, &server(&at(11), 0, 0, 0, 0))),
+        0
+    );
     let service = &memory.table.services()[0];
-    assert_eq!((service.scheduler.as_str(), &service.local), ("wrr", &local));
+    assert_eq!(
+        (service.scheduler.as_str(), &service.local),
+        ("wrr", &local)
+    );
     let server = service.servers[0];
     assert_eq!((server.forwarding, server.weight), (Forwarding::FullNat, 0));
     let routed = server_of(&mut memory, 3);
@@ -330,7 +425,10 @@ fn what_these_programs_do_not_know_of_stays() {
 }
 
 fn server_of(memory: &mut Memory, method: u32) -> Forwarding {
-    assert_eq!(errno(memory, &about_server(6, &server(&at(11), method, 1, 0, 0))), 0);
+    assert_eq!(
+        errno(memory, &about_server(6, &server(&at(11), method, 1, 0, 0))),
+        0
+    );
     memory.table.services()[0].servers[0].forwarding
 }
 
@@ -360,7 +458,10 @@ fn who_is_not_permitted_finds_the_family_and_nothing_else() {
     conversation.hear(asked.concat());
     assert_eq!(conversation.answer(&mut memory).map(|a| a.len()), Some(2));
     for _ in 0..2 {
-        let refused = conversation.answer(&mut memory).expect("an answer").concat();
+        let refused = conversation
+            .answer(&mut memory)
+            .expect("an answer")
+            .concat();
         assert_eq!(refused[16..20], (-1i32).to_ne_bytes(), "EPERM");
     }
     assert_eq!(memory.table.services().len(), 1);

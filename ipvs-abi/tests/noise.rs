@@ -30,18 +30,35 @@ fn seeds() -> Vec<Vec<u8>> {
         .u16(11, 2)
         .u8(13, 1)
         .port(14, 6080);
-    let both = Attributes::new().nest(0x8001, &service).nest(2, &server).to_bytes();
+    let both = Attributes::new()
+        .nest(0x8001, &service)
+        .nest(2, &server)
+        .to_bytes();
     let commands = (1..=17).flat_map(|command| {
         let payload = [&[command, 1, 0, 0][..], &both].concat();
-        [message(FAMILY, ACK, &payload), message(FAMILY, DUMP, &payload)]
+        [
+            message(FAMILY, ACK, &payload),
+            message(FAMILY, DUMP, &payload),
+        ]
     });
     let family = message(CONTROLLER, ACK, &hex("03010000 0900020049505653 00000000"));
     let options = (1152..=1167).flat_map(|name| {
         let value = [7; 68];
-        [Question::get(name, &value).to_bytes(), Question::Set { name, value: &value }.to_bytes()]
+        [
+            Question::get(name, &value).to_bytes(),
+            Question::Set {
+                name,
+                value: &value,
+            }
+            .to_bytes(),
+        ]
     });
     let files = (0..4).map(|place| Question::File { place }.to_bytes());
-    commands.chain([family]).chain(options).chain(files).collect()
+    commands
+        .chain([family])
+        .chain(options)
+        .chain(files)
+        .collect()
 }
 
 /// Bytes that are changed: where, and to what.
@@ -60,7 +77,9 @@ fn put(memory: &mut Memory, datagram: &[u8], permitted: bool) -> Result<(), Test
         };
         for answer in answers {
             prop_assert!(answer.len() <= MAX_DATAGRAM + 64);
-            let length = answer.first_chunk().map(|l| u32::from_ne_bytes(*l) as usize);
+            let length = answer
+                .first_chunk()
+                .map(|l| u32::from_ne_bytes(*l) as usize);
             let is_message = length.is_some_and(|l| l >= 16 && l <= answer.len());
             prop_assert!(is_message || Part::parse(&answer).is_some(), "{answer:x?}");
         }

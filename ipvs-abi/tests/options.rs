@@ -30,7 +30,10 @@ fn put(memory: &mut Memory, question: Question<'_>) -> Result<Vec<u8>, i32> {
 
 fn set(memory: &mut Memory, name: u32, value: &str) -> Result<(), i32> {
     let value = hex(value);
-    let question = Question::Set { name, value: &value };
+    let question = Question::Set {
+        name,
+        value: &value,
+    };
     put(memory, question).map(|nothing| assert!(nothing.is_empty()))
 }
 
@@ -74,7 +77,11 @@ fn services_and_servers_are_added_edited_and_deleted() {
     set(&mut memory, 1155, &SERVICE.replace("777272", "776c63")).expect("edited");
     assert_eq!(memory.table.services()[0].scheduler, "wlc");
     set(&mut memory, 1160, &[SERVICE, SERVER].concat()).expect("deleted");
-    assert_eq!(set(&mut memory, 1160, &[SERVICE, SERVER].concat()), Err(2), "ENOENT");
+    assert_eq!(
+        set(&mut memory, 1160, &[SERVICE, SERVER].concat()),
+        Err(2),
+        "ENOENT"
+    );
     set(&mut memory, 1156, SERVICE).expect("deleted");
     assert_eq!(set(&mut memory, 1156, SERVICE), Err(3), "ESRCH");
 }
@@ -84,9 +91,19 @@ fn a_mark_has_tcps_number_as_ipvsadm_gives_it_and_none_is_refused() {
     let mut memory = Memory::default();
     let mark = SERVICE.replace("0a000164 00500000 00000000", "00000000 00000000 07000000");
     set(&mut memory, 1154, &mark).expect("added");
-    assert_eq!(memory.table.services()[0].key, ServiceKey::Mark { mark: 7, ipv6: false });
+    assert_eq!(
+        memory.table.services()[0].key,
+        ServiceKey::Mark {
+            mark: 7,
+            ipv6: false
+        }
+    );
     // keepalived's.
-    assert_eq!(set(&mut memory, 1154, &mark.replacen("06", "00", 1)), Err(14), "EFAULT");
+    assert_eq!(
+        set(&mut memory, 1154, &mark.replacen("06", "00", 1)),
+        Err(14),
+        "EFAULT"
+    );
 }
 
 #[test]
@@ -104,7 +121,10 @@ fn lists_have_the_kernels_layout_and_leave_ipv6_out() {
     let change = Change::AddServer(key(), other_family);
     memory.table.apply(&change).expect("added");
 
-    assert_eq!(get(&mut memory, 1153, "", 12), Ok(hex("01020100 00100000 01000000")));
+    assert_eq!(
+        get(&mut memory, 1153, "", 12),
+        Ok(hex("01020100 00100000 01000000"))
+    );
     let stats = "02000000 03000000 04000000 00000000 0000000005000000 0600000000000000
         02000000 03000000 04000000 00000000 06000000 00000000";
     let entry = hex(&[
@@ -114,10 +134,18 @@ fn lists_have_the_kernels_layout_and_leave_ipv6_out() {
     ]
     .concat());
     let services = get(&mut memory, 1154, "01000000 00000000", 8 + 104);
-    assert_eq!(services, Ok([hex("01000000 00000000"), entry.clone()].concat()));
+    assert_eq!(
+        services,
+        Ok([hex("01000000 00000000"), entry.clone()].concat())
+    );
     let which = "06000000 0a000164 00500000 00000000";
     assert_eq!(get(&mut memory, 1155, which, 224), Ok(entry));
-    let servers = get(&mut memory, 1156, &[which, "02000000 00000000"].concat(), 24 + 2 * 96);
+    let servers = get(
+        &mut memory,
+        1156,
+        &[which, "02000000 00000000"].concat(),
+        24 + 2 * 96,
+    );
     let servers = servers.expect("servers");
     assert_eq!(servers[..24], hex(&[which, "02000000 00000000"].concat()));
     assert_eq!(servers[24..120], [0; 96], "IPv6 is not said here");
@@ -128,16 +156,31 @@ fn lists_have_the_kernels_layout_and_leave_ipv6_out() {
     .concat());
     assert_eq!(servers[120..], server);
     // What does not fit is refused, and what is not there.
-    assert_eq!(get(&mut memory, 1154, "01000000 00000000", 100), Err(22), "EINVAL");
-    assert_eq!(get(&mut memory, 1155, "06000000 0a000165 00500000", 224), Err(3), "ESRCH");
+    assert_eq!(
+        get(&mut memory, 1154, "01000000 00000000", 100),
+        Err(22),
+        "EINVAL"
+    );
+    assert_eq!(
+        get(&mut memory, 1155, "06000000 0a000165 00500000", 224),
+        Err(3),
+        "ESRCH"
+    );
 }
 
 #[test]
 fn times_daemons_and_the_rest_are_answered() {
     let mut memory = filled();
     set(&mut memory, 1162, "64000000 00000000 1e000000").expect("set");
-    assert_eq!(get(&mut memory, 1158, "", 12), Ok(hex("64000000 78000000 1e000000")));
-    assert_eq!(get(&mut memory, 1159, "", 104), Ok(vec![0; 48]), "no sync daemon runs");
+    assert_eq!(
+        get(&mut memory, 1158, "", 12),
+        Ok(hex("64000000 78000000 1e000000"))
+    );
+    assert_eq!(
+        get(&mut memory, 1159, "", 104),
+        Ok(vec![0; 48]),
+        "no sync daemon runs"
+    );
     let daemon = ["01000000", "6c6f", &"00".repeat(18)].concat();
     assert_eq!(set(&mut memory, 1163, &daemon), Err(95), "EOPNOTSUPP");
     assert_eq!(set(&mut memory, 1164, &daemon), Err(3), "ESRCH");
@@ -154,10 +197,21 @@ fn times_daemons_and_the_rest_are_answered() {
 #[test]
 fn a_value_of_another_length_is_refused() {
     let mut memory = Memory::default();
-    for (name, whole) in [(1154, 44), (1159, 68), (1162, 12), (1163, 24), (1157, 0), (1158, 0)] {
+    for (name, whole) in [
+        (1154, 44),
+        (1159, 68),
+        (1162, 12),
+        (1163, 24),
+        (1157, 0),
+        (1158, 0),
+    ] {
         for length in (0..=80).filter(|length| *length != whole || name == 1158) {
             let value = "00".repeat(length);
-            assert_eq!(set(&mut memory, name, &value), Err(22), "{name}: {length} bytes");
+            assert_eq!(
+                set(&mut memory, name, &value),
+                Err(22),
+                "{name}: {length} bytes"
+            );
         }
     }
 }
@@ -185,7 +239,10 @@ fn connections_are_written_as_the_kernel_writes_them() {
         expires: 5,
         ..tcp.clone()
     };
-    let v6 = Endpoint::new(Addr([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), 53);
+    let v6 = Endpoint::new(
+        Addr([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        53,
+    );
     let udp = ConnReport {
         protocol: Some(Protocol::Udp),
         client: v6,
@@ -219,7 +276,11 @@ fn the_other_files_are_there_and_no_others() {
     assert_eq!(String::from_utf8_lossy(&text), want);
     let stats = put(&mut memory, Question::File { place: 2 }).expect("a file");
     assert_eq!(stats.iter().filter(|byte| **byte == b'\n').count(), 6);
-    assert_eq!(put(&mut memory, Question::File { place: 3 }), Err(2), "ENOENT");
+    assert_eq!(
+        put(&mut memory, Question::File { place: 3 }),
+        Err(2),
+        "ENOENT"
+    );
 }
 
 #[test]
@@ -228,10 +289,16 @@ fn who_is_not_permitted_may_read_the_files_alone() {
     let mut told = |question: Question<'_>| {
         let mut conversation = Conversation::new(false);
         conversation.hear(question.to_bytes());
-        let answer = conversation.answer(&mut memory).expect("an answer").concat();
+        let answer = conversation
+            .answer(&mut memory)
+            .expect("an answer")
+            .concat();
         matches!(Part::parse(&answer), Some(Part::Last(_)))
     };
     assert!(told(Question::File { place: 0 }));
     assert!(!told(Question::get(1153, &[0; 12])));
-    assert!(!told(Question::Set { name: 1157, value: &[] }));
+    assert!(!told(Question::Set {
+        name: 1157,
+        value: &[]
+    }));
 }

@@ -101,7 +101,12 @@ fn library(given: Option<PathBuf>) -> Result<PathBuf, String> {
     // The program may change its directory before it starts others.
     let there = there.canonicalize();
     let there = there.map_err(|e| format!("the library: {e}"))?;
-    match there.as_os_str().as_bytes().iter().any(|b| b" :".contains(b)) {
+    match there
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .any(|b| b" :".contains(b))
+    {
         true => Err(format!(
             "{}: LD_PRELOAD can name no path with a space or a colon; copy the library elsewhere",
             there.display()
@@ -113,7 +118,9 @@ fn library(given: Option<PathBuf>) -> Result<PathBuf, String> {
 fn places() -> Vec<PathBuf> {
     let own = env::current_exe().and_then(|path| path.canonicalize());
     let beside = own.ok().and_then(|path| Some(path.parent()?.to_owned()));
-    let own = beside.into_iter().flat_map(|dir| [dir.join(LIBRARY), dir.join("../lib/uvs").join(LIBRARY)]);
+    let own = beside
+        .into_iter()
+        .flat_map(|dir| [dir.join(LIBRARY), dir.join("../lib/uvs").join(LIBRARY)]);
     let common = DIRECTORIES.iter().map(|dir| Path::new(dir).join(LIBRARY));
     own.chain(common).collect()
 }

@@ -96,12 +96,18 @@ fn a_program_goes_on_when_the_daemon_was_started_again() {
         let mut daemon = serving(&lab);
         let mut process = looking(&lab, &daemon);
         if kill {
-            daemon.process().signal(rustix::process::Signal::KILL).expect("killed");
+            daemon
+                .process()
+                .signal(rustix::process::Signal::KILL)
+                .expect("killed");
             eventually("its end", || !daemon.process().is_running());
             drop(daemon);
         } else {
             daemon.stop().expect("it ends well");
-            assert!(!lab.dir().join("ipvs.sock").exists(), "the socket goes with it");
+            assert!(
+                !lab.dir().join("ipvs.sock").exists(),
+                "the socket goes with it"
+            );
         }
         let daemon = serving(&lab);
         fs::write(lab.dir().join("go-on"), "").expect("written");
@@ -149,7 +155,9 @@ fn a_program_that_reads_no_answer_holds_up_nobody_and_is_dropped() {
     let line = format!("uvs {} /usr/sbin/ipvsadm -Ln", crate::run_words());
     let list = shell.succeed(&lab.director, &line).expect("listed");
     assert!(list.contains(&lab.plan.vip.to_string()), "{list}");
-    daemon.wait_log("does not read its answer").expect("dropped");
+    daemon
+        .wait_log("does not read its answer")
+        .expect("dropped");
     greedy.wait(crate::stand::PATIENCE).expect("it ends");
     daemon.stop().expect("it ends well");
 }
@@ -192,7 +200,11 @@ fn a_program_that_no_library_reaches_is_refused_by_name() {
     fs::write(&source, "int main(void) { return 0; }\n").expect("written");
     let program = lab.dir().join("static");
     let mut compiler: Command = tools::command("cc", ["-static", "-o"]).expect("a compiler");
-    let made = compiler.arg(&program).arg(&source).status().expect("it runs");
+    let made = compiler
+        .arg(&program)
+        .arg(&source)
+        .status()
+        .expect("it runs");
     assert!(made.success(), "a program is linked statically");
     let words = crate::run_words();
     let ended = run(&lab, &shell, &format!("uvs {words} {}", program.display()));

@@ -85,7 +85,10 @@ fn keepalived_lives_its_life() {
     keepalived.has("a dead server is out", [None, Some(1), None]);
     assert_eq!(keepalived.answers(), [0, 24, 0]);
     link(&lab, 1, "down");
-    keepalived.has("below the quorum there is a sorry server", [None, Some(0), Some(1)]);
+    keepalived.has(
+        "below the quorum there is a sorry server",
+        [None, Some(0), Some(1)],
+    );
     assert_eq!(keepalived.answers(), [0, 0, 24]);
     link(&lab, 0, "up");
     keepalived.has("the sorry server is out", [Some(2), Some(0), None]);
@@ -113,9 +116,9 @@ fn keepalived_lives_its_life() {
 /// A mark by a script's check, and one service for each address of a group.
 fn has_the_other_services(lab: &Lab, daemon: &Daemon<'_>) {
     eventually("the mark's server is in", || {
-        daemon.ipvsadm("-Ln -f 7").is_ok_and(|list| {
-            list.contains("FWM  7 sh (sh-port)") && list.lines().count() == 4
-        })
+        daemon
+            .ipvsadm("-Ln -f 7")
+            .is_ok_and(|list| list.contains("FWM  7 sh (sh-port)") && list.lines().count() == 4)
     });
     for port in [8080, 8081] {
         let of_group = format!("{}:{port}", lab.plan.vip.ip());
@@ -124,11 +127,16 @@ fn has_the_other_services(lab: &Lab, daemon: &Daemon<'_>) {
         });
     }
     let list = daemon.ipvsadm("-Ln").expect("listed");
-    assert!(list.contains("TCP  [2001:db8::100]:80 rr persistent 50 mask 64\n"), "{list}");
+    assert!(
+        list.contains("TCP  [2001:db8::100]:80 rr persistent 50 mask 64\n"),
+        "{list}"
+    );
 }
 
 fn servers_of(lab: &Lab, daemon: &Daemon<'_>, service: &str) -> [Option<u32>; 3] {
-    let list = daemon.ipvsadm(&format!("-Ln -t {service}")).unwrap_or_default();
+    let list = daemon
+        .ipvsadm(&format!("-Ln -t {service}"))
+        .unwrap_or_default();
     lab.plan.servers.map(|server| {
         let row = format!("  -> {server} ");
         let mut rows = list.lines().filter_map(|line| line.strip_prefix(&row));

@@ -45,8 +45,8 @@ use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 
 use crate::firewall;
-use crate::ipvs::IpvsSocket;
 use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
+use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
 use crate::worker::Desired;

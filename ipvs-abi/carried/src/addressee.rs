@@ -78,7 +78,12 @@ mod tests {
 
     #[test]
     fn only_what_asks_for_ipvs_is_for_ipvs() {
-        let by_number = [&[3, 1, 0, 0, 6, 0, 1, 0], &FAMILY.to_ne_bytes()[..], &[0, 0]].concat();
+        let by_number = [
+            &[3, 1, 0, 0, 6, 0, 1, 0],
+            &FAMILY.to_ne_bytes()[..],
+            &[0, 0],
+        ]
+        .concat();
         for (kind, payload, ours) in [
             (CONTROLLER, FOR_IPVS, true),
             (CONTROLLER, &by_number, true),
@@ -89,7 +94,11 @@ mod tests {
             (CONTROLLER, b"\x03\x01\0\0", false),
             (0x1c, b"\x0f\x01\0\0", false),
         ] {
-            assert_eq!(is_for_ipvs(&message(kind, payload)), ours, "{kind} {payload:x?}");
+            assert_eq!(
+                is_for_ipvs(&message(kind, payload)),
+                ours,
+                "{kind} {payload:x?}"
+            );
         }
     }
 

@@ -21,7 +21,10 @@ pub const MAX_DATAGRAM: usize = 64 << 10;
 /// Where a daemon with this control socket listens: `control.sock` has `ipvs.sock` beside it, a socket of another
 /// name one with `.ipvs` behind that.
 pub fn socket_beside(control: &Path) -> PathBuf {
-    if control.file_name().is_some_and(|name| name == "control.sock") {
+    if control
+        .file_name()
+        .is_some_and(|name| name == "control.sock")
+    {
         return control.with_file_name("ipvs.sock");
     }
     let mut name: OsString = control.as_os_str().to_owned();

@@ -39,7 +39,11 @@ pub(crate) extern "C" fn close(fd: c_int) -> c_int {
 /// # Safety
 /// As bind(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn bind(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> c_int {
     if is_daemon(fd) {
         return 0;
     }
@@ -51,7 +55,11 @@ pub(crate) unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length
 /// # Safety
 /// As connect(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn connect(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+) -> c_int {
     if is_daemon(fd) {
         return 0;
     }
@@ -63,7 +71,11 @@ pub(crate) unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, len
 /// # Safety
 /// As getsockname(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn getsockname(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int {
+pub(crate) unsafe extern "C" fn getsockname(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
     if let Kind::Daemon(port) = descriptors::kind(fd) {
         // SAFETY: the caller's buffer and its length.
         unsafe { write_address(port, address.cast(), length) };
@@ -137,7 +149,11 @@ pub(crate) unsafe extern "C" fn getsockopt(
 /// # Safety
 /// As sendmsg(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+pub(crate) unsafe extern "C" fn sendmsg(
+    fd: c_int,
+    message: *const msghdr,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's message, as for the C library's.
     let Some(given) = (unsafe { message.as_ref() }) else {
         return next!(sendmsg(fd => c_int, message => *const msghdr, flags => c_int) -> ssize_t);
@@ -145,7 +161,9 @@ pub(crate) unsafe extern "C" fn sendmsg(fd: c_int, message: *const msghdr, flags
     // SAFETY: the caller's vector, of which the first part is looked at only.
     let first = unsafe { given.msg_iov.as_ref() }.filter(|_| given.msg_iovlen > 0);
     // SAFETY: that part's bytes.
-    let bytes = first.map_or(&[][..], |part| unsafe { slice(part.iov_base, part.iov_len) });
+    let bytes = first.map_or(&[][..], |part| unsafe {
+        slice(part.iov_base, part.iov_len)
+    });
     if !goes_to_daemon(fd, bytes) {
         return next!(sendmsg(fd => c_int, message => *const msghdr, flags => c_int) -> ssize_t);
     }
@@ -176,9 +194,11 @@ pub(crate) unsafe extern "C" fn sendto(
     let bytes = unsafe { slice(buffer, length) };
     if goes_to_daemon(fd, bytes) {
         let flags = flags | libc::MSG_NOSIGNAL;
-        return send_again(fd, bytes, || {
-            next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t)
-        });
+        return send_again(
+            fd,
+            bytes,
+            || next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t),
+        );
     }
     next!(sendto(
         fd => c_int, buffer => *const c_void, length => size_t, flags => c_int,
@@ -191,14 +211,21 @@ pub(crate) unsafe extern "C" fn sendto(
 /// # Safety
 /// As send(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn send(fd: c_int, buffer: *const c_void, length: size_t, flags: c_int) -> ssize_t {
+pub(crate) unsafe extern "C" fn send(
+    fd: c_int,
+    buffer: *const c_void,
+    length: size_t,
+    flags: c_int,
+) -> ssize_t {
     // SAFETY: the caller's buffer, of this length.
     let bytes = unsafe { slice(buffer, length) };
     if goes_to_daemon(fd, bytes) {
         let flags = flags | libc::MSG_NOSIGNAL;
-        return send_again(fd, bytes, || {
-            next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t)
-        });
+        return send_again(
+            fd,
+            bytes,
+            || next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t),
+        );
     }
     next!(send(fd => c_int, buffer => *const c_void, length => size_t, flags => c_int) -> ssize_t)
 }
@@ -282,10 +309,17 @@ pub(crate) unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: 
 /// # Safety
 /// As openat(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn openat(
+    at: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     match file(path) {
         Some(fd) => fd,
-        None => next!(openat(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
+        None => {
+            next!(openat(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int)
+        }
     }
 }
 
@@ -294,10 +328,17 @@ pub(crate) unsafe extern "C" fn openat(at: c_int, path: *const c_char, flags: c_
 /// # Safety
 /// As openat(2).
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn openat64(at: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+pub(crate) unsafe extern "C" fn openat64(
+    at: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     match file(path) {
         Some(fd) => fd,
-        None => next!(openat64(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int),
+        None => {
+            next!(openat64(at => c_int, path => *const c_char, flags => c_int, mode => mode_t) -> c_int)
+        }
     }
 }
 
@@ -391,7 +432,12 @@ fn goes_to_daemon(fd: c_int, bytes: &[u8]) -> bool {
 /// has one: the kernel's is there when sending returns.
 fn send_again(fd: c_int, bytes: &[u8], send: impl Fn() -> ssize_t) -> ssize_t {
     let mut sent = send();
-    let gone = [libc::EPIPE, libc::ECONNRESET, libc::ENOTCONN, libc::ECONNREFUSED];
+    let gone = [
+        libc::EPIPE,
+        libc::ECONNRESET,
+        libc::ENOTCONN,
+        libc::ECONNREFUSED,
+    ];
     if sent < 0 && gone.contains(&carry::errno()) {
         if let Err(errno) = carry::take_over(fd) {
             fail(errno);
@@ -437,7 +483,13 @@ unsafe fn write_address(port: u32, to: *mut c_void, length: *mut socklen_t) {
     // SAFETY: the caller's.
     let room = unsafe { *length } as usize;
     // SAFETY: no more bytes than there is room for.
-    unsafe { std::ptr::copy_nonoverlapping((&raw const address).cast::<u8>(), to.cast(), whole.min(room)) };
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            (&raw const address).cast::<u8>(),
+            to.cast(),
+            whole.min(room),
+        )
+    };
     // SAFETY: the caller's.
     unsafe { *length = whole as socklen_t };
 }

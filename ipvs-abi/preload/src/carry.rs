@@ -25,7 +25,12 @@ pub(crate) fn take_over(fd: c_int) -> Result<(), c_int> {
     };
     let connection = connect()?;
     // SAFETY: these ask for flags only.
-    let (descriptor, status) = unsafe { (libc::fcntl(fd, libc::F_GETFD), libc::fcntl(fd, libc::F_GETFL)) };
+    let (descriptor, status) = unsafe {
+        (
+            libc::fcntl(fd, libc::F_GETFD),
+            libc::fcntl(fd, libc::F_GETFL),
+        )
+    };
     let closes = if descriptor & libc::FD_CLOEXEC == 0 {
         0
     } else {
@@ -95,7 +100,10 @@ fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
 
 fn connect() -> Result<OwnedFd, c_int> {
     let path = std::env::var(SOCKET_VARIABLE).ok();
-    let path = path.as_deref().filter(|p| !p.is_empty()).unwrap_or(DEFAULT_SOCKET);
+    let path = path
+        .as_deref()
+        .filter(|p| !p.is_empty())
+        .unwrap_or(DEFAULT_SOCKET);
     let mut address = sockaddr_un {
         sun_family: libc::AF_UNIX as libc::sa_family_t,
         sun_path: [0; 108],
@@ -142,7 +150,8 @@ fn port_of(fd: c_int) -> u32 {
     let mut address = MaybeUninit::<sockaddr_nl>::zeroed();
     let mut length = size_of::<sockaddr_nl>() as socklen_t;
     let (to, room) = (address.as_mut_ptr().cast::<c_void>(), &raw mut length);
-    let result = next!(getsockname(fd => c_int, to => *mut c_void, room => *mut socklen_t) -> c_int);
+    let result =
+        next!(getsockname(fd => c_int, to => *mut c_void, room => *mut socklen_t) -> c_int);
     // SAFETY: all its bytes were zeroed or written, and every pattern of bits is one.
     let port = unsafe { address.assume_init() }.nl_pid;
     if result == 0 && port != 0 {
@@ -153,5 +162,7 @@ fn port_of(fd: c_int) -> u32 {
 
 /// The errno of the system call before.
 pub(crate) fn errno() -> c_int {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
 }

@@ -1,10 +1,12 @@
 //! A director that is a table in memory, and what programs send it, as bytes.
 
-#![allow(dead_code, reason = "shared by several tests, each of which uses a part")]
+#![allow(
+    dead_code,
+    reason = "shared by several tests, each of which uses a part"
+)]
 
 use uvs_control::protocol::{
-    Answers, Change, Lists, Refusal, ServerStatus, ServiceStatus, Services,
-    Traffic, ask,
+    Answers, Change, Lists, Refusal, ServerStatus, ServiceStatus, Services, Traffic, ask,
 };
 use uvs_control::table::Table;
 use uvs_core::counters::Stats;
@@ -143,7 +145,9 @@ pub(crate) fn message(family: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
 pub(crate) fn answers(memory: &mut Memory, datagram: &[u8]) -> Vec<Vec<u8>> {
     let mut conversation = Conversation::new(true);
     conversation.hear(datagram.to_vec());
-    std::iter::from_fn(|| conversation.answer(memory)).flatten().collect()
+    std::iter::from_fn(|| conversation.answer(memory))
+        .flatten()
+        .collect()
 }
 
 /// The errno that a request of IPVS's is answered with, 0 where it is carried out.
@@ -158,7 +162,10 @@ pub(crate) fn errno(memory: &mut Memory, payload: &[u8]) -> i32 {
 
 /// Bytes from digits.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
-    let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    let digits: Vec<u8> = digits
+        .bytes()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
     let pair = |pair: &[u8]| {
         let text = std::str::from_utf8(pair).expect("digits");
         u8::from_str_radix(text, 16).expect("digits")

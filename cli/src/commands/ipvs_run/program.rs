@@ -134,7 +134,9 @@ fn check_elf(file: &mut File, head: &[u8]) -> Result<(), Unfit> {
     let loader = loader.ok_or(Unfit::Static)?;
     let loader = String::from_utf8_lossy(&loader);
     match loader.contains("ld-musl") {
-        true => Err(Unfit::OtherLibrary(loader.trim_end_matches('\0').to_owned())),
+        true => Err(Unfit::OtherLibrary(
+            loader.trim_end_matches('\0').to_owned(),
+        )),
         false => Ok(()),
     }
 }
@@ -219,7 +221,10 @@ mod tests {
             (&[GNU, GLIBC], "fit"),
             (&[GNU], "linked statically"),
             (&[], "linked statically"),
-            (&[(INTERPRETER, b"/lib/ld-musl-x86_64.so.1\0")], "ld-musl-x86_64.so.1"),
+            (
+                &[(INTERPRETER, b"/lib/ld-musl-x86_64.so.1\0")],
+                "ld-musl-x86_64.so.1",
+            ),
             (&[GLIBC, GO], "written in Go"),
         ] {
             let got = checked(&elf(segments), 0o755);
