@@ -3,6 +3,7 @@
 //! empty table; with VRRP and a sync daemon beside it, which UVS has not.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -14,6 +15,7 @@ use crate::preloaded;
 use crate::stand::{eventually, lab, uvs};
 
 const PROGRAM: &str = "/usr/sbin/keepalived";
+const CONFIGURATION: &str = include_str!("keepalived.conf");
 /// Whole rounds of all weights that occur: 3, 4 and 1 a round.
 const REQUESTS: u32 = 24;
 /// In no topology of the lab's.
@@ -161,97 +163,21 @@ fn link(lab: &Lab, server: usize, state: &str) {
 
 /// `weight` is the first server's.
 fn write_configuration(lab: &Lab, weight: u32) {
-    let [first, second, third] = lab.plan.servers;
-    let (vip, port) = (lab.plan.vip.ip(), lab.plan.vip.port());
-    let interface = &lab.plan.interfaces[0];
-    let at = |server: std::net::SocketAddrV4| format!("{} {}", server.ip(), server.port());
-    let text = format!(
-        "global_defs {{
-    router_id uvs
-    script_user root
-    enable_script_security
-    lvs_timeouts tcp 800 tcpfin 100 udp 200
-    lvs_sync_daemon {interface} pair id 7
-}}
-vrrp_instance pair {{
-    state MASTER
-    interface {interface}
-    virtual_router_id 51
-    priority 100
-    advert_int 1
-    virtual_ipaddress {{
-        {VRRP_ADDRESS}/32
-    }}
-}}
-virtual_server {vip} {port} {{
-    delay_loop 1
-    lb_algo wrr
-    lb_kind NAT
-    protocol TCP
-    quorum 1
-    sorry_server {sorry}
-    real_server {by_http} {{
-        weight {weight}
-        HTTP_GET {{
-            url {{
-                path /
-                status_code 200
-            }}
-            connect_timeout 2
-            retry 1
-            delay_before_retry 1
-        }}
-    }}
-    real_server {by_tcp} {{
-        weight 1
-        inhibit_on_failure
-        TCP_CHECK {{
-            connect_timeout 2
-            retry 1
-            delay_before_retry 1
-        }}
-    }}
-}}
-virtual_server fwmark 7 {{
-    delay_loop 1
-    lb_algo sh
-    sh-port
-    lb_kind NAT
-    real_server {by_http} {{
-        MISC_CHECK {{
-            misc_path \"/bin/true\"
-        }}
-    }}
-}}
-virtual_server_group several {{
-    {vip} 8080
-    {vip} 8081
-}}
-virtual_server group several {{
-    delay_loop 1
-    lb_algo rr
-    lb_kind NAT
-    protocol TCP
-    real_server {by_http} {{
-        TCP_CHECK {{
-            connect_timeout 2
-        }}
-    }}
-}}
-virtual_server 2001:db8::100 80 {{
-    lb_algo rr
-    lb_kind NAT
-    protocol TCP
-    persistence_timeout 50
-    persistence_granularity 64
-    real_server 2001:db8::11 80 {{
-        weight 1
-    }}
-}}
-",
-        sorry = at(third),
-        by_http = at(first),
-        by_tcp = at(second),
-    );
+    let at = |server: SocketAddrV4| format!("{} {}", server.ip(), server.port());
+    let [first, second, sorry] = lab.plan.servers.map(at);
+    let values = [
+        ("@INTERFACE@", lab.plan.interfaces[0].clone()),
+        ("@VRRP@", VRRP_ADDRESS.to_owned()),
+        ("@VIP@", lab.plan.vip.ip().to_string()),
+        ("@PORT@", lab.plan.vip.port().to_string()),
+        ("@FIRST@", first),
+        ("@SECOND@", second),
+        ("@SORRY@", sorry),
+        ("@WEIGHT@", weight.to_string()),
+    ];
+    let mut text = CONFIGURATION.to_owned();
+    for (name, value) in values {
+        text = text.replace(name, &value);
+    }
     fs::write(lab.dir().join("keepalived.conf"), text).expect("written");
 }

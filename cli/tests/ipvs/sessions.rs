@@ -19,7 +19,7 @@ const IPVSADM: &str = "/usr/sbin/ipvsadm";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// What the recording's machine called addresses and ports.
 const NAMES: [(&str, &str); 3] = [
-    ("hosts", "127.0.0.1 localhost\n"),
+    ("hosts", "127.0.0.1 localhost\n::1 localhost\n"),
     (
         "services",
         "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\ntftp 69/udp\nhttp 80/tcp www\n\

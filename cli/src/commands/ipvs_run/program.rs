@@ -46,7 +46,7 @@ pub(super) enum Unfit {
     )]
     Privileged,
     #[error("its interpreter {}: {what}", .path.display())]
-    Interpreter { path: PathBuf, what: Box<Unfit> },
+    Interpreter { path: PathBuf, what: Box<Self> },
     #[error("{0}")]
     Unreadable(#[from] io::Error),
 }
