@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::admission::Rate;
-use super::slow_start::SlowStart;
+use super::flows::slow_start::SlowStart;
 use super::{Engine, Service};
 use crate::backend::Backend;
 use crate::conn::NONE;

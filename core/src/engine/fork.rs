@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::related::quote;
-use super::{Engine, Service, ends};
+use super::{Engine, Service, clients};
 use crate::conn::{Conn, ConnId, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
@@ -299,7 +299,7 @@ impl Engine {
             claims: self.claims.clone(),
             repliers: self.repliers.clone(),
             nat_servers: self.nat_servers.clone(),
-            clients: ends::Clients::default(),
+            clients: clients::Clients::default(),
             replier_addrs: self.replier_addrs.clone(),
             locals: self.locals.clone(),
             tunnels: self.tunnels.clone(),

@@ -32,16 +32,12 @@ mod admission;
 mod answer;
 mod apply;
 mod claims;
-mod defence;
 mod describe;
-mod drain;
-mod ends;
 mod farewell;
+mod flows;
 mod fork;
-mod handshake;
 mod host;
 mod input;
-mod lifetime;
 mod martian;
 mod outer;
 mod persistence;
@@ -51,22 +47,20 @@ mod reopen;
 mod reply;
 mod report;
 mod schedule;
-mod sequence;
-mod servers;
 mod shared;
-mod slow_start;
-mod sweep;
-mod track;
 mod transit;
 mod transmit;
 mod unreachable;
+mod upkeep;
 
 pub use claims::Claim;
-pub use drain::{Event, Happened};
+use flows::servers::Servers;
+use flows::{clients, slow_start};
 pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
-use servers::Servers;
 use transit::Transit;
+pub use upkeep::drain::{Event, Happened};
+use upkeep::{defence, sweep};
 
 /// IP protocol number of ICMP.
 const ICMP: u8 = 1;
@@ -118,7 +112,7 @@ pub struct Engine<R = Off> {
     nat_servers: HashSet<(Protocol, Endpoint)>,
     replier_addrs: HashSet<Addr>,
     /// NAT's clients.
-    clients: ends::Clients,
+    clients: clients::Clients,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
     /// Tunnels' ends: address, GUE's port or 0, kind.
@@ -199,7 +193,7 @@ impl Engine {
             repliers: HashSet::new(),
             nat_servers: HashSet::new(),
             replier_addrs: HashSet::new(),
-            clients: ends::Clients::default(),
+            clients: clients::Clients::default(),
             locals: HashSet::new(),
             tunnels: HashSet::new(),
             path_mtus: pmtu::PathMtus::default(),

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::servers::Server;
+use crate::engine::Engine;
+use crate::engine::flows::servers::Server;
 use crate::flow::Endpoint;
 use crate::service::ServiceKey;
 use crate::time::Instant;
@@ -44,14 +44,14 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A server's way out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Drain {
+pub(in crate::engine) struct Drain {
     /// Since when its weight is 0.
-    pub(super) since: Instant,
-    pub(super) stage: Stage,
+    pub(in crate::engine) since: Instant,
+    pub(in crate::engine) stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(in crate::engine) enum Stage {
     /// Connections are open.
     Open,
     /// None was open any more.
@@ -99,7 +99,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Notes which servers have weight 0. When they began is noted with the next [`Engine::handle_timeout`].
-    pub(super) fn note_drains(&mut self) {
+    pub(in crate::engine) fn note_drains(&mut self) {
         self.draining.clear();
         self.next_look = Instant::ZERO;
         for place in self.services.iter().flatten().flat_map(|s| &s.servers) {
@@ -113,7 +113,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Looks at the servers of weight 0.
-    pub(super) fn drain(&mut self, now: Instant) {
+    pub(in crate::engine) fn drain(&mut self, now: Instant) {
         if now < self.next_look {
             return;
         }
@@ -136,7 +136,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// When a drain times out next.
-    pub(super) fn next_drain(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next_drain(&self) -> Option<Instant> {
         let times = self.draining.iter().filter_map(|place| {
             let server = self.servers.get(*place);
             let Some(drain) = server.drain else {
@@ -150,13 +150,13 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Connections of a server that are not over.
-    pub(super) fn open_connections(&mut self, place: u32) -> u32 {
+    pub(in crate::engine) fn open_connections(&mut self, place: u32) -> u32 {
         let over = self.servers.get(place).over;
         let load = self.load_mut(place);
         (load.active + load.inactive).saturating_sub(over)
     }
 
-    pub(super) fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
+    pub(in crate::engine) fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
         if self.events.len() < EVENTS {
             let (service, server) = *key;
             self.events.push(Event {

@@ -11,9 +11,9 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::transit::Transit;
 use crate::conn::{self, ConnId};
+use crate::engine::Engine;
+use crate::engine::transit::Transit;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::tcp::TcpState;
 use crate::time::Instant;
@@ -21,7 +21,7 @@ use crate::trace::Recorder;
 
 /// What is remembered of a server's handshakes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Handshakes {
+pub(in crate::engine) struct Handshakes {
     /// Nanoseconds, 0 = not known.
     smoothed: u64,
     last: Instant,
@@ -67,7 +67,7 @@ impl Handshakes {
 impl<R: Recorder> Engine<R> {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
-    pub(super) fn measure_handshake(&mut self, t: &Transit<'_, '_>, id: ConnId) {
+    pub(in crate::engine) fn measure_handshake(&mut self, t: &Transit<'_, '_>, id: ConnId) {
         let c = self.conns.get_mut(id);
         let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
         if !waits || !is_syn_ack(t.packet) {
@@ -86,7 +86,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Once a second: what was not measured for long means less and less.
-    pub(super) fn forgive_handshakes(&mut self, now: Instant) {
+    pub(in crate::engine) fn forgive_handshakes(&mut self, now: Instant) {
         if now < self.next_second {
             return;
         }

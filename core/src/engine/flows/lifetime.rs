@@ -2,17 +2,17 @@
 //! `ip_vs_bind_dest`, `ip_vs_conn_expire`, `ip_vs_conn_del` and `ip_vs_unbind_dest` of
 //! `net/netfilter/ipvs/ip_vs_conn.c`.
 
-use super::Engine;
-use super::schedule::Refused;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, InsertError, NONE};
+use crate::engine::Engine;
+use crate::engine::schedule::Refused;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::DropReason;
 
 impl<R: Recorder> Engine<R> {
     /// Inserts and counts at the server (`ip_vs_bind_dest`).
-    pub(super) fn insert(
+    pub(in crate::engine) fn insert(
         &mut self,
         now: Instant,
         c: Conn,
@@ -44,7 +44,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// A connection's time is over. A template waits while it controls connections.
-    pub(super) fn expire(&mut self, now: Instant, id: ConnId) {
+    pub(in crate::engine) fn expire(&mut self, now: Instant, id: ConnId) {
         /// Seconds that such a template is kept for from then on, by each new connection too
         /// (`ip_vs_conn_expire`).
         const LATER: u32 = 60;
@@ -65,7 +65,7 @@ impl<R: Recorder> Engine<R> {
 
     /// Ends an entry before its time, and with it its template where no connection of that was ever
     /// established and none is left (`ip_vs_conn_del`).
-    pub(super) fn give_up(&mut self, now: Instant, id: ConnId) {
+    pub(in crate::engine) fn give_up(&mut self, now: Instant, id: ConnId) {
         let control = self.conns.get(id).control;
         self.expire(now, id);
         if control != NONE && self.conns.get(ConnId(control)).is_unproven() {

@@ -1,12 +1,12 @@
 //! Ending the connections that their server lets go, or whose client is denied: a walk round the table, a
 //! share of it a call and as fast as the connections' ends may be told.
 
-use super::Engine;
 use super::drain::Happened;
-use super::farewell;
-use super::servers::Server;
 use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
+use crate::engine::Engine;
+use crate::engine::farewell;
+use crate::engine::flows::servers::Server;
 use crate::flow::Protocol;
 use crate::outbox::Outbox;
 use crate::service::OnRemoval;
@@ -15,7 +15,7 @@ use crate::trace::Recorder;
 
 /// A walk round the table.
 #[derive(Default)]
-pub(super) struct Sweep {
+pub(in crate::engine) struct Sweep {
     /// The next place.
     at: u32,
     /// Places that are still to be looked at.
@@ -24,11 +24,11 @@ pub(super) struct Sweep {
 
 impl Sweep {
     /// Goes round twice from here: templates wait until what they control has ended.
-    pub(super) fn begin(&mut self, places: u32) {
+    pub(in crate::engine) fn begin(&mut self, places: u32) {
         self.left = 2 * places;
     }
 
-    pub(super) const fn is_over(&self) -> bool {
+    pub(in crate::engine) const fn is_over(&self) -> bool {
         self.left == 0
     }
 
@@ -41,7 +41,7 @@ impl Sweep {
 impl<R: Recorder> Engine<R> {
     /// Ends connections whose client is denied or whose server lets them go, looking at `budget` places and
     /// telling as many as may be told; whether to go on at once.
-    pub(super) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
+    pub(in crate::engine) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
         let places = self.conns.places();
         for _ in 0..budget.min(self.sweep.left) {
             let id = ConnId(self.sweep.at);
@@ -75,7 +75,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Ends a connection because its server left.
-    pub(super) fn end(&mut self, now: Instant, id: ConnId) {
+    pub(in crate::engine) fn end(&mut self, now: Instant, id: ConnId) {
         let c = self.conns.get(id);
         let counted = u32::from(!c.has(conn::TEMPLATE));
         self.servers.get_mut(c.backend).ended += counted;
@@ -96,12 +96,12 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Whether the connections of this removed server end with their next packet at the latest.
-    pub(super) fn lets_go(&self, server: &Server) -> bool {
+    pub(in crate::engine) fn lets_go(&self, server: &Server) -> bool {
         server.care.on_removal != OnRemoval::Keep || self.snapshot.sysctls.expire_nodest_conn != 0
     }
 
     /// Takes a server out of its service.
-    pub(super) fn detach(&mut self, place: u32, load: Backend) {
+    pub(in crate::engine) fn detach(&mut self, place: u32, load: Backend) {
         if self.lets_go(self.servers.get(place)) {
             self.sweep.begin(self.conns.places());
         }
@@ -110,7 +110,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// A server may have ended: says what became of its connections.
-    pub(super) fn release(&mut self, place: u32) {
+    pub(in crate::engine) fn release(&mut self, place: u32) {
         if let Some(gone) = self.servers.release(place)
             && gone.ended > 0
         {

@@ -5,8 +5,8 @@
 //! SIP or time servers, and a client that uses the protocol's port at both ends) is kept with them, and
 //! belongs to no connection: the engine must give it back.
 
-use super::Engine;
 use crate::conn::{ConnId, ConnTable, NONE};
+use crate::engine::Engine;
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::trace::Recorder;
 
@@ -15,7 +15,7 @@ const PLACES: usize = 1 << 16;
 
 /// The latest connection of each client. Takes no memory before there is one.
 #[derive(Clone, Default)]
-pub(super) struct Clients(Vec<u32>);
+pub(in crate::engine) struct Clients(Vec<u32>);
 
 impl Clients {
     fn place(conns: &ConnTable, protocol: Protocol, client: Endpoint) -> usize {
@@ -23,7 +23,7 @@ impl Clients {
         conns.hash_of(&flow) as usize % PLACES
     }
 
-    pub(super) fn note(&mut self, conns: &ConnTable, id: ConnId) {
+    pub(in crate::engine) fn note(&mut self, conns: &ConnTable, id: ConnId) {
         if self.0.is_empty() {
             self.0.resize(PLACES, NONE);
         }
@@ -34,7 +34,7 @@ impl Clients {
 
 impl<R: Recorder> Engine<R> {
     /// A connection of NAT's with this client.
-    pub(super) fn of_client(&self, protocol: u8, client: Endpoint) -> Option<ConnId> {
+    pub(in crate::engine) fn of_client(&self, protocol: u8, client: Endpoint) -> Option<ConnId> {
         let protocol = Protocol::from_number(protocol)?;
         let places = &self.clients.0;
         let at = *places.get(Clients::place(&self.conns, protocol, client))?;

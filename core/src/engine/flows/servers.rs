@@ -5,55 +5,55 @@
 
 use std::collections::HashMap;
 
-use super::drain::{Drain, Stage};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::counters::Stats;
+use crate::engine::upkeep::drain::{Drain, Stage};
 use crate::flow::Endpoint;
 use crate::service::{Care, ServerSpec, ServiceKey};
 
 /// A real server.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(in crate::engine) struct Server {
     /// Its service and endpoint.
-    pub(super) key: (ServiceKey, Endpoint),
+    pub(in crate::engine) key: (ServiceKey, Endpoint),
     /// As asked for, last.
-    pub(super) spec: ServerSpec,
+    pub(in crate::engine) spec: ServerSpec,
     /// The place of its mode.
-    pub(super) mode: u8,
+    pub(in crate::engine) mode: u8,
     /// The place of its service, [`NONE`] while removed.
-    pub(super) service: u32,
+    pub(in crate::engine) service: u32,
     /// Its place among the service's backends.
-    pub(super) position: u32,
+    pub(in crate::engine) position: u32,
     /// Its load while removed; else the service has it.
-    pub(super) removed: Backend,
+    pub(in crate::engine) removed: Backend,
     /// Persistence templates.
-    pub(super) persistent: u32,
+    pub(in crate::engine) persistent: u32,
     /// Connections and templates that refer to it.
-    pub(super) references: u32,
+    pub(in crate::engine) references: u32,
     /// Connections that are over: closed by both sides, or reset.
-    pub(super) over: u32,
+    pub(in crate::engine) over: u32,
     /// Connections that were ended because the server left.
-    pub(super) ended: u32,
+    pub(in crate::engine) ended: u32,
     /// While its weight is 0.
-    pub(super) drain: Option<Drain>,
+    pub(in crate::engine) drain: Option<Drain>,
     /// Its service's.
-    pub(super) care: Care,
-    pub(super) stats: Stats,
-    pub(super) handshakes: Handshakes,
+    pub(in crate::engine) care: Care,
+    pub(in crate::engine) stats: Stats,
+    pub(in crate::engine) handshakes: Handshakes,
 }
 
 impl Server {
     /// Whether its drain has timed out.
-    pub(super) fn is_timed_out(&self) -> bool {
+    pub(in crate::engine) fn is_timed_out(&self) -> bool {
         self.drain.is_some_and(|d| d.stage == Stage::TimedOut)
     }
 }
 
 /// All real servers.
 #[derive(Clone, Default)]
-pub(super) struct Servers {
+pub(in crate::engine) struct Servers {
     places: Vec<Option<Server>>,
     free: Vec<u32>,
     removed: HashMap<(ServiceKey, Endpoint), u32>,
@@ -65,27 +65,27 @@ impl Servers {
     ///
     /// # Panics
     /// Where there is none: a connection would refer to a freed server.
-    pub(super) fn get(&self, place: u32) -> &Server {
+    pub(in crate::engine) fn get(&self, place: u32) -> &Server {
         self.places[place as usize]
             .as_ref()
             .expect("a place in use")
     }
 
     /// The server at `place`, as [`Servers::get`].
-    pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
+    pub(in crate::engine) fn get_mut(&mut self, place: u32) -> &mut Server {
         self.places[place as usize]
             .as_mut()
             .expect("a place in use")
     }
 
     /// The load of a removed server that connections still belong to.
-    pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
+    pub(in crate::engine) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
         let place = self.removed.get(key)?;
         Some(self.get(*place).removed)
     }
 
     /// Adds a server to a service, or takes the removed one of that key back; with its load.
-    pub(super) fn attach(
+    pub(in crate::engine) fn attach(
         &mut self,
         service: u32,
         key: (ServiceKey, Endpoint),
@@ -138,7 +138,7 @@ impl Servers {
     }
 
     /// Removes a server from its service; it stays while connections refer to it.
-    pub(super) fn detach(&mut self, place: u32, load: Backend) {
+    pub(in crate::engine) fn detach(&mut self, place: u32, load: Backend) {
         let server = self.get_mut(place);
         server.service = NONE;
         server.removed = load;
@@ -152,7 +152,7 @@ impl Servers {
     }
 
     /// A connection refers to the server no more; the server, where it was the last of a removed one.
-    pub(super) fn release(&mut self, place: u32) -> Option<Server> {
+    pub(in crate::engine) fn release(&mut self, place: u32) -> Option<Server> {
         let server = self.get_mut(place);
         server.references -= 1;
         if server.references > 0 || server.service != NONE {

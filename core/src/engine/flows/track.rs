@@ -1,9 +1,9 @@
 //! The states that connections go through, by protocol, and what is counted of their packets. After
 //! `ip_vs_set_state` and its handlers (`ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`, `ip_vs_proto_udp.c`).
 
-use super::Engine;
-use super::transit::Transit;
 use crate::conn::{self, ConnId, NONE};
+use crate::engine::Engine;
+use crate::engine::transit::Transit;
 use crate::flow::Direction;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
@@ -13,7 +13,7 @@ use crate::trace::Recorder;
 
 impl<R: Recorder> Engine<R> {
     /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.
-    pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
+    pub(in crate::engine) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
         server.stats.count(out, bytes);
         let service = self.services.get_mut(server.service as usize);
@@ -24,7 +24,7 @@ impl<R: Recorder> Engine<R> {
 
     /// Takes a packet into the connection's state and time, from the server (`output`) or the client; not
     /// one that only claims to be of the connection.
-    pub(super) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+    pub(in crate::engine) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
         if self.is_out_of_window(t, id, output) {
             return;
         }

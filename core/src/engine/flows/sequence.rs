@@ -9,9 +9,9 @@
 //! Where too little is known, every segment is taken as the kernel takes it: in a handshake, and until both
 //! numbers are known. With DR and tunnels they are from the client's own segments.
 
-use super::Engine;
-use super::transit::Transit;
 use crate::conn::{Conn, ConnId};
+use crate::engine::Engine;
+use crate::engine::transit::Transit;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::ranks::Rank;
@@ -38,7 +38,7 @@ struct Numbers {
 impl<R: Recorder> Engine<R> {
     /// Whether a segment of the server's (`output`) or the client's would end the connection, and its
     /// number shows that it is not of that connection.
-    pub(super) fn is_out_of_window(
+    pub(in crate::engine) fn is_out_of_window(
         &mut self,
         t: &Transit<'_, '_>,
         id: ConnId,
@@ -65,7 +65,12 @@ impl<R: Recorder> Engine<R> {
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
-    pub(super) fn note_sequence(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+    pub(in crate::engine) fn note_sequence(
+        &mut self,
+        t: &Transit<'_, '_>,
+        id: ConnId,
+        output: bool,
+    ) {
         let Some(n) = numbers(t.frame, t.packet) else {
             return;
         };

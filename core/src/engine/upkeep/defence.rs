@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use super::Engine;
 use crate::conn::{self, Conn, ConnId};
+use crate::engine::Engine;
 use crate::flow::Protocol;
 use crate::ranks::Rank;
 use crate::sctp::SctpState;
@@ -32,7 +32,7 @@ const FEW: u8 = 8;
 
 /// The defences' state.
 #[derive(Clone)]
-pub(super) struct Defence {
+pub(in crate::engine) struct Defence {
     /// When the level is set next; `None` while nothing is asked for.
     next: Option<Instant>,
     /// Whether places are scarce.
@@ -49,7 +49,7 @@ pub(super) struct Defence {
 }
 
 impl Defence {
-    pub(super) const fn new() -> Self {
+    pub(in crate::engine) const fn new() -> Self {
         Self {
             next: None,
             scarce: false,
@@ -62,7 +62,7 @@ impl Defence {
     }
 
     /// Takes changed sysctls up: a new period begins.
-    pub(super) fn configure(&mut self, sysctls: &Sysctls) {
+    pub(in crate::engine) fn configure(&mut self, sysctls: &Sysctls) {
         let asked = sysctls.drop_entry != 0
             || sysctls.drop_packet != 0
             || matches!(sysctls.secure_tcp, 1 | 2);
@@ -78,7 +78,7 @@ impl Defence {
     }
 
     /// When there is work.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next(&self) -> Option<Instant> {
         if self.left > 0 {
             Some(Instant::ZERO)
         } else {
@@ -87,12 +87,12 @@ impl Defence {
     }
 
     /// Whether a defence that is set to `mode` is in force.
-    pub(super) fn is_on(&self, mode: i32) -> bool {
+    pub(in crate::engine) fn is_on(&self, mode: i32) -> bool {
         mode == 3 || (mode != 0 && self.scarce)
     }
 
     /// Whether this new connection is one of those that drop_packet drops (`ip_vs_todrop`).
-    pub(super) fn drops(&mut self) -> bool {
+    pub(in crate::engine) fn drops(&mut self) -> bool {
         if self.drop_rate == 0 {
             return false;
         }
@@ -168,7 +168,7 @@ impl Defence {
 impl<R: Recorder> Engine<R> {
     /// Sets the level once a period and looks at the table's share, at most `budget` places a call;
     /// whether there is more to look at.
-    pub(super) fn defend(&mut self, now: Instant, budget: u32) -> bool {
+    pub(in crate::engine) fn defend(&mut self, now: Instant, budget: u32) -> bool {
         if self.defence.next.is_some_and(|next| next <= now) {
             let free = self.conns.limit() - self.conns.len();
             let limit = self.conns.limit();
@@ -192,7 +192,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Gives one connection or template up for a new one; `false` where none may go.
-    pub(super) fn make_room(&mut self, now: Instant) -> bool {
+    pub(in crate::engine) fn make_room(&mut self, now: Instant) -> bool {
         let Some(id) = self.conns.most_willing() else {
             return false;
         };
