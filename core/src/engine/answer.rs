@@ -264,7 +264,7 @@ impl<R: Recorder> Engine<R> {
         out: &mut Outbox,
         fill: impl FnOnce(&mut Self, &mut [u8], [u8; 4], [u8; 4]),
     ) -> Verdict {
-        let hop = match self.fib.lookup(Query::to(to).from(from)) {
+        let hop = match self.routes.fib.lookup(Query::to(to).from(from)) {
             Ok(hop) => hop,
             Err(Unreachable::Local) => NextHop::host(to),
             Err(_) => return Verdict::Drop(DropReason::NoRoute),

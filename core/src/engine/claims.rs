@@ -34,14 +34,21 @@ pub(super) struct Claims {
     fresh: Vec<Claim>,
 }
 
+impl Claims {
+    /// Forgets those to all but what is `wanted`.
+    pub(super) fn retain(&mut self, wanted: impl Fn(Addr) -> bool) {
+        self.last.retain(|vip, _| wanted(*vip));
+    }
+}
+
 impl<R: Recorder> Engine<R> {
     /// Notes what an ARP frame claims.
     pub(super) fn note_claim(&mut self, now: Instant, port: PortId, frame: &[u8]) {
         let Some((vip, mac)) = arp::claim(frame) else {
             return;
         };
-        let ours = self.fib.interfaces().iter().any(|i| i.mac == mac);
-        if ours || !self.owned.contains(&vip) {
+        let ours = self.routes.fib.interfaces().iter().any(|i| i.mac == mac);
+        if ours || !self.desired.owns(vip) {
             return;
         }
         let claims = &mut self.claims;
@@ -55,11 +62,5 @@ impl<R: Recorder> Engine<R> {
     /// The claims since the last call, those to one VIP at most once a second.
     pub fn take_claims(&mut self) -> Vec<Claim> {
         std::mem::take(&mut self.claims.fresh)
-    }
-
-    /// Forgets claims to what is not owned any more.
-    pub(super) fn forget_claims(&mut self) {
-        let owned = &self.owned;
-        self.claims.last.retain(|vip, _| owned.contains(vip));
     }
 }

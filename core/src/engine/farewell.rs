@@ -6,6 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
+use super::flows::Cause;
 use super::transit::Transit;
 use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
@@ -36,19 +37,19 @@ pub(super) const fn limiter() -> Limiter {
 impl<R: Recorder> Engine<R> {
     /// An idle connection's time is over.
     pub(super) fn time_out(&mut self, now: Instant, id: ConnId, out: &mut Outbox) {
-        let c = *self.conns.get(id);
-        let wanted = self.servers.get(c.backend).care.on_expiry == OnExpiry::Tell;
+        let c = *self.flows.conn(id);
+        let wanted = self.flows.server_of(&c).care.on_expiry == OnExpiry::Tell;
         // Past the bound it ends all the same: the table must not wait for its farewells.
         if wanted && c.protocol == Protocol::Tcp && is_told(&c) && self.farewells.allows(now) {
             self.tell(now, &c, out);
         }
-        self.expire(now, id);
+        self.flows.end(now, id, Cause::TimedOut);
     }
 
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
         // In the name of a VIP that is another's now, nothing is said.
-        let speaks = !self.is_absent(c.vip.addr);
+        let speaks = !self.desired.is_absent(c.vip.addr);
         let client = match c.protocol {
             Protocol::Tcp => speaks && self.reset_client(c, out),
             Protocol::Udp => speaks && self.refuse_datagrams(c, out),
@@ -129,7 +130,7 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let hop = self.fib.lookup(self.to_server(c));
+        let hop = self.routes.fib.lookup(self.to_server(c));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
@@ -141,7 +142,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.next_id();
         let way = Way {
-            mode: self.modes[usize::from(c.mode)],
+            mode: self.catalog.mode(c.mode),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,
@@ -159,11 +160,6 @@ impl<R: Recorder> Engine<R> {
             }
             _ => false,
         }
-    }
-
-    /// When a farewell may be said again.
-    pub(super) fn next_farewell(&self) -> Instant {
-        self.farewells.next()
     }
 }
 

@@ -18,13 +18,13 @@ impl<R: Recorder> Engine<R> {
     /// would do, but for clients that are denied everywhere; others are the kernel's.
     pub(super) fn answer_as_host(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let vip = t.packet.flow.dst;
-        if !self.owned.contains(&vip) {
+        if !self.desired.owns(vip) {
             return Verdict::Pass;
         }
         if self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
-        if self.denies_everywhere(t.packet.flow.src) {
+        if self.desired.denies_everywhere(t.packet.flow.src) {
             return Verdict::Drop(DropReason::Denied);
         }
         match t.packet.transport {
@@ -46,7 +46,7 @@ impl<R: Recorder> Engine<R> {
     /// Turns an echo request into its reply and sends it back where its source's route leads.
     fn echo(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let query = Query::to(t.packet.flow.src).from(t.packet.flow.dst);
-        let Ok(hop) = self.fib.lookup(query) else {
+        let Ok(hop) = self.routes.fib.lookup(query) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
         if !rewrite::checksum_is_right(t.frame, t.packet) {

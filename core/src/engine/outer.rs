@@ -29,7 +29,7 @@ impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
     /// our tunnels' or is cut off before.
     pub(super) fn tunnelled(&self, bytes: &[u8], ip: usize) -> Option<usize> {
-        if self.tunnels.is_empty() {
+        if !self.desired.has_tunnels() {
             return None;
         }
         let header = bytes.get(ip..ip + IPV4_MIN_HEADER)?;
@@ -38,7 +38,7 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         let end = Addr::v4(read4(header, 16));
-        let known = |port, kind| self.tunnels.contains(&(end, port, kind));
+        let known = |port, kind| self.desired.ends_tunnel(end, port, kind);
         let rest = bytes.get(l4..)?;
         match header[9] {
             IPIP if known(0, TunnelKind::Ipip) => Some(l4),
@@ -61,13 +61,13 @@ impl<R: Recorder> Engine<R> {
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not
     /// about a known connection's.
     pub(super) fn outer_error(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
-        if !self.fib.is_local(t.packet.flow.dst) {
+        if !self.routes.fib.is_local(t.packet.flow.dst) {
             return None;
         }
         let bytes = t.frame.bytes();
         let inner = self.tunnelled(bytes, t.packet.l4() + ICMP_HEADER)?;
         let flow = quote(bytes, inner)?.flow;
-        let (id, Side::Client) = self.conns.find(&flow)? else {
+        let (id, Side::Client) = self.flows.find(&flow)? else {
             return None;
         };
         if !rewrite::checksum_is_right(t.frame, t.packet) {
@@ -76,11 +76,16 @@ impl<R: Recorder> Engine<R> {
         let Transport::Icmp { kind, code } = t.packet.transport else {
             return None;
         };
-        let c = *self.conns.get(id);
+        let c = *self.flows.conn(id);
         let mut rest = u32::from_be_bytes(read4(bytes, t.packet.l4() + 4));
         if (kind, code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) {
-            let link = self.fib.lookup(self.to_server(&c)).map_or(0, |hop| hop.mtu);
+            let link = self
+                .routes
+                .fib
+                .lookup(self.to_server(&c))
+                .map_or(0, |hop| hop.mtu);
             let mtu = self
+                .routes
                 .path_mtus
                 .learn(t.now, c.server.addr, rest & 0xffff, link) as usize;
             if bytes[inner + 6] & 0x40 == 0 {
@@ -95,7 +100,8 @@ impl<R: Recorder> Engine<R> {
             } as u32;
         }
         self.counters.icmp_translated += 1;
-        self.count_packet(c.backend, true, (bytes.len() - inner) as u64);
+        self.flows
+            .count_packet(c.backend, true, (bytes.len() - inner) as u64);
         let notice = Notice {
             kind,
             code,

@@ -3,12 +3,11 @@
 
 use super::Engine;
 use super::answer::{address, icmp};
-use super::reply::is_one_of;
-use super::schedule::Refused;
+use super::flows::Refused;
 use super::transit::Transit;
 use super::transmit::{Way, to_client};
 use crate::checksum;
-use crate::conn::{ConnId, NONE, Side};
+use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
@@ -42,7 +41,7 @@ pub(super) struct Quote {
 impl<R: Recorder> Engine<R> {
     pub(super) fn handle_icmp(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // Of these the guard keeps none from the host.
-        if self.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst) {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }
@@ -59,12 +58,12 @@ impl<R: Recorder> Engine<R> {
         };
         // The quoted packet went the other way.
         let flow = quote.flow.reversed();
-        let known = self.conns.find(&flow);
+        let known = self.flows.find(&flow);
         self.record(|e| e.looked_up(t.now, known));
         match known {
             Some((id, Side::Client)) => self.icmp_to_server(t, id, &quote),
             Some((id, Side::Server)) => self.icmp_to_client(t, id, &quote),
-            None if self.snapshot.sysctls.schedule_icmp != 0 => self.schedule_icmp(t, &quote),
+            None if self.desired.sysctls().schedule_icmp != 0 => self.schedule_icmp(t, &quote),
             None => self.unrelated(t),
         }
     }
@@ -86,7 +85,7 @@ impl<R: Recorder> Engine<R> {
         match self.schedule(t.now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(t, id, quote);
-                self.end_one_packet(t.now, id);
+                self.flows.end_one_packet(t.now, id);
                 verdict
             }
             Err(Refused::NotForUs) => self.unrelated(t),
@@ -109,15 +108,17 @@ impl<R: Recorder> Engine<R> {
     fn is_kept(&self, t: &Transit<'_, '_>) -> bool {
         let plain = t.frame.bytes().get(t.packet.l4() + ICMP_HEADER) == Some(&PLAIN);
         let quote = quoted(t.frame, t.packet, &ERRORS).filter(|_| plain);
-        quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
-            && !self.fib.is_local(t.packet.flow.dst)
-            && !self.owned.contains(&t.packet.flow.dst)
+        quote.is_some_and(|q| {
+            self.desired
+                .is_nat_server(q.flow.protocol, q.flow.destination())
+        }) && !self.routes.fib.is_local(t.packet.flow.dst)
+            && !self.desired.owns(t.packet.flow.dst)
     }
 
     /// About a reply: to the server whose packet it was.
     fn icmp_to_server(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
-        let c = *self.conns.get(id);
-        if self.servers.get(c.backend).service == NONE
+        let c = *self.flows.conn(id);
+        if self.flows.server_of(&c).is_removed()
             && self.service_for(&c.client_flow(), t.frame.mark).is_none()
         {
             return self.unrelated(t);
@@ -125,13 +126,14 @@ impl<R: Recorder> Engine<R> {
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, false, u64::from(t.packet.ip_len));
+        self.flows
+            .count_packet(c.backend, false, u64::from(t.packet.ip_len));
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let mode = self.modes[usize::from(c.mode)];
+        let mode = self.catalog.mode(c.mode);
         let path = self.path(id);
-        let hop = self.fib.lookup(self.to_server(&c));
+        let hop = self.routes.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if mode.reply_flow(&c.client_flow(), &path).is_none() {
             let way = Way {
@@ -167,16 +169,17 @@ impl<R: Recorder> Engine<R> {
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
     fn icmp_to_client(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
-        let c = *self.conns.get(id);
+        let c = *self.flows.conn(id);
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, true, u64::from(t.packet.ip_len));
+        self.flows
+            .count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
-        let hop = self.fib.lookup(to_client(&c));
+        let hop = self.routes.fib.lookup(to_client(&c));
         self.counters.icmp_translated += 1;
         rewrite_quote(
             t.frame,

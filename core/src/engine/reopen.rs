@@ -110,21 +110,21 @@ const fn place(id: ConnId) -> usize {
 impl<R: Recorder> Engine<R> {
     /// Keeps a new connection's SYN, where the server may have an old one of its tuple: with FULLNAT.
     pub(super) fn keep_syn(&mut self, t: &Transit<'_, '_>, id: ConnId) {
-        if self.conns.get(id).local.port != 0
+        if self.flows.conn(id).local.port != 0
             && let Some(syn) = Syn::from(id, t.frame, t.packet)
         {
-            self.syns.keep(syn);
+            self.flows.syns.keep(syn);
         }
     }
 
     /// The server of a connection that waits for its SYN-ACK has answered. Where that is about an old
     /// connection, that one is reset and the SYN sent again.
     pub(super) fn reopen(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Option<Verdict> {
-        let c = *self.conns.get(id);
+        let c = *self.flows.conn(id);
         let Transport::Tcp { flags, .. } = t.packet.transport else {
             return None;
         };
-        let syn = self.syns.of(id, &c)?;
+        let syn = self.flows.syns.of(id, &c)?;
         let kind = flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST);
         let acknowledged = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 8));
         if kind != tcp_flags::ACK
@@ -133,7 +133,7 @@ impl<R: Recorder> Engine<R> {
         {
             return None;
         }
-        self.syns.forget(id);
+        self.flows.syns.forget(id);
         self.record(|_| Step::Reopened { local: c.local });
         let (from, to) = (c.local, c.server);
         let reset = self.emit(to.addr, from.addr, TCP_HEADER, t.out, |_, ip, a, b| {

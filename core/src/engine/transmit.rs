@@ -58,12 +58,12 @@ impl<R: Recorder> Engine<R> {
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.ip_id = self.ip_id.wrapping_add(1);
-        self.path_of(self.conns.get(id))
+        self.path_of(self.flows.conn(id))
     }
 
     /// As [`Engine::path`], with the identification that was given out last.
     pub(super) fn path_of(&self, conn: &Conn) -> Path {
-        let tunnel = self.servers.get(conn.backend).spec.tunnel;
+        let tunnel = self.flows.server_of(conn).spec.tunnel;
         Path {
             client: conn.client,
             vip: conn.vip,
@@ -72,17 +72,17 @@ impl<R: Recorder> Engine<R> {
             tunnel_source: Addr::UNSPECIFIED,
             tunnel,
             ip_id: self.ip_id,
-            copy_df: self.snapshot.sysctls.pmtu_disc != 0,
+            copy_df: self.desired.sysctls().pmtu_disc != 0,
         }
     }
 
     /// What a connection's way to its server is looked up by.
     pub(super) fn to_server(&self, c: &Conn) -> Query {
         // Where no rule asks for more.
-        if !self.fib.has_rules() {
+        if !self.routes.fib.has_rules() {
             return Query::to(c.server.addr).of(c.client);
         }
-        let forwarding = self.modes[usize::from(c.mode)].forwarding();
+        let forwarding = self.catalog.mode(c.mode).forwarding();
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 
@@ -148,7 +148,9 @@ impl<R: Recorder> Engine<R> {
     /// Bytes of the largest IP packet on this way.
     fn path_mtu(&mut self, now: Instant, way: &Way<'_>, hop: &NextHop) -> usize {
         let mtu = if way.forward {
-            self.path_mtus.mtu(now, way.path.server.addr, hop.mtu)
+            self.routes
+                .path_mtus
+                .mtu(now, way.path.server.addr, hop.mtu)
         } else {
             hop.mtu
         };
@@ -162,7 +164,7 @@ impl<R: Recorder> Engine<R> {
         if !translated {
             return match t.packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,
-                _ if self.fib.is_local(t.packet.flow.dst) => Verdict::Local,
+                _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
         }

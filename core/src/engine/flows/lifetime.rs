@@ -1,50 +1,57 @@
-//! A connection's two ends: counted at its server when it is made, taken off when its time is over. After
-//! `ip_vs_bind_dest`, `ip_vs_conn_expire`, `ip_vs_conn_del` and `ip_vs_unbind_dest` of
+//! A connection's two ends. After `ip_vs_conn_expire` and `ip_vs_conn_del` of
 //! `net/netfilter/ipvs/ip_vs_conn.c`.
 
-use crate::backend::Backend;
-use crate::conn::{self, Conn, ConnId, InsertError, NONE};
-use crate::engine::Engine;
-use crate::engine::schedule::Refused;
+use super::event::{Cause, FlowEvent, Standing};
+use super::{EVENTS, Event, Flows, Happened};
+use crate::conn::{Conn, ConnId, InsertError, NONE};
+use crate::flow::Endpoint;
+use crate::service::ServiceKey;
 use crate::time::Instant;
-use crate::trace::Recorder;
-use crate::verdict::DropReason;
 
-impl<R: Recorder> Engine<R> {
-    /// Inserts and counts at the server (`ip_vs_bind_dest`).
-    pub(in crate::engine) fn insert(
+impl Flows {
+    /// Inserts a connection or template; with `replies`, it is found by the server's flow as well.
+    ///
+    /// # Errors
+    /// The table is full, or a key is taken; nothing is changed.
+    pub(super) fn insert(
         &mut self,
         now: Instant,
         c: Conn,
         replies: bool,
-    ) -> Result<ConnId, Refused> {
-        // Each round but the last ends an entry. No template has the key that one to be inserted has: it
-        // would have been found before.
-        let id = loop {
-            match self.conns.insert(now, c, replies) {
-                Ok(id) => break id,
-                Err(InsertError::Taken(old)) => self.give_way(now, old),
-                Err(InsertError::Full) if self.make_room(now) => {}
-                Err(InsertError::Full) => return Err(Refused::Drop(DropReason::TableFull)),
-            }
-        };
-        let server = self.servers.get_mut(c.backend);
-        server.references += 1;
-        if c.has(conn::TEMPLATE) {
-            server.persistent += 1;
-            return Ok(id);
-        }
-        let upper = server.spec.upper;
-        let load = self.load_mut(c.backend);
-        load.inactive += 1;
-        if upper != 0 && load.active + load.inactive >= upper {
-            load.flags |= Backend::OVERLOADED;
-        }
+    ) -> Result<ConnId, InsertError> {
+        let id = self.conns.insert(now, c, replies)?;
+        self.happened(&FlowEvent::Opened(&c));
         Ok(id)
     }
 
-    /// A connection's time is over. A template waits while it controls connections.
-    pub(in crate::engine) fn expire(&mut self, now: Instant, id: ConnId) {
+    /// A connection of another table, with its template's place in this one. Its server counts it already.
+    pub(in crate::engine) fn adopt(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
+        self.conns.adopt(now, c, control)
+    }
+
+    /// A packet of a connection was seen: it lives for its time-out from then on.
+    pub(in crate::engine) fn seen(&mut self, at: Instant, id: ConnId) {
+        self.conns.touch(at, id);
+    }
+
+    /// The next connection whose time is over; each look at one takes of the budget.
+    pub(in crate::engine) fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
+        self.conns.expired(now, budget)
+    }
+
+    /// When [`Flows::expired`] has work again, `None` where there is no connection.
+    pub(in crate::engine) fn next_expiry(&self) -> Option<Instant> {
+        self.conns.next_expiry()
+    }
+
+    /// A connection has moved on from what it was.
+    pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
+        let c = *self.conns.get(id);
+        self.happened(&FlowEvent::Changed(&c, before));
+    }
+
+    /// Ends a connection. A template waits while it controls connections.
+    pub(in crate::engine) fn end(&mut self, now: Instant, id: ConnId, cause: Cause) {
         /// Seconds that such a template is kept for from then on, by each new connection too
         /// (`ip_vs_conn_expire`).
         const LATER: u32 = 60;
@@ -54,50 +61,70 @@ impl<R: Recorder> Engine<R> {
             return;
         }
         let c = self.conns.remove(id);
-        self.counters.expired += 1;
         if c.control != NONE {
             self.release_template(ConnId(c.control));
         }
         self.give_back_local(&c);
-        self.uncount(&c);
-        self.release(c.backend);
+        self.happened(&FlowEvent::Ended(&c, cause));
     }
 
     /// Ends an entry before its time, and with it its template where no connection of that was ever
     /// established and none is left (`ip_vs_conn_del`).
-    pub(in crate::engine) fn give_up(&mut self, now: Instant, id: ConnId) {
+    pub(in crate::engine) fn give_up(&mut self, now: Instant, id: ConnId, cause: Cause) {
         let control = self.conns.get(id).control;
-        self.expire(now, id);
+        self.end(now, id, cause);
         if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
-            self.expire(now, ConnId(control));
+            self.end(now, ConnId(control), Cause::Unproven);
         }
     }
 
-    /// The reverse of counting; makes room under the threshold (`ip_vs_unbind_dest`).
-    fn uncount(&mut self, c: &Conn) {
-        let server = self.servers.get_mut(c.backend);
-        let (upper, lower) = (server.spec.upper, server.spec.lower);
-        server.over -= u32::from(c.is_over());
-        if c.has(conn::TEMPLATE) {
-            server.persistent -= 1;
-        }
-        let load = self.load_mut(c.backend);
-        if !c.has(conn::TEMPLATE) {
-            let count = if c.has(conn::INACTIVE) {
-                &mut load.inactive
-            } else {
-                &mut load.active
-            };
-            *count -= 1;
-        }
-        let total = u64::from(load.active + load.inactive);
-        let roomy = match (upper, lower) {
-            (0, 0) => true,
-            (_, 0) => total * 4 < u64::from(upper) * 3,
-            _ => total < u64::from(lower),
+    /// Gives one connection or template up for a new one; `false` where none may go.
+    pub(super) fn make_room(&mut self, now: Instant) -> bool {
+        let Some(id) = self.conns.most_willing() else {
+            return false;
         };
-        if roomy {
-            load.flags &= !Backend::OVERLOADED;
+        self.give_up(now, id, Cause::Evicted);
+        true
+    }
+
+    /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).
+    pub(in crate::engine) fn end_one_packet(&mut self, now: Instant, id: ConnId) {
+        let c = self.conns.get(id);
+        if !c.has(crate::conn::ONE_PACKET) {
+            return;
+        }
+        let control = c.control;
+        if control != NONE {
+            let template = self.conns.get_mut(ConnId(control));
+            template.in_packets = template.in_packets.saturating_add(1);
+        }
+        self.end(now, id, Cause::OnePacket);
+    }
+
+    /// The one place that every event of a connection's passes.
+    fn happened(&mut self, event: &FlowEvent<'_>) {
+        self.ends.note(event);
+        if let Some(gone) = self.pool.account(event)
+            && gone.ended > 0
+        {
+            self.note_event(&gone.key, Happened::Ended(gone.ended));
+        }
+    }
+
+    /// What happened to servers since this was asked last.
+    pub(in crate::engine) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Notes what happened to a server.
+    pub(super) fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
+        if self.events.len() < EVENTS {
+            let (service, server) = *key;
+            self.events.push(Event {
+                service,
+                server,
+                what,
+            });
         }
     }
 }

@@ -9,15 +9,13 @@
 //! Where too little is known, every segment is taken as the kernel takes it: in a handshake, and until both
 //! numbers are known. With DR and tunnels they are from the client's own segments.
 
+use super::Flows;
 use crate::conn::{Conn, ConnId};
-use crate::engine::Engine;
-use crate::engine::transit::Transit;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::ranks::Rank;
 use crate::rewrite::read4;
 use crate::tcp::{self, TcpState};
-use crate::trace::{Recorder, Step};
 
 /// How far from the expected a segment of a connection's may be, bytes. What was lost before it came here
 /// makes a true one late or early, by a receiver's window at most: Linux's largest (net.ipv4.tcp_rmem, 32 MiB
@@ -35,43 +33,49 @@ struct Numbers {
     ack: Option<u32>,
 }
 
-impl<R: Recorder> Engine<R> {
+/// A segment that would have ended its connection.
+pub(in crate::engine) struct OutOfWindow {
+    /// Its number.
+    pub(in crate::engine) seq: u32,
+    /// What its receiver expects next.
+    pub(in crate::engine) expected: u32,
+}
+
+impl Flows {
     /// Whether a segment of the server's (`output`) or the client's would end the connection, and its
     /// number shows that it is not of that connection.
-    pub(in crate::engine) fn is_out_of_window(
+    pub(in crate::engine) fn out_of_window(
         &mut self,
-        t: &Transit<'_, '_>,
         id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
         output: bool,
-    ) -> bool {
-        let Transport::Tcp { flags, .. } = t.packet.transport else {
-            return false;
+    ) -> Option<OutOfWindow> {
+        let Transport::Tcp { flags, .. } = packet.transport else {
+            return None;
         };
         if !tcp::ends(flags) {
-            return false;
+            return None;
         }
         let c = self.conns.get_mut(id);
         let open = TcpState::from_number(c.state).is_synchronized();
         let (receiver, sender) = ends_of(c, output);
         let (known, expected) = (*receiver != 0 && *sender != 0, *receiver);
-        let seq = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 4));
+        let seq = u32::from_be_bytes(read4(frame.bytes(), packet.l4() + 4));
         let out = open && known && !is_near(expected, seq);
-        if out {
-            self.counters.out_of_window += 1;
-            self.record(|_| Step::OutOfWindow { seq, expected });
-        }
-        out
+        out.then_some(OutOfWindow { seq, expected })
     }
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
     pub(in crate::engine) fn note_sequence(
         &mut self,
-        t: &Transit<'_, '_>,
         id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
         output: bool,
     ) {
-        let Some(n) = numbers(t.frame, t.packet) else {
+        let Some(n) = numbers(frame, packet) else {
             return;
         };
         let c = self.conns.get_mut(id);

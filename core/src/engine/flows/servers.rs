@@ -4,14 +4,16 @@
 //! its connections and counts up again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use super::drain::{Drain, Happened};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::counters::Stats;
-use crate::engine::upkeep::drain::{Drain, Stage};
 use crate::flow::Endpoint;
-use crate::service::{Care, ServerSpec, ServiceKey};
+use crate::service::{Care, OnRemoval, ServerSpec, ServiceKey};
+use crate::time::Instant;
 
 /// A real server.
 #[derive(Clone)]
@@ -21,39 +23,68 @@ pub(in crate::engine) struct Server {
     /// As asked for, last.
     pub(in crate::engine) spec: ServerSpec,
     /// The place of its mode.
-    pub(in crate::engine) mode: u8,
-    /// The place of its service, [`NONE`] while removed.
-    pub(in crate::engine) service: u32,
+    pub(super) mode: u8,
+    /// The slot of its service, [`NONE`] while removed.
+    pub(super) service: u32,
     /// Its place among the service's backends.
-    pub(in crate::engine) position: u32,
+    pub(super) position: u32,
     /// Its load while removed; else the service has it.
-    pub(in crate::engine) removed: Backend,
+    pub(super) removed: Backend,
     /// Persistence templates.
-    pub(in crate::engine) persistent: u32,
+    pub(super) persistent: u32,
     /// Connections and templates that refer to it.
-    pub(in crate::engine) references: u32,
+    pub(super) references: u32,
     /// Connections that are over: closed by both sides, or reset.
-    pub(in crate::engine) over: u32,
+    pub(super) over: u32,
     /// Connections that were ended because the server left.
-    pub(in crate::engine) ended: u32,
+    pub(super) ended: u32,
     /// While its weight is 0.
-    pub(in crate::engine) drain: Option<Drain>,
+    pub(super) drain: Option<Drain>,
     /// Its service's.
     pub(in crate::engine) care: Care,
-    pub(in crate::engine) stats: Stats,
-    pub(in crate::engine) handshakes: Handshakes,
+    pub(super) stats: Stats,
+    pub(super) handshakes: Handshakes,
 }
 
 impl Server {
+    /// Whether it was removed from its service, and waits for its connections' ends.
+    pub(in crate::engine) fn is_removed(&self) -> bool {
+        self.service == NONE
+    }
+
     /// Whether its drain has timed out.
     pub(in crate::engine) fn is_timed_out(&self) -> bool {
-        self.drain.is_some_and(|d| d.stage == Stage::TimedOut)
+        self.drain.is_some_and(|d| d.is_timed_out())
+    }
+
+    /// Whether its connections end with their next packet at the latest, once it is removed;
+    /// `expire_nodest` is the sysctl expire_nodest_conn.
+    pub(in crate::engine) fn releases(&self, expire_nodest: bool) -> bool {
+        self.care.on_removal != OnRemoval::Keep || expire_nodest
+    }
+
+    /// Begins its drain, or moves it on, with so many connections open; what happened by that.
+    pub(super) fn drain_on(&mut self, now: Instant, open: u32) -> Option<Happened> {
+        let limit = self.drain_limit();
+        if let Some(drain) = &mut self.drain {
+            return drain.advance(now, open, limit);
+        }
+        self.drain = Some(Drain::begin(now, open));
+        // One that never had connections was not taken out of service.
+        let served = self.stats.connections > 0 || open > 0;
+        served.then_some(Happened::Drains(open))
+    }
+
+    /// How long its drain may take, `None` = for ever.
+    pub(super) fn drain_limit(&self) -> Option<Duration> {
+        let seconds = self.care.drain_timeout;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 }
 
 /// All real servers.
 #[derive(Clone, Default)]
-pub(in crate::engine) struct Servers {
+pub(super) struct Servers {
     places: Vec<Option<Server>>,
     free: Vec<u32>,
     removed: HashMap<(ServiceKey, Endpoint), u32>,
@@ -65,36 +96,36 @@ impl Servers {
     ///
     /// # Panics
     /// Where there is none: a connection would refer to a freed server.
-    pub(in crate::engine) fn get(&self, place: u32) -> &Server {
+    pub(super) fn get(&self, place: u32) -> &Server {
         self.places[place as usize]
             .as_ref()
             .expect("a place in use")
     }
 
     /// The server at `place`, as [`Servers::get`].
-    pub(in crate::engine) fn get_mut(&mut self, place: u32) -> &mut Server {
+    pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
         self.places[place as usize]
             .as_mut()
             .expect("a place in use")
     }
 
     /// The load of a removed server that connections still belong to.
-    pub(in crate::engine) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
+    pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
         let place = self.removed.get(key)?;
         Some(self.get(*place).removed)
     }
 
-    /// Adds a server to a service, or takes the removed one of that key back; with its load.
-    pub(in crate::engine) fn attach(
+    /// Adds a server, or takes the removed one of that key back; with its load. It is the caller's to say where
+    /// its service has it.
+    pub(super) fn attach(
         &mut self,
-        service: u32,
         key: (ServiceKey, Endpoint),
         spec: ServerSpec,
         mode: u8,
     ) -> (u32, Backend) {
         if let Some(place) = self.removed.remove(&key) {
             let server = self.get_mut(place);
-            (server.service, server.spec, server.mode) = (service, spec, mode);
+            (server.spec, server.mode) = (spec, mode);
             server.stats = Stats::default();
             (server.ended, server.drain) = (0, None);
             let mut backend = server.removed;
@@ -117,7 +148,7 @@ impl Servers {
             key,
             spec,
             mode,
-            service,
+            service: NONE,
             position: 0,
             removed: backend,
             persistent: 0,
@@ -138,7 +169,7 @@ impl Servers {
     }
 
     /// Removes a server from its service; it stays while connections refer to it.
-    pub(in crate::engine) fn detach(&mut self, place: u32, load: Backend) {
+    pub(super) fn detach(&mut self, place: u32, load: Backend) {
         let server = self.get_mut(place);
         server.service = NONE;
         server.removed = load;
@@ -152,7 +183,7 @@ impl Servers {
     }
 
     /// A connection refers to the server no more; the server, where it was the last of a removed one.
-    pub(in crate::engine) fn release(&mut self, place: u32) -> Option<Server> {
+    pub(super) fn release(&mut self, place: u32) -> Option<Server> {
         let server = self.get_mut(place);
         server.references -= 1;
         if server.references > 0 || server.service != NONE {

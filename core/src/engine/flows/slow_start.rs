@@ -20,7 +20,7 @@ const MOST_CREDIT: f64 = 2.0;
 
 /// The servers of one service that are on their way.
 #[derive(Clone, Debug, Default)]
-pub(in crate::engine) struct SlowStart {
+pub(super) struct SlowStart {
     time: Duration,
     /// By the server's id.
     ramps: BTreeMap<u64, Ramp>,
@@ -40,7 +40,7 @@ struct Ramp {
 
 impl SlowStart {
     /// Sets the time for servers that come from now on; 0 lets all have their weight at once.
-    pub(in crate::engine) fn set_time(&mut self, seconds: u32) {
+    pub(super) fn set_time(&mut self, seconds: u32) {
         self.time = Duration::from_secs(u64::from(seconds));
         if seconds == 0 {
             self.ramps.clear();
@@ -48,7 +48,7 @@ impl SlowStart {
     }
 
     /// A server's weight was set: it begins where it had none before, and stops where it has none now.
-    pub(in crate::engine) fn weight_set(&mut self, id: u64, before: u32, now: u32) {
+    pub(super) fn weight_set(&mut self, id: u64, before: u32, now: u32) {
         if now == 0 {
             self.ramps.remove(&id);
         } else if before == 0 && !self.time.is_zero() {
@@ -62,18 +62,18 @@ impl SlowStart {
     }
 
     /// A server was removed.
-    pub(in crate::engine) fn removed(&mut self, id: u64) {
+    pub(super) fn removed(&mut self, id: u64) {
         self.ramps.remove(&id);
     }
 
     /// Time goes on: those that just came begin now, those that have come to their weight are done.
-    pub(in crate::engine) fn advance(&mut self, now: Instant) {
+    pub(super) fn advance(&mut self, now: Instant) {
         self.ramps
             .retain(|_, ramp| now.since(*ramp.since.get_or_insert(now)) < ramp.time);
     }
 
     /// Marks the servers that have had their share as overloaded, for one pick.
-    pub(in crate::engine) fn hold_back(&mut self, now: Instant, backends: &mut [Backend]) {
+    pub(super) fn hold_back(&mut self, now: Instant, backends: &mut [Backend]) {
         if self.ramps.is_empty() {
             return;
         }
@@ -100,12 +100,12 @@ impl SlowStart {
     }
 
     /// Whether a server is held back from the pick at hand.
-    pub(in crate::engine) fn holds(&self, index: usize) -> bool {
+    pub(super) fn holds(&self, index: usize) -> bool {
         self.held.contains(&index)
     }
 
     /// Takes the marks away; whether there were any.
-    pub(in crate::engine) fn let_go(&mut self, backends: &mut [Backend]) -> bool {
+    pub(super) fn let_go(&mut self, backends: &mut [Backend]) -> bool {
         let any = !self.held.is_empty();
         for i in self.held.drain(..) {
             backends[i].flags &= !Backend::OVERLOADED;
@@ -114,19 +114,14 @@ impl SlowStart {
     }
 
     /// A server was picked.
-    pub(in crate::engine) fn charge(&mut self, id: u64) {
+    pub(super) fn charge(&mut self, id: u64) {
         if let Some(ramp) = self.ramps.get_mut(&id) {
             ramp.credit = (ramp.credit - 1.0).max(0.0);
         }
     }
 
     /// What a server counts for now, where that is less than its weight.
-    pub(in crate::engine) fn reduced(
-        &self,
-        now: Instant,
-        b: &Backend,
-        all: &[Backend],
-    ) -> Option<f64> {
+    pub(super) fn reduced(&self, now: Instant, b: &Backend, all: &[Backend]) -> Option<f64> {
         (self.ramps.contains_key(&b.id) && self.is_felt(all)).then(|| self.weight(now, b))
     }
 

@@ -1,104 +1,107 @@
-//! The states that connections go through, by protocol, and what is counted of their packets. After
-//! `ip_vs_set_state` and its handlers (`ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`, `ip_vs_proto_udp.c`).
+//! The states that connections go through, by protocol. After `ip_vs_set_state` and its handlers
+//! (`ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`, `ip_vs_proto_udp.c`).
 
-use crate::conn::{self, ConnId, NONE};
-use crate::engine::Engine;
-use crate::engine::transit::Transit;
+use super::Flows;
+use super::event::Standing;
+use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Direction;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
+use crate::snapshot::Timeouts;
 use crate::tcp::{self, TcpState};
-use crate::trace::Recorder;
 
-impl<R: Recorder> Engine<R> {
-    /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.
-    pub(in crate::engine) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
-        let server = self.servers.get_mut(place);
-        server.stats.count(out, bytes);
-        let service = self.services.get_mut(server.service as usize);
-        if let Some(s) = service.and_then(Option::as_mut) {
-            s.stats.count(out, bytes);
-        }
-    }
+/// What states depend on beside packets.
+pub(in crate::engine) struct Tracking<'a> {
+    pub(in crate::engine) timeouts: &'a Timeouts,
+    /// secure_tcp's stricter states of TCP.
+    pub(in crate::engine) strict: bool,
+}
 
-    /// Takes a packet into the connection's state and time, from the server (`output`) or the client; not
-    /// one that only claims to be of the connection.
-    pub(in crate::engine) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
-        if self.is_out_of_window(t, id, output) {
-            return;
-        }
-        self.track(id, t.packet, output);
-        self.note_sequence(t, id, output);
-        self.conns.touch(t.now, id);
-    }
+/// What a packet makes of a connection.
+struct Move {
+    active: bool,
+    rank: Rank,
+    /// It is established now, or answered.
+    proven: bool,
+}
 
-    /// Moves the connection's state on and sets its time-out; counts it as active or inactive.
-    fn track(&mut self, id: ConnId, packet: &Packet, output: bool) {
-        let timeouts = self.snapshot.timeouts;
-        let strict = self.defence.is_on(self.snapshot.sysctls.secure_tcp);
-        let before = self.conns.get(id).state;
+impl Flows {
+    /// One more packet has come from a connection's client.
+    pub(in crate::engine) fn count_input(&mut self, id: ConnId) {
         let c = self.conns.get_mut(id);
-        if output {
-            c.flags &= !conn::NO_OUTPUT;
+        c.in_packets = c.in_packets.saturating_add(1);
+    }
+
+    /// Moves a connection's state on by a packet from the server (`output`) or the client, and sets its
+    /// time-out. The state that it was in; `None` for a packet that no state depends on.
+    pub(in crate::engine) fn track(
+        &mut self,
+        id: ConnId,
+        packet: &Packet,
+        output: bool,
+        by: &Tracking<'_>,
+    ) -> Option<u8> {
+        let c = self.conns.get_mut(id);
+        let before = Standing::of(c);
+        let Move {
+            active,
+            rank,
+            proven,
+        } = advance(c, packet, output, by)?;
+        if active == c.has(conn::INACTIVE) {
+            c.flags ^= conn::INACTIVE;
         }
-        let direction = match (output, c.has(conn::NO_OUTPUT)) {
-            (true, _) => Direction::Output,
-            (false, true) => Direction::InputOnly,
-            (false, false) => Direction::Input,
-        };
-        let (active, rank, proven) = match packet.transport {
-            Transport::Tcp { flags, .. } => {
-                let state = tcp::next(TcpState::from_number(c.state), direction, flags, strict);
-                (c.state, c.timeout) = (state as u8, state.timeout(&timeouts));
-                let proven = state == TcpState::Established && c.state != before;
-                (state.is_active(), state.rank(), proven)
-            }
-            Transport::Sctp { chunk } => {
-                let state = sctp::next(SctpState::from_number(c.state), direction, chunk);
-                (c.state, c.timeout) = (state as u8, state.timeout());
-                let proven = state == SctpState::Established && c.state != before;
-                (state.is_active(), state.rank(), proven)
-            }
-            Transport::Udp => {
-                c.timeout = timeouts.udp;
-                let single = !output && c.in_packets <= 1;
-                (
-                    false,
-                    if single { Rank::Single } else { Rank::Kept },
-                    output,
-                )
-            }
-            Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return,
-        };
-        if proven && c.control != NONE {
-            let template = ConnId(c.control);
-            self.assure_template(template);
-        }
-        self.record(|e| e.moved(id, before));
-        let was_over = self.conns.get(id).is_over();
+        let control = c.control;
         self.conns.set_rank(id, rank);
-        if was_over != (rank == Rank::Over) {
-            let place = self.conns.get(id).backend;
-            let over = &mut self.servers.get_mut(place).over;
-            *over = if was_over { *over - 1 } else { *over + 1 };
+        if Standing::of(self.conns.get(id)) != before {
+            self.changed(id, before);
         }
-        self.recount(id, active);
+        if proven && control != NONE {
+            self.assure_template(ConnId(control));
+        }
+        Some(before.state)
     }
+}
 
-    /// Counts a connection as active or inactive at its server.
-    fn recount(&mut self, id: ConnId, active: bool) {
-        let c = self.conns.get_mut(id);
-        if active != c.has(conn::INACTIVE) {
-            return;
-        }
-        c.flags ^= conn::INACTIVE;
-        let place = c.backend;
-        let load = self.load_mut(place);
-        if active {
-            (load.active, load.inactive) = (load.active + 1, load.inactive - 1);
-        } else {
-            (load.active, load.inactive) = (load.active - 1, load.inactive + 1);
-        }
+fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Option<Move> {
+    if output {
+        c.flags &= !conn::NO_OUTPUT;
     }
+    let direction = match (output, c.has(conn::NO_OUTPUT)) {
+        (true, _) => Direction::Output,
+        (false, true) => Direction::InputOnly,
+        (false, false) => Direction::Input,
+    };
+    let before = c.state;
+    Some(match packet.transport {
+        Transport::Tcp { flags, .. } => {
+            let state = tcp::next(TcpState::from_number(c.state), direction, flags, by.strict);
+            (c.state, c.timeout) = (state as u8, state.timeout(by.timeouts));
+            Move {
+                active: state.is_active(),
+                rank: state.rank(),
+                proven: state == TcpState::Established && c.state != before,
+            }
+        }
+        Transport::Sctp { chunk } => {
+            let state = sctp::next(SctpState::from_number(c.state), direction, chunk);
+            (c.state, c.timeout) = (state as u8, state.timeout());
+            Move {
+                active: state.is_active(),
+                rank: state.rank(),
+                proven: state == SctpState::Established && c.state != before,
+            }
+        }
+        Transport::Udp => {
+            c.timeout = by.timeouts.udp;
+            let single = !output && c.in_packets <= 1;
+            Move {
+                active: false,
+                rank: if single { Rank::Single } else { Rank::Kept },
+                proven: output,
+            }
+        }
+        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return None,
+    })
 }

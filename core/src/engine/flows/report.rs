@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Engine, Service};
+use super::Flows;
+use super::pool::Service;
 use crate::conn::{self, Conn};
 use crate::counters::{ScheduleFailure, Stats};
 use crate::flow::{Addr, Endpoint, Protocol};
@@ -10,7 +11,6 @@ use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
 use crate::time::Instant;
-use crate::trace::Recorder;
 
 /// All services with their counters.
 #[derive(Clone, Debug, Default)]
@@ -87,10 +87,10 @@ pub struct ConnReport {
     pub sequence: Option<(u32, u32)>,
 }
 
-impl<R: Recorder> Engine<R> {
-    /// Copies all services' counters.
-    pub fn report(&self) -> Report {
-        let services = self.services.iter().flatten().map(|s| ServiceReport {
+impl Flows {
+    /// Copies all services' counters, as of the last time-out handled.
+    pub(in crate::engine) fn report(&self, now: Instant) -> Report {
+        let services = self.pool.services.iter().map(|s| ServiceReport {
             key: s.spec.key,
             stats: s.stats,
             failures: s.failures,
@@ -100,7 +100,7 @@ impl<R: Recorder> Engine<R> {
                 .iter()
                 .zip(&s.backends)
                 .map(|(place, b)| {
-                    let server = self.servers.get(*place);
+                    let server = self.pool.servers.get(*place);
                     ServerReport {
                         endpoint: server.key.1,
                         active: b.active,
@@ -108,7 +108,7 @@ impl<R: Recorder> Engine<R> {
                         persistent: server.persistent,
                         effective_weight: s
                             .slow_start
-                            .reduced(self.now, b, &s.backends)
+                            .reduced(now, b, &s.backends)
                             .unwrap_or_else(|| f64::from(b.weight)),
                         handshake: b.handshake,
                         open: (b.active + b.inactive).saturating_sub(server.over),
@@ -121,7 +121,7 @@ impl<R: Recorder> Engine<R> {
         });
         Report {
             services: services.collect(),
-            retired: self.retired,
+            retired: self.pool.retired,
         }
     }
 
@@ -130,7 +130,10 @@ impl<R: Recorder> Engine<R> {
             return Vec::new();
         };
         let towards = |local: Addr| {
-            let servers = service.servers.iter().map(|s| self.servers.get(*s).key.1);
+            let servers = service
+                .servers
+                .iter()
+                .map(|s| self.pool.servers.get(*s).key.1);
             servers.map(move |server| self.ports.in_use(local, server, protocol))
         };
         let local = service.spec.local.iter();
@@ -139,33 +142,38 @@ impl<R: Recorder> Engine<R> {
             .collect()
     }
 
-    /// How many connections a server has, also a removed one.
-    pub fn connections_of(&self, service: ServiceKey, server: Endpoint) -> u32 {
-        let load = self.servers.removed_load(&(service, server)).or_else(|| {
-            let slot = *self.lookup.get(&service)?;
-            let service = self.services[slot as usize].as_ref()?;
+    /// How many connections a server has, also a removed one; `slot` is its service's, where that is there.
+    pub(in crate::engine) fn connections_of(
+        &self,
+        slot: Option<u32>,
+        service: ServiceKey,
+        server: Endpoint,
+    ) -> u32 {
+        let removed = self.pool.servers.removed_load(&(service, server));
+        let load = removed.or_else(|| {
+            let service = self.pool.service(slot?);
             let mut backends = service.servers.iter().zip(&service.backends);
-            let of_server = |(place, _): &(&u32, _)| self.servers.get(**place).key.1 == server;
+            let of_server = |(place, _): &(&u32, _)| self.pool.servers.get(**place).key.1 == server;
             backends.find(of_server).map(|(_, load)| *load)
         });
         load.map_or(0, |load| load.active + load.inactive)
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
-    pub fn report_connections(
+    pub(in crate::engine) fn report_connections(
         &self,
         now: Instant,
         from: u32,
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
-        let report = |c: &Conn| conn_report(c, self.servers.get(c.backend).key.0, now);
+        let report = |c: &Conn| conn_report(c, self.server_of(c).key.0, now);
         (page.map(report).collect(), rest)
     }
 }
 
 /// The name of a state of a connection.
-pub(super) fn state_name(protocol: Protocol, state: u8) -> &'static str {
+pub(in crate::engine) fn state_name(protocol: Protocol, state: u8) -> &'static str {
     match protocol {
         Protocol::Tcp => TcpState::from_number(state).name(),
         Protocol::Udp => "UDP",
