@@ -45,6 +45,7 @@ mod replaced;
 mod reply;
 mod routes;
 mod schedule;
+mod sweep;
 mod transit;
 mod transmit;
 mod unreachable;
@@ -177,6 +178,15 @@ impl<R: Recorder> Engine<R> {
     /// What happened to servers since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.flows.take_events()
+    }
+
+    /// Compares what is counted of servers with what the connection table has, for tests.
+    ///
+    /// # Panics
+    /// Where they differ.
+    #[cfg(feature = "testing")]
+    pub fn audit(&self) {
+        self.flows.audit();
     }
 
     /// Takes a drop into account that the shell met: a frame that never reached the engine whole.

@@ -1,6 +1,6 @@
 //! Exercises an engine with whatever bytes say: frames whole or bent, time, sysctls, servers that come
-//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, and after
-//! every frame the counters must add up (which the [`Bed`] checks).
+//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
+//! the counters must add up (which the [`Bed`] checks), and what is counted of servers be what the table has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub fn exercise(modes: &'static [&'static dyn Mode], data: &[u8]) -> u64 {
             6 => change_sysctl(&mut bed, &mut source),
             _ => change_servers(&mut bed, &mut source),
         }
+        bed.engine.audit();
     }
     // A template outlives what it controls, so once is not enough.
     for _ in 0..3 {

@@ -4,6 +4,8 @@
 //! in by [`Flows::seen`]; a connection that was opened elsewhere comes in by [`Flows::adopt`].
 
 mod apply;
+#[cfg(feature = "testing")]
+mod audit;
 mod clients;
 mod drain;
 mod event;

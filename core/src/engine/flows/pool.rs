@@ -65,10 +65,19 @@ impl Pool {
         }
     }
 
+    /// As [`Pool::load_mut`].
+    pub(super) fn load(&self, place: u32) -> &Backend {
+        let server = self.servers.get(place);
+        match self.services.get(server.service as usize) {
+            Some(service) => &service.backends[server.position as usize],
+            None => &server.removed,
+        }
+    }
+
     /// Connections of a server that are not over.
-    pub(super) fn open_connections(&mut self, place: u32) -> u32 {
+    pub(super) fn open_connections(&self, place: u32) -> u32 {
         let over = self.servers.get(place).over;
-        let load = self.load_mut(place);
+        let load = self.load(place);
         (load.active + load.inactive).saturating_sub(over)
     }
 

@@ -109,6 +109,13 @@ impl Servers {
             .expect("a place in use")
     }
 
+    /// All servers with their places.
+    #[cfg(feature = "testing")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Server)> {
+        let places = (0..).zip(&self.places);
+        places.filter_map(|(place, server)| Some((place, server.as_ref()?)))
+    }
+
     /// The load of a removed server that connections still belong to.
     pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
         let place = self.removed.get(key)?;

@@ -1,0 +1,85 @@
+//! Ending the connections whose server has left, or whose client is denied: a share of the table a call, and as
+//! fast as the connections' ends may be told.
+
+use super::Engine;
+use super::farewell;
+use super::flows::Cause;
+use crate::conn::{self, Conn, ConnId};
+use crate::flow::Protocol;
+use crate::outbox::Outbox;
+use crate::service::OnRemoval;
+use crate::time::Instant;
+use crate::trace::Recorder;
+
+impl<R: Recorder> Engine<R> {
+    /// Ends connections whose client is denied or whose server has left, looking at `budget` places and
+    /// telling as many as may be told; whether to go on at once.
+    pub(super) fn sweep(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
+        let places = self.flows.table().places();
+        let mut waits = false;
+        for _ in 0..budget {
+            let Some(id) = self.upkeep.sweep_place() else {
+                break;
+            };
+            waits = !self.sweep_connection(now, id, out);
+            if waits {
+                break;
+            }
+            self.upkeep.sweep_on(places);
+        }
+        let goes_on = self.upkeep.rest_sweep(self.farewells.next());
+        goes_on && !waits
+    }
+
+    /// Ends the connection at a place where it has to; `false` where that must wait until its ends may be
+    /// told.
+    fn sweep_connection(&mut self, now: Instant, id: ConnId, out: &mut Outbox) -> bool {
+        let Some(c) = self.flows.table().at(id.0).copied() else {
+            return true;
+        };
+        if c.controlled > 0 {
+            return true;
+        }
+        if self.is_denied(&c) {
+            self.cut_off(now, id, &c, out);
+        } else if let Some(told) = self.fate(&c) {
+            if told && farewell::is_told(&c) {
+                if !self.farewells.allows(now) {
+                    return false;
+                }
+                self.tell(now, &c, out);
+            }
+            self.flows.end(now, id, Cause::ServerLeft);
+        }
+        true
+    }
+
+    /// Whether a running connection's client is kept out. A template is no connection: it may stand for a
+    /// whole network.
+    fn is_denied(&self, c: &Conn) -> bool {
+        let (service, _) = self.flows.server_of(c).key;
+        !c.has(conn::TEMPLATE) && self.desired.denies(&service, c.client.addr)
+    }
+
+    /// Ends a denied client's connection at once. Its server is told where that may be, so that it does not
+    /// wait for the client, who is not: nothing is sent to a denied client.
+    fn cut_off(&mut self, now: Instant, id: ConnId, c: &Conn, out: &mut Outbox) {
+        if c.protocol == Protocol::Tcp && farewell::is_told(c) && self.farewells.allows(now) {
+            self.tell_server(now, c, out);
+        }
+        self.flows.end(now, id, Cause::Denied);
+    }
+
+    /// Whether a connection ends because of its server, and then whether that is said.
+    fn fate(&self, c: &Conn) -> Option<bool> {
+        let server = self.flows.server_of(c);
+        if !server.is_removed() {
+            return server.is_timed_out().then_some(true);
+        }
+        match server.care.on_removal {
+            OnRemoval::Tell => Some(true),
+            OnRemoval::Drop => Some(false),
+            OnRemoval::Keep => (self.desired.sysctls().expire_nodest_conn != 0).then_some(false),
+        }
+    }
+}
