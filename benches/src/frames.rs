@@ -1,9 +1,9 @@
 //! Frames as a client's kernel hands them over: IPv4 and TCP or UDP, the transport checksum unfinished.
 
-use uvs_core::checksum;
 use uvs_core::flow::Endpoint;
 use uvs_core::frame::{ETH_LEN, Frame, Gso, Offload};
 use uvs_core::outbox::HEADROOM;
+use uvs_core::wire::checksum;
 
 use crate::world::{CLIENT_MAC, DIRECTOR_MAC};
 

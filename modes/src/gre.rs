@@ -1,6 +1,5 @@
 //! GRE: the packet behind a GRE header (RFC 2784), with a checksum where asked for.
 
-use uvs_core::checksum;
 use uvs_core::flow::Flow;
 use uvs_core::frame::{ETH_LEN, Frame};
 use uvs_core::mode::{Mode, Path};
@@ -8,6 +7,7 @@ use uvs_core::packet::Packet;
 use uvs_core::rewrite;
 use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::checksum;
 
 use crate::outer;
 

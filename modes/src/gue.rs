@@ -4,7 +4,6 @@
 //! Remote checksum offload (`--tun-remcsum`) only differs for packets whose checksum the sender left to
 //! an offload; UVS finishes those, so it differs in nothing from `--tun-csum`.
 
-use uvs_core::checksum;
 use uvs_core::flow::Flow;
 use uvs_core::frame::{ETH_LEN, Frame};
 use uvs_core::mode::{Mode, Path};
@@ -13,6 +12,7 @@ use uvs_core::random::Random;
 use uvs_core::rewrite;
 use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::checksum;
 
 use crate::outer;
 

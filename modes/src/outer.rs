@@ -3,10 +3,10 @@
 //! TTL and TOS are the inner packet's, but CE becomes ECT(0) outside (RFC 6040 §4.1, compatibility of the
 //! encapsulator aside); DF is copied, and then there is no identification.
 
-use uvs_core::checksum;
 use uvs_core::frame::{ETH_LEN, Frame};
 use uvs_core::mode::Path;
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::checksum;
 
 /// Bytes of the outer IP header.
 pub(crate) const IP: usize = 20;

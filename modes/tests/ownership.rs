@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use uvs_core::arp;
 use uvs_core::engine::Claim;
 use uvs_core::fib::Mac;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -15,6 +14,7 @@ use uvs_core::testing::packets::{
     ACK, DIRECTOR_MAC, PacketBuilder, SYN, TestFrame, icmp, tcp, udp,
 };
 use uvs_core::verdict::Verdict;
+use uvs_core::wire::arp;
 
 const OTHER: Mac = [2, 0, 0, 0, 1, 0x99];
 const ASKER: Mac = [2, 0, 0, 0, 1, 7];
@@ -144,7 +144,7 @@ fn fragments_are_given_back_whole() {
         let place = (from / 8) as u16 | if more { 0x2000 } else { 0 };
         part[20..22].copy_from_slice(&place.to_be_bytes());
         part[24..26].copy_from_slice(&[0, 0]);
-        let sum = uvs_core::checksum::of(&part[14..34]);
+        let sum = uvs_core::wire::checksum::of(&part[14..34]);
         part[24..26].copy_from_slice(&sum.to_be_bytes());
         TestFrame::finished(&part)
     };

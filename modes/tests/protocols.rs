@@ -73,7 +73,7 @@ fn an_abort_behind_a_cookie_counts() {
     let len = (frame.len() - 14) as u16;
     frame[16..18].copy_from_slice(&len.to_be_bytes());
     frame[24..26].fill(0);
-    let sum = uvs_core::checksum::of(&frame[14..34]);
+    let sum = uvs_core::wire::checksum::of(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     bed.receive(CLIENTS, TestFrame::finished(&frame));
     assert_eq!(seen(&bed).0, "CLOSED");

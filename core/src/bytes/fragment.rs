@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::checksum;
 use crate::flow::Addr;
 use crate::frame::ETH_LEN;
 use crate::outbox::Outbox;
@@ -15,6 +14,7 @@ use crate::packet::{IPV4_MIN_HEADER, Packet};
 use crate::rewrite::{read2, write2};
 use crate::time::Instant;
 use crate::verdict::{DropReason, Egress};
+use crate::wire::checksum;
 
 /// Flag "more fragments" in the word of flags and offset (RFC 791 §3.1).
 const MORE: u16 = 0x2000;

@@ -9,11 +9,11 @@ use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
 use pnet_packet::tcp::TcpPacket;
 use pnet_packet::udp::UdpPacket;
 
-use crate::checksum;
 use crate::flow::{Addr, Flow, Protocol};
 use crate::frame::{ETH_LEN, Frame, Gso};
 use crate::sctp::chunk;
 use crate::verdict::DropReason;
+use crate::wire::checksum;
 
 /// Largest IPv4 header, bytes (RFC 791 §3.1).
 pub const IPV4_MAX_HEADER: usize = 60;

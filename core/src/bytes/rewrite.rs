@@ -4,10 +4,10 @@
 //! changed word is a difference, RFC 1624 eqn. 3) or, where the sender left it to an offload, holds the
 //! plain sum of the pseudo-header: then addresses are a difference to that sum and ports are none of it.
 
-use crate::checksum::{self, Delta};
 use crate::flow::Endpoint;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
+use crate::wire::checksum::{self, Delta};
 
 /// Offsets within the IPv4 header (RFC 791 §3.1).
 mod ipv4 {

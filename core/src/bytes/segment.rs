@@ -3,11 +3,11 @@
 //! A super-frame inside an outer header cannot be described to the kernel with a virtio_net_hdr, so IPIP
 //! cuts first and wraps each segment. The transport checksums stay unfinished, as offloads leave them.
 
-use crate::checksum;
 use crate::frame::{ETH_LEN, Frame, Gso, Offload};
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, read2, write2};
 use crate::verdict::DropReason;
+use crate::wire::checksum;
 
 /// A super-frame's segments, made one at a time.
 pub struct Segments<'a> {

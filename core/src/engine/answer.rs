@@ -6,7 +6,6 @@
 //! director is every client at once.
 
 use super::Engine;
-use crate::checksum;
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint};
 use crate::fragment::seal_header;
@@ -17,6 +16,7 @@ use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
+use crate::wire::checksum;
 
 /// ICMP types (RFC 792).
 pub(super) mod icmp {

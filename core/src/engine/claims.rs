@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Engine;
-use crate::arp;
 use crate::fib::Mac;
 use crate::flow::Addr;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::PortId;
+use crate::wire::arp;
 
 /// Claims to one VIP within so long are one: a flood of them must not become one of notices.
 const ONCE_IN: Duration = Duration::from_secs(1);

@@ -3,7 +3,6 @@
 
 use super::Engine;
 use super::answer::{TTL, icmp};
-use crate::checksum;
 use crate::fib::Query;
 use crate::fragment::seal_header;
 use crate::frame::{Frame, Offload};
@@ -13,6 +12,7 @@ use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
+use crate::wire::checksum;
 
 impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening

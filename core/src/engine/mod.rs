@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::arp;
 use crate::conn::{Conn, ConnTable, Side};
 use crate::counters::Counters;
 use crate::fib::{self, Fib};
@@ -27,6 +26,7 @@ use crate::snapshot::{Limits, Snapshot};
 use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
+use crate::wire::arp;
 
 mod admission;
 mod answer;

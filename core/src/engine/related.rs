@@ -6,7 +6,6 @@ use super::answer::{address, icmp};
 use super::reply::is_one_of;
 use super::schedule::Refused;
 use super::transmit::{Way, to_client};
-use crate::checksum;
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
@@ -18,6 +17,7 @@ use crate::service::Forwarding;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::checksum;
 
 /// Bytes of an ICMP header (RFC 792).
 pub(super) const ICMP_HEADER: usize = 8;

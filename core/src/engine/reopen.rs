@@ -12,7 +12,6 @@
 
 use super::Engine;
 use super::answer::{write_ipv4, write_reset};
-use crate::checksum;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame};
@@ -23,6 +22,7 @@ use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::Verdict;
+use crate::wire::checksum;
 
 /// SYNs that are kept: those of as many places of the connection table, the last of each.
 const PLACES: usize = 1024;

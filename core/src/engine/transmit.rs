@@ -8,7 +8,6 @@ use crate::flow::Addr;
 use crate::fragment;
 use crate::frame::{ETH_LEN, Frame, Gso};
 use crate::mode::{Mode, Path};
-use crate::options;
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
@@ -16,6 +15,7 @@ use crate::segment;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
+use crate::wire::ipv4::options;
 
 /// Which way through a mode, and who answers for the director.
 pub(super) struct Way<'a> {

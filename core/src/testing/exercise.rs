@@ -297,7 +297,7 @@ fn seal(bytes: &mut [u8]) {
     let header = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
     if header >= 20 && header <= ip.len() {
         write2(ip, 10, 0);
-        let sum = crate::checksum::of(&ip[..header]);
+        let sum = crate::wire::checksum::of(&ip[..header]);
         write2(ip, 10, sum);
     }
 }

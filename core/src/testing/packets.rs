@@ -3,12 +3,12 @@
 //!
 //! A builder's defaults are those of a plain Linux sender: TTL 64, DF, identification 0x1234.
 
-use crate::checksum;
 use crate::fib::Mac;
 use crate::flow::{Addr, Endpoint};
 use crate::frame::{ETH_LEN, Frame, Gso, Offload};
 use crate::packet::tcp_flags;
 use crate::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, read2, read4, write2};
+use crate::wire::checksum;
 
 /// The client-side MAC address of the director in tests.
 pub const DIRECTOR_MAC: Mac = [2, 0, 0, 0, 1, 1];

@@ -21,15 +21,15 @@ impl Daemon {
 
     /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
     pub(super) fn begin_announcing(&mut self) {
-        self.announcements = uvs_core::arp::ANNOUNCEMENTS - 1;
+        self.announcements = uvs_core::wire::arp::ANNOUNCEMENTS - 1;
         self.announce();
     }
 
     /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
     pub(super) fn announce(&self) {
         for (vip, port, mac) in self.places() {
-            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
+            let mut frame = vec![0; uvs_core::wire::arp::FRAME_LEN];
+            if uvs_core::wire::arp::announcement(vip, mac, &mut frame).is_some() {
                 self.tell(Question::Send(port, frame));
             }
         }

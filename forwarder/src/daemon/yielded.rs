@@ -94,10 +94,10 @@ impl Daemon {
         let (questions, silent) = self.yielded.round();
         let fib = self.mirror.fib();
         for (vip, port) in questions {
-            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
+            let mut frame = vec![0; uvs_core::wire::arp::FRAME_LEN];
             let asks = fib
                 .interface(port)
-                .and_then(|i| uvs_core::arp::probe(vip, i.mac, &mut frame));
+                .and_then(|i| uvs_core::wire::arp::probe(vip, i.mac, &mut frame));
             if asks.is_some() {
                 self.tell(Question::Send(port, frame));
             }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
-use uvs_core::arp::{FRAME_LEN, probe, reply};
 use uvs_core::flow::Addr;
+use uvs_core::wire::arp::{FRAME_LEN, probe, reply};
 
 use super::host::{Answer, Question};
 use super::receive;

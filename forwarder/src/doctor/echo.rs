@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use uvs_core::checksum;
+use uvs_core::wire::checksum;
 
 use super::receive;
 use crate::sys;

@@ -4,7 +4,7 @@
 //! an unfinished checksum stays unfinished and a super-frame stays whole, which is what the sender's
 //! offloads leave in nearly every packet on a virtual network.
 
-use uvs_core::checksum::{self, Delta};
+use uvs_core::wire::checksum::{self, Delta};
 
 /// Bytes of a `virtio_net_hdr` (virtio 1.2 §5.1.6, without num_buffers).
 pub(super) const VNET_LEN: usize = 10;

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use uvs_core::checksum;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::packet::tcp_flags;
+use uvs_core::wire::checksum;
 
 /// Bytes of the headers of Ethernet, IPv4, TCP, UDP.
 const ETHERNET: usize = 14;
@@ -110,7 +110,7 @@ pub(crate) fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Fla
         Protocol::Sctp => {
             l4[12] = uvs_core::sctp::chunk::INIT;
             put(l4, 14, 20);
-            let crc = uvs_core::checksum::crc32c(l4);
+            let crc = uvs_core::wire::checksum::crc32c(l4);
             l4[8..12].copy_from_slice(&crc.to_le_bytes());
             return frame;
         }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use uvs_core::checksum;
 use uvs_core::frame::{ETH_LEN, Gso, Offload};
+use uvs_core::wire::checksum;
 
 use super::A;
 

@@ -1,0 +1,3 @@
+//! IPv4 (RFC 791).
+
+pub mod options;
