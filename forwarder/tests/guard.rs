@@ -498,26 +498,13 @@ fn a_removed_table_is_put_up_again() {
         .enter(|| assert_eq!(connect(VIP, 80), Some(io::ErrorKind::TimedOut)));
 }
 
-#[test]
-fn whatever_is_damaged_is_put_right_and_named() {
-    let lab = Lab::new(true, "0");
-    let guard = lab.guard(&rich(&lab));
-    let list = || lab.director.enter(|| run("nft", &LIST));
-    let before = list();
-    let first_rule = || {
-        let rules = lab
-            .director
-            .enter(|| run("nft", &["-a", "list", "chain", "netdev", "uvs", "ours"]));
-        let handle = rules
-            .lines()
-            .find_map(|l| l.split_once("@owned")?.1.split_once("handle "));
-        handle.unwrap().1.to_owned()
-    };
+/// Commands that damage the table, and what is said of each; HANDLE is the first rule's.
+fn damages() -> [(String, &'static str); 13] {
     let uvs = "netdev uvs";
-    let cases = [
+    [
         (format!("flush table {uvs}"), "rules, not"),
         (
-            format!("delete rule {uvs} ours handle {}", first_rule()),
+            format!("delete rule {uvs} ours handle HANDLE"),
             "chain ours has",
         ),
         (format!("insert rule {uvs} ours accept"), "chain ours has"),
@@ -558,8 +545,25 @@ fn whatever_is_damaged_is_put_right_and_named() {
             format!("add table {uvs} {{ flags dormant; }}"),
             "table uvs was changed",
         ),
-    ];
-    for (n, (command, what)) in (1..).zip(cases) {
+    ]
+}
+
+#[test]
+fn whatever_is_damaged_is_put_right_and_named() {
+    let lab = Lab::new(true, "0");
+    let guard = lab.guard(&rich(&lab));
+    let list = || lab.director.enter(|| run("nft", &LIST));
+    let before = list();
+    let first_rule = || {
+        let rules = lab
+            .director
+            .enter(|| run("nft", &["-a", "list", "chain", "netdev", "uvs", "ours"]));
+        let handle = rules
+            .lines()
+            .find_map(|l| l.split_once("@owned")?.1.split_once("handle "));
+        handle.unwrap().1.to_owned()
+    };
+    for (n, (command, what)) in (1..).zip(damages()) {
         let command = command.replace("HANDLE", &first_rule());
         lab.director.enter(|| run("nft", &[&command]));
         eventually(&command, || guard.repaired().damaged == n);

@@ -6,17 +6,18 @@
 //! director is every client at once.
 
 use super::Engine;
+use super::transit::Transit;
+use crate::wire::checksum;
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint};
 use crate::fragment::seal_header;
-use crate::frame::{ETH_LEN, Frame, Offload};
+use crate::frame::{ETH_LEN, Offload};
 use crate::outbox::Outbox;
-use crate::packet::{IPV4_MIN_HEADER, Packet, Transport, tcp_flags};
+use crate::packet::{IPV4_MIN_HEADER, Transport, tcp_flags};
 use crate::rewrite::{self, Ends, write2};
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
-use crate::wire::checksum;
 
 /// ICMP types (RFC 792).
 pub(super) mod icmp {
@@ -112,70 +113,34 @@ pub(super) struct Notice<'a> {
 }
 
 impl<R: Recorder> Engine<R> {
-    pub(super) fn host_unreachable(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        from: Addr,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn host_unreachable(&mut self, t: &mut Transit<'_, '_>, from: Addr) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0);
-        self.icmp_error(now, frame, packet, error, from, out)
+        self.icmp_error(t, error, from)
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
 
     /// Tells a packet's sender that its way ends here: with net unreachable, or what a route that refuses says.
-    pub(super) fn no_route(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        code: u8,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn no_route(&mut self, t: &mut Transit<'_, '_>, code: u8) -> Verdict {
         let (error, from) = ((icmp::UNREACHABLE, code, 0), Addr::UNSPECIFIED);
-        self.icmp_error(now, frame, packet, error, from, out)
+        self.icmp_error(t, error, from)
             .unwrap_or(Verdict::Drop(DropReason::NoRoute))
     }
 
-    pub(super) fn time_exceeded(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        from: Addr,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn time_exceeded(&mut self, t: &mut Transit<'_, '_>, from: Addr) -> Verdict {
         let error = (icmp::TIME_EXCEEDED, 0, 0);
-        self.icmp_error(now, frame, packet, error, from, out)
+        self.icmp_error(t, error, from)
             .unwrap_or(Verdict::Drop(DropReason::TtlExceeded))
     }
 
-    pub(super) fn too_big(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        mtu: usize,
-        from: Addr,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn too_big(&mut self, t: &mut Transit<'_, '_>, mtu: usize, from: Addr) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu as u32);
-        self.icmp_error(now, frame, packet, error, from, out)
+        self.icmp_error(t, error, from)
             .unwrap_or(Verdict::Drop(DropReason::Oversized))
     }
 
-    pub(super) fn port_unreachable(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        from: Addr,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn port_unreachable(&mut self, t: &mut Transit<'_, '_>, from: Addr) -> Verdict {
         let error = (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0);
-        self.icmp_error(now, frame, packet, error, from, out)
+        self.icmp_error(t, error, from)
             .unwrap_or(Verdict::Drop(DropReason::NoConnection))
     }
 
@@ -183,14 +148,11 @@ impl<R: Recorder> Engine<R> {
     /// error (RFC 1122 §3.2.2).
     pub(super) fn icmp_error(
         &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
+        t: &mut Transit<'_, '_>,
         (kind, code, rest): (u8, u8, u32),
         from: Addr,
-        out: &mut Outbox,
     ) -> Option<Verdict> {
-        if let Transport::Icmp { kind, .. } = packet.transport
+        if let Transport::Icmp { kind, .. } = t.packet.transport
             && kind != icmp::ECHO
             && kind != icmp::ECHO_REPLY
         {
@@ -201,11 +163,11 @@ impl<R: Recorder> Engine<R> {
             code,
             rest,
             from,
-            to: packet.flow.src,
-            about: &frame.bytes()[usize::from(packet.ip)..],
+            to: t.packet.flow.src,
+            about: &t.frame.bytes()[usize::from(t.packet.ip)..],
             ends: Ends::default(),
         };
-        Some(self.notify(now, &notice, out))
+        Some(self.notify(t.now, &notice, t.out))
     }
 
     /// Sends an ICMP error, where there are not too many. One about a packet's size is none too many:
@@ -249,22 +211,17 @@ impl<R: Recorder> Engine<R> {
 
     /// Answers a segment that belongs to no connection with a reset (RFC 9293 §3.5.2), as the host's own
     /// stack would.
-    pub(super) fn reset(
-        &mut self,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let Transport::Tcp { flags, header } = packet.transport else {
+    pub(super) fn reset(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        let Transport::Tcp { flags, header } = t.packet.transport else {
             return Verdict::Drop(DropReason::NoConnection);
         };
         if flags & tcp_flags::RST != 0 {
             return Verdict::Drop(DropReason::NoConnection);
         }
-        if !rewrite::checksum_is_right(frame, packet) {
+        if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        let segment = &frame.bytes()[packet.l4()..];
+        let segment = &t.frame.bytes()[t.packet.l4()..];
         let word = |at: usize| {
             u32::from_be_bytes([
                 segment[at],
@@ -274,7 +231,7 @@ impl<R: Recorder> Engine<R> {
             ])
         };
         let (seq, ack) = (word(4), word(8));
-        let data = packet.l4_len() as u32 - u32::from(header);
+        let data = t.packet.l4_len() as u32 - u32::from(header);
         let controls =
             u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
         let (seq, ack, flags) = if flags & tcp_flags::ACK != 0 {
@@ -286,8 +243,8 @@ impl<R: Recorder> Engine<R> {
                 tcp_flags::RST | tcp_flags::ACK,
             )
         };
-        let (from, to) = (packet.flow.destination(), packet.flow.source());
-        self.emit(to.addr, from.addr, 20, out, |_, ip, a, b| {
+        let (from, to) = (t.packet.flow.destination(), t.packet.flow.source());
+        self.emit(to.addr, from.addr, 20, t.out, |_, ip, a, b| {
             write_ipv4(ip, 0, 0, 0x4000, 6, a, b);
             write_reset(ip, (from, a), (to, b), (seq, ack), flags);
         })

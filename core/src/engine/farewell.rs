@@ -6,6 +6,7 @@
 
 use super::Engine;
 use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
+use super::transit::Transit;
 use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
@@ -145,7 +146,13 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: c.vip.addr,
         };
-        match self.transmit(now, &mut frame, &packet, way, hop, out) {
+        let mut transit = Transit {
+            now,
+            frame: &mut frame,
+            packet: &packet,
+            out,
+        };
+        match self.transmit(&mut transit, way, hop) {
             Verdict::Send(egress) => {
                 out.push_copy(frame.bytes(), frame.offload, egress);
                 true

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::Engine;
+use super::transit::Transit;
 use crate::conn::{self, ConnId};
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::tcp::TcpState;
@@ -66,10 +67,10 @@ impl Handshakes {
 impl<R: Recorder> Engine<R> {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
-    pub(super) fn measure_handshake(&mut self, now: Instant, id: ConnId, packet: &Packet) {
+    pub(super) fn measure_handshake(&mut self, t: &Transit<'_, '_>, id: ConnId) {
         let c = self.conns.get_mut(id);
         let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
-        if !waits || !is_syn_ack(packet) {
+        if !waits || !is_syn_ack(t.packet) {
             return;
         }
         c.flags |= conn::MEASURED;
@@ -79,7 +80,7 @@ impl<R: Recorder> Engine<R> {
         let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
         let place = c.backend;
         let server = self.servers.get_mut(place);
-        server.handshakes.measure(now, now.since(syn));
+        server.handshakes.measure(t.now, t.now.since(syn));
         let micros = server.handshakes.micros();
         self.load_mut(place).handshake = micros;
     }

@@ -5,11 +5,10 @@ use super::Engine;
 use super::farewell::is_told;
 use super::schedule::Refused;
 use super::shared::behind;
+use super::transit::Transit;
 use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
-use crate::frame::Frame;
-use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::sctp::SctpState;
 use crate::sctp::chunk::INIT;
@@ -21,26 +20,19 @@ use crate::verdict::{DropReason, Verdict};
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
-    pub(super) fn continue_connection(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn continue_connection(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let conn = *self.conns.get(id);
         let server = self.servers.get(conn.backend);
         let (removed, let_go) = (server.service == NONE, self.lets_go(server));
         // Without its service the packet is none of IPVS's: the host answers.
-        if removed && self.service_for(&packet.flow, frame.mark).is_none() {
+        if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
-            return self.answer_as_host(now, frame, packet, out);
+            return self.answer_as_host(t);
         }
-        if self.is_absent(packet.flow.dst) {
+        if self.is_absent(t.packet.flow.dst) {
             return self.give_back();
         }
-        let fresh = opens(packet);
+        let fresh = opens(t.packet);
         let quiesced =
             self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
         if fresh && (quiesced || self.is_reusable(&conn)) {
@@ -51,26 +43,18 @@ impl<R: Recorder> Engine<R> {
             };
             self.record(|_| why.into());
             if conn.controlled == 0 {
-                self.expire(now, id);
+                self.expire(t.now, id);
             }
-            return self.start_connection(now, frame, packet, out);
+            return self.start_connection(t);
         }
         if removed {
-            return self.leave(now, id, let_go, frame, packet, out);
+            return self.leave(t, id, let_go);
         }
-        self.forward(now, id, frame, packet, out)
+        self.forward(t, id)
     }
 
     /// A packet of a connection whose server was removed: it goes elsewhere, where the server lets it go.
-    fn leave(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        let_go: bool,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId, let_go: bool) -> Verdict {
         if !let_go {
             self.record(|_| SetAside::ServerGone.into());
             return Verdict::Drop(DropReason::ServerGone);
@@ -79,11 +63,11 @@ impl<R: Recorder> Engine<R> {
         let c = self.conns.get(id);
         let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
-        if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(packet) {
-            return self.reset(frame, packet, out);
+        if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(t.packet) {
+            return self.reset(t);
         }
-        self.end(now, id);
-        self.start_connection(now, frame, packet, out)
+        self.end(t.now, id);
+        self.start_connection(t)
     }
 
     /// Whether a SYN or INIT on this connection starts a new one (`is_new_conn_expected`).
@@ -104,54 +88,42 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// A packet that belongs to no connection: of a service, of a server, or not ours.
-    pub(super) fn start_connection(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let slot = self.service_for(&packet.flow, frame.mark);
-        self.record(|e| e.matched(&packet.flow, slot));
+    pub(super) fn start_connection(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        let slot = self.service_for(&t.packet.flow, t.frame.mark);
+        self.record(|e| e.matched(&t.packet.flow, slot));
         let Some(slot) = slot else {
-            return self.stray(now, frame, packet, out);
+            return self.stray(t);
         };
-        if self.is_absent(packet.flow.dst) {
+        if self.is_absent(t.packet.flow.dst) {
             return self.give_back();
         }
-        if self.claims_to_be_ours(frame, &packet.flow) {
+        if self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
-        if self.denies(slot, packet.flow.src) {
+        if self.denies(slot, t.packet.flow.src) {
             self.count_failure(slot, &Refused::Drop(DropReason::Denied));
             return Verdict::Drop(DropReason::Denied);
         }
-        if !self.may_start(packet) {
+        if !self.may_start(t.packet) {
             self.record(|_| Step::NoOpening);
-            return match packet.transport {
-                Transport::Tcp { .. } => self.reset(frame, packet, out),
+            return match t.packet.transport {
+                Transport::Tcp { .. } => self.reset(t),
                 _ => Verdict::Drop(DropReason::NoConnection),
             };
         }
-        match self.schedule(now, slot, &packet.flow) {
+        match self.schedule(t.now, slot, &t.packet.flow) {
             Ok(id) => {
-                self.keep_syn(id, frame, packet);
-                let told = self.tell_replaced(now, out);
-                let verdict = self.forward(now, id, frame, packet, out);
-                self.end_one_packet(now, id);
-                if told {
-                    behind(frame, verdict, out)
-                } else {
-                    verdict
-                }
+                self.keep_syn(t, id);
+                let told = self.tell_replaced(t.now, t.out);
+                let verdict = self.forward(t, id);
+                self.end_one_packet(t.now, id);
+                if told { behind(t, verdict) } else { verdict }
             }
             Err(refused) => {
                 self.count_failure(slot, &refused);
                 match refused {
-                    Refused::NotForUs => self.decline(now, frame, packet, out),
-                    Refused::NoServer => {
-                        self.port_unreachable(now, frame, packet, packet.flow.dst, out)
-                    }
+                    Refused::NotForUs => self.decline(t),
+                    Refused::NoServer => self.port_unreachable(t, t.packet.flow.dst),
                     Refused::Drop(reason) => Verdict::Drop(reason),
                 }
             }
@@ -159,16 +131,10 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// What the host's own stack does with a packet that it gets from a service and does not know.
-    fn decline(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        match packet.transport {
-            Transport::Tcp { .. } => self.reset(frame, packet, out),
-            Transport::Udp => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
+    fn decline(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        match t.packet.transport {
+            Transport::Tcp { .. } => self.reset(t),
+            Transport::Udp => self.port_unreachable(t, t.packet.flow.dst),
             _ => Verdict::Drop(DropReason::NoConnection),
         }
     }
@@ -202,20 +168,13 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Counts, tracks and sends a client's packet to its server.
-    fn forward(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let query = self.to_server(self.conns.get(id));
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
         let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
-        self.count_packet(place, false, u64::from(packet.ip_len));
-        self.follow(now, id, frame, packet, false);
+        self.count_packet(place, false, u64::from(t.packet.ip_len));
+        self.follow(t, id, false);
         let path = self.path(id);
         let way = Way {
             mode,
@@ -224,7 +183,7 @@ impl<R: Recorder> Engine<R> {
             answer_from: vip,
         };
         let hop = self.ways.lookup(&self.fib, query);
-        self.transmit(now, frame, packet, way, hop, out)
+        self.transmit(t, way, hop)
     }
 }
 

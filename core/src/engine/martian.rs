@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::related::{RELATED, quoted};
+use super::transit::Transit;
 use crate::fib::LOOPBACK;
 use crate::flow::Flow;
 use crate::frame::Frame;
@@ -29,15 +30,15 @@ impl<R: Recorder> Engine<R> {
     /// Ends a packet with a source of either kind where UVS would have served or answered it. Any other is the
     /// kernel's to drop.
     #[cold]
-    pub(super) fn refuse_source(&self, frame: &Frame<'_>, packet: &Packet) -> Verdict {
+    pub(super) fn refuse_source(&self, t: &Transit<'_, '_>) -> Verdict {
         let serves = |flow: &Flow| {
-            self.conns.find(flow).is_some() || self.service_for(flow, frame.mark).is_some()
+            self.conns.find(flow).is_some() || self.service_for(flow, t.frame.mark).is_some()
         };
-        let flow = &packet.flow;
+        let flow = &t.packet.flow;
         let ours = self.owned.contains(&flow.dst)
-            || match packet.transport {
+            || match t.packet.transport {
                 Transport::Fragment => self.is_vip(flow.dst),
-                Transport::Icmp { .. } => quoted(frame, packet, &RELATED)
+                Transport::Icmp { .. } => quoted(t.frame, t.packet, &RELATED)
                     .is_some_and(|quote| serves(&quote.flow.reversed())),
                 _ => serves(flow),
             };

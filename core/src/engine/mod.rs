@@ -12,12 +12,12 @@ use crate::conn::{Conn, ConnTable, Side};
 use crate::counters::Counters;
 use crate::fib::{self, Fib};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
-use crate::fragment::Reassembler;
-use crate::frame::Frame;
+use crate::fragment::{Reassembler, Whole};
+use crate::frame::{Frame, Offload};
 use crate::marks::Marks;
 use crate::mode::Mode;
-use crate::outbox::Outbox;
-use crate::packet::{self, Packet, Parsed, Transport};
+use crate::outbox::{HEADROOM, Outbox};
+use crate::packet::{self, Parsed, Transport};
 use crate::ports::LocalPorts;
 use crate::rewrite;
 use crate::scheduler::{Scheduler, SchedulerParams};
@@ -57,6 +57,7 @@ mod shared;
 mod slow_start;
 mod sweep;
 mod track;
+mod transit;
 mod transmit;
 mod unreachable;
 
@@ -65,6 +66,7 @@ pub use drain::{Event, Happened};
 pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
+use transit::Transit;
 
 /// IP protocol number of ICMP.
 const ICMP: u8 = 1;
@@ -366,41 +368,46 @@ impl<R: Recorder> Engine<R> {
             _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(p) if martian::is_martian(frame, &p) => self.refuse_source(frame, &p),
-            Parsed::Ipv4(p) => self.handle_packet(now, frame, &p, out),
+            Parsed::Ipv4(packet) => {
+                let mut transit = Transit {
+                    now,
+                    frame,
+                    packet: &packet,
+                    out,
+                };
+                if martian::is_martian(transit.frame, &packet) {
+                    self.refuse_source(&transit)
+                } else {
+                    self.handle_packet(&mut transit)
+                }
+            }
         }
     }
 
-    fn handle_packet(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        if self.fib.filters() && self.is_spoofed(frame, packet) {
-            return if self.is_ours(&packet.flow) {
+    fn handle_packet(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        if self.fib.filters() && self.is_spoofed(t) {
+            return if self.is_ours(&t.packet.flow) {
                 Verdict::Drop(DropReason::ReversePath)
             } else {
                 Verdict::Pass
             };
         }
-        match packet.transport {
-            Transport::Fragment => self.handle_fragment(now, frame, packet, out),
-            Transport::Icmp { .. } => self.handle_icmp(now, frame, packet, out),
+        match t.packet.transport {
+            Transport::Fragment => self.handle_fragment(t),
+            Transport::Icmp { .. } => self.handle_icmp(t),
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
-                rewrite::finish_crc(frame, packet);
-                self.handle_transport(now, frame, packet, out)
+                rewrite::finish_crc(t.frame, t.packet);
+                self.handle_transport(t)
             }
-            Transport::Other => self.answer_as_host(now, frame, packet, out),
+            Transport::Other => self.answer_as_host(t),
         }
     }
 
     /// Whether a packet has a source that the arrival interface's rp_filter refuses. As the kernel, which judges
     /// before IPVS sees it, each packet is asked about; what is not ours, the kernel refuses itself.
-    fn is_spoofed(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
-        let flow = &packet.flow;
-        self.fib.is_spoofed(flow.src, flow.dst, frame.arrival)
+    fn is_spoofed(&self, t: &Transit<'_, '_>) -> bool {
+        let flow = &t.packet.flow;
+        self.fib.is_spoofed(flow.src, flow.dst, t.frame.arrival)
     }
 
     /// Whether a packet may be one of a service's or of a server's.
@@ -410,66 +417,57 @@ impl<R: Recorder> Engine<R> {
             || self.locals.contains(&flow.dst)
     }
 
-    fn handle_transport(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let known = self.conns.find(&packet.flow);
-        self.record(|e| e.looked_up(now, known));
+    fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        let known = self.conns.find(&t.packet.flow);
+        self.record(|e| e.looked_up(t.now, known));
         match known {
-            Some((id, Side::Client)) => self.continue_connection(now, id, frame, packet, out),
-            Some((id, Side::Server)) => self.reply(now, id, frame, packet, out),
-            None => self.start_connection(now, frame, packet, out),
+            Some((id, Side::Client)) => self.continue_connection(t, id),
+            Some((id, Side::Server)) => self.reply(t, id),
+            None => self.start_connection(t),
         }
     }
 
-    fn handle_fragment(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn handle_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // An error about a tunnel's packet, which comes to an address of the host's.
-        let tunnel_error = packet.protocol == ICMP
+        let tunnel_error = t.packet.protocol == ICMP
             && !self.tunnels.is_empty()
-            && self.fib.is_local(packet.flow.dst);
-        if !self.is_ours(&packet.flow) && !tunnel_error {
+            && self.fib.is_local(t.packet.flow.dst);
+        if !self.is_ours(&t.packet.flow) && !tunnel_error {
             return Verdict::Pass;
         }
-        match self.reassembler.add(now, frame.bytes(), packet) {
+        match self.reassembler.add(t.now, t.frame.bytes(), t.packet) {
             Err(reason) => Verdict::Drop(reason),
             Ok(None) => Verdict::Held,
-            Ok(Some(mut whole)) => {
-                let len = whole.frame.len();
-                // Headroom as in the outbox: a mode may wrap the packet.
-                whole.frame.splice(0..0, [0; crate::outbox::HEADROOM]);
-                let end = crate::outbox::HEADROOM + len;
-                let (mark, arrival) = (frame.mark, frame.arrival);
-                let mut frame = Frame::new(
-                    &mut whole.frame,
-                    crate::outbox::HEADROOM,
-                    end,
-                    Default::default(),
-                );
-                (frame.mark, frame.arrival) = (mark, arrival);
-                match packet::parse(&mut frame) {
-                    Parsed::Ipv4(mut p) => {
-                        self.record(|_| describe::packet(&frame, &p));
-                        p.fragment_size = Some(whole.largest);
-                        let verdict = self.handle_packet(now, &mut frame, &p, out);
-                        if verdict == Verdict::Local {
-                            out.push_copy(frame.bytes(), frame.offload, Egress::default());
-                        }
-                        verdict
-                    }
-                    Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
-                    Parsed::Arp | Parsed::Foreign => Verdict::Pass,
+            Ok(Some(whole)) => self.handle_datagram(t, whole),
+        }
+    }
+
+    /// Handles the datagram that the fragment `t` has made whole, as if it had come in one frame.
+    fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Whole) -> Verdict {
+        let end = HEADROOM + whole.frame.len();
+        // Headroom as in the outbox: a mode may wrap the packet.
+        whole.frame.splice(0..0, [0; HEADROOM]);
+        let mut frame = Frame::new(&mut whole.frame, HEADROOM, end, Offload::default());
+        (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
+        match packet::parse(&mut frame) {
+            Parsed::Ipv4(mut p) => {
+                self.record(|_| describe::packet(&frame, &p));
+                p.fragment_size = Some(whole.largest);
+                let mut datagram = Transit {
+                    now: t.now,
+                    frame: &mut frame,
+                    packet: &p,
+                    out: t.out,
+                };
+                let verdict = self.handle_packet(&mut datagram);
+                if verdict == Verdict::Local {
+                    t.out
+                        .push_copy(frame.bytes(), frame.offload, Egress::default());
                 }
+                verdict
             }
+            Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
+            Parsed::Arp | Parsed::Foreign => Verdict::Pass,
         }
     }
 

@@ -5,14 +5,12 @@ use super::Engine;
 use super::answer::{Notice, icmp};
 use super::pmtu::MIN_MTU;
 use super::related::{ICMP_HEADER, quote};
+use super::transit::Transit;
 use crate::conn::Side;
 use crate::flow::Addr;
-use crate::frame::Frame;
-use crate::outbox::Outbox;
-use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
+use crate::packet::{IPV4_MIN_HEADER, Transport};
 use crate::rewrite::{self, Ends, read2, read4};
 use crate::service::TunnelKind;
-use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
@@ -62,35 +60,29 @@ impl<R: Recorder> Engine<R> {
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not
     /// about a known connection's.
-    pub(super) fn outer_error(
-        &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Option<Verdict> {
-        if !self.fib.is_local(packet.flow.dst) {
+    pub(super) fn outer_error(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
+        if !self.fib.is_local(t.packet.flow.dst) {
             return None;
         }
-        let bytes = frame.bytes();
-        let inner = self.tunnelled(bytes, packet.l4() + ICMP_HEADER)?;
+        let bytes = t.frame.bytes();
+        let inner = self.tunnelled(bytes, t.packet.l4() + ICMP_HEADER)?;
         let flow = quote(bytes, inner)?.flow;
         let (id, Side::Client) = self.conns.find(&flow)? else {
             return None;
         };
-        if !rewrite::checksum_is_right(frame, packet) {
+        if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Some(Verdict::Drop(DropReason::BadChecksum));
         }
-        let Transport::Icmp { kind, code } = packet.transport else {
+        let Transport::Icmp { kind, code } = t.packet.transport else {
             return None;
         };
         let c = *self.conns.get(id);
-        let mut rest = u32::from_be_bytes(read4(bytes, packet.l4() + 4));
+        let mut rest = u32::from_be_bytes(read4(bytes, t.packet.l4() + 4));
         if (kind, code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) {
             let link = self.fib.lookup(self.to_server(&c)).map_or(0, |hop| hop.mtu);
             let mtu = self
                 .path_mtus
-                .learn(now, c.server.addr, rest & 0xffff, link) as usize;
+                .learn(t.now, c.server.addr, rest & 0xffff, link) as usize;
             if bytes[inner + 6] & 0x40 == 0 {
                 // The client's packets may be cut, so there is nothing to tell it.
                 return Some(Verdict::Answered);
@@ -113,6 +105,6 @@ impl<R: Recorder> Engine<R> {
             about: &bytes[inner..],
             ends: Ends::default(),
         };
-        Some(self.notify(now, &notice, out))
+        Some(self.notify(t.now, &notice, t.out))
     }
 }

@@ -5,16 +5,15 @@ use super::Engine;
 use super::answer::{address, icmp};
 use super::reply::is_one_of;
 use super::schedule::Refused;
+use super::transit::Transit;
 use super::transmit::{Way, to_client};
 use crate::conn::{ConnId, NONE, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
 use crate::mode::{Mode, Path};
-use crate::outbox::Outbox;
 use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
 use crate::rewrite::{self, Ends, read2, read4, write2};
 use crate::service::Forwarding;
-use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::checksum;
@@ -41,122 +40,93 @@ pub(super) struct Quote {
 }
 
 impl<R: Recorder> Engine<R> {
-    pub(super) fn handle_icmp(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    pub(super) fn handle_icmp(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // Of these the guard keeps none from the host.
-        if self.is_absent(packet.flow.dst) {
+        if self.is_absent(t.packet.flow.dst) {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }
-        if is_icmp(packet, &ERRORS) && self.claims_to_be_ours(frame, &packet.flow) {
-            return self.refuse_source(frame, packet);
+        if is_icmp(t.packet, &ERRORS) && self.claims_to_be_ours(t.frame, &t.packet.flow) {
+            return self.refuse_source(t);
         }
-        if is_icmp(packet, &RELATED)
-            && let Some(verdict) = self.outer_error(now, frame, packet, out)
+        if is_icmp(t.packet, &RELATED)
+            && let Some(verdict) = self.outer_error(t)
         {
             return verdict;
         }
-        let Some(quote) = quoted(frame, packet, &RELATED) else {
-            return self.unrelated(now, frame, packet, out);
+        let Some(quote) = quoted(t.frame, t.packet, &RELATED) else {
+            return self.unrelated(t);
         };
         // The quoted packet went the other way.
         let flow = quote.flow.reversed();
         let known = self.conns.find(&flow);
-        self.record(|e| e.looked_up(now, known));
+        self.record(|e| e.looked_up(t.now, known));
         match known {
-            Some((id, Side::Client)) => self.icmp_to_server(now, id, frame, packet, &quote, out),
-            Some((id, Side::Server)) => self.icmp_to_client(now, id, frame, packet, &quote, out),
-            None if self.snapshot.sysctls.schedule_icmp != 0 => {
-                self.schedule_icmp(now, frame, packet, &quote, out)
-            }
-            None => self.unrelated(now, frame, packet, out),
+            Some((id, Side::Client)) => self.icmp_to_server(t, id, &quote),
+            Some((id, Side::Server)) => self.icmp_to_client(t, id, &quote),
+            None if self.snapshot.sysctls.schedule_icmp != 0 => self.schedule_icmp(t, &quote),
+            None => self.unrelated(t),
         }
     }
 
     /// About a packet of a service's that belongs to no connection: with schedule_icmp, one is made for
     /// it, so that the error reaches the server that its client will get (`ip_vs_try_to_schedule`).
-    fn schedule_icmp(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        quote: &Quote,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn schedule_icmp(&mut self, t: &mut Transit<'_, '_>, quote: &Quote) -> Verdict {
         let flow = quote.flow.reversed();
-        let Some(slot) = self.service_for(&flow, frame.mark) else {
-            return self.unrelated(now, frame, packet, out);
+        let Some(slot) = self.service_for(&flow, t.frame.mark) else {
+            return self.unrelated(t);
         };
-        if flow.src.is_martian() || self.claims_to_be_ours(frame, &flow) {
+        if flow.src.is_martian() || self.claims_to_be_ours(t.frame, &flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
         if self.denies(slot, flow.src) {
             self.count_failure(slot, &Refused::Drop(DropReason::Denied));
             return Verdict::Drop(DropReason::Denied);
         }
-        match self.schedule(now, slot, &flow) {
+        match self.schedule(t.now, slot, &flow) {
             Ok(id) => {
-                let verdict = self.icmp_to_server(now, id, frame, packet, quote, out);
-                self.end_one_packet(now, id);
+                let verdict = self.icmp_to_server(t, id, quote);
+                self.end_one_packet(t.now, id);
                 verdict
             }
-            Err(Refused::NotForUs) => self.unrelated(now, frame, packet, out),
+            Err(Refused::NotForUs) => self.unrelated(t),
             // There is nobody to tell: no error is sent about an error.
             Err(Refused::NoServer) => Verdict::Drop(DropReason::NoConnection),
             Err(Refused::Drop(reason)) => Verdict::Drop(reason),
         }
     }
 
-    fn unrelated(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        if self.is_kept(frame, packet) {
+    fn unrelated(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        if self.is_kept(t) {
             return Verdict::Local;
         }
-        self.answer_as_host(now, frame, packet, out)
+        self.answer_as_host(t)
     }
 
     /// Whether the guard keeps an ICMP error from the host's stack, since it is about a packet to a NAT
     /// server's port, whoever it comes from, the server itself or a router before it: the guard cannot tell
     /// whose packet that was.
-    fn is_kept(&self, frame: &Frame<'_>, packet: &Packet) -> bool {
-        let plain = frame.bytes().get(packet.l4() + ICMP_HEADER) == Some(&PLAIN);
-        let quote = quoted(frame, packet, &ERRORS).filter(|_| plain);
+    fn is_kept(&self, t: &Transit<'_, '_>) -> bool {
+        let plain = t.frame.bytes().get(t.packet.l4() + ICMP_HEADER) == Some(&PLAIN);
+        let quote = quoted(t.frame, t.packet, &ERRORS).filter(|_| plain);
         quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
-            && !self.fib.is_local(packet.flow.dst)
-            && !self.owned.contains(&packet.flow.dst)
+            && !self.fib.is_local(t.packet.flow.dst)
+            && !self.owned.contains(&t.packet.flow.dst)
     }
 
     /// About a reply: to the server whose packet it was.
-    fn icmp_to_server(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        quote: &Quote,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn icmp_to_server(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
         let c = *self.conns.get(id);
         if self.servers.get(c.backend).service == NONE
-            && self.service_for(&c.client_flow(), frame.mark).is_none()
+            && self.service_for(&c.client_flow(), t.frame.mark).is_none()
         {
-            return self.unrelated(now, frame, packet, out);
+            return self.unrelated(t);
         }
-        if !rewrite::checksum_is_right(frame, packet) {
+        if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, false, u64::from(packet.ip_len));
-        if packet.ttl <= 1 {
+        self.count_packet(c.backend, false, u64::from(t.packet.ip_len));
+        if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         let mode = self.modes[usize::from(c.mode)];
@@ -170,12 +140,12 @@ impl<R: Recorder> Engine<R> {
                 forward: true,
                 answer_from: c.vip.addr,
             };
-            return self.transmit(now, frame, packet, way, hop, out);
+            return self.transmit(t, way, hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
         rewrite_quote(
-            frame,
-            packet,
+            t.frame,
+            t.packet,
             quote,
             Ends {
                 src: Some(c.server),
@@ -192,33 +162,25 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: c.vip.addr,
         };
-        self.transmit(now, frame, packet, way, hop, out)
+        self.transmit(t, way, hop)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
-    fn icmp_to_client(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        quote: &Quote,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn icmp_to_client(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
         let c = *self.conns.get(id);
-        if packet.ttl <= 1 {
+        if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        if !rewrite::checksum_is_right(frame, packet) {
+        if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, true, u64::from(packet.ip_len));
+        self.count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
         let hop = self.fib.lookup(to_client(&c));
         self.counters.icmp_translated += 1;
         rewrite_quote(
-            frame,
-            packet,
+            t.frame,
+            t.packet,
             quote,
             Ends {
                 src: Some(c.client),
@@ -235,7 +197,7 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, out)
+        self.transmit(t, way, hop)
     }
 }
 

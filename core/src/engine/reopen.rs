@@ -12,6 +12,8 @@
 
 use super::Engine;
 use super::answer::{write_ipv4, write_reset};
+use super::transit::Transit;
+use crate::wire::checksum;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{ETH_LEN, Frame};
@@ -22,7 +24,6 @@ use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::Verdict;
-use crate::wire::checksum;
 
 /// SYNs that are kept: those of as many places of the connection table, the last of each.
 const PLACES: usize = 1024;
@@ -108,9 +109,9 @@ const fn place(id: ConnId) -> usize {
 
 impl<R: Recorder> Engine<R> {
     /// Keeps a new connection's SYN, where the server may have an old one of its tuple: with FULLNAT.
-    pub(super) fn keep_syn(&mut self, id: ConnId, frame: &Frame<'_>, packet: &Packet) {
+    pub(super) fn keep_syn(&mut self, t: &Transit<'_, '_>, id: ConnId) {
         if self.conns.get(id).local.port != 0
-            && let Some(syn) = Syn::from(id, frame, packet)
+            && let Some(syn) = Syn::from(id, t.frame, t.packet)
         {
             self.syns.keep(syn);
         }
@@ -118,31 +119,24 @@ impl<R: Recorder> Engine<R> {
 
     /// The server of a connection that waits for its SYN-ACK has answered. Where that is about an old
     /// connection, that one is reset and the SYN sent again.
-    pub(super) fn reopen(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Option<Verdict> {
+    pub(super) fn reopen(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Option<Verdict> {
         let c = *self.conns.get(id);
-        let Transport::Tcp { flags, .. } = packet.transport else {
+        let Transport::Tcp { flags, .. } = t.packet.transport else {
             return None;
         };
         let syn = self.syns.of(id, &c)?;
         let kind = flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST);
-        let acknowledged = u32::from_be_bytes(read4(frame.bytes(), packet.l4() + 8));
+        let acknowledged = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 8));
         if kind != tcp_flags::ACK
             || acknowledged == syn.next()
-            || !rewrite::checksum_is_right(frame, packet)
+            || !rewrite::checksum_is_right(t.frame, t.packet)
         {
             return None;
         }
         self.syns.forget(id);
         self.record(|_| Step::Reopened { local: c.local });
         let (from, to) = (c.local, c.server);
-        let reset = self.emit(to.addr, from.addr, TCP_HEADER, out, |_, ip, a, b| {
+        let reset = self.emit(to.addr, from.addr, TCP_HEADER, t.out, |_, ip, a, b| {
             write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
             write_reset(ip, (from, a), (to, b), (acknowledged, 0), tcp_flags::RST);
         });
@@ -150,7 +144,7 @@ impl<R: Recorder> Engine<R> {
             return Some(reset);
         }
         self.counters.reopened += 1;
-        self.resend(now, &c, &syn, out);
+        self.resend(t.now, &c, &syn, t.out);
         Some(Verdict::Answered)
     }
 

@@ -5,44 +5,35 @@ use std::collections::HashSet;
 use super::Engine;
 use super::answer::icmp;
 use super::reopen::is_opening;
+use super::transit::Transit;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
-use crate::frame::Frame;
-use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport, tcp_flags};
 use crate::rewrite;
 use crate::sctp::chunk::ABORT;
-use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
-    pub(super) fn reply(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let hop = self.hop_to_client(id, frame, packet);
+    pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
+        let hop = self.hop_to_client(t, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+        if let Some(verdict) = self.refuse_routing(t, hop) {
             return verdict;
         }
         let c = self.conns.get(id);
         let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
         if is_opening(c)
-            && let Some(verdict) = self.reopen(now, id, frame, packet, out)
+            && let Some(verdict) = self.reopen(t, id)
         {
             return verdict;
         }
-        self.count_packet(place, true, u64::from(packet.ip_len));
-        self.measure_handshake(now, id, packet);
-        self.follow(now, id, frame, packet, true);
+        self.count_packet(place, true, u64::from(t.packet.ip_len));
+        self.measure_handshake(t, id);
+        self.follow(t, id, true);
         let path = self.path(id);
         let way = Way {
             mode,
@@ -50,22 +41,17 @@ impl<R: Recorder> Engine<R> {
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(now, frame, packet, way, hop, out)
+        self.transmit(t, way, hop)
     }
 
     /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
-    fn hop_to_client(
-        &mut self,
-        id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
-    ) -> Result<NextHop, Unreachable> {
+    fn hop_to_client(&mut self, t: &Transit<'_, '_>, id: ConnId) -> Result<NextHop, Unreachable> {
         let c = self.conns.get(id);
         // What comes to a local address of FULLNAT's has arrived.
         if self.fib.has_rules() && c.local.port == 0 {
-            let flow = &packet.flow;
-            let came = Query::to(flow.dst).from(flow.src).by(frame.arrival);
+            let flow = &t.packet.flow;
+            let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
             let first = self.fib.lookup(came.of(c.client));
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.snapshot.sysctls.snat_reroute == 0 {
@@ -77,32 +63,26 @@ impl<R: Recorder> Engine<R> {
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or
     /// one to an address that UVS owns. All else is the kernel's, a NAT server's own traffic too.
-    pub(super) fn stray(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let from_server = self.is_replier(packet.protocol, packet.flow.source());
-        self.record(|e| e.strayed(&packet.flow, from_server));
+    pub(super) fn stray(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        let from_server = self.is_replier(t.packet.protocol, t.packet.flow.source());
+        self.record(|e| e.strayed(&t.packet.flow, from_server));
         if !from_server {
-            return self.answer_as_host(now, frame, packet, out);
+            return self.answer_as_host(t);
         }
-        if self.locals.contains(&packet.flow.dst) && self.is_local_port(packet.flow.dst_port) {
-            return match packet.transport {
-                Transport::Tcp { .. } => self.reset(frame, packet, out),
-                _ => self.port_unreachable(now, frame, packet, packet.flow.dst, out),
+        if self.locals.contains(&t.packet.flow.dst) && self.is_local_port(t.packet.flow.dst_port) {
+            return match t.packet.transport {
+                Transport::Tcp { .. } => self.reset(t),
+                _ => self.port_unreachable(t, t.packet.flow.dst),
             };
         }
-        let (protocol, from) = (packet.protocol, packet.flow.source());
-        if self.fib.is_local(packet.flow.dst) || !is_one_of(&self.nat_servers, protocol, from) {
+        let (protocol, from) = (t.packet.protocol, t.packet.flow.source());
+        if self.fib.is_local(t.packet.flow.dst) || !is_one_of(&self.nat_servers, protocol, from) {
             return Verdict::Pass;
         }
-        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(packet) {
-            return self.answer_stray(now, frame, packet, out);
+        if self.snapshot.sysctls.nat_icmp_send != 0 && wants_an_answer(t.packet) {
+            return self.answer_stray(t);
         }
-        match self.of_client(protocol, packet.flow.destination()) {
+        match self.of_client(protocol, t.packet.flow.destination()) {
             Some(_) => Verdict::Local,
             None => Verdict::Pass,
         }
@@ -110,38 +90,29 @@ impl<R: Recorder> Engine<R> {
 
     /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's
     /// routing, which it follows up to there.
-    fn answer_stray(
-        &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        out: &mut Outbox,
-    ) -> Verdict {
+    fn answer_stray(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         if !self.fib.forwarding {
             return Verdict::Drop(DropReason::NoConnection);
         }
-        let flow = &packet.flow;
-        let query = Query::to(flow.dst).from(flow.src).by(frame.arrival);
+        let flow = &t.packet.flow;
+        let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
         let hop = self.fib.lookup(query);
-        if let Some(verdict) = self.refuse_routing(now, frame, packet, hop, out) {
+        if let Some(verdict) = self.refuse_routing(t, hop) {
             return verdict;
         }
         // Routing has lowered the TTL before IPVS sees the packet.
-        rewrite::decrement_ttl(frame, packet);
-        self.port_unreachable(now, frame, packet, Addr::UNSPECIFIED, out)
+        rewrite::decrement_ttl(t.frame, t.packet);
+        self.port_unreachable(t, Addr::UNSPECIFIED)
     }
 
     /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
     fn refuse_routing(
         &mut self,
-        now: Instant,
-        frame: &Frame<'_>,
-        packet: &Packet,
+        t: &mut Transit<'_, '_>,
         hop: Result<NextHop, Unreachable>,
-        out: &mut Outbox,
     ) -> Option<Verdict> {
         let from = Addr::UNSPECIFIED;
-        let mut tell = |code| Some(self.no_route(now, frame, packet, code, out));
+        let mut tell = |code| Some(self.no_route(t, code));
         match hop {
             // As `ip_error` (net/ipv4/route.c).
             Err(Unreachable::NoRoute) => tell(icmp::NET_UNREACHABLE),
@@ -151,11 +122,11 @@ impl<R: Recorder> Engine<R> {
                 Some(Verdict::Drop(DropReason::NoRoute))
             }
             Err(Unreachable::Local | Unreachable::NotAPort) => None,
-            Ok(_) if packet.ttl <= 1 => Some(self.time_exceeded(now, frame, packet, from, out)),
+            Ok(_) if t.packet.ttl <= 1 => Some(self.time_exceeded(t, from)),
             Ok(hop) => {
                 let mtu = hop.mtu as usize;
-                (packet.dont_fragment && wire_len(frame, packet) > mtu)
-                    .then(|| self.too_big(now, frame, packet, mtu, from, out))
+                (t.packet.dont_fragment && wire_len(t.frame, t.packet) > mtu)
+                    .then(|| self.too_big(t, mtu, from))
             }
         }
     }

@@ -10,6 +10,7 @@
 //! numbers are known. With DR and tunnels they are from the client's own segments.
 
 use super::Engine;
+use super::transit::Transit;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport, tcp_flags};
@@ -39,12 +40,11 @@ impl<R: Recorder> Engine<R> {
     /// number shows that it is not of that connection.
     pub(super) fn is_out_of_window(
         &mut self,
+        t: &Transit<'_, '_>,
         id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
         output: bool,
     ) -> bool {
-        let Transport::Tcp { flags, .. } = packet.transport else {
+        let Transport::Tcp { flags, .. } = t.packet.transport else {
             return false;
         };
         if !tcp::ends(flags) {
@@ -54,7 +54,7 @@ impl<R: Recorder> Engine<R> {
         let open = TcpState::from_number(c.state).is_synchronized();
         let (receiver, sender) = ends_of(c, output);
         let (known, expected) = (*receiver != 0 && *sender != 0, *receiver);
-        let seq = u32::from_be_bytes(read4(frame.bytes(), packet.l4() + 4));
+        let seq = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 4));
         let out = open && known && !is_near(expected, seq);
         if out {
             self.counters.out_of_window += 1;
@@ -65,14 +65,8 @@ impl<R: Recorder> Engine<R> {
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
-    pub(super) fn note_sequence(
-        &mut self,
-        id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        output: bool,
-    ) {
-        let Some(n) = numbers(frame, packet) else {
+    pub(super) fn note_sequence(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+        let Some(n) = numbers(t.frame, t.packet) else {
             return;
         };
         let c = self.conns.get_mut(id);

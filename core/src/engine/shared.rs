@@ -11,10 +11,10 @@ use super::Engine;
 use super::farewell::is_told;
 use super::report::state_name;
 use super::schedule::{Opening, Refused};
+use super::transit::Transit;
 use crate::backend::Backend;
 use crate::conn::{Conn, ConnId, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::frame::Frame;
 use crate::outbox::Outbox;
 use crate::sctp::SctpState;
 use crate::service::Forwarding;
@@ -111,11 +111,11 @@ impl<R: Recorder> Engine<R> {
 }
 
 /// The frame leaves behind what is in `out`.
-pub(super) fn behind(frame: &Frame<'_>, verdict: Verdict, out: &mut Outbox) -> Verdict {
+pub(super) fn behind(t: &mut Transit<'_, '_>, verdict: Verdict) -> Verdict {
     let Verdict::Send(egress) = verdict else {
         return verdict;
     };
-    out.push_copy(frame.bytes(), frame.offload, egress);
+    t.out.push_copy(t.frame.bytes(), t.frame.offload, egress);
     Verdict::SendOutbox
 }
 

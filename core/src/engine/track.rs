@@ -2,14 +2,13 @@
 //! `ip_vs_set_state` and its handlers (`ip_vs_proto_tcp.c`, `ip_vs_proto_sctp.c`, `ip_vs_proto_udp.c`).
 
 use super::Engine;
+use super::transit::Transit;
 use crate::conn::{self, ConnId, NONE};
 use crate::flow::Direction;
-use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::tcp::{self, TcpState};
-use crate::time::Instant;
 use crate::trace::Recorder;
 
 impl<R: Recorder> Engine<R> {
@@ -25,20 +24,13 @@ impl<R: Recorder> Engine<R> {
 
     /// Takes a packet into the connection's state and time, from the server (`output`) or the client; not
     /// one that only claims to be of the connection.
-    pub(super) fn follow(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        frame: &Frame<'_>,
-        packet: &Packet,
-        output: bool,
-    ) {
-        if self.is_out_of_window(id, frame, packet, output) {
+    pub(super) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+        if self.is_out_of_window(t, id, output) {
             return;
         }
-        self.track(id, packet, output);
-        self.note_sequence(id, frame, packet, output);
-        self.conns.touch(now, id);
+        self.track(id, t.packet, output);
+        self.note_sequence(t, id, output);
+        self.conns.touch(t.now, id);
     }
 
     /// Moves the connection's state on and sets its time-out; counts it as active or inactive.

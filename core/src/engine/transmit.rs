@@ -1,6 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
 use super::pmtu::MIN_MTU;
+use super::transit::Transit;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
@@ -85,52 +86,50 @@ impl<R: Recorder> Engine<R> {
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 
-    /// Sends `packet` towards `hop` through a mode. Where it cannot go, its sender is told.
+    /// Sends the packet towards `hop` through a mode. Where it cannot go, its sender is told.
     pub(super) fn transmit(
         &mut self,
-        now: Instant,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
+        t: &mut Transit<'_, '_>,
         mut way: Way<'_>,
         hop: Result<NextHop, Unreachable>,
-        out: &mut Outbox,
     ) -> Verdict {
         self.record(|_| describe::leaving(way.mode, way.forward, way.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
-            Err(Unreachable::Local) => return self.deliver(frame, packet, way, out),
+            Err(Unreachable::Local) => return self.deliver(t, way),
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
             Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
-                return self.host_unreachable(now, frame, packet, way.answer_from, out);
+                return self.host_unreachable(t, way.answer_from);
             }
         };
-        if packet.ttl <= 1 {
-            return self.time_exceeded(now, frame, packet, way.answer_from, out);
+        if t.packet.ttl <= 1 {
+            return self.time_exceeded(t, way.answer_from);
         }
-        if let Err(reason) = check_offload(frame, packet) {
+        if let Err(reason) = check_offload(t.frame, t.packet) {
             return Verdict::Drop(reason);
         }
-        rewrite::decrement_ttl(frame, packet);
-        if let Err(reason) = pass_options(frame, packet, way.answer_from, hop.source) {
+        rewrite::decrement_ttl(t.frame, t.packet);
+        if let Err(reason) = pass_options(t.frame, t.packet, way.answer_from, hop.source) {
             return Verdict::Drop(reason);
         }
-        let mtu = self.path_mtu(now, &way, &hop);
+        let mtu = self.path_mtu(t.now, &way, &hop);
         let room = mtu.saturating_sub(way.overhead());
         if way.overhead() > 0 && room < MIN_MTU {
             return Verdict::Drop(DropReason::Oversized);
         }
-        let super_frame = frame.offload.gso != Gso::None;
-        let len = wire_len(frame, packet);
-        let icmp = matches!(packet.transport, Transport::Icmp { .. });
+        let super_frame = t.frame.offload.gso != Gso::None;
+        let len = wire_len(t.frame, t.packet);
+        let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
-        if len > room && packet.dont_fragment && !icmp && !cut_outside {
-            return self.too_big(now, frame, packet, room, way.answer_from, out);
+        if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
+            return self.too_big(t, room, way.answer_from);
         }
         way.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            limit: packet
+            limit: t
+                .packet
                 .fragment_size
                 .map_or(mtu, |size| mtu.min(usize::from(size))),
             egress: Egress {
@@ -139,9 +138,9 @@ impl<R: Recorder> Engine<R> {
             },
         };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
-            self.send_segments(frame, packet, way, &exit, out)
+            self.send_segments(t, way, &exit)
         } else {
-            self.send_one(frame, packet, &way, &exit, out)
+            self.send_one(t, &way, &exit)
         };
         result.unwrap_or_else(Verdict::Drop)
     }
@@ -158,18 +157,12 @@ impl<R: Recorder> Engine<R> {
 
     /// The way ends at the director itself: for a server or a client of its own. ICMP reaches the host's
     /// stack anyway, for no guard keeps it away, so that only what was translated is delivered.
-    fn deliver(
-        &mut self,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        way: Way<'_>,
-        out: &mut Outbox,
-    ) -> Verdict {
-        let translated = !way.forward || way.mode.reply_flow(&packet.flow, &way.path).is_some();
+    fn deliver(&mut self, t: &mut Transit<'_, '_>, way: Way<'_>) -> Verdict {
+        let translated = !way.forward || way.mode.reply_flow(&t.packet.flow, &way.path).is_some();
         if !translated {
-            return match packet.transport {
+            return match t.packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,
-                _ if self.fib.is_local(packet.flow.dst) => Verdict::Local,
+                _ if self.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
         }
@@ -191,10 +184,12 @@ impl<R: Recorder> Engine<R> {
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = frame.offload.gso != Gso::UdpL4 && frame.len() - ETH_LEN <= exit.limit;
-        let result = check_offload(frame, packet).and_then(|()| match one {
-            true => way.rewrite(frame, packet).map(|()| exit.address(frame)),
-            false => self.send_segments(frame, packet, way, &exit, out).map(drop),
+        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ETH_LEN <= exit.limit;
+        let result = check_offload(t.frame, t.packet).and_then(|()| match one {
+            true => way
+                .rewrite(t.frame, t.packet)
+                .map(|()| exit.address(t.frame)),
+            false => self.send_segments(t, way, &exit).map(drop),
         });
         match result {
             Ok(()) => Verdict::Local,
@@ -204,37 +199,33 @@ impl<R: Recorder> Engine<R> {
 
     fn send_one(
         &mut self,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
+        t: &mut Transit<'_, '_>,
         way: &Way<'_>,
         exit: &Exit,
-        out: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
-        way.rewrite(frame, packet)?;
-        exit.address(frame);
-        if frame.offload.gso != Gso::None || frame.len() - ETH_LEN <= exit.limit {
+        way.rewrite(t.frame, t.packet)?;
+        exit.address(t.frame);
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ETH_LEN <= exit.limit {
             return Ok(Verdict::Send(exit.egress));
         }
-        rewrite::finish_checksum(frame);
+        rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
-        if packet.fragment_size.is_none() {
-            frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
+        if t.packet.fragment_size.is_none() {
+            t.frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
         }
-        self.cut(frame.bytes(), exit, out);
+        self.cut(t.frame.bytes(), exit, t.out);
         Ok(Verdict::SendOutbox)
     }
 
     fn send_segments(
         &mut self,
-        frame: &Frame<'_>,
-        packet: &Packet,
+        t: &mut Transit<'_, '_>,
         mut way: Way<'_>,
         exit: &Exit,
-        out: &mut Outbox,
     ) -> Result<Verdict, DropReason> {
-        let mut segments = segment::segments(frame, packet)?;
+        let mut segments = segment::segments(t.frame, t.packet)?;
         while let Some(len) = segments.next_len() {
-            let mut draft = out.draft(len);
+            let mut draft = t.out.draft(len);
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
             way.path.ip_id = self.next_id();
@@ -243,11 +234,11 @@ impl<R: Recorder> Engine<R> {
             self.counters.segments += 1;
             if draft.len() - ETH_LEN <= exit.limit {
                 let (range, offload) = (draft.range(), draft.offload);
-                out.push(range, offload, exit.egress);
+                t.out.push(range, offload, exit.egress);
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
-                self.cut(&whole, exit, out);
+                self.cut(&whole, exit, t.out);
             }
         }
         Ok(Verdict::SendOutbox)

@@ -161,6 +161,37 @@ fn of_service(expr: &str) -> String {
 }
 
 fn service_state() -> Vec<Panel> {
+    let mut panels = service_numbers();
+    panels.extend([
+        panel(
+            Stacked,
+            "Real servers by state",
+            "short",
+            "How many are up, drained (weight 0), overloaded, or down.",
+        )
+        .query(
+            &of_service("sum by (state) (uvs_service_backends{@})"),
+            "{{state}}",
+        )
+        .colour("up", "green")
+        .colour("drained", "blue")
+        .colour("overloaded", "orange")
+        .colour("down", "red"),
+        panel(
+            Lines,
+            "Refused connections by reason",
+            PER_SECOND,
+            "New connections that got no real server, by reason.",
+        )
+        .query(
+            &of_service("sum by (reason) (rate(uvs_schedule_failures_total{@}[$__rate_interval]))"),
+            "{{reason}}",
+        ),
+    ]);
+    panels
+}
+
+fn service_numbers() -> Vec<Panel> {
     vec![
         panel(
             Stat,
@@ -224,30 +255,6 @@ fn service_state() -> Vec<Panel> {
         .query(
             &of_service("sum(rate(uvs_service_bytes_total{@}[$__rate_interval]))"),
             "",
-        ),
-        panel(
-            Stacked,
-            "Real servers by state",
-            "short",
-            "How many are up, drained (weight 0), overloaded, or down.",
-        )
-        .query(
-            &of_service("sum by (state) (uvs_service_backends{@})"),
-            "{{state}}",
-        )
-        .colour("up", "green")
-        .colour("drained", "blue")
-        .colour("overloaded", "orange")
-        .colour("down", "red"),
-        panel(
-            Lines,
-            "Refused connections by reason",
-            PER_SECOND,
-            "New connections that got no real server, by reason.",
-        )
-        .query(
-            &of_service("sum by (reason) (rate(uvs_schedule_failures_total{@}[$__rate_interval]))"),
-            "{{reason}}",
         ),
     ]
 }

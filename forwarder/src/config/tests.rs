@@ -30,45 +30,45 @@ fn an_empty_file_is_an_empty_director() {
     assert_eq!(check("# nothing yet\n").unwrap(), Config::default());
 }
 
+/// A file that sets every key.
+const EVERY_KEY: &str = r#"
+interfaces = ["eth0", "eth1"]
+socket = "/run/uvs/a.sock"
+[limits]
+connections = 4096
+local_ports = "10000-32767"
+fragment_bytes = 65536
+[timeouts]
+tcp = 60
+tcp_fin = 30
+udp = 10
+[sysctl]
+expire_nodest_conn = 1
+[plugins]
+directory = "/opt/uvs"
+max_faults = 100
+[[service]]
+tcp = "192.168.0.38:80"
+scheduler = "sh"
+flags = ["sh-port"]
+persistent = { timeout = 300, netmask = "255.255.255.0" }
+on_removal = "tell"
+on_expiry = "tell"
+drain_timeout = 60
+[[service.server]]
+address = "192.168.0.18"
+weight = 3
+upper_threshold = 100
+lower_threshold = 50
+[[service.server]]
+address = "192.168.0.28"
+mode = "ipip"
+tunnel = { kind = "gue", port = 6080, checksum = "remote" }
+"#;
+
 #[test]
 fn every_key_reaches_its_field() {
-    let config = check(
-        r#"
-        interfaces = ["eth0", "eth1"]
-        socket = "/run/uvs/a.sock"
-        [limits]
-        connections = 4096
-        local_ports = "10000-32767"
-        fragment_bytes = 65536
-        [timeouts]
-        tcp = 60
-        tcp_fin = 30
-        udp = 10
-        [sysctl]
-        expire_nodest_conn = 1
-        [plugins]
-        directory = "/opt/uvs"
-        max_faults = 100
-        [[service]]
-        tcp = "192.168.0.38:80"
-        scheduler = "sh"
-        flags = ["sh-port"]
-        persistent = { timeout = 300, netmask = "255.255.255.0" }
-        on_removal = "tell"
-        on_expiry = "tell"
-        drain_timeout = 60
-        [[service.server]]
-        address = "192.168.0.18"
-        weight = 3
-        upper_threshold = 100
-        lower_threshold = 50
-        [[service.server]]
-        address = "192.168.0.28"
-        mode = "ipip"
-        tunnel = { kind = "gue", port = 6080, checksum = "remote" }
-        "#,
-    )
-    .unwrap();
+    let config = check(EVERY_KEY).unwrap();
     assert_eq!(config.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.socket.as_deref(), Some(Path::new("/run/uvs/a.sock")));
     assert_eq!(config.limits.connections, 4096);

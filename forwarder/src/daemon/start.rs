@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
@@ -36,7 +37,7 @@ use crate::netlink::Mirror;
 use crate::plugins::Schedulers;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::worker::{Ends, Shared, Worker};
+use crate::worker::{Ask, Ends, Notice, Shared, Worker};
 
 /// What `uvs run` was asked to do.
 pub(crate) struct Options {
@@ -67,7 +68,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let mut server = Server::bind(&options.socket)?;
+    let server = Server::bind(&options.socket)?;
     let mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
@@ -91,36 +92,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let vital = Vital::new(Arc::clone(&shared));
     let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
     shared.fib.publish(mirror.fib());
-    let (asks, inbox) = channel();
-    let (notices, heard) = channel();
-    let notice = move |n| {
-        if notices.send(n).is_ok() {
-            let _ = notify.wake();
-        }
-    };
     let schedule_times = Arc::new(Times::default());
-    let engine = engine(
-        &options.config,
-        Arc::clone(&options.schedulers),
-        &schedule_times,
-    )?;
-    let (worker, waker) = Worker::new(
-        engine,
-        ports,
-        (
-            (Box::new(host.receive), Box::new(host.deliver)),
-            Box::new(host.give_back),
-        ),
-        Arc::clone(&shared),
-        inbox,
-        Box::new(notice),
-    )?;
-    let worker = std::thread::Builder::new()
-        .name("uvs-worker".to_owned())
-        .spawn(move || worker.run())?;
+    let engine = engine(&options, &schedule_times)?;
+    let worker = start_worker(engine, ports, host, &shared, notify)?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
-    let mut daemon = Daemon {
+    let daemon = Daemon {
         limits: options.config.limits.clone(),
         metrics: options.metrics,
         host_firewall: options.config.host_firewall,
@@ -140,10 +117,10 @@ pub(crate) fn run(options: Options) -> Result<()> {
         past: Past::default(),
         estimator: Clock::new(started),
         shared,
-        asks,
-        waker,
-        worker: Some(worker),
-        notices: heard,
+        asks: worker.asks,
+        waker: worker.waker,
+        worker: Some(worker.thread),
+        notices: worker.notices,
         poll,
         signals,
         started,
@@ -157,6 +134,54 @@ pub(crate) fn run(options: Options) -> Result<()> {
         notifier: Notifier::from_env(),
         reload_error: None,
     };
+    serve(daemon, server)
+}
+
+/// A worker that runs, and how the control thread reaches it.
+struct StartedWorker {
+    thread: JoinHandle<()>,
+    waker: Arc<Waker>,
+    asks: Sender<Ask>,
+    notices: Receiver<Notice>,
+}
+
+/// Starts the worker's thread; each notice of its wakes the control thread by `notify`.
+fn start_worker(
+    engine: Engine,
+    ports: Vec<Ends>,
+    host: HostPort,
+    shared: &Arc<Shared>,
+    notify: Arc<Waker>,
+) -> Result<StartedWorker> {
+    let (asks, inbox) = channel();
+    let (said, notices) = channel();
+    let notice = move |n| {
+        if said.send(n).is_ok() {
+            let _ = notify.wake();
+        }
+    };
+    let host_ends: Ends = (Box::new(host.receive), Box::new(host.deliver));
+    let (worker, waker) = Worker::new(
+        engine,
+        ports,
+        (host_ends, Box::new(host.give_back)),
+        Arc::clone(shared),
+        inbox,
+        Box::new(notice),
+    )?;
+    let thread = std::thread::Builder::new()
+        .name("uvs-worker".to_owned())
+        .spawn(move || worker.run())?;
+    Ok(StartedWorker {
+        thread,
+        waker,
+        asks,
+        notices,
+    })
+}
+
+/// Publishes the first state, opens the control socket and runs until a signal ends it.
+fn serve(mut daemon: Daemon, mut server: Server) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
     let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
@@ -264,7 +289,7 @@ fn open_port(name: &str, filter: &Program) -> Result<Ends> {
     Ok((Box::new(port.receive), Box::new(port.transmit)))
 }
 
-fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> Result<Engine> {
+fn engine(options: &Options, times: &Arc<Times>) -> Result<Engine> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -275,10 +300,10 @@ fn engine(config: &Config, schedulers: Arc<Schedulers>, times: &Arc<Times>) -> R
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
-    let times = Arc::clone(times);
+    let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
     let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
     Ok(Engine::new(EngineConfig {
-        limits: config.limits.clone(),
+        limits: options.config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
