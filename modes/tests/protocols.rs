@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::sctp::chunk;
 use uvs_core::service::{Forwarding, Persistence, ServiceKey, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
 use uvs_core::testing::packets::{SYN, TestFrame, check, sctp, tcp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::sctp::chunk;
 
 fn bed(protocol: Protocol, forwarding: Forwarding) -> Bed {
     Bed::with_service(uvs_modes::BUILTIN, protocol, forwarding, Tunnel::default())

@@ -7,33 +7,17 @@
 
 use super::Engine;
 use super::transit::Transit;
-use crate::wire::checksum;
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Endpoint};
-use crate::fragment::seal_header;
-use crate::frame::{ETH_LEN, Offload};
+use crate::frame::Offload;
 use crate::outbox::Outbox;
-use crate::packet::{IPV4_MIN_HEADER, Transport, tcp_flags};
-use crate::rewrite::{self, Ends, write2};
+use crate::packet::Transport;
+use crate::rewrite::{self, Ends};
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
-
-/// ICMP types (RFC 792).
-pub(super) mod icmp {
-    pub(crate) const ECHO_REPLY: u8 = 0;
-    pub(crate) const UNREACHABLE: u8 = 3;
-    pub(crate) const SOURCE_QUENCH: u8 = 4;
-    pub(crate) const ECHO: u8 = 8;
-    pub(crate) const TIME_EXCEEDED: u8 = 11;
-    pub(crate) const PARAMETER_PROBLEM: u8 = 12;
-    pub(crate) const NET_UNREACHABLE: u8 = 0;
-    pub(crate) const HOST_UNREACHABLE: u8 = 1;
-    pub(crate) const PROTOCOL_UNREACHABLE: u8 = 2;
-    pub(crate) const PORT_UNREACHABLE: u8 = 3;
-    pub(crate) const FRAGMENTATION_NEEDED: u8 = 4;
-    pub(crate) const PROHIBITED: u8 = 13;
-}
+use crate::wire::tcp::flag;
+use crate::wire::{checksum, ethernet, icmp, ipv4, protocol, tcp};
 
 /// TTL of the director's own packets (net.ipv4.ip_default_ttl).
 pub(super) const TTL: u8 = 64;
@@ -42,8 +26,6 @@ const ICMP_MAX: usize = 576;
 /// TOS of ICMP errors: internetwork control (RFC 1812 §4.3.2.5).
 const TOS_CONTROL: u8 = 0xc0;
 
-/// EtherType of IPv4.
-pub(super) const ETHERTYPE_IPV4: u16 = 0x0800;
 /// ICMP errors in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
 const PER_SECOND: u64 = 1000;
 const BURST: u32 = 50;
@@ -188,20 +170,23 @@ impl<R: Recorder> Engine<R> {
 
     /// Sends an ICMP error, however many there were.
     pub(super) fn emit_notice(&mut self, notice: &Notice<'_>, out: &mut Outbox) -> Verdict {
-        let quote = notice.about.len().min(ICMP_MAX - IPV4_MIN_HEADER - 8);
-        let tos = (notice.about[1] & 0x1e) | TOS_CONTROL;
-        let (from, to, len) = (notice.from, notice.to, 8 + quote);
+        let quote = notice.about.len().min(ICMP_MAX - ipv4::MIN_LEN - icmp::LEN);
+        let tos = (ipv4::Header::new(notice.about).tos() & 0x1e) | TOS_CONTROL;
+        let (from, to, len) = (notice.from, notice.to, icmp::LEN + quote);
         let verdict = self.emit(to, from, len, out, |engine, ip, from, to| {
             let id = engine.next_id();
-            write_ipv4(ip, tos, id, 0, 1, from, to);
-            let message = &mut ip[IPV4_MIN_HEADER..];
-            message[..2].copy_from_slice(&[notice.kind, notice.code]);
-            message[2..4].fill(0);
-            message[4..8].copy_from_slice(&notice.rest.to_be_bytes());
-            message[8..].copy_from_slice(&notice.about[..quote]);
-            rewrite::set_quoted_ends(&mut message[8..], notice.ends);
-            let sum = checksum::of(message);
-            write2(message, 2, sum);
+            let header = ipv4_header(ip, protocol::ICMP, from, to);
+            ipv4::Repr { tos, id, ..header }.emit(ip);
+            let message = &mut ip[ipv4::MIN_LEN..];
+            let header = icmp::Repr {
+                kind: notice.kind,
+                code: notice.code,
+                rest: notice.rest,
+            };
+            header.emit(message);
+            message[icmp::LEN..].copy_from_slice(&notice.about[..quote]);
+            rewrite::set_quoted_ends(&mut message[icmp::LEN..], notice.ends);
+            icmp::seal(message);
         });
         if verdict == Verdict::Answered {
             self.counters.count_icmp(notice.kind);
@@ -215,37 +200,23 @@ impl<R: Recorder> Engine<R> {
         let Transport::Tcp { flags, header } = t.packet.transport else {
             return Verdict::Drop(DropReason::NoConnection);
         };
-        if flags & tcp_flags::RST != 0 {
+        if flags & flag::RST != 0 {
             return Verdict::Drop(DropReason::NoConnection);
         }
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        let segment = &t.frame.bytes()[t.packet.l4()..];
-        let word = |at: usize| {
-            u32::from_be_bytes([
-                segment[at],
-                segment[at + 1],
-                segment[at + 2],
-                segment[at + 3],
-            ])
-        };
-        let (seq, ack) = (word(4), word(8));
-        let data = t.packet.l4_len() as u32 - u32::from(header);
-        let controls =
-            u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
-        let (seq, ack, flags) = if flags & tcp_flags::ACK != 0 {
-            (ack, 0, tcp_flags::RST)
+        let tcp = t.packet.tcp(t.frame.bytes());
+        let (seq, ack) = (tcp.seq(), tcp.ack());
+        let taken = t.packet.l4_len() as u32 - u32::from(header) + tcp::controls(flags);
+        let (seq, ack, flags) = if flags & flag::ACK != 0 {
+            (ack, 0, flag::RST)
         } else {
-            (
-                0,
-                seq.wrapping_add(data).wrapping_add(controls),
-                tcp_flags::RST | tcp_flags::ACK,
-            )
+            (0, seq.wrapping_add(taken), flag::RST | flag::ACK)
         };
         let (from, to) = (t.packet.flow.destination(), t.packet.flow.source());
-        self.emit(to.addr, from.addr, 20, t.out, |_, ip, a, b| {
-            write_ipv4(ip, 0, 0, 0x4000, 6, a, b);
+        self.emit(to.addr, from.addr, tcp::MIN_LEN, t.out, |_, ip, a, b| {
+            ipv4_header(ip, protocol::TCP, a, b).emit(ip);
             write_reset(ip, (from, a), (to, b), (seq, ack), flags);
         })
     }
@@ -277,11 +248,15 @@ impl<R: Recorder> Engine<R> {
         let (Some(from), Some(to)) = (from.as_v4(), to.as_v4()) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        let mut draft = out.draft(ETH_LEN + IPV4_MIN_HEADER + len);
-        rewrite::set_macs(&mut draft, hop.mac.unwrap_or_default(), hop.source_mac);
+        let mut draft = out.draft(ethernet::LEN + ipv4::MIN_LEN + len);
         let bytes = draft.bytes_mut();
-        write2(bytes, 12, ETHERTYPE_IPV4);
-        fill(self, &mut bytes[ETH_LEN..], from, to);
+        let header = ethernet::Repr {
+            dst: hop.mac.unwrap_or_default(),
+            src: hop.source_mac,
+            ethertype: ethernet::ethertype::IPV4,
+        };
+        header.emit(bytes);
+        fill(self, &mut bytes[ethernet::LEN..], from, to);
         let range = draft.range();
         let egress = Egress {
             port: hop.port,
@@ -300,41 +275,32 @@ pub(super) fn write_reset(
     (seq, ack): (u32, u32),
     flags: u8,
 ) {
-    let tcp = &mut ip[IPV4_MIN_HEADER..];
-    tcp.fill(0);
-    write2(tcp, 0, from.port);
-    write2(tcp, 2, to.port);
-    tcp[4..8].copy_from_slice(&seq.to_be_bytes());
-    tcp[8..12].copy_from_slice(&ack.to_be_bytes());
-    tcp[12] = 5 << 4;
-    tcp[13] = flags;
-    let pseudo = checksum::pseudo_header_v4(a, b, 6, tcp.len() as u32);
-    let sum = !checksum::add(pseudo, checksum::sum(tcp));
-    write2(tcp, rewrite::TCP_CHECKSUM, sum);
+    let segment = &mut ip[ipv4::MIN_LEN..];
+    let header = tcp::Repr {
+        src_port: from.port,
+        dst_port: to.port,
+        seq,
+        ack,
+        flags,
+        window: 0,
+    };
+    header.emit(segment);
+    let pseudo = checksum::pseudo_header_v4(a, b, protocol::TCP, segment.len() as u32);
+    tcp::seal(segment, pseudo);
 }
 
-/// Writes an IPv4 header without options for a packet that fills `ip`.
-pub(super) fn write_ipv4(
-    ip: &mut [u8],
-    tos: u8,
-    id: u16,
-    flags: u16,
-    protocol: u8,
-    from: [u8; 4],
-    to: [u8; 4],
-) {
-    let len = ip.len() as u16;
-    let header = &mut ip[..IPV4_MIN_HEADER];
-    header[0] = 0x45;
-    header[1] = tos;
-    write2(header, 2, len);
-    write2(header, 4, id);
-    write2(header, 6, flags);
-    header[8] = TTL;
-    header[9] = protocol;
-    header[12..16].copy_from_slice(&from);
-    header[16..20].copy_from_slice(&to);
-    seal_header(header);
+/// An IPv4 header for a packet of the director's that fills `ip`: no options, no service class.
+pub(super) fn ipv4_header(ip: &[u8], protocol: u8, src: [u8; 4], dst: [u8; 4]) -> ipv4::Repr {
+    ipv4::Repr {
+        tos: 0,
+        total_len: ip.len() as u16,
+        id: 0,
+        dont_fragment: protocol == protocol::TCP,
+        ttl: TTL,
+        protocol,
+        src,
+        dst,
+    }
 }
 
 /// An endpoint without a port.

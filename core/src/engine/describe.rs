@@ -6,7 +6,7 @@ use super::report::state_name;
 use super::{Engine, Servers, Service};
 use crate::backend::Backend;
 use crate::conn::{Conn, ConnId, NONE, Side};
-use crate::fib::{Mac, NextHop, Unreachable};
+use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Addr, Flow};
 use crate::frame::Frame;
 use crate::mode::Mode;
@@ -17,6 +17,7 @@ use crate::trace::{
     Aside, Candidate, Fate, Hop, Known, NoHop, Recorder, SetAside, Step, Template, kind,
     protocol_name,
 };
+use crate::wire::ethernet::{self, Mac};
 
 impl From<SetAside> for Step {
     fn from(why: SetAside) -> Self {
@@ -29,7 +30,7 @@ pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Step {
     let why = match parsed {
         Parsed::Foreign => Aside::Foreign,
         Parsed::Arp => Aside::Arp,
-        _ if frame.bytes()[..6] != mac => Aside::OtherMac,
+        _ if ethernet::Header::new(frame.bytes()).dst() != mac => Aside::OtherMac,
         Parsed::Malformed { .. } => Aside::Malformed,
         Parsed::Ipv4(p) => return packet(frame, p),
     };

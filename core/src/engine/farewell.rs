@@ -5,28 +5,27 @@
 //! way, through its mode.
 
 use super::Engine;
-use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
+use super::answer::{Limiter, Notice, ipv4_header, write_reset};
 use super::transit::Transit;
 use super::transmit::Way;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
-use crate::frame::{ETH_LEN, Frame, Offload};
+use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{self, IPV4_MIN_HEADER, Parsed, tcp_flags};
-use crate::rewrite::{Ends, write2};
+use crate::packet::{self, Parsed};
+use crate::rewrite::Ends;
 use crate::service::OnExpiry;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::Verdict;
+use crate::wire::tcp::flag;
+use crate::wire::{ethernet, icmp, ipv4, protocol, tcp, udp};
 
 /// Connections whose ends are told, per second and at once: a million take 20 s, and a turn of the worker
 /// sends no more than twice the burst.
 const PER_SECOND: u64 = 50_000;
 const BURST: u32 = 128;
-/// Bytes of a TCP header without options, and of a UDP header.
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
 
 /// Bounds what is told.
 pub(super) const fn limiter() -> Limiter {
@@ -68,15 +67,9 @@ impl<R: Recorder> Engine<R> {
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
         let (from, to, next) = (c.vip, c.client, (c.client_expects, c.server_expects));
-        let verdict = self.emit(to.addr, from.addr, TCP_HEADER, out, |_, ip, a, b| {
-            write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
-            write_reset(
-                ip,
-                (from, a),
-                (to, b),
-                next,
-                tcp_flags::RST | tcp_flags::ACK,
-            );
+        let verdict = self.emit(to.addr, from.addr, tcp::MIN_LEN, out, |_, ip, a, b| {
+            ipv4_header(ip, protocol::TCP, a, b).emit(ip);
+            write_reset(ip, (from, a), (to, b), next, flag::RST | flag::ACK);
         });
         verdict == Verdict::Answered
     }
@@ -87,11 +80,14 @@ impl<R: Recorder> Engine<R> {
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };
-        let mut about = [0; IPV4_MIN_HEADER + UDP_HEADER];
-        write_ipv4(&mut about, 0, 0, 0, Protocol::Udp as u8, client, vip);
-        write2(&mut about, IPV4_MIN_HEADER, c.client.port);
-        write2(&mut about, IPV4_MIN_HEADER + 2, c.vip.port);
-        write2(&mut about, IPV4_MIN_HEADER + 4, UDP_HEADER as u16);
+        let mut about = [0; ipv4::MIN_LEN + udp::LEN];
+        ipv4_header(&about, protocol::UDP, client, vip).emit(&mut about);
+        let datagram = udp::Repr {
+            src_port: c.client.port,
+            dst_port: c.vip.port,
+            length: udp::LEN as u16,
+        };
+        datagram.emit(&mut about[ipv4::MIN_LEN..]);
         let notice = Notice {
             kind: icmp::UNREACHABLE,
             code: icmp::PORT_UNREACHABLE,
@@ -107,15 +103,15 @@ impl<R: Recorder> Engine<R> {
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
     pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
-        const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
+        const LEN: usize = ethernet::LEN + ipv4::MIN_LEN + tcp::MIN_LEN;
         let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
             return false;
         };
         let mut bytes = [0; HEADROOM + LEN];
-        let ip = &mut bytes[HEADROOM + ETH_LEN..];
-        write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, client, vip);
+        let ip = &mut bytes[HEADROOM + ethernet::LEN..];
+        ipv4_header(ip, protocol::TCP, client, vip).emit(ip);
         let next = (c.server_expects, c.client_expects);
-        let flags = tcp_flags::RST | tcp_flags::ACK;
+        let flags = flag::RST | flag::ACK;
         write_reset(ip, (c.client, client), (c.vip, vip), next, flags);
         self.send_as_client(now, c, &mut bytes, out)
     }
@@ -133,7 +129,8 @@ impl<R: Recorder> Engine<R> {
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
-        write2(bytes, HEADROOM + 12, answer::ETHERTYPE_IPV4);
+        let mut header = ethernet::Header::new_mut(&mut bytes[HEADROOM..]);
+        header.set_ethertype(ethernet::ethertype::IPV4);
         let end = bytes.len();
         let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {

@@ -19,9 +19,8 @@ use crate::service::ServiceKey;
 use crate::time::Instant;
 use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
 use crate::verdict::{Egress, PortId, Verdict};
+use crate::wire::icmp;
 
-/// Bytes of an ICMP header, behind which an error quotes a packet (RFC 792).
-const ICMP_HEADER: usize = 8;
 /// Frames of one packet that are told of.
 const MAX_LEAVING: usize = 64;
 /// Places that a new connection takes: one, and one for its template.
@@ -153,7 +152,7 @@ impl Rehearsal {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
             Transport::Icmp { .. } => {
-                let quoted = packet.l4() + ICMP_HEADER;
+                let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());

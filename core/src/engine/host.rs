@@ -2,16 +2,15 @@
 //! else is the kernel's.
 
 use super::Engine;
-use super::answer::{TTL, icmp};
+use super::answer::TTL;
 use super::transit::Transit;
-use crate::wire::checksum;
 use crate::fib::Query;
-use crate::fragment::seal_header;
 use crate::frame::Offload;
 use crate::packet::Transport;
-use crate::rewrite::{self, Ends, write2};
+use crate::rewrite::{self, Ends};
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, Verdict};
+use crate::wire::{icmp, ipv4};
 
 impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
@@ -57,14 +56,11 @@ impl<R: Recorder> Engine<R> {
             dst: Some(t.packet.flow.source()),
         };
         rewrite::set_addresses(t.frame, t.packet, swap);
-        let (ip, l4) = (usize::from(t.packet.ip), t.packet.l4());
-        let bytes = t.frame.bytes_mut();
-        bytes[ip + 8] = TTL;
-        seal_header(&mut bytes[ip..l4]);
-        bytes[l4] = icmp::ECHO_REPLY;
-        write2(bytes, l4 + 2, 0);
-        let sum = checksum::of(&bytes[l4..]);
-        write2(bytes, l4 + 2, sum);
+        let (head, message) = t.frame.bytes_mut().split_at_mut(t.packet.l4());
+        t.packet.ipv4_mut(head).set_ttl(TTL);
+        ipv4::seal(&mut head[usize::from(t.packet.ip)..]);
+        icmp::Header::new_mut(message).set_kind(icmp::ECHO_REPLY);
+        icmp::seal(message);
         rewrite::set_macs(t.frame, hop.mac.unwrap_or_default(), hop.source_mac);
         let egress = Egress {
             port: hop.port,

@@ -9,14 +9,15 @@ use super::transit::Transit;
 use super::transmit::Way;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
-use crate::sctp::chunk::INIT;
 use crate::service::OnRemoval;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::sctp::chunk::INIT;
+use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
@@ -158,8 +159,7 @@ impl<R: Recorder> Engine<R> {
         let sysctls = &self.snapshot.sysctls;
         match packet.transport {
             Transport::Tcp { flags, .. } => {
-                flags & tcp_flags::RST == 0
-                    && (flags & tcp_flags::SYN != 0 || sysctls.sloppy_tcp != 0)
+                flags & flag::RST == 0 && (flags & flag::SYN != 0 || sysctls.sloppy_tcp != 0)
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
@@ -190,7 +190,7 @@ impl<R: Recorder> Engine<R> {
 /// Whether a packet is a connection's first (`is_new_conn`).
 fn opens(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags & tcp_flags::SYN != 0,
+        Transport::Tcp { flags, .. } => flags & flag::SYN != 0,
         Transport::Sctp { chunk } => chunk == INIT,
         _ => false,
     }

@@ -26,7 +26,7 @@ use crate::snapshot::{Limits, Snapshot};
 use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
-use crate::wire::arp;
+use crate::wire::{arp, ethernet, protocol};
 
 mod admission;
 mod answer;
@@ -68,8 +68,6 @@ pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
 use transit::Transit;
 
-/// IP protocol number of ICMP.
-const ICMP: u8 = 1;
 /// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
 const UNPRIVILEGED: u16 = 1024;
 
@@ -365,7 +363,9 @@ impl<R: Recorder> Engine<R> {
             }
             // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
             // the address of a next hop.
-            _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
+            _ if ethernet::Header::new(frame.bytes()).dst() != mac && port != PortId::HOST => {
+                Verdict::Pass
+            }
             Parsed::Malformed { dst, reason } if self.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ipv4(packet) => {
@@ -429,7 +429,7 @@ impl<R: Recorder> Engine<R> {
 
     fn handle_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // An error about a tunnel's packet, which comes to an address of the host's.
-        let tunnel_error = t.packet.protocol == ICMP
+        let tunnel_error = t.packet.protocol == protocol::ICMP
             && !self.tunnels.is_empty()
             && self.fib.is_local(t.packet.flow.dst);
         if !self.is_ours(&t.packet.flow) && !tunnel_error {
@@ -478,25 +478,18 @@ impl<R: Recorder> Engine<R> {
         mac: [u8; 6],
         out: &mut Outbox,
     ) -> Verdict {
-        let mut draft = out.draft(arp::FRAME_LEN);
-        let Some(len) = arp::answer(
-            frame.bytes(),
-            |a| self.owned.contains(&a) && !self.yielded.contains(&a),
-            mac,
-            draft.bytes_mut(),
-        ) else {
+        let speaks = |addr| {
+            let vip = Addr::v4(addr);
+            self.owned.contains(&vip) && !self.yielded.contains(&vip)
+        };
+        let Some(reply) = arp::answer(frame.bytes(), speaks, mac) else {
             return Verdict::Pass;
         };
-        draft.truncate(len);
-        let range = draft.range();
-        out.push(
-            range,
-            Default::default(),
-            Egress {
-                port,
-                unresolved: None,
-            },
-        );
+        let egress = Egress {
+            port,
+            unresolved: None,
+        };
+        out.push_copy(&reply, Offload::default(), egress);
         Verdict::Answered
     }
 

@@ -11,26 +11,25 @@
 //! connection anew.
 
 use super::Engine;
-use super::answer::{write_ipv4, write_reset};
+use super::answer::{ipv4_header, write_reset};
 use super::transit::Transit;
-use crate::wire::checksum;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
-use crate::frame::{ETH_LEN, Frame};
+use crate::frame::Frame;
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{Packet, Transport, tcp_flags};
-use crate::rewrite::{self, read4, write2};
+use crate::packet::{Packet, Transport};
+use crate::rewrite;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::Verdict;
+use crate::wire::tcp::flag;
+use crate::wire::{checksum, ethernet, ipv4, protocol, tcp};
 
 /// SYNs that are kept: those of as many places of the connection table, the last of each.
 const PLACES: usize = 1024;
 /// Bytes of an IPv4 and a TCP header with all options.
-const MAX_SYN: usize = 120;
-/// Bytes of a TCP header without options.
-const TCP_HEADER: usize = 20;
+const MAX_SYN: usize = ipv4::MAX_LEN + tcp::MAX_LEN;
 
 /// A client's SYN as it came, from the IP header on.
 #[derive(Clone, Copy)]
@@ -74,8 +73,8 @@ impl Syn {
         let Transport::Tcp { flags, header } = packet.transport else {
             return None;
         };
-        let others = tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
-        let plain = flags & tcp_flags::SYN != 0
+        let others = flag::ACK | flag::RST | flag::FIN;
+        let plain = flags & flag::SYN != 0
             && flags & others == 0
             && packet.l4_len() == usize::from(header)
             && packet.fragment_size.is_none();
@@ -98,8 +97,8 @@ impl Syn {
 
     /// The sequence number behind it.
     fn next(&self) -> u32 {
-        let seq = u32::from_be_bytes(read4(&self.bytes, usize::from(self.l4) + 4));
-        seq.wrapping_add(1)
+        let tcp = tcp::Header::new(&self.bytes[usize::from(self.l4)..]);
+        tcp.seq().wrapping_add(1)
     }
 }
 
@@ -125,9 +124,9 @@ impl<R: Recorder> Engine<R> {
             return None;
         };
         let syn = self.syns.of(id, &c)?;
-        let kind = flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST);
-        let acknowledged = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 8));
-        if kind != tcp_flags::ACK
+        let kind = flags & (flag::ACK | flag::SYN | flag::RST);
+        let acknowledged = t.packet.tcp(t.frame.bytes()).ack();
+        if kind != flag::ACK
             || acknowledged == syn.next()
             || !rewrite::checksum_is_right(t.frame, t.packet)
         {
@@ -136,9 +135,9 @@ impl<R: Recorder> Engine<R> {
         self.syns.forget(id);
         self.record(|_| Step::Reopened { local: c.local });
         let (from, to) = (c.local, c.server);
-        let reset = self.emit(to.addr, from.addr, TCP_HEADER, t.out, |_, ip, a, b| {
-            write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
-            write_reset(ip, (from, a), (to, b), (acknowledged, 0), tcp_flags::RST);
+        let reset = self.emit(to.addr, from.addr, tcp::MIN_LEN, t.out, |_, ip, a, b| {
+            ipv4_header(ip, protocol::TCP, a, b).emit(ip);
+            write_reset(ip, (from, a), (to, b), (acknowledged, 0), flag::RST);
         });
         if reset != Verdict::Answered {
             return Some(reset);
@@ -150,16 +149,15 @@ impl<R: Recorder> Engine<R> {
 
     fn resend(&mut self, now: Instant, c: &Conn, syn: &Syn, out: &mut Outbox) {
         let (len, l4) = (usize::from(syn.len), usize::from(syn.l4));
-        let mut bytes = [0; HEADROOM + ETH_LEN + MAX_SYN];
-        let ip = &mut bytes[HEADROOM + ETH_LEN..][..len];
+        let mut bytes = [0; HEADROOM + ethernet::LEN + MAX_SYN];
+        let ip = &mut bytes[HEADROOM + ethernet::LEN..][..len];
         ip.copy_from_slice(&syn.bytes[..len]);
         // It may have come with a checksum that was left to an offload.
-        write2(ip, l4 + rewrite::TCP_CHECKSUM, 0);
-        let (src, dst) = (read4(ip, 12), read4(ip, 16));
-        let pseudo = checksum::pseudo_header_v4(src, dst, Protocol::Tcp as u8, (len - l4) as u32);
-        let sum = !checksum::add(pseudo, checksum::sum(&ip[l4..]));
-        write2(ip, l4 + rewrite::TCP_CHECKSUM, sum);
-        self.send_as_client(now, c, &mut bytes[..HEADROOM + ETH_LEN + len], out);
+        let header = ipv4::Header::new(ip);
+        let (src, dst) = (header.src(), header.dst());
+        let pseudo = checksum::pseudo_header_v4(src, dst, protocol::TCP, (len - l4) as u32);
+        tcp::seal(&mut ip[l4..], pseudo);
+        self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
     }
 }
 

@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 
 use super::Engine;
-use super::answer::icmp;
 use super::reopen::is_opening;
 use super::transit::Transit;
 use super::transmit::{Way, to_client, wire_len};
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::rewrite;
-use crate::sctp::chunk::ABORT;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::icmp;
+use crate::wire::sctp::chunk::ABORT;
+use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
@@ -155,7 +156,7 @@ pub(super) fn is_one_of(
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.
 fn wants_an_answer(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags & tcp_flags::RST == 0,
+        Transport::Tcp { flags, .. } => flags & flag::RST == 0,
         Transport::Sctp { chunk } => chunk != ABORT,
         Transport::Udp => true,
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,

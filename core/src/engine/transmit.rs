@@ -7,7 +7,7 @@ use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::fragment;
-use crate::frame::{ETH_LEN, Frame, Gso};
+use crate::frame::{Frame, Gso};
 use crate::mode::{Mode, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
@@ -16,7 +16,9 @@ use crate::segment;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
-use crate::wire::ipv4::options;
+use crate::wire::ethernet;
+use crate::wire::ipv4;
+use crate::wire::ipv4::options::Refusal;
 
 /// Which way through a mode, and who answers for the director.
 pub(super) struct Way<'a> {
@@ -184,7 +186,7 @@ impl<R: Recorder> Engine<R> {
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ETH_LEN <= exit.limit;
+        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => way
                 .rewrite(t.frame, t.packet)
@@ -205,13 +207,14 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         way.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ETH_LEN <= exit.limit {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
         if t.packet.fragment_size.is_none() {
-            t.frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
+            let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
+            ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
         self.cut(t.frame.bytes(), exit, t.out);
         Ok(Verdict::SendOutbox)
@@ -232,7 +235,7 @@ impl<R: Recorder> Engine<R> {
             way.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ETH_LEN <= exit.limit {
+            if draft.len() - ethernet::LEN <= exit.limit {
                 let (range, offload) = (draft.range(), draft.offload);
                 t.out.push(range, offload, exit.egress);
             } else {
@@ -299,13 +302,17 @@ fn pass_options(
     vip: Addr,
     own: Addr,
 ) -> Result<(), DropReason> {
-    if usize::from(packet.ip_header) == crate::packet::IPV4_MIN_HEADER {
+    if usize::from(packet.ip_header) == ipv4::MIN_LEN {
         return Ok(());
     }
     let addr = if vip.is_unspecified() { own } else { vip };
     let header = &mut frame.bytes_mut()[usize::from(packet.ip)..packet.l4()];
-    if options::pass(header, addr.as_v4().unwrap_or_default())? {
-        fragment::seal_header(header);
+    let options = &mut header[ipv4::MIN_LEN..];
+    match ipv4::options::pass(options, addr.as_v4().unwrap_or_default()) {
+        Ok(false) => {}
+        Ok(true) => ipv4::seal(header),
+        Err(Refusal::Malformed) => return Err(DropReason::BadIpHeader),
+        Err(Refusal::SourceRoute) => return Err(DropReason::SourceRoute),
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`).
 
 use super::Engine;
-use super::answer::{Notice, icmp};
+use super::answer::Notice;
 use super::related::quote;
 use crate::conn::{ConnId, Side};
 use crate::flow::Addr;
@@ -12,6 +12,7 @@ use crate::packet::{self, Packet, Parsed, Transport};
 use crate::rewrite::{self, Ends};
 use crate::time::Instant;
 use crate::trace::Recorder;
+use crate::wire::icmp;
 
 impl<R: Recorder> Engine<R> {
     /// A frame that left this engine with an [`unresolved`](crate::verdict::Egress::unresolved) next hop

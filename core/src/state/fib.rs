@@ -8,6 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::flow::Addr;
 use crate::verdict::PortId;
+use crate::wire::ethernet::Mac;
 
 mod cache;
 mod multipath;
@@ -29,9 +30,6 @@ pub use route::{Hop, Refusal, Route, Target};
 /// client cannot make them collide, and a cheap hash will do.
 type HashMap<K, V> = collections::HashMap<K, V, BuildHasherDefault<Mix>>;
 type HashSet<K> = collections::HashSet<K, BuildHasherDefault<Mix>>;
-
-/// A MAC address.
-pub type Mac = [u8; 6];
 
 /// An interface that UVS runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]

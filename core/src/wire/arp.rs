@@ -1,4 +1,5 @@
-//! ARP for VIPs that are on none of the host's interfaces (RFC 826, RFC 5227).
+//! ARP for IPv4 over Ethernet (RFC 826), as frames, and what RFC 5227 says of addresses that are to be one
+//! host's.
 //!
 //! The kernel answers for its own addresses and resolves every neighbour; for a VIP that it does not
 //! have, and that UVS was told to own, nobody would answer. This is that answer, the announcement of the
@@ -7,148 +8,160 @@
 
 use std::time::Duration;
 
-use crate::fib::Mac;
-use crate::flow::Addr;
+use super::ethernet::{self, BROADCAST, Mac, ethertype, is_one_station};
 
-/// Bytes of an ARP packet for IPv4 over Ethernet with its Ethernet header.
-pub const FRAME_LEN: usize = 42;
+/// Bytes of an ARP packet for IPv4 over Ethernet.
+pub const LEN: usize = 28;
+/// Bytes of it with its Ethernet header.
+pub const FRAME_LEN: usize = ethernet::LEN + LEN;
 /// How often an address is announced (ANNOUNCE_NUM, RFC 5227 §1.1).
 pub const ANNOUNCEMENTS: u32 = 2;
 /// Time between announcements (ANNOUNCE_INTERVAL, RFC 5227 §1.1).
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
-const BROADCAST: Mac = [0xff; 6];
-const ETHERTYPE: [u8; 2] = [0x08, 0x06];
-/// Hardware type Ethernet, protocol type IPv4, address lengths 6 and 4.
-const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
-const REQUEST: [u8; 2] = [0, 1];
-const REPLY: [u8; 2] = [0, 2];
+const HARDWARE_ETHERNET: u16 = 1;
+const REQUEST: u16 = 1;
+const REPLY: u16 = 2;
 
-/// Writes the reply to an ARP request for an owned VIP into `out` and returns its length.
-///
-/// `None` where nothing is to be said: another kind of frame, a request for somebody else or from
-/// ourselves, an announcement, a sender that cannot be answered, or fewer than [`FRAME_LEN`] bytes in
-/// `out`. A probe (sender 0.0.0.0, RFC 5227 §2.1.1) is answered: its sender is about to take the VIP.
-pub fn answer(
-    frame: &[u8],
-    is_owned: impl Fn(Addr) -> bool,
-    mac: Mac,
-    out: &mut [u8],
-) -> Option<usize> {
-    let request = Request::parse(frame)?;
-    let to_us = request.destination == BROADCAST || request.destination == mac;
-    let from_us = request.sender_mac == mac;
-    let gratuitous = request.sender == request.target;
-    let wanted = to_us && !from_us && !gratuitous && request.has_sane_sender();
-    if !wanted || !is_owned(Addr::v4(request.target)) {
-        return None;
-    }
-    write(
-        out,
-        request.sender_mac,
-        REPLY,
-        (mac, request.target),
-        (request.sender_mac, request.sender),
-    )
+header! {
+    /// An ARP packet for IPv4 over Ethernet.
+    pub struct Packet[LEN], offset;
+    /// Hardware type.
+    pub HARDWARE => hardware, set_hardware: u16 = 0;
+    /// Protocol type, an EtherType.
+    pub PROTOCOL => protocol, set_protocol: u16 = 2;
+    /// Bytes of a hardware address.
+    pub HARDWARE_LEN => hardware_len, set_hardware_len: u8 = 4;
+    /// Bytes of a protocol address.
+    pub PROTOCOL_LEN => protocol_len, set_protocol_len: u8 = 5;
+    /// Request or reply.
+    pub OPERATION => operation, set_operation: u16 = 6;
+    /// The sender's MAC address.
+    pub SENDER_MAC => sender_mac, set_sender_mac: Mac = 8;
+    /// The sender's address; 0.0.0.0 in a probe.
+    pub SENDER => sender, set_sender: [u8; 4] = 14;
+    /// The target's MAC address, of no meaning in a request.
+    pub TARGET_MAC => target_mac, set_target_mac: Mac = 18;
+    /// The target's address.
+    pub TARGET => target, set_target: [u8; 4] = 24;
 }
 
-/// Writes the announcement of a VIP (RFC 5227 §3: a broadcast request with the VIP as sender and as
-/// target) into `out` and returns its length; `None` for an IPv6 address or too short an `out`.
-///
-/// It is due [`ANNOUNCEMENTS`] times, [`ANNOUNCE_INTERVAL`] apart, whenever the VIP becomes ours.
-pub fn announcement(vip: Addr, mac: Mac, out: &mut [u8]) -> Option<usize> {
-    let vip = vip.as_v4()?;
-    write(out, BROADCAST, REQUEST, (mac, vip), ([0; 6], vip))
-}
-
-/// Writes a probe for an address (RFC 5227 §2.1.1: a broadcast request without a sender address, which
-/// enters no cache) from the interface with this MAC into `out`; `None` as for [`announcement`].
-pub fn probe(target: Addr, mac: Mac, out: &mut [u8]) -> Option<usize> {
-    write(
-        out,
-        BROADCAST,
-        REQUEST,
-        (mac, [0; 4]),
-        ([0; 6], target.as_v4()?),
-    )
-}
-
-/// The address and the MAC address that a reply tells; `None` for every other frame.
-pub fn reply(frame: &[u8]) -> Option<(Addr, Mac)> {
-    let frame: &[u8; FRAME_LEN] = frame.first_chunk()?;
-    let is_reply =
-        frame[12..14] == ETHERTYPE && frame[14..20] == ETHERNET_IPV4 && frame[20..22] == REPLY;
-    is_reply.then(|| (Addr::v4(array(frame, 28)), array(frame, 22)))
-}
-
-/// The address that a frame's sender has, and the MAC address it has it at, by a request or a reply alike
-/// (RFC 5227 §2.4); `None` where it says neither, as a probe, or is no ARP.
-pub fn claim(frame: &[u8]) -> Option<(Addr, Mac)> {
-    let frame: &[u8; FRAME_LEN] = frame.first_chunk()?;
-    let speaks = frame[12..14] == ETHERTYPE
-        && frame[14..20] == ETHERNET_IPV4
-        && (frame[20..22] == REQUEST || frame[20..22] == REPLY);
-    let (mac, addr): (Mac, [u8; 4]) = (array(frame, 22), array(frame, 28));
-    (speaks && is_one_station(mac) && addr != [0; 4]).then(|| (Addr::v4(addr), mac))
-}
-
-/// Neither a group's MAC address nor none.
-fn is_one_station(mac: Mac) -> bool {
-    mac[0] & 1 == 0 && mac != [0; 6]
-}
-
-struct Request {
+/// What an ARP packet says, and to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Repr {
     destination: Mac,
-    sender_mac: Mac,
-    sender: [u8; 4],
-    target: [u8; 4],
+    operation: u16,
+    sender: (Mac, [u8; 4]),
+    target: (Mac, [u8; 4]),
 }
 
-impl Request {
+impl Repr {
+    /// `None` for a frame that is no ARP for IPv4 over Ethernet.
     fn parse(frame: &[u8]) -> Option<Self> {
-        let frame: &[u8; FRAME_LEN] = frame.first_chunk()?;
-        let is_request = frame[12..14] == ETHERTYPE
-            && frame[14..20] == ETHERNET_IPV4
-            && frame[20..22] == REQUEST;
-        is_request.then(|| Self {
-            destination: array(frame, 0),
-            sender_mac: array(frame, 22),
-            sender: array(frame, 28),
-            target: array(frame, 38),
+        let header = ethernet::Header::new_checked(frame).ok()?;
+        let arp = Packet::new_checked(&frame[ethernet::LEN..]).ok()?;
+        let of_ipv4 = header.ethertype() == ethertype::ARP
+            && arp.hardware() == HARDWARE_ETHERNET
+            && arp.protocol() == ethertype::IPV4
+            && (arp.hardware_len(), arp.protocol_len()) == (6, 4);
+        of_ipv4.then(|| Self {
+            destination: header.dst(),
+            operation: arp.operation(),
+            sender: (arp.sender_mac(), arp.sender()),
+            target: (arp.target_mac(), arp.target()),
         })
+    }
+
+    fn frame(&self) -> [u8; FRAME_LEN] {
+        let mut frame = [0; FRAME_LEN];
+        let header = ethernet::Repr {
+            dst: self.destination,
+            src: self.sender.0,
+            ethertype: ethertype::ARP,
+        };
+        header.emit(&mut frame);
+        let mut arp = Packet::new_mut(&mut frame[ethernet::LEN..]);
+        arp.set_hardware(HARDWARE_ETHERNET);
+        arp.set_protocol(ethertype::IPV4);
+        arp.set_hardware_len(6);
+        arp.set_protocol_len(4);
+        arp.set_operation(self.operation);
+        arp.set_sender_mac(self.sender.0);
+        arp.set_sender(self.sender.1);
+        arp.set_target_mac(self.target.0);
+        arp.set_target(self.target.1);
+        frame
     }
 
     /// A reply goes to one station: no group or zero MAC address, no group, broadcast or loopback IP.
     fn has_sane_sender(&self) -> bool {
-        let group_ip = self.sender[0] >= 224 || self.sender[0] == 127;
-        is_one_station(self.sender_mac) && !group_ip
+        let (mac, [first, ..]) = self.sender;
+        is_one_station(mac) && first < 224 && first != 127
     }
 }
 
-fn write(
-    out: &mut [u8],
-    destination: Mac,
-    operation: [u8; 2],
-    sender: (Mac, [u8; 4]),
-    target: (Mac, [u8; 4]),
-) -> Option<usize> {
-    let frame: &mut [u8; FRAME_LEN] = out.first_chunk_mut()?;
-    frame[..6].copy_from_slice(&destination);
-    frame[6..12].copy_from_slice(&sender.0);
-    frame[12..14].copy_from_slice(&ETHERTYPE);
-    frame[14..20].copy_from_slice(&ETHERNET_IPV4);
-    frame[20..22].copy_from_slice(&operation);
-    frame[22..28].copy_from_slice(&sender.0);
-    frame[28..32].copy_from_slice(&sender.1);
-    frame[32..38].copy_from_slice(&target.0);
-    frame[38..].copy_from_slice(&target.1);
-    Some(FRAME_LEN)
+/// The reply to an ARP request for an owned VIP.
+///
+/// `None` where nothing is to be said: another kind of frame, a request for somebody else or from
+/// ourselves, an announcement, or a sender that cannot be answered. A probe (sender 0.0.0.0, RFC 5227 §2.1.1) is
+/// answered: its sender is about to take the VIP.
+pub fn answer(
+    frame: &[u8],
+    is_owned: impl Fn([u8; 4]) -> bool,
+    mac: Mac,
+) -> Option<[u8; FRAME_LEN]> {
+    let request = Repr::parse(frame).filter(|arp| arp.operation == REQUEST)?;
+    let (asker, vip) = (request.sender, request.target.1);
+    let to_us = request.destination == BROADCAST || request.destination == mac;
+    let (from_us, gratuitous) = (asker.0 == mac, asker.1 == vip);
+    let wanted = to_us && !from_us && !gratuitous && request.has_sane_sender();
+    (wanted && is_owned(vip)).then(|| {
+        let reply = Repr {
+            destination: asker.0,
+            operation: REPLY,
+            sender: (mac, vip),
+            target: asker,
+        };
+        reply.frame()
+    })
 }
 
-fn array<const N: usize>(frame: &[u8; FRAME_LEN], at: usize) -> [u8; N] {
-    let mut a = [0; N];
-    a.copy_from_slice(&frame[at..at + N]);
-    a
+/// The announcement of a VIP (RFC 5227 §3: a broadcast request with the VIP as sender and as target).
+///
+/// It is due [`ANNOUNCEMENTS`] times, [`ANNOUNCE_INTERVAL`] apart, whenever the VIP becomes ours.
+pub fn announcement(vip: [u8; 4], mac: Mac) -> [u8; FRAME_LEN] {
+    question((mac, vip), vip)
+}
+
+/// A probe for an address (RFC 5227 §2.1.1: a broadcast request without a sender address, which enters no
+/// cache) from the interface with this MAC address.
+pub fn probe(target: [u8; 4], mac: Mac) -> [u8; FRAME_LEN] {
+    question((mac, [0; 4]), target)
+}
+
+fn question(sender: (Mac, [u8; 4]), target: [u8; 4]) -> [u8; FRAME_LEN] {
+    let request = Repr {
+        destination: BROADCAST,
+        operation: REQUEST,
+        sender,
+        target: ([0; 6], target),
+    };
+    request.frame()
+}
+
+/// The address and the MAC address that a reply tells; `None` for every other frame.
+pub fn reply(frame: &[u8]) -> Option<([u8; 4], Mac)> {
+    let arp = Repr::parse(frame).filter(|arp| arp.operation == REPLY)?;
+    Some((arp.sender.1, arp.sender.0))
+}
+
+/// The address that a frame's sender has, and the MAC address it has it at, by a request or a reply alike
+/// (RFC 5227 §2.4); `None` where it says neither, as a probe, or is no ARP.
+pub fn claim(frame: &[u8]) -> Option<([u8; 4], Mac)> {
+    let arp = Repr::parse(frame)?;
+    let (mac, addr) = arp.sender;
+    let speaks = matches!(arp.operation, REQUEST | REPLY);
+    (speaks && is_one_station(mac) && addr != [0; 4]).then_some((addr, mac))
 }
 
 #[cfg(test)]
@@ -175,11 +188,7 @@ mod tests {
     ];
 
     fn answered(frame: &[u8]) -> Option<[u8; FRAME_LEN]> {
-        let mut out = [0xaa; 64];
-        let n = answer(frame, |a| a == Addr::v4(VIP), OURS, &mut out)?;
-        assert_eq!(n, FRAME_LEN);
-        assert!(out[n..].iter().all(|b| *b == 0xaa), "wrote past its end");
-        out.first_chunk().copied()
+        answer(frame, |a| a == VIP, OURS)
     }
 
     /// The request with some bytes replaced.
@@ -198,28 +207,27 @@ mod tests {
 
     #[test]
     fn a_probe_is_answered_and_the_reply_understood() {
-        let mut frame = [0; FRAME_LEN];
         let asker = [2, 0, 0, 0, 0, 9];
-        assert_eq!(probe(Addr::v4(VIP), asker, &mut frame), Some(FRAME_LEN));
+        let frame = probe(VIP, asker);
         assert_eq!(reply(&frame), None, "a request is no reply");
         let answer = answered(&frame).unwrap();
         assert_eq!(answer[..6], asker);
-        assert_eq!(reply(&answer), Some((Addr::v4(VIP), OURS)));
+        assert_eq!(reply(&answer), Some((VIP, OURS)));
         assert_eq!(reply(&answer[..FRAME_LEN - 1]), None);
     }
 
     #[test]
     fn whoever_speaks_from_an_address_claims_it() {
         let other = [2, 0, 0, 0, 0, 7];
-        let asker = Some((Addr::v4([10, 0, 1, 7]), other));
+        let asker = Some(([10, 0, 1, 7], other));
         assert_eq!(claim(&WHO_HAS), asker, "by asking for another");
-        assert_eq!(claim(&IS_AT), Some((Addr::v4(VIP), OURS)), "by a reply");
-        let mut announced = [0; FRAME_LEN];
-        announcement(Addr::v4(VIP), other, &mut announced);
-        assert_eq!(claim(&announced), Some((Addr::v4(VIP), other)));
-        let mut asked = [0; FRAME_LEN];
-        probe(Addr::v4(VIP), other, &mut asked);
-        assert_eq!(claim(&asked), None, "a probe claims nothing yet");
+        assert_eq!(claim(&IS_AT), Some((VIP, OURS)), "by a reply");
+        assert_eq!(claim(&announcement(VIP, other)), Some((VIP, other)));
+        assert_eq!(
+            claim(&probe(VIP, other)),
+            None,
+            "a probe claims nothing yet"
+        );
         for (what, at, bytes) in [
             ("RARP", 20, &[0, 3][..]),
             ("not ARP", 12, &[8, 0]),
@@ -278,25 +286,20 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_frame_and_a_short_buffer_are_refused() {
+    fn a_truncated_frame_is_refused() {
         for n in 0..FRAME_LEN {
             assert_eq!(answered(&WHO_HAS[..n]), None, "{n} bytes");
-            assert_eq!(answer(&WHO_HAS, |_| true, OURS, &mut vec![0; n]), None);
-            assert_eq!(announcement(Addr::v4(VIP), OURS, &mut vec![0; n]), None);
         }
     }
 
     #[test]
     fn an_announcement_is_a_broadcast_request_for_itself() {
-        let mut out = [0; FRAME_LEN];
-        assert_eq!(announcement(Addr::v4(VIP), OURS, &mut out), Some(FRAME_LEN));
         let expected = [
             0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 6, // Ethernet
             0, 1, 8, 0, 6, 4, 0, 1, // Ethernet, IPv4, request
             2, 0, 0, 0, 0, 1, 10, 0, 1, 100, // sender
             0, 0, 0, 0, 0, 0, 10, 0, 1, 100, // target
         ];
-        assert_eq!(out, expected);
-        assert_eq!(announcement(Addr([0x20; 16]), OURS, &mut out), None);
+        assert_eq!(announcement(VIP, OURS), expected);
     }
 }

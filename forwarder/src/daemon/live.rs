@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use uvs_core::engine::Report;
-use uvs_core::fib::Mac;
 use uvs_core::service::ServiceSpec;
+use uvs_core::wire::ethernet::Mac;
 
 use super::Daemon;
 use super::status::{service_status, totals};

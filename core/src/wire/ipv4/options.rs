@@ -1,56 +1,96 @@
-//! IPv4 options as a host on the way treats them (RFC 791 §3.1, Linux `ip_options.c`): the director
-//! writes its address into a record route, and takes no source-routed packets.
+//! IPv4 options (RFC 791 §3.1) as a host on the way treats them (Linux `ip_options.c`): it writes its address
+//! into a record route, takes no source-routed packets, and leaves out of fragments what is not to be copied.
 
-use crate::packet::IPV4_MIN_HEADER;
-use crate::verdict::DropReason;
+use std::ops::Range;
+
+use crate::wire::Malformed;
 
 const END: u8 = 0;
 const NO_OP: u8 = 1;
 const RECORD_ROUTE: u8 = 7;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
+/// The bit of a type whose option each fragment has.
+const COPIED: u8 = 0x80;
+/// Where the fields of a record route begin, after type and length: a pointer, then addresses.
+const POINTER: usize = 2;
+const ROUTE: usize = 3;
 
-/// Walks the options of an IPv4 header and records `addr` where the packet asks for it; the caller seals
-/// the header. Returns whether anything changed.
+/// Why a packet goes no further for its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Their lengths contradict each other.
+    Malformed,
+    /// It has a route of its own.
+    SourceRoute,
+}
+
+impl From<Malformed> for Refusal {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Records `addr` where the options ask for it; the caller seals the header. Returns whether anything changed.
 ///
 /// # Errors
-/// Options that lie about their length, or a source route.
-pub fn pass(header: &mut [u8], addr: [u8; 4]) -> Result<bool, DropReason> {
+/// What a [`Refusal`] says; what was recorded before stays so.
+pub fn pass(options: &mut [u8], addr: [u8; 4]) -> Result<bool, Refusal> {
     let mut changed = false;
-    let mut at = IPV4_MIN_HEADER;
-    while at < header.len() {
-        let len = match header[at] {
-            END => break,
-            NO_OP => 1,
-            _ => usize::from(*header.get(at + 1).ok_or(DropReason::BadIpHeader)?),
-        };
-        if len == 0 || at + len > header.len() || (len == 1 && header[at] != NO_OP) {
-            return Err(DropReason::BadIpHeader);
-        }
-        match header[at] {
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::SourceRoute),
-            RECORD_ROUTE => changed |= record(&mut header[at..at + len], addr)?,
+    let mut at = 0;
+    while let Some(option) = option_at(options, at)? {
+        at = option.end;
+        match options[option.start] {
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Refusal::SourceRoute),
+            RECORD_ROUTE => changed |= record(&mut options[option], addr)?,
             _ => {}
         }
-        at += len;
     }
     Ok(changed)
 }
 
+/// Turns options that only the first fragment has into no-ops, up to one that is malformed.
+pub fn blank_uncopied(options: &mut [u8]) {
+    let mut at = 0;
+    while let Ok(Some(option)) = option_at(options, at) {
+        at = option.end;
+        if options[option.start] & COPIED == 0 {
+            options[option].fill(NO_OP);
+        }
+    }
+}
+
+/// Where the option lies that begins at `at`; `None` behind the last.
+fn option_at(options: &[u8], at: usize) -> Result<Option<Range<usize>>, Malformed> {
+    let length = match options.get(at) {
+        None | Some(&END) => return Ok(None),
+        Some(&NO_OP) => 1,
+        Some(_) => match options.get(at + 1) {
+            None => return Err(Malformed::Truncated),
+            Some(0 | 1) => return Err(Malformed::Header),
+            Some(length) => usize::from(*length),
+        },
+    };
+    if at + length > options.len() {
+        return Err(Malformed::Truncated);
+    }
+    Ok(Some(at..at + length))
+}
+
 /// The pointer counts from 1 and begins after type, length and itself; a full record stays as it is.
-fn record(option: &mut [u8], addr: [u8; 4]) -> Result<bool, DropReason> {
-    let pointer = usize::from(*option.get(2).ok_or(DropReason::BadIpHeader)?);
-    if pointer < 4 {
-        return Err(DropReason::BadIpHeader);
+fn record(option: &mut [u8], addr: [u8; 4]) -> Result<bool, Malformed> {
+    let pointer = usize::from(*option.get(POINTER).ok_or(Malformed::Truncated)?);
+    if pointer <= ROUTE {
+        return Err(Malformed::Header);
     }
     if pointer > option.len() {
         return Ok(false);
     }
     let place = option
-        .get_mut(pointer - 1..pointer + 3)
-        .ok_or(DropReason::BadIpHeader)?;
+        .get_mut(pointer - 1..pointer - 1 + addr.len())
+        .ok_or(Malformed::Header)?;
     place.copy_from_slice(&addr);
-    option[2] += 4;
+    option[POINTER] += addr.len() as u8;
     Ok(true)
 }
 
@@ -58,23 +98,17 @@ fn record(option: &mut [u8], addr: [u8; 4]) -> Result<bool, DropReason> {
 mod tests {
     use super::*;
 
-    fn header(options: &[u8]) -> Vec<u8> {
-        let mut h = vec![0; IPV4_MIN_HEADER];
-        h.extend_from_slice(options);
-        h
-    }
-
     #[test]
     fn a_route_is_recorded_until_it_is_full() {
-        let mut h = header(&[7, 7, 4, 0, 0, 0, 0, 0]);
-        assert_eq!(pass(&mut h, [10, 0, 1, 100]), Ok(true));
-        assert_eq!(h[20..], [7, 7, 8, 10, 0, 1, 100, 0]);
-        assert_eq!(pass(&mut h, [1, 1, 1, 1]), Ok(false));
+        let mut options = [7, 7, 4, 0, 0, 0, 0, 0];
+        assert_eq!(pass(&mut options, [10, 0, 1, 100]), Ok(true));
+        assert_eq!(options, [7, 7, 8, 10, 0, 1, 100, 0]);
+        assert_eq!(pass(&mut options, [1, 1, 1, 1]), Ok(false));
     }
 
     #[test]
-    fn lies_and_source_routes_are_refused() {
-        for lie in [
+    fn contradictions_and_source_routes_are_refused() {
+        for wrong in [
             &[7, 0, 4, 0][..],
             &[7, 9, 4, 0],
             &[7, 1, 4, 0],
@@ -82,15 +116,17 @@ mod tests {
             &[7, 7, 5, 0, 0, 0, 0, 0],
             &[1, 1, 1, 68],
         ] {
-            assert_eq!(
-                pass(&mut header(lie), [1; 4]),
-                Err(DropReason::BadIpHeader),
-                "{lie:?}"
-            );
+            let refused = pass(&mut wrong.to_vec(), [1; 4]);
+            assert_eq!(refused, Err(Refusal::Malformed), "{wrong:?}");
         }
-        assert_eq!(
-            pass(&mut header(&[131, 7, 4, 1, 1, 1, 1, 0]), [1; 4]),
-            Err(DropReason::SourceRoute)
-        );
+        let refused = pass(&mut [131, 7, 4, 1, 1, 1, 1, 0], [1; 4]);
+        assert_eq!(refused, Err(Refusal::SourceRoute));
+    }
+
+    #[test]
+    fn fragments_have_only_what_is_copied() {
+        let mut options = [7, 3, 4, 1, 0x94, 4, 0, 0, 7, 9, 4, 0];
+        blank_uncopied(&mut options);
+        assert_eq!(options, [1, 1, 1, 1, 0x94, 4, 0, 0, 7, 9, 4, 0]);
     }
 }

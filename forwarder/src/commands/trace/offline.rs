@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
+use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
 use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
 use super::Report;
 use crate::access::{ListFiles, Lists};

@@ -20,9 +20,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use uvs_core::access::Access;
-use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
+use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::wire::ethernet::Mac;
 
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
