@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use uvs_control::protocol::YieldedVip;
 use uvs_core::engine::Claim;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
@@ -13,7 +14,6 @@ use uvs_core::wire::ethernet::Mac;
 
 use super::live::mac_text;
 use super::{Daemon, Question};
-use crate::control::protocol::YieldedVip;
 
 /// Questions without an answer, one a round (2 s), before the VIP is taken up again (PROBE_NUM, RFC 5227 §1.1).
 const QUESTIONS: u32 = 3;

@@ -53,11 +53,11 @@ const LOOPBACK_IFINDEX: u32 = 1;
 
 /// How long a connection may be idle, in seconds: the longest of its states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Idle {
+pub struct Idle {
     /// TCP.
-    pub(crate) tcp: u32,
+    pub tcp: u32,
     /// UDP.
-    pub(crate) udp: u32,
+    pub udp: u32,
 }
 
 impl Idle {

@@ -9,7 +9,7 @@ use uvs_core::wire::ethernet::Mac;
 
 /// A change that [`Mirror::read_events`](super::Mirror::read_events) saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A port can carry traffic.
     InterfaceUp {
         /// The port.

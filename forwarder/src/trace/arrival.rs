@@ -11,21 +11,21 @@ const SOME_SENDER: ethernet::Mac = [2, 0, 0, 0, 0, 0];
 
 /// A frame at the director.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrival {
+pub struct Arrival {
     /// Nanoseconds after the first frame.
-    pub(crate) after_ns: u64,
+    pub after_ns: u64,
     /// The port it comes in by; `None` for one that the director itself sent.
-    pub(crate) port: Option<PortId>,
+    pub port: Option<PortId>,
     /// From the destination MAC on.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     /// What is unfinished in it.
-    pub(crate) offload: Offload,
+    pub offload: Offload,
 }
 
 impl Arrival {
     /// The frame `bytes` as it comes in by one of `fib`'s interfaces: by the one it is addressed to, else by
     /// the one that its source is reached by.
-    pub(crate) fn new(after_ns: u64, mut bytes: Vec<u8>, fib: &Fib) -> Self {
+    pub fn new(after_ns: u64, mut bytes: Vec<u8>, fib: &Fib) -> Self {
         let interface = match addresses(&bytes) {
             None => {
                 let interface = towards_source(&bytes, fib);
@@ -108,7 +108,7 @@ fn offload(bytes: &[u8], mtu: usize) -> Offload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::flow::{Flags, endpoint, frame};
+    use uvs_control::trace::flow::{Flags, endpoint, frame};
     use uvs_core::fib::{Hop, ReversePath, Route, Target};
     use uvs_core::flow::Protocol;
 
