@@ -5,32 +5,20 @@
 //! way, through its mode.
 
 use super::Engine;
-use super::answer::{Limiter, Notice, ipv4_header, write_reset};
 use super::transit::Transit;
 use super::transmit::Way;
+use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Parsed};
-use crate::rewrite::Ends;
 use crate::service::OnExpiry;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::Verdict;
-use crate::wire::tcp::flag;
-use crate::wire::{ethernet, icmp, ipv4, protocol, tcp, udp};
-
-/// Connections whose ends are told, per second and at once: a million take 20 s, and a turn of the worker
-/// sends no more than twice the burst.
-const PER_SECOND: u64 = 50_000;
-const BURST: u32 = 128;
-
-/// Bounds what is told.
-pub(super) const fn limiter() -> Limiter {
-    Limiter::new(PER_SECOND, BURST)
-}
+use crate::wire::ethernet;
 
 impl<R: Recorder> Engine<R> {
     /// An idle connection's time is over.
@@ -38,7 +26,11 @@ impl<R: Recorder> Engine<R> {
         let c = *self.conns.get(id);
         let wanted = self.servers.get(c.backend).care.on_expiry == OnExpiry::Tell;
         // Past the bound it ends all the same: the table must not wait for its farewells.
-        if wanted && c.protocol == Protocol::Tcp && is_told(&c) && self.farewells.allows(now) {
+        if wanted
+            && c.protocol == Protocol::Tcp
+            && is_told(&c)
+            && self.voice.teardown_limit.allows(now)
+        {
             self.tell(now, &c, out);
         }
         self.expire(now, id);
@@ -66,53 +58,40 @@ impl<R: Recorder> Engine<R> {
     }
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
-        let (from, to, next) = (c.vip, c.client, (c.client_expects, c.server_expects));
-        let verdict = self.emit(to.addr, from.addr, tcp::MIN_LEN, out, |_, ip, a, b| {
-            ipv4_header(ip, protocol::TCP, a, b).emit(ip);
-            write_reset(ip, (from, a), (to, b), next, flag::RST | flag::ACK);
-        });
-        verdict == Verdict::Answered
+        let reset = Reset {
+            from: c.vip,
+            to: c.client,
+            seq: c.client_expects,
+            ack: Some(c.server_expects),
+        };
+        self.voice.reset(&self.fib, &reset, out) == Verdict::Answered
     }
 
-    /// As a port unreachable about the client's last datagram, of which only the headers are known. Its
-    /// socket fails with ECONNREFUSED, where it is connected.
     fn refuse_datagrams(&mut self, c: &Conn, out: &mut Outbox) -> bool {
-        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
-            return false;
-        };
-        let mut about = [0; ipv4::MIN_LEN + udp::LEN];
-        ipv4_header(&about, protocol::UDP, client, vip).emit(&mut about);
-        let datagram = udp::Repr {
-            src_port: c.client.port,
-            dst_port: c.vip.port,
-            length: udp::LEN as u16,
-        };
-        datagram.emit(&mut about[ipv4::MIN_LEN..]);
-        let notice = Notice {
-            kind: icmp::UNREACHABLE,
-            code: icmp::PORT_UNREACHABLE,
-            rest: 0,
-            from: c.vip.addr,
-            to: c.client.addr,
-            about: &about,
-            ends: Ends::default(),
-        };
-        self.emit_notice(&notice, out) == Verdict::Answered
+        let ends = (c.client, c.vip);
+        let told = self.voice.refuse_datagrams(&self.fib, ends, out) == Verdict::Answered;
+        if told {
+            let message = Error::PortUnreachable.message();
+            self.counters.count_icmp(message.kind);
+        }
+        told
     }
 
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
     pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
-        const LEN: usize = ethernet::LEN + ipv4::MIN_LEN + tcp::MIN_LEN;
-        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
+        const IP: usize = HEADROOM + ethernet::LEN;
+        let reset = Reset {
+            from: c.client,
+            to: c.vip,
+            seq: c.server_expects,
+            ack: Some(c.client_expects),
+        };
+        let Some(packet) = reset.packet() else {
             return false;
         };
-        let mut bytes = [0; HEADROOM + LEN];
-        let ip = &mut bytes[HEADROOM + ethernet::LEN..];
-        ipv4_header(ip, protocol::TCP, client, vip).emit(ip);
-        let next = (c.server_expects, c.client_expects);
-        let flags = flag::RST | flag::ACK;
-        write_reset(ip, (c.client, client), (c.vip, vip), next, flags);
+        let mut bytes = [0; IP + Reset::LEN];
+        bytes[IP..].copy_from_slice(&packet);
         self.send_as_client(now, c, &mut bytes, out)
     }
 
@@ -136,7 +115,7 @@ impl<R: Recorder> Engine<R> {
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return false;
         };
-        self.next_id();
+        self.voice.next_ip_id();
         let way = Way {
             mode: self.modes[usize::from(c.mode)],
             path: self.path_of(c),
@@ -156,11 +135,6 @@ impl<R: Recorder> Engine<R> {
             }
             _ => false,
         }
-    }
-
-    /// When a farewell may be said again.
-    pub(super) fn next_farewell(&self) -> Instant {
-        self.farewells.next()
     }
 }
 

@@ -7,6 +7,7 @@ use super::schedule::Refused;
 use super::shared::behind;
 use super::transit::Transit;
 use super::transmit::Way;
+use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
 use crate::packet::{Packet, Transport};
@@ -124,7 +125,7 @@ impl<R: Recorder> Engine<R> {
                 self.count_failure(slot, &refused);
                 match refused {
                     Refused::NotForUs => self.decline(t),
-                    Refused::NoServer => self.port_unreachable(t, t.packet.flow.dst),
+                    Refused::NoServer => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
                     Refused::Drop(reason) => Verdict::Drop(reason),
                 }
             }
@@ -135,7 +136,7 @@ impl<R: Recorder> Engine<R> {
     fn decline(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
-            Transport::Udp => self.port_unreachable(t, t.packet.flow.dst),
+            Transport::Udp => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
             _ => Verdict::Drop(DropReason::NoConnection),
         }
     }

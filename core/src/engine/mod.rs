@@ -26,7 +26,7 @@ use crate::snapshot::{Limits, Snapshot};
 use crate::time::Instant;
 use crate::trace::{Aside, Off, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
-use crate::wire::{arp, ethernet, protocol};
+use crate::wire::{ethernet, protocol};
 
 mod admission;
 mod answer;
@@ -60,6 +60,7 @@ mod track;
 mod transit;
 mod transmit;
 mod unreachable;
+mod voice;
 
 pub use claims::Claim;
 pub use drain::{Event, Happened};
@@ -67,6 +68,7 @@ pub use fork::Rehearsal;
 pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 use servers::Servers;
 use transit::Transit;
+use voice::Voice;
 
 /// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
 const UNPRIVILEGED: u16 = 1024;
@@ -129,10 +131,8 @@ pub struct Engine<R = Off> {
     /// The ways of established connections.
     ways: fib::Cache,
     reassembler: Reassembler,
-    /// Bounds the ICMP errors that are sent.
-    icmp_errors: answer::Limiter,
-    /// Identification of the next packet of our own.
-    ip_id: u16,
+    /// What the director says itself.
+    voice: Voice,
     /// The time as of the last time-out handled.
     now: Instant,
     /// The search for connections whose server lets them go.
@@ -143,8 +143,6 @@ pub struct Engine<R = Off> {
     next_look: Instant,
     /// What happened to servers, until it is taken.
     events: Vec<Event>,
-    /// Bounds what the ends of connections are told.
-    farewells: answer::Limiter,
     /// A connection that gave way to the one just made, where its ends are to be told.
     replaced: Option<Conn>,
     /// FULLNAT clients' SYNs, until their servers have answered.
@@ -207,14 +205,12 @@ impl Engine {
             fib: Arc::new(Fib::new()),
             ways: fib::Cache::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
-            icmp_errors: answer::icmp_limiter(),
-            ip_id: config.keys.0 as u16,
+            voice: Voice::new(config.keys.0 as u16),
             now: Instant::ZERO,
             sweep: sweep::Sweep::default(),
             draining: Vec::new(),
             next_look: Instant::ZERO,
             events: Vec::new(),
-            farewells: farewell::limiter(),
             replaced: None,
             syns: reopen::Syns::default(),
             next_tick: Instant::ZERO,
@@ -325,7 +321,7 @@ impl<R: Recorder> Engine<R> {
             self.conns.next_expiry(),
             self.defence.next(),
             self.next_drain(),
-            (!self.sweep.is_over()).then(|| self.next_farewell()),
+            (!self.sweep.is_over()).then(|| self.voice.teardown_limit.next()),
         ];
         times.into_iter().flatten().min()
     }
@@ -359,7 +355,9 @@ impl<R: Recorder> Engine<R> {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => {
                 self.note_claim(now, port, frame.bytes());
-                self.answer_arp(port, frame, mac, out)
+                let speaks_for =
+                    |vip: Addr| self.owned.contains(&vip) && !self.yielded.contains(&vip);
+                voice::answer_arp(frame, (port, mac), speaks_for, out)
             }
             // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
             // the address of a next hop.
@@ -469,28 +467,6 @@ impl<R: Recorder> Engine<R> {
             Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
             Parsed::Arp | Parsed::Foreign => Verdict::Pass,
         }
-    }
-
-    fn answer_arp(
-        &self,
-        port: PortId,
-        frame: &Frame<'_>,
-        mac: [u8; 6],
-        out: &mut Outbox,
-    ) -> Verdict {
-        let speaks = |addr| {
-            let vip = Addr::v4(addr);
-            self.owned.contains(&vip) && !self.yielded.contains(&vip)
-        };
-        let Some(reply) = arp::answer(frame.bytes(), speaks, mac) else {
-            return Verdict::Pass;
-        };
-        let egress = Egress {
-            port,
-            unresolved: None,
-        };
-        out.push_copy(&reply, Offload::default(), egress);
-        Verdict::Answered
     }
 
     /// The service for a packet of this mark to `flow`'s destination: its mark's, its own or a rule's, else

@@ -2,10 +2,10 @@
 //! is learnt. After the tunnel part of `ip_vs_in_icmp`.
 
 use super::Engine;
-use super::answer::Notice;
 use super::pmtu::MIN_MTU;
 use super::related::quote;
 use super::transit::Transit;
+use super::voice::Notice;
 use crate::conn::Side;
 use crate::flow::Addr;
 use crate::packet::Transport;
@@ -91,9 +91,7 @@ impl<R: Recorder> Engine<R> {
         self.counters.icmp_translated += 1;
         self.count_packet(c.backend, true, (bytes.len() - inner) as u64);
         let notice = Notice {
-            kind,
-            code,
-            rest,
+            message: icmp::Repr { kind, code, rest },
             from: c.vip.addr,
             to: c.client.addr,
             about: &bytes[inner..],

@@ -2,7 +2,6 @@
 //! `ip_vs_out_icmp`.
 
 use super::Engine;
-use super::answer::address;
 use super::reply::is_one_of;
 use super::schedule::Refused;
 use super::transit::Transit;
@@ -189,6 +188,11 @@ impl<R: Recorder> Engine<R> {
         };
         self.transmit(t, way, hop)
     }
+}
+
+/// An endpoint without a port.
+const fn address(addr: Addr) -> Endpoint {
+    Endpoint::new(addr, 0)
 }
 
 /// Whether a packet is an ICMP message of one of these types.

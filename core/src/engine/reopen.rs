@@ -11,8 +11,8 @@
 //! connection anew.
 
 use super::Engine;
-use super::answer::{ipv4_header, write_reset};
 use super::transit::Transit;
+use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
 use crate::frame::Frame;
@@ -134,11 +134,13 @@ impl<R: Recorder> Engine<R> {
         }
         self.syns.forget(id);
         self.record(|_| Step::Reopened { local: c.local });
-        let (from, to) = (c.local, c.server);
-        let reset = self.emit(to.addr, from.addr, tcp::MIN_LEN, t.out, |_, ip, a, b| {
-            ipv4_header(ip, protocol::TCP, a, b).emit(ip);
-            write_reset(ip, (from, a), (to, b), (acknowledged, 0), flag::RST);
-        });
+        let reset = Reset {
+            from: c.local,
+            to: c.server,
+            seq: acknowledged,
+            ack: None,
+        };
+        let reset = self.voice.reset(&self.fib, &reset, t.out);
         if reset != Verdict::Answered {
             return Some(reset);
         }

@@ -6,6 +6,7 @@ use super::Engine;
 use super::reopen::is_opening;
 use super::transit::Transit;
 use super::transmit::{Way, to_client, wire_len};
+use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Endpoint, Protocol};
@@ -13,7 +14,6 @@ use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::icmp;
 use crate::wire::sctp::chunk::ABORT;
 use crate::wire::tcp::flag;
 
@@ -73,7 +73,7 @@ impl<R: Recorder> Engine<R> {
         if self.locals.contains(&t.packet.flow.dst) && self.is_local_port(t.packet.flow.dst_port) {
             return match t.packet.transport {
                 Transport::Tcp { .. } => self.reset(t),
-                _ => self.port_unreachable(t, t.packet.flow.dst),
+                _ => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
             };
         }
         let (protocol, from) = (t.packet.protocol, t.packet.flow.source());
@@ -103,7 +103,7 @@ impl<R: Recorder> Engine<R> {
         }
         // Routing has lowered the TTL before IPVS sees the packet.
         rewrite::decrement_ttl(t.frame, t.packet);
-        self.port_unreachable(t, Addr::UNSPECIFIED)
+        self.refuse(t, Error::PortUnreachable, Addr::UNSPECIFIED)
     }
 
     /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
@@ -112,24 +112,25 @@ impl<R: Recorder> Engine<R> {
         t: &mut Transit<'_, '_>,
         hop: Result<NextHop, Unreachable>,
     ) -> Option<Verdict> {
-        let from = Addr::UNSPECIFIED;
-        let mut tell = |code| Some(self.no_route(t, code));
-        match hop {
+        let error = match hop {
             // As `ip_error` (net/ipv4/route.c).
-            Err(Unreachable::NoRoute) => tell(icmp::NET_UNREACHABLE),
-            Err(Unreachable::Refused(Refusal::Unreachable)) => tell(icmp::HOST_UNREACHABLE),
-            Err(Unreachable::Refused(Refusal::Prohibit)) => tell(icmp::PROHIBITED),
+            Err(Unreachable::NoRoute) => Error::NetUnreachable,
+            Err(Unreachable::Refused(Refusal::Unreachable)) => Error::HostUnreachable,
+            Err(Unreachable::Refused(Refusal::Prohibit)) => Error::Prohibited,
             Err(Unreachable::Refused(Refusal::Blackhole)) => {
-                Some(Verdict::Drop(DropReason::NoRoute))
+                return Some(Verdict::Drop(DropReason::NoRoute));
             }
-            Err(Unreachable::Local | Unreachable::NotAPort) => None,
-            Ok(_) if t.packet.ttl <= 1 => Some(self.time_exceeded(t, from)),
+            Err(Unreachable::Local | Unreachable::NotAPort) => return None,
+            Ok(_) if t.packet.ttl <= 1 => Error::TtlExceeded,
             Ok(hop) => {
                 let mtu = hop.mtu as usize;
-                (t.packet.dont_fragment && wire_len(t.frame, t.packet) > mtu)
-                    .then(|| self.too_big(t, mtu, from))
+                if !t.packet.dont_fragment || wire_len(t.frame, t.packet) <= mtu {
+                    return None;
+                }
+                Error::FragmentationNeeded { mtu }
             }
-        }
+        };
+        Some(self.refuse(t, error, Addr::UNSPECIFIED))
     }
 
     /// Whether packets from this endpoint, of this IP protocol, reach clients only through the director.

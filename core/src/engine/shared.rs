@@ -97,7 +97,7 @@ impl<R: Recorder> Engine<R> {
         let Some(old) = self.replaced.take() else {
             return false;
         };
-        if !self.farewells.allows(now) {
+        if !self.voice.teardown_limit.allows(now) {
             return false;
         }
         if is_told(&old) {

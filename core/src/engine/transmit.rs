@@ -2,6 +2,7 @@
 
 use super::pmtu::MIN_MTU;
 use super::transit::Transit;
+use super::voice::Error;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
@@ -59,7 +60,7 @@ impl Way<'_> {
 impl<R: Recorder> Engine<R> {
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
-        self.ip_id = self.ip_id.wrapping_add(1);
+        self.voice.next_ip_id();
         self.path_of(self.conns.get(id))
     }
 
@@ -73,7 +74,7 @@ impl<R: Recorder> Engine<R> {
             local: conn.local,
             tunnel_source: Addr::UNSPECIFIED,
             tunnel,
-            ip_id: self.ip_id,
+            ip_id: self.voice.ip_id(),
             copy_df: self.snapshot.sysctls.pmtu_disc != 0,
         }
     }
@@ -102,11 +103,11 @@ impl<R: Recorder> Engine<R> {
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
             Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
-                return self.host_unreachable(t, way.answer_from);
+                return self.refuse(t, Error::HostUnreachable, way.answer_from);
             }
         };
         if t.packet.ttl <= 1 {
-            return self.time_exceeded(t, way.answer_from);
+            return self.refuse(t, Error::TtlExceeded, way.answer_from);
         }
         if let Err(reason) = check_offload(t.frame, t.packet) {
             return Verdict::Drop(reason);
@@ -125,7 +126,8 @@ impl<R: Recorder> Engine<R> {
         let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
         if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
-            return self.too_big(t, room, way.answer_from);
+            let error = Error::FragmentationNeeded { mtu: room };
+            return self.refuse(t, error, way.answer_from);
         }
         way.path.tunnel_source = hop.source;
         let exit = Exit {
@@ -134,10 +136,7 @@ impl<R: Recorder> Engine<R> {
                 .packet
                 .fragment_size
                 .map_or(mtu, |size| mtu.min(usize::from(size))),
-            egress: Egress {
-                port: hop.port,
-                unresolved: hop.mac.is_none().then_some(hop.via),
-            },
+            egress: hop.egress(),
         };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
             self.send_segments(t, way, &exit)
@@ -231,7 +230,7 @@ impl<R: Recorder> Engine<R> {
             let mut draft = t.out.draft(len);
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
-            way.path.ip_id = self.next_id();
+            way.path.ip_id = self.voice.next_ip_id();
             way.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;

@@ -7,7 +7,7 @@ use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::flow::Addr;
-use crate::verdict::PortId;
+use crate::verdict::{Egress, PortId};
 use crate::wire::ethernet::Mac;
 
 mod cache;
@@ -267,6 +267,14 @@ impl NextHop {
             mac: Some(HOST.mac),
             source: own,
             mtu: HOST.mtu,
+        }
+    }
+
+    /// Where a frame on this way leaves.
+    pub fn egress(&self) -> Egress {
+        Egress {
+            port: self.port,
+            unresolved: self.mac.is_none().then_some(self.via),
         }
     }
 }

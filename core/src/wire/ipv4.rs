@@ -207,6 +207,12 @@ impl Repr {
         header.set_dst(self.dst);
         seal(&mut packet[..MIN_LEN]);
     }
+
+    /// The sum of the pseudo-header of the transport behind it.
+    pub fn pseudo_header(&self) -> u16 {
+        let len = u32::from(self.total_len).saturating_sub(MIN_LEN as u32);
+        checksum::pseudo_header_v4(self.src, self.dst, self.protocol, len)
+    }
 }
 
 /// Writes the checksum of a whole header, options and all.
