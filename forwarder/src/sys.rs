@@ -14,7 +14,7 @@ use socket2::{SockAddr, SockAddrStorage, Socket};
 pub(crate) const MAX_BATCH: usize = 64;
 
 /// Sets an option whose value is an int.
-pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of `value`, which outlives the call.
     let ret = unsafe {
         libc::setsockopt(
@@ -64,7 +64,7 @@ pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<libc::tpacket_
 }
 
 /// Binds a packet socket to an interface; protocol 0 receives nothing.
-pub(crate) fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
+pub fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
     let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll is one of the addresses that sockaddr_storage is there for.
@@ -78,7 +78,7 @@ pub(crate) fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Res
 }
 
 /// What a bound packet socket is bound to: the interface's index (−1 once it is gone), kind and MAC.
-pub(crate) fn packet_address(socket: &Socket) -> io::Result<libc::sockaddr_ll> {
+pub fn packet_address(socket: &Socket) -> io::Result<libc::sockaddr_ll> {
     let address = socket.local_addr()?;
     if i32::from(address.family()) != libc::AF_PACKET {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -105,7 +105,7 @@ pub(crate) fn interface_is_up(fd: BorrowedFd<'_>, name: &str) -> io::Result<bool
 }
 
 /// SIOCETHTOOL with one of the commands that get a number (`struct ethtool_value`, linux/ethtool.h).
-pub(crate) fn ethtool_value(fd: BorrowedFd<'_>, name: &str, command: u32) -> io::Result<u32> {
+pub fn ethtool_value(fd: BorrowedFd<'_>, name: &str, command: u32) -> io::Result<u32> {
     let mut request = interface_request(name)?;
     // The command, and behind it the place for the value.
     let mut value = [command, 0u32];

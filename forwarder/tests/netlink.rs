@@ -3,13 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the daemon uses all of it, a test a part"
-)]
-#[path = "../src/netlink/mod.rs"]
-mod netlink;
+#[path = "../../cli/tests/netns/mod.rs"]
 mod netns;
 #[path = "netlink/policy.rs"]
 mod policy;
@@ -17,13 +11,13 @@ mod policy;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use netlink::{Event, Mirror};
 use netns::Netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uvs_core::fib::{Query, Refusal, Unreachable};
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant as Now;
 use uvs_core::verdict::PortId;
+use uvs_forwarder::netlink::{Event, Mirror};
 
 /// How long a change that the kernel has made may take to be seen before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,33 +1,26 @@
 //! GRE: the packet behind a GRE header (RFC 2784), with a checksum where asked for.
 
-use uvs_core::checksum;
 use uvs_core::flow::Flow;
-use uvs_core::frame::{ETH_LEN, Frame};
+use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite;
 use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::ethernet::{self, ethertype};
+use uvs_core::wire::{gre, protocol};
 
 use crate::outer;
-
-/// Protocol number of GRE.
-const GRE: u8 = 47;
-/// Flag "checksum present", and IPv4's protocol type.
-const CHECKSUM: [u8; 2] = [0x80, 0];
-const IPV4: [u8; 2] = [0x08, 0];
 
 /// `ipvsadm -i --tun-type gre`.
 pub(crate) struct Gre;
 
-/// Bytes of the GRE header.
-fn header(path: &Path) -> usize {
-    if is_summed(path) { 8 } else { 4 }
-}
-
-/// Remote checksum offload is GUE's; GRE has none, as in the kernel.
-fn is_summed(path: &Path) -> bool {
-    path.tunnel.checksum == TunnelChecksum::Full
+/// The GRE header on this path. Remote checksum offload is GUE's; GRE has none, as in the kernel.
+fn header(path: &Path) -> gre::Repr {
+    gre::Repr {
+        protocol: ethertype::IPV4,
+        summed: path.tunnel.checksum == TunnelChecksum::Full,
+    }
 }
 
 impl Mode for Gre {
@@ -48,23 +41,16 @@ impl Mode for Gre {
     }
 
     fn overhead(&self, path: &Path) -> usize {
-        outer::IP + header(path)
+        outer::IP + header(path).header_len()
     }
 
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        let summed = is_summed(path);
-        if summed {
+        let header = header(path);
+        if header.summed {
             rewrite::finish_checksum(frame);
         }
-        outer::wrap(frame, path, GRE, header(path))?;
-        let gre = &mut frame.bytes_mut()[ETH_LEN + outer::IP..];
-        gre[..header(path)].fill(0);
-        gre[2..4].copy_from_slice(&IPV4);
-        if summed {
-            gre[..2].copy_from_slice(&CHECKSUM);
-            let sum = checksum::of(gre);
-            gre[4..6].copy_from_slice(&sum.to_be_bytes());
-        }
+        outer::wrap(frame, path, protocol::GRE, header.header_len())?;
+        header.emit(&mut frame.bytes_mut()[ethernet::LEN + outer::IP..]);
         Ok(())
     }
 

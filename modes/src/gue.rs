@@ -4,23 +4,20 @@
 //! Remote checksum offload (`--tun-remcsum`) only differs for packets whose checksum the sender left to
 //! an offload; UVS finishes those, so it differs in nothing from `--tun-csum`.
 
-use uvs_core::checksum;
 use uvs_core::flow::Flow;
-use uvs_core::frame::{ETH_LEN, Frame};
+use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, Path};
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
 use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::{checksum, ethernet, gue, protocol, udp};
 
 use crate::outer;
 
-/// Protocol number of UDP, and bytes of its header (RFC 768).
-const UDP: u8 = 17;
-const UDP_HEADER: usize = 8;
-/// Bytes of the GUE header without options.
-const GUE_HEADER: usize = 4;
+/// Bytes between the outer IP header and the packet.
+const SHIM: usize = udp::LEN + gue::MIN_LEN;
 /// Source ports (net.ipv4.ip_local_port_range): the first, and how many.
 const PORTS: (u16, u32) = (32768, 28231);
 
@@ -45,7 +42,7 @@ impl Mode for Gue {
     }
 
     fn overhead(&self, _: &Path) -> usize {
-        outer::IP + UDP_HEADER + GUE_HEADER
+        outer::IP + SHIM
     }
 
     fn forward(
@@ -58,21 +55,23 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let ends = outer::wrap(frame, path, UDP, UDP_HEADER + GUE_HEADER)?;
-        let udp = &mut frame.bytes_mut()[ETH_LEN + outer::IP..];
-        // No longer than the IP packet, which fits 16 bits.
-        let len = udp.len() as u16;
-        udp[..2].copy_from_slice(&source_port(&packet.flow).to_be_bytes());
-        udp[2..4].copy_from_slice(&path.tunnel.port.to_be_bytes());
-        udp[4..6].copy_from_slice(&len.to_be_bytes());
-        udp[6..8].fill(0);
-        // Version 0, data, no options; the protocol within; no flags.
-        udp[8..12].copy_from_slice(&[0, outer::IPIP, 0, 0]);
+        let ends = outer::wrap(frame, path, protocol::UDP, SHIM)?;
+        let datagram = &mut frame.bytes_mut()[ethernet::LEN + outer::IP..];
+        let header = udp::Repr {
+            src_port: source_port(&packet.flow),
+            dst_port: path.tunnel.port,
+            // No longer than the IP packet, which fits 16 bits.
+            length: datagram.len() as u16,
+        };
+        header.emit(datagram);
+        let within = gue::Repr {
+            protocol: protocol::IPIP,
+        };
+        within.emit(&mut datagram[udp::LEN..]);
         if summed {
-            let pseudo = checksum::pseudo_header_v4(ends.src, ends.dst, UDP, u32::from(len));
-            let sum = !checksum::add(pseudo, checksum::sum(udp));
-            let sum = if sum == 0 { 0xffff } else { sum };
-            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            let len = u32::from(header.length);
+            let pseudo = checksum::pseudo_header_v4(ends.src, ends.dst, protocol::UDP, len);
+            udp::seal(datagram, pseudo);
         }
         Ok(())
     }

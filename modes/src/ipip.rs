@@ -8,6 +8,7 @@ use uvs_core::mode::{Mode, Path};
 use uvs_core::packet::Packet;
 use uvs_core::service::{Forwarding, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::protocol;
 
 use crate::outer;
 
@@ -36,7 +37,7 @@ impl Mode for Ipip {
     }
 
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        outer::wrap(frame, path, outer::IPIP, 0).map(|_| ())
+        outer::wrap(frame, path, protocol::IPIP, 0).map(|_| ())
     }
 
     fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::flows::state_name;
 use crate::conn::{ConnId, Side};
-use crate::fib::{Mac, NextHop, Unreachable};
+use crate::fib::{NextHop, Unreachable};
 use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::mode::Mode;
@@ -13,6 +13,7 @@ use crate::packet::{Packet, Parsed};
 use crate::service::ServiceKey;
 use crate::time::Instant;
 use crate::trace::{Aside, Hop, Known, NoHop, Recorder, SetAside, Step, kind, protocol_name};
+use crate::wire::ethernet::{self, Mac};
 
 impl From<SetAside> for Step {
     fn from(why: SetAside) -> Self {
@@ -25,7 +26,7 @@ pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Step {
     let why = match parsed {
         Parsed::Foreign => Aside::Foreign,
         Parsed::Arp => Aside::Arp,
-        _ if frame.bytes()[..6] != mac => Aside::OtherMac,
+        _ if ethernet::Header::new(frame.bytes()).dst() != mac => Aside::OtherMac,
         Parsed::Malformed { .. } => Aside::Malformed,
         Parsed::Ipv4(p) => return packet(frame, p),
     };

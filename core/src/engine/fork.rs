@@ -18,9 +18,8 @@ use crate::service::ServiceKey;
 use crate::time::Instant;
 use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
 use crate::verdict::{Egress, PortId, Verdict};
+use crate::wire::icmp;
 
-/// Bytes of an ICMP header, behind which an error quotes a packet (RFC 792).
-const ICMP_HEADER: usize = 8;
 /// Frames of one packet that are told of.
 const MAX_LEAVING: usize = 64;
 /// Places that a new connection takes: one, and one for its template.
@@ -138,7 +137,7 @@ impl Rehearsal {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
             Transport::Icmp { .. } => {
-                let quoted = packet.l4() + ICMP_HEADER;
+                let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
@@ -175,8 +174,8 @@ impl Rehearsal {
         };
         let here = self.engine.flows.adopt(now, conn, control);
         self.copied.insert(id.0, here);
-        if let Some(syn) = original.flows.syns.of(id, &conn) {
-            self.engine.flows.syns.keep(syn.at(here));
+        if let Some(syn) = original.flows.syn_of(id) {
+            self.engine.flows.keep_syn(syn.at(here));
         }
         here
     }
@@ -223,9 +222,7 @@ impl Engine {
             routes: self.routes.fork(),
             reassembler: self.reassembler.clone(),
             claims: self.claims.clone(),
-            icmp_errors: self.icmp_errors.clone(),
-            ip_id: self.ip_id,
-            farewells: self.farewells.clone(),
+            voice: self.voice.clone(),
             counters: self.counters.clone(),
         }
     }

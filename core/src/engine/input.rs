@@ -7,15 +7,17 @@ use super::flows::{Cause, Refused};
 use super::replaced::behind;
 use super::transit::Transit;
 use super::transmit::Way;
+use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
-use crate::sctp::chunk::INIT;
 use crate::service::OnRemoval;
 use crate::tcp::TcpState;
 use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::sctp::chunk::INIT;
+use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
@@ -112,7 +114,7 @@ impl<R: Recorder> Engine<R> {
         }
         match self.schedule(t.now, slot, &t.packet.flow) {
             Ok(id) => {
-                self.keep_syn(t, id);
+                self.flows.keep_syn_of(id, t.frame, t.packet);
                 let told = self.tell_replaced(t.now, t.out);
                 let verdict = self.forward(t, id);
                 self.flows.end_one_packet(t.now, id);
@@ -122,7 +124,7 @@ impl<R: Recorder> Engine<R> {
                 self.count_failure(slot, &refused);
                 match refused {
                     Refused::NotForUs => self.decline(t),
-                    Refused::NoServer => self.port_unreachable(t, t.packet.flow.dst),
+                    Refused::NoServer => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
                     Refused::Drop(reason) => Verdict::Drop(reason),
                 }
             }
@@ -133,7 +135,7 @@ impl<R: Recorder> Engine<R> {
     fn decline(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
-            Transport::Udp => self.port_unreachable(t, t.packet.flow.dst),
+            Transport::Udp => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
             _ => Verdict::Drop(DropReason::NoConnection),
         }
     }
@@ -143,8 +145,7 @@ impl<R: Recorder> Engine<R> {
         let sysctls = self.desired.sysctls();
         match packet.transport {
             Transport::Tcp { flags, .. } => {
-                flags & tcp_flags::RST == 0
-                    && (flags & tcp_flags::SYN != 0 || sysctls.sloppy_tcp != 0)
+                flags & flag::RST == 0 && (flags & flag::SYN != 0 || sysctls.sloppy_tcp != 0)
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
@@ -176,7 +177,7 @@ impl<R: Recorder> Engine<R> {
 /// Whether a packet is a connection's first (`is_new_conn`).
 fn opens(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags & tcp_flags::SYN != 0,
+        Transport::Tcp { flags, .. } => flags & flag::SYN != 0,
         Transport::Sctp { chunk } => chunk == INIT,
         _ => false,
     }

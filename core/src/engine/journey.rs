@@ -2,10 +2,9 @@
 
 use super::flows::{OutOfWindow, Tracking};
 use super::transit::Transit;
-use super::{Engine, describe, martian};
-use crate::arp;
+use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
-use crate::flow::Flow;
+use crate::flow::{Addr, Flow};
 use crate::fragment::Whole;
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
@@ -14,9 +13,7 @@ use crate::rewrite;
 use crate::time::Instant;
 use crate::trace::{Aside, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
-
-/// IP protocol number of ICMP.
-const ICMP: u8 = 1;
+use crate::wire::{ethernet, protocol};
 
 impl<R: Recorder> Engine<R> {
     /// [`Engine::handle_frame`] of any recorder. This is the one place that counts frames.
@@ -53,11 +50,14 @@ impl<R: Recorder> Engine<R> {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => {
                 self.note_claim(now, port, frame.bytes());
-                self.answer_arp(port, frame, mac, out)
+                let announced = |vip: Addr| self.desired.announces(vip);
+                voice::answer_arp(frame, (port, mac), announced, out)
             }
             // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
             // the address of a next hop.
-            _ if frame.bytes()[..6] != mac && port != PortId::HOST => Verdict::Pass,
+            _ if ethernet::Header::new(frame.bytes()).dst() != mac && port != PortId::HOST => {
+                Verdict::Pass
+            }
             Parsed::Malformed { dst, reason } if self.desired.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ipv4(packet) => {
@@ -116,7 +116,7 @@ impl<R: Recorder> Engine<R> {
 
     fn handle_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // An error about a tunnel's packet, which comes to an address of the host's.
-        let tunnel_error = t.packet.protocol == ICMP
+        let tunnel_error = t.packet.protocol == protocol::ICMP
             && self.desired.has_tunnels()
             && self.routes.fib.is_local(t.packet.flow.dst);
         if !self.desired.is_ours(&t.packet.flow) && !tunnel_error {
@@ -156,35 +156,6 @@ impl<R: Recorder> Engine<R> {
             Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
             Parsed::Arp | Parsed::Foreign => Verdict::Pass,
         }
-    }
-
-    fn answer_arp(
-        &self,
-        port: PortId,
-        frame: &Frame<'_>,
-        mac: [u8; 6],
-        out: &mut Outbox,
-    ) -> Verdict {
-        let mut draft = out.draft(arp::FRAME_LEN);
-        let Some(len) = arp::answer(
-            frame.bytes(),
-            |a| self.desired.announces(a),
-            mac,
-            draft.bytes_mut(),
-        ) else {
-            return Verdict::Pass;
-        };
-        draft.truncate(len);
-        let range = draft.range();
-        out.push(
-            range,
-            Default::default(),
-            Egress {
-                port,
-                unresolved: None,
-            },
-        );
-        Verdict::Answered
     }
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from

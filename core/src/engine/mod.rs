@@ -5,7 +5,7 @@
 //! allocates per packet or asks the world for anything.
 //!
 //! Its parts have methods of their own: what is desired (`desired`), the connections and their servers
-//! (`flows`), what time asks for (`upkeep`), the way out (`routes`). The steps of a frame's journey are the
+//! (`flows`), what UVS says itself (`voice`), what time asks for (`upkeep`), the way out (`routes`). The steps of a frame's journey are the
 //! engine's, for they need several of these; `journey` says which step is whose.
 
 use std::sync::Arc;
@@ -50,6 +50,7 @@ mod transit;
 mod transmit;
 mod unreachable;
 mod upkeep;
+mod voice;
 
 use catalog::Catalog;
 pub use catalog::SchedulerSource;
@@ -60,6 +61,7 @@ pub use flows::{ConnReport, Event, Happened, Report, ServerReport, ServiceReport
 pub use fork::Rehearsal;
 use routes::Routes;
 use upkeep::Upkeep;
+use voice::Voice;
 
 /// What an engine is made from.
 pub struct EngineConfig {
@@ -86,12 +88,8 @@ pub struct Engine<R = Off> {
     reassembler: Reassembler,
     /// Other hosts' claims to owned VIPs.
     claims: claims::Claims,
-    /// Bounds the ICMP errors that are sent.
-    icmp_errors: answer::Limiter,
-    /// Identification of the next packet of our own.
-    ip_id: u16,
-    /// Bounds what the ends of connections are told.
-    farewells: answer::Limiter,
+    /// What the director says itself.
+    voice: Voice,
     /// But for what [`Flows`] counts.
     counters: Counters,
 }
@@ -113,9 +111,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            icmp_errors: answer::icmp_limiter(),
-            ip_id: config.keys.0 as u16,
-            farewells: farewell::limiter(),
+            voice: Voice::new(config.keys.0 as u16),
             counters: Counters::default(),
         }
     }

@@ -16,7 +16,7 @@ impl<R: Recorder> Engine<R> {
         let Some(old) = self.flows.take_replaced() else {
             return false;
         };
-        if !self.farewells.allows(now) {
+        if !self.voice.teardown_limit.allows(now) {
             return false;
         }
         if is_told(&old) {

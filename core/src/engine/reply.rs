@@ -1,18 +1,19 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
-use super::answer::icmp;
 use super::reopen::is_opening;
 use super::transit::Transit;
 use super::transmit::{Way, to_client, wire_len};
+use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::Addr;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::rewrite;
-use crate::sctp::chunk::ABORT;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::sctp::chunk::ABORT;
+use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
@@ -75,7 +76,7 @@ impl<R: Recorder> Engine<R> {
         {
             return match t.packet.transport {
                 Transport::Tcp { .. } => self.reset(t),
-                _ => self.port_unreachable(t, t.packet.flow.dst),
+                _ => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
             };
         }
         let (protocol, from) = (t.packet.protocol, t.packet.flow.source());
@@ -107,7 +108,7 @@ impl<R: Recorder> Engine<R> {
         }
         // Routing has lowered the TTL before IPVS sees the packet.
         rewrite::decrement_ttl(t.frame, t.packet);
-        self.port_unreachable(t, Addr::UNSPECIFIED)
+        self.refuse(t, Error::PortUnreachable, Addr::UNSPECIFIED)
     }
 
     /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
@@ -116,31 +117,32 @@ impl<R: Recorder> Engine<R> {
         t: &mut Transit<'_, '_>,
         hop: Result<NextHop, Unreachable>,
     ) -> Option<Verdict> {
-        let from = Addr::UNSPECIFIED;
-        let mut tell = |code| Some(self.no_route(t, code));
-        match hop {
+        let error = match hop {
             // As `ip_error` (net/ipv4/route.c).
-            Err(Unreachable::NoRoute) => tell(icmp::NET_UNREACHABLE),
-            Err(Unreachable::Refused(Refusal::Unreachable)) => tell(icmp::HOST_UNREACHABLE),
-            Err(Unreachable::Refused(Refusal::Prohibit)) => tell(icmp::PROHIBITED),
+            Err(Unreachable::NoRoute) => Error::NetUnreachable,
+            Err(Unreachable::Refused(Refusal::Unreachable)) => Error::HostUnreachable,
+            Err(Unreachable::Refused(Refusal::Prohibit)) => Error::Prohibited,
             Err(Unreachable::Refused(Refusal::Blackhole)) => {
-                Some(Verdict::Drop(DropReason::NoRoute))
+                return Some(Verdict::Drop(DropReason::NoRoute));
             }
-            Err(Unreachable::Local | Unreachable::NotAPort) => None,
-            Ok(_) if t.packet.ttl <= 1 => Some(self.time_exceeded(t, from)),
+            Err(Unreachable::Local | Unreachable::NotAPort) => return None,
+            Ok(_) if t.packet.ttl <= 1 => Error::TtlExceeded,
             Ok(hop) => {
                 let mtu = hop.mtu as usize;
-                (t.packet.dont_fragment && wire_len(t.frame, t.packet) > mtu)
-                    .then(|| self.too_big(t, mtu, from))
+                if !t.packet.dont_fragment || wire_len(t.frame, t.packet) <= mtu {
+                    return None;
+                }
+                Error::FragmentationNeeded { mtu }
             }
-        }
+        };
+        Some(self.refuse(t, error, Addr::UNSPECIFIED))
     }
 }
 
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.
 fn wants_an_answer(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags & tcp_flags::RST == 0,
+        Transport::Tcp { flags, .. } => flags & flag::RST == 0,
         Transport::Sctp { chunk } => chunk != ABORT,
         Transport::Udp => true,
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,

@@ -27,7 +27,7 @@ impl<R: Recorder> Engine<R> {
             }
             self.upkeep.sweep_on(places);
         }
-        let goes_on = self.upkeep.rest_sweep(self.farewells.next());
+        let goes_on = self.upkeep.rest_sweep(self.voice.teardown_limit.next());
         goes_on && !waits
     }
 
@@ -44,7 +44,7 @@ impl<R: Recorder> Engine<R> {
             self.cut_off(now, id, &c, out);
         } else if let Some(told) = self.fate(&c) {
             if told && farewell::is_told(&c) {
-                if !self.farewells.allows(now) {
+                if !self.voice.teardown_limit.allows(now) {
                     return false;
                 }
                 self.tell(now, &c, out);
@@ -64,7 +64,10 @@ impl<R: Recorder> Engine<R> {
     /// Ends a denied client's connection at once. Its server is told where that may be, so that it does not
     /// wait for the client, who is not: nothing is sent to a denied client.
     fn cut_off(&mut self, now: Instant, id: ConnId, c: &Conn, out: &mut Outbox) {
-        if c.protocol == Protocol::Tcp && farewell::is_told(c) && self.farewells.allows(now) {
+        if c.protocol == Protocol::Tcp
+            && farewell::is_told(c)
+            && self.voice.teardown_limit.allows(now)
+        {
             self.tell_server(now, c, out);
         }
         self.flows.end(now, id, Cause::Denied);

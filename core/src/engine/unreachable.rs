@@ -2,8 +2,8 @@
 //! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`).
 
 use super::Engine;
-use super::answer::{Notice, icmp};
 use super::related::quote;
+use super::voice::{Error, Notice};
 use crate::conn::{ConnId, Side};
 use crate::flow::Addr;
 use crate::frame::{Frame, Gso};
@@ -32,9 +32,7 @@ impl<R: Recorder> Engine<R> {
         let ip = usize::from(packet.ip);
         if let Some((about, from, to, ends)) = self.sender(bytes, ip, &packet) {
             let notice = Notice {
-                kind: icmp::UNREACHABLE,
-                code: icmp::HOST_UNREACHABLE,
-                rest: 0,
+                message: Error::HostUnreachable.message(),
                 from,
                 to,
                 about: &bytes[about..],

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::{Addr, Endpoint, Protocol};
-use crate::frame::{ETH_LEN, Gso, Offload};
+use crate::frame::{Gso, Offload};
 use crate::mode::Mode;
-use crate::rewrite::write2;
 use crate::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
     TunnelKind,
@@ -17,6 +16,7 @@ use crate::snapshot::{Limits, Sysctls};
 use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
 use crate::testing::packets::{self, DIRECTOR_MAC, PacketBuilder, TestFrame};
 use crate::verdict::PortId;
+use crate::wire::{ethernet, ipv4};
 
 /// Few, so that the limit is met.
 const CONNECTIONS: u32 = 32;
@@ -217,7 +217,7 @@ fn icmp_error(bed: &mut Bed, source: &mut Source<'_>) {
         bed.sent.extend(told);
         return;
     }
-    let about = &about.bytes[ETH_LEN.min(about.bytes.len())..];
+    let about = &about.bytes[ethernet::LEN.min(about.bytes.len())..];
     let quoted = about.len().min(usize::from(source.byte()) * 4);
     let sender = about
         .get(12..16)
@@ -292,13 +292,11 @@ fn offload(source: &mut Source<'_>) -> Offload {
 
 /// Makes the IP header's checksum right, as far as there is a header.
 fn seal(bytes: &mut [u8]) {
-    let Some(ip) = bytes.get_mut(ETH_LEN..) else {
+    let Some(ip) = bytes.get_mut(ethernet::LEN..) else {
         return;
     };
     let header = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
-    if header >= 20 && header <= ip.len() {
-        write2(ip, 10, 0);
-        let sum = crate::checksum::of(&ip[..header]);
-        write2(ip, 10, sum);
+    if header >= ipv4::MIN_LEN && header <= ip.len() {
+        ipv4::seal(&mut ip[..header]);
     }
 }

@@ -1,4 +1,4 @@
-// Draws the committed dashboards from a recorded run (forwarder/examples/record):
+// Draws the committed dashboards from a recorded run (cli/examples/record):
 //   node draw.mjs RUN OUT
 // Starts Debian's Prometheus over RUN/tsdb, executes each panel's expressions as Grafana would, and takes a picture
 // of each dashboard in headless Chromium.

@@ -1,7 +1,7 @@
 //! The Grafana dashboards: made from the boards described here, and held to the rules of grafana's
 //! dashboard-linter that apply. `UPDATE_DOCS=1 cargo test -p uvs-exporter` writes them.
 //!
-//! Their expressions are executed against a real Prometheus in the forwarder's test `metrics`.
+//! Their expressions are executed against a real Prometheus in the test `metrics` of package `uvs`.
 
 mod boards;
 mod lint;

@@ -2,8 +2,8 @@
 //! changed, and the rules of the host's own firewall.
 
 use super::Daemon;
-use crate::config::HostFirewall;
-use crate::firewall::Barrier;
+use uvs_control::config::HostFirewall;
+use uvs_control::firewall::Barrier;
 
 impl Daemon {
     /// What a file held stays in force where it has become bad or is gone.

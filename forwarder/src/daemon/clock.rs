@@ -7,13 +7,13 @@ const PERIOD: Duration = Duration::from_secs(2);
 
 /// The end of the running period, and thereby of all to come.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     next: Instant,
 }
 
 impl Clock {
     /// The first period begins now.
-    pub(crate) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self { next: now + PERIOD }
     }
 
@@ -22,7 +22,7 @@ impl Clock {
     /// The kernel's estimator runs from the creation of the network namespace, so that the first service
     /// comes at any moment of a period, half-way on average. UVS's is always half-way: what a script reads
     /// some seconds after it has filled the table is then the same each time.
-    pub(crate) fn half_way(&mut self, now: Instant) {
+    pub fn half_way(&mut self, now: Instant) {
         self.next = now + PERIOD / 2;
     }
 
@@ -32,7 +32,7 @@ impl Clock {
     }
 
     /// Whether a period has ended; each is told once, also where they are looked at late.
-    pub(crate) fn has_struck(&mut self, now: Instant) -> bool {
+    pub fn has_struck(&mut self, now: Instant) -> bool {
         let struck = now >= self.next;
         if struck {
             self.next += PERIOD;

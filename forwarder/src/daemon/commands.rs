@@ -6,18 +6,18 @@ use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use uvs_control::access::ListFiles;
+use uvs_control::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
+use uvs_control::protocol::{
+    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
+};
+use uvs_control::server::{Answer, Ask};
+use uvs_control::table::Table;
 use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
 
 use super::status::{connection_status, service_status, totals};
 use super::{Daemon, derive, failed, frames, start};
-use crate::access::ListFiles;
-use crate::config::{self, Config, ConfigError, Metrics, OwnVips, Step};
-use crate::control::protocol::{
-    Command, Data, Ended, Errno, GuardStatus, Info, LogLosses, MAX_BATCH, Refusal,
-};
-use crate::control::server::{Answer, Ask};
-use crate::control::table::Table;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 const TABLE_SIZE: u32 = 4096;

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use uvs_control::config::{self, Config, ConfigError, Step};
+use uvs_control::protocol::{Errno, Refusal};
 use uvs_core::engine::ConnReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -13,8 +15,6 @@ use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Sysctls, Timeouts};
 
-use crate::config::{self, Config, ConfigError, Step};
-use crate::control::protocol::{Errno, Refusal};
 use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server};
 use crate::port::filter::{FilterSpec, Program};
 

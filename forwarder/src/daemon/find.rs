@@ -1,13 +1,13 @@
 //! Connections by filter, for `uvs show conns` and `uvs top`. A request looks at a bounded part of the table
 //! and answers with a bounded number: whoever wants all of it asks again.
 
+use uvs_control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
 use super::live::nanoseconds;
 use super::status::connection_status;
 use super::{Daemon, Question};
-use crate::control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
 
 /// Pages of the connection table that one request looks at: 32768 places.
 const PAGES: u32 = 16;

@@ -1,11 +1,11 @@
 //! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
 //! and whether they come out even.
 
+use uvs_control::protocol::{InterfaceFrames, Totals};
 use uvs_core::counters::ByReason;
 use uvs_core::verdict::DropReason;
 
 use super::status::totals;
-use crate::control::protocol::{InterfaceFrames, Totals};
 use crate::worker::{PortStatus, Status};
 
 /// The interface that the host's own stack is reached by.

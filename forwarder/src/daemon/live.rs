@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use uvs_control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
 use uvs_core::engine::Report;
-use uvs_core::fib::Mac;
 use uvs_core::service::ServiceSpec;
+use uvs_core::wire::ethernet::Mac;
 
 use super::Daemon;
 use super::status::{service_status, totals};
-use crate::control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
 

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram as Recorded;
 use mio::Waker;
+use uvs_control::config::{Listen, Metrics};
 use uvs_core::engine::{Report, ServerReport, ServiceReport};
 use uvs_core::fib::{Fib, Query};
 use uvs_core::service::{ServerSpec, ServiceSpec};
@@ -22,7 +23,6 @@ use uvs_exporter::{
 use super::Daemon;
 use super::frames::OWN_STACK;
 use super::vital::Vital;
-use crate::config::{Listen, Metrics};
 use crate::worker::{BATCH_BUCKETS, PortStatus, Status};
 
 const BUILD: Build = Build {

@@ -38,16 +38,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
-use crate::access::ListFiles;
-use crate::config::{self, HostFirewall};
-use crate::control::protocol::{Errno, Refusal};
-use crate::control::server::Server;
-use crate::control::table::{Homeless, Table};
 use crate::firewall;
 use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::netlink::Mirror;
@@ -58,7 +53,12 @@ use lingering::Lingering;
 use metrics::Metering;
 use notify::Notifier;
 use rates::Rates;
-pub(crate) use start::{Options, run};
+pub use start::{Options, run};
+use uvs_control::access::ListFiles;
+use uvs_control::config::{self, HostFirewall};
+use uvs_control::protocol::{Errno, Refusal};
+use uvs_control::server::Server;
+use uvs_control::table::{Homeless, Table};
 use vital::Vital;
 use yielded::Yielded;
 
@@ -465,9 +465,9 @@ fn signals() -> std::io::Result<Signals> {
 }
 
 /// What a daemon without sockets is made of, for tests.
-#[cfg(test)]
-pub(crate) mod parts {
-    pub(crate) use super::clock::Clock;
-    pub(crate) use super::rates::Rates;
-    pub(crate) use super::status::{connection_status, service_status};
+#[cfg(any(test, feature = "testing"))]
+pub mod parts {
+    pub use super::clock::Clock;
+    pub use super::rates::Rates;
+    pub use super::status::{connection_status, service_status};
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use uvs_control::protocol::Refusal;
 use uvs_core::engine::Happened;
 use uvs_core::verdict::PortId;
 
 use super::{Daemon, Question, derive, failed};
-use crate::control::protocol::Refusal;
 use crate::netlink::Event;
 use crate::port::afpacket::{Port, PortOptions};
 use crate::worker::{self, Notice};

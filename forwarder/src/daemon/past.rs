@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use uvs_control::protocol::{Latency, LatencySample, Refusal};
 use uvs_core::time::Instant;
 
 use super::Daemon;
 use super::live::{nanoseconds, ring_drops};
-use crate::control::protocol::{Latency, LatencySample, Refusal};
 use crate::worker::Status;
 
 /// How far back latencies are kept, two seconds apart at 28 KiB each.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::Daemon;
-use crate::control::protocol::{Data, Errno, PluginReloaded, PluginStatus, Plugins, Refusal};
-use crate::plugins::{Loaded, Reloaded};
+use uvs_control::plugins::{Loaded, Reloaded};
+use uvs_control::protocol::{Data, Errno, PluginReloaded, PluginStatus, Plugins, Refusal};
 
 impl Daemon {
     /// What is loaded, who uses it, and what else lies in the directory.

@@ -15,7 +15,7 @@ type Key = (ServiceKey, Option<Endpoint>);
 
 /// Offsets and averages of everything that is counted.
 #[derive(Debug, Default)]
-pub(crate) struct Rates {
+pub struct Rates {
     known: HashMap<Key, Estimate>,
     /// Of everything, removed services included.
     all: Estimate,
@@ -31,7 +31,7 @@ struct Estimate {
 
 impl Rates {
     /// A period is over.
-    pub(crate) fn tick(&mut self, report: &Report) {
+    pub fn tick(&mut self, report: &Report) {
         let mut still = HashMap::with_capacity(self.known.len());
         for (key, stats) in counted(report) {
             let mut e = self.known.get(&key).copied().unwrap_or_default();
@@ -49,7 +49,7 @@ impl Rates {
     }
 
     /// Zeroes one service with its servers, or everything.
-    pub(crate) fn zero(&mut self, service: Option<ServiceKey>) {
+    pub fn zero(&mut self, service: Option<ServiceKey>) {
         for (key, e) in &mut self.known {
             if service.is_none_or(|s| s == key.0) {
                 e.zero();

@@ -1,12 +1,12 @@
 //! What is in force besides services, by the keys of the configuration file: `uvs show config`.
 
+use uvs_control::client::DEFAULT_SOCKET;
+use uvs_control::config::{HostFirewall, Listen, Metrics, OwnVips};
+use uvs_control::plugins::DEFAULT_DIRECTORY;
+use uvs_control::protocol::Setting;
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
-use crate::config::{HostFirewall, Listen, Metrics, OwnVips};
-use crate::control::client::DEFAULT_SOCKET;
-use crate::control::protocol::Setting;
-use crate::plugins::DEFAULT_DIRECTORY;
 
 impl Daemon {
     pub(super) fn settings(&self) -> Vec<Setting> {

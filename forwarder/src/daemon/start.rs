@@ -12,6 +12,11 @@ use std::time::{Instant as Wall, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
 use rustix::thread::{CapabilitySet, capabilities};
+use uvs_control::access::ListFiles;
+use uvs_control::config::{Config, Metrics, OwnVips};
+use uvs_control::plugins::Schedulers;
+use uvs_control::server::Server;
+use uvs_control::table::{Homeless, Table};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
@@ -26,44 +31,39 @@ use super::timed::{Timed, Times};
 use super::vital::Vital;
 use super::yielded::Yielded;
 use super::{Daemon, NETLINK, NOTICES, SOCKET, derive, signals, watch};
-use crate::access::ListFiles;
-use crate::config::{Config, Metrics, OwnVips};
-use crate::control::server::Server;
-use crate::control::table::{Homeless, Table};
 use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::log::Tally;
 use crate::netlink::Mirror;
-use crate::plugins::Schedulers;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::worker::{Ask, Ends, Notice, Shared, Worker};
 
 /// What `uvs run` was asked to do.
-pub(crate) struct Options {
+pub struct Options {
     /// The configuration file, read again by a reload.
-    pub(crate) file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
     /// What it said at the start.
-    pub(crate) config: Config,
+    pub config: Config,
     /// Which VIPs are to be owned, where the command line says it, whatever the file says.
-    pub(crate) own_vips: Option<OwnVips>,
+    pub own_vips: Option<OwnVips>,
     /// Interfaces, in the order of their ports.
-    pub(crate) interfaces: Vec<String>,
+    pub interfaces: Vec<String>,
     /// The control socket.
-    pub(crate) socket: PathBuf,
+    pub socket: PathBuf,
     /// What is exported, and where.
-    pub(crate) metrics: Metrics,
+    pub metrics: Metrics,
     /// The schedulers, built-in and from plugins.
-    pub(crate) schedulers: Arc<Schedulers>,
+    pub schedulers: Arc<Schedulers>,
     /// What the log has lost.
-    pub(crate) log: Arc<Tally>,
+    pub log: Arc<Tally>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
 ///
 /// # Errors
 /// What is missing or taken; nothing of it is left behind then.
-pub(crate) fn run(options: Options) -> Result<()> {
+pub fn run(options: Options) -> Result<()> {
     let started = Wall::now();
     check_capabilities()?;
     // Before anything that a signal would have to undo.
@@ -241,7 +241,7 @@ pub(super) fn load(
     lists: &ListFiles,
     own: Option<&OwnVips>,
 ) -> Result<()> {
-    let fail = |r: crate::control::protocol::Refusal| anyhow::anyhow!(r.message);
+    let fail = |r: uvs_control::protocol::Refusal| anyhow::anyhow!(r.message);
     table.replace(config.services.clone()).map_err(fail)?;
     table.replace_marks(&config.marks).map_err(fail)?;
     table.set_timeouts(config.timeouts).map_err(fail)?;

@@ -1,5 +1,6 @@
 //! The engine's numbers as the control protocol has them: services with their servers, connections, totals.
 
+use uvs_control::protocol::{ConnectionStatus, ServerStatus, ServiceStatus, Totals};
 use uvs_core::counters::{Counters, ScheduleFailure};
 use uvs_core::engine::{ConnReport, Report, ServiceReport};
 use uvs_core::fib::Fib;
@@ -8,7 +9,6 @@ use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::rates::Rates;
-use crate::control::protocol::{ConnectionStatus, ServerStatus, ServiceStatus, Totals};
 use crate::worker;
 
 /// The counters as the protocol has them.
@@ -26,7 +26,7 @@ pub(super) fn totals(counters: &Counters) -> Totals {
 }
 
 /// A service as it is listed.
-pub(crate) fn service_status(
+pub fn service_status(
     spec: &ServiceSpec,
     marks: &[MarkRule],
     report: &Report,
@@ -81,7 +81,7 @@ fn matches(key: ServiceKey, marks: &[MarkRule]) -> Vec<Destination> {
 }
 
 /// A connection as it is listed.
-pub(crate) fn connection_status(c: &ConnReport) -> ConnectionStatus {
+pub fn connection_status(c: &ConnReport) -> ConnectionStatus {
     ConnectionStatus {
         protocol: c.protocol,
         client: c.client,

@@ -1,16 +1,16 @@
 //! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
 //! becomes of the kernel's copies.
 
+use uvs_control::protocol::{Data, Errno, Refusal};
 use uvs_core::fib::Fib;
 use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
 
 use super::frames::OWN_STACK;
 use super::{Daemon, Question, failed};
-use crate::control::protocol::{Data, Errno, Refusal};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
-use crate::trace::{Kept, LiveRequest, LiveState, MAX_FRAMES, Subject, Traced};
+use uvs_control::trace::{Kept, LiveRequest, LiveState, MAX_FRAMES, Subject, Traced};
 
 impl Daemon {
     /// What would become of these frames; nothing of the daemon's changes.

@@ -25,13 +25,17 @@ const STEP: Duration = Duration::from_millis(80);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An engine with its surroundings.
-pub(crate) struct Director {
-    pub(crate) engine: Engine,
-    pub(crate) snapshot: Snapshot,
-    pub(crate) now: Instant,
+pub struct Director {
+    /// The engine.
+    pub engine: Engine,
+    /// What it has to do, from the next [`Self::apply`] on.
+    pub snapshot: Snapshot,
+    /// The virtual time.
+    pub now: Instant,
     /// What passes between two steps of the recording.
-    pub(crate) step: Duration,
-    pub(crate) fib: Fib,
+    pub step: Duration,
+    /// The routes and neighbours.
+    pub fib: Fib,
     /// Frames whose next hop is asked for, and until when.
     held: Vec<(Instant, Vec<u8>)>,
     /// What left between two steps.
@@ -39,7 +43,7 @@ pub(crate) struct Director {
 }
 
 /// What became of a frame.
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// These frames left, by side.
     Left(Vec<(usize, Vec<u8>)>),
     /// The host's own stack has it.
@@ -49,7 +53,8 @@ pub(crate) enum Outcome {
 }
 
 impl Director {
-    pub(crate) fn new(topology: &Value, mtu: &Value) -> Self {
+    /// Between the interfaces of a recording, with their MTUs.
+    pub fn new(topology: &Value, mtu: &Value) -> Self {
         let engine = Engine::new(EngineConfig {
             limits: Limits {
                 connections: 10_000,
@@ -76,7 +81,7 @@ impl Director {
     }
 
     /// Takes the snapshot up.
-    pub(crate) fn apply(&mut self) {
+    pub fn apply(&mut self) {
         self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
         self.expire();
     }
@@ -88,7 +93,7 @@ impl Director {
     }
 
     /// Lets time pass, a tick at a time as the shell does.
-    pub(crate) fn wait(&mut self, d: Duration) {
+    pub fn wait(&mut self, d: Duration) {
         let end = self.now + d;
         while self.now < end {
             self.now = end.min(self.now + Duration::from_millis(500));
@@ -114,7 +119,8 @@ impl Director {
         }
     }
 
-    pub(crate) fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
+    /// A frame comes in on a side, one step later.
+    pub fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let mut buf = vec![0; HEADROOM];
         buf.extend(bytes);
@@ -157,7 +163,7 @@ impl Director {
     }
 
     /// Connections in the recording's words.
-    pub(super) fn connections(&self) -> Vec<String> {
+    pub fn connections(&self) -> Vec<String> {
         let (conns, rest) = self.engine.report_connections(self.now, 0, 100_000);
         assert_eq!(rest, None);
         conns
@@ -177,7 +183,7 @@ impl Director {
     }
 
     /// Servers in the recording's words.
-    pub(super) fn servers(&self) -> Vec<String> {
+    pub fn servers(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for s in self.engine.report().services {
             let spec = self.snapshot.services.iter().find(|x| x.key == s.key);
@@ -201,7 +207,7 @@ impl Director {
     }
 
     /// `ipvsadm -Ln --stats`'s figures: service or server, and its five numbers.
-    pub(super) fn stats(&self) -> Vec<String> {
+    pub fn stats(&self) -> Vec<String> {
         let line = |name: String, s: &uvs_core::counters::Stats| {
             format!(
                 "{name} {} {} {} {} {}",

@@ -6,14 +6,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(test)]
 mod commands;
-pub(crate) mod director;
+pub mod director;
+#[cfg(test)]
 mod packets;
+#[cfg(test)]
 mod states;
 
 use serde_json::Value;
-use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
+use uvs_core::wire::ethernet::Mac;
 
 /// The sides of the director, by the recording's names and in the order of the ports.
 const SIDES: [&str; 2] = ["c", "s"];
@@ -30,7 +33,8 @@ fn mac(s: &str) -> Mac {
     bytes.try_into().unwrap()
 }
 
-pub(crate) fn unhex(s: &str) -> Vec<u8> {
+/// Bytes from hex.
+pub fn unhex(s: &str) -> Vec<u8> {
     (0..s.len())
         .step_by(2)
         .map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap())
@@ -45,10 +49,7 @@ fn list(v: &Value) -> &[Value] {
     v.as_array().unwrap()
 }
 
-pub(crate) fn packets_book() -> Value {
+/// The recorded packets, with the topology they were recorded on.
+pub fn packets_book() -> Value {
     serde_json::from_str(include_str!("../../tests/golden/packets.json")).unwrap()
-}
-
-fn states_book() -> Value {
-    serde_json::from_str(include_str!("../../tests/golden/states.json")).unwrap()
 }

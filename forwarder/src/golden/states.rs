@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use uvs_core::flow::Endpoint;
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::testing::packets::{self, DIRECTOR_MAC, PacketBuilder};
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 use super::commands::{run, sysctl};
 use super::director::{Director, Outcome};
-use super::{addr, list, packets_book, states_book, text};
+use super::{addr, list, packets_book, text};
+
+fn states_book() -> Value {
+    serde_json::from_str(include_str!("../../tests/golden/states.json")).unwrap()
+}
 
 /// One connection to one service with one server.
 struct Trial {

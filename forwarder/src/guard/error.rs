@@ -6,7 +6,7 @@ use super::nft::link::Fault;
 
 /// Why the guard could not be put up, taken down or read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum GuardError {
+pub enum GuardError {
     /// Another daemon has the guard of this network namespace.
     #[error(
         "another uvs{} already runs in this network namespace (it holds the socket @uvs-guard); two would replace each other's guard: stop it, or run this one in a namespace of its own",

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 /// What others did to the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Harm {
+pub enum Harm {
     /// The table was deleted.
     Removed,
     /// Something in it was changed: what, in a few words.
@@ -23,13 +23,13 @@ impl fmt::Display for Harm {
 
 /// What the keeper had to do so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Repairs {
+pub struct Repairs {
     /// Times that the table was put up again after somebody had deleted it.
-    pub(crate) removed: u64,
+    pub removed: u64,
     /// Times that it was replaced because it was not as it had been put up.
-    pub(crate) damaged: u64,
+    pub damaged: u64,
     /// When it was last, and why.
-    pub(crate) last: Option<(SystemTime, Harm)>,
+    pub last: Option<(SystemTime, Harm)>,
     /// Why it is not as it must be now, where it could not be put right.
     pub(crate) broken: Option<String>,
 }

@@ -25,11 +25,11 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub(crate) use clients::Idle;
-pub(crate) use error::GuardError;
-pub(crate) use harm::{Harm, Repairs};
-pub(crate) use nft::listing::Counter;
-pub(crate) use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
+pub use clients::Idle;
+pub use error::GuardError;
+pub use harm::{Harm, Repairs};
+pub use nft::listing::Counter;
+pub use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
 
 use claim::Claim;
 use clients::CLIENTS;
@@ -41,11 +41,11 @@ use watch::Watch;
 /// A table that was put up anew and knows no clients, so that it keeps all that NAT servers send beyond the
 /// host from the kernel. What is told to it is not told to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unsure(u64);
+pub struct Unsure(u64);
 
 /// The guard of this network namespace. While this value lives, no other daemon can have it, and what
 /// others do to its rules is put right; when it goes, so do the rules.
-pub(crate) struct Guard {
+pub struct Guard {
     state: Arc<Mutex<State>>,
     /// `None` once it has ended.
     keeper: Option<Keeper>,
@@ -58,7 +58,7 @@ impl Guard {
     ///
     /// # Errors
     /// Another daemon has it; the right or the kernel's support for it is missing.
-    pub(crate) fn claim(repaired: impl Fn() + Send + 'static) -> Result<Self, GuardError> {
+    pub fn claim(repaired: impl Fn() + Send + 'static) -> Result<Self, GuardError> {
         let claim = Claim::new()?;
         let mut link = open()?;
         let watching = |e| GuardError::of("watch nft's rules", e);
@@ -82,7 +82,7 @@ impl Guard {
     ///
     /// # Errors
     /// The rules could not be put in force; those before them still are.
-    pub(crate) fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+    pub fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
         let spec = Arc::new(spec.union(spec));
         if !self.change(&spec) {
             return self.replace(&spec);
@@ -115,7 +115,7 @@ impl Guard {
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
-    pub(crate) fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
+    pub fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
         let spec = Arc::new(spec.union(spec));
         // An interface may go between the look and the transaction: then one more look.
         self.try_replace(&spec)
@@ -143,7 +143,7 @@ impl Guard {
 
     /// The table in force, where it knows no clients yet: [`remember`](Self::remember) them, and
     /// [`be_sure`](Self::be_sure).
-    pub(crate) fn unsure(&self) -> Option<Unsure> {
+    pub fn unsure(&self) -> Option<Unsure> {
         self.state().unsure()
     }
 
@@ -151,7 +151,7 @@ impl Guard {
     ///
     /// # Errors
     /// They could not be noted.
-    pub(crate) fn remember(&self, table: Unsure, those: &[Server]) -> Result<bool, GuardError> {
+    pub fn remember(&self, table: Unsure, those: &[Server]) -> Result<bool, GuardError> {
         let keys = clients::keys(those);
         if keys.is_empty() {
             return Ok(true);
@@ -165,7 +165,7 @@ impl Guard {
     ///
     /// # Errors
     /// It could not be said; the kernel forgets by itself within half a minute.
-    pub(crate) fn be_sure(&self, table: Unsure) -> Result<bool, GuardError> {
+    pub fn be_sure(&self, table: Unsure) -> Result<bool, GuardError> {
         let mut state = self.state();
         let told = state.tell(table, &elements::emptying("unsure"));
         let told = told.map_err(|e| GuardError::of("say that all clients are known", e))?;
@@ -179,7 +179,7 @@ impl Guard {
     ///
     /// # Errors
     /// It could not be taken down.
-    pub(crate) fn remove(&mut self) -> Result<bool, GuardError> {
+    pub fn remove(&mut self) -> Result<bool, GuardError> {
         let mut state = self.state();
         state.wanted = None;
         state::remove(&mut state.link).map_err(|e| GuardError::of("take the guard down", e))
@@ -196,7 +196,7 @@ impl Guard {
     }
 
     /// What others did to it so far.
-    pub(crate) fn repairs(&self) -> Repairs {
+    pub fn repairs(&self) -> Repairs {
         self.state().repairs.clone()
     }
 
@@ -228,7 +228,7 @@ impl Drop for Guard {
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn counters() -> Result<Vec<Counter>, GuardError> {
+pub fn counters() -> Result<Vec<Counter>, GuardError> {
     let counters = nft::listing::counters(&mut open()?, rules::TABLE);
     counters.map_err(|e| GuardError::of("read the guard's counters", e))
 }
@@ -238,7 +238,7 @@ pub(crate) fn counters() -> Result<Vec<Counter>, GuardError> {
 ///
 /// # Errors
 /// `nft` failed, or is not there.
-pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
+pub fn show(terse: bool) -> Result<Option<String>, GuardError> {
     let is_present = state::is_present(&mut open()?);
     if !is_present.map_err(|e| GuardError::of("look for the table", e))? {
         return Ok(None);
@@ -250,7 +250,7 @@ pub(crate) fn show(terse: bool) -> Result<Option<String>, GuardError> {
 ///
 /// # Errors
 /// `nft` failed.
-pub(crate) fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
+pub fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
     tool::run("nft", words, input)
 }
 
@@ -258,7 +258,7 @@ pub(crate) fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
 ///
 /// # Errors
 /// A daemon that runs in this network namespace needs it, unless `force`; the kernel refused.
-pub(crate) fn down(force: bool) -> Result<bool, GuardError> {
+pub fn down(force: bool) -> Result<bool, GuardError> {
     let _claim = if force { None } else { Some(Claim::new()?) };
     state::remove(&mut open()?).map_err(|e| GuardError::of("take the guard down", e))
 }

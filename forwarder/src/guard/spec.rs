@@ -6,64 +6,64 @@ use uvs_core::marks::Destination;
 use super::clients::Idle;
 
 /// Address and port of a real server, port 0 = all ports.
-pub(crate) type Server = (Addr, Protocol, u16);
+pub type Server = (Addr, Protocol, u16);
 
 /// What the kernel shall leave to UVS. IPv4; other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GuardSpec {
+pub struct GuardSpec {
     /// The interfaces that UVS runs on.
-    pub(crate) interfaces: Vec<String>,
+    pub interfaces: Vec<String>,
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
-    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    pub services: Vec<(Protocol, Addr, u16)>,
     /// What services have beside these: ranges of ports, and networks without the host's own addresses.
-    pub(crate) wide: Vec<Destination>,
+    pub wide: Vec<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
-    pub(crate) ftp: Vec<Addr>,
+    pub ftp: Vec<Addr>,
     /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
-    pub(crate) owned: Vec<Addr>,
+    pub owned: Vec<Addr>,
     /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
     /// they were sent.
-    pub(crate) nat_servers: Vec<Server>,
+    pub nat_servers: Vec<Server>,
     /// NAT's services.
-    pub(crate) nat: Nat,
+    pub nat: Nat,
     /// FULLNAT's side.
-    pub(crate) fullnat: FullNat,
+    pub fullnat: FullNat,
     /// The host's own addresses.
-    pub(crate) local: Vec<Addr>,
+    pub local: Vec<Addr>,
 }
 
 /// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
 /// sends. See [`super::clients`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nat {
+pub struct Nat {
     /// As [`GuardSpec::services`].
-    pub(crate) services: Vec<(Protocol, Addr, u16)>,
+    pub services: Vec<(Protocol, Addr, u16)>,
     /// As [`GuardSpec::wide`].
-    pub(crate) wide: Vec<Destination>,
+    pub wide: Vec<Destination>,
     /// Servers that are the host itself.
-    pub(crate) own_servers: Vec<Server>,
+    pub own_servers: Vec<Server>,
     /// How long their connections live.
-    pub(crate) idle: Idle,
+    pub idle: Idle,
     /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
-    pub(crate) answers_strays: bool,
+    pub answers_strays: bool,
 }
 
 /// Marks what UVS sends into the host's own stack, on its way through the loopback interface: nobody else
 /// sees the mark, for the guard there takes it off. "UVS!" in ASCII.
-pub(crate) const HOST_MARK: u32 = 0x5556_5321;
+pub const HOST_MARK: u32 = 0x5556_5321;
 /// The loopback interface: what programs on the host send to a service comes by it.
-pub(crate) const LOOPBACK: &str = "lo";
+pub const LOOPBACK: &str = "lo";
 
 /// FULLNAT's replies: from a server to a local address, to a port in the range.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FullNat {
+pub struct FullNat {
     /// Local addresses.
-    pub(crate) local: Vec<Addr>,
+    pub local: Vec<Addr>,
     /// First and last local port.
-    pub(crate) ports: (u16, u16),
+    pub ports: (u16, u16),
     /// Real servers.
-    pub(crate) servers: Vec<Server>,
+    pub servers: Vec<Server>,
 }
 
 impl GuardSpec {

@@ -33,7 +33,7 @@ use self::sink::{Out, Sink};
 const LAST_LINES: Duration = Duration::from_millis(400);
 
 /// The running log; what is queued when it is dropped gets a moment to be written.
-pub(crate) struct Log {
+pub struct Log {
     queue: Queue,
     journal: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Log {
 impl Log {
     /// Logs to standard error, or to the journal where that is what standard error is. Levels by `$UVS_LOG`
     /// (`info` unless set), e.g. `UVS_LOG=uvs=debug`. Once a process.
-    pub(crate) fn start(json: bool) -> Self {
+    pub fn start(json: bool) -> Self {
         // Beyond a limit of the file's size (RLIMIT_FSIZE) a write fails, instead of ending the process.
         let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
         let journal = if json { None } else { journal::connected() };
@@ -67,12 +67,12 @@ impl Log {
     }
 
     /// What was lost, for who counts it.
-    pub(crate) fn tally(&self) -> Arc<Tally> {
+    pub fn tally(&self) -> Arc<Tally> {
         Arc::clone(self.queue.tally())
     }
 
     /// Says something to whoever started the program, as it is, whatever the levels.
-    pub(crate) fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         self.queue.push(if self.journal {
             journal::plain(text)
         } else {

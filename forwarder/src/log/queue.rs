@@ -14,7 +14,7 @@ pub(super) const BYTES: usize = 4 << 20;
 
 /// What became of lines that nobody can read.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     queue_full: AtomicU64,
     write_failed: AtomicU64,
     suppressed: AtomicU64,

@@ -27,7 +27,7 @@ use super::{NetlinkError, messages, questions, rules, settings};
 const NEIGHBOUR_TYPES: [u16; 2] = [28, 29];
 
 /// The kernel's network state, as far as UVS needs it.
-pub(crate) struct Mirror {
+pub struct Mirror {
     ports: Vec<String>,
     requests: Requests,
     listener: Listener,
@@ -46,7 +46,7 @@ impl Mirror {
     ///
     /// # Errors
     /// An interface that does not exist, is not Ethernet or is given twice; a socket that fails.
-    pub(crate) fn new(interfaces: &[String]) -> Result<Self, NetlinkError> {
+    pub fn new(interfaces: &[String]) -> Result<Self, NetlinkError> {
         let open = NetlinkError::io("open a socket");
         // The listener comes first, so that nothing is missed between the reading and the listening.
         let listener = Listener::new().map_err(&open)?;
@@ -71,27 +71,27 @@ impl Mirror {
     }
 
     /// The descriptor that becomes readable when something changed.
-    pub(crate) fn fd(&self) -> RawFd {
+    pub fn fd(&self) -> RawFd {
         self.listener.fd()
     }
 
     /// The forwarding information base as of the last [`read_events`](Self::read_events).
-    pub(crate) fn fib(&self) -> Arc<Fib> {
+    pub fn fib(&self) -> Arc<Fib> {
         Arc::clone(&self.fib)
     }
 
     /// The host's own addresses, in order.
-    pub(crate) fn local_addresses(&self) -> Vec<Addr> {
+    pub fn local_addresses(&self) -> Vec<Addr> {
         self.tables.local_addresses().into_iter().collect()
     }
 
     /// What of the host's rules and routes is not followed.
-    pub(crate) fn unfollowed(&self) -> Vec<Unfollowed> {
+    pub fn unfollowed(&self) -> Vec<Unfollowed> {
         self.tables.unfollowed()
     }
 
     /// How often the kernel had more to tell than the socket could hold.
-    pub(crate) fn overruns(&self) -> u64 {
+    pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
@@ -129,7 +129,7 @@ impl Mirror {
     ///
     /// # Errors
     /// A socket that fails; what was known stays.
-    pub(crate) fn read_events(&mut self) -> Result<Vec<Event>, NetlinkError> {
+    pub fn read_events(&mut self) -> Result<Vec<Event>, NetlinkError> {
         let mut heard = self.drain()?;
         let mut events = Vec::new();
         if heard.overrun {
@@ -177,10 +177,7 @@ impl Mirror {
     ///
     /// # Errors
     /// The first neighbour that the kernel refuses; the others are still asked for.
-    pub(crate) fn keep(
-        &mut self,
-        servers: impl Iterator<Item = Query>,
-    ) -> Result<(), NetlinkError> {
+    pub fn keep(&mut self, servers: impl Iterator<Item = Query>) -> Result<(), NetlinkError> {
         self.servers = servers.collect();
         self.keep_wanted()?;
         let left = self.neighbours.leftovers();
@@ -192,7 +189,7 @@ impl Mirror {
     ///
     /// # Errors
     /// The first neighbour that the kernel refuses; the others are still asked for.
-    pub(crate) fn renew(&mut self) -> Result<(), NetlinkError> {
+    pub fn renew(&mut self) -> Result<(), NetlinkError> {
         self.ask(self.neighbours.unkept())
     }
 
@@ -200,12 +197,7 @@ impl Mirror {
     ///
     /// # Errors
     /// What the kernel says.
-    pub(crate) fn solicit(
-        &mut self,
-        port: PortId,
-        via: Addr,
-        now: Instant,
-    ) -> Result<(), NetlinkError> {
+    pub fn solicit(&mut self, port: PortId, via: Addr, now: Instant) -> Result<(), NetlinkError> {
         let Some(ifindex) = self.fib.interface(port).map(|i| i.ifindex) else {
             return Ok(());
         };

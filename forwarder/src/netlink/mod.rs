@@ -16,14 +16,14 @@ mod tables;
 
 use std::io;
 
-pub(crate) use event::Event;
-pub(crate) use mirror::Mirror;
+pub use event::Event;
+pub use mirror::Mirror;
 pub(crate) use neighbours::Entry as NeighbourEntry;
-pub(crate) use rules::Unfollowed;
+pub use rules::Unfollowed;
 
 /// Why the mirror could not be made or a neighbour not be asked for.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NetlinkError {
+pub enum NetlinkError {
     /// An interface that does not exist.
     #[error("no interface `{name}`; this host has: {existing}")]
     NoInterface {

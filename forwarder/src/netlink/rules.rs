@@ -33,11 +33,11 @@ impl From<Rule> for HostRule {
 
 /// Something of the host's routing that UVS does not follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unfollowed {
+pub struct Unfollowed {
     /// What it is: `rule 100: fwmark 0x1`.
-    pub(crate) what: String,
+    pub what: String,
     /// What UVS does instead.
-    pub(crate) means: &'static str,
+    pub means: &'static str,
 }
 
 impl HostRule {

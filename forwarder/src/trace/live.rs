@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use uvs_control::trace::{Decided, LiveRequest, LiveState};
 use uvs_core::engine::{Engine, Rehearsal};
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
@@ -13,7 +14,7 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::{PortId, Verdict};
 
-use super::{Decided, HEAD, LiveRequest, LiveState};
+use super::HEAD;
 
 /// Frames that are looked into a second; further ones are only counted.
 const PER_SECOND: u32 = 100;

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::TryRecvError;
 
 use mio::unix::SourceFd;
+use uvs_control::trace::LiveState;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
@@ -11,8 +12,8 @@ use super::ask::{Ask, PortStatus, Status};
 use super::clock::monotonic;
 use super::{Worker, register, set_filter};
 use crate::port::{Receive, Transmit};
+use crate::trace;
 use crate::trace::live::{Live, Seen};
-use crate::trace::{self, LiveState};
 
 /// Connections copied per question.
 const PAGE: u32 = 2048;

@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use uvs_control::trace::{LiveRequest, LiveState};
 use uvs_core::counters::Counters;
 use uvs_core::engine::{Claim, ConnReport, Event, Report};
 use uvs_core::fib::Fib;
@@ -23,7 +24,6 @@ use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Receive, RxStatistics, Transmit};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
-use crate::trace::{LiveRequest, LiveState};
 
 /// The desired state as the worker takes it up.
 pub(crate) struct Desired {

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::Flows;
 use super::clients::Clients;
 use super::pool::{Pool, Service};
-use super::{Flows, Syns};
+use super::syns::Syns;
 use crate::backend::Backend;
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::scheduler::{Fork, Scheduler};

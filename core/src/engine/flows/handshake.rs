@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use super::Flows;
 use crate::conn::{self, ConnId};
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::wire::tcp::flag;
 
 /// What is remembered of a server's handshakes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,8 +106,8 @@ impl Flows {
 }
 
 fn is_syn_ack(packet: &Packet) -> bool {
-    const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
-    const ASKED: u8 = SYN_ACK | tcp_flags::RST | tcp_flags::FIN;
+    const SYN_ACK: u8 = flag::SYN | flag::ACK;
+    const ASKED: u8 = SYN_ACK | flag::RST | flag::FIN;
     matches!(packet.transport, Transport::Tcp { flags, .. } if flags & ASKED == SYN_ACK)
 }
 

@@ -19,6 +19,7 @@ mod schedule;
 mod sequence;
 mod servers;
 mod slow_start;
+mod syns;
 mod templates;
 mod track;
 
@@ -34,7 +35,6 @@ use crate::time::Instant;
 
 use super::catalog::Catalog;
 use super::desired::Desired;
-use super::reopen::Syns;
 pub(super) use apply::NewSchedulers;
 use clients::Clients;
 pub use drain::{Event, Happened};
@@ -47,6 +47,8 @@ pub use report::{ConnReport, Report, ServerReport, ServiceReport};
 pub(super) use schedule::{Refused, Scheduling};
 pub(super) use sequence::OutOfWindow;
 pub(super) use servers::Server;
+use syns::Syns;
+pub(super) use syns::{MAX_SYN, Syn};
 pub(super) use track::Tracking;
 
 /// Events that wait to be taken, at most.
@@ -60,7 +62,7 @@ pub(super) struct Flows {
     /// NAT's clients.
     clients: Clients,
     /// FULLNAT clients' SYNs, until their servers have answered.
-    pub(super) syns: Syns,
+    syns: Syns,
     rates: Rates,
     /// A connection that gave way to the one just made, where its ends are to be told.
     replaced: Option<Conn>,

@@ -12,10 +12,10 @@
 use super::Flows;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
-use crate::rewrite::read4;
 use crate::tcp::{self, TcpState};
+use crate::wire::tcp::{controls, flag};
 
 /// How far from the expected a segment of a connection's may be, bytes. What was lost before it came here
 /// makes a true one late or early, by a receiver's window at most: Linux's largest (net.ipv4.tcp_rmem, 32 MiB
@@ -61,7 +61,7 @@ impl Flows {
         let open = TcpState::from_number(c.state).is_synchronized();
         let (receiver, sender) = ends_of(c, output);
         let (known, expected) = (*receiver != 0 && *sender != 0, *receiver);
-        let seq = u32::from_be_bytes(read4(frame.bytes(), packet.l4() + 4));
+        let seq = packet.tcp(frame.bytes()).seq();
         let out = open && known && !is_near(expected, seq);
         out.then_some(OutOfWindow { seq, expected })
     }
@@ -81,7 +81,7 @@ impl Flows {
         let c = self.conns.get_mut(id);
         let half_open = TcpState::from_number(c.state).rank() == Rank::HalfOpen;
         let (receiver, sender) = ends_of(c, output);
-        if n.flags & tcp_flags::SYN != 0 {
+        if n.flags & flag::SYN != 0 {
             // It begins anew. A client's on an open connection does not, until the server's own SYN
             // shows that it has taken it.
             if half_open || output {
@@ -119,16 +119,14 @@ fn numbers(frame: &Frame<'_>, packet: &Packet) -> Option<Numbers> {
     let Transport::Tcp { flags, header } = packet.transport else {
         return None;
     };
-    let segment = &frame.bytes()[packet.l4()..];
+    let tcp = packet.tcp(frame.bytes());
     let data = (packet.l4_len() as u32).saturating_sub(u32::from(header));
-    let controls = u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
-    let seq = u32::from_be_bytes(read4(segment, 4));
-    let ack = (flags & tcp_flags::ACK != 0).then(|| u32::from_be_bytes(read4(segment, 8)));
+    let seq = tcp.seq();
     Some(Numbers {
         flags,
         seq,
-        end: seq.wrapping_add(data + controls),
-        ack,
+        end: seq.wrapping_add(data + controls(flags)),
+        ack: (flags & flag::ACK != 0).then(|| tcp.ack()),
     })
 }
 

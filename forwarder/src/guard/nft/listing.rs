@@ -56,13 +56,13 @@ pub(in crate::guard) fn fetch(link: &mut Link, table: &str, sets: &[&str]) -> io
 
 /// What a counter has counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Counter {
+pub struct Counter {
     /// Its name: why frames were dropped, e.g. `service`.
-    pub(crate) name: String,
+    pub name: String,
     /// Frames.
-    pub(crate) packets: u64,
+    pub packets: u64,
     /// Bytes from the IP header on.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// The counters of a table; none where there is no table.

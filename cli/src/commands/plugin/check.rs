@@ -1,0 +1,175 @@
+//! `uvs plugin check FILE`: the conformance suite and three measurements of memory on a plugin.
+//!
+//! The plugin runs in a child process, so that one that crashes or never returns is a finding like any
+//! other: the child announces each part before it begins, and the last announced one is to blame.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use uvs_control::plugins::DEFAULT_DIRECTORY;
+use uvs_plugin::file::Image;
+use uvs_plugin::host::Plugin;
+
+use crate::commands::FAILED;
+
+/// What is shown of what the plugin itself wrote to standard error.
+const SHOWN: usize = 2000;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The shared library; anyone's, anywhere
+    file: PathBuf,
+    /// Seconds after which a plugin that does not return is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Run the plugin in this very process
+    #[arg(long, hide = true)]
+    here: bool,
+}
+
+pub(super) fn main(args: &Args) -> ExitCode {
+    if args.here {
+        return try_here(&args.file);
+    }
+    match supervise(args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("uvs plugin check: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs the child to its end, however that comes.
+fn supervise(args: &Args) -> std::io::Result<ExitCode> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["plugin", "check", "--here"])
+        .arg(&args.file)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let errors = child.stderr.take();
+    let errors = std::thread::spawn(|| errors.map_or_else(String::new, beginning));
+    let status = wait(&mut child, Duration::from_secs(args.timeout))?;
+    let said = errors.join().unwrap_or_default();
+    let (code, verdict) = match status {
+        None => (
+            FAILED,
+            Some(format!(
+                "does not return (given up after {} s)",
+                args.timeout
+            )),
+        ),
+        Some(status) => match status.code() {
+            Some(0) => (0, None),
+            Some(_) => (FAILED, None),
+            None => (FAILED, Some(format!("crashed: {status}"))),
+        },
+    };
+    if let Some(verdict) = verdict {
+        println!("FAILED\n      it {verdict}; the daemon would have shared its fate");
+    }
+    if !said.is_empty() {
+        println!("\nwritten to standard error meanwhile:\n{said}");
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// `None` where the time was up; then it is dead now.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The beginning of what comes out of `pipe`, which is read to its end: ten thousand panics are one message.
+fn beginning(mut pipe: impl Read) -> String {
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+        let room = SHOWN.saturating_sub(text.len());
+        text.extend_from_slice(&chunk[..n.min(room)]);
+    }
+    let cut = text.len() == SHOWN;
+    let mut text = String::from_utf8_lossy(&text).trim_end().to_owned();
+    if cut {
+        text += " …";
+    }
+    text
+}
+
+/// The child's part.
+fn try_here(file: &Path) -> ExitCode {
+    begin("loading");
+    let plugin = Image::anywhere(file)
+        .map_err(Into::into)
+        .and_then(Plugin::load);
+    let plugin = match plugin {
+        Ok(plugin) => plugin,
+        Err(error) => {
+            end(Err(error.to_string()));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let (name, version, abi) = (plugin.name(), plugin.version(), plugin.abi());
+    end(Ok(format!(
+        "{name} {version}, ABI {abi}: {}",
+        plugin.about()
+    )));
+    begin("name");
+    let free = uvs_schedulers::find(name).is_none();
+    end(match free {
+        true => Ok(String::new()),
+        false => Err(format!(
+            "{name:?} is a built-in scheduler: give it another name"
+        )),
+    });
+    let conforms = uvs_plugin::check::run(&plugin, &mut begin, &mut end);
+    if !(free && conforms) {
+        return ExitCode::from(FAILED);
+    }
+    println!("{name} conforms. {}", next_step(file));
+    ExitCode::SUCCESS
+}
+
+fn begin(part: &str) {
+    print!("{part:<34}");
+    // A part that crashes the process must be visible before it does.
+    let _ = std::io::stdout().flush();
+}
+
+fn end(outcome: Result<String, String>) {
+    match outcome {
+        Ok(remark) => println!("{}", format!("ok  {remark}").trim_end()),
+        Err(what) => println!("FAILED\n      {what}"),
+    }
+}
+
+/// What the daemon wants beyond a good plugin.
+fn next_step(file: &Path) -> String {
+    let installed = file
+        .canonicalize()
+        .is_ok_and(|f| f.starts_with(DEFAULT_DIRECTORY));
+    let roots = file
+        .metadata()
+        .is_ok_and(|meta| meta.uid() == 0 && meta.mode() & 0o022 == 0);
+    if installed && roots {
+        return "It can be used at once: ipvsadm -A … -s NAME".to_owned();
+    }
+    format!(
+        "Install it, as root's own file: install -D -m 644 {} -t {DEFAULT_DIRECTORY}",
+        file.display()
+    )
+}

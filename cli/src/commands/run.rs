@@ -1,0 +1,115 @@
+//! `uvs run`: the daemon in the foreground.
+
+use std::cell::OnceCell;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::{FAILED, USAGE};
+use uvs_control::client::DEFAULT_SOCKET;
+use uvs_control::config::{self, Config, Listen, Metrics, OwnVips};
+use uvs_control::plugins::{PluginSettings, Schedulers};
+use uvs_forwarder::daemon::{self, Options};
+use uvs_forwarder::log::Log;
+
+/// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Configuration file (TOML); without it the table starts empty
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Interface to run on; repeat for each. Overrides the configuration's
+    #[arg(long = "interface", value_name = "IF")]
+    interfaces: Vec<String>,
+    /// Answer for this VIP, or `all`, while no interface has it; repeat for each. Overrides the configuration's own_vips [default: none]
+    #[arg(long = "own-vip", value_name = "ADDR|all")]
+    own_vips: Vec<OwnVips>,
+    /// Control socket [default: the configuration's, $UVS_SOCKET, or /run/uvs/control.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Where to serve Prometheus metrics, or `off` [default: the configuration's, or 127.0.0.1:9650]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<Listen>,
+    /// Directory of scheduler plugins [default: the configuration's, $UVS_PLUGIN_DIR, or /usr/lib/uvs/schedulers]
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Option<PathBuf>,
+    /// Log as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Runs the daemon. What it says goes through the log, which cannot hold it up.
+pub(crate) fn main(args: Args) -> ExitCode {
+    let log = Log::start(args.log_json);
+    // What the file names is loaded while it is read, into what the daemon then uses.
+    let made = OnceCell::new();
+    let known = |settings: &PluginSettings| {
+        let make = || Schedulers::configured(settings, args.plugin_dir.as_deref());
+        Arc::clone(made.get_or_init(make))
+    };
+    let config = match args.config.as_deref().map(|f| config::load(f, &known)) {
+        None => Config::default(),
+        Some(Ok(config)) => config,
+        Some(Err(e)) => {
+            log.say(e.report(std::io::stderr().is_terminal()).trim_end());
+            return ExitCode::from(USAGE);
+        }
+    };
+    let schedulers = known(&config.plugins);
+    let interfaces = if args.interfaces.is_empty() {
+        config.interfaces.clone()
+    } else {
+        args.interfaces
+    };
+    if interfaces.is_empty() {
+        log.say(
+            "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration",
+        );
+        return ExitCode::from(USAGE);
+    }
+    let socket = args
+        .socket
+        .or_else(|| config.socket.clone())
+        .unwrap_or_else(default_socket);
+    let metrics = Metrics {
+        listen: args.metrics.unwrap_or(config.metrics.listen),
+        ..config.metrics
+    };
+    let options = Options {
+        metrics,
+        file: args.config,
+        config,
+        own_vips: args.own_vips.into_iter().reduce(OwnVips::and),
+        interfaces,
+        socket,
+        schedulers,
+        log: log.tally(),
+    };
+    match daemon::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log.say(&format!("uvs run: {}", sentence(&e)));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// An error with its causes, without those that it says already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.ends_with(&cause) {
+            continue;
+        }
+        let separator = if said.is_empty() { "" } else { ": " };
+        said = said + separator + &cause;
+    }
+    said
+}
+
+fn default_socket() -> PathBuf {
+    std::env::var_os("UVS_SOCKET")
+        .filter(|s| !s.is_empty())
+        .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from)
+}

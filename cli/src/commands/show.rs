@@ -1,0 +1,199 @@
+//! `uvs show …`: the daemon's state as columns for people or as JSON for programs, once or again and again.
+
+mod filter;
+mod rows;
+mod view;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use uvs_control::client::{CallError, Client, Daemon};
+use uvs_control::protocol::{Command, Connection, Data, Filter, Find, ServiceStatus};
+
+use self::filter::Wanted;
+pub(super) use self::filter::{ServiceName, service};
+pub(crate) use self::rows::mode;
+use self::view::View;
+use super::{USAGE, daemon, output};
+
+/// What, which of it, and how.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to show
+    what: What,
+    /// How to show it
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Show it again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::top::interval)]
+    watch: Option<Duration>,
+}
+
+/// What can be shown.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Virtual services with their load
+    Services,
+    /// Real servers with their load
+    Servers,
+    /// Connections and persistence templates
+    Conns,
+    /// Packets that were dropped, by reason; wide: with what each means and what to do
+    Drops,
+    /// Neighbours on the director's interfaces, and the real servers behind them
+    Neigh,
+    /// Scheduler plugins
+    Plugins,
+    /// Settings in force that are not services; wide: also sysctls that have their defaults
+    Config,
+    /// The daemon itself
+    Info,
+}
+
+/// The ways of showing.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The columns that matter
+    Table,
+    /// All columns
+    Wide,
+    /// Everything, for programs
+    Json,
+}
+
+/// Why something cannot be shown.
+#[derive(Debug, thiserror::Error)]
+enum ShowError {
+    /// The daemon said so, or there is none.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It answered something else.
+    #[error("{}", daemon::ANOTHER_QUESTION)]
+    Unexpected,
+    /// No service is called so, or several are.
+    #[error("{0}")]
+    Service(String),
+}
+
+/// Asks and prints.
+pub(crate) fn main(args: &Args) -> ExitCode {
+    if let Some(mistake) = args.wanted.misplaced(args.what) {
+        eprintln!("{mistake}");
+        return ExitCode::from(USAGE);
+    }
+    let mut client = Client::from_env();
+    let first = match look(&mut client, args) {
+        Ok(view) => view.render(args.output),
+        Err(error) => return failed(&error),
+    };
+    let Some(interval) = args.watch else {
+        return output::print(&first);
+    };
+    watch(&mut client, args, first, interval)
+}
+
+/// Until somebody interrupts, or no longer reads.
+fn watch(client: &mut Client, args: &Args, first: String, interval: Duration) -> ExitCode {
+    let clear = if std::io::stdout().is_terminal() {
+        "\x1b[H\x1b[2J"
+    } else {
+        ""
+    };
+    let mut text = Some(first);
+    loop {
+        if let Some(text) = text.take() {
+            let after = if clear.is_empty() { "\n" } else { "" };
+            match output::try_print(&format!("{clear}{text}{after}")) {
+                Ok(true) => {}
+                Ok(false) => return ExitCode::SUCCESS,
+                Err(code) => return code,
+            }
+        }
+        sleep(interval);
+        // A daemon that is started again is no reason to stop.
+        match look(client, args) {
+            Ok(view) => text = Some(view.render(args.output)),
+            Err(error) => eprintln!("{error}"),
+        }
+    }
+}
+
+fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
+    let command = match args.what {
+        What::Services | What::Servers => {
+            return Ok(View::of_services(
+                args.what,
+                services(client, &args.wanted)?,
+            ));
+        }
+        What::Conns => return Ok(View::Connections(connections(client, &args.wanted)?)),
+        What::Drops => Command::Drops,
+        What::Neigh => Command::ListNeighbours,
+        What::Plugins => Command::ListPlugins,
+        What::Config => Command::Settings,
+        What::Info => Command::Info,
+    };
+    view::of(args.what, client.call(command)?).ok_or(ShowError::Unexpected)
+}
+
+fn services(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<ServiceStatus>, ShowError> {
+    let Data::Services { mut services, .. } = client.call(Command::ListServices(None))? else {
+        return Err(ShowError::Unexpected);
+    };
+    if let Some(service) = &wanted.service {
+        let keys: Vec<_> = services.iter().map(|s| s.spec.key).collect();
+        let key = service.among(&keys).map_err(ShowError::Service)?;
+        services.retain(|s| s.spec.key == key);
+    }
+    if let Some(server) = wanted.server {
+        for service in &mut services {
+            service.servers.retain(|s| server.is(s.spec.endpoint));
+        }
+    }
+    Ok(services)
+}
+
+/// Part by part, as the daemon answers no more at a time.
+fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connection>, ShowError> {
+    let service = match &wanted.service {
+        Some(_) => services(client, wanted)?.first().map(|s| s.spec.key),
+        None => None,
+    };
+    let filter = Filter {
+        service,
+        server: wanted.server.map(Into::into),
+        client: wanted.client,
+    };
+    let (mut list, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        let find = Find {
+            filter: filter.clone(),
+            from,
+            latest: wanted.latest,
+        };
+        let Data::Found(found) = client.call(Command::FindConnections(find))? else {
+            return Err(ShowError::Unexpected);
+        };
+        list.extend(found.connections);
+        if let Some(most) = wanted.latest {
+            Connection::keep_latest(&mut list, most);
+        }
+        next = found.next;
+    }
+    Ok(list)
+}
+
+fn failed(error: &ShowError) -> ExitCode {
+    match error {
+        ShowError::Call(error) => daemon::failed(error),
+        ShowError::Unexpected | ShowError::Service(_) => {
+            eprintln!("{error}");
+            ExitCode::from(super::FAILED)
+        }
+    }
+}

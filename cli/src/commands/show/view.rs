@@ -1,0 +1,171 @@
+//! The daemon's answers as rows for people and as JSON for programs.
+
+use serde::Serialize;
+use uvs_control::protocol::{
+    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
+    ServiceStatus, Setting, Totals,
+};
+use uvs_core::service::ServiceKey;
+use uvs_core::verdict::DropReason;
+
+use super::rows::{self, grid};
+use super::{Format, What};
+use crate::commands::plugin;
+
+/// An answer that fits the question, in the order it is shown.
+pub(super) enum View {
+    Services(Vec<ServiceStatus>),
+    Servers(Vec<Server>),
+    Connections(Vec<Connection>),
+    Drops(Drops),
+    Neighbours(Vec<NeighbourStatus>),
+    Plugins(Plugins),
+    Settings(Vec<Setting>),
+    Info(Box<Info>),
+}
+
+/// A real server and the service it is of.
+#[derive(Serialize)]
+pub(super) struct Server {
+    pub(super) service: ServiceKey,
+    #[serde(flatten)]
+    pub(super) status: ServerStatus,
+}
+
+/// Where frames went.
+#[derive(Serialize)]
+pub(super) struct Drops {
+    totals: Totals,
+    drops: Vec<Drop>,
+    ended: Ended,
+    interfaces: Vec<InterfaceFrames>,
+}
+
+/// A reason and its counter.
+#[derive(Serialize)]
+pub(super) struct Drop {
+    pub(super) reason: String,
+    pub(super) count: u64,
+    /// Empty where the daemon knows a reason that this program does not.
+    pub(super) meaning: &'static str,
+    pub(super) advice: &'static str,
+}
+
+/// The view that was asked for; `None` where the daemon answered something else.
+pub(super) fn of(what: What, data: Data) -> Option<View> {
+    Some(match (what, data) {
+        (
+            What::Drops,
+            Data::Drops {
+                totals,
+                reasons,
+                ended,
+                interfaces,
+            },
+        ) => View::Drops(Drops {
+            totals,
+            ended,
+            interfaces,
+            drops: reasons.into_iter().map(explained).collect(),
+        }),
+        (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
+        (What::Plugins, Data::Plugins(plugins)) => View::Plugins(plugins),
+        (What::Config, Data::Settings(all)) => View::Settings(all),
+        (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
+        _ => return None,
+    })
+}
+
+fn explained((reason, count): (String, u64)) -> Drop {
+    let known = DropReason::ALL.iter().find(|r| r.label() == reason);
+    Drop {
+        meaning: known.map_or("", |r| r.meaning()),
+        advice: known.map_or("", |r| r.advice()),
+        reason,
+        count,
+    }
+}
+
+/// Services by their keys, the servers of each by their endpoints: as ipvsadm sorts them.
+fn sorted(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
+    services.sort_by_key(|service| service.spec.key);
+    for service in &mut services {
+        service.servers.sort_by_key(|server| server.spec.endpoint);
+    }
+    services
+}
+
+impl View {
+    /// Services, or the servers of them all.
+    pub(super) fn of_services(what: What, services: Vec<ServiceStatus>) -> Self {
+        let services = sorted(services);
+        if what == What::Services {
+            return Self::Services(services);
+        }
+        let servers = |service: ServiceStatus| {
+            let key = service.spec.key;
+            service.servers.into_iter().map(move |status| Server {
+                service: key,
+                status,
+            })
+        };
+        Self::Servers(services.into_iter().flat_map(servers).collect())
+    }
+
+    pub(super) fn render(&self, format: Format) -> String {
+        let wide = format == Format::Wide;
+        match self {
+            _ if format == Format::Json => self.json(),
+            Self::Services(all) => grid(rows::SERVICES, all.iter().map(rows::service), wide),
+            Self::Servers(all) => grid(rows::SERVERS, all.iter().map(rows::server), wide),
+            Self::Connections(all) => {
+                grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
+            }
+            Self::Drops(Drops {
+                totals,
+                drops,
+                ended,
+                interfaces,
+            }) => {
+                let shown = drops.iter().filter(|drop| wide || drop.count > 0);
+                let frames = interfaces.iter().map(rows::interface);
+                let frames = grid(rows::INTERFACES, frames, wide);
+                let frames = if interfaces.is_empty() { "" } else { &frames };
+                grid(rows::DROPS, shown.map(rows::drop), wide)
+                    + &rows::totals_line(totals)
+                    + &rows::ended_line(ended)
+                    + frames
+            }
+            Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
+            Self::Plugins(plugins) => plugin::render(plugins),
+            Self::Settings(all) => {
+                let changed = |s: &&Setting| wide || !is_sysctl(s) || s.value != s.default;
+                let shown = all.iter().filter(changed);
+                grid(rows::SETTINGS, shown.map(rows::setting), wide)
+            }
+            Self::Info(info) => rows::info_text(info),
+        }
+    }
+
+    fn json(&self) -> String {
+        let text = match self {
+            Self::Services(all) => serde_json::to_string_pretty(all),
+            Self::Servers(all) => serde_json::to_string_pretty(all),
+            Self::Connections(all) => serde_json::to_string_pretty(all),
+            Self::Drops(all) => serde_json::to_string_pretty(all),
+            Self::Neighbours(all) => serde_json::to_string_pretty(all),
+            Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
+            Self::Settings(all) => serde_json::to_string_pretty(all),
+            Self::Info(info) => serde_json::to_string_pretty(info),
+        };
+        text.expect("plain data with string keys is JSON") + "\n"
+    }
+}
+
+/// There are many, and few have ever been set.
+fn is_sysctl(setting: &Setting) -> bool {
+    setting.key.starts_with("sysctl.")
+}
+
+#[cfg(test)]
+mod tests;

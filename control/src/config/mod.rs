@@ -1,0 +1,124 @@
+//! The configuration file: TOML in, a checked [`Config`] out, or everything that is wrong with it.
+//!
+//! A file is read whole and refused whole: every mistake is reported with its place, its key and what
+//! would be right, so that one run of `uvs check` is enough. What depends on the host (interfaces,
+//! whose address a local address is) is checked where it is applied, not here.
+
+mod access;
+mod address;
+mod care;
+mod error;
+mod fields;
+mod marks;
+mod metrics;
+mod own;
+mod persistence;
+mod place;
+mod plugins;
+mod schema;
+mod server;
+mod service;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uvs_core::marks::MarkRule;
+use uvs_core::service::ServiceSpec;
+use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
+
+use crate::access::AllConfigured;
+use crate::plugins::{PluginSettings, Schedulers};
+pub use error::ConfigError;
+pub use metrics::{Listen, Metrics};
+pub use own::OwnVips;
+pub use place::{Step, refuse};
+
+/// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What becomes of the host's own firewall rules that keep clients out by their address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostFirewall {
+    /// Those at the head of an INPUT chain hold for services too.
+    #[default]
+    Follow,
+    /// None does.
+    Ignore,
+}
+
+impl HostFirewall {
+    /// As the configuration writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Follow => "follow",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Interfaces to run on, in the file's order.
+    pub interfaces: Vec<String>,
+    /// The VIPs that UVS owns while the host does not have them.
+    pub own_vips: OwnVips,
+    /// The control socket, where the file names one.
+    pub socket: Option<PathBuf>,
+    /// What is exported, and where.
+    pub metrics: Metrics,
+    /// Fixed sizes.
+    pub limits: Limits,
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// IPVS's sysctls.
+    pub sysctls: Sysctls,
+    /// Scheduler plugins.
+    pub plugins: PluginSettings,
+    /// Services in the file's order; the servers of each newest first, as `ipvsadm -a` in the file's
+    /// order would have left them.
+    pub services: Vec<ServiceSpec>,
+    /// What the services of firewall marks match.
+    pub marks: Vec<MarkRule>,
+    /// Who is kept out.
+    pub access: AllConfigured,
+    /// Whether the host's own firewall is followed.
+    pub host_firewall: HostFirewall,
+}
+
+/// The schedulers that a file with these settings may name.
+pub type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
+
+/// Reads and checks `path`; `known` says which schedulers may be used, and loads plugins for that.
+///
+/// # Errors
+/// The file cannot be read, or something in it is wrong.
+pub fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError> {
+    let name = path.display().to_string();
+    match read(path) {
+        Ok(text) => parse(&name, &text, known),
+        Err(source) => Err(ConfigError::Unreadable { file: name, source }),
+    }
+}
+
+/// Checks a configuration that is in memory; `name` is what errors call it.
+///
+/// # Errors
+/// Something in it is wrong.
+pub fn parse(name: &str, text: &str, known: Known<'_>) -> Result<Config, ConfigError> {
+    schema::read(text, known).map_err(|problems| ConfigError::invalid(name, text, problems))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        let message = format!("larger than {MAX_BYTES} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}

@@ -1,0 +1,13 @@
+//! The control plane: the protocol of the control socket with its client and server, the desired state, and
+//! what that is made from: the configuration file, lists of clients, the host's firewall, plugins.
+
+pub mod access;
+pub mod client;
+pub mod config;
+pub mod firewall;
+pub mod plugins;
+pub mod protocol;
+pub mod server;
+mod starting;
+pub mod table;
+pub mod trace;

@@ -1,0 +1,350 @@
+//! The desired state the daemon owns: services with their servers, sysctls and time-outs.
+//!
+//! Every change is checked whole before anything is written, and is refused with the errno the kernel's
+//! IPVS would answer, so that a refused change changes nothing. The engine gets the result as a
+//! [`Snapshot`].
+
+mod access;
+mod check;
+mod homeless;
+mod marks;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use uvs_core::flow::Endpoint;
+use uvs_core::marks::MarkRule;
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
+
+use super::protocol::{Command, Errno, Refusal, SysctlValue};
+use crate::access::Lists;
+use crate::config::OwnVips;
+use crate::firewall::Barrier;
+use crate::plugins::Schedulers;
+
+pub use homeless::Homeless;
+
+/// Services in the order they were added, sysctls and time-outs.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    schedulers: Arc<Schedulers>,
+    services: Vec<Arc<ServiceSpec>>,
+    marks: Vec<MarkRule>,
+    lists: Lists,
+    /// What the host's firewall keeps out.
+    barriers: Arc<[Barrier]>,
+    sysctls: Sysctls,
+    timeouts: Timeouts,
+    own_vips: OwnVips,
+}
+
+impl Table {
+    /// An empty table that accepts services of these schedulers.
+    pub fn new(schedulers: Arc<Schedulers>) -> Self {
+        Self {
+            schedulers,
+            ..Self::default()
+        }
+    }
+
+    /// All services, oldest first.
+    pub fn services(&self) -> &[Arc<ServiceSpec>] {
+        &self.services
+    }
+
+    /// The service with this key; refused where there is none.
+    pub fn find(&self, key: &ServiceKey) -> Result<&Arc<ServiceSpec>, Refusal> {
+        self.position(key).map(|at| &self.services[at])
+    }
+
+    /// The service with this key.
+    pub fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
+        self.services.iter().find(|s| s.key == *key)
+    }
+
+    /// The time-outs.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// The sysctls.
+    pub const fn sysctls(&self) -> &Sysctls {
+        &self.sysctls
+    }
+
+    /// Which VIPs are to be owned.
+    pub fn own_vips(&self) -> &OwnVips {
+        &self.own_vips
+    }
+
+    /// Changes which VIPs are to be owned.
+    pub fn set_own_vips(&mut self, own: OwnVips) {
+        self.own_vips = own;
+    }
+
+    /// What the engine is to run.
+    pub fn snapshot(&self, homeless: &Homeless) -> Snapshot {
+        Snapshot {
+            services: self.services.clone(),
+            marks: self.marks.clone(),
+            sysctls: self.sysctls.clone(),
+            timeouts: self.timeouts,
+            owned_vips: homeless.owned.clone(),
+            yielded_vips: homeless.yielded.clone(),
+            absent_vips: homeless.absent.clone(),
+            access: self.lists.built(),
+        }
+    }
+
+    /// Carries out a command that changes the desired state; `Ok(false)` where this command does not.
+    pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        match command {
+            Command::AddService(spec) => self.add_service(spec.clone())?,
+            Command::EditService(spec) => self.edit_service(spec.clone())?,
+            Command::DeleteService(key) => self.delete_service(key)?,
+            Command::Clear => self.clear(),
+            Command::AddServer(key, server) => self.add_server(key, *server)?,
+            Command::EditServer(key, server) => self.edit_server(key, *server)?,
+            Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
+            Command::Mark(mark, to) => self.mark(*mark, to)?,
+            Command::Unmark(mark, to) => self.unmark(*mark, to)?,
+            Command::AddAccess(change) => self.add_access(change)?,
+            Command::DeleteAccess(change) => self.lists.delete(change)?,
+            Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
+            Command::Sysctl {
+                name,
+                value: Some(value),
+            } => self.set_sysctl(name, value)?,
+            Command::Sysctl { value: None, .. }
+            | Command::Batch(_)
+            | Command::Zero(_)
+            | Command::ListServices(_)
+            | Command::ListMarks
+            | Command::ListAccess(_)
+            | Command::ListConnections
+            | Command::GetTimeouts
+            | Command::Info
+            | Command::Drops
+            | Command::Traffic
+            | Command::Reload
+            | Command::ListPlugins
+            | Command::ReloadPlugins(_)
+            | Command::Trace(_)
+            | Command::TraceLive(_)
+            | Command::TraceLiveSeen
+            | Command::Sample
+            | Command::FindConnections(_)
+            | Command::Latency(_)
+            | Command::ListNeighbours
+            | Command::Settings => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Carries out commands in their order, each as far as it is not refused.
+    pub fn apply_all(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
+        let apply = |command| match self.apply(command)? {
+            true => Ok(()),
+            false => Err(refuse(
+                Errno::Invalid,
+                "a batch takes changes of the table only".to_owned(),
+            )),
+        };
+        commands.iter().map(apply).collect()
+    }
+
+    /// Adds a service without servers.
+    pub(crate) fn add_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        if self.service(&spec.key).is_some() {
+            return Err(refuse(
+                Errno::Exists,
+                format!("{}: the service exists already", spec.key),
+            ));
+        }
+        check::service(&spec, &self.schedulers)?;
+        self.services.push(Arc::new(spec));
+        Ok(())
+    }
+
+    /// Replaces a service's settings, all that ipvsadm knows of; its servers stay.
+    pub(crate) fn edit_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
+        let at = self.position(&spec.key)?;
+        let spec = with_what_ipvsadm_lacks(spec, &self.services[at]);
+        check::service(&spec, &self.schedulers)?;
+        let servers = &self.services[at].servers;
+        for server in servers
+            .iter()
+            .filter(|s| s.forwarding == Forwarding::FullNat)
+        {
+            check::has_local_address(&spec, server)?;
+        }
+        let servers = servers.clone();
+        self.services[at] = Arc::new(ServiceSpec { servers, ..spec });
+        Ok(())
+    }
+
+    /// Removes a service with its servers.
+    pub(crate) fn delete_service(&mut self, key: &ServiceKey) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        self.services.remove(at);
+        Ok(())
+    }
+
+    /// Removes all services.
+    pub fn clear(&mut self) {
+        self.services.clear();
+    }
+
+    /// Adds a server at the head of the service's list, where the kernel puts it.
+    pub(crate) fn add_server(
+        &mut self,
+        key: &ServiceKey,
+        server: ServerSpec,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let service = &self.services[at];
+        let server = check::server(service, server)?;
+        if service
+            .servers
+            .iter()
+            .any(|s| s.endpoint == server.endpoint)
+        {
+            let message = format!("{key}: the server {} exists already", server.endpoint);
+            return Err(refuse(Errno::Exists, message));
+        }
+        check::unicast(server.endpoint.addr)?;
+        Arc::make_mut(&mut self.services[at])
+            .servers
+            .insert(0, server);
+        Ok(())
+    }
+
+    /// Replaces a server's settings; it keeps its place.
+    pub(crate) fn edit_server(
+        &mut self,
+        key: &ServiceKey,
+        server: ServerSpec,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let server = check::server(&self.services[at], server)?;
+        let place = self.server_position(at, server.endpoint)?;
+        Arc::make_mut(&mut self.services[at]).servers[place] = server;
+        Ok(())
+    }
+
+    /// Removes a server.
+    pub(crate) fn delete_server(
+        &mut self,
+        key: &ServiceKey,
+        endpoint: Endpoint,
+    ) -> Result<(), Refusal> {
+        let at = self.position(key)?;
+        let place = self.server_position(at, endpoint)?;
+        Arc::make_mut(&mut self.services[at]).servers.remove(place);
+        Ok(())
+    }
+
+    /// Sets the time-outs; 0 keeps the old value.
+    pub fn set_timeouts(&mut self, new: Timeouts) -> Result<(), Refusal> {
+        for seconds in [new.tcp, new.tcp_fin, new.udp] {
+            check::timeout(seconds)?;
+        }
+        let keep = |new: u32, old: u32| if new == 0 { old } else { new };
+        self.timeouts = Timeouts {
+            tcp: keep(new.tcp, self.timeouts.tcp),
+            tcp_fin: keep(new.tcp_fin, self.timeouts.tcp_fin),
+            udp: keep(new.udp, self.timeouts.udp),
+        };
+        Ok(())
+    }
+
+    /// The value of one of [`Sysctls::NAMES`].
+    pub fn sysctl(&self, name: &str) -> Result<SysctlValue, Refusal> {
+        let value = self.sysctls.get(name).map(SysctlValue::from);
+        value.ok_or_else(|| unknown_sysctl(name))
+    }
+
+    /// Replaces all sysctls.
+    pub fn replace_sysctls(&mut self, sysctls: Sysctls) {
+        self.sysctls = sysctls;
+    }
+
+    /// Sets one of [`Sysctls::NAMES`].
+    pub fn set_sysctl(&mut self, name: &str, value: &SysctlValue) -> Result<(), Refusal> {
+        let set = self.sysctls.set(name, &value.to_string());
+        set.map_err(|e| match e {
+            SysctlError::Unknown => unknown_sysctl(name),
+            SysctlError::Value { what, wanted } => refuse(
+                Errno::Invalid,
+                format!("net.ipv4.vs.{name}: {what}; use {wanted}"),
+            ),
+        })
+    }
+
+    /// Replaces all services, or none where any of them is refused. Each service's servers are given
+    /// newest first, as [`ServiceSpec::servers`] keeps them.
+    pub fn replace(&mut self, services: Vec<ServiceSpec>) -> Result<(), Refusal> {
+        let mut next = Self {
+            services: Vec::with_capacity(services.len()),
+            ..self.clone()
+        };
+        for mut service in services {
+            let (key, servers) = (service.key, std::mem::take(&mut service.servers));
+            next.add_service(service)?;
+            for server in servers.into_iter().rev() {
+                next.add_server(&key, server)?;
+            }
+        }
+        *self = next;
+        Ok(())
+    }
+
+    fn position(&self, key: &ServiceKey) -> Result<usize, Refusal> {
+        self.services
+            .iter()
+            .position(|s| s.key == *key)
+            .ok_or_else(|| refuse(Errno::NotFound, format!("{key}: no such service")))
+    }
+
+    fn server_position(&self, service: usize, endpoint: Endpoint) -> Result<usize, Refusal> {
+        let service = &self.services[service];
+        service
+            .servers
+            .iter()
+            .position(|s| s.endpoint == endpoint)
+            .ok_or_else(|| {
+                refuse(
+                    Errno::NoServer,
+                    format!("{}: no such server: {endpoint}", service.key),
+                )
+            })
+    }
+}
+
+/// A service with the settings that only the configuration can name as they were. A table's size goes
+/// with its scheduler.
+fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceSpec {
+    if spec.scheduler == old.scheduler {
+        spec.table_size = old.table_size;
+    }
+    spec.slow_start = old.slow_start;
+    spec.care = old.care;
+    spec.new_connections = old.new_connections;
+    spec
+}
+
+fn refuse(errno: Errno, message: String) -> Refusal {
+    Refusal { errno, message }
+}
+
+fn unknown_sysctl(name: &str) -> Refusal {
+    refuse(
+        Errno::NotFound,
+        format!(
+            "net.ipv4.vs.{name}: no such sysctl; there are {}",
+            Sysctls::NAMES.join(", ")
+        ),
+    )
+}

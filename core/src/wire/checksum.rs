@@ -1,0 +1,159 @@
+//! The Internet checksum: whole (RFC 1071) and by difference (RFC 1624 eqn. 3).
+//!
+//! Sums are kept as host-order words of network-order data, folded at the end.
+
+/// The ones' complement sum of `data`, folded to 16 bits, an odd last byte padded with zero.
+pub fn sum(data: &[u8]) -> u16 {
+    // Four bytes at a time: the ones' complement sum does not care about the word size (RFC 1071 §2(B)).
+    let mut words = data.chunks_exact(4);
+    let mut acc: u64 = 0;
+    for w in &mut words {
+        acc += u64::from(u32::from_be_bytes([w[0], w[1], w[2], w[3]]));
+    }
+    let rest = words.remainder();
+    let mut last = [0u8; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    acc += u64::from(u32::from_be_bytes(last));
+    fold(acc)
+}
+
+/// The checksum of `data`: the complement of its [`sum`]. Over data that contains a right checksum it is 0.
+pub fn of(data: &[u8]) -> u16 {
+    !sum(data)
+}
+
+/// Adds two folded sums.
+pub fn add(a: u16, b: u16) -> u16 {
+    fold(u64::from(a) + u64::from(b))
+}
+
+/// The sum of the TCP or UDP pseudo-header over IPv4 (RFC 9293 §3.1, RFC 768): addresses, protocol and
+/// length of header and data.
+pub fn pseudo_header_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, len: u32) -> u16 {
+    let words = |a: [u8; 4]| {
+        u64::from(u16::from_be_bytes([a[0], a[1]])) + u64::from(u16::from_be_bytes([a[2], a[3]]))
+    };
+    fold(
+        words(src)
+            + words(dst)
+            + u64::from(protocol)
+            + u64::from(len >> 16)
+            + u64::from(len & 0xffff),
+    )
+}
+
+/// Folds to 16 bits with end-around carry.
+pub const fn fold(mut acc: u64) -> u16 {
+    while acc >> 16 != 0 {
+        acc = (acc >> 16) + (acc & 0xffff);
+    }
+    acc as u16
+}
+
+/// A difference that can be applied to many checksums: what was taken away and what was put in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta(u64);
+
+impl Delta {
+    /// No difference.
+    pub const ZERO: Self = Self(0);
+
+    /// A 16-bit word changed from `old` to `new`.
+    #[must_use]
+    pub const fn word(self, old: u16, new: u16) -> Self {
+        Self(self.0 + (!old) as u64 + new as u64)
+    }
+
+    /// An IPv4 address changed from `old` to `new`.
+    #[must_use]
+    pub const fn v4(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        self.word(
+            u16::from_be_bytes([old[0], old[1]]),
+            u16::from_be_bytes([new[0], new[1]]),
+        )
+        .word(
+            u16::from_be_bytes([old[2], old[3]]),
+            u16::from_be_bytes([new[2], new[3]]),
+        )
+    }
+
+    /// The finished checksum `field` after the change: HC' = ~(~HC + ~m + m').
+    pub const fn apply(self, field: u16) -> u16 {
+        !fold((!field) as u64 + self.0)
+    }
+
+    /// The unfinished checksum `field` (a plain sum, as offloads leave it) after the change.
+    pub const fn apply_partial(self, field: u16) -> u16 {
+        fold(field as u64 + self.0)
+    }
+
+    /// Both differences together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+/// CRC32c (Castagnoli, reflected polynomial 0x82f63b78) as SCTP uses it (RFC 9260 appendix A).
+pub fn crc32c(data: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0u32; 256];
+        let mut i = 0;
+        while i < 256 {
+            let mut crc = i as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 != 0 {
+                    (crc >> 1) ^ 0x82f6_3b78
+                } else {
+                    crc >> 1
+                };
+                bit += 1;
+            }
+            table[i] = crc;
+            i += 1;
+        }
+        table
+    };
+    !data.iter().fold(!0u32, |crc, b| {
+        (crc >> 8) ^ TABLE[((crc ^ u32::from(*b)) & 0xff) as usize]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        assert_eq!(
+            sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            0xddf2
+        );
+    }
+
+    #[test]
+    fn the_check_value_of_crc32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        // §4: HC 0xDD2F, m 0x5555 becomes 0x3285; eqn. 3 gives 0x0000.
+        assert_eq!(Delta::ZERO.word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    proptest! {
+        #[test]
+        fn incremental_equals_full(mut data in proptest::collection::vec(any::<u8>(), 4..200), at in 0usize..100, new in any::<u16>()) {
+            let at = (at * 2) % (data.len() - data.len() % 2);
+            let before = of(&data);
+            let old = u16::from_be_bytes([data[at], data[at + 1]]);
+            data[at..at + 2].copy_from_slice(&new.to_be_bytes());
+            let after = Delta::ZERO.word(old, new).apply(before);
+            // 0 and 0xffff are the same number in ones' complement.
+            prop_assert!(after == of(&data) || (after == 0xffff && of(&data) == 0) || (after == 0 && of(&data) == 0xffff));
+        }
+    }
+}

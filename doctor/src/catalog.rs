@@ -1,0 +1,317 @@
+//! The closed list of what doctor looks at: a stable id, who is asked, how much a finding weighs, why it
+//! matters. The commands that mend are made where the host's names and addresses are known.
+//!
+//! docs/doctor.md is rendered from this list, and a test keeps the two equal.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// How much a finding weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Looked at, and as it should be.
+    Ok,
+    /// Worth knowing; nothing is broken.
+    Note,
+    /// Hurts some traffic, or under some circumstances.
+    Warning,
+    /// Traffic is lost, doubled or bypasses the director.
+    Error,
+}
+
+impl Severity {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Where a check is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// On the director.
+    Director,
+    /// On a real server.
+    Server,
+    /// On either.
+    Both,
+}
+
+impl Side {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Director => "director",
+            Self::Server => "real server",
+            Self::Both => "either",
+        }
+    }
+}
+
+macro_rules! checks {
+    ($($variant:ident $id:literal $side:ident $severity:ident $looks:literal $why:literal $mend:literal)*) => {
+        /// One thing that doctor looks at.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Check { $(#[doc = $looks] $variant),* }
+
+        impl Check {
+            /// All, in the order in which they are reported.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The stable name: in `--only`, in JSON, as the anchor in docs/doctor.md.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id),* }
+            }
+
+            /// Where it is made.
+            pub const fn side(self) -> Side {
+                match self { $(Self::$variant => Side::$side),* }
+            }
+
+            /// What a finding of it weighs.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity),* }
+            }
+
+            /// What must be so.
+            pub const fn looks(self) -> &'static str {
+                match self { $(Self::$variant => $looks),* }
+            }
+
+            /// Why it matters.
+            pub const fn why(self) -> &'static str {
+                match self { $(Self::$variant => $why),* }
+            }
+
+            /// What mends it, with names in capitals where the report has the host's own.
+            pub const fn mend(self) -> &'static str {
+                match self { $(Self::$variant => $mend),* }
+            }
+        }
+    };
+}
+
+checks! {
+    Capabilities "capabilities" Director Error
+        "UVS has CAP_NET_RAW and CAP_NET_ADMIN"
+        "without CAP_NET_RAW there is no packet socket and nothing is forwarded; without CAP_NET_ADMIN there is no guard, no neighbour is resolved and super-frames find no buffer"
+        "setcap cap_net_raw,cap_net_admin+ep PROGRAM"
+    AddressSpace "address_space" Director Error
+        "the limit of address space (ulimit -v) has room for rings and connection table"
+        "rings and table are taken whole at the start, and `uvs run` fails there"
+        "ulimit -v unlimited"
+    NetdevIngress "netdev_ingress" Director Error
+        "the kernel has the netdev ingress hook, and the program nft is there to look at it"
+        "without them there is no guard, and the kernel answers for the VIP with a RST"
+        "modprobe nf_tables"
+    InterfaceAbsent "interface_absent" Director Error
+        "the interfaces that UVS is to run on exist"
+        "nothing is received or sent there"
+        "uvs run --interface IF"
+    InterfaceDown "interface_down" Director Error
+        "UVS's interfaces are up and have a carrier"
+        "nothing is received or sent there"
+        "ip link set dev IF up"
+    LargeReceive "large_receive" Director Error
+        "large receive offload (LRO) is off"
+        "what LRO merged cannot be cut again as it was, so the kernel drops such frames before UVS sees them; GRO does the same job without that harm"
+        "ethtool -K IF lro off"
+    GenericReceive "generic_receive" Director Note
+        "generic receive offload (GRO) is on"
+        "behind a physical wire GRO makes bulk transfers about three times as fast; between containers, where super-frames arrive anyway, it changes nothing"
+        "ethtool -K IF gro on"
+    RpFilter "rp_filter" Director Note
+        "the effective rp_filter (the larger of `all` and the interface's) is not strict"
+        "UVS keeps to it as the kernel does: where clients come by one interface and the route back to them leads out of another, they are dropped as reverse_path. Where all come and go by one way it is sound, and keeps forged sources out"
+        "echo 2 > /proc/sys/net/ipv4/conf/IF/rp_filter"
+    SendRedirects "send_redirects" Director Warning
+        "a director that forwards for NAT servers on the clients' own interface sends no ICMP redirects"
+        "a redirect tells a server to reach a client directly; its replies then bypass the director and carry the server's address"
+        "echo 0 > /proc/sys/net/ipv4/conf/IF/send_redirects"
+    VipUnguarded "vip_unguarded" Director Error
+        "a VIP on one of the director's interfaces is guarded on all of UVS's interfaces"
+        "the kernel answers beside UVS: clients get a RST, and connections break at random"
+        "uvs guard down --force"
+    ForwardUnguarded "forward_unguarded" Director Error
+        "with ip_forward=1 a VIP on no interface is guarded on all of UVS's interfaces"
+        "the kernel forwards a second copy of what UVS forwards, or answers that it knows no way"
+        "uvs guard down --force"
+    GuardLeftover "guard_leftover" Director Error
+        "no guard is left of a daemon that was killed"
+        "nobody serves, and the kernel is kept silent: clients meet silence"
+        "uvs guard down"
+    GuardDamaged "guard_damaged" Director Error
+        "the guard is as the daemon put it up"
+        "what it lacks the kernel answers beside UVS; the daemon puts it right at once, unless another program holds the table"
+        "uvs guard down --force"
+    GuardRepaired "guard_repaired" Director Warning
+        "no other program has removed or changed the guard in the last hour"
+        "until it is back, a millisecond or more, the kernel answers clients and servers beside UVS, and running NAT and FULLNAT connections may be reset"
+        "nft monitor"
+    FirewallBypassed "firewall_bypassed" Director Note
+        "no firewall rule names a VIP"
+        "UVS takes the service's packets before the firewall, so the rule filters, translates and counts nothing of them; filter on the real servers or before the director"
+        "nft delete rule FAMILY TABLE CHAIN handle N"
+    FirewallUnheeded "firewall_unheeded" Director Warning
+        "whom a firewall rule of the host keeps out by address, UVS keeps out too"
+        "UVS takes the service's packets before the host's INPUT, FORWARD, raw and netdev chains; of their rules it follows those of INPUT that certainly hold, so this one protects no service"
+        "uvs deny add PREFIX"
+    PolicyRules "policy_rules" Director Warning
+        "UVS follows every routing rule and every route"
+        "it follows `from`, `to`, `iif`, `not`, `goto`, `suppress_prefixlength` and all tables; what a rule or a route says of firewall marks, TOS, protocols, ports or VRFs it cannot ask its packets, which may then leave by another way than the kernel's would"
+        "ip -4 rule show"
+    VipAbsent "vip_absent" Director Warning
+        "every VIP is on one of the director's interfaces, owned by UVS, or answered for by another director"
+        "a stand-by whose partner is gone, or forgotten? Nobody answers ARP for the VIP, and what is routed here all the same is the kernel's: no client is served"
+        "ip address add VIP/32 dev IF # or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
+    VipStandby "vip_standby" Director Note
+        "every VIP is this director's: on one of its interfaces, or owned by UVS"
+        "a stand-by, or forgotten? UVS is silent about the VIP and serves nothing of it until it is here; keepalived puts it here when it takes over"
+        "ip address add VIP/32 dev IF # when the other host has it no more; or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
+    VipDuplicate "vip_duplicate" Both Error
+        "one host answers ARP for the VIP"
+        "clients send to whoever answered last; what reaches the other host never passes the director"
+        "on the other host: ip address del VIP/PREFIX dev IF"
+    ServerAnswersArp "server_answers_arp" Director Error
+        "DR servers do not answer ARP for the VIP"
+        "clients that hear the server's answer send to it directly: they bypass the director, and hang when that server goes"
+        "on the server: uvs rs up --mode dr --vip VIP"
+    NoRoute "no_route" Director Error
+        "there is a route to every real server"
+        "the server gets nothing: its packets are dropped as no_route"
+        "ip route add SERVER/32 dev IF"
+    NotAPort "not_a_port" Director Error
+        "the route to every real server leads out of an interface that UVS runs on"
+        "the server gets nothing: its packets are dropped as not_a_port"
+        "restart it as: uvs run --interface IF --interface OTHER"
+    OffSegment "off_segment" Director Error
+        "DR servers are in the director's broadcast domain"
+        "direct routing changes the MAC address only: the router in between gets a packet to the VIP and sends it back to the director"
+        "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -i -w WEIGHT"
+    NeighbourUnresolved "neighbour_unresolved" Director Error
+        "the next hop of every real server answers ARP"
+        "the server is down or not in the segment: its share of new connections is lost until its weight is 0"
+        "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -g -w 0"
+    PathMtu "path_mtu" Director Error
+        "packets as large as the way to a real server allows by its MTU do reach it"
+        "large packets vanish without an ICMP message: small pages work, large transfers hang. With the MTU on the route UVS tells clients what fits"
+        "ip route replace SERVER/32 via ROUTER dev IF mtu MTU"
+    NatNoReply "nat_no_reply" Director Error
+        "replies of NAT servers come back through the director"
+        "the server's default route is not the director: its replies bypass it, carry the server's address, and clients drop them"
+        "on the server: uvs rs up --mode nat --vip VIP --gateway DIRECTOR"
+    FullNatNoReply "fullnat_no_reply" Director Error
+        "replies of FULLNAT servers come back to the local address"
+        "the server has no route, or another one, to the local address, so no connection is ever established"
+        "on the server: ip route replace LOCAL/32 via DIRECTOR"
+    LocalAddressAbsent "local_address_absent" Director Error
+        "FULLNAT's local addresses are on the director"
+        "nobody answers ARP for the address, and no reply of a server comes back"
+        "ip address add LOCAL/32 dev IF"
+    LocalPortsShared "local_ports_shared" Director Warning
+        "FULLNAT's local ports are not those that the host takes for its own connections from the same address"
+        "the host's connection to a server (a health check) and a client's can get the same port: one of the two hears the other's answers"
+        "echo 'FIRST LAST' > /proc/sys/net/ipv4/ip_local_port_range"
+    TunnelMtu "tunnel_mtu" Director Warning
+        "the way to tunnel servers has room for a full Ethernet packet and the outer header"
+        "clients' full-sized packets do not fit; UVS says so by ICMP 3/4, and where that is filtered large uploads hang. The wire and the next hop must carry the larger MTU too"
+        "ip link set dev IF mtu MTU"
+    RsArpIgnore "rs_arp_ignore" Server Error
+        "arp_ignore keeps ARP silent about the VIP"
+        "this host may answer ARP for the VIP, and clients then bypass the director"
+        "echo 1 > /proc/sys/net/ipv4/conf/IF/arp_ignore"
+    RsArpAnnounce "rs_arp_announce" Server Error
+        "arp_announce keeps the VIP out of ARP requests"
+        "its ARP requests may carry the VIP as sender, which draws the VIP's traffic here"
+        "echo 2 > /proc/sys/net/ipv4/conf/IF/arp_announce"
+    RsRpFilter "rs_rp_filter" Server Error
+        "rp_filter is off for the tunnel"
+        "the kernel drops decapsulated packets, whose clients it reaches by another device"
+        "echo 0 > /proc/sys/net/ipv4/conf/TUNNEL/rp_filter"
+    RsTunnel "rs_tunnel" Server Error
+        "there is a tunnel device, or the decapsulator runs"
+        "nothing takes the director's outer header off, so no packet arrives"
+        "uvs rs up --mode ipip --vip VIP"
+    RsVipAbsent "rs_vip_absent" Server Error
+        "the VIP is on lo (DR) or on the tunnel as a /32"
+        "packets for the VIP are not this host's, and it drops them"
+        "ip address add VIP/32 dev lo"
+    RsLinkDown "rs_link_down" Server Error
+        "the tunnel device is up"
+        "a device that is down passes nothing on"
+        "ip link set TUNNEL up"
+    RsVipAnswers "rs_vip_answers" Server Error
+        "the VIP is on no device that answers ARP"
+        "clients then reach this host and not the director"
+        "ip address del VIP/PREFIX dev IF"
+    RsVipNetwork "rs_vip_network" Server Error
+        "the VIP is on lo without the network around it"
+        "the host takes its neighbours' addresses for its own and cannot reach them"
+        "ip address del VIP/PREFIX dev lo"
+    RsNatVip "rs_nat_vip" Server Error
+        "a NAT or FULLNAT server does not have the VIP"
+        "the VIP is the director's alone; this host would answer for it"
+        "ip address del VIP/PREFIX dev IF"
+    RsDefaultRoute "rs_default_route" Server Error
+        "a NAT server's default route is the director"
+        "replies that bypass the director carry this server's address, not the VIP"
+        "ip route replace default via DIRECTOR"
+    RsLocalRoute "rs_local_route" Server Error
+        "a FULLNAT server has a route to the local address"
+        "replies have no way back to the director"
+        "ip route replace LOCAL/32 via DIRECTOR"
+    RsTunnelMss "rs_tunnel_mss" Server Warning
+        "an IPIP server asks clients for segments that leave room for the outer header"
+        "clients' full-sized segments do not fit into the tunnel; where ICMP 3/4 is filtered large uploads hang"
+        "ip route replace default via GATEWAY dev IF advmss 1440"
+}
+
+impl Check {
+    /// The check with this id.
+    pub fn by_id(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|check| check.id() == id)
+    }
+
+    /// Its section of docs/doctor.md.
+    pub fn explain(self) -> String {
+        format!(
+            "### {}\n\n{}. Must be so: {}\n\nWhy: {}\n\nMended by: `{}`\n",
+            self.id(),
+            self.severity().name(),
+            sentence(self.looks()),
+            sentence(self.why()),
+            self.mend()
+        )
+    }
+
+    /// Where docs/doctor.md tells more.
+    pub fn docs(self) -> String {
+        format!("docs/doctor.md#{}", self.id())
+    }
+}
+
+/// A clause with a capital and a full stop.
+fn sentence(clause: &str) -> String {
+    let mut rest = clause.chars();
+    let first = rest.next().map(|c| c.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), rest.as_str())
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.id())
+    }
+}
+
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.id())
+    }
+}

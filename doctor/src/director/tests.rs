@@ -1,0 +1,482 @@
+//! The director's checks on data: a host made of texts, without network or privileges.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use rustix::thread::CapabilitySet;
+use uvs_control::config::OwnVips;
+use uvs_control::protocol::{GuardStatus, Stats};
+use uvs_core::access::{Access, AccessList, Action, Rule};
+use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::destinations;
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::verdict::PortId;
+use uvs_forwarder::guard::GuardError;
+use uvs_forwarder::netlink::Unfollowed;
+
+use super::{Counted, Director, FAMILIES, Service, Wanted};
+use crate::catalog::Check;
+use crate::finding::{NotMade, Seen};
+use crate::host::{Answer, Host, Offload, Question};
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const DEVICES: &str = r#"[{"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"link_type":"loopback"},
+    {"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"link_type":"ether",
+     "address":"02:00:00:00:00:01","addr_info":[{"local":"10.0.0.1","prefixlen":24}]}]"#;
+
+/// A host that is what its texts say.
+#[derive(Default)]
+struct Texts {
+    files: HashMap<&'static str, &'static str>,
+    ip: HashMap<&'static str, &'static str>,
+    lro: bool,
+    answers: Vec<(Ipv4Addr, [u8; 6])>,
+    /// What nft lists; `None` = it is not permitted.
+    rules: Option<&'static str>,
+    sizes: HashMap<Ipv4Addr, u32>,
+}
+
+impl Host for Texts {
+    fn read(&self, path: &str) -> Result<String, NotMade> {
+        let text = self.files.get(path).map(|text| (*text).to_owned());
+        text.ok_or_else(|| NotMade(format!("no {path}")))
+    }
+
+    fn ip(&self, words: &[&str]) -> Result<String, NotMade> {
+        let text = self.ip.get(words.join(" ").as_str());
+        Ok((*text.unwrap_or(&"")).to_owned())
+    }
+
+    fn nft(&self, _: &[&str], _: &str) -> Result<String, GuardError> {
+        self.rules.map(str::to_owned).ok_or(GuardError::Permission)
+    }
+
+    fn offload(&self, _: &str, which: Offload) -> Result<bool, NotMade> {
+        Ok(which == Offload::Gro || self.lro)
+    }
+
+    fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade> {
+        let asked = |target| questions.iter().find(|q| q.target == target).cloned();
+        let all = self.answers.iter();
+        Ok(all
+            .filter_map(|(target, mac)| {
+                Some(Answer {
+                    to: asked(*target)?,
+                    mac: *mac,
+                })
+            })
+            .collect())
+    }
+
+    fn largest(&self, _: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+        Ok(self.sizes.clone())
+    }
+
+    fn capabilities(&self) -> CapabilitySet {
+        CapabilitySet::empty()
+    }
+}
+
+fn server(forwarding: Forwarding) -> Counted {
+    Counted::nothing(ServerSpec::new(
+        Endpoint::new(SERVER.into(), 80),
+        forwarding,
+    ))
+}
+
+/// A director on eth0 with one service of one server.
+fn director(host: &Texts, server: Counted) -> Director<'_> {
+    let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(VIP.into(), 80));
+    let service = Service {
+        to: destinations(key, &[]).collect(),
+        spec: ServiceSpec::new(key, "rr"),
+        servers: vec![server],
+    };
+    let mut fib = Fib::new();
+    fib.set_interface(Interface {
+        port: PortId(0),
+        ifindex: 2,
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: 1500,
+        up: true,
+        reverse_path: ReversePath::Off,
+    });
+    let hop = Hop {
+        source: Some(Addr::v4([10, 0, 0, 1])),
+        ..Hop::by(2, None)
+    };
+    fib.add_route(Route::new(Addr::v4([10, 0, 0, 0]), 24, Target::Hop(hop)));
+    Director {
+        wanted: Wanted {
+            interfaces: vec!["eth0".to_owned()],
+            services: vec![service],
+            daemon: Some(1),
+            own: OwnVips::All,
+            ..Wanted::default()
+        },
+        host,
+        devices: serde_json::from_str(DEVICES).expect("devices"),
+        ports: vec!["eth0".to_owned()],
+        fib,
+        unfollowed: Vec::new(),
+        heard: OnceCell::new(),
+    }
+}
+
+fn make(check: Check, director: &Director<'_>) -> Result<Seen, NotMade> {
+    let all = FAMILIES.iter().copied().flatten();
+    let (_, make) = all
+        .into_iter()
+        .find(|(c, _)| *c == check)
+        .expect("it is in a family");
+    make(director)
+}
+
+/// The command of the one finding, `None` where there is none.
+fn command(check: Check, director: &Director<'_>) -> Option<String> {
+    let seen = make(check, director).expect("it can be made");
+    assert!(seen.findings.len() <= 1, "{:?}", seen.findings);
+    assert_eq!(
+        seen.findings.is_empty(),
+        !seen.looked.is_empty(),
+        "one of the two is said"
+    );
+    seen.findings.into_iter().next().map(|f| f.fix.command)
+}
+
+#[test]
+fn every_check_of_a_director_is_in_one_family() {
+    use crate::catalog::Side;
+    let made: Vec<Check> = FAMILIES
+        .iter()
+        .copied()
+        .flatten()
+        .map(|(c, _)| *c)
+        .collect();
+    for check in Check::ALL.iter().filter(|c| c.side() != Side::Server) {
+        assert_eq!(made.iter().filter(|c| *c == check).count(), 1, "{check}");
+    }
+}
+
+#[test]
+fn large_receive_offload_is_a_finding() {
+    let mut host = Texts::default();
+    assert_eq!(
+        command(
+            Check::LargeReceive,
+            &director(&host, server(Forwarding::Dr))
+        ),
+        None
+    );
+    host.lro = true;
+    assert_eq!(
+        command(
+            Check::LargeReceive,
+            &director(&host, server(Forwarding::Dr))
+        )
+        .as_deref(),
+        Some("ethtool -K eth0 lro off")
+    );
+}
+
+#[test]
+fn the_larger_rp_filter_counts_and_loose_is_no_finding() {
+    let strict = "echo 2 > /proc/sys/net/ipv4/conf/eth0/rp_filter";
+    for (all, own, expected) in [
+        ("0", "0", None),
+        ("1", "0", Some(strict)),
+        ("0", "1\n", Some(strict)),
+        ("1", "2", None),
+        ("2", "1", None),
+    ] {
+        let files = [
+            ("/proc/sys/net/ipv4/conf/all/rp_filter", all),
+            ("/proc/sys/net/ipv4/conf/eth0/rp_filter", own),
+        ];
+        let host = Texts {
+            files: files.into(),
+            ..Texts::default()
+        };
+        let director = director(&host, server(Forwarding::Dr));
+        assert_eq!(
+            command(Check::RpFilter, &director).as_deref(),
+            expected,
+            "{all} {own}"
+        );
+    }
+}
+
+#[test]
+fn a_rule_that_is_not_followed_is_named_and_nobody_told_to_delete_it() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    assert_eq!(command(Check::PolicyRules, &director), None);
+    director.unfollowed.push(Unfollowed {
+        what: "rule 100: fwmark 0x1".to_owned(),
+        means: "no mark",
+    });
+    let seen = make(Check::PolicyRules, &director).expect("it was made");
+    assert_eq!(seen.findings[0].seen, "rule 100: fwmark 0x1: no mark");
+    assert!(!seen.findings[0].fix.command.contains("del"));
+}
+
+#[test]
+fn a_route_to_a_server_that_refuses_is_found() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Dr));
+    let [a, b, c, _] = VIP.octets();
+    let refuse = Target::Refuse(Refusal::Blackhole);
+    let net = Addr::v4([a, b, c, 0]);
+    director.fib.remove_route(net, 24);
+    director.fib.add_route(Route::new(net, 24, refuse));
+    let command = command(Check::NoRoute, &director).expect("a finding");
+    assert!(command.starts_with("ip route replace "), "{command}");
+}
+
+#[test]
+fn what_cannot_be_read_is_not_made() {
+    let host = Texts::default();
+    let director = director(&host, server(Forwarding::Dr));
+    for check in [
+        Check::RpFilter,
+        Check::FirewallBypassed,
+        Check::GuardLeftover,
+        Check::GuardDamaged,
+        Check::GuardRepaired,
+    ] {
+        assert!(make(check, &director).is_err(), "{check}");
+    }
+}
+
+#[test]
+fn what_others_did_to_the_guard_is_told() {
+    let host = Texts::default();
+    let of = |guard: GuardStatus, check| {
+        let mut director = director(&host, server(Forwarding::Dr));
+        director.wanted.guard = Some(guard);
+        command(check, &director)
+    };
+    let (damaged, repaired) = (Check::GuardDamaged, Check::GuardRepaired);
+    let well = GuardStatus::default();
+    assert_eq!(of(well.clone(), damaged), None);
+    assert_eq!(of(well.clone(), repaired), None);
+    let last = |ago| GuardStatus {
+        last: Some((ago, "chain mine was added".to_owned())),
+        ..well.clone()
+    };
+    assert_eq!(of(last(3599), repaired).as_deref(), Some("nft monitor"));
+    assert_eq!(of(last(3600), repaired), None, "long ago");
+    assert_eq!(of(last(1), damaged), None);
+    let wrong = GuardStatus {
+        wrong: Some("the table is gone".to_owned()),
+        ..well
+    };
+    let renew = of(wrong, damaged);
+    assert_eq!(renew.as_deref(), Some("uvs guard down --force"));
+}
+
+#[test]
+fn capabilities_are_the_daemons() {
+    for (mask, lacks) in [
+        ("000001ffffffffff", ""),
+        ("0000000000001000", "CAP_NET_RAW"),
+    ] {
+        let status = format!("Name:\tuvs\nCapEff:\t{mask}\n").leak();
+        let host = Texts {
+            files: [("/proc/1/status", &*status)].into(),
+            ..Texts::default()
+        };
+        let seen = make(
+            Check::Capabilities,
+            &director(&host, server(Forwarding::Dr)),
+        );
+        let seen = seen.expect("it can be made");
+        let expected = format!("the daemon 1 lacks {lacks}");
+        let found: Vec<&str> = seen.findings.iter().map(|f| f.seen.as_str()).collect();
+        assert_eq!(found, [expected.as_str()][usize::from(lacks.is_empty())..]);
+    }
+}
+
+#[test]
+fn an_answer_of_this_hosts_own_is_no_duplicate() {
+    let own = (VIP, [2, 0, 0, 0, 0, 1]);
+    let other = (VIP, [2, 0, 0, 0, 0, 9]);
+    let of_server = (SERVER, [2, 0, 0, 0, 0, 9]);
+    let found = |check, answers: &[(Ipv4Addr, [u8; 6])]| {
+        let host = Texts {
+            answers: answers.to_vec(),
+            ..Texts::default()
+        };
+        command(check, &director(&host, server(Forwarding::Dr))).is_some()
+    };
+    assert!(!found(Check::VipDuplicate, &[own]));
+    assert!(found(Check::VipDuplicate, &[own, other]));
+    assert!(
+        !found(Check::VipDuplicate, &[other, of_server]),
+        "it is a server"
+    );
+    assert!(found(Check::ServerAnswersArp, &[other, of_server]));
+    assert!(!found(Check::ServerAnswersArp, &[other]));
+}
+
+#[test]
+fn a_stand_by_is_told_so_and_does_not_blame_the_master() {
+    let master = (VIP, [2, 0, 0, 0, 0, 9]);
+    let server_too = (SERVER, master.1);
+    let third = (VIP, [2, 0, 0, 0, 0, 8]);
+    let found = |check, own: OwnVips, answers: &[(Ipv4Addr, [u8; 6])]| {
+        let host = Texts {
+            answers: answers.to_vec(),
+            ..Texts::default()
+        };
+        let mut director = director(&host, server(Forwarding::Dr));
+        director.wanted.own = own;
+        let seen = make(check, &director).expect("it can be made");
+        seen.findings.into_iter().next().map(|f| f.fix.command)
+    };
+    let standby = |check, answers: &[_]| found(check, OwnVips::None, answers);
+    let forgotten = standby(Check::VipAbsent, &[]).expect("nobody answers for it");
+    let both =
+        "ip address add 10.0.0.100/32 dev eth0 # or have UVS own it: uvs run --own-vip 10.0.0.100";
+    assert!(forgotten.starts_with(both), "{forgotten}");
+    assert_eq!(standby(Check::VipStandby, &[]), None);
+
+    assert_eq!(standby(Check::VipAbsent, &[master]), None);
+    assert!(standby(Check::VipStandby, &[master]).is_some());
+    // A master may be a real server of its partner's.
+    for answers in [&[master][..], &[master, server_too]] {
+        assert_eq!(standby(Check::VipDuplicate, answers), None);
+        assert_eq!(standby(Check::ServerAnswersArp, answers), None);
+    }
+    assert!(standby(Check::VipDuplicate, &[master, third]).is_some());
+
+    let own = || OwnVips::Some(vec![VIP.into()]);
+    for check in [Check::VipAbsent, Check::VipStandby] {
+        assert_eq!(found(check, own(), &[master]), None, "{check}");
+    }
+    assert!(found(Check::VipDuplicate, own(), &[master]).is_some());
+}
+
+#[test]
+fn replies_are_missed_of_connections_only_and_not_by_rounding() {
+    let host = Texts::default();
+    let missed = |all: (u64, u64), now: (u64, u64)| {
+        let stats = |(in_packets, out_packets)| Stats {
+            in_packets,
+            out_packets,
+            ..Stats::default()
+        };
+        let silent = Counted {
+            stats: stats(all),
+            rates: stats(now),
+            ..server(Forwarding::Nat)
+        };
+        command(Check::NatNoReply, &director(&host, silent))
+    };
+    let mend = "uvs rs up --mode nat --vip 10.0.0.100 --gateway 10.0.0.1";
+    assert_eq!(missed((3, 0), (0, 0)).as_deref(), Some(mend));
+    assert_eq!(missed((2, 0), (2, 0)), None, "too early to tell");
+    assert_eq!(missed((9, 1), (1, 0)), None, "a rounded rate");
+    assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(mend), "no more");
+}
+
+#[test]
+fn each_encapsulation_needs_its_own_room() {
+    let host = Texts {
+        ip: [(
+            "-j route get 10.0.0.2",
+            r#"[{"dst":"10.0.0.2","metrics":[{"mtu":1400}]}]"#,
+        )]
+        .into(),
+        ..Texts::default()
+    };
+    for (kind, mtu) in [
+        (TunnelKind::Ipip, 1520),
+        (TunnelKind::Gre, 1524),
+        (TunnelKind::Gue, 1532),
+    ] {
+        let mut tunnel = server(Forwarding::Tunnel);
+        tunnel.spec.tunnel.kind = kind;
+        let director = director(&host, tunnel);
+        let seen = make(Check::TunnelMtu, &director).expect("it can be made");
+        assert!(
+            seen.findings[0].seen.contains("MTU is 1400"),
+            "what the kernel has learnt counts"
+        );
+        let mend = format!("ip link set dev eth0 mtu {mtu}");
+        assert_eq!(command(Check::TunnelMtu, &director), Some(mend));
+    }
+}
+
+#[test]
+fn a_black_hole_gets_the_size_that_passes() {
+    let mend = |sizes: &[(Ipv4Addr, u32)]| {
+        let host = Texts {
+            sizes: sizes.iter().copied().collect(),
+            ..Texts::default()
+        };
+        command(Check::PathMtu, &director(&host, server(Forwarding::Dr)))
+    };
+    assert_eq!(mend(&[(SERVER, 1500)]), None);
+    assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
+    let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
+    assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+}
+
+/// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.
+const BANS: &str = r#"{"nftables":[
+    {"table":{"family":"ip","name":"filter","handle":1}},
+    {"chain":{"family":"ip","table":"filter","name":"FORWARD","handle":1,"type":"filter","hook":"forward"}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":2,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},
+            "right":{"set":["192.0.2.7",{"prefix":{"addr":"198.51.100.0","len":24}}]}}},{"drop":null}]}},
+    {"rule":{"family":"ip","table":"filter","chain":"FORWARD","handle":3,"expr":[
+        {"match":{"op":"==","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":443}},
+        {"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"192.0.2.9"}},
+        {"drop":null}]}}]}"#;
+
+#[test]
+fn a_ban_that_protects_no_service_is_named_until_uvs_has_it_too() {
+    let host = Texts {
+        rules: Some(BANS),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(
+        found.as_deref(),
+        Some("uvs deny add 192.0.2.7 198.51.100.0/24")
+    );
+    let deny = |text: &str| Rule {
+        prefix: text.parse().expect(text),
+        action: Action::Deny,
+    };
+    let denied = |prefixes: &[&str]| Access {
+        everywhere: Arc::new(AccessList::new(prefixes.iter().map(|p| deny(p)))),
+        ..Access::default()
+    };
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.8"]));
+    let found = command(Check::FirewallUnheeded, &director);
+    assert_eq!(found.as_deref(), Some("uvs deny add 192.0.2.7"));
+    director.wanted.access = Arc::new(denied(&["198.51.100.0/23", "192.0.2.7"]));
+    assert_eq!(command(Check::FirewallUnheeded, &director), None);
+}
+
+#[test]
+fn what_nft_does_not_list_is_said() {
+    let host = Texts {
+        rules: Some(r#"{"nftables":[]}"#),
+        files: HashMap::from([("/proc/net/ip_tables_names", "nat\nfilter\n")]),
+        ..Texts::default()
+    };
+    let director = director(&host, server(Forwarding::Nat));
+    let said = make(Check::FirewallUnheeded, &director).expect_err("not made");
+    assert!(
+        said.0.contains("iptables-legacy has the tables filter,"),
+        "{said}"
+    );
+}

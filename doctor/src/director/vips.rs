@@ -1,0 +1,137 @@
+//! Who answers ARP for the VIPs: the director, and nobody else; for those of a stand-by its partner.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use uvs_core::service::Forwarding;
+use uvs_core::wire::ethernet::Mac;
+
+use super::{Director, Made};
+use crate::catalog::Check;
+use crate::finding::{Finding, NotMade, Seen};
+use crate::host::Answer;
+use crate::owner::{host_with, mac_text, take_away};
+
+pub(super) const CHECKS: &[Made] = &[
+    (Check::VipAbsent, |d| absent(d, Check::VipAbsent)),
+    (Check::VipStandby, |d| absent(d, Check::VipStandby)),
+    (Check::VipDuplicate, duplicate),
+    (Check::ServerAnswersArp, server_answers),
+];
+
+/// The VIPs that are neither here nor owned: those that nobody answers for, or those that another host does.
+fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
+    let absent = d.absent();
+    let mut seen = Seen::default();
+    if absent.is_empty() {
+        seen.well("every VIP is on this host, or owned");
+        return Ok(seen);
+    }
+    let answers = d.answers()?;
+    let standby = check == Check::VipStandby;
+    for vip in absent {
+        let other = answers
+            .iter()
+            .find(|a| a.to.target == vip && !d.has_mac(a.mac));
+        let who = other.map_or_else(
+            || "nobody".to_owned(),
+            |a| format!("{} on {}", mac_text(a.mac), a.to.interface),
+        );
+        let what = format!("{vip} is neither on this host nor owned, and {who} answers ARP for it");
+        if other.is_some() != standby {
+            seen.well(what);
+            continue;
+        }
+        let interface = d
+            .interface_of(vip)
+            .or_else(|| d.ports.first().map(String::as_str));
+        let when = if standby {
+            "when the other host has it no more; "
+        } else {
+            ""
+        };
+        seen.wrong(Finding::here(
+            check,
+            what,
+            format!(
+                "ip address add {vip}/32 dev {} # {when}or have UVS own it: uvs run --own-vip {vip}, own_vips in the configuration",
+                interface.unwrap_or("IF"),
+            ),
+        ));
+    }
+    Ok(seen)
+}
+
+fn duplicate(d: &Director<'_>) -> Result<Seen, NotMade> {
+    strangers(d, "no other host", |answer| {
+        let Answer { to, mac } = answer;
+        if server_with(d, *mac).is_some() {
+            return None;
+        }
+        let mac = mac_text(*mac);
+        Some(Finding::elsewhere(
+            Check::VipDuplicate,
+            format!("{mac} answers ARP for {} on {}", to.target, to.interface),
+            host_with(&mac),
+            take_away(to.target, None),
+        ))
+    })
+}
+
+fn server_answers(d: &Director<'_>) -> Result<Seen, NotMade> {
+    strangers(d, "no DR server", |answer| {
+        let Answer { to, mac } = answer;
+        let server = server_with(d, *mac)?;
+        Some(Finding::elsewhere(
+            Check::ServerAnswersArp,
+            format!(
+                "the DR server {server} ({}) answers ARP for {} on {}",
+                mac_text(*mac),
+                to.target,
+                to.interface
+            ),
+            server.to_string(),
+            // `up` takes nothing away that it did not bring, such as a VIP on the wrong device.
+            format!(
+                "uvs rs up --mode dr --vip {0}; {1}",
+                to.target,
+                take_away(to.target, Some("lo"))
+            ),
+        ))
+    })
+}
+
+/// Every answer for a VIP that is not this host's own, but a single one for a VIP that is not here either:
+/// that is the director which has it.
+fn strangers(
+    d: &Director<'_>,
+    nobody: &str,
+    judge: impl Fn(&Answer) -> Option<Finding>,
+) -> Result<Seen, NotMade> {
+    let answers = d.answers()?;
+    let absent = d.absent();
+    let mut seen = Seen::default();
+    for vip in d.vips() {
+        let of_vip = answers.iter().filter(|a| a.to.target == vip);
+        let foreign: Vec<&Answer> = of_vip.filter(|a| !d.has_mac(a.mac)).collect();
+        let hosts: BTreeSet<Mac> = foreign.iter().map(|a| a.mac).collect();
+        if absent.contains(&vip) && hosts.len() == 1 {
+            seen.well(format!("one host has {vip}, which is not here"));
+            continue;
+        }
+        let found: Vec<Finding> = foreign.into_iter().filter_map(&judge).collect();
+        if found.is_empty() {
+            seen.well(format!("{nobody} answers ARP for {vip}"));
+        }
+        found.into_iter().for_each(|f| seen.wrong(f));
+    }
+    Ok(seen)
+}
+
+/// The DR server with a MAC address, whatever its weight: a drained one answers as loudly.
+fn server_with(d: &Director<'_>, mac: [u8; 6]) -> Option<Ipv4Addr> {
+    let all = d.services().flat_map(|(service, _)| &service.servers);
+    let dr = all.filter(|s| s.spec.forwarding == Forwarding::Dr);
+    dr.filter_map(|s| s.spec.endpoint.addr.as_v4().map(Ipv4Addr::from))
+        .find(|addr| d.mac_of(*addr) == Some(mac))
+}

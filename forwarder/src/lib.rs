@@ -1,0 +1,14 @@
+//! The daemon: packets by AF_PACKET into the engine and out of it, the host's routes and neighbours by netlink,
+//! the guard that keeps the kernel silent, and `uvs run` as one call.
+
+pub mod daemon;
+mod firewall;
+#[cfg(any(test, feature = "testing"))]
+pub mod golden;
+pub mod guard;
+pub mod log;
+pub mod netlink;
+mod port;
+pub mod sys;
+pub mod trace;
+mod worker;

@@ -1,0 +1,127 @@
+//! `-L -c`: the connections, in the order of the daemon's table.
+
+use std::io::Write;
+
+use super::format::Style;
+use super::stop::Stop;
+use uvs_control::protocol::ConnectionStatus;
+
+const TITLES: &str = "\
+IPVS connection entries
+pro expire state       source             virtual            destination";
+/// Follows with `--persistent-conn`. No connection has engine data: UVS's `sip` is a name only.
+const ENGINE_TITLES: &str = "        pe name          pe_data";
+
+/// Prints connections under their titles.
+pub(super) fn print(
+    connections: &[ConnectionStatus],
+    with_engines: bool,
+    style: &Style<'_>,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    writeln!(
+        out,
+        "{TITLES}{}",
+        if with_engines { ENGINE_TITLES } else { "" }
+    )?;
+    for connection in connections {
+        writeln!(out, "{}", row(connection, style))?;
+    }
+    Ok(())
+}
+
+fn row(connection: &ConnectionStatus, style: &Style<'_>) -> String {
+    let protocol = connection.protocol;
+    let [client, vip, server] = [connection.client, connection.vip, connection.server]
+        .map(|endpoint| style.endpoint(endpoint, protocol));
+    let expires = format!(
+        "{:02}:{:02}",
+        connection.expires / 60,
+        connection.expires % 60
+    );
+    let protocol = protocol.map_or("IP", |p| p.name());
+    let state = &connection.state;
+    format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {vip:<18} {server}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use uvs_core::flow::{Endpoint, Protocol};
+
+    use super::*;
+    use crate::names::tests::FewNames;
+
+    #[test]
+    fn long_fields_push_the_rest_aside() {
+        let client = endpoint("10.0.1.10", 40001);
+        let (vip, server) = (endpoint("10.0.1.100", 80), endpoint("10.0.2.11", 80));
+        let connection = ConnectionStatus {
+            protocol: Some(Protocol::Tcp),
+            client,
+            vip,
+            server,
+            local: None,
+            state: "ESTABLISHED".to_owned(),
+            expires: 90061,
+        };
+        let want = "TCP 1501:01 ESTABLISHED 10.0.1.10:40001    10.0.1.100:80      10.0.2.11:80";
+        assert_eq!(numeric(&connection), want);
+        let sctp = ConnectionStatus {
+            protocol: Some(Protocol::Sctp),
+            state: "SHUTDOWN_RECEIVED".to_owned(),
+            expires: 9,
+            ..connection.clone()
+        };
+        let want =
+            "SCTP 00:09  SHUTDOWN_RECEIVED 10.0.1.10:40001    10.0.1.100:80      10.0.2.11:80";
+        assert_eq!(numeric(&sctp), want);
+        let six = ConnectionStatus {
+            client: endpoint("fd00::a", 40001),
+            vip: endpoint("fd00::1", 80),
+            server: endpoint("fd00::2", 80),
+            state: "SYN_RECV".to_owned(),
+            expires: 59,
+            ..connection
+        };
+        let want = "TCP 00:59  SYN_RECV    [fd00::a]:40001    [fd00::1]:80       [fd00::2]:80";
+        assert_eq!(numeric(&six), want);
+    }
+
+    #[test]
+    fn a_marks_template_has_no_protocol_and_no_port_names() {
+        let template = ConnectionStatus {
+            protocol: None,
+            client: endpoint("10.0.1.22", 0),
+            vip: endpoint("0.0.0.1", 80),
+            server: endpoint("10.0.2.11", 0),
+            local: None,
+            state: "NONE".to_owned(),
+            expires: 59,
+        };
+        let named = row(
+            &template,
+            &Style {
+                numeric: false,
+                names: &FewNames,
+            },
+        );
+        let want = "IP  00:59  NONE        10.0.1.22:0        0.0.0.1:80         10.0.2.11:0";
+        assert_eq!(named, want);
+    }
+
+    fn numeric(connection: &ConnectionStatus) -> String {
+        row(
+            connection,
+            &Style {
+                numeric: true,
+                names: &FewNames,
+            },
+        )
+    }
+
+    fn endpoint(addr: &str, port: u16) -> Endpoint {
+        Endpoint::new(addr.parse::<IpAddr>().expect("an address").into(), port)
+    }
+}

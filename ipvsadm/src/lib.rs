@@ -1,0 +1,254 @@
+//! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
+//!
+//! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
+//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`mod@line`] and
+//! [`set`], checked in [`check`] and answered here; nothing opens a file or a socket of its own, so that
+//! tests run whole sessions against a table in memory.
+
+mod check;
+mod connections;
+mod format;
+mod line;
+mod list;
+mod messages;
+pub mod names;
+mod options;
+mod order;
+mod popt;
+mod restore;
+mod save;
+mod set;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, Write};
+
+use uvs_control::client::{CallError, Daemon};
+use uvs_control::protocol::{Command, Data, ServiceStatus};
+use uvs_core::flow::Addr;
+use uvs_core::service::ServiceKey;
+
+use self::format::Style;
+use self::line::{Action, Line};
+use self::names::Names;
+use self::options::{Kind, Verb};
+pub use self::save::server_words;
+use self::stop::Stop;
+
+/// What a session reads from and writes to.
+pub struct Io<'a> {
+    /// The rules of `-R`.
+    pub stdin: &'a mut dyn BufRead,
+    /// Listings.
+    pub stdout: &'a mut dyn Write,
+    /// One line an error.
+    pub stderr: &'a mut dyn Write,
+    /// Whether a person reads stderr, who is told what ipvsadm has no words for. Programs get what
+    /// ipvsadm says and nothing else.
+    pub interactive: bool,
+    /// Host and port names.
+    pub names: &'a dyn Names,
+}
+
+/// Runs one command line, given without the program's name, and returns its exit code.
+pub fn run(words: &[String], daemon: &mut dyn Daemon, io: &mut Io<'_>) -> u8 {
+    let mut session = Session { daemon, io };
+    let result = if words.is_empty() {
+        session.act(Line::list())
+    } else {
+        session.line(words, false)
+    };
+    let result = result.map_or_else(|stop| session.report(stop).code, |()| 0);
+    match session.io.stdout.flush() {
+        Ok(()) => result,
+        Err(error) => session.report(error.into()).code,
+    }
+}
+
+struct Session<'s, 'io> {
+    daemon: &'s mut dyn Daemon,
+    io: &'s mut Io<'io>,
+}
+
+impl<'io> Session<'_, 'io> {
+    fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
+        match line::parse(words, self.io.names)? {
+            Action::Help => {
+                write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
+                Err(Stop::done())
+            }
+            Action::Version => {
+                writeln!(self.io.stdout, "{}", messages::VERSION)?;
+                Err(Stop::done())
+            }
+            Action::Run(line) if restoring && line.verb == Verb::Restore => Err(Stop::hint()),
+            Action::Run(line) => self.act(line),
+        }
+    }
+
+    fn act(&mut self, line: Line) -> Result<(), Stop> {
+        let verb = line.verb;
+        let command = match verb {
+            Verb::AddService
+            | Verb::EditService
+            | Verb::DeleteService
+            | Verb::Clear
+            | Verb::AddServer
+            | Verb::EditServer
+            | Verb::DeleteServer
+            | Verb::Set => line.change()?,
+            Verb::Zero => Some(Command::Zero(line.service)),
+            Verb::List => return self.list(&line),
+            Verb::Save => return self.save(&line),
+            Verb::Restore => return self.restore(),
+            Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
+            Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
+        };
+        let Some(command) = command else {
+            return Ok(());
+        };
+        self.call(verb, command.clone())?;
+        self.remark(&command);
+        self.remark_absent(&[&command]);
+        Ok(())
+    }
+
+    fn save(&mut self, line: &Line) -> Result<(), Stop> {
+        let (_, services) = self.services(line)?;
+        save::rules(services, &self.style(line), self.io.stdout)
+    }
+
+    fn list(&mut self, line: &Line) -> Result<(), Stop> {
+        if line.given.has(Kind::Connection) {
+            return self.list_connections(line);
+        }
+        if line.given.has(Kind::Timeout) {
+            return self.list_timeouts();
+        }
+        if line.given.has(Kind::Daemon) {
+            // One line for each sync daemon, of which there are none.
+            return Ok(());
+        }
+        let (table_size, services) = self.services(line)?;
+        if line.service.is_none() {
+            writeln!(
+                self.io.stdout,
+                "IP Virtual Server version 1.2.1 (size={table_size})"
+            )?;
+        }
+        list::services(services, line.given, &self.style(line), self.io.stdout)
+    }
+
+    fn services(&mut self, line: &Line) -> Result<(u32, Vec<ServiceStatus>), Stop> {
+        match self.call(line.verb, Command::ListServices(line.service))? {
+            Data::Services {
+                table_size,
+                services,
+            } => Ok((table_size, services)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn list_timeouts(&mut self) -> Result<(), Stop> {
+        match self.call(Verb::List, Command::GetTimeouts)? {
+            Data::Timeouts(t) => {
+                let line = format!(
+                    "Timeout (tcp tcpfin udp): {} {} {}",
+                    t.tcp, t.tcp_fin, t.udp
+                );
+                Ok(writeln!(self.io.stdout, "{line}")?)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {
+        match self.call(Verb::List, Command::ListConnections)? {
+            Data::Connections(all) => {
+                let with_engines = line.given.has(Kind::PersistentConn);
+                connections::print(&all, with_engines, &self.style(line), self.io.stdout)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn style(&self, line: &Line) -> Style<'io> {
+        Style {
+            numeric: line.given.has(Kind::Numeric),
+            names: self.io.names,
+        }
+    }
+
+    fn call(&mut self, verb: Verb, command: Command) -> Result<Data, Stop> {
+        self.daemon
+            .call(command.clone())
+            .map_err(|error| match error {
+                CallError::Refused(refusal) => {
+                    let message = messages::refusal(verb, &command, refusal);
+                    if verb == Verb::List || verb == Verb::Save {
+                        Stop::unlisted(message)
+                    } else {
+                        Stop::refused(message)
+                    }
+                }
+                unreachable => stop::usage(unreachable.to_string()),
+            })
+    }
+
+    /// Tells a person what to know about a command that was carried out.
+    fn remark(&mut self, command: &Command) {
+        let remark = messages::remark(command).filter(|_| self.io.interactive);
+        if let Some(remark) = remark.filter(|_| !self.is_marked(command)) {
+            let _ = writeln!(self.io.stderr, "uvs: {remark}");
+        }
+    }
+
+    /// Tells a person which of the services that were added have a VIP that nobody answers for here.
+    fn remark_absent(&mut self, carried_out: &[&Command]) {
+        let vip = |command: &&Command| match command {
+            Command::AddService(spec) => Some(spec.key.vip().addr).filter(|vip| vip.is_v4()),
+            _ => None,
+        };
+        let added: BTreeSet<Addr> = carried_out.iter().filter_map(vip).collect();
+        if !self.io.interactive || added.is_empty() {
+            return;
+        }
+        let Ok(Data::Info(info)) = self.daemon.call(Command::Info) else {
+            return;
+        };
+        for vip in info.absent_vips.iter().filter(|vip| added.contains(vip)) {
+            let _ = writeln!(self.io.stderr, "uvs: {}", messages::absent(*vip));
+        }
+    }
+
+    /// Whether packets have the mark of the service that was added.
+    fn is_marked(&mut self, command: &Command) -> bool {
+        let Command::AddService(spec) = command else {
+            return false;
+        };
+        let ServiceKey::Mark { mark, ipv6: false } = spec.key else {
+            return false;
+        };
+        let answer = self.daemon.call(Command::ListMarks);
+        matches!(answer, Ok(Data::Marks(rules)) if rules.iter().any(|r| r.mark == mark))
+    }
+
+    /// Writes the message, where there is one still to be written.
+    fn report(&mut self, stop: Stop) -> Stop {
+        if let Some(message) = &stop.message {
+            // Where stderr is gone there is nobody left to tell.
+            let _ = writeln!(self.io.stderr, "{message}");
+        }
+        Stop {
+            message: None,
+            ..stop
+        }
+    }
+}
+
+fn unexpected(data: &Data) -> Stop {
+    stop::usage(format!("the daemon answered with something else: {data:?}"))
+}

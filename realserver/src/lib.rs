@@ -1,0 +1,156 @@
+//! The real server's side: `uvs rs up | down | check`.
+//!
+//! What a mode needs of a real server is a list of [`step::Step`]s ([`plan`]). `up` takes the steps that
+//! are not yet true and notes in the [`ledger`] how each is taken back; `down` takes them back once no VIP
+//! needs them; `check` names the ones that are not true. The same list serves all three, so `check` is
+//! content exactly where `up` would do nothing.
+
+mod check;
+mod counters;
+pub mod decap;
+mod error;
+mod finding;
+pub mod host;
+mod ipip;
+mod ledger;
+mod own;
+pub mod plan;
+mod step;
+mod sys;
+pub mod tunnel;
+mod undo;
+
+use std::net::Ipv4Addr;
+
+pub use check::{check, has_vip};
+pub use error::RsError;
+pub use finding::{Fault, Finding};
+use ledger::{Holder, Ledger, Store};
+use plan::Mode;
+use undo::Undo;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// The forwarding mode this real server serves.
+    pub mode: Mode,
+    /// The VIPs.
+    pub vips: Vec<Ipv4Addr>,
+    /// NAT: the director, to become the default gateway.
+    pub gateway: Option<Ipv4Addr>,
+    /// The devices that face the director; empty = those by which the VIP's network is reached.
+    pub interfaces: Vec<String>,
+}
+
+impl Request {
+    fn holders(&self) -> Vec<Holder> {
+        let mut holders: Vec<_> = self
+            .vips
+            .iter()
+            .map(|&vip| Holder {
+                mode: self.mode,
+                vip,
+            })
+            .collect();
+        holders.sort();
+        holders.dedup();
+        holders
+    }
+}
+
+/// Makes this host a real server. Returns what was changed, a line each; nothing where all was so already.
+/// A step that fails takes back those before it.
+pub fn up(request: &Request) -> Result<Vec<String>, RsError> {
+    host::require_admin()?;
+    host::require_interfaces(&request.interfaces)?;
+    let store = Store::open()?;
+    let before = store.load()?;
+    let mut taken = Taken {
+        ledger: before.clone(),
+        undos: Vec::new(),
+        lines: Vec::new(),
+    };
+    match request
+        .holders()
+        .into_iter()
+        .try_for_each(|h| taken.take_all(&store, request, h))
+    {
+        Ok(()) => {
+            store.save(&taken.ledger)?;
+            Ok(taken.lines)
+        }
+        Err(error) => {
+            for undo in taken.undos.iter().rev() {
+                // The error that is reported is the first one; a second would only hide it.
+                let _ = undo.run();
+            }
+            store.save(&before)?;
+            Err(error)
+        }
+    }
+}
+
+/// Takes back what `up` did for these VIPs, as far as no other VIP needs it. Returns what was changed.
+pub fn down(request: &Request) -> Result<Vec<String>, RsError> {
+    host::require_admin()?;
+    let store = Store::open()?;
+    let mut ledger = store.load()?;
+    let mut lines = Vec::new();
+    let mut failed = None;
+    for holder in request.holders() {
+        if !ledger.holds(holder) {
+            lines.push(format!("{holder} is not up: nothing to restore"));
+            continue;
+        }
+        for entry in ledger.release(holder) {
+            match entry.undo.run() {
+                Ok(Some(line)) => lines.push(line),
+                Ok(None) => {}
+                Err(error) => {
+                    // Stays noted, so that another `down` can try again.
+                    ledger.put_back(entry, holder);
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+    }
+    store.save(&ledger)?;
+    failed.map_or(Ok(lines), Err)
+}
+
+/// What is up on this host: mode and VIP. Needs no privilege and waits for nobody.
+pub fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
+    let held = ledger::peek()?.holders();
+    Ok(held.into_iter().map(|h| (h.mode, h.vip)).collect())
+}
+
+/// The steps taken so far by one `up`.
+struct Taken {
+    ledger: Ledger,
+    undos: Vec<Undo>,
+    lines: Vec<String>,
+}
+
+impl Taken {
+    fn take_all(
+        &mut self,
+        store: &Store,
+        request: &Request,
+        holder: Holder,
+    ) -> Result<(), RsError> {
+        for step in plan::steps(request, holder.vip, plan::Probe::MayCreate)? {
+            let wrong = step.inspect()?;
+            let undo = wrong.map_or(Undo::Nothing, |w| w.undo);
+            let pending = undo != Undo::Nothing;
+            self.ledger.hold(&step, holder, undo.clone())?;
+            if pending {
+                // Noted before it is done: a crash in between leaves something that `down` can take back.
+                store.save(&self.ledger)?;
+                self.undos.push(undo);
+                step.apply()?;
+                self.lines.push(step.to_string());
+            }
+        }
+        Ok(())
+    }
+}
