@@ -18,6 +18,7 @@ pub(super) struct Catalog {
 
 impl Catalog {
     /// The mode at a place.
+    #[inline]
     pub(super) fn mode(&self, place: u8) -> &'static dyn Mode {
         self.modes[usize::from(place)]
     }

@@ -107,10 +107,12 @@ impl Desired {
         self.slots.get(key).copied()
     }
 
+    #[inline]
     pub(super) fn sysctls(&self) -> &Sysctls {
         &self.snapshot.sysctls
     }
 
+    #[inline]
     pub(super) fn timeouts(&self) -> &Timeouts {
         &self.snapshot.timeouts
     }
@@ -165,6 +167,7 @@ impl Desired {
     }
 
     /// Whether an address is a VIP that the director does not have.
+    #[inline]
     pub(super) fn is_absent(&self, addr: Addr) -> bool {
         !self.absent.is_empty() && self.absent.contains(&addr)
     }

@@ -29,6 +29,7 @@ impl Routes {
     }
 
     /// As [`Fib::lookup`], for what is asked with each packet.
+    #[inline]
     pub(super) fn lookup(&mut self, query: Query) -> Result<NextHop, Unreachable> {
         self.ways.lookup(&self.fib, query)
     }

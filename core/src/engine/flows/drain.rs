@@ -112,7 +112,7 @@ impl Flows {
         let happened = server.drain_on(now, open)?;
         let key = server.key;
         if happened != Happened::TimedOut(0) {
-            self.note_event(&key, happened);
+            self.stream.tell_of_server(&key, happened);
         }
         Some(happened)
     }

@@ -46,9 +46,8 @@ impl Flows {
             syns: Syns::default(),
             rates: self.rates.clone(),
             replaced: None,
-            ends: self.ends,
+            stream: self.stream.fork(),
             scheduler_faults: self.scheduler_faults,
-            events: Vec::new(),
         };
         (double, examples)
     }

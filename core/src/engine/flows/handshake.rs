@@ -66,6 +66,7 @@ impl Handshakes {
 impl Flows {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
+    #[inline]
     pub(in crate::engine) fn measure_handshake(
         &mut self,
         now: Instant,

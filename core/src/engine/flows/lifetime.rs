@@ -1,11 +1,9 @@
 //! A connection's two ends. After `ip_vs_conn_expire` and `ip_vs_conn_del` of
 //! `net/netfilter/ipvs/ip_vs_conn.c`.
 
+use super::Flows;
 use super::event::{Cause, FlowEvent, Standing};
-use super::{EVENTS, Event, Flows, Happened};
 use crate::conn::{Conn, ConnId, InsertError, NONE};
-use crate::flow::Endpoint;
-use crate::service::ServiceKey;
 use crate::time::Instant;
 
 impl Flows {
@@ -16,11 +14,12 @@ impl Flows {
     pub(super) fn insert(
         &mut self,
         now: Instant,
-        c: Conn,
+        c: &Conn,
         replies: bool,
     ) -> Result<ConnId, InsertError> {
-        let id = self.conns.insert(now, c, replies)?;
-        self.happened(&FlowEvent::Opened(&c));
+        let id = self.conns.insert(now, *c, replies)?;
+        let opened = FlowEvent::Opened(self.conns.get(id));
+        self.stream.tell(&mut self.pool, &opened);
         Ok(id)
     }
 
@@ -30,6 +29,7 @@ impl Flows {
     }
 
     /// A packet of a connection was seen: it lives for its time-out from then on.
+    #[inline]
     pub(in crate::engine) fn seen(&mut self, at: Instant, id: ConnId) {
         self.conns.touch(at, id);
     }
@@ -46,8 +46,8 @@ impl Flows {
 
     /// A connection has moved on from what it was.
     pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
-        let c = *self.conns.get(id);
-        self.happened(&FlowEvent::Changed(&c, before));
+        let changed = FlowEvent::Changed(self.conns.get(id), before);
+        self.stream.tell(&mut self.pool, &changed);
     }
 
     /// Ends a connection. A template waits while it controls connections.
@@ -65,7 +65,8 @@ impl Flows {
             self.release_template(ConnId(c.control));
         }
         self.give_back_local(&c);
-        self.happened(&FlowEvent::Ended(&c, cause));
+        self.stream
+            .tell(&mut self.pool, &FlowEvent::Ended(&c, cause));
     }
 
     /// Ends an entry before its time, and with it its template where no connection of that was ever
@@ -99,32 +100,5 @@ impl Flows {
             template.in_packets = template.in_packets.saturating_add(1);
         }
         self.end(now, id, Cause::OnePacket);
-    }
-
-    /// The one place that every event of a connection's passes.
-    fn happened(&mut self, event: &FlowEvent<'_>) {
-        self.ends.note(event);
-        if let Some(gone) = self.pool.account(event)
-            && gone.ended > 0
-        {
-            self.note_event(&gone.key, Happened::Ended(gone.ended));
-        }
-    }
-
-    /// What happened to servers since this was asked last.
-    pub(in crate::engine) fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
-    }
-
-    /// Notes what happened to a server.
-    pub(super) fn note_event(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
-        if self.events.len() < EVENTS {
-            let (service, server) = *key;
-            self.events.push(Event {
-                service,
-                server,
-                what,
-            });
-        }
     }
 }

@@ -39,7 +39,7 @@ pub(super) use apply::NewSchedulers;
 use clients::Clients;
 pub use drain::{Event, Happened};
 pub(super) use event::Cause;
-use event::Ends;
+use event::Stream;
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
@@ -50,9 +50,6 @@ pub(super) use servers::Server;
 use syns::Syns;
 pub(super) use syns::{MAX_SYN, Syn};
 pub(super) use track::Tracking;
-
-/// Events that wait to be taken, at most.
-const EVENTS: usize = 1024;
 
 /// All connections with their services and servers.
 pub(super) struct Flows {
@@ -66,10 +63,8 @@ pub(super) struct Flows {
     rates: Rates,
     /// A connection that gave way to the one just made, where its ends are to be told.
     replaced: Option<Conn>,
-    ends: Ends,
+    stream: Stream,
     scheduler_faults: u64,
-    /// What happened to servers, until it is taken.
-    events: Vec<Event>,
 }
 
 impl Flows {
@@ -83,9 +78,8 @@ impl Flows {
             syns: Syns::default(),
             rates: Rates::new(keys),
             replaced: None,
-            ends: Ends::default(),
+            stream: Stream::default(),
             scheduler_faults: 0,
-            events: Vec::new(),
         }
     }
 
@@ -114,15 +108,18 @@ impl Flows {
     }
 
     /// The connection that a packet with this flow belongs to, and in which direction it goes.
+    #[inline]
     pub(super) fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
         self.conns.find(flow)
     }
 
+    #[inline]
     pub(super) fn conn(&self, id: ConnId) -> &Conn {
         self.conns.get(id)
     }
 
     /// The server of a connection or template.
+    #[inline]
     pub(super) fn server_of(&self, c: &Conn) -> &Server {
         self.pool.servers.get(c.backend)
     }
@@ -139,6 +136,7 @@ impl Flows {
 
     /// Counts a packet at its connection's server, by place, and service: from the server (`out`) or the
     /// client.
+    #[inline]
     pub(super) fn count_packet(&mut self, server: u32, out: bool, bytes: u64) {
         self.pool.count_packet(server, out, bytes);
     }
@@ -160,6 +158,11 @@ impl Flows {
         self.replaced.take()
     }
 
+    /// What happened to servers since this was asked last.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        self.stream.take_events()
+    }
+
     /// Tells schedulers the time.
     pub(super) fn tick_schedulers(&mut self, now: Instant) {
         for service in &mut self.pool.services {
@@ -176,7 +179,7 @@ impl Flows {
 
     /// Enters what is counted of connections.
     pub(super) fn fill(&self, counters: &mut Counters) {
-        let ends = &self.ends;
+        let ends = &self.stream.ends;
         counters.expired = ends.all();
         counters.evicted = ends.of(Cause::Evicted);
         counters.dropped_entries = ends.of(Cause::DropEntry);

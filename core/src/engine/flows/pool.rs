@@ -48,6 +48,7 @@ impl Pool {
     }
 
     /// Counts a packet at its server and service: from the server (`out`) or the client.
+    #[inline]
     pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
         server.stats.count(out, bytes);

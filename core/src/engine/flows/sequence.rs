@@ -44,6 +44,7 @@ pub(in crate::engine) struct OutOfWindow {
 impl Flows {
     /// Whether a segment of the server's (`output`) or the client's would end the connection, and its
     /// number shows that it is not of that connection.
+    #[inline]
     pub(in crate::engine) fn out_of_window(
         &mut self,
         id: ConnId,
@@ -68,6 +69,7 @@ impl Flows {
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
+    #[inline]
     pub(in crate::engine) fn note_sequence(
         &mut self,
         id: ConnId,

@@ -28,6 +28,7 @@ struct Move {
 
 impl Flows {
     /// One more packet has come from a connection's client.
+    #[inline]
     pub(in crate::engine) fn count_input(&mut self, id: ConnId) {
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
@@ -35,6 +36,7 @@ impl Flows {
 
     /// Moves a connection's state on by a packet from the server (`output`) or the client, and sets its
     /// time-out. The state that it was in; `None` for a packet that no state depends on.
+    #[inline]
     pub(in crate::engine) fn track(
         &mut self,
         id: ConnId,
@@ -64,6 +66,7 @@ impl Flows {
     }
 }
 
+#[inline]
 fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Option<Move> {
     if output {
         c.flags &= !conn::NO_OUTPUT;

@@ -93,6 +93,7 @@ impl Upkeep {
     }
 
     /// Whether TCP's states are tracked as secure_tcp's setting says for now.
+    #[inline]
     pub(super) fn is_strict(&self, sysctls: &Sysctls) -> bool {
         self.defence.is_on(sysctls.secure_tcp)
     }

@@ -125,7 +125,7 @@ impl<R: Recorder> Scheduling<'_, R> {
             c.flags |= conn::NO_OUTPUT;
         }
         let id = self
-            .insert(c, replies)
+            .insert(&c, replies)
             .inspect_err(|_| self.flows.give_back_local(&c))?;
         if spec.forwarding == Forwarding::Nat {
             self.flows.note_client(id);
@@ -140,7 +140,7 @@ impl<R: Recorder> Scheduling<'_, R> {
     }
 
     /// Inserts a connection or template in the place of those that have to go for it.
-    fn insert(&mut self, c: Conn, replies: bool) -> Result<ConnId, Refused> {
+    fn insert(&mut self, c: &Conn, replies: bool) -> Result<ConnId, Refused> {
         // Each round but the last ends an entry. No template has the key that one to be inserted has: it
         // would have been found before.
         loop {

@@ -45,7 +45,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let mut template = wanted.conn;
         template.server = Endpoint::new(end.addr, if wanted.own_port { end.port } else { 0 });
         template.backend = server;
-        self.insert(template, false)
+        self.insert(&template, false)
     }
 
     /// What persistence has for a client.
