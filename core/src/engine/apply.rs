@@ -14,7 +14,7 @@ use crate::conn::NONE;
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::marks::{Destination, Marks, destinations};
 use crate::scheduler::SchedulerParams;
-use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::Snapshot;
 use crate::trace::Recorder;
 
@@ -280,10 +280,11 @@ impl<R: Recorder> Engine<R> {
             self.vips.extend(hosts.map(|to| to.addr));
             self.locals.extend(spec.local.iter().copied());
             let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
-            for server in spec.servers.iter().filter(|s| passes_replies(s)) {
+            let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
+            for server in spec.servers.iter().filter(passing) {
                 let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
                 self.repliers.extend(protocols.iter().map(|p| (*p, from)));
-                if server.forwarding == Forwarding::Nat {
+                if server.forwarding.replies() == Replies::Gateway {
                     self.nat_servers
                         .extend(protocols.iter().map(|p| (*p, from)));
                 }
@@ -310,22 +311,15 @@ impl<R: Recorder> Engine<R> {
     }
 }
 
-/// Whether a server's replies pass the director.
-fn passes_replies(server: &ServerSpec) -> bool {
-    matches!(server.forwarding, Forwarding::Nat | Forwarding::FullNat)
-}
-
-/// What tells a tunnel's packets: the server's address, GUE's port, and the kind.
+/// What tells a tunnel's packets: the server's address, its port where the kind has one, and the kind.
 fn tunnel_end(server: &ServerSpec) -> Option<(Addr, u16, TunnelKind)> {
-    let port = match server.tunnel.kind {
-        TunnelKind::Gue => server.tunnel.port,
-        TunnelKind::Ipip | TunnelKind::Gre => 0,
+    let kind = server.tunnel.kind;
+    let port = if kind.def().has_port {
+        server.tunnel.port
+    } else {
+        0
     };
-    (server.forwarding == Forwarding::Tunnel).then_some((
-        server.endpoint.addr,
-        port,
-        server.tunnel.kind,
-    ))
+    (server.forwarding == Forwarding::Tunnel).then_some((server.endpoint.addr, port, kind))
 }
 
 /// Where a new server goes so that the order ends up as the specification has it: the head, unless the

@@ -9,7 +9,6 @@ use crate::conn::{Conn, ConnId, NONE, Side};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Addr, Flow};
 use crate::frame::Frame;
-use crate::mode::Mode;
 use crate::packet::{Packet, Parsed};
 use crate::service::{Persistence, ServiceKey};
 use crate::time::Instant;
@@ -59,13 +58,13 @@ pub(super) fn opened(c: &Conn) -> Step {
 
 /// The way out that a packet is to take.
 pub(super) fn leaving(
-    mode: &dyn Mode,
+    mode: &str,
     forward: bool,
     overhead: usize,
     hop: Result<NextHop, Unreachable>,
 ) -> Step {
     Step::Leave {
-        mode: mode.name().to_owned(),
+        mode: mode.to_owned(),
         forward,
         overhead: overhead as u32,
         hop: hop.ok().map(|hop| Hop {

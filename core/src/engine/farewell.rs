@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::transit::Transit;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
@@ -117,7 +117,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.voice.next_ip_id();
         let way = Way {
-            mode: self.modes[usize::from(c.mode)],
+            by: By::Mode(&self.modes[usize::from(c.mode)]),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,

@@ -6,7 +6,7 @@ use super::farewell::is_told;
 use super::schedule::Refused;
 use super::shared::behind;
 use super::transit::Transit;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
@@ -173,12 +173,12 @@ impl<R: Recorder> Engine<R> {
         let query = self.to_server(self.conns.get(id));
         let c = self.conns.get_mut(id);
         c.in_packets = c.in_packets.saturating_add(1);
-        let (place, vip, mode) = (c.backend, c.vip.addr, self.modes[usize::from(c.mode)]);
+        let (place, vip, mode) = (c.backend, c.vip.addr, &self.modes[usize::from(c.mode)]);
         self.count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: true,
             answer_from: vip,

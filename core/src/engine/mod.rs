@@ -15,7 +15,7 @@ use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::fragment::{Reassembler, Whole};
 use crate::frame::{Frame, Offload};
 use crate::marks::Marks;
-use crate::mode::Mode;
+use crate::mode::ModeDef;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Parsed, Transport};
 use crate::ports::LocalPorts;
@@ -88,7 +88,7 @@ pub struct EngineConfig {
     /// Seed of the schedulers.
     pub seed: u64,
     /// The modes, bound to connections by their place.
-    pub modes: &'static [&'static dyn Mode],
+    pub modes: &'static [ModeDef],
     /// Where schedulers come from.
     pub schedulers: SchedulerSource,
 }
@@ -96,7 +96,7 @@ pub struct EngineConfig {
 /// The engine. Which recorder it has is decided when it is compiled: [`Off`] costs nothing.
 pub struct Engine<R = Off> {
     recorder: R,
-    modes: &'static [&'static dyn Mode],
+    modes: &'static [ModeDef],
     schedulers: SchedulerSource,
     seed: u64,
     snapshot: Arc<Snapshot>,
@@ -523,10 +523,9 @@ impl<R: Recorder> Engine<R> {
 
     /// The place of the mode for a forwarding method.
     fn mode_for(&self, forwarding: Forwarding, tunnel: TunnelKind) -> Option<u8> {
-        let kind = (forwarding == Forwarding::Tunnel).then_some(tunnel);
         self.modes
             .iter()
-            .position(|m| m.forwarding() == forwarding && m.encapsulation() == kind)
+            .position(|m| m.reaches(forwarding, tunnel))
             .map(|i| i as u8)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Engine;
 use super::reopen::is_opening;
 use super::transit::Transit;
-use super::transmit::{Way, to_client, wire_len};
+use super::transmit::{By, Way, to_client, wire_len};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
@@ -26,7 +26,7 @@ impl<R: Recorder> Engine<R> {
             return verdict;
         }
         let c = self.conns.get(id);
-        let (place, mode) = (c.backend, self.modes[usize::from(c.mode)]);
+        let (place, mode) = (c.backend, &self.modes[usize::from(c.mode)]);
         if is_opening(c)
             && let Some(verdict) = self.reopen(t, id)
         {
@@ -37,7 +37,7 @@ impl<R: Recorder> Engine<R> {
         self.follow(t, id, true);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: false,
             answer_from: Addr::UNSPECIFIED,

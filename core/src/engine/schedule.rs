@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::counters::ScheduleFailure;
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::service::{Forwarding, ServerSpec, ServiceKey};
+use crate::service::{Replies, ServerSpec, ServiceKey};
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::DropReason;
@@ -183,19 +183,19 @@ impl<R: Recorder> Engine<R> {
         c.mode = mode;
         c.backend = server;
         c.control = control;
-        if spec.forwarding == Forwarding::FullNat {
+        if spec.forwarding.takes_local() {
             c.local = self
                 .take_local(slot, c.server, protocol)
                 .ok_or(Refused::Drop(DropReason::PortsExhausted))?;
         }
-        let replies = matches!(spec.forwarding, Forwarding::Nat | Forwarding::FullNat);
+        let replies = spec.forwarding.passes_replies();
         if !replies {
             c.flags |= conn::NO_OUTPUT;
         }
         let id = self
             .insert(now, c, replies)
             .inspect_err(|_| self.give_back_local(&c))?;
-        if spec.forwarding == Forwarding::Nat {
+        if spec.forwarding.replies() == Replies::Gateway {
             self.clients.note(&self.conns, id);
         }
         self.record(|_| describe::opened(&c));

@@ -17,7 +17,7 @@ use crate::conn::{Conn, ConnId, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::outbox::Outbox;
 use crate::sctp::SctpState;
-use crate::service::Forwarding;
+use crate::service::Replies;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
@@ -59,7 +59,7 @@ impl<R: Recorder> Engine<R> {
         let Some(protocol) = Protocol::from_number(new.flow.protocol) else {
             return false;
         };
-        if spec.forwarding != Forwarding::Nat {
+        if spec.forwarding.replies() != Replies::Gateway {
             return false;
         }
         let end = Endpoint::new(spec.endpoint.addr, self.server_port(new, &spec));
