@@ -91,11 +91,14 @@ fn rewrite(c: &mut Criterion) {
     for (name, forwarding) in MODES {
         let mode = uvs_modes::BUILTIN
             .iter()
-            .find(|m| m.forwarding() == forwarding);
+            .find(|m| m.forwarding == forwarding);
         let mode = mode.expect("a built-in mode");
         for (state, sample) in [("unfinished", &unfinished), ("finished", &finished)] {
             group.bench_function(BenchmarkId::new(name, state), |b| {
-                b.iter(|| mode.forward(&mut sample.lay(&mut memory), black_box(&packet), &path));
+                b.iter(|| {
+                    mode.rewrite
+                        .forward(&mut sample.lay(&mut memory), black_box(&packet), &path)
+                });
             });
         }
     }

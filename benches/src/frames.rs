@@ -3,9 +3,13 @@
 use uvs_core::flow::Endpoint;
 use uvs_core::frame::{Frame, Gso, Offload};
 use uvs_core::outbox::HEADROOM;
-use uvs_core::wire::{checksum, ethernet, ipv4, protocol, tcp, udp};
+use uvs_core::wire::ethernet::{self, Mac};
+use uvs_core::wire::{checksum, ipv4, protocol, tcp, udp};
 
-use crate::world::{CLIENT_MAC, DIRECTOR_MAC};
+/// Both of the director's ports.
+pub const DIRECTOR_MAC: Mac = [2, 0, 0, 0, 0, 1];
+/// The router to the clients.
+pub const CLIENT_MAC: Mac = [2, 0, 0, 0, 0, 2];
 
 const IP: usize = ethernet::LEN;
 const L4: usize = IP + ipv4::MIN_LEN;

@@ -7,5 +7,5 @@
 mod frames;
 mod world;
 
-pub use frames::{Sample, super_frame, tcp, udp};
-pub use world::{CLIENT_MAC, DIRECTOR_MAC, SERVERS, VIP, World};
+pub use frames::{CLIENT_MAC, DIRECTOR_MAC, Sample, super_frame, tcp, udp};
+pub use world::{SERVERS, VIP, World};

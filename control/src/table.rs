@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use uvs_core::flow::Endpoint;
 use uvs_core::marks::MarkRule;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Command, Errno, Refusal, SysctlValue};
@@ -174,10 +174,7 @@ impl Table {
         let spec = with_what_ipvsadm_lacks(spec, &self.services[at]);
         check::service(&spec, &self.schedulers)?;
         let servers = &self.services[at].servers;
-        for server in servers
-            .iter()
-            .filter(|s| s.forwarding == Forwarding::FullNat)
-        {
+        for server in servers.iter().filter(|s| s.forwarding.takes_local()) {
             check::has_local_address(&spec, server)?;
         }
         let servers = servers.clone();

@@ -1,4 +1,5 @@
-//! The mode's contract: how a packet travels between the director and a real server.
+//! The mode's contract: how a packet travels between the director and a real server. What modes are called and
+//! promise is in the rows of [`Forwarding`] and [`TunnelKind`].
 //!
 //! Modes are stateless; what must be remembered lives in the connection. A mode is bound once per
 //! connection, so per-packet code asks no questions. Before a mode is called the engine has parsed and
@@ -52,29 +53,17 @@ impl Path {
     }
 }
 
-/// Forwards packets of one connection.
+/// Where in a tunnel's packet the packet within begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// Bytes after the outer IP header.
+    pub offset: usize,
+    /// The port of the server's that the tunnel goes to, host byte order; 0 where it has none.
+    pub port: u16,
+}
+
+/// What a mode does to packets.
 pub trait Mode: Sync {
-    /// The method it implements.
-    fn forwarding(&self) -> Forwarding;
-
-    /// The encapsulation it implements, where the method is [`Forwarding::Tunnel`].
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        None
-    }
-
-    /// The word `ipvsadm -L` shows, at most 7 bytes.
-    fn name(&self) -> &'static str;
-
-    /// The flow that the server's replies will carry when they reach the director, or `None` where they
-    /// go straight to the client.
-    fn reply_flow(&self, flow: &Flow, path: &Path) -> Option<Flow>;
-
-    /// Bytes that [`Mode::forward`] adds in front of the IP header.
-    fn overhead(&self, path: &Path) -> usize {
-        let _ = path;
-        0
-    }
-
     /// Client → real server.
     ///
     /// # Errors
@@ -86,7 +75,7 @@ pub trait Mode: Sync {
         path: &Path,
     ) -> Result<(), DropReason>;
 
-    /// Real server → client; only called in modes with a [`Mode::reply_flow`].
+    /// Real server → client; only called where replies pass the director.
     ///
     /// # Errors
     /// The reason, where the frame cannot take this way; the frame is then dropped.
@@ -95,5 +84,58 @@ pub trait Mode: Sync {
         frame: &mut Frame<'_>,
         packet: &Packet,
         path: &Path,
-    ) -> Result<(), DropReason>;
+    ) -> Result<(), DropReason> {
+        let _ = (frame, packet, path);
+        Ok(())
+    }
+
+    /// The packet within one that [`Mode::forward`] has wrapped, by the outer header's protocol and the bytes
+    /// after that header, which may be cut off anywhere: ICMP errors quote such packets. `None` where it is
+    /// not of this mode.
+    fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
+        let _ = (protocol, payload);
+        None
+    }
+}
+
+/// A mode's row in a table such as `uvs_modes::BUILTIN`. Its words and what it promises are in the rows of
+/// its method and its encapsulation ([`Forwarding::def`], [`TunnelKind::def`]).
+#[derive(Clone, Copy)]
+pub struct ModeDef {
+    /// The method it implements.
+    pub forwarding: Forwarding,
+    /// The encapsulation it implements, where the method is [`Forwarding::Tunnel`].
+    pub encapsulation: Option<TunnelKind>,
+    /// What it does to packets.
+    pub rewrite: &'static dyn Mode,
+}
+
+impl ModeDef {
+    /// The row of a tunnel.
+    pub const fn tunnel(kind: TunnelKind, rewrite: &'static dyn Mode) -> Self {
+        Self {
+            forwarding: Forwarding::Tunnel,
+            encapsulation: Some(kind),
+            rewrite,
+        }
+    }
+
+    /// The row of a method that wraps nothing.
+    pub const fn plain(forwarding: Forwarding, rewrite: &'static dyn Mode) -> Self {
+        Self {
+            forwarding,
+            encapsulation: None,
+            rewrite,
+        }
+    }
+
+    /// Whether it is the one that reaches a server with this method and this tunnel.
+    pub fn reaches(&self, forwarding: Forwarding, tunnel: TunnelKind) -> bool {
+        self.forwarding == forwarding && self.encapsulation.is_none_or(|kind| kind == tunnel)
+    }
+
+    /// Bytes that [`Mode::forward`] adds in front of the IP header.
+    pub fn overhead(&self, tunnel: &Tunnel) -> usize {
+        self.encapsulation.map_or(0, |_| tunnel.overhead())
+    }
 }

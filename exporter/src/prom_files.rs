@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 /// What the kernel knows of a server beside how it was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -108,11 +108,9 @@ fn address(addr: Addr) -> String {
 }
 
 fn forwarding(server: &Server) -> &'static str {
-    match server.spec.forwarding {
-        _ if server.local => "Local",
-        Forwarding::Dr => "Route",
-        Forwarding::Nat => "Masq",
-        Forwarding::FullNat => "FullNat",
-        Forwarding::Tunnel => "Tunnel",
+    if server.local {
+        "Local"
+    } else {
+        server.spec.forwarding.def().listed
     }
 }

@@ -204,14 +204,7 @@ impl BackendMetrics {
 
     /// The mode's name, as in the lab and the configuration.
     pub const fn mode(&self) -> &'static str {
-        match (self.forwarding, self.tunnel) {
-            (Forwarding::Dr, _) => "dr",
-            (Forwarding::Nat, _) => "nat",
-            (Forwarding::FullNat, _) => "fullnat",
-            (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
-            (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
-            (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
-        }
+        self.forwarding.mode(self.tunnel)
     }
 }
 

@@ -2,7 +2,7 @@
 //! mistakes gets depends on it.
 
 use uvs_core::flow::Protocol;
-use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
+use uvs_core::service::{Forwarding, ServiceKey, TunnelChecksum};
 
 use super::line::Line;
 use super::options::{Kind, Kinds, Verb};
@@ -101,35 +101,25 @@ fn check_server(line: &Line) -> Result<(), Stop> {
 }
 
 fn check_tunnel(line: &Line) -> Result<(), Stop> {
-    let (name, takes) = match line.tunnel.kind {
-        TunnelKind::Ipip => ("ipip", Kinds::of(&[])),
-        TunnelKind::Gue => {
-            let takes = [
-                Kind::TunPort,
-                Kind::TunNoCsum,
-                Kind::TunCsum,
-                Kind::TunRemCsum,
-            ];
-            ("gue", Kinds::of(&takes))
-        }
-        TunnelKind::Gre => ("gre", Kinds::of(&[Kind::TunNoCsum, Kind::TunCsum])),
-    };
-    if line.tunnel.kind == TunnelKind::Gue && !line.given.has(Kind::TunPort) {
-        return Err(usage(
-            "You need to supply the 'tun-port' option for the 'gue' tunnel type",
-        ));
+    let def = line.tunnel.kind.def();
+    let name = def.word;
+    if def.has_port && !line.given.has(Kind::TunPort) {
+        return Err(usage(format!(
+            "You need to supply the 'tun-port' option for the '{name}' tunnel type"
+        )));
     }
+    let takes = |checksum| def.checksums.contains(&checksum);
     let mut checksum = None;
-    for kind in [
-        Kind::TunPort,
-        Kind::TunNoCsum,
-        Kind::TunCsum,
-        Kind::TunRemCsum,
+    for (kind, takes) in [
+        (Kind::TunPort, def.has_port),
+        (Kind::TunNoCsum, takes(TunnelChecksum::None)),
+        (Kind::TunCsum, takes(TunnelChecksum::Full)),
+        (Kind::TunRemCsum, takes(TunnelChecksum::Remote)),
     ] {
         if !line.given.has(kind) {
             continue;
         }
-        if !takes.has(kind) {
+        if !takes {
             let option = kind.name();
             return Err(usage(format!(
                 "Illegal '{option}' option with the '{name}' tunnel type"

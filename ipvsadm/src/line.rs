@@ -122,7 +122,7 @@ impl Line {
     fn server_spec(&self) -> Result<ServerSpec, Stop> {
         let mut endpoint = self.server;
         if let ServiceKey::Address { port, .. } = self.key()?
-            && matches!(self.forwarding, Forwarding::Dr | Forwarding::Tunnel)
+            && !self.forwarding.def().maps_port
         {
             endpoint.port = port;
         }

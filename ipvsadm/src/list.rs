@@ -4,7 +4,7 @@ use std::io::Write;
 
 use uvs_control::protocol::{ServerStatus, ServiceStatus, Stats};
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind};
+use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum};
 
 use super::format::{Style, exact_number, mask, protocol, sched_flags, short_number};
 use super::options::{Kind, Kinds};
@@ -134,12 +134,14 @@ impl List<'_> {
         let row = match self.columns {
             Columns::Stats => return format!("  -> {name:<28}{}", self.numbers(&status.stats)),
             Columns::Rate => return format!("  -> {name:<28}{}", self.server_rates(&status.rates)),
-            Columns::Connections => format!("{:<7} {:<6}", method(spec.forwarding), spec.weight),
+            Columns::Connections => {
+                format!("{:<7} {:<6}", spec.forwarding.def().listed, spec.weight)
+            }
             Columns::Tunnels => {
                 let tunnel = tunnel_info(status);
                 format!(
                     "{:<7} {tunnel:<13} {:<6}",
-                    method(spec.forwarding),
+                    spec.forwarding.def().listed,
                     spec.weight
                 )
             }
@@ -190,15 +192,6 @@ fn totals(stats: &Stats) -> [u64; 5] {
     ]
 }
 
-fn method(forwarding: Forwarding) -> &'static str {
-    match forwarding {
-        Forwarding::Dr => "Route",
-        Forwarding::Nat => "Masq",
-        Forwarding::FullNat => "FullNat",
-        Forwarding::Tunnel => "Tunnel",
-    }
-}
-
 fn tunnel_info(status: &ServerStatus) -> String {
     let tunnel = status.spec.tunnel;
     let checksum = match tunnel.checksum {
@@ -206,12 +199,18 @@ fn tunnel_info(status: &ServerStatus) -> String {
         TunnelChecksum::Full => "+c",
         TunnelChecksum::Remote => "r+c",
     };
-    match (status.spec.forwarding, tunnel.kind) {
-        (Forwarding::Dr | Forwarding::Nat | Forwarding::FullNat, _) => "n/a".to_owned(),
-        (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip".to_owned(),
-        (Forwarding::Tunnel, TunnelKind::Gue) => format!("gue:{}:{checksum}", tunnel.port),
-        (Forwarding::Tunnel, TunnelKind::Gre) => format!("gre:{checksum}"),
+    if status.spec.forwarding != Forwarding::Tunnel {
+        return "n/a".to_owned();
     }
+    let def = tunnel.kind.def();
+    let mut text = def.word.to_owned();
+    if def.has_port {
+        text += &format!(":{}", tunnel.port);
+    }
+    if !def.checksums.is_empty() {
+        text += &format!(":{checksum}");
+    }
+    text
 }
 
 fn list_options(spec: &ServiceSpec) -> String {

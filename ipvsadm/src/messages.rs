@@ -2,7 +2,7 @@
 
 use uvs_control::protocol::{Command, Errno, Refusal};
 use uvs_core::flow::Addr;
-use uvs_core::service::{Forwarding, ServiceKey};
+use uvs_core::service::ServiceKey;
 
 use super::options::Verb;
 
@@ -74,7 +74,7 @@ fn is_our_own(command: &Command) -> bool {
     match command {
         Command::AddService(spec) | Command::EditService(spec) => !spec.local.is_empty(),
         Command::AddServer(_, server) | Command::EditServer(_, server) => {
-            server.forwarding == Forwarding::FullNat
+            server.forwarding.def().is_ours()
         }
         _ => false,
     }

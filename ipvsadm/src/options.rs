@@ -1,6 +1,8 @@
 //! ipvsadm's commands and options: how they are spelt, in which order they are checked, and which
 //! command takes which.
 
+use uvs_core::service::Forwarding;
+
 /// Whether an option takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -12,7 +14,8 @@ pub(super) enum Value {
     Optional,
 }
 
-/// A row of [`OPTIONS`].
+/// An option's row.
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) opt: Opt,
     pub(super) long: &'static str,
@@ -26,10 +29,14 @@ macro_rules! options {
     ($($opt:ident $long:literal [$($short:literal)*] $value:ident $($kind:ident)?,)*) => {
         /// What a word of the command line can stand for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Opt { $($opt,)* }
+        pub(super) enum Opt {
+            $($opt,)*
+            /// A forwarding method's.
+            Method(Forwarding),
+        }
 
-        /// Every spelling. `--fullnat` and `--laddr` are UVS's own.
-        pub(super) const OPTIONS: &[Row] = &[$(Row {
+        /// Every spelling but the forwarding methods'. `--laddr` is UVS's own.
+        const OPTIONS: &[Row] = &[$(Row {
             opt: Opt::$opt,
             long: $long,
             short: &[$($short,)*],
@@ -71,10 +78,6 @@ options! {
     OnePacket "ops" ['o'] None OnePacket,
     LocalAddresses "laddr" [] Required LocalAddresses,
     Server "real-server" ['r'] Required Server,
-    Masquerading "masquerading" ['m'] None Forwarding,
-    Ipip "ipip" ['i'] None Forwarding,
-    Gatewaying "gatewaying" ['g'] None Forwarding,
-    FullNat "fullnat" [] None Forwarding,
     Weight "weight" ['w'] Required Weight,
     Upper "u-threshold" ['x'] Required Upper,
     Lower "l-threshold" ['y'] Required Lower,
@@ -101,6 +104,24 @@ options! {
     McastGroup "mcast-group" [] Required McastGroup,
     McastPort "mcast-port" [] Required McastPort,
     McastTtl "mcast-ttl" [] Required McastTtl,
+}
+
+/// Every option: ipvsadm's, and one for each forwarding method.
+pub(super) fn options() -> impl Iterator<Item = Row> {
+    let method = |method: &Forwarding| {
+        let def = method.def();
+        Row {
+            opt: Opt::Method(*method),
+            long: def.option,
+            short: def.letter.as_slice(),
+            value: Value::None,
+            kind: Some(Kind::Forwarding),
+        }
+    };
+    OPTIONS
+        .iter()
+        .copied()
+        .chain(Forwarding::ALL.iter().map(method))
 }
 
 macro_rules! kinds {
@@ -244,4 +265,22 @@ verbs! {
     StartDaemon "start-daemon" needs []
         takes [SyncId SyncMaxLen McastInterface McastGroup McastPort McastTtl],
     StopDaemon "stop-daemon" needs [] takes [SyncId],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new method's words might be another option's.
+    #[test]
+    fn no_spelling_is_two_options() {
+        let mut longs: Vec<&str> = options().map(|row| row.long).collect();
+        let mut shorts: Vec<char> = options().flat_map(|row| row.short).copied().collect();
+        let counts = (longs.len(), shorts.len());
+        longs.sort_unstable();
+        longs.dedup();
+        shorts.sort_unstable();
+        shorts.dedup();
+        assert_eq!((longs.len(), shorts.len()), counts);
+    }
 }

@@ -1,7 +1,7 @@
 //! Tokens as popt makes them, ipvsadm's option parser: clusters (`-Ln`), glued values (`-tX`, `-t=X`),
 //! `--long=X`, values that may be left out, no abbreviations, arguments anywhere.
 
-use super::options::{Kind, OPTIONS, Opt, Row, Value};
+use super::options::{Kind, Opt, Row, Value, options};
 
 /// An option with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,31 +89,29 @@ impl<'a> Tokens<'a> {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let row = OPTIONS.iter().find(|o| o.long == name);
+        let row = options().find(|o| o.long == name);
         let row = row.ok_or(TokenError::Unknown(self.word))?;
         if row.value == Value::None && glued.is_some() {
             return Err(TokenError::UnwantedValue(self.word));
         }
-        self.finish(row, glued)
+        self.finish(&row, glued)
     }
 
     fn short(&mut self) -> Result<Token<'a>, TokenError<'a>> {
         let mut rest = self.cluster.chars();
         let letter = rest.next();
         self.cluster = rest.as_str();
-        let row = OPTIONS
-            .iter()
-            .find(|o| letter.is_some_and(|l| o.short.contains(&l)));
+        let row = options().find(|o| letter.is_some_and(|l| o.short.contains(&l)));
         let row = row.ok_or(TokenError::Unknown(self.word))?;
         if row.value == Value::None {
             if self.cluster.starts_with('=') {
                 return Err(TokenError::UnwantedValue(self.word));
             }
-            return self.finish(row, None);
+            return self.finish(&row, None);
         }
         let rest = std::mem::take(&mut self.cluster);
         let glued = (!rest.is_empty()).then(|| rest.strip_prefix('=').unwrap_or(rest));
-        self.finish(row, glued)
+        self.finish(&row, glued)
     }
 
     fn finish(&mut self, row: &Row, glued: Option<&'a str>) -> Result<Token<'a>, TokenError<'a>> {

@@ -7,9 +7,7 @@ use std::net::Ipv4Addr;
 
 use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::flow::{Addr, Protocol};
-use uvs_core::service::{
-    Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum, TunnelKind,
-};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum};
 
 use super::format::{Style, mask, protocol, sched_flags};
 use super::names::Names;
@@ -63,12 +61,7 @@ impl Names for Nameless {
 }
 
 fn server_options(spec: &ServerSpec) -> String {
-    let method = match spec.forwarding {
-        Forwarding::Dr => "-g",
-        Forwarding::Nat => "-m",
-        Forwarding::FullNat => "--fullnat",
-        Forwarding::Tunnel => "-i",
-    };
+    let method = spec.forwarding.def().flag();
     format!(" {method} -w {}{}", spec.weight, tunnel_options(spec))
 }
 
@@ -122,9 +115,13 @@ fn tunnel_options(spec: &ServerSpec) -> String {
         TunnelChecksum::Full => "--tun-csum",
         TunnelChecksum::Remote => "--tun-remcsum",
     };
-    match spec.tunnel.kind {
-        TunnelKind::Ipip => " --tun-type ipip".to_owned(),
-        TunnelKind::Gue => format!(" --tun-type gue --tun-port {} {checksum}", spec.tunnel.port),
-        TunnelKind::Gre => format!(" --tun-type gre {checksum}"),
+    let def = spec.tunnel.kind.def();
+    let mut text = format!(" --tun-type {}", def.word);
+    if def.has_port {
+        text += &format!(" --tun-port {}", spec.tunnel.port);
     }
+    if !def.checksums.is_empty() {
+        text += &format!(" {checksum}");
+    }
+    text
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
-use uvs_core::service::{Forwarding, ServiceKey, TunnelChecksum, TunnelKind};
+use uvs_core::service::{ServiceKey, TunnelChecksum, TunnelKind};
 use uvs_core::snapshot::Timeouts;
 
 use super::line::Line;
@@ -95,10 +95,7 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::Engine => line.engine = Some(cut(value)).filter(|e| !e.is_empty()),
         Opt::LocalAddresses => line.local = local_addresses(value)?,
         Opt::Server => server(line, value, names)?,
-        Opt::Masquerading => line.forwarding = Forwarding::Nat,
-        Opt::Ipip => line.forwarding = Forwarding::Tunnel,
-        Opt::Gatewaying => line.forwarding = Forwarding::Dr,
-        Opt::FullNat => line.forwarding = Forwarding::FullNat,
+        Opt::Method(method) => line.forwarding = method,
         Opt::Weight => line.weight = ranged(value, 0, INT_MAX, "weight")?,
         Opt::Upper => line.upper = ranged(value, 0, INT_MAX, "u_threshold")?,
         Opt::Lower => line.lower = ranged(value, 0, INT_MAX, "l_threshold")?,
@@ -230,12 +227,9 @@ fn server(line: &mut Line, value: &str, names: &dyn Names) -> Result<(), Stop> {
 }
 
 fn tunnel_kind(value: &str) -> Result<TunnelKind, Stop> {
-    match value {
-        "ipip" => Ok(TunnelKind::Ipip),
-        "gue" => Ok(TunnelKind::Gue),
-        "gre" => Ok(TunnelKind::Gre),
-        _ => Err(usage("illegal tunnel type specified")),
-    }
+    let mut kinds = TunnelKind::ALL.iter().copied();
+    let found = kinds.find(|kind| kind.def().word == value);
+    found.ok_or_else(|| usage("illegal tunnel type specified"))
 }
 
 fn tunnel_port(value: &str) -> Result<u16, Stop> {

@@ -3,36 +3,19 @@
 //!
 //! A server needs only a route to the local address, so it can be anywhere.
 
-use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
 use uvs_core::verdict::DropReason;
 
 /// `--fullnat`, which ipvsadm does not know.
-pub(crate) struct FullNat;
+pub(crate) const DEF: ModeDef = ModeDef::plain(Forwarding::FullNat, &FullNat);
+
+struct FullNat;
 
 impl Mode for FullNat {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::FullNat
-    }
-
-    fn name(&self) -> &'static str {
-        "FullNat"
-    }
-
-    fn reply_flow(&self, flow: &Flow, path: &Path) -> Option<Flow> {
-        Some(Flow {
-            src: path.server.addr,
-            src_port: path.server.port,
-            dst: path.local.addr,
-            dst_port: path.local.port,
-            ..*flow
-        })
-    }
-
     fn forward(
         &self,
         frame: &mut Frame<'_>,

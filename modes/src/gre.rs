@@ -1,11 +1,10 @@
 //! GRE: the packet behind a GRE header (RFC 2784), with a checksum where asked for.
 
-use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite;
-use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
+use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::ethernet::{self, ethertype};
 use uvs_core::wire::{gre, protocol};
@@ -13,48 +12,29 @@ use uvs_core::wire::{gre, protocol};
 use crate::outer;
 
 /// `ipvsadm -i --tun-type gre`.
-pub(crate) struct Gre;
+pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Gre, &Gre);
 
-/// The GRE header on this path. Remote checksum offload is GUE's; GRE has none, as in the kernel.
-fn header(path: &Path) -> gre::Repr {
-    gre::Repr {
-        protocol: ethertype::IPV4,
-        summed: path.tunnel.checksum == TunnelChecksum::Full,
-    }
-}
+struct Gre;
 
 impl Mode for Gre {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Tunnel
-    }
-
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        Some(TunnelKind::Gre)
-    }
-
-    fn name(&self) -> &'static str {
-        "Tunnel"
-    }
-
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
-    }
-
-    fn overhead(&self, path: &Path) -> usize {
-        outer::IP + header(path).header_len()
-    }
-
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        let header = header(path);
+        let header = gre::Repr {
+            protocol: ethertype::IPV4,
+            // Remote checksum offload is GUE's; GRE has none, as in the kernel.
+            summed: path.tunnel.checksum == TunnelChecksum::Full,
+        };
         if header.summed {
             rewrite::finish_checksum(frame);
         }
-        outer::wrap(frame, path, protocol::GRE, header.header_len())?;
-        header.emit(&mut frame.bytes_mut()[ethernet::LEN + outer::IP..]);
+        outer::wrap(frame, path, protocol::GRE)?;
+        header.emit(&mut frame.bytes_mut()[ethernet::LEN + OUTER_HEADER..]);
         Ok(())
     }
 
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
+    fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
+        let header = gre::Header::new_checked(payload).ok()?;
+        let offset = header.header_len()?;
+        let ours = protocol == protocol::GRE && header.protocol() == ethertype::IPV4;
+        ours.then_some(Inside { offset, port: 0 })
     }
 }

@@ -6,45 +6,25 @@
 
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
-use uvs_core::service::{Forwarding, TunnelChecksum, TunnelKind};
+use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
-use uvs_core::wire::{checksum, ethernet, gue, protocol, udp};
+use uvs_core::wire::{ethernet, gue, protocol, udp};
 
 use crate::outer;
 
-/// Bytes between the outer IP header and the packet.
-const SHIM: usize = udp::LEN + gue::MIN_LEN;
 /// Source ports (net.ipv4.ip_local_port_range): the first, and how many.
 const PORTS: (u16, u32) = (32768, 28231);
 
 /// `ipvsadm -i --tun-type gue`.
-pub(crate) struct Gue;
+pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Gue, &Gue);
+
+struct Gue;
 
 impl Mode for Gue {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Tunnel
-    }
-
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        Some(TunnelKind::Gue)
-    }
-
-    fn name(&self) -> &'static str {
-        "Tunnel"
-    }
-
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
-    }
-
-    fn overhead(&self, _: &Path) -> usize {
-        outer::IP + SHIM
-    }
-
     fn forward(
         &self,
         frame: &mut Frame<'_>,
@@ -55,8 +35,8 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let ends = outer::wrap(frame, path, protocol::UDP, SHIM)?;
-        let datagram = &mut frame.bytes_mut()[ethernet::LEN + outer::IP..];
+        let outer = outer::wrap(frame, path, protocol::UDP)?;
+        let datagram = &mut frame.bytes_mut()[ethernet::LEN + OUTER_HEADER..];
         let header = udp::Repr {
             src_port: source_port(&packet.flow),
             dst_port: path.tunnel.port,
@@ -69,15 +49,20 @@ impl Mode for Gue {
         };
         within.emit(&mut datagram[udp::LEN..]);
         if summed {
-            let len = u32::from(header.length);
-            let pseudo = checksum::pseudo_header_v4(ends.src, ends.dst, protocol::UDP, len);
-            udp::seal(datagram, pseudo);
+            udp::seal(datagram, outer.pseudo_header());
         }
         Ok(())
     }
 
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
+    fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
+        let datagram = udp::Header::new_checked(payload).ok()?;
+        let header = gue::Header::new_checked(&payload[udp::LEN..]).ok()?;
+        let ours =
+            protocol == protocol::UDP && header.is_data() && header.protocol() == protocol::IPIP;
+        ours.then(|| Inside {
+            offset: udp::LEN + header.header_len(),
+            port: datagram.dst_port(),
+        })
     }
 }
 

@@ -2,45 +2,26 @@
 //!
 //! The engine has cut super-frames before this.
 
-use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
-use uvs_core::service::{Forwarding, TunnelKind};
+use uvs_core::service::TunnelKind;
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::protocol;
 
 use crate::outer;
 
 /// `ipvsadm -i`, `--tun-type ipip`.
-pub(crate) struct Ipip;
+pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Ipip, &Ipip);
+
+struct Ipip;
 
 impl Mode for Ipip {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Tunnel
-    }
-
-    fn encapsulation(&self) -> Option<TunnelKind> {
-        Some(TunnelKind::Ipip)
-    }
-
-    fn name(&self) -> &'static str {
-        "Tunnel"
-    }
-
-    fn reply_flow(&self, _: &Flow, _: &Path) -> Option<Flow> {
-        None
-    }
-
-    fn overhead(&self, _: &Path) -> usize {
-        outer::IP
-    }
-
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        outer::wrap(frame, path, protocol::IPIP, 0).map(|_| ())
+        outer::wrap(frame, path, protocol::IPIP).map(|_| ())
     }
 
-    fn reverse(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
-        Ok(())
+    fn inside(&self, protocol: u8, _: &[u8]) -> Option<Inside> {
+        (protocol == protocol::IPIP).then_some(Inside { offset: 0, port: 0 })
     }
 }

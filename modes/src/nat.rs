@@ -2,35 +2,19 @@
 //!
 //! The director is the servers' gateway, so replies pass it.
 
-use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
-use uvs_core::mode::{Mode, Path};
+use uvs_core::mode::{Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
 use uvs_core::verdict::DropReason;
 
 /// `ipvsadm -m`.
-pub(crate) struct Nat;
+pub(crate) const DEF: ModeDef = ModeDef::plain(Forwarding::Nat, &Nat);
+
+struct Nat;
 
 impl Mode for Nat {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Nat
-    }
-
-    fn name(&self) -> &'static str {
-        "Masq"
-    }
-
-    fn reply_flow(&self, flow: &Flow, path: &Path) -> Option<Flow> {
-        let replies = Flow {
-            dst: path.server.addr,
-            dst_port: path.server.port,
-            ..*flow
-        };
-        Some(replies.reversed())
-    }
-
     fn forward(
         &self,
         frame: &mut Frame<'_>,

@@ -266,12 +266,11 @@ fn a_next_hop_that_does_not_answer_is_told_to_the_sender() {
     let unreachable = (UNREACHABLE, 1, 0);
     for mode in uvs_modes::BUILTIN {
         let tunnel = Tunnel {
-            kind: mode.encapsulation().unwrap_or_default(),
+            kind: mode.encapsulation.unwrap_or_default(),
             port: 6080,
             ..Tunnel::default()
         };
-        let mut bed =
-            Bed::with_service(uvs_modes::BUILTIN, Protocol::Udp, mode.forwarding(), tunnel);
+        let mut bed = Bed::with_service(uvs_modes::BUILTIN, Protocol::Udp, mode.forwarding, tunnel);
         bed.change_fib(|f| f.remove_neighbour(3, SERVER));
         let sent = bed.from_client(frame(&udp(CLIENT, VIP)));
         let told = only(bed.unreachable(&sent[0]));
@@ -281,7 +280,7 @@ fn a_next_hop_that_does_not_answer_is_told_to_the_sender() {
             kind: unreachable,
             about: (CLIENT, VIP),
         };
-        assert_eq!(told, want, "{:?}", mode.forwarding());
+        assert_eq!(told, want, "{:?}", mode.forwarding);
     }
     // An answer whose client is gone: the server is told.
     let mut bed = bed(Protocol::Udp, Forwarding::Nat);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uvs_core::engine::Happened;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{
-    Care, Forwarding, OnExpiry, OnRemoval, Persistence, ServerSpec, ServiceSpec, Tunnel,
+    Care, Forwarding, OnExpiry, OnRemoval, Persistence, Replies, ServerSpec, ServiceSpec, Tunnel,
 };
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{
@@ -98,10 +98,10 @@ fn talk(bed: &mut Bed, from: Endpoint, replies: Option<Endpoint>) {
 
 /// Where the server's replies go, as the server sees it.
 const fn far(forwarding: Forwarding, from: Endpoint) -> Option<Endpoint> {
-    match forwarding {
-        Forwarding::Nat => Some(from),
-        Forwarding::FullNat => Some(Endpoint::new(LOCAL, LOCAL_PORT)),
-        Forwarding::Dr | Forwarding::Tunnel => None,
+    match forwarding.replies() {
+        Replies::Gateway => Some(from),
+        Replies::Local => Some(Endpoint::new(LOCAL, LOCAL_PORT)),
+        Replies::Direct => None,
     }
 }
 
@@ -136,14 +136,8 @@ fn reset(sent: &Sent) -> Reset {
 
 #[test]
 fn both_ends_are_told_in_every_mode() {
-    for forwarding in [
-        Forwarding::Dr,
-        Forwarding::Nat,
-        Forwarding::FullNat,
-        Forwarding::Tunnel,
-    ] {
+    for &forwarding in Forwarding::ALL {
         let mut bed = bed(Protocol::Tcp, forwarding, TELL);
-        let local = Endpoint::new(LOCAL, LOCAL_PORT);
         talk(&mut bed, CLIENT, far(forwarding, CLIENT));
         replace_server(&mut bed);
         bed.expire();
@@ -156,14 +150,12 @@ fn both_ends_are_told_in_every_mode() {
             ack: SERVER_NEXT,
         };
         assert_eq!((sent[0].port, reset(&sent[0])), (CLIENTS, to_client));
-        let (from, to) = match forwarding {
-            Forwarding::Nat => (CLIENT, Endpoint::new(SERVER, SERVER_PORT)),
-            Forwarding::FullNat => (local, Endpoint::new(SERVER, SERVER_PORT)),
-            Forwarding::Dr | Forwarding::Tunnel => (CLIENT, VIP),
-        };
         let to_server = Reset {
-            from,
-            to,
+            from: far(forwarding, CLIENT).unwrap_or(CLIENT),
+            to: match forwarding.passes_replies() {
+                true => Endpoint::new(SERVER, SERVER_PORT),
+                false => VIP,
+            },
             seq: SERVER_NEXT,
             ack: CLIENT_NEXT,
         };

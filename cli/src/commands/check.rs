@@ -8,7 +8,7 @@ use uvs_control::access::ListFiles;
 use uvs_control::config::{self, Config, ConfigError};
 use uvs_control::plugins::Schedulers;
 use uvs_core::flow::Protocol;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::output;
 
@@ -86,7 +86,7 @@ fn unmeasured(service: &ServiceSpec) -> Option<String> {
             "{key}: scheduler \"lrt\" measures TCP handshakes; here it acts as wlc"
         ));
     }
-    let blind = |s: &&ServerSpec| matches!(s.forwarding, Forwarding::Dr | Forwarding::Tunnel);
+    let blind = |s: &&ServerSpec| !s.forwarding.passes_replies();
     let server = service.servers.iter().rev().find(blind)?.endpoint;
     Some(format!(
         "{key}: scheduler \"lrt\" cannot measure server {server}, whose replies do not pass the director \

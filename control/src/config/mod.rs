@@ -11,6 +11,7 @@ mod error;
 mod fields;
 mod marks;
 mod metrics;
+mod modes;
 mod own;
 mod persistence;
 mod place;

@@ -7,7 +7,7 @@ use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKi
 
 use super::address;
 use super::fields::{Fields, Value};
-use super::service;
+use super::modes;
 
 const KEYS: &[&str] = &[
     "address",
@@ -18,17 +18,6 @@ const KEYS: &[&str] = &[
     "tunnel",
 ];
 const TUNNEL_KEYS: &[&str] = &["kind", "port", "checksum"];
-
-const KINDS: &[(&str, TunnelKind)] = &[
-    ("ipip", TunnelKind::Ipip),
-    ("gue", TunnelKind::Gue),
-    ("gre", TunnelKind::Gre),
-];
-const CHECKSUMS: &[(&str, TunnelChecksum)] = &[
-    ("none", TunnelChecksum::None),
-    ("full", TunnelChecksum::Full),
-    ("remote", TunnelChecksum::Remote),
-];
 
 /// Weights and thresholds, as ipvsadm takes them.
 const INT: RangeInclusive<i64> = 0..=i32::MAX as i64;
@@ -41,7 +30,7 @@ pub(super) fn read<'a>(
     default_mode: Forwarding,
 ) -> Option<(Value<'a>, ServerSpec)> {
     let fields = value.fields(KEYS)?;
-    let mode = service::mode(&fields, default_mode);
+    let mode = modes::mode(&fields, default_mode);
     let weight = fields.integer("weight", INT).unwrap_or(1);
     let (lower, upper) = thresholds(&fields);
     let tunnel = fields
@@ -101,13 +90,14 @@ fn endpoint(at: &Value<'_>, vip: Endpoint, mode: Forwarding) -> Option<Endpoint>
         );
         return None;
     }
-    let maps_ports = matches!(mode, Forwarding::Nat | Forwarding::FullNat);
-    if port != vip.port && !maps_ports {
+    if port != vip.port && !mode.def().maps_port {
+        let keep = modes::methods_that(|method| !method.def().maps_port);
+        let map = modes::one_method_that(|method| method.def().maps_port);
         at.refuse(
             format!("port {port} is not the service's port {}", vip.port),
             format!(
-                "modes dr and ipip do not touch the port, so the server sees the service's: write \
-                 \"{addr}\", or use mode = \"nat\" or \"fullnat\""
+                "modes {keep} do not touch the port, so the server sees the service's: write \
+                 \"{addr}\", or use mode = {map}"
             ),
         );
         return None;
@@ -143,21 +133,23 @@ fn tunnel(value: &Value<'_>, mode: Forwarding) -> Option<Tunnel> {
     }
     let kind = fields
         .get("kind")
-        .map_or(Some(TunnelKind::Ipip), |kind| kind.choice(KINDS))?;
+        .map_or(Some(TunnelKind::Ipip), |kind| kind.choice(&modes::kinds()))?;
     let checksum = fields
         .get("checksum")
-        .map_or(Some(TunnelChecksum::None), |c| c.choice(CHECKSUMS))?;
-    let port = match (kind, fields.get("port")) {
-        (TunnelKind::Gue, Some(port)) => port.integer(PORT)?,
-        (TunnelKind::Gue, None) => {
-            value.refuse("kind \"gue\" needs a port", "add: port = 6080");
+        .map_or(Some(TunnelChecksum::None), |c| c.choice(modes::CHECKSUMS))?;
+    let port = match (kind.def().has_port, fields.get("port")) {
+        (true, Some(port)) => port.integer(PORT)?,
+        (true, None) => {
+            let word = kind.def().word;
+            value.refuse(format!("kind \"{word}\" needs a port"), "add: port = 6080");
             return None;
         }
-        (TunnelKind::Ipip | TunnelKind::Gre, Some(port)) => {
-            port.refuse("only kind \"gue\" has a port", "remove it");
+        (false, Some(port)) => {
+            let with_port = modes::one_kind_that(|kind| kind.def().has_port);
+            port.refuse(format!("only kind {with_port} has a port"), "remove it");
             return None;
         }
-        (TunnelKind::Ipip | TunnelKind::Gre, None) => 0,
+        (false, None) => 0,
     };
     check_checksum(&fields, kind, checksum);
     Some(Tunnel {
@@ -168,13 +160,9 @@ fn tunnel(value: &Value<'_>, mode: Forwarding) -> Option<Tunnel> {
 }
 
 fn check_checksum(fields: &Fields<'_>, kind: TunnelKind, checksum: TunnelChecksum) {
-    let allowed = match kind {
-        TunnelKind::Ipip => checksum == TunnelChecksum::None,
-        TunnelKind::Gre => checksum != TunnelChecksum::Remote,
-        TunnelKind::Gue => true,
-    };
+    let allowed = modes::can_have(kind, checksum);
     if let Some(value) = fields.get("checksum").filter(|_| !allowed) {
-        let help = "ipip has none, gre none or full, gue none, full or remote";
+        let help = modes::checksums_of_each();
         value.refuse("this kind of tunnel has no such checksum", help);
     }
 }

@@ -1,6 +1,7 @@
 //! One `[[service]]`: its address, its scheduler and its options.
 
 use std::collections::HashMap;
+use std::iter;
 use std::ops::{Range, RangeInclusive};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -9,7 +10,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{access, address, care, persistence, server};
+use super::{access, address, care, modes, persistence, server};
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -42,14 +43,6 @@ const KEYS: &[&str] = &[
     "server",
 ];
 
-/// The modes by their names.
-const MODES: &[(&str, Forwarding)] = &[
-    ("dr", Forwarding::Dr),
-    ("nat", Forwarding::Nat),
-    ("fullnat", Forwarding::FullNat),
-    ("ipip", Forwarding::Tunnel),
-];
-
 /// Scheduler flags: name, bit, and the only scheduler that takes it.
 const FLAGS: &[(&str, (u32, Option<&str>))] = &[
     ("sh-fallback", (FLAG_1, Some("sh"))),
@@ -79,7 +72,7 @@ pub(super) fn read<'a>(
     let fields = value.fields(KEYS)?;
     let scheduler = scheduler(&fields, value, schedulers);
     let flags = flags(&fields, &scheduler);
-    let mode = mode(&fields, Forwarding::Dr);
+    let mode = modes::mode(&fields, Forwarding::Dr);
     let (at, key) = key(&fields, value)?;
     let (protocol, vip, mark) = match key {
         ServiceKey::Address { protocol, .. } => (Some(protocol), key.vip(), None),
@@ -105,13 +98,6 @@ pub(super) fn read<'a>(
     spec.local = local_addresses(&fields, value, mode, &spec);
     scheduler_settings(&fields, &mut spec);
     Some((at, spec, access::read(&fields)))
-}
-
-/// The mode that is written here, else `default`. After a wrong word the rest is checked as for NAT,
-/// which forbids least, so that one mistake does not look like several.
-pub(super) fn mode(fields: &Fields<'_>, default: Forwarding) -> Forwarding {
-    let written = fields.get("mode").map(|value| value.choice(MODES));
-    written.map_or(default, |mode| mode.unwrap_or(Forwarding::Nat))
 }
 
 /// The one of `tcp`, `udp`, `sctp` and `fwmark` that is there.
@@ -268,27 +254,26 @@ fn local_addresses(
     mode: Forwarding,
     spec: &ServiceSpec,
 ) -> Vec<Addr> {
-    let fullnat = mode == Forwarding::FullNat
-        || spec
-            .servers
-            .iter()
-            .any(|server| server.forwarding == Forwarding::FullNat);
+    let mut methods = iter::once(mode).chain(spec.servers.iter().map(|server| server.forwarding));
+    let taker = methods.find(|method| method.takes_local());
     let Some(value) = fields.get("local_addresses") else {
-        if fullnat {
+        if let Some(taker) = taker {
             let help = "add: local_addresses = [\"ADDRESS\"], addresses of this host that the servers \
                         answer to";
-            let at = fields.get("mode").filter(|_| mode == Forwarding::FullNat);
+            let at = fields.get("mode").filter(|_| mode.takes_local());
+            let word = taker.def().word;
             at.as_ref()
                 .unwrap_or(service)
-                .refuse("mode \"fullnat\" needs local addresses", help);
+                .refuse(format!("mode \"{word}\" needs local addresses"), help);
         }
         return Vec::new();
     };
     let items = value.items();
-    if !fullnat {
+    if taker.is_none() {
+        let takers = modes::one_method_that(Forwarding::takes_local);
         value.refuse(
-            "no server here is of mode \"fullnat\"",
-            "remove it, or set mode = \"fullnat\"",
+            format!("no server here is of mode {takers}"),
+            format!("remove it, or set mode = {takers}"),
         );
     } else if items.is_empty() {
         value.refuse("has no address", "name at least one address of this host");

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::{
     Forwarding, OnExpiry, OnRemoval, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel,
-    TunnelKind,
 };
 
 use super::super::protocol::{Errno, Refusal};
@@ -87,12 +86,11 @@ fn check_care(spec: &ServiceSpec) -> Result<(), Refusal> {
     Err(refuse(Errno::Invalid, format!("{key}: {what}")))
 }
 
-/// A server as it is added or edited, in its kept form: DR and TUN servers listen on the service's own
-/// port, as nobody rewrites it, and only TUN servers have tunnel parameters.
+/// A server as it is added or edited, in its kept form: where nobody rewrites the port (DR and TUN) it listens
+/// on the service's own, and only TUN servers have tunnel parameters.
 pub(super) fn server(service: &ServiceSpec, mut server: ServerSpec) -> Result<ServerSpec, Refusal> {
-    let direct = matches!(server.forwarding, Forwarding::Dr | Forwarding::Tunnel);
     if let ServiceKey::Address { port, .. } = service.key
-        && direct
+        && !server.forwarding.def().maps_port
     {
         server.endpoint.port = port;
     }
@@ -120,13 +118,15 @@ pub(super) fn server(service: &ServiceSpec, mut server: ServerSpec) -> Result<Se
         );
         return Err(refuse(Errno::Range, message));
     }
-    if server.tunnel.kind == TunnelKind::Gue && server.tunnel.port == 0 {
+    let tunnel = server.tunnel.kind.def();
+    if tunnel.has_port && server.tunnel.port == 0 {
+        let kind = tunnel.word.to_uppercase();
         return Err(refuse(
             Errno::Invalid,
-            format!("{name}: a GUE tunnel needs a port"),
+            format!("{name}: a {kind} tunnel needs a port"),
         ));
     }
-    if server.forwarding == Forwarding::FullNat {
+    if server.forwarding.takes_local() {
         has_local_address(service, &server)?;
     }
     Ok(server)

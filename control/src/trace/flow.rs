@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::wire::tcp::flag;
-use uvs_core::wire::{checksum, ethernet, ipv4, sctp, tcp, udp};
+use uvs_core::wire::{ethernet, ipv4, sctp, tcp, udp};
 
 /// Bytes of an INIT chunk without parameters (RFC 9260 §3.3.2).
 const INIT: usize = 20;
@@ -65,7 +65,7 @@ pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> 
     };
     header.emit(&mut frame[ethernet::LEN..]);
     let l4 = &mut frame[ethernet::LEN + ipv4::MIN_LEN..];
-    let pseudo = checksum::pseudo_header_v4(header.src, header.dst, header.protocol, length as u32);
+    let pseudo = header.pseudo_header();
     match protocol {
         Protocol::Tcp => {
             let segment = tcp::Repr {

@@ -1,6 +1,6 @@
 //! What services are made from.
 
-use crate::mode::Mode;
+use crate::mode::ModeDef;
 use crate::scheduler::{Scheduler, SchedulerParams};
 use crate::service::{Forwarding, ServiceSpec, TunnelKind};
 
@@ -10,7 +10,7 @@ pub type SchedulerSource = Box<dyn Fn(&str, &SchedulerParams) -> Option<Box<dyn 
 /// The modes and schedulers that there are.
 pub(super) struct Catalog {
     /// Bound to connections by their place.
-    pub(super) modes: &'static [&'static dyn Mode],
+    pub(super) modes: &'static [ModeDef],
     pub(super) schedulers: SchedulerSource,
     /// Seed of the schedulers.
     pub(super) seed: u64,
@@ -19,16 +19,15 @@ pub(super) struct Catalog {
 impl Catalog {
     /// The mode at a place.
     #[inline]
-    pub(super) fn mode(&self, place: u8) -> &'static dyn Mode {
-        self.modes[usize::from(place)]
+    pub(super) fn mode(&self, place: u8) -> &'static ModeDef {
+        &self.modes[usize::from(place)]
     }
 
     /// The place of the mode for a forwarding method.
     pub(super) fn mode_for(&self, forwarding: Forwarding, tunnel: TunnelKind) -> Option<u8> {
-        let kind = (forwarding == Forwarding::Tunnel).then_some(tunnel);
         self.modes
             .iter()
-            .position(|m| m.forwarding() == forwarding && m.encapsulation() == kind)
+            .position(|m| m.reaches(forwarding, tunnel))
             .map(|i| i as u8)
     }
 

@@ -8,7 +8,6 @@ use crate::conn::{ConnId, Side};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::Flow;
 use crate::frame::Frame;
-use crate::mode::Mode;
 use crate::packet::{Packet, Parsed};
 use crate::service::ServiceKey;
 use crate::time::Instant;
@@ -47,13 +46,13 @@ pub(super) fn packet(frame: &Frame<'_>, packet: &Packet) -> Step {
 
 /// The way out that a packet is to take.
 pub(super) fn leaving(
-    mode: &dyn Mode,
+    mode: &str,
     forward: bool,
     overhead: usize,
     hop: Result<NextHop, Unreachable>,
 ) -> Step {
     Step::Leave {
-        mode: mode.name().to_owned(),
+        mode: mode.to_owned(),
         forward,
         overhead: overhead as u32,
         hop: hop.ok().map(|hop| Hop {

@@ -10,7 +10,7 @@ use crate::access::{Access, AccessList, Rule};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::marks::{Destination, Marks, destinations};
-use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
 
 /// FTP's control port: its templates stand for all ports.
@@ -47,7 +47,7 @@ pub(super) struct Desired {
     replier_addrs: HashSet<Addr>,
     /// FULLNAT's local addresses.
     locals: HashSet<Addr>,
-    /// Tunnels' ends: address, GUE's port or 0, kind.
+    /// Tunnels' ends: address, port where the kind has one or 0, kind.
     tunnels: HashSet<(Addr, u16, TunnelKind)>,
 }
 
@@ -80,11 +80,12 @@ impl Desired {
         self.vips.extend(hosts.map(|to| to.addr));
         self.locals.extend(spec.local.iter().copied());
         let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
-        for server in spec.servers.iter().filter(|s| passes_replies(s)) {
+        let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
+        for server in spec.servers.iter().filter(passing) {
             let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
             let ends = || protocols.iter().map(|p| (*p, from));
             self.repliers.extend(ends());
-            if server.forwarding == Forwarding::Nat {
+            if server.forwarding.replies() == Replies::Gateway {
                 self.nat_servers.extend(ends());
             }
             self.replier_addrs.insert(from.addr);
@@ -191,7 +192,7 @@ impl Desired {
         !self.tunnels.is_empty()
     }
 
-    /// Whether a tunnel of this kind ends at an address; `port` is GUE's, else 0.
+    /// Whether a tunnel of this kind ends at an address; `port` is 0 where the kind has none.
     pub(super) fn ends_tunnel(&self, addr: Addr, port: u16, kind: TunnelKind) -> bool {
         self.tunnels.contains(&(addr, port, kind))
     }
@@ -255,20 +256,13 @@ fn is_one_of(servers: &Ends, protocol: u8, end: Endpoint) -> bool {
     })
 }
 
-/// Whether a server's replies pass the director.
-fn passes_replies(server: &ServerSpec) -> bool {
-    matches!(server.forwarding, Forwarding::Nat | Forwarding::FullNat)
-}
-
-/// What tells a tunnel's packets: the server's address, GUE's port, and the kind.
+/// What tells a tunnel's packets: the server's address, its port where the kind has one, and the kind.
 fn tunnel_end(server: &ServerSpec) -> Option<(Addr, u16, TunnelKind)> {
-    let port = match server.tunnel.kind {
-        TunnelKind::Gue => server.tunnel.port,
-        TunnelKind::Ipip | TunnelKind::Gre => 0,
+    let kind = server.tunnel.kind;
+    let port = if kind.def().has_port {
+        server.tunnel.port
+    } else {
+        0
     };
-    (server.forwarding == Forwarding::Tunnel).then_some((
-        server.endpoint.addr,
-        port,
-        server.tunnel.kind,
-    ))
+    (server.forwarding == Forwarding::Tunnel).then_some((server.endpoint.addr, port, kind))
 }

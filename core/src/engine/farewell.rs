@@ -7,7 +7,7 @@
 use super::Engine;
 use super::flows::Cause;
 use super::transit::Transit;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
@@ -118,7 +118,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.voice.next_ip_id();
         let way = Way {
-            mode: self.catalog.mode(c.mode),
+            by: By::Mode(self.catalog.mode(c.mode)),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,

@@ -6,7 +6,7 @@ use super::farewell::is_told;
 use super::flows::{Cause, Refused};
 use super::replaced::behind;
 use super::transit::Transit;
-use super::transmit::Way;
+use super::transmit::{By, Way};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
@@ -164,7 +164,7 @@ impl<R: Recorder> Engine<R> {
         self.follow(t, id, false);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: true,
             answer_from: vip,

@@ -5,8 +5,8 @@
 //! allocates per packet or asks the world for anything.
 //!
 //! Its parts have methods of their own: what is desired (`desired`), the connections and their servers
-//! (`flows`), what UVS says itself (`voice`), what time asks for (`upkeep`), the way out (`routes`). The steps of a frame's journey are the
-//! engine's, for they need several of these; `journey` says which step is whose.
+//! (`flows`), what UVS says itself (`voice`), what time asks for (`upkeep`), the way out (`routes`). The steps
+//! of a frame's journey are the engine's, for they need several of these; `journey` says which step is whose.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::fib::Fib;
 use crate::flow::Endpoint;
 use crate::fragment::Reassembler;
 use crate::frame::Frame;
-use crate::mode::Mode;
+use crate::mode::ModeDef;
 use crate::outbox::Outbox;
 use crate::service::ServiceKey;
 use crate::snapshot::Limits;
@@ -72,7 +72,7 @@ pub struct EngineConfig {
     /// Seed of the schedulers.
     pub seed: u64,
     /// The modes, bound to connections by their place.
-    pub modes: &'static [&'static dyn Mode],
+    pub modes: &'static [ModeDef],
     /// Where schedulers come from.
     pub schedulers: SchedulerSource,
 }

@@ -10,11 +10,9 @@ use crate::conn::Side;
 use crate::flow::Addr;
 use crate::packet::Transport;
 use crate::rewrite::{self, Ends};
-use crate::service::TunnelKind;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ethernet::ethertype;
-use crate::wire::{gre, gue, icmp, ipv4, protocol, udp};
+use crate::wire::{icmp, ipv4};
 
 impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
@@ -28,26 +26,13 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         let end = Addr::v4(packet.header.dst());
-        let known = |port, kind| self.desired.ends_tunnel(end, port, kind);
-        let shim = match packet.header.protocol() {
-            protocol::IPIP if known(0, TunnelKind::Ipip) => 0,
-            protocol::UDP => {
-                let udp = udp::Header::new_checked(packet.payload).ok()?;
-                let gue = gue::Header::new_checked(&packet.payload[udp::LEN..]).ok()?;
-                let plain = gue.is_data() && gue.protocol() == protocol::IPIP;
-                if !plain || !known(udp.dst_port(), TunnelKind::Gue) {
-                    return None;
-                }
-                udp::LEN + gue.header_len()
-            }
-            protocol::GRE if known(0, TunnelKind::Gre) => {
-                let gre = gre::Header::new_checked(packet.payload).ok()?;
-                let length = gre.header_len()?;
-                (gre.protocol() == ethertype::IPV4).then_some(length)?
-            }
-            _ => return None,
-        };
-        Some(ip + packet.header.header_len() + shim)
+        let mut wrappings = self.catalog.modes.iter().filter_map(|mode| {
+            let rewrite = mode.rewrite;
+            let inside = rewrite.inside(packet.header.protocol(), packet.payload)?;
+            Some((mode.encapsulation?, inside))
+        });
+        let ours = wrappings.find(|(kind, i)| self.desired.ends_tunnel(end, i.port, *kind));
+        ours.map(|(_, inside)| ip + packet.header.header_len() + inside.offset)
     }
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not

@@ -4,14 +4,12 @@
 use super::Engine;
 use super::flows::Refused;
 use super::transit::Transit;
-use super::transmit::{Way, to_client};
+use super::transmit::{By, Way, to_client};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
-use crate::mode::{Mode, Path};
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
-use crate::service::Forwarding;
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ports::Ports;
@@ -124,9 +122,9 @@ impl<R: Recorder> Engine<R> {
         let path = self.path(id);
         let hop = self.routes.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
-        if mode.reply_flow(&c.client_flow(), &path).is_none() {
+        if !mode.forwarding.passes_replies() {
             let way = Way {
-                mode,
+                by: By::Mode(mode),
                 path,
                 forward: true,
                 answer_from: c.vip.addr,
@@ -148,7 +146,7 @@ impl<R: Recorder> Engine<R> {
             dst: Some(address(c.server.addr)),
         };
         let way = Way {
-            mode: &Addresses(ends),
+            by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: c.vip.addr,
@@ -184,7 +182,7 @@ impl<R: Recorder> Engine<R> {
             dst: Some(address(c.client.addr)),
         };
         let way = Way {
-            mode: &Addresses(ends),
+            by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: Addr::UNSPECIFIED,
@@ -234,35 +232,4 @@ fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: En
     rewrite::set_quoted_ends(&mut bytes[quote.ip..], ends);
     icmp::seal(&mut bytes[packet.l4()..]);
     frame.offload.csum_start = None;
-}
-
-/// Changes the outer addresses of an ICMP message.
-struct Addresses(Ends);
-
-impl Mode for Addresses {
-    fn forwarding(&self) -> Forwarding {
-        Forwarding::Nat
-    }
-
-    fn name(&self) -> &'static str {
-        "Addresses"
-    }
-
-    fn reply_flow(&self, flow: &Flow, _: &Path) -> Option<Flow> {
-        Some(flow.reversed())
-    }
-
-    fn forward(&self, frame: &mut Frame<'_>, packet: &Packet, _: &Path) -> Result<(), DropReason> {
-        rewrite::set_addresses(frame, packet, self.0);
-        Ok(())
-    }
-
-    fn reverse(
-        &self,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        path: &Path,
-    ) -> Result<(), DropReason> {
-        self.forward(frame, packet, path)
-    }
 }

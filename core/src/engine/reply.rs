@@ -3,7 +3,7 @@
 use super::Engine;
 use super::reopen::is_opening;
 use super::transit::Transit;
-use super::transmit::{Way, to_client, wire_len};
+use super::transmit::{By, Way, to_client, wire_len};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
@@ -36,7 +36,7 @@ impl<R: Recorder> Engine<R> {
         self.follow(t, id, true);
         let path = self.path(id);
         let way = Way {
-            mode,
+            by: By::Mode(mode),
             path,
             forward: false,
             answer_from: Addr::UNSPECIFIED,

@@ -9,10 +9,10 @@ use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::fragment;
 use crate::frame::{Frame, Gso};
-use crate::mode::{Mode, Path};
+use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
-use crate::rewrite;
+use crate::rewrite::{self, Ends};
 use crate::segment;
 use crate::time::Instant;
 use crate::trace::Recorder;
@@ -21,9 +21,18 @@ use crate::wire::ethernet;
 use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
 
+/// What a packet is changed by on its way.
+#[derive(Clone, Copy)]
+pub(super) enum By {
+    /// Its connection's mode.
+    Mode(&'static ModeDef),
+    /// New addresses: an ICMP error's, whose connection's mode has not touched it.
+    Addresses(Ends),
+}
+
 /// Which way through a mode, and who answers for the director.
-pub(super) struct Way<'a> {
-    pub(super) mode: &'a dyn Mode,
+pub(super) struct Way {
+    pub(super) by: By,
     pub(super) path: Path,
     /// Towards the server; else towards the client.
     pub(super) forward: bool,
@@ -39,20 +48,39 @@ struct Exit {
     egress: Egress,
 }
 
-impl Way<'_> {
+impl Way {
     fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-        if self.forward {
-            self.mode.forward(frame, packet, &self.path)
-        } else {
-            self.mode.reverse(frame, packet, &self.path)
+        match self.by {
+            By::Mode(mode) if self.forward => mode.rewrite.forward(frame, packet, &self.path),
+            By::Mode(mode) => mode.rewrite.reverse(frame, packet, &self.path),
+            By::Addresses(ends) => {
+                rewrite::set_addresses(frame, packet, ends);
+                Ok(())
+            }
         }
     }
 
+    /// What traces call it.
+    fn name(&self) -> &'static str {
+        match self.by {
+            By::Mode(mode) => mode.forwarding.def().listed,
+            By::Addresses(_) => "Addresses",
+        }
+    }
+
+    /// Bytes that are added in front of the packet.
     fn overhead(&self) -> usize {
-        if self.forward {
-            self.mode.overhead(&self.path)
-        } else {
-            0
+        match self.by {
+            By::Mode(mode) if self.forward => mode.overhead(&self.path.tunnel),
+            By::Mode(_) | By::Addresses(_) => 0,
+        }
+    }
+
+    /// Whether the packet's addresses are translated, so that its answers come back to the director.
+    fn translates(&self) -> bool {
+        match self.by {
+            By::Mode(mode) => !self.forward || mode.forwarding.passes_replies(),
+            By::Addresses(_) => true,
         }
     }
 }
@@ -85,7 +113,7 @@ impl<R: Recorder> Engine<R> {
         if !self.routes.fib.has_rules() {
             return Query::to(c.server.addr).of(c.client);
         }
-        let forwarding = self.catalog.mode(c.mode).forwarding();
+        let forwarding = self.catalog.mode(c.mode).forwarding;
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 
@@ -93,10 +121,10 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn transmit(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut way: Way<'_>,
+        mut way: Way,
         hop: Result<NextHop, Unreachable>,
     ) -> Verdict {
-        self.record(|_| describe::leaving(way.mode, way.forward, way.overhead(), hop));
+        self.record(|_| describe::leaving(way.name(), way.forward, way.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
             Err(Unreachable::Local) => return self.deliver(t, way),
@@ -147,7 +175,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Bytes of the largest IP packet on this way.
-    fn path_mtu(&mut self, now: Instant, way: &Way<'_>, hop: &NextHop) -> usize {
+    fn path_mtu(&mut self, now: Instant, way: &Way, hop: &NextHop) -> usize {
         let mtu = if way.forward {
             self.routes
                 .path_mtus
@@ -160,9 +188,8 @@ impl<R: Recorder> Engine<R> {
 
     /// The way ends at the director itself: for a server or a client of its own. ICMP reaches the host's
     /// stack anyway, for no guard keeps it away, so that only what was translated is delivered.
-    fn deliver(&mut self, t: &mut Transit<'_, '_>, way: Way<'_>) -> Verdict {
-        let translated = !way.forward || way.mode.reply_flow(&t.packet.flow, &way.path).is_some();
-        if !translated {
+    fn deliver(&mut self, t: &mut Transit<'_, '_>, way: Way) -> Verdict {
+        if !way.translates() {
             return match t.packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,
                 _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
@@ -203,7 +230,7 @@ impl<R: Recorder> Engine<R> {
     fn send_one(
         &mut self,
         t: &mut Transit<'_, '_>,
-        way: &Way<'_>,
+        way: &Way,
         exit: &Exit,
     ) -> Result<Verdict, DropReason> {
         way.rewrite(t.frame, t.packet)?;
@@ -224,7 +251,7 @@ impl<R: Recorder> Engine<R> {
     fn send_segments(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut way: Way<'_>,
+        mut way: Way,
         exit: &Exit,
     ) -> Result<Verdict, DropReason> {
         let mut segments = segment::segments(t.frame, t.packet)?;

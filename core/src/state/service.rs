@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Addr, Endpoint, Protocol};
 
+mod method;
+mod rows;
+mod tunnel;
+
+pub use method::{Forwarding, MethodDef, Replies};
+pub use tunnel::{OUTER_HEADER, Tunnel, TunnelChecksum, TunnelDef, TunnelKind};
+
 /// What a virtual service is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,57 +75,6 @@ impl fmt::Debug for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// How packets reach a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forwarding {
-    /// Direct routing (`-g`).
-    Dr,
-    /// Network address translation (`-m`).
-    Nat,
-    /// NAT of both addresses (`--fullnat`), which IPVS does not have.
-    FullNat,
-    /// A tunnel (`-i`).
-    Tunnel,
-}
-
-/// How a tunnelled packet is wrapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TunnelKind {
-    /// IP in IP (RFC 2003).
-    #[default]
-    Ipip,
-    /// Generic UDP encapsulation.
-    Gue,
-    /// GRE (RFC 2784).
-    Gre,
-}
-
-/// The outer checksum of a GUE or GRE tunnel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TunnelChecksum {
-    /// `--tun-nocsum`
-    #[default]
-    None,
-    /// `--tun-csum`
-    Full,
-    /// `--tun-remcsum`
-    Remote,
-}
-
-/// A tunnel's parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Tunnel {
-    /// Encapsulation.
-    pub kind: TunnelKind,
-    /// GUE's destination port, host byte order; 0 otherwise.
-    pub port: u16,
-    /// Outer checksum; IPIP has none.
-    pub checksum: TunnelChecksum,
 }
 
 /// A real server as it is asked for.
@@ -287,5 +243,10 @@ impl ServerSpec {
             upper: 0,
             lower: 0,
         }
+    }
+
+    /// The mode in a word ([`Forwarding::mode`]).
+    pub const fn mode(&self) -> &'static str {
+        self.forwarding.mode(self.tunnel.kind)
     }
 }

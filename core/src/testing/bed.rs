@@ -9,7 +9,7 @@ use crate::engine::{Engine, EngineConfig, Rehearsal, SchedulerSource};
 use crate::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
-use crate::mode::Mode;
+use crate::mode::ModeDef;
 use crate::outbox::Outbox;
 use crate::scheduler::{Fork, Scheduler};
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
@@ -87,13 +87,13 @@ pub struct Bed {
 
 impl Bed {
     /// A bed without services; every scheduler picks the first available server.
-    pub fn new(modes: &'static [&'static dyn Mode], limits: Limits) -> Self {
+    pub fn new(modes: &'static [ModeDef], limits: Limits) -> Self {
         Self::with_schedulers(modes, limits, Box::new(|_, _| Some(Box::new(First))))
     }
 
     /// A bed without services, with schedulers from this source.
     pub fn with_schedulers(
-        modes: &'static [&'static dyn Mode],
+        modes: &'static [ModeDef],
         limits: Limits,
         schedulers: SchedulerSource,
     ) -> Self {
@@ -118,7 +118,7 @@ impl Bed {
 
     /// A bed with one service of [`VIP`] on [`SERVER`].
     pub fn with_service(
-        modes: &'static [&'static dyn Mode],
+        modes: &'static [ModeDef],
         protocol: Protocol,
         forwarding: Forwarding,
         tunnel: Tunnel,
@@ -135,9 +135,10 @@ impl Bed {
     /// Adds a service of [`VIP`] on [`SERVER`].
     pub fn add_service(&mut self, protocol: Protocol, forwarding: Forwarding, tunnel: Tunnel) {
         let mut service = ServiceSpec::new(ServiceKey::address(protocol, VIP), "first");
-        let port = match forwarding {
-            Forwarding::Nat | Forwarding::FullNat => SERVER_PORT,
-            Forwarding::Dr | Forwarding::Tunnel => VIP.port,
+        let port = if forwarding.def().maps_port {
+            SERVER_PORT
+        } else {
+            VIP.port
         };
         service.local = vec![LOCAL];
         service.servers = vec![ServerSpec {

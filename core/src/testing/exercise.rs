@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::{Gso, Offload};
-use crate::mode::Mode;
+use crate::mode::ModeDef;
 use crate::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
-    TunnelKind,
 };
 use crate::snapshot::{Limits, Sysctls};
 use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
@@ -20,21 +19,29 @@ use crate::wire::{ethernet, ipv4};
 
 /// Few, so that the limit is met.
 const CONNECTIONS: u32 = 32;
-/// The ways a server can be reached, by number.
-const WAYS: [(Forwarding, TunnelKind, TunnelChecksum); 9] = {
-    use {Forwarding as F, TunnelChecksum as C, TunnelKind as K};
-    [
-        (F::Dr, K::Ipip, C::None),
-        (F::Nat, K::Ipip, C::None),
-        (F::FullNat, K::Ipip, C::None),
-        (F::Tunnel, K::Ipip, C::None),
-        (F::Tunnel, K::Gue, C::None),
-        (F::Tunnel, K::Gue, C::Full),
-        (F::Tunnel, K::Gue, C::Remote),
-        (F::Tunnel, K::Gre, C::None),
-        (F::Tunnel, K::Gre, C::Full),
-    ]
-};
+/// A way that a server can be reached.
+type Way = (Forwarding, Tunnel);
+
+/// Those of the modes, each with every checksum that it can have; a byte chooses one by its place.
+fn ways(modes: &[ModeDef]) -> Vec<Way> {
+    let of_mode = |mode: &ModeDef| {
+        let kind = mode.encapsulation.unwrap_or_default();
+        let checksums = match kind.def().checksums {
+            [] => &[TunnelChecksum::None],
+            some => some,
+        };
+        let forwarding = mode.forwarding;
+        checksums.iter().map(move |checksum| {
+            let tunnel = Tunnel {
+                kind,
+                port: 6080,
+                checksum: *checksum,
+            };
+            (forwarding, tunnel)
+        })
+    };
+    modes.iter().flat_map(of_mode).collect()
+}
 
 /// Reads numbers and bytes; zeros after the end.
 struct Source<'a>(&'a [u8]);
@@ -59,9 +66,10 @@ impl Source<'_> {
 
 /// Does what `data` says. The first byte chooses the way to the servers; then each operation is one byte
 /// and what it needs. Returns how many frames the engine was handed.
-pub fn exercise(modes: &'static [&'static dyn Mode], data: &[u8]) -> u64 {
+pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
     let mut source = Source(data);
-    let mut bed = make_bed(modes, source.byte());
+    let ways = ways(modes);
+    let mut bed = make_bed(modes, &ways, source.byte());
     while !source.0.is_empty() {
         match source.byte() % 8 {
             0 => raw_frame(&mut bed, &mut source),
@@ -69,7 +77,7 @@ pub fn exercise(modes: &'static [&'static dyn Mode], data: &[u8]) -> u64 {
             4 => icmp_error(&mut bed, &mut source),
             5 => bed.jump(Duration::from_millis(u64::from(source.word()) * 20)),
             6 => change_sysctl(&mut bed, &mut source),
-            _ => change_servers(&mut bed, &mut source),
+            _ => change_servers(&mut bed, &mut source, &ways),
         }
         bed.engine.audit();
     }
@@ -81,7 +89,7 @@ pub fn exercise(modes: &'static [&'static dyn Mode], data: &[u8]) -> u64 {
     bed.engine.counters().received
 }
 
-fn make_bed(modes: &'static [&'static dyn Mode], way: u8) -> Bed {
+fn make_bed(modes: &'static [ModeDef], ways: &[Way], way: u8) -> Bed {
     let limits = Limits {
         connections: CONNECTIONS,
         local_ports: (50_000, 50_020),
@@ -108,27 +116,22 @@ fn make_bed(modes: &'static [&'static dyn Mode], way: u8) -> Bed {
             timeout: 60,
             mask: u32::MAX << 8,
         });
-        service.servers = vec![server(SERVER, key, way)];
+        service.servers = vec![server(SERVER, key, ways, way)];
         bed.snapshot.services.push(Arc::new(service));
     }
     bed.apply();
     bed
 }
 
-fn server(addr: Addr, key: ServiceKey, way: u8) -> ServerSpec {
-    let (forwarding, kind, checksum) = WAYS[usize::from(way) % WAYS.len()];
-    let translates = matches!(forwarding, Forwarding::Nat | Forwarding::FullNat);
-    let port = if translates && way & 0x80 != 0 {
+fn server(addr: Addr, key: ServiceKey, ways: &[Way], way: u8) -> ServerSpec {
+    let (forwarding, tunnel) = ways[usize::from(way) % ways.len()];
+    let port = if forwarding.def().maps_port && way & 0x80 != 0 {
         8080
     } else {
         key.vip().port
     };
     ServerSpec {
-        tunnel: Tunnel {
-            kind,
-            port: 6080,
-            checksum,
-        },
+        tunnel,
         ..ServerSpec::new(Endpoint::new(addr, port), forwarding)
     }
 }
@@ -238,14 +241,14 @@ fn change_sysctl(bed: &mut Bed, source: &mut Source<'_>) {
     bed.apply();
 }
 
-fn change_servers(bed: &mut Bed, source: &mut Source<'_>) {
+fn change_servers(bed: &mut Bed, source: &mut Source<'_>, ways: &[Way]) {
     let at = usize::from(source.byte()) % bed.snapshot.services.len();
     let (what, way) = (source.byte(), source.byte());
     let mut service = ServiceSpec::clone(&bed.snapshot.services[at]);
     match what & 3 {
         0 => service.servers.clear(),
-        1 => service.servers = vec![server(SERVER, service.key, way)],
-        2 => service.servers = vec![server(LOCAL, service.key, way)],
+        1 => service.servers = vec![server(SERVER, service.key, ways, way)],
+        2 => service.servers = vec![server(LOCAL, service.key, ways, way)],
         _ => service
             .servers
             .iter_mut()

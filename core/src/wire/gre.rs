@@ -40,6 +40,11 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
     }
 }
 
+/// Bytes of a header with or without a checksum.
+pub const fn header_len(summed: bool) -> usize {
+    if summed { SUMMED_LEN } else { MIN_LEN }
+}
+
 /// What a GRE header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repr {
@@ -50,15 +55,10 @@ pub struct Repr {
 }
 
 impl Repr {
-    /// Bytes of the header.
-    pub const fn header_len(&self) -> usize {
-        if self.summed { SUMMED_LEN } else { MIN_LEN }
-    }
-
     /// Writes it to the beginning of `packet`, all of which the checksum covers.
     ///
     /// # Panics
-    /// Where that is shorter than [`Repr::header_len`].
+    /// Where that is shorter than [`header_len`].
     pub fn emit(&self, packet: &mut [u8]) {
         let mut header = Header::new_mut(packet);
         header.set_flags(if self.summed { CHECKSUM_PRESENT } else { 0 });

@@ -4,9 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 use uvs_core::fib::NextHop;
-use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
-use uvs_core::mode::Path;
-use uvs_core::service::{Forwarding, Tunnel};
+use uvs_core::flow::Addr;
+use uvs_core::service::Forwarding;
 
 use super::{Director, Made, Server};
 use crate::catalog::Check;
@@ -42,7 +41,7 @@ fn room(d: &Director<'_>) -> Result<Seen, NotMade> {
         let addr = server.addr.to_string();
         let mtu = known_mtu(d, &server, &hop)?;
         let name = d.port_of(&hop);
-        let outer = overhead(server.status.spec.tunnel);
+        let outer = u32::try_from(server.status.spec.tunnel.overhead()).unwrap_or(0);
         let state = format!(
             "{addr} by {name}: the path's MTU is {mtu}, of which the outer header takes {outer}"
         );
@@ -106,17 +105,4 @@ fn holes(d: &Director<'_>) -> Result<Seen, NotMade> {
         seen.well("no real server gets connections");
     }
     Ok(seen)
-}
-
-/// Bytes that the mode of a tunnel adds.
-fn overhead(tunnel: Tunnel) -> u32 {
-    let flow = Flow::new(Protocol::Tcp, Endpoint::NONE, Endpoint::NONE);
-    let path = Path {
-        tunnel,
-        ..Path::plain(&flow)
-    };
-    let mode = uvs_modes::BUILTIN
-        .iter()
-        .find(|m| m.encapsulation() == Some(tunnel.kind));
-    mode.map_or(0, |mode| u32::try_from(mode.overhead(&path)).unwrap_or(0))
 }

@@ -12,7 +12,7 @@ use uvs_core::engine::ConnReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Sysctls, Timeouts};
 
 use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server};
@@ -106,10 +106,10 @@ pub(super) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTr
         let to = destinations(service.key, marks);
         let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
         let replier = |server: &ServerSpec| {
-            let local = match server.forwarding {
-                Forwarding::Nat => Vec::new(),
-                Forwarding::FullNat => service.local.clone(),
-                Forwarding::Dr | Forwarding::Tunnel => return None,
+            let local = match server.forwarding.replies() {
+                Replies::Direct => return None,
+                Replies::Gateway => Vec::new(),
+                Replies::Local => service.local.clone(),
             };
             Some(Replier {
                 service: service.key,

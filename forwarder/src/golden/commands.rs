@@ -116,11 +116,9 @@ impl<'a> Args<'a> {
 
     fn server(&self, port: u16) -> ServerSpec {
         let at = endpoint(self.value("-r").unwrap(), port);
-        let forwarding = match () {
-            () if self.has("-m") => Forwarding::Nat,
-            () if self.has("-i") => Forwarding::Tunnel,
-            () => Forwarding::Dr,
-        };
+        let mut methods = Forwarding::ALL.iter().copied();
+        let given = methods.find(|method| self.has(&method.def().flag()));
+        let forwarding = given.unwrap_or(Forwarding::Dr);
         ServerSpec {
             weight: self.number("-w", 1),
             upper: self.number("-x", 0),
@@ -132,11 +130,10 @@ impl<'a> Args<'a> {
 
     fn tunnel(&self) -> Tunnel {
         Tunnel {
-            kind: match self.value("--tun-type") {
-                Some("gue") => TunnelKind::Gue,
-                Some("gre") => TunnelKind::Gre,
-                _ => TunnelKind::Ipip,
-            },
+            kind: self.value("--tun-type").map_or(TunnelKind::Ipip, |word| {
+                let mut kinds = TunnelKind::ALL.iter().copied();
+                kinds.find(|kind| kind.def().word == word).unwrap()
+            }),
             port: self.number("--tun-port", 0) as u16,
             checksum: match () {
                 () if self.has("--tun-csum") => TunnelChecksum::Full,

@@ -10,7 +10,6 @@ use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
-use uvs_core::service::Forwarding;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
@@ -190,12 +189,7 @@ impl Director {
             for r in &s.servers {
                 let servers = &spec.unwrap().servers;
                 let server = servers.iter().find(|x| x.endpoint == r.endpoint).unwrap();
-                let word = match server.forwarding {
-                    Forwarding::Dr => "Route",
-                    Forwarding::Nat => "Masq",
-                    Forwarding::FullNat => "FullNat",
-                    Forwarding::Tunnel => "Tunnel",
-                };
+                let word = server.forwarding.def().listed;
                 lines.push(format!(
                     "{} {} {word} weight {} active {} inact {}",
                     s.key, r.endpoint, server.weight, r.active, r.inactive

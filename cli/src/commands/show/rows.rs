@@ -6,9 +6,7 @@ use uvs_control::protocol::{
 };
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{
-    Care, Forwarding, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec, TunnelKind,
-};
+use uvs_core::service::{Care, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
@@ -290,14 +288,10 @@ fn name(key: &ServiceKey) -> (String, String) {
 
 /// How packets reach a server, in a word.
 pub(crate) const fn mode(server: &ServerSpec, local: bool) -> &'static str {
-    match (server.forwarding, server.tunnel.kind) {
-        (Forwarding::Dr | Forwarding::Tunnel, _) if local => "local",
-        (Forwarding::Dr, _) => "dr",
-        (Forwarding::Nat, _) => "nat",
-        (Forwarding::FullNat, _) => "fullnat",
-        (Forwarding::Tunnel, TunnelKind::Ipip) => "ipip",
-        (Forwarding::Tunnel, TunnelKind::Gue) => "gue",
-        (Forwarding::Tunnel, TunnelKind::Gre) => "gre",
+    if local && !server.forwarding.passes_replies() {
+        "local"
+    } else {
+        server.mode()
     }
 }
 

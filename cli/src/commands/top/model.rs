@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus, Stats};
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
+use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Samples that a trend goes back.
 pub(super) const TREND: usize = 120;
@@ -167,10 +167,7 @@ fn server(
         load: Load {
             active: status.active.into(),
             inactive: status.inactive.into(),
-            replies: matches!(
-                status.spec.forwarding,
-                Forwarding::Nat | Forwarding::FullNat
-            ),
+            replies: status.spec.forwarding.passes_replies(),
             ..load((key, Some(status.spec.endpoint)), status.stats)
         },
     }

@@ -42,7 +42,7 @@ impl Query {
     /// director that sends, and the client's address and interface choose no rule (`do_output_route4` in
     /// ip_vs_xmit.c).
     pub fn to_server(server: Addr, forwarding: Forwarding, local: Option<Addr>) -> Self {
-        let local = local.filter(|_| forwarding == Forwarding::FullNat);
+        let local = local.filter(|_| forwarding.takes_local());
         Self {
             src: local.unwrap_or(Addr::UNSPECIFIED),
             binds_source: forwarding == Forwarding::Tunnel,

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use uvs_core::service::Forwarding;
+
 /// A netmask as it is written.
 pub(super) fn mask(bits: u32) -> String {
     Ipv4Addr::from(bits).to_string()
@@ -9,15 +11,12 @@ pub(super) fn mask(bits: u32) -> String {
 
 /// A mode by the name that the documentation has for it, and by ipvsadm's.
 pub(super) fn mode(name: &str) -> String {
-    let known = match name {
-        "Route" => "DR (ipvsadm -g)",
-        "Masq" => "NAT (ipvsadm -m)",
-        "Tunnel" => "tunnel (ipvsadm -i)",
-        "FullNat" => "FULLNAT (ipvsadm --fullnat)",
-        "Addresses" => "ICMP error, translated",
-        other => other,
-    };
-    known.to_owned()
+    let mut rows = Forwarding::ALL.iter().map(|method| method.def());
+    match rows.find(|row| row.listed == name) {
+        Some(row) => format!("{} (ipvsadm {})", row.title, row.flag()),
+        None if name == "Addresses" => "ICMP error, translated".to_owned(),
+        None => name.to_owned(),
+    }
 }
 
 /// A MAC address.
@@ -39,6 +38,7 @@ mod tests {
     fn words_are_those_of_the_documentation() {
         assert_eq!(mask(0xffff_ff00), "255.255.255.0");
         assert_eq!(mode("Masq"), "NAT (ipvsadm -m)");
+        assert_eq!(mode("FullNat"), "FULLNAT (ipvsadm --fullnat)");
         assert_eq!(mac([2, 0, 0, 0, 0, 0xff]), "02:00:00:00:00:ff");
         assert_eq!(
             (plural(1, "frame"), plural(2, "frame")),

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::conn::{self, Conn, ConnId, InsertError, NONE};
 use crate::counters::ScheduleFailure;
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use crate::service::{Replies, ServerSpec, ServiceKey, ServiceSpec};
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::DropReason;
@@ -116,18 +116,18 @@ impl<R: Recorder> Scheduling<'_, R> {
         c.mode = mode;
         c.backend = server;
         c.control = control;
-        if spec.forwarding == Forwarding::FullNat {
+        if spec.forwarding.takes_local() {
             let local = self.flows.take_local(self.slot, c.server, protocol);
             c.local = local.ok_or(Refused::Drop(DropReason::PortsExhausted))?;
         }
-        let replies = matches!(spec.forwarding, Forwarding::Nat | Forwarding::FullNat);
+        let replies = spec.forwarding.passes_replies();
         if !replies {
             c.flags |= conn::NO_OUTPUT;
         }
         let id = self
             .insert(&c, replies)
             .inspect_err(|_| self.flows.give_back_local(&c))?;
-        if spec.forwarding == Forwarding::Nat {
+        if spec.forwarding.replies() == Replies::Gateway {
             self.flows.note_client(id);
         }
         self.record(|_| Step::Opened {

@@ -13,7 +13,7 @@ use crate::engine::flows::event::Cause;
 use crate::engine::flows::report::state_name;
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::sctp::SctpState;
-use crate::service::Forwarding;
+use crate::service::Replies;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
@@ -54,7 +54,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let Some(protocol) = Protocol::from_number(self.flow.protocol) else {
             return false;
         };
-        if spec.forwarding != Forwarding::Nat {
+        if spec.forwarding.replies() != Replies::Gateway {
             return false;
         }
         let end = Endpoint::new(spec.endpoint.addr, self.server_port(&spec));

@@ -1,0 +1,88 @@
+//! The encapsulations of tunnels: one row each says what it is called, what can be set of it, and its size.
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::rows;
+use crate::wire::{gre, gue, ipv4, udp};
+
+/// Bytes of the outer IP header.
+pub const OUTER_HEADER: usize = ipv4::MIN_LEN;
+
+/// An encapsulation's row.
+#[derive(Clone, Copy, Debug)]
+pub struct TunnelDef {
+    /// `--tun-type`, `kind = "…"` of the configuration, the metrics' label and the column of `uvs show`.
+    pub word: &'static str,
+    /// Whether it has a port of the server's.
+    pub has_port: bool,
+    /// What its outer checksum can be; empty where its header has no such field.
+    pub checksums: &'static [TunnelChecksum],
+    /// Bytes between the outer IP header and the packet within.
+    pub header: fn(TunnelChecksum) -> usize,
+}
+
+rows! {
+    /// How a tunnelled packet is wrapped. In JSON it is the variant's name in lower case.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum TunnelKind: TunnelDef {
+        /// IP in IP (RFC 2003).
+        #[default]
+        Ipip {
+            word: "ipip",
+            has_port: false,
+            checksums: &[],
+            header: |_| 0,
+        }
+        /// Generic UDP encapsulation: UDP's header and GUE's without options.
+        Gue {
+            word: "gue",
+            has_port: true,
+            checksums: &[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote],
+            header: |_| udp::LEN + gue::MIN_LEN,
+        }
+        /// GRE (RFC 2784).
+        Gre {
+            word: "gre",
+            has_port: false,
+            checksums: &[TunnelChecksum::None, TunnelChecksum::Full],
+            header: |checksum| gre::header_len(checksum == TunnelChecksum::Full),
+        }
+    }
+}
+
+/// The outer checksum of a GUE or GRE tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelChecksum {
+    /// `--tun-nocsum`
+    #[default]
+    None,
+    /// `--tun-csum`
+    Full,
+    /// `--tun-remcsum`
+    Remote,
+}
+
+/// A tunnel's parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Encapsulation.
+    pub kind: TunnelKind,
+    /// The server's port where the encapsulation has one (GUE's), host byte order; 0 otherwise.
+    pub port: u16,
+    /// Outer checksum; IPIP has none.
+    pub checksum: TunnelChecksum,
+}
+
+impl Tunnel {
+    /// Bytes between the outer IP header and the packet within.
+    pub fn header(&self) -> usize {
+        (self.kind.def().header)(self.checksum)
+    }
+
+    /// Bytes that it adds in front of the packet.
+    pub fn overhead(&self) -> usize {
+        OUTER_HEADER + self.header()
+    }
+}
