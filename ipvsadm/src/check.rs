@@ -80,8 +80,8 @@ fn check_server(line: &Line) -> Result<(), Stop> {
         ServiceKey::Address { addr, .. } => addr.is_v4(),
         ServiceKey::Mark { ipv6, .. } => !ipv6,
     };
-    let tunnel = line.forwarding == Forwarding::Tunnel;
-    if v4 != line.server.addr.is_v4() && !tunnel {
+    let tunnel = line.server.forwarding == Forwarding::Tunnel;
+    if v4 != line.server.endpoint.addr.is_v4() && !tunnel {
         return Err(usage(
             "Different address family is allowed only for tunneling servers",
         ));
@@ -101,7 +101,7 @@ fn check_server(line: &Line) -> Result<(), Stop> {
 }
 
 fn check_tunnel(line: &Line) -> Result<(), Stop> {
-    let def = line.tunnel.kind.def();
+    let def = line.server.tunnel.kind.def();
     let name = def.word;
     if def.has_port && !line.given.has(Kind::TunPort) {
         return Err(usage(format!(

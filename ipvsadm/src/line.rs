@@ -1,8 +1,8 @@
 //! One command line: its words become a [`Line`], and that a service or a server.
 
-use uvs_control::protocol::Command;
+use uvs_control::protocol::Change;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
 use super::check;
@@ -33,12 +33,7 @@ pub(super) struct Line {
     pub(super) mask: u32,
     pub(super) engine: Option<String>,
     pub(super) local: Vec<Addr>,
-    pub(super) server: Endpoint,
-    pub(super) forwarding: Forwarding,
-    pub(super) tunnel: Tunnel,
-    pub(super) weight: u32,
-    pub(super) upper: u32,
-    pub(super) lower: u32,
+    pub(super) server: ServerSpec,
     pub(super) timeouts: Timeouts,
 }
 
@@ -57,12 +52,7 @@ impl Line {
             mask: u32::MAX,
             engine: None,
             local: Vec::new(),
-            server: Endpoint::NONE,
-            forwarding: Forwarding::Dr,
-            tunnel: Tunnel::default(),
-            weight: 1,
-            upper: 0,
-            lower: 0,
+            server: ServerSpec::new(Endpoint::NONE, Forwarding::Dr),
             timeouts: Timeouts {
                 tcp: 0,
                 tcp_fin: 0,
@@ -77,16 +67,16 @@ impl Line {
     }
 
     /// What the line changes of the table, where it does.
-    pub(super) fn change(&self) -> Result<Option<Command>, Stop> {
+    pub(super) fn change(&self) -> Result<Option<Change>, Stop> {
         Ok(Some(match self.verb {
-            Verb::AddService => Command::AddService(self.service_spec()?),
-            Verb::EditService => Command::EditService(self.service_spec()?),
-            Verb::DeleteService => Command::DeleteService(self.key()?),
-            Verb::Clear => Command::Clear,
-            Verb::AddServer => Command::AddServer(self.key()?, self.server_spec()?),
-            Verb::EditServer => Command::EditServer(self.key()?, self.server_spec()?),
-            Verb::DeleteServer => Command::DeleteServer(self.key()?, self.server),
-            Verb::Set => Command::SetTimeouts(self.timeouts),
+            Verb::AddService => Change::AddService(self.service_spec()?),
+            Verb::EditService => Change::EditService(self.service_spec()?),
+            Verb::DeleteService => Change::DeleteService(self.key()?),
+            Verb::Clear => Change::Clear,
+            Verb::AddServer => Change::AddServer(self.key()?, self.server_spec()?),
+            Verb::EditServer => Change::EditServer(self.key()?, self.server_spec()?),
+            Verb::DeleteServer => Change::DeleteServer(self.key()?, self.server.endpoint),
+            Verb::Set => Change::SetTimeouts(self.timeouts),
             Verb::List
             | Verb::Zero
             | Verb::Save
@@ -120,19 +110,13 @@ impl Line {
     /// The server as `-a` or `-e` describes it. Nobody rewrites the port on the way to a DR or TUN
     /// server, so that it is the service's.
     fn server_spec(&self) -> Result<ServerSpec, Stop> {
-        let mut endpoint = self.server;
+        let mut server = self.server;
         if let ServiceKey::Address { port, .. } = self.key()?
-            && !self.forwarding.def().maps_port
+            && !server.forwarding.def().maps_port
         {
-            endpoint.port = port;
+            server.endpoint.port = port;
         }
-        Ok(ServerSpec {
-            tunnel: self.tunnel,
-            weight: self.weight,
-            upper: self.upper,
-            lower: self.lower,
-            ..ServerSpec::new(endpoint, self.forwarding)
-        })
+        Ok(server)
     }
 
     fn scheduler(&self) -> &str {

@@ -73,7 +73,7 @@ fn hold_pid_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Tells the waiting `up` and lets go of everything of its: the pipe, the directory, the privileges.
+/// Tells the waiting `up`, and releases everything inherited from it: the pipe, the directory, the privileges.
 fn leave_parent() -> io::Result<()> {
     std::env::set_current_dir("/")?;
     // All descriptors are open; what reads the network needs no capability any more.

@@ -1,8 +1,8 @@
 //! The engine: frame, time and desired state in; verdicts and counters out.
 //!
 //! One engine per worker; it shares nothing. `apply` takes the desired state, `set_fib` the kernel's
-//! routes and neighbours, `handle_frame` a frame, `handle_timeout` the time. Nothing here blocks,
-//! allocates per packet or asks the world for anything.
+//! routes and neighbours, `handle_frame` a frame, `handle_timeout` the time. Nothing here blocks or asks the
+//! world for anything, and a packet of an established connection costs no allocation unless it is fragmented.
 //!
 //! Its parts have methods of their own: what is desired (`desired`), the connections and their servers
 //! (`flows`), what UVS says itself (`voice`), what time asks for (`upkeep`), the way out (`routes`). The steps

@@ -1,4 +1,4 @@
-//! Ending the connections whose server has left, or whose client is denied: a share of the table a call, and as
+//! Ends connections whose server releases them, or whose client is denied: a share of the table a call, and as
 //! fast as the connections' ends may be told.
 
 use super::Engine;

@@ -38,13 +38,13 @@ use nft::link::{Fault, Link};
 use state::{Ready, State};
 use watch::Watch;
 
-/// A table that was put up anew and knows no clients, so that it keeps all that NAT servers send beyond the
-/// host from the kernel. What is told to it is not told to the next.
+/// A table that was put up again and knows no clients, so that it keeps all that NAT servers send beyond the
+/// host from the kernel. What is entered into it is not in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsure(u64);
 
 /// The guard of this network namespace. While this value lives, no other daemon can have it, and what
-/// others do to its rules is put right; when it goes, so do the rules.
+/// others do to its rules is repaired; when it goes, so do the rules.
 pub struct Guard {
     state: Arc<Mutex<State>>,
     /// `None` once it has ended.
@@ -111,7 +111,7 @@ impl Guard {
         true
     }
 
-    /// Puts the guard up anew as a whole, on the interfaces there are now.
+    /// Puts the guard up again as a whole, on the interfaces there are now.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).

@@ -1,4 +1,4 @@
-//! What the guard shall keep from the kernel, as the daemon says it. Pure.
+//! What the guard must hold back from the kernel, as the daemon states it. Pure.
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
@@ -8,7 +8,7 @@ use super::clients::Idle;
 /// Address and port of a real server, port 0 = all ports.
 pub type Server = (Addr, Protocol, u16);
 
-/// What the kernel shall leave to UVS. IPv4; other addresses are left out.
+/// What the kernel must leave to UVS. IPv4; other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuardSpec {
     /// The interfaces that UVS runs on.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
+    self, Connection, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
     ServiceStatus, Setting, Totals,
 };
 use uvs_core::service::ServiceKey;
@@ -51,29 +51,15 @@ pub(super) struct Drop {
     pub(super) advice: &'static str,
 }
 
-/// The view that was asked for; `None` where the daemon answered something else.
-pub(super) fn of(what: What, data: Data) -> Option<View> {
-    Some(match (what, data) {
-        (
-            What::Drops,
-            Data::Drops {
-                totals,
-                reasons,
-                ended,
-                interfaces,
-            },
-        ) => View::Drops(Drops {
-            totals,
-            ended,
-            interfaces,
-            drops: reasons.into_iter().map(explained).collect(),
-        }),
-        (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
-        (What::Plugins, Data::Plugins(plugins)) => View::Plugins(plugins),
-        (What::Config, Data::Settings(all)) => View::Settings(all),
-        (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
-        _ => return None,
-    })
+impl From<protocol::Drops> for Drops {
+    fn from(drops: protocol::Drops) -> Self {
+        Self {
+            totals: drops.totals,
+            drops: drops.reasons.into_iter().map(explained).collect(),
+            ended: drops.ended,
+            interfaces: drops.interfaces,
+        }
+    }
 }
 
 fn explained((reason, count): (String, u64)) -> Drop {

@@ -213,7 +213,7 @@ fn connection(c: &Connection, before: &Before) -> Item {
     }
 }
 
-/// What a connection is told by.
+/// What identifies a connection.
 pub(super) fn connection_id(c: &Connection) -> Id {
     Id::Connection(c.status.protocol, c.status.client, c.status.vip)
 }
