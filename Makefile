@@ -52,6 +52,8 @@ fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_
 lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@# As a package builds it: without the lab.
+	cargo clippy -p uvs --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then \
 		echo "cargo deny check licenses bans sources"; \

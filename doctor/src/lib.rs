@@ -1,9 +1,10 @@
 //! `uvs doctor`: looks at a director or a real server for the mistakes that keep a right configuration
 //! from working, and says for each what was seen, why it matters and which command fixes it.
 //!
-//! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
-//! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
+//! `catalog` is the closed list of checks. A check judges facts that were gathered before or are read
+//! through `host`, so that its logic can be tried on data. Nothing is changed, and nothing waits for
 //! longer than the second in which ARP and pings are answered. What cannot be looked at is said, not skipped.
+#![forbid(unsafe_code)]
 
 mod arp;
 mod catalog;

@@ -6,7 +6,7 @@ use uvs_core::service::{Forwarding, ServiceKey, TunnelChecksum};
 
 use super::line::Line;
 use super::options::{Kind, Kinds, Verb};
-use super::stop::{Stop, usage};
+use super::stop::{Stop, missing, usage};
 
 /// Checks a whole command line.
 pub(super) fn line(line: &Line) -> Result<(), Stop> {
@@ -138,13 +138,5 @@ fn conflict(kind: Kind, other: Kind, what: &str) -> Stop {
     let (kind, other) = (kind.name(), other.name());
     usage(format!(
         "The option '{kind}' conflicts with the '{other}' option in {what}"
-    ))
-}
-
-/// A required option is not there.
-pub(super) fn missing(kind: Kind, verb: Verb) -> Stop {
-    let (option, command) = (kind.name(), verb.name());
-    usage(format!(
-        "You need to supply the '{option}' option for the '{command}' command"
     ))
 }

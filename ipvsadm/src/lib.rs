@@ -1,8 +1,8 @@
 //! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
 //!
 //! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
-//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`mod@line`] and
-//! [`set`], checked in [`check`] and answered here; nothing opens a file or a socket of its own, so that
+//! and refuses what it does not have. The words are taken apart in `popt`, understood in `parse` and
+//! `set`, checked in `check` and answered here; nothing opens a file or a socket of its own, so that
 //! tests run whole sessions against a table in memory.
 
 mod check;
@@ -14,6 +14,7 @@ mod messages;
 pub mod names;
 mod options;
 mod order;
+mod parse;
 mod popt;
 mod restore;
 mod save;
@@ -32,9 +33,10 @@ use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
 use self::format::Style;
-use self::line::{Action, Line};
+use self::line::Line;
 use self::names::Names;
 use self::options::{Kind, Verb};
+use self::parse::{Action, parse};
 pub use self::save::server_words;
 use self::stop::Stop;
 
@@ -75,7 +77,7 @@ struct Session<'s, 'io> {
 
 impl<'io> Session<'_, 'io> {
     fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
-        match line::parse(words, self.io.names)? {
+        match parse(words, self.io.names)? {
             Action::Help => {
                 write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
                 Err(Stop::done())

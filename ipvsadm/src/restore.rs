@@ -4,13 +4,14 @@
 //! other go to the daemon together: a table of a thousand services is put in force a few times, not
 //! thousands of times.
 
-use super::Session;
-use super::line::{self, Action};
-use super::messages;
-use super::options::Verb;
-use super::stop::{self, Stop};
 use uvs_control::client::{Asking, CallError};
 use uvs_control::protocol::{Change, MAX_BATCH, ask};
+
+use super::Session;
+use super::messages;
+use super::options::Verb;
+use super::parse::{Action, parse};
+use super::stop::{self, Stop};
 
 /// How the last rule ended; told already where it was refused.
 type Last = Result<(), Stop>;
@@ -46,7 +47,7 @@ impl Session<'_, '_> {
 
     /// One rule, and how it ended; an error ends them all.
     fn rule(&mut self, words: &[String], waiting: &mut Waiting, last: Last) -> Result<Last, Stop> {
-        if let Ok(Action::Run(line)) = line::parse(words, self.io.names)
+        if let Ok(Action::Run(line)) = parse(words, self.io.names)
             && let Some(change) = line.change()?
         {
             waiting.verbs.push(line.verb);

@@ -7,9 +7,10 @@ use std::net::Ipv4Addr;
 
 use super::finding::{Fault, Finding};
 use super::host::Device;
-use super::ledger::Holder;
-use super::plan::{self, Mode, Probe};
-use super::step::Key;
+use super::mode::{Holder, Mode};
+use super::plan;
+use super::sysctl::Key;
+use super::tunnel::Probe;
 use super::{Request, RsError, host};
 
 /// Everything that is wrong, each thing once, in the order in which it is best fixed. Changes nothing and

@@ -22,8 +22,8 @@ use uvs_core::wire::{ethernet, ipv4};
 
 use super::counters::Counters;
 use super::ipip::{self, Refusal};
-use super::ledger::state_file;
 use super::own::OwnAddresses;
+use super::state::state_file;
 use super::sys;
 
 /// What the process prints once it works.
@@ -39,7 +39,7 @@ const PACKETS: Token = Token(0);
 const TUN: Token = Token(1);
 const SIGNALS: Token = Token(2);
 
-/// Runs until SIGTERM, SIGINT or the end of its device. Prints [`READY`] once it works.
+/// Runs until SIGTERM, SIGINT or the end of its device. Prints `READY` once it works.
 ///
 /// # Errors
 /// Where it cannot start, or a descriptor fails.

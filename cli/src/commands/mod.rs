@@ -15,6 +15,7 @@ mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
+#[cfg(feature = "lab")]
 pub(crate) mod lab;
 mod latency;
 mod mark;
@@ -28,6 +29,7 @@ mod sysctl;
 mod top;
 mod trace;
 mod units;
+mod words;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -83,6 +85,7 @@ enum Command {
     /// Explain why a packet goes where it goes: a made-up one, captured ones, or live ones
     Trace(trace::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
+    #[cfg(feature = "lab")]
     Lab(lab::Args),
 }
 
@@ -107,6 +110,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Trace(args) => trace::main(&args),
+        #[cfg(feature = "lab")]
         Command::Lab(args) => lab::main(args),
     }
 }

@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
-use super::{daemon, output};
 use uvs_control::protocol::ask;
+
+use super::{daemon, output};
 
 /// Nothing to choose.
 #[derive(clap::Args)]

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use uvs_doctor::Finding;
-use uvs_realserver::plan::Mode;
-use uvs_realserver::{self as rs, Request, RsError};
+use uvs_realserver::{self as rs, Mode, Request, RsError};
 
 use super::{FAILED, USAGE};
 

@@ -15,9 +15,8 @@ use uvs_control::protocol::{Connection, Filter, Find, ServiceStatus, ask};
 
 use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
-pub(crate) use self::rows::mode;
 use self::view::View;
-use super::{USAGE, daemon, output};
+use super::{USAGE, daemon, output, units};
 
 /// What, which of it, and how.
 #[derive(clap::Args)]
@@ -30,7 +29,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     wanted: Wanted,
     /// Show it again every SECONDS seconds, until interrupted
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::top::interval)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = units::interval)]
     watch: Option<Duration>,
 }
 

@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKind};
 
-use super::address;
 use super::fields::{Fields, Value};
-use super::modes;
+use super::{address, modes};
 
 const KEYS: &[&str] = &[
     "address",

@@ -401,8 +401,7 @@ fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-/// What a daemon without sockets is made of, for tests.
-#[cfg(any(test, feature = "testing"))]
+/// What a daemon without sockets is made of.
 pub mod parts {
     pub use super::clock::Clock;
     pub use super::rates::Rates;

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::Daemon;
 use uvs_control::plugins::{Loaded, Reloaded};
 use uvs_control::protocol::{Answers, Errno, PluginReloaded, PluginStatus, Plugins, Refusal, ask};
+
+use super::Daemon;
 
 impl Answers<ask::ListPlugins> for Daemon {
     fn answer(&mut self, _: ask::ListPlugins) -> Result<Plugins, Refusal> {

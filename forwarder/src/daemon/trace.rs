@@ -2,6 +2,7 @@
 //! becomes of the kernel's copies.
 
 use uvs_control::protocol::{Answers, Errno, Refusal, ask};
+use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
 use uvs_core::fib::Fib;
 use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
@@ -10,7 +11,6 @@ use super::frames::OWN_STACK;
 use super::{Daemon, failed};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
-use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
 
 impl Answers<ask::Trace> for Daemon {
     fn answer(&mut self, ask::Trace(subjects): ask::Trace) -> Result<TracedFrames, Refusal> {

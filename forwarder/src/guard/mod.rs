@@ -6,7 +6,7 @@
 //! never half there; a killed run's table is found and replaced by the next. What others do to it is put
 //! right by a thread of its own, the keeper.
 //!
-//! [`rules`] says what the table is, `nft/` how that is told to the kernel. No other program takes part,
+//! `rules` says what the table is, `nft/` how that is told to the kernel. No other program takes part,
 //! but `nft` to print it for people.
 
 mod claim;
@@ -18,6 +18,7 @@ mod keeper;
 mod kept;
 mod nft;
 mod rules;
+mod sets;
 mod spec;
 mod state;
 mod tool;
@@ -25,11 +26,10 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use clients::Idle;
 pub use error::GuardError;
 pub use harm::{Harm, Repairs};
 pub use nft::listing::Counter;
-pub use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
+pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server};
 
 use claim::Claim;
 use clients::CLIENTS;
@@ -229,7 +229,7 @@ impl Drop for Guard {
 /// # Errors
 /// The kernel's.
 pub fn counters() -> Result<Vec<Counter>, GuardError> {
-    let counters = nft::listing::counters(&mut open()?, rules::TABLE);
+    let counters = nft::listing::counters(&mut open()?, sets::TABLE);
     counters.map_err(|e| GuardError::of("read the guard's counters", e))
 }
 

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use uvs_control::protocol::{PluginStatus, Plugins, ask};
+
 use crate::commands::output::{self, number, text};
 use crate::commands::{FAILED, daemon};
-use uvs_control::protocol::{PluginStatus, Plugins, ask};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -8,8 +8,9 @@ pub(crate) use self::list::render;
 
 use std::process::ExitCode;
 
-use super::{daemon, output};
 use uvs_control::protocol::{PluginReloaded, ask};
+
+use super::{daemon, output};
 
 /// Scheduler plugins.
 #[derive(clap::Args)]

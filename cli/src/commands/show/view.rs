@@ -2,13 +2,12 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    self, Connection, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
-    ServiceStatus, Setting, Totals,
+    self, Connection, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus,
+    Setting, Totals,
 };
-use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
 
-use super::rows::{self, grid};
+use super::rows::{self, Drop, Server, grid};
 use super::{Format, What};
 use crate::commands::plugin;
 
@@ -24,14 +23,6 @@ pub(super) enum View {
     Info(Box<Info>),
 }
 
-/// A real server and the service it is of.
-#[derive(Serialize)]
-pub(super) struct Server {
-    pub(super) service: ServiceKey,
-    #[serde(flatten)]
-    pub(super) status: ServerStatus,
-}
-
 /// Where frames went.
 #[derive(Serialize)]
 pub(super) struct Drops {
@@ -39,16 +30,6 @@ pub(super) struct Drops {
     drops: Vec<Drop>,
     ended: Ended,
     interfaces: Vec<InterfaceFrames>,
-}
-
-/// A reason and its counter.
-#[derive(Serialize)]
-pub(super) struct Drop {
-    pub(super) reason: String,
-    pub(super) count: u64,
-    /// Empty where the daemon knows a reason that this program does not.
-    pub(super) meaning: &'static str,
-    pub(super) advice: &'static str,
 }
 
 impl From<protocol::Drops> for Drops {

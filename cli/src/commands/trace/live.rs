@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Format, Report, render};
-use crate::commands::{USAGE, daemon, output};
 use uvs_control::protocol::ask;
 use uvs_control::trace::LiveRequest;
 use uvs_control::trace::filter::Filter;
+
+use super::{Format, Report, render};
+use crate::commands::{USAGE, daemon, output};
 
 /// Packets, unless said otherwise.
 const COUNT: u32 = 10;

@@ -1,8 +1,8 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_control::protocol::{ConnectionStatus, Stats};
+use uvs_control::protocol::{ConnectionStatus, ServerStatus, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::*;
 
