@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 600
 FRAMES := $(CURDIR)/target/lab-frames
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps test fuzz lint loc bench bench-table bench-side
+.PHONY: help build demo deps test miri fuzz lint loc bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,14 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 	@lab/frames.sh $(FRAMES)
 	$(RUNNER) cargo test --workspace --doc
 
+# What Miri can run: the plugin ABI's two sides against each other (no library is loaded), and what reads and writes bytes.
+# Leaks do not count in the former: a caught panic's payload is forgotten on purpose, as its destructor may panic again.
+MIRI := PROPTEST_CASES=8 MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-ignore-leaks" cargo +nightly miri test
+miri: ## undefined behaviour in the plugin's two sides and the wire formats; needs a nightly toolchain with miri and rust-src
+	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "miri: no Miri here: rustup component add --toolchain nightly miri rust-src"; exit 1; }
+	$(MIRI) -p uvs-plugin --test faults
+	$(MIRI) -p uvs-core --lib -- bytes:: wire::
+
 fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_SECONDS each; needs a nightly toolchain and cargo-fuzz
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz"; exit 1; }
 	for target in handle_frame http_request; do \
@@ -44,6 +52,8 @@ fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_
 lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@# As a package builds it: without the lab.
+	cargo clippy -p uvs --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then \
 		echo "cargo deny check licenses bans sources"; \

@@ -1,6 +1,6 @@
 //! What the engine costs a frame, without sockets: `cargo bench -p uvs-benches`.
 //!
-//! Frames are laid anew for each pass, as the ring does, so a copy of its bytes is part of every figure.
+//! Frames are laid again for each pass, as the ring does, so a copy of its bytes is part of every figure.
 //! Connections are visited all over the table, so that a large one pays for its cache misses.
 
 #![forbid(unsafe_code)]
@@ -148,7 +148,7 @@ fn miss(c: &mut Criterion) {
     }
 }
 
-/// What a look at one packet of an established connection costs: the engine's double, and its telling. What
+/// What tracing one packet of an established connection costs: the engine's copy, and the report. What
 /// it costs where nobody looks is `hit`, beside the same of a build without it.
 fn trace(c: &mut Criterion) {
     let mut group = c.benchmark_group("trace");

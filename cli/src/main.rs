@@ -1,5 +1,6 @@
 //! `uvs`: an L4 load balancer in user space. One binary: the daemon, its command line, the `ipvsadm`
 //! applet, the lab and the real server's helper.
+#![forbid(unsafe_code)]
 
 mod commands;
 

@@ -19,7 +19,7 @@ use stand::{PATIENCE, ask_over, eventually, lab, uvs};
 /// The port of the UDP service.
 const ECHO: u16 = 7;
 
-/// `uvs run` with the plan's HTTP service on two servers, and what else the file shall say: before the
+/// `uvs run` with the plan's HTTP service on two servers, and what else the file is to say: before the
 /// services, and in the service.
 fn configured<'lab>(lab: &'lab Lab, top: &str, care: &str) -> Daemon<'lab> {
     let plan = &lab.plan;

@@ -844,7 +844,7 @@ impl Up<'_> {
         self.0.director.enter(|| guard.apply(spec).unwrap());
     }
 
-    /// Tells it that these are all clients; whether it had been put up anew.
+    /// Tells it that these are all clients; whether it had been put up again.
     fn tell(&self, clients: &[Server]) -> bool {
         let guard = self.1.as_ref().unwrap();
         let Some(table) = guard.unsure() else {

@@ -1,5 +1,5 @@
 //! `uvs rs` in network namespaces: what `up` sets and `down` restores, what `check` finds and that its
-//! commands mend it, and the decapsulator with real UDP and TCP sockets behind it. Needs root.
+//! commands fix it, and the decapsulator with real UDP and TCP sockets behind it. Needs root.
 
 #[path = "rs/director.rs"]
 mod director;

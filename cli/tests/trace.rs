@@ -223,7 +223,7 @@ fn only_one_looks_at_real_packets_at_a_time() {
     assert!(
         ended
             .stderr
-            .contains("another `uvs trace --live` is under way"),
+            .contains("another `uvs trace --live` is running"),
         "{}",
         ended.stderr
     );
@@ -249,7 +249,7 @@ fn what_cannot_be_traced_says_why() {
     assert!(said.contains("`port` is neither tcp"), "{said}");
     let (code, said) = failed("--pcap /etc/hostname");
     assert_eq!(code, Some(2));
-    assert!(said.contains("no capture file"), "{said}");
+    assert!(said.contains("not a capture file"), "{said}");
     let (code, said) = failed("--pcap /nowhere");
     assert!(
         code == Some(2) && said.contains("/nowhere: No such file"),

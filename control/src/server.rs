@@ -23,7 +23,7 @@ use self::client::{Client, Step};
 pub(crate) use self::listen::BindError;
 use self::listen::Listener;
 pub(crate) use self::peer::Peer;
-use super::protocol::{Command, Data, Errno, Refusal};
+use super::protocol::{Answer, Command, Errno, Refusal, Rest, Right};
 
 /// Clients at a time. Commands take milliseconds; this many at once is a mistake or an attack.
 const MAX_CLIENTS: usize = 64;
@@ -45,26 +45,17 @@ pub struct Call {
     pub ticket: Ticket,
     /// Who asks.
     pub peer: Peer,
-    /// What is asked.
-    pub ask: Ask,
+    /// What for.
+    pub task: Task,
 }
 
-/// What is asked.
+/// What a client waits for.
 #[derive(Debug)]
-pub enum Ask {
-    /// A command; the peer may give it.
+pub enum Task {
+    /// A command's answer; the peer may give it.
     Command(Command),
-    /// The next part of a listing, from the cursor that came with [`Answer::Part`].
-    More(u64),
-}
-
-/// An answer.
-#[derive(Debug)]
-pub enum Answer {
-    /// All of it, or the last part.
-    Last(Result<Data, Refusal>),
-    /// A part, and where the next one starts. [`Ask::More`] follows when the client has room for it.
-    Part(Data, u64),
+    /// The next part of a listing, as [`Answer::Part`] named it.
+    Rest(Rest),
 }
 
 /// The control socket.
@@ -150,11 +141,11 @@ impl Server {
                 Step::Wait => {}
                 Step::Again => self.later.push_back(slot),
                 Step::Gone => self.clients[slot] = None,
-                Step::More(cursor) => {
+                Step::More(rest) => {
                     return Some(Call {
                         ticket,
                         peer,
-                        ask: Ask::More(cursor),
+                        task: Task::Rest(rest),
                     });
                 }
                 Step::Ask(command) => match self.authorise(&command, peer) {
@@ -162,7 +153,7 @@ impl Server {
                         return Some(Call {
                             ticket,
                             peer,
-                            ask: Ask::Command(command),
+                            task: Task::Command(command),
                         });
                     }
                     Err(refusal) => self.answer(ticket, Answer::Last(Err(refusal)), now),
@@ -251,7 +242,7 @@ impl Server {
     }
 
     fn authorise(&self, command: &Command, peer: Peer) -> Result<(), Refusal> {
-        if !changes(command) || peer.uid == 0 || peer.uid == self.uid {
+        if command.right() == Right::Read || peer.uid == 0 || peer.uid == self.uid {
             return Ok(());
         }
         let message = format!(
@@ -262,45 +253,5 @@ impl Server {
             errno: Errno::Permission,
             message,
         })
-    }
-}
-
-/// Whether a command changes something. Every command is named, so that a new one is thought about.
-const fn changes(command: &Command) -> bool {
-    match command {
-        Command::AddService(_)
-        | Command::EditService(_)
-        | Command::DeleteService(_)
-        | Command::Clear
-        | Command::AddServer(..)
-        | Command::EditServer(..)
-        | Command::DeleteServer(..)
-        | Command::Mark(..)
-        | Command::Unmark(..)
-        | Command::AddAccess(_)
-        | Command::DeleteAccess(_)
-        | Command::Batch(_)
-        | Command::Zero(_)
-        | Command::SetTimeouts(_)
-        | Command::Reload
-        | Command::ReloadPlugins(_) => true,
-        // It shows other people's packets, and the worker works for it.
-        Command::TraceLive(_) | Command::TraceLiveSeen => true,
-        Command::Sysctl { value, .. } => value.is_some(),
-        Command::ListServices(_)
-        | Command::ListMarks
-        | Command::ListAccess(_)
-        | Command::ListConnections
-        | Command::GetTimeouts
-        | Command::Info
-        | Command::Drops
-        | Command::Trace(_)
-        | Command::Traffic
-        | Command::ListPlugins
-        | Command::Sample
-        | Command::FindConnections(_)
-        | Command::Latency(_)
-        | Command::ListNeighbours
-        | Command::Settings => false,
     }
 }

@@ -18,7 +18,7 @@ use uvs_core::marks::MarkRule;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
-use super::protocol::{Command, Errno, Refusal, SysctlValue};
+use super::protocol::{Change, Errno, Refusal, SysctlValue};
 use crate::access::Lists;
 use crate::config::OwnVips;
 use crate::firewall::Barrier;
@@ -98,61 +98,33 @@ impl Table {
         }
     }
 
-    /// Carries out a command that changes the desired state; `Ok(false)` where this command does not.
-    pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
-        match command {
-            Command::AddService(spec) => self.add_service(spec.clone())?,
-            Command::EditService(spec) => self.edit_service(spec.clone())?,
-            Command::DeleteService(key) => self.delete_service(key)?,
-            Command::Clear => self.clear(),
-            Command::AddServer(key, server) => self.add_server(key, *server)?,
-            Command::EditServer(key, server) => self.edit_server(key, *server)?,
-            Command::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint)?,
-            Command::Mark(mark, to) => self.mark(*mark, to)?,
-            Command::Unmark(mark, to) => self.unmark(*mark, to)?,
-            Command::AddAccess(change) => self.add_access(change)?,
-            Command::DeleteAccess(change) => self.lists.delete(change)?,
-            Command::SetTimeouts(timeouts) => self.set_timeouts(*timeouts)?,
-            Command::Sysctl {
-                name,
-                value: Some(value),
-            } => self.set_sysctl(name, value)?,
-            Command::Sysctl { value: None, .. }
-            | Command::Batch(_)
-            | Command::Zero(_)
-            | Command::ListServices(_)
-            | Command::ListMarks
-            | Command::ListAccess(_)
-            | Command::ListConnections
-            | Command::GetTimeouts
-            | Command::Info
-            | Command::Drops
-            | Command::Traffic
-            | Command::Reload
-            | Command::ListPlugins
-            | Command::ReloadPlugins(_)
-            | Command::Trace(_)
-            | Command::TraceLive(_)
-            | Command::TraceLiveSeen
-            | Command::Sample
-            | Command::FindConnections(_)
-            | Command::Latency(_)
-            | Command::ListNeighbours
-            | Command::Settings => return Ok(false),
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// It is refused, and nothing is changed.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Refusal> {
+        match change {
+            Change::AddService(spec) => self.add_service(spec.clone()),
+            Change::EditService(spec) => self.edit_service(spec.clone()),
+            Change::DeleteService(key) => self.delete_service(key),
+            Change::Clear => {
+                self.clear();
+                Ok(())
+            }
+            Change::AddServer(key, server) => self.add_server(key, *server),
+            Change::EditServer(key, server) => self.edit_server(key, *server),
+            Change::DeleteServer(key, endpoint) => self.delete_server(key, *endpoint),
+            Change::Mark(mark, to) => self.mark(*mark, to),
+            Change::Unmark(mark, to) => self.unmark(*mark, to),
+            Change::AddAccess(change) => self.add_access(change),
+            Change::DeleteAccess(change) => self.lists.delete(change),
+            Change::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
         }
-        Ok(true)
     }
 
-    /// Carries out commands in their order, each as far as it is not refused.
-    pub fn apply_all(&mut self, commands: &[Command]) -> Vec<Result<(), Refusal>> {
-        let apply = |command| match self.apply(command)? {
-            true => Ok(()),
-            false => Err(refuse(
-                Errno::Invalid,
-                "a batch takes changes of the table only".to_owned(),
-            )),
-        };
-        commands.iter().map(apply).collect()
+    /// Makes changes in their order, each unless it is refused.
+    pub fn apply_all(&mut self, changes: &[Change]) -> Vec<Result<(), Refusal>> {
+        changes.iter().map(|change| self.apply(change)).collect()
     }
 
     /// Adds a service without servers.

@@ -1,8 +1,8 @@
 //! The UVS engine: it is handed bytes and time and returns a verdict.
 //!
 //! It opens no socket, reads no clock and draws no randomness: frame, time, desired state and seed are its
-//! inputs, so every test is a replay. The crate `uvs` (folder `forwarder/`) owns sockets, clock, netlink,
-//! threads and signals.
+//! inputs, so every test is a replay. The crate `uvs-forwarder` owns sockets, clock, netlink, threads
+//! and signals.
 //!
 //! # A frame's journey
 //!

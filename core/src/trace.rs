@@ -203,7 +203,7 @@ pub enum Aside {
     Arp,
     /// It is for another MAC address.
     OtherMac,
-    /// Its headers lie.
+    /// Its headers are inconsistent.
     Malformed,
 }
 
@@ -242,7 +242,7 @@ pub enum SetAside {
     Over,
     /// The connection's server was removed, and neither `expire_nodest_conn` nor `on_removal` ends it.
     ServerGone,
-    /// The connection's server was removed, and lets it go (`expire_nodest_conn`, `on_removal`).
+    /// The connection's server was removed, and the connection is released (`expire_nodest_conn`, `on_removal`).
     LetGo,
 }
 

@@ -1,9 +1,10 @@
-//! Holds the documentation to the code: the pages on drop reasons and on sysctls are what it says.
+//! Holds the documentation to the code: the pages on drop reasons and on sysctls are what it says, and links
+//! between pages lead somewhere.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uvs_core::snapshot::Sysctls;
 use uvs_core::verdict::DropReason;
@@ -104,4 +105,40 @@ fn the_page_on_drops_is_what_the_code_says() {
 #[test]
 fn the_page_on_sysctls_is_what_the_code_says() {
     check("sysctls.md", &sysctls());
+}
+
+/// Every page of the tree: Markdown below the root, but for what is built or fetched.
+fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            pages(&path, found);
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = Vec::new();
+    pages(&root, &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    let mut broken = Vec::new();
+    for page in &found {
+        let text = std::fs::read_to_string(page).unwrap();
+        for (_, rest) in text
+            .match_indices("](")
+            .map(|(at, _)| text.split_at(at + 2))
+        {
+            let link = rest.split([')', '#', ' ']).next().unwrap();
+            let elsewhere = link.is_empty() || link.starts_with("http");
+            if !elsewhere && !page.parent().unwrap().join(link).exists() {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
 }

@@ -13,13 +13,30 @@ use socket2::{Domain, Socket, Type};
 use uvs_core::wire::arp::{FRAME_LEN, probe, reply};
 use uvs_forwarder::sys;
 
-use super::host::{Answer, Question};
 use super::receive;
 
 /// Times that each address is asked for, since a frame can be lost.
 const ROUNDS: u32 = 2;
 /// How long answers are waited for after each round.
 const ROUND: Duration = Duration::from_millis(500);
+
+/// Ask on an interface who has an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Question {
+    /// The interface.
+    pub(super) interface: String,
+    /// The address.
+    pub(super) target: Ipv4Addr,
+}
+
+/// Somebody has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The question.
+    pub(super) to: Question,
+    /// Whose MAC address it is.
+    pub(super) mac: [u8; 6],
+}
 
 /// Asks everything at once, on each interface by a thread of its own. Answers are sorted, each once.
 pub(super) fn who_has(questions: &[Question]) -> io::Result<Vec<Answer>> {

@@ -1,5 +1,5 @@
 //! The closed list of what doctor looks at: a stable id, who is asked, how much a finding weighs, why it
-//! matters. The commands that mend are made where the host's names and addresses are known.
+//! matters. The commands that fix a finding are built where the host's names and addresses are known.
 //!
 //! docs/doctor.md is rendered from this list, and a test keeps the two equal.
 
@@ -90,7 +90,7 @@ macro_rules! checks {
                 match self { $(Self::$variant => $why),* }
             }
 
-            /// What mends it, with names in capitals where the report has the host's own.
+            /// What fixes it, with names in capitals where the report has the host's own.
             pub const fn mend(self) -> &'static str {
                 match self { $(Self::$variant => $mend),* }
             }
@@ -105,7 +105,7 @@ checks! {
         "setcap cap_net_raw,cap_net_admin+ep PROGRAM"
     AddressSpace "address_space" Director Error
         "the limit of address space (ulimit -v) has room for rings and connection table"
-        "rings and table are taken whole at the start, and `uvs run` fails there"
+        "rings and table are allocated in full at the start, and `uvs run` fails there"
         "ulimit -v unlimited"
     NetdevIngress "netdev_ingress" Director Error
         "the kernel has the netdev ingress hook, and the program nft is there to look at it"
@@ -121,7 +121,7 @@ checks! {
         "ip link set dev IF up"
     LargeReceive "large_receive" Director Error
         "large receive offload (LRO) is off"
-        "what LRO merged cannot be cut again as it was, so the kernel drops such frames before UVS sees them; GRO does the same job without that harm"
+        "what LRO merged cannot be cut again as it was, so the kernel drops such frames before UVS sees them; GRO does the same job without that drawback"
         "ethtool -K IF lro off"
     GenericReceive "generic_receive" Director Note
         "generic receive offload (GRO) is on"
@@ -129,7 +129,7 @@ checks! {
         "ethtool -K IF gro on"
     RpFilter "rp_filter" Director Note
         "the effective rp_filter (the larger of `all` and the interface's) is not strict"
-        "UVS keeps to it as the kernel does: where clients come by one interface and the route back to them leads out of another, they are dropped as reverse_path. Where all come and go by one way it is sound, and keeps forged sources out"
+        "UVS enforces it as the kernel does: where clients come in by one interface and the route back to them leaves by another, their packets are dropped as reverse_path. Where both directions use one interface it is sound, and keeps forged sources out"
         "echo 2 > /proc/sys/net/ipv4/conf/IF/rp_filter"
     SendRedirects "send_redirects" Director Warning
         "a director that forwards for NAT servers on the clients' own interface sends no ICMP redirects"
@@ -137,30 +137,30 @@ checks! {
         "echo 0 > /proc/sys/net/ipv4/conf/IF/send_redirects"
     VipUnguarded "vip_unguarded" Director Error
         "a VIP on one of the director's interfaces is guarded on all of UVS's interfaces"
-        "the kernel answers beside UVS: clients get a RST, and connections break at random"
+        "the kernel answers as well as UVS: clients get a RST, and connections break at random"
         "uvs guard down --force"
     ForwardUnguarded "forward_unguarded" Director Error
         "with ip_forward=1 a VIP on no interface is guarded on all of UVS's interfaces"
-        "the kernel forwards a second copy of what UVS forwards, or answers that it knows no way"
+        "the kernel forwards a second copy of what UVS forwards, or answers that it has no route"
         "uvs guard down --force"
     GuardLeftover "guard_leftover" Director Error
         "no guard is left of a daemon that was killed"
-        "nobody serves, and the kernel is kept silent: clients meet silence"
+        "nothing serves, and the kernel is kept silent: clients get no answer"
         "uvs guard down"
     GuardDamaged "guard_damaged" Director Error
         "the guard is as the daemon put it up"
-        "what it lacks the kernel answers beside UVS; the daemon puts it right at once, unless another program holds the table"
+        "whatever the guard lacks, the kernel answers as well as UVS; the daemon repairs it at once, unless another program holds the table"
         "uvs guard down --force"
     GuardRepaired "guard_repaired" Director Warning
         "no other program has removed or changed the guard in the last hour"
-        "until it is back, a millisecond or more, the kernel answers clients and servers beside UVS, and running NAT and FULLNAT connections may be reset"
+        "until it is back, for a millisecond or more, the kernel answers clients and servers as well as UVS does, and running NAT and FULLNAT connections may be reset"
         "nft monitor"
     FirewallBypassed "firewall_bypassed" Director Note
         "no firewall rule names a VIP"
         "UVS takes the service's packets before the firewall, so the rule filters, translates and counts nothing of them; filter on the real servers or before the director"
         "nft delete rule FAMILY TABLE CHAIN handle N"
     FirewallUnheeded "firewall_unheeded" Director Warning
-        "whom a firewall rule of the host keeps out by address, UVS keeps out too"
+        "clients that a rule of the host's firewall keeps out by address, UVS keeps out too"
         "UVS takes the service's packets before the host's INPUT, FORWARD, raw and netdev chains; of their rules it follows those of INPUT that certainly hold, so this one protects no service"
         "uvs deny add PREFIX"
     PolicyRules "policy_rules" Director Warning
@@ -200,7 +200,7 @@ checks! {
         "the server is down or not in the segment: its share of new connections is lost until its weight is 0"
         "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -g -w 0"
     PathMtu "path_mtu" Director Error
-        "packets as large as the way to a real server allows by its MTU do reach it"
+        "packets as large as the MTU of the path to a real server allows do reach it"
         "large packets vanish without an ICMP message: small pages work, large transfers hang. With the MTU on the route UVS tells clients what fits"
         "ip route replace SERVER/32 via ROUTER dev IF mtu MTU"
     NatNoReply "nat_no_reply" Director Error
@@ -217,10 +217,10 @@ checks! {
         "ip address add LOCAL/32 dev IF"
     LocalPortsShared "local_ports_shared" Director Warning
         "FULLNAT's local ports are not those that the host takes for its own connections from the same address"
-        "the host's connection to a server (a health check) and a client's can get the same port: one of the two hears the other's answers"
+        "the host's connection to a server (a health check) and a client's can get the same port: one of the two receives the other's replies"
         "echo 'FIRST LAST' > /proc/sys/net/ipv4/ip_local_port_range"
     TunnelMtu "tunnel_mtu" Director Warning
-        "the way to tunnel servers has room for a full Ethernet packet and the outer header"
+        "the path to tunnel servers has room for a full Ethernet packet and the outer header"
         "clients' full-sized packets do not fit; UVS says so by ICMP 3/4, and where that is filtered large uploads hang. The wire and the next hop must carry the larger MTU too"
         "ip link set dev IF mtu MTU"
     RsArpIgnore "rs_arp_ignore" Server Error
@@ -282,7 +282,7 @@ impl Check {
     /// Its section of docs/doctor.md.
     pub fn explain(self) -> String {
         format!(
-            "### {}\n\n{}. Must be so: {}\n\nWhy: {}\n\nMended by: `{}`\n",
+            "### {}\n\n{}. Must be so: {}\n\nWhy: {}\n\nFix: `{}`\n",
             self.id(),
             self.severity().name(),
             sentence(self.looks()),

@@ -1,4 +1,4 @@
-//! What a check brings: findings with the command that mends each, or the reason why it was not made.
+//! What a check brings: findings with the command that fixes each, or the reason why it was not made.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Finding {
     pub check: Check,
     /// What was seen, with the actual values.
     pub seen: String,
-    /// What mends it.
+    /// What fixes it.
     pub(crate) fix: Fix,
 }
 
@@ -29,13 +29,13 @@ pub(crate) struct Fix {
 }
 
 impl Finding {
-    /// A finding that a command on this host mends.
+    /// A finding that a command on this host fixes.
     pub fn here(check: Check, seen: String, command: String) -> Self {
         let fix = Fix { on: None, command };
         Self { check, seen, fix }
     }
 
-    /// A finding that a command on another host mends.
+    /// A finding that a command on another host fixes.
     pub(super) fn elsewhere(check: Check, seen: String, on: String, command: String) -> Self {
         let fix = Fix {
             on: Some(on),

@@ -12,8 +12,9 @@ use socket2::{Domain, Socket, Type};
 use uvs_forwarder::{guard, sys};
 use uvs_realserver::host::{self, Device};
 
+use super::arp::{self, Answer, Question};
+use super::echo;
 use super::finding::NotMade;
-use super::{arp, echo};
 
 /// ETHTOOL_GFLAGS, ETHTOOL_GGRO and the flag of LRO (linux/ethtool.h).
 const GET_FLAGS: u32 = 0x25;
@@ -27,24 +28,6 @@ pub(super) enum Offload {
     Lro,
     /// Generic receive offload.
     Gro,
-}
-
-/// Ask on an interface who has an address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Question {
-    /// The interface.
-    pub(super) interface: String,
-    /// The address.
-    pub(super) target: Ipv4Addr,
-}
-
-/// Somebody has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// The question.
-    pub(super) to: Question,
-    /// Whose MAC address it is.
-    pub(super) mac: [u8; 6],
 }
 
 /// The host.

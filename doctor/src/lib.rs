@@ -1,9 +1,10 @@
 //! `uvs doctor`: looks at a director or a real server for the mistakes that keep a right configuration
-//! from working, and says for each what was seen, why it matters and which command mends it.
+//! from working, and says for each what was seen, why it matters and which command fixes it.
 //!
-//! [`catalog`] is the closed list of checks. A check judges facts that were gathered before or are read
-//! through [`host`], so that its logic can be tried on data. Nothing is changed, and nothing waits for
+//! `catalog` is the closed list of checks. A check judges facts that were gathered before or are read
+//! through `host`, so that its logic can be tried on data. Nothing is changed, and nothing waits for
 //! longer than the second in which ARP and pings are answered. What cannot be looked at is said, not skipped.
+#![forbid(unsafe_code)]
 
 mod arp;
 mod catalog;
@@ -36,10 +37,10 @@ pub use server::{Mode as ServerMode, Request as ServerRequest, find as find_serv
 use director::{Counted, Director, Service, Wanted};
 use host::ThisHost;
 use uvs_control::access::{ListFiles, Lists};
-use uvs_control::client::{CallError, Daemon};
+use uvs_control::client::{Asking, CallError, Daemon};
 use uvs_control::config::{Config, HostFirewall, OwnVips};
 use uvs_control::firewall::{Ruleset, followed};
-use uvs_control::protocol::{AccessEntry, Command, Data, Info, ServerStatus, ServiceStatus};
+use uvs_control::protocol::{AccessEntry, Info, ServerStatus, ServiceStatus, ask};
 use uvs_forwarder::guard;
 use uvs_realserver::RsError;
 
@@ -57,16 +58,13 @@ pub enum DoctorError {
         /// The daemon's process.
         pid: u32,
     },
-    /// The daemon answered something else.
-    #[error("the daemon answered another question; is it of the same release as this command?")]
-    Unexpected,
     /// A real server's state could not be read.
     #[error(transparent)]
     Server(#[from] RsError),
     /// The host could not be read at all.
     #[error("{0}")]
     Host(String),
-    /// The real server's VIP or mode cannot be told.
+    /// The real server's VIP or mode cannot be determined.
     #[error("{0}")]
     Untold(String),
 }
@@ -76,15 +74,11 @@ pub enum DoctorError {
 /// # Errors
 /// The daemon, or the host, does not answer.
 pub fn director(daemon: &mut dyn Daemon, only: &[Check]) -> Result<Report, DoctorError> {
-    let Data::Info(info) = daemon.call(Command::Info)? else {
-        return Err(DoctorError::Unexpected);
-    };
+    let info = daemon.ask(ask::Info)?;
     if is_elsewhere(info.pid) {
         return Err(DoctorError::Elsewhere { pid: info.pid });
     }
-    let Data::Services { services, .. } = daemon.call(Command::ListServices(None))? else {
-        return Err(DoctorError::Unexpected);
-    };
+    let services = daemon.ask(ask::ListServices(None))?.services;
     let access = denied_by(daemon)?;
     examine(wanted_by(info, services, access), only)
 }
@@ -138,26 +132,20 @@ fn is_elsewhere(pid: u32) -> bool {
 fn denied_by(daemon: &mut dyn Daemon) -> Result<Arc<Access>, DoctorError> {
     let (mut rules, mut next) = (BTreeMap::<_, Vec<Rule>>::new(), Some(0));
     while let Some(from) = next {
-        let Data::Access {
-            entries,
-            next: rest,
-        } = daemon.call(Command::ListAccess(from))?
-        else {
-            return Err(DoctorError::Unexpected);
-        };
+        let page = daemon.ask(ask::ListAccess(from))?;
         for AccessEntry {
             service,
             prefix,
             action,
             ..
-        } in entries
+        } in page.entries
         {
             rules
                 .entry(service)
                 .or_default()
                 .push(Rule { prefix, action });
         }
-        next = rest;
+        next = page.next;
     }
     let mut access = Access::default();
     for (service, rules) in rules {

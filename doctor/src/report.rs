@@ -154,14 +154,14 @@ impl Line {
             let place = on
                 .as_ref()
                 .map_or_else(|| "here".to_owned(), |on| format!("on {on}"));
-            writeln!(out, "{:9}mend it {place}:\n{:13}{command}", "", "")?;
+            writeln!(out, "{:9}fix it {place}:\n{:13}{command}", "", "")?;
             writeln!(out, "{:9}see {}\n", "", self.docs)?;
         }
         Ok(())
     }
 }
 
-/// Findings that one command mends are one line.
+/// Findings that one command fixes are one line.
 fn grouped(findings: Vec<Finding>) -> Vec<Line> {
     let mut groups: Vec<(Check, Fix, Vec<String>)> = Vec::new();
     for Finding { check, seen, fix } in findings {
@@ -227,7 +227,7 @@ mod tests {
             format!(
                 "director: 1 interface\n\n\
                  error    large_receive         eth0: lro is on; eth0 again\n         why: {why}\n         \
-                 mend it here:\n             ethtool -K eth0 lro off\n         \
+                 fix it here:\n             ethtool -K eth0 lro off\n         \
                  see docs/doctor.md#large_receive\n\n\
                  ok       rp_filter             eth0 0; eth1 0; a; b; and 1 more\n\
                  not made vip_duplicate         needs CAP_NET_RAW\n\n\

@@ -105,7 +105,7 @@ metrics! {
     FRAMES_ANSWERED Counter "uvs_frames_answered_total" ["interface" "worker"]
         "Frames that ended in an answer: ICMP, RST or ARP."
     FRAMES_HELD Counter "uvs_frames_held_total" ["interface" "worker"]
-        "Fragments kept until their datagram was whole, and sent with it."
+        "Fragments held until their datagram was complete, and sent with it."
     FRAMES_PASSED Counter "uvs_frames_passed_total" ["interface" "worker"]
         "Frames left to the kernel."
     FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
@@ -113,13 +113,13 @@ metrics! {
     DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
         "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
     FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]
-        "Received frames less all their ends: always 0, or UVS has a fault."
+        "Received frames minus all that became of them: anything but 0 is a fault of UVS."
     FRAMES_HANDED Counter "uvs_frames_handed_total" ["interface" "worker"]
         "Frames handed over to leave by the interface: forwarded, segments, fragments and answers. Each is sent, waits, or is dropped at stage `output`."
     FRAMES_WAITING Gauge "uvs_frames_waiting" ["interface" "worker"]
         "Frames that wait until the kernel has resolved their next hop's MAC address."
     FRAMES_UNSENT Gauge "uvs_frames_unsent" ["interface" "worker"]
-        "Frames handed over less those sent, waiting and dropped: always 0, or UVS has a fault."
+        "Frames handed over minus those sent, waiting and dropped: anything but 0 is a fault of UVS."
 
     INTERFACE_UP Gauge "uvs_interface_up" ["interface"]
         "1 while the interface can carry traffic."
@@ -143,7 +143,7 @@ metrics! {
     FRAGMENTS Counter "uvs_fragments_total" []
         "Frames made by fragmenting datagrams that had come in fragments or were too big."
     FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
-        "Held fragments whose datagram never became whole."
+        "Held fragments whose datagram was never completed."
     ICMP_SENT Counter "uvs_icmp_sent_total" ["type"]
         "ICMP errors made by UVS, by type: unreachable, fragmentation needed among them, and time exceeded."
     ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
@@ -158,7 +158,7 @@ metrics! {
     CONNTRACK_EXPIRED Counter "uvs_conntrack_expired_total" []
         "Connections and templates that ended, for whatever reason."
     CONNTRACK_EVICTED Counter "uvs_conntrack_evicted_total" []
-        "Connections and templates given up for new ones at the table's limit: half-open ones and theirs first."
+        "Connections and templates evicted for new ones at the table's limit: half-open ones and theirs first."
     CONNTRACK_DEFENDED Counter "uvs_conntrack_dropped_entries_total" []
         "Connections and templates that the defence drop_entry ended."
     CONNTRACK_OUT_OF_WINDOW Counter "uvs_conntrack_out_of_window_total" []
@@ -166,7 +166,7 @@ metrics! {
     CONNTRACK_REPLACED Counter "uvs_conntrack_replaced_total" ["state"]
         "NAT connections that gave way to a new one of the same client, port and server by another service: `over` already, or `live` because no other server was left."
     CONNTRACK_TOLD Counter "uvs_conntrack_told_total" ["end"]
-        "Ends of connections (`client`, `server`) that were told of their end by RST or ICMP: as on_removal, on_expiry or drain_timeout ask for, or because a new connection replaced it."
+        "Ends of connections (`client`, `server`) that were notified by RST or ICMP: as on_removal, on_expiry or drain_timeout ask for, or because a new connection replaced it."
     SNAT_PORTS_IN_USE Gauge "uvs_snat_ports_in_use" ["laddr"]
         "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
     SNAT_REOPENED Counter "uvs_snat_reopened_total" []
@@ -188,9 +188,9 @@ metrics! {
     NEIGHBOURS Gauge "uvs_neighbour_entries" ["state"]
         "The host's neighbour entries on UVS's interfaces: `known` with a MAC address, `unknown` without."
     NETLINK_OVERRUNS Counter "uvs_netlink_overruns_total" []
-        "How often the kernel had more news of the network than could be held, after which everything was read anew."
+        "How often netlink overran, after which everything was read again."
     GUARD_REPAIRS Counter "uvs_guard_repairs_total" ["harm"]
-        "How often the guard had to be put right because another program had changed it: `removed`, as by `nft flush ruleset`, or `damaged`."
+        "How often the guard had to be repaired because another program had changed it: `removed`, as by `nft flush ruleset`, or `damaged`."
     RELOADS Counter "uvs_config_reloads_total" ["result"]
         "Attempts to load the configuration, the one at the start included: `success` or `failure`."
     RELOAD_OK Gauge "uvs_config_last_reload_successful" []
@@ -204,7 +204,7 @@ metrics! {
         "Lines left out of the log, since many like them had just been written; a line says how many and of what kind."
 
     SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
-        "Age of the numbers served; a few milliseconds unless the daemon is stuck, and then the last there were."
+        "Age of the numbers served; a few milliseconds unless the daemon is stuck: then the last known numbers are served."
     HTTP_REQUESTS Counter "uvs_http_requests_total" ["code"]
         "Requests that the exporter answered, by status code."
     HTTP_REFUSED Counter "uvs_http_connections_refused_total" []

@@ -39,9 +39,9 @@ pub struct MetricSnapshot {
     pub max_backends: usize,
     /// Whether node_exporter's series are served too.
     pub node_ipvs: bool,
-    /// Per interface.
-    pub ports: Vec<PortMetrics>,
-    /// The engine's totals.
+    /// The interfaces, and whether each can carry traffic.
+    pub interfaces: Vec<(String, bool)>,
+    /// The engines' totals.
     pub counters: Counters,
     /// Connections and templates in the table.
     pub connections: u32,
@@ -51,7 +51,7 @@ pub struct MetricSnapshot {
     pub local_addresses: Vec<LocalAddress>,
     /// Local ports per local address and real server.
     pub local_port_limit: u32,
-    /// The worker threads, one entry each.
+    /// The worker threads: the place of one is the label `worker` of its series.
     pub workers: Vec<WorkerMetrics>,
     /// From a frame's arrival in the ring until it was sent.
     pub latency: Histogram,
@@ -63,7 +63,7 @@ pub struct MetricSnapshot {
     pub netlink_overruns: u64,
     /// What the daemon's log lacks.
     pub log: LogLosses,
-    /// How often the guard was put up again after it was removed, and put right after it was damaged.
+    /// How often the guard was put up again after it was removed, and repaired after it was damaged.
     pub guard_repairs: (u64, u64),
     /// How the configuration fared.
     pub reloads: Reloads,
@@ -78,7 +78,7 @@ impl MetricSnapshot {
         let age = self.taken.elapsed();
         if age > FRESH {
             problems.push(format!(
-                "the daemon has told no new numbers for {} s",
+                "the daemon has published no new numbers for {} s",
                 age.as_secs()
             ));
         }
@@ -208,13 +208,11 @@ impl BackendMetrics {
     }
 }
 
-/// An interface.
+/// A worker's port of an interface.
 #[derive(Clone, Debug, Default)]
 pub struct PortMetrics {
-    /// Its name.
+    /// The interface's name.
     pub interface: String,
-    /// Whether it can carry traffic.
-    pub up: bool,
     /// Frames that the kernel put into the ring.
     pub rx_frames: u64,
     /// Frames that did not fit into the ring.
@@ -276,6 +274,8 @@ pub struct WorkerMetrics {
     pub waited: f64,
     /// Frames per batch.
     pub batches: Histogram,
+    /// Its ports.
+    pub ports: Vec<PortMetrics>,
 }
 
 /// Lines that the daemon's log lacks.

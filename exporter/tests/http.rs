@@ -190,7 +190,7 @@ fn a_stuck_daemon_leaves_the_last_numbers_and_their_age() {
     let (code, text) = daemon.get("/readyz");
     assert_eq!(code, 503);
     assert!(
-        text.starts_with("the daemon has told no new numbers for 3"),
+        text.starts_with("the daemon has published no new numbers for 3"),
         "{text}"
     );
 }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use sample::{backend, port, service, snapshot, stats};
+use sample::{backend, port, service, snapshot, stats, worker};
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
@@ -100,10 +100,10 @@ fn the_catalogue_is_served_and_nothing_else() {
 #[test]
 fn series_are_there_at_0_from_the_start() {
     let mut fresh = snapshot();
-    fresh.ports = vec![uvs_exporter::PortMetrics {
+    fresh.workers = vec![worker(uvs_exporter::PortMetrics {
         interface: "eth0".to_owned(),
         ..Default::default()
-    }];
+    })];
     let text = text(fresh);
     for reason in DropReason::ALL {
         let (reason, stage) = (reason.label(), reason.stage().label());
@@ -125,7 +125,7 @@ fn series_are_there_at_0_from_the_start() {
 fn what_is_unaccounted_is_the_difference() {
     let both = |p| {
         let text = text(MetricSnapshot {
-            ports: vec![p],
+            workers: vec![worker(p)],
             ..snapshot()
         });
         let of = |name| value(&text, &format!("{name}{{interface=\"eth0\",worker=\"0\"}}"));
@@ -136,6 +136,24 @@ fn what_is_unaccounted_is_the_difference() {
     wrong.received += 2;
     wrong.waiting += 5;
     assert_eq!(both(wrong), (2.0, -5.0));
+}
+
+#[test]
+fn each_worker_has_series_of_its_own_and_an_interface_one_state() {
+    let mut second = worker(port("eth0"));
+    (second.busy, second.ports[0].received) = (7.5, 20);
+    let text = text(MetricSnapshot {
+        workers: vec![worker(port("eth0")), second],
+        ..snapshot()
+    });
+    let of = |name: &str, labels| value(&text, &format!("{name}{{{labels}}}"));
+    for (number, received, busy) in [(0, 12.0, 1.5), (1, 20.0, 7.5)] {
+        let labels = format!("interface=\"eth0\",worker=\"{number}\"");
+        assert_eq!(of("uvs_frames_received_total", labels), received);
+        let labels = format!("worker=\"{number}\"");
+        assert_eq!(of("uvs_worker_busy_seconds_total", labels), busy);
+    }
+    assert_eq!(text.matches("\nuvs_interface_up{").count(), 1);
 }
 
 #[test]

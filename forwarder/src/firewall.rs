@@ -1,4 +1,4 @@
-//! Follows the host's rules: nf_tables counts its changes, and where the count has moved `nft` is asked anew,
+//! Follows the host's rules: nf_tables counts its changes, and where the count has moved `nft` is asked again,
 //! by a thread of its own, since a large rule set takes it a while.
 
 use std::io;

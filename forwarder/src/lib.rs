@@ -12,3 +12,4 @@ mod port;
 pub mod sys;
 pub mod trace;
 mod worker;
+mod workers;

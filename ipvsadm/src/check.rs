@@ -6,7 +6,7 @@ use uvs_core::service::{Forwarding, ServiceKey, TunnelChecksum};
 
 use super::line::Line;
 use super::options::{Kind, Kinds, Verb};
-use super::stop::{Stop, usage};
+use super::stop::{Stop, missing, usage};
 
 /// Checks a whole command line.
 pub(super) fn line(line: &Line) -> Result<(), Stop> {
@@ -80,8 +80,8 @@ fn check_server(line: &Line) -> Result<(), Stop> {
         ServiceKey::Address { addr, .. } => addr.is_v4(),
         ServiceKey::Mark { ipv6, .. } => !ipv6,
     };
-    let tunnel = line.forwarding == Forwarding::Tunnel;
-    if v4 != line.server.addr.is_v4() && !tunnel {
+    let tunnel = line.server.forwarding == Forwarding::Tunnel;
+    if v4 != line.server.endpoint.addr.is_v4() && !tunnel {
         return Err(usage(
             "Different address family is allowed only for tunneling servers",
         ));
@@ -101,7 +101,7 @@ fn check_server(line: &Line) -> Result<(), Stop> {
 }
 
 fn check_tunnel(line: &Line) -> Result<(), Stop> {
-    let def = line.tunnel.kind.def();
+    let def = line.server.tunnel.kind.def();
     let name = def.word;
     if def.has_port && !line.given.has(Kind::TunPort) {
         return Err(usage(format!(
@@ -138,13 +138,5 @@ fn conflict(kind: Kind, other: Kind, what: &str) -> Stop {
     let (kind, other) = (kind.name(), other.name());
     usage(format!(
         "The option '{kind}' conflicts with the '{other}' option in {what}"
-    ))
-}
-
-/// A required option is not there.
-pub(super) fn missing(kind: Kind, verb: Verb) -> Stop {
-    let (option, command) = (kind.name(), verb.name());
-    usage(format!(
-        "You need to supply the '{option}' option for the '{command}' command"
     ))
 }

@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
+use uvs_control::protocol::ConnectionStatus;
+
 use super::format::Style;
 use super::stop::Stop;
-use uvs_control::protocol::ConnectionStatus;
 
 const TITLES: &str = "\
 IPVS connection entries

@@ -1,8 +1,8 @@
 //! ipvsadm 1.31: its grammar, its output and its exit codes, spoken to a UVS daemon.
 //!
 //! Strict, so that scripts written for ipvsadm find no difference. UVS adds `--fullnat` and `--laddr`
-//! and refuses what it does not have. The words are taken apart in [`popt`], understood in [`mod@line`] and
-//! [`set`], checked in [`check`] and answered here; nothing opens a file or a socket of its own, so that
+//! and refuses what it does not have. The words are taken apart in `popt`, understood in `parse` and
+//! `set`, checked in `check` and answered here; nothing opens a file or a socket of its own, so that
 //! tests run whole sessions against a table in memory.
 
 mod check;
@@ -14,6 +14,7 @@ mod messages;
 pub mod names;
 mod options;
 mod order;
+mod parse;
 mod popt;
 mod restore;
 mod save;
@@ -26,15 +27,16 @@ mod values;
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
-use uvs_control::client::{CallError, Daemon};
-use uvs_control::protocol::{Command, Data, ServiceStatus};
+use uvs_control::client::{Asking, CallError, Daemon};
+use uvs_control::protocol::{Change, Question, Services, ask};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
 use self::format::Style;
-use self::line::{Action, Line};
+use self::line::Line;
 use self::names::Names;
 use self::options::{Kind, Verb};
+use self::parse::{Action, parse};
 pub use self::save::server_words;
 use self::stop::Stop;
 
@@ -75,7 +77,7 @@ struct Session<'s, 'io> {
 
 impl<'io> Session<'_, 'io> {
     fn line(&mut self, words: &[String], restoring: bool) -> Result<(), Stop> {
-        match line::parse(words, self.io.names)? {
+        match parse(words, self.io.names)? {
             Action::Help => {
                 write!(self.io.stdout, "{}\n{}", messages::VERSION, messages::HELP)?;
                 Err(Stop::done())
@@ -91,7 +93,7 @@ impl<'io> Session<'_, 'io> {
 
     fn act(&mut self, line: Line) -> Result<(), Stop> {
         let verb = line.verb;
-        let command = match verb {
+        let change = match verb {
             Verb::AddService
             | Verb::EditService
             | Verb::DeleteService
@@ -100,24 +102,25 @@ impl<'io> Session<'_, 'io> {
             | Verb::EditServer
             | Verb::DeleteServer
             | Verb::Set => line.change()?,
-            Verb::Zero => Some(Command::Zero(line.service)),
+            Verb::Zero => return self.ask(verb, ask::Zero(line.service)),
             Verb::List => return self.list(&line),
             Verb::Save => return self.save(&line),
             Verb::Restore => return self.restore(),
             Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
             Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
         };
-        let Some(command) = command else {
+        let Some(change) = change else {
             return Ok(());
         };
-        self.call(verb, command.clone())?;
-        self.remark(&command);
-        self.remark_absent(&[&command]);
+        let made = self.daemon.change(change.clone());
+        made.map_err(|error| refused(verb, Some(&change), error))?;
+        self.remark(&change);
+        self.remark_absent(&[&change]);
         Ok(())
     }
 
     fn save(&mut self, line: &Line) -> Result<(), Stop> {
-        let (_, services) = self.services(line)?;
+        let services = self.services(line)?.services;
         save::rules(services, &self.style(line), self.io.stdout)
     }
 
@@ -132,7 +135,10 @@ impl<'io> Session<'_, 'io> {
             // One line for each sync daemon, of which there are none.
             return Ok(());
         }
-        let (table_size, services) = self.services(line)?;
+        let Services {
+            table_size,
+            services,
+        } = self.services(line)?;
         if line.service.is_none() {
             writeln!(
                 self.io.stdout,
@@ -142,37 +148,23 @@ impl<'io> Session<'_, 'io> {
         list::services(services, line.given, &self.style(line), self.io.stdout)
     }
 
-    fn services(&mut self, line: &Line) -> Result<(u32, Vec<ServiceStatus>), Stop> {
-        match self.call(line.verb, Command::ListServices(line.service))? {
-            Data::Services {
-                table_size,
-                services,
-            } => Ok((table_size, services)),
-            other => Err(unexpected(&other)),
-        }
+    fn services(&mut self, line: &Line) -> Result<Services, Stop> {
+        self.ask(line.verb, ask::ListServices(line.service))
     }
 
     fn list_timeouts(&mut self) -> Result<(), Stop> {
-        match self.call(Verb::List, Command::GetTimeouts)? {
-            Data::Timeouts(t) => {
-                let line = format!(
-                    "Timeout (tcp tcpfin udp): {} {} {}",
-                    t.tcp, t.tcp_fin, t.udp
-                );
-                Ok(writeln!(self.io.stdout, "{line}")?)
-            }
-            other => Err(unexpected(&other)),
-        }
+        let t = self.ask(Verb::List, ask::GetTimeouts)?;
+        let line = format!(
+            "Timeout (tcp tcpfin udp): {} {} {}",
+            t.tcp, t.tcp_fin, t.udp
+        );
+        Ok(writeln!(self.io.stdout, "{line}")?)
     }
 
     fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {
-        match self.call(Verb::List, Command::ListConnections)? {
-            Data::Connections(all) => {
-                let with_engines = line.given.has(Kind::PersistentConn);
-                connections::print(&all, with_engines, &self.style(line), self.io.stdout)
-            }
-            other => Err(unexpected(&other)),
-        }
+        let all = self.ask(Verb::List, ask::ListConnections)?;
+        let with_engines = line.given.has(Kind::PersistentConn);
+        connections::print(&all, with_engines, &self.style(line), self.io.stdout)
     }
 
     fn style(&self, line: &Line) -> Style<'io> {
@@ -182,41 +174,30 @@ impl<'io> Session<'_, 'io> {
         }
     }
 
-    fn call(&mut self, verb: Verb, command: Command) -> Result<Data, Stop> {
-        self.daemon
-            .call(command.clone())
-            .map_err(|error| match error {
-                CallError::Refused(refusal) => {
-                    let message = messages::refusal(verb, &command, refusal);
-                    if verb == Verb::List || verb == Verb::Save {
-                        Stop::unlisted(message)
-                    } else {
-                        Stop::refused(message)
-                    }
-                }
-                unreachable => stop::usage(unreachable.to_string()),
-            })
+    fn ask<Q: Question>(&mut self, verb: Verb, question: Q) -> Result<Q::Answer, Stop> {
+        let answer = self.daemon.ask(question);
+        answer.map_err(|error| refused(verb, None, error))
     }
 
-    /// Tells a person what to know about a command that was carried out.
-    fn remark(&mut self, command: &Command) {
-        let remark = messages::remark(command).filter(|_| self.io.interactive);
-        if let Some(remark) = remark.filter(|_| !self.is_marked(command)) {
+    /// Tells a person what to know about a change that was made.
+    fn remark(&mut self, change: &Change) {
+        let remark = messages::remark(change).filter(|_| self.io.interactive);
+        if let Some(remark) = remark.filter(|_| !self.is_marked(change)) {
             let _ = writeln!(self.io.stderr, "uvs: {remark}");
         }
     }
 
     /// Tells a person which of the services that were added have a VIP that nobody answers for here.
-    fn remark_absent(&mut self, carried_out: &[&Command]) {
-        let vip = |command: &&Command| match command {
-            Command::AddService(spec) => Some(spec.key.vip().addr).filter(|vip| vip.is_v4()),
+    fn remark_absent(&mut self, made: &[&Change]) {
+        let vip = |change: &&Change| match change {
+            Change::AddService(spec) => Some(spec.key.vip().addr).filter(|vip| vip.is_v4()),
             _ => None,
         };
-        let added: BTreeSet<Addr> = carried_out.iter().filter_map(vip).collect();
+        let added: BTreeSet<Addr> = made.iter().filter_map(vip).collect();
         if !self.io.interactive || added.is_empty() {
             return;
         }
-        let Ok(Data::Info(info)) = self.daemon.call(Command::Info) else {
+        let Ok(info) = self.daemon.ask(ask::Info) else {
             return;
         };
         for vip in info.absent_vips.iter().filter(|vip| added.contains(vip)) {
@@ -225,15 +206,15 @@ impl<'io> Session<'_, 'io> {
     }
 
     /// Whether packets have the mark of the service that was added.
-    fn is_marked(&mut self, command: &Command) -> bool {
-        let Command::AddService(spec) = command else {
+    fn is_marked(&mut self, change: &Change) -> bool {
+        let Change::AddService(spec) = change else {
             return false;
         };
         let ServiceKey::Mark { mark, ipv6: false } = spec.key else {
             return false;
         };
-        let answer = self.daemon.call(Command::ListMarks);
-        matches!(answer, Ok(Data::Marks(rules)) if rules.iter().any(|r| r.mark == mark))
+        let rules = self.daemon.ask(ask::ListMarks);
+        rules.is_ok_and(|rules| rules.iter().any(|r| r.mark == mark))
     }
 
     /// Writes the message, where there is one still to be written.
@@ -249,6 +230,16 @@ impl<'io> Session<'_, 'io> {
     }
 }
 
-fn unexpected(data: &Data) -> Stop {
-    stop::usage(format!("the daemon answered with something else: {data:?}"))
+/// What ends a line that the daemon did not carry out, the change being what it asked for where it was one.
+fn refused(verb: Verb, change: Option<&Change>, error: CallError) -> Stop {
+    let refusal = match error {
+        CallError::Refused(refusal) => refusal,
+        unreachable => return stop::usage(unreachable.to_string()),
+    };
+    let message = messages::refusal(verb, change, refusal);
+    if verb == Verb::List || verb == Verb::Save {
+        Stop::unlisted(message)
+    } else {
+        Stop::refused(message)
+    }
 }

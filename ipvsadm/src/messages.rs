@@ -1,6 +1,6 @@
 //! What ipvsadm says: its version, its help, and the sentence for each refusal of each command.
 
-use uvs_control::protocol::{Command, Errno, Refusal};
+use uvs_control::protocol::{Change, Errno, Refusal};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
@@ -15,8 +15,8 @@ pub(super) const HELP: &str = include_str!("help.txt");
 pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
 
 /// What to know about a service that is accepted as ipvsadm's users expect, but that no packet matches.
-pub(super) fn remark(command: &Command) -> Option<String> {
-    let Command::AddService(spec) = command else {
+pub(super) fn remark(change: &Change) -> Option<String> {
+    let Change::AddService(spec) = change else {
         return None;
     };
     match spec.key {
@@ -46,8 +46,8 @@ pub(super) fn absent(vip: Addr) -> String {
 }
 
 /// The sentence for a refusal. What ipvsadm does not know, UVS explains in its own words.
-pub(super) fn refusal(verb: Verb, command: &Command, refusal: Refusal) -> String {
-    if is_our_own(command) && refusal.errno == Errno::Invalid {
+pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> String {
+    if change.is_some_and(is_our_own) && refusal.errno == Errno::Invalid {
         return refusal.message;
     }
     let sentence = match (refusal.errno, verb) {
@@ -70,10 +70,10 @@ pub(super) fn refusal(verb: Verb, command: &Command, refusal: Refusal) -> String
     sentence.to_owned()
 }
 
-fn is_our_own(command: &Command) -> bool {
-    match command {
-        Command::AddService(spec) | Command::EditService(spec) => !spec.local.is_empty(),
-        Command::AddServer(_, server) | Command::EditServer(_, server) => {
+fn is_our_own(change: &Change) -> bool {
+    match change {
+        Change::AddService(spec) | Change::EditService(spec) => !spec.local.is_empty(),
+        Change::AddServer(_, server) | Change::EditServer(_, server) => {
             server.forwarding.def().is_ours()
         }
         _ => false,

@@ -4,13 +4,14 @@
 //! other go to the daemon together: a table of a thousand services is put in force a few times, not
 //! thousands of times.
 
-use super::line::{self, Action};
+use uvs_control::client::{Asking, CallError};
+use uvs_control::protocol::{Change, MAX_BATCH, ask};
+
+use super::Session;
 use super::messages;
 use super::options::Verb;
+use super::parse::{Action, parse};
 use super::stop::{self, Stop};
-use super::{Session, unexpected};
-use uvs_control::client::CallError;
-use uvs_control::protocol::{Command, Data, MAX_BATCH};
 
 /// How the last rule ended; told already where it was refused.
 type Last = Result<(), Stop>;
@@ -19,7 +20,7 @@ type Last = Result<(), Stop>;
 #[derive(Default)]
 struct Waiting {
     verbs: Vec<Verb>,
-    changes: Vec<Command>,
+    changes: Vec<Change>,
 }
 
 impl Session<'_, '_> {
@@ -46,7 +47,7 @@ impl Session<'_, '_> {
 
     /// One rule, and how it ended; an error ends them all.
     fn rule(&mut self, words: &[String], waiting: &mut Waiting, last: Last) -> Result<Last, Stop> {
-        if let Ok(Action::Run(line)) = line::parse(words, self.io.names)
+        if let Ok(Action::Run(line)) = parse(words, self.io.names)
             && let Some(change) = line.change()?
         {
             waiting.verbs.push(line.verb);
@@ -72,9 +73,8 @@ impl Session<'_, '_> {
             return Ok(last);
         }
         let Waiting { verbs, changes } = std::mem::take(waiting);
-        let outcomes = match self.daemon.call(Command::Batch(changes.clone())) {
-            Ok(Data::Outcomes(outcomes)) => outcomes,
-            Ok(other) => return Err(unexpected(&other)),
+        let outcomes = match self.daemon.ask(ask::Batch(changes.clone())) {
+            Ok(outcomes) => outcomes,
             // For instance that this user may not change anything: so it is with each of them.
             Err(CallError::Refused(refusal)) => vec![Err(refusal); changes.len()],
             Err(unreachable) => return Err(stop::usage(unreachable.to_string())),
@@ -87,7 +87,7 @@ impl Session<'_, '_> {
                 self.remark(change);
             }
             last = outcome.map_err(|refusal| {
-                let message = messages::refusal(verb, change, refusal);
+                let message = messages::refusal(verb, Some(change), refusal);
                 self.report(Stop::refused(message))
             });
         }

@@ -95,14 +95,14 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::Engine => line.engine = Some(cut(value)).filter(|e| !e.is_empty()),
         Opt::LocalAddresses => line.local = local_addresses(value)?,
         Opt::Server => server(line, value, names)?,
-        Opt::Method(method) => line.forwarding = method,
-        Opt::Weight => line.weight = ranged(value, 0, INT_MAX, "weight")?,
-        Opt::Upper => line.upper = ranged(value, 0, INT_MAX, "u_threshold")?,
-        Opt::Lower => line.lower = ranged(value, 0, INT_MAX, "l_threshold")?,
-        Opt::TunType => line.tunnel.kind = tunnel_kind(value)?,
-        Opt::TunPort => line.tunnel.port = tunnel_port(value)?,
-        Opt::TunCsum => line.tunnel.checksum = TunnelChecksum::Full,
-        Opt::TunRemCsum => line.tunnel.checksum = TunnelChecksum::Remote,
+        Opt::Method(method) => line.server.forwarding = method,
+        Opt::Weight => line.server.weight = ranged(value, 0, INT_MAX, "weight")?,
+        Opt::Upper => line.server.upper = ranged(value, 0, INT_MAX, "u_threshold")?,
+        Opt::Lower => line.server.lower = ranged(value, 0, INT_MAX, "l_threshold")?,
+        Opt::TunType => line.server.tunnel.kind = tunnel_kind(value)?,
+        Opt::TunPort => line.server.tunnel.port = tunnel_port(value)?,
+        Opt::TunCsum => line.server.tunnel.checksum = TunnelChecksum::Full,
+        Opt::TunRemCsum => line.server.tunnel.checksum = TunnelChecksum::Remote,
         Opt::SyncId => _ = ranged(value, 0, 255, "syncid")?,
         Opt::SyncMaxLen => _ = ranged(value, 1, SYNC_MAX, "sync-maxlen")?,
         Opt::McastGroup => mcast_group(value)?,
@@ -222,7 +222,7 @@ fn server(line: &mut Line, value: &str, names: &dyn Names) -> Result<(), Stop> {
     };
     let (addr, given) = endpoint(value, protocol, names)
         .ok_or_else(|| usage("illegal real server address[:port] specified"))?;
-    line.server = Endpoint::new(addr, given.unwrap_or(port));
+    line.server.endpoint = Endpoint::new(addr, given.unwrap_or(port));
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::options::{Kind, Verb};
+
 /// Why a command line ends early.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -20,6 +22,14 @@ pub(super) fn usage(message: impl Into<String>) -> Stop {
         all: true,
         message: Some(message.into()),
     }
+}
+
+/// A required option is not there.
+pub(super) fn missing(kind: Kind, verb: Verb) -> Stop {
+    let (option, command) = (kind.name(), verb.name());
+    usage(format!(
+        "You need to supply the '{option}' option for the '{command}' command"
+    ))
 }
 
 impl Stop {

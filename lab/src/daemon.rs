@@ -7,8 +7,8 @@ use std::process::{Command, ExitStatus};
 use std::thread;
 
 use crate::frames::Frames;
+use crate::options::VipOwner;
 use crate::process::{Output, Process, SOON};
-use crate::topology::VipOwner;
 use crate::{Error, Host, Lab, Result, tools};
 
 /// A running daemon; ended when dropped. Before it ends it must account for every frame: no test can forget

@@ -1,6 +1,6 @@
 //! The capabilities a lab needs: had already, or in a user namespace of our own.
 //!
-//! Without them the program starts itself anew under `unshare`, with all capabilities over a user namespace
+//! Without them the program starts itself again under `unshare`, with all capabilities over a user namespace
 //! with its own mounts and network; a private `/run` there makes `ip netns` work. The user stays who it is:
 //! tcpdump and nginx would want to leave a root behind, and a user namespace knows nobody else.
 
@@ -70,7 +70,7 @@ pub fn check() -> Result<()> {
     )))
 }
 
-/// Returns where this program may build a lab. Otherwise it starts anew, with the same arguments, where it
+/// Returns where this program may build a lab. Otherwise it starts again, with the same arguments, where it
 /// may; it returns with an error where the system does not let it.
 pub fn enter() -> Result<()> {
     if is_rootless() {
@@ -88,7 +88,7 @@ pub fn enter() -> Result<()> {
         .env(INSIDE, state_dir)
         .arg(program)
         .args(env::args_os().skip(1));
-    Err(Error::io("start anew")(command.exec()))
+    Err(Error::io("restart")(command.exec()))
 }
 
 /// Moves this program, which must have one thread only, to where a standing lab's process is.

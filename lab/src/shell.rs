@@ -1,4 +1,4 @@
-//! Commands as one types them: the shell's own words on a host, with `uvs` and an `ipvsadm` that is a
+//! Commands as typed: the shell's own words on a host, with `uvs` and an `ipvsadm` that is a
 //! symlink to it, and how they ended.
 
 use std::ffi::{OsStr, OsString};

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::options::{Offloads, Options, VipOwner};
 use crate::process::{SOON, output};
-use crate::topology::{Offloads, Options, VipOwner};
 use crate::{Error, Host, Mode, Names, Plan, Result, SERVERS, tools};
 
 /// The client's address where a router is between it and the VIP.

@@ -413,7 +413,7 @@ fn a_drain_that_takes_too_long_is_ended() {
     assert_eq!(reset(&bed.sent[0]).to, CLIENT);
     let events: Vec<_> = bed.engine.take_events().iter().map(|e| e.what).collect();
     assert_eq!(events, [Happened::Drains(1), Happened::TimedOut(1)]);
-    // Persistence lets go of the server as well.
+    // Persistence releases the server as well.
     let again = Endpoint::new(CLIENT.addr, 40_009);
     let moved = bed.from_client(frame(&tcp(again, VIP, SYN)));
     assert_eq!(

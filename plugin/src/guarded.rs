@@ -1,4 +1,4 @@
-//! A plugin's scheduler under guard: faults cost a connection each, and too many cost the plugin its job.
+//! A plugin's scheduler under guard: faults cost a connection each, and too many disable the plugin.
 //!
 //! One [`Source`] is all services' plugin of one name. Instances look at its epoch with one atomic load
 //! a pick; when it moved they go over to the new version, or give the plugin that failed another try.
@@ -183,7 +183,7 @@ impl Guarded {
         true
     }
 
-    /// Puts an instance of the plugin to work, or else the fallback.
+    /// Activates an instance of the plugin, or else the fallback.
     fn employ(&mut self) {
         match self.plugin.instance(&self.params) {
             Ok(instance) => self.at_work = AtWork::Plugin(instance),
@@ -194,7 +194,7 @@ impl Guarded {
         }
     }
 
-    /// Counts a fault, and draws the consequence where it was one too many.
+    /// Counts a fault, and falls back where it was one too many.
     fn endure(&mut self, fault: Fault, flow: Option<&Flow>, backends: &[Backend]) {
         self.count(fault, flow, backends);
         let max = self.source.max_faults.load(Ordering::Relaxed);

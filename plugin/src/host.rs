@@ -64,7 +64,7 @@ pub enum TableError {
     Missing,
     /// Made for another ABI.
     #[error(
-        "it has ABI version {theirs}, this uvs has version {ours}: build it anew against this release's uvs-plugin or uvs_scheduler.h"
+        "it has ABI version {theirs}, this uvs has version {ours}: rebuild it against this release's uvs-plugin or uvs_scheduler.h"
     )]
     Abi {
         /// The plugin's.
@@ -74,7 +74,7 @@ pub enum TableError {
     },
     /// Made from other definitions of the same ABI.
     #[error(
-        "its {what} has {theirs} bytes, this uvs's has {ours}: build it anew against this release's uvs-plugin or uvs_scheduler.h"
+        "its {what} has {theirs} bytes, this uvs's has {ours}: rebuild it against this release's uvs-plugin or uvs_scheduler.h"
     )]
     Size {
         /// Which structure.

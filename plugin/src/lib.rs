@@ -28,3 +28,8 @@ pub use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3, Scheduler, SchedulerParams
 #[cfg(feature = "testing")]
 pub use uvs_core::testing;
 pub use uvs_core::time::Instant;
+
+/// Compiles what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

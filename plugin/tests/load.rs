@@ -119,9 +119,7 @@ fn what_is_no_plugin_is_refused_by_file_and_reason() {
     assert!(refusal("void *uvs_scheduler(void) { return 0; }").contains("NULL instead of a table"));
     let other =
         "static const unsigned t[64] = { 2, 999 }; const void *uvs_scheduler(void) { return t; }";
-    assert!(
-        refusal(other).contains(": it has ABI version 2, this uvs has version 1: build it anew")
-    );
+    assert!(refusal(other).contains(": it has ABI version 2, this uvs has version 1: rebuild it"));
     let other =
         "static const unsigned t[64] = { 1, 999 }; const void *uvs_scheduler(void) { return t; }";
     assert!(refusal(other).contains(": its table has 999 bytes, this uvs's has 88"));

@@ -1,4 +1,4 @@
-//! `uvs rs check`: what is not as a mode needs it, and the command that mends it.
+//! `uvs rs check`: what is not as a mode needs it, and the command that fixes it.
 //!
 //! The plan's steps say most of it. Beyond them lie mistakes that `up` does not touch, since it never takes
 //! away what it found: a VIP on a device that answers ARP for it, or with a whole network behind it on `lo`.
@@ -7,12 +7,13 @@ use std::net::Ipv4Addr;
 
 use super::finding::{Fault, Finding};
 use super::host::Device;
-use super::ledger::Holder;
-use super::plan::{self, Mode, Probe};
-use super::step::Key;
+use super::mode::{Holder, Mode};
+use super::plan;
+use super::sysctl::Key;
+use super::tunnel::Probe;
 use super::{Request, RsError, host};
 
-/// Everything that is wrong, each thing once, in the order in which it is best mended. Changes nothing and
+/// Everything that is wrong, each thing once, in the order in which it is best fixed. Changes nothing and
 /// needs no privilege.
 pub fn check(request: &Request) -> Result<Vec<Finding>, RsError> {
     host::require_interfaces(&request.interfaces)?;

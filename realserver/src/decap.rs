@@ -22,8 +22,8 @@ use uvs_core::wire::{ethernet, ipv4};
 
 use super::counters::Counters;
 use super::ipip::{self, Refusal};
-use super::ledger::state_file;
 use super::own::OwnAddresses;
+use super::state::state_file;
 use super::sys;
 
 /// What the process prints once it works.
@@ -39,7 +39,7 @@ const PACKETS: Token = Token(0);
 const TUN: Token = Token(1);
 const SIGNALS: Token = Token(2);
 
-/// Runs until SIGTERM, SIGINT or the end of its device. Prints [`READY`] once it works.
+/// Runs until SIGTERM, SIGINT or the end of its device. Prints `READY` once it works.
 ///
 /// # Errors
 /// Where it cannot start, or a descriptor fails.
@@ -73,7 +73,7 @@ fn hold_pid_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Tells the waiting `up` and lets go of everything of its: the pipe, the directory, the privileges.
+/// Tells the waiting `up`, and releases everything inherited from it: the pipe, the directory, the privileges.
 fn leave_parent() -> io::Result<()> {
     std::env::set_current_dir("/")?;
     // All descriptors are open; what reads the network needs no capability any more.

@@ -42,7 +42,7 @@ pub(super) enum Refusal {
     BadChecksum,
     /// A fragment that the kernel did not put together.
     Fragment,
-    /// Congestion was met on a packet whose sender does not hear of it (RFC 6040 §4.2).
+    /// Congestion was met on a packet whose sender does not support ECN (RFC 6040 §4.2).
     Congested,
     /// Offload metadata that contradict the packet.
     BadOffload,

@@ -6,36 +6,18 @@
 //! namespace that is gone is not taken for this one's.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::plan::Mode;
+use super::mode::Holder;
+use super::state::{state_dir, state_file};
 use super::step::Step;
 use super::undo::Undo;
 use super::{RsError, sys};
-
-/// Where state lies unless `$UVS_STATE_DIR` says otherwise: gone with the next boot, as the settings are.
-const STATE_DIR: &str = "/run/uvs";
-
-/// Who needs a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Holder {
-    pub(super) mode: Mode,
-    pub(super) vip: Ipv4Addr,
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.vip, self.mode.name())
-    }
-}
 
 /// A step that was taken.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -218,17 +200,4 @@ fn read(path: &Path, cookie: u64) -> Result<Ledger, RsError> {
     } else {
         fresh
     })
-}
-
-/// This network namespace's state file with this ending.
-pub(super) fn state_file(ending: &str) -> Result<PathBuf, RsError> {
-    let netns = Path::new("/proc/self/ns/net");
-    let inode = fs::metadata(netns)
-        .map_err(RsError::file("read", netns))?
-        .ino();
-    Ok(state_dir().join(format!("rs-{inode}.{ending}")))
-}
-
-fn state_dir() -> PathBuf {
-    std::env::var_os("UVS_STATE_DIR").map_or_else(|| PathBuf::from(STATE_DIR), PathBuf::from)
 }

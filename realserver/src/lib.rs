@@ -1,7 +1,7 @@
 //! The real server's side: `uvs rs up | down | check`.
 //!
-//! What a mode needs of a real server is a list of [`step::Step`]s ([`plan`]). `up` takes the steps that
-//! are not yet true and notes in the [`ledger`] how each is taken back; `down` takes them back once no VIP
+//! What a mode needs of a real server is a list of `step::Step`s (`plan`). `up` takes the steps that
+//! are not yet true and notes in the `ledger` how each is taken back; `down` takes them back once no VIP
 //! needs them; `check` names the ones that are not true. The same list serves all three, so `check` is
 //! content exactly where `up` would do nothing.
 
@@ -13,10 +13,13 @@ mod finding;
 pub mod host;
 mod ipip;
 mod ledger;
+mod mode;
 mod own;
-pub mod plan;
+mod plan;
+mod state;
 mod step;
 mod sys;
+mod sysctl;
 pub mod tunnel;
 mod undo;
 
@@ -25,8 +28,9 @@ use std::net::Ipv4Addr;
 pub use check::{check, has_vip};
 pub use error::RsError;
 pub use finding::{Fault, Finding};
-use ledger::{Holder, Ledger, Store};
-use plan::Mode;
+use ledger::{Ledger, Store};
+use mode::Holder;
+pub use mode::Mode;
 use undo::Undo;
 
 /// What the command line asks for.
@@ -138,7 +142,7 @@ impl Taken {
         request: &Request,
         holder: Holder,
     ) -> Result<(), RsError> {
-        for step in plan::steps(request, holder.vip, plan::Probe::MayCreate)? {
+        for step in plan::steps(request, holder.vip, tunnel::Probe::MayCreate)? {
             let wrong = step.inspect()?;
             let undo = wrong.map_or(Undo::Nothing, |w| w.undo);
             let pending = undo != Undo::Nothing;

@@ -4,44 +4,11 @@
 
 use std::net::Ipv4Addr;
 
-use serde::{Deserialize, Serialize};
-
-use super::step::{Key, Step};
-use super::{Request, RsError, host, tunnel};
-
-/// The forwarding modes that ask something of a real server; FULLNAT asks nothing.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The director rewrites the MAC address only (ipvsadm -g)
-    Dr,
-    /// The director wraps packets in an outer IP header (ipvsadm -i)
-    Ipip,
-    /// The director rewrites addresses and is the way back (ipvsadm -m)
-    Nat,
-}
-
-impl Mode {
-    /// As written on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Dr => "dr",
-            Self::Ipip => "ipip",
-            Self::Nat => "nat",
-        }
-    }
-}
-
-/// Whether finding out which tunnel this kernel has may create a device (and load a module) for a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probe {
-    /// Look only.
-    LookOnly,
-    /// Try.
-    MayCreate,
-}
+use super::mode::Mode;
+use super::step::Step;
+use super::sysctl::Key;
+use super::tunnel::{self, Probe};
+use super::{Request, RsError, host};
 
 /// The steps for one VIP.
 pub(super) fn steps(request: &Request, vip: Ipv4Addr, probe: Probe) -> Result<Vec<Step>, RsError> {

@@ -6,59 +6,11 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Fault;
-use super::ledger::Holder;
+use super::mode::Holder;
+use super::sysctl::Key;
 use super::tunnel::Tunnel;
 use super::undo::Undo;
 use super::{RsError, host};
-
-/// The sysctls of `net.ipv4.conf.DEVICE` that matter to a real server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Key {
-    /// Which ARP requests are answered.
-    ArpIgnore,
-    /// Which source address ARP requests carry.
-    ArpAnnounce,
-    /// Whether sources that are routed elsewhere are dropped.
-    RpFilter,
-}
-
-impl Key {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::ArpIgnore => "arp_ignore",
-            Self::ArpAnnounce => "arp_announce",
-            Self::RpFilter => "rp_filter",
-        }
-    }
-
-    /// The value that `up` sets.
-    pub(super) const fn wanted(self) -> &'static str {
-        match self {
-            Self::ArpIgnore => "1",
-            Self::ArpAnnounce => "2",
-            Self::RpFilter => "0",
-        }
-    }
-
-    /// Whether a value does as well as the wanted one (Linux, ip-sysctl.rst). arp_ignore 3 does not: it
-    /// answers for any address of global scope; 2 and 8 are stricter than 1.
-    pub(super) fn accepts(self, value: &str) -> bool {
-        match self {
-            Self::ArpIgnore => ["1", "2", "8"].contains(&value),
-            Self::ArpAnnounce | Self::RpFilter => value == self.wanted(),
-        }
-    }
-
-    /// What a wrong value of it is.
-    const fn fault(self) -> Fault {
-        match self {
-            Self::ArpIgnore => Fault::ArpIgnore,
-            Self::ArpAnnounce => Fault::ArpAnnounce,
-            Self::RpFilter => Fault::RpFilter,
-        }
-    }
-}
 
 /// One thing that must be so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

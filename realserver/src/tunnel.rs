@@ -16,8 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::ledger::state_file;
-use super::plan::Probe;
+use super::state::state_file;
 use super::{RsError, decap, host, sys};
 
 /// The kernel's own.
@@ -28,6 +27,15 @@ pub(super) const OURS: &str = "uvs-tunl0";
 pub const NAMES: [&str; 2] = [FALLBACK, OURS];
 /// How long the decapsulator may take to end before it is killed: it has nothing to finish.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether finding out which tunnel this kernel has may create a device (and load a module) for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// Look only.
+    LookOnly,
+    /// Try.
+    MayCreate,
+}
 
 /// Who takes outer headers off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

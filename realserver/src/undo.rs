@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::Key;
+use super::sysctl::Key;
 use super::tunnel::Tunnel;
 use super::{RsError, host};
 

@@ -1,4 +1,4 @@
-//! What lblc and lblcr remember by destination address, within a limit and not for ever.
+//! What lblc and lblcr remember by destination address, within a limit and for a limited time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

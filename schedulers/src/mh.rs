@@ -81,7 +81,7 @@ impl Scheduler for Maglev {
         if !backends.iter().any(Backend::is_available) {
             return None;
         }
-        // Each retry hashes anew, so that a server's clients spread over all others.
+        // Each retry hashes again, so that a server's clients spread over all others.
         (0..self.size)
             .map(|n| entry((start + n) % self.size))
             .filter_map(server)

@@ -1,13 +1,13 @@
 //! `uvs deny` and `uvs allow`: who is kept out of every service or of one, and who is let in all the same.
 //!
-//! What these commands add holds until they remove it or the daemon ends; what shall stay is written in the
+//! What these commands add holds until they remove it or the daemon ends; what is to stay is written in the
 //! configuration or in a file that it names.
 
 use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 use uvs_control::access::prefixes;
-use uvs_control::protocol::{AccessChange, AccessEntry, Command, Data, Origin};
+use uvs_control::protocol::{AccessChange, AccessEntry, Change, Origin, ask};
 use uvs_core::access::{Action, Prefix};
 use uvs_core::service::ServiceKey;
 
@@ -60,16 +60,16 @@ struct Listing {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct Whose {
-    /// Of this service alone: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK
+    /// Only for this service: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK
     #[arg(long, value_name = "SERVICE", value_parser = service)]
     service: Option<ServiceName>,
-    /// The same of a TCP service, as ipvsadm has it
+    /// Only for a TCP service, as in ipvsadm
     #[arg(short = 't', value_name = "VIP:PORT", value_parser = |s: &str| service(&format!("tcp:{s}")))]
     tcp: Option<ServiceName>,
-    /// Of a UDP service
+    /// Only for a UDP service
     #[arg(short = 'u', value_name = "VIP:PORT", value_parser = |s: &str| service(&format!("udp:{s}")))]
     udp: Option<ServiceName>,
-    /// Of the service of a firewall mark
+    /// Only for the service of a firewall mark
     #[arg(short = 'f', value_name = "MARK", value_parser = |s: &str| service(&format!("fwm:{s}")))]
     mark: Option<ServiceName>,
 }
@@ -94,8 +94,8 @@ fn word(text: &str) -> Result<Word, String> {
 /// Adds, removes or lists.
 pub(crate) fn main(action: Action, args: &Args) -> ExitCode {
     let done = match &args.what {
-        Some(What::Add(entries)) => change(action, entries, Command::AddAccess),
-        Some(What::Del(entries)) => change(action, entries, Command::DeleteAccess),
+        Some(What::Add(entries)) => change(action, entries, Change::AddAccess),
+        Some(What::Del(entries)) => change(action, entries, Change::DeleteAccess),
         Some(What::List(listing)) => list(action, &listing.of, listing.output),
         None => list(action, &Whose::EVERY, Format::Table),
     };
@@ -116,9 +116,7 @@ impl Whose {
         let Some(name) = named.into_iter().flatten().next() else {
             return Ok(None);
         };
-        let Data::Services { services, .. } = daemon::ask(Command::ListServices(None))? else {
-            return Err(daemon::unexpected());
-        };
+        let services = daemon::ask(ask::ListServices(None))?.services;
         let keys: Vec<ServiceKey> = services.iter().map(|s| s.spec.key).collect();
         name.among(&keys).map(Some).map_err(|why| {
             eprintln!("{why}");
@@ -130,7 +128,7 @@ impl Whose {
 fn change(
     action: Action,
     entries: &Entries,
-    command: fn(AccessChange) -> Command,
+    change: fn(AccessChange) -> Change,
 ) -> Result<ExitCode, ExitCode> {
     let service = entries.of.key()?;
     let all: Vec<Prefix> = entries
@@ -140,14 +138,11 @@ fn change(
         .copied()
         .collect();
     for part in all.chunks(AT_ONCE) {
-        let change = AccessChange {
+        daemon::change(change(AccessChange {
             action,
             service,
             prefixes: part.to_vec(),
-        };
-        let Data::Done = daemon::ask(command(change))? else {
-            return Err(daemon::unexpected());
-        };
+        }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -156,15 +151,9 @@ fn list(action: Action, of: &Whose, format: Format) -> Result<ExitCode, ExitCode
     let only = of.key()?;
     let (mut entries, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {
-        let Data::Access {
-            entries: part,
-            next: rest,
-        } = daemon::ask(Command::ListAccess(from))?
-        else {
-            return Err(daemon::unexpected());
-        };
-        entries.extend(part);
-        next = rest;
+        let page = daemon::ask(ask::ListAccess(from))?;
+        entries.extend(page.entries);
+        next = page.next;
     }
     entries.retain(|e| e.action == action && (only.is_none() || e.service == only));
     Ok(output::print(&match format {

@@ -3,19 +3,23 @@
 
 use std::process::ExitCode;
 
-use uvs_control::client::{CallError, Client, Daemon};
-use uvs_control::protocol::{Command, Data};
-
-/// What is said of an answer that does not fit the question.
-pub(crate) const ANOTHER_QUESTION: &str =
-    "the daemon answered another question; is it of the same release as this command?";
+use uvs_control::client::{Asking, CallError, Client};
+use uvs_control::protocol::{Change, Question};
 
 /// Asks the daemon at `$UVS_SOCKET` or at the usual place.
 ///
 /// # Errors
 /// The exit code; the reason is printed already.
-pub(crate) fn ask(command: Command) -> Result<Data, ExitCode> {
-    Client::from_env().call(command).map_err(|e| failed(&e))
+pub(crate) fn ask<Q: Question>(question: Q) -> Result<Q::Answer, ExitCode> {
+    Client::from_env().ask(question).map_err(|e| failed(&e))
+}
+
+/// Has the daemon at `$UVS_SOCKET` or at the usual place make a change.
+///
+/// # Errors
+/// The exit code; the reason is printed already.
+pub(crate) fn change(change: Change) -> Result<(), ExitCode> {
+    ask(change)
 }
 
 /// Says what went wrong, and gives the exit code for it.
@@ -25,10 +29,4 @@ pub(crate) fn failed(error: &CallError) -> ExitCode {
         CallError::Absent(_) => ExitCode::from(super::NO_DAEMON),
         _ => ExitCode::from(super::FAILED),
     }
-}
-
-/// Says that the daemon answered something that was not asked for.
-pub(crate) fn unexpected() -> ExitCode {
-    eprintln!("{ANOTHER_QUESTION}");
-    ExitCode::from(super::FAILED)
 }

@@ -1,4 +1,4 @@
-//! `uvs doctor`: what is wrong with this director or real server, and which command mends it.
+//! `uvs doctor`: what is wrong with this director or real server, and which command fixes it.
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Real server under FULLNAT: the director's local addresses
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     laddr: Vec<Ipv4Addr>,
-    /// Make only these checks (docs/doctor.md lists them)
+    /// Run only these checks (docs/doctor.md lists them)
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = parse_check)]
     only: Vec<Check>,
     /// Print JSON, for programs
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// List the checks instead
     #[arg(long, exclusive = true)]
     list: bool,
-    /// Tell what a check looks at, why, and what mends a finding
+    /// Explain what a check looks at, why, and what fixes a finding
     #[arg(long, value_name = "ID", value_parser = parse_check, exclusive = true)]
     explain: Option<Check>,
 }
@@ -52,7 +52,7 @@ pub(crate) struct Args {
 /// What a host can be.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Role {
-    /// It runs `uvs run`, or is to
+    /// It runs `uvs run`, or will
     Director,
     /// It is a real server
     Rs,
@@ -168,7 +168,6 @@ fn refuse(error: &DoctorError) -> ExitCode {
         DoctorError::Untold(_) => USAGE,
         DoctorError::Daemon(_)
         | DoctorError::Elsewhere { .. }
-        | DoctorError::Unexpected
         | DoctorError::Server(_)
         | DoctorError::Host(_) => FAILED,
     };

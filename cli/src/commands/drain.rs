@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use uvs_control::protocol::{Command, Data, ServiceStatus};
+use uvs_control::protocol::{Change, ServiceStatus, ask};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{ServerSpec, ServiceKey};
 
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Only in the service of this VIP
     #[arg(long, value_name = "VIP[:PORT]")]
     service: Option<Place>,
-    /// Give up waiting after so many seconds; the server goes on draining
+    /// Stop waiting after SECONDS; the server continues to drain
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
     /// Do not wait
@@ -72,7 +72,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn drain(args: &Args) -> Result<(), ExitCode> {
     let found = servers(args)?;
     if found.is_empty() {
-        eprintln!("no service has this real server; `uvs show servers` lists those there are");
+        eprintln!("no service has this real server; `uvs show servers` lists them all");
         return Err(ExitCode::from(super::FAILED));
     }
     for (key, server, _) in &found {
@@ -80,7 +80,7 @@ fn drain(args: &Args) -> Result<(), ExitCode> {
             weight: 0,
             ..*server
         };
-        daemon::ask(Command::EditServer(*key, quiesced))?;
+        daemon::change(Change::EditServer(*key, quiesced))?;
         let (at, weight) = (server.endpoint, server.weight);
         output::print(&format!("{key}: server {at}: weight {weight} -> 0\n"));
     }
@@ -114,9 +114,7 @@ fn wait(args: &Args) -> Result<(), ExitCode> {
 
 /// The servers that are meant, each with its service and its open connections.
 fn servers(args: &Args) -> Result<Vec<(ServiceKey, ServerSpec, u32)>, ExitCode> {
-    let Data::Services { services, .. } = daemon::ask(Command::ListServices(None))? else {
-        return Err(daemon::unexpected());
-    };
+    let services = daemon::ask(ask::ListServices(None))?.services;
     let wanted = |s: &ServiceStatus| args.service.is_none_or(|at| at.matches(s.spec.key.vip()));
     let servers = services.into_iter().filter(wanted).flat_map(|service| {
         let key = service.spec.key;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use uvs_control::protocol::{Command, Data, ServerStatus, ServiceStatus};
+use uvs_control::protocol::{ServerStatus, ServiceStatus, Services, Traffic, ask};
 use uvs_exporter::prom_files::{self, Server};
 
 use super::{FAILED, daemon};
@@ -46,18 +46,11 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn once(dir: &Path) -> Result<(), ExitCode> {
-    let services = daemon::ask(Command::ListServices(None))?;
-    let totals = daemon::ask(Command::Traffic)?;
-    let (
-        Data::Services {
-            table_size,
-            services,
-        },
-        Data::Traffic { stats, rates },
-    ) = (services, totals)
-    else {
-        return Err(daemon::unexpected());
-    };
+    let Services {
+        table_size,
+        services,
+    } = daemon::ask(ask::ListServices(None))?;
+    let Traffic { stats, rates } = daemon::ask(ask::Traffic)?;
     let table = services
         .iter()
         .map(|s: &ServiceStatus| (&s.spec, s.servers.iter().map(server).collect()));

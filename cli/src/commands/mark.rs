@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use uvs_control::protocol::{Command, Data};
+use uvs_control::protocol::{Change, ask};
 use uvs_core::marks::{Destination, MarkRule};
 
 use super::output::{number, table, text};
@@ -48,24 +48,22 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         }
     };
     match args.mark {
-        Some(mark) if args.delete => change(Command::Unmark(mark, matches)),
-        Some(mark) if !matches.is_empty() => change(Command::Mark(mark, matches)),
+        Some(mark) if args.delete => change(Change::Unmark(mark, matches)),
+        Some(mark) if !matches.is_empty() => change(Change::Mark(mark, matches)),
         only => list(only, args.output),
     }
 }
 
-fn change(command: Command) -> ExitCode {
-    match daemon::ask(command) {
-        Ok(Data::Done) => ExitCode::SUCCESS,
-        Ok(_) => daemon::unexpected(),
+fn change(change: Change) -> ExitCode {
+    match daemon::change(change) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
 }
 
 fn list(only: Option<u32>, format: Format) -> ExitCode {
-    let mut rules = match daemon::ask(Command::ListMarks) {
-        Ok(Data::Marks(rules)) => rules,
-        Ok(_) => return daemon::unexpected(),
+    let mut rules = match daemon::ask(ask::ListMarks) {
+        Ok(rules) => rules,
         Err(code) => return code,
     };
     rules.retain(|r| only.is_none_or(|mark| r.mark == mark));

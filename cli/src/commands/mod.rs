@@ -15,6 +15,7 @@ mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod ipvsadm;
+#[cfg(feature = "lab")]
 pub(crate) mod lab;
 mod latency;
 mod mark;
@@ -28,6 +29,7 @@ mod sysctl;
 mod top;
 mod trace;
 mod units;
+mod words;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -48,17 +50,17 @@ struct Cli {
 enum Command {
     /// Check a configuration file; needs neither root nor a daemon
     Check(check::Args),
-    /// Look for what keeps a director or a real server from working, and say what mends it
+    /// Diagnose a director or a real server, and print the command that fixes each finding
     Doctor(doctor::Args),
-    /// Look at the guard that keeps the kernel silent, or take it down after a crash
+    /// Show the guard that keeps the kernel silent, or remove it after a crash
     Guard(guard::Args),
     /// Run the load balancer in the foreground
     Run(run::Args),
-    /// Speak ipvsadm's grammar (also when the program is called `ipvsadm`)
+    /// Run as ipvsadm (also when the program is called `ipvsadm`)
     Ipvsadm(ipvsadm::Args),
     /// Prepare this host as a real server
     Rs(rs::Args),
-    /// Write, try, list and reload schedulers of your own
+    /// Create, check, list and reload scheduler plugins
     Plugin(plugin::Args),
     /// Write the daemon's state in other programs' formats
     Export(export::Args),
@@ -68,21 +70,22 @@ enum Command {
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
     Drain(drain::Args),
-    /// Say which packets have a firewall mark, for services of `ipvsadm -f`; without arguments, list it
+    /// Define which packets have a firewall mark, for services of `ipvsadm -f`; without arguments, list the rules
     Mark(mark::Args),
-    /// Keep clients out of every service, or of one; without arguments, list who is
+    /// Keep clients out of every service, or of one; without arguments, list the entries
     Deny(access::Args),
-    /// Let clients in though a shorter prefix is denied; without arguments, list who is
+    /// Let clients in although a shorter prefix is denied; without arguments, list the entries
     Allow(access::Args),
-    /// Watch services, servers and connections on the whole screen
+    /// Watch services, servers and connections, full-screen
     Top(top::Args),
     /// Show how long frames take on their way through the director
     Latency(latency::Args),
     /// Read or set IPVS's sysctls, as sysctl(8) does
     Sysctl(sysctl::Args),
-    /// Tell why a packet goes where it goes: one made up, captured ones, or real ones while they pass
+    /// Explain why a packet goes where it goes: a made-up one, captured ones, or live ones
     Trace(trace::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
+    #[cfg(feature = "lab")]
     Lab(lab::Args),
 }
 
@@ -107,6 +110,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Trace(args) => trace::main(&args),
+        #[cfg(feature = "lab")]
         Command::Lab(args) => lab::main(args),
     }
 }

@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
+use uvs_control::protocol::ask;
+
 use super::{daemon, output};
-use uvs_control::protocol::{Command, Data};
 
 /// Nothing to choose.
 #[derive(clap::Args)]
@@ -12,9 +13,8 @@ pub(crate) struct Args {}
 
 /// Asks for a reload and waits until it is applied.
 pub(crate) fn main(_: &Args) -> ExitCode {
-    match daemon::ask(Command::Reload) {
-        Ok(Data::Done) => output::print("configuration reloaded\n"),
-        Ok(_) => daemon::unexpected(),
+    match daemon::ask(ask::Reload) {
+        Ok(()) => output::print("configuration reloaded\n"),
         Err(code) => code,
     }
 }

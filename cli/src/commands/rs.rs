@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use uvs_doctor::Finding;
-use uvs_realserver::plan::Mode;
-use uvs_realserver::{self as rs, Request, RsError};
+use uvs_realserver::{self as rs, Mode, Request, RsError};
 
 use super::{FAILED, USAGE};
 
@@ -20,11 +19,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make this host a real server for the VIPs (again and again, if you like)
+    /// Make this host a real server for the VIPs (may be repeated)
     Up(Target),
     /// Restore what `up` found
     Down(Target),
-    /// Say what is wrong and which command mends it; exit 0 if nothing is
+    /// Say what is wrong and which command fixes it; exit 0 if nothing is
     Check(Target),
     /// The process behind uvs-tunl0
     #[command(hide = true)]
@@ -106,7 +105,7 @@ fn up(request: &Request) -> Result<ExitCode, RsError> {
 fn check(request: &Request) -> Result<ExitCode, RsError> {
     let findings: Vec<Finding> = rs::check(request)?.into_iter().map(Finding::from).collect();
     if findings.is_empty() {
-        return Ok(report(&["fine: nothing to mend"]));
+        return Ok(report(&["fine: nothing to fix"]));
     }
     report(&findings);
     Ok(ExitCode::from(FAILED))

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{FAILED, USAGE};
 use uvs_control::client::DEFAULT_SOCKET;
 use uvs_control::config::{self, Config, Listen, Metrics, OwnVips};
 use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_forwarder::daemon::{self, Options};
 use uvs_forwarder::log::Log;
+
+use super::{FAILED, USAGE};
 
 /// Run the load balancer until SIGTERM or Ctrl-C; SIGHUP reloads the configuration
 #[derive(clap::Args)]

@@ -10,14 +10,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use uvs_control::client::{CallError, Client, Daemon};
-use uvs_control::protocol::{Command, Connection, Data, Filter, Find, ServiceStatus};
+use uvs_control::client::{Asking, CallError, Client, Daemon};
+use uvs_control::protocol::{Connection, Filter, Find, ServiceStatus, ask};
 
 use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
-pub(crate) use self::rows::mode;
 use self::view::View;
-use super::{USAGE, daemon, output};
+use super::{USAGE, daemon, output, units};
 
 /// What, which of it, and how.
 #[derive(clap::Args)]
@@ -29,8 +28,8 @@ pub(crate) struct Args {
     output: Format,
     #[command(flatten)]
     wanted: Wanted,
-    /// Show it again every so many seconds, until interrupted
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = super::top::interval)]
+    /// Show it again every SECONDS seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = units::interval)]
     watch: Option<Duration>,
 }
 
@@ -72,9 +71,6 @@ enum ShowError {
     /// The daemon said so, or there is none.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// It answered something else.
-    #[error("{}", daemon::ANOTHER_QUESTION)]
-    Unexpected,
     /// No service is called so, or several are.
     #[error("{0}")]
     Service(String),
@@ -124,27 +120,21 @@ fn watch(client: &mut Client, args: &Args, first: String, interval: Duration) ->
 }
 
 fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
-    let command = match args.what {
+    Ok(match args.what {
         What::Services | What::Servers => {
-            return Ok(View::of_services(
-                args.what,
-                services(client, &args.wanted)?,
-            ));
+            View::of_services(args.what, services(client, &args.wanted)?)
         }
-        What::Conns => return Ok(View::Connections(connections(client, &args.wanted)?)),
-        What::Drops => Command::Drops,
-        What::Neigh => Command::ListNeighbours,
-        What::Plugins => Command::ListPlugins,
-        What::Config => Command::Settings,
-        What::Info => Command::Info,
-    };
-    view::of(args.what, client.call(command)?).ok_or(ShowError::Unexpected)
+        What::Conns => View::Connections(connections(client, &args.wanted)?),
+        What::Drops => View::Drops(client.ask(ask::Drops)?.into()),
+        What::Neigh => View::Neighbours(client.ask(ask::ListNeighbours)?),
+        What::Plugins => View::Plugins(client.ask(ask::ListPlugins)?),
+        What::Config => View::Settings(client.ask(ask::Settings)?),
+        What::Info => View::Info(Box::new(client.ask(ask::Info)?)),
+    })
 }
 
 fn services(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<ServiceStatus>, ShowError> {
-    let Data::Services { mut services, .. } = client.call(Command::ListServices(None))? else {
-        return Err(ShowError::Unexpected);
-    };
+    let mut services = client.ask(ask::ListServices(None))?.services;
     if let Some(service) = &wanted.service {
         let keys: Vec<_> = services.iter().map(|s| s.spec.key).collect();
         let key = service.among(&keys).map_err(ShowError::Service)?;
@@ -176,9 +166,7 @@ fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connecti
             from,
             latest: wanted.latest,
         };
-        let Data::Found(found) = client.call(Command::FindConnections(find))? else {
-            return Err(ShowError::Unexpected);
-        };
+        let found = client.ask(ask::FindConnections(find))?;
         list.extend(found.connections);
         if let Some(most) = wanted.latest {
             Connection::keep_latest(&mut list, most);
@@ -191,7 +179,7 @@ fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connecti
 fn failed(error: &ShowError) -> ExitCode {
     match error {
         ShowError::Call(error) => daemon::failed(error),
-        ShowError::Unexpected | ShowError::Service(_) => {
+        ShowError::Service(_) => {
             eprintln!("{error}");
             ExitCode::from(super::FAILED)
         }

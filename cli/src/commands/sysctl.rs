@@ -8,12 +8,12 @@ mod file;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use uvs_control::protocol::{Command, Data, SysctlValue};
+use uvs_control::protocol::{SysctlRequest, SysctlValue, ask};
 use uvs_core::snapshot::{SysctlError, Sysctls};
 
 use super::{daemon, output};
 
-/// Names, and the values they shall have.
+/// Names, and the values to set.
 #[derive(clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Print all of them
     #[arg(short, long, visible_short_aliases = ['A', 'X'], conflicts_with_all = ["settings", "load"])]
     all: bool,
-    /// Set what a file of sysctl.d(5) sets of net.ipv4.vs, the rest being left alone; - is standard input
+    /// Apply the net.ipv4.vs settings of a sysctl.d(5) file and ignore the rest; - is standard input
     #[arg(
         short = 'p',
         long,
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Print names without their values
     #[arg(short = 'N', long, conflicts_with = "values")]
     names: bool,
-    /// Let names that are not known be
+    /// Ignore unknown names
     #[arg(short = 'e', long)]
     ignore: bool,
     /// Do not print what is set
@@ -129,13 +129,12 @@ fn carry_out(Setting { name, value }: Setting, args: &Args) -> ExitCode {
         sysctls.note(name)
     });
     let silent = args.quiet && value.is_some();
-    let asked = daemon::ask(Command::Sysctl {
+    let asked = daemon::ask(ask::Sysctl(SysctlRequest {
         name: name.to_owned(),
         value: value.map(SysctlValue::from),
-    });
+    }));
     let value = match asked {
-        Ok(Data::Sysctl(value)) => value,
-        Ok(_) => return daemon::unexpected(),
+        Ok(value) => value,
         Err(code) => return code,
     };
     if let Some(note) = note {

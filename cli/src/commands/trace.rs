@@ -11,9 +11,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use uvs_control::protocol::{Command, Data};
+use uvs_control::protocol::ask;
 use uvs_control::trace::flow::{self, Flags};
-use uvs_control::trace::{MAX_FRAMES, Subject, Traced};
+use uvs_control::trace::{MAX_FRAMES, Subject, Traced, TracedFrames};
 use uvs_core::flow::{Endpoint, Protocol};
 
 use super::{daemon, output};
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Real packets of the running daemon: `any`, or e.g. `tcp from 10.0.0.5 to :80`
     #[arg(long, value_name = "FILTER")]
     live: Option<String>,
-    /// Ask no daemon but this configuration, as if UVS had just started with it
+    /// Use this configuration instead of a daemon, as if UVS had just started with it
     #[arg(long, value_name = "FILE", conflicts_with = "live")]
     config: Option<PathBuf>,
     /// At most this many packets [default: 10 with --live, else all]
@@ -79,7 +79,7 @@ impl From<Proto> for Protocol {
 /// The ways of showing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Decision by decision, for reading
+    /// Decision by decision, for people
     Text,
     /// Everything, for programs
     Json,
@@ -91,6 +91,15 @@ pub(super) struct Report {
     /// The interfaces' names, in the order of their ports.
     interfaces: Vec<String>,
     frames: Vec<Traced>,
+}
+
+impl From<TracedFrames> for Report {
+    fn from(traced: TracedFrames) -> Self {
+        Self {
+            interfaces: traced.interfaces,
+            frames: traced.frames,
+        }
+    }
 }
 
 /// Asks and prints.
@@ -107,7 +116,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     };
     let report = match &args.config {
         Some(file) => offline::trace(file, &subjects),
-        None => ask(Command::Trace(subjects)).map(|(report, _)| report),
+        None => daemon::ask(ask::Trace(subjects)).map(Report::from),
     };
     match report {
         Ok(report) => output::print(&render(&report, args.output)),
@@ -124,18 +133,6 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
             Ok(vec![Subject::new(0, &frame)])
         }
         (None, ..) => Err("name a client and a VIP, each ADDRESS:PORT".to_owned()),
-    }
-}
-
-/// Asks the daemon for frames, and how a look at real ones stands.
-fn ask(command: Command) -> Result<(Report, uvs_control::trace::LiveState), ExitCode> {
-    match daemon::ask(command)? {
-        Data::Traced {
-            interfaces,
-            frames,
-            live,
-        } => Ok((Report { interfaces, frames }, live)),
-        _ => Err(daemon::unexpected()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Numbers for people: three digits and a suffix.
+//! Numbers for people, three digits and a suffix, and from them.
 
 use std::time::Duration;
 
@@ -44,6 +44,17 @@ pub(crate) fn nanoseconds(ns: u64) -> String {
     let scaled = ns / size;
     let decimals = usize::from(*size > 1.0 && scaled < 9.95);
     format!("{scaled:.decimals$} {unit}")
+}
+
+/// Reads a time between two looks.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .filter(|s| (0.2..=60.0).contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "must be a number of seconds from 0.2 to 60".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Control clients that do not behave. Each is told or let go, and nobody else waits for it.
+//! Control clients that do not behave. Each is answered or disconnected, and nobody else waits for it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, UdpSocket};

@@ -195,7 +195,7 @@ pub(crate) fn answer_udp(socket: UdpSocket, name: &'static str) {
     });
 }
 
-/// A socket that waits long; UDP servers above wait for ever.
+/// A socket that waits long; UDP servers above wait forever.
 pub(crate) fn udp(at: &Netns, port: u16) -> UdpSocket {
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
     at.enter(|| UdpSocket::bind(any).expect("a free port"))

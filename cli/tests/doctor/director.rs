@@ -76,7 +76,7 @@ fn settings_of_the_host() {
     );
 }
 
-/// What the daemon cannot put right: another program has made the table its own (`flags owner`).
+/// What the daemon cannot repair: another program has made the table its own (`flags owner`).
 #[test]
 fn a_guard_that_another_program_holds() {
     let of_host = (Mode::Dr, VipOwner::Host, "vip_unguarded");
@@ -108,7 +108,7 @@ fn a_guard_that_another_program_holds() {
         assert!(said.contains("another program owns nft's table"), "{said}");
         let not_ready = run(&ward.lab, &ward.shell, "uvs show info");
         assert!(
-            not_ready.stdout.contains("could not be put right"),
+            not_ready.stdout.contains("could not be repaired"),
             "{not_ready:?}"
         );
         ward.run(director, &format!("kill {}", holder.trim()));

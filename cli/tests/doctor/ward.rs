@@ -1,4 +1,4 @@
-//! A lab with a doctor: runs it on a host, reads its findings, carries out what it prescribes.
+//! A lab for `uvs doctor`: runs it on a host, reads its findings, and runs the commands that it proposes.
 
 use serde_json::Value;
 use uvs_lab::shell::Shell;
@@ -94,7 +94,7 @@ impl Ward {
 }
 
 impl Diagnosis {
-    /// What mends a finding of this check, where there is one.
+    /// What fixes a finding of this check, where there is one.
     pub(crate) fn of(&self, id: &str) -> Option<Remedy> {
         let all = self.json["findings"].as_array().expect("findings");
         let found = all

@@ -38,7 +38,7 @@ fn reloaded(mode: Mode) {
     let status = guard(&lab, &shell);
     assert_eq!(status["damaged"], 0);
     assert_eq!(status["wrong"], Value::Null);
-    assert!(daemon.log().contains("somebody removed the guard"));
+    assert!(daemon.log().contains("another program removed the guard"));
     assert!(daemon.log().contains("nft (process "), "{}", daemon.log());
     daemon.stop().expect("it ends well");
 }

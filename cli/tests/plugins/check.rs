@@ -73,7 +73,7 @@ fn a_new_c_project_builds_by_make_and_conforms() {
         .output()
         .expect("uvs runs");
     assert_eq!(again.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("mine is there already"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("mine exists already"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! docs/plugins.md as a new user goes through it: its commands, in its order, in a fresh directory.
 //!
 //! Changed on the way: the plugin directory and the lab are the test's own, and cargo builds without
-//! `--release` where the other tests' projects are built, so that it does not compile all anew.
+//! `--release` where the other tests' projects are built, so that it does not compile all again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -45,7 +45,7 @@ fn a_worker_that_is_stuck_is_seen_and_the_daemon_ends() {
     assert_eq!(answer.expect("a probe"), Connect::Silence);
     for name in ["healthz", "readyz"] {
         eventually("the worker is missed", || {
-            page(name).is_ok_and(|text| text.contains("the worker is stuck: no sign of life for"))
+            page(name).is_ok_and(|text| text.contains("the worker is stuck: no heartbeat for"))
         });
     }
     let refused = director.refused("show services");

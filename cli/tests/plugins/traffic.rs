@@ -198,7 +198,7 @@ fn a_plugin_that_panics_costs_a_few_connections_and_then_its_job() {
     let _alone = alone();
     let lab = lab(Mode::Nat);
     let mut director = Director::start(&lab);
-    // Every fourth pick panics: the client's SYN comes again and is picked for anew.
+    // Every fourth pick panics: the client's SYN comes again and is picked for again.
     let library = rust_plugin(lab.dir(), "moody", |source| {
         source.replace(
             "let client = hash(",

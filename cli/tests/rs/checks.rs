@@ -1,4 +1,4 @@
-//! `check` finds each thing that can be wrong, alone, and the command it prints mends it.
+//! `check` finds each thing that can be wrong, alone, and the command it prints fixes it.
 
 use crate::netns::{Pair, SENDER, VIP};
 
@@ -15,7 +15,7 @@ fn found_and_mended(pair: &Pair, target: &str, spoil: &str, what: &str) {
     assert!(mended.status.success(), "{fix}: {mended:?}");
     assert_eq!(
         pair.rs_ok(&format!("check {target}")),
-        "fine: nothing to mend\n",
+        "fine: nothing to fix\n",
         "{fix}"
     );
 }

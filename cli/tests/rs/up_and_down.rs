@@ -24,7 +24,7 @@ fn dr_puts_the_vip_on_lo_and_silences_arp_and_down_restores_what_was() {
     );
     assert_eq!(
         pair.rs_ok(&format!("check --mode dr --vip {VIP}")),
-        "fine: nothing to mend\n"
+        "fine: nothing to fix\n"
     );
 
     pair.rs_ok(&format!("down --mode dr --vip {VIP}"));
@@ -70,7 +70,7 @@ fn ipip_makes_a_tunnel_device_and_down_removes_it() {
     }
     assert_eq!(
         pair.rs_ok(&format!("check --mode ipip --vip {VIP}")),
-        "fine: nothing to mend\n"
+        "fine: nothing to fix\n"
     );
 
     pair.rs_ok(&format!("down --mode ipip --vip {VIP}"));

@@ -159,7 +159,7 @@ fn read(path: &Path) -> Result<(Stamp, Arc<[Prefix]>), FileError> {
     Ok((Stamp::of(&metadata), prefixes.into()))
 }
 
-/// A regular file: whoever opens a pipe may wait for its writer for ever.
+/// A regular file: whoever opens a pipe may wait forever for its writer.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let mut options = OpenOptions::new();
     let file = options

@@ -1,4 +1,4 @@
-//! How a service parts from connections that have to go: `on_removal`, `on_expiry` and `drain_timeout`.
+//! How a service's connections are torn down: `on_removal`, `on_expiry` and `drain_timeout`.
 
 use std::ops::RangeInclusive;
 
@@ -34,7 +34,7 @@ fn on_removal(fields: &Fields<'_>, protocol: Option<Protocol>) -> OnRemoval {
     let chosen = value.choice(ON_REMOVAL).unwrap_or_default();
     if (chosen, protocol) == (OnRemoval::Tell, Some(Protocol::Sctp)) {
         value.refuse(
-            "the ends of sctp associations cannot be told",
+            "the ends of sctp associations cannot be notified",
             "use \"drop\"; \"tell\" is for tcp and udp services",
         );
     }
@@ -49,7 +49,7 @@ fn on_expiry(fields: &Fields<'_>, protocol: Option<Protocol>) -> OnExpiry {
     let deaf = protocol.filter(|p| chosen == OnExpiry::Tell && *p != Protocol::Tcp);
     if let Some(protocol) = deaf {
         value.refuse(
-            format!("an idle {protocol} flow has no end to tell of"),
+            format!("an idle {protocol} flow has no end to be notified of"),
             "\"tell\" is for tcp services",
         );
     }

@@ -1,6 +1,6 @@
 //! Typed reading of a TOML document that goes on after a mistake.
 //!
-//! `serde` stops at the first thing it does not like, and a person would then mend a file error by
+//! `serde` stops at the first thing it does not like, and a person would then fix a file error by
 //! error. This reader walks the parsed document, keeps every value's place, notes what is wrong in one
 //! list and answers `None`, so that the caller carries on with the next key.
 

@@ -47,7 +47,7 @@ const MAX_SOCKET: usize = 107;
 
 /// Reads a whole file.
 pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>> {
-    // Past the first slip of syntax a parser only guesses, so that one is all that is told.
+    // Past the first slip of syntax a parser only guesses, so that only that one is reported.
     let document = DeTable::parse(text).map_err(|error| vec![unparsable(&error, text)])?;
     let problems = Problems::default();
     let top = Fields::new(document.get_ref(), String::new(), KEYS, &problems);
@@ -85,7 +85,7 @@ fn unparsable(error: &toml::de::Error, text: &str) -> Problem {
         span: error.span().unwrap_or(text.len()..text.len()),
         key: String::new(),
         what: format!("not TOML: {}", error.message()),
-        help: "mend the syntax first; the rest of the file was not looked at".to_owned(),
+        help: "fix the syntax first; the rest of the file was not checked".to_owned(),
         first: None,
     }
 }

@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKind};
 
-use super::address;
 use super::fields::{Fields, Value};
-use super::modes;
+use super::{address, modes};
 
 const KEYS: &[&str] = &[
     "address",
@@ -85,7 +84,7 @@ fn endpoint(at: &Value<'_>, vip: Endpoint, mode: Forwarding) -> Option<Endpoint>
     let port = port.unwrap_or(vip.port);
     if port == 0 && vip.port != 0 {
         at.refuse(
-            "port 0 is no server's",
+            "a server cannot have port 0",
             "use a port from 1 to 65535, or none for the service's",
         );
         return None;

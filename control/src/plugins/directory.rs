@@ -1,7 +1,7 @@
 //! The plugin directory: which files are there, what was found in each, and which one has a name.
 //!
 //! A file is looked at once in each of its states. What was refused is not loaded a second time, since
-//! loading is for ever.
+//! loading is permanent.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,7 @@ impl Directory {
             let present = |look: &&Look| Identity::of(file).ok() == look.identity;
             match self.looks.get(file).filter(present) {
                 None if in_use(file) => {
-                    Some("has changed: `uvs plugin reload` takes it up".to_owned())
+                    Some("has changed: `uvs plugin reload` loads it".to_owned())
                 }
                 None => Some("not loaded: a service that names it loads it".to_owned()),
                 Some(_) if in_use(file) => None,

@@ -228,7 +228,7 @@ impl Schedulers {
         directory.remarks(&in_use)
     }
 
-    /// Looks at the directory anew and lets the highest version of each loaded plugin (or of the one that is
+    /// Looks at the directory again and lets the highest version of each loaded plugin (or of the one that is
     /// named) take over. Where nothing is new, services that had fallen back try the plugin again.
     ///
     /// # Errors

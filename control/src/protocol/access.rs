@@ -30,6 +30,15 @@ pub struct AccessEntry {
     pub origin: Origin,
 }
 
+/// Some of the entries of all lists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccessPage {
+    /// The entries.
+    pub entries: Vec<AccessEntry>,
+    /// Where the next part begins; `None` where there is none.
+    pub next: Option<u32>,
+}
+
 /// Where an entry comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

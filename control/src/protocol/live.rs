@@ -19,7 +19,7 @@ pub struct Sample {
     pub pid: u32,
     /// Seconds since its start.
     pub uptime: u64,
-    /// Nanoseconds that the worker has worked.
+    /// Nanoseconds that all workers together have worked.
     pub busy_ns: u64,
     /// Frames that the kernel dropped because a ring was full.
     pub ring_drops: u64,
@@ -33,14 +33,14 @@ pub struct Sample {
     pub services: Vec<ServiceStatus>,
 }
 
-/// Which connections to look for, and where in the table to go on.
+/// Which connections to look for, and where to go on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Find {
     /// Which.
     pub filter: Filter,
     /// 0, or [`Found::next`] of the answer before.
-    pub from: u32,
+    pub from: u64,
     /// Of those found, only so many: those with the latest packets.
     pub latest: Option<u32>,
 }
@@ -76,8 +76,8 @@ pub struct Found {
     pub connections: Vec<Connection>,
     /// How many fit, with those that were left out.
     pub matched: u32,
-    /// Where to go on, `None` at the table's end.
-    pub next: Option<u32>,
+    /// Where to go on, `None` at the end.
+    pub next: Option<u64>,
 }
 
 /// A connection with its service, its last packet, and what it has carried.
@@ -117,13 +117,13 @@ pub struct Latency {
 pub struct LatencySample {
     /// When, in nanoseconds of the host's monotonic clock.
     pub taken_ns: u64,
-    /// When the worker began to count, by the same clock.
+    /// When the first worker began to count, by the same clock.
     pub started_ns: u64,
     /// Frames forwarded.
     pub forwarded: u64,
     /// Frames that the kernel dropped because a ring was full: nobody knows how long they would have taken.
     pub ring_drops: u64,
-    /// Nanoseconds that the worker has worked.
+    /// Nanoseconds that all workers together have worked.
     pub busy_ns: u64,
     /// Nanoseconds (the bucket's upper end, to two digits) and frames, rising; empty buckets are left out.
     pub counts: Vec<(u64, u64)>,

@@ -1,6 +1,6 @@
 //! One client of the control socket: its unread input, its unwritten output, and whose turn it is.
 //!
-//! A client has one request under way at most. Nothing is read from it until the answer is written, and
+//! A client has one request in progress at most. Nothing is read from it until the answer is written, and
 //! the next part of a listing is not asked for until the last one is; so what one client can make the
 //! daemon hold is one line in and one reply out, however it behaves.
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use mio::net::UnixStream;
 use serde::Deserialize;
 
-use super::{Answer, Peer};
-use crate::protocol::{Command, Data, Errno, Refusal, Reply, Request, VERSION};
+use super::Peer;
+use crate::protocol::{Answer, Command, Encoded, Errno, Refusal, Reply, Request, Rest, VERSION};
 
 /// Bytes of a request line. The longest command, a service with its servers, is a few hundred.
 pub(super) const MAX_LINE: usize = 1 << 20;
@@ -30,21 +30,21 @@ pub(super) enum Step {
     Again,
     /// It asks for something.
     Ask(Command),
-    /// Its listing's last part is written: it wants the part from here.
-    More(u64),
-    /// It is gone, or to be let go.
+    /// A part of its listing is written: it wants the next.
+    More(Rest),
+    /// It is gone, or to be disconnected.
     Gone,
 }
 
 /// Whose move it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// The client's: a line is to come.
     Listening,
     /// The daemon's: request `id` is to be answered.
     Asked { id: u64 },
     /// The client's: a part is to be read, then the next one is due.
-    Listing { id: u64, cursor: u64 },
+    Listing { id: u64, rest: Rest },
     /// The client's: a last reply is to be read.
     Leaving,
 }
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// When it is let go unless something happens first.
+    /// When it is disconnected unless something happens first.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.pause {
             Pause::Daemon => None,
@@ -131,10 +131,11 @@ impl Client {
         match self.state {
             State::Leaving => Step::Gone,
             State::Asked { .. } => self.wait(Pause::Daemon, now),
-            State::Listing { id, cursor } => {
+            State::Listing { id, ref rest } => {
+                let rest = rest.clone();
                 self.state = State::Asked { id };
                 self.wait(Pause::Daemon, now);
-                Step::More(cursor)
+                Step::More(rest)
             }
             State::Listening => self.listen(now),
         }
@@ -150,20 +151,20 @@ impl Client {
                 self.state = State::Listening;
                 self.reply(id, result, false);
             }
-            Answer::Part(data, cursor) => {
-                self.state = State::Listing { id, cursor };
-                self.reply(id, Ok(data), true);
+            Answer::Part(part, rest) => {
+                self.state = State::Listing { id, rest };
+                self.reply(id, Ok(part), true);
             }
         }
     }
 
-    /// Says a last word; it is let go when it has read it.
+    /// Sends a last message; it is disconnected when it has read that.
     pub(super) fn dismiss(&mut self, errno: Errno, message: String) {
         self.state = State::Leaving;
         self.reply(0, Err(Refusal { errno, message }), false);
     }
 
-    fn reply(&mut self, id: u64, result: Result<Data, Refusal>, more: bool) {
+    fn reply(&mut self, id: u64, result: Result<Encoded, Refusal>, more: bool) {
         let reply = serde_json::to_writer(&mut self.output, &Reply { id, result, more });
         debug_assert!(
             reply.is_ok(),

@@ -161,7 +161,7 @@ fn clear(path: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).map_err(|error| host("remove what was left", error))
         }
-        // A full backlog is a sign of life, too.
+        // A full backlog shows that somebody listens, too.
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(host("connect", error)),
         _ => Err(BindError::InUse {
             path: path.into(),

@@ -13,7 +13,9 @@ use uvs_core::flow::{Endpoint, Protocol};
 
 use super::client::{MAX_LINE, PATIENCE, REST};
 use super::*;
-use crate::protocol::{ConnectionStatus, SysctlValue};
+use crate::protocol::{
+    Ask, Change, ConnectionStatus, Encoded, Question, SysctlRequest, SysctlValue, ask,
+};
 
 const FIRST: Token = Token(100);
 /// Turns after which something that should have happened is taken not to.
@@ -88,7 +90,7 @@ impl Rig {
     }
 
     fn done(&mut self, call: &Call) {
-        self.answer(call, Answer::Last(Ok(Data::Done)));
+        self.answer(call, Answer::Last(Ok(encoded::<ask::Reload>(()))));
     }
 
     fn reply(&mut self, to: &mut Talker) -> Value {
@@ -105,7 +107,10 @@ impl Rig {
         let mut talker = self.connect();
         talker.ask(7, "\"clear\"");
         let call = self.call();
-        assert!(matches!(call.ask, Ask::Command(Command::Clear)), "{call:?}");
+        assert!(
+            matches!(call.task, Task::Command(Command::Change(Change::Clear))),
+            "{call:?}"
+        );
         self.done(&call);
         assert_eq!(
             self.reply(&mut talker),
@@ -146,6 +151,18 @@ impl Talker {
         let end = self.input.iter().position(|&b| b == b'\n')?;
         Some(String::from_utf8(self.input.drain(..=end).collect()).unwrap())
     }
+}
+
+fn encoded<Q: Question>(answer: Q::Answer) -> Encoded {
+    Q::encode(answer).unwrap()
+}
+
+fn sysctl(number: i32) -> Encoded {
+    encoded::<ask::Sysctl>(SysctlValue::Number(number))
+}
+
+fn rest(cursor: u64) -> Rest {
+    Rest::ListConnections(ask::ListConnections, cursor)
 }
 
 fn message(reply: &Value) -> &str {
@@ -198,13 +215,9 @@ fn clients_take_turns_and_each_gets_its_own_answers() {
     let mut kinds = Vec::new();
     for _ in 0..4 {
         let call = rig.call();
-        kinds.push(matches!(call.ask, Ask::Command(Command::Info)));
-        let data = if kinds[kinds.len() - 1] {
-            Data::Sysctl(SysctlValue::Number(1))
-        } else {
-            Data::Sysctl(SysctlValue::Number(2))
-        };
-        rig.answer(&call, Answer::Last(Ok(data)));
+        kinds.push(matches!(call.task, Task::Command(Command::Ask(Ask::Info))));
+        let number = if kinds[kinds.len() - 1] { 1 } else { 2 };
+        rig.answer(&call, Answer::Last(Ok(sysctl(number))));
     }
     assert_eq!(
         kinds,
@@ -262,7 +275,7 @@ fn garbage_is_answered_and_the_connection_stays() {
     assert!(message(&rig.reply(&mut talker)).contains("not a request"));
     talker.ask(8, "\"info\"");
     assert!(
-        matches!(rig.call().ask, Ask::Command(Command::Info)),
+        matches!(rig.call().task, Task::Command(Command::Ask(Ask::Info))),
         "the same connection goes on"
     );
 }
@@ -299,7 +312,10 @@ fn the_rest_of_a_line_in_time_makes_a_request() {
         rig.turn();
         rig.now += PATIENCE / 8;
     }
-    assert!(matches!(rig.call().ask, Ask::Command(Command::Clear)));
+    assert!(matches!(
+        rig.call().task,
+        Task::Command(Command::Change(Change::Clear))
+    ));
 }
 
 #[test]
@@ -328,7 +344,7 @@ fn an_unfinished_answer_has_no_limit_of_time() {
     assert_eq!(rig.reply(&mut talker)["id"], 1);
 }
 
-fn part(connections: usize) -> Data {
+fn part(connections: usize) -> Encoded {
     let end = Endpoint::NONE;
     let connection = ConnectionStatus {
         protocol: Some(Protocol::Tcp),
@@ -339,7 +355,7 @@ fn part(connections: usize) -> Data {
         state: "ESTABLISHED".to_owned(),
         expires: 900,
     };
-    Data::Connections(vec![connection; connections])
+    encoded::<ask::ListConnections>(vec![connection; connections])
 }
 
 #[test]
@@ -349,7 +365,7 @@ fn a_listing_comes_in_parts_and_the_next_is_asked_for_when_there_is_room() {
     talker.ask(3, "\"list_connections\"");
     for cursor in [100, 200] {
         let call = rig.call();
-        rig.answer(&call, Answer::Part(part(100), cursor));
+        rig.answer(&call, Answer::Part(part(100), rest(cursor)));
         let reply = rig.reply(&mut talker);
         assert_eq!((&reply["id"], &reply["more"]), (&3.into(), &true.into()));
         assert_eq!(
@@ -361,12 +377,18 @@ fn a_listing_comes_in_parts_and_the_next_is_asked_for_when_there_is_room() {
         );
     }
     let call = rig.call();
-    assert!(matches!(call.ask, Ask::More(200)), "{call:?}");
+    assert!(
+        matches!(call.task, Task::Rest(Rest::ListConnections(_, 200))),
+        "{call:?}"
+    );
     rig.answer(&call, Answer::Last(Ok(part(1))));
     let reply = rig.reply(&mut talker);
     assert_eq!((&reply["id"], &reply["more"]), (&3.into(), &Value::Null));
     talker.ask(4, "\"info\"");
-    assert!(matches!(rig.call().ask, Ask::Command(Command::Info)));
+    assert!(matches!(
+        rig.call().task,
+        Task::Command(Command::Ask(Ask::Info))
+    ));
 }
 
 #[test]
@@ -379,7 +401,7 @@ fn a_client_that_never_reads_holds_one_part_and_is_dropped() {
         rig.turn();
         while let Some(call) = rig.calls.pop() {
             parts += 1;
-            rig.answer(&call, Answer::Part(part(1000), parts));
+            rig.answer(&call, Answer::Part(part(1000), rest(parts)));
         }
     }
     assert!(
@@ -439,14 +461,8 @@ fn an_answer_to_a_client_that_has_gone_reaches_nobody_else() {
     next.ask(2, "\"info\"");
     let second = rig.call();
     assert_eq!(second.ticket.slot, call.ticket.slot);
-    rig.answer(
-        &call,
-        Answer::Last(Ok(Data::Sysctl(SysctlValue::Number(1)))),
-    );
-    rig.answer(
-        &second,
-        Answer::Last(Ok(Data::Sysctl(SysctlValue::Number(2)))),
-    );
+    rig.answer(&call, Answer::Last(Ok(sysctl(1))));
+    rig.answer(&second, Answer::Last(Ok(sysctl(2))));
     assert_eq!(rig.reply(&mut next)["result"]["Ok"]["sysctl"], 2);
 }
 
@@ -455,23 +471,25 @@ fn looking_is_for_all_and_changing_for_root_and_the_daemons_user() {
     let mut rig = Rig::new();
     rig.server.uid = 1000;
     let stranger = Peer { pid: 1, uid: 1001 };
-    let set = |value| Command::Sysctl {
-        name: "drop_entry".to_owned(),
-        value,
+    let set = |value| {
+        let name = "drop_entry".to_owned();
+        Command::from(ask::Sysctl(SysctlRequest { name, value }))
     };
     for looking in [
-        Command::Info,
-        Command::Drops,
-        Command::Traffic,
-        Command::ListServices(None),
+        ask::Info.into(),
+        ask::Drops.into(),
+        ask::Traffic.into(),
+        ask::ListServices(None).into(),
         set(None),
     ] {
         assert_eq!(rig.server.authorise(&looking, stranger), Ok(()));
     }
     for change in [
-        Command::Clear,
-        Command::Reload,
-        Command::Zero(None),
+        Change::Clear.into(),
+        ask::Batch(Vec::new()).into(),
+        ask::Reload.into(),
+        ask::TraceLiveSeen.into(),
+        ask::Zero(None).into(),
         set(Some(SysctlValue::Number(1))),
     ] {
         let refusal = rig.server.authorise(&change, stranger).unwrap_err();
@@ -609,7 +627,7 @@ fn a_reader_gets_a_long_listing_whole() {
             let answer = if last {
                 Answer::Last(Ok(part(0)))
             } else {
-                Answer::Part(part(5000), parts)
+                Answer::Part(part(5000), rest(parts))
             };
             rig.answer(&call, answer);
         }

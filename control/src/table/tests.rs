@@ -13,7 +13,7 @@ use uvs_core::snapshot::Timeouts;
 
 use super::{Homeless, Table};
 use crate::plugins::Schedulers;
-use crate::protocol::{AccessChange, Command, Errno, SysctlValue};
+use crate::protocol::{AccessChange, Change, Errno, SysctlValue};
 
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
 
@@ -87,25 +87,22 @@ fn a_list_is_of_a_service_that_is_there_and_outlives_it() {
         service,
         prefixes: vec!["192.0.2.7".parse().expect("a prefix")],
     };
-    let add = |service| Command::AddAccess(change(service));
-    assert_eq!(
-        errno(table.apply(&add(Some(key(81)))).map(|_| ())),
-        Errno::NotFound
-    );
+    let add = |service| Change::AddAccess(change(service));
+    assert_eq!(errno(table.apply(&add(Some(key(81))))), Errno::NotFound);
     let denied = |table: &Table, of| {
         let access = table.snapshot(&Homeless::default()).access;
         let list = access.services.get(&of).cloned();
         list.is_some_and(|list| list.denies(Addr::v4([192, 0, 2, 7])))
     };
-    assert!(table.apply(&add(Some(key(80)))).expect("added"));
+    table.apply(&add(Some(key(80)))).expect("added");
     assert!(denied(&table, key(80)));
     table.clear();
     assert!(
         denied(&table, key(80)),
         "whoever fills the table again is protected"
     );
-    let gone = Command::DeleteAccess(change(Some(key(80))));
-    assert!(table.apply(&gone).expect("removed"));
+    let gone = Change::DeleteAccess(change(Some(key(80))));
+    table.apply(&gone).expect("removed");
     assert!(!denied(&table, key(80)));
 }
 
@@ -437,11 +434,11 @@ fn a_snapshot_holds_the_whole_state() {
 
 proptest! {
     #[test]
-    fn a_refused_command_changes_nothing(commands in prop::collection::vec(command(), 1..40)) {
+    fn a_refused_change_changes_nothing(changes in prop::collection::vec(change(), 1..40)) {
         let mut table = Table::new(Schedulers::builtin());
-        for command in commands {
+        for change in changes {
             let before = table.clone();
-            if table.apply(&command).is_err() {
+            if table.apply(&change).is_err() {
                 prop_assert_eq!(table.services(), before.services());
                 prop_assert_eq!(table.timeouts(), before.timeouts());
                 prop_assert_eq!(table.marks(), before.marks());
@@ -457,7 +454,7 @@ proptest! {
     }
 }
 
-fn command() -> impl Strategy<Value = Command> {
+fn change() -> impl Strategy<Value = Change> {
     let port = 79..82u16;
     let server =
         (1..5u8, any::<bool>(), 0..3u32, 0..3u32).prop_map(|(n, dr, upper, lower)| ServerSpec {
@@ -472,15 +469,15 @@ fn command() -> impl Strategy<Value = Command> {
     )
         .prop_map(|(port, scheduler)| ServiceSpec::new(key(port), scheduler));
     prop_oneof![
-        spec.clone().prop_map(Command::AddService),
-        spec.prop_map(Command::EditService),
-        port.clone().prop_map(|p| Command::DeleteService(key(p))),
-        (port.clone(), server.clone()).prop_map(|(p, s)| Command::AddServer(key(p), s)),
-        (port.clone(), server.clone()).prop_map(|(p, s)| Command::EditServer(key(p), s)),
-        (port, server).prop_map(|(p, s)| Command::DeleteServer(key(p), s.endpoint)),
-        (0..3u32, rules()).prop_map(|(mark, to)| Command::Mark(mark, to)),
-        (0..3u32, rules()).prop_map(|(mark, to)| Command::Unmark(mark, to)),
-        (0..9_000_000u32).prop_map(|tcp| Command::SetTimeouts(Timeouts {
+        spec.clone().prop_map(Change::AddService),
+        spec.prop_map(Change::EditService),
+        port.clone().prop_map(|p| Change::DeleteService(key(p))),
+        (port.clone(), server.clone()).prop_map(|(p, s)| Change::AddServer(key(p), s)),
+        (port.clone(), server.clone()).prop_map(|(p, s)| Change::EditServer(key(p), s)),
+        (port, server).prop_map(|(p, s)| Change::DeleteServer(key(p), s.endpoint)),
+        (0..3u32, rules()).prop_map(|(mark, to)| Change::Mark(mark, to)),
+        (0..3u32, rules()).prop_map(|(mark, to)| Change::Unmark(mark, to)),
+        (0..9_000_000u32).prop_map(|tcp| Change::SetTimeouts(Timeouts {
             tcp,
             tcp_fin: 0,
             udp: 1

@@ -133,7 +133,7 @@ impl Filter {
         }
     }
 
-    /// Whether a frame is one of those. Its headers may lie: nothing is read beyond its bytes.
+    /// Whether a frame is one of those. Its headers may be inconsistent: nothing is read beyond its bytes.
     pub fn matches(&self, frame: &[u8]) -> bool {
         let Some((header, ports)) = headers(frame) else {
             return false;

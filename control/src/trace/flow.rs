@@ -26,7 +26,7 @@ impl FromStr for Flags {
             "rst" => Ok(flag::RST),
             "psh" => Ok(flag::PSH),
             other => Err(format!(
-                "`{other}` is no TCP flag; say syn, ack, fin, rst or psh, several with commas"
+                "`{other}` is not a TCP flag; say syn, ack, fin, rst or psh, several with commas"
             )),
         };
         let mut bits = text.split(',').map(|word| bit(&word.to_lowercase()));

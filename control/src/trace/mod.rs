@@ -1,5 +1,5 @@
 //! `uvs trace` in the control protocol: frames to look at without consequence, and real ones while they pass.
-//! What is decided is told by the engine itself ([`uvs_core::trace`]); here is what goes to the daemon and comes
+//! Decisions are reported by the engine itself ([`uvs_core::trace`]); here is what goes to the daemon and comes
 //! back.
 
 pub mod filter;
@@ -58,6 +58,17 @@ pub struct LiveState {
     pub over: bool,
     /// Frames that matched, traced or not.
     pub matched: u64,
+}
+
+/// Frames with all that was decided about them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TracedFrames {
+    /// The interfaces' names, in the order of their ports.
+    pub interfaces: Vec<String>,
+    /// The frames.
+    pub frames: Vec<Traced>,
+    /// How the look at real frames stands.
+    pub live: LiveState,
 }
 
 /// A frame and all that was decided about it.

@@ -33,7 +33,7 @@ impl Ends {
     }
 }
 
-/// Replaces addresses and ports of an IPv4 packet and mends its checksums.
+/// Replaces addresses and ports of an IPv4 packet and updates its checksums.
 ///
 /// Both new endpoints must be IPv4; others leave their end as it is.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
@@ -123,7 +123,7 @@ pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
     ipv4::seal(head);
 }
 
-/// Lowers the TTL by one (RFC 1812 §5.3.1) and mends the header checksum.
+/// Lowers the TTL by one (RFC 1812 §5.3.1) and updates the header checksum.
 pub fn decrement_ttl(frame: &mut Frame<'_>, packet: &Packet) {
     packet.ipv4_mut(frame.bytes_mut()).decrement_ttl();
 }

@@ -24,7 +24,7 @@ pub(super) struct Rate {
     all: Option<Limit>,
     each: Option<Limit>,
     bucket: Bucket,
-    /// What its clients' buckets are known by; another after each change, so that they begin anew.
+    /// What its clients' buckets are known by; another after each change, so that they begin again.
     number: u32,
 }
 

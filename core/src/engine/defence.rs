@@ -191,7 +191,7 @@ impl<R: Recorder> Engine<R> {
         self.defence.left > 0
     }
 
-    /// Gives one connection or template up for a new one; `false` where none may go.
+    /// Evicts one connection or template for a new one; `false` where none may go.
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
         let Some(id) = self.conns.most_willing() else {
             return false;

@@ -3,7 +3,7 @@
 //! The guard keeps from the host's stack what NAT servers send to such a client, for it cannot see from
 //! which server the client is served. Another one's own packet to the same port of the same client (two
 //! SIP or time servers, and a client that uses the protocol's port at both ends) is kept with them, and
-//! belongs to no connection: the engine must give it back.
+//! belongs to no connection: the engine must hand it back.
 
 use super::Engine;
 use crate::conn::{ConnId, ConnTable, NONE};

@@ -21,7 +21,7 @@ use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
 use crate::verdict::{Egress, PortId, Verdict};
 use crate::wire::icmp;
 
-/// Frames of one packet that are told of.
+/// Frames of one packet that are reported.
 const MAX_LEAVING: usize = 64;
 /// Places that a new connection takes: one, and one for its template.
 const PLACES_OF_NEW: u32 = 2;

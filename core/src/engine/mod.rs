@@ -1,8 +1,8 @@
 //! The engine: frame, time and desired state in; verdicts and counters out.
 //!
 //! One engine per worker; it shares nothing. `apply` takes the desired state, `set_fib` the kernel's
-//! routes and neighbours, `handle_frame` a frame, `handle_timeout` the time. Nothing here blocks,
-//! allocates per packet or asks the world for anything.
+//! routes and neighbours, `handle_frame` a frame, `handle_timeout` the time. Nothing here blocks or asks the
+//! world for anything, and a packet of an established connection costs no allocation unless it is fragmented.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -147,7 +147,7 @@ pub struct Engine<R = Off> {
     replaced: Option<Conn>,
     /// FULLNAT clients' SYNs, until their servers have answered.
     syns: reopen::Syns,
-    /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] is silent of it.
+    /// When schedulers are told the time again. It is no reason to wake up: [`Engine::poll_timeout`] leaves it out.
     next_tick: Instant,
     /// When servers' handshakes are looked at again; no reason to wake up either.
     next_second: Instant,

@@ -8,7 +8,7 @@
 //! Nobody gains by forging such an ACK. It is answered only for a connection of ours that waits for its SYN-ACK,
 //! once, and where it acknowledges something else than the SYN. The RST carries the number that was
 //! acknowledged: to a server that has got the SYN it is outside the window, or the SYN behind it opens the
-//! connection anew.
+//! connection again.
 
 use super::Engine;
 use super::transit::Transit;

@@ -1,5 +1,7 @@
 //! Copies of the engine's state for whoever shows it.
 
+mod sum;
+
 use std::time::Duration;
 
 use super::{Engine, Service};
@@ -12,8 +14,9 @@ use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 
-/// All services with their counters.
-#[derive(Clone, Debug, Default)]
+/// All services with their counters, of one engine or of several that have applied the same snapshots: `+=`
+/// counts another's in.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     /// In no particular order.
     pub services: Vec<ServiceReport>,
@@ -22,7 +25,7 @@ pub struct Report {
 }
 
 /// A service's counters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServiceReport {
     /// The service.
     pub key: ServiceKey,
@@ -30,14 +33,15 @@ pub struct ServiceReport {
     pub stats: Stats,
     /// New connections that got no server.
     pub failures: [u64; ScheduleFailure::COUNT],
-    /// Its local addresses, each with its ports in use towards the server that has most of them.
+    /// Its local addresses, each with its ports in use towards the server that has most of them. Of several
+    /// engines, each of which may have another such server, it is the most that there can be.
     pub local_ports: Vec<(Addr, u32)>,
     /// Its servers, newest first.
     pub servers: Vec<ServerReport>,
 }
 
 /// A server's counters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServerReport {
     /// The server.
     pub endpoint: Endpoint,

@@ -73,7 +73,7 @@ impl<R: Recorder> Engine<R> {
         let half_open = TcpState::from_number(c.state).rank() == Rank::HalfOpen;
         let (receiver, sender) = ends_of(c, output);
         if n.flags & flag::SYN != 0 {
-            // It begins anew. A client's on an open connection does not, until the server's own SYN
+            // It begins again. A client's on an open connection does not, until the server's own SYN
             // shows that it has taken it.
             if half_open || output {
                 *receiver = n.end;

@@ -4,7 +4,7 @@
 //! no more of the new connections than that share of all servers' weights. Schedulers need not know: as
 //! long as a server has had its share it is shown to them as overloaded. That works for those that look at
 //! weights, at load, or at neither. (A scaled weight would not: rr and lc ignore weights, ovf and lblc
-//! compare them with counts, and wrr starts its round anew with each change.)
+//! compare them with counts, and wrr starts its round again with each change.)
 //!
 //! Nobody is held back where no available server has come to its weight: a service that has just been made
 //! has none to lean on. The linear growth is nginx's (`slow_start`) and Envoy's default.

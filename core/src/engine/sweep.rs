@@ -1,4 +1,4 @@
-//! Ending the connections that their server lets go, or whose client is denied: a walk round the table, a
+//! Ends connections whose server releases them, or whose client is denied: a walk round the table, a
 //! share of it a call and as fast as the connections' ends may be told.
 
 use super::Engine;

@@ -15,7 +15,7 @@ use crate::trace::Recorder;
 
 impl<R: Recorder> Engine<R> {
     /// A frame that left this engine with an [`unresolved`](crate::verdict::Egress::unresolved) next hop
-    /// has waited in vain. What its sender is told is in `out`, which must be empty; the frame itself is
+    /// has waited too long. What its sender is told is in `out`, which must be empty; the frame itself is
     /// the shell's to count, by [`Engine::count_lost`].
     pub fn handle_unreachable(&mut self, now: Instant, frame: &mut Frame<'_>, out: &mut Outbox) {
         if frame.offload.gso == Gso::None {

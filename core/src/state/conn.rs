@@ -3,7 +3,7 @@
 //! An index of 32-bit references over a slab: a connection is found by the client's flow and, where
 //! replies pass the director, by the server's. The hash is SipHash-1-3 with a secret key, since clients
 //! choose the tuples. A packet only writes its connection's deadline; the timer wheel looks at it when
-//! the connection's slot comes round, and puts it back where the deadline has moved.
+//! the connection's slot has its turn, and puts it back where the deadline has moved.
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
@@ -389,7 +389,7 @@ impl ConnTable {
         let deadline = now + std::time::Duration::from_secs(u64::from(conn.timeout));
         let earlier = deadline < conn.deadline;
         conn.deadline = deadline;
-        // A later deadline is found when the slot comes round; an earlier one must not wait for it.
+        // A later deadline is found when the slot's turn comes; an earlier one must not wait for it.
         if earlier {
             self.unlink(id.0);
             self.link(now, id.0);

@@ -1,6 +1,6 @@
 //! What the engine counts: plain integers, copied out by the shell, never reset.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::{AddAssign, Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct Stats {
     pub out_bytes: u64,
 }
 
-impl std::ops::AddAssign for Stats {
+impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.connections += other.connections;
         self.in_packets += other.in_packets;
@@ -118,7 +118,15 @@ impl DerefMut for ByReason {
     }
 }
 
-/// Totals of the engine.
+impl AddAssign for ByReason {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, n) in self.0.iter_mut().zip(other.0) {
+            *sum += n;
+        }
+    }
+}
+
+/// Totals of an engine, or of several together: `+=` counts another's in.
 ///
 /// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local` and `drops`,
 /// so [`Counters::accounted`] equals `received`.
@@ -150,7 +158,7 @@ pub struct Counters {
     pub out_of_window: u64,
     /// Connections that ended, for whatever reason.
     pub expired: u64,
-    /// Connections and templates given up for new ones at the table's limit: half-open ones and theirs first.
+    /// Connections and templates evicted for new ones at the table's limit: half-open ones and theirs first.
     pub evicted: u64,
     /// Connections and templates that the defence drop_entry ended.
     pub dropped_entries: u64,
@@ -199,5 +207,100 @@ impl Counters {
     pub fn accounted(&self) -> u64 {
         let drops: u64 = self.drops.iter().sum();
         self.sent + self.answered + self.held + self.passed + self.local + drops
+    }
+}
+
+impl AddAssign<&Self> for Counters {
+    fn add_assign(&mut self, other: &Self) {
+        // By name, so that the compiler asks for a count that is new.
+        let Self {
+            received,
+            sent,
+            answered,
+            held,
+            passed,
+            local,
+            drops,
+            segments,
+            fragments,
+            icmp_sent,
+            icmp_translated,
+            out_of_window,
+            expired,
+            evicted,
+            dropped_entries,
+            replaced_over,
+            replaced_live,
+            reopened,
+            told_clients,
+            told_servers,
+            lost,
+            fragments_expired,
+            scheduler_faults,
+        } = other;
+        for (sum, n) in [
+            (&mut self.received, received),
+            (&mut self.sent, sent),
+            (&mut self.answered, answered),
+            (&mut self.held, held),
+            (&mut self.passed, passed),
+            (&mut self.local, local),
+            (&mut self.segments, segments),
+            (&mut self.fragments, fragments),
+            (&mut self.icmp_translated, icmp_translated),
+            (&mut self.out_of_window, out_of_window),
+            (&mut self.expired, expired),
+            (&mut self.evicted, evicted),
+            (&mut self.dropped_entries, dropped_entries),
+            (&mut self.replaced_over, replaced_over),
+            (&mut self.replaced_live, replaced_live),
+            (&mut self.reopened, reopened),
+            (&mut self.told_clients, told_clients),
+            (&mut self.told_servers, told_servers),
+            (&mut self.fragments_expired, fragments_expired),
+            (&mut self.scheduler_faults, scheduler_faults),
+        ] {
+            *sum += n;
+        }
+        for (sum, n) in self.icmp_sent.iter_mut().zip(icmp_sent) {
+            *sum += n;
+        }
+        self.drops += *drops;
+        self.lost += *lost;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn counters()(reasons in vec(0..DropReason::COUNT, 0..20), sent in 0..50_u64) -> Counters {
+            let mut counters = Counters::default();
+            for reason in reasons {
+                counters.count(Verdict::Drop(DropReason::ALL[reason]));
+                counters.lost[reason] += 1;
+                counters.count_icmp(3);
+            }
+            (0..sent).for_each(|_| counters.count(Verdict::Pass));
+            counters
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_of_several_engines_has_one_end(a in counters(), b in counters()) {
+            let mut both = Counters::default();
+            both += &a;
+            prop_assert_eq!(&both, &a, "zero changes nothing");
+            both += &b;
+            prop_assert_eq!(both.accounted(), both.received);
+            prop_assert_eq!(both.received, a.received + b.received);
+            let lost = |c: &ByReason| c.iter().sum::<u64>();
+            prop_assert_eq!(lost(&both.lost), lost(&a.lost) + lost(&b.lost));
+        }
     }
 }

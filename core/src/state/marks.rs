@@ -2,7 +2,7 @@
 //! sees a frame before netfilter could mark it.
 //!
 //! A rule counts while its mark has a service; a network's, for all of its addresses that are not the
-//! director's own, lest it lose its connections to everywhere. Of several rules for a packet the most exact
+//! director's own, or it would lose its connections to everywhere. Of several rules for a packet the most exact
 //! one counts: the longest prefix, then the fewest ports, then one protocol before all of them, then the
 //! older rule.
 

@@ -3,7 +3,7 @@
 //! The key that must be unique is (protocol, local address, local port, server), so one port serves
 //! every server at once. A bitmap per local address and server; its ports are taken in an order of its own,
 //! a secret permutation. So nobody who knows some of them can guess the next, after a restart the order is
-//! another one than before, and one just given back comes last: not again while the server's TIME_WAIT may
+//! another one than before, and one just released comes last: not again while the server's TIME_WAIT may
 //! last. That is what RFC 6056 asks for in §3.1; its algorithm 3 makes only the start a secret.
 
 use std::collections::HashMap;

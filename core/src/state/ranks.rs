@@ -4,7 +4,7 @@
 
 use crate::wheel::NONE;
 
-/// How willingly a connection is given up for a new one, the most willing first.
+/// In which order connections are evicted for a new one, the first to go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rank {
@@ -16,12 +16,12 @@ pub enum Rank {
     Over,
     /// One datagram, unanswered.
     Single,
-    /// Never given up.
+    /// Never evicted.
     Kept,
 }
 
 impl Rank {
-    /// Those that are given up, the most willing first.
+    /// Those that are evicted, the first to go first.
     pub(crate) const WILLING: [Self; Self::Kept as usize] =
         [Self::Unproven, Self::HalfOpen, Self::Over, Self::Single];
 }

@@ -130,7 +130,7 @@ pub enum OnExpiry {
     Tell,
 }
 
-/// How a service parts from its connections. The default is IPVS's way throughout.
+/// How a service's connections are torn down. The default is IPVS's way throughout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Care {
@@ -183,7 +183,7 @@ pub struct ServiceSpec {
     pub persistence: Option<Persistence>,
     /// The persistence engine's name (`--pe`), where asked for.
     pub engine: Option<String>,
-    /// One-packet scheduling (`-o`): every datagram is scheduled anew.
+    /// One-packet scheduling (`-o`): every datagram is scheduled on its own.
     pub one_packet: bool,
     /// FULLNAT's local addresses (`--laddr`).
     pub local: Vec<Addr>,

@@ -233,7 +233,7 @@ fn unsigned(digits: &str, radix: u32) -> Option<i64> {
 fn pair(text: &str, second: i32) -> Result<(i32, i32), SysctlError> {
     let wrong = || {
         let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        refuse(format!("\"{said}\" is no such pair"), PAIR.to_owned())
+        refuse(format!("\"{said}\" is not such a pair"), PAIR.to_owned())
     };
     let words = text.split_whitespace().map(|word| {
         let value = whole(word)?;
@@ -271,7 +271,7 @@ fn cpus(text: &str) -> Result<String, SysctlError> {
         return Ok(text.to_owned());
     }
     Err(refuse(
-        format!("\"{text}\" is no list of CPUs"),
+        format!("\"{text}\" is not a list of CPUs"),
         CPUS.to_owned(),
     ))
 }
@@ -335,12 +335,12 @@ mod tests {
             ("sync_ports", "0", "0 is out of range"),
             ("sync_version", "2", "2 is out of range"),
             ("sync_retries", "4", "4 is out of range"),
-            ("sync_threshold", "50", "\"50\" is no such pair"),
-            ("sync_threshold", "", "\"\" is no such pair"),
-            ("sync_threshold", "50 3", "\"50 3\" is no such pair"),
-            ("sync_threshold", "-1\t50", "\"-1 50\" is no such pair"),
-            ("sync_threshold", "1 2 3", "\"1 2 3\" is no such pair"),
-            ("est_cpulist", "3-1", "\"3-1\" is no list of CPUs"),
+            ("sync_threshold", "50", "\"50\" is not such a pair"),
+            ("sync_threshold", "", "\"\" is not such a pair"),
+            ("sync_threshold", "50 3", "\"50 3\" is not such a pair"),
+            ("sync_threshold", "-1\t50", "\"-1 50\" is not such a pair"),
+            ("sync_threshold", "1 2 3", "\"1 2 3\" is not such a pair"),
+            ("est_cpulist", "3-1", "\"3-1\" is not a list of CPUs"),
             ("est_nice", "20", "20 is out of range"),
         ] {
             let mut sysctls = Sysctls::default();

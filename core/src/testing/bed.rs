@@ -1,5 +1,5 @@
 //! A test bed: an engine between a client's and a server's side, in virtual time, with every counter
-//! checked after every frame, and every decision rehearsed before it is taken.
+//! checked after every frame, and every decision rehearsed before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -260,7 +260,7 @@ impl Bed {
         std::mem::take(&mut self.sent)
     }
 
-    /// A frame as if it had waited in vain for its next hop's MAC address; what its sender is told.
+    /// A frame as if its next hop's MAC address had not been resolved in time; what its sender is told.
     pub fn unreachable(&mut self, frame: &Sent) -> Vec<Sent> {
         let mut t = TestFrame::new(&frame.bytes, frame.offload);
         self.outbox.clear();

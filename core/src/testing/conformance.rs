@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_picks_otherwise_is_found() {
-        /// Takes turns, and its copies begin anew.
+        /// Takes turns, and its copies begin again.
         struct Forgetful(usize);
         impl Scheduler for Forgetful {
             fn pick(&mut self, _: &Flow, backends: &[Backend]) -> Option<usize> {

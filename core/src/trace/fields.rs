@@ -223,7 +223,7 @@ fn hex(n: u16) -> String {
     format!("0x{n:04x}")
 }
 
-/// A MAC address; one that is not known yet is told so.
+/// A MAC address, or that it is not known yet.
 fn mac(address: Mac) -> String {
     if address == [0; 6] {
         return "not known yet".to_owned();

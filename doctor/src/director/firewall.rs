@@ -126,7 +126,7 @@ fn judge(barrier: &Barrier, aimed: &[ServiceKey], access: &Access, seen: &mut Se
             .collect()
     };
     let what = format!(
-        "{place} keeps {} out, and not of the services",
+        "{place} keeps {} out, but not out of the services",
         several(&all)
     );
     seen.wrong(finding(what, commands.join("; ")));

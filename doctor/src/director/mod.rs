@@ -30,9 +30,10 @@ use uvs_core::wire::ethernet::Mac;
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
 use uvs_realserver::host::Device;
 
+use super::arp::{Answer, Question};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
-use super::host::{Answer, Host, Question};
+use super::host::Host;
 use super::owner::mac_text;
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.

@@ -7,9 +7,9 @@ use uvs_core::service::Forwarding;
 use uvs_core::wire::ethernet::Mac;
 
 use super::{Director, Made};
+use crate::arp::Answer;
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
-use crate::host::Answer;
 use crate::owner::{host_with, mac_text, take_away};
 
 pub(super) const CHECKS: &[Made] = &[

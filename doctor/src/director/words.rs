@@ -1,4 +1,4 @@
-//! The commands that mend, with this director's names and addresses in them.
+//! The commands that fix a finding, with this director's names and addresses in them.
 
 use uvs_core::service::Forwarding;
 use uvs_ipvsadm::server_words;

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use uvs_realserver::host::Device;
+use uvs_realserver::{self as rs, tunnel};
+
 use super::Mode;
 use crate::DoctorError;
-use uvs_realserver::host::Device;
-use uvs_realserver::{self as rs, plan, tunnel};
 
 /// Finds what this host serves: by what `uvs rs up` noted, else by where it has addresses. `vips` narrows
 /// it; `mode` says how, where the host does not show it.
@@ -19,9 +20,9 @@ pub fn find(mode: Option<Mode>, vips: &[Ipv4Addr]) -> Result<Vec<(Mode, Ipv4Addr
     let mut shown: Vec<(Mode, Ipv4Addr)> = Vec::new();
     for (mode, vip) in rs::held()? {
         let mode = match mode {
-            plan::Mode::Dr => Mode::Dr,
-            plan::Mode::Ipip => Mode::Ipip,
-            plan::Mode::Nat => Mode::Nat,
+            rs::Mode::Dr => Mode::Dr,
+            rs::Mode::Ipip => Mode::Ipip,
+            rs::Mode::Nat => Mode::Nat,
         };
         shown.push((mode, vip));
     }

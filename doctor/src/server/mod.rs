@@ -5,13 +5,15 @@ mod routes;
 
 use std::net::Ipv4Addr;
 
+use uvs_realserver as rs;
+
+use super::arp::Question;
 use super::catalog::Check;
 use super::finding::{Finding, NotMade, Seen};
-use super::host::{Host, Question};
+use super::host::Host;
 use super::owner::{mac_text, take_away};
 use super::report::Report;
 use super::{DoctorError, is_asked};
-use uvs_realserver::{self as rs, plan};
 
 pub use find::find;
 
@@ -102,9 +104,9 @@ pub(super) fn examine(
 /// What `uvs rs check` finds, or what there is of it for FULLNAT, which it does not know.
 fn found(request: &Request, mode: Mode, vips: &[Ipv4Addr]) -> Result<Vec<Finding>, DoctorError> {
     let mode = match mode {
-        Mode::Dr => plan::Mode::Dr,
-        Mode::Ipip => plan::Mode::Ipip,
-        Mode::Nat => plan::Mode::Nat,
+        Mode::Dr => rs::Mode::Dr,
+        Mode::Ipip => rs::Mode::Ipip,
+        Mode::Nat => rs::Mode::Nat,
         Mode::Fullnat => {
             let devices = rs::host::devices()?;
             return Ok(vips
@@ -114,7 +116,7 @@ fn found(request: &Request, mode: Mode, vips: &[Ipv4Addr]) -> Result<Vec<Finding
                 .collect());
         }
     };
-    let gateway = request.gateway.filter(|_| mode == plan::Mode::Nat);
+    let gateway = request.gateway.filter(|_| mode == rs::Mode::Nat);
     let found = rs::check(&rs::Request {
         mode,
         vips: vips.to_vec(),

@@ -7,12 +7,14 @@ use crate::catalog::{self as c, Definition};
 use crate::family::Families;
 use crate::{MetricSnapshot, PortMetrics};
 
-/// One worker runs today; the label is there so that a second one changes no query.
-const WORKER: &str = "0";
-
 pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
-    for port in &snapshot.ports {
-        interface(port, to);
+    for (name, up) in &snapshot.interfaces {
+        to.add(&c::INTERFACE_UP, &[name], f64::from(u8::from(*up)));
+    }
+    for (worker, counted) in snapshot.workers.iter().enumerate() {
+        for port in &counted.ports {
+            frames(port, &worker.to_string(), to);
+        }
     }
     let n = &snapshot.counters;
     for (definition, value) in [
@@ -38,9 +40,8 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::CONNTRACK_TOLD, &["server"], n.told_servers as f64);
 }
 
-fn interface(port: &PortMetrics, to: &mut Families) {
+fn frames(port: &PortMetrics, worker: &str, to: &mut Families) {
     let name = port.interface.as_str();
-    to.add(&c::INTERFACE_UP, &[name], f64::from(u8::from(port.up)));
     let counted: [(&'static Definition, u64); 14] = [
         (&c::FRAMES_RECEIVED, port.received),
         (&c::FRAMES_FORWARDED, port.ends.sent),
@@ -58,16 +59,13 @@ fn interface(port: &PortMetrics, to: &mut Families) {
         (&c::TX_BYTES, port.tx_bytes),
     ];
     for (definition, value) in counted {
-        to.add(definition, &[name, WORKER], value as f64);
+        to.add(definition, &[name, worker], value as f64);
     }
-    to.add(
-        &c::FRAMES_UNACCOUNTED,
-        &[name, WORKER],
-        port.unaccounted() as f64,
-    );
-    to.add(&c::FRAMES_UNSENT, &[name, WORKER], port.unsent() as f64);
+    let unaccounted = port.unaccounted() as f64;
+    to.add(&c::FRAMES_UNACCOUNTED, &[name, worker], unaccounted);
+    to.add(&c::FRAMES_UNSENT, &[name, worker], port.unsent() as f64);
     for (errno, count) in &port.tx_errors {
-        to.add(&c::TX_ERRORS, &[name, WORKER, errno], *count as f64);
+        to.add(&c::TX_ERRORS, &[name, worker, errno], *count as f64);
     }
     for reason in DropReason::ALL {
         let stage = reason.stage();
@@ -75,7 +73,7 @@ fn interface(port: &PortMetrics, to: &mut Families) {
             Stage::Input => port.ends.drops[*reason as usize],
             Stage::Output => port.lost[*reason as usize],
         };
-        let labels = [reason.label(), stage.label(), name, WORKER];
+        let labels = [reason.label(), stage.label(), name, worker];
         to.add(&c::DROPS, &labels, count as f64);
     }
 }

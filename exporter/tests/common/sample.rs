@@ -70,7 +70,6 @@ pub(crate) fn port(name: &str) -> PortMetrics {
     lost[DropReason::SendFailed as usize] = 3;
     PortMetrics {
         interface: name.to_owned(),
-        up: true,
         received: 12,
         ends,
         handed: 10,
@@ -79,6 +78,15 @@ pub(crate) fn port(name: &str) -> PortMetrics {
         waiting: 1,
         tx_errors: BTreeMap::from([("ENOBUFS".to_owned(), 0)]),
         ..PortMetrics::default()
+    }
+}
+
+pub(crate) fn worker(port: PortMetrics) -> WorkerMetrics {
+    WorkerMetrics {
+        busy: 1.5,
+        waited: 8.5,
+        batches: histogram(&[1.0, 2.0, 4.0]),
+        ports: vec![port],
     }
 }
 
@@ -103,7 +111,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         retired: stats(4),
         max_backends: 100,
         node_ipvs: true,
-        ports: vec![port("eth0")],
+        interfaces: vec![("eth0".to_owned(), true)],
         counters: Counters::default(),
         connections: 3,
         connection_limit: 1000,
@@ -112,11 +120,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
             in_use: 7,
         }],
         local_port_limit: 31744,
-        workers: vec![WorkerMetrics {
-            busy: 1.5,
-            waited: 8.5,
-            batches: histogram(&[1.0, 2.0, 4.0]),
-        }],
+        workers: vec![worker(port("eth0"))],
         latency: histogram(&LATENCY_BOUNDS),
         schedule: histogram(&SCHEDULE_BOUNDS),
         neighbours: (2, 1),

@@ -1,9 +1,10 @@
 //! Who is kept out by what is not the table's: the files of deny and allow lists, read again where they have
 //! changed, and the rules of the host's own firewall.
 
-use super::Daemon;
 use uvs_control::config::HostFirewall;
 use uvs_control::firewall::Barrier;
+
+use super::Daemon;
 
 impl Daemon {
     /// What a file held stays in force where it has become bad or is gone.

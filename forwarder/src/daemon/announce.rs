@@ -8,7 +8,7 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::Mac;
 
-use super::{Daemon, Homeless, Question};
+use super::{Daemon, Homeless};
 
 impl Daemon {
     /// Announces where an owned VIP is new, or has come to another interface or MAC address.
@@ -32,7 +32,7 @@ impl Daemon {
         for (vip, port, mac) in self.places() {
             if let Some(vip) = vip.as_v4() {
                 let frame = arp::announcement(vip, mac);
-                self.tell(Question::Send(port, frame.to_vec()));
+                self.workers.send(port, frame.to_vec());
             }
         }
     }

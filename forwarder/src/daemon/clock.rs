@@ -1,4 +1,4 @@
-//! What comes round every two seconds: the kernel's estimator, and the control thread's own rounds.
+//! What happens every two seconds: the kernel's estimator, and the control thread's own rounds.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ impl Clock {
         self.next.saturating_duration_since(now)
     }
 
-    /// Whether a period has ended; each is told once, also where they are looked at late.
+    /// Whether a period has ended; each is reported once, even when checked late.
     pub fn has_struck(&mut self, now: Instant) -> bool {
         let struck = now >= self.next;
         if struck {

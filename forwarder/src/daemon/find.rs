@@ -1,30 +1,35 @@
 //! Connections by filter, for `uvs show conns` and `uvs top`. A request looks at a bounded part of the table
 //! and answers with a bounded number: whoever wants all of it asks again.
 
-use uvs_control::protocol::{ClientFilter, Connection, Filter, Find, Found, Refusal};
+use uvs_control::protocol::{Answers, ClientFilter, Connection, Filter, Find, Found, Refusal, ask};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
 use super::live::nanoseconds;
 use super::status::connection_status;
-use super::{Daemon, Question};
+use super::{Daemon, failed};
+use crate::workers::Cursor;
 
 /// Pages of the connection table that one request looks at: 32768 places.
 const PAGES: u32 = 16;
 /// Connections after which a request's answer is full.
 const FULL: usize = 2048;
 
-impl Daemon {
-    pub(super) fn find(&self, find: &Find) -> Result<Found, Refusal> {
+impl Answers<ask::FindConnections> for Daemon {
+    fn answer(
+        &mut self,
+        ask::FindConnections(find): ask::FindConnections,
+    ) -> Result<Found, Refusal> {
         let mut found = Found {
             next: Some(find.from),
             ..Found::default()
         };
         for _ in 0..PAGES {
             let Some(from) = found.next else { break };
-            let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
-            take(&mut found, find, &page);
-            found.next = rest;
+            let page = self.workers.connections(Cursor::from(from));
+            let (page, rest) = page.map_err(failed)?;
+            take(&mut found, &find, &page);
+            found.next = rest.map(u64::from);
             if found.connections.len() >= FULL {
                 break;
             }

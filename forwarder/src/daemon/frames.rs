@@ -1,18 +1,45 @@
-//! Where every frame went, interface by interface, for `uvs show drops`: both sums of the worker's ledgers,
+//! Where every frame went, interface by interface, for `uvs show drops`: both sums of the workers' ledgers,
 //! and whether they come out even.
 
-use uvs_control::protocol::{InterfaceFrames, Totals};
+use uvs_control::protocol::{Answers, Drops, Ended, InterfaceFrames, Refusal, Totals, ask};
 use uvs_core::counters::ByReason;
 use uvs_core::verdict::DropReason;
 
+use super::Daemon;
 use super::status::totals;
 use crate::worker::{PortStatus, Status};
 
 /// The interface that the host's own stack is reached by.
 pub(super) const OWN_STACK: &str = "lo";
 
+impl Answers<ask::Drops> for Daemon {
+    fn answer(&mut self, _: ask::Drops) -> Result<Drops, Refusal> {
+        let status = self.counted()?.all;
+        let interfaces = of(&self.interfaces, &status);
+        let counters = status.counters;
+        let reasons = DropReason::ALL.iter().map(|r| {
+            let at = *r as usize;
+            (r.label().to_owned(), counters.drops[at] + counters.lost[at])
+        });
+        Ok(Drops {
+            totals: totals(&counters),
+            ended: Ended {
+                ended: counters.expired,
+                evicted: counters.evicted,
+                dropped_entries: counters.dropped_entries,
+                replaced_over: counters.replaced_over,
+                replaced_live: counters.replaced_live,
+                told_clients: counters.told_clients,
+                told_servers: counters.told_servers,
+            },
+            reasons: reasons.collect(),
+            interfaces,
+        })
+    }
+}
+
 /// The interfaces in the order of their ports, and the host's own stack where anything came or went by it.
-pub(super) fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
+fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
     let ports = names.iter().map(String::as_str).zip(&status.ports);
     let own = Some((OWN_STACK, &status.own))
         .filter(|(_, own)| own.ledger.handed + own.ledger.received > 0);

@@ -19,7 +19,7 @@ pub(super) struct Lingering {
 }
 
 impl Lingering {
-    /// These are the services' now; those that they were before may linger.
+    /// These are the services' now; those from before may still have connections.
     pub(super) fn update(&mut self, current: BTreeSet<Replier>) {
         let before = std::mem::replace(&mut self.current, current);
         self.left.extend(before);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use uvs_control::protocol::{NeighbourStatus, Refusal, Sample, ServiceStatus};
+use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ServiceStatus, ask};
 use uvs_core::engine::Report;
 use uvs_core::service::ServiceSpec;
 use uvs_core::wire::ethernet::Mac;
@@ -12,16 +12,17 @@ use super::status::{service_status, totals};
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
 
-impl Daemon {
-    pub(super) fn sample(&self) -> Result<Sample, Refusal> {
-        let status = self.status()?;
+impl Answers<ask::Sample> for Daemon {
+    fn answer(&mut self, _: ask::Sample) -> Result<Sample, Refusal> {
+        let counted = self.counted()?;
+        let status = &counted.all;
         let services = self.table.services().iter();
         Ok(Sample {
-            taken_ns: status.taken.0,
+            taken_ns: counted.taken().0,
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
-            busy_ns: nanoseconds(status.busy),
-            ring_drops: ring_drops(&status),
+            busy_ns: nanoseconds(counted.busy()),
+            ring_drops: ring_drops(status),
             totals: totals(&status.counters),
             connections: status.connections,
             connection_limit: self.limits.connections,
@@ -30,7 +31,9 @@ impl Daemon {
                 .collect(),
         })
     }
+}
 
+impl Daemon {
     /// A service with the engine's own counters.
     fn sampled(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
         let mut status = service_status(
@@ -52,8 +55,10 @@ impl Daemon {
         }
         status
     }
+}
 
-    pub(super) fn neighbours(&self) -> Vec<NeighbourStatus> {
+impl Answers<ask::ListNeighbours> for Daemon {
+    fn answer(&mut self, _: ask::ListNeighbours) -> Result<Vec<NeighbourStatus>, Refusal> {
         let fib = self.mirror.fib();
         let name = |ifindex: u32| {
             let mut interfaces = fib.interfaces().iter();
@@ -61,9 +66,9 @@ impl Daemon {
             self.interfaces.get(usize::from(port.0)).cloned()
         };
         let entries = self.mirror.list_neighbours().into_iter();
-        entries
+        Ok(entries
             .filter_map(|entry| Some(neighbour(name(entry.ifindex)?, entry)))
-            .collect()
+            .collect())
     }
 }
 

@@ -1,5 +1,5 @@
 //! The daemon's numbers as the exporter wants them. The exporter's thread only says that it wants some; they
-//! are gathered here, on the control thread, from a copy that the worker makes between two batches.
+//! are gathered here, on the control thread, from copies that the workers make between two batches.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -20,10 +20,11 @@ use uvs_exporter::{
     MetricSnapshot, PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
 };
 
-use super::Daemon;
 use super::frames::OWN_STACK;
 use super::vital::Vital;
-use crate::worker::{BATCH_BUCKETS, PortStatus, Status};
+use super::{Daemon, timed};
+use crate::worker::{BATCH_BUCKETS, PortStatus, Work, WorkerStatus};
+use crate::workers::Counted;
 
 const BUILD: Build = Build {
     version: env!("CARGO_PKG_VERSION"),
@@ -96,14 +97,15 @@ impl Daemon {
         if !metering.wanted.swap(false, Ordering::Acquire) {
             return;
         }
-        match self.status() {
-            Ok(status) => metering.exporter.publish(self.metrics(&status)),
+        match self.counted() {
+            Ok(counted) => metering.exporter.publish(self.metrics(&counted)),
             // The exporter goes on with the last, whose age it shows.
             Err(refusal) => tracing::warn!("no new metrics: {}", refusal.message),
         }
     }
 
-    fn metrics(&self, status: &Status) -> MetricSnapshot {
+    fn metrics(&self, counted: &Counted) -> MetricSnapshot {
+        let status = &counted.all;
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
         let (first, last) = self.limits.local_ports;
@@ -119,19 +121,15 @@ impl Daemon {
             retired: status.services.retired,
             max_backends: self.metrics.max_backends,
             node_ipvs: self.metrics.node_ipvs,
-            ports: self.ports(status, &fib),
+            interfaces: self.interfaces_up(&fib),
             counters: status.counters.clone(),
             connections: status.connections,
             connection_limit: self.limits.connections,
             local_addresses: local_addresses(&status.services),
             local_port_limit: u32::from(last - first) + 1,
-            workers: vec![WorkerMetrics {
-                busy: status.busy.as_secs_f64(),
-                waited: status.waited.as_secs_f64(),
-                batches: batches(status),
-            }],
+            workers: counted.each.iter().map(|w| self.worker(w)).collect(),
             latency: latency(&status.latency),
-            schedule: self.schedule_times.histogram(),
+            schedule: timed::histogram(&self.schedule_times),
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
             guard_repairs: (repairs.removed, repairs.damaged),
@@ -159,24 +157,36 @@ impl Daemon {
     }
 
     /// The interfaces, and `lo`, by which the host's own stack is reached.
-    fn ports(&self, status: &Status, fib: &Fib) -> Vec<PortMetrics> {
-        let ports = self.interfaces.iter().zip(&status.ports).enumerate();
-        let ports = ports.map(|(i, (name, port))| {
-            let up = fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
-            interface(name, up, port)
-        });
-        let own = interface(OWN_STACK, true, &status.own);
-        ports.chain([own]).collect()
+    fn interfaces_up(&self, fib: &Fib) -> Vec<(String, bool)> {
+        let up = |i: usize| fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
+        let interfaces = self.interfaces.iter().enumerate();
+        let interfaces = interfaces.map(|(i, name)| (name.clone(), up(i)));
+        interfaces.chain([(OWN_STACK.to_owned(), true)]).collect()
+    }
+
+    fn worker(&self, status: &WorkerStatus) -> WorkerMetrics {
+        let WorkerStatus { work, counted } = status;
+        let names = self.interfaces.iter().map(String::as_str);
+        let own = interface(OWN_STACK, &counted.own);
+        WorkerMetrics {
+            busy: work.busy.as_secs_f64(),
+            waited: work.waited.as_secs_f64(),
+            batches: batches(work),
+            ports: names
+                .zip(&counted.ports)
+                .map(|(name, port)| interface(name, port))
+                .chain([own])
+                .collect(),
+        }
     }
 
     /// What stands in the way of serving.
     fn problems(&self, fib: &Fib) -> Vec<String> {
-        let up = |i: usize| fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
-        let interfaces = self.interfaces.iter().enumerate();
-        let down = interfaces.filter(|(i, _)| !up(*i));
-        let down = down.map(|(_, name)| format!("interface {name} is down or gone"));
+        let interfaces = self.interfaces_up(fib).into_iter();
+        let down = interfaces.filter(|(_, up)| !up);
+        let down = down.map(|(name, _)| format!("interface {name} is down or gone"));
         let broken = self.guard.repairs().broken;
-        let guard = broken.map(|why| format!("the guard could not be put right: {why}"));
+        let guard = broken.map(|why| format!("the guard could not be repaired: {why}"));
         down.chain(guard).collect()
     }
 }
@@ -248,11 +258,10 @@ fn local_addresses(report: &Report) -> Vec<LocalAddress> {
         .collect()
 }
 
-fn interface(name: &str, up: bool, port: &PortStatus) -> PortMetrics {
+fn interface(name: &str, port: &PortStatus) -> PortMetrics {
     let ledger = &port.ledger;
     PortMetrics {
         interface: name.to_owned(),
-        up,
         rx_frames: port.rx.received,
         rx_kernel_drops: port.rx.kernel_drops,
         rx_oversized: port.rx.copied,
@@ -282,8 +291,8 @@ fn errors(by_number: &BTreeMap<i32, u64>) -> BTreeMap<String, u64> {
     by_name
 }
 
-fn batches(status: &Status) -> Histogram {
-    let (counts, frames) = status.batches;
+fn batches(work: &Work) -> Histogram {
+    let (counts, frames) = work.batches;
     Histogram {
         bounds: (0..BATCH_BUCKETS).map(|i| f64::from(1 << i)).collect(),
         counts: counts.to_vec(),

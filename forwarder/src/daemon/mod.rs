@@ -1,5 +1,5 @@
 //! The daemon behind `uvs run`: the control thread. It owns the desired state, follows the host's network,
-//! keeps the guard, and publishes to the worker, which alone touches packets.
+//! keeps the guard, and publishes to the workers, which alone touch packets.
 
 mod access;
 mod announce;
@@ -8,7 +8,9 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod info;
 mod lingering;
+mod listings;
 mod live;
 mod metrics;
 mod network;
@@ -16,6 +18,7 @@ mod notify;
 mod past;
 mod plugins;
 mod rates;
+mod reload;
 mod settings;
 mod start;
 mod status;
@@ -29,17 +32,15 @@ use std::collections::BTreeSet;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use uvs_core::flow::Addr;
-use uvs_core::snapshot::{Limits, Snapshot};
+use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
@@ -47,7 +48,8 @@ use crate::firewall;
 use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
-use crate::worker::{Ask as Question, Desired, Notice, Shared, Status};
+use crate::worker::Desired;
+use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
 use lingering::Lingering;
 use metrics::Metering;
@@ -67,11 +69,6 @@ const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
-
-/// The worker answers within a turn; one that does not is stuck.
-const WORKER_PATIENCE: Duration = Duration::from_secs(5);
-/// One that is known to be stuck is asked all the same, as it may only just have been woken with this process.
-const STUCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The running daemon.
 pub(crate) struct Daemon {
@@ -97,11 +94,7 @@ pub(crate) struct Daemon {
     rates: Rates,
     past: past::Past,
     estimator: Clock,
-    shared: Arc<Shared>,
-    asks: Sender<Question>,
-    waker: Arc<Waker>,
-    worker: Option<JoinHandle<()>>,
-    notices: Receiver<Notice>,
+    workers: Workers,
     poll: Poll,
     signals: Signals,
     started: Wall,
@@ -112,7 +105,8 @@ pub(crate) struct Daemon {
     /// What the configuration or the command line says about metrics.
     metrics: config::Metrics,
     metering: Option<Metering>,
-    schedule_times: Arc<timed::Times>,
+    /// How long each worker's schedulers take.
+    schedule_times: Vec<Arc<timed::Times>>,
     reloads: uvs_exporter::Reloads,
     vital: Vital,
     notifier: Notifier,
@@ -128,7 +122,7 @@ impl Daemon {
         loop {
             let now = Wall::now();
             self.vital.beat();
-            self.notifier.turn(now, self.vital.has_worker());
+            self.notifier.turn(now, self.vital.has_workers());
             let period = rounds.left(now).min(self.estimator.left(now));
             let sooner = [server.timeout(now), self.notifier.left(now)];
             let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
@@ -152,8 +146,8 @@ impl Daemon {
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
-                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, ask = ?call.ask, "asked");
-                let answer = self.answer(call.ask);
+                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, task = ?call.task, "asked");
+                let answer = self.answer(call.task);
                 server.answer(call.ticket, answer, Wall::now());
             }
             if self.estimator.has_struck(Wall::now()) {
@@ -162,11 +156,9 @@ impl Daemon {
             if rounds.has_struck(Wall::now()) {
                 self.round();
             }
-            if self.worker.as_ref().is_some_and(JoinHandle::is_finished) {
+            if let Some(worker) = self.workers.ended() {
                 self.stop()?;
-                bail!(
-                    "the worker ended by a fault of its own, said above; nothing is forwarded any more"
-                );
+                bail!("{worker} failed, as logged above; nothing is forwarded any more");
             }
         }
     }
@@ -180,10 +172,12 @@ impl Daemon {
         if let Err(e) = settled {
             tracing::error!("after a removed server's last connection: {}", e.message);
         }
-        if let Ok(status) = self.status() {
-            self.rates.tick(&status.services);
-            self.past.keep(&status);
-            self.tell_status(status.connections);
+        if let Ok(counted) = self.counted() {
+            self.rates.tick(&counted.all.services);
+            self.past.keep(&counted);
+            self.tell_status(counted.all.connections);
+            let events = self.workers.settle(&counted.all.services);
+            events.iter().for_each(network::log_event);
         }
     }
 
@@ -232,7 +226,7 @@ impl Daemon {
         if left.is_empty() {
             return Ok(false);
         }
-        let connections = self.ask(|to| Question::ConnectionsOf(left, to))?;
+        let connections = self.workers.connections_of(&left).map_err(failed)?;
         Ok(self.lingering.forget_idle(&connections))
     }
 
@@ -268,13 +262,12 @@ impl Daemon {
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
         }
-        let snapshot: Arc<Snapshot> = Arc::new(self.table.snapshot(&homeless));
-        self.shared.desired.publish(Arc::new(Desired {
-            snapshot,
+        let desired = Desired {
+            snapshot: Arc::new(self.table.snapshot(&homeless)),
             filter,
             host_filter,
-        }));
-        self.sync()?;
+        };
+        self.workers.put_in_force(desired).map_err(failed)?;
         if wanted != both {
             self.guard.apply(&wanted).map_err(failed)?;
         }
@@ -297,7 +290,7 @@ impl Daemon {
         derive::filter(services, marks, self.lingering.all(), owned, local).compile()
     }
 
-    /// A guard that was put up anew learns who the engine's clients are.
+    /// A guard that was put up again learns who the engines' clients are.
     fn recall_clients(&mut self) {
         let Some(unsure) = self.guard.unsure() else {
             return;
@@ -312,9 +305,9 @@ impl Daemon {
 
     /// Ends early where somebody removes the guard meanwhile: the keeper tells of the next.
     fn tell_clients(&mut self, unsure: Unsure) -> Result<(), Refusal> {
-        let mut next = Some(0);
+        let mut next = Some(Cursor::default());
         while let Some(from) = next {
-            let (page, rest) = self.ask(|to| Question::Connections(from, to))?;
+            let (page, rest) = self.workers.connections(from).map_err(failed)?;
             let clients = derive::clients(&page);
             if !self.guard.remember(unsure, &clients).map_err(failed)? {
                 return Ok(());
@@ -325,49 +318,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Waits until the worker has taken up what was published.
-    fn sync(&self) -> Result<(), Refusal> {
-        self.ask(Question::Sync)?.map_err(|message| Refusal {
-            errno: Errno::Failed,
-            message,
-        })
-    }
-
-    fn status(&self) -> Result<Status, Refusal> {
-        self.ask(Question::Report)
-    }
-
-    fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Result<T, Refusal> {
-        let (to, from) = channel();
-        self.tell(question(to));
-        let patience = self.worker_patience();
-        from.recv_timeout(patience).map_err(|e| match e {
-            RecvTimeoutError::Timeout => failed(format_args!(
-                "the worker did not answer within {} s",
-                patience.as_secs_f32()
-            )),
-            RecvTimeoutError::Disconnected => failed("the worker has ended"),
-        })
-    }
-
-    fn worker_patience(&self) -> Duration {
-        if self.vital.has_worker() {
-            WORKER_PATIENCE
-        } else {
-            STUCK_PATIENCE
-        }
-    }
-
-    fn tell(&self, ask: Question) {
-        if self.asks.send(ask).is_ok() {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Err(e) = self.waker.wake() {
-            tracing::error!("the worker cannot be woken: {e}");
-        }
+    fn counted(&self) -> Result<Counted, Refusal> {
+        self.workers.status().map_err(failed)
     }
 
     fn watch_signals(&mut self) -> std::io::Result<()> {
@@ -396,35 +348,20 @@ impl Daemon {
         tracing::info!("stopping");
         self.notifier.stopping();
         self.report_totals();
-        self.tell(Question::Stop);
-        self.end_worker();
+        self.workers.stop();
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }
-        // The engine is silent now: the kernel may have its packets back.
+        // The engines are silent now: the kernel may have its packets back.
         self.guard.remove().context("removing the guard")?;
         Ok(())
     }
 
-    /// Waits for the worker's end, unless it is stuck: the process ends all the same.
-    fn end_worker(&mut self) {
-        let Some(worker) = self.worker.take() else {
-            return;
-        };
-        let end = Wall::now() + self.worker_patience();
-        while !worker.is_finished() {
-            if Wall::now() >= end {
-                tracing::error!("the worker is stuck; the process ends without it");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let _ = worker.join();
-    }
-
     /// What this run did, for the log.
     fn report_totals(&self) {
-        let Ok(status) = self.status() else { return };
+        let Ok(Counted { all: status, .. }) = self.counted() else {
+            return;
+        };
         for (name, port) in self.interfaces.iter().zip(&status.ports) {
             tracing::info!(
                 interface = name,
@@ -464,8 +401,7 @@ fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP])
 }
 
-/// What a daemon without sockets is made of, for tests.
-#[cfg(any(test, feature = "testing"))]
+/// What a daemon without sockets is made of.
 pub mod parts {
     pub use super::clock::Clock;
     pub use super::rates::Rates;

@@ -1,4 +1,4 @@
-//! Following the host's network: what changes there, and what the worker notices of it.
+//! Following the host's network: what changes there, and what the workers notice of it.
 
 use std::sync::Arc;
 
@@ -6,9 +6,10 @@ use uvs_control::protocol::Refusal;
 use uvs_core::engine::Happened;
 use uvs_core::verdict::PortId;
 
-use super::{Daemon, Question, derive, failed};
+use super::{Daemon, derive, failed};
 use crate::netlink::Event;
 use crate::port::afpacket::{Port, PortOptions};
+use crate::port::{Ends, PortError};
 use crate::worker::{self, Notice};
 
 impl Daemon {
@@ -20,8 +21,7 @@ impl Daemon {
         };
         let fib = self.mirror.fib();
         if !Arc::ptr_eq(&before, &fib) {
-            self.shared.fib.publish(Arc::clone(&fib));
-            self.wake();
+            self.workers.publish_fib(Arc::clone(&fib));
         }
         let mut followed = Followed::default();
         for event in &events {
@@ -32,7 +32,7 @@ impl Daemon {
                 failed: true,
             } = event
             {
-                self.tell(Question::Unreachable(*port, *addr));
+                self.workers.unreachable(*port, *addr);
             }
             followed.note(event);
         }
@@ -49,7 +49,7 @@ impl Daemon {
     }
 
     /// Says what changed. Of neighbours only those by which packets go to servers or gateways count: whoever
-    /// forges ARP for all other hosts of the LAN shall fill no log.
+    /// forges ARP for all other hosts of the LAN must not fill the log.
     fn log_change(&self, event: &Event) {
         match event {
             Event::Overrun => tracing::warn!(so_far = self.mirror.overruns(), "{event}"),
@@ -84,23 +84,22 @@ impl Daemon {
         published
     }
 
-    /// Opens a port anew whose interface is back.
+    /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let filter = self.filter(&self.homeless.owned, &self.mirror.local_addresses());
-        match Port::open(name, &PortOptions::default(), &filter) {
-            Ok(p) => self.tell(Question::Port(
-                port,
-                Box::new(p.receive),
-                Box::new(p.transmit),
-            )),
-            Err(e) => tracing::error!("{e}"),
+        let open = || -> Result<Ends, PortError> {
+            let opened = Port::open(name, &PortOptions::default(), &filter)?;
+            Ok((Box::new(opened.receive), Box::new(opened.transmit)))
+        };
+        if let Err(e) = self.workers.replace_port(port, open) {
+            tracing::error!("{e}");
         }
     }
 
     pub(super) fn take_notices(&mut self) {
         let now = worker::monotonic();
         let mut claimed = false;
-        while let Ok(notice) = self.notices.try_recv() {
+        while let Some(notice) = self.workers.next_notice() {
             match notice {
                 Notice::Solicit(port, via) => {
                     if let Err(e) = self.mirror.solicit(port, via, now) {
@@ -162,7 +161,7 @@ impl Followed {
 }
 
 /// Says what became of a server's connections.
-fn log_event(event: &uvs_core::engine::Event) {
+pub(super) fn log_event(event: &uvs_core::engine::Event) {
     let (service, server) = (event.service, event.server);
     match event.what {
         Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),

@@ -1,7 +1,7 @@
 //! What systemd is told: ready, reloading, stopping, alive, and a line of status (sd_notify(3)).
 //!
 //! No datagram is waited for. The crate `sd-notify` sends with a blocking socket, and where systemd does not
-//! read, such as while it loads itself anew, that would stop the control thread; what finds no room here is
+//! read, such as while it loads itself again, that would stop the control thread; what finds no room here is
 //! sent in a later turn.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ pub(super) struct Notifier {
     to: Option<(UnixDatagram, SocketAddr)>,
     unsent: VecDeque<String>,
     status: String,
-    /// How often it wants a sign of life: twice in the time that it waits for one.
+    /// How often it wants a heartbeat: twice in the time that it waits for one.
     watchdog: Option<Duration>,
     /// When one is due.
     due: Instant,
@@ -77,7 +77,7 @@ impl Notifier {
         }
     }
 
-    /// Comes round: sends what found no room, and a sign of life where one is due and `alive`.
+    /// A turn: sends what found no room, and a heartbeat where one is due and `alive`.
     pub(super) fn turn(&mut self, now: Instant, alive: bool) {
         self.flush();
         let Some(every) = self.watchdog.filter(|_| now >= self.due) else {

@@ -1,21 +1,21 @@
-//! How long frames took, now and a while ago, so that `uvs latency` can look back: what the worker had
+//! How long frames took, now and a while ago, so that `uvs latency` can look back: what the workers had
 //! recorded is kept for a minute.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use uvs_control::protocol::{Latency, LatencySample, Refusal};
+use uvs_control::protocol::{Answers, Latency, LatencySample, Refusal, ask};
 use uvs_core::time::Instant;
 
 use super::Daemon;
 use super::live::{nanoseconds, ring_drops};
-use crate::worker::Status;
+use crate::worker::Latencies;
+use crate::workers::Counted;
 
 /// How far back latencies are kept, two seconds apart at 28 KiB each.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// What the worker had recorded at the end of each period, the oldest first.
+/// What the workers had recorded at the end of each period, the oldest first.
 #[derive(Default)]
 pub(super) struct Past(VecDeque<Recorded>);
 
@@ -25,17 +25,17 @@ struct Recorded {
     forwarded: u64,
     ring_drops: u64,
     busy: Duration,
-    latency: Histogram<u64>,
+    latency: Latencies,
 }
 
 impl Past {
     /// Keeps what a status has, and forgets what is too old.
-    pub(super) fn keep(&mut self, status: &Status) {
-        let now = status.taken;
+    pub(super) fn keep(&mut self, counted: &Counted) {
+        let now = counted.taken();
         while self.0.front().is_some_and(|r| now.since(r.taken) > KEPT) {
             self.0.pop_front();
         }
-        self.0.push_back(Recorded::of(status));
+        self.0.push_back(Recorded::of(counted));
     }
 
     /// The oldest that is no older than this, or else the newest.
@@ -46,14 +46,15 @@ impl Past {
 }
 
 impl Recorded {
-    fn of(status: &Status) -> Self {
+    fn of(counted: &Counted) -> Self {
+        let all = &counted.all;
         Self {
-            taken: status.taken,
-            started: status.started,
-            forwarded: status.counters.sent,
-            ring_drops: ring_drops(status),
-            busy: status.busy,
-            latency: status.latency.clone(),
+            taken: counted.taken(),
+            started: counted.started(),
+            forwarded: all.counters.sent,
+            ring_drops: ring_drops(all),
+            busy: counted.busy(),
+            latency: all.latency.clone(),
         }
     }
 
@@ -72,14 +73,14 @@ impl Recorded {
     }
 }
 
-impl Daemon {
-    pub(super) fn latency(&self, ago: Option<u32>) -> Result<Latency, Refusal> {
-        let status = self.status()?;
+impl Answers<ask::Latency> for Daemon {
+    fn answer(&mut self, ask::Latency(ago): ask::Latency) -> Result<Latency, Refusal> {
+        let counted = self.counted()?;
         let ago = ago.map(|seconds| Duration::from_secs(u64::from(seconds)));
-        let before = ago.and_then(|ago| self.past.within(status.taken, ago));
+        let before = ago.and_then(|ago| self.past.within(counted.taken(), ago));
         Ok(Latency {
             before: before.map(Recorded::sample),
-            now: Recorded::of(&status).sample(),
+            now: Recorded::of(&counted).sample(),
         })
     }
 }
@@ -96,7 +97,7 @@ mod tests {
             forwarded: seconds,
             ring_drops: 0,
             busy: Duration::ZERO,
-            latency: Histogram::new_with_bounds(1, 1000, 2).expect("valid bounds"),
+            latency: Latencies::default(),
         };
         let past = Past((0..10).map(|i| recorded(2 * i)).collect());
         let now = Instant(19_000_000_000);

@@ -2,9 +2,36 @@
 
 use std::path::Path;
 
-use super::Daemon;
 use uvs_control::plugins::{Loaded, Reloaded};
-use uvs_control::protocol::{Data, Errno, PluginReloaded, PluginStatus, Plugins, Refusal};
+use uvs_control::protocol::{Answers, Errno, PluginReloaded, PluginStatus, Plugins, Refusal, ask};
+
+use super::Daemon;
+
+impl Answers<ask::ListPlugins> for Daemon {
+    fn answer(&mut self, _: ask::ListPlugins) -> Result<Plugins, Refusal> {
+        Ok(self.list_plugins())
+    }
+}
+
+impl Answers<ask::ReloadPlugins> for Daemon {
+    /// Services go over to new versions with their next connection.
+    fn answer(
+        &mut self,
+        ask::ReloadPlugins(name): ask::ReloadPlugins,
+    ) -> Result<Vec<PluginReloaded>, Refusal> {
+        let reloaded = self.options.schedulers.reload(name.as_deref());
+        let reloaded = reloaded.map_err(|message| Refusal {
+            errno: Errno::NotFound,
+            message,
+        })?;
+        let line = |r: Reloaded| PluginReloaded {
+            name: r.name,
+            refused: r.refused,
+            what: r.what,
+        };
+        Ok(reloaded.into_iter().map(line).collect())
+    }
+}
 
 impl Daemon {
     /// What is loaded, who uses it, and what else lies in the directory.
@@ -20,23 +47,6 @@ impl Daemon {
             plugins: loaded.map(|plugin| self.plugin_status(plugin)).collect(),
             files: files.map(|(file, what)| (shown(&file), what)).collect(),
         }
-    }
-
-    /// Lets new versions take over; services go over to them with their next connection.
-    pub(super) fn reload_plugins(&self, name: Option<&str>) -> Result<Data, Refusal> {
-        let reloaded = self.options.schedulers.reload(name);
-        let reloaded = reloaded.map_err(|message| Refusal {
-            errno: Errno::NotFound,
-            message,
-        })?;
-        let line = |r: Reloaded| PluginReloaded {
-            name: r.name,
-            refused: r.refused,
-            what: r.what,
-        };
-        Ok(Data::PluginsReloaded(
-            reloaded.into_iter().map(line).collect(),
-        ))
     }
 
     fn plugin_status(&self, plugin: Loaded) -> PluginStatus {

@@ -3,13 +3,13 @@
 use uvs_control::client::DEFAULT_SOCKET;
 use uvs_control::config::{HostFirewall, Listen, Metrics, OwnVips};
 use uvs_control::plugins::DEFAULT_DIRECTORY;
-use uvs_control::protocol::Setting;
+use uvs_control::protocol::{Answers, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
 
-impl Daemon {
-    pub(super) fn settings(&self) -> Vec<Setting> {
+impl Answers<ask::Settings> for Daemon {
+    fn answer(&mut self, _: ask::Settings) -> Result<Vec<Setting>, Refusal> {
         let file = self.options.file.as_ref();
         let mut all = vec![
             setting(
@@ -36,7 +36,7 @@ impl Daemon {
             let default = Sysctls::default().get(name)?;
             Some(setting(&format!("sysctl.{name}"), value, default))
         }));
-        all
+        Ok(all)
     }
 }
 

@@ -5,8 +5,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Instant as Wall, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
@@ -35,9 +33,11 @@ use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::log::Tally;
 use crate::netlink::Mirror;
+use crate::port::Ends;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
-use crate::worker::{Ask, Ends, Notice, Shared, Worker};
+use crate::worker::Ports;
+use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
 pub struct Options {
@@ -79,7 +79,6 @@ pub fn run(options: Options) -> Result<()> {
     let guard_repaired = Arc::new(AtomicBool::new(false));
     let guard = claim_guard(&guard_repaired, &notify)?;
     let ports = open_ports(&options.interfaces)?;
-    let host = HostPort::open(&FilterSpec::default().compile())?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(
         &mut table,
@@ -88,13 +87,15 @@ pub fn run(options: Options) -> Result<()> {
         options.own_vips.as_ref(),
     )?;
 
-    let shared = Arc::new(Shared::empty());
-    let vital = Vital::new(Arc::clone(&shared));
-    let metering = Metering::start(&options.metrics, Arc::clone(&notify), vital.clone())?;
-    shared.fib.publish(mirror.fib());
     let schedule_times = Arc::new(Times::default());
     let engine = engine(&options, &schedule_times)?;
-    let worker = start_worker(engine, ports, host, &shared, notify)?;
+    let noticed = Arc::clone(&notify);
+    let wake = move || {
+        let _ = noticed.wake();
+    };
+    let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
+    let vital = Vital::new(workers.heartbeats());
+    let metering = Metering::start(&options.metrics, notify, vital.clone())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -116,11 +117,7 @@ pub fn run(options: Options) -> Result<()> {
         rates: Rates::default(),
         past: Past::default(),
         estimator: Clock::new(started),
-        shared,
-        asks: worker.asks,
-        waker: worker.waker,
-        worker: Some(worker.thread),
-        notices: worker.notices,
+        workers,
         poll,
         signals,
         started,
@@ -128,56 +125,13 @@ pub fn run(options: Options) -> Result<()> {
         announced: BTreeSet::new(),
         announcements: 0,
         metering,
-        schedule_times,
+        schedule_times: vec![schedule_times],
         reloads: first_load(),
         vital,
         notifier: Notifier::from_env(),
         reload_error: None,
     };
     serve(daemon, server)
-}
-
-/// A worker that runs, and how the control thread reaches it.
-struct StartedWorker {
-    thread: JoinHandle<()>,
-    waker: Arc<Waker>,
-    asks: Sender<Ask>,
-    notices: Receiver<Notice>,
-}
-
-/// Starts the worker's thread; each notice of its wakes the control thread by `notify`.
-fn start_worker(
-    engine: Engine,
-    ports: Vec<Ends>,
-    host: HostPort,
-    shared: &Arc<Shared>,
-    notify: Arc<Waker>,
-) -> Result<StartedWorker> {
-    let (asks, inbox) = channel();
-    let (said, notices) = channel();
-    let notice = move |n| {
-        if said.send(n).is_ok() {
-            let _ = notify.wake();
-        }
-    };
-    let host_ends: Ends = (Box::new(host.receive), Box::new(host.deliver));
-    let (worker, waker) = Worker::new(
-        engine,
-        ports,
-        (host_ends, Box::new(host.give_back)),
-        Arc::clone(shared),
-        inbox,
-        Box::new(notice),
-    )?;
-    let thread = std::thread::Builder::new()
-        .name("uvs-worker".to_owned())
-        .spawn(move || worker.run())?;
-    Ok(StartedWorker {
-        thread,
-        waker,
-        asks,
-        notices,
-    })
 }
 
 /// Publishes the first state, opens the control socket and runs until a signal ends it.
@@ -261,13 +215,17 @@ pub(super) fn load(
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Vec<Ends>> {
+fn open_ports(interfaces: &[String]) -> Result<Ports> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
-    interfaces
-        .iter()
-        .map(|name| open_port(name, &filter))
-        .collect()
+    let interfaces = interfaces.iter().map(|name| open_port(name, &filter));
+    let interfaces = interfaces.collect::<Result<_>>()?;
+    let host = HostPort::open(&filter)?;
+    Ok(Ports {
+        interfaces,
+        host: (Box::new(host.receive), Box::new(host.deliver)),
+        give_back: Box::new(host.give_back),
+    })
 }
 
 fn open_port(name: &str, filter: &Program) -> Result<Ends> {

@@ -12,8 +12,10 @@ use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
 
 use crate::worker::monotonic;
 
-/// What all timed schedulers took. Written by the worker, read by the control thread, without a lock.
+/// What a worker's schedulers took. Written by the worker, read by the control thread, without a lock, and alone
+/// in its cache lines.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Times {
     counts: [AtomicU64; SCHEDULE_BOUNDS.len()],
     count: AtomicU64,
@@ -29,21 +31,24 @@ impl Times {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
+}
 
-    pub(super) fn histogram(&self) -> Histogram {
-        let counts: Vec<u64> = self
-            .counts
-            .iter()
-            .map(|c| c.load(Ordering::Relaxed))
-            .collect();
-        // A record may fall between the readings; the total is never less than its parts.
-        let count = self.count.load(Ordering::Relaxed).max(counts.iter().sum());
-        Histogram {
-            bounds: SCHEDULE_BOUNDS.to_vec(),
-            counts,
-            count,
-            sum: self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9,
-        }
+/// What the schedulers of all workers took.
+pub(super) fn histogram(all: &[Arc<Times>]) -> Histogram {
+    let sum = |read: &dyn Fn(&Times) -> &AtomicU64| {
+        let each = all.iter().map(|times| read(times).load(Ordering::Relaxed));
+        each.sum::<u64>()
+    };
+    let counts: Vec<u64> = (0..SCHEDULE_BOUNDS.len())
+        .map(|bucket| sum(&|times| &times.counts[bucket]))
+        .collect();
+    // A record may fall between the readings; the total is never less than its parts.
+    let count = sum(&|times| &times.count).max(counts.iter().sum());
+    Histogram {
+        bounds: SCHEDULE_BOUNDS.to_vec(),
+        counts,
+        count,
+        sum: sum(&|times| &times.sum_ns) as f64 / 1e9,
     }
 }
 
@@ -115,15 +120,15 @@ mod tests {
         let end = Endpoint::new(Addr::v4([10, 0, 0, 1]), 80);
         let flow = Flow::new(Protocol::Tcp, end, end);
         assert_eq!(timed.pick(&flow, &[]), Some(11), "every call reaches it");
-        assert_eq!(times.histogram().count, 1);
+        assert_eq!(histogram(&[times]).count, 1);
     }
 
     #[test]
     fn what_is_above_all_bounds_is_only_in_the_total() {
-        let times = Times::default();
-        times.record(50);
-        times.record(20_000_000);
-        let h = times.histogram();
+        let workers = [(); 2].map(|()| Arc::new(Times::default()));
+        workers[0].record(50);
+        workers[1].record(20_000_000);
+        let h = histogram(&workers);
         assert_eq!(
             (h.counts[0], h.counts.iter().sum::<u64>(), h.count),
             (1, 1, 2)

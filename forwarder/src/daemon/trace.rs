@@ -1,22 +1,21 @@
-//! The daemon's part of `uvs trace`: how frames would come in, what the worker says of them, and what
+//! The daemon's part of `uvs trace`: how frames would come in, what the workers say of them, and what
 //! becomes of the kernel's copies.
 
-use uvs_control::protocol::{Data, Errno, Refusal};
+use uvs_control::protocol::{Answers, Errno, Refusal, ask};
+use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
 use uvs_core::fib::Fib;
 use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
 
 use super::frames::OWN_STACK;
-use super::{Daemon, Question, failed};
+use super::{Daemon, failed};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::Seen;
-use uvs_control::trace::{Kept, LiveRequest, LiveState, MAX_FRAMES, Subject, Traced};
 
-impl Daemon {
-    /// What would become of these frames; nothing of the daemon's changes.
-    pub(super) fn trace(&self, subjects: &[Subject]) -> Result<Data, Refusal> {
-        let arrivals = arrivals(subjects, &self.mirror.fib())?;
-        let traces = self.ask(|to| Question::Trace(arrivals.clone(), to))?;
+impl Answers<ask::Trace> for Daemon {
+    fn answer(&mut self, ask::Trace(subjects): ask::Trace) -> Result<TracedFrames, Refusal> {
+        let arrivals = arrivals(&subjects, &self.mirror.fib())?;
+        let traces = self.workers.trace(&arrivals).map_err(failed)?;
         let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
             after_ns: arrival.after_ns,
             interface: self.name_of(arrival.port),
@@ -28,30 +27,34 @@ impl Daemon {
         });
         Ok(self.traced(frames.collect(), LiveState::default()))
     }
+}
 
-    /// Begins to look into real frames.
-    pub(super) fn trace_live(&self, request: LiveRequest) -> Result<Data, Refusal> {
+impl Answers<ask::TraceLive> for Daemon {
+    fn answer(&mut self, ask::TraceLive(request): ask::TraceLive) -> Result<(), Refusal> {
         if request.count as usize > MAX_FRAMES {
             let message = format!(
-                "{} packets are more than the {MAX_FRAMES} of one look",
+                "{} packets are more than the {MAX_FRAMES} that one trace takes",
                 request.count
             );
             return Err(invalid(message));
         }
-        if self.ask(|to| Question::Live(request, to))? {
-            return Ok(Data::Done);
+        if self.workers.begin_look(request).map_err(failed)? {
+            return Ok(());
         }
-        let message = "another `uvs trace --live` is under way; it ends by itself, or try again after its --for";
+        let message = "another `uvs trace --live` is running; it ends by itself, or try again after its --for";
         Err(failed(message))
     }
+}
 
-    /// The real frames seen since.
-    pub(super) fn trace_live_seen(&self) -> Result<Data, Refusal> {
-        let (seen, state) = self.ask(Question::LiveSeen)?;
+impl Answers<ask::TraceLiveSeen> for Daemon {
+    fn answer(&mut self, _: ask::TraceLiveSeen) -> Result<TracedFrames, Refusal> {
+        let (seen, state) = self.workers.seen().map_err(failed)?;
         let frames = seen.into_iter().map(|seen| self.seen(seen)).collect();
         Ok(self.traced(frames, state))
     }
+}
 
+impl Daemon {
     fn seen(&self, seen: Seen) -> Traced {
         Traced {
             after_ns: seen.at.0,
@@ -62,8 +65,8 @@ impl Daemon {
         }
     }
 
-    fn traced(&self, frames: Vec<Traced>, live: LiveState) -> Data {
-        Data::Traced {
+    fn traced(&self, frames: Vec<Traced>, live: LiveState) -> TracedFrames {
+        TracedFrames {
             interfaces: self.interfaces.clone(),
             frames,
             live,
@@ -92,8 +95,9 @@ fn arrivals(subjects: &[Subject], fib: &Fib) -> Result<Vec<Arrival>, Refusal> {
     }
     let arrival = |subject: &Subject| {
         let bytes = subject.bytes().filter(|bytes| bytes.len() >= 14);
-        let bytes = bytes
-            .ok_or_else(|| invalid("a frame is no hex, or shorter than a header".to_owned()))?;
+        let bytes = bytes.ok_or_else(|| {
+            invalid("a frame is not hexadecimal, or is shorter than a header".to_owned())
+        })?;
         Ok(Arrival::new(subject.after_ns, bytes, fib))
     };
     subjects.iter().map(arrival).collect()

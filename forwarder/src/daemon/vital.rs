@@ -1,4 +1,4 @@
-//! Whether the daemon's threads come round, as the metrics' thread and systemd are told. It is read, never asked
+//! Whether the daemon's threads are alive, as the metrics' thread and systemd are told. It is read, never asked
 //! for: a control thread that is stuck answers nobody.
 
 use std::sync::Arc;
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use uvs_core::time::Instant;
 
-use crate::worker::{Pulse, Shared, monotonic};
+use crate::worker::{Pulse, monotonic};
+use crate::workers::{Heartbeat, MISSED};
 
 /// The control thread wakes every two seconds; putting a great table in force takes it some.
 const CONTROL: Duration = Duration::from_secs(10);
-/// The worker never sleeps for more than half a second.
-const WORKER: Duration = Duration::from_secs(5);
 
-/// The signs of life of both threads.
+/// The heartbeats of all threads that serve.
 #[derive(Clone)]
 pub(super) struct Vital {
     control: Arc<Pulse>,
-    shared: Arc<Shared>,
+    workers: Arc<[Heartbeat]>,
 }
 
 impl Vital {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(workers: Vec<Heartbeat>) -> Self {
         Self {
             control: Arc::new(Pulse::new()),
-            shared,
+            workers: workers.into(),
         }
     }
 
-    /// The control thread comes round.
+    /// The control thread completes a turn.
     pub(super) fn beat(&self) {
         self.control.beat(monotonic());
     }
 
-    /// Whether the worker does.
-    pub(super) fn has_worker(&self) -> bool {
-        self.shared.pulse.age(monotonic()) <= WORKER
+    /// Whether all workers do.
+    pub(super) fn has_workers(&self) -> bool {
+        let now = monotonic();
+        !self.workers.iter().any(|worker| worker.is_missed(now))
     }
 
     /// What is stuck, each a sentence; empty = nothing.
@@ -44,16 +44,18 @@ impl Vital {
     }
 
     fn complaints_at(&self, now: Instant) -> Vec<String> {
-        let threads = [
-            ("control thread", self.control.age(now), CONTROL),
-            ("worker", self.shared.pulse.age(now), WORKER),
-        ];
-        let stuck = threads.into_iter().filter(|(_, age, limit)| age > limit);
-        let sentence = |(name, age, _): (&str, Duration, _)| {
-            format!(
-                "the {name} is stuck: no sign of life for {} s",
-                age.as_secs()
-            )
+        let control = (
+            "the control thread".to_owned(),
+            self.control.age(now),
+            CONTROL,
+        );
+        let workers = self.workers.iter();
+        let workers =
+            workers.map(|heartbeat| (heartbeat.name.to_string(), heartbeat.age(now), MISSED));
+        let threads = [control].into_iter().chain(workers);
+        let stuck = threads.filter(|(_, age, limit)| age > limit);
+        let sentence = |(name, age, _): (String, Duration, _)| {
+            format!("{name} is stuck: no heartbeat for {} s", age.as_secs())
         };
         stuck.map(sentence).collect()
     }
@@ -65,15 +67,27 @@ mod tests {
 
     #[test]
     fn each_thread_is_missed_after_its_own_time() {
-        let vital = Vital::new(Arc::new(Shared::empty()));
         let at = |s: u64| Instant::from_secs(1_000 + s);
+        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(0))]);
         vital.control.beat(at(0));
-        vital.shared.pulse.beat(at(0));
         assert!(vital.complaints_at(at(4)).is_empty());
-        let worker = "the worker is stuck: no sign of life for 6 s";
+        let worker = "the worker is stuck: no heartbeat for 6 s";
         assert_eq!(vital.complaints_at(at(6)), [worker]);
-        vital.shared.pulse.beat(at(12));
-        let control = "the control thread is stuck: no sign of life for 12 s";
+        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(12))]);
+        vital.control.beat(at(0));
+        let control = "the control thread is stuck: no heartbeat for 12 s";
         assert_eq!(vital.complaints_at(at(12)), [control]);
+    }
+
+    #[test]
+    fn of_several_workers_the_one_that_is_missed_is_named() {
+        let at = |s: u64| Instant::from_secs(1_000 + s);
+        let vital = Vital::new(vec![
+            Heartbeat::test(0, 2, at(6)),
+            Heartbeat::test(1, 2, at(0)),
+        ]);
+        vital.control.beat(at(6));
+        let second = "worker 1 is stuck: no heartbeat for 6 s";
+        assert_eq!(vital.complaints_at(at(6)), [second]);
     }
 }

@@ -12,8 +12,8 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::Mac;
 
+use super::Daemon;
 use super::live::mac_text;
-use super::{Daemon, Question};
 
 /// Questions without an answer, one a round (2 s), before the VIP is taken up again (PROBE_NUM, RFC 5227 §1.1).
 const QUESTIONS: u32 = 3;
@@ -97,7 +97,7 @@ impl Daemon {
         for (vip, port) in questions {
             if let (Some(interface), Some(vip)) = (fib.interface(port), vip.as_v4()) {
                 let frame = arp::probe(vip, interface.mac);
-                self.tell(Question::Send(port, frame.to_vec()));
+                self.workers.send(port, frame.to_vec());
             }
         }
         for vip in &silent {

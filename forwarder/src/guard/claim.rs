@@ -46,7 +46,7 @@ impl Claim {
     }
 }
 
-/// The process that listens there; `None` where it cannot be told.
+/// The process that listens there; `None` where it cannot be determined.
 fn holder(address: &SocketAddrUnix) -> Option<i32> {
     let socket = unix_socket().ok()?;
     connect(&socket, address).ok()?;

@@ -23,8 +23,8 @@ use super::elements::key;
 use super::nft::field::{Field, IP_DADDR, IP_PROTOCOL, IP_SADDR, TCP_FLAGS, TH_DPORT, TH_SPORT};
 use super::nft::rule::Rule;
 use super::nft::table::{Dynamic, Set};
-use super::rules::{SOURCE, set};
-use super::spec::Server;
+use super::sets::{SOURCE, set};
+use super::spec::{Idle, Server};
 
 /// The set's name.
 pub(super) const CLIENTS: &str = "clients";
@@ -50,15 +50,6 @@ const RST: u32 = 0x04;
 const ACK: u32 = 0x10;
 /// The same in every network namespace (include/net/flow.h).
 const LOOPBACK_IFINDEX: u32 = 1;
-
-/// How long a connection may be idle, in seconds: the longest of its states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Idle {
-    /// TCP.
-    pub tcp: u32,
-    /// UDP.
-    pub udp: u32,
-}
 
 impl Idle {
     /// Seconds for which a client is remembered: in UDP, and in the other protocols.

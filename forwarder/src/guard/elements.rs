@@ -10,7 +10,7 @@ use uvs_core::flow::{Addr, Protocol};
 
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
-use super::rules::TABLE;
+use super::sets::TABLE;
 use super::spec::{GuardSpec, Server};
 
 /// More elements than this are quicker in a message that replaces the table.

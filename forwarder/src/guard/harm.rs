@@ -1,4 +1,4 @@
-//! What others do to the guard, and what came of it.
+//! What others do to the guard, and what was done about it.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -21,7 +21,7 @@ impl fmt::Display for Harm {
     }
 }
 
-/// What the keeper had to do so far.
+/// The keeper's repairs so far.
 #[derive(Clone, Debug, Default)]
 pub struct Repairs {
     /// Times that the table was put up again after somebody had deleted it.
@@ -30,7 +30,7 @@ pub struct Repairs {
     pub damaged: u64,
     /// When it was last, and why.
     pub last: Option<(SystemTime, Harm)>,
-    /// Why it is not as it must be now, where it could not be put right.
+    /// Why it is not as it must be now, where it could not be repaired.
     pub(crate) broken: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The thread that keeps the guard. It waits for nothing but others' changes to nft's rules, and has the
+//! The thread that maintains the guard. It waits for nothing but others' changes to nft's rules, and has the
 //! message that puts the table up ready: the control thread may be busy for milliseconds, and each one
 //! without the guard costs connections.
 
@@ -59,7 +59,7 @@ impl Keeper {
     /// What is wanted is otherwise now.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "the guard's keeper cannot be woken");
+            tracing::error!(%error, "the guard's thread cannot be woken");
         }
     }
 }
@@ -100,7 +100,7 @@ impl Turn {
             if let Err(error) = waited
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(%error, "nobody keeps the guard any more");
+                tracing::error!(%error, "the guard is not maintained any more");
                 return;
             }
             self.keep(&mut heard, is_broken);
@@ -143,7 +143,7 @@ impl Turn {
         match state.repair(known) {
             Ok(harm) => Outcome::Right(harm),
             Err(fault) => {
-                let fault = GuardError::of("put the guard right", fault).to_string();
+                let fault = GuardError::of("repair the guard", fault).to_string();
                 let is_news = was_broken.as_ref() != Some(&fault);
                 state.repairs.broken = Some(fault.clone());
                 Outcome::Broken(fault, is_news)
@@ -153,7 +153,7 @@ impl Turn {
 
     fn hear(&mut self, heard: &mut Heard) {
         if let Err(error) = self.watch.hear(heard) {
-            tracing::error!(%error, "the guard's keeper cannot hear of changes to nft's rules");
+            tracing::error!(%error, "the guard's thread cannot follow changes of nft's rules");
         }
     }
 
@@ -171,11 +171,11 @@ impl Turn {
     }
 }
 
-/// What came of a look at the guard.
+/// What a check of the guard found.
 enum Outcome {
     /// It is as wanted; what was wrong, if anything was.
     Right(Option<Harm>),
-    /// It could not be put right: why, and whether that is news.
+    /// It could not be repaired: why, and whether that is news.
     Broken(String, bool),
 }
 
@@ -185,17 +185,17 @@ fn tell(outcome: Outcome, by: Option<&str>) {
         Outcome::Right(None) | Outcome::Broken(_, false) => {}
         Outcome::Right(Some(Harm::Removed)) => tracing::warn!(
             by,
-            "somebody removed the guard (nft table `netdev uvs`); it is up again"
+            "another program removed the guard (nft table `netdev uvs`); it has been put back"
         ),
         Outcome::Right(Some(Harm::Damaged(what))) => tracing::warn!(
             by,
             what,
-            "somebody damaged the guard (nft table `netdev uvs`); it is put right"
+            "another program changed the guard (nft table `netdev uvs`); it has been repaired"
         ),
         Outcome::Broken(error, true) => tracing::error!(
             by,
             error,
-            "somebody removed or damaged the guard, and it could not be put right; trying again every second"
+            "another program removed or changed the guard, and it could not be repaired; trying again every second"
         ),
     }
 }

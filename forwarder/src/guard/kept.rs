@@ -1,4 +1,4 @@
-//! Which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`], read as a function.
+//! Predicts which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`] as a function.
 
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 use uvs_core::wire::ethernet::{self, ethertype};

@@ -6,7 +6,7 @@
 //! never half there; a killed run's table is found and replaced by the next. What others do to it is put
 //! right by a thread of its own, the keeper.
 //!
-//! [`rules`] says what the table is, `nft/` how that is told to the kernel. No other program takes part,
+//! `rules` says what the table is, `nft/` how that is told to the kernel. No other program takes part,
 //! but `nft` to print it for people.
 
 mod claim;
@@ -18,6 +18,7 @@ mod keeper;
 mod kept;
 mod nft;
 mod rules;
+mod sets;
 mod spec;
 mod state;
 mod tool;
@@ -25,11 +26,10 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-pub use clients::Idle;
 pub use error::GuardError;
 pub use harm::{Harm, Repairs};
 pub use nft::listing::Counter;
-pub use spec::{FullNat, GuardSpec, HOST_MARK, LOOPBACK, Nat, Server};
+pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server};
 
 use claim::Claim;
 use clients::CLIENTS;
@@ -38,13 +38,13 @@ use nft::link::{Fault, Link};
 use state::{Ready, State};
 use watch::Watch;
 
-/// A table that was put up anew and knows no clients, so that it keeps all that NAT servers send beyond the
-/// host from the kernel. What is told to it is not told to the next.
+/// A table that was put up again and knows no clients, so that it keeps all that NAT servers send beyond the
+/// host from the kernel. What is entered into it is not in the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsure(u64);
 
 /// The guard of this network namespace. While this value lives, no other daemon can have it, and what
-/// others do to its rules is put right; when it goes, so do the rules.
+/// others do to its rules is repaired; when it goes, so do the rules.
 pub struct Guard {
     state: Arc<Mutex<State>>,
     /// `None` once it has ended.
@@ -111,7 +111,7 @@ impl Guard {
         true
     }
 
-    /// Puts the guard up anew as a whole, on the interfaces there are now.
+    /// Puts the guard up again as a whole, on the interfaces there are now.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -229,7 +229,7 @@ impl Drop for Guard {
 /// # Errors
 /// The kernel's.
 pub fn counters() -> Result<Vec<Counter>, GuardError> {
-    let counters = nft::listing::counters(&mut open()?, rules::TABLE);
+    let counters = nft::listing::counters(&mut open()?, sets::TABLE);
     counters.map_err(|e| GuardError::of("read the guard's counters", e))
 }
 

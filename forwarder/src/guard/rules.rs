@@ -16,14 +16,12 @@ use super::clients;
 use super::elements::{addresses, tuples};
 use super::nft::field::{
     Field, ICMP_TYPE, IP_DADDR, IP_FRAG_OFF, IP_ID, IP_PROTOCOL, IP_SADDR, MARK, PACKET_TYPE,
-    PROTOCOL, TCP_DPORT, TH_DPORT, TH_SPORT, th,
+    PROTOCOL, TCP_DPORT, TH_DPORT, th,
 };
 use super::nft::rule::Rule;
 use super::nft::table::{At, Chain, Dynamic, Hook, Set, Table};
+use super::sets::{Key, SOURCE, TABLE, set};
 use super::spec::{GuardSpec, HOST_MARK, LOOPBACK, Server};
-
-/// The table's name.
-pub(super) const TABLE: &str = "uvs";
 
 /// Before every other chain at the ingress hook: what is ours is nobody else's.
 const PRIORITY: i32 = -500;
@@ -38,19 +36,9 @@ const FRAGMENT_OFFSET: u32 = ipv4::FRAGMENT_OFFSET as u32;
 const IPV4: u32 = ethernet::ethertype::IPV4 as u32;
 const TO_US: u32 = 0;
 
-/// What is looked up in a set: address and protocol, and the port where the set has ports.
-pub(super) struct Key {
-    pub(super) with_port: &'static [Field],
-    pub(super) any_port: &'static [Field],
-}
-
 const DESTINATION: Key = Key {
     with_port: &[IP_DADDR, IP_PROTOCOL, TH_DPORT],
     any_port: &[IP_DADDR, IP_PROTOCOL],
-};
-pub(super) const SOURCE: Key = Key {
-    with_port: &[IP_SADDR, IP_PROTOCOL, TH_SPORT],
-    any_port: &[IP_SADDR, IP_PROTOCOL],
 };
 /// Destination, protocol and destination port of the packet within an ICMP error (RFC 792), from the
 /// start of the ICMP header, where the inner IP header has no options.
@@ -167,15 +155,6 @@ fn pair(names: [&'static str; 2], key: &Key, of: &[Server]) -> [Set; 2] {
         set(names[0], key.with_port, with_port),
         set(names[1], key.any_port, any_port),
     ]
-}
-
-pub(super) fn set(name: &'static str, key: &'static [Field], elements: Vec<Vec<u8>>) -> Set {
-    Set {
-        name,
-        key,
-        elements,
-        dynamic: None,
-    }
 }
 
 fn chain(name: &str, rules: Vec<Rule>) -> Chain {

@@ -1,14 +1,21 @@
-//! What the guard shall keep from the kernel, as the daemon says it. Pure.
+//! What the guard must hold back from the kernel, as the daemon states it. Pure.
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 
-use super::clients::Idle;
-
 /// Address and port of a real server, port 0 = all ports.
 pub type Server = (Addr, Protocol, u16);
 
-/// What the kernel shall leave to UVS. IPv4; other addresses are left out.
+/// How long a connection may be idle, in seconds: the longest of its states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Idle {
+    /// TCP.
+    pub tcp: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+/// What the kernel must leave to UVS. IPv4; other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuardSpec {
     /// The interfaces that UVS runs on.
@@ -34,7 +41,7 @@ pub struct GuardSpec {
 }
 
 /// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
-/// sends. See [`super::clients`].
+/// sends. See `guard::clients`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// As [`GuardSpec::services`].

@@ -11,7 +11,8 @@ use super::nft::link::{Fault, Link};
 use super::nft::listing::{Listing, fetch};
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{TABLE as OF_TABLE, removal};
-use super::rules::{TABLE, table};
+use super::rules::table;
+use super::sets::TABLE;
 use super::spec::GuardSpec;
 use super::{Harm, Repairs, Unsure};
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use super::GuardError;
-use super::rules::TABLE;
+use super::sets::TABLE;
 
 /// The table as nft writes it.
 pub(super) fn list(terse: bool) -> Result<String, GuardError> {

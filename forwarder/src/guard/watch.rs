@@ -10,7 +10,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::clients::CLIENTS;
 use super::nft::message::{Kind, Message, messages};
 use super::nft::table::{NAME, TABLE as OF_TABLE};
-use super::rules::TABLE;
+use super::sets::TABLE;
 
 /// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
 const GROUP: u32 = 7;

@@ -1,4 +1,4 @@
-//! Whatever makes the daemon say the same again and again shall fill no disk: each place in the code may log a
+//! Whatever makes the daemon log the same again and again must not fill the disk: each place in the code may log a
 //! burst of lines and then one a second. What is left out is counted, and told with its first line.
 
 use std::collections::HashMap;

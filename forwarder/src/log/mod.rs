@@ -1,7 +1,7 @@
 //! The daemon's log, for which no thread ever waits.
 //!
 //! A disk that is full, a pipe that nobody reads and a journal that is dead are other people's trouble: none
-//! may stop the control thread, which then neither follows routes nor hears SIGTERM, and none may end the
+//! may stop the control thread, which then neither follows routes nor handles SIGTERM, and none may end the
 //! process. So a line is put into a bounded queue, and one thread, which has nothing else to do, writes it. What
 //! does not fit, or cannot be written, is lost and counted. `tracing-appender` has the queue but says nothing of
 //! failed writes and prints to standard output when it cannot end; `tracing-journald` sends from the thread

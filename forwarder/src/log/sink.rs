@@ -12,7 +12,7 @@ use super::journal::Socket;
 use super::limit::Limiter;
 use super::queue::Tally;
 
-/// How often what was lost or left out is told.
+/// How often losses and suppressed lines are reported.
 const TELL: Duration = Duration::from_secs(2);
 
 /// Where the log goes.

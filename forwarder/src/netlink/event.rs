@@ -31,7 +31,7 @@ pub enum Event {
         /// The name it had.
         name: String,
     },
-    /// A port's interface exists again: sockets and the guard must be bound anew.
+    /// A port's interface exists again: sockets and the guard must be bound again.
     InterfaceBack {
         /// The port.
         port: PortId,

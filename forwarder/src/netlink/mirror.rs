@@ -35,7 +35,7 @@ pub struct Mirror {
     neighbours: Neighbours,
     /// The gateways of the routes.
     gateways: HashSet<Addr>,
-    /// The ways to the real servers, whose next hops the kernel shall keep resolved.
+    /// The ways to the real servers, whose next hops the kernel is to keep resolved.
     servers: Vec<Query>,
     fib: Arc<Fib>,
     overruns: u64,

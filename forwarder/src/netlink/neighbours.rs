@@ -1,4 +1,4 @@
-//! The kernel's neighbour entries, followed message by message, and which of them it shall keep
+//! The kernel's neighbour entries, followed message by message, and which of them it is to keep
 //! resolved for us. Pure: it says what to ask for, the mirror asks.
 
 use std::collections::{BTreeSet, HashMap};

@@ -34,7 +34,7 @@ mod tests;
 pub(crate) mod vnet;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::os::fd::AsFd;
 
 use uvs_core::frame::{Frame, Offload};
@@ -114,6 +114,14 @@ pub(crate) struct RxStatistics {
     pub(crate) copied: u64,
 }
 
+impl AddAssign for RxStatistics {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.kernel_drops += other.kernel_drops;
+        self.copied += other.copied;
+    }
+}
+
 /// Names a frame of a receiver's current batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameRef {
@@ -185,3 +193,6 @@ pub(crate) trait Transmit: Send {
     /// How often the kernel refused a frame, by errno.
     fn errors(&self) -> &[(i32, u64)];
 }
+
+/// A port's two ends.
+pub(crate) type Ends = (Box<dyn Receive>, Box<dyn Transmit>);

@@ -3,9 +3,11 @@
 //!
 //! Bounded three ways, since every one of them holds the worker up: by number, by time, and by rate.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use uvs_control::trace::{Decided, LiveRequest, LiveState};
+use uvs_control::trace::{Decided, LiveRequest};
 use uvs_core::engine::{Engine, Rehearsal};
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
@@ -16,7 +18,7 @@ use uvs_core::verdict::{PortId, Verdict};
 
 use super::HEAD;
 
-/// Frames that are looked into a second; further ones are only counted.
+/// Frames that a worker looks into a second; further ones are only counted.
 const PER_SECOND: u32 = 100;
 
 /// A real frame that was looked into.
@@ -31,44 +33,68 @@ pub(crate) struct Seen {
     pub(crate) decided: Option<Decided>,
 }
 
-/// A live trace at work.
-pub(crate) struct Live {
+/// One look at the real frames of all workers: its bounds hold for all of them together.
+pub(crate) struct Look {
     request: LiveRequest,
     until: Instant,
-    left: u32,
+    /// Frames that may still be looked into.
+    left: AtomicU32,
+    matched: AtomicU64,
+}
+
+impl Look {
+    /// A look that begins now.
+    pub(crate) fn new(request: LiveRequest, now: Instant) -> Self {
+        Self {
+            until: now + Duration::from_secs(u64::from(request.seconds)),
+            left: AtomicU32::new(request.count),
+            matched: AtomicU64::new(0),
+            request,
+        }
+    }
+
+    /// Whether it takes no more.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.left.load(Ordering::Relaxed) == 0 || now >= self.until
+    }
+
+    /// Frames that matched, looked into or not.
+    pub(crate) fn matched(&self) -> u64 {
+        self.matched.load(Ordering::Relaxed)
+    }
+
+    /// Takes one of the frames that are left.
+    fn take_one(&self) -> bool {
+        let less = |left: u32| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
+    }
+}
+
+/// A look at one worker's frames.
+pub(crate) struct Live {
+    look: Arc<Look>,
     /// Frames that may still be looked into in the second that began then.
     second: (Instant, u32),
-    matched: u64,
     seen: Vec<Seen>,
     /// The flow of the frame that was looked into last.
     flow: Option<Flow>,
 }
 
 impl Live {
-    pub(crate) fn new(request: LiveRequest, now: Instant) -> Self {
+    pub(crate) fn new(look: Arc<Look>, now: Instant) -> Self {
         Self {
-            until: now + Duration::from_secs(u64::from(request.seconds)),
-            left: request.count,
-            request,
+            look,
             second: (now, PER_SECOND),
-            matched: 0,
             seen: Vec::new(),
             flow: None,
         }
     }
 
-    /// Whether it takes no more.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.left == 0 || now >= self.until
-    }
-
     /// What was seen since this was last asked.
-    pub(crate) fn take(&mut self, now: Instant) -> (Vec<Seen>, LiveState) {
-        let state = LiveState {
-            over: self.is_over(now),
-            matched: self.matched,
-        };
-        (std::mem::take(&mut self.seen), state)
+    pub(crate) fn take(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
     }
 
     /// Looks into a frame that the engine is about to be handed; whether it did.
@@ -79,14 +105,14 @@ impl Live {
         port: PortId,
         frame: &Frame<'_>,
     ) -> bool {
-        if self.is_over(now) || !self.request.filter.matches(frame.bytes()) {
+        let look = &self.look;
+        if look.is_over(now) || !look.request.filter.matches(frame.bytes()) {
             return false;
         }
-        self.matched += 1;
-        if !self.may_look(now) {
+        look.matched.fetch_add(1, Ordering::Relaxed);
+        if !self.may_look(now) || !self.look.take_one() {
             return false;
         }
-        self.left -= 1;
         let (bytes, offload) = (frame.bytes(), frame.offload);
         let trace = Rehearsal::of(engine).frame(engine, now, port, frame);
         let mut copy = bytes.to_vec();

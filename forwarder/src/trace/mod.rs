@@ -7,7 +7,7 @@ pub(crate) mod live;
 use uvs_core::engine::{Engine, Rehearsal};
 use uvs_core::frame::Frame;
 use uvs_core::time::Instant;
-use uvs_core::trace::Trace;
+use uvs_core::trace::{Step, Template, Trace};
 
 use arrival::Arrival;
 
@@ -26,4 +26,34 @@ pub fn rehearse(engine: &Engine, now: Instant, arrivals: &[Arrival]) -> Vec<Opti
         Some(rehearsal.frame(engine, at, port, &frame))
     };
     arrivals.iter().map(&mut look).collect()
+}
+
+/// What several workers say of the same frames as one: of each frame what one of them says that knows its
+/// connection, and the first where none does. As a frame of a rehearsed connection is known to all, the one
+/// that told of the frame before counts before the others.
+pub(crate) fn joined(told: Vec<Vec<Option<Trace>>>) -> Vec<Option<Trace>> {
+    let frames = told.first().map_or(0, Vec::len);
+    let mut last = 0;
+    let mut choose = |frame: usize| {
+        let knows = |worker: &usize| told[*worker][frame].as_ref().is_some_and(knows_connection);
+        last = std::iter::once(last)
+            .chain(0..told.len())
+            .find(knows)
+            .unwrap_or(0);
+        told[last][frame].clone()
+    };
+    (0..frames).map(&mut choose).collect()
+}
+
+fn knows_connection(trace: &Trace) -> bool {
+    trace.steps.iter().any(|step| {
+        matches!(
+            step,
+            Step::Lookup { found: Some(_) }
+                | Step::Persistence {
+                    template: Template::Hit { .. },
+                    ..
+                }
+        )
+    })
 }

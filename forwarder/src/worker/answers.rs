@@ -4,16 +4,16 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::TryRecvError;
 
 use mio::unix::SourceFd;
-use uvs_control::trace::LiveState;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
-use super::ask::{Ask, PortStatus, Status};
+use super::ask::Ask;
 use super::clock::monotonic;
+use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, register, set_filter};
-use crate::port::{Receive, Transmit};
+use crate::port::Ends;
 use crate::trace;
-use crate::trace::live::{Live, Seen};
+use crate::trace::live::Live;
 
 /// Connections copied per question.
 const PAGE: u32 = 2048;
@@ -22,7 +22,7 @@ impl Worker {
     /// Answers what is asked; `false` = stop.
     pub(super) fn answer_asks(&mut self, now: Instant) -> bool {
         loop {
-            match self.asks.try_recv() {
+            match self.line.asks.try_recv() {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
                 Ok(Ask::Sync(to)) => {
@@ -42,37 +42,25 @@ impl Worker {
                 Ok(Ask::Trace(arrivals, to)) => {
                     let _ = to.send(trace::rehearse(&self.engine, now, &arrivals));
                 }
-                Ok(Ask::Live(request, to)) => {
-                    let free = self.live.as_ref().is_none_or(|live| live.is_over(now));
-                    if free {
-                        self.live = Some(Box::new(Live::new(request, now)));
-                    }
-                    let _ = to.send(free);
+                Ok(Ask::Live(look, to)) => {
+                    self.live = Some(Box::new(Live::new(look, now)));
+                    let _ = to.send(());
                 }
-                Ok(Ask::LiveSeen(to)) => {
-                    let _ = to.send(self.live_seen(now));
+                Ok(Ask::LiveSeen(last, to)) => {
+                    let seen = self.live.as_mut().map_or_else(Vec::new, |live| live.take());
+                    if last {
+                        self.live = None;
+                    }
+                    let _ = to.send(seen);
                 }
                 Ok(Ask::Unreachable(port, via)) => {
                     self.hold.give_up(port, via, &mut self.given_up);
                     self.tell_senders(now);
                 }
-                Ok(Ask::Port(port, rx, tx)) => self.replace_port(usize::from(port.0), rx, tx),
+                Ok(Ask::Port(port, ends)) => self.replace_port(usize::from(port.0), ends),
                 Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
             }
         }
-    }
-
-    /// What the look at real frames has seen; one that is over ends with it.
-    fn live_seen(&mut self, now: Instant) -> (Vec<Seen>, LiveState) {
-        let Some(live) = &mut self.live else {
-            let over = true;
-            return (Vec::new(), LiveState { over, matched: 0 });
-        };
-        let seen = live.take(now);
-        if seen.1.over {
-            self.live = None;
-        }
-        seen
     }
 
     /// A frame of the control thread's, which was never received: what becomes of it is not counted with
@@ -88,7 +76,7 @@ impl Worker {
         ledger.flushed(&self.tx[port].flush(&self.rx));
     }
 
-    fn replace_port(&mut self, port: usize, mut rx: Box<dyn Receive>, tx: Box<dyn Transmit>) {
+    fn replace_port(&mut self, port: usize, (mut rx, tx): Ends) {
         if !self.gone[port] {
             let _ = self
                 .poll
@@ -101,36 +89,43 @@ impl Worker {
         if let Err(e) = register(&self.poll, rx.as_ref(), port) {
             tracing::error!("port {port} cannot be watched again: {e}");
         }
-        self.ledgers[port].keep(self.rx[port].statistics(), self.tx[port].errors());
+        self.before[port].keep(self.rx[port].statistics(), self.tx[port].errors());
         (self.rx[port], self.tx[port], self.gone[port]) = (rx, tx, false);
     }
 
-    fn status(&mut self) -> Status {
-        let host = self.host();
-        let ports = self.rx.iter_mut().zip(&self.tx).zip(&self.ledgers);
-        let ports = ports.enumerate().map(|(i, ((rx, tx), ledger))| PortStatus {
-            rx: ledger.rx(rx.statistics()),
-            waiting: self.hold.waiting(PortId(i as u16)),
-            errors: ledger.errors(tx.errors()),
-            ledger: ledger.clone(),
-        });
-        let mut ports: Vec<PortStatus> = ports.collect();
-        let mut own = ports.remove(host);
+    fn status(&mut self) -> WorkerStatus {
+        let mut ports: Vec<PortStatus> = (0..self.rx.len()).map(|i| self.port_status(i)).collect();
+        let mut own = ports.remove(self.host());
         for (errno, count) in self.give_back.errors() {
             *own.errors.entry(*errno).or_insert(0) += count;
         }
-        Status {
-            taken: monotonic(),
-            started: self.started,
-            ports,
-            own,
-            services: self.engine.report(),
-            counters: self.engine.counters().clone(),
-            connections: self.engine.connections().len(),
-            latency: self.latency.clone(),
-            batches: self.batches,
-            busy: monotonic().since(self.started).saturating_sub(self.waited),
-            waited: self.waited,
+        let taken = monotonic();
+        WorkerStatus {
+            work: Work {
+                taken,
+                started: self.started,
+                busy: taken.since(self.started).saturating_sub(self.waited),
+                waited: self.waited,
+                batches: self.batches,
+            },
+            counted: Status {
+                services: self.engine.report(),
+                counters: self.engine.counters().clone(),
+                connections: self.engine.connections().len(),
+                ports,
+                own,
+                latency: self.latency.clone(),
+            },
+        }
+    }
+
+    fn port_status(&mut self, port: usize) -> PortStatus {
+        let before = &self.before[port];
+        PortStatus {
+            rx: before.and_rx(self.rx[port].statistics()),
+            ledger: self.ledgers[port].clone(),
+            waiting: self.hold.waiting(PortId(port as u16)),
+            errors: before.and_errors(self.tx[port].errors()),
         }
     }
 }

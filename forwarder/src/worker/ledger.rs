@@ -2,6 +2,7 @@
 //! left. Both sums must come out even; a port that is opened again goes on counting.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 
 use uvs_core::counters::{ByReason, Counters};
 use uvs_core::verdict::{DropReason, Verdict};
@@ -11,8 +12,8 @@ use crate::port::{Flushed, RxStatistics};
 /// Batches are counted by their size's power of two: 1, 2, 3-4, … 33-64.
 pub(crate) const BATCH_BUCKETS: usize = 7;
 
-/// What one port counts.
-#[derive(Clone, Debug, Default)]
+/// What one port counts, or with `+=` several workers' ports of one interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     /// Frames taken from the ring.
     pub(crate) received: u64,
@@ -28,8 +29,6 @@ pub(crate) struct Ledger {
     pub(crate) sent_bytes: u64,
     /// Those that were lost, by reason.
     pub(crate) lost: ByReason,
-    rx_before: RxStatistics,
-    errors_before: Vec<(i32, u64)>,
 }
 
 impl Ledger {
@@ -50,27 +49,54 @@ impl Ledger {
         self.lose(flushed.queue_full, DropReason::SendQueueFull);
         self.lose(flushed.failed, DropReason::SendFailed);
     }
+}
 
-    /// The port is about to be replaced, whose counters start at 0.
+impl AddAssign<&Self> for Ledger {
+    fn add_assign(&mut self, other: &Self) {
+        let Self {
+            received,
+            bytes,
+            ends,
+            handed,
+            sent,
+            sent_bytes,
+            lost,
+        } = other;
+        self.received += received;
+        self.bytes += bytes;
+        self.ends += ends;
+        self.handed += handed;
+        self.sent += sent;
+        self.sent_bytes += sent_bytes;
+        self.lost += *lost;
+    }
+}
+
+/// What the ports at one place had counted that were replaced there: each port counts from 0.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    rx: RxStatistics,
+    errors: BTreeMap<i32, u64>,
+}
+
+impl Before {
+    /// A port with these counters is about to be replaced.
     pub(super) fn keep(&mut self, rx: RxStatistics, errors: &[(i32, u64)]) {
-        self.rx_before = self.rx(rx);
-        self.errors_before = self.errors(errors).into_iter().collect();
+        self.rx = self.and_rx(rx);
+        self.errors = self.and_errors(errors);
     }
 
     /// The port's counters, with those of the ports before it.
-    pub(super) fn rx(&self, now: RxStatistics) -> RxStatistics {
-        let before = self.rx_before;
-        RxStatistics {
-            received: before.received + now.received,
-            kernel_drops: before.kernel_drops + now.kernel_drops,
-            copied: before.copied + now.copied,
-        }
+    pub(super) fn and_rx(&self, now: RxStatistics) -> RxStatistics {
+        let mut sum = self.rx;
+        sum += now;
+        sum
     }
 
     /// The port's errors, with those of the ports before it.
-    pub(super) fn errors(&self, now: &[(i32, u64)]) -> BTreeMap<i32, u64> {
-        let mut sum = BTreeMap::new();
-        for (errno, count) in self.errors_before.iter().chain(now) {
+    pub(super) fn and_errors(&self, now: &[(i32, u64)]) -> BTreeMap<i32, u64> {
+        let mut sum = self.errors.clone();
+        for (errno, count) in now {
             *sum.entry(*errno).or_insert(0) += count;
         }
         sum
@@ -102,12 +128,12 @@ mod tests {
             received,
             ..RxStatistics::default()
         };
-        let mut ledger = Ledger::default();
-        ledger.keep(rx(5), &[(105, 2)]);
-        ledger.keep(rx(3), &[(100, 1), (105, 1)]);
-        assert_eq!(ledger.rx(rx(1)).received, 9);
+        let mut before = Before::default();
+        before.keep(rx(5), &[(105, 2)]);
+        before.keep(rx(3), &[(100, 1), (105, 1)]);
+        assert_eq!(before.and_rx(rx(1)).received, 9);
         assert_eq!(
-            ledger.errors(&[(100, 7)]),
+            before.and_errors(&[(100, 7)]),
             BTreeMap::from([(100, 8), (105, 3)])
         );
     }

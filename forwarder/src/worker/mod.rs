@@ -1,20 +1,21 @@
-//! The worker: one thread, one engine, all ports. It takes batches, asks the engine, sends, and lets the
-//! time pass; desired state comes in by [`Watch`](watch::Watch)es, questions by a channel, and nothing blocks it.
+//! A worker: one thread, one engine, a port of every interface. It takes batches, asks the engine, sends, and
+//! lets the time pass; desired state comes in by [`Watch`](watch::Watch)es, questions by a channel, and nothing
+//! blocks it. It knows of no other worker.
 
 mod answers;
 mod ask;
 mod clock;
 mod hold;
+mod latency;
 mod ledger;
 mod out;
 mod pulse;
+mod status;
 pub(crate) mod watch;
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,14 +26,16 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
-use crate::port::{Budget, Coverage, FrameRef, Link, Receive, Received, Transmit};
+use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit};
 use crate::trace::live::Live;
-pub(crate) use ask::{Ask, Desired, Notice, PortStatus, Shared, Status};
+pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
 use hold::{Held, HoldQueue};
-use ledger::batch_bucket;
-pub(crate) use ledger::{BATCH_BUCKETS, Ledger};
+pub(crate) use latency::Latencies;
+pub(crate) use ledger::BATCH_BUCKETS;
+use ledger::{Before, Ledger, batch_bucket};
 pub(crate) use pulse::Pulse;
+pub(crate) use status::{PortStatus, Status, Work, WorkerStatus};
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
 const EXPIRY_BUDGET: u32 = 1024;
@@ -43,12 +46,20 @@ const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
 
-/// A port's two ends.
-pub(crate) type Ends = (Box<dyn Receive>, Box<dyn Transmit>);
+/// All that a worker takes frames from, and gives them to.
+pub(crate) struct Ports {
+    /// Of the interfaces, in the order of their [`PortId`]s.
+    pub(crate) interfaces: Vec<Ends>,
+    /// The host's own stack, for its programs.
+    pub(crate) host: Ends,
+    /// Into the host's own stack, to be forwarded.
+    pub(crate) give_back: Box<dyn Transmit>,
+}
 
 /// The worker's end of everything.
 pub(crate) struct Worker {
     engine: Engine,
+    line: Line,
     /// The ports, and behind them the host's own stack.
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
@@ -56,70 +67,57 @@ pub(crate) struct Worker {
     give_back: Box<dyn Transmit>,
     gone: Vec<bool>,
     ledgers: Vec<Ledger>,
+    before: Vec<Before>,
     batches: ([u64; BATCH_BUCKETS], u64),
     started: Instant,
     waited: Duration,
     poll: Poll,
-    shared: Arc<Shared>,
     seen_desired: u64,
     seen_fib: u64,
     apply_error: Option<String>,
     fib: Arc<Fib>,
     filter: Option<Arc<Desired>>,
-    asks: Receiver<Ask>,
-    notices: Box<dyn Fn(Notice) + Send>,
     hold: HoldQueue,
     given_up: Vec<(PortId, Held)>,
     outbox: Outbox,
-    latency: Histogram<u64>,
+    latency: Latencies,
     arrivals: Vec<u64>,
     live: Option<Box<Live>>,
 }
 
 impl Worker {
-    /// A worker over ports in the order of their [`PortId`]s and the host's own stack, with the waker that
-    /// ends its sleep.
-    pub(crate) fn new(
-        engine: Engine,
-        mut ports: Vec<Ends>,
-        (host, give_back): (Ends, Box<dyn Transmit>),
-        shared: Arc<Shared>,
-        asks: Receiver<Ask>,
-        notices: Box<dyn Fn(Notice) + Send>,
-    ) -> std::io::Result<(Self, Arc<Waker>)> {
+    /// A worker, with the waker that ends its sleep.
+    pub(crate) fn new(engine: Engine, ports: Ports, line: Line) -> std::io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        ports.push(host);
-        let (rx, tx): (Vec<_>, Vec<_>) = ports.into_iter().unzip();
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let all = ports.interfaces.into_iter().chain([ports.host]);
+        let (rx, tx): (Vec<_>, Vec<_>) = all.unzip();
         for (i, r) in rx.iter().enumerate() {
             register(&poll, r.as_ref(), i)?;
         }
         let count = rx.len();
         let worker = Self {
             engine,
+            line,
             rx,
             tx,
-            give_back,
+            give_back: ports.give_back,
             gone: vec![false; count],
             ledgers: vec![Ledger::default(); count],
+            before: vec![Before::default(); count],
             batches: Default::default(),
             started: monotonic(),
             waited: Duration::ZERO,
             poll,
-            shared,
             seen_desired: 0,
             seen_fib: 0,
             apply_error: None,
             fib: Arc::new(Fib::new()),
             filter: None,
-            asks,
-            notices,
             hold: HoldQueue::default(),
             given_up: Vec::new(),
             outbox: Outbox::new(),
-            // 1 ns to 10 s at two digits: 28 KiB.
-            latency: Histogram::new_with_bounds(1, 10_000_000_000, 2)
-                .map_err(std::io::Error::other)?,
+            latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
         };
@@ -132,7 +130,7 @@ impl Worker {
         let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
-            self.shared.pulse.beat(now);
+            self.line.pulse.beat(now);
             self.take_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);
@@ -157,7 +155,7 @@ impl Worker {
 
     /// Takes up what was published since.
     fn take_up(&mut self) {
-        if let Some(fib) = self.shared.fib.newer(&mut self.seen_fib) {
+        if let Some(fib) = self.line.published.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
             let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
             self.hold.resolved(&fib, |port, held| {
@@ -170,7 +168,7 @@ impl Worker {
             self.fib = fib;
             self.flush();
         }
-        if let Some(desired) = self.shared.desired.newer(&mut self.seen_desired) {
+        if let Some(desired) = self.line.published.desired.newer(&mut self.seen_desired) {
             self.apply_error = self
                 .engine
                 .apply(Arc::clone(&desired.snapshot))
@@ -195,10 +193,10 @@ impl Worker {
             self.flush();
         }
         for event in self.engine.take_events() {
-            (self.notices)(Notice::Server(event));
+            (self.line.notices)(Notice::Server(event));
         }
         for claim in self.engine.take_claims() {
-            (self.notices)(Notice::Claim(claim));
+            (self.line.notices)(Notice::Claim(claim));
         }
         more
     }
@@ -325,7 +323,7 @@ impl Worker {
                     .poll
                     .registry()
                     .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
-                (self.notices)(Notice::Gone(PortId(port as u16)));
+                (self.line.notices)(Notice::Gone(PortId(port as u16)));
             }
         }
     }

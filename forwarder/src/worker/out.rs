@@ -70,7 +70,7 @@ impl Worker {
 
     pub(super) fn held(&mut self, port: PortId, via: Addr, admission: Admission) {
         match admission {
-            Admission::First => (self.notices)(Notice::Solicit(port, via)),
+            Admission::First => (self.line.notices)(Notice::Solicit(port, via)),
             Admission::Kept => {}
             Admission::Full => self.lose(usize::from(port.0), 1, DropReason::HoldQueueFull),
         }
@@ -104,8 +104,7 @@ impl Worker {
     pub(super) fn record_latency(&mut self) {
         let now = realtime_ns();
         for arrived in self.arrivals.drain(..) {
-            self.latency
-                .saturating_record(now.saturating_sub(arrived).max(1));
+            self.latency.record(now.saturating_sub(arrived));
         }
     }
 

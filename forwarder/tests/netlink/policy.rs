@@ -3,10 +3,10 @@
 use uvs_core::fib::{Fib, LOOPBACK, Query, Refusal, ReversePath, Unreachable};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::verdict::PortId;
+use uvs_forwarder::netlink::{Event, Mirror};
 
 use super::netns::Netns;
 use super::{pair, until, v4};
-use uvs_forwarder::netlink::{Event, Mirror};
 
 const FAR: Addr = v4([192, 0, 2, 1]);
 

@@ -6,10 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use uvs_control::client::{CallError, Daemon};
-use uvs_control::protocol::{Command, Data, Info, Refusal};
+use uvs_control::client::{CallError, Daemon, Take};
+use uvs_control::protocol::{
+    Answer, Answers, Ask, Change, Command, ConnectionStatus, Info, Refusal, Services, ask, whole,
+};
 use uvs_control::table::{Homeless, Table};
 use uvs_core::flow::Addr;
+use uvs_core::marks::MarkRule;
+use uvs_core::snapshot::Timeouts;
 use uvs_core::time::Instant as Virtual;
 use uvs_forwarder::daemon::parts::{Clock, Rates, connection_status, service_status};
 use uvs_forwarder::golden::director::Director;
@@ -98,55 +102,104 @@ impl Memory {
         changed
     }
 
-    fn carry_out(&mut self, command: Command) -> Result<Data, Refusal> {
-        if let Command::Batch(commands) = &command {
-            self.batches += 1;
-            return Ok(Data::Outcomes(self.change(|t| t.apply_all(commands))));
+    fn carry_out(&mut self, command: Command) -> Answer {
+        match command {
+            Command::Change(change) => whole(change, self),
+            Command::Ask(Ask::Batch(changes)) => whole(ask::Batch(changes), self),
+            Command::Ask(Ask::Zero(key)) => whole(ask::Zero(key), self),
+            Command::Ask(Ask::ListServices(key)) => whole(ask::ListServices(key), self),
+            Command::Ask(Ask::ListMarks) => whole(ask::ListMarks, self),
+            Command::Ask(Ask::ListConnections) => whole(ask::ListConnections, self),
+            Command::Ask(Ask::Info) => whole(ask::Info, self),
+            Command::Ask(Ask::GetTimeouts) => whole(ask::GetTimeouts, self),
+            Command::Ask(other) => unreachable!("ipvsadm does not ask {other:?}"),
         }
-        if self.change(|table| table.apply(&command))? {
-            return Ok(Data::Done);
+    }
+}
+
+impl Answers<Change> for Memory {
+    fn answer(&mut self, change: Change) -> Result<(), Refusal> {
+        self.change(|table| table.apply(&change))
+    }
+}
+
+impl Answers<ask::Batch> for Memory {
+    fn answer(
+        &mut self,
+        ask::Batch(changes): ask::Batch,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        self.batches += 1;
+        Ok(self.change(|table| table.apply_all(&changes)))
+    }
+}
+
+impl Answers<ask::Zero> for Memory {
+    fn answer(&mut self, ask::Zero(key): ask::Zero) -> Result<(), Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
         }
-        if let Command::Zero(Some(key)) | Command::ListServices(Some(key)) = &command {
-            self.table.find(key)?;
+        self.rates.zero(key);
+        Ok(())
+    }
+}
+
+impl Answers<ask::ListServices> for Memory {
+    fn answer(&mut self, ask::ListServices(key): ask::ListServices) -> Result<Services, Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
         }
-        let engine = &self.director.engine;
-        Ok(match command {
-            Command::Zero(key) => {
-                self.rates.zero(key);
-                Data::Done
-            }
-            Command::ListServices(key) => {
-                let report = engine.report();
-                let (rates, fib) = (&self.rates, &self.director.fib);
-                let marks = self.table.marks();
-                let status = |s| service_status(s, marks, &report, rates, fib);
-                let services = self.table.services().iter().map(AsRef::as_ref);
-                let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
-                Data::Services {
-                    table_size: 4096,
-                    services: wanted.map(status).collect(),
-                }
-            }
-            Command::ListMarks => Data::Marks(self.table.marks().to_vec()),
-            Command::ListConnections => {
-                let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
-                Data::Connections(all.iter().map(connection_status).collect())
-            }
-            Command::Info => Data::Info(Info {
-                absent_vips: self.absent_vips.clone(),
-                ..Info::default()
-            }),
-            Command::GetTimeouts => Data::Timeouts(self.table.timeouts()),
-            other => unreachable!("ipvsadm does not send {other:?}"),
+        let report = self.director.engine.report();
+        let (rates, fib) = (&self.rates, &self.director.fib);
+        let marks = self.table.marks();
+        let status = |s| service_status(s, marks, &report, rates, fib);
+        let services = self.table.services().iter().map(AsRef::as_ref);
+        let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
+        Ok(Services {
+            table_size: 4096,
+            services: wanted.map(status).collect(),
         })
     }
 }
 
+impl Answers<ask::ListMarks> for Memory {
+    fn answer(&mut self, _: ask::ListMarks) -> Result<Vec<MarkRule>, Refusal> {
+        Ok(self.table.marks().to_vec())
+    }
+}
+
+impl Answers<ask::ListConnections> for Memory {
+    fn answer(&mut self, _: ask::ListConnections) -> Result<Vec<ConnectionStatus>, Refusal> {
+        let engine = &self.director.engine;
+        let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
+        Ok(all.iter().map(connection_status).collect())
+    }
+}
+
+impl Answers<ask::Info> for Memory {
+    fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
+        Ok(Info {
+            absent_vips: self.absent_vips.clone(),
+            ..Info::default()
+        })
+    }
+}
+
+impl Answers<ask::GetTimeouts> for Memory {
+    fn answer(&mut self, _: ask::GetTimeouts) -> Result<Timeouts, Refusal> {
+        Ok(self.table.timeouts())
+    }
+}
+
 impl Daemon for Memory {
-    fn call(&mut self, command: Command) -> Result<Data, CallError> {
+    fn call(&mut self, command: Command, take: &mut Take<'_>) -> Result<(), CallError> {
         if self.absent {
             return Err(CallError::Absent(PathBuf::from("/run/uvs/control.sock")));
         }
-        self.carry_out(command).map_err(CallError::Refused)
+        let Answer::Last(answer) = self.carry_out(command) else {
+            unreachable!("it answers whole");
+        };
+        let answer = answer.map_err(CallError::Refused)?;
+        take(&answer).expect("an answer to the question");
+        Ok(())
     }
 }

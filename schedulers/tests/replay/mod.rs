@@ -166,7 +166,7 @@ impl Director {
         self.announce();
     }
 
-    /// Another scheduler starts anew from the whole set; the same one keeps its state.
+    /// Another scheduler starts again from the whole set; the same one keeps its state.
     fn schedule_with(&mut self, name: &str, flags: &str) {
         if name == self.name {
             return;

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use uvs_control::protocol::{Command, Data, Latency};
+use uvs_control::protocol::ask;
 
 use self::window::{MEASURED, Window};
 use super::units::{nanoseconds, short};
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// The last seconds (`10s`, `1m`; at most a minute), or `start` for all since the daemon's start
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = since)]
     since: Since,
-    /// Measure the next so many seconds instead
+    /// Measure the next SECONDS seconds instead
     #[arg(long, value_name = "SECONDS", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: Option<u32>,
     /// How to show it
@@ -62,13 +62,13 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn window(args: &Args) -> Result<Window, ExitCode> {
     let (before, now) = match (args.seconds, args.since) {
         (Some(seconds), _) => {
-            let first = ask(None)?.now;
+            let first = daemon::ask(ask::Latency(None))?.now;
             sleep(Duration::from_secs(seconds.into()));
-            (Some(first), ask(None)?.now)
+            (Some(first), daemon::ask(ask::Latency(None))?.now)
         }
-        (None, Since::Start) => (None, ask(None)?.now),
+        (None, Since::Start) => (None, daemon::ask(ask::Latency(None))?.now),
         (None, Since::Seconds(seconds)) => {
-            let latency = ask(Some(seconds))?;
+            let latency = daemon::ask(ask::Latency(Some(seconds)))?;
             (latency.before, latency.now)
         }
     };
@@ -76,13 +76,6 @@ fn window(args: &Args) -> Result<Window, ExitCode> {
         eprintln!("{error}");
         ExitCode::from(FAILED)
     })
-}
-
-fn ask(ago: Option<u32>) -> Result<Latency, ExitCode> {
-    match daemon::ask(Command::Latency(ago))? {
-        Data::Latency(latency) => Ok(latency),
-        _ => Err(daemon::unexpected()),
-    }
 }
 
 fn since(text: &str) -> Result<Since, String> {

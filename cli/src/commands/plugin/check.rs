@@ -22,7 +22,7 @@ const SHOWN: usize = 2000;
 pub(super) struct Args {
     /// The shared library; anyone's, anywhere
     file: PathBuf,
-    /// Seconds after which a plugin that does not return is given up
+    /// Seconds after which the check of a plugin that hangs is abandoned
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
     /// Run the plugin in this very process

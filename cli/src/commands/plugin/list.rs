@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use uvs_control::protocol::{PluginStatus, Plugins, ask};
+
 use crate::commands::output::{self, number, text};
 use crate::commands::{FAILED, daemon};
-use uvs_control::protocol::{Command, Data, PluginStatus, Plugins};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -15,9 +16,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> ExitCode {
-    let plugins = match daemon::ask(Command::ListPlugins) {
-        Ok(Data::Plugins(plugins)) => plugins,
-        Ok(_) => return daemon::unexpected(),
+    let plugins = match daemon::ask(ask::ListPlugins) {
+        Ok(plugins) => plugins,
         Err(code) => return code,
     };
     if !args.json {

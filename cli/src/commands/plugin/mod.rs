@@ -8,8 +8,9 @@ pub(crate) use self::list::render;
 
 use std::process::ExitCode;
 
+use uvs_control::protocol::{PluginReloaded, ask};
+
 use super::{daemon, output};
-use uvs_control::protocol::{Command, Data, PluginReloaded};
 
 /// Scheduler plugins.
 #[derive(clap::Args)]
@@ -20,9 +21,9 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Write a project of a scheduler that works, to be changed into another
+    /// Create a project with a working scheduler to start from
     New(new::Args),
-    /// Try a plugin: does it load, keep to the contract, leak?
+    /// Check a plugin: does it load, honour the contract, leak memory?
     Check(check::Args),
     /// List the loaded plugins with the services that use them, and what else is in the plugin directory
     List(list::Args),
@@ -46,12 +47,11 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn reload(args: &ReloadArgs) -> ExitCode {
-    match daemon::ask(Command::ReloadPlugins(args.name.clone())) {
-        Ok(Data::PluginsReloaded(done)) if done.is_empty() => {
+    match daemon::ask(ask::ReloadPlugins(args.name.clone())) {
+        Ok(done) if done.is_empty() => {
             output::print("no plugin is loaded; a service that names one loads it\n")
         }
-        Ok(Data::PluginsReloaded(done)) => told(&done),
-        Ok(_) => daemon::unexpected(),
+        Ok(done) => told(&done),
         Err(code) => code,
     }
 }

@@ -57,7 +57,7 @@ fn make(args: &Args) -> Result<String> {
     check_name(name)?;
     let dir = Path::new(name);
     if dir.exists() {
-        bail!("{name} is there already; choose another name or remove it");
+        bail!("{name} exists already; choose another name or remove it");
     }
     let (files, library) = match args.lang {
         Language::Rust => {

@@ -20,12 +20,12 @@ pub(super) struct Wanted {
     /// Only from these clients: IP, IP:PORT or SUBNET/BITS (conns)
     #[arg(long, value_name = "CLIENT", value_parser = client)]
     pub(super) client: Option<ClientFilter>,
-    /// Only so many, those with the latest packets (conns)
+    /// At most COUNT, those with the latest packets (conns)
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) latest: Option<u32>,
 }
 
-/// A service as one types it: the protocol may be left out.
+/// A service as typed: the protocol may be left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::commands) struct ServiceName {
     typed: String,
@@ -68,7 +68,7 @@ impl ServiceName {
                 list(keys)
             )),
             several => Err(format!(
-                "{}: several services are called so: {}; put tcp:, udp: or sctp: before it",
+                "{}: several services match: {}; put tcp:, udp: or sctp: before it",
                 self.typed,
                 list(several)
             )),

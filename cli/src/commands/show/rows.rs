@@ -1,16 +1,35 @@
 //! The columns of `uvs show`, and how a service, a server and a connection fill them.
 
+use serde::Serialize;
 use uvs_control::protocol::{
     Connection, Ended, GuardStatus, Info, InterfaceFrames, LogLosses, NeighbourStatus,
     ServerStatus, ServiceStatus, Setting, Stats, Totals,
 };
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{Care, OnExpiry, OnRemoval, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{Care, OnExpiry, OnRemoval, ServiceKey, ServiceSpec};
 
-use super::view::{Drop, Server};
 use crate::commands::output::{Column, number, table, text};
 use crate::commands::units;
+use crate::commands::words::mode;
+
+/// A real server and the service it is of.
+#[derive(Serialize)]
+pub(super) struct Server {
+    pub(super) service: ServiceKey,
+    #[serde(flatten)]
+    pub(super) status: ServerStatus,
+}
+
+/// A reason and its counter.
+#[derive(Serialize)]
+pub(super) struct Drop {
+    pub(super) reason: String,
+    pub(super) count: u64,
+    /// Empty where the daemon knows a reason that this program does not.
+    pub(super) meaning: &'static str,
+    pub(super) advice: &'static str,
+}
 
 /// Columns, and how many of them `-o table` shows.
 pub(super) type Columns = (&'static [Column], usize);
@@ -283,15 +302,6 @@ fn name(key: &ServiceKey) -> (String, String) {
     match key {
         ServiceKey::Address { protocol, .. } => (protocol.to_string(), key.vip().to_string()),
         ServiceKey::Mark { mark, .. } => ("FWM".to_owned(), mark.to_string()),
-    }
-}
-
-/// How packets reach a server, in a word.
-pub(crate) const fn mode(server: &ServerSpec, local: bool) -> &'static str {
-    if local && !server.forwarding.passes_replies() {
-        "local"
-    } else {
-        server.mode()
     }
 }
 

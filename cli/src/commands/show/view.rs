@@ -2,13 +2,12 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    Connection, Data, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServerStatus,
-    ServiceStatus, Setting, Totals,
+    self, Connection, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus,
+    Setting, Totals,
 };
-use uvs_core::service::ServiceKey;
 use uvs_core::verdict::DropReason;
 
-use super::rows::{self, grid};
+use super::rows::{self, Drop, Server, grid};
 use super::{Format, What};
 use crate::commands::plugin;
 
@@ -24,14 +23,6 @@ pub(super) enum View {
     Info(Box<Info>),
 }
 
-/// A real server and the service it is of.
-#[derive(Serialize)]
-pub(super) struct Server {
-    pub(super) service: ServiceKey,
-    #[serde(flatten)]
-    pub(super) status: ServerStatus,
-}
-
 /// Where frames went.
 #[derive(Serialize)]
 pub(super) struct Drops {
@@ -41,39 +32,15 @@ pub(super) struct Drops {
     interfaces: Vec<InterfaceFrames>,
 }
 
-/// A reason and its counter.
-#[derive(Serialize)]
-pub(super) struct Drop {
-    pub(super) reason: String,
-    pub(super) count: u64,
-    /// Empty where the daemon knows a reason that this program does not.
-    pub(super) meaning: &'static str,
-    pub(super) advice: &'static str,
-}
-
-/// The view that was asked for; `None` where the daemon answered something else.
-pub(super) fn of(what: What, data: Data) -> Option<View> {
-    Some(match (what, data) {
-        (
-            What::Drops,
-            Data::Drops {
-                totals,
-                reasons,
-                ended,
-                interfaces,
-            },
-        ) => View::Drops(Drops {
-            totals,
-            ended,
-            interfaces,
-            drops: reasons.into_iter().map(explained).collect(),
-        }),
-        (What::Neigh, Data::Neighbours(all)) => View::Neighbours(all),
-        (What::Plugins, Data::Plugins(plugins)) => View::Plugins(plugins),
-        (What::Config, Data::Settings(all)) => View::Settings(all),
-        (What::Info, Data::Info(info)) => View::Info(Box::new(info)),
-        _ => return None,
-    })
+impl From<protocol::Drops> for Drops {
+    fn from(drops: protocol::Drops) -> Self {
+        Self {
+            totals: drops.totals,
+            drops: drops.reasons.into_iter().map(explained).collect(),
+            ended: drops.ended,
+            interfaces: drops.interfaces,
+        }
+    }
 }
 
 fn explained((reason, count): (String, u64)) -> Drop {

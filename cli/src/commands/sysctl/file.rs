@@ -57,7 +57,7 @@ fn setting(line: &str, ignore: bool) -> Result<Option<Setting>, String> {
         return Ok(None);
     }
     match parse(line) {
-        // Behind a dash, this names what no pattern shall set.
+        // Behind a dash, this names what no pattern is to set.
         Ok(_) if value.is_none() && lenient => Ok(None),
         Ok(_) if value.is_none() => Err(format!("{line}: no value; use NAME = VALUE")),
         Ok(setting) => Ok(Some(setting)),

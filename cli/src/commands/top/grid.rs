@@ -9,8 +9,8 @@ use uvs_core::service::ServiceKey;
 
 use super::model::{Load, Reading, ServiceReading};
 use crate::commands::output::{Column, number, text};
-use crate::commands::show::mode;
 use crate::commands::units::{nanoseconds, short};
+use crate::commands::words::mode;
 
 /// Services and servers show the same of their load; the columns that matter most come first, as a narrow
 /// terminal cuts the last.
@@ -213,7 +213,7 @@ fn connection(c: &Connection, before: &Before) -> Item {
     }
 }
 
-/// What a connection is told by.
+/// What identifies a connection.
 pub(super) fn connection_id(c: &Connection) -> Id {
     Id::Connection(c.status.protocol, c.status.client, c.status.vip)
 }

@@ -17,17 +17,18 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use uvs_control::client::{CallError, Client};
+
 use self::app::App;
 use self::model::Meter;
 use self::screen::Ended;
-use super::{FAILED, daemon, output};
-use uvs_control::client::{CallError, Client};
+use super::{FAILED, daemon, output, units};
 
 /// How often, and how.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Seconds between two samples, 0.2 to 60
-    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = units::interval)]
     interval: Duration,
     /// Print one table of rates over one interval, and end
     #[arg(long)]
@@ -91,15 +92,4 @@ fn full_screen(args: &Args) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
-}
-
-/// Reads a time between two looks.
-pub(crate) fn interval(text: &str) -> Result<Duration, String> {
-    let seconds = text
-        .parse::<f64>()
-        .ok()
-        .filter(|s| (0.2..=60.0).contains(s));
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "must be a number of seconds from 0.2 to 60".to_owned())
 }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use uvs_control::client::{CallError, Daemon};
-use uvs_control::protocol::{Command, Connection, Data, Filter, Find, Sample};
+use uvs_control::client::{Asking, CallError, Daemon};
+use uvs_control::protocol::{Connection, Filter, Find, Sample, ask};
 
 /// Answers that may wait for the screen.
 const WAITING: usize = 4;
@@ -48,10 +48,7 @@ pub(super) fn start(
 
 /// One sample.
 pub(super) fn sample(daemon: &mut impl Daemon) -> Result<Sample, CallError> {
-    match daemon.call(Command::Sample)? {
-        Data::Sample(sample) => Ok(sample),
-        _ => Err(another()),
-    }
+    daemon.ask(ask::Sample)
 }
 
 /// Of the connections that fit, the `most` with the latest packets, and how many fit. The daemon answers in
@@ -68,22 +65,13 @@ fn latest(
             from,
             latest: Some(most),
         };
-        let Data::Found(found) = daemon.call(Command::FindConnections(find))? else {
-            return Err(another());
-        };
+        let found = daemon.ask(ask::FindConnections(find))?;
         list.extend(found.connections);
         Connection::keep_latest(&mut list, most);
         matched += u64::from(found.matched);
         next = found.next;
     }
     Ok((list, matched))
-}
-
-fn another() -> CallError {
-    CallError::Refused(uvs_control::protocol::Refusal {
-        errno: uvs_control::protocol::Errno::Failed,
-        message: crate::commands::daemon::ANOTHER_QUESTION.to_owned(),
-    })
 }
 
 struct Poller<D> {
@@ -135,25 +123,28 @@ impl<D: Daemon> Poller<D> {
 mod tests {
     use super::super::testing::{KEY, connection, sample as sampled};
     use super::*;
-    use uvs_control::protocol::Found;
+    use uvs_control::client::Take;
+    use uvs_control::protocol::{Ask, Command, Found, Question};
 
     /// Answers as a daemon whose table has three parts.
     struct Table;
 
     impl Daemon for Table {
-        fn call(&mut self, command: Command) -> Result<Data, CallError> {
-            Ok(match command {
-                Command::FindConnections(find) => {
+        fn call(&mut self, command: Command, take: &mut Take<'_>) -> Result<(), CallError> {
+            let answer = match command {
+                Command::Ask(Ask::FindConnections(find)) => {
                     let part = find.from as u16;
-                    Data::Found(Found {
+                    ask::FindConnections::encode(Found {
                         connections: vec![connection(part, 10 * part), connection(100 + part, 0)],
                         matched: 40,
                         next: (part < 2).then_some(find.from + 1),
                     })
                 }
-                Command::Sample => Data::Sample(sampled(0, 0)),
-                _ => Data::Done,
-            })
+                Command::Ask(Ask::Sample) => ask::Sample::encode(sampled(0, 0)),
+                other => unreachable!("uvs top does not send {other:?}"),
+            };
+            take(&answer.expect("JSON")).expect("an answer to the question");
+            Ok(())
         }
     }
 

@@ -1,4 +1,4 @@
-//! The terminal: taken, drawn on, and given back however this ends. One loop over keys, answers, signals.
+//! The terminal: taken, drawn on, and restored however this ends. One loop over keys, answers, signals.
 
 use std::io::{self, BufWriter, Stdout};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ fn pressed(event: &Event) -> Option<KeyCode> {
     }
 }
 
-/// The terminal in raw mode with an alternate screen; given back when dropped. A panic gives it back before
+/// The terminal in raw mode with an alternate screen; restored when dropped. A panic restores it before
 /// it says anything, by ratatui's hook.
 struct Screen(Terminal<CrosstermBackend<BufWriter<Stdout>>>);
 

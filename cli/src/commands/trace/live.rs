@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{Format, Report, ask, render};
-use crate::commands::{USAGE, daemon, output};
-use uvs_control::protocol::{Command, Data};
+use uvs_control::protocol::ask;
 use uvs_control::trace::LiveRequest;
 use uvs_control::trace::filter::Filter;
+
+use super::{Format, Report, render};
+use crate::commands::{USAGE, daemon, output};
 
 /// Packets, unless said otherwise.
 const COUNT: u32 = 10;
@@ -29,10 +30,8 @@ pub(super) fn main(filter: &str, count: Option<u32>, seconds: u32, format: Forma
         count,
         seconds,
     };
-    match daemon::ask(Command::TraceLive(request)) {
-        Ok(Data::Done) => {}
-        Ok(_) => return daemon::unexpected(),
-        Err(code) => return code,
+    if let Err(code) = daemon::ask(ask::TraceLive(request)) {
+        return code;
     }
     follow(format).unwrap_or_else(|code| code)
 }
@@ -40,7 +39,9 @@ pub(super) fn main(filter: &str, count: Option<u32>, seconds: u32, format: Forma
 fn follow(format: Format) -> Result<ExitCode, ExitCode> {
     let mut all: Option<Report> = None;
     loop {
-        let (mut report, state) = ask(Command::TraceLiveSeen)?;
+        let seen = daemon::ask(ask::TraceLiveSeen)?;
+        let state = seen.live.clone();
+        let mut report = Report::from(seen);
         let began = all.as_ref().and_then(|all| all.frames.first());
         let began = began
             .or_else(|| report.frames.first())

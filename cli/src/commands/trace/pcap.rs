@@ -59,7 +59,9 @@ pub(super) fn read(file: &Path, limit: usize) -> Result<Vec<Subject>, String> {
 
 /// The frames, and whether there are more.
 fn parse(bytes: &[u8], limit: usize) -> Result<(Vec<Subject>, bool), String> {
-    let head = bytes.get(..FILE_HEADER).ok_or("this is no capture file")?;
+    let head = bytes
+        .get(..FILE_HEADER)
+        .ok_or("this is not a capture file")?;
     let magic: [u8; 4] = std::array::from_fn(|i| head[i]);
     if magic == PCAPNG {
         return Err(
@@ -67,7 +69,7 @@ fn parse(bytes: &[u8], limit: usize) -> Result<(Vec<Subject>, bool), String> {
                 .to_owned(),
         );
     }
-    let layout = Layout::of(magic).ok_or("this is no capture file of tcpdump -w")?;
+    let layout = Layout::of(magic).ok_or("this is not a capture file of tcpdump -w")?;
     match layout.word(head, 20) & 0x0fff_ffff {
         ETHERNET => {}
         link if COOKED.contains(&link) => {
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_says_what_to_do() {
         let why = |bytes: &[u8]| parse(bytes, 10).expect_err("no capture");
-        assert!(why(b"hello").contains("no capture file"));
+        assert!(why(b"hello").contains("not a capture file"));
         assert!(why(&file(0xa1b2_c3d4, 276, &[])).contains("on one interface"));
         assert!(why(&file(0x0a0d_0d0a, 1, &[])).contains("editcap"));
         let whole = file(0xa1b2_c3d4, 1, &[&[1; 20]]);

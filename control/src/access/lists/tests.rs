@@ -1,4 +1,4 @@
-//! Lists from all origins: what stays over a reload, what a refused change leaves, and what is built anew.
+//! Lists from all origins: what stays over a reload, what a refused change leaves, and what is built again.
 
 #![allow(clippy::unwrap_used)]
 

@@ -149,7 +149,7 @@ const RANKS: [Rank; 5] = [
 ];
 
 proptest! {
-    /// Against lists of ids: who goes first is who has the most willing rank for longest.
+    /// Against lists of ids: who goes first is who has the lowest rank for longest.
     #[test]
     fn the_first_to_go_is_the_models(ops in proptest::collection::vec((0u16..12, 0usize..6), 1..200)) {
         let mut table = ConnTable::new(64, (1, 2));

@@ -6,6 +6,7 @@
 
 use uvs_core::wire::{icmp, ipv4, ports, protocol, tcp};
 
+use super::expression;
 use super::message::Attributes;
 
 /// NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER.
@@ -258,7 +259,7 @@ fn nest(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
 
 /// The expression that loads a field into a register.
 pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
-    super::rule::expression(out, name_of(field.load), |data| match field.load {
+    expression::add(out, name_of(field.load), |data| match field.load {
         // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN
         Load::Payload { base, offset } => {
             data.number(1, register).number(2, base);

@@ -64,7 +64,7 @@ impl Link {
         })
     }
 
-    /// What the events of this socket's transactions bear.
+    /// The port id in the events of this socket's transactions.
     pub(in crate::guard) fn port(&self) -> u32 {
         self.port
     }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use super::expression::ITEM;
 use super::link::Link;
 use super::message::{Attribute, Attributes, Batch, Kind, Message, attributes, find, messages};
-use super::rule::ITEM;
 use super::table::{
     CHAIN_NAME, COUNTER_BYTES, COUNTER_PACKETS, DYNAMIC, ELEMENT_KEY, ELEMENTS, EXPRESSIONS, NAME,
     OBJECT_DATA, SET_FLAGS, SET_ID, TABLE, VALUE,

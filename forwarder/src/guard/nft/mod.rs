@@ -4,6 +4,7 @@
 //! Three layers: [`rule`] and [`table`] are what is wanted, [`message`] is its bytes, [`link`] the socket.
 //! Nothing here knows what the guard guards.
 
+mod expression;
 pub(super) mod field;
 pub(super) mod link;
 pub(super) mod listing;

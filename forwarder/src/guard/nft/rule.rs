@@ -7,11 +7,10 @@
 
 use uvs_core::wire::ethernet::ethertype;
 
+use super::expression;
 use super::field::{self, Field, L4_PROTOCOL, MARK, META_MARK, Needs, PROTOCOL};
 use super::message::Attributes;
 
-/// NFTA_LIST_ELEM
-pub(super) const ITEM: u16 = 1;
 /// NFT_REG_VERDICT, NFT_REG_1, and NFT_REG32_00, the first of those of four bytes.
 const VERDICT: u32 = 0;
 const FIRST: u32 = 1;
@@ -242,16 +241,9 @@ impl Rule {
     }
 
     fn expression(mut self, name: &str, fill: impl FnOnce(&mut Attributes)) -> Self {
-        expression(&mut self.expressions, name, fill);
+        expression::add(&mut self.expressions, name, fill);
         self
     }
-}
-
-/// NFTA_EXPR_NAME and NFTA_EXPR_DATA.
-pub(super) fn expression(out: &mut Attributes, name: &str, fill: impl FnOnce(&mut Attributes)) {
-    out.nest(ITEM, |out| {
-        out.text(1, name).nest(2, fill);
-    });
 }
 
 /// NFTA_DATA_VALUE: a number as the field has it.

@@ -1,8 +1,9 @@
 //! A table as it is wanted, and the messages that make it.
 
+use super::expression::ITEM;
 use super::field::{self, Field};
 use super::message::{Attributes, Batch, Kind};
-use super::rule::{COUNTER, ITEM, Rule};
+use super::rule::{COUNTER, Rule};
 
 /// NFT_SET_TIMEOUT and NFT_SET_EVAL: elements come from the packets' way, and go by themselves.
 pub(super) const DYNAMIC: u32 = 0x10 | 0x20;

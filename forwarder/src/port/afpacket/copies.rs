@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, recv};
 use socket2::Socket;
 use uvs_core::verdict::DropReason;
 
-use super::ring::RESERVE;
+use super::geometry::RESERVE;
 use crate::port::vnet::VNET_LEN;
 
 /// Largest frame: IPv4 BIG TCP's super-frames exceed 100 KB, and a buffer that cut them off would wreck

@@ -7,8 +7,12 @@
 //! and nothing is lost, for 64 MB of ring.
 
 use super::PortOptions;
-use super::ring::{FRAME_AT, RESERVE};
 
+/// Headroom asked for with PACKET_RESERVE, bytes: an outer IPv4 header, or a full set of TCP options.
+pub(super) const RESERVE: usize = 64;
+/// Where the kernel puts a frame without RESERVE: the two headers, aligned, an Ethernet header and the
+/// virtio_net_hdr (`tpacket_rcv` in the kernel).
+const FRAME_AT: usize = 76;
 /// Bytes of a block, the unit in which the kernel allocates; slots do not cross its end.
 const BLOCK: usize = 1 << 20;
 /// Smallest slot: an Ethernet frame, its tag and the headroom.

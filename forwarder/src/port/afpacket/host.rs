@@ -4,8 +4,8 @@
 //! by that interface. Into it: what is for them. That goes by a raw socket, whose packets the kernel routes
 //! as its own, so that they may come from any address: from outside a packet with one of the host's own
 //! addresses as its source is a martian, and strict rp_filter wants it on the interface it would be
-//! answered by. What the host shall forward goes by a packet socket instead, and through all of its
-//! netfilter and routing. All of it bears [`HOST_MARK`], by which the guard lets it pass.
+//! answered by. What the host is to forward goes by a packet socket instead, and through all of its
+//! netfilter and routing. All of it carries [`HOST_MARK`], by which the guard lets it pass.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -41,7 +41,7 @@ pub(crate) struct HostPort {
     pub(crate) receive: RingReceiver,
     /// What is for its programs.
     pub(crate) deliver: RawSender,
-    /// What it shall forward.
+    /// What it is to forward.
     pub(crate) give_back: PacketSender,
 }
 

@@ -5,7 +5,8 @@ use std::os::fd::AsFd as _;
 
 use socket2::{SockFilter, Socket};
 
-use super::ring::{RESERVE, Ring};
+use super::geometry::RESERVE;
+use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, RingReceiver, kernel, packet_socket};
 use crate::port::filter::Program;
 use crate::port::{Coverage, PortError};

@@ -5,8 +5,8 @@
 //! and giving back needs `&mut self`, so no slice can outlive its slot's being ours. This and `sys.rs` are
 //! the shell's only unsafe code.
 //!
-//! A slot: `tpacket2_hdr`, `sockaddr_ll`, padding and [`RESERVE`] bytes of headroom, the virtio_net_hdr,
-//! and the frame at `tp_mac`.
+//! A slot: `tpacket2_hdr`, `sockaddr_ll`, padding and [`RESERVE`](super::geometry::RESERVE) bytes of
+//! headroom, the virtio_net_hdr, and the frame at `tp_mac`.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -17,11 +17,6 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::geometry::Geometry;
 
-/// Headroom asked for with PACKET_RESERVE, bytes: an outer IPv4 header, or a full set of TCP options.
-pub(super) const RESERVE: usize = 64;
-/// Where the kernel puts a frame without RESERVE: the two headers, aligned, an Ethernet header and the
-/// virtio_net_hdr (`tpacket_rcv` in the kernel).
-pub(super) const FRAME_AT: usize = 76;
 /// Where what the kernel says about a frame ends and memory begins that it leaves to us.
 pub(super) const SLOT_HEADERS: usize = libc::TPACKET2_HDRLEN;
 

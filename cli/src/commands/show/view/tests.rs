@@ -1,8 +1,8 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_control::protocol::{ConnectionStatus, Stats};
+use uvs_control::protocol::{ConnectionStatus, ServerStatus, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec};
+use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::*;
 
@@ -68,12 +68,6 @@ fn slow_and_measured() -> Vec<ServiceStatus> {
     let server = &mut services[0].servers[1];
     (server.effective_weight, server.handshake) = (1.25, 12_345);
     services
-}
-
-fn shown(what: What, format: Format, data: Data) -> String {
-    of(what, data)
-        .expect("data of the kind that was asked for")
-        .render(format)
 }
 
 #[test]
@@ -164,7 +158,7 @@ fn connections_have_their_local_endpoint_when_wide() {
 
 #[test]
 fn drops_that_never_happened_are_shown_when_wide_only() {
-    let drops = || Data::Drops {
+    let drops = || protocol::Drops {
         totals: Totals {
             received: 29,
             sent: 21,
@@ -190,9 +184,9 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
     let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
                   connections ended 9, of these evicted 3, dropped by drop_entry 2, replaced: over 7, live 6; \
                   told: clients 4, servers 1\n";
-    let few = shown(What::Drops, Format::Table, drops());
+    let few = View::Drops(drops().into()).render(Format::Table);
     assert_eq!(few, format!("REASON    COUNT\nno_route      7\n{totals}"));
-    let all = shown(What::Drops, Format::Wide, drops());
+    let all = View::Drops(drops().into()).render(Format::Wide);
     let lines: Vec<&str> = all.lines().collect();
     assert!(
         lines[1].starts_with("ttl_exceeded      0  An ICMP message"),
@@ -215,7 +209,7 @@ fn neighbours_say_which_servers_they_lead_to() {
         servers: vec![Addr::v4([10, 1, 0, 2]), Addr::v4([10, 1, 0, 3])],
     };
     assert_eq!(
-        shown(What::Neigh, Format::Wide, Data::Neighbours(vec![neighbour])),
+        View::Neighbours(vec![neighbour]).render(Format::Wide),
         "ADDRESS        INTERFACE  MAC  STATE   SERVERS            KEPT BY\n\
          192.168.0.254  eth1       -    failed  10.1.0.2,10.1.0.3  kernel\n"
     );
@@ -234,15 +228,15 @@ fn sysctls_with_their_defaults_are_shown_when_wide_only() {
             ("sysctl.pmtu_disc", "1"),
             ("sysctl.sloppy_tcp", "0"),
         ];
-        Data::Settings(settings.map(|(key, value)| setting(key, value)).to_vec())
+        View::Settings(settings.map(|(key, value)| setting(key, value)).to_vec())
     };
     assert_eq!(
-        shown(What::Config, Format::Table, all()),
+        all().render(Format::Table),
         "KEY                 VALUE  DEFAULT\n\
          limits.connections  1      1\n\
          sysctl.sloppy_tcp   0      1\n"
     );
-    assert_eq!(shown(What::Config, Format::Wide, all()).lines().count(), 4);
+    assert_eq!(all().render(Format::Wide).lines().count(), 4);
 }
 
 #[test]
@@ -263,13 +257,13 @@ fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
         ring_full: 5,
         ..InterfaceFrames::default()
     };
-    let drops = Data::Drops {
+    let drops = protocol::Drops {
         totals: eth0.came,
         ended: Ended::default(),
         reasons: Vec::new(),
         interfaces: vec![eth0],
     };
-    let text = shown(What::Drops, Format::Table, drops);
+    let text = View::Drops(drops.into()).render(Format::Table);
     let lines: Vec<&str> = text.lines().skip(3).collect();
     assert_eq!(
         lines,
@@ -277,17 +271,5 @@ fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
             "INTERFACE  RING-FULL  RECEIVED  SENT  ANSWERED  HELD  PASSED  LOCAL  DROPPED  UNACCOUNTED",
             "eth0               5        31    24         0     0       0      0        7            0",
         ]
-    );
-}
-
-#[test]
-fn an_answer_to_another_question_is_none() {
-    assert!(of(What::Drops, Data::Done).is_none());
-    assert!(
-        of(
-            What::Info,
-            Data::Timeouts(uvs_core::snapshot::Timeouts::default())
-        )
-        .is_none()
     );
 }

@@ -44,7 +44,7 @@ pub(super) const fn aside(why: Aside) -> &'static str {
         Aside::Foreign => "it is neither IPv4 nor ARP",
         Aside::Arp => "it is ARP",
         Aside::OtherMac => "it is for another MAC address than this interface's",
-        Aside::Malformed => "its headers lie",
+        Aside::Malformed => "its headers are inconsistent",
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) const fn set_aside(why: SetAside) -> &'static str {
         SetAside::ServerGone => {
             "its server was removed, and neither expire_nodest_conn nor on_removal ends it"
         }
-        SetAside::LetGo => "its server was removed, and lets it go",
+        SetAside::LetGo => "its server was removed, and the connection is released",
     }
 }
 
@@ -176,7 +176,7 @@ pub(super) fn verdict(end: &End) -> String {
         End::Send => "sent".to_owned(),
         End::SendInParts => "sent in parts".to_owned(),
         End::Answered => "answered".to_owned(),
-        End::Held => "held until its datagram is whole".to_owned(),
+        End::Held => "held until its datagram is complete".to_owned(),
         End::Pass => "passed: the kernel's".to_owned(),
         End::Local => "given to the director's own stack".to_owned(),
         End::Drop { reason, .. } => format!("dropped: {reason}"),

@@ -1,5 +1,5 @@
-//! Plugins that misbehave: each fault costs one connection and is counted, too many cost the plugin its job,
-//! and a new version, or another try, begins with the next connection.
+//! Plugins that misbehave: each fault costs one connection and is counted, too many disable the plugin, and
+//! a new version, or another try, begins with the next connection.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -228,7 +228,7 @@ fn a_new_version_takes_over_with_the_next_connection_and_knows_the_set() {
     assert_eq!(
         ALIVE.load(Ordering::Relaxed),
         1,
-        "what works is not made anew"
+        "what works is not made again"
     );
     drop(scheduler);
     assert_eq!(ALIVE.load(Ordering::Relaxed), 0);

@@ -1,0 +1,74 @@
+//! What a daemon can be asked, and asked to do, beside changes of its table: one row each.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use uvs_core::marks::MarkRule;
+use uvs_core::service::ServiceKey;
+use uvs_core::snapshot::Timeouts;
+
+use super::question::Right::{Read, Write};
+use super::question::{
+    Answer, Answers, Encoded, Listing, Lists, Question, Right, answered, part, question, questions,
+    whole,
+};
+use super::{
+    AccessPage, Change, Command, ConnectionStatus, Find, Found, NeighbourStatus, PluginReloaded,
+    Plugins, Refusal, Services, Setting, SysctlRequest, SysctlValue,
+};
+use crate::trace::{LiveRequest, Subject, TracedFrames};
+
+questions! {
+    whole {
+        /// Several changes, one after the other: a refused one does not keep the next from being tried, and all
+        /// that are not refused are put in force together. At most [`super::MAX_BATCH`]; answered by what
+        /// became of each.
+        Batch(changes: Vec<Change>) -> outcomes: Vec<Result<(), Refusal>>, Write;
+        /// To zero the counters that ipvsadm shows, of one service or of all.
+        Zero(service: Option<ServiceKey>), Write;
+        /// One service or all, with their counters.
+        ListServices(service: Option<ServiceKey>) -> services: Services, Read;
+        /// The rules that mark packets, oldest first.
+        ListMarks -> marks: Vec<MarkRule>, Read;
+        /// The deny and allow lists, from the entry of this number on.
+        ListAccess(from: u32) -> access: AccessPage, Read;
+        /// The time-outs in force.
+        GetTimeouts -> timeouts: Timeouts, Read;
+        /// A sysctl's value, which is set first where there is a new one.
+        Sysctl(request: SysctlRequest) -> sysctl: SysctlValue, request.right();
+        /// About the daemon.
+        Info -> info: super::Info, Read;
+        /// Where frames went.
+        Drops -> drops: super::Drops, Read;
+        /// Traffic of all services, removed ones included, since it was zeroed.
+        Traffic -> traffic: super::Traffic, Read;
+        /// What would become of these frames.
+        Trace(frames: Vec<Subject>) -> traced: TracedFrames, Read;
+        /// To look into real frames from now on; one such look at a time.
+        // It shows other people's packets, and the worker works for it.
+        TraceLive(request: LiveRequest), Write;
+        /// The real frames seen since this was last asked.
+        TraceLiveSeen -> traced: TracedFrames, Write;
+        /// To read the configuration file again and apply it as one step.
+        Reload, Write;
+        /// The scheduler plugins.
+        ListPlugins -> plugins: Plugins, Read;
+        /// To let new versions of scheduler plugins take over, of one or of all.
+        ReloadPlugins(name: Option<String>) -> plugins_reloaded: Vec<PluginReloaded>, Write;
+        /// Everything that is counted, as of now.
+        Sample -> sample: super::Sample, Read;
+        /// Connections of a part of the table.
+        FindConnections(find: Find) -> found: Found, Read;
+        /// How long frames took: until now, and until about so many seconds ago.
+        Latency(ago: Option<u32>) -> latency: super::Latency, Read;
+        /// The host's neighbours on UVS's interfaces.
+        ListNeighbours -> neighbours: Vec<NeighbourStatus>, Read;
+        /// What is in force, besides services.
+        Settings -> settings: Vec<Setting>, Read;
+    }
+    in parts {
+        /// All connections, in table order.
+        ListConnections -> connections: Vec<ConnectionStatus>, Read;
+    }
+}
+
+answered! { Change }

@@ -1,0 +1,68 @@
+//! What the daemon says of itself: `uvs show info`.
+
+use std::time::SystemTime;
+
+use uvs_control::config::OwnVips;
+use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, WorkerInfo, ask};
+
+use super::Daemon;
+use super::live::nanoseconds;
+use crate::worker::WorkerStatus;
+
+impl Answers<ask::Info> for Daemon {
+    fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
+        let counted = self.counted()?;
+        let own_vip = self.options.own_vips.as_ref();
+        Ok(Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            interfaces: self.interfaces.clone(),
+            config: self.options.file.as_ref().map(|f| f.display().to_string()),
+            schedulers: self.options.schedulers.names(),
+            connections: counted.all.connections,
+            connection_limit: self.limits.connections,
+            workers: counted.each.iter().map(worker_info).collect(),
+            own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
+            owned_vips: self.homeless.owned.clone(),
+            yielded_vips: self.yielded.list(&self.interfaces),
+            absent_vips: self.homeless.absent.clone(),
+            local_ports: self.limits.local_ports,
+            log: LogLosses {
+                queue_full: self.options.log.queue_full(),
+                write_failed: self.options.log.write_failed(),
+                suppressed: self.options.log.suppressed(),
+            },
+            guard: Some(self.guard_status()),
+        })
+    }
+}
+
+impl Daemon {
+    /// Looks at the guard as the kernel has it now.
+    fn guard_status(&self) -> GuardStatus {
+        let wrong = match self.guard.look() {
+            Ok(harm) => harm.map(|harm| harm.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        let repairs = self.guard.repairs();
+        let ago = |at: SystemTime| at.elapsed().map_or(0, |ago| ago.as_secs());
+        GuardStatus {
+            removed: repairs.removed,
+            damaged: repairs.damaged,
+            last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
+            wrong: wrong.map(|what| match repairs.broken {
+                Some(why) => format!("{what}; it could not be repaired: {why}"),
+                None => what,
+            }),
+        }
+    }
+}
+
+fn worker_info(status: &WorkerStatus) -> WorkerInfo {
+    WorkerInfo {
+        connections: status.counted.connections,
+        busy_ns: nanoseconds(status.work.busy),
+        waited_ns: nanoseconds(status.work.waited),
+    }
+}

@@ -1,0 +1,88 @@
+//! What is served, as it is listed: services, connections, marks, lists of clients, time-outs.
+
+use uvs_control::protocol::{
+    AccessPage, Answers, ConnectionStatus, Lists, Refusal, Services, Traffic, ask,
+};
+use uvs_core::marks::MarkRule;
+use uvs_core::snapshot::Timeouts;
+
+use super::status::{connection_status, service_status};
+use super::{Daemon, failed};
+use crate::workers::Cursor;
+
+/// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
+const TABLE_SIZE: u32 = 4096;
+
+/// Entries of the deny and allow lists in one answer.
+const ACCESS_PAGE: u32 = 10_000;
+
+impl Answers<ask::ListServices> for Daemon {
+    fn answer(&mut self, ask::ListServices(key): ask::ListServices) -> Result<Services, Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
+        }
+        let report = self.counted()?.all.services;
+        let wanted = self
+            .table
+            .services()
+            .iter()
+            .filter(|s| key.is_none_or(|k| s.key == k));
+        let fib = self.mirror.fib();
+        let marks = self.table.marks();
+        let services = wanted.map(|s| service_status(s, marks, &report, &self.rates, &fib));
+        let services = services.collect();
+        Ok(Services {
+            table_size: TABLE_SIZE,
+            services,
+        })
+    }
+}
+
+impl Lists<ask::ListConnections> for Daemon {
+    fn part(
+        &mut self,
+        _: &ask::ListConnections,
+        from: u64,
+    ) -> Result<(Vec<ConnectionStatus>, Option<u64>), Refusal> {
+        let page = self.workers.connections(Cursor::from(from));
+        let (page, rest) = page.map_err(failed)?;
+        let page = page.iter().map(connection_status).collect();
+        Ok((page, rest.map(u64::from)))
+    }
+}
+
+impl Answers<ask::Traffic> for Daemon {
+    fn answer(&mut self, _: ask::Traffic) -> Result<Traffic, Refusal> {
+        let (stats, rates) = self.rates.all();
+        Ok(Traffic { stats, rates })
+    }
+}
+
+impl Answers<ask::Zero> for Daemon {
+    fn answer(&mut self, ask::Zero(key): ask::Zero) -> Result<(), Refusal> {
+        if let Some(key) = key {
+            self.table.find(&key)?;
+        }
+        self.rates.zero(key);
+        Ok(())
+    }
+}
+
+impl Answers<ask::ListMarks> for Daemon {
+    fn answer(&mut self, _: ask::ListMarks) -> Result<Vec<MarkRule>, Refusal> {
+        Ok(self.table.marks().to_vec())
+    }
+}
+
+impl Answers<ask::ListAccess> for Daemon {
+    fn answer(&mut self, ask::ListAccess(from): ask::ListAccess) -> Result<AccessPage, Refusal> {
+        let (entries, next) = self.table.lists().page(from, ACCESS_PAGE);
+        Ok(AccessPage { entries, next })
+    }
+}
+
+impl Answers<ask::GetTimeouts> for Daemon {
+    fn answer(&mut self, _: ask::GetTimeouts) -> Result<Timeouts, Refusal> {
+        Ok(self.table.timeouts())
+    }
+}

@@ -1,0 +1,300 @@
+//! All workers, as the control thread has them: a set of one or of several, which share nothing and are one
+//! director. What is published reaches all of them, a question is answered when all have answered, and what
+//! they count is one sum. A worker that is not well is named.
+
+mod cursor;
+mod events;
+mod handle;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant as Wall};
+
+use uvs_control::trace::{LiveRequest, LiveState};
+use uvs_core::engine::{ConnReport, Engine, Event, Report};
+use uvs_core::fib::Fib;
+use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::service::ServiceKey;
+use uvs_core::time::Instant;
+use uvs_core::trace::Trace;
+use uvs_core::verdict::PortId;
+
+use crate::port::Ends;
+use crate::trace;
+use crate::trace::arrival::Arrival;
+use crate::trace::live::{Look, Seen};
+use crate::worker::{
+    Ask, Desired, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
+};
+pub(crate) use cursor::Cursor;
+use events::Events;
+use handle::{Handle, Pending};
+pub(crate) use handle::{Heartbeat, MISSED, Name, NoAnswer};
+
+/// The running workers.
+pub(crate) struct Workers {
+    published: Arc<Published>,
+    /// In the order of their numbers; at least one.
+    all: Vec<Handle>,
+    notices: Receiver<(usize, Notice)>,
+    events: Events,
+    /// The look at real frames that was begun last.
+    look: Option<Arc<Look>>,
+}
+
+/// Why what was published is not in force.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotInForce {
+    /// It is not known whether it is.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// An engine refused it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A copy of everything that is counted.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    /// By all workers together.
+    pub(crate) all: Status,
+    /// By each, in the order of their numbers.
+    pub(crate) each: Vec<WorkerStatus>,
+}
+
+impl Workers {
+    /// Starts one worker for each engine with its ports. `wake` is called when there is a notice.
+    ///
+    /// # Errors
+    /// The host has no thread or descriptor left.
+    pub(crate) fn start(
+        parts: Vec<(Engine, Ports)>,
+        fib: Arc<Fib>,
+        wake: impl Fn() + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let published = Arc::new(Published::nothing());
+        published.fib.publish(fib);
+        let (to, notices) = channel();
+        let of = parts.len();
+        let start = |(number, parts)| {
+            let (to, wake): (Sender<_>, _) = (to.clone(), wake.clone());
+            let notice = move |notice| {
+                if to.send((number, notice)).is_ok() {
+                    wake();
+                }
+            };
+            let name = Name { number, of };
+            Handle::start(name, parts, Arc::clone(&published), Box::new(notice))
+        };
+        let all = parts.into_iter().enumerate().map(start);
+        Ok(Self {
+            all: all.collect::<io::Result<_>>()?,
+            published,
+            notices,
+            events: Events::new(of),
+            look: None,
+        })
+    }
+
+    /// Their heartbeats.
+    pub(crate) fn heartbeats(&self) -> Vec<Heartbeat> {
+        self.all
+            .iter()
+            .map(|worker| worker.heartbeat.clone())
+            .collect()
+    }
+
+    /// One that has ended, where one has.
+    pub(crate) fn ended(&self) -> Option<Name> {
+        let ended = self.all.iter().find(|worker| worker.has_ended());
+        ended.map(|worker| worker.heartbeat.name)
+    }
+
+    /// Publishes the desired state, and waits until it is in force everywhere.
+    ///
+    /// # Errors
+    /// It is not, or nobody knows; some workers may have taken it up.
+    pub(crate) fn put_in_force(&self, desired: Desired) -> Result<(), NotInForce> {
+        self.published.desired.publish(Arc::new(desired));
+        let outcomes = self.ask_all(Ask::Sync)?;
+        let all: Result<(), String> = outcomes.into_iter().collect();
+        all.map_err(NotInForce::Refused)
+    }
+
+    /// Publishes interfaces, routes and neighbours.
+    pub(crate) fn publish_fib(&self, fib: Arc<Fib>) {
+        self.published.fib.publish(fib);
+        self.all.iter().for_each(Handle::wake);
+    }
+
+    /// Copies everything that is counted.
+    pub(crate) fn status(&self) -> Result<Counted, NoAnswer> {
+        self.ask_all(Ask::Report).map(Counted::of)
+    }
+
+    /// How many connections each of these servers has, removed or not.
+    pub(crate) fn connections_of(
+        &self,
+        servers: &[(ServiceKey, Endpoint)],
+    ) -> Result<Vec<u32>, NoAnswer> {
+        let mut sums = vec![0; servers.len()];
+        for counts in self.ask_all(|to| Ask::ConnectionsOf(servers.to_vec(), to))? {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Copies a page of connections, and tells where to go on: through one worker's table after the other. A
+    /// cursor that is nobody's is behind the last.
+    pub(crate) fn connections(
+        &self,
+        from: Cursor,
+    ) -> Result<(Vec<ConnReport>, Option<Cursor>), NoAnswer> {
+        let Some(worker) = self.all.get(from.worker as usize) else {
+            return Ok((Vec::new(), None));
+        };
+        let page = worker.ask(|to| Ask::Connections(from.place, to));
+        let (connections, rest) = page.wait()?;
+        let worker = match rest {
+            Some(_) => from.worker,
+            None => from.worker + 1,
+        };
+        let next = Cursor {
+            worker,
+            place: rest.unwrap_or(0),
+        };
+        let is_there = (next.worker as usize) < self.all.len();
+        Ok((connections, is_there.then_some(next)))
+    }
+
+    /// What would become of these frames, each seeing what those before it did.
+    pub(crate) fn trace(&self, arrivals: &[Arrival]) -> Result<Vec<Option<Trace>>, NoAnswer> {
+        let told = self.ask_all(|to| Ask::Trace(arrivals.to_vec(), to))?;
+        Ok(trace::joined(told))
+    }
+
+    /// Begins to look into real frames; `false` = somebody's look is not over yet.
+    pub(crate) fn begin_look(&mut self, request: LiveRequest) -> Result<bool, NoAnswer> {
+        let now = monotonic();
+        if self.look.as_ref().is_some_and(|look| !look.is_over(now)) {
+            return Ok(false);
+        }
+        let look = Arc::new(Look::new(request, now));
+        self.look = Some(Arc::clone(&look));
+        self.ask_all(|to| Ask::Live(Arc::clone(&look), to))?;
+        Ok(true)
+    }
+
+    /// The real frames that were seen since this was last asked, in the order of time, and how the look stands.
+    pub(crate) fn seen(&mut self) -> Result<(Vec<Seen>, LiveState), NoAnswer> {
+        // Known before the frames are taken, so that none is seen after the last answer.
+        let over = self
+            .look
+            .as_ref()
+            .is_none_or(|look| look.is_over(monotonic()));
+        let parts = self.ask_all(|to| Ask::LiveSeen(over, to))?;
+        let matched = self.look.as_ref().map_or(0, |look| look.matched());
+        if over {
+            self.look = None;
+        }
+        let mut seen: Vec<Seen> = parts.into_iter().flatten().collect();
+        seen.sort_by_key(|seen| seen.at);
+        Ok((seen, LiveState { over, matched }))
+    }
+
+    /// An interface is back: each worker is given a port of its own.
+    ///
+    /// # Errors
+    /// Those of `open`; the workers after it keep the port that they have.
+    pub(crate) fn replace_port<E>(
+        &self,
+        port: PortId,
+        mut open: impl FnMut() -> Result<Ends, E>,
+    ) -> Result<(), E> {
+        for worker in &self.all {
+            worker.tell(Ask::Port(port, open()?));
+        }
+        Ok(())
+    }
+
+    /// The kernel has given up on this next hop.
+    pub(crate) fn unreachable(&self, port: PortId, via: Addr) {
+        for worker in &self.all {
+            worker.tell(Ask::Unreachable(port, via));
+        }
+    }
+
+    /// Sends a frame of the control thread's, by one worker.
+    pub(crate) fn send(&self, port: PortId, frame: Vec<u8>) {
+        if let Some(worker) = self.all.first() {
+            worker.tell(Ask::Send(port, frame));
+        }
+    }
+
+    /// What the workers tell unasked, as if they were one.
+    pub(crate) fn next_notice(&mut self) -> Option<Notice> {
+        while let Ok((worker, notice)) = self.notices.try_recv() {
+            let notice = match notice {
+                Notice::Server(event) => self.events.note(worker, event).map(Notice::Server),
+                // Every worker has a port of the interface.
+                Notice::Gone(_) if worker > 0 => None,
+                Notice::Gone(_) | Notice::Solicit(..) | Notice::Claim(_) => Some(notice),
+            };
+            if notice.is_some() {
+                return notice;
+            }
+        }
+        None
+    }
+
+    /// Called once a period with what is counted: what happened to servers of which some workers had nothing to
+    /// tell.
+    pub(crate) fn settle(&mut self, report: &Report) -> Vec<Event> {
+        self.events.settle(report)
+    }
+
+    /// Ends all, one after the other; one that is stuck is left behind.
+    pub(crate) fn stop(&mut self) {
+        let told = Wall::now();
+        self.all.iter().for_each(|worker| worker.tell(Ask::Stop));
+        self.all.iter_mut().for_each(|worker| worker.end(told));
+    }
+
+    /// Asks all at once, and waits for all answers, in the order of their numbers.
+    fn ask_all<T>(&self, question: impl Fn(Sender<T>) -> Ask) -> Result<Vec<T>, NoAnswer> {
+        let pending: Vec<_> = self.all.iter().map(|w| w.ask(&question)).collect();
+        pending.into_iter().map(Pending::wait).collect()
+    }
+}
+
+impl Counted {
+    fn of(each: Vec<WorkerStatus>) -> Self {
+        let mut all = Status::default();
+        each.iter().for_each(|worker| all += &worker.counted);
+        Self { all, each }
+    }
+
+    /// When the last of it was copied.
+    pub(crate) fn taken(&self) -> Instant {
+        self.work().map(|w| w.taken).max().unwrap_or_default()
+    }
+
+    /// When the first worker began to count.
+    pub(crate) fn started(&self) -> Instant {
+        self.work().map(|w| w.started).min().unwrap_or_default()
+    }
+
+    /// How long all workers together have worked.
+    pub(crate) fn busy(&self) -> Duration {
+        self.work().map(|w| w.busy).sum()
+    }
+
+    fn work(&self) -> impl Iterator<Item = &Work> {
+        self.each.iter().map(|worker| &worker.work)
+    }
+}
