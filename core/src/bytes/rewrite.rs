@@ -70,7 +70,7 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
             let mut tcp = tcp::Header::new_mut(l4);
             tcp.set_checksum(change.apply(tcp.checksum()));
         }
-        Transport::Udp => mend_udp(head, l4, packet, change),
+        Transport::Udp => fix_udp_checksum(head, l4, packet, change),
         Transport::Sctp { .. } if new_ports => sctp::seal(l4),
         Transport::Sctp { .. } => {}
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
@@ -194,7 +194,7 @@ impl Change {
 
 /// A datagram without a checksum gets one, as in the kernel's NAT; one that comes out as zero is sent as
 /// all ones (RFC 768).
-fn mend_udp(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
+fn fix_udp_checksum(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
     let checksum = udp::Header::new(l4).checksum();
     if change.partial {
         udp::Header::new_mut(l4).set_checksum(change.apply(checksum));
@@ -204,8 +204,8 @@ fn mend_udp(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
         let pseudo = pseudo_header(header.src(), header.dst(), packet.protocol, datagram);
         udp::seal(datagram, pseudo);
     } else {
-        let mended = udp::present(change.apply(checksum));
-        udp::Header::new_mut(l4).set_checksum(mended);
+        let fixed = udp::present(change.apply(checksum));
+        udp::Header::new_mut(l4).set_checksum(fixed);
     }
 }
 

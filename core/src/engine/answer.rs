@@ -15,7 +15,7 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn refuse(&mut self, t: &mut Transit<'_, '_>, error: Error, from: Addr) -> Verdict {
         match error.about(t.frame, t.packet, from) {
             Some(notice) => self.notify(t.now, &notice, t.out),
-            None => Verdict::Drop(error.untold()),
+            None => Verdict::Drop(error.otherwise()),
         }
     }
 

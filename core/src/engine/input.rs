@@ -54,7 +54,7 @@ impl<R: Recorder> Engine<R> {
         self.forward(t, id)
     }
 
-    /// A packet of a connection whose server was removed: it goes elsewhere, where the server lets it go.
+    /// A packet of a connection whose server was removed: it goes elsewhere, where the server releases it.
     fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId, released: bool) -> Verdict {
         if !released {
             self.record(|_| SetAside::ServerGone.into());

@@ -1,10 +1,10 @@
 //! What the director says itself: ICMP errors, resets, echo replies and ARP replies, and how much of it.
 //!
-//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`), and so are the bounds: ICMP errors have
+//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`), and so are the limits: ICMP errors have
 //! one, resets have none. A reset is no longer than the segment it answers and there is one at most, so that
 //! it amplifies nothing; one that is held back leaves a client to its time-outs, which after a restart of a busy
-//! director is every client at once. What is said to the ends of connections that nobody has just spoken for has
-//! a bound of its own.
+//! director is every client at once. Notices to the ends of connections that time out or are ended have a
+//! limit of their own.
 //!
 //! The voice sees routes, the frame in hand and the outbox. Which connection something is about, and how it is
 //! counted, is the business of whoever speaks by it.
@@ -37,9 +37,9 @@ const TEARDOWNS: (u64, u32) = (50_000, 128);
 /// The part of the engine that speaks.
 #[derive(Clone)]
 pub(super) struct Voice {
-    /// Bounds ICMP errors.
+    /// Limits ICMP errors.
     error_limit: Limiter,
-    /// Bounds what the ends of connections are told. Whoever tells them asks it first, once a connection.
+    /// Limits the notices to the ends of connections. Whoever sends them asks it first, once a connection.
     pub(super) teardown_limit: Limiter,
     /// Identification of the last packet of our own.
     ip_id: u16,

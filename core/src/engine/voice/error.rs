@@ -17,7 +17,7 @@ const MAX_LEN: usize = 576;
 const TOS_CONTROL: u8 = 0xc0;
 const TOS_KEPT: u8 = 0x1e;
 
-/// What a packet's sender is told of why it goes no further.
+/// Why a packet goes no further, as its sender is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Error {
     /// No route, said of a packet that the host itself would have routed.
@@ -42,12 +42,13 @@ pub(in crate::engine) enum Error {
 /// How an error is said.
 struct Row {
     message: icmp::Repr,
-    /// The packet's end where nobody may be told of it.
-    untold: DropReason,
+    /// Why the packet is dropped where no error may be sent about it.
+    otherwise: DropReason,
 }
 
 impl Error {
-    /// The table of errors: type, code, the rest of the header, the packet's end where nobody may be told.
+    /// The table of errors: type, code, the rest of the header, why the packet is dropped where none may be sent.
+    /// Which of them are limited is the same for those that are passed on: [`is_limited`].
     #[rustfmt::skip]
     const fn row(self) -> Row {
         use icmp::{TIME_EXCEEDED as TIME, UNREACHABLE as UNREACH};
@@ -68,9 +69,9 @@ impl Error {
         self.row().message
     }
 
-    /// The packet's end where nobody may be told of it.
-    pub(in crate::engine) const fn untold(self) -> DropReason {
-        self.row().untold
+    /// Why the packet is dropped where no error may be sent about it.
+    pub(in crate::engine) const fn otherwise(self) -> DropReason {
+        self.row().otherwise
     }
 
     /// The error about a packet to its sender, from `from`; `None` where none may be sent: never about an ICMP
@@ -97,10 +98,10 @@ impl Error {
     }
 }
 
-const fn row(kind: u8, code: u8, rest: u32, untold: DropReason) -> Row {
+const fn row(kind: u8, code: u8, rest: u32, otherwise: DropReason) -> Row {
     Row {
         message: icmp::Repr { kind, code, rest },
-        untold,
+        otherwise,
     }
 }
 
@@ -125,7 +126,7 @@ impl Voice {
         notice: &Notice<'_>,
         out: &mut Outbox,
     ) -> Verdict {
-        if is_bounded(&notice.message) && !self.error_limit.allows(now) {
+        if is_limited(&notice.message) && !self.error_limit.allows(now) {
             return Verdict::Drop(DropReason::IcmpRateLimited);
         }
         self.send_error(fib, notice, out)
@@ -134,7 +135,7 @@ impl Voice {
     /// Tells a client that its UDP connection is over, as a port unreachable about its last datagram, of which
     /// only the headers are known. Its socket fails with ECONNREFUSED, where it is connected.
     ///
-    /// The bound is that of teardowns, which the caller has asked.
+    /// It is limited with the other teardowns, which is up to the caller.
     pub(in crate::engine) fn refuse_datagrams(
         &mut self,
         fib: &Fib,
@@ -187,8 +188,8 @@ impl Voice {
     }
 }
 
-/// Whether there may be too many of a message. One about a packet's size is none too many: without it a path
-/// is a black hole (`icmpv4_mask_allow`).
-fn is_bounded(message: &icmp::Repr) -> bool {
+/// Whether a message is rate-limited. One about a packet's size is not: without it a path is a black hole
+/// (`icmpv4_mask_allow`).
+fn is_limited(message: &icmp::Repr) -> bool {
     (message.kind, message.code) != (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED)
 }

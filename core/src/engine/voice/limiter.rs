@@ -2,7 +2,7 @@
 
 use crate::time::Instant;
 
-/// Bounds what is said, per second.
+/// Limits what is said, per second.
 #[derive(Clone)]
 pub(in crate::engine) struct Limiter {
     ns_per_token: u64,
