@@ -27,8 +27,6 @@ pub(super) struct Upkeep {
     sweep: Sweep,
     /// Servers of weight 0.
     draining: Vec<u32>,
-    /// As of the last time-out handled.
-    now: Instant,
 }
 
 impl Upkeep {
@@ -39,7 +37,6 @@ impl Upkeep {
             defence: Defence::new(),
             sweep: Sweep::default(),
             draining: Vec::new(),
-            now: Instant::ZERO,
         }
     }
 
@@ -52,13 +49,7 @@ impl Upkeep {
             defence: self.defence.clone(),
             sweep: Sweep::default(),
             draining: self.draining.clone(),
-            now: self.now,
         }
-    }
-
-    /// The time as of the last time-out handled.
-    pub(super) fn now(&self) -> Instant {
-        self.now
     }
 
     /// When there is work, `None` while there is nothing to wait for.
@@ -71,7 +62,6 @@ impl Upkeep {
 
     /// Time has come to `now`: servers move on.
     pub(super) fn pass(&mut self, now: Instant, flows: &mut Flows) {
-        self.now = now;
         flows.advance_slow_starts(now);
         self.drain(now, flows);
         let timers = &mut self.timers;

@@ -134,7 +134,13 @@ impl<R: Recorder> Scheduling<'_, R> {
             server: c.server,
             local: (c.local.port != 0).then_some(c.local),
         });
-        self.flows.pool.servers.get_mut(server).numbers.stats.connections += 1;
+        self.flows
+            .pool
+            .servers
+            .get_mut(server)
+            .numbers
+            .stats
+            .connections += 1;
         self.flows.pool.service_mut(self.slot).stats.connections += 1;
         Ok(id)
     }
