@@ -20,18 +20,17 @@ pub use access::{AccessChange, AccessEntry, AccessPage, Origin};
 pub use ask::{Ask, Responder, Rest};
 pub use change::Change;
 pub use command::Command;
-pub use frames::{Drops, Ended, InterfaceFrames, Totals};
+pub use frames::{Drops, InterfaceFrames};
 pub use info::{GuardStatus, Info, LogLosses, WorkerInfo, YieldedVip};
 pub use live::{
-    ClientFilter, Connection, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample,
-    Setting,
+    ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,
+    keep_latest,
 };
 pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
 use serde::{Deserialize, Serialize};
-pub use services::{ConnectionStatus, ServerStatus, ServiceStatus, Services, Traffic};
+pub use services::{ServerStatus, ServiceStatus, Services, Traffic};
 pub use sysctl::{SysctlRequest, SysctlValue};
-pub use uvs_core::counters::Stats;
 
 /// The protocol's version; a daemon refuses requests of another.
 pub const VERSION: u32 = 1;

@@ -173,9 +173,11 @@ fn denied_in(config: &Config) -> Result<Arc<Access>, DoctorError> {
 }
 
 fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> Wanted {
-    let counted = |ServerStatus {
-                       spec, stats, rates, ..
-                   }| Counted { spec, stats, rates };
+    let counted = |server: ServerStatus| Counted {
+        spec: server.spec,
+        stats: server.numbers.stats,
+        rates: server.rates,
+    };
     let services = services.into_iter().map(|service| Service {
         to: match service.spec.key {
             ServiceKey::Mark { .. } => service.matches,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sample::{backend, service, snapshot};
-use uvs_core::flow::Endpoint;
 use uvs_exporter::{MetricSnapshot, render};
 
 const SERVERS: [u16; 3] = [10, 100, 1000];
@@ -33,7 +32,7 @@ fn scrape(c: &mut Criterion) {
 fn with(servers: u16) -> MetricSnapshot {
     let backends = (1..=servers).map(|port| {
         let mut backend = backend(18);
-        backend.endpoint = Endpoint::new(backend.endpoint.addr, port);
+        backend.spec.endpoint.port = port;
         backend
     });
     MetricSnapshot {

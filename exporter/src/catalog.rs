@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::verdict::DropReason;
 
+use crate::BackendMetrics;
+
 /// A metric's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -225,6 +227,77 @@ metrics! {
     PROCESS_THREADS Gauge "process_threads" []
         "Number of OS threads in the process."
 }
+
+/// A series that each real server has.
+pub(crate) struct BackendSeries {
+    /// Its metric.
+    pub(crate) of: &'static Definition,
+    /// The value of the metric's last label, where that is one more than a real server's.
+    pub(crate) by: Option<&'static str>,
+    /// Its value; `None` = no series.
+    pub(crate) value: fn(&BackendMetrics) -> Option<f64>,
+}
+
+impl BackendSeries {
+    const fn one(of: &'static Definition, value: fn(&BackendMetrics) -> Option<f64>) -> Self {
+        Self {
+            of,
+            by: None,
+            value,
+        }
+    }
+
+    const fn by(
+        of: &'static Definition,
+        by: &'static str,
+        value: fn(&BackendMetrics) -> Option<f64>,
+    ) -> Self {
+        Self {
+            of,
+            by: Some(by),
+            value,
+        }
+    }
+}
+
+/// All series of a real server.
+pub(crate) const BACKEND_SERIES: &[BackendSeries] = &[
+    BackendSeries::one(&BACKEND_CONNECTIONS_TOTAL, |b| {
+        Some(b.numbers.stats.connections as f64)
+    }),
+    BackendSeries::by(&BACKEND_PACKETS, "in", |b| {
+        Some(b.numbers.stats.in_packets as f64)
+    }),
+    BackendSeries::by(&BACKEND_PACKETS, "out", |b| {
+        Some(b.numbers.stats.out_packets as f64)
+    }),
+    BackendSeries::by(&BACKEND_BYTES, "in", |b| {
+        Some(b.numbers.stats.in_bytes as f64)
+    }),
+    BackendSeries::by(&BACKEND_BYTES, "out", |b| {
+        Some(b.numbers.stats.out_bytes as f64)
+    }),
+    BackendSeries::by(&BACKEND_CONNECTIONS, "active", |b| {
+        Some(b.numbers.active.into())
+    }),
+    BackendSeries::by(&BACKEND_CONNECTIONS, "inactive", |b| {
+        Some(b.numbers.inactive.into())
+    }),
+    BackendSeries::by(&BACKEND_CONNECTIONS, "persistent", |b| {
+        Some(b.numbers.persistent.into())
+    }),
+    BackendSeries::one(&BACKEND_OPEN, |b| Some(b.numbers.open.into())),
+    BackendSeries::one(&BACKEND_WEIGHT, |b| Some(b.spec.weight.into())),
+    BackendSeries::one(&BACKEND_EFFECTIVE_WEIGHT, |b| {
+        Some(b.numbers.effective_weight)
+    }),
+    BackendSeries::one(&BACKEND_HANDSHAKE, |b| {
+        let micros = b.numbers.handshake;
+        (micros > 0).then(|| f64::from(micros) / 1e6)
+    }),
+    BackendSeries::one(&BACKEND_UP, |b| Some(b.reachable.into())),
+    BackendSeries::one(&BACKEND_OVERLOADED, |b| Some(b.numbers.overloaded.into())),
+];
 
 const BACKEND_OF_NODE: &[&str] = &[
     "local_address",

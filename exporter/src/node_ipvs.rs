@@ -11,7 +11,7 @@ use crate::family::Families;
 pub(crate) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     let mut total = snapshot.retired;
     for service in &snapshot.services {
-        total += service.stats;
+        total += service.numbers.stats;
     }
     let totals = [
         total.connections,
@@ -48,13 +48,14 @@ fn backends(snapshot: &MetricSnapshot) -> BTreeMap<[String; 6], [f64; 3]> {
             let labels = [
                 address.clone(),
                 port.to_string(),
-                b.endpoint.addr.to_string(),
-                b.endpoint.port.to_string(),
+                b.spec.endpoint.addr.to_string(),
+                b.spec.endpoint.port.to_string(),
                 proto.clone(),
                 mark.clone(),
             ];
             let sums = all.entry(labels).or_insert([0.0; 3]);
-            for (sum, value) in sums.iter_mut().zip([b.active, b.inactive, b.weight]) {
+            let values = [b.numbers.active, b.numbers.inactive, b.spec.weight];
+            for (sum, value) in sums.iter_mut().zip(values) {
                 *sum += f64::from(value);
             }
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use uvs_core::counters::{ByReason, Counters, ScheduleFailure, Stats};
-use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
+use uvs_core::counters::{ByReason, Counters, Stats};
+use uvs_core::flow::Addr;
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
+use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
 pub const LATENCY_BOUNDS: [f64; 16] = [
@@ -121,10 +122,8 @@ pub struct ServiceMetrics {
     pub scheduler: String,
     /// Whether one client stays with one server.
     pub persistent: bool,
-    /// Totals since it was added.
-    pub stats: Stats,
-    /// New connections that got no server, by reason.
-    pub failures: [u64; ScheduleFailure::COUNT],
+    /// What is counted of it.
+    pub numbers: ServiceNumbers,
     /// Its real servers.
     pub backends: Vec<BackendMetrics>,
 }
@@ -132,32 +131,12 @@ pub struct ServiceMetrics {
 /// A real server.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendMetrics {
-    /// Address and port.
-    pub endpoint: Endpoint,
-    /// How packets reach it.
-    pub forwarding: Forwarding,
-    /// The wrapping, where they are tunnelled.
-    pub tunnel: TunnelKind,
-    /// Weight; 0 = quiesced.
-    pub weight: u32,
-    /// What it counts for during its slow start; its weight otherwise.
-    pub effective_weight: f64,
-    /// Smoothed time of its TCP handshakes in microseconds; 0 = not known.
-    pub handshake: u32,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-    /// Persistence templates.
-    pub persistent: u32,
-    /// Connections that are neither closed by both sides nor reset.
-    pub open: u32,
-    /// At its upper threshold.
-    pub overloaded: bool,
+    /// As asked for.
+    pub spec: ServerSpec,
+    /// What is counted of it.
+    pub numbers: ServerNumbers,
     /// Whether the MAC address of its next hop is known.
     pub reachable: bool,
-    /// Totals since it was added.
-    pub stats: Stats,
 }
 
 /// What a real server is worth to new connections.
@@ -193,18 +172,13 @@ impl BackendMetrics {
     pub const fn state(&self) -> State {
         if !self.reachable {
             State::Down
-        } else if self.weight == 0 {
+        } else if self.spec.weight == 0 {
             State::Drained
-        } else if self.overloaded {
+        } else if self.numbers.overloaded {
             State::Overloaded
         } else {
             State::Up
         }
-    }
-
-    /// The mode's name, as in the lab and the configuration.
-    pub const fn mode(&self) -> &'static str {
-        self.forwarding.mode(self.tunnel)
     }
 }
 

@@ -283,7 +283,7 @@ fn a_client_that_does_not_read_holds_nobody_up() {
     let backends: Vec<_> = (0..4000u32)
         .map(|i| {
             let mut b = backend(18);
-            b.endpoint.port = u16::try_from(i).expect("small");
+            b.spec.endpoint.port = u16::try_from(i).expect("small");
             b
         })
         .collect();

@@ -174,9 +174,9 @@ fn too_many_real_servers_leave_the_services() {
 #[test]
 fn a_real_server_is_in_the_state_that_excludes_it_most() {
     let mut all = [18, 28, 38, 48, 58].map(backend);
-    all[1].weight = 0;
-    all[2].overloaded = true;
-    (all[3].overloaded, all[3].reachable) = (true, false);
+    all[1].spec.weight = 0;
+    all[2].numbers.overloaded = true;
+    (all[3].numbers.overloaded, all[3].reachable) = (true, false);
     let text = text(MetricSnapshot {
         services: vec![service(all.to_vec())],
         ..snapshot()
@@ -250,7 +250,7 @@ fn buckets_are_cumulative_and_end_with_all() {
 fn a_handshake_that_is_not_known_has_no_series() {
     let mut s = snapshot();
     let backends = &mut s.services[0].backends;
-    (backends[0].handshake, backends[1].handshake) = (450, 0);
+    (backends[0].numbers.handshake, backends[1].numbers.handshake) = (450, 0);
     let text = text(s);
     let lines: Vec<&str> = text
         .lines()

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use uvs_control::protocol::ConnectionStatus;
+use uvs_core::engine::ConnReport;
 
 use super::format::Style;
 use super::stop::Stop;
@@ -15,7 +15,7 @@ const ENGINE_TITLES: &str = "        pe name          pe_data";
 
 /// Prints connections under their titles.
 pub(super) fn print(
-    connections: &[ConnectionStatus],
+    connections: &[ConnReport],
     with_engines: bool,
     style: &Style<'_>,
     out: &mut dyn Write,
@@ -31,7 +31,7 @@ pub(super) fn print(
     Ok(())
 }
 
-fn row(connection: &ConnectionStatus, style: &Style<'_>) -> String {
+fn row(connection: &ConnReport, style: &Style<'_>) -> String {
     let protocol = connection.protocol;
     let [client, vip, server] = [connection.client, connection.vip, connection.server]
         .map(|endpoint| style.endpoint(endpoint, protocol));
@@ -50,6 +50,7 @@ mod tests {
     use std::net::IpAddr;
 
     use uvs_core::flow::{Endpoint, Protocol};
+    use uvs_core::service::ServiceKey;
 
     use super::*;
     use crate::names::tests::FewNames;
@@ -58,31 +59,31 @@ mod tests {
     fn long_fields_push_the_rest_aside() {
         let client = endpoint("10.0.1.10", 40001);
         let (vip, server) = (endpoint("10.0.1.100", 80), endpoint("10.0.2.11", 80));
-        let connection = ConnectionStatus {
+        let connection = ConnReport {
             protocol: Some(Protocol::Tcp),
             client,
             vip,
             server,
-            local: None,
-            state: "ESTABLISHED".to_owned(),
+            state: "ESTABLISHED",
             expires: 90061,
+            ..template()
         };
         let want = "TCP 1501:01 ESTABLISHED 10.0.1.10:40001    10.0.1.100:80      10.0.2.11:80";
         assert_eq!(numeric(&connection), want);
-        let sctp = ConnectionStatus {
+        let sctp = ConnReport {
             protocol: Some(Protocol::Sctp),
-            state: "SHUTDOWN_RECEIVED".to_owned(),
+            state: "SHUTDOWN_RECEIVED",
             expires: 9,
-            ..connection.clone()
+            ..connection
         };
         let want =
             "SCTP 00:09  SHUTDOWN_RECEIVED 10.0.1.10:40001    10.0.1.100:80      10.0.2.11:80";
         assert_eq!(numeric(&sctp), want);
-        let six = ConnectionStatus {
+        let six = ConnReport {
             client: endpoint("fd00::a", 40001),
             vip: endpoint("fd00::1", 80),
             server: endpoint("fd00::2", 80),
-            state: "SYN_RECV".to_owned(),
+            state: "SYN_RECV",
             expires: 59,
             ..connection
         };
@@ -92,17 +93,8 @@ mod tests {
 
     #[test]
     fn a_marks_template_has_no_protocol_and_no_port_names() {
-        let template = ConnectionStatus {
-            protocol: None,
-            client: endpoint("10.0.1.22", 0),
-            vip: endpoint("0.0.0.1", 80),
-            server: endpoint("10.0.2.11", 0),
-            local: None,
-            state: "NONE".to_owned(),
-            expires: 59,
-        };
         let named = row(
-            &template,
+            &template(),
             &Style {
                 numeric: false,
                 names: &FewNames,
@@ -112,7 +104,25 @@ mod tests {
         assert_eq!(named, want);
     }
 
-    fn numeric(connection: &ConnectionStatus) -> String {
+    fn template() -> ConnReport {
+        ConnReport {
+            service: ServiceKey::Mark {
+                mark: 1,
+                ipv6: false,
+            },
+            protocol: None,
+            client: endpoint("10.0.1.22", 0),
+            vip: endpoint("0.0.0.1", 80),
+            server: endpoint("10.0.2.11", 0),
+            local: None,
+            state: "NONE",
+            expires: 59,
+            idle_ns: 0,
+            sequence: None,
+        }
+    }
+
+    fn numeric(connection: &ConnReport) -> String {
         row(
             connection,
             &Style {

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
-use uvs_control::protocol::{ServerStatus, ServiceStatus, Stats};
+use uvs_control::protocol::{ServerStatus, ServiceStatus};
+use uvs_core::counters::Stats;
 use uvs_core::flow::Endpoint;
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, TunnelChecksum};
 
 use super::format::{Style, exact_number, mask, protocol, sched_flags, short_number};
@@ -116,23 +118,24 @@ impl List<'_> {
             }
         };
         match self.columns {
-            Columns::Stats => format!("{name:<33}{}", self.numbers(&status.stats)),
+            Columns::Stats => format!("{name:<33}{}", self.numbers(&status.numbers.stats)),
             Columns::Rate => format!("{name:<33}{}", self.numbers(&status.rates)),
             _ => format!("{name} {}{}", spec.scheduler, list_options(spec)),
         }
     }
 
     fn server(&self, key: &ServiceKey, status: &ServerStatus) -> String {
-        let ServerStatus {
-            spec,
+        let spec = &status.spec;
+        let ServerNumbers {
             active,
             inactive,
             persistent,
+            stats,
             ..
-        } = status;
+        } = &status.numbers;
         let name = self.name(spec.endpoint, key);
         let row = match self.columns {
-            Columns::Stats => return format!("  -> {name:<28}{}", self.numbers(&status.stats)),
+            Columns::Stats => return format!("  -> {name:<28}{}", self.numbers(stats)),
             Columns::Rate => return format!("  -> {name:<28}{}", self.server_rates(&status.rates)),
             Columns::Connections => {
                 format!("{:<7} {:<6}", spec.forwarding.def().listed, spec.weight)

@@ -80,7 +80,7 @@ fn establish(bed: &mut Bed, from: Endpoint) {
 }
 
 fn failures(bed: &Bed, of: ScheduleFailure) -> u64 {
-    bed.engine.report().services[0].failures[of as usize]
+    bed.engine.report(bed.now).services[0].numbers.failures[of as usize]
 }
 
 #[test]

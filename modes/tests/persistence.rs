@@ -195,10 +195,11 @@ fn a_flood_at_one_persistent_service_denies_nobody_anything() {
 
 /// The servers count the connections and templates that there are.
 fn must_be_counted(bed: &Bed) {
-    let servers = bed.engine.report().services;
+    let servers = bed.engine.report(bed.now).services;
     let servers = servers.iter().flat_map(|s| &s.servers);
     let (conns, templates) = servers.fold((0, 0), |(conns, templates), s| {
-        (conns + s.active + s.inactive, templates + s.persistent)
+        let n = s.numbers;
+        (conns + n.active + n.inactive, templates + n.persistent)
     });
     let shown = all(bed);
     let of = |template: bool| {

@@ -30,7 +30,7 @@ fn sctp_from_server(bed: &mut Bed, kind: u8) -> Verdict {
 /// The only connection's state and time-out, and the server's active and inactive connections.
 fn seen(bed: &Bed) -> (&'static str, u32, u32, u32) {
     let (conns, _) = bed.engine.report_connections(bed.now, 0, 10);
-    let server = bed.engine.report().services[0].servers[0];
+    let server = bed.engine.report(bed.now).services[0].servers[0].numbers;
     let c = conns.first().expect("a connection");
     (c.state, c.expires, server.active, server.inactive)
 }

@@ -91,10 +91,11 @@ fn replaced(bed: &Bed) -> (u64, u64) {
 
 /// Connections of the first and of the second service.
 fn connections(bed: &Bed) -> [u32; 2] {
-    let report = bed.engine.report();
+    let report = bed.engine.report(bed.now);
     [VIP, SECOND].map(|vip| {
         let service = report.services.iter().find(|s| s.key.vip() == vip).unwrap();
-        service.servers.iter().map(|s| s.active + s.inactive).sum()
+        let numbers = service.servers.iter().map(|s| s.numbers);
+        numbers.map(|n| n.active + n.inactive).sum()
     })
 }
 
@@ -146,13 +147,13 @@ fn what_lives_is_left_alone_where_another_server_can_be_had() {
         assert_eq!(answer(&mut bed, protocol, one, first | ACK), VIP);
         assert_eq!(answer(&mut bed, protocol, two, first | ACK), SECOND);
         // Nothing is left of the first choice's being passed over.
-        let report = bed.engine.report();
+        let report = bed.engine.report(bed.now);
         assert!(
             report
                 .services
                 .iter()
                 .flat_map(|s| &s.servers)
-                .all(|s| !s.overloaded)
+                .all(|s| !s.numbers.overloaded)
         );
     }
 }
@@ -291,9 +292,9 @@ fn a_new_client_of_a_persistent_service_gets_another_server_and_a_known_one_stay
         assert_eq!(ask(&mut bed, Protocol::Tcp, vip, SYN), kept);
         assert_eq!(replaced(&bed), want);
     }
-    let report = bed.engine.report();
+    let report = bed.engine.report(bed.now);
     let servers = report.services.iter().flat_map(|s| &s.servers);
-    assert_eq!(servers.map(|s| s.persistent).sum::<u32>(), 1);
+    assert_eq!(servers.map(|s| s.numbers.persistent).sum::<u32>(), 1);
 }
 
 #[test]

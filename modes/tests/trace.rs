@@ -97,7 +97,7 @@ fn a_rehearsal_changes_nothing() {
     receive(&mut bed, &syn());
     let state = |bed: &Bed| {
         let conns = bed.engine.report_connections(bed.now, 0, 100).0;
-        let report = format!("{:?}", bed.engine.report());
+        let report = format!("{:?}", bed.engine.report(bed.now));
         (conns, report, bed.engine.counters().clone())
     };
     let before = state(&bed);

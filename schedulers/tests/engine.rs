@@ -26,17 +26,17 @@ fn handshake(director: &mut Director, delay: impl Fn(u8) -> Duration) -> u8 {
 fn handshakes_are_measured_where_both_directions_are_seen() {
     let mut director = Director::new("rr", 0);
     director.add([0], Nat);
-    assert_eq!(director.report(0).handshake, 0);
+    assert_eq!(director.numbers(0).handshake, 0);
     handshake(&mut director, |_| 8 * MS);
-    assert_eq!(director.report(0).handshake, 8000);
+    assert_eq!(director.numbers(0).handshake, 8000);
     handshake(&mut director, |_| 16 * MS);
-    assert_eq!(director.report(0).handshake, 9000);
+    assert_eq!(director.numbers(0).handshake, 9000);
 
     director.add([1], Dr);
     for _ in 0..4 {
         director.visit();
     }
-    assert_eq!(director.report(1).handshake, 0);
+    assert_eq!(director.numbers(1).handshake, 0);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn what_was_sent_twice_is_not_measured() {
     director.syn(client);
     director.pass(2 * MS);
     director.syn_ack(0, client);
-    assert_eq!(director.report(0).handshake, 0, "a SYN that came again");
+    assert_eq!(director.numbers(0).handshake, 0, "a SYN that came again");
 
     let (client, _) = director.connect();
     director.pass(3 * MS);
@@ -56,7 +56,7 @@ fn what_was_sent_twice_is_not_measured() {
     director.pass(SECOND);
     director.syn_ack(0, client);
     assert_eq!(
-        director.report(0).handshake,
+        director.numbers(0).handshake,
         3000,
         "the first SYN-ACK counts"
     );
@@ -68,7 +68,7 @@ fn a_server_that_was_slow_is_forgiven_and_tried_again() {
     director.add([0, 1], Nat);
     let slow = |n| if n == 1 { 900 * MS } else { MS };
     let quick = |_| MS;
-    while director.report(1).handshake == 0 {
+    while director.numbers(1).handshake == 0 {
         handshake(&mut director, slow);
     }
     let tried = |director: &mut Director, seconds| {
@@ -82,7 +82,7 @@ fn a_server_that_was_slow_is_forgiven_and_tried_again() {
     assert_eq!(tried(&mut director, 45), 0);
     let later = tried(&mut director, 100);
     assert!((40..=60).contains(&later), "{later} of 100");
-    assert_eq!(director.report(1).handshake, 1000);
+    assert_eq!(director.numbers(1).handshake, 1000);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn the_effective_weight_grows_and_is_reported() {
     let mut director = Director::new("wlc", 30);
     director.add([0], Dr);
     assert_eq!(
-        director.report(0).effective_weight,
+        director.numbers(0).effective_weight,
         1.0,
         "nobody to lean on"
     );
@@ -184,7 +184,7 @@ fn the_effective_weight_grows_and_is_reported() {
     director.change(|service| service.servers[0].weight = 10);
     for (passed, expected) in [(0, 0.0), (15, 5.0), (9, 8.0), (6, 10.0), (100, 10.0)] {
         director.pass(passed * SECOND);
-        let effective = director.report(1).effective_weight;
+        let effective = director.numbers(1).effective_weight;
         assert!((effective - expected).abs() < 1e-9, "{effective}");
     }
     // Recovered: weight 0 and back. An edit of a weight that was there already starts nothing.
@@ -192,12 +192,12 @@ fn the_effective_weight_grows_and_is_reported() {
     director.change(|service| service.servers[0].weight = 4);
     director.pass(15 * SECOND);
     director.change(|service| service.servers[0].weight = 8);
-    assert!((director.report(1).effective_weight - 4.0).abs() < 1e-9);
+    assert!((director.numbers(1).effective_weight - 4.0).abs() < 1e-9);
     // Removed and added again.
     let spec = director.bed.snapshot.services[0].servers[0];
     director.change(|service| service.servers.retain(|s| s.endpoint != server(1)));
     director.change(|service| service.servers.insert(0, spec));
-    assert_eq!(director.report(1).effective_weight, 0.0);
+    assert_eq!(director.numbers(1).effective_weight, 0.0);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn hashing_schedulers_have_no_slow_start() {
         director.add([0, 1], Dr);
         director.pass(200 * SECOND);
         director.add([2], Dr);
-        assert_eq!(director.report(2).effective_weight, 1.0, "{scheduler}");
+        assert_eq!(director.numbers(2).effective_weight, 1.0, "{scheduler}");
     }
 }
 

@@ -119,7 +119,7 @@ fn servers(args: &Args) -> Result<Vec<(ServiceKey, ServerSpec, u32)>, ExitCode> 
     let servers = services.into_iter().filter(wanted).flat_map(|service| {
         let key = service.spec.key;
         let servers = service.servers.into_iter();
-        servers.map(move |server| (key, server.spec, server.open))
+        servers.map(move |server| (key, server.spec, server.numbers.open))
     });
     Ok(servers
         .filter(|(_, server, _)| args.server.matches(server.endpoint))

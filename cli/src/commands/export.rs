@@ -73,8 +73,8 @@ fn server(s: &ServerStatus) -> Server {
     Server {
         spec: s.spec,
         local: s.local,
-        active: s.active,
-        inactive: s.inactive,
+        active: s.numbers.active,
+        inactive: s.numbers.inactive,
     }
 }
 

@@ -9,6 +9,7 @@ use uvs_core::access::Action;
 
 mod access;
 pub(crate) mod check;
+mod columns;
 mod daemon;
 mod doctor;
 mod drain;
@@ -29,7 +30,6 @@ mod sysctl;
 mod top;
 mod trace;
 mod units;
-mod words;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;

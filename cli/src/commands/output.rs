@@ -40,6 +40,11 @@ impl Column {
         self.title
     }
 
+    /// The same under another title.
+    pub(crate) const fn titled(self, title: &'static str) -> Self {
+        Self { title, ..self }
+    }
+
     /// Whether its cells end in line.
     pub(crate) const fn is_numeric(&self) -> bool {
         self.numeric

@@ -1,7 +1,8 @@
 //! `uvs show …`: the daemon's state as columns for people or as JSON for programs, once or again and again.
 
 mod filter;
-mod rows;
+mod tables;
+mod text;
 mod view;
 
 use std::io::IsTerminal;
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use uvs_control::client::{Asking, CallError, Client, Daemon};
-use uvs_control::protocol::{Connection, Filter, Find, ServiceStatus, ask};
+use uvs_control::protocol::{Filter, Find, ServiceStatus, ask, keep_latest};
 
 use self::filter::Wanted;
 pub(super) use self::filter::{ServiceName, service};
 use self::view::View;
+use super::columns::connections::Connection;
 use super::{USAGE, daemon, output, units};
 
 /// What, which of it, and how.
@@ -169,11 +171,11 @@ fn connections(client: &mut impl Daemon, wanted: &Wanted) -> Result<Vec<Connecti
         let found = client.ask(ask::FindConnections(find))?;
         list.extend(found.connections);
         if let Some(most) = wanted.latest {
-            Connection::keep_latest(&mut list, most);
+            keep_latest(&mut list, most);
         }
         next = found.next;
     }
-    Ok(list)
+    Ok(list.into_iter().map(Connection::from).collect())
 }
 
 fn failed(error: &ShowError) -> ExitCode {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
+use uvs_core::engine::ConnReport;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Timeouts;
@@ -12,8 +13,8 @@ use super::question::{
     whole,
 };
 use super::{
-    AccessPage, Change, Command, ConnectionStatus, Find, Found, NeighbourStatus, PluginReloaded,
-    Plugins, Refusal, Services, Setting, SysctlRequest, SysctlValue,
+    AccessPage, Change, Command, Find, Found, NeighbourStatus, PluginReloaded, Plugins, Refusal,
+    Services, Setting, SysctlRequest, SysctlValue,
 };
 use crate::trace::{LiveRequest, Subject, TracedFrames};
 
@@ -67,7 +68,7 @@ questions! {
     }
     in parts {
         /// All connections, in table order.
-        ListConnections -> connections: Vec<ConnectionStatus>, Read;
+        ListConnections -> connections: Vec<ConnReport>, Read;
     }
 }
 

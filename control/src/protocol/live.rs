@@ -5,10 +5,12 @@
 //! over the difference of their times.
 
 use serde::{Deserialize, Serialize};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::numbers::Totals;
 use uvs_core::service::ServiceKey;
 
-use super::{ConnectionStatus, ServiceStatus, Totals};
+use super::ServiceStatus;
 
 /// Everything counted at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,34 +75,17 @@ pub struct ClientFilter {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Found {
     /// In table order; where only the latest were asked for, those first that had a packet last.
-    pub connections: Vec<Connection>,
+    pub connections: Vec<ConnReport>,
     /// How many fit, with those that were left out.
     pub matched: u32,
     /// Where to go on, `None` at the end.
     pub next: Option<u64>,
 }
 
-/// A connection with its service, its last packet, and what it has carried.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Connection {
-    /// The service it was scheduled by.
-    pub service: ServiceKey,
-    /// The rest.
-    #[serde(flatten)]
-    pub status: ConnectionStatus,
-    /// Nanoseconds since its last packet.
-    pub idle_ns: u64,
-    /// TCP: the sequence numbers that server and client expect next. What they grow by, modulo 2^32, is
-    /// the bytes that were sent to each, also where replies do not pass the director.
-    pub sequence: Option<(u32, u32)>,
-}
-
-impl Connection {
-    /// Puts those with the latest packets first, and leaves so many.
-    pub fn keep_latest(list: &mut Vec<Self>, most: u32) {
-        list.sort_by_key(|c| c.idle_ns);
-        list.truncate(most as usize);
-    }
+/// Puts those with the latest packets first, and leaves so many.
+pub fn keep_latest(list: &mut Vec<ConnReport>, most: u32) {
+    list.sort_by_key(|c| c.idle_ns);
+    list.truncate(most as usize);
 }
 
 /// How long frames took, until now and until some time ago.

@@ -9,13 +9,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use mio::{Events, Poll};
 use serde_json::Value;
 use tempfile::TempDir;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::service::ServiceKey;
 
 use super::client::{MAX_LINE, PATIENCE, REST};
 use super::*;
-use crate::protocol::{
-    Ask, Change, ConnectionStatus, Encoded, Question, SysctlRequest, SysctlValue, ask,
-};
+use crate::protocol::{Ask, Change, Encoded, Question, SysctlRequest, SysctlValue, ask};
 
 const FIRST: Token = Token(100);
 /// Turns after which something that should have happened is taken not to.
@@ -346,14 +346,17 @@ fn an_unfinished_answer_has_no_limit_of_time() {
 
 fn part(connections: usize) -> Encoded {
     let end = Endpoint::NONE;
-    let connection = ConnectionStatus {
+    let connection = ConnReport {
+        service: ServiceKey::address(Protocol::Tcp, end),
         protocol: Some(Protocol::Tcp),
         client: end,
         vip: end,
         server: end,
         local: None,
-        state: "ESTABLISHED".to_owned(),
+        state: "ESTABLISHED",
         expires: 900,
+        idle_ns: 0,
+        sequence: None,
     };
     encoded::<ask::ListConnections>(vec![connection; connections])
 }

@@ -97,7 +97,7 @@ pub(super) fn scheduled(
             weight: backend.weight,
             active: backend.active,
             inactive: backend.inactive,
-            connections: server.stats.connections,
+            connections: server.numbers.stats.connections,
             fate: if avoided.contains(place) {
                 Fate::SharedPort
             } else {

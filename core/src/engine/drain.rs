@@ -71,7 +71,7 @@ impl Server {
             };
             self.drain = Some(Drain { since: now, stage });
             // One that never had connections was not taken out of service.
-            let served = self.stats.connections > 0 || open > 0;
+            let served = self.numbers.stats.connections > 0 || open > 0;
             return served.then_some(Happened::Drains(open));
         };
         let took = now.since(drain.since);

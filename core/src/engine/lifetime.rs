@@ -31,7 +31,7 @@ impl<R: Recorder> Engine<R> {
         let server = self.servers.get_mut(c.backend);
         server.references += 1;
         if c.has(conn::TEMPLATE) {
-            server.persistent += 1;
+            server.numbers.persistent += 1;
             return Ok(id);
         }
         let upper = server.spec.upper;
@@ -79,7 +79,7 @@ impl<R: Recorder> Engine<R> {
         let (upper, lower) = (server.spec.upper, server.spec.lower);
         server.over -= u32::from(c.is_over());
         if c.has(conn::TEMPLATE) {
-            server.persistent -= 1;
+            server.numbers.persistent -= 1;
         }
         let load = self.load_mut(c.backend);
         if !c.has(conn::TEMPLATE) {

@@ -167,7 +167,7 @@ struct Service {
     /// The places in [`Engine::servers`] of `backends`.
     servers: Vec<u32>,
     stats: crate::counters::Stats,
-    failures: [u64; crate::counters::ScheduleFailure::COUNT],
+    failures: crate::counters::ByFailure,
     /// Whose turn it is among the local addresses.
     next_local: usize,
     slow_start: slow_start::SlowStart,

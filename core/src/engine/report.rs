@@ -1,20 +1,25 @@
-//! Copies of the engine's state for whoever shows it.
+//! Copies of the engine's state for whoever shows it. The control protocol carries [`ConnReport`] and the
+//! [`numbers`](crate::numbers) as they are serialised here.
 
 mod sum;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::{Engine, Service};
+use crate::backend::Backend;
 use crate::conn::{self, Conn};
-use crate::counters::{ScheduleFailure, Stats};
+use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::numbers::{ServerNumbers, ServiceNumbers};
 use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 
-/// All services with their counters, of one engine or of several that have applied the same snapshots: `+=`
+/// All services with their numbers, of one engine or of several that have applied the same snapshots: `+=`
 /// counts another's in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -24,15 +29,13 @@ pub struct Report {
     pub retired: Stats,
 }
 
-/// A service's counters.
+/// A service, its servers and their numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceReport {
     /// The service.
     pub key: ServiceKey,
-    /// Totals since it was added.
-    pub stats: Stats,
-    /// New connections that got no server.
-    pub failures: [u64; ScheduleFailure::COUNT],
+    /// Its own numbers.
+    pub numbers: ServiceNumbers,
     /// Its local addresses, each with its ports in use towards the server that has most of them. Of several
     /// engines, each of which may have another such server, it is the most that there can be.
     pub local_ports: Vec<(Addr, u32)>,
@@ -40,37 +43,26 @@ pub struct ServiceReport {
     pub servers: Vec<ServerReport>,
 }
 
-/// A server's counters.
+/// A server and its numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServerReport {
     /// The server.
     pub endpoint: Endpoint,
-    /// Active connections.
-    pub active: u32,
-    /// Inactive connections.
-    pub inactive: u32,
-    /// Persistence templates.
-    pub persistent: u32,
-    /// Connections that are not over: neither closed by both sides nor reset.
-    pub open: u32,
-    /// Since when its weight has been 0, while it is.
-    pub draining: Option<Instant>,
-    /// Whether it is over its threshold.
-    pub overloaded: bool,
-    /// What it counts for during its slow start; its weight otherwise.
-    pub effective_weight: f64,
-    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
-    pub handshake: u32,
-    /// Totals since it was added.
-    pub stats: Stats,
+    /// Its numbers.
+    pub numbers: ServerNumbers,
 }
 
+/// A word of this program's. By this name, as serde would borrow a plain `&str` from what it reads.
+type StateName = &'static str;
+
 /// A connection or template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnReport {
+    /// The service it was scheduled by.
+    pub service: ServiceKey,
     /// The protocol; `None` for a firewall mark's template, which is for all of them.
     pub protocol: Option<Protocol>,
-    /// The client.
+    /// The client; port 0 in a template.
     pub client: Endpoint,
     /// The VIP.
     pub vip: Endpoint,
@@ -78,55 +70,61 @@ pub struct ConnReport {
     pub server: Endpoint,
     /// FULLNAT's local endpoint.
     pub local: Option<Endpoint>,
-    /// The state's name.
-    pub state: &'static str,
+    /// The state's name: `NONE`, `SYN_RECV`, `ESTABLISHED`, … `UDP`.
+    #[serde(deserialize_with = "known_state")]
+    pub state: StateName,
     /// Seconds until it expires, rounded down.
     pub expires: u32,
-    /// The service it was scheduled by.
-    pub service: ServiceKey,
-    /// The time since its last packet.
-    pub idle: Duration,
-    /// TCP: the sequence numbers that server and client expect next. What they grow by is the bytes that
-    /// were sent to each.
+    /// Nanoseconds since its last packet.
+    pub idle_ns: u64,
+    /// TCP: the sequence numbers that server and client expect next. What they grow by, modulo 2^32, is the
+    /// bytes that were sent to each, also where replies do not pass the director.
     pub sequence: Option<(u32, u32)>,
 }
 
+/// The one state of UDP's connections.
+const UDP: StateName = "UDP";
+/// That of a template of which a connection was established; others have [`TcpState::None`]'s.
+const ASSURED: StateName = "ASSURED";
+
 impl<R: Recorder> Engine<R> {
-    /// Copies all services' counters.
-    pub fn report(&self) -> Report {
+    /// Copies all services' numbers.
+    pub fn report(&self, now: Instant) -> Report {
         let services = self.services.iter().flatten().map(|s| ServiceReport {
             key: s.spec.key,
-            stats: s.stats,
-            failures: s.failures,
+            numbers: ServiceNumbers {
+                stats: s.stats,
+                failures: s.failures,
+            },
             local_ports: self.local_ports(s),
-            servers: s
-                .servers
-                .iter()
-                .zip(&s.backends)
-                .map(|(place, b)| {
-                    let server = self.servers.get(*place);
-                    ServerReport {
-                        endpoint: server.key.1,
-                        active: b.active,
-                        inactive: b.inactive,
-                        persistent: server.persistent,
-                        effective_weight: s
-                            .slow_start
-                            .reduced(self.now, b, &s.backends)
-                            .unwrap_or_else(|| f64::from(b.weight)),
-                        handshake: b.handshake,
-                        open: (b.active + b.inactive).saturating_sub(server.over),
-                        draining: server.drain.map(|d| d.since),
-                        overloaded: b.flags & crate::backend::Backend::OVERLOADED != 0,
-                        stats: server.stats,
-                    }
-                })
-                .collect(),
+            servers: self.report_servers(now, s),
         });
         Report {
             services: services.collect(),
             retired: self.retired,
         }
+    }
+
+    fn report_servers(&self, now: Instant, service: &Service) -> Vec<ServerReport> {
+        let servers = service.servers.iter().zip(&service.backends);
+        let report = servers.map(|(place, b)| {
+            let server = self.servers.get(*place);
+            let reduced = service.slow_start.reduced(now, b, &service.backends);
+            ServerReport {
+                endpoint: server.key.1,
+                numbers: ServerNumbers {
+                    active: b.active,
+                    inactive: b.inactive,
+                    effective_weight: reduced.unwrap_or_else(|| f64::from(b.weight)),
+                    handshake: b.handshake,
+                    open: (b.active + b.inactive).saturating_sub(server.over),
+                    draining: server.drain.map(|d| now.since(d.since).as_secs()),
+                    overloaded: b.flags & Backend::OVERLOADED != 0,
+                    ..server.numbers
+                },
+            }
+        });
+        report.collect()
     }
 
     fn local_ports(&self, service: &Service) -> Vec<(Addr, u32)> {
@@ -172,18 +170,29 @@ impl<R: Recorder> Engine<R> {
 pub(super) fn state_name(protocol: Protocol, state: u8) -> &'static str {
     match protocol {
         Protocol::Tcp => TcpState::from_number(state).name(),
-        Protocol::Udp => "UDP",
+        Protocol::Udp => UDP,
         Protocol::Sctp => SctpState::from_number(state).name(),
     }
 }
 
+/// Reads the name of a state; one of another release is unknown.
+fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<StateName, D::Error> {
+    let read = String::deserialize(from)?;
+    let tcp = TcpState::ALL.into_iter().map(TcpState::name);
+    let sctp = SctpState::ALL.into_iter().map(SctpState::name);
+    let mut known = tcp.chain(sctp).chain([UDP, ASSURED]);
+    Ok(known.find(|name| *name == read).unwrap_or("UNKNOWN"))
+}
+
 fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
     let state = match c.state {
-        conn::ASSURED if c.has(conn::TEMPLATE) => "ASSURED",
-        _ if c.has(conn::TEMPLATE) => "NONE",
+        conn::ASSURED if c.has(conn::TEMPLATE) => ASSURED,
+        _ if c.has(conn::TEMPLATE) => TcpState::None.name(),
         state => state_name(c.protocol, state),
     };
+    let idle = (now + Duration::from_secs(c.timeout.into())).since(c.deadline);
     ConnReport {
+        service,
         protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
         client: c.client,
         vip: c.vip,
@@ -191,9 +200,36 @@ fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
         local: (c.local.port != 0).then_some(c.local),
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
-        service,
-        idle: (now + Duration::from_secs(c.timeout.into())).since(c.deadline),
+        idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),
         sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
             .then_some((c.server_expects, c.client_expects)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_read_as_it_was_reported() {
+        let at = |last, port| Endpoint::new(Addr::v4([10, 0, 0, last]), port);
+        let service = ServiceKey::address(Protocol::Sctp, at(100, 80));
+        let report = ConnReport {
+            service,
+            protocol: Some(Protocol::Sctp),
+            client: at(9, 40_000),
+            vip: at(100, 80),
+            server: at(2, 8080),
+            local: None,
+            state: SctpState::Init.name(),
+            expires: 61,
+            idle_ns: 7,
+            sequence: Some((u32::MAX, 0)),
+        };
+        let json = serde_json::to_string(&report).expect("JSON");
+        assert_eq!(serde_json::from_str::<ConnReport>(&json).ok(), Some(report));
+        let newer = json.replace(r#""INIT""#, r#""OF_ANOTHER_RELEASE""#);
+        let read: ConnReport = serde_json::from_str(&newer).expect("JSON");
+        assert_eq!(read.state, "UNKNOWN");
     }
 }

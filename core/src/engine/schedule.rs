@@ -199,7 +199,7 @@ impl<R: Recorder> Engine<R> {
             self.clients.note(&self.conns, id);
         }
         self.record(|_| describe::opened(&c));
-        self.servers.get_mut(server).stats.connections += 1;
+        self.servers.get_mut(server).numbers.stats.connections += 1;
         if let Some(s) = self.services[slot as usize].as_mut() {
             s.stats.connections += 1;
         }

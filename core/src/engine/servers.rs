@@ -9,8 +9,8 @@ use super::drain::{Drain, Stage};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
-use crate::counters::Stats;
 use crate::flow::Endpoint;
+use crate::numbers::ServerNumbers;
 use crate::service::{Care, ServerSpec, ServiceKey};
 
 /// A real server.
@@ -28,8 +28,6 @@ pub(super) struct Server {
     pub(super) position: u32,
     /// Its load while removed; else the service has it.
     pub(super) removed: Backend,
-    /// Persistence templates.
-    pub(super) persistent: u32,
     /// Connections and templates that refer to it.
     pub(super) references: u32,
     /// Connections that are over: closed by both sides, or reset.
@@ -40,7 +38,9 @@ pub(super) struct Server {
     pub(super) drain: Option<Drain>,
     /// Its service's.
     pub(super) care: Care,
-    pub(super) stats: Stats,
+    /// What is counted where it happens: templates, traffic; [`Engine::report`](super::Engine::report) adds the
+    /// rest.
+    pub(super) numbers: ServerNumbers,
     pub(super) handshakes: Handshakes,
 }
 
@@ -95,7 +95,10 @@ impl Servers {
         if let Some(place) = self.removed.remove(&key) {
             let server = self.get_mut(place);
             (server.service, server.spec, server.mode) = (service, spec, mode);
-            server.stats = Stats::default();
+            server.numbers = ServerNumbers {
+                persistent: server.numbers.persistent,
+                ..ServerNumbers::default()
+            };
             (server.ended, server.drain) = (0, None);
             let mut backend = server.removed;
             backend.weight = spec.weight;
@@ -120,13 +123,12 @@ impl Servers {
             service,
             position: 0,
             removed: backend,
-            persistent: 0,
             references: 0,
             over: 0,
             ended: 0,
             drain: None,
             care: Care::default(),
-            stats: Stats::default(),
+            numbers: ServerNumbers::default(),
             handshakes: Handshakes::default(),
         };
         let place = self.free.pop().unwrap_or_else(|| {

@@ -15,7 +15,7 @@ impl<R: Recorder> Engine<R> {
     /// Counts a packet of a connection at its server and service: from the server (`out`) or the client.
     pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
-        server.stats.count(out, bytes);
+        server.numbers.stats.count(out, bytes);
         let service = self.services.get_mut(server.service as usize);
         if let Some(s) = service.and_then(Option::as_mut) {
             s.stats.count(out, bytes);

@@ -94,36 +94,81 @@ impl Stats {
 /// The ICMP errors that the engine makes: their type, and the metric label.
 pub const ICMP_ERRORS: [(u8, &str); 2] = [(3, "destination_unreachable"), (11, "time_exceeded")];
 
-/// A count for each [`DropReason`], in their order: `counts[reason as usize]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByReason([u64; DropReason::COUNT]);
+macro_rules! counts_by {
+    ($(#[$about:meta])* $name:ident $kind:ident) => {
+        $(#[$about])*
+        ///
+        /// Serialised as a list of labels and counts, without the zeros; a label that is not known, of
+        /// another release, is left out.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(from = "Vec<(String, u64)>", into = "Vec<(String, u64)>")]
+        pub struct $name([u64; $kind::COUNT]);
 
-impl Default for ByReason {
-    fn default() -> Self {
-        Self([0; DropReason::COUNT])
-    }
-}
-
-impl Deref for ByReason {
-    type Target = [u64; DropReason::COUNT];
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl DerefMut for ByReason {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
-
-impl AddAssign for ByReason {
-    fn add_assign(&mut self, other: Self) {
-        for (sum, n) in self.0.iter_mut().zip(other.0) {
-            *sum += n;
+        impl $name {
+            /// Those that are not 0, with their labels.
+            pub fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let all = $kind::ALL.iter().zip(self.0);
+                all.filter(|(_, n)| *n > 0).map(|(kind, n)| (kind.label(), n))
+            }
         }
-    }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self([0; $kind::COUNT])
+            }
+        }
+
+        impl Deref for $name {
+            type Target = [u64; $kind::COUNT];
+
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+
+        impl DerefMut for $name {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut self.0
+            }
+        }
+
+        impl AddAssign for $name {
+            fn add_assign(&mut self, other: Self) {
+                for (sum, n) in self.0.iter_mut().zip(other.0) {
+                    *sum += n;
+                }
+            }
+        }
+
+        impl From<$name> for Vec<(String, u64)> {
+            fn from(counts: $name) -> Self {
+                let counted = counts.counted();
+                counted.map(|(label, n)| (label.to_owned(), n)).collect()
+            }
+        }
+
+        impl From<Vec<(String, u64)>> for $name {
+            fn from(list: Vec<(String, u64)>) -> Self {
+                let mut counts = Self::default();
+                for (label, n) in list {
+                    if let Some(kind) = $kind::ALL.iter().find(|kind| kind.label() == label) {
+                        counts[*kind as usize] = n;
+                    }
+                }
+                counts
+            }
+        }
+    };
+}
+
+counts_by! {
+    /// A count for each [`DropReason`], in their order: `counts[reason as usize]`.
+    ByReason DropReason
+}
+
+counts_by! {
+    /// A count for each [`ScheduleFailure`], in their order: `counts[failure as usize]`.
+    ByFailure ScheduleFailure
 }
 
 /// Totals of an engine, or of several together: `+=` counts another's in.
@@ -302,5 +347,18 @@ mod tests {
             let lost = |c: &ByReason| c.iter().sum::<u64>();
             prop_assert_eq!(lost(&both.lost), lost(&a.lost) + lost(&b.lost));
         }
+    }
+
+    #[test]
+    fn counts_travel_by_their_labels() {
+        let mut counts = ByReason::default();
+        counts[DropReason::NoRoute as usize] = 7;
+        counts[DropReason::Denied as usize] = 1;
+        let json = serde_json::to_string(&counts).expect("JSON");
+        assert_eq!(json, r#"[["denied",1],["no_route",7]]"#);
+        assert_eq!(serde_json::from_str::<ByReason>(&json).ok(), Some(counts));
+        let newer = r#"[["of_another_release",3],["denied",2]]"#;
+        let read: ByFailure = serde_json::from_str(newer).expect("JSON");
+        assert_eq!(read.counted().collect::<Vec<_>>(), [("denied", 2)]);
     }
 }

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod fib;
 pub mod flow;
 pub mod marks;
+pub mod numbers;
 pub mod ports;
 pub mod random;
 pub mod ranks;

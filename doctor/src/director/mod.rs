@@ -20,9 +20,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::{GuardStatus, Stats};
+use uvs_control::protocol::GuardStatus;
 use uvs_control::table::Homeless;
 use uvs_core::access::Access;
+use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::{GuardStatus, Stats};
+use uvs_control::protocol::GuardStatus;
 use uvs_core::access::{Access, AccessList, Action, Rule};
+use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;

@@ -1,6 +1,7 @@
 //! Services and their real servers.
 
-use uvs_core::counters::{ScheduleFailure, Stats};
+use uvs_core::counters::ScheduleFailure;
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::ServiceKey;
 
 use crate::catalog::{self as c, Definition};
@@ -33,25 +34,33 @@ fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Families) {
         ("persistent", persistent),
     ];
     labels.add(to, &c::SERVICE_INFO, &info, 1.0);
+    let stats = s.numbers.stats;
     labels.add(
         to,
         &c::SERVICE_CONNECTIONS_TOTAL,
         &[],
-        s.stats.connections as f64,
+        stats.connections as f64,
     );
-    traffic(
-        labels,
-        &s.stats,
-        [&c::SERVICE_PACKETS, &c::SERVICE_BYTES],
-        to,
-    );
-    let sum = |of: fn(&BackendMetrics) -> u32| s.backends.iter().map(|b| u64::from(of(b))).sum();
-    let load: [u64; 3] = [
-        sum(|b| b.active),
-        sum(|b| b.inactive),
-        sum(|b| b.persistent),
-    ];
-    connections(labels, load, &c::SERVICE_CONNECTIONS, to);
+    for (definition, direction, value) in [
+        (&c::SERVICE_PACKETS, "in", stats.in_packets),
+        (&c::SERVICE_PACKETS, "out", stats.out_packets),
+        (&c::SERVICE_BYTES, "in", stats.in_bytes),
+        (&c::SERVICE_BYTES, "out", stats.out_bytes),
+    ] {
+        labels.add(to, definition, &[("direction", direction)], value as f64);
+    }
+    let sum = |of: fn(&ServerNumbers) -> u32| -> u64 {
+        let servers = s.backends.iter();
+        servers.map(|b| u64::from(of(&b.numbers))).sum()
+    };
+    for (state, count) in [
+        ("active", sum(|n| n.active)),
+        ("inactive", sum(|n| n.inactive)),
+        ("persistent", sum(|n| n.persistent)),
+    ] {
+        let label = [("state", state)];
+        labels.add(to, &c::SERVICE_CONNECTIONS, &label, count as f64);
+    }
     for state in State::ALL {
         let count = s.backends.iter().filter(|b| b.state() == state).count();
         let label = [("state", state.label())];
@@ -59,61 +68,18 @@ fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Families) {
     }
     for failure in ScheduleFailure::ALL {
         let label = [("reason", failure.label())];
-        let count = s.failures[*failure as usize];
+        let count = s.numbers.failures[*failure as usize];
         labels.add(to, &c::SCHEDULE_FAILURES, &label, count as f64);
     }
 }
 
 fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Families) {
-    let flag = |set: bool| f64::from(u8::from(set));
-    let load = [b.active, b.inactive, b.persistent].map(u64::from);
-    labels.add(
-        to,
-        &c::BACKEND_CONNECTIONS_TOTAL,
-        &[],
-        b.stats.connections as f64,
-    );
-    traffic(
-        labels,
-        &b.stats,
-        [&c::BACKEND_PACKETS, &c::BACKEND_BYTES],
-        to,
-    );
-    connections(labels, load, &c::BACKEND_CONNECTIONS, to);
-    labels.add(to, &c::BACKEND_OPEN, &[], f64::from(b.open));
-    labels.add(to, &c::BACKEND_WEIGHT, &[], f64::from(b.weight));
-    labels.add(to, &c::BACKEND_EFFECTIVE_WEIGHT, &[], b.effective_weight);
-    if b.handshake > 0 {
-        labels.add(to, &c::BACKEND_HANDSHAKE, &[], f64::from(b.handshake) / 1e6);
-    }
-    labels.add(to, &c::BACKEND_UP, &[], flag(b.reachable));
-    labels.add(to, &c::BACKEND_OVERLOADED, &[], flag(b.overloaded));
-}
-
-fn traffic(
-    labels: &Labels,
-    stats: &Stats,
-    [packets, bytes]: [&'static Definition; 2],
-    to: &mut Families,
-) {
-    for (definition, value, direction) in [
-        (packets, stats.in_packets, "in"),
-        (packets, stats.out_packets, "out"),
-        (bytes, stats.in_bytes, "in"),
-        (bytes, stats.out_bytes, "out"),
-    ] {
-        labels.add(to, definition, &[("direction", direction)], value as f64);
-    }
-}
-
-fn connections(
-    labels: &Labels,
-    load: [u64; 3],
-    definition: &'static Definition,
-    to: &mut Families,
-) {
-    for (state, count) in ["active", "inactive", "persistent"].into_iter().zip(load) {
-        labels.add(to, definition, &[("state", state)], count as f64);
+    for series in c::BACKEND_SERIES {
+        let Some(value) = (series.value)(b) else {
+            continue;
+        };
+        let more = series.of.labels.last().copied().zip(series.by);
+        labels.add(to, series.of, more.as_slice(), value);
     }
 }
 
@@ -135,9 +101,9 @@ impl Labels {
 
     fn of_backend(&self, b: &BackendMetrics) -> Self {
         let mut labels = self.0.clone();
-        labels.push(("rip", b.endpoint.addr.to_string()));
-        labels.push(("rport", b.endpoint.port.to_string()));
-        labels.push(("mode", b.mode().to_owned()));
+        labels.push(("rip", b.spec.endpoint.addr.to_string()));
+        labels.push(("rport", b.spec.endpoint.port.to_string()));
+        labels.push(("mode", b.spec.mode().to_owned()));
         Self(labels)
     }
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{Forwarding, ServiceKey, TunnelKind};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
+use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
     BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
@@ -25,20 +26,22 @@ pub(crate) fn stats(connections: u64) -> Stats {
 }
 
 pub(crate) fn backend(last: u8) -> BackendMetrics {
+    let endpoint = Endpoint::new(Addr::v4([192, 168, 0, last]), 80);
     BackendMetrics {
-        endpoint: Endpoint::new(Addr::v4([192, 168, 0, last]), 80),
-        forwarding: Forwarding::Dr,
-        tunnel: TunnelKind::Ipip,
-        weight: 3,
-        effective_weight: 3.0,
-        handshake: 450,
-        active: 1,
-        inactive: 2,
-        persistent: 0,
-        open: 2,
-        overloaded: false,
+        spec: ServerSpec {
+            weight: 3,
+            ..ServerSpec::new(endpoint, Forwarding::Dr)
+        },
+        numbers: ServerNumbers {
+            effective_weight: 3.0,
+            handshake: 450,
+            active: 1,
+            inactive: 2,
+            open: 2,
+            stats: stats(u64::from(last)),
+            ..ServerNumbers::default()
+        },
         reachable: true,
-        stats: stats(u64::from(last)),
     }
 }
 
@@ -47,8 +50,10 @@ pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
         key: ServiceKey::address(Protocol::Tcp, VIP),
         scheduler: "wrr".to_owned(),
         persistent: false,
-        stats: stats(46),
-        failures: Default::default(),
+        numbers: ServiceNumbers {
+            stats: stats(46),
+            ..ServiceNumbers::default()
+        },
         backends,
     }
 }

@@ -1,12 +1,12 @@
 //! Connections by filter, for `uvs show conns` and `uvs top`. A request looks at a bounded part of the table
 //! and answers with a bounded number: whoever wants all of it asks again.
 
-use uvs_control::protocol::{Answers, ClientFilter, Connection, Filter, Find, Found, Refusal, ask};
+use uvs_control::protocol::{
+    Answers, ClientFilter, Filter, Find, Found, Refusal, ask, keep_latest,
+};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 
-use super::live::nanoseconds;
-use super::status::connection_status;
 use super::{Daemon, failed};
 use crate::workers::Cursor;
 
@@ -39,17 +39,12 @@ impl Answers<ask::FindConnections> for Daemon {
 }
 
 fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
-    let fitting = page.iter().filter(|c| fits(&find.filter, c));
+    let fitting = page.iter().copied().filter(|c| fits(&find.filter, c));
     let before = found.connections.len();
-    found.connections.extend(fitting.map(|c| Connection {
-        service: c.service,
-        status: connection_status(c),
-        idle_ns: nanoseconds(c.idle),
-        sequence: c.sequence,
-    }));
+    found.connections.extend(fitting);
     found.matched += (found.connections.len() - before) as u32;
     if let Some(most) = find.latest {
-        Connection::keep_latest(&mut found.connections, most);
+        keep_latest(&mut found.connections, most);
     }
 }
 
@@ -71,8 +66,6 @@ fn is_of(wanted: ClientFilter, client: Endpoint) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use uvs_core::flow::{Addr, Protocol};
     use uvs_core::service::ServiceKey;
@@ -89,7 +82,7 @@ mod tests {
             state: "ESTABLISHED",
             expires: 900,
             service: ServiceKey::address(Protocol::Tcp, VIP),
-            idle: Duration::from_millis(idle),
+            idle_ns: 1_000_000 * idle,
             sequence: None,
         }
     }

@@ -1,13 +1,11 @@
 //! What is served, as it is listed: services, connections, marks, lists of clients, time-outs.
 
-use uvs_control::protocol::{
-    AccessPage, Answers, ConnectionStatus, Lists, Refusal, Services, Traffic, ask,
-};
+use uvs_control::protocol::{AccessPage, Answers, Lists, Refusal, Services, Traffic, ask};
+use uvs_core::engine::ConnReport;
 use uvs_core::marks::MarkRule;
 use uvs_core::snapshot::Timeouts;
 
-use super::status::{connection_status, service_status};
-use super::{Daemon, failed};
+use super::{Daemon, failed, status};
 use crate::workers::Cursor;
 
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
@@ -29,7 +27,7 @@ impl Answers<ask::ListServices> for Daemon {
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
         let marks = self.table.marks();
-        let services = wanted.map(|s| service_status(s, marks, &report, &self.rates, &fib));
+        let services = wanted.map(|s| status::listed(s, marks, &report, &self.rates, &fib));
         let services = services.collect();
         Ok(Services {
             table_size: TABLE_SIZE,
@@ -43,10 +41,9 @@ impl Lists<ask::ListConnections> for Daemon {
         &mut self,
         _: &ask::ListConnections,
         from: u64,
-    ) -> Result<(Vec<ConnectionStatus>, Option<u64>), Refusal> {
+    ) -> Result<(Vec<ConnReport>, Option<u64>), Refusal> {
         let page = self.workers.connections(Cursor::from(from));
         let (page, rest) = page.map_err(failed)?;
-        let page = page.iter().map(connection_status).collect();
         Ok((page, rest.map(u64::from)))
     }
 }

@@ -1,14 +1,14 @@
 //! One copy of everything that is counted, for live views, and the neighbours that packets leave by.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ServiceStatus, ask};
-use uvs_core::engine::Report;
-use uvs_core::service::ServiceSpec;
+use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ask};
+use uvs_core::numbers::Totals;
 use uvs_core::wire::ethernet::Mac;
 
 use super::Daemon;
-use super::status::{service_status, totals};
+use super::status::service_status;
 use crate::netlink::NeighbourEntry;
 use crate::worker::Status;
 
@@ -16,44 +16,20 @@ impl Answers<ask::Sample> for Daemon {
     fn answer(&mut self, _: ask::Sample) -> Result<Sample, Refusal> {
         let counted = self.counted()?;
         let status = &counted.all;
-        let services = self.table.services().iter();
+        let (marks, fib) = (self.table.marks(), self.mirror.fib());
+        let service =
+            |spec: &Arc<_>| service_status(spec, marks, &status.services, &self.rates, &fib);
         Ok(Sample {
             taken_ns: counted.taken().0,
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
             busy_ns: nanoseconds(counted.busy()),
             ring_drops: ring_drops(status),
-            totals: totals(&status.counters),
+            totals: Totals::from(&status.counters),
             connections: status.connections,
             connection_limit: self.limits.connections,
-            services: services
-                .map(|spec| self.sampled(spec, &status.services))
-                .collect(),
+            services: self.table.services().iter().map(service).collect(),
         })
-    }
-}
-
-impl Daemon {
-    /// A service with the engine's own counters.
-    fn sampled(&self, spec: &ServiceSpec, report: &Report) -> ServiceStatus {
-        let mut status = service_status(
-            spec,
-            self.table.marks(),
-            report,
-            &self.rates,
-            &self.mirror.fib(),
-        );
-        let Some(counted) = report.services.iter().find(|s| s.key == spec.key) else {
-            return status;
-        };
-        status.stats = counted.stats;
-        for server in &mut status.servers {
-            let own = counted.servers.iter();
-            if let Some(own) = own.clone().find(|r| r.endpoint == server.spec.endpoint) {
-                server.stats = own.stats;
-            }
-        }
-        status
     }
 }
 

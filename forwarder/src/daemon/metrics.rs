@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram as Recorded;
 use mio::Waker;
 use uvs_control::config::{Listen, Metrics};
-use uvs_core::engine::{Report, ServerReport, ServiceReport};
+use uvs_core::engine::Report;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_core::verdict::PortId;
@@ -22,7 +22,7 @@ use uvs_exporter::{
 
 use super::frames::OWN_STACK;
 use super::vital::Vital;
-use super::{Daemon, timed};
+use super::{Daemon, status, timed};
 use crate::worker::{BATCH_BUCKETS, PortStatus, Work, WorkerStatus};
 use crate::workers::Counted;
 
@@ -202,47 +202,26 @@ pub(super) fn first_load() -> Reloads {
 }
 
 fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
-    let counted = report.services.iter().find(|s| s.key == spec.key);
-    let servers = counted.map_or(&[][..], |c| &c.servers);
-    let find = |s: &ServerSpec| servers.iter().find(|r| r.endpoint == s.endpoint);
-    let get = |of: fn(&ServiceReport) -> _| counted.map(of).unwrap_or_default();
+    let counted = status::counted(report, spec.key);
+    let backend = |server: &ServerSpec| BackendMetrics {
+        spec: *server,
+        numbers: status::server_numbers(counted, server),
+        reachable: is_reachable(spec, server, fib),
+    };
     ServiceMetrics {
         key: spec.key,
         scheduler: spec.scheduler.clone(),
         persistent: spec.persistence.is_some(),
-        stats: get(|c| c.stats),
-        failures: counted.map(|c| c.failures).unwrap_or_default(),
-        backends: spec
-            .servers
-            .iter()
-            .map(|s| backend(spec, s, find(s), fib))
-            .collect(),
+        numbers: status::service_numbers(counted),
+        backends: spec.servers.iter().map(backend).collect(),
     }
 }
 
-fn backend(
-    service: &ServiceSpec,
-    spec: &ServerSpec,
-    counted: Option<&ServerReport>,
-    fib: &Fib,
-) -> BackendMetrics {
+/// Whether the MAC address of a server's next hop is known.
+fn is_reachable(service: &ServiceSpec, server: &ServerSpec, fib: &Fib) -> bool {
     let local = service.local.first().copied();
-    let hop = fib.lookup(Query::to_server(spec.endpoint.addr, spec.forwarding, local));
-    BackendMetrics {
-        endpoint: spec.endpoint,
-        forwarding: spec.forwarding,
-        tunnel: spec.tunnel.kind,
-        weight: spec.weight,
-        effective_weight: counted.map_or_else(|| f64::from(spec.weight), |c| c.effective_weight),
-        handshake: counted.map_or(0, |c| c.handshake),
-        active: counted.map_or(0, |c| c.active),
-        inactive: counted.map_or(0, |c| c.inactive),
-        persistent: counted.map_or(0, |c| c.persistent),
-        open: counted.map_or(0, |c| c.open),
-        overloaded: counted.is_some_and(|c| c.overloaded),
-        reachable: hop.is_ok_and(|hop| hop.mac.is_some()),
-        stats: counted.map(|c| c.stats).unwrap_or_default(),
-    }
+    let query = Query::to_server(server.endpoint.addr, server.forwarding, local);
+    fib.lookup(query).is_ok_and(|hop| hop.mac.is_some())
 }
 
 /// An address that several services share is as full as where it is fullest.

@@ -405,5 +405,5 @@ fn signals() -> std::io::Result<Signals> {
 pub mod parts {
     pub use super::clock::Clock;
     pub use super::rates::Rates;
-    pub use super::status::{connection_status, service_status};
+    pub use super::status::listed;
 }

@@ -44,7 +44,7 @@ impl Rates {
         }
         self.known = still;
         let mut all = report.retired;
-        report.services.iter().for_each(|s| all += s.stats);
+        report.services.iter().for_each(|s| all += s.numbers.stats);
         self.all.period(all);
     }
 
@@ -113,10 +113,10 @@ impl Estimate {
 
 fn counted(report: &Report) -> impl Iterator<Item = (Key, Stats)> {
     report.services.iter().flat_map(|s| {
-        std::iter::once(((s.key, None), s.stats)).chain(
+        std::iter::once(((s.key, None), s.numbers.stats)).chain(
             s.servers
                 .iter()
-                .map(move |r| ((s.key, Some(r.endpoint)), r.stats)),
+                .map(move |r| ((s.key, Some(r.endpoint)), r.numbers.stats)),
         )
     })
 }
@@ -146,6 +146,7 @@ mod tests {
     use super::*;
     use uvs_core::engine::ServiceReport;
     use uvs_core::flow::{Addr, Protocol};
+    use uvs_core::numbers::ServiceNumbers;
 
     const KEY: ServiceKey =
         ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 0, 1]), 80));
@@ -159,8 +160,10 @@ mod tests {
         Report {
             services: vec![ServiceReport {
                 key: KEY,
-                stats,
-                failures: Default::default(),
+                numbers: ServiceNumbers {
+                    stats,
+                    ..ServiceNumbers::default()
+                },
                 local_ports: Vec::new(),
                 servers: Vec::new(),
             }],
@@ -207,7 +210,7 @@ mod tests {
         assert_eq!(r.all().0.connections, 7);
         let removed = Report {
             services: Vec::new(),
-            retired: report(8, 80).services[0].stats,
+            retired: report(8, 80).services[0].numbers.stats,
         };
         r.tick(&removed);
         assert_eq!((r.all().0.connections, r.all().0.in_bytes), (8, 80));

@@ -184,7 +184,7 @@ impl Director {
     /// Servers in the recording's words.
     pub fn servers(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for s in self.engine.report().services {
+        for s in self.engine.report(self.now).services {
             let spec = self.snapshot.services.iter().find(|x| x.key == s.key);
             for r in &s.servers {
                 let servers = &spec.unwrap().servers;
@@ -192,7 +192,7 @@ impl Director {
                 let word = server.forwarding.def().listed;
                 lines.push(format!(
                     "{} {} {word} weight {} active {} inact {}",
-                    s.key, r.endpoint, server.weight, r.active, r.inactive
+                    s.key, r.endpoint, server.weight, r.numbers.active, r.numbers.inactive
                 ));
             }
         }
@@ -209,10 +209,10 @@ impl Director {
             )
         };
         let mut lines = Vec::new();
-        for s in self.engine.report().services {
-            lines.push(line(s.key.to_string(), &s.stats));
+        for s in self.engine.report(self.now).services {
+            lines.push(line(s.key.to_string(), &s.numbers.stats));
             let servers = s.servers.iter();
-            lines.extend(servers.map(|r| line(format!("-> {}", r.endpoint), &r.stats)));
+            lines.extend(servers.map(|r| line(format!("-> {}", r.endpoint), &r.numbers.stats)));
         }
         lines.sort();
         lines

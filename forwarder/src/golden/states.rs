@@ -84,7 +84,7 @@ impl Trial {
         let port = self.client.port;
         let (conns, _) = self.d.engine.report_connections(self.d.now, 0, 100_000);
         let conn = conns.iter().find(|c| c.client.port == port);
-        let server = &self.d.engine.report().services[0].servers[0];
+        let server = self.d.engine.report(self.d.now).services[0].servers[0].numbers;
         Seen {
             state: conn.map_or("(gone)", |c| c.state).to_owned(),
             expires: conn.map_or(0, |c| i64::from(c.expires)),

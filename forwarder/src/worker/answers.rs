@@ -109,7 +109,7 @@ impl Worker {
                 batches: self.batches,
             },
             counted: Status {
-                services: self.engine.report(),
+                services: self.engine.report(taken),
                 counters: self.engine.counters().clone(),
                 connections: self.engine.connections().len(),
                 ports,

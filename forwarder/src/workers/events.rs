@@ -106,8 +106,10 @@ impl Waiting {
         let service = report.services.iter().find(|s| s.key == self.service);
         let mut servers = service.into_iter().flat_map(|s| &s.servers);
         match servers.find(|s| s.endpoint == self.server) {
-            Some(server) if server.draining.is_some() && server.open > 0 => Outlook::Waits,
-            Some(server) if server.draining.is_some() => Outlook::Due,
+            Some(server) if server.numbers.draining.is_some() && server.numbers.open > 0 => {
+                Outlook::Waits
+            }
+            Some(server) if server.numbers.draining.is_some() => Outlook::Due,
             _ => Outlook::Void,
         }
     }
@@ -137,10 +139,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use uvs_core::counters::Stats;
     use uvs_core::engine::{ServerReport, ServiceReport};
     use uvs_core::flow::{Addr, Protocol};
-    use uvs_core::time::Instant;
+    use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 
     const VIP: Endpoint = Endpoint::new(Addr::v4([10, 0, 0, 1]), 80);
     const SERVER: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 2]), 80);
@@ -162,20 +163,16 @@ mod tests {
     fn report(open: u32) -> Report {
         let server = ServerReport {
             endpoint: SERVER,
-            active: open,
-            inactive: 0,
-            persistent: 0,
-            open,
-            draining: Some(Instant::ZERO),
-            overloaded: false,
-            effective_weight: 0.0,
-            handshake: 0,
-            stats: Stats::default(),
+            numbers: ServerNumbers {
+                active: open,
+                open,
+                draining: Some(0),
+                ..ServerNumbers::default()
+            },
         };
         let service = ServiceReport {
             key: SERVICE,
-            stats: Stats::default(),
-            failures: Default::default(),
+            numbers: ServiceNumbers::default(),
             local_ports: Vec::new(),
             servers: vec![server],
         };

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uvs_control::client::{CallError, Daemon, Take};
 use uvs_control::protocol::{
-    Answer, Answers, Ask, Change, Command, ConnectionStatus, Info, Refusal, Services, ask, whole,
+    Answer, Answers, Ask, Change, Command, Info, Refusal, Services, ask, whole,
 };
 use uvs_control::table::{Homeless, Table};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::Addr;
 use uvs_core::marks::MarkRule;
 use uvs_core::snapshot::Timeouts;
 use uvs_core::time::Instant as Virtual;
-use uvs_forwarder::daemon::parts::{Clock, Rates, connection_status, service_status};
+use uvs_forwarder::daemon::parts::{Clock, Rates, listed};
 use uvs_forwarder::golden::director::Director;
 use uvs_forwarder::golden::{packets_book, unhex};
 
@@ -87,7 +88,8 @@ impl Memory {
 
     fn estimate(&mut self) {
         if self.estimator.has_struck(self.now()) {
-            self.rates.tick(&self.director.engine.report());
+            self.rates
+                .tick(&self.director.engine.report(self.director.now));
         }
     }
 
@@ -148,10 +150,10 @@ impl Answers<ask::ListServices> for Memory {
         if let Some(key) = key {
             self.table.find(&key)?;
         }
-        let report = self.director.engine.report();
+        let report = self.director.engine.report(self.director.now);
         let (rates, fib) = (&self.rates, &self.director.fib);
         let marks = self.table.marks();
-        let status = |s| service_status(s, marks, &report, rates, fib);
+        let status = |s| listed(s, marks, &report, rates, fib);
         let services = self.table.services().iter().map(AsRef::as_ref);
         let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
         Ok(Services {
@@ -168,10 +170,10 @@ impl Answers<ask::ListMarks> for Memory {
 }
 
 impl Answers<ask::ListConnections> for Memory {
-    fn answer(&mut self, _: ask::ListConnections) -> Result<Vec<ConnectionStatus>, Refusal> {
+    fn answer(&mut self, _: ask::ListConnections) -> Result<Vec<ConnReport>, Refusal> {
         let engine = &self.director.engine;
         let (all, _) = engine.report_connections(self.director.now, 0, u32::MAX);
-        Ok(all.iter().map(connection_status).collect())
+        Ok(all)
     }
 }
 

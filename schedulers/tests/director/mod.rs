@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_core::engine::ServerReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, SERVERS_MAC, VIP};
@@ -97,11 +97,12 @@ impl Director {
         server.expect("a server")
     }
 
-    /// What is reported of a server.
-    pub(crate) fn report(&self, n: u8) -> ServerReport {
-        let report = self.bed.engine.report();
+    /// What is counted of a server.
+    pub(crate) fn numbers(&self, n: u8) -> ServerNumbers {
+        let report = self.bed.engine.report(self.bed.now);
         let mut servers = report.services[0].servers.iter();
-        *servers.find(|s| s.endpoint == server(n)).expect("reported")
+        let found = servers.find(|s| s.endpoint == server(n));
+        found.expect("reported").numbers
     }
 
     fn client_sends(&mut self, client: Endpoint, flags: u8) -> Option<u8> {

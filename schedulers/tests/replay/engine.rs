@@ -215,7 +215,7 @@ impl Director {
     }
 
     fn counts(&self) -> Vec<String> {
-        let report = self.engine.report();
+        let report = self.engine.report(self.now);
         let line = |spec: &ServerSpec| {
             let mut counted = report.services[0].servers.iter();
             let counted = counted
@@ -223,7 +223,7 @@ impl Director {
                 .expect("counted");
             format!(
                 "{} weight {} active {} inact {}",
-                spec.endpoint.addr, spec.weight, counted.active, counted.inactive
+                spec.endpoint.addr, spec.weight, counted.numbers.active, counted.numbers.inactive
             )
         };
         self.snapshot.services[0].servers.iter().map(line).collect()

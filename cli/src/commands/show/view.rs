@@ -2,18 +2,22 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    self, Connection, Ended, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus,
-    Setting, Totals,
+    self, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
 };
+use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
-use super::rows::{self, Drop, Server, grid};
-use super::{Format, What};
+use super::tables::{self, Drop};
+use super::{Format, What, text};
+use crate::commands::columns::connections::{self, Connection};
+use crate::commands::columns::servers::{self, Server};
+use crate::commands::columns::services::{self, Service};
+use crate::commands::columns::{Show, table};
 use crate::commands::plugin;
 
 /// An answer that fits the question, in the order it is shown.
 pub(super) enum View {
-    Services(Vec<ServiceStatus>),
+    Services(Vec<Service>),
     Servers(Vec<Server>),
     Connections(Vec<Connection>),
     Drops(Drops),
@@ -53,6 +57,16 @@ fn explained((reason, count): (String, u64)) -> Drop {
     }
 }
 
+/// The first columns, or all.
+fn grid<'a, T: 'a>(
+    (columns, few): Show<T>,
+    lines: impl IntoIterator<Item = &'a T>,
+    wide: bool,
+) -> String {
+    let shown = if wide { columns.len() } else { few };
+    table(&columns[..shown], lines)
+}
+
 /// Services by their keys, the servers of each by their endpoints: as ipvsadm sorts them.
 fn sorted(mut services: Vec<ServiceStatus>) -> Vec<ServiceStatus> {
     services.sort_by_key(|service| service.spec.key);
@@ -67,13 +81,16 @@ impl View {
     pub(super) fn of_services(what: What, services: Vec<ServiceStatus>) -> Self {
         let services = sorted(services);
         if what == What::Services {
-            return Self::Services(services);
+            let rates = None;
+            let shown = services.into_iter().map(|status| Service { status, rates });
+            return Self::Services(shown.collect());
         }
         let servers = |service: ServiceStatus| {
             let key = service.spec.key;
             service.servers.into_iter().map(move |status| Server {
                 service: key,
                 status,
+                rates: None,
             })
         };
         Self::Servers(services.into_iter().flat_map(servers).collect())
@@ -83,11 +100,9 @@ impl View {
         let wide = format == Format::Wide;
         match self {
             _ if format == Format::Json => self.json(),
-            Self::Services(all) => grid(rows::SERVICES, all.iter().map(rows::service), wide),
-            Self::Servers(all) => grid(rows::SERVERS, all.iter().map(rows::server), wide),
-            Self::Connections(all) => {
-                grid(rows::CONNECTIONS, all.iter().map(rows::connection), wide)
-            }
+            Self::Services(all) => grid(services::SHOW, all, wide),
+            Self::Servers(all) => grid(servers::SHOW, all, wide),
+            Self::Connections(all) => grid(connections::SHOW, all, wide),
             Self::Drops(Drops {
                 totals,
                 drops,
@@ -95,22 +110,21 @@ impl View {
                 interfaces,
             }) => {
                 let shown = drops.iter().filter(|drop| wide || drop.count > 0);
-                let frames = interfaces.iter().map(rows::interface);
-                let frames = grid(rows::INTERFACES, frames, wide);
+                let frames = grid(tables::INTERFACES, interfaces, wide);
                 let frames = if interfaces.is_empty() { "" } else { &frames };
-                grid(rows::DROPS, shown.map(rows::drop), wide)
-                    + &rows::totals_line(totals)
-                    + &rows::ended_line(ended)
+                grid(tables::DROPS, shown, wide)
+                    + &text::totals_line(totals)
+                    + &text::ended_line(ended)
                     + frames
             }
-            Self::Neighbours(all) => grid(rows::NEIGHBOURS, all.iter().map(rows::neighbour), wide),
+            Self::Neighbours(all) => grid(tables::NEIGHBOURS, all, wide),
             Self::Plugins(plugins) => plugin::render(plugins),
             Self::Settings(all) => {
                 let changed = |s: &&Setting| wide || !is_sysctl(s) || s.value != s.default;
                 let shown = all.iter().filter(changed);
-                grid(rows::SETTINGS, shown.map(rows::setting), wide)
+                grid(tables::SETTINGS, shown, wide)
             }
-            Self::Info(info) => rows::info_text(info),
+            Self::Info(info) => text::info_text(info),
         }
     }
 

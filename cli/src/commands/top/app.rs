@@ -2,12 +2,14 @@
 //! terminal and no daemon: keys and answers come in, [`App::wanted`] says what to ask.
 
 use ratatui::crossterm::event::KeyCode;
-use uvs_control::protocol::{Connection, Filter, Sample};
+use uvs_control::protocol::{Filter, Sample};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
 use super::grid::{self, Before, Id, Item};
 use super::model::{Meter, Reading};
+use crate::commands::columns::{connections, heads, servers, services};
 use crate::commands::output::Column;
 
 /// What a level lists.
@@ -36,7 +38,7 @@ pub(super) struct Level {
 #[derive(Default)]
 pub(super) struct Listed {
     filter: Filter,
-    list: Vec<Connection>,
+    list: Vec<ConnReport>,
     /// How many there are.
     pub(super) matched: u64,
     before: Before,
@@ -87,7 +89,7 @@ impl App {
     }
 
     /// Connections came, `at` these seconds of any clock; those of another level are too late.
-    pub(super) fn found(&mut self, filter: Filter, list: Vec<Connection>, matched: u64, at: f64) {
+    pub(super) fn found(&mut self, filter: Filter, list: Vec<ConnReport>, matched: u64, at: f64) {
         if self.wanted().as_ref() != Some(&filter) {
             return;
         }
@@ -139,11 +141,11 @@ impl App {
         self.levels.last_mut().expect("the services are never left")
     }
 
-    pub(super) fn columns(&self) -> &'static [Column] {
+    pub(super) fn columns(&self) -> Vec<Column> {
         match self.level().place {
-            Place::Services => grid::SERVICES,
-            Place::Servers(_) => grid::SERVERS,
-            Place::Connections(..) => grid::CONNECTIONS,
+            Place::Services => heads(services::TOP),
+            Place::Servers(_) => heads(servers::TOP),
+            Place::Connections(..) => heads(connections::TOP),
         }
     }
 
@@ -154,7 +156,7 @@ impl App {
             Place::Services => grid::services(self.reading()),
             Place::Servers(key) => {
                 let service = self.reading().service(&key);
-                service.map(grid::servers).unwrap_or_default()
+                service.map_or_else(Vec::new, |s| grid::servers(self.reading(), s))
             }
             Place::Connections(..) if self.wanted().as_ref() == Some(&self.listed.filter) => {
                 grid::connections(&self.listed.list, &self.listed.before)

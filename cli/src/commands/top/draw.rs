@@ -9,7 +9,8 @@ use uvs_core::flow::Endpoint;
 
 use super::app::{App, Place};
 use super::grid::{Item, bars};
-use super::model::{Rates, Reading};
+use super::model::Reading;
+use crate::commands::columns::{Rates, Value};
 use crate::commands::units::{age, short};
 
 /// Screen lines from which there is room for the past of the chosen line.
@@ -169,7 +170,7 @@ fn level(frame: &mut Frame<'_>, app: &App, items: &[Item], state: &mut TableStat
 }
 
 fn texts(item: &Item) -> Vec<String> {
-    item.values.iter().map(super::grid::Value::text).collect()
+    item.values.iter().map(Value::text).collect()
 }
 
 /// The widths of the first columns, as many as there is room for, and what is left for the trend.
@@ -220,18 +221,8 @@ fn draw_past(frame: &mut Frame<'_>, app: &App, chosen: Option<&Item>, area: Rect
             (item.values[0].text(), item.trend.clone())
         }
         (Place::Connections(key, server), _) => {
-            let service = app.reading().service(&key);
-            let trend = service.and_then(|s| match server {
-                None => Some(&s.load.trend),
-                Some(server) => {
-                    let mut servers = s.servers.iter();
-                    servers
-                        .find(|s| s.spec.endpoint == server)
-                        .map(|s| &s.load.trend)
-                }
-            });
             let name = server.map_or_else(|| key.to_string(), |s| s.to_string());
-            (name, trend.cloned().unwrap_or_default())
+            (name, app.reading().trend(key, server).to_vec())
         }
         _ => return,
     };

@@ -1,53 +1,17 @@
-//! What a level shows: columns, lines of values, and their order. The same for the screen and for plain text.
+//! What a level shows: lines of values, and their order. The same for the screen and for plain text.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use uvs_control::protocol::Connection;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 
-use super::model::{Load, Reading, ServiceReading};
-use crate::commands::output::{Column, number, text};
-use crate::commands::units::{nanoseconds, short};
-use crate::commands::words::mode;
+use super::model::Reading;
+use crate::commands::columns::connections::{self, Connection};
+use crate::commands::columns::servers::{self, Server};
+use crate::commands::columns::services::{self, Service};
+use crate::commands::columns::{Value, values};
 
-/// Services and servers show the same of their load; the columns that matter most come first, as a narrow
-/// terminal cuts the last.
-pub(super) const SERVICES: &[Column] = &[
-    text("SERVICE"),
-    number("ACTIVE"),
-    number("INACT"),
-    number("CONN/S"),
-    number("IN-BIT/S"),
-    number("OUT-BIT/S"),
-    number("IN-PKT/S"),
-    number("OUT-PKT/S"),
-    text("SCHEDULER"),
-    number("SERVERS"),
-];
-pub(super) const SERVERS: &[Column] = &[
-    text("SERVER"),
-    number("ACTIVE"),
-    number("INACT"),
-    number("CONN/S"),
-    number("IN-BIT/S"),
-    number("OUT-BIT/S"),
-    number("IN-PKT/S"),
-    number("OUT-PKT/S"),
-    text("MODE"),
-    number("WEIGHT"),
-];
-pub(super) const CONNECTIONS: &[Column] = &[
-    text("CLIENT"),
-    text("SERVER"),
-    text("STATE"),
-    number("EXPIRES"),
-    number("IDLE"),
-    number("IN-BIT/S"),
-    number("OUT-BIT/S"),
-    text("VIP"),
-];
 /// Where the columns are by which a level is sorted at first: connections a second, the time since the last
 /// packet.
 pub(super) const CONN_RATE: usize = 3;
@@ -61,55 +25,12 @@ pub(super) enum Id {
     Connection(Option<Protocol>, Endpoint, Endpoint),
 }
 
-/// A cell.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    Word(String),
-    Service(ServiceKey),
-    Endpoint(Endpoint),
-    Count(u64),
-    /// Nanoseconds.
-    Idle(u64),
-    /// In a second; `None` = not known, or nothing that could be counted.
-    Rate(Option<f64>),
-}
-
 /// A line, and its bits a second over time, the oldest first.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) id: Id,
     pub(super) values: Vec<Value>,
     pub(super) trend: Vec<u64>,
-}
-
-impl Value {
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::Word(word) => word.clone(),
-            Self::Service(key) => key.to_string(),
-            Self::Endpoint(endpoint) => endpoint.to_string(),
-            Self::Count(n) => n.to_string(),
-            Self::Idle(ns) => nanoseconds(*ns),
-            Self::Rate(Some(n)) => short(*n),
-            Self::Rate(None) => "-".to_owned(),
-        }
-    }
-
-    /// Smaller first; what is not known is the smallest.
-    fn compare(&self, other: &Self) -> Ordering {
-        match (self, other) {
-            (Self::Word(a), Self::Word(b)) => a.cmp(b),
-            (Self::Service(a), Self::Service(b)) => a.cmp(b),
-            (Self::Endpoint(a), Self::Endpoint(b)) => a.cmp(b),
-            (Self::Count(a), Self::Count(b)) | (Self::Idle(a), Self::Idle(b)) => a.cmp(b),
-            (Self::Rate(a), Self::Rate(b)) => {
-                let known = |n: &Option<f64>| n.unwrap_or(f64::NEG_INFINITY);
-                known(a).total_cmp(&known(b))
-            }
-            // A column holds values of one kind.
-            _ => Ordering::Equal,
-        }
-    }
 }
 
 /// Sorts by a column, the largest first where `down`; equal lines by their names, so that none jumps.
@@ -123,57 +44,28 @@ pub(super) fn sort(lines: &mut [Item], column: usize, down: bool) {
 
 /// All services.
 pub(super) fn services(reading: &Reading) -> Vec<Item> {
-    let line = |s: &ServiceReading| Item {
-        id: Id::Service(s.key),
-        values: values(
-            Value::Service(s.key),
-            &s.load,
-            Value::Word(s.scheduler.clone()),
-            s.servers.len() as u64,
-        ),
-        trend: s.load.trend.clone(),
+    let line = |service: &Service| {
+        let key = service.status.spec.key;
+        Item {
+            id: Id::Service(key),
+            values: values(services::TOP, service),
+            trend: reading.trend(key, None).to_vec(),
+        }
     };
     reading.services.iter().map(line).collect()
 }
 
 /// A service's servers.
-pub(super) fn servers(service: &ServiceReading) -> Vec<Item> {
-    let servers = service.servers.iter();
-    let line = servers.map(|s| Item {
-        id: Id::Server(s.spec.endpoint),
-        values: values(
-            Value::Endpoint(s.spec.endpoint),
-            &s.load,
-            Value::Word(mode(&s.spec, s.local).to_owned()),
-            s.spec.weight.into(),
-        ),
-        trend: s.load.trend.clone(),
-    });
-    line.collect()
-}
-
-fn values(name: Value, load: &Load, word: Value, count: u64) -> Vec<Value> {
-    let rate = |of: fn(&super::model::Rates) -> f64| Value::Rate(load.rates.as_ref().map(of));
-    // What does not pass the director is not 0: nobody here knows it.
-    let reply = |of| {
-        if load.replies {
-            rate(of)
-        } else {
-            Value::Rate(None)
+pub(super) fn servers(reading: &Reading, service: &Service) -> Vec<Item> {
+    let line = |server: Server| {
+        let endpoint = server.status.spec.endpoint;
+        Item {
+            id: Id::Server(endpoint),
+            values: values(servers::TOP, &server),
+            trend: reading.trend(server.service, Some(endpoint)).to_vec(),
         }
     };
-    vec![
-        name,
-        Value::Count(load.active),
-        Value::Count(load.inactive),
-        rate(|r| r.connections),
-        rate(|r| r.in_bits),
-        reply(|r| r.out_bits),
-        rate(|r| r.in_packets),
-        reply(|r| r.out_packets),
-        word,
-        Value::Count(count),
-    ]
+    reading.servers(service).map(line).collect()
 }
 
 /// What connections had carried when they were listed before, and how long ago that is.
@@ -184,38 +76,33 @@ pub(super) struct Before {
 }
 
 /// Connections.
-pub(super) fn connections(list: &[Connection], before: &Before) -> Vec<Item> {
+pub(super) fn connections(list: &[ConnReport], before: &Before) -> Vec<Item> {
     list.iter().map(|c| connection(c, before)).collect()
 }
 
-fn connection(c: &Connection, before: &Before) -> Item {
-    let (id, s) = (connection_id(c), &c.status);
-    let known = before.sequence.get(&id).zip(c.sequence);
+fn connection(report: &ConnReport, before: &Before) -> Item {
+    let id = connection_id(report);
+    let known = before.sequence.get(&id).zip(report.sequence);
     // Sequence numbers wrap, and are unknown (0) until a packet came that has them.
     let rate = |of: fn((u32, u32)) -> u32| {
         let (old, new) = known.map(|(old, new)| (of(*old), of(new)))?;
         let bytes = (old != 0).then(|| new.wrapping_sub(old))?;
         Some(8.0 * f64::from(bytes) / before.seconds)
     };
+    let connection = Connection {
+        report: *report,
+        bits: (rate(|sequence| sequence.0), rate(|sequence| sequence.1)),
+    };
     Item {
         id,
-        values: vec![
-            Value::Endpoint(s.client),
-            Value::Endpoint(s.server),
-            Value::Word(s.state.clone()),
-            Value::Count(s.expires.into()),
-            Value::Idle(c.idle_ns),
-            Value::Rate(rate(|sequence| sequence.0)),
-            Value::Rate(rate(|sequence| sequence.1)),
-            Value::Endpoint(s.vip),
-        ],
+        values: values(connections::TOP, &connection),
         trend: Vec::new(),
     }
 }
 
 /// What identifies a connection.
-pub(super) fn connection_id(c: &Connection) -> Id {
-    Id::Connection(c.status.protocol, c.status.client, c.status.vip)
+pub(super) fn connection_id(c: &ConnReport) -> Id {
+    Id::Connection(c.protocol, c.client, c.vip)
 }
 
 /// The last values of a trend as bars, the largest of all as the highest.
@@ -262,8 +149,7 @@ mod tests {
                 "2"
             ]
         );
-        let lines = servers(reading.service(&KEY).expect("the service"));
-        assert_eq!(lines[0].values.len(), SERVERS.len());
+        let lines = servers(&reading, reading.service(&KEY).expect("the service"));
         assert_eq!(texts(&lines[0])[5], "20.0k");
         // Direct routing: the replies go another way.
         assert_eq!(texts(&lines[1])[4..8], ["20.0k", "-", "250", "-"]);
@@ -271,7 +157,8 @@ mod tests {
 
     #[test]
     fn lines_are_sorted_by_any_column_and_the_unknown_is_least() {
-        let mut lines = servers(reading().service(&KEY).expect("the service"));
+        let reading = reading();
+        let mut lines = servers(&reading, reading.service(&KEY).expect("the service"));
         let first = |lines: &[Item]| lines[0].values[0].text();
         for (column, down, expected) in [
             (0, false, "192.168.0.18:80"),
@@ -298,7 +185,6 @@ mod tests {
         let items = connections(&list, &before);
         let rates: Vec<_> = items.iter().map(|i| i.values[5].text()).collect();
         assert_eq!(rates, ["12.0k", "-"], "across the wrap");
-        assert_eq!(items[0].values.len(), CONNECTIONS.len());
     }
 
     #[test]

@@ -4,11 +4,16 @@
 //! a late answer nor a busy terminal changes it. It is unknown where there is nothing to compare with: at
 //! the first sample, for a service that is new, and after the daemon has been started again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus, Stats};
+use uvs_control::protocol::Sample;
+use uvs_core::counters::Stats;
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{ServerSpec, ServiceKey};
+use uvs_core::service::ServiceKey;
+
+use crate::commands::columns::Rates;
+use crate::commands::columns::servers::Server;
+use crate::commands::columns::services::Service;
 
 /// Samples that a trend goes back.
 pub(super) const TREND: usize = 120;
@@ -16,20 +21,14 @@ pub(super) const TREND: usize = 120;
 /// A service, or one of its servers.
 type Id = (ServiceKey, Option<Endpoint>);
 
-/// What happens in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Rates {
-    pub(super) connections: f64,
-    pub(super) in_packets: f64,
-    pub(super) out_packets: f64,
-    pub(super) in_bits: f64,
-    pub(super) out_bits: f64,
-}
-
 /// A sample with its rates.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    pub(super) services: Vec<ServiceReading>,
+    pub(super) services: Vec<Service>,
+    /// Of their servers.
+    rates: HashMap<Id, Rates>,
+    /// Bits in a second in both directions, the oldest first.
+    trends: HashMap<Id, Vec<u64>>,
     /// Of all services.
     pub(super) total: Option<Rates>,
     pub(super) frames: Option<Frames>,
@@ -50,40 +49,11 @@ pub(super) struct Frames {
     pub(super) busy: f64,
 }
 
-/// A service, its rates, its past.
-#[derive(Clone, Debug)]
-pub(super) struct ServiceReading {
-    pub(super) key: ServiceKey,
-    pub(super) scheduler: String,
-    pub(super) load: Load,
-    pub(super) servers: Vec<ServerReading>,
-}
-
-/// A real server, its rates, its past.
-#[derive(Clone, Debug)]
-pub(super) struct ServerReading {
-    pub(super) spec: ServerSpec,
-    pub(super) local: bool,
-    pub(super) load: Load,
-}
-
-/// What services and servers have in common.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Load {
-    pub(super) active: u64,
-    pub(super) inactive: u64,
-    pub(super) rates: Option<Rates>,
-    /// Whether replies pass the director, so that there is something to count.
-    pub(super) replies: bool,
-    /// Bits in a second in both directions, the oldest first.
-    pub(super) trend: Vec<u64>,
-}
-
 /// Turns samples into readings.
 #[derive(Default)]
 pub(super) struct Meter {
     last: Option<Sample>,
-    trends: HashMap<Id, VecDeque<u64>>,
+    trends: HashMap<Id, Vec<u64>>,
 }
 
 impl Meter {
@@ -93,31 +63,22 @@ impl Meter {
         if last.is_none() {
             self.trends.clear();
         }
-        let span = last.as_ref().and_then(|last| Span::of(last, &now));
-        let known = counters(last.as_ref().filter(|_| span.is_some()));
-        let mut trends = HashMap::new();
-        let mut load = |id: Id, stats: Stats| {
-            let rates = known
-                .get(&id)
-                .zip(span)
-                .and_then(|(old, span)| span.rates(old, &stats));
-            let mut trend = self.trends.remove(&id).unwrap_or_default();
-            trend.extend(rates.map(|r| (r.in_bits + r.out_bits) as u64));
-            trend.drain(..trend.len().saturating_sub(TREND));
-            let shown = trend.iter().copied().collect();
-            trends.insert(id, trend);
-            Load {
-                rates,
-                trend: shown,
-                ..Load::default()
-            }
-        };
-        let services: Vec<_> = now.services.iter().map(|s| service(s, &mut load)).collect();
-        self.trends = trends;
+        let since = last
+            .as_ref()
+            .and_then(|last| Some((last, Span::of(last, &now)?)));
+        let rates = since.map_or_else(HashMap::new, |(last, span)| span.all(last, &now));
+        self.follow(&now, &rates);
+        let services = now.services.iter().map(|status| Service {
+            rates: rates.get(&(status.spec.key, None)).copied(),
+            status: status.clone(),
+        });
+        let services: Vec<_> = services.collect();
         let reading = Reading {
             total: total(&services),
             services,
-            frames: last.zip(span).map(|(last, span)| span.frames(&last, &now)),
+            rates,
+            trends: self.trends.clone(),
+            frames: since.map(|(last, span)| span.frames(last, &now)),
             pid: now.pid,
             uptime: now.uptime,
             connections: now.connections,
@@ -126,67 +87,57 @@ impl Meter {
         self.last = Some(now);
         reading
     }
+
+    /// Goes on with the trends of what there is still.
+    fn follow(&mut self, now: &Sample, rates: &HashMap<Id, Rates>) {
+        let mut old = std::mem::take(&mut self.trends);
+        for id in counters(now).into_keys() {
+            let mut trend = old.remove(&id).unwrap_or_default();
+            let rates = rates.get(&id);
+            trend.extend(rates.map(|r| (r.in_bits + r.out_bits) as u64));
+            trend.drain(..trend.len().saturating_sub(TREND));
+            self.trends.insert(id, trend);
+        }
+    }
 }
 
 impl Reading {
     /// The service of this key.
-    pub(super) fn service(&self, key: &ServiceKey) -> Option<&ServiceReading> {
-        self.services.iter().find(|s| s.key == *key)
+    pub(super) fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        self.services.iter().find(|s| s.status.spec.key == *key)
     }
-}
 
-fn service(status: &ServiceStatus, load: &mut impl FnMut(Id, Stats) -> Load) -> ServiceReading {
-    let key = status.spec.key;
-    let servers: Vec<_> = status
-        .servers
-        .iter()
-        .map(|s| server(key, s, load))
-        .collect();
-    let sum = |of: fn(&Load) -> u64| servers.iter().map(|s| of(&s.load)).sum();
-    ServiceReading {
-        key,
-        scheduler: status.spec.scheduler.clone(),
-        load: Load {
-            active: sum(|l| l.active),
-            inactive: sum(|l| l.inactive),
-            replies: servers.iter().any(|s| s.load.replies),
-            ..load((key, None), status.stats)
-        },
-        servers,
+    /// A service's servers.
+    pub(super) fn servers(&self, service: &Service) -> impl Iterator<Item = Server> {
+        let key = service.status.spec.key;
+        service.status.servers.iter().map(move |status| Server {
+            service: key,
+            status: *status,
+            rates: self.rates.get(&(key, Some(status.spec.endpoint))).copied(),
+        })
     }
-}
 
-fn server(
-    key: ServiceKey,
-    status: &ServerStatus,
-    load: &mut impl FnMut(Id, Stats) -> Load,
-) -> ServerReading {
-    ServerReading {
-        spec: status.spec,
-        local: status.local,
-        load: Load {
-            active: status.active.into(),
-            inactive: status.inactive.into(),
-            replies: status.spec.forwarding.passes_replies(),
-            ..load((key, Some(status.spec.endpoint)), status.stats)
-        },
+    /// The past of a service, or of one of its servers.
+    pub(super) fn trend(&self, service: ServiceKey, server: Option<Endpoint>) -> &[u64] {
+        self.trends
+            .get(&(service, server))
+            .map_or(&[], Vec::as_slice)
     }
 }
 
 /// The counters of a sample, of everything it knows.
-fn counters(sample: Option<&Sample>) -> HashMap<Id, Stats> {
-    let services = sample.into_iter().flat_map(|s| &s.services);
-    let all = services.flat_map(|s| {
+fn counters(sample: &Sample) -> HashMap<Id, Stats> {
+    let all = sample.services.iter().flat_map(|s| {
         let key = s.spec.key;
         let servers = s.servers.iter();
-        let servers = servers.map(move |r| ((key, Some(r.spec.endpoint)), r.stats));
-        std::iter::once(((key, None), s.stats)).chain(servers)
+        let servers = servers.map(move |r| ((key, Some(r.spec.endpoint)), r.numbers.stats));
+        std::iter::once(((key, None), s.numbers.stats)).chain(servers)
     });
     all.collect()
 }
 
-fn total(services: &[ServiceReading]) -> Option<Rates> {
-    let rates = services.iter().filter_map(|s| s.load.rates);
+fn total(services: &[Service]) -> Option<Rates> {
+    let rates = services.iter().filter_map(|s| s.rates);
     rates.reduce(|a, b| Rates {
         connections: a.connections + b.connections,
         in_packets: a.in_packets + b.in_packets,
@@ -216,6 +167,14 @@ impl Span {
     /// `None` where a counter went back: what is called so now is not what it was.
     fn rate(self, old: u64, new: u64) -> Option<f64> {
         new.checked_sub(old).map(|n| n as f64 / self.seconds)
+    }
+
+    /// Of all that both samples know.
+    fn all(self, last: &Sample, now: &Sample) -> HashMap<Id, Rates> {
+        let old = counters(last);
+        let new = counters(now).into_iter();
+        let rates = new.filter_map(|(id, new)| Some((id, self.rates(old.get(&id)?, &new)?)));
+        rates.collect()
     }
 
     fn rates(self, old: &Stats, new: &Stats) -> Option<Rates> {

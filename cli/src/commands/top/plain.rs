@@ -1,7 +1,8 @@
 //! `uvs top --once`, and where there is no terminal: two samples, then services and servers as a table.
 
-use super::grid::{self, Item, Value};
+use super::grid::{self, Item};
 use super::model::Reading;
+use crate::commands::columns::{Value, heads, services};
 use crate::commands::output::{Column, number, table, text};
 
 /// Services, each followed by its servers.
@@ -12,7 +13,7 @@ pub(super) fn render(reading: &Reading) -> String {
             continue;
         };
         rows.push(row(&item, ""));
-        let servers = reading.service(key).map(grid::servers);
+        let servers = reading.service(key).map(|s| grid::servers(reading, s));
         let servers = sorted(servers.unwrap_or_default());
         rows.extend(servers.iter().map(|server| row(server, "  ")));
     }
@@ -21,7 +22,7 @@ pub(super) fn render(reading: &Reading) -> String {
 
 /// The same titles for both: a service's last two columns are its servers' mode and weight.
 fn columns() -> Vec<Column> {
-    let load = grid::SERVICES[1..8].iter().copied();
+    let load = heads(&services::TOP[1..8]);
     let first = [text("SERVICE / SERVER")];
     let last = [text("SCHEDULER / MODE"), number("SERVERS / WEIGHT")];
     first.into_iter().chain(load).chain(last).collect()

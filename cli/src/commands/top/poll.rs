@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use uvs_control::client::{Asking, CallError, Daemon};
-use uvs_control::protocol::{Connection, Filter, Find, Sample, ask};
+use uvs_control::protocol::{Filter, Find, Sample, ask, keep_latest};
+use uvs_core::engine::ConnReport;
 
 /// Answers that may wait for the screen.
 const WAITING: usize = 4;
@@ -14,7 +15,7 @@ const WAITING: usize = 4;
 /// What came.
 pub(super) enum News {
     Sample(Box<Sample>),
-    Found(Filter, Vec<Connection>, u64, f64),
+    Found(Filter, Vec<ConnReport>, u64, f64),
     /// The daemon did not answer, or not what was asked.
     Trouble(String),
 }
@@ -57,7 +58,7 @@ fn latest(
     daemon: &mut impl Daemon,
     filter: &Filter,
     most: u32,
-) -> Result<(Vec<Connection>, u64), CallError> {
+) -> Result<(Vec<ConnReport>, u64), CallError> {
     let (mut list, mut matched, mut next) = (Vec::new(), 0, Some(0));
     while let Some(from) = next {
         let find = Find {
@@ -67,7 +68,7 @@ fn latest(
         };
         let found = daemon.ask(ask::FindConnections(find))?;
         list.extend(found.connections);
-        Connection::keep_latest(&mut list, most);
+        keep_latest(&mut list, most);
         matched += u64::from(found.matched);
         next = found.next;
     }
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn the_latest_of_all_parts_are_kept_and_all_counted() {
         let (list, matched) = latest(&mut Table, &Filter::default(), 2).expect("answers");
-        let ports: Vec<u16> = list.iter().map(|c| c.status.client.port).collect();
+        let ports: Vec<u16> = list.iter().map(|c| c.client.port).collect();
         assert_eq!((ports, matched), (vec![2, 1], 120));
     }
 

@@ -1,9 +1,10 @@
 //! Samples for the tests of the model, the keys and the screen.
 
-use uvs_control::protocol::{
-    Connection, ConnectionStatus, Sample, ServerStatus, ServiceStatus, Stats, Totals,
-};
+use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus};
+use uvs_core::counters::Stats;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers, Totals};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
@@ -39,13 +40,15 @@ pub(super) fn sample(ms: u64, n: u64) -> Sample {
         connection_limit: 1_000_000,
         services: vec![ServiceStatus {
             spec: ServiceSpec::new(KEY, "wrr"),
-            stats,
+            numbers: ServiceNumbers {
+                stats,
+                ..ServiceNumbers::default()
+            },
             rates: Stats::default(),
             servers: vec![
                 server(SERVER, Forwarding::Nat, 3, stats),
                 server(OTHER, Forwarding::Dr, 1, stats),
             ],
-            failures: Vec::new(),
             matches: Vec::new(),
         }],
     }
@@ -58,33 +61,31 @@ fn server(endpoint: Endpoint, forwarding: Forwarding, weight: u32, stats: Stats)
             ..ServerSpec::new(endpoint, forwarding)
         },
         local: false,
-        active: weight,
-        inactive: 10 * weight,
-        persistent: 0,
-        effective_weight: f64::from(weight),
-        handshake: 0,
-        open: weight,
-        draining: None,
-        stats,
+        numbers: ServerNumbers {
+            active: weight,
+            inactive: 10 * weight,
+            effective_weight: f64::from(weight),
+            open: weight,
+            stats,
+            ..ServerNumbers::default()
+        },
         rates: Stats::default(),
     }
 }
 
 /// A connection from this port that has carried `n` times a hundred bytes in both directions, so long ago
 /// less a millisecond each; its sequence numbers begin shortly before they wrap.
-pub(super) fn connection(port: u16, n: u16) -> Connection {
+pub(super) fn connection(port: u16, n: u16) -> ConnReport {
     let sequence = (u32::MAX - 1_500).wrapping_add(100 * u32::from(n));
-    Connection {
+    ConnReport {
         service: KEY,
-        status: ConnectionStatus {
-            protocol: Some(Protocol::Tcp),
-            client: Endpoint::new(Addr::v4([10, 0, 0, 9]), port),
-            vip: VIP,
-            server: SERVER,
-            local: None,
-            state: "ESTABLISHED".to_owned(),
-            expires: 899,
-        },
+        protocol: Some(Protocol::Tcp),
+        client: Endpoint::new(Addr::v4([10, 0, 0, 9]), port),
+        vip: VIP,
+        server: SERVER,
+        local: None,
+        state: "ESTABLISHED",
+        expires: 899,
         idle_ns: 1_000_000 * u64::from(1_000 - n),
         sequence: Some((sequence, sequence)),
     }

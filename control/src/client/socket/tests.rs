@@ -62,7 +62,7 @@ fn an_answer_in_parts_to_what_is_answered_whole_is_unexpected() {
     assert!(matches!(error, CallError::Unexpected { .. }), "{error}");
 }
 
-const CONNECTION: &str = r#"{"protocol":"tcp","client":{"addr":"10.0.0.9","port":1},"vip":{"addr":"10.0.0.1","port":80},"server":{"addr":"10.0.0.2","port":80},"local":null,"state":"ESTABLISHED","expires":900}"#;
+const CONNECTION: &str = r#"{"service":{"address":{"protocol":"tcp","addr":"10.0.0.1","port":80}},"protocol":"tcp","client":{"addr":"10.0.0.9","port":1},"vip":{"addr":"10.0.0.1","port":80},"server":{"addr":"10.0.0.2","port":80},"local":null,"state":"ESTABLISHED","expires":900,"idle_ns":0,"sequence":null}"#;
 
 #[test]
 fn a_daemon_that_refuses_the_client_itself_is_understood() {

@@ -1,9 +1,8 @@
-//! The reports of several engines as one: what is counted adds up, and of what is the server's own the value
-//! that promises least holds. The empty report changes nothing, and it does not matter which are joined first.
+//! The reports of several engines as one, number by number. The empty report changes nothing, and it does not matter which are joined first.
 
 use std::ops::AddAssign;
 
-use super::{Report, ServerReport, ServiceReport};
+use super::{Report, ServiceReport};
 
 impl AddAssign<&Self> for Report {
     fn add_assign(&mut self, other: &Self) {
@@ -22,15 +21,11 @@ impl ServiceReport {
     fn add(&mut self, other: &Self) {
         let Self {
             key: _,
-            stats,
-            failures,
+            numbers,
             local_ports,
             servers,
         } = other;
-        self.stats += *stats;
-        for (sum, n) in self.failures.iter_mut().zip(failures) {
-            *sum += n;
-        }
+        self.numbers += *numbers;
         for (at, (addr, ports)) in local_ports.iter().enumerate() {
             match find(&mut self.local_ports, at, |(a, _)| a == addr) {
                 Some((_, sum)) => *sum += ports,
@@ -39,36 +34,10 @@ impl ServiceReport {
         }
         for (at, server) in servers.iter().enumerate() {
             match find(&mut self.servers, at, |s| s.endpoint == server.endpoint) {
-                Some(sum) => sum.add(server),
+                Some(sum) => sum.numbers += server.numbers,
                 None => self.servers.push(*server),
             }
         }
-    }
-}
-
-impl ServerReport {
-    fn add(&mut self, other: &Self) {
-        let Self {
-            endpoint: _,
-            active,
-            inactive,
-            persistent,
-            open,
-            draining,
-            overloaded,
-            effective_weight,
-            handshake,
-            stats,
-        } = other;
-        self.active += active;
-        self.inactive += inactive;
-        self.persistent += persistent;
-        self.open += open;
-        self.draining = self.draining.into_iter().chain(*draining).min();
-        self.overloaded |= overloaded;
-        self.effective_weight = self.effective_weight.min(*effective_weight);
-        self.handshake = self.handshake.max(*handshake);
-        self.stats += *stats;
     }
 }
 
@@ -86,11 +55,12 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::super::ServerReport;
     use super::*;
-    use crate::counters::{ScheduleFailure, Stats};
+    use crate::counters::{ByFailure, Stats};
     use crate::flow::{Addr, Endpoint, Protocol};
+    use crate::numbers::{ServerNumbers, ServiceNumbers};
     use crate::service::ServiceKey;
-    use crate::time::Instant;
 
     fn at(last: u8) -> Endpoint {
         Endpoint::new(Addr::v4([10, 0, 0, last]), 80)
@@ -109,15 +79,17 @@ mod tests {
     fn server((host, n, overloaded): (u8, u32, bool)) -> ServerReport {
         ServerReport {
             endpoint: at(host),
-            active: n,
-            inactive: n / 2,
-            persistent: n / 3,
-            open: n / 4,
-            draining: overloaded.then(|| Instant::from_secs(u64::from(n))),
-            overloaded,
-            effective_weight: f64::from(n % 7),
-            handshake: n % 11,
-            stats: stats(u64::from(n)),
+            numbers: ServerNumbers {
+                active: n,
+                inactive: n / 2,
+                persistent: n / 3,
+                open: n / 4,
+                draining: overloaded.then_some(n.into()),
+                overloaded,
+                effective_weight: f64::from(n % 7),
+                handshake: n % 11,
+                stats: stats(u64::from(n)),
+            },
         }
     }
 
@@ -131,10 +103,11 @@ mod tests {
                     list.push(new);
                 }
             }
+            let mut failures = ByFailure::default();
+            failures.fill(n.into());
             ServiceReport {
                 key: ServiceKey::address(Protocol::Tcp, at(vip)),
-                stats: stats(u64::from(n)),
-                failures: [u64::from(n); ScheduleFailure::COUNT],
+                numbers: ServiceNumbers { stats: stats(n.into()), failures },
                 local_ports: vec![(at(100 + vip).addr, n)],
                 servers: list,
             }
@@ -161,8 +134,8 @@ mod tests {
 
     fn in_all(report: &Report) -> (u64, u32) {
         let servers = || report.services.iter().flat_map(|s| &s.servers);
-        let packets: u64 = servers().map(|s| s.stats.in_packets).sum();
-        (packets, servers().map(|s| s.active).sum())
+        let packets: u64 = servers().map(|s| s.numbers.stats.in_packets).sum();
+        (packets, servers().map(|s| s.numbers.active).sum())
     }
 
     proptest! {
@@ -181,22 +154,22 @@ mod tests {
 
     #[test]
     fn a_server_of_two_engines_promises_no_more_than_either() {
-        let one = ServerReport {
-            draining: Some(Instant::from_secs(7)),
+        let one = ServerNumbers {
+            draining: Some(7),
             effective_weight: 3.0,
             handshake: 0,
-            ..server((1, 10, false))
+            ..server((1, 10, false)).numbers
         };
-        let mut both = ServerReport {
+        let mut both = ServerNumbers {
             draining: None,
             effective_weight: 2.0,
             handshake: 900,
-            ..server((1, 4, true))
+            ..server((1, 4, true)).numbers
         };
-        both.add(&one);
+        both += one;
         assert_eq!(
             (both.active, both.overloaded, both.draining),
-            (14, true, one.draining)
+            (14, true, Some(7))
         );
         assert_eq!((both.effective_weight, both.handshake), (2.0, 900));
     }

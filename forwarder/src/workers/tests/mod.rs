@@ -60,7 +60,7 @@ fn what_is_published_serves_at_all_and_what_they_count_is_one_sum() {
             panic!("one server: {service:?}")
         };
         assert_eq!(
-            (server.stats.connections, server.open),
+            (server.numbers.stats.connections, server.numbers.open),
             (count as u64, count as u32)
         );
         let at_server = [(service.key, server.endpoint)];

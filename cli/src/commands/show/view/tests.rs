@@ -1,7 +1,10 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_control::protocol::{ConnectionStatus, ServerStatus, Stats};
+use uvs_control::protocol::ServerStatus;
+use uvs_core::counters::Stats;
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::*;
@@ -16,16 +19,17 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
             ..ServerSpec::new(endpoint, forwarding)
         },
         local: false,
-        active: weight,
-        inactive: 10 * weight,
-        persistent: 0,
-        effective_weight: f64::from(weight),
-        handshake: 0,
-        open: 2 * weight,
-        draining: (weight == 0).then_some(34),
-        stats: Stats {
-            connections: 100 * u64::from(weight),
-            ..Stats::default()
+        numbers: ServerNumbers {
+            active: weight,
+            inactive: 10 * weight,
+            effective_weight: f64::from(weight),
+            open: 2 * weight,
+            draining: (weight == 0).then_some(34),
+            stats: Stats {
+                connections: 100 * u64::from(weight),
+                ..Stats::default()
+            },
+            ..ServerNumbers::default()
         },
         rates: Stats::default(),
     }
@@ -49,10 +53,12 @@ fn services() -> Vec<ServiceStatus> {
     };
     let service = ServiceStatus {
         spec,
-        stats,
+        numbers: ServiceNumbers {
+            stats,
+            ..ServiceNumbers::default()
+        },
         rates: Stats::default(),
         servers,
-        failures: Vec::new(),
         matches: Vec::new(),
     };
     vec![service]
@@ -65,7 +71,7 @@ fn listed(what: What, format: Format) -> String {
 /// The server of weight 3 during its slow start, its handshakes measured.
 fn slow_and_measured() -> Vec<ServiceStatus> {
     let mut services = services();
-    let server = &mut services[0].servers[1];
+    let server = &mut services[0].servers[1].numbers;
     (server.effective_weight, server.handshake) = (1.25, 12_345);
     services
 }
@@ -128,22 +134,19 @@ fn json_has_everything_and_parses() {
 
 #[test]
 fn connections_have_their_local_endpoint_when_wide() {
-    let status = ConnectionStatus {
+    let report = ConnReport {
+        service: ServiceKey::address(Protocol::Tcp, VIP),
         protocol: Some(Protocol::Tcp),
         client: Endpoint::new(Addr::v4([10, 0, 0, 9]), 40000),
         vip: VIP,
         server: Endpoint::new(Addr::v4([192, 168, 0, 18]), 8080),
         local: Some(Endpoint::new(Addr::v4([192, 168, 0, 8]), 10001)),
-        state: "ESTABLISHED".to_owned(),
+        state: "ESTABLISHED",
         expires: 899,
-    };
-    let connection = Connection {
-        service: ServiceKey::address(Protocol::Tcp, VIP),
-        status,
         idle_ns: 1_200_000_000,
         sequence: None,
     };
-    let view = View::Connections(vec![connection]);
+    let view = View::Connections(vec![report.into()]);
     assert_eq!(
         view.render(Format::Wide),
         "PROTO  CLIENT          VIP              SERVER             STATE        EXPIRES   IDLE  LOCAL              SERVICE\n\
@@ -253,7 +256,7 @@ fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
         handed: 24,
         left: 21,
         waiting: 1,
-        losses: vec![("send_failed".to_owned(), 2)],
+        losses: vec![("send_failed".to_owned(), 2)].into(),
         ring_full: 5,
         ..InterfaceFrames::default()
     };

@@ -65,7 +65,7 @@ fn columns_go_round_and_names_rise() {
     press(&mut app, "<<<");
     assert_eq!(app.level().sort, (0, false));
     press(&mut app, "<");
-    assert_eq!(app.level().sort, (grid::SERVICES.len() - 1, true));
+    assert_eq!(app.level().sort, (services::TOP.len() - 1, true));
     press(&mut app, ">");
     assert_eq!(app.level().sort, (0, false));
 }

@@ -1,0 +1,140 @@
+//! The columns of a service.
+
+use serde::Serialize;
+use uvs_control::protocol::ServiceStatus;
+use uvs_core::counters::{ScheduleFailure, Stats};
+use uvs_core::numbers::ServerNumbers;
+use uvs_core::service::{OnExpiry, OnRemoval, ServiceKey};
+
+use super::column::{Column, Show, Value};
+use super::traffic::{self, Counted, Rates};
+
+/// A service.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Service {
+    #[serde(flatten)]
+    pub(crate) status: ServiceStatus,
+    #[serde(skip)]
+    pub(crate) rates: Option<Rates>,
+}
+
+impl Counted for Service {
+    fn stats(&self) -> &Stats {
+        &self.status.numbers.stats
+    }
+
+    fn estimated(&self) -> &Stats {
+        &self.status.rates
+    }
+
+    fn rates(&self) -> Option<&Rates> {
+        self.rates.as_ref()
+    }
+
+    fn replies(&self) -> bool {
+        let mut servers = self.status.servers.iter();
+        servers.any(|s| s.spec.forwarding.passes_replies())
+    }
+}
+
+impl Service {
+    /// The sum over its servers.
+    fn sum(&self, of: fn(&ServerNumbers) -> u32) -> Value {
+        let servers = self.status.servers.iter();
+        Value::Count(servers.map(|s| u64::from(of(&s.numbers))).sum())
+    }
+
+    /// New connections that it refused for these reasons.
+    fn refused(&self, why: &[ScheduleFailure]) -> Value {
+        let failures = &self.status.numbers.failures;
+        Value::Count(why.iter().map(|reason| failures[*reason as usize]).sum())
+    }
+}
+
+const SERVICE: Column<Service> = Column::text("SERVICE", |s| Value::Service(s.status.spec.key));
+const PROTO: Column<Service> = Column::text("PROTO", |s| {
+    Value::word(match s.status.spec.key {
+        ServiceKey::Address { protocol, .. } => protocol.name(),
+        ServiceKey::Mark { .. } => "FWM",
+    })
+});
+const VIP: Column<Service> = Column::text("VIP", |s| match s.status.spec.key {
+    ServiceKey::Mark { mark, .. } => Value::Word(mark.to_string()),
+    key @ ServiceKey::Address { .. } => Value::Endpoint(key.vip()),
+});
+const SCHEDULER: Column<Service> =
+    Column::text("SCHEDULER", |s| Value::word(&s.status.spec.scheduler));
+const SERVERS: Column<Service> =
+    Column::number("SERVERS", |s| Value::Count(s.status.servers.len() as u64));
+const ACTIVE: Column<Service> = Column::number("ACTIVE", |s| s.sum(|n| n.active));
+const INACTIVE: Column<Service> = Column::number("INACTIVE", |s| s.sum(|n| n.inactive));
+const PERSISTENT: Column<Service> = Column::text("PERSISTENT", |s| {
+    let persistence = s.status.spec.persistence;
+    Value::or_dash(persistence.map_or_else(String::new, |p| format!("{} s", p.timeout)))
+});
+const LOCAL: Column<Service> = Column::text("LOCAL", |s| Value::list(&s.status.spec.local, ","));
+const MATCH: Column<Service> = Column::text("MATCH", |s| Value::list(&s.status.matches, ", "));
+const ON_REMOVAL: Column<Service> = Column::text("ON-REMOVAL", |s| {
+    Value::word(match s.status.spec.care.on_removal {
+        OnRemoval::Keep => "keep",
+        OnRemoval::Drop => "drop",
+        OnRemoval::Tell => "tell",
+    })
+});
+const ON_EXPIRY: Column<Service> = Column::text("ON-EXPIRY", |s| {
+    Value::word(match s.status.spec.care.on_expiry {
+        OnExpiry::Drop => "drop",
+        OnExpiry::Tell => "tell",
+    })
+});
+const DRAIN_TIMEOUT: Column<Service> = Column::text("DRAIN-TIMEOUT", |s| {
+    match s.status.spec.care.drain_timeout {
+        0 => Value::word("-"),
+        seconds => Value::Word(format!("{seconds} s")),
+    }
+});
+const DENIED: Column<Service> = Column::number("DENIED", |s| s.refused(&[ScheduleFailure::Denied]));
+const TOO_FAST: Column<Service> = Column::number("TOO-FAST", |s| {
+    s.refused(&[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate])
+});
+
+/// Of `uvs show services`.
+pub(crate) const SHOW: Show<Service> = (
+    &[
+        PROTO,
+        VIP,
+        SCHEDULER,
+        SERVERS,
+        ACTIVE,
+        INACTIVE,
+        traffic::connections(),
+        PERSISTENT,
+        LOCAL,
+        MATCH,
+        ON_REMOVAL,
+        ON_EXPIRY,
+        DRAIN_TIMEOUT,
+        DENIED,
+        TOO_FAST,
+        traffic::estimated(),
+        traffic::in_packets(),
+        traffic::out_packets(),
+        traffic::in_bytes(),
+        traffic::out_bytes(),
+    ],
+    7,
+);
+
+/// Of the services in `uvs top`, in line with those of their servers.
+pub(crate) const TOP: &[Column<Service>] = &[
+    SERVICE,
+    ACTIVE,
+    INACTIVE.titled("INACT"),
+    traffic::connection_rate(),
+    traffic::in_bits(),
+    traffic::out_bits(),
+    traffic::in_packet_rate(),
+    traffic::out_packet_rate(),
+    SCHEDULER,
+    SERVERS,
+];

@@ -1,0 +1,70 @@
+//! The columns of `uvs show` that no other command has: drops, interfaces, neighbours, settings.
+
+use serde::Serialize;
+
+use crate::commands::columns::{Column, Show, Value};
+use uvs_control::protocol::{InterfaceFrames, NeighbourStatus, Setting};
+
+/// A reason and its counter.
+#[derive(Serialize)]
+pub(super) struct Drop {
+    pub(super) reason: String,
+    pub(super) count: u64,
+    /// Empty where the daemon knows a reason that this program does not.
+    pub(super) meaning: &'static str,
+    pub(super) advice: &'static str,
+}
+
+pub(super) const DROPS: Show<Drop> = (
+    &[
+        Column::text("REASON", |d| Value::word(&d.reason)),
+        Column::number("COUNT", |d| Value::Count(d.count)),
+        Column::text("MEANING", |d| Value::or_dash(d.meaning.to_owned())),
+        Column::text("WHAT TO DO", |d| Value::or_dash(d.advice.to_owned())),
+    ],
+    2,
+);
+
+pub(super) const INTERFACES: Show<InterfaceFrames> = (
+    &[
+        Column::text("INTERFACE", |i| Value::word(&i.interface)),
+        Column::number("RING-FULL", |i| Value::Count(i.ring_full)),
+        Column::number("RECEIVED", |i| Value::Count(i.came.received)),
+        Column::number("SENT", |i| Value::Count(i.came.sent)),
+        Column::number("ANSWERED", |i| Value::Count(i.came.answered)),
+        Column::number("HELD", |i| Value::Count(i.came.held)),
+        Column::number("PASSED", |i| Value::Count(i.came.passed)),
+        Column::number("LOCAL", |i| Value::Count(i.came.local)),
+        Column::number("DROPPED", |i| Value::Count(i.came.dropped)),
+        Column::number("UNACCOUNTED", |i| Value::Difference(i.unaccounted)),
+        Column::number("TO-SEND", |i| Value::Count(i.handed)),
+        Column::number("LEFT", |i| Value::Count(i.left)),
+        Column::number("WAITING", |i| Value::Count(i.waiting)),
+        Column::number("LOST", |i| Value::Count(i.came.lost)),
+        Column::number("UNSENT", |i| Value::Difference(i.unsent)),
+    ],
+    10,
+);
+
+pub(super) const NEIGHBOURS: Show<NeighbourStatus> = (
+    &[
+        Column::text("ADDRESS", |n| Value::Word(n.addr.to_string())),
+        Column::text("INTERFACE", |n| Value::word(&n.interface)),
+        Column::text("MAC", |n| Value::or_dash(n.mac.clone().unwrap_or_default())),
+        Column::text("STATE", |n| Value::word(&n.state)),
+        Column::text("SERVERS", |n| Value::list(&n.servers, ",")),
+        Column::text("KEPT BY", |n| {
+            Value::or_dash(n.kept_by.clone().unwrap_or_default())
+        }),
+    ],
+    5,
+);
+
+pub(super) const SETTINGS: Show<Setting> = (
+    &[
+        Column::text("KEY", |s| Value::word(&s.key)),
+        Column::text("VALUE", |s| Value::word(&s.value)),
+        Column::text("DEFAULT", |s| Value::word(&s.default)),
+    ],
+    3,
+);

@@ -1,0 +1,78 @@
+//! What `uvs show` says in sentences: the sums under the drops, and the daemon itself.
+
+use uvs_control::protocol::{GuardStatus, Info, LogLosses};
+use uvs_core::flow::Addr;
+use uvs_core::numbers::{Ended, Totals};
+
+pub(super) fn totals_line(t: &Totals) -> String {
+    format!(
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}; lost on the way out {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, t.lost
+    )
+}
+
+pub(super) fn ended_line(e: &Ended) -> String {
+    format!(
+        "connections ended {}, of these evicted {}, dropped by drop_entry {}, replaced: over {}, live {}; \
+         told: clients {}, servers {}\n",
+        e.ended,
+        e.evicted,
+        e.dropped_entries,
+        e.replaced_over,
+        e.replaced_live,
+        e.told_clients,
+        e.told_servers
+    )
+}
+
+fn log_losses(log: LogLosses) -> String {
+    format!(
+        "{} not written in time, {} not written at all; {} left out as repetitions",
+        log.queue_full, log.write_failed, log.suppressed
+    )
+}
+
+/// Whether it is as it must be, and how often it was not.
+fn guard(status: &GuardStatus) -> String {
+    let now = status.wrong.as_deref().unwrap_or("as it must be");
+    let (removed, damaged) = (status.removed, status.damaged);
+    match &status.last {
+        Some((ago, what)) => format!(
+            "{now}; removed by others {removed} times, damaged {damaged}, last {ago} s ago: {what}"
+        ),
+        None => now.to_owned(),
+    }
+}
+
+pub(super) fn info_text(info: &Info) -> String {
+    let vips = |of: &[Addr]| {
+        of.iter()
+            .map(Addr::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let yielded: Vec<String> = info.yielded_vips.iter().map(ToString::to_string).collect();
+    let lines = [
+        ("version", info.version.clone()),
+        ("pid", info.pid.to_string()),
+        ("uptime", format!("{} s", info.uptime)),
+        ("interfaces", info.interfaces.join(", ")),
+        ("configuration", info.config.clone().unwrap_or_default()),
+        ("schedulers", info.schedulers.join(", ")),
+        (
+            "connections",
+            format!("{} of {}", info.connections, info.connection_limit),
+        ),
+        ("owned VIPs", vips(&info.owned_vips)),
+        ("yielded VIPs", yielded.join(", ")),
+        ("absent VIPs", vips(&info.absent_vips)),
+        ("log lines lost", log_losses(info.log)),
+        ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
+    ];
+    lines
+        .map(|(name, value)| {
+            let value = if value.is_empty() { "-" } else { &value };
+            format!("{name:<15}  {value}\n")
+        })
+        .concat()
+}

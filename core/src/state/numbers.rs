@@ -1,0 +1,151 @@
+//! What is told of services, real servers and the whole: each number's name, unit and meaning, once.
+//!
+//! The control protocol carries these as they are serialised here, the exporter takes them as they are, and
+//! whoever shows a number reads it here. So a field's name is interface.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counters::{ByFailure, Counters, Stats};
+
+/// What is counted of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceNumbers {
+    /// Totals since it was added.
+    pub stats: Stats,
+    /// New connections that got no server.
+    pub failures: ByFailure,
+}
+
+/// Of several engines together.
+impl AddAssign for ServiceNumbers {
+    fn add_assign(&mut self, other: Self) {
+        // By name, here and below, so that the compiler asks for a number that is new.
+        let Self { stats, failures } = other;
+        self.stats += stats;
+        self.failures += failures;
+    }
+}
+
+/// What is counted of a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerNumbers {
+    /// Active connections.
+    pub active: u32,
+    /// Inactive connections.
+    pub inactive: u32,
+    /// Persistence templates.
+    pub persistent: u32,
+    /// What it counts for during its slow start; its weight otherwise.
+    pub effective_weight: f64,
+    /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
+    pub handshake: u32,
+    /// Connections that are not over: neither closed by both sides nor reset.
+    pub open: u32,
+    /// Seconds since its weight became 0, while it is; rounded down.
+    pub draining: Option<u64>,
+    /// Whether it is over its upper threshold.
+    pub overloaded: bool,
+    /// Totals since it was added.
+    pub stats: Stats,
+}
+
+/// Of several engines together: what is counted adds up, and of what is the server's own the value that promises
+/// least holds.
+impl AddAssign for ServerNumbers {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            active,
+            inactive,
+            persistent,
+            effective_weight,
+            handshake,
+            open,
+            draining,
+            overloaded,
+            stats,
+        } = other;
+        self.active += active;
+        self.inactive += inactive;
+        self.persistent += persistent;
+        self.effective_weight = self.effective_weight.min(effective_weight);
+        self.handshake = self.handshake.max(handshake);
+        self.open += open;
+        self.draining = self.draining.max(draining);
+        self.overloaded |= overloaded;
+        self.stats += stats;
+    }
+}
+
+/// Frames since the start: `received` is the sum of those after it, but for `lost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Handed to the engine.
+    pub received: u64,
+    /// Forwarded.
+    pub sent: u64,
+    /// Ended in an answer.
+    pub answered: u64,
+    /// Fragments kept for their datagram.
+    pub held: u64,
+    /// Left to the kernel.
+    pub passed: u64,
+    /// Delivered to the host itself, which is their real server.
+    pub local: u64,
+    /// Dropped, for whatever reason.
+    pub dropped: u64,
+    /// No part of the sum: frames that were to leave, forwarded or made, and did not.
+    pub lost: u64,
+}
+
+impl From<&Counters> for Totals {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            received: counters.received,
+            sent: counters.sent,
+            answered: counters.answered,
+            held: counters.held,
+            passed: counters.passed,
+            local: counters.local,
+            dropped: counters.drops.iter().sum(),
+            lost: counters.lost.iter().sum(),
+        }
+    }
+}
+
+/// How connections ended since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    /// In all.
+    pub ended: u64,
+    /// Given up for new ones at the table's limit.
+    pub evicted: u64,
+    /// By the defence drop_entry.
+    pub dropped_entries: u64,
+    /// Replaced by a new one of the same client, port and server, when they were over.
+    pub replaced_over: u64,
+    /// Replaced so although they were not over.
+    pub replaced_live: u64,
+    /// Clients that were told.
+    pub told_clients: u64,
+    /// Servers that were told.
+    pub told_servers: u64,
+}
+
+impl From<&Counters> for Ended {
+    fn from(counters: &Counters) -> Self {
+        Self {
+            ended: counters.expired,
+            evicted: counters.evicted,
+            dropped_entries: counters.dropped_entries,
+            replaced_over: counters.replaced_over,
+            replaced_live: counters.replaced_live,
+            told_clients: counters.told_clients,
+            told_servers: counters.told_servers,
+        }
+    }
+}
