@@ -16,11 +16,11 @@ use uvs_core::fragment;
 use uvs_core::frame::Offload;
 use uvs_core::mode::Path;
 use uvs_core::outbox::Outbox;
-use uvs_core::packet::tcp_flags::ACK;
 use uvs_core::packet::{self, Packet, Parsed};
 use uvs_core::segment;
 use uvs_core::service::Forwarding;
 use uvs_core::verdict::Egress;
+use uvs_core::wire::tcp::flag::ACK;
 
 const MODES: [(&str, Forwarding); 4] = [
     ("dr", Forwarding::Dr),

@@ -6,12 +6,15 @@ use uvs_core::engine::{Engine, EngineConfig, Rehearsal};
 use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
-use uvs_core::packet::tcp_flags::{ACK, SYN};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::{PortId, Verdict};
+use uvs_core::wire::ethernet;
+use uvs_core::wire::ipv4;
+use uvs_core::wire::ports::Ports;
+use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 use crate::frames::{CLIENT_MAC, DIRECTOR_MAC, Sample, tcp};
 
@@ -144,11 +147,11 @@ impl World {
 
 /// Source and destination of a frame, as the server sees them.
 fn ends(frame: &[u8]) -> (Endpoint, Endpoint) {
-    let address = |at: usize| Addr::v4([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-    let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+    let packet = ipv4::Packet::new_checked(&frame[ethernet::LEN..]).expect("an IPv4 packet");
+    let ports = Ports::new(packet.payload);
     (
-        Endpoint::new(address(26), port(34)),
-        Endpoint::new(address(30), port(36)),
+        Endpoint::new(Addr::v4(packet.header.src()), ports.src()),
+        Endpoint::new(Addr::v4(packet.header.dst()), ports.dst()),
     )
 }
 

@@ -32,8 +32,9 @@ mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trace;
+pub mod wire;
 
-pub use bytes::{arp, checksum, fragment, frame, options, outbox, packet, rewrite, segment};
+pub use bytes::{fragment, frame, outbox, packet, rewrite, segment};
 pub use state::{
     access, backend, conn, counters, fib, flow, marks, numbers, ports, random, ranks, sctp,
     service, snapshot, tcp, time, verdict,

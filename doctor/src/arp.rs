@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
-use uvs_core::arp::{FRAME_LEN, probe, reply};
-use uvs_core::flow::Addr;
+use uvs_core::wire::arp::{FRAME_LEN, probe, reply};
 use uvs_forwarder::sys;
 
 use super::receive;
@@ -72,10 +71,7 @@ fn ask(interface: &str, targets: &[Ipv4Addr]) -> io::Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for _ in 0..ROUNDS {
         for target in targets {
-            let mut frame = [0; FRAME_LEN];
-            if probe(Addr::from(*target), [a, b, c, d, e, f], &mut frame).is_some() {
-                socket.send(&frame)?;
-            }
+            socket.send(&probe(target.octets(), [a, b, c, d, e, f]))?;
         }
         listen(&socket, interface, targets, &mut answers)?;
     }
@@ -100,7 +96,7 @@ fn listen(
 /// The answer in a frame, where it is one to us.
 fn understood(frame: &[u8], interface: &str, targets: &[Ipv4Addr]) -> Option<Answer> {
     let (addr, mac) = reply(frame)?;
-    let target = Ipv4Addr::from(addr.as_v4()?);
+    let target = Ipv4Addr::from(addr);
     let interface = interface.to_owned();
     targets.contains(&target).then_some(Answer {
         to: Question { interface, target },

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use uvs_core::checksum;
+use uvs_core::wire::{icmp, ipv4};
 use uvs_forwarder::sys;
 
 use super::receive;
@@ -18,11 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// IP packet sizes that are tried below the route's own: what tunnels, PPPoE and IPv6's minimum leave.
 const SIZES: [u16; 8] = [576, 1280, 1400, 1420, 1440, 1460, 1480, 1492];
 const ETHERNET: u16 = 1500;
-const IP_HEADER: usize = 20;
-const ICMP_HEADER: usize = 8;
-/// RFC 792.
-const ECHO: u8 = 8;
-const ECHO_REPLY: u8 = 0;
 /// Large enough for a jumbo frame's answer.
 const BUFFER: usize = 64 << 10;
 
@@ -60,13 +55,13 @@ pub(super) fn largest(paths: &[(Ipv4Addr, u32)]) -> io::Result<HashMap<Ipv4Addr,
 
 /// An echo request that makes an IP packet of `size`; its sequence number is the size.
 fn request(identifier: u16, size: u16) -> Vec<u8> {
-    let mut icmp = vec![0; usize::from(size).max(IP_HEADER + ICMP_HEADER) - IP_HEADER];
-    icmp[0] = ECHO;
-    icmp[4..6].copy_from_slice(&identifier.to_be_bytes());
-    icmp[6..8].copy_from_slice(&size.to_be_bytes());
-    let sum = checksum::of(&icmp);
-    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    icmp
+    let mut message = vec![0; usize::from(size).max(ipv4::MIN_LEN + icmp::LEN) - ipv4::MIN_LEN];
+    let mut echo = icmp::Header::new_mut(&mut message);
+    echo.set_kind(icmp::ECHO);
+    echo.set_identifier(identifier);
+    echo.set_sequence(size);
+    icmp::seal(&mut message);
+    message
 }
 
 /// Notes the largest of each until all that could come has come, or nobody has patience any more.
@@ -97,35 +92,44 @@ fn listen(
 
 /// Who answered a request of ours, and its size.
 fn reply(packet: &[u8], identifier: u16) -> Option<(Ipv4Addr, u32)> {
-    let header = usize::from(packet.first()? & 0x0f) * 4;
-    let from: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-    let icmp = packet.get(header..header + ICMP_HEADER)?;
-    let ours = icmp[0] == ECHO_REPLY && icmp[4..6] == identifier.to_be_bytes();
-    let size = u16::from_be_bytes([icmp[6], icmp[7]]);
-    ours.then_some((from.into(), u32::from(size)))
+    let packet = ipv4::Packet::new_checked(packet).ok()?;
+    let echo = icmp::Header::new_checked(packet.payload).ok()?;
+    let ours = echo.kind() == icmp::ECHO_REPLY && echo.identifier() == identifier;
+    ours.then(|| (packet.header.src().into(), echo.sequence().into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use uvs_core::wire::{checksum, protocol};
+
     use super::*;
 
     #[test]
     fn a_request_has_its_size_and_a_right_checksum() {
         let request = request(7, 1500);
-        assert_eq!(request.len() + IP_HEADER, 1500);
+        assert_eq!(request.len() + ipv4::MIN_LEN, 1500);
         assert_eq!(checksum::of(&request), 0);
     }
 
     #[test]
     fn only_replies_to_ours_are_understood() {
-        let mut packet = vec![0u8; IP_HEADER];
-        packet[0] = 0x45;
-        packet[12..16].copy_from_slice(&[10, 0, 0, 2]);
+        let mut packet = vec![0u8; ipv4::MIN_LEN];
+        let header = ipv4::Repr {
+            tos: 0,
+            total_len: 576,
+            id: 0,
+            dont_fragment: true,
+            ttl: 64,
+            protocol: protocol::ICMP,
+            src: [10, 0, 0, 2],
+            dst: [10, 0, 0, 1],
+        };
+        header.emit(&mut packet);
         packet.extend(request(7, 576));
         assert_eq!(reply(&packet, 7), None, "a request");
-        packet[IP_HEADER] = ECHO_REPLY;
+        packet[ipv4::MIN_LEN] = icmp::ECHO_REPLY;
         assert_eq!(reply(&packet, 7), Some(([10, 0, 0, 2].into(), 576)));
         assert_eq!(reply(&packet, 8), None, "another's");
-        assert_eq!(reply(&packet[..IP_HEADER + 4], 7), None, "cut short");
+        assert_eq!(reply(&packet[..ipv4::MIN_LEN + 4], 7), None, "cut short");
     }
 }

@@ -4,23 +4,18 @@
 //! Remote checksum offload (`--tun-remcsum`) only differs for packets whose checksum the sender left to
 //! an offload; UVS finishes those, so it differs in nothing from `--tun-csum`.
 
-use uvs_core::checksum;
 use uvs_core::flow::Flow;
-use uvs_core::frame::{ETH_LEN, Frame};
+use uvs_core::frame::Frame;
 use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
 use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::{ethernet, gue, protocol, udp};
 
 use crate::outer;
 
-/// Protocol number of UDP, and bytes of its header (RFC 768).
-const UDP: u8 = 17;
-const UDP_HEADER: usize = 8;
-/// Bytes of the GUE header without options.
-const GUE_HEADER: usize = 4;
 /// Source ports (net.ipv4.ip_local_port_range): the first, and how many.
 const PORTS: (u16, u32) = (32768, 28231);
 
@@ -40,35 +35,33 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let ends = outer::wrap(frame, path, UDP)?;
-        let udp = &mut frame.bytes_mut()[ETH_LEN + OUTER_HEADER..];
-        // No longer than the IP packet, which fits 16 bits.
-        let len = udp.len() as u16;
-        udp[..2].copy_from_slice(&source_port(&packet.flow).to_be_bytes());
-        udp[2..4].copy_from_slice(&path.tunnel.port.to_be_bytes());
-        udp[4..6].copy_from_slice(&len.to_be_bytes());
-        udp[6..8].fill(0);
-        // Version 0, data, no options; the protocol within; no flags.
-        udp[8..12].copy_from_slice(&[0, outer::IPIP, 0, 0]);
+        let outer = outer::wrap(frame, path, protocol::UDP)?;
+        let datagram = &mut frame.bytes_mut()[ethernet::LEN + OUTER_HEADER..];
+        let header = udp::Repr {
+            src_port: source_port(&packet.flow),
+            dst_port: path.tunnel.port,
+            // No longer than the IP packet, which fits 16 bits.
+            length: datagram.len() as u16,
+        };
+        header.emit(datagram);
+        let within = gue::Repr {
+            protocol: protocol::IPIP,
+        };
+        within.emit(&mut datagram[udp::LEN..]);
         if summed {
-            let pseudo = checksum::pseudo_header_v4(ends.src, ends.dst, UDP, u32::from(len));
-            let sum = !checksum::add(pseudo, checksum::sum(udp));
-            let sum = if sum == 0 { 0xffff } else { sum };
-            udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            udp::seal(datagram, outer.pseudo_header());
         }
         Ok(())
     }
 
     fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
-        if protocol != UDP || payload.len() < UDP_HEADER + GUE_HEADER {
-            return None;
-        }
-        let gue = &payload[UDP_HEADER..];
-        // Version 0, no control message, and IPv4 inside.
-        let plain = gue[0] & 0xe0 == 0 && gue[1] == outer::IPIP;
-        plain.then(|| Inside {
-            offset: UDP_HEADER + GUE_HEADER + usize::from(gue[0] & 0x1f) * 4,
-            port: u16::from_be_bytes([payload[2], payload[3]]),
+        let datagram = udp::Header::new_checked(payload).ok()?;
+        let header = gue::Header::new_checked(&payload[udp::LEN..]).ok()?;
+        let ours =
+            protocol == protocol::UDP && header.is_data() && header.protocol() == protocol::IPIP;
+        ours.then(|| Inside {
+            offset: udp::LEN + header.header_len(),
+            port: datagram.dst_port(),
         })
     }
 }

@@ -7,6 +7,7 @@ use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::service::TunnelKind;
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::protocol;
 
 use crate::outer;
 
@@ -17,10 +18,10 @@ struct Ipip;
 
 impl Mode for Ipip {
     fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        outer::wrap(frame, path, outer::IPIP).map(|_| ())
+        outer::wrap(frame, path, protocol::IPIP).map(|_| ())
     }
 
     fn inside(&self, protocol: u8, _: &[u8]) -> Option<Inside> {
-        (protocol == outer::IPIP).then_some(Inside { offset: 0, port: 0 })
+        (protocol == protocol::IPIP).then_some(Inside { offset: 0, port: 0 })
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use uvs_core::access::{Access, AccessList, Action, Rule};
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, NewConnections, Persistence, ServiceKey, Tunnel};
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP};
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, icmp, sctp, tcp, udp};
 use uvs_core::trace::Step;
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::tcp::flag::RST;
 
 const DENIED: Verdict = Verdict::Drop(DropReason::Denied);
 
@@ -105,7 +105,7 @@ fn it_holds_for_datagrams_and_sctp_too() {
         set(&mut bed, &[], &[(Action::Deny, "192.0.2.7")]);
         let first = |from| match protocol {
             Protocol::Udp => udp(from, VIP).payload(b"?"),
-            _ => sctp(from, VIP, uvs_core::sctp::chunk::INIT),
+            _ => sctp(from, VIP, uvs_core::wire::sctp::chunk::INIT),
         };
         assert_eq!(send(&mut bed, &first(client(7, 1000))), DENIED);
         assert!(is_sent(send(&mut bed, &first(client(8, 1000)))));

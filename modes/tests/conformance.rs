@@ -9,12 +9,12 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use uvs_core::flow::{Addr, Protocol};
-use uvs_core::frame::ETH_LEN;
 use uvs_core::mode::{Inside, ModeDef, Path};
 use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, OUTER_HEADER, Replies, Tunnel, TunnelChecksum, TunnelKind};
 use uvs_core::testing::bed::{CLIENT, VIP};
 use uvs_core::testing::packets::{self, ACK, PacketBuilder, TestFrame, check};
+use uvs_core::wire::{ethernet, ipv4};
 use uvs_modes::BUILTIN;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -149,19 +149,20 @@ fn a_tunnels_packet_is_known_again_by_its_own_row_alone() {
                 TestFrame::finished(&packet(Protocol::Udp).frame()),
             );
             assert_eq!(check(&bytes), Ok(()), "{tunnel:?}");
-            let (outer, payload) = bytes[ETH_LEN..].split_at(OUTER_HEADER);
+            let (outer, payload) = bytes[ethernet::LEN..].split_at(OUTER_HEADER);
             let want = Inside {
                 offset: tunnel.header(),
                 port: tunnel.port,
             };
+            let protocol = ipv4::Header::new(outer).protocol();
             for other in BUILTIN {
                 let own = other.encapsulation == def.encapsulation;
-                let inside = other.rewrite.inside(outer[9], payload);
+                let inside = other.rewrite.inside(protocol, payload);
                 assert_eq!(inside, own.then_some(want), "{tunnel:?}");
             }
             // An ICMP error may quote any part of it.
             for len in 0..payload.len() {
-                let inside = def.rewrite.inside(outer[9], &payload[..len]);
+                let inside = def.rewrite.inside(protocol, &payload[..len]);
                 assert!(inside.is_none_or(|i| i == want), "{tunnel:?} {len}");
             }
         }

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::{ACK, SYN};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENTS, VIP};
 use uvs_core::testing::packets::{TestFrame, tcp, udp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 const LIMIT: u32 = 20_000;
 

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::frame::ETH_LEN;
-use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
 };
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, check, icmp, tcp, udp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::ethernet;
+use uvs_core::wire::tcp::flag::RST;
 
 const ROUTER: Addr = Addr::v4([10, 0, 2, 200]);
 const UNREACHABLE: u8 = 3;
@@ -39,7 +39,7 @@ struct Error {
 
 fn read(sent: &Sent) -> Error {
     assert_eq!(check(&sent.bytes), Ok(()));
-    let b = &sent.bytes[ETH_LEN..];
+    let b = &sent.bytes[ethernet::LEN..];
     let addr = |at: usize| Addr::v4([b[at], b[at + 1], b[at + 2], b[at + 3]]);
     let port = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
     let end = |a: usize, p: usize| Endpoint::new(addr(a), port(p));
@@ -92,7 +92,7 @@ fn a_servers_or_routers_error_about_a_request_reaches_the_client() {
         for from in [SERVER, ROUTER] {
             let mut bed = bed(Protocol::Tcp, forwarding);
             let request = bed.from_client(frame(&tcp(CLIENT, VIP, SYN)));
-            let quote = &request[0].bytes[ETH_LEN..];
+            let quote = &request[0].bytes[ethernet::LEN..];
             let to = Addr::v4([quote[12], quote[13], quote[14], quote[15]]);
             let error = icmp(from, to, UNREACHABLE, TOO_BIG, 1400)
                 .payload(quote)
@@ -242,7 +242,7 @@ fn errors_about_tunnels_reach_the_client_and_teach_the_mtu() {
         let request = udp(CLIENT, VIP).payload(&[1; 1400]);
         let sent = bed.from_client(frame(&request));
         let error = icmp(ROUTER, LOCAL, UNREACHABLE, TOO_BIG, 1400)
-            .payload(&sent[0].bytes[ETH_LEN..][..548])
+            .payload(&sent[0].bytes[ethernet::LEN..][..548])
             .to_mac(SERVERS_MAC);
         // As the kernel: the first answer still has the link's MTU.
         let told = only(bed.from_server(frame(&error)));

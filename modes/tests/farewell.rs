@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use uvs_core::engine::Happened;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::frame::ETH_LEN;
-use uvs_core::packet::tcp_flags::{FIN, RST};
 use uvs_core::service::{
     Care, Forwarding, OnExpiry, OnRemoval, Persistence, Replies, ServerSpec, ServiceSpec, Tunnel,
 };
@@ -19,6 +17,8 @@ use uvs_core::testing::bed::{
 };
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, check, tcp, udp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::ethernet;
+use uvs_core::wire::tcp::flag::{FIN, RST};
 
 const OTHER: Endpoint = Endpoint::new(Addr::v4([10, 0, 2, 12]), SERVER_PORT);
 const TELL: Care = care(OnRemoval::Tell);
@@ -116,7 +116,7 @@ struct Reset {
 /// Reads a RST, of which the outer header of a tunnel is left off.
 fn reset(sent: &Sent) -> Reset {
     assert_eq!(check(&sent.bytes), Ok(()));
-    let mut b = &sent.bytes[ETH_LEN..];
+    let mut b = &sent.bytes[ethernet::LEN..];
     if b[9] == 4 {
         b = &b[20..];
     }
@@ -220,7 +220,10 @@ fn udp_moves_at_once_and_a_tcp_segment_is_answered() {
         replace_server(&mut udps);
         // Before the sweep has come to it.
         let moved = udps.from_client(frame(&udp(CLIENT, VIP)));
-        assert_eq!(moved[0].bytes[ETH_LEN + 16..ETH_LEN + 20], [10, 0, 2, 12]);
+        assert_eq!(
+            moved[0].bytes[ethernet::LEN + 16..ethernet::LEN + 20],
+            [10, 0, 2, 12]
+        );
 
         let mut tcps = bed(Protocol::Tcp, Forwarding::Dr, care(on_removal));
         talk(&mut tcps, CLIENT, None);
@@ -228,7 +231,7 @@ fn udp_moves_at_once_and_a_tcp_segment_is_answered() {
         let verdict = client(&mut tcps, CLIENT, ACK, (SERVER_NEXT, 77_777), 1);
         assert_eq!(verdict, Verdict::Answered, "{on_removal:?}");
         // The answer's number is what the segment acknowledged (RFC 9293 §3.5.2).
-        let b = &tcps.sent[0].bytes[ETH_LEN..];
+        let b = &tcps.sent[0].bytes[ethernet::LEN..];
         assert_eq!(b[24..28], 77_777u32.to_be_bytes());
     }
 }
@@ -413,7 +416,10 @@ fn a_drain_that_takes_too_long_is_ended() {
     // Persistence releases the server as well.
     let again = Endpoint::new(CLIENT.addr, 40_009);
     let moved = bed.from_client(frame(&tcp(again, VIP, SYN)));
-    assert_eq!(moved[0].bytes[ETH_LEN + 16..ETH_LEN + 20], [10, 0, 2, 12]);
+    assert_eq!(
+        moved[0].bytes[ethernet::LEN + 16..ethernet::LEN + 20],
+        [10, 0, 2, 12]
+    );
 }
 
 #[test]

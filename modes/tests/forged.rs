@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use uvs_core::fib::Interface;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::{FIN, PSH, RST};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, icmp, tcp, udp};
 use uvs_core::verdict::{DropReason, PortId, Verdict};
+use uvs_core::wire::tcp::flag::{FIN, PSH, RST};
 
 const MARTIAN: Verdict = Verdict::Drop(DropReason::MartianSource);
 const MODES: [Forwarding; 4] = [

@@ -137,7 +137,7 @@ fn a_piece_of_an_impossible_length_is_dropped_by_a_name_of_its_own() {
         let mut frame = udp(CLIENT, VIP).may_fragment().payload(&payload).frame();
         frame[14 + 6] |= 0x20;
         frame[14 + 10..14 + 12].fill(0);
-        let sum = uvs_core::checksum::of(&frame[14..34]);
+        let sum = uvs_core::wire::checksum::of(&frame[14..34]);
         frame[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
         let want = if len % 8 == 0 {
             Verdict::Held

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::frame::ETH_LEN;
-use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, check, tcp, udp};
 use uvs_core::verdict::{DropReason, PortId, Verdict};
+use uvs_core::wire::ethernet;
+use uvs_core::wire::tcp::flag::RST;
 
 fn bed(protocol: Protocol, forwarding: Forwarding, server: Addr) -> Bed {
     let mut bed = Bed::with_service(uvs_modes::BUILTIN, protocol, forwarding, Tunnel::default());
@@ -32,7 +32,7 @@ fn delivered(bed: &mut Bed, port: PortId, p: &PacketBuilder) -> (Verdict, (Endpo
     let mut out = uvs_core::outbox::Outbox::new();
     let verdict = bed.engine.handle_frame(bed.now, port, &mut frame, &mut out);
     assert_eq!(check(frame.bytes()), Ok(()));
-    let b = &frame.bytes()[ETH_LEN..];
+    let b = &frame.bytes()[ethernet::LEN..];
     let end = |a: usize, p: usize| {
         let addr = Addr::v4([b[a], b[a + 1], b[a + 2], b[a + 3]]);
         Endpoint::new(addr, u16::from_be_bytes([b[p], b[p + 1]]))

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use uvs_core::arp;
 use uvs_core::engine::Claim;
-use uvs_core::fib::Mac;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{Care, Forwarding, OnExpiry, OnRemoval, Tunnel};
 use uvs_core::testing::bed::{
@@ -15,6 +13,8 @@ use uvs_core::testing::packets::{
     ACK, DIRECTOR_MAC, PacketBuilder, SYN, TestFrame, icmp, tcp, udp,
 };
 use uvs_core::verdict::Verdict;
+use uvs_core::wire::arp;
+use uvs_core::wire::ethernet::Mac;
 
 const OTHER: Mac = [2, 0, 0, 0, 1, 0x99];
 const ASKER: Mac = [2, 0, 0, 0, 1, 7];
@@ -34,16 +34,16 @@ fn absent(bed: &mut Bed, absent: bool) {
 
 /// Who has the VIP, asked by somebody who has no address yet.
 fn probe() -> TestFrame {
-    let mut probe = [0; arp::FRAME_LEN];
-    arp::probe(VIP.addr, ASKER, &mut probe).expect("IPv4");
-    TestFrame::finished(&probe)
+    TestFrame::finished(&arp::probe(vip(), ASKER))
 }
 
 /// An announcement of the VIP at a MAC address.
 fn announcement(mac: Mac) -> TestFrame {
-    let mut frame = [0; arp::FRAME_LEN];
-    arp::announcement(VIP.addr, mac, &mut frame).expect("IPv4");
-    TestFrame::finished(&frame)
+    TestFrame::finished(&arp::announcement(vip(), mac))
+}
+
+fn vip() -> [u8; 4] {
+    VIP.addr.as_v4().expect("IPv4")
 }
 
 fn end(addr: Addr, port: u16) -> Endpoint {
@@ -144,7 +144,7 @@ fn fragments_are_given_back_whole() {
         let place = (from / 8) as u16 | if more { 0x2000 } else { 0 };
         part[20..22].copy_from_slice(&place.to_be_bytes());
         part[24..26].copy_from_slice(&[0, 0]);
-        let sum = uvs_core::checksum::of(&part[14..34]);
+        let sum = uvs_core::wire::checksum::of(&part[14..34]);
         part[24..26].copy_from_slice(&sum.to_be_bytes());
         TestFrame::finished(&part)
     };
@@ -159,7 +159,7 @@ fn an_owned_vip_is_answered_for_until_another_host_claims_it() {
     bed.snapshot.owned_vips = vec![VIP.addr];
     bed.apply();
     let answer = bed.from_client(probe());
-    assert_eq!(arp::reply(&answer[0].bytes), Some((VIP.addr, DIRECTOR_MAC)));
+    assert_eq!(arp::reply(&answer[0].bytes), Some((vip(), DIRECTOR_MAC)));
     for mac in [DIRECTOR_MAC, SERVERS_MAC] {
         bed.receive(CLIENTS, announcement(mac));
     }

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::{ACK, RST, SYN};
-use uvs_core::sctp::chunk;
 use uvs_core::service::{Forwarding, Persistence, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{
@@ -17,6 +15,8 @@ use uvs_core::testing::bed::{
 };
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, sctp, tcp, udp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::sctp::chunk;
+use uvs_core::wire::tcp::flag::{ACK, RST, SYN};
 
 const REAL: Endpoint = Endpoint::new(SERVER, SERVER_PORT);
 /// A second service, without persistence.

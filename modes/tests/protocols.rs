@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::sctp::chunk;
 use uvs_core::service::{Forwarding, Persistence, ServiceKey, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
 use uvs_core::testing::packets::{SYN, TestFrame, check, sctp, tcp};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::sctp::chunk;
 
 fn bed(protocol: Protocol, forwarding: Forwarding) -> Bed {
     Bed::with_service(uvs_modes::BUILTIN, protocol, forwarding, Tunnel::default())
@@ -73,7 +73,7 @@ fn an_abort_behind_a_cookie_counts() {
     let len = (frame.len() - 14) as u16;
     frame[16..18].copy_from_slice(&len.to_be_bytes());
     frame[24..26].fill(0);
-    let sum = uvs_core::checksum::of(&frame[14..34]);
+    let sum = uvs_core::wire::checksum::of(&frame[14..34]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     bed.receive(CLIENTS, TestFrame::finished(&frame));
     assert_eq!(seen(&bed).0, "CLOSED");

@@ -4,14 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::frame::ETH_LEN;
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
 };
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, check, tcp};
 use uvs_core::verdict::Verdict;
+use uvs_core::wire::ethernet;
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 const REAL: Endpoint = Endpoint::new(SERVER, SERVER_PORT);
 /// The client's initial sequence number.
@@ -60,7 +60,7 @@ fn state(bed: &Bed) -> &'static str {
 
 /// From the IP header on, but for TTL and what sums it up.
 fn segment(frame: &[u8]) -> &[u8] {
-    &frame[ETH_LEN + 12..]
+    &frame[ethernet::LEN + 12..]
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn the_servers_old_connection_is_reset_and_the_syn_comes_again() {
     let want = tcp(local, REAL, RST).seq(OLD.1, 0).frame();
     assert_eq!(check(&reset.bytes), Ok(()));
     assert_eq!(
-        reset.bytes[ETH_LEN + 12..ETH_LEN + 34],
-        want[ETH_LEN + 12..ETH_LEN + 34]
+        reset.bytes[ethernet::LEN + 12..ethernet::LEN + 34],
+        want[ethernet::LEN + 12..ethernet::LEN + 34]
     );
     assert_eq!(check(&again.bytes), Ok(()));
     assert_eq!(segment(&again.bytes), segment(&first));
@@ -143,7 +143,7 @@ fn a_corrupt_segment_resets_nothing() {
         .seq(OLD.0, OLD.1)
         .to_mac(SERVERS_MAC)
         .frame();
-    frame[ETH_LEN + 20 + 17] ^= 1;
+    frame[ethernet::LEN + 20 + 17] ^= 1;
     bed.receive(SERVERS, TestFrame::finished(&frame));
     assert_eq!(bed.engine.counters().reopened, 0);
 }

@@ -4,13 +4,13 @@ use uvs_core::fib::{
     Action, Fib, Hop, Interface, Refusal, ReversePath, Route, Rule, Target, Unreachable,
 };
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::RST;
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
 };
 use uvs_core::testing::packets::{ACK, SYN, TestFrame, tcp, udp};
 use uvs_core::verdict::{DropReason, PortId, Verdict};
+use uvs_core::wire::tcp::flag::RST;
 
 /// A second uplink: port 2, interface 4.
 const UPLINK: PortId = PortId(2);

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::frame::ETH_LEN;
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
-use uvs_core::sctp::chunk;
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS_MAC, Sent, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, check, sctp, tcp, udp};
 use uvs_core::verdict::Verdict;
+use uvs_core::wire::ethernet;
+use uvs_core::wire::sctp::chunk;
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 const KEY: ServiceKey = ServiceKey::address(Protocol::Tcp, VIP);
 const REAL: Endpoint = Endpoint::new(SERVER, SERVER_PORT);
@@ -76,7 +76,7 @@ fn answer(bed: &mut Bed, protocol: Protocol, server: Endpoint, flags: u8) -> End
 
 /// Source and destination of a frame.
 fn ends(sent: &Sent) -> (Endpoint, Endpoint) {
-    let b = &sent.bytes[ETH_LEN..];
+    let b = &sent.bytes[ethernet::LEN..];
     let end = |addr: usize, port: usize| {
         let addr = Addr::v4([b[addr], b[addr + 1], b[addr + 2], b[addr + 3]]);
         Endpoint::new(addr, u16::from_be_bytes([b[port], b[port + 1]]))

@@ -4,10 +4,10 @@
 
 use proptest::prelude::*;
 use uvs_core::flow::Protocol;
-use uvs_core::packet::tcp_flags::{ACK, CWR, FIN, PSH, SYN};
 use uvs_core::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use uvs_core::testing::bed::{Bed, CLIENT, Sent, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, check, tcp, udp};
+use uvs_core::wire::tcp::flag::{ACK, CWR, FIN, PSH, SYN};
 
 const KINDS: [(TunnelKind, TunnelChecksum); 5] = [
     (TunnelKind::Ipip, TunnelChecksum::None),

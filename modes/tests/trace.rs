@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceSpec, Tunnel};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, tcp, udp};
 use uvs_core::trace::{Candidate, End, Fate, NoHop, SetAside, Step, Template, Trace};
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 const OTHER: Endpoint = Endpoint::new(Addr::v4([10, 0, 2, 12]), SERVER_PORT);
 const MINE: Endpoint = Endpoint::new(SERVER, SERVER_PORT);

@@ -68,7 +68,7 @@ fn turn(t: &TestFrame) -> TestFrame {
     let p = parse(&mut turned);
     if p.protocol == Protocol::Sctp as u8 {
         bytes[42..46].fill(0);
-        let crc = uvs_core::checksum::crc32c(&bytes[34..]);
+        let crc = uvs_core::wire::checksum::crc32c(&bytes[34..]);
         bytes[42..46].copy_from_slice(&crc.to_le_bytes());
         turned = TestFrame::new(&bytes, t.offload);
     }
@@ -213,7 +213,7 @@ fn an_offload_further_in_leaves_the_outer_checksum_finished() {
     // A datagram with a packet of the sender's own tunnel in it, whose checksum is left to an offload.
     let mut payload = vec![7; 60];
     payload[30..32].copy_from_slice(&[0x12, 0x34]);
-    let sum = uvs_core::checksum::of(&payload[20..]);
+    let sum = uvs_core::wire::checksum::of(&payload[20..]);
     payload[30..32].copy_from_slice(&sum.to_be_bytes());
     let mut bytes = packets::udp(CLIENT, VIP).payload(&payload).frame();
     bytes[42 + 30..42 + 32].copy_from_slice(&[0x12, 0x34]);

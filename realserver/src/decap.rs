@@ -18,6 +18,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+use uvs_core::wire::{ethernet, ipv4};
 
 use super::counters::Counters;
 use super::ipip::{self, Refusal};
@@ -262,9 +263,8 @@ fn passes(error: &io::Error) -> bool {
 /// Bytes before the IP header on devices of this type: of those that carry IP, only Ethernet and what
 /// imitates it have any.
 const fn link_len(device_type: u16) -> usize {
-    const ETHERNET_HEADER: usize = 14;
     match device_type {
-        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => ETHERNET_HEADER,
+        libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => ethernet::LEN,
         _ => 0,
     }
 }
@@ -285,7 +285,7 @@ fn ipip_to_this_host() -> [SockFilter; 6] {
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     const PACKET_HOST: u32 = 0;
     // Counted from the IP header, whatever the link.
-    const PROTOCOL: u32 = (libc::SKF_NET_OFF + 9) as u32;
+    const PROTOCOL: u32 = libc::SKF_NET_OFF as u32 + ipv4::offset::PROTOCOL as u32;
     [
         SockFilter::new(LD_W_ABS, 0, 0, PACKET_TYPE),
         SockFilter::new(JEQ, 0, 3, PACKET_HOST),

@@ -4,14 +4,12 @@
 //! an unfinished checksum stays unfinished and a super-frame stays whole, which is what the sender's
 //! offloads leave in nearly every packet on a virtual network.
 
-use uvs_core::checksum::{self, Delta};
+use uvs_core::wire::{Malformed, ipv4, protocol};
 
 /// Bytes of a `virtio_net_hdr` (virtio 1.2 §5.1.6, without num_buffers).
 pub(super) const VNET_LEN: usize = 10;
 /// The checksum is unfinished.
 const NEEDS_CSUM: u8 = 1;
-const IPPROTO_IPIP: u8 = 4;
-const IPV4_MIN_HEADER: usize = 20;
 /// The ECN codepoints (RFC 3168 §5).
 const NOT_ECT: u8 = 0b00;
 const ECT_1: u8 = 0b01;
@@ -52,9 +50,8 @@ pub(super) enum Refusal {
 
 /// The outer destination of the packet in `buf`, which is as [`decapsulate`] wants it.
 pub(super) fn outer_destination(buf: &[u8], link: usize) -> Option<[u8; 4]> {
-    buf.get(VNET_LEN + link + 16..VNET_LEN + link + 20)?
-        .try_into()
-        .ok()
+    let packet = buf.get(VNET_LEN + link..)?;
+    Some(ipv4::Header::new_checked(packet).ok()?.dst())
 }
 
 /// Takes the outer header off the packet in `buf`: a `virtio_net_hdr`, `link` bytes of link header, an IPv4
@@ -65,13 +62,14 @@ pub(super) fn decapsulate(buf: &mut [u8], link: usize) -> Result<Inner, Refusal>
         .ok_or(Refusal::Truncated)?;
     let mut vnet = Vnet::read(head);
     let outer = Ipv4::check(packet, vnet.gso_type != 0)?;
-    if packet[9] != IPPROTO_IPIP {
+    let header = ipv4::Header::new(packet);
+    if header.protocol() != protocol::IPIP {
         return Err(Refusal::NotIpip);
     }
     if outer.fragment {
         return Err(Refusal::Fragment);
     }
-    let outer_ecn = packet[1] & CE;
+    let outer_ecn = header.tos() & CE;
     let inner_bytes = &mut packet[outer.header..outer.total];
     let inner = Ipv4::check(inner_bytes, vnet.gso_type != 0)?;
     merge_ecn(outer_ecn, inner_bytes)?;
@@ -99,51 +97,44 @@ struct Ipv4 {
 
 impl Ipv4 {
     fn check(packet: &[u8], super_frame: bool) -> Result<Self, Refusal> {
-        if packet.len() < IPV4_MIN_HEADER {
-            return Err(Refusal::Truncated);
-        }
-        let header = usize::from(packet[0] & 0x0f) * 4;
-        if packet[0] >> 4 != 4 || header < IPV4_MIN_HEADER {
-            return Err(Refusal::BadHeader);
-        }
-        let total = match usize::from(u16::from_be_bytes([packet[2], packet[3]])) {
+        let checked = ipv4::Packet::new_checked(packet).map_err(|wrong| match wrong {
+            Malformed::Truncated => Refusal::Truncated,
+            Malformed::Header => Refusal::BadHeader,
+        })?;
+        let header = checked.header.header_len();
+        let total = match usize::from(checked.header.total_len()) {
             // A super-frame over 64 KiB has no room for its length (IPv4 BIG TCP).
             0 if super_frame => packet.len(),
             n => n,
         };
-        if header > packet.len() || total > packet.len() {
+        if total > packet.len() {
             return Err(Refusal::Truncated);
         }
         if total < header {
             return Err(Refusal::BadHeader);
         }
-        if checksum::of(&packet[..header]) != 0 {
+        if !checked.is_sound() {
             return Err(Refusal::BadChecksum);
         }
-        let fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
         Ok(Self {
             header,
             total,
-            fragment,
+            fragment: checked.header.is_fragment(),
         })
     }
 }
 
 /// RFC 6040 §4.2: what the network said of congestion outside is kept inside.
 fn merge_ecn(outer: u8, inner: &mut [u8]) -> Result<(), Refusal> {
-    let merged = match (inner[1] & CE, outer) {
+    let mut header = ipv4::Header::new_mut(inner);
+    let tos = header.tos();
+    let merged = match (tos & CE, outer) {
         (NOT_ECT, CE) => return Err(Refusal::Congested),
         (ECT_0 | ECT_1, CE) => CE,
         (ECT_0, ECT_1) => ECT_1,
         (unchanged, _) => unchanged,
     };
-    let old = u16::from_be_bytes([inner[0], inner[1]]);
-    inner[1] = inner[1] & !CE | merged;
-    let new = u16::from_be_bytes([inner[0], inner[1]]);
-    let sum = Delta::ZERO
-        .word(old, new)
-        .apply(u16::from_be_bytes([inner[10], inner[11]]));
-    inner[10..12].copy_from_slice(&sum.to_be_bytes());
+    header.change_tos(tos & !CE | merged);
     Ok(())
 }
 
@@ -205,6 +196,8 @@ impl Vnet {
 
 #[cfg(test)]
 mod tests {
+    use uvs_core::wire::checksum;
+
     use super::*;
 
     /// Ethernet.

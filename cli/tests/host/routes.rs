@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::packet::tcp_flags::{ACK, RST};
 use uvs_core::testing::packets::tcp;
+use uvs_core::wire::tcp::flag::{ACK, RST};
 use uvs_lab::probe::send_frames;
 use uvs_lab::shell::Shell;
 use uvs_lab::traffic::Download;

@@ -13,10 +13,9 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-
-/// Bytes of Ethernet's header, and of IPv4's without options.
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
+use uvs_core::wire::ethernet::{self, ethertype};
+use uvs_core::wire::ports::{self, Ports};
+use uvs_core::wire::{ipv4, protocol};
 
 /// Which packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,13 +135,14 @@ impl Filter {
 
     /// Whether a frame is one of those. Its headers may be inconsistent: nothing is read beyond its bytes.
     pub fn matches(&self, frame: &[u8]) -> bool {
-        let Some(packet) = frame.get(ETHERNET..).filter(|p| p.len() >= IPV4) else {
+        let Some((header, ports)) = headers(frame) else {
             return false;
         };
-        if frame[12..14] != [0x08, 0x00] || self.protocol.is_some_and(|p| p != packet[9]) {
+        if self.protocol.is_some_and(|p| p != header.protocol()) {
             return false;
         }
-        let (from, to) = ends(packet);
+        let from = (u32::from_be_bytes(header.src()), ports.map(|p| p.src()));
+        let to = (u32::from_be_bytes(header.dst()), ports.map(|p| p.dst()));
         let either = match self.ends.as_slice() {
             [] => true,
             [one] => one.is(from) || one.is(to),
@@ -152,17 +152,25 @@ impl Filter {
     }
 }
 
+type Header<'a> = ipv4::Header<&'a [u8; ipv4::MIN_LEN]>;
+
+/// An IPv4 frame's header, and its ports where it has any.
+fn headers(frame: &[u8]) -> Option<(Header<'_>, Option<Ports<&[u8; ports::LEN]>>)> {
+    let ethernet = ethernet::Header::new_checked(frame).ok()?;
+    let packet = &frame[ethernet::LEN..];
+    let header = ipv4::Header::new_checked(packet).ok()?;
+    if ethernet.ethertype() != ethertype::IPV4 {
+        return None;
+    }
+    let with_ports = [protocol::TCP, protocol::UDP, protocol::SCTP];
+    let has_ports = with_ports.contains(&header.protocol()) && !header.is_fragment();
+    let l4 = packet.get(header.header_len()..).filter(|_| has_ports);
+    let ports = l4.and_then(|l4| Ports::new_checked(l4).ok());
+    Some((header, ports))
+}
+
 /// Address, and port where there is one.
 type Seen = (u32, Option<u16>);
-
-fn ends(packet: &[u8]) -> (Seen, Seen) {
-    let word = |at: usize| u32::from_be_bytes(std::array::from_fn(|i| packet[at + i]));
-    let l4 = usize::from(packet[0] & 0x0f) * 4;
-    let has_ports = matches!(packet[9], 6 | 17 | 132) && packet[6] & 0x3f == 0 && packet[7] == 0;
-    let ports = packet.get(l4..l4 + 4).filter(|_| has_ports);
-    let port = |at: usize| ports.map(|p| u16::from_be_bytes([p[at], p[at + 1]]));
-    ((word(12), port(0)), (word(16), port(2)))
-}
 
 impl End {
     fn is(&self, (addr, port): Seen) -> bool {

@@ -2,17 +2,12 @@
 
 use std::str::FromStr;
 
-use uvs_core::checksum;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::packet::tcp_flags;
+use uvs_core::wire::tcp::flag;
+use uvs_core::wire::{ethernet, ipv4, sctp, tcp, udp};
 
-/// Bytes of the headers of Ethernet, IPv4, TCP, UDP.
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const TCP: usize = 20;
-const UDP: usize = 8;
-/// SCTP's common header with an INIT chunk without parameters (RFC 9260 §3.3.2).
-const SCTP: usize = 12 + 20;
+/// Bytes of an INIT chunk without parameters (RFC 9260 §3.3.2).
+const INIT: usize = 20;
 /// TTL of a host that sends (net.ipv4.ip_default_ttl).
 const TTL: u8 = 64;
 
@@ -25,11 +20,11 @@ impl FromStr for Flags {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let bit = |name: &str| match name {
-            "syn" => Ok(tcp_flags::SYN),
-            "ack" => Ok(tcp_flags::ACK),
-            "fin" => Ok(tcp_flags::FIN),
-            "rst" => Ok(tcp_flags::RST),
-            "psh" => Ok(tcp_flags::PSH),
+            "syn" => Ok(flag::SYN),
+            "ack" => Ok(flag::ACK),
+            "fin" => Ok(flag::FIN),
+            "rst" => Ok(flag::RST),
+            "psh" => Ok(flag::PSH),
             other => Err(format!(
                 "`{other}` is not a TCP flag; say syn, ack, fin, rst or psh, several with commas"
             )),
@@ -51,56 +46,59 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
 
 /// A frame with this packet; its MAC addresses are zeros.
 pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> Vec<u8> {
-    let transport = match protocol {
-        Protocol::Tcp => TCP,
-        Protocol::Udp => UDP,
-        Protocol::Sctp => SCTP,
+    let length = match protocol {
+        Protocol::Tcp => tcp::MIN_LEN,
+        Protocol::Udp => udp::LEN,
+        Protocol::Sctp => sctp::LEN + INIT,
     };
-    let mut frame = vec![0u8; ETHERNET + IPV4 + transport];
-    frame[12] = 0x08;
-    let (src, dst) = (
-        from.addr.as_v4().unwrap_or_default(),
-        to.addr.as_v4().unwrap_or_default(),
-    );
-    let ip = &mut frame[ETHERNET..];
-    ip[0] = 0x45;
-    put(ip, 2, (IPV4 + transport) as u16);
-    ip[6] = 0x40;
-    ip[8] = TTL;
-    ip[9] = protocol as u8;
-    ip[12..16].copy_from_slice(&src);
-    ip[16..20].copy_from_slice(&dst);
-    let sum = checksum::of(&ip[..IPV4]);
-    put(ip, 10, sum);
-    let l4 = &mut ip[IPV4..];
-    put(l4, 0, from.port);
-    put(l4, 2, to.port);
-    let sum_at = match protocol {
+    let mut frame = vec![0u8; ethernet::LEN + ipv4::MIN_LEN + length];
+    ethernet::Header::new_mut(&mut frame).set_ethertype(ethernet::ethertype::IPV4);
+    let header = ipv4::Repr {
+        tos: 0,
+        total_len: (ipv4::MIN_LEN + length) as u16,
+        id: 0,
+        dont_fragment: true,
+        ttl: TTL,
+        protocol: protocol as u8,
+        src: from.addr.as_v4().unwrap_or_default(),
+        dst: to.addr.as_v4().unwrap_or_default(),
+    };
+    header.emit(&mut frame[ethernet::LEN..]);
+    let l4 = &mut frame[ethernet::LEN + ipv4::MIN_LEN..];
+    let pseudo = header.pseudo_header();
+    match protocol {
         Protocol::Tcp => {
-            l4[12] = 5 << 4;
-            l4[13] = flags.0;
-            16
+            let segment = tcp::Repr {
+                src_port: from.port,
+                dst_port: to.port,
+                seq: 0,
+                ack: 0,
+                flags: flags.0,
+                window: 0,
+            };
+            segment.emit(l4);
+            tcp::seal(l4, pseudo);
         }
         Protocol::Udp => {
-            put(l4, 4, UDP as u16);
-            6
+            let datagram = udp::Repr {
+                src_port: from.port,
+                dst_port: to.port,
+                length: length as u16,
+            };
+            datagram.emit(l4);
+            udp::seal(l4, pseudo);
         }
         Protocol::Sctp => {
-            l4[12] = uvs_core::sctp::chunk::INIT;
-            put(l4, 14, 20);
-            let crc = uvs_core::checksum::crc32c(l4);
-            l4[8..12].copy_from_slice(&crc.to_le_bytes());
-            return frame;
+            let mut header = sctp::Header::new_mut(l4);
+            header.set_src_port(from.port);
+            header.set_dst_port(to.port);
+            let mut init = sctp::Chunk::new_mut(&mut l4[sctp::LEN..]);
+            init.set_kind(sctp::chunk::INIT);
+            init.set_length(INIT as u16);
+            sctp::seal(l4);
         }
-    };
-    let pseudo = checksum::pseudo_header_v4(src, dst, protocol as u8, l4.len() as u32);
-    let sum = !checksum::add(pseudo, checksum::sum(l4));
-    put(l4, sum_at, sum);
+    }
     frame
-}
-
-fn put(bytes: &mut [u8], at: usize, n: u16) {
-    bytes[at..at + 2].copy_from_slice(&n.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -112,17 +110,14 @@ mod tests {
         let (from, to) = (endpoint("10.0.0.5:4711"), endpoint("192.168.0.38:80"));
         let (from, to) = (from.expect("an endpoint"), to.expect("an endpoint"));
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-            let bytes = frame(protocol, from, to, Flags(tcp_flags::SYN));
+            let bytes = frame(protocol, from, to, Flags(flag::SYN));
             uvs_core::testing::packets::check(&bytes).expect("what a receiver accepts");
         }
     }
 
     #[test]
     fn flags_and_endpoints_are_read_or_explained() {
-        assert_eq!(
-            "syn,ACK".parse(),
-            Ok(Flags(tcp_flags::SYN | tcp_flags::ACK))
-        );
+        assert_eq!("syn,ACK".parse(), Ok(Flags(flag::SYN | flag::ACK)));
         let error = "sin".parse::<Flags>().expect_err("no flag");
         assert!(error.contains("syn, ack, fin"), "{error}");
         assert!(endpoint("10.0.0.5").is_err_and(|e| e.contains("ADDRESS:PORT")));

@@ -7,21 +7,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::checksum;
 use crate::flow::Addr;
-use crate::frame::ETH_LEN;
+use crate::frame::Offload;
 use crate::outbox::Outbox;
-use crate::packet::{IPV4_MIN_HEADER, Packet};
-use crate::rewrite::{read2, write2};
+use crate::packet::Packet;
 use crate::time::Instant;
 use crate::verdict::{DropReason, Egress};
+use crate::wire::{ethernet, ipv4};
 
-/// Flag "more fragments" in the word of flags and offset (RFC 791 §3.1).
-const MORE: u16 = 0x2000;
-/// Flag "don't fragment" there.
-const DONT: u16 = 0x4000;
-/// The offset's bits in that word, in units of 8 bytes.
-const OFFSET: u16 = 0x1fff;
 /// How long a datagram may be incomplete (Linux: net.ipv4.ipfrag_time).
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Fragments of one datagram: 64 KiB in pieces of 576 bytes.
@@ -34,56 +27,33 @@ const PART_COST: usize = 64;
 ///
 /// Options that are not to be copied become no-ops after the first fragment (RFC 791 §3.1).
 pub fn cut(frame: &[u8], limit: usize, egress: Egress, out: &mut Outbox) {
-    let ip = ETH_LEN;
-    let header = usize::from(frame[ip] & 0x0f) * 4;
-    let payload = &frame[ip + header..];
+    let ip = ethernet::LEN;
+    let whole = ipv4::Header::new(&frame[ip..]);
+    let header = whole.header_len();
+    let (head, payload) = frame.split_at(ip + header);
     let step = ((limit - header) & !7).max(8);
-    let word = read2(frame, ip + 6);
     let mut at = 0;
     while at < payload.len() {
         let n = step.min(payload.len() - at);
         let last = at + n == payload.len();
-        let mut draft = out.draft(ip + header + n);
+        let mut draft = out.draft(head.len() + n);
         let b = draft.bytes_mut();
-        b[..ip + header].copy_from_slice(&frame[..ip + header]);
-        b[ip + header..].copy_from_slice(&payload[at..at + n]);
+        b[..head.len()].copy_from_slice(head);
+        b[head.len()..].copy_from_slice(&payload[at..at + n]);
+        let fragment = &mut b[ip..head.len()];
         if at > 0 {
-            blank_options(&mut b[ip + IPV4_MIN_HEADER..ip + header]);
+            ipv4::options::blank_uncopied(&mut fragment[ipv4::MIN_LEN..]);
         }
-        let more = if last { word & MORE } else { MORE };
-        let offset = (word & OFFSET) + (at / 8) as u16;
-        write2(b, ip + 2, (header + n) as u16);
-        write2(b, ip + 6, (word & !(MORE | OFFSET)) | more | offset);
-        seal_header(&mut b[ip..ip + header]);
+        let mut part = ipv4::Header::new_mut(fragment);
+        part.set_total_len((header + n) as u16);
+        part.set_part(
+            whole.fragment_offset() + at,
+            !last || whole.more_fragments(),
+        );
+        ipv4::seal(fragment);
         let range = draft.range();
-        out.push(range, crate::frame::Offload::default(), egress);
+        out.push(range, Offload::default(), egress);
         at += n;
-    }
-}
-
-/// Recomputes an IPv4 header's checksum.
-pub(crate) fn seal_header(header: &mut [u8]) {
-    write2(header, 10, 0);
-    let sum = checksum::of(header);
-    write2(header, 10, sum);
-}
-
-/// Turns options without the "copied" bit into no-ops.
-fn blank_options(options: &mut [u8]) {
-    let mut at = 0;
-    while at < options.len() {
-        let len = match options[at] {
-            0 => return,
-            1 => 1,
-            _ => options.get(at + 1).map_or(0, |l| usize::from(*l)),
-        };
-        if len == 0 || at + len > options.len() {
-            return;
-        }
-        if options[at] & 0x80 == 0 {
-            options[at..at + len].fill(1);
-        }
-        at += len;
     }
 }
 
@@ -155,11 +125,9 @@ impl Reassembler {
         frame: &[u8],
         packet: &Packet,
     ) -> Result<Option<Whole>, DropReason> {
-        let ip = usize::from(packet.ip);
-        let word = read2(frame, ip + 6);
+        let header = packet.ipv4(frame);
         let data = &frame[packet.l4()..];
-        let offset = usize::from(word & OFFSET) * 8;
-        let more = word & MORE != 0;
+        let (offset, more) = (header.fragment_offset(), header.more_fragments());
         if data.is_empty()
             || (more && !data.len().is_multiple_of(8))
             || offset + data.len() > usize::from(u16::MAX)
@@ -169,7 +137,7 @@ impl Reassembler {
         let key = Key {
             src: packet.flow.src,
             dst: packet.flow.dst,
-            id: read2(frame, ip + 4),
+            id: header.id(),
             protocol: packet.protocol,
         };
         let cost = data.len() + PART_COST;
@@ -271,16 +239,17 @@ impl Datagram {
 
     fn into_whole(self) -> Whole {
         let mut frame = self.head;
-        let header = frame.len() - ETH_LEN;
+        let end = frame.len();
         for (_, data) in &self.parts {
             frame.extend_from_slice(data);
         }
-        let total = frame.len() - ETH_LEN;
-        write2(&mut frame, ETH_LEN + 2, total as u16);
+        let total = frame.len() - ethernet::LEN;
+        let bytes = &mut frame[ethernet::LEN..end];
+        let mut header = ipv4::Header::new_mut(bytes);
+        header.set_total_len(total as u16);
         // DF as the longest fragment had it (`ip_frag_reasm`).
-        let word = if self.dont_fragment { DONT } else { 0 };
-        write2(&mut frame, ETH_LEN + 6, word);
-        seal_header(&mut frame[ETH_LEN..ETH_LEN + header]);
+        header.set_whole(self.dont_fragment);
+        ipv4::seal(bytes);
         Whole {
             frame,
             largest: self.largest,

@@ -5,9 +5,7 @@
 
 use crate::fib::LOOPBACK;
 use crate::verdict::DropReason;
-
-/// Bytes of an Ethernet header without tags.
-pub const ETH_LEN: usize = 14;
+use crate::wire::ethernet;
 
 /// How the sender wants a super-frame cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,13 +137,14 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DropReason::Oversized`] where the headroom is too small.
     pub fn open_gap(&mut self, gap: usize) -> Result<(), DropReason> {
-        if gap > self.start || self.len() < ETH_LEN {
+        if gap > self.start || self.len() < ethernet::LEN {
             return Err(DropReason::Oversized);
         }
         let moved = usize::from(self.offload.csum_start.unwrap_or_default()) + gap;
         let moved = u16::try_from(moved).map_err(|_| DropReason::Oversized)?;
         let start = self.start;
-        self.buf.copy_within(start..start + ETH_LEN, start - gap);
+        self.buf
+            .copy_within(start..start + ethernet::LEN, start - gap);
         self.start -= gap;
         if let Some(s) = &mut self.offload.csum_start {
             *s = moved;
@@ -158,11 +157,12 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DropReason::Truncated`] where the frame is too short.
     pub fn close_gap(&mut self, gap: usize) -> Result<(), DropReason> {
-        if self.len() < ETH_LEN + gap {
+        if self.len() < ethernet::LEN + gap {
             return Err(DropReason::Truncated);
         }
         let start = self.start;
-        self.buf.copy_within(start..start + ETH_LEN, start + gap);
+        self.buf
+            .copy_within(start..start + ethernet::LEN, start + gap);
         self.start += gap;
         let gap = u16::try_from(gap).map_err(|_| DropReason::Truncated)?;
         if let Some(s) = &mut self.offload.csum_start {
@@ -189,8 +189,8 @@ mod tests {
         f.open_gap(20).expect("headroom enough");
         assert_eq!(f.len(), 60);
         assert_eq!(f.offload.csum_start, Some(54));
-        assert_eq!(f.bytes()[..ETH_LEN], before[..ETH_LEN]);
-        assert_eq!(f.bytes()[ETH_LEN + 20..], before[ETH_LEN..]);
+        assert_eq!(f.bytes()[..ethernet::LEN], before[..ethernet::LEN]);
+        assert_eq!(f.bytes()[ethernet::LEN + 20..], before[ethernet::LEN..]);
         assert_eq!(f.open_gap(1), Err(DropReason::Oversized));
         f.close_gap(20).expect("long enough");
         assert_eq!(f.bytes(), before);

@@ -2,11 +2,8 @@
 //!
 //! The crate's root names each of these modules, and that is how they are used.
 
-pub mod arp;
-pub mod checksum;
 pub mod fragment;
 pub mod frame;
-pub mod options;
 pub mod outbox;
 pub mod packet;
 pub mod rewrite;

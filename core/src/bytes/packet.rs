@@ -1,47 +1,21 @@
 //! Parse once: a frame's headers, bounds checked, as offsets.
 //!
-//! Every length is checked here; what comes after reads at these offsets and cannot fail. The typed
-//! views are pnet_packet's, which check only fixed header sizes, so they stay behind this.
+//! Every length is checked here; what comes after takes [`wire`](crate::wire)'s views at these offsets, and
+//! cannot fail.
 
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
-use pnet_packet::ip::{IpNextHeaderProtocol, IpNextHeaderProtocols};
-use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
-use pnet_packet::tcp::TcpPacket;
-use pnet_packet::udp::UdpPacket;
-
-use crate::checksum;
 use crate::flow::{Addr, Flow, Protocol};
-use crate::frame::{ETH_LEN, Frame, Gso};
-use crate::sctp::chunk;
+use crate::frame::{Frame, Gso};
 use crate::verdict::DropReason;
-
-/// Largest IPv4 header, bytes (RFC 791 §3.1).
-pub const IPV4_MAX_HEADER: usize = 60;
-/// Smallest IPv4 header, bytes.
-pub const IPV4_MIN_HEADER: usize = 20;
-
-/// TCP flags by their bits in the header's 14th byte (RFC 9293 §3.1).
-pub mod tcp_flags {
-    /// No more data from the sender.
-    pub const FIN: u8 = 0x01;
-    /// Synchronise sequence numbers.
-    pub const SYN: u8 = 0x02;
-    /// Reset.
-    pub const RST: u8 = 0x04;
-    /// Push.
-    pub const PSH: u8 = 0x08;
-    /// The acknowledgement field counts.
-    pub const ACK: u8 = 0x10;
-    /// Congestion window reduced.
-    pub const CWR: u8 = 0x80;
-}
+use crate::wire::ports::Ports;
+use crate::wire::sctp::chunk;
+use crate::wire::{Malformed, checksum, ethernet, icmp, ipv4, protocol, sctp, tcp, udp};
 
 /// What lies above IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A TCP segment.
     Tcp {
-        /// [`tcp_flags`].
+        /// [`tcp::flag`]s.
         flags: u8,
         /// Bytes of the TCP header.
         header: u8,
@@ -96,6 +70,27 @@ impl Packet {
         self.ip as usize + self.ip_header as usize
     }
 
+    /// The IPv4 header in the bytes of this packet's frame.
+    ///
+    /// # Panics
+    /// As all views of a packet, where the bytes are another frame's that is shorter.
+    #[inline]
+    pub fn ipv4<'a>(&self, frame: &'a [u8]) -> ipv4::Header<&'a [u8; ipv4::MIN_LEN]> {
+        ipv4::Header::new(&frame[usize::from(self.ip)..])
+    }
+
+    /// The IPv4 header in the bytes of this packet's frame, to be changed.
+    #[inline]
+    pub fn ipv4_mut<'a>(&self, frame: &'a mut [u8]) -> ipv4::Header<&'a mut [u8; ipv4::MIN_LEN]> {
+        ipv4::Header::new_mut(&mut frame[usize::from(self.ip)..])
+    }
+
+    /// The TCP header of a [`Transport::Tcp`] in the bytes of this packet's frame.
+    #[inline]
+    pub fn tcp<'a>(&self, frame: &'a [u8]) -> tcp::Header<&'a [u8; tcp::MIN_LEN]> {
+        tcp::Header::new(&frame[self.l4()..])
+    }
+
     /// Bytes from the transport header to the packet's end.
     pub const fn l4_len(&self) -> usize {
         self.ip_len as usize - self.ip_header as usize
@@ -132,29 +127,28 @@ pub enum Parsed {
 
 /// Parses a frame and cuts Ethernet padding off it.
 pub fn parse(frame: &mut Frame<'_>) -> Parsed {
-    let Some(eth) = EthernetPacket::new(frame.bytes()) else {
+    let Ok(eth) = ethernet::Header::new_checked(frame.bytes()) else {
         return Parsed::Foreign;
     };
-    match eth.get_ethertype() {
-        EtherTypes::Ipv4 => {}
-        EtherTypes::Arp => return Parsed::Arp,
+    match eth.ethertype() {
+        ethernet::ethertype::IPV4 => {}
+        ethernet::ethertype::ARP => return Parsed::Arp,
         _ => return Parsed::Foreign,
     }
-    let Some(ip) = Ipv4Packet::new(&frame.bytes()[ETH_LEN..]) else {
+    let Ok(ip) = ipv4::Header::new_checked(&frame.bytes()[ethernet::LEN..]) else {
         return Parsed::Foreign;
     };
-    let dst = Addr::from(ip.get_destination());
+    let dst = Addr::v4(ip.dst());
     let bad = |reason| Parsed::Malformed { dst, reason };
-    let available = frame.len() - ETH_LEN;
-    let header = usize::from(ip.get_header_length()) * 4;
-    if ip.get_version() != 4 || header < IPV4_MIN_HEADER {
-        return bad(DropReason::BadIpHeader);
-    }
-    if header > available {
-        return bad(DropReason::Truncated);
+    let available = frame.len() - ethernet::LEN;
+    let header = ip.header_len();
+    match ip.check(available) {
+        Ok(()) => {}
+        Err(Malformed::Header) => return bad(DropReason::BadIpHeader),
+        Err(Malformed::Truncated) => return bad(DropReason::Truncated),
     }
     let super_frame = frame.offload.gso != Gso::None;
-    let total = match usize::from(ip.get_total_length()) {
+    let total = match usize::from(ip.total_len()) {
         0 if super_frame => available,
         // A super-frame near 64 KiB has no room for its own length in 16 bits.
         n if super_frame && available > usize::from(u16::MAX) => available.max(n),
@@ -166,32 +160,32 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
     if total > available {
         return bad(DropReason::Truncated);
     }
-    if checksum::of(&frame.bytes()[ETH_LEN..ETH_LEN + header]) != 0 {
+    if checksum::of(&frame.bytes()[ethernet::LEN..ethernet::LEN + header]) != 0 {
         return bad(DropReason::BadIpChecksum);
     }
     let mut packet = Packet {
-        ip: ETH_LEN as u16,
+        ip: ethernet::LEN as u16,
         ip_header: header as u8,
         ip_len: total as u32,
-        protocol: ip.get_next_level_protocol().0,
-        ttl: ip.get_ttl(),
-        dont_fragment: ip.get_flags() & Ipv4Flags::DontFragment != 0,
+        protocol: ip.protocol(),
+        ttl: ip.ttl(),
+        dont_fragment: ip.dont_fragment(),
         fragment_size: None,
         flow: Flow {
-            src: Addr::from(ip.get_source()),
+            src: Addr::v4(ip.src()),
             dst,
             src_port: 0,
             dst_port: 0,
-            protocol: ip.get_next_level_protocol().0,
+            protocol: ip.protocol(),
             reserved: [0; 3],
         },
         transport: Transport::Other,
     };
-    if !frame.offload.lies_within(ETH_LEN + total) {
+    if !frame.offload.lies_within(ethernet::LEN + total) {
         return bad(DropReason::Truncated);
     }
-    let fragment = ip.get_fragment_offset() != 0 || ip.get_flags() & Ipv4Flags::MoreFragments != 0;
-    frame.truncate(ETH_LEN + total);
+    let fragment = ip.is_fragment();
+    frame.truncate(ethernet::LEN + total);
     if fragment {
         packet.transport = Transport::Fragment;
         return Parsed::Ipv4(packet);
@@ -204,44 +198,39 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
 
 /// Reads the transport header in `l4` into `packet`.
 fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
+    let truncated = |_| DropReason::Truncated;
     let ports = |p: &mut Packet| {
-        p.flow.src_port = u16::from_be_bytes([l4[0], l4[1]]);
-        p.flow.dst_port = u16::from_be_bytes([l4[2], l4[3]]);
+        let ports = Ports::new(l4);
+        (p.flow.src_port, p.flow.dst_port) = (ports.src(), ports.dst());
     };
-    match IpNextHeaderProtocol(packet.protocol) {
-        IpNextHeaderProtocols::Tcp => {
-            let tcp = TcpPacket::new(l4).ok_or(DropReason::Truncated)?;
-            let header = usize::from(tcp.get_data_offset()) * 4;
-            if header < TcpPacket::minimum_packet_size() || header > l4.len() {
+    match packet.protocol {
+        protocol::TCP => {
+            let tcp = tcp::Header::new_checked(l4).map_err(truncated)?;
+            let header = tcp.header_len();
+            if header < tcp::MIN_LEN || header > l4.len() {
                 return Err(DropReason::BadTcpHeader);
             }
             ports(packet);
             packet.transport = Transport::Tcp {
-                flags: tcp.get_flags(),
+                flags: tcp.flags(),
                 header: header as u8,
             };
         }
-        IpNextHeaderProtocols::Udp => {
-            UdpPacket::new(l4).ok_or(DropReason::Truncated)?;
+        protocol::UDP => {
+            udp::Header::new_checked(l4).map_err(truncated)?;
             ports(packet);
             packet.transport = Transport::Udp;
         }
-        IpNextHeaderProtocols::Sctp => {
-            if l4.len() < SCTP_MIN {
-                return Err(DropReason::Truncated);
-            }
+        protocol::SCTP => {
+            let chunk = telling_chunk(l4).ok_or(DropReason::Truncated)?;
             ports(packet);
-            packet.transport = Transport::Sctp {
-                chunk: telling_chunk(l4),
-            };
+            packet.transport = Transport::Sctp { chunk };
         }
-        IpNextHeaderProtocols::Icmp => {
-            if l4.len() < 8 {
-                return Err(DropReason::Truncated);
-            }
+        protocol::ICMP => {
+            let icmp = icmp::Header::new_checked(l4).map_err(truncated)?;
             packet.transport = Transport::Icmp {
-                kind: l4[0],
-                code: l4[1],
+                kind: icmp.kind(),
+                code: icmp.code(),
             };
         }
         _ => {}
@@ -249,17 +238,12 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// SCTP's common header and one chunk header, bytes (RFC 9260 §3).
-const SCTP_MIN: usize = 16;
-
-/// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it.
-fn telling_chunk(l4: &[u8]) -> u8 {
-    let first = l4[12];
-    let len = usize::from(u16::from_be_bytes([l4[14], l4[15]]));
+/// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it. `None` where
+/// there is no chunk.
+fn telling_chunk(l4: &[u8]) -> Option<u8> {
+    let mut kinds = sctp::chunks(l4).map(|chunk| chunk.kind());
+    let first = kinds.next()?;
     let cookie = matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK);
-    let second = l4.get(12 + len.next_multiple_of(4)..);
-    match second {
-        Some([chunk::ABORT, _, _, _, ..]) if cookie && len >= 4 => chunk::ABORT,
-        _ => first,
-    }
+    let aborts = cookie && kinds.next() == Some(chunk::ABORT);
+    Some(if aborts { chunk::ABORT } else { first })
 }

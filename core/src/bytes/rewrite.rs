@@ -4,25 +4,13 @@
 //! changed word is a difference, RFC 1624 eqn. 3) or, where the sender left it to an offload, holds the
 //! plain sum of the pseudo-header: then addresses are a difference to that sum and ports are none of it.
 
-use crate::checksum::{self, Delta};
 use crate::flow::Endpoint;
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
-
-/// Offsets within the IPv4 header (RFC 791 §3.1).
-mod ipv4 {
-    pub(super) const TTL: usize = 8;
-    pub(super) const CHECKSUM: usize = 10;
-    pub(super) const SRC: usize = 12;
-    pub(super) const DST: usize = 16;
-}
-
-/// Offset of the checksum in a TCP header (RFC 9293 §3.1).
-pub const TCP_CHECKSUM: usize = 16;
-/// Offset of the checksum in a UDP header (RFC 768).
-pub const UDP_CHECKSUM: usize = 6;
-/// Offset of the CRC32c in an SCTP common header (RFC 9260 §3.1).
-const SCTP_CHECKSUM: usize = 8;
+use crate::wire::checksum::{self, Delta};
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::ports::{self, Ports};
+use crate::wire::{ipv4, sctp, tcp, udp};
 
 /// One or both ends of a packet's flow to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,35 +21,57 @@ pub struct Ends {
     pub dst: Option<Endpoint>,
 }
 
+impl Ends {
+    /// The new source's address and port, where there is one of IPv4.
+    fn src_v4(&self) -> Option<([u8; 4], u16)> {
+        self.src.and_then(|end| Some((end.addr.as_v4()?, end.port)))
+    }
+
+    /// The new destination's address and port, where there is one of IPv4.
+    fn dst_v4(&self) -> Option<([u8; 4], u16)> {
+        self.dst.and_then(|end| Some((end.addr.as_v4()?, end.port)))
+    }
+}
+
 /// Replaces addresses and ports of an IPv4 packet and updates its checksums.
 ///
 /// Both new endpoints must be IPv4; others leave their end as it is.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
-    let (ip, l4) = (usize::from(packet.ip), packet.l4());
-    let partial = frame.offload.is_partial_at(l4);
-    let bytes = frame.bytes_mut();
+    let partial = frame.offload.is_partial_at(packet.l4());
+    let (head, l4) = frame.bytes_mut().split_at_mut(packet.l4());
+    let mut header = packet.ipv4_mut(head);
     let mut addresses = Delta::ZERO;
     let mut ports = Delta::ZERO;
     let mut new_ports = false;
-    for (end, addr_at, port_at) in [
-        (ends.src, ip + ipv4::SRC, l4),
-        (ends.dst, ip + ipv4::DST, l4 + 2),
-    ] {
-        let Some((new_addr, new_port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) else {
-            continue;
-        };
-        addresses = addresses.v4(read4(bytes, addr_at), new_addr);
-        bytes[addr_at..addr_at + 4].copy_from_slice(&new_addr);
-        ports = ports.word(read2(bytes, port_at), new_port);
-        new_ports |= read2(bytes, port_at) != new_port;
-        write2(bytes, port_at, new_port);
+    if let Some((addr, port)) = ends.src_v4() {
+        let mut old = Ports::new_mut(l4);
+        addresses = addresses.v4(header.src(), addr);
+        ports = ports.word(old.src(), port);
+        new_ports |= old.src() != port;
+        header.set_src(addr);
+        old.set_src(port);
     }
-    let sum = read2(bytes, ip + ipv4::CHECKSUM);
-    write2(bytes, ip + ipv4::CHECKSUM, addresses.apply(sum));
+    if let Some((addr, port)) = ends.dst_v4() {
+        let mut old = Ports::new_mut(l4);
+        addresses = addresses.v4(header.dst(), addr);
+        ports = ports.word(old.dst(), port);
+        new_ports |= old.dst() != port;
+        header.set_dst(addr);
+        old.set_dst(port);
+    }
+    header.set_checksum(addresses.apply(header.checksum()));
+    let change = Change {
+        partial,
+        addresses,
+        ports,
+    };
     match packet.transport {
-        Transport::Tcp { .. } => mend(bytes, l4 + TCP_CHECKSUM, partial, addresses, ports),
-        Transport::Udp => mend_udp(bytes, packet, partial, addresses, ports),
-        Transport::Sctp { .. } if new_ports => seal_sctp(&mut bytes[l4..]),
+        Transport::Tcp { .. } => {
+            let mut tcp = tcp::Header::new_mut(l4);
+            tcp.set_checksum(change.apply(tcp.checksum()));
+        }
+        Transport::Udp => fix_udp_checksum(head, l4, packet, change),
+        Transport::Sctp { .. } if new_ports => sctp::seal(l4),
         Transport::Sctp { .. } => {}
         Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
     }
@@ -72,52 +82,50 @@ pub fn finish_crc(frame: &mut Frame<'_>, packet: &Packet) {
     let l4 = packet.l4();
     if matches!(packet.transport, Transport::Sctp { .. }) && frame.offload.is_partial_at(l4) {
         frame.offload.csum_start = None;
-        seal_sctp(&mut frame.bytes_mut()[l4..]);
+        sctp::seal(&mut frame.bytes_mut()[l4..]);
     }
 }
 
 /// Replaces the addresses of an IPv4 packet whose transport has neither ports nor a pseudo-header (ICMP).
 pub fn set_addresses(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
-    let ip = usize::from(packet.ip);
-    let bytes = frame.bytes_mut();
+    let mut header = packet.ipv4_mut(frame.bytes_mut());
     let mut delta = Delta::ZERO;
-    for (end, at) in [(ends.src, ip + ipv4::SRC), (ends.dst, ip + ipv4::DST)] {
-        if let Some(new) = end.and_then(|e| e.addr.as_v4()) {
-            delta = delta.v4(read4(bytes, at), new);
-            bytes[at..at + 4].copy_from_slice(&new);
-        }
+    if let Some((addr, _)) = ends.src_v4() {
+        delta = delta.v4(header.src(), addr);
+        header.set_src(addr);
     }
-    let sum = read2(bytes, ip + ipv4::CHECKSUM);
-    write2(bytes, ip + ipv4::CHECKSUM, delta.apply(sum));
+    if let Some((addr, _)) = ends.dst_v4() {
+        delta = delta.v4(header.dst(), addr);
+        header.set_dst(addr);
+    }
+    header.set_checksum(delta.apply(header.checksum()));
 }
 
 /// Replaces addresses and ports of the IPv4 packet that an ICMP error quotes, as far as it is quoted, and
 /// seals its header; its transport checksum stays as it was, as in the kernel.
 pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
-    let l4 = usize::from(quoted[0] & 0x0f) * 4;
-    if ends == Ends::default() || quoted.len() < l4 + 4 {
+    let Ok(packet) = ipv4::Packet::new_checked(quoted) else {
+        return;
+    };
+    if ends == Ends::default() || packet.payload.len() < ports::LEN {
         return;
     }
-    for (end, addr_at, port_at) in [(ends.src, ipv4::SRC, l4), (ends.dst, ipv4::DST, l4 + 2)] {
-        if let Some((addr, port)) = end.and_then(|e| Some((e.addr.as_v4()?, e.port))) {
-            quoted[addr_at..addr_at + 4].copy_from_slice(&addr);
-            write2(quoted, port_at, port);
-        }
+    let (head, l4) = quoted.split_at_mut(packet.header.header_len());
+    let (mut header, mut ports) = (ipv4::Header::new_mut(head), Ports::new_mut(l4));
+    if let Some((addr, port)) = ends.src_v4() {
+        header.set_src(addr);
+        ports.set_src(port);
     }
-    write2(quoted, ipv4::CHECKSUM, 0);
-    let sum = checksum::of(&quoted[..l4]);
-    write2(quoted, ipv4::CHECKSUM, sum);
+    if let Some((addr, port)) = ends.dst_v4() {
+        header.set_dst(addr);
+        ports.set_dst(port);
+    }
+    ipv4::seal(head);
 }
 
 /// Lowers the TTL by one (RFC 1812 §5.3.1) and updates the header checksum.
 pub fn decrement_ttl(frame: &mut Frame<'_>, packet: &Packet) {
-    let ip = usize::from(packet.ip);
-    let bytes = frame.bytes_mut();
-    let old = read2(bytes, ip + ipv4::TTL);
-    bytes[ip + ipv4::TTL] = bytes[ip + ipv4::TTL].saturating_sub(1);
-    let delta = Delta::ZERO.word(old, read2(bytes, ip + ipv4::TTL));
-    let sum = read2(bytes, ip + ipv4::CHECKSUM);
-    write2(bytes, ip + ipv4::CHECKSUM, delta.apply(sum));
+    packet.ipv4_mut(frame.bytes_mut()).decrement_ttl();
 }
 
 /// Finishes a transport checksum that the sender left to an offload; `frame.offload` says it is done.
@@ -125,16 +133,19 @@ pub fn finish_checksum(frame: &mut Frame<'_>) {
     let Some(start) = frame.offload.csum_start.take() else {
         return;
     };
-    let start = usize::from(start);
-    let at = start + usize::from(frame.offload.csum_offset);
-    let udp = usize::from(frame.offload.csum_offset) == UDP_CHECKSUM;
-    let bytes = frame.bytes_mut();
-    if at + 2 > bytes.len() {
+    let (start, offset) = (usize::from(start), usize::from(frame.offload.csum_offset));
+    let Some(covered) = frame.bytes_mut().get_mut(start..) else {
         return;
-    }
+    };
     // The field takes part in the sum: it holds the pseudo-header's share.
-    let sum = checksum::of(&bytes[start..]);
-    write2(bytes, at, if udp && sum == 0 { 0xffff } else { sum });
+    let sum = checksum::of(covered);
+    let sum = match offset {
+        udp::offset::CHECKSUM => udp::present(sum),
+        _ => sum,
+    };
+    if let Some(field) = covered.get_mut(offset..offset + 2) {
+        field.copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// Whether the transport checksum is right, or left to an offload; UDP without a checksum is right.
@@ -144,12 +155,10 @@ pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
     }
     let l4 = &frame.bytes()[packet.l4()..packet.l4() + packet.l4_len()];
     match packet.transport {
-        Transport::Udp if read2(l4, UDP_CHECKSUM) == 0 => true,
+        Transport::Udp if udp::Header::new(l4).checksum() == 0 => true,
         Transport::Tcp { .. } | Transport::Udp => {
-            let (Some(src), Some(dst)) = (packet.flow.src.as_v4(), packet.flow.dst.as_v4()) else {
-                return false;
-            };
-            let pseudo = checksum::pseudo_header_v4(src, dst, packet.protocol, l4.len() as u32);
+            let header = packet.ipv4(frame.bytes());
+            let pseudo = pseudo_header(header.src(), header.dst(), packet.protocol, l4);
             checksum::add(pseudo, checksum::sum(l4)) == 0xffff
         }
         Transport::Icmp { .. } => checksum::of(l4) == 0,
@@ -158,59 +167,49 @@ pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
 }
 
 /// Sets the Ethernet addresses.
-pub fn set_macs(frame: &mut Frame<'_>, dst: [u8; 6], src: [u8; 6]) {
-    let bytes = frame.bytes_mut();
-    bytes[..6].copy_from_slice(&dst);
-    bytes[6..12].copy_from_slice(&src);
+pub fn set_macs(frame: &mut Frame<'_>, dst: Mac, src: Mac) {
+    let mut header = ethernet::Header::new_mut(frame.bytes_mut());
+    header.set_dst(dst);
+    header.set_src(src);
 }
 
-fn mend(bytes: &mut [u8], at: usize, partial: bool, addresses: Delta, ports: Delta) {
-    let old = read2(bytes, at);
-    let new = if partial {
-        addresses.apply_partial(old)
-    } else {
-        addresses.and(ports).apply(old)
-    };
-    write2(bytes, at, new);
+/// What a rewrite has changed of what a transport checksum covers.
+#[derive(Clone, Copy)]
+struct Change {
+    /// The checksum is not finished.
+    partial: bool,
+    addresses: Delta,
+    ports: Delta,
+}
+
+impl Change {
+    fn apply(self, checksum: u16) -> u16 {
+        if self.partial {
+            self.addresses.apply_partial(checksum)
+        } else {
+            self.addresses.and(self.ports).apply(checksum)
+        }
+    }
 }
 
 /// A datagram without a checksum gets one, as in the kernel's NAT; one that comes out as zero is sent as
 /// all ones (RFC 768).
-fn mend_udp(bytes: &mut [u8], packet: &Packet, partial: bool, addresses: Delta, ports: Delta) {
-    let at = packet.l4() + UDP_CHECKSUM;
-    if !partial && read2(bytes, at) == 0 {
-        let ip = usize::from(packet.ip);
-        let (src, dst) = (read4(bytes, ip + ipv4::SRC), read4(bytes, ip + ipv4::DST));
-        let l4 = &bytes[packet.l4()..packet.l4() + packet.l4_len()];
-        let pseudo = checksum::pseudo_header_v4(src, dst, packet.protocol, l4.len() as u32);
-        let sum = !checksum::add(pseudo, checksum::sum(l4));
-        write2(bytes, at, sum);
+fn fix_udp_checksum(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
+    let checksum = udp::Header::new(l4).checksum();
+    if change.partial {
+        udp::Header::new_mut(l4).set_checksum(change.apply(checksum));
+    } else if checksum == 0 {
+        let header = packet.ipv4(head);
+        let datagram = &mut l4[..packet.l4_len()];
+        let pseudo = pseudo_header(header.src(), header.dst(), packet.protocol, datagram);
+        udp::seal(datagram, pseudo);
     } else {
-        mend(bytes, at, partial, addresses, ports);
-    }
-    if !partial && read2(bytes, at) == 0 {
-        write2(bytes, at, 0xffff);
+        let fixed = udp::present(change.apply(checksum));
+        udp::Header::new_mut(l4).set_checksum(fixed);
     }
 }
 
-/// Computes the CRC (RFC 9260 appendix A). Addresses are no part of it.
-fn seal_sctp(l4: &mut [u8]) {
-    l4[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].fill(0);
-    let crc = checksum::crc32c(l4);
-    l4[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// The 16-bit word at `at`, network byte order.
-pub(crate) fn read2(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-/// Writes a 16-bit word at `at` in network byte order.
-pub(crate) fn write2(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
-}
-
-/// The four bytes at `at`.
-pub(crate) fn read4(bytes: &[u8], at: usize) -> [u8; 4] {
-    [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]
+/// The sum of the pseudo-header of what lies behind an IPv4 header.
+fn pseudo_header(src: [u8; 4], dst: [u8; 4], protocol: u8, l4: &[u8]) -> u16 {
+    checksum::pseudo_header_v4(src, dst, protocol, l4.len() as u32)
 }

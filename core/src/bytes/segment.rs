@@ -3,11 +3,11 @@
 //! A super-frame inside an outer header cannot be described to the kernel with a virtio_net_hdr, so IPIP
 //! cuts first and wraps each segment. The transport checksums stay unfinished, as offloads leave them.
 
-use crate::checksum;
-use crate::frame::{ETH_LEN, Frame, Gso, Offload};
-use crate::packet::{Packet, Transport, tcp_flags};
-use crate::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, read2, write2};
+use crate::frame::{Frame, Gso, Offload};
+use crate::packet::{Packet, Transport};
 use crate::verdict::DropReason;
+use crate::wire::tcp::flag;
+use crate::wire::{checksum, ethernet, ipv4, tcp, udp};
 
 /// A super-frame's segments, made one at a time.
 pub struct Segments<'a> {
@@ -27,7 +27,7 @@ pub struct Segments<'a> {
 pub fn segments<'a>(frame: &'a Frame<'_>, packet: &Packet) -> Result<Segments<'a>, DropReason> {
     let (transport_header, ecn) = match (frame.offload.gso, packet.transport) {
         (Gso::TcpV4 { ecn }, Transport::Tcp { header, .. }) => (usize::from(header), ecn),
-        (Gso::UdpL4, Transport::Udp) => (8, false),
+        (Gso::UdpL4, Transport::Udp) => (udp::LEN, false),
         _ => return Err(DropReason::GsoUnsupported),
     };
     if frame.offload.gso_size == 0 {
@@ -47,7 +47,7 @@ pub fn segments<'a>(frame: &'a Frame<'_>, packet: &Packet) -> Result<Segments<'a
 pub fn segment_ip_len(frame: &Frame<'_>, packet: &Packet) -> usize {
     let transport_header = match packet.transport {
         Transport::Tcp { header, .. } => usize::from(header),
-        _ => 8,
+        _ => udp::LEN,
     };
     usize::from(packet.ip_header) + transport_header + usize::from(frame.offload.gso_size)
 }
@@ -76,57 +76,62 @@ impl Segments<'_> {
         };
         self.at += payload.max(1);
         let mut packet = self.packet;
-        packet.ip_len = (out.len() - ETH_LEN) as u32;
+        packet.ip_len = (out.len() - ethernet::LEN) as u32;
         (offload, packet)
     }
 
     /// Total length, and an identification of its own for each (as the kernel's inet_gso_segment).
     fn write_ip(&self, out: &mut [u8], index: usize) {
-        let ip = usize::from(self.packet.ip);
-        let header = ip..ip + usize::from(self.packet.ip_header);
-        write2(out, ip + 2, (out.len() - ip) as u16);
-        let id = read2(out, ip + 4).wrapping_add(index as u16);
-        write2(out, ip + 4, id);
-        write2(out, ip + 10, 0);
-        let sum = checksum::of(&out[header]);
-        write2(out, ip + 10, sum);
+        let (ip, l4) = (usize::from(self.packet.ip), self.packet.l4());
+        let total = out.len() - ip;
+        let bytes = &mut out[ip..l4];
+        let mut header = ipv4::Header::new_mut(bytes);
+        header.set_total_len(total as u16);
+        header.set_id(header.id().wrapping_add(index as u16));
+        ipv4::seal(bytes);
     }
 
     /// FIN and PSH belong to the last segment, CWR to the first (RFC 3168 §6.1.2).
     fn write_tcp(&self, out: &mut [u8], index: usize, last: bool) -> Offload {
-        let l4 = self.packet.l4();
-        let seq = u32::from_be_bytes([out[l4 + 4], out[l4 + 5], out[l4 + 6], out[l4 + 7]]);
-        let seq = seq.wrapping_add((index * self.size) as u32);
-        out[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
+        let l4 = &mut out[self.packet.l4()..];
+        let sum = self.pseudo_header(l4);
+        let mut tcp = tcp::Header::new_mut(l4);
+        let passed = (index * self.size) as u32;
+        tcp.set_seq(tcp.seq().wrapping_add(passed));
         if !last {
-            out[l4 + 13] &= !(tcp_flags::FIN | tcp_flags::PSH);
+            tcp.set_flags(tcp.flags() & !(flag::FIN | flag::PSH));
         }
         if index > 0 && self.ecn {
-            out[l4 + 13] &= !tcp_flags::CWR;
+            tcp.set_flags(tcp.flags() & !flag::CWR);
         }
-        self.leave_checksum(out, TCP_CHECKSUM)
+        tcp.set_checksum(sum);
+        self.unfinished(tcp::offset::CHECKSUM)
     }
 
     fn write_udp(&self, out: &mut [u8]) -> Offload {
-        let l4 = self.packet.l4();
-        write2(out, l4 + 4, (out.len() - l4) as u16);
-        self.leave_checksum(out, UDP_CHECKSUM)
+        let l4 = &mut out[self.packet.l4()..];
+        let (sum, length) = (self.pseudo_header(l4), l4.len());
+        let mut udp = udp::Header::new_mut(l4);
+        udp.set_length(length as u16);
+        udp.set_checksum(sum);
+        self.unfinished(udp::offset::CHECKSUM)
     }
 
-    /// Writes the pseudo-header's sum and leaves the rest to the offload.
-    fn leave_checksum(&self, out: &mut [u8], offset: usize) -> Offload {
-        let l4 = self.packet.l4();
+    /// The pseudo-header's sum of a segment, which is all that its checksum field holds.
+    fn pseudo_header(&self, l4: &[u8]) -> u16 {
         let (src, dst) = (self.packet.flow.src.as_v4(), self.packet.flow.dst.as_v4());
-        let len = (out.len() - l4) as u32;
-        let sum = checksum::pseudo_header_v4(
+        checksum::pseudo_header_v4(
             src.unwrap_or_default(),
             dst.unwrap_or_default(),
             self.packet.protocol,
-            len,
-        );
-        write2(out, l4 + offset, sum);
+            l4.len() as u32,
+        )
+    }
+
+    /// The rest of the checksum at `offset` is left to an offload.
+    fn unfinished(&self, offset: usize) -> Offload {
         Offload {
-            csum_start: Some(l4 as u16),
+            csum_start: Some(self.packet.l4() as u16),
             csum_offset: offset as u16,
             ..Offload::default()
         }

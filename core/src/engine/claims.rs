@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Engine;
-use crate::arp;
-use crate::fib::Mac;
 use crate::flow::Addr;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::PortId;
+use crate::wire::arp;
+use crate::wire::ethernet::Mac;
 
 /// Claims to one VIP within so long are one: a flood of them must not become one of notices.
 const ONCE_IN: Duration = Duration::from_secs(1);
@@ -34,14 +34,22 @@ pub(super) struct Claims {
     fresh: Vec<Claim>,
 }
 
+impl Claims {
+    /// Forgets those to all but what is `wanted`.
+    pub(super) fn retain(&mut self, wanted: impl Fn(Addr) -> bool) {
+        self.last.retain(|vip, _| wanted(*vip));
+    }
+}
+
 impl<R: Recorder> Engine<R> {
     /// Notes what an ARP frame claims.
     pub(super) fn note_claim(&mut self, now: Instant, port: PortId, frame: &[u8]) {
         let Some((vip, mac)) = arp::claim(frame) else {
             return;
         };
-        let ours = self.fib.interfaces().iter().any(|i| i.mac == mac);
-        if ours || !self.owned.contains(&vip) {
+        let vip = Addr::v4(vip);
+        let ours = self.routes.fib.interfaces().iter().any(|i| i.mac == mac);
+        if ours || !self.desired.owns(vip) {
             return;
         }
         let claims = &mut self.claims;
@@ -55,11 +63,5 @@ impl<R: Recorder> Engine<R> {
     /// The claims since the last call, those to one VIP at most once a second.
     pub fn take_claims(&mut self) -> Vec<Claim> {
         std::mem::take(&mut self.claims.fresh)
-    }
-
-    /// Forgets claims to what is not owned any more.
-    pub(super) fn forget_claims(&mut self) {
-        let owned = &self.owned;
-        self.claims.last.retain(|vip, _| owned.contains(vip));
     }
 }

@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
-use super::report::state_name;
-use super::{Engine, Servers, Service};
-use crate::backend::Backend;
-use crate::conn::{Conn, ConnId, NONE, Side};
-use crate::fib::{Mac, NextHop, Unreachable};
-use crate::flow::{Addr, Flow};
+use super::Engine;
+use super::flows::state_name;
+use crate::conn::{ConnId, Side};
+use crate::fib::{NextHop, Unreachable};
+use crate::flow::Flow;
 use crate::frame::Frame;
 use crate::packet::{Packet, Parsed};
-use crate::service::{Persistence, ServiceKey};
+use crate::service::ServiceKey;
 use crate::time::Instant;
-use crate::trace::{
-    Aside, Candidate, Fate, Hop, Known, NoHop, Recorder, SetAside, Step, Template, kind,
-    protocol_name,
-};
+use crate::trace::{Aside, Hop, Known, NoHop, Recorder, SetAside, Step, kind, protocol_name};
+use crate::wire::ethernet::{self, Mac};
 
 impl From<SetAside> for Step {
     fn from(why: SetAside) -> Self {
@@ -28,7 +25,7 @@ pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Step {
     let why = match parsed {
         Parsed::Foreign => Aside::Foreign,
         Parsed::Arp => Aside::Arp,
-        _ if frame.bytes()[..6] != mac => Aside::OtherMac,
+        _ if ethernet::Header::new(frame.bytes()).dst() != mac => Aside::OtherMac,
         Parsed::Malformed { .. } => Aside::Malformed,
         Parsed::Ipv4(p) => return packet(frame, p),
     };
@@ -44,14 +41,6 @@ pub(super) fn packet(frame: &Frame<'_>, packet: &Packet) -> Step {
         kind: kind(&frame.bytes()[usize::from(packet.ip)..]),
         ttl: packet.ttl,
         bytes: packet.ip_len,
-    }
-}
-
-/// A connection that was made.
-pub(super) fn opened(c: &Conn) -> Step {
-    Step::Opened {
-        server: c.server,
-        local: (c.local.port != 0).then_some(c.local),
     }
 }
 
@@ -81,58 +70,11 @@ pub(super) fn leaving(
     }
 }
 
-/// What a scheduler chose, and what of; not of those at the places `avoided`.
-pub(super) fn scheduled(
-    service: &Service,
-    servers: &Servers,
-    picked: Option<usize>,
-    avoided: &[u32],
-) -> Step {
-    let both = service.servers.iter().zip(&service.backends).enumerate();
-    let candidates = both.map(|(i, (place, backend))| {
-        let server = servers.get(*place);
-        Candidate {
-            server: server.key.1,
-            weight: backend.weight,
-            active: backend.active,
-            inactive: backend.inactive,
-            connections: server.numbers.stats.connections,
-            fate: if avoided.contains(place) {
-                Fate::SharedPort
-            } else {
-                fate(backend, picked == Some(i), service.slow_start.holds(i))
-            },
-        }
-    });
-    let candidates: Vec<Candidate> = candidates.collect();
-    Step::Schedule {
-        service: service.spec.key,
-        scheduler: service.spec.scheduler.clone(),
-        exact: true,
-        chosen: picked.and_then(|i| candidates.get(i)).map(|c| c.server),
-        candidates,
-    }
-}
-
-fn fate(backend: &Backend, chosen: bool, held: bool) -> Fate {
-    if chosen {
-        Fate::Chosen
-    } else if backend.weight == 0 {
-        Fate::WeightZero
-    } else if held {
-        Fate::SlowStart
-    } else if backend.flags & Backend::OVERLOADED != 0 {
-        Fate::Overloaded
-    } else {
-        Fate::NotPicked
-    }
-}
-
 impl<R: Recorder> Engine<R> {
     /// What the connection table has for a packet.
     pub(super) fn looked_up(&self, now: Instant, found: Option<(ConnId, Side)>) -> Step {
         let known = |(id, side): (ConnId, Side)| {
-            let c = self.conns.get(id);
+            let c = self.flows.conn(id);
             let left = c.deadline.since(now);
             let idle = Duration::from_secs(u64::from(c.timeout)).saturating_sub(left);
             Known {
@@ -144,7 +86,7 @@ impl<R: Recorder> Engine<R> {
                 state: state_name(c.protocol, c.state).to_owned(),
                 idle: seconds(idle),
                 expires: seconds(left),
-                removed: self.servers.get(c.backend).service == NONE,
+                removed: self.flows.server_of(c).is_removed(),
             }
         };
         Step::Lookup {
@@ -154,9 +96,8 @@ impl<R: Recorder> Engine<R> {
 
     /// The service of a flow's destination; where there is none, the VIP's other services.
     pub(super) fn matched(&self, flow: &Flow, slot: Option<u32>) -> Step {
-        let key_of = |slot: u32| self.services[slot as usize].as_ref().map(|s| s.spec.key);
-        let all = self.services.iter().flatten().map(|s| s.spec.key);
-        let found = slot.and_then(key_of);
+        let found = slot.map(|slot| self.desired.service(slot).key);
+        let all = self.desired.services().iter().map(|spec| spec.key);
         let mut others: Vec<ServiceKey> = all
             .filter(|key| found.is_none() && key.vip().addr == flow.dst)
             .collect();
@@ -164,35 +105,9 @@ impl<R: Recorder> Engine<R> {
         Step::Service { found, others }
     }
 
-    /// What persistence has for a client.
-    pub(super) fn persisted(
-        &self,
-        now: Instant,
-        client: Addr,
-        p: Persistence,
-        known: Option<ConnId>,
-    ) -> Step {
-        let template = known.map_or(Template::Miss, |id| {
-            let c = self.conns.get(id);
-            let server = self.servers.get(c.backend).key.1;
-            if self.template_is_valid(id) {
-                let expires = seconds(c.deadline.since(now));
-                Template::Hit { server, expires }
-            } else {
-                Template::Stale { server }
-            }
-        });
-        Step::Persistence {
-            client,
-            mask: p.mask,
-            timeout: p.timeout,
-            template,
-        }
-    }
-
     /// The state that a packet has brought a connection to.
     pub(super) fn moved(&self, id: ConnId, before: u8) -> Step {
-        let c = self.conns.get(id);
+        let c = self.flows.conn(id);
         Step::State {
             from: state_name(c.protocol, before).to_owned(),
             to: state_name(c.protocol, c.state).to_owned(),
@@ -204,7 +119,7 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn strayed(&self, flow: &Flow, from_server: bool) -> Step {
         Step::Stray {
             from_server,
-            owned: self.owned.contains(&flow.dst),
+            owned: self.desired.owns(flow.dst),
         }
     }
 }

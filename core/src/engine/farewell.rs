@@ -5,50 +5,42 @@
 //! way, through its mode.
 
 use super::Engine;
-use super::answer::{self, Limiter, Notice, icmp, write_ipv4, write_reset};
+use super::flows::Cause;
 use super::transit::Transit;
 use super::transmit::{By, Way};
+use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
-use crate::frame::{ETH_LEN, Frame, Offload};
+use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{self, IPV4_MIN_HEADER, Parsed, tcp_flags};
-use crate::rewrite::{Ends, write2};
+use crate::packet::{self, Parsed};
 use crate::service::OnExpiry;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::Verdict;
-
-/// Connections whose ends are told, per second and at once: a million take 20 s, and a turn of the worker
-/// sends no more than twice the burst.
-const PER_SECOND: u64 = 50_000;
-const BURST: u32 = 128;
-/// Bytes of a TCP header without options, and of a UDP header.
-const TCP_HEADER: usize = 20;
-const UDP_HEADER: usize = 8;
-
-/// Bounds what is told.
-pub(super) const fn limiter() -> Limiter {
-    Limiter::new(PER_SECOND, BURST)
-}
+use crate::wire::ethernet;
 
 impl<R: Recorder> Engine<R> {
     /// An idle connection's time is over.
     pub(super) fn time_out(&mut self, now: Instant, id: ConnId, out: &mut Outbox) {
-        let c = *self.conns.get(id);
-        let wanted = self.servers.get(c.backend).care.on_expiry == OnExpiry::Tell;
+        let c = *self.flows.conn(id);
+        let wanted = self.flows.server_of(&c).care.on_expiry == OnExpiry::Tell;
         // Past the bound it ends all the same: the table must not wait for its farewells.
-        if wanted && c.protocol == Protocol::Tcp && is_told(&c) && self.farewells.allows(now) {
+        if wanted
+            && c.protocol == Protocol::Tcp
+            && is_told(&c)
+            && self.voice.teardown_limit.allows(now)
+        {
             self.tell(now, &c, out);
         }
-        self.expire(now, id);
+        self.flows.end(now, id, Cause::TimedOut);
     }
 
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
         // In the name of a VIP that is another's now, nothing is said.
-        let speaks = !self.is_absent(c.vip.addr);
+        let speaks = !self.desired.is_absent(c.vip.addr);
         let client = match c.protocol {
             Protocol::Tcp => speaks && self.reset_client(c, out),
             Protocol::Udp => speaks && self.refuse_datagrams(c, out),
@@ -67,56 +59,40 @@ impl<R: Recorder> Engine<R> {
     }
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
-        let (from, to, next) = (c.vip, c.client, (c.client_expects, c.server_expects));
-        let verdict = self.emit(to.addr, from.addr, TCP_HEADER, out, |_, ip, a, b| {
-            write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
-            write_reset(
-                ip,
-                (from, a),
-                (to, b),
-                next,
-                tcp_flags::RST | tcp_flags::ACK,
-            );
-        });
-        verdict == Verdict::Answered
+        let reset = Reset {
+            from: c.vip,
+            to: c.client,
+            seq: c.client_expects,
+            ack: Some(c.server_expects),
+        };
+        self.voice.reset(&self.routes.fib, &reset, out) == Verdict::Answered
     }
 
-    /// As a port unreachable about the client's last datagram, of which only the headers are known. Its
-    /// socket fails with ECONNREFUSED, where it is connected.
     fn refuse_datagrams(&mut self, c: &Conn, out: &mut Outbox) -> bool {
-        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
-            return false;
-        };
-        let mut about = [0; IPV4_MIN_HEADER + UDP_HEADER];
-        write_ipv4(&mut about, 0, 0, 0, Protocol::Udp as u8, client, vip);
-        write2(&mut about, IPV4_MIN_HEADER, c.client.port);
-        write2(&mut about, IPV4_MIN_HEADER + 2, c.vip.port);
-        write2(&mut about, IPV4_MIN_HEADER + 4, UDP_HEADER as u16);
-        let notice = Notice {
-            kind: icmp::UNREACHABLE,
-            code: icmp::PORT_UNREACHABLE,
-            rest: 0,
-            from: c.vip.addr,
-            to: c.client.addr,
-            about: &about,
-            ends: Ends::default(),
-        };
-        self.emit_notice(&notice, out) == Verdict::Answered
+        let ends = (c.client, c.vip);
+        let told = self.voice.refuse_datagrams(&self.routes.fib, ends, out) == Verdict::Answered;
+        if told {
+            let message = Error::PortUnreachable.message();
+            self.counters.count_icmp(message.kind);
+        }
+        told
     }
 
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
     pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
-        const LEN: usize = ETH_LEN + IPV4_MIN_HEADER + TCP_HEADER;
-        let (Some(client), Some(vip)) = (c.client.addr.as_v4(), c.vip.addr.as_v4()) else {
+        const IP: usize = HEADROOM + ethernet::LEN;
+        let reset = Reset {
+            from: c.client,
+            to: c.vip,
+            seq: c.server_expects,
+            ack: Some(c.client_expects),
+        };
+        let Some(packet) = reset.packet() else {
             return false;
         };
-        let mut bytes = [0; HEADROOM + LEN];
-        let ip = &mut bytes[HEADROOM + ETH_LEN..];
-        write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, client, vip);
-        let next = (c.server_expects, c.client_expects);
-        let flags = tcp_flags::RST | tcp_flags::ACK;
-        write_reset(ip, (c.client, client), (c.vip, vip), next, flags);
+        let mut bytes = [0; IP + Reset::LEN];
+        bytes[IP..].copy_from_slice(&packet);
         self.send_as_client(now, c, &mut bytes, out)
     }
 
@@ -129,19 +105,20 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let hop = self.fib.lookup(self.to_server(c));
+        let hop = self.routes.fib.lookup(self.to_server(c));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
-        write2(bytes, HEADROOM + 12, answer::ETHERTYPE_IPV4);
+        let mut header = ethernet::Header::new_mut(&mut bytes[HEADROOM..]);
+        header.set_ethertype(ethernet::ethertype::IPV4);
         let end = bytes.len();
         let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
         let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
             return false;
         };
-        self.next_id();
+        self.voice.next_ip_id();
         let way = Way {
-            by: By::Mode(&self.modes[usize::from(c.mode)]),
+            by: By::Mode(self.catalog.mode(c.mode)),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,
@@ -159,11 +136,6 @@ impl<R: Recorder> Engine<R> {
             }
             _ => false,
         }
-    }
-
-    /// When a farewell may be said again.
-    pub(super) fn next_farewell(&self) -> Instant {
-        self.farewells.next()
     }
 }
 

@@ -5,23 +5,21 @@
 //! what those before them did.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
+use super::Engine;
+use super::flows::Flows;
 use super::related::quote;
-use super::{Engine, Service, ends};
 use crate::conn::{Conn, ConnId, NONE};
-use crate::flow::{Endpoint, Flow, Protocol};
+use crate::flow::Flow;
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
-use crate::scheduler::{Fork, Scheduler};
 use crate::service::ServiceKey;
 use crate::time::Instant;
 use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
 use crate::verdict::{Egress, PortId, Verdict};
+use crate::wire::icmp;
 
-/// Bytes of an ICMP header, behind which an error quotes a packet (RFC 792).
-const ICMP_HEADER: usize = 8;
 /// Frames of one packet that are reported.
 const MAX_LEAVING: usize = 64;
 /// Places that a new connection takes: one, and one for its template.
@@ -41,29 +39,12 @@ pub struct Rehearsal {
     last: Option<Instant>,
 }
 
-/// Stands in for a scheduler of which there is no copy.
-struct FirstAvailable;
-
-impl Scheduler for FirstAvailable {
-    fn pick(&mut self, _: &Flow, backends: &[crate::backend::Backend]) -> Option<usize> {
-        backends.iter().position(|b| b.is_available())
-    }
-}
-
 impl Rehearsal {
     /// The double of an engine as it is now.
     pub fn of(original: &Engine) -> Self {
-        let mut examples = HashSet::new();
-        let services = original.services.iter().map(|service| {
-            let (double, exact) = service.as_ref()?.double();
-            if !exact {
-                examples.insert(double.spec.key);
-            }
-            Some(double)
-        });
-        let services = services.collect();
+        let (flows, examples) = original.flows.fork();
         Self {
-            engine: original.double(services),
+            engine: original.fork(flows),
             copied: HashMap::new(),
             examples,
             outbox: Outbox::new(),
@@ -125,8 +106,9 @@ impl Rehearsal {
 
     /// Copies the connections that a frame may ask for.
     fn copy_for(&mut self, original: &Engine, now: Instant, frame: &Frame<'_>) {
-        if original.conns.limit() - original.conns.len() < PLACES_OF_NEW {
-            for id in original.conns.willing().take(PLACES_OF_NEW as usize) {
+        let table = original.connections();
+        if table.limit() - table.len() < PLACES_OF_NEW {
+            for id in table.willing().take(PLACES_OF_NEW as usize) {
                 self.copy(original, now, id);
             }
         }
@@ -136,13 +118,15 @@ impl Rehearsal {
             return;
         };
         let (protocol, to) = (packet.protocol, packet.flow.destination());
-        if let Some(id) = original.of_client(protocol, to) {
+        if let Some(id) = original.flows.of_client(protocol, to) {
             let here = self.copy(original, now, id);
-            self.engine.clients.note(&self.engine.conns, here);
+            self.engine.flows.note_client(here);
         }
         for flow in self.flows(now, frame.bytes(), &packet) {
-            let keys = std::iter::once(flow).chain(original.keys_of_new(&flow, frame.mark));
-            for (id, _) in keys.filter_map(|key| original.conns.find(&key)) {
+            let slot = original.service_for(&flow, frame.mark);
+            let new = slot.map(|slot| original.flows.keys_of_new(slot, &flow));
+            let keys = std::iter::once(flow).chain(new.into_iter().flatten());
+            for (id, _) in keys.filter_map(|key| original.flows.find(&key)) {
                 self.copy(original, now, id);
             }
         }
@@ -153,7 +137,7 @@ impl Rehearsal {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
             Transport::Icmp { .. } => {
-                let quoted = packet.l4() + ICMP_HEADER;
+                let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
@@ -183,15 +167,15 @@ impl Rehearsal {
         if let Some(here) = self.copied.get(&id.0) {
             return *here;
         }
-        let conn: Conn = *original.conns.get(id);
+        let conn: Conn = *original.flows.conn(id);
         let control = match conn.control {
             NONE => NONE,
             template => self.copy(original, now, ConnId(template)).0,
         };
-        let here = self.engine.conns.adopt(now, conn, control);
+        let here = self.engine.flows.adopt(now, conn, control);
         self.copied.insert(id.0, here);
-        if let Some(syn) = original.syns.of(id, &conn) {
-            self.engine.syns.keep(syn.at(here));
+        if let Some(syn) = original.flows.syn_of(id) {
+            self.engine.flows.keep_syn(syn.at(here));
         }
         here
     }
@@ -226,106 +210,20 @@ fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egr
     }
 }
 
-impl Service {
-    /// A copy, and whether its scheduler picks as this one's.
-    fn double(&self) -> (Self, bool) {
-        let (mut scheduler, exact): (Box<dyn Scheduler>, bool) = match self.scheduler.fork() {
-            Fork::Exact(copy) => (copy, true),
-            Fork::Example(new) => (new, false),
-            Fork::None => (Box::new(FirstAvailable), false),
-        };
-        if !exact {
-            scheduler.backends_changed(&self.backends);
-        }
-        let double = Self {
-            spec: Arc::clone(&self.spec),
-            scheduler,
-            backends: self.backends.clone(),
-            servers: self.servers.clone(),
-            stats: self.stats,
-            failures: self.failures,
-            next_local: self.next_local,
-            slow_start: self.slow_start.clone(),
-            rate: self.rate,
-        };
-        (double, exact)
-    }
-}
-
 impl Engine {
-    /// What a new connection of `flow` asks the table for: its template, and whether the tuple that its
-    /// replies will have at one of the servers is taken.
-    fn keys_of_new(&self, flow: &Flow, mark: u32) -> Vec<Flow> {
-        let slot = self.service_for(flow, mark);
-        let service = slot.and_then(|slot| Some((slot, self.services[slot as usize].as_ref()?)));
-        let (Some((slot, service)), Some(protocol)) =
-            (service, Protocol::from_number(flow.protocol))
-        else {
-            return Vec::new();
-        };
-        let persistence = service.spec.persistence;
-        let template = persistence.and_then(|p| self.template_key(slot, flow, p));
-        let servers = service.servers.iter().map(|place| self.servers.get(*place));
-        let replies = servers.flat_map(|server| {
-            let end = server.spec.endpoint;
-            [end.port, flow.dst_port].map(|port| {
-                let from = Endpoint::new(end.addr, port);
-                Flow::new(protocol, from, flow.source())
-            })
-        });
-        template
-            .map(|key| key.flow())
-            .into_iter()
-            .chain(replies)
-            .collect()
-    }
-
-    /// A copy that records, with these services and no connections.
-    fn double(&self, services: Vec<Option<Service>>) -> Engine<Log> {
+    /// A copy that records, with these flows.
+    fn fork(&self, flows: Flows) -> Engine<Log> {
         Engine {
             recorder: Log::default(),
-            modes: self.modes,
-            // It is never handed a snapshot, so it makes no schedulers.
-            schedulers: Box::new(|_, _| None),
-            seed: self.seed,
-            snapshot: Arc::clone(&self.snapshot),
-            services,
-            lookup: self.lookup.clone(),
-            marks: self.marks.clone(),
-            vips: self.vips.clone(),
-            owned: self.owned.clone(),
-            yielded: self.yielded.clone(),
-            absent: self.absent.clone(),
-            claims: self.claims.clone(),
-            repliers: self.repliers.clone(),
-            nat_servers: self.nat_servers.clone(),
-            clients: ends::Clients::default(),
-            replier_addrs: self.replier_addrs.clone(),
-            locals: self.locals.clone(),
-            tunnels: self.tunnels.clone(),
-            path_mtus: self.path_mtus.clone(),
-            servers: self.servers.clone(),
-            conns: self.conns.excerpt(),
-            ports: self.ports.clone(),
-            fib: Arc::clone(&self.fib),
-            ways: Default::default(),
+            catalog: self.catalog.fork(),
+            desired: self.desired.clone(),
+            flows,
+            upkeep: self.upkeep.fork(),
+            routes: self.routes.fork(),
             reassembler: self.reassembler.clone(),
-            icmp_errors: self.icmp_errors.clone(),
-            ip_id: self.ip_id,
-            sweep: Default::default(),
-            draining: self.draining.clone(),
-            next_look: self.next_look,
-            events: Vec::new(),
-            farewells: self.farewells.clone(),
-            replaced: None,
-            syns: Default::default(),
-            next_tick: self.next_tick,
-            next_second: self.next_second,
-            now: self.now,
-            defence: self.defence.clone(),
-            rates: self.rates.clone(),
+            claims: self.claims.clone(),
+            voice: self.voice.clone(),
             counters: self.counters.clone(),
-            retired: self.retired,
         }
     }
 }

@@ -2,76 +2,39 @@
 //! else is the kernel's.
 
 use super::Engine;
-use super::answer::{TTL, icmp};
 use super::transit::Transit;
-use crate::checksum;
-use crate::fib::Query;
-use crate::fragment::seal_header;
-use crate::frame::Offload;
+use super::voice::{self, Error};
 use crate::packet::Transport;
-use crate::rewrite::{self, Ends, write2};
 use crate::trace::Recorder;
-use crate::verdict::{DropReason, Egress, Verdict};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::icmp;
 
 impl<R: Recorder> Engine<R> {
     /// For a packet to an address that UVS owns, what a host with that address and nothing listening
     /// would do, but for clients that are denied everywhere; others are the kernel's.
     pub(super) fn answer_as_host(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let vip = t.packet.flow.dst;
-        if !self.owned.contains(&vip) {
+        if !self.desired.owns(vip) {
             return Verdict::Pass;
         }
         if self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
-        if self.denies_everywhere(t.packet.flow.src) {
+        if self.desired.denies_everywhere(t.packet.flow.src) {
             return Verdict::Drop(DropReason::Denied);
         }
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
-            Transport::Udp => self.port_unreachable(t, vip),
+            Transport::Udp => self.refuse(t, Error::PortUnreachable, vip),
             Transport::Icmp {
                 kind: icmp::ECHO,
                 code: 0,
-            } => self.echo(t),
+            } => voice::echo(&self.routes.fib, t),
             Transport::Icmp { kind, code } => Verdict::Drop(unknown_message(kind, code)),
             Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
-                let error = (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0);
-                self.icmp_error(t, error, vip)
-                    .unwrap_or(Verdict::Drop(DropReason::UnsupportedProtocol))
+                self.refuse(t, Error::ProtocolUnreachable, vip)
             }
         }
-    }
-
-    /// Turns an echo request into its reply and sends it back where its source's route leads.
-    fn echo(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
-        let query = Query::to(t.packet.flow.src).from(t.packet.flow.dst);
-        let Ok(hop) = self.fib.lookup(query) else {
-            return Verdict::Drop(DropReason::NoRoute);
-        };
-        if !rewrite::checksum_is_right(t.frame, t.packet) {
-            return Verdict::Drop(DropReason::BadChecksum);
-        }
-        let swap = Ends {
-            src: Some(t.packet.flow.destination()),
-            dst: Some(t.packet.flow.source()),
-        };
-        rewrite::set_addresses(t.frame, t.packet, swap);
-        let (ip, l4) = (usize::from(t.packet.ip), t.packet.l4());
-        let bytes = t.frame.bytes_mut();
-        bytes[ip + 8] = TTL;
-        seal_header(&mut bytes[ip..l4]);
-        bytes[l4] = icmp::ECHO_REPLY;
-        write2(bytes, l4 + 2, 0);
-        let sum = checksum::of(&bytes[l4..]);
-        write2(bytes, l4 + 2, sum);
-        rewrite::set_macs(t.frame, hop.mac.unwrap_or_default(), hop.source_mac);
-        let egress = Egress {
-            port: hop.port,
-            unresolved: hop.mac.is_none().then_some(hop.via),
-        };
-        t.out.push_copy(t.frame.bytes(), Offload::default(), egress);
-        Verdict::Answered
     }
 }
 

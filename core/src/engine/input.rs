@@ -3,38 +3,39 @@
 
 use super::Engine;
 use super::farewell::is_told;
-use super::schedule::Refused;
-use super::shared::behind;
+use super::flows::{Cause, Refused};
+use super::replaced::behind;
 use super::transit::Transit;
 use super::transmit::{By, Way};
+use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
-use crate::sctp::chunk::INIT;
 use crate::service::OnRemoval;
 use crate::tcp::TcpState;
-use crate::time::Instant;
 use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::sctp::chunk::INIT;
+use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
     pub(super) fn continue_connection(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let conn = *self.conns.get(id);
-        let server = self.servers.get(conn.backend);
-        let (removed, let_go) = (server.service == NONE, self.lets_go(server));
+        let conn = *self.flows.conn(id);
+        let server = self.flows.server_of(&conn);
+        let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
+        let (removed, released) = (server.is_removed(), server.releases(expire_nodest));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(t);
         }
-        if self.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst) {
             return self.give_back();
         }
         let fresh = opens(t.packet);
-        let quiesced =
-            self.snapshot.sysctls.expire_nodest_conn != 0 && !removed && server.spec.weight == 0;
+        let quiesced = expire_nodest && !removed && server.spec.weight == 0;
         if fresh && (quiesced || self.is_reusable(&conn)) {
             let why = if quiesced {
                 SetAside::Quiesced
@@ -43,36 +44,36 @@ impl<R: Recorder> Engine<R> {
             };
             self.record(|_| why.into());
             if conn.controlled == 0 {
-                self.expire(t.now, id);
+                self.flows.end(t.now, id, Cause::Reopened);
             }
             return self.start_connection(t);
         }
         if removed {
-            return self.leave(t, id, let_go);
+            return self.leave(t, id, released);
         }
         self.forward(t, id)
     }
 
-    /// A packet of a connection whose server was removed: it goes elsewhere, where the server lets it go.
-    fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId, let_go: bool) -> Verdict {
-        if !let_go {
+    /// A packet of a connection whose server was removed: it goes elsewhere, where the server releases it.
+    fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId, released: bool) -> Verdict {
+        if !released {
             self.record(|_| SetAside::ServerGone.into());
             return Verdict::Drop(DropReason::ServerGone);
         }
         self.record(|_| SetAside::LetGo.into());
-        let c = self.conns.get(id);
-        let told = self.servers.get(c.backend).care.on_removal == OnRemoval::Tell;
+        let c = self.flows.conn(id);
+        let told = self.flows.server_of(c).care.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
         if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(t.packet) {
             return self.reset(t);
         }
-        self.end(t.now, id);
+        self.flows.end(t.now, id, Cause::ServerLeft);
         self.start_connection(t)
     }
 
     /// Whether a SYN or INIT on this connection starts a new one (`is_new_conn_expected`).
     fn is_reusable(&self, conn: &Conn) -> bool {
-        let mode = self.snapshot.sysctls.conn_reuse_mode;
+        let mode = self.desired.sysctls().conn_reuse_mode;
         if mode == 0 || conn.control != NONE {
             return false;
         }
@@ -94,7 +95,7 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(t);
         };
-        if self.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst) {
             return self.give_back();
         }
         if self.claims_to_be_ours(t.frame, &t.packet.flow) {
@@ -113,17 +114,17 @@ impl<R: Recorder> Engine<R> {
         }
         match self.schedule(t.now, slot, &t.packet.flow) {
             Ok(id) => {
-                self.keep_syn(t, id);
+                self.flows.keep_syn_of(id, t.frame, t.packet);
                 let told = self.tell_replaced(t.now, t.out);
                 let verdict = self.forward(t, id);
-                self.end_one_packet(t.now, id);
+                self.flows.end_one_packet(t.now, id);
                 if told { behind(t, verdict) } else { verdict }
             }
             Err(refused) => {
                 self.count_failure(slot, &refused);
                 match refused {
                     Refused::NotForUs => self.decline(t),
-                    Refused::NoServer => self.port_unreachable(t, t.packet.flow.dst),
+                    Refused::NoServer => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
                     Refused::Drop(reason) => Verdict::Drop(reason),
                 }
             }
@@ -134,32 +135,17 @@ impl<R: Recorder> Engine<R> {
     fn decline(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
-            Transport::Udp => self.port_unreachable(t, t.packet.flow.dst),
+            Transport::Udp => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
             _ => Verdict::Drop(DropReason::NoConnection),
         }
     }
 
-    /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).
-    pub(super) fn end_one_packet(&mut self, now: Instant, id: ConnId) {
-        let c = self.conns.get(id);
-        if !c.has(conn::ONE_PACKET) {
-            return;
-        }
-        let control = c.control;
-        if control != NONE {
-            let template = self.conns.get_mut(ConnId(control));
-            template.in_packets = template.in_packets.saturating_add(1);
-        }
-        self.expire(now, id);
-    }
-
     /// Whether a packet may start a connection (`tcp_conn_schedule` and its like).
     fn may_start(&self, packet: &Packet) -> bool {
-        let sysctls = &self.snapshot.sysctls;
+        let sysctls = self.desired.sysctls();
         match packet.transport {
             Transport::Tcp { flags, .. } => {
-                flags & tcp_flags::RST == 0
-                    && (flags & tcp_flags::SYN != 0 || sysctls.sloppy_tcp != 0)
+                flags & flag::RST == 0 && (flags & flag::SYN != 0 || sysctls.sloppy_tcp != 0)
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
@@ -169,11 +155,12 @@ impl<R: Recorder> Engine<R> {
 
     /// Counts, tracks and sends a client's packet to its server.
     fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let query = self.to_server(self.conns.get(id));
-        let c = self.conns.get_mut(id);
-        c.in_packets = c.in_packets.saturating_add(1);
-        let (place, vip, mode) = (c.backend, c.vip.addr, &self.modes[usize::from(c.mode)]);
-        self.count_packet(place, false, u64::from(t.packet.ip_len));
+        let query = self.to_server(self.flows.conn(id));
+        self.flows.count_input(id);
+        let c = self.flows.conn(id);
+        let (place, vip, mode) = (c.backend, c.vip.addr, self.catalog.mode(c.mode));
+        self.flows
+            .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         let path = self.path(id);
         let way = Way {
@@ -182,7 +169,7 @@ impl<R: Recorder> Engine<R> {
             forward: true,
             answer_from: vip,
         };
-        let hop = self.ways.lookup(&self.fib, query);
+        let hop = self.routes.lookup(query);
         self.transmit(t, way, hop)
     }
 }
@@ -190,7 +177,7 @@ impl<R: Recorder> Engine<R> {
 /// Whether a packet is a connection's first (`is_new_conn`).
 fn opens(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Tcp { flags, .. } => flags & tcp_flags::SYN != 0,
+        Transport::Tcp { flags, .. } => flags & flag::SYN != 0,
         Transport::Sctp { chunk } => chunk == INIT,
         _ => false,
     }

@@ -21,9 +21,9 @@ impl<R: Recorder> Engine<R> {
     /// where it goes.
     pub(super) fn claims_to_be_ours(&self, frame: &Frame<'_>, flow: &Flow) -> bool {
         let ours = flow.src == flow.dst
-            || self.fib.is_local(flow.src)
-            || self.fib.is_broadcast(flow.src)
-            || self.owned.contains(&flow.src);
+            || self.routes.fib.is_local(flow.src)
+            || self.routes.fib.is_broadcast(flow.src)
+            || self.desired.owns(flow.src);
         ours && !is_of_the_host(frame)
     }
 
@@ -32,12 +32,12 @@ impl<R: Recorder> Engine<R> {
     #[cold]
     pub(super) fn refuse_source(&self, t: &Transit<'_, '_>) -> Verdict {
         let serves = |flow: &Flow| {
-            self.conns.find(flow).is_some() || self.service_for(flow, t.frame.mark).is_some()
+            self.flows.find(flow).is_some() || self.service_for(flow, t.frame.mark).is_some()
         };
         let flow = &t.packet.flow;
-        let ours = self.owned.contains(&flow.dst)
+        let ours = self.desired.owns(flow.dst)
             || match t.packet.transport {
-                Transport::Fragment => self.is_vip(flow.dst),
+                Transport::Fragment => self.desired.is_vip(flow.dst),
                 Transport::Icmp { .. } => quoted(t.frame, t.packet, &RELATED)
                     .is_some_and(|quote| serves(&quote.flow.reversed())),
                 _ => serves(flow),

@@ -2,49 +2,49 @@
 //! is learnt. After the tunnel part of `ip_vs_in_icmp`.
 
 use super::Engine;
-use super::answer::{Notice, icmp};
 use super::pmtu::MIN_MTU;
-use super::related::{ICMP_HEADER, quote};
+use super::related::quote;
 use super::transit::Transit;
+use super::voice::Notice;
 use crate::conn::Side;
 use crate::flow::Addr;
-use crate::packet::{IPV4_MIN_HEADER, Transport};
-use crate::rewrite::{self, Ends, read2, read4};
+use crate::packet::Transport;
+use crate::rewrite::{self, Ends};
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::{icmp, ipv4};
 
 impl<R: Recorder> Engine<R> {
     /// Where in `bytes` the packet within the tunnel packet at `ip` begins; `None` where that is none of
     /// our tunnels' or is cut off before.
     pub(super) fn tunnelled(&self, bytes: &[u8], ip: usize) -> Option<usize> {
-        if self.tunnels.is_empty() {
+        if !self.desired.has_tunnels() {
             return None;
         }
-        let header = bytes.get(ip..ip + IPV4_MIN_HEADER)?;
-        let l4 = ip + usize::from(header[0] & 0x0f) * 4;
-        if header[0] >> 4 != 4 || l4 < ip + IPV4_MIN_HEADER || read2(header, 6) & 0x1fff != 0 {
+        let packet = ipv4::Packet::new_checked(bytes.get(ip..)?).ok()?;
+        if packet.header.fragment_offset() != 0 {
             return None;
         }
-        let end = Addr::v4(read4(header, 16));
-        let rest = bytes.get(l4..)?;
-        let mut wrappings = self.modes.iter().filter_map(|mode| {
-            let inside = mode.rewrite.inside(header[9], rest)?;
+        let end = Addr::v4(packet.header.dst());
+        let mut wrappings = self.catalog.modes.iter().filter_map(|mode| {
+            let rewrite = mode.rewrite;
+            let inside = rewrite.inside(packet.header.protocol(), packet.payload)?;
             Some((mode.encapsulation?, inside))
         });
-        let ours = wrappings.find(|(kind, i)| self.tunnels.contains(&(end, i.port, *kind)));
-        ours.map(|(_, inside)| l4 + inside.offset)
+        let ours = wrappings.find(|(kind, i)| self.desired.ends_tunnel(end, i.port, *kind));
+        ours.map(|(_, inside)| ip + packet.header.header_len() + inside.offset)
     }
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not
     /// about a known connection's.
     pub(super) fn outer_error(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
-        if !self.fib.is_local(t.packet.flow.dst) {
+        if !self.routes.fib.is_local(t.packet.flow.dst) {
             return None;
         }
         let bytes = t.frame.bytes();
-        let inner = self.tunnelled(bytes, t.packet.l4() + ICMP_HEADER)?;
+        let inner = self.tunnelled(bytes, t.packet.l4() + icmp::LEN)?;
         let flow = quote(bytes, inner)?.flow;
-        let (id, Side::Client) = self.conns.find(&flow)? else {
+        let (id, Side::Client) = self.flows.find(&flow)? else {
             return None;
         };
         if !rewrite::checksum_is_right(t.frame, t.packet) {
@@ -53,30 +53,37 @@ impl<R: Recorder> Engine<R> {
         let Transport::Icmp { kind, code } = t.packet.transport else {
             return None;
         };
-        let c = *self.conns.get(id);
-        let mut rest = u32::from_be_bytes(read4(bytes, t.packet.l4() + 4));
+        let c = *self.flows.conn(id);
+        let header = icmp::Header::new(&bytes[t.packet.l4()..]);
+        let mut rest = header.rest();
         if (kind, code) == (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED) {
-            let link = self.fib.lookup(self.to_server(&c)).map_or(0, |hop| hop.mtu);
-            let mtu = self
-                .path_mtus
-                .learn(t.now, c.server.addr, rest & 0xffff, link) as usize;
-            if bytes[inner + 6] & 0x40 == 0 {
+            let link = self
+                .routes
+                .fib
+                .lookup(self.to_server(&c))
+                .map_or(0, |hop| hop.mtu);
+            let mtu = self.routes.path_mtus.learn(
+                t.now,
+                c.server.addr,
+                header.next_hop_mtu().into(),
+                link,
+            ) as usize;
+            if !ipv4::Header::new(&bytes[inner..]).dont_fragment() {
                 // The client's packets may be cut, so there is nothing to tell it.
                 return Some(Verdict::Answered);
             }
             // As the kernel does it, whatever the tunnel's kind: only the outer IP header is taken off.
-            rest = if mtu > MIN_MTU + IPV4_MIN_HEADER {
-                mtu - IPV4_MIN_HEADER
+            rest = if mtu > MIN_MTU + ipv4::MIN_LEN {
+                mtu - ipv4::MIN_LEN
             } else {
                 mtu
             } as u32;
         }
         self.counters.icmp_translated += 1;
-        self.count_packet(c.backend, true, (bytes.len() - inner) as u64);
+        self.flows
+            .count_packet(c.backend, true, (bytes.len() - inner) as u64);
         let notice = Notice {
-            kind,
-            code,
-            rest,
+            message: icmp::Repr { kind, code, rest },
             from: c.vip.addr,
             to: c.client.addr,
             about: &bytes[inner..],

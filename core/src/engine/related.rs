@@ -2,33 +2,21 @@
 //! `ip_vs_out_icmp`.
 
 use super::Engine;
-use super::answer::{address, icmp};
-use super::reply::is_one_of;
-use super::schedule::Refused;
+use super::flows::Refused;
 use super::transit::Transit;
 use super::transmit::{By, Way, to_client};
-use crate::checksum;
-use crate::conn::{ConnId, NONE, Side};
+use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
-use crate::packet::{IPV4_MIN_HEADER, Packet, Transport};
-use crate::rewrite::{self, Ends, read2, read4, write2};
+use crate::packet::{Packet, Transport};
+use crate::rewrite::{self, Ends};
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::ports::Ports;
+use crate::wire::{icmp, ipv4};
 
-/// Bytes of an ICMP header (RFC 792).
-pub(super) const ICMP_HEADER: usize = 8;
-/// The types of ICMP errors, and those of them that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`).
-const ERRORS: [u8; 4] = [
-    icmp::UNREACHABLE,
-    icmp::SOURCE_QUENCH,
-    icmp::TIME_EXCEEDED,
-    icmp::PARAMETER_PROBLEM,
-];
+/// The ICMP errors that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`).
 pub(super) const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXCEEDED];
-
-/// The first byte of an IPv4 header without options.
-const PLAIN: u8 = 0x45;
 
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
@@ -40,11 +28,11 @@ pub(super) struct Quote {
 impl<R: Recorder> Engine<R> {
     pub(super) fn handle_icmp(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // Of these the guard keeps none from the host.
-        if self.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst) {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }
-        if is_icmp(t.packet, &ERRORS) && self.claims_to_be_ours(t.frame, &t.packet.flow) {
+        if is_icmp(t.packet, &icmp::ERRORS) && self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return self.refuse_source(t);
         }
         if is_icmp(t.packet, &RELATED)
@@ -57,12 +45,12 @@ impl<R: Recorder> Engine<R> {
         };
         // The quoted packet went the other way.
         let flow = quote.flow.reversed();
-        let known = self.conns.find(&flow);
+        let known = self.flows.find(&flow);
         self.record(|e| e.looked_up(t.now, known));
         match known {
             Some((id, Side::Client)) => self.icmp_to_server(t, id, &quote),
             Some((id, Side::Server)) => self.icmp_to_client(t, id, &quote),
-            None if self.snapshot.sysctls.schedule_icmp != 0 => self.schedule_icmp(t, &quote),
+            None if self.desired.sysctls().schedule_icmp != 0 => self.schedule_icmp(t, &quote),
             None => self.unrelated(t),
         }
     }
@@ -84,7 +72,7 @@ impl<R: Recorder> Engine<R> {
         match self.schedule(t.now, slot, &flow) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(t, id, quote);
-                self.end_one_packet(t.now, id);
+                self.flows.end_one_packet(t.now, id);
                 verdict
             }
             Err(Refused::NotForUs) => self.unrelated(t),
@@ -105,17 +93,19 @@ impl<R: Recorder> Engine<R> {
     /// server's port, whoever it comes from, the server itself or a router before it: the guard cannot tell
     /// whose packet that was.
     fn is_kept(&self, t: &Transit<'_, '_>) -> bool {
-        let plain = t.frame.bytes().get(t.packet.l4() + ICMP_HEADER) == Some(&PLAIN);
-        let quote = quoted(t.frame, t.packet, &ERRORS).filter(|_| plain);
-        quote.is_some_and(|q| is_one_of(&self.nat_servers, q.flow.protocol, q.flow.destination()))
-            && !self.fib.is_local(t.packet.flow.dst)
-            && !self.owned.contains(&t.packet.flow.dst)
+        let quote = quoted(t.frame, t.packet, &icmp::ERRORS)
+            .filter(|q| ipv4::Header::new(&t.frame.bytes()[q.ip..]).header_len() == ipv4::MIN_LEN);
+        quote.is_some_and(|q| {
+            self.desired
+                .is_nat_server(q.flow.protocol, q.flow.destination())
+        }) && !self.routes.fib.is_local(t.packet.flow.dst)
+            && !self.desired.owns(t.packet.flow.dst)
     }
 
     /// About a reply: to the server whose packet it was.
     fn icmp_to_server(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
-        let c = *self.conns.get(id);
-        if self.servers.get(c.backend).service == NONE
+        let c = *self.flows.conn(id);
+        if self.flows.server_of(&c).is_removed()
             && self.service_for(&c.client_flow(), t.frame.mark).is_none()
         {
             return self.unrelated(t);
@@ -123,13 +113,14 @@ impl<R: Recorder> Engine<R> {
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, false, u64::from(t.packet.ip_len));
+        self.flows
+            .count_packet(c.backend, false, u64::from(t.packet.ip_len));
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let mode = &self.modes[usize::from(c.mode)];
+        let mode = self.catalog.mode(c.mode);
         let path = self.path(id);
-        let hop = self.fib.lookup(self.to_server(&c));
+        let hop = self.routes.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if !mode.forwarding.passes_replies() {
             let way = Way {
@@ -165,16 +156,17 @@ impl<R: Recorder> Engine<R> {
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
     fn icmp_to_client(&mut self, t: &mut Transit<'_, '_>, id: ConnId, quote: &Quote) -> Verdict {
-        let c = *self.conns.get(id);
+        let c = *self.flows.conn(id);
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
-        self.count_packet(c.backend, true, u64::from(t.packet.ip_len));
+        self.flows
+            .count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
-        let hop = self.fib.lookup(to_client(&c));
+        let hop = self.routes.fib.lookup(to_client(&c));
         self.counters.icmp_translated += 1;
         rewrite_quote(
             t.frame,
@@ -199,6 +191,11 @@ impl<R: Recorder> Engine<R> {
     }
 }
 
+/// An endpoint without a port.
+const fn address(addr: Addr) -> Endpoint {
+    Endpoint::new(addr, 0)
+}
+
 /// Whether a packet is an ICMP message of one of these types.
 fn is_icmp(packet: &Packet, kinds: &[u8]) -> bool {
     matches!(packet.transport, Transport::Icmp { kind, .. } if kinds.contains(&kind))
@@ -206,25 +203,23 @@ fn is_icmp(packet: &Packet, kinds: &[u8]) -> bool {
 
 /// What an ICMP message of one of these types quotes.
 pub(super) fn quoted(frame: &Frame<'_>, packet: &Packet, kinds: &[u8]) -> Option<Quote> {
-    let read = || quote(frame.bytes(), packet.l4() + ICMP_HEADER);
+    let read = || quote(frame.bytes(), packet.l4() + icmp::LEN);
     is_icmp(packet, kinds).then(read).flatten()
 }
 
 /// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.
 pub(super) fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
-    let header = bytes.get(ip..ip + IPV4_MIN_HEADER)?;
-    let l4 = ip + usize::from(header[0] & 0x0f) * 4;
-    // Addresses and ports are all that is needed, as in the kernel.
-    if header[0] >> 4 != 4 || l4 < ip + IPV4_MIN_HEADER || bytes.len() < l4 + 4 {
-        return None;
-    }
+    let packet = ipv4::Packet::new_checked(bytes.get(ip..)?).ok()?;
+    let header = packet.header;
     // Only a first fragment has ports.
-    if read2(header, 6) & 0x1fff != 0 {
+    if header.fragment_offset() != 0 {
         return None;
     }
-    let protocol = Protocol::from_number(header[9])?;
-    let src = Endpoint::new(Addr::v4(read4(header, 12)), read2(bytes, l4));
-    let dst = Endpoint::new(Addr::v4(read4(header, 16)), read2(bytes, l4 + 2));
+    // Addresses and ports are all that is needed, as in the kernel.
+    let ports = Ports::new_checked(packet.payload).ok()?;
+    let protocol = Protocol::from_number(header.protocol())?;
+    let src = Endpoint::new(Addr::v4(header.src()), ports.src());
+    let dst = Endpoint::new(Addr::v4(header.dst()), ports.dst());
     Some(Quote {
         ip,
         flow: Flow::new(protocol, src, dst),
@@ -233,11 +228,8 @@ pub(super) fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
 
 /// Rewrites the quoted packet's ends and seals the message.
 fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: Ends) {
-    let message = packet.l4();
     let bytes = frame.bytes_mut();
     rewrite::set_quoted_ends(&mut bytes[quote.ip..], ends);
-    write2(bytes, message + 2, 0);
-    let sum = checksum::of(&bytes[message..]);
-    write2(bytes, message + 2, sum);
+    icmp::seal(&mut bytes[packet.l4()..]);
     frame.offload.csum_start = None;
 }

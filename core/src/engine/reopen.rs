@@ -11,135 +11,47 @@
 //! connection again.
 
 use super::Engine;
-use super::answer::{write_ipv4, write_reset};
+use super::flows::{MAX_SYN, Syn};
 use super::transit::Transit;
-use crate::checksum;
+use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
-use crate::frame::{ETH_LEN, Frame};
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{Packet, Transport, tcp_flags};
-use crate::rewrite::{self, read4, write2};
+use crate::packet::Transport;
+use crate::rewrite;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::Verdict;
-
-/// SYNs that are kept: those of as many places of the connection table, the last of each.
-const PLACES: usize = 1024;
-/// Bytes of an IPv4 and a TCP header with all options.
-const MAX_SYN: usize = 120;
-/// Bytes of a TCP header without options.
-const TCP_HEADER: usize = 20;
-
-/// A client's SYN as it came, from the IP header on.
-#[derive(Clone, Copy)]
-pub(super) struct Syn {
-    id: ConnId,
-    len: u8,
-    /// Offset of the TCP header.
-    l4: u8,
-    bytes: [u8; MAX_SYN],
-}
-
-/// The last SYNs. The memory is taken with the first one: most directors have no FULLNAT.
-#[derive(Default)]
-pub(super) struct Syns(Vec<Option<Syn>>);
-
-impl Syns {
-    pub(super) fn keep(&mut self, syn: Syn) {
-        if self.0.is_empty() {
-            self.0.resize(PLACES, None);
-        }
-        self.0[place(syn.id)] = Some(syn);
-    }
-
-    /// That of a connection, where it is still there.
-    pub(super) fn of(&self, id: ConnId, c: &Conn) -> Option<Syn> {
-        let syn = (*self.0.get(place(id))?)?;
-        // The connection's place may have had another one before.
-        (syn.id == id && syn.next() == c.server_expects).then_some(syn)
-    }
-
-    fn forget(&mut self, id: ConnId) {
-        if let Some(kept) = self.0.get_mut(place(id)) {
-            *kept = None;
-        }
-    }
-}
-
-impl Syn {
-    /// The packet, where it is a SYN and nothing more.
-    fn from(id: ConnId, frame: &Frame<'_>, packet: &Packet) -> Option<Self> {
-        let Transport::Tcp { flags, header } = packet.transport else {
-            return None;
-        };
-        let others = tcp_flags::ACK | tcp_flags::RST | tcp_flags::FIN;
-        let plain = flags & tcp_flags::SYN != 0
-            && flags & others == 0
-            && packet.l4_len() == usize::from(header)
-            && packet.fragment_size.is_none();
-        let start = usize::from(packet.ip);
-        let whole = frame.bytes().get(start..start + packet.ip_len as usize)?;
-        let mut bytes = [0; MAX_SYN];
-        bytes.get_mut(..whole.len())?.copy_from_slice(whole);
-        plain.then_some(Self {
-            id,
-            len: whole.len() as u8,
-            l4: packet.ip_header,
-            bytes,
-        })
-    }
-
-    /// The same SYN of the connection at another place.
-    pub(super) const fn at(self, id: ConnId) -> Self {
-        Self { id, ..self }
-    }
-
-    /// The sequence number behind it.
-    fn next(&self) -> u32 {
-        let seq = u32::from_be_bytes(read4(&self.bytes, usize::from(self.l4) + 4));
-        seq.wrapping_add(1)
-    }
-}
-
-const fn place(id: ConnId) -> usize {
-    id.0 as usize % PLACES
-}
+use crate::wire::tcp::flag;
+use crate::wire::{checksum, ethernet, ipv4, protocol, tcp};
 
 impl<R: Recorder> Engine<R> {
-    /// Keeps a new connection's SYN, where the server may have an old one of its tuple: with FULLNAT.
-    pub(super) fn keep_syn(&mut self, t: &Transit<'_, '_>, id: ConnId) {
-        if self.conns.get(id).local.port != 0
-            && let Some(syn) = Syn::from(id, t.frame, t.packet)
-        {
-            self.syns.keep(syn);
-        }
-    }
-
     /// The server of a connection that waits for its SYN-ACK has answered. Where that is about an old
     /// connection, that one is reset and the SYN sent again.
     pub(super) fn reopen(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Option<Verdict> {
-        let c = *self.conns.get(id);
+        let c = *self.flows.conn(id);
         let Transport::Tcp { flags, .. } = t.packet.transport else {
             return None;
         };
-        let syn = self.syns.of(id, &c)?;
-        let kind = flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST);
-        let acknowledged = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 8));
-        if kind != tcp_flags::ACK
+        let syn = self.flows.syn_of(id)?;
+        let kind = flags & (flag::ACK | flag::SYN | flag::RST);
+        let acknowledged = t.packet.tcp(t.frame.bytes()).ack();
+        if kind != flag::ACK
             || acknowledged == syn.next()
             || !rewrite::checksum_is_right(t.frame, t.packet)
         {
             return None;
         }
-        self.syns.forget(id);
+        self.flows.forget_syn(id);
         self.record(|_| Step::Reopened { local: c.local });
-        let (from, to) = (c.local, c.server);
-        let reset = self.emit(to.addr, from.addr, TCP_HEADER, t.out, |_, ip, a, b| {
-            write_ipv4(ip, 0, 0, 0x4000, Protocol::Tcp as u8, a, b);
-            write_reset(ip, (from, a), (to, b), (acknowledged, 0), tcp_flags::RST);
-        });
+        let reset = Reset {
+            from: c.local,
+            to: c.server,
+            seq: acknowledged,
+            ack: None,
+        };
+        let reset = self.voice.reset(&self.routes.fib, &reset, t.out);
         if reset != Verdict::Answered {
             return Some(reset);
         }
@@ -149,17 +61,17 @@ impl<R: Recorder> Engine<R> {
     }
 
     fn resend(&mut self, now: Instant, c: &Conn, syn: &Syn, out: &mut Outbox) {
-        let (len, l4) = (usize::from(syn.len), usize::from(syn.l4));
-        let mut bytes = [0; HEADROOM + ETH_LEN + MAX_SYN];
-        let ip = &mut bytes[HEADROOM + ETH_LEN..][..len];
-        ip.copy_from_slice(&syn.bytes[..len]);
+        let (packet, l4) = (syn.packet(), syn.l4());
+        let len = packet.len();
+        let mut bytes = [0; HEADROOM + ethernet::LEN + MAX_SYN];
+        let ip = &mut bytes[HEADROOM + ethernet::LEN..][..len];
+        ip.copy_from_slice(packet);
         // It may have come with a checksum that was left to an offload.
-        write2(ip, l4 + rewrite::TCP_CHECKSUM, 0);
-        let (src, dst) = (read4(ip, 12), read4(ip, 16));
-        let pseudo = checksum::pseudo_header_v4(src, dst, Protocol::Tcp as u8, (len - l4) as u32);
-        let sum = !checksum::add(pseudo, checksum::sum(&ip[l4..]));
-        write2(ip, l4 + rewrite::TCP_CHECKSUM, sum);
-        self.send_as_client(now, c, &mut bytes[..HEADROOM + ETH_LEN + len], out);
+        let header = ipv4::Header::new(ip);
+        let (src, dst) = (header.src(), header.dst());
+        let pseudo = checksum::pseudo_header_v4(src, dst, protocol::TCP, (len - l4) as u32);
+        tcp::seal(&mut ip[l4..], pseudo);
+        self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::pmtu::MIN_MTU;
 use super::transit::Transit;
+use super::voice::Error;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::fragment;
-use crate::frame::{ETH_LEN, Frame, Gso};
+use crate::frame::{Frame, Gso};
 use crate::mode::{ModeDef, Path};
-use crate::options;
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
@@ -17,6 +17,9 @@ use crate::segment;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
+use crate::wire::ethernet;
+use crate::wire::ipv4;
+use crate::wire::ipv4::options::Refusal;
 
 /// What a packet is changed by on its way.
 #[derive(Clone, Copy)]
@@ -85,13 +88,13 @@ impl Way {
 impl<R: Recorder> Engine<R> {
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
-        self.ip_id = self.ip_id.wrapping_add(1);
-        self.path_of(self.conns.get(id))
+        self.voice.next_ip_id();
+        self.path_of(self.flows.conn(id))
     }
 
     /// As [`Engine::path`], with the identification that was given out last.
     pub(super) fn path_of(&self, conn: &Conn) -> Path {
-        let tunnel = self.servers.get(conn.backend).spec.tunnel;
+        let tunnel = self.flows.server_of(conn).spec.tunnel;
         Path {
             client: conn.client,
             vip: conn.vip,
@@ -99,18 +102,18 @@ impl<R: Recorder> Engine<R> {
             local: conn.local,
             tunnel_source: Addr::UNSPECIFIED,
             tunnel,
-            ip_id: self.ip_id,
-            copy_df: self.snapshot.sysctls.pmtu_disc != 0,
+            ip_id: self.voice.ip_id(),
+            copy_df: self.desired.sysctls().pmtu_disc != 0,
         }
     }
 
     /// What a connection's way to its server is looked up by.
     pub(super) fn to_server(&self, c: &Conn) -> Query {
         // Where no rule asks for more.
-        if !self.fib.has_rules() {
+        if !self.routes.fib.has_rules() {
             return Query::to(c.server.addr).of(c.client);
         }
-        let forwarding = self.modes[usize::from(c.mode)].forwarding;
+        let forwarding = self.catalog.mode(c.mode).forwarding;
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 
@@ -128,11 +131,11 @@ impl<R: Recorder> Engine<R> {
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
             Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
-                return self.host_unreachable(t, way.answer_from);
+                return self.refuse(t, Error::HostUnreachable, way.answer_from);
             }
         };
         if t.packet.ttl <= 1 {
-            return self.time_exceeded(t, way.answer_from);
+            return self.refuse(t, Error::TtlExceeded, way.answer_from);
         }
         if let Err(reason) = check_offload(t.frame, t.packet) {
             return Verdict::Drop(reason);
@@ -151,7 +154,8 @@ impl<R: Recorder> Engine<R> {
         let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
         let cut_outside = way.overhead() > 0 && !way.path.copy_df;
         if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
-            return self.too_big(t, room, way.answer_from);
+            let error = Error::FragmentationNeeded { mtu: room };
+            return self.refuse(t, error, way.answer_from);
         }
         way.path.tunnel_source = hop.source;
         let exit = Exit {
@@ -160,10 +164,7 @@ impl<R: Recorder> Engine<R> {
                 .packet
                 .fragment_size
                 .map_or(mtu, |size| mtu.min(usize::from(size))),
-            egress: Egress {
-                port: hop.port,
-                unresolved: hop.mac.is_none().then_some(hop.via),
-            },
+            egress: hop.egress(),
         };
         let result = if super_frame && (way.overhead() > 0 || len > room) {
             self.send_segments(t, way, &exit)
@@ -176,7 +177,9 @@ impl<R: Recorder> Engine<R> {
     /// Bytes of the largest IP packet on this way.
     fn path_mtu(&mut self, now: Instant, way: &Way, hop: &NextHop) -> usize {
         let mtu = if way.forward {
-            self.path_mtus.mtu(now, way.path.server.addr, hop.mtu)
+            self.routes
+                .path_mtus
+                .mtu(now, way.path.server.addr, hop.mtu)
         } else {
             hop.mtu
         };
@@ -189,7 +192,7 @@ impl<R: Recorder> Engine<R> {
         if !way.translates() {
             return match t.packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,
-                _ if self.fib.is_local(t.packet.flow.dst) => Verdict::Local,
+                _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
         }
@@ -211,7 +214,7 @@ impl<R: Recorder> Engine<R> {
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ETH_LEN <= exit.limit;
+        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => way
                 .rewrite(t.frame, t.packet)
@@ -232,13 +235,14 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         way.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ETH_LEN <= exit.limit {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
         if t.packet.fragment_size.is_none() {
-            t.frame.bytes_mut()[ETH_LEN + 6] &= !0x40;
+            let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
+            ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
         self.cut(t.frame.bytes(), exit, t.out);
         Ok(Verdict::SendOutbox)
@@ -255,11 +259,11 @@ impl<R: Recorder> Engine<R> {
             let mut draft = t.out.draft(len);
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
-            way.path.ip_id = self.next_id();
+            way.path.ip_id = self.voice.next_ip_id();
             way.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ETH_LEN <= exit.limit {
+            if draft.len() - ethernet::LEN <= exit.limit {
                 let (range, offload) = (draft.range(), draft.offload);
                 t.out.push(range, offload, exit.egress);
             } else {
@@ -326,13 +330,17 @@ fn pass_options(
     vip: Addr,
     own: Addr,
 ) -> Result<(), DropReason> {
-    if usize::from(packet.ip_header) == crate::packet::IPV4_MIN_HEADER {
+    if usize::from(packet.ip_header) == ipv4::MIN_LEN {
         return Ok(());
     }
     let addr = if vip.is_unspecified() { own } else { vip };
     let header = &mut frame.bytes_mut()[usize::from(packet.ip)..packet.l4()];
-    if options::pass(header, addr.as_v4().unwrap_or_default())? {
-        fragment::seal_header(header);
+    let options = &mut header[ipv4::MIN_LEN..];
+    match ipv4::options::pass(options, addr.as_v4().unwrap_or_default()) {
+        Ok(false) => {}
+        Ok(true) => ipv4::seal(header),
+        Err(Refusal::Malformed) => return Err(DropReason::BadIpHeader),
+        Err(Refusal::SourceRoute) => return Err(DropReason::SourceRoute),
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`).
 
 use super::Engine;
-use super::answer::{Notice, icmp};
 use super::related::quote;
+use super::voice::{Error, Notice};
 use crate::conn::{ConnId, Side};
 use crate::flow::Addr;
 use crate::frame::{Frame, Gso};
@@ -32,9 +32,7 @@ impl<R: Recorder> Engine<R> {
         let ip = usize::from(packet.ip);
         if let Some((about, from, to, ends)) = self.sender(bytes, ip, &packet) {
             let notice = Notice {
-                kind: icmp::UNREACHABLE,
-                code: icmp::HOST_UNREACHABLE,
-                rest: 0,
+                message: Error::HostUnreachable.message(),
                 from,
                 to,
                 about: &bytes[about..],
@@ -53,23 +51,23 @@ impl<R: Recorder> Engine<R> {
         packet: &Packet,
     ) -> Option<(usize, Addr, Addr, Ends)> {
         let client_of = |id: ConnId| {
-            let c = self.conns.get(id);
+            let c = self.flows.conn(id);
             (c.vip.addr, c.client.addr)
         };
         if let Some(inner) = self.tunnelled(bytes, ip) {
-            let (id, _) = self.conns.find(&quote(bytes, inner)?.flow)?;
+            let (id, _) = self.flows.find(&quote(bytes, inner)?.flow)?;
             let (vip, client) = client_of(id);
             return Some((inner, vip, client, Ends::default()));
         }
         let flow = quote(bytes, ip)?.flow;
-        if let Some((id, Side::Client)) = self.conns.find(&flow) {
+        if let Some((id, Side::Client)) = self.flows.find(&flow) {
             let (vip, client) = client_of(id);
             return Some((ip, vip, client, Ends::default()));
         }
-        let Some((id, side)) = self.conns.find(&flow.reversed()) else {
+        let Some((id, side)) = self.flows.find(&flow.reversed()) else {
             return Some((ip, Addr::UNSPECIFIED, packet.flow.src, Ends::default()));
         };
-        let c = self.conns.get(id);
+        let c = self.flows.conn(id);
         let ends = |src, dst| Ends {
             src: Some(src),
             dst: Some(dst),

@@ -7,7 +7,8 @@ use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::flow::Addr;
-use crate::verdict::PortId;
+use crate::verdict::{Egress, PortId};
+use crate::wire::ethernet::Mac;
 
 mod cache;
 mod multipath;
@@ -29,9 +30,6 @@ pub use route::{Hop, Refusal, Route, Target};
 /// client cannot make them collide, and a cheap hash will do.
 type HashMap<K, V> = collections::HashMap<K, V, BuildHasherDefault<Mix>>;
 type HashSet<K> = collections::HashSet<K, BuildHasherDefault<Mix>>;
-
-/// A MAC address.
-pub type Mac = [u8; 6];
 
 /// An interface that UVS runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,6 +267,14 @@ impl NextHop {
             mac: Some(HOST.mac),
             source: own,
             mtu: HOST.mtu,
+        }
+    }
+
+    /// Where a frame on this way leaves.
+    pub fn egress(&self) -> Egress {
+        Egress {
+            port: self.port,
+            unresolved: self.mac.is_none().then_some(self.via),
         }
     }
 }

@@ -5,30 +5,7 @@
 
 use crate::flow::Direction;
 use crate::ranks::Rank;
-
-/// Chunk types (RFC 9260 §3.2).
-pub mod chunk {
-    /// User data.
-    pub const DATA: u8 = 0;
-    /// Begins an association.
-    pub const INIT: u8 = 1;
-    /// Answers [`INIT`].
-    pub const INIT_ACK: u8 = 2;
-    /// Ends an association at once.
-    pub const ABORT: u8 = 6;
-    /// No more data from the sender.
-    pub const SHUTDOWN: u8 = 7;
-    /// Answers [`SHUTDOWN`].
-    pub const SHUTDOWN_ACK: u8 = 8;
-    /// Something was wrong.
-    pub const ERROR: u8 = 9;
-    /// Gives the cookie back.
-    pub const COOKIE_ECHO: u8 = 10;
-    /// The cookie was right.
-    pub const COOKIE_ACK: u8 = 11;
-    /// The association has ended.
-    pub const SHUTDOWN_COMPLETE: u8 = 14;
-}
+use crate::wire::sctp::chunk;
 
 /// An association's state. Discriminants are the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

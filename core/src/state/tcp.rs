@@ -4,9 +4,9 @@
 //! kernel (`tests/golden/states.json`).
 
 use crate::flow::Direction;
-use crate::packet::tcp_flags;
 use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
+use crate::wire::tcp::flag;
 
 /// A connection's state. Discriminants are the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +109,10 @@ impl TcpState {
 /// The next state; `strict` is secure_tcp. A segment without RST, SYN, FIN and ACK closes.
 pub fn next(state: TcpState, direction: Direction, flags: u8, strict: bool) -> TcpState {
     let event = match flags {
-        f if f & tcp_flags::RST != 0 => 3,
-        f if f & tcp_flags::SYN != 0 => 0,
-        f if f & tcp_flags::FIN != 0 => 1,
-        f if f & tcp_flags::ACK != 0 => 2,
+        f if f & flag::RST != 0 => 3,
+        f if f & flag::SYN != 0 => 0,
+        f if f & flag::FIN != 0 => 1,
+        f if f & flag::ACK != 0 => 2,
         _ => return CL,
     };
     let table = if strict { &STRICT } else { &NORMAL };
@@ -122,8 +122,8 @@ pub fn next(state: TcpState, direction: Direction, flags: u8, strict: bool) -> T
 /// Whether a segment with these flags is one that ends a connection, or begins to: RST, FIN without SYN, and
 /// those with none of the four, for which see [`next`].
 pub const fn ends(flags: u8) -> bool {
-    let (rst, syn) = (flags & tcp_flags::RST != 0, flags & tcp_flags::SYN != 0);
-    rst || !syn && flags & (tcp_flags::FIN | tcp_flags::ACK) != tcp_flags::ACK
+    let (rst, syn) = (flags & flag::RST != 0, flags & flag::SYN != 0);
+    rst || !syn && flags & (flag::FIN | flag::ACK) != flag::ACK
 }
 
 /// By direction, event (SYN, FIN, ACK, RST) and current state.
@@ -176,7 +176,7 @@ static STRICT: Table = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::tcp_flags::{ACK, FIN, PSH, RST, SYN};
+    use crate::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
     #[test]
     fn what_ends_a_connection_is_told_by_its_flags() {

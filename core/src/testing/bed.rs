@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::engine::{Engine, EngineConfig, Rehearsal, SchedulerSource};
-use crate::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
+use crate::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::mode::ModeDef;
@@ -18,6 +18,7 @@ use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
 use crate::time::Instant;
 use crate::trace::{End, Trace, changes};
 use crate::verdict::{PortId, Verdict};
+use crate::wire::ethernet::Mac;
 
 /// The port on the clients' side.
 pub const CLIENTS: PortId = PortId(0);

@@ -1,14 +1,13 @@
 //! Exercises an engine with whatever bytes say: frames whole or bent, time, sysctls, servers that come
-//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, and after
-//! every frame the counters must add up (which the [`Bed`] checks).
+//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
+//! the counters must add up (which the [`Bed`] checks), and what is counted of servers be what the table has.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::{Addr, Endpoint, Protocol};
-use crate::frame::{ETH_LEN, Gso, Offload};
+use crate::frame::{Gso, Offload};
 use crate::mode::ModeDef;
-use crate::rewrite::write2;
 use crate::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
 };
@@ -16,6 +15,7 @@ use crate::snapshot::{Limits, Sysctls};
 use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
 use crate::testing::packets::{self, DIRECTOR_MAC, PacketBuilder, TestFrame};
 use crate::verdict::PortId;
+use crate::wire::{ethernet, ipv4};
 
 /// Few, so that the limit is met.
 const CONNECTIONS: u32 = 32;
@@ -79,6 +79,7 @@ pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
             6 => change_sysctl(&mut bed, &mut source),
             _ => change_servers(&mut bed, &mut source, &ways),
         }
+        bed.engine.audit();
     }
     // A template outlives what it controls, so once is not enough.
     for _ in 0..3 {
@@ -219,7 +220,7 @@ fn icmp_error(bed: &mut Bed, source: &mut Source<'_>) {
         bed.sent.extend(told);
         return;
     }
-    let about = &about.bytes[ETH_LEN.min(about.bytes.len())..];
+    let about = &about.bytes[ethernet::LEN.min(about.bytes.len())..];
     let quoted = about.len().min(usize::from(source.byte()) * 4);
     let sender = about
         .get(12..16)
@@ -294,13 +295,11 @@ fn offload(source: &mut Source<'_>) -> Offload {
 
 /// Makes the IP header's checksum right, as far as there is a header.
 fn seal(bytes: &mut [u8]) {
-    let Some(ip) = bytes.get_mut(ETH_LEN..) else {
+    let Some(ip) = bytes.get_mut(ethernet::LEN..) else {
         return;
     };
     let header = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
-    if header >= 20 && header <= ip.len() {
-        write2(ip, 10, 0);
-        let sum = crate::checksum::of(&ip[..header]);
-        write2(ip, 10, sum);
+    if header >= ipv4::MIN_LEN && header <= ip.len() {
+        ipv4::seal(&mut ip[..header]);
     }
 }

@@ -3,12 +3,20 @@
 //!
 //! A builder's defaults are those of a plain Linux sender: TTL 64, DF, identification 0x1234.
 
-use crate::checksum;
-use crate::fib::Mac;
+use pnet_packet::Packet as _;
+use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
+use pnet_packet::gre::GrePacket;
+use pnet_packet::ip::IpNextHeaderProtocols as Protocols;
+use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
+use pnet_packet::udp::UdpPacket;
+use pnet_packet::util;
+
 use crate::flow::{Addr, Endpoint};
-use crate::frame::{ETH_LEN, Frame, Gso, Offload};
-use crate::packet::tcp_flags;
-use crate::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, read2, read4, write2};
+use crate::frame::{Frame, Gso, Offload};
+use crate::wire::checksum;
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::protocol::{ICMP, SCTP, TCP, UDP};
+use crate::wire::{tcp as wire_tcp, udp as wire_udp};
 
 /// The client-side MAC address of the director in tests.
 pub const DIRECTOR_MAC: Mac = [2, 0, 0, 0, 1, 1];
@@ -17,10 +25,9 @@ pub const SENDER_MAC: Mac = [2, 0, 0, 0, 1, 0x10];
 /// Free bytes before a test's frame, as the shell leaves them.
 const HEADROOM: usize = 64;
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
+/// Where a TCP and a UDP header have their checksums.
+const TCP_CHECKSUM: usize = wire_tcp::offset::CHECKSUM;
+const UDP_CHECKSUM: usize = wire_udp::offset::CHECKSUM;
 
 /// A packet in the making; every setter takes and gives it back.
 #[derive(Clone, Debug)]
@@ -44,7 +51,7 @@ pub struct PacketBuilder {
     no_checksum: bool,
 }
 
-/// A TCP segment with these [`tcp_flags`].
+/// A TCP segment with these [`flag`](wire_tcp::flag)s.
 pub fn tcp(src: Endpoint, dst: Endpoint, flags: u8) -> PacketBuilder {
     PacketBuilder {
         flags,
@@ -167,11 +174,12 @@ impl PacketBuilder {
         let l4 = self.l4();
         match self.protocol {
             TCP => finish(&mut frame[l4..], TCP_CHECKSUM),
-            UDP if self.no_checksum => write2(&mut frame[l4..], UDP_CHECKSUM, 0),
+            UDP if self.no_checksum => put(&mut frame[l4..], UDP_CHECKSUM, 0),
             UDP => {
                 finish(&mut frame[l4..], UDP_CHECKSUM);
-                if read2(&frame, l4 + UDP_CHECKSUM) == 0 {
-                    write2(&mut frame, l4 + UDP_CHECKSUM, 0xffff);
+                let sum = &mut frame[l4 + UDP_CHECKSUM..][..2];
+                if sum == [0, 0] {
+                    sum.fill(0xff);
                 }
             }
             SCTP => {
@@ -213,11 +221,11 @@ impl PacketBuilder {
 
     /// The IP packet alone, for a quote in an ICMP error.
     pub fn packet(&self) -> Vec<u8> {
-        self.frame().split_off(ETH_LEN)
+        self.frame().split_off(ethernet::LEN)
     }
 
     fn l4(&self) -> usize {
-        ETH_LEN + 20 + self.ip_options.len()
+        ethernet::LEN + 20 + self.ip_options.len()
     }
 
     /// Everything but the transport checksum, which holds the pseudo-header's sum.
@@ -233,19 +241,19 @@ impl PacketBuilder {
         ip[0] = 0x40 | (header / 4) as u8;
         ip[1] = self.tos;
         // A super-frame near 64 KiB has no room for its own length.
-        write2(
+        put(
             &mut ip,
             2,
             u16::try_from(header + l4.len()).unwrap_or_default(),
         );
-        write2(&mut ip, 4, self.id);
-        write2(&mut ip, 6, self.fragment);
+        put(&mut ip, 4, self.id);
+        put(&mut ip, 6, self.fragment);
         (ip[8], ip[9]) = (self.ttl, self.protocol);
         ip[12..16].copy_from_slice(&src);
         ip[16..20].copy_from_slice(&dst);
         ip.extend(&self.ip_options);
         let sum = checksum::of(&ip);
-        write2(&mut ip, 10, sum);
+        put(&mut ip, 10, sum);
         frame.extend(ip);
         frame.extend(&l4);
         let at = match self.protocol {
@@ -254,7 +262,7 @@ impl PacketBuilder {
             _ => return frame,
         };
         let sum = checksum::pseudo_header_v4(src, dst, self.protocol, l4.len() as u32);
-        write2(&mut frame, self.l4() + at, sum);
+        put(&mut frame, self.l4() + at, sum);
         frame
     }
 
@@ -336,45 +344,55 @@ impl TestFrame {
 
 /// Looks at a frame as its receiver would, tunnels opened: lengths, header checksums, transport checksums.
 ///
+/// It reads by pnet_packet's views and sums by its sums, so that what [`wire`](crate::wire) has wrong is not
+/// right here; only the CRC of SCTP, which that library has not, is ours.
+///
 /// # Errors
 /// What is wrong, in words.
 pub fn check(frame: &[u8]) -> Result<(), String> {
-    if frame.len() < ETH_LEN || frame[12..14] != [8, 0] {
-        return Err("not an IPv4 frame".to_owned());
-    }
-    check_ipv4(&frame[ETH_LEN..])
+    let ethernet = EthernetPacket::new(frame).filter(|e| e.get_ethertype() == EtherTypes::Ipv4);
+    check_ipv4(ethernet.ok_or("not an IPv4 frame")?.payload())
 }
 
-fn check_ipv4(ip: &[u8]) -> Result<(), String> {
-    if ip.len() < 20 || ip[0] >> 4 != 4 {
-        return Err("not an IPv4 packet".to_owned());
+/// A skipped word that is none: the checksum takes part in its own sum, which is then 0.
+const NOTHING: usize = usize::MAX;
+
+fn check_ipv4(bytes: &[u8]) -> Result<(), String> {
+    let ip = Ipv4Packet::new(bytes).filter(|ip| ip.get_version() == 4);
+    let ip = ip.ok_or("not an IPv4 packet")?;
+    if usize::from(ip.get_total_length()) != bytes.len() {
+        let (total, len) = (ip.get_total_length(), bytes.len());
+        return Err(format!("total length {total} of {len}"));
     }
-    let header = usize::from(ip[0] & 15) * 4;
-    if usize::from(read2(ip, 2)) != ip.len() {
-        return Err(format!("total length {} of {}", read2(ip, 2), ip.len()));
-    }
-    if checksum::of(&ip[..header]) != 0 {
+    let split = bytes.split_at_checked(usize::from(ip.get_header_length()) * 4);
+    let (header, l4) = split.ok_or("header cut off")?;
+    if util::checksum(header, NOTHING) != 0 {
         return Err("wrong IP checksum".to_owned());
     }
-    let l4 = &ip[header..];
-    if read2(ip, 6) & 0x3fff != 0 {
+    if ip.get_flags() & Ipv4Flags::MoreFragments != 0 || ip.get_fragment_offset() != 0 {
         return Ok(());
     }
-    let sum = || {
-        let pseudo =
-            checksum::pseudo_header_v4(read4(ip, 12), read4(ip, 16), ip[9], l4.len() as u32);
-        checksum::add(pseudo, checksum::sum(l4))
-    };
-    match ip[9] {
-        ICMP if checksum::of(l4) != 0 => Err("wrong ICMP checksum".to_owned()),
-        TCP if sum() != 0xffff => Err("wrong TCP checksum".to_owned()),
-        UDP if usize::from(read2(l4, 4)) != l4.len() => Err("wrong UDP length".to_owned()),
-        UDP if read2(l4, UDP_CHECKSUM) != 0 && sum() != 0xffff => {
-            Err("wrong UDP checksum".to_owned())
+    let protocol = ip.get_next_level_protocol();
+    let (src, dst) = (ip.get_source(), ip.get_destination());
+    let is_wrong = || util::ipv4_checksum(l4, NOTHING, &[], &src, &dst, protocol) != 0;
+    match protocol {
+        Protocols::Icmp if util::checksum(l4, NOTHING) != 0 => {
+            Err("wrong ICMP checksum".to_owned())
         }
-        SCTP => check_sctp(l4),
-        4 => check_ipv4(l4),
-        47 => check_gre(l4),
+        Protocols::Tcp if is_wrong() => Err("wrong TCP checksum".to_owned()),
+        Protocols::Udp => {
+            let udp = UdpPacket::new(l4).ok_or("no UDP header")?;
+            if usize::from(udp.get_length()) != l4.len() {
+                return Err("wrong UDP length".to_owned());
+            }
+            if udp.get_checksum() != 0 && is_wrong() {
+                return Err("wrong UDP checksum".to_owned());
+            }
+            Ok(())
+        }
+        Protocols::Sctp => check_sctp(l4),
+        Protocols::IpIp => check_ipv4(l4),
+        Protocols::Gre => check_gre(l4),
         _ => Ok(()),
     }
 }
@@ -389,22 +407,28 @@ fn check_sctp(l4: &[u8]) -> Result<(), String> {
     }
 }
 
-fn check_gre(gre: &[u8]) -> Result<(), String> {
-    let summed = gre[0] & 0x80 != 0;
-    if summed && checksum::of(gre) != 0 {
+fn check_gre(bytes: &[u8]) -> Result<(), String> {
+    let gre = GrePacket::new(bytes).ok_or("no GRE header")?;
+    let summed = gre.get_checksum_present() == 1;
+    if summed && util::checksum(bytes, NOTHING) != 0 {
         return Err("wrong GRE checksum".to_owned());
     }
-    check_ipv4(&gre[if summed { 8 } else { 4 }..])
+    check_ipv4(&bytes[if summed { 8 } else { 4 }..])
 }
 
 /// The flags of a handshake's first segment.
-pub const SYN: u8 = tcp_flags::SYN;
+pub const SYN: u8 = wire_tcp::flag::SYN;
 /// The flags of a segment in the middle of a connection.
-pub const ACK: u8 = tcp_flags::ACK;
+pub const ACK: u8 = wire_tcp::flag::ACK;
 
 fn finish(l4: &mut [u8], at: usize) {
     let sum = checksum::of(l4);
-    write2(l4, at, sum);
+    put(l4, at, sum);
+}
+
+/// Writes a 16-bit word at `at`, network byte order.
+fn put(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
 fn v4(a: Addr) -> [u8; 4] {

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Addr, Protocol};
-use crate::frame::{ETH_LEN, Offload};
-use crate::packet::{IPV4_MIN_HEADER, tcp_flags};
-use crate::rewrite::{read2, read4};
-use crate::sctp::chunk;
+use crate::frame::Offload;
+use crate::wire::ethernet::{self, Mac};
+use crate::wire::ports::Ports;
+use crate::wire::sctp::{self, chunk};
+use crate::wire::tcp::{self, flag};
+use crate::wire::{icmp, ipv4, protocol, udp};
 
 /// A field that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,26 +50,35 @@ pub fn changes(before: (&[u8], Offload), after: (&[u8], Offload)) -> Vec<Change>
 
 /// What a packet is, beside its addresses: `SYN`, `type 3 code 1`, `INIT`, `fragment`.
 pub fn kind(ip: &[u8]) -> String {
-    let Some((header, l4)) = split(ip) else {
+    let Ok(packet) = ipv4::Packet::new_checked(ip) else {
         return String::new();
     };
-    if read2(header, 6) & 0x3fff != 0 {
-        let offset = usize::from(read2(header, 6) & 0x1fff) * 8;
-        return format!("fragment at {offset}");
+    let (header, l4) = (packet.header, packet.payload);
+    if header.is_fragment() {
+        return format!("fragment at {}", header.fragment_offset());
     }
-    match header[9] {
-        1 if l4.len() >= 2 => format!("type {} code {}", l4[0], l4[1]),
-        6 if l4.len() >= 14 => flags(l4[13]),
-        132 if l4.len() >= 13 => chunk_name(l4[12]),
-        _ => String::new(),
-    }
+    let kind = match header.protocol() {
+        protocol::ICMP => {
+            let icmp = icmp::Header::new_checked(l4);
+            icmp.map(|icmp| format!("type {} code {}", icmp.kind(), icmp.code()))
+                .ok()
+        }
+        protocol::TCP => tcp::Header::new_checked(l4)
+            .ok()
+            .map(|tcp| flags(tcp.flags())),
+        protocol::SCTP => sctp::chunks(l4)
+            .next()
+            .map(|chunk| chunk_name(chunk.kind())),
+        _ => None,
+    };
+    kind.unwrap_or_default()
 }
 
 /// A protocol's name, or its number.
 pub fn protocol_name(number: u8) -> String {
     match (number, Protocol::from_number(number)) {
         (_, Some(protocol)) => protocol.name().to_owned(),
-        (1, None) => "ICMP".to_owned(),
+        (protocol::ICMP, None) => "ICMP".to_owned(),
         (n, None) => n.to_string(),
     }
 }
@@ -75,11 +86,11 @@ pub fn protocol_name(number: u8) -> String {
 /// The names of TCP's flags, as `tcpdump -v` has them.
 fn flags(bits: u8) -> String {
     let names = [
-        (tcp_flags::SYN, "SYN"),
-        (tcp_flags::FIN, "FIN"),
-        (tcp_flags::RST, "RST"),
-        (tcp_flags::PSH, "PSH"),
-        (tcp_flags::ACK, "ACK"),
+        (flag::SYN, "SYN"),
+        (flag::FIN, "FIN"),
+        (flag::RST, "RST"),
+        (flag::PSH, "PSH"),
+        (flag::ACK, "ACK"),
     ];
     let set = names.iter().filter(|(bit, _)| bits & bit != 0);
     set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
@@ -100,107 +111,112 @@ fn chunk_name(number: u8) -> String {
     name.to_owned()
 }
 
-/// The header's bytes, and what follows it.
-fn split(ip: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = usize::from(ip.first()? & 0x0f) * 4;
-    let sound = ip[0] >> 4 == 4 && length >= IPV4_MIN_HEADER && length <= ip.len();
-    sound.then(|| ip.split_at(length))
-}
-
 /// Bytes in front of the packet that `before` has not: where the same packet lies further in.
 fn overhead(before: &[u8], after: &[u8]) -> Option<usize> {
-    let packet = before.get(ETH_LEN..)?;
-    let (header, _) = split(packet)?;
-    let total = usize::from(read2(header, 2)).clamp(header.len(), packet.len());
-    let gap = after.len().checked_sub(ETH_LEN + total)?;
-    let inner = after.get(ETH_LEN + gap..)?;
-    let same = gap >= IPV4_MIN_HEADER && inner.get(12..20) == header.get(12..20);
+    let bytes = before.get(ethernet::LEN..)?;
+    let packet = ipv4::Packet::new_checked(bytes).ok()?;
+    let header = packet.header;
+    let total = usize::from(header.total_len()).clamp(header.header_len(), bytes.len());
+    let gap = after.len().checked_sub(ethernet::LEN + total)?;
+    let inner = ipv4::Header::new_checked(after.get(ethernet::LEN + gap..)?).ok()?;
+    let same = gap >= ipv4::MIN_LEN && (inner.src(), inner.dst()) == (header.src(), header.dst());
     same.then_some(gap)
 }
 
 fn outer_fields(frame: &[u8], gap: usize) -> Vec<Field> {
-    let outer = &frame[ETH_LEN..ETH_LEN + gap];
-    let Some((header, rest)) = split(outer) else {
+    let outer = &frame[ethernet::LEN..ethernet::LEN + gap];
+    let Ok(packet) = ipv4::Packet::new_checked(outer) else {
         return Vec::new();
     };
+    let header = packet.header;
     let mut all = vec![
-        ("outer source", Addr::v4(read4(header, 12)).to_string()),
-        ("outer destination", Addr::v4(read4(header, 16)).to_string()),
-        ("outer protocol", outer_protocol(header[9])),
-        ("outer TTL", header[8].to_string()),
-        ("outer DF", (header[6] & 0x40 != 0).to_string()),
-        ("outer length", read2(header, 2).to_string()),
-        ("outer checksum", hex(read2(header, 10))),
+        ("outer source", Addr::v4(header.src()).to_string()),
+        ("outer destination", Addr::v4(header.dst()).to_string()),
+        ("outer protocol", outer_protocol(header.protocol())),
+        ("outer TTL", header.ttl().to_string()),
+        ("outer DF", header.dont_fragment().to_string()),
+        ("outer length", header.total_len().to_string()),
+        ("outer checksum", hex(header.checksum())),
     ];
-    if header[9] == 17 && rest.len() >= 8 {
-        all.push(("outer source port", read2(rest, 0).to_string()));
-        all.push(("outer destination port", read2(rest, 2).to_string()));
-        all.push(("outer UDP checksum", hex(read2(rest, 6))));
+    if header.protocol() == protocol::UDP
+        && let Ok(udp) = udp::Header::new_checked(packet.payload)
+    {
+        all.push(("outer source port", udp.src_port().to_string()));
+        all.push(("outer destination port", udp.dst_port().to_string()));
+        all.push(("outer UDP checksum", hex(udp.checksum())));
     }
     all
 }
 
 fn outer_protocol(number: u8) -> String {
     match number {
-        4 => "4 (IPIP)".to_owned(),
-        17 => "17 (UDP: GUE)".to_owned(),
-        47 => "47 (GRE)".to_owned(),
+        protocol::IPIP => "4 (IPIP)".to_owned(),
+        protocol::UDP => "17 (UDP: GUE)".to_owned(),
+        protocol::GRE => "47 (GRE)".to_owned(),
         other => protocol_name(other),
     }
 }
 
 /// The fields that forwarding may change, of a frame whose packet lies `gap` bytes further in.
 fn fields(frame: &[u8], gap: usize, offload: Offload) -> Vec<Field> {
-    let Some(packet) = frame.get(ETH_LEN + gap..) else {
+    let Some(packet) = frame.get(ethernet::LEN + gap..) else {
         return Vec::new();
     };
+    let eth = ethernet::Header::new(frame);
     let mut all = vec![
-        ("destination MAC", mac(&frame[..6])),
-        ("source MAC", mac(&frame[6..12])),
+        ("destination MAC", mac(eth.dst())),
+        ("source MAC", mac(eth.src())),
     ];
-    let Some((header, l4)) = split(packet) else {
+    let Ok(packet) = ipv4::Packet::new_checked(packet) else {
         return all;
     };
-    all.push(("source", Addr::v4(read4(header, 12)).to_string()));
-    all.push(("destination", Addr::v4(read4(header, 16)).to_string()));
-    all.push(("TTL", header[8].to_string()));
-    all.push(("length", read2(header, 2).to_string()));
-    all.push(("IP checksum", hex(read2(header, 10))));
-    all.push(("DF", (header[6] & 0x40 != 0).to_string()));
-    if read2(header, 6) & 0x1fff == 0 {
-        all.extend(transport_fields(header[9], l4, offload));
+    let header = packet.header;
+    all.push(("source", Addr::v4(header.src()).to_string()));
+    all.push(("destination", Addr::v4(header.dst()).to_string()));
+    all.push(("TTL", header.ttl().to_string()));
+    all.push(("length", header.total_len().to_string()));
+    all.push(("IP checksum", hex(header.checksum())));
+    all.push(("DF", header.dont_fragment().to_string()));
+    if header.fragment_offset() == 0 {
+        all.extend(transport_fields(header.protocol(), packet.payload, offload));
     }
     all
 }
 
-fn transport_fields(protocol: u8, l4: &[u8], offload: Offload) -> Vec<Field> {
-    if l4.len() < 8 {
+/// Of what is cut off within a header, nothing.
+fn transport_fields(number: u8, l4: &[u8], offload: Offload) -> Vec<Field> {
+    let Ok(ports) = Ports::new_checked(l4) else {
         return Vec::new();
-    }
-    let ports = [
-        ("source port", read2(l4, 0).to_string()),
-        ("destination port", read2(l4, 2).to_string()),
-    ];
-    let checksum = |at: usize| {
-        let sum = l4.get(at..at + 2).map_or(0, |b| read2(b, 0));
-        let unfinished = if offload.is_partial() {
-            " (unfinished)"
-        } else {
-            ""
-        };
-        hex(sum) + unfinished
     };
-    let sum = match protocol {
-        6 => ("TCP checksum", checksum(16)),
-        17 => ("UDP checksum", checksum(6)),
-        132 => {
-            let crc = u32::from_be_bytes(l4.get(8..12).map_or([0; 4], |b| read4(b, 0)));
+    let unfinished = if offload.is_partial() {
+        " (unfinished)"
+    } else {
+        ""
+    };
+    let sum = match number {
+        protocol::TCP => tcp::Header::new_checked(l4)
+            .map(|tcp| ("TCP checksum", hex(tcp.checksum()) + unfinished)),
+        protocol::UDP => udp::Header::new_checked(l4)
+            .map(|udp| ("UDP checksum", hex(udp.checksum()) + unfinished)),
+        protocol::SCTP => sctp::Header::new_checked(l4).map(|sctp| {
+            let crc = u32::from_be_bytes(sctp.checksum());
             ("SCTP checksum", format!("0x{crc:08x}"))
+        }),
+        protocol::ICMP => {
+            let icmp = icmp::Header::new_checked(l4);
+            let sum = icmp.map(|icmp| ("ICMP checksum", hex(icmp.checksum())));
+            return sum.into_iter().collect();
         }
-        1 => return vec![("ICMP checksum", hex(read2(l4, 2)))],
         _ => return Vec::new(),
     };
-    ports.into_iter().chain([sum]).collect()
+    let ports = [
+        ("source port", ports.src().to_string()),
+        ("destination port", ports.dst().to_string()),
+    ];
+    sum.map_or_else(
+        |_| Vec::new(),
+        |sum| ports.into_iter().chain([sum]).collect(),
+    )
 }
 
 fn hex(n: u16) -> String {
@@ -208,11 +224,11 @@ fn hex(n: u16) -> String {
 }
 
 /// A MAC address, or that it is not known yet.
-fn mac(bytes: &[u8]) -> String {
-    if bytes.iter().all(|b| *b == 0) {
+fn mac(address: Mac) -> String {
+    if address == [0; 6] {
         return "not known yet".to_owned();
     }
-    let pairs: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let pairs: Vec<String> = address.iter().map(|b| format!("{b:02x}")).collect();
     pairs.join(":")
 }
 
@@ -232,8 +248,8 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_told() {
-        let syn = tcp(CLIENT, VIP, tcp_flags::SYN).frame();
-        let nat = tcp(CLIENT, SERVER, tcp_flags::SYN).ttl(63).frame();
+        let syn = tcp(CLIENT, VIP, flag::SYN).frame();
+        let nat = tcp(CLIENT, SERVER, flag::SYN).ttl(63).frame();
         let none = Offload::default();
         assert_eq!(changes((&syn, none), (&syn, none)), []);
         let all = changes((&syn, none), (&nat, none));
@@ -254,14 +270,21 @@ mod tests {
     #[test]
     fn an_outer_header_is_told_apart_from_the_packet() {
         let query = udp(CLIENT, VIP).frame();
-        let mut wrapped = query[..ETH_LEN].to_vec();
-        let mut outer = vec![0u8; IPV4_MIN_HEADER];
-        outer[0] = 0x45;
-        outer[8] = 63;
-        outer[9] = 4;
-        outer[16..20].copy_from_slice(&[10, 0, 2, 11]);
+        let mut wrapped = query[..ethernet::LEN].to_vec();
+        let mut outer = [0; ipv4::MIN_LEN];
+        let header = ipv4::Repr {
+            tos: 0,
+            total_len: (outer.len() + query.len() - ethernet::LEN) as u16,
+            id: 0,
+            dont_fragment: false,
+            ttl: 63,
+            protocol: protocol::IPIP,
+            src: [10, 0, 2, 1],
+            dst: [10, 0, 2, 11],
+        };
+        header.emit(&mut outer);
         wrapped.extend_from_slice(&outer);
-        wrapped.extend_from_slice(&query[ETH_LEN..]);
+        wrapped.extend_from_slice(&query[ethernet::LEN..]);
         let none = Offload::default();
         let all = changes((&query, none), (&wrapped, none));
         assert!(all.iter().all(|c| c.field.starts_with("outer ")), "{all:?}");
@@ -276,8 +299,8 @@ mod tests {
 
     #[test]
     fn a_packet_is_told_by_what_it_does() {
-        let of = |frame: Vec<u8>| kind(&frame[ETH_LEN..]);
-        assert_eq!(of(tcp(CLIENT, VIP, tcp_flags::SYN).frame()), "SYN");
+        let of = |frame: Vec<u8>| kind(&frame[ethernet::LEN..]);
+        assert_eq!(of(tcp(CLIENT, VIP, flag::SYN).frame()), "SYN");
         assert_eq!(of(tcp(CLIENT, VIP, 0x14).frame()), "RST ACK");
         assert_eq!(of(udp(CLIENT, VIP).frame()), "");
         assert_eq!(kind(&[]), "");

@@ -24,9 +24,10 @@ use uvs_control::protocol::GuardStatus;
 use uvs_control::table::Homeless;
 use uvs_core::access::Access;
 use uvs_core::counters::Stats;
-use uvs_core::fib::{Fib, Mac, NextHop, Query, Unreachable};
+use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::wire::ethernet::Mac;
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
 use uvs_realserver::host::Device;
 

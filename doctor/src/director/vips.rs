@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use uvs_core::fib::Mac;
 use uvs_core::service::Forwarding;
+use uvs_core::wire::ethernet::Mac;
 
 use super::{Director, Made};
 use crate::arp::Answer;

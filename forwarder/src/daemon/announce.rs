@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use uvs_core::fib::{Mac, Query};
+use uvs_core::fib::Query;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::arp;
+use uvs_core::wire::ethernet::Mac;
 
 use super::{Daemon, Homeless};
 
@@ -21,16 +23,16 @@ impl Daemon {
 
     /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
     pub(super) fn begin_announcing(&mut self) {
-        self.announcements = uvs_core::arp::ANNOUNCEMENTS - 1;
+        self.announcements = arp::ANNOUNCEMENTS - 1;
         self.announce();
     }
 
     /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
     pub(super) fn announce(&self) {
         for (vip, port, mac) in self.places() {
-            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            if uvs_core::arp::announcement(vip, mac, &mut frame).is_some() {
-                self.workers.send(port, frame);
+            if let Some(vip) = vip.as_v4() {
+                let frame = arp::announcement(vip, mac);
+                self.workers.send(port, frame.to_vec());
             }
         }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ask};
-use uvs_core::fib::Mac;
 use uvs_core::numbers::Totals;
+use uvs_core::wire::ethernet::Mac;
 
 use super::Daemon;
 use super::status::service_status;

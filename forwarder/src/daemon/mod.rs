@@ -39,10 +39,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
-use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
 use crate::firewall;
 use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};

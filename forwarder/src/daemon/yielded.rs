@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use uvs_control::protocol::YieldedVip;
 use uvs_core::engine::Claim;
-use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::arp;
+use uvs_core::wire::ethernet::Mac;
 
 use super::Daemon;
 use super::live::mac_text;
@@ -94,12 +95,9 @@ impl Daemon {
         let (questions, silent) = self.yielded.round();
         let fib = self.mirror.fib();
         for (vip, port) in questions {
-            let mut frame = vec![0; uvs_core::arp::FRAME_LEN];
-            let asks = fib
-                .interface(port)
-                .and_then(|i| uvs_core::arp::probe(vip, i.mac, &mut frame));
-            if asks.is_some() {
-                self.workers.send(port, frame);
+            if let (Some(interface), Some(vip)) = (fib.interface(port), vip.as_v4()) {
+                let frame = arp::probe(vip, interface.mac);
+                self.workers.send(port, frame.to_vec());
             }
         }
         for vip in &silent {

@@ -15,8 +15,8 @@ mod packets;
 mod states;
 
 use serde_json::Value;
-use uvs_core::fib::Mac;
 use uvs_core::flow::Addr;
+use uvs_core::wire::ethernet::Mac;
 
 /// The sides of the director, by the recording's names and in the order of the ports.
 const SIDES: [&str; 2] = ["c", "s"];

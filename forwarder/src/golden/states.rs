@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use uvs_core::flow::Endpoint;
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::testing::packets::{self, DIRECTOR_MAC, PacketBuilder};
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 use super::commands::{run, sysctl};
 use super::director::{Director, Outcome};

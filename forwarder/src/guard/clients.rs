@@ -17,6 +17,8 @@
 //! protocols: after the table was replaced, until the engine's connections are in it again, and while
 //! `clients` is full. The service goes on then, and the servers' own traffic waits.
 
+use uvs_core::wire::protocol::{SCTP, TCP, UDP};
+
 use super::elements::key;
 use super::nft::field::{Field, IP_DADDR, IP_PROTOCOL, IP_SADDR, TCP_FLAGS, TH_DPORT, TH_SPORT};
 use super::nft::rule::Rule;
@@ -37,9 +39,6 @@ const OTHER_SECONDS: u32 = 900;
 const MARGIN_SECONDS: u32 = 30;
 /// The kernel keeps all from these servers for this long where nobody says that it is sure again.
 const UNSURE_SECONDS: u32 = 30;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
 
 /// A client as the sender, and as the receiver.
 const FROM: &[Field] = &[IP_SADDR, IP_PROTOCOL, TH_SPORT];

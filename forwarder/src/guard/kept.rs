@@ -1,15 +1,11 @@
 //! Predicts which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`] as a function.
 
-use std::net::Ipv4Addr;
-
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
+use uvs_core::wire::ethernet::{self, ethertype};
+use uvs_core::wire::ports::Ports;
+use uvs_core::wire::{icmp, ipv4, protocol};
 
 use super::spec::{GuardSpec, Server};
-
-/// Bytes of the headers of Ethernet, of IPv4 without options, and of ICMP.
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const ICMP: usize = 8;
 
 /// What the rules look at.
 struct Headers {
@@ -24,11 +20,16 @@ impl GuardSpec {
     /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it. A NAT
     /// server's is dropped where it is `ours`: to a client that the guard remembers.
     pub(crate) fn keeps(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
-        let packet = frame.get(ETHERNET..).filter(|_| frame[12..14] == [8, 0])?;
+        let ethernet = ethernet::Header::new_checked(frame).ok()?;
+        if ethernet.ethertype() != ethertype::IPV4 {
+            return None;
+        }
+        let packet = &frame[ethernet::LEN..];
         let h = Headers::read(packet)?;
         let Some(protocol) = Protocol::from_number(h.protocol) else {
-            let error =
-                h.protocol == 1 && !self.owned.contains(&h.dst) && !self.local.contains(&h.dst);
+            let error = h.protocol == protocol::ICMP
+                && !self.owned.contains(&h.dst)
+                && !self.local.contains(&h.dst);
             return if self.owned.contains(&h.dst) {
                 Some("owned")
             } else {
@@ -71,14 +72,7 @@ impl GuardSpec {
 
     /// Whether an ICMP error is about a packet to a NAT server.
     fn quotes_ours(&self, packet: &[u8]) -> bool {
-        let l4 = usize::from(packet[0] & 0x0f) * 4;
-        let is_error = packet
-            .get(l4)
-            .is_some_and(|kind| matches!(kind, 3 | 4 | 11 | 12));
-        let quoted = packet
-            .get(l4 + ICMP..)
-            .filter(|q| is_error && q[..1] == [0x45]);
-        let Some(h) = quoted.and_then(Headers::read) else {
+        let Some(h) = quoted(packet).and_then(Headers::read) else {
             return false;
         };
         self.nat_servers.iter().any(|&(addr, protocol, port)| {
@@ -90,28 +84,26 @@ impl GuardSpec {
 impl Headers {
     /// Reads an IPv4 packet's; ports are 0 where there are none.
     fn read(packet: &[u8]) -> Option<Self> {
-        let header = packet.get(..IPV4)?;
-        let l4 = usize::from(header[0] & 0x0f) * 4;
-        let port = |at: usize| {
-            let bytes = packet.get(l4 + at..l4 + at + 2);
-            bytes.map_or(0, |b| u16::from_be_bytes([b[0], b[1]]))
-        };
-        let address = |at: usize| {
-            Addr::from(Ipv4Addr::new(
-                header[at],
-                header[at + 1],
-                header[at + 2],
-                header[at + 3],
-            ))
-        };
+        let header = ipv4::Header::new_checked(packet).ok()?;
+        let l4 = packet.get(header.header_len()..).unwrap_or_default();
+        let ports = Ports::new_checked(l4).map_or((0, 0), |p| (p.src(), p.dst()));
         Some(Self {
-            src: address(12),
-            dst: address(16),
-            protocol: header[9],
-            src_port: port(0),
-            dst_port: port(2),
+            src: Addr::v4(header.src()),
+            dst: Addr::v4(header.dst()),
+            protocol: header.protocol(),
+            src_port: ports.0,
+            dst_port: ports.1,
         })
     }
+}
+
+/// The packet without options that an ICMP error quotes.
+fn quoted(packet: &[u8]) -> Option<&[u8]> {
+    let message = ipv4::Packet::new_checked(packet).ok()?.payload;
+    let header = icmp::Header::new_checked(message).ok()?;
+    let quoted = &message[icmp::LEN..];
+    let about = ipv4::Packet::new_checked(quoted).ok()?;
+    (icmp::ERRORS.contains(&header.kind()) && about.options.is_empty()).then_some(quoted)
 }
 
 #[cfg(test)]
@@ -187,7 +179,7 @@ mod tests {
         let sent = tcp(client, end("10.0.2.11:8080"), 2).frame();
         let about = |kind| {
             let error = icmp(router, client.addr, kind, 1, 0);
-            error.payload(&sent[ETHERNET..]).frame()
+            error.payload(&sent[ethernet::LEN..]).frame()
         };
         assert_eq!(spec().keeps(&about(3), true), Some("icmp_error"));
         assert_eq!(spec().keeps(&about(0), true), None);

@@ -10,6 +10,7 @@
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
+use uvs_core::wire::{ethernet, icmp, ipv4, ports};
 
 use super::clients;
 use super::elements::{addresses, tuples};
@@ -28,11 +29,11 @@ const PRIORITY: i32 = -500;
 const FRAGMENT_SECONDS: u32 = 30;
 /// Datagrams remembered; of more, the later fragments reach the kernel.
 const FRAGMENT_LIMIT: u32 = 65_535;
-/// Bits of a fragment's field (RFC 791 §3.1): more follow, and where it belongs.
-const MORE_FRAGMENTS: u32 = 0x2000;
-const FRAGMENT_OFFSET: u32 = 0x1fff;
+/// Bits of a fragment's field: more follow, and where it belongs.
+const MORE_FRAGMENTS: u32 = ipv4::MORE_FRAGMENTS as u32;
+const FRAGMENT_OFFSET: u32 = ipv4::FRAGMENT_OFFSET as u32;
 /// EtherType of IPv4, and a frame to this host's own address (PACKET_HOST).
-const IPV4: u32 = 0x0800;
+const IPV4: u32 = ethernet::ethertype::IPV4 as u32;
 const TO_US: u32 = 0;
 
 const DESTINATION: Key = Key {
@@ -42,14 +43,16 @@ const DESTINATION: Key = Key {
 /// Destination, protocol and destination port of the packet within an ICMP error (RFC 792), from the
 /// start of the ICMP header, where the inner IP header has no options.
 const INNER_DESTINATION: Key = Key {
-    with_port: &[th(24, 4), th(17, 1), th(30, 2)],
-    any_port: &[th(24, 4), th(17, 1)],
+    with_port: &[INNER_DADDR, INNER_PROTOCOL, INNER_DPORT],
+    any_port: &[INNER_DADDR, INNER_PROTOCOL],
 };
+const INNER: usize = icmp::LEN;
+const INNER_DADDR: Field = th(INNER + ipv4::offset::DST, 4);
+const INNER_PROTOCOL: Field = th(INNER + ipv4::offset::PROTOCOL, 1);
+const INNER_DPORT: Field = th(INNER + ipv4::MIN_LEN + ports::offset::DST, 2);
 /// The inner header's first byte: IPv4, five words.
-const INNER_VERSION: Field = th(8, 1);
+const INNER_VERSION: Field = th(INNER, 1);
 const INNER_IS_PLAIN: u32 = 0x45;
-/// Destination unreachable, source quench, time exceeded, parameter problem.
-const ICMP_ERRORS: [u8; 4] = [3, 4, 11, 12];
 /// Active FTP's data port, and those that passive FTP's are of.
 const FTP_DATA: [(u32, u32); 2] = [(20, 20), (1024, 65535)];
 /// What the fragments of one datagram have in common (RFC 791 §3.2).
@@ -131,7 +134,7 @@ fn sets(spec: &GuardSpec) -> Vec<Set> {
         set(
             "icmp_errors",
             &[ICMP_TYPE],
-            ICMP_ERRORS.map(|kind| vec![kind]).into(),
+            icmp::ERRORS.map(|kind| vec![kind]).into(),
         ),
     ]);
     sets.extend(clients::sets(nat.idle));

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use uvs_core::fib::{Mac, ReversePath};
+use uvs_core::fib::ReversePath;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
 /// A change that [`Mirror::read_events`](super::Mirror::read_events) saw.
 #[derive(Clone, Debug, PartialEq, Eq)]

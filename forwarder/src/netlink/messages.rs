@@ -14,8 +14,9 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags,
     RouteProtocol, RouteType,
 };
-use uvs_core::fib::{Hop, Mac, Refusal, Route, Target};
+use uvs_core::fib::{Hop, Refusal, Route, Target};
 use uvs_core::flow::Addr;
+use uvs_core::wire::ethernet::Mac;
 
 /// Marks (`NDA_PROTOCOL`) the neighbour entries that UVS asked for, so that a later run finds what a
 /// killed one left; `u` for uvs, a number that nobody has registered.

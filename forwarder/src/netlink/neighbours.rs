@@ -4,10 +4,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use uvs_core::fib::{Fib, Mac};
+use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
 use super::event::Event;
 use super::messages::Neighbour;

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use uvs_core::fib::{Fib, Hop, Interface, Mac, Refusal, ReversePath, Route, Target, table};
+use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target, table};
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 
 use super::event::Event;
 use super::messages::{Address, Link, TableRoute};

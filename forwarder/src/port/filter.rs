@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use libc::sock_filter;
+use uvs_core::wire::{arp, ethernet, icmp, ipv4};
 
 /// The addresses whose packets are ours. Only untagged frames match, and IPv4 only where it was sent to
 /// this host's MAC address, as for the kernel's own forwarding.
@@ -61,15 +62,15 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
 const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK) as u32;
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
-const ETHER_TYPE: u32 = 12;
-const IP: u32 = 14;
-const IP_PROTOCOL: u32 = 14 + 9;
-const IP_SOURCE: u32 = 14 + 12;
-const IP_DESTINATION: u32 = 14 + 16;
-const ARP_SENDER: u32 = 14 + 14;
-const ARP_TARGET: u32 = 14 + 24;
-/// ICMP's types of errors (RFC 792): unreachable, source quench, time exceeded, parameter problem.
-const ICMP_ERRORS: [u32; 4] = [3, 4, 11, 12];
+const ETHER_TYPE: u32 = ethernet::offset::ETHERTYPE as u32;
+const IP: u32 = ethernet::LEN as u32;
+const IP_PROTOCOL: u32 = IP + ipv4::offset::PROTOCOL as u32;
+const IP_SOURCE: u32 = IP + ipv4::offset::SRC as u32;
+const IP_DESTINATION: u32 = IP + ipv4::offset::DST as u32;
+const ARP_SENDER: u32 = IP + arp::offset::SENDER as u32;
+const ARP_TARGET: u32 = IP + arp::offset::TARGET as u32;
+/// From where LOAD_U8_BEHIND counts, which adds the length of the IP header.
+const ICMP_KIND: u32 = IP + icmp::offset::KIND as u32;
 
 impl Program {
     /// Everything that could be ours whatever the addresses are.
@@ -218,9 +219,9 @@ impl Assembler {
     /// Accepts an ICMP message of a type that is an error.
     fn accept_icmp_errors(&mut self) {
         self.emit(LOAD_HEADER_LENGTH, IP);
-        self.emit(LOAD_U8_BEHIND, IP);
-        for kind in ICMP_ERRORS {
-            self.branch(IF_EQUAL, kind, 0, 1);
+        self.emit(LOAD_U8_BEHIND, ICMP_KIND);
+        for kind in icmp::ERRORS {
+            self.branch(IF_EQUAL, kind.into(), 0, 1);
             self.emit(RETURN, ACCEPT);
         }
     }

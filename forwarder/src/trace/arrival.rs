@@ -2,14 +2,12 @@
 
 use uvs_core::fib::{Fib, Interface, NextHop, Query};
 use uvs_core::flow::Addr;
-use uvs_core::frame::{ETH_LEN, Gso, Offload};
-use uvs_core::packet::IPV4_MIN_HEADER;
+use uvs_core::frame::{Gso, Offload};
 use uvs_core::verdict::PortId;
+use uvs_core::wire::{ethernet, ipv4, protocol, tcp};
 
-/// IP protocol number of TCP.
-const TCP: u8 = 6;
-/// Where TCP's checksum is in its header.
-const TCP_CHECKSUM: u16 = 16;
+/// A locally administered address, where the sender's is not known.
+const SOME_SENDER: ethernet::Mac = [2, 0, 0, 0, 0, 0];
 
 /// A frame at the director.
 #[derive(Clone, Debug)]
@@ -28,17 +26,19 @@ impl Arrival {
     /// The frame `bytes` as it comes in by one of `fib`'s interfaces: by the one it is addressed to, else by
     /// the one that its source is reached by.
     pub fn new(after_ns: u64, mut bytes: Vec<u8>, fib: &Fib) -> Self {
-        let interface = if is_made_up(&bytes) {
-            let interface = towards_source(&bytes, fib);
-            if let Some(interface) = interface {
-                address(&mut bytes, interface, fib);
+        let interface = match addresses(&bytes) {
+            None => {
+                let interface = towards_source(&bytes, fib);
+                if let Some(interface) = interface {
+                    address(&mut bytes, interface, fib);
+                }
+                interface
             }
-            interface
-        } else if fib.interfaces().iter().any(|i| bytes[6..12] == i.mac) {
-            None
-        } else {
-            let addressed = fib.interfaces().iter().find(|i| bytes[..6] == i.mac);
-            addressed.or_else(|| towards_source(&bytes, fib))
+            Some((_, src)) if fib.interfaces().iter().any(|i| src == i.mac) => None,
+            Some((dst, _)) => {
+                let addressed = fib.interfaces().iter().find(|i| dst == i.mac);
+                addressed.or_else(|| towards_source(&bytes, fib))
+            }
         };
         let mtu = interface.map_or(0, |i| i.mtu as usize);
         Self {
@@ -50,18 +50,19 @@ impl Arrival {
     }
 }
 
-/// Whether the frame has no MAC addresses, since it was never on a wire. Too short ones have none either.
-fn is_made_up(bytes: &[u8]) -> bool {
-    bytes.len() < ETH_LEN || bytes[..12].iter().all(|b| *b == 0)
+/// The frame's MAC addresses, destination and source; `None` where it has none, since it was never on a wire.
+/// Too short ones have none either.
+fn addresses(bytes: &[u8]) -> Option<(ethernet::Mac, ethernet::Mac)> {
+    let header = ethernet::Header::new_checked(bytes).ok()?;
+    let both = (header.dst(), header.src());
+    (both != ([0; 6], [0; 6])).then_some(both)
 }
 
 /// The way back to the packet's source, from where it goes.
 fn way_back(bytes: &[u8], fib: &Fib) -> Option<NextHop> {
-    let address = |at: usize| {
-        let bytes = bytes.get(ETH_LEN + at..ETH_LEN + at + 4)?;
-        Some(Addr::v4(bytes.try_into().ok()?))
-    };
-    fib.lookup(Query::to(address(12)?).from(address(16)?)).ok()
+    let ip = ipv4::Header::new_checked(bytes.get(ethernet::LEN..)?).ok()?;
+    let query = Query::to(Addr::v4(ip.src())).from(Addr::v4(ip.dst()));
+    fib.lookup(query).ok()
 }
 
 /// The interface that the packet's source is reached by, else the first.
@@ -73,35 +74,34 @@ fn towards_source<'a>(bytes: &[u8], fib: &'a Fib) -> Option<&'a Interface> {
 
 /// Fills the MAC addresses in: to the director, from the next hop towards the source.
 fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
-    if bytes.len() < ETH_LEN + IPV4_MIN_HEADER {
+    if bytes.len() < ethernet::LEN + ipv4::MIN_LEN {
         return;
     }
-    bytes[..6].copy_from_slice(&interface.mac);
     let known = way_back(bytes, fib).and_then(|hop| hop.mac);
-    // A locally administered address, where the sender's is not known.
-    bytes[6..12].copy_from_slice(&known.unwrap_or([2, 0, 0, 0, 0, 0]));
+    let mut header = ethernet::Header::new_mut(bytes);
+    header.set_dst(interface.mac);
+    header.set_src(known.unwrap_or(SOME_SENDER));
 }
 
 /// A TCP packet longer than its link can carry was captured before it was cut, or after several were put
 /// together: the engine gets it as the super-frame it was.
 fn offload(bytes: &[u8], mtu: usize) -> Offload {
-    let Some(ip) = bytes
-        .get(ETH_LEN..)
-        .filter(|ip| ip.len() > mtu && ip.len() >= IPV4_MIN_HEADER)
-    else {
+    let long = bytes.get(ethernet::LEN..).filter(|ip| ip.len() > mtu);
+    let packet = long.and_then(|ip| ipv4::Packet::new_checked(ip).ok());
+    let Some(packet) = packet.filter(|p| p.header.protocol() == protocol::TCP) else {
         return Offload::default();
     };
-    let header = usize::from(ip[0] & 0x0f) * 4;
-    let Some(l4) = ip.get(header..).filter(|l4| ip[9] == TCP && l4.len() >= 20) else {
+    let Ok(segment) = tcp::Header::new_checked(packet.payload) else {
         return Offload::default();
     };
-    let headers = header + usize::from(l4[12] >> 4) * 4;
+    let header = packet.header.header_len();
+    let headers = header + segment.header_len();
     Offload {
-        csum_start: Some((ETH_LEN + header) as u16),
-        csum_offset: TCP_CHECKSUM,
+        csum_start: Some((ethernet::LEN + header) as u16),
+        csum_offset: tcp::offset::CHECKSUM as u16,
         gso: Gso::TcpV4 { ecn: false },
         gso_size: mtu.saturating_sub(headers) as u16,
-        hdr_len: (ETH_LEN + headers) as u16,
+        hdr_len: (ethernet::LEN + headers) as u16,
     }
 }
 

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use uvs_core::fib::{Fib, Mac};
+use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::frame::Offload;
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::{self, Mac};
 
 /// Frames kept for one next hop (about the kernel's unres_qlen_bytes in small packets).
 const PER_HOP: usize = 64;
@@ -86,7 +87,7 @@ impl HoldQueue {
             .collect();
         for (key, mac) in known {
             for mut held in self.hops.remove(&key).into_iter().flat_map(|h| h.frames) {
-                held.bytes[..6].copy_from_slice(&mac);
+                ethernet::Header::new_mut(&mut held.bytes).set_dst(mac);
                 send(key.0, held);
             }
         }

@@ -6,17 +6,13 @@ use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, PortId};
+use uvs_core::wire::{ethernet, ipv4};
 
 use super::Worker;
 use super::ask::Notice;
 use super::clock::realtime_ns;
 use super::hold::Admission;
 use crate::port::vnet::VNET_LEN;
-
-/// Bytes of a MAC address.
-const MAC_LEN: usize = 6;
-/// Where a frame has its IPv4 destination.
-const DESTINATION: usize = 14 + 16;
 
 impl Worker {
     /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it.
@@ -40,9 +36,12 @@ impl Worker {
     }
 
     fn hand_to_host(&mut self, mut bytes: Vec<u8>, offload: &Offload) {
-        let to = bytes.get(DESTINATION..).and_then(|b| b.first_chunk::<4>());
-        let is_own = to.is_some_and(|to| self.fib.is_local(Addr::v4(*to)));
-        bytes[..2 * MAC_LEN].fill(0);
+        let packet = bytes.get(ethernet::LEN..).unwrap_or_default();
+        let header = ipv4::Header::new_checked(packet);
+        let is_own = header.is_ok_and(|header| self.fib.is_local(Addr::v4(header.dst())));
+        let mut header = ethernet::Header::new_mut(&mut bytes);
+        header.set_dst([0; 6]);
+        header.set_src([0; 6]);
         let host = self.host();
         self.ledgers[host].handed += 1;
         let way = match is_own {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::ServerNumbers;
-use uvs_core::packet::tcp_flags::{ACK, RST, SYN};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, SERVERS_MAC, VIP};
 use uvs_core::testing::packets::{TestFrame, tcp};
+use uvs_core::wire::tcp::flag::{ACK, RST, SYN};
 
 /// The director.
 pub(crate) struct Director {

@@ -5,15 +5,16 @@
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
+use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
-use uvs_core::packet::tcp_flags::{ACK, FIN, RST, SYN};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::testing::packets::{DIRECTOR_MAC, PacketBuilder, TestFrame, tcp, udp};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{PortId, Verdict};
+use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
 use super::{Make, Run, endpoint, flag_bits, server, without_service};
 

@@ -12,12 +12,13 @@ use uvs_control::config::{self, Config};
 use uvs_control::plugins::Schedulers;
 use uvs_control::trace::{Subject, Traced};
 use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::fib::{Fib, Hop, Interface, Mac, ReversePath, Route, Target};
+use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
 use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::Mac;
 use uvs_forwarder::trace::arrival::Arrival;
 use uvs_forwarder::trace::rehearse;
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::rows;
+use crate::wire::{gre, gue, ipv4, udp};
 
 /// Bytes of the outer IP header.
-pub const OUTER_HEADER: usize = 20;
+pub const OUTER_HEADER: usize = ipv4::MIN_LEN;
 
 /// An encapsulation's row.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +39,14 @@ rows! {
             word: "gue",
             has_port: true,
             checksums: &[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote],
-            header: |_| 8 + 4,
+            header: |_| udp::LEN + gue::MIN_LEN,
         }
         /// GRE (RFC 2784).
         Gre {
             word: "gre",
             has_port: false,
             checksums: &[TunnelChecksum::None, TunnelChecksum::Full],
-            header: |checksum| if checksum == TunnelChecksum::Full { 8 } else { 4 },
+            header: |checksum| gre::header_len(checksum == TunnelChecksum::Full),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! userdata beside it are nft's own (libnftnl's udata.h, nftables' datatype.h and proto.h). Without them
 //! `nft list ruleset > f; nft -f f` would fail at our table, and with it the whole file.
 
+use uvs_core::wire::{icmp, ipv4, ports, protocol, tcp};
+
 use super::expression;
 use super::message::Attributes;
 
@@ -67,18 +69,28 @@ pub(in crate::guard) struct Field {
     name: Name,
 }
 
-const fn ip(offset: u32, length: u8, of: Type, place: u32) -> Field {
+const fn ip(offset: usize, length: u8, of: Type, place: u32) -> Field {
     let name = Name::Described(12, place);
     payload(NETWORK, offset, length, Needs::Ip, of, name)
 }
 
-const fn transport(offset: u32, length: u8, of: Type, needs: Needs, name: Name) -> Field {
+const fn transport(offset: usize, length: u8, of: Type, needs: Needs, name: Name) -> Field {
     payload(TRANSPORT, offset, length, needs, of, name)
 }
 
-const fn payload(base: u32, offset: u32, length: u8, needs: Needs, of: Type, name: Name) -> Field {
+const fn payload(
+    base: u32,
+    offset: usize,
+    length: u8,
+    needs: Needs,
+    of: Type,
+    name: Name,
+) -> Field {
     Field {
-        load: Load::Payload { base, offset },
+        load: Load::Payload {
+            base,
+            offset: offset as u32,
+        },
         length,
         needs,
         of,
@@ -97,31 +109,51 @@ const fn meta(key: u32, length: u8) -> Field {
 }
 
 /// Bytes of the transport header, whatever it is: nft's `@th`.
-pub(in crate::guard) const fn th(offset: u32, length: u8) -> Field {
+pub(in crate::guard) const fn th(offset: usize, length: u8) -> Field {
     transport(offset, length, Type::Integer, Needs::Nothing, Name::Raw)
 }
 
-pub(in crate::guard) const IP_SADDR: Field = ip(12, 4, Type::Ipv4Address, 11);
-pub(in crate::guard) const IP_DADDR: Field = ip(16, 4, Type::Ipv4Address, 12);
-pub(in crate::guard) const IP_PROTOCOL: Field = ip(9, 1, Type::Protocol, 9);
-pub(in crate::guard) const IP_ID: Field = ip(4, 2, Type::Integer, 6);
+pub(in crate::guard) const IP_SADDR: Field = ip(ipv4::offset::SRC, 4, Type::Ipv4Address, 11);
+pub(in crate::guard) const IP_DADDR: Field = ip(ipv4::offset::DST, 4, Type::Ipv4Address, 12);
+pub(in crate::guard) const IP_PROTOCOL: Field = ip(ipv4::offset::PROTOCOL, 1, Type::Protocol, 9);
+pub(in crate::guard) const IP_ID: Field = ip(ipv4::offset::ID, 2, Type::Integer, 6);
 /// Flags and offset (RFC 791 §3.1).
-pub(in crate::guard) const IP_FRAG_OFF: Field = ip(6, 2, Type::Integer, 7);
+pub(in crate::guard) const IP_FRAG_OFF: Field = ip(ipv4::offset::FRAGMENT, 2, Type::Integer, 7);
 /// The ports of any protocol that has them where TCP has.
-pub(in crate::guard) const TH_SPORT: Field =
-    transport(0, 2, Type::Service, Needs::Nothing, Name::Described(11, 1));
-pub(in crate::guard) const TH_DPORT: Field =
-    transport(2, 2, Type::Service, Needs::Nothing, Name::Described(11, 2));
-pub(in crate::guard) const TCP_DPORT: Field =
-    transport(2, 2, Type::Service, Needs::IpCarrying(6), Name::None);
+pub(in crate::guard) const TH_SPORT: Field = transport(
+    ports::offset::SRC,
+    2,
+    Type::Service,
+    Needs::Nothing,
+    Name::Described(11, 1),
+);
+pub(in crate::guard) const TH_DPORT: Field = transport(
+    ports::offset::DST,
+    2,
+    Type::Service,
+    Needs::Nothing,
+    Name::Described(11, 2),
+);
+pub(in crate::guard) const TCP_DPORT: Field = transport(
+    ports::offset::DST,
+    2,
+    Type::Service,
+    Needs::IpCarrying(protocol::TCP),
+    Name::None,
+);
 /// The byte of SYN, ACK, FIN and RST (RFC 9293 §3.1).
-pub(in crate::guard) const TCP_FLAGS: Field =
-    transport(13, 1, Type::Integer, Needs::Carrying(6), Name::None);
+pub(in crate::guard) const TCP_FLAGS: Field = transport(
+    tcp::offset::FLAGS,
+    1,
+    Type::Integer,
+    Needs::Carrying(protocol::TCP),
+    Name::None,
+);
 pub(in crate::guard) const ICMP_TYPE: Field = transport(
-    0,
+    icmp::offset::KIND,
     1,
     Type::Icmp,
-    Needs::IpCarrying(1),
+    Needs::IpCarrying(protocol::ICMP),
     Name::Described(4, 1),
 );
 /// The EtherType.

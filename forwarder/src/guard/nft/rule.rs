@@ -5,6 +5,8 @@
 //! Rule::new().within(&[IP_DADDR, IP_PROTOCOL, TH_DPORT], "service").count("service").drop()
 //! ```
 
+use uvs_core::wire::ethernet::ethertype;
+
 use super::expression;
 use super::field::{self, Field, L4_PROTOCOL, MARK, META_MARK, Needs, PROTOCOL};
 use super::message::Attributes;
@@ -29,8 +31,7 @@ const UPDATE: u32 = 1;
 const DELETE: u32 = 2;
 /// NFT_OBJECT_COUNTER
 pub(super) const COUNTER: u32 = 1;
-/// ETH_P_IP
-const IP: u32 = 0x0800;
+const IP: u32 = ethertype::IPV4 as u32;
 
 /// Expressions, each evaluated where those before it hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,9 +13,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use rustix::net::netdevice;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsFd as _;
-use uvs_core::frame::{ETH_LEN, Frame, Offload};
+use uvs_core::frame::{Frame, Offload};
 use uvs_core::rewrite;
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::{ethernet, ipv4};
 
 use super::receive::RingReceiver;
 use super::send::PacketSender;
@@ -32,8 +33,6 @@ const SLOT_BYTES: usize = 2048;
 const MAX_WAITING: usize = 4 << 20;
 /// What may be on its way in the kernel, bytes (SO_SNDBUF).
 const SEND_BUFFER: usize = 4 << 20;
-/// Where an IPv4 header has its destination.
-const DESTINATION: usize = 16;
 
 /// The host's own stack as a port.
 #[derive(Debug)]
@@ -129,7 +128,7 @@ impl Transmit for RawSender {
         let end = own.len();
         let mut frame = Frame::new(&mut own, 0, end, *offload);
         rewrite::finish_checksum(&mut frame);
-        own.drain(..ETH_LEN);
+        own.drain(..ethernet::LEN);
         self.bytes += own.len();
         self.waiting.push(own);
         Ok(())
@@ -166,6 +165,6 @@ impl Transmit for RawSender {
 }
 
 fn destination(packet: &[u8]) -> Option<Ipv4Addr> {
-    let bytes = packet.get(DESTINATION..)?.first_chunk::<4>()?;
-    Some(Ipv4Addr::from(*bytes))
+    let header = ipv4::Header::new_checked(packet).ok()?;
+    Some(Ipv4Addr::from(header.dst()))
 }

@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use uvs_core::checksum;
-use uvs_core::frame::{ETH_LEN, Gso, Offload};
+use uvs_core::frame::{Gso, Offload};
+use uvs_core::wire::checksum;
+use uvs_core::wire::ethernet;
 
 use super::A;
 
@@ -31,7 +32,7 @@ fn frame(
         protocol,
         transport.len() as u32,
     );
-    f[ETH_LEN + 20 + at..][..2].copy_from_slice(&pseudo.to_be_bytes());
+    f[ethernet::LEN + 20 + at..][..2].copy_from_slice(&pseudo.to_be_bytes());
     f
 }
 
@@ -81,7 +82,7 @@ pub(super) fn super_frame(
 pub(super) fn transport_checksum_holds(frame: &[u8]) -> bool {
     let word = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
     let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    let transport = &frame[ETH_LEN + 20..ETH_LEN + total];
+    let transport = &frame[ethernet::LEN + 20..ethernet::LEN + total];
     let pseudo = checksum::pseudo_header_v4(word(26), word(30), frame[23], transport.len() as u32);
     checksum::add(pseudo, checksum::sum(transport)) == 0xffff
 }

@@ -3,8 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use uvs_core::frame::{ETH_LEN, Gso};
+use uvs_core::frame::Gso;
 use uvs_core::verdict::DropReason;
+use uvs_core::wire::ethernet;
 
 use super::net::Net;
 use super::packets::{super_frame, udp};
@@ -194,11 +195,11 @@ fn headroom_and_the_send_header_are_there_in_slots_and_in_copies() {
         let gap = frame.headroom();
         assert!(gap >= 64, "{gap} bytes of headroom");
         frame.open_gap(gap).expect("all of it");
-        frame.bytes_mut()[ETH_LEN..ETH_LEN + gap].fill(0xee);
+        frame.bytes_mut()[ethernet::LEN..ethernet::LEN + gap].fill(0xee);
         let (range, offload) = (frame.range(), frame.offload);
         rx[0].seal(index, range, &offload);
         let sealed = rx[0].sealed(index);
-        before.splice(ETH_LEN..ETH_LEN, vec![0xee; gap]);
+        before.splice(ethernet::LEN..ethernet::LEN, vec![0xee; gap]);
         assert_eq!(sealed[VNET_LEN..], before);
     }
     rx[0].release();

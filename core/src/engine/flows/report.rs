@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Engine, Service};
+use super::Flows;
+use super::pool::Service;
 use crate::backend::Backend;
 use crate::conn::{self, Conn};
 use crate::counters::Stats;
@@ -17,7 +18,6 @@ use crate::sctp::SctpState;
 use crate::service::ServiceKey;
 use crate::tcp::TcpState;
 use crate::time::Instant;
-use crate::trace::Recorder;
 
 /// All services with their numbers, of one engine or of several that have applied the same snapshots: `+=`
 /// counts another's in.
@@ -87,10 +87,10 @@ const UDP: StateName = "UDP";
 /// That of a template of which a connection was established; others have [`TcpState::None`]'s.
 const ASSURED: StateName = "ASSURED";
 
-impl<R: Recorder> Engine<R> {
+impl Flows {
     /// Copies all services' numbers.
-    pub fn report(&self, now: Instant) -> Report {
-        let services = self.services.iter().flatten().map(|s| ServiceReport {
+    pub(in crate::engine) fn report(&self, now: Instant) -> Report {
+        let services = self.pool.services.iter().map(|s| ServiceReport {
             key: s.spec.key,
             numbers: ServiceNumbers {
                 stats: s.stats,
@@ -101,14 +101,14 @@ impl<R: Recorder> Engine<R> {
         });
         Report {
             services: services.collect(),
-            retired: self.retired,
+            retired: self.pool.retired,
         }
     }
 
     fn report_servers(&self, now: Instant, service: &Service) -> Vec<ServerReport> {
         let servers = service.servers.iter().zip(&service.backends);
         let report = servers.map(|(place, b)| {
-            let server = self.servers.get(*place);
+            let server = self.pool.servers.get(*place);
             let reduced = service.slow_start.reduced(now, b, &service.backends);
             ServerReport {
                 endpoint: server.key.1,
@@ -132,7 +132,10 @@ impl<R: Recorder> Engine<R> {
             return Vec::new();
         };
         let towards = |local: Addr| {
-            let servers = service.servers.iter().map(|s| self.servers.get(*s).key.1);
+            let servers = service
+                .servers
+                .iter()
+                .map(|s| self.pool.servers.get(*s).key.1);
             servers.map(move |server| self.ports.in_use(local, server, protocol))
         };
         let local = service.spec.local.iter();
@@ -141,33 +144,38 @@ impl<R: Recorder> Engine<R> {
             .collect()
     }
 
-    /// How many connections a server has, also a removed one.
-    pub fn connections_of(&self, service: ServiceKey, server: Endpoint) -> u32 {
-        let load = self.servers.removed_load(&(service, server)).or_else(|| {
-            let slot = *self.lookup.get(&service)?;
-            let service = self.services[slot as usize].as_ref()?;
+    /// How many connections a server has, also a removed one; `slot` is its service's, where that is there.
+    pub(in crate::engine) fn connections_of(
+        &self,
+        slot: Option<u32>,
+        service: ServiceKey,
+        server: Endpoint,
+    ) -> u32 {
+        let removed = self.pool.servers.removed_load(&(service, server));
+        let load = removed.or_else(|| {
+            let service = self.pool.service(slot?);
             let mut backends = service.servers.iter().zip(&service.backends);
-            let of_server = |(place, _): &(&u32, _)| self.servers.get(**place).key.1 == server;
+            let of_server = |(place, _): &(&u32, _)| self.pool.servers.get(**place).key.1 == server;
             backends.find(of_server).map(|(_, load)| *load)
         });
         load.map_or(0, |load| load.active + load.inactive)
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.
-    pub fn report_connections(
+    pub(in crate::engine) fn report_connections(
         &self,
         now: Instant,
         from: u32,
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
         let (page, rest) = self.conns.page(from, max);
-        let report = |c: &Conn| conn_report(c, self.servers.get(c.backend).key.0, now);
+        let report = |c: &Conn| conn_report(c, self.server_of(c).key.0, now);
         (page.map(report).collect(), rest)
     }
 }
 
 /// The name of a state of a connection.
-pub(super) fn state_name(protocol: Protocol, state: u8) -> &'static str {
+pub(in crate::engine) fn state_name(protocol: Protocol, state: u8) -> &'static str {
     match protocol {
         Protocol::Tcp => TcpState::from_number(state).name(),
         Protocol::Udp => UDP,

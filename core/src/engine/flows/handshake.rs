@@ -11,13 +11,12 @@
 
 use std::time::Duration;
 
-use super::Engine;
-use super::transit::Transit;
+use super::Flows;
 use crate::conn::{self, ConnId};
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::tcp::TcpState;
 use crate::time::Instant;
-use crate::trace::Recorder;
+use crate::wire::tcp::flag;
 
 /// What is remembered of a server's handshakes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,7 +49,7 @@ impl Handshakes {
     }
 
     /// A second has passed, and this is the quickest of the service's servers that were measured lately.
-    fn forgive(&mut self, now: Instant, quickest: u64) {
+    fn decay(&mut self, now: Instant, quickest: u64) {
         if now.since(self.last) > MEMORY {
             *self = Self::default();
         } else if !self.is_fresh(now) && self.smoothed > quickest {
@@ -64,13 +63,19 @@ impl Handshakes {
     }
 }
 
-impl<R: Recorder> Engine<R> {
+impl Flows {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
-    pub(super) fn measure_handshake(&mut self, t: &Transit<'_, '_>, id: ConnId) {
+    #[inline]
+    pub(in crate::engine) fn measure_handshake(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        packet: &Packet,
+    ) {
         let c = self.conns.get_mut(id);
         let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
-        if !waits || !is_syn_ack(t.packet) {
+        if !waits || !is_syn_ack(packet) {
             return;
         }
         c.flags |= conn::MEASURED;
@@ -79,25 +84,22 @@ impl<R: Recorder> Engine<R> {
         }
         let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
         let place = c.backend;
-        let server = self.servers.get_mut(place);
-        server.handshakes.measure(t.now, t.now.since(syn));
+        let server = self.pool.servers.get_mut(place);
+        server.handshakes.measure(now, now.since(syn));
         let micros = server.handshakes.micros();
-        self.load_mut(place).handshake = micros;
+        self.pool.load_mut(place).handshake = micros;
     }
 
-    /// Once a second: what was not measured for long means less and less.
-    pub(super) fn forgive_handshakes(&mut self, now: Instant) {
-        if now < self.next_second {
-            return;
-        }
-        self.next_second = now + Duration::from_secs(1);
-        for service in self.services.iter_mut().flatten() {
-            let known = service.servers.iter().map(|p| self.servers.get(*p));
+    /// A second has passed: what was not measured for long means less and less.
+    pub(in crate::engine) fn decay_handshakes(&mut self, now: Instant) {
+        let servers = &mut self.pool.servers;
+        for service in &mut self.pool.services {
+            let known = service.servers.iter().map(|p| servers.get(*p));
             let fresh = known.map(|s| s.handshakes).filter(|h| h.is_fresh(now));
             let quickest = fresh.map(|h| h.smoothed).min().unwrap_or(u64::MAX);
             for (place, backend) in service.servers.iter().zip(&mut service.backends) {
-                let handshakes = &mut self.servers.get_mut(*place).handshakes;
-                handshakes.forgive(now, quickest);
+                let handshakes = &mut servers.get_mut(*place).handshakes;
+                handshakes.decay(now, quickest);
                 backend.handshake = handshakes.micros();
             }
         }
@@ -105,8 +107,8 @@ impl<R: Recorder> Engine<R> {
 }
 
 fn is_syn_ack(packet: &Packet) -> bool {
-    const SYN_ACK: u8 = tcp_flags::SYN | tcp_flags::ACK;
-    const ASKED: u8 = SYN_ACK | tcp_flags::RST | tcp_flags::FIN;
+    const SYN_ACK: u8 = flag::SYN | flag::ACK;
+    const ASKED: u8 = SYN_ACK | flag::RST | flag::FIN;
     matches!(packet.transport, Transport::Tcp { flags, .. } if flags & ASKED == SYN_ACK)
 }
 
@@ -125,23 +127,23 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_server_is_forgiven_down_to_the_quickest_and_then_forgotten() {
+    fn a_slow_server_decays_down_to_the_quickest_and_then_forgotten() {
         let mut h = Handshakes::default();
         let second = Instant::from_secs;
         h.measure(second(1), Duration::from_micros(800));
-        h.forgive(second(6), 600_000);
+        h.decay(second(6), 600_000);
         assert_eq!(h.micros(), 800, "fresh");
-        h.forgive(second(7), u64::MAX);
+        h.decay(second(7), u64::MAX);
         assert_eq!(h.micros(), 800, "nobody else was measured");
-        h.forgive(second(7), 600_000);
+        h.decay(second(7), 600_000);
         assert_eq!(h.micros(), 700);
-        h.forgive(second(8), 650_000);
+        h.decay(second(8), 650_000);
         assert_eq!(h.micros(), 650);
-        h.forgive(second(61), 600_000);
+        h.decay(second(61), 600_000);
         assert_eq!(h.micros(), 600);
         h.measure(second(61), Duration::from_micros(900));
         assert_eq!(h.micros(), 900, "counts whole");
-        h.forgive(second(122), 600_000);
+        h.decay(second(122), 600_000);
         assert_eq!(h.micros(), 0);
     }
 

@@ -9,15 +9,13 @@
 //! Where too little is known, every segment is taken as the kernel takes it: in a handshake, and until both
 //! numbers are known. With DR and tunnels they are from the client's own segments.
 
-use super::Engine;
-use super::transit::Transit;
+use super::Flows;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
-use crate::packet::{Packet, Transport, tcp_flags};
+use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
-use crate::rewrite::read4;
 use crate::tcp::{self, TcpState};
-use crate::trace::{Recorder, Step};
+use crate::wire::tcp::{controls, flag};
 
 /// How far from the expected a segment of a connection's may be, bytes. What was lost before it came here
 /// makes a true one late or early, by a receiver's window at most: Linux's largest (net.ipv4.tcp_rmem, 32 MiB
@@ -35,44 +33,57 @@ struct Numbers {
     ack: Option<u32>,
 }
 
-impl<R: Recorder> Engine<R> {
+/// A segment that would have ended its connection.
+pub(in crate::engine) struct OutOfWindow {
+    /// Its number.
+    pub(in crate::engine) seq: u32,
+    /// What its receiver expects next.
+    pub(in crate::engine) expected: u32,
+}
+
+impl Flows {
     /// Whether a segment of the server's (`output`) or the client's would end the connection, and its
     /// number shows that it is not of that connection.
-    pub(super) fn is_out_of_window(
+    #[inline]
+    pub(in crate::engine) fn out_of_window(
         &mut self,
-        t: &Transit<'_, '_>,
         id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
         output: bool,
-    ) -> bool {
-        let Transport::Tcp { flags, .. } = t.packet.transport else {
-            return false;
+    ) -> Option<OutOfWindow> {
+        let Transport::Tcp { flags, .. } = packet.transport else {
+            return None;
         };
         if !tcp::ends(flags) {
-            return false;
+            return None;
         }
         let c = self.conns.get_mut(id);
         let open = TcpState::from_number(c.state).is_synchronized();
         let (receiver, sender) = ends_of(c, output);
         let (known, expected) = (*receiver != 0 && *sender != 0, *receiver);
-        let seq = u32::from_be_bytes(read4(t.frame.bytes(), t.packet.l4() + 4));
+        let seq = packet.tcp(frame.bytes()).seq();
         let out = open && known && !is_near(expected, seq);
-        if out {
-            self.counters.out_of_window += 1;
-            self.record(|_| Step::OutOfWindow { seq, expected });
-        }
-        out
+        out.then_some(OutOfWindow { seq, expected })
     }
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's. It grows only: a retransmission or a keep-alive probe repeats what is known.
-    pub(super) fn note_sequence(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
-        let Some(n) = numbers(t.frame, t.packet) else {
+    #[inline]
+    pub(in crate::engine) fn note_sequence(
+        &mut self,
+        id: ConnId,
+        frame: &Frame<'_>,
+        packet: &Packet,
+        output: bool,
+    ) {
+        let Some(n) = numbers(frame, packet) else {
             return;
         };
         let c = self.conns.get_mut(id);
         let half_open = TcpState::from_number(c.state).rank() == Rank::HalfOpen;
         let (receiver, sender) = ends_of(c, output);
-        if n.flags & tcp_flags::SYN != 0 {
+        if n.flags & flag::SYN != 0 {
             // It begins again. A client's on an open connection does not, until the server's own SYN
             // shows that it has taken it.
             if half_open || output {
@@ -110,16 +121,14 @@ fn numbers(frame: &Frame<'_>, packet: &Packet) -> Option<Numbers> {
     let Transport::Tcp { flags, header } = packet.transport else {
         return None;
     };
-    let segment = &frame.bytes()[packet.l4()..];
+    let tcp = packet.tcp(frame.bytes());
     let data = (packet.l4_len() as u32).saturating_sub(u32::from(header));
-    let controls = u32::from(flags & tcp_flags::SYN != 0) + u32::from(flags & tcp_flags::FIN != 0);
-    let seq = u32::from_be_bytes(read4(segment, 4));
-    let ack = (flags & tcp_flags::ACK != 0).then(|| u32::from_be_bytes(read4(segment, 8)));
+    let seq = tcp.seq();
     Some(Numbers {
         flags,
         seq,
-        end: seq.wrapping_add(data + controls),
-        ack,
+        end: seq.wrapping_add(data + controls(flags)),
+        ack: (flags & flag::ACK != 0).then(|| tcp.ack()),
     })
 }
 

@@ -4,25 +4,27 @@
 //! its connections and counts up again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use super::drain::{Drain, Stage};
+use super::drain::{Drain, Happened};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::flow::Endpoint;
 use crate::numbers::ServerNumbers;
-use crate::service::{Care, ServerSpec, ServiceKey};
+use crate::service::{Care, OnRemoval, ServerSpec, ServiceKey};
+use crate::time::Instant;
 
 /// A real server.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(in crate::engine) struct Server {
     /// Its service and endpoint.
-    pub(super) key: (ServiceKey, Endpoint),
+    pub(in crate::engine) key: (ServiceKey, Endpoint),
     /// As asked for, last.
-    pub(super) spec: ServerSpec,
+    pub(in crate::engine) spec: ServerSpec,
     /// The place of its mode.
     pub(super) mode: u8,
-    /// The place of its service, [`NONE`] while removed.
+    /// The slot of its service, [`NONE`] while removed.
     pub(super) service: u32,
     /// Its place among the service's backends.
     pub(super) position: u32,
@@ -37,17 +39,46 @@ pub(super) struct Server {
     /// While its weight is 0.
     pub(super) drain: Option<Drain>,
     /// Its service's.
-    pub(super) care: Care,
-    /// What is counted where it happens: templates, traffic; [`Engine::report`](super::Engine::report) adds the
+    pub(in crate::engine) care: Care,
+    /// What is counted where it happens: templates, traffic; [`Flows::report`](super::Flows::report) adds the
     /// rest.
     pub(super) numbers: ServerNumbers,
     pub(super) handshakes: Handshakes,
 }
 
 impl Server {
+    /// Whether it was removed from its service, and waits for its connections' ends.
+    pub(in crate::engine) fn is_removed(&self) -> bool {
+        self.service == NONE
+    }
+
     /// Whether its drain has timed out.
-    pub(super) fn is_timed_out(&self) -> bool {
-        self.drain.is_some_and(|d| d.stage == Stage::TimedOut)
+    pub(in crate::engine) fn is_timed_out(&self) -> bool {
+        self.drain.is_some_and(|d| d.is_timed_out())
+    }
+
+    /// Whether its connections end with their next packet at the latest, once it is removed;
+    /// `expire_nodest` is the sysctl expire_nodest_conn.
+    pub(in crate::engine) fn releases(&self, expire_nodest: bool) -> bool {
+        self.care.on_removal != OnRemoval::Keep || expire_nodest
+    }
+
+    /// Begins its drain, or moves it on, with so many connections open; what happened by that.
+    pub(super) fn drain_on(&mut self, now: Instant, open: u32) -> Option<Happened> {
+        let limit = self.drain_limit();
+        if let Some(drain) = &mut self.drain {
+            return drain.advance(now, open, limit);
+        }
+        self.drain = Some(Drain::begin(now, open));
+        // One that never had connections was not taken out of service.
+        let served = self.numbers.stats.connections > 0 || open > 0;
+        served.then_some(Happened::Drains(open))
+    }
+
+    /// How long its drain may take, `None` = for ever.
+    pub(super) fn drain_limit(&self) -> Option<Duration> {
+        let seconds = self.care.drain_timeout;
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 }
 
@@ -65,6 +96,7 @@ impl Servers {
     ///
     /// # Panics
     /// Where there is none: a connection would refer to a freed server.
+    #[inline]
     pub(super) fn get(&self, place: u32) -> &Server {
         self.places[place as usize]
             .as_ref()
@@ -72,10 +104,18 @@ impl Servers {
     }
 
     /// The server at `place`, as [`Servers::get`].
+    #[inline]
     pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
         self.places[place as usize]
             .as_mut()
             .expect("a place in use")
+    }
+
+    /// All servers with their places.
+    #[cfg(feature = "testing")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Server)> {
+        let places = (0..).zip(&self.places);
+        places.filter_map(|(place, server)| Some((place, server.as_ref()?)))
     }
 
     /// The load of a removed server that connections still belong to.
@@ -84,17 +124,17 @@ impl Servers {
         Some(self.get(*place).removed)
     }
 
-    /// Adds a server to a service, or takes the removed one of that key back; with its load.
+    /// Adds a server, or takes the removed one of that key back; with its load. It is the caller's to say where
+    /// its service has it.
     pub(super) fn attach(
         &mut self,
-        service: u32,
         key: (ServiceKey, Endpoint),
         spec: ServerSpec,
         mode: u8,
     ) -> (u32, Backend) {
         if let Some(place) = self.removed.remove(&key) {
             let server = self.get_mut(place);
-            (server.service, server.spec, server.mode) = (service, spec, mode);
+            (server.spec, server.mode) = (spec, mode);
             server.numbers = ServerNumbers {
                 persistent: server.numbers.persistent,
                 ..ServerNumbers::default()
@@ -120,7 +160,7 @@ impl Servers {
             key,
             spec,
             mode,
-            service,
+            service: NONE,
             position: 0,
             removed: backend,
             references: 0,

@@ -86,9 +86,7 @@ impl Delta {
     pub const fn apply_partial(self, field: u16) -> u16 {
         fold(field as u64 + self.0)
     }
-}
 
-impl Delta {
     /// Both differences together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -5,10 +5,9 @@
 //! SIP or time servers, and a client that uses the protocol's port at both ends) is kept with them, and
 //! belongs to no connection: the engine must hand it back.
 
-use super::Engine;
+use super::Flows;
 use crate::conn::{ConnId, ConnTable, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
-use crate::trace::Recorder;
 
 /// Places, each for the latest client whose hash leads there. One that is overwritten is forgotten.
 const PLACES: usize = 1 << 16;
@@ -23,7 +22,7 @@ impl Clients {
         conns.hash_of(&flow) as usize % PLACES
     }
 
-    pub(super) fn note(&mut self, conns: &ConnTable, id: ConnId) {
+    fn note(&mut self, conns: &ConnTable, id: ConnId) {
         if self.0.is_empty() {
             self.0.resize(PLACES, NONE);
         }
@@ -32,9 +31,14 @@ impl Clients {
     }
 }
 
-impl<R: Recorder> Engine<R> {
+impl Flows {
+    /// Notes that this connection is its client's latest.
+    pub(in crate::engine) fn note_client(&mut self, id: ConnId) {
+        self.clients.note(&self.conns, id);
+    }
+
     /// A connection of NAT's with this client.
-    pub(super) fn of_client(&self, protocol: u8, client: Endpoint) -> Option<ConnId> {
+    pub(in crate::engine) fn of_client(&self, protocol: u8, client: Endpoint) -> Option<ConnId> {
         let protocol = Protocol::from_number(protocol)?;
         let places = &self.clients.0;
         let at = *places.get(Clients::place(&self.conns, protocol, client))?;

@@ -11,15 +11,15 @@
 
 use std::time::Duration;
 
-use super::Engine;
+use super::{Timer, Upkeep};
 use crate::conn::{self, Conn, ConnId};
+use crate::engine::flows::{Cause, Flows};
 use crate::flow::Protocol;
 use crate::ranks::Rank;
 use crate::sctp::SctpState;
 use crate::snapshot::Sysctls;
 use crate::tcp::TcpState;
 use crate::time::Instant;
-use crate::trace::Recorder;
 
 /// How often the level is set and a share of the table looked at (DEFENSE_TIMER_PERIOD).
 const PERIOD: Duration = Duration::from_secs(1);
@@ -33,8 +33,6 @@ const FEW: u8 = 8;
 /// The defences' state.
 #[derive(Clone)]
 pub(super) struct Defence {
-    /// When the level is set next; `None` while nothing is asked for.
-    next: Option<Instant>,
     /// Whether places are scarce.
     scarce: bool,
     /// One new connection in this many is dropped; 0 = none.
@@ -51,7 +49,6 @@ pub(super) struct Defence {
 impl Defence {
     pub(super) const fn new() -> Self {
         Self {
-            next: None,
             scarce: false,
             drop_rate: 0,
             until_drop: 0,
@@ -61,8 +58,8 @@ impl Defence {
         }
     }
 
-    /// Takes changed sysctls up: a new period begins.
-    pub(super) fn configure(&mut self, sysctls: &Sysctls) {
+    /// Takes changed sysctls up; whether a defence is asked for.
+    pub(super) fn configure(&mut self, sysctls: &Sysctls) -> bool {
         let asked = sysctls.drop_entry != 0
             || sysctls.drop_packet != 0
             || matches!(sysctls.secure_tcp, 1 | 2);
@@ -72,18 +69,13 @@ impl Defence {
                 hand,
                 ..Self::new()
             };
-        } else if self.next.is_none() {
-            self.next = Some(Instant::ZERO);
         }
+        asked
     }
 
-    /// When there is work.
-    pub(super) fn next(&self) -> Option<Instant> {
-        if self.left > 0 {
-            Some(Instant::ZERO)
-        } else {
-            self.next
-        }
+    /// Whether places are still to be looked at in this period.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.left > 0
     }
 
     /// Whether a defence that is set to `mode` is in force.
@@ -105,8 +97,7 @@ impl Defence {
     }
 
     /// Sets the level for the period that begins.
-    fn set_level(&mut self, now: Instant, sysctls: &Sysctls, free: u32, limit: u32) {
-        self.next = Some(now + PERIOD);
+    fn set_level(&mut self, sysctls: &Sysctls, free: u32, limit: u32) {
         self.left = 0;
         // A small table must not be scarce from the start.
         let enough = sysctls
@@ -124,6 +115,12 @@ impl Defence {
             _ => 0,
         };
         self.until_drop = self.until_drop.min(self.drop_rate);
+    }
+
+    fn turn_hand(&mut self, places: u32) -> ConnId {
+        let id = self.hand;
+        self.hand = if id + 1 < places { id + 1 } else { 0 };
+        ConnId(id)
     }
 
     /// Whether drop_entry ends this connection (`ip_vs_random_dropentry`).
@@ -165,46 +162,34 @@ impl Defence {
     }
 }
 
-impl<R: Recorder> Engine<R> {
+impl Upkeep {
     /// Sets the level once a period and looks at the table's share, at most `budget` places a call;
     /// whether there is more to look at.
-    pub(super) fn defend(&mut self, now: Instant, budget: u32) -> bool {
-        if self.defence.next.is_some_and(|next| next <= now) {
-            let free = self.conns.limit() - self.conns.len();
-            let limit = self.conns.limit();
-            self.defence
-                .set_level(now, &self.snapshot.sysctls, free, limit);
-            if self.defence.is_on(self.snapshot.sysctls.drop_entry) {
-                self.defence.left = self.conns.places().div_ceil(SHARE);
+    pub(in crate::engine) fn defend(
+        &mut self,
+        now: Instant,
+        budget: u32,
+        sysctls: &Sysctls,
+        flows: &mut Flows,
+    ) -> bool {
+        let defence = &mut self.defence;
+        if self.timers.is_due(Timer::Defence, now, PERIOD) {
+            let table = flows.table();
+            let free = table.limit() - table.len();
+            defence.set_level(sysctls, free, table.limit());
+            if defence.is_on(sysctls.drop_entry) {
+                defence.left = table.places().div_ceil(SHARE);
             }
         }
-        for _ in 0..self.defence.left.min(budget) {
-            self.defence.left -= 1;
-            let id = self.turn_hand();
-            if let Some(c) = self.conns.at(id.0)
-                && self.defence.ends(now, c)
+        for _ in 0..defence.left.min(budget) {
+            defence.left -= 1;
+            let id = defence.turn_hand(flows.table().places());
+            if let Some(c) = flows.table().at(id.0)
+                && defence.ends(now, c)
             {
-                self.counters.dropped_entries += 1;
-                self.give_up(now, id);
+                flows.give_up(now, id, Cause::DropEntry);
             }
         }
-        self.defence.left > 0
-    }
-
-    /// Evicts one connection or template for a new one; `false` where none may go.
-    pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let Some(id) = self.conns.most_willing() else {
-            return false;
-        };
-        self.counters.evicted += 1;
-        self.give_up(now, id);
-        true
-    }
-
-    fn turn_hand(&mut self) -> ConnId {
-        let id = self.defence.hand;
-        let next = id + 1;
-        self.defence.hand = if next < self.conns.places() { next } else { 0 };
-        ConnId(id)
+        defence.is_at_work()
     }
 }

@@ -1,0 +1,268 @@
+//! What is desired, in the form in which packets ask for it.
+//!
+//! Derived whole from a snapshot, by one function, and replaced whole: nothing here changes by itself, and
+//! what has a life of its own (connections, servers' load, schedulers) is elsewhere.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::access::{Access, AccessList, Rule};
+use crate::fib::Fib;
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::marks::{Destination, Marks, destinations};
+use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use crate::snapshot::{Snapshot, Sysctls, Timeouts};
+
+/// FTP's control port: its templates stand for all ports.
+pub(super) const FTP: u16 = 21;
+/// FTP's data port: a server of active FTP opens from it, and that is never scheduled.
+pub(super) const FTP_DATA: u16 = 20;
+/// The first port that needs no privilege (net.ipv4.ip_unprivileged_port_start): passive FTP uses them.
+const UNPRIVILEGED: u16 = 1024;
+
+/// Endpoints by protocol; port 0 = any.
+type Ends = HashSet<(Protocol, Endpoint)>;
+
+/// The desired state.
+#[derive(Clone, Default)]
+pub(super) struct Desired {
+    snapshot: Arc<Snapshot>,
+    /// A service's slot is its place among the snapshot's services.
+    slots: HashMap<ServiceKey, u32>,
+    /// Rules whose mark has a service.
+    marks: Option<Marks>,
+    /// Addresses whose malformed packets are ours to drop: VIPs.
+    vips: HashSet<Addr>,
+    /// VIPs that UVS has instead of the host,
+    owned: HashSet<Addr>,
+    /// those of them that another host claims,
+    yielded: HashSet<Addr>,
+    /// and VIPs that the director does not have: all to them is the host's.
+    absent: HashSet<Addr>,
+    /// Servers whose packets reach clients only through us,
+    repliers: Ends,
+    /// those among them that are NAT's,
+    nat_servers: Ends,
+    /// and the addresses of all of them.
+    replier_addrs: HashSet<Addr>,
+    /// FULLNAT's local addresses.
+    locals: HashSet<Addr>,
+    /// Tunnels' ends: address, port where the kind has one or 0, kind.
+    tunnels: HashSet<(Addr, u16, TunnelKind)>,
+}
+
+impl Desired {
+    /// What a snapshot asks for.
+    pub(super) fn of(snapshot: Arc<Snapshot>) -> Self {
+        let slots = snapshot.services.iter().zip(0..);
+        let slots: HashMap<_, _> = slots.map(|(spec, slot)| (spec.key, slot)).collect();
+        let owned: HashSet<Addr> = snapshot.owned_vips.iter().copied().collect();
+        let mut desired = Self {
+            marks: served_marks(&snapshot, &slots),
+            slots,
+            vips: owned.clone(),
+            owned,
+            yielded: snapshot.yielded_vips.iter().copied().collect(),
+            absent: snapshot.absent_vips.iter().copied().collect(),
+            ..Self::default()
+        };
+        for spec in &snapshot.services {
+            desired.add(spec, &snapshot);
+        }
+        desired.snapshot = snapshot;
+        desired
+    }
+
+    /// Adds a service's addresses.
+    fn add(&mut self, spec: &ServiceSpec, snapshot: &Snapshot) {
+        let to: Vec<Destination> = destinations(spec.key, &snapshot.marks).collect();
+        let hosts = to.iter().filter(|to| to.is_host());
+        self.vips.extend(hosts.map(|to| to.addr));
+        self.locals.extend(spec.local.iter().copied());
+        let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
+        let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
+        for server in spec.servers.iter().filter(passing) {
+            let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
+            let ends = || protocols.iter().map(|p| (*p, from));
+            self.repliers.extend(ends());
+            if server.forwarding.replies() == Replies::Gateway {
+                self.nat_servers.extend(ends());
+            }
+            self.replier_addrs.insert(from.addr);
+        }
+        let tunnels = spec.servers.iter().filter_map(tunnel_end);
+        self.tunnels.extend(tunnels);
+    }
+
+    /// The services, each at its slot.
+    pub(super) fn services(&self) -> &[Arc<ServiceSpec>] {
+        &self.snapshot.services
+    }
+
+    /// The service at a slot that [`Desired::service_for`] gave.
+    pub(super) fn service(&self, slot: u32) -> &ServiceSpec {
+        &self.snapshot.services[slot as usize]
+    }
+
+    pub(super) fn slot(&self, key: &ServiceKey) -> Option<u32> {
+        self.slots.get(key).copied()
+    }
+
+    #[inline]
+    pub(super) fn sysctls(&self) -> &Sysctls {
+        &self.snapshot.sysctls
+    }
+
+    #[inline]
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.snapshot.timeouts
+    }
+
+    /// The slot of the service for a packet of this mark to `flow`'s destination: its mark's, its own or a
+    /// rule's, else its port's own, else persistent FTP's for its data connections, else the one for all
+    /// ports (`ip_vs_service_find`).
+    pub(super) fn service_for(&self, flow: &Flow, mark: u32, fib: &Fib) -> Option<u32> {
+        let ipv6 = flow.dst.as_v4().is_none();
+        let mark = match &self.marks {
+            Some(marks) if mark == 0 => marks.of(flow, |a| fib.is_local(a)),
+            _ => mark,
+        };
+        let marked = (mark != 0).then(|| self.slot(&ServiceKey::Mark { mark, ipv6 }));
+        if let Some(slot) = marked.flatten() {
+            return Some(slot);
+        }
+        let protocol = Protocol::from_number(flow.protocol)?;
+        let with_port = |port| {
+            let vip = Endpoint::new(flow.dst, port);
+            self.slot(&ServiceKey::address(protocol, vip))
+        };
+        let is_data = protocol == Protocol::Tcp
+            && (flow.dst_port == FTP_DATA || flow.dst_port >= UNPRIVILEGED);
+        with_port(flow.dst_port)
+            .or_else(|| {
+                let ftp = is_data.then(|| with_port(FTP)).flatten();
+                ftp.filter(|slot| self.service(*slot).persistence.is_some())
+            })
+            .or_else(|| with_port(0))
+    }
+
+    /// Whether packets to an address may be of a service.
+    pub(super) fn is_vip(&self, addr: Addr) -> bool {
+        let in_network = |marks: &Marks| marks.has_network_of(addr);
+        self.vips.contains(&addr) || self.marks.as_ref().is_some_and(in_network)
+    }
+
+    /// Whether a packet may be one of a service's or of a server's.
+    pub(super) fn is_ours(&self, flow: &Flow) -> bool {
+        self.is_vip(flow.dst) || self.replier_addrs.contains(&flow.src) || self.is_local(flow.dst)
+    }
+
+    /// Whether an address is a VIP that UVS has instead of the host.
+    pub(super) fn owns(&self, addr: Addr) -> bool {
+        self.owned.contains(&addr)
+    }
+
+    /// Whether UVS answers for an address in ARP.
+    pub(super) fn announces(&self, addr: Addr) -> bool {
+        self.owns(addr) && !self.yielded.contains(&addr)
+    }
+
+    /// Whether an address is a VIP that the director does not have.
+    #[inline]
+    pub(super) fn is_absent(&self, addr: Addr) -> bool {
+        !self.absent.is_empty() && self.absent.contains(&addr)
+    }
+
+    /// Whether an address is one of FULLNAT's local ones.
+    pub(super) fn is_local(&self, addr: Addr) -> bool {
+        self.locals.contains(&addr)
+    }
+
+    /// Whether packets from this endpoint, of this IP protocol, reach clients only through the director.
+    pub(super) fn is_replier(&self, protocol: u8, from: Endpoint) -> bool {
+        is_one_of(&self.repliers, protocol, from)
+    }
+
+    /// Whether this endpoint, of this IP protocol, is a NAT server.
+    pub(super) fn is_nat_server(&self, protocol: u8, end: Endpoint) -> bool {
+        is_one_of(&self.nat_servers, protocol, end)
+    }
+
+    pub(super) fn has_tunnels(&self) -> bool {
+        !self.tunnels.is_empty()
+    }
+
+    /// Whether a tunnel of this kind ends at an address; `port` is 0 where the kind has none.
+    pub(super) fn ends_tunnel(&self, addr: Addr, port: u16, kind: TunnelKind) -> bool {
+        self.tunnels.contains(&(addr, port, kind))
+    }
+
+    /// Whether a tunnel of any kind ends at an address.
+    pub(super) fn ends_a_tunnel(&self, addr: Addr) -> bool {
+        self.tunnels.iter().any(|(end, ..)| *end == addr)
+    }
+
+    /// Whether a client is kept out of every service, and gets no answer of UVS's own either.
+    pub(super) fn denies_everywhere(&self, client: Addr) -> bool {
+        self.access().everywhere.denies(client)
+    }
+
+    /// Whether a client is kept out of a service. A list outlives its service, as a connection does.
+    pub(super) fn denies(&self, service: &ServiceKey, client: Addr) -> bool {
+        let own = self.list_of(service);
+        self.denies_everywhere(client) || own.is_some_and(|list| list.denies(client))
+    }
+
+    /// The rules that decide about a client: that of the lists for all services, and that of this one's.
+    pub(super) fn rules(&self, service: &ServiceKey, client: Addr) -> [Option<Rule>; 2] {
+        let own = self.list_of(service);
+        [
+            self.access().everywhere.decides(client),
+            own.and_then(|list| list.decides(client)),
+        ]
+    }
+
+    /// Whether the lists are the very same as another state's.
+    pub(super) fn has_lists_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.access(), other.access())
+    }
+
+    fn access(&self) -> &Arc<Access> {
+        &self.snapshot.access
+    }
+
+    fn list_of(&self, service: &ServiceKey) -> Option<&AccessList> {
+        let services = &self.access().services;
+        if services.is_empty() {
+            return None;
+        }
+        services.get(service).map(Arc::as_ref)
+    }
+}
+
+/// The rules whose mark has a service; `None` where there are none.
+fn served_marks(snapshot: &Snapshot, slots: &HashMap<ServiceKey, u32>) -> Option<Marks> {
+    let is_served = |mark| slots.contains_key(&ServiceKey::Mark { mark, ipv6: false });
+    let rules = snapshot.marks.iter().filter(|r| is_served(r.mark));
+    let mut rules = rules.copied().peekable();
+    rules.peek()?;
+    Some(Marks::new(rules))
+}
+
+/// Whether an endpoint is one of these servers, or of one that has every port.
+fn is_one_of(servers: &Ends, protocol: u8, end: Endpoint) -> bool {
+    Protocol::from_number(protocol).is_some_and(|p| {
+        servers.contains(&(p, end)) || servers.contains(&(p, Endpoint::new(end.addr, 0)))
+    })
+}
+
+/// What tells a tunnel's packets: the server's address, its port where the kind has one, and the kind.
+fn tunnel_end(server: &ServerSpec) -> Option<(Addr, u16, TunnelKind)> {
+    let kind = server.tunnel.kind;
+    let port = if kind.def().has_port {
+        server.tunnel.port
+    } else {
+        0
+    };
+    (server.forwarding == Forwarding::Tunnel).then_some((server.endpoint.addr, port, kind))
+}

@@ -1,0 +1,205 @@
+//! Taking services up: what changed is found by key, what did not change keeps its state.
+//!
+//! Each server's addition, change and removal reaches the scheduler by itself and in the order in which
+//! `ipvsadm` commands would have brought it, for a scheduler's place in its round depends on that.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::pool::{Pool, Service};
+use super::rates::Rate;
+use super::servers::Servers;
+use super::slow_start::SlowStart;
+use crate::backend::Backend;
+use crate::engine::catalog::Catalog;
+use crate::engine::desired::Desired;
+use crate::flow::Endpoint;
+use crate::scheduler::Scheduler;
+use crate::service::{ServerSpec, ServiceSpec};
+
+/// By slot, the schedulers of services that are new, or whose scheduler is another than before.
+pub(in crate::engine) type NewSchedulers = Vec<Option<Box<dyn Scheduler>>>;
+
+/// Services being taken up.
+pub(super) struct Change<'a> {
+    pub(super) pool: &'a mut Pool,
+    pub(super) desired: &'a Desired,
+    pub(super) catalog: &'a Catalog,
+    /// Whether a server was removed whose connections end with it.
+    pub(super) released: bool,
+}
+
+impl Change<'_> {
+    /// Makes the services those that are desired, each at its slot.
+    pub(super) fn services(&mut self, schedulers: NewSchedulers) {
+        let mut kept = HashMap::new();
+        for service in std::mem::take(&mut self.pool.services) {
+            let key = service.spec.key;
+            if self.desired.slot(&key).is_some() {
+                kept.insert(key, service);
+            } else {
+                self.remove(service);
+            }
+        }
+        let desired = self.desired.services().iter().zip(0..);
+        for ((spec, slot), scheduler) in desired.zip(schedulers) {
+            let service = match (kept.remove(&spec.key), scheduler) {
+                (None, scheduler) => Service::new(spec, scheduler.expect("made for each new one")),
+                (Some(service), None) => service,
+                (Some(service), Some(scheduler)) => service.scheduled_by(scheduler),
+            };
+            self.change(slot, service, spec);
+        }
+    }
+
+    fn remove(&mut self, service: Service) {
+        self.pool.retired += service.stats;
+        for (place, load) in service.servers.iter().zip(&service.backends) {
+            self.detach(*place, *load);
+        }
+    }
+
+    fn change(&mut self, slot: u32, mut service: Service, spec: &Arc<ServiceSpec>) {
+        let consistent = service.scheduler.is_consistent();
+        let seconds = if consistent { 0 } else { spec.slow_start };
+        service.slow_start.set_time(seconds);
+        self.remove_servers(&mut service, spec);
+        self.edit_servers(&mut service, spec);
+        self.add_servers(&mut service, spec);
+        for place in &service.servers {
+            let server = self.pool.servers.get_mut(*place);
+            (server.service, server.care) = (slot, spec.care);
+        }
+        service.spec = Arc::clone(spec);
+        self.pool.services.push(service);
+    }
+
+    fn remove_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
+        let wanted: HashSet<Endpoint> = spec.servers.iter().map(|s| s.endpoint).collect();
+        let mut i = 0;
+        while i < service.servers.len() {
+            let server = self.pool.servers.get_mut(service.servers[i]);
+            if wanted.contains(&server.key.1) {
+                i += 1;
+                continue;
+            }
+            server.care = spec.care;
+            let (place, load) = (service.servers.remove(i), service.backends.remove(i));
+            service.slow_start.removed(load.id);
+            self.detach(place, load);
+            self.renumber(service);
+            service.scheduler.backends_changed(&service.backends);
+        }
+    }
+
+    fn edit_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
+        for wanted in &spec.servers {
+            let Some(i) = self.position(service, wanted.endpoint) else {
+                continue;
+            };
+            let mode = self.mode_for(wanted);
+            let server = self.pool.servers.get_mut(service.servers[i]);
+            if server.spec == *wanted {
+                continue;
+            }
+            // A higher limit, or none, makes room at once (`__ip_vs_update_dest`).
+            if wanted.upper == 0 || wanted.upper > server.spec.upper {
+                service.backends[i].flags &= !Backend::OVERLOADED;
+            }
+            (server.spec, server.mode) = (*wanted, mode);
+            let backend = &mut service.backends[i];
+            let before = std::mem::replace(&mut backend.weight, wanted.weight);
+            service
+                .slow_start
+                .weight_set(backend.id, before, wanted.weight);
+            service.scheduler.backends_changed(&service.backends);
+        }
+    }
+
+    /// The oldest first, each at the head of the list, as `ipvsadm -a` adds them.
+    fn add_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
+        for wanted in spec.servers.iter().rev() {
+            if self.position(service, wanted.endpoint).is_some() {
+                continue;
+            }
+            let key = (spec.key, wanted.endpoint);
+            let mode = self.mode_for(wanted);
+            let (place, backend) = self.pool.servers.attach(key, *wanted, mode);
+            let at = insertion_point(service, &self.pool.servers, spec, wanted);
+            service.servers.insert(at, place);
+            service.backends.insert(at, backend);
+            service.slow_start.weight_set(backend.id, 0, backend.weight);
+            self.renumber(service);
+            service.scheduler.backends_changed(&service.backends);
+        }
+    }
+
+    /// Takes a server out of its service.
+    fn detach(&mut self, place: u32, load: Backend) {
+        let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
+        let servers = &mut self.pool.servers;
+        self.released |= servers.get(place).releases(expire_nodest);
+        servers.detach(place, load);
+    }
+
+    fn position(&self, service: &Service, endpoint: Endpoint) -> Option<usize> {
+        service
+            .servers
+            .iter()
+            .position(|p| self.pool.servers.get(*p).key.1 == endpoint)
+    }
+
+    fn renumber(&mut self, service: &Service) {
+        for (i, place) in service.servers.iter().enumerate() {
+            self.pool.servers.get_mut(*place).position = i as u32;
+        }
+    }
+
+    /// The place of a server's mode, which is known to be there.
+    fn mode_for(&self, server: &ServerSpec) -> u8 {
+        let mode = self.catalog.mode_for(server.forwarding, server.tunnel.kind);
+        mode.unwrap_or_default()
+    }
+}
+
+impl Service {
+    /// One without servers.
+    fn new(spec: &Arc<ServiceSpec>, mut scheduler: Box<dyn Scheduler>) -> Self {
+        scheduler.backends_changed(&[]);
+        Self {
+            spec: Arc::clone(spec),
+            scheduler,
+            backends: Vec::new(),
+            servers: Vec::new(),
+            stats: Default::default(),
+            failures: Default::default(),
+            next_local: 0,
+            slow_start: SlowStart::default(),
+            rate: Rate::default(),
+        }
+    }
+
+    /// With another scheduler.
+    fn scheduled_by(mut self, scheduler: Box<dyn Scheduler>) -> Self {
+        self.scheduler = scheduler;
+        self.scheduler.backends_changed(&self.backends);
+        self
+    }
+}
+
+/// Where a new server goes so that the order ends up as the specification has it: the head, unless the
+/// specification was rearranged.
+fn insertion_point(
+    service: &Service,
+    servers: &Servers,
+    spec: &ServiceSpec,
+    wanted: &ServerSpec,
+) -> usize {
+    let rank = |e: Endpoint| spec.servers.iter().position(|s| s.endpoint == e);
+    let own = rank(wanted.endpoint);
+    service
+        .servers
+        .iter()
+        .position(|p| rank(servers.get(*p).key.1) > own)
+        .unwrap_or(service.servers.len())
+}

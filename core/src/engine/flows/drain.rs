@@ -1,0 +1,128 @@
+//! A server's way out of service: when it began, and how far it is.
+
+use std::time::Duration;
+
+use super::Flows;
+use crate::flow::Endpoint;
+use crate::service::ServiceKey;
+use crate::time::Instant;
+
+/// What became of a server's connections, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The server's service.
+    pub service: ServiceKey,
+    /// The server.
+    pub server: Endpoint,
+    /// What happened.
+    pub what: Happened,
+}
+
+/// What happened to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// Its weight is 0: so many of its connections are open.
+    Drains(u32),
+    /// None is open any more, so long after.
+    Drained(Duration),
+    /// Its drain timed out: so many were open, and end now.
+    TimedOut(u32),
+    /// It was removed, and so many of its connections were ended for that.
+    Ended(u32),
+}
+
+/// A server's way out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Drain {
+    /// Since when its weight is 0.
+    pub(super) since: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Connections are open.
+    Open,
+    /// None was open any more.
+    Drained,
+    /// Those left are ended.
+    TimedOut,
+}
+
+impl Drain {
+    /// It begins with so many connections open.
+    pub(super) const fn begin(now: Instant, open: u32) -> Self {
+        let stage = match open {
+            0 => Stage::Drained,
+            _ => Stage::Open,
+        };
+        Self { since: now, stage }
+    }
+
+    /// Moves on; what happened by that. `limit` is the time that the service gives it.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        open: u32,
+        limit: Option<Duration>,
+    ) -> Option<Happened> {
+        let took = now.since(self.since);
+        if self.stage == Stage::Open && open == 0 {
+            self.stage = Stage::Drained;
+            return Some(Happened::Drained(took));
+        }
+        if !self.is_timed_out() && limit.is_some_and(|limit| took >= limit) {
+            self.stage = Stage::TimedOut;
+            return Some(Happened::TimedOut(open));
+        }
+        None
+    }
+
+    /// When it times out, `None` where it does not or has.
+    pub(super) fn times_out(&self, limit: Option<Duration>) -> Option<Instant> {
+        let limit = limit.filter(|_| !self.is_timed_out());
+        limit.map(|limit| self.since + limit)
+    }
+
+    pub(super) fn is_timed_out(&self) -> bool {
+        self.stage == Stage::TimedOut
+    }
+}
+
+impl Flows {
+    /// The places of servers of weight 0; a drain of any other is over.
+    pub(in crate::engine) fn note_drains(&mut self) -> Vec<u32> {
+        let places = self.pool.services.iter().flat_map(|s| &s.servers);
+        let mut draining = Vec::new();
+        for place in places {
+            let server = self.pool.servers.get_mut(*place);
+            if server.spec.weight == 0 {
+                draining.push(*place);
+            } else {
+                server.drain = None;
+            }
+        }
+        draining
+    }
+
+    /// Begins a server's drain, or moves it on; what happened by that.
+    pub(in crate::engine) fn drain(&mut self, now: Instant, place: u32) -> Option<Happened> {
+        let open = self.pool.open_connections(place);
+        let server = self.pool.servers.get_mut(place);
+        let happened = server.drain_on(now, open)?;
+        let key = server.key;
+        if happened != Happened::TimedOut(0) {
+            self.stream.tell_of_server(&key, happened);
+        }
+        Some(happened)
+    }
+
+    /// When a server's drain begins or times out, `None` where it does neither.
+    pub(in crate::engine) fn next_drain(&self, place: u32) -> Option<Instant> {
+        let server = self.pool.servers.get(place);
+        match server.drain {
+            None => Some(Instant::ZERO),
+            Some(drain) => drain.times_out(server.drain_limit()),
+        }
+    }
+}

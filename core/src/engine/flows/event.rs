@@ -1,0 +1,140 @@
+//! What becomes of connections and persistence templates, as one stream.
+//!
+//! Each is told of once when it is made, whenever its state or what it counts as changes, and once when it
+//! ends, in that order. [`Flows`](super::Flows) tells, where it inserts into the table, changes and removes,
+//! and [`Stream::tell`] is the one place that all of it passes. Whoever wants to know of connections is told
+//! there: the servers' load ([`Pool`]) and [`Ends`] are.
+
+use super::drain::{Event, Happened};
+use super::pool::Pool;
+use crate::conn::{self, Conn};
+use crate::flow::Endpoint;
+use crate::service::ServiceKey;
+
+/// Events of servers that wait to be taken, at most.
+const EVENTS: usize = 1024;
+
+/// What has become of a connection or template.
+pub(super) enum FlowEvent<'a> {
+    /// It was made.
+    Opened(&'a Conn),
+    /// It has moved on; with what it was before.
+    Changed(&'a Conn, Standing),
+    /// It has left the table.
+    Ended(&'a Conn, Cause),
+}
+
+/// What a connection counts as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The state of its protocol, or a template's.
+    pub(super) state: u8,
+    /// Active or inactive in IPVS's sense.
+    pub(super) active: bool,
+    /// Closed by both sides, or reset.
+    pub(super) over: bool,
+}
+
+impl Standing {
+    pub(super) fn of(c: &Conn) -> Self {
+        Self {
+            state: c.state,
+            active: !c.has(conn::INACTIVE),
+            over: c.is_over(),
+        }
+    }
+}
+
+/// Why a connection or template ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Cause {
+    /// There was no packet for its time-out.
+    TimedOut,
+    /// It was for one packet.
+    OnePacket,
+    /// Its client began anew.
+    Reopened,
+    /// It was over, and its replies would have looked like those of a new one.
+    ReplacedOver,
+    /// As that, and it was not over.
+    ReplacedLive,
+    /// A new one needed its place in the table.
+    Evicted,
+    /// The defence drop_entry chose it.
+    DropEntry,
+    /// The connection that it was made for ended before its time: a template that stood for no other.
+    Unproven,
+    /// Its server left.
+    ServerLeft,
+    /// Its client is denied.
+    Denied,
+}
+
+impl Cause {
+    const COUNT: usize = Self::Denied as usize + 1;
+}
+
+/// How many have ended, by cause.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ends([u64; Cause::COUNT]);
+
+impl Ends {
+    pub(super) fn note(&mut self, event: &FlowEvent<'_>) {
+        if let FlowEvent::Ended(_, cause) = event {
+            self.0[*cause as usize] += 1;
+        }
+    }
+
+    pub(super) fn of(&self, cause: Cause) -> u64 {
+        self.0[cause as usize]
+    }
+
+    pub(super) fn all(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// Where what becomes of connections is told.
+#[derive(Default)]
+pub(super) struct Stream {
+    pub(super) ends: Ends,
+    /// What happened to servers, until it is taken.
+    events: Vec<Event>,
+}
+
+impl Stream {
+    /// The one place that every event passes.
+    pub(super) fn tell(&mut self, pool: &mut Pool, event: &FlowEvent<'_>) {
+        self.ends.note(event);
+        if let Some(gone) = pool.account(event)
+            && gone.ended > 0
+        {
+            self.tell_of_server(&gone.key, Happened::Ended(gone.ended));
+        }
+    }
+
+    /// Notes what happened to a server.
+    pub(super) fn tell_of_server(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
+        if self.events.len() < EVENTS {
+            let (service, server) = *key;
+            self.events.push(Event {
+                service,
+                server,
+                what,
+            });
+        }
+    }
+
+    /// A copy that has told nothing.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            ends: self.ends,
+            events: Vec::new(),
+        }
+    }
+
+    /// What happened to servers since this was asked last.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}

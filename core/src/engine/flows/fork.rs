@@ -1,0 +1,99 @@
+//! A double of the flows, for a rehearsal.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Flows;
+use super::clients::Clients;
+use super::pool::{Pool, Service};
+use super::syns::Syns;
+use crate::backend::Backend;
+use crate::flow::{Endpoint, Flow, Protocol};
+use crate::scheduler::{Fork, Scheduler};
+use crate::service::ServiceKey;
+
+/// Stands in for a scheduler of which there is no copy.
+struct FirstAvailable;
+
+impl Scheduler for FirstAvailable {
+    fn pick(&mut self, _: &Flow, backends: &[Backend]) -> Option<usize> {
+        backends.iter().position(|b| b.is_available())
+    }
+}
+
+impl Flows {
+    /// A copy without connections, which [`Flows::adopt`] adds; and the services whose scheduler could not
+    /// be copied.
+    pub(in crate::engine) fn fork(&self) -> (Self, HashSet<ServiceKey>) {
+        let mut examples = HashSet::new();
+        let services = self.pool.services.iter().map(|service| {
+            let (double, exact) = service.fork();
+            if !exact {
+                examples.insert(double.spec.key);
+            }
+            double
+        });
+        let pool = Pool {
+            services: services.collect(),
+            servers: self.pool.servers.clone(),
+            retired: self.pool.retired,
+        };
+        let double = Self {
+            conns: self.conns.excerpt(),
+            pool,
+            ports: self.ports.clone(),
+            clients: Clients::default(),
+            syns: Syns::default(),
+            rates: self.rates.clone(),
+            replaced: None,
+            stream: self.stream.fork(),
+            scheduler_faults: self.scheduler_faults,
+        };
+        (double, examples)
+    }
+
+    /// What a new connection of `flow` asks the table for: its template, and whether the tuple that its
+    /// replies will have at one of the servers is taken.
+    pub(in crate::engine) fn keys_of_new(&self, slot: u32, flow: &Flow) -> Vec<Flow> {
+        let Some(protocol) = Protocol::from_number(flow.protocol) else {
+            return Vec::new();
+        };
+        let places = self.pool.service(slot).servers.iter();
+        let replies = places.flat_map(|place| {
+            let end = self.pool.servers.get(*place).spec.endpoint;
+            [end.port, flow.dst_port].map(|port| {
+                let from = Endpoint::new(end.addr, port);
+                Flow::new(protocol, from, flow.source())
+            })
+        });
+        let template = self.template_of(slot, flow);
+        let template = template.map(|template| template.flow());
+        template.into_iter().chain(replies).collect()
+    }
+}
+
+impl Service {
+    /// A copy, and whether its scheduler picks as this one's.
+    fn fork(&self) -> (Self, bool) {
+        let (mut scheduler, exact): (Box<dyn Scheduler>, bool) = match self.scheduler.fork() {
+            Fork::Exact(copy) => (copy, true),
+            Fork::Example(new) => (new, false),
+            Fork::None => (Box::new(FirstAvailable), false),
+        };
+        if !exact {
+            scheduler.backends_changed(&self.backends);
+        }
+        let double = Self {
+            spec: Arc::clone(&self.spec),
+            scheduler,
+            backends: self.backends.clone(),
+            servers: self.servers.clone(),
+            stats: self.stats,
+            failures: self.failures,
+            next_local: self.next_local,
+            slow_start: self.slow_start.clone(),
+            rate: self.rate,
+        };
+        (double, exact)
+    }
+}

@@ -1,0 +1,104 @@
+//! A connection's two ends. After `ip_vs_conn_expire` and `ip_vs_conn_del` of
+//! `net/netfilter/ipvs/ip_vs_conn.c`.
+
+use super::Flows;
+use super::event::{Cause, FlowEvent, Standing};
+use crate::conn::{Conn, ConnId, InsertError, NONE};
+use crate::time::Instant;
+
+impl Flows {
+    /// Inserts a connection or template; with `replies`, it is found by the server's flow as well.
+    ///
+    /// # Errors
+    /// The table is full, or a key is taken; nothing is changed.
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        c: &Conn,
+        replies: bool,
+    ) -> Result<ConnId, InsertError> {
+        let id = self.conns.insert(now, *c, replies)?;
+        let opened = FlowEvent::Opened(self.conns.get(id));
+        self.stream.tell(&mut self.pool, &opened);
+        Ok(id)
+    }
+
+    /// A connection of another table, with its template's place in this one. Its server counts it already.
+    pub(in crate::engine) fn adopt(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
+        self.conns.adopt(now, c, control)
+    }
+
+    /// A packet of a connection was seen: it lives for its time-out from then on.
+    #[inline]
+    pub(in crate::engine) fn seen(&mut self, at: Instant, id: ConnId) {
+        self.conns.touch(at, id);
+    }
+
+    /// The next connection whose time is over; each look at one takes of the budget.
+    pub(in crate::engine) fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
+        self.conns.expired(now, budget)
+    }
+
+    /// When [`Flows::expired`] has work again, `None` where there is no connection.
+    pub(in crate::engine) fn next_expiry(&self) -> Option<Instant> {
+        self.conns.next_expiry()
+    }
+
+    /// A connection has moved on from what it was.
+    pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
+        let changed = FlowEvent::Changed(self.conns.get(id), before);
+        self.stream.tell(&mut self.pool, &changed);
+    }
+
+    /// Ends a connection. A template waits while it controls connections.
+    pub(in crate::engine) fn end(&mut self, now: Instant, id: ConnId, cause: Cause) {
+        /// Seconds that such a template is kept for from then on, by each new connection too
+        /// (`ip_vs_conn_expire`).
+        const LATER: u32 = 60;
+        if self.conns.get(id).controlled > 0 {
+            self.conns.get_mut(id).timeout = LATER;
+            self.conns.touch(now, id);
+            return;
+        }
+        let c = self.conns.remove(id);
+        if c.control != NONE {
+            self.release_template(ConnId(c.control));
+        }
+        self.give_back_local(&c);
+        self.stream
+            .tell(&mut self.pool, &FlowEvent::Ended(&c, cause));
+    }
+
+    /// Ends an entry before its time, and with it its template where no connection of that was ever
+    /// established and none is left (`ip_vs_conn_del`).
+    pub(in crate::engine) fn give_up(&mut self, now: Instant, id: ConnId, cause: Cause) {
+        let control = self.conns.get(id).control;
+        self.end(now, id, cause);
+        if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
+            self.end(now, ConnId(control), Cause::Unproven);
+        }
+    }
+
+    /// Evicts one connection or template for a new one; `false` where none may go.
+    pub(super) fn make_room(&mut self, now: Instant) -> bool {
+        let Some(id) = self.conns.most_willing() else {
+            return false;
+        };
+        self.give_up(now, id, Cause::Evicted);
+        true
+    }
+
+    /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).
+    pub(in crate::engine) fn end_one_packet(&mut self, now: Instant, id: ConnId) {
+        let c = self.conns.get(id);
+        if !c.has(crate::conn::ONE_PACKET) {
+            return;
+        }
+        let control = c.control;
+        if control != NONE {
+            let template = self.conns.get_mut(ConnId(control));
+            template.in_packets = template.in_packets.saturating_add(1);
+        }
+        self.end(now, id, Cause::OnePacket);
+    }
+}

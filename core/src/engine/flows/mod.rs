@@ -1,0 +1,190 @@
+//! The connections, and the servers that have them: opened, tracked, counted, ended.
+//!
+//! What becomes of a connection leaves here as one stream of events, and what is seen of it elsewhere comes
+//! in by [`Flows::seen`]; a connection that was opened elsewhere comes in by [`Flows::adopt`].
+
+mod apply;
+#[cfg(feature = "testing")]
+mod audit;
+mod clients;
+mod drain;
+mod event;
+mod fork;
+mod handshake;
+mod lifetime;
+mod pool;
+mod rates;
+mod report;
+mod schedule;
+mod sequence;
+mod servers;
+mod slow_start;
+mod syns;
+mod templates;
+mod track;
+
+use std::sync::Arc;
+
+use crate::conn::{Conn, ConnId, ConnTable, Side};
+use crate::counters::{Counters, ScheduleFailure};
+use crate::flow::Flow;
+use crate::ports::LocalPorts;
+use crate::service::ServiceSpec;
+use crate::snapshot::Limits;
+use crate::time::Instant;
+
+use super::catalog::Catalog;
+use super::desired::Desired;
+pub(super) use apply::NewSchedulers;
+use clients::Clients;
+pub use drain::{Event, Happened};
+pub(super) use event::Cause;
+use event::Stream;
+use pool::Pool;
+use rates::Rates;
+pub(super) use report::state_name;
+pub use report::{ConnReport, Report, ServerReport, ServiceReport};
+pub(super) use schedule::{Refused, Scheduling};
+pub(super) use sequence::OutOfWindow;
+pub(super) use servers::Server;
+use syns::Syns;
+pub(super) use syns::{MAX_SYN, Syn};
+pub(super) use track::Tracking;
+
+/// All connections with their services and servers.
+pub(super) struct Flows {
+    conns: ConnTable,
+    pool: Pool,
+    ports: LocalPorts,
+    /// NAT's clients.
+    clients: Clients,
+    /// FULLNAT clients' SYNs, until their servers have answered.
+    syns: Syns,
+    rates: Rates,
+    /// A connection that gave way to the one just made, where its ends are to be told.
+    replaced: Option<Conn>,
+    stream: Stream,
+    scheduler_faults: u64,
+}
+
+impl Flows {
+    /// None, with room for as many as `limits` says.
+    pub(super) fn new(limits: &Limits, keys: (u64, u64)) -> Self {
+        Self {
+            conns: ConnTable::new(limits.connections, keys),
+            pool: Pool::default(),
+            ports: LocalPorts::new(limits.local_ports, keys),
+            clients: Clients::default(),
+            syns: Syns::default(),
+            rates: Rates::new(keys),
+            replaced: None,
+            stream: Stream::default(),
+            scheduler_faults: 0,
+        }
+    }
+
+    /// Takes the services up; whether connections have to end because their server was removed.
+    pub(super) fn apply(
+        &mut self,
+        desired: &Desired,
+        catalog: &Catalog,
+        schedulers: NewSchedulers,
+    ) -> bool {
+        let mut change = apply::Change {
+            pool: &mut self.pool,
+            desired,
+            catalog,
+            released: false,
+        };
+        change.services(schedulers);
+        let released = change.released;
+        self.set_rates();
+        released
+    }
+
+    /// The connection table.
+    pub(super) fn table(&self) -> &ConnTable {
+        &self.conns
+    }
+
+    /// The connection that a packet with this flow belongs to, and in which direction it goes.
+    #[inline]
+    pub(super) fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
+        self.conns.find(flow)
+    }
+
+    #[inline]
+    pub(super) fn conn(&self, id: ConnId) -> &Conn {
+        self.conns.get(id)
+    }
+
+    /// The server of a connection or template.
+    #[inline]
+    pub(super) fn server_of(&self, c: &Conn) -> &Server {
+        self.pool.servers.get(c.backend)
+    }
+
+    /// What a service is, as it was asked for.
+    pub(super) fn service(&self, slot: u32) -> &Arc<ServiceSpec> {
+        &self.pool.service(slot).spec
+    }
+
+    /// Whether FULLNAT's local ports include this one.
+    pub(super) fn is_local_port(&self, port: u16) -> bool {
+        self.ports.contains(port)
+    }
+
+    /// Counts a packet at its connection's server, by place, and service: from the server (`out`) or the
+    /// client.
+    #[inline]
+    pub(super) fn count_packet(&mut self, server: u32, out: bool, bytes: u64) {
+        self.pool.count_packet(server, out, bytes);
+    }
+
+    /// Counts a connection that a service wanted and could not make; as what.
+    pub(super) fn count_failure(
+        &mut self,
+        slot: u32,
+        refused: &Refused,
+    ) -> Option<ScheduleFailure> {
+        let service = self.pool.service_mut(slot);
+        let failure = refused.failure(&service.backends)?;
+        service.failures[failure as usize] += 1;
+        Some(failure)
+    }
+
+    /// The connection that has given way since this was asked last, where its ends are to be told.
+    pub(super) fn take_replaced(&mut self) -> Option<Conn> {
+        self.replaced.take()
+    }
+
+    /// What happened to servers since this was asked last.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        self.stream.take_events()
+    }
+
+    /// Tells schedulers the time.
+    pub(super) fn tick_schedulers(&mut self, now: Instant) {
+        for service in &mut self.pool.services {
+            service.scheduler.tick(now);
+        }
+    }
+
+    /// Servers in their slow start come nearer to their weight.
+    pub(super) fn advance_slow_starts(&mut self, now: Instant) {
+        for service in &mut self.pool.services {
+            service.slow_start.advance(now);
+        }
+    }
+
+    /// Enters what is counted of connections.
+    pub(super) fn fill(&self, counters: &mut Counters) {
+        let ends = &self.stream.ends;
+        counters.expired = ends.all();
+        counters.evicted = ends.of(Cause::Evicted);
+        counters.dropped_entries = ends.of(Cause::DropEntry);
+        counters.replaced_over = ends.of(Cause::ReplacedOver);
+        counters.replaced_live = ends.of(Cause::ReplacedLive);
+        counters.scheduler_faults = self.scheduler_faults;
+    }
+}

@@ -1,0 +1,160 @@
+//! Services at work, their servers, and the load that is counted of them.
+
+use std::sync::Arc;
+
+use super::event::{Cause, FlowEvent, Standing};
+use super::rates::Rate;
+use super::servers::{Server, Servers};
+use super::slow_start::SlowStart;
+use crate::backend::Backend;
+use crate::conn::{self, Conn};
+use crate::counters::{ByFailure, Stats};
+use crate::scheduler::Scheduler;
+use crate::service::ServiceSpec;
+
+/// A virtual service at work.
+pub(super) struct Service {
+    pub(super) spec: Arc<ServiceSpec>,
+    pub(super) scheduler: Box<dyn Scheduler>,
+    /// What the scheduler sees.
+    pub(super) backends: Vec<Backend>,
+    /// The places in [`Pool::servers`] of `backends`.
+    pub(super) servers: Vec<u32>,
+    pub(super) stats: Stats,
+    pub(super) failures: ByFailure,
+    /// Whose turn it is among the local addresses.
+    pub(super) next_local: usize,
+    pub(super) slow_start: SlowStart,
+    pub(super) rate: Rate,
+}
+
+/// All services and servers. A service has the slot that [`Desired`](crate::engine::desired::Desired) gives
+/// it; a server keeps its place for as long as anything refers to it.
+#[derive(Default)]
+pub(super) struct Pool {
+    pub(super) services: Vec<Service>,
+    pub(super) servers: Servers,
+    /// Traffic of services that were removed.
+    pub(super) retired: Stats,
+}
+
+impl Pool {
+    pub(super) fn service(&self, slot: u32) -> &Service {
+        &self.services[slot as usize]
+    }
+
+    pub(super) fn service_mut(&mut self, slot: u32) -> &mut Service {
+        &mut self.services[slot as usize]
+    }
+
+    /// Counts a packet at its server and service: from the server (`out`) or the client.
+    #[inline]
+    pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
+        let server = self.servers.get_mut(place);
+        server.numbers.stats.count(out, bytes);
+        if let Some(service) = self.services.get_mut(server.service as usize) {
+            service.stats.count(out, bytes);
+        }
+    }
+
+    /// The backend that counts a server's load: its service's, or its own where that is removed.
+    pub(super) fn load_mut(&mut self, place: u32) -> &mut Backend {
+        let server = self.servers.get_mut(place);
+        match self.services.get_mut(server.service as usize) {
+            Some(service) => &mut service.backends[server.position as usize],
+            None => &mut server.removed,
+        }
+    }
+
+    /// As [`Pool::load_mut`].
+    pub(super) fn load(&self, place: u32) -> &Backend {
+        let server = self.servers.get(place);
+        match self.services.get(server.service as usize) {
+            Some(service) => &service.backends[server.position as usize],
+            None => &server.removed,
+        }
+    }
+
+    /// Connections of a server that are not over.
+    pub(super) fn open_connections(&self, place: u32) -> u32 {
+        let over = self.servers.get(place).over;
+        let load = self.load(place);
+        (load.active + load.inactive).saturating_sub(over)
+    }
+
+    /// Takes what became of a connection into its server's load. The server, where it was removed and this
+    /// was the last that referred to it.
+    pub(super) fn account(&mut self, event: &FlowEvent<'_>) -> Option<Server> {
+        match *event {
+            FlowEvent::Opened(c) => self.opened(c),
+            FlowEvent::Changed(c, before) => self.changed(c, before),
+            FlowEvent::Ended(c, cause) => {
+                self.ended(c, cause);
+                return self.servers.release(c.backend);
+            }
+        }
+        None
+    }
+
+    /// As `ip_vs_bind_dest`.
+    fn opened(&mut self, c: &Conn) {
+        let server = self.servers.get_mut(c.backend);
+        server.references += 1;
+        if c.has(conn::TEMPLATE) {
+            server.numbers.persistent += 1;
+            return;
+        }
+        let upper = server.spec.upper;
+        let load = self.load_mut(c.backend);
+        load.inactive += 1;
+        if upper != 0 && load.active + load.inactive >= upper {
+            load.flags |= Backend::OVERLOADED;
+        }
+    }
+
+    fn changed(&mut self, c: &Conn, before: Standing) {
+        let now = Standing::of(c);
+        if before.over != now.over {
+            let over = &mut self.servers.get_mut(c.backend).over;
+            *over = if before.over { *over - 1 } else { *over + 1 };
+        }
+        if before.active != now.active {
+            let load = self.load_mut(c.backend);
+            if now.active {
+                (load.active, load.inactive) = (load.active + 1, load.inactive - 1);
+            } else {
+                (load.active, load.inactive) = (load.active - 1, load.inactive + 1);
+            }
+        }
+    }
+
+    /// The reverse of counting; makes room under the threshold (`ip_vs_unbind_dest`).
+    fn ended(&mut self, c: &Conn, cause: Cause) {
+        let server = self.servers.get_mut(c.backend);
+        let (upper, lower) = (server.spec.upper, server.spec.lower);
+        server.over -= u32::from(c.is_over());
+        if c.has(conn::TEMPLATE) {
+            server.numbers.persistent -= 1;
+        } else if cause == Cause::ServerLeft {
+            server.ended += 1;
+        }
+        let load = self.load_mut(c.backend);
+        if !c.has(conn::TEMPLATE) {
+            let count = if c.has(conn::INACTIVE) {
+                &mut load.inactive
+            } else {
+                &mut load.active
+            };
+            *count -= 1;
+        }
+        let total = u64::from(load.active + load.inactive);
+        let roomy = match (upper, lower) {
+            (0, 0) => true,
+            (_, 0) => total * 4 < u64::from(upper) * 3,
+            _ => total < u64::from(lower),
+        };
+        if roomy {
+            load.flags &= !Backend::OVERLOADED;
+        }
+    }
+}

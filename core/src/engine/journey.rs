@@ -1,0 +1,192 @@
+//! A frame's journey: which step it goes to. Each of the others is in a file of its own.
+
+use super::flows::{OutOfWindow, Tracking};
+use super::transit::Transit;
+use super::{Engine, describe, martian, voice};
+use crate::conn::{ConnId, Side};
+use crate::flow::{Addr, Flow};
+use crate::fragment::Whole;
+use crate::frame::{Frame, Offload};
+use crate::outbox::{HEADROOM, Outbox};
+use crate::packet::{self, Parsed, Transport};
+use crate::rewrite;
+use crate::time::Instant;
+use crate::trace::{Aside, Recorder, Step};
+use crate::verdict::{DropReason, Egress, PortId, Verdict};
+use crate::wire::{ethernet, protocol};
+
+impl<R: Recorder> Engine<R> {
+    /// [`Engine::handle_frame`] of any recorder. This is the one place that counts frames.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let verdict = self.decide(now, port, frame, out);
+        self.counters.count(verdict);
+        verdict
+    }
+
+    fn decide(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let Some(interface) = self.routes.fib.interface(port) else {
+            self.record(|_| Step::Aside {
+                why: Aside::UnknownInterface,
+            });
+            return Verdict::Pass;
+        };
+        let mac = interface.mac;
+        frame.arrival = interface.ifindex;
+        let parsed = packet::parse(frame);
+        self.record(|_| describe::frame(frame, &parsed, mac));
+        match parsed {
+            Parsed::Foreign => Verdict::Pass,
+            Parsed::Arp => {
+                self.note_claim(now, port, frame.bytes());
+                let announced = |vip: Addr| self.desired.announces(vip);
+                voice::answer_arp(frame, (port, mac), announced, out)
+            }
+            // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
+            // the address of a next hop.
+            _ if ethernet::Header::new(frame.bytes()).dst() != mac && port != PortId::HOST => {
+                Verdict::Pass
+            }
+            Parsed::Malformed { dst, reason } if self.desired.is_vip(dst) => Verdict::Drop(reason),
+            Parsed::Malformed { .. } => Verdict::Pass,
+            Parsed::Ipv4(packet) => {
+                let mut transit = Transit {
+                    now,
+                    frame,
+                    packet: &packet,
+                    out,
+                };
+                if martian::is_martian(transit.frame, &packet) {
+                    self.refuse_source(&transit)
+                } else {
+                    self.handle_packet(&mut transit)
+                }
+            }
+        }
+    }
+
+    fn handle_packet(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        if self.routes.fib.filters() && self.is_spoofed(t) {
+            return if self.desired.is_ours(&t.packet.flow) {
+                Verdict::Drop(DropReason::ReversePath)
+            } else {
+                Verdict::Pass
+            };
+        }
+        match t.packet.transport {
+            Transport::Fragment => self.handle_fragment(t),
+            Transport::Icmp { .. } => self.handle_icmp(t),
+            Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
+                rewrite::finish_crc(t.frame, t.packet);
+                self.handle_transport(t)
+            }
+            Transport::Other => self.answer_as_host(t),
+        }
+    }
+
+    /// Whether a packet has a source that the arrival interface's rp_filter refuses. As the kernel, which judges
+    /// before IPVS sees it, each packet is asked about; what is not ours, the kernel refuses itself.
+    fn is_spoofed(&self, t: &Transit<'_, '_>) -> bool {
+        let flow = &t.packet.flow;
+        self.routes
+            .fib
+            .is_spoofed(flow.src, flow.dst, t.frame.arrival)
+    }
+
+    fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        let known = self.flows.find(&t.packet.flow);
+        self.record(|e| e.looked_up(t.now, known));
+        match known {
+            Some((id, Side::Client)) => self.continue_connection(t, id),
+            Some((id, Side::Server)) => self.reply(t, id),
+            None => self.start_connection(t),
+        }
+    }
+
+    fn handle_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        // An error about a tunnel's packet, which comes to an address of the host's.
+        let tunnel_error = t.packet.protocol == protocol::ICMP
+            && self.desired.has_tunnels()
+            && self.routes.fib.is_local(t.packet.flow.dst);
+        if !self.desired.is_ours(&t.packet.flow) && !tunnel_error {
+            return Verdict::Pass;
+        }
+        match self.reassembler.add(t.now, t.frame.bytes(), t.packet) {
+            Err(reason) => Verdict::Drop(reason),
+            Ok(None) => Verdict::Held,
+            Ok(Some(whole)) => self.handle_datagram(t, whole),
+        }
+    }
+
+    /// Handles the datagram that the fragment `t` has made whole, as if it had come in one frame.
+    fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Whole) -> Verdict {
+        let end = HEADROOM + whole.frame.len();
+        // Headroom as in the outbox: a mode may wrap the packet.
+        whole.frame.splice(0..0, [0; HEADROOM]);
+        let mut frame = Frame::new(&mut whole.frame, HEADROOM, end, Offload::default());
+        (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
+        match packet::parse(&mut frame) {
+            Parsed::Ipv4(mut p) => {
+                self.record(|_| describe::packet(&frame, &p));
+                p.fragment_size = Some(whole.largest);
+                let mut datagram = Transit {
+                    now: t.now,
+                    frame: &mut frame,
+                    packet: &p,
+                    out: t.out,
+                };
+                let verdict = self.handle_packet(&mut datagram);
+                if verdict == Verdict::Local {
+                    t.out
+                        .push_copy(frame.bytes(), frame.offload, Egress::default());
+                }
+                verdict
+            }
+            Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
+            Parsed::Arp | Parsed::Foreign => Verdict::Pass,
+        }
+    }
+
+    /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
+    pub(super) fn give_back(&mut self) -> Verdict {
+        self.record(|_| Step::Absent);
+        Verdict::Local
+    }
+
+    /// The slot of the service for a packet of this mark to `flow`'s destination.
+    pub(super) fn service_for(&self, flow: &Flow, mark: u32) -> Option<u32> {
+        self.desired.service_for(flow, mark, &self.routes.fib)
+    }
+
+    /// Takes a packet into its connection's state and time, from the server (`output`) or the client; not
+    /// one that only claims to be of the connection.
+    pub(super) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+        let out = self.flows.out_of_window(id, t.frame, t.packet, output);
+        if let Some(OutOfWindow { seq, expected }) = out {
+            self.counters.out_of_window += 1;
+            self.record(|_| Step::OutOfWindow { seq, expected });
+            return;
+        }
+        let by = Tracking {
+            timeouts: self.desired.timeouts(),
+            strict: self.upkeep.is_strict(self.desired.sysctls()),
+        };
+        if let Some(before) = self.flows.track(id, t.packet, output, &by) {
+            self.record(|e| e.moved(id, before));
+        }
+        self.flows.note_sequence(id, t.frame, t.packet, output);
+        self.flows.seen(t.now, id);
+    }
+}

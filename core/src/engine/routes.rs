@@ -1,0 +1,45 @@
+//! Where packets leave.
+
+use std::sync::Arc;
+
+use super::pmtu::PathMtus;
+use crate::fib::{self, Fib, NextHop, Query, Unreachable};
+
+/// The kernel's routes and neighbours, and what the engine remembers beside them.
+pub(super) struct Routes {
+    pub(super) fib: Arc<Fib>,
+    /// The ways of established connections.
+    ways: fib::Cache,
+    pub(super) path_mtus: PathMtus,
+}
+
+impl Routes {
+    /// None are known.
+    pub(super) fn new() -> Self {
+        Self {
+            fib: Arc::new(Fib::new()),
+            ways: fib::Cache::new(),
+            path_mtus: PathMtus::default(),
+        }
+    }
+
+    pub(super) fn set(&mut self, fib: Arc<Fib>) {
+        self.fib = fib;
+        self.ways.clear();
+    }
+
+    /// As [`Fib::lookup`], for what is asked with each packet.
+    #[inline]
+    pub(super) fn lookup(&mut self, query: Query) -> Result<NextHop, Unreachable> {
+        self.ways.lookup(&self.fib, query)
+    }
+
+    /// A copy that keeps no ways.
+    pub(super) fn fork(&self) -> Self {
+        Self {
+            fib: Arc::clone(&self.fib),
+            ways: fib::Cache::default(),
+            path_mtus: self.path_mtus.clone(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the director says itself: ICMP errors, resets, echo replies and ARP replies, and how much of it.
+//!
+//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`), and so are the limits: ICMP errors have
+//! one, resets have none. A reset is no longer than the segment it answers and there is one at most, so that
+//! it amplifies nothing; one that is held back leaves a client to its time-outs, which after a restart of a busy
+//! director is every client at once. Notices to the ends of connections that time out or are ended have a
+//! limit of their own.
+//!
+//! The voice sees routes, the frame in hand and the outbox. Which connection something is about, and how it is
+//! counted, is the business of whoever speaks by it.
+
+use crate::fib::{Fib, NextHop, Query, Unreachable};
+use crate::flow::Addr;
+use crate::frame::Offload;
+use crate::outbox::Outbox;
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::{ethernet, ipv4};
+
+mod error;
+mod limiter;
+mod reply;
+mod reset;
+
+pub(super) use error::{Error, Notice};
+use limiter::Limiter;
+pub(super) use reply::{answer_arp, echo};
+pub(super) use reset::Reset;
+
+/// TTL of the director's own packets (net.ipv4.ip_default_ttl).
+const TTL: u8 = 64;
+/// ICMP errors in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
+const ERRORS: (u64, u32) = (1000, 50);
+/// Connections whose ends are told that they are over, per second and at once: a million take 20 s, and a turn
+/// of the worker sends no more than twice the burst.
+const TEARDOWNS: (u64, u32) = (50_000, 128);
+
+/// The part of the engine that speaks.
+#[derive(Clone)]
+pub(super) struct Voice {
+    /// Limits ICMP errors.
+    error_limit: Limiter,
+    /// Limits the notices to the ends of connections. Whoever sends them asks it first, once a connection.
+    pub(super) teardown_limit: Limiter,
+    /// Identification of the last packet of our own.
+    ip_id: u16,
+}
+
+/// A packet of the director's own, on its way out.
+struct Letter {
+    /// [`Addr::UNSPECIFIED`] = the director's own address towards `to`.
+    from: Addr,
+    to: Addr,
+    protocol: u8,
+    /// Bytes after the IP header.
+    len: usize,
+}
+
+impl Voice {
+    /// One whose packets' identifications go on from `ip_id`.
+    pub(super) const fn new(ip_id: u16) -> Self {
+        Self {
+            error_limit: Limiter::new(ERRORS.0, ERRORS.1),
+            teardown_limit: Limiter::new(TEARDOWNS.0, TEARDOWNS.1),
+            ip_id,
+        }
+    }
+
+    /// The identification that was given out last.
+    pub(super) const fn ip_id(&self) -> u16 {
+        self.ip_id
+    }
+
+    /// An identification for a packet or an outer header.
+    pub(super) fn next_ip_id(&mut self) -> u16 {
+        self.ip_id = self.ip_id.wrapping_add(1);
+        self.ip_id
+    }
+
+    /// Puts a packet into the outbox, on the way to whom it is for. `fill` writes what follows the IP header,
+    /// and may change that, but for its length and addresses.
+    fn send(
+        &mut self,
+        fib: &Fib,
+        letter: &Letter,
+        out: &mut Outbox,
+        fill: impl FnOnce(&mut Self, &mut ipv4::Repr, &mut [u8]),
+    ) -> Verdict {
+        let hop = match fib.lookup(Query::to(letter.to).from(letter.from)) {
+            Ok(hop) => hop,
+            Err(Unreachable::Local) => NextHop::host(letter.to),
+            Err(_) => return Verdict::Drop(DropReason::NoRoute),
+        };
+        let from = if letter.from.is_unspecified() {
+            hop.source
+        } else {
+            letter.from
+        };
+        let (Some(src), Some(dst)) = (from.as_v4(), letter.to.as_v4()) else {
+            return Verdict::Drop(DropReason::NoRoute);
+        };
+        let mut draft = out.draft(ethernet::LEN + ipv4::MIN_LEN + letter.len);
+        let (head, body) = draft
+            .bytes_mut()
+            .split_at_mut(ethernet::LEN + ipv4::MIN_LEN);
+        let mut header = header(letter.protocol, src, dst, letter.len);
+        fill(self, &mut header, body);
+        header.emit(&mut head[ethernet::LEN..]);
+        let header = ethernet::Repr {
+            dst: hop.mac.unwrap_or_default(),
+            src: hop.source_mac,
+            ethertype: ethernet::ethertype::IPV4,
+        };
+        header.emit(head);
+        let range = draft.range();
+        out.push(range, Offload::default(), hop.egress());
+        Verdict::Answered
+    }
+}
+
+/// The IPv4 header of a packet of the director's own, with `len` bytes after it: no service class, no
+/// identification, not to be cut.
+fn header(protocol: u8, src: [u8; 4], dst: [u8; 4], len: usize) -> ipv4::Repr {
+    ipv4::Repr {
+        tos: 0,
+        total_len: (ipv4::MIN_LEN + len) as u16,
+        id: 0,
+        dont_fragment: true,
+        ttl: TTL,
+        protocol,
+        src,
+        dst,
+    }
+}
