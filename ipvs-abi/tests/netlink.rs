@@ -249,6 +249,21 @@ fn a_server_is_listed_as_the_kernel_lists_it() {
     assert_eq!(got[0][16..16 + hex(body).len()], hex(body));
 }
 
+/// A request about a service of another port: where that is behind the address, whatever the command.
+fn with_port_81(mut payload: Vec<u8>) -> Vec<u8> {
+    let port = hex("0600040000500000");
+    let place = payload.windows(8).position(|w| w == port);
+    payload[place.expect("its port") + 5] = 81;
+    payload
+}
+
+fn unknown_scheduler() -> Vec<u8> {
+    let mut payload = with_port_81(hex(ADD_SERVICE));
+    let name = payload.windows(3).position(|w| w == b"wrr");
+    payload[name.expect("its name")] = b'x';
+    payload
+}
+
 #[test]
 fn what_is_refused_has_the_kernels_number() {
     let mut memory = filled();
@@ -260,25 +275,13 @@ fn what_is_refused_has_the_kernels_number() {
         0,
         0,
     );
-    let unknown = {
-        let mut payload = hex(ADD_SERVICE);
-        let port = 4 + 4 + 8 + 8 + 20 + 4;
-        payload[port] = 0x51;
-        let name = payload
-            .windows(3)
-            .position(|w| w == b"wrr")
-            .expect("its name");
-        payload[name] = b'x';
-        payload
-    };
-    let no_service = {
-        let mut payload = about_server(5, &server_11(1, 0, 0));
-        payload[4 + 4 + 8 + 8 + 20 + 4] = 0x51;
-        payload
-    };
     for (payload, number, why) in [
-        (unknown, 2, "ENOENT: no such scheduler"),
-        (no_service, 3, "ESRCH: no such service"),
+        (unknown_scheduler(), 2, "ENOENT: no such scheduler"),
+        (
+            with_port_81(about_server(5, &server_11(1, 0, 0))),
+            3,
+            "ESRCH: no such service",
+        ),
         (
             about_server(7, &server_11(1, 0, 0)),
             2,

@@ -129,8 +129,10 @@ pub(crate) unsafe extern "C" fn getsockopt(
             fd => c_int, level => c_int, name => c_int, value => *mut c_void, length => *mut socklen_t,
         ) -> c_int);
     };
-    // SAFETY: neither is null, and both are the caller's.
-    let buffer = unsafe { slice(value, *length as usize) };
+    // SAFETY: it is not null, and the caller's.
+    let room = unsafe { *length } as usize;
+    // SAFETY: the caller's buffer, of that length.
+    let buffer = unsafe { slice(value, room) };
     match carry::ask(Question::get(name, buffer)) {
         Ok(answer) if answer.len() > buffer.len() => fail(libc::EINVAL),
         Ok(answer) => {
@@ -507,7 +509,9 @@ unsafe fn slice<'a>(start: *const c_void, length: usize) -> &'a [u8] {
 }
 
 fn fail(errno: c_int) -> c_int {
+    // SAFETY: it has no conditions.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: the C library's own, of this thread.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *place = errno };
     -1
 }

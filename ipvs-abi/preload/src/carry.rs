@@ -24,13 +24,10 @@ pub(crate) fn take_over(fd: c_int) -> Result<(), c_int> {
         Kind::Other | Kind::Generic => port_of(fd),
     };
     let connection = connect()?;
-    // SAFETY: these ask for flags only.
-    let (descriptor, status) = unsafe {
-        (
-            libc::fcntl(fd, libc::F_GETFD),
-            libc::fcntl(fd, libc::F_GETFL),
-        )
-    };
+    // SAFETY: it asks for flags only.
+    let descriptor = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    // SAFETY: so does it.
+    let status = unsafe { libc::fcntl(fd, libc::F_GETFL) };
     let closes = if descriptor & libc::FD_CLOEXEC == 0 {
         0
     } else {
