@@ -237,7 +237,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         vip: at([0, 0, 0, 1], 0),
         state: "NONE",
         expires: 5,
-        ..tcp.clone()
+        ..tcp
     };
     let v6 = Endpoint::new(
         Addr([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
@@ -249,10 +249,12 @@ fn connections_are_written_as_the_kernel_writes_them() {
         vip: v6,
         server: v6,
         state: "UDP",
-        ..tcp.clone()
+        ..tcp
     };
-    let mut memory = Memory::default();
-    memory.connections = vec![tcp, template, udp];
+    let mut memory = Memory {
+        connections: vec![tcp, template, udp],
+        ..Memory::default()
+    };
     let text = put(&mut memory, Question::File { place: 1 }).expect("a file");
     let group = "2001:0db8:0000:0000:0000:0000:0000:0001 0035";
     let want = format!(
