@@ -17,3 +17,4 @@ pub mod service;
 pub mod session;
 pub mod sockopt;
 mod stats;
+mod structure;

@@ -1,22 +1,19 @@
 //! IPVS's socket options: fixed structures, IPv4 only (`do_ip_vs_set_ctl`, `do_ip_vs_get_ctl` of
 //! net/netfilter/ipvs/ip_vs_ctl.c; linux/ip_vs.h). Numbers are the host's, addresses and ports network byte order.
 
-mod layout;
-
 use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, ask};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
-use self::layout::Reader;
-pub(crate) use self::layout::Writer;
 use crate::director::{Asked, Director, carry_out, one};
 use crate::errno::Errno;
 use crate::server::{method, method_number};
 use crate::service::{ONE_PACKET, PERSISTENT, key_is_ipv6, shown_flags};
 use crate::session::IPVS_VERSION;
 use crate::stats;
+use crate::structure::{Reader, Writer};
 
 /// IP_VS_SO_SET_*.
 mod set {
@@ -50,6 +47,8 @@ const SERVER: usize = 68;
 /// Bytes of `struct ip_vs_daemon_user` and of `struct ip_vs_timeout_user`.
 const DAEMON: usize = 24;
 const TIMEOUTS: usize = 12;
+/// Bytes of `struct ip_vs_dest_entry`.
+const SERVER_ENTRY: usize = 96;
 /// Bytes of a scheduler's name with its NUL (IP_VS_SCHEDNAME_MAXLEN).
 const NAME: usize = 16;
 
@@ -278,7 +277,7 @@ fn listed_service(to: Writer, service: &ServiceStatus) -> Writer {
 fn listed_server(to: Writer, server: &ServerStatus) -> Writer {
     let spec = &server.spec;
     let Some(addr) = spec.endpoint.addr.as_v4() else {
-        return to.zeros(layout::SERVER_ENTRY);
+        return to.zeros(SERVER_ENTRY);
     };
     let to = to
         .bytes(&addr)

@@ -3,7 +3,7 @@
 use uvs_core::counters::Stats;
 
 use crate::attribute::Attributes;
-use crate::sockopt::Writer;
+use crate::structure::Writer;
 
 /// IPVS_STATS_ATTR_CONNS, the first of the five totals; CPS, the first of the five rates, follows them.
 const FIRST: u16 = 1;

@@ -1,14 +1,11 @@
 //! Fixed structures of C, field by field.
 
-/// Bytes of `struct ip_vs_dest_entry`.
-pub(super) const SERVER_ENTRY: usize = 96;
-
 /// Reads a structure; what is not there reads as zero, as a program's shorter buffer would be refused before.
 #[derive(Debug)]
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 

@@ -5,7 +5,7 @@
 mod program;
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
     let Some(name) = words.next() else {
         return refuse(USAGE, "no command".to_owned());
     };
-    let Some(path) = found(&name) else {
+    let Some(path) = program::found(&name) else {
         return refuse(NOT_FOUND, format!("{}: no such program", name.display()));
     };
     if let Err(unfit) = program::check(&path) {
@@ -123,19 +123,6 @@ fn places() -> Vec<PathBuf> {
         .flat_map(|dir| [dir.join(LIBRARY), dir.join("../lib/uvs").join(LIBRARY)]);
     let common = DIRECTORIES.iter().map(|dir| Path::new(dir).join(LIBRARY));
     own.chain(common).collect()
-}
-
-/// A program's file: a path as it is, a name by PATH.
-fn found(name: &OsStr) -> Option<PathBuf> {
-    if name.as_bytes().contains(&b'/') {
-        let path = PathBuf::from(name);
-        return path.is_file().then_some(path);
-    }
-    let path = env::var_os("PATH")?;
-    let mut files = env::split_paths(&path).map(|dir| dir.join(name));
-    files.find(|file| {
-        rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
-    })
 }
 
 fn non_empty(variable: &str) -> Option<OsString> {

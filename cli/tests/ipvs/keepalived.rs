@@ -12,7 +12,7 @@ use uvs_lab::traffic::requests;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
 use crate::preloaded;
-use crate::stand::{eventually, lab, uvs};
+use crate::stand::{PATIENCE, eventually, lab, uvs};
 
 const PROGRAM: &str = "/usr/sbin/keepalived";
 const CONFIGURATION: &str = include_str!("keepalived.conf");
@@ -80,6 +80,7 @@ fn keepalived_lives_its_life() {
 
     keepalived.has("the servers are in", [Some(2), Some(1), None]);
     assert_eq!(keepalived.answers(), [16, 8, 0]);
+    is_counted(&lab, &daemon);
     has_the_other_services(&lab, &daemon);
     assert_eq!(timeouts(&daemon), "Timeout (tcp tcpfin udp): 800 100 200\n");
 
@@ -113,6 +114,25 @@ fn keepalived_lives_its_life() {
     // What a director without sync says once, and lives with.
     assert!(log.contains("Entering MASTER STATE"), "{log}");
     daemon.stop().expect("it ends well");
+}
+
+/// Debian's ipvsadm lists the connections of the requests, from /proc/net/ip_vs_conn, and their number.
+fn is_counted(lab: &Lab, daemon: &Daemon<'_>) {
+    let list = |words: &str| {
+        let command = preloaded(daemon, &format!("/usr/sbin/ipvsadm {words}"));
+        let listed = lab.director.output(command, PATIENCE);
+        listed.expect("listed").stdout
+    };
+    let vip = lab.plan.vip.to_string();
+    let connections = list("-Lnc");
+    let rows = connections.lines().filter(|row| row.contains(&vip));
+    assert_eq!(rows.count(), REQUESTS as usize, "{connections}");
+    let counted = || {
+        let stats = list(&format!("-Ln -t {vip} --stats"));
+        let row = stats.lines().find(|row| row.starts_with("TCP"));
+        row.and_then(|row| row.split_whitespace().nth(2)?.parse().ok())
+    };
+    eventually("the requests are counted", || counted() == Some(REQUESTS));
 }
 
 /// A mark by a script's check, and one service for each address of a group.

@@ -69,7 +69,7 @@ pub struct Style {
 /// A bound socket with its lock; both files go when it is dropped.
 #[derive(Debug)]
 pub struct Listener {
-    /// Takes in clients; wherever this is told to listen, and not blocking.
+    /// Takes in clients, once this listens; it does not block.
     pub socket: UnixListener,
     path: PathBuf,
     /// The name it is bound to, until [`Listener::listen`] gives it its own.

@@ -51,6 +51,19 @@ pub(super) enum Unfit {
     Unreadable(#[from] io::Error),
 }
 
+/// A program's file: a path as it is, a name by PATH.
+pub(super) fn found(name: &OsStr) -> Option<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(name);
+        return path.is_file().then_some(path);
+    }
+    let path = std::env::var_os("PATH")?;
+    let mut files = std::env::split_paths(&path).map(|dir| dir.join(name));
+    files.find(|file| {
+        rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
+    })
+}
+
 /// Whether the library sees what a program says.
 pub(super) fn check(path: &Path) -> Result<(), Unfit> {
     check_script(path, MAX_SCRIPTS)
@@ -90,7 +103,7 @@ fn interpreter(line: &[u8]) -> Option<PathBuf> {
         return Some(first.to_owned());
     }
     let named = words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='))?;
-    super::found(OsStr::from_bytes(named))
+    found(OsStr::from_bytes(named))
 }
 
 /// Whether the program gets rights that its caller has not: those of files that are root's or capable add nothing
