@@ -5,7 +5,7 @@
 //! and [`Stream::tell`] is the one place that all of it passes. Whoever wants to know of connections is told
 //! there: the servers' load ([`Pool`]) and [`Ends`] are.
 
-use super::drain::{Event, Happened};
+use super::drain::{Event, EventKind};
 use super::pool::Pool;
 use crate::conn::{self, Conn};
 use crate::flow::Endpoint;
@@ -109,12 +109,12 @@ impl Stream {
         if let Some(gone) = pool.account(event)
             && gone.ended > 0
         {
-            self.tell_of_server(&gone.key, Happened::Ended(gone.ended));
+            self.tell_of_server(&gone.key, EventKind::Ended(gone.ended));
         }
     }
 
     /// Notes what happened to a server.
-    pub(super) fn tell_of_server(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
+    pub(super) fn tell_of_server(&mut self, key: &(ServiceKey, Endpoint), what: EventKind) {
         if self.events.len() < EVENTS {
             let (service, server) = *key;
             self.events.push(Event {

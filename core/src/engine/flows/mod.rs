@@ -37,7 +37,7 @@ use super::catalog::Catalog;
 use super::desired::Desired;
 pub(super) use apply::NewSchedulers;
 use clients::Clients;
-pub use drain::{Event, Happened};
+pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
 use event::Stream;
 use pool::Pool;
