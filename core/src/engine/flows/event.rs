@@ -44,7 +44,7 @@ pub(in crate::engine) enum Cause {
     TimedOut,
     /// It was for one packet.
     OnePacket,
-    /// Its client began anew.
+    /// Its client began again.
     Reopened,
     /// It was over, and its replies would have looked like those of a new one.
     ReplacedOver,
