@@ -157,7 +157,7 @@ fn trace(c: &mut Criterion) {
         let (mut world, segments, _) = filled(Forwarding::Nat, connections);
         let mut next = visit(&segments);
         group.bench_function(BenchmarkId::new("nat", connections), |b| {
-            b.iter(|| world.rehearse(next()));
+            b.iter(|| world.dry_run(next()));
         });
     }
 }

@@ -13,9 +13,9 @@ use uvs_core::flow::Flow;
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_core::testing::servers::{backend, flow};
 use uvs_core::time::Instant;
-use uvs_plugin::guarded::Source;
 use uvs_plugin::guest::Export;
 use uvs_plugin::host::Plugin;
+use uvs_plugin::supervised::Source;
 
 /// Servers in the set.
 const SERVERS: u64 = 16;

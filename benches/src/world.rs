@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use uvs_core::engine::{Engine, EngineConfig, Rehearsal};
+use uvs_core::engine::{DryRun, Engine, EngineConfig};
 use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::outbox::Outbox;
@@ -97,9 +97,9 @@ impl World {
     }
 
     /// Has the engine's double tell what it would do with a client's frame.
-    pub fn rehearse(&mut self, sample: &Sample) -> Trace {
+    pub fn dry_run(&mut self, sample: &Sample) -> Trace {
         let frame = sample.lay(&mut self.memory);
-        Rehearsal::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, &frame)
+        DryRun::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, &frame)
     }
 
     fn handle(&mut self, port: PortId, sample: &Sample) -> Verdict {

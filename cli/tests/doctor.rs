@@ -6,6 +6,8 @@ mod stand;
 
 #[path = "doctor/director.rs"]
 mod director;
+#[path = "doctor/doctor_lab.rs"]
+mod doctor_lab;
 #[path = "doctor/healthy.rs"]
 mod healthy;
 #[path = "doctor/needs.rs"]
@@ -14,5 +16,3 @@ mod needs;
 mod replies;
 #[path = "doctor/server.rs"]
 mod server;
-#[path = "doctor/ward.rs"]
-mod ward;

@@ -17,7 +17,7 @@ use netns::{Netns, run};
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_forwarder::guard::{
-    self, FullNat, Guard, GuardError, GuardSpec, Harm, Idle, Nat, Repairs, Server,
+    self, FullNat, Guard, GuardError, GuardSpec, Idle, Nat, Repairs, Server, Tampering,
 };
 
 /// How long an answer that must not come is waited for.
@@ -236,7 +236,7 @@ fn a_guard_that_is_put_up_again_is_not_sure_and_says_so() {
     guard.apply(&lab.spec());
     let held = |guard: &Up<'_>| guard.1.as_ref().unwrap().unsure();
     let first = held(&guard).unwrap();
-    guard.be_sure();
+    guard.clear_unsure();
     assert_eq!(held(&guard), None);
     lab.director.enter(|| run("nft", &["flush", "ruleset"]));
     repaired.recv_timeout(PATIENCE).unwrap();
@@ -247,9 +247,9 @@ fn a_guard_that_is_put_up_again_is_not_sure_and_says_so() {
     // What was meant for the table that is gone.
     let of = guard.1.as_ref().unwrap();
     let client = [(v4(CLIENT), Protocol::Tcp, 4001)];
-    assert!(!of.remember(first, &client).unwrap() && !of.be_sure(first).unwrap());
+    assert!(!of.remember(first, &client).unwrap() && !of.clear_unsure(first).unwrap());
     assert!(listed("elements = { 6, 17, 132 }") && !listed("4001"));
-    assert!(of.remember(second, &client).unwrap() && of.be_sure(second).unwrap());
+    assert!(of.remember(second, &client).unwrap() && of.clear_unsure(second).unwrap());
     assert!(!listed("elements = { 6, 17, 132 }") && listed("10.1.0.2 . 6 . 4001"));
     assert_eq!(
         repaired.try_recv().ok(),
@@ -462,11 +462,11 @@ fn an_admins_saved_ruleset_loads_beside_it() {
     // Over it, every rule is there twice.
     load(&saved);
     eventually("put right", || guard.repairs() == (0, 1));
-    guard.be_sure();
+    guard.clear_unsure();
     assert_eq!(list(), before);
     load(&format!("flush ruleset\n{saved}"));
     eventually("put up again", || guard.repairs() == (1, 1));
-    guard.be_sure();
+    guard.clear_unsure();
     assert_eq!(list(), before);
     let tables = lab.director.enter(|| run("nft", &["list", "tables"]));
     assert_eq!(tables.lines().count(), 2, "{tables}");
@@ -485,7 +485,7 @@ fn a_removed_table_is_put_up_again() {
     for (n, way) in (1..).zip(ways) {
         lab.director.enter(|| run("nft", way));
         eventually("put up again", || guard.repaired().removed == n);
-        guard.be_sure();
+        guard.clear_unsure();
         assert_eq!(lab.director.enter(|| run("nft", &LIST)), before, "{way:?}");
     }
     assert_eq!(guard.repaired().damaged, 0);
@@ -562,11 +562,11 @@ fn whatever_is_damaged_is_put_right_and_named() {
         let command = command.replace("HANDLE", &first_rule());
         lab.director.enter(|| run("nft", &[&command]));
         eventually(&command, || guard.repaired().damaged == n);
-        let Some((_, Harm::Damaged(said))) = guard.repaired().last else {
+        let Some((_, Tampering::Damaged(said))) = guard.repaired().last else {
             panic!("{command}: nothing is known of it");
         };
         assert!(said.contains(what), "{command}: {said}");
-        guard.be_sure();
+        guard.clear_unsure();
         assert_eq!(list(), before, "{command}");
     }
     assert_eq!(guard.repaired().removed, 0);
@@ -668,7 +668,7 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     assert_eq!(table, handle(), "the table was changed, not replaced");
     assert_eq!(guard.repairs(), (0, 0), "and nobody needs to look after it");
     guard.replace(&full);
-    guard.be_sure();
+    guard.clear_unsure();
     assert_eq!(changed, rules());
     assert_ne!(table, handle());
     guard.apply(&lab.spec());
@@ -785,7 +785,7 @@ impl Lab {
         let mut up = Up(self, self.director.enter(|| Guard::claim(|| {}).ok()));
         up.apply(spec);
         // There is nobody's client yet.
-        up.be_sure();
+        up.clear_unsure();
         up
     }
 }
@@ -850,10 +850,10 @@ impl Up<'_> {
         let Some(table) = guard.unsure() else {
             return false;
         };
-        guard.remember(table, clients).unwrap() && guard.be_sure(table).unwrap()
+        guard.remember(table, clients).unwrap() && guard.clear_unsure(table).unwrap()
     }
 
-    fn be_sure(&self) {
+    fn clear_unsure(&self) {
         assert!(self.tell(&[]));
     }
 

@@ -6,10 +6,10 @@
 
 mod access;
 mod check;
-mod homeless;
 mod marks;
 #[cfg(test)]
 mod tests;
+mod unassigned;
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 use super::protocol::{Change, Errno, Refusal, SysctlValue};
 use crate::access::Lists;
 use crate::config::OwnVips;
-use crate::firewall::Barrier;
+use crate::firewall::DropRule;
 use crate::plugins::Schedulers;
 
-pub use homeless::Homeless;
+pub use unassigned::UnassignedVips;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ pub struct Table {
     marks: Vec<MarkRule>,
     lists: Lists,
     /// What the host's firewall keeps out.
-    barriers: Arc<[Barrier]>,
+    drop_rules: Arc<[DropRule]>,
     sysctls: Sysctls,
     timeouts: Timeouts,
     own_vips: OwnVips,
@@ -85,15 +85,15 @@ impl Table {
     }
 
     /// What the engine is to run.
-    pub fn snapshot(&self, homeless: &Homeless) -> Snapshot {
+    pub fn snapshot(&self, unassigned: &UnassignedVips) -> Snapshot {
         Snapshot {
             services: self.services.clone(),
             marks: self.marks.clone(),
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
-            owned_vips: homeless.owned.clone(),
-            yielded_vips: homeless.yielded.clone(),
-            absent_vips: homeless.absent.clone(),
+            owned_vips: unassigned.owned.clone(),
+            yielded_vips: unassigned.yielded.clone(),
+            absent_vips: unassigned.absent.clone(),
             access: self.lists.built(),
         }
     }
@@ -299,7 +299,7 @@ fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceS
         spec.table_size = old.table_size;
     }
     spec.slow_start = old.slow_start;
-    spec.care = old.care;
+    spec.teardown = old.teardown;
     spec.new_connections = old.new_connections;
     spec
 }

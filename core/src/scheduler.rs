@@ -30,7 +30,7 @@ pub trait Scheduler: Send {
         let _ = now;
     }
 
-    /// Something to rehearse with: `uvs trace` asks it what this scheduler would pick, and nothing of this
+    /// Something to dry-run with: `uvs trace` asks it what this scheduler would pick, and nothing of this
     /// one's changes.
     ///
     /// A scheduler that is `Clone` has `Fork::Exact(Box::new(self.clone()))`.
@@ -45,7 +45,7 @@ pub trait Scheduler: Send {
     }
 }
 
-/// What a scheduler has to rehearse with.
+/// What a scheduler has to dry-run with.
 pub enum Fork {
     /// A copy: it picks what the original would.
     Exact(Box<dyn Scheduler>),

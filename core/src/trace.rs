@@ -1,7 +1,7 @@
 //! Why a packet went where it went: the engine's decisions, one [`Step`] each, in the order they were taken.
 //!
 //! The engine is generic over a [`Recorder`]. The one that forwards has [`Off`], a type without a value, so
-//! that recording is not compiled into it; a [`Rehearsal`](crate::engine::Rehearsal) has a [`Log`]. Both are
+//! that recording is not compiled into it; a [`DryRun`](crate::engine::DryRun) has a [`Log`]. Both are
 //! the same code.
 
 use serde::{Deserialize, Serialize};

@@ -56,7 +56,7 @@ impl Side {
 }
 
 macro_rules! checks {
-    ($($variant:ident $id:literal $side:ident $severity:ident $looks:literal $why:literal $mend:literal)*) => {
+    ($($variant:ident $id:literal $side:ident $severity:ident $looks:literal $why:literal $fix:literal)*) => {
         /// One thing that doctor looks at.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Check { $(#[doc = $looks] $variant),* }
@@ -91,8 +91,8 @@ macro_rules! checks {
             }
 
             /// What fixes it, with names in capitals where the report has the host's own.
-            pub const fn mend(self) -> &'static str {
-                match self { $(Self::$variant => $mend),* }
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $fix),* }
             }
         }
     };
@@ -287,7 +287,7 @@ impl Check {
             self.severity().name(),
             sentence(self.looks()),
             sentence(self.why()),
-            self.mend()
+            self.fix()
         )
     }
 

@@ -167,7 +167,7 @@ fn denied_in(config: &Config) -> Result<Arc<Access>, DoctorError> {
     let rules = Ruleset::of_host(|words| guard::ask(words, ""));
     if let (Ok(rules), HostFirewall::Follow) = (rules, config.host_firewall) {
         let services = config.services.iter().map(|s| s.key);
-        lists.follow(followed(&rules.barriers(), services));
+        lists.follow(followed(&rules.drop_rules(), services));
     }
     Ok(lists.built())
 }

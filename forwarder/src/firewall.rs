@@ -7,7 +7,7 @@ use std::thread;
 
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use uvs_control::firewall::{Barrier, Ruleset};
+use uvs_control::firewall::{DropRule, Ruleset};
 
 use crate::guard;
 
@@ -20,7 +20,7 @@ const GENERATION: [u8; 2] = 1u16.to_ne_bytes();
 const HEADERS: usize = 20;
 
 /// What came of reading the rules.
-type Outcome = Result<Vec<Barrier>, String>;
+type Outcome = Result<Vec<DropRule>, String>;
 
 /// Reads the rules when they have changed.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Watch {
 
 fn read() -> Outcome {
     let ruleset = Ruleset::of_host(|words| guard::ask(words, ""))?;
-    Ok(ruleset.barriers())
+    Ok(ruleset.drop_rules())
 }
 
 /// How often this network namespace's rules have changed.

@@ -35,7 +35,7 @@ pub(super) fn rules(
 pub fn server_words(key: &ServiceKey, spec: &ServerSpec) -> String {
     let style = Style {
         numeric: true,
-        names: &Nameless,
+        names: &NumericNames,
     };
     let name = service_name(key, &style);
     let server = style.endpoint(spec.endpoint, None);
@@ -43,9 +43,9 @@ pub fn server_words(key: &ServiceKey, spec: &ServerSpec) -> String {
 }
 
 /// Knows no names.
-struct Nameless;
+struct NumericNames;
 
-impl Names for Nameless {
+impl Names for NumericNames {
     fn port(&self, _: &str, _: Protocol) -> Option<u16> {
         None
     }

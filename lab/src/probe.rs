@@ -39,12 +39,12 @@ pub fn connect(host: &Host, to: SocketAddrV4, patience: Duration) -> Result<Conn
 
 /// A TCP server that says its line to everyone who connects.
 #[derive(Debug)]
-pub struct Sayer {
+pub struct BannerServer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Sayer {
+impl BannerServer {
     /// Starts it.
     pub fn start(host: &Host, address: SocketAddrV4, line: &'static str) -> Result<Self> {
         let listen = || -> io::Result<TcpListener> {
@@ -70,7 +70,7 @@ impl Sayer {
     }
 }
 
-impl Drop for Sayer {
+impl Drop for BannerServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // It cannot fail otherwise than by missing answers.
@@ -78,7 +78,7 @@ impl Drop for Sayer {
     }
 }
 
-/// What a [`Sayer`] says.
+/// What a [`BannerServer`] says.
 pub fn hear(host: &Host, from: SocketAddrV4) -> Result<String> {
     let exchange = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&from.into(), PATIENCE)?;

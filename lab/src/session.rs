@@ -73,7 +73,7 @@ pub fn up(screen: &mut Screen, uvs: &Path, mode: Mode, interrupted: &AtomicBool)
     for (server, weight) in WEIGHTS.into_iter().enumerate() {
         daemon.ipvsadm(&lab.plan.add_server(server, weight))?;
     }
-    furnish_shells(lab.dir(), uvs)?;
+    install_shell_commands(lab.dir(), uvs)?;
     let started = started_at(daemon.id()).map_err(Error::io("read the daemon's start time"))?;
     let session = Session {
         plan: lab.plan.clone(),
@@ -110,7 +110,7 @@ pub fn down() -> Result<bool> {
 }
 
 /// An `ipvsadm` that is `uvs`, and a prompt that names the host.
-fn furnish_shells(dir: &Path, uvs: &Path) -> Result<()> {
+fn install_shell_commands(dir: &Path, uvs: &Path) -> Result<()> {
     let bin = dir.join("bin");
     let rc = "PS1='\\[\\e[1m\\]uvs-lab $UVS_LAB_HOST\\[\\e[0m\\] \\w # '\n";
     fs::create_dir_all(&bin)

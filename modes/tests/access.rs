@@ -293,8 +293,8 @@ fn a_trace_names_the_entry_that_decides_and_takes_no_token() {
     set(&mut bed, &[], &[(Action::Deny, "192.0.2.0/28")]);
     let trace = |bed: &Bed, from: Endpoint| {
         let mut frame = TestFrame::finished(&tcp(from, VIP, SYN).frame());
-        let mut rehearsal = bed.rehearsal();
-        rehearsal.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
+        let mut dry_run = bed.start_dry_run();
+        dry_run.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
     };
     let told = trace(&bed, client(7, 1000));
     let entry = told.steps.iter().find_map(|step| match step {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use uvs_core::flow::Protocol;
-use uvs_core::fragment::{self, Reassembler, Whole};
+use uvs_core::fragment::{self, Reassembled, Reassembler};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, Tunnel};
@@ -22,7 +22,7 @@ fn cut(frame: &[u8], limit: usize) -> Vec<Vec<u8>> {
     out.iter().map(|(bytes, _, _)| bytes.to_vec()).collect()
 }
 
-fn join(frames: &[Vec<u8>]) -> Option<Whole> {
+fn join(frames: &[Vec<u8>]) -> Option<Reassembled> {
     let mut reassembler = Reassembler::new(1 << 20);
     let mut whole = None;
     for frame in frames {

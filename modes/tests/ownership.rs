@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uvs_core::engine::Claim;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::service::{Care, Forwarding, OnExpiry, OnRemoval, Tunnel};
+use uvs_core::service::{Forwarding, OnExpiry, OnRemoval, TeardownPolicy, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
@@ -92,7 +92,7 @@ fn what_belongs_to_no_connection_is_not_reset_in_the_masters_name() {
 fn connections_of_the_time_before_are_given_back_with_the_vip() {
     let mut bed = bed(Protocol::Tcp, Forwarding::Nat);
     let mut service = (*bed.snapshot.services[0]).clone();
-    service.care = Care {
+    service.teardown = TeardownPolicy {
         on_removal: OnRemoval::Keep,
         on_expiry: OnExpiry::Tell,
         drain_timeout: 0,

@@ -1,4 +1,4 @@
-//! What a trace tells, decision by decision, and that a rehearsal leaves the engine as it was. That its
+//! What a trace tells, decision by decision, and that a dry run leaves the engine as it was. That its
 //! decisions are the engine's is checked by the bed, for every frame of every test.
 
 #![allow(clippy::unwrap_used)]
@@ -33,8 +33,8 @@ fn change(bed: &mut Bed, edit: impl FnOnce(&mut ServiceSpec)) {
 
 fn trace(bed: &Bed, packet: &PacketBuilder) -> Trace {
     let mut frame = TestFrame::finished(&packet.frame());
-    let mut rehearsal = bed.rehearsal();
-    rehearsal.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
+    let mut dry_run = bed.start_dry_run();
+    dry_run.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
 }
 
 fn receive(bed: &mut Bed, packet: &PacketBuilder) {
@@ -111,10 +111,10 @@ fn a_rehearsal_changes_nothing() {
 #[test]
 fn packets_of_one_rehearsal_see_what_those_before_did() {
     let bed = bed();
-    let mut rehearsal = bed.rehearsal();
+    let mut dry_run = bed.start_dry_run();
     let mut look = |flags| {
         let mut frame = TestFrame::finished(&tcp(CLIENT, VIP, flags).frame());
-        rehearsal.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
+        dry_run.frame(&bed.engine, bed.now, CLIENTS, &frame.frame())
     };
     assert!(has(&look(SYN), |e| matches!(e, Step::Opened { .. })));
     let second = look(ACK);

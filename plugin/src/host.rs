@@ -238,7 +238,7 @@ impl Plugin {
 /// A plugin's scheduler at work for one service.
 ///
 /// As a [`Scheduler`] it answers a fault with an index beyond all servers, which the engine refuses and
-/// counts; [`guarded`](crate::guarded) does more.
+/// counts; [`supervised`](crate::supervised) does more.
 #[derive(Debug)]
 pub struct Instance {
     table: Table,

@@ -15,11 +15,11 @@ pub mod check;
 pub mod fault;
 #[cfg(feature = "host")]
 pub mod file;
-#[cfg(feature = "host")]
-pub mod guarded;
 pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+pub mod supervised;
 
 pub use uvs_core::backend::Backend;
 pub use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};

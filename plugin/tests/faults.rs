@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use uvs_core::testing::servers::{backends, flow};
 use uvs_plugin::abi::{NONE, Params, Table};
-use uvs_plugin::guarded::Source;
 use uvs_plugin::guest::{self, Export};
 use uvs_plugin::host::{Plugin, TableError};
+use uvs_plugin::supervised::Source;
 use uvs_plugin::{Backend, Flow, Scheduler, SchedulerParams};
 
 /// A scheduler that does what the client's number modulo 8 says.
@@ -104,7 +104,7 @@ fn a_fault_costs_its_connection_and_is_counted_by_reason() {
             ("failed", 0)
         ]
     );
-    assert_eq!(source.fallen(), [""; 0], "0 = it never falls back");
+    assert_eq!(source.fallen_back(), [""; 0], "0 = it never falls back");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn after_the_set_number_of_faults_the_service_falls_back() {
         .into();
     assert_eq!(picks, [FAULT, Some(0), FAULT, FAULT, Some(2), Some(2)]);
     assert_eq!(counts(&source), [3, 0, 0, 0]);
-    assert_eq!(source.fallen(), ["TCP 192.0.2.0:80"]);
+    assert_eq!(source.fallen_back(), ["TCP 192.0.2.0:80"]);
     assert_eq!(
         other.pick(&mood(0), &set),
         Some(0),
@@ -131,12 +131,16 @@ fn after_the_set_number_of_faults_the_service_falls_back() {
         Some(0),
         "it has another try"
     );
-    assert_eq!(source.fallen(), [""; 0]);
+    assert_eq!(source.fallen_back(), [""; 0]);
     let picks: Vec<_> = [1, 1, 1].map(|n| scheduler.pick(&mood(n), &set)).into();
     assert_eq!(picks, [FAULT; 3]);
-    assert_eq!(source.fallen().len(), 1);
+    assert_eq!(source.fallen_back().len(), 1);
     drop(scheduler);
-    assert_eq!(source.fallen(), [""; 0], "a removed service is not listed");
+    assert_eq!(
+        source.fallen_back(),
+        [""; 0],
+        "a removed service is not listed"
+    );
 }
 
 /// States made less states freed, and the set the newest one was told of.
@@ -248,7 +252,7 @@ fn what_fails_outside_a_pick_counts_as_well() {
     scheduler.backends_changed(&set);
     assert_eq!(scheduler.pick(&flow(0), &set), Some(1), "the fallback's");
     assert_eq!(counts(&failing), [0, 0, 0, 2]);
-    assert_eq!(failing.fallen(), ["the one of server 10.0.0.1:80"]);
+    assert_eq!(failing.fallen_back(), ["the one of server 10.0.0.1:80"]);
 
     let without_state = source(&NO_STATE, 2);
     let mut scheduler = without_state.scheduler(&SchedulerParams::default());

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_lie_are_refused() {
+    fn inconsistent_headers_are_refused() {
         assert_eq!(with(OUTER, 0x65), Err(Refusal::BadHeader));
         assert_eq!(with(OUTER, 0x44), Err(Refusal::BadHeader));
         assert_eq!(with(OUTER + 3, 19), Err(Refusal::BadHeader));

@@ -1,7 +1,7 @@
 //! The real server's side: `uvs rs up | down | check`.
 //!
 //! What a mode needs of a real server is a list of `step::Step`s (`plan`). `up` takes the steps that
-//! are not yet true and notes in the `ledger` how each is taken back; `down` takes them back once no VIP
+//! are not yet true and notes in the `undo_log` how each is taken back; `down` takes them back once no VIP
 //! needs them; `check` names the ones that are not true. The same list serves all three, so `check` is
 //! content exactly where `up` would do nothing.
 
@@ -12,7 +12,6 @@ mod error;
 mod finding;
 pub mod host;
 mod ipip;
-mod ledger;
 mod mode;
 mod own;
 mod plan;
@@ -22,16 +21,17 @@ mod sys;
 mod sysctl;
 pub mod tunnel;
 mod undo;
+mod undo_log;
 
 use std::net::Ipv4Addr;
 
 pub use check::{check, has_vip};
 pub use error::RsError;
 pub use finding::{Fault, Finding};
-use ledger::{Ledger, Store};
 use mode::Holder;
 pub use mode::Mode;
 use undo::Undo;
+use undo_log::{Store, UndoLog};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub fn up(request: &Request) -> Result<Vec<String>, RsError> {
     let store = Store::open()?;
     let before = store.load()?;
     let mut taken = Taken {
-        ledger: before.clone(),
+        undo_log: before.clone(),
         undos: Vec::new(),
         lines: Vec::new(),
     };
@@ -80,7 +80,7 @@ pub fn up(request: &Request) -> Result<Vec<String>, RsError> {
         .try_for_each(|h| taken.take_all(&store, request, h))
     {
         Ok(()) => {
-            store.save(&taken.ledger)?;
+            store.save(&taken.undo_log)?;
             Ok(taken.lines)
         }
         Err(error) => {
@@ -98,39 +98,39 @@ pub fn up(request: &Request) -> Result<Vec<String>, RsError> {
 pub fn down(request: &Request) -> Result<Vec<String>, RsError> {
     host::require_admin()?;
     let store = Store::open()?;
-    let mut ledger = store.load()?;
+    let mut undo_log = store.load()?;
     let mut lines = Vec::new();
     let mut failed = None;
     for holder in request.holders() {
-        if !ledger.holds(holder) {
+        if !undo_log.holds(holder) {
             lines.push(format!("{holder} is not up: nothing to restore"));
             continue;
         }
-        for entry in ledger.release(holder) {
+        for entry in undo_log.release(holder) {
             match entry.undo.run() {
                 Ok(Some(line)) => lines.push(line),
                 Ok(None) => {}
                 Err(error) => {
                     // Stays noted, so that another `down` can try again.
-                    ledger.put_back(entry, holder);
+                    undo_log.put_back(entry, holder);
                     failed = failed.or(Some(error));
                 }
             }
         }
     }
-    store.save(&ledger)?;
+    store.save(&undo_log)?;
     failed.map_or(Ok(lines), Err)
 }
 
 /// What is up on this host: mode and VIP. Needs no privilege and waits for nobody.
 pub fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
-    let held = ledger::peek()?.holders();
+    let held = undo_log::peek()?.holders();
     Ok(held.into_iter().map(|h| (h.mode, h.vip)).collect())
 }
 
 /// The steps taken so far by one `up`.
 struct Taken {
-    ledger: Ledger,
+    undo_log: UndoLog,
     undos: Vec<Undo>,
     lines: Vec<String>,
 }
@@ -146,10 +146,10 @@ impl Taken {
             let wrong = step.inspect()?;
             let undo = wrong.map_or(Undo::Nothing, |w| w.undo);
             let pending = undo != Undo::Nothing;
-            self.ledger.hold(&step, holder, undo.clone())?;
+            self.undo_log.hold(&step, holder, undo.clone())?;
             if pending {
                 // Noted before it is done: a crash in between leaves something that `down` can take back.
-                store.save(&self.ledger)?;
+                store.save(&self.undo_log)?;
                 self.undos.push(undo);
                 step.apply()?;
                 self.lines.push(step.to_string());

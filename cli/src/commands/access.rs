@@ -43,14 +43,14 @@ struct Entries {
     #[arg(required = true, value_name = "PREFIX", value_parser = word)]
     prefixes: Vec<Word>,
     #[command(flatten)]
-    of: Whose,
+    of: ListScope,
 }
 
 /// Which entries, and how.
 #[derive(clap::Args)]
 struct Listing {
     #[command(flatten)]
-    of: Whose,
+    of: ListScope,
     /// How to list
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
@@ -59,7 +59,7 @@ struct Listing {
 /// Whose list; without, that of every service.
 #[derive(clap::Args)]
 #[group(multiple = false)]
-struct Whose {
+struct ListScope {
     /// Only for this service: VIP:PORT, after tcp:, udp: or sctp: where several share it; or fwm:MARK
     #[arg(long, value_name = "SERVICE", value_parser = service)]
     service: Option<ServiceName>,
@@ -97,12 +97,12 @@ pub(crate) fn main(action: Action, args: &Args) -> ExitCode {
         Some(What::Add(entries)) => change(action, entries, Change::AddAccess),
         Some(What::Del(entries)) => change(action, entries, Change::DeleteAccess),
         Some(What::List(listing)) => list(action, &listing.of, listing.output),
-        None => list(action, &Whose::EVERY, Format::Table),
+        None => list(action, &ListScope::EVERY, Format::Table),
     };
     done.unwrap_or_else(|code| code)
 }
 
-impl Whose {
+impl ListScope {
     const EVERY: Self = Self {
         service: None,
         tcp: None,
@@ -147,7 +147,7 @@ fn change(
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(action: Action, of: &Whose, format: Format) -> Result<ExitCode, ExitCode> {
+fn list(action: Action, of: &ListScope, format: Format) -> Result<ExitCode, ExitCode> {
     let only = of.key()?;
     let (mut entries, mut next) = (Vec::new(), Some(0));
     while let Some(from) = next {

@@ -2,21 +2,21 @@
 
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
+use crate::doctor_lab::DoctorLab;
 use crate::stand::{eventually, must_serve, run, serving, uvs};
-use crate::ward::Ward;
 
 /// A ward with the daemon; each case is a check's id, the host that is spoilt, and how.
 fn cases(mode: Mode, options: Options, prepare: &str, cases: &[(&str, Spoilt, &str)]) {
-    let ward = Ward::new(mode, options);
-    let lab = &ward.lab;
+    let doctor_lab = DoctorLab::new(mode, options);
+    let lab = &doctor_lab.lab;
     let daemon = serving(lab);
-    ward.run(&lab.director, prepare);
+    doctor_lab.run(&lab.director, prepare);
     for (id, spoilt, spoil) in cases {
         let host = match spoilt {
             Spoilt::Director => &lab.director,
             Spoilt::Server(i) => &lab.servers[*i].host,
         };
-        ward.found_and_mended(&lab.director, "", id, (host, spoil));
+        doctor_lab.found_and_fixed(&lab.director, "", id, (host, spoil));
     }
     daemon.stop().expect("it ends well");
 }
@@ -87,37 +87,37 @@ fn a_guard_that_another_program_holds() {
             ip_forward: true,
             ..Options::default()
         };
-        let ward = Ward::new(mode, options);
-        let director = &ward.lab.director;
-        let daemon = serving(&ward.lab);
-        let told = ward.ask(director, "");
+        let doctor_lab = DoctorLab::new(mode, options);
+        let director = &doctor_lab.lab.director;
+        let daemon = serving(&doctor_lab.lab);
+        let told = doctor_lab.ask(director, "");
         for id in [unguarded, "guard_damaged", "guard_repaired"] {
             assert!(told.of(id).is_none(), "{id}, before: {:#}", told.json);
         }
         let hold = "( echo 'delete table netdev uvs; add table netdev uvs { flags owner; }'\n\
                     exec sleep 600 ) 2>/dev/null | nft -i >/dev/null 2>&1 & echo $!";
-        let holder = ward.run(director, hold);
+        let holder = doctor_lab.run(director, hold);
         let damaged = || {
-            let told = ward.ask(director, "");
+            let told = doctor_lab.ask(director, "");
             let all = [unguarded, "guard_damaged"];
             all.into_iter().all(|id| told.of(id).is_some())
         };
         eventually("it is found", damaged);
-        let told = ward.ask(director, "");
+        let told = doctor_lab.ask(director, "");
         let said = told.seen("guard_damaged");
         assert!(said.contains("another program owns nft's table"), "{said}");
-        let not_ready = run(&ward.lab, &ward.shell, "uvs show info");
+        let not_ready = run(&doctor_lab.lab, &doctor_lab.shell, "uvs show info");
         assert!(
             not_ready.stdout.contains("could not be repaired"),
             "{not_ready:?}"
         );
-        ward.run(director, &format!("kill {}", holder.trim()));
+        doctor_lab.run(director, &format!("kill {}", holder.trim()));
         eventually("it is put right", || {
-            let told = ward.ask(director, "");
+            let told = doctor_lab.ask(director, "");
             told.of("guard_damaged").is_none() && told.of("guard_repaired").is_some()
         });
-        assert!(ward.ask(director, "").of(unguarded).is_none());
-        must_serve(&ward.lab, &daemon);
+        assert!(doctor_lab.ask(director, "").of(unguarded).is_none());
+        must_serve(&doctor_lab.lab, &daemon);
         daemon.stop().expect("it ends well");
     }
 }
@@ -142,17 +142,17 @@ fn somebody_else_answers_for_the_vip() {
 
 #[test]
 fn a_rule_that_uvs_cannot_follow_is_named_and_the_others_are_not() {
-    let ward = Ward::new(Mode::Dr, Options::default());
-    let _daemon = serving(&ward.lab);
-    let director = &ward.lab.director;
-    let ask = || ward.ask(director, "--only policy_rules");
-    ward.run(
+    let doctor_lab = DoctorLab::new(Mode::Dr, Options::default());
+    let _daemon = serving(&doctor_lab.lab);
+    let director = &doctor_lab.lab.director;
+    let ask = || doctor_lab.ask(director, "--only policy_rules");
+    doctor_lab.run(
         director,
         "ip rule add from 192.168.0.38 iif eth0 lookup 42\n\
          ip rule add lookup main suppress_prefixlength 0",
     );
     assert!(ask().of("policy_rules").is_none(), "{:#}", ask().json);
-    ward.run(director, "ip rule add fwmark 1 lookup 42 priority 7");
+    doctor_lab.run(director, "ip rule add fwmark 1 lookup 42 priority 7");
     let told = ask();
     let seen = told.seen("policy_rules");
     assert!(seen.starts_with("rule 7: fwmark 0x1: "), "{seen}");
@@ -178,14 +178,14 @@ fn a_stand_by_beside_its_master() {
         vip: VipOwner::Nobody,
         ..Options::default()
     };
-    let ward = Ward::new(Mode::Dr, options);
-    let lab = &ward.lab;
+    let doctor_lab = DoctorLab::new(Mode::Dr, options);
+    let lab = &doctor_lab.lab;
     let daemon = serving(lab);
     let master = "echo 0 > /proc/sys/net/ipv4/conf/all/arp_ignore\n\
                   echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_ignore\n\
                   ip address add 192.168.0.38/32 dev eth0";
-    ward.run(&lab.servers[2].host, master);
-    let told = ward.ask(&lab.director, "");
+    doctor_lab.run(&lab.servers[2].host, master);
+    let told = doctor_lab.ask(&lab.director, "");
     assert_eq!(told.errors(), 0, "{:#}", told.json);
     let mac = lab.servers[2].host.mac("eth0").expect("a MAC address");
     let seen = told.seen("vip_standby");
@@ -230,12 +230,12 @@ fn a_dr_server_behind_a_router_and_a_tunnel_without_room() {
 /// Bridge ports drop what is too large for them without a word; the router itself knows of nothing.
 #[test]
 fn a_black_hole_for_large_packets() {
-    let ward = Ward::new(Mode::Ipip, Options::default());
-    let lab = &ward.lab;
+    let doctor_lab = DoctorLab::new(Mode::Ipip, Options::default());
+    let lab = &doctor_lab.lab;
     let daemon = serving(lab);
     let hole = "ip link set dev br0 mtu 1500\nip link set dev rs1 mtu 1400";
-    ward.found_and_mended(&lab.director, "", "path_mtu", (&lab.fabric, hole));
-    let way = ward.run(&lab.director, "ip route get 192.168.80.135");
+    doctor_lab.found_and_fixed(&lab.director, "", "path_mtu", (&lab.fabric, hole));
+    let way = doctor_lab.run(&lab.director, "ip route get 192.168.80.135");
     assert!(
         way.contains("via 192.168.80.1 ") && way.contains("mtu 1400"),
         "{way}"
@@ -273,19 +273,19 @@ fn a_server_behind_an_interface_without_uvs() {
         vip: VipOwner::Uvs,
         ..Options::default()
     };
-    let ward = Ward::new(Mode::Dr, options);
-    let lab = &ward.lab;
+    let doctor_lab = DoctorLab::new(Mode::Dr, options);
+    let lab = &doctor_lab.lab;
     let table = "ipvsadm -A -t 192.168.0.38:80 -s rr\n\
                  ipvsadm -a -t 192.168.0.38:80 -r 10.78.0.2:80 -g";
-    ward.run(
+    doctor_lab.run(
         &lab.director,
         "ip link add x0 type veth peer name x1\nip link set dev x1 up\nip link set dev x0 up\n\
          ip address add 10.78.0.1/24 dev x0",
     );
     let remedy = {
         let daemon = lab.start_daemon(uvs()).expect("uvs runs");
-        ward.run(&lab.director, table);
-        let remedy = ward
+        doctor_lab.run(&lab.director, table);
+        let remedy = doctor_lab
             .ask(&lab.director, "")
             .of("not_a_port")
             .expect("a finding");
@@ -298,8 +298,8 @@ fn a_server_behind_an_interface_without_uvs() {
         remedy.command
     );
     let daemon = started(lab, &remedy.command);
-    ward.run(&lab.director, table);
-    let told = ward.ask(&lab.director, "--only not_a_port");
+    doctor_lab.run(&lab.director, table);
+    let told = doctor_lab.ask(&lab.director, "--only not_a_port");
     assert!(told.of("not_a_port").is_none(), "{:#}", told.json);
     assert_eq!(told.seen("not_a_port"), "10.78.0.2 on x0");
     daemon.stop().expect("it ends well");
@@ -314,22 +314,22 @@ pub(crate) fn started<'lab>(lab: &'lab Lab, command: &str) -> Daemon<'lab> {
 /// What a drained server's command leaves alone.
 #[test]
 fn taking_a_silent_server_out_keeps_its_thresholds() {
-    let ward = Ward::new(Mode::Dr, Options::default());
-    let lab = &ward.lab;
+    let doctor_lab = DoctorLab::new(Mode::Dr, Options::default());
+    let lab = &doctor_lab.lab;
     // The kernel believes an answer for half a minute; from here on for a second.
-    ward.run(
+    doctor_lab.run(
         &lab.director,
         "ip ntable change name arp_cache dev eth0 base_reachable 1000",
     );
     let daemon = serving(lab);
-    ward.run(
+    doctor_lab.run(
         &lab.director,
         "ipvsadm -e -t 192.168.0.38:80 -r 192.168.0.28:80 -g -w 1 -x 100 -y 50",
     );
     must_serve(lab, &daemon);
     let down = (&lab.servers[1].host, "ip link set dev eth0 down");
-    ward.found_and_mended(&lab.director, "", "neighbour_unresolved", down);
-    let listed = ward.run(&lab.director, "ipvsadm -ln --thresholds");
+    doctor_lab.found_and_fixed(&lab.director, "", "neighbour_unresolved", down);
+    let listed = doctor_lab.run(&lab.director, "ipvsadm -ln --thresholds");
     let row = listed
         .lines()
         .find(|l| l.contains("192.168.0.28"))

@@ -2,8 +2,8 @@
 
 use uvs_lab::{Mode, Options, VipOwner};
 
+use crate::doctor_lab::{Diagnosis, DoctorLab};
 use crate::stand::{must_serve, serving};
-use crate::ward::{Diagnosis, Ward};
 
 #[test]
 fn dr() {
@@ -37,24 +37,24 @@ fn ipip() {
 
 /// `words` are what a server cannot find out by itself; the VIP follows them.
 fn healthy(mode: Mode, vip: VipOwner, words: &str) {
-    let ward = Ward::new(
+    let doctor_lab = DoctorLab::new(
         mode,
         Options {
             vip,
             ..Options::default()
         },
     );
-    let lab = &ward.lab;
+    let lab = &doctor_lab.lab;
     let daemon = serving(lab);
     must_serve(lab, &daemon);
-    all_is_well(&ward.ask(&lab.director, ""), "director");
+    all_is_well(&doctor_lab.ask(&lab.director, ""), "director");
     let vip = lab.plan.vip.ip().to_string();
     let words = match words {
         "" => "--role rs".to_owned(),
         words => format!("{words} {vip}"),
     };
     for server in &lab.servers {
-        let told = ward.ask(&server.host, &words);
+        let told = doctor_lab.ask(&server.host, &words);
         all_is_well(&told, server.name());
         assert_eq!(told.json["role"], "real server");
         assert_eq!(told.json["about"], format!("VIPs {vip}"));

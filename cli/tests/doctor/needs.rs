@@ -8,30 +8,30 @@ use std::path::PathBuf;
 use uvs_lab::{Mode, Options};
 
 use crate::director::started;
+use crate::doctor_lab::DoctorLab;
 use crate::stand::{run, serving, uvs};
-use crate::ward::Ward;
 
 /// A ward without a daemon, and a file on these interfaces.
-fn planned(interfaces: &str) -> (Ward, PathBuf) {
-    let ward = Ward::new(Mode::Dr, Options::default());
-    let file = ward.lab.dir().join("uvs.toml");
+fn planned(interfaces: &str) -> (DoctorLab, PathBuf) {
+    let doctor_lab = DoctorLab::new(Mode::Dr, Options::default());
+    let file = doctor_lab.lab.dir().join("uvs.toml");
     let text = format!(
         "interfaces = [{interfaces}]\n[[service]]\ntcp = \"192.168.0.38:80\"\nscheduler = \"rr\"\n\
          mode = \"dr\"\n[[service.server]]\naddress = \"192.168.0.18\"\n"
     );
     fs::write(&file, text).expect("written");
-    (ward, file)
+    (doctor_lab, file)
 }
 
 #[test]
 fn an_interface_that_is_not_there() {
-    let (ward, file) = planned("\"eth0\", \"eth9\"");
-    let director = &ward.lab.director;
-    let told = ward.ask(director, &format!("--config {}", file.display()));
+    let (doctor_lab, file) = planned("\"eth0\", \"eth9\"");
+    let director = &doctor_lab.lab.director;
+    let told = doctor_lab.ask(director, &format!("--config {}", file.display()));
     assert_eq!(told.code, Some(1));
     let remedy = told.of("interface_absent").expect("a finding");
-    let daemon = started(&ward.lab, &remedy.command);
-    let told = ward.ask(director, "");
+    let daemon = started(&doctor_lab.lab, &remedy.command);
+    let told = doctor_lab.ask(director, "");
     assert!(told.of("interface_absent").is_none(), "{:#}", told.json);
     assert_eq!(told.errors(), 0, "{:#}", told.json);
     daemon.stop().expect("it ends well");
@@ -39,9 +39,9 @@ fn an_interface_that_is_not_there() {
 
 #[test]
 fn a_configuration_is_looked_at_without_a_daemon() {
-    let (ward, file) = planned("\"eth0\"");
+    let (doctor_lab, file) = planned("\"eth0\"");
     let words = format!("--config {}", file.display());
-    let told = ward.ask(&ward.lab.director, &words);
+    let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     assert_eq!(told.errors(), 0, "{:#}", told.json);
     let of_a_daemon = [
         "vip_unguarded",
@@ -53,23 +53,23 @@ fn a_configuration_is_looked_at_without_a_daemon() {
     ];
     assert_eq!(told.not_made(), of_a_daemon);
     // Nobody keeps its neighbours, so they are asked.
-    ward.run(&ward.lab.servers[0].host, "ip link set dev eth0 down");
-    ward.run(&ward.lab.director, "ip neigh flush dev eth0");
-    let told = ward.ask(&ward.lab.director, &words);
+    doctor_lab.run(&doctor_lab.lab.servers[0].host, "ip link set dev eth0 down");
+    doctor_lab.run(&doctor_lab.lab.director, "ip neigh flush dev eth0");
+    let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     assert!(told.of("neighbour_unresolved").is_some(), "{:#}", told.json);
 }
 
 #[test]
 fn what_a_killed_daemon_left() {
-    let (ward, file) = planned("\"eth0\"");
-    let lab = &ward.lab;
+    let (doctor_lab, file) = planned("\"eth0\"");
+    let lab = &doctor_lab.lab;
     let daemon = serving(lab);
     let kill = format!(
         "kill -9 {0}; while grep -q @uvs-guard /proc/net/unix; do sleep 0.05; done",
         daemon.id()
     );
     let words = format!("--config {}", file.display());
-    ward.found_and_mended(
+    doctor_lab.found_and_fixed(
         &lab.director,
         &words,
         "guard_leftover",
@@ -80,26 +80,26 @@ fn what_a_killed_daemon_left() {
 /// The shell's own limit, which the remedy raises in the same shell.
 #[test]
 fn a_limit_of_address_space() {
-    let (ward, file) = planned("\"eth0\"");
+    let (doctor_lab, file) = planned("\"eth0\"");
     let words = format!("--config {} --only address_space", file.display());
     let limit = "ulimit -S -v 250000; ";
-    let told = ward.ask_after(limit, &ward.lab.director, &words);
+    let told = doctor_lab.ask_after(limit, &doctor_lab.lab.director, &words);
     let remedy = told.of("address_space").expect("a finding");
-    let mended = format!("{limit}{}; ", remedy.command);
-    let told = ward.ask_after(&mended, &ward.lab.director, &words);
+    let fixed = format!("{limit}{}; ", remedy.command);
+    let told = doctor_lab.ask_after(&fixed, &doctor_lab.lab.director, &words);
     assert_eq!(told.seen("address_space"), "unlimited");
 }
 
 /// Whoever runs this without capabilities, with a copy of the program that may be given some.
 #[test]
 fn capabilities_and_what_cannot_be_looked_at_without_them() {
-    let (ward, file) = planned("\"eth0\"");
-    let program = ward.lab.dir().join("bin/uvs");
+    let (doctor_lab, file) = planned("\"eth0\"");
+    let program = doctor_lab.lab.dir().join("bin/uvs");
     fs::remove_file(&program).expect("the symlink goes");
     fs::copy(uvs(), &program).expect("copied");
     let nobody = "setpriv --securebits +noroot --ambient-caps -all --inh-caps -all ";
     let words = format!("--config {}", file.display());
-    let told = ward.ask_after(nobody, &ward.lab.director, &words);
+    let told = doctor_lab.ask_after(nobody, &doctor_lab.lab.director, &words);
     let unseen = told.not_made();
     for id in [
         "netdev_ingress",
@@ -119,8 +119,8 @@ fn capabilities_and_what_cannot_be_looked_at_without_them() {
         );
         return;
     }
-    ward.run(&ward.lab.director, &remedy.command);
-    let told = ward.ask_after(nobody, &ward.lab.director, &words);
+    doctor_lab.run(&doctor_lab.lab.director, &remedy.command);
+    let told = doctor_lab.ask_after(nobody, &doctor_lab.lab.director, &words);
     assert!(told.of("capabilities").is_none(), "{:#}", told.json);
     assert!(
         !told.not_made().contains(&"vip_duplicate"),
@@ -132,25 +132,25 @@ fn capabilities_and_what_cannot_be_looked_at_without_them() {
 /// A kernel without the hook cannot be had here; an nft that says so can.
 #[test]
 fn a_kernel_without_the_hook() {
-    let (ward, file) = planned("\"eth0\"");
-    let nft = ward.lab.dir().join("bin/nft");
+    let (doctor_lab, file) = planned("\"eth0\"");
+    let nft = doctor_lab.lab.dir().join("bin/nft");
     let complaint =
         "#!/bin/sh\necho 'Error: Could not process rule: Operation not supported' >&2\nexit 1\n";
     fs::write(&nft, complaint).expect("written");
     fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("permitted");
     let words = format!("--config {} --only netdev_ingress", file.display());
-    let told = ward.ask(&ward.lab.director, &words);
+    let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     let remedy = told.of("netdev_ingress").expect("a finding");
     assert_eq!(remedy.command, "modprobe nf_tables");
     fs::remove_file(&nft).expect("removed");
-    let told = ward.ask(&ward.lab.director, &words);
+    let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     assert_eq!(told.seen("netdev_ingress"), "nft can hook eth0");
 }
 
 #[test]
 fn refusals_have_exit_codes_of_their_own() {
-    let (ward, file) = planned("\"eth0\"");
-    let lab = &ward.lab;
+    let (doctor_lab, file) = planned("\"eth0\"");
+    let lab = &doctor_lab.lab;
     let cases = [
         ("uvs doctor", 3, "no daemon answers"),
         ("uvs doctor --role director", 3, "no daemon answers"),
@@ -161,13 +161,13 @@ fn refusals_have_exit_codes_of_their_own() {
         ("uvs doctor --config /nowhere", 2, "/nowhere"),
     ];
     for (line, code, says) in cases {
-        let ended = run(lab, &ward.shell, line);
+        let ended = run(lab, &doctor_lab.shell, line);
         assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
         assert!(ended.stderr.contains(says), "{line}: {ended:?}");
     }
     let text = run(
         lab,
-        &ward.shell,
+        &doctor_lab.shell,
         &format!("uvs doctor --config {}", file.display()),
     );
     assert_eq!(text.code, Some(0), "{text:?}");

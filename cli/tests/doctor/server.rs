@@ -2,14 +2,14 @@
 
 use uvs_lab::{Mode, Options};
 
-use crate::ward::Ward;
+use crate::doctor_lab::DoctorLab;
 
 /// rs1 of a mode's lab is spoilt; each case is a check's id, and how.
 fn cases(mode: Mode, words: &str, cases: &[(&str, &str)]) {
-    let ward = Ward::new(mode, Options::default());
-    let server = &ward.lab.servers[0].host;
+    let doctor_lab = DoctorLab::new(mode, Options::default());
+    let server = &doctor_lab.lab.servers[0].host;
     for (id, spoil) in cases {
-        ward.found_and_mended(server, words, id, (server, spoil));
+        doctor_lab.found_and_fixed(server, words, id, (server, spoil));
     }
 }
 
@@ -71,12 +71,12 @@ fn ipip() {
 
 #[test]
 fn segments_that_do_not_fit_the_tunnel() {
-    let ward = Ward::new(Mode::Ipip, Options::default());
-    let server = &ward.lab.servers[0].host;
+    let doctor_lab = DoctorLab::new(Mode::Ipip, Options::default());
+    let server = &doctor_lab.lab.servers[0].host;
     let route = "ip route replace default via 192.168.80.129 dev eth0";
-    ward.run(server, &format!("{route} advmss 1440"));
-    ward.found_and_mended(server, "--role rs", "rs_tunnel_mss", (server, route));
-    let shown = ward.run(server, "ip route show default");
+    doctor_lab.run(server, &format!("{route} advmss 1440"));
+    doctor_lab.found_and_fixed(server, "--role rs", "rs_tunnel_mss", (server, route));
+    let shown = doctor_lab.run(server, "ip route show default");
     assert_eq!(
         shown.trim(),
         "default via 192.168.80.129 dev eth0 advmss 1440"
@@ -117,21 +117,23 @@ fn fullnat() {
 /// The client takes the VIP as well; the director's kernel has it already.
 #[test]
 fn two_hosts_with_the_vip() {
-    let ward = Ward::new(Mode::Dr, Options::default());
-    let (server, client) = (&ward.lab.servers[0].host, &ward.lab.client);
+    let doctor_lab = DoctorLab::new(Mode::Dr, Options::default());
+    let (server, client) = (&doctor_lab.lab.servers[0].host, &doctor_lab.lab.client);
     let words = "--role rs --only vip_duplicate";
     assert!(
-        ward.ask(server, words)
+        doctor_lab
+            .ask(server, words)
             .seen("vip_duplicate")
             .contains("alone answers")
     );
-    ward.run(client, "ip address add 192.168.0.38/24 dev eth0");
-    let told = ward.ask(server, words);
+    doctor_lab.run(client, "ip address add 192.168.0.38/24 dev eth0");
+    let told = doctor_lab.ask(server, words);
     let remedy = told.of("vip_duplicate").expect("a finding");
-    let macs = [client, &ward.lab.director].map(|host| host.mac("eth0").expect("a MAC address"));
+    let macs =
+        [client, &doctor_lab.lab.director].map(|host| host.mac("eth0").expect("a MAC address"));
     for mac in macs {
         assert!(told.seen("vip_duplicate").contains(&mac), "{:#}", told.json);
     }
-    ward.run(client, &remedy.command);
-    assert!(ward.ask(server, words).of("vip_duplicate").is_none());
+    doctor_lab.run(client, &remedy.command);
+    assert!(doctor_lab.ask(server, words).of("vip_duplicate").is_none());
 }

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use uvs_lab::capture::Capture;
-use uvs_lab::probe::{Connect, Sayer, connect, echoes, hear};
+use uvs_lab::probe::{BannerServer, Connect, connect, echoes, hear};
 use uvs_lab::{Lab, Mode, Options, VipOwner};
 
 use crate::stand::{PATIENCE, lab, must_serve, serving};
@@ -85,7 +85,8 @@ fn all_else_is_answered(lab: &Lab, vip: VipOwner) {
         VipOwner::Uvs | VipOwner::Nobody => vec![at(own, OTHER_PORT), at(own, 80)],
     };
     for address in listen_on {
-        let _sayer = Sayer::start(&lab.director, address, "the director\n").expect("it listens");
+        let _sayer =
+            BannerServer::start(&lab.director, address, "the director\n").expect("it listens");
         let said = hear(client, address).expect("it is heard");
         assert_eq!(said, "the director\n", "{address}");
     }

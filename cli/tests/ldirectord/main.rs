@@ -46,8 +46,8 @@ fn a_server_that_hangs_is_removed_and_comes_back() {
 #[test]
 fn a_server_that_is_cut_off_gets_weight_0_and_its_own_again() {
     let cut = |lab: &Lab| link(lab, "down");
-    let mend = |lab: &Lab| link(lab, "up");
-    let log = life(Mode::Dr, "yes", [Some(0), Some(1), Some(1)], cut, mend);
+    let fix = |lab: &Lab| link(lab, "up");
+    let log = life(Mode::Dr, "yes", [Some(0), Some(1), Some(1)], cut, fix);
     let Some(log) = log else { return };
     in_order(
         &log,
@@ -62,14 +62,14 @@ fn a_server_that_is_cut_off_gets_weight_0_and_its_own_again() {
     );
 }
 
-/// From `ldirectord start` to `ldirectord stop`; `fail` and `mend` are done to the first real server.
+/// From `ldirectord start` to `ldirectord stop`; `fail` and `fix` are done to the first real server.
 /// Returns what was logged, or nothing where there is no ldirectord.
 fn life(
     mode: Mode,
     quiescent: &str,
     meanwhile: [Option<u32>; 3],
     fail: impl Fn(&Lab),
-    mend: impl Fn(&Lab),
+    fix: impl Fn(&Lab),
 ) -> Option<String> {
     if tools::find(PROGRAM).is_err() {
         println!("skipped: {PROGRAM} is not installed (apt-get install {PROGRAM})");
@@ -98,7 +98,7 @@ fn life(
     serves(WEIGHTS.map(Some));
     fail(&lab);
     serves(meanwhile);
-    mend(&lab);
+    fix(&lab);
     serves(WEIGHTS.map(Some));
     ldirectord.stop();
     assert_eq!(table().lines().count(), 3, "only the head is left");

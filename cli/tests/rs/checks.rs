@@ -3,7 +3,7 @@
 use crate::netns::{Pair, SENDER, VIP};
 
 /// Spoils one thing with a shell line, expects one finding that starts with `what`, runs its command.
-fn found_and_mended(pair: &Pair, target: &str, spoil: &str, what: &str) {
+fn found_and_fixed(pair: &Pair, target: &str, spoil: &str, what: &str) {
     let spoilt = pair.rs_command(spoil);
     assert!(spoilt.status.success(), "{spoil}: {spoilt:?}");
     let ran = pair.rs(&format!("check {target}"));
@@ -11,8 +11,8 @@ fn found_and_mended(pair: &Pair, target: &str, spoil: &str, what: &str) {
     assert_eq!(ran.out.lines().count(), 1, "{spoil}: {ran:?}");
     assert!(ran.out.starts_with(what), "{spoil}: {ran:?}");
     let (_, fix) = ran.out.trim().split_once("; fix: ").expect("a command");
-    let mended = pair.rs_command(fix);
-    assert!(mended.status.success(), "{fix}: {mended:?}");
+    let fixed = pair.rs_command(fix);
+    assert!(fixed.status.success(), "{fix}: {fixed:?}");
     assert_eq!(
         pair.rs_ok(&format!("check {target}")),
         "fine: nothing to fix\n",
@@ -55,7 +55,7 @@ fn dr_findings_are_mended_by_their_commands() {
         format!("{VIP}/24 is on r0, which answers ARP"),
     ));
     for (spoil, what) in cases {
-        found_and_mended(&pair, &target, &spoil, &what);
+        found_and_fixed(&pair, &target, &spoil, &what);
     }
 }
 
@@ -103,7 +103,7 @@ fn ipip_findings_are_mended_by_their_commands() {
         cases.push((delete, what.to_owned()));
     }
     for (spoil, what) in cases {
-        found_and_mended(&pair, &target, &spoil, &what);
+        found_and_fixed(&pair, &target, &spoil, &what);
     }
 }
 
@@ -130,7 +130,7 @@ fn nat_findings_are_mended_by_their_commands() {
             format!("{VIP}/32 is on lo"),
         ),
     ] {
-        found_and_mended(&pair, &target, spoil, &what);
+        found_and_fixed(&pair, &target, spoil, &what);
     }
     let without = format!("--mode nat --vip {VIP}");
     pair.rs_ok(&format!("check {without}"));

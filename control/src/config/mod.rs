@@ -6,7 +6,6 @@
 
 mod access;
 mod address;
-mod care;
 mod error;
 mod fields;
 mod marks;
@@ -19,6 +18,7 @@ mod plugins;
 mod schema;
 mod server;
 mod service;
+mod teardown;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{access, address, care, modes, persistence, server};
+use super::{access, address, modes, persistence, server, teardown};
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -86,7 +86,7 @@ pub(super) fn read<'a>(
         .get("persistent")
         .and_then(|value| persistence::read(&value, vip.addr));
     spec.one_packet = one_packet(&fields, protocol);
-    spec.care = care::read(&fields, protocol);
+    spec.teardown = teardown::read(&fields, protocol);
     spec.new_connections = access::new_connections(&fields, vip.addr);
     if vip.port == 0 && mark.is_none() && fields.get("persistent").is_none() {
         at.refuse(

@@ -8,8 +8,8 @@ use std::path::Path;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Care, Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey, TunnelChecksum,
-    TunnelKind,
+    Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey, TeardownPolicy,
+    TunnelChecksum, TunnelKind,
 };
 
 use super::*;
@@ -103,12 +103,12 @@ fn every_key_reaches_its_field() {
             mask: 0xffff_ff00
         })
     );
-    let care = Care {
+    let teardown = TeardownPolicy {
         on_removal: OnRemoval::Tell,
         on_expiry: OnExpiry::Tell,
         drain_timeout: 60,
     };
-    assert_eq!(service.care, care);
+    assert_eq!(service.teardown, teardown);
     let [newest, oldest] = &service.servers[..] else {
         panic!("two servers")
     };

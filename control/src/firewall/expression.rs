@@ -6,11 +6,11 @@ use serde_json::Value;
 use uvs_core::access::Prefix;
 use uvs_core::flow::{Addr, Protocol};
 
-use super::Aim;
+use super::Match;
 
 /// What a rule does with the packets that it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(super) enum RuleVerdict {
     /// Nothing that decides.
     #[default]
     Nothing,
@@ -21,7 +21,7 @@ pub(super) enum Deed {
     /// The chain that called this one goes on.
     Return,
     /// Another chain is asked; where it is a `goto`, this one does not go on.
-    Ask {
+    Jump {
         /// Which.
         chain: String,
         /// Whether this one ends.
@@ -31,33 +31,33 @@ pub(super) enum Deed {
 
 /// A rule, understood as far as it can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Meaning {
+pub(super) struct ParsedRule {
     /// Whether it looks at the source address,
     pub(super) by_source: bool,
     /// and for which; `None` where that is not understood, or all are meant.
     pub(super) sources: Option<Vec<Prefix>>,
-    pub(super) to: Aim,
+    pub(super) to: Match,
     /// It is for no new connection to a service: established ones, the loopback interface, ICMP.
     pub(super) never: bool,
-    pub(super) deed: Deed,
+    pub(super) verdict: RuleVerdict,
 }
 
 /// What a named set has, by its name.
 pub(super) type Sets<'a> = &'a dyn Fn(&str) -> Option<&'a Value>;
 
-impl Meaning {
+impl ParsedRule {
     /// Understands the expressions of a rule.
     pub(super) fn of(expressions: &[Value], sets: Sets<'_>) -> Self {
-        let mut meaning = Self::default();
+        let mut parsed = Self::default();
         for expression in expressions {
             let Some((name, body)) = expression.as_object().and_then(|map| map.iter().next())
             else {
-                meaning.to.other = true;
+                parsed.to.other = true;
                 continue;
             };
-            meaning.take(name, body, sets);
+            parsed.take(name, body, sets);
         }
-        meaning
+        parsed
     }
 
     fn take(&mut self, name: &str, body: &Value, sets: Sets<'_>) {
@@ -65,15 +65,15 @@ impl Meaning {
             "counter" | "log" | "comment" => {}
             "match" => self.take_match(body, sets),
             "xt" => self.take_xt(body),
-            "drop" | "reject" => self.deed = Deed::Drop,
-            "return" => self.deed = Deed::Return,
+            "drop" | "reject" => self.verdict = RuleVerdict::Drop,
+            "return" => self.verdict = RuleVerdict::Return,
             "jump" | "goto" => {
                 let chain = body["target"].as_str().unwrap_or_default().to_owned();
                 let goto = name == "goto";
-                self.deed = Deed::Ask { chain, goto };
+                self.verdict = RuleVerdict::Jump { chain, goto };
             }
             "vmap" => self.take_map(body, sets),
-            "accept" | "queue" | "fwd" => self.deed = Deed::Accept,
+            "accept" | "queue" | "fwd" => self.verdict = RuleVerdict::Accept,
             // `limit` and its like: the rule is for some of the packets only.
             _ => self.to.other = true,
         }
@@ -92,7 +92,11 @@ impl Meaning {
         // An empty map is one that packets fill, or that could not be read.
         let only_drops =
             !elements.is_empty() && elements.iter().all(|e| e[1].get("drop").is_some());
-        self.deed = if only_drops { Deed::Drop } else { Deed::Accept };
+        self.verdict = if only_drops {
+            RuleVerdict::Drop
+        } else {
+            RuleVerdict::Accept
+        };
     }
 
     fn take_match(&mut self, body: &Value, sets: Sets<'_>) {
@@ -167,7 +171,7 @@ impl Meaning {
     fn take_xt(&mut self, body: &Value) {
         let name = body["name"].as_str().unwrap_or_default();
         match (body["type"].as_str().unwrap_or_default(), name) {
-            ("target", "DROP" | "REJECT") => self.deed = Deed::Drop,
+            ("target", "DROP" | "REJECT") => self.verdict = RuleVerdict::Drop,
             ("target", "LOG" | "NFLOG") | ("match", "comment") => {}
             // Alone it is what lets established connections in.
             ("match", "conntrack" | "state") => self.to.tracked = true,
@@ -175,7 +179,7 @@ impl Meaning {
                 self.by_source = true;
                 self.to.other = true;
             }
-            ("target", _) => self.deed = Deed::Accept,
+            ("target", _) => self.verdict = RuleVerdict::Accept,
             _ => self.to.other = true,
         }
     }

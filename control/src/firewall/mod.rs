@@ -25,7 +25,7 @@ pub use ruleset::Ruleset;
 
 /// A rule that keeps clients out by their address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Barrier {
+pub struct DropRule {
     /// The rule.
     pub place: Place,
     /// The devices whose packets meet it; empty = all of them.
@@ -33,24 +33,24 @@ pub struct Barrier {
     /// Who is kept out; `None` where that is not written as addresses (an ipset, a negation).
     pub sources: Option<Arc<[Prefix]>>,
     /// Of which packets.
-    pub to: Aim,
-    /// Whether every such packet meets the rule, but for `saved`.
+    pub to: Match,
+    /// Whether every such packet meets the rule, but for `accepted`.
     certain: bool,
     /// What rules before it let in.
-    saved: Vec<Aim>,
+    accepted: Vec<Match>,
 }
 
-impl Barrier {
+impl DropRule {
     /// The lists that it belongs on: of every service, or of some of `services`.
     fn scopes(&self, services: impl Iterator<Item = ServiceKey>) -> Vec<Scope> {
         if !self.certain {
             return Vec::new();
         }
-        if self.to.is_all() && self.saved.is_empty() {
+        if self.to.is_all() && self.accepted.is_empty() {
             return vec![None];
         }
-        let saved = |key: &ServiceKey| self.saved.iter().any(|aim| aim.may_be(key));
-        let own = services.filter(|key| self.to.is(key) && !saved(key));
+        let accepted = |key: &ServiceKey| self.accepted.iter().any(|packets| packets.may_be(key));
+        let own = services.filter(|key| self.to.is(key) && !accepted(key));
         own.map(Some).collect()
     }
 }
@@ -99,7 +99,7 @@ impl fmt::Display for Place {
 
 /// Which packets of its sources a rule is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Aim {
+pub struct Match {
     protocol: Option<Protocol>,
     /// First and last.
     ports: Option<Vec<(u16, u16)>>,
@@ -110,7 +110,7 @@ pub struct Aim {
     other: bool,
 }
 
-impl Aim {
+impl Match {
     /// Whether it is for all packets.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
@@ -160,15 +160,15 @@ impl Aim {
 
 /// Who is kept out by the rules that are followed: of every service, or of some of `services`.
 pub fn followed(
-    barriers: &[Barrier],
+    drop_rules: &[DropRule],
     services: impl Iterator<Item = ServiceKey> + Clone,
 ) -> BTreeMap<Scope, Vec<Arc<[Prefix]>>> {
     let mut all: BTreeMap<Scope, Vec<Arc<[Prefix]>>> = BTreeMap::new();
-    for barrier in barriers {
-        let Some(sources) = &barrier.sources else {
+    for drop_rule in drop_rules {
+        let Some(sources) = &drop_rule.sources else {
             continue;
         };
-        for scope in barrier.scopes(services.clone()) {
+        for scope in drop_rule.scopes(services.clone()) {
             all.entry(scope).or_default().push(Arc::clone(sources));
         }
     }

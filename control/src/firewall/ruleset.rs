@@ -6,8 +6,8 @@ use std::fmt::Display;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::expression::{Deed, Meaning};
-use super::{Aim, Barrier, Place};
+use super::expression::{ParsedRule, RuleVerdict};
+use super::{DropRule, Match, Place};
 
 /// Hooks that a client's packets would pass on their way to a service.
 const HOOKS: [&str; 4] = ["input", "forward", "prerouting", "ingress"];
@@ -152,7 +152,7 @@ impl Ruleset {
     }
 
     /// The rules that keep clients out by their source address.
-    pub fn barriers(&self) -> Vec<Barrier> {
+    pub fn drop_rules(&self) -> Vec<DropRule> {
         let mut found = Vec::new();
         for chain in &self.chains {
             let hook = chain.hook.as_deref().unwrap_or_default();
@@ -164,11 +164,11 @@ impl Ruleset {
                     table: &table,
                     hook,
                     devices: chain.devices(),
-                    saved: Vec::new(),
+                    accepted: Vec::new(),
                     visits: VISITS,
                     found: &mut found,
                 };
-                walk.chain(&chain.name, &Aim::default(), 0);
+                walk.chain(&chain.name, &Match::default(), 0);
             }
         }
         found
@@ -219,53 +219,53 @@ struct Walk<'w> {
     hook: &'w str,
     devices: Vec<String>,
     /// What rules so far let in.
-    saved: Vec<Aim>,
+    accepted: Vec<Match>,
     /// Chains that may be looked into still.
     visits: usize,
-    found: &'w mut Vec<Barrier>,
+    found: &'w mut Vec<DropRule>,
 }
 
 impl Walk<'_> {
-    /// `aim` is what led to this chain.
-    fn chain(&mut self, name: &str, aim: &Aim, depth: usize) {
+    /// `packets` is what led to this chain.
+    fn chain(&mut self, name: &str, packets: &Match, depth: usize) {
         let ruleset = self.ruleset;
         let sets = |name: &str| ruleset.sets.get(&(self.table.clone(), name.to_owned()));
         let rules = ruleset.of_chain.get(&(self.table.clone(), name.to_owned()));
         let rules = rules.into_iter().flatten().map(|at| &ruleset.rules[*at]);
-        let understood: Vec<_> = rules.map(|r| (r, Meaning::of(&r.expr, &sets))).collect();
+        let understood: Vec<_> = rules.map(|r| (r, ParsedRule::of(&r.expr, &sets))).collect();
         // Whether a rule so far may have ended this chain.
         let mut returned = false;
-        for (rule, meaning) in understood.into_iter().filter(|(_, m)| !m.never) {
-            let by_source = meaning.by_source;
-            let to = both(aim, &meaning.to);
-            match meaning.deed {
-                Deed::Drop if by_source => self.found.push(Barrier {
+        for (rule, parsed) in understood.into_iter().filter(|(_, m)| !m.never) {
+            let by_source = parsed.by_source;
+            let to = both(packets, &parsed.to);
+            match parsed.verdict {
+                RuleVerdict::Drop if by_source => self.found.push(DropRule {
                     place: rule.place(self.hook),
                     devices: self.devices.clone(),
-                    certain: self.hook == "input" && !returned && meaning.sources.is_some(),
-                    sources: meaning.sources.map(Into::into),
+                    certain: self.hook == "input" && !returned && parsed.sources.is_some(),
+                    sources: parsed.sources.map(Into::into),
                     to,
-                    saved: self.saved.clone(),
+                    accepted: self.accepted.clone(),
                 }),
-                Deed::Drop | Deed::Nothing => {}
-                Deed::Accept if to.is_established() => {}
-                Deed::Accept => self.saved.push(to),
-                Deed::Return => returned = true,
-                Deed::Ask { chain, goto } if depth < DEPTH && self.visits > 0 => {
+                RuleVerdict::Drop | RuleVerdict::Nothing => {}
+                RuleVerdict::Accept if to.is_established() => {}
+                RuleVerdict::Accept => self.accepted.push(to),
+                RuleVerdict::Return => returned = true,
+                RuleVerdict::Jump { chain, goto } if depth < DEPTH && self.visits > 0 => {
                     self.visits -= 1;
                     let mut to = to;
                     to.other |= by_source || returned;
                     self.chain(&chain, &to, depth + 1);
                     returned |= goto;
                 }
-                Deed::Ask { .. } => self.saved.push(Aim::default()),
+                RuleVerdict::Jump { .. } => self.accepted.push(Match::default()),
             }
         }
     }
 }
 
 /// What is for both.
-fn both(outer: &Aim, inner: &Aim) -> Aim {
+fn both(outer: &Match, inner: &Match) -> Match {
     if outer.is_all() {
         return inner.clone();
     }

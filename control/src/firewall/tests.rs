@@ -1,4 +1,4 @@
-//! Rule sets as nft 1.0 lists them: which of their rules are barriers, and which of those are followed.
+//! Rule sets as nft 1.0 lists them: which of their rules are drop rules, and which of those are followed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -53,7 +53,7 @@ fn prefix(addr: &str, length: u8) -> Value {
 }
 
 /// A table with one base chain `base` at a hook and the rules of this and of other chains.
-fn barriers(hook: &str, rules: &[(&str, Vec<Value>)], more: &[Value]) -> Vec<Barrier> {
+fn drop_rules(hook: &str, rules: &[(&str, Vec<Value>)], more: &[Value]) -> Vec<DropRule> {
     let base = json!({"chain": {"family": "ip", "table": "t", "name": "base", "handle": 1,
         "type": "filter", "hook": hook, "prio": 0, "policy": "accept"}});
     let rule = |(handle, (chain, expr)): (usize, &(&str, Vec<Value>))| json!({"rule": {"family": "ip", "table": "t", "chain": chain, "handle": handle, "expr": expr}});
@@ -62,12 +62,12 @@ fn barriers(hook: &str, rules: &[(&str, Vec<Value>)], more: &[Value]) -> Vec<Bar
         .chain(rules)
         .chain(more.iter().cloned())
         .collect();
-    listed(&json!({ "nftables": all })).barriers()
+    listed(&json!({ "nftables": all })).drop_rules()
 }
 
 /// What is followed of a chain of INPUT with these rules, for services on ports 80 and 443.
 fn follow(rules: &[(&str, Vec<Value>)], more: &[Value]) -> Vec<String> {
-    let found = barriers("input", rules, more);
+    let found = drop_rules("input", rules, more);
     let all = followed(&found, [key(80), key(443)].into_iter());
     let scope = |scope: &Scope| scope.map_or_else(|| "every".to_owned(), |k| k.to_string());
     let lines = all.iter().flat_map(|(s, lists)| {
@@ -186,16 +186,16 @@ fn what_is_not_certain_is_not_followed_but_named() {
         vec![vmap],
     ] {
         let rules = [("base", uncertain)];
-        assert_eq!(barriers("input", &rules, &[]).len(), 1, "{rules:?}");
+        assert_eq!(drop_rules("input", &rules, &[]).len(), 1, "{rules:?}");
         assert_eq!(follow(&rules, &[]), Vec::<String>::new(), "{rules:?}");
     }
     let certain = [("base", vec![from("10.0.0.1"), drop_it()])];
     for hook in ["forward", "prerouting", "ingress"] {
-        let found = barriers(hook, &certain, &[]);
+        let found = drop_rules(hook, &certain, &[]);
         assert_eq!((found.len(), found[0].place.hook.as_str()), (1, hook));
         assert!(followed(&found, std::iter::empty()).is_empty(), "{hook}");
     }
-    assert!(barriers("output", &certain, &[]).is_empty());
+    assert!(drop_rules("output", &certain, &[]).is_empty());
 }
 
 #[test]
@@ -288,11 +288,11 @@ fn chains_that_call_one_another_end() {
         ("base", vec![jump("base")]),
         ("base", vec![from("10.0.0.1"), drop_it()]),
     ];
-    assert!(!barriers("input", &rules, &[]).is_empty());
+    assert!(!drop_rules("input", &rules, &[]).is_empty());
 }
 
 #[test]
-fn a_chain_at_ingress_has_its_devices_and_a_bridges_chain_is_no_barrier() {
+fn a_chain_at_ingress_has_its_devices_and_a_bridges_chain_drops_nothing() {
     let listing = |family: &str, dev: Value| {
         let hook = if family == "netdev" {
             "ingress"
@@ -305,7 +305,7 @@ fn a_chain_at_ingress_has_its_devices_and_a_bridges_chain_is_no_barrier() {
                 "expr": [from("10.0.0.1"), drop_it()]}}]);
         let ruleset = listed(&json!({ "nftables": all }));
         ruleset
-            .barriers()
+            .drop_rules()
             .into_iter()
             .map(|b| b.devices)
             .collect::<Vec<_>>()

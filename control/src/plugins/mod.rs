@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_plugin::fault::Fault;
-use uvs_plugin::guarded::Source;
+use uvs_plugin::supervised::Source;
 
 use directory::{Directory, Library};
 pub(crate) use settings::check_settings;
@@ -73,7 +73,7 @@ pub struct Loaded {
     /// By reason.
     pub faults: [(&'static str, u64); Fault::REASONS.len()],
     /// Services that fell back.
-    pub fallen: Vec<String>,
+    pub fallen_back: Vec<String>,
 }
 
 /// What a reload did for one plugin.
@@ -324,12 +324,15 @@ fn renew(directory: &Directory, source: &Source, library: &mut Library) -> Strin
         *library = best;
         return format!("{} replaces {now}", describe(library));
     }
-    let fallen = source.fallen();
-    if fallen.is_empty() {
+    let fallen_back = source.fallen_back();
+    if fallen_back.is_empty() {
         return format!("{now} is the newest");
     }
     source.take_over(Arc::clone(&library.plugin));
-    format!("{now} is the newest; tried again by {}", fallen.join(", "))
+    format!(
+        "{now} is the newest; tried again by {}",
+        fallen_back.join(", ")
+    )
 }
 
 fn describe(library: &Library) -> String {
@@ -355,6 +358,6 @@ fn status(source: &Source, library: &Library) -> Loaded {
         abi: plugin.abi(),
         file: library.file.clone(),
         faults: source.faults().read(),
-        fallen: source.fallen(),
+        fallen_back: source.fallen_back(),
     }
 }

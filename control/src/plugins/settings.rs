@@ -10,7 +10,7 @@ const SIZED: &str = "mh";
 
 /// A setting that does not fit the service's scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unfit {
+pub(crate) struct SettingError {
     /// As the configuration calls it.
     pub key: &'static str,
     /// What is wrong.
@@ -23,13 +23,13 @@ pub(crate) struct Unfit {
 ///
 /// # Errors
 /// A look-up table's size that it does not take, or a slow start with a scheduler that hashes.
-pub(crate) fn check_settings(spec: &ServiceSpec) -> Result<(), Unfit> {
+pub(crate) fn check_settings(spec: &ServiceSpec) -> Result<(), SettingError> {
     table_size(&spec.scheduler, spec.table_size)?;
     slow_start(&spec.scheduler, spec.slow_start)
 }
 
-fn table_size(scheduler: &str, size: u32) -> Result<(), Unfit> {
-    let unfit = |what, help| Unfit {
+fn table_size(scheduler: &str, size: u32) -> Result<(), SettingError> {
+    let unfit = |what, help| SettingError {
         key: "table_size",
         what,
         help,
@@ -47,13 +47,13 @@ fn table_size(scheduler: &str, size: u32) -> Result<(), Unfit> {
     Ok(())
 }
 
-fn slow_start(scheduler: &str, seconds: u32) -> Result<(), Unfit> {
+fn slow_start(scheduler: &str, seconds: u32) -> Result<(), SettingError> {
     let def = uvs_schedulers::find(scheduler);
     let keeps = def.is_some_and(|def| (def.new)(&SchedulerParams::default()).is_consistent());
     if seconds == 0 || !keeps {
         return Ok(());
     }
-    Err(Unfit {
+    Err(SettingError {
         key: "slow_start",
         what: format!("scheduler \"{scheduler}\" keeps each client on one server"),
         help: "a slow start would move clients away and back: remove it, or use another scheduler, such as wlc"

@@ -288,13 +288,13 @@ fn faults_are_listed_and_a_reload_is_another_try() {
     );
     let Loaded {
         faults,
-        fallen,
+        fallen_back,
         abi,
         ..
     } = schedulers.loaded().remove(0);
     assert_eq!(faults[1], ("wrong_index", 2));
     assert_eq!(
-        (fallen.as_slice(), abi),
+        (fallen_back.as_slice(), abi),
         (["TCP 192.0.2.1:80".to_owned()].as_slice(), 1)
     );
     let said = reload(&schedulers, "bad");

@@ -49,10 +49,10 @@ impl Rig {
         self.dir.path().join("run/control.sock")
     }
 
-    fn connect(&self) -> Talker {
+    fn connect(&self) -> TestClient {
         let stream = UnixStream::connect(self.path()).unwrap();
         stream.set_nonblocking(true).unwrap();
-        Talker {
+        TestClient {
             input: Vec::new(),
             stream,
         }
@@ -93,7 +93,7 @@ impl Rig {
         self.answer(call, Answer::Last(Ok(encoded::<ask::Reload>(()))));
     }
 
-    fn reply(&mut self, to: &mut Talker) -> Value {
+    fn reply(&mut self, to: &mut TestClient) -> Value {
         let mut line = None;
         self.turn_until("a reply", |_| {
             line = to.line();
@@ -120,12 +120,12 @@ impl Rig {
 }
 
 /// The other end of a connection.
-struct Talker {
+struct TestClient {
     stream: UnixStream,
     input: Vec<u8>,
 }
 
-impl Talker {
+impl TestClient {
     fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
@@ -206,8 +206,8 @@ fn a_command_is_answered_at_once_or_later() {
 #[test]
 fn clients_take_turns_and_each_gets_its_own_answers() {
     let mut rig = Rig::new();
-    let mut talkers = [rig.connect(), rig.connect()];
-    for (i, talker) in talkers.iter_mut().enumerate() {
+    let mut clients = [rig.connect(), rig.connect()];
+    for (i, talker) in clients.iter_mut().enumerate() {
         let id = 10 * i as u64;
         talker.ask(id + 1, "\"info\"");
         talker.ask(id + 2, "\"drops\"");
@@ -224,7 +224,7 @@ fn clients_take_turns_and_each_gets_its_own_answers() {
         [true, true, false, false],
         "one request of each client a turn"
     );
-    for (i, talker) in talkers.iter_mut().enumerate() {
+    for (i, talker) in clients.iter_mut().enumerate() {
         for n in 1..=2 {
             let reply = rig.reply(talker);
             assert_eq!(reply["id"], 10 * i + n);
@@ -418,7 +418,7 @@ fn a_client_that_never_reads_holds_one_part_and_is_dropped() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_refused_and_the_client_let_go() {
+fn a_line_that_is_too_long_is_refused_and_the_client_disconnected() {
     let mut rig = Rig::new();
     let mut endless = rig.connect();
     let mut sent = 0;
@@ -437,14 +437,14 @@ fn a_line_that_is_too_long_is_refused_and_the_client_let_go() {
 #[test]
 fn one_client_too_many_is_told_so() {
     let mut rig = Rig::new();
-    let talkers: Vec<Talker> = (0..MAX_CLIENTS).map(|_| rig.connect()).collect();
+    let clients: Vec<TestClient> = (0..MAX_CLIENTS).map(|_| rig.connect()).collect();
     rig.turn_until("all connected", |rig| {
         rig.server.clients.iter().flatten().count() == MAX_CLIENTS
     });
     let mut late = rig.connect();
     assert!(message(&rig.reply(&mut late)).contains("64 clients are connected already"));
     rig.turn_until("hung up", |_| late.read());
-    drop(talkers);
+    drop(clients);
     rig.turn_until("room", |rig| rig.server.clients.iter().all(Option::is_none));
     rig.assert_serves();
 }

@@ -9,7 +9,7 @@ use uvs_core::access::Prefix;
 use super::super::protocol::{AccessChange, Refusal};
 use super::Table;
 use crate::access::{AllConfigured, ListFiles, Lists};
-use crate::firewall::{self, Barrier};
+use crate::firewall::{self, DropRule};
 
 impl Table {
     /// The lists.
@@ -28,20 +28,20 @@ impl Table {
     }
 
     /// What the host's firewall keeps out.
-    pub fn set_barriers(&mut self, barriers: Vec<Barrier>) {
-        self.barriers = barriers.into();
+    pub fn set_drop_rules(&mut self, drop_rules: Vec<DropRule>) {
+        self.drop_rules = drop_rules.into();
     }
 
     /// What the host's firewall kept out when it was read last.
-    pub fn barriers(&self) -> &[Barrier] {
-        &self.barriers
+    pub fn drop_rules(&self) -> &[DropRule] {
+        &self.drop_rules
     }
 
     /// Follows the host's firewall for the services that there are now.
     pub fn follow_firewall(&mut self) {
         let services = self.services.iter().map(|s| s.key);
         self.lists
-            .follow(firewall::followed(&self.barriers, services));
+            .follow(firewall::followed(&self.drop_rules, services));
     }
 
     /// Adds entries, all or none. The list of a service that is not there would protect nothing.

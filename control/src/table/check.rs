@@ -73,12 +73,12 @@ fn check_care(spec: &ServiceSpec) -> Result<(), Refusal> {
         return Ok(());
     };
     let key = spec.key;
-    let (removal, expiry) = (spec.care.on_removal, spec.care.on_expiry);
+    let (removal, expiry) = (spec.teardown.on_removal, spec.teardown.on_expiry);
     let what = if removal == OnRemoval::Tell && protocol == Protocol::Sctp {
         "on_removal \"tell\" is for TCP and UDP services: use \"drop\""
     } else if expiry == OnExpiry::Tell && protocol != Protocol::Tcp {
         "on_expiry \"tell\" is for TCP services"
-    } else if spec.care.drain_timeout > TIMEOUT_MAX {
+    } else if spec.teardown.drain_timeout > TIMEOUT_MAX {
         "drain_timeout is at most 2678400 s"
     } else {
         return Ok(());

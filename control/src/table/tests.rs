@@ -6,12 +6,12 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Care, Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
-    TunnelKind,
+    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, TeardownPolicy, Tunnel,
+    TunnelChecksum, TunnelKind,
 };
 use uvs_core::snapshot::Timeouts;
 
-use super::{Homeless, Table};
+use super::{Table, UnassignedVips};
 use crate::plugins::Schedulers;
 use crate::protocol::{AccessChange, Change, Errno, SysctlValue};
 
@@ -90,7 +90,7 @@ fn a_list_is_of_a_service_that_is_there_and_outlives_it() {
     let add = |service| Change::AddAccess(change(service));
     assert_eq!(errno(table.apply(&add(Some(key(81))))), Errno::NotFound);
     let denied = |table: &Table, of| {
-        let access = table.snapshot(&Homeless::default()).access;
+        let access = table.snapshot(&UnassignedVips::default()).access;
         let list = access.services.get(&of).cloned();
         list.is_some_and(|list| list.denies(Addr::v4([192, 0, 2, 7])))
     };
@@ -273,13 +273,13 @@ fn an_edit_by_ipvsadm_keeps_what_ipvsadm_has_no_word_for() {
         table_size: 65_537,
         ..ServiceSpec::new(key(80), "mh")
     };
-    let care = Care {
+    let teardown = TeardownPolicy {
         drain_timeout: 60,
-        ..Care::default()
+        ..TeardownPolicy::default()
     };
     let slow = ServiceSpec {
         slow_start: 30,
-        care,
+        teardown,
         ..ServiceSpec::new(key(81), "wlc")
     };
     let mut table = Table::new(Schedulers::builtin());
@@ -302,7 +302,7 @@ fn an_edit_by_ipvsadm_keeps_what_ipvsadm_has_no_word_for() {
     );
     table.edit_service(edited("rr", 81)).expect("edited");
     assert_eq!(settings(&table, 81), (0, 30));
-    assert_eq!(table.service(&key(81)).expect("there").care, care);
+    assert_eq!(table.service(&key(81)).expect("there").teardown, teardown);
     let refusal = table.edit_service(edited("sh", 81)).expect_err("refused");
     assert_eq!(refusal.errno, Errno::Invalid);
     assert!(
@@ -402,7 +402,7 @@ fn rules_that_mark_are_changed_as_a_whole_or_not_at_all() {
     assert_eq!(table.marks().len(), 2);
     table.clear();
     table.unmark(1, &[https]).expect("removed");
-    let of_snapshot = table.snapshot(&Homeless::default()).marks;
+    let of_snapshot = table.snapshot(&UnassignedVips::default()).marks;
     assert_eq!(of_snapshot, [MarkRule { mark: 1, to: http }]);
     let twice = [2, 3].map(|mark| MarkRule { mark, to: dns });
     assert_eq!(errno(table.replace_marks(&twice)), Errno::Exists);
@@ -416,9 +416,9 @@ fn a_snapshot_holds_the_whole_state() {
     let mut table = with_service();
     let three = SysctlValue::Number(3);
     table.set_sysctl("drop_entry", &three).expect("set");
-    let snapshot = table.snapshot(&Homeless {
+    let snapshot = table.snapshot(&UnassignedVips {
         owned: vec![VIP],
-        ..Homeless::default()
+        ..UnassignedVips::default()
     });
     table.clear();
     assert_eq!(

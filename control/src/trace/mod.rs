@@ -79,7 +79,7 @@ pub struct Traced {
     /// The interface it came in by; `None` where the frame is not one that comes in.
     pub interface: Option<String>,
     /// Whether the guard keeps the kernel's copy from the kernel, and by which rule.
-    pub guard: Option<Kept>,
+    pub guard: Option<KernelCopy>,
     /// The decisions; `None` for a frame that the director itself sent.
     pub trace: Option<Trace>,
     /// A real frame's real fate.
@@ -88,7 +88,7 @@ pub struct Traced {
 
 /// What becomes of the copy of a frame that the kernel has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct KernelCopy {
     /// The counter of the guard's rule that drops it; `None` = it goes on to the host's stack.
     pub by: Option<String>,
 }

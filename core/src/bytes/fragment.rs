@@ -82,7 +82,7 @@ struct Datagram {
 
 /// A whole datagram.
 #[derive(Debug)]
-pub struct Whole {
+pub struct Reassembled {
     /// The frame, as if it had never been cut.
     pub frame: Vec<u8>,
     /// The longest fragment's IP length.
@@ -124,7 +124,7 @@ impl Reassembler {
         now: Instant,
         frame: &[u8],
         packet: &Packet,
-    ) -> Result<Option<Whole>, DropReason> {
+    ) -> Result<Option<Reassembled>, DropReason> {
         let header = packet.ipv4(frame);
         let data = &frame[packet.l4()..];
         let (offset, more) = (header.fragment_offset(), header.more_fragments());
@@ -185,7 +185,7 @@ impl Reassembler {
         if !datagram.is_whole() {
             return Ok(None);
         }
-        Ok(self.forget(key).map(Datagram::into_whole))
+        Ok(self.forget(key).map(Datagram::into_reassembled))
     }
 
     /// Forgets datagrams whose time is over; returns how many fragments went.
@@ -237,7 +237,7 @@ impl Datagram {
         self.total == Some(at) && !self.head.is_empty()
     }
 
-    fn into_whole(self) -> Whole {
+    fn into_reassembled(self) -> Reassembled {
         let mut frame = self.head;
         let end = frame.len();
         for (_, data) in &self.parts {
@@ -250,7 +250,7 @@ impl Datagram {
         // DF as the longest fragment had it (`ip_frag_reasm`).
         header.set_whole(self.dont_fragment);
         ipv4::seal(bytes);
-        Whole {
+        Reassembled {
             frame,
             largest: self.largest,
         }

@@ -1,7 +1,7 @@
-//! A rehearsal: the engine's double, to which frames are handed without any consequence.
+//! A dry run: the engine's double, to which frames are handed without any consequence.
 //!
 //! It is the same code with a recorder. It has copies of what the engine knows, but of the connection
-//! table only what its frames ask for: a table may have millions of places. Packets of one rehearsal see
+//! table only what its frames ask for: a table may have millions of places. Packets of one dry run see
 //! what those before them did.
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +28,7 @@ const PLACES_OF_NEW: u32 = 2;
 const EXPIRY_BUDGET: u32 = 1024;
 
 /// An engine's double.
-pub struct Rehearsal {
+pub struct DryRun {
     engine: Engine<Log>,
     /// Where the original's connections are here.
     copied: HashMap<u32, ConnId>,
@@ -39,7 +39,7 @@ pub struct Rehearsal {
     last: Option<Instant>,
 }
 
-impl Rehearsal {
+impl DryRun {
     /// The double of an engine as it is now.
     pub fn of(original: &Engine) -> Self {
         let (flows, examples) = original.flows.fork();
@@ -108,7 +108,7 @@ impl Rehearsal {
     fn copy_for(&mut self, original: &Engine, now: Instant, frame: &Frame<'_>) {
         let table = original.connections();
         if table.limit() - table.len() < PLACES_OF_NEW {
-            for id in table.willing().take(PLACES_OF_NEW as usize) {
+            for id in table.eviction_order().take(PLACES_OF_NEW as usize) {
                 self.copy(original, now, id);
             }
         }

@@ -2,11 +2,11 @@
 //! `net/netfilter/ipvs/ip_vs_core.c`.
 
 use super::Engine;
-use super::farewell::is_told;
 use super::flows::{Cause, Refused};
 use super::replaced::behind;
+use super::teardown::is_told;
 use super::transit::Transit;
-use super::transmit::{By, Way};
+use super::transmit::{By, Leg};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::Protocol;
@@ -32,7 +32,7 @@ impl<R: Recorder> Engine<R> {
             return self.answer_as_host(t);
         }
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.give_back();
+            return self.deliver_locally();
         }
         let fresh = opens(t.packet);
         let quiesced = expire_nodest && !removed && server.spec.weight == 0;
@@ -62,7 +62,7 @@ impl<R: Recorder> Engine<R> {
         }
         self.record(|_| SetAside::LetGo.into());
         let c = self.flows.conn(id);
-        let told = self.flows.server_of(c).care.on_removal == OnRemoval::Tell;
+        let told = self.flows.server_of(c).teardown.on_removal == OnRemoval::Tell;
         // The sweep is on its way to it, and tells the server too.
         if told && is_told(c) && c.protocol == Protocol::Tcp && !opens(t.packet) {
             return self.reset(t);
@@ -96,7 +96,7 @@ impl<R: Recorder> Engine<R> {
             return self.stray(t);
         };
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.give_back();
+            return self.deliver_locally();
         }
         if self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
@@ -163,14 +163,14 @@ impl<R: Recorder> Engine<R> {
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         let path = self.path(id);
-        let way = Way {
+        let leg = Leg {
             by: By::Mode(mode),
             path,
             forward: true,
             answer_from: vip,
         };
         let hop = self.routes.lookup(query);
-        self.transmit(t, way, hop)
+        self.transmit(t, leg, hop)
     }
 }
 

@@ -5,7 +5,7 @@ use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Flow};
-use crate::fragment::Whole;
+use crate::fragment::Reassembled;
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Parsed, Transport};
@@ -130,7 +130,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Handles the datagram that the fragment `t` has made whole, as if it had come in one frame.
-    fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Whole) -> Verdict {
+    fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Reassembled) -> Verdict {
         let end = HEADROOM + whole.frame.len();
         // Headroom as in the outbox: a mode may wrap the packet.
         whole.frame.splice(0..0, [0; HEADROOM]);
@@ -160,7 +160,7 @@ impl<R: Recorder> Engine<R> {
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
     /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
-    pub(super) fn give_back(&mut self) -> Verdict {
+    pub(super) fn deliver_locally(&mut self) -> Verdict {
         self.record(|_| Step::Absent);
         Verdict::Local
     }

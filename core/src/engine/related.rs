@@ -4,7 +4,7 @@
 use super::Engine;
 use super::flows::Refused;
 use super::transit::Transit;
-use super::transmit::{By, Way, to_client};
+use super::transmit::{By, Leg, to_client};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::Frame;
@@ -123,13 +123,13 @@ impl<R: Recorder> Engine<R> {
         let hop = self.routes.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;
         if !mode.forwarding.passes_replies() {
-            let way = Way {
+            let leg = Leg {
                 by: By::Mode(mode),
                 path,
                 forward: true,
                 answer_from: c.vip.addr,
             };
-            return self.transmit(t, way, hop);
+            return self.transmit(t, leg, hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
         rewrite_quote(
@@ -145,13 +145,13 @@ impl<R: Recorder> Engine<R> {
             src: (c.local.port != 0).then(|| address(c.local.addr)),
             dst: Some(address(c.server.addr)),
         };
-        let way = Way {
+        let leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: c.vip.addr,
         };
-        self.transmit(t, way, hop)
+        self.transmit(t, leg, hop)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
@@ -181,13 +181,13 @@ impl<R: Recorder> Engine<R> {
             src: Some(address(c.vip.addr)),
             dst: Some(address(c.client.addr)),
         };
-        let way = Way {
+        let leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, way, hop)
+        self.transmit(t, leg, hop)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Telling the ends of a connection that has given way to a new one.
 
 use super::Engine;
-use super::farewell::is_told;
+use super::teardown::is_told;
 use super::transit::Transit;
 use crate::outbox::Outbox;
 use crate::time::Instant;

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::reopen::is_opening;
 use super::transit::Transit;
-use super::transmit::{By, Way, to_client, wire_len};
+use super::transmit::{By, Leg, to_client, wire_len};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
@@ -35,13 +35,13 @@ impl<R: Recorder> Engine<R> {
         self.flows.measure_handshake(t.now, id, t.packet);
         self.follow(t, id, true);
         let path = self.path(id);
-        let way = Way {
+        let leg = Leg {
             by: By::Mode(mode),
             path,
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, way, hop)
+        self.transmit(t, leg, hop)
     }
 
     /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then

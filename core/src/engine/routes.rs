@@ -9,7 +9,7 @@ use crate::fib::{self, Fib, NextHop, Query, Unreachable};
 pub(super) struct Routes {
     pub(super) fib: Arc<Fib>,
     /// The ways of established connections.
-    ways: fib::Cache,
+    routes: fib::RouteCache,
     pub(super) path_mtus: PathMtus,
 }
 
@@ -18,27 +18,27 @@ impl Routes {
     pub(super) fn new() -> Self {
         Self {
             fib: Arc::new(Fib::new()),
-            ways: fib::Cache::new(),
+            routes: fib::RouteCache::new(),
             path_mtus: PathMtus::default(),
         }
     }
 
     pub(super) fn set(&mut self, fib: Arc<Fib>) {
         self.fib = fib;
-        self.ways.clear();
+        self.routes.clear();
     }
 
     /// As [`Fib::lookup`], for what is asked with each packet.
     #[inline]
     pub(super) fn lookup(&mut self, query: Query) -> Result<NextHop, Unreachable> {
-        self.ways.lookup(&self.fib, query)
+        self.routes.lookup(&self.fib, query)
     }
 
     /// A copy that keeps no ways.
     pub(super) fn fork(&self) -> Self {
         Self {
             fib: Arc::clone(&self.fib),
-            ways: fib::Cache::default(),
+            routes: fib::RouteCache::default(),
             path_mtus: self.path_mtus.clone(),
         }
     }

@@ -2,8 +2,8 @@
 //! fast as the connections' ends may be told.
 
 use super::Engine;
-use super::farewell;
 use super::flows::Cause;
+use super::teardown;
 use crate::conn::{self, Conn, ConnId};
 use crate::flow::Protocol;
 use crate::outbox::Outbox;
@@ -43,7 +43,7 @@ impl<R: Recorder> Engine<R> {
         if self.is_denied(&c) {
             self.cut_off(now, id, &c, out);
         } else if let Some(told) = self.fate(&c) {
-            if told && farewell::is_told(&c) {
+            if told && teardown::is_told(&c) {
                 if !self.voice.teardown_limit.allows(now) {
                     return false;
                 }
@@ -65,7 +65,7 @@ impl<R: Recorder> Engine<R> {
     /// wait for the client, who is not: nothing is sent to a denied client.
     fn cut_off(&mut self, now: Instant, id: ConnId, c: &Conn, out: &mut Outbox) {
         if c.protocol == Protocol::Tcp
-            && farewell::is_told(c)
+            && teardown::is_told(c)
             && self.voice.teardown_limit.allows(now)
         {
             self.tell_server(now, c, out);
@@ -79,7 +79,7 @@ impl<R: Recorder> Engine<R> {
         if !server.is_removed() {
             return server.is_timed_out().then_some(true);
         }
-        match server.care.on_removal {
+        match server.teardown.on_removal {
             OnRemoval::Tell => Some(true),
             OnRemoval::Drop => Some(false),
             OnRemoval::Keep => (self.desired.sysctls().expire_nodest_conn != 0).then_some(false),

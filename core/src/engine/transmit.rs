@@ -31,7 +31,7 @@ pub(super) enum By {
 }
 
 /// Which way through a mode, and who answers for the director.
-pub(super) struct Way {
+pub(super) struct Leg {
     pub(super) by: By,
     pub(super) path: Path,
     /// Towards the server; else towards the client.
@@ -48,7 +48,7 @@ struct Exit {
     egress: Egress,
 }
 
-impl Way {
+impl Leg {
     fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
         match self.by {
             By::Mode(mode) if self.forward => mode.rewrite.forward(frame, packet, &self.path),
@@ -121,43 +121,43 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn transmit(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut way: Way,
+        mut leg: Leg,
         hop: Result<NextHop, Unreachable>,
     ) -> Verdict {
-        self.record(|_| describe::leaving(way.name(), way.forward, way.overhead(), hop));
+        self.record(|_| describe::leaving(leg.name(), leg.forward, leg.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,
-            Err(Unreachable::Local) => return self.deliver(t, way),
+            Err(Unreachable::Local) => return self.deliver(t, leg),
             Err(Unreachable::NotAPort) => return Verdict::Drop(DropReason::NotAPort),
             // Whatever the route says, it is IPVS that answers (`__ip_vs_get_out_rt`).
             Err(Unreachable::NoRoute | Unreachable::Refused(_)) => {
-                return self.refuse(t, Error::HostUnreachable, way.answer_from);
+                return self.refuse(t, Error::HostUnreachable, leg.answer_from);
             }
         };
         if t.packet.ttl <= 1 {
-            return self.refuse(t, Error::TtlExceeded, way.answer_from);
+            return self.refuse(t, Error::TtlExceeded, leg.answer_from);
         }
         if let Err(reason) = check_offload(t.frame, t.packet) {
             return Verdict::Drop(reason);
         }
         rewrite::decrement_ttl(t.frame, t.packet);
-        if let Err(reason) = pass_options(t.frame, t.packet, way.answer_from, hop.source) {
+        if let Err(reason) = pass_options(t.frame, t.packet, leg.answer_from, hop.source) {
             return Verdict::Drop(reason);
         }
-        let mtu = self.path_mtu(t.now, &way, &hop);
-        let room = mtu.saturating_sub(way.overhead());
-        if way.overhead() > 0 && room < MIN_MTU {
+        let mtu = self.path_mtu(t.now, &leg, &hop);
+        let room = mtu.saturating_sub(leg.overhead());
+        if leg.overhead() > 0 && room < MIN_MTU {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
         let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
-        let cut_outside = way.overhead() > 0 && !way.path.copy_df;
+        let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
         if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
             let error = Error::FragmentationNeeded { mtu: room };
-            return self.refuse(t, error, way.answer_from);
+            return self.refuse(t, error, leg.answer_from);
         }
-        way.path.tunnel_source = hop.source;
+        leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
             limit: t
@@ -166,20 +166,20 @@ impl<R: Recorder> Engine<R> {
                 .map_or(mtu, |size| mtu.min(usize::from(size))),
             egress: hop.egress(),
         };
-        let result = if super_frame && (way.overhead() > 0 || len > room) {
-            self.send_segments(t, way, &exit)
+        let result = if super_frame && (leg.overhead() > 0 || len > room) {
+            self.send_segments(t, leg, &exit)
         } else {
-            self.send_one(t, &way, &exit)
+            self.send_one(t, &leg, &exit)
         };
         result.unwrap_or_else(Verdict::Drop)
     }
 
     /// Bytes of the largest IP packet on this way.
-    fn path_mtu(&mut self, now: Instant, way: &Way, hop: &NextHop) -> usize {
-        let mtu = if way.forward {
+    fn path_mtu(&mut self, now: Instant, leg: &Leg, hop: &NextHop) -> usize {
+        let mtu = if leg.forward {
             self.routes
                 .path_mtus
-                .mtu(now, way.path.server.addr, hop.mtu)
+                .mtu(now, leg.path.server.addr, hop.mtu)
         } else {
             hop.mtu
         };
@@ -188,21 +188,21 @@ impl<R: Recorder> Engine<R> {
 
     /// The way ends at the director itself: for a server or a client of its own. ICMP reaches the host's
     /// stack anyway, for no guard keeps it away, so that only what was translated is delivered.
-    fn deliver(&mut self, t: &mut Transit<'_, '_>, way: Way) -> Verdict {
-        if !way.translates() {
+    fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: Leg) -> Verdict {
+        if !leg.translates() {
             return match t.packet.transport {
                 Transport::Icmp { .. } => Verdict::Pass,
                 _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
         }
-        let to = if way.forward {
-            way.path.server.addr
+        let to = if leg.forward {
+            leg.path.server.addr
         } else {
-            way.path.client.addr
+            leg.path.client.addr
         };
         // The host's stack takes nothing for it that comes from outside (`ip_vs_nat_xmit`).
-        if way.forward && is_loopback(to) {
+        if leg.forward && is_loopback(to) {
             return Verdict::Drop(DropReason::LocalServer);
         }
         let exit = Exit {
@@ -216,10 +216,10 @@ impl<R: Recorder> Engine<R> {
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
         let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
-            true => way
+            true => leg
                 .rewrite(t.frame, t.packet)
                 .map(|()| exit.address(t.frame)),
-            false => self.send_segments(t, way, &exit).map(drop),
+            false => self.send_segments(t, leg, &exit).map(drop),
         });
         match result {
             Ok(()) => Verdict::Local,
@@ -230,10 +230,10 @@ impl<R: Recorder> Engine<R> {
     fn send_one(
         &mut self,
         t: &mut Transit<'_, '_>,
-        way: &Way,
+        leg: &Leg,
         exit: &Exit,
     ) -> Result<Verdict, DropReason> {
-        way.rewrite(t.frame, t.packet)?;
+        leg.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
         if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
             return Ok(Verdict::Send(exit.egress));
@@ -251,7 +251,7 @@ impl<R: Recorder> Engine<R> {
     fn send_segments(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut way: Way,
+        mut leg: Leg,
         exit: &Exit,
     ) -> Result<Verdict, DropReason> {
         let mut segments = segment::segments(t.frame, t.packet)?;
@@ -259,8 +259,8 @@ impl<R: Recorder> Engine<R> {
             let mut draft = t.out.draft(len);
             let (offload, packet) = segments.write(draft.bytes_mut());
             draft.offload = offload;
-            way.path.ip_id = self.voice.next_ip_id();
-            way.rewrite(&mut draft, &packet)?;
+            leg.path.ip_id = self.voice.next_ip_id();
+            leg.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
             if draft.len() - ethernet::LEN <= exit.limit {

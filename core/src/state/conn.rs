@@ -345,7 +345,7 @@ impl ConnTable {
             self.remove_key(id.0, Side::Server);
         }
         self.unlink(id.0);
-        self.ranks.set(&mut self.slab, id.0, Rank::Kept);
+        self.ranks.set(&mut self.slab, id.0, Rank::Protected);
         self.slab[id.0 as usize].next = self.free;
         self.slab[id.0 as usize].slot = FREE;
         self.free = id.0;
@@ -368,13 +368,13 @@ impl ConnTable {
     }
 
     /// The connection to be given up first, `None` where all are kept.
-    pub fn most_willing(&self) -> Option<ConnId> {
-        self.willing().next()
+    pub fn eviction_candidate(&self) -> Option<ConnId> {
+        self.eviction_order().next()
     }
 
     /// All that may be given up, in their order.
-    pub fn willing(&self) -> impl Iterator<Item = ConnId> {
-        let firsts = Rank::WILLING
+    pub fn eviction_order(&self) -> impl Iterator<Item = ConnId> {
+        let firsts = Rank::EVICTABLE
             .into_iter()
             .filter_map(|rank| self.ranks.first(rank));
         let lists = firsts.map(|first| {

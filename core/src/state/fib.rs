@@ -19,7 +19,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-pub use cache::Cache;
+pub use cache::RouteCache;
 use policy::Policy;
 pub use policy::{Action, Rule, table};
 pub use query::{LOOPBACK, Query};

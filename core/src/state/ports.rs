@@ -85,12 +85,12 @@ impl LocalPorts {
     }
 
     /// Gives a port back.
-    pub fn give_back(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) {
+    pub fn release(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) {
         let key = (local.addr, server, protocol);
         let Some(map) = self.maps.get_mut(&key) else {
             return;
         };
-        map.give_back(u32::from(local.port.wrapping_sub(self.first)));
+        map.release(u32::from(local.port.wrapping_sub(self.first)));
     }
 }
 
@@ -139,7 +139,7 @@ impl Bitmap {
         })
     }
 
-    fn give_back(&mut self, n: u32) {
+    fn release(&mut self, n: u32) {
         let Some(word) = self.words.get_mut(n as usize / 64) else {
             return;
         };
@@ -221,7 +221,7 @@ mod tests {
             assert_eq!(p.in_use(LOCAL, SERVER, Protocol::Tcp), u32::from(count));
             got.sort_unstable();
             assert!(got.into_iter().eq(1..=count), "of {count}");
-            p.give_back(Endpoint::new(LOCAL, count), SERVER, Protocol::Tcp);
+            p.release(Endpoint::new(LOCAL, count), SERVER, Protocol::Tcp);
             assert_eq!(some(&mut p, 2), [count]);
         }
     }
@@ -232,7 +232,7 @@ mod tests {
         let all = some(&mut p.clone(), 1000);
         for port in &all[..300] {
             assert_eq!(some(&mut p, 1), [*port]);
-            p.give_back(Endpoint::new(LOCAL, *port), SERVER, Protocol::Tcp);
+            p.release(Endpoint::new(LOCAL, *port), SERVER, Protocol::Tcp);
         }
         assert_eq!(some(&mut p, 700), all[300..]);
         assert_eq!(some(&mut p, 300), all[..300]);
@@ -243,7 +243,7 @@ mod tests {
         let mut p = LocalPorts::new((1000, 1999), SECRET);
         let all = some(&mut p, 1000);
         // One is free, far from where the order stands.
-        p.give_back(Endpoint::new(LOCAL, all[500]), SERVER, Protocol::Tcp);
+        p.release(Endpoint::new(LOCAL, all[500]), SERVER, Protocol::Tcp);
         assert_eq!(some(&mut p, 2), [all[500]]);
     }
 

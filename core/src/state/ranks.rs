@@ -17,19 +17,19 @@ pub enum Rank {
     /// One datagram, unanswered.
     Single,
     /// Never evicted.
-    Kept,
+    Protected,
 }
 
 impl Rank {
     /// Those that are evicted, the first to go first.
-    pub(crate) const WILLING: [Self; Self::Kept as usize] =
+    pub(crate) const EVICTABLE: [Self; Self::Protected as usize] =
         [Self::Unproven, Self::HalfOpen, Self::Over, Self::Single];
 }
 
 /// The first and last of each list.
 #[derive(Debug)]
 pub(crate) struct Ranks {
-    ends: [(u32, u32); Rank::Kept as usize],
+    ends: [(u32, u32); Rank::Protected as usize],
 }
 
 /// A connection's place in its rank's list. Packed: every connection has one.
@@ -52,7 +52,7 @@ impl Link {
     pub(crate) const NONE: Self = Self {
         before: NONE,
         after: NONE,
-        rank: Rank::Kept,
+        rank: Rank::Protected,
     };
 
     /// The rank of the list it is in.
@@ -69,7 +69,7 @@ impl Link {
 impl Ranks {
     pub(crate) const fn new() -> Self {
         Self {
-            ends: [(NONE, NONE); Rank::Kept as usize],
+            ends: [(NONE, NONE); Rank::Protected as usize],
         }
     }
 

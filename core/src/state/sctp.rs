@@ -86,7 +86,7 @@ impl SctpState {
         match self {
             Self::Init1 | Self::Init => Rank::HalfOpen,
             Self::Closed | Self::Rejected => Rank::Over,
-            _ => Rank::Kept,
+            _ => Rank::Protected,
         }
     }
 

@@ -133,7 +133,7 @@ pub enum OnExpiry {
 /// How a service's connections are torn down. The default is IPVS's way throughout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Care {
+pub struct TeardownPolicy {
     /// When their real server is removed.
     pub on_removal: OnRemoval,
     /// When their time is over.
@@ -194,8 +194,8 @@ pub struct ServiceSpec {
     #[serde(default)]
     pub slow_start: u32,
     /// What happens to connections that have to go.
-    #[serde(default)]
-    pub care: Care,
+    #[serde(default, rename = "care")]
+    pub teardown: TeardownPolicy,
     /// How fast new connections may come.
     #[serde(default)]
     pub new_connections: NewConnections,
@@ -216,7 +216,7 @@ impl ServiceSpec {
             local: Vec::new(),
             table_size: 0,
             slow_start: 0,
-            care: Care::default(),
+            teardown: TeardownPolicy::default(),
             new_connections: NewConnections::default(),
             servers: Vec::new(),
         }

@@ -55,7 +55,7 @@ impl TcpState {
         match self {
             Self::SynRecv | Self::SynAck => Rank::HalfOpen,
             Self::Close | Self::TimeWait => Rank::Over,
-            _ => Rank::Kept,
+            _ => Rank::Protected,
         }
     }
 

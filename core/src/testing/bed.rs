@@ -1,11 +1,11 @@
 //! A test bed: an engine between a client's and a server's side, in virtual time, with every counter
-//! checked after every frame, and every decision rehearsed before it is made.
+//! checked after every frame, and every decision dry-run before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
-use crate::engine::{Engine, EngineConfig, Rehearsal, SchedulerSource};
+use crate::engine::{DryRun, Engine, EngineConfig, SchedulerSource};
 use crate::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
@@ -202,7 +202,7 @@ impl Bed {
         let mut frame = frame.frame();
         self.outbox.clear();
         let before = (frame.bytes().to_vec(), frame.offload);
-        let rehearsed = self.rehearse(port, &frame);
+        let predicted = self.dry_run(port, &frame);
         let verdict = self
             .engine
             .handle_frame(self.now, port, &mut frame, &mut self.outbox);
@@ -219,24 +219,27 @@ impl Bed {
         if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
             self.sent.extend(taken(&self.outbox));
         }
-        if let Some(trace) = rehearsed {
-            check_rehearsal(&trace, verdict, &before, &self.sent[had..]);
+        if let Some(trace) = predicted {
+            check_dry_run(&trace, verdict, &before, &self.sent[had..]);
         }
         verdict
     }
 
-    /// What a rehearsal says of a frame: of the first ones, and then of one in many, as floods are long.
-    fn rehearse(&mut self, port: PortId, frame: &Frame<'_>) -> Option<Trace> {
+    /// What a dry run says of a frame: of the first ones, and then of one in many, as floods are long.
+    fn dry_run(&mut self, port: PortId, frame: &Frame<'_>) -> Option<Trace> {
         const ALL_OF: u64 = 500;
         const THEN_ONE_IN: u64 = 997;
         let n = self.engine.counters().received;
         let chosen = n < ALL_OF || n.is_multiple_of(THEN_ONE_IN);
-        chosen.then(|| self.rehearsal().frame(&self.engine, self.now, port, frame))
+        chosen.then(|| {
+            self.start_dry_run()
+                .frame(&self.engine, self.now, port, frame)
+        })
     }
 
     /// The engine's double as it is now.
-    pub fn rehearsal(&self) -> Rehearsal {
-        Rehearsal::of(&self.engine)
+    pub fn start_dry_run(&self) -> DryRun {
+        DryRun::of(&self.engine)
     }
 
     /// Hands a frame from the client's side to the engine and returns what left for it.
@@ -270,14 +273,9 @@ impl Bed {
     }
 }
 
-/// What was rehearsed is what happened, to the byte of every header.
-fn check_rehearsal(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
-    assert_eq!(
-        trace.end,
-        End::from(verdict),
-        "rehearsed: {:?}",
-        trace.steps
-    );
+/// What was dry-run is what happened, to the byte of every header.
+fn check_dry_run(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
+    assert_eq!(trace.end, End::from(verdict), "dry-run: {:?}", trace.steps);
     let before = (before.0.as_slice(), before.1);
     for (leaving, sent) in trace.leaving.iter().zip(sent) {
         assert_eq!(leaving.port, sent.port.0);

@@ -141,11 +141,11 @@ impl Trial {
     /// One pick, checked against every rule that holds for a single pick.
     fn pick(&mut self) -> Result<Option<usize>, String> {
         let flow = flow(self.random.below(1_000));
-        let rehearsed = self.rehearse(&flow);
+        let predicted = self.dry_run(&flow);
         let picked = self.subject.pick(&flow, &self.set);
-        if rehearsed.is_some_and(|rehearsed| rehearsed != picked) {
+        if predicted.is_some_and(|predicted| predicted != picked) {
             return Err(format!(
-                "its exact copy (`fork`) picked {rehearsed:?} and it itself {picked:?}; both must pick the same"
+                "its exact copy (`fork`) picked {predicted:?} and it itself {picked:?}; both must pick the same"
             ));
         }
         if let Some(i) = picked {
@@ -175,7 +175,7 @@ impl Trial {
 
     /// What an exact copy would pick, where there is one, now and then. That the copy's pick is without
     /// consequence is seen by the twin.
-    fn rehearse(&mut self, flow: &Flow) -> Option<Option<usize>> {
+    fn dry_run(&mut self, flow: &Flow) -> Option<Option<usize>> {
         const ONE_IN: u64 = 16;
         self.picks += 1;
         if !self.picks.is_multiple_of(ONE_IN) {

@@ -73,7 +73,7 @@ pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
     while !source.0.is_empty() {
         match source.byte() % 8 {
             0 => raw_frame(&mut bed, &mut source),
-            1..=3 => bent_packet(&mut bed, &mut source),
+            1..=3 => mangled_packet(&mut bed, &mut source),
             4 => icmp_error(&mut bed, &mut source),
             5 => bed.jump(Duration::from_millis(u64::from(source.word()) * 20)),
             6 => change_sysctl(&mut bed, &mut source),
@@ -146,7 +146,7 @@ fn raw_frame(bed: &mut Bed, source: &mut Source<'_>) {
 }
 
 /// A sound packet, some of whose bytes are then overwritten.
-fn bent_packet(bed: &mut Bed, source: &mut Source<'_>) {
+fn mangled_packet(bed: &mut Bed, source: &mut Source<'_>) {
     let side = source.byte();
     let packet = packet(source, side);
     let shape = source.byte();

@@ -23,7 +23,7 @@ header! {
     pub DST => dst, set_dst: Mac = 0;
     /// Who sent it.
     pub SRC => src, set_src: Mac = 6;
-    /// What lies behind it, of [`ethertype`](crate::wire::ethernet::ethertype).
+    /// What lies behind it, of `ethertype`.
     pub ETHERTYPE => ethertype, set_ethertype: u16 = 12;
 }
 

@@ -50,7 +50,7 @@ header! {
     pub IDENTIFIER => identifier, set_identifier: u16 = 4;
     /// Which echo it is, of an echo or its reply.
     pub SEQUENCE => sequence, set_sequence: u16 = 6;
-    /// What fits the next link, with [`FRAGMENTATION_NEEDED`](crate::wire::icmp::FRAGMENTATION_NEEDED) (RFC 1191 §4); 0 = not
+    /// What fits the next link, with `FRAGMENTATION_NEEDED` (RFC 1191 §4); 0 = not
     /// told.
     pub NEXT_HOP_MTU => next_hop_mtu, set_next_hop_mtu: u16 = 6;
 }

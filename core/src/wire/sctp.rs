@@ -40,14 +40,14 @@ header! {
     pub DST_PORT => dst_port, set_dst_port: u16 = 2;
     /// Verification tag: the association, as its receiver named it.
     pub TAG => tag, set_tag: u32 = 4;
-    /// CRC32c over the whole packet, as [`seal`](crate::wire::sctp::seal) writes it.
+    /// CRC32c over the whole packet, as `seal` writes it.
     pub CHECKSUM => checksum, set_checksum: [u8; 4] = 8;
 }
 
 header! {
     /// A chunk's header.
     pub struct Chunk[CHUNK_LEN], chunk_offset;
-    /// Type, of [`chunk`](crate::wire::sctp::chunk).
+    /// Type, of `chunk`.
     pub KIND => kind, set_kind: u8 = 0;
     /// Flags, by type.
     pub FLAGS => flags, set_flags: u8 = 1;

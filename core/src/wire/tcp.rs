@@ -38,7 +38,7 @@ header! {
     pub ACK => ack, set_ack: u32 = 8;
     /// The data offset's byte: the upper four bits, in units of 4 bytes.
     pub(super) DATA_OFFSET => data_offset, set_data_offset: u8 = 12;
-    /// Of [`flag`](crate::wire::tcp::flag).
+    /// Of `flag`.
     pub FLAGS => flags, set_flags: u8 = 13;
     /// Receive window.
     pub WINDOW => window, set_window: u16 = 14;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
-use uvs_control::firewall::{Barrier, Ruleset};
+use uvs_control::firewall::{DropRule, Ruleset};
 use uvs_core::access::{Access, AccessList, Action, Prefix};
 use uvs_core::service::ServiceKey;
 
@@ -58,20 +58,20 @@ fn names(expression: &Value, vip: Ipv4Addr) -> bool {
 }
 
 fn unheeded(d: &Director<'_>) -> Result<Seen, NotMade> {
-    let mut barriers = ruleset(d)?.barriers();
+    let mut drop_rules = ruleset(d)?.drop_rules();
     // What another device's packets meet is none of UVS's.
     let is_ours = |name: &String| d.wanted.interfaces.contains(name);
-    barriers.retain(|b| b.devices.is_empty() || b.devices.iter().any(is_ours));
+    drop_rules.retain(|b| b.devices.is_empty() || b.devices.iter().any(is_ours));
     let services: Vec<ServiceKey> = d.wanted.services.iter().map(|s| s.spec.key).collect();
     let mut seen = Seen::default();
-    for barrier in &barriers {
+    for drop_rule in &drop_rules {
         let aimed: Vec<ServiceKey> = services
             .iter()
             .copied()
-            .filter(|k| barrier.to.may_be(k))
+            .filter(|k| drop_rule.to.may_be(k))
             .collect();
         if !aimed.is_empty() {
-            judge(barrier, &aimed, &d.wanted.access, &mut seen);
+            judge(drop_rule, &aimed, &d.wanted.access, &mut seen);
         }
     }
     match legacy_tables(d) {
@@ -97,12 +97,12 @@ fn legacy_tables(d: &Director<'_>) -> Option<String> {
     (!filters.is_empty()).then(|| filters.join(", "))
 }
 
-fn judge(barrier: &Barrier, aimed: &[ServiceKey], access: &Access, seen: &mut Seen) {
+fn judge(drop_rule: &DropRule, aimed: &[ServiceKey], access: &Access, seen: &mut Seen) {
     let place = format!(
         "a rule in {} at the hook {}",
-        barrier.place, barrier.place.hook
+        drop_rule.place, drop_rule.place.hook
     );
-    let Some(sources) = &barrier.sources else {
+    let Some(sources) = &drop_rule.sources else {
         let what = format!("{place} keeps clients out whose addresses cannot be read from it");
         return seen.wrong(finding(what, "uvs deny add PREFIX".to_owned()));
     };
@@ -115,7 +115,7 @@ fn judge(barrier: &Barrier, aimed: &[ServiceKey], access: &Access, seen: &mut Se
     if all.is_empty() {
         return seen.well(format!("UVS does as {place} says"));
     }
-    let commands: Vec<String> = if barrier.to.is_all() {
+    let commands: Vec<String> = if drop_rule.to.is_all() {
         vec![deny(&all, None)]
     } else {
         let own = aimed

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use uvs_control::config::OwnVips;
 use uvs_control::protocol::GuardStatus;
-use uvs_control::table::Homeless;
+use uvs_control::table::UnassignedVips;
 use uvs_core::access::Access;
 use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
@@ -203,8 +203,8 @@ impl<'h> Director<'h> {
     /// The VIPs that this host neither has nor owns: a stand-by's.
     pub(super) fn absent(&self) -> Vec<Ipv4Addr> {
         let to = self.wanted.services.iter().flat_map(|s| &s.to);
-        let homeless = Homeless::of(to.copied(), &self.wanted.own, &self.fib);
-        let v4 = homeless.absent.iter().filter_map(|a| a.as_v4());
+        let unassigned = UnassignedVips::of(to.copied(), &self.wanted.own, &self.fib);
+        let v4 = unassigned.absent.iter().filter_map(|a| a.as_v4());
         v4.map(Ipv4Addr::from).collect()
     }
 

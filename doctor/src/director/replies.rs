@@ -41,12 +41,12 @@ fn fullnat(d: &Director<'_>) -> Result<Seen, NotMade> {
     )
 }
 
-/// Servers of a method that got packets and sent none; `mend` is told the director's address there.
+/// Servers of a method that got packets and sent none; `fix` is told the director's address there.
 fn silent(
     d: &Director<'_>,
     method: Forwarding,
     check: Check,
-    mend: impl Fn(&Server<'_>, String) -> String,
+    fix: impl Fn(&Server<'_>, String) -> String,
 ) -> Result<Seen, NotMade> {
     if d.wanted.daemon.is_none() {
         return Err(NotMade("the counters are a running daemon's".to_owned()));
@@ -66,7 +66,7 @@ fn silent(
                 check,
                 counted,
                 server.addr.to_string(),
-                mend(&server, hop.source.to_string()),
+                fix(&server, hop.source.to_string()),
             )),
             _ => seen.well(counted),
         }

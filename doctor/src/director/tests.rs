@@ -379,11 +379,11 @@ fn replies_are_missed_of_connections_only_and_not_by_rounding() {
         };
         command(Check::NatNoReply, &director(&host, silent))
     };
-    let mend = "uvs rs up --mode nat --vip 10.0.0.100 --gateway 10.0.0.1";
-    assert_eq!(missed((3, 0), (0, 0)).as_deref(), Some(mend));
+    let fix = "uvs rs up --mode nat --vip 10.0.0.100 --gateway 10.0.0.1";
+    assert_eq!(missed((3, 0), (0, 0)).as_deref(), Some(fix));
     assert_eq!(missed((2, 0), (2, 0)), None, "too early to tell");
     assert_eq!(missed((9, 1), (1, 0)), None, "a rounded rate");
-    assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(mend), "no more");
+    assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(fix), "no more");
 }
 
 #[test]
@@ -409,24 +409,24 @@ fn each_encapsulation_needs_its_own_room() {
             seen.findings[0].seen.contains("MTU is 1400"),
             "what the kernel has learnt counts"
         );
-        let mend = format!("ip link set dev eth0 mtu {mtu}");
-        assert_eq!(command(Check::TunnelMtu, &director), Some(mend));
+        let fix = format!("ip link set dev eth0 mtu {mtu}");
+        assert_eq!(command(Check::TunnelMtu, &director), Some(fix));
     }
 }
 
 #[test]
 fn a_black_hole_gets_the_size_that_passes() {
-    let mend = |sizes: &[(Ipv4Addr, u32)]| {
+    let fix = |sizes: &[(Ipv4Addr, u32)]| {
         let host = Texts {
             sizes: sizes.iter().copied().collect(),
             ..Texts::default()
         };
         command(Check::PathMtu, &director(&host, server(Forwarding::Dr)))
     };
-    assert_eq!(mend(&[(SERVER, 1500)]), None);
-    assert_eq!(mend(&[]), None, "a host that answers no ping says nothing");
+    assert_eq!(fix(&[(SERVER, 1500)]), None);
+    assert_eq!(fix(&[]), None, "a host that answers no ping says nothing");
     let expected = "ip route replace 10.0.0.2/32 dev eth0 mtu 1400";
-    assert_eq!(mend(&[(SERVER, 1400)]).as_deref(), Some(expected));
+    assert_eq!(fix(&[(SERVER, 1400)]).as_deref(), Some(expected));
 }
 
 /// A chain of iptables-nft in FORWARD, with a ban of two addresses and one of port 443.

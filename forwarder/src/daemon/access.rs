@@ -2,7 +2,7 @@
 //! changed, and the rules of the host's own firewall.
 
 use uvs_control::config::HostFirewall;
-use uvs_control::firewall::Barrier;
+use uvs_control::firewall::DropRule;
 
 use super::Daemon;
 
@@ -38,8 +38,8 @@ impl Daemon {
             return;
         }
         match self.firewall.first() {
-            Ok(barriers) => {
-                self.table.set_barriers(barriers);
+            Ok(drop_rules) => {
+                self.table.set_drop_rules(drop_rules);
                 self.table.follow_firewall();
             }
             Err(error) => tracing::warn!("the host's firewall cannot be followed: {error}"),
@@ -48,26 +48,26 @@ impl Daemon {
 
     /// Takes up what the host's firewall has become. Where it cannot be read any more, what it was stays.
     pub(super) fn follow_firewall(&mut self) {
-        let barriers = match self.host_firewall {
+        let drop_rules = match self.host_firewall {
             HostFirewall::Ignore => Vec::new(),
             HostFirewall::Follow => match self.firewall.turn() {
                 None => return,
-                Some(Ok(barriers)) => barriers,
+                Some(Ok(drop_rules)) => drop_rules,
                 Some(Err(error)) => {
                     tracing::warn!("the host's firewall cannot be followed: {error}");
                     return;
                 }
             },
         };
-        self.set_barriers(barriers);
+        self.set_drop_rules(drop_rules);
     }
 
-    fn set_barriers(&mut self, barriers: Vec<Barrier>) {
-        if self.table.barriers() == barriers {
+    fn set_drop_rules(&mut self, drop_rules: Vec<DropRule>) {
+        if self.table.drop_rules() == drop_rules {
             return;
         }
         let taken = self.change(|table| {
-            table.set_barriers(barriers);
+            table.set_drop_rules(drop_rules);
             Ok(())
         });
         if let Err(refusal) = taken {

@@ -8,7 +8,7 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::Mac;
 
-use super::{Daemon, Homeless};
+use super::{Daemon, UnassignedVips};
 
 impl Daemon {
     /// Announces where an owned VIP is new, or has come to another interface or MAC address.
@@ -47,7 +47,7 @@ impl Daemon {
                 .filter(|hop| hop.via == *vip)?;
             Some((*vip, hop.port, hop.source_mac))
         };
-        let Homeless { owned, yielded, .. } = &self.homeless;
+        let UnassignedVips { owned, yielded, .. } = &self.unassigned;
         let ours = owned.iter().filter(|vip| !yielded.contains(vip));
         ours.filter_map(place).collect()
     }

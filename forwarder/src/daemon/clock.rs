@@ -32,7 +32,7 @@ impl Clock {
     }
 
     /// Whether a period has ended; each is reported once, even when checked late.
-    pub fn has_struck(&mut self, now: Instant) -> bool {
+    pub fn is_due(&mut self, now: Instant) -> bool {
         let struck = now >= self.next;
         if struck {
             self.next += PERIOD;
@@ -51,7 +51,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut clock = Clock::new(start);
         assert_eq!(clock.left(at(500)), Duration::from_millis(1500));
-        let struck = [0, 1999, 2000, 2001, 6500, 6500, 6500].map(|ms| clock.has_struck(at(ms)));
+        let struck = [0, 1999, 2000, 2001, 6500, 6500, 6500].map(|ms| clock.is_due(at(ms)));
         assert_eq!(struck, [false, false, true, false, true, true, false]);
         assert_eq!(clock.left(at(9000)), Duration::ZERO);
     }
@@ -62,8 +62,8 @@ mod tests {
         let mut clock = Clock::new(start);
         let filled = start + Duration::from_millis(1900);
         clock.half_way(filled);
-        let struck = [0, 999, 1000, 2999, 3000]
-            .map(|ms| clock.has_struck(filled + Duration::from_millis(ms)));
+        let struck =
+            [0, 999, 1000, 2999, 3000].map(|ms| clock.is_due(filled + Duration::from_millis(ms)));
         assert_eq!(struck, [false, false, true, false, true]);
     }
 }

@@ -25,9 +25,9 @@ impl Answers<ask::Info> for Daemon {
             connection_limit: self.limits.connections,
             workers: counted.each.iter().map(worker_info).collect(),
             own_vip: own_vip.into_iter().flat_map(OwnVips::words).collect(),
-            owned_vips: self.homeless.owned.clone(),
+            owned_vips: self.unassigned.owned.clone(),
             yielded_vips: self.yielded.list(&self.interfaces),
-            absent_vips: self.homeless.absent.clone(),
+            absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
             log: LogLosses {
                 queue_full: self.options.log.queue_full(),
@@ -43,7 +43,7 @@ impl Daemon {
     /// Looks at the guard as the kernel has it now.
     fn guard_status(&self) -> GuardStatus {
         let wrong = match self.guard.look() {
-            Ok(harm) => harm.map(|harm| harm.to_string()),
+            Ok(tampering) => tampering.map(|tampering| tampering.to_string()),
             Err(error) => Some(error.to_string()),
         };
         let repairs = self.guard.repairs();
@@ -51,7 +51,9 @@ impl Daemon {
         GuardStatus {
             removed: repairs.removed,
             damaged: repairs.damaged,
-            last: repairs.last.map(|(at, harm)| (ago(at), harm.to_string())),
+            last: repairs
+                .last
+                .map(|(at, tampering)| (ago(at), tampering.to_string())),
             wrong: wrong.map(|what| match repairs.broken {
                 Some(why) => format!("{what}; it could not be repaired: {why}"),
                 None => what,

@@ -21,7 +21,7 @@ use uvs_exporter::{
 };
 
 use super::frames::OWN_STACK;
-use super::vital::Vital;
+use super::liveness::Liveness;
 use super::{Daemon, status, timed};
 use crate::worker::{BATCH_BUCKETS, PortStatus, Work, WorkerStatus};
 use crate::workers::Counted;
@@ -55,7 +55,7 @@ impl Metering {
     pub(super) fn start(
         settings: &Metrics,
         notify: Arc<Waker>,
-        vital: Vital,
+        liveness: Liveness,
     ) -> Result<Option<Self>> {
         let Some(address) = settings.listen.address() else {
             return Ok(None);
@@ -80,7 +80,7 @@ impl Metering {
             asked.store(true, Ordering::Release);
             let _ = notify.wake();
         };
-        let stuck = Box::new(move || vital.complaints());
+        let stuck = Box::new(move || liveness.complaints());
         let exporter =
             uvs_exporter::serve(listener, Box::new(ask), stuck).context("the exporter")?;
         tracing::info!("metrics on http://{}/metrics", exporter.address());

@@ -8,24 +8,24 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod history;
 mod info;
-mod lingering;
 mod listings;
 mod live;
+mod liveness;
 mod metrics;
 mod network;
 mod notify;
-mod past;
 mod plugins;
 mod rates;
 mod reload;
+mod removed_servers;
 mod settings;
 mod start;
 mod status;
 mod timed;
 mod trace;
 mod vips;
-mod vital;
 mod yielded;
 
 use std::collections::BTreeSet;
@@ -52,17 +52,17 @@ use crate::port::filter::Program;
 use crate::worker::Desired;
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
-use lingering::Lingering;
+use liveness::Liveness;
 use metrics::Metering;
 use notify::Notifier;
 use rates::Rates;
+use removed_servers::RemovedServers;
 pub use start::{Options, run};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, HostFirewall};
 use uvs_control::protocol::{Errno, Refusal};
 use uvs_control::server::Server;
-use uvs_control::table::{Homeless, Table};
-use vital::Vital;
+use uvs_control::table::{Table, UnassignedVips};
 use yielded::Yielded;
 
 const NETLINK: Token = Token(0);
@@ -87,15 +87,15 @@ pub(crate) struct Daemon {
     mirror: Mirror,
     guard: Guard,
     guarded: GuardSpec,
-    /// The guard's keeper put it up again, and it knows no clients.
+    /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
-    lingering: Lingering,
+    removed_servers: RemovedServers,
     /// The VIPs that are not the host's.
-    homeless: Homeless,
+    unassigned: UnassignedVips,
     /// Owned VIPs that another host claims.
     yielded: Yielded,
     rates: Rates,
-    past: past::Past,
+    history: history::LatencyHistory,
     estimator: Clock,
     workers: Workers,
     poll: Poll,
@@ -111,7 +111,7 @@ pub(crate) struct Daemon {
     /// How long each worker's schedulers take.
     schedule_times: Vec<Arc<timed::Times>>,
     reloads: uvs_exporter::Reloads,
-    vital: Vital,
+    liveness: Liveness,
     notifier: Notifier,
     /// Why the configuration's last reload failed.
     reload_error: Option<String>,
@@ -124,8 +124,8 @@ impl Daemon {
         let mut rounds = Clock::new(self.started);
         loop {
             let now = Wall::now();
-            self.vital.beat();
-            self.notifier.turn(now, self.vital.has_workers());
+            self.liveness.beat();
+            self.notifier.turn(now, self.liveness.has_workers());
             let period = rounds.left(now).min(self.estimator.left(now));
             let sooner = [
                 server.timeout(now),
@@ -148,7 +148,7 @@ impl Daemon {
             }
             self.take_notices();
             if self.guard_repaired.swap(false, Ordering::Acquire) {
-                self.recall_clients();
+                self.restore_clients();
             }
             self.meter();
             server.turn(&events, Wall::now());
@@ -158,10 +158,10 @@ impl Daemon {
                 server.answer(call.ticket, answer, Wall::now());
             }
             programs.turn(&events, &mut self, Wall::now());
-            if self.estimator.has_struck(Wall::now()) {
+            if self.estimator.is_due(Wall::now()) {
                 self.estimate();
             }
-            if rounds.has_struck(Wall::now()) {
+            if rounds.is_due(Wall::now()) {
                 self.round();
             }
             if let Some(worker) = self.workers.ended() {
@@ -182,7 +182,7 @@ impl Daemon {
         }
         if let Ok(counted) = self.counted() {
             self.rates.tick(&counted.all.services);
-            self.past.keep(&counted);
+            self.history.keep(&counted);
             self.tell_status(counted.all.connections);
             let events = self.workers.settle(&counted.all.services);
             events.iter().for_each(network::log_event);
@@ -219,7 +219,7 @@ impl Daemon {
     /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
     /// connections stay in sockets and guard.
     fn publish(&mut self) -> Result<(), Refusal> {
-        self.lingering
+        self.removed_servers
             .update(derive::repliers(self.table.services(), self.table.marks()));
         self.put_in_force()?;
         if self.forget_idle()? {
@@ -230,12 +230,12 @@ impl Daemon {
 
     /// Looks which removed servers have connections still; says whether one has lost its last.
     fn forget_idle(&mut self) -> Result<bool, Refusal> {
-        let left = self.lingering.left();
+        let left = self.removed_servers.left();
         if left.is_empty() {
             return Ok(false);
         }
         let connections = self.workers.connections_of(&left).map_err(failed)?;
-        Ok(self.lingering.forget_idle(&connections))
+        Ok(self.removed_servers.forget_idle(&connections))
     }
 
     /// The guard grows before the engine serves, and shrinks after it has stopped to, so that the kernel
@@ -243,21 +243,21 @@ impl Daemon {
     fn put_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
         let (services, marks) = (self.table.services(), self.table.marks());
-        let mut homeless = Homeless::of(
+        let mut unassigned = UnassignedVips::of(
             derive::all_destinations(services, marks),
             self.table.own_vips(),
             &fib,
         );
-        self.yielded.retain(&homeless.owned);
-        homeless.yielded = self.yielded.vips();
+        self.yielded.retain(&unassigned.owned);
+        unassigned.yielded = self.yielded.vips();
         let local = self.mirror.local_addresses();
-        let filter = self.filter(&homeless.owned, &local);
-        let host_filter = derive::host_filter(services, marks, self.lingering.all(), &fib);
+        let filter = self.filter(&unassigned.owned, &local);
+        let host_filter = derive::host_filter(services, marks, self.removed_servers.all(), &fib);
         let loopback = LOOPBACK.to_owned();
         let surroundings = GuardSpec {
             interfaces: self.interfaces.iter().cloned().chain([loopback]).collect(),
             nat: derive::nat(self.table.timeouts(), self.table.sysctls()),
-            owned: homeless.owned.clone(),
+            owned: unassigned.owned.clone(),
             local,
             fullnat: FullNat {
                 ports: self.limits.local_ports,
@@ -265,13 +265,13 @@ impl Daemon {
             },
             ..GuardSpec::default()
         };
-        let wanted = derive::guard(services, marks, self.lingering.all(), surroundings);
+        let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
             self.guard.apply(&both).map_err(failed)?;
         }
         let desired = Desired {
-            snapshot: Arc::new(self.table.snapshot(&homeless)),
+            snapshot: Arc::new(self.table.snapshot(&unassigned)),
             filter,
             host_filter,
         };
@@ -279,7 +279,7 @@ impl Daemon {
         if wanted != both {
             self.guard.apply(&wanted).map_err(failed)?;
         }
-        self.recall_clients();
+        self.restore_clients();
         self.guarded = wanted;
         if let Err(e) = self
             .mirror
@@ -287,19 +287,19 @@ impl Daemon {
         {
             tracing::warn!("{e}");
         }
-        vips::log_changes(&self.homeless, &homeless, &fib);
-        self.homeless = homeless;
+        vips::log_changes(&self.unassigned, &unassigned, &fib);
+        self.unassigned = unassigned;
         self.announce_moved();
         Ok(())
     }
 
     fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
         let (services, marks) = (self.table.services(), self.table.marks());
-        derive::filter(services, marks, self.lingering.all(), owned, local).compile()
+        derive::filter(services, marks, self.removed_servers.all(), owned, local).compile()
     }
 
     /// A guard that was put up again learns who the engines' clients are.
-    fn recall_clients(&mut self) {
+    fn restore_clients(&mut self) {
         let Some(unsure) = self.guard.unsure() else {
             return;
         };
@@ -311,7 +311,7 @@ impl Daemon {
         }
     }
 
-    /// Ends early where somebody removes the guard meanwhile: the keeper tells of the next.
+    /// Ends early where somebody removes the guard meanwhile: the reconciler tells of the next.
     fn tell_clients(&mut self, unsure: Unsure) -> Result<(), Refusal> {
         let mut next = Some(Cursor::default());
         while let Some(from) = next {
@@ -322,7 +322,7 @@ impl Daemon {
             }
             next = rest;
         }
-        self.guard.be_sure(unsure).map_err(failed)?;
+        self.guard.clear_unsure(unsure).map_err(failed)?;
         Ok(())
     }
 

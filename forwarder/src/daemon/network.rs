@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use uvs_control::protocol::Refusal;
-use uvs_core::engine::Happened;
+use uvs_core::engine::EventKind;
 use uvs_core::verdict::PortId;
 
 use super::{Daemon, derive, failed};
@@ -74,7 +74,7 @@ impl Daemon {
         }
         if !back.is_empty() {
             self.guard.replace(&self.guarded).map_err(failed)?;
-            self.recall_clients();
+            self.restore_clients();
         }
         let published = self.publish();
         // Only now, that the kernel is kept from what comes in there.
@@ -86,7 +86,7 @@ impl Daemon {
 
     /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let filter = self.filter(&self.homeless.owned, &self.mirror.local_addresses());
+        let filter = self.filter(&self.unassigned.owned, &self.mirror.local_addresses());
         let open = || -> Result<Ends, PortError> {
             let opened = Port::open(name, &PortOptions::default(), &filter)?;
             Ok((Box::new(opened.receive), Box::new(opened.transmit)))
@@ -164,18 +164,18 @@ impl Followed {
 pub(super) fn log_event(event: &uvs_core::engine::Event) {
     let (service, server) = (event.service, event.server);
     match event.what {
-        Happened::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
-        Happened::Drains(open) => {
+        EventKind::Drains(0) => tracing::info!("{service}: server {server} has no open connection"),
+        EventKind::Drains(open) => {
             tracing::info!("{service}: server {server} drains: {open} connections are open");
         }
-        Happened::Drained(took) => tracing::info!(
+        EventKind::Drained(took) => tracing::info!(
             "{service}: server {server} is drained: its last connection closed after {} s",
             took.as_secs()
         ),
-        Happened::TimedOut(open) => tracing::warn!(
+        EventKind::TimedOut(open) => tracing::warn!(
             "{service}: the drain of server {server} timed out: the {open} connections left are ended"
         ),
-        Happened::Ended(count) => {
+        EventKind::Ended(count) => {
             tracing::info!("{service}: server {server} was removed: {count} connections ended");
         }
     }

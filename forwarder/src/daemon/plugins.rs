@@ -65,7 +65,7 @@ impl Daemon {
                 .faults
                 .map(|(reason, count)| (reason.to_owned(), count))
                 .into(),
-            fallen_back: plugin.fallen,
+            fallen_back: plugin.fallen_back,
         }
     }
 }

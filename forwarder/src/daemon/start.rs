@@ -14,19 +14,19 @@ use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
 use uvs_control::server::Server;
-use uvs_control::table::{Homeless, Table};
+use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
-use super::lingering::Lingering;
+use super::history::LatencyHistory;
+use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
-use super::past::Past;
 use super::rates::Rates;
+use super::removed_servers::RemovedServers;
 use super::timed::{Timed, Times};
-use super::vital::Vital;
 use super::yielded::Yielded;
 use super::{Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, derive, signals, watch};
 use crate::firewall;
@@ -98,8 +98,8 @@ pub fn run(options: Options) -> Result<()> {
         let _ = noticed.wake();
     };
     let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
-    let vital = Vital::new(workers.heartbeats());
-    let metering = Metering::start(&options.metrics, notify, vital.clone())?;
+    let liveness = Liveness::new(workers.heartbeats());
+    let metering = Metering::start(&options.metrics, notify, liveness.clone())?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -115,11 +115,11 @@ pub fn run(options: Options) -> Result<()> {
         guard,
         guarded: GuardSpec::default(),
         guard_repaired,
-        lingering: Lingering::default(),
-        homeless: Homeless::default(),
+        removed_servers: RemovedServers::default(),
+        unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
         rates: Rates::default(),
-        past: Past::default(),
+        history: LatencyHistory::default(),
         estimator: Clock::new(started),
         workers,
         poll,
@@ -131,7 +131,7 @@ pub fn run(options: Options) -> Result<()> {
         metering,
         schedule_times: vec![schedule_times],
         reloads: first_load(),
-        vital,
+        liveness,
         notifier: Notifier::from_env(),
         reload_error: None,
     };
@@ -163,7 +163,7 @@ fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Re
     daemon.run(server, programs)
 }
 
-/// The guard; what its keeper does raises the flag and wakes the control thread.
+/// The guard; what its reconciler does raises the flag and wakes the control thread.
 fn claim_guard(repaired: &Arc<AtomicBool>, notify: &Arc<Waker>) -> Result<Guard> {
     let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
     Ok(Guard::claim(move || {
@@ -232,7 +232,7 @@ fn open_ports(interfaces: &[String]) -> Result<Ports> {
     Ok(Ports {
         interfaces,
         host: (Box::new(host.receive), Box::new(host.deliver)),
-        give_back: Box::new(host.give_back),
+        reinject: Box::new(host.reinject),
     })
 }
 

@@ -83,7 +83,7 @@ impl Scheduler for Timed {
         self.inner.tick(now);
     }
 
-    /// Not timed: a rehearsal is none of the data path's decisions.
+    /// Not timed: a dry run is none of the data path's decisions.
     fn fork(&self) -> Fork {
         self.inner.fork()
     }

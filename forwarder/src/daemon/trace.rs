@@ -2,7 +2,7 @@
 //! becomes of the kernel's copies.
 
 use uvs_control::protocol::{Answers, Errno, Refusal, ask};
-use uvs_control::trace::{Kept, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
+use uvs_control::trace::{KernelCopy, LiveState, MAX_FRAMES, Subject, Traced, TracedFrames};
 use uvs_core::fib::Fib;
 use uvs_core::trace::{End, Trace};
 use uvs_core::verdict::PortId;
@@ -21,7 +21,7 @@ impl Answers<ask::Trace> for Daemon {
             interface: self.name_of(arrival.port),
             guard: arrival
                 .port
-                .map(|_| self.kept(&arrival.bytes, trace.as_ref())),
+                .map(|_| self.kernel_copy(&arrival.bytes, trace.as_ref())),
             trace,
             decided: None,
         });
@@ -59,7 +59,7 @@ impl Daemon {
         Traced {
             after_ns: seen.at.0,
             interface: self.name_of(Some(PortId(seen.trace.port))),
-            guard: Some(self.kept(&seen.head, Some(&seen.trace))),
+            guard: Some(self.kernel_copy(&seen.head, Some(&seen.trace))),
             trace: Some(seen.trace),
             decided: seen.decided,
         }
@@ -81,10 +81,10 @@ impl Daemon {
     }
 
     /// What of a NAT server's is of no connection passes the guard, which knows the connections' clients.
-    fn kept(&self, frame: &[u8], trace: Option<&Trace>) -> Kept {
+    fn kernel_copy(&self, frame: &[u8], trace: Option<&Trace>) -> KernelCopy {
         let ours = trace.is_some_and(|t| t.end != End::Pass);
-        Kept {
-            by: self.guarded.keeps(frame, ours).map(str::to_owned),
+        KernelCopy {
+            by: self.guarded.dropped_by(frame, ours).map(str::to_owned),
         }
     }
 }

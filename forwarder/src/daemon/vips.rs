@@ -3,13 +3,13 @@
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 
-use super::Homeless;
+use super::UnassignedVips;
 
 /// Addresses that one line names.
 const MOST: usize = 10;
 
 /// Says which VIPs are owned from now on, which are not any more, and which nobody answers for here.
-pub(super) fn log_changes(before: &Homeless, now: &Homeless, fib: &Fib) {
+pub(super) fn log_changes(before: &UnassignedVips, now: &UnassignedVips, fib: &Fib) {
     let new = |now: &[Addr], before: &[Addr]| -> Vec<Addr> {
         let new = now.iter().filter(|a| before.binary_search(a).is_err());
         new.copied().collect()

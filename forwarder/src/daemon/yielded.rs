@@ -78,7 +78,7 @@ impl Daemon {
     /// Another host claims a VIP: it is neither announced nor answered for in ARP once
     /// [`Daemon::follow_yielded`] was called, which must be where this is `true`.
     pub(super) fn yield_to(&mut self, claim: &Claim) -> bool {
-        if !self.homeless.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
+        if !self.unassigned.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
             return false;
         }
         tracing::warn!(

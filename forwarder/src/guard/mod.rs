@@ -4,7 +4,7 @@
 //! exactly the frames that UVS serves at the ingress hook, which comes after the packet sockets and
 //! before everything else. It is replaced whole, or its sets are changed, in one transaction, so it is
 //! never half there; a killed run's table is found and replaced by the next. What others do to it is put
-//! right by a thread of its own, the keeper.
+//! right by a thread of its own, the reconciler.
 //!
 //! `rules` says what the table is, `nft/` how that is told to the kernel. No other program takes part,
 //! but `nft` to print it for people.
@@ -13,28 +13,28 @@ mod claim;
 mod clients;
 mod elements;
 mod error;
-mod harm;
-mod keeper;
-mod kept;
 mod nft;
+mod predict;
+mod reconciler;
 mod rules;
 mod sets;
 mod spec;
 mod state;
+mod tampering;
 mod tool;
 mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use error::GuardError;
-pub use harm::{Harm, Repairs};
 pub use nft::listing::Counter;
 pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server};
+pub use tampering::{Repairs, Tampering};
 
 use claim::Claim;
 use clients::CLIENTS;
-use keeper::{Keeper, lock};
 use nft::link::{Fault, Link};
+use reconciler::{Reconciler, lock};
 use state::{Ready, State};
 use watch::Watch;
 
@@ -48,7 +48,7 @@ pub struct Unsure(u64);
 pub struct Guard {
     state: Arc<Mutex<State>>,
     /// `None` once it has ended.
-    keeper: Option<Keeper>,
+    reconciler: Option<Reconciler>,
 }
 
 impl Guard {
@@ -69,11 +69,11 @@ impl Guard {
             );
         }
         let state = Arc::new(Mutex::new(State::new(claim, link)));
-        let keeper = Keeper::start(Arc::clone(&state), watch, Box::new(repaired));
-        let keeper = keeper.map_err(watching)?;
+        let reconciler = Reconciler::start(Arc::clone(&state), watch, Box::new(repaired));
+        let reconciler = reconciler.map_err(watching)?;
         Ok(Self {
             state,
-            keeper: Some(keeper),
+            reconciler: Some(reconciler),
         })
     }
 
@@ -142,7 +142,7 @@ impl Guard {
     }
 
     /// The table in force, where it knows no clients yet: [`remember`](Self::remember) them, and
-    /// [`be_sure`](Self::be_sure).
+    /// [`clear_unsure`](Self::clear_unsure).
     pub fn unsure(&self) -> Option<Unsure> {
         self.state().unsure()
     }
@@ -165,12 +165,12 @@ impl Guard {
     ///
     /// # Errors
     /// It could not be said; the kernel forgets by itself within half a minute.
-    pub fn be_sure(&self, table: Unsure) -> Result<bool, GuardError> {
+    pub fn clear_unsure(&self, table: Unsure) -> Result<bool, GuardError> {
         let mut state = self.state();
         let told = state.tell(table, &elements::emptying("unsure"));
         let told = told.map_err(|e| GuardError::of("say that all clients are known", e))?;
         if told {
-            state.be_sure();
+            state.clear_unsure();
         }
         Ok(told)
     }
@@ -186,13 +186,13 @@ impl Guard {
     }
 
     /// Compares it with what was put up; says what is otherwise. That is nothing, but for the moment
-    /// until the keeper has put it right, or where it cannot.
+    /// until the reconciler has put it right, or where it cannot.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn look(&self) -> Result<Option<Harm>, GuardError> {
-        let harm = self.state().look();
-        harm.map_err(|e| GuardError::of("look at the table", e))
+    pub(crate) fn look(&self) -> Result<Option<Tampering>, GuardError> {
+        let tampering = self.state().look();
+        tampering.map_err(|e| GuardError::of("look at the table", e))
     }
 
     /// What others did to it so far.
@@ -205,8 +205,8 @@ impl Guard {
     }
 
     fn wake(&self) {
-        if let Some(keeper) = &self.keeper {
-            keeper.wake();
+        if let Some(reconciler) = &self.reconciler {
+            reconciler.wake();
         }
     }
 }
@@ -214,7 +214,7 @@ impl Guard {
 impl Drop for Guard {
     /// The last resort, where the daemon unwinds before it could call [`Guard::remove`].
     fn drop(&mut self) {
-        drop(self.keeper.take());
+        drop(self.reconciler.take());
         if self.state().wanted.is_some()
             && let Err(error) = self.remove()
         {

@@ -1,5 +1,5 @@
 //! What the guard must be, and the socket by which it becomes so: shared, under a lock, by the control
-//! thread, which changes what is wanted, and the keeper, which puts right what others did. Whoever has the
+//! thread, which changes what is wanted, and the reconciler, which puts right what others did. Whoever has the
 //! lock has the last word, so that what is in force after both is what is wanted.
 
 use std::io;
@@ -14,7 +14,7 @@ use super::nft::table::{TABLE as OF_TABLE, removal};
 use super::rules::table;
 use super::sets::TABLE;
 use super::spec::GuardSpec;
-use super::{Harm, Repairs, Unsure};
+use super::{Repairs, Tampering, Unsure};
 
 pub(super) struct State {
     pub(super) link: Link,
@@ -71,7 +71,7 @@ impl State {
         is_unsure.then_some(Unsure(self.tables))
     }
 
-    /// Changes the sets of a table that knows no clients yet. `false` where it is in force no more: the keeper
+    /// Changes the sets of a table that knows no clients yet. `false` where it is in force no more: the reconciler
     /// puts another up, or has.
     pub(super) fn tell(&mut self, table: Unsure, change: &Batch) -> Result<bool, Fault> {
         if self.unsure() != Some(table) {
@@ -84,7 +84,7 @@ impl State {
     }
 
     /// Takes it that the table knows the clients.
-    pub(super) fn be_sure(&mut self) {
+    pub(super) fn clear_unsure(&mut self) {
         self.is_unsure = false;
     }
 
@@ -109,15 +109,17 @@ impl State {
     }
 
     /// Puts the table up again where it is not as wanted; says what was wrong. What is known is not looked for.
-    pub(super) fn repair(&mut self, known: Option<Harm>) -> Result<Option<Harm>, Fault> {
+    pub(super) fn repair(&mut self, known: Option<Tampering>) -> Result<Option<Tampering>, Fault> {
         let Some(spec) = self.wanted.clone() else {
             return Ok(None);
         };
-        let harm = match known {
-            Some(harm) => Some(harm),
-            None => self.harm(&spec)?,
+        let tampering = match known {
+            Some(tampering) => Some(tampering),
+            None => self.tampering(&spec)?,
         };
-        let Some(harm) = harm else { return Ok(None) };
+        let Some(tampering) = tampering else {
+            return Ok(None);
+        };
         let ready = self.ready.take().unwrap_or_else(|| self.prepare(&spec));
         let ready = match self.put_up(&ready) {
             // An interface has gone since the message was made.
@@ -129,18 +131,18 @@ impl State {
             up => up.map(|()| ready)?,
         };
         self.ready = Some(ready);
-        self.repairs.note(harm.clone(), SystemTime::now());
-        Ok(Some(harm))
+        self.repairs.note(tampering.clone(), SystemTime::now());
+        Ok(Some(tampering))
     }
 
     /// What is otherwise than wanted now.
-    pub(super) fn look(&mut self) -> Result<Option<Harm>, Fault> {
+    pub(super) fn look(&mut self) -> Result<Option<Tampering>, Fault> {
         self.wanted
             .clone()
-            .map_or(Ok(None), |spec| self.harm(&spec))
+            .map_or(Ok(None), |spec| self.tampering(&spec))
     }
 
-    fn harm(&mut self, spec: &GuardSpec) -> Result<Option<Harm>, Fault> {
+    fn tampering(&mut self, spec: &GuardSpec) -> Result<Option<Tampering>, Fault> {
         let present = self.present(&spec.interfaces);
         let ready = self
             .ready
@@ -151,8 +153,8 @@ impl State {
         let found = match fetch(&mut self.link, TABLE, &wanted.fixed_sets()) {
             Ok(found) => wanted
                 .difference(&Listing::of_answers(&found, TABLE))
-                .map(Harm::Damaged),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Some(Harm::Removed),
+                .map(Tampering::Damaged),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Some(Tampering::Removed),
             Err(e) => return Err(e.into()),
         };
         self.ready = Some(ready);

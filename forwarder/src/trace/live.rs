@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use uvs_control::trace::{Decided, LiveRequest};
-use uvs_core::engine::{Engine, Rehearsal};
+use uvs_core::engine::{DryRun, Engine};
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
 use uvs_core::packet::{self, Parsed};
@@ -114,7 +114,7 @@ impl Live {
             return false;
         }
         let (bytes, offload) = (frame.bytes(), frame.offload);
-        let trace = Rehearsal::of(engine).frame(engine, now, port, frame);
+        let trace = DryRun::of(engine).frame(engine, now, port, frame);
         let mut copy = bytes.to_vec();
         let end = copy.len();
         self.flow = match packet::parse(&mut Frame::new(&mut copy, 0, end, offload)) {

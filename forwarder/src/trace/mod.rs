@@ -4,7 +4,7 @@
 pub mod arrival;
 pub(crate) mod live;
 
-use uvs_core::engine::{Engine, Rehearsal};
+use uvs_core::engine::{DryRun, Engine};
 use uvs_core::frame::Frame;
 use uvs_core::time::Instant;
 use uvs_core::trace::{Step, Template, Trace};
@@ -15,21 +15,21 @@ use arrival::Arrival;
 const HEAD: usize = 192;
 
 /// Looks at frames one after the other, each seeing what those before it did.
-pub fn rehearse(engine: &Engine, now: Instant, arrivals: &[Arrival]) -> Vec<Option<Trace>> {
-    let mut rehearsal = Rehearsal::of(engine);
+pub fn dry_run(engine: &Engine, now: Instant, arrivals: &[Arrival]) -> Vec<Option<Trace>> {
+    let mut dry_run = DryRun::of(engine);
     let mut look = |arrival: &Arrival| {
         let port = arrival.port?;
         let at = Instant(now.0 + arrival.after_ns);
         let mut bytes = arrival.bytes.clone();
         let end = bytes.len();
         let frame = Frame::new(&mut bytes, 0, end, arrival.offload);
-        Some(rehearsal.frame(engine, at, port, &frame))
+        Some(dry_run.frame(engine, at, port, &frame))
     };
     arrivals.iter().map(&mut look).collect()
 }
 
 /// What several workers say of the same frames as one: of each frame what one of them says that knows its
-/// connection, and the first where none does. As a frame of a rehearsed connection is known to all, the one
+/// connection, and the first where none does. As a frame of a dry-run connection is known to all, the one
 /// that told of the frame before counts before the others.
 pub(crate) fn joined(told: Vec<Vec<Option<Trace>>>) -> Vec<Option<Trace>> {
     let frames = told.first().map_or(0, Vec::len);

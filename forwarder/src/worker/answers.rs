@@ -40,7 +40,7 @@ impl Worker {
                     let _ = to.send(servers.into_iter().map(of).collect());
                 }
                 Ok(Ask::Trace(arrivals, to)) => {
-                    let _ = to.send(trace::rehearse(&self.engine, now, &arrivals));
+                    let _ = to.send(trace::dry_run(&self.engine, now, &arrivals));
                 }
                 Ok(Ask::Live(look, to)) => {
                     self.live = Some(Box::new(Live::new(look, now)));
@@ -96,7 +96,7 @@ impl Worker {
     fn status(&mut self) -> WorkerStatus {
         let mut ports: Vec<PortStatus> = (0..self.rx.len()).map(|i| self.port_status(i)).collect();
         let mut own = ports.remove(self.host());
-        for (errno, count) in self.give_back.errors() {
+        for (errno, count) in self.reinject.errors() {
             *own.errors.entry(*errno).or_insert(0) += count;
         }
         let taken = monotonic();

@@ -11,7 +11,7 @@ use uvs_core::snapshot::Snapshot;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
-use super::pulse::Pulse;
+use super::heartbeat::Heartbeat;
 use super::status::WorkerStatus;
 use super::watch::Watch;
 use crate::port::Ends;
@@ -57,7 +57,7 @@ pub(crate) struct Line {
     /// What is published.
     pub(crate) published: Arc<Published>,
     /// Its heartbeat: each of its turns.
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
     /// What it is asked.
     pub(crate) asks: Receiver<Ask>,
     /// What it tells unasked.

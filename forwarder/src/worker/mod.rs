@@ -5,11 +5,11 @@
 mod answers;
 mod ask;
 mod clock;
+mod heartbeat;
 mod hold;
 mod latency;
 mod ledger;
 mod out;
-mod pulse;
 mod status;
 pub(crate) mod watch;
 
@@ -30,11 +30,11 @@ use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Tra
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
+pub(crate) use heartbeat::Heartbeat;
 use hold::{Held, HoldQueue};
 pub(crate) use latency::Latencies;
 pub(crate) use ledger::BATCH_BUCKETS;
 use ledger::{Before, Ledger, batch_bucket};
-pub(crate) use pulse::Pulse;
 pub(crate) use status::{PortStatus, Status, Work, WorkerStatus};
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
@@ -53,7 +53,7 @@ pub(crate) struct Ports {
     /// The host's own stack, for its programs.
     pub(crate) host: Ends,
     /// Into the host's own stack, to be forwarded.
-    pub(crate) give_back: Box<dyn Transmit>,
+    pub(crate) reinject: Box<dyn Transmit>,
 }
 
 /// The worker's end of everything.
@@ -64,7 +64,7 @@ pub(crate) struct Worker {
     rx: Vec<Box<dyn Receive>>,
     tx: Vec<Box<dyn Transmit>>,
     /// Into the host's own stack, to be forwarded.
-    give_back: Box<dyn Transmit>,
+    reinject: Box<dyn Transmit>,
     gone: Vec<bool>,
     ledgers: Vec<Ledger>,
     before: Vec<Before>,
@@ -101,7 +101,7 @@ impl Worker {
             line,
             rx,
             tx,
-            give_back: ports.give_back,
+            reinject: ports.reinject,
             gone: vec![false; count],
             ledgers: vec![Ledger::default(); count],
             before: vec![Before::default(); count],
@@ -130,7 +130,7 @@ impl Worker {
         let mut busy_turns = 0_u32;
         loop {
             let now = monotonic();
-            self.line.pulse.beat(now);
+            self.line.heartbeat.beat(now);
             self.take_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);

@@ -46,7 +46,7 @@ impl Worker {
         self.ledgers[host].handed += 1;
         let way = match is_own {
             true => &mut self.tx[host],
-            false => &mut self.give_back,
+            false => &mut self.reinject,
         };
         if let Err(reason) = way.queue_copy(&bytes, offload) {
             self.lose(host, 1, reason);
@@ -84,12 +84,12 @@ impl Worker {
 
     pub(super) fn flush(&mut self) {
         let host = self.host();
-        let given_back = self.give_back.flush(&self.rx);
-        self.ledgers[host].flushed(&given_back);
+        let reinjected = self.reinject.flush(&self.rx);
+        self.ledgers[host].flushed(&reinjected);
         self.engine
-            .count_lost(given_back.queue_full, DropReason::SendQueueFull);
+            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
         self.engine
-            .count_lost(given_back.failed, DropReason::SendFailed);
+            .count_lost(reinjected.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);

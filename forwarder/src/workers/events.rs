@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-use uvs_core::engine::{Event, Happened, Report};
+use uvs_core::engine::{Event, EventKind, Report};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
@@ -18,7 +18,7 @@ struct Waiting {
     service: ServiceKey,
     server: Endpoint,
     /// What each worker has told; all of it is of one kind.
-    told: BTreeMap<usize, Happened>,
+    told: BTreeMap<usize, EventKind>,
     /// The other workers have had time to tell.
     is_old: bool,
 }
@@ -35,9 +35,9 @@ impl Events {
     /// A worker has told of an event; returns what is to be said now that all have.
     pub(super) fn note(&mut self, worker: usize, event: Event) -> Option<Event> {
         let (service, server, what) = (event.service, event.server, event.what);
-        if let Happened::TimedOut(_) = what {
+        if let EventKind::TimedOut(_) = what {
             // Where one worker's connections were ended, the server is not drained by others having had none.
-            let drained = Happened::Drained(Default::default());
+            let drained = EventKind::Drained(Default::default());
             self.waiting.retain(|w| {
                 !w.is(&Event {
                     what: drained,
@@ -88,7 +88,7 @@ enum Outlook {
 
 impl Waiting {
     fn is(&self, event: &Event) -> bool {
-        let kind = |what: &Happened| discriminant(what) == discriminant(&event.what);
+        let kind = |what: &EventKind| discriminant(what) == discriminant(&event.what);
         self.service == event.service
             && self.server == event.server
             && self.told.values().next().is_some_and(kind)
@@ -96,7 +96,7 @@ impl Waiting {
 
     /// A server is drained when no worker has an open connection of it; all else each worker tells at once.
     fn outlook(&self, report: &Report) -> Outlook {
-        let Some(Happened::Drained(_)) = self.told.values().next() else {
+        let Some(EventKind::Drained(_)) = self.told.values().next() else {
             return if self.is_old {
                 Outlook::Due
             } else {
@@ -124,12 +124,12 @@ impl Waiting {
 }
 
 /// Connections add up; a drain took as long as it did where it took longest.
-fn join(a: Happened, b: Happened) -> Happened {
+fn join(a: EventKind, b: EventKind) -> EventKind {
     match (a, b) {
-        (Happened::Drains(a), Happened::Drains(b)) => Happened::Drains(a + b),
-        (Happened::TimedOut(a), Happened::TimedOut(b)) => Happened::TimedOut(a + b),
-        (Happened::Ended(a), Happened::Ended(b)) => Happened::Ended(a + b),
-        (Happened::Drained(a), Happened::Drained(b)) => Happened::Drained(a.max(b)),
+        (EventKind::Drains(a), EventKind::Drains(b)) => EventKind::Drains(a + b),
+        (EventKind::TimedOut(a), EventKind::TimedOut(b)) => EventKind::TimedOut(a + b),
+        (EventKind::Ended(a), EventKind::Ended(b)) => EventKind::Ended(a + b),
+        (EventKind::Drained(a), EventKind::Drained(b)) => EventKind::Drained(a.max(b)),
         (a, _) => a,
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     const SERVER: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 2]), 80);
     const SERVICE: ServiceKey = ServiceKey::address(Protocol::Tcp, VIP);
 
-    fn event(what: Happened) -> Event {
+    fn event(what: EventKind) -> Event {
         Event {
             service: SERVICE,
             server: SERVER,
@@ -155,8 +155,8 @@ mod tests {
         }
     }
 
-    fn drained(seconds: u64) -> Happened {
-        Happened::Drained(Duration::from_secs(seconds))
+    fn drained(seconds: u64) -> EventKind {
+        EventKind::Drained(Duration::from_secs(seconds))
     }
 
     /// The server drains, with so many open connections at all workers.
@@ -186,10 +186,10 @@ mod tests {
     fn the_only_worker_is_heard_at_once() {
         let mut events = Events::new(1);
         for what in [
-            Happened::Drains(3),
+            EventKind::Drains(3),
             drained(5),
-            Happened::TimedOut(2),
-            Happened::Ended(7),
+            EventKind::TimedOut(2),
+            EventKind::Ended(7),
         ] {
             assert_eq!(events.note(0, event(what)), Some(event(what)));
         }
@@ -199,20 +199,20 @@ mod tests {
     #[test]
     fn connections_of_all_workers_add_up_once_all_have_told() {
         let mut events = Events::new(3);
-        assert_eq!(events.note(2, event(Happened::Drains(3))), None);
-        assert_eq!(events.note(0, event(Happened::Drains(0))), None);
-        let all = events.note(1, event(Happened::Drains(4)));
-        assert_eq!(all, Some(event(Happened::Drains(7))));
+        assert_eq!(events.note(2, event(EventKind::Drains(3))), None);
+        assert_eq!(events.note(0, event(EventKind::Drains(0))), None);
+        let all = events.note(1, event(EventKind::Drains(4)));
+        assert_eq!(all, Some(event(EventKind::Drains(7))));
         assert_eq!(events.settle(&report(7)), []);
     }
 
     #[test]
     fn a_worker_that_has_nothing_to_tell_is_not_waited_for_long() {
         let mut events = Events::new(3);
-        assert_eq!(events.note(0, event(Happened::Ended(2))), None);
+        assert_eq!(events.note(0, event(EventKind::Ended(2))), None);
         assert_eq!(events.settle(&report(0)), [], "it may just be late");
-        assert_eq!(events.note(1, event(Happened::Ended(5))), None);
-        assert_eq!(events.settle(&report(0)), [event(Happened::Ended(7))]);
+        assert_eq!(events.note(1, event(EventKind::Ended(5))), None);
+        assert_eq!(events.settle(&report(0)), [event(EventKind::Ended(7))]);
         assert_eq!(events.settle(&report(0)), []);
     }
 
@@ -239,8 +239,8 @@ mod tests {
     fn a_server_whose_drain_timed_out_anywhere_is_not_drained() {
         let mut events = Events::new(2);
         assert_eq!(events.note(0, event(drained(5))), None);
-        assert_eq!(events.note(1, event(Happened::TimedOut(4))), None);
+        assert_eq!(events.note(1, event(EventKind::TimedOut(4))), None);
         assert_eq!(events.settle(&report(0)), []);
-        assert_eq!(events.settle(&report(0)), [event(Happened::TimedOut(4))]);
+        assert_eq!(events.settle(&report(0)), [event(EventKind::TimedOut(4))]);
     }
 }

@@ -11,7 +11,7 @@ use mio::Waker;
 use uvs_core::engine::Engine;
 use uvs_core::time::Instant;
 
-use crate::worker::{Ask, Line, Notice, Ports, Published, Pulse, Worker, monotonic};
+use crate::worker::{Ask, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic};
 
 /// A worker sleeps for half a second at most: one without a heartbeat for so long is stuck.
 pub(crate) const MISSED: Duration = Duration::from_secs(5);
@@ -61,25 +61,25 @@ pub(crate) enum NoAnswer {
 
 /// Whether a worker comes round; read by any thread, without asking it.
 #[derive(Clone)]
-pub(crate) struct Heartbeat {
+pub(crate) struct WorkerHeartbeat {
     /// Whose.
     pub(crate) name: Name,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) heartbeat: Arc<Heartbeat>,
 }
 
-impl Heartbeat {
+impl WorkerHeartbeat {
     /// How long ago it last came round.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.pulse.age(now)
+        self.heartbeat.age(now)
     }
 
     /// That of a worker which came round at a time.
     #[cfg(test)]
     pub(crate) fn test(number: usize, of: usize, at: Instant) -> Self {
-        let pulse = Arc::new(Pulse::new());
-        pulse.beat(at);
+        let heartbeat = Arc::new(Heartbeat::new());
+        heartbeat.beat(at);
         let name = Name { number, of };
-        Self { name, pulse }
+        Self { name, heartbeat }
     }
 
     /// Whether it is stuck.
@@ -90,7 +90,7 @@ impl Heartbeat {
 
 /// A running worker.
 pub(super) struct Handle {
-    pub(super) heartbeat: Heartbeat,
+    pub(super) heartbeat: WorkerHeartbeat,
     asks: Sender<Ask>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
@@ -113,17 +113,17 @@ impl Handle {
         notices: Box<dyn Fn(Notice) + Send>,
     ) -> io::Result<Self> {
         let (asks, inbox) = channel();
-        let pulse = Arc::new(Pulse::new());
+        let heartbeat = Arc::new(Heartbeat::new());
         let line = Line {
             published,
-            pulse: Arc::clone(&pulse),
+            heartbeat: Arc::clone(&heartbeat),
             asks: inbox,
             notices,
         };
         let (worker, waker) = Worker::new(engine, ports, line)?;
         let thread = thread::Builder::new().name(name.of_thread());
         Ok(Self {
-            heartbeat: Heartbeat { name, pulse },
+            heartbeat: WorkerHeartbeat { name, heartbeat },
             asks,
             waker,
             thread: Some(thread.spawn(move || worker.run())?),

@@ -32,7 +32,7 @@ use crate::worker::{
 pub(crate) use cursor::Cursor;
 use events::Events;
 use handle::{Handle, Pending};
-pub(crate) use handle::{Heartbeat, MISSED, Name, NoAnswer};
+pub(crate) use handle::{MISSED, Name, NoAnswer, WorkerHeartbeat};
 
 /// The running workers.
 pub(crate) struct Workers {
@@ -100,7 +100,7 @@ impl Workers {
     }
 
     /// Their heartbeats.
-    pub(crate) fn heartbeats(&self) -> Vec<Heartbeat> {
+    pub(crate) fn heartbeats(&self) -> Vec<WorkerHeartbeat> {
         self.all
             .iter()
             .map(|worker| worker.heartbeat.clone())

@@ -10,7 +10,7 @@ use uvs_control::client::{CallError, Daemon, Take};
 use uvs_control::protocol::{
     Answer, Answers, Ask, Change, Command, Info, Refusal, Services, ask, whole,
 };
-use uvs_control::table::{Homeless, Table};
+use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Addr;
 use uvs_core::marks::MarkRule;
@@ -87,7 +87,7 @@ impl Memory {
     }
 
     fn estimate(&mut self) {
-        if self.estimator.has_struck(self.now()) {
+        if self.estimator.is_due(self.now()) {
             self.rates
                 .tick(&self.director.engine.report(self.director.now));
         }
@@ -96,7 +96,7 @@ impl Memory {
     fn change<T>(&mut self, change: impl FnOnce(&mut Table) -> T) -> T {
         let was_empty = self.table.services().is_empty();
         let changed = change(&mut self.table);
-        self.director.snapshot = self.table.snapshot(&Homeless::default());
+        self.director.snapshot = self.table.snapshot(&UnassignedVips::default());
         self.director.apply();
         if was_empty && !self.table.services().is_empty() {
             self.estimator.half_way(self.now());

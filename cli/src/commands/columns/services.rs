@@ -75,20 +75,20 @@ const PERSISTENT: Column<Service> = Column::text("PERSISTENT", |s| {
 const LOCAL: Column<Service> = Column::text("LOCAL", |s| Value::list(&s.status.spec.local, ","));
 const MATCH: Column<Service> = Column::text("MATCH", |s| Value::list(&s.status.matches, ", "));
 const ON_REMOVAL: Column<Service> = Column::text("ON-REMOVAL", |s| {
-    Value::word(match s.status.spec.care.on_removal {
+    Value::word(match s.status.spec.teardown.on_removal {
         OnRemoval::Keep => "keep",
         OnRemoval::Drop => "drop",
         OnRemoval::Tell => "tell",
     })
 });
 const ON_EXPIRY: Column<Service> = Column::text("ON-EXPIRY", |s| {
-    Value::word(match s.status.spec.care.on_expiry {
+    Value::word(match s.status.spec.teardown.on_expiry {
         OnExpiry::Drop => "drop",
         OnExpiry::Tell => "tell",
     })
 });
 const DRAIN_TIMEOUT: Column<Service> = Column::text("DRAIN-TIMEOUT", |s| {
-    match s.status.spec.care.drain_timeout {
+    match s.status.spec.teardown.drain_timeout {
         0 => Value::word("-"),
         seconds => Value::Word(format!("{seconds} s")),
     }

@@ -49,7 +49,7 @@ pub(super) fn draw(
         0
     };
     let trouble = u16::from(app.trouble.is_some());
-    let [head, warning, body, past, foot] = Layout::vertical([
+    let [head, warning, body, history, foot] = Layout::vertical([
         Constraint::Length(3),
         Constraint::Length(trouble),
         Constraint::Min(2),
@@ -69,7 +69,7 @@ pub(super) fn draw(
     table.select(chosen);
     level(frame, app, &items, table, body);
     if chart > 0 {
-        draw_past(frame, app, chosen.map(|i| &items[i]), past);
+        draw_history(frame, app, chosen.map(|i| &items[i]), history);
     }
     frame.render_widget(footer(app), foot);
     if app.help {
@@ -215,7 +215,7 @@ fn heading(app: &App) -> String {
 }
 
 /// The chosen line's past; connections have none, and show that of their server or service.
-fn draw_past(frame: &mut Frame<'_>, app: &App, chosen: Option<&Item>, area: Rect) {
+fn draw_history(frame: &mut Frame<'_>, app: &App, chosen: Option<&Item>, area: Rect) {
     let (name, trend) = match (app.level().place, chosen) {
         (Place::Services | Place::Servers(_), Some(item)) => {
             (item.values[0].text(), item.trend.clone())

@@ -20,7 +20,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 use uvs_forwarder::trace::arrival::Arrival;
-use uvs_forwarder::trace::rehearse;
+use uvs_forwarder::trace::dry_run;
 
 use super::Report;
 use crate::commands::{FAILED, USAGE, check};
@@ -55,7 +55,7 @@ pub(super) fn trace(file: &Path, subjects: &[Subject]) -> Result<Report, ExitCod
         .iter()
         .filter_map(|s| Some(Arrival::new(s.after_ns, s.bytes()?, &fib)))
         .collect();
-    let traces = rehearse(&engine, START, &arrivals);
+    let traces = dry_run(&engine, START, &arrivals);
     let frames = arrivals.iter().zip(traces).map(|(arrival, trace)| Traced {
         after_ns: arrival.after_ns,
         interface: None,

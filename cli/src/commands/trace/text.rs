@@ -296,8 +296,10 @@ impl Page<'_> {
     }
 
     fn guard(&mut self, frame: &Traced, end: &End) {
-        let Some(kept) = &frame.guard else { return };
-        let said = match (&kept.by, end) {
+        let Some(kernel_copy) = &frame.guard else {
+            return;
+        };
+        let said = match (&kernel_copy.by, end) {
             (Some(rule), End::Pass) => format!(
                 "the kernel's copy is dropped (rule {rule}), so that nobody gets the packet"
             ),

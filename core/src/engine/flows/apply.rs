@@ -68,7 +68,7 @@ impl Change<'_> {
         self.add_servers(&mut service, spec);
         for place in &service.servers {
             let server = self.pool.servers.get_mut(*place);
-            (server.service, server.care) = (slot, spec.care);
+            (server.service, server.teardown) = (slot, spec.teardown);
         }
         service.spec = Arc::clone(spec);
         self.pool.services.push(service);
@@ -83,7 +83,7 @@ impl Change<'_> {
                 i += 1;
                 continue;
             }
-            server.care = spec.care;
+            server.teardown = spec.teardown;
             let (place, load) = (service.servers.remove(i), service.backends.remove(i));
             service.slow_start.removed(load.id);
             self.detach(place, load);

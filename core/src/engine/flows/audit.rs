@@ -1,4 +1,4 @@
-//! Counts anew, from the connection table, what has been counted event by event.
+//! Recounts, from the connection table, what has been counted event by event.
 
 use super::Flows;
 use super::event::Standing;

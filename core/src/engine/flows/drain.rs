@@ -15,12 +15,12 @@ pub struct Event {
     /// The server.
     pub server: Endpoint,
     /// What happened.
-    pub what: Happened,
+    pub what: EventKind,
 }
 
 /// What happened to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum EventKind {
     /// Its weight is 0: so many of its connections are open.
     Drains(u32),
     /// None is open any more, so long after.
@@ -65,15 +65,15 @@ impl Drain {
         now: Instant,
         open: u32,
         limit: Option<Duration>,
-    ) -> Option<Happened> {
+    ) -> Option<EventKind> {
         let took = now.since(self.since);
         if self.stage == Stage::Open && open == 0 {
             self.stage = Stage::Drained;
-            return Some(Happened::Drained(took));
+            return Some(EventKind::Drained(took));
         }
         if !self.is_timed_out() && limit.is_some_and(|limit| took >= limit) {
             self.stage = Stage::TimedOut;
-            return Some(Happened::TimedOut(open));
+            return Some(EventKind::TimedOut(open));
         }
         None
     }
@@ -106,12 +106,12 @@ impl Flows {
     }
 
     /// Begins a server's drain, or moves it on; what happened by that.
-    pub(in crate::engine) fn drain(&mut self, now: Instant, place: u32) -> Option<Happened> {
+    pub(in crate::engine) fn drain(&mut self, now: Instant, place: u32) -> Option<EventKind> {
         let open = self.pool.open_connections(place);
         let server = self.pool.servers.get_mut(place);
         let happened = server.drain_on(now, open)?;
         let key = server.key;
-        if happened != Happened::TimedOut(0) {
+        if happened != EventKind::TimedOut(0) {
             self.stream.tell_of_server(&key, happened);
         }
         Some(happened)

@@ -2,17 +2,9 @@
 //!
 //! Each is told of once when it is made, whenever its state or what it counts as changes, and once when it
 //! ends, in that order. [`Flows`](super::Flows) tells, where it inserts into the table, changes and removes,
-//! and [`Stream::tell`] is the one place that all of it passes. Whoever wants to know of connections is told
-//! there: the servers' load ([`Pool`]) and [`Ends`] are.
+//! and [`Stream::tell`](super::stream::Stream::tell) is the one place that all of it passes.
 
-use super::drain::{Event, Happened};
-use super::pool::Pool;
 use crate::conn::{self, Conn};
-use crate::flow::Endpoint;
-use crate::service::ServiceKey;
-
-/// Events of servers that wait to be taken, at most.
-const EVENTS: usize = 1024;
 
 /// What has become of a connection or template.
 pub(super) enum FlowEvent<'a> {
@@ -52,7 +44,7 @@ pub(in crate::engine) enum Cause {
     TimedOut,
     /// It was for one packet.
     OnePacket,
-    /// Its client began anew.
+    /// Its client began again.
     Reopened,
     /// It was over, and its replies would have looked like those of a new one.
     ReplacedOver,
@@ -91,50 +83,5 @@ impl Ends {
 
     pub(super) fn all(&self) -> u64 {
         self.0.iter().sum()
-    }
-}
-
-/// Where what becomes of connections is told.
-#[derive(Default)]
-pub(super) struct Stream {
-    pub(super) ends: Ends,
-    /// What happened to servers, until it is taken.
-    events: Vec<Event>,
-}
-
-impl Stream {
-    /// The one place that every event passes.
-    pub(super) fn tell(&mut self, pool: &mut Pool, event: &FlowEvent<'_>) {
-        self.ends.note(event);
-        if let Some(gone) = pool.account(event)
-            && gone.ended > 0
-        {
-            self.tell_of_server(&gone.key, Happened::Ended(gone.ended));
-        }
-    }
-
-    /// Notes what happened to a server.
-    pub(super) fn tell_of_server(&mut self, key: &(ServiceKey, Endpoint), what: Happened) {
-        if self.events.len() < EVENTS {
-            let (service, server) = *key;
-            self.events.push(Event {
-                service,
-                server,
-                what,
-            });
-        }
-    }
-
-    /// A copy that has told nothing.
-    pub(super) fn fork(&self) -> Self {
-        Self {
-            ends: self.ends,
-            events: Vec::new(),
-        }
-    }
-
-    /// What happened to servers since this was asked last.
-    pub(super) fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
     }
 }

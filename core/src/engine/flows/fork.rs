@@ -1,4 +1,4 @@
-//! A double of the flows, for a rehearsal.
+//! A double of the flows, for a dry run.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -64,14 +64,14 @@ impl Flows {
         if c.control != NONE {
             self.release_template(ConnId(c.control));
         }
-        self.give_back_local(&c);
+        self.release_local_port(&c);
         self.stream
             .tell(&mut self.pool, &FlowEvent::Ended(&c, cause));
     }
 
     /// Ends an entry before its time, and with it its template where no connection of that was ever
     /// established and none is left (`ip_vs_conn_del`).
-    pub(in crate::engine) fn give_up(&mut self, now: Instant, id: ConnId, cause: Cause) {
+    pub(in crate::engine) fn evict(&mut self, now: Instant, id: ConnId, cause: Cause) {
         let control = self.conns.get(id).control;
         self.end(now, id, cause);
         if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
@@ -81,10 +81,10 @@ impl Flows {
 
     /// Evicts one connection or template for a new one; `false` where none may go.
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let Some(id) = self.conns.most_willing() else {
+        let Some(id) = self.conns.eviction_candidate() else {
             return false;
         };
-        self.give_up(now, id, Cause::Evicted);
+        self.evict(now, id, Cause::Evicted);
         true
     }
 

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::drain::{Drain, Happened};
+use super::drain::{Drain, EventKind};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::flow::Endpoint;
 use crate::numbers::ServerNumbers;
-use crate::service::{Care, OnRemoval, ServerSpec, ServiceKey};
+use crate::service::{OnRemoval, ServerSpec, ServiceKey, TeardownPolicy};
 use crate::time::Instant;
 
 /// A real server.
@@ -39,7 +39,7 @@ pub(in crate::engine) struct Server {
     /// While its weight is 0.
     pub(super) drain: Option<Drain>,
     /// Its service's.
-    pub(in crate::engine) care: Care,
+    pub(in crate::engine) teardown: TeardownPolicy,
     /// What is counted where it happens: templates, traffic; [`Flows::report`](super::Flows::report) adds the
     /// rest.
     pub(super) numbers: ServerNumbers,
@@ -60,11 +60,11 @@ impl Server {
     /// Whether its connections end with their next packet at the latest, once it is removed;
     /// `expire_nodest` is the sysctl expire_nodest_conn.
     pub(in crate::engine) fn releases(&self, expire_nodest: bool) -> bool {
-        self.care.on_removal != OnRemoval::Keep || expire_nodest
+        self.teardown.on_removal != OnRemoval::Keep || expire_nodest
     }
 
     /// Begins its drain, or moves it on, with so many connections open; what happened by that.
-    pub(super) fn drain_on(&mut self, now: Instant, open: u32) -> Option<Happened> {
+    pub(super) fn drain_on(&mut self, now: Instant, open: u32) -> Option<EventKind> {
         let limit = self.drain_limit();
         if let Some(drain) = &mut self.drain {
             return drain.advance(now, open, limit);
@@ -72,12 +72,12 @@ impl Server {
         self.drain = Some(Drain::begin(now, open));
         // One that never had connections was not taken out of service.
         let served = self.numbers.stats.connections > 0 || open > 0;
-        served.then_some(Happened::Drains(open))
+        served.then_some(EventKind::Drains(open))
     }
 
     /// How long its drain may take, `None` = for ever.
     pub(super) fn drain_limit(&self) -> Option<Duration> {
-        let seconds = self.care.drain_timeout;
+        let seconds = self.teardown.drain_timeout;
         (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
     }
 }
@@ -167,7 +167,7 @@ impl Servers {
             over: 0,
             ended: 0,
             drain: None,
-            care: Care::default(),
+            teardown: TeardownPolicy::default(),
             numbers: ServerNumbers::default(),
             handshakes: Handshakes::default(),
         };

@@ -78,7 +78,7 @@ impl Flows {
     /// One more connection is under this template.
     pub(super) fn hold_template(&mut self, id: ConnId) {
         self.conns.get_mut(id).controlled += 1;
-        self.conns.set_rank(id, Rank::Kept);
+        self.conns.set_rank(id, Rank::Protected);
     }
 
     /// One connection less is.
@@ -86,11 +86,11 @@ impl Flows {
         let t = self.conns.get_mut(id);
         t.controlled = t.controlled.saturating_sub(1);
         let rank = match t.in_packets {
-            _ if t.controlled > 0 || t.state == conn::ASSURED => Rank::Kept,
+            _ if t.controlled > 0 || t.state == conn::ASSURED => Rank::Protected,
             0 => Rank::Unproven,
             // One-packet scheduling's connections are never established: its datagrams count.
             1 => Rank::Single,
-            _ => Rank::Kept,
+            _ => Rank::Protected,
         };
         self.conns.set_rank(id, rank);
     }

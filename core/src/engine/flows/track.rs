@@ -101,7 +101,11 @@ fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Op
             let single = !output && c.in_packets <= 1;
             Move {
                 active: false,
-                rank: if single { Rank::Single } else { Rank::Kept },
+                rank: if single {
+                    Rank::Single
+                } else {
+                    Rank::Protected
+                },
                 proven: output,
             }
         }

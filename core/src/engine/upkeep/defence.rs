@@ -187,7 +187,7 @@ impl Upkeep {
             if let Some(c) = flows.table().at(id.0)
                 && defence.ends(now, c)
             {
-                flows.give_up(now, id, Cause::DropEntry);
+                flows.evict(now, id, Cause::DropEntry);
             }
         }
         defence.is_at_work()

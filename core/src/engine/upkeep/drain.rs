@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Timer, Upkeep};
-use crate::engine::flows::{Flows, Happened};
+use crate::engine::flows::{EventKind, Flows};
 use crate::time::Instant;
 
 /// How often servers of weight 0 are looked at.
@@ -28,7 +28,7 @@ impl Upkeep {
         let mut timed_out = false;
         for place in &self.draining {
             let happened = flows.drain(now, *place);
-            timed_out |= matches!(happened, Some(Happened::TimedOut(_)));
+            timed_out |= matches!(happened, Some(EventKind::TimedOut(_)));
         }
         if timed_out {
             self.begin_sweep(flows);

@@ -15,7 +15,7 @@ pub(super) struct Sweep {
 }
 
 impl Upkeep {
-    /// Connections have to end: a walk begins, or begins anew. It goes round twice from where it is, for
+    /// Connections have to end: a walk begins, or begins again. It goes round twice from where it is, for
     /// templates wait until what they control has ended.
     pub(in crate::engine) fn begin_sweep(&mut self, flows: &Flows) {
         self.sweep.left = 2 * flows.table().places();

@@ -54,7 +54,7 @@ impl Timers {
         self.0[timer as usize]
     }
 
-    /// Whether a timer's time has come; it is set anew, to come again after `period`.
+    /// Whether a timer's time has come; it is set to come again after `period`.
     pub(super) fn is_due(&mut self, timer: Timer, now: Instant, period: Duration) -> bool {
         let due = self.at(timer).is_some_and(|at| at <= now);
         if due {

@@ -145,7 +145,7 @@ const RANKS: [Rank; 5] = [
     Rank::HalfOpen,
     Rank::Over,
     Rank::Single,
-    Rank::Kept,
+    Rank::Protected,
 ];
 
 proptest! {
@@ -172,8 +172,8 @@ proptest! {
                     list.push(n);
                 }
             }
-            let willing: Vec<u16> = table.willing().map(|id| table.get(id).client.port).collect();
-            prop_assert_eq!(willing, model.concat());
+            let eviction_order: Vec<u16> = table.eviction_order().map(|id| table.get(id).client.port).collect();
+            prop_assert_eq!(eviction_order, model.concat());
         }
     }
 }

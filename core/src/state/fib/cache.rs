@@ -17,9 +17,9 @@ type Answer = (Addr, Result<NextHop, Unreachable>);
 
 /// The last answers, each in the place of its destination. The default has no places and keeps nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Cache(Box<[Option<Answer>]>);
+pub struct RouteCache(Box<[Option<Answer>]>);
 
-impl Cache {
+impl RouteCache {
     /// One that keeps answers.
     pub fn new() -> Self {
         Self(vec![None; PLACES].into())
@@ -91,14 +91,14 @@ mod tests {
         Hop::by(2, Some(Addr::v4([10, 0, 1, n])))
     }
 
-    fn kept(cache: &Cache) -> usize {
+    fn kept(cache: &RouteCache) -> usize {
         cache.0.iter().flatten().count()
     }
 
     #[test]
     fn it_answers_as_the_fib_and_keeps_what_the_destination_decides() {
         let fib = fib(Target::Hop(gateway(1)));
-        let mut cache = Cache::new();
+        let mut cache = RouteCache::new();
         for _ in 0..2 {
             for dst in [NEAR, FAR] {
                 let query = Query::to(dst);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn one_without_places_answers_all_the_same() {
         let fib = fib(Target::Hop(gateway(1)));
-        let mut cache = Cache::default();
+        let mut cache = RouteCache::default();
         assert_eq!(
             cache.lookup(&fib, Query::to(FAR)),
             fib.lookup(Query::to(FAR))
@@ -133,7 +133,7 @@ mod tests {
         let several = fib(Target::Hops([gateway(1), gateway(2)].into()));
         let mut ruled = fib(Target::Hop(gateway(1)));
         ruled.set_rules(&[Rule::DEFAULT[0], Rule::lookup(100, 7), Rule::DEFAULT[1]]);
-        let mut cache = Cache::new();
+        let mut cache = RouteCache::new();
         for fib in [several, ruled] {
             assert_eq!(
                 cache.lookup(&fib, Query::to(FAR)),

@@ -42,7 +42,7 @@ pub(crate) struct HostPort {
     /// What is for its programs.
     pub(crate) deliver: RawSender,
     /// What it is to forward.
-    pub(crate) give_back: PacketSender,
+    pub(crate) reinject: PacketSender,
 }
 
 impl HostPort {
@@ -74,7 +74,7 @@ impl HostPort {
         Ok(Self {
             receive: open::receiver(&interface, &options, filter)?.receiver,
             deliver: RawSender::new().map_err(kernel(LOOPBACK, "socket(AF_INET, SOCK_RAW)"))?,
-            give_back: PacketSender::new(sending)
+            reinject: PacketSender::new(sending)
                 .map_err(kernel(LOOPBACK, "setting up the send socket"))?,
         })
     }

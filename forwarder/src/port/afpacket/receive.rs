@@ -181,7 +181,7 @@ impl Receive for RingReceiver {
 
     fn release(&mut self) {
         for entry in &self.batch {
-            self.ring.give_back(entry.slot);
+            self.ring.release(entry.slot);
         }
         if let Some(last) = self.batch.last() {
             self.head = self.after(last.slot);

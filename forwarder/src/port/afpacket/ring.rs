@@ -70,7 +70,7 @@ impl Ring {
     /// The slot after its headers.
     pub(super) fn bytes(&self, slot: usize) -> &[u8] {
         let (at, len) = self.body(slot);
-        // SAFETY: `body` is within the mapping and ours until `give_back`, which needs `&mut self`.
+        // SAFETY: `body` is within the mapping and ours until `release`, which needs `&mut self`.
         unsafe { std::slice::from_raw_parts(at, len) }
     }
 
@@ -82,7 +82,7 @@ impl Ring {
     }
 
     /// Makes the slot the kernel's.
-    pub(super) fn give_back(&mut self, slot: usize) {
+    pub(super) fn release(&mut self, slot: usize) {
         // Release: our reads and writes are done before the kernel sees the status.
         self.status(slot)
             .store(libc::TP_STATUS_KERNEL, Ordering::Release);

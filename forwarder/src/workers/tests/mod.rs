@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use uvs_core::engine::{Event, Happened};
+use uvs_core::engine::{Event, EventKind};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::Snapshot;
@@ -159,7 +159,7 @@ fn a_worker_that_is_stuck_is_named_and_the_others_go_on() {
     rig.open(1, client(0));
     enters.recv().expect("it is asked");
     // As if it had been so for long.
-    rig.workers.all[1].heartbeat.pulse.beat(Instant::ZERO);
+    rig.workers.all[1].heartbeat.heartbeat.beat(Instant::ZERO);
     let error = rig.workers.status().err().map(|e| e.to_string());
     assert_eq!(
         error.as_deref(),
@@ -298,7 +298,7 @@ fn what_happens_to_a_server_is_told_once() {
     let drains = Event {
         service: key,
         server: AT_SERVER,
-        what: Happened::Drains(3),
+        what: EventKind::Drains(3),
     };
     assert_eq!(told, Some(Notice::Server(drains)));
     assert_eq!(rig.workers.next_notice(), None);

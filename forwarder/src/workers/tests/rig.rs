@@ -67,7 +67,7 @@ impl Rig {
             let ports = Ports {
                 interfaces,
                 host: port().0,
-                give_back: port().0.1,
+                reinject: port().0.1,
             };
             parts.push((bed(source).engine, ports));
             wires.push(plugged);

@@ -57,7 +57,7 @@ fn a_narrow_terminal_keeps_the_columns_that_matter() {
 }
 
 #[test]
-fn servers_have_their_past_below_where_there_is_room() {
+fn servers_have_their_history_below_where_there_is_room() {
     let mut app = app();
     app.press(KeyCode::Enter);
     app.sampled(sample(201_000, 75));

@@ -126,7 +126,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         }
         let id = self
             .insert(&c, replies)
-            .inspect_err(|_| self.flows.give_back_local(&c))?;
+            .inspect_err(|_| self.flows.release_local_port(&c))?;
         if spec.forwarding.replies() == Replies::Gateway {
             self.flows.note_client(id);
         }
@@ -175,9 +175,9 @@ impl Flows {
         None
     }
 
-    pub(super) fn give_back_local(&mut self, c: &Conn) {
+    pub(super) fn release_local_port(&mut self, c: &Conn) {
         if c.local.port != 0 {
-            self.ports.give_back(c.local, c.server, c.protocol);
+            self.ports.release(c.local, c.server, c.protocol);
         }
     }
 }

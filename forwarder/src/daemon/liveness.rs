@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use uvs_core::time::Instant;
 
-use crate::worker::{Pulse, monotonic};
-use crate::workers::{Heartbeat, MISSED};
+use crate::worker::{Heartbeat, monotonic};
+use crate::workers::{MISSED, WorkerHeartbeat};
 
 /// The control thread wakes every two seconds; putting a great table in force takes it some.
 const CONTROL: Duration = Duration::from_secs(10);
 
 /// The heartbeats of all threads that serve.
 #[derive(Clone)]
-pub(super) struct Vital {
-    control: Arc<Pulse>,
-    workers: Arc<[Heartbeat]>,
+pub(super) struct Liveness {
+    control: Arc<Heartbeat>,
+    workers: Arc<[WorkerHeartbeat]>,
 }
 
-impl Vital {
-    pub(super) fn new(workers: Vec<Heartbeat>) -> Self {
+impl Liveness {
+    pub(super) fn new(workers: Vec<WorkerHeartbeat>) -> Self {
         Self {
-            control: Arc::new(Pulse::new()),
+            control: Arc::new(Heartbeat::new()),
             workers: workers.into(),
         }
     }
@@ -68,26 +68,26 @@ mod tests {
     #[test]
     fn each_thread_is_missed_after_its_own_time() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(0))]);
-        vital.control.beat(at(0));
-        assert!(vital.complaints_at(at(4)).is_empty());
+        let liveness = Liveness::new(vec![WorkerHeartbeat::test(0, 1, at(0))]);
+        liveness.control.beat(at(0));
+        assert!(liveness.complaints_at(at(4)).is_empty());
         let worker = "the worker is stuck: no heartbeat for 6 s";
-        assert_eq!(vital.complaints_at(at(6)), [worker]);
-        let vital = Vital::new(vec![Heartbeat::test(0, 1, at(12))]);
-        vital.control.beat(at(0));
+        assert_eq!(liveness.complaints_at(at(6)), [worker]);
+        let liveness = Liveness::new(vec![WorkerHeartbeat::test(0, 1, at(12))]);
+        liveness.control.beat(at(0));
         let control = "the control thread is stuck: no heartbeat for 12 s";
-        assert_eq!(vital.complaints_at(at(12)), [control]);
+        assert_eq!(liveness.complaints_at(at(12)), [control]);
     }
 
     #[test]
     fn of_several_workers_the_one_that_is_missed_is_named() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let vital = Vital::new(vec![
-            Heartbeat::test(0, 2, at(6)),
-            Heartbeat::test(1, 2, at(0)),
+        let liveness = Liveness::new(vec![
+            WorkerHeartbeat::test(0, 2, at(6)),
+            WorkerHeartbeat::test(1, 2, at(0)),
         ]);
-        vital.control.beat(at(6));
+        liveness.control.beat(at(6));
         let second = "worker 1 is stuck: no heartbeat for 6 s";
-        assert_eq!(vital.complaints_at(at(6)), [second]);
+        assert_eq!(liveness.complaints_at(at(6)), [second]);
     }
 }

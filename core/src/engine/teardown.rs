@@ -7,7 +7,7 @@
 use super::Engine;
 use super::flows::Cause;
 use super::transit::Transit;
-use super::transmit::{By, Way};
+use super::transmit::{By, Leg};
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
@@ -25,8 +25,8 @@ impl<R: Recorder> Engine<R> {
     /// An idle connection's time is over.
     pub(super) fn time_out(&mut self, now: Instant, id: ConnId, out: &mut Outbox) {
         let c = *self.flows.conn(id);
-        let wanted = self.flows.server_of(&c).care.on_expiry == OnExpiry::Tell;
-        // Past the bound it ends all the same: the table must not wait for its farewells.
+        let wanted = self.flows.server_of(&c).teardown.on_expiry == OnExpiry::Tell;
+        // Past the bound it ends all the same: the table must not wait for its teardown notices.
         if wanted
             && c.protocol == Protocol::Tcp
             && is_told(&c)
@@ -117,7 +117,7 @@ impl<R: Recorder> Engine<R> {
             return false;
         };
         self.voice.next_ip_id();
-        let way = Way {
+        let leg = Leg {
             by: By::Mode(self.catalog.mode(c.mode)),
             path: self.path_of(c),
             forward: true,
@@ -129,7 +129,7 @@ impl<R: Recorder> Engine<R> {
             packet: &packet,
             out,
         };
-        match self.transmit(&mut transit, way, hop) {
+        match self.transmit(&mut transit, leg, hop) {
             Verdict::Send(egress) => {
                 out.push_copy(frame.bytes(), frame.offload, egress);
                 true

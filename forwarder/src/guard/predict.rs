@@ -19,7 +19,7 @@ struct Headers {
 impl GuardSpec {
     /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it. A NAT
     /// server's is dropped where it is `ours`: to a client that the guard remembers.
-    pub(crate) fn keeps(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
+    pub(crate) fn dropped_by(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
         let ethernet = ethernet::Header::new_checked(frame).ok()?;
         if ethernet.ethertype() != ethertype::IPV4 {
             return None;
@@ -140,11 +140,11 @@ mod tests {
 
     #[test]
     fn each_rule_keeps_its_own() {
-        let kept = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame(), true);
+        let kept = |from, to| spec().dropped_by(&tcp(end(from), end(to), 2).frame(), true);
         assert_eq!(kept("192.0.2.7:9", "10.0.1.100:80"), Some("service"));
         assert_eq!(kept("192.0.2.7:9", "10.0.1.100:22"), None);
         let datagram = udp(end("192.0.2.7:9"), end("10.0.1.100:22")).frame();
-        assert_eq!(spec().keeps(&datagram, true), Some("service"));
+        assert_eq!(spec().dropped_by(&datagram, true), Some("service"));
         assert_eq!(kept("192.0.2.7:9", "10.0.1.200:22"), Some("owned"));
         assert_eq!(kept("10.0.2.11:8080", "192.0.2.7:9"), Some("nat_reply"));
         assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
@@ -154,16 +154,16 @@ mod tests {
         for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
             let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
             assert_eq!(
-                marked.keeps(&frame, true),
+                marked.dropped_by(&frame, true),
                 by,
                 "the network spares what is local"
             );
         }
         let elsewhere = tcp(end("192.0.2.7:9"), end("10.0.7.7:22"), 2).frame();
-        assert_eq!(marked.keeps(&elsewhere, true), Some("service"));
+        assert_eq!(marked.dropped_by(&elsewhere, true), Some("service"));
         let fullnat = Some("fullnat_reply");
         assert_eq!(kept("10.0.2.11:8080", "10.0.2.1:1500"), fullnat);
-        let not_ours = |from, to| spec().keeps(&tcp(end(from), end(to), 2).frame(), false);
+        let not_ours = |from, to| spec().dropped_by(&tcp(end(from), end(to), 2).frame(), false);
         for to in ["10.0.2.1:5000", "192.0.2.7:9"] {
             assert_eq!(
                 not_ours("10.0.2.11:8080", to),
@@ -181,7 +181,7 @@ mod tests {
             let error = icmp(router, client.addr, kind, 1, 0);
             error.payload(&sent[ethernet::LEN..]).frame()
         };
-        assert_eq!(spec().keeps(&about(3), true), Some("icmp_error"));
-        assert_eq!(spec().keeps(&about(0), true), None);
+        assert_eq!(spec().dropped_by(&about(3), true), Some("icmp_error"));
+        assert_eq!(spec().dropped_by(&about(0), true), None);
     }
 }

@@ -11,9 +11,9 @@ use super::monotonic;
 /// thread's turns cost no other thread's anything.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Pulse(AtomicU64);
+pub(crate) struct Heartbeat(AtomicU64);
 
-impl Pulse {
+impl Heartbeat {
     /// Of a thread that begins now.
     pub(crate) fn new() -> Self {
         Self(AtomicU64::new(monotonic().0))
@@ -35,12 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_ages_from_its_last_beat() {
-        let pulse = Pulse::new();
-        pulse.beat(Instant::from_secs(100));
-        assert_eq!(pulse.age(Instant::from_secs(107)), Duration::from_secs(7));
-        pulse.beat(Instant::from_secs(107));
-        let earlier = pulse.age(Instant::from_secs(106));
+    fn a_heartbeat_ages_from_its_last_beat() {
+        let heartbeat = Heartbeat::new();
+        heartbeat.beat(Instant::from_secs(100));
+        assert_eq!(
+            heartbeat.age(Instant::from_secs(107)),
+            Duration::from_secs(7)
+        );
+        heartbeat.beat(Instant::from_secs(107));
+        let earlier = heartbeat.age(Instant::from_secs(106));
         assert_eq!(earlier, Duration::ZERO, "read before the beat");
     }
 }

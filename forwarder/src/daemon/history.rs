@@ -17,7 +17,7 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// What the workers had recorded at the end of each period, the oldest first.
 #[derive(Default)]
-pub(super) struct Past(VecDeque<Recorded>);
+pub(super) struct LatencyHistory(VecDeque<Recorded>);
 
 struct Recorded {
     taken: Instant,
@@ -28,7 +28,7 @@ struct Recorded {
     latency: Latencies,
 }
 
-impl Past {
+impl LatencyHistory {
     /// Keeps what a status has, and forgets what is too old.
     pub(super) fn keep(&mut self, counted: &Counted) {
         let now = counted.taken();
@@ -77,7 +77,7 @@ impl Answers<ask::Latency> for Daemon {
     fn answer(&mut self, ask::Latency(ago): ask::Latency) -> Result<Latency, Refusal> {
         let counted = self.counted()?;
         let ago = ago.map(|seconds| Duration::from_secs(u64::from(seconds)));
-        let before = ago.and_then(|ago| self.past.within(counted.taken(), ago));
+        let before = ago.and_then(|ago| self.history.within(counted.taken(), ago));
         Ok(Latency {
             before: before.map(Recorded::sample),
             now: Recorded::of(&counted).sample(),
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_past_is_kept_for_a_minute_and_found_by_age() {
+    fn latencies_are_kept_for_a_minute_and_found_by_age() {
         let recorded = |seconds: u64| Recorded {
             taken: Instant(seconds * 1_000_000_000),
             started: Instant(0),
@@ -99,10 +99,11 @@ mod tests {
             busy: Duration::ZERO,
             latency: Latencies::default(),
         };
-        let past = Past((0..10).map(|i| recorded(2 * i)).collect());
+        let history = LatencyHistory((0..10).map(|i| recorded(2 * i)).collect());
         let now = Instant(19_000_000_000);
         let ago = |seconds| {
-            past.within(now, Duration::from_secs(seconds))
+            history
+                .within(now, Duration::from_secs(seconds))
                 .map(|r| r.forwarded)
         };
         assert_eq!(

@@ -21,13 +21,13 @@ const ECHO: u16 = 7;
 
 /// `uvs run` with the plan's HTTP service on two servers, and what else the file is to say: before the
 /// services, and in the service.
-fn configured<'lab>(lab: &'lab Lab, top: &str, care: &str) -> Daemon<'lab> {
+fn configured<'lab>(lab: &'lab Lab, top: &str, teardown: &str) -> Daemon<'lab> {
     let plan = &lab.plan;
     let local = plan.local.map_or_else(String::new, |addr| {
         format!("local_addresses = [\"{addr}\"]\n")
     });
     let mut text = format!(
-        "interfaces = {:?}\n{top}\n[[service]]\ntcp = \"{}\"\nscheduler = \"rr\"\nmode = \"{}\"\n{local}{care}\n",
+        "interfaces = {:?}\n{top}\n[[service]]\ntcp = \"{}\"\nscheduler = \"rr\"\nmode = \"{}\"\n{local}{teardown}\n",
         plan.interfaces, plan.vip, plan.mode
     );
     for server in &plan.servers[..2] {

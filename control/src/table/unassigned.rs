@@ -10,7 +10,7 @@ use crate::config::OwnVips;
 
 /// The IPv4 VIPs on none of the host's interfaces, each list in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Homeless {
+pub struct UnassignedVips {
     /// Those that UVS answers for.
     pub owned: Vec<Addr>,
     /// Those of them that another host claims.
@@ -19,16 +19,16 @@ pub struct Homeless {
     pub absent: Vec<Addr>,
 }
 
-impl Homeless {
+impl UnassignedVips {
     /// Of these destinations; none is yielded yet. A network of a mark's is routed here, so neither it nor
     /// what lies within it is absent.
     pub fn of(to: impl Iterator<Item = Destination>, own: &OwnVips, fib: &Fib) -> Self {
         let (hosts, networks): (Vec<_>, Vec<_>) = to.partition(Destination::is_host);
         let vips: BTreeSet<Addr> = hosts.iter().map(|to| to.addr).collect();
-        let homeless = vips
+        let unassigned = vips
             .into_iter()
             .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a));
-        let (owned, others): (Vec<Addr>, Vec<Addr>) = homeless.partition(|a| own.has(*a));
+        let (owned, others): (Vec<Addr>, Vec<Addr>) = unassigned.partition(|a| own.has(*a));
         let routed_here = |a: &Addr| networks.iter().any(|to| to.has_address(*a));
         Self {
             owned,
@@ -56,7 +56,7 @@ mod tests {
         fib.add_local(2, Addr::v4([10, 0, 0, 1]));
         let of = |own: OwnVips| {
             let to = to.iter().map(|to| to.parse().expect("a destination"));
-            let Homeless { owned, absent, .. } = Homeless::of(to, &own, &fib);
+            let UnassignedVips { owned, absent, .. } = UnassignedVips::of(to, &own, &fib);
             (owned, absent)
         };
         let [two, three, routed] = [[10, 0, 0, 2], [10, 0, 0, 3], [10, 9, 0, 5]].map(Addr::v4);

@@ -7,7 +7,7 @@ use uvs_lab::{Host, Lab, Mode, Options};
 use crate::stand::{eventually, lab};
 
 /// A lab and a shell that finds `uvs`.
-pub(crate) struct Ward {
+pub(crate) struct DoctorLab {
     pub(crate) lab: Lab,
     pub(crate) shell: Shell,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Remedy {
     pub(crate) command: String,
 }
 
-impl Ward {
+impl DoctorLab {
     pub(crate) fn new(mode: Mode, options: Options) -> Self {
         let (lab, shell) = lab(mode, options);
         Self { lab, shell }
@@ -53,7 +53,7 @@ impl Ward {
     }
 
     /// Sets a pitfall, sees its finding, does as told, sees it gone. Doctor runs on `host` with `words`.
-    pub(crate) fn found_and_mended(
+    pub(crate) fn found_and_fixed(
         &self,
         host: &Host,
         words: &str,

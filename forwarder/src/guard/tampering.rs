@@ -5,14 +5,14 @@ use std::time::SystemTime;
 
 /// What others did to the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Harm {
+pub enum Tampering {
     /// The table was deleted.
     Removed,
     /// Something in it was changed: what, in a few words.
     Damaged(String),
 }
 
-impl fmt::Display for Harm {
+impl fmt::Display for Tampering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Removed => f.write_str("the table is gone"),
@@ -21,7 +21,7 @@ impl fmt::Display for Harm {
     }
 }
 
-/// The keeper's repairs so far.
+/// The reconciler's repairs so far.
 #[derive(Clone, Debug, Default)]
 pub struct Repairs {
     /// Times that the table was put up again after somebody had deleted it.
@@ -29,17 +29,17 @@ pub struct Repairs {
     /// Times that it was replaced because it was not as it had been put up.
     pub damaged: u64,
     /// When it was last, and why.
-    pub last: Option<(SystemTime, Harm)>,
+    pub last: Option<(SystemTime, Tampering)>,
     /// Why it is not as it must be now, where it could not be repaired.
     pub(crate) broken: Option<String>,
 }
 
 impl Repairs {
-    pub(super) fn note(&mut self, harm: Harm, at: SystemTime) {
-        match harm {
-            Harm::Removed => self.removed += 1,
-            Harm::Damaged(_) => self.damaged += 1,
+    pub(super) fn note(&mut self, tampering: Tampering, at: SystemTime) {
+        match tampering {
+            Tampering::Removed => self.removed += 1,
+            Tampering::Damaged(_) => self.damaged += 1,
         }
-        self.last = Some((at, harm));
+        self.last = Some((at, tampering));
     }
 }

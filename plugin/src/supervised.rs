@@ -28,7 +28,7 @@ pub struct Source {
     faults: FaultCounters,
     max_faults: AtomicU32,
     fallback: Fallback,
-    fallen: Mutex<Vec<(u64, String)>>,
+    fallen_back: Mutex<Vec<(u64, String)>>,
     made: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ impl Source {
             faults: FaultCounters::default(),
             max_faults: AtomicU32::new(max_faults),
             fallback,
-            fallen: Mutex::new(Vec::new()),
+            fallen_back: Mutex::new(Vec::new()),
             made: AtomicU64::new(0),
         })
     }
@@ -57,8 +57,11 @@ impl Source {
     }
 
     /// The services that went over to the fallback.
-    pub fn fallen(&self) -> Vec<String> {
-        lock(&self.fallen).iter().map(|(_, s)| s.clone()).collect()
+    pub fn fallen_back(&self) -> Vec<String> {
+        lock(&self.fallen_back)
+            .iter()
+            .map(|(_, s)| s.clone())
+            .collect()
     }
 
     /// Sets how many faults a service takes.
@@ -70,7 +73,7 @@ impl Source {
     /// version that is present already, those that had given it up try it again.
     pub fn take_over(&self, plugin: Arc<Plugin>) {
         *lock(&self.current) = plugin;
-        lock(&self.fallen).clear();
+        lock(&self.fallen_back).clear();
         self.epoch.fetch_add(1, Ordering::Release);
     }
 
@@ -78,48 +81,48 @@ impl Source {
     pub fn scheduler(self: &Arc<Self>, params: &SchedulerParams) -> Box<dyn Scheduler> {
         let epoch = self.epoch.load(Ordering::Acquire);
         let plugin = self.plugin();
-        let mut guarded = Guarded {
+        let mut supervised = Supervised {
             source: Arc::clone(self),
             id: self.made.fetch_add(1, Ordering::Relaxed),
             params: *params,
             epoch,
             faults: 0,
-            at_work: AtWork::Fallback((self.fallback.1)()),
+            active: Active::Fallback((self.fallback.1)()),
             plugin,
         };
-        guarded.employ();
-        Box::new(guarded)
+        supervised.activate();
+        Box::new(supervised)
     }
 }
 
 /// One service's scheduler.
-struct Guarded {
+struct Supervised {
     source: Arc<Source>,
     id: u64,
     params: SchedulerParams,
     plugin: Arc<Plugin>,
     epoch: u64,
     faults: u32,
-    at_work: AtWork,
+    active: Active,
 }
 
-enum AtWork {
+enum Active {
     Plugin(Instance),
     Fallback(Box<dyn Scheduler>),
 }
 
-impl Scheduler for Guarded {
+impl Scheduler for Supervised {
     fn backends_changed(&mut self, backends: &[Backend]) {
         self.follow();
-        let told = match &mut self.at_work {
-            AtWork::Plugin(instance) => instance.try_backends_changed(backends),
-            AtWork::Fallback(scheduler) => {
+        let told = match &mut self.active {
+            Active::Plugin(instance) => instance.try_backends_changed(backends),
+            Active::Fallback(scheduler) => {
                 scheduler.backends_changed(backends);
                 Ok(())
             }
         };
         if let Err(fault) = told {
-            self.endure(fault, None, backends);
+            self.record_fault(fault, None, backends);
         }
     }
 
@@ -127,20 +130,20 @@ impl Scheduler for Guarded {
         if self.follow() {
             self.backends_changed(backends);
         }
-        let picked = match &mut self.at_work {
-            AtWork::Plugin(instance) => instance.try_pick(flow, backends),
-            AtWork::Fallback(scheduler) => return scheduler.pick(flow, backends),
+        let picked = match &mut self.active {
+            Active::Plugin(instance) => instance.try_pick(flow, backends),
+            Active::Fallback(scheduler) => return scheduler.pick(flow, backends),
         };
         picked.unwrap_or_else(|fault| {
-            self.endure(fault, Some(flow), backends);
+            self.record_fault(fault, Some(flow), backends);
             FAULT
         })
     }
 
     fn tick(&mut self, now: Instant) {
-        let told = match &mut self.at_work {
-            AtWork::Plugin(instance) => instance.try_tick(now),
-            AtWork::Fallback(scheduler) => {
+        let told = match &mut self.active {
+            Active::Plugin(instance) => instance.try_tick(now),
+            Active::Fallback(scheduler) => {
                 scheduler.tick(now);
                 Ok(())
             }
@@ -153,17 +156,17 @@ impl Scheduler for Guarded {
 
     /// A plugin's state cannot be copied: a new instance, whose faults do not count.
     fn fork(&self) -> Fork {
-        match &self.at_work {
-            AtWork::Plugin(_) => self
+        match &self.active {
+            Active::Plugin(_) => self
                 .plugin
                 .instance(&self.params)
                 .map_or(Fork::None, |new| Fork::Example(Box::new(new))),
-            AtWork::Fallback(scheduler) => scheduler.fork(),
+            Active::Fallback(scheduler) => scheduler.fork(),
         }
     }
 }
 
-impl Guarded {
+impl Supervised {
     /// Goes over to another version, or from the fallback back to the plugin, where that was asked for.
     /// Whether it did: then the scheduler that is at work now has to be told the set.
     fn follow(&mut self) -> bool {
@@ -173,20 +176,20 @@ impl Guarded {
         }
         self.epoch = epoch;
         let plugin = self.source.plugin();
-        if Arc::ptr_eq(&plugin, &self.plugin) && matches!(self.at_work, AtWork::Plugin(_)) {
+        if Arc::ptr_eq(&plugin, &self.plugin) && matches!(self.active, Active::Plugin(_)) {
             return false;
         }
         self.plugin = plugin;
         self.faults = 0;
-        self.leave_the_fallen();
-        self.employ();
+        self.clear_fallback();
+        self.activate();
         true
     }
 
     /// Activates an instance of the plugin, or else the fallback.
-    fn employ(&mut self) {
+    fn activate(&mut self) {
         match self.plugin.instance(&self.params) {
-            Ok(instance) => self.at_work = AtWork::Plugin(instance),
+            Ok(instance) => self.active = Active::Plugin(instance),
             Err(fault) => {
                 self.count(fault, None, &[]);
                 self.fall_back(fault, None, &[]);
@@ -195,7 +198,7 @@ impl Guarded {
     }
 
     /// Counts a fault, and falls back where it was one too many.
-    fn endure(&mut self, fault: Fault, flow: Option<&Flow>, backends: &[Backend]) {
+    fn record_fault(&mut self, fault: Fault, flow: Option<&Flow>, backends: &[Backend]) {
         self.count(fault, flow, backends);
         let max = self.source.max_faults.load(Ordering::Relaxed);
         if max != 0 && self.faults >= max {
@@ -227,18 +230,18 @@ impl Guarded {
         );
         let mut scheduler = make();
         scheduler.backends_changed(backends);
-        self.at_work = AtWork::Fallback(scheduler);
-        lock(&self.source.fallen).push((self.id, service));
+        self.active = Active::Fallback(scheduler);
+        lock(&self.source.fallen_back).push((self.id, service));
     }
 
-    fn leave_the_fallen(&self) {
-        lock(&self.source.fallen).retain(|(id, _)| *id != self.id);
+    fn clear_fallback(&self) {
+        lock(&self.source.fallen_back).retain(|(id, _)| *id != self.id);
     }
 }
 
-impl Drop for Guarded {
+impl Drop for Supervised {
     fn drop(&mut self) {
-        self.leave_the_fallen();
+        self.clear_fallback();
     }
 }
 

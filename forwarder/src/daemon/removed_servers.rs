@@ -13,12 +13,12 @@ use super::derive::Replier;
 
 /// What is known of them.
 #[derive(Debug, Default)]
-pub(super) struct Lingering {
+pub(super) struct RemovedServers {
     current: BTreeSet<Replier>,
     left: BTreeSet<Replier>,
 }
 
-impl Lingering {
+impl RemovedServers {
     /// These are the services' now; those from before may still have connections.
     pub(super) fn update(&mut self, current: BTreeSet<Replier>) {
         let before = std::mem::replace(&mut self.current, current);
@@ -36,7 +36,7 @@ impl Lingering {
         self.left.iter().map(|r| (r.service, r.server)).collect()
     }
 
-    /// Forgets those without connections: the counts are in the order of [`Lingering::left`]. Says whether
+    /// Forgets those without connections: the counts are in the order of [`RemovedServers::left`]. Says whether
     /// there were any.
     pub(super) fn forget_idle(&mut self, connections: &[u32]) -> bool {
         let before = self.left.len();
@@ -62,13 +62,13 @@ mod tests {
         }
     }
 
-    fn hosts(l: &Lingering) -> Vec<u8> {
+    fn hosts(l: &RemovedServers) -> Vec<u8> {
         l.all().map(|r| r.server.addr.0[15]).collect()
     }
 
     #[test]
     fn a_removed_one_stays_while_it_has_connections() {
-        let mut l = Lingering::default();
+        let mut l = RemovedServers::default();
         let set = |hosts: &[u8]| hosts.iter().map(|h| replier(*h, Vec::new())).collect();
         l.update(set(&[1, 2, 3]));
         assert!(l.left().is_empty());
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn one_whose_way_changed_lingers_in_the_old_one() {
-        let mut l = Lingering::default();
+        let mut l = RemovedServers::default();
         let local = vec![Addr::v4([10, 0, 0, 200])];
         l.update([replier(1, Vec::new())].into());
         l.update([replier(1, local)].into());

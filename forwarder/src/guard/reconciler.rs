@@ -14,19 +14,19 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::state::{Ready, State};
 use super::watch::{Heard, Watch};
-use super::{GuardError, Harm};
+use super::{GuardError, Tampering};
 
 /// After a repair that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The thread, for as long as this value lives.
-pub(super) struct Keeper {
+pub(super) struct Reconciler {
     waker: Waker,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl Reconciler {
     /// `repaired` is called after each repair.
     pub(super) fn start(
         state: Arc<Mutex<State>>,
@@ -64,7 +64,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Reconciler {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         self.wake();
@@ -123,8 +123,9 @@ impl Turn {
             if !removed {
                 *heard = Heard::default();
             }
-            let forgotten = forgotten.then(|| Harm::Damaged("set clients lost elements".into()));
-            let outcome = self.repair(removed.then_some(Harm::Removed).or(forgotten));
+            let forgotten =
+                forgotten.then(|| Tampering::Damaged("set clients lost elements".into()));
+            let outcome = self.repair(removed.then_some(Tampering::Removed).or(forgotten));
             if matches!(outcome, Outcome::Right(Some(_))) {
                 (self.repaired)();
             }
@@ -137,11 +138,11 @@ impl Turn {
         }
     }
 
-    fn repair(&self, known: Option<Harm>) -> Outcome {
+    fn repair(&self, known: Option<Tampering>) -> Outcome {
         let mut state = lock(&self.state);
         let was_broken = state.repairs.broken.take();
         match state.repair(known) {
-            Ok(harm) => Outcome::Right(harm),
+            Ok(tampering) => Outcome::Right(tampering),
             Err(fault) => {
                 let fault = GuardError::of("repair the guard", fault).to_string();
                 let is_news = was_broken.as_ref() != Some(&fault);
@@ -174,7 +175,7 @@ impl Turn {
 /// What a check of the guard found.
 enum Outcome {
     /// It is as wanted; what was wrong, if anything was.
-    Right(Option<Harm>),
+    Right(Option<Tampering>),
     /// It could not be repaired: why, and whether that is news.
     Broken(String, bool),
 }
@@ -183,11 +184,11 @@ fn tell(outcome: Outcome, by: Option<&str>) {
     let by = by.unwrap_or("unknown");
     match outcome {
         Outcome::Right(None) | Outcome::Broken(_, false) => {}
-        Outcome::Right(Some(Harm::Removed)) => tracing::warn!(
+        Outcome::Right(Some(Tampering::Removed)) => tracing::warn!(
             by,
             "another program removed the guard (nft table `netdev uvs`); it has been put back"
         ),
-        Outcome::Right(Some(Harm::Damaged(what))) => tracing::warn!(
+        Outcome::Right(Some(Tampering::Damaged(what))) => tracing::warn!(
             by,
             what,
             "another program changed the guard (nft table `netdev uvs`); it has been repaired"

@@ -29,12 +29,12 @@ pub(super) struct Entry {
 
 /// All steps taken in this network namespace, in their order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Ledger {
+pub(super) struct UndoLog {
     netns_cookie: u64,
     entries: Vec<Entry>,
 }
 
-impl Ledger {
+impl UndoLog {
     /// Whether anything is held.
     pub(super) fn holds(&self, holder: Holder) -> bool {
         self.entries.iter().any(|e| e.holders.contains(&holder))
@@ -147,13 +147,13 @@ impl Store {
     }
 
     /// What was saved in this namespace; nothing where there is nothing, or only another's.
-    pub(super) fn load(&self) -> Result<Ledger, RsError> {
+    pub(super) fn load(&self) -> Result<UndoLog, RsError> {
         read(&self.path, self.cookie)
     }
 
     /// Replaces what was saved, whole or not at all.
-    pub(super) fn save(&self, ledger: &Ledger) -> Result<(), RsError> {
-        if ledger.entries.is_empty() {
+    pub(super) fn save(&self, undo_log: &UndoLog) -> Result<(), RsError> {
+        if undo_log.entries.is_empty() {
             return match fs::remove_file(&self.path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     Err(RsError::file("remove", &self.path)(e))
@@ -161,7 +161,7 @@ impl Store {
                 _ => Ok(()),
             };
         }
-        let text = serde_json::to_vec_pretty(ledger).map_err(|source| RsError::State {
+        let text = serde_json::to_vec_pretty(undo_log).map_err(|source| RsError::State {
             path: self.path.clone(),
             source,
         })?;
@@ -172,7 +172,7 @@ impl Store {
 }
 
 /// What is saved now, read without the lock: it is always replaced as a whole.
-pub(super) fn peek() -> Result<Ledger, RsError> {
+pub(super) fn peek() -> Result<UndoLog, RsError> {
     read(&state_file("json")?, cookie())
 }
 
@@ -181,8 +181,8 @@ fn cookie() -> u64 {
     sys::netns_cookie().unwrap_or(0)
 }
 
-fn read(path: &Path, cookie: u64) -> Result<Ledger, RsError> {
-    let fresh = Ledger {
+fn read(path: &Path, cookie: u64) -> Result<UndoLog, RsError> {
+    let fresh = UndoLog {
         netns_cookie: cookie,
         entries: Vec::new(),
     };
@@ -191,7 +191,7 @@ fn read(path: &Path, cookie: u64) -> Result<Ledger, RsError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(fresh),
         Err(e) => return Err(RsError::file("read", path)(e)),
     };
-    let saved: Ledger = serde_json::from_slice(&text).map_err(|source| RsError::State {
+    let saved: UndoLog = serde_json::from_slice(&text).map_err(|source| RsError::State {
         path: path.to_owned(),
         source,
     })?;

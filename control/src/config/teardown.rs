@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use uvs_core::flow::Protocol;
-use uvs_core::service::{Care, OnExpiry, OnRemoval};
+use uvs_core::service::{OnExpiry, OnRemoval, TeardownPolicy};
 
 use super::fields::Fields;
 
@@ -19,8 +19,8 @@ const ON_EXPIRY: &[(&str, OnExpiry)] = &[("drop", OnExpiry::Drop), ("tell", OnEx
 const SECONDS: RangeInclusive<i64> = 1..=2_678_400;
 
 /// Reads a service's three keys; without them it does as IPVS does.
-pub(super) fn read(fields: &Fields<'_>, protocol: Option<Protocol>) -> Care {
-    Care {
+pub(super) fn read(fields: &Fields<'_>, protocol: Option<Protocol>) -> TeardownPolicy {
+    TeardownPolicy {
         on_removal: on_removal(fields, protocol),
         on_expiry: on_expiry(fields, protocol),
         drain_timeout: fields.integer("drain_timeout", SECONDS).unwrap_or(0),

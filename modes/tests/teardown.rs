@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_core::engine::Happened;
+use uvs_core::engine::EventKind;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::{
-    Care, Forwarding, OnExpiry, OnRemoval, Persistence, Replies, ServerSpec, ServiceSpec, Tunnel,
+    Forwarding, OnExpiry, OnRemoval, Persistence, Replies, ServerSpec, ServiceSpec, TeardownPolicy,
+    Tunnel,
 };
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{
@@ -21,29 +22,29 @@ use uvs_core::wire::ethernet;
 use uvs_core::wire::tcp::flag::{FIN, RST};
 
 const OTHER: Endpoint = Endpoint::new(Addr::v4([10, 0, 2, 12]), SERVER_PORT);
-const TELL: Care = care(OnRemoval::Tell);
+const TELL: TeardownPolicy = teardown(OnRemoval::Tell);
 /// FULLNAT's only local port.
 const LOCAL_PORT: u16 = 1024;
 /// What the client and the server of [`talk`] expect next.
 const CLIENT_NEXT: u32 = 9_000 + 1 + 100;
 const SERVER_NEXT: u32 = 5_000 + 1 + 10;
 
-const fn care(on_removal: OnRemoval) -> Care {
-    Care {
+const fn teardown(on_removal: OnRemoval) -> TeardownPolicy {
+    TeardownPolicy {
         on_removal,
         on_expiry: OnExpiry::Drop,
         drain_timeout: 0,
     }
 }
 
-fn bed(protocol: Protocol, forwarding: Forwarding, care: Care) -> Bed {
+fn bed(protocol: Protocol, forwarding: Forwarding, teardown: TeardownPolicy) -> Bed {
     let limits = Limits {
         local_ports: (LOCAL_PORT, LOCAL_PORT),
         ..Limits::default()
     };
     let mut bed = Bed::new(uvs_modes::BUILTIN, limits);
     bed.add_service(protocol, forwarding, Tunnel::default());
-    change(&mut bed, |s| s.care = care);
+    change(&mut bed, |s| s.teardown = teardown);
     bed.change_fib(|f| f.set_neighbour(3, OTHER.addr, [2, 0, 0, 0, 2, 0x12]));
     bed
 }
@@ -163,7 +164,7 @@ fn both_ends_are_told_in_every_mode() {
         assert_eq!(bed.engine.connections().len(), 0);
         let counters = bed.engine.counters();
         assert_eq!((counters.told_clients, counters.told_servers), (1, 1));
-        assert_eq!(bed.engine.take_events()[0].what, Happened::Ended(1));
+        assert_eq!(bed.engine.take_events()[0].what, EventKind::Ended(1));
     }
 }
 
@@ -202,7 +203,7 @@ fn a_udp_client_is_told_by_icmp_to_the_byte() {
 
 #[test]
 fn by_default_they_are_kept_and_silent() {
-    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, Care::default());
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, TeardownPolicy::default());
     talk(&mut bed, CLIENT, Some(CLIENT));
     replace_server(&mut bed);
     bed.wait(Duration::from_secs(10));
@@ -215,7 +216,7 @@ fn by_default_they_are_kept_and_silent() {
 #[test]
 fn udp_moves_at_once_and_a_tcp_segment_is_answered() {
     for on_removal in [OnRemoval::Drop, OnRemoval::Tell] {
-        let mut udps = bed(Protocol::Udp, Forwarding::Nat, care(on_removal));
+        let mut udps = bed(Protocol::Udp, Forwarding::Nat, teardown(on_removal));
         udps.from_client(frame(&udp(CLIENT, VIP)));
         replace_server(&mut udps);
         // Before the sweep has come to it.
@@ -225,7 +226,7 @@ fn udp_moves_at_once_and_a_tcp_segment_is_answered() {
             [10, 0, 2, 12]
         );
 
-        let mut tcps = bed(Protocol::Tcp, Forwarding::Dr, care(on_removal));
+        let mut tcps = bed(Protocol::Tcp, Forwarding::Dr, teardown(on_removal));
         talk(&mut tcps, CLIENT, None);
         replace_server(&mut tcps);
         let verdict = client(&mut tcps, CLIENT, ACK, (SERVER_NEXT, 77_777), 1);
@@ -330,11 +331,11 @@ fn what_is_lost_on_the_way_out_is_a_sum_of_its_own() {
 #[test]
 fn idle_expiry_is_told_where_that_is_asked_for() {
     for (on_expiry, frames) in [(OnExpiry::Drop, 0), (OnExpiry::Tell, 2)] {
-        let care = Care {
+        let teardown = TeardownPolicy {
             on_expiry,
-            ..Care::default()
+            ..TeardownPolicy::default()
         };
-        let mut bed = bed(Protocol::Tcp, Forwarding::Nat, care);
+        let mut bed = bed(Protocol::Tcp, Forwarding::Nat, teardown);
         talk(&mut bed, CLIENT, Some(CLIENT));
         bed.wait(Duration::from_secs(899));
         assert!(bed.sent.is_empty());
@@ -357,14 +358,14 @@ fn a_removed_service_tells_too() {
 
 #[test]
 fn a_drain_says_when_it_begins_and_ends() {
-    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, Care::default());
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, TeardownPolicy::default());
     talk(&mut bed, CLIENT, Some(CLIENT));
     change(&mut bed, |s| s.servers[0].weight = 0);
     bed.expire();
     bed.wait(Duration::from_secs(30));
     let begun = bed.engine.take_events();
     assert_eq!(begun.len(), 1);
-    assert_eq!(begun[0].what, Happened::Drains(1));
+    assert_eq!(begun[0].what, EventKind::Drains(1));
     let at_rest = bed.engine.report(bed.now).services[0].servers[0].numbers;
     assert_eq!((at_rest.open, at_rest.draining), (1, Some(30)));
     // The entry stays in TIME_WAIT, but nothing is open any more.
@@ -383,7 +384,7 @@ fn a_drain_says_when_it_begins_and_ends() {
     let [ended] = bed.engine.take_events()[..] else {
         panic!("one event");
     };
-    let Happened::Drained(took) = ended.what else {
+    let EventKind::Drained(took) = ended.what else {
         panic!("{ended:?}");
     };
     assert_eq!(took.as_secs(), 30);
@@ -392,11 +393,11 @@ fn a_drain_says_when_it_begins_and_ends() {
 
 #[test]
 fn a_drain_that_takes_too_long_is_ended() {
-    let care = Care {
+    let teardown = TeardownPolicy {
         drain_timeout: 60,
-        ..Care::default()
+        ..TeardownPolicy::default()
     };
-    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, care);
+    let mut bed = bed(Protocol::Tcp, Forwarding::Nat, teardown);
     change(&mut bed, |s| {
         s.persistence = Some(Persistence {
             timeout: 600,
@@ -412,7 +413,7 @@ fn a_drain_that_takes_too_long_is_ended() {
     assert_eq!(bed.sent.len(), 2);
     assert_eq!(reset(&bed.sent[0]).to, CLIENT);
     let events: Vec<_> = bed.engine.take_events().iter().map(|e| e.what).collect();
-    assert_eq!(events, [Happened::Drains(1), Happened::TimedOut(1)]);
+    assert_eq!(events, [EventKind::Drains(1), EventKind::TimedOut(1)]);
     // Persistence releases the server as well.
     let again = Endpoint::new(CLIENT.addr, 40_009);
     let moved = bed.from_client(frame(&tcp(again, VIP, SYN)));
@@ -430,7 +431,7 @@ fn a_server_that_comes_back_keeps_what_was_not_ended() {
     };
     let mut bed = Bed::new(uvs_modes::BUILTIN, limits);
     bed.add_service(Protocol::Tcp, Forwarding::Nat, Tunnel::default());
-    change(&mut bed, |s| s.care = TELL);
+    change(&mut bed, |s| s.teardown = TELL);
     talk(&mut bed, CLIENT, Some(CLIENT));
     let before = bed.snapshot.services.clone();
     change(&mut bed, |s| s.servers.clear());
