@@ -17,7 +17,7 @@ const GET_GENERATION: u16 = 10 << 8 | 16;
 const REQUEST: u16 = 1;
 const GENERATION: [u8; 2] = 1u16.to_ne_bytes();
 /// Bytes of a netlink header and the nfnetlink header behind it.
-const HEADERS: usize = 20;
+const HEADERS: u8 = 20;
 
 /// What came of reading the rules.
 type Outcome = Result<Vec<DropRule>, String>;
@@ -79,8 +79,8 @@ fn generation() -> io::Result<u32> {
     socket.bind_auto()?;
     // The kernel has answered when the call returns.
     socket.set_non_blocking(true)?;
-    let mut request = Vec::with_capacity(HEADERS);
-    request.extend_from_slice(&(HEADERS as u32).to_ne_bytes());
+    let mut request = Vec::with_capacity(HEADERS.into());
+    request.extend_from_slice(&u32::from(HEADERS).to_ne_bytes());
     request.extend_from_slice(&GET_GENERATION.to_ne_bytes());
     request.extend_from_slice(&REQUEST.to_ne_bytes());
     request.extend_from_slice(&[0; 12]);
@@ -88,7 +88,7 @@ fn generation() -> io::Result<u32> {
     let mut answer = Vec::with_capacity(4096);
     socket.recv(&mut answer, 0)?;
     // Attributes: two bytes of length, two of type, what it is, and padding to four bytes.
-    let mut rest = answer.get(HEADERS..).unwrap_or_default();
+    let mut rest = answer.get(usize::from(HEADERS)..).unwrap_or_default();
     while let [a, b, c, d, after @ ..] = rest {
         let length = usize::from(u16::from_ne_bytes([*a, *b])).max(4) - 4;
         if [*c, *d] == GENERATION

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use rustix::net::AddressFamily;
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
 /// Most frames one [`send_batch`] takes; 8 to 256 cost the same per frame, and a longer batch keeps ring
@@ -69,7 +70,7 @@ pub fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()>
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll is one of the addresses that sockaddr_storage is there for.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = libc::AF_PACKET as u16;
+    link.sll_family = AddressFamily::PACKET.as_raw();
     link.sll_protocol = protocol.to_be();
     link.sll_ifindex = index;
     // SAFETY: the storage holds an address of this length and of the family just written.
@@ -125,7 +126,7 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     Ok(request)
 }
@@ -148,7 +149,7 @@ pub(crate) fn send_batch(fd: BorrowedFd<'_>, frames: &[IoSlice<'_>]) -> io::Resu
         message.msg_hdr.msg_iov = (&raw const *frame).cast_mut().cast();
         message.msg_hdr.msg_iovlen = 1;
     }
-    let count = frames.len().min(MAX_BATCH) as u32;
+    let count = u32::try_from(frames.len().min(MAX_BATCH)).unwrap_or(0);
     // SAFETY: `count` messages are initialised, each pointing to one live iovec in `frames`; everything
     // outlives the call.
     let ret = unsafe {
@@ -163,14 +164,14 @@ pub(crate) fn send_batch(fd: BorrowedFd<'_>, frames: &[IoSlice<'_>]) -> io::Resu
 }
 
 /// −1 becomes errno.
-fn check(ret: libc::c_int) -> io::Result<libc::c_int> {
-    if ret == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(ret)
-    }
+fn check(ret: libc::c_int) -> io::Result<u32> {
+    u32::try_from(ret).map_err(|_| io::Error::last_os_error())
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the structs of the kernel's interface are small"
+)]
 fn len_of<T>() -> libc::socklen_t {
     mem::size_of::<T>() as libc::socklen_t
 }

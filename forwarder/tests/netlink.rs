@@ -326,8 +326,8 @@ fn after_an_overrun_everything_is_read_again() {
         director.ip(&format!("-batch {}", batch.path().display()));
         until(&mut mirror, |e| *e == Event::Overrun);
         assert_eq!(mirror.overruns(), 1);
-        let last = ROUTES - 1;
-        let dst = v4([10, 64, (last >> 8) as u8, last as u8]);
+        let [.., high, low] = (ROUTES - 1).to_be_bytes();
+        let dst = v4([10, 64, high, low]);
         assert_eq!(
             mirror.fib().lookup(Query::to(dst)).unwrap().via,
             v4([10, 0, 0, 7])

@@ -39,10 +39,10 @@ impl Answers<ask::FindConnections> for Daemon {
 }
 
 fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
-    let fitting = page.iter().copied().filter(|c| fits(&find.filter, c));
-    let before = found.connections.len();
-    found.connections.extend(fitting);
-    found.matched += (found.connections.len() - before) as u32;
+    for fitting in page.iter().filter(|c| fits(&find.filter, c)) {
+        found.connections.push(*fitting);
+        found.matched += 1;
+    }
     if let Some(most) = find.latest {
         keep_latest(&mut found.connections, most);
     }

@@ -57,10 +57,11 @@ fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {
         waiting: port.waiting,
         losses: ledger.lost,
         ring_full: port.rx.kernel_drops,
-        unaccounted: ledger.received.wrapping_sub(ended) as i64,
+        unaccounted: ledger.received.wrapping_sub(ended).cast_signed(),
         unsent: ledger
             .handed
-            .wrapping_sub(ledger.sent + port.waiting + lost) as i64,
+            .wrapping_sub(ledger.sent + port.waiting + lost)
+            .cast_signed(),
     }
 }
 

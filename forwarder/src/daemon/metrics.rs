@@ -14,7 +14,6 @@ use uvs_control::config::{Listen, Metrics};
 use uvs_core::engine::Report;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::service::{ServerSpec, ServiceSpec};
-use uvs_core::verdict::PortId;
 use uvs_exporter::{
     BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses,
     MetricSnapshot, PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
@@ -23,6 +22,7 @@ use uvs_exporter::{
 use super::frames::OWN_STACK;
 use super::liveness::Liveness;
 use super::{Daemon, status, timed};
+use crate::port::port_id;
 use crate::worker::{BATCH_BUCKETS, PortStatus, Work, WorkerStatus};
 use crate::workers::Counted;
 
@@ -158,7 +158,7 @@ impl Daemon {
 
     /// The interfaces, and `lo`, by which the host's own stack is reached.
     fn interfaces_up(&self, fib: &Fib) -> Vec<(String, bool)> {
-        let up = |i: usize| fib.interface(PortId(i as u16)).is_some_and(|i| i.up);
+        let up = |i: usize| fib.interface(port_id(i)).is_some_and(|i| i.up);
         let interfaces = self.interfaces.iter().enumerate();
         let interfaces = interfaces.map(|(i, name)| (name.clone(), up(i)));
         interfaces.chain([(OWN_STACK.to_owned(), true)]).collect()

@@ -134,7 +134,7 @@ impl<'a> Args<'a> {
                 let mut kinds = TunnelKind::ALL.iter().copied();
                 kinds.find(|kind| kind.def().word == word).unwrap()
             }),
-            port: self.number("--tun-port", 0) as u16,
+            port: self.number("--tun-port", 0).try_into().unwrap(),
             checksum: match () {
                 () if self.has("--tun-csum") => TunnelChecksum::Full,
                 () if self.has("--tun-remcsum") => TunnelChecksum::Remote,

@@ -12,9 +12,10 @@ use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
-use uvs_core::verdict::{Egress, PortId, Verdict};
+use uvs_core::verdict::{Egress, Verdict};
 
 use super::{SIDES, addr, list, mac, text};
+use crate::port::port_id;
 
 /// Bytes before a frame, as in the shell's rings.
 const HEADROOM: usize = 64;
@@ -129,7 +130,7 @@ impl Director {
         self.expire();
         let verdict = self
             .engine
-            .handle_frame(self.now, PortId(port as u16), &mut frame, &mut out);
+            .handle_frame(self.now, port_id(port), &mut frame, &mut out);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);
         let mut left = std::mem::take(&mut self.late);
@@ -228,14 +229,14 @@ fn whole(buf: &mut [u8]) -> Frame<'_> {
 fn fib(topology: &Value, mtu: &Value) -> Fib {
     let mut fib = Fib::new();
     fib.forwarding = true;
-    for (i, dev) in ["c0", "s0"].iter().enumerate() {
+    for (port, dev) in ["c0", "s0"].iter().enumerate() {
         let ifindex = ifindex(dev);
         let t = &topology[*dev];
         fib.set_interface(Interface {
-            port: PortId(i as u16),
+            port: port_id(port),
             ifindex,
             mac: mac(text(&t["mac"])),
-            mtu: mtu[dev].as_u64().unwrap() as u32,
+            mtu: mtu[dev].as_u64().unwrap().try_into().unwrap(),
             up: true,
             reverse_path: ReversePath::Off,
         });

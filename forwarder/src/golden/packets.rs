@@ -136,8 +136,8 @@ fn same_frame(want: &Value, got: &[u8]) -> bool {
         return false;
     }
     for v in want["vary"].as_array().into_iter().flatten() {
-        let at = v[0].as_u64().unwrap() as usize;
-        let end = at + v[1].as_u64().unwrap() as usize;
+        let number = |i: usize| usize::try_from(v[i].as_u64().unwrap()).unwrap();
+        let (at, end) = (number(0), number(0) + number(1));
         a[at..end].fill(0);
         b[at..end].fill(0);
     }

@@ -255,10 +255,10 @@ mod tests {
 
     #[test]
     fn of_a_multipath_route_every_hop_is_known_with_its_weight_and_its_health() {
-        let hop = |ifindex, gateway: [u8; 4], flags| {
+        let hop = |ifindex: u8, gateway: [u8; 4], flags| {
             let mut h = RouteNextHop::default();
-            (h.flags, h.hops) = (flags, ifindex as u8);
-            h.interface_index = ifindex;
+            (h.flags, h.hops) = (flags, ifindex);
+            h.interface_index = ifindex.into();
             let gateway = RouteAddress::Inet(gateway.into());
             h.attributes.push(RouteAttribute::Gateway(gateway));
             h

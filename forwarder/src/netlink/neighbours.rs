@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn the_memory_of_solicitations_is_bounded() {
         let mut n = Neighbours::default();
-        let key = |i: usize| (i as u32, KEY.1);
-        let asked = (0..2 * SOLICITED_LIMIT).filter(|i| n.may_solicit(key(*i), Instant::ZERO));
+        let keys = (0..).map(|i| (i, KEY.1)).take(2 * SOLICITED_LIMIT);
+        let asked = keys.filter(|key| n.may_solicit(*key, Instant::ZERO));
         assert_eq!(asked.count(), SOLICITED_LIMIT);
         assert!(
             n.may_solicit(KEY, Instant::from_secs(1)),

@@ -11,6 +11,7 @@ use uvs_core::wire::ethernet::Mac;
 use super::event::Event;
 use super::messages::{Address, Link, TableRoute};
 use super::rules::{HostRule, Unfollowed};
+use crate::port::port_id;
 
 /// One reading. All lists are in the kernel's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -262,11 +263,6 @@ fn interface(port: usize, link: &Link, reverse_path: ReversePath) -> Option<Inte
         up,
         reverse_path,
     })
-}
-
-/// A port's id. `Mirror::new` has checked that the list is short enough.
-pub(super) fn port_id(index: usize) -> PortId {
-    PortId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 fn interface_changes(port: usize, old: Option<&Link>, new: Option<&Link>, events: &mut Vec<Event>) {

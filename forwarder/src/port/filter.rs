@@ -48,29 +48,45 @@ const LEAF: usize = 8;
 const ACCEPT: u32 = u32::MAX;
 const REJECT: u32 = 0;
 
-const LOAD_U32: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const LOAD_U16: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-const LOAD_U8: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-const LOAD_U8_BEHIND: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_IND) as u16;
-const LOAD_HEADER_LENGTH: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+const LOAD_U32: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+const LOAD_U16: u16 = code(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
+const LOAD_U8: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
+const LOAD_U8_BEHIND: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_IND);
+const LOAD_HEADER_LENGTH: u16 = code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH);
+const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
+const JUMP: u16 = code(libc::BPF_JMP | libc::BPF_JA);
+const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
+const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
-const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
-const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK) as u32;
-const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
-const ETHER_TYPE: u32 = ethernet::offset::ETHERTYPE as u32;
-const IP: u32 = ethernet::LEN as u32;
-const IP_PROTOCOL: u32 = IP + ipv4::offset::PROTOCOL as u32;
-const IP_SOURCE: u32 = IP + ipv4::offset::SRC as u32;
-const IP_DESTINATION: u32 = IP + ipv4::offset::DST as u32;
-const ARP_SENDER: u32 = IP + arp::offset::SENDER as u32;
-const ARP_TARGET: u32 = IP + arp::offset::TARGET as u32;
+const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK).cast_unsigned();
+const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT).cast_unsigned();
+const ETHER_TYPE: u32 = place(ethernet::offset::ETHERTYPE);
+const IP: u32 = place(ethernet::LEN);
+const IP_PROTOCOL: u32 = IP + place(ipv4::offset::PROTOCOL);
+const IP_SOURCE: u32 = IP + place(ipv4::offset::SRC);
+const IP_DESTINATION: u32 = IP + place(ipv4::offset::DST);
+const ARP_SENDER: u32 = IP + place(arp::offset::SENDER);
+const ARP_TARGET: u32 = IP + place(arp::offset::TARGET);
 /// From where LOAD_U8_BEHIND counts, which adds the length of the IP header.
-const ICMP_KIND: u32 = IP + icmp::offset::KIND as u32;
+const ICMP_KIND: u32 = IP + place(icmp::offset::KIND);
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "`sock_filter` has 16 bits for it"
+)]
+const fn code(bits: u32) -> u16 {
+    bits as u16
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a place in a header; `try_from` is not const"
+)]
+const fn place(offset: usize) -> u32 {
+    offset as u32
+}
 
 impl Program {
     /// Everything that could be ours whatever the addresses are.
@@ -238,7 +254,8 @@ impl Assembler {
             return;
         }
         for (i, &address) in sorted.iter().enumerate() {
-            let past_the_others_and_the_miss = (sorted.len() - i) as u8;
+            // They are LEAF at most.
+            let past_the_others_and_the_miss = u8::try_from(sorted.len() - i).unwrap_or(u8::MAX);
             self.branch(IF_EQUAL, address, past_the_others_and_the_miss, 0);
         }
         misses.push(self.jump());
@@ -273,7 +290,8 @@ impl Assembler {
 
     /// Makes the jump at `from` arrive at the next instruction.
     fn land(&mut self, from: usize) {
-        self.code[from].k = (self.code.len() - from - 1) as u32;
+        let skipped = self.code.len() - from - 1;
+        self.code[from].k = u32::try_from(skipped).unwrap_or(u32::MAX);
     }
 }
 

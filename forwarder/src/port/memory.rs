@@ -125,7 +125,7 @@ impl Receive for MemoryReceiver {
         let buffer = &mut entry.memory[VNET_LEN..];
         let end = buffer.len();
         let meta = RxMeta {
-            len: (end - HEADROOM) as u32,
+            len: u32::try_from(end - HEADROOM).expect("a frame's length"),
             arrived_ns: 0,
         };
         Received::Frame(Frame::new(buffer, HEADROOM, end, entry.offload), meta)
@@ -241,8 +241,8 @@ mod tests {
         receivers[0].release();
         let sent = wire.take();
         assert_eq!(
-            (sent[0].0.len(), sent[0].1.csum_start),
-            (60 + HEADROOM, Some(34 + HEADROOM as u16))
+            (sent[0].0.len(), sent[0].1.csum_start.map(usize::from)),
+            (60 + HEADROOM, Some(34 + HEADROOM))
         );
         assert_eq!(sent[1].0, [9; 42]);
         assert!(!receivers[0].is_ready());

@@ -62,6 +62,15 @@ impl Default for Budget {
     }
 }
 
+/// The id of the port at a place in the list of interfaces.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "each port has a ring: memory ends long before the ids do"
+)]
+pub(crate) fn port_id(place: usize) -> PortId {
+    PortId(place as u16)
+}
+
 /// What the kernel says about a received frame besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RxMeta {

@@ -96,12 +96,13 @@ fn offload(bytes: &[u8], mtu: usize) -> Offload {
     };
     let header = packet.header.header_len();
     let headers = header + segment.header_len();
+    let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
     Offload {
-        csum_start: Some((ethernet::LEN + header) as u16),
-        csum_offset: tcp::offset::CHECKSUM as u16,
+        csum_start: Some(short(ethernet::LEN + header)),
+        csum_offset: short(tcp::offset::CHECKSUM),
         gso: Gso::TcpV4 { ecn: false },
-        gso_size: mtu.saturating_sub(headers) as u16,
-        hdr_len: (ethernet::LEN + headers) as u16,
+        gso_size: short(mtu.saturating_sub(headers)),
+        hdr_len: short(ethernet::LEN + headers),
     }
 }
 
@@ -117,13 +118,13 @@ mod tests {
         for (port, ifindex, net) in [(0, 2, [10, 0, 0, 0]), (1, 3, [10, 0, 1, 0])] {
             fib.set_interface(Interface {
                 port: PortId(port),
-                ifindex,
-                mac: [2, 0, 0, 0, 0, ifindex as u8],
+                ifindex: ifindex.into(),
+                mac: [2, 0, 0, 0, 0, ifindex],
                 mtu: 1500,
                 up: true,
                 reverse_path: ReversePath::Off,
             });
-            let hop = Target::Hop(Hop::by(ifindex, None));
+            let hop = Target::Hop(Hop::by(ifindex.into(), None));
             fib.add_route(Route::new(Addr::v4(net), 24, hop));
         }
         fib

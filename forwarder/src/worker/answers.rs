@@ -5,13 +5,12 @@ use std::sync::mpsc::TryRecvError;
 
 use mio::unix::SourceFd;
 use uvs_core::time::Instant;
-use uvs_core::verdict::PortId;
 
 use super::ask::Ask;
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, register, set_filter};
-use crate::port::Ends;
+use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::Live;
 
@@ -124,7 +123,7 @@ impl Worker {
         PortStatus {
             rx: before.and_rx(self.rx[port].statistics()),
             ledger: self.ledgers[port].clone(),
-            waiting: self.hold.waiting(PortId(port as u16)),
+            waiting: self.hold.waiting(port_id(port)),
             errors: before.and_errors(self.tx[port].errors()),
         }
     }

@@ -26,7 +26,7 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
 
 use crate::port::filter::Program;
-use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit};
+use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit, port_id};
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
@@ -251,7 +251,7 @@ impl Worker {
     fn handle(&mut self, now: Instant, port: usize, index: usize) {
         let id = match port == self.host() {
             true => PortId::HOST,
-            false => PortId(port as u16),
+            false => port_id(port),
         };
         let (verdict, range, offload) = match self.rx[port].frame(index) {
             Received::Pass => {
@@ -292,7 +292,7 @@ impl Worker {
             Verdict::Send(egress) => {
                 self.rx[port].seal(index, range, &offload);
                 self.ledgers[usize::from(egress.port.0)].handed += 1;
-                let source = PortId(port as u16);
+                let source = port_id(port);
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
@@ -323,7 +323,7 @@ impl Worker {
                     .poll
                     .registry()
                     .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
-                (self.line.notices)(Notice::Gone(PortId(port as u16)));
+                (self.line.notices)(Notice::Gone(port_id(port)));
             }
         }
     }

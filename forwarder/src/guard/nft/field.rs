@@ -78,6 +78,10 @@ const fn transport(offset: usize, length: u8, of: Type, needs: Needs, name: Name
     payload(TRANSPORT, offset, length, needs, of, name)
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a place in a header; `try_from` is not const"
+)]
 const fn payload(
     base: u32,
     offset: usize,
@@ -166,8 +170,8 @@ pub(in crate::guard) const MARK: Field = meta(META_MARK, 4);
 
 impl Field {
     /// Bytes that it takes in a key, where every field begins at a register of four.
-    pub(in crate::guard) fn padded(&self) -> usize {
-        usize::from(self.length).next_multiple_of(4)
+    pub(in crate::guard) fn padded(&self) -> u32 {
+        u32::from(self.length).next_multiple_of(4)
     }
 
     /// A number as a register holds it that has the field: a packet's bytes are big-endian, a mark is the
@@ -190,7 +194,7 @@ pub(super) fn key_type(key: &[Field]) -> u32 {
 pub(super) fn key_length(key: &[Field]) -> u32 {
     match key {
         [field] => field.length.into(),
-        _ => key.iter().map(|f| f.padded() as u32).sum(),
+        _ => key.iter().map(Field::padded).sum(),
     }
 }
 
@@ -253,7 +257,7 @@ fn number(out: &mut Vec<u8>, kind: u8, value: u32) {
 fn nest(out: &mut Vec<u8>, kind: u8, fill: impl FnOnce(&mut Vec<u8>)) {
     let mut inner = Vec::new();
     fill(&mut inner);
-    out.extend([kind, inner.len() as u8]);
+    out.extend([kind, u8::try_from(inner.len()).unwrap_or(u8::MAX)]);
     out.extend(inner);
 }
 

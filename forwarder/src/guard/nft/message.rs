@@ -91,7 +91,7 @@ impl Attributes {
         self.0.extend_from_slice(&[0; 2]);
         self.0.extend_from_slice(&kind.to_ne_bytes());
         fill(self);
-        let length = (self.0.len() - start) as u16;
+        let length = u16::try_from(self.0.len() - start).unwrap_or(u16::MAX);
         self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
@@ -115,7 +115,8 @@ impl Batch {
             let flags = if last { flags | NLM_F_ACK } else { flags };
             write(&mut out, *kind, flags, place, attributes);
         }
-        bound(&mut out, END, messages.len() as u32 + 1);
+        let after_all = u32::try_from(messages.len() + 1).unwrap_or(u32::MAX);
+        bound(&mut out, END, after_all);
         Self(out)
     }
 
@@ -171,7 +172,8 @@ fn bound(out: &mut Vec<u8>, kind: u16, sequence: u32) {
 }
 
 fn header(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, attributes: usize) {
-    let length = (HEADER + FAMILY_HEADER + attributes) as u32;
+    let length = HEADER + FAMILY_HEADER + attributes;
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&kind.to_ne_bytes());
     out.extend_from_slice(&flags.to_ne_bytes());

@@ -178,7 +178,7 @@ impl Rule {
         self.expression("immediate", |data| {
             data.number(1, VERDICT).nest(2, |data| {
                 data.nest(2, |verdict| {
-                    verdict.number(1, code as u32);
+                    verdict.number(1, code.cast_unsigned());
                     if let Some(chain) = chain {
                         verdict.text(2, chain);
                     }
@@ -192,7 +192,7 @@ impl Rule {
         let mut slot = 0;
         for field in fields {
             self = self.load(field, register(slot));
-            slot += field.padded() as u32 / 4;
+            slot += field.padded() / 4;
         }
         self
     }

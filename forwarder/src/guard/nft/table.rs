@@ -158,7 +158,8 @@ impl Table {
                 out.nest(4, |out| {
                     // NFTA_HOOK_HOOKNUM, _PRIORITY, _DEV
                     out.number(1, hook.at as u32);
-                    out.number(2, hook.priority as u32).text(3, &hook.device);
+                    out.number(2, hook.priority.cast_unsigned())
+                        .text(3, &hook.device);
                 });
                 const ACCEPT: u32 = 1;
                 out.number(5, ACCEPT).text(7, "filter");

@@ -19,7 +19,7 @@ use crate::port::vnet::VNET_LEN;
 pub(crate) const MAX_FRAME: usize = 256 << 10;
 
 /// Where a frame lies in its memory: after a free virtio_net_hdr, the headroom, and its own header.
-pub(super) const FRAME_AT: usize = VNET_LEN + RESERVE + VNET_LEN;
+pub(super) const FRAME_AT: usize = VNET_LEN + RESERVE as usize + VNET_LEN;
 
 /// The copies of one batch.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@
 use super::PortOptions;
 
 /// Headroom asked for with PACKET_RESERVE, bytes: an outer IPv4 header, or a full set of TCP options.
-pub(super) const RESERVE: usize = 64;
+pub(super) const RESERVE: u8 = 64;
 /// Where the kernel puts a frame without RESERVE: the two headers, aligned, an Ethernet header and the
 /// virtio_net_hdr (`tpacket_rcv` in the kernel).
 const FRAME_AT: usize = 76;
@@ -50,7 +50,7 @@ impl Geometry {
             return Self::whole_blocks(SUPER_SLOT, SUPER_RING / BLOCK * (BLOCK / SUPER_SLOT));
         }
         let frame = mtu as usize + 18;
-        let slot_bytes = (FRAME_AT + RESERVE + frame)
+        let slot_bytes = (FRAME_AT + usize::from(RESERVE) + frame)
             .next_power_of_two()
             .clamp(MIN_SLOT, 16 << 10);
         let same_memory = slots * MIN_SLOT / slot_bytes;
@@ -64,11 +64,13 @@ impl Geometry {
 
     /// What PACKET_RX_RING is asked for.
     pub(super) fn request(&self) -> libc::tpacket_req {
+        // The kernel refuses what is too much for it, and more than fits is.
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         libc::tpacket_req {
-            tp_block_size: BLOCK as u32,
-            tp_block_nr: (self.bytes() / BLOCK) as u32,
-            tp_frame_size: self.slot_bytes as u32,
-            tp_frame_nr: self.slots as u32,
+            tp_block_size: number(BLOCK),
+            tp_block_nr: number(self.bytes() / BLOCK),
+            tp_frame_size: number(self.slot_bytes),
+            tp_frame_nr: number(self.slots),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn receiver(
             "PACKET_VERSION",
         ),
         (libc::PACKET_VNET_HDR, 1, "PACKET_VNET_HDR"),
-        (libc::PACKET_RESERVE, RESERVE as i32, "PACKET_RESERVE"),
+        (libc::PACKET_RESERVE, i32::from(RESERVE), "PACKET_RESERVE"),
         (libc::PACKET_COPY_THRESH, 1, "PACKET_COPY_THRESH"),
         (libc::PACKET_IGNORE_OUTGOING, 1, "PACKET_IGNORE_OUTGOING"),
     ] {
@@ -53,7 +53,7 @@ pub(super) fn receiver(
             source,
         })?;
     let coverage = attach(&socket, filter).map_err(kernel(name, "SO_ATTACH_FILTER"))?;
-    sys::bind_packet(&socket, interface.index, libc::ETH_P_ALL as u16)
+    sys::bind_packet(&socket, interface.index, (libc::ETH_P_ALL & 0xffff) as u16)
         .map_err(kernel(name, "bind"))?;
     let receiver = RingReceiver::new(socket, ring);
     Ok(Opened {
@@ -77,7 +77,7 @@ fn size_buffer(socket: &Socket, options: &PortOptions) -> io::Result<usize> {
     )
     .is_err()
     {
-        socket.set_recv_buffer_size(wanted as usize)?;
+        socket.set_recv_buffer_size(wanted.cast_unsigned() as usize)?;
     }
     socket.recv_buffer_size()
 }

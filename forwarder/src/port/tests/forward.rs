@@ -6,12 +6,11 @@ use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use uvs_core::verdict::PortId;
 
 use super::net::Net;
 use super::{A, B, PATIENCE, open, to};
 use crate::port::afpacket::Port;
-use crate::port::{Budget, Flushed, FrameRef, Receive, Received, Transmit};
+use crate::port::{Budget, Flushed, FrameRef, Receive, Received, Transmit, port_id};
 
 /// A forwarder of two ports that changes MAC addresses only, as DR does, until told to stop.
 fn forward(ports: [Port; 2], next_hops: [[u8; 6]; 2], stop: &AtomicBool) -> (Flushed, u64) {
@@ -31,7 +30,7 @@ fn forward(ports: [Port; 2], next_hops: [[u8; 6]; 2], stop: &AtomicBool) -> (Flu
                 let (range, offload) = (frame.range(), frame.offload);
                 rx[source].seal(index, range, &offload);
                 tx[out].queue(FrameRef {
-                    source: PortId(source as u16),
+                    source: port_id(source),
                     index,
                 });
             }
@@ -95,7 +94,9 @@ fn a_tcp_transfer_through_two_ports_keeps_every_byte() {
     let listener = net
         .inside("s", || TcpListener::bind((B, 80)))
         .expect("a listener");
-    let data: Vec<u8> = (0..LEN).map(|i| (i * 7 + (i >> 11)) as u8).collect();
+    let data: Vec<u8> = (0..LEN)
+        .map(|i| (i * 7 + (i >> 11)).to_le_bytes()[0])
+        .collect();
     let stop = AtomicBool::new(false);
     let (received, forwarded) = std::thread::scope(|scope| {
         let forwarder = scope.spawn(|| forward(ports, next_hops, &stop));
@@ -144,7 +145,7 @@ fn a_sender_s_udp_segmentation_passes_through_two_ports() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let forwarder = scope.spawn(|| forward(ports, next_hops, &stop));
-        let data: Vec<u8> = (0..12_000).map(|i| (i / 1200) as u8).collect();
+        let data: Vec<u8> = (0..10).flat_map(|n| [n; 1200]).collect();
         client
             .send(&data)
             .expect("one super-frame of ten datagrams");

@@ -18,7 +18,8 @@ fn frame(
     transport: &[u8],
 ) -> Vec<u8> {
     let mut f = [&macs.1[..], &macs.0[..], &[0x08, 0x00]].concat();
-    let total = (20 + transport.len()) as u16;
+    let length = u16::try_from(transport.len()).expect("a packet's length");
+    let total = 20 + length;
     let mut ip = [0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0].to_vec();
     ip[2..4].copy_from_slice(&total.to_be_bytes());
     ip.extend([ips.0.octets(), ips.1.octets()].concat());
@@ -26,26 +27,23 @@ fn frame(
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     f.extend(ip);
     f.extend(transport);
-    let pseudo = checksum::pseudo_header_v4(
-        ips.0.octets(),
-        ips.1.octets(),
-        protocol,
-        transport.len() as u32,
-    );
+    let pseudo =
+        checksum::pseudo_header_v4(ips.0.octets(), ips.1.octets(), protocol, length.into());
     f[ethernet::LEN + 20 + at..][..2].copy_from_slice(&pseudo.to_be_bytes());
     f
 }
 
 /// A UDP datagram to port 9 with `len` bytes of data, its checksum unfinished.
 pub(super) fn udp(macs: ([u8; 6], [u8; 6]), dst: Ipv4Addr, len: usize) -> (Vec<u8>, Offload) {
+    let length = u16::try_from(8 + len).expect("a datagram's length");
     let mut datagram = [
         &4000u16.to_be_bytes()[..],
         &9u16.to_be_bytes(),
-        &(8 + len as u16).to_be_bytes(),
+        &length.to_be_bytes(),
         &[0, 0],
     ]
     .concat();
-    datagram.extend((0..len).map(|i| i as u8));
+    datagram.extend((0..=u8::MAX).cycle().take(len));
     let offload = Offload {
         csum_start: Some(34),
         csum_offset: 6,
@@ -67,7 +65,7 @@ pub(super) fn super_frame(
         &[0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0],
     ]
     .concat();
-    segment.extend((0..len).map(|i| i as u8));
+    segment.extend((0..=u8::MAX).cycle().take(len));
     let offload = Offload {
         csum_start: Some(34),
         csum_offset: 16,
@@ -81,9 +79,9 @@ pub(super) fn super_frame(
 /// Whether the transport checksum of an IPv4 frame without options is right.
 pub(super) fn transport_checksum_holds(frame: &[u8]) -> bool {
     let word = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
-    let total = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    let transport = &frame[ethernet::LEN + 20..ethernet::LEN + total];
-    let pseudo = checksum::pseudo_header_v4(word(26), word(30), frame[23], transport.len() as u32);
+    let total = u16::from_be_bytes([frame[16], frame[17]]);
+    let transport = &frame[ethernet::LEN + 20..ethernet::LEN + usize::from(total)];
+    let pseudo = checksum::pseudo_header_v4(word(26), word(30), frame[23], u32::from(total - 20));
     checksum::add(pseudo, checksum::sum(transport)) == 0xffff
 }
 

@@ -33,25 +33,26 @@ fn changed(rig: &Rig, change: impl FnOnce(&mut ServiceSpec)) -> Snapshot {
 
 #[test]
 fn what_is_published_serves_at_all_and_what_they_count_is_one_sum() {
-    for n in [1, 2, 3] {
-        let rig = Rig::serving(n);
-        for worker in 0..n {
+    for n in [1u32, 2, 3] {
+        let workers = n as usize;
+        let rig = Rig::serving(workers);
+        for worker in 0..workers {
             // One at the first worker, two at the second, three at the third.
-            (0..=worker).for_each(|i| rig.open(worker, client(10 * worker as u16 + i as u16)));
+            (0..=worker).for_each(|i| rig.open(worker, client(10 * worker + i)));
         }
         let count = n * (n + 1) / 2;
-        rig.has_connections(count as u32);
+        rig.has_connections(count);
         let counted = rig.workers.status().expect("an answer");
         let each: Vec<u32> = counted.each.iter().map(|w| w.counted.connections).collect();
-        assert_eq!(each, (1..=n as u32).collect::<Vec<_>>());
+        assert_eq!(each, (1..=n).collect::<Vec<_>>());
 
-        let all = &counted.all;
+        let (all, packets) = (&counted.all, u64::from(count));
         assert_eq!(all.counters.accounted(), all.counters.received);
-        assert_eq!(all.counters.sent, count as u64);
+        assert_eq!(all.counters.sent, packets);
         let (from, to) = (&all.ports[0].ledger, &all.ports[1].ledger);
         assert_eq!(
             (from.received, to.handed, to.sent),
-            (count as u64, count as u64, count as u64)
+            (packets, packets, packets)
         );
         let [service] = &all.services.services[..] else {
             panic!("one service: {:?}", all.services)
@@ -61,12 +62,12 @@ fn what_is_published_serves_at_all_and_what_they_count_is_one_sum() {
         };
         assert_eq!(
             (server.numbers.stats.connections, server.numbers.open),
-            (count as u64, count as u32)
+            (packets, count)
         );
         let at_server = [(service.key, server.endpoint)];
         let connections = rig.workers.connections_of(&at_server).expect("an answer");
-        assert_eq!(connections, [count as u32]);
-        for worker in 0..n {
+        assert_eq!(connections, [count]);
+        for worker in 0..workers {
             assert_eq!(rig.sent(worker, SERVERS).len(), worker + 1);
         }
     }
@@ -79,7 +80,7 @@ fn a_change_of_the_network_reaches_all() {
     fib.remove_neighbour(3, SERVER);
     rig.workers.publish_fib(Arc::new(fib));
     for worker in [0, 1] {
-        rig.open(worker, client(worker as u16));
+        rig.open(worker, client(worker));
     }
     let waiting = || rig.workers.status().expect("an answer").all.ports[1].waiting;
     eventually(|| waiting() == 2);
@@ -197,12 +198,12 @@ fn all_end_when_they_are_told() {
 fn each_worker_is_given_a_port_of_its_own() {
     let mut rig = Rig::serving(2);
     for worker in [0, 1] {
-        rig.open(worker, client(worker as u16));
+        rig.open(worker, client(worker));
     }
     rig.has_connections(2);
     rig.plug_anew();
     for worker in [0, 1] {
-        rig.open(worker, client(2 + worker as u16));
+        rig.open(worker, client(2 + worker));
     }
     rig.has_connections(4);
     let all = rig.workers.status().expect("an answer").all;
@@ -243,7 +244,7 @@ fn a_trace_is_told_by_the_worker_that_has_the_connection() {
 fn a_look_at_real_frames_is_one_look_at_all_workers() {
     let mut rig = Rig::serving(2);
     for worker in [0, 1] {
-        rig.open(worker, client(worker as u16));
+        rig.open(worker, client(worker));
     }
     rig.has_connections(2);
     let request = LiveRequest {
@@ -262,7 +263,7 @@ fn a_look_at_real_frames_is_one_look_at_all_workers() {
         assert!(!state.over, "one is left");
         seen.len() == 2
     });
-    (0..4).for_each(|n| rig.acknowledge(n % 2, client(n as u16 % 2)));
+    (0..4).for_each(|n| rig.acknowledge(n % 2, client(n % 2)));
     eventually(|| {
         let (more, state) = rig.workers.seen().expect("an answer");
         seen.extend(more);
@@ -284,7 +285,7 @@ fn a_look_at_real_frames_is_one_look_at_all_workers() {
 fn what_happens_to_a_server_is_told_once() {
     let mut rig = Rig::serving(3);
     for worker in 0..3 {
-        rig.open(worker, client(worker as u16));
+        rig.open(worker, client(worker));
     }
     rig.has_connections(3);
     let key = rig.snapshot.services[0].key;

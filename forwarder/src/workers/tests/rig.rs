@@ -150,8 +150,9 @@ impl Drop for Rig {
 }
 
 /// One of many clients.
-pub(super) fn client(n: u16) -> Endpoint {
-    Endpoint::new(Addr::v4([192, 0, 2, 7]), 10_000 + n)
+pub(super) fn client(n: usize) -> Endpoint {
+    let port = u16::try_from(10_000 + n).expect("a port");
+    Endpoint::new(Addr::v4([192, 0, 2, 7]), port)
 }
 
 pub(super) fn eventually(mut is_so: impl FnMut() -> bool) {
