@@ -68,7 +68,7 @@ pub fn udp(from: Endpoint, to: Endpoint, payload: usize) -> Sample {
     let header = udp::Repr {
         src_port: from.port,
         dst_port: to.port,
-        length: length as u16,
+        length: short(length),
     };
     header.emit(&mut bytes[L4..]);
     unfinished(bytes, udp::offset::CHECKSUM)
@@ -80,8 +80,13 @@ pub fn super_frame(from: Endpoint, to: Endpoint, flags: u8) -> Sample {
     let mut sample = tcp(from, to, flags, PAYLOAD - TCP_HEADER);
     sample.offload.gso = Gso::TcpV4 { ecn: false };
     sample.offload.gso_size = 1448;
-    sample.offload.hdr_len = (L4 + TCP_HEADER) as u16;
+    sample.offload.hdr_len = short(L4 + TCP_HEADER);
     sample
+}
+
+/// A length or an offset as headers have it.
+fn short(length: usize) -> u16 {
+    u16::try_from(length).expect("a packet has less than 64 KB")
 }
 
 fn ip(from: Endpoint, to: Endpoint, protocol: u8, length: usize) -> Vec<u8> {
@@ -94,7 +99,7 @@ fn ip(from: Endpoint, to: Endpoint, protocol: u8, length: usize) -> Vec<u8> {
     header.emit(&mut bytes);
     let header = ipv4::Repr {
         tos: 0,
-        total_len: (ipv4::MIN_LEN + length) as u16,
+        total_len: short(ipv4::MIN_LEN + length),
         id: 0,
         dont_fragment: true,
         ttl: 64,
@@ -109,12 +114,12 @@ fn ip(from: Endpoint, to: Endpoint, protocol: u8, length: usize) -> Vec<u8> {
 /// Leaves the checksum at `offset` of the transport header to whoever sends the frame.
 fn unfinished(mut bytes: Vec<u8>, offset: usize) -> Sample {
     let header = ipv4::Header::new(&bytes[IP..]);
-    let length = (bytes.len() - L4) as u32;
+    let length = u32::from(short(bytes.len() - L4));
     let sum = checksum::pseudo_header_v4(header.src(), header.dst(), header.protocol(), length);
     bytes[L4 + offset..L4 + offset + 2].copy_from_slice(&sum.to_be_bytes());
     let offload = Offload {
-        csum_start: Some(L4 as u16),
-        csum_offset: offset as u16,
+        csum_start: Some(short(L4)),
+        csum_offset: short(offset),
         ..Offload::default()
     };
     Sample { bytes, offload }

@@ -59,7 +59,7 @@ fn syn(number: u32, from: Ipv4Addr, to: SocketAddrV4) -> [u8; 40] {
         + 6
         + 20;
     let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
     packet[36..38].copy_from_slice(&sum.to_be_bytes());
     packet
 }
@@ -81,10 +81,10 @@ fn flood(lab: &Lab, syns: u32) -> Duration {
         sent += send(&socket, sent..syns.min(sent + BATCH), to);
         let on_their_way = |lost| {
             let back = received(&lab.client) - answers + u64::from(lost);
-            u64::from(sent).saturating_sub(back) as u32
+            u64::from(sent).saturating_sub(back)
         };
         let since = Instant::now();
-        while on_their_way(lost) > WINDOW {
+        while on_their_way(lost) > u64::from(WINDOW) {
             if since.elapsed() > PATIENCE {
                 lost += WINDOW / 2;
             }
@@ -104,7 +104,8 @@ fn send(socket: &Socket, numbers: Range<u32>, to: SocketAddrV4) -> u32 {
         .collect();
     let pairs = slices.iter().zip(&mut controls);
     let mut messages: Vec<_> = pairs.map(|(s, c)| MMsgHdr::new(s, c)).collect();
-    sendmmsg(socket, &mut messages, SendFlags::empty()).expect("they are sent") as u32
+    let sent = sendmmsg(socket, &mut messages, SendFlags::empty()).expect("they are sent");
+    u32::try_from(sent).expect("a batch")
 }
 
 /// Frames that came in by a host's interface, downloads' and answers to SYNs.

@@ -970,7 +970,8 @@ fn echoes(to: [u8; 4]) -> bool {
 
 /// A packet socket for all frames of the thread's namespace.
 fn tap() -> Socket {
-    let all = i32::from((libc::ETH_P_ALL as u16).to_be());
+    const ETH_P_ALL: u16 = 3;
+    let all = i32::from(ETH_P_ALL.to_be());
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Proto::from(all))).unwrap();
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     socket

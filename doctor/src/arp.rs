@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
 use uvs_core::wire::arp::{FRAME_LEN, probe, reply};
+use uvs_core::wire::ethernet::ethertype;
 use uvs_forwarder::sys;
 
 use super::receive;
@@ -65,7 +66,7 @@ pub(super) fn who_has(questions: &[Question]) -> io::Result<Vec<Answer>> {
 fn ask(interface: &str, targets: &[Ipv4Addr]) -> io::Result<Vec<Answer>> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let index = netdevice::name_to_index(socket.as_fd(), interface)?;
-    sys::bind_packet(&socket, index, libc::ETH_P_ARP as u16)?;
+    sys::bind_packet(&socket, index, ethertype::ARP)?;
     let address = sys::packet_address(&socket)?.sll_addr;
     let [a, b, c, d, e, f, ..] = address;
     let mut answers = Vec::new();

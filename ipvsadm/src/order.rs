@@ -48,8 +48,8 @@ fn address_words(addr: Addr) -> [u32; 4] {
     match addr.into() {
         IpAddr::V4(four) => [four.into(), 0, 0, 0],
         IpAddr::V6(six) => {
-            let bits = u128::from(six);
-            [96, 64, 32, 0].map(|shift| (bits >> shift & u128::from(u32::MAX)) as u32)
+            let [a, b, c, d, e, f, g, h] = six.segments().map(u32::from);
+            [a << 16 | b, c << 16 | d, e << 16 | f, g << 16 | h]
         }
     }
 }

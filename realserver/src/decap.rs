@@ -282,10 +282,14 @@ const RET: u16 = 0x06;
 
 /// Lets through IPIP packets whose link-layer destination is this host.
 fn ipip_to_this_host() -> [SockFilter; 6] {
-    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
     const PACKET_HOST: u32 = 0;
     // Counted from the IP header, whatever the link.
-    const PROTOCOL: u32 = libc::SKF_NET_OFF as u32 + ipv4::offset::PROTOCOL as u32;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an offset in a header of a few bytes"
+    )]
+    const PROTOCOL: u32 = libc::SKF_NET_OFF.cast_unsigned() + ipv4::offset::PROTOCOL as u32;
     [
         SockFilter::new(LD_W_ABS, 0, 0, PACKET_TYPE),
         SockFilter::new(JEQ, 0, 3, PACKET_HOST),

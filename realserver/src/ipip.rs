@@ -213,7 +213,7 @@ mod tests {
         ];
         inner.extend([0x30, 0x39, 0, 80, 0, 12, 0, 0, b'p', b'i', b'n', b'g']);
         seal(&mut inner);
-        let total = 20 + inner.len() as u8;
+        let total = 20 + u8::try_from(inner.len()).unwrap();
         let mut outer = vec![
             0x45, outer_ecn, 0, total, 0, 2, 0, 0, 64, 4, 0, 0, 10, 9, 0, 2, 10, 9, 0, 3,
         ];

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use uvs_core::wire::ethernet::ethertype;
 
 // linux/if_packet.h and asm-generic/socket.h; libc does not export them for this target.
 const PACKET_VNET_HDR: c_int = 15;
@@ -29,6 +30,11 @@ const _: () = assert!(size_of::<TunRequest>() == size_of::<libc::ifreq>());
 /// Makes the TUN device `name`; it lives as long as the file. Packets go through it without a link header,
 /// each after a `virtio_net_hdr`.
 pub(super) fn open_tun(name: &str) -> io::Result<File> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an interface's flags are the low half of an int"
+    )]
+    const FLAGS: u16 = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
     if name.len() >= libc::IFNAMSIZ {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -36,10 +42,9 @@ pub(super) fn open_tun(name: &str) -> io::Result<File> {
         .read(true)
         .write(true)
         .open("/dev/net/tun")?;
-    let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
     let mut request = TunRequest {
         name: [0; libc::IFNAMSIZ],
-        flags,
+        flags: FLAGS,
         rest: [0; 22],
     };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -56,7 +61,7 @@ pub(super) fn open_tun(name: &str) -> io::Result<File> {
 /// A socket that gets every IPv4 packet that arrives on any device, each after a `virtio_net_hdr` and its
 /// link header, fragments put together by the kernel.
 pub(super) fn ipv4_tap() -> io::Result<Socket> {
-    let protocol = Protocol::from(c_int::from((libc::ETH_P_IP as u16).to_be()));
+    let protocol = Protocol::from(c_int::from(ethertype::IPV4.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
     set_packet_option(&socket, PACKET_VNET_HDR, 1)?;
     // A fan-out group of one, joined for its reassembly.
@@ -77,7 +82,7 @@ pub(super) fn receive(tap: &Socket, buf: &mut [u8]) -> io::Result<(usize, u16)> 
         sll_halen: 0,
         sll_addr: [0; 8],
     };
-    let mut from_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let mut from_len = length_of::<libc::sockaddr_ll>();
     // SAFETY: the buffer and the address are valid for writes of the lengths given with them for the whole
     // call, and any bytes are valid in both.
     let len = unsafe {
@@ -113,7 +118,7 @@ pub(super) fn keep_descriptors() {
 pub(super) fn netns_cookie() -> io::Result<u64> {
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
+    let mut len = length_of::<u64>();
     // SAFETY: the value and its length are valid for writes for the whole call, and the length is the
     // value's size.
     let done = unsafe {
@@ -132,8 +137,17 @@ pub(super) fn netns_cookie() -> io::Result<u64> {
     }
 }
 
+/// The size of a `T` as the socket calls take it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what these calls take has a few bytes"
+)]
+const fn length_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
+}
+
 fn set_packet_option(socket: &Socket, option: c_int, value: c_int) -> io::Result<()> {
-    let len = size_of::<c_int>() as libc::socklen_t;
+    let len = length_of::<c_int>();
     // SAFETY: the value is a live c_int of the given length; the kernel copies it.
     let done = unsafe {
         libc::setsockopt(

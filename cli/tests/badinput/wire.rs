@@ -92,6 +92,6 @@ pub(crate) fn seal(frame: &mut [u8]) {
         .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
-    let checksum = !(folded as u16);
+    let checksum = !u16::try_from(folded).expect("folded");
     frame[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
 }

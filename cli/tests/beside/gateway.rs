@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 
 use crate::site::{
     CLIENT, DIRECTOR, PATIENCE, SERVERS, SILENCE, Site, VIP, ask_udp, echo_tcp, echo_udp,
@@ -156,15 +157,17 @@ fn a_servers_error_about_somebody_elses_datagram() {
 #[test]
 fn every_frame_once() {
     const DATAGRAMS: usize = 500;
+    const PORTS: Range<u16> = 7000..7005;
     let site = gateway(Site::routed(), "d1", ALL_PORTS);
     let (open, _) = greet(&site.client, VIP, 80);
-    let inboxes: Vec<UdpSocket> = (0..5).map(|i| udp(&site.client, 7000 + i)).collect();
+    let inboxes: Vec<UdpSocket> = PORTS.map(|port| udp(&site.client, port)).collect();
     let sender = udp(&site.servers[0], 7777);
     let counted = std::thread::scope(|s| {
         s.spawn(|| exchange(open));
-        for i in 0..DATAGRAMS {
-            let to = (CLIENT, 7000 + (i % inboxes.len()) as u16);
-            sender.send_to(&i.to_be_bytes(), to).expect("sent");
+        for (i, port) in (0..DATAGRAMS).zip(PORTS.cycle()) {
+            sender
+                .send_to(&i.to_be_bytes(), (CLIENT, port))
+                .expect("sent");
             if i % 50 == 49 {
                 std::thread::sleep(SILENCE / 50);
             }

@@ -219,7 +219,7 @@ pub(crate) fn greet(from: &Netns, to: Ipv4Addr, port: u16) -> (TcpStream, String
 /// Some megabytes there and back on a connection.
 pub(crate) fn exchange(mut stream: TcpStream) {
     let sent: Vec<u8> = (0..6_u32 << 20)
-        .map(|i| (i.wrapping_mul(31) >> 7) as u8)
+        .map(|i| (i.wrapping_mul(31) >> 7).to_le_bytes()[0])
         .collect();
     let mut out = stream.try_clone().expect("a socket");
     let received = std::thread::scope(|s| {

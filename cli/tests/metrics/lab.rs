@@ -80,7 +80,7 @@ fn agree(mode: Mode, options: Options) {
     }
     let replies_pass = matches!(mode, Mode::Nat | Mode::FullNat);
     let out = scrape.sum("uvs_service_bytes_total", &[("direction", "out")]);
-    assert_eq!(out > (2 << 20) as f64, replies_pass, "{out}");
+    assert_eq!(out > f64::from(2 << 20), replies_pass, "{out}");
     explained(&lab, &scrape);
     assert_eq!(scrape.sum("uvs_ready", &[]), 1.0);
     daemon.stop().expect("stopped");

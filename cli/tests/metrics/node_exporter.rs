@@ -70,6 +70,15 @@ fn node_exporter_agrees_with_our_own_numbers() {
     daemon.stop().expect("stopped");
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts, connections and weights are whole and not negative"
+)]
+fn whole(value: f64) -> u64 {
+    value as u64
+}
+
 /// Series by name, labels in alphabetical order, and value.
 fn numbers(scrape: &Scrape) -> Vec<(String, Vec<String>, u64)> {
     let parse = |line: &&str| {
@@ -79,7 +88,7 @@ fn numbers(scrape: &Scrape) -> Vec<(String, Vec<String>, u64)> {
         let mut labels: Vec<String> = labels.map(str::to_owned).collect();
         labels.sort_unstable();
         let value: f64 = value.parse().expect("a number");
-        (name.to_owned(), labels, value as u64)
+        (name.to_owned(), labels, whole(value))
     };
     let mut all: Vec<_> = scrape.lines("node_ipvs_").iter().map(parse).collect();
     all.sort_unstable();

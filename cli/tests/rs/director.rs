@@ -30,7 +30,7 @@ pub(crate) fn ipv4(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8
         .chunks(2)
         .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
         .sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
     p[10..12].copy_from_slice(&sum.to_be_bytes());
     p.extend(payload);
     p

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Socket, Type};
+use uvs_core::wire::ethernet::ethertype;
 
 /// `struct ifreq` with flags.
 #[repr(C)]
@@ -17,14 +18,18 @@ struct Request {
 
 /// Makes a TUN device whose packets have a `virtio_net_hdr` and whose kernel may leave checksums to us.
 pub(crate) fn open_tun(name: &str) -> io::Result<File> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an interface's flags are the low half of an int"
+    )]
+    const FLAGS: u16 = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/net/tun")?;
-    let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
     let mut request = Request {
         name: [0; libc::IFNAMSIZ],
-        flags,
+        flags: FLAGS,
         rest: [0; 22],
     };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -41,17 +46,19 @@ pub(crate) fn open_tun(name: &str) -> io::Result<File> {
 
 /// Sends an Ethernet frame, whatever is in it.
 pub(crate) fn send_frame(ifindex: i32, frame: &[u8]) -> io::Result<()> {
+    const AF_PACKET: libc::sa_family_t = 17;
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let to = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_family: AF_PACKET,
+        sll_protocol: ethertype::IPV4.to_be(),
         sll_ifindex: ifindex,
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 6,
         sll_addr: [0; 8],
     };
-    let to_len = size_of::<libc::sockaddr_ll>() as u32;
+    let to_len =
+        libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: frame and address are valid for reads of the lengths given with them.
     let sent = unsafe {
         libc::sendto(

@@ -77,8 +77,8 @@ fn forwarded(frame: Frame, from: [u8; 6], to: [u8; 6]) -> Frame {
         .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
     let sum = words.sum::<u32>();
     let sum = (sum & 0xffff) + (sum >> 16);
-    let folded = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("folded");
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
     Frame(bytes)
 }
 

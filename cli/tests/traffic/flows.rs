@@ -106,8 +106,8 @@ pub(crate) fn exchange_datagrams(lab: &Lab, director: &Director<'_>) {
     const SEGMENTS: u8 = 30;
     let (vip, listen) = director.serve(Protocol::Udp, PORT);
     let _server = UdpServer::start(&lab.servers[0].host, listen).expect("it listens");
-    for (n, size) in SIZES.into_iter().cycle().take(4 * SIZES.len()).enumerate() {
-        let datagram = vec![n as u8; size];
+    for (n, size) in (0..).zip(SIZES.into_iter().cycle().take(4 * SIZES.len())) {
+        let datagram = vec![n; size];
         let answer = ask(&lab.client, vip, &datagram).expect("an answer");
         assert_eq!(answer, [b"rs1 ", &datagram[..]].concat());
     }

@@ -87,7 +87,8 @@ fn send_everything(lab: &Lab, director: &Director<'_>) {
     };
     at_once(content, down);
     at_once(content, up);
-    requests(&lab.client, &lab.plan.url("/"), 2 * SERVERS as u32).expect("answers");
+    let twice_each = u32::try_from(2 * SERVERS).expect("a few");
+    requests(&lab.client, &lab.plan.url("/"), twice_each).expect("answers");
     exchange_datagrams(lab, director);
 }
 
@@ -107,8 +108,11 @@ fn at_once(content: &Content, transfer: impl Fn(usize) -> uvs_lab::Result<Receiv
 fn must_be_true(host: &Host, captured: &Captured) {
     let role = host.role();
     assert_eq!(captured.lost, 0, "{role}: the capture lost frames");
-    let least = LENGTH as usize / MTU;
-    assert!(captured.frames.len() > least, "{role}: too few frames");
+    let least = LENGTH / MTU as u64;
+    assert!(
+        captured.frames.len() as u64 > least,
+        "{role}: too few frames"
+    );
     let (bad, long) = (captured.bad_checksums(), captured.over_mtu(MTU));
     assert!(
         bad.is_empty(),

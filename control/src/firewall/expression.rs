@@ -243,7 +243,8 @@ fn covering(first: Addr, last: Addr) -> Vec<Prefix> {
         while bits > 0 && (bits >= 128 || end - at < (1 << bits) - 1) {
             bits -= 1;
         }
-        all.push(Prefix::around(Addr(at.to_be_bytes()), (width - bits) as u8));
+        let length = u8::try_from(width - bits).unwrap_or(u8::MAX);
+        all.push(Prefix::around(Addr(at.to_be_bytes()), length));
         let Some(next) = at.checked_add(1 << bits) else {
             break;
         };

@@ -27,7 +27,8 @@ impl Peer {
             uid: u32::MAX,
             gid: u32::MAX,
         };
-        let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+        let mut length =
+            libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
         // SAFETY: the descriptor is borrowed for the call, and the kernel writes at most `length` bytes
         // to `peer`, a struct of plain integers of that size.
         let result = unsafe {

@@ -55,7 +55,7 @@ pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> 
     ethernet::Header::new_mut(&mut frame).set_ethertype(ethernet::ethertype::IPV4);
     let header = ipv4::Repr {
         tos: 0,
-        total_len: (ipv4::MIN_LEN + length) as u16,
+        total_len: short(ipv4::MIN_LEN + length),
         id: 0,
         dont_fragment: true,
         ttl: TTL,
@@ -83,7 +83,7 @@ pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> 
             let datagram = udp::Repr {
                 src_port: from.port,
                 dst_port: to.port,
-                length: length as u16,
+                length: short(length),
             };
             datagram.emit(l4);
             udp::seal(l4, pseudo);
@@ -94,11 +94,16 @@ pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> 
             header.set_dst_port(to.port);
             let mut init = sctp::Chunk::new_mut(&mut l4[sctp::LEN..]);
             init.set_kind(sctp::chunk::INIT);
-            init.set_length(INIT as u16);
+            init.set_length(short(INIT));
             sctp::seal(l4);
         }
     }
     frame
+}
+
+/// A length as headers have it: none here is near the end of the 16 bits.
+fn short(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

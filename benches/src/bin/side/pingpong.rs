@@ -44,7 +44,7 @@ pub(crate) fn run(
     duration: Duration,
 ) -> Result<Histogram<u64>> {
     let mut stream = connect(client, target)?;
-    let mut histogram = Histogram::new_with_bounds(1, PATIENCE.as_nanos() as u64, 3)?;
+    let mut histogram = Histogram::new_with_bounds(1, nanoseconds(PATIENCE), 3)?;
     let end = Instant::now() + duration;
     let mut buffer = [0; MESSAGE];
     while Instant::now() < end {
@@ -53,9 +53,13 @@ pub(crate) fn run(
         stream
             .read_exact(&mut buffer)
             .context("wait for a round trip")?;
-        histogram.saturating_record(start.elapsed().as_nanos() as u64);
+        histogram.saturating_record(nanoseconds(start.elapsed()));
     }
     Ok(histogram)
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One round trip on a new connection: whether the way is open.

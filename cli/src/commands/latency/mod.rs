@@ -120,7 +120,8 @@ fn histogram(window: &Window) -> String {
     let mut text = format!("\n{:>8}  {:>10}\n", "UP TO", "FRAMES");
     for step in &window.histogram {
         // Whoever is there is seen.
-        let bar = (BAR as u64 * step.frames).div_ceil(most) as usize;
+        let bar = (BAR as u64 * step.frames).div_ceil(most);
+        let bar = usize::try_from(bar).unwrap_or(BAR);
         let share = 100.0 * step.frames as f64 / window.frames as f64;
         let line = format!(
             "{:>8}  {:>10}  {share:>5.1} %  {}",

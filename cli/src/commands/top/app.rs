@@ -180,7 +180,7 @@ impl App {
             self.help = false;
             return Outcome::Stay;
         }
-        let page = self.page.max(1) as isize;
+        let page = isize::try_from(self.page.max(1)).unwrap_or(isize::MAX);
         match key {
             KeyCode::Char('q') => return Outcome::Quit,
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => return self.back(key),
@@ -255,8 +255,8 @@ impl App {
     fn sort_by(&mut self, by: isize) {
         let columns = self.columns();
         let level = self.level_mut();
-        let count = columns.len() as isize;
-        let column = (level.sort.0 as isize + by).rem_euclid(count) as usize;
+        // From the last on to the first, and back.
+        let column = (level.sort.0 + columns.len()).saturating_add_signed(by) % columns.len();
         // Names rise, numbers fall: the interesting end comes first.
         level.sort = (column, columns[column].is_numeric());
     }

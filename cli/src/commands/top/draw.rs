@@ -178,7 +178,8 @@ fn fit(titles: &[String], rows: &[Vec<String>], room: u16) -> (Vec<u16>, u16) {
     let chars = |text: &String| text.chars().count();
     let width = |i: usize| {
         let cells = rows.iter().map(|row| chars(&row[i]));
-        cells.max().unwrap_or(0).max(chars(&titles[i])) as u16
+        let most = cells.max().unwrap_or(0).max(chars(&titles[i]));
+        u16::try_from(most).unwrap_or(room)
     };
     let mut used = 0;
     let mut widths = Vec::new();
@@ -273,7 +274,8 @@ fn help(frame: &mut Frame<'_>) {
             Line::from(" Frames are missed while a ring is full."),
         ])
         .collect();
-    let (width, height) = (76, lines.len() as u16 + 2);
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let width = 76;
     let whole = frame.area();
     let area = Rect {
         x: whole.width.saturating_sub(width) / 2,

@@ -94,7 +94,7 @@ impl Meter {
         for id in counters(now).into_keys() {
             let mut trend = old.remove(&id).unwrap_or_default();
             let rates = rates.get(&id);
-            trend.extend(rates.map(|r| (r.in_bits + r.out_bits) as u64));
+            trend.extend(rates.map(|r| whole(r.in_bits + r.out_bits)));
             trend.drain(..trend.len().saturating_sub(TREND));
             self.trends.insert(id, trend);
         }
@@ -134,6 +134,16 @@ fn counters(sample: &Sample) -> HashMap<Id, Stats> {
         std::iter::once(((key, None), s.numbers.stats)).chain(servers)
     });
     all.collect()
+}
+
+/// A rate without its fraction, as trends are drawn.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the fraction is to go, and a rate is not negative"
+)]
+fn whole(rate: f64) -> u64 {
+    rate as u64
 }
 
 fn total(services: &[Service]) -> Option<Rates> {

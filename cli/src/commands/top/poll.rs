@@ -134,7 +134,7 @@ mod tests {
         fn call(&mut self, command: Command, take: &mut Take<'_>) -> Result<(), CallError> {
             let answer = match command {
                 Command::Ask(Ask::FindConnections(find)) => {
-                    let part = find.from as u16;
+                    let part = u16::try_from(find.from).unwrap();
                     ask::FindConnections::encode(Found {
                         connections: vec![connection(part, 10 * part), connection(100 + part, 0)],
                         matched: 40,

@@ -34,7 +34,8 @@ pub(super) enum Ended {
 pub(super) fn run(mut app: App, source: &Source, interval: &str) -> io::Result<Ended> {
     let signalled = Arc::new(AtomicUsize::new(0));
     for signal in [SIGTERM, SIGHUP, SIGINT] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&signalled), signal as usize)?;
+        let number = signal.unsigned_abs() as usize;
+        signal_hook::flag::register_usize(signal, Arc::clone(&signalled), number)?;
     }
     let mut screen = Screen::take()?;
     let mut table = TableState::new();

@@ -122,9 +122,9 @@ mod tests {
         for word in [magic, 0x0004_0002, 0, 0, 65_535, link] {
             out.extend_from_slice(&word.to_ne_bytes());
         }
-        for (i, frame) in frames.iter().enumerate() {
-            let length = frame.len() as u32;
-            for word in [7, i as u32 * 5, length, length] {
+        for (i, frame) in (0..).zip(frames) {
+            let length = u32::try_from(frame.len()).unwrap();
+            for word in [7, i * 5, length, length] {
                 out.extend_from_slice(&word.to_ne_bytes());
             }
             out.extend_from_slice(frame);
