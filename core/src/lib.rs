@@ -27,6 +27,7 @@
 mod bytes;
 pub mod engine;
 pub mod mode;
+pub mod narrow;
 pub mod scheduler;
 mod state;
 #[cfg(feature = "testing")]

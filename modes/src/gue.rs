@@ -7,6 +7,7 @@
 use uvs_core::flow::Flow;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Inside, Mode, ModeDef, Path};
+use uvs_core::narrow;
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
@@ -41,7 +42,7 @@ impl Mode for Gue {
             src_port: source_port(&packet.flow),
             dst_port: path.tunnel.port,
             // No longer than the IP packet, which fits 16 bits.
-            length: datagram.len() as u16,
+            length: narrow::to_u16(datagram.len()),
         };
         header.emit(datagram);
         let within = gue::Repr {
@@ -71,6 +72,6 @@ fn source_port(flow: &Flow) -> u16 {
     let addresses =
         u128::from_be_bytes(flow.src.0) ^ u128::from_be_bytes(flow.dst.0).rotate_left(64);
     let ports = u64::from(flow.src_port) << 16 | u64::from(flow.dst_port);
-    let key = (addresses >> 64) as u64 ^ addresses as u64 ^ ports << 24 ^ u64::from(flow.protocol);
-    PORTS.0 + Random::new(key).below(u64::from(PORTS.1)) as u16
+    let key = ((addresses ^ addresses << 64) >> 64) as u64 ^ ports << 24 ^ u64::from(flow.protocol);
+    PORTS.0 + (Random::new(key).below(u64::from(PORTS.1)) & 0xffff) as u16
 }

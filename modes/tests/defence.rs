@@ -129,7 +129,7 @@ fn drop_packet_3_drops_one_new_connection_in_am_droprate() {
 
 /// New connections, each of another client.
 fn syns(bed: &mut Bed, count: u32) {
-    let first = 1 << 24 | bed.engine.counters().received as u32;
+    let first = 1 << 24 | u32::try_from(bed.engine.counters().received).unwrap();
     for n in first..first + count {
         send(bed, client(n), SYN);
     }

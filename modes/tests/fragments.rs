@@ -45,7 +45,7 @@ proptest! {
         options in any::<bool>(),
         order in any::<u64>(),
     ) {
-        let payload: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+        let payload: Vec<u8> = (0..251).cycle().take(len).collect();
         let packet = udp(CLIENT, VIP).may_fragment().payload(&payload);
         // An option that every fragment carries (RFC 791: copied).
         let frame = if options { packet.ip_options(&[0x94, 4, 0, 0]) } else { packet }.frame();
@@ -59,7 +59,7 @@ proptest! {
         let largest = pieces.iter().map(|p| p.len() - 14).max().unwrap();
         let mut random = uvs_core::random::Random::new(order);
         for i in (1..pieces.len()).rev() {
-            pieces.swap(i, random.below(i as u64 + 1) as usize);
+            pieces.swap(i, random.index(i + 1));
         }
         let whole = join(&pieces).unwrap();
         prop_assert_eq!(&whole.frame, &frame);

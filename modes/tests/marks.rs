@@ -69,7 +69,7 @@ fn a_client_has_one_server_for_all_that_is_marked() {
     let (all, _) = bed.engine.report_connections(bed.now, 0, 100);
     let template = all.iter().find(|c| c.protocol.is_none());
     let template = template.expect("a template for all protocols");
-    let mark = Endpoint::new(Addr::v4([0, 0, 0, MARK as u8]), 0);
+    let mark = Endpoint::new(Addr::v4(MARK.to_be_bytes()), 0);
     assert_eq!((template.vip, template.state), (mark, "NONE"));
 }
 

@@ -139,9 +139,9 @@ fn fragments_are_given_back_whole() {
     let cut = |from: usize, to: usize, more: bool| {
         let mut part = whole[..34].to_vec();
         part.extend(&whole[34 + from..34 + to]);
-        let len = (20 + to - from) as u16;
+        let len = u16::try_from(20 + to - from).unwrap();
         part[16..18].copy_from_slice(&len.to_be_bytes());
-        let place = (from / 8) as u16 | if more { 0x2000 } else { 0 };
+        let place = u16::try_from(from / 8).unwrap() | if more { 0x2000 } else { 0 };
         part[20..22].copy_from_slice(&place.to_be_bytes());
         part[24..26].copy_from_slice(&[0, 0]);
         let sum = uvs_core::wire::checksum::of(&part[14..34]);

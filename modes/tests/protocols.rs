@@ -70,7 +70,7 @@ fn an_abort_behind_a_cookie_counts() {
     let bundle = sctp(CLIENT, VIP, chunk::COOKIE_ECHO).payload(&[9]).frame();
     let mut frame = bundle.clone();
     frame.extend([chunk::ABORT, 0, 0, 4]);
-    let len = (frame.len() - 14) as u16;
+    let len = u16::try_from(frame.len() - 14).unwrap();
     frame[16..18].copy_from_slice(&len.to_be_bytes());
     frame[24..26].fill(0);
     let sum = uvs_core::wire::checksum::of(&frame[14..34]);

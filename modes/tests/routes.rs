@@ -172,7 +172,7 @@ fn a_client_is_told_that_the_server_is_unreachable() {
 #[test]
 fn a_connection_keeps_its_way_among_several_and_many_have_all_of_them() {
     let mut bed = bed(Forwarding::Nat);
-    let hop = |ifindex| Hop::by(ifindex, Some(Addr::v4([10, ifindex as u8, 0, 254])));
+    let hop = |ifindex: u8| Hop::by(ifindex.into(), Some(Addr::v4([10, ifindex, 0, 254])));
     bed.change_fib(|fib: &mut Fib| {
         fib.remove_route(Addr::UNSPECIFIED, 0);
         let hops = [hop(2), hop(4)];

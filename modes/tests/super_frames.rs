@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use uvs_core::flow::Protocol;
+use uvs_core::narrow;
 use uvs_core::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use uvs_core::testing::bed::{Bed, CLIENT, Sent, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, check, tcp, udp};
@@ -53,13 +54,13 @@ proptest! {
     #[test]
     fn tcp_segments_are_those_of_the_sender(
         kind in 0usize..5,
-        size in 100usize..1400,
+        size in 100u16..1400,
         len in 1usize..40_000,
         options in 0usize..3,
         seq in any::<u32>(),
         fin in any::<bool>(),
     ) {
-        let payload: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let payload: Vec<u8> = (0..len).map(|i| narrow::to_u8(i * 7 % 251)).collect();
         let options = vec![1; options * 4];
         let last_flags = PSH | if fin { FIN } else { 0 };
         let base = |flags| tcp(CLIENT, VIP, flags).tcp_options(&options);
@@ -68,12 +69,12 @@ proptest! {
         for b in [&mut whole, &mut parts] {
             b.from_client(TestFrame::finished(&base(SYN).frame()));
         }
-        let frame = base(ACK | last_flags).seq(seq, 1).payload(&payload).super_frame(size as u16);
+        let frame = base(ACK | last_flags).seq(seq, 1).payload(&payload).super_frame(size);
         let got = finished(&whole.from_client(frame));
-        let want = one_by_one(&mut parts, &payload, size, |i, last, chunk| {
+        let want = one_by_one(&mut parts, &payload, size.into(), |i, last, chunk| {
             base(ACK | if last { last_flags } else { 0 })
-                .seq(seq.wrapping_add((i * size) as u32), 1)
-                .id(0x1234u16.wrapping_add(i as u16))
+                .seq(seq.wrapping_add(narrow::to_u32(i * usize::from(size))), 1)
+                .id(0x1234u16.wrapping_add(narrow::to_u16(i)))
                 .payload(chunk)
         });
         prop_assert_eq!(got.len(), want.len());
@@ -84,12 +85,12 @@ proptest! {
     }
 
     #[test]
-    fn udp_segments_are_datagrams_of_their_own(kind in 0usize..5, size in 100usize..1400, len in 1usize..20_000) {
-        let payload: Vec<u8> = (0..len).map(|i| (i * 5 % 253) as u8).collect();
-        let frame = udp(CLIENT, VIP).payload(&payload).super_frame(size as u16);
+    fn udp_segments_are_datagrams_of_their_own(kind in 0usize..5, size in 100u16..1400, len in 1usize..20_000) {
+        let payload: Vec<u8> = (0..len).map(|i| narrow::to_u8(i * 5 % 253)).collect();
+        let frame = udp(CLIENT, VIP).payload(&payload).super_frame(size);
         let got = finished(&bed(Protocol::Udp, kind).from_client(frame));
-        let want = one_by_one(&mut bed(Protocol::Udp, kind), &payload, size, |i, _, chunk| {
-            udp(CLIENT, VIP).id(0x1234u16.wrapping_add(i as u16)).payload(chunk)
+        let want = one_by_one(&mut bed(Protocol::Udp, kind), &payload, size.into(), |i, _, chunk| {
+            udp(CLIENT, VIP).id(0x1234u16.wrapping_add(narrow::to_u16(i))).payload(chunk)
         });
         prop_assert_eq!(got, want);
     }

@@ -263,7 +263,7 @@ fn many_are_told_at_a_bounded_pace_and_all_in_the_end() {
     const MANY: u32 = 3_000;
     let mut bed = bed(Protocol::Tcp, Forwarding::Dr, TELL);
     for n in 0..MANY {
-        let from = Endpoint::new(CLIENT.addr, 10_000 + n as u16);
+        let from = Endpoint::new(CLIENT.addr, 10_000 + u16::try_from(n).unwrap());
         client(&mut bed, from, SYN, (n, 0), 0);
         client(&mut bed, from, ACK, (n + 1, 9_001), 0);
     }

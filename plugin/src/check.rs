@@ -162,13 +162,13 @@ fn changes(plugin: &Plugin) -> Outcome {
     let mut next_id = SERVERS + 1;
     let mut random = Random::new(5);
     let mut work = |n: u64| {
-        let at = random.below(SERVERS) as usize;
+        let at = random.index(set.len());
         // After every third change the set has all its servers again.
         match n % 3 {
-            0 => set[at].weight = random.below(100) as u32,
+            0 => set[at].weight = random.below_u32(100),
             1 => drop(set.remove(at)),
             _ => {
-                set.insert(0, backend(next_id, 1 + random.below(100) as u32));
+                set.insert(0, backend(next_id, 1 + random.below_u32(100)));
                 next_id += 1;
             }
         }
@@ -198,7 +198,7 @@ fn instance(plugin: &Plugin) -> Result<Instance, String> {
 }
 
 fn servers() -> Vec<Backend> {
-    let weight = |id: u64| 1 + id as u32 % 5;
+    let weight = |id: u64| 1 + (id % 5) as u32;
     (1..=SERVERS).map(|id| backend(id, weight(id))).collect()
 }
 

@@ -308,10 +308,10 @@ mod tests {
         for _ in 0..10_000 {
             let mut damaged = bytes.clone();
             for _ in 0..4 {
-                let at = 4 + random.below(124) as usize;
-                damaged[at] = random.next_u64() as u8;
+                let at = 4 + random.index(124);
+                [damaged[at], ..] = random.next_u64().to_le_bytes();
             }
-            damaged.truncate(random.below(bytes.len() as u64) as usize);
+            damaged.truncate(random.index(bytes.len()));
             let _ = check_elf(&damaged);
         }
     }

@@ -9,6 +9,7 @@ use std::ptr::null_mut;
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
+use uvs_core::narrow;
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_core::time::Instant;
 
@@ -96,9 +97,9 @@ pub const fn table<E: Export>(
 ) -> Table {
     Table {
         abi: ABI,
-        size: size_of::<Table>() as u32,
-        backend_size: size_of::<Backend>() as u32,
-        flow_size: size_of::<Flow>() as u32,
+        size: narrow::to_u32(size_of::<Table>()),
+        backend_size: narrow::to_u32(size_of::<Backend>()),
+        flow_size: narrow::to_u32(size_of::<Flow>()),
         name: name.as_ptr(),
         version: version.as_ptr(),
         about: about.as_ptr(),
@@ -194,6 +195,7 @@ unsafe extern "C" fn tick<S: Scheduler>(state: *mut c_void, now: u64) -> i32 {
     status(caught(|| state.tick(Instant(now))))
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "PANICKED is -2")]
 const fn status(done: Option<()>) -> i32 {
     match done {
         Some(()) => 0,

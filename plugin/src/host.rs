@@ -11,6 +11,7 @@ use std::ptr::null_mut;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
+use uvs_core::narrow;
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_core::time::Instant;
 
@@ -332,7 +333,7 @@ fn succeeded(function: &'static str, code: i32) -> Result<(), Fault> {
 }
 
 fn check_size(what: &'static str, theirs: u32, ours: usize) -> Result<(), TableError> {
-    let ours = ours as u32;
+    let ours = narrow::to_u32(ours);
     if theirs == ours {
         return Ok(());
     }

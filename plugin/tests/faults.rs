@@ -6,6 +6,7 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use uvs_core::narrow;
 use uvs_core::testing::servers::{backends, flow};
 use uvs_plugin::abi::{NONE, Params, Table};
 use uvs_plugin::guest::{self, Export};
@@ -271,7 +272,7 @@ fn refused(table: Table) -> TableError {
 
 #[test]
 fn a_wrong_table_is_refused_with_both_versions_or_sizes() {
-    let size = size_of::<Table>() as u32;
+    let size = narrow::to_u32(size_of::<Table>());
     let said = |table| refused(table).to_string();
     assert!(
         said(Table { abi: 7, ..BARE }).contains("it has ABI version 7, this uvs has version 1")

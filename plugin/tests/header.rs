@@ -54,9 +54,9 @@ fn assertions() -> String {
     }
     let values = [
         ("UVS_SCHEDULER_ABI", i64::from(abi::ABI)),
-        ("UVS_NAME_MAX", abi::NAME_MAX as i64),
+        ("UVS_NAME_MAX", i64::try_from(abi::NAME_MAX).expect("small")),
         ("UVS_NONE", abi::NONE),
-        ("UVS_DETERMINISTIC", abi::DETERMINISTIC as i64),
+        ("UVS_DETERMINISTIC", abi::DETERMINISTIC.cast_signed()),
         ("UVS_FLAG_1", i64::from(FLAG_1)),
         ("UVS_FLAG_2", i64::from(FLAG_2)),
         ("UVS_FLAG_3", i64::from(FLAG_3)),

@@ -18,8 +18,10 @@ pub(crate) fn fold(addr: &Addr) -> u32 {
     match addr.as_v4() {
         Some(bytes) => u32::from_be_bytes(bytes),
         None => {
-            let a = u128::from_be_bytes(addr.0);
-            (a >> 96) as u32 ^ (a >> 64) as u32 ^ (a >> 32) as u32 ^ a as u32
+            let (words, _) = addr.0.as_chunks();
+            words
+                .iter()
+                .fold(0, |n, word| n ^ u32::from_be_bytes(*word))
         }
     }
 }

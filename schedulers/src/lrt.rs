@@ -53,6 +53,11 @@ mod tests {
     use super::*;
     use uvs_core::testing::servers::{backends, ids_picked};
 
+    fn opened(set: &mut [Backend], id: u64) {
+        let server = set.iter_mut().find(|b| b.id == id);
+        server.expect("of the set").active += 1;
+    }
+
     /// Opens connections that stay, with servers of these handshakes in microseconds and weights.
     fn connections(servers: &[(u32, u32)], count: u32) -> Vec<u32> {
         let numbered: Vec<(u64, u32)> = (0..).zip(servers).map(|(id, s)| (id, s.1)).collect();
@@ -62,7 +67,7 @@ mod tests {
         }
         for _ in 0..count {
             let id = ids_picked(&mut LeastResponseTime, &set, 1)[0];
-            set[id as usize].active += 1;
+            opened(&mut set, id);
         }
         set.iter().map(|b| b.active).collect()
     }
@@ -101,7 +106,7 @@ mod tests {
         for _ in 0..100 {
             let id = ids_picked(&mut LeastResponseTime, &set, 1)[0];
             assert_eq!(ids_picked(&mut *wlc, &set, 1), [id]);
-            set[id as usize - 1].active += 1;
+            opened(&mut set, id);
         }
     }
 }

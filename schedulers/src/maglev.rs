@@ -3,6 +3,7 @@
 //! Source: Eisenbud et al., "Maglev: a fast and reliable software network load balancer" (NSDI 2016) §3.4.
 
 use crate::gcd::gcd;
+use uvs_core::narrow;
 
 /// Entries of the table where none are asked for: the kernel's.
 pub const DEFAULT_TABLE_SIZE: u32 = 4093;
@@ -85,7 +86,7 @@ const FREE: u32 = u32::MAX;
 impl Permutation {
     /// The next entry of the walk that is free.
     fn next_free(&mut self, table: &[u32]) -> usize {
-        let size = table.len() as u32;
+        let size = narrow::to_u32(table.len());
         while table[self.entry as usize] != FREE {
             self.entry += self.skip;
             if self.entry >= size {

@@ -124,7 +124,7 @@ fn hash(key: u64, addr: &Addr, port: u16, offset: u32) -> u32 {
         .wrapping_add(offset);
     let mut hasher = SipHasher13::new_with_keys(key, key);
     hasher.write(&word.to_le_bytes());
-    hasher.finish() as u32
+    (hasher.finish() & 0xffff_ffff) as u32
 }
 
 #[cfg(test)]
@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn equal_servers_differ_by_at_most_one_entry() {
         let spread = |n: u64, size| {
-            let entries = entries_per_server(&maglev(size, 0, &equal(n)), n as usize);
+            let set = equal(n);
+            let entries = entries_per_server(&maglev(size, 0, &set), set.len());
             entries
                 .iter()
                 .max()

@@ -118,9 +118,7 @@ impl AliasTable {
     }
 
     fn draw(&self, random: &mut Random) -> Option<usize> {
-        let slot = self
-            .slots
-            .get(random.below(self.slots.len() as u64) as usize)?;
+        let slot = self.slots.get(random.index(self.slots.len()))?;
         Some(if random.below(self.width) < slot.limit {
             slot.own
         } else {
@@ -169,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_hundred_servers_stay_nearly_even() {
-        let servers: Vec<(u64, u32)> = (0..100).map(|id| (id, 1 + id as u32 % 2)).collect();
+        let servers: Vec<(u64, u32)> = (0..100).zip([1, 2].into_iter().cycle()).collect();
         let mut set = backends(&servers);
         let mut p2c = TwoChoices::new(5);
         p2c.backends_changed(&set);

@@ -38,7 +38,7 @@ impl SourceHashing {
 impl Scheduler for SourceHashing {
     fn backends_changed(&mut self, backends: &[Backend]) {
         // More than BUCKETS in a row for one server cannot be seen.
-        let turns = |b: &Backend| b.weight.clamp(1, BUCKETS as u32) as usize;
+        let turns = |b: &Backend| (b.weight as usize).clamp(1, BUCKETS);
         let round = (0..)
             .zip(backends)
             .flat_map(|(i, b)| std::iter::repeat_n(i, turns(b)));

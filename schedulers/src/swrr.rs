@@ -33,7 +33,9 @@ impl Scheduler for Smooth {
         let old: BTreeMap<u64, i64> = self.servers.iter().copied().collect();
         let scaled =
             |credit: i64| i128::from(credit) * i128::from(total) / i128::from(self.total.max(1));
-        let credit = |b: &Backend| old.get(&b.id).map_or(0, |&c| scaled(c) as i64);
+        // A credit is never more than the total, before and after.
+        let fitting = |credit: i64| i64::try_from(scaled(credit)).unwrap_or(0);
+        let credit = |b: &Backend| old.get(&b.id).map_or(0, |&c| fitting(c));
         self.servers = backends.iter().map(|b| (b.id, credit(b))).collect();
         self.total = total;
     }
@@ -71,7 +73,7 @@ mod tests {
         let picked = ids_picked(&mut swrr, &set, picks);
         picked
             .iter()
-            .map(|id| char::from(b'A' + *id as u8))
+            .map(|id| char::from(b'A' + (*id & 0xff) as u8))
             .collect()
     }
 

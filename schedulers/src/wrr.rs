@@ -107,7 +107,7 @@ mod tests {
         let picked = ids_picked(&mut wrr, &set, 2 * round as usize);
         picked
             .iter()
-            .map(|id| char::from(b'A' + *id as u8))
+            .map(|id| char::from(b'A' + (*id & 0xff) as u8))
             .collect()
     }
 

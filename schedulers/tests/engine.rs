@@ -121,7 +121,7 @@ fn share(scheduler: &str, passed: u64) -> u32 {
         (0..40).for_each(|_| assert!(director.visit() < 4));
         director.pass(SECOND);
     }
-    (0..400).filter(|_| director.visit() == 3).count() as u32
+    (0..400).map(|_| u32::from(director.visit() == 3)).sum()
 }
 
 /// Those that would have given a new server a quarter, or more.

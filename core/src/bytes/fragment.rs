@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::flow::Addr;
 use crate::frame::Offload;
+use crate::narrow;
 use crate::outbox::Outbox;
 use crate::packet::Packet;
 use crate::time::Instant;
@@ -45,7 +46,7 @@ pub fn cut(frame: &[u8], limit: usize, egress: Egress, out: &mut Outbox) {
             ipv4::options::blank_uncopied(&mut fragment[ipv4::MIN_LEN..]);
         }
         let mut part = ipv4::Header::new_mut(fragment);
-        part.set_total_len((header + n) as u16);
+        part.set_total_len(narrow::to_u16(header + n));
         part.set_part(
             whole.fragment_offset() + at,
             !last || whole.more_fragments(),
@@ -168,7 +169,7 @@ impl Reassembler {
             return Err(DropReason::FragmentLimit);
         }
         datagram.parts.insert(at, (offset, data.to_vec()));
-        let len = packet.ip_len as u16;
+        let len = (packet.ip_len & 0xffff) as u16;
         if len > datagram.largest {
             (datagram.largest, datagram.dont_fragment) = (len, packet.dont_fragment);
         } else if len == datagram.largest {
@@ -246,7 +247,7 @@ impl Datagram {
         let total = frame.len() - ethernet::LEN;
         let bytes = &mut frame[ethernet::LEN..end];
         let mut header = ipv4::Header::new_mut(bytes);
-        header.set_total_len(total as u16);
+        header.set_total_len(narrow::to_u16(total));
         // DF as the longest fragment had it (`ip_frag_reasm`).
         header.set_whole(self.dont_fragment);
         ipv4::seal(bytes);

@@ -5,6 +5,7 @@
 
 use crate::flow::{Addr, Flow, Protocol};
 use crate::frame::{Frame, Gso};
+use crate::narrow;
 use crate::verdict::DropReason;
 use crate::wire::ports::Ports;
 use crate::wire::sctp::chunk;
@@ -164,9 +165,9 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         return bad(DropReason::BadIpChecksum);
     }
     let mut packet = Packet {
-        ip: ethernet::LEN as u16,
-        ip_header: header as u8,
-        ip_len: total as u32,
+        ip: narrow::to_u16(ethernet::LEN),
+        ip_header: narrow::to_u8(header),
+        ip_len: narrow::to_u32(total),
         protocol: ip.protocol(),
         ttl: ip.ttl(),
         dont_fragment: ip.dont_fragment(),
@@ -213,7 +214,7 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
             ports(packet);
             packet.transport = Transport::Tcp {
                 flags: tcp.flags(),
-                header: header as u8,
+                header: narrow::to_u8(header),
             };
         }
         protocol::UDP => {

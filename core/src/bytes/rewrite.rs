@@ -6,6 +6,7 @@
 
 use crate::flow::Endpoint;
 use crate::frame::Frame;
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::ethernet::{self, Mac};
@@ -211,5 +212,5 @@ fn fix_udp_checksum(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change)
 
 /// The sum of the pseudo-header of what lies behind an IPv4 header.
 fn pseudo_header(src: [u8; 4], dst: [u8; 4], protocol: u8, l4: &[u8]) -> u16 {
-    checksum::pseudo_header_v4(src, dst, protocol, l4.len() as u32)
+    checksum::pseudo_header_v4(src, dst, protocol, narrow::to_u32(l4.len()))
 }

@@ -4,6 +4,7 @@
 //! cuts first and wraps each segment. The transport checksums stay unfinished, as offloads leave them.
 
 use crate::frame::{Frame, Gso, Offload};
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::verdict::DropReason;
 use crate::wire::tcp::flag;
@@ -76,7 +77,7 @@ impl Segments<'_> {
         };
         self.at += payload.max(1);
         let mut packet = self.packet;
-        packet.ip_len = (out.len() - ethernet::LEN) as u32;
+        packet.ip_len = narrow::to_u32(out.len() - ethernet::LEN);
         (offload, packet)
     }
 
@@ -86,8 +87,8 @@ impl Segments<'_> {
         let total = out.len() - ip;
         let bytes = &mut out[ip..l4];
         let mut header = ipv4::Header::new_mut(bytes);
-        header.set_total_len(total as u16);
-        header.set_id(header.id().wrapping_add(index as u16));
+        header.set_total_len(narrow::to_u16(total));
+        header.set_id(header.id().wrapping_add(narrow::to_u16(index)));
         ipv4::seal(bytes);
     }
 
@@ -96,7 +97,7 @@ impl Segments<'_> {
         let l4 = &mut out[self.packet.l4()..];
         let sum = self.pseudo_header(l4);
         let mut tcp = tcp::Header::new_mut(l4);
-        let passed = (index * self.size) as u32;
+        let passed = narrow::to_u32(index * self.size);
         tcp.set_seq(tcp.seq().wrapping_add(passed));
         if !last {
             tcp.set_flags(tcp.flags() & !(flag::FIN | flag::PSH));
@@ -112,7 +113,7 @@ impl Segments<'_> {
         let l4 = &mut out[self.packet.l4()..];
         let (sum, length) = (self.pseudo_header(l4), l4.len());
         let mut udp = udp::Header::new_mut(l4);
-        udp.set_length(length as u16);
+        udp.set_length(narrow::to_u16(length));
         udp.set_checksum(sum);
         self.unfinished(udp::offset::CHECKSUM)
     }
@@ -124,15 +125,15 @@ impl Segments<'_> {
             src.unwrap_or_default(),
             dst.unwrap_or_default(),
             self.packet.protocol,
-            l4.len() as u32,
+            narrow::to_u32(l4.len()),
         )
     }
 
     /// The rest of the checksum at `offset` is left to an offload.
     fn unfinished(&self, offset: usize) -> Offload {
         Offload {
-            csum_start: Some(self.packet.l4() as u16),
-            csum_offset: offset as u16,
+            csum_start: Some(narrow::to_u16(self.packet.l4())),
+            csum_offset: narrow::to_u16(offset),
             ..Offload::default()
         }
     }

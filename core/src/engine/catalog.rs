@@ -25,10 +25,10 @@ impl Catalog {
 
     /// The place of the mode for a forwarding method.
     pub(super) fn mode_for(&self, forwarding: Forwarding, tunnel: TunnelKind) -> Option<u8> {
-        self.modes
-            .iter()
-            .position(|m| m.reaches(forwarding, tunnel))
-            .map(|i| i as u8)
+        (0..=u8::MAX)
+            .zip(self.modes)
+            .find(|(_, m)| m.reaches(forwarding, tunnel))
+            .map(|(i, _)| i)
     }
 
     /// A new instance of a service's scheduler.

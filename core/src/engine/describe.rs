@@ -8,6 +8,7 @@ use crate::conn::{ConnId, Side};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::Flow;
 use crate::frame::Frame;
+use crate::narrow;
 use crate::packet::{Packet, Parsed};
 use crate::service::ServiceKey;
 use crate::time::Instant;
@@ -54,7 +55,7 @@ pub(super) fn leaving(
     Step::Leave {
         mode: mode.to_owned(),
         forward,
-        overhead: overhead as u32,
+        overhead: narrow::to_u32(overhead),
         hop: hop.ok().map(|hop| Hop {
             port: hop.port.0,
             via: hop.via,

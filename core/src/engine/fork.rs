@@ -12,6 +12,7 @@ use super::related::quote;
 use crate::conn::{Conn, ConnId, NONE};
 use crate::flow::Flow;
 use crate::frame::{Frame, Offload};
+use crate::narrow;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::service::ServiceKey;
@@ -205,7 +206,7 @@ fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egr
         port: egress.port.0,
         unresolved: egress.unresolved,
         kind: what.trim_end().to_owned(),
-        bytes: bytes.len() as u32,
+        bytes: narrow::to_u32(bytes.len()),
         changes: changes(before, (bytes, offload)),
     }
 }

@@ -111,7 +111,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new(config.keys.0 as u16),
+            voice: Voice::new((config.keys.0 & 0xffff) as u16),
             counters: Counters::default(),
         }
     }

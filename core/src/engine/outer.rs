@@ -8,6 +8,7 @@ use super::transit::Transit;
 use super::voice::Notice;
 use crate::conn::Side;
 use crate::flow::Addr;
+use crate::narrow;
 use crate::packet::Transport;
 use crate::rewrite::{self, Ends};
 use crate::trace::Recorder;
@@ -73,11 +74,11 @@ impl<R: Recorder> Engine<R> {
                 return Some(Verdict::Answered);
             }
             // As the kernel does it, whatever the tunnel's kind: only the outer IP header is taken off.
-            rest = if mtu > MIN_MTU + ipv4::MIN_LEN {
+            rest = narrow::to_u32(if mtu > MIN_MTU + ipv4::MIN_LEN {
                 mtu - ipv4::MIN_LEN
             } else {
                 mtu
-            } as u32;
+            });
         }
         self.counters.icmp_translated += 1;
         self.flows

@@ -16,6 +16,7 @@ use super::transit::Transit;
 use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
 use crate::flow::Protocol;
+use crate::narrow;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::Transport;
 use crate::rewrite;
@@ -69,7 +70,7 @@ impl<R: Recorder> Engine<R> {
         // It may have come with a checksum that was left to an offload.
         let header = ipv4::Header::new(ip);
         let (src, dst) = (header.src(), header.dst());
-        let pseudo = checksum::pseudo_header_v4(src, dst, protocol::TCP, (len - l4) as u32);
+        let pseudo = checksum::pseudo_header_v4(src, dst, protocol::TCP, narrow::to_u32(len - l4));
         tcp::seal(&mut ip[l4..], pseudo);
         self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
     }

@@ -12,6 +12,7 @@
 use crate::fib::{Fib, NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::frame::Offload;
+use crate::narrow;
 use crate::outbox::Outbox;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{ethernet, ipv4};
@@ -122,7 +123,7 @@ impl Voice {
 fn header(protocol: u8, src: [u8; 4], dst: [u8; 4], len: usize) -> ipv4::Repr {
     ipv4::Repr {
         tos: 0,
-        total_len: (ipv4::MIN_LEN + len) as u16,
+        total_len: narrow::to_u16(ipv4::MIN_LEN + len),
         id: 0,
         dont_fragment: true,
         ttl: TTL,

@@ -175,7 +175,8 @@ mod tests {
         let set = bits.iter().zip(at).filter(|(bit, _)| **bit);
         let number = set.fold(0u128, |n, (_, at)| n | 1 << (width - 1 - at));
         if v4 {
-            Addr::v4((number as u32).to_be_bytes())
+            let [.., a, b, c, d] = number.to_be_bytes();
+            Addr::v4([a, b, c, d])
         } else {
             Addr(number.to_be_bytes())
         }

@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::{Endpoint, Flow, Protocol};
+use crate::narrow;
 use crate::ranks::{Link, Rank, Ranked, Ranks};
 use crate::time::Instant;
 use crate::wheel::Wheel;
@@ -422,7 +423,7 @@ impl ConnTable {
 
     /// How many places there are, used or not.
     pub fn places(&self) -> u32 {
-        self.slab.len() as u32
+        narrow::to_u32(self.slab.len())
     }
 
     /// The connection at a place, where there is one.
@@ -434,7 +435,7 @@ impl ConnTable {
     pub fn page(&self, from: u32, max: u32) -> (impl Iterator<Item = &Conn>, Option<u32>) {
         let from = from as usize;
         let to = (from + max as usize).min(self.slab.len());
-        let rest = (to < self.slab.len()).then_some(to as u32);
+        let rest = (to < self.slab.len()).then_some(narrow::to_u32(to));
         (
             self.slab[from.min(to)..to]
                 .iter()
@@ -447,7 +448,7 @@ impl ConnTable {
         self.len += 1;
         if self.free == NONE {
             self.slab.push(conn);
-            return self.slab.len() as u32 - 1;
+            return narrow::to_u32(self.slab.len()) - 1;
         }
         let id = self.free;
         self.free = self.slab[id as usize].next;

@@ -27,7 +27,8 @@ impl Addr {
         let n = u128::from_be_bytes(self.0);
         // One comparison: this is asked several times a packet.
         if n >> 32 == 0xffff {
-            Some((n as u32).to_be_bytes())
+            let [.., a, b, c, d] = self.0;
+            Some([a, b, c, d])
         } else {
             None
         }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use siphasher::sip::SipHasher13;
 
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::narrow;
 
 /// Ports in use that are stepped over; then the next free one in the bitmap is looked for.
 const STEPS: u32 = 16;
@@ -81,7 +82,7 @@ impl LocalPorts {
             .maps
             .entry((local, server, protocol))
             .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)));
-        map.take().map(|n| self.first + n as u16)
+        map.take().map(|n| self.first + (n & 0xffff) as u16)
     }
 
     /// Gives a port back.
@@ -134,7 +135,7 @@ impl Bitmap {
             let w = (start as usize / 64 + i) % words;
             let from = if i == 0 { start % 64 } else { 0 };
             let free = !self.words[w] & u64::MAX << from;
-            let n = w as u32 * 64 + free.trailing_zeros();
+            let n = narrow::to_u32(w) * 64 + free.trailing_zeros();
             (free != 0 && n < self.order.count).then_some(n)
         })
     }
@@ -193,7 +194,7 @@ impl Order {
         let (mut left, mut right) = (n >> self.half, n & mask);
         for round in 0..ROUNDS {
             let [a, b, _, _] = right.to_le_bytes();
-            let mixed = hasher.hash(&[round, a, b]) as u32 & mask;
+            let mixed = (hasher.hash(&[round, a, b]) & 0xffff_ffff) as u32 & mask;
             (left, right) = (right, left ^ mixed);
         }
         left << self.half | right

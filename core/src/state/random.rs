@@ -27,6 +27,17 @@ impl Random {
     pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
+
+    /// [`Random::below`] of 32 bits.
+    pub const fn below_u32(&mut self, bound: u32) -> u32 {
+        (self.below(bound as u64) & 0xffff_ffff) as u32
+    }
+
+    /// A place among `len`; 0 where `len` is 0.
+    #[expect(clippy::cast_possible_truncation, reason = "it is below a usize")]
+    pub const fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +57,7 @@ mod tests {
         let mut r = Random::new(1);
         let mut seen = [0; 10];
         for _ in 0..10_000 {
-            seen[r.below(10) as usize] += 1;
+            seen[r.index(10)] += 1;
         }
         assert!(seen.iter().all(|n| (800..1200).contains(n)), "{seen:?}");
         assert_eq!(r.below(0), 0);

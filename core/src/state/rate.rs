@@ -9,6 +9,7 @@
 use siphasher::sip::SipHasher13;
 
 use crate::flow::Addr;
+use crate::narrow;
 use crate::time::Instant;
 
 /// Sets of clients' buckets: 65,536 buckets, a megabyte.
@@ -85,7 +86,7 @@ impl Clients {
         let tag = SipHasher13::new_with_keys(self.keys.0, self.keys.1)
             .hash(&key)
             .max(1);
-        let set = &mut self.sets[tag as usize % SETS];
+        let set = &mut self.sets[narrow::to_place(tag, SETS)];
         let known = set.iter().position(|entry| entry.tag == tag);
         let at = known.unwrap_or_else(|| {
             let soonest = (0..WAYS).min_by_key(|at| set[*at].bucket.full_at);

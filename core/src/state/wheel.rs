@@ -21,7 +21,7 @@ impl Wheel {
 
     pub(crate) fn new() -> Self {
         Self {
-            heads: vec![NONE; Self::SLOTS as usize].into_boxed_slice(),
+            heads: (0..Self::SLOTS).map(|_| NONE).collect(),
             tick: 0,
         }
     }

@@ -231,12 +231,12 @@ fn none_available(trial: &mut Trial) -> Result<(), String> {
 }
 
 fn grow_and_shrink(trial: &mut Trial) -> Result<(), String> {
-    for n in 0..MAX_SERVERS {
-        trial.add(n as u32 % 5);
+    for weight in (0..5).cycle().take(MAX_SERVERS) {
+        trial.add(weight);
         trial.pick_many(8)?;
     }
     while !trial.set.is_empty() {
-        let i = trial.random.below(trial.set.len() as u64) as usize;
+        let i = trial.random.index(trial.set.len());
         trial.remove(i);
         trial.pick_many(8)?;
     }
@@ -266,9 +266,9 @@ fn random_operations(trial: &mut Trial) -> Result<(), String> {
 }
 
 fn random_operation(trial: &mut Trial) -> Result<(), String> {
-    let n = trial.set.len() as u64;
+    let n = trial.set.len();
     let operation = trial.random.below(100);
-    let i = trial.random.below(n) as usize;
+    let i = trial.random.index(n);
     let weight = random_weight(&mut trial.random);
     match operation {
         0..4 if trial.set.len() < MAX_SERVERS => trial.add(weight),
@@ -279,9 +279,9 @@ fn random_operation(trial: &mut Trial) -> Result<(), String> {
         }
         12..16 if n > 0 => trial.set[i].flags ^= Backend::OVERLOADED,
         16..40 if n > 0 => {
-            trial.set[i].active = trial.random.below(1 << 12) as u32;
-            trial.set[i].inactive = trial.random.below(1 << 20) as u32;
-            trial.set[i].handshake = trial.random.below(1 << 20) as u32;
+            trial.set[i].active = trial.random.below_u32(1 << 12);
+            trial.set[i].inactive = trial.random.below_u32(1 << 20);
+            trial.set[i].handshake = trial.random.below_u32(1 << 20);
         }
         40 => trial.tick(),
         _ => trial.pick().map(drop)?,
@@ -292,8 +292,8 @@ fn random_operation(trial: &mut Trial) -> Result<(), String> {
 fn random_weight(random: &mut Random) -> u32 {
     match random.below(10) {
         0..2 => 0,
-        2 => MAX_WEIGHT - random.below(3) as u32,
-        _ => random.below(200) as u32,
+        2 => MAX_WEIGHT - random.below_u32(3),
+        _ => random.below_u32(200),
     }
 }
 

@@ -13,6 +13,7 @@ use pnet_packet::util;
 
 use crate::flow::{Addr, Endpoint};
 use crate::frame::{Frame, Gso, Offload};
+use crate::narrow;
 use crate::wire::checksum;
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::protocol::{ICMP, SCTP, TCP, UDP};
@@ -200,8 +201,8 @@ impl PacketBuilder {
             _ => return TestFrame::new(&self.frame(), Offload::default()),
         };
         let offload = Offload {
-            csum_start: Some(self.l4() as u16),
-            csum_offset: offset as u16,
+            csum_start: Some(narrow::to_u16(self.l4())),
+            csum_offset: narrow::to_u16(offset),
             ..Offload::default()
         };
         TestFrame::new(&self.unfinished(), offload)
@@ -238,7 +239,7 @@ impl PacketBuilder {
         let header = 20 + self.ip_options.len();
         let (src, dst) = (v4(self.src.addr), v4(self.dst.addr));
         let mut ip = vec![0; 20];
-        ip[0] = 0x40 | (header / 4) as u8;
+        ip[0] = 0x40 | narrow::to_u8(header / 4);
         ip[1] = self.tos;
         // A super-frame near 64 KiB has no room for its own length.
         put(
@@ -261,7 +262,7 @@ impl PacketBuilder {
             UDP => UDP_CHECKSUM,
             _ => return frame,
         };
-        let sum = checksum::pseudo_header_v4(src, dst, self.protocol, l4.len() as u32);
+        let sum = checksum::pseudo_header_v4(src, dst, self.protocol, narrow::to_u32(l4.len()));
         put(&mut frame, self.l4() + at, sum);
         frame
     }
@@ -271,11 +272,11 @@ impl PacketBuilder {
         match self.protocol {
             TCP => self.tcp_segment(ports),
             UDP => {
-                let len = (8 + self.payload.len()) as u16;
+                let len = narrow::to_u16(8 + self.payload.len());
                 [&ports, &len.to_be_bytes()[..], &[0, 0], &self.payload].concat()
             }
             SCTP => {
-                let len = (4 + self.payload.len()) as u16;
+                let len = narrow::to_u16(4 + self.payload.len());
                 let chunk = [self.chunk.0, self.chunk.1];
                 let padding = vec![0; self.payload.len().wrapping_neg() % 4];
                 let head = [&ports[..], &[0, 0, 0, 1], &[0; 4], &chunk];
@@ -299,7 +300,7 @@ impl PacketBuilder {
         let mut s = ports;
         s.extend(self.seq.to_be_bytes());
         s.extend(self.ack.to_be_bytes());
-        s.push(((5 + self.tcp_options.len() / 4) as u8) << 4);
+        s.push(narrow::to_u8(5 + self.tcp_options.len() / 4) << 4);
         s.push(self.flags);
         s.extend(64240u16.to_be_bytes());
         s.extend([0; 4]);

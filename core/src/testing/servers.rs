@@ -6,8 +6,9 @@ use crate::scheduler::Scheduler;
 
 /// A server with this id and weight and no load; its address is 10.0.x.y with the id in x.y.
 pub const fn backend(id: u64, weight: u32) -> Backend {
+    let [.., x, y] = id.to_be_bytes();
     Backend {
-        addr: Addr::v4([10, 0, (id >> 8) as u8, id as u8]),
+        addr: Addr::v4([10, 0, x, y]),
         id,
         weight,
         active: 0,

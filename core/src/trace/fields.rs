@@ -236,6 +236,7 @@ fn mac(address: Mac) -> String {
 mod tests {
     use super::*;
     use crate::flow::Endpoint;
+    use crate::narrow;
     use crate::testing::packets::{tcp, udp};
 
     const CLIENT: Endpoint = Endpoint::new(Addr::v4([192, 0, 2, 7]), 4711);
@@ -274,7 +275,7 @@ mod tests {
         let mut outer = [0; ipv4::MIN_LEN];
         let header = ipv4::Repr {
             tos: 0,
-            total_len: (outer.len() + query.len() - ethernet::LEN) as u16,
+            total_len: narrow::to_u16(outer.len() + query.len() - ethernet::LEN),
             id: 0,
             dont_fragment: false,
             ttl: 63,

@@ -47,7 +47,7 @@ pub const fn fold(mut acc: u64) -> u16 {
     while acc >> 16 != 0 {
         acc = (acc >> 16) + (acc & 0xffff);
     }
-    acc as u16
+    (acc & 0xffff) as u16
 }
 
 /// A difference that can be applied to many checksums: what was taken away and what was put in.
@@ -100,7 +100,7 @@ pub fn crc32c(data: &[u8]) -> u32 {
         let mut table = [0u32; 256];
         let mut i = 0;
         while i < 256 {
-            let mut crc = i as u32;
+            let mut crc = i;
             let mut bit = 0;
             while bit < 8 {
                 crc = if crc & 1 != 0 {
@@ -110,7 +110,7 @@ pub fn crc32c(data: &[u8]) -> u32 {
                 };
                 bit += 1;
             }
-            table[i] = crc;
+            table[i as usize] = crc;
             i += 1;
         }
         table

@@ -4,6 +4,7 @@ use std::borrow::{Borrow, BorrowMut};
 
 use super::Malformed;
 use super::checksum::{self, Delta};
+use crate::narrow;
 
 pub mod options;
 
@@ -114,7 +115,7 @@ impl<B: BorrowMut<[u8; MIN_LEN]>> Header<B> {
     pub fn set_part(&mut self, offset: usize, more: bool) {
         let others = self.fragment() & !(MORE_FRAGMENTS | FRAGMENT_OFFSET);
         let more = if more { MORE_FRAGMENTS } else { 0 };
-        self.set_fragment(others | more | (offset / 8) as u16 & FRAGMENT_OFFSET);
+        self.set_fragment(others | more | narrow::to_u16(offset / 8) & FRAGMENT_OFFSET);
     }
 
     /// Replaces the type of service, and the checksum by the difference.
@@ -196,7 +197,7 @@ impl Repr {
     /// Where that is shorter than [`MIN_LEN`].
     pub fn emit(&self, packet: &mut [u8]) {
         let mut header = Header::new_mut(packet);
-        header.set_first(4 << 4 | (MIN_LEN / 4) as u8);
+        header.set_first(4 << 4 | narrow::to_u8(MIN_LEN / 4));
         header.set_tos(self.tos);
         header.set_total_len(self.total_len);
         header.set_id(self.id);
@@ -210,7 +211,7 @@ impl Repr {
 
     /// The sum of the pseudo-header of the transport behind it.
     pub fn pseudo_header(&self) -> u16 {
-        let len = u32::from(self.total_len).saturating_sub(MIN_LEN as u32);
+        let len = u32::from(self.total_len).saturating_sub(narrow::to_u32(MIN_LEN));
         checksum::pseudo_header_v4(self.src, self.dst, self.protocol, len)
     }
 }

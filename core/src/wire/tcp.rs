@@ -3,6 +3,7 @@
 use std::borrow::{Borrow, BorrowMut};
 
 use super::checksum;
+use crate::narrow;
 
 /// Bytes of the header without options.
 pub const MIN_LEN: usize = 20;
@@ -59,7 +60,7 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
 impl<B: BorrowMut<[u8; MIN_LEN]>> Header<B> {
     /// Sets the bytes of the header with its options: a multiple of 4, 20 to 60.
     pub fn set_header_len(&mut self, len: usize) {
-        self.set_data_offset((len as u8 / 4) << 4);
+        self.set_data_offset((narrow::to_u8(len) / 4) << 4);
     }
 }
 

@@ -52,9 +52,9 @@ fn too_few_bytes_have_no_view() {
 #[test]
 fn an_ipv4_packet_has_all_of_its_header() {
     for words in 0..16 {
-        let len = words * 4;
+        let len = usize::from(words) * 4;
         let mut bytes = [0; 64];
-        bytes[0] = 0x40 | words as u8;
+        bytes[0] = 0x40 | words;
         for n in 0..=bytes.len() {
             let expected = if n < ipv4::MIN_LEN {
                 Err(Malformed::Truncated)

@@ -150,8 +150,8 @@ impl Change<'_> {
     }
 
     fn renumber(&mut self, service: &Service) {
-        for (i, place) in service.servers.iter().enumerate() {
-            self.pool.servers.get_mut(*place).position = i as u32;
+        for (i, place) in (0..).zip(&service.servers) {
+            self.pool.servers.get_mut(*place).position = i;
         }
     }
 

@@ -8,6 +8,7 @@
 use super::Flows;
 use crate::conn::{ConnId, ConnTable, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
+use crate::narrow;
 
 /// Places, each for the latest client whose hash leads there. One that is overwritten is forgotten.
 const PLACES: usize = 1 << 16;
@@ -19,7 +20,7 @@ pub(super) struct Clients(Vec<u32>);
 impl Clients {
     fn place(conns: &ConnTable, protocol: Protocol, client: Endpoint) -> usize {
         let flow = Flow::new(protocol, client, Endpoint::NONE);
-        conns.hash_of(&flow) as usize % PLACES
+        narrow::to_place(conns.hash_of(&flow), PLACES)
     }
 
     fn note(&mut self, conns: &ConnTable, id: ConnId) {

@@ -12,6 +12,7 @@
 use super::Flows;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::ranks::Rank;
 use crate::tcp::{self, TcpState};
@@ -122,7 +123,7 @@ fn numbers(frame: &Frame<'_>, packet: &Packet) -> Option<Numbers> {
         return None;
     };
     let tcp = packet.tcp(frame.bytes());
-    let data = (packet.l4_len() as u32).saturating_sub(u32::from(header));
+    let data = narrow::to_u32(packet.l4_len()).saturating_sub(u32::from(header));
     let seq = tcp.seq();
     Some(Numbers {
         flags,

@@ -11,6 +11,7 @@ use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::flow::Endpoint;
+use crate::narrow;
 use crate::numbers::ServerNumbers;
 use crate::service::{OnRemoval, ServerSpec, ServiceKey, TeardownPolicy};
 use crate::time::Instant;
@@ -173,7 +174,7 @@ impl Servers {
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
-            self.places.len() as u32 - 1
+            narrow::to_u32(self.places.len()) - 1
         });
         self.places[place as usize] = Some(server);
         (place, backend)

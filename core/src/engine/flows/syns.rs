@@ -3,6 +3,7 @@
 use super::Flows;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::wire::tcp::flag;
 use crate::wire::{ipv4, tcp};
@@ -65,7 +66,7 @@ impl Syn {
         bytes.get_mut(..whole.len())?.copy_from_slice(whole);
         plain.then_some(Self {
             id,
-            len: whole.len() as u8,
+            len: narrow::to_u8(whole.len()),
             l4: packet.ip_header,
             bytes,
         })

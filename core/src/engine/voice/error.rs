@@ -4,6 +4,7 @@ use super::{Letter, Voice};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint};
 use crate::frame::Frame;
+use crate::narrow::{to_u16, to_u32};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
@@ -54,13 +55,13 @@ impl Error {
         use icmp::{TIME_EXCEEDED as TIME, UNREACHABLE as UNREACH};
         use DropReason as D;
         match self {
-            Self::NetUnreachable              => row(UNREACH, icmp::NET_UNREACHABLE,      0,          D::NoRoute),
-            Self::HostUnreachable             => row(UNREACH, icmp::HOST_UNREACHABLE,     0,          D::NoRoute),
-            Self::ProtocolUnreachable         => row(UNREACH, icmp::PROTOCOL_UNREACHABLE, 0,          D::UnsupportedProtocol),
-            Self::PortUnreachable             => row(UNREACH, icmp::PORT_UNREACHABLE,     0,          D::NoConnection),
-            Self::FragmentationNeeded { mtu } => row(UNREACH, icmp::FRAGMENTATION_NEEDED, mtu as u32, D::Oversized),
-            Self::Prohibited                  => row(UNREACH, icmp::PROHIBITED,           0,          D::NoRoute),
-            Self::TtlExceeded                 => row(TIME,    icmp::TTL_EXCEEDED,         0,          D::TtlExceeded),
+            Self::NetUnreachable              => row(UNREACH, icmp::NET_UNREACHABLE,      0,           D::NoRoute),
+            Self::HostUnreachable             => row(UNREACH, icmp::HOST_UNREACHABLE,     0,           D::NoRoute),
+            Self::ProtocolUnreachable         => row(UNREACH, icmp::PROTOCOL_UNREACHABLE, 0,           D::UnsupportedProtocol),
+            Self::PortUnreachable             => row(UNREACH, icmp::PORT_UNREACHABLE,     0,           D::NoConnection),
+            Self::FragmentationNeeded { mtu } => row(UNREACH, icmp::FRAGMENTATION_NEEDED, to_u32(mtu), D::Oversized),
+            Self::Prohibited                  => row(UNREACH, icmp::PROHIBITED,           0,           D::NoRoute),
+            Self::TtlExceeded                 => row(TIME,    icmp::TTL_EXCEEDED,         0,           D::TtlExceeded),
         }
     }
 
@@ -154,7 +155,7 @@ impl Voice {
         let datagram = udp::Repr {
             src_port: client.port,
             dst_port: vip.port,
-            length: udp::LEN as u16,
+            length: to_u16(udp::LEN),
         };
         datagram.emit(&mut about[ipv4::MIN_LEN..]);
         let notice = Notice {

@@ -4,6 +4,7 @@ use super::{Letter, Voice};
 use crate::engine::transit::Transit;
 use crate::fib::Fib;
 use crate::flow::Endpoint;
+use crate::narrow;
 use crate::outbox::Outbox;
 use crate::packet::Transport;
 use crate::rewrite;
@@ -89,7 +90,7 @@ impl Voice {
         let (seq, ack) = if flags & flag::ACK != 0 {
             (tcp.ack(), None)
         } else {
-            let taken = t.packet.l4_len() as u32 - u32::from(header) + controls(flags);
+            let taken = narrow::to_u32(t.packet.l4_len()) - u32::from(header) + controls(flags);
             (0, Some(tcp.seq().wrapping_add(taken)))
         };
         let reset = Reset {

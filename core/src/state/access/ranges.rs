@@ -1,6 +1,7 @@
 //! Nested prefixes of one family, cut into ranges that follow one another.
 
 use super::{Action, Rule};
+use crate::narrow;
 
 /// What decides in a range: an action, and the length of the prefix that has it.
 pub(super) type Decision = Option<(Action, u8)>;
@@ -58,8 +59,9 @@ impl<K: Key> Ranges<K> {
         ranges.starts.shrink_to_fit();
         ranges.decisions.shrink_to_fit();
         if ranges.starts.len() >= INDEXED {
-            let before =
-                |top: usize| ranges.starts.partition_point(|start| start.top() < top) as u32;
+            let before = |top: usize| {
+                narrow::to_u32(ranges.starts.partition_point(|start| start.top() < top))
+            };
             ranges.index = (0..=TOPS).map(before).collect();
         }
         ranges

@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use super::query::finalize;
 use super::{Fib, Mix, NextHop, Query, Target, Unreachable};
 use crate::flow::Addr;
+use crate::narrow;
 
 /// Answers kept; two destinations of the same place take turns.
 const PLACES: usize = 4096;
@@ -59,7 +60,7 @@ impl RouteCache {
 fn place_of(dst: Addr) -> usize {
     let mut mix = Mix::default();
     dst.hash(&mut mix);
-    finalize(mix.finish()) as usize % PLACES
+    narrow::to_place(finalize(mix.finish()), PLACES)
 }
 
 #[cfg(test)]

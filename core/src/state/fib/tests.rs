@@ -17,7 +17,7 @@ fn to(b: [u8; 4]) -> Query {
 
 fn interface(ifindex: u32) -> Interface {
     Interface {
-        port: PortId(ifindex as u16 - 2),
+        port: PortId(u16::try_from(ifindex).unwrap() - 2),
         ifindex,
         mac: [2; 6],
         mtu: 1500,
@@ -119,7 +119,7 @@ const FAR: [u8; 4] = [192, 0, 2, 1];
 fn a_rule_is_followed_for_its_source_its_destination_and_its_interface() {
     let mut f = fib();
     for table in [10, 20, 30, 40] {
-        uplink(&mut f, table, table as u8);
+        uplink(&mut f, table.into(), table);
     }
     let from = |net, bits, table| Rule {
         from: (a(net), bits),

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::narrow;
 use crate::wire::Malformed;
 
 const END: u8 = 0;
@@ -90,7 +91,7 @@ fn record(option: &mut [u8], addr: [u8; 4]) -> Result<bool, Malformed> {
         .get_mut(pointer - 1..pointer - 1 + addr.len())
         .ok_or(Malformed::Header)?;
     place.copy_from_slice(&addr);
-    option[POINTER] += addr.len() as u8;
+    option[POINTER] += narrow::to_u8(addr.len());
     Ok(true)
 }
 
