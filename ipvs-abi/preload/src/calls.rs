@@ -139,7 +139,7 @@ pub(crate) unsafe extern "C" fn getsockopt(
             // SAFETY: it has room for as many bytes, as was asked above.
             unsafe { std::ptr::copy_nonoverlapping(answer.as_ptr(), value.cast(), answer.len()) };
             // SAFETY: it is the caller's; no more bytes than there was room for, which fitted this type.
-            unsafe { *length = answer.len() as socklen_t };
+            unsafe { *length = carry::length_of(answer.len()) };
             0
         }
         Err(errno) => fail(errno),
@@ -247,7 +247,7 @@ pub(crate) unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: 
     let (to, room) = (message.msg_name, &raw mut message.msg_namelen);
     if !to.is_null() {
         // The call above has set the length to 0; netlink's programs give a whole address.
-        message.msg_namelen = size_of::<sockaddr_nl>() as socklen_t;
+        message.msg_namelen = carry::length_of(size_of::<sockaddr_nl>());
         // SAFETY: the caller's buffer for an address of netlink.
         unsafe { write_address(0, to, room) };
     }
@@ -479,7 +479,7 @@ fn option(level: c_int, name: c_int) -> Option<u32> {
 unsafe fn write_address(port: u32, to: *mut c_void, length: *mut socklen_t) {
     // SAFETY: an address of zeroes is one.
     let mut address: sockaddr_nl = unsafe { std::mem::zeroed() };
-    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_family = carry::family_of(libc::AF_NETLINK);
     address.nl_pid = port;
     let whole = size_of::<sockaddr_nl>();
     // SAFETY: the caller's.
@@ -493,7 +493,7 @@ unsafe fn write_address(port: u32, to: *mut c_void, length: *mut socklen_t) {
         )
     };
     // SAFETY: the caller's.
-    unsafe { *length = whole as socklen_t };
+    unsafe { *length = carry::length_of(whole) };
 }
 
 /// Bytes of the caller's; none where it has none.

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use libc::{c_int, c_void, sockaddr_nl, sockaddr_un, socklen_t};
+use libc::{c_int, c_void, sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
 use uvs_ipvs_carried::{DEFAULT_SOCKET, MAX_DATAGRAM, Part, Question, SOCKET_VARIABLE};
 
 use crate::descriptors::{self, Kind};
@@ -102,7 +102,7 @@ fn connect() -> Result<OwnedFd, c_int> {
         .filter(|p| !p.is_empty())
         .unwrap_or(DEFAULT_SOCKET);
     let mut address = sockaddr_un {
-        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_family: family_of(libc::AF_UNIX),
         sun_path: [0; 108],
     };
     if path.len() >= address.sun_path.len() {
@@ -119,7 +119,7 @@ fn connect() -> Result<OwnedFd, c_int> {
     }
     // SAFETY: it was opened above, and nothing else has it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = size_of::<sockaddr_un>() as socklen_t;
+    let length = length_of(size_of::<sockaddr_un>());
     // SAFETY: the address lives until the call is over, and has this length.
     let result = unsafe { libc::connect(fd, (&raw const address).cast(), length) };
     if result != 0 {
@@ -142,10 +142,20 @@ fn explain(path: &str, reason: c_int) {
     }
 }
 
+/// A length as socket calls take it.
+pub(crate) fn length_of(bytes: usize) -> socklen_t {
+    socklen_t::try_from(bytes).unwrap_or(socklen_t::MAX)
+}
+
+/// An address family as addresses have it.
+pub(crate) fn family_of(number: c_int) -> sa_family_t {
+    sa_family_t::try_from(number).unwrap_or(sa_family_t::MAX)
+}
+
 /// The netlink port that a socket is bound to; before that, the one it would get first.
 fn port_of(fd: c_int) -> u32 {
     let mut address = MaybeUninit::<sockaddr_nl>::zeroed();
-    let mut length = size_of::<sockaddr_nl>() as socklen_t;
+    let mut length = length_of(size_of::<sockaddr_nl>());
     let (to, room) = (address.as_mut_ptr().cast::<c_void>(), &raw mut length);
     let result =
         next!(getsockname(fd => c_int, to => *mut c_void, room => *mut socklen_t) -> c_int);
