@@ -208,7 +208,6 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Prefix>, FileError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use uvs_core::access::Action;
 

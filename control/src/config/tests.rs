@@ -1,7 +1,5 @@
 //! What is accepted and what it becomes; and, one row each, what is refused and what is said.
 
-#![allow(clippy::unwrap_used)]
-
 use std::net::IpAddr;
 use std::path::Path;
 

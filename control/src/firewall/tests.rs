@@ -1,7 +1,5 @@
 //! Rule sets as nft 1.0 lists them: which of their rules are drop rules, and which of those are followed.
 
-#![allow(clippy::unwrap_used)]
-
 use std::cell::RefCell;
 
 use serde_json::{Value, json};

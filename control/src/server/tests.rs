@@ -1,7 +1,5 @@
 //! Clients that behave and clients that do not, over real sockets in virtual time.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -195,7 +195,6 @@ pub(super) fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -273,7 +273,6 @@ fn wide(all: &[Destination], of: Of, chain: &str) -> Vec<Rule> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -63,7 +63,6 @@ fn complaint(stderr: &str) -> GuardError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

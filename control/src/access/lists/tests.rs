@@ -1,7 +1,5 @@
 //! Lists from all origins: what stays over a reload, what a refused change leaves, and what is built again.
 
-#![allow(clippy::unwrap_used)]
-
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::service::ServiceKey;
 

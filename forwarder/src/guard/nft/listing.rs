@@ -244,7 +244,6 @@ fn has_all(there: &[u8], wanted: &[u8], is_volatile: &dyn Fn(u16) -> bool) -> bo
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::super::field::{IP_DADDR, IP_PROTOCOL};
     use super::super::rule::Rule;

@@ -279,7 +279,6 @@ pub(in crate::guard) fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
 
     use super::*;
 

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used)]
-
 use uvs_core::fib::{Query, Rule, Unreachable};
 
 use super::*;
