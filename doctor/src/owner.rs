@@ -2,11 +2,6 @@
 
 use std::net::Ipv4Addr;
 
-/// A MAC address as `ip` writes it.
-pub(super) fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// The host of which only the MAC address is known.
 pub(super) fn host_with(mac: &str) -> String {
     format!("the host with the MAC address {mac}")

@@ -163,7 +163,7 @@ pub(crate) fn send_batch(fd: BorrowedFd<'_>, frames: &[IoSlice<'_>]) -> io::Resu
     check(ret).map(|sent| sent as usize)
 }
 
-/// −1 becomes errno.
+/// A negative result becomes errno.
 fn check(ret: libc::c_int) -> io::Result<u32> {
     u32::try_from(ret).map_err(|_| io::Error::last_os_error())
 }

@@ -3,6 +3,11 @@
 /// A MAC address.
 pub type Mac = [u8; 6];
 
+/// A MAC address as `ip` writes it.
+pub fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Every station.
 pub const BROADCAST: Mac = [0xff; 6];
 /// Bytes of the header.

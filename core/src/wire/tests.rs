@@ -17,6 +17,12 @@ fn is_refused_below<V>(whole: &[u8], len: usize, view: impl Fn(&[u8]) -> Result<
 }
 
 #[test]
+fn a_mac_address_is_written_as_ip_writes_it() {
+    let mac = [2, 0, 0, 0, 0, 0xff];
+    assert_eq!(ethernet::mac_text(mac), "02:00:00:00:00:ff");
+}
+
+#[test]
 fn too_few_bytes_have_no_view() {
     let ones = [0xff; 64];
     is_refused_below(&ones, ethernet::LEN, |b| {

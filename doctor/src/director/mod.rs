@@ -27,7 +27,7 @@ use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
 use uvs_realserver::host::Device;
 
@@ -35,7 +35,6 @@ use super::arp::{Answer, Question};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::Host;
-use super::owner::mac_text;
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.
 const MOST_QUESTIONS: usize = 512;

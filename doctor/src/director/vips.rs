@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use uvs_core::service::Forwarding;
-use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::ethernet::{Mac, mac_text};
 
 use super::{Director, Made};
 use crate::arp::Answer;
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
-use crate::owner::{host_with, mac_text, take_away};
+use crate::owner::{host_with, take_away};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::VipAbsent, |d| absent(d, Check::VipAbsent)),

@@ -5,13 +5,14 @@ mod routes;
 
 use std::net::Ipv4Addr;
 
+use uvs_core::wire::ethernet::mac_text;
 use uvs_realserver as rs;
 
 use super::arp::Question;
 use super::catalog::Check;
 use super::finding::{Finding, NotMade, Seen};
 use super::host::Host;
-use super::owner::{mac_text, take_away};
+use super::owner::take_away;
 use super::report::Report;
 use super::{DoctorError, is_asked};
 

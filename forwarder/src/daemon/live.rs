@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ask};
 use uvs_core::numbers::Totals;
-use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::ethernet::mac_text;
 
 use super::Daemon;
 use super::status::service_status;
@@ -72,11 +72,6 @@ fn neighbour(interface: String, entry: NeighbourEntry) -> NeighbourStatus {
 /// Frames that the kernel dropped because a ring was full.
 pub(super) fn ring_drops(status: &Status) -> u64 {
     status.ports.iter().map(|port| port.rx.kernel_drops).sum()
-}
-
-/// As the protocol and the log have MAC addresses.
-pub(super) fn mac_text(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// As the protocol has times.

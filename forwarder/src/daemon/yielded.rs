@@ -10,10 +10,9 @@ use uvs_core::engine::Claim;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::arp;
-use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::ethernet::{Mac, mac_text};
 
 use super::Daemon;
-use super::live::mac_text;
 
 /// Questions without an answer, one a round (2 s), before the VIP is taken up again (PROBE_NUM, RFC 5227 §1.1).
 const QUESTIONS: u32 = 3;

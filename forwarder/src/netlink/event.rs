@@ -5,7 +5,7 @@ use std::fmt;
 use uvs_core::fib::ReversePath;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
-use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::ethernet::{Mac, mac_text};
 
 /// A change that [`Mirror::read_events`](super::Mirror::read_events) saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl fmt::Display for Event {
                 write!(
                     f,
                     "interface {name} now has MAC {} and MTU {mtu}",
-                    MacDisplay(*mac)
+                    mac_text(*mac)
                 )
             }
             Self::AddressAdded { addr, dev } => write!(f, "address {addr} added to {dev}"),
@@ -148,13 +148,13 @@ impl fmt::Display for Event {
             Self::NeighbourKnown {
                 addr, mac, before, ..
             } => match before {
-                None => write!(f, "neighbour {addr} is at {}", MacDisplay(*mac)),
+                None => write!(f, "neighbour {addr} is at {}", mac_text(*mac)),
                 Some(old) => {
                     write!(
                         f,
                         "neighbour {addr} moved from {} to {}",
-                        MacDisplay(*old),
-                        MacDisplay(*mac)
+                        mac_text(*old),
+                        mac_text(*mac)
                     )
                 }
             },
@@ -173,16 +173,6 @@ impl fmt::Display for Event {
             Self::Forwarding(on) => write!(f, "net.ipv4.ip_forward is now {}", u8::from(*on)),
             Self::Overrun => f.write_str("netlink overrun: all tables were read again"),
         }
-    }
-}
-
-/// A MAC address as it is usually written.
-struct MacDisplay(Mac);
-
-impl fmt::Display for MacDisplay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 

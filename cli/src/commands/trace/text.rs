@@ -6,6 +6,7 @@ use uvs_control::trace::Traced;
 use uvs_core::flow::Endpoint;
 use uvs_core::trace::{Candidate, Change, End, Hop, NoHop, Step, Trace};
 use uvs_core::verdict::PortId;
+use uvs_core::wire::ethernet::mac_text;
 
 use self::sentences::{
     ABSENT, access, aside, connection, gave_way, packet, reopened, row, said_of, seconds, service,
@@ -235,7 +236,7 @@ impl Page<'_> {
     /// What is known of a next hop; without a daemon there are no neighbours.
     fn neighbour(&self, mac: Option<[u8; 6]>) -> String {
         match mac {
-            Some(mac) => format!("at {}", words::mac(mac)),
+            Some(mac) => format!("at {}", mac_text(mac)),
             None if self.interfaces.is_empty() => {
                 "its MAC address unknown without a daemon".to_owned()
             }

@@ -1,4 +1,4 @@
-//! Small words of a trace: masks, modes, MAC addresses, plurals.
+//! Small words of a trace: masks, modes, plurals.
 
 use std::net::Ipv4Addr;
 
@@ -19,11 +19,6 @@ pub(super) fn mode(name: &str) -> String {
     }
 }
 
-/// A MAC address.
-pub(super) fn mac(mac: [u8; 6]) -> String {
-    mac.map(|b| format!("{b:02x}")).join(":")
-}
-
 /// A number of things.
 pub(super) fn plural(n: usize, noun: &str) -> String {
     let s = if n == 1 { "" } else { "s" };
@@ -39,7 +34,6 @@ mod tests {
         assert_eq!(mask(0xffff_ff00), "255.255.255.0");
         assert_eq!(mode("Masq"), "NAT (ipvsadm -m)");
         assert_eq!(mode("FullNat"), "FULLNAT (ipvsadm --fullnat)");
-        assert_eq!(mac([2, 0, 0, 0, 0, 0xff]), "02:00:00:00:00:ff");
         assert_eq!(
             (plural(1, "frame"), plural(2, "frame")),
             ("1 frame".to_owned(), "2 frames".to_owned())
