@@ -133,9 +133,12 @@ fn dump_servers(
     director: &mut impl Director,
 ) -> Result<Vec<Vec<u8>>, Errno> {
     let key = service::key(&received.nest(kind::SERVICE)?)?;
-    let all = director.answer(ask::ListServices(None))?.services;
-    let found = all.iter().find(|s| s.spec.key == key);
-    let servers = found.into_iter().flat_map(|s| &s.servers);
+    let servers = match one(key, director).map_err(Errno::from) {
+        Ok(status) => status.servers,
+        Err(Errno::NoService) => Vec::new(),
+        Err(errno) => return Err(errno),
+    };
+    let servers = servers.iter();
     let entries = servers.map(|s| named(command::NEW_DEST, kind::DEST, &server::listed(s)));
     Ok(request.dump(entries))
 }
