@@ -117,7 +117,8 @@ fn groups(addr: Addr) -> String {
     match addr.as_v4() {
         Some(v4) => format!("{:08X}", u32::from_be_bytes(v4)),
         None => {
-            let groups = addr.0.chunks(2);
+            let octets = addr.v6_octets();
+            let groups = octets.chunks(2);
             let groups = groups.map(|g| format!("{:02x}{:02x}", g[0], g[1]));
             groups.collect::<Vec<_>>().join(":")
         }

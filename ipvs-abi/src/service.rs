@@ -154,7 +154,7 @@ pub(crate) fn address(bytes: &[u8], ipv6: bool) -> Result<Addr, Errno> {
 /// An address as it is sent.
 pub(crate) fn address_bytes(addr: Addr) -> [u8; 16] {
     let Some([a, b, c, d]) = addr.as_v4() else {
-        return addr.0;
+        return addr.v6_octets();
     };
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Flow, Protocol};
+use crate::flow::{Addr, Family, Flow, Protocol};
 use crate::service::ServiceKey;
 pub use destination::{Destination, DestinationError};
 
@@ -25,18 +25,27 @@ pub struct MarkRule {
     pub to: Destination,
 }
 
+impl MarkRule {
+    /// The key of the service that its packets are of: a mark has one for each family.
+    pub const fn service(&self) -> ServiceKey {
+        ServiceKey::Mark {
+            mark: self.mark,
+            ipv6: matches!(self.to.addr.family(), Family::V6),
+        }
+    }
+}
+
 /// Where a service's packets go: to its own address, or to what `rules` mark for it.
 pub fn destinations(key: ServiceKey, rules: &[MarkRule]) -> impl Iterator<Item = Destination> {
-    let (own, mark) = match key {
+    let own = match key {
         ServiceKey::Address {
             protocol,
             addr,
             port,
-        } => (Some(Destination::host(protocol, addr, port)), None),
-        ServiceKey::Mark { mark, ipv6: false } => (None, Some(mark)),
-        ServiceKey::Mark { ipv6: true, .. } => (None, None),
+        } => Some(Destination::host(protocol, addr, port)),
+        ServiceKey::Mark { .. } => None,
     };
-    let marked = rules.iter().filter(move |r| mark == Some(r.mark));
+    let marked = rules.iter().filter(move |r| r.service() == key);
     own.into_iter().chain(marked.map(|r| r.to))
 }
 
