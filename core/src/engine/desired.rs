@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::access::{Access, AccessList, Rule};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
-use crate::marks::{Destination, Marks, destinations};
+use crate::marks::{Destination, MarkRule, Marks, destinations};
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
 
@@ -242,8 +242,8 @@ impl Desired {
 
 /// The rules whose mark has a service; `None` where there are none.
 fn served_marks(snapshot: &Snapshot, slots: &HashMap<ServiceKey, u32>) -> Option<Marks> {
-    let is_served = |mark| slots.contains_key(&ServiceKey::Mark { mark, ipv6: false });
-    let rules = snapshot.marks.iter().filter(|r| is_served(r.mark));
+    let is_served = |r: &&MarkRule| slots.contains_key(&r.service());
+    let rules = snapshot.marks.iter().filter(is_served);
     let mut rules = rules.copied().peekable();
     rules.peek()?;
     Some(Marks::new(rules))

@@ -6,10 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 /// An IPv4 or IPv6 address in 16 bytes, network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
+///
+/// An IPv6 packet can carry such an address too, and to IPVS it is one like any other. It is kept as
+/// `ffff:ffff:ffff:ffff:ffff:ffff:a.b.c.d`, which no packet has: [`Addr::v6`] and [`Addr::v6_octets`] are the way
+/// between the two.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "IpAddr", into = "IpAddr")]
 pub struct Addr(pub [u8; 16]);
+
+/// The first 96 bits of IPv4 addresses, and of those that stand for the IPv6 ones that begin with these.
+const MAPPED: u128 = 0xffff;
+const STAND_IN: u128 = u128::MAX >> 32;
 
 impl Addr {
     /// 0.0.0.0, "no address".
@@ -22,11 +30,31 @@ impl Addr {
         ])
     }
 
+    /// The IPv6 address with these sixteen bytes.
+    pub const fn v6(b: [u8; 16]) -> Self {
+        let n = u128::from_be_bytes(b);
+        if n >> 32 == MAPPED {
+            Self((n | !(u32::MAX as u128)).to_be_bytes())
+        } else {
+            Self(b)
+        }
+    }
+
+    /// The sixteen bytes of an IPv6 address, as packets have them. For an IPv4 address its mapped form.
+    pub const fn v6_octets(&self) -> [u8; 16] {
+        let n = u128::from_be_bytes(self.0);
+        if n >> 32 == STAND_IN {
+            (MAPPED << 32 | n & u32::MAX as u128).to_be_bytes()
+        } else {
+            self.0
+        }
+    }
+
     /// The four bytes of an IPv4 address, `None` for IPv6.
     pub const fn as_v4(&self) -> Option<[u8; 4]> {
         let n = u128::from_be_bytes(self.0);
         // One comparison: this is asked several times a packet.
-        if n >> 32 == 0xffff {
+        if n >> 32 == MAPPED {
             let [.., a, b, c, d] = self.0;
             Some([a, b, c, d])
         } else {
@@ -66,7 +94,13 @@ impl Addr {
         } else {
             u128::MAX << (128 - bits)
         };
-        Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
+        let octets = self.v6_octets();
+        let masked = (u128::from_be_bytes(octets) & mask).to_be_bytes();
+        if self.is_v4() {
+            Self(masked)
+        } else {
+            Self::v6(masked)
+        }
     }
 }
 
@@ -74,7 +108,7 @@ impl From<IpAddr> for Addr {
     fn from(a: IpAddr) -> Self {
         match a {
             IpAddr::V4(a) => Self::v4(a.octets()),
-            IpAddr::V6(a) => Self(a.octets()),
+            IpAddr::V6(a) => Self::v6(a.octets()),
         }
     }
 }
@@ -85,11 +119,17 @@ impl From<Ipv4Addr> for Addr {
     }
 }
 
+impl From<Ipv6Addr> for Addr {
+    fn from(a: Ipv6Addr) -> Self {
+        Self::v6(a.octets())
+    }
+}
+
 impl From<Addr> for IpAddr {
     fn from(a: Addr) -> Self {
         match a.as_v4() {
             Some(b) => Self::V4(b.into()),
-            None => Self::V6(Ipv6Addr::from(a.0)),
+            None => Self::V6(Ipv6Addr::from(a.v6_octets())),
         }
     }
 }
@@ -273,6 +313,23 @@ mod tests {
         assert_eq!(Endpoint::new(a, 80).to_string(), "10.0.1.100:80");
         let six = Addr::from("2001:db8::1".parse::<IpAddr>().expect("an address"));
         assert_eq!(Endpoint::new(six, 80).to_string(), "[2001:db8::1]:80");
+    }
+
+    #[test]
+    fn an_ipv4_mapped_ipv6_address_is_an_ipv6_address() {
+        let text = "::ffff:192.0.2.1";
+        let mapped: Ipv6Addr = text.parse().expect("an address");
+        let a = Addr::from(mapped);
+        assert_eq!(
+            (a.is_v4(), a.to_string(), a.v6_octets()),
+            (false, text.to_owned(), mapped.octets())
+        );
+        assert_eq!(IpAddr::from(a), IpAddr::V6(mapped));
+        assert_ne!(a, Addr::v4([192, 0, 2, 1]));
+        assert_eq!(a.masked(96).to_string(), "::ffff:0.0.0.0");
+        assert_eq!(a.masked(64), Addr([0; 16]));
+        let json = serde_json::to_string(&a).expect("it is written");
+        assert_eq!(serde_json::from_str::<Addr>(&json).expect("and read"), a);
     }
 
     #[test]
