@@ -164,6 +164,12 @@ impl From<Ipv4Addr> for Addr {
     }
 }
 
+impl From<Ipv6Addr> for Addr {
+    fn from(a: Ipv6Addr) -> Self {
+        Self::v6(a.octets())
+    }
+}
+
 impl From<Addr> for IpAddr {
     fn from(a: Addr) -> Self {
         match a.as_v4() {
@@ -413,6 +419,11 @@ mod tests {
         assert_eq!(mapped.masked(96).to_string(), "::ffff:0.0.0.0");
         assert_eq!(mapped.masked(64), Addr::v6([0; 16]));
         assert_eq!(mapped.masked(128), mapped);
+        let json = serde_json::to_string(&mapped).expect("it is written");
+        assert_eq!(
+            serde_json::from_str::<Addr>(&json).expect("and read"),
+            mapped
+        );
         // What nobody has on the wire is not taken for it.
         assert_ne!(Addr::v6(mapped.0).v6_octets(), octets);
     }

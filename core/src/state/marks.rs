@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Family, Flow, Protocol};
+use crate::flow::{Addr, Flow, Protocol};
 use crate::service::ServiceKey;
 pub use destination::{Destination, DestinationError};
 
@@ -26,11 +26,11 @@ pub struct MarkRule {
 }
 
 impl MarkRule {
-    /// The key of the service that its packets are of: a mark has one for each family.
+    /// The service that its packets go to: a mark's services are one of each family.
     pub const fn service(&self) -> ServiceKey {
         ServiceKey::Mark {
             mark: self.mark,
-            ipv6: matches!(self.to.addr.family(), Family::V6),
+            ipv6: !self.to.addr.is_v4(),
         }
     }
 }
@@ -191,12 +191,13 @@ mod tests {
             (1, "tcp 192.0.2.1:80"),
             (2, "tcp 192.0.2.2:80"),
             (1, "udp 192.0.2.1"),
+            (1, "tcp [2001:db8::1]:80"),
         ]
         .map(|(mark, text)| MarkRule { mark, to: to(text) });
         let of = |key| -> Vec<String> { destinations(key, &rules).map(String::from).collect() };
         let mark = |ipv6| ServiceKey::Mark { mark: 1, ipv6 };
         assert_eq!(of(mark(false)), ["tcp 192.0.2.1:80", "udp 192.0.2.1"]);
-        assert!(of(mark(true)).is_empty());
+        assert_eq!(of(mark(true)), ["tcp [2001:db8::1]:80"]);
         let vip = Endpoint::new(Addr::v4([192, 0, 2, 9]), 443);
         let by_address = ServiceKey::address(Protocol::Tcp, vip);
         assert_eq!(of(by_address), ["tcp 192.0.2.9:443"]);

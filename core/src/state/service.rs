@@ -47,6 +47,14 @@ impl ServiceKey {
         }
     }
 
+    /// Whether its packets are IPv4's.
+    pub const fn is_v4(&self) -> bool {
+        match self {
+            Self::Address { addr, .. } => addr.is_v4(),
+            Self::Mark { ipv6, .. } => !*ipv6,
+        }
+    }
+
     /// VIP and port, [`Endpoint::NONE`] for a firewall mark.
     pub const fn vip(&self) -> Endpoint {
         match *self {
@@ -66,7 +74,9 @@ impl fmt::Display for ServiceKey {
             } => {
                 write!(f, "{protocol} {}", Endpoint::new(*addr, *port))
             }
-            Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
+            Self::Mark { mark, ipv6 } => {
+                write!(f, "FWM {mark}{}", if *ipv6 { " IPv6" } else { "" })
+            }
         }
     }
 }
