@@ -52,6 +52,8 @@ header! {
     pub NEXT_HEADER => next_header, set_next_header: u8 = 0;
     /// Its length: in units of 8 bytes, the first 8 left out; AH's in units of 4.
     pub LENGTH => length, set_length: u8 = 1;
+    /// Of a routing header: how many addresses are still to be visited.
+    pub SEGMENTS_LEFT => segments_left, set_segments_left: u8 = 3;
 }
 
 /// Bytes of an extension header at least.
@@ -179,6 +181,22 @@ fn follow(
         next = extension.next_header();
     }
     Err(Malformed::Header)
+}
+
+/// Whether the extension headers between an IPv6 header and the end of `headers` may be left out: none of them is
+/// AH, which is about the whole packet, or a routing header with a way still to go (RFC 7915 §5.1).
+pub fn may_be_stripped(headers: &[u8]) -> bool {
+    let mut next = Header::new(headers).next_header();
+    let mut at = LEN;
+    while let Some(Ok(extension)) = headers.get(at..).map(Extension::new_checked) {
+        let on_its_way = next == protocol::ROUTING && extension.segments_left() != 0;
+        if on_its_way || next == protocol::AH {
+            return false;
+        }
+        next = extension.next_header();
+        at += (usize::from(extension.length()) + 1) * 8;
+    }
+    true
 }
 
 /// What an IPv6 header says.
