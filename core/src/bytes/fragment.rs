@@ -6,7 +6,7 @@
 
 mod cut;
 
-pub use cut::{Cut, cut};
+pub use cut::{Cut, Pieces, cut};
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -115,10 +115,19 @@ pub struct Reassembled {
     pub frame: Vec<u8>,
     /// The longest fragment's IP length.
     pub largest: u16,
-    /// The lengths of the fragments' data, in their order.
-    pub pieces: Vec<u16>,
-    /// Whose fragments they were.
-    pub id: u32,
+    /// The lengths of the fragments' data, in their order, and whose they were.
+    sizes: Vec<u16>,
+    id: u32,
+}
+
+impl Reassembled {
+    /// What it came in.
+    pub fn pieces(&self) -> Pieces<'_> {
+        Pieces {
+            sizes: &self.sizes,
+            id: self.id,
+        }
+    }
 }
 
 /// Datagrams that are not whole yet.
@@ -306,7 +315,7 @@ impl Datagram {
         Ok(Reassembled {
             frame,
             largest: self.largest,
-            pieces: lengths.collect(),
+            sizes: lengths.collect(),
             id: key.id,
         })
     }

@@ -36,6 +36,7 @@ mod host;
 mod input;
 mod journey;
 mod martian;
+mod options;
 mod outer;
 mod pmtu;
 mod related;
@@ -111,7 +112,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new((config.keys.0 & 0xffff) as u16),
+            voice: Voice::new(config.keys.0),
             counters: Counters::default(),
         }
     }

@@ -22,7 +22,7 @@ impl<R: Recorder> Engine<R> {
         if frame.offload.gso == Gso::None {
             rewrite::finish_checksum(frame);
         }
-        let Parsed::Ipv4(packet) = packet::parse(frame) else {
+        let Parsed::Ip(packet) = packet::parse(frame) else {
             return;
         };
         if packet.family == Family::V6 {

@@ -14,6 +14,7 @@ use crate::fib::{Fib, NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::frame::Offload;
 use crate::outbox::Outbox;
+use crate::random::Random;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 
@@ -47,6 +48,8 @@ pub(super) struct Voice {
     pub(super) teardown_limit: Limiter,
     /// Identification of the last packet of our own.
     ip_id: u16,
+    /// Identifications of IPv6 datagrams that we cut (RFC 7739 §5.3).
+    fragment_ids: Random,
 }
 
 /// A packet of the director's own, on its way out.
@@ -63,12 +66,13 @@ struct Letter {
 }
 
 impl Voice {
-    /// One whose packets' identifications go on from `ip_id`.
-    pub(super) const fn new(ip_id: u16) -> Self {
+    /// One whose packets' identifications depend on this secret key.
+    pub(super) const fn new(key: u64) -> Self {
         Self {
             error_limit: Limiter::new(ERRORS.0, ERRORS.1),
             teardown_limit: Limiter::new(TEARDOWNS.0, TEARDOWNS.1),
-            ip_id,
+            ip_id: (key & 0xffff) as u16,
+            fragment_ids: Random::new(key),
         }
     }
 
@@ -81,6 +85,11 @@ impl Voice {
     pub(super) fn next_ip_id(&mut self) -> u16 {
         self.ip_id = self.ip_id.wrapping_add(1);
         self.ip_id
+    }
+
+    /// An identification for an IPv6 datagram that is cut here.
+    pub(super) const fn next_fragment_id(&mut self) -> u32 {
+        (self.fragment_ids.next_u64() >> 32) as u32
     }
 
     /// Puts a packet into the outbox, on the way to whom it is for. `fill` writes what follows the IP header,

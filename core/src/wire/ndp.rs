@@ -64,20 +64,20 @@ header! {
 
 header! {
     /// A redirect without its options.
-    struct Redirect[REDIRECT_LEN], redirect_offset;
+    pub struct Redirect[REDIRECT_LEN], redirect_offset;
     /// Where the redirected packet goes.
-    pub(super) DESTINATION => destination, set_destination: Octets = 24;
+    pub DESTINATION => destination, set_destination: Octets = 24;
 }
 
 header! {
     /// An option with an Ethernet address (RFC 2464 §6).
-    struct AddressOption[ADDRESS_OPTION_LEN], address_option;
+    pub struct AddressOption[ADDRESS_OPTION_LEN], address_option;
     /// Type.
-    pub(super) KIND => kind, set_kind: u8 = 0;
+    pub KIND => kind, set_kind: u8 = 0;
     /// Bytes of the option, in units of 8.
-    pub(super) LENGTH => length, set_length: u8 = 1;
+    pub LENGTH => length, set_length: u8 = 1;
     /// The address.
-    pub(super) MAC => mac, set_mac: Mac = 2;
+    pub MAC => mac, set_mac: Mac = 2;
 }
 
 /// What is the same in solicitations and advertisements, believed as RFC 4861 §7.1 says.

@@ -4,18 +4,33 @@ use crate::frame::Offload;
 use crate::narrow;
 use crate::outbox::Outbox;
 use crate::verdict::Egress;
-use crate::wire::{ethernet, ipv4, ipv6};
+use crate::wire::{ethernet, ipv4, ipv6, protocol};
+
+/// The fragments that a datagram came in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pieces<'a> {
+    /// The lengths of their data; none where it came whole.
+    pub sizes: &'a [u16],
+    /// Their identification.
+    pub id: u32,
+}
 
 /// How a packet is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut<'a> {
     /// Bytes of the longest fragment, its headers included.
     pub limit: usize,
-    /// The lengths of the pieces that the packet, or the one within it, came in, without headers: they are kept
-    /// where they fit. Empty where it came whole.
-    pub pieces: &'a [u16],
-    /// Whose fragments they are, where the packet is of IPv6; IPv4's own header says it.
-    pub id: u32,
+    /// What the packet, or the one within it, came in: the sizes are kept where they fit, and the identification
+    /// where it is of IPv6 (IPv4's own header says it).
+    pub pieces: Pieces<'a>,
+}
+
+impl Cut<'_> {
+    /// Into fragments of at most `limit` bytes, of a packet that came whole.
+    pub const fn to(limit: usize) -> Self {
+        let pieces = Pieces { sizes: &[], id: 0 };
+        Self { limit, pieces }
+    }
 }
 
 /// Cuts the IP packet in a whole frame.
@@ -71,14 +86,14 @@ fn cut_ipv6(frame: &[u8], how: &Cut<'_>, egress: Egress, out: &mut Outbox) {
         let mut draft = out.draft(ip + headers + n);
         let b = draft.bytes_mut();
         b[..head.len()].copy_from_slice(head);
-        b[ip + repeated.named_at] = crate::wire::protocol::FRAGMENT;
+        b[ip + repeated.named_at] = protocol::FRAGMENT;
         let mut packet = ipv6::Header::new_mut(&mut b[ip..]);
         packet.set_payload_len(narrow::to_u16(headers + n - ipv6::LEN));
         let mut part = ipv6::Fragment::new_mut(&mut b[head.len()..]);
         part.set_next_header(repeated.protocol);
         part.set_reserved(0);
         part.set_part(at, !last);
-        part.set_id(how.id);
+        part.set_id(how.pieces.id);
         b[ip + headers..].copy_from_slice(&payload[at..at + n]);
         let range = draft.range();
         out.push(range, Offload::default(), egress);
@@ -94,7 +109,7 @@ impl Cut<'_> {
     fn plan(&self, headers: usize, total: usize) -> impl Iterator<Item = usize> {
         let room = self.limit.saturating_sub(headers);
         let step = (room & !7).max(8);
-        let pieces = self.pieces;
+        let pieces = self.pieces.sizes;
         let came: usize = pieces.iter().map(|n| usize::from(*n)).sum();
         let added = total.saturating_sub(came);
         let len = move |i: usize, n: &u16| usize::from(*n) + if i == 0 { added } else { 0 };
@@ -123,11 +138,11 @@ mod tests {
 
     /// The fragments of a packet of 40 bytes of headers.
     fn plan(limit: usize, pieces: &[u16], total: usize) -> Vec<usize> {
-        let cut = Cut {
-            limit,
-            pieces,
+        let pieces = Pieces {
+            sizes: pieces,
             id: 0,
         };
+        let cut = Cut { limit, pieces };
         cut.plan(48, total).collect()
     }
 
