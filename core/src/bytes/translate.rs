@@ -8,7 +8,7 @@
 //! Checksums are kept as [`rewrite`](crate::rewrite) keeps them: finished ones by difference, unfinished ones
 //! as unfinished, between the two pseudo-headers. A super-frame becomes one of the other family.
 
-use crate::flow::{Addr, Endpoint, Family};
+use crate::flow::{Endpoint, Family};
 use crate::frame::{Frame, Gso};
 use crate::narrow;
 use crate::packet::{Packet, Transport};
@@ -19,7 +19,7 @@ use crate::wire::{ethernet, ipv4, ipv6};
 
 mod error;
 
-pub use error::{message, quote};
+pub use error::{len_of, message, quote};
 
 /// The longest IPv4 packet that a translated one may be cut as: of an IPv6 packet of the smallest MTU (§5.1).
 pub const MAX_CUTTABLE: usize = ipv6::MIN_MTU - (ipv6::LEN - ipv4::MIN_LEN);

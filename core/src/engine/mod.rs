@@ -26,6 +26,7 @@ use crate::verdict::{DropReason, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod between;
 mod catalog;
 mod claims;
 mod describe;
@@ -33,10 +34,10 @@ mod desired;
 mod flows;
 mod fork;
 mod host;
-mod icmpv6;
 mod input;
 mod journey;
 mod martian;
+mod options;
 mod outer;
 mod pmtu;
 mod related;
@@ -45,6 +46,7 @@ mod replaced;
 mod reply;
 mod routes;
 mod schedule;
+mod sizes;
 mod sweep;
 mod teardown;
 mod transit;
@@ -112,7 +114,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new((config.keys.0 & 0xffff) as u16),
+            voice: Voice::new(config.keys.0),
             counters: Counters::default(),
         }
     }

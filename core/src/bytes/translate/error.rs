@@ -34,10 +34,10 @@ fn to_v6(error: Repr, len: u32) -> Option<Repr> {
         (icmp::UNREACHABLE, 0 | 1 | 5..=8 | 11 | 12) => (v6::UNREACHABLE, v6::NO_ROUTE, 0),
         (icmp::UNREACHABLE, 2) => (v6::PARAMETER_PROBLEM, v6::UNKNOWN_NEXT_HEADER, 6),
         (icmp::UNREACHABLE, 3) => (v6::UNREACHABLE, v6::PORT_UNREACHABLE, 0),
-        (icmp::UNREACHABLE, 4) => (v6::PACKET_TOO_BIG, 0, mtu_to_v6(error.rest & 0xffff, len)),
+        (icmp::UNREACHABLE, 4) => (v6::TOO_BIG, 0, mtu_to_v6(error.rest & 0xffff, len)),
         (icmp::UNREACHABLE, 9 | 10 | 13 | 15) => (v6::UNREACHABLE, v6::PROHIBITED, 0),
         (icmp::TIME_EXCEEDED, code) => (v6::TIME_EXCEEDED, code, 0),
-        (icmp::PARAMETER_PROBLEM, 0 | 2) => (v6::PARAMETER_PROBLEM, 0, pointer_to_v6(error.rest)?),
+        (icmp::PARAMETER_PROBLEM, 0 | 2) => (v6::PARAMETER_PROBLEM, v6::ERRONEOUS_FIELD, pointer_to_v6(error.rest)?),
         _ => return None,
     };
     Some(Repr { kind, code, rest })
@@ -50,12 +50,12 @@ fn to_v4(error: Repr) -> Option<Repr> {
         (v6::UNREACHABLE, v6::NO_ROUTE | 2 | v6::ADDRESS_UNREACHABLE) => (icmp::UNREACHABLE, icmp::HOST_UNREACHABLE, 0),
         (v6::UNREACHABLE, v6::PROHIBITED) => (icmp::UNREACHABLE, 10, 0),
         (v6::UNREACHABLE, v6::PORT_UNREACHABLE) => (icmp::UNREACHABLE, icmp::PORT_UNREACHABLE, 0),
-        (v6::PACKET_TOO_BIG, _) => {
+        (v6::TOO_BIG, _) => {
             let mtu = error.rest.saturating_sub(LONGER).min(0xffff);
             (icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, mtu)
         }
         (v6::TIME_EXCEEDED, code) => (icmp::TIME_EXCEEDED, code, 0),
-        (v6::PARAMETER_PROBLEM, 0) => (icmp::PARAMETER_PROBLEM, 0, pointer_to_v4(error.rest)? << 24),
+        (v6::PARAMETER_PROBLEM, v6::ERRONEOUS_FIELD) => (icmp::PARAMETER_PROBLEM, 0, pointer_to_v4(error.rest)? << 24),
         (v6::PARAMETER_PROBLEM, v6::UNKNOWN_NEXT_HEADER) => (icmp::UNREACHABLE, icmp::PROTOCOL_UNREACHABLE, 0),
         _ => return None,
     };
@@ -64,7 +64,9 @@ fn to_v4(error: Repr) -> Option<Repr> {
 
 /// An MTU of 0 was not told: then the next smaller one that there is (RFC 1191 §7.1).
 fn mtu_to_v6(told: u32, len: u32) -> u32 {
-    const PLATEAUS: [u32; 11] = [65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68];
+    const PLATEAUS: [u32; 11] = [
+        65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68,
+    ];
     let mtu = if told == 0 {
         PLATEAUS.into_iter().find(|mtu| *mtu < len).unwrap_or(0)
     } else {
@@ -114,6 +116,11 @@ pub fn quote(quoted: &[u8], to: &Target, out: &mut [u8]) -> Option<usize> {
     Some(len)
 }
 
+/// Bytes of the whole IPv4 packet that an error quotes; 0 where it is none.
+pub fn len_of(quoted: &[u8]) -> u32 {
+    ipv4::Packet::new_checked(quoted).map_or(0, |packet| packet.header.total_len().into())
+}
+
 /// The headers of a quoted packet of either family, and what is there of its transport.
 fn read(quoted: &[u8]) -> Option<(Common, &[u8])> {
     if let Ok(packet) = ipv4::Packet::new_checked(quoted) {
@@ -129,15 +136,13 @@ fn read(quoted: &[u8]) -> Option<(Common, &[u8])> {
         return whole.then_some((common, packet.payload));
     }
     let header = ipv6::Header::new_checked(quoted).ok()?;
-    let chain = ipv6::walk(quoted).ok()?;
+    let (protocol, at) = ipv6::first_transport(quoted)?;
     let total = ipv6::LEN + usize::from(header.payload_len());
     let common = Common {
         class: header.traffic_class(),
         ttl: header.hop_limit(),
-        protocol: chain.protocol,
-        payload: total.checked_sub(chain.len)?,
+        protocol,
+        payload: total.checked_sub(at)?,
     };
-    let fragment = chain.fragment.map(|at| ipv6::Fragment::new(&quoted[at..]));
-    let whole = header.version() == 6 && fragment.is_none_or(|part| part.offset() == 0);
-    whole.then(|| (common, &quoted[chain.len..]))
+    (header.version() == 6).then(|| (common, &quoted[at..]))
 }
