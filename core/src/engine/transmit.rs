@@ -319,9 +319,15 @@ impl<R: Recorder> Engine<R> {
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder` in ip_vs_core.c).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+/// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
+/// kernel looks for it too, and no other.
+pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
+    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
+    if c.client.addr.is_link_local() {
+        query.back(arrival)
+    } else {
+        query
+    }
 }
 
 impl Sizes {
