@@ -233,5 +233,11 @@ impl<R: Recorder> Engine<R> {
 
 /// Whether a packet is of the neighbour discovery that goes on about addresses.
 fn is_discovery(packet: &Packet) -> bool {
-    matches!(packet.transport, Transport::Icmpv6 { kind: ndp::SOLICITATION | ndp::ADVERTISEMENT, .. })
+    matches!(
+        packet.transport,
+        Transport::Icmpv6 {
+            kind: ndp::SOLICITATION | ndp::ADVERTISEMENT,
+            ..
+        }
+    )
 }

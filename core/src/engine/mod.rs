@@ -26,6 +26,7 @@ use crate::verdict::{DropReason, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod between;
 mod catalog;
 mod claims;
 mod describe;
@@ -46,6 +47,7 @@ mod replaced;
 mod reply;
 mod routes;
 mod schedule;
+mod sizes;
 mod sweep;
 mod teardown;
 mod transit;

@@ -3,12 +3,14 @@
 use super::Engine;
 use super::reopen::is_opening;
 use super::replaced::behind;
+use super::sizes::{room_between, wire_len};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client, wire_len};
+use super::transmit::{By, Leg, to_client};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -21,7 +23,9 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(t, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if let Some(verdict) = self.refuse_routing(t, hop) {
+        let c = self.flows.conn(id);
+        let judged = hop.map(|hop| as_routed(t.packet, c.client.addr.family(), hop));
+        if let Some(verdict) = self.refuse_routing(t, judged) {
             return verdict;
         }
         let turned = match (hop, self.flows.conn(id).local.port) {
@@ -144,6 +148,16 @@ impl<R: Recorder> Engine<R> {
         };
         Some(self.refuse(t, error, Addr::UNSPECIFIED))
     }
+}
+
+/// The way to a client of this family as a server's packet finds it: one that is translated may be as long as it then
+/// fits.
+fn as_routed(packet: &Packet, client: Family, hop: NextHop) -> NextHop {
+    if packet.family == client {
+        return hop;
+    }
+    let mtu = narrow::to_u32(room_between(packet, client, hop.mtu as usize));
+    NextHop { mtu, ..hop }
 }
 
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.

@@ -121,9 +121,7 @@ impl Voice {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let mut draft = out.draft(ethernet::LEN + header.len() + letter.len);
-        let (head, body) = draft
-            .bytes_mut()
-            .split_at_mut(ethernet::LEN + header.len());
+        let (head, body) = draft.bytes_mut().split_at_mut(ethernet::LEN + header.len());
         fill(self, &mut header, body);
         header.emit(&mut head[ethernet::LEN..]);
         let header = ethernet::Repr {

@@ -169,9 +169,8 @@ impl Director {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let ifindex = ifindex(DEVICES[port]);
         self.change_fib(|f| f.set_neighbour(ifindex, neighbour, mac));
-        let here = |h: &mut Held| {
-            h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour)
-        };
+        let here =
+            |h: &mut Held| h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour);
         let freed: Vec<Held> = self.held.extract_if(.., here).collect();
         for mut held in freed {
             let mut frame = whole(&mut held.bytes);
