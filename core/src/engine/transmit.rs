@@ -153,10 +153,13 @@ impl<R: Recorder> Engine<R> {
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
         if len > room && !leg.may_cut(t.packet, len) {
-            let least = pmtu::least_mtu(t.packet.family);
-            let error = Error::FragmentationNeeded {
-                mtu: room.max(least),
+            // As the kernel it says of a tunnel what that takes, be it less than a link may; between the families the
+            // rest is cut (RFC 7915 §5.1).
+            let mtu = match leg.changes_family(t.packet) {
+                true => room.max(pmtu::least_mtu(t.packet.family)),
+                false => room,
             };
+            let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
