@@ -40,6 +40,7 @@ mod martian;
 mod options;
 mod outer;
 mod pmtu;
+mod redirect;
 mod related;
 mod reopen;
 mod replaced;

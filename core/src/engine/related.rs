@@ -175,7 +175,7 @@ impl<R: Recorder> Engine<R> {
         self.flows
             .count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
-        let hop = self.routes.fib.lookup(to_client(&c));
+        let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;
         if c.client.addr.family() != c.server.addr.family() {
             let to = c.client.addr;

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::reopen::is_opening;
+use super::replaced::behind;
 use super::sizes::{room_between, wire_len};
 use super::transit::Transit;
 use super::transmit::{By, Leg, to_client};
@@ -27,6 +28,10 @@ impl<R: Recorder> Engine<R> {
         if let Some(verdict) = self.refuse_routing(t, judged) {
             return verdict;
         }
+        let turned = match (hop, self.flows.conn(id).local.port) {
+            (Ok(hop), 0) => self.redirect(t, &hop),
+            _ => false,
+        };
         let c = self.flows.conn(id);
         let (place, mode) = (c.backend, self.catalog.mode(c.mode));
         if is_opening(c)
@@ -45,7 +50,8 @@ impl<R: Recorder> Engine<R> {
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, leg, hop)
+        let verdict = self.transmit(t, leg, hop);
+        if turned { behind(t, verdict) } else { verdict }
     }
 
     /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
@@ -56,13 +62,14 @@ impl<R: Recorder> Engine<R> {
         if c.local.port == 0 && self.routes.fib.has_rules(t.packet.family) {
             let flow = &t.packet.flow;
             let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
-            let first = self.routes.fib.lookup(came.of(c.client));
+            let came = came.back(t.frame.arrival).of(c.client);
+            let first = self.routes.fib.lookup(came);
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {
                 return first;
             }
         }
-        self.routes.lookup(to_client(c))
+        self.routes.lookup(to_client(c, t.frame.arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or

@@ -153,10 +153,13 @@ impl<R: Recorder> Engine<R> {
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
         if len > room && !leg.may_cut(t.packet, len) {
-            let least = pmtu::least_mtu(t.packet.family);
-            let error = Error::FragmentationNeeded {
-                mtu: room.max(least),
+            // As the kernel it says of a tunnel what that takes, be it less than a link may; between the families the
+            // rest is cut (RFC 7915 §5.1).
+            let mtu = match leg.changes_family(t.packet) {
+                true => room.max(pmtu::least_mtu(t.packet.family)),
+                false => room,
             };
+            let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
@@ -297,9 +300,15 @@ impl<R: Recorder> Engine<R> {
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder` in ip_vs_core.c).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+/// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
+/// kernel looks for it too, and no other.
+pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
+    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
+    if c.client.addr.is_link_local() {
+        query.back(arrival)
+    } else {
+        query
+    }
 }
 
 impl Exit {

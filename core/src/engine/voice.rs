@@ -15,6 +15,7 @@ use crate::flow::Addr;
 use crate::frame::Offload;
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 
@@ -85,6 +86,11 @@ impl Voice {
     pub(super) fn next_ip_id(&mut self) -> u16 {
         self.ip_id = self.ip_id.wrapping_add(1);
         self.ip_id
+    }
+
+    /// Whether one more redirect is allowed; it then counts, among ICMP's errors.
+    pub(super) fn may_redirect(&mut self, now: Instant) -> bool {
+        self.error_limit.allows(now)
     }
 
     /// An identification for an IPv6 datagram that is cut here.
