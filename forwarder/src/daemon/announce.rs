@@ -1,12 +1,13 @@
-//! Telling the neighbours where the VIPs are that UVS owns (RFC 5227).
+//! Telling the neighbours where the VIPs are that UVS owns, by ARP (RFC 5227) and by neighbour discovery (RFC 4861
+//! §7.2.6).
 
 use std::collections::BTreeSet;
 
 use uvs_core::fib::Query;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
-use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::Mac;
+use uvs_core::wire::{arp, ndp};
 
 use super::{Daemon, UnassignedVips};
 
@@ -21,7 +22,8 @@ impl Daemon {
         }
     }
 
-    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
+    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s; RFC 4861 allows three, 1 s apart
+    /// at least).
     pub(super) fn begin_announcing(&mut self) {
         self.announcements = arp::ANNOUNCEMENTS - 1;
         self.announce();
@@ -29,11 +31,13 @@ impl Daemon {
 
     /// Tells the neighbours of each owned VIP where it is (RFC 5227 §2.3).
     pub(super) fn announce(&self) {
+        let router = self.mirror.fib().forwarding_ipv6;
         for (vip, port, mac) in self.places() {
-            if let Some(vip) = vip.as_v4() {
-                let frame = arp::announcement(vip, mac);
-                self.workers.send(port, frame.to_vec());
-            }
+            let frame = match vip.as_v4() {
+                Some(vip) => arp::announcement(vip, mac).to_vec(),
+                None => ndp::announcement(vip.v6_octets(), mac, router),
+            };
+            self.workers.send(port, frame);
         }
     }
 
