@@ -1,21 +1,20 @@
 //! What directors tell each other of their connections, so that one can take over from another: the bytes of
-//! IPVS's synchronisation, versions 0 and 1, and the decision when a connection is told of. No socket is opened
-//! here and no clock read.
+//! IPVS's synchronisation, versions 0 and 1. No socket is opened here and no clock read; when a connection is told of,
+//! the engine decides ([`uvs_core::peer`]).
 //!
 //! Written after net/netfilter/ipvs/ip_vs_sync.c, and held to what the kernel was recorded to send and to take
 //! (`tests/golden/sync.json`).
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod convert;
 pub mod message;
-pub mod policy;
 pub mod reader;
 mod v0;
 mod v1;
 pub mod writer;
 
 pub use message::{Message, Sequence};
-pub use policy::{Memory, Policy};
 pub use reader::{Refused, read};
 pub use writer::Writer;
 

@@ -37,6 +37,7 @@ mod input;
 mod journey;
 mod martian;
 mod outer;
+mod peers;
 mod pmtu;
 mod related;
 mod reopen;

@@ -1,15 +1,78 @@
-//! When a connection is told of: the rule by which a director spares the other one (`ip_vs_sync_conn_needed`).
+//! What directors tell each other of connections, so that one can take over from another: when a connection is
+//! told of (`ip_vs_sync_conn_needed` of `net/netfilter/ipvs/ip_vs_sync.c`), what of it, and what is taken up.
+//!
+//! The bytes are the crate `uvs-sync`'s.
 
 use std::time::Duration;
 
-use uvs_core::flow::Protocol;
-use uvs_core::sctp::SctpState;
-use uvs_core::tcp::TcpState;
-use uvs_core::time::Instant;
+use crate::conn::Conn;
+use crate::flow::{Endpoint, Protocol};
+use crate::sctp::SctpState;
+use crate::service::Forwarding;
+use crate::tcp::TcpState;
+use crate::time::Instant;
+
+/// A connection or template, to be told to other directors.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// As it is.
+    pub conn: Conn,
+    /// How its packets reach the server.
+    pub method: Forwarding,
+    /// Its service's firewall mark, 0 for none.
+    pub mark: u32,
+    /// It came from another director itself.
+    pub taken_up: bool,
+}
+
+/// A connection or template that another director has told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenUp {
+    /// `None` for a template of a firewall mark, which stands for all.
+    pub protocol: Option<Protocol>,
+    /// The client; port 0 in a template.
+    pub client: Endpoint,
+    /// The VIP as the client used it.
+    pub vip: Endpoint,
+    /// The real server.
+    pub server: Endpoint,
+    /// FULLNAT's local endpoint.
+    pub local: Option<Endpoint>,
+    /// How packets reach a server that is not known here; `None` for a way that there is not.
+    pub method: Option<Forwarding>,
+    /// A persistence template.
+    pub template: bool,
+    /// Replies have not been seen.
+    pub no_output: bool,
+    /// Counts as inactive at its server.
+    pub inactive: bool,
+    /// The state, by the protocol's own numbers.
+    pub state: u8,
+    /// Seconds that it lives without a packet, 0 where that is the state's own.
+    pub timeout: u32,
+    /// Its service's firewall mark, 0 for none.
+    pub mark: u32,
+}
+
+/// Why a connection that another director has told of is not taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTakenUp {
+    /// The end of one that was replaced here since.
+    Replaced,
+    /// The table is full.
+    Full,
+    /// Its replies would look like those of a connection that lives here.
+    Taken,
+    /// Its server is not known here, and the way to it neither.
+    NoWay,
+}
 
 /// The sysctls that decide (`net.ipv4.vs.sync_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// Connections that are for one packet are never told of; with version 0 their templates neither, nor those of
+    /// connections that are not told of. sync_version.
+    pub version: u8,
     /// The packet of a connection's that it is told with, and, where [`Policy::period`] is not 0, each packet whose
     /// number leaves this remainder. sync_threshold's first number.
     pub threshold: u32,
@@ -27,6 +90,7 @@ impl Default for Policy {
     /// The kernel's.
     fn default() -> Self {
         Self {
+            version: 1,
             threshold: 3,
             period: 50,
             refresh: 0,
@@ -36,7 +100,7 @@ impl Default for Policy {
     }
 }
 
-/// What a director remembers of having told of a connection.
+/// What a director remembers of having told of a connection, or of having been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// When it would have expired, as was told.
