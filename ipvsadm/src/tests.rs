@@ -233,17 +233,30 @@ fn a_person_is_told_which_vips_nobody_answers_for() {
 }
 
 #[test]
-fn the_sync_daemon_is_refused_and_not_silently() {
-    let refused = ipvsadm(
-        &mut Memory::default(),
-        "--start-daemon master --mcast-interface lo",
-        "",
+fn sync_daemons_are_started_listed_and_stopped_as_in_the_kernel() {
+    let mut daemon = Memory::default();
+    let start = "--start-daemon master --mcast-interface m0 --syncid 255 --sync-maxlen 200 \
+                 --mcast-group 224.0.0.99 --mcast-port 9999 --mcast-ttl 5";
+    assert_eq!(ipvsadm(&mut daemon, start, ""), ok(""));
+    let backup = "--start-daemon backup --mcast-interface m0 --mcast-group ff02::81";
+    assert_eq!(ipvsadm(&mut daemon, backup, ""), ok(""));
+    let listed = "master sync daemon (mcast=m0, syncid=255, maxlen=200, group=224.0.0.99, port=9999, ttl=5)\n\
+                  backup sync daemon (mcast=m0, syncid=0, maxlen=1452, group=ff02::81, port=8848, ttl=1)\n";
+    assert_eq!(ipvsadm(&mut daemon, "-L --daemon", ""), ok(listed));
+    let refused = |daemon: &mut Memory, line: &str| {
+        let outcome = ipvsadm(daemon, line, "");
+        (outcome.exit, outcome.stderr)
+    };
+    let again = refused(&mut daemon, "--start-daemon backup");
+    assert_eq!(again, (255, "Daemon has already run\n".to_owned()));
+    assert_eq!(ipvsadm(&mut daemon, "--stop-daemon master", ""), ok(""));
+    let gone = refused(&mut daemon, "--stop-daemon master");
+    assert_eq!(gone, (255, "No daemon is running\n".to_owned()));
+    let nowhere = refused(
+        &mut daemon,
+        "--start-daemon master --mcast-interface nosuch0",
     );
-    assert_eq!((refused.exit, refused.stdout.as_str()), (2, ""));
-    assert!(
-        refused.stderr.contains("no connection sync daemon"),
-        "{refused:?}"
-    );
+    assert_eq!(nowhere, (255, "No such device\n".to_owned()));
 }
 
 #[test]

@@ -29,6 +29,8 @@ impl<R: Recorder> Engine<R> {
             mode: told.method.and_then(mode),
         };
         let timeouts = self.desired.timeouts();
-        self.flows.take_up(now, told, &to, timeouts)
+        let taken = self.flows.take_up(now, told, &to, timeouts);
+        self.counters.not_taken_up += u64::from(taken.is_err());
+        taken
     }
 }

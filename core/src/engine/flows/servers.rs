@@ -132,7 +132,13 @@ impl Servers {
 
     /// Adds a server of this mode that stands for those that are not known here; nobody finds it by a key.
     pub(super) fn add_unbound(&mut self, forwarding: Forwarding, mode: u8) -> u32 {
-        let key = (ServiceKey::Mark { mark: 0, ipv6: false }, Endpoint::NONE);
+        let key = (
+            ServiceKey::Mark {
+                mark: 0,
+                ipv6: false,
+            },
+            Endpoint::NONE,
+        );
         let spec = ServerSpec::new(Endpoint::NONE, forwarding);
         self.attach(key, spec, mode).0
     }

@@ -7,7 +7,7 @@ use crate::flow::{Endpoint, Protocol};
 use crate::peer::{NotTakenUp, TakenUp};
 use crate::ranks::Rank;
 use crate::sctp::SctpState;
-use crate::service::{ServiceKey, ServiceSpec};
+use crate::service::{Replies, ServiceKey, ServiceSpec};
 use crate::snapshot::Timeouts;
 use crate::tcp::TcpState;
 use crate::time::Instant;
@@ -80,11 +80,19 @@ impl Flows {
             c.flags |= conn::INACTIVE;
         }
         let method = self.pool.servers.get(place).spec.forwarding;
+        if server.is_some() {
+            // The server's method holds, whatever was told (`ip_vs_bind_dest`).
+            let seen = method.passes_replies() || told.template;
+            c.flags = c.flags & !conn::NO_OUTPUT | if seen { 0 } else { conn::NO_OUTPUT };
+        }
         let replies = method.passes_replies() && !told.template;
         loop {
             match self.insert(now, &c, replies) {
                 Ok(id) => {
                     self.ports.claim(c.local, c.server, c.protocol);
+                    if method.replies() == Replies::Gateway && !told.template {
+                        self.note_client(id);
+                    }
                     return Ok(id);
                 }
                 Err(InsertError::Full) if self.make_room(now) => {}
@@ -128,7 +136,9 @@ impl Flows {
         let place_of = |port| {
             let end = Endpoint::new(told.server.addr, port);
             let places = service.servers.iter().copied();
-            places.clone().find(|p| self.pool.servers.get(*p).key.1 == end)
+            places
+                .clone()
+                .find(|p| self.pool.servers.get(*p).key.1 == end)
         };
         let first = first_port(&service.spec, told);
         let other = first ^ told.server.port;
