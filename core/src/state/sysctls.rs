@@ -131,7 +131,7 @@ sysctls! {
     svc_lfactor = -3, -8..=8, "Services for each place of the hash table, as a power of 2.", none TABLES;
     sync_persist_mode = 0, ANY, "Whether only templates are synchronised for persistent services.";
     sync_ports = 1, 1..=1_073_741_824, "Threads, and UDP ports, of the synchronisation.";
-    sync_qlen_max = 65536, 0..=i32::MAX, "Messages that wait to be sent to the backup.";
+    sync_qlen_max = 65536, 0..=i32::MAX, "Messages that wait to be sent to the backup.", none "UVS keeps 65536 of them until they are sent";
     sync_refresh_period = 0, SECONDS, "Seconds after which an unchanged connection is synchronised again.";
     sync_retries = 0, 0..=3, "How often a connection is sent again within the refresh period.";
     sync_sock_size = 0, ANY, "Bytes of the synchronisation's socket buffer.";

@@ -7,6 +7,7 @@ use uvs_control::protocol::{
 };
 use uvs_core::peer::TakenUp;
 use uvs_core::service::Forwarding;
+use uvs_exporter::SyncMetrics;
 use uvs_sync::Version;
 
 use super::{Daemon, SYNC, failed};
@@ -65,6 +66,22 @@ impl Daemon {
         self.sync.stop(role, monotonic());
         tracing::info!("the {role} sync daemon has ended");
         Ok(())
+    }
+
+    /// What they have done, for the exporter; `refused` messages had no place in the table.
+    pub(super) fn sync_metrics(&self, refused: u64) -> Vec<SyncMetrics> {
+        let daemons = self.table.sync_daemons();
+        let all = self.sync.status(daemons, refused, monotonic()).into_iter();
+        let metrics = |SyncStatus { daemon, numbers: n }| SyncMetrics {
+            role: daemon.role.word(),
+            datagrams: n.datagrams,
+            bytes: n.bytes,
+            messages: n.messages,
+            refused: n.refused,
+            lost: n.lost,
+            last: n.last,
+        };
+        all.map(metrics).collect()
     }
 
     /// Brings the sync daemons to what a new configuration says of them, where it says something else than the
