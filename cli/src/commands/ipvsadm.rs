@@ -29,7 +29,6 @@ pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
         stderr: &mut stderr().lock(),
         interactive: stderr().is_terminal(),
         names: &SystemNames::default(),
-        has_interface: &names::has_interface,
     };
     ExitCode::from(run(&words, &mut Client::from_env(), &mut io))
 }
