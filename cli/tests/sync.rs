@@ -6,6 +6,8 @@ mod netns;
 
 #[path = "sync/pair.rs"]
 mod pair;
+#[path = "sync/vrrp.rs"]
+mod vrrp;
 
 use std::time::Duration;
 

@@ -381,8 +381,18 @@ fn replay(book: &str, names: &dyn Names) -> usize {
 /// Its rates are of a phase of the kernel's estimator that the recording does not tell.
 fn without_rates(words: &[String], mut outcome: Outcome) -> Outcome {
     if words.iter().any(|w| w == "--rate") {
-        let name = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
-        outcome.stdout = outcome.stdout.lines().map(name).collect::<Vec<_>>().join("\n");
+        let name = |line: &str| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        outcome.stdout = outcome
+            .stdout
+            .lines()
+            .map(name)
+            .collect::<Vec<_>>()
+            .join("\n");
     }
     outcome
 }

@@ -5,7 +5,7 @@ use std::io::{BufWriter, IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use uvs_control::client::Client;
-use uvs_ipvsadm::names::{self, SystemNames};
+use uvs_ipvsadm::names::SystemNames;
 use uvs_ipvsadm::{Io, run};
 
 /// Everything after the word goes to ipvsadm's own grammar.

@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::thread::JoinHandle;
@@ -45,6 +46,8 @@ pub(crate) struct Pair {
 pub(crate) struct Director {
     host: Netns,
     daemon: Mutex<Child>,
+    /// Programs that run beside it.
+    others: Mutex<Vec<Child>>,
     dir: TempDir,
 }
 
@@ -114,6 +117,29 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// A director that was switched off starts again, with what it had configured.
+    pub(crate) fn switch_on(&mut self, place: usize) {
+        let host = &self.directors[place].host;
+        for interface in ["eth0", "eth1"] {
+            host.ip(&format!("link set {interface} up"));
+        }
+        for addr in [VIP, GATEWAY] {
+            let there = host.ip("address show");
+            let of = if addr == VIP { "eth0" } else { "eth1" };
+            if there.contains(&format!("inet {addr}/")) {
+                host.ip(&format!("address del {addr}/32 dev {of}"));
+            }
+        }
+        let daemon = Mutex::new(spawn(host, self.directors[place].dir.path()));
+        self.directors[place].daemon = daemon;
+        let director = &self.directors[place];
+        eventually("uvs is ready", || {
+            director.tell("show info").status.success()
+        });
+    }
+}
+
 impl Drop for Pair {
     fn drop(&mut self) {
         if self.decapsulates {
@@ -125,16 +151,11 @@ impl Drop for Pair {
 impl Director {
     fn start(host: Netns) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut uvs = Command::new(env!("CARGO_BIN_EXE_uvs"));
-        uvs.env("UVS_SOCKET", dir.path().join("control.sock"));
-        uvs.args(["run", "--interface", "eth0", "--interface", "eth1"]);
-        uvs.args(["--metrics", "off"]);
-        let log = std::fs::File::create(dir.path().join("log")).expect("a file");
-        uvs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let daemon = host.enter(|| uvs.spawn().expect("uvs runs"));
+        let daemon = spawn(&host, dir.path());
         let director = Self {
             host,
             daemon: Mutex::new(daemon),
+            others: Mutex::default(),
             dir,
         };
         eventually("uvs is ready", || {
@@ -172,25 +193,84 @@ impl Director {
 
     /// `kill -9`.
     pub(crate) fn kill(&self) {
-        let mut daemon = self.daemon.lock().expect("no test has failed");
-        daemon.kill().expect("it runs");
-        daemon.wait().expect("it is ours");
+        end(
+            &mut self.daemon.lock().expect("no test has failed"),
+            Signal::KILL,
+        );
+    }
+
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts a program by `uvs` that runs for as long as the director.
+    pub(crate) fn beside(&self, words: &str) {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_uvs"));
+        program.env("UVS_SOCKET", self.dir.path().join("control.sock"));
+        program.env("UVS_IPVS_SOCKET", self.dir.path().join("ipvs.sock"));
+        program.args(words.split_whitespace());
+        let log = std::fs::File::create(self.dir.path().join("beside.log")).expect("a file");
+        let errors = log.try_clone().expect("a descriptor");
+        program.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child = self.host.enter(|| program.spawn().expect("uvs runs"));
+        self.others.lock().expect("no test has failed").push(child);
+    }
+
+    /// Whether it has an address.
+    pub(crate) fn has(&self, addr: Ipv4Addr) -> bool {
+        self.host
+            .ip("address show")
+            .contains(&format!("inet {addr}/"))
+    }
+
+    /// As if its plug were pulled: nothing is told anybody, and nothing cleared.
+    pub(crate) fn switch_off(&self) {
+        for interface in ["eth0", "eth1"] {
+            self.host.ip(&format!("link set {interface} down"));
+        }
+        self.kill();
+        for other in self.others.lock().expect("no test has failed").iter_mut() {
+            end(other, Signal::TERM);
+        }
+    }
+}
+
+/// Ends a process of ours.
+fn end(child: &mut Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().cast_signed()).expect("a process");
+    if child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        let _ = kill_process(pid, signal);
+        let _ = child.wait();
     }
 }
 
 impl Drop for Director {
     fn drop(&mut self) {
-        let daemon = self.daemon.get_mut().expect("no test has failed");
-        let pid = Pid::from_raw(daemon.id().cast_signed()).expect("a process");
-        if daemon.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = kill_process(pid, Signal::TERM);
-            let _ = daemon.wait();
+        for other in self.others.get_mut().into_iter().flatten() {
+            end(other, Signal::TERM);
+        }
+        if let Ok(daemon) = self.daemon.get_mut() {
+            end(daemon, Signal::TERM);
         }
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log"));
-            eprintln!("{}", log.unwrap_or_default());
+            for log in ["log", "beside.log"] {
+                let log = std::fs::read_to_string(self.dir.path().join(log));
+                eprintln!("{}", log.unwrap_or_default());
+            }
         }
     }
+}
+
+/// Starts UVS.
+fn spawn(host: &Netns, dir: &Path) -> Child {
+    let mut uvs = Command::new(env!("CARGO_BIN_EXE_uvs"));
+    uvs.env("UVS_SOCKET", dir.join("control.sock"));
+    uvs.args(["run", "--interface", "eth0", "--interface", "eth1"]);
+    uvs.args(["--metrics", "off"]);
+    let log = std::fs::File::create(dir.join("log")).expect("a file");
+    uvs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    host.enter(|| uvs.spawn().expect("uvs runs"))
 }
 
 /// Has `uvs rs` make the host a real server of the VIP, or no more.
@@ -277,6 +357,15 @@ fn read_all(mut stream: TcpStream) -> (Result<usize, String>, Duration) {
         last = Instant::now();
     }
     (Ok(LENGTH), gap)
+}
+
+/// Whether a request gets the beginning of an answer.
+pub(crate) fn begins_to_answer(client: &Netns) -> bool {
+    let stream = client.enter(|| TcpStream::connect_timeout(&(VIP, 80).into(), PATIENCE));
+    let Ok(mut stream) = stream else { return false };
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut begin = [0; 1024];
+    stream.read_exact(&mut begin).is_ok() && begin[..] == part(0)[..1024]
 }
 
 /// Waits for something that must become true.
