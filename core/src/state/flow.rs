@@ -5,19 +5,57 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// `IPv4` or `IPv6`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// Bits of an address.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// An IPv4 or IPv6 address in 16 bytes, network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
 ///
-/// An IPv6 packet can carry such an address too, and to IPVS it is one like any other. It is kept as
-/// `ffff:ffff:ffff:ffff:ffff:ffff:a.b.c.d`, which no packet has: [`Addr::v6`] and [`Addr::v6_octets`] are the way
-/// between the two.
+/// An IPv6 packet may have such an address too. It stands here as `ffff:ffff:ffff:ffff:ffff:ffff:a.b.c.d`, which is
+/// nobody's, so that an address is of one family whatever it came from: [`Addr::v6`] reads an address off the wire
+/// and [`Addr::v6_octets`] gives it back, and so do conversions and text.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "IpAddr", into = "IpAddr")]
 pub struct Addr(pub [u8; 16]);
 
-/// The first 96 bits of IPv4 addresses, and of those that stand for the IPv6 ones that begin with these.
+/// The first 96 bits of an IPv4 address here, and of an IPv4-mapped one on the wire.
 const MAPPED: u128 = 0xffff;
-const STAND_IN: u128 = u128::MAX >> 32;
+/// The first 96 bits that an IPv4-mapped address of IPv6 has here.
+const STAND_IN: u128 = (1 << 96) - 1;
 
 impl Addr {
     /// 0.0.0.0, "no address".
@@ -30,21 +68,23 @@ impl Addr {
         ])
     }
 
-    /// The IPv6 address with these sixteen bytes.
-    pub const fn v6(b: [u8; 16]) -> Self {
-        let n = u128::from_be_bytes(b);
-        if n >> 32 == MAPPED {
-            Self((n | !(u32::MAX as u128)).to_be_bytes())
-        } else {
-            Self(b)
-        }
+    /// The IPv6 address with these octets.
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        let n = u128::from_be_bytes(octets);
+        let n = match n >> 32 {
+            MAPPED => n | STAND_IN << 32,
+            // Multicast of a scope that there is not: it stays multicast, and is not taken for the other.
+            STAND_IN => n & !(1 << 111),
+            _ => n,
+        };
+        Self(n.to_be_bytes())
     }
 
-    /// The sixteen bytes of an IPv6 address, as packets have them. For an IPv4 address its mapped form.
+    /// The octets of an IPv6 address; of an IPv4 one, its mapped form.
     pub const fn v6_octets(&self) -> [u8; 16] {
         let n = u128::from_be_bytes(self.0);
         if n >> 32 == STAND_IN {
-            (MAPPED << 32 | n & u32::MAX as u128).to_be_bytes()
+            (n & 0xffff_ffff | MAPPED << 32).to_be_bytes()
         } else {
             self.0
         }
@@ -72,34 +112,39 @@ impl Addr {
         IpAddr::from(*self).is_unspecified()
     }
 
-    /// Whether no packet may come from this address, whoever sends it: 0.0.0.0/8, 127.0.0.0/8 and all
-    /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6, which is not served, none.
+    /// Its family.
+    #[inline]
+    pub const fn family(&self) -> Family {
+        if self.is_v4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// Whether this is an IPv6 address that is worth something on one link only (fe80::/10).
+    pub const fn is_link_local(&self) -> bool {
+        self.0[0] == 0xfe && self.0[1] & 0xc0 == 0x80
+    }
+
+    /// Whether no packet may come from this address, whoever sends it. Of IPv4: 0.0.0.0/8, 127.0.0.0/8 and all
+    /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6: ::1 and multicast, as `ip6_rcv_core` has it, which takes an
+    /// IPv4-mapped source for an address like others.
     pub const fn is_martian(&self) -> bool {
-        match self.as_v4() {
-            Some([first, ..]) => first == 0 || first == 127 || first >= 224,
-            None => false,
+        if let Some([first, ..]) = self.as_v4() {
+            return first == 0 || first == 127 || first >= 224;
         }
+        let n = u128::from_be_bytes(self.0);
+        n == 1 || n >> 120 == 0xff && n >> 32 != STAND_IN
     }
 
     /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family
     /// (0 to 32 for IPv4, 0 to 128 for IPv6) and is clamped to it.
-    pub fn masked(&self, prefix: u8) -> Self {
-        let bits = if self.is_v4() {
-            96 + u32::from(prefix.min(32))
-        } else {
-            u32::from(prefix.min(128))
-        };
-        let mask = if bits == 0 {
-            0
-        } else {
-            u128::MAX << (128 - bits)
-        };
-        let octets = self.v6_octets();
-        let masked = (u128::from_be_bytes(octets) & mask).to_be_bytes();
+    pub const fn masked(&self, prefix: u8) -> Self {
+        let most = self.family().bits();
+        let kept = if prefix < most { prefix } else { most };
+        let zeros = most - kept;
+        let mask = if zeros == 128 { 0 } else { u128::MAX << zeros };
         if self.is_v4() {
-            Self(masked)
+            Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
         } else {
-            Self::v6(masked)
+            Self::v6((u128::from_be_bytes(self.v6_octets()) & mask).to_be_bytes())
         }
     }
 }
@@ -260,6 +305,12 @@ impl Flow {
         }
     }
 
+    /// The family of the packets, which have both addresses of it.
+    #[inline]
+    pub const fn family(&self) -> Family {
+        self.dst.family()
+    }
+
     /// Where the packet comes from.
     pub const fn source(&self) -> Endpoint {
         Endpoint::new(self.src, self.src_port)
@@ -316,23 +367,6 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_mapped_ipv6_address_is_an_ipv6_address() {
-        let text = "::ffff:192.0.2.1";
-        let mapped: Ipv6Addr = text.parse().expect("an address");
-        let a = Addr::from(mapped);
-        assert_eq!(
-            (a.is_v4(), a.to_string(), a.v6_octets()),
-            (false, text.to_owned(), mapped.octets())
-        );
-        assert_eq!(IpAddr::from(a), IpAddr::V6(mapped));
-        assert_ne!(a, Addr::v4([192, 0, 2, 1]));
-        assert_eq!(a.masked(96).to_string(), "::ffff:0.0.0.0");
-        assert_eq!(a.masked(64), Addr([0; 16]));
-        let json = serde_json::to_string(&a).expect("it is written");
-        assert_eq!(serde_json::from_str::<Addr>(&json).expect("and read"), a);
-    }
-
-    #[test]
     fn martians_are_told_at_the_edges_of_their_blocks() {
         let cases = [
             ([0, 0, 0, 0], true),
@@ -350,6 +384,48 @@ mod tests {
         for (bytes, martian) in cases {
             assert_eq!(Addr::v4(bytes).is_martian(), martian, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn of_ipv6_only_loopback_and_multicast_are_martians() {
+        let cases = [
+            ("::1", true),
+            ("ff02::1", true),
+            ("ff0e::7", true),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:c000:201", true),
+            ("::", false),
+            ("::2", false),
+            ("fe80::1", false),
+            ("fec0::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("2001:db8::1", false),
+        ];
+        for (text, martian) in cases {
+            let addr = Addr::from(text.parse::<IpAddr>().expect("an address"));
+            assert_eq!(addr.is_martian(), martian, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_of_ipv6_is_no_ipv4_address() {
+        let octets = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        let mapped = Addr::v6(octets);
+        assert_eq!(mapped.family(), Family::V6);
+        assert_ne!(mapped, Addr::v4([192, 0, 2, 1]));
+        assert_eq!(mapped.v6_octets(), octets);
+        assert_eq!(mapped.to_string(), "::ffff:192.0.2.1");
+        let text: IpAddr = mapped.to_string().parse().expect("an address");
+        assert_eq!(Addr::from(text), mapped);
+        assert_eq!(mapped.masked(96).to_string(), "::ffff:0.0.0.0");
+        assert_eq!(mapped.masked(64), Addr::v6([0; 16]));
+        assert_eq!(mapped.masked(128), mapped);
+        let json = serde_json::to_string(&mapped).expect("it is written");
+        assert_eq!(
+            serde_json::from_str::<Addr>(&json).expect("and read"),
+            mapped
+        );
+        // What nobody has on the wire is not taken for it.
+        assert_ne!(Addr::v6(mapped.0).v6_octets(), octets);
     }
 
     #[test]

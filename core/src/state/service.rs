@@ -12,7 +12,7 @@ mod rows;
 mod tunnel;
 
 pub use method::{Forwarding, MethodDef, Replies};
-pub use tunnel::{OUTER_HEADER, Tunnel, TunnelChecksum, TunnelDef, TunnelKind};
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelDef, TunnelKind, outer_header};
 
 /// What a virtual service is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
