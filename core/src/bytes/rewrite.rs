@@ -10,7 +10,7 @@ use crate::packet::{Packet, Transport};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ports::{self, Ports};
-use crate::wire::{icmp, ipv4, sctp, tcp, udp};
+use crate::wire::{icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// One or both ends of a packet's flow to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,13 +137,43 @@ pub fn set_addresses(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     }
 }
 
-/// Replaces addresses and ports of the IPv4 packet that an ICMP error quotes, as far as it is quoted, and
-/// seals its header; its transport checksum stays as it was, as in the kernel.
+/// Replaces addresses and ports of the packet that an ICMP error quotes, as far as it is quoted, and seals IPv4's
+/// header; its transport checksum stays as it was, as in the kernel.
 pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
+    if ends == Ends::default() {
+        return;
+    }
+    match quoted.first().map_or(0, |first| first >> 4) {
+        4 => set_quoted_ends_v4(quoted, ends),
+        6 => set_quoted_ends_v6(quoted, ends),
+        _ => {}
+    }
+}
+
+fn set_quoted_ends_v6(quoted: &mut [u8], ends: Ends) {
+    let Some((_, l4)) = ipv6::first_transport(quoted) else {
+        return;
+    };
+    let (head, l4) = quoted.split_at_mut(l4);
+    if l4.len() < ports::LEN {
+        return;
+    }
+    let (mut header, mut ports) = (ipv6::Header::new_mut(head), Ports::new_mut(l4));
+    if let Some(end) = ends.src {
+        header.set_src(end.addr.v6_octets());
+        ports.set_src(end.port);
+    }
+    if let Some(end) = ends.dst {
+        header.set_dst(end.addr.v6_octets());
+        ports.set_dst(end.port);
+    }
+}
+
+fn set_quoted_ends_v4(quoted: &mut [u8], ends: Ends) {
     let Ok(packet) = ipv4::Packet::new_checked(quoted) else {
         return;
     };
-    if ends == Ends::default() || packet.payload.len() < ports::LEN {
+    if packet.payload.len() < ports::LEN {
         return;
     }
     let (head, l4) = quoted.split_at_mut(packet.header.header_len());

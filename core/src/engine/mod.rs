@@ -33,10 +33,10 @@ mod desired;
 mod flows;
 mod fork;
 mod host;
-mod icmpv6;
 mod input;
 mod journey;
 mod martian;
+mod options;
 mod outer;
 mod pmtu;
 mod related;
@@ -112,7 +112,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new((config.keys.0 & 0xffff) as u16),
+            voice: Voice::new(config.keys.0),
             counters: Counters::default(),
         }
     }

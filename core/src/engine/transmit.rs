@@ -7,7 +7,7 @@ use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Family};
-use crate::fragment;
+use crate::fragment::{self, Cut, Pieces};
 use crate::frame::{Frame, Gso};
 use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
@@ -41,11 +41,20 @@ pub(super) struct Leg {
     pub(super) answer_from: Addr,
 }
 
-/// The last step out: next hop, largest IP packet, port.
+/// The last step out: next hop, when the packet is cut and into what, port.
 struct Exit {
     hop: NextHop,
-    limit: usize,
+    sizes: Sizes,
     egress: Egress,
+}
+
+/// How long packets leave, bytes of IP.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// The longest that is not cut,
+    whole: usize,
+    /// and the longest fragment of one that is.
+    fragment: usize,
 }
 
 impl Leg {
@@ -73,6 +82,14 @@ impl Leg {
         match self.by {
             By::Mode(mode) if self.forward => mode.overhead(&self.path),
             By::Mode(_) | By::Addresses(_) => 0,
+        }
+    }
+
+    /// Of which family the packet leaves.
+    fn family(&self) -> Family {
+        match self.forward {
+            true => self.path.server.addr.family(),
+            false => self.path.client.addr.family(),
         }
     }
 
@@ -168,10 +185,7 @@ impl<R: Recorder> Engine<R> {
         leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            limit: t
-                .packet
-                .fragment_size
-                .map_or(mtu, |size| mtu.min(usize::from(size))),
+            sizes: Sizes::of(t.packet, leg.family(), mtu),
             egress: hop.egress(),
         };
         let result = if super_frame && (leg.overhead() > 0 || len > room) {
@@ -199,7 +213,7 @@ impl<R: Recorder> Engine<R> {
     fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: Leg) -> Verdict {
         if !leg.translates() {
             return match t.packet.transport {
-                Transport::Icmp { .. } => Verdict::Pass,
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => Verdict::Pass,
                 _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
@@ -215,14 +229,14 @@ impl<R: Recorder> Engine<R> {
         }
         let exit = Exit {
             hop: NextHop::host(to),
-            limit: usize::from(u16::MAX),
+            sizes: Sizes::up_to(usize::from(u16::MAX)),
             egress: Egress {
                 port: PortId::HOST,
                 unresolved: None,
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
+        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.sizes.whole;
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => leg
                 .rewrite(t.frame, t.packet)
@@ -243,16 +257,22 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         leg.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole
+        {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
-        if t.packet.fragment_size.is_none() && t.packet.family == Family::V4 {
+        let ethertype = ethernet::Header::new(t.frame.bytes()).ethertype();
+        if t.packet.fragment_size.is_none() && ethertype == ethernet::ethertype::IPV4 {
             let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
             ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
-        self.cut(t.frame.bytes(), exit, t.out);
+        let mut pieces = t.pieces;
+        if leg.overhead() > 0 || pieces.sizes.is_empty() {
+            pieces.id = self.voice.next_fragment_id();
+        }
+        self.cut(t.frame.bytes(), exit, pieces, t.out);
         Ok(Verdict::SendOutbox)
     }
 
@@ -271,21 +291,29 @@ impl<R: Recorder> Engine<R> {
             leg.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ethernet::LEN <= exit.limit {
+            if draft.len() - ethernet::LEN <= exit.sizes.whole {
                 let (range, offload) = (draft.range(), draft.offload);
                 t.out.push(range, offload, exit.egress);
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
-                self.cut(&whole, exit, t.out);
+                let pieces = Pieces {
+                    sizes: &[],
+                    id: self.voice.next_fragment_id(),
+                };
+                self.cut(&whole, exit, pieces, t.out);
             }
         }
         Ok(Verdict::SendOutbox)
     }
 
-    fn cut(&mut self, frame: &[u8], exit: &Exit, out: &mut Outbox) {
+    fn cut(&mut self, frame: &[u8], exit: &Exit, pieces: Pieces<'_>, out: &mut Outbox) {
         let before = out.len();
-        fragment::cut(frame, exit.limit, exit.egress, out);
+        let cut = Cut {
+            limit: exit.sizes.fragment,
+            pieces,
+        };
+        fragment::cut(frame, &cut, exit.egress, out);
         self.counters.fragments += (out.len() - before) as u64;
     }
 }
@@ -294,6 +322,31 @@ impl<R: Recorder> Engine<R> {
 /// (`ip_vs_route_me_harder` in ip_vs_core.c).
 pub(super) fn to_client(c: &Conn) -> Query {
     Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+}
+
+impl Sizes {
+    const fn up_to(limit: usize) -> Self {
+        Self {
+            whole: limit,
+            fragment: limit,
+        }
+    }
+
+    /// Those of a packet that leaves over a link of this MTU, its outermost header being of `family`: what came in
+    /// pieces leaves in such again, within one family. Of IPv6 none need be shorter than what each link takes
+    /// (`ip6_finish_output`, `ip6_fragment`).
+    fn of(packet: &Packet, family: Family, mtu: usize) -> Self {
+        match packet.fragment_size.map(usize::from) {
+            Some(size) if packet.family == family => match family {
+                Family::V4 => Self::up_to(mtu.min(size)),
+                Family::V6 => Self {
+                    whole: mtu.min(size),
+                    fragment: mtu.min(size.max(ipv6::MIN_MTU)),
+                },
+            },
+            _ => Self::up_to(mtu),
+        }
+    }
 }
 
 impl Exit {

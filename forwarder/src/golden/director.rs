@@ -13,6 +13,7 @@ use uvs_core::outbox::Outbox;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, Verdict};
+use uvs_core::wire::ethernet::{self, Mac};
 
 use super::{SIDES, addr, list, mac, text};
 use crate::port::port_id;
@@ -37,9 +38,17 @@ pub struct Director {
     /// The routes and neighbours.
     pub fib: Fib,
     /// Frames whose next hop is asked for, and until when.
-    held: Vec<(Instant, Vec<u8>)>,
+    held: Vec<Held>,
     /// What left between two steps.
     late: Vec<(usize, Vec<u8>)>,
+}
+
+/// A frame that waits for its next hop's MAC address.
+struct Held {
+    until: Instant,
+    egress: Egress,
+    /// Behind [`HEADROOM`].
+    bytes: Vec<u8>,
 }
 
 /// What became of a frame.
@@ -105,14 +114,10 @@ impl Director {
         let mut out = Outbox::new();
         while self.engine.handle_timeout(self.now, 1000, &mut out) {}
         let now = self.now;
-        let (gone, held) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|(deadline, _)| *deadline <= now);
-        self.held = held;
-        let gone: Vec<(Instant, Vec<u8>)> = gone;
-        for (_, mut frame) in gone {
+        let gone: Vec<Held> = self.held.extract_if(.., |h| h.until <= now).collect();
+        for mut held in gone {
             let mut out = Outbox::new();
-            let mut frame = whole(&mut frame);
+            let mut frame = whole(&mut held.bytes);
             self.engine.handle_unreachable(now, &mut frame, &mut out);
             let left = self.collect(&out);
             self.late.extend(left);
@@ -121,10 +126,16 @@ impl Director {
 
     /// A frame comes in on a side, one step later.
     pub fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
+        self.send_with(side, bytes, Offload::default())
+    }
+
+    /// As [`Self::send`], with something left to do in the frame.
+    pub(super) fn send_with(&mut self, side: &str, bytes: &[u8], offload: Offload) -> Outcome {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let mut buf = vec![0; HEADROOM];
         buf.extend(bytes);
         let mut frame = whole(&mut buf);
+        frame.offload = offload;
         let mut out = Outbox::new();
         self.now = self.now + self.step;
         self.expire();
@@ -144,6 +155,27 @@ impl Director {
         Outcome::Left(left)
     }
 
+    /// What has left since the last frame.
+    pub(super) fn take_late(&mut self) -> Vec<(usize, Vec<u8>)> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// A neighbour has told where it is: what waits for it leaves.
+    pub(super) fn learn(&mut self, side: &str, neighbour: Addr, mac: Mac) {
+        let port = SIDES.iter().position(|t| *t == side).unwrap();
+        let ifindex = ifindex(DEVICES[port]);
+        self.change_fib(|f| f.set_neighbour(ifindex, neighbour, mac));
+        let here = |h: &mut Held| {
+            h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour)
+        };
+        let freed: Vec<Held> = self.held.extract_if(.., here).collect();
+        for mut held in freed {
+            let mut frame = whole(&mut held.bytes);
+            ethernet::Header::new_mut(frame.bytes_mut()).set_dst(mac);
+            self.late.push((port, frame.bytes().to_vec()));
+        }
+    }
+
     fn collect(&mut self, out: &Outbox) -> Vec<(usize, Vec<u8>)> {
         let mut left = Vec::new();
         for (bytes, _, egress) in out.iter() {
@@ -156,7 +188,11 @@ impl Director {
         if egress.unresolved.is_some() {
             let mut buf = vec![0; HEADROOM];
             buf.extend(bytes);
-            self.held.push((self.now + PATIENCE, buf));
+            self.held.push(Held {
+                until: self.now + PATIENCE,
+                egress,
+                bytes: buf,
+            });
         } else {
             left.push((usize::from(egress.port.0), bytes.to_vec()));
         }
@@ -225,11 +261,14 @@ fn whole(buf: &mut [u8]) -> Frame<'_> {
     Frame::new(buf, HEADROOM, end, Offload::default())
 }
 
+/// The interfaces, in the order of the ports.
+const DEVICES: [&str; 2] = ["c0", "s0"];
+
 /// The recording's interfaces, routes and neighbours.
 fn fib(topology: &Value, mtu: &Value) -> Fib {
     let mut fib = Fib::new();
     fib.forwarding = true;
-    for (port, dev) in ["c0", "s0"].iter().enumerate() {
+    for (port, dev) in DEVICES.iter().enumerate() {
         let ifindex = ifindex(dev);
         let t = &topology[*dev];
         fib.set_interface(Interface {
@@ -254,8 +293,16 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
     for n in list(&topology["neigh"]) {
         fib.set_neighbour(ifindex(text(&n[0])), addr(text(&n[1])), mac(text(&n[2])));
     }
-    let gateway = Hop::by(ifindex("c0"), Some(addr("10.0.1.254")));
-    fib.add_route(Route::new(DEFAULT.0, DEFAULT.1, Target::Hop(gateway)));
+    for route in list(&topology["routes"]) {
+        let words: Vec<&str> = text(route).split_whitespace().collect();
+        let ["default", "via", gateway, "dev", dev] = words[..] else {
+            panic!("`{route}` cannot be played");
+        };
+        let gateway = addr(gateway);
+        let to = if gateway.is_v4() { "0.0.0.0" } else { "::" };
+        let hop = Hop::by(ifindex(dev), Some(gateway));
+        fib.add_route(Route::new(addr(to), 0, Target::Hop(hop)));
+    }
     fib
 }
 
@@ -263,6 +310,3 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
 pub(super) fn ifindex(dev: &str) -> u32 {
     if dev == "c0" { 2 } else { 3 }
 }
-
-/// The default route, as a key for its removal.
-pub(super) const DEFAULT: (Addr, u8) = (Addr::UNSPECIFIED, 0);
