@@ -209,7 +209,9 @@ impl Reassembler {
         if !datagram.is_whole() {
             return Ok(None);
         }
-        let whole = self.forget(key).map(|datagram| datagram.into_reassembled(key));
+        let whole = self
+            .forget(key)
+            .map(|datagram| datagram.into_reassembled(key));
         whole.transpose()
     }
 
@@ -311,7 +313,10 @@ impl Datagram {
                 ipv6::Header::new_mut(bytes).set_payload_len(len);
             }
         }
-        let lengths = self.parts.iter().map(|(_, data)| narrow::to_u16(data.len()));
+        let lengths = self
+            .parts
+            .iter()
+            .map(|(_, data)| narrow::to_u16(data.len()));
         Ok(Reassembled {
             frame,
             largest: self.largest,

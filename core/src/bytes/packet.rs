@@ -383,7 +383,7 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
 
 /// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it. `None` where
 /// there is no chunk.
-fn telling_chunk(l4: &[u8]) -> Option<u8> {
+pub(crate) fn telling_chunk(l4: &[u8]) -> Option<u8> {
     let mut kinds = sctp::chunks(l4).map(|chunk| chunk.kind());
     let first = kinds.next()?;
     let cookie = matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK);

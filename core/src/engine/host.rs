@@ -50,7 +50,7 @@ impl<R: Recorder> Engine<R> {
 }
 
 /// Where an IPv6 packet names the protocol that it is of, bytes from its first; 0 in IPv4, where nobody asks.
-fn named_at(t: &Transit<'_, '_>) -> usize {
+pub(super) fn named_at(t: &Transit<'_, '_>) -> usize {
     let packet = &t.frame.bytes()[usize::from(t.packet.ip)..];
     match t.packet.family {
         Family::V4 => 0,

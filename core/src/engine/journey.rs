@@ -1,6 +1,6 @@
 //! A frame's journey: which step it goes to. Each of the others is in a file of its own.
 
-use super::flows::{OutOfWindow, Tracking};
+use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
@@ -178,11 +178,19 @@ impl<R: Recorder> Engine<R> {
                     out: t.out,
                 };
                 let verdict = self.handle_packet(&mut datagram);
-                if verdict == Verdict::Local {
-                    t.out
-                        .push_copy(frame.bytes(), frame.offload, Egress::default());
+                match verdict {
+                    Verdict::Local => {
+                        t.out
+                            .push_copy(frame.bytes(), frame.offload, Egress::default());
+                        verdict
+                    }
+                    // One that needs no cutting leaves instead of the frame that made it whole.
+                    Verdict::Send(egress) => {
+                        t.out.push_copy(frame.bytes(), frame.offload, egress);
+                        Verdict::SendOutbox
+                    }
+                    _ => verdict,
                 }
-                verdict
             }
             Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
             Parsed::Arp | Parsed::Foreign => Verdict::Pass,
@@ -214,7 +222,8 @@ impl<R: Recorder> Engine<R> {
             timeouts: self.desired.timeouts(),
             strict: self.upkeep.is_strict(self.desired.sysctls()),
         };
-        if let Some(before) = self.flows.track(id, t.packet, output, &by) {
+        let seen = flows::as_ipvs_reads(t.frame, t.packet);
+        if let Some(before) = self.flows.track(id, &seen, output, &by) {
             self.record(|e| e.moved(id, before));
         }
         self.flows.note_sequence(id, t.frame, t.packet, output);
@@ -224,5 +233,11 @@ impl<R: Recorder> Engine<R> {
 
 /// Whether a packet is of the neighbour discovery that goes on about addresses.
 fn is_discovery(packet: &Packet) -> bool {
-    matches!(packet.transport, Transport::Icmpv6 { kind: ndp::SOLICITATION | ndp::ADVERTISEMENT, .. })
+    matches!(
+        packet.transport,
+        Transport::Icmpv6 {
+            kind: ndp::SOLICITATION | ndp::ADVERTISEMENT,
+            ..
+        }
+    )
 }

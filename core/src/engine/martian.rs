@@ -39,8 +39,9 @@ impl<R: Recorder> Engine<R> {
         let ours = self.desired.owns(flow.dst)
             || match t.packet.transport {
                 Transport::Fragment => self.desired.is_vip(flow.dst),
-                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => quoted(t.frame, t.packet)
-                    .is_some_and(|quote| serves(&quote.flow.reversed())),
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
+                    quoted(t.frame, t.packet).is_some_and(|quote| serves(&quote.flow.reversed()))
+                }
                 _ => serves(flow),
             };
         if ours {

@@ -21,7 +21,7 @@ const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXC
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
     /// Offset of its IP header in the frame.
-    ip: usize,
+    pub(super) ip: usize,
     /// Whether nothing lies between its IP header and its transport: no options, no extension headers.
     plain: bool,
     pub(super) flow: Flow,
@@ -136,6 +136,10 @@ impl<R: Recorder> Engine<R> {
             return self.transmit(t, leg, hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
+        if c.client.addr.family() != c.server.addr.family() {
+            let to = c.server.addr;
+            return self.pass_on(t, quote, (far.addr, to), (c.server, far));
+        }
         rewrite_quote(
             t.frame,
             t.packet,
@@ -171,8 +175,12 @@ impl<R: Recorder> Engine<R> {
         self.flows
             .count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
-        let hop = self.routes.fib.lookup(to_client(&c));
+        let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;
+        if c.client.addr.family() != c.server.addr.family() {
+            let to = c.client.addr;
+            return self.pass_on(t, quote, (c.vip.addr, to), (c.client, c.vip));
+        }
         rewrite_quote(
             t.frame,
             t.packet,

@@ -75,7 +75,8 @@ impl<R: Recorder> Engine<R> {
         let told = self.voice.refuse_datagrams(&self.routes.fib, ends, out) == Verdict::Answered;
         if told {
             let message = Error::PortUnreachable.message(c.client.addr.family());
-            self.counters.count_icmp(c.client.addr.family(), message.kind);
+            self.counters
+                .count_icmp(c.client.addr.family(), message.kind);
         }
         told
     }

@@ -1,6 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
 use super::pmtu;
+use super::sizes::{Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
 use super::{Engine, describe};
@@ -18,8 +19,8 @@ use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 use crate::wire::ethernet;
+use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
-use crate::wire::{ipv4, ipv6};
 
 /// What a packet is changed by on its way.
 #[derive(Clone, Copy)]
@@ -48,15 +49,6 @@ struct Exit {
     egress: Egress,
 }
 
-/// How long packets leave, bytes of IP.
-#[derive(Clone, Copy)]
-struct Sizes {
-    /// The longest that is not cut,
-    whole: usize,
-    /// and the longest fragment of one that is.
-    fragment: usize,
-}
-
 impl Leg {
     fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
         match self.by {
@@ -78,29 +70,11 @@ impl Leg {
     }
 
     /// Bytes that are added in front of the packet.
-    fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         match self.by {
             By::Mode(mode) if self.forward => mode.overhead(&self.path),
             By::Mode(_) | By::Addresses(_) => 0,
         }
-    }
-
-    /// Of which family the packet leaves.
-    fn family(&self) -> Family {
-        match self.forward {
-            true => self.path.server.addr.family(),
-            false => self.path.client.addr.family(),
-        }
-    }
-
-    /// Whether a tunnel over a link leaves too little room: less than the smallest MTU that its own IP may
-    /// have, whatever it carries (`mtu < IPV6_MIN_MTU` in `__ip_vs_get_out_rt_v6`).
-    fn has_no_room(&self, room: usize) -> bool {
-        let least = match self.path.server.addr.family() {
-            Family::V4 => pmtu::MIN_MTU,
-            Family::V6 => ipv6::MIN_MTU,
-        };
-        self.overhead() > 0 && room < least
     }
 
     /// Whether the packet's addresses are translated, so that its answers come back to the director.
@@ -172,23 +146,29 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, &leg, &hop);
-        let room = mtu.saturating_sub(leg.overhead());
+        let room = leg.room(t.packet, mtu);
         if leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
-        if len > room && !may_be_cut(t.packet, &leg) {
-            let error = Error::FragmentationNeeded { mtu: room };
+        if len > room && !leg.may_cut(t.packet, len) {
+            // As the kernel it says of a tunnel what that takes, be it less than a link may; between the families the
+            // rest is cut (RFC 7915 §5.1).
+            let mtu = match leg.changes_family(t.packet) {
+                true => room.max(pmtu::least_mtu(t.packet.family)),
+                false => room,
+            };
+            let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            sizes: Sizes::of(t.packet, leg.family(), mtu),
+            sizes: Sizes::of(t.packet, &leg, mtu),
             egress: hop.egress(),
         };
-        let result = if super_frame && (leg.overhead() > 0 || len > room) {
+        let result = if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
             self.send_segments(t, leg, &exit)
         } else {
             self.send_one(t, &leg, &exit)
@@ -236,7 +216,9 @@ impl<R: Recorder> Engine<R> {
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.sizes.whole;
+        let one = t.frame.offload.gso != Gso::UdpL4
+            && t.frame.len() - ethernet::LEN <= exit.sizes.whole
+            && leg.keeps_super_frame(t.packet);
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => leg
                 .rewrite(t.frame, t.packet)
@@ -257,8 +239,7 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         leg.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole
-        {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
@@ -319,33 +300,14 @@ impl<R: Recorder> Engine<R> {
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder` in ip_vs_core.c).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
-}
-
-impl Sizes {
-    const fn up_to(limit: usize) -> Self {
-        Self {
-            whole: limit,
-            fragment: limit,
-        }
-    }
-
-    /// Those of a packet that leaves over a link of this MTU, its outermost header being of `family`: what came in
-    /// pieces leaves in such again, within one family. Of IPv6 none need be shorter than what each link takes
-    /// (`ip6_finish_output`, `ip6_fragment`).
-    fn of(packet: &Packet, family: Family, mtu: usize) -> Self {
-        match packet.fragment_size.map(usize::from) {
-            Some(size) if packet.family == family => match family {
-                Family::V4 => Self::up_to(mtu.min(size)),
-                Family::V6 => Self {
-                    whole: mtu.min(size),
-                    fragment: mtu.min(size.max(ipv6::MIN_MTU)),
-                },
-            },
-            _ => Self::up_to(mtu),
-        }
+/// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
+/// kernel looks for it too, and no other.
+pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
+    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
+    if c.client.addr.is_link_local() {
+        query.back(arrival)
+    } else {
+        query
     }
 }
 
@@ -360,27 +322,6 @@ fn is_loopback(addr: Addr) -> bool {
     match addr.as_v4() {
         Some([first, ..]) => first == 127,
         None => u128::from_be_bytes(addr.0) == 1,
-    }
-}
-
-/// Whether a packet that is too long may be cut, or its tunnel's outer one instead.
-fn may_be_cut(packet: &Packet, leg: &Leg) -> bool {
-    let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
-    match packet.family {
-        Family::V4 => {
-            let icmp = matches!(packet.transport, Transport::Icmp { .. });
-            !packet.dont_fragment || icmp || cut_outside
-        }
-        Family::V6 => false,
-    }
-}
-
-/// Bytes of the largest IP packet that a frame becomes on the wire. In IPv6 what came in pieces leaves in such.
-pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
-    match (frame.offload.gso, packet.fragment_size) {
-        (Gso::None, Some(piece)) if packet.family == Family::V6 => usize::from(piece),
-        (Gso::None, _) => packet.ip_len as usize,
-        _ => segment::segment_ip_len(frame, packet),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::flow::Addr;
 use crate::frame::Offload;
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 
@@ -87,6 +88,11 @@ impl Voice {
         self.ip_id
     }
 
+    /// Whether one more redirect is allowed; it then counts, among ICMP's errors.
+    pub(super) fn may_redirect(&mut self, now: Instant) -> bool {
+        self.error_limit.allows(now)
+    }
+
     /// An identification for an IPv6 datagram that is cut here.
     pub(super) const fn next_fragment_id(&mut self) -> u32 {
         (self.fragment_ids.next_u64() >> 32) as u32
@@ -115,9 +121,7 @@ impl Voice {
             return Verdict::Drop(DropReason::NoRoute);
         };
         let mut draft = out.draft(ethernet::LEN + header.len() + letter.len);
-        let (head, body) = draft
-            .bytes_mut()
-            .split_at_mut(ethernet::LEN + header.len());
+        let (head, body) = draft.bytes_mut().split_at_mut(ethernet::LEN + header.len());
         fill(self, &mut header, body);
         header.emit(&mut head[ethernet::LEN..]);
         let header = ethernet::Repr {

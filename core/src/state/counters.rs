@@ -96,8 +96,16 @@ impl Stats {
 /// The ICMP errors that the engine makes: their type in ICMP and in ICMPv6, where it has them, and the metric label.
 /// What is too big is unreachable in ICMP.
 pub const ICMP_ERRORS: [(Option<u8>, u8, &str); 4] = [
-    (Some(icmp::UNREACHABLE), icmpv6::UNREACHABLE, "destination_unreachable"),
-    (Some(icmp::TIME_EXCEEDED), icmpv6::TIME_EXCEEDED, "time_exceeded"),
+    (
+        Some(icmp::UNREACHABLE),
+        icmpv6::UNREACHABLE,
+        "destination_unreachable",
+    ),
+    (
+        Some(icmp::TIME_EXCEEDED),
+        icmpv6::TIME_EXCEEDED,
+        "time_exceeded",
+    ),
     (None, icmpv6::TOO_BIG, "packet_too_big"),
     (None, icmpv6::PARAMETER_PROBLEM, "parameter_problem"),
 ];

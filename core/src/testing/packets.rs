@@ -251,7 +251,13 @@ impl PacketBuilder {
     fn l4(&self) -> usize {
         let headers = match self.is_v4() {
             true => 20 + self.ip_options.len(),
-            false => 40 + self.extensions.iter().map(|(_, b)| 2 + b.len()).sum::<usize>(),
+            false => {
+                40 + self
+                    .extensions
+                    .iter()
+                    .map(|(_, b)| 2 + b.len())
+                    .sum::<usize>()
+            }
         };
         ethernet::LEN + headers
     }

@@ -62,6 +62,8 @@ header! {
     pub NEXT_HEADER => next_header, set_next_header: u8 = 0;
     /// Its length: in units of 8 bytes, the first 8 left out; AH's in units of 4.
     pub LENGTH => length, set_length: u8 = 1;
+    /// Of a routing header: how many addresses are still to be visited.
+    pub SEGMENTS_LEFT => segments_left, set_segments_left: u8 = 3;
 }
 
 /// Bytes of an extension header at least.
@@ -191,6 +193,22 @@ fn follow(
     Err(Malformed::Header)
 }
 
+/// Whether the extension headers between an IPv6 header and the end of `headers` may be left out: none of them is
+/// AH, which is about the whole packet, or a routing header with a way still to go (RFC 7915 §5.1).
+pub fn may_be_stripped(headers: &[u8]) -> bool {
+    let mut next = Header::new(headers).next_header();
+    let mut at = LEN;
+    while let Some(Ok(extension)) = headers.get(at..).map(Extension::new_checked) {
+        let on_its_way = next == protocol::ROUTING && extension.segments_left() != 0;
+        if on_its_way || next == protocol::AH {
+            return false;
+        }
+        next = extension.next_header();
+        at += (usize::from(extension.length()) + 1) * 8;
+    }
+    true
+}
+
 /// The protocol of a packet's transport and where it begins, bytes from the IPv6 header's first, behind the Fragment
 /// header of a first fragment too. `None` where the extension headers are cut off or malformed, or it is a later
 /// fragment, which has none.
@@ -221,7 +239,9 @@ pub fn repeated(packet: &[u8]) -> Chain {
             protocol::DESTINATION_OPTIONS => !routed,
             _ => false,
         };
-        let extension = packet.get(at..).and_then(|b| Extension::new_checked(b).ok());
+        let extension = packet
+            .get(at..)
+            .and_then(|b| Extension::new_checked(b).ok());
         let Some(extension) = extension.filter(|_| belongs) else {
             return Chain {
                 protocol: next,

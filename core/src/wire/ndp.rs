@@ -188,7 +188,10 @@ pub fn answer(
     } else {
         Advertisement {
             to: asked.src,
-            station: asked.told.filter(|mac| is_one_station(*mac)).unwrap_or(from),
+            station: asked
+                .told
+                .filter(|mac| is_one_station(*mac))
+                .unwrap_or(from),
             flags: router | SOLICITED | OVERRIDE,
         }
     };
@@ -291,7 +294,11 @@ pub struct Redirection<'a> {
 /// of IPv6 and has its header whole.
 pub fn redirect(says: &Redirection<'_>) -> Vec<u8> {
     const HEADERS: usize = ethernet::LEN + ipv6::LEN;
-    let target = if says.station.is_some() { ADDRESS_OPTION_LEN } else { 0 };
+    let target = if says.station.is_some() {
+        ADDRESS_OPTION_LEN
+    } else {
+        0
+    };
     let room = ipv6::MIN_MTU - ipv6::LEN - REDIRECT_LEN - target - REDIRECTED_LEN;
     // An option is a multiple of 8 bytes long.
     let quoted = says.packet.len().min(room) & !7;

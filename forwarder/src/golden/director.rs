@@ -10,6 +10,7 @@ use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
+use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, Verdict};
@@ -89,8 +90,11 @@ impl Director {
         d
     }
 
-    /// Takes the snapshot up.
+    /// Takes the snapshot up. VIPs that the director does not have are the host's, as the daemon has it.
     pub fn apply(&mut self) {
+        let vips = self.snapshot.services.iter().map(|s| s.key.vip().addr);
+        let absent = vips.filter(|vip| !vip.is_unspecified() && !self.fib.is_local(*vip));
+        self.snapshot.absent_vips = absent.collect();
         self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
         self.expire();
     }
@@ -165,9 +169,8 @@ impl Director {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let ifindex = ifindex(DEVICES[port]);
         self.change_fib(|f| f.set_neighbour(ifindex, neighbour, mac));
-        let here = |h: &mut Held| {
-            h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour)
-        };
+        let here =
+            |h: &mut Held| h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour);
         let freed: Vec<Held> = self.held.extract_if(.., here).collect();
         for mut held in freed {
             let mut frame = whole(&mut held.bytes);
@@ -229,7 +232,11 @@ impl Director {
                 let word = server.forwarding.def().listed;
                 lines.push(format!(
                     "{} {} {word} weight {} active {} inact {}",
-                    s.key, r.endpoint, server.weight, r.numbers.active, r.numbers.inactive
+                    named(s.key),
+                    r.endpoint,
+                    server.weight,
+                    r.numbers.active,
+                    r.numbers.inactive
                 ));
             }
         }
@@ -261,6 +268,14 @@ fn whole(buf: &mut [u8]) -> Frame<'_> {
     Frame::new(buf, HEADROOM, end, Offload::default())
 }
 
+/// A service as recordings name it: of a mark they leave out the family.
+fn named(key: ServiceKey) -> String {
+    match key {
+        ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+        ServiceKey::Address { .. } => key.to_string(),
+    }
+}
+
 /// The interfaces, in the order of the ports.
 const DEVICES: [&str; 2] = ["c0", "s0"];
 
@@ -268,6 +283,7 @@ const DEVICES: [&str; 2] = ["c0", "s0"];
 fn fib(topology: &Value, mtu: &Value) -> Fib {
     let mut fib = Fib::new();
     fib.forwarding = true;
+    fib.forwarding_ipv6 = true;
     for (port, dev) in DEVICES.iter().enumerate() {
         let ifindex = ifindex(dev);
         let t = &topology[*dev];
@@ -279,12 +295,14 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
             up: true,
             reverse_path: ReversePath::Off,
         });
+        fib.add_address(ifindex, link_local(text(&t["mac"])), 64);
         for a in list(&t["addr"]) {
             let (a, prefix) = text(a).split_once('/').unwrap();
             let (a, prefix) = (addr(a), prefix.parse().unwrap());
-            fib.add_local(ifindex, a);
+            fib.add_address(ifindex, a, prefix);
+            // IPv6's routes leave the choice of a source open.
             let hop = Hop {
-                source: Some(a),
+                source: a.is_v4().then_some(a),
                 ..Hop::by(ifindex, None)
             };
             fib.add_route(Route::new(a.masked(prefix), prefix, Target::Hop(hop)));
@@ -304,6 +322,16 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
         fib.add_route(Route::new(addr(to), 0, Target::Hop(hop)));
     }
     fib
+}
+
+/// The link-local address of the interface with this MAC address (RFC 4291 appendix A).
+fn link_local(station: &str) -> Addr {
+    let [a, b, c, d, e, f] = mac(station);
+    let host = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    let mut addr = [0; 16];
+    addr[..2].copy_from_slice(&[0xfe, 0x80]);
+    addr[8..].copy_from_slice(&host);
+    Addr::v6(addr)
 }
 
 /// The kernel's index of an interface.

@@ -127,7 +127,12 @@ fn compare_counts(name: &str, run: &Run, counts: Vec<String>) -> Result<(), Stri
 fn plain(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let server = server(words[2]).addr;
-    format!("{} {} -> {server} {}", words[0], words[1], words[4..].join(" "))
+    format!(
+        "{} {} -> {server} {}",
+        words[0],
+        words[1],
+        words[4..].join(" ")
+    )
 }
 
 /// A service as the recording's counts name it: `UDP 10.0.1.100:53`, `FWM 9`.

@@ -84,7 +84,11 @@ fn check_ipv6(bytes: &[u8]) -> Result<(), String> {
         let [then, length, ..] = *rest else {
             return Err("extension header cut off".to_owned());
         };
-        let length = if next == Protocols::Ipv6Frag { 0 } else { length };
+        let length = if next == Protocols::Ipv6Frag {
+            0
+        } else {
+            length
+        };
         let len = (usize::from(length) + unit.1) * unit.0;
         rest = rest.get(len..).ok_or("extension header cut off")?;
         next = IpNextHeaderProtocol(then);

@@ -172,9 +172,15 @@ mod tests {
             &[5, 1, 0],
             &[1, 2, 0, 9],
             &[0, 0, 0, 0, 0, 0, 0, 0],
-            &[0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0],
+            &[
+                0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0, 0x1e, 0,
+            ],
         ] {
-            assert_eq!(check(&packet(options)), Err(Refusal::Discard), "{options:?}");
+            assert_eq!(
+                check(&packet(options)),
+                Err(Refusal::Discard),
+                "{options:?}"
+            );
         }
         // One that reaches beyond its header.
         let mut cut = packet(&[0x1e, 4, 0, 0, 0, 0]);
