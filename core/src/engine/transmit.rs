@@ -1,6 +1,5 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::pmtu;
 use super::sizes::{Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
@@ -153,12 +152,7 @@ impl<R: Recorder> Engine<R> {
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
         if len > room && !leg.may_cut(t.packet, len) {
-            // As the kernel it says of a tunnel what that takes, be it less than a link may; between the families the
-            // rest is cut (RFC 7915 §5.1).
-            let mtu = match leg.changes_family(t.packet) {
-                true => room.max(pmtu::least_mtu(t.packet.family)),
-                false => room,
-            };
+            let mtu = leg.told_mtu(t.packet, room);
             let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
