@@ -1,5 +1,5 @@
 //! Telling the neighbours where the VIPs are that UVS owns, by ARP (RFC 5227) and by neighbour discovery (RFC 4861
-//! §7.2.6).
+//! §7.2.6), and hearing them ask.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,8 @@ use super::{Daemon, UnassignedVips};
 impl Daemon {
     /// Announces where an owned VIP is new, or has come to another interface or MAC address.
     pub(super) fn announce_moved(&mut self) {
+        self.groups
+            .follow(&self.unassigned.owned, &self.mirror.fib());
         let places = self.places();
         let moved = places.difference(&self.announced).next().is_some();
         self.announced = places;
@@ -41,18 +43,23 @@ impl Daemon {
         }
     }
 
-    /// The owned VIPs that have neighbours and that nobody else claims: each with its port and its MAC address.
+    /// The owned VIPs that have neighbours and that nobody else claims: each with its port and its MAC address. One
+    /// that is link-local has neighbours on every link.
     fn places(&self) -> BTreeSet<(Addr, PortId, Mac)> {
         let fib = self.mirror.fib();
-        let place = |vip: &Addr| {
-            let hop = fib
-                .lookup(Query::to(*vip))
-                .ok()
-                .filter(|hop| hop.via == *vip)?;
-            Some((*vip, hop.port, hop.source_mac))
+        let places = |vip: &Addr| -> Vec<(Addr, PortId, Mac)> {
+            if vip.is_link_local() {
+                let links = fib.interfaces().iter();
+                return links.map(|i| (*vip, i.port, i.mac)).collect();
+            }
+            let hop = fib.lookup(Query::to(*vip)).ok();
+            let hop = hop.filter(|hop| hop.via == *vip);
+            hop.map(|hop| (*vip, hop.port, hop.source_mac))
+                .into_iter()
+                .collect()
         };
         let UnassignedVips { owned, yielded, .. } = &self.unassigned;
         let ours = owned.iter().filter(|vip| !yielded.contains(vip));
-        ours.filter_map(place).collect()
+        ours.flat_map(places).collect()
     }
 }

@@ -74,7 +74,7 @@ impl Yielded {
 }
 
 impl Daemon {
-    /// Another host claims a VIP: it is neither announced nor answered for in ARP once
+    /// Another host claims a VIP: it is neither announced nor answered for once
     /// [`Daemon::follow_yielded`] was called, which must be where this is `true`.
     pub(super) fn yield_to(&mut self, claim: &Claim) -> bool {
         if !self.unassigned.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
