@@ -205,7 +205,7 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_ipv4(frame: &mut Frame<'_>) -> Parsed {
     let Ok(ip) = ipv4::Header::new_checked(&frame.bytes()[ethernet::LEN..]) else {
         return Parsed::Foreign;
@@ -300,7 +300,7 @@ fn parse_ipv6(frame: &mut Frame<'_>) -> Parsed {
 }
 
 /// Bytes of an IP packet that says it has `said`, where the frame has `available` for it.
-#[inline]
+#[inline(always)]
 fn whole_len(frame: &Frame<'_>, available: usize, said: usize) -> usize {
     let super_frame = frame.offload.gso != Gso::None;
     match said {
@@ -312,7 +312,7 @@ fn whole_len(frame: &Frame<'_>, available: usize, said: usize) -> usize {
 }
 
 /// Cuts padding off a frame whose IP headers are read, and reads the transport's.
-#[inline]
+#[inline(always)]
 fn finish(
     frame: &mut Frame<'_>,
     packet: &mut Packet,

@@ -58,7 +58,7 @@ pub(crate) fn set_transport_ends(
     set_l4_ends(l4, packet, ends, partial, addresses, || pseudo);
 }
 
-#[inline]
+#[inline(always)]
 fn set_l4_ends(
     l4: &mut [u8],
     packet: &Packet,
@@ -89,7 +89,7 @@ fn set_l4_ends(
 }
 
 /// Replaces the addresses of a packet's IP header, and the checksum that IPv4's has.
-#[inline]
+#[inline(always)]
 fn set_ip_ends(head: &mut [u8], packet: &Packet, ends: Ends) -> Delta {
     let mut delta = Delta::ZERO;
     match packet.family {
@@ -123,7 +123,7 @@ fn set_ip_ends(head: &mut [u8], packet: &Packet, ends: Ends) -> Delta {
 }
 
 /// Replaces a transport's ports; the difference that makes, and whether one is another than before.
-#[inline]
+#[inline(always)]
 fn set_ports(l4: &mut [u8], ends: Ends) -> (Delta, bool) {
     let (mut delta, mut new) = (Delta::ZERO, false);
     let mut ports = Ports::new_mut(l4);

@@ -15,12 +15,12 @@ impl<R: Recorder> Engine<R> {
     /// in `out` now.
     #[inline]
     pub(super) fn redirect(&mut self, t: &mut Transit<'_, '_>, hop: &NextHop) -> bool {
-        let interface = self.routes.fib.interface(hop.port);
-        let turns_back = interface.is_some_and(|i| i.ifindex == t.frame.arrival);
-        if t.packet.family == Family::V4 || !turns_back {
+        if t.packet.family == Family::V4 {
             return false;
         }
-        self.send_redirect(t, hop).is_some()
+        let interface = self.routes.fib.interface(hop.port);
+        let turns_back = interface.is_some_and(|i| i.ifindex == t.frame.arrival);
+        turns_back && self.send_redirect(t, hop).is_some()
     }
 
     #[cold]

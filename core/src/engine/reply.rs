@@ -10,7 +10,6 @@ use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Family};
-use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -23,9 +22,8 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(t, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        let c = self.flows.conn(id);
-        let judged = hop.map(|hop| as_routed(t.packet, c.client.addr.family(), hop));
-        if let Some(verdict) = self.refuse_routing(t, judged) {
+        let client = self.flows.conn(id).client.addr.family();
+        if let Some(verdict) = self.refuse_routing(t, hop, client) {
             return verdict;
         }
         let turned = match (hop, self.flows.conn(id).local.port) {
@@ -114,7 +112,7 @@ impl<R: Recorder> Engine<R> {
         let flow = &t.packet.flow;
         let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
         let hop = self.routes.fib.lookup(query);
-        if let Some(verdict) = self.refuse_routing(t, hop) {
+        if let Some(verdict) = self.refuse_routing(t, hop, t.packet.family) {
             return verdict;
         }
         // Routing has lowered the TTL before IPVS sees the packet.
@@ -122,11 +120,12 @@ impl<R: Recorder> Engine<R> {
         self.refuse(t, Error::PortUnreachable, Addr::UNSPECIFIED)
     }
 
-    /// What the host's routing refuses, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
+    /// What the host's routing refuses of a packet to a client of this family, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
     fn refuse_routing(
         &mut self,
         t: &mut Transit<'_, '_>,
         hop: Result<NextHop, Unreachable>,
+        client: Family,
     ) -> Option<Verdict> {
         let error = match hop {
             // As `ip_error` (net/ipv4/route.c).
@@ -139,7 +138,11 @@ impl<R: Recorder> Engine<R> {
             Err(Unreachable::Local | Unreachable::NotAPort) => return None,
             Ok(_) if t.packet.ttl <= 1 => Error::TtlExceeded,
             Ok(hop) => {
-                let mtu = hop.mtu as usize;
+                let mtu = match hop.mtu as usize {
+                    mtu if client == t.packet.family => mtu,
+                    // It is to become one of the other family.
+                    mtu => room_between(t.packet, client, mtu),
+                };
                 if !t.packet.dont_fragment || wire_len(t.frame, t.packet) <= mtu {
                     return None;
                 }
@@ -148,16 +151,6 @@ impl<R: Recorder> Engine<R> {
         };
         Some(self.refuse(t, error, Addr::UNSPECIFIED))
     }
-}
-
-/// The way to a client of this family as a server's packet finds it: one that is translated may be as long as it then
-/// fits.
-fn as_routed(packet: &Packet, client: Family, hop: NextHop) -> NextHop {
-    if packet.family == client {
-        return hop;
-    }
-    let mtu = narrow::to_u32(room_between(packet, client, hop.mtu as usize));
-    NextHop { mtu, ..hop }
 }
 
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.

@@ -18,6 +18,14 @@ pub(super) struct Sizes {
     pub(super) fragment: usize,
 }
 
+/// How a packet fits a link.
+#[derive(Clone, Copy)]
+pub(super) struct Fit {
+    /// The longest packet, as it came, that goes through uncut.
+    pub(super) room: usize,
+    pub(super) sizes: Sizes,
+}
+
 impl Sizes {
     pub(super) const fn up_to(limit: usize) -> Self {
         Self {
@@ -28,7 +36,7 @@ impl Sizes {
 
     /// Those of a packet that leaves over a link of this MTU: what came in pieces leaves in such again, within one
     /// family. Of IPv6 none need be shorter than what each link takes (`ip6_finish_output`, `ip6_fragment`).
-    pub(super) fn of(packet: &Packet, leg: &Leg, mtu: usize) -> Self {
+    fn of(packet: &Packet, leg: &Leg, mtu: usize) -> Self {
         let family = leg.family();
         if leg.changes_family(packet) {
             return Self::between(packet, mtu);
@@ -57,6 +65,7 @@ impl Sizes {
 
 impl Leg {
     /// Of which family the packet leaves: its outermost header.
+    #[inline]
     pub(super) const fn family(&self) -> Family {
         match self.forward {
             true => self.path.server.addr.family(),
@@ -65,19 +74,37 @@ impl Leg {
     }
 
     /// Whether the packet itself becomes one of the other family.
+    #[inline]
     pub(super) fn changes_family(&self, packet: &Packet) -> bool {
         self.family() != packet.family && self.overhead() == 0
     }
 
     /// What a link with this MTU leaves for a packet as it came.
-    pub(super) fn room(&self, packet: &Packet, mtu: usize) -> usize {
+    fn room(&self, packet: &Packet, mtu: usize) -> usize {
         if self.changes_family(packet) {
             return room_between(packet, self.family(), mtu);
         }
         mtu.saturating_sub(self.overhead())
     }
 
+    /// What a link with this MTU leaves for a packet as it came, and how long that leaves.
+    #[inline]
+    pub(super) fn fit(&self, packet: &Packet, mtu: usize) -> Fit {
+        let plain = self.overhead() == 0 && self.family() == packet.family;
+        if plain && packet.fragment_size.is_none() {
+            return Fit {
+                room: mtu,
+                sizes: Sizes::up_to(mtu),
+            };
+        }
+        Fit {
+            room: self.room(packet, mtu),
+            sizes: Sizes::of(packet, self, mtu),
+        }
+    }
+
     /// Whether a tunnel over a link leaves less than any IP packet may need.
+    #[cold]
     pub(super) fn has_no_room(&self, room: usize) -> bool {
         self.overhead() > 0 && room < pmtu::MIN_MTU
     }
@@ -134,6 +161,7 @@ pub(super) fn room_between(packet: &Packet, family: Family, mtu: usize) -> usize
 }
 
 /// Bytes of the largest IP packet that a frame becomes on the wire. In IPv6 what came in pieces leaves in such.
+#[inline]
 pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
     match (frame.offload.gso, packet.fragment_size) {
         (Gso::None, Some(piece)) if packet.family == Family::V6 => usize::from(piece),

@@ -1,6 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::sizes::{Sizes, wire_len};
+use super::pmtu;
+use super::sizes::{Fit, Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
 use super::{Engine, describe};
@@ -145,8 +146,8 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, &leg, &hop);
-        let room = leg.room(t.packet, mtu);
-        if leg.has_no_room(room) {
+        let Fit { room, sizes } = leg.fit(t.packet, mtu);
+        if room < pmtu::MIN_MTU && leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
@@ -159,7 +160,7 @@ impl<R: Recorder> Engine<R> {
         leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            sizes: Sizes::of(t.packet, &leg, mtu),
+            sizes,
             egress: hop.egress(),
         };
         let result = if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
@@ -225,6 +226,7 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    #[inline]
     fn send_one(
         &mut self,
         t: &mut Transit<'_, '_>,
@@ -236,6 +238,12 @@ impl<R: Recorder> Engine<R> {
         if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {
             return Ok(Verdict::Send(exit.egress));
         }
+        Ok(self.send_cut(t, leg, exit))
+    }
+
+    /// Cuts a packet that has been rewritten, and is too long.
+    #[cold]
+    fn send_cut(&mut self, t: &mut Transit<'_, '_>, leg: &Leg, exit: &Exit) -> Verdict {
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
         let ethertype = ethernet::Header::new(t.frame.bytes()).ethertype();
@@ -248,7 +256,7 @@ impl<R: Recorder> Engine<R> {
             pieces.id = self.voice.next_fragment_id();
         }
         self.cut(t.frame.bytes(), exit, pieces, t.out);
-        Ok(Verdict::SendOutbox)
+        Verdict::SendOutbox
     }
 
     fn send_segments(

@@ -58,7 +58,7 @@ pub fn pseudo_header_v6(src: [u8; 16], dst: [u8; 16], protocol: u8, len: u32) ->
 #[inline]
 const fn words_v6(address: [u8; 16]) -> u64 {
     let n = u128::from_be_bytes(address);
-    let (high, low) = ((n >> 64) as u64, n as u64);
+    let (high, low) = ((n >> 64) as u64, (n & 0xffff_ffff_ffff_ffff) as u64);
     (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
 }
 

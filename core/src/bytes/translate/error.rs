@@ -2,6 +2,7 @@
 
 use super::{Common, Target, emit, header_len};
 use crate::flow::Family;
+use crate::narrow;
 use crate::wire::icmp::Repr;
 use crate::wire::ports::{self, Ports};
 use crate::wire::{icmp, icmpv6, ipv4, ipv6};
@@ -72,7 +73,7 @@ fn mtu_to_v6(told: u32, len: u32) -> u32 {
     } else {
         told
     };
-    (mtu + LONGER).max(ipv6::MIN_MTU as u32)
+    (mtu + LONGER).max(narrow::to_u32(ipv6::MIN_MTU))
 }
 
 /// IPv4's pointer is in the first byte.

@@ -44,17 +44,23 @@ impl RouteCache {
         {
             return *answer;
         }
-        if query.dst.is_link_local() || fib.has_rules(query.family()) {
-            return fib.lookup(query);
-        }
-        let route = fib.find(&query);
-        let several = route.is_ok_and(|route| matches!(route.target, Target::Hops(_)));
-        let answer = route.and_then(|route| fib.hop(route, &query));
-        if !several {
+        let (answer, kept) = find(fib, &query);
+        if kept {
             *place = Some((query.dst, answer));
         }
         answer
     }
+}
+
+/// As [`Fib::lookup`], and whether the destination alone decides.
+#[cold]
+fn find(fib: &Fib, query: &Query) -> (Result<NextHop, Unreachable>, bool) {
+    if query.dst.is_link_local() || fib.has_rules(query.family()) {
+        return (fib.lookup(*query), false);
+    }
+    let route = fib.find(query);
+    let several = route.is_ok_and(|route| matches!(route.target, Target::Hops(_)));
+    (route.and_then(|route| fib.hop(route, query)), !several)
 }
 
 fn place_of(dst: Addr) -> usize {

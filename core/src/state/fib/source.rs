@@ -5,6 +5,7 @@
 
 use super::HashMap;
 use crate::flow::{Addr, Family};
+use crate::narrow;
 
 /// The addresses that packets of the director's own come from.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,9 @@ struct Candidate {
     addr: Addr,
     /// Length of the prefix that it was given with.
     prefix: u8,
+    /// What the address alone says.
+    scope: u8,
+    label: u8,
 }
 
 /// How far an address reaches, in multicast's numbers (RFC 4291 §2.7).
@@ -40,6 +44,8 @@ impl Sources {
                 ifindex,
                 addr,
                 prefix,
+                scope: scope_of(addr),
+                label: label(addr),
             }),
         }
     }
@@ -59,16 +65,17 @@ impl Sources {
 
     /// Of equals the kernel takes the one that was added last.
     fn ipv6_towards(&self, ifindex: u32, dst: Addr) -> Option<Addr> {
-        let on_link = scope_of(dst) <= scope::LINK;
+        let (wanted, wanted_label) = (scope_of(dst), label(dst));
+        let on_link = wanted <= scope::LINK;
         let may = self
             .ipv6
             .iter()
             .filter(|c| c.ifindex == ifindex || !on_link);
         let best = may.max_by_key(|c| {
             (
-                reach(scope_of(c.addr), scope_of(dst)),
+                reach(c.scope, wanted),
                 c.ifindex == ifindex,
-                label(c.addr) == label(dst),
+                c.label == wanted_label,
                 common_bits(c.addr, dst).min(c.prefix),
             )
         });
@@ -108,7 +115,7 @@ const fn label(a: Addr) -> u8 {
 
 /// Rule 8: the bits that two addresses begin with alike.
 const fn common_bits(a: Addr, b: Addr) -> u8 {
-    (u128::from_be_bytes(a.0) ^ u128::from_be_bytes(b.0)).leading_zeros() as u8
+    narrow::to_u8((u128::from_be_bytes(a.0) ^ u128::from_be_bytes(b.0)).leading_zeros() as usize)
 }
 
 #[cfg(test)]

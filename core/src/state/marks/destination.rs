@@ -197,7 +197,7 @@ fn read_network(text: &str) -> Result<(Addr, u8), DestinationError> {
     };
     let addr = Addr::from(host);
     let read = |length: &str| length.parse::<u8>().ok().filter(|n| *n <= width(addr));
-    let Some(prefix) = length.map_or(Some(width(addr)), read) else {
+    let Some(prefix) = length.map_or_else(|| Some(width(addr)), read) else {
         let help = "use a length from 0 to 32, or to 128 for IPv6";
         let length = length.unwrap_or_default();
         return wrong(format!("\"/{length}\" is not a prefix length"), help);
