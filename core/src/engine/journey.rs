@@ -4,7 +4,8 @@ use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
-use crate::flow::{Addr, Flow};
+use crate::fib::Query;
+use crate::flow::{Addr, Family, Flow};
 use crate::fragment::{Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
@@ -180,8 +181,11 @@ impl<R: Recorder> Engine<R> {
                 let verdict = self.handle_packet(&mut datagram);
                 match verdict {
                     Verdict::Local => {
-                        t.out
-                            .push_copy(frame.bytes(), frame.offload, Egress::default());
+                        let host = Egress {
+                            port: PortId::HOST,
+                            unresolved: None,
+                        };
+                        t.out.push_copy(frame.bytes(), frame.offload, host);
                         verdict
                     }
                     // One that needs no cutting leaves instead of the frame that made it whole.
@@ -198,9 +202,18 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
-    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
-    pub(super) fn deliver_locally(&mut self) -> Verdict {
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide. By the way
+    /// that it gets there the host no longer sees that it comes from where it goes, and would not say so.
+    pub(super) fn deliver_locally(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         self.record(|_| Step::Absent);
+        let flow = &t.packet.flow;
+        let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
+        if t.packet.family == Family::V6
+            && self.routes.fib.forwarding_ipv6
+            && let Ok(hop) = self.routes.fib.lookup(query)
+        {
+            self.redirect(t, &hop);
+        }
         Verdict::Local
     }
 
