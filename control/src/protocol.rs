@@ -14,6 +14,7 @@ mod live;
 mod plugins;
 mod question;
 mod services;
+mod sync;
 mod sysctl;
 
 pub use access::{AccessChange, AccessEntry, AccessPage, Origin};
@@ -30,6 +31,7 @@ pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
 use serde::{Deserialize, Serialize};
 pub use services::{ServerStatus, ServiceStatus, Services, Traffic};
+pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};
 pub use sysctl::{SysctlRequest, SysctlValue};
 
 /// The protocol's version; a daemon refuses requests of another.
@@ -77,6 +79,8 @@ pub enum Errno {
     Range,
     /// An invalid value or combination.
     Invalid,
+    /// The interface is not there.
+    NoDevice,
     /// Not supported by UVS.
     Unsupported,
     /// Not permitted.

@@ -193,6 +193,18 @@ metrics! {
         "How often netlink overran, after which everything was read again."
     GUARD_REPAIRS Counter "uvs_guard_repairs_total" ["harm"]
         "How often the guard had to be repaired because another program had changed it: `removed`, as by `nft flush ruleset`, or `damaged`."
+    SYNC_DATAGRAMS Counter "uvs_sync_datagrams_total" ["role"]
+        "Datagrams of the synchronisation with other directors: sent by the `master`, received by the `backup`."
+    SYNC_BYTES Counter "uvs_sync_bytes_total" ["role"]
+        "Their bytes, headers not counted."
+    SYNC_MESSAGES Counter "uvs_sync_messages_total" ["role"]
+        "What was said of connections in them; of a `backup`, what was taken up."
+    SYNC_REFUSED Counter "uvs_sync_refused_total" ["role"]
+        "Datagrams and messages that were not taken up: of another syncid, damaged, or without a place in the table."
+    SYNC_LOST Counter "uvs_sync_lost_total" ["role"]
+        "Messages that were lost before they were sent."
+    SYNC_SILENCE Gauge "uvs_sync_last_datagram_age_seconds" ["role"]
+        "Seconds since the last datagram; no series before the first."
     RELOADS Counter "uvs_config_reloads_total" ["result"]
         "Attempts to load the configuration, the one at the start included: `success` or `failure`."
     RELOAD_OK Gauge "uvs_config_last_reload_successful" []

@@ -23,5 +23,6 @@ pub use http::render;
 pub use server::{Exporter, serve};
 pub use snapshot::{
     BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
-    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, WorkerMetrics,
+    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, SyncMetrics,
+    WorkerMetrics,
 };

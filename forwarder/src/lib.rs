@@ -10,6 +10,7 @@ mod ipvs;
 pub mod log;
 pub mod netlink;
 mod port;
+mod sync;
 pub mod sys;
 pub mod trace;
 mod worker;

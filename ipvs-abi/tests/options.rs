@@ -181,9 +181,13 @@ fn times_daemons_and_the_rest_are_answered() {
         Ok(vec![0; 48]),
         "no sync daemon runs"
     );
-    let daemon = ["01000000", "6c6f", &"00".repeat(18)].concat();
-    assert_eq!(set(&mut memory, 1163, &daemon), Err(95), "EOPNOTSUPP");
+    let daemon = ["02000000", "6c6f", &"00".repeat(14), "07000000"].concat();
     assert_eq!(set(&mut memory, 1164, &daemon), Err(3), "ESRCH");
+    set(&mut memory, 1163, &daemon).expect("started");
+    assert_eq!(set(&mut memory, 1163, &daemon), Err(17), "EEXIST");
+    let both = [&"00".repeat(24), &daemon[..]].concat();
+    assert_eq!(get(&mut memory, 1159, "", 104), Ok(hex(&both)));
+    set(&mut memory, 1164, &daemon).expect("stopped");
     let version = get(&mut memory, 1152, "", 64).expect("a text");
     assert_eq!(version, b"IP Virtual Server version 1.2.1 (size=4096)\0");
     let none = ["00".repeat(40), "ffffffff".to_owned()].concat();

@@ -28,7 +28,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
 use uvs_control::client::{Asking, CallError, Daemon};
-use uvs_control::protocol::{Change, Question, ServiceStatus, Services, ask};
+use uvs_control::protocol::{Change, Question, Services, SyncStatus, ask};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
@@ -53,8 +53,6 @@ pub struct Io<'a> {
     pub interactive: bool,
     /// Host and port names.
     pub names: &'a dyn Names,
-    /// Whether the host has an interface of this name.
-    pub has_interface: &'a dyn Fn(&str) -> bool,
 }
 
 /// Runs one command line, given without the program's name, and returns its exit code.
@@ -108,8 +106,8 @@ impl<'io> Session<'_, 'io> {
             Verb::List => return self.list(&line),
             Verb::Save => return self.save(&line),
             Verb::Restore => return self.restore(),
-            Verb::StartDaemon => return Err(self.start_sync(&line)),
-            Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
+            Verb::StartDaemon => return self.ask(verb, ask::StartSync(line.sync)),
+            Verb::StopDaemon => return self.ask(verb, ask::StopSync(line.sync.role)),
         };
         let Some(change) = change else {
             return Ok(());
@@ -119,26 +117,6 @@ impl<'io> Session<'_, 'io> {
         self.remark(&change);
         self.remark_absent(&[&change]);
         Ok(())
-    }
-
-    /// Why no sync daemon is started: as the kernel refuses, or because there is none.
-    fn start_sync(&mut self, line: &Line) -> Stop {
-        let services = match self.ask(Verb::StartDaemon, ask::ListServices(None)) {
-            Ok(Services { services, .. }) => services,
-            Err(stop) => return stop,
-        };
-        let mixed = |s: &ServiceStatus| {
-            let v4 = s.spec.key.is_v4();
-            s.servers.iter().any(|r| r.spec.endpoint.addr.is_v4() != v4)
-        };
-        // A message has one family for all its addresses.
-        if services.iter().any(mixed) {
-            return Stop::refused(messages::INVALID);
-        }
-        if !(self.io.has_interface)(&line.interface) {
-            return Stop::refused("No such device");
-        }
-        stop::usage(messages::NO_SYNC)
     }
 
     fn save(&mut self, line: &Line) -> Result<(), Stop> {
@@ -154,8 +132,7 @@ impl<'io> Session<'_, 'io> {
             return self.list_timeouts();
         }
         if line.given.has(Kind::Daemon) {
-            // One line for each sync daemon, of which there are none.
-            return Ok(());
+            return self.list_sync();
         }
         let Services {
             table_size,
@@ -181,6 +158,17 @@ impl<'io> Session<'_, 'io> {
             t.tcp, t.tcp_fin, t.udp
         );
         Ok(writeln!(self.io.stdout, "{line}")?)
+    }
+
+    fn list_sync(&mut self) -> Result<(), Stop> {
+        for SyncStatus { daemon: d, .. } in self.ask(Verb::List, ask::ListSync)? {
+            writeln!(
+                self.io.stdout,
+                "{} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})",
+                d.role, d.interface, d.syncid, d.maxlen, d.group, d.port, d.ttl
+            )?;
+        }
+        Ok(())
     }
 
     fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {

@@ -11,12 +11,6 @@ pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt a
 /// The help below the version, as ipvsadm 1.31 prints it.
 pub(super) const HELP: &str = include_str!("help.txt");
 
-/// What EINVAL means to ipvsadm.
-pub(super) const INVALID: &str =
-    "Invalid operation.  Possibly wrong module version, address not unicast, ...";
-/// What `--start-daemon` gets.
-pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
-
 /// What to know about a service that is accepted as ipvsadm's users expect, but that no packet matches.
 pub(super) fn remark(change: &Change) -> Option<String> {
     let Change::AddService(spec) = change else {
@@ -49,6 +43,9 @@ pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> 
     let sentence = match (refusal.errno, verb) {
         (Errno::Exists, Verb::AddService) => "Service already exists",
         (Errno::Exists, Verb::AddServer) => "Destination already exists",
+        (Errno::Exists, Verb::StartDaemon) => "Daemon has already run",
+        (Errno::NotFound, Verb::StopDaemon) => "No daemon is running",
+        (Errno::NoDevice, _) => "No such device",
         (Errno::Exists, _) => "File exists",
         (Errno::NotFound, Verb::AddServer | Verb::EditServer | Verb::DeleteServer) => {
             "Service not defined"
@@ -57,7 +54,9 @@ pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> 
         (Errno::NoServer, _) => "No such destination",
         (Errno::NoScheduler, _) => "Scheduler or persistence engine not found",
         (Errno::Range, _) => "Numerical result out of range",
-        (Errno::Invalid, _) => INVALID,
+        (Errno::Invalid, _) => {
+            "Invalid operation.  Possibly wrong module version, address not unicast, ..."
+        }
         (Errno::Permission, _) => "Permission denied (you must be root)",
         (Errno::Unsupported | Errno::Failed, _) => return refusal.message,
     };

@@ -107,14 +107,6 @@ impl Names for SystemNames {
     }
 }
 
-/// Whether this host has an interface of this name.
-pub fn has_interface(name: &str) -> bool {
-    // Of this thread's network namespace, whereas /sys may be another's.
-    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    let mut names = table.lines().filter_map(|line| line.split_once(':'));
-    names.any(|(found, _)| found.trim() == name)
-}
-
 /// `/etc/hosts`: of each address the first name.
 #[derive(Debug, Default)]
 struct Hosts(HashMap<Addr, String>);

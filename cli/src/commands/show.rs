@@ -52,6 +52,8 @@ enum What {
     Plugins,
     /// Settings in force that are not services; wide: also sysctls that have their defaults
     Config,
+    /// The sync daemons, and what they have done
+    Sync,
     /// The daemon itself
     Info,
 }
@@ -131,6 +133,7 @@ fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
         What::Neigh => View::Neighbours(client.ask(ask::ListNeighbours)?),
         What::Plugins => View::Plugins(client.ask(ask::ListPlugins)?),
         What::Config => View::Settings(client.ask(ask::Settings)?),
+        What::Sync => View::Sync(client.ask(ask::ListSync)?),
         What::Info => View::Info(Box::new(client.ask(ask::Info)?)),
     })
 }

@@ -18,6 +18,7 @@ mod plugins;
 mod schema;
 mod server;
 mod service;
+mod sync;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
+use crate::protocol::SyncRequest;
 pub use error::ConfigError;
 pub use metrics::{Listen, Metrics};
 pub use own::OwnVips;
@@ -88,6 +90,8 @@ pub struct Config {
     pub access: AllConfigured,
     /// Whether the host's own firewall is followed.
     pub host_firewall: HostFirewall,
+    /// The sync daemons that run from the start, the master first.
+    pub sync: Vec<SyncRequest>,
 }
 
 /// The schedulers that a file with these settings may name.

@@ -58,6 +58,7 @@ impl<R: Recorder> Engine<R> {
             self.upkeep.begin_sweep(&self.flows);
         }
         self.upkeep.configure(self.desired.sysctls());
+        self.flows.set_telling(self.desired.telling());
         self.upkeep.note_drains(&mut self.flows);
         self.claims.retain(|vip| self.desired.owns(vip));
         let path_mtus = &mut self.routes.path_mtus;

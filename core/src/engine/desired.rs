@@ -10,6 +10,7 @@ use crate::access::{Access, AccessList, Rule};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::marks::{Destination, MarkRule, Marks, destinations};
+use crate::peer::Policy;
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
 
@@ -39,6 +40,8 @@ pub(super) struct Desired {
     yielded: HashSet<Addr>,
     /// and VIPs that the director does not have: all to them is the host's.
     absent: HashSet<Addr>,
+    /// A backup that serves nobody.
+    stands_back: bool,
     /// Servers whose packets reach clients only through us,
     repliers: Ends,
     /// those among them that are NAT's,
@@ -64,6 +67,7 @@ impl Desired {
             owned,
             yielded: snapshot.yielded_vips.iter().copied().collect(),
             absent: snapshot.absent_vips.iter().copied().collect(),
+            stands_back: snapshot.peers.backup && snapshot.sysctls.backup_only != 0,
             ..Self::default()
         };
         for spec in &snapshot.services {
@@ -111,6 +115,21 @@ impl Desired {
     #[inline]
     pub(super) fn sysctls(&self) -> &Sysctls {
         &self.snapshot.sysctls
+    }
+
+    /// By which rule other directors are told of connections, where they are.
+    pub(super) fn telling(&self) -> Option<Policy> {
+        let sysctls = self.sysctls();
+        let number = |n: i32| u32::try_from(n).unwrap_or_default();
+        let small = |n: i32| u8::try_from(n).unwrap_or_default();
+        self.snapshot.peers.master.then(|| Policy {
+            version: small(sysctls.sync_version),
+            threshold: number(sysctls.sync_threshold.0),
+            period: number(sysctls.sync_threshold.1),
+            refresh: number(sysctls.sync_refresh_period),
+            retries: small(sysctls.sync_retries),
+            templates_only: sysctls.sync_persist_mode != 0,
+        })
     }
 
     #[inline]
@@ -167,10 +186,11 @@ impl Desired {
         self.owns(addr) && !self.yielded.contains(&addr)
     }
 
-    /// Whether an address is a VIP that the director does not have.
+    /// Whether an address is a VIP that the director does not have, or leaves to the host while it is a backup
+    /// (backup_only).
     #[inline]
     pub(super) fn is_absent(&self, addr: Addr) -> bool {
-        !self.absent.is_empty() && self.absent.contains(&addr)
+        self.stands_back || !self.absent.is_empty() && self.absent.contains(&addr)
     }
 
     /// Whether an address is one of FULLNAT's local ones.

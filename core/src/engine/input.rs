@@ -26,6 +26,8 @@ impl<R: Recorder> Engine<R> {
         let conn = *self.flows.conn(id);
         let server = self.flows.server_of(&conn);
         let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
+        // One that only another director knows is as good as there: the connection says all that is needed.
+        let unbound = server.is_unbound();
         let (removed, released) = (server.is_removed(), server.releases(expire_nodest));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
@@ -49,7 +51,7 @@ impl<R: Recorder> Engine<R> {
             }
             return self.start_connection(t);
         }
-        if removed {
+        if removed && !unbound {
             return self.leave(t, id, released);
         }
         self.forward(t, id)
@@ -179,6 +181,7 @@ impl<R: Recorder> Engine<R> {
         self.flows
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
+        self.flows.tell_peers(t.now, id);
         let path = self.path(id);
         let leg = Leg {
             by: By::Mode(mode),

@@ -39,6 +39,7 @@ mod journey;
 mod martian;
 mod options;
 mod outer;
+mod peers;
 mod pmtu;
 mod redirect;
 mod related;

@@ -229,6 +229,8 @@ pub struct Counters {
     pub replaced_live: u64,
     /// FULLNAT connections that a server's old connection stood in the way of, and that were opened again.
     pub reopened: u64,
+    /// Connections and templates of another director's that were not taken up.
+    pub not_taken_up: u64,
     /// Clients that were told that their connection ended.
     pub told_clients: u64,
     /// Servers that were told so.
@@ -297,6 +299,7 @@ impl AddAssign<&Self> for Counters {
             replaced_over,
             replaced_live,
             reopened,
+            not_taken_up,
             told_clients,
             told_servers,
             lost,
@@ -320,6 +323,7 @@ impl AddAssign<&Self> for Counters {
             (&mut self.replaced_over, replaced_over),
             (&mut self.replaced_live, replaced_live),
             (&mut self.reopened, reopened),
+            (&mut self.not_taken_up, not_taken_up),
             (&mut self.told_clients, told_clients),
             (&mut self.told_servers, told_servers),
             (&mut self.fragments_expired, fragments_expired),

@@ -77,12 +77,28 @@ impl LocalPorts {
 
     /// Takes a free port, `None` where all are in use.
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
+        let map = self.map(local, server, protocol);
+        let n = map.take()?;
+        Some(self.first + (n & 0xffff) as u16)
+    }
+
+    /// Takes this very port; one that is not among them is nobody's to give.
+    pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) {
+        if !self.contains(local.port) {
+            return;
+        }
+        let n = u32::from(local.port - self.first);
+        let map = self.map(local.addr, server, protocol);
+        if !map.is_used(n) {
+            map.mark(n);
+        }
+    }
+
+    fn map(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> &mut Bitmap {
         let (count, secret) = (self.count, self.secret);
-        let map = self
-            .maps
+        self.maps
             .entry((local, server, protocol))
-            .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)));
-        map.take().map(|n| self.first + (n & 0xffff) as u16)
+            .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)))
     }
 
     /// Gives a port back.
@@ -114,11 +130,15 @@ impl Bitmap {
         for _ in 0..STEPS {
             n = self.order.number(self.next);
             self.next = (self.next + 1) % count;
-            if self.words[n as usize / 64] & 1 << (n % 64) == 0 {
+            if !self.is_used(n) {
                 return Some(self.mark(n));
             }
         }
         self.free_from(n).map(|n| self.mark(n))
+    }
+
+    fn is_used(&self, n: u32) -> bool {
+        self.words[n as usize / 64] & 1 << (n % 64) != 0
     }
 
     fn mark(&mut self, n: u32) -> u32 {

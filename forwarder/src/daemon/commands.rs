@@ -28,7 +28,10 @@ impl Daemon {
         let result = edit(&mut changed)?;
         changed.follow_firewall();
         let (new, old) = (changed.services(), self.table.services());
-        derive::check_local_addresses(new, old, &self.mirror.fib())?;
+        // A stand-by gets FULLNAT's addresses with the VIP.
+        if changed.sync_daemons().is_empty() {
+            derive::check_local_addresses(new, old, &self.mirror.fib())?;
+        }
         let mut before = std::mem::replace(&mut self.table, changed);
         if let Err(refusal) = self.publish() {
             std::mem::swap(&mut self.table, &mut before);

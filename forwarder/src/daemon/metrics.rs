@@ -133,6 +133,7 @@ impl Daemon {
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
             guard_repairs: (repairs.removed, repairs.damaged),
+            sync: self.sync_metrics(status.counters.not_taken_up),
             reloads: self.reloads,
             log: LogLosses {
                 queue_full: self.options.log.queue_full(),

@@ -24,6 +24,7 @@ mod removed_servers;
 mod settings;
 mod start;
 mod status;
+mod sync;
 mod timed;
 mod trace;
 mod vips;
@@ -50,7 +51,8 @@ use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
-use crate::worker::Desired;
+use crate::sync::Sync;
+use crate::worker::{Desired, monotonic};
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
 use groups::Groups;
@@ -62,7 +64,7 @@ use removed_servers::RemovedServers;
 pub use start::{Options, run};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, HostFirewall};
-use uvs_control::protocol::{Errno, Refusal};
+use uvs_control::protocol::{Errno, Refusal, SyncRequest, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use yielded::Yielded;
@@ -70,6 +72,8 @@ use yielded::Yielded;
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
+/// The backup sync daemon's sockets.
+const SYNC: Token = Token(3);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
 /// And behind them those of the socket for IPVS's programs.
@@ -97,6 +101,10 @@ pub(crate) struct Daemon {
     /// Owned VIPs that another host claims.
     yielded: Yielded,
     rates: Rates,
+    /// The synchronisation with other directors.
+    sync: Sync,
+    /// The sync daemons that the configuration asks for.
+    sync_requests: Vec<SyncRequest>,
     history: history::LatencyHistory,
     estimator: Clock,
     workers: Workers,
@@ -135,6 +143,7 @@ impl Daemon {
                 server.timeout(now),
                 programs.timeout(now),
                 self.notifier.left(now),
+                self.sync.left(monotonic()),
             ];
             let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
@@ -146,11 +155,13 @@ impl Daemon {
                 match event.token() {
                     NETLINK => self.follow_network(),
                     SIGNALS if self.take_signals() => return self.stop(),
+                    SYNC => self.sync.note_ready(),
                     // Notices are looked at below; the rest is the two sockets'.
                     _ => {}
                 }
             }
             self.take_notices();
+            self.synchronise();
             if self.guard_repaired.swap(false, Ordering::Acquire) {
                 self.restore_clients();
             }
@@ -361,6 +372,8 @@ impl Daemon {
         self.notifier.stopping();
         self.report_totals();
         self.workers.stop();
+        self.tell_others();
+        self.sync.stop(SyncRole::Master, monotonic());
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }

@@ -38,6 +38,7 @@ use crate::netlink::Mirror;
 use crate::port::Ends;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
+use crate::sync::Sync;
 use crate::worker::Ports;
 use crate::workers::Workers;
 
@@ -120,6 +121,8 @@ pub fn run(options: Options) -> Result<()> {
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
         rates: Rates::default(),
+        sync: Sync::default(),
+        sync_requests: Vec::new(),
         history: LatencyHistory::default(),
         estimator: Clock::new(started),
         workers,
@@ -145,7 +148,8 @@ pub fn run(options: Options) -> Result<()> {
 fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
-    let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
+    let published = daemon.publish().and_then(|()| daemon.start_all_sync());
+    let published = published.map_err(|refusal| anyhow!(refusal.message));
     let registry = daemon.poll.registry();
     let served = published
         .and_then(|()| programs.register(registry, IPVS_SOCKET))

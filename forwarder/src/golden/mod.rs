@@ -14,6 +14,8 @@ pub mod director;
 mod packets;
 #[cfg(test)]
 mod states;
+#[cfg(test)]
+mod sync;
 
 use serde_json::Value;
 use uvs_core::flow::Addr;

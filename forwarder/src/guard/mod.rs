@@ -159,6 +159,19 @@ impl Guard {
         told.map_err(|e| GuardError::of("note clients", e))
     }
 
+    /// These are clients of NAT services too, by another director's word.
+    ///
+    /// # Errors
+    /// They could not be noted.
+    pub fn note_clients(&self, those: &[Server]) -> Result<(), GuardError> {
+        let changes = clients::changes(those);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let noted = self.state().note(&elements::batch(&changes));
+        noted.map_err(|e| GuardError::of("note clients", e))
+    }
+
     /// All clients are known: what NAT servers send to others is the kernel's again. `false` where that table
     /// is in force no more.
     ///

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    self, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
+    self, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting, SyncStatus,
 };
 use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
@@ -24,6 +24,7 @@ pub(super) enum View {
     Neighbours(Vec<NeighbourStatus>),
     Plugins(Plugins),
     Settings(Vec<Setting>),
+    Sync(Vec<SyncStatus>),
     Info(Box<Info>),
 }
 
@@ -124,6 +125,7 @@ impl View {
                 let shown = all.iter().filter(changed);
                 grid(tables::SETTINGS, shown, wide)
             }
+            Self::Sync(all) => grid(tables::SYNC, all, wide),
             Self::Info(info) => text::info_text(info),
         }
     }
@@ -137,6 +139,7 @@ impl View {
             Self::Neighbours(all) => serde_json::to_string_pretty(all),
             Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
             Self::Settings(all) => serde_json::to_string_pretty(all),
+            Self::Sync(all) => serde_json::to_string_pretty(all),
             Self::Info(info) => serde_json::to_string_pretty(info),
         };
         text.expect("plain data with string keys is JSON") + "\n"

@@ -20,6 +20,9 @@ impl Flows {
         let id = self.conns.insert(now, *c, replies)?;
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
+        if let Some(telling) = &mut self.telling {
+            telling.begin(now, id);
+        }
         Ok(id)
     }
 
