@@ -164,11 +164,11 @@ impl Guard {
     /// # Errors
     /// They could not be noted.
     pub fn note_clients(&self, those: &[Server]) -> Result<(), GuardError> {
-        let keys = clients::keys(those);
-        if keys.is_empty() {
+        let changes = clients::changes(those);
+        if changes.is_empty() {
             return Ok(());
         }
-        let noted = self.state().note(&elements::addition(CLIENTS, keys));
+        let noted = self.state().note(&elements::batch(&changes));
         noted.map_err(|e| GuardError::of("note clients", e))
     }
 
