@@ -2,7 +2,7 @@
 //! a checksum that is right, and errors about a tunnel's outer packet reach the client in every pair of families.
 
 use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
-use uvs_core::service::{Forwarding, Tunnel};
+use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::testing::bed::{Bed, SERVERS, SERVERS_MAC, Sent};
 use uvs_core::testing::net::{SERVER_PORT, client, local, server, vip};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, check, icmp, udp};
@@ -14,6 +14,8 @@ use Family::{V4, V6};
 /// The pairs of which the kernel passes no outer error on.
 const PAIRS: [(Family, Family); 3] = [(V6, V6), (V6, V4), (V4, V6)];
 const MTU: usize = 1500;
+/// The director's on the servers' side.
+const LINK_LOCAL: Addr = Addr::v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 fn bed(forwarding: Forwarding, families: (Family, Family)) -> Bed {
     let modes = uvs_modes::BUILTIN;
@@ -183,10 +185,9 @@ fn a_server_on_its_clients_link_is_told_of_the_shorter_way_at_most_as_often_as_o
         Addr::v6([0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x77]),
         neighbour.port,
     );
-    let link_local = Addr::v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     bed.change_fib(|fib| {
         fib.set_neighbour(3, near.addr, mac);
-        fib.add_address(3, link_local, 64);
+        fib.add_address(3, LINK_LOCAL, 64);
     });
     bed.from_server(frame(&udp(near, vip(V6)).to_mac(SERVERS_MAC)));
     let answer = udp(Endpoint::new(server(V6), SERVER_PORT), near).to_mac(SERVERS_MAC);
@@ -196,7 +197,7 @@ fn a_server_on_its_clients_link_is_told_of_the_shorter_way_at_most_as_often_as_o
     };
     assert_eq!(check(&redirect.bytes), Ok(()));
     let ip = ipv6::Header::new(&redirect.bytes[ethernet::LEN..]);
-    assert_eq!((ip.src(), ip.hop_limit()), (link_local.v6_octets(), 255));
+    assert_eq!((ip.src(), ip.hop_limit()), (LINK_LOCAL.v6_octets(), 255));
     let message = ndp::Message::new(&redirect.bytes[ethernet::LEN + ipv6::LEN..]);
     assert_eq!(
         (message.kind(), message.target()),
@@ -205,4 +206,36 @@ fn a_server_on_its_clients_link_is_told_of_the_shorter_way_at_most_as_often_as_o
     assert_eq!(passed.bytes[..6], mac);
     let alone = (0..100).filter(|_| bed.from_server(frame(&answer)).len() == 1);
     assert!(alone.count() >= 50, "limited, and the replies are not");
+}
+
+#[test]
+fn so_is_who_asks_here_for_a_vip_that_another_host_of_its_link_has() {
+    let on_link = |last| Addr::v6([0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    let mut bed = bed(Forwarding::Dr, (V6, V6));
+    let elsewhere = Endpoint::new(on_link(0x99), 53);
+    let key = ServiceKey::address(Protocol::Udp, elsewhere);
+    bed.snapshot
+        .services
+        .push(ServiceSpec::new(key, "first").into());
+    bed.snapshot.absent_vips = vec![elsewhere.addr];
+    bed.apply();
+    let near = Endpoint::new(on_link(0x77), 40_000);
+    bed.change_fib(|fib| {
+        fib.set_neighbour(3, near.addr, [2, 0, 0, 0, 2, 0x77]);
+        fib.add_address(3, LINK_LOCAL, 64);
+    });
+    let asked = frame(&udp(near, elsewhere).to_mac(SERVERS_MAC));
+    assert_eq!(
+        bed.receive(SERVERS, asked.clone()),
+        Verdict::Local,
+        "the host's"
+    );
+    let message = ndp::Message::new(&bed.sent[0].bytes[ethernet::LEN + ipv6::LEN..]);
+    let told = (message.kind(), message.target());
+    assert_eq!(told, (ndp::REDIRECT, elsewhere.addr.v6_octets()));
+    // Who does not forward does not say how to.
+    bed.change_fib(|fib| fib.forwarding_ipv6 = false);
+    bed.sent.clear();
+    assert_eq!(bed.receive(SERVERS, asked), Verdict::Local);
+    assert_eq!(bed.sent, []);
 }

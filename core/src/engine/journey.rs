@@ -5,7 +5,7 @@ use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
 use crate::fib::Query;
-use crate::flow::{Addr, Flow};
+use crate::flow::{Addr, Family, Flow};
 use crate::fragment::{Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
@@ -202,16 +202,17 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
-    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
+    /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide. By the way
+    /// that it gets there the host no longer sees that it comes from where it goes, and would not say so.
     pub(super) fn deliver_locally(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         self.record(|_| Step::Absent);
-        // The host's stack gets it by its loopback interface, and does not see that it turns back.
-        if self.routes.fib.forwards(t.packet.family) {
-            let flow = &t.packet.flow;
-            let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
-            if let Ok(hop) = self.routes.fib.lookup(query) {
-                self.redirect(t, &hop);
-            }
+        let flow = &t.packet.flow;
+        let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
+        if t.packet.family == Family::V6
+            && self.routes.fib.forwarding_ipv6
+            && let Ok(hop) = self.routes.fib.lookup(query)
+        {
+            self.redirect(t, &hop);
         }
         Verdict::Local
     }

@@ -231,8 +231,14 @@ impl Bed {
                 offload: frame.offload,
             });
         }
-        if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
-            self.sent.extend(taken(&self.outbox));
+        match verdict {
+            Verdict::SendOutbox | Verdict::Answered => self.sent.extend(taken(&self.outbox)),
+            // What goes to the host does not leave.
+            Verdict::Local => {
+                let others = taken(&self.outbox).filter(|sent| sent.port != PortId::HOST);
+                self.sent.extend(others);
+            }
+            _ => {}
         }
         if let Some(trace) = predicted {
             check_dry_run(&trace, verdict, &before, &self.sent[had..]);

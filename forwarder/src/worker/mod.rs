@@ -300,7 +300,7 @@ impl Worker {
                 self.tx[usize::from(egress.port.0)].queue(FrameRef { source, index });
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
-            Verdict::Local => self.send_to_host(port, index, range, &offload),
+            Verdict::Local => self.send_to_host(now, port, index, range, &offload),
             Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();

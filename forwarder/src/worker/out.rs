@@ -5,7 +5,7 @@ use std::ops::Range;
 use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::time::Instant;
-use uvs_core::verdict::{DropReason, PortId};
+use uvs_core::verdict::{DropReason, Egress, PortId};
 use uvs_core::wire::{ethernet, ipv4, ipv6};
 
 use super::Worker;
@@ -15,32 +15,28 @@ use super::hold::Admission;
 use crate::port::vnet::VNET_LEN;
 
 impl Worker {
-    /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it. What else
-    /// is in the outbox, a redirect, leaves by its port.
+    /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it. Where the
+    /// engine has made something for the host, that goes in the frame's stead; what else it has made leaves.
     pub(super) fn send_to_host(
         &mut self,
+        now: Instant,
         port: usize,
         index: usize,
         range: Range<usize>,
         offload: &Offload,
     ) {
         let outbox = std::mem::take(&mut self.outbox);
-        let mut whole = false;
+        let mut replaced = false;
         for (bytes, offload, egress) in outbox.iter() {
-            // A datagram that this frame has made whole.
             if egress.port == PortId::HOST {
+                replaced = true;
                 self.hand_to_host(bytes.to_vec(), &offload);
-                whole = true;
-                continue;
-            }
-            let port = self.place(egress.port);
-            self.ledgers[port].handed += 1;
-            if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
-                self.lose(port, 1, reason);
+            } else {
+                self.send_made(now, bytes, offload, egress);
             }
         }
         self.outbox = outbox;
-        if !whole {
+        if !replaced {
             self.rx[port].seal(index, range, offload);
             let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
             self.hand_to_host(bytes, offload);
@@ -67,16 +63,21 @@ impl Worker {
     pub(super) fn send_outbox(&mut self, now: Instant) {
         let outbox = std::mem::take(&mut self.outbox);
         for (bytes, offload, egress) in outbox.iter() {
-            let port = self.place(egress.port);
-            self.ledgers[port].handed += 1;
-            if let Some(via) = egress.unresolved {
-                let admission = self.hold.keep(now, egress.port, via, bytes, offload);
-                self.held(egress.port, via, admission);
-            } else if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
-                self.lose(port, 1, reason);
-            }
+            self.send_made(now, bytes, offload, egress);
         }
         self.outbox = outbox;
+    }
+
+    /// A frame that the engine has made.
+    fn send_made(&mut self, now: Instant, bytes: &[u8], offload: Offload, egress: Egress) {
+        let port = self.place(egress.port);
+        self.ledgers[port].handed += 1;
+        if let Some(via) = egress.unresolved {
+            let admission = self.hold.keep(now, egress.port, via, bytes, offload);
+            self.held(egress.port, via, admission);
+        } else if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
+            self.lose(port, 1, reason);
+        }
     }
 
     pub(super) fn held(&mut self, port: PortId, via: Addr, admission: Admission) {
@@ -95,6 +96,12 @@ impl Worker {
 
     pub(super) fn flush(&mut self) {
         let host = self.host();
+        let reinjected = self.reinject.flush(&self.rx);
+        self.ledgers[host].flushed(&reinjected);
+        self.engine
+            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
+        self.engine
+            .count_lost(reinjected.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);
@@ -103,13 +110,6 @@ impl Worker {
             self.engine
                 .count_lost(flushed.failed, DropReason::SendFailed);
         }
-        // The host's stack acts on these at once: what was to leave before has left.
-        let reinjected = self.reinject.flush(&self.rx);
-        self.ledgers[host].flushed(&reinjected);
-        self.engine
-            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
-        self.engine
-            .count_lost(reinjected.failed, DropReason::SendFailed);
     }
 
     /// One clock reading for the whole batch: it left together.
