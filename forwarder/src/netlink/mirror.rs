@@ -168,12 +168,18 @@ impl Mirror {
         if tables_changed && let Err(error) = self.keep_wanted() {
             tracing::warn!(%error, "a real server's next hop is not kept resolved");
         }
+        for (ifindex, addr) in self.neighbours.unanswered() {
+            let rest = questions::rest(ifindex, addr);
+            // Where it is gone, there is nothing to end.
+            let _ = self.requests.change(&rest, NLM_F_REPLACE);
+        }
         Ok(events)
     }
 
     /// Has the kernel resolve the next hops of these ways to real servers and keep them resolved, in place of
     /// those of the last call, and beside them the gateways of all multipath routes, of which only those that
-    /// answer are to be used. Entries that an administrator or a routing daemon set are left alone.
+    /// answer are to be used. A next hop that does not answer is asked again by the next packet to it. Entries that
+    /// an administrator or a routing daemon set are left alone.
     ///
     /// # Errors
     /// The first neighbour that the kernel refuses; the others are still asked for.
@@ -336,10 +342,12 @@ impl Mirror {
     fn keep_wanted(&mut self) -> Result<(), NetlinkError> {
         let servers = self.servers.iter();
         let mut wanted: BTreeSet<_> = servers.flat_map(|s| self.next_hops(*s)).collect();
+        let mut tried = BTreeSet::new();
         if !self.servers.is_empty() {
-            wanted.extend(self.tables.alternatives().filter(|key| self.is_up(*key)));
+            tried.extend(self.tables.alternatives().filter(|key| self.is_up(*key)));
         }
-        let released = self.neighbours.want(wanted);
+        wanted.extend(&tried);
+        let released = self.neighbours.want(wanted, tried);
         released.into_iter().try_for_each(|key| self.release(key))?;
         self.renew()
     }

@@ -46,6 +46,8 @@ pub(super) struct Neighbours {
     entries: HashMap<Key, Neighbour>,
     /// Those that the kernel was asked to keep.
     kept: BTreeSet<Key>,
+    /// Those of them that are to be tried again where they do not answer, though no packet asks for it.
+    tried: BTreeSet<Key>,
     solicited: HashMap<Key, Instant>,
 }
 
@@ -165,22 +167,37 @@ impl Neighbours {
         self.entries.get(&key).is_some_and(|n| n.mac.is_some())
     }
 
-    /// Takes the set to be kept; returns those that need no longer be.
-    pub(super) fn want(&mut self, wanted: BTreeSet<Key>) -> Vec<Key> {
+    /// Takes the set to be kept, and those of it that are to be `tried` again where they do not answer; returns
+    /// those that need no longer be kept.
+    pub(super) fn want(&mut self, wanted: BTreeSet<Key>, tried: BTreeSet<Key>) -> Vec<Key> {
         let released = self.kept.difference(&wanted).copied().collect();
         self.kept = wanted;
+        self.tried = tried;
         released
     }
 
     /// Those to be kept that the kernel does not keep (any more), so that it must be asked: new ones,
-    /// flushed ones, and on a kernel before 5.16 all of them.
+    /// flushed ones, those that answer again, and on a kernel before 5.16 all of them.
     pub(super) fn unkept(&self) -> Vec<Key> {
         let managed = |k: &Key| {
-            self.entries
-                .get(k)
-                .is_some_and(|n| n.managed || n.maintained)
+            let entry = self.entries.get(k);
+            entry.is_some_and(|n| n.managed || n.maintained || self.rests(k, n))
         };
         self.kept.iter().filter(|k| !managed(k)).copied().collect()
+    }
+
+    /// Those that the kernel keeps and that did not answer: it would go on to ask, every few seconds for ever.
+    pub(super) fn unanswered(&self) -> Vec<Key> {
+        let kept = self.kept.iter().filter(|k| {
+            let entry = self.entries.get(k);
+            entry.is_some_and(|n| n.managed && !n.maintained && self.rests(k, n))
+        });
+        kept.copied().collect()
+    }
+
+    /// Whether a neighbour that did not answer is asked again by the next packet to it only.
+    fn rests(&self, key: &Key, entry: &Neighbour) -> bool {
+        entry.failed && !self.tried.contains(key)
     }
 
     /// Those that an earlier run asked for and that nobody wants any more.
@@ -292,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_asked_for_until_the_kernel_keeps_it() {
         let mut n = Neighbours::default();
-        assert_eq!(n.want(BTreeSet::from([KEY])), []);
+        assert_eq!(n.want(BTreeSet::from([KEY]), BTreeSet::new()), []);
         assert_eq!(n.unkept(), [KEY]);
         n.set(
             KEY,
@@ -305,8 +322,27 @@ mod tests {
         );
         assert_eq!(n.unkept(), []);
         assert_eq!(n.leftovers(), []);
-        assert_eq!(n.want(BTreeSet::new()), [KEY]);
+        assert_eq!(n.want(BTreeSet::new(), BTreeSet::new()), [KEY]);
         assert_eq!(n.leftovers(), [KEY]);
+    }
+
+    #[test]
+    fn who_does_not_answer_rests_unless_it_is_one_of_several() {
+        let managed = Neighbour {
+            managed: true,
+            ..failed()
+        };
+        for tried in [BTreeSet::new(), BTreeSet::from([KEY])] {
+            let mut n = Neighbours::default();
+            let rests = tried.is_empty();
+            n.want(BTreeSet::from([KEY]), tried);
+            n.set(KEY, managed, &ports());
+            assert_eq!(n.unanswered().is_empty(), !rests);
+            n.set(KEY, failed(), &ports());
+            assert_eq!(n.unkept().is_empty(), rests);
+            n.set(KEY, entry(Some(MAC)), &ports());
+            assert_eq!(n.unkept(), [KEY], "it answers again");
+        }
     }
 
     #[test]
@@ -320,7 +356,7 @@ mod tests {
             },
             &ports(),
         );
-        n.want(BTreeSet::from([KEY]));
+        n.want(BTreeSet::from([KEY]), BTreeSet::new());
         assert!(n.is_maintained(KEY));
         assert_eq!(n.unkept(), []);
     }

@@ -6,6 +6,7 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+    NeighbourState,
 };
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
@@ -62,6 +63,13 @@ pub(super) fn resolve(ifindex: u32, addr: Addr, keep: bool) -> RouteNetlinkMessa
         m.attributes
             .push(NeighbourAttribute::Protocol(OUR_PROTOCOL));
     }
+    RouteNetlinkMessage::NewNeighbour(m)
+}
+
+/// Ends the keeping of a neighbour that has not answered, and asks nothing.
+pub(super) fn rest(ifindex: u32, addr: Addr) -> RouteNetlinkMessage {
+    let mut m = entry(ifindex, addr);
+    m.header.state = NeighbourState::Failed;
     RouteNetlinkMessage::NewNeighbour(m)
 }
 

@@ -152,6 +152,34 @@ fn several_next_hops_and_gateways_of_the_other_family_are_known() {
 }
 
 #[test]
+fn who_does_not_answer_is_asked_again_by_packets_only() {
+    let (director, peer) = pair();
+    director.enter(|| {
+        let managed = || {
+            let shown = director.ip("-d neighbour show 2001:db8::99");
+            shown.contains("managed")
+        };
+        let mut mirror = mirror();
+        let server = v6("2001:db8::99");
+        mirror.keep([Query::to(server)].into_iter()).unwrap();
+        assert!(managed());
+        let lost = Event::NeighbourLost {
+            port: PORT,
+            addr: server,
+            failed: true,
+        };
+        until(&mut mirror, |e| *e == lost);
+        mirror.renew().unwrap();
+        assert!(!managed(), "the kernel does not go on to ask");
+        peer.ip("address add 2001:db8::99/64 dev p0 nodad");
+        mirror.solicit(PORT, server, Now::from_secs(9)).unwrap();
+        until(&mut mirror, |e| matches!(e, Event::NeighbourKnown { .. }));
+        mirror.renew().unwrap();
+        assert!(managed());
+    });
+}
+
+#[test]
 fn a_kept_neighbour_is_resolved_and_released() {
     let (director, peer) = pair();
     peer.ip("link set p0 address 02:00:00:00:00:07");
