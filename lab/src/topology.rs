@@ -19,7 +19,7 @@ use crate::http::{Content, HttpServer};
 use crate::options::{Options, VipOwner};
 use crate::process::SOON;
 use crate::wiring::{Hosts, ROUTED_CLIENT};
-use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, rootless, tools};
+use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, rootless, tools, twin};
 
 const WEB_ROOT: &str = "www";
 
@@ -114,11 +114,11 @@ impl Lab {
     /// The words after `uvs` that prepare a real server; none for NAT and FULLNAT, which need routes only.
     pub fn prepare_line(&self) -> Option<String> {
         match self.plan.mode {
-            Mode::Dr | Mode::Ipip => Some(format!(
-                "rs up --mode {} --vip {}",
-                self.plan.mode,
-                self.plan.vip.ip()
-            )),
+            Mode::Dr | Mode::Ipip => {
+                let vip = *self.plan.vip.ip();
+                let twin = twin(vip);
+                Some(format!("rs up --mode {} --vip {vip},{twin}", self.plan.mode))
+            }
             Mode::Nat | Mode::FullNat => None,
         }
     }
