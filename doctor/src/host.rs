@@ -12,9 +12,9 @@ use socket2::{Domain, Socket, Type};
 use uvs_forwarder::{guard, sys};
 use uvs_realserver::host::{self, Device};
 
-use super::arp::{self, Answer, Question};
 use super::echo;
 use super::finding::NotMade;
+use super::neighbour::{self, Answer, Question};
 
 /// ETHTOOL_GFLAGS, ETHTOOL_GGRO and the flag of LRO (linux/ethtool.h).
 const GET_FLAGS: u32 = 0x25;
@@ -120,7 +120,7 @@ impl Host for ThisHost {
 
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade> {
         self.require_raw("asking by ARP")?;
-        arp::who_has(questions).map_err(|e| NotMade(format!("asking by ARP failed: {e}")))
+        neighbour::who_has(questions).map_err(|e| NotMade(format!("asking by ARP failed: {e}")))
     }
 
     fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {

@@ -31,10 +31,10 @@ use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
 use uvs_realserver::host::Device;
 
-use super::arp::{Answer, Question};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::Host;
+use super::neighbour::{Answer, Question};
 
 /// Addresses that are asked for by ARP at once. More would be a storm for the segment.
 const MOST_QUESTIONS: usize = 512;

@@ -19,10 +19,10 @@ use uvs_forwarder::guard::GuardError;
 use uvs_forwarder::netlink::Unfollowed;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
-use crate::arp::{Answer, Question};
 use crate::catalog::Check;
 use crate::finding::{NotMade, Seen};
 use crate::host::{Host, Offload};
+use crate::neighbour::{Answer, Question};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);

@@ -7,9 +7,9 @@ use uvs_core::service::Forwarding;
 use uvs_core::wire::ethernet::{Mac, mac_text};
 
 use super::{Director, Made};
-use crate::arp::Answer;
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
+use crate::neighbour::Answer;
 use crate::owner::{host_with, take_away};
 
 pub(super) const CHECKS: &[Made] = &[

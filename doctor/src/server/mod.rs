@@ -8,10 +8,10 @@ use std::net::Ipv4Addr;
 use uvs_core::wire::ethernet::mac_text;
 use uvs_realserver as rs;
 
-use super::arp::Question;
 use super::catalog::Check;
 use super::finding::{Finding, NotMade, Seen};
 use super::host::Host;
+use super::neighbour::Question;
 use super::owner::take_away;
 use super::report::Report;
 use super::{DoctorError, is_asked};
