@@ -238,7 +238,7 @@ fn parsed(sample: &Sample) -> Packet {
     assert_eq!(sample.bytes()[6..12], CLIENT_MAC);
     let mut memory = vec![0; 70 << 10];
     match packet::parse(&mut sample.lay(&mut memory)) {
-        Parsed::Ipv4(packet) => packet,
+        Parsed::Ip(packet) => packet,
         other => panic!("{other:?}"),
     }
 }

@@ -273,7 +273,7 @@ fn the_other_files_are_there_and_no_others() {
     let want = "IP Virtual Server version 1.2.1 (size=4096)\n\
         Prot LocalAddress:Port Scheduler Flags\n  \
         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
-        TCP  0A000164:0050 wrr \n  \
+        TCP  0A000164:0050 wrr  \n  \
         -> 0A00020B:0050      Route   5      7          8         \n";
     assert_eq!(String::from_utf8_lossy(&text), want);
     let stats = put(&mut memory, Question::File { place: 2 }).expect("a file");

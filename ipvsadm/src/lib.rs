@@ -28,7 +28,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
 use uvs_control::client::{Asking, CallError, Daemon};
-use uvs_control::protocol::{Change, Question, Services, ask};
+use uvs_control::protocol::{Change, Question, ServiceStatus, Services, ask};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
@@ -53,6 +53,8 @@ pub struct Io<'a> {
     pub interactive: bool,
     /// Host and port names.
     pub names: &'a dyn Names,
+    /// Whether the host has an interface of this name.
+    pub has_interface: &'a dyn Fn(&str) -> bool,
 }
 
 /// Runs one command line, given without the program's name, and returns its exit code.
@@ -106,7 +108,7 @@ impl<'io> Session<'_, 'io> {
             Verb::List => return self.list(&line),
             Verb::Save => return self.save(&line),
             Verb::Restore => return self.restore(),
-            Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
+            Verb::StartDaemon => return Err(self.start_sync(&line)),
             Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
         };
         let Some(change) = change else {
@@ -117,6 +119,26 @@ impl<'io> Session<'_, 'io> {
         self.remark(&change);
         self.remark_absent(&[&change]);
         Ok(())
+    }
+
+    /// Why no sync daemon is started: as the kernel refuses, or because there is none.
+    fn start_sync(&mut self, line: &Line) -> Stop {
+        let services = match self.ask(Verb::StartDaemon, ask::ListServices(None)) {
+            Ok(Services { services, .. }) => services,
+            Err(stop) => return stop,
+        };
+        let mixed = |s: &ServiceStatus| {
+            let v4 = s.spec.key.is_v4();
+            s.servers.iter().any(|r| r.spec.endpoint.addr.is_v4() != v4)
+        };
+        // A message has one family for all its addresses.
+        if services.iter().any(mixed) {
+            return Stop::refused(messages::INVALID);
+        }
+        if !(self.io.has_interface)(&line.interface) {
+            return Stop::refused("No such device");
+        }
+        stop::usage(messages::NO_SYNC)
     }
 
     fn save(&mut self, line: &Line) -> Result<(), Stop> {
@@ -210,11 +232,11 @@ impl<'io> Session<'_, 'io> {
         let Change::AddService(spec) = change else {
             return false;
         };
-        let ServiceKey::Mark { mark, ipv6: false } = spec.key else {
+        if matches!(spec.key, ServiceKey::Address { .. }) {
             return false;
-        };
+        }
         let rules = self.daemon.ask(ask::ListMarks);
-        rules.is_ok_and(|rules| rules.iter().any(|r| r.mark == mark))
+        rules.is_ok_and(|rules| rules.iter().any(|r| r.service() == spec.key))
     }
 
     /// Writes the message, where there is one still to be written.

@@ -21,6 +21,8 @@ pub(super) struct Line {
     pub(super) local: Vec<Addr>,
     pub(super) server: ServerSpec,
     pub(super) timeouts: Timeouts,
+    /// `--mcast-interface`.
+    pub(super) interface: String,
 }
 
 /// The default of `-s`.
@@ -44,6 +46,7 @@ impl Line {
                 tcp_fin: 0,
                 udp: 0,
             },
+            interface: String::new(),
         }
     }
 

@@ -11,6 +11,9 @@ pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt a
 /// The help below the version, as ipvsadm 1.31 prints it.
 pub(super) const HELP: &str = include_str!("help.txt");
 
+/// What EINVAL means to ipvsadm.
+pub(super) const INVALID: &str =
+    "Invalid operation.  Possibly wrong module version, address not unicast, ...";
 /// What `--start-daemon` gets.
 pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
 
@@ -20,17 +23,9 @@ pub(super) fn remark(change: &Change) -> Option<String> {
         return None;
     };
     match spec.key {
-        ServiceKey::Mark { mark, ipv6: false } => Some(format!(
+        ServiceKey::Mark { mark, .. } => Some(format!(
             "{}: no packet has this mark yet, as UVS sees packets before netfilter marks them; say which shall: \
              uvs mark {mark} tcp VIP:PORT",
-            spec.key
-        )),
-        ServiceKey::Mark { ipv6: true, .. } => Some(format!(
-            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
-            spec.key
-        )),
-        ServiceKey::Address { addr, .. } if !addr.is_v4() => Some(format!(
-            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
             spec.key
         )),
         ServiceKey::Address { .. } => None,
@@ -39,9 +34,10 @@ pub(super) fn remark(change: &Change) -> Option<String> {
 
 /// What to know about a VIP that is neither on the host nor owned.
 pub(super) fn absent(vip: Addr) -> String {
+    let bits = if vip.is_v4() { 32 } else { 128 };
     format!(
         "{vip} is on none of this host's interfaces, so UVS is silent about it, as a stand-by must be; to serve it here: \
-         ip addr add {vip}/32 dev INTERFACE, or uvs run --own-vip {vip}"
+         ip addr add {vip}/{bits} dev INTERFACE, or uvs run --own-vip {vip}"
     )
 }
 
@@ -61,9 +57,7 @@ pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> 
         (Errno::NoServer, _) => "No such destination",
         (Errno::NoScheduler, _) => "Scheduler or persistence engine not found",
         (Errno::Range, _) => "Numerical result out of range",
-        (Errno::Invalid, _) => {
-            "Invalid operation.  Possibly wrong module version, address not unicast, ..."
-        }
+        (Errno::Invalid, _) => INVALID,
         (Errno::Permission, _) => "Permission denied (you must be root)",
         (Errno::Unsupported | Errno::Failed, _) => return refusal.message,
     };

@@ -107,6 +107,14 @@ impl Names for SystemNames {
     }
 }
 
+/// Whether this host has an interface of this name.
+pub fn has_interface(name: &str) -> bool {
+    // Of this thread's network namespace, whereas /sys may be another's.
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let mut names = table.lines().filter_map(|line| line.split_once(':'));
+    names.any(|(found, _)| found.trim() == name)
+}
+
 /// `/etc/hosts`: of each address the first name.
 #[derive(Debug, Default)]
 struct Hosts(HashMap<Addr, String>);
@@ -216,7 +224,7 @@ pub(crate) mod tests {
     pub(crate) struct FewNames;
 
     impl FewNames {
-        const SERVICES: &str = "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\n\
+        const SERVICES: &str = "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ntelnet 23/tcp\ndomain 53/tcp\ndomain 53/udp\n\
             tftp 69/udp\nhttp 80/tcp www\nacr-nema 104/tcp dicom\nhttps 443/tcp\nhttps 443/udp\n\
             http-alt 8080/tcp webcache\ntproxy 8081/tcp\n";
     }
@@ -237,7 +245,7 @@ pub(crate) mod tests {
         }
 
         fn host(&self, addr: Addr) -> Option<String> {
-            let six = Addr(std::net::Ipv6Addr::LOCALHOST.octets());
+            let six = Addr::from(std::net::Ipv6Addr::LOCALHOST);
             let local = addr == Ipv4Addr::LOCALHOST.into() || addr == six;
             local.then(|| "localhost".to_owned())
         }

@@ -105,6 +105,7 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::TunRemCsum => line.server.tunnel.checksum = TunnelChecksum::Remote,
         Opt::SyncId => _ = ranged(value, 0, 255, "syncid")?,
         Opt::SyncMaxLen => _ = ranged(value, 1, SYNC_MAX, "sync-maxlen")?,
+        Opt::McastInterface => line.interface = cut(value),
         Opt::McastGroup => mcast_group(value)?,
         Opt::McastPort => _ = ranged(value, 1, 65535, "mcast-port")?,
         Opt::McastTtl => _ = ranged(value, 1, 255, "mcast-ttl")?,

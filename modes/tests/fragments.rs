@@ -27,7 +27,7 @@ fn join(frames: &[Vec<u8>]) -> Option<Reassembled> {
     let mut whole = None;
     for frame in frames {
         let mut t = TestFrame::finished(frame);
-        let Parsed::Ipv4(packet) = packet::parse(&mut t.frame()) else {
+        let Parsed::Ip(packet) = packet::parse(&mut t.frame()) else {
             panic!("a fragment");
         };
         assert!(whole.is_none(), "whole before its last fragment");

@@ -5,7 +5,7 @@ use std::io::{BufWriter, IsTerminal, stderr, stdin, stdout};
 use std::process::ExitCode;
 
 use uvs_control::client::Client;
-use uvs_ipvsadm::names::SystemNames;
+use uvs_ipvsadm::names::{self, SystemNames};
 use uvs_ipvsadm::{Io, run};
 
 /// Everything after the word goes to ipvsadm's own grammar.
@@ -29,6 +29,7 @@ pub(crate) fn main(argv: Vec<OsString>) -> ExitCode {
         stderr: &mut stderr().lock(),
         interactive: stderr().is_terminal(),
         names: &SystemNames::default(),
+        has_interface: &names::has_interface,
     };
     ExitCode::from(run(&words, &mut Client::from_env(), &mut io))
 }

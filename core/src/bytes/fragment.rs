@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 use crate::frame::Offload;
 use crate::narrow;
 use crate::outbox::Outbox;
@@ -126,6 +126,9 @@ impl Reassembler {
         frame: &[u8],
         packet: &Packet,
     ) -> Result<Option<Reassembled>, DropReason> {
+        if packet.family == Family::V6 {
+            return Err(DropReason::UnsupportedProtocol);
+        }
         let header = packet.ipv4(frame);
         let data = &frame[packet.l4()..];
         let (offset, more) = (header.fragment_offset(), header.more_fragments());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::access::{Access, AccessList, Rule};
 use crate::fib::Fib;
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
-use crate::marks::{Destination, Marks, destinations};
+use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
+use crate::marks::{Destination, MarkRule, Marks, destinations};
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
 
@@ -122,7 +122,7 @@ impl Desired {
     /// rule's, else its port's own, else persistent FTP's for its data connections, else the one for all
     /// ports (`ip_vs_service_find`).
     pub(super) fn service_for(&self, flow: &Flow, mark: u32, fib: &Fib) -> Option<u32> {
-        let ipv6 = flow.dst.as_v4().is_none();
+        let ipv6 = flow.family() == Family::V6;
         let mark = match &self.marks {
             Some(marks) if mark == 0 => marks.of(flow, |a| fib.is_local(a)),
             _ => mark,
@@ -242,8 +242,8 @@ impl Desired {
 
 /// The rules whose mark has a service; `None` where there are none.
 fn served_marks(snapshot: &Snapshot, slots: &HashMap<ServiceKey, u32>) -> Option<Marks> {
-    let is_served = |mark| slots.contains_key(&ServiceKey::Mark { mark, ipv6: false });
-    let rules = snapshot.marks.iter().filter(|r| is_served(r.mark));
+    let is_served = |rule: &&MarkRule| slots.contains_key(&rule.service());
+    let rules = snapshot.marks.iter().filter(is_served);
     let mut rules = rules.copied().peekable();
     rules.peek()?;
     Some(Marks::new(rules))

@@ -115,7 +115,7 @@ impl DryRun {
         }
         let mut own = frame.bytes().to_vec();
         let mut frame = copy_of(frame, &mut own, 0);
-        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+        let Parsed::Ip(packet) = packet::parse(&mut frame) else {
             return;
         };
         let (protocol, to) = (packet.protocol, packet.flow.destination());
@@ -144,6 +144,7 @@ impl DryRun {
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
                 inner.into_iter().chain(outer).collect()
             }
+            Transport::Icmpv6 { .. } => Vec::new(),
             Transport::Fragment => self
                 .flows_of_datagram(now, bytes, packet)
                 .unwrap_or_default(),
@@ -158,7 +159,7 @@ impl DryRun {
         let end = whole.len();
         let mut frame = Frame::new(&mut whole, 0, end, Offload::default());
         match packet::parse(&mut frame) {
-            Parsed::Ipv4(packet) => Some(self.flows(now, frame.bytes(), &packet)),
+            Parsed::Ip(packet) => Some(self.flows(now, frame.bytes(), &packet)),
             Parsed::Malformed { .. } | Parsed::Arp | Parsed::Foreign => None,
         }
     }
@@ -195,7 +196,7 @@ fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egr
     let mut own = bytes.to_vec();
     let end = own.len();
     let what = match packet::parse(&mut Frame::new(&mut own, 0, end, offload)) {
-        Parsed::Ipv4(p) => {
+        Parsed::Ip(p) => {
             let detail = kind(&bytes[usize::from(p.ip)..]);
             format!("{} {detail}", protocol_name(p.protocol))
         }

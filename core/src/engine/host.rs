@@ -31,6 +31,7 @@ impl<R: Recorder> Engine<R> {
                 code: 0,
             } => voice::echo(&self.routes.fib, t),
             Transport::Icmp { kind, code } => Verdict::Drop(unknown_message(kind, code)),
+            Transport::Icmpv6 { .. } => Verdict::Drop(DropReason::UnsupportedProtocol),
             Transport::Sctp { .. } | Transport::Fragment | Transport::Other => {
                 self.refuse(t, Error::ProtocolUnreachable, vip)
             }

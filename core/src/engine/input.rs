@@ -9,7 +9,7 @@ use super::transit::Transit;
 use super::transmit::{By, Leg};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::flow::Protocol;
+use crate::flow::{Family, Protocol};
 use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
 use crate::service::OnRemoval;
@@ -98,7 +98,8 @@ impl<R: Recorder> Engine<R> {
         if self.desired.is_absent(t.packet.flow.dst) {
             return self.deliver_locally();
         }
-        if self.claims_to_be_ours(t.frame, &t.packet.flow) {
+        // The kernel's IPv6 has no such rule, and IPVS serves what comes from the VIP itself.
+        if t.packet.family == Family::V4 && self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
         if self.denies(slot, t.packet.flow.src) {
@@ -149,7 +150,10 @@ impl<R: Recorder> Engine<R> {
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
-            Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,
+            Transport::Icmp { .. }
+            | Transport::Icmpv6 { .. }
+            | Transport::Fragment
+            | Transport::Other => false,
         }
     }
 

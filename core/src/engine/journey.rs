@@ -60,7 +60,7 @@ impl<R: Recorder> Engine<R> {
             }
             Parsed::Malformed { dst, reason } if self.desired.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(packet) => {
+            Parsed::Ip(packet) => {
                 let mut transit = Transit {
                     now,
                     frame,
@@ -87,6 +87,7 @@ impl<R: Recorder> Engine<R> {
         match t.packet.transport {
             Transport::Fragment => self.handle_fragment(t),
             Transport::Icmp { .. } => self.handle_icmp(t),
+            Transport::Icmpv6 { .. } => self.handle_icmpv6(t),
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
                 rewrite::finish_crc(t.frame, t.packet);
                 self.handle_transport(t)
@@ -137,7 +138,7 @@ impl<R: Recorder> Engine<R> {
         let mut frame = Frame::new(&mut whole.frame, HEADROOM, end, Offload::default());
         (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
         match packet::parse(&mut frame) {
-            Parsed::Ipv4(mut p) => {
+            Parsed::Ip(mut p) => {
                 self.record(|_| describe::packet(&frame, &p));
                 p.fragment_size = Some(whole.largest);
                 let mut datagram = Transit {

@@ -1,6 +1,7 @@
 //! Sources that cannot be: addresses that no packet comes from, and the director's own. After
 //! `ip_route_input_slow` (`net/ipv4/route.c`) and `fib_validate_source` (`net/ipv4/fib_frontend.c`), which
-//! come before the kernel's IPVS; stricter than these in that 0.0.0.0/8 and 240.0.0.0/4 count as a whole.
+//! come before the kernel's IPVS; stricter than these in that 0.0.0.0/8 and 240.0.0.0/4 count as a whole. IPv6 has
+//! the first kind alone (`ip6_rcv_core` of `net/ipv6/ip6_input.c`).
 //!
 //! The first kind is told by the address alone, so that every packet is asked. The second takes look-ups:
 //! only packets that would open something are asked, since what opened no connection continues none.
@@ -40,6 +41,7 @@ impl<R: Recorder> Engine<R> {
                 Transport::Fragment => self.desired.is_vip(flow.dst),
                 Transport::Icmp { .. } => quoted(t.frame, t.packet, &RELATED)
                     .is_some_and(|quote| serves(&quote.flow.reversed())),
+                Transport::Icmpv6 { .. } => self.desired.is_vip(flow.dst),
                 _ => serves(flow),
             };
         if ours {

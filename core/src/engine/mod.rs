@@ -33,6 +33,7 @@ mod desired;
 mod flows;
 mod fork;
 mod host;
+mod icmpv6;
 mod input;
 mod journey;
 mod martian;

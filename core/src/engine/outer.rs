@@ -7,7 +7,7 @@ use super::related::quote;
 use super::transit::Transit;
 use super::voice::Notice;
 use crate::conn::Side;
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 use crate::narrow;
 use crate::packet::Transport;
 use crate::rewrite::{self, Ends};
@@ -32,7 +32,9 @@ impl<R: Recorder> Engine<R> {
             let inside = rewrite.inside(packet.header.protocol(), packet.payload)?;
             Some((mode.encapsulation?, inside))
         });
-        let ours = wrappings.find(|(kind, i)| self.desired.ends_tunnel(end, i.port, *kind));
+        let ours = wrappings.find(|(kind, i)| {
+            i.family == Family::V4 && self.desired.ends_tunnel(end, i.port, *kind)
+        });
         ours.map(|(_, inside)| ip + packet.header.header_len() + inside.offset)
     }
 

@@ -49,7 +49,7 @@ impl<R: Recorder> Engine<R> {
     fn hop_to_client(&mut self, t: &Transit<'_, '_>, id: ConnId) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
-        if self.routes.fib.has_rules() && c.local.port == 0 {
+        if c.local.port == 0 && self.routes.fib.has_rules(t.packet.family) {
             let flow = &t.packet.flow;
             let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
             let first = self.routes.fib.lookup(came.of(c.client));
@@ -97,7 +97,7 @@ impl<R: Recorder> Engine<R> {
     /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's
     /// routing, which it follows up to there.
     fn answer_stray(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
-        if !self.routes.fib.forwarding {
+        if !self.routes.fib.forwards(t.packet.family) {
             return Verdict::Drop(DropReason::NoConnection);
         }
         let flow = &t.packet.flow;
@@ -145,6 +145,9 @@ fn wants_an_answer(packet: &Packet) -> bool {
         Transport::Tcp { flags, .. } => flags & flag::RST == 0,
         Transport::Sctp { chunk } => chunk != ABORT,
         Transport::Udp => true,
-        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,
+        Transport::Icmp { .. }
+        | Transport::Icmpv6 { .. }
+        | Transport::Fragment
+        | Transport::Other => false,
     }
 }

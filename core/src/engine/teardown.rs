@@ -113,7 +113,7 @@ impl<R: Recorder> Engine<R> {
         header.set_ethertype(ethernet::ethertype::IPV4);
         let end = bytes.len();
         let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
-        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+        let Parsed::Ip(packet) = packet::parse(&mut frame) else {
             return false;
         };
         self.voice.next_ip_id();

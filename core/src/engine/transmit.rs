@@ -1,12 +1,12 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::pmtu::MIN_MTU;
+use super::pmtu;
 use super::transit::Transit;
 use super::voice::Error;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 use crate::fragment;
 use crate::frame::{Frame, Gso};
 use crate::mode::{ModeDef, Path};
@@ -18,8 +18,8 @@ use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 use crate::wire::ethernet;
-use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
+use crate::wire::{ipv4, ipv6};
 
 /// What a packet is changed by on its way.
 #[derive(Clone, Copy)]
@@ -71,9 +71,19 @@ impl Leg {
     /// Bytes that are added in front of the packet.
     fn overhead(&self) -> usize {
         match self.by {
-            By::Mode(mode) if self.forward => mode.overhead(&self.path.tunnel),
+            By::Mode(mode) if self.forward => mode.overhead(&self.path),
             By::Mode(_) | By::Addresses(_) => 0,
         }
+    }
+
+    /// Whether a tunnel over a link leaves too little room: less than the smallest MTU that its own IP may
+    /// have, whatever it carries (`mtu < IPV6_MIN_MTU` in `__ip_vs_get_out_rt_v6`).
+    fn has_no_room(&self, room: usize) -> bool {
+        let least = match self.path.server.addr.family() {
+            Family::V4 => pmtu::MIN_MTU,
+            Family::V6 => ipv6::MIN_MTU,
+        };
+        self.overhead() > 0 && room < least
     }
 
     /// Whether the packet's addresses are translated, so that its answers come back to the director.
@@ -110,7 +120,7 @@ impl<R: Recorder> Engine<R> {
     /// What a connection's way to its server is looked up by.
     pub(super) fn to_server(&self, c: &Conn) -> Query {
         // Where no rule asks for more.
-        if !self.routes.fib.has_rules() {
+        if !self.routes.fib.has_rules(c.server.addr.family()) {
             return Query::to(c.server.addr).of(c.client);
         }
         let forwarding = self.catalog.mode(c.mode).forwarding;
@@ -146,14 +156,12 @@ impl<R: Recorder> Engine<R> {
         }
         let mtu = self.path_mtu(t.now, &leg, &hop);
         let room = mtu.saturating_sub(leg.overhead());
-        if leg.overhead() > 0 && room < MIN_MTU {
+        if leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
-        let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
-        let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
-        if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
+        if len > room && !may_be_cut(t.packet, &leg) {
             let error = Error::FragmentationNeeded { mtu: room };
             return self.refuse(t, error, leg.answer_from);
         }
@@ -240,7 +248,7 @@ impl<R: Recorder> Engine<R> {
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
-        if t.packet.fragment_size.is_none() {
+        if t.packet.fragment_size.is_none() && t.packet.family == Family::V4 {
             let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
             ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
@@ -294,17 +302,32 @@ impl Exit {
     }
 }
 
-/// Whether an address is of 127.0.0.0/8.
+/// Whether an address is of 127.0.0.0/8, or ::1.
 fn is_loopback(addr: Addr) -> bool {
-    addr.as_v4().is_some_and(|a| a[0] == 127)
+    match addr.as_v4() {
+        Some([first, ..]) => first == 127,
+        None => u128::from_be_bytes(addr.0) == 1,
+    }
 }
 
-/// Bytes of the largest IP packet that a frame becomes on the wire.
+/// Whether a packet that is too long may be cut, or its tunnel's outer one instead.
+fn may_be_cut(packet: &Packet, leg: &Leg) -> bool {
+    let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
+    match packet.family {
+        Family::V4 => {
+            let icmp = matches!(packet.transport, Transport::Icmp { .. });
+            !packet.dont_fragment || icmp || cut_outside
+        }
+        Family::V6 => false,
+    }
+}
+
+/// Bytes of the largest IP packet that a frame becomes on the wire. In IPv6 what came in pieces leaves in such.
 pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
-    if frame.offload.gso == Gso::None {
-        packet.ip_len as usize
-    } else {
-        segment::segment_ip_len(frame, packet)
+    match (frame.offload.gso, packet.fragment_size) {
+        (Gso::None, Some(piece)) if packet.family == Family::V6 => usize::from(piece),
+        (Gso::None, _) => packet.ip_len as usize,
+        _ => segment::segment_ip_len(frame, packet),
     }
 }
 
@@ -313,11 +336,9 @@ fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     let offload = frame.offload;
     let sound =
         offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
-    match (offload.gso, packet.transport) {
-        (Gso::None, _) => Ok(()),
-        (Gso::TcpV4 { .. }, Transport::Tcp { .. }) | (Gso::UdpL4, Transport::Udp) if sound => {
-            Ok(())
-        }
+    match offload.gso {
+        Gso::None => Ok(()),
+        gso if sound && segment::suits(gso, packet) => Ok(()),
         _ => Err(DropReason::GsoUnsupported),
     }
 }
@@ -330,7 +351,7 @@ fn pass_options(
     vip: Addr,
     own: Addr,
 ) -> Result<(), DropReason> {
-    if usize::from(packet.ip_header) == ipv4::MIN_LEN {
+    if usize::from(packet.ip_header) == ipv4::MIN_LEN || packet.family == Family::V6 {
         return Ok(());
     }
     let addr = if vip.is_unspecified() { own } else { vip };

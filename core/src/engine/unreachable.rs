@@ -21,7 +21,7 @@ impl<R: Recorder> Engine<R> {
         if frame.offload.gso == Gso::None {
             rewrite::finish_checksum(frame);
         }
-        let Parsed::Ipv4(packet) = packet::parse(frame) else {
+        let Parsed::Ip(packet) = packet::parse(frame) else {
             return;
         };
         // Never about an ICMP message that is itself an error (RFC 1122 §3.2.2); of ours all are.

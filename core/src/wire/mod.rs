@@ -21,6 +21,7 @@ pub mod gre;
 pub mod gue;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 pub mod ports;
 pub mod protocol;
 pub mod sctp;

@@ -52,21 +52,13 @@ impl Daemon {
     fn warn_of_unserved(&self, before: &Table) {
         for service in self.table.services() {
             let (key, new) = (service.key, before.service(&service.key).is_none());
-            match key {
-                ServiceKey::Mark { mark, ipv6: false }
-                    if self.table.is_unmarked(&key) && (new || !before.is_unmarked(&key)) =>
-                {
-                    tracing::warn!(
-                        "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"
-                    );
-                }
-                ServiceKey::Mark { ipv6: true, .. } if new => {
-                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
-                }
-                ServiceKey::Address { addr, .. } if !addr.is_v4() && new => {
-                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
-                }
-                ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {}
+            if let ServiceKey::Mark { mark, .. } = key
+                && self.table.is_unmarked(&key)
+                && (new || !before.is_unmarked(&key))
+            {
+                tracing::warn!(
+                    "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"
+                );
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target, table};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
@@ -88,7 +88,7 @@ impl Tables {
         self.broadcasts.iter().for_each(|a| fib.add_broadcast(*a));
         let index = |name: &str| self.by_name(name).map(|l| l.ifindex);
         let rules: Vec<_> = self.rules.iter().map(|r| r.followed(index)).collect();
-        fib.set_rules(&rules);
+        fib.set_rules(Family::V4, &rules);
         for r in &self.routes {
             if r.makes_local() {
                 fib.add_local_prefix(r.route.dst, r.route.prefix);

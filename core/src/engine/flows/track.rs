@@ -109,6 +109,9 @@ fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Op
                 proven: output,
             }
         }
-        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return None,
+        Transport::Icmp { .. }
+        | Transport::Icmpv6 { .. }
+        | Transport::Fragment
+        | Transport::Other => return None,
     })
 }
