@@ -12,7 +12,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use uvs_benches::{CLIENT_MAC, Sample, World, super_frame, tcp, udp};
 use uvs_core::access::{AccessList, Action, Prefix, Rule};
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::fragment;
+use uvs_core::fragment::{self, Cut};
 use uvs_core::frame::Offload;
 use uvs_core::mode::Path;
 use uvs_core::outbox::Outbox;
@@ -194,7 +194,7 @@ fn fragmentation(c: &mut Criterion) {
     group.bench_function("9000 to 1500", |b| {
         b.iter_batched_ref(
             Outbox::new,
-            |outbox| fragment::cut(black_box(sample.bytes()), 1500, egress, outbox),
+            |outbox| fragment::cut(black_box(sample.bytes()), &Cut::to(1500), egress, outbox),
             BatchSize::NumIterations(1000),
         );
     });

@@ -147,7 +147,7 @@ metrics! {
     FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
         "Held fragments whose datagram was never completed."
     ICMP_SENT Counter "uvs_icmp_sent_total" ["type"]
-        "ICMP errors made by UVS, by type: unreachable, fragmentation needed among them, and time exceeded."
+        "ICMP and ICMPv6 errors made by UVS, by type; ICMP's fragmentation needed counts as unreachable."
     ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
         "ICMP messages about a connection that were passed on to its other side."
     SCHEDULER_FAULTS Counter "uvs_scheduler_faults_total" []

@@ -1,13 +1,16 @@
 //! FULLNAT: the destination becomes the real server's, the source a local address and port of the
 //! director's, and both back.
 //!
-//! A server needs only a route to the local address, so it can be anywhere.
+//! A server needs only a route to the local address, so it can be anywhere, and of the other address family: then
+//! the packet becomes one of that (RFC 7915).
 
+use uvs_core::flow::Endpoint;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, ModeDef, Path};
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
+use uvs_core::translate::{self, Target};
 use uvs_core::verdict::DropReason;
 
 /// `--fullnat`, which ipvsadm does not know.
@@ -22,15 +25,7 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(
-            frame,
-            packet,
-            Ends {
-                src: Some(path.local),
-                dst: Some(path.server),
-            },
-        );
-        Ok(())
+        set_both(frame, packet, path.local, path.server, path)
     }
 
     fn reverse(
@@ -39,14 +34,25 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(
-            frame,
-            packet,
-            Ends {
-                src: Some(path.vip),
-                dst: Some(path.client),
-            },
-        );
-        Ok(())
+        set_both(frame, packet, path.vip, path.client, path)
     }
+}
+
+fn set_both(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    src: Endpoint,
+    dst: Endpoint,
+    path: &Path,
+) -> Result<(), DropReason> {
+    if packet.family == dst.addr.family() {
+        let ends = Ends {
+            src: Some(src),
+            dst: Some(dst),
+        };
+        rewrite::set_ends(frame, packet, ends);
+        return Ok(());
+    }
+    let id = path.ip_id;
+    translate::packet(frame, packet, &Target { src, dst, id })
 }

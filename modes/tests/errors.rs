@@ -163,7 +163,7 @@ fn an_error_that_comes_in_fragments_is_translated_too() {
         .may_fragment()
         .payload(&answer);
     let mut out = uvs_core::outbox::Outbox::new();
-    uvs_core::fragment::cut(&error.frame(), 400, Default::default(), &mut out);
+    fragment::cut(&error.frame(), &Cut::to(400), Default::default(), &mut out);
     let pieces: Vec<Vec<u8>> = out.iter().map(|(b, _, _)| b.to_vec()).collect();
     for piece in &pieces {
         bed.receive(CLIENTS, TestFrame::finished(piece));

@@ -109,6 +109,30 @@ impl Packet {
         ipv6::Header::new_mut(&mut frame[usize::from(self.ip)..])
     }
 
+    /// The Fragment header of an IPv6 [`Transport::Fragment`] in the bytes of this packet's frame.
+    pub fn fragment_header<'a>(
+        &self,
+        frame: &'a [u8],
+    ) -> ipv6::Fragment<&'a [u8; ipv6::FRAGMENT_LEN]> {
+        ipv6::Fragment::new(&frame[usize::from(self.ip + self.fragment)..])
+    }
+
+    /// A first fragment of IPv6 as if it were the whole datagram; `None` for another packet, or where the transport's
+    /// header is not whole.
+    pub fn alone(&self, frame: &[u8]) -> Option<Self> {
+        let is_fragment = self.transport == Transport::Fragment && self.family == Family::V6;
+        let ip = usize::from(self.ip);
+        let (protocol, len) = ipv6::first_transport(&frame[ip..]).filter(|_| is_fragment)?;
+        let mut packet = Self {
+            ip_header: narrow::to_u16(len),
+            protocol,
+            ..*self
+        };
+        packet.flow.protocol = protocol;
+        parse_transport(&frame[packet.l4()..], &mut packet).ok()?;
+        (packet.transport != Transport::Fragment).then_some(packet)
+    }
+
     /// The sum of the transport's pseudo-header, with the addresses as they are in the bytes of this packet's
     /// frame now.
     pub fn pseudo_header(&self, frame: &[u8]) -> u16 {
@@ -359,7 +383,7 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
 
 /// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it. `None` where
 /// there is no chunk.
-fn telling_chunk(l4: &[u8]) -> Option<u8> {
+pub(crate) fn telling_chunk(l4: &[u8]) -> Option<u8> {
     let mut kinds = sctp::chunks(l4).map(|chunk| chunk.kind());
     let first = kinds.next()?;
     let cookie = matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK);

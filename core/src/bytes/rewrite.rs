@@ -10,7 +10,7 @@ use crate::packet::{Packet, Transport};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ports::{self, Ports};
-use crate::wire::{icmp, ipv4, sctp, tcp, udp};
+use crate::wire::{icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// One or both ends of a packet's flow to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,12 +35,39 @@ impl Ends {
 
 /// Replaces addresses and ports of a packet and updates its checksums.
 ///
-/// Both new endpoints must be of the packet's family: IPv4 leaves the end as it is where it is not.
+/// Both new endpoints must be of the packet's family.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     let partial = frame.offload.is_partial_at(packet.l4());
     let (head, l4) = frame.bytes_mut().split_at_mut(packet.l4());
     let addresses = set_ip_ends(head, packet, ends);
-    let (ports, new_ports) = set_ports(l4, packet.family, ends);
+    let pseudo = || packet.pseudo_header(head);
+    set_l4_ends(l4, packet, ends, partial, addresses, pseudo);
+}
+
+/// Replaces the ports of a packet whose addresses become others of either family: `addresses` is what that
+/// changes of its pseudo-header, whose sum is `pseudo` then.
+pub(crate) fn set_transport_ends(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    ends: Ends,
+    addresses: Delta,
+    pseudo: u16,
+) {
+    let partial = frame.offload.is_partial_at(packet.l4());
+    let l4 = &mut frame.bytes_mut()[packet.l4()..];
+    set_l4_ends(l4, packet, ends, partial, addresses, || pseudo);
+}
+
+#[inline]
+fn set_l4_ends(
+    l4: &mut [u8],
+    packet: &Packet,
+    ends: Ends,
+    partial: bool,
+    addresses: Delta,
+    pseudo: impl FnOnce() -> u16,
+) {
+    let (ports, new_ports) = set_ports(l4, ends);
     let change = Change {
         partial,
         addresses,
@@ -51,7 +78,7 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
             let mut tcp = tcp::Header::new_mut(l4);
             tcp.set_checksum(change.apply(tcp.checksum()));
         }
-        Transport::Udp => fix_udp_checksum(head, l4, packet, change),
+        Transport::Udp => fix_udp_checksum(&mut l4[..packet.l4_len()], change, pseudo),
         Transport::Sctp { .. } if new_ports => sctp::seal(l4),
         Transport::Sctp { .. }
         | Transport::Icmp { .. }
@@ -97,19 +124,15 @@ fn set_ip_ends(head: &mut [u8], packet: &Packet, ends: Ends) -> Delta {
 
 /// Replaces a transport's ports; the difference that makes, and whether one is another than before.
 #[inline]
-fn set_ports(l4: &mut [u8], family: Family, ends: Ends) -> (Delta, bool) {
-    let port = |end: Option<Endpoint>| {
-        let fits = |addr: Addr| family == Family::V6 || addr.is_v4();
-        end.filter(|end| fits(end.addr)).map(|end| end.port)
-    };
+fn set_ports(l4: &mut [u8], ends: Ends) -> (Delta, bool) {
     let (mut delta, mut new) = (Delta::ZERO, false);
     let mut ports = Ports::new_mut(l4);
-    if let Some(port) = port(ends.src) {
+    if let Some(Endpoint { port, .. }) = ends.src {
         delta = delta.word(ports.src(), port);
         new |= ports.src() != port;
         ports.set_src(port);
     }
-    if let Some(port) = port(ends.dst) {
+    if let Some(Endpoint { port, .. }) = ends.dst {
         delta = delta.word(ports.dst(), port);
         new |= ports.dst() != port;
         ports.set_dst(port);
@@ -137,13 +160,43 @@ pub fn set_addresses(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     }
 }
 
-/// Replaces addresses and ports of the IPv4 packet that an ICMP error quotes, as far as it is quoted, and
-/// seals its header; its transport checksum stays as it was, as in the kernel.
+/// Replaces addresses and ports of the packet that an ICMP error quotes, as far as it is quoted, and seals IPv4's
+/// header; its transport checksum stays as it was, as in the kernel.
 pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
+    if ends == Ends::default() {
+        return;
+    }
+    match quoted.first().map_or(0, |first| first >> 4) {
+        4 => set_quoted_ends_v4(quoted, ends),
+        6 => set_quoted_ends_v6(quoted, ends),
+        _ => {}
+    }
+}
+
+fn set_quoted_ends_v6(quoted: &mut [u8], ends: Ends) {
+    let Some((_, l4)) = ipv6::first_transport(quoted) else {
+        return;
+    };
+    let (head, l4) = quoted.split_at_mut(l4);
+    if l4.len() < ports::LEN {
+        return;
+    }
+    let (mut header, mut ports) = (ipv6::Header::new_mut(head), Ports::new_mut(l4));
+    if let Some(end) = ends.src {
+        header.set_src(end.addr.v6_octets());
+        ports.set_src(end.port);
+    }
+    if let Some(end) = ends.dst {
+        header.set_dst(end.addr.v6_octets());
+        ports.set_dst(end.port);
+    }
+}
+
+fn set_quoted_ends_v4(quoted: &mut [u8], ends: Ends) {
     let Ok(packet) = ipv4::Packet::new_checked(quoted) else {
         return;
     };
-    if ends == Ends::default() || packet.payload.len() < ports::LEN {
+    if packet.payload.len() < ports::LEN {
         return;
     }
     let (head, l4) = quoted.split_at_mut(packet.header.header_len());
@@ -235,15 +288,22 @@ impl Change {
 
 /// A datagram without a checksum gets one, as in the kernel's NAT; one that comes out as zero is sent as
 /// all ones (RFC 768).
-fn fix_udp_checksum(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
-    let checksum = udp::Header::new(l4).checksum();
+fn fix_udp_checksum(datagram: &mut [u8], change: Change, pseudo: impl FnOnce() -> u16) {
+    let checksum = udp::Header::new(datagram).checksum();
     if change.partial {
-        udp::Header::new_mut(l4).set_checksum(change.apply(checksum));
+        udp::Header::new_mut(datagram).set_checksum(change.apply(checksum));
     } else if checksum == 0 {
-        let pseudo = packet.pseudo_header(head);
-        udp::seal(&mut l4[..packet.l4_len()], pseudo);
+        udp::seal(datagram, pseudo());
     } else {
         let fixed = udp::present(change.apply(checksum));
-        udp::Header::new_mut(l4).set_checksum(fixed);
+        udp::Header::new_mut(datagram).set_checksum(fixed);
+    }
+}
+
+/// The sum of the pseudo-header of a transport between two addresses of one family.
+pub(crate) fn pseudo_header(src: Addr, dst: Addr, protocol: u8, len: u32) -> u16 {
+    match (src.as_v4(), dst.as_v4()) {
+        (Some(src), Some(dst)) => checksum::pseudo_header_v4(src, dst, protocol, len),
+        _ => checksum::pseudo_header_v6(src.v6_octets(), dst.v6_octets(), protocol, len),
     }
 }

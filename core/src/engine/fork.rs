@@ -137,14 +137,13 @@ impl DryRun {
     fn flows(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Vec<Flow> {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
-            Transport::Icmp { .. } => {
+            Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
                 let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
                 inner.into_iter().chain(outer).collect()
             }
-            Transport::Icmpv6 { .. } => Vec::new(),
             Transport::Fragment => self
                 .flows_of_datagram(now, bytes, packet)
                 .unwrap_or_default(),

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::flows::{Cause, Refused};
+use super::host;
 use super::replaced::behind;
 use super::teardown::is_told;
 use super::transit::Transit;
@@ -110,7 +111,7 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| Step::NoOpening);
             return match t.packet.transport {
                 Transport::Tcp { .. } => self.reset(t),
-                _ => Verdict::Drop(DropReason::NoConnection),
+                _ => self.refuse_transport(t),
             };
         }
         match self.schedule(t.now, slot, &t.packet.flow) {
@@ -137,7 +138,19 @@ impl<R: Recorder> Engine<R> {
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
             Transport::Udp => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
-            _ => Verdict::Drop(DropReason::NoConnection),
+            _ => self.refuse_transport(t),
+        }
+    }
+
+    /// What the host's own stack says of a protocol that it does not speak, as most do of SCTP: in IPv6 that the header
+    /// is not known (`ip6_protocol_deliver_rcu`). Of IPv4 that is not recorded, and UVS is silent.
+    fn refuse_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        match t.packet.family {
+            Family::V4 => Verdict::Drop(DropReason::NoConnection),
+            Family::V6 => {
+                let at = host::named_at(t);
+                self.refuse(t, Error::ProtocolUnreachable { at }, t.packet.flow.dst)
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //! only packets that would open something are asked, since what opened no connection continues none.
 
 use super::Engine;
-use super::related::{RELATED, quoted};
+use super::related::quoted;
 use super::transit::Transit;
 use crate::fib::LOOPBACK;
 use crate::flow::Flow;
@@ -39,9 +39,9 @@ impl<R: Recorder> Engine<R> {
         let ours = self.desired.owns(flow.dst)
             || match t.packet.transport {
                 Transport::Fragment => self.desired.is_vip(flow.dst),
-                Transport::Icmp { .. } => quoted(t.frame, t.packet, &RELATED)
-                    .is_some_and(|quote| serves(&quote.flow.reversed())),
-                Transport::Icmpv6 { .. } => self.desired.is_vip(flow.dst),
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
+                    quoted(t.frame, t.packet).is_some_and(|quote| serves(&quote.flow.reversed()))
+                }
                 _ => serves(flow),
             };
         if ours {

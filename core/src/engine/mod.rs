@@ -26,6 +26,7 @@ use crate::verdict::{DropReason, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod between;
 mod catalog;
 mod claims;
 mod describe;
@@ -33,18 +34,20 @@ mod desired;
 mod flows;
 mod fork;
 mod host;
-mod icmpv6;
 mod input;
 mod journey;
 mod martian;
+mod options;
 mod outer;
 mod pmtu;
+mod redirect;
 mod related;
 mod reopen;
 mod replaced;
 mod reply;
 mod routes;
 mod schedule;
+mod sizes;
 mod sweep;
 mod teardown;
 mod transit;
@@ -112,7 +115,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new((config.keys.0 & 0xffff) as u16),
+            voice: Voice::new(config.keys.0),
             counters: Counters::default(),
         }
     }

@@ -2,12 +2,15 @@
 
 use super::Engine;
 use super::reopen::is_opening;
+use super::replaced::behind;
+use super::sizes::{room_between, wire_len};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client, wire_len};
+use super::transmit::{By, Leg, to_client};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -20,9 +23,15 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(t, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if let Some(verdict) = self.refuse_routing(t, hop) {
+        let c = self.flows.conn(id);
+        let judged = hop.map(|hop| as_routed(t.packet, c.client.addr.family(), hop));
+        if let Some(verdict) = self.refuse_routing(t, judged) {
             return verdict;
         }
+        let turned = match (hop, self.flows.conn(id).local.port) {
+            (Ok(hop), 0) => self.redirect(t, &hop),
+            _ => false,
+        };
         let c = self.flows.conn(id);
         let (place, mode) = (c.backend, self.catalog.mode(c.mode));
         if is_opening(c)
@@ -41,7 +50,8 @@ impl<R: Recorder> Engine<R> {
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, leg, hop)
+        let verdict = self.transmit(t, leg, hop);
+        if turned { behind(t, verdict) } else { verdict }
     }
 
     /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
@@ -52,13 +62,14 @@ impl<R: Recorder> Engine<R> {
         if c.local.port == 0 && self.routes.fib.has_rules(t.packet.family) {
             let flow = &t.packet.flow;
             let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
-            let first = self.routes.fib.lookup(came.of(c.client));
+            let came = came.back(t.frame.arrival).of(c.client);
+            let first = self.routes.fib.lookup(came);
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {
                 return first;
             }
         }
-        self.routes.lookup(to_client(c))
+        self.routes.lookup(to_client(c, t.frame.arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or
@@ -137,6 +148,16 @@ impl<R: Recorder> Engine<R> {
         };
         Some(self.refuse(t, error, Addr::UNSPECIFIED))
     }
+}
+
+/// The way to a client of this family as a server's packet finds it: one that is translated may be as long as it then
+/// fits.
+fn as_routed(packet: &Packet, client: Family, hop: NextHop) -> NextHop {
+    if packet.family == client {
+        return hop;
+    }
+    let mtu = narrow::to_u32(room_between(packet, client, hop.mtu as usize));
+    NextHop { mtu, ..hop }
 }
 
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.

@@ -1,13 +1,14 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
 use super::pmtu;
+use super::sizes::{Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Family};
-use crate::fragment;
+use crate::fragment::{self, Cut, Pieces};
 use crate::frame::{Frame, Gso};
 use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
@@ -18,8 +19,8 @@ use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
 use crate::wire::ethernet;
+use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
-use crate::wire::{ipv4, ipv6};
 
 /// What a packet is changed by on its way.
 #[derive(Clone, Copy)]
@@ -41,10 +42,10 @@ pub(super) struct Leg {
     pub(super) answer_from: Addr,
 }
 
-/// The last step out: next hop, largest IP packet, port.
+/// The last step out: next hop, when the packet is cut and into what, port.
 struct Exit {
     hop: NextHop,
-    limit: usize,
+    sizes: Sizes,
     egress: Egress,
 }
 
@@ -69,21 +70,11 @@ impl Leg {
     }
 
     /// Bytes that are added in front of the packet.
-    fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         match self.by {
             By::Mode(mode) if self.forward => mode.overhead(&self.path),
             By::Mode(_) | By::Addresses(_) => 0,
         }
-    }
-
-    /// Whether a tunnel over a link leaves too little room: less than the smallest MTU that its own IP may
-    /// have, whatever it carries (`mtu < IPV6_MIN_MTU` in `__ip_vs_get_out_rt_v6`).
-    fn has_no_room(&self, room: usize) -> bool {
-        let least = match self.path.server.addr.family() {
-            Family::V4 => pmtu::MIN_MTU,
-            Family::V6 => ipv6::MIN_MTU,
-        };
-        self.overhead() > 0 && room < least
     }
 
     /// Whether the packet's addresses are translated, so that its answers come back to the director.
@@ -155,26 +146,26 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, &leg, &hop);
-        let room = mtu.saturating_sub(leg.overhead());
+        let room = leg.room(t.packet, mtu);
         if leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
-        if len > room && !may_be_cut(t.packet, &leg) {
-            let error = Error::FragmentationNeeded { mtu: room };
+        if len > room && !leg.may_cut(t.packet, len) {
+            let least = pmtu::least_mtu(t.packet.family);
+            let error = Error::FragmentationNeeded {
+                mtu: room.max(least),
+            };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            limit: t
-                .packet
-                .fragment_size
-                .map_or(mtu, |size| mtu.min(usize::from(size))),
+            sizes: Sizes::of(t.packet, &leg, mtu),
             egress: hop.egress(),
         };
-        let result = if super_frame && (leg.overhead() > 0 || len > room) {
+        let result = if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
             self.send_segments(t, leg, &exit)
         } else {
             self.send_one(t, &leg, &exit)
@@ -199,7 +190,7 @@ impl<R: Recorder> Engine<R> {
     fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: Leg) -> Verdict {
         if !leg.translates() {
             return match t.packet.transport {
-                Transport::Icmp { .. } => Verdict::Pass,
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => Verdict::Pass,
                 _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
@@ -215,14 +206,16 @@ impl<R: Recorder> Engine<R> {
         }
         let exit = Exit {
             hop: NextHop::host(to),
-            limit: usize::from(u16::MAX),
+            sizes: Sizes::up_to(usize::from(u16::MAX)),
             egress: Egress {
                 port: PortId::HOST,
                 unresolved: None,
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
+        let one = t.frame.offload.gso != Gso::UdpL4
+            && t.frame.len() - ethernet::LEN <= exit.sizes.whole
+            && leg.keeps_super_frame(t.packet);
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => leg
                 .rewrite(t.frame, t.packet)
@@ -243,16 +236,21 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         leg.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
-        if t.packet.fragment_size.is_none() && t.packet.family == Family::V4 {
+        let ethertype = ethernet::Header::new(t.frame.bytes()).ethertype();
+        if t.packet.fragment_size.is_none() && ethertype == ethernet::ethertype::IPV4 {
             let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
             ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
-        self.cut(t.frame.bytes(), exit, t.out);
+        let mut pieces = t.pieces;
+        if leg.overhead() > 0 || pieces.sizes.is_empty() {
+            pieces.id = self.voice.next_fragment_id();
+        }
+        self.cut(t.frame.bytes(), exit, pieces, t.out);
         Ok(Verdict::SendOutbox)
     }
 
@@ -271,29 +269,43 @@ impl<R: Recorder> Engine<R> {
             leg.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ethernet::LEN <= exit.limit {
+            if draft.len() - ethernet::LEN <= exit.sizes.whole {
                 let (range, offload) = (draft.range(), draft.offload);
                 t.out.push(range, offload, exit.egress);
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
-                self.cut(&whole, exit, t.out);
+                let pieces = Pieces {
+                    sizes: &[],
+                    id: self.voice.next_fragment_id(),
+                };
+                self.cut(&whole, exit, pieces, t.out);
             }
         }
         Ok(Verdict::SendOutbox)
     }
 
-    fn cut(&mut self, frame: &[u8], exit: &Exit, out: &mut Outbox) {
+    fn cut(&mut self, frame: &[u8], exit: &Exit, pieces: Pieces<'_>, out: &mut Outbox) {
         let before = out.len();
-        fragment::cut(frame, exit.limit, exit.egress, out);
+        let cut = Cut {
+            limit: exit.sizes.fragment,
+            pieces,
+        };
+        fragment::cut(frame, &cut, exit.egress, out);
         self.counters.fragments += (out.len() - before) as u64;
     }
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder` in ip_vs_core.c).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+/// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
+/// kernel looks for it too, and no other.
+pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
+    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
+    if c.client.addr.is_link_local() {
+        query.back(arrival)
+    } else {
+        query
+    }
 }
 
 impl Exit {
@@ -307,27 +319,6 @@ fn is_loopback(addr: Addr) -> bool {
     match addr.as_v4() {
         Some([first, ..]) => first == 127,
         None => u128::from_be_bytes(addr.0) == 1,
-    }
-}
-
-/// Whether a packet that is too long may be cut, or its tunnel's outer one instead.
-fn may_be_cut(packet: &Packet, leg: &Leg) -> bool {
-    let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
-    match packet.family {
-        Family::V4 => {
-            let icmp = matches!(packet.transport, Transport::Icmp { .. });
-            !packet.dont_fragment || icmp || cut_outside
-        }
-        Family::V6 => false,
-    }
-}
-
-/// Bytes of the largest IP packet that a frame becomes on the wire. In IPv6 what came in pieces leaves in such.
-pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
-    match (frame.offload.gso, packet.fragment_size) {
-        (Gso::None, Some(piece)) if packet.family == Family::V6 => usize::from(piece),
-        (Gso::None, _) => packet.ip_len as usize,
-        _ => segment::segment_ip_len(frame, packet),
     }
 }
 

@@ -4,7 +4,9 @@ use std::ops::{AddAssign, Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
+use crate::flow::Family;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::{icmp, icmpv6};
 
 /// Totals of a service or a real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +93,22 @@ impl Stats {
     }
 }
 
-/// The ICMP errors that the engine makes: their type, and the metric label.
-pub const ICMP_ERRORS: [(u8, &str); 2] = [(3, "destination_unreachable"), (11, "time_exceeded")];
+/// The ICMP errors that the engine makes: their type in ICMP and in ICMPv6, where it has them, and the metric label.
+/// What is too big is unreachable in ICMP.
+pub const ICMP_ERRORS: [(Option<u8>, u8, &str); 4] = [
+    (
+        Some(icmp::UNREACHABLE),
+        icmpv6::UNREACHABLE,
+        "destination_unreachable",
+    ),
+    (
+        Some(icmp::TIME_EXCEEDED),
+        icmpv6::TIME_EXCEEDED,
+        "time_exceeded",
+    ),
+    (None, icmpv6::TOO_BIG, "packet_too_big"),
+    (None, icmpv6::PARAMETER_PROBLEM, "parameter_problem"),
+];
 
 macro_rules! counts_by {
     ($(#[$about:meta])* $name:ident $kind:ident) => {
@@ -227,9 +243,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts an ICMP error that was made.
-    pub fn count_icmp(&mut self, kind: u8) {
-        let place = ICMP_ERRORS.iter().position(|(known, _)| *known == kind);
+    /// Counts an ICMP error of this family and type that was made.
+    pub fn count_icmp(&mut self, family: Family, kind: u8) {
+        let is_it = |(icmp, icmpv6, _): &(Option<u8>, u8, &str)| match family {
+            Family::V4 => *icmp == Some(kind),
+            Family::V6 => *icmpv6 == kind,
+        };
+        let place = ICMP_ERRORS.iter().position(is_it);
         if let Some(place) = place {
             self.icmp_sent[place] += 1;
         }
@@ -328,7 +348,8 @@ mod tests {
             for reason in reasons {
                 counters.count(Verdict::Drop(DropReason::ALL[reason]));
                 counters.lost[reason] += 1;
-                counters.count_icmp(3);
+                counters.count_icmp(Family::V4, 3);
+                counters.count_icmp(Family::V6, 2);
             }
             (0..sent).for_each(|_| counters.count(Verdict::Pass));
             counters

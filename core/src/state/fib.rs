@@ -50,6 +50,9 @@ pub struct Interface {
     pub reverse_path: ReversePath,
 }
 
+/// All nodes of a link (RFC 4291 §2.7.1).
+const ALL_NODES: Addr = Addr([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
 /// The host's own stack, where others have an interface.
 static HOST: Interface = Interface {
     port: PortId::HOST,
@@ -202,6 +205,12 @@ impl Fib {
                 .local_prefixes
                 .iter()
                 .any(|(dst, prefix)| a.is_v4() == dst.is_v4() && a.masked(*prefix) == *dst)
+    }
+
+    /// The host's link-local address on an interface.
+    pub fn link_local(&self, ifindex: u32) -> Option<Addr> {
+        let source = self.sources.towards(Family::V6, ifindex, ALL_NODES);
+        source.filter(Addr::is_link_local)
     }
 
     const fn policy(&self, family: Family) -> &Policy {

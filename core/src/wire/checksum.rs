@@ -105,12 +105,6 @@ impl Delta {
         Self(self.0 + words_v6(without) + words_v6(new))
     }
 
-    /// A whole folded sum changed from `old` to `new`, as between two pseudo-headers.
-    #[must_use]
-    pub const fn sum(self, old: u16, new: u16) -> Self {
-        self.word(old, new)
-    }
-
     /// The finished checksum `field` after the change: HC' = ~(~HC + ~m + m').
     pub const fn apply(self, field: u16) -> u16 {
         !fold((!field) as u64 + self.0)

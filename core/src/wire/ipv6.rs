@@ -3,6 +3,8 @@
 use super::{Malformed, checksum, protocol};
 use crate::narrow;
 
+pub mod options;
+
 /// Bytes of the header without extension headers.
 pub const LEN: usize = 40;
 /// The smallest MTU that an IPv6 link may have (RFC 8200 §5).
@@ -45,6 +47,14 @@ impl<B: std::borrow::Borrow<[u8; LEN]>> Header<B> {
     }
 }
 
+impl<B: std::borrow::BorrowMut<[u8; LEN]>> Header<B> {
+    /// Sets the flow label, 20 bits.
+    pub fn set_flow_label(&mut self, label: u32) {
+        let others = self.first() & !0x000f_ffff;
+        self.set_first(others | label & 0x000f_ffff);
+    }
+}
+
 header! {
     /// What hop-by-hop options, destination options, routing header and AH begin with.
     pub struct Extension[EXTENSION_LEN], extension;
@@ -52,6 +62,8 @@ header! {
     pub NEXT_HEADER => next_header, set_next_header: u8 = 0;
     /// Its length: in units of 8 bytes, the first 8 left out; AH's in units of 4.
     pub LENGTH => length, set_length: u8 = 1;
+    /// Of a routing header: how many addresses are still to be visited.
+    pub SEGMENTS_LEFT => segments_left, set_segments_left: u8 = 3;
 }
 
 /// Bytes of an extension header at least.
@@ -181,6 +193,69 @@ fn follow(
     Err(Malformed::Header)
 }
 
+/// Whether the extension headers between an IPv6 header and the end of `headers` may be left out: none of them is
+/// AH, which is about the whole packet, or a routing header with a way still to go (RFC 7915 §5.1).
+pub fn may_be_stripped(headers: &[u8]) -> bool {
+    let mut next = Header::new(headers).next_header();
+    let mut at = LEN;
+    while let Some(Ok(extension)) = headers.get(at..).map(Extension::new_checked) {
+        let on_its_way = next == protocol::ROUTING && extension.segments_left() != 0;
+        if on_its_way || next == protocol::AH {
+            return false;
+        }
+        next = extension.next_header();
+        at += (usize::from(extension.length()) + 1) * 8;
+    }
+    true
+}
+
+/// The protocol of a packet's transport and where it begins, bytes from the IPv6 header's first, behind the Fragment
+/// header of a first fragment too. `None` where the extension headers are cut off or malformed, or it is a later
+/// fragment, which has none.
+pub fn first_transport(packet: &[u8]) -> Option<(u8, usize)> {
+    let chain = walk(packet).ok()?;
+    let Some(at) = chain.fragment else {
+        return Some((chain.protocol, chain.len));
+    };
+    if Fragment::new(&packet[at..]).offset() != 0 {
+        return None;
+    }
+    let rest = walk_from(packet, chain.protocol, chain.len, at).ok()?;
+    rest.fragment.is_none().then_some((rest.protocol, rest.len))
+}
+
+/// The headers of a packet that each of its fragments has (`ip6_find_1stfragopt`): those that routers look at, so that
+/// destination options belong to it unless they stand behind a routing header. What [`walk`] accepts has them.
+pub fn repeated(packet: &[u8]) -> Chain {
+    let mut next = Header::new(packet).next_header();
+    let (mut at, mut named_at, mut routed) = (LEN, offset::NEXT_HEADER, false);
+    loop {
+        let belongs = match next {
+            protocol::HOP_BY_HOP => true,
+            protocol::ROUTING => {
+                routed = true;
+                true
+            }
+            protocol::DESTINATION_OPTIONS => !routed,
+            _ => false,
+        };
+        let extension = packet
+            .get(at..)
+            .and_then(|b| Extension::new_checked(b).ok());
+        let Some(extension) = extension.filter(|_| belongs) else {
+            return Chain {
+                protocol: next,
+                len: at,
+                fragment: None,
+                named_at,
+            };
+        };
+        named_at = at + extension::NEXT_HEADER;
+        at += (usize::from(extension.length()) + 1) * 8;
+        next = extension.next_header();
+    }
+}
+
 /// What an IPv6 header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repr {
@@ -270,6 +345,33 @@ mod tests {
         let chain = walk(&packet(&[(HOP, 0), (FRAGMENT, 0), (DST, 0)], 6)).unwrap();
         assert_eq!((chain.protocol, chain.len), (DST, 56));
         assert_eq!((chain.fragment, chain.named_at), (Some(48), 40));
+    }
+
+    #[test]
+    fn each_fragment_has_what_routers_look_at() {
+        use protocol::{AH, DESTINATION_OPTIONS as DST, HOP_BY_HOP as HOP, ROUTING, UDP};
+        let cases: [(&[(u8, u8)], u8, usize); 5] = [
+            (&[], UDP, 40),
+            (&[(HOP, 0), (DST, 0)], UDP, 56),
+            (&[(DST, 0), (ROUTING, 0), (DST, 0)], DST, 56),
+            (&[(AH, 4)], AH, 40),
+            (&[(HOP, 1), (AH, 4)], AH, 56),
+        ];
+        for (headers, next, len) in cases {
+            let chain = repeated(&packet(headers, UDP));
+            assert_eq!((chain.protocol, chain.len), (next, len), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_fragment_has_a_transport_and_a_later_one_has_none() {
+        use protocol::{DESTINATION_OPTIONS as DST, FRAGMENT, HOP_BY_HOP as HOP, UDP};
+        let mut bytes = packet(&[(HOP, 0), (FRAGMENT, 0), (DST, 0)], UDP);
+        assert_eq!(first_transport(&bytes), Some((UDP, 64)));
+        Fragment::new_mut(&mut bytes[48..]).set_part(8, true);
+        assert_eq!(first_transport(&bytes), None);
+        assert_eq!(first_transport(&bytes[..50]), None);
+        assert_eq!(first_transport(&packet(&[(DST, 0)], UDP)), Some((UDP, 48)));
     }
 
     #[test]

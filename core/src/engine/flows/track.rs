@@ -4,12 +4,14 @@
 use super::Flows;
 use super::event::Standing;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::flow::Direction;
-use crate::packet::{Packet, Transport};
+use crate::flow::{Direction, Family};
+use crate::frame::Frame;
+use crate::packet::{self, Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::snapshot::Timeouts;
 use crate::tcp::{self, TcpState};
+use crate::wire::{ipv6, tcp as tcp_header};
 
 /// What states depend on beside packets.
 pub(in crate::engine) struct Tracking<'a> {
@@ -63,6 +65,36 @@ impl Flows {
             self.assure_template(ConnId(control));
         }
         Some(before.state)
+    }
+}
+
+/// A packet as the states of TCP and SCTP are read from it. IPVS looks for the transport's header behind the IPv6 header
+/// and nowhere else (`sizeof(struct ipv6hdr)` in `set_tcp_state` and `set_sctp_state`): of a packet with extension headers
+/// it takes bytes of these for flags. Most have none set there, and close the entry, which its next packet without
+/// extension headers opens again.
+#[inline]
+pub(in crate::engine) fn as_ipvs_reads(frame: &Frame<'_>, packet: &Packet) -> Packet {
+    let plain = packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN;
+    if plain { *packet } else { misread(frame, packet) }
+}
+
+#[cold]
+fn misread(frame: &Frame<'_>, packet: &Packet) -> Packet {
+    let bytes = &frame.bytes()[usize::from(packet.ip) + ipv6::LEN..];
+    let transport = match packet.transport {
+        Transport::Tcp { header, .. } => {
+            // No shorter than an extension header and TCP's.
+            let flags = tcp_header::Header::new(bytes).flags();
+            Transport::Tcp { flags, header }
+        }
+        Transport::Sctp { chunk } => Transport::Sctp {
+            chunk: packet::telling_chunk(bytes).unwrap_or(chunk),
+        },
+        other => other,
+    };
+    Packet {
+        transport,
+        ..*packet
     }
 }
 
