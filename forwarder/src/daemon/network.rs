@@ -155,7 +155,7 @@ impl Followed {
             | Event::ReversePathChanged { .. }
             | Event::NeighbourKnown { .. }
             | Event::NeighbourLost { .. }
-            | Event::Forwarding(_) => {}
+            | Event::Forwarding(..) => {}
         }
     }
 }
