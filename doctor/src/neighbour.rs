@@ -1,18 +1,19 @@
-//! Asks by ARP who has an address, without entering any cache: for VIPs that two hosts answer for, and for
-//! next hops that nobody answers for.
+//! Asks neighbours who has an address, by ARP or by neighbour solicitations, without entering any cache: for VIPs
+//! that two hosts answer for, and for next hops that nobody answers for.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
-use uvs_core::wire::arp::{FRAME_LEN, probe, reply};
-use uvs_core::wire::ethernet::ethertype;
+use uvs_core::wire::ethernet::{Mac, ethertype};
+use uvs_core::wire::{arp, ndp};
 use uvs_forwarder::sys;
+use uvs_realserver::Family;
 
 use super::receive;
 
@@ -27,7 +28,7 @@ pub(super) struct Question {
     /// The interface.
     pub(super) interface: String,
     /// The address.
-    pub(super) target: Ipv4Addr,
+    pub(super) target: IpAddr,
 }
 
 /// Somebody has it.
@@ -36,23 +37,23 @@ pub(super) struct Answer {
     /// The question.
     pub(super) to: Question,
     /// Whose MAC address it is.
-    pub(super) mac: [u8; 6],
+    pub(super) mac: Mac,
 }
 
-/// Asks everything at once, on each interface by a thread of its own. Answers are sorted, each once.
+/// Asks everything at once, on each interface and in each family by a thread of its own. Answers are sorted, each once.
 pub(super) fn who_has(questions: &[Question]) -> io::Result<Vec<Answer>> {
-    let mut by_interface: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();
-    for question in questions {
-        let targets = by_interface.entry(&question.interface).or_default();
-        targets.push(question.target);
+    let mut asked: BTreeMap<(&str, Family), Vec<IpAddr>> = BTreeMap::new();
+    for Question { interface, target } in questions {
+        let key = (interface.as_str(), Family::of(*target));
+        asked.entry(key).or_default().push(*target);
     }
     let heard: io::Result<Vec<Vec<Answer>>> = thread::scope(|scope| {
-        let asked: Vec<_> = by_interface
+        let asking: Vec<_> = asked
             .iter()
-            .map(|(interface, targets)| scope.spawn(|| ask(interface, targets)))
+            .map(|((interface, family), targets)| scope.spawn(|| ask(interface, *family, targets)))
             .collect();
         let lost = |_| Err(io::Error::other("a thread of ours panicked"));
-        asked
+        asking
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(lost))
             .collect()
@@ -63,16 +64,23 @@ pub(super) fn who_has(questions: &[Question]) -> io::Result<Vec<Answer>> {
     Ok(answers)
 }
 
-fn ask(interface: &str, targets: &[Ipv4Addr]) -> io::Result<Vec<Answer>> {
+fn ask(interface: &str, family: Family, targets: &[IpAddr]) -> io::Result<Vec<Answer>> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let index = netdevice::name_to_index(socket.as_fd(), interface)?;
-    sys::bind_packet(&socket, index, ethertype::ARP)?;
-    let address = sys::packet_address(&socket)?.sll_addr;
-    let [a, b, c, d, e, f, ..] = address;
+    let protocol = match family {
+        Family::Ipv4 => ethertype::ARP,
+        Family::Ipv6 => ethertype::IPV6,
+    };
+    sys::bind_packet(&socket, index, protocol)?;
+    let [a, b, c, d, e, f, ..] = sys::packet_address(&socket)?.sll_addr;
+    let own = [a, b, c, d, e, f];
     let mut answers = Vec::new();
     for _ in 0..ROUNDS {
         for target in targets {
-            socket.send(&probe(target.octets(), [a, b, c, d, e, f]))?;
+            match target {
+                IpAddr::V4(target) => socket.send(&arp::probe(target.octets(), own))?,
+                IpAddr::V6(target) => socket.send(&ndp::probe(target.octets(), own))?,
+            };
         }
         listen(&socket, interface, targets, &mut answers)?;
     }
@@ -83,24 +91,27 @@ fn ask(interface: &str, targets: &[Ipv4Addr]) -> io::Result<Vec<Answer>> {
 fn listen(
     socket: &Socket,
     interface: &str,
-    targets: &[Ipv4Addr],
+    targets: &[IpAddr],
     answers: &mut Vec<Answer>,
 ) -> io::Result<()> {
     let end = Instant::now() + ROUND;
-    let mut buffer = [0; FRAME_LEN];
+    // What is longer is no answer, and is cut.
+    let mut buffer = [0; ndp::FRAME_LEN];
     while let Some(length) = receive::before(end, socket, &mut buffer)? {
-        answers.extend(understood(&buffer[..length], interface, targets));
+        let told = told(&buffer[..length]).filter(|(target, _)| targets.contains(target));
+        answers.extend(told.map(|(target, mac)| Answer {
+            to: Question {
+                interface: interface.to_owned(),
+                target,
+            },
+            mac,
+        }));
     }
     Ok(())
 }
 
-/// The answer in a frame, where it is one to us.
-fn understood(frame: &[u8], interface: &str, targets: &[Ipv4Addr]) -> Option<Answer> {
-    let (addr, mac) = reply(frame)?;
-    let target = Ipv4Addr::from(addr);
-    let interface = interface.to_owned();
-    targets.contains(&target).then_some(Answer {
-        to: Question { interface, target },
-        mac,
-    })
+/// The address and the MAC address that a frame tells, where it is an answer.
+fn told(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+    let by_arp = arp::reply(frame).map(|(addr, mac)| (addr.into(), mac));
+    by_arp.or_else(|| ndp::reply(frame).map(|(addr, mac)| (addr.into(), mac)))
 }

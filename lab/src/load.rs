@@ -139,7 +139,11 @@ pub fn iperf3(
     seconds: u32,
     direction: Direction,
 ) -> Result<Bulk> {
-    let (vip, port, duration) = (vip.into().to_string(), port.to_string(), seconds.to_string());
+    let (vip, port, duration) = (
+        vip.into().to_string(),
+        port.to_string(),
+        seconds.to_string(),
+    );
     let words = [
         "-J",
         "-c",

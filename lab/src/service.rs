@@ -219,7 +219,10 @@ mod tests {
     #[test]
     fn families_are_read_as_they_are_written() {
         for families in [Families::V4, Families::V6, Families::V6To4, Families::V4To6] {
-            assert_eq!(families.name().parse::<Families>().expect("a name"), families);
+            assert_eq!(
+                families.name().parse::<Families>().expect("a name"),
+                families
+            );
         }
         assert!("ipv5".parse::<Families>().is_err());
     }

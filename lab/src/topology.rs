@@ -117,7 +117,10 @@ impl Lab {
             Mode::Dr | Mode::Ipip => {
                 let vip = *self.plan.vip.ip();
                 let twin = twin(vip);
-                Some(format!("rs up --mode {} --vip {vip},{twin}", self.plan.mode))
+                Some(format!(
+                    "rs up --mode {} --vip {vip},{twin}",
+                    self.plan.mode
+                ))
             }
             Mode::Nat | Mode::FullNat => None,
         }

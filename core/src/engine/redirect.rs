@@ -48,7 +48,8 @@ impl<R: Recorder> Engine<R> {
         let frame = ndp::redirect(&says);
         let mut egress = back.egress();
         egress.unresolved = None;
-        t.out.push_copy(&frame, crate::frame::Offload::default(), egress);
+        t.out
+            .push_copy(&frame, crate::frame::Offload::default(), egress);
         Some(())
     }
 }

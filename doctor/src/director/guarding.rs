@@ -1,6 +1,6 @@
 //! The guard as it is in the kernel now, against what it must keep from the kernel.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use uvs_control::protocol::GuardStatus;
 use uvs_core::flow::Protocol;
@@ -71,7 +71,7 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
 }
 
 /// What lacks in the guard, as nft lists it, for a service.
-fn gap(rules: &str, ports: &[String], to: &Destination, vip: Ipv4Addr) -> Option<String> {
+fn gap(rules: &str, ports: &[String], to: &Destination, vip: IpAddr) -> Option<String> {
     if rules.is_empty() {
         return Some("there is no guard (nft table netdev uvs)".to_owned());
     }

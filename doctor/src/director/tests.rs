@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
@@ -24,8 +24,8 @@ use crate::finding::{NotMade, Seen};
 use crate::host::{Host, Offload};
 use crate::neighbour::{Answer, Question};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const DEVICES: &str = r#"[{"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"link_type":"loopback"},
     {"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"link_type":"ether",
      "address":"02:00:00:00:00:01","addr_info":[{"local":"10.0.0.1","prefixlen":24}]}]"#;
@@ -36,10 +36,10 @@ struct Texts {
     files: HashMap<&'static str, &'static str>,
     ip: HashMap<&'static str, &'static str>,
     lro: bool,
-    answers: Vec<(Ipv4Addr, [u8; 6])>,
+    answers: Vec<(IpAddr, [u8; 6])>,
     /// What nft lists; `None` = it is not permitted.
     rules: Option<&'static str>,
-    sizes: HashMap<Ipv4Addr, u32>,
+    sizes: HashMap<IpAddr, u32>,
 }
 
 impl Host for Texts {
@@ -74,7 +74,7 @@ impl Host for Texts {
             .collect())
     }
 
-    fn largest(&self, _: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+    fn largest(&self, _: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade> {
         Ok(self.sizes.clone())
     }
 
@@ -230,9 +230,8 @@ fn a_rule_that_is_not_followed_is_named_and_nobody_told_to_delete_it() {
 fn a_route_to_a_server_that_refuses_is_found() {
     let host = Texts::default();
     let mut director = director(&host, server(Forwarding::Dr));
-    let [a, b, c, _] = VIP.octets();
     let refuse = Target::Refuse(Refusal::Blackhole);
-    let net = Addr::v4([a, b, c, 0]);
+    let net = Addr::from(VIP).masked(24);
     director.fib.remove_route(net, 24);
     director.fib.add_route(Route::new(net, 24, refuse));
     let command = command(Check::NoRoute, &director).expect("a finding");
@@ -308,7 +307,7 @@ fn an_answer_of_this_hosts_own_is_no_duplicate() {
     let own = (VIP, [2, 0, 0, 0, 0, 1]);
     let other = (VIP, [2, 0, 0, 0, 0, 9]);
     let of_server = (SERVER, [2, 0, 0, 0, 0, 9]);
-    let found = |check, answers: &[(Ipv4Addr, [u8; 6])]| {
+    let found = |check, answers: &[(IpAddr, [u8; 6])]| {
         let host = Texts {
             answers: answers.to_vec(),
             ..Texts::default()
@@ -330,7 +329,7 @@ fn a_stand_by_is_told_so_and_does_not_blame_the_master() {
     let master = (VIP, [2, 0, 0, 0, 0, 9]);
     let server_too = (SERVER, master.1);
     let third = (VIP, [2, 0, 0, 0, 0, 8]);
-    let found = |check, own: OwnVips, answers: &[(Ipv4Addr, [u8; 6])]| {
+    let found = |check, own: OwnVips, answers: &[(IpAddr, [u8; 6])]| {
         let host = Texts {
             answers: answers.to_vec(),
             ..Texts::default()
@@ -416,7 +415,7 @@ fn each_encapsulation_needs_its_own_room() {
 
 #[test]
 fn a_black_hole_gets_the_size_that_passes() {
-    let fix = |sizes: &[(Ipv4Addr, u32)]| {
+    let fix = |sizes: &[(IpAddr, u32)]| {
         let host = Texts {
             sizes: sizes.iter().copied().collect(),
             ..Texts::default()

@@ -75,7 +75,11 @@ impl Flows {
 #[inline]
 pub(in crate::engine) fn as_ipvs_reads(frame: &Frame<'_>, packet: &Packet) -> Packet {
     let plain = packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN;
-    if plain { *packet } else { misread(frame, packet) }
+    if plain {
+        *packet
+    } else {
+        misread(frame, packet)
+    }
 }
 
 #[cold]
