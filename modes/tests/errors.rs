@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::fragment::{self, Cut};
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,

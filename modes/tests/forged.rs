@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uvs_core::fib::Interface;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::fragment::{self, Cut};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,

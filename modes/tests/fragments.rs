@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use uvs_core::flow::Protocol;
-use uvs_core::fragment::{self, Reassembled, Reassembler};
+use uvs_core::fragment::{self, Cut, Reassembled, Reassembler};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, Tunnel};
@@ -18,7 +18,7 @@ use uvs_core::verdict::{DropReason, Egress, Verdict};
 
 fn cut(frame: &[u8], limit: usize) -> Vec<Vec<u8>> {
     let mut out = Outbox::new();
-    fragment::cut(frame, limit, Egress::default(), &mut out);
+    fragment::cut(frame, &Cut::to(limit), Egress::default(), &mut out);
     out.iter().map(|(bytes, _, _)| bytes.to_vec()).collect()
 }
 

@@ -77,10 +77,25 @@ impl Leg {
         mtu.saturating_sub(self.overhead())
     }
 
-    /// Whether a tunnel over a link leaves too little room: less than the smallest MTU that its own IP may
-    /// have, whatever it carries (`mtu < IPV6_MIN_MTU` in `__ip_vs_get_out_rt_v6`).
+    /// Whether a tunnel over a link leaves less than any IP packet may need.
     pub(super) fn has_no_room(&self, room: usize) -> bool {
-        self.overhead() > 0 && room < pmtu::least_mtu(self.family())
+        self.overhead() > 0 && room < pmtu::MIN_MTU
+    }
+
+    /// The MTU that the sender of a packet that is too long is told of.
+    pub(super) fn told_mtu(&self, packet: &Packet, room: usize) -> usize {
+        let least = pmtu::least_mtu(packet.family);
+        // What is shorter than that is cut here. An IPv6 packet in IPv4 is not: as the kernel, UVS tells what
+        // that takes.
+        if self.changes_family(packet) || self.is_ipv6_tunnel() {
+            room.max(least)
+        } else {
+            room
+        }
+    }
+
+    fn is_ipv6_tunnel(&self) -> bool {
+        self.overhead() > 0 && self.family() == Family::V6
     }
 
     /// Whether a packet of `len` bytes, which is too long, may be cut, or its tunnel's outer one instead.
@@ -91,6 +106,9 @@ impl Leg {
                 let icmp = matches!(packet.transport, Transport::Icmp { .. });
                 !packet.dont_fragment || icmp || cut_outside
             }
+            // A source need not send less than this: a tunnel cuts the packet outside (RFC 2473 §7.1), where the
+            // kernel drops it.
+            Family::V6 if self.is_ipv6_tunnel() => len <= ipv6::MIN_MTU,
             // Translated it carries no DF where its source need not send less.
             Family::V6 => {
                 let header = translate::header_len(Family::V4);

@@ -1,6 +1,5 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::pmtu;
 use super::sizes::{Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
@@ -153,10 +152,8 @@ impl<R: Recorder> Engine<R> {
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
         if len > room && !leg.may_cut(t.packet, len) {
-            let least = pmtu::least_mtu(t.packet.family);
-            let error = Error::FragmentationNeeded {
-                mtu: room.max(least),
-            };
+            let mtu = leg.told_mtu(t.packet, room);
+            let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;

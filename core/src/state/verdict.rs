@@ -135,7 +135,7 @@ drop_reasons! {
         "`ip route get ADDRESS` on the director."
     Untranslatable "untranslatable"
         "A packet between the address families says what the other family cannot: a routing header with a way still to go, an AH header, an ICMP type of one family alone."
-        "FULLNAT between IPv4 and IPv6 leaves such packets out (RFC 7915); docs/ipv6.md has the list."
+        "FULLNAT between IPv4 and IPv6 leaves such packets out (RFC 7915); docs/modes.md has the list."
     LocalServer "local_server"
         "The director itself is the real server, in a way that its own stack cannot serve: by NAT to an address of 127.0.0.0/8, or by -g or -i for a VIP that is not the host's."
         "By NAT and FULLNAT, use another address of the director's; by -g, configure the VIP on the director."

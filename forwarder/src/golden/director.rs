@@ -232,7 +232,11 @@ impl Director {
                 let word = server.forwarding.def().listed;
                 lines.push(format!(
                     "{} {} {word} weight {} active {} inact {}",
-                    named(s.key), r.endpoint, server.weight, r.numbers.active, r.numbers.inactive
+                    named(s.key),
+                    r.endpoint,
+                    server.weight,
+                    r.numbers.active,
+                    r.numbers.inactive
                 ));
             }
         }
