@@ -19,4 +19,5 @@ fn every_run_picks_what_the_kernel_picked() {
 fn so_it_does_through_the_engine() {
     let play = |book| replay::play_all_through_the_engine(book, built_in, |_| true);
     assert_eq!(play(SCHED), 201);
+    assert_eq!(play(SCHED6), 64);
 }
