@@ -8,6 +8,7 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod groups;
 mod history;
 mod info;
 mod listings;
@@ -52,6 +53,7 @@ use crate::port::filter::Program;
 use crate::worker::Desired;
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
+use groups::Groups;
 use liveness::Liveness;
 use metrics::Metering;
 use notify::Notifier;
@@ -105,6 +107,8 @@ pub(crate) struct Daemon {
     /// Where the owned VIPs were when they were last announced, and how often they are to be again.
     announced: BTreeSet<(Addr, PortId, Mac)>,
     announcements: u32,
+    /// Where neighbours ask for them.
+    groups: Groups,
     /// What the configuration or the command line says about metrics.
     metrics: config::Metrics,
     metering: Option<Metering>,

@@ -20,6 +20,7 @@ use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
+use super::groups::Groups;
 use super::history::LatencyHistory;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
@@ -128,6 +129,7 @@ pub fn run(options: Options) -> Result<()> {
         started_at: SystemTime::now(),
         announced: BTreeSet::new(),
         announcements: 0,
+        groups: Groups::default(),
         metering,
         schedule_times: vec![schedule_times],
         reloads: first_load(),

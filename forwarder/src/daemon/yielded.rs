@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use uvs_control::protocol::YieldedVip;
 use uvs_core::engine::Claim;
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::verdict::PortId;
-use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::{Mac, mac_text};
+use uvs_core::wire::{arp, ndp};
 
 use super::Daemon;
 
@@ -74,17 +74,21 @@ impl Yielded {
 }
 
 impl Daemon {
-    /// Another host claims a VIP: it is neither announced nor answered for in ARP once
+    /// Another host claims a VIP: it is neither announced nor answered for once
     /// [`Daemon::follow_yielded`] was called, which must be where this is `true`.
     pub(super) fn yield_to(&mut self, claim: &Claim) -> bool {
         if !self.unassigned.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
             return false;
         }
         tracing::warn!(
-            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers ARP for it until nobody else has it",
+            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers {} for it until nobody else has it",
             mac_text(claim.mac),
             name(&self.interfaces, claim.port),
             claim.vip,
+            match claim.vip.family() {
+                Family::V4 => "ARP",
+                Family::V6 => "solicitations",
+            },
         );
         true
     }
@@ -94,10 +98,14 @@ impl Daemon {
         let (questions, silent) = self.yielded.round();
         let fib = self.mirror.fib();
         for (vip, port) in questions {
-            if let (Some(interface), Some(vip)) = (fib.interface(port), vip.as_v4()) {
-                let frame = arp::probe(vip, interface.mac);
-                self.workers.send(port, frame.to_vec());
-            }
+            let Some(interface) = fib.interface(port) else {
+                continue;
+            };
+            let frame = match vip.as_v4() {
+                Some(vip) => arp::probe(vip, interface.mac).to_vec(),
+                None => ndp::probe(vip.v6_octets(), interface.mac).to_vec(),
+            };
+            self.workers.send(port, frame);
         }
         for vip in &silent {
             tracing::info!(

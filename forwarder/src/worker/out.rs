@@ -6,7 +6,7 @@ use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, PortId};
-use uvs_core::wire::{ethernet, ipv4};
+use uvs_core::wire::{ethernet, ipv4, ipv6};
 
 use super::Worker;
 use super::ask::Notice;
@@ -37,8 +37,7 @@ impl Worker {
 
     fn hand_to_host(&mut self, mut bytes: Vec<u8>, offload: &Offload) {
         let packet = bytes.get(ethernet::LEN..).unwrap_or_default();
-        let header = ipv4::Header::new_checked(packet);
-        let is_own = header.is_ok_and(|header| self.fib.is_local(Addr::v4(header.dst())));
+        let is_own = destination(packet).is_some_and(|dst| self.fib.is_local(dst));
         let mut header = ethernet::Header::new_mut(&mut bytes);
         header.set_dst([0; 6]);
         header.set_src([0; 6]);
@@ -129,4 +128,14 @@ impl Worker {
         }
         self.flush();
     }
+}
+
+/// Where an IP packet goes.
+fn destination(packet: &[u8]) -> Option<Addr> {
+    if packet.first()? >> 4 == 6 {
+        let header = ipv6::Header::new_checked(packet).ok()?;
+        return Some(Addr::v6(header.dst()));
+    }
+    let header = ipv4::Header::new_checked(packet).ok()?;
+    Some(Addr::v4(header.dst()))
 }
