@@ -115,12 +115,15 @@ impl Lab {
     pub fn prepare_line(&self) -> Option<String> {
         match self.plan.mode {
             Mode::Dr | Mode::Ipip => {
-                let vip = *self.plan.vip.ip();
+                let (mode, vip) = (self.plan.mode, *self.plan.vip.ip());
+                // A tunnel may come in either family.
+                let outer = if mode == Mode::Ipip {
+                    " --outer ipv4,ipv6"
+                } else {
+                    ""
+                };
                 let twin = twin(vip);
-                Some(format!(
-                    "rs up --mode {} --vip {vip},{twin}",
-                    self.plan.mode
-                ))
+                Some(format!("rs up --mode {mode} --vip {vip},{twin}{outer}"))
             }
             Mode::Nat | Mode::FullNat => None,
         }

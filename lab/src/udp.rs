@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::{Error, Host, Result, tools};
 
 /// How long an answer may take, and how often a server looks whether it should end.
@@ -69,6 +71,9 @@ fn serve(socket: &UdpSocket, role: &str, stop: &AtomicBool) -> io::Result<()> {
 }
 
 /// Sends one datagram from a new socket and returns the answer.
+///
+/// One that is too big for the path is sent again, once the sender has been told so: an IPv6 datagram is cut by
+/// nobody but its sender (RFC 8201 §4).
 pub fn ask(client: &Host, service: impl Into<SocketAddr>, datagram: &[u8]) -> Result<Vec<u8>> {
     let service = service.into();
     let any: IpAddr = match service {
@@ -79,9 +84,16 @@ pub fn ask(client: &Host, service: impl Into<SocketAddr>, datagram: &[u8]) -> Re
         let socket = UdpSocket::bind((any, 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(service)?;
-        socket.send(datagram)?;
         let mut buffer = vec![0; LARGEST];
-        let length = socket.recv(&mut buffer)?;
+        let mut sent_and_answered = || {
+            socket.send(datagram)?;
+            socket.recv(&mut buffer)
+        };
+        let too_big = |e: &io::Error| e.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error());
+        let length = match sent_and_answered() {
+            Err(error) if service.is_ipv6() && too_big(&error) => sent_and_answered()?,
+            ended => ended?,
+        };
         buffer.truncate(length);
         Ok(buffer)
     };

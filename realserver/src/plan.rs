@@ -3,7 +3,7 @@
 //! In IPv4 ARP is silenced before the VIP is added: in the other order the host would answer for it in between.
 //! In IPv6 there is nothing to silence: a device answers neighbour solicitations for its own addresses alone
 //! (`ndisc_recv_ns()` in net/ipv6/ndisc.c), and solicits from them alone, so what is on `lo` or on a tunnel is
-//! never told of ([ADR 0028](../../docs/adr/0028-a-real-server-is-silent-by-itself-in-ipv6.md)).
+//! never told of ([ADR 0029](../../docs/adr/0029-a-real-server-is-silent-by-itself-in-ipv6.md)).
 
 use std::net::IpAddr;
 
