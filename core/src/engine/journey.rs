@@ -222,8 +222,9 @@ impl<R: Recorder> Engine<R> {
             timeouts: self.desired.timeouts(),
             strict: self.upkeep.is_strict(self.desired.sysctls()),
         };
-        let seen = flows::as_ipvs_reads(t.frame, t.packet);
-        if let Some(before) = self.flows.track(id, &seen, output, &by) {
+        let misread = flows::misread(t.frame, t.packet);
+        let seen = misread.as_ref().unwrap_or(t.packet);
+        if let Some(before) = self.flows.track(id, seen, output, &by) {
             self.record(|e| e.moved(id, before));
         }
         self.flows.note_sequence(id, t.frame, t.packet, output);

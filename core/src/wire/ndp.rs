@@ -369,3 +369,6 @@ pub const fn group_mac(group: &Octets) -> Mac {
 }
 
 const _: () = assert!(LEN >= icmp::LEN);
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! Telling the neighbours where the VIPs are that UVS owns (RFC 5227, RFC 4861 §7.2.6), and hearing them ask.
+//! Telling the neighbours where the VIPs are that UVS owns, by ARP (RFC 5227) and by neighbour discovery (RFC 4861
+//! §7.2.6), and hearing them ask.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,8 @@ impl Daemon {
         }
     }
 
-    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s).
+    /// Announces now, and again as often as is due, one period apart (RFC 5227 §3: 2 s; RFC 4861 allows three, 1 s apart
+    /// at least).
     pub(super) fn begin_announcing(&mut self) {
         self.announcements = arp::ANNOUNCEMENTS - 1;
         self.announce();

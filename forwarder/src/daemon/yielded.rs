@@ -1,13 +1,13 @@
 //! Owned VIPs that another host claims. Two hosts that answer for one address split its clients at random, and
 //! of the two it is the one without the address on an interface that can be wrong without harm: UVS yields at
-//! once (RFC 5227 §2.4 a). It asks for the address as before a first use (§2.1.1), and takes it up again when
-//! nobody has answered for so many questions.
+//! once (RFC 5227 §2.4 a; RFC 4862 §5.4.5 would have it give the address up for good). It asks for the address as before a
+//! first use (§2.1.1, RFC 4862 §5.4.2), and takes it up again when nobody has answered for so many questions.
 
 use std::collections::BTreeMap;
 
 use uvs_control::protocol::YieldedVip;
 use uvs_core::engine::Claim;
-use uvs_core::flow::{Addr, Family};
+use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_core::wire::{arp, ndp};
@@ -81,14 +81,10 @@ impl Daemon {
             return false;
         }
         tracing::warn!(
-            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers {} for it until nobody else has it",
+            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers for it until nobody else has it",
             mac_text(claim.mac),
             name(&self.interfaces, claim.port),
             claim.vip,
-            match claim.vip.family() {
-                Family::V4 => "ARP",
-                Family::V6 => "solicitations",
-            },
         );
         true
     }
@@ -98,14 +94,13 @@ impl Daemon {
         let (questions, silent) = self.yielded.round();
         let fib = self.mirror.fib();
         for (vip, port) in questions {
-            let Some(interface) = fib.interface(port) else {
-                continue;
-            };
-            let frame = match vip.as_v4() {
-                Some(vip) => arp::probe(vip, interface.mac).to_vec(),
-                None => ndp::probe(vip.v6_octets(), interface.mac).to_vec(),
-            };
-            self.workers.send(port, frame);
+            if let Some(interface) = fib.interface(port) {
+                let frame = match vip.as_v4() {
+                    Some(vip) => arp::probe(vip, interface.mac).to_vec(),
+                    None => ndp::probe(vip.v6_octets(), interface.mac).to_vec(),
+                };
+                self.workers.send(port, frame);
+            }
         }
         for vip in &silent {
             tracing::info!(

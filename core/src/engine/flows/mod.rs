@@ -50,7 +50,7 @@ pub(super) use servers::Server;
 use stream::Stream;
 use syns::Syns;
 pub(super) use syns::{MAX_SYN, Syn};
-pub(super) use track::{Tracking, as_ipvs_reads};
+pub(super) use track::{Tracking, misread};
 
 /// All connections with their services and servers.
 pub(super) struct Flows {

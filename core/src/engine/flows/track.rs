@@ -70,20 +70,15 @@ impl Flows {
 
 /// A packet as the states of TCP and SCTP are read from it. IPVS looks for the transport's header behind the IPv6 header
 /// and nowhere else (`sizeof(struct ipv6hdr)` in `set_tcp_state` and `set_sctp_state`): of a packet with extension headers
-/// it takes bytes of these for flags. Most have none set there, and close the entry, which its next packet without
-/// extension headers opens again.
+/// it takes bytes of these for flags. Most have none set there, and close the entry. `None` for a packet without.
 #[inline]
-pub(in crate::engine) fn as_ipvs_reads(frame: &Frame<'_>, packet: &Packet) -> Packet {
+pub(in crate::engine) fn misread(frame: &Frame<'_>, packet: &Packet) -> Option<Packet> {
     let plain = packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN;
-    if plain {
-        *packet
-    } else {
-        misread(frame, packet)
-    }
+    (!plain).then(|| read_behind_header(frame, packet))
 }
 
 #[cold]
-fn misread(frame: &Frame<'_>, packet: &Packet) -> Packet {
+fn read_behind_header(frame: &Frame<'_>, packet: &Packet) -> Packet {
     let bytes = &frame.bytes()[usize::from(packet.ip) + ipv6::LEN..];
     let transport = match packet.transport {
         Transport::Tcp { header, .. } => {
