@@ -313,6 +313,20 @@ fn fullnat_carries_a_connection_between_the_families() {
 }
 
 #[test]
+fn only_what_goes_from_one_family_to_the_other_may_have_servers_of_both() {
+    for method in Forwarding::ALL {
+        for pair in MIXED {
+            let mut bed = bed(Protocol::Tcp, *method, (pair.0, pair.0));
+            let mut service = (*bed.snapshot.services[0]).clone();
+            service.servers[0].endpoint.addr = server(pair.1);
+            bed.snapshot.services[0] = service.into();
+            let applied = bed.engine.apply(bed.snapshot.clone().into());
+            assert_eq!(applied.is_ok(), method.def().mixes_families, "{method:?}");
+        }
+    }
+}
+
+#[test]
 fn a_local_address_is_of_the_servers_family() {
     let mut bed = bed(Protocol::Udp, Forwarding::FullNat, (V6, V4));
     let mut service = (*bed.snapshot.services[0]).clone();
