@@ -187,6 +187,10 @@ checks! {
         "one host answers ARP (IPv6: neighbour solicitations) for the VIP"
         "clients send to whoever answered last; what reaches the other host never passes the director"
         "on the other host: ip address del VIP/PREFIX dev IF"
+    VipAsSource "vip_as_source" Director Warning
+        "the director's own connections to servers that have the VIP do not come from it"
+        "of an interface's IPv6 addresses the kernel may choose the VIP as the source (RFC 6724): a DR or tunnel server answers itself then, and health checks see it dead. An address without preferred lifetime is chosen last, as keepalived adds its VIPs"
+        "ip address change VIP/128 dev IF preferred_lft 0"
     ServerAnswersArp "server_answers_arp" Director Error
         "DR servers do not answer ARP (IPv6: neighbour solicitations) for the VIP"
         "clients that hear the server's answer send to it directly: they bypass the director, and hang when that server goes"
@@ -231,9 +235,9 @@ checks! {
         "the path to tunnel servers has room for a full Ethernet packet and the outer header"
         "clients' full-sized packets do not fit; UVS says so by ICMP 3/4 (IPv6: packet too big), and where that is filtered large uploads hang. The wire and the next hop must carry the larger MTU too"
         "ip link set dev IF mtu MTU"
-    TunnelTooNarrow "tunnel_too_narrow" Director Error
+    TunnelTooNarrow "tunnel_too_narrow" Director Warning
         "the path to a server behind a tunnel over IPv6 leaves 1280 bytes inside it"
-        "IPv6 needs as many on every link (RFC 8200 §5); through a tunnel with less room the kernel's IPVS sends nothing at all, IPv4 and small packets included, and UVS does as it does. A tunnel over IPv4 has no such limit"
+        "IPv6 needs as many on every link (RFC 8200 §5), so packets of up to 1280 bytes go in two fragments, which cost time and which many a firewall drops. (The kernel's IPVS sends nothing at all through such a tunnel, IPv4 and small packets included.) A tunnel over IPv4 has no such limit"
         "ip link set dev IF mtu MTU"
     RsArpIgnore "rs_arp_ignore" Server Error
         "arp_ignore keeps ARP silent about the VIP"

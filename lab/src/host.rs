@@ -18,14 +18,15 @@ use crate::process::{self, Output, Process, SOON};
 use crate::sweep::{NETNS_DIR, remove_namespace};
 use crate::{Error, Names, Result, tools};
 
-/// Of `net.ipv6.conf`: without duplicate address detection an address is not tentative for a second, and
-/// nobody asks for routers, which no lab has.
-const IPV6_SETTINGS: [(&str, &str); 5] = [
+/// Of `net.ipv6.conf`: without duplicate address detection an address is not tentative for a second, nobody asks
+/// for routers, which no lab has, and what is set down keeps its addresses, as in IPv4.
+const IPV6_SETTINGS: [(&str, &str); 6] = [
     ("disable_ipv6", "0"),
     ("accept_dad", "0"),
     ("dad_transmits", "0"),
     ("accept_ra", "0"),
     ("router_solicitations", "0"),
+    ("keep_addr_on_down", "1"),
 ];
 
 /// A network namespace; removed with all its processes when dropped.

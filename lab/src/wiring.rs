@@ -188,11 +188,18 @@ fn offloads_off(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// An address and its twin: alone where that is alone, else in a /64.
+/// An address and its twin: alone where that is alone, else in a /64. What is alone is a VIP or a local address of
+/// FULLNAT's, which the host's own connections are not to come from: in IPv6 that must be said (RFC 6724 §5, rule 3),
+/// and keepalived says it too.
 fn address(host: &Host, interface: &str, address: Ipv4Addr, bits: u8) -> Result<()> {
-    let (twin, twin_bits) = (twin(address), if bits == 32 { 128 } else { 64 });
+    let twin = twin(address);
+    let six = if bits == 32 {
+        format!("{twin}/128 dev {interface} nodad preferred_lft 0")
+    } else {
+        format!("{twin}/64 dev {interface} nodad")
+    };
     host.ip(&format!(
-        "addr add {address}/{bits} dev {interface}\naddr add {twin}/{twin_bits} dev {interface} nodad"
+        "addr add {address}/{bits} dev {interface}\naddr add {six}"
     ))
 }
 

@@ -90,8 +90,7 @@ fn room(d: &Director<'_>) -> Result<Seen, NotMade> {
     Ok(seen)
 }
 
-/// The kernel's IPVS sends nothing through a tunnel over IPv6 that has less room inside than IPv6 needs, and UVS
-/// does as it does.
+/// Where a tunnel over IPv6 has less room inside than IPv6 needs, what it carries is cut outside (RFC 2473 §7.1).
 fn too_narrow(d: &Director<'_>) -> Result<Seen, NotMade> {
     /// RFC 8200 §5.
     const IPV6_MIN_MTU: u32 = 1280;

@@ -9,7 +9,7 @@ use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_realserver::Family;
 
 use super::words::alone;
-use super::{Director, Made};
+use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
 use crate::neighbour::Answer;
@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[Made] = &[
     (Check::VipAbsent, |d| absent(d, Check::VipAbsent)),
     (Check::VipStandby, |d| absent(d, Check::VipStandby)),
     (Check::VipDuplicate, duplicate),
+    (Check::VipAsSource, as_source),
     (Check::ServerAnswersArp, server_answers),
 ];
 
@@ -64,6 +65,42 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
                 interface.unwrap_or("IF"),
             ),
         ));
+    }
+    Ok(seen)
+}
+
+/// What the kernel would send from, asked of it: its choice depends on lifetimes that nothing else here knows.
+fn as_source(d: &Director<'_>) -> Result<Seen, NotMade> {
+    #[derive(serde::Deserialize)]
+    struct Got {
+        prefsrc: Option<IpAddr>,
+    }
+    let vips = d.vips();
+    let has_vip = |s: &Server<'_>| {
+        let forwarding = s.status.spec.forwarding;
+        s.addr.is_ipv6() && matches!(forwarding, Forwarding::Dr | Forwarding::Tunnel)
+    };
+    let mut seen = Seen::default();
+    for server in d.servers().filter(has_vip) {
+        let Ok(hop) = server.hop else { continue };
+        let addr = server.addr.to_string();
+        let got: Vec<Got> = d.host.ip_json(&["route", "get", &addr])?;
+        let source = got.first().and_then(|got| got.prefsrc);
+        match source.filter(|source| vips.contains(source)) {
+            None => seen.well(format!("{addr} is not reached from a VIP")),
+            Some(vip) => seen.wrong(Finding::here(
+                Check::VipAsSource,
+                format!("the way to {addr} begins at the VIP {vip}"),
+                format!(
+                    "ip address change {} dev {} preferred_lft 0",
+                    alone(vip),
+                    d.interface_of(vip).unwrap_or_else(|| d.port_of(&hop))
+                ),
+            )),
+        }
+    }
+    if seen == Seen::default() {
+        seen.well("no IPv6 server that has the VIP gets connections");
     }
     Ok(seen)
 }
