@@ -32,8 +32,6 @@ const REDIRECT_LEN: usize = 40;
 const ADDRESS_OPTION_LEN: usize = 8;
 /// Bytes of a redirected header's option before the packet.
 const REDIRECTED_LEN: usize = 8;
-/// Bytes of an advertisement or an announcement with its Ethernet header.
-pub const FRAME_LEN: usize = ethernet::LEN + ipv6::LEN + LEN + ADDRESS_OPTION_LEN;
 
 /// Option: the sender's link-layer address.
 const SOURCE_ADDRESS: u8 = 1;
@@ -162,13 +160,14 @@ fn told_address(mut options: &[u8], wanted: u8) -> Option<Option<Mac>> {
 ///
 /// `None` where nothing is to be said: another kind of frame, one for somebody else or from ourselves, or a sender
 /// that cannot be answered. Who is about to take the VIP for itself (source `::`, RFC 4862 §5.4.3) is told before all
-/// others that it is taken.
+/// others that it is taken. Who asked this station alone knows its MAC address and is not told it again, as by Linux
+/// (`ndisc_recv_ns`).
 pub fn answer(
     frame: &[u8],
     is_owned: impl Fn(Octets) -> bool,
     mac: Mac,
     router: bool,
-) -> Option<[u8; FRAME_LEN]> {
+) -> Option<Vec<u8>> {
     let asked = Heard::parse(frame).filter(|heard| heard.kind == SOLICITATION)?;
     let (from, to) = asked.ethernet;
     let vip = asked.target;
@@ -179,6 +178,8 @@ pub fn answer(
         return None;
     }
     let router = if router { ROUTER } else { 0 };
+    let told = asked.told.filter(|mac| is_one_station(*mac));
+    let asks_all = is_group(&asked.dst);
     let advertisement = if asked.src == [0; 16] {
         Advertisement {
             to: ALL_NODES,
@@ -188,11 +189,8 @@ pub fn answer(
     } else {
         Advertisement {
             to: asked.src,
-            station: asked
-                .told
-                .filter(|mac| is_one_station(*mac))
-                .unwrap_or(from),
-            flags: router | SOLICITED | OVERRIDE,
+            station: told.unwrap_or(from),
+            flags: router | SOLICITED | if asks_all { OVERRIDE } else { 0 },
         }
     };
     Some(advertisement.frame(vip, mac))
@@ -202,7 +200,7 @@ pub fn answer(
 /// `router` or another host.
 ///
 /// It is due as ARP's, [`ANNOUNCEMENTS`](super::arp::ANNOUNCEMENTS) times, whenever the VIP becomes ours.
-pub fn announcement(vip: Octets, mac: Mac, router: bool) -> [u8; FRAME_LEN] {
+pub fn announcement(vip: Octets, mac: Mac, router: bool) -> Vec<u8> {
     let advertisement = Advertisement {
         to: ALL_NODES,
         station: group_mac(&ALL_NODES),
@@ -244,17 +242,7 @@ pub fn claim(frame: &[u8]) -> Option<(Octets, Mac)> {
     (is_one_station(mac) && addr != [0; 16]).then_some((addr, mac))
 }
 
-/// Whether a frame is a solicitation or an advertisement, as far as its first bytes tell; it may be none to be
-/// believed.
-#[inline]
-pub fn is_discovery(frame: &[u8]) -> bool {
-    const AT: usize = ethernet::LEN + ipv6::LEN;
-    frame.len() >= AT + LEN
-        && frame[ethernet::LEN + ipv6::offset::NEXT_HEADER] == protocol::ICMPV6
-        && matches!(frame[AT], SOLICITATION | ADVERTISEMENT)
-}
-
-/// What an advertisement says, and to whom.
+/// What an advertisement says, and to whom; with its sender's MAC address where it overrides what is known.
 struct Advertisement {
     to: Octets,
     station: Mac,
@@ -262,14 +250,18 @@ struct Advertisement {
 }
 
 impl Advertisement {
-    fn frame(&self, vip: Octets, mac: Mac) -> [u8; FRAME_LEN] {
-        let mut frame = [0; FRAME_LEN];
+    fn frame(&self, vip: Octets, mac: Mac) -> Vec<u8> {
+        let overrides = self.flags & OVERRIDE != 0;
+        let option = if overrides { ADDRESS_OPTION_LEN } else { 0 };
+        let mut frame = vec![0; ethernet::LEN + ipv6::LEN + LEN + option];
         let body = &mut frame[ethernet::LEN + ipv6::LEN..];
         let mut message = Message::new_mut(body);
         message.set_kind(ADVERTISEMENT);
         message.set_flags(self.flags);
         message.set_target(vip);
-        address_option(&mut body[LEN..], TARGET_ADDRESS, mac);
+        if overrides {
+            address_option(&mut body[LEN..], TARGET_ADDRESS, mac);
+        }
         seal(&mut frame, (mac, self.station), vip, self.to);
         frame
     }

@@ -37,7 +37,7 @@ impl Daemon {
         for (vip, port, mac) in self.places() {
             let frame = match vip.as_v4() {
                 Some(vip) => arp::announcement(vip, mac).to_vec(),
-                None => ndp::announcement(vip.v6_octets(), mac, router).to_vec(),
+                None => ndp::announcement(vip.v6_octets(), mac, router),
             };
             self.workers.send(port, frame);
         }
