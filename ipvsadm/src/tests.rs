@@ -62,10 +62,10 @@ fn every_session_recorded_from_the_kernel_is_repeated_to_the_byte() {
     assert_eq!(replay(KERNEL, &FewNames), 259, "steps");
 }
 
-/// All but the session of the sync daemon, which UVS has not, and the one with traffic.
+/// All but the session of the sync daemon, which UVS has not.
 #[test]
 fn every_session_recorded_from_the_kernel_in_ipv6_is_repeated_to_the_byte() {
-    assert_eq!(replay(KERNEL6, &NoIpv6Names), 203, "steps");
+    assert_eq!(replay(KERNEL6, &NoIpv6Names), 240, "steps");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn replay(book: &str, names: &dyn Names) -> usize {
     let book: Book = serde_json::from_str(book).expect("the recording is valid JSON");
     let mut commands = 0;
     for session in book.sessions {
-        if [SYNC_DAEMON, "v6 traffic"].contains(&session.session.as_str()) {
+        if session.session == SYNC_DAEMON {
             continue;
         }
         let mut daemon = Memory::default();
@@ -344,6 +344,10 @@ fn replay(book: &str, names: &dyn Names) -> usize {
             let Some(words) = step.argv.get(1..) else {
                 continue;
             };
+            // How long its commands took is not recorded, and decides in which estimate a packet is.
+            if session.session == "v6 traffic" && words.iter().any(|word| word == "--rate") {
+                continue;
+            }
             let got = execute_with(names, false, &mut daemon, words, &step.stdin);
             let got = comparable(words, got);
             let Step {

@@ -33,7 +33,7 @@ impl<R: Recorder> Engine<R> {
             return self.answer_as_host(t);
         }
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.deliver_locally();
+            return self.deliver_locally(t);
         }
         let fresh = opens(t.packet);
         let quiesced = expire_nodest && !removed && server.spec.weight == 0;
@@ -97,7 +97,7 @@ impl<R: Recorder> Engine<R> {
             return self.stray(t);
         };
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.deliver_locally();
+            return self.deliver_locally(t);
         }
         // The kernel's IPv6 has no such rule, and IPVS serves what comes from the VIP itself.
         if t.packet.family == Family::V4 && self.claims_to_be_ours(t.frame, &t.packet.flow) {

@@ -4,6 +4,7 @@ use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
+use crate::fib::Query;
 use crate::flow::{Addr, Flow};
 use crate::fragment::{Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
@@ -180,8 +181,11 @@ impl<R: Recorder> Engine<R> {
                 let verdict = self.handle_packet(&mut datagram);
                 match verdict {
                     Verdict::Local => {
-                        t.out
-                            .push_copy(frame.bytes(), frame.offload, Egress::default());
+                        let host = Egress {
+                            port: PortId::HOST,
+                            unresolved: None,
+                        };
+                        t.out.push_copy(frame.bytes(), frame.offload, host);
                         verdict
                     }
                     // One that needs no cutting leaves instead of the frame that made it whole.
@@ -199,8 +203,16 @@ impl<R: Recorder> Engine<R> {
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
     /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
-    pub(super) fn deliver_locally(&mut self) -> Verdict {
+    pub(super) fn deliver_locally(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         self.record(|_| Step::Absent);
+        // The host's stack gets it by its loopback interface, and does not see that it turns back.
+        if self.routes.fib.forwards(t.packet.family) {
+            let flow = &t.packet.flow;
+            let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
+            if let Ok(hop) = self.routes.fib.lookup(query) {
+                self.redirect(t, &hop);
+            }
+        }
         Verdict::Local
     }
 

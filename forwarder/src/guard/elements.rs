@@ -10,6 +10,7 @@ use uvs_core::flow::{Addr, Family, Protocol};
 
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
+use super::rules::vips;
 use super::sets::{SIDES, Side, TABLE};
 use super::spec::{GuardSpec, Server};
 
@@ -84,6 +85,9 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
         changes.addresses(names.fullnat_local, &from.fullnat.local, &to.fullnat.local);
         changes.addresses(names.ftp, &from.ftp, &to.ftp);
         changes.addresses(names.owned, &from.owned, &to.owned);
+        if *family == Family::V6 {
+            changes.addresses(names.vips, &vips(from), &vips(to));
+        }
         changes.addresses(names.local, &from.local, &to.local);
     }
     let changes = changes.all;
@@ -248,7 +252,11 @@ mod tests {
         };
         assert_eq!(
             changes(&spec(&[80]), &both.union(&both)).unwrap(),
-            [gained("service6", tcp_80), gained("owned6", vec![0x20; 16])]
+            [
+                gained("service6", tcp_80),
+                gained("owned6", vec![0x20; 16]),
+                gained("vips6", vec![0x20; 16])
+            ]
         );
     }
 

@@ -9,12 +9,15 @@
 //! harm: without the first it neither completes nor answers the datagram (RFC 1122 §3.3.2, RFC 4443 §3.3), and a
 //! client discards it the same way.
 
-use uvs_core::flow::{Addr, Protocol};
+use uvs_core::flow::{Addr, Family, Protocol};
 use uvs_core::marks::Destination;
+use uvs_core::wire::protocol;
 
 use super::clients;
 use super::elements::{addresses, octets, tuples};
-use super::nft::field::{Field, MARK, PACKET_TYPE, PROTOCOL, TCP_DPORT, TH_DPORT};
+use super::nft::field::{
+    Field, HAS_FRAG, IP6_NEXT_HEADER, L4_PROTOCOL, MARK, PACKET_TYPE, PROTOCOL, TCP_DPORT, TH_DPORT,
+};
 use super::nft::rule::Rule;
 use super::nft::table::{At, Chain, Dynamic, Hook, Set, Table};
 use super::sets::{Key, SIDES, Side, TABLE, set};
@@ -81,8 +84,9 @@ fn side_chains(spec: &GuardSpec, side: &Side) -> Vec<Chain> {
         chain(names.remember, clients::remember(side, nat.idle)),
         chain(names.reply, clients::reply(side, nat.idle)),
         chain(names.stray, clients::stray(side, nat.answers_strays)),
-        chain(names.ours, ours(spec, side)),
     ]);
+    chains.extend((side.family == Family::V6).then(|| chain(names.untold, untold(side))));
+    chains.push(chain(names.ours, ours(spec, side)));
     chains
 }
 
@@ -135,6 +139,9 @@ fn sets(spec: &GuardSpec, side: &Side) -> Vec<Set> {
             side.icmp_errors.iter().map(|kind| vec![*kind]).collect(),
         ),
     ]);
+    if side.family == Family::V6 {
+        sets.push(of_addresses(names.vips, &vips(spec)));
+    }
     sets.extend(clients::sets(side, nat.idle));
     sets.push(Set {
         dynamic: Some(Dynamic {
@@ -227,6 +234,9 @@ fn ours(spec: &GuardSpec, side: &Side) -> Vec<Rule> {
         within(destination.any_port, names.service_any_port).goto(names.drop_service),
     ]);
     rules.extend(wide(side, &spec.wide, Of::Host, names.drop_service));
+    if side.family == Family::V6 {
+        rules.push(within(side.daddr, names.vips).jump(names.untold));
+    }
     rules.extend([
         to_fullnat()
             .within(source.with_port, names.fullnat_server)
@@ -246,6 +256,36 @@ fn ours(spec: &GuardSpec, side: &Side) -> Vec<Rule> {
         icmp_error(side, side.inner.any_port, names.inner_any_port),
     ]);
     rules
+}
+
+/// The addresses of services.
+pub(super) fn vips(spec: &GuardSpec) -> Vec<Addr> {
+    let services = spec.services.iter().chain(&spec.nat.services);
+    let mut vips: Vec<Addr> = services.map(|(_, vip, _)| *vip).collect();
+    vips.sort_unstable();
+    vips.dedup();
+    vips
+}
+
+/// Drops what goes to a VIP and may be a service's, though its ports cannot be told: what is authenticated, whose
+/// header nf_tables does not walk past, and fragments that are cut before the ports, which a host discards (RFC 7112
+/// §5), but not in silence.
+fn untold(side: &Side) -> Vec<Rule> {
+    let new = Rule::new;
+    let offset = &side.fragment_offset;
+    vec![
+        new()
+            .is(L4_PROTOCOL, protocol::AH.into())
+            .goto(side.names.drop_service),
+        new()
+            .is(IP6_NEXT_HEADER, protocol::FRAGMENT.into())
+            .is(HAS_FRAG, 0)
+            .goto(side.names.drop_service),
+        new().is(HAS_FRAG, 0).leave(),
+        new().has_any(offset.field, offset.mask).leave(),
+        new().between(TH_DPORT, 0, u16::MAX.into()).leave(),
+        new().goto(side.names.drop_service),
+    ]
 }
 
 /// Drops ICMP errors about what NAT servers were sent.

@@ -162,10 +162,10 @@ names! {
     own_server own_server_any_port
     fullnat_server fullnat_server_any_port
     inner inner_any_port
-    fullnat_local ftp owned local icmp_errors
+    fullnat_local ftp owned vips local icmp_errors
     clients closing unsure fragments
     drop_service drop_nat_reply drop_fullnat_reply
-    remember reply stray ours
+    remember reply stray untold ours
 }
 
 /// A set of these elements, which no rule changes.

@@ -18,7 +18,7 @@ use uvs_core::snapshot::Timeouts;
 use uvs_core::time::Instant as Virtual;
 use uvs_forwarder::daemon::parts::{Clock, Rates, listed};
 use uvs_forwarder::golden::director::Director;
-use uvs_forwarder::golden::{packets_book, unhex};
+use uvs_forwarder::golden::{packets6_book, unhex};
 
 /// Between two frames, as the recording's sender paced them.
 const PACE: Duration = Duration::from_millis(20);
@@ -40,7 +40,7 @@ pub(super) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         static TOPOLOGY: OnceLock<Value> = OnceLock::new();
-        let topology = TOPOLOGY.get_or_init(|| packets_book()["topology"].clone());
+        let topology = TOPOLOGY.get_or_init(|| packets6_book()["topology"].clone());
         let mut director = Director::new(topology, &json!({"c0": 1500, "s0": 1500}));
         director.step = PACE;
         let start = (Instant::now(), director.now);

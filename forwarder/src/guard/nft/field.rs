@@ -25,6 +25,8 @@ pub(super) enum Load {
     Payload { base: u32, offset: u32 },
     /// In an IPv6 extension header of this protocol number, wherever that is, from that byte on.
     Extension { header: u8, offset: u32 },
+    /// Whether there is such a header: 1 or 0.
+    HasExtension { header: u8 },
     /// Beside the packet (NFT_META_*).
     Meta(u32),
 }
@@ -176,6 +178,22 @@ pub(in crate::guard) const IP6_DADDR: Field = ip6(ipv6::offset::DST, 9);
 pub(in crate::guard) const FRAG_OFF: Field = frag(2, 2, 3);
 pub(in crate::guard) const FRAG_MORE: Field = frag(3, 1, 5);
 pub(in crate::guard) const FRAG_ID: Field = frag(4, 4, 6);
+/// Whether there is a whole one.
+pub(in crate::guard) const HAS_FRAG: Field = Field {
+    load: Load::HasExtension {
+        header: protocol::FRAGMENT,
+    },
+    ..frag(0, 1, 0)
+};
+/// What follows the IPv6 header.
+pub(in crate::guard) const IP6_NEXT_HEADER: Field = payload(
+    NETWORK,
+    ipv6::offset::NEXT_HEADER,
+    1,
+    Needs::Ip6,
+    Type::Protocol,
+    Name::None,
+);
 /// The ports of any protocol that has them where TCP has.
 pub(in crate::guard) const TH_SPORT: Field = transport(
     ports::offset::SRC,
@@ -312,7 +330,7 @@ fn expression(out: &mut Vec<u8>, field: &Field) {
                 number(out, 3, offset * 8);
                 number(out, 4, bits);
             }
-            (_, Load::Extension { .. } | Load::Meta(_)) => {}
+            (_, Load::Extension { .. } | Load::HasExtension { .. } | Load::Meta(_)) => {}
         }
     });
 }
@@ -343,6 +361,11 @@ pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
             data.number(1, register).bytes(2, &[header]);
             data.number(3, offset).number(4, u32::from(field.length));
         }
+        // NFTA_EXTHDR_FLAGS: NFT_EXTHDR_F_PRESENT
+        Load::HasExtension { header } => {
+            data.number(1, register).bytes(2, &[header]);
+            data.number(3, 0).number(4, 1).number(5, 1);
+        }
         // NFTA_META_DREG, _KEY
         Load::Meta(key) => {
             data.number(1, register).number(2, key);
@@ -353,7 +376,7 @@ pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
 fn name_of(load: Load) -> &'static str {
     match load {
         Load::Payload { .. } => "payload",
-        Load::Extension { .. } => "exthdr",
+        Load::Extension { .. } | Load::HasExtension { .. } => "exthdr",
         Load::Meta(_) => "meta",
     }
 }

@@ -20,11 +20,12 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const AT_MOST: u32 = 3;
 const AT_LEAST: u32 = 5;
-/// NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO.
+/// NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO, NFT_RETURN.
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
 /// NFT_DYNSET_OP_*
 const ADD: u32 = 0;
 const UPDATE: u32 = 1;
@@ -181,6 +182,11 @@ impl Rule {
 
     pub(in crate::guard) fn accept(self) -> Self {
         self.verdict(ACCEPT, None)
+    }
+
+    /// Goes back to where the chain was jumped to from.
+    pub(in crate::guard) fn leave(self) -> Self {
+        self.verdict(RETURN, None)
     }
 
     /// Goes on in that chain, and comes back from its end.
