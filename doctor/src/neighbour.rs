@@ -22,6 +22,9 @@ const ROUNDS: u32 = 2;
 /// How long answers are waited for after each round.
 const ROUND: Duration = Duration::from_millis(500);
 
+/// Bytes of an answer at most: an advertisement may have options that are not asked for. What is longer is cut.
+const LONGEST: usize = 512;
+
 /// Ask on an interface who has an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Question {
@@ -95,8 +98,7 @@ fn listen(
     answers: &mut Vec<Answer>,
 ) -> io::Result<()> {
     let end = Instant::now() + ROUND;
-    // What is longer is no answer, and is cut.
-    let mut buffer = [0; ndp::FRAME_LEN];
+    let mut buffer = [0; LONGEST];
     while let Some(length) = receive::before(end, socket, &mut buffer)? {
         let told = told(&buffer[..length]).filter(|(target, _)| targets.contains(target));
         answers.extend(told.map(|(target, mac)| Answer {
