@@ -10,6 +10,8 @@ mod director;
 mod doctor_lab;
 #[path = "doctor/healthy.rs"]
 mod healthy;
+#[path = "doctor/ipv6.rs"]
+mod ipv6;
 #[path = "doctor/needs.rs"]
 mod needs;
 #[path = "doctor/replies.rs"]

@@ -12,5 +12,7 @@ mod sys;
 mod checks;
 #[path = "rs/decapsulation.rs"]
 mod decapsulation;
+#[path = "rs/ipv6.rs"]
+mod ipv6;
 #[path = "rs/up_and_down.rs"]
 mod up_and_down;

@@ -167,20 +167,32 @@ checks! {
         "UVS follows every routing rule and every route"
         "it follows `from`, `to`, `iif`, `not`, `goto`, `suppress_prefixlength` and all tables; what a rule or a route says of firewall marks, TOS, protocols, ports or VRFs it cannot ask its packets, which may then leave by another way than the kernel's would"
         "ip -4 rule show"
+    Ipv6Off "ipv6_off" Director Error
+        "IPv6 is on where UVS runs, if a service or a server is IPv6"
+        "without it an interface has no IPv6 address, route or neighbour: packets to IPv6 servers are dropped as no_route, and nobody is told of the VIP"
+        "echo 0 > /proc/sys/net/ipv6/conf/IF/disable_ipv6"
+    AcceptRa "accept_ra" Director Warning
+        "a director that forwards keeps the default route that router advertisements bring"
+        "with forwarding=1 the kernel heeds them only where accept_ra is 2: the route goes when its time is over, and replies to IPv6 clients have no way"
+        "echo 2 > /proc/sys/net/ipv6/conf/IF/accept_ra"
     VipAbsent "vip_absent" Director Warning
         "every VIP is on one of the director's interfaces, owned by UVS, or answered for by another director"
-        "a stand-by whose partner is gone, or forgotten? Nobody answers ARP for the VIP, and what is routed here all the same is the kernel's: no client is served"
+        "a stand-by whose partner is gone, or forgotten? Nobody answers ARP (IPv6: neighbour solicitations) for the VIP, and what is routed here all the same is the kernel's: no client is served"
         "ip address add VIP/32 dev IF # or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
     VipStandby "vip_standby" Director Note
         "every VIP is this director's: on one of its interfaces, or owned by UVS"
         "a stand-by, or forgotten? UVS is silent about the VIP and serves nothing of it until it is here; keepalived puts it here when it takes over"
         "ip address add VIP/32 dev IF # when the other host has it no more; or have UVS own it: uvs run --own-vip VIP, own_vips in the configuration"
     VipDuplicate "vip_duplicate" Both Error
-        "one host answers ARP for the VIP"
+        "one host answers ARP (IPv6: neighbour solicitations) for the VIP"
         "clients send to whoever answered last; what reaches the other host never passes the director"
         "on the other host: ip address del VIP/PREFIX dev IF"
+    VipAsSource "vip_as_source" Director Warning
+        "the director's own connections to servers that have the VIP do not come from it"
+        "of an interface's IPv6 addresses the kernel may choose the VIP as the source (RFC 6724): a DR or tunnel server answers itself then, and health checks see it dead. An address without preferred lifetime is chosen last, as keepalived adds its VIPs"
+        "ip address change VIP/128 dev IF preferred_lft 0"
     ServerAnswersArp "server_answers_arp" Director Error
-        "DR servers do not answer ARP for the VIP"
+        "DR servers do not answer ARP (IPv6: neighbour solicitations) for the VIP"
         "clients that hear the server's answer send to it directly: they bypass the director, and hang when that server goes"
         "on the server: uvs rs up --mode dr --vip VIP"
     NoRoute "no_route" Director Error
@@ -196,7 +208,7 @@ checks! {
         "direct routing changes the MAC address only: the router in between gets a packet to the VIP and sends it back to the director"
         "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -i -w WEIGHT"
     NeighbourUnresolved "neighbour_unresolved" Director Error
-        "the next hop of every real server answers ARP"
+        "the next hop of every real server answers ARP (IPv6: neighbour solicitations)"
         "the server is down or not in the segment: its share of new connections is lost until its weight is 0"
         "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -g -w 0"
     PathMtu "path_mtu" Director Error
@@ -221,7 +233,11 @@ checks! {
         "echo 'FIRST LAST' > /proc/sys/net/ipv4/ip_local_port_range"
     TunnelMtu "tunnel_mtu" Director Warning
         "the path to tunnel servers has room for a full Ethernet packet and the outer header"
-        "clients' full-sized packets do not fit; UVS says so by ICMP 3/4, and where that is filtered large uploads hang. The wire and the next hop must carry the larger MTU too"
+        "clients' full-sized packets do not fit; UVS says so by ICMP 3/4 (IPv6: packet too big), and where that is filtered large uploads hang. The wire and the next hop must carry the larger MTU too"
+        "ip link set dev IF mtu MTU"
+    TunnelTooNarrow "tunnel_too_narrow" Director Warning
+        "the path to a server behind a tunnel over IPv6 leaves 1280 bytes inside it"
+        "IPv6 needs as many on every link (RFC 8200 §5), so packets of up to 1280 bytes go in two fragments, which cost time and which many a firewall drops. (The kernel's IPVS sends nothing at all through such a tunnel, IPv4 and small packets included.) A tunnel over IPv4 has no such limit"
         "ip link set dev IF mtu MTU"
     RsArpIgnore "rs_arp_ignore" Server Error
         "arp_ignore keeps ARP silent about the VIP"
@@ -247,13 +263,21 @@ checks! {
         "the tunnel device is up"
         "a device that is down passes nothing on"
         "ip link set TUNNEL up"
+    RsIpv6Off "rs_ipv6_off" Server Error
+        "IPv6 is on for the device that has an IPv6 VIP"
+        "a device without IPv6 takes no IPv6 address"
+        "echo 0 > /proc/sys/net/ipv6/conf/lo/disable_ipv6"
     RsVipAnswers "rs_vip_answers" Server Error
-        "the VIP is on no device that answers ARP"
+        "the VIP is on no device that answers ARP or neighbour solicitations"
         "clients then reach this host and not the director"
         "ip address del VIP/PREFIX dev IF"
+    RsVipProxied "rs_vip_proxied" Server Error
+        "no device answers neighbour solicitations for the VIP by proxy"
+        "with forwarding and proxy_ndp the kernel answers for the addresses of `ip -6 neigh show proxy`: clients then reach this host and not the director"
+        "ip -6 neigh del proxy VIP dev IF"
     RsVipNetwork "rs_vip_network" Server Error
         "the VIP is on lo without the network around it"
-        "the host takes its neighbours' addresses for its own and cannot reach them"
+        "the host takes its neighbours' addresses for its own (IPv6: may look for them on lo) and cannot reach them"
         "ip address del VIP/PREFIX dev lo"
     RsNatVip "rs_nat_vip" Server Error
         "a NAT or FULLNAT server does not have the VIP"
@@ -267,9 +291,13 @@ checks! {
         "a FULLNAT server has a route to the local address"
         "replies have no way back to the director"
         "ip route replace LOCAL/32 via DIRECTOR"
+    RsNoWayBack "rs_no_way_back" Server Note
+        "a DR or IPIP server has a default route of the VIP's family"
+        "its replies go straight to the clients: those beyond its own networks get none. A host may well have one of IPv4 and none of IPv6"
+        "ip -6 route add default via ROUTER"
     RsTunnelMss "rs_tunnel_mss" Server Warning
         "an IPIP server asks clients for segments that leave room for the outer header"
-        "clients' full-sized segments do not fit into the tunnel; where ICMP 3/4 is filtered large uploads hang"
+        "clients' full-sized segments do not fit into the tunnel; where ICMP 3/4 (IPv6: packet too big) is filtered large uploads hang"
         "ip route replace default via GATEWAY dev IF advmss 1440"
 }
 

@@ -1,20 +1,21 @@
 //! What the checks may ask of the host, behind a trait, so that each can be tried on data: the text of
-//! files under /proc, what `ip` and `nft` print, an interface's offloads, who answers ARP and pings.
+//! files under /proc, what `ip` and `nft` print, an interface's offloads, which neighbours and pings are answered.
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
 use uvs_forwarder::{guard, sys};
+use uvs_realserver::Family;
 use uvs_realserver::host::{self, Device};
 
-use super::arp::{self, Answer, Question};
 use super::echo;
 use super::finding::NotMade;
+use super::neighbour::{self, Answer, Question};
 
 /// ETHTOOL_GFLAGS, ETHTOOL_GGRO and the flag of LRO (linux/ethtool.h).
 const GET_FLAGS: u32 = 0x25;
@@ -40,18 +41,18 @@ pub(super) trait Host {
     fn nft(&self, words: &[&str], input: &str) -> Result<String, guard::GuardError>;
     /// Whether an interface's offload is on.
     fn offload(&self, interface: &str, which: Offload) -> Result<bool, NotMade>;
-    /// Asks by ARP, waiting about a second for all answers.
+    /// Asks neighbours, waiting about a second for all answers.
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade>;
     /// The largest packet up to each MTU that comes back unfragmented, waiting about a second for all.
-    fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade>;
+    fn largest(&self, paths: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade>;
     /// The effective capabilities of this process.
     fn capabilities(&self) -> CapabilitySet;
 }
 
 impl dyn Host + '_ {
-    /// A sysctl of `net.ipv4.conf`.
-    pub(super) fn conf(&self, device: &str, key: &str) -> Result<u32, NotMade> {
-        let path = host::sysctl_path(device, key);
+    /// A sysctl of `net.FAMILY.conf`.
+    pub(super) fn conf(&self, family: Family, device: &str, key: &str) -> Result<u32, NotMade> {
+        let path = host::sysctl_path(family, device, key);
         let path = path.display().to_string();
         let text = self.read(&path)?;
         let number = text.trim().parse();
@@ -119,11 +120,11 @@ impl Host for ThisHost {
     }
 
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade> {
-        self.require_raw("asking by ARP")?;
-        arp::who_has(questions).map_err(|e| NotMade(format!("asking by ARP failed: {e}")))
+        self.require_raw("asking neighbours")?;
+        neighbour::who_has(questions).map_err(|e| NotMade(format!("asking neighbours failed: {e}")))
     }
 
-    fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+    fn largest(&self, paths: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade> {
         self.require_raw("pinging")?;
         echo::largest(paths).map_err(|e| NotMade(format!("pinging failed: {e}")))
     }

@@ -6,7 +6,6 @@
 //! longer than the second in which ARP and pings are answered. What cannot be looked at is said, not skipped.
 #![forbid(unsafe_code)]
 
-mod arp;
 mod catalog;
 mod director;
 #[cfg(test)]
@@ -14,6 +13,7 @@ mod docs;
 mod echo;
 mod finding;
 mod host;
+mod neighbour;
 mod owner;
 mod receive;
 mod report;

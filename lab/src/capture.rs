@@ -13,12 +13,13 @@ use rustix::process::Signal;
 use crate::process::{Process, SOON};
 use crate::{Error, Host, Result, tools};
 
-/// How tcpdump says that a TCP, UDP, IP or ICMP checksum is bad.
-const BAD: [&str; 4] = [
+/// How tcpdump says that a TCP, UDP, IP, ICMP or ICMPv6 checksum is bad.
+const BAD: [&str; 5] = [
     "(incorrect",
     "bad udp cksum",
     "bad cksum",
     "wrong icmp cksum",
+    "bad icmp6 cksum",
 ];
 const ETHERNET_HEADER: usize = 14;
 

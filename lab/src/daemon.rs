@@ -9,7 +9,7 @@ use std::thread;
 use crate::frames::Frames;
 use crate::options::VipOwner;
 use crate::process::{Output, Process, SOON};
-use crate::{Error, Host, Lab, Result, tools};
+use crate::{Error, Host, Lab, Result, tools, twin};
 
 /// A running daemon; ended when dropped. Before it ends it must account for every frame: no test can forget
 /// that.
@@ -160,7 +160,10 @@ pub(crate) fn run_line(lab: &Lab) -> String {
         .iter()
         .map(|name| format!(" --interface {name}"));
     let own = match lab.vip {
-        VipOwner::Uvs => format!(" --own-vip {}", lab.plan.vip.ip()),
+        VipOwner::Uvs => {
+            let vip = *lab.plan.vip.ip();
+            format!(" --own-vip {vip} --own-vip {}", twin(vip))
+        }
         VipOwner::Host | VipOwner::Nobody => String::new(),
     };
     format!("run{}{own}", interfaces.collect::<String>())

@@ -1,4 +1,4 @@
-//! The demo: for each mode, real HTTP through the director, weights, a drain, a removal.
+//! The demo: for each mode, and for one in IPv6, real HTTP through the director, weights, a drain, a removal.
 //!
 //! Nothing is about right here: the share of each real server is what wrr owes it, to the request, and the
 //! download that runs through the drain is compared byte by byte. What differs is said and fails the demo.
@@ -13,7 +13,7 @@ use std::time::Instant;
 use part::Part;
 
 use crate::screen::Screen;
-use crate::{Error, Lab, Mode, Names, Options, Result, SERVERS};
+use crate::{Error, Families, Lab, Mode, Names, Options, Result, SERVERS};
 
 /// The weights of rs1, rs2 and rs3.
 pub const WEIGHTS: [u32; SERVERS] = [3, 1, 2];
@@ -25,12 +25,24 @@ enum Outcome {
     Failed(Error),
 }
 
-/// Shows the modes one after the other. Returns whether everything that could be shown was right, and
+/// What is shown: a mode, and the families of its clients and servers.
+pub type Show = (Mode, Families);
+
+/// What is shown where nothing else is asked for.
+pub fn all() -> Vec<Show> {
+    let in_ipv4 = Mode::ALL.map(|mode| (mode, Families::V4));
+    in_ipv4
+        .into_iter()
+        .chain([(Mode::Nat, Families::V6)])
+        .collect()
+}
+
+/// Shows one after the other. Returns whether everything that could be shown was right, and
 /// something could be shown.
 pub fn run(
     screen: &mut Screen,
     uvs: &Path,
-    modes: &[Mode],
+    shows: &[Show],
     interrupted: &AtomicBool,
 ) -> Result<bool> {
     let start = Instant::now();
@@ -41,12 +53,12 @@ pub fn run(
     );
     screen.say("network namespaces of this machine, removed at the end. Lines with # are commands you could type.");
     let mut outcomes = Vec::new();
-    for &mode in modes {
-        let outcome = show(screen, &names, uvs, mode, interrupted)?;
+    for &what in shows {
+        let outcome = show(screen, &names, uvs, what, interrupted)?;
         if let Outcome::Failed(error) = &outcome {
-            screen.bad(format!("{mode}: {error}"));
+            screen.bad(format!("{}: {error}", title(what)));
         }
-        outcomes.push((mode, outcome));
+        outcomes.push((title(what), outcome));
     }
     let left = names.namespaces();
     Ok(summary(
@@ -61,14 +73,16 @@ fn show(
     screen: &mut Screen,
     names: &Names,
     uvs: &Path,
-    mode: Mode,
+    what: Show,
     interrupted: &AtomicBool,
 ) -> Result<Outcome> {
-    screen.title(format!("{mode}: {}", about(mode)));
+    let (mode, families) = what;
+    screen.title(format!("{}: {}", title(what), about(mode)));
     let lab = Lab::build_as(names, mode, Options::default())?;
     let mut part = Part {
         screen,
         lab: &lab,
+        service: lab.plan.service(families),
         uvs,
         interrupted,
     };
@@ -81,6 +95,14 @@ fn show(
         Ok(()) => Ok(Outcome::Shown),
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => Ok(Outcome::Failed(error)),
+    }
+}
+
+/// The mode, and the families where they are not IPv4.
+fn title((mode, families): Show) -> String {
+    match families {
+        Families::V4 => mode.name().to_owned(),
+        Families::V6 | Families::V6To4 | Families::V4To6 => format!("{mode} {families}"),
     }
 }
 
@@ -114,24 +136,24 @@ fn impossible(mode: Mode) -> Option<String> {
 
 fn summary(
     screen: &mut Screen,
-    outcomes: &[(Mode, Outcome)],
+    outcomes: &[(String, Outcome)],
     left: &[String],
     seconds: f32,
 ) -> bool {
     screen.title("summary");
     let (mut shown, mut wrong) = (0, 0);
-    for (mode, outcome) in outcomes {
+    for (what, outcome) in outcomes {
         match outcome {
             Outcome::Shown => {
                 shown += 1;
-                screen.good(format!("{mode:<8} every share exact, drained, removed"));
+                screen.good(format!("{what:<8} every share exact, drained, removed"));
             }
-            Outcome::Impossible(why) => screen.bad(format!("{mode:<8} not shown: {why}")),
+            Outcome::Impossible(why) => screen.bad(format!("{what:<8} not shown: {why}")),
             Outcome::Failed(error) => {
                 wrong += 1;
                 let text = error.to_string();
                 screen.bad(format!(
-                    "{mode:<8} FAILED: {}",
+                    "{what:<8} FAILED: {}",
                     text.lines().next().unwrap_or_default()
                 ));
             }
@@ -141,9 +163,9 @@ fn summary(
         wrong += 1;
         screen.bad(format!("left behind: {}", left.join(", ")));
     }
-    let modes = outcomes.len();
+    let all = outcomes.len();
     screen.say(format!(
-        "{shown} of {modes} modes shown in {seconds:.1} s; {} namespaces left behind.",
+        "{shown} of {all} shown in {seconds:.1} s; {} namespaces left behind.",
         left.len()
     ));
     shown > 0 && wrong == 0

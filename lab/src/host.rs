@@ -18,6 +18,17 @@ use crate::process::{self, Output, Process, SOON};
 use crate::sweep::{NETNS_DIR, remove_namespace};
 use crate::{Error, Names, Result, tools};
 
+/// Of `net.ipv6.conf`: without duplicate address detection an address is not tentative for a second, nobody asks
+/// for routers, which no lab has, and what is set down keeps its addresses, as in IPv4.
+const IPV6_SETTINGS: [(&str, &str); 6] = [
+    ("disable_ipv6", "0"),
+    ("accept_dad", "0"),
+    ("dad_transmits", "0"),
+    ("accept_ra", "0"),
+    ("router_solicitations", "0"),
+    ("keep_addr_on_down", "1"),
+];
+
 /// A network namespace; removed with all its processes when dropped.
 #[derive(Debug)]
 pub struct Host {
@@ -26,8 +37,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the namespace, with `lo` up and settings that do not depend on the machine's own: IPv4 only,
-    /// no reverse path filter, no forwarding.
+    /// Makes the namespace, with `lo` up and settings that do not depend on the machine's own: no reverse path
+    /// filter, no forwarding, and IPv6 addresses that are there at once and not asked of a router.
     pub fn new(names: &Names, role: &str) -> Result<Self> {
         let name = names.of(role);
         process::output(tools::command("ip", ["netns", "add", &name])?, "", SOON)?;
@@ -35,11 +46,13 @@ impl Host {
             name,
             role: role.to_owned(),
         };
-        host.sysctl("net.ipv6.conf.all.disable_ipv6", "1")?;
-        host.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        host.sysctl("net.ipv4.conf.all.rp_filter", "0")?;
-        host.sysctl("net.ipv4.conf.default.rp_filter", "0")?;
-        host.sysctl("net.ipv4.ip_forward", "0")?;
+        for on in ["all", "default"] {
+            host.sysctl(&format!("net.ipv4.conf.{on}.rp_filter"), "0")?;
+            for (key, value) in IPV6_SETTINGS {
+                host.sysctl(&format!("net.ipv6.conf.{on}.{key}"), value)?;
+            }
+        }
+        host.forwarding(false)?;
         host.ip("link set lo up")?;
         Ok(host)
     }
@@ -101,6 +114,13 @@ impl Host {
         let path = sysctl_path(name);
         self.enter(|| fs::write(&path, value))?
             .map_err(Error::io(format!("set {name}={value} on {}", self.role)))
+    }
+
+    /// Sets whether the kernel forwards what is not this host's, in both families.
+    pub fn forwarding(&self, on: bool) -> Result<()> {
+        let value = if on { "1" } else { "0" };
+        self.sysctl("net.ipv4.ip_forward", value)?;
+        self.sysctl("net.ipv6.conf.all.forwarding", value)
     }
 
     /// Reads a sysctl.

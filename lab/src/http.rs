@@ -64,7 +64,9 @@ impl HttpServer {
 fn configuration(name: &str, dir: &Path, web_root: &Path) -> String {
     let (dir, web_root) = (dir.display(), web_root.display());
     let listen: String = PORTS
-        .map(|port| format!("listen {port} backlog=4096; "))
+        .map(|port| {
+            format!("listen {port} backlog=4096; listen [::]:{port} ipv6only=on backlog=4096; ")
+        })
         .concat();
     format!(
         "daemon off;

@@ -2,7 +2,7 @@
 //!
 //! wrk never ends if no connection comes up, so each run has a deadline of its own above the duration.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -134,12 +134,16 @@ pub fn iperf3_server(server: &Host, port: u16, log: &Path) -> Result<Process> {
 /// Runs one TCP stream of iperf3 against `vip`.
 pub fn iperf3(
     client: &Host,
-    vip: Ipv4Addr,
+    vip: impl Into<IpAddr>,
     port: u16,
     seconds: u32,
     direction: Direction,
 ) -> Result<Bulk> {
-    let (vip, port, duration) = (vip.to_string(), port.to_string(), seconds.to_string());
+    let (vip, port, duration) = (
+        vip.into().to_string(),
+        port.to_string(),
+        seconds.to_string(),
+    );
     let words = [
         "-J",
         "-c",

@@ -29,7 +29,7 @@ pub struct Options {
     pub offloads: Offloads,
     /// On the director.
     pub vip: VipOwner,
-    /// The director's `net.ipv4.ip_forward`.
+    /// Whether the director's kernel forwards, in both families.
     pub ip_forward: bool,
     /// DR: the client is not in the broadcast domain but behind a router.
     pub client_behind_router: bool,

@@ -1,4 +1,5 @@
-//! The four topologies' addresses, which are the LVS tutorial's, and the commands that follow from them.
+//! The four topologies' addresses, which are the LVS tutorial's. Each has an IPv6 [`twin`](crate::twin) on the same
+//! host, and [`Service`] has the commands that follow from them.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -6,8 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::wiring::ROUTED_CLIENT;
+use crate::{Error, Families, Service};
 
 /// Real servers in every lab.
 pub const SERVERS: usize = 3;
@@ -70,7 +71,7 @@ impl FromStr for Mode {
     }
 }
 
-/// A mode's addresses.
+/// A mode's IPv4 addresses, of which the IPv6 ones follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The mode.
@@ -136,52 +137,34 @@ impl Plan {
         }
     }
 
-    /// `http://VIP:PORT` and a path; the port where it is not 80.
+    /// Its service in these families.
+    pub fn service(&self, families: Families) -> Service {
+        Service::of(self, families)
+    }
+
+    /// [`Service::url`] in IPv4.
     pub fn url(&self, path: &str) -> String {
-        match self.vip.port() {
-            80 => format!("http://{}{path}", self.vip.ip()),
-            port => format!("http://{}:{port}{path}", self.vip.ip()),
-        }
+        self.service(Families::V4).url(path)
     }
 
-    /// ipvsadm's words that add the service.
+    /// [`Service::add_service`] in IPv4.
     pub fn add_service(&self, scheduler: &str) -> String {
-        let local = self
-            .local
-            .map_or_else(String::new, |address| format!(" --laddr {address}"));
-        format!("-A -t {} -s {scheduler}{local}", self.vip)
+        self.service(Families::V4).add_service(scheduler)
     }
 
-    /// ipvsadm's words that add a real server.
+    /// [`Service::add_server`] in IPv4.
     pub fn add_server(&self, server: usize, weight: u32) -> String {
-        format!(
-            "-a {} {} -w {weight}",
-            self.server_words(server),
-            self.mode.flag()
-        )
+        self.service(Families::V4).add_server(server, weight)
     }
 
-    /// ipvsadm's words that change a real server's weight.
+    /// [`Service::edit_server`] in IPv4.
     pub fn edit_server(&self, server: usize, weight: u32) -> String {
-        format!(
-            "-e {} {} -w {weight}",
-            self.server_words(server),
-            self.mode.flag()
-        )
+        self.service(Families::V4).edit_server(server, weight)
     }
 
-    /// ipvsadm's words that remove a real server.
+    /// [`Service::delete_server`] in IPv4.
     pub fn delete_server(&self, server: usize) -> String {
-        format!("-d {}", self.server_words(server))
-    }
-
-    /// The tutorial names no port for TUN's real servers, and indeed only NAT can have another than the VIP's.
-    fn server_words(&self, server: usize) -> String {
-        let address = self.servers[server];
-        match self.mode {
-            Mode::Ipip => format!("-t {} -r {}", self.vip, address.ip()),
-            Mode::Dr | Mode::Nat | Mode::FullNat => format!("-t {} -r {address}", self.vip),
-        }
+        self.service(Families::V4).delete_server(server)
     }
 }
 

@@ -2,7 +2,7 @@
 //! answer a ping; and frames that no stack would send.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -27,8 +27,9 @@ pub enum Connect {
 }
 
 /// Tries a connection, for `patience` at most.
-pub fn connect(host: &Host, to: SocketAddrV4, patience: Duration) -> Result<Connect> {
-    let tried = host.enter(|| TcpStream::connect_timeout(&to.into(), patience))?;
+pub fn connect(host: &Host, to: impl Into<SocketAddr>, patience: Duration) -> Result<Connect> {
+    let to = to.into();
+    let tried = host.enter(|| TcpStream::connect_timeout(&to, patience))?;
     match tried {
         Ok(_) => Ok(Connect::Taken),
         Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(Connect::Refused),
@@ -46,7 +47,8 @@ pub struct BannerServer {
 
 impl BannerServer {
     /// Starts it.
-    pub fn start(host: &Host, address: SocketAddrV4, line: &'static str) -> Result<Self> {
+    pub fn start(host: &Host, address: impl Into<SocketAddr>, line: &'static str) -> Result<Self> {
+        let address = address.into();
         let listen = || -> io::Result<TcpListener> {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
@@ -79,9 +81,10 @@ impl Drop for BannerServer {
 }
 
 /// What a [`BannerServer`] says.
-pub fn hear(host: &Host, from: SocketAddrV4) -> Result<String> {
+pub fn hear(host: &Host, from: impl Into<SocketAddr>) -> Result<String> {
+    let from = from.into();
     let exchange = || -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&from.into(), PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&from, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut line = String::new();
         stream.read_to_string(&mut line)?;

@@ -19,7 +19,7 @@ use crate::http::{Content, HttpServer};
 use crate::options::{Options, VipOwner};
 use crate::process::SOON;
 use crate::wiring::{Hosts, ROUTED_CLIENT};
-use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, rootless, tools};
+use crate::{Daemon, Error, Host, Mode, Names, Plan, Result, rootless, tools, twin};
 
 const WEB_ROOT: &str = "www";
 
@@ -114,11 +114,17 @@ impl Lab {
     /// The words after `uvs` that prepare a real server; none for NAT and FULLNAT, which need routes only.
     pub fn prepare_line(&self) -> Option<String> {
         match self.plan.mode {
-            Mode::Dr | Mode::Ipip => Some(format!(
-                "rs up --mode {} --vip {}",
-                self.plan.mode,
-                self.plan.vip.ip()
-            )),
+            Mode::Dr | Mode::Ipip => {
+                let (mode, vip) = (self.plan.mode, *self.plan.vip.ip());
+                // A tunnel may come in either family.
+                let outer = if mode == Mode::Ipip {
+                    " --outer ipv4,ipv6"
+                } else {
+                    ""
+                };
+                let twin = twin(vip);
+                Some(format!("rs up --mode {mode} --vip {vip},{twin}{outer}"))
+            }
             Mode::Nat | Mode::FullNat => None,
         }
     }

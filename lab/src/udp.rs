@@ -1,11 +1,13 @@
 //! UDP request and response: servers that echo, a client that asks, and one that sends by UDP GSO.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use crate::{Error, Host, Result, tools};
 
@@ -24,7 +26,8 @@ pub struct UdpServer {
 impl UdpServer {
     /// Starts it. Bind it to the VIP where the real server has it, since a datagram's answer from a wildcard
     /// socket would leave from the host's first address.
-    pub fn start(host: &Host, address: SocketAddrV4) -> Result<Self> {
+    pub fn start(host: &Host, address: impl Into<SocketAddr>) -> Result<Self> {
+        let address = address.into();
         let listen = || -> io::Result<UdpSocket> {
             let socket = UdpSocket::bind(address)?;
             socket.set_read_timeout(Some(TICK))?;
@@ -68,14 +71,29 @@ fn serve(socket: &UdpSocket, role: &str, stop: &AtomicBool) -> io::Result<()> {
 }
 
 /// Sends one datagram from a new socket and returns the answer.
-pub fn ask(client: &Host, service: SocketAddrV4, datagram: &[u8]) -> Result<Vec<u8>> {
+///
+/// One that is too big for the path is sent again, once the sender has been told so: an IPv6 datagram is cut by
+/// nobody but its sender (RFC 8201 §4).
+pub fn ask(client: &Host, service: impl Into<SocketAddr>, datagram: &[u8]) -> Result<Vec<u8>> {
+    let service = service.into();
+    let any: IpAddr = match service {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
     let exchange = || -> io::Result<Vec<u8>> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let socket = UdpSocket::bind((any, 0))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(service)?;
-        socket.send(datagram)?;
         let mut buffer = vec![0; LARGEST];
-        let length = socket.recv(&mut buffer)?;
+        let mut sent_and_answered = || {
+            socket.send(datagram)?;
+            socket.recv(&mut buffer)
+        };
+        let too_big = |e: &io::Error| e.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error());
+        let length = match sent_and_answered() {
+            Err(error) if service.is_ipv6() && too_big(&error) => sent_and_answered()?,
+            ended => ended?,
+        };
         buffer.truncate(length);
         Ok(buffer)
     };
@@ -86,11 +104,17 @@ pub fn ask(client: &Host, service: SocketAddrV4, datagram: &[u8]) -> Result<Vec<
 
 /// Sends `segments` datagrams of `size` bytes in one call by UDP GSO (UDP_SEGMENT), datagram N being the
 /// byte N repeated, and returns how many were answered with exactly what was sent.
-pub fn ask_by_gso(client: &Host, service: SocketAddrV4, segments: u8, size: u16) -> Result<u32> {
+pub fn ask_by_gso(
+    client: &Host,
+    service: impl Into<SocketAddr>,
+    segments: u8,
+    size: u16,
+) -> Result<u32> {
     const SCRIPT: &str = "
 import socket, sys
 address, port, segments, size = sys.argv[1], *map(int, sys.argv[2:])
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+family = socket.AF_INET6 if ':' in address else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
 s.setsockopt(socket.SOL_UDP if hasattr(socket, 'SOL_UDP') else 17, 103, size)  # UDP_SEGMENT
 s.connect((address, port))
 s.settimeout(2)
@@ -103,6 +127,7 @@ except TimeoutError:
     pass
 print(segments - len(sent))
 ";
+    let service = service.into();
     let numbers = [
         service.ip().to_string(),
         service.port().to_string(),

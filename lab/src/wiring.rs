@@ -1,10 +1,10 @@
-//! What lies between the hosts: veth pairs, bridges, addresses and routes, mode by mode.
+//! What lies between the hosts: veth pairs, bridges, addresses and routes of both families, mode by mode.
 
 use std::net::Ipv4Addr;
 
 use crate::options::{Offloads, Options, VipOwner};
 use crate::process::{SOON, output};
-use crate::{Error, Host, Mode, Names, Plan, Result, SERVERS, tools};
+use crate::{Error, Host, Mode, Names, Plan, Result, SERVERS, tools, twin};
 
 /// The client's address where a router is between it and the VIP.
 pub(crate) const ROUTED_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -91,7 +91,7 @@ impl Hosts {
         address(&self.client, "eth0", client, 24)?;
         address(&self.fabric, "client", CLIENT_ROUTER, 24)?;
         default_route(&self.client, CLIENT_ROUTER)?;
-        self.fabric.sysctl("net.ipv4.ip_forward", "1")
+        self.fabric.forwarding(true)
     }
 
     fn plug_servers(&self) -> Result<()> {
@@ -117,10 +117,7 @@ impl Hosts {
         if options.vip == VipOwner::Host {
             address(&self.director, "eth0", *plan.vip.ip(), 32)?;
         }
-        self.director.sysctl(
-            "net.ipv4.ip_forward",
-            if options.ip_forward { "1" } else { "0" },
-        )?;
+        self.director.forwarding(options.ip_forward)?;
         // A load of one connection a request needs every port there is.
         self.client
             .sysctl("net.ipv4.ip_local_port_range", "1024 65535")?;
@@ -191,10 +188,25 @@ fn offloads_off(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// An address and its twin: alone where that is alone, else in a /64. What is alone is a VIP or a local address of
+/// FULLNAT's, which the host's own connections are not to come from: in IPv6 that must be said (RFC 6724 §5, rule 3),
+/// and keepalived says it too.
 fn address(host: &Host, interface: &str, address: Ipv4Addr, bits: u8) -> Result<()> {
-    host.ip(&format!("addr add {address}/{bits} dev {interface}"))
+    let twin = twin(address);
+    let six = if bits == 32 {
+        format!("{twin}/128 dev {interface} nodad preferred_lft 0")
+    } else {
+        format!("{twin}/64 dev {interface} nodad")
+    };
+    host.ip(&format!(
+        "addr add {address}/{bits} dev {interface}\naddr add {six}"
+    ))
 }
 
+/// The default route of both families, by the same router.
 fn default_route(host: &Host, gateway: Ipv4Addr) -> Result<()> {
-    host.ip(&format!("route add default via {gateway}"))
+    let twin = twin(gateway);
+    host.ip(&format!(
+        "route add default via {gateway}\nroute add default via {twin}"
+    ))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use uvs_lab::screen::Screen;
-use uvs_lab::{Error, Lab, Mode, Options, demo};
+use uvs_lab::{Error, Families, Lab, Mode, Options, demo};
 
 #[test]
 fn a_dropped_lab_leaves_nothing() {
@@ -63,7 +63,12 @@ fn demo_text(
 ) -> (uvs_lab::Result<bool>, String) {
     let file = scratch.join("screen");
     let mut screen = Screen::plain(Box::new(fs::File::create(&file).expect("a file")));
-    let result = demo::run(&mut screen, Path::new(uvs), &[Mode::Nat], interrupted);
+    let result = demo::run(
+        &mut screen,
+        Path::new(uvs),
+        &[(Mode::Nat, Families::V4)],
+        interrupted,
+    );
     (result, fs::read_to_string(&file).expect("text"))
 }
 

@@ -1,11 +1,11 @@
 //! What each topology must be before anything balances in it: who reaches whom, by which way, and with
 //! which settings.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use uvs_lab::traffic::requests;
 use uvs_lab::udp::{UdpServer, ask};
-use uvs_lab::{Host, Lab, Mode, Offloads, Options, VipOwner};
+use uvs_lab::{Families, Host, Lab, Mode, Offloads, Options, VipOwner, twin};
 
 #[test]
 fn dr_is_one_broadcast_domain() {
@@ -84,18 +84,18 @@ fn options_reach_every_host() {
         ..Options::default()
     };
     let lab = checked(Mode::Nat, options);
-    assert!(
-        !lab.director
-            .run("ip -brief address")
-            .expect("addresses")
-            .contains("172.16.254.200")
-    );
+    let shown = lab.director.run("ip -brief address").expect("addresses");
+    for vip in ["172.16.254.200", "2001:db8:172:254::200"] {
+        assert!(!shown.contains(vip), "{shown}");
+    }
     assert_eq!(
         lab.director
             .read_sysctl("net.ipv4.ip_forward")
             .expect("a value"),
         "0"
     );
+    let forwards = lab.director.read_sysctl("net.ipv6.conf.all.forwarding");
+    assert_eq!(forwards.expect("a value"), "0");
     for (host, interface) in [
         (&lab.client, "eth0"),
         (&lab.director, "eth1"),
@@ -121,12 +121,10 @@ fn options_reach_every_host() {
 #[test]
 fn the_vip_is_the_hosts_unless_asked_otherwise() {
     let lab = checked(Mode::Dr, Options::default());
-    assert!(
-        lab.director
-            .run("ip -brief address")
-            .expect("addresses")
-            .contains("192.168.0.38/32")
-    );
+    let shown = lab.director.run("ip -brief address").expect("addresses");
+    for vip in ["192.168.0.38/32", "2001:db8:192::38/128"] {
+        assert!(shown.contains(vip), "{shown}");
+    }
     assert_eq!(
         lab.director
             .read_sysctl("net.ipv4.ip_forward")
@@ -138,19 +136,26 @@ fn the_vip_is_the_hosts_unless_asked_otherwise() {
 /// Builds a lab in which the real servers answer the director by their names, and the director the client.
 fn checked(mode: Mode, options: Options) -> Lab {
     let lab = Lab::build(mode, options).expect("the lab is built");
-    for (server, address) in lab.servers.iter().zip(lab.plan.servers) {
-        let answers = requests(&lab.director, &format!("http://{address}/"), 2).expect("answers");
+    for families in [Families::V4, Families::V6] {
+        let service = lab.plan.service(families);
+        for (server, address) in lab.servers.iter().zip(service.servers) {
+            let url = format!("http://{address}/");
+            let answers = requests(&lab.director, &url, 2).expect("answers");
+            assert_eq!(
+                answers.into_iter().collect::<Vec<_>>(),
+                [(server.name().to_owned(), 2)]
+            );
+        }
+    }
+    let director = lab.plan.director;
+    for address in [IpAddr::V4(director), IpAddr::V6(twin(director))] {
+        let echo = SocketAddr::new(address, 7);
+        let _server = UdpServer::start(&lab.director, echo).expect("it listens");
         assert_eq!(
-            answers.into_iter().collect::<Vec<_>>(),
-            [(server.name().to_owned(), 2)]
+            ask(&lab.client, echo, b"hello").expect("an answer"),
+            b"director hello"
         );
     }
-    let echo = SocketAddrV4::new(lab.plan.director, 7);
-    let _server = UdpServer::start(&lab.director, echo).expect("it listens");
-    assert_eq!(
-        ask(&lab.client, echo, b"hello").expect("an answer"),
-        b"director hello"
-    );
     lab
 }
 

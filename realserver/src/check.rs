@@ -3,12 +3,14 @@
 //! The plan's steps say most of it. Beyond them lie mistakes that `up` does not touch, since it never takes
 //! away what it found: a VIP on a device that answers ARP for it, or with a whole network behind it on `lo`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use super::family::Family;
 use super::finding::{Fault, Finding};
 use super::host::Device;
 use super::mode::{Holder, Mode};
 use super::plan;
+use super::step::default_route;
 use super::sysctl::Key;
 use super::tunnel::Probe;
 use super::{Request, RsError, host};
@@ -20,11 +22,17 @@ pub fn check(request: &Request) -> Result<Vec<Finding>, RsError> {
     let devices = host::devices()?;
     let mut findings: Vec<Finding> = Vec::new();
     for holder in request.holders() {
-        let mut of_vip = unmet_steps(request, holder, &devices)?;
-        of_vip.extend(match request.mode {
-            Mode::Dr | Mode::Ipip => answers_arp(holder.vip, &devices)?,
+        let unmet = unmet_steps(request, holder, &devices)?;
+        let misplaced = match request.mode {
+            Mode::Dr | Mode::Ipip => answers(holder.vip, &devices)?,
             Mode::Nat => not_a_nat_server(request, holder, &devices)?,
-        });
+        };
+        // An IPv6 address is on a device once, with whatever prefix, and must go before it can come.
+        let of_vip = match Family::of(holder.vip) {
+            Family::Ipv4 => [unmet, misplaced],
+            Family::Ipv6 => [misplaced, unmet],
+        }
+        .concat();
         for finding in of_vip {
             if !findings.contains(&finding) {
                 findings.push(finding);
@@ -60,31 +68,44 @@ fn unmet_steps(
     Ok(findings)
 }
 
-/// Devices that answer their network's ARP for the VIP, or will, by the kernel's rules (`arp_ignore()` in
-/// net/ipv4/arp.c), and a VIP on `lo` that takes a network with it.
-fn answers_arp(vip: Ipv4Addr, devices: &[Device]) -> Result<Vec<Finding>, RsError> {
+/// Devices that answer their network's questions for the VIP, or will, by the kernel's rules (`arp_ignore()` in
+/// net/ipv4/arp.c, `ndisc_recv_ns()` in net/ipv6/ndisc.c), and a VIP on `lo` that takes a network with it.
+fn answers(vip: IpAddr, devices: &[Device]) -> Result<Vec<Finding>, RsError> {
+    let family = Family::of(vip);
     let mut findings = Vec::new();
     for device in devices {
         let name = &device.ifname;
         if device.does_arp() {
             findings.extend(device.prefixes_of(vip).map(|len| {
-                let what = format!("{vip}/{len} is on {name}, which answers ARP for it");
+                let asked = family.question();
+                let what = format!("{vip}/{len} is on {name}, which answers {asked} for it");
                 misplaced(Fault::VipAnswers, what, vip, len, name)
             }));
-            findings.extend(overrides_all(name)?);
+            if family == Family::Ipv4 {
+                findings.extend(overrides_all(name)?);
+            }
         } else {
-            let networks = device.prefixes_of(vip).filter(|&len| len < 32);
+            let networks = device
+                .prefixes_of(vip)
+                .filter(|&len| len < family.host_bits());
             findings.extend(networks.map(|len| {
                 let what = format!("{vip}/{len} is on {name}, and with it the whole network");
                 misplaced(Fault::VipNetwork, what, vip, len, name)
             }));
         }
     }
+    if family == Family::Ipv6 {
+        findings.extend(host::proxies_of(vip, devices)?.iter().map(|name| Finding {
+            fault: Fault::VipProxied,
+            seen: format!("{name} answers neighbour solicitations for {vip} by proxy"),
+            fix: format!("ip -6 neigh del proxy {vip} dev {name}"),
+        }));
+    }
     Ok(findings)
 }
 
 /// A VIP where it must not be.
-fn misplaced(fault: Fault, seen: String, vip: Ipv4Addr, len: u8, device: &str) -> Finding {
+fn misplaced(fault: Fault, seen: String, vip: IpAddr, len: u8, device: &str) -> Finding {
     Finding {
         fault,
         seen,
@@ -95,11 +116,11 @@ fn misplaced(fault: Fault, seen: String, vip: Ipv4Addr, len: u8, device: &str) -
 /// The larger value of `all` and the device counts, and arp_ignore 3 to 7 answers for addresses of other
 /// devices again. (A smaller one than `all` changes nothing; `all` itself is one of the steps.)
 fn overrides_all(device: &str) -> Result<Option<Finding>, RsError> {
-    let own = host::read_sysctl(device, Key::ArpIgnore.name())?;
+    let own = host::read_sysctl(device, Key::ArpIgnore)?;
     if own == "0" || Key::ArpIgnore.accepts(&own) {
         return Ok(None);
     }
-    let path = host::sysctl_path(device, Key::ArpIgnore.name());
+    let path = host::sysctl_path(Family::Ipv4, device, Key::ArpIgnore.name());
     Ok(Some(Finding {
         fault: Fault::ArpIgnore,
         seen: format!(
@@ -117,10 +138,11 @@ fn not_a_nat_server(
 ) -> Result<Vec<Finding>, RsError> {
     let vip = holder.vip;
     let mut findings = has_vip(vip, devices);
-    if request.gateway.is_none() && host::default_routes()?.is_empty() {
+    let family = Family::of(vip);
+    if request.gateway_for(vip).is_none() && host::default_routes(family)?.is_empty() {
         findings.push(Finding {
             fault: Fault::DefaultRoute,
-            seen: "there is no default route".to_owned(),
+            seen: format!("there is no {}", default_route(family)),
             fix: format!("uvs rs up --mode nat --vip {vip} --gateway DIRECTOR"),
         });
     }
@@ -128,7 +150,7 @@ fn not_a_nat_server(
 }
 
 /// The VIP wherever this host has it, although it is the director's alone.
-pub fn has_vip(vip: Ipv4Addr, devices: &[Device]) -> Vec<Finding> {
+pub fn has_vip(vip: IpAddr, devices: &[Device]) -> Vec<Finding> {
     let on = |device: &Device| {
         let name = device.ifname.clone();
         let found = device.prefixes_of(vip).map(move |len| {

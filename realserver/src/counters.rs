@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::ipip::Refusal;
+use super::ipip::{Inner, Refusal};
+use super::vnet::VNET_LEN;
 
 /// What became of the packets; printed on SIGUSR1 and at the end.
 #[derive(Debug, Default)]
@@ -23,6 +24,19 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Counts a packet that was handed on, or not.
+    pub(super) fn add(&mut self, end: Result<Inner, Refusal>) {
+        match end {
+            Ok(inner) => {
+                self.packets += 1;
+                self.bytes += (inner.end - inner.start - VNET_LEN) as u64;
+                self.unfinished += u64::from(inner.unfinished);
+                self.super_frames += u64::from(inner.super_frame);
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
     /// Counts a packet that was not decapsulated.
     pub(super) const fn refuse(&mut self, refusal: Refusal) {
         let counter = match refusal {

@@ -1,8 +1,9 @@
-//! The decapsulator: a process that takes outer headers off where the kernel has no `ipip`.
+//! The decapsulator: a process that takes outer headers off where the kernel has no driver for them.
 //!
-//! An AF_PACKET socket gets the director's packets together with their unfinished checksums and
-//! super-frames, a TUN device takes them back in without the outer header, and a raw IPIP socket that
-//! nobody reads keeps the kernel from answering "protocol unreachable" (ICMP 3/2) to the director.
+//! An AF_PACKET socket of each outer family gets the director's packets together with their unfinished checksums
+//! and super-frames, and a TUN device takes them back in without the outer header. Raw sockets that nobody reads
+//! keep the kernel from answering "protocol unreachable" (ICMP 3/2) or "unrecognized next header" (ICMPv6 4/1)
+//! to the director.
 //! The TUN device lives and dies with the process, however it dies.
 
 use std::fs::{self, File, OpenOptions};
@@ -17,14 +18,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
-use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use uvs_core::wire::{ethernet, ipv4};
+use socket2::{Domain, Protocol, Socket, Type};
+use uvs_core::wire::{ethernet, protocol};
 
 use super::counters::Counters;
-use super::ipip::{self, Refusal};
+use super::filter;
+use super::fragments::{Fragments, Put};
+use super::ipip::{self, Inner, Refusal};
 use super::own::OwnAddresses;
 use super::state::state_file;
 use super::sys;
+use super::tunnel::Carried;
 
 /// What the process prints once it works.
 pub(super) const READY: &str = "ready";
@@ -35,22 +39,23 @@ const BATCH: usize = 64;
 /// What may wait in the socket while others run: about 100 full super-frames.
 const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 
-const PACKETS: Token = Token(0);
-const TUN: Token = Token(1);
-const SIGNALS: Token = Token(2);
+const TUN: Token = Token(0);
+const SIGNALS: Token = Token(1);
+/// The first tap's; the others follow.
+const TAPS: usize = 2;
 
 /// Runs until SIGTERM, SIGINT or the end of its device. Prints `READY` once it works.
 ///
 /// # Errors
 /// Where it cannot start, or a descriptor fails.
-pub fn run(device: &str) -> io::Result<()> {
+pub fn run(device: &str, carried: &[Carried]) -> io::Result<()> {
     // Our own session: no terminal's hang-up ends us. Fails only where we lead one already.
     let _ = rustix::process::setsid();
     // Started by way of /proc/self/exe it would be called "exe".
     let _ = rustix::thread::set_name(c"uvs-decap");
     let pid_path = state_file("pid").map_err(io::Error::other)?;
     let _pid_file = hold_pid_file(&pid_path)?;
-    let mut decapsulator = Decapsulator::open(device)?;
+    let mut decapsulator = Decapsulator::open(device, carried)?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     leave_parent()?;
     let result = decapsulator.run(&mut signals);
@@ -93,36 +98,49 @@ fn leave_parent() -> io::Result<()> {
 
 /// The descriptors and the counters.
 struct Decapsulator {
-    packets: Socket,
+    /// One of each outer family.
+    taps: Vec<Socket>,
     /// Held, never read.
-    _claim: Socket,
+    _claims: Vec<Socket>,
     tun: File,
     own: OwnAddresses,
+    fragments: Fragments,
     counters: Counters,
     buf: Vec<u8>,
 }
 
 impl Decapsulator {
-    fn open(device: &str) -> io::Result<Self> {
-        let claim = Socket::new(
-            Domain::IPV4,
-            Type::RAW,
-            Some(Protocol::from(libc::IPPROTO_IPIP)),
-        )?;
-        claim.attach_filter(&[SockFilter::new(RET, 0, 0, 0)])?;
-        let packets = sys::ipv4_tap()?;
-        packets.attach_filter(&ipip_to_this_host())?;
-        // The kernel caps it at net.core.rmem_max; less is slower, not wrong.
-        packets.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    fn open(device: &str, carried: &[Carried]) -> io::Result<Self> {
+        let (in_ipv4, in_ipv6) = protocols(carried);
+        let (mut taps, mut claims) = (Vec::new(), Vec::new());
+        let families = [(Domain::IPV4, &in_ipv4), (Domain::IPV6, &in_ipv6)];
+        for (domain, protocols) in families.into_iter().filter(|(_, p)| !p.is_empty()) {
+            for &protocol in protocols {
+                claims.push(claim(domain, protocol)?);
+            }
+            let tap = if domain == Domain::IPV4 {
+                let tap = sys::ipv4_tap()?;
+                tap.attach_filter(&filter::in_ipv4(protocols))?;
+                tap
+            } else {
+                let tap = sys::ipv6_tap()?;
+                tap.attach_filter(&filter::in_ipv6(protocols))?;
+                tap
+            };
+            // The kernel caps it at net.core.rmem_max; less is slower, not wrong.
+            tap.set_recv_buffer_size(RECEIVE_BUFFER)?;
+            taps.push(tap);
+        }
         let tun = sys::open_tun(device)
             .map_err(|e| io::Error::new(e.kind(), format!("/dev/net/tun: {e}")))?;
         rustix::io::ioctl_fionbio(&tun, true)?;
         let own = OwnAddresses::default();
         Ok(Self {
-            packets,
-            _claim: claim,
+            taps,
+            _claims: claims,
             tun,
             own,
+            fragments: Fragments::new(),
             counters: Counters::default(),
             buf: vec![0; BUFFER_LEN],
         })
@@ -132,11 +150,10 @@ impl Decapsulator {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(8);
         let registry = poll.registry();
-        registry.register(
-            &mut SourceFd(&self.packets.as_raw_fd()),
-            PACKETS,
-            Interest::READABLE,
-        )?;
+        for (tap, token) in self.taps.iter().zip(TAPS..) {
+            let mut tap = SourceFd(&tap.as_raw_fd());
+            registry.register(&mut tap, Token(token), Interest::READABLE)?;
+        }
         registry.register(
             &mut SourceFd(&self.tun.as_raw_fd()),
             TUN,
@@ -158,10 +175,13 @@ impl Decapsulator {
                     _ => {}
                 }
             }
-            match self.batch()? {
-                Batch::DeviceGone => return Ok(()),
-                Batch::Drained => drained = true,
-                Batch::More => drained = false,
+            drained = true;
+            for tap in 0..self.taps.len() {
+                match self.batch(tap)? {
+                    Batch::DeviceGone => return Ok(()),
+                    Batch::Drained => {}
+                    Batch::More => drained = false,
+                }
             }
         }
     }
@@ -190,9 +210,9 @@ impl Decapsulator {
         }
     }
 
-    fn batch(&mut self) -> io::Result<Batch> {
+    fn batch(&mut self, tap: usize) -> io::Result<Batch> {
         for _ in 0..BATCH {
-            let (len, device_type) = match sys::receive(&self.packets, &mut self.buf) {
+            let (len, device_type) = match sys::receive(&self.taps[tap], &mut self.buf) {
                 Ok(received) => received,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Batch::Drained),
                 Err(e) if passes(&e) => continue,
@@ -213,25 +233,30 @@ impl Decapsulator {
             self.counters.refuse(Refusal::Truncated);
             return Ok(());
         };
-        let destination = ipip::outer_destination(packet, link).unwrap_or_default();
-        if !self.own.contains(destination.into(), Instant::now()) {
+        let now = Instant::now();
+        let destination = ipip::outer_destination(packet, link);
+        if !destination.is_some_and(|addr| self.own.contains(addr, now)) {
             self.counters.not_ours += 1;
             return Ok(());
         }
-        let inner = match ipip::decapsulate(packet, link) {
-            Ok(inner) => inner,
-            Err(refusal) => {
-                self.counters.refuse(refusal);
-                return Ok(());
-            }
-        };
-        self.tun.write_all(&packet[inner.start..inner.end])?;
-        self.counters.packets += 1;
-        self.counters.bytes += (inner.end - inner.start - ipip::VNET_LEN) as u64;
-        self.counters.unfinished += u64::from(inner.unfinished);
-        self.counters.super_frames += u64::from(inner.super_frame);
+        match self.fragments.put(packet, link) {
+            Put::Other => self.counters.add(pass_on(&mut self.tun, packet, link)?),
+            Put::Whole(mut whole) => self.counters.add(pass_on(&mut self.tun, &mut whole, link)?),
+            Put::Waits => {}
+            Put::Refused => self.counters.refuse(Refusal::Fragment),
+        }
+        self.counters.fragments += self.fragments.expire();
         Ok(())
     }
+}
+
+/// Hands a packet to the device without its outer header; fails only where the device does not take it.
+fn pass_on(tun: &mut File, packet: &mut [u8], link: usize) -> io::Result<Result<Inner, Refusal>> {
+    let inner = ipip::decapsulate(packet, link);
+    if let Ok(inner) = &inner {
+        tun.write_all(&packet[inner.start..inner.end])?;
+    }
+    Ok(inner)
 }
 
 /// How a batch ended.
@@ -274,28 +299,23 @@ fn device_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBADFD)
 }
 
-// Classic BPF (linux/bpf_common.h).
-const LD_W_ABS: u16 = 0x20;
-const LD_B_ABS: u16 = 0x30;
-const JEQ: u16 = 0x15;
-const RET: u16 = 0x06;
+/// The numbers of what is carried in IPv4 and in IPv6.
+fn protocols(carried: &[Carried]) -> (Vec<u8>, Vec<u8>) {
+    let (mut in_ipv4, mut in_ipv6) = (Vec::new(), Vec::new());
+    for carried in carried {
+        match carried {
+            Carried::Ipip => in_ipv4.push(protocol::IPIP),
+            Carried::Sit => in_ipv4.push(protocol::IPV6),
+            Carried::Ip6tnl => in_ipv6.extend([protocol::IPIP, protocol::IPV6]),
+        }
+    }
+    (in_ipv4, in_ipv6)
+}
 
-/// Lets through IPIP packets whose link-layer destination is this host.
-fn ipip_to_this_host() -> [SockFilter; 6] {
-    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
-    const PACKET_HOST: u32 = 0;
-    // Counted from the IP header, whatever the link.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "an offset in a header of a few bytes"
-    )]
-    const PROTOCOL: u32 = libc::SKF_NET_OFF.cast_unsigned() + ipv4::offset::PROTOCOL as u32;
-    [
-        SockFilter::new(LD_W_ABS, 0, 0, PACKET_TYPE),
-        SockFilter::new(JEQ, 0, 3, PACKET_HOST),
-        SockFilter::new(LD_B_ABS, 0, 0, PROTOCOL),
-        SockFilter::new(JEQ, 0, 1, libc::IPPROTO_IPIP as u32),
-        SockFilter::new(RET, 0, 0, u32::MAX),
-        SockFilter::new(RET, 0, 0, 0),
-    ]
+/// A socket that makes the kernel take a protocol for handled, and gets nothing of it.
+fn claim(domain: Domain, number: u8) -> io::Result<Socket> {
+    let protocol = Protocol::from(i32::from(number));
+    let claim = Socket::new(domain, Type::RAW, Some(protocol))?;
+    claim.attach_filter(&filter::nothing())?;
+    Ok(claim)
 }

@@ -1,7 +1,7 @@
 //! What can go wrong on a real server, each with what to do about it.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// Why `uvs rs` could not do as asked.
@@ -66,7 +66,7 @@ pub enum RsError {
     )]
     RouteHeld {
         /// The gateway now.
-        held: Ipv4Addr,
+        held: IpAddr,
         /// Who asked for it.
         holders: String,
     },

@@ -15,8 +15,12 @@ pub enum Fault {
     VipAbsent,
     /// The device with the VIP is down.
     LinkDown,
-    /// The VIP is on a device that answers ARP for it.
+    /// IPv6 is off on the device that is to have the VIP.
+    Ipv6Off,
+    /// The VIP is on a device that answers ARP or neighbour solicitations for it.
     VipAnswers,
+    /// A device answers neighbour solicitations for the VIP by proxy.
+    VipProxied,
     /// The VIP is on `lo` with a network behind it.
     VipNetwork,
     /// NAT: this host has the VIP, which is the director's alone.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::RsError;
+use super::family::Family;
+use super::sysctl::Key;
 
-/// A device and its IPv4 addresses, as `ip -j address` lists them.
+/// A device and its addresses, as `ip -j address` lists them.
 #[derive(Debug, Deserialize)]
 pub struct Device {
     /// Its name.
@@ -62,24 +64,33 @@ impl Device {
         self.has_flag("LOWER_UP")
     }
 
-    /// Whether neighbours ask it for addresses: neither the loopback nor a tunnel.
+    /// Whether neighbours ask it for addresses, in either family: neither the loopback nor a tunnel.
     pub fn does_arp(&self) -> bool {
         !self.has_flag("LOOPBACK") && !self.has_flag("NOARP")
     }
 
     /// The prefix lengths with which it has this address.
-    pub fn prefixes_of(&self, addr: Ipv4Addr) -> impl Iterator<Item = u8> {
-        let addr = addr.to_string();
+    pub fn prefixes_of(&self, addr: IpAddr) -> impl Iterator<Item = u8> {
         self.addr_info
             .iter()
-            .filter(move |a| a.local == addr)
+            .filter(move |a| a.local.parse() == Ok(addr))
             .map(|a| a.prefixlen)
     }
 
+    /// Whether it has this address, and no network with it.
+    pub(super) fn has_alone(&self, addr: IpAddr) -> bool {
+        self.prefixes_of(addr)
+            .any(|len| len == Family::of(addr).host_bits())
+    }
+
     /// Its addresses that stand alone, without a network: where a VIP is as it should be.
-    pub fn host_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let alone = self.addr_info.iter().filter(|a| a.prefixlen == 32);
-        alone.filter_map(|a| a.local.parse().ok())
+    /// The loopback addresses are none.
+    pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.addr_info.iter();
+        let parsed = all.filter_map(|a| Some((a.local.parse::<IpAddr>().ok()?, a.prefixlen)));
+        parsed
+            .filter(|(addr, len)| *len == Family::of(*addr).host_bits() && !addr.is_loopback())
+            .map(|(addr, _)| addr)
     }
 
     /// The kind of a virtual device: `ipip`, `tun`, …
@@ -96,7 +107,7 @@ impl Device {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Route {
     dst: String,
-    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) gateway: Option<IpAddr>,
     pub(crate) dev: Option<String>,
     #[serde(default)]
     pub(super) metric: u32,
@@ -113,8 +124,10 @@ impl Route {
     fn prefix_len(&self) -> u8 {
         match self.dst.split_once('/') {
             Some((_, len)) => len.parse().unwrap_or(0),
-            None if self.dst == "default" => 0,
-            None => 32,
+            None => self
+                .dst
+                .parse()
+                .map_or(0, |addr| Family::of(addr).host_bits()),
         }
     }
 }
@@ -179,18 +192,39 @@ pub(super) fn device(name: &str) -> Result<Option<Device>, RsError> {
 }
 
 /// The default routes of the main table, the one that counts first.
-pub(crate) fn default_routes() -> Result<Vec<Route>, RsError> {
-    let mut routes: Vec<Route> =
-        ip_json(&["-j", "-4", "route", "show", "default", "table", "main"])?;
+pub(crate) fn default_routes(family: Family) -> Result<Vec<Route>, RsError> {
+    let words = [
+        "-j",
+        family.option(),
+        "route",
+        "show",
+        "default",
+        "table",
+        "main",
+    ];
+    let mut routes: Vec<Route> = ip_json(&words)?;
     routes.sort_by_key(|r| r.metric);
     Ok(routes)
 }
 
-/// The default route without a metric, in words that `ip route replace` takes.
-pub(crate) fn plain_default_route() -> Result<Option<String>, RsError> {
+/// The default route of the metric that ours has, in words that `ip route replace` takes.
+pub(crate) fn replaced_default_route(family: Family) -> Result<Option<String>, RsError> {
     // States that `ip` shows and does not take.
     const STATES: [&str; 6] = ["\\", "dead", "linkdown", "offload", "rt_offload", "trap"];
-    let shown = ip(&["-o", "-4", "route", "show", "default", "table", "main"])?;
+    let shown = ip(&[
+        "-o",
+        family.option(),
+        "route",
+        "show",
+        "default",
+        "table",
+        "main",
+    ])?;
+    let metric = family.route_metric().to_string();
+    let has_metric = |words: &[String]| {
+        let at = words.iter().position(|w| w == "metric");
+        at.map_or("0", |at| words.get(at + 1).map_or("", String::as_str)) == metric
+    };
     let words = |line: &str| -> Vec<String> {
         line.replace('\\', " \\ ")
             .split_whitespace()
@@ -201,16 +235,18 @@ pub(crate) fn plain_default_route() -> Result<Option<String>, RsError> {
     Ok(shown
         .lines()
         .map(words)
-        .find(|w| !w.is_empty() && !w.iter().any(|w| w == "metric"))
+        .find(|w| !w.is_empty() && has_metric(w))
         .map(|w| w.join(" ")))
 }
 
 /// The devices by which the main table reaches `addr`, by its longest prefix; none where it has no route.
 /// (The local table would name the device that has the VIP.)
-pub fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
-    let addr = addr.to_string();
-    let routes: Vec<Route> =
-        ip_json(&["-j", "-4", "route", "show", "match", &addr, "table", "main"])?;
+pub fn devices_towards(addr: IpAddr) -> Result<Vec<String>, RsError> {
+    let (family, addr) = (Family::of(addr).option(), addr.to_string());
+    let words = [
+        "-j", family, "route", "show", "match", &addr, "table", "main",
+    ];
+    let routes: Vec<Route> = ip_json(&words)?;
     let Some(longest) = routes.iter().map(Route::prefix_len).max() else {
         return Ok(Vec::new());
     };
@@ -227,23 +263,49 @@ pub fn devices_towards(addr: Ipv4Addr) -> Result<Vec<String>, RsError> {
     Ok(names)
 }
 
-/// The file behind `net.ipv4.conf.DEVICE.KEY`.
-pub fn sysctl_path(device: &str, key: &str) -> PathBuf {
+/// The devices that answer neighbour solicitations for an IPv6 address by proxy: those with an entry for it,
+/// with forwarding, and with `proxy_ndp` of their own or of `all` (`ndisc_recv_ns()` in net/ipv6/ndisc.c).
+pub(super) fn proxies_of(addr: IpAddr, devices: &[Device]) -> Result<Vec<String>, RsError> {
+    #[derive(Deserialize)]
+    struct Entry {
+        dst: IpAddr,
+        dev: String,
+    }
+    let entries: Vec<Entry> = ip_json(&["-j", "-6", "neigh", "show", "proxy"])?;
+    let is_on = |device: &str, key: &str| {
+        // A device that has gone meanwhile answers nothing.
+        fs::read_to_string(sysctl_path(Family::Ipv6, device, key))
+            .is_ok_and(|value| value.trim() != "0")
+    };
+    let answers = |name: &&str| {
+        is_on(name, "forwarding") && (is_on(name, "proxy_ndp") || is_on("all", "proxy_ndp"))
+    };
+    let of_addr = entries.iter().filter(|e| e.dst == addr);
+    let named = of_addr.map(|e| e.dev.as_str());
+    let known = named.filter(|name| devices.iter().any(|d| d.ifname == *name));
+    Ok(known.filter(answers).map(str::to_owned).collect())
+}
+
+/// The file behind `net.FAMILY.conf.DEVICE.KEY`.
+pub fn sysctl_path(family: Family, device: &str, key: &str) -> PathBuf {
     // By path, since a dot in a VLAN device's name is ambiguous in the dotted notation.
-    PathBuf::from(format!("/proc/sys/net/ipv4/conf/{device}/{key}"))
+    PathBuf::from(format!(
+        "/proc/sys/net/{}/conf/{device}/{key}",
+        family.name()
+    ))
 }
 
 /// The value of a sysctl.
-pub(super) fn read_sysctl(device: &str, key: &str) -> Result<String, RsError> {
-    let path = sysctl_path(device, key);
+pub(super) fn read_sysctl(device: &str, key: Key) -> Result<String, RsError> {
+    let path = sysctl_path(key.family(), device, key.name());
     fs::read_to_string(&path)
         .map(|v| v.trim().to_owned())
         .map_err(RsError::file("read", path))
 }
 
 /// Sets a sysctl.
-pub(super) fn write_sysctl(device: &str, key: &str, value: &str) -> Result<(), RsError> {
-    let path = sysctl_path(device, key);
+pub(super) fn write_sysctl(device: &str, key: Key, value: &str) -> Result<(), RsError> {
+    let path = sysctl_path(key.family(), device, key.name());
     fs::write(&path, value).map_err(RsError::file("write", path))
 }
 

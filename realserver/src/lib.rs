@@ -9,7 +9,10 @@ mod check;
 mod counters;
 pub mod decap;
 mod error;
+mod family;
+mod filter;
 mod finding;
+mod fragments;
 pub mod host;
 mod ipip;
 mod mode;
@@ -22,11 +25,13 @@ mod sysctl;
 pub mod tunnel;
 mod undo;
 mod undo_log;
+mod vnet;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 pub use check::{check, has_vip};
 pub use error::RsError;
+pub use family::Family;
 pub use finding::{Fault, Finding};
 use mode::Holder;
 pub use mode::Mode;
@@ -39,14 +44,23 @@ pub struct Request {
     /// The forwarding mode this real server serves.
     pub mode: Mode,
     /// The VIPs.
-    pub vips: Vec<Ipv4Addr>,
-    /// NAT: the director, to become the default gateway.
-    pub gateway: Option<Ipv4Addr>,
+    pub vips: Vec<IpAddr>,
+    /// IPIP: the families of the director's outer headers; empty = each VIP's own.
+    pub outer: Vec<Family>,
+    /// NAT: the director, to become the default gateway; one of each family at most.
+    pub gateways: Vec<IpAddr>,
     /// The devices that face the director; empty = those by which the VIP's network is reached.
     pub interfaces: Vec<String>,
 }
 
 impl Request {
+    /// The gateway of a VIP's family.
+    fn gateway_for(&self, vip: IpAddr) -> Option<IpAddr> {
+        let family = Family::of(vip);
+        let mut gateways = self.gateways.iter().copied();
+        gateways.find(|gateway| Family::of(*gateway) == family)
+    }
+
     fn holders(&self) -> Vec<Holder> {
         let mut holders: Vec<_> = self
             .vips
@@ -123,7 +137,7 @@ pub fn down(request: &Request) -> Result<Vec<String>, RsError> {
 }
 
 /// What is up on this host: mode and VIP. Needs no privilege and waits for nobody.
-pub fn held() -> Result<Vec<(Mode, Ipv4Addr)>, RsError> {
+pub fn held() -> Result<Vec<(Mode, IpAddr)>, RsError> {
     let held = undo_log::peek()?.holders();
     Ok(held.into_iter().map(|h| (h.mode, h.vip)).collect())
 }

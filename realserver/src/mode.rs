@@ -1,7 +1,7 @@
 //! The forwarding modes, and who needs something for the sake of one.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Holder {
     pub(super) mode: Mode,
-    pub(super) vip: Ipv4Addr,
+    pub(super) vip: IpAddr,
 }
 
 impl fmt::Display for Holder {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Destinations remembered as this host's or not, and for how long.
@@ -12,11 +12,11 @@ const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 /// The answers so far.
 #[derive(Default)]
-pub(super) struct OwnAddresses(HashMap<Ipv4Addr, (bool, Instant)>);
+pub(super) struct OwnAddresses(HashMap<IpAddr, (bool, Instant)>);
 
 impl OwnAddresses {
     /// Whether `addr` is one.
-    pub(super) fn contains(&mut self, addr: Ipv4Addr, now: Instant) -> bool {
+    pub(super) fn contains(&mut self, addr: IpAddr, now: Instant) -> bool {
         if let Some(&(own, until)) = self.0.get(&addr)
             && now < until
         {
@@ -32,9 +32,13 @@ impl OwnAddresses {
 }
 
 /// Connecting a datagram socket sends nothing and chooses a source: to an own address, that address itself.
-fn is_own(addr: Ipv4Addr) -> io::Result<bool> {
+fn is_own(addr: IpAddr) -> io::Result<bool> {
     const ANY_PORT: u16 = 9;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any: IpAddr = match addr {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.connect((addr, ANY_PORT))?;
-    Ok(matches!(socket.local_addr()?, SocketAddr::V4(local) if *local.ip() == addr))
+    Ok(socket.local_addr()?.ip() == addr)
 }

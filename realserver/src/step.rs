@@ -1,10 +1,11 @@
 //! One thing that must be so on a real server: how to see it, how to bring it about, why.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::family::Family;
 use super::finding::Fault;
 use super::mode::Holder;
 use super::sysctl::Key;
@@ -20,13 +21,13 @@ pub(super) enum Step {
     Sysctl { device: String, key: Key },
     /// A tunnel device that takes outer headers off.
     Tunnel { kind: Tunnel },
-    /// The VIP as a /32 on a device that does no ARP.
-    Address { device: String, vip: Ipv4Addr },
+    /// The VIP alone, as a /32 or /128, on a device that neighbours ask nothing.
+    Address { device: String, vip: IpAddr },
     /// A device is up.
     LinkUp { device: String },
     /// The director is the default gateway.
     DefaultRoute {
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
         interface: Option<String>,
     },
 }
@@ -46,18 +47,17 @@ impl Step {
         match self {
             Self::Sysctl { device, key } => inspect_sysctl(device, *key),
             Self::Tunnel { kind } => Ok((!kind.is_there()?).then(|| Wrong {
-                what: kind.absence().to_owned(),
+                what: kind.absence(),
                 undo: Undo::Tunnel { kind: *kind },
             })),
             Self::Address { device, vip } => {
-                let found =
-                    host::device(device)?.is_some_and(|d| d.prefixes_of(*vip).any(|len| len == 32));
+                let found = host::device(device)?.is_some_and(|d| d.has_alone(*vip));
                 let undo = Undo::RemoveAddress {
                     device: device.clone(),
                     vip: *vip,
                 };
                 Ok((!found).then(|| Wrong {
-                    what: format!("{vip}/32 is not on {device}"),
+                    what: format!("{} is not on {device}", alone(*vip)),
                     undo,
                 }))
             }
@@ -80,7 +80,7 @@ impl Step {
     /// Brings it about.
     pub(super) fn apply(&self) -> Result<(), RsError> {
         match self {
-            Self::Sysctl { device, key } => host::write_sysctl(device, key.name(), key.wanted()),
+            Self::Sysctl { device, key } => host::write_sysctl(device, *key, key.wanted()),
             Self::Tunnel { kind } => kind.start(),
             Self::Address { .. } | Self::LinkUp { .. } | Self::DefaultRoute { .. } => host::ip(
                 &self
@@ -111,7 +111,7 @@ impl Step {
                 format!(
                     "echo {} > {}",
                     key.wanted(),
-                    host::sysctl_path(device, key.name()).display()
+                    host::sysctl_path(key.family(), device, key.name()).display()
                 )
             }
             Self::Tunnel { .. } => format!(
@@ -137,17 +137,23 @@ impl Step {
 
     fn ip_words(&self) -> Vec<String> {
         let words = match self {
-            Self::Address { device, vip } => format!("address add {vip}/32 dev {device}"),
+            Self::Address { device, vip } => {
+                let nodad = match Family::of(*vip) {
+                    Family::Ipv4 => "",
+                    Family::Ipv6 => " nodad",
+                };
+                format!("address add {} dev {device}{nodad}", alone(*vip))
+            }
             Self::LinkUp { device } => format!("link set {device} up"),
-            Self::DefaultRoute {
-                gateway,
-                interface: None,
-            } => format!("route replace default via {gateway}"),
-            Self::DefaultRoute {
-                gateway,
-                interface: Some(dev),
-            } => {
-                format!("route replace default via {gateway} dev {dev}")
+            Self::DefaultRoute { gateway, interface } => {
+                let dev = interface
+                    .as_ref()
+                    .map_or_else(String::new, |dev| format!(" dev {dev}"));
+                let metric = match Family::of(*gateway) {
+                    Family::Ipv4 => String::new(),
+                    Family::Ipv6 => format!(" metric {}", Family::Ipv6.route_metric()),
+                };
+                format!("route replace default via {gateway}{dev}{metric}")
             }
             Self::Sysctl { .. } | Self::Tunnel { .. } => String::new(),
         };
@@ -155,20 +161,20 @@ impl Step {
     }
 }
 
+/// A VIP with the prefix length that leaves its neighbours out.
+fn alone(vip: IpAddr) -> String {
+    format!("{vip}/{}", Family::of(vip).host_bits())
+}
+
 /// What was done.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl { device, key } => {
-                write!(
-                    f,
-                    "set net.ipv4.conf.{device}.{} = {}",
-                    key.name(),
-                    key.wanted()
-                )
+                write!(f, "set {} = {}", key.dotted(device), key.wanted())
             }
             Self::Tunnel { kind } => write!(f, "made {kind}"),
-            Self::Address { device, vip } => write!(f, "added {vip}/32 to {device}"),
+            Self::Address { device, vip } => write!(f, "added {} to {device}", alone(*vip)),
             Self::LinkUp { device } => write!(f, "set {device} up"),
             Self::DefaultRoute { gateway, .. } => write!(f, "made {gateway} the default gateway"),
         }
@@ -176,15 +182,11 @@ impl fmt::Display for Step {
 }
 
 fn inspect_sysctl(device: &str, key: Key) -> Result<Option<Wrong>, RsError> {
-    let found = host::read_sysctl(device, key.name())?;
+    let found = host::read_sysctl(device, key)?;
     if key.accepts(&found) {
         return Ok(None);
     }
-    let what = format!(
-        "net.ipv4.conf.{device}.{} is {found}, not {}",
-        key.name(),
-        key.wanted()
-    );
+    let what = format!("{} is {found}, not {}", key.dotted(device), key.wanted());
     Ok(Some(Wrong {
         what,
         undo: Undo::Sysctl {
@@ -195,8 +197,9 @@ fn inspect_sysctl(device: &str, key: Key) -> Result<Option<Wrong>, RsError> {
     }))
 }
 
-fn inspect_route(gateway: Ipv4Addr, interface: Option<&str>) -> Result<Option<Wrong>, RsError> {
-    let routes = host::default_routes()?;
+fn inspect_route(gateway: IpAddr, interface: Option<&str>) -> Result<Option<Wrong>, RsError> {
+    let family = Family::of(gateway);
+    let routes = host::default_routes(family)?;
     let right = routes.first().is_some_and(|r| {
         r.gateway == Some(gateway) && interface.is_none_or(|want| r.dev.as_deref() == Some(want))
     });
@@ -204,15 +207,32 @@ fn inspect_route(gateway: Ipv4Addr, interface: Option<&str>) -> Result<Option<Wr
         return Ok(None);
     }
     let what = match routes.first().map(|r| r.gateway) {
-        None => format!("there is no default route, it should be via {gateway}"),
+        None => format!(
+            "there is no {}, it should be via {gateway}",
+            default_route(family)
+        ),
         Some(Some(other)) if other != gateway => {
-            format!("the default route is via {other}, not {gateway}")
+            format!(
+                "the {} is via {other}, not {gateway}",
+                default_route(family)
+            )
         }
-        Some(_) => format!("the default route is by another device, not via {gateway}"),
+        Some(_) => format!(
+            "the {} is by another device, not via {gateway}",
+            default_route(family)
+        ),
     };
     let undo = Undo::DefaultRoute {
         ours: gateway,
-        found: host::plain_default_route()?,
+        found: host::replaced_default_route(family)?,
     };
     Ok(Some(Wrong { what, undo }))
+}
+
+/// What a family's default route is called.
+pub(super) const fn default_route(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "default route",
+        Family::Ipv6 => "IPv6 default route",
+    }
 }

@@ -61,16 +61,26 @@ pub(super) fn open_tun(name: &str) -> io::Result<File> {
 /// A socket that gets every IPv4 packet that arrives on any device, each after a `virtio_net_hdr` and its
 /// link header, fragments put together by the kernel.
 pub(super) fn ipv4_tap() -> io::Result<Socket> {
-    let protocol = Protocol::from(c_int::from(ethertype::IPV4.to_be()));
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
-    set_packet_option(&socket, PACKET_VNET_HDR, 1)?;
-    // A fan-out group of one, joined for its reassembly.
+    let socket = tap(ethertype::IPV4)?;
+    // A fan-out group of one, joined for its reassembly, which knows IPv4 alone (`ip_check_defrag()`).
     let group = (PACKET_FANOUT_LB | PACKET_FANOUT_FLAG_UNIQUEID | PACKET_FANOUT_FLAG_DEFRAG) << 16;
     set_packet_option(&socket, PACKET_FANOUT, group)?;
     Ok(socket)
 }
 
-/// Receives one packet from an [`ipv4_tap`]. Returns its length, which is larger than the buffer where it
+/// As [`ipv4_tap`], of IPv6 packets, fragments as they come.
+pub(super) fn ipv6_tap() -> io::Result<Socket> {
+    tap(ethertype::IPV6)
+}
+
+fn tap(ethertype: u16) -> io::Result<Socket> {
+    let protocol = Protocol::from(c_int::from(ethertype.to_be()));
+    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
+    set_packet_option(&socket, PACKET_VNET_HDR, 1)?;
+    Ok(socket)
+}
+
+/// Receives one packet from an [`ipv4_tap`] or [`ipv6_tap`]. Returns its length, which is larger than the buffer where it
 /// did not fit, and the type of the device it came by (`ARPHRD_…`).
 pub(super) fn receive(tap: &Socket, buf: &mut [u8]) -> io::Result<(usize, u16)> {
     let mut from = libc::sockaddr_ll {

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::family::Family;
 use super::finding::Fault;
 
-/// The sysctls of `net.ipv4.conf.DEVICE` that matter to a real server.
+/// The sysctls of `net.FAMILY.conf.DEVICE` that matter to a real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Key {
@@ -14,6 +15,8 @@ pub(super) enum Key {
     ArpAnnounce,
     /// Whether sources that are routed elsewhere are dropped.
     RpFilter,
+    /// Whether the device has no IPv6 at all.
+    DisableIpv6,
 }
 
 impl Key {
@@ -22,7 +25,20 @@ impl Key {
             Self::ArpIgnore => "arp_ignore",
             Self::ArpAnnounce => "arp_announce",
             Self::RpFilter => "rp_filter",
+            Self::DisableIpv6 => "disable_ipv6",
         }
+    }
+
+    pub(super) const fn family(self) -> Family {
+        match self {
+            Self::ArpIgnore | Self::ArpAnnounce | Self::RpFilter => Family::Ipv4,
+            Self::DisableIpv6 => Family::Ipv6,
+        }
+    }
+
+    /// As sysctl(8) writes it.
+    pub(super) fn dotted(self, device: &str) -> String {
+        format!("net.{}.conf.{device}.{}", self.family().name(), self.name())
     }
 
     /// The value that `up` sets.
@@ -30,7 +46,7 @@ impl Key {
         match self {
             Self::ArpIgnore => "1",
             Self::ArpAnnounce => "2",
-            Self::RpFilter => "0",
+            Self::RpFilter | Self::DisableIpv6 => "0",
         }
     }
 
@@ -39,7 +55,7 @@ impl Key {
     pub(super) fn accepts(self, value: &str) -> bool {
         match self {
             Self::ArpIgnore => ["1", "2", "8"].contains(&value),
-            Self::ArpAnnounce | Self::RpFilter => value == self.wanted(),
+            Self::ArpAnnounce | Self::RpFilter | Self::DisableIpv6 => value == self.wanted(),
         }
     }
 
@@ -49,6 +65,7 @@ impl Key {
             Self::ArpIgnore => Fault::ArpIgnore,
             Self::ArpAnnounce => Fault::ArpAnnounce,
             Self::RpFilter => Fault::RpFilter,
+            Self::DisableIpv6 => Fault::Ipv6Off,
         }
     }
 }

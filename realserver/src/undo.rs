@@ -2,10 +2,11 @@
 //!
 //! What is gone already stays gone, and a default route that somebody else has set meanwhile is theirs.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::family::Family;
 use super::sysctl::Key;
 use super::tunnel::Tunnel;
 use super::{RsError, host};
@@ -23,16 +24,13 @@ pub(super) enum Undo {
         found: String,
     },
     /// Remove the VIP.
-    RemoveAddress { device: String, vip: Ipv4Addr },
+    RemoveAddress { device: String, vip: IpAddr },
     /// Set the device down.
     LinkDown { device: String },
     /// Remove the tunnel.
     Tunnel { kind: Tunnel },
     /// Put the former default route back, or have none.
-    DefaultRoute {
-        ours: Ipv4Addr,
-        found: Option<String>,
-    },
+    DefaultRoute { ours: IpAddr, found: Option<String> },
 }
 
 impl Undo {
@@ -45,19 +43,16 @@ impl Undo {
                 if device != "all" && host::device(device)?.is_none() {
                     return Ok(None);
                 }
-                host::write_sysctl(device, key.name(), found)?;
-                Ok(Some(format!(
-                    "restored net.ipv4.conf.{device}.{} = {found}",
-                    key.name()
-                )))
+                host::write_sysctl(device, *key, found)?;
+                Ok(Some(format!("restored {} = {found}", key.dotted(device))))
             }
             Self::RemoveAddress { device, vip } => {
-                if !host::device(device)?.is_some_and(|d| d.prefixes_of(*vip).any(|len| len == 32))
-                {
+                if !host::device(device)?.is_some_and(|d| d.has_alone(*vip)) {
                     return Ok(None);
                 }
-                host::ip(&["address", "del", &format!("{vip}/32"), "dev", device])?;
-                Ok(Some(format!("removed {vip}/32 from {device}")))
+                let alone = format!("{vip}/{}", Family::of(*vip).host_bits());
+                host::ip(&["address", "del", &alone, "dev", device])?;
+                Ok(Some(format!("removed {alone} from {device}")))
             }
             Self::LinkDown { device } => {
                 if !host::device(device)?.is_some_and(|d| d.is_up()) {
@@ -72,23 +67,26 @@ impl Undo {
     }
 }
 
-fn restore_route(ours: Ipv4Addr, found: Option<&str>) -> Result<Option<String>, RsError> {
+fn restore_route(ours: IpAddr, found: Option<&str>) -> Result<Option<String>, RsError> {
+    let family = Family::of(ours);
     // Somebody has changed it since: theirs to keep.
-    if !host::default_routes()?
+    if !host::default_routes(family)?
         .iter()
-        .any(|r| r.metric == 0 && r.gateway == Some(ours))
+        .any(|r| r.metric == family.route_metric() && r.gateway == Some(ours))
     {
         return Ok(None);
     }
     match found {
         Some(words) => {
-            let mut all = vec!["route", "replace"];
+            let mut all = vec![family.option(), "route", "replace"];
             all.extend(words.split_whitespace());
             host::ip(&all)?;
             Ok(Some(format!("restored the route {words}")))
         }
         None => {
-            host::ip(&["route", "del", "default", "via", &ours.to_string()])?;
+            let (metric, ours) = (family.route_metric().to_string(), ours.to_string());
+            let words = ["route", "del", "default", "via", &ours, "metric", &metric];
+            host::ip(&words)?;
             Ok(Some(format!("removed the default route via {ours}")))
         }
     }

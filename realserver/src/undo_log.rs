@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::family::Family;
 use super::mode::Holder;
 use super::state::{state_dir, state_file};
 use super::step::Step;
@@ -53,7 +54,9 @@ impl UndoLog {
     /// stays what is restored.
     pub(super) fn hold(&mut self, step: &Step, holder: Holder, undo: Undo) -> Result<(), RsError> {
         let same = |e: &&mut Entry| match (&e.step, step) {
-            (Step::DefaultRoute { .. }, Step::DefaultRoute { .. }) => true,
+            (Step::DefaultRoute { gateway: a, .. }, Step::DefaultRoute { gateway: b, .. }) => {
+                Family::of(*a) == Family::of(*b)
+            }
             (a, b) => a == b,
         };
         let Some(entry) = self.entries.iter_mut().find(same) else {

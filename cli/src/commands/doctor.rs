@@ -1,7 +1,7 @@
 //! `uvs doctor`: what is wrong with this director or real server, and which command fixes it.
 
 use std::cell::OnceCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,16 +25,16 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
     /// Real server: the VIPs [default: those that `uvs rs up` noted, or on lo and tunnels]
     #[arg(long, value_name = "VIP", value_delimiter = ',')]
-    vip: Vec<Ipv4Addr>,
+    vip: Vec<IpAddr>,
     /// Real server: how the director forwards [default: as found]
     #[arg(long, value_enum)]
     mode: Option<ServerMode>,
-    /// Real server under NAT or FULLNAT: the director's address on this side
-    #[arg(long, value_name = "DIRECTOR")]
-    gateway: Option<Ipv4Addr>,
+    /// Real server under NAT or FULLNAT: the director's address on this side, one of each family
+    #[arg(long, value_name = "DIRECTOR", value_delimiter = ',')]
+    gateway: Vec<IpAddr>,
     /// Real server under FULLNAT: the director's local addresses
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
-    laddr: Vec<Ipv4Addr>,
+    laddr: Vec<IpAddr>,
     /// Run only these checks (docs/doctor.md lists them)
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = parse_check)]
     only: Vec<Check>,
@@ -98,7 +98,7 @@ fn list() -> String {
 fn examine(args: &Args) -> Result<Report, ExitCode> {
     let wants_server = !args.vip.is_empty()
         || args.mode.is_some()
-        || args.gateway.is_some()
+        || !args.gateway.is_empty()
         || !args.laddr.is_empty();
     match args.role {
         Some(Role::Director) if wants_server => Err(complain(
@@ -157,7 +157,7 @@ fn server(args: &Args) -> Result<Report, ExitCode> {
 fn request(args: &Args) -> Result<ServerRequest, DoctorError> {
     Ok(ServerRequest {
         vips: doctor::find_server(args.mode, &args.vip)?,
-        gateway: args.gateway,
+        gateways: args.gateway.clone(),
         local: args.laddr.clone(),
     })
 }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use uvs_lab::screen::Screen;
-use uvs_lab::{Mode, demo, rootless, session};
+use uvs_lab::{Families, Mode, demo, rootless, session};
 
 use super::FAILED;
 
@@ -27,9 +27,12 @@ pub(crate) struct Args {
 enum Command {
     /// Show each mode on real traffic, check every answer, and remove everything again
     Demo {
-        /// dr, nat, fullnat or ipip; all four if not given
+        /// dr, nat, fullnat or ipip; all four if not given, and one of them in IPv6
         #[arg(long)]
         mode: Option<Mode>,
+        /// Of clients and servers: ipv4, ipv6, ipv6-to-ipv4 or ipv4-to-ipv6 (these two with ipip and fullnat)
+        #[arg(long, default_value = "ipv4", requires = "mode")]
+        families: Families,
     },
     /// Build a lab with a running director and leave it to play in
     Up {
@@ -59,7 +62,7 @@ enum Command {
 /// Runs a lab command.
 pub(crate) fn main(args: Args) -> ExitCode {
     let done = match args.command {
-        Command::Demo { mode } => demo(mode),
+        Command::Demo { mode, families } => demo(mode, families),
         Command::Up { mode } => up(mode),
         Command::Shell { host, command } => Err(session::shell(&host, &command).into()),
         Command::Down => down(),
@@ -75,15 +78,15 @@ pub(crate) fn main(args: Args) -> ExitCode {
     }
 }
 
-fn demo(mode: Option<Mode>) -> anyhow::Result<bool> {
+fn demo(mode: Option<Mode>, families: Families) -> anyhow::Result<bool> {
     rootless::enter()?;
     let interrupted = watch_signals()?;
-    let modes = mode.map_or_else(|| Mode::ALL.to_vec(), |mode| vec![mode]);
+    let shows = mode.map_or_else(demo::all, |mode| vec![(mode, families)]);
     let uvs = env::current_exe().context("cannot find this program's path")?;
     Ok(demo::run(
         &mut Screen::stdout(),
         &uvs,
-        &modes,
+        &shows,
         &interrupted,
     )?)
 }

@@ -1,12 +1,13 @@
 //! `uvs rs up | down | check`: prepares a real server for a forwarding mode, as the LVS tutorial's scripts do.
 
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use uvs_doctor::Finding;
-use uvs_realserver::{self as rs, Mode, Request, RsError};
+use uvs_realserver::tunnel::Carried;
+use uvs_realserver::{self as rs, Family, Mode, Request, RsError};
 
 use super::{FAILED, USAGE};
 
@@ -30,6 +31,9 @@ enum Action {
     Decap {
         #[arg(long)]
         device: String,
+        /// What it is to take out of what
+        #[arg(long, value_enum, required = true, value_delimiter = ',')]
+        carried: Vec<Carried>,
     },
 }
 
@@ -40,10 +44,13 @@ struct Target {
     mode: Mode,
     /// The virtual IP addresses
     #[arg(long, value_name = "VIP", required = true, value_delimiter = ',', value_parser = parse_vip)]
-    vip: Vec<Ipv4Addr>,
-    /// NAT: make the director the default gateway
-    #[arg(long, value_name = "DIRECTOR", value_parser = parse_ipv4)]
-    gateway: Option<Ipv4Addr>,
+    vip: Vec<IpAddr>,
+    /// NAT: make the director the default gateway, one for each family of the VIPs
+    #[arg(long, value_name = "DIRECTOR", value_delimiter = ',', value_parser = parse_address)]
+    gateway: Vec<IpAddr>,
+    /// IPIP: the family of the addresses by which the director reaches this server [default: the VIP's]
+    #[arg(long, value_enum, value_name = "FAMILY", value_delimiter = ',')]
+    outer: Vec<Family>,
     /// The devices that face the director; else those by which the VIP's network is reached
     #[arg(long, value_name = "IF", value_delimiter = ',')]
     interface: Vec<String>,
@@ -55,7 +62,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         Action::Up(target) => with(target, up),
         Action::Down(target) => with(target, |r| rs::down(r).map(|lines| report(&lines))),
         Action::Check(target) => with(target, check),
-        Action::Decap { device } => match rs::decap::run(&device) {
+        Action::Decap { device, carried } => match rs::decap::run(&device, &carried) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // Whoever started us reads standard output; later on it is /dev/null.
@@ -68,20 +75,15 @@ pub(crate) fn main(args: Args) -> ExitCode {
 }
 
 fn with(target: Target, action: impl FnOnce(&Request) -> Result<ExitCode, RsError>) -> ExitCode {
-    if target.gateway.is_some() && target.mode != Mode::Nat {
-        eprintln!(
-            "uvs rs: --gateway belongs to --mode nat: in the other modes replies bypass the director"
-        );
-        return ExitCode::from(USAGE);
-    }
-    if target.mode == Mode::Nat && target.interface.len() > 1 {
-        eprintln!("uvs rs: --mode nat takes one --interface, that of the default route");
+    if let Some(what) = misused(&target) {
+        eprintln!("uvs rs: {what}");
         return ExitCode::from(USAGE);
     }
     let request = Request {
         mode: target.mode,
         vips: target.vip,
-        gateway: target.gateway,
+        outer: target.outer,
+        gateways: target.gateway,
         interfaces: target.interface,
     };
     action(&request).unwrap_or_else(|error| {
@@ -90,9 +92,47 @@ fn with(target: Target, action: impl FnOnce(&Request) -> Result<ExitCode, RsErro
     })
 }
 
+/// What does not go together, in words.
+fn misused(target: &Target) -> Option<String> {
+    let is_nat = target.mode == Mode::Nat;
+    if !is_nat && !target.gateway.is_empty() {
+        return Some(
+            "--gateway belongs to --mode nat: in the other modes replies bypass the director"
+                .to_owned(),
+        );
+    }
+    if target.mode != Mode::Ipip && !target.outer.is_empty() {
+        return Some(
+            "--outer belongs to --mode ipip: the other modes have no outer header".to_owned(),
+        );
+    }
+    if is_nat && target.interface.len() > 1 {
+        return Some("--mode nat takes one --interface, that of the default route".to_owned());
+    }
+    let families: Vec<Family> = target.gateway.iter().copied().map(Family::of).collect();
+    for (gateway, family) in target.gateway.iter().zip(&families) {
+        if families.iter().filter(|f| *f == family).count() > 1 {
+            return Some(format!("--gateway takes one {family} address"));
+        }
+        if !target.vip.iter().any(|vip| Family::of(*vip) == *family) {
+            return Some(format!("--gateway {gateway} is {family}, and no --vip is"));
+        }
+        if is_link_local(*gateway) && target.interface.is_empty() {
+            return Some(format!(
+                "--gateway {gateway} is link-local: name its --interface"
+            ));
+        }
+    }
+    None
+}
+
+fn is_link_local(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
+}
+
 fn up(request: &Request) -> Result<ExitCode, RsError> {
     // Without a gateway NAT has nothing to set, only something to see.
-    if request.mode == Mode::Nat && request.gateway.is_none() {
+    if request.mode == Mode::Nat && request.gateways.is_empty() {
         return check(request);
     }
     let lines = rs::up(request)?;
@@ -118,18 +158,30 @@ fn report<T: ToString>(lines: &[T]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn parse_ipv4(text: &str) -> Result<Ipv4Addr, String> {
+fn parse_address(text: &str) -> Result<IpAddr, String> {
     text.parse()
-        .map_err(|_| "not an IPv4 address (like 192.168.0.38)".to_owned())
+        .map_err(|_| "not an IP address (like 192.168.0.38 or 2001:db8::38)".to_owned())
 }
 
-fn parse_vip(text: &str) -> Result<Ipv4Addr, String> {
-    let vip = parse_ipv4(text)?;
-    let unusable =
-        vip.is_unspecified() || vip.is_loopback() || vip.is_multicast() || vip.is_broadcast();
+fn parse_vip(text: &str) -> Result<IpAddr, String> {
+    let vip = parse_address(text)?;
+    if is_link_local(vip) {
+        // On `lo` it would be an address of that link alone.
+        return Err("a link-local address cannot be on lo or on a tunnel".to_owned());
+    }
+    let unusable = vip.is_unspecified() || vip.is_loopback() || vip.is_multicast();
+    let unusable = unusable
+        || match vip {
+            IpAddr::V4(vip) => vip.is_broadcast(),
+            IpAddr::V6(vip) => is_mapped(vip),
+        };
     if unusable {
         Err("not an address that a service can have".to_owned())
     } else {
         Ok(vip)
     }
+}
+
+fn is_mapped(addr: Ipv6Addr) -> bool {
+    addr.to_ipv4_mapped().is_some()
 }

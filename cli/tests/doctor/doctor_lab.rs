@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use uvs_lab::shell::Shell;
-use uvs_lab::{Host, Lab, Mode, Options};
+use uvs_lab::{Families, Host, Lab, Mode, Options};
 
 use crate::stand::{eventually, lab};
 
@@ -81,9 +81,11 @@ impl DoctorLab {
 
     /// The host that a finding means: by its address or by its MAC address.
     fn host_called(&self, name: &str) -> &Host {
-        let addresses = self.lab.plan.servers.map(|s| s.ip().to_string());
-        if let Some(i) = addresses.iter().position(|addr| addr == name) {
-            return &self.lab.servers[i].host;
+        for families in [Families::V4, Families::V6] {
+            let servers = self.lab.plan.service(families).servers;
+            if let Some(i) = servers.iter().position(|s| s.ip().to_string() == name) {
+                return &self.lab.servers[i].host;
+            }
         }
         let by_mac = self.lab.hosts().find(|host| {
             let mac = host.mac("eth0");

@@ -74,12 +74,75 @@ fn segments_that_do_not_fit_the_tunnel() {
     let doctor_lab = DoctorLab::new(Mode::Ipip, Options::default());
     let server = &doctor_lab.lab.servers[0].host;
     let route = "ip route replace default via 192.168.80.129 dev eth0";
-    doctor_lab.run(server, &format!("{route} advmss 1440"));
+    let route6 = "ip -6 route replace default via 2001:db8:192:81::129 dev eth0";
+    doctor_lab.run(
+        server,
+        &format!("{route} advmss 1440\n{route6} advmss 1400"),
+    );
     doctor_lab.found_and_fixed(server, "--role rs", "rs_tunnel_mss", (server, route));
     let shown = doctor_lab.run(server, "ip route show default");
     assert_eq!(
         shown.trim(),
         "default via 192.168.80.129 dev eth0 advmss 1440"
+    );
+    doctor_lab.found_and_fixed(server, "--role rs", "rs_tunnel_mss", (server, route6));
+    let shown = doctor_lab.run(server, "ip -6 route show default");
+    assert!(shown.contains(" advmss 1400 "), "{shown}");
+}
+
+#[test]
+fn dr_in_ipv6() {
+    cases(
+        Mode::Dr,
+        "--mode dr --vip 2001:db8:192::38",
+        &[
+            (
+                "rs_vip_absent",
+                "ip address del 2001:db8:192::38/128 dev lo",
+            ),
+            (
+                "rs_vip_answers",
+                "ip address add 2001:db8:192::38/64 dev eth0 nodad",
+            ),
+            (
+                "rs_vip_proxied",
+                "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n\
+                 echo 1 > /proc/sys/net/ipv6/conf/all/proxy_ndp\n\
+                 ip -6 neigh add proxy 2001:db8:192::38 dev eth0",
+            ),
+            (
+                "rs_ipv6_off",
+                "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_way_back_of_the_vips_family() {
+    let doctor_lab = DoctorLab::new(Mode::Ipip, Options::default());
+    let server = &doctor_lab.lab.servers[0].host;
+    let words = "--mode ipip --vip 2001:db8:192:80::120 --only rs_no_way_back";
+    let told = doctor_lab.ask(server, words);
+    assert!(told.of("rs_no_way_back").is_none(), "{:#}", told.json);
+    doctor_lab.run(server, "ip -6 route del default");
+    let told = doctor_lab.ask(server, words);
+    let seen = told.seen("rs_no_way_back");
+    assert_eq!(seen, "there is no default route of IPv6");
+}
+
+#[test]
+fn nat_in_ipv6() {
+    cases(
+        Mode::Nat,
+        "--mode nat --vip 2001:db8:172:254::200 --gateway 2001:db8:192::1",
+        &[
+            ("rs_default_route", "ip -6 route del default"),
+            (
+                "rs_nat_vip",
+                "ip address add 2001:db8:172:254::200/128 dev lo",
+            ),
+        ],
     );
 }
 

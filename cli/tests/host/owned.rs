@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use uvs_lab::capture::Capture;
 use uvs_lab::traffic::requests;
-use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
+use uvs_lab::{Daemon, Families, Lab, Mode, Options, VipOwner};
 
 use crate::arp::{announce, answers, from_director};
 use crate::stand::{ask, eventually, fill, lab, must_serve, run, serving, shares, uvs};
@@ -32,6 +32,50 @@ fn a_probe_for_an_owned_vip_hears_that_it_is_taken() {
         "{info}"
     );
     must_serve(&lab, &daemon);
+    daemon.stop().expect("it ends well");
+}
+
+/// In IPv6 by neighbour advertisements: clients find it, and nobody else may take it.
+#[test]
+fn an_owned_ipv6_vip_is_found_and_defended() {
+    let (lab, shell) = lab(Mode::Dr, OWNED);
+    let service = lab.plan.service(Families::V6);
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    daemon.ipvsadm(&service.add_service("rr")).expect("added");
+    for server in 0..2 {
+        daemon
+            .ipvsadm(&service.add_server(server, 1))
+            .expect("added");
+    }
+    let vip = service.vip.ip();
+    let info = run(&lab, &shell, "uvs show info").stdout;
+    assert!(
+        info.contains(&format!("owned VIPs       {vip}\n")),
+        "{info}"
+    );
+    let answers = requests(&lab.client, &service.url("/"), 40);
+    let answers = answers.unwrap_or_else(|e| panic!("{e}\n{}", daemon.log()));
+    assert_eq!(answers, shares(20, 20));
+    // The cache of the client, a neighbour, has the director.
+    let mac = lab.director.mac("eth0").expect("a MAC address");
+    let shown = || lab.client.run(&format!("ip -6 neigh show {vip} dev eth0"));
+    let known = shown().expect("the cache");
+    assert!(known.contains(&format!("lladdr {mac} ")), "{known}");
+    // Whoever would take it for itself hears that it is taken (RFC 4862 §5.4).
+    let other = &lab.servers[2].host;
+    for key in ["accept_dad", "dad_transmits"] {
+        let name = format!("net.ipv6.conf.eth0.{key}");
+        other.sysctl(&name, "1").expect("set");
+    }
+    other
+        .ip(&format!("addr add {vip}/64 dev eth0"))
+        .expect("tried");
+    eventually("it is told", || {
+        let shown = other.run("ip -6 address show dev eth0").expect("addresses");
+        shown.contains("dadfailed")
+    });
+    let answers = requests(&lab.client, &service.url("/"), 40).expect("answers");
+    assert_eq!(answers, shares(20, 20));
     daemon.stop().expect("it ends well");
 }
 
@@ -153,9 +197,9 @@ fn only_the_addresses_named_are_owned() {
     assert!(info.contains("owned VIPs       192.168.0.39\n"), "{info}");
     assert!(info.contains("absent VIPs      192.168.0.38\n"), "{info}");
     for (wrong, said) in [
-        ("2001:db8::1", "2001:db8::1 cannot be owned"),
+        ("ff02::1", "not one host's address"),
         ("224.0.0.1", "not one host's address"),
-        ("none", "use an IPv4 address, or all"),
+        ("none", "or all"),
     ] {
         let refused = run(
             &lab,

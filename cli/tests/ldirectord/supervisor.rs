@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use uvs_lab::Lab;
 use uvs_lab::shell::{Ended, Shell};
+use uvs_lab::{Lab, Service};
 
 use crate::stand::{eventually, run};
 
@@ -28,8 +28,14 @@ pub(crate) struct Ldirectord<'a> {
 }
 
 impl<'a> Ldirectord<'a> {
-    /// `ldirectord FILE start`, with one virtual service on the lab's VIP.
-    pub(crate) fn start(lab: &'a Lab, shell: &'a Shell, quiescent: &str, weights: &[u32]) -> Self {
+    /// `ldirectord FILE start`, with one virtual service.
+    pub(crate) fn start(
+        lab: &'a Lab,
+        shell: &'a Shell,
+        service: &Service,
+        quiescent: &str,
+        weights: &[u32],
+    ) -> Self {
         let this = Self {
             lab,
             shell,
@@ -37,7 +43,7 @@ impl<'a> Ldirectord<'a> {
             log: lab.dir().join("ldirectord.log"),
         };
         fs::create_dir(this.run_dir()).expect("a directory");
-        let text = configuration(lab, &this.log, quiescent, weights);
+        let text = configuration(service, &this.log, quiescent, weights);
         fs::write(&this.config, text).expect("written");
         let started = this.command("start");
         assert_eq!(started.code, Some(0), "{started:?}\n{}", this.log());
@@ -86,11 +92,17 @@ exec {PROGRAM} {config} {word} </dev/null'"
     }
 }
 
-fn configuration(lab: &Lab, log: &Path, quiescent: &str, weights: &[u32]) -> String {
-    let method = match lab.plan.mode.flag() {
+fn configuration(service: &Service, log: &Path, quiescent: &str, weights: &[u32]) -> String {
+    let six = if service.vip.is_ipv6() { "6" } else { "" };
+    let method = match service.mode.flag() {
         "-m" => "masq",
         "-g" => "gate",
         other => panic!("ldirectord has no word for {other}"),
+    };
+    let check = if service.vip.is_ipv6() {
+        "\tchecktype=connect\n"
+    } else {
+        "\tchecktype=negotiate\n\trequest=\"/\"\n\treceive=\"^rs[123]$\"\n"
     };
     let mut text = format!(
         "checktimeout={TIMEOUT}
@@ -99,20 +111,17 @@ checkinterval=1
 cleanstop=yes
 logfile=\"{}\"
 quiescent={quiescent}
-virtual={}
+virtual{six}={}
 \tscheduler=wrr
 \tprotocol=tcp
 \tservice=http
-\tchecktype=negotiate
-\trequest=\"/\"
-\treceive=\"^rs[123]$\"
-",
+{check}",
         log.display(),
-        lab.plan.vip,
+        service.vip,
     );
-    for (server, weight) in lab.plan.servers.iter().zip(weights) {
+    for (server, weight) in service.servers.iter().zip(weights) {
         // The thresholds are never reached: they are to be listed, parsed and compared.
-        let _ = writeln!(text, "\treal={server} {method} {weight} l:1000 u:2000");
+        let _ = writeln!(text, "\treal{six}={server} {method} {weight} l:1000 u:2000");
     }
     text
 }

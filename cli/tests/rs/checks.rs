@@ -3,13 +3,24 @@
 use crate::netns::{Pair, SENDER, VIP};
 
 /// Spoils one thing with a shell line, expects one finding that starts with `what`, runs its command.
-fn found_and_fixed(pair: &Pair, target: &str, spoil: &str, what: &str) {
+pub(crate) fn found_and_fixed(pair: &Pair, target: &str, spoil: &str, what: &str) {
+    found(pair, target, spoil, what);
+    fixed(pair, target);
+}
+
+/// Spoils one thing with a shell line, and expects one finding that starts with `what`.
+pub(crate) fn found(pair: &Pair, target: &str, spoil: &str, what: &str) {
     let spoilt = pair.rs_command(spoil);
     assert!(spoilt.status.success(), "{spoil}: {spoilt:?}");
     let ran = pair.rs(&format!("check {target}"));
     assert_eq!(ran.code, 1, "{spoil}: {ran:?}");
     assert_eq!(ran.out.lines().count(), 1, "{spoil}: {ran:?}");
     assert!(ran.out.starts_with(what), "{spoil}: {ran:?}");
+}
+
+/// Runs the command of the one finding there is, after which there is none.
+pub(crate) fn fixed(pair: &Pair, target: &str) {
+    let ran = pair.rs(&format!("check {target}"));
     let (_, fix) = ran.out.trim().split_once("; fix: ").expect("a command");
     let fixed = pair.rs_command(fix);
     assert!(fixed.status.success(), "{fix}: {fixed:?}");
@@ -92,7 +103,7 @@ fn ipip_findings_are_mended_by_their_commands() {
         ),
     ];
     if ours && pair.state_file("pid").is_some() {
-        let what = "there is no ipip tunnel device and no decapsulator";
+        let what = "there is no tunnel device of the kernel's and no decapsulator";
         // Dead, or dead and not yet collected; it must not outlive its device.
         let gone = "for i in $(seq 200); do \
                 test -d /proc/$p && ! grep -q '^State:.Z' /proc/$p/status || exit 0; sleep 0.05; \

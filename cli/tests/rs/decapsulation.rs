@@ -1,127 +1,168 @@
-//! A real server in IPIP mode, fed by a director: real sockets on the VIP get what was wrapped, and the
-//! kernel answers nothing of its own.
+//! A real server in IPIP mode, fed by a director: real sockets on the VIP get what was wrapped, of either family
+//! in either, and the kernel answers nothing of its own.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::director::{Director, icmp_listener, ipv4, next_icmp, send_ipip, udp};
-use crate::netns::{Pair, SENDER, SERVER, VIP};
+use crate::director::{Director, Way, icmp_listener, next_error, packet, send_tunnelled, udp};
+use crate::netns::{Pair, SENDER, SENDER6};
 use crate::sys;
 
 const PORT: u16 = 7000;
 const CLIENT_PORT: u16 = 6000;
-const PROTOCOL_UNREACHABLE: (u8, u8) = (3, 2);
-const PORT_UNREACHABLE: (u8, u8) = (3, 3);
+const V4: Way = Way { outer: 4, inner: 4 };
+const V6: Way = Way { outer: 6, inner: 6 };
+
+/// What says that nobody listens on a UDP port.
+const fn port_unreachable(version: u8) -> (u8, u8) {
+    if version == 4 { (3, 3) } else { (1, 4) }
+}
+
+/// What says that nobody handles a protocol.
+const fn protocol_unknown(version: u8) -> (u8, u8) {
+    if version == 4 { (3, 2) } else { (4, 1) }
+}
 
 /// A server in IPIP mode, with a UDP socket on the VIP that waits at most a few seconds.
-fn udp_server() -> (Pair, UdpSocket) {
+fn udp_server(way: Way) -> (Pair, UdpSocket) {
     let pair = Pair::new();
-    pair.rs_ok(&format!("up --mode ipip --vip {VIP}"));
-    let socket = pair
-        .server
-        .enter(|| UdpSocket::bind((VIP, PORT)).expect("the VIP is this host's"));
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("set");
+    pair.rs_ok(&format!("up {}", way.target()));
+    let socket = listen(&pair, way);
     (pair, socket)
 }
 
-fn received(socket: &UdpSocket) -> Vec<u8> {
+fn listen(pair: &Pair, way: Way) -> UdpSocket {
+    let socket = pair
+        .server
+        .enter(move || UdpSocket::bind((way.vip(), PORT)).expect("the VIP is this host's"));
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    socket
+}
+
+fn received(way: Way, socket: &UdpSocket) -> Vec<u8> {
     let mut buf = vec![0; 65_536];
     let (len, from) = socket.recv_from(&mut buf).expect("a datagram arrives");
-    assert_eq!(from.to_string(), format!("{SENDER}:{CLIENT_PORT}"));
+    let client: IpAddr = way.client().parse().expect("an address");
+    assert_eq!(from, SocketAddr::new(client, CLIENT_PORT));
     buf.truncate(len);
     buf
 }
 
 #[test]
 fn datagrams_to_the_vip_come_out_of_the_tunnel() {
-    let (pair, socket) = udp_server();
-    // The last two do not fit the wire in one piece: the outer packets are fragmented.
-    for len in [0, 1, 1000, 1452, 1453, 20_000] {
-        let payload: Vec<u8> = (0..251).cycle().take(len).collect();
-        let datagram = udp(CLIENT_PORT, VIP, PORT, &payload);
-        pair.sender.enter(move || send_ipip(&datagram));
-        assert_eq!(received(&socket), payload, "{len} bytes");
+    for way in Way::ALL {
+        let (pair, socket) = udp_server(way);
+        // Those from 1453 bytes on do not fit the wire in one piece: the outer packets are fragmented.
+        for len in [0, 1, 1000, 1412, 1413, 1432, 1433, 1452, 1453, 20_000] {
+            let payload: Vec<u8> = (0..251).cycle().take(len).collect();
+            let datagram = udp(way, CLIENT_PORT, PORT, &payload);
+            pair.sender.enter(move || send_tunnelled(way, &datagram));
+            assert_eq!(received(way, &socket), payload, "{way:?}: {len} bytes");
+        }
     }
 }
 
 #[test]
-fn the_kernel_does_not_call_ipip_unreachable() {
-    let pair = Pair::new();
-    let icmp = pair.sender.enter(icmp_listener);
-    let ping = || {
-        let datagram = udp(CLIENT_PORT, VIP, PORT, b"anyone?");
-        pair.sender.enter(move || send_ipip(&datagram));
-    };
-    // Without a tunnel it does, or the silence below would prove nothing. (A kernel with ipip says "port".)
-    ping();
-    let before = next_icmp(&icmp).expect("an answer");
-    assert!(
-        [PROTOCOL_UNREACHABLE, PORT_UNREACHABLE].contains(&before),
-        "{before:?}"
-    );
+fn the_kernel_does_not_call_the_tunnel_unreachable() {
+    for way in Way::ALL {
+        let pair = Pair::new();
+        let outer = pair.sender.enter(move || icmp_listener(way.outer));
+        let inner = pair.sender.enter(move || icmp_listener(way.inner));
+        let ping = || {
+            let datagram = udp(way, CLIENT_PORT, PORT, b"anyone?");
+            pair.sender.enter(move || send_tunnelled(way, &datagram));
+        };
+        // Without a tunnel it does, or the silence below would prove nothing. (A kernel with the tunnel's driver
+        // says "port".)
+        ping();
+        let before = next_error(way.outer, &outer).expect("an answer");
+        assert!(
+            [protocol_unknown(way.outer), port_unreachable(way.outer)].contains(&before),
+            "{way:?}: {before:?}"
+        );
+        if way.outer == way.inner {
+            assert_eq!(next_error(way.inner, &inner), Some(before));
+        }
 
-    pair.rs_ok(&format!("up --mode ipip --vip {VIP}"));
-    // Nobody listens on the port: that the *inner* packet is answered so shows that it came through, and
-    // that nothing was said of the outer one before it.
-    ping();
-    assert_eq!(next_icmp(&icmp), Some(PORT_UNREACHABLE));
-    let server = pair
-        .server
-        .enter(|| UdpSocket::bind((VIP, PORT)).expect("the VIP is this host's"));
-    server
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("set");
-    ping();
-    assert_eq!(received(&server), b"anyone?");
-    icmp.set_nonblocking(true).expect("set");
-    assert_eq!(next_icmp(&icmp), None);
+        pair.rs_ok(&format!("up {}", way.target()));
+        // Nobody listens on the port: that the *inner* packet is answered so shows that it came through, and
+        // that nothing was said of the outer one before it.
+        ping();
+        let unreachable = Some(port_unreachable(way.inner));
+        assert_eq!(next_error(way.inner, &inner), unreachable, "{way:?}");
+        let server = listen(&pair, way);
+        ping();
+        assert_eq!(received(way, &server), b"anyone?");
+        inner.set_nonblocking(true).expect("set");
+        outer.set_nonblocking(true).expect("set");
+        assert_eq!(next_error(way.inner, &inner), None, "{way:?}");
+        if way.outer != way.inner {
+            assert_eq!(next_error(way.outer, &outer), None, "{way:?}");
+        }
+    }
+}
+
+/// Packets that are no tunnel's, each with the reason by which it is counted.
+fn broken(way: Way) -> Vec<(&'static str, Vec<u8>)> {
+    let sound = udp(way, CLIENT_PORT, PORT, b"sound");
+    let whole = way.wrapped(&sound);
+    let elsewhere = if way.outer == 4 {
+        packet(SENDER, "192.0.2.1", 4, &sound)
+    } else {
+        packet(SENDER6, "2001:db8:ffff::1", 41, &sound)
+    };
+    let mut broken = vec![
+        ("truncated", whole[..whole.len() - 1].to_vec()),
+        ("truncated", way.wrapped(&sound[..sound.len() - 1])),
+        ("truncated", way.wrapped(&sound[..19])),
+        // Of the other version than the outer header says.
+        (
+            "bad_header",
+            way.wrapped(&[if way.inner == 4 { 0x60 } else { 0x45 }; 40]),
+        ),
+        ("not_ours", elsewhere),
+    ];
+    if way.inner == 4 {
+        let mut wrong_sum = sound;
+        wrong_sum[10] ^= 0xff;
+        broken.push(("bad_checksum", way.wrapped(&wrong_sum)));
+    }
+    broken
 }
 
 #[test]
 fn malformed_packets_are_dropped_and_counted() {
-    let (pair, socket) = udp_server();
-    let sound = udp(CLIENT_PORT, VIP, PORT, b"sound");
-    let outer = |inner: &[u8]| ipv4(SENDER, SERVER, 4, inner);
-    let mut wrong_sum = sound.clone();
-    wrong_sum[10] ^= 0xff;
-    let transit = ipv4(SENDER, "192.0.2.1", 4, &sound);
-    let whole = outer(&sound);
-    let broken = [
-        ("truncated", whole[..whole.len() - 1].to_vec()),
-        ("truncated", outer(&sound[..sound.len() - 1])),
-        ("truncated", outer(&sound[..19])),
-        ("bad_checksum", outer(&wrong_sum)),
-        ("bad_header", outer(&[0x60; 40])),
-        ("not_ours", transit),
-    ];
-    let frames: Vec<_> = broken
-        .iter()
-        .map(|(_, p)| p.clone())
-        .chain([whole.clone()])
-        .collect();
-    let (ifindex, to) = wire(&pair);
-    pair.sender.enter(move || {
-        for packet in frames {
-            let frame = [&to[..], &[2, 0, 0, 0, 0, 1, 8, 0], &packet].concat();
-            sys::send_frame(ifindex, &frame).expect("sent");
-        }
-    });
-    // In order on one wire: once the sound one is here, the broken ones have been and gone.
-    assert_eq!(received(&socket), b"sound");
-    socket.set_nonblocking(true).expect("set");
-    assert!(
-        socket.recv(&mut [0; 16]).is_err(),
-        "only the sound one came through"
-    );
+    for way in [V4, V6] {
+        let (pair, socket) = udp_server(way);
+        let broken = broken(way);
+        let sound = way.wrapped(&udp(way, CLIENT_PORT, PORT, b"sound"));
+        let packets = broken.iter().map(|(_, packet)| packet.clone());
+        let packets: Vec<_> = packets.chain([sound]).collect();
+        let (ifindex, to) = wire(&pair);
+        let ethertype = if way.outer == 4 { [8, 0] } else { [0x86, 0xdd] };
+        pair.sender.enter(move || {
+            for packet in packets {
+                let header = [&to[..], &[2, 0, 0, 0, 0, 1], &ethertype].concat();
+                sys::send_frame(ifindex, &[header, packet].concat()).expect("sent");
+            }
+        });
+        // In order on one wire: once the sound one is here, the broken ones have been and gone.
+        assert_eq!(received(way, &socket), b"sound");
+        socket.set_nonblocking(true).expect("set");
+        assert!(
+            socket.recv(&mut [0; 16]).is_err(),
+            "only the sound one came through"
+        );
 
-    if let Some(log) = counters(&pair) {
-        assert_eq!(counter(&log, "packets"), 1, "{log}");
-        for reason in ["truncated", "bad_checksum", "bad_header", "not_ours"] {
-            let expected = broken.iter().filter(|(r, _)| *r == reason).count();
-            assert_eq!(counter(&log, reason), expected as u64, "{reason}: {log}");
+        if let Some(log) = counters(&pair, way) {
+            assert_eq!(counter(&log, "packets"), 1, "{log}");
+            for reason in ["truncated", "bad_checksum", "bad_header", "not_ours"] {
+                let expected = broken.iter().filter(|(r, _)| *r == reason).count();
+                assert_eq!(counter(&log, reason), expected as u64, "{reason}: {log}");
+            }
         }
     }
 }
@@ -148,19 +189,27 @@ fn wire(pair: &Pair) -> (i32, [u8; 6]) {
 
 #[test]
 fn tcp_passes_with_its_checksums_unfinished() {
-    let pair = Pair::new();
-    let sent = echo_through_tunnel(&pair);
-    if let Some(log) = counters(&pair) {
-        // The sender's stack fills segments of at most 1500 bytes.
-        assert!(
-            counter(&log, "unfinished_checksums") >= sent / 1500,
-            "{log}"
-        );
+    for way in Way::ALL {
+        let pair = Pair::new();
+        let sent = echo_through_tunnel(&pair, way);
+        if let Some(log) = counters(&pair, way) {
+            // The sender's stack fills segments of at most 1500 bytes.
+            assert!(
+                counter(&log, "unfinished_checksums") >= sent / 1500,
+                "{way:?}: {log}"
+            );
+        }
     }
 }
 
 #[test]
 fn tcp_passes_in_super_frames() {
+    for way in Way::ALL {
+        super_frames(way);
+    }
+}
+
+fn super_frames(way: Way) {
     let pair = Pair::new();
     // A veth merges only what comes from a device without segmentation offload, as from a real wire.
     let no_tso = pair.sender.sh("ethtool -K s0 tso off gso off");
@@ -171,23 +220,23 @@ fn tcp_passes_in_super_frames() {
     let gro = pair.server.sh(gro);
     assert!(gro.status.success(), "{gro:?}");
 
-    echo_through_tunnel(&pair);
-    if let Some(log) = counters(&pair) {
-        assert!(counter(&log, "super_frames") > 0, "{log}");
+    echo_through_tunnel(&pair, way);
+    if let Some(log) = counters(&pair, way) {
+        assert!(counter(&log, "super_frames") > 0, "{way:?}: {log}");
     }
 }
 
 /// Sends some megabytes over TCP through a director to the VIP, which sends them back. How many bytes.
-fn echo_through_tunnel(pair: &Pair) -> u64 {
+fn echo_through_tunnel(pair: &Pair, way: Way) -> u64 {
     const LEN: u32 = 4_000_000;
-    pair.rs_ok(&format!("up --mode ipip --vip {VIP}"));
+    pair.rs_ok(&format!("up {}", way.target()));
     // Room for the outer header on the wire, as a director's MSS clamp or MTU makes.
     pair.server.ip("link set r0 mtu 1600");
     pair.sender.ip("link set s0 mtu 1600");
-    let _director = Director::start(&pair.sender, VIP);
+    let _director = Director::start(&pair.sender, way);
     let listener = pair
         .server
-        .enter(|| TcpListener::bind((VIP, PORT)).expect("the VIP is here"));
+        .enter(move || TcpListener::bind((way.vip(), PORT)).expect("the VIP is here"));
     let echo = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a connection");
         let mut all = Vec::new();
@@ -199,7 +248,7 @@ fn echo_through_tunnel(pair: &Pair) -> u64 {
         .collect();
     let upload = sent.clone();
     let back = pair.sender.enter(move || {
-        let vip = format!("{VIP}:{PORT}").parse().expect("an address");
+        let vip = SocketAddr::new(way.vip().parse().expect("an address"), PORT);
         let connected = TcpStream::connect_timeout(&vip, Duration::from_secs(10));
         let mut stream = connected.expect("a connection through the tunnel");
         stream
@@ -217,9 +266,9 @@ fn echo_through_tunnel(pair: &Pair) -> u64 {
 }
 
 /// Ends the decapsulator and returns what it counted; none where the kernel decapsulates.
-fn counters(pair: &Pair) -> Option<String> {
+fn counters(pair: &Pair, way: Way) -> Option<String> {
     pair.state_file("pid")?;
-    pair.rs_ok(&format!("down --mode ipip --vip {VIP}"));
+    pair.rs_ok(&format!("down --mode ipip --vip {}", way.vip()));
     Some(pair.state_file("log").expect("counters at the end"))
 }
 

@@ -19,6 +19,10 @@ pub(crate) const SERVER: &str = "10.9.0.3";
 pub(crate) const VIP: &str = "10.9.0.100";
 /// Another.
 pub(crate) const VIP2: &str = "10.9.0.101";
+/// The same in IPv6.
+pub(crate) const SENDER6: &str = "2001:db8::2";
+pub(crate) const SERVER6: &str = "2001:db8::3";
+pub(crate) const VIP6: &str = "2001:db8::100";
 
 /// A namespace.
 pub(crate) struct Netns(String);
@@ -53,25 +57,35 @@ impl Netns {
 
     /// Sets `net.ipv4.conf.DEVICE.KEY`.
     pub(crate) fn set(&self, device: &str, key: &str, value: &str) {
+        self.set_in("ipv4", device, key, value);
+    }
+
+    /// Sets `net.FAMILY.conf.DEVICE.KEY`.
+    pub(crate) fn set_in(&self, family: &str, device: &str, key: &str, value: &str) {
         let done = self.sh(&format!(
-            "echo {value} > /proc/sys/net/ipv4/conf/{device}/{key}"
+            "echo {value} > /proc/sys/net/{family}/conf/{device}/{key}"
         ));
         assert!(done.status.success(), "{done:?}");
     }
 
     /// Reads `net.ipv4.conf.DEVICE.KEY`.
     pub(crate) fn get(&self, device: &str, key: &str) -> String {
-        let path = format!("/proc/sys/net/ipv4/conf/{device}/{key}");
+        self.get_in("ipv4", device, key)
+    }
+
+    /// Reads `net.FAMILY.conf.DEVICE.KEY`.
+    pub(crate) fn get_in(&self, family: &str, device: &str, key: &str) -> String {
+        let path = format!("/proc/sys/net/{family}/conf/{device}/{key}");
         String::from_utf8(self.sh(&format!("cat {path}")).stdout)
             .expect("text")
             .trim()
             .to_owned()
     }
 
-    /// Everything that `uvs rs` may change: devices, IPv4 addresses, routes, sysctls.
+    /// Everything that `uvs rs` may change: devices, addresses, routes, sysctls.
     pub(crate) fn snapshot(&self) -> String {
-        let sysctls =
-            "cd /proc/sys/net/ipv4/conf && grep . */arp_ignore */arp_announce */rp_filter";
+        let sysctls = "cd /proc/sys/net && for k in arp_ignore arp_announce rp_filter; do grep . ipv4/conf/*/$k; done; \
+             grep . ipv6/conf/*/disable_ipv6";
         let sysctls = String::from_utf8(self.sh(sysctls).stdout).expect("text");
         // Without the carrier's state, which follows the wire in its own time.
         let names = |links: String| -> Vec<String> {
@@ -83,9 +97,16 @@ impl Netns {
         };
         let links = names(self.ip("-br link show")).join(" ");
         let up = names(self.ip("-br link show up")).join(" ");
-        let addresses = self.ip("-4 -o address show");
-        let routes = self.ip("-4 route show table all").replace(" linkdown", "");
-        [links, up, addresses, routes, sysctls].join("\n")
+        let addresses = self.ip("-o address show");
+        let of_all = ["-4", "-6"].map(|family| self.ip(&format!("{family} route show table all")));
+        let routes = of_all.concat().replace(" linkdown", "");
+        // What is link-local comes with the carrier, too.
+        let is_local = |line: &&str| line.contains("ff00::/8") || line.contains("fe80::");
+        let global = |lines: &str| -> String {
+            let kept = lines.lines().filter(|line| !is_local(line));
+            kept.collect::<Vec<_>>().join("\n")
+        };
+        [links, up, global(&addresses), global(&routes), sysctls].join("\n")
     }
 
     /// Runs `f` in a thread that is in the namespace; sockets made there stay there.
@@ -138,9 +159,19 @@ impl Pair {
         let (sender, server) = (Netns::add("s"), Netns::add("r"));
         let veth = "link add s0 type veth peer name r0 netns";
         sender.ip(&format!("{veth} {}", server.0));
-        for (ns, device, addr) in [(&sender, "s0", SENDER), (&server, "r0", SERVER)] {
+        for (ns, device, addr, addr6) in [
+            (&sender, "s0", SENDER, SENDER6),
+            (&server, "r0", SERVER, SERVER6),
+        ] {
+            for on in ["all", "default", device] {
+                // No address is tentative first.
+                for (key, value) in [("accept_dad", "0"), ("disable_ipv6", "0")] {
+                    ns.set_in("ipv6", on, key, value);
+                }
+            }
             ns.ip(&format!("address add {addr}/24 dev {device}"));
             ns.ip(&format!("link set {device} up"));
+            ns.ip(&format!("address add {addr6}/64 dev {device} nodad"));
             for on in ["all", "default", device, "lo"] {
                 for key in ["arp_ignore", "arp_announce", "rp_filter"] {
                     ns.set(on, key, "0");

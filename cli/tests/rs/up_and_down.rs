@@ -292,7 +292,7 @@ fn bad_input_is_refused_with_its_reason() {
         (
             "uvs rs up --mode dr --vip 10.9.0.300".to_owned(),
             2,
-            "not an IPv4 address",
+            "not an IP address",
         ),
         (
             "uvs rs up --mode dr --vip 224.0.0.1".to_owned(),

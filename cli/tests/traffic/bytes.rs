@@ -1,8 +1,8 @@
-//! DR changes the two MAC addresses and the TTL with its header checksum, and no other byte.
+//! DR changes the two MAC addresses and the TTL, in IPv4 with its header checksum, and no other byte.
 
 use uvs_lab::capture::Capture;
 use uvs_lab::traffic::{download, requests, upload};
-use uvs_lab::{Host, Mode, Offloads};
+use uvs_lab::{Families, Host, Mode, Offloads};
 
 use crate::director::{Director, alone, lab};
 use crate::flows::exchange_datagrams;
@@ -10,28 +10,42 @@ use crate::pcap::{self, Frame};
 
 #[test]
 fn dr_changes_macs_and_ttl_only() {
-    compare(Offloads::Off);
+    compare(Families::V4, Offloads::Off);
+}
+
+#[test]
+fn dr_changes_macs_and_hop_limit_only() {
+    compare(Families::V6, Offloads::Off);
 }
 
 #[test]
 fn dr_changes_macs_and_ttl_only_of_super_frames() {
-    compare(Offloads::Default);
+    compare(Families::V4, Offloads::Default);
+}
+
+#[test]
+fn dr_changes_macs_and_hop_limit_only_of_super_frames() {
+    compare(Families::V6, Offloads::Default);
 }
 
 /// With one real server, what comes there is what came to the director. Not in the same order: where the
 /// worker moves to another CPU, veth delivers what is queued there at once and the rest later.
-fn compare(offloads: Offloads) {
+fn compare(families: Families, offloads: Offloads) {
     let _turn = alone();
     let lab = lab(Mode::Dr, offloads);
-    let director = Director::start(&lab);
+    let director = Director::start(&lab, families);
     director.serve_http(1);
     let server = &lab.servers[0].host;
     let content = lab.content("4M", 4 << 20).expect("content");
-    let filter = format!("ip and dst host {}", lab.plan.vip.ip());
+    // What the client asks its neighbour for is the director's.
+    let filter = format!(
+        "(ip or ip6) and dst host {} and not icmp6",
+        director.service.vip.ip()
+    );
     let watch =
         |host: &Host| Capture::start_whole(host, "eth0", &filter, lab.dir()).expect("tcpdump runs");
     let (before, after) = (watch(&lab.director), watch(server));
-    let url = |path| lab.plan.url(path);
+    let url = |path| director.service.url(path);
     requests(&lab.client, &url("/"), 3).expect("answers");
     let down = download(&lab.client, &url("/4M"), &lab.dir().join("down")).expect("a download");
     down.must_equal(&content).expect("every byte");
@@ -69,6 +83,10 @@ fn forwarded(frame: Frame, from: [u8; 6], to: [u8; 6]) -> Frame {
     let Frame(mut bytes) = frame;
     bytes[..6].copy_from_slice(&to);
     bytes[6..12].copy_from_slice(&from);
+    if bytes[14] >> 4 == 6 {
+        bytes[14 + 7] -= 1;
+        return Frame(bytes);
+    }
     let header = &mut bytes[14..34];
     header[8] -= 1;
     header[10..12].fill(0);

@@ -1,11 +1,11 @@
 //! What every check stands on: a mode's lab, the daemon on its director, and services on the VIP.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use uvs_lab::{Daemon, Lab, Mode, Offloads, Options};
+use uvs_lab::{Daemon, Families, Lab, Mode, Offloads, Options, Service};
 
 const UVS: &str = env!("CARGO_BIN_EXE_uvs");
 
@@ -37,44 +37,44 @@ pub(crate) fn lab(mode: Mode, offloads: Offloads) -> Lab {
 
 /// `uvs run` on a lab's director. A check that fails prints what the daemon knows of it.
 pub(crate) struct Director<'lab> {
-    lab: &'lab Lab,
+    /// The service, as clients and servers see it.
+    pub(crate) service: Service,
     daemon: Option<Daemon<'lab>>,
 }
 
 impl<'lab> Director<'lab> {
-    /// Starts it with an empty table.
-    pub(crate) fn start(lab: &'lab Lab) -> Self {
+    /// Starts it with an empty table, for a service in these families.
+    pub(crate) fn start(lab: &'lab Lab, families: Families) -> Self {
         let daemon = lab.start_daemon(Path::new(UVS)).expect("uvs runs");
         Self {
-            lab,
+            service: lab.plan.service(families),
             daemon: Some(daemon),
         }
     }
 
-    /// Adds the plan's HTTP service with its first real servers, as many as said, taken in turn.
+    /// Adds the HTTP service with its first real servers, as many as said, taken in turn.
     pub(crate) fn serve_http(&self, servers: usize) {
-        self.ipvsadm(&self.lab.plan.add_service("rr"));
+        self.ipvsadm(&self.service.add_service("rr"));
         for server in 0..servers {
-            self.ipvsadm(&self.lab.plan.add_server(server, 1));
+            self.ipvsadm(&self.service.add_server(server, 1));
         }
     }
 
     /// Adds a service on another port of the VIP, with one real server: the first. Returns where it is, and
     /// where the real server's program must listen.
-    pub(crate) fn serve(&self, protocol: Protocol, port: u16) -> (SocketAddrV4, SocketAddrV4) {
-        let plan = &self.lab.plan;
-        let vip = SocketAddrV4::new(*plan.vip.ip(), port);
-        let server = SocketAddrV4::new(*plan.servers[0].ip(), port);
+    pub(crate) fn serve(&self, protocol: Protocol, port: u16) -> (SocketAddr, SocketAddr) {
+        let service = &self.service;
+        let vip = SocketAddr::new(service.vip.ip(), port);
+        let server = SocketAddr::new(service.servers[0].ip(), port);
         let flag = match protocol {
             Protocol::Tcp => "-t",
             Protocol::Udp => "-u",
         };
-        let local = plan
-            .local
-            .map_or_else(String::new, |address| format!(" --laddr {address}"));
+        let local = service.local_words();
         self.ipvsadm(&format!("-A {flag} {vip} -s rr{local}"));
-        self.ipvsadm(&format!("-a {flag} {vip} -r {server} {}", plan.mode.flag()));
-        let listen = match plan.mode {
+        let method = service.mode.flag();
+        self.ipvsadm(&format!("-a {flag} {vip} -r {server} {method}"));
+        let listen = match service.mode {
             Mode::Dr | Mode::Ipip => vip,
             Mode::Nat | Mode::FullNat => server,
         };

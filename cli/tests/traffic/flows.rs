@@ -7,7 +7,7 @@ use std::thread;
 use uvs_lab::load::{Connections, Direction, iperf3, iperf3_server, wrk};
 use uvs_lab::traffic::{Received, download, upload};
 use uvs_lab::udp::{UdpServer, ask, ask_by_gso};
-use uvs_lab::{Lab, Mode, Offloads, SERVERS};
+use uvs_lab::{Families, Lab, Mode, Offloads, SERVERS};
 
 use crate::director::{Director, Protocol, alone, lab};
 
@@ -20,15 +20,21 @@ const LOAD_SECONDS: u32 = 3;
 const BULK_SECONDS: u32 = 2;
 
 /// 100 MB down and up, several at once, over all real servers.
-pub(crate) fn transfers(mode: Mode, offloads: Offloads) {
+pub(crate) fn transfers(mode: Mode, families: Families, offloads: Offloads) {
     let _turn = alone();
     let lab = lab(mode, offloads);
     let content = lab.content("100M", 100 * MB).expect("content");
-    let director = Director::start(&lab);
+    let director = Director::start(&lab, families);
     director.serve_http(SERVERS);
-    let down = |n| download(&lab.client, &lab.plan.url("/100M"), &lab.dir().join(n));
+    let down = |n| {
+        download(
+            &lab.client,
+            &director.service.url("/100M"),
+            &lab.dir().join(n),
+        )
+    };
     let up = |n| {
-        let url = lab.plan.url(&format!("/upload/{n}"));
+        let url = director.service.url(&format!("/upload/{n}"));
         upload(&lab, &lab.client, &url, &content)
     };
     let received: Vec<Received> = thread::scope(|scope| {
@@ -54,16 +60,16 @@ pub(crate) fn transfers(mode: Mode, offloads: Offloads) {
 }
 
 /// A load generator, with keep-alive and with a connection for each request.
-pub(crate) fn load(mode: Mode, offloads: Offloads) {
+pub(crate) fn load(mode: Mode, families: Families, offloads: Offloads) {
     let _turn = alone();
     let lab = lab(mode, offloads);
-    let director = Director::start(&lab);
+    let director = Director::start(&lab, families);
     director.serve_http(SERVERS);
     for connections in [Connections::Kept, Connections::PerRequest] {
-        let url = lab.plan.url("/");
+        let url = director.service.url("/");
         let load =
             wrk(&lab.client, &url, load_seconds(), CONNECTIONS, connections).expect("a result");
-        println!("{mode} {offloads:?} {connections:?}: {load:?}");
+        println!("{mode} {families} {offloads:?} {connections:?}: {load:?}");
         assert!(load.requests > u64::from(CONNECTIONS), "{load:?}");
         assert_eq!(load.failed, 0, "{connections:?}: {load:?}");
     }
@@ -72,28 +78,28 @@ pub(crate) fn load(mode: Mode, offloads: Offloads) {
 
 /// iperf3 in both directions. Its control and data connections must meet the same server: there is one. It
 /// resets clients that come while it ends another's test, so each direction has its own.
-pub(crate) fn bulk(mode: Mode, offloads: Offloads) {
+pub(crate) fn bulk(mode: Mode, families: Families, offloads: Offloads) {
     /// What a flow that lives on retransmissions does not reach.
     const MOVED: u64 = 10 * MB;
     let _turn = alone();
     let lab = lab(mode, offloads);
-    let director = Director::start(&lab);
+    let director = Director::start(&lab, families);
     for (port, direction) in [(5201, Direction::Upload), (5202, Direction::Download)] {
         let (vip, _) = director.serve(Protocol::Tcp, port);
         let log = lab.dir().join(format!("iperf3-{port}.log"));
         let _server = iperf3_server(&lab.servers[0].host, port, &log).expect("iperf3 listens");
-        let bulk = iperf3(&lab.client, *vip.ip(), port, BULK_SECONDS, direction).expect("a result");
-        println!("{mode} {offloads:?} {direction:?}: {bulk:?}");
+        let bulk = iperf3(&lab.client, vip.ip(), port, BULK_SECONDS, direction).expect("a result");
+        println!("{mode} {families} {offloads:?} {direction:?}: {bulk:?}");
         assert!(bulk.bytes > MOVED, "{direction:?} stalls: {bulk:?}");
     }
     director.stop();
 }
 
 /// Request and response in one datagram each, in fragments, and sent by UDP GSO.
-pub(crate) fn udp(mode: Mode, offloads: Offloads) {
+pub(crate) fn udp(mode: Mode, families: Families, offloads: Offloads) {
     let _turn = alone();
     let lab = lab(mode, offloads);
-    let director = Director::start(&lab);
+    let director = Director::start(&lab, families);
     exchange_datagrams(&lab, &director);
     director.stop();
 }

@@ -1,14 +1,17 @@
 //! The frames in a capture file, byte by byte, for what tcpdump's text does not tell.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
 const ETHERNET: usize = 14;
+const IPV6: usize = 40;
+/// IPv6's Fragment header.
+const FRAGMENT: u8 = 44;
 
-/// A captured IPv4 frame.
+/// A captured IP frame.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Frame(pub(crate) Vec<u8>);
 
@@ -34,31 +37,56 @@ impl Frame {
         &self.0[ETHERNET..]
     }
 
-    /// The IP protocol.
+    /// The IP protocol; of an IPv6 fragment that of its datagram.
     pub(crate) fn protocol(&self) -> u8 {
-        self.packet()[9]
+        let packet = self.packet();
+        match (self.is_ipv6(), packet[6]) {
+            (false, _) => packet[9],
+            (true, FRAGMENT) => packet[IPV6],
+            (true, protocol) => protocol,
+        }
     }
 
     /// The IP source address.
-    pub(crate) fn source(&self) -> Ipv4Addr {
-        address(&self.packet()[12..16])
+    pub(crate) fn source(&self) -> IpAddr {
+        let packet = self.packet();
+        if self.is_ipv6() {
+            address(&packet[8..24])
+        } else {
+            address(&packet[12..16])
+        }
     }
 
     /// The IP destination address.
-    pub(crate) fn destination(&self) -> Ipv4Addr {
-        address(&self.packet()[16..20])
+    pub(crate) fn destination(&self) -> IpAddr {
+        let packet = self.packet();
+        if self.is_ipv6() {
+            address(&packet[24..40])
+        } else {
+            address(&packet[16..20])
+        }
     }
 
     /// Source address and port of TCP or UDP, none of a fragment but the first.
-    pub(crate) fn source_socket(&self) -> Option<SocketAddrV4> {
+    pub(crate) fn source_socket(&self) -> Option<SocketAddr> {
         let packet = self.packet();
-        let offset = u16::from_be_bytes([packet[6] & 0x1f, packet[7]]);
-        let ports = usize::from(packet[0] & 0x0f) * 4;
-        let port = u16::from_be_bytes([packet[ports], packet[ports + 1]]);
-        (offset == 0).then(|| SocketAddrV4::new(self.source(), port))
+        let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        let (offset, ports) = match (self.is_ipv6(), packet[6]) {
+            (false, _) => (word(6) & 0x1fff, usize::from(packet[0] & 0x0f) * 4),
+            (true, FRAGMENT) => (word(IPV6 + 2) >> 3, IPV6 + 8),
+            (true, _) => (0, IPV6),
+        };
+        (offset == 0).then(|| SocketAddr::new(self.source(), word(ports)))
+    }
+
+    fn is_ipv6(&self) -> bool {
+        self.packet()[0] >> 4 == 6
     }
 }
 
-fn address(bytes: &[u8]) -> Ipv4Addr {
-    <[u8; 4]>::try_from(bytes).expect("four bytes").into()
+fn address(bytes: &[u8]) -> IpAddr {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(octets) => octets.into(),
+        Err(_) => <[u8; 16]>::try_from(bytes).expect("sixteen bytes").into(),
+    }
 }

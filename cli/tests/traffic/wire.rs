@@ -2,12 +2,12 @@
 //! the addresses that the mode promises.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::thread;
 
 use uvs_lab::capture::{Capture, Captured};
 use uvs_lab::traffic::{Received, download, requests, upload};
-use uvs_lab::{Content, Host, Lab, Mode, Offloads, SERVERS};
+use uvs_lab::{Content, Families, Host, Lab, Mode, Offloads, SERVERS, Service, twin};
 
 use crate::director::{Director, alone, lab};
 use crate::flows::exchange_datagrams;
@@ -15,17 +15,21 @@ use crate::pcap::{self, Frame};
 
 const MTU: usize = 1500;
 const LENGTH: u64 = 8 << 20;
-const ICMP: u8 = 1;
-const IPIP: u8 = 4;
+const ICMP: [u8; 2] = [1, 58];
+/// IPv4 and IPv6 within another packet.
+const TUNNELLED: [u8; 2] = [4, 41];
+/// IPv4, and IPv6 without what neighbours ask each other and tell groups.
+const FILTER: &str =
+    "ip or (ip6 and not ip6 multicast and not (ip6[6] = 58 and ip6[40] >= 133 and ip6[40] <= 137))";
 
 /// With offloads off on every host, what is captured is what a wire would carry.
-pub(crate) fn offloads_off(mode: Mode) {
-    judge(&lab(mode, Offloads::Off));
+pub(crate) fn offloads_off(mode: Mode, families: Families) {
+    judge(&lab(mode, Offloads::Off), families);
 }
 
 /// With offloads on the other hosts only, super-frames with unfinished checksums come to the director and
 /// must be finished and cut when they leave it, by the director or its kernel.
-pub(crate) fn director_without_offloads(mode: Mode) {
+pub(crate) fn director_without_offloads(mode: Mode, families: Families) {
     let lab = lab(mode, Offloads::Default);
     let mut plain = vec![&lab.director];
     if matches!(mode, Mode::Dr | Mode::Ipip) {
@@ -37,7 +41,7 @@ pub(crate) fn director_without_offloads(mode: Mode) {
             host.offloads_off(&interface).expect("ethtool sets it");
         }
     }
-    judge(&lab);
+    judge(&lab, families);
 }
 
 fn interfaces(host: &Host) -> Vec<String> {
@@ -48,16 +52,16 @@ fn interfaces(host: &Host) -> Vec<String> {
     shown.lines().map(name).collect()
 }
 
-fn judge(lab: &Lab) {
+fn judge(lab: &Lab, families: Families) {
     let _turn = alone();
-    let director = Director::start(lab);
+    let director = Director::start(lab, families);
     director.serve_http(SERVERS);
     let hosts = || {
         let servers = lab.servers.iter().map(|server| &server.host);
         [&lab.client].into_iter().chain(servers)
     };
     let captures: Vec<_> = hosts()
-        .map(|host| Capture::start(host, "eth0", "ip", lab.dir()).expect("tcpdump runs"))
+        .map(|host| Capture::start(host, "eth0", FILTER, lab.dir()).expect("tcpdump runs"))
         .collect();
     send_everything(lab, &director);
     for (host, capture) in hosts().zip(captures) {
@@ -66,9 +70,9 @@ fn judge(lab: &Lab) {
         let frames = pcap::read(&lab.dir().join(format!("{}-eth0.pcap", host.role())));
         assert_eq!(frames.len(), captured.frames.len());
         if host.role() == "client" {
-            must_answer_as_vip(lab, &frames);
+            must_answer_as_vip(&director.service, &frames);
         } else {
-            must_arrive_as_promised(lab, host, &frames);
+            must_arrive_as_promised(lab, &director.service, host, &frames);
         }
     }
     director.stop();
@@ -79,16 +83,16 @@ fn send_everything(lab: &Lab, director: &Director<'_>) {
     let content = &lab.content("8M", LENGTH).expect("content");
     let down = |n: usize| {
         let scratch = lab.dir().join(format!("down{n}"));
-        download(&lab.client, &lab.plan.url("/8M"), &scratch)
+        download(&lab.client, &director.service.url("/8M"), &scratch)
     };
     let up = |n: usize| {
-        let url = lab.plan.url(&format!("/upload/{n}"));
+        let url = director.service.url(&format!("/upload/{n}"));
         upload(lab, &lab.client, &url, content)
     };
     at_once(content, down);
     at_once(content, up);
     let twice_each = u32::try_from(2 * SERVERS).expect("a few");
-    requests(&lab.client, &lab.plan.url("/"), twice_each).expect("answers");
+    requests(&lab.client, &director.service.url("/"), twice_each).expect("answers");
     exchange_datagrams(lab, director);
 }
 
@@ -129,10 +133,10 @@ fn must_be_true(host: &Host, captured: &Captured) {
 }
 
 /// All that the client gets comes from the VIP and its ports.
-fn must_answer_as_vip(lab: &Lab, frames: &[Frame]) {
-    let vip = *lab.plan.vip.ip();
-    let services = BTreeSet::from([lab.plan.vip, SocketAddrV4::new(vip, 7)]);
-    for frame in frames.iter().filter(|frame| frame.protocol() != ICMP) {
+fn must_answer_as_vip(service: &Service, frames: &[Frame]) {
+    let vip = service.vip.ip();
+    let services = BTreeSet::from([service.vip, SocketAddr::new(vip, 7)]);
+    for frame in frames.iter().filter(|f| !ICMP.contains(&f.protocol())) {
         assert_eq!(frame.source(), vip);
         if let Some(source) = frame.source_socket() {
             assert!(services.contains(&source), "an answer from {source}");
@@ -140,19 +144,28 @@ fn must_answer_as_vip(lab: &Lab, frames: &[Frame]) {
     }
 }
 
-/// From the director's local address under FULLNAT, wrapped under IPIP, and else from the client itself.
-fn must_arrive_as_promised(lab: &Lab, host: &Host, frames: &[Frame]) {
-    let plan = &lab.plan;
-    let own = lab.servers.iter().position(|s| s.name() == host.role());
-    let own = *plan.servers[own.expect("a real server")].ip();
-    let (source, destination) = match plan.mode {
-        Mode::Dr => (plan.client, *plan.vip.ip()),
-        Mode::Nat => (plan.client, own),
-        Mode::FullNat => (plan.local.expect("a local address"), own),
-        Mode::Ipip => (plan.director, own),
+/// From the director's local address under FULLNAT, wrapped under IPIP, and else from the client itself. A tunnel
+/// over IPv6 may have any of the director's addresses as its source, a VIP too.
+fn must_arrive_as_promised(lab: &Lab, service: &Service, host: &Host, frames: &[Frame]) {
+    let names = (1..=SERVERS).map(|n| format!("rs{n}"));
+    let own = names
+        .zip(service.servers)
+        .find(|(name, _)| name == host.role());
+    let own = own.expect("a real server").1.ip();
+    let vip = service.vip.ip();
+    let (sources, destination) = match service.mode {
+        Mode::Dr => (vec![service.client], vip),
+        Mode::Nat => (vec![service.client], own),
+        Mode::FullNat => (vec![service.local.expect("a local address")], own),
+        Mode::Ipip if own.is_ipv6() => {
+            (vec![service.director, twin(*lab.plan.vip.ip()).into()], own)
+        }
+        Mode::Ipip => (vec![service.director], own),
     };
     for frame in frames {
-        assert_eq!((frame.source(), frame.destination()), (source, destination));
-        assert_eq!(frame.protocol() == IPIP, plan.mode == Mode::Ipip);
+        assert!(sources.contains(&frame.source()), "from {}", frame.source());
+        assert_eq!(frame.destination(), destination);
+        let tunnelled = TUNNELLED.contains(&frame.protocol());
+        assert_eq!(tunnelled, service.mode == Mode::Ipip);
     }
 }

@@ -55,6 +55,13 @@ impl<B: std::borrow::BorrowMut<[u8; LEN]>> Header<B> {
     }
 }
 
+impl<B: std::borrow::BorrowMut<[u8; LEN]>> Header<B> {
+    /// Replaces the traffic class.
+    pub fn set_traffic_class(&mut self, class: u8) {
+        self.set_first(self.first() & 0xf00f_ffff | u32::from(class) << 20);
+    }
+}
+
 header! {
     /// What hop-by-hop options, destination options, routing header and AH begin with.
     pub struct Extension[EXTENSION_LEN], extension;

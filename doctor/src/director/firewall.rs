@@ -2,7 +2,7 @@
 //! keep clients out by their address where UVS does not.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde_json::Value;
 use uvs_control::firewall::{DropRule, Ruleset};
@@ -30,7 +30,7 @@ fn bypassed(d: &Director<'_>) -> Result<Seen, NotMade> {
     let vips = d.vips();
     let mut seen = Seen::default();
     for rule in ruleset.rules() {
-        let named = |vip: &&Ipv4Addr| rule.expressions.iter().any(|e| names(e, **vip));
+        let named = |vip: &&IpAddr| rule.expressions.iter().any(|e| names(e, **vip));
         let Some(vip) = vips.iter().find(named) else {
             continue;
         };
@@ -48,9 +48,9 @@ fn bypassed(d: &Director<'_>) -> Result<Seen, NotMade> {
 }
 
 /// Whether an address is anywhere in a rule's expressions, alone or in a set of its own.
-fn names(expression: &Value, vip: Ipv4Addr) -> bool {
+fn names(expression: &Value, vip: IpAddr) -> bool {
     match expression {
-        Value::String(text) => *text == vip.to_string(),
+        Value::String(text) => text.parse() == Ok(vip),
         Value::Array(list) => list.iter().any(|v| names(v, vip)),
         Value::Object(map) => map.values().any(|v| names(v, vip)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use uvs_core::flow::Addr;
 use uvs_core::service::Forwarding;
 
+use super::words::alone;
 use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
@@ -29,7 +30,6 @@ fn full_nat<'d>(d: &'d Director<'_>) -> impl Iterator<Item = Server<'d>> {
 fn local_addresses(d: &Director<'_>) -> BTreeSet<Addr> {
     d.services()
         .flat_map(|(s, _)| s.spec.local.clone())
-        .filter(Addr::is_v4)
         .collect()
 }
 
@@ -47,7 +47,7 @@ fn absent(d: &Director<'_>) -> Result<Seen, NotMade> {
             seen.wrong(Finding::here(
                 Check::LocalAddressAbsent,
                 format!("{local} is on none of this host's interfaces"),
-                format!("ip address add {local}/32 dev {interface}"),
+                format!("ip address add {} dev {interface}", alone(local.into())),
             ));
         }
     }

@@ -1,11 +1,12 @@
 //! The guard as it is in the kernel now, against what it must keep from the kernel.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use uvs_control::protocol::GuardStatus;
-use uvs_core::flow::Protocol;
+use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
 use uvs_core::service::ServiceKey;
+use uvs_realserver::Family;
 
 use super::{Director, Made};
 use crate::catalog::Check;
@@ -37,14 +38,15 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
         Check::ForwardUnguarded
     };
     let mut seen = Seen::default();
-    if !local && !d.fib.forwarding {
-        seen.well("ip_forward is 0: the kernel forwards nothing");
+    if !local && !d.fib.forwarding && !d.fib.forwarding_ipv6 {
+        seen.well("the kernel forwards nothing");
         return Ok(seen);
     }
     let rules = rules(d)?.unwrap_or_default();
     let services = d.wanted.services.iter();
     for (service, (to, vip)) in services.flat_map(|s| s.vips().map(move |to| (s, to))) {
-        if d.fib.is_local(vip.into()) != local {
+        let addr = Addr::from(vip);
+        if d.fib.is_local(addr) != local || !local && !d.fib.forwards(addr.family()) {
             continue;
         }
         let name = match service.spec.key {
@@ -71,28 +73,40 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
 }
 
 /// What lacks in the guard, as nft lists it, for a service.
-fn gap(rules: &str, ports: &[String], to: &Destination, vip: Ipv4Addr) -> Option<String> {
+fn gap(rules: &str, ports: &[String], to: &Destination, vip: IpAddr) -> Option<String> {
     if rules.is_empty() {
         return Some("there is no guard (nft table netdev uvs)".to_owned());
     }
+    // What is IPv6's in the guard has its name with a 6 behind it.
+    let (six, ip) = match Family::of(vip) {
+        Family::Ipv4 => ("", "ip"),
+        Family::Ipv6 => ("6", "ip6"),
+    };
     let hooked = |name: &&String| {
         let mut chains = rules.split("chain ");
-        chains.any(|c| c.contains(&format!("\"{name}\"")) && c.contains("jump ours"))
+        let jumps = |chain: &str| {
+            chain
+                .lines()
+                .any(|l| l.ends_with(&format!("jump ours{six}")))
+        };
+        chains.any(|c| c.contains(&format!("\"{name}\"")) && jumps(c))
     };
     if let Some(name) = ports.iter().find(|name| !hooked(name)) {
         return Some(format!("the guard does not look at {name}"));
     }
     let has = |set: &str, element: &str| {
-        [set.to_owned(), format!("nat_{set}")].iter().any(|set| {
-            let listed = elements_of(rules, set).any(|e| e == element);
-            listed && rules.contains(&format!("@{set} "))
-        })
+        [format!("{set}{six}"), format!("nat_{set}{six}")]
+            .iter()
+            .any(|set| {
+                let listed = elements_of(rules, set).any(|e| e == element);
+                listed && rules.contains(&format!("@{set} "))
+            })
     };
     let is_kept = |protocol: Protocol| {
         let start = format!("{vip} . {}", protocol.name().to_lowercase());
         let port = to.port().map(|port| format!("{start} . {port}"));
         // A range has a rule of its own.
-        let own_rule = port.is_none() && rules.contains(&format!("ip daddr {vip} "));
+        let own_rule = port.is_none() && rules.contains(&format!("{ip} daddr {vip} "));
         own_rule
             || port.is_some_and(|element| has("service", &element))
             || has("service_any_port", &start)
@@ -179,8 +193,6 @@ fn repaired(d: &Director<'_>) -> Result<Seen, NotMade> {
 
 #[cfg(test)]
 mod tests {
-    use uvs_core::flow::Addr;
-
     use super::*;
 
     /// As nft 1.0.6 lists it, shortened.
@@ -200,6 +212,13 @@ mod tests {
 		typeof ip daddr
 		elements = { 10.0.0.9 }
 	}
+	set service6 {
+		typeof ip6 daddr . meta l4proto . th dport
+		elements = { 2001:db8::1 . tcp . 80 }
+	}
+	chain ours6 {
+		ip6 daddr . meta l4proto . th dport @service6 goto drop_service6
+	}
 	chain ours {
 		ip daddr @owned counter name "owned" drop
 		ip daddr . ip protocol . th dport @service goto drop_service
@@ -207,6 +226,7 @@ mod tests {
 	chain ingress_0 {
 		type filter hook ingress device "eth0" priority -500; policy accept;
 		meta protocol ip meta pkttype host jump ours
+		meta protocol ip6 meta pkttype host jump ours6
 	}
 }
 "#;
@@ -225,6 +245,20 @@ mod tests {
             "ip daddr 10.0.0.1 ip protocol { tcp, udp, sctp } th dport 80-89 goto drop_service";
         let with_rule = RULES.replace("chain ours {", &format!("chain ours {{\n\t\t{rule}"));
         assert_eq!(gap(&with_rule), None);
+    }
+
+    #[test]
+    fn ipv6_has_sets_of_its_own() {
+        let gap = |rules: &str, vip: &str, port| {
+            let vip: IpAddr = vip.parse().expect("an address");
+            let to = Destination::host(Protocol::Tcp, vip.into(), port);
+            gap(rules, &["eth0".to_owned()], &to, vip)
+        };
+        assert_eq!(gap(RULES, "2001:db8::1", 80), None);
+        assert!(gap(RULES, "2001:db8::1", 81).is_some());
+        let of_ipv4_alone = RULES.replace("jump ours6", "accept");
+        assert!(gap(&of_ipv4_alone, "2001:db8::1", 80).is_some());
+        assert_eq!(gap(&of_ipv4_alone, "10.0.0.1", 80), None);
     }
 
     #[test]

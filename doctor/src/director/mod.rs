@@ -16,7 +16,7 @@ mod vips;
 mod words;
 
 use std::cell::OnceCell;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use uvs_control::config::OwnVips;
@@ -31,12 +31,12 @@ use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
 use uvs_realserver::host::Device;
 
-use super::arp::{Answer, Question};
 use super::catalog::Check;
 use super::finding::{NotMade, Seen};
 use super::host::Host;
+use super::neighbour::{Answer, Question};
 
-/// Addresses that are asked for by ARP at once. More would be a storm for the segment.
+/// Addresses that neighbours are asked for at once. More would be a storm for the segment.
 const MOST_QUESTIONS: usize = 512;
 
 /// A check of a director.
@@ -91,10 +91,10 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// The destinations that are IPv4 addresses.
-    pub(super) fn vips(&self) -> impl Iterator<Item = (&Destination, Ipv4Addr)> {
+    /// The destinations that are addresses.
+    pub(super) fn vips(&self) -> impl Iterator<Item = (&Destination, IpAddr)> {
         let hosts = self.to.iter().filter(|to| to.is_host());
-        hosts.filter_map(|to| Some((to, Ipv4Addr::from(to.addr.as_v4()?))))
+        hosts.map(|to| (to, IpAddr::from(to.addr)))
     }
 }
 
@@ -129,15 +129,15 @@ pub(super) struct Director<'h> {
     pub(super) fib: Fib,
     /// What the engine does not see of the host's rules and routes.
     pub(super) unfollowed: Vec<Unfollowed>,
-    /// What came of asking by ARP, once for all checks.
+    /// What came of asking neighbours, once for all checks.
     heard: OnceCell<Result<Vec<Answer>, NotMade>>,
 }
 
 /// A real server of a service, with the way to it.
 pub(super) struct Server<'d> {
     pub(super) service: ServiceKey,
-    pub(super) vip: Ipv4Addr,
-    pub(super) addr: Ipv4Addr,
+    pub(super) vip: IpAddr,
+    pub(super) addr: IpAddr,
     pub(super) status: &'d Counted,
     pub(super) hop: Result<NextHop, Unreachable>,
 }
@@ -182,14 +182,19 @@ impl<'h> Director<'h> {
         )
     }
 
-    /// IPv4 services, each with its first VIP. Networks, which a firewall mark may have, are none.
-    pub(super) fn services(&self) -> impl Iterator<Item = (&Service, Ipv4Addr)> {
+    /// The services, each with its first VIP. Networks, which a firewall mark may have, are none.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&Service, IpAddr)> {
         let served = self.wanted.services.iter();
         served.filter_map(|s| Some((s, s.vips().next()?.1)))
     }
 
+    /// Whether anything of IPv6 is to be forwarded.
+    pub(super) fn has_ipv6(&self) -> bool {
+        self.vips().iter().any(IpAddr::is_ipv6) || self.servers().any(|s| s.addr.is_ipv6())
+    }
+
     /// The VIPs, each once.
-    pub(super) fn vips(&self) -> Vec<Ipv4Addr> {
+    pub(super) fn vips(&self) -> Vec<IpAddr> {
         let services = self.wanted.services.iter();
         let mut vips: Vec<_> = services
             .flat_map(|s| s.vips().map(|(_, vip)| vip))
@@ -200,18 +205,17 @@ impl<'h> Director<'h> {
     }
 
     /// The VIPs that this host neither has nor owns: a stand-by's.
-    pub(super) fn absent(&self) -> Vec<Ipv4Addr> {
+    pub(super) fn absent(&self) -> Vec<IpAddr> {
         let to = self.wanted.services.iter().flat_map(|s| &s.to);
         let unassigned = UnassignedVips::of(to.copied(), &self.wanted.own, &self.fib);
-        let v4 = unassigned.absent.iter().filter_map(|a| a.as_v4());
-        v4.map(Ipv4Addr::from).collect()
+        unassigned.absent.into_iter().map(IpAddr::from).collect()
     }
 
     /// The servers that get new connections. One of weight 0 gets none, and need not be there.
     pub(super) fn servers(&self) -> impl Iterator<Item = Server<'_>> {
         self.services().flat_map(move |(service, vip)| {
             let in_use = service.servers.iter().filter(|s| s.spec.weight > 0);
-            in_use.filter_map(move |status| {
+            in_use.map(move |status| {
                 let ServerSpec {
                     endpoint,
                     forwarding,
@@ -219,13 +223,13 @@ impl<'h> Director<'h> {
                 } = status.spec;
                 let local = service.spec.local.first();
                 let query = Query::to_server(endpoint.addr, forwarding, local.copied());
-                Some(Server {
+                Server {
                     service: service.spec.key,
                     vip,
-                    addr: Ipv4Addr::from(endpoint.addr.as_v4()?),
+                    addr: endpoint.addr.into(),
                     status,
                     hop: self.fib.lookup(query),
-                })
+                }
             })
         })
     }
@@ -237,7 +241,7 @@ impl<'h> Director<'h> {
     }
 
     /// The interface on which clients or their router see the VIP: that which has it, or is in its subnet.
-    pub(super) fn interface_of(&self, vip: Ipv4Addr) -> Option<&str> {
+    pub(super) fn interface_of(&self, vip: IpAddr) -> Option<&str> {
         let has = |d: &&Device| d.prefixes_of(vip).next().is_some() && d.does_arp();
         let owner = self.devices.iter().find(has).map(|d| d.ifname.as_str());
         owner.or_else(|| {
@@ -246,7 +250,7 @@ impl<'h> Director<'h> {
         })
     }
 
-    /// Who answered ARP for a VIP, or for a next hop that the kernel has not resolved.
+    /// Who answered for a VIP, or for a next hop that the kernel has not resolved.
     pub(super) fn answers(&self) -> Result<&[Answer], NotMade> {
         let heard = self.heard.get_or_init(|| {
             let questions = self.questions();
@@ -270,7 +274,7 @@ impl<'h> Director<'h> {
             }));
         }
         for hop in self.servers().filter_map(|s| s.hop.ok()) {
-            let target = hop.via.as_v4().filter(|_| hop.mac.is_none());
+            let target = Some(hop.via).filter(|_| hop.mac.is_none());
             questions.extend(target.map(|target| Question {
                 interface: self.port_of(&hop).to_owned(),
                 target: target.into(),
@@ -282,7 +286,7 @@ impl<'h> Director<'h> {
     }
 
     /// The MAC address of a neighbour, as the kernel has it or as it answered now.
-    pub(super) fn mac_of(&self, addr: Ipv4Addr) -> Option<Mac> {
+    pub(super) fn mac_of(&self, addr: IpAddr) -> Option<Mac> {
         let hop = self.fib.lookup(Query::to(addr.into())).ok();
         let known = hop
             .filter(|hop| hop.via == addr.into())

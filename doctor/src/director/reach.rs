@@ -3,9 +3,10 @@
 use uvs_core::fib::Unreachable;
 use uvs_core::flow::Addr;
 use uvs_core::service::Forwarding;
+use uvs_realserver::Family;
 
 use super::ports::run_on;
-use super::words::{by_tunnel, set_weight};
+use super::words::{alone, by_tunnel, set_weight};
 use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
@@ -58,7 +59,7 @@ fn no_route(d: &Director<'_>) -> Result<Seen, NotMade> {
         Some(Finding::here(
             Check::NoRoute,
             format!("{what} {} of {}", server.addr, server.service),
-            format!("ip route replace {}/32 dev {interface}", server.addr),
+            format!("ip route replace {} dev {interface}", alone(server.addr)),
         ))
     }))
 }
@@ -117,8 +118,9 @@ fn unresolved(d: &Director<'_>) -> Result<Seen, NotMade> {
             Finding::here(
                 Check::NeighbourUnresolved,
                 format!(
-                    "{} does not answer ARP on {}: the way to {} of {}",
+                    "{} does not answer {} on {}: the way to {} of {}",
                     hop.via,
+                    Family::of(hop.via.into()).question(),
                     d.port_of(&hop),
                     server.addr,
                     server.service

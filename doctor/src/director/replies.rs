@@ -3,6 +3,7 @@
 use uvs_core::flow::Protocol;
 use uvs_core::service::{Forwarding, ServiceKey};
 
+use super::words::alone;
 use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
@@ -35,7 +36,8 @@ fn fullnat(d: &Director<'_>) -> Result<Seen, NotMade> {
                 .iter()
                 .find(|s| s.spec.key == server.service);
             let local = service.into_iter().flat_map(|s| &s.spec.local);
-            let routes = local.map(|l| format!("ip route replace {l}/32 via {director}"));
+            let routes =
+                local.map(|l| format!("ip route replace {} via {director}", alone((*l).into())));
             routes.collect::<Vec<_>>().join("; ")
         },
     )

@@ -1,17 +1,23 @@
 //! Packet sizes on the way to the servers: room for a tunnel's outer header, and black holes.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 use uvs_core::fib::NextHop;
 use uvs_core::flow::Addr;
 use uvs_core::service::Forwarding;
 
+use super::words::alone;
 use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
 
-pub(super) const CHECKS: &[Made] = &[(Check::TunnelMtu, room), (Check::PathMtu, holes)];
+pub(super) const CHECKS: &[Made] = &[
+    (Check::TunnelMtu, room),
+    (Check::TunnelTooNarrow, too_narrow),
+    (Check::PathMtu, holes),
+];
 
 /// What clients send: Ethernet's payload (RFC 894).
 const CLIENT_MTU: u32 = 1500;
@@ -31,25 +37,46 @@ struct Metrics {
     mtu: Option<u32>,
 }
 
+/// A tunnel's path: the server at its end, what it can carry, and what of that the outer headers take.
+struct Path<'d> {
+    server: Server<'d>,
+    interface: &'d str,
+    mtu: u32,
+    outer: u32,
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} by {}: the path's MTU is {}, of which the outer header takes {}",
+            self.server.addr, self.interface, self.mtu, self.outer
+        )
+    }
+}
+
+fn tunnels<'d>(d: &'d Director<'_>) -> Result<Vec<Path<'d>>, NotMade> {
+    let mut paths = Vec::new();
+    let behind = |s: &Server<'_>| s.status.spec.forwarding == Forwarding::Tunnel;
+    for server in d.servers().filter(behind) {
+        let Ok(hop) = server.hop else { continue };
+        let mtu = known_mtu(d, &server, &hop)?;
+        let spec = &server.status.spec;
+        let outer = spec.tunnel.overhead(spec.endpoint.addr.family());
+        paths.push(Path {
+            interface: d.port_of(&hop),
+            mtu,
+            outer: u32::try_from(outer).unwrap_or(0),
+            server,
+        });
+    }
+    Ok(paths)
+}
+
 fn room(d: &Director<'_>) -> Result<Seen, NotMade> {
     let mut seen = Seen::default();
-    for server in d
-        .servers()
-        .filter(|s| s.status.spec.forwarding == Forwarding::Tunnel)
-    {
-        let Ok(hop) = server.hop else { continue };
-        let addr = server.addr.to_string();
-        let mtu = known_mtu(d, &server, &hop)?;
-        let name = d.port_of(&hop);
-        let outer = server
-            .status
-            .spec
-            .tunnel
-            .overhead(server.status.spec.endpoint.addr.family());
-        let outer = u32::try_from(outer).unwrap_or(0);
-        let state = format!(
-            "{addr} by {name}: the path's MTU is {mtu}, of which the outer header takes {outer}"
-        );
+    for path in tunnels(d)? {
+        let (state, mtu, outer, name) = (path.to_string(), path.mtu, path.outer, path.interface);
         if mtu >= CLIENT_MTU + outer {
             seen.well(state);
         } else {
@@ -59,6 +86,31 @@ fn room(d: &Director<'_>) -> Result<Seen, NotMade> {
     }
     if seen == Seen::default() {
         seen.well("no server behind a tunnel gets connections");
+    }
+    Ok(seen)
+}
+
+/// Where a tunnel over IPv6 has less room inside than IPv6 needs, what it carries is cut outside (RFC 2473 §7.1).
+fn too_narrow(d: &Director<'_>) -> Result<Seen, NotMade> {
+    /// RFC 8200 §5.
+    const IPV6_MIN_MTU: u32 = 1280;
+    let mut seen = Seen::default();
+    let over_ipv6 = |path: &Path<'_>| path.server.addr.is_ipv6();
+    for path in tunnels(d)?.into_iter().filter(over_ipv6) {
+        if path.mtu >= IPV6_MIN_MTU + path.outer {
+            seen.well(path.to_string());
+            continue;
+        }
+        let command = format!(
+            "ip link set dev {} mtu {}",
+            path.interface,
+            CLIENT_MTU + path.outer
+        );
+        let what = format!("{path}, and {IPV6_MIN_MTU} must be left");
+        seen.wrong(Finding::here(Check::TunnelTooNarrow, what, command));
+    }
+    if seen == Seen::default() {
+        seen.well("no server behind a tunnel over IPv6 gets connections");
     }
     Ok(seen)
 }
@@ -73,7 +125,7 @@ fn known_mtu(d: &Director<'_>, server: &Server<'_>, hop: &NextHop) -> Result<u32
 
 /// Pings every server with packets as large as they are allowed to be.
 fn holes(d: &Director<'_>) -> Result<Seen, NotMade> {
-    let mut ways: Vec<(Ipv4Addr, u32, NextHop)> = Vec::new();
+    let mut ways: Vec<(IpAddr, u32, NextHop)> = Vec::new();
     for server in d.servers() {
         let Ok(hop) = server.hop else { continue };
         let mtu = known_mtu(d, &server, &hop)?;
@@ -101,7 +153,10 @@ fn holes(d: &Director<'_>) -> Result<Seen, NotMade> {
                 seen.wrong(Finding::here(
                     Check::PathMtu,
                     format!("of the {mtu} bytes that the way to {addr} allows, {size} get through"),
-                    format!("ip route replace {addr}/32 {via}dev {name} mtu {size}"),
+                    format!(
+                        "ip route replace {} {via}dev {name} mtu {size}",
+                        alone(addr)
+                    ),
                 ));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
@@ -19,13 +19,13 @@ use uvs_forwarder::guard::GuardError;
 use uvs_forwarder::netlink::Unfollowed;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
-use crate::arp::{Answer, Question};
 use crate::catalog::Check;
 use crate::finding::{NotMade, Seen};
 use crate::host::{Host, Offload};
+use crate::neighbour::{Answer, Question};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 const DEVICES: &str = r#"[{"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"link_type":"loopback"},
     {"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"link_type":"ether",
      "address":"02:00:00:00:00:01","addr_info":[{"local":"10.0.0.1","prefixlen":24}]}]"#;
@@ -36,10 +36,10 @@ struct Texts {
     files: HashMap<&'static str, &'static str>,
     ip: HashMap<&'static str, &'static str>,
     lro: bool,
-    answers: Vec<(Ipv4Addr, [u8; 6])>,
+    answers: Vec<(IpAddr, [u8; 6])>,
     /// What nft lists; `None` = it is not permitted.
     rules: Option<&'static str>,
-    sizes: HashMap<Ipv4Addr, u32>,
+    sizes: HashMap<IpAddr, u32>,
 }
 
 impl Host for Texts {
@@ -74,7 +74,7 @@ impl Host for Texts {
             .collect())
     }
 
-    fn largest(&self, _: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade> {
+    fn largest(&self, _: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade> {
         Ok(self.sizes.clone())
     }
 
@@ -230,9 +230,8 @@ fn a_rule_that_is_not_followed_is_named_and_nobody_told_to_delete_it() {
 fn a_route_to_a_server_that_refuses_is_found() {
     let host = Texts::default();
     let mut director = director(&host, server(Forwarding::Dr));
-    let [a, b, c, _] = VIP.octets();
     let refuse = Target::Refuse(Refusal::Blackhole);
-    let net = Addr::v4([a, b, c, 0]);
+    let net = Addr::from(VIP).masked(24);
     director.fib.remove_route(net, 24);
     director.fib.add_route(Route::new(net, 24, refuse));
     let command = command(Check::NoRoute, &director).expect("a finding");
@@ -308,7 +307,7 @@ fn an_answer_of_this_hosts_own_is_no_duplicate() {
     let own = (VIP, [2, 0, 0, 0, 0, 1]);
     let other = (VIP, [2, 0, 0, 0, 0, 9]);
     let of_server = (SERVER, [2, 0, 0, 0, 0, 9]);
-    let found = |check, answers: &[(Ipv4Addr, [u8; 6])]| {
+    let found = |check, answers: &[(IpAddr, [u8; 6])]| {
         let host = Texts {
             answers: answers.to_vec(),
             ..Texts::default()
@@ -330,7 +329,7 @@ fn a_stand_by_is_told_so_and_does_not_blame_the_master() {
     let master = (VIP, [2, 0, 0, 0, 0, 9]);
     let server_too = (SERVER, master.1);
     let third = (VIP, [2, 0, 0, 0, 0, 8]);
-    let found = |check, own: OwnVips, answers: &[(Ipv4Addr, [u8; 6])]| {
+    let found = |check, own: OwnVips, answers: &[(IpAddr, [u8; 6])]| {
         let host = Texts {
             answers: answers.to_vec(),
             ..Texts::default()
@@ -414,9 +413,101 @@ fn each_encapsulation_needs_its_own_room() {
     }
 }
 
+/// A director as [`director`] makes it, of an IPv6 service with an IPv6 server.
+fn director_ipv6(host: &Texts, forwarding: Forwarding, mtu: u16) -> Director<'_> {
+    let [vip, server, own] =
+        ["2001:db8::100", "2001:db8::2", "2001:db8::1"].map(|a| a.parse::<IpAddr>().expect(a));
+    let key = ServiceKey::address(Protocol::Tcp, Endpoint::new(vip.into(), 80));
+    let endpoint = Endpoint::new(server.into(), 80);
+    let counted = Counted::nothing(ServerSpec::new(endpoint, forwarding));
+    let mut director = director(host, counted);
+    director.wanted.services[0].to = destinations(key, &[]).collect();
+    director.wanted.services[0].spec = ServiceSpec::new(key, "rr");
+    director.fib.set_interface(Interface {
+        port: PortId(0),
+        ifindex: 2,
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: mtu.into(),
+        up: true,
+        reverse_path: ReversePath::Off,
+    });
+    let hop = Hop {
+        source: Some(own.into()),
+        ..Hop::by(2, None)
+    };
+    let net = Addr::from(own).masked(64);
+    director
+        .fib
+        .add_route(Route::new(net, 64, Target::Hop(hop)));
+    director
+}
+
+#[test]
+fn a_tunnel_over_ipv6_needs_1280_bytes_inside() {
+    let host = Texts::default();
+    let narrow = |mtu| {
+        let director = director_ipv6(&host, Forwarding::Tunnel, mtu);
+        command(Check::TunnelTooNarrow, &director)
+    };
+    assert_eq!(narrow(1320), None);
+    let wider = Some("ip link set dev eth0 mtu 1540".to_owned());
+    assert_eq!(narrow(1319), wider);
+    assert_eq!(narrow(1280), wider);
+    let over_ipv4 = director(&host, server(Forwarding::Tunnel));
+    assert_eq!(command(Check::TunnelTooNarrow, &over_ipv4), None);
+}
+
+#[test]
+fn ipv6_is_looked_at_only_where_it_is_forwarded() {
+    let mut host = Texts::default();
+    let of_ipv4 = |host: &Texts, check| command(check, &director(host, server(Forwarding::Nat)));
+    assert_eq!(of_ipv4(&host, Check::Ipv6Off), None);
+    assert_eq!(of_ipv4(&host, Check::AcceptRa), None);
+    host.files = HashMap::from([
+        ("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1\n"),
+        ("/proc/sys/net/ipv6/conf/eth0/forwarding", "1\n"),
+        ("/proc/sys/net/ipv6/conf/eth0/accept_ra", "1\n"),
+    ]);
+    let of_ipv6 = |host: &Texts, check| command(check, &director_ipv6(host, Forwarding::Nat, 1500));
+    let set = |key, value| Some(format!("echo {value} > /proc/sys/net/ipv6/conf/eth0/{key}"));
+    assert_eq!(of_ipv6(&host, Check::Ipv6Off), set("disable_ipv6", 0));
+    assert_eq!(of_ipv6(&host, Check::AcceptRa), set("accept_ra", 2));
+    // With a default route nothing is missing, whoever brought it.
+    host.ip = HashMap::from([("-6 route show default", "default via fe80::1 dev eth0\n")]);
+    assert_eq!(of_ipv6(&host, Check::AcceptRa), None);
+}
+
+#[test]
+fn ipv6_remedies_have_ipv6_words() {
+    let vip: IpAddr = "2001:db8::100".parse().expect("an address");
+    let host = Texts {
+        answers: vec![(vip, [2, 0, 0, 0, 0, 9])],
+        ..Texts::default()
+    };
+    let duplicate = command(
+        Check::VipDuplicate,
+        &director_ipv6(&host, Forwarding::Dr, 1500),
+    );
+    let duplicate = duplicate.expect("a finding");
+    for words in [
+        "ip -o -6 address show to 2001:db8::100",
+        "ip -6 neigh del proxy",
+    ] {
+        assert!(duplicate.contains(words), "{duplicate}");
+    }
+    let host = Texts::default();
+    let mut forgotten = director_ipv6(&host, Forwarding::Dr, 1500);
+    forgotten.wanted.own = OwnVips::None;
+    let add = command(Check::VipAbsent, &forgotten).expect("nobody answers for it");
+    assert!(
+        add.starts_with("ip address add 2001:db8::100/128 dev eth0 "),
+        "{add}"
+    );
+}
+
 #[test]
 fn a_black_hole_gets_the_size_that_passes() {
-    let fix = |sizes: &[(Ipv4Addr, u32)]| {
+    let fix = |sizes: &[(IpAddr, u32)]| {
         let host = Texts {
             sizes: sizes.iter().copied().collect(),
             ..Texts::default()

@@ -1,21 +1,25 @@
-//! Who answers ARP for the VIPs: the director, and nobody else; for those of a stand-by its partner.
+//! Who answers for the VIPs: the director, and nobody else; for those of a stand-by its partner.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use uvs_core::service::Forwarding;
 use uvs_core::wire::ethernet::{Mac, mac_text};
 
-use super::{Director, Made};
-use crate::arp::Answer;
+use uvs_realserver::Family;
+
+use super::words::alone;
+use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
+use crate::neighbour::Answer;
 use crate::owner::{host_with, take_away};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::VipAbsent, |d| absent(d, Check::VipAbsent)),
     (Check::VipStandby, |d| absent(d, Check::VipStandby)),
     (Check::VipDuplicate, duplicate),
+    (Check::VipAsSource, as_source),
     (Check::ServerAnswersArp, server_answers),
 ];
 
@@ -37,7 +41,9 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
             || "nobody".to_owned(),
             |a| format!("{} on {}", mac_text(a.mac), a.to.interface),
         );
-        let what = format!("{vip} is neither on this host nor owned, and {who} answers ARP for it");
+        let asked = Family::of(vip).question();
+        let what =
+            format!("{vip} is neither on this host nor owned, and {who} answers {asked} for it");
         if other.is_some() != standby {
             seen.well(what);
             continue;
@@ -54,10 +60,47 @@ fn absent(d: &Director<'_>, check: Check) -> Result<Seen, NotMade> {
             check,
             what,
             format!(
-                "ip address add {vip}/32 dev {} # {when}or have UVS own it: uvs run --own-vip {vip}, own_vips in the configuration",
+                "ip address add {} dev {} # {when}or have UVS own it: uvs run --own-vip {vip}, own_vips in the configuration",
+                alone(vip),
                 interface.unwrap_or("IF"),
             ),
         ));
+    }
+    Ok(seen)
+}
+
+/// What the kernel would send from, asked of it: its choice depends on lifetimes that nothing else here knows.
+fn as_source(d: &Director<'_>) -> Result<Seen, NotMade> {
+    #[derive(serde::Deserialize)]
+    struct Got {
+        prefsrc: Option<IpAddr>,
+    }
+    let vips = d.vips();
+    let has_vip = |s: &Server<'_>| {
+        let forwarding = s.status.spec.forwarding;
+        s.addr.is_ipv6() && matches!(forwarding, Forwarding::Dr | Forwarding::Tunnel)
+    };
+    let mut seen = Seen::default();
+    for server in d.servers().filter(has_vip) {
+        let Ok(hop) = server.hop else { continue };
+        let addr = server.addr.to_string();
+        let got: Vec<Got> = d.host.ip_json(&["route", "get", &addr])?;
+        let source = got.first().and_then(|got| got.prefsrc);
+        match source.filter(|source| vips.contains(source)) {
+            None => seen.well(format!("{addr} is not reached from a VIP")),
+            Some(vip) => seen.wrong(Finding::here(
+                Check::VipAsSource,
+                format!("the way to {addr} begins at the VIP {vip}"),
+                format!(
+                    "ip address change {} dev {} preferred_lft 0",
+                    alone(vip),
+                    d.interface_of(vip).unwrap_or_else(|| d.port_of(&hop))
+                ),
+            )),
+        }
+    }
+    if seen == Seen::default() {
+        seen.well("no IPv6 server that has the VIP gets connections");
     }
     Ok(seen)
 }
@@ -71,7 +114,12 @@ fn duplicate(d: &Director<'_>) -> Result<Seen, NotMade> {
         let mac = mac_text(*mac);
         Some(Finding::elsewhere(
             Check::VipDuplicate,
-            format!("{mac} answers ARP for {} on {}", to.target, to.interface),
+            format!(
+                "{mac} answers {} for {} on {}",
+                Family::of(to.target).question(),
+                to.target,
+                to.interface
+            ),
             host_with(&mac),
             take_away(to.target, None),
         ))
@@ -85,8 +133,9 @@ fn server_answers(d: &Director<'_>) -> Result<Seen, NotMade> {
         Some(Finding::elsewhere(
             Check::ServerAnswersArp,
             format!(
-                "the DR server {server} ({}) answers ARP for {} on {}",
+                "the DR server {server} ({}) answers {} for {} on {}",
                 mac_text(*mac),
+                Family::of(to.target).question(),
                 to.target,
                 to.interface
             ),
@@ -121,7 +170,8 @@ fn strangers(
         }
         let found: Vec<Finding> = foreign.into_iter().filter_map(&judge).collect();
         if found.is_empty() {
-            seen.well(format!("{nobody} answers ARP for {vip}"));
+            let asked = Family::of(vip).question();
+            seen.well(format!("{nobody} answers {asked} for {vip}"));
         }
         found.into_iter().for_each(|f| seen.wrong(f));
     }
@@ -129,9 +179,9 @@ fn strangers(
 }
 
 /// The DR server with a MAC address, whatever its weight: a drained one answers as loudly.
-fn server_with(d: &Director<'_>, mac: [u8; 6]) -> Option<Ipv4Addr> {
+fn server_with(d: &Director<'_>, mac: [u8; 6]) -> Option<IpAddr> {
     let all = d.services().flat_map(|(service, _)| &service.servers);
     let dr = all.filter(|s| s.spec.forwarding == Forwarding::Dr);
-    dr.filter_map(|s| s.spec.endpoint.addr.as_v4().map(Ipv4Addr::from))
+    dr.map(|s| IpAddr::from(s.spec.endpoint.addr))
         .find(|addr| d.mac_of(*addr) == Some(mac))
 }

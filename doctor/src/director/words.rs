@@ -1,9 +1,17 @@
 //! The commands that fix a finding, with this director's names and addresses in them.
 
+use std::net::IpAddr;
+
 use uvs_core::service::Forwarding;
 use uvs_ipvsadm::server_words;
+use uvs_realserver::Family;
 
 use super::Server;
+
+/// An address with the prefix length that leaves its neighbours out.
+pub(super) fn alone(addr: IpAddr) -> String {
+    format!("{addr}/{}", Family::of(addr).host_bits())
+}
 
 /// Changes a server's weight and leaves all else as it is.
 pub(super) fn set_weight(server: &Server<'_>, weight: u32) -> String {
@@ -28,8 +36,8 @@ fn edit(server: &Server<'_>, forwarding: Forwarding, weight: u32) -> String {
     line
 }
 
-/// Echoes a value into a sysctl of `net.ipv4.conf`.
-pub(super) fn set_conf(device: &str, key: &str, value: &str) -> String {
-    let path = uvs_realserver::host::sysctl_path(device, key);
+/// Echoes a value into a sysctl of `net.FAMILY.conf`.
+pub(super) fn set_conf(family: Family, device: &str, key: &str, value: &str) -> String {
+    let path = uvs_realserver::host::sysctl_path(family, device, key);
     format!("echo {value} > {}", path.display())
 }

@@ -1,6 +1,6 @@
 //! Which VIPs this host serves, and how: told, noted by `uvs rs up`, or seen by where it has addresses.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use uvs_realserver::host::Device;
 use uvs_realserver::{self as rs, tunnel};
@@ -13,11 +13,11 @@ use crate::DoctorError;
 ///
 /// # Errors
 /// Nothing says which VIP, or how it is forwarded.
-pub fn find(mode: Option<Mode>, vips: &[Ipv4Addr]) -> Result<Vec<(Mode, Ipv4Addr)>, DoctorError> {
+pub fn find(mode: Option<Mode>, vips: &[IpAddr]) -> Result<Vec<(Mode, IpAddr)>, DoctorError> {
     if let Some(mode) = mode.filter(|_| !vips.is_empty()) {
         return Ok(vips.iter().map(|vip| (mode, *vip)).collect());
     }
-    let mut shown: Vec<(Mode, Ipv4Addr)> = Vec::new();
+    let mut shown: Vec<(Mode, IpAddr)> = Vec::new();
     for (mode, vip) in rs::held()? {
         let mode = match mode {
             rs::Mode::Dr => Mode::Dr,

@@ -3,15 +3,15 @@
 mod find;
 mod routes;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use uvs_core::wire::ethernet::mac_text;
 use uvs_realserver as rs;
 
-use super::arp::Question;
 use super::catalog::Check;
 use super::finding::{Finding, NotMade, Seen};
 use super::host::Host;
+use super::neighbour::Question;
 use super::owner::take_away;
 use super::report::Report;
 use super::{DoctorError, is_asked};
@@ -35,11 +35,11 @@ pub enum Mode {
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The VIPs with their modes.
-    pub vips: Vec<(Mode, Ipv4Addr)>,
-    /// The director, as this server reaches it.
-    pub gateway: Option<Ipv4Addr>,
+    pub vips: Vec<(Mode, IpAddr)>,
+    /// The director, as this server reaches it; one address of each family at most.
+    pub gateways: Vec<IpAddr>,
     /// FULLNAT's local addresses.
-    pub local: Vec<Ipv4Addr>,
+    pub local: Vec<IpAddr>,
 }
 
 /// The checks of a mode, in their order.
@@ -48,9 +48,12 @@ const fn checks_of(mode: Mode) -> &'static [Check] {
         Mode::Dr => &[
             Check::RsArpIgnore,
             Check::RsArpAnnounce,
+            Check::RsIpv6Off,
             Check::RsVipAbsent,
             Check::RsVipAnswers,
+            Check::RsVipProxied,
             Check::RsVipNetwork,
+            Check::RsNoWayBack,
             Check::VipDuplicate,
         ],
         Mode::Ipip => &[
@@ -58,10 +61,13 @@ const fn checks_of(mode: Mode) -> &'static [Check] {
             Check::RsArpIgnore,
             Check::RsArpAnnounce,
             Check::RsRpFilter,
+            Check::RsIpv6Off,
             Check::RsVipAbsent,
             Check::RsLinkDown,
             Check::RsVipAnswers,
+            Check::RsVipProxied,
             Check::RsVipNetwork,
+            Check::RsNoWayBack,
             Check::RsTunnelMss,
         ],
         Mode::Nat => &[Check::RsNatVip, Check::RsDefaultRoute],
@@ -80,7 +86,7 @@ pub(super) fn examine(
     let mut report = Report::new("real server", about);
     for mode in [Mode::Dr, Mode::Ipip, Mode::Nat, Mode::Fullnat] {
         let of_mode = request.vips.iter().filter(|(m, _)| *m == mode);
-        let vips: Vec<Ipv4Addr> = of_mode.map(|(_, vip)| *vip).collect();
+        let vips: Vec<IpAddr> = of_mode.map(|(_, vip)| *vip).collect();
         if vips.is_empty() {
             continue;
         }
@@ -92,7 +98,8 @@ pub(super) fn examine(
         {
             let outcome = match check {
                 Check::VipDuplicate => duplicate(host, &vips),
-                Check::RsTunnelMss => routes::segments(host),
+                Check::RsTunnelMss => routes::segments(host, &vips),
+                Check::RsNoWayBack => routes::back(host, &vips),
                 Check::RsLocalRoute => routes::local(host, request),
                 _ => Ok(of_check(check, &found, &vips)),
             };
@@ -103,7 +110,7 @@ pub(super) fn examine(
 }
 
 /// What `uvs rs check` finds, or what there is of it for FULLNAT, which it does not know.
-fn found(request: &Request, mode: Mode, vips: &[Ipv4Addr]) -> Result<Vec<Finding>, DoctorError> {
+fn found(request: &Request, mode: Mode, vips: &[IpAddr]) -> Result<Vec<Finding>, DoctorError> {
     let mode = match mode {
         Mode::Dr => rs::Mode::Dr,
         Mode::Ipip => rs::Mode::Ipip,
@@ -117,17 +124,22 @@ fn found(request: &Request, mode: Mode, vips: &[Ipv4Addr]) -> Result<Vec<Finding
                 .collect());
         }
     };
-    let gateway = request.gateway.filter(|_| mode == rs::Mode::Nat);
+    let gateways = if mode == rs::Mode::Nat {
+        request.gateways.clone()
+    } else {
+        Vec::new()
+    };
     let found = rs::check(&rs::Request {
         mode,
         vips: vips.to_vec(),
-        gateway,
+        outer: Vec::new(),
+        gateways,
         interfaces: Vec::new(),
     })?;
     Ok(found.into_iter().map(Finding::from).collect())
 }
 
-fn of_check(check: Check, found: &[Finding], vips: &[Ipv4Addr]) -> Seen {
+fn of_check(check: Check, found: &[Finding], vips: &[IpAddr]) -> Seen {
     let mut seen = Seen::default();
     found
         .iter()
@@ -140,7 +152,7 @@ fn of_check(check: Check, found: &[Finding], vips: &[Ipv4Addr]) -> Seen {
 }
 
 /// From here the director is one of those who answer, and must be the only one.
-fn duplicate(host: &dyn Host, vips: &[Ipv4Addr]) -> Result<Seen, NotMade> {
+fn duplicate(host: &dyn Host, vips: &[IpAddr]) -> Result<Seen, NotMade> {
     let mut questions = Vec::new();
     for &target in vips {
         let facing = rs::host::devices_towards(target).map_err(NotMade::of)?;
@@ -151,17 +163,20 @@ fn duplicate(host: &dyn Host, vips: &[Ipv4Addr]) -> Result<Seen, NotMade> {
     let mut seen = Seen::default();
     for question in &questions {
         let Question { interface, target } = question;
+        let asked = rs::Family::of(*target).question();
         let of_this = answers.iter().filter(|a| a.to == *question);
         let macs: Vec<String> = of_this.map(|a| mac_text(a.mac)).collect();
         match macs.as_slice() {
-            [] => seen.well(format!("nobody answers ARP for {target} on {interface}")),
+            [] => seen.well(format!(
+                "nobody answers {asked} for {target} on {interface}"
+            )),
             [mac] => seen.well(format!(
-                "{mac} alone answers ARP for {target} on {interface}"
+                "{mac} alone answers {asked} for {target} on {interface}"
             )),
             several => seen.wrong(Finding::elsewhere(
                 Check::VipDuplicate,
                 format!(
-                    "{} answer ARP for {target} on {interface}",
+                    "{} answer {asked} for {target} on {interface}",
                     several.join(" and ")
                 ),
                 "that of these hosts which is not the director".to_owned(),

@@ -8,7 +8,7 @@ use super::WEIGHTS;
 use crate::daemon::run_line;
 use crate::screen::Screen;
 use crate::traffic::{Download, Received, requests, requests_line};
-use crate::{Content, Daemon, Error, Lab, Result, share};
+use crate::{Content, Daemon, Error, Lab, Result, Service, share};
 
 /// Whole wrr cycles of the weights and of any two of them: a multiple of 6, 3, 4 and 5.
 const REQUESTS: u32 = 60;
@@ -20,6 +20,7 @@ const RATE: &str = "2m";
 pub(super) struct Part<'a> {
     pub(super) screen: &'a mut Screen,
     pub(super) lab: &'a Lab,
+    pub(super) service: Service,
     pub(super) uvs: &'a Path,
     pub(super) interrupted: &'a AtomicBool,
 }
@@ -48,7 +49,7 @@ impl<'a> Part<'a> {
         self.say("Weights 3:1:2, and each request on a connection of its own:")?;
         self.count(&servers)?;
         let drained = self.drain(&daemon, &content, &mut servers)?;
-        self.ipvsadm(&daemon, &self.lab.plan.delete_server(drained))?;
+        self.ipvsadm(&daemon, &self.service.delete_server(drained))?;
         let (removed, _) = servers.remove(drained);
         self.say(format!("{removed} is removed. The others answer:"))?;
         self.count(&servers)?;
@@ -57,14 +58,14 @@ impl<'a> Part<'a> {
     }
 
     fn introduce(&mut self) {
-        let plan = &self.lab.plan;
-        let servers = self.lab.servers.iter().zip(plan.servers);
+        let service = &self.service;
+        let servers = self.lab.servers.iter().zip(service.servers);
         let servers: Vec<_> = servers
             .map(|(s, address)| format!("{} {address}", s.name()))
             .collect();
         self.screen.say(format!(
             "client {}   director {}   VIP {}",
-            plan.client, plan.director, plan.vip
+            service.client, service.director, service.vip
         ));
         self.screen.say(servers.join("   "));
     }
@@ -74,9 +75,9 @@ impl<'a> Part<'a> {
         self.screen
             .command("director", format!("uvs {}", run_line(lab)));
         let daemon = lab.start_daemon(self.uvs)?;
-        self.ipvsadm(&daemon, &lab.plan.add_service("wrr"))?;
+        self.ipvsadm(&daemon, &self.service.add_service("wrr"))?;
         for (server, weight) in WEIGHTS.into_iter().enumerate() {
-            self.ipvsadm(&daemon, &lab.plan.add_server(server, weight))?;
+            self.ipvsadm(&daemon, &self.service.add_server(server, weight))?;
         }
         Ok(daemon)
     }
@@ -88,7 +89,7 @@ impl<'a> Part<'a> {
         content: &Content,
         servers: &mut [(String, u32)],
     ) -> Result<usize> {
-        let url = self.lab.plan.url(&format!("{}?rate={RATE}", content.path));
+        let url = self.service.url(&format!("{}?rate={RATE}", content.path));
         self.screen
             .command("client", format!("curl -s '{url}' | sha256sum &"));
         let download = Download::start(&self.lab.client, &url, &self.lab.dir().join("download"))?;
@@ -100,7 +101,7 @@ impl<'a> Part<'a> {
             "{sender} sends it. Its weight becomes 0 meanwhile: no new connections."
         ))?;
         servers[drained].1 = 0;
-        self.ipvsadm(daemon, &self.lab.plan.edit_server(drained, 0))?;
+        self.ipvsadm(daemon, &self.service.edit_server(drained, 0))?;
         self.count(servers)?;
         self.table(daemon)?;
         if download.is_finished() {
@@ -126,7 +127,7 @@ impl<'a> Part<'a> {
     /// Drives requests and compares who answered with what the weights say.
     fn count(&mut self, servers: &[(String, u32)]) -> Result<()> {
         self.check_interrupt()?;
-        let url = self.lab.plan.url("/");
+        let url = self.service.url("/");
         self.screen.command("client", requests_line(&url, REQUESTS));
         let answers = requests(&self.lab.client, &url, REQUESTS)?;
         let shares = share::compare(servers, &answers);
