@@ -20,6 +20,8 @@ pub(crate) struct Standpoint {
     pub(crate) stale: bool,
     /// The engine wants its frames.
     pub(crate) asked: bool,
+    /// Whether the program moves no TCP states.
+    pub(crate) stateless: bool,
     pub(crate) tracked: Tracked,
     /// Whether it has a local port (FULLNAT).
     pub(crate) has_local: bool,
@@ -97,6 +99,9 @@ fn refused(frame: &Frame<'_>, packet: &Packet, at: &Standpoint) -> Option<Up> {
     };
     if at.side == Side::Client && flags & flag::SYN != 0 {
         return Some(Up::Syn);
+    }
+    if at.stateless && flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) != flag::ACK {
+        return Some(Up::State);
     }
     let awaited = at.tracked.state == TcpState::SynRecv as u8;
     let asked = flags & (flag::ACK | flag::SYN | flag::RST);

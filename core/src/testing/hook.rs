@@ -59,6 +59,8 @@ pub struct Memory {
     pub strict: bool,
     /// How many connections there may be; `None` = as many as are asked for.
     pub limit: Option<usize>,
+    /// Whether the program moves no TCP states (`Reach::Established`).
+    pub stateless: bool,
     traffic: HashMap<ServerCell, Traffic>,
     events: VecDeque<Event>,
     lost: u64,
