@@ -46,5 +46,8 @@ pub(crate) fn check_machine() -> Result<(), HookError> {
         return Ok(());
     }
     let error = std::io::ErrorKind::Unsupported.into();
-    Err(HookError::refused("hook frames on a big-endian machine", error))
+    Err(HookError::refused(
+        "hook frames on a big-endian machine",
+        error,
+    ))
 }

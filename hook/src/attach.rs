@@ -146,7 +146,8 @@ impl Hook {
         let read = || -> io::Result<Vec<(u32, u32)>> {
             let word = |b: &[u8]| b.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
             let all = ports.keys()?;
-            let value = |key: &Vec<u8>| Ok((word(key), word(&ports.lookup(key)?.unwrap_or_default())));
+            let value =
+                |key: &Vec<u8>| Ok((word(key), word(&ports.lookup(key)?.unwrap_or_default())));
             all.iter().map(value).collect()
         };
         let there = read().map_err(HookError::io("the ports' numbers"))?;

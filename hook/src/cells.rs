@@ -57,8 +57,12 @@ impl Conn {
             self.last_seen.store(taken.last.0, Relaxed);
             self.answered.store(0, Relaxed);
             self.client_packets.store(0, Relaxed);
-            legs[0].expected.store(taken.tracked.server_expects, Relaxed);
-            legs[1].expected.store(taken.tracked.client_expects, Relaxed);
+            legs[0]
+                .expected
+                .store(taken.tracked.server_expects, Relaxed);
+            legs[1]
+                .expected
+                .store(taken.tracked.client_expects, Relaxed);
             self.birth.store(taken.birth.0, Relaxed);
         }
         let kept = &taken.kept;
@@ -69,7 +73,8 @@ impl Conn {
             | says(opens, flag::OPENING);
         if is_new {
             let tracked = state_of(&taken.tracked);
-            self.word.store(half(taken.birth) | flags | tracked, Release);
+            self.word
+                .store(half(taken.birth) | flags | tracked, Release);
         } else {
             self.set_flags(flag::UP | flag::TELLS | flag::OPENING, flags);
         }
@@ -124,7 +129,11 @@ impl Conn {
 
 /// State and "no output" as in a word.
 fn state_of(tracked: &Tracked) -> u64 {
-    let silent = if tracked.no_output { flag::NO_OUTPUT } else { 0 };
+    let silent = if tracked.no_output {
+        flag::NO_OUTPUT
+    } else {
+        0
+    };
     u64::from(tracked.state) | silent
 }
 

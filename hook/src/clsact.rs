@@ -187,7 +187,11 @@ mod tests {
 
     #[test]
     fn attributes_are_found_as_they_were_written() {
-        let all = [attribute(KIND, b"bpf\0"), attribute(OPTIONS | NESTED, b"12345")].concat();
+        let all = [
+            attribute(KIND, b"bpf\0"),
+            attribute(OPTIONS | NESTED, b"12345"),
+        ]
+        .concat();
         assert_eq!(all.len(), 8 + 12);
         assert_eq!(find(&all, KIND), Some(&b"bpf\0"[..]));
         assert_eq!(find(&all, OPTIONS), Some(&b"12345"[..]));

@@ -45,7 +45,9 @@ pub enum HookError {
         what: &'static str,
     },
     /// More rules than there is room for.
-    #[error("the hook has room for {room} {what}, and {wanted} are needed; allow it more, or use fewer services")]
+    #[error(
+        "the hook has room for {room} {what}, and {wanted} are needed; allow it more, or use fewer services"
+    )]
     Full {
         /// Of what.
         what: &'static str,
@@ -103,7 +105,9 @@ pub(crate) fn remedy(error: &io::Error) -> &'static str {
         Some(libc::EPERM | libc::EACCES) => {
             "give uvs the capabilities CAP_BPF and CAP_NET_ADMIN, and see that neither seccomp nor lockdown forbids bpf(2)"
         }
-        Some(libc::ENOMEM) => "free memory, raise the cgroup's limit, or let the hook have fewer connections",
+        Some(libc::ENOMEM) => {
+            "free memory, raise the cgroup's limit, or let the hook have fewer connections"
+        }
         Some(libc::ENOSYS) => "the kernel was built without CONFIG_BPF_SYSCALL",
         Some(libc::EINVAL | libc::E2BIG | libc::ENOTSUP) => "the kernel is too old for this",
         _ => "see `uvs doctor`",

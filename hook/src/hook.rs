@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uvs_core::flow::Endpoint;
 use uvs_core::narrow;
-use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell};
+use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, Up};
 use uvs_core::service::ServiceKey;
 use uvs_core::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::pins;
 use crate::programs::{self, Programs};
 use crate::rules::InForce;
 use crate::sys::memory::Ring;
-use crate::up::Up;
+use crate::up;
 use crate::worker::Worker;
 
 /// What a hook is to be like.
@@ -152,7 +152,11 @@ impl Hook {
             return Err(HookError::Layout { path, what });
         }
         hook.set_up(now);
-        let there = hook.memory.conns.iter().filter(|c| c.birth.load(Relaxed) != 0);
+        let there = hook
+            .memory
+            .conns
+            .iter()
+            .filter(|c| c.birth.load(Relaxed) != 0);
         let there = narrow::to_u32(there.count());
         hook.taken.store(there, Relaxed);
         Ok(hook)
@@ -179,7 +183,11 @@ impl Hook {
         shared.stale_after.store(stale, Relaxed);
         shared.ours_mark.store(OURS_MARK, Relaxed);
         shared.host_mark.store(self.setup.host_mark, Relaxed);
-        let gso = if self.setup.udp_gso { 0 } else { control::NO_UDP_GSO };
+        let gso = if self.setup.udp_gso {
+            0
+        } else {
+            control::NO_UDP_GSO
+        };
         shared.flags.fetch_and(!control::NO_UDP_GSO, Relaxed);
         shared.flags.fetch_or(gso, Relaxed);
         shared.version.store(VERSION, Relaxed);
@@ -291,18 +299,21 @@ impl Hook {
         let place = place.and_then(|p| p.first_chunk().map(|p| u32::from_le_bytes(*p)));
         let cell = |what: u32| {
             place.map_or_else(Total::default, |place| {
-                sum(self.maps.cells.lookup(&(place * CELLS + what).to_le_bytes()))
+                sum(self
+                    .maps
+                    .cells
+                    .lookup(&(place * CELLS + what).to_le_bytes()))
             })
         };
-        let mut up = [Total::default(); Up::COUNT];
-        for (what, to) in (cell::UP..).zip(&mut up) {
-            *to = cell(what);
+        let mut reasons = [Total::default(); Up::COUNT];
+        for (why, to) in Up::ALL.iter().zip(&mut reasons) {
+            *to = cell(up::place(*why));
         }
         Ok(PortTotals {
             forwarded: cell(cell::FORWARDED),
             lost: cell(cell::LOST),
             gso_unsupported: cell(cell::GSO),
-            up,
+            up: reasons,
         })
     }
 
@@ -318,7 +329,11 @@ impl Hook {
         }
         let removals = &self.memory.control().removals;
         removals.store(narrow::to_u32(count), Release);
-        let called = self.programs.remove.as_ref().is_some_and(|p| p.call().is_ok());
+        let called = self
+            .programs
+            .remove
+            .as_ref()
+            .is_some_and(|p| p.call().is_ok());
         if !called {
             self.take_out_singly(count);
         }

@@ -28,7 +28,10 @@ pub(crate) fn keep(at: &[AtomicU64; KEPT], kept: &Kept) {
     for (to, end) in all[NAMES..].chunks_exact_mut(2).zip(ends) {
         to.copy_from_slice(&words(end.addr));
     }
-    all[14] = (0..).zip(ends).map(|(i, e)| u64::from(e.port) << (16 * i)).sum();
+    all[14] = (0..)
+        .zip(ends)
+        .map(|(i, e)| u64::from(e.port) << (16 * i))
+        .sum();
     all[15] = u64::from(kept.protocol as u8)
         | u64::from(kept.mode) << 8
         | u64::from(kept.persistent) << 16
@@ -43,7 +46,10 @@ pub(crate) fn kept(at: &[AtomicU64; KEPT]) -> Option<Kept> {
     let (service, member) = named(all.first_chunk()?)?;
     let end = |i: usize| {
         let port = (all[14] >> (16 * i) & 0xffff).try_into().ok()?;
-        Some(Endpoint::new(addr([all[NAMES + 2 * i], all[NAMES + 2 * i + 1]]), port))
+        Some(Endpoint::new(
+            addr([all[NAMES + 2 * i], all[NAMES + 2 * i + 1]]),
+            port,
+        ))
     };
     let [protocol, mode, persistent, client_packets, ..] = all[15].to_le_bytes();
     Some(Kept {

@@ -81,7 +81,10 @@ impl Elf {
     }
 
     fn data(&self, section: &Section) -> Option<&'static [u8]> {
-        let (from, len) = (usize::try_from(section.offset), usize::try_from(section.size));
+        let (from, len) = (
+            usize::try_from(section.offset),
+            usize::try_from(section.size),
+        );
         self.bytes.get(from.ok()?..)?.get(..len.ok()?)
     }
 

@@ -85,9 +85,14 @@ pub fn remove_leftovers(dir: &Path) -> Result<Leftovers, HookError> {
 fn interfaces() -> io::Result<Vec<u32>> {
     // Of sysfs the mount may be another namespace's; /proc/thread-self is not.
     let text = fs::read_to_string("/proc/thread-self/net/dev")?;
-    let names = text.lines().skip(2).filter_map(|line| line.split(':').next());
+    let names = text
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split(':').next());
     Ok(names
-        .filter_map(|name| rustix::net::netdevice::name_to_index(rtnetlink_socket().ok()?, name.trim()).ok())
+        .filter_map(|name| {
+            rustix::net::netdevice::name_to_index(rtnetlink_socket().ok()?, name.trim()).ok()
+        })
         .collect())
 }
 
@@ -101,8 +106,12 @@ fn rtnetlink_socket() -> io::Result<std::os::fd::OwnedFd> {
 pub(crate) fn prepare(dir: &Path) -> Result<(), HookError> {
     let fail = |error: io::Error| {
         let remedy = match error.raw_os_error() {
-            Some(libc::EROFS) => "the BPF file system is mounted read-only: mount -o remount,rw /sys/fs/bpf",
-            Some(libc::EPERM | libc::EACCES) => "it is for root, and for whom the folder belongs to",
+            Some(libc::EROFS) => {
+                "the BPF file system is mounted read-only: mount -o remount,rw /sys/fs/bpf"
+            }
+            Some(libc::EPERM | libc::EACCES) => {
+                "it is for root, and for whom the folder belongs to"
+            }
             _ => "mount a BPF file system: mount -t bpf bpf /sys/fs/bpf",
         };
         HookError::Pins {

@@ -80,7 +80,9 @@ pub(crate) fn load(name: &'static str, kind: u32, maps: &Maps) -> Result<Program
     let invalid = |what: &str| refused(std::io::ErrorKind::InvalidData.into(), what.to_owned());
     let mut code = object::program(name).ok_or_else(|| invalid("it is not in the object"))?;
     for (at, map) in code.maps {
-        let map = maps.get(&map).ok_or_else(|| invalid("it has an unknown map"))?;
+        let map = maps
+            .get(&map)
+            .ok_or_else(|| invalid("it has an unknown map"))?;
         let fd = u64::from(map.as_fd().as_raw_fd().cast_unsigned());
         // The low word of the two that load an address: register, and the file descriptor as the immediate.
         let low = code.instructions.get_mut(at);

@@ -285,7 +285,10 @@ fn union(a: &Elements, b: &Elements) -> Elements {
 
 /// Writes what differs.
 fn add(map: &Map, what: &str, old: &Elements, new: &Elements) -> Result<(), HookError> {
-    for (key, value) in new.iter().filter(|(key, value)| old.get(*key) != Some(value)) {
+    for (key, value) in new
+        .iter()
+        .filter(|(key, value)| old.get(*key) != Some(value))
+    {
         let done = map.update(key, value);
         done.map_err(|e| HookError::refused(format!("add {what}"), e))?;
     }

@@ -179,7 +179,11 @@ impl Map {
     ///
     /// # Panics
     /// Where keys and values are not as many.
-    pub(crate) fn update_batch(&self, keys: &[u8], values: &[u8]) -> Result<(), (usize, io::Error)> {
+    pub(crate) fn update_batch(
+        &self,
+        keys: &[u8],
+        values: &[u8],
+    ) -> Result<(), (usize, io::Error)> {
         let count = keys.len() / self.shape.key as usize;
         assert_eq!(keys.len(), count * self.shape.key as usize, "whole keys");
         assert_eq!(values.len(), count * self.answer, "a value for each key");

@@ -127,7 +127,9 @@ impl Ring {
             let len = (header & !DISCARDED) as usize;
             let words = len == N * 8 && header & DISCARDED == 0;
             let record = words.then(|| {
-                std::array::from_fn(|i| self.word64(offset + HEADER + i * 8).load(Ordering::Relaxed))
+                std::array::from_fn(|i| {
+                    self.word64(offset + HEADER + i * 8).load(Ordering::Relaxed)
+                })
             });
             let next = at + (len + HEADER).next_multiple_of(8) as u64;
             position.store(next, Ordering::Release);
@@ -173,7 +175,16 @@ fn map_memory(map: &Map, len: usize, offset: usize, writable: bool) -> io::Resul
     };
     let fd = map.as_fd().as_raw_fd();
     // SAFETY: the kernel picks an address that is free.
-    let at = unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, offset) };
+    let at = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            protection,
+            libc::MAP_SHARED,
+            fd,
+            offset,
+        )
+    };
     if at == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

@@ -53,7 +53,12 @@ pub(crate) struct Ran {
 
 impl Program {
     /// Loads one.
-    pub(crate) fn load(name: &str, kind: u32, code: &[u64], license: &CStr) -> Result<Self, Refused> {
+    pub(crate) fn load(
+        name: &str,
+        kind: u32,
+        code: &[u64],
+        license: &CStr,
+    ) -> Result<Self, Refused> {
         let without_log = Self::try_load(name, kind, code, license, &mut []);
         let error = match without_log {
             Ok(program) => return Ok(program),
