@@ -79,7 +79,7 @@ INLINE int decide(struct __sk_buff *skb, enum reach reach)
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (skb->mark == c->host_mark) {
+	if (c->host_mark && skb->mark == c->host_mark) {
 		skb->mark = 0;
 		return TC_ACT_UNSPEC;
 	}
@@ -138,7 +138,7 @@ SEC("egress") int uvs_egress(struct __sk_buff *skb)
 	u64 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	u64 now = bpf_ktime_get_ns();
-	if (!c || skb->mark == c->host_mark || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
+	if (!c || (c->host_mark && skb->mark == c->host_mark) || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
 		return TC_ACT_UNSPEC;
 	struct packet p = {};
 	if (skb->protocol == swap16(ETH_P_IP))

@@ -28,7 +28,7 @@ struct control {
 	u64 heartbeat;   /* CLOCK_MONOTONIC, ns, written by the daemon */
 	u64 stale_after; /* ns without a heartbeat until nothing is ours any more */
 	u32 ours_mark;   /* the bit of a mark that says ours */
-	u32 host_mark;   /* the mark of what the daemon has sent into the host's stack */
+	u32 host_mark;   /* what the daemon sends into the host's stack has, 0 = nothing does */
 	u32 flags;       /* CONTROL_* */
 	u32 ways;        /* the generation of all ways */
 	u32 first_port;  /* FULLNAT's local ports, host byte order; none where the first is above the last */

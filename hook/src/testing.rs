@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use uvs_core::time::Instant;
 
 use crate::hook::Hook;
-use crate::layout::OURS_MARK;
+use crate::layout::{Conn, OURS_MARK};
 use crate::sys::program::{Program, Ran};
 
 /// `struct __sk_buff` of linux/bpf.h: its size, and where its fields are that a test sets or reads.
@@ -61,15 +61,26 @@ impl Hook {
         Ok(run(&self.programs.ingress, frame, arrival, runs)?.nanos)
     }
 
-    /// Makes it `now` what the program has entered since `before`, by its own clock: for tests in virtual time.
-    pub fn set_time(&self, before: Instant, now: Instant) {
-        for conn in self.memory.conns.iter() {
-            for at in [&conn.last_seen, &conn.answered] {
-                if at.load(Relaxed) >= before.0 {
+    /// As [`Hook::run`] at a virtual time: what the program has entered by its own clock is `now`.
+    ///
+    /// # Errors
+    /// As [`Hook::run`].
+    pub fn run_at(&self, now: Instant, frame: &[u8], arrival: Arrival) -> io::Result<Outcome> {
+        let conns = &self.memory.conns;
+        let times = || {
+            let of = |c: &Conn| [c.last_seen.load(Relaxed), c.answered.load(Relaxed)];
+            conns.iter().map(of).collect::<Vec<_>>()
+        };
+        let before = times();
+        let outcome = self.run(frame, arrival)?;
+        for ((conn, before), after) in conns.iter().zip(before).zip(times()) {
+            for (i, at) in [&conn.last_seen, &conn.answered].into_iter().enumerate() {
+                if before[i] != after[i] {
                     at.store(now.0, Relaxed);
                 }
             }
         }
+        Ok(outcome)
     }
 
     /// The kernel's clock, by which the program goes.

@@ -72,9 +72,10 @@ fn net_admin_and_bpf_are_enough() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && text.contains("1 passed"),
-        "{text}"
+        "{text}{errors}"
     );
 }
 

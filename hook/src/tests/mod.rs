@@ -2,3 +2,5 @@
 
 mod load;
 mod net;
+mod pair;
+mod same;
