@@ -145,6 +145,7 @@ fn connections_have_their_local_endpoint_when_wide() {
         expires: 899,
         idle_ns: 1_200_000_000,
         sequence: None,
+        in_kernel: false,
     };
     let view = View::Connections(vec![report.into()]);
     assert_eq!(
