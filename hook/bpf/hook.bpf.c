@@ -48,7 +48,7 @@ INLINE int take(struct __sk_buff *skb, const struct control *c, const struct pac
 }
 
 /* Why a frame is ours that is not forwarded here, 0 = it is not. */
-INLINE u32 judge(struct __sk_buff *skb, const struct control *c, const struct packet *p, u64 target, u64 now)
+INLINE u32 judge(struct __sk_buff *skb, const struct control *c, struct packet *p, u64 target, u64 now)
 {
 	u64 to = flags_of(p->dst);
 	if (to & ADDRESS_OWNED)

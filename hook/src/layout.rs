@@ -103,7 +103,7 @@ macro_rules! shared {
 
 shared! {
     /// `struct control`.
-    struct Control (64) {
+    struct Control (72) {
         heartbeat: AtomicU64,
         stale_after: AtomicU64,
         ours_mark: AtomicU32,
@@ -112,9 +112,9 @@ shared! {
         ways: AtomicU32,
         first_port: AtomicU32,
         last_port: AtomicU32,
-        ip_id: AtomicU32,
-        removals: AtomicU32,
+        ip_id: AtomicU64,
         events_lost: AtomicU64,
+        removals: AtomicU64,
         version: AtomicU64,
     }
 

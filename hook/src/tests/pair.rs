@@ -36,10 +36,6 @@ pub(super) enum Where {
 }
 
 impl Pair {
-    pub(super) fn new(net: &Net) -> Self {
-        Self::with(net, Reach::Everything)
-    }
-
     pub(super) fn with(net: &Net, reach: Reach) -> Self {
         let setup = Setup {
             // The beds' time is not the kernel's.
