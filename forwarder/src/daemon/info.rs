@@ -35,6 +35,7 @@ impl Answers<ask::Info> for Daemon {
                 suppressed: self.options.log.suppressed(),
             },
             guard: Some(self.guard_status()),
+            hook: self.hook_status(),
         })
     }
 }

@@ -9,6 +9,7 @@ mod derive;
 mod find;
 mod frames;
 mod history;
+mod hook;
 mod info;
 mod listings;
 mod live;

@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
+use uvs_control::protocol::HookMode;
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::{Engine, EngineConfig};
@@ -54,6 +55,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The socket for programs that speak to the kernel's IPVS.
     pub ipvs_socket: PathBuf,
+    /// How much is given to the kernel, where the command line, the file or the environment says it.
+    pub hook: HookMode,
     /// What is exported, and where.
     pub metrics: Metrics,
     /// The schedulers, built-in and from plugins.

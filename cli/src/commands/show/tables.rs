@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::commands::columns::{Column, Show, Value};
-use uvs_control::protocol::{InterfaceFrames, NeighbourStatus, Setting};
+use uvs_control::protocol::{HookPort, InterfaceFrames, NeighbourStatus, Setting};
 
 /// A reason and its counter.
 #[derive(Serialize)]
@@ -46,6 +46,20 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
     10,
 );
 
+pub(super) const HOOKED: Show<HookPort> = (
+    &[
+        Column::text("INTERFACE", |p| Value::word(&p.interface)),
+        Column::text("ATTACHED BY", |p| Value::or_dash(p.attach.clone())),
+        Column::number("RECEIVED", |p| Value::Count(p.received)),
+        Column::number("FORWARDED", |p| Value::Count(p.forwarded)),
+        Column::number("OURS", |p| Value::Count(p.ours)),
+        Column::number("NOT-OURS", |p| Value::Count(p.not_ours)),
+        Column::text("BEFORE IT", |p| Value::list(&p.others, ",")),
+        Column::number("FORWARDED-BYTES", |p| Value::Count(p.forwarded_bytes)),
+    ],
+    7,
+);
+
 pub(super) const NEIGHBOURS: Show<NeighbourStatus> = (
     &[
         Column::text("ADDRESS", |n| Value::Word(n.addr.to_string())),
@@ -68,3 +82,12 @@ pub(super) const SETTINGS: Show<Setting> = (
     ],
     3,
 );
+
+/// Names, and behind them what they have.
+pub(super) fn listed(lines: &[(&str, String)]) -> String {
+    let line = |(name, value): &(&str, String)| {
+        let value = if value.is_empty() { "-" } else { value };
+        format!("{name:<15}  {value}\n")
+    };
+    lines.iter().map(line).collect()
+}
