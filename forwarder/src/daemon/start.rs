@@ -35,9 +35,9 @@ use crate::guard::{Guard, GuardSpec};
 use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
-use crate::port::Ends;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
+use crate::port::{Ends, Sight};
 use crate::worker::Ports;
 use crate::workers::Workers;
 
@@ -231,7 +231,7 @@ fn open_ports(interfaces: &[String]) -> Result<Ports> {
     let filter = FilterSpec::default().compile();
     let interfaces = interfaces.iter().map(|name| open_port(name, &filter));
     let interfaces = interfaces.collect::<Result<_>>()?;
-    let host = HostPort::open(&filter)?;
+    let host = HostPort::open(&filter, Sight::Copies)?;
     Ok(Ports {
         interfaces,
         host: (Box::new(host.receive), Box::new(host.deliver)),

@@ -89,13 +89,11 @@ struct Entry {
     sealed: Range<usize>,
 }
 
-impl AsFd for MemoryReceiver {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.event.as_fd()
-    }
-}
-
 impl Receive for MemoryReceiver {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.wire.event.as_fd()]
+    }
+
     fn is_ready(&self) -> bool {
         !self.wire.shared().to_port.is_empty()
     }

@@ -35,7 +35,7 @@ pub(crate) mod vnet;
 
 use std::io;
 use std::ops::{AddAssign, Range};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::{DropReason, PortId};
@@ -102,6 +102,28 @@ pub(crate) enum Link {
     Gone,
 }
 
+impl Link {
+    /// What a port has whose sockets say these: one that is gone does not come back.
+    fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Gone, _) | (_, Self::Gone) => Self::Gone,
+            (Self::Down, _) | (_, Self::Down) => Self::Down,
+            (Self::Up, Self::Up) => Self::Up,
+        }
+    }
+}
+
+/// Which of an interface's frames a port gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Copies of those that its filter lets through; the kernel has them too.
+    #[default]
+    Copies,
+    /// Those that the hook's program has marked with this bit, which the kernel's stack does not get, and copies
+    /// of what its filter lets through of ARP.
+    Marked(u32),
+}
+
 /// What the socket filter lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
@@ -153,9 +175,12 @@ pub(crate) struct Flushed {
     pub(crate) failed: u64,
 }
 
-/// The receiving side of a port. Its descriptor is readable when frames wait, and reports an error when
-/// the interface's state changed: ask [`Receive::link`] then.
-pub(crate) trait Receive: AsFd + Send {
+/// The receiving side of a port.
+pub(crate) trait Receive: Send {
+    /// Its descriptors: readable when frames wait; they report an error when the interface's state changed: ask
+    /// [`Receive::link`] then.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
     /// Whether a frame waits; no system call.
     fn is_ready(&self) -> bool;
 

@@ -1,15 +1,13 @@
 //! What the worker does when it is asked: between two batches, and never for long.
 
-use std::os::fd::{AsFd, AsRawFd};
 use std::sync::mpsc::TryRecvError;
 
-use mio::unix::SourceFd;
 use uvs_core::time::Instant;
 
 use super::ask::Ask;
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
-use super::{Worker, register, set_filter};
+use super::{Worker, deregister, register, set_filter};
 use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::Live;
@@ -77,10 +75,7 @@ impl Worker {
 
     fn replace_port(&mut self, port: usize, (mut rx, tx): Ends) {
         if !self.gone[port] {
-            let _ = self
-                .poll
-                .registry()
-                .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+            deregister(&self.poll, self.rx[port].as_ref());
         }
         if let Some(desired) = &self.filter {
             set_filter(rx.as_mut(), self.filter_of(port, desired));

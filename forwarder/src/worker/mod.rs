@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
 use uvs_core::outbox::Outbox;
@@ -319,10 +319,7 @@ impl Worker {
             }
             if self.rx[port].link() == Link::Gone && !self.gone[port] {
                 self.gone[port] = true;
-                let _ = self
-                    .poll
-                    .registry()
-                    .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+                deregister(&self.poll, self.rx[port].as_ref());
                 (self.line.notices)(Notice::Gone(port_id(port)));
             }
         }
@@ -330,9 +327,19 @@ impl Worker {
 }
 
 fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
-    let fd = rx.as_fd().as_raw_fd();
-    poll.registry()
-        .register(&mut SourceFd(&fd), Token(port), Interest::READABLE)
+    let mut fds = rx.descriptors().into_iter();
+    fds.try_for_each(|fd| {
+        let mut source = SourceFd(&fd.as_raw_fd());
+        poll.registry()
+            .register(&mut source, Token(port), Interest::READABLE)
+    })
+}
+
+/// Hears no more of a port, whose descriptors end soon anyway.
+fn deregister(poll: &Poll, rx: &dyn Receive) {
+    for fd in rx.descriptors() {
+        let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
 }
 
 fn set_filter(rx: &mut dyn Receive, program: &Program) {

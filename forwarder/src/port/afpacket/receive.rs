@@ -1,4 +1,4 @@
-//! Frames in, from a TPACKET_V2 ring; those larger than a slot by a recv() of their own.
+//! Frames in by one socket, from a TPACKET_V2 ring; those larger than a slot by a recv() of their own.
 
 use std::io;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
 use crate::port::filter::Program;
 use crate::port::vnet::{self, VNET_LEN};
-use crate::port::{Budget, Coverage, Link, Receive, Received, RxMeta, RxStatistics};
+use crate::port::{Budget, Coverage, Link, Received, RxMeta, RxStatistics};
 use crate::sys;
 
-/// The receiving side of an AF_PACKET port.
+/// A receiving socket and its ring; its methods are those of [`Receive`](crate::port::Receive).
 #[derive(Debug)]
-pub(crate) struct RingReceiver {
+pub(super) struct RingReceiver {
     socket: Socket,
     ring: Ring,
     /// The slot that the next batch begins with.
@@ -112,12 +112,12 @@ impl AsFd for RingReceiver {
     }
 }
 
-impl Receive for RingReceiver {
-    fn is_ready(&self) -> bool {
+impl RingReceiver {
+    pub(super) fn is_ready(&self) -> bool {
         self.ring.is_ours(self.head)
     }
 
-    fn fill(&mut self, budget: Budget) -> usize {
+    pub(super) fn fill(&mut self, budget: Budget) -> usize {
         assert!(self.batch.is_empty(), "the batch before was not released");
         let mut slot = self.head;
         let mut bytes = 0;
@@ -132,7 +132,7 @@ impl Receive for RingReceiver {
         self.batch.len()
     }
 
-    fn frame(&mut self, index: usize) -> Received<'_> {
+    pub(super) fn frame(&mut self, index: usize) -> Received<'_> {
         let Entry {
             slot,
             place,
@@ -157,7 +157,7 @@ impl Receive for RingReceiver {
         )
     }
 
-    fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
+    pub(super) fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
         let entry = &mut self.batch[index];
         // The range counts from the frame's buffer, VNET_LEN into the memory.
         entry.sealed = range.start..range.end + VNET_LEN;
@@ -169,7 +169,7 @@ impl Receive for RingReceiver {
         memory[range.start..range.start + VNET_LEN].copy_from_slice(&vnet::encode(offload));
     }
 
-    fn sealed(&self, index: usize) -> &[u8] {
+    pub(super) fn sealed(&self, index: usize) -> &[u8] {
         let entry = &self.batch[index];
         let memory = match &entry.place {
             Place::Slot => self.ring.bytes(entry.slot),
@@ -179,7 +179,7 @@ impl Receive for RingReceiver {
         &memory[entry.sealed.clone()]
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         for entry in &self.batch {
             self.ring.release(entry.slot);
         }
@@ -190,11 +190,11 @@ impl Receive for RingReceiver {
         self.copies.clear();
     }
 
-    fn set_filter(&mut self, program: &Program) -> io::Result<Coverage> {
+    pub(super) fn set_filter(&self, program: &Program) -> io::Result<Coverage> {
         attach(&self.socket, program)
     }
 
-    fn link(&mut self) -> Link {
+    pub(super) fn link(&mut self) -> Link {
         // ENETDOWN waits there after a change; as long as it does, the descriptor reports an error.
         drop(self.socket.take_error());
         let Ok(address) = sys::packet_address(&self.socket) else {
@@ -214,7 +214,7 @@ impl Receive for RingReceiver {
         }
     }
 
-    fn statistics(&mut self) -> RxStatistics {
+    pub(super) fn statistics(&mut self) -> RxStatistics {
         // The kernel counts the drops as packets too, and starts again from zero after each reading.
         if let Ok(new) = sys::packet_statistics(self.socket.as_fd()) {
             self.statistics.received += u64::from(new.tp_packets - new.tp_drops);
