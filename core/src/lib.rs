@@ -37,7 +37,7 @@ pub mod wire;
 
 pub use bytes::{fragment, frame, outbox, packet, rewrite, segment};
 pub use state::{
-    access, backend, conn, counters, fib, flow, marks, numbers, ports, random, ranks, sctp,
-    service, snapshot, tcp, time, verdict,
+    access, backend, conn, counters, fib, flow, marks, numbers, offload, ports, random, ranks,
+    sctp, service, snapshot, tcp, time, verdict,
 };
 use state::{rate, sysctls, wheel};

@@ -11,6 +11,7 @@ pub mod fib;
 pub mod flow;
 pub mod marks;
 pub mod numbers;
+pub mod offload;
 pub mod ports;
 pub mod random;
 pub mod ranks;

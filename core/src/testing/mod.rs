@@ -3,5 +3,6 @@
 pub mod bed;
 pub mod conformance;
 pub mod exercise;
+pub mod hook;
 pub mod packets;
 pub mod servers;
