@@ -55,7 +55,7 @@ pub(super) const HOOKED: Show<HookPort> = (
         Column::number("FORWARDED", |p| Value::Count(p.forwarded)),
         Column::number("TO-USER-SPACE", |p| Value::Count(p.ours)),
         Column::number("LOST", |p| Value::Count(p.lost + p.gso_unsupported)),
-        Column::number("BEFORE-IT", |p| Value::Count(p.before.into())),
+        Column::number("OTHERS", |p| Value::Count(p.others as u64)),
         Column::number("FORWARDED-BYTES", |p| Value::Count(p.forwarded_bytes)),
     ],
     7,
