@@ -40,4 +40,4 @@ pub use state::{
     access, backend, conn, counters, fib, flow, marks, numbers, offload, ports, random, ranks,
     sctp, service, snapshot, tcp, time, verdict,
 };
-use state::{rate, sysctls, wheel};
+use state::{rate, sequence, sysctls, wheel};

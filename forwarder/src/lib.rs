@@ -6,6 +6,7 @@ mod firewall;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
 pub mod guard;
+pub mod hook;
 mod ipvs;
 pub mod log;
 pub mod netlink;

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use super::fields::{Fields, Value};
 use crate::protocol::HookMode;
 
-const KEYS: &[&str] = &["mode", "connections", "pins"];
+const KEYS: &[&str] = &["mode", "connections", "heartbeat", "pins"];
 /// Connections that the kernel may forward at a time; beyond some millions its memory ends first.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1 << 22;
+/// Seconds for which the kernel keeps its part without a daemon: time to start one again, and no eternity for
+/// clients that nobody answers.
+const HEARTBEAT: RangeInclusive<i64> = 2..=3600;
 /// Where bpffs is on a host, by everybody's convention, and a directory of ours in it.
 const PINS: &str = "/sys/fs/bpf/uvs";
 
@@ -19,6 +22,9 @@ pub struct Hook {
     pub mode: Option<HookMode>,
     /// Connections that the kernel forwards at most; those above stay in user space.
     pub connections: u32,
+    /// Seconds after which the kernel gives up on a daemon that is silent, and has everything back that it does not
+    /// forward.
+    pub heartbeat: u32,
     /// The directory, in a bpffs, where what outlives a killed daemon is pinned.
     pub pins: PathBuf,
 }
@@ -28,6 +34,7 @@ impl Default for Hook {
         Self {
             mode: None,
             connections: 65_536,
+            heartbeat: 60,
             pins: PINS.into(),
         }
     }
@@ -44,6 +51,9 @@ pub(super) fn read(top: &Fields<'_>) -> Hook {
         .and_then(|value| value.choice(HookMode::ALL));
     if let Some(connections) = fields.integer("connections", CONNECTIONS) {
         hook.connections = connections;
+    }
+    if let Some(heartbeat) = fields.integer("heartbeat", HEARTBEAT) {
+        hook.heartbeat = heartbeat;
     }
     if let Some(pins) = fields.get("pins").and_then(|value| directory(&value)) {
         hook.pins = pins;

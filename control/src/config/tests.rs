@@ -25,11 +25,13 @@ fn endpoint(addr: &str, port: u16) -> Endpoint {
 
 #[test]
 fn the_hook_is_what_the_file_says() {
-    let hook = check("[hook]\nmode = \"guard\"\nconnections = 1000\npins = \"/bpf/uvs\"")
-        .unwrap()
-        .hook;
+    let hook =
+        check("[hook]\nmode = \"guard\"\nconnections = 1000\nheartbeat = 3\npins = \"/bpf/uvs\"")
+            .unwrap()
+            .hook;
     assert_eq!(hook.mode, Some(HookMode::Guard));
-    assert_eq!((hook.connections, hook.pins), (1000, "/bpf/uvs".into()));
+    let numbers = (hook.connections, hook.heartbeat);
+    assert_eq!((numbers, hook.pins), ((1000, 3), "/bpf/uvs".into()));
     assert_eq!(check("").unwrap().hook, Hook::default());
 }
 
@@ -377,6 +379,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "host_firewall = \"on\"", ":1:17: host_firewall: unknown value \"on\"; known: follow, ignore"),
     ("", "[hook]\nmode = \"on\"", ":2:8: hook.mode: unknown value \"on\"; known: auto, tier, guard, off"),
     ("", "[hook]\nconnections = 0", ":2:15: hook.connections: 0 is out of range; use a whole number from 1 to 4194304"),
+    ("", "[hook]\nheartbeat = 1", ":2:13: hook.heartbeat: 1 is out of range; use a whole number from 2 to 3600"),
     ("", "[hook]\npins = \"bpf\"", ":2:8: hook.pins: \"bpf\" is not an absolute path; name a directory in a bpffs"),
     (S, "deny = [\"10.0.0.0/40\"]", ":3:9: service.deny: \"10.0.0.0/40\" has no prefix length; use a length from 0 to 32"),
     (S, "allow_file = \"/etc/uvs/a\"", ":3:14: service.allow_file: allows nothing that is not allowed without it"),

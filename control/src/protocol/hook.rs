@@ -75,10 +75,12 @@ pub struct HookStatus {
     pub installs: u64,
     /// Those that were taken back.
     pub releases: u64,
-    /// Those that stayed in user space for want of room.
-    pub full: u64,
-    /// Frames of the engine's, by what made them so.
+    /// Events of connections that the daemon has taken in.
+    pub events: u64,
+    /// Frames that were given to user space, by the reason.
     pub up: Vec<(String, u64)>,
+    /// Connections whose frames all go to user space, by the reason when they were made.
+    pub untaken: Vec<(String, u64)>,
     /// Events of connections that the kernel had no room to tell.
     pub events_lost: u64,
     /// What others did to it that was repaired, and what could not be.
@@ -134,8 +136,8 @@ pub struct HookPort {
     /// How it is attached: `tcx` or `clsact`; empty where it is not.
     pub attach: String,
     /// Programs of others' at the same place that see frames first.
-    pub others: Vec<String>,
-    /// Frames that the program saw.
+    pub before: u32,
+    /// Frames that the program kept from the host: the sum of those below.
     pub received: u64,
     /// Those that it forwarded.
     pub forwarded: u64,
@@ -143,6 +145,8 @@ pub struct HookPort {
     pub forwarded_bytes: u64,
     /// Those that were given to user space.
     pub ours: u64,
-    /// Those that were left to the host.
-    pub not_ours: u64,
+    /// Those that it could not change for want of memory.
+    pub lost: u64,
+    /// Super-frames that a ring cannot describe, which would stop it for good.
+    pub gso_unsupported: u64,
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::Engine;
 use super::flows::Flows;
 use super::related::quote;
-use crate::conn::{Conn, ConnId, NONE};
+use crate::conn::{ConnId, NONE};
 use crate::flow::Flow;
 use crate::frame::{Frame, Offload};
 use crate::narrow;
@@ -168,12 +168,12 @@ impl DryRun {
         if let Some(here) = self.copied.get(&id.0) {
             return *here;
         }
-        let conn: Conn = *original.flows.conn(id);
+        let conn = original.flows.shown(id).conn;
         let control = match conn.control {
             NONE => NONE,
             template => self.copy(original, now, ConnId(template)).0,
         };
-        let here = self.engine.flows.adopt(now, conn, control);
+        let here = self.engine.flows.copy_in(now, conn, control);
         self.copied.insert(id.0, here);
         if let Some(syn) = original.flows.syn_of(id) {
             self.engine.flows.keep_syn(syn.at(here));

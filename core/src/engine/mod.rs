@@ -32,6 +32,7 @@ mod describe;
 mod desired;
 mod flows;
 mod fork;
+mod handover;
 mod host;
 mod input;
 mod journey;
@@ -135,10 +136,12 @@ impl Engine {
 impl<R: Recorder> Engine<R> {
     /// Replaces what is known of interfaces, routes and neighbours.
     pub fn set_fib(&mut self, fib: Arc<Fib>) {
+        let same_ways = self.flows.has_hook() && fib.has_ways_of(&self.routes.fib);
         self.routes.set(fib);
+        self.flows.take_up(&self.routes.fib, same_ways);
     }
 
-    /// A copy of the engine's totals.
+    /// A copy of the engine's totals; frames that the kernel forwarded are the shell's to add.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
         self.flows.fill(&mut counters);
@@ -205,6 +208,8 @@ impl<R: Recorder> Engine<R> {
     /// is in `out`, which must be empty.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
+        self.flows.catch_up();
+        self.flows.hasten(now);
         let mut left = budget;
         while let Some(id) = self.flows.expired(now, &mut left) {
             self.time_out(now, id, out);

@@ -69,6 +69,7 @@ impl<R: Recorder> Engine<R> {
                 header.next_hop_mtu().into(),
                 link,
             ) as usize;
+            self.flows.change_way_to(c.server.addr);
             if !ipv4::Header::new(&bytes[inner..]).dont_fragment() {
                 // The client's packets may be cut, so there is nothing to tell it.
                 return Some(Verdict::Answered);

@@ -7,7 +7,7 @@ use super::transmit::{By, Leg, to_client, wire_len};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Flow};
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -18,13 +18,13 @@ use crate::wire::tcp::flag;
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let hop = self.hop_to_client(t, id);
+        let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         if let Some(verdict) = self.refuse_routing(t, hop) {
             return verdict;
         }
         let c = self.flows.conn(id);
-        let (place, mode) = (c.backend, self.catalog.mode(c.mode));
+        let (place, mode) = (c.backend, self.catalog.mode(c.mode()));
         if is_opening(c)
             && let Some(verdict) = self.reopen(t, id)
         {
@@ -44,14 +44,18 @@ impl<R: Recorder> Engine<R> {
         self.transmit(t, leg, hop)
     }
 
-    /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
+    /// The way of a server's packet to its client, of this flow and come in by the interface `arrival`. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
-    fn hop_to_client(&mut self, t: &Transit<'_, '_>, id: ConnId) -> Result<NextHop, Unreachable> {
+    pub(super) fn hop_to_client(
+        &mut self,
+        flow: &Flow,
+        arrival: u32,
+        id: ConnId,
+    ) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
         if self.routes.fib.has_rules() && c.local.port == 0 {
-            let flow = &t.packet.flow;
-            let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
+            let came = Query::to(flow.dst).from(flow.src).by(arrival);
             let first = self.routes.fib.lookup(came.of(c.client));
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {

@@ -113,7 +113,7 @@ impl<R: Recorder> Engine<R> {
         if !self.routes.fib.has_rules() {
             return Query::to(c.server.addr).of(c.client);
         }
-        let forwarding = self.catalog.mode(c.mode).forwarding;
+        let forwarding = self.catalog.mode(c.mode()).forwarding;
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 

@@ -230,6 +230,31 @@ impl Fib {
         Ok(hop)
     }
 
+    /// Whether every packet goes the way that it goes by another one, and is filtered alike: what may differ
+    /// is neighbours' MAC addresses.
+    pub fn has_ways_of(&self, other: &Self) -> bool {
+        // By name, so that the compiler asks for what is new.
+        let Self {
+            interfaces,
+            ipv4,
+            neighbours: _,
+            failed,
+            filters,
+            local,
+            broadcasts,
+            local_prefixes,
+            first_address,
+            forwarding,
+        } = self;
+        // Who does not answer matters where there is another way.
+        let same_failed = !ipv4.has_several_hops() || *failed == other.failed;
+        same_failed
+            && (interfaces, ipv4, filters) == (&other.interfaces, &other.ipv4, &other.filters)
+            && (local, broadcasts, local_prefixes)
+                == (&other.local, &other.broadcasts, &other.local_prefixes)
+            && (first_address, forwarding) == (&other.first_address, &other.forwarding)
+    }
+
     /// The way by a route.
     fn hop(&self, route: &Route, query: &Query) -> Result<NextHop, Unreachable> {
         let hop = self.choose(route, query).ok_or(Unreachable::NoRoute)?;

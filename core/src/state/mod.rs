@@ -17,6 +17,7 @@ pub mod random;
 pub mod ranks;
 pub(crate) mod rate;
 pub mod sctp;
+pub(crate) mod sequence;
 pub mod service;
 pub mod snapshot;
 pub(crate) mod sysctls;

@@ -18,15 +18,18 @@
 //! with each packet that came up ([`Hook::put`]); both compare before they write.
 
 mod order;
+mod reasons;
 mod room;
-mod untaken;
 
 pub use order::{
     Birth, Cell, Change, Hop, Kept, Leg, Orders, Released, Reply, ServerCell, ServerOrder, Taken,
 };
-pub use room::{Reach, Room};
-pub use untaken::Untaken;
+pub use reasons::{Untaken, Up};
+pub use room::{HandedOver, Reach, Room};
 
+pub use crate::sequence::WINDOW;
+
+use crate::counters::Stats;
 use crate::time::Instant;
 
 /// The hook, as an engine's worker has it.
@@ -106,7 +109,7 @@ pub struct Event {
     pub birth: Birth,
 }
 
-/// What was forwarded for a server, in packets and IP bytes as [`Stats`](crate::counters::Stats) counts them
+/// What was forwarded for a server, in packets and IP bytes as [`Stats`] counts them
 /// (before encapsulation; a super-frame is one).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -118,6 +121,41 @@ pub struct Traffic {
     pub in_bytes: u64,
     /// Bytes from the server.
     pub out_bytes: u64,
+}
+
+impl Traffic {
+    /// What was added since `before`.
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            in_packets: self.in_packets.wrapping_sub(before.in_packets),
+            out_packets: self.out_packets.wrapping_sub(before.out_packets),
+            in_bytes: self.in_bytes.wrapping_sub(before.in_bytes),
+            out_bytes: self.out_bytes.wrapping_sub(before.out_bytes),
+        }
+    }
+
+    /// Counts a packet from a server (`out`) or a client.
+    pub const fn count(&mut self, out: bool, bytes: u64) {
+        if out {
+            self.out_packets += 1;
+            self.out_bytes += bytes;
+        } else {
+            self.in_packets += 1;
+            self.in_bytes += bytes;
+        }
+    }
+}
+
+impl From<Traffic> for Stats {
+    fn from(traffic: Traffic) -> Self {
+        Self {
+            connections: 0,
+            in_packets: traffic.in_packets,
+            out_packets: traffic.out_packets,
+            in_bytes: traffic.in_bytes,
+            out_bytes: traffic.out_bytes,
+        }
+    }
 }
 
 /// What the hook keeps of a connection, for the engine of a daemon that was started anew.

@@ -109,7 +109,7 @@ impl Daemon {
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
         let (first, last) = self.limits.local_ports;
-        let repairs = self.guard.repairs();
+        let repairs = self.isolation.repairs();
         MetricSnapshot {
             taken: Instant::now(),
             build: BUILD,
@@ -185,7 +185,7 @@ impl Daemon {
         let interfaces = self.interfaces_up(fib).into_iter();
         let down = interfaces.filter(|(_, up)| !up);
         let down = down.map(|(name, _)| format!("interface {name} is down or gone"));
-        let broken = self.guard.repairs().broken;
+        let broken = self.isolation.repairs().broken;
         let guard = broken.map(|why| format!("the guard could not be repaired: {why}"));
         down.chain(guard).collect()
     }

@@ -73,7 +73,9 @@ impl Daemon {
             );
         }
         if !back.is_empty() {
-            self.guard.replace(&self.guarded).map_err(failed)?;
+            let fib = self.mirror.fib();
+            let followed = self.isolation.follow(&self.guarded, back, &fib);
+            followed.map_err(failed)?;
             self.restore_clients();
         }
         let published = self.publish();
@@ -87,8 +89,12 @@ impl Daemon {
     /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let filter = self.filter(&self.unassigned.owned, &self.mirror.local_addresses());
+        let options = PortOptions {
+            sight: self.isolation.sight(),
+            ..PortOptions::default()
+        };
         let open = || -> Result<Ends, PortError> {
-            let opened = Port::open(name, &PortOptions::default(), &filter)?;
+            let opened = Port::open(name, &options, &filter)?;
             Ok((Box::new(opened.receive), Box::new(opened.transmit)))
         };
         if let Err(e) = self.workers.replace_port(port, open) {

@@ -73,7 +73,7 @@ impl Daemon {
         let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
         let (hook, hooked) = (&new.hook, &old.hook);
         let of_hook = |key| [Step::Key("hook"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 11] = [
+        let fixed: [(&[Step], bool); 12] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
             (
@@ -102,6 +102,7 @@ impl Daemon {
                 &of_hook("connections"),
                 hook.connections == hooked.connections,
             ),
+            (&of_hook("heartbeat"), hook.heartbeat == hooked.heartbeat),
             (&of_hook("pins"), hook.pins == hooked.pins),
         ];
         match fixed.iter().find(|(_, same)| !same) {

@@ -93,11 +93,12 @@ fn metrics(now: &Metrics) -> [Setting; 3] {
     ]
 }
 
-fn hook(now: &Hook, mode: HookMode) -> [Setting; 3] {
+fn hook(now: &Hook, mode: HookMode) -> [Setting; 4] {
     let default = Hook::default();
     [
         setting("hook.mode", mode.name(), HookMode::default().name()),
         setting("hook.connections", now.connections, default.connections),
+        setting("hook.heartbeat", now.heartbeat, default.heartbeat),
         setting("hook.pins", now.pins.display(), default.pins.display()),
     ]
 }
@@ -124,9 +125,9 @@ mod tests {
             limits(&Limits::default()),
             timeouts(Timeouts::default()),
             metrics(&Metrics::default()),
-            hook(&Hook::default(), HookMode::default()),
         ];
-        for setting in defaults.iter().flatten() {
+        let hook = hook(&Hook::default(), HookMode::default());
+        for setting in defaults.iter().flatten().chain(&hook) {
             assert_eq!(setting.value, setting.default, "{}", setting.key);
         }
         let fewer = Limits {

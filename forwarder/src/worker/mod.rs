@@ -21,6 +21,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
+use uvs_core::offload::{Found, Hook, Reach, Room};
 use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
@@ -46,6 +47,18 @@ const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
 
+/// What a worker uses of the hook.
+pub(crate) struct Hooked {
+    /// Its end of the program's memory.
+    pub(crate) hook: Box<dyn Hook>,
+    /// How far the kernel's part goes.
+    pub(crate) reach: Reach,
+    /// How much of the memory is its own.
+    pub(crate) room: Room,
+    /// The connections there that an earlier daemon has left.
+    pub(crate) found: Vec<Found>,
+}
+
 /// All that a worker takes frames from, and gives them to.
 pub(crate) struct Ports {
     /// Of the interfaces, in the order of their [`PortId`]s.
@@ -54,6 +67,8 @@ pub(crate) struct Ports {
     pub(crate) host: Ends,
     /// Into the host's own stack, to be forwarded.
     pub(crate) reinject: Box<dyn Transmit>,
+    /// Where the hook's program tells what is ours, so that the kernel has no copy of it.
+    pub(crate) hooked: Option<Hooked>,
 }
 
 /// The worker's end of everything.
@@ -83,11 +98,24 @@ pub(crate) struct Worker {
     latency: Latencies,
     arrivals: Vec<u64>,
     live: Option<Box<Live>>,
+    /// The kernel has no copy of the frames that come in, but for ARP.
+    hides: bool,
+    /// Connections that are to be taken over once there are services.
+    found: Vec<Found>,
 }
 
 impl Worker {
     /// A worker, with the waker that ends its sleep.
-    pub(crate) fn new(engine: Engine, ports: Ports, line: Line) -> std::io::Result<(Self, Waker)> {
+    pub(crate) fn new(
+        mut engine: Engine,
+        ports: Ports,
+        line: Line,
+    ) -> std::io::Result<(Self, Waker)> {
+        let hides = ports.hooked.is_some();
+        let found = ports.hooked.map_or_else(Vec::new, |hooked| {
+            engine.attach(hooked.hook, hooked.reach, hooked.room);
+            hooked.found
+        });
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let all = ports.interfaces.into_iter().chain([ports.host]);
@@ -120,6 +148,8 @@ impl Worker {
             latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
+            hides,
+            found,
         };
         Ok((worker, waker))
     }
@@ -131,14 +161,16 @@ impl Worker {
         loop {
             let now = monotonic();
             self.line.heartbeat.beat(now);
-            self.take_up();
+            self.take_up(now);
+            self.engine.catch_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);
             self.give_up_on_held(now);
+            self.engine.give_orders(now);
             if !self.answer_asks(now) {
                 return;
             }
-            let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
+            let work = busy || expiring || self.has_frames();
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
@@ -153,8 +185,14 @@ impl Worker {
         }
     }
 
+    /// Whether frames wait. Before there are services none is looked at: where the hook has outlived an earlier
+    /// daemon they may be its connections'.
+    fn has_frames(&self) -> bool {
+        self.filter.is_some() && self.rx.iter().any(|r| r.is_ready())
+    }
+
     /// Takes up what was published since.
-    fn take_up(&mut self) {
+    fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.line.published.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
             let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
@@ -166,7 +204,7 @@ impl Worker {
                 }
             });
             self.fib = fib;
-            self.flush();
+            self.flush(now);
         }
         if let Some(desired) = self.line.published.desired.newer(&mut self.seen_desired) {
             self.apply_error = self
@@ -179,6 +217,16 @@ impl Worker {
                 set_filter(self.rx[port].as_mut(), filter);
             }
             self.filter = Some(desired);
+            self.adopt(now);
+        }
+    }
+
+    /// Takes over what an earlier daemon has left in the kernel, once.
+    fn adopt(&mut self, now: Instant) {
+        let found = std::mem::take(&mut self.found);
+        if !found.is_empty() {
+            let adopted = self.engine.adopt(now, &found);
+            tracing::info!("took over what an earlier daemon had left in the kernel: {adopted:?}");
         }
     }
 
@@ -190,7 +238,7 @@ impl Worker {
         if !self.outbox.is_empty() {
             self.send_outbox(now);
             self.outbox.clear();
-            self.flush();
+            self.flush(now);
         }
         for event in self.engine.take_events() {
             (self.line.notices)(Notice::Server(event));
@@ -204,6 +252,9 @@ impl Worker {
     /// One batch of every port; whether there was anything.
     fn turn(&mut self, now: Instant) -> bool {
         let mut busy = false;
+        if self.filter.is_none() {
+            return busy;
+        }
         for port in 0..self.rx.len() {
             let count = self.rx[port].fill(Budget::default());
             if count > 0 {
@@ -217,7 +268,7 @@ impl Worker {
             busy |= count > 0;
         }
         if busy {
-            self.flush();
+            self.flush(now);
             self.record_latency();
             for rx in &mut self.rx {
                 rx.release();
@@ -297,6 +348,7 @@ impl Worker {
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
             Verdict::Local => self.send_to_host(port, index, range, &offload),
+            Verdict::Pass if self.hides => self.give_back(port, index, range, &offload),
             Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();

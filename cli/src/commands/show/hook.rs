@@ -18,8 +18,6 @@ pub(super) fn in_a_line(hook: &HookStatus) -> String {
 pub(super) fn text(hook: &HookStatus) -> String {
     let mut lines = vec![("hook", in_a_line(hook))];
     if let Some(program) = &hook.program {
-        let up = hook.up.iter().filter(|(_, count)| *count > 0);
-        let up: Vec<String> = up.map(|(why, count)| format!("{why} {count}")).collect();
         lines.extend([
             ("program", of_program(program)),
             ("pinned", pinned(program)),
@@ -35,16 +33,24 @@ pub(super) fn text(hook: &HookStatus) -> String {
             (
                 "since the start",
                 format!(
-                    "{} handed to the kernel, {} taken back, {} without room there",
-                    hook.installs, hook.releases, hook.full
+                    "{} handed to the kernel, {} taken back, {} events of theirs",
+                    hook.installs, hook.releases, hook.events
                 ),
             ),
             ("events lost", hook.events_lost.to_string()),
             ("repaired", hook.repaired.to_string()),
-            ("to user space", up.join(", ")),
+            ("frames up", by_reason(&hook.up)),
+            ("not taken", by_reason(&hook.untaken)),
         ]);
     }
     listed(&lines)
+}
+
+/// The reasons that there were.
+fn by_reason(counts: &[(String, u64)]) -> String {
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<String> = counts.map(|(why, n)| format!("{why} {n}")).collect();
+    counts.join(", ")
 }
 
 fn of_program(program: &HookProgram) -> String {

@@ -22,7 +22,7 @@ impl Scheduler for FirstAvailable {
 }
 
 impl Flows {
-    /// A copy without connections, which [`Flows::adopt`] adds; and the services whose scheduler could not
+    /// A copy without connections, which [`Flows::copy_in`] adds; and the services whose scheduler could not
     /// be copied.
     pub(in crate::engine) fn fork(&self) -> (Self, HashSet<ServiceKey>) {
         let mut examples = HashSet::new();
@@ -48,6 +48,7 @@ impl Flows {
             replaced: None,
             stream: self.stream.fork(),
             scheduler_faults: self.scheduler_faults,
+            handover: None,
         };
         (double, examples)
     }

@@ -20,11 +20,12 @@ impl Flows {
         let id = self.conns.insert(now, *c, replies)?;
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
+        self.note_opened(id);
         Ok(id)
     }
 
     /// A connection of another table, with its template's place in this one. Its server counts it already.
-    pub(in crate::engine) fn adopt(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
+    pub(in crate::engine) fn copy_in(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
         self.conns.adopt(now, c, control)
     }
 
@@ -36,7 +37,12 @@ impl Flows {
 
     /// The next connection whose time is over; each look at one takes of the budget.
     pub(in crate::engine) fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
-        self.conns.expired(now, budget)
+        loop {
+            let id = self.conns.expired(now, budget)?;
+            if !self.conns.get(id).is_taken() || !self.lives_on(now, id) {
+                return Some(id);
+            }
+        }
     }
 
     /// When [`Flows::expired`] has work again, `None` where there is no connection.
@@ -48,6 +54,7 @@ impl Flows {
     pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
         let changed = FlowEvent::Changed(self.conns.get(id), before);
         self.stream.tell(&mut self.pool, &changed);
+        self.note_changed(id);
     }
 
     /// Ends a connection. A template waits while it controls connections.
@@ -61,6 +68,7 @@ impl Flows {
             return;
         }
         let c = self.conns.remove(id);
+        self.note_ended(id, &c);
         if c.control != NONE {
             self.release_template(ConnId(c.control));
         }
@@ -72,6 +80,7 @@ impl Flows {
     /// Ends an entry before its time, and with it its template where no connection of that was ever
     /// established and none is left (`ip_vs_conn_del`).
     pub(in crate::engine) fn evict(&mut self, now: Instant, id: ConnId, cause: Cause) {
+        self.catch_up_with(id);
         let control = self.conns.get(id).control;
         self.end(now, id, cause);
         if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
@@ -81,11 +90,15 @@ impl Flows {
 
     /// Evicts one connection or template for a new one; `false` where none may go.
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let Some(id) = self.conns.eviction_candidate() else {
-            return false;
-        };
-        self.evict(now, id, Cause::Evicted);
-        true
+        while let Some(id) = self.conns.eviction_candidate() {
+            // One that looks half-open may have been established in the kernel.
+            self.catch_up_with(id);
+            if self.conns.eviction_candidate() == Some(id) {
+                self.evict(now, id, Cause::Evicted);
+                return true;
+            }
+        }
+        false
     }
 
     /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).

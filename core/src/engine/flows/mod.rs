@@ -1,7 +1,8 @@
 //! The connections, and the servers that have them: opened, tracked, counted, ended.
 //!
 //! What becomes of a connection leaves here as one stream of events, and what is seen of it elsewhere comes
-//! in by [`Flows::seen`]; a connection that was opened elsewhere comes in by [`Flows::adopt`].
+//! in by [`Flows::seen`]; a copy of a connection, for a dry run, comes in by [`Flows::copy_in`]. What the kernel
+//! forwards is in `handover`.
 
 mod apply;
 #[cfg(feature = "testing")]
@@ -10,6 +11,7 @@ mod clients;
 mod drain;
 mod event;
 mod fork;
+mod handover;
 mod handshake;
 mod lifetime;
 mod pool;
@@ -40,6 +42,8 @@ pub(super) use apply::NewSchedulers;
 use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
+use handover::Handover;
+pub(super) use handover::{Draft, Drafts};
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
@@ -66,6 +70,8 @@ pub(super) struct Flows {
     replaced: Option<Conn>,
     stream: Stream,
     scheduler_faults: u64,
+    /// What the kernel forwards, where the host has the hook.
+    handover: Option<Box<Handover>>,
 }
 
 impl Flows {
@@ -81,6 +87,7 @@ impl Flows {
             replaced: None,
             stream: Stream::default(),
             scheduler_faults: 0,
+            handover: None,
         }
     }
 
@@ -91,6 +98,7 @@ impl Flows {
         catalog: &Catalog,
         schedulers: NewSchedulers,
     ) -> bool {
+        self.settle();
         let mut change = apply::Change {
             pool: &mut self.pool,
             desired,
@@ -100,6 +108,7 @@ impl Flows {
         change.services(schedulers);
         let released = change.released;
         self.set_rates();
+        self.renew_servers();
         released
     }
 

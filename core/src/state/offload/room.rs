@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::Untaken;
+
 /// How far the kernel's part goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
@@ -25,4 +27,25 @@ pub struct Room {
     pub hops: Range<u32>,
     /// The first [`Birth`](super::Birth): above all that were given out in the same maps before.
     pub first_birth: u64,
+}
+
+/// How much of its room an engine uses, and what it has asked for since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// Connections that the kernel forwards.
+    pub taken: u32,
+    /// Connections of which it only knows that they are ours.
+    pub known: u32,
+    /// Connections that it may have, taken and known together.
+    pub limit: u32,
+    /// Connections that were taken.
+    pub takes: u64,
+    /// Taken connections that were taken anew, as their way or their server had changed.
+    pub retakes: u64,
+    /// Connections that were released.
+    pub releases: u64,
+    /// Events that were taken in.
+    pub events: u64,
+    /// Connections that were not taken when they might have been, by [`Untaken`] in the order of its variants.
+    pub untaken: [u64; Untaken::COUNT],
 }
