@@ -70,7 +70,10 @@ fn run(action: Action, pins: &Path) -> Result<Option<String>, Box<dyn std::error
         }
         Action::Down { force } => {
             let removed = [
-                (guard::down(force)?, "removed the guard (nft table netdev uvs)\n"),
+                (
+                    guard::down(force)?,
+                    "removed the guard (nft table netdev uvs)\n",
+                ),
                 (hook::down(pins, force)?, "removed the hook\n"),
             ];
             let said = removed.into_iter().filter(|(was_there, _)| *was_there);

@@ -93,7 +93,10 @@ fn an_interface_that_goes_and_comes_back_has_the_program_again() {
         .ip("link add name x0 type veth peer name x1\nlink set x0 up\nlink set x1 up")
         .expect("a pair");
     daemon.stop().expect("it ends well");
-    let words = line(&lab, &bpffs, "tier").replace("run ", "run --interface x0 --interface eth0 --interface eth1 ");
+    let words = line(&lab, &bpffs, "tier").replace(
+        "run ",
+        "run --interface x0 --interface eth0 --interface eth1 ",
+    );
     let daemon = Daemon::start_with(&lab, uvs(), &words).expect("uvs runs");
     fill(&lab, &daemon);
     let at_x0 = |daemon: &Daemon<'_>| {

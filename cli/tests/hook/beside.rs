@@ -34,7 +34,8 @@ fn is_served(site: &Site) {
 }
 
 #[test]
-fn what_a_nat_server_sends_from_the_balanced_port_is_masqueraded_while_a_client_downloads_from_there() {
+fn what_a_nat_server_sends_from_the_balanced_port_is_masqueraded_while_a_client_downloads_from_there()
+ {
     let mut site = Site::routed();
     site.nft(MASQUERADE);
     site.filter_reverse_paths();
@@ -87,7 +88,10 @@ fn nothing_of_the_hosts_rules_is_in_the_way_and_uvs_is_not_in_theirs() {
     assert!(!rules.contains("uvs"), "{rules}");
     // As an administrator saves and restores them.
     site.nft(&format!("flush ruleset\n{rules}"));
-    assert_eq!(site.director.enter(|| run("nft", &["list", "ruleset"])), rules);
+    assert_eq!(
+        site.director.enter(|| run("nft", &["list", "ruleset"])),
+        rules
+    );
     is_served(&site);
 }
 
@@ -111,7 +115,8 @@ fn a_server_behind_a_bridge_with_br_netfilter() {
 fn an_interface_that_is_a_macvlan() {
     let mut site = Site::routed();
     site.director.ip("address flush dev d0");
-    site.director.ip("link add name m0 link d0 type macvlan mode bridge");
+    site.director
+        .ip("link add name m0 link d0 type macvlan mode bridge");
     site.director.ip("link set m0 up");
     site.director.ip("address add 10.1.0.1/24 dev m0");
     site.director.ip("address add 10.1.0.100/32 dev m0");

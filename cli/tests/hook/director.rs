@@ -42,7 +42,11 @@ impl Bpffs {
 
     /// Makes it read-only, or no longer.
     pub(crate) fn read_only(&self, yes: bool) {
-        let flags = if yes { MountFlags::RDONLY } else { MountFlags::empty() };
+        let flags = if yes {
+            MountFlags::RDONLY
+        } else {
+            MountFlags::empty()
+        };
         rustix::mount::mount_remount(self.0.path(), flags, "").expect("remounted");
     }
 }
@@ -88,7 +92,9 @@ pub(crate) fn told(daemon: &Daemon<'_>, what: &str) -> Value {
 pub(crate) fn on_all_ports(daemon: &Daemon<'_>, key: &str) -> u64 {
     let hook = told(daemon, "hook");
     let ports = hook["ports"].as_array().expect("a list").iter();
-    ports.map(|port| port[key].as_u64().expect("a number")).sum()
+    ports
+        .map(|port| port[key].as_u64().expect("a number"))
+        .sum()
 }
 
 /// A client's connection to the VIP.

@@ -38,7 +38,9 @@ fn survives_kill(mode: Mode) {
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
     let url = lab.plan.url("/30M?rate=4m");
     let download = Download::start(&lab.client, &url, &lab.dir().join("down")).expect("curl runs");
-    eventually("the download is under way", || established(&told(&daemon, "conns")) == 11);
+    eventually("the download is under way", || {
+        established(&told(&daemon, "conns")) == 11
+    });
     let before = told(&daemon, "servers");
     daemon.process().signal(Signal::KILL).expect("killed");
     eventually("it is gone", || daemon.process().is_running() == false);
@@ -49,18 +51,27 @@ fn survives_kill(mode: Mode) {
     drop(daemon);
     let mut daemon = started(&lab, &bpffs, "tier");
     fill(&lab, &daemon);
-    eventually("it has them all", || established(&told(&daemon, "conns")) == 11);
+    eventually("it has them all", || {
+        established(&told(&daemon, "conns")) == 11
+    });
     let after = told(&daemon, "servers");
     let packets = |servers: &Value| -> u64 {
         let all = servers.as_array().expect("a list").iter();
-        all.map(|s| s["in_packets"].as_u64().expect("a number")).sum()
+        all.map(|s| s["in_packets"].as_u64().expect("a number"))
+            .sum()
     };
     assert!(packets(&after) >= packets(&before), "{before}\n{after}");
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
-    download.finish().expect("it ends").must_equal(&content).expect("every byte");
+    download
+        .finish()
+        .expect("it ends")
+        .must_equal(&content)
+        .expect("every byte");
     must_serve(&lab, &daemon);
     drop(open);
-    eventually("their ends are seen", || established(&told(&daemon, "conns")) == 0);
+    eventually("their ends are seen", || {
+        established(&told(&daemon, "conns")) == 0
+    });
     assert!(daemon.process().is_running());
     daemon.stop().expect("it ends well");
     assert!(bpffs.pinned().is_empty(), "{:?}", bpffs.pinned());
@@ -122,5 +133,9 @@ fn with_nothing_left_the_host_is_as_it_was() {
     must_serve(&lab, &daemon);
     daemon.stop().expect("it ends well");
     assert!(bpffs.pinned().is_empty(), "{:?}", bpffs.pinned());
-    assert_eq!(knock(&lab), Err(ErrorKind::ConnectionRefused), "the kernel has its packets back");
+    assert_eq!(
+        knock(&lab),
+        Err(ErrorKind::ConnectionRefused),
+        "the kernel has its packets back"
+    );
 }

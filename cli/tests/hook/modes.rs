@@ -35,7 +35,10 @@ fn serves(mode: Mode, hook: &str) {
             assert!(forwarded == 0 && ours >= REQUESTS, "{forwarded} {ours}");
         }
         _ => {
-            assert!(forwarded >= REQUESTS && ours < REQUESTS / 10, "{forwarded} {ours}");
+            assert!(
+                forwarded >= REQUESTS && ours < REQUESTS / 10,
+                "{forwarded} {ours}"
+            );
             let all = place.as_array().expect("a list");
             assert!(all.iter().any(|c| c["in_kernel"] == true), "{place}");
         }

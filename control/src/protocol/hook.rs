@@ -135,8 +135,8 @@ pub struct HookPort {
     pub interface: String,
     /// How it is attached: `tcx` or `clsact`; empty where it is not.
     pub attach: String,
-    /// Programs of others' at the same place that see frames first.
-    pub before: u32,
+    /// Programs of others' at the same place, which see what it leaves to the host.
+    pub others: usize,
     /// Frames that the program kept from the host: the sum of those below.
     pub received: u64,
     /// Those that it forwarded.

@@ -7,7 +7,7 @@ use uvs_core::offload::{HandedOver, Reach, Untaken};
 use uvs_hook::{PortTotals, Up};
 
 use super::Daemon;
-use crate::hook::{Keeper, Place, way};
+use crate::hook::{Keeper, Place};
 use crate::port::port_id;
 use crate::worker::{PortStatus, Status, monotonic};
 
@@ -30,10 +30,11 @@ impl Daemon {
                 ..HookStatus::default()
             };
         };
-        let totals: Vec<(HookPort, PortTotals)> =
+        let ports: Vec<(HookPort, Option<PortTotals>)> =
             keeper.places().iter().map(|p| port(keeper, p)).collect();
         let up = Up::ALL.iter().map(|why| {
-            let count = totals.iter().map(|(_, totals)| totals.ours[*why as usize]);
+            let known = ports.iter().filter_map(|(_, totals)| totals.as_ref());
+            let count = known.map(|totals| totals.up[*why as usize].packets);
             (why.label().to_owned(), count.sum())
         });
         let handed = &counted.handed_over;
@@ -53,7 +54,7 @@ impl Daemon {
             )),
             up: up.collect(),
             untaken: untaken.collect(),
-            ports: totals.into_iter().map(|(port, _)| port).collect(),
+            ports: ports.into_iter().map(|(port, _)| port).collect(),
             repaired: keeper.repairs().removed,
             wrong: keeper.look(),
             ..handed_over(handed)
@@ -101,33 +102,37 @@ fn shortfall(keeper: &Keeper, wanted: HookMode) -> Option<String> {
 }
 
 fn program(keeper: &Keeper, heartbeat: u32, beat: uvs_core::time::Instant) -> HookProgram {
-    let program = keeper.hook().program();
+    let (id, tag) = keeper
+        .hook()
+        .program()
+        .map_or_else(|_| (0, String::new()), |program| (program.id, program.tag));
     let age = monotonic().since(beat);
     HookProgram {
-        tag: program.tag,
-        id: program.id,
+        tag,
+        id,
         pinned: keeper.pins().map(str::to_owned),
         heartbeat_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         heartbeat_limit_ms: u64::from(heartbeat) * 1000,
     }
 }
 
-fn port(keeper: &Keeper, (name, place): (&String, &Place)) -> (HookPort, PortTotals) {
-    let totals = keeper.hook().port(place.ifindex).unwrap_or_default();
-    let ours: u64 = totals.ours.iter().sum();
-    let (lost, gso_unsupported) = (totals.lost, totals.gso_unsupported);
-    let is_there = keeper.hook().is_attached(place.ifindex);
-    let attached = Some(place.attached).filter(|_| is_there);
-    let port = HookPort {
+fn port(keeper: &Keeper, (name, place): (&String, &Place)) -> (HookPort, Option<PortTotals>) {
+    let mut port = HookPort {
         interface: name.clone(),
-        attach: attached.map_or_else(String::new, |a| way(a).to_owned()),
-        before: place.attached.before,
-        received: totals.forwarded.packets + ours + lost + gso_unsupported,
-        forwarded: totals.forwarded.packets,
-        forwarded_bytes: totals.forwarded.bytes,
-        ours,
-        lost,
-        gso_unsupported,
+        others: place.attached.others,
+        ..HookPort::default()
     };
+    if keeper.is_at(place.ifindex) {
+        place.attached.way.name().clone_into(&mut port.attach);
+    }
+    let totals = keeper.hook().port(place.ifindex).ok();
+    if let Some(totals) = &totals {
+        port.forwarded = totals.forwarded.packets;
+        port.forwarded_bytes = totals.forwarded.bytes;
+        port.ours = totals.up.iter().map(|up| up.packets).sum();
+        port.lost = totals.lost.packets;
+        port.gso_unsupported = totals.gso_unsupported.packets;
+        port.received = port.forwarded + port.ours + port.lost + port.gso_unsupported;
+    }
     (port, totals)
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use uvs_hook::{HookError, Leftovers};
+
 use super::bpffs;
 use crate::guard::{Claim, GuardError};
 
@@ -13,7 +15,10 @@ pub enum LeftoverError {
     #[error(transparent)]
     Busy(#[from] GuardError),
     /// The kernel refused.
-    #[error("the hook cannot be removed: {0}")]
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The kernel does not tell which network namespace this is.
+    #[error("the network namespace's number: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -22,8 +27,18 @@ pub enum LeftoverError {
 /// # Errors
 /// The kernel's.
 pub fn show(pins: &Path) -> io::Result<Option<String>> {
-    let found = uvs_hook::leftovers(&bpffs::of_namespace(pins)?);
-    Ok((!found.is_empty()).then(|| found.to_string()))
+    let directory = bpffs::of_namespace(pins)?;
+    let found = uvs_hook::leftovers(&directory)?;
+    let Leftovers { pinned, filters } = &found;
+    let said = || {
+        format!(
+            "the hook: {} things pinned in {}, filters on {} interfaces",
+            pinned.len(),
+            directory.display(),
+            filters.len()
+        )
+    };
+    Ok((!found.is_empty()).then(said))
 }
 
 /// Removes it; says whether there was one.
@@ -32,10 +47,11 @@ pub fn show(pins: &Path) -> io::Result<Option<String>> {
 /// A daemon that runs in this network namespace needs it, unless `force`; the kernel refused.
 pub fn down(pins: &Path, force: bool) -> Result<bool, LeftoverError> {
     let _claim = if force { None } else { Some(Claim::new()?) };
-    remove(pins).map_err(Into::into)
+    remove(pins)
 }
 
 /// As [`down`], for whoever has the claim.
-pub(crate) fn remove(pins: &Path) -> io::Result<bool> {
-    uvs_hook::remove_leftovers(&bpffs::of_namespace(pins)?)
+pub(crate) fn remove(pins: &Path) -> Result<bool, LeftoverError> {
+    let removed = uvs_hook::remove_leftovers(&bpffs::of_namespace(pins)?)?;
+    Ok(!removed.is_empty())
 }

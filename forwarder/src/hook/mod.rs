@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use uvs_core::time::Instant;
-use uvs_hook::{Attached, Hook, HookError, Way};
+use uvs_hook::{Attached, Hook, HookError};
 
 use crate::guard::{Claim, GuardSpec, LOOPBACK, Repairs, Tampering};
 pub(crate) use leftover::remove as remove_leftover;
@@ -86,7 +86,7 @@ impl Keeper {
             self.hook.attach_egress(*ifindex)?;
         }
         for ifindex in self.egress.difference(&wanted) {
-            self.hook.detach_egress(*ifindex)?;
+            self.hook.detach_egress(*ifindex);
         }
         self.egress = wanted;
         Ok(())
@@ -102,11 +102,11 @@ impl Keeper {
     /// The program cannot be there.
     pub(crate) fn attach(&mut self, name: &str, ifindex: u32) -> Result<(), HookError> {
         let attached = self.hook.attach(ifindex)?;
-        if attached.before > 0 {
-            tracing::warn!(
+        if attached.others > 0 {
+            tracing::info!(
                 interface = name,
-                "{} programs of others see frames before the hook: what they keep, UVS does not get",
-                attached.before
+                "{} programs of others are there too: they see what the hook leaves to the host",
+                attached.others
             );
         }
         let place = Place { ifindex, attached };
@@ -119,7 +119,7 @@ impl Keeper {
     pub(crate) fn look_after(&mut self, present: impl Fn(&str) -> Option<u32>) {
         let names: Vec<String> = self.places.keys().cloned().collect();
         for name in names {
-            let Some(ifindex) = present(&name).filter(|i| !self.hook.is_attached(*i)) else {
+            let Some(ifindex) = present(&name).filter(|i| !self.is_at(*i)) else {
                 continue;
             };
             match self.attach(&name, ifindex) {
@@ -142,9 +142,14 @@ impl Keeper {
         }
     }
 
+    /// Whether the program is at an interface.
+    pub(crate) fn is_at(&self, ifindex: u32) -> bool {
+        self.hook.is_attached(ifindex).unwrap_or(false)
+    }
+
     /// What is otherwise than it was put up; `None` = nothing.
     pub(crate) fn look(&self) -> Option<String> {
-        let off = |(_, place): &(&String, &Place)| !self.hook.is_attached(place.ifindex);
+        let off = |(_, place): &(&String, &Place)| !self.is_at(place.ifindex);
         let off: Vec<&str> = self
             .places
             .iter()
@@ -160,14 +165,6 @@ impl Keeper {
     /// Something of it stays.
     pub(crate) fn remove(&mut self) -> Result<(), HookError> {
         self.hook.remove()
-    }
-}
-
-/// How a program is attached, in a word.
-pub(crate) const fn way(attached: Attached) -> &'static str {
-    match attached.how {
-        Way::Tcx => "tcx",
-        Way::Clsact => "clsact",
     }
 }
 

@@ -5,9 +5,9 @@
 //! is of no connection is the host's, but where the engine answers that itself (nat_icmp_send).
 
 use uvs_core::flow::{Addr, Protocol};
-use uvs_hook::{FullNat, Rules, Tunnel};
+use uvs_hook::{FullNat, Rules, TunnelEnd};
 
-use crate::guard::{GuardSpec, Server, TunnelEnd};
+use crate::guard::{self, GuardSpec, Server};
 
 /// The program's rules for what is to be kept from the kernel.
 pub(super) fn of(spec: &GuardSpec) -> Rules {
@@ -35,9 +35,9 @@ pub(super) fn of(spec: &GuardSpec) -> Rules {
     }
 }
 
-fn tunnel(end: &TunnelEnd) -> Tunnel {
-    Tunnel {
-        end: end.addr,
+fn tunnel(end: &guard::TunnelEnd) -> TunnelEnd {
+    TunnelEnd {
+        addr: end.addr,
         protocol: end.protocol,
         port: end.port,
     }

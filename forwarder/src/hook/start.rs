@@ -105,7 +105,7 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
     let setup = setup(wanted);
     let hook = Arc::new(load(&setup)?);
     let worker = Hooked {
-        hook: Box::new(Hook::worker(&hook)?),
+        hook: Box::new(hook.worker()?),
         reach: hook.reach(),
         room: hook.room(),
         found: hook.found(),
@@ -144,10 +144,10 @@ fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked
 /// What an earlier daemon has left, where it fits, else all anew.
 fn load(setup: &Setup) -> Result<Hook, HookError> {
     // Whoever only tells frames apart has no use for what was forwarded.
-    if setup.pins.is_some() && setup.reach > Reach::Guard {
+    let left = setup.pins.as_ref().is_some_and(|pins| pins.exists());
+    if left && setup.reach > Reach::Guard {
         match Hook::adopt(setup, monotonic()) {
             Ok(hook) => return Ok(hook),
-            Err(HookError::Missing(_)) => {}
             Err(why) => tracing::warn!(
                 "what an earlier daemon has left in the kernel cannot be used, and its connections end: {why}"
             ),

@@ -222,16 +222,6 @@ impl Worker {
                 set_filter(self.rx[port].as_mut(), filter);
             }
             self.filter = Some(desired);
-            self.adopt(now);
-        }
-    }
-
-    /// Takes over what an earlier daemon has left in the kernel, once.
-    fn adopt(&mut self, now: Instant) {
-        let found = std::mem::take(&mut self.found);
-        if !found.is_empty() {
-            let adopted = self.engine.adopt(now, &found);
-            tracing::info!("took over what an earlier daemon had left in the kernel: {adopted:?}");
         }
     }
 

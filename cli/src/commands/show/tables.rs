@@ -35,6 +35,7 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
         Column::number("HELD", |i| Value::Count(i.came.held)),
         Column::number("PASSED", |i| Value::Count(i.came.passed)),
         Column::number("LOCAL", |i| Value::Count(i.came.local)),
+        Column::number("IN-KERNEL", |i| Value::Count(i.came.in_kernel)),
         Column::number("DROPPED", |i| Value::Count(i.came.dropped)),
         Column::number("UNACCOUNTED", |i| Value::Difference(i.unaccounted)),
         Column::number("TO-SEND", |i| Value::Count(i.handed)),
@@ -43,7 +44,7 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
         Column::number("LOST", |i| Value::Count(i.came.lost)),
         Column::number("UNSENT", |i| Value::Difference(i.unsent)),
     ],
-    10,
+    11,
 );
 
 pub(super) const HOOKED: Show<HookPort> = (
@@ -54,7 +55,7 @@ pub(super) const HOOKED: Show<HookPort> = (
         Column::number("FORWARDED", |p| Value::Count(p.forwarded)),
         Column::number("TO-USER-SPACE", |p| Value::Count(p.ours)),
         Column::number("LOST", |p| Value::Count(p.lost + p.gso_unsupported)),
-        Column::number("BEFORE-IT", |p| Value::Count(p.before.into())),
+        Column::number("OTHERS", |p| Value::Count(p.others as u64)),
         Column::number("FORWARDED-BYTES", |p| Value::Count(p.forwarded_bytes)),
     ],
     7,

@@ -9,8 +9,8 @@ use super::tables::listed;
 
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(
-        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}; lost on the way out {}\n",
-        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, t.lost
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + in the kernel {} + dropped {}; lost on the way out {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.in_kernel, t.dropped, t.lost
     )
 }
 
