@@ -8,6 +8,7 @@ pub mod golden;
 pub mod guard;
 pub mod hook;
 mod ipvs;
+pub mod kernel;
 pub mod log;
 pub mod netlink;
 mod port;

@@ -132,6 +132,7 @@ impl Daemon {
             schedule: timed::histogram(&self.schedule_times),
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
+            hook: self.hook_metrics(status),
             guard_repairs: (repairs.removed, repairs.damaged),
             reloads: self.reloads,
             log: LogLosses {
@@ -243,6 +244,7 @@ fn interface(name: &str, port: &PortStatus) -> PortMetrics {
         interface: name.to_owned(),
         rx_frames: port.rx.received,
         rx_kernel_drops: port.rx.kernel_drops,
+        rx_stalls: port.rx.stalls,
         rx_oversized: port.rx.copied,
         rx_bytes: ledger.bytes,
         received: ledger.received,

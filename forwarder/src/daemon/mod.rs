@@ -10,6 +10,7 @@ mod find;
 mod frames;
 mod history;
 mod hook;
+mod hook_metrics;
 mod info;
 mod isolation;
 mod listings;

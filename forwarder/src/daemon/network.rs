@@ -6,9 +6,11 @@ use uvs_control::protocol::Refusal;
 use uvs_core::engine::EventKind;
 use uvs_core::verdict::PortId;
 
+use super::frames::OWN_STACK;
 use super::{Daemon, derive, failed};
 use crate::netlink::Event;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{HostPort, Port, PortOptions};
+use crate::port::filter::FilterSpec;
 use crate::port::{Ends, PortError};
 use crate::worker::{self, Notice};
 
@@ -102,6 +104,34 @@ impl Daemon {
         }
     }
 
+    /// Opens a port again whose ring the kernel has stopped filling.
+    fn revive(&self, port: PortId) {
+        let name = self.interfaces.get(usize::from(port.0));
+        tracing::warn!(
+            "the kernel had stopped filling the ring of {}, and it is made anew: what came in meanwhile is lost. \
+             A super-frame that the kernel cannot describe does that; uvs doctor says more",
+            name.map_or(OWN_STACK, String::as_str)
+        );
+        match name {
+            Some(name) => self.reopen(port, name),
+            None => self.reopen_host(port),
+        }
+    }
+
+    /// Opens the port of the host's own stack again.
+    fn reopen_host(&self, port: PortId) {
+        // The worker gives it the filter that is in force.
+        let filter = FilterSpec::default().compile();
+        let sight = self.isolation.sight();
+        let open = || -> Result<Ends, PortError> {
+            let opened = HostPort::open(&filter, sight)?;
+            Ok((Box::new(opened.receive), Box::new(opened.deliver)))
+        };
+        if let Err(e) = self.workers.replace_port(port, open) {
+            tracing::error!("{e}");
+        }
+    }
+
     pub(super) fn take_notices(&mut self) {
         let now = worker::monotonic();
         let mut claimed = false;
@@ -115,6 +145,7 @@ impl Daemon {
                 Notice::Server(event) => log_event(&event),
                 // Many may be claimed at once.
                 Notice::Claim(claim) => claimed |= self.yield_to(&claim),
+                Notice::Stalled(port) => self.revive(port),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(

@@ -36,6 +36,7 @@ pub(crate) struct Wire {
 struct Shared {
     to_port: VecDeque<WireFrame>,
     from_port: Vec<WireFrame>,
+    stalled: bool,
 }
 
 impl Wire {
@@ -62,6 +63,11 @@ impl Wire {
     pub(crate) fn put(&self, bytes: &[u8], offload: Offload) {
         self.shared().to_port.push_back((bytes.to_vec(), offload));
         rustix::io::write(&self.event, &1u64.to_ne_bytes()).expect("an eventfd takes a one");
+    }
+
+    /// Says that the port's ring has stopped, once.
+    pub(crate) fn stall(&self) {
+        self.shared().stalled = true;
     }
 
     /// Takes all that the port has sent.
@@ -150,6 +156,10 @@ impl Receive for MemoryReceiver {
 
     fn link(&mut self) -> Link {
         Link::Up
+    }
+
+    fn has_stalled(&mut self) -> bool {
+        std::mem::take(&mut self.wire.shared().stalled)
     }
 
     fn statistics(&mut self) -> RxStatistics {

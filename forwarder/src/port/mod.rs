@@ -31,6 +31,7 @@ pub(crate) mod filter;
 pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
+mod undescribed;
 pub(crate) mod vnet;
 
 use std::io;
@@ -139,10 +140,12 @@ pub(crate) enum Coverage {
 pub(crate) struct RxStatistics {
     /// Put into the ring.
     pub(crate) received: u64,
-    /// Dropped by the kernel because the ring was full.
+    /// Dropped by the kernel: the ring was full or had stopped, or it could not describe them.
     pub(crate) kernel_drops: u64,
     /// Larger than a slot, so fetched with a system call of their own.
     pub(crate) copied: u64,
+    /// How often the kernel was found to have stopped filling a ring.
+    pub(crate) stalls: u64,
 }
 
 impl AddAssign for RxStatistics {
@@ -150,6 +153,7 @@ impl AddAssign for RxStatistics {
         self.received += other.received;
         self.kernel_drops += other.kernel_drops;
         self.copied += other.copied;
+        self.stalls += other.stalls;
     }
 }
 
@@ -205,6 +209,9 @@ pub(crate) trait Receive: Send {
 
     /// The interface's state; also takes the pending error off the descriptor.
     fn link(&mut self) -> Link;
+
+    /// Whether the kernel has stopped filling a ring; asked about once a second. The port is to be opened again then.
+    fn has_stalled(&mut self) -> bool;
 
     /// Counters, read from the kernel.
     fn statistics(&mut self) -> RxStatistics;

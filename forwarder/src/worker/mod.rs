@@ -42,6 +42,8 @@ pub(crate) use status::{PortStatus, Status, Work, WorkerStatus};
 const EXPIRY_BUDGET: u32 = 1024;
 /// The longest sleep: frames held for a next hop are looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// How often the ports are asked whether the kernel still fills their rings.
+const STALL_LOOK: Duration = Duration::from_secs(1);
 /// Turns without a pause after which the interfaces' states are looked at all the same.
 const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
@@ -86,6 +88,7 @@ pub(crate) struct Worker {
     batches: ([u64; BATCH_BUCKETS], u64),
     started: Instant,
     waited: Duration,
+    looked_for_stalls: Instant,
     poll: Poll,
     seen_desired: u64,
     seen_fib: u64,
@@ -136,6 +139,7 @@ impl Worker {
             batches: Default::default(),
             started: monotonic(),
             waited: Duration::ZERO,
+            looked_for_stalls: monotonic(),
             poll,
             seen_desired: 0,
             seen_fib: 0,
@@ -167,6 +171,7 @@ impl Worker {
             let expiring = self.expire(now);
             self.give_up_on_held(now);
             self.engine.give_orders(now);
+            self.look_for_stalls(now);
             if !self.answer_asks(now) {
                 return;
             }
@@ -350,6 +355,19 @@ impl Worker {
             .poll_timeout()
             .map_or(LONGEST_SLEEP, |t| t.since(now));
         expiry.clamp(Duration::from_millis(1), LONGEST_SLEEP)
+    }
+
+    /// A ring that the kernel has stopped filling makes no descriptor say so.
+    fn look_for_stalls(&mut self, now: Instant) {
+        if now.since(self.looked_for_stalls) < STALL_LOOK {
+            return;
+        }
+        self.looked_for_stalls = now;
+        for (port, rx) in self.rx.iter_mut().enumerate() {
+            if !self.gone[port] && rx.has_stalled() {
+                (self.line.notices)(Notice::Stalled(port_id(port)));
+            }
+        }
     }
 
     /// An interface that changed its state makes its port's descriptor report it.

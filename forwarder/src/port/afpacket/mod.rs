@@ -14,6 +14,7 @@ mod receive;
 mod receiver;
 mod ring;
 mod send;
+mod stall;
 
 use std::io;
 use std::os::fd::AsFd as _;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 
+use libc::sock_filter;
 use socket2::{SockFilter, Socket};
 
 use super::geometry::RESERVE;
@@ -11,7 +12,9 @@ use super::receiver::{Inlet, Receiver};
 use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
 use crate::guard::LOOPBACK;
+use crate::kernel::Version;
 use crate::port::filter::Program;
+use crate::port::undescribed::Undescribed;
 use crate::port::{Coverage, PortError, Sight};
 use crate::sys;
 
@@ -133,11 +136,14 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
             mib: geometry.bytes() >> 20,
             source,
         })?;
-    let coverage = attach(&socket, wanted.filter).map_err(kernel(name, "SO_ATTACH_FILTER"))?;
+    let undescribed = (!wanted.marked_only).then(|| Undescribed::by(Version::running()));
+    let kept_out = undescribed.map(|u| u.rejecting(interface.mtu));
+    let coverage = attach(&socket, kept_out.unwrap_or_default(), wanted.filter)
+        .map_err(kernel(name, "SO_ATTACH_FILTER"))?;
     sys::bind_packet(&socket, interface.index, ethertype(wanted.protocol))
         .map_err(kernel(name, "bind"))?;
     let inlet = Inlet {
-        ring: RingReceiver::new(socket, ring),
+        ring: RingReceiver::new(socket, ring, undescribed),
         marked_only: wanted.marked_only,
     };
     Ok(OpenedInlet {
@@ -176,13 +182,17 @@ fn size_buffer(socket: &Socket, options: &PortOptions) -> io::Result<usize> {
     socket.recv_buffer_size()
 }
 
-/// Attaches the program, or the one that needs no memory to speak of where the kernel has none for it
+/// Attaches the program, behind these instructions, or the one that needs no memory to speak of where the kernel has none for it
 /// (net.core.optmem_max).
-pub(super) fn attach(socket: &Socket, program: &Program) -> io::Result<Coverage> {
+pub(super) fn attach(
+    socket: &Socket,
+    before: Vec<sock_filter>,
+    program: &Program,
+) -> io::Result<Coverage> {
     let attach = |program: &Program| {
-        let code: Vec<SockFilter> = program
-            .code
+        let code: Vec<SockFilter> = before
             .iter()
+            .chain(&program.code)
             .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
             .collect();
         socket.attach_filter(&code)

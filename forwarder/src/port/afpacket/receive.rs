@@ -12,7 +12,9 @@ use uvs_core::verdict::DropReason;
 use super::copies::{self, Copies};
 use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
+use super::stall::StallWatch;
 use crate::port::filter::Program;
+use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
 use crate::port::{Budget, Coverage, Link, Received, RxMeta, RxStatistics};
 use crate::sys;
@@ -27,6 +29,9 @@ pub(super) struct RingReceiver {
     batch: Vec<Entry>,
     copies: Copies,
     statistics: RxStatistics,
+    /// What its filter must keep out; `None` = the hook does.
+    undescribed: Option<Undescribed>,
+    stall: StallWatch,
 }
 
 /// One frame of the batch. Offsets count from the start of its memory: a slot after its headers, or a
@@ -53,7 +58,7 @@ enum Place {
 
 impl RingReceiver {
     /// The receiver of a socket and its ring.
-    pub(super) fn new(socket: Socket, ring: Ring) -> Self {
+    pub(super) fn new(socket: Socket, ring: Ring, undescribed: Option<Undescribed>) -> Self {
         Self {
             socket,
             ring,
@@ -61,6 +66,8 @@ impl RingReceiver {
             batch: Vec::with_capacity(Budget::default().frames),
             copies: Copies::default(),
             statistics: RxStatistics::default(),
+            undescribed,
+            stall: StallWatch::default(),
         }
     }
 
@@ -191,23 +198,43 @@ impl RingReceiver {
     }
 
     pub(super) fn set_filter(&self, program: &Program) -> io::Result<Coverage> {
-        attach(&self.socket, program)
+        // The MTU may have been changed since.
+        let mtu = self
+            .name()
+            .and_then(|name| sys::interface_mtu(self.as_fd(), &name).ok());
+        let kept_out = mtu.and_then(|mtu| Some(self.undescribed?.rejecting(mtu)));
+        attach(&self.socket, kept_out.unwrap_or_default(), program)
+    }
+
+    /// The interface's name; `None` = it is gone.
+    fn name(&self) -> Option<String> {
+        let address = sys::packet_address(&self.socket).ok()?;
+        // The kernel sets the index to -1 when the interface goes.
+        let index = u32::try_from(address.sll_ifindex).ok()?;
+        let name = netdevice::index_to_name_inlined(self.as_fd(), index).ok()?;
+        Some(name.as_str().to_owned())
+    }
+
+    /// Whether the kernel has stopped filling the ring.
+    pub(super) fn has_stalled(&mut self) -> bool {
+        let RxStatistics {
+            received,
+            kernel_drops,
+            ..
+        } = self.statistics();
+        let is_empty = self.batch.is_empty() && !self.is_ready();
+        let stalled = self.stall.look(is_empty, received, kernel_drops);
+        self.statistics.stalls += u64::from(stalled);
+        stalled
     }
 
     pub(super) fn link(&mut self) -> Link {
         // ENETDOWN waits there after a change; as long as it does, the descriptor reports an error.
         drop(self.socket.take_error());
-        let Ok(address) = sys::packet_address(&self.socket) else {
+        let Some(name) = self.name() else {
             return Link::Gone;
         };
-        // The kernel sets the index to -1 when the interface goes.
-        let Ok(index) = u32::try_from(address.sll_ifindex) else {
-            return Link::Gone;
-        };
-        let Ok(name) = netdevice::index_to_name_inlined(self.socket.as_fd(), index) else {
-            return Link::Gone;
-        };
-        match sys::interface_is_up(self.socket.as_fd(), name.as_str()) {
+        match sys::interface_is_up(self.socket.as_fd(), &name) {
             Ok(true) => Link::Up,
             Ok(false) => Link::Down,
             Err(_) => Link::Gone,

@@ -99,6 +99,16 @@ impl Receive for Receiver {
         links.into_iter().fold(Link::Up, Link::worse)
     }
 
+    fn has_stalled(&mut self) -> bool {
+        // Each has what it counts to be read, whatever those before it say.
+        let stalled: Vec<bool> = self
+            .inlets
+            .iter_mut()
+            .map(|i| i.ring.has_stalled())
+            .collect();
+        stalled.contains(&true)
+    }
+
     fn statistics(&mut self) -> RxStatistics {
         let mut sum = RxStatistics::default();
         for inlet in &mut self.inlets {
