@@ -174,7 +174,7 @@ struct removal {
 	u64 rest;
 	u64 target;
 };
-#define REMOVALS 256
+#define REMOVALS 32
 MAP(removals);
 
 /* Rules: address, port (as in the header), protocol << 16, RULE_* << 24 -> 1. */

@@ -83,7 +83,7 @@ pub(crate) const EVENTS: usize = 5;
 /// Most ranges of one network.
 pub(crate) const RANGES: usize = 16;
 /// Flows that one call takes out.
-pub(crate) const REMOVALS: usize = 256;
+pub(crate) const REMOVALS: usize = 32;
 /// Words of what is kept of a connection for the next daemon.
 pub(crate) const KEPT: usize = 18;
 

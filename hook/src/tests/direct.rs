@@ -15,8 +15,8 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
 use super::load::small;
-use super::net::Net;
 use crate::hook::{Hook, Setup};
+use crate::testing::net::Net;
 use crate::testing::{Arrival, Outcome};
 use crate::worker::Worker;
 
@@ -38,9 +38,18 @@ impl Direct {
         Self::with(net, &small())
     }
 
+    /// As [`Direct::new`], with an interface of another name.
+    pub(super) fn new_at(net: &Net, interface: &str) -> Self {
+        Self::with_at(net, interface, &small())
+    }
+
     pub(super) fn with(net: &Net, setup: &Setup) -> Self {
+        Self::with_at(net, "c0", setup)
+    }
+
+    fn with_at(net: &Net, interface: &str, setup: &Setup) -> Self {
         let hook = Arc::new(Hook::load(setup, Hook::clock()).unwrap());
-        let ifindex = net.interface("c0", "02:00:00:00:01:01");
+        let ifindex = net.interface(interface, "02:00:00:00:01:01");
         hook.attach(ifindex).unwrap();
         let mut direct = Self {
             worker: hook.worker().unwrap(),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use uvs_core::offload::Reach;
 use uvs_core::time::Instant;
 
-use super::net::inside;
 use crate::hook::{Hook, Setup};
 use crate::maps::Limits;
 use crate::programs;
 use crate::sys::program::{SCHED_CLS, SYSCALL};
+use crate::testing::net::inside;
 
 /// A hook with little room.
 pub(super) fn small() -> Setup {

@@ -1,8 +1,8 @@
 //! The programs in the kernel that is there: loaded, attached, and run on single frames. They need root.
 
 mod direct;
+mod events;
 mod load;
-mod net;
 mod pair;
 mod pins;
 mod rules;

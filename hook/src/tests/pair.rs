@@ -13,9 +13,9 @@ use uvs_core::time::Instant;
 use uvs_core::verdict::{PortId, Verdict};
 
 use super::load::small;
-use super::net::Net;
 use crate::hook::{Hook, Setup};
 use crate::rules::Rules;
+use crate::testing::net::Net;
 use crate::testing::{Arrival, Outcome};
 
 /// The beds.

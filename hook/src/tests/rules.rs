@@ -8,10 +8,10 @@ use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 use super::direct::{Direct, addr, end, end_of, nat};
 use super::load::small;
-use super::net::inside;
 use crate::hook::Setup;
 use crate::rules::{FullNat, Rules, TunnelEnd};
 use crate::testing::Outcome;
+use crate::testing::net::inside;
 
 fn host() -> Addr {
     addr("10.0.1.100")

@@ -9,8 +9,8 @@ use uvs_core::testing::bed::{CLIENT, SERVERS_MAC, VIP};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, tcp, udp};
 use uvs_core::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
-use super::net::inside;
 use super::pair::{Pair, Where};
+use crate::testing::net::inside;
 
 /// RFC 9293 §3.1; no state depends on it.
 const URG: u8 = 0x20;
@@ -22,12 +22,12 @@ const METHODS: [Forwarding; 4] = [
     Forwarding::Tunnel,
 ];
 
-fn pair(net: &super::net::Net, protocol: Protocol, forwarding: Forwarding) -> Pair {
+fn pair(net: &crate::testing::net::Net, protocol: Protocol, forwarding: Forwarding) -> Pair {
     pair_with(net, protocol, forwarding, Reach::Everything)
 }
 
 fn pair_with(
-    net: &super::net::Net,
+    net: &crate::testing::net::Net,
     protocol: Protocol,
     forwarding: Forwarding,
     reach: Reach,

@@ -10,8 +10,8 @@ use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 use super::direct::{Direct, end, end_of, hop, nat};
 use super::load::small;
-use super::net::inside;
 use crate::hook::{Hook, Setup};
+use crate::testing::net::inside;
 use crate::testing::{Arrival, Outcome};
 
 const CLIENT: (&str, u16) = ("192.0.2.7", 40_000);

@@ -6,8 +6,8 @@ use uvs_core::testing::packets::udp;
 use uvs_core::wire::checksum;
 
 use super::direct::{Direct, HOP, MAC, addr, end, nat};
-use super::net::inside;
 use crate::testing::Outcome;
+use crate::testing::net::inside;
 
 const IP: usize = 14;
 const L4: usize = IP + 40;
