@@ -778,6 +778,7 @@ impl Lab {
             ],
             fullnat: FullNat::default(),
             local,
+            tunnels: Vec::new(),
         }
     }
 
@@ -823,6 +824,7 @@ fn rich(lab: &Lab) -> GuardSpec {
             servers: vec![server(9, 8080), server(10, 0)],
         },
         local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
+        tunnels: Vec::new(),
     }
 }
 

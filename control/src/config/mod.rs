@@ -8,6 +8,7 @@ mod access;
 mod address;
 mod error;
 mod fields;
+mod hook;
 mod marks;
 mod metrics;
 mod modes;
@@ -33,6 +34,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 pub use error::ConfigError;
+pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
 pub use own::OwnVips;
 pub use place::{Step, refuse};
@@ -88,6 +90,8 @@ pub struct Config {
     pub access: AllConfigured,
     /// Whether the host's own firewall is followed.
     pub host_firewall: HostFirewall,
+    /// How much is given to the kernel.
+    pub hook: Hook,
 }
 
 /// The schedulers that a file with these settings may name.

@@ -63,6 +63,8 @@ questions! {
         Latency(ago: Option<u32>) -> latency: super::Latency, Read;
         /// The host's neighbours on UVS's interfaces.
         ListNeighbours -> neighbours: Vec<NeighbourStatus>, Read;
+        /// The program in the kernel.
+        Hook -> hook: super::HookStatus, Read;
         /// What is in force, besides services.
         Settings -> settings: Vec<Setting>, Read;
     }

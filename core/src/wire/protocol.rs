@@ -8,6 +8,8 @@ pub const IPIP: u8 = 4;
 pub const TCP: u8 = 6;
 /// UDP.
 pub const UDP: u8 = 17;
+/// An IPv6 packet (RFC 2473, RFC 4213), also within GUE.
+pub const IPV6: u8 = 41;
 /// GRE.
 pub const GRE: u8 = 47;
 /// SCTP.

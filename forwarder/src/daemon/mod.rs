@@ -9,7 +9,10 @@ mod derive;
 mod find;
 mod frames;
 mod history;
+mod hook;
+mod hook_metrics;
 mod info;
+mod isolation;
 mod listings;
 mod live;
 mod liveness;
@@ -45,13 +48,14 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
 use crate::firewall;
-use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
+use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
 use crate::worker::Desired;
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
+use isolation::Isolation;
 use liveness::Liveness;
 use metrics::Metering;
 use notify::Notifier;
@@ -85,7 +89,7 @@ pub(crate) struct Daemon {
     host_firewall: HostFirewall,
     firewall: firewall::Watch,
     mirror: Mirror,
-    guard: Guard,
+    isolation: Isolation,
     guarded: GuardSpec,
     /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
@@ -125,6 +129,7 @@ impl Daemon {
         loop {
             let now = Wall::now();
             self.liveness.beat();
+            self.isolation.beat(self.liveness.oldest());
             self.notifier.turn(now, self.liveness.has_workers());
             let period = rounds.left(now).min(self.estimator.left(now));
             let sooner = [
@@ -204,6 +209,8 @@ impl Daemon {
     /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
     /// claims.
     fn round(&mut self) {
+        self.isolation
+            .look_after(&self.interfaces, &self.mirror.fib());
         self.read_lists_again();
         self.follow_firewall();
         if let Err(e) = self.mirror.renew() {
@@ -268,7 +275,7 @@ impl Daemon {
         let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
-            self.guard.apply(&both).map_err(failed)?;
+            self.isolation.apply(&both).map_err(failed)?;
         }
         let desired = Desired {
             snapshot: Arc::new(self.table.snapshot(&unassigned)),
@@ -277,7 +284,7 @@ impl Daemon {
         };
         self.workers.put_in_force(desired).map_err(failed)?;
         if wanted != both {
-            self.guard.apply(&wanted).map_err(failed)?;
+            self.isolation.apply(&wanted).map_err(failed)?;
         }
         self.restore_clients();
         self.guarded = wanted;
@@ -300,7 +307,7 @@ impl Daemon {
 
     /// A guard that was put up again learns who the engines' clients are.
     fn restore_clients(&mut self) {
-        let Some(unsure) = self.guard.unsure() else {
+        let Some(unsure) = self.isolation.unsure() else {
             return;
         };
         if let Err(e) = self.tell_clients(unsure) {
@@ -317,17 +324,24 @@ impl Daemon {
         while let Some(from) = next {
             let (page, rest) = self.workers.connections(from).map_err(failed)?;
             let clients = derive::clients(&page);
-            if !self.guard.remember(unsure, &clients).map_err(failed)? {
+            let Some(guard) = self.isolation.table() else {
+                return Ok(());
+            };
+            if !guard.remember(unsure, &clients).map_err(failed)? {
                 return Ok(());
             }
             next = rest;
         }
-        self.guard.clear_unsure(unsure).map_err(failed)?;
+        if let Some(guard) = self.isolation.table() {
+            guard.clear_unsure(unsure).map_err(failed)?;
+        }
         Ok(())
     }
 
     fn counted(&self) -> Result<Counted, Refusal> {
-        self.workers.status().map_err(failed)
+        let mut counted = self.workers.status().map_err(failed)?;
+        self.count_in_kernel(&mut counted.all);
+        Ok(counted)
     }
 
     fn watch_signals(&mut self) -> std::io::Result<()> {
@@ -361,7 +375,7 @@ impl Daemon {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }
         // The engines are silent now: the kernel may have its packets back.
-        self.guard.remove().context("removing the guard")?;
+        self.isolation.remove().context("removing the guard")?;
         Ok(())
     }
 

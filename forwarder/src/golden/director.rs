@@ -15,6 +15,8 @@ use uvs_core::testing::hook::{self, Model, Passage};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, Verdict};
 
+#[cfg(test)]
+use super::program::Program;
 use super::{SIDES, addr, list, mac, text};
 use crate::port::port_id;
 
@@ -39,6 +41,9 @@ pub struct Director {
     pub fib: Fib,
     /// The kernel's hook, where connections are handed over to it.
     hook: Option<Model>,
+    /// The program itself, in a test that runs it.
+    #[cfg(test)]
+    program: Option<Program>,
     /// Frames whose next hop is asked for, and until when.
     held: Vec<(Instant, Vec<u8>)>,
     /// What left between two steps.
@@ -77,10 +82,18 @@ impl Director {
             step: STEP,
             fib: fib(topology, mtu),
             hook: None,
+            #[cfg(test)]
+            program: None,
             held: Vec::new(),
             late: Vec::new(),
         };
         d.change_fib(|_| {});
+        #[cfg(test)]
+        if let Some(program) = Program::wanted() {
+            program.attach(&mut d.engine);
+            d.program = Some(program);
+            return d;
+        }
         if let Some(reach) = hook::wanted() {
             let model = Model::default();
             let hook = Box::new(model.clone());
@@ -162,6 +175,15 @@ impl Director {
 
     /// Has the hook look at a frame first; what left, where that has forwarded it.
     fn pass(&mut self, port: usize, frame: &mut Frame<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
+        #[cfg(test)]
+        if let Some(program) = &self.program {
+            let sent = program.frame(self.now, port, frame.bytes());
+            self.engine.catch_up();
+            let sent = sent?;
+            let mut left = std::mem::take(&mut self.late);
+            left.push((self.side_of(&sent), sent));
+            return Some(left);
+        }
         let hook = self.hook.as_ref()?;
         let passage = hook.frame(self.now, &self.fib, port_id(port), frame);
         self.engine.catch_up();
@@ -171,6 +193,17 @@ impl Director {
         let mut left = std::mem::take(&mut self.late);
         left.extend(sent.into_iter().map(|s| (usize::from(s.port.0), s.bytes)));
         Some(left)
+    }
+
+    /// The side that a frame leaves by, which has its source address.
+    #[cfg(test)]
+    fn side_of(&self, frame: &[u8]) -> usize {
+        let mut sides = 0..SIDES.len();
+        let is = |side: &usize| {
+            let interface = self.fib.interface(port_id(*side)).unwrap();
+            frame[6..12] == interface.mac
+        };
+        sides.find(is).unwrap()
     }
 
     fn collect(&mut self, out: &Outbox) -> Vec<(usize, Vec<u8>)> {

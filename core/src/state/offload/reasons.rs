@@ -97,7 +97,7 @@ reasons! {
         Busy "busy"
             "Its connection was moved by another CPU at the same time."
         State "state"
-            "It begins or ends its connection, and the kernel takes only what is established."
+            "It would move its connection's state, which the programs of this kernel cannot do."
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much of the hook is one engine's.
 
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 
 use super::Untaken;
 
@@ -48,4 +48,30 @@ pub struct HandedOver {
     pub events: u64,
     /// Connections that were not taken when they might have been, by [`Untaken`] in the order of its variants.
     pub untaken: [u64; Untaken::COUNT],
+}
+
+impl AddAssign<&Self> for HandedOver {
+    fn add_assign(&mut self, other: &Self) {
+        // By name, so that the compiler asks for a number that is new.
+        let Self {
+            taken,
+            known,
+            limit,
+            takes,
+            retakes,
+            releases,
+            events,
+            untaken,
+        } = other;
+        self.taken += taken;
+        self.known += known;
+        self.limit += limit;
+        self.takes += takes;
+        self.retakes += retakes;
+        self.releases += releases;
+        self.events += events;
+        for (sum, count) in self.untaken.iter_mut().zip(untaken) {
+            *sum += count;
+        }
+    }
 }

@@ -105,6 +105,7 @@ impl Memory {
             stale: !current || taken.ways != self.ways,
             asked: taken.up,
             stateless: self.stateless,
+            strict: self.strict,
             tracked: entry.seen.tracked,
             has_local: taken.kept.local.port != 0,
             exit: Some(Exit {
