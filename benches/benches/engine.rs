@@ -11,8 +11,8 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use uvs_benches::{CLIENT_MAC, Sample, World, super_frame, tcp, udp};
 use uvs_core::access::{AccessList, Action, Prefix, Rule};
-use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::fragment;
+use uvs_core::flow::{Addr, Endpoint, Family};
+use uvs_core::fragment::{self, Cut};
 use uvs_core::frame::Offload;
 use uvs_core::mode::Path;
 use uvs_core::outbox::Outbox;
@@ -71,11 +71,14 @@ fn access(c: &mut Criterion) {
 }
 
 fn parse(c: &mut Criterion) {
-    let sample = tcp(CLIENT, SERVICE, ACK, 0);
     let mut memory = vec![0; 4096];
-    c.bench_function("parse", |b| {
-        b.iter(|| packet::parse(black_box(&mut sample.lay(&mut memory))));
-    });
+    for (name, family) in [("parse", Family::V4), ("parse IPv6", Family::V6)] {
+        let (from, to) = (World::client_of(family, 1), World::service_of(family, 80));
+        let sample = tcp(from, to, ACK, 0);
+        c.bench_function(name, |b| {
+            b.iter(|| packet::parse(black_box(&mut sample.lay(&mut memory))));
+        });
+    }
 }
 
 /// A mode alone, on a checksum that is left to an offload and on a finished one.
@@ -106,11 +109,16 @@ fn rewrite(c: &mut Criterion) {
 
 /// A packet of an established connection, from the frame to its verdict.
 fn hit(c: &mut Criterion) {
-    let mut group = c.benchmark_group("hit");
+    hit_of(c, "hit", Family::V4);
+    hit_of(c, "hit IPv6", Family::V6);
+}
+
+fn hit_of(c: &mut Criterion, group: &str, family: Family) {
+    let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
         for (name, forwarding) in MODES {
-            let (mut world, segments, replies) = filled(forwarding, connections);
+            let (mut world, segments, replies) = filled(family, forwarding, connections);
             let mut next = visit(&segments);
             group.bench_function(BenchmarkId::new(name, connections), |b| {
                 b.iter(|| world.from_client(next()));
@@ -154,7 +162,7 @@ fn trace(c: &mut Criterion) {
     let mut group = c.benchmark_group("trace");
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
-        let (mut world, segments, _) = filled(Forwarding::Nat, connections);
+        let (mut world, segments, _) = filled(Family::V4, Forwarding::Nat, connections);
         let mut next = visit(&segments);
         group.bench_function(BenchmarkId::new("nat", connections), |b| {
             b.iter(|| world.dry_run(next()));
@@ -194,7 +202,7 @@ fn fragmentation(c: &mut Criterion) {
     group.bench_function("9000 to 1500", |b| {
         b.iter_batched_ref(
             Outbox::new,
-            |outbox| fragment::cut(black_box(sample.bytes()), 1500, egress, outbox),
+            |outbox| fragment::cut(black_box(sample.bytes()), &Cut::to(1500), egress, outbox),
             BatchSize::NumIterations(1000),
         );
     });
@@ -210,8 +218,12 @@ fn tables() -> &'static [u32] {
 }
 
 /// A world with this many connections, and the next packets of those to be visited.
-fn filled(forwarding: Forwarding, connections: u32) -> (World, Vec<Sample>, Vec<Sample>) {
-    let mut world = World::new(forwarding, "rr", connections);
+fn filled(
+    family: Family,
+    forwarding: Forwarding,
+    connections: u32,
+) -> (World, Vec<Sample>, Vec<Sample>) {
+    let mut world = World::of(family, forwarding, "rr", connections);
     let (mut segments, mut replies) = (Vec::new(), Vec::new());
     let step = (connections / VISITED).max(1);
     for n in 0..connections {
@@ -238,7 +250,7 @@ fn parsed(sample: &Sample) -> Packet {
     assert_eq!(sample.bytes()[6..12], CLIENT_MAC);
     let mut memory = vec![0; 70 << 10];
     match packet::parse(&mut sample.lay(&mut memory)) {
-        Parsed::Ipv4(packet) => packet,
+        Parsed::Ip(packet) => packet,
         other => panic!("{other:?}"),
     }
 }

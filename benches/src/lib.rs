@@ -8,4 +8,4 @@ mod frames;
 mod world;
 
 pub use frames::{CLIENT_MAC, DIRECTOR_MAC, Sample, super_frame, tcp, udp};
-pub use world::{SERVERS, VIP, World};
+pub use world::{SERVERS, World};

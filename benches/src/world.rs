@@ -4,22 +4,21 @@ use std::sync::Arc;
 
 use uvs_core::engine::{DryRun, Engine, EngineConfig};
 use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
-use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
+use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
+use uvs_core::packet::{self, Packet, Parsed};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::{PortId, Verdict};
-use uvs_core::wire::ethernet;
-use uvs_core::wire::ipv4;
-use uvs_core::wire::ports::Ports;
 use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 use crate::frames::{CLIENT_MAC, DIRECTOR_MAC, Sample, tcp};
 
-/// The VIP; TCP port 80 is a service, UDP port 53 one with one-packet scheduling.
-pub const VIP: Addr = Addr::v4([192, 0, 2, 1]);
+/// The VIP's bytes in IPv4; TCP port 80 is a service, UDP port 53 one with one-packet scheduling.
+const VIP: [u8; 4] = [192, 0, 2, 1];
 /// Servers of each service, of weights 1 to 5.
 pub const SERVERS: u8 = 10;
 
@@ -27,7 +26,7 @@ const OUTSIDE: u32 = 2;
 const INSIDE: u32 = 3;
 const CLIENT_PORT: PortId = PortId(0);
 const SERVER_PORT: PortId = PortId(1);
-const ROUTER: Addr = Addr::v4([203, 0, 113, 254]);
+const ROUTER: [u8; 4] = [203, 0, 113, 254];
 /// Any buffer that holds a super-frame with its headroom.
 const MEMORY: usize = 70 << 10;
 
@@ -37,13 +36,19 @@ pub struct World {
     pub engine: Engine,
     /// What it made besides.
     pub outbox: Outbox,
+    family: Family,
     memory: Vec<u8>,
     now: Instant,
 }
 
 impl World {
-    /// A world whose services forward in one way and schedule by one algorithm.
+    /// An IPv4 world whose services forward in one way and schedule by one algorithm.
     pub fn new(forwarding: Forwarding, scheduler: &str, connections: u32) -> Self {
+        Self::of(Family::V4, forwarding, scheduler, connections)
+    }
+
+    /// A world of this family.
+    pub fn of(family: Family, forwarding: Forwarding, scheduler: &str, connections: u32) -> Self {
         let mut engine = Engine::new(EngineConfig {
             limits: Limits {
                 connections,
@@ -56,11 +61,11 @@ impl World {
                 uvs_schedulers::find(name).map(|def| (def.new)(params))
             }),
         });
-        engine.set_fib(Arc::new(fib()));
+        engine.set_fib(Arc::new(fib(family)));
         let snapshot = Snapshot {
             services: vec![
-                Arc::new(service(Protocol::Tcp, 80, forwarding, scheduler)),
-                Arc::new(service(Protocol::Udp, 53, forwarding, scheduler)),
+                Arc::new(service((family, Protocol::Tcp), 80, forwarding, scheduler)),
+                Arc::new(service((family, Protocol::Udp), 53, forwarding, scheduler)),
             ],
             ..Snapshot::default()
         };
@@ -70,20 +75,31 @@ impl World {
         Self {
             engine,
             outbox: Outbox::new(),
+            family,
             memory: vec![0; MEMORY],
             now: Instant::from_secs(1000),
         }
     }
 
-    /// Client number `n`: each has an address and a port of its own.
+    /// IPv4's client number `n`: each has an address and a port of its own.
     pub const fn client(n: u32) -> Endpoint {
-        let [_, a, b, c] = n.to_be_bytes();
-        Endpoint::new(Addr::v4([10, a, b, c]), 1024 + (n % 60_000) as u16)
+        Self::client_of(Family::V4, n)
     }
 
-    /// What clients connect to.
+    /// A family's client number `n`.
+    pub const fn client_of(family: Family, n: u32) -> Endpoint {
+        let [_, a, b, c] = n.to_be_bytes();
+        Endpoint::new(of(family, [10, a, b, c]), 1024 + (n % 60_000) as u16)
+    }
+
+    /// What IPv4's clients connect to.
     pub const fn service(port: u16) -> Endpoint {
-        Endpoint::new(VIP, port)
+        Self::service_of(Family::V4, port)
+    }
+
+    /// What a family's clients connect to.
+    pub const fn service_of(family: Family, port: u16) -> Endpoint {
+        Endpoint::new(of(family, VIP), port)
     }
 
     /// Hands a client's frame to the engine.
@@ -112,7 +128,8 @@ impl World {
     /// Opens client `n`'s connection and establishes it as far as the director sees it. Returns the client's
     /// next segment and, where answers pass the director, the server's.
     pub fn open(&mut self, n: u32) -> (Sample, Option<Sample>) {
-        let (client, vip) = (Self::client(n), Self::service(80));
+        let client = Self::client_of(self.family, n);
+        let vip = Self::service_of(self.family, 80);
         let syn = tcp(client, vip, SYN, 0);
         let mut frame = syn.lay(&mut self.memory);
         let verdict = self
@@ -121,9 +138,9 @@ impl World {
         let forwarded = frame.bytes().to_vec();
         assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?} for a SYN");
         let (seen_client, server) = ends(&forwarded);
-        let answers = seen_client.addr != client.addr || server.addr != VIP;
+        let answers = seen_client.addr != client.addr || server.addr != vip.addr;
         let answer = |flags| tcp(server, seen_client, flags, 0);
-        let reply = (answers && forwarded[23] == 6).then(|| {
+        let reply = (answers && !is_wrapped(&forwarded)).then(|| {
             self.from_server(&answer(SYN | ACK));
             answer(ACK)
         });
@@ -141,45 +158,79 @@ impl World {
 
     /// Half-opens the connection of client `n`: a SYN, and nothing more comes.
     pub fn half_open(&mut self, n: u32) -> Verdict {
-        self.from_client(&tcp(Self::client(n), Self::service(80), SYN, 0))
+        let client = Self::client_of(self.family, n);
+        let vip = Self::service_of(self.family, 80);
+        self.from_client(&tcp(client, vip, SYN, 0))
     }
 }
 
 /// Source and destination of a frame, as the server sees them.
 fn ends(frame: &[u8]) -> (Endpoint, Endpoint) {
-    let packet = ipv4::Packet::new_checked(&frame[ethernet::LEN..]).expect("an IPv4 packet");
-    let ports = Ports::new(packet.payload);
-    (
-        Endpoint::new(Addr::v4(packet.header.src()), ports.src()),
-        Endpoint::new(Addr::v4(packet.header.dst()), ports.dst()),
-    )
+    let flow = parsed(frame).flow;
+    (flow.source(), flow.destination())
 }
 
-fn service(protocol: Protocol, port: u16, forwarding: Forwarding, scheduler: &str) -> ServiceSpec {
-    let key = ServiceKey::address(protocol, World::service(port));
+/// Whether a frame is a tunnel's.
+fn is_wrapped(frame: &[u8]) -> bool {
+    parsed(frame).balanced().is_none()
+}
+
+fn parsed(frame: &[u8]) -> Packet {
+    let mut bytes = frame.to_vec();
+    let end = bytes.len();
+    match packet::parse(&mut Frame::new(&mut bytes, 0, end, Offload::default())) {
+        Parsed::Ip(packet) => packet,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn service(
+    (family, protocol): (Family, Protocol),
+    port: u16,
+    forwarding: Forwarding,
+    scheduler: &str,
+) -> ServiceSpec {
+    let key = ServiceKey::address(protocol, World::service_of(family, port));
     let server = |n: u8| {
-        let mut server = ServerSpec::new(Endpoint::new(server(n), port), forwarding);
+        let mut server = ServerSpec::new(Endpoint::new(server(family, n), port), forwarding);
         server.weight = u32::from(n % 5) + 1;
         server
     };
     ServiceSpec {
         one_packet: protocol == Protocol::Udp,
-        local: (1..=16).map(|n| Addr::v4([198, 51, 100, n])).collect(),
+        local: (1..=16).map(|n| inside(family, n)).collect(),
         servers: (0..SERVERS).map(server).collect(),
         ..ServiceSpec::new(key, scheduler)
     }
 }
 
-const fn server(n: u8) -> Addr {
-    Addr::v4([198, 51, 100, 100 + n])
+const fn server(family: Family, n: u8) -> Addr {
+    inside(family, 100 + n)
 }
 
-fn fib() -> Fib {
+const fn inside(family: Family, n: u8) -> Addr {
+    of(family, [198, 51, 100, n])
+}
+
+/// An address of a family: in IPv6 each byte of IPv4's is 16 bits behind 2001:db8::/64.
+const fn of(family: Family, [a, b, c, d]: [u8; 4]) -> Addr {
+    match family {
+        Family::V4 => Addr::v4([a, b, c, d]),
+        Family::V6 => Addr::v6([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, a, 0, b, 0, c, 0, d]),
+    }
+}
+
+fn fib(family: Family) -> Fib {
+    let (network, all) = match family {
+        Family::V4 => (24, Addr::UNSPECIFIED),
+        Family::V6 => (112, Addr::v6([0; 16])),
+    };
     let mut fib = Fib::new();
+    fib.forwarding_ipv6 = true;
     fib.forwarding = true;
     let ports = [
-        (CLIENT_PORT, OUTSIDE, Addr::v4([203, 0, 113, 1])),
-        (SERVER_PORT, INSIDE, Addr::v4([198, 51, 100, 1])),
+        (CLIENT_PORT, OUTSIDE, of(family, [203, 0, 113, 1])),
+        (SERVER_PORT, INSIDE, inside(family, 1)),
     ];
     for (port, ifindex, address) in ports {
         fib.set_interface(Interface {
@@ -190,15 +241,16 @@ fn fib() -> Fib {
             up: true,
             reverse_path: ReversePath::Off,
         });
-        fib.add_local(ifindex, address);
-        fib.add_route(route(address.masked(24), 24, None, ifindex));
+        fib.add_address(ifindex, address, network);
+        fib.add_route(route(address.masked(network), network, None, ifindex));
     }
-    fib.add_local(OUTSIDE, VIP);
-    (1..=16).for_each(|n| fib.add_local(INSIDE, Addr::v4([198, 51, 100, n])));
-    fib.add_route(route(Addr::UNSPECIFIED, 0, Some(ROUTER), OUTSIDE));
-    fib.set_neighbour(OUTSIDE, ROUTER, CLIENT_MAC);
+    fib.add_local(OUTSIDE, of(family, VIP));
+    (1..=16).for_each(|n| fib.add_local(INSIDE, inside(family, n)));
+    let router = of(family, ROUTER);
+    fib.add_route(route(all, 0, Some(router), OUTSIDE));
+    fib.set_neighbour(OUTSIDE, router, CLIENT_MAC);
     for n in 0..SERVERS {
-        fib.set_neighbour(INSIDE, server(n), [2, 0, 0, 0, 1, n]);
+        fib.set_neighbour(INSIDE, server(family, n), [2, 0, 0, 0, 1, n]);
     }
     fib
 }
@@ -220,8 +272,9 @@ mod tests {
 
     #[test]
     fn each_mode_forwards_an_established_connection() {
-        for forwarding in WAYS {
-            let mut world = World::new(forwarding, "rr", 100);
+        let families = Family::ALL.into_iter();
+        for (family, forwarding) in families.flat_map(|f| WAYS.map(|way| (f, way))) {
+            let mut world = World::of(family, forwarding, "rr", 100);
             world.fill(3);
             let (segment, reply) = world.open(3);
             assert!(matches!(world.from_client(&segment), Verdict::Send(_)));

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "guard/ipv6.rs"]
+mod ipv6;
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
@@ -800,12 +802,31 @@ fn rich(lab: &Lab) -> GuardSpec {
         "udp 10.9.0.0/16:80",
         "tcp 0.0.0.0/0:81",
     ];
-    let nat_wide = ["udp 10.1.0.100:6000-6100", "tcp 10.8.0.0/16:80"];
+    let nat_wide = [
+        "udp 10.1.0.100:6000-6100",
+        "tcp 10.8.0.0/16:80",
+        "udp [2001:db8::100]:6000-6100",
+        "tcp [2001:db8:8::/45]:80",
+    ];
+    let six = |end: u8| {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        octets[15] = end;
+        Addr::v6(octets)
+    };
     GuardSpec {
         interfaces: ["d0", "d1", "lo"].map(str::to_owned).into(),
-        services: vec![(Protocol::Tcp, v4(VIP), 80), (Protocol::Udp, v4(VIP), 0)],
+        services: vec![
+            (Protocol::Tcp, v4(VIP), 80),
+            (Protocol::Udp, v4(VIP), 0),
+            (Protocol::Tcp, six(0x10), 80),
+        ],
         nat: Nat {
-            services: vec![(Protocol::Tcp, v4(VIP), 82), (Protocol::Sctp, v4(VIP), 0)],
+            services: vec![
+                (Protocol::Tcp, v4(VIP), 82),
+                (Protocol::Sctp, v4(VIP), 0),
+                (Protocol::Sctp, six(0x10), 0),
+            ],
             wide: nat_wide.map(|to| to.parse().unwrap()).into(),
             own_servers: vec![
                 (v4(DIRECTOR), Protocol::Tcp, 8080),
@@ -816,14 +837,18 @@ fn rich(lab: &Lab) -> GuardSpec {
         },
         wide: wide.map(|to| to.parse().unwrap()).into(),
         ftp: vec![v4(VIP)],
-        owned: vec![v4([10, 1, 0, 101])],
-        nat_servers: vec![server(7, 8080), server(8, 0)],
+        owned: vec![v4([10, 1, 0, 101]), six(0x11)],
+        nat_servers: vec![
+            server(7, 8080),
+            server(8, 0),
+            (six(0x12), Protocol::Tcp, 8080),
+        ],
         fullnat: FullNat {
-            local: vec![v4([10, 2, 0, 200])],
+            local: vec![v4([10, 2, 0, 200]), six(0x13)],
             ports: (1024, 32767),
             servers: vec![server(9, 8080), server(10, 0)],
         },
-        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE)],
+        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE), six(1)],
         tunnels: Vec::new(),
     }
 }

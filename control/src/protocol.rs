@@ -15,6 +15,7 @@ mod live;
 mod plugins;
 mod question;
 mod services;
+mod sync;
 mod sysctl;
 
 pub use access::{AccessChange, AccessEntry, AccessPage, Origin};
@@ -32,6 +33,7 @@ pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
 use serde::{Deserialize, Serialize};
 pub use services::{ServerStatus, ServiceStatus, Services, Traffic};
+pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};
 pub use sysctl::{SysctlRequest, SysctlValue};
 
 /// The protocol's version; a daemon refuses requests of another.
@@ -79,6 +81,8 @@ pub enum Errno {
     Range,
     /// An invalid value or combination.
     Invalid,
+    /// The interface is not there.
+    NoDevice,
     /// Not supported by UVS.
     Unsupported,
     /// Not permitted.

@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod marks;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod unassigned;
@@ -18,7 +19,7 @@ use uvs_core::marks::MarkRule;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
-use super::protocol::{Change, Errno, Refusal, SysctlValue};
+use super::protocol::{Change, Errno, Refusal, SyncDaemon, SysctlValue};
 use crate::access::Lists;
 use crate::config::OwnVips;
 use crate::firewall::DropRule;
@@ -38,6 +39,8 @@ pub struct Table {
     sysctls: Sysctls,
     timeouts: Timeouts,
     own_vips: OwnVips,
+    /// The sync daemons that run, the master first.
+    sync: Vec<SyncDaemon>,
 }
 
 impl Table {
@@ -91,6 +94,7 @@ impl Table {
             marks: self.marks.clone(),
             sysctls: self.sysctls.clone(),
             timeouts: self.timeouts,
+            peers: self.peers(),
             owned_vips: unassigned.owned.clone(),
             yielded_vips: unassigned.yielded.clone(),
             absent_vips: unassigned.absent.clone(),
@@ -184,6 +188,7 @@ impl Table {
             return Err(refuse(Errno::Exists, message));
         }
         check::unicast(server.endpoint.addr)?;
+        self.check_for_sync(key, &server)?;
         Arc::make_mut(&mut self.services[at])
             .servers
             .insert(0, server);

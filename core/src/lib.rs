@@ -7,8 +7,8 @@
 //! # A frame's journey
 //!
 //! 1. The shell hands a [`frame::Frame`] with its offload state to [`engine::Engine::handle_frame`].
-//! 2. [`packet::parse`] checks every length once. Not IPv4, or not to this host's MAC address: `Pass`, the
-//!    kernel's. Malformed and addressed to a VIP: `Drop` with its reason.
+//! 2. [`packet::parse`] checks every length once, of both address families. Not IP, or not to this host's MAC
+//!    address: `Pass`, the kernel's. Malformed and addressed to a VIP: `Drop` with its reason.
 //! 3. A fragment of ours waits in [`fragment::Reassembler`] until its datagram is whole.
 //! 4. [`conn::ConnTable::find`]: the flow of a known connection, from its client or from its server?
 //! 5. If of neither: the service of its destination ([`service::ServiceKey`]), else `Pass`, or for a VIP that
@@ -19,7 +19,8 @@
 //!    ([`ports::LocalPorts`]) bound to it.
 //! 8. [`tcp::next`] moves its state; the state sets the time-out.
 //! 9. Route, TTL, MTU ([`fib::Fib`]); a super-frame that cannot be described any more is cut
-//!    ([`segment`]); the [`mode::Mode`] rewrites or wraps through [`rewrite`]; MAC addresses last.
+//!    ([`segment`]); the [`mode::Mode`] rewrites or wraps through [`rewrite`], or makes a packet one of the other
+//!    family ([`translate`]); MAC addresses last.
 //! 10. One [`verdict::Verdict`], counted in one place ([`counters::Counters`]): what came in is what was
 //!     sent, answered, held, passed or dropped, exactly.
 #![forbid(unsafe_code)]
@@ -35,9 +36,9 @@ pub mod testing;
 pub mod trace;
 pub mod wire;
 
-pub use bytes::{fragment, frame, outbox, packet, rewrite, segment};
+pub use bytes::{fragment, frame, outbox, packet, rewrite, segment, translate};
 pub use state::{
-    access, backend, conn, counters, fib, flow, marks, numbers, offload, ports, random, ranks,
-    sctp, service, snapshot, tcp, time, verdict,
+    access, backend, conn, counters, fib, flow, marks, numbers, offload, peer, ports, random,
+    ranks, sctp, service, snapshot, tcp, time, verdict,
 };
 use state::{rate, sequence, sysctls, wheel};

@@ -6,7 +6,7 @@
 //! checked the packet, decremented its TTL and made sure that it fits the MTU; afterwards it sets the
 //! MAC addresses. A mode only changes addresses and ports, or wraps.
 
-use crate::flow::{Addr, Endpoint, Flow};
+use crate::flow::{Addr, Endpoint, Family, Flow};
 use crate::frame::Frame;
 use crate::offload::Change;
 use crate::packet::Packet;
@@ -59,6 +59,8 @@ impl Path {
 pub struct Inside {
     /// Bytes after the outer IP header.
     pub offset: usize,
+    /// Which IP the packet within is of.
+    pub family: Family,
     /// The port of the server's that the tunnel goes to, host byte order; 0 where it has none.
     pub port: u16,
 }
@@ -143,7 +145,9 @@ impl ModeDef {
     }
 
     /// Bytes that [`Mode::forward`] adds in front of the IP header.
-    pub fn overhead(&self, tunnel: &Tunnel) -> usize {
-        self.encapsulation.map_or(0, |_| tunnel.overhead())
+    pub fn overhead(&self, path: &Path) -> usize {
+        let server = path.server.addr.family();
+        self.encapsulation
+            .map_or(0, |_| path.tunnel.overhead(server))
     }
 }

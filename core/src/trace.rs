@@ -11,6 +11,7 @@ use crate::flow::{Addr, Endpoint};
 use crate::service::ServiceKey;
 
 mod fields;
+mod ip;
 mod outcome;
 
 pub use fields::{Change, changes, kind, protocol_name};

@@ -185,7 +185,7 @@ metrics! {
     FRAGMENTS_EXPIRED Counter "uvs_fragments_expired_total" []
         "Held fragments whose datagram was never completed."
     ICMP_SENT Counter "uvs_icmp_sent_total" ["type"]
-        "ICMP errors made by UVS, by type: unreachable, fragmentation needed among them, and time exceeded."
+        "ICMP and ICMPv6 errors made by UVS, by type; ICMP's fragmentation needed counts as unreachable."
     ICMP_TRANSLATED Counter "uvs_icmp_translated_total" []
         "ICMP messages about a connection that were passed on to its other side."
     SCHEDULER_FAULTS Counter "uvs_scheduler_faults_total" []
@@ -231,6 +231,18 @@ metrics! {
         "How often netlink overran, after which everything was read again."
     GUARD_REPAIRS Counter "uvs_guard_repairs_total" ["harm"]
         "How often the guard had to be repaired because another program had changed it: `removed`, as by `nft flush ruleset`, or `damaged`."
+    SYNC_DATAGRAMS Counter "uvs_sync_datagrams_total" ["role"]
+        "Datagrams of the synchronisation with other directors: sent by the `master`, received by the `backup`."
+    SYNC_BYTES Counter "uvs_sync_bytes_total" ["role"]
+        "Their bytes, headers not counted."
+    SYNC_MESSAGES Counter "uvs_sync_messages_total" ["role"]
+        "What was said of connections in them; of a `backup`, what was taken up."
+    SYNC_REFUSED Counter "uvs_sync_refused_total" ["role"]
+        "Datagrams and messages that were not taken up: of another syncid, damaged, or without a place in the table."
+    SYNC_LOST Counter "uvs_sync_lost_total" ["role"]
+        "Messages that were lost before they were sent."
+    SYNC_SILENCE Gauge "uvs_sync_last_datagram_age_seconds" ["role"]
+        "Seconds since the last datagram; no series before the first."
     RELOADS Counter "uvs_config_reloads_total" ["result"]
         "Attempts to load the configuration, the one at the start included: `success` or `failure`."
     RELOAD_OK Gauge "uvs_config_last_reload_successful" []

@@ -24,5 +24,5 @@ pub use server::{Exporter, serve};
 pub use snapshot::{
     BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
     LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
-    ServiceMetrics, State, WorkerMetrics,
+    ServiceMetrics, State, SyncMetrics, WorkerMetrics,
 };

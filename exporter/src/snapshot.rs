@@ -68,10 +68,31 @@ pub struct MetricSnapshot {
     pub hook: HookMetrics,
     /// How often the guard was put up again after it was removed, and repaired after it was damaged.
     pub guard_repairs: (u64, u64),
+    /// The sync daemons that run.
+    pub sync: Vec<SyncMetrics>,
     /// How the configuration fared.
     pub reloads: Reloads,
     /// What stands in the way of serving, each a sentence; empty = ready.
     pub problems: Vec<String>,
+}
+
+/// A sync daemon.
+#[derive(Clone, Debug)]
+pub struct SyncMetrics {
+    /// `master` or `backup`.
+    pub role: &'static str,
+    /// Datagrams sent or received.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was told or taken up.
+    pub messages: u64,
+    /// What was not taken up.
+    pub refused: u64,
+    /// What was lost before it was sent.
+    pub lost: u64,
+    /// Seconds since the last datagram.
+    pub last: Option<u64>,
 }
 
 impl MetricSnapshot {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "netlink/ipv6.rs"]
+mod ipv6;
 #[path = "../../cli/tests/netns/mod.rs"]
 mod netns;
 #[path = "netlink/policy.rs"]
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use netns::Netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uvs_core::fib::{Query, Refusal, Unreachable};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::time::Instant as Now;
 use uvs_core::verdict::PortId;
 use uvs_forwarder::netlink::{Event, Mirror};
@@ -302,7 +304,7 @@ fn mac_mtu_and_forwarding_are_followed() {
         let hop = mirror.fib().lookup(Query::to(v4([10, 0, 0, 9]))).unwrap();
         assert_eq!((hop.source_mac, hop.mtu), ([2, 0, 0, 0, 0, 0xd9], 9000));
         director.sysctl("ip_forward", "1");
-        until(&mut mirror, |e| *e == Event::Forwarding(true));
+        until(&mut mirror, |e| *e == Event::Forwarding(Family::V4, true));
         assert!(mirror.fib().forwarding);
     });
 }

@@ -1,6 +1,8 @@
 //! Who carries out what programs ask, and what their interface cannot say.
 
-use uvs_control::protocol::{Answers, Change, Lists, Refusal, ServiceStatus, ask};
+use uvs_control::protocol::{
+    Answers, Change, Lists, Refusal, ServiceStatus, SyncRequest, SyncRole, ask,
+};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use crate::errno::Errno;
@@ -11,6 +13,9 @@ pub trait Director:
     + Answers<ask::Zero>
     + Answers<ask::ListServices>
     + Answers<ask::GetTimeouts>
+    + Answers<ask::StartSync>
+    + Answers<ask::StopSync>
+    + Answers<ask::ListSync>
     + Answers<ask::Traffic>
     + Lists<ask::ListConnections>
 {
@@ -21,6 +26,12 @@ impl<D> Director for D where
         + Answers<ask::Zero>
         + Answers<ask::ListServices>
         + Answers<ask::GetTimeouts>
+        + Answers<ask::StartSync>
+        + Answers<ask::StopSync>
+        + Answers<ask::ListSync>
+        + Answers<ask::StartSync>
+        + Answers<ask::StopSync>
+        + Answers<ask::ListSync>
         + Answers<ask::Traffic>
         + Lists<ask::ListConnections>
 {
@@ -33,6 +44,10 @@ pub(crate) enum Asked {
     Change(Change),
     /// The counters of one service, or of all.
     Zero(Option<ServiceKey>),
+    /// A sync daemon is to run,
+    StartSync(SyncRequest),
+    /// or to end.
+    StopSync(SyncRole),
 }
 
 impl From<Change> for Asked {
@@ -49,6 +64,8 @@ pub(crate) fn carry_out(asked: Asked, director: &mut impl Director) -> Result<()
     tracing::debug!(?asked, "asked");
     let result = match asked {
         Asked::Zero(key) => director.answer(ask::Zero(key)),
+        Asked::StartSync(daemon) => director.answer(ask::StartSync(daemon)),
+        Asked::StopSync(role) => director.answer(ask::StopSync(role)),
         Asked::Change(Change::EditService(spec)) => edit_service(spec, director),
         Asked::Change(Change::EditServer(key, server)) => edit_server(key, server, director),
         Asked::Change(change) => director.answer(change),

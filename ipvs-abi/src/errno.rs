@@ -18,6 +18,8 @@ pub enum Errno {
     Fault = 14,
     /// EEXIST: the service, the real server or the sync daemon is there already.
     Exists = 17,
+    /// ENODEV: no such interface.
+    NoDevice = 19,
     /// EINVAL: a value or a combination that cannot be.
     Invalid = 22,
     /// ERANGE: a value out of its range.
@@ -41,6 +43,7 @@ impl From<Refusal> for Errno {
             protocol::Errno::Exists => Self::Exists,
             protocol::Errno::NotFound => Self::NoService,
             protocol::Errno::NoServer | protocol::Errno::NoScheduler => Self::NoEntry,
+            protocol::Errno::NoDevice => Self::NoDevice,
             protocol::Errno::Range => Self::Range,
             protocol::Errno::Invalid => Self::Invalid,
             protocol::Errno::Unsupported => Self::Unsupported,

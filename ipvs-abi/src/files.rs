@@ -11,6 +11,9 @@ use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{ServiceKey, ServiceSpec};
 
+/// Jiffies a second, in which the kernel writes persistence: HZ of Debian's and most others' kernels.
+const JIFFIES_PER_SECOND: u32 = 250;
+
 /// The first line of [`connections`].
 pub const CONNECTIONS_HEAD: &str =
     "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n";
@@ -89,14 +92,22 @@ fn service(spec: &ServiceSpec) -> String {
             port,
         } => {
             let vip = endpoint(Endpoint::new(addr, port));
-            // The kernel forgets the flag for IPv6.
-            let one_packet = if addr.is_v4() { one_packet } else { "" };
-            format!("{protocol}  {vip} {scheduler} {one_packet}")
+            match addr.is_v4() {
+                true => format!("{protocol}  {vip} {scheduler} {one_packet} "),
+                // The kernel forgets the flag.
+                false => format!("{protocol}  {vip} {scheduler} "),
+            }
         }
         ServiceKey::Mark { mark, .. } => format!("FWM  {mark:08X} {scheduler} {one_packet}"),
     };
     if let Some(p) = spec.persistence {
-        let _ = write!(line, "persistent {} {:08X}", p.timeout, p.mask);
+        let jiffies = p.timeout.saturating_mul(JIFFIES_PER_SECOND);
+        // It takes an IPv6 prefix length, a number of its own, for one in network order.
+        let mask = match spec.key.is_v4() {
+            true => p.mask,
+            false => u32::from_be_bytes(p.mask.to_ne_bytes()),
+        };
+        let _ = write!(line, "persistent {jiffies} {mask:08X}");
     }
     line
 }
@@ -117,8 +128,10 @@ fn groups(addr: Addr) -> String {
     match addr.as_v4() {
         Some(v4) => format!("{:08X}", u32::from_be_bytes(v4)),
         None => {
-            let groups = addr.0.chunks(2);
-            let groups = groups.map(|g| format!("{:02x}{:02x}", g[0], g[1]));
+            let octets = addr.v6_octets();
+            let groups = octets
+                .chunks(2)
+                .map(|g| format!("{:02x}{:02x}", g[0], g[1]));
             groups.collect::<Vec<_>>().join(":")
         }
     }

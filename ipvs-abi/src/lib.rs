@@ -7,6 +7,7 @@
 
 pub mod attribute;
 pub mod conversation;
+mod daemon;
 pub mod director;
 pub mod errno;
 pub mod family;

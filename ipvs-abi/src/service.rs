@@ -145,7 +145,7 @@ pub(crate) fn shown_flags(spec: &ServiceSpec) -> u32 {
 /// An address of 16 bytes of which IPv4 fills the first 4; what follows those may be anything.
 pub(crate) fn address(bytes: &[u8], ipv6: bool) -> Result<Addr, Errno> {
     let addr = match ipv6 {
-        true => bytes.first_chunk::<16>().map(|bytes| Addr(*bytes)),
+        true => bytes.first_chunk::<16>().map(|bytes| Addr::v6(*bytes)),
         false => bytes.first_chunk::<4>().map(|bytes| Addr::v4(*bytes)),
     };
     addr.ok_or(Errno::Invalid)
@@ -154,7 +154,7 @@ pub(crate) fn address(bytes: &[u8], ipv6: bool) -> Result<Addr, Errno> {
 /// An address as it is sent.
 pub(crate) fn address_bytes(addr: Addr) -> [u8; 16] {
     let Some([a, b, c, d]) = addr.as_v4() else {
-        return addr.0;
+        return addr.v6_octets();
     };
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }

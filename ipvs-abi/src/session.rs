@@ -1,7 +1,7 @@
 //! A program's conversation over generic netlink: its requests in, the kernel's answers out
 //! (`ip_vs_genl_set_cmd`, `ip_vs_genl_get_cmd` of net/netfilter/ipvs/ip_vs_ctl.c).
 
-use uvs_control::protocol::{Change, ServiceStatus, ask};
+use uvs_control::protocol::{Change, ServiceStatus, SyncStatus, ask};
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Timeouts;
 
@@ -9,7 +9,7 @@ use crate::attribute::{Attributes, Received};
 use crate::director::{Asked, Director, carry_out, one};
 use crate::errno::Errno;
 use crate::message::Request;
-use crate::{family, server, service};
+use crate::{daemon, family, server, service};
 use uvs_ipvs_carried::{CONTROLLER, FAMILY};
 
 /// IPVS_CMD_*.
@@ -37,6 +37,7 @@ mod command {
 mod kind {
     pub(super) const SERVICE: u16 = 1;
     pub(super) const DEST: u16 = 2;
+    pub(super) const DAEMON: u16 = 3;
     pub(super) const TIMEOUT_TCP: u16 = 4;
     pub(super) const TIMEOUT_TCP_FIN: u16 = 5;
     pub(super) const TIMEOUT_UDP: u16 = 6;
@@ -88,8 +89,17 @@ fn carry_out_request(
             Ok(request.dump(all.iter().map(service_entry)))
         }
         command::GET_DEST => dump_servers(request, &received, director),
-        // Neither a master nor a backup runs.
-        command::GET_DAEMON => Ok(request.dump([])),
+        command::GET_DAEMON => {
+            let all = director.answer(ask::ListSync)?;
+            let entry = |s: &SyncStatus| {
+                named(
+                    command::NEW_DAEMON,
+                    kind::DAEMON,
+                    &daemon::listed(&s.daemon),
+                )
+            };
+            Ok(request.dump(all.iter().map(entry)))
+        }
         _ if request.is_dump() => Err(Errno::Unsupported),
         command::GET_SERVICE => {
             let key = service::key(&received.nest(kind::SERVICE)?)?;
@@ -181,9 +191,14 @@ fn asked(command: u8, received: &Received<'_>) -> Result<Asked, Errno> {
             return Ok(Asked::Zero(one));
         }
         command::FLUSH => Change::Clear,
-        // There is no connection sync: it cannot be started, and what is to be stopped does not run.
-        command::NEW_DAEMON => return Err(Errno::Unsupported),
-        command::DEL_DAEMON => return Err(Errno::NoService),
+        command::NEW_DAEMON => {
+            let wanted = daemon::request(&received.nest(kind::DAEMON)?)?;
+            return Ok(Asked::StartSync(wanted));
+        }
+        command::DEL_DAEMON => {
+            let role = daemon::role_of(&received.nest(kind::DAEMON)?)?;
+            return Ok(Asked::StopSync(role));
+        }
         _ => return Err(Errno::Unsupported),
     };
     Ok(change.into())

@@ -7,6 +7,7 @@ use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
 
+use crate::daemon;
 use crate::director::{Asked, Director, carry_out, one};
 use crate::errno::Errno;
 use crate::server::{method, method_number};
@@ -44,8 +45,7 @@ mod get {
 /// Bytes of `struct ip_vs_service_user` and of that with `struct ip_vs_dest_user` behind it.
 const SERVICE: usize = 44;
 const SERVER: usize = 68;
-/// Bytes of `struct ip_vs_daemon_user` and of `struct ip_vs_timeout_user`.
-const DAEMON: usize = 24;
+/// Bytes of `struct ip_vs_timeout_user`.
 const TIMEOUTS: usize = 12;
 /// Bytes of `struct ip_vs_dest_entry`.
 const SERVER_ENTRY: usize = 96;
@@ -61,7 +61,7 @@ pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<()
         set::ADD | set::EDIT | set::DELETE | set::ZERO => SERVICE,
         set::ADD_SERVER | set::EDIT_SERVER | set::DELETE_SERVER => SERVER,
         set::TIMEOUT => TIMEOUTS,
-        set::START_DAEMON | set::STOP_DAEMON => DAEMON,
+        set::START_DAEMON | set::STOP_DAEMON => daemon::LEN,
         set::FLUSH => 0,
         _ => return Err(Errno::Invalid),
     };
@@ -81,9 +81,8 @@ fn asked(option: u32, value: &[u8]) -> Result<Asked, Errno> {
             tcp_fin: from.u32(),
             udp: from.u32(),
         }),
-        // There is no connection sync: it cannot be started, and what is to be stopped does not run.
-        set::START_DAEMON => return Err(Errno::Unsupported),
-        set::STOP_DAEMON => return Err(Errno::NoService),
+        set::START_DAEMON => return Ok(Asked::StartSync(daemon::read(&mut from)?)),
+        set::STOP_DAEMON => return Ok(Asked::StopSync(daemon::read(&mut from)?.role)),
         set::ZERO if names_none(value) => return Ok(Asked::Zero(None)),
         _ => {
             let spec = service(&mut from)?;
@@ -142,8 +141,11 @@ pub fn get(
             let made = Writer::new().u32(times.tcp).u32(times.tcp_fin);
             made.u32(times.udp).done()
         }
-        // Neither a master nor a backup runs.
-        get::DAEMON => vec![0; 2 * DAEMON],
+        get::DAEMON => {
+            let running = director.answer(ask::ListSync)?.into_iter();
+            let running: Vec<_> = running.map(|status| status.daemon).collect();
+            daemon::both(&running)
+        }
         _ => return Err(Errno::Invalid),
     };
     match answer.len() <= room as usize {

@@ -315,11 +315,6 @@ fn what_is_refused_has_the_kernels_number() {
         ),
         (hex("63010000"), 95, "EOPNOTSUPP: no such command"),
         (
-            hex("09010000 1c000380 0800010001000000 0700020063300000 0800030007000000"),
-            95,
-            "a sync daemon",
-        ),
-        (
             hex("0a010000 1c000380 0800010001000000 0500020000000000 0800030000000000"),
             3,
             "none runs",
@@ -329,6 +324,59 @@ fn what_is_refused_has_the_kernels_number() {
         assert_eq!(errno(&mut memory, &payload), number, "{why}");
     }
     assert_eq!(memory.table.services()[0].servers, []);
+}
+
+#[test]
+fn sync_daemons_are_started_dumped_and_stopped() {
+    let mut memory = Memory::default();
+    let start = hex("09010000 1c000380 0800010001000000 0700020063300000 0800030007000000");
+    assert_eq!(errno(&mut memory, &start), 0);
+    assert_eq!(errno(&mut memory, &start), 17, "EEXIST");
+    let whole = "09010000 48000380 0800010002000000 0700020063300000 0800030007000000 06000400e8030000 \
+                 14000600ff020000000000000000000000000081 0600070090220000 0500080003000000";
+    assert_eq!(errno(&mut memory, &hex(whole)), 0);
+    let dumped = answers(&mut memory, &message(FAMILY, DUMP, &hex("0b010000")));
+    let listed = [
+        "09010000 3c000300 0800010001000000 0700020063300000 0800030007000000 06000400c0050000 \
+         0600070090220000 0500080001000000 08000500e0000051",
+        "09010000 48000300 0800010002000000 0700020063300000 0800030007000000 0600040000040000 \
+         0600070090220000 0500080003000000 14000600ff020000000000000000000000000081",
+    ];
+    let (mut rest, dumped) = (&listed.map(hex)[..], dumped.concat());
+    let mut at = 0;
+    while let Some((want, others)) = rest.split_first() {
+        let end = at + 16 + want.len();
+        assert_eq!(dumped[at + 16..end], want[..]);
+        (at, rest) = (end, others);
+    }
+    let stop = "0a010000 1c000380 0800010001000000 0500020000000000 0800030000000000";
+    assert_eq!(errno(&mut memory, &hex(stop)), 0);
+    assert_eq!(errno(&mut memory, &hex(stop)), 3, "ESRCH");
+    for (wrong, number, why) in [
+        ("09010000", 22, "EINVAL: no daemon"),
+        (
+            "09010000 0c000380 0800010001000000",
+            22,
+            "EINVAL: no interface",
+        ),
+        (
+            "09010000 1c000380 0800010003000000 0700020063300000 0800030007000000",
+            22,
+            "EINVAL: neither master nor backup",
+        ),
+        (
+            "09010000 24000380 0800010001000000 0700020063300000 0800030007000000 080005000a000001",
+            22,
+            "EINVAL: no group",
+        ),
+        (
+            "09010000 20000380 0800010001000000 0c0002006e6f7375636830 00 0800030007000000",
+            19,
+            "ENODEV",
+        ),
+    ] {
+        assert_eq!(errno(&mut memory, &hex(wrong)), number, "{why}");
+    }
 }
 
 #[test]

@@ -181,9 +181,13 @@ fn times_daemons_and_the_rest_are_answered() {
         Ok(vec![0; 48]),
         "no sync daemon runs"
     );
-    let daemon = ["01000000", "6c6f", &"00".repeat(18)].concat();
-    assert_eq!(set(&mut memory, 1163, &daemon), Err(95), "EOPNOTSUPP");
+    let daemon = ["02000000", "6c6f", &"00".repeat(14), "07000000"].concat();
     assert_eq!(set(&mut memory, 1164, &daemon), Err(3), "ESRCH");
+    set(&mut memory, 1163, &daemon).expect("started");
+    assert_eq!(set(&mut memory, 1163, &daemon), Err(17), "EEXIST");
+    let both = [&"00".repeat(24), &daemon[..]].concat();
+    assert_eq!(get(&mut memory, 1159, "", 104), Ok(hex(&both)));
+    set(&mut memory, 1164, &daemon).expect("stopped");
     let version = get(&mut memory, 1152, "", 64).expect("a text");
     assert_eq!(version, b"IP Virtual Server version 1.2.1 (size=4096)\0");
     let none = ["00".repeat(40), "ffffffff".to_owned()].concat();
@@ -274,7 +278,7 @@ fn the_other_files_are_there_and_no_others() {
     let want = "IP Virtual Server version 1.2.1 (size=4096)\n\
         Prot LocalAddress:Port Scheduler Flags\n  \
         -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n\
-        TCP  0A000164:0050 wrr \n  \
+        TCP  0A000164:0050 wrr  \n  \
         -> 0A00020B:0050      Route   5      7          8         \n";
     assert_eq!(String::from_utf8_lossy(&text), want);
     let stats = put(&mut memory, Question::File { place: 2 }).expect("a file");

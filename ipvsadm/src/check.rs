@@ -76,12 +76,10 @@ fn check_service(line: &Line) -> Result<(), Stop> {
 }
 
 fn check_server(line: &Line) -> Result<(), Stop> {
-    let v4 = match line.key()? {
-        ServiceKey::Address { addr, .. } => addr.is_v4(),
-        ServiceKey::Mark { ipv6, .. } => !ipv6,
-    };
-    let tunnel = line.server.forwarding == Forwarding::Tunnel;
-    if v4 != line.server.endpoint.addr.is_v4() && !tunnel {
+    let v4 = line.key()?.is_v4();
+    let forwarding = line.server.forwarding;
+    let tunnel = forwarding == Forwarding::Tunnel;
+    if v4 != line.server.endpoint.addr.is_v4() && !forwarding.def().mixes_families {
         return Err(usage(
             "Different address family is allowed only for tunneling servers",
         ));

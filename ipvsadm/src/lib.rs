@@ -28,7 +28,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
 
 use uvs_control::client::{Asking, CallError, Daemon};
-use uvs_control::protocol::{Change, Question, Services, ask};
+use uvs_control::protocol::{Change, Question, Services, SyncStatus, ask};
 use uvs_core::flow::Addr;
 use uvs_core::service::ServiceKey;
 
@@ -106,8 +106,8 @@ impl<'io> Session<'_, 'io> {
             Verb::List => return self.list(&line),
             Verb::Save => return self.save(&line),
             Verb::Restore => return self.restore(),
-            Verb::StartDaemon => return Err(stop::usage(messages::NO_SYNC)),
-            Verb::StopDaemon => return Err(Stop::refused("No daemon is running")),
+            Verb::StartDaemon => return self.ask(verb, ask::StartSync(line.sync)),
+            Verb::StopDaemon => return self.ask(verb, ask::StopSync(line.sync.role)),
         };
         let Some(change) = change else {
             return Ok(());
@@ -132,8 +132,7 @@ impl<'io> Session<'_, 'io> {
             return self.list_timeouts();
         }
         if line.given.has(Kind::Daemon) {
-            // One line for each sync daemon, of which there are none.
-            return Ok(());
+            return self.list_sync();
         }
         let Services {
             table_size,
@@ -159,6 +158,17 @@ impl<'io> Session<'_, 'io> {
             t.tcp, t.tcp_fin, t.udp
         );
         Ok(writeln!(self.io.stdout, "{line}")?)
+    }
+
+    fn list_sync(&mut self) -> Result<(), Stop> {
+        for SyncStatus { daemon: d, .. } in self.ask(Verb::List, ask::ListSync)? {
+            writeln!(
+                self.io.stdout,
+                "{} sync daemon (mcast={}, syncid={}, maxlen={}, group={}, port={}, ttl={})",
+                d.role, d.interface, d.syncid, d.maxlen, d.group, d.port, d.ttl
+            )?;
+        }
+        Ok(())
     }
 
     fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {
@@ -210,11 +220,11 @@ impl<'io> Session<'_, 'io> {
         let Change::AddService(spec) = change else {
             return false;
         };
-        let ServiceKey::Mark { mark, ipv6: false } = spec.key else {
+        if matches!(spec.key, ServiceKey::Address { .. }) {
             return false;
-        };
+        }
         let rules = self.daemon.ask(ask::ListMarks);
-        rules.is_ok_and(|rules| rules.iter().any(|r| r.mark == mark))
+        rules.is_ok_and(|rules| rules.iter().any(|r| r.service() == spec.key))
     }
 
     /// Writes the message, where there is one still to be written.

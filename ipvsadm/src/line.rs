@@ -1,6 +1,6 @@
 //! A command with its options, which describe a service or a server.
 
-use uvs_control::protocol::Change;
+use uvs_control::protocol::{Change, SyncRequest, SyncRole};
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::snapshot::Timeouts;
@@ -21,10 +21,13 @@ pub(super) struct Line {
     pub(super) local: Vec<Addr>,
     pub(super) server: ServerSpec,
     pub(super) timeouts: Timeouts,
+    pub(super) sync: SyncRequest,
 }
 
 /// The default of `-s`.
 const DEFAULT_SCHEDULER: &str = "wlc";
+/// The default of `--mcast-interface`.
+const DEFAULT_INTERFACE: &str = "eth0";
 
 impl Line {
     pub(super) fn new(verb: Verb) -> Self {
@@ -43,6 +46,15 @@ impl Line {
                 tcp: 0,
                 tcp_fin: 0,
                 udp: 0,
+            },
+            sync: SyncRequest {
+                role: SyncRole::Master,
+                interface: DEFAULT_INTERFACE.to_owned(),
+                syncid: 0,
+                maxlen: None,
+                group: None,
+                port: None,
+                ttl: None,
             },
         }
     }

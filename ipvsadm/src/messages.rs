@@ -11,26 +11,15 @@ pub(super) const VERSION: &str = "ipvsadm v1.31 2019/12/24 (compiled with popt a
 /// The help below the version, as ipvsadm 1.31 prints it.
 pub(super) const HELP: &str = include_str!("help.txt");
 
-/// What `--start-daemon` gets.
-pub(super) const NO_SYNC: &str = "UVS has no connection sync daemon: spread clients over several directors by ECMP with `-s mh` instead";
-
 /// What to know about a service that is accepted as ipvsadm's users expect, but that no packet matches.
 pub(super) fn remark(change: &Change) -> Option<String> {
     let Change::AddService(spec) = change else {
         return None;
     };
     match spec.key {
-        ServiceKey::Mark { mark, ipv6: false } => Some(format!(
+        ServiceKey::Mark { mark, .. } => Some(format!(
             "{}: no packet has this mark yet, as UVS sees packets before netfilter marks them; say which shall: \
              uvs mark {mark} tcp VIP:PORT",
-            spec.key
-        )),
-        ServiceKey::Mark { ipv6: true, .. } => Some(format!(
-            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
-            spec.key
-        )),
-        ServiceKey::Address { addr, .. } if !addr.is_v4() => Some(format!(
-            "{} is kept and listed, but not forwarded: UVS forwards IPv4",
             spec.key
         )),
         ServiceKey::Address { .. } => None,
@@ -39,9 +28,10 @@ pub(super) fn remark(change: &Change) -> Option<String> {
 
 /// What to know about a VIP that is neither on the host nor owned.
 pub(super) fn absent(vip: Addr) -> String {
+    let bits = if vip.is_v4() { 32 } else { 128 };
     format!(
         "{vip} is on none of this host's interfaces, so UVS is silent about it, as a stand-by must be; to serve it here: \
-         ip addr add {vip}/32 dev INTERFACE, or uvs run --own-vip {vip}"
+         ip addr add {vip}/{bits} dev INTERFACE, or uvs run --own-vip {vip}"
     )
 }
 
@@ -53,6 +43,9 @@ pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> 
     let sentence = match (refusal.errno, verb) {
         (Errno::Exists, Verb::AddService) => "Service already exists",
         (Errno::Exists, Verb::AddServer) => "Destination already exists",
+        (Errno::Exists, Verb::StartDaemon) => "Daemon has already run",
+        (Errno::NotFound, Verb::StopDaemon) => "No daemon is running",
+        (Errno::NoDevice, _) => "No such device",
         (Errno::Exists, _) => "File exists",
         (Errno::NotFound, Verb::AddServer | Verb::EditServer | Verb::DeleteServer) => {
             "Service not defined"

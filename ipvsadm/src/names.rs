@@ -216,7 +216,7 @@ pub(crate) mod tests {
     pub(crate) struct FewNames;
 
     impl FewNames {
-        const SERVICES: &str = "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ndomain 53/tcp\ndomain 53/udp\n\
+        const SERVICES: &str = "tcpmux 1/tcp\nftp 21/tcp\nssh 22/tcp\ntelnet 23/tcp\ndomain 53/tcp\ndomain 53/udp\n\
             tftp 69/udp\nhttp 80/tcp www\nacr-nema 104/tcp dicom\nhttps 443/tcp\nhttps 443/udp\n\
             http-alt 8080/tcp webcache\ntproxy 8081/tcp\n";
     }
@@ -237,7 +237,7 @@ pub(crate) mod tests {
         }
 
         fn host(&self, addr: Addr) -> Option<String> {
-            let six = Addr(std::net::Ipv6Addr::LOCALHOST.octets());
+            let six = Addr::from(std::net::Ipv6Addr::LOCALHOST);
             let local = addr == Ipv4Addr::LOCALHOST.into() || addr == six;
             local.then(|| "localhost".to_owned())
         }

@@ -1,5 +1,7 @@
 //! One command line: its words become a [`Line`].
 
+use uvs_control::protocol::SyncRole;
+
 use super::line::Line;
 use super::names::Names;
 use super::options::{Opt, Verb};
@@ -28,8 +30,11 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
         Opt::Version => return Ok(Action::Version),
         other => Verb::of(other).ok_or_else(Stop::hint)?,
     };
-    check_daemon_state(verb, first.value)?;
+    let role = daemon_state(verb, first.value)?;
     let mut line = Line::new(verb);
+    if let Some(role) = role {
+        line.sync.role = role;
+    }
     // Read last, as `-s` may still follow.
     let mut flag_names = "";
     loop {
@@ -69,12 +74,15 @@ fn bad_token(error: &TokenError<'_>) -> Stop {
     Stop::refused(message)
 }
 
-fn check_daemon_state(verb: Verb, state: Option<&str>) -> Result<(), Stop> {
-    let known = matches!(state, Some("master" | "backup"));
+/// Which sync daemon a command is about, where it is about one.
+fn daemon_state(verb: Verb, state: Option<&str>) -> Result<Option<SyncRole>, Stop> {
+    let role = state.and_then(SyncRole::from_word);
     match verb {
-        Verb::StartDaemon if !known => Err(usage("illegal start-daemon parameter specified")),
+        Verb::StartDaemon if role.is_none() => {
+            Err(usage("illegal start-daemon parameter specified"))
+        }
         // The misprint is the original's, and it is what scripts see.
-        Verb::StopDaemon if !known => Err(usage("illegal start_daemon specified")),
-        _ => Ok(()),
+        Verb::StopDaemon if role.is_none() => Err(usage("illegal start_daemon specified")),
+        _ => Ok(role),
     }
 }

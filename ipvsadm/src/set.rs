@@ -103,11 +103,16 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::TunPort => line.server.tunnel.port = tunnel_port(value)?,
         Opt::TunCsum => line.server.tunnel.checksum = TunnelChecksum::Full,
         Opt::TunRemCsum => line.server.tunnel.checksum = TunnelChecksum::Remote,
-        Opt::SyncId => _ = ranged(value, 0, 255, "syncid")?,
-        Opt::SyncMaxLen => _ = ranged(value, 1, SYNC_MAX, "sync-maxlen")?,
-        Opt::McastGroup => mcast_group(value)?,
-        Opt::McastPort => _ = ranged(value, 1, 65535, "mcast-port")?,
-        Opt::McastTtl => _ = ranged(value, 1, 255, "mcast-ttl")?,
+        Opt::SyncId => line.sync.syncid = narrowed(ranged(value, 0, 255, "syncid")?),
+        Opt::SyncMaxLen => {
+            line.sync.maxlen = Some(narrowed(ranged(value, 1, SYNC_MAX, "sync-maxlen")?));
+        }
+        Opt::McastInterface => line.sync.interface = cut(value),
+        Opt::McastGroup => line.sync.group = Some(mcast_group(value)?),
+        Opt::McastPort => {
+            line.sync.port = Some(narrowed(ranged(value, 1, 65535, "mcast-port")?));
+        }
+        Opt::McastTtl => line.sync.ttl = Some(narrowed(ranged(value, 1, 255, "mcast-ttl")?)),
         _ => {}
     }
     Ok(())
@@ -237,17 +242,19 @@ fn tunnel_port(value: &str) -> Result<u16, Stop> {
     Ok(u16::try_from(port).unwrap_or(u16::MAX))
 }
 
-fn mcast_group(value: &str) -> Result<(), Stop> {
+fn mcast_group(value: &str) -> Result<IpAddr, Stop> {
     let bad = |family| usage(format!("invalid {family} mcast-group `{value}'"));
     if let Ok(group) = value.parse::<Ipv6Addr>() {
-        return if group.is_multicast() {
-            Ok(())
-        } else {
-            Err(bad("IPv6"))
-        };
+        let group = Some(group).filter(Ipv6Addr::is_multicast);
+        return group.map(IpAddr::V6).ok_or_else(|| bad("IPv6"));
     }
     let group = ipv4(value).filter(Ipv4Addr::is_multicast);
-    group.map(|_| ()).ok_or_else(|| bad("IPv4"))
+    group.map(IpAddr::V4).ok_or_else(|| bad("IPv4"))
+}
+
+/// A number that was checked to fit.
+fn narrowed<T: TryFrom<u32> + Default>(number: u32) -> T {
+    T::try_from(number).unwrap_or_default()
 }
 
 fn ranged(value: &str, low: u32, high: u32, what: &str) -> Result<u32, Stop> {

@@ -26,10 +26,10 @@ pub(super) fn endpoint(
         let Ok(addr) = host.parse::<Ipv6Addr>() else {
             return Some((ipv4_host(host, names)?, None));
         };
-        return Some((ipv6(addr)?, Some(port_of(port, protocol, names)?)));
+        return Some((addr.into(), Some(port_of(port, protocol, names)?)));
     }
     if let Ok(addr) = text.parse::<Ipv6Addr>() {
-        return Some((ipv6(addr)?, None));
+        return Some((addr.into(), None));
     }
     let Some((host, port)) = text.split_once(':') else {
         let all_digits = number(text, 0, u32::MAX).is_some();
@@ -79,11 +79,6 @@ fn ipv4_host(host: &str, names: &dyn Names) -> Option<Addr> {
         return None;
     }
     ipv4(host).or_else(|| names.address(host)).map(Addr::from)
-}
-
-/// `::ffff:a.b.c.d` is how UVS writes an IPv4 address, so it cannot also be an IPv6 one.
-fn ipv6(addr: Ipv6Addr) -> Option<Addr> {
-    Some(Addr(addr.octets())).filter(|a| !a.is_v4())
 }
 
 fn c_number(text: &str) -> Option<u32> {
@@ -179,6 +174,11 @@ mod tests {
             some("10.0.0.1", None),
             "brackets are for IPv6"
         );
+        assert_eq!(
+            of("[::ffff:10.0.0.1]:80"),
+            some("::ffff:10.0.0.1", Some(80)),
+            "an IPv6 address like any other"
+        );
         for bad in [
             "",
             "80",
@@ -194,7 +194,6 @@ mod tests {
             "fd00::1]:80",
             "[]:80",
             "fe80::1%lo",
-            "::ffff:10.0.0.1",
         ] {
             assert_eq!(of(bad), None, "{bad:?}");
         }

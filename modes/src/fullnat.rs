@@ -1,14 +1,17 @@
 //! FULLNAT: the destination becomes the real server's, the source a local address and port of the
 //! director's, and both back.
 //!
-//! A server needs only a route to the local address, so it can be anywhere.
+//! A server needs only a route to the local address, so it can be anywhere, and of the other address family: then
+//! the packet becomes one of that (RFC 7915).
 
+use uvs_core::flow::Endpoint;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, ModeDef, Path};
 use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
+use uvs_core::translate::{self, Target};
 use uvs_core::verdict::DropReason;
 
 /// `--fullnat`, which ipvsadm does not know.
@@ -41,8 +44,7 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Self::forwards(path));
-        Ok(())
+        set_both(frame, packet, path.local, path.server, path)
     }
 
     fn reverse(
@@ -51,8 +53,7 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(frame, packet, Self::reverses(path));
-        Ok(())
+        set_both(frame, packet, path.vip, path.client, path)
     }
 
     fn change(&self, path: &Path, forward: bool) -> Option<Change> {
@@ -64,4 +65,23 @@ impl Mode for FullNat {
             })
         })
     }
+}
+
+fn set_both(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    src: Endpoint,
+    dst: Endpoint,
+    path: &Path,
+) -> Result<(), DropReason> {
+    if packet.family == dst.addr.family() {
+        let ends = Ends {
+            src: Some(src),
+            dst: Some(dst),
+        };
+        rewrite::set_ends(frame, packet, ends);
+        return Ok(());
+    }
+    let id = path.ip_id;
+    translate::packet(frame, packet, &Target { src, dst, id })
 }

@@ -4,16 +4,16 @@
 //! Remote checksum offload (`--tun-remcsum`) only differs for packets whose checksum the sender left to
 //! an offload; UVS finishes those, so it differs in nothing from `--tun-csum`.
 
-use uvs_core::flow::Flow;
+use uvs_core::flow::{Family, Flow};
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::narrow;
 use uvs_core::packet::Packet;
 use uvs_core::random::Random;
 use uvs_core::rewrite;
-use uvs_core::service::{OUTER_HEADER, TunnelChecksum, TunnelKind};
+use uvs_core::service::{TunnelChecksum, TunnelKind};
 use uvs_core::verdict::DropReason;
-use uvs_core::wire::{ethernet, gue, protocol, udp};
+use uvs_core::wire::{gue, protocol, udp};
 
 use crate::outer;
 
@@ -36,8 +36,8 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let outer = outer::wrap(frame, path, protocol::UDP)?;
-        let datagram = &mut frame.bytes_mut()[ethernet::LEN + OUTER_HEADER..];
+        let wrapped = outer::wrap(frame, packet, path, protocol::UDP)?;
+        let datagram = wrapped.payload;
         let header = udp::Repr {
             src_port: source_port(&packet.flow),
             dst_port: path.tunnel.port,
@@ -46,11 +46,11 @@ impl Mode for Gue {
         };
         header.emit(datagram);
         let within = gue::Repr {
-            protocol: protocol::IPIP,
+            protocol: outer::protocol_of(packet.family),
         };
         within.emit(&mut datagram[udp::LEN..]);
         if summed {
-            udp::seal(datagram, outer.pseudo_header());
+            udp::seal(datagram, wrapped.pseudo_header);
         }
         Ok(())
     }
@@ -58,9 +58,10 @@ impl Mode for Gue {
     fn inside(&self, protocol: u8, payload: &[u8]) -> Option<Inside> {
         let datagram = udp::Header::new_checked(payload).ok()?;
         let header = gue::Header::new_checked(&payload[udp::LEN..]).ok()?;
-        let ours =
-            protocol == protocol::UDP && header.is_data() && header.protocol() == protocol::IPIP;
-        ours.then(|| Inside {
+        let mut families = Family::ALL.into_iter();
+        let family = families.find(|family| outer::protocol_of(*family) == header.protocol())?;
+        (protocol == protocol::UDP && header.is_data()).then(|| Inside {
+            family,
             offset: udp::LEN + header.header_len(),
             port: datagram.dst_port(),
         })

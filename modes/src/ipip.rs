@@ -1,14 +1,15 @@
-//! IPIP: the packet is wrapped in an outer IP header addressed to the real server (RFC 2003).
+//! IPIP: the packet is wrapped in an outer IP header addressed to the real server: IPv4 in IPv4 (RFC 2003), IPv6 in
+//! IPv6 and IPv4 in IPv6 (RFC 2473), IPv6 in IPv4 (RFC 4213).
 //!
 //! The engine has cut super-frames before this.
 
+use uvs_core::flow::Family;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Inside, Mode, ModeDef, Path};
 use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::service::TunnelKind;
 use uvs_core::verdict::DropReason;
-use uvs_core::wire::protocol;
 
 use crate::outer;
 
@@ -18,8 +19,14 @@ pub(crate) const DEF: ModeDef = ModeDef::tunnel(TunnelKind::Ipip, &Ipip);
 struct Ipip;
 
 impl Mode for Ipip {
-    fn forward(&self, frame: &mut Frame<'_>, _: &Packet, path: &Path) -> Result<(), DropReason> {
-        outer::wrap(frame, path, protocol::IPIP).map(|_| ())
+    fn forward(
+        &self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        path: &Path,
+    ) -> Result<(), DropReason> {
+        let protocol = outer::protocol_of(packet.family);
+        outer::wrap(frame, packet, path, protocol).map(|_| ())
     }
 
     fn change(&self, path: &Path, forward: bool) -> Option<Change> {
@@ -32,6 +39,12 @@ impl Mode for Ipip {
     }
 
     fn inside(&self, protocol: u8, _: &[u8]) -> Option<Inside> {
-        (protocol == protocol::IPIP).then_some(Inside { offset: 0, port: 0 })
+        let mut families = Family::ALL.into_iter();
+        let family = families.find(|family| outer::protocol_of(*family) == protocol)?;
+        Some(Inside {
+            offset: 0,
+            family,
+            port: 0,
+        })
     }
 }

@@ -1,52 +1,128 @@
-//! The outer IP header of a tunnel, as Linux's `ip_vs_tunnel_xmit` makes it.
+//! The outer IP header of a tunnel, as Linux's `ip_vs_tunnel_xmit` and `ip_vs_tunnel_xmit_v6` make it. The packet
+//! within may be of either family, and so may the outer header: it is of the server's.
 //!
-//! TTL and TOS are the inner packet's, but CE becomes ECT(0) outside (RFC 6040 §4.1, compatibility of the
-//! encapsulator aside); DF is copied, and then there is no identification.
+//! TTL and traffic class are the inner packet's, but CE becomes ECT(0) outside (RFC 6040 §4.1, compatibility of the
+//! encapsulator aside). In IPv4 DF is copied, and then there is no identification; IPv6 has none to be copied.
 
+use uvs_core::flow::Family;
 use uvs_core::frame::Frame;
 use uvs_core::mode::Path;
-use uvs_core::service::OUTER_HEADER;
+use uvs_core::narrow;
+use uvs_core::packet::Packet;
+use uvs_core::service::outer_header;
 use uvs_core::verdict::DropReason;
-use uvs_core::wire::{ethernet, ipv4};
+use uvs_core::wire::{ethernet, ipv4, ipv6, protocol};
 
-/// ECN's bits in the TOS (RFC 3168 §5).
+/// ECN's bits in the traffic class (RFC 3168 §5).
 const ECN: u8 = 0x03;
 const CE: u8 = 0x03;
 const ECT_0: u8 = 0x02;
 
-/// Opens room for the tunnel's headers, writes the outer IP header and returns what it says.
-///
-/// # Errors
-/// The frame has no headroom left, or becomes longer than an IP packet may be.
-pub(crate) fn wrap(
-    frame: &mut Frame<'_>,
-    path: &Path,
-    protocol: u8,
-) -> Result<ipv4::Repr, DropReason> {
-    let (Some(src), Some(dst)) = (path.tunnel_source.as_v4(), path.server.addr.as_v4()) else {
-        return Err(DropReason::NoRoute);
-    };
-    let len = frame.len() - ethernet::LEN + path.tunnel.overhead();
-    let len = u16::try_from(len).map_err(|_| DropReason::Oversized)?;
-    frame.open_gap(path.tunnel.overhead())?;
-    let (outer, rest) = frame.bytes_mut()[ethernet::LEN..].split_at_mut(OUTER_HEADER);
-    let inner = ipv4::Header::new(&rest[path.tunnel.header()..]);
-    let dont_fragment = path.copy_df && inner.dont_fragment();
-    let header = ipv4::Repr {
-        tos: outer_tos(inner.tos()),
-        total_len: len,
-        id: if dont_fragment { 0 } else { path.ip_id },
-        dont_fragment,
-        ttl: inner.ttl(),
-        protocol,
-        src,
-        dst,
-    };
-    header.emit(outer);
-    Ok(header)
+/// What a tunnel's outer header is put around.
+pub(crate) struct Wrapped<'a> {
+    /// What follows the outer IP header.
+    pub(crate) payload: &'a mut [u8],
+    /// The sum of that one's pseudo-header.
+    pub(crate) pseudo_header: u16,
 }
 
-fn outer_tos(inner: u8) -> u8 {
+/// What the packet within says of itself.
+struct Inner {
+    class: u8,
+    ttl: u8,
+    dont_fragment: bool,
+}
+
+/// The protocol number of a packet of this family within another.
+pub(crate) const fn protocol_of(family: Family) -> u8 {
+    match family {
+        Family::V4 => protocol::IPIP,
+        Family::V6 => protocol::IPV6,
+    }
+}
+
+/// Opens room for the tunnel's headers and writes the outer IP header.
+///
+/// # Errors
+/// The frame has no headroom left, or becomes longer than an IP packet may be, or the director has no address of the
+/// server's family.
+pub(crate) fn wrap<'f>(
+    frame: &'f mut Frame<'_>,
+    packet: &Packet,
+    path: &Path,
+    protocol: u8,
+) -> Result<Wrapped<'f>, DropReason> {
+    let server = path.server.addr.family();
+    if path.tunnel_source.family() != server {
+        return Err(DropReason::NoRoute);
+    }
+    let inner = inner(frame, packet);
+    let overhead = path.tunnel.overhead(server);
+    let len = frame.len() - ethernet::LEN + overhead;
+    let len = u16::try_from(len).map_err(|_| DropReason::Oversized)?;
+    frame.open_gap(overhead)?;
+    let mut eth = ethernet::Header::new_mut(frame.bytes_mut());
+    eth.set_ethertype(ethernet::ethertype::of(server == Family::V6));
+    let bytes = &mut frame.bytes_mut()[ethernet::LEN..];
+    let (outer, payload) = bytes.split_at_mut(outer_header(server));
+    let pseudo_header = match (path.tunnel_source.as_v4(), path.server.addr.as_v4()) {
+        (Some(src), Some(dst)) => {
+            let dont_fragment = path.copy_df && inner.dont_fragment;
+            let header = ipv4::Repr {
+                tos: outer_class(inner.class),
+                total_len: len,
+                id: if dont_fragment { 0 } else { path.ip_id },
+                dont_fragment,
+                ttl: inner.ttl,
+                protocol,
+                src,
+                dst,
+            };
+            header.emit(outer);
+            header.pseudo_header()
+        }
+        _ => {
+            let header = ipv6::Repr {
+                traffic_class: outer_class(inner.class),
+                flow_label: 0,
+                payload_len: narrow::to_u16(payload.len()),
+                next_header: protocol,
+                hop_limit: inner.ttl,
+                src: path.tunnel_source.v6_octets(),
+                dst: path.server.addr.v6_octets(),
+            };
+            header.emit(outer);
+            header.pseudo_header()
+        }
+    };
+    Ok(Wrapped {
+        payload,
+        pseudo_header,
+    })
+}
+
+fn inner(frame: &Frame<'_>, packet: &Packet) -> Inner {
+    match packet.family {
+        Family::V4 => {
+            let header = packet.ipv4(frame.bytes());
+            Inner {
+                class: header.tos(),
+                ttl: header.ttl(),
+                dont_fragment: header.dont_fragment(),
+            }
+        }
+        Family::V6 => {
+            let header = packet.ipv6(frame.bytes());
+            Inner {
+                class: header.traffic_class(),
+                ttl: header.hop_limit(),
+                dont_fragment: false,
+            }
+        }
+    }
+}
+
+const fn outer_class(inner: u8) -> u8 {
     match inner & ECN {
         CE => inner & !ECN | ECT_0,
         _ => inner,

@@ -7,14 +7,15 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::net::Ipv6Addr;
 
-use uvs_core::flow::{Addr, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
 use uvs_core::mode::{Inside, ModeDef, Path};
 use uvs_core::packet::{self, Parsed};
-use uvs_core::service::{Forwarding, OUTER_HEADER, Replies, Tunnel, TunnelChecksum, TunnelKind};
+use uvs_core::service::{Forwarding, Replies, Tunnel, TunnelChecksum, TunnelKind, outer_header};
 use uvs_core::testing::bed::{CLIENT, VIP};
 use uvs_core::testing::packets::{self, ACK, PacketBuilder, TestFrame, check};
-use uvs_core::wire::{ethernet, ipv4};
+use uvs_core::wire::{ethernet, ipv4, ipv6};
 use uvs_modes::BUILTIN;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -42,28 +43,67 @@ fn tunnels(def: &ModeDef) -> Vec<Tunnel> {
     checksums.iter().map(of).collect()
 }
 
-fn packet(protocol: Protocol) -> PacketBuilder {
+/// A client's packet to a VIP of a family.
+fn packet(protocol: Protocol, family: Family) -> PacketBuilder {
+    let (client, vip) = match family {
+        Family::V4 => (CLIENT, VIP),
+        Family::V6 => (
+            Endpoint::new(six(7), CLIENT.port),
+            Endpoint::new(six(1), VIP.port),
+        ),
+    };
     match protocol {
-        Protocol::Tcp => packets::tcp(CLIENT, VIP, ACK),
-        Protocol::Udp => packets::udp(CLIENT, VIP),
-        Protocol::Sctp => packets::sctp(CLIENT, VIP, 0),
+        Protocol::Tcp => packets::tcp(client, vip, ACK),
+        Protocol::Udp => packets::udp(client, vip),
+        Protocol::Sctp => packets::sctp(client, vip, 0),
     }
     .payload(b"what the client sends")
 }
 
-/// What `forward` makes of a frame.
-fn forwarded(def: &ModeDef, tunnel: Tunnel, mut sent: TestFrame) -> Vec<u8> {
+fn six(last: u16) -> Addr {
+    let net = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+    Addr::v6(net.octets())
+}
+
+/// Director and server at a tunnel's ends.
+fn ends(server: Family) -> (Addr, Addr) {
+    match server {
+        Family::V4 => (Addr::v4([192, 0, 2, 1]), Addr::v4([192, 0, 2, 11])),
+        Family::V6 => (six(0x21), six(0x2b)),
+    }
+}
+
+/// The families of client and server that a row takes.
+fn pairs(def: &ModeDef) -> Vec<(Family, Family)> {
+    let all = Family::ALL.into_iter();
+    let all = all.flat_map(|client| Family::ALL.map(|server| (client, server)));
+    let mixed = def.encapsulation.is_some();
+    all.filter(|(client, server)| mixed || client == server)
+        .collect()
+}
+
+/// What `forward` makes of a frame on the way to a server of a family.
+fn forwarded(
+    def: &ModeDef,
+    tunnel: Tunnel,
+    server: Family,
+    mut sent: TestFrame,
+) -> (Vec<u8>, Path) {
     let mut frame = sent.frame();
-    let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+    let Parsed::Ip(packet) = packet::parse(&mut frame) else {
         panic!("not parsed")
     };
+    let (tunnel_source, addr) = ends(server);
+    let plain = Path::plain(&packet.flow);
     let path = Path {
         tunnel,
-        tunnel_source: Addr::v4([192, 0, 2, 1]),
-        ..Path::plain(&packet.flow)
+        tunnel_source,
+        server: Endpoint::new(addr, plain.server.port),
+        local: Endpoint::new(tunnel_source, 2000),
+        ..plain
     };
     def.rewrite.forward(&mut frame, &packet, &path).unwrap();
-    frame.bytes().to_vec()
+    (frame.bytes().to_vec(), path)
 }
 
 #[test]
@@ -117,23 +157,21 @@ fn a_port_is_mapped_only_where_replies_can_be_mapped_back() {
 #[test]
 fn the_overhead_is_what_forwarding_adds() {
     for def in BUILTIN {
-        for tunnel in tunnels(def) {
-            for protocol in PROTOCOLS {
-                for partial in [false, true] {
-                    let packet = packet(protocol);
-                    let sent = match partial {
-                        true => packet.partial(),
-                        false => TestFrame::finished(&packet.frame()),
-                    };
-                    let before = sent.bytes().len();
-                    let after = forwarded(def, tunnel, sent);
-                    assert_eq!(
-                        after.len(),
-                        before + def.overhead(&tunnel),
-                        "{:?} {tunnel:?} {protocol}",
-                        def.forwarding
-                    );
-                }
+        for (tunnel, (client, server)) in product(&tunnels(def), &pairs(def)) {
+            for (protocol, partial) in product(&PROTOCOLS, &[false, true]) {
+                let packet = packet(protocol, client);
+                let sent = match partial {
+                    true => packet.partial(),
+                    false => TestFrame::finished(&packet.frame()),
+                };
+                let before = sent.bytes().len();
+                let (after, path) = forwarded(def, tunnel, server, sent);
+                assert_eq!(
+                    after.len(),
+                    before + def.overhead(&path),
+                    "{:?} {tunnel:?} {protocol} {client} in {server}",
+                    def.forwarding
+                );
             }
         }
     }
@@ -142,19 +180,20 @@ fn the_overhead_is_what_forwarding_adds() {
 #[test]
 fn a_tunnels_packet_is_known_again_by_its_own_row_alone() {
     for def in BUILTIN.iter().filter(|def| def.encapsulation.is_some()) {
-        for tunnel in tunnels(def) {
-            let bytes = forwarded(
-                def,
-                tunnel,
-                TestFrame::finished(&packet(Protocol::Udp).frame()),
-            );
-            assert_eq!(check(&bytes), Ok(()), "{tunnel:?}");
-            let (outer, payload) = bytes[ethernet::LEN..].split_at(OUTER_HEADER);
+        for (tunnel, (client, server)) in product(&tunnels(def), &pairs(def)) {
+            let sent = TestFrame::finished(&packet(Protocol::Udp, client).frame());
+            let (bytes, _) = forwarded(def, tunnel, server, sent);
+            assert_eq!(check(&bytes), Ok(()), "{tunnel:?} {client} in {server}");
+            let (outer, payload) = bytes[ethernet::LEN..].split_at(outer_header(server));
             let want = Inside {
                 offset: tunnel.header(),
+                family: client,
                 port: tunnel.port,
             };
-            let protocol = ipv4::Header::new(outer).protocol();
+            let protocol = match server {
+                Family::V4 => ipv4::Header::new(outer).protocol(),
+                Family::V6 => ipv6::Header::new(outer).next_header(),
+            };
             for other in BUILTIN {
                 let own = other.encapsulation == def.encapsulation;
                 let inside = other.rewrite.inside(protocol, payload);
@@ -167,6 +206,12 @@ fn a_tunnels_packet_is_known_again_by_its_own_row_alone() {
             }
         }
     }
+}
+
+/// Each of these with each of those.
+fn product<A: Copy, B: Copy>(these: &[A], those: &[B]) -> Vec<(A, B)> {
+    let each = |a: &A| those.iter().map(|b| (*a, *b)).collect::<Vec<_>>();
+    these.iter().flat_map(each).collect()
 }
 
 #[test]

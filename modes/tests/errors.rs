@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::fragment::{self, Cut};
 use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
@@ -163,7 +164,7 @@ fn an_error_that_comes_in_fragments_is_translated_too() {
         .may_fragment()
         .payload(&answer);
     let mut out = uvs_core::outbox::Outbox::new();
-    uvs_core::fragment::cut(&error.frame(), 400, Default::default(), &mut out);
+    fragment::cut(&error.frame(), &Cut::to(400), Default::default(), &mut out);
     let pieces: Vec<Vec<u8>> = out.iter().map(|(b, _, _)| b.to_vec()).collect();
     for piece in &pieces {
         bed.receive(CLIENTS, TestFrame::finished(piece));

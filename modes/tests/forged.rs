@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uvs_core::fib::Interface;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::fragment::{self, Cut};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
@@ -113,7 +114,7 @@ fn a_martians_fragment_is_not_held() {
         let whole = udp(Endpoint::new(source, 40_000), VIP).may_fragment();
         let mut out = uvs_core::outbox::Outbox::new();
         let frame = whole.payload(&[1; 900]).frame();
-        uvs_core::fragment::cut(&frame, 500, Default::default(), &mut out);
+        fragment::cut(&frame, &Cut::to(500), Default::default(), &mut out);
         let first = out.iter().next().unwrap().0.to_vec();
         let verdict = bed.receive(CLIENTS, TestFrame::finished(&first));
         let want = if held { Verdict::Held } else { MARTIAN };

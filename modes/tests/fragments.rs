@@ -6,19 +6,21 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use uvs_core::flow::Protocol;
-use uvs_core::fragment::{self, Reassembled, Reassembler};
+use uvs_core::flow::{Family, Protocol};
+use uvs_core::fragment::{self, Cut, Reassembled, Reassembler};
 use uvs_core::outbox::Outbox;
 use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, VIP};
+use uvs_core::testing::net::{client, vip};
 use uvs_core::testing::packets::{TestFrame, check, udp};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Egress, Verdict};
+use uvs_core::wire::protocol::HOP_BY_HOP;
 
 fn cut(frame: &[u8], limit: usize) -> Vec<Vec<u8>> {
     let mut out = Outbox::new();
-    fragment::cut(frame, limit, Egress::default(), &mut out);
+    fragment::cut(frame, &Cut::to(limit), Egress::default(), &mut out);
     out.iter().map(|(bytes, _, _)| bytes.to_vec()).collect()
 }
 
@@ -27,7 +29,7 @@ fn join(frames: &[Vec<u8>]) -> Option<Reassembled> {
     let mut whole = None;
     for frame in frames {
         let mut t = TestFrame::finished(frame);
-        let Parsed::Ipv4(packet) = packet::parse(&mut t.frame()) else {
+        let Parsed::Ip(packet) = packet::parse(&mut t.frame()) else {
             panic!("a fragment");
         };
         assert!(whole.is_none(), "whole before its last fragment");
@@ -42,15 +44,20 @@ proptest! {
     fn joining_undoes_cutting(
         len in 600usize..20_000,
         limit in 100usize..600,
+        family in (0..2usize).prop_map(|i| Family::ALL[i]),
         options in any::<bool>(),
         order in any::<u64>(),
     ) {
         let payload: Vec<u8> = (0..251).cycle().take(len).collect();
-        let packet = udp(CLIENT, VIP).may_fragment().payload(&payload);
-        // An option that every fragment carries (RFC 791: copied).
-        let frame = if options { packet.ip_options(&[0x94, 4, 0, 0]) } else { packet }.frame();
+        let packet = udp(client(family), vip(family)).may_fragment().payload(&payload);
+        // What every fragment carries (RFC 791: copied; RFC 8200 §4.5: per-fragment headers).
+        let frame = match (options, family) {
+            (false, _) => packet,
+            (true, Family::V4) => packet.ip_options(&[0x94, 4, 0, 0]),
+            (true, Family::V6) => packet.extension(HOP_BY_HOP, &[1, 4, 0, 0, 0, 0]),
+        }.frame();
         // A datagram may have 128 pieces.
-        let limit = limit.max(len / 80 + 40);
+        let limit = limit.max(len / 80 + 80);
         let mut pieces = cut(&frame, limit);
         for piece in &pieces {
             prop_assert!(piece.len() <= 14 + limit);

@@ -3,7 +3,7 @@
 use uvs_core::fib::{
     Action, Fib, Hop, Interface, Refusal, ReversePath, Route, Rule, Target, Unreachable,
 };
-use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, Sent, VIP,
@@ -43,7 +43,7 @@ fn add_rule(bed: &mut Bed, change: impl FnOnce(&mut Rule)) {
     let mut rule = Rule::lookup(100, TABLE);
     change(&mut rule);
     let [local, main, default] = Rule::DEFAULT;
-    bed.change_fib(|fib| fib.set_rules(&[local, rule, main, default]));
+    bed.change_fib(|fib| fib.set_rules(Family::V4, &[local, rule, main, default]));
 }
 
 fn frame(from: Endpoint, to: Endpoint, flags: u8) -> TestFrame {

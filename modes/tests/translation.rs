@@ -52,7 +52,7 @@ fn packet_of(protocol: Protocol, src: Endpoint, dst: Endpoint, payload: &[u8]) -
 
 fn parse(t: &mut TestFrame) -> Packet {
     match packet::parse(&mut t.frame()) {
-        Parsed::Ipv4(p) => p,
+        Parsed::Ip(p) => p,
         other => panic!("{other:?}"),
     }
 }

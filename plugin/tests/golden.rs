@@ -5,6 +5,7 @@ mod replay;
 
 use std::cell::Cell;
 
+use replay::{SCHED, SCHED6};
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_plugin::abi::DETERMINISTIC;
 use uvs_plugin::guest::Export;
@@ -57,14 +58,17 @@ fn make(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
 #[test]
 fn rr_wrr_and_lc_pick_through_the_abi_what_the_kernel_picked() {
     let these = |name: &str| ["rr", "wrr", "lc"].contains(&name);
-    assert_eq!(replay::play_all_through_the_engine(make, these), 39);
+    let played = replay::play_all_through_the_engine(SCHED, make, these);
+    assert_eq!(played, 39);
 }
 
 #[test]
 fn so_does_every_other_scheduler() {
-    assert_eq!(replay::play_all(make, |_| true), 201);
-    let these = |_: &str| true;
-    assert_eq!(replay::play_all_through_the_engine(make, these), 201);
+    let all = |_: &str| true;
+    assert_eq!(replay::play_all(SCHED, make, all), 201);
+    assert_eq!(replay::play_all(SCHED6, make, all), 64);
+    let played = |book| replay::play_all_through_the_engine(book, make, all);
+    assert_eq!((played(SCHED), played(SCHED6)), (201, 64));
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub(crate) fn fold(addr: &Addr) -> u32 {
     match addr.as_v4() {
         Some(bytes) => u32::from_be_bytes(bytes),
         None => {
-            let (words, _) = addr.0.as_chunks();
+            let octets = addr.v6_octets();
+            let (words, _) = octets.as_chunks();
             words
                 .iter()
                 .fold(0, |n, word| n ^ u32::from_be_bytes(*word))

@@ -2,6 +2,7 @@
 
 mod replay;
 
+use replay::{SCHED, SCHED6};
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 
 fn built_in(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> {
@@ -10,10 +11,13 @@ fn built_in(name: &str, params: &SchedulerParams) -> Option<Box<dyn Scheduler>> 
 
 #[test]
 fn every_run_picks_what_the_kernel_picked() {
-    assert_eq!(replay::play_all(built_in, |_| true), 201);
+    assert_eq!(replay::play_all(SCHED, built_in, |_| true), 201);
+    assert_eq!(replay::play_all(SCHED6, built_in, |_| true), 64);
 }
 
 #[test]
 fn so_it_does_through_the_engine() {
-    assert_eq!(replay::play_all_through_the_engine(built_in, |_| true), 201);
+    let play = |book| replay::play_all_through_the_engine(book, built_in, |_| true);
+    assert_eq!(play(SCHED), 201);
+    assert_eq!(play(SCHED6), 64);
 }

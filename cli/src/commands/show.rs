@@ -55,6 +55,8 @@ enum What {
     Config,
     /// The program in the kernel: where it is, what it forwards, what it gives to user space
     Hook,
+    /// The sync daemons, and what they have done
+    Sync,
     /// The daemon itself
     Info,
 }
@@ -135,6 +137,7 @@ fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
         What::Plugins => View::Plugins(client.ask(ask::ListPlugins)?),
         What::Config => View::Settings(client.ask(ask::Settings)?),
         What::Hook => View::Hook(Box::new(client.ask(ask::Hook)?)),
+        What::Sync => View::Sync(client.ask(ask::ListSync)?),
         What::Info => View::Info(Box::new(client.ask(ask::Info)?)),
     })
 }

@@ -1,6 +1,6 @@
 //! keepalived through its whole life: it fills the table, looks after real servers by HTTP, TCP and a script, takes
 //! one that fails out or down to weight 0, brings in a sorry server, follows its configuration, and ends with an
-//! empty table; with VRRP and a sync daemon beside it, which UVS has not.
+//! empty table; with VRRP and a sync daemon beside it.
 
 use std::fs;
 use std::net::SocketAddrV4;
@@ -111,7 +111,6 @@ fn keepalived_lives_its_life() {
     assert_eq!(list.lines().count(), 3, "only the head is left: {list}");
     let log = keepalived.process.log();
     println!("keepalived's log:\n{log}");
-    // What a director without sync says once, and lives with.
     assert!(log.contains("Entering MASTER STATE"), "{log}");
     daemon.stop().expect("it ends well");
 }

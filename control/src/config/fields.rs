@@ -135,6 +135,11 @@ impl<'a> Value<'a> {
         self.note(what, help.to_owned(), Some(first));
     }
 
+    /// A string, where it is one.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
     /// A string.
     pub(super) fn string(&self) -> Option<&'a str> {
         self.value

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 
 use uvs_core::marks::{Destination, DestinationError, MarkRule};
+use uvs_core::service::ServiceKey;
 
 use super::fields::{Fields, Value};
 
@@ -23,9 +24,9 @@ impl Distinct {
     }
 
     /// Reads `match`, which services of marks have, and others have not.
-    pub(super) fn read(&mut self, fields: &Fields<'_>, service: &Value<'_>, mark: Option<u32>) {
+    pub(super) fn read(&mut self, fields: &Fields<'_>, service: &Value<'_>, key: ServiceKey) {
         let value = fields.get("match");
-        let Some(mark) = mark else {
+        let ServiceKey::Mark { mark, .. } = key else {
             if let Some(value) = value {
                 let help = "remove it, or write fwmark = NUMBER in place of the address";
                 value.refuse("is only for services of a firewall mark", help);
@@ -39,23 +40,46 @@ impl Distinct {
             at.refuse(format!("no packet has the firewall mark {mark}"), help);
         }
         for item in items {
-            self.add(&item, mark);
+            if let Some(to) = self.add(&item, mark)
+                && to.addr.is_v4() != key.is_v4()
+            {
+                let family = if key.is_v4() { "IPv4" } else { "IPv6" };
+                item.refuse(
+                    format!("{to} is not {family}, as the first is"),
+                    "write a service for each family; both may have the same mark",
+                );
+            }
         }
     }
 
-    fn add(&mut self, item: &Value<'_>, mark: u32) {
-        let Some(text) = item.string() else { return };
-        let to: Destination = match text.parse() {
+    fn add(&mut self, item: &Value<'_>, mark: u32) -> Option<Destination> {
+        let to: Destination = match item.string()?.parse() {
             Ok(to) => to,
-            Err(DestinationError { what, help }) => return item.refuse(what, help),
+            Err(DestinationError { what, help }) => {
+                item.refuse(what, help);
+                return None;
+            }
         };
         if let Some(first) = self.seen.get(&to) {
             let help = "a packet has one mark: write each destination once";
-            return item.refuse_again(format!("{to} twice"), help, first.clone());
+            item.refuse_again(format!("{to} twice"), help, first.clone());
+            return None;
         }
         self.seen.insert(to, item.span());
         self.rules.push(MarkRule { mark, to });
+        Some(to)
     }
+}
+
+/// Whether the first destination that a service of a mark matches is IPv6.
+pub(super) fn is_ipv6(fields: &Fields<'_>) -> bool {
+    let value = fields.get("match").filter(Value::is_array);
+    let items = value.as_ref().map(Value::items).unwrap_or_default();
+    let mut destinations = items.iter().filter_map(|item| {
+        let text = item.text()?;
+        text.parse::<Destination>().ok()
+    });
+    destinations.next().is_some_and(|to| !to.addr.is_v4())
 }
 
 /// `fwmark`, where the service has it.

@@ -19,6 +19,7 @@ mod plugins;
 mod schema;
 mod server;
 mod service;
+mod sync;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
+use crate::protocol::SyncRequest;
 pub use error::ConfigError;
 pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
@@ -92,6 +94,8 @@ pub struct Config {
     pub host_firewall: HostFirewall,
     /// How much is given to the kernel.
     pub hook: Hook,
+    /// The sync daemons that run from the start, the master first.
+    pub sync: Vec<SyncRequest>,
 }
 
 /// The schedulers that a file with these settings may name.

@@ -12,10 +12,6 @@ use uvs_core::marks::destinations;
 use super::fields::Value;
 use super::{Config, address};
 
-/// What cannot be owned, and what can be done.
-const NO_IPV6: &str =
-    "put it on an interface, as UVS answers for IPv4 only: ip addr add ADDRESS/128 dev INTERFACE";
-
 /// The VIPs that UVS owns while the host does not have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OwnVips {
@@ -24,7 +20,7 @@ pub enum OwnVips {
     None,
     /// Those of all services.
     All,
-    /// These, IPv4, as soon as a service has them.
+    /// These, as soon as a service has them.
     Some(Vec<Addr>),
 }
 
@@ -79,12 +75,9 @@ impl FromStr for OwnVips {
         if text == "all" {
             return Ok(Self::All);
         }
-        let addr = address::parse(text)
-            .map_err(|(what, _)| format!("{what}; use an IPv4 address, or all"))?;
-        match addr.is_v4() {
-            true => Ok(Self::Some(vec![addr])),
-            false => Err(format!("{addr} cannot be owned; {NO_IPV6}")),
-        }
+        let addr =
+            address::parse(text).map_err(|(what, _)| format!("{what}; use an address, or all"))?;
+        Ok(Self::Some(vec![addr]))
     }
 }
 
@@ -128,9 +121,7 @@ pub(super) fn read(value: &Value<'_>) -> OwnVips {
         let Some(addr) = address::plain(&item) else {
             continue;
         };
-        if !addr.is_v4() {
-            item.refuse(format!("{addr} cannot be owned"), NO_IPV6);
-        } else if let Some(first) = seen.get(&addr) {
+        if let Some(first) = seen.get(&addr) {
             let what = format!("{addr} twice");
             item.refuse_again(what, "name each address once", first.clone());
         } else {

@@ -11,7 +11,7 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, access, hook, marks, metrics, own, plugins, service};
+use super::{Config, Known, access, hook, marks, metrics, own, plugins, service, sync};
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "allow_file",
     "host_firewall",
     "hook",
+    "sync",
     "service",
 ];
 const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
@@ -75,6 +76,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         access: lists,
         host_firewall: access::host_firewall(&top),
         hook: hook::read(&top),
+        sync: sync::read(&top),
     };
     match problems.into_inner() {
         none if none.is_empty() => Ok(config),

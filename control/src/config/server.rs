@@ -55,7 +55,7 @@ pub(super) fn read<'a>(
 }
 
 /// Whether an address is of the VIP's family; noted where it is not.
-pub(super) fn same_family(at: &Value<'_>, addr: Addr, vip: Addr) -> bool {
+fn same_family(at: &Value<'_>, addr: Addr, vip: Addr) -> bool {
     if addr.is_v4() == vip.is_v4() {
         return true;
     }
@@ -78,7 +78,7 @@ pub(super) fn same_family(at: &Value<'_>, addr: Addr, vip: Addr) -> bool {
 
 fn endpoint(at: &Value<'_>, vip: Endpoint, mode: Forwarding) -> Option<Endpoint> {
     let (addr, port) = address::with_port(at)?;
-    if !same_family(at, addr, vip.addr) {
+    if !mode.def().mixes_families && !same_family(at, addr, vip.addr) {
         return None;
     }
     let port = port.unwrap_or(vip.port);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::iter;
+use std::net::Ipv6Addr;
 use std::ops::{Range, RangeInclusive};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -76,9 +77,13 @@ pub(super) fn read<'a>(
     let (at, key) = key(&fields, value)?;
     let (protocol, vip, mark) = match key {
         ServiceKey::Address { protocol, .. } => (Some(protocol), key.vip(), None),
-        ServiceKey::Mark { mark, .. } => (None, key.vip(), Some(mark)),
+        ServiceKey::Mark { mark, ipv6: false } => (None, key.vip(), Some(mark)),
+        ServiceKey::Mark { mark, ipv6: true } => {
+            let any = Endpoint::new(Addr::from(Ipv6Addr::UNSPECIFIED), 0);
+            (None, any, Some(mark))
+        }
     };
-    marks.read(&fields, value, mark);
+    marks.read(&fields, value, key);
 
     let mut spec = ServiceSpec::new(key, &scheduler);
     spec.flags = flags;
@@ -121,7 +126,7 @@ fn key<'a>(fields: &Fields<'a>, service: &Value<'a>) -> Option<(Value<'a>, Servi
             value,
             ServiceKey::Mark {
                 mark: mark?,
-                ipv6: false,
+                ipv6: marks::is_ipv6(fields),
             },
         ));
     }
@@ -278,19 +283,40 @@ fn local_addresses(
     } else if items.is_empty() {
         value.refuse("has no address", "name at least one address of this host");
     }
-    distinct(&items, spec.key.vip().addr)
+    let addresses = distinct(&items);
+    let lacks = |server: &&ServerSpec| {
+        let v4 = server.endpoint.addr.is_v4();
+        server.forwarding.takes_local() && !addresses.iter().any(|a| a.is_v4() == v4)
+    };
+    if let Some(server) = spec
+        .servers
+        .iter()
+        .find(lacks)
+        .filter(|_| !addresses.is_empty())
+    {
+        let family = if server.endpoint.addr.is_v4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        };
+        value.refuse(
+            format!(
+                "no {family} address, as the server {} needs",
+                server.endpoint
+            ),
+            format!("add an {family} address of this host that it answers to"),
+        );
+    }
+    addresses
 }
 
-fn distinct(items: &[Value<'_>], vip: Addr) -> Vec<Addr> {
+fn distinct(items: &[Value<'_>]) -> Vec<Addr> {
     let mut seen: HashMap<Addr, Range<usize>> = HashMap::new();
     let mut addresses = Vec::new();
     for item in items {
         let Some(addr) = address::plain(item) else {
             continue;
         };
-        if !server::same_family(item, addr, vip) {
-            continue;
-        }
         if let Some(first) = seen.get(&addr) {
             item.refuse_again(
                 format!("{addr} twice"),

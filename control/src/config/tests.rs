@@ -235,6 +235,37 @@ fn a_service_of_a_mark_says_what_it_matches() {
 }
 
 #[test]
+fn a_mark_has_a_service_of_each_family() {
+    let config = check(
+        r#"
+        [[service]]
+        fwmark = 5
+        match = ["tcp 10.0.0.1:80"]
+        mode = "nat"
+        [[service.server]]
+        address = "192.168.0.18"
+        [[service]]
+        fwmark = 5
+        match = ["tcp [2001:db8::1]:80", "any 2001:db8:1::/64"]
+        persistent = { timeout = 60, netmask = 64 }
+        [[service.server]]
+        address = "2001:db8:2::11"
+        "#,
+    )
+    .unwrap();
+    let keys: Vec<String> = config.services.iter().map(|s| s.key.to_string()).collect();
+    assert_eq!(keys, ["FWM 5", "FWM 5 IPv6"]);
+    let persistence = config.services[1].persistence.unwrap();
+    assert_eq!((persistence.timeout, persistence.mask), (60, 64));
+    let mixed = "[[service]]\nfwmark = 5\nmatch = [\"tcp 10.0.0.1:80\", \"tcp [2001:db8::1]:80\"]";
+    let refused = check(mixed).unwrap_err().to_string();
+    assert!(
+        refused.contains("write a service for each family"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn what_is_owned_is_all_none_or_some() {
     let own = |text: &str| check(text).unwrap().own_vips;
     let some = ["10.0.0.1", "10.0.0.9"]
@@ -254,7 +285,8 @@ fn what_is_owned_is_all_none_or_some() {
     };
     assert_eq!(typed(&["10.0.0.1", "10.0.0.9"]), "10.0.0.1,10.0.0.9");
     assert_eq!(typed(&["10.0.0.1", "all"]), "all");
-    for wrong in ["", "none", "10.0.0.1:80", "2001:db8::1", "224.0.0.1"] {
+    assert_eq!(typed(&["10.0.0.1", "2001:db8::1"]), "10.0.0.1,2001:db8::1");
+    for wrong in ["", "none", "10.0.0.1:80", "[2001:db8::1]:80", "224.0.0.1"] {
         assert!(wrong.parse::<OwnVips>().is_err(), "{wrong}");
     }
 }
@@ -342,7 +374,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "own_vips = [\"10.0.0.1:80\"]", ":1:13: own_vips: \"10.0.0.1:80\" is not an IP address"),
     ("", "own_vips = [\"10.0.0.1\", \"255.255.255.255\"]", ":1:25: own_vips: 255.255.255.255 is not one host's address"),
     ("", "own_vips = [\"10.0.0.1\", \"10.0.0.1\"]", ":1:25: own_vips: 10.0.0.1 twice; name each address once (first at line 1)"),
-    ("", "own_vips = [\"2001:db8::1\"]", ":1:13: own_vips: 2001:db8::1 cannot be owned; put it on an interface, as UVS answers for IPv4 only"),
+    ("", "own_vips = [\"ff02::1\"]", ":1:13: own_vips: ff02::1 is not one host's address"),
     ("", "own_vip = \"all\"", ":1:1: own_vip: unknown key; did you mean \"own_vips\"?"),
     ("", "socket = \"uvs.sock\"", ":1:10: socket: \"uvs.sock\" cannot be the control socket; use an absolute"),
     ("", "[limits]\nconnections = 0", ":2:15: limits.connections: 0 is out of range; use a whole number from 1 to 16777216"),
@@ -417,7 +449,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[[service]]\nudp = \"10.0.0.1:80\"\non_expiry = \"tell\"", ":3:13: service.on_expiry: an idle UDP flow has no end to be notified of"),
     (S, "mode = \"fullnat\"", ":3:8: service.mode: mode \"fullnat\" needs local addresses; add: local_addresses"),
     (S, "mode = \"fullnat\"\nlocal_addresses = []", ":4:19: service.local_addresses: has no address"),
-    (S, "mode = \"fullnat\"\nlocal_addresses = [\"::1\"]", ":4:20: service.local_addresses: ::1 is an IPv6 address"),
+    (S, "mode = \"fullnat\"\nlocal_addresses = [\"2001:db8::9\"]\n[[service.server]]\naddress = \"10.0.0.2\"", ":4:19: service.local_addresses: no IPv4 address, as the server 10.0.0.2:80 needs; add an IPv4 address of this host that it answers to"),
     (S, "mode = \"fullnat\"\nlocal_addresses = [\"10.0.0.9\", \"10.0.0.9\"]", ":4:32: service.local_addresses: 10.0.0.9 twice"),
     (S, "local_addresses = [\"10.0.0.9\"]", ":3:19: service.local_addresses: no server here is of mode \"fullnat\""),
     (S, "[[service]]\ntcp = \"10.0.0.1:80\"", ":4:7: service.tcp: service TCP 10.0.0.1:80 twice; put all its servers under one [[service]] (first at line 2)"),

@@ -233,7 +233,7 @@ fn address(value: &Value) -> Option<Addr> {
 
 /// The prefixes that a range of addresses consists of.
 fn covering(first: Addr, last: Addr) -> Vec<Prefix> {
-    let number = |addr: Addr| u128::from_be_bytes(addr.0);
+    let number = |addr: Addr| u128::from_be_bytes(addr.v6_octets());
     let width = if first.is_v4() { 32 } else { 128 };
     let (mut at, end) = (number(first), number(last));
     let mut all = Vec::new();

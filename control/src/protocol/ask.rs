@@ -14,7 +14,7 @@ use super::question::{
 };
 use super::{
     AccessPage, Change, Command, Find, Found, NeighbourStatus, PluginReloaded, Plugins, Refusal,
-    Services, Setting, SysctlRequest, SysctlValue,
+    Services, Setting, SyncRequest, SyncRole, SyncStatus, SysctlRequest, SysctlValue,
 };
 use crate::trace::{LiveRequest, Subject, TracedFrames};
 
@@ -65,6 +65,12 @@ questions! {
         ListNeighbours -> neighbours: Vec<NeighbourStatus>, Read;
         /// The program in the kernel.
         Hook -> hook: super::HookStatus, Read;
+        /// To start a sync daemon.
+        StartSync(daemon: SyncRequest), Write;
+        /// To end one.
+        StopSync(role: SyncRole), Write;
+        /// The sync daemons that run, the master first.
+        ListSync -> sync: Vec<SyncStatus>, Read;
         /// What is in force, besides services.
         Settings -> settings: Vec<Setting>, Read;
     }

@@ -98,11 +98,12 @@ pub(super) fn server(service: &ServiceSpec, mut server: ServerSpec) -> Result<Se
         server.tunnel = Tunnel::default();
     }
     let name = format!("{}: server {}", service.key, server.endpoint);
-    if server.endpoint.addr.is_v4() != is_v4(&service.key)
-        && server.forwarding != Forwarding::Tunnel
+    if server.endpoint.addr.is_v4() != service.key.is_v4()
+        && !server.forwarding.def().mixes_families
     {
-        let message =
-            format!("{name}: its address family is not the service's, which only tunnels allow");
+        let message = format!(
+            "{name}: its address family is not the service's, which only tunnels and FULLNAT allow"
+        );
         return Err(refuse(Errno::Invalid, message));
     }
     if server.weight > WEIGHT_MAX || server.upper > WEIGHT_MAX {
@@ -150,7 +151,14 @@ pub(super) fn has_local_address(service: &ServiceSpec, server: &ServerSpec) -> R
 pub(super) fn unicast(addr: Addr) -> Result<(), Refusal> {
     let refused = match IpAddr::from(addr) {
         IpAddr::V4(a) => a.octets()[0] == 0 || a.is_multicast() || a.is_broadcast(),
-        IpAddr::V6(a) => a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local(),
+        // One on a link means nothing without its interface, and an IPv4-mapped one no host has
+        // (`ipv6_addr_type`).
+        IpAddr::V6(a) => {
+            a.is_unspecified()
+                || a.is_multicast()
+                || a.is_unicast_link_local()
+                || a.to_ipv4_mapped().is_some()
+        }
     };
     if refused {
         return Err(refuse(
@@ -177,16 +185,9 @@ fn check_persistence(key: &ServiceKey, persistence: Persistence) -> Result<(), R
         let message = format!("{key}: a persistence time-out is 1 to {TIMEOUT_MAX} s");
         return Err(refuse(Errno::Invalid, message));
     }
-    if !is_v4(key) && !(1..=128).contains(&persistence.mask) {
+    if !key.is_v4() && !(1..=128).contains(&persistence.mask) {
         let message = format!("{key}: an IPv6 persistence mask is a prefix length, 1 to 128");
         return Err(refuse(Errno::Invalid, message));
     }
     Ok(())
-}
-
-fn is_v4(key: &ServiceKey) -> bool {
-    match key {
-        ServiceKey::Address { addr, .. } => addr.is_v4(),
-        ServiceKey::Mark { ipv6, .. } => !ipv6,
-    }
 }

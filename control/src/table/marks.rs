@@ -15,8 +15,8 @@ impl Table {
 
     /// Whether a service is one of a mark that no packet gets.
     pub fn is_unmarked(&self, key: &ServiceKey) -> bool {
-        match *key {
-            ServiceKey::Mark { mark, ipv6 } => ipv6 || !self.marks.iter().any(|r| r.mark == mark),
+        match key {
+            ServiceKey::Mark { .. } => !self.marks.iter().any(|r| r.service() == *key),
             ServiceKey::Address { .. } => false,
         }
     }

@@ -8,7 +8,7 @@ use uvs_core::marks::Destination;
 
 use crate::config::OwnVips;
 
-/// The IPv4 VIPs on none of the host's interfaces, each list in order.
+/// The VIPs on none of the host's interfaces, each list in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnassignedVips {
     /// Those that UVS answers for.
@@ -27,7 +27,7 @@ impl UnassignedVips {
         let vips: BTreeSet<Addr> = hosts.iter().map(|to| to.addr).collect();
         let unassigned = vips
             .into_iter()
-            .filter(|a| a.is_v4() && !a.is_unspecified() && !fib.is_local(*a));
+            .filter(|a| !a.is_unspecified() && !fib.is_local(*a));
         let (owned, others): (Vec<Addr>, Vec<Addr>) = unassigned.partition(|a| own.has(*a));
         let routed_here = |a: &Addr| networks.iter().any(|to| to.has_address(*a));
         Self {
@@ -51,19 +51,37 @@ mod tests {
             "any 10.0.0.2",
             "tcp 10.9.0.5:80",
             "tcp 10.9.0.0/16:80",
+            "tcp [2001:db8::1]:80",
+            "tcp [2001:db8::2]:80",
         ];
         let mut fib = Fib::new();
         fib.add_local(2, Addr::v4([10, 0, 0, 1]));
+        fib.add_local(
+            2,
+            Addr::from(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        );
         let of = |own: OwnVips| {
             let to = to.iter().map(|to| to.parse().expect("a destination"));
             let UnassignedVips { owned, absent, .. } = UnassignedVips::of(to, &own, &fib);
             (owned, absent)
         };
         let [two, three, routed] = [[10, 0, 0, 2], [10, 0, 0, 3], [10, 9, 0, 5]].map(Addr::v4);
-        assert_eq!(of(OwnVips::None), (vec![], vec![two, three]));
-        assert_eq!(of(OwnVips::All), (vec![two, three, routed], vec![]));
+        let six = |end: u8| {
+            Addr::from(std::net::Ipv6Addr::new(
+                0x2001,
+                0xdb8,
+                0,
+                0,
+                0,
+                0,
+                0,
+                end.into(),
+            ))
+        };
+        assert_eq!(of(OwnVips::None), (vec![], vec![two, three, six(2)]));
+        assert_eq!(of(OwnVips::All), (vec![two, three, routed, six(2)], vec![]));
         let here = Addr::v4([10, 0, 0, 1]);
         let some = OwnVips::Some(vec![three, here, Addr::v4([10, 0, 0, 9])]);
-        assert_eq!(of(some), (vec![three], vec![two]));
+        assert_eq!(of(some), (vec![three], vec![two, six(2)]));
     }
 }

@@ -1,75 +1,102 @@
-//! IPv4 fragments: cutting a packet that is too long, and putting datagrams together again.
+//! Fragments: putting datagrams together, and cutting packets that are too long.
 //!
 //! A service's fragments are put together before the look-up (only the first one has ports) and leave
 //! cut at the size they came in. Memory and time are bounded; overlapping fragments end their datagram
 //! (RFC 5722's rule, which Linux applies to IPv4 too).
 
+mod cut;
+
+pub use cut::{Cut, Pieces, cut};
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::flow::Addr;
-use crate::frame::Offload;
+use crate::flow::{Addr, Family};
 use crate::narrow;
-use crate::outbox::Outbox;
 use crate::packet::Packet;
 use crate::time::Instant;
-use crate::verdict::{DropReason, Egress};
-use crate::wire::{ethernet, ipv4};
+use crate::verdict::DropReason;
+use crate::wire::{ethernet, ipv4, ipv6};
 
-/// How long a datagram may be incomplete (Linux: net.ipv4.ipfrag_time).
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a datagram may be incomplete (Linux: net.ipv4.ipfrag_time, net.ipv6.ip6frag_time).
+const fn timeout(family: Family) -> Duration {
+    match family {
+        Family::V4 => Duration::from_secs(30),
+        Family::V6 => Duration::from_secs(60),
+    }
+}
 /// Fragments of one datagram: 64 KiB in pieces of 576 bytes.
 const MAX_PARTS: usize = 128;
 /// What a fragment costs beside its bytes, counted towards the limit.
 const PART_COST: usize = 64;
 
-/// Cuts the IPv4 packet in a whole frame into fragments of at most `limit` bytes each; DF stays where the
-/// caller left it.
-///
-/// Options that are not to be copied become no-ops after the first fragment (RFC 791 §3.1).
-pub fn cut(frame: &[u8], limit: usize, egress: Egress, out: &mut Outbox) {
-    let ip = ethernet::LEN;
-    let whole = ipv4::Header::new(&frame[ip..]);
-    let header = whole.header_len();
-    let (head, payload) = frame.split_at(ip + header);
-    let step = ((limit - header) & !7).max(8);
-    let mut at = 0;
-    while at < payload.len() {
-        let n = step.min(payload.len() - at);
-        let last = at + n == payload.len();
-        let mut draft = out.draft(head.len() + n);
-        let b = draft.bytes_mut();
-        b[..head.len()].copy_from_slice(head);
-        b[head.len()..].copy_from_slice(&payload[at..at + n]);
-        let fragment = &mut b[ip..head.len()];
-        if at > 0 {
-            ipv4::options::blank_uncopied(&mut fragment[ipv4::MIN_LEN..]);
-        }
-        let mut part = ipv4::Header::new_mut(fragment);
-        part.set_total_len(narrow::to_u16(header + n));
-        part.set_part(
-            whole.fragment_offset() + at,
-            !last || whole.more_fragments(),
-        );
-        ipv4::seal(fragment);
-        let range = draft.range();
-        out.push(range, Offload::default(), egress);
-        at += n;
-    }
-}
-
-/// What a datagram's fragments have in common (RFC 791 §3.2).
+/// What a datagram's fragments have in common (RFC 791 §3.2, RFC 8200 §4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
+    family: Family,
     src: Addr,
     dst: Addr,
-    id: u16,
+    id: u32,
+    /// Of IPv4 alone: two of IPv6 with one identification are one datagram, whatever they say of this.
     protocol: u8,
+}
+
+/// Where in a datagram a fragment belongs.
+struct Part<'a> {
+    key: Key,
+    /// Where its data begin, bytes.
+    offset: usize,
+    more: bool,
+    data: &'a [u8],
+}
+
+impl<'a> Part<'a> {
+    fn of(frame: &'a [u8], packet: &Packet) -> Self {
+        let (offset, more, id) = match packet.family {
+            Family::V4 => {
+                let header = packet.ipv4(frame);
+                let id = u32::from(header.id());
+                (header.fragment_offset(), header.more_fragments(), id)
+            }
+            Family::V6 => {
+                let header = packet.fragment_header(frame);
+                (header.offset(), header.more_fragments(), header.id())
+            }
+        };
+        let key = Key {
+            family: packet.family,
+            src: packet.flow.src,
+            dst: packet.flow.dst,
+            id,
+            protocol: match packet.family {
+                Family::V4 => packet.protocol,
+                Family::V6 => 0,
+            },
+        };
+        Self {
+            key,
+            offset,
+            more,
+            data: &frame[packet.l4()..],
+        }
+    }
+
+    /// Whether it is a whole datagram, which RFC 6946 wants looked at alone.
+    fn is_atomic(&self) -> bool {
+        self.key.family == Family::V6 && self.offset == 0 && !self.more
+    }
+
+    /// Whether it is of a length that a fragment can have.
+    fn is_sound(&self) -> bool {
+        !self.data.is_empty()
+            && (!self.more || self.data.len().is_multiple_of(8))
+            && self.offset + self.data.len() <= usize::from(u16::MAX)
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Datagram {
-    /// Ethernet and IP header of the first fragment.
+    /// Ethernet and IP header of the first fragment, of IPv6 without its Fragment header.
     head: Vec<u8>,
     /// Offset and bytes, in order of offset.
     parts: Vec<(usize, Vec<u8>)>,
@@ -88,13 +115,27 @@ pub struct Reassembled {
     pub frame: Vec<u8>,
     /// The longest fragment's IP length.
     pub largest: u16,
+    /// The lengths of the fragments' data, in their order, and whose they were.
+    sizes: Vec<u16>,
+    id: u32,
+}
+
+impl Reassembled {
+    /// What it came in.
+    pub fn pieces(&self) -> Pieces<'_> {
+        Pieces {
+            sizes: &self.sizes,
+            id: self.id,
+        }
+    }
 }
 
 /// Datagrams that are not whole yet.
 #[derive(Clone, Debug)]
 pub struct Reassembler {
     waiting: HashMap<Key, Datagram>,
-    order: VecDeque<(Instant, Key)>,
+    /// When each is given up: a queue a family, for their times differ.
+    order: [VecDeque<(Instant, Key)>; 2],
     used: usize,
     limit: usize,
 }
@@ -104,7 +145,7 @@ impl Reassembler {
     pub fn new(limit: usize) -> Self {
         Self {
             waiting: HashMap::new(),
-            order: VecDeque::new(),
+            order: [VecDeque::new(), VecDeque::new()],
             used: 0,
             limit,
         }
@@ -126,35 +167,29 @@ impl Reassembler {
         frame: &[u8],
         packet: &Packet,
     ) -> Result<Option<Reassembled>, DropReason> {
-        let header = packet.ipv4(frame);
-        let data = &frame[packet.l4()..];
-        let (offset, more) = (header.fragment_offset(), header.more_fragments());
-        if data.is_empty()
-            || (more && !data.len().is_multiple_of(8))
-            || offset + data.len() > usize::from(u16::MAX)
-        {
+        let part = Part::of(frame, packet);
+        let Part {
+            key,
+            offset,
+            more,
+            data,
+        } = part;
+        if !part.is_sound() {
             return Err(DropReason::BadFragmentLength);
         }
-        let key = Key {
-            src: packet.flow.src,
-            dst: packet.flow.dst,
-            id: header.id(),
-            protocol: packet.protocol,
-        };
+        if part.is_atomic() {
+            let mut alone = Datagram::new();
+            alone.put(0, &part, frame, packet);
+            return alone.into_reassembled(key).map(Some);
+        }
         let cost = data.len() + PART_COST;
         if self.used + cost > self.limit {
             return Err(DropReason::FragmentLimit);
         }
+        let order = &mut self.order[key.family as usize];
         let datagram = self.waiting.entry(key).or_insert_with(|| {
-            self.order.push_back((now + TIMEOUT, key));
-            Datagram {
-                head: Vec::new(),
-                parts: Vec::new(),
-                total: None,
-                largest: 0,
-                dont_fragment: false,
-                cost: 0,
-            }
+            order.push_back((now + timeout(key.family), key));
+            Datagram::new()
         });
         let at = datagram.parts.partition_point(|(o, _)| *o < offset);
         if datagram
@@ -168,36 +203,23 @@ impl Reassembler {
             self.forget(key);
             return Err(DropReason::FragmentLimit);
         }
-        datagram.parts.insert(at, (offset, data.to_vec()));
-        let len = (packet.ip_len & 0xffff) as u16;
-        if len > datagram.largest {
-            (datagram.largest, datagram.dont_fragment) = (len, packet.dont_fragment);
-        } else if len == datagram.largest {
-            datagram.dont_fragment |= packet.dont_fragment;
-        }
+        datagram.put(at, &part, frame, packet);
         datagram.cost += cost;
         self.used += cost;
-        if !more {
-            datagram.total = Some(offset + data.len());
-        }
-        if offset == 0 {
-            datagram.head = frame[..packet.l4()].to_vec();
-        }
         if !datagram.is_whole() {
             return Ok(None);
         }
-        Ok(self.forget(key).map(Datagram::into_reassembled))
+        let whole = self
+            .forget(key)
+            .map(|datagram| datagram.into_reassembled(key));
+        whole.transpose()
     }
 
     /// Forgets datagrams whose time is over; returns how many fragments went.
     pub fn expire(&mut self, now: Instant) -> u64 {
         let mut gone = 0;
-        while self
-            .order
-            .front()
-            .is_some_and(|(deadline, _)| *deadline <= now)
-        {
-            if let Some((_, key)) = self.order.pop_front() {
+        for order in &mut self.order {
+            while let Some((_, key)) = order.pop_front_if(|(deadline, _)| *deadline <= now) {
                 gone += self.waiting.remove(&key).map_or(0, |d| {
                     self.used -= d.cost;
                     d.parts.len() as u64
@@ -210,15 +232,44 @@ impl Reassembler {
     fn forget(&mut self, key: Key) -> Option<Datagram> {
         let datagram = self.waiting.remove(&key)?;
         self.used -= datagram.cost;
+        let order = &mut self.order[key.family as usize];
         // Rarely long: datagrams become whole at once or expire in order.
-        if let Some(i) = self.order.iter().rposition(|(_, k)| *k == key) {
-            self.order.remove(i);
+        if let Some(i) = order.iter().rposition(|(_, k)| *k == key) {
+            order.remove(i);
         }
         Some(datagram)
     }
 }
 
 impl Datagram {
+    const fn new() -> Self {
+        Self {
+            head: Vec::new(),
+            parts: Vec::new(),
+            total: None,
+            largest: 0,
+            dont_fragment: false,
+            cost: 0,
+        }
+    }
+
+    /// Puts a fragment, which overlaps none, to its place among the parts.
+    fn put(&mut self, at: usize, part: &Part<'_>, frame: &[u8], packet: &Packet) {
+        self.parts.insert(at, (part.offset, part.data.to_vec()));
+        let len = (packet.ip_len & 0xffff) as u16;
+        if len > self.largest {
+            (self.largest, self.dont_fragment) = (len, packet.dont_fragment);
+        } else if len == self.largest {
+            self.dont_fragment |= packet.dont_fragment;
+        }
+        if !part.more {
+            self.total = Some(part.offset + part.data.len());
+        }
+        if part.offset == 0 {
+            self.head = head(frame, packet);
+        }
+    }
+
     fn overlaps(&self, at: usize, offset: usize, len: usize, more: bool) -> bool {
         let before = at.checked_sub(1).and_then(|i| self.parts.get(i));
         let after = self.parts.get(at);
@@ -238,7 +289,9 @@ impl Datagram {
         self.total == Some(at) && !self.head.is_empty()
     }
 
-    fn into_reassembled(self) -> Reassembled {
+    /// # Errors
+    /// It is longer than an IPv6 packet may be, with its extension headers.
+    fn into_reassembled(self, key: Key) -> Result<Reassembled, DropReason> {
         let mut frame = self.head;
         let end = frame.len();
         for (_, data) in &self.parts {
@@ -246,14 +299,45 @@ impl Datagram {
         }
         let total = frame.len() - ethernet::LEN;
         let bytes = &mut frame[ethernet::LEN..end];
-        let mut header = ipv4::Header::new_mut(bytes);
-        header.set_total_len(narrow::to_u16(total));
-        // DF as the longest fragment had it (`ip_frag_reasm`).
-        header.set_whole(self.dont_fragment);
-        ipv4::seal(bytes);
-        Reassembled {
+        match key.family {
+            Family::V4 => {
+                let mut header = ipv4::Header::new_mut(bytes);
+                header.set_total_len(narrow::to_u16(total));
+                // DF as the longest fragment had it (`ip_frag_reasm`).
+                header.set_whole(self.dont_fragment);
+                ipv4::seal(bytes);
+            }
+            Family::V6 => {
+                let len = u16::try_from(total - ipv6::LEN);
+                let len = len.map_err(|_| DropReason::BadFragmentLength)?;
+                ipv6::Header::new_mut(bytes).set_payload_len(len);
+            }
+        }
+        let lengths = self
+            .parts
+            .iter()
+            .map(|(_, data)| narrow::to_u16(data.len()));
+        Ok(Reassembled {
             frame,
             largest: self.largest,
+            sizes: lengths.collect(),
+            id: key.id,
+        })
+    }
+}
+
+/// What of a first fragment stands before the datagram's data. What names the Fragment header in it names what lies
+/// behind that instead.
+fn head(frame: &[u8], packet: &Packet) -> Vec<u8> {
+    match packet.family {
+        Family::V4 => frame[..packet.l4()].to_vec(),
+        Family::V6 => {
+            let ip = usize::from(packet.ip);
+            let mut head = frame[..ip + usize::from(packet.fragment)].to_vec();
+            if let Ok(chain) = ipv6::walk(&frame[ip..]) {
+                head[ip + chain.named_at] = chain.protocol;
+            }
+            head
         }
     }
 }

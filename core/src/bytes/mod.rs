@@ -8,3 +8,4 @@ pub mod outbox;
 pub mod packet;
 pub mod rewrite;
 pub mod segment;
+pub mod translate;

@@ -3,15 +3,15 @@
 //! Every length is checked here; what comes after takes [`wire`](crate::wire)'s views at these offsets, and
 //! cannot fail.
 
-use crate::flow::{Addr, Flow, Protocol};
+use crate::flow::{Addr, Family, Flow, Protocol};
 use crate::frame::{Frame, Gso};
 use crate::narrow;
 use crate::verdict::DropReason;
 use crate::wire::ports::Ports;
 use crate::wire::sctp::chunk;
-use crate::wire::{Malformed, checksum, ethernet, icmp, ipv4, protocol, sctp, tcp, udp};
+use crate::wire::{Malformed, checksum, ethernet, icmp, ipv4, ipv6, protocol, sctp, tcp, udp};
 
-/// What lies above IPv4.
+/// What lies above IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A TCP segment.
@@ -36,26 +36,37 @@ pub enum Transport {
         /// Code.
         code: u8,
     },
+    /// An ICMPv6 message (RFC 4443), whose types are other ones.
+    Icmpv6 {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+    },
     /// A fragment: of the first one too, since it is looked at only when its datagram is whole.
     Fragment,
     /// Anything else.
     Other,
 }
 
-/// An IPv4 packet's place and meaning within its frame.
+/// An IP packet's place and meaning within its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Offset of the IPv4 header in the frame.
+    /// Which IP it is of.
+    pub family: Family,
+    /// Offset of the IP header in the frame.
     pub ip: u16,
-    /// Bytes of the IPv4 header, 20 to 60.
-    pub ip_header: u8,
-    /// Bytes of the whole IP packet, as long as the frame where total length is 0 (IPv4 BIG TCP).
+    /// Bytes from there to the transport header: IPv4's header, 20 to 60, or IPv6's with all extension headers.
+    pub ip_header: u16,
+    /// Bytes from the IP header to IPv6's Fragment header, of a [`Transport::Fragment`]; 0 = it has none.
+    pub fragment: u16,
+    /// Bytes of the whole IP packet, as long as the frame where the header's own length is 0 (BIG TCP).
     pub ip_len: u32,
-    /// IP protocol number.
+    /// IP protocol number of the transport, behind all extension headers.
     pub protocol: u8,
-    /// Time to live.
+    /// Time to live; IPv6 calls it hop limit.
     pub ttl: u8,
-    /// Don't fragment.
+    /// Don't fragment; nobody but its source fragments an IPv6 packet.
     pub dont_fragment: bool,
     /// Bytes of the longest fragment that it was put together from.
     pub fragment_size: Option<u16>,
@@ -86,6 +97,58 @@ impl Packet {
         ipv4::Header::new_mut(&mut frame[usize::from(self.ip)..])
     }
 
+    /// The IPv6 header in the bytes of this packet's frame.
+    #[inline]
+    pub fn ipv6<'a>(&self, frame: &'a [u8]) -> ipv6::Header<&'a [u8; ipv6::LEN]> {
+        ipv6::Header::new(&frame[usize::from(self.ip)..])
+    }
+
+    /// The IPv6 header in the bytes of this packet's frame, to be changed.
+    #[inline]
+    pub fn ipv6_mut<'a>(&self, frame: &'a mut [u8]) -> ipv6::Header<&'a mut [u8; ipv6::LEN]> {
+        ipv6::Header::new_mut(&mut frame[usize::from(self.ip)..])
+    }
+
+    /// The Fragment header of an IPv6 [`Transport::Fragment`] in the bytes of this packet's frame.
+    pub fn fragment_header<'a>(
+        &self,
+        frame: &'a [u8],
+    ) -> ipv6::Fragment<&'a [u8; ipv6::FRAGMENT_LEN]> {
+        ipv6::Fragment::new(&frame[usize::from(self.ip + self.fragment)..])
+    }
+
+    /// A first fragment of IPv6 as if it were the whole datagram; `None` for another packet, or where the transport's
+    /// header is not whole.
+    pub fn alone(&self, frame: &[u8]) -> Option<Self> {
+        let is_fragment = self.transport == Transport::Fragment && self.family == Family::V6;
+        let ip = usize::from(self.ip);
+        let (protocol, len) = ipv6::first_transport(&frame[ip..]).filter(|_| is_fragment)?;
+        let mut packet = Self {
+            ip_header: narrow::to_u16(len),
+            protocol,
+            ..*self
+        };
+        packet.flow.protocol = protocol;
+        parse_transport(&frame[packet.l4()..], &mut packet).ok()?;
+        (packet.transport != Transport::Fragment).then_some(packet)
+    }
+
+    /// The sum of the transport's pseudo-header, with the addresses as they are in the bytes of this packet's
+    /// frame now.
+    pub fn pseudo_header(&self, frame: &[u8]) -> u16 {
+        let len = narrow::to_u32(self.l4_len());
+        match self.family {
+            Family::V4 => {
+                let ip = self.ipv4(frame);
+                checksum::pseudo_header_v4(ip.src(), ip.dst(), self.protocol, len)
+            }
+            Family::V6 => {
+                let ip = self.ipv6(frame);
+                checksum::pseudo_header_v6(ip.src(), ip.dst(), self.protocol, len)
+            }
+        }
+    }
+
     /// The TCP header of a [`Transport::Tcp`] in the bytes of this packet's frame.
     #[inline]
     pub fn tcp<'a>(&self, frame: &'a [u8]) -> tcp::Header<&'a [u8; tcp::MIN_LEN]> {
@@ -103,7 +166,10 @@ impl Packet {
             Transport::Tcp { .. } => Some(Protocol::Tcp),
             Transport::Udp => Some(Protocol::Udp),
             Transport::Sctp { .. } => Some(Protocol::Sctp),
-            Transport::Icmp { .. } | Transport::Fragment | Transport::Other => None,
+            Transport::Icmp { .. }
+            | Transport::Icmpv6 { .. }
+            | Transport::Fragment
+            | Transport::Other => None,
         }
     }
 }
@@ -111,9 +177,9 @@ impl Packet {
 /// What a frame turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// An IPv4 packet with sound headers.
-    Ipv4(Packet),
-    /// An IPv4 packet to `dst` that must not be forwarded.
+    /// An IP packet with sound headers.
+    Ip(Packet),
+    /// An IP packet to `dst` that must not be forwarded.
     Malformed {
         /// Its destination, as far as it can be read.
         dst: Addr,
@@ -132,10 +198,15 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         return Parsed::Foreign;
     };
     match eth.ethertype() {
-        ethernet::ethertype::IPV4 => {}
-        ethernet::ethertype::ARP => return Parsed::Arp,
-        _ => return Parsed::Foreign,
+        ethernet::ethertype::IPV4 => parse_ipv4(frame),
+        ethernet::ethertype::IPV6 => parse_ipv6(frame),
+        ethernet::ethertype::ARP => Parsed::Arp,
+        _ => Parsed::Foreign,
     }
+}
+
+#[inline]
+fn parse_ipv4(frame: &mut Frame<'_>) -> Parsed {
     let Ok(ip) = ipv4::Header::new_checked(&frame.bytes()[ethernet::LEN..]) else {
         return Parsed::Foreign;
     };
@@ -148,13 +219,7 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         Err(Malformed::Header) => return bad(DropReason::BadIpHeader),
         Err(Malformed::Truncated) => return bad(DropReason::Truncated),
     }
-    let super_frame = frame.offload.gso != Gso::None;
-    let total = match usize::from(ip.total_len()) {
-        0 if super_frame => available,
-        // A super-frame near 64 KiB has no room for its own length in 16 bits.
-        n if super_frame && available > usize::from(u16::MAX) => available.max(n),
-        n => n,
-    };
+    let total = whole_len(frame, available, usize::from(ip.total_len()));
     if total < header {
         return bad(DropReason::BadIpHeader);
     }
@@ -165,8 +230,10 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         return bad(DropReason::BadIpChecksum);
     }
     let mut packet = Packet {
+        family: Family::V4,
         ip: narrow::to_u16(ethernet::LEN),
-        ip_header: narrow::to_u8(header),
+        ip_header: narrow::to_u16(header),
+        fragment: 0,
         ip_len: narrow::to_u32(total),
         protocol: ip.protocol(),
         ttl: ip.ttl(),
@@ -182,19 +249,86 @@ pub fn parse(frame: &mut Frame<'_>) -> Parsed {
         },
         transport: Transport::Other,
     };
-    if !frame.offload.lies_within(ethernet::LEN + total) {
+    let fragment = ip.is_fragment();
+    finish(frame, &mut packet, fragment).unwrap_or_else(bad)
+}
+
+fn parse_ipv6(frame: &mut Frame<'_>) -> Parsed {
+    let bytes = &frame.bytes()[ethernet::LEN..];
+    let Ok(ip) = ipv6::Header::new_checked(bytes) else {
+        return Parsed::Foreign;
+    };
+    let (src, dst) = (Addr::v6(ip.src()), Addr::v6(ip.dst()));
+    let bad = |reason| Parsed::Malformed { dst, reason };
+    if ip.version() != 6 {
+        return bad(DropReason::BadIpHeader);
+    }
+    let available = bytes.len();
+    let total = match usize::from(ip.payload_len()) {
+        0 => whole_len(frame, available, 0).max(ipv6::LEN),
+        n => whole_len(frame, available, ipv6::LEN + n),
+    };
+    if total > available {
         return bad(DropReason::Truncated);
     }
-    let fragment = ip.is_fragment();
-    frame.truncate(ethernet::LEN + total);
+    let chain = match ipv6::walk(&bytes[..total]) {
+        Ok(chain) => chain,
+        Err(Malformed::Header) => return bad(DropReason::BadIpHeader),
+        Err(Malformed::Truncated) => return bad(DropReason::Truncated),
+    };
+    let mut packet = Packet {
+        family: Family::V6,
+        ip: narrow::to_u16(ethernet::LEN),
+        ip_header: narrow::to_u16(chain.len),
+        fragment: narrow::to_u16(chain.fragment.unwrap_or_default()),
+        ip_len: narrow::to_u32(total),
+        protocol: chain.protocol,
+        ttl: ip.hop_limit(),
+        dont_fragment: true,
+        fragment_size: None,
+        flow: Flow {
+            src,
+            dst,
+            src_port: 0,
+            dst_port: 0,
+            protocol: chain.protocol,
+            reserved: [0; 3],
+        },
+        transport: Transport::Other,
+    };
+    finish(frame, &mut packet, chain.fragment.is_some()).unwrap_or_else(bad)
+}
+
+/// Bytes of an IP packet that says it has `said`, where the frame has `available` for it.
+#[inline]
+fn whole_len(frame: &Frame<'_>, available: usize, said: usize) -> usize {
+    let super_frame = frame.offload.gso != Gso::None;
+    match said {
+        0 if super_frame => available,
+        // A super-frame near 64 KiB has no room for its own length in 16 bits.
+        n if super_frame && available > usize::from(u16::MAX) => available.max(n),
+        n => n,
+    }
+}
+
+/// Cuts padding off a frame whose IP headers are read, and reads the transport's.
+#[inline]
+fn finish(
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+    fragment: bool,
+) -> Result<Parsed, DropReason> {
+    let end = usize::from(packet.ip) + packet.ip_len as usize;
+    if !frame.offload.lies_within(end) {
+        return Err(DropReason::Truncated);
+    }
+    frame.truncate(end);
     if fragment {
         packet.transport = Transport::Fragment;
-        return Parsed::Ipv4(packet);
+    } else {
+        parse_transport(&frame.bytes()[packet.l4()..], packet)?;
     }
-    match parse_transport(&frame.bytes()[packet.l4()..], &mut packet) {
-        Ok(()) => Parsed::Ipv4(packet),
-        Err(reason) => bad(reason),
-    }
+    Ok(Parsed::Ip(*packet))
 }
 
 /// Reads the transport header in `l4` into `packet`.
@@ -227,9 +361,17 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
             ports(packet);
             packet.transport = Transport::Sctp { chunk };
         }
-        protocol::ICMP => {
+        protocol::ICMP if packet.family == Family::V4 => {
             let icmp = icmp::Header::new_checked(l4).map_err(truncated)?;
             packet.transport = Transport::Icmp {
+                kind: icmp.kind(),
+                code: icmp.code(),
+            };
+        }
+        // The headers are of one form.
+        protocol::ICMPV6 if packet.family == Family::V6 => {
+            let icmp = icmp::Header::new_checked(l4).map_err(truncated)?;
+            packet.transport = Transport::Icmpv6 {
                 kind: icmp.kind(),
                 code: icmp.code(),
             };
@@ -241,7 +383,7 @@ fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
 
 /// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it. `None` where
 /// there is no chunk.
-fn telling_chunk(l4: &[u8]) -> Option<u8> {
+pub(crate) fn telling_chunk(l4: &[u8]) -> Option<u8> {
     let mut kinds = sctp::chunks(l4).map(|chunk| chunk.kind());
     let first = kinds.next()?;
     let cookie = matches!(first, chunk::COOKIE_ECHO | chunk::COOKIE_ACK);

@@ -1,17 +1,16 @@
 //! Changing a packet in place and keeping its checksums true, finished or not.
 //!
-//! The IPv4 header checksum is always finished. A transport checksum is either finished (then every
+//! The IPv4 header checksum is always finished; IPv6 has none. A transport checksum is either finished (then every
 //! changed word is a difference, RFC 1624 eqn. 3) or, where the sender left it to an offload, holds the
 //! plain sum of the pseudo-header: then addresses are a difference to that sum and ports are none of it.
 
-use crate::flow::Endpoint;
+use crate::flow::{Addr, Endpoint, Family};
 use crate::frame::Frame;
-use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ports::{self, Ports};
-use crate::wire::{ipv4, sctp, tcp, udp};
+use crate::wire::{icmp, ipv4, ipv6, sctp, tcp, udp};
 
 /// One or both ends of a packet's flow to be replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,33 +33,41 @@ impl Ends {
     }
 }
 
-/// Replaces addresses and ports of an IPv4 packet and updates its checksums.
+/// Replaces addresses and ports of a packet and updates its checksums.
 ///
-/// Both new endpoints must be IPv4; others leave their end as it is.
+/// Both new endpoints must be of the packet's family.
 pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
     let partial = frame.offload.is_partial_at(packet.l4());
     let (head, l4) = frame.bytes_mut().split_at_mut(packet.l4());
-    let mut header = packet.ipv4_mut(head);
-    let mut addresses = Delta::ZERO;
-    let mut ports = Delta::ZERO;
-    let mut new_ports = false;
-    if let Some((addr, port)) = ends.src_v4() {
-        let mut old = Ports::new_mut(l4);
-        addresses = addresses.v4(header.src(), addr);
-        ports = ports.word(old.src(), port);
-        new_ports |= old.src() != port;
-        header.set_src(addr);
-        old.set_src(port);
-    }
-    if let Some((addr, port)) = ends.dst_v4() {
-        let mut old = Ports::new_mut(l4);
-        addresses = addresses.v4(header.dst(), addr);
-        ports = ports.word(old.dst(), port);
-        new_ports |= old.dst() != port;
-        header.set_dst(addr);
-        old.set_dst(port);
-    }
-    header.set_checksum(addresses.apply(header.checksum()));
+    let addresses = set_ip_ends(head, packet, ends);
+    let pseudo = || packet.pseudo_header(head);
+    set_l4_ends(l4, packet, ends, partial, addresses, pseudo);
+}
+
+/// Replaces the ports of a packet whose addresses become others of either family: `addresses` is what that
+/// changes of its pseudo-header, whose sum is `pseudo` then.
+pub(crate) fn set_transport_ends(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    ends: Ends,
+    addresses: Delta,
+    pseudo: u16,
+) {
+    let partial = frame.offload.is_partial_at(packet.l4());
+    let l4 = &mut frame.bytes_mut()[packet.l4()..];
+    set_l4_ends(l4, packet, ends, partial, addresses, || pseudo);
+}
+
+#[inline]
+fn set_l4_ends(
+    l4: &mut [u8],
+    packet: &Packet,
+    ends: Ends,
+    partial: bool,
+    addresses: Delta,
+    pseudo: impl FnOnce() -> u16,
+) {
+    let (ports, new_ports) = set_ports(l4, ends);
     let change = Change {
         partial,
         addresses,
@@ -71,11 +78,66 @@ pub fn set_ends(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
             let mut tcp = tcp::Header::new_mut(l4);
             tcp.set_checksum(change.apply(tcp.checksum()));
         }
-        Transport::Udp => fix_udp_checksum(head, l4, packet, change),
+        Transport::Udp => fix_udp_checksum(&mut l4[..packet.l4_len()], change, pseudo),
         Transport::Sctp { .. } if new_ports => sctp::seal(l4),
-        Transport::Sctp { .. } => {}
-        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => {}
+        Transport::Sctp { .. }
+        | Transport::Icmp { .. }
+        | Transport::Icmpv6 { .. }
+        | Transport::Fragment
+        | Transport::Other => {}
     }
+}
+
+/// Replaces the addresses of a packet's IP header, and the checksum that IPv4's has.
+#[inline]
+fn set_ip_ends(head: &mut [u8], packet: &Packet, ends: Ends) -> Delta {
+    let mut delta = Delta::ZERO;
+    match packet.family {
+        Family::V4 => {
+            let mut header = packet.ipv4_mut(head);
+            if let Some((addr, _)) = ends.src_v4() {
+                delta = delta.v4(header.src(), addr);
+                header.set_src(addr);
+            }
+            if let Some((addr, _)) = ends.dst_v4() {
+                delta = delta.v4(header.dst(), addr);
+                header.set_dst(addr);
+            }
+            header.set_checksum(delta.apply(header.checksum()));
+        }
+        Family::V6 => {
+            let mut header = packet.ipv6_mut(head);
+            if let Some(Endpoint { addr, .. }) = ends.src {
+                let addr = addr.v6_octets();
+                delta = delta.v6(header.src(), addr);
+                header.set_src(addr);
+            }
+            if let Some(Endpoint { addr, .. }) = ends.dst {
+                let addr = addr.v6_octets();
+                delta = delta.v6(header.dst(), addr);
+                header.set_dst(addr);
+            }
+        }
+    }
+    delta
+}
+
+/// Replaces a transport's ports; the difference that makes, and whether one is another than before.
+#[inline]
+fn set_ports(l4: &mut [u8], ends: Ends) -> (Delta, bool) {
+    let (mut delta, mut new) = (Delta::ZERO, false);
+    let mut ports = Ports::new_mut(l4);
+    if let Some(Endpoint { port, .. }) = ends.src {
+        delta = delta.word(ports.src(), port);
+        new |= ports.src() != port;
+        ports.set_src(port);
+    }
+    if let Some(Endpoint { port, .. }) = ends.dst {
+        delta = delta.word(ports.dst(), port);
+        new |= ports.dst() != port;
+        ports.set_dst(port);
+    }
+    (delta, new)
 }
 
 /// Finishes an SCTP checksum that the sender left to an offload: a virtio_net_hdr cannot ask for a CRC.
@@ -87,28 +149,54 @@ pub fn finish_crc(frame: &mut Frame<'_>, packet: &Packet) {
     }
 }
 
-/// Replaces the addresses of an IPv4 packet whose transport has neither ports nor a pseudo-header (ICMP).
+/// Replaces the addresses of a packet whose transport has no ports. ICMP has no pseudo-header, ICMPv6 has one,
+/// and keeps as true or as wrong a checksum as it had.
 pub fn set_addresses(frame: &mut Frame<'_>, packet: &Packet, ends: Ends) {
-    let mut header = packet.ipv4_mut(frame.bytes_mut());
-    let mut delta = Delta::ZERO;
-    if let Some((addr, _)) = ends.src_v4() {
-        delta = delta.v4(header.src(), addr);
-        header.set_src(addr);
+    let (head, l4) = frame.bytes_mut().split_at_mut(packet.l4());
+    let delta = set_ip_ends(head, packet, ends);
+    if matches!(packet.transport, Transport::Icmpv6 { .. }) {
+        let mut icmp = icmp::Header::new_mut(l4);
+        icmp.set_checksum(delta.apply(icmp.checksum()));
     }
-    if let Some((addr, _)) = ends.dst_v4() {
-        delta = delta.v4(header.dst(), addr);
-        header.set_dst(addr);
-    }
-    header.set_checksum(delta.apply(header.checksum()));
 }
 
-/// Replaces addresses and ports of the IPv4 packet that an ICMP error quotes, as far as it is quoted, and
-/// seals its header; its transport checksum stays as it was, as in the kernel.
+/// Replaces addresses and ports of the packet that an ICMP error quotes, as far as it is quoted, and seals IPv4's
+/// header; its transport checksum stays as it was, as in the kernel.
 pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
+    if ends == Ends::default() {
+        return;
+    }
+    match quoted.first().map_or(0, |first| first >> 4) {
+        4 => set_quoted_ends_v4(quoted, ends),
+        6 => set_quoted_ends_v6(quoted, ends),
+        _ => {}
+    }
+}
+
+fn set_quoted_ends_v6(quoted: &mut [u8], ends: Ends) {
+    let Some((_, l4)) = ipv6::first_transport(quoted) else {
+        return;
+    };
+    let (head, l4) = quoted.split_at_mut(l4);
+    if l4.len() < ports::LEN {
+        return;
+    }
+    let (mut header, mut ports) = (ipv6::Header::new_mut(head), Ports::new_mut(l4));
+    if let Some(end) = ends.src {
+        header.set_src(end.addr.v6_octets());
+        ports.set_src(end.port);
+    }
+    if let Some(end) = ends.dst {
+        header.set_dst(end.addr.v6_octets());
+        ports.set_dst(end.port);
+    }
+}
+
+fn set_quoted_ends_v4(quoted: &mut [u8], ends: Ends) {
     let Ok(packet) = ipv4::Packet::new_checked(quoted) else {
         return;
     };
-    if ends == Ends::default() || packet.payload.len() < ports::LEN {
+    if packet.payload.len() < ports::LEN {
         return;
     }
     let (head, l4) = quoted.split_at_mut(packet.header.header_len());
@@ -124,9 +212,15 @@ pub(crate) fn set_quoted_ends(quoted: &mut [u8], ends: Ends) {
     ipv4::seal(head);
 }
 
-/// Lowers the TTL by one (RFC 1812 §5.3.1) and updates the header checksum.
+/// Lowers the TTL by one (RFC 1812 §5.3.1), with the header checksum, or IPv6's hop limit (RFC 8200 §3).
 pub fn decrement_ttl(frame: &mut Frame<'_>, packet: &Packet) {
-    packet.ipv4_mut(frame.bytes_mut()).decrement_ttl();
+    match packet.family {
+        Family::V4 => packet.ipv4_mut(frame.bytes_mut()).decrement_ttl(),
+        Family::V6 => {
+            let mut header = packet.ipv6_mut(frame.bytes_mut());
+            header.set_hop_limit(header.hop_limit().saturating_sub(1));
+        }
+    }
 }
 
 /// Finishes a transport checksum that the sender left to an offload; `frame.offload` says it is done.
@@ -157,9 +251,8 @@ pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
     let l4 = &frame.bytes()[packet.l4()..packet.l4() + packet.l4_len()];
     match packet.transport {
         Transport::Udp if udp::Header::new(l4).checksum() == 0 => true,
-        Transport::Tcp { .. } | Transport::Udp => {
-            let header = packet.ipv4(frame.bytes());
-            let pseudo = pseudo_header(header.src(), header.dst(), packet.protocol, l4);
+        Transport::Tcp { .. } | Transport::Udp | Transport::Icmpv6 { .. } => {
+            let pseudo = packet.pseudo_header(frame.bytes());
             checksum::add(pseudo, checksum::sum(l4)) == 0xffff
         }
         Transport::Icmp { .. } => checksum::of(l4) == 0,
@@ -195,22 +288,22 @@ impl Change {
 
 /// A datagram without a checksum gets one, as in the kernel's NAT; one that comes out as zero is sent as
 /// all ones (RFC 768).
-fn fix_udp_checksum(head: &[u8], l4: &mut [u8], packet: &Packet, change: Change) {
-    let checksum = udp::Header::new(l4).checksum();
+fn fix_udp_checksum(datagram: &mut [u8], change: Change, pseudo: impl FnOnce() -> u16) {
+    let checksum = udp::Header::new(datagram).checksum();
     if change.partial {
-        udp::Header::new_mut(l4).set_checksum(change.apply(checksum));
+        udp::Header::new_mut(datagram).set_checksum(change.apply(checksum));
     } else if checksum == 0 {
-        let header = packet.ipv4(head);
-        let datagram = &mut l4[..packet.l4_len()];
-        let pseudo = pseudo_header(header.src(), header.dst(), packet.protocol, datagram);
-        udp::seal(datagram, pseudo);
+        udp::seal(datagram, pseudo());
     } else {
         let fixed = udp::present(change.apply(checksum));
-        udp::Header::new_mut(l4).set_checksum(fixed);
+        udp::Header::new_mut(datagram).set_checksum(fixed);
     }
 }
 
-/// The sum of the pseudo-header of what lies behind an IPv4 header.
-fn pseudo_header(src: [u8; 4], dst: [u8; 4], protocol: u8, l4: &[u8]) -> u16 {
-    checksum::pseudo_header_v4(src, dst, protocol, narrow::to_u32(l4.len()))
+/// The sum of the pseudo-header of a transport between two addresses of one family.
+pub(crate) fn pseudo_header(src: Addr, dst: Addr, protocol: u8, len: u32) -> u16 {
+    match (src.as_v4(), dst.as_v4()) {
+        (Some(src), Some(dst)) => checksum::pseudo_header_v4(src, dst, protocol, len),
+        _ => checksum::pseudo_header_v6(src.v6_octets(), dst.v6_octets(), protocol, len),
+    }
 }

@@ -3,12 +3,13 @@
 //! A super-frame inside an outer header cannot be described to the kernel with a virtio_net_hdr, so IPIP
 //! cuts first and wraps each segment. The transport checksums stay unfinished, as offloads leave them.
 
+use crate::flow::Family;
 use crate::frame::{Frame, Gso, Offload};
 use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::verdict::DropReason;
 use crate::wire::tcp::flag;
-use crate::wire::{checksum, ethernet, ipv4, tcp, udp};
+use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 
 /// A super-frame's segments, made one at a time.
 pub struct Segments<'a> {
@@ -26,18 +27,15 @@ pub struct Segments<'a> {
 /// # Errors
 /// [`DropReason::GsoUnsupported`] where it is of a kind this code cannot cut.
 pub fn segments<'a>(frame: &'a Frame<'_>, packet: &Packet) -> Result<Segments<'a>, DropReason> {
-    let (transport_header, ecn) = match (frame.offload.gso, packet.transport) {
-        (Gso::TcpV4 { ecn }, Transport::Tcp { header, .. }) => (usize::from(header), ecn),
-        (Gso::UdpL4, Transport::Udp) => (udp::LEN, false),
-        _ => return Err(DropReason::GsoUnsupported),
-    };
-    if frame.offload.gso_size == 0 {
+    let gso = frame.offload.gso;
+    if frame.offload.gso_size == 0 || !suits(gso, packet) {
         return Err(DropReason::GsoUnsupported);
     }
+    let ecn = matches!(gso, Gso::TcpV4 { ecn: true } | Gso::TcpV6 { ecn: true });
     Ok(Segments {
         bytes: frame.bytes(),
         packet: *packet,
-        headers: packet.l4() + transport_header,
+        headers: packet.l4() + transport_header(packet),
         size: usize::from(frame.offload.gso_size),
         ecn,
         at: 0,
@@ -46,11 +44,25 @@ pub fn segments<'a>(frame: &'a Frame<'_>, packet: &Packet) -> Result<Segments<'a
 
 /// Bytes of the IP packet that each full segment of a super-frame becomes.
 pub fn segment_ip_len(frame: &Frame<'_>, packet: &Packet) -> usize {
-    let transport_header = match packet.transport {
+    let size = usize::from(frame.offload.gso_size);
+    usize::from(packet.ip_header) + transport_header(packet) + size
+}
+
+/// Whether a super-frame of this kind is what a packet's headers say.
+pub const fn suits(gso: Gso, packet: &Packet) -> bool {
+    matches!(
+        (gso, packet.transport, packet.family),
+        (Gso::TcpV4 { .. }, Transport::Tcp { .. }, Family::V4)
+            | (Gso::TcpV6 { .. }, Transport::Tcp { .. }, Family::V6)
+            | (Gso::UdpL4, Transport::Udp, _)
+    )
+}
+
+fn transport_header(packet: &Packet) -> usize {
+    match packet.transport {
         Transport::Tcp { header, .. } => usize::from(header),
         _ => udp::LEN,
-    };
-    usize::from(packet.ip_header) + transport_header + usize::from(frame.offload.gso_size)
+    }
 }
 
 impl Segments<'_> {
@@ -70,22 +82,28 @@ impl Segments<'_> {
         out[self.headers..].copy_from_slice(&self.bytes[from..from + payload]);
         let index = self.at / self.size;
         let last = from + payload == self.bytes.len();
-        self.write_ip(out, index);
-        let offload = match self.packet.transport {
-            Transport::Tcp { .. } => self.write_tcp(out, index, last),
-            _ => self.write_udp(out),
-        };
-        self.at += payload.max(1);
         let mut packet = self.packet;
         packet.ip_len = narrow::to_u32(out.len() - ethernet::LEN);
+        self.write_ip(out, index);
+        // All that a segment's checksum field holds; the rest is left to an offload.
+        let sum = packet.pseudo_header(out);
+        let offload = match packet.transport {
+            Transport::Tcp { .. } => self.write_tcp(out, sum, index, last),
+            _ => self.write_udp(out, sum),
+        };
+        self.at += payload.max(1);
         (offload, packet)
     }
 
-    /// Total length, and an identification of its own for each (as the kernel's inet_gso_segment).
+    /// Its length, and in IPv4 an identification of its own for each (as the kernel's inet_gso_segment).
     fn write_ip(&self, out: &mut [u8], index: usize) {
         let (ip, l4) = (usize::from(self.packet.ip), self.packet.l4());
         let total = out.len() - ip;
         let bytes = &mut out[ip..l4];
+        if self.packet.family == Family::V6 {
+            ipv6::Header::new_mut(bytes).set_payload_len(narrow::to_u16(total - ipv6::LEN));
+            return;
+        }
         let mut header = ipv4::Header::new_mut(bytes);
         header.set_total_len(narrow::to_u16(total));
         header.set_id(header.id().wrapping_add(narrow::to_u16(index)));
@@ -93,10 +111,8 @@ impl Segments<'_> {
     }
 
     /// FIN and PSH belong to the last segment, CWR to the first (RFC 3168 §6.1.2).
-    fn write_tcp(&self, out: &mut [u8], index: usize, last: bool) -> Offload {
-        let l4 = &mut out[self.packet.l4()..];
-        let sum = self.pseudo_header(l4);
-        let mut tcp = tcp::Header::new_mut(l4);
+    fn write_tcp(&self, out: &mut [u8], sum: u16, index: usize, last: bool) -> Offload {
+        let mut tcp = tcp::Header::new_mut(&mut out[self.packet.l4()..]);
         let passed = narrow::to_u32(index * self.size);
         tcp.set_seq(tcp.seq().wrapping_add(passed));
         if !last {
@@ -109,24 +125,13 @@ impl Segments<'_> {
         self.unfinished(tcp::offset::CHECKSUM)
     }
 
-    fn write_udp(&self, out: &mut [u8]) -> Offload {
+    fn write_udp(&self, out: &mut [u8], sum: u16) -> Offload {
         let l4 = &mut out[self.packet.l4()..];
-        let (sum, length) = (self.pseudo_header(l4), l4.len());
+        let length = l4.len();
         let mut udp = udp::Header::new_mut(l4);
         udp.set_length(narrow::to_u16(length));
         udp.set_checksum(sum);
         self.unfinished(udp::offset::CHECKSUM)
-    }
-
-    /// The pseudo-header's sum of a segment, which is all that its checksum field holds.
-    fn pseudo_header(&self, l4: &[u8]) -> u16 {
-        let (src, dst) = (self.packet.flow.src.as_v4(), self.packet.flow.dst.as_v4());
-        checksum::pseudo_header_v4(
-            src.unwrap_or_default(),
-            dst.unwrap_or_default(),
-            self.packet.protocol,
-            narrow::to_u32(l4.len()),
-        )
     }
 
     /// The rest of the checksum at `offset` is left to an offload.

@@ -28,7 +28,8 @@ impl<R: Recorder> Engine<R> {
     ) -> Verdict {
         let verdict = self.voice.notify(now, &self.routes.fib, notice, out);
         if verdict == Verdict::Answered {
-            self.counters.count_icmp(notice.message.kind);
+            let family = notice.to.family();
+            self.counters.count_icmp(family, notice.message.kind);
         }
         verdict
     }

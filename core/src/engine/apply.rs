@@ -17,6 +17,9 @@ pub enum ApplyError {
     UnknownScheduler(String),
     /// No mode implements a server's forwarding method.
     UnknownMode(ServiceKey, Endpoint),
+    /// A server is of another address family than its service, and its forwarding method does not go from one to
+    /// the other.
+    OtherFamily(ServiceKey, Endpoint),
 }
 
 impl std::fmt::Display for ApplyError {
@@ -27,6 +30,12 @@ impl std::fmt::Display for ApplyError {
                 write!(
                     f,
                     "{service}: no mode forwards to the server {server} in the way asked for"
+                )
+            }
+            Self::OtherFamily(service, server) => {
+                write!(
+                    f,
+                    "{service}: the server {server} is of the other address family, which only tunnels and FULLNAT reach"
                 )
             }
         }
@@ -52,6 +61,7 @@ impl<R: Recorder> Engine<R> {
             self.upkeep.begin_sweep(&self.flows);
         }
         self.upkeep.configure(self.desired.sysctls());
+        self.flows.set_telling(self.desired.telling());
         self.upkeep.note_drains(&mut self.flows);
         self.claims.retain(|vip| self.desired.owns(vip));
         let path_mtus = &mut self.routes.path_mtus;
@@ -83,6 +93,10 @@ impl<R: Recorder> Engine<R> {
                 self.catalog
                     .mode_for(server.forwarding, server.tunnel.kind)
                     .ok_or(ApplyError::UnknownMode(spec.key, server.endpoint))?;
+                let same = server.endpoint.addr.is_v4() == spec.key.is_v4();
+                if !same && !server.forwarding.def().mixes_families {
+                    return Err(ApplyError::OtherFamily(spec.key, server.endpoint));
+                }
             }
         }
         Ok(new)

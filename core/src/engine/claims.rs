@@ -1,5 +1,6 @@
 //! Claims of other hosts to VIPs that UVS owns: an ARP packet that has such a VIP as its sender's address and
-//! not a MAC address of ours (RFC 5227 §2.4). The engine only notes them; the control plane yields.
+//! not a MAC address of ours (RFC 5227 §2.4), or a message of neighbour discovery that says the same. The engine only
+//! notes them; the control plane yields.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use crate::flow::Addr;
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::PortId;
-use crate::wire::arp;
 use crate::wire::ethernet::Mac;
+use crate::wire::{arp, ndp};
 
 /// Claims to one VIP within so long are one: a flood of them must not become one of notices.
 const ONCE_IN: Duration = Duration::from_secs(1);
@@ -42,12 +43,13 @@ impl Claims {
 }
 
 impl<R: Recorder> Engine<R> {
-    /// Notes what an ARP frame claims.
+    /// Notes what a frame of ARP or of neighbour discovery claims.
     pub(super) fn note_claim(&mut self, now: Instant, port: PortId, frame: &[u8]) {
-        let Some((vip, mac)) = arp::claim(frame) else {
+        let by_arp = || arp::claim(frame).map(|(vip, mac)| (Addr::v4(vip), mac));
+        let by_discovery = || ndp::claim(frame).map(|(vip, mac)| (Addr::v6(vip), mac));
+        let Some((vip, mac)) = by_arp().or_else(by_discovery) else {
             return;
         };
-        let vip = Addr::v4(vip);
         let ours = self.routes.fib.interfaces().iter().any(|i| i.mac == mac);
         if ours || !self.desired.owns(vip) {
             return;

@@ -28,7 +28,7 @@ pub(super) fn frame(frame: &Frame<'_>, parsed: &Parsed, mac: Mac) -> Step {
         Parsed::Arp => Aside::Arp,
         _ if ethernet::Header::new(frame.bytes()).dst() != mac => Aside::OtherMac,
         Parsed::Malformed { .. } => Aside::Malformed,
-        Parsed::Ipv4(p) => return packet(frame, p),
+        Parsed::Ip(p) => return packet(frame, p),
     };
     Step::Aside { why }
 }

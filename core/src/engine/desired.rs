@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::access::{Access, AccessList, Rule};
 use crate::fib::Fib;
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
-use crate::marks::{Destination, Marks, destinations};
+use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
+use crate::marks::{Destination, MarkRule, Marks, destinations};
+use crate::peer::Policy;
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
 
@@ -39,6 +40,8 @@ pub(super) struct Desired {
     yielded: HashSet<Addr>,
     /// and VIPs that the director does not have: all to them is the host's.
     absent: HashSet<Addr>,
+    /// A backup that serves nobody.
+    stands_back: bool,
     /// Servers whose packets reach clients only through us,
     repliers: Ends,
     /// those among them that are NAT's,
@@ -64,6 +67,7 @@ impl Desired {
             owned,
             yielded: snapshot.yielded_vips.iter().copied().collect(),
             absent: snapshot.absent_vips.iter().copied().collect(),
+            stands_back: snapshot.peers.backup && snapshot.sysctls.backup_only != 0,
             ..Self::default()
         };
         for spec in &snapshot.services {
@@ -113,6 +117,21 @@ impl Desired {
         &self.snapshot.sysctls
     }
 
+    /// By which rule other directors are told of connections, where they are.
+    pub(super) fn telling(&self) -> Option<Policy> {
+        let sysctls = self.sysctls();
+        let number = |n: i32| u32::try_from(n).unwrap_or_default();
+        let small = |n: i32| u8::try_from(n).unwrap_or_default();
+        self.snapshot.peers.master.then(|| Policy {
+            version: small(sysctls.sync_version),
+            threshold: number(sysctls.sync_threshold.0),
+            period: number(sysctls.sync_threshold.1),
+            refresh: number(sysctls.sync_refresh_period),
+            retries: small(sysctls.sync_retries),
+            templates_only: sysctls.sync_persist_mode != 0,
+        })
+    }
+
     #[inline]
     pub(super) fn timeouts(&self) -> &Timeouts {
         &self.snapshot.timeouts
@@ -122,7 +141,7 @@ impl Desired {
     /// rule's, else its port's own, else persistent FTP's for its data connections, else the one for all
     /// ports (`ip_vs_service_find`).
     pub(super) fn service_for(&self, flow: &Flow, mark: u32, fib: &Fib) -> Option<u32> {
-        let ipv6 = flow.dst.as_v4().is_none();
+        let ipv6 = flow.family() == Family::V6;
         let mark = match &self.marks {
             Some(marks) if mark == 0 => marks.of(flow, |a| fib.is_local(a)),
             _ => mark,
@@ -167,10 +186,11 @@ impl Desired {
         self.owns(addr) && !self.yielded.contains(&addr)
     }
 
-    /// Whether an address is a VIP that the director does not have.
+    /// Whether an address is a VIP that the director does not have, or leaves to the host while it is a backup
+    /// (backup_only).
     #[inline]
     pub(super) fn is_absent(&self, addr: Addr) -> bool {
-        !self.absent.is_empty() && self.absent.contains(&addr)
+        self.stands_back || !self.absent.is_empty() && self.absent.contains(&addr)
     }
 
     /// Whether the VIPs that the director does not have are the same as another state's.
@@ -247,8 +267,8 @@ impl Desired {
 
 /// The rules whose mark has a service; `None` where there are none.
 fn served_marks(snapshot: &Snapshot, slots: &HashMap<ServiceKey, u32>) -> Option<Marks> {
-    let is_served = |mark| slots.contains_key(&ServiceKey::Mark { mark, ipv6: false });
-    let rules = snapshot.marks.iter().filter(|r| is_served(r.mark));
+    let is_served = |rule: &&MarkRule| slots.contains_key(&rule.service());
+    let rules = snapshot.marks.iter().filter(is_served);
     let mut rules = rules.copied().peekable();
     rules.peek()?;
     Some(Marks::new(rules))

@@ -102,7 +102,7 @@ impl DryRun {
     fn taken(&self, original: &Engine, port: PortId, frame: &Frame<'_>) -> Option<Step> {
         let mut own = frame.bytes().to_vec();
         let mut frame = copy_of(frame, &mut own, 0);
-        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+        let Parsed::Ip(packet) = packet::parse(&mut frame) else {
             return None;
         };
         packet.balanced()?;
@@ -145,7 +145,7 @@ impl DryRun {
         }
         let mut own = frame.bytes().to_vec();
         let mut frame = copy_of(frame, &mut own, 0);
-        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+        let Parsed::Ip(packet) = packet::parse(&mut frame) else {
             return;
         };
         let (protocol, to) = (packet.protocol, packet.flow.destination());
@@ -167,7 +167,7 @@ impl DryRun {
     fn flows(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Vec<Flow> {
         match packet.transport {
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
-            Transport::Icmp { .. } => {
+            Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
                 let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
@@ -188,7 +188,7 @@ impl DryRun {
         let end = whole.len();
         let mut frame = Frame::new(&mut whole, 0, end, Offload::default());
         match packet::parse(&mut frame) {
-            Parsed::Ipv4(packet) => Some(self.flows(now, frame.bytes(), &packet)),
+            Parsed::Ip(packet) => Some(self.flows(now, frame.bytes(), &packet)),
             Parsed::Malformed { .. } | Parsed::Arp | Parsed::Foreign => None,
         }
     }
@@ -225,7 +225,7 @@ fn leaving(before: (&[u8], Offload), bytes: &[u8], offload: Offload, egress: Egr
     let mut own = bytes.to_vec();
     let end = own.len();
     let what = match packet::parse(&mut Frame::new(&mut own, 0, end, offload)) {
-        Parsed::Ipv4(p) => {
+        Parsed::Ip(p) => {
             let detail = kind(&bytes[usize::from(p.ip)..]);
             format!("{} {detail}", protocol_name(p.protocol))
         }

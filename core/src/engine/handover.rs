@@ -130,11 +130,15 @@ impl<R: Recorder> Engine<R> {
         self.may_be_taken(&c)?;
         let mode = self.catalog.mode(c.mode());
         let to_server = way(self.routes.lookup(self.to_server(&c)))?;
-        let to_client = self.routes.lookup(to_client(&c));
+        // The way to a link-local address depends on where its packets come in.
+        if c.client.addr.is_link_local() || c.server.addr.is_link_local() {
+            return Err(Untaken::Way);
+        }
+        let to_client = self.routes.lookup(to_client(&c, 0));
         let mut path = self.path_of(&c);
         path.tunnel_source = to_server.source;
         let change = |forward| mode.rewrite.change(&path, forward).ok_or(Untaken::Mode);
-        let overhead = mode.overhead(&path.tunnel);
+        let overhead = mode.overhead(&path);
         let mtu = self.routes.path_mtus.mtu(now, c.server.addr, to_server.mtu);
         if overhead > 0 && (mtu as usize) < MIN_MTU + overhead {
             return Err(Untaken::Way);
@@ -151,7 +155,7 @@ impl<R: Recorder> Engine<R> {
         }
         let flow = c.server_flow();
         let arrival = self.arrival(&flow, Ok(to_server))?;
-        let arrival = match self.routes.fib.has_rules() {
+        let arrival = match self.routes.fib.has_rules(flow.family()) {
             true => self.index_of(&to_server),
             false => arrival,
         };

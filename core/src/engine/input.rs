@@ -3,13 +3,14 @@
 
 use super::Engine;
 use super::flows::{Cause, Refused};
+use super::host;
 use super::replaced::behind;
 use super::teardown::is_told;
 use super::transit::Transit;
 use super::transmit::{By, Leg};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::flow::Protocol;
+use crate::flow::{Family, Protocol};
 use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
 use crate::service::OnRemoval;
@@ -25,6 +26,8 @@ impl<R: Recorder> Engine<R> {
         let conn = *self.flows.conn(id);
         let server = self.flows.server_of(&conn);
         let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
+        // One that only another director knows is as good as there: the connection says all that is needed.
+        let unbound = server.is_unbound();
         let (removed, released) = (server.is_removed(), server.releases(expire_nodest));
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
@@ -32,7 +35,7 @@ impl<R: Recorder> Engine<R> {
             return self.answer_as_host(t);
         }
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.deliver_locally();
+            return self.deliver_locally(t);
         }
         let fresh = opens(t.packet);
         let quiesced = expire_nodest && !removed && server.spec.weight == 0;
@@ -48,7 +51,7 @@ impl<R: Recorder> Engine<R> {
             }
             return self.start_connection(t);
         }
-        if removed {
+        if removed && !unbound {
             return self.leave(t, id, released);
         }
         self.forward(t, id)
@@ -96,9 +99,10 @@ impl<R: Recorder> Engine<R> {
             return self.stray(t);
         };
         if self.desired.is_absent(t.packet.flow.dst) {
-            return self.deliver_locally();
+            return self.deliver_locally(t);
         }
-        if self.claims_to_be_ours(t.frame, &t.packet.flow) {
+        // The kernel's IPv6 has no such rule, and IPVS serves what comes from the VIP itself.
+        if t.packet.family == Family::V4 && self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return Verdict::Drop(DropReason::MartianSource);
         }
         if self.denies(slot, t.packet.flow.src) {
@@ -109,7 +113,7 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| Step::NoOpening);
             return match t.packet.transport {
                 Transport::Tcp { .. } => self.reset(t),
-                _ => Verdict::Drop(DropReason::NoConnection),
+                _ => self.refuse_transport(t),
             };
         }
         match self.schedule(t.now, slot, &t.packet.flow) {
@@ -136,7 +140,19 @@ impl<R: Recorder> Engine<R> {
         match t.packet.transport {
             Transport::Tcp { .. } => self.reset(t),
             Transport::Udp => self.refuse(t, Error::PortUnreachable, t.packet.flow.dst),
-            _ => Verdict::Drop(DropReason::NoConnection),
+            _ => self.refuse_transport(t),
+        }
+    }
+
+    /// What the host's own stack says of a protocol that it does not speak, as most do of SCTP: in IPv6 that the header
+    /// is not known (`ip6_protocol_deliver_rcu`). Of IPv4 that is not recorded, and UVS is silent.
+    fn refuse_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        match t.packet.family {
+            Family::V4 => Verdict::Drop(DropReason::NoConnection),
+            Family::V6 => {
+                let at = host::named_at(t);
+                self.refuse(t, Error::ProtocolUnreachable { at }, t.packet.flow.dst)
+            }
         }
     }
 
@@ -149,7 +165,10 @@ impl<R: Recorder> Engine<R> {
             }
             Transport::Udp => true,
             Transport::Sctp { chunk } => chunk == INIT || sysctls.sloppy_sctp != 0,
-            Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,
+            Transport::Icmp { .. }
+            | Transport::Icmpv6 { .. }
+            | Transport::Fragment
+            | Transport::Other => false,
         }
     }
 
@@ -162,6 +181,7 @@ impl<R: Recorder> Engine<R> {
         self.flows
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
+        self.flows.tell_peers(t.now, id);
         let path = self.path(id);
         let leg = Leg {
             by: By::Mode(mode),

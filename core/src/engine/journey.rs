@@ -1,19 +1,20 @@
 //! A frame's journey: which step it goes to. Each of the others is in a file of its own.
 
-use super::flows::{OutOfWindow, Tracking};
+use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
+use crate::fib::Query;
 use crate::flow::{Addr, Flow};
-use crate::fragment::Reassembled;
+use crate::fragment::{Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
-use crate::packet::{self, Parsed, Transport};
+use crate::packet::{self, Packet, Parsed, Transport};
 use crate::rewrite;
 use crate::time::Instant;
 use crate::trace::{Aside, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
-use crate::wire::{ethernet, protocol};
+use crate::wire::{ethernet, ndp, protocol};
 
 impl<R: Recorder> Engine<R> {
     /// [`Engine::handle_frame`] of any recorder. This is the one place that counts frames.
@@ -53,6 +54,12 @@ impl<R: Recorder> Engine<R> {
                 let announced = |vip: Addr| self.desired.announces(vip);
                 voice::answer_arp(frame, (port, mac), announced, out)
             }
+            Parsed::Ip(packet) if is_discovery(&packet) => {
+                self.note_claim(now, port, frame.bytes());
+                let announced = |vip: Addr| self.desired.announces(vip);
+                let router = self.routes.fib.forwarding_ipv6;
+                voice::answer_discovery(frame, (port, mac), router, announced, out)
+            }
             // A bridge floods frames for others past us; forwarding those would loop. The host's own may bear
             // the address of a next hop.
             _ if ethernet::Header::new(frame.bytes()).dst() != mac && port != PortId::HOST => {
@@ -60,11 +67,12 @@ impl<R: Recorder> Engine<R> {
             }
             Parsed::Malformed { dst, reason } if self.desired.is_vip(dst) => Verdict::Drop(reason),
             Parsed::Malformed { .. } => Verdict::Pass,
-            Parsed::Ipv4(packet) => {
+            Parsed::Ip(packet) => {
                 let mut transit = Transit {
                     now,
                     frame,
                     packet: &packet,
+                    pieces: Pieces::default(),
                     out,
                 };
                 if martian::is_martian(transit.frame, &packet) {
@@ -84,9 +92,12 @@ impl<R: Recorder> Engine<R> {
                 Verdict::Pass
             };
         }
+        if let Some(verdict) = self.refuse_options(t) {
+            return verdict;
+        }
         match t.packet.transport {
             Transport::Fragment => self.handle_fragment(t),
-            Transport::Icmp { .. } => self.handle_icmp(t),
+            Transport::Icmp { .. } | Transport::Icmpv6 { .. } => self.handle_icmp(t),
             Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
                 rewrite::finish_crc(t.frame, t.packet);
                 self.handle_transport(t)
@@ -117,16 +128,35 @@ impl<R: Recorder> Engine<R> {
 
     fn handle_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // An error about a tunnel's packet, which comes to an address of the host's.
-        let tunnel_error = t.packet.protocol == protocol::ICMP
+        let tunnel_error = matches!(t.packet.protocol, protocol::ICMP | protocol::ICMPV6)
             && self.desired.has_tunnels()
             && self.routes.fib.is_local(t.packet.flow.dst);
         if !self.desired.is_ours(&t.packet.flow) && !tunnel_error {
             return Verdict::Pass;
         }
         match self.reassembler.add(t.now, t.frame.bytes(), t.packet) {
+            Err(DropReason::BadFragmentLength) => self.forward_fragment(t),
             Err(reason) => Verdict::Drop(reason),
             Ok(None) => Verdict::Held,
             Ok(Some(whole)) => self.handle_datagram(t, whole),
+        }
+    }
+
+    /// A first fragment of IPv6 that cannot be one of a whole goes on alone, as in the kernel, where nothing that
+    /// cannot be put together is held back from IPVS (`nf_ct_frag6_gather`).
+    fn forward_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
+        match t.packet.alone(t.frame.bytes()) {
+            Some(packet) if packet.balanced().is_some() => {
+                let mut alone = Transit {
+                    now: t.now,
+                    frame: t.frame,
+                    packet: &packet,
+                    pieces: Pieces::default(),
+                    out: t.out,
+                };
+                self.handle_transport(&mut alone)
+            }
+            _ => Verdict::Drop(DropReason::BadFragmentLength),
         }
     }
 
@@ -134,25 +164,38 @@ impl<R: Recorder> Engine<R> {
     fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Reassembled) -> Verdict {
         let end = HEADROOM + whole.frame.len();
         // Headroom as in the outbox: a mode may wrap the packet.
-        whole.frame.splice(0..0, [0; HEADROOM]);
-        let mut frame = Frame::new(&mut whole.frame, HEADROOM, end, Offload::default());
+        let mut bytes = std::mem::take(&mut whole.frame);
+        bytes.splice(0..0, [0; HEADROOM]);
+        let mut frame = Frame::new(&mut bytes, HEADROOM, end, Offload::default());
         (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
         match packet::parse(&mut frame) {
-            Parsed::Ipv4(mut p) => {
+            Parsed::Ip(mut p) => {
                 self.record(|_| describe::packet(&frame, &p));
                 p.fragment_size = Some(whole.largest);
                 let mut datagram = Transit {
                     now: t.now,
                     frame: &mut frame,
                     packet: &p,
+                    pieces: whole.pieces(),
                     out: t.out,
                 };
                 let verdict = self.handle_packet(&mut datagram);
-                if verdict == Verdict::Local {
-                    t.out
-                        .push_copy(frame.bytes(), frame.offload, Egress::default());
+                match verdict {
+                    Verdict::Local => {
+                        let host = Egress {
+                            port: PortId::HOST,
+                            unresolved: None,
+                        };
+                        t.out.push_copy(frame.bytes(), frame.offload, host);
+                        verdict
+                    }
+                    // One that needs no cutting leaves instead of the frame that made it whole.
+                    Verdict::Send(egress) => {
+                        t.out.push_copy(frame.bytes(), frame.offload, egress);
+                        Verdict::SendOutbox
+                    }
+                    _ => verdict,
                 }
-                verdict
             }
             Parsed::Malformed { reason, .. } => Verdict::Drop(reason),
             Parsed::Arp | Parsed::Foreign => Verdict::Pass,
@@ -161,8 +204,16 @@ impl<R: Recorder> Engine<R> {
 
     /// For a packet of a service whose VIP the director does not have, such as one that a stand-by gets from
     /// a neighbour with an old ARP entry: the guard has kept it from the host, whose routing is to decide.
-    pub(super) fn deliver_locally(&mut self) -> Verdict {
+    pub(super) fn deliver_locally(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         self.record(|_| Step::Absent);
+        // The host's stack gets it by its loopback interface, and does not see that it turns back.
+        if self.routes.fib.forwards(t.packet.family) {
+            let flow = &t.packet.flow;
+            let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
+            if let Ok(hop) = self.routes.fib.lookup(query) {
+                self.redirect(t, &hop);
+            }
+        }
         Verdict::Local
     }
 
@@ -184,10 +235,23 @@ impl<R: Recorder> Engine<R> {
             timeouts: self.desired.timeouts(),
             strict: self.upkeep.is_strict(self.desired.sysctls()),
         };
-        if let Some(before) = self.flows.track(id, t.packet, output, &by) {
+        let misread = flows::misread(t.frame, t.packet);
+        let seen = misread.as_ref().unwrap_or(t.packet);
+        if let Some(before) = self.flows.track(id, seen, output, &by) {
             self.record(|e| e.moved(id, before));
         }
         self.flows.note_sequence(id, t.frame, t.packet, output);
         self.flows.seen(t.now, id);
     }
+}
+
+/// Whether a packet is of the neighbour discovery that goes on about addresses.
+fn is_discovery(packet: &Packet) -> bool {
+    matches!(
+        packet.transport,
+        Transport::Icmpv6 {
+            kind: ndp::SOLICITATION | ndp::ADVERTISEMENT,
+            ..
+        }
+    )
 }

@@ -1,12 +1,13 @@
 //! Sources that cannot be: addresses that no packet comes from, and the director's own. After
 //! `ip_route_input_slow` (`net/ipv4/route.c`) and `fib_validate_source` (`net/ipv4/fib_frontend.c`), which
-//! come before the kernel's IPVS; stricter than these in that 0.0.0.0/8 and 240.0.0.0/4 count as a whole.
+//! come before the kernel's IPVS; stricter than these in that 0.0.0.0/8 and 240.0.0.0/4 count as a whole. IPv6 has
+//! the first kind alone (`ip6_rcv_core` of `net/ipv6/ip6_input.c`).
 //!
 //! The first kind is told by the address alone, so that every packet is asked. The second takes look-ups:
 //! only packets that would open something are asked, since what opened no connection continues none.
 
 use super::Engine;
-use super::related::{RELATED, quoted};
+use super::related::quoted;
 use super::transit::Transit;
 use crate::fib::LOOPBACK;
 use crate::flow::Flow;
@@ -38,8 +39,9 @@ impl<R: Recorder> Engine<R> {
         let ours = self.desired.owns(flow.dst)
             || match t.packet.transport {
                 Transport::Fragment => self.desired.is_vip(flow.dst),
-                Transport::Icmp { .. } => quoted(t.frame, t.packet, &RELATED)
-                    .is_some_and(|quote| serves(&quote.flow.reversed())),
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
+                    quoted(t.frame, t.packet).is_some_and(|quote| serves(&quote.flow.reversed()))
+                }
                 _ => serves(flow),
             };
         if ours {

@@ -26,6 +26,7 @@ use crate::verdict::{DropReason, PortId, Verdict};
 
 mod answer;
 mod apply;
+mod between;
 mod catalog;
 mod claims;
 mod describe;
@@ -37,15 +38,19 @@ mod host;
 mod input;
 mod journey;
 mod martian;
+mod options;
 mod outer;
 pub(crate) mod passage;
+mod peers;
 mod pmtu;
+mod redirect;
 mod related;
 mod reopen;
 mod replaced;
 mod reply;
 mod routes;
 mod schedule;
+mod sizes;
 mod sweep;
 mod teardown;
 mod transit;
@@ -113,7 +118,7 @@ impl Engine {
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new((config.keys.0 & 0xffff) as u16),
+            voice: Voice::new(config.keys.0),
             counters: Counters::default(),
         }
     }
@@ -139,7 +144,7 @@ impl<R: Recorder> Engine<R> {
     pub fn set_fib(&mut self, fib: Arc<Fib>) {
         let same_ways = self.flows.has_hook() && fib.has_ways_of(&self.routes.fib);
         self.routes.set(fib);
-        self.flows.take_up(&self.routes.fib, same_ways);
+        self.flows.take_up_fib(&self.routes.fib, same_ways);
     }
 
     /// A copy of the engine's totals; frames that the kernel forwarded are the shell's to add.

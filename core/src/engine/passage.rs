@@ -1,9 +1,10 @@
 //! Whether the kernel's program forwards a frame of a taken connection, or lets it come up: its rules as data, for
 //! what a dry run says and for the model that tests have. The program itself is in the crate `uvs-hook`.
 
-use super::transmit::{check_offload, wire_len};
+use super::sizes::wire_len;
+use super::transmit::check_offload;
 use crate::conn::Side;
-use crate::flow::Direction;
+use crate::flow::{Direction, Family};
 use crate::frame::{Frame, Gso};
 use crate::offload::{Tracked, Up};
 use crate::packet::{Packet, Transport};
@@ -11,7 +12,7 @@ use crate::sequence;
 use crate::tcp::{self, TcpState};
 use crate::wire::ethernet::Mac;
 use crate::wire::tcp::flag;
-use crate::wire::{ipv4, udp};
+use crate::wire::{ipv4, ipv6, udp};
 
 /// A direction of a connection as the program has it.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,11 @@ pub(crate) fn comes_up(
 
 /// What the program does not do to a packet, whatever its connection.
 fn unsuitable(frame: &Frame<'_>, packet: &Packet, exit: &Exit) -> Option<Up> {
-    if usize::from(packet.ip_header) != ipv4::MIN_LEN {
+    let plain = match packet.family {
+        Family::V4 => ipv4::MIN_LEN,
+        Family::V6 => ipv6::LEN,
+    };
+    if usize::from(packet.ip_header) != plain {
         return Some(Up::Options);
     }
     if packet.ttl <= 1 {

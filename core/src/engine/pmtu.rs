@@ -4,15 +4,33 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
+use crate::narrow;
 use crate::time::Instant;
+use crate::wire::ipv6;
 
 /// How long a learnt MTU holds (net.ipv4.route.mtu_expires).
 const LIFETIME: Duration = Duration::from_secs(600);
-/// What is believed at least (net.ipv4.route.min_pmtu).
+/// What is believed at least of a path in IPv4 (net.ipv4.route.min_pmtu).
 const MIN: u32 = 552;
 /// The smallest MTU that an IPv4 link may have (RFC 791).
 pub(super) const MIN_MTU: usize = 68;
+
+/// The smallest MTU that a link of a family may have.
+pub(super) const fn least_mtu(family: Family) -> usize {
+    match family {
+        Family::V4 => MIN_MTU,
+        Family::V6 => ipv6::MIN_MTU,
+    }
+}
+
+/// What is believed at least of a path to an address: in IPv6, what each link has (`ip6_rt_update_pmtu`).
+fn least_believed(to: Addr) -> u32 {
+    match to.family() {
+        Family::V4 => MIN,
+        Family::V6 => narrow::to_u32(ipv6::MIN_MTU),
+    }
+}
 
 /// Learnt MTUs: at most one per address of a server.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +67,7 @@ impl PathMtus {
         let current = known.map_or(link, |l| l.current(now, link));
         if mtu < current {
             let learnt = Learnt {
-                mtu: mtu.max(MIN.min(current)),
+                mtu: mtu.max(least_believed(to).min(current)),
                 until: now + LIFETIME,
                 bound: known.is_some_and(|l| l.bound),
             };
@@ -97,6 +115,14 @@ mod tests {
         p.learn(NOW, TO, 1400, 1500);
         assert_eq!(p.mtu(NOW + Duration::from_secs(599), TO, 1500), 1400);
         assert_eq!(p.mtu(NOW + Duration::from_secs(600), TO, 1500), 1500);
+    }
+
+    #[test]
+    fn of_ipv6_nothing_below_1280_is_believed() {
+        let to = Addr([0x20; 16]);
+        let mut p = PathMtus::default();
+        p.learn(NOW, to, 600, 1500);
+        assert_eq!(p.mtu(NOW, to, 1500), 1280);
     }
 
     #[test]

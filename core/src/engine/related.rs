@@ -1,27 +1,29 @@
-//! ICMP errors about packets of connections, from clients, servers and routers. After `ip_vs_in_icmp` and
-//! `ip_vs_out_icmp`.
+//! ICMP errors of both families about packets of connections, from clients, servers and routers. After
+//! `ip_vs_in_icmp`, `ip_vs_out_icmp` and their twins for IPv6.
 
 use super::Engine;
 use super::flows::Refused;
 use super::transit::Transit;
 use super::transmit::{By, Leg, to_client};
 use crate::conn::{ConnId, Side};
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ports::Ports;
-use crate::wire::{icmp, ipv4};
+use crate::wire::{icmp, icmpv6, ipv4, ipv6};
 
-/// The ICMP errors that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`).
-pub(super) const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXCEEDED];
+/// IPv4's ICMP errors that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`); of IPv6's, all.
+const RELATED: [u8; 3] = [icmp::UNREACHABLE, icmp::SOURCE_QUENCH, icmp::TIME_EXCEEDED];
 
 /// The packet that an ICMP error quotes.
 pub(super) struct Quote {
     /// Offset of its IP header in the frame.
-    ip: usize,
+    pub(super) ip: usize,
+    /// Whether nothing lies between its IP header and its transport: no options, no extension headers.
+    plain: bool,
     pub(super) flow: Flow,
 }
 
@@ -32,15 +34,15 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }
-        if is_icmp(t.packet, &icmp::ERRORS) && self.claims_to_be_ours(t.frame, &t.packet.flow) {
+        if is_error(t.packet) && self.claims_to_be_ours(t.frame, &t.packet.flow) {
             return self.refuse_source(t);
         }
-        if is_icmp(t.packet, &RELATED)
+        if is_related(t.packet)
             && let Some(verdict) = self.outer_error(t)
         {
             return verdict;
         }
-        let Some(quote) = quoted(t.frame, t.packet, &RELATED) else {
+        let Some(quote) = quoted(t.frame, t.packet) else {
             return self.unrelated(t);
         };
         // The quoted packet went the other way.
@@ -93,8 +95,9 @@ impl<R: Recorder> Engine<R> {
     /// server's port, whoever it comes from, the server itself or a router before it: the guard cannot tell
     /// whose packet that was.
     fn is_kept(&self, t: &Transit<'_, '_>) -> bool {
-        let quote = quoted(t.frame, t.packet, &icmp::ERRORS)
-            .filter(|q| ipv4::Header::new(&t.frame.bytes()[q.ip..]).header_len() == ipv4::MIN_LEN);
+        let at = t.packet.l4() + icmp::LEN;
+        let quote = is_error(t.packet).then(|| quote(t.frame.bytes(), at));
+        let quote = quote.flatten().filter(|quote| quote.plain);
         quote.is_some_and(|q| {
             self.desired
                 .is_nat_server(q.flow.protocol, q.flow.destination())
@@ -110,7 +113,8 @@ impl<R: Recorder> Engine<R> {
         {
             return self.unrelated(t);
         }
-        if !rewrite::checksum_is_right(t.frame, t.packet) {
+        // Of IPv6 the kernel looks at no checksum here.
+        if t.packet.family == Family::V4 && !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         self.flows
@@ -132,6 +136,10 @@ impl<R: Recorder> Engine<R> {
             return self.transmit(t, leg, hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
+        if c.client.addr.family() != c.server.addr.family() {
+            let to = c.server.addr;
+            return self.pass_on(t, quote, (far.addr, to), (c.server, far));
+        }
         rewrite_quote(
             t.frame,
             t.packet,
@@ -160,14 +168,19 @@ impl<R: Recorder> Engine<R> {
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
+        // The kernel leaves the pseudo-header out of ICMPv6's, and so passes on what is wrong and nothing else.
         if !rewrite::checksum_is_right(t.frame, t.packet) {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         self.flows
             .count_packet(c.backend, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
-        let hop = self.routes.fib.lookup(to_client(&c));
+        let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;
+        if c.client.addr.family() != c.server.addr.family() {
+            let to = c.client.addr;
+            return self.pass_on(t, quote, (c.vip.addr, to), (c.client, c.vip));
+        }
         rewrite_quote(
             t.frame,
             t.packet,
@@ -196,40 +209,99 @@ const fn address(addr: Addr) -> Endpoint {
     Endpoint::new(addr, 0)
 }
 
-/// Whether a packet is an ICMP message of one of these types.
-fn is_icmp(packet: &Packet, kinds: &[u8]) -> bool {
-    matches!(packet.transport, Transport::Icmp { kind, .. } if kinds.contains(&kind))
+/// Whether a packet is an ICMP error.
+fn is_error(packet: &Packet) -> bool {
+    match packet.transport {
+        Transport::Icmp { kind, .. } => icmp::ERRORS.contains(&kind),
+        Transport::Icmpv6 { kind, .. } => icmpv6::ERRORS.contains(&kind),
+        _ => false,
+    }
 }
 
-/// What an ICMP message of one of these types quotes.
-pub(super) fn quoted(frame: &Frame<'_>, packet: &Packet, kinds: &[u8]) -> Option<Quote> {
+/// Whether a packet is an ICMP error that is looked into.
+fn is_related(packet: &Packet) -> bool {
+    match packet.transport {
+        Transport::Icmp { kind, .. } => RELATED.contains(&kind),
+        _ => is_error(packet),
+    }
+}
+
+/// What an ICMP error quotes that is looked into.
+pub(super) fn quoted(frame: &Frame<'_>, packet: &Packet) -> Option<Quote> {
     let read = || quote(frame.bytes(), packet.l4() + icmp::LEN);
-    is_icmp(packet, kinds).then(read).flatten()
+    is_related(packet).then(read).flatten()
 }
 
 /// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.
 pub(super) fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
-    let packet = ipv4::Packet::new_checked(bytes.get(ip..)?).ok()?;
-    let header = packet.header;
-    // Only a first fragment has ports.
-    if header.fragment_offset() != 0 {
-        return None;
-    }
+    let Quoted {
+        protocol,
+        src,
+        dst,
+        l4,
+        least,
+    } = Quoted::read(bytes.get(ip..)?)?;
     // Addresses and ports are all that is needed, as in the kernel.
-    let ports = Ports::new_checked(packet.payload).ok()?;
-    let protocol = Protocol::from_number(header.protocol())?;
-    let src = Endpoint::new(Addr::v4(header.src()), ports.src());
-    let dst = Endpoint::new(Addr::v4(header.dst()), ports.dst());
+    let ports = Ports::new_checked(&bytes[ip + l4..]).ok()?;
+    let src = Endpoint::new(src, ports.src());
+    let dst = Endpoint::new(dst, ports.dst());
     Some(Quote {
         ip,
-        flow: Flow::new(protocol, src, dst),
+        plain: l4 == least,
+        flow: Flow::new(Protocol::from_number(protocol)?, src, dst),
     })
+}
+
+/// What the IP headers of a quoted packet say, of which only a first fragment has ports.
+pub(super) struct Quoted {
+    pub(super) protocol: u8,
+    src: Addr,
+    pub(super) dst: Addr,
+    /// Bytes from its IP header to its transport's,
+    pub(super) l4: usize,
+    /// and with nothing between.
+    least: usize,
+}
+
+impl Quoted {
+    /// `None` where they are cut off, or it is a later fragment.
+    pub(super) fn read(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 => {
+                let packet = ipv4::Packet::new_checked(packet).ok()?;
+                let header = packet.header;
+                (header.fragment_offset() == 0).then(|| Self {
+                    protocol: header.protocol(),
+                    src: Addr::v4(header.src()),
+                    dst: Addr::v4(header.dst()),
+                    l4: header.header_len(),
+                    least: ipv4::MIN_LEN,
+                })
+            }
+            6 => {
+                let header = ipv6::Header::new_checked(packet).ok()?;
+                let (protocol, l4) = ipv6::first_transport(packet)?;
+                Some(Self {
+                    protocol,
+                    src: Addr::v6(header.src()),
+                    dst: Addr::v6(header.dst()),
+                    l4,
+                    least: ipv6::LEN,
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Rewrites the quoted packet's ends and seals the message.
 fn rewrite_quote(frame: &mut Frame<'_>, packet: &Packet, quote: &Quote, ends: Ends) {
     let bytes = frame.bytes_mut();
     rewrite::set_quoted_ends(&mut bytes[quote.ip..], ends);
-    icmp::seal(&mut bytes[packet.l4()..]);
+    let (head, message) = bytes.split_at_mut(packet.l4());
+    match packet.family {
+        Family::V4 => icmp::seal(message),
+        Family::V6 => icmpv6::seal(message, packet.pseudo_header(head)),
+    }
     frame.offload.csum_start = None;
 }

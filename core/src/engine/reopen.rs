@@ -15,7 +15,7 @@ use super::flows::{MAX_SYN, Syn};
 use super::transit::Transit;
 use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
-use crate::flow::Protocol;
+use crate::flow::{Family, Protocol};
 use crate::narrow;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::Transport;
@@ -25,7 +25,7 @@ use crate::time::Instant;
 use crate::trace::{Recorder, Step};
 use crate::verdict::Verdict;
 use crate::wire::tcp::flag;
-use crate::wire::{checksum, ethernet, ipv4, protocol, tcp};
+use crate::wire::{checksum, ethernet, ipv4, ipv6, protocol, tcp};
 
 impl<R: Recorder> Engine<R> {
     /// The server of a connection that waits for its SYN-ACK has answered. Where that is about an old
@@ -49,6 +49,7 @@ impl<R: Recorder> Engine<R> {
         let reset = Reset {
             from: c.local,
             to: c.server,
+            by: t.frame.arrival,
             seq: acknowledged,
             ack: None,
         };
@@ -68,9 +69,19 @@ impl<R: Recorder> Engine<R> {
         let ip = &mut bytes[HEADROOM + ethernet::LEN..][..len];
         ip.copy_from_slice(packet);
         // It may have come with a checksum that was left to an offload.
-        let header = ipv4::Header::new(ip);
-        let (src, dst) = (header.src(), header.dst());
-        let pseudo = checksum::pseudo_header_v4(src, dst, protocol::TCP, narrow::to_u32(len - l4));
+        let len_of_l4 = narrow::to_u32(len - l4);
+        let pseudo = match c.client.addr.family() {
+            Family::V4 => {
+                let header = ipv4::Header::new(ip);
+                let (src, dst) = (header.src(), header.dst());
+                checksum::pseudo_header_v4(src, dst, protocol::TCP, len_of_l4)
+            }
+            Family::V6 => {
+                let header = ipv6::Header::new(ip);
+                let (src, dst) = (header.src(), header.dst());
+                checksum::pseudo_header_v6(src, dst, protocol::TCP, len_of_l4)
+            }
+        };
         tcp::seal(&mut ip[l4..], pseudo);
         self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
     }

@@ -2,12 +2,15 @@
 
 use super::Engine;
 use super::reopen::is_opening;
+use super::replaced::behind;
+use super::sizes::{room_between, wire_len};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client, wire_len};
+use super::transmit::{By, Leg, to_client};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
-use crate::flow::{Addr, Flow};
+use crate::flow::{Addr, Family, Flow};
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -20,9 +23,15 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        if let Some(verdict) = self.refuse_routing(t, hop) {
+        let c = self.flows.conn(id);
+        let judged = hop.map(|hop| as_routed(t.packet, c.client.addr.family(), hop));
+        if let Some(verdict) = self.refuse_routing(t, judged) {
             return verdict;
         }
+        let turned = match (hop, self.flows.conn(id).local.port) {
+            (Ok(hop), 0) => self.redirect(t, &hop),
+            _ => false,
+        };
         let c = self.flows.conn(id);
         let (place, mode) = (c.backend, self.catalog.mode(c.mode()));
         if is_opening(c)
@@ -41,7 +50,8 @@ impl<R: Recorder> Engine<R> {
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, leg, hop)
+        let verdict = self.transmit(t, leg, hop);
+        if turned { behind(t, verdict) } else { verdict }
     }
 
     /// The way of a server's packet to its client, of this flow and come in by the interface `arrival`. The kernel routes it twice: as it came, before IPVS, and then
@@ -54,15 +64,16 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
-        if self.routes.fib.has_rules() && c.local.port == 0 {
+        if c.local.port == 0 && self.routes.fib.has_rules(flow.family()) {
             let came = Query::to(flow.dst).from(flow.src).by(arrival);
-            let first = self.routes.fib.lookup(came.of(c.client));
+            let came = came.back(arrival).of(c.client);
+            let first = self.routes.fib.lookup(came);
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {
                 return first;
             }
         }
-        self.routes.lookup(to_client(c))
+        self.routes.lookup(to_client(c, arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or
@@ -101,7 +112,7 @@ impl<R: Recorder> Engine<R> {
     /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's
     /// routing, which it follows up to there.
     fn answer_stray(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
-        if !self.routes.fib.forwarding {
+        if !self.routes.fib.forwards(t.packet.family) {
             return Verdict::Drop(DropReason::NoConnection);
         }
         let flow = &t.packet.flow;
@@ -143,12 +154,25 @@ impl<R: Recorder> Engine<R> {
     }
 }
 
+/// The way to a client of this family as a server's packet finds it: one that is translated may be as long as it then
+/// fits.
+fn as_routed(packet: &Packet, client: Family, hop: NextHop) -> NextHop {
+    if packet.family == client {
+        return hop;
+    }
+    let mtu = narrow::to_u32(room_between(packet, client, hop.mtu as usize));
+    NextHop { mtu, ..hop }
+}
+
 /// Whether a server is told that its packet belongs to no connection: not of a reset, nor of ICMP.
 fn wants_an_answer(packet: &Packet) -> bool {
     match packet.transport {
         Transport::Tcp { flags, .. } => flags & flag::RST == 0,
         Transport::Sctp { chunk } => chunk != ABORT,
         Transport::Udp => true,
-        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => false,
+        Transport::Icmp { .. }
+        | Transport::Icmpv6 { .. }
+        | Transport::Fragment
+        | Transport::Other => false,
     }
 }

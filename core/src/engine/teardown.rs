@@ -10,7 +10,8 @@ use super::transit::Transit;
 use super::transmit::{By, Leg};
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
-use crate::flow::Protocol;
+use crate::flow::{Family, Protocol};
+use crate::fragment::Pieces;
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Parsed};
@@ -62,6 +63,7 @@ impl<R: Recorder> Engine<R> {
         let reset = Reset {
             from: c.vip,
             to: c.client,
+            by: 0,
             seq: c.client_expects,
             ack: Some(c.server_expects),
         };
@@ -72,8 +74,9 @@ impl<R: Recorder> Engine<R> {
         let ends = (c.client, c.vip);
         let told = self.voice.refuse_datagrams(&self.routes.fib, ends, out) == Verdict::Answered;
         if told {
-            let message = Error::PortUnreachable.message();
-            self.counters.count_icmp(message.kind);
+            let message = Error::PortUnreachable.message(c.client.addr.family());
+            self.counters
+                .count_icmp(c.client.addr.family(), message.kind);
         }
         told
     }
@@ -85,15 +88,15 @@ impl<R: Recorder> Engine<R> {
         let reset = Reset {
             from: c.client,
             to: c.vip,
+            by: 0,
             seq: c.server_expects,
             ack: Some(c.client_expects),
         };
-        let Some(packet) = reset.packet() else {
+        let mut bytes = [0; IP + Reset::MAX_LEN];
+        let Some(len) = reset.write(&mut bytes[IP..]) else {
             return false;
         };
-        let mut bytes = [0; IP + Reset::LEN];
-        bytes[IP..].copy_from_slice(&packet);
-        self.send_as_client(now, c, &mut bytes, out)
+        self.send_as_client(now, c, &mut bytes[..IP + len], out)
     }
 
     /// Sends a packet to a connection's server as if its client had; `bytes` is it behind [`HEADROOM`] and
@@ -110,10 +113,11 @@ impl<R: Recorder> Engine<R> {
             return false;
         }
         let mut header = ethernet::Header::new_mut(&mut bytes[HEADROOM..]);
-        header.set_ethertype(ethernet::ethertype::IPV4);
+        let six = c.client.addr.family() == Family::V6;
+        header.set_ethertype(ethernet::ethertype::of(six));
         let end = bytes.len();
         let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
-        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+        let Parsed::Ip(packet) = packet::parse(&mut frame) else {
             return false;
         };
         self.voice.next_ip_id();
@@ -127,6 +131,7 @@ impl<R: Recorder> Engine<R> {
             now,
             frame: &mut frame,
             packet: &packet,
+            pieces: Pieces::default(),
             out,
         };
         match self.transmit(&mut transit, leg, hop) {

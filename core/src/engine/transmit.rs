@@ -1,13 +1,13 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
-use super::pmtu::MIN_MTU;
+use super::sizes::{Sizes, wire_len};
 use super::transit::Transit;
 use super::voice::Error;
 use super::{Engine, describe};
 use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
-use crate::flow::Addr;
-use crate::fragment;
+use crate::flow::{Addr, Family};
+use crate::fragment::{self, Cut, Pieces};
 use crate::frame::{Frame, Gso};
 use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
@@ -41,10 +41,10 @@ pub(super) struct Leg {
     pub(super) answer_from: Addr,
 }
 
-/// The last step out: next hop, largest IP packet, port.
+/// The last step out: next hop, when the packet is cut and into what, port.
 struct Exit {
     hop: NextHop,
-    limit: usize,
+    sizes: Sizes,
     egress: Egress,
 }
 
@@ -69,9 +69,9 @@ impl Leg {
     }
 
     /// Bytes that are added in front of the packet.
-    fn overhead(&self) -> usize {
+    pub(super) fn overhead(&self) -> usize {
         match self.by {
-            By::Mode(mode) if self.forward => mode.overhead(&self.path.tunnel),
+            By::Mode(mode) if self.forward => mode.overhead(&self.path),
             By::Mode(_) | By::Addresses(_) => 0,
         }
     }
@@ -110,7 +110,7 @@ impl<R: Recorder> Engine<R> {
     /// What a connection's way to its server is looked up by.
     pub(super) fn to_server(&self, c: &Conn) -> Query {
         // Where no rule asks for more.
-        if !self.routes.fib.has_rules() {
+        if !self.routes.fib.has_rules(c.server.addr.family()) {
             return Query::to(c.server.addr).of(c.client);
         }
         let forwarding = self.catalog.mode(c.mode()).forwarding;
@@ -145,28 +145,24 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, &leg, &hop);
-        let room = mtu.saturating_sub(leg.overhead());
-        if leg.overhead() > 0 && room < MIN_MTU {
+        let room = leg.room(t.packet, mtu);
+        if leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
         let super_frame = t.frame.offload.gso != Gso::None;
         let len = wire_len(t.frame, t.packet);
-        let icmp = matches!(t.packet.transport, Transport::Icmp { .. });
-        let cut_outside = leg.overhead() > 0 && !leg.path.copy_df;
-        if len > room && t.packet.dont_fragment && !icmp && !cut_outside {
-            let error = Error::FragmentationNeeded { mtu: room };
+        if len > room && !leg.may_cut(t.packet, len) {
+            let mtu = leg.told_mtu(t.packet, room);
+            let error = Error::FragmentationNeeded { mtu };
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
         let exit = Exit {
             hop,
-            limit: t
-                .packet
-                .fragment_size
-                .map_or(mtu, |size| mtu.min(usize::from(size))),
+            sizes: Sizes::of(t.packet, &leg, mtu),
             egress: hop.egress(),
         };
-        let result = if super_frame && (leg.overhead() > 0 || len > room) {
+        let result = if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
             self.send_segments(t, leg, &exit)
         } else {
             self.send_one(t, &leg, &exit)
@@ -191,7 +187,7 @@ impl<R: Recorder> Engine<R> {
     fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: Leg) -> Verdict {
         if !leg.translates() {
             return match t.packet.transport {
-                Transport::Icmp { .. } => Verdict::Pass,
+                Transport::Icmp { .. } | Transport::Icmpv6 { .. } => Verdict::Pass,
                 _ if self.routes.fib.is_local(t.packet.flow.dst) => Verdict::Local,
                 _ => Verdict::Drop(DropReason::LocalServer),
             };
@@ -207,14 +203,16 @@ impl<R: Recorder> Engine<R> {
         }
         let exit = Exit {
             hop: NextHop::host(to),
-            limit: usize::from(u16::MAX),
+            sizes: Sizes::up_to(usize::from(u16::MAX)),
             egress: Egress {
                 port: PortId::HOST,
                 unresolved: None,
             },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
-        let one = t.frame.offload.gso != Gso::UdpL4 && t.frame.len() - ethernet::LEN <= exit.limit;
+        let one = t.frame.offload.gso != Gso::UdpL4
+            && t.frame.len() - ethernet::LEN <= exit.sizes.whole
+            && leg.keeps_super_frame(t.packet);
         let result = check_offload(t.frame, t.packet).and_then(|()| match one {
             true => leg
                 .rewrite(t.frame, t.packet)
@@ -235,16 +233,21 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<Verdict, DropReason> {
         leg.rewrite(t.frame, t.packet)?;
         exit.address(t.frame);
-        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.limit {
+        if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {
             return Ok(Verdict::Send(exit.egress));
         }
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
-        if t.packet.fragment_size.is_none() {
+        let ethertype = ethernet::Header::new(t.frame.bytes()).ethertype();
+        if t.packet.fragment_size.is_none() && ethertype == ethernet::ethertype::IPV4 {
             let header = &mut t.frame.bytes_mut()[ethernet::LEN..];
             ipv4::Header::new_mut(header).set_dont_fragment(false);
         }
-        self.cut(t.frame.bytes(), exit, t.out);
+        let mut pieces = t.pieces;
+        if leg.overhead() > 0 || pieces.sizes.is_empty() {
+            pieces.id = self.voice.next_fragment_id();
+        }
+        self.cut(t.frame.bytes(), exit, pieces, t.out);
         Ok(Verdict::SendOutbox)
     }
 
@@ -263,29 +266,43 @@ impl<R: Recorder> Engine<R> {
             leg.rewrite(&mut draft, &packet)?;
             exit.address(&mut draft);
             self.counters.segments += 1;
-            if draft.len() - ethernet::LEN <= exit.limit {
+            if draft.len() - ethernet::LEN <= exit.sizes.whole {
                 let (range, offload) = (draft.range(), draft.offload);
                 t.out.push(range, offload, exit.egress);
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
-                self.cut(&whole, exit, t.out);
+                let pieces = Pieces {
+                    sizes: &[],
+                    id: self.voice.next_fragment_id(),
+                };
+                self.cut(&whole, exit, pieces, t.out);
             }
         }
         Ok(Verdict::SendOutbox)
     }
 
-    fn cut(&mut self, frame: &[u8], exit: &Exit, out: &mut Outbox) {
+    fn cut(&mut self, frame: &[u8], exit: &Exit, pieces: Pieces<'_>, out: &mut Outbox) {
         let before = out.len();
-        fragment::cut(frame, exit.limit, exit.egress, out);
+        let cut = Cut {
+            limit: exit.sizes.fragment,
+            pieces,
+        };
+        fragment::cut(frame, &cut, exit.egress, out);
         self.counters.fragments += (out.len() - before) as u64;
     }
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
-/// (`ip_vs_route_me_harder` in ip_vs_core.c).
-pub(super) fn to_client(c: &Conn) -> Query {
-    Query::to(c.client.addr).from(c.vip.addr).of(c.client)
+/// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
+/// kernel looks for it too, and no other.
+pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
+    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
+    if c.client.addr.is_link_local() {
+        query.back(arrival)
+    } else {
+        query
+    }
 }
 
 impl Exit {
@@ -294,17 +311,11 @@ impl Exit {
     }
 }
 
-/// Whether an address is of 127.0.0.0/8.
+/// Whether an address is of 127.0.0.0/8, or ::1.
 fn is_loopback(addr: Addr) -> bool {
-    addr.as_v4().is_some_and(|a| a[0] == 127)
-}
-
-/// Bytes of the largest IP packet that a frame becomes on the wire.
-pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
-    if frame.offload.gso == Gso::None {
-        packet.ip_len as usize
-    } else {
-        segment::segment_ip_len(frame, packet)
+    match addr.as_v4() {
+        Some([first, ..]) => first == 127,
+        None => u128::from_be_bytes(addr.0) == 1,
     }
 }
 
@@ -313,11 +324,9 @@ pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), Dr
     let offload = frame.offload;
     let sound =
         offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
-    match (offload.gso, packet.transport) {
-        (Gso::None, _) => Ok(()),
-        (Gso::TcpV4 { .. }, Transport::Tcp { .. }) | (Gso::UdpL4, Transport::Udp) if sound => {
-            Ok(())
-        }
+    match offload.gso {
+        Gso::None => Ok(()),
+        gso if sound && segment::suits(gso, packet) => Ok(()),
         _ => Err(DropReason::GsoUnsupported),
     }
 }
@@ -330,7 +339,7 @@ fn pass_options(
     vip: Addr,
     own: Addr,
 ) -> Result<(), DropReason> {
-    if usize::from(packet.ip_header) == ipv4::MIN_LEN {
+    if usize::from(packet.ip_header) == ipv4::MIN_LEN || packet.family == Family::V6 {
         return Ok(());
     }
     let addr = if vip.is_unspecified() { own } else { vip };

@@ -1,11 +1,12 @@
 //! Frames that were sent to a next hop that does not answer: their senders are told, as the kernel tells
-//! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`).
+//! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`). Where either packet is of IPv6 it was seen to tell
+//! nobody, and so does UVS.
 
 use super::Engine;
 use super::related::quote;
 use super::voice::{Error, Notice};
 use crate::conn::{ConnId, Side};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 use crate::frame::{Frame, Gso};
 use crate::outbox::Outbox;
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -21,9 +22,12 @@ impl<R: Recorder> Engine<R> {
         if frame.offload.gso == Gso::None {
             rewrite::finish_checksum(frame);
         }
-        let Parsed::Ipv4(packet) = packet::parse(frame) else {
+        let Parsed::Ip(packet) = packet::parse(frame) else {
             return;
         };
+        if packet.family == Family::V6 {
+            return;
+        }
         // Never about an ICMP message that is itself an error (RFC 1122 §3.2.2); of ours all are.
         if matches!(packet.transport, Transport::Icmp { .. }) {
             return;
@@ -32,9 +36,10 @@ impl<R: Recorder> Engine<R> {
         let ip = usize::from(packet.ip);
         if let Some((about, from, to, ends)) = self.sender(bytes, ip, &packet) {
             let notice = Notice {
-                message: Error::HostUnreachable.message(),
+                message: Error::HostUnreachable.message(Family::V4),
                 from,
                 to,
+                by: 0,
                 about: &bytes[about..],
                 ends,
             };
@@ -55,7 +60,11 @@ impl<R: Recorder> Engine<R> {
             (c.vip.addr, c.client.addr)
         };
         if let Some(inner) = self.tunnelled(bytes, ip) {
-            let (id, _) = self.flows.find(&quote(bytes, inner)?.flow)?;
+            let flow = quote(bytes, inner)?.flow;
+            if flow.family() == Family::V6 {
+                return None;
+            }
+            let (id, _) = self.flows.find(&flow)?;
             let (vip, client) = client_of(id);
             return Some((inner, vip, client, Ends::default()));
         }

@@ -1,7 +1,8 @@
-//! What the director says itself: ICMP errors, resets, echo replies and ARP replies, and how much of it.
+//! What the director says itself: ICMP errors, resets, echo replies, ARP replies and neighbour advertisements, and
+//! how much of it.
 //!
-//! The formats are those of Linux (`icmp_send`, `tcp_v4_send_reset`), and so are the limits: ICMP errors have
-//! one, resets have none. A reset is no longer than the segment it answers and there is one at most, so that
+//! The formats are those of Linux (`icmp_send`, `icmp6_send`, `tcp_v4_send_reset`), and so are the limits: ICMP errors
+//! have one, resets have none. A reset is no longer than the segment it answers and there is one at most, so that
 //! it amplifies nothing; one that is held back leaves a client to its time-outs, which after a restart of a busy
 //! director is every client at once. Notices to the ends of connections that time out or are ended have a
 //! limit of their own.
@@ -12,24 +13,28 @@
 use crate::fib::{Fib, NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::frame::Offload;
-use crate::narrow;
 use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::time::Instant;
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::{ethernet, ipv4};
+use crate::wire::ethernet;
 
 mod error;
+mod header;
 mod limiter;
 mod reply;
 mod reset;
 
 pub(super) use error::{Error, Notice};
+pub(super) use header::Header;
 use limiter::Limiter;
-pub(super) use reply::{answer_arp, echo};
+pub(super) use reply::{answer_arp, answer_discovery, echo};
 pub(super) use reset::Reset;
 
-/// TTL of the director's own packets (net.ipv4.ip_default_ttl).
+/// TTL of the director's own packets (net.ipv4.ip_default_ttl, net.ipv6.conf.*.hop_limit).
 const TTL: u8 = 64;
-/// ICMP errors in answer to packets, per second and at once (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst).
+/// ICMP errors in answer to packets of both families, per second and at once (net.ipv4.icmp_msgs_per_sec,
+/// icmp_msgs_burst).
 const ERRORS: (u64, u32) = (1000, 50);
 /// Connections whose ends are told that they are over, per second and at once: a million take 20 s, and a turn
 /// of the worker sends no more than twice the burst.
@@ -44,6 +49,8 @@ pub(super) struct Voice {
     pub(super) teardown_limit: Limiter,
     /// Identification of the last packet of our own.
     ip_id: u16,
+    /// Identifications of IPv6 datagrams that we cut (RFC 7739 §5.3).
+    fragment_ids: Random,
 }
 
 /// A packet of the director's own, on its way out.
@@ -51,18 +58,22 @@ struct Letter {
     /// [`Addr::UNSPECIFIED`] = the director's own address towards `to`.
     from: Addr,
     to: Addr,
+    /// The interface that it answers a packet from, by the kernel's index; 0 where it answers none. A link-local
+    /// address is of use with that alone.
+    by: u32,
     protocol: u8,
     /// Bytes after the IP header.
     len: usize,
 }
 
 impl Voice {
-    /// One whose packets' identifications go on from `ip_id`.
-    pub(super) const fn new(ip_id: u16) -> Self {
+    /// One whose packets' identifications depend on this secret key.
+    pub(super) const fn new(key: u64) -> Self {
         Self {
             error_limit: Limiter::new(ERRORS.0, ERRORS.1),
             teardown_limit: Limiter::new(TEARDOWNS.0, TEARDOWNS.1),
-            ip_id,
+            ip_id: (key & 0xffff) as u16,
+            fragment_ids: Random::new(key),
         }
     }
 
@@ -77,6 +88,16 @@ impl Voice {
         self.ip_id
     }
 
+    /// Whether one more redirect is allowed; it then counts, among ICMP's errors.
+    pub(super) fn may_redirect(&mut self, now: Instant) -> bool {
+        self.error_limit.allows(now)
+    }
+
+    /// An identification for an IPv6 datagram that is cut here.
+    pub(super) const fn next_fragment_id(&mut self) -> u32 {
+        (self.fragment_ids.next_u64() >> 32) as u32
+    }
+
     /// Puts a packet into the outbox, on the way to whom it is for. `fill` writes what follows the IP header,
     /// and may change that, but for its length and addresses.
     fn send(
@@ -84,9 +105,9 @@ impl Voice {
         fib: &Fib,
         letter: &Letter,
         out: &mut Outbox,
-        fill: impl FnOnce(&mut Self, &mut ipv4::Repr, &mut [u8]),
+        fill: impl FnOnce(&mut Self, &mut Header, &mut [u8]),
     ) -> Verdict {
-        let hop = match fib.lookup(Query::to(letter.to).from(letter.from)) {
+        let hop = match fib.lookup(Query::to(letter.to).from(letter.from).back(letter.by)) {
             Ok(hop) => hop,
             Err(Unreachable::Local) => NextHop::host(letter.to),
             Err(_) => return Verdict::Drop(DropReason::NoRoute),
@@ -96,39 +117,21 @@ impl Voice {
         } else {
             letter.from
         };
-        let (Some(src), Some(dst)) = (from.as_v4(), letter.to.as_v4()) else {
+        let Some(mut header) = Header::new(letter.protocol, from, letter.to, letter.len) else {
             return Verdict::Drop(DropReason::NoRoute);
         };
-        let mut draft = out.draft(ethernet::LEN + ipv4::MIN_LEN + letter.len);
-        let (head, body) = draft
-            .bytes_mut()
-            .split_at_mut(ethernet::LEN + ipv4::MIN_LEN);
-        let mut header = header(letter.protocol, src, dst, letter.len);
+        let mut draft = out.draft(ethernet::LEN + header.len() + letter.len);
+        let (head, body) = draft.bytes_mut().split_at_mut(ethernet::LEN + header.len());
         fill(self, &mut header, body);
         header.emit(&mut head[ethernet::LEN..]);
         let header = ethernet::Repr {
             dst: hop.mac.unwrap_or_default(),
             src: hop.source_mac,
-            ethertype: ethernet::ethertype::IPV4,
+            ethertype: header.ethertype(),
         };
         header.emit(head);
         let range = draft.range();
         out.push(range, Offload::default(), hop.egress());
         Verdict::Answered
-    }
-}
-
-/// The IPv4 header of a packet of the director's own, with `len` bytes after it: no service class, no
-/// identification, not to be cut.
-fn header(protocol: u8, src: [u8; 4], dst: [u8; 4], len: usize) -> ipv4::Repr {
-    ipv4::Repr {
-        tos: 0,
-        total_len: narrow::to_u16(ipv4::MIN_LEN + len),
-        id: 0,
-        dont_fragment: true,
-        ttl: TTL,
-        protocol,
-        src,
-        dst,
     }
 }

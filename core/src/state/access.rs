@@ -63,7 +63,7 @@ impl AccessList {
     pub fn decides(&self, addr: Addr) -> Option<Rule> {
         let (action, length) = match addr.as_v4() {
             Some(bytes) => self.v4.find(u32::from_be_bytes(bytes)),
-            None => self.v6.find(u128::from_be_bytes(addr.0)),
+            None => self.v6.find(u128::from_be_bytes(addr.v6_octets())),
         }?;
         let prefix = Prefix::around(addr, length);
         Some(Rule { prefix, action })
@@ -73,7 +73,7 @@ impl AccessList {
     pub fn denies(&self, addr: Addr) -> bool {
         let found = match addr.as_v4() {
             Some(bytes) => self.v4.find(u32::from_be_bytes(bytes)),
-            None => self.v6.find(u128::from_be_bytes(addr.0)),
+            None => self.v6.find(u128::from_be_bytes(addr.v6_octets())),
         };
         matches!(found, Some((Action::Deny, _)))
     }

@@ -4,7 +4,9 @@ use std::ops::{AddAssign, Deref, DerefMut};
 
 use serde::{Deserialize, Serialize};
 
+use crate::flow::Family;
 use crate::verdict::{DropReason, Verdict};
+use crate::wire::{icmp, icmpv6};
 
 /// Totals of a service or a real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +93,22 @@ impl Stats {
     }
 }
 
-/// The ICMP errors that the engine makes: their type, and the metric label.
-pub const ICMP_ERRORS: [(u8, &str); 2] = [(3, "destination_unreachable"), (11, "time_exceeded")];
+/// The ICMP errors that the engine makes: their type in ICMP and in ICMPv6, where it has them, and the metric label.
+/// What is too big is unreachable in ICMP.
+pub const ICMP_ERRORS: [(Option<u8>, u8, &str); 4] = [
+    (
+        Some(icmp::UNREACHABLE),
+        icmpv6::UNREACHABLE,
+        "destination_unreachable",
+    ),
+    (
+        Some(icmp::TIME_EXCEEDED),
+        icmpv6::TIME_EXCEEDED,
+        "time_exceeded",
+    ),
+    (None, icmpv6::TOO_BIG, "packet_too_big"),
+    (None, icmpv6::PARAMETER_PROBLEM, "parameter_problem"),
+];
 
 macro_rules! counts_by {
     ($(#[$about:meta])* $name:ident $kind:ident) => {
@@ -215,6 +231,8 @@ pub struct Counters {
     pub replaced_live: u64,
     /// FULLNAT connections that a server's old connection stood in the way of, and that were opened again.
     pub reopened: u64,
+    /// Connections and templates of another director's that were not taken up.
+    pub not_taken_up: u64,
     /// Clients that were told that their connection ended.
     pub told_clients: u64,
     /// Servers that were told so.
@@ -229,9 +247,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts an ICMP error that was made.
-    pub fn count_icmp(&mut self, kind: u8) {
-        let place = ICMP_ERRORS.iter().position(|(known, _)| *known == kind);
+    /// Counts an ICMP error of this family and type that was made.
+    pub fn count_icmp(&mut self, family: Family, kind: u8) {
+        let is_it = |(icmp, icmpv6, _): &(Option<u8>, u8, &str)| match family {
+            Family::V4 => *icmp == Some(kind),
+            Family::V6 => *icmpv6 == kind,
+        };
+        let place = ICMP_ERRORS.iter().position(is_it);
         if let Some(place) = place {
             self.icmp_sent[place] += 1;
         }
@@ -287,6 +309,7 @@ impl AddAssign<&Self> for Counters {
             replaced_over,
             replaced_live,
             reopened,
+            not_taken_up,
             told_clients,
             told_servers,
             lost,
@@ -311,6 +334,7 @@ impl AddAssign<&Self> for Counters {
             (&mut self.replaced_over, replaced_over),
             (&mut self.replaced_live, replaced_live),
             (&mut self.reopened, reopened),
+            (&mut self.not_taken_up, not_taken_up),
             (&mut self.told_clients, told_clients),
             (&mut self.told_servers, told_servers),
             (&mut self.fragments_expired, fragments_expired),
@@ -339,7 +363,8 @@ mod tests {
             for reason in reasons {
                 counters.count(Verdict::Drop(DropReason::ALL[reason]));
                 counters.lost[reason] += 1;
-                counters.count_icmp(3);
+                counters.count_icmp(Family::V4, 3);
+                counters.count_icmp(Family::V6, 2);
             }
             (0..sent).for_each(|_| counters.count(Verdict::Pass));
             counters

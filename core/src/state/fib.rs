@@ -1,12 +1,12 @@
 //! Where packets go next: interfaces, routing rules, routes and neighbours as the kernel has them.
 //!
-//! The shell fills it from netlink; the engine only looks things up. IPv4 today: another address family
-//! would have rules and tables of its own beside.
+//! The shell fills it from netlink; the engine only looks things up. Each address family has rules and tables
+//! of its own; of which one a look-up is, [`Query::family`] says.
 
 use std::collections;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 use crate::verdict::{Egress, PortId};
 use crate::wire::ethernet::Mac;
 
@@ -16,6 +16,7 @@ mod policy;
 mod query;
 mod reverse;
 mod route;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ pub use policy::{Action, Rule, table};
 pub use query::{LOOPBACK, Query};
 pub use reverse::ReversePath;
 pub use route::{Hop, Refusal, Route, Target};
+use source::Sources;
 
 /// Each packet asks several of these maps. What is in them comes from the host's own kernel, so that a
 /// client cannot make them collide, and a cheap hash will do.
@@ -47,6 +49,9 @@ pub struct Interface {
     /// How it filters what comes in by its source.
     pub reverse_path: ReversePath,
 }
+
+/// All nodes of a link (RFC 4291 §2.7.1).
+const ALL_NODES: Addr = Addr([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// The host's own stack, where others have an interface.
 static HOST: Interface = Interface {
@@ -89,10 +94,11 @@ pub enum Unreachable {
 }
 
 /// The forwarding information base.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fib {
     interfaces: Vec<Interface>,
     ipv4: Policy,
+    ipv6: Policy,
     neighbours: HashMap<(u32, Addr), Mac>,
     /// Neighbours that did not answer.
     failed: HashSet<(u32, Addr)>,
@@ -102,10 +108,31 @@ pub struct Fib {
     broadcasts: HashSet<Addr>,
     /// Local prefixes shorter than an address, e.g. 127.0.0.0/8.
     local_prefixes: Vec<(Addr, u8)>,
-    /// First address of each interface, for routes without a preferred source.
-    first_address: HashMap<u32, Addr>,
-    /// Whether the host forwards (`net.ipv4.ip_forward`).
+    /// For routes without a preferred source.
+    sources: Sources,
+    /// Whether the host forwards IPv4 (`net.ipv4.ip_forward`).
     pub forwarding: bool,
+    /// Whether the host forwards IPv6 (`net.ipv6.conf.all.forwarding`).
+    pub forwarding_ipv6: bool,
+}
+
+impl Default for Fib {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            ipv4: Policy::new(Family::V4),
+            ipv6: Policy::new(Family::V6),
+            neighbours: HashMap::default(),
+            failed: HashSet::default(),
+            filters: false,
+            local: HashSet::default(),
+            broadcasts: HashSet::default(),
+            local_prefixes: Vec::new(),
+            sources: Sources::default(),
+            forwarding: false,
+            forwarding_ipv6: false,
+        }
+    }
 }
 
 impl Fib {
@@ -135,10 +162,25 @@ impl Fib {
         host.or_else(|| self.interfaces.iter().find(|i| i.port == port))
     }
 
-    /// Adds an address of the host's; the first of an interface is its default source.
+    /// Whether the host forwards packets of a family.
+    pub const fn forwards(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.forwarding,
+            Family::V6 => self.forwarding_ipv6,
+        }
+    }
+
+    /// Adds an address of the host's without a network. The first IPv4 address of an interface is its default
+    /// source.
     pub fn add_local(&mut self, ifindex: u32, a: Addr) {
+        self.add_address(ifindex, a, a.family().bits());
+    }
+
+    /// Adds an address of the host's with the length of its prefix, which counts where IPv6 chooses a source:
+    /// of equals the one that was added last, as the kernel does.
+    pub fn add_address(&mut self, ifindex: u32, a: Addr, prefix: u8) {
         self.local.insert(a);
-        self.first_address.entry(ifindex).or_insert(a);
+        self.sources.add(ifindex, a, prefix);
     }
 
     /// Adds a prefix whose every address is the host's (a route of type `local`).
@@ -165,15 +207,35 @@ impl Fib {
                 .any(|(dst, prefix)| a.is_v4() == dst.is_v4() && a.masked(*prefix) == *dst)
     }
 
-    /// Takes the routing rules in place of those that every host starts with, in the order in which they are
-    /// asked.
-    pub fn set_rules(&mut self, rules: &[Rule]) {
-        self.ipv4.set_rules(rules);
+    /// The host's link-local address on an interface.
+    pub fn link_local(&self, ifindex: u32) -> Option<Addr> {
+        let source = self.sources.towards(Family::V6, ifindex, ALL_NODES);
+        source.filter(Addr::is_link_local)
     }
 
-    /// Whether there are other rules than those that every host starts with.
-    pub fn has_rules(&self) -> bool {
-        self.ipv4.is_custom()
+    const fn policy(&self, family: Family) -> &Policy {
+        match family {
+            Family::V4 => &self.ipv4,
+            Family::V6 => &self.ipv6,
+        }
+    }
+
+    const fn policy_mut(&mut self, family: Family) -> &mut Policy {
+        match family {
+            Family::V4 => &mut self.ipv4,
+            Family::V6 => &mut self.ipv6,
+        }
+    }
+
+    /// Takes a family's routing rules in place of those that every host starts with, in the order in which they
+    /// are asked.
+    pub fn set_rules(&mut self, family: Family, rules: &[Rule]) {
+        self.policy_mut(family).set_rules(rules);
+    }
+
+    /// Whether a family has other rules than those that every host starts with.
+    pub const fn has_rules(&self, family: Family) -> bool {
+        self.policy(family).is_custom()
     }
 
     /// Adds a route to the main table; of two to the same prefix the one with the lower metric stays.
@@ -181,14 +243,15 @@ impl Fib {
         self.add_route_to(table::MAIN, r);
     }
 
-    /// Adds a route to a table; of two to the same prefix the one with the lower metric stays.
+    /// Adds a route to a table of its family; of two to the same prefix the one with the lower metric stays.
     pub fn add_route_to(&mut self, table: u32, r: Route) {
-        self.ipv4.table(table).add(r);
+        self.policy_mut(r.family()).table(table).add(r);
     }
 
     /// Forgets the main table's route to a prefix.
     pub fn remove_route(&mut self, dst: Addr, prefix: u8) {
-        self.ipv4.table(table::MAIN).remove(dst, prefix);
+        let policy = self.policy_mut(dst.family());
+        policy.table(table::MAIN).remove(dst, prefix);
     }
 
     /// Notes a neighbour's MAC address.
@@ -220,8 +283,11 @@ impl Fib {
     /// # Errors
     /// Why there is none.
     pub fn lookup(&self, query: Query) -> Result<NextHop, Unreachable> {
+        if query.dst.is_link_local() {
+            return self.on_link(&query);
+        }
         let hop = self.hop(self.find(&query)?, &query)?;
-        if query.binds_source && self.has_rules() {
+        if query.binds_source && self.has_rules(query.family()) {
             let NextHop { source, .. } = hop;
             let bound = query.from(source);
             let hop = self.hop(self.find(&bound)?, &bound)?;
@@ -237,48 +303,68 @@ impl Fib {
         let Self {
             interfaces,
             ipv4,
+            ipv6,
             neighbours: _,
             failed,
             filters,
             local,
             broadcasts,
             local_prefixes,
-            first_address,
+            sources,
             forwarding,
+            forwarding_ipv6,
         } = self;
         // Who does not answer matters where there is another way.
-        let same_failed = !ipv4.has_several_hops() || *failed == other.failed;
+        let several = ipv4.has_several_hops() || ipv6.has_several_hops();
+        let same_failed = !several || *failed == other.failed;
         same_failed
-            && (interfaces, ipv4, filters) == (&other.interfaces, &other.ipv4, &other.filters)
+            && (interfaces, ipv4, ipv6, filters)
+                == (&other.interfaces, &other.ipv4, &other.ipv6, &other.filters)
             && (local, broadcasts, local_prefixes)
                 == (&other.local, &other.broadcasts, &other.local_prefixes)
-            && (first_address, forwarding) == (&other.first_address, &other.forwarding)
+            && (sources, forwarding, forwarding_ipv6)
+                == (&other.sources, &other.forwarding, &other.forwarding_ipv6)
+    }
+
+    /// The way to a link-local address, which is on the link that the query names, whatever routes there are.
+    fn on_link(&self, query: &Query) -> Result<NextHop, Unreachable> {
+        if self.is_local(query.dst) {
+            return Err(Unreachable::Local);
+        }
+        if query.out == 0 {
+            return Err(Unreachable::NoRoute);
+        }
+        self.by_hop(&Hop::by(query.out, None), None, query)
     }
 
     /// The way by a route.
     fn hop(&self, route: &Route, query: &Query) -> Result<NextHop, Unreachable> {
         let hop = self.choose(route, query).ok_or(Unreachable::NoRoute)?;
+        self.by_hop(hop, route.mtu, query)
+    }
+
+    /// The way by a next hop of a route with this MTU.
+    fn by_hop(&self, hop: &Hop, mtu: Option<u32>, query: &Query) -> Result<NextHop, Unreachable> {
         let interface = self
             .interfaces
             .iter()
             .find(|i| i.ifindex == hop.ifindex)
             .ok_or(Unreachable::NotAPort)?;
         let via = hop.gateway.unwrap_or(query.dst);
+        let source = || self.sources.towards(query.family(), hop.ifindex, query.dst);
         Ok(NextHop {
             port: interface.port,
             source_mac: interface.mac,
             via,
             mac: self.neighbours.get(&(interface.ifindex, via)).copied(),
-            source: hop
-                .source
-                .or_else(|| self.first_address.get(&hop.ifindex).copied())
-                .unwrap_or(Addr::UNSPECIFIED),
-            mtu: route.mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
+            source: hop.source.or_else(source).unwrap_or(Addr::UNSPECIFIED),
+            mtu: mtu.map_or(interface.mtu, |m| m.min(interface.mtu)),
         })
     }
 
     fn find(&self, query: &Query) -> Result<&Route, Unreachable> {
-        self.ipv4.find(query, |a| self.is_local(a))
+        self.policy(query.family())
+            .find(query, |a| self.is_local(a))
     }
 }
 

@@ -5,11 +5,57 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// `IPv4` or `IPv6`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    /// Bits of an address.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// An IPv4 or IPv6 address in 16 bytes, network byte order; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2).
+///
+/// An IPv6 packet may have such an address too. It stands here as `ffff:ffff:ffff:ffff:ffff:ffff:a.b.c.d`, which is
+/// nobody's, so that an address is of one family whatever it came from: [`Addr::v6`] reads an address off the wire
+/// and [`Addr::v6_octets`] gives it back, and so do conversions and text.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "IpAddr", into = "IpAddr")]
 pub struct Addr(pub [u8; 16]);
+
+/// The first 96 bits of an IPv4 address here, and of an IPv4-mapped one on the wire.
+const MAPPED: u128 = 0xffff;
+/// The first 96 bits that an IPv4-mapped address of IPv6 has here.
+const STAND_IN: u128 = (1 << 96) - 1;
 
 impl Addr {
     /// 0.0.0.0, "no address".
@@ -22,11 +68,33 @@ impl Addr {
         ])
     }
 
+    /// The IPv6 address with these octets.
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        let n = u128::from_be_bytes(octets);
+        let n = match n >> 32 {
+            MAPPED => n | STAND_IN << 32,
+            // Multicast of a scope that there is not: it stays multicast, and is not taken for the other.
+            STAND_IN => n & !(1 << 111),
+            _ => n,
+        };
+        Self(n.to_be_bytes())
+    }
+
+    /// The octets of an IPv6 address; of an IPv4 one, its mapped form.
+    pub const fn v6_octets(&self) -> [u8; 16] {
+        let n = u128::from_be_bytes(self.0);
+        if n >> 32 == STAND_IN {
+            (n & 0xffff_ffff | MAPPED << 32).to_be_bytes()
+        } else {
+            self.0
+        }
+    }
+
     /// The four bytes of an IPv4 address, `None` for IPv6.
     pub const fn as_v4(&self) -> Option<[u8; 4]> {
         let n = u128::from_be_bytes(self.0);
         // One comparison: this is asked several times a packet.
-        if n >> 32 == 0xffff {
+        if n >> 32 == MAPPED {
             let [.., a, b, c, d] = self.0;
             Some([a, b, c, d])
         } else {
@@ -44,29 +112,40 @@ impl Addr {
         IpAddr::from(*self).is_unspecified()
     }
 
-    /// Whether no packet may come from this address, whoever sends it: 0.0.0.0/8, 127.0.0.0/8 and all
-    /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6, which is not served, none.
+    /// Its family.
+    #[inline]
+    pub const fn family(&self) -> Family {
+        if self.is_v4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// Whether this is an IPv6 address that is worth something on one link only (fe80::/10).
+    pub const fn is_link_local(&self) -> bool {
+        self.0[0] == 0xfe && self.0[1] & 0xc0 == 0x80
+    }
+
+    /// Whether no packet may come from this address, whoever sends it. Of IPv4: 0.0.0.0/8, 127.0.0.0/8 and all
+    /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6: ::1 and multicast, as `ip6_rcv_core` has it, which takes an
+    /// IPv4-mapped source for an address like others.
     pub const fn is_martian(&self) -> bool {
-        match self.as_v4() {
-            Some([first, ..]) => first == 0 || first == 127 || first >= 224,
-            None => false,
+        if let Some([first, ..]) = self.as_v4() {
+            return first == 0 || first == 127 || first >= 224;
         }
+        let n = u128::from_be_bytes(self.0);
+        n == 1 || n >> 120 == 0xff && n >> 32 != STAND_IN
     }
 
     /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family
     /// (0 to 32 for IPv4, 0 to 128 for IPv6) and is clamped to it.
-    pub fn masked(&self, prefix: u8) -> Self {
-        let bits = if self.is_v4() {
-            96 + u32::from(prefix.min(32))
+    pub const fn masked(&self, prefix: u8) -> Self {
+        let most = self.family().bits();
+        let kept = if prefix < most { prefix } else { most };
+        let zeros = most - kept;
+        let mask = if zeros == 128 { 0 } else { u128::MAX << zeros };
+        if self.is_v4() {
+            Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
         } else {
-            u32::from(prefix.min(128))
-        };
-        let mask = if bits == 0 {
-            0
-        } else {
-            u128::MAX << (128 - bits)
-        };
-        Self((u128::from_be_bytes(self.0) & mask).to_be_bytes())
+            Self::v6((u128::from_be_bytes(self.v6_octets()) & mask).to_be_bytes())
+        }
     }
 }
 
@@ -74,7 +153,7 @@ impl From<IpAddr> for Addr {
     fn from(a: IpAddr) -> Self {
         match a {
             IpAddr::V4(a) => Self::v4(a.octets()),
-            IpAddr::V6(a) => Self(a.octets()),
+            IpAddr::V6(a) => Self::v6(a.octets()),
         }
     }
 }
@@ -85,11 +164,17 @@ impl From<Ipv4Addr> for Addr {
     }
 }
 
+impl From<Ipv6Addr> for Addr {
+    fn from(a: Ipv6Addr) -> Self {
+        Self::v6(a.octets())
+    }
+}
+
 impl From<Addr> for IpAddr {
     fn from(a: Addr) -> Self {
         match a.as_v4() {
             Some(b) => Self::V4(b.into()),
-            None => Self::V6(Ipv6Addr::from(a.0)),
+            None => Self::V6(Ipv6Addr::from(a.v6_octets())),
         }
     }
 }
@@ -220,6 +305,12 @@ impl Flow {
         }
     }
 
+    /// The family of the packets, which have both addresses of it.
+    #[inline]
+    pub const fn family(&self) -> Family {
+        self.dst.family()
+    }
+
     /// Where the packet comes from.
     pub const fn source(&self) -> Endpoint {
         Endpoint::new(self.src, self.src_port)
@@ -293,6 +384,48 @@ mod tests {
         for (bytes, martian) in cases {
             assert_eq!(Addr::v4(bytes).is_martian(), martian, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn of_ipv6_only_loopback_and_multicast_are_martians() {
+        let cases = [
+            ("::1", true),
+            ("ff02::1", true),
+            ("ff0e::7", true),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:c000:201", true),
+            ("::", false),
+            ("::2", false),
+            ("fe80::1", false),
+            ("fec0::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("2001:db8::1", false),
+        ];
+        for (text, martian) in cases {
+            let addr = Addr::from(text.parse::<IpAddr>().expect("an address"));
+            assert_eq!(addr.is_martian(), martian, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_of_ipv6_is_no_ipv4_address() {
+        let octets = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+        let mapped = Addr::v6(octets);
+        assert_eq!(mapped.family(), Family::V6);
+        assert_ne!(mapped, Addr::v4([192, 0, 2, 1]));
+        assert_eq!(mapped.v6_octets(), octets);
+        assert_eq!(mapped.to_string(), "::ffff:192.0.2.1");
+        let text: IpAddr = mapped.to_string().parse().expect("an address");
+        assert_eq!(Addr::from(text), mapped);
+        assert_eq!(mapped.masked(96).to_string(), "::ffff:0.0.0.0");
+        assert_eq!(mapped.masked(64), Addr::v6([0; 16]));
+        assert_eq!(mapped.masked(128), mapped);
+        let json = serde_json::to_string(&mapped).expect("it is written");
+        assert_eq!(
+            serde_json::from_str::<Addr>(&json).expect("and read"),
+            mapped
+        );
+        // What nobody has on the wire is not taken for it.
+        assert_ne!(Addr::v6(mapped.0).v6_octets(), octets);
     }
 
     #[test]

@@ -25,18 +25,27 @@ pub struct MarkRule {
     pub to: Destination,
 }
 
+impl MarkRule {
+    /// The service that its packets go to: a mark's services are one of each family.
+    pub const fn service(&self) -> ServiceKey {
+        ServiceKey::Mark {
+            mark: self.mark,
+            ipv6: !self.to.addr.is_v4(),
+        }
+    }
+}
+
 /// Where a service's packets go: to its own address, or to what `rules` mark for it.
 pub fn destinations(key: ServiceKey, rules: &[MarkRule]) -> impl Iterator<Item = Destination> {
-    let (own, mark) = match key {
+    let own = match key {
         ServiceKey::Address {
             protocol,
             addr,
             port,
-        } => (Some(Destination::host(protocol, addr, port)), None),
-        ServiceKey::Mark { mark, ipv6: false } => (None, Some(mark)),
-        ServiceKey::Mark { ipv6: true, .. } => (None, None),
+        } => Some(Destination::host(protocol, addr, port)),
+        ServiceKey::Mark { .. } => None,
     };
-    let marked = rules.iter().filter(move |r| mark == Some(r.mark));
+    let marked = rules.iter().filter(move |r| r.service() == key);
     own.into_iter().chain(marked.map(|r| r.to))
 }
 
@@ -182,12 +191,13 @@ mod tests {
             (1, "tcp 192.0.2.1:80"),
             (2, "tcp 192.0.2.2:80"),
             (1, "udp 192.0.2.1"),
+            (1, "tcp [2001:db8::1]:80"),
         ]
         .map(|(mark, text)| MarkRule { mark, to: to(text) });
         let of = |key| -> Vec<String> { destinations(key, &rules).map(String::from).collect() };
         let mark = |ipv6| ServiceKey::Mark { mark: 1, ipv6 };
         assert_eq!(of(mark(false)), ["tcp 192.0.2.1:80", "udp 192.0.2.1"]);
-        assert!(of(mark(true)).is_empty());
+        assert_eq!(of(mark(true)), ["tcp [2001:db8::1]:80"]);
         let vip = Endpoint::new(Addr::v4([192, 0, 2, 9]), 443);
         let by_address = ServiceKey::address(Protocol::Tcp, vip);
         assert_eq!(of(by_address), ["tcp 192.0.2.9:443"]);

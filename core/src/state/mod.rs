@@ -12,6 +12,7 @@ pub mod flow;
 pub mod marks;
 pub mod numbers;
 pub mod offload;
+pub mod peer;
 pub mod ports;
 pub mod random;
 pub mod ranks;

@@ -77,19 +77,20 @@ impl LocalPorts {
 
     /// Takes a free port, `None` where all are in use.
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
-        let first = self.first;
-        let taken = self.map(local, server, protocol).take();
-        taken.map(|n| first + (n & 0xffff) as u16)
+        let map = self.map(local, server, protocol);
+        let n = map.take()?;
+        Some(self.first + (n & 0xffff) as u16)
     }
 
-    /// Takes this very port of a local address; `false` where it is in use, or none of them.
+    /// Takes this very port; `false` where it is in use. One that is not among them is nobody's to give, and
+    /// nobody's to refuse.
     pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) -> bool {
         if !self.contains(local.port) {
-            return false;
+            return true;
         }
         let n = u32::from(local.port - self.first);
         let map = self.map(local.addr, server, protocol);
-        let free = map.words[n as usize / 64] & 1 << (n % 64) == 0;
+        let free = !map.is_used(n);
         if free {
             map.mark(n);
         }
@@ -98,9 +99,9 @@ impl LocalPorts {
 
     fn map(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> &mut Bitmap {
         let (count, secret) = (self.count, self.secret);
-        let order = || Order::new(count, secret, local, server, protocol);
-        let maps = self.maps.entry((local, server, protocol));
-        maps.or_insert_with(|| Bitmap::new(order()))
+        self.maps
+            .entry((local, server, protocol))
+            .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)))
     }
 
     /// Gives a port back.
@@ -132,11 +133,15 @@ impl Bitmap {
         for _ in 0..STEPS {
             n = self.order.number(self.next);
             self.next = (self.next + 1) % count;
-            if self.words[n as usize / 64] & 1 << (n % 64) == 0 {
+            if !self.is_used(n) {
                 return Some(self.mark(n));
             }
         }
         self.free_from(n).map(|n| self.mark(n))
+    }
+
+    fn is_used(&self, n: u32) -> bool {
+        self.words[n as usize / 64] & 1 << (n % 64) != 0
     }
 
     fn mark(&mut self, n: u32) -> u32 {

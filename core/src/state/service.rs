@@ -12,7 +12,7 @@ mod rows;
 mod tunnel;
 
 pub use method::{Forwarding, MethodDef, Replies};
-pub use tunnel::{OUTER_HEADER, Tunnel, TunnelChecksum, TunnelDef, TunnelKind};
+pub use tunnel::{Tunnel, TunnelChecksum, TunnelDef, TunnelKind, outer_header};
 
 /// What a virtual service is known by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,6 +47,14 @@ impl ServiceKey {
         }
     }
 
+    /// Whether its packets are IPv4's.
+    pub const fn is_v4(&self) -> bool {
+        match self {
+            Self::Address { addr, .. } => addr.is_v4(),
+            Self::Mark { ipv6, .. } => !*ipv6,
+        }
+    }
+
     /// VIP and port, [`Endpoint::NONE`] for a firewall mark.
     pub const fn vip(&self) -> Endpoint {
         match *self {
@@ -66,7 +74,9 @@ impl fmt::Display for ServiceKey {
             } => {
                 write!(f, "{protocol} {}", Endpoint::new(*addr, *port))
             }
-            Self::Mark { mark, .. } => write!(f, "FWM {mark}"),
+            Self::Mark { mark, ipv6 } => {
+                write!(f, "FWM {mark}{}", if *ipv6 { " IPv6" } else { "" })
+            }
         }
     }
 }

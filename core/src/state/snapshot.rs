@@ -52,6 +52,15 @@ impl Default for Limits {
     }
 }
 
+/// Which ends of the synchronisation with other directors are at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Connections are told to other directors.
+    pub master: bool,
+    /// Those of other directors are taken up.
+    pub backup: bool,
+}
+
 /// The whole desired state.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -63,6 +72,8 @@ pub struct Snapshot {
     pub sysctls: Sysctls,
     /// Time-outs.
     pub timeouts: Timeouts,
+    /// The synchronisation with other directors.
+    pub peers: Peers,
     /// VIPs that are on none of the host's interfaces and that UVS was told to own: it answers for them.
     pub owned_vips: Vec<Addr>,
     /// Those of [`Snapshot::owned_vips`] that another host claims: ARP requests for them are not answered.

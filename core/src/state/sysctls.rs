@@ -15,7 +15,6 @@ const DEFENCE: RangeInclusive<i32> = 0..=3;
 /// `proc_dointvec_jiffies` of a period in seconds, at 100 jiffies a second.
 const SECONDS: RangeInclusive<i32> = -(i32::MAX / 100)..=i32::MAX / 100;
 
-const SYNC: &str = "UVS has no connection synchronisation yet";
 const ESTIMATOR: &str = "UVS's control thread makes the estimates, which costs next to nothing";
 const TABLES: &str = "UVS's tables are sized by `limits.connections` of the configuration";
 
@@ -73,7 +72,6 @@ macro_rules! sysctls {
             pub fn no_effect(name: &str) -> Option<&'static str> {
                 match name {
                     $($(stringify!($name) => Some($why),)?)*
-                    "sync_threshold" => Some(SYNC),
                     "est_cpulist" => Some(ESTIMATOR),
                     _ => None,
                 }
@@ -121,7 +119,7 @@ sysctls! {
     sloppy_tcp = 0, ANY, "Whether any TCP segment may start a connection.";
     sloppy_sctp = 0, ANY, "Whether any SCTP packet may start a connection.";
     snat_reroute = 1, ANY, "A reply is routed by the VIP, as far as routing rules ask for sources; 0: as it came, by its server and interface.";
-    backup_only = 0, ANY, "Whether a backup director leaves packets to the host.", none SYNC;
+    backup_only = 0, ANY, "Whether a backup director leaves packets to the host.";
     cache_bypass = 0, ANY, "Whether a packet for a transparent cache that has no server goes to its destination.", none "UVS does not serve transparent caches by routing";
     conn_lfactor = -4, -8..=8, "Connections for each place of the hash table, as a power of 2.", none TABLES;
     conn_max = 1_073_741_824, 0..=1_073_741_824, "Connections in the table.", none TABLES;
@@ -131,13 +129,13 @@ sysctls! {
     ignore_tunneled = 0, ANY, "Whether packets that come out of a tunnel are left to the host.", none "packets that come out of a tunnel come from no interface of UVS's, and are left to the host in any case";
     run_estimation = 1, ANY, "Whether rates are estimated.", none ESTIMATOR;
     svc_lfactor = -3, -8..=8, "Services for each place of the hash table, as a power of 2.", none TABLES;
-    sync_persist_mode = 0, ANY, "Whether only templates are synchronised for persistent services.", none SYNC;
-    sync_ports = 1, 1..=1_073_741_824, "Threads, and UDP ports, of the synchronisation.", none SYNC;
-    sync_qlen_max = 65536, 0..=i32::MAX, "Messages that wait to be sent to the backup.", none SYNC;
-    sync_refresh_period = 0, SECONDS, "Seconds after which an unchanged connection is synchronised again.", none SYNC;
-    sync_retries = 0, 0..=3, "How often a connection is sent again within the refresh period.", none SYNC;
-    sync_sock_size = 0, ANY, "Bytes of the synchronisation's socket buffer.", none SYNC;
-    sync_version = 1, 0..=1, "The synchronisation protocol's version.", none SYNC;
+    sync_persist_mode = 0, ANY, "Whether only templates are synchronised for persistent services.";
+    sync_ports = 1, 1..=1_073_741_824, "Threads, and UDP ports, of the synchronisation.";
+    sync_qlen_max = 65536, 0..=i32::MAX, "Messages that wait to be sent to the backup.", none "UVS keeps 65536 of them until they are sent";
+    sync_refresh_period = 0, SECONDS, "Seconds after which an unchanged connection is synchronised again.";
+    sync_retries = 0, 0..=3, "How often a connection is sent again within the refresh period.";
+    sync_sock_size = 0, ANY, "Bytes of the synchronisation's socket buffer.";
+    sync_version = 1, 0..=1, "The synchronisation protocol's version.";
 }
 
 const PAIR: &str =

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::engine::{DryRun, Engine, EngineConfig, SchedulerSource};
-use crate::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::fib::Fib;
+use crate::flow::{Endpoint, Family, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::mode::ModeDef;
 use crate::offload::{Reach, Up};
@@ -16,28 +16,14 @@ use crate::scheduler::{Fork, Scheduler};
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use crate::snapshot::{Limits, Snapshot};
 use crate::testing::hook::{self, Model, Passage};
-use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
+use crate::testing::net;
+pub use crate::testing::net::{
+    CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
+};
+use crate::testing::packets::TestFrame;
 use crate::time::Instant;
 use crate::trace::{Change, End, Step, Trace, changes};
 use crate::verdict::{Egress, PortId, Verdict};
-use crate::wire::ethernet::Mac;
-
-/// The port on the clients' side.
-pub const CLIENTS: PortId = PortId(0);
-/// The port on the servers' side.
-pub const SERVERS: PortId = PortId(1);
-/// The director's MAC address on the servers' side.
-pub const SERVERS_MAC: Mac = [2, 0, 0, 0, 2, 1];
-/// The VIP of all services.
-pub const VIP: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 100]), 80);
-/// The director's address on the servers' side, and FULLNAT's local address.
-pub const LOCAL: Addr = Addr::v4([10, 0, 2, 1]);
-/// A real server; its port with NAT is 8080.
-pub const SERVER: Addr = Addr::v4([10, 0, 2, 11]);
-/// A client, reached through a gateway.
-pub const CLIENT: Endpoint = Endpoint::new(Addr::v4([192, 0, 2, 7]), 40_000);
-/// The port of [`SERVER`] where the mode translates ports.
-pub const SERVER_PORT: u16 = 8080;
 
 /// A frame that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +109,7 @@ impl Bed {
             now: Instant::from_secs(1000),
             sent: Vec::new(),
             hook: None,
-            fib: fib(),
+            fib: net::fib(),
             outbox: Outbox::new(),
         };
         bed.change_fib(|_| {});
@@ -154,12 +140,29 @@ impl Bed {
         forwarding: Forwarding,
         tunnel: Tunnel,
     ) -> Self {
+        Self::between(
+            modes,
+            protocol,
+            forwarding,
+            tunnel,
+            (Family::V4, Family::V4),
+        )
+    }
+
+    /// A bed with one service, of the first family, on a server of the second.
+    pub fn between(
+        modes: &'static [ModeDef],
+        protocol: Protocol,
+        forwarding: Forwarding,
+        tunnel: Tunnel,
+        families: (Family, Family),
+    ) -> Self {
         let limits = Limits {
             connections: 4096,
             ..Limits::default()
         };
         let mut bed = Self::new(modes, limits);
-        bed.add_service(protocol, forwarding, tunnel);
+        bed.add_service_between(protocol, forwarding, tunnel, families);
         bed
     }
 
@@ -171,16 +174,28 @@ impl Bed {
 
     /// Adds a service of [`VIP`] on [`SERVER`].
     pub fn add_service(&mut self, protocol: Protocol, forwarding: Forwarding, tunnel: Tunnel) {
-        let mut service = ServiceSpec::new(ServiceKey::address(protocol, VIP), "first");
+        self.add_service_between(protocol, forwarding, tunnel, (Family::V4, Family::V4));
+    }
+
+    /// Adds a service of the first family on a server of the second.
+    pub fn add_service_between(
+        &mut self,
+        protocol: Protocol,
+        forwarding: Forwarding,
+        tunnel: Tunnel,
+        (clients, servers): (Family, Family),
+    ) {
+        let vip = net::vip(clients);
+        let mut service = ServiceSpec::new(ServiceKey::address(protocol, vip), "first");
         let port = if forwarding.def().maps_port {
             SERVER_PORT
         } else {
             VIP.port
         };
-        service.local = vec![LOCAL];
+        service.local = Family::ALL.map(net::local).into();
         service.servers = vec![ServerSpec {
             tunnel,
-            ..ServerSpec::new(Endpoint::new(SERVER, port), forwarding)
+            ..ServerSpec::new(Endpoint::new(net::server(servers), port), forwarding)
         }];
         self.snapshot.services.push(Arc::new(service));
         self.apply();
@@ -402,37 +417,4 @@ fn taken(out: &Outbox) -> impl Iterator<Item = Sent> {
     let sent =
         |(bytes, offload, egress): (&[u8], Offload, Egress)| Sent::of(bytes, offload, egress);
     out.iter().map(sent)
-}
-
-fn fib() -> Fib {
-    let mut f = Fib::new();
-    f.forwarding = true;
-    for (port, mac, own) in [
-        (CLIENTS, DIRECTOR_MAC, Addr::v4([10, 0, 1, 1])),
-        (SERVERS, SERVERS_MAC, LOCAL),
-    ] {
-        let ifindex = u32::from(port.0) + 2;
-        f.set_interface(Interface {
-            port,
-            ifindex,
-            mac,
-            mtu: 1500,
-            up: true,
-            reverse_path: ReversePath::Off,
-        });
-        f.add_local(ifindex, own);
-        let hop = Hop {
-            source: Some(own),
-            ..Hop::by(ifindex, None)
-        };
-        f.add_route(Route::new(own.masked(24), 24, Target::Hop(hop)));
-    }
-    f.add_local(2, VIP.addr);
-    f.add_broadcast(Addr::v4([10, 0, 1, 255]));
-    let gateway = Addr::v4([10, 0, 1, 254]);
-    let hop = Hop::by(2, Some(gateway));
-    f.add_route(Route::new(Addr::UNSPECIFIED, 0, Target::Hop(hop)));
-    f.set_neighbour(2, gateway, [2, 0, 0, 0, 1, 0xfe]);
-    f.set_neighbour(3, SERVER, [2, 0, 0, 0, 2, 0x11]);
-    f
 }

@@ -1,4 +1,4 @@
-//! Exercises an engine with whatever bytes say: frames whole or bent, time, sysctls, servers that come
+//! Exercises an engine with whatever bytes say: frames of both families whole or bent, time, sysctls, servers that come
 //! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
 //! the counters must add up (which the [`Bed`] checks), and what is counted of servers be what the table has.
 
@@ -7,7 +7,7 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::flow::{Addr, Endpoint, Protocol};
+use crate::flow::{Addr, Endpoint, Family, Protocol};
 use crate::frame::{Gso, Offload};
 use crate::mode::ModeDef;
 use crate::offload::Reach;
@@ -15,11 +15,12 @@ use crate::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
 };
 use crate::snapshot::{Limits, Sysctls};
-use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
+use crate::testing::bed::{Bed, CLIENTS, SERVERS, SERVERS_MAC};
 use crate::testing::exercise::view::View;
+use crate::testing::net::{self, local, vip};
 use crate::testing::packets::{self, DIRECTOR_MAC, PacketBuilder, TestFrame};
 use crate::verdict::PortId;
-use crate::wire::{ethernet, ipv4};
+use crate::wire::{ethernet, ipv4, protocol};
 
 /// Few, so that the limit is met.
 const CONNECTIONS: u32 = 32;
@@ -138,35 +139,55 @@ fn make_bed(modes: &'static [ModeDef], ways: &[Way], way: u8) -> Bed {
         fragment_bytes: 16 << 10,
     };
     let mut bed = Bed::new(modes, limits);
-    bed.snapshot.owned_vips = vec![Addr::v4([10, 0, 1, 101])];
-    let at = |protocol, port| ServiceKey::address(protocol, Endpoint::new(VIP.addr, port));
-    for (i, key) in [
-        at(Protocol::Tcp, 80),
-        at(Protocol::Udp, 53),
-        at(Protocol::Sctp, 80),
-        at(Protocol::Tcp, 21),
-        at(Protocol::Udp, 54),
-        ServiceKey::address(Protocol::Tcp, Endpoint::new(Addr::v4([10, 0, 1, 101]), 80)),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    bed.snapshot.owned_vips = Family::ALL.map(owned).into();
+    let services = Family::ALL.map(|family| {
+        let at = |protocol, port| {
+            let vip = Endpoint::new(vip(family).addr, port);
+            ServiceKey::address(protocol, vip)
+        };
+        [
+            at(Protocol::Tcp, 80),
+            at(Protocol::Udp, 53),
+            at(Protocol::Sctp, 80),
+            at(Protocol::Tcp, 21),
+            at(Protocol::Udp, 54),
+            ServiceKey::address(Protocol::Tcp, Endpoint::new(owned(family), 80)),
+        ]
+    });
+    for (i, key) in services.into_iter().flat_map(|s| s.into_iter().enumerate()) {
         let mut service = ServiceSpec::new(key, "first");
-        service.local = vec![LOCAL];
+        service.local = Family::ALL.map(local).into();
         service.one_packet = i == 4;
-        service.persistence = (i == 3).then_some(Persistence {
-            timeout: 60,
-            mask: u32::MAX << 8,
-        });
-        service.servers = vec![server(SERVER, key, ways, way)];
+        let mask = if key.vip().addr.is_v4() {
+            u32::MAX << 8
+        } else {
+            64
+        };
+        service.persistence = (i == 3).then_some(Persistence { timeout: 60, mask });
+        service.servers = vec![server(net::server, key, ways, way)];
         bed.snapshot.services.push(Arc::new(service));
     }
     bed.apply();
     bed
 }
 
-fn server(addr: Addr, key: ServiceKey, ways: &[Way], way: u8) -> ServerSpec {
-    let (forwarding, tunnel) = ways[usize::from(way) % ways.len()];
+/// A VIP that UVS owns.
+const fn owned(family: Family) -> Addr {
+    match family {
+        Family::V4 => Addr::v4([10, 0, 1, 101]),
+        Family::V6 => Addr::v6([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 101]),
+    }
+}
+
+/// A server that is reached in this way: of the service's family, or where the way allows it and says so of the other.
+fn server(addr: fn(Family) -> Addr, key: ServiceKey, ways: &[Way], way: u8) -> ServerSpec {
+    let (forwarding, tunnel) = ways[usize::from(way & 0x3f) % ways.len()];
+    let mixes = matches!(forwarding, Forwarding::Tunnel | Forwarding::FullNat);
+    let family = match (key.vip().addr.family(), mixes && way & 0x40 != 0) {
+        (Family::V4, false) | (Family::V6, true) => Family::V4,
+        _ => Family::V6,
+    };
+    let addr = addr(family);
     let port = if forwarding.def().maps_port && way & 0x80 != 0 {
         8080
     } else {
@@ -217,17 +238,19 @@ fn mangled_packet(bed: &mut Bed, source: &mut Source<'_>) {
 
 fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
     let kind = source.byte();
-    let client = Endpoint::new(CLIENT.addr, CLIENT.port + u16::from(source.byte() & 0x3f));
+    let family = Family::ALL[usize::from(side >> 2 & 1)];
+    let client = net::client(family);
+    let client = Endpoint::new(client.addr, client.port + u16::from(source.byte() & 0x3f));
     let port = [80, 53, 21, 54, 8080, 20, 3000, 50_003][usize::from(source.byte() & 7)];
     let (src, dst) = if side & 1 == 0 {
-        (client, Endpoint::new(VIP.addr, port))
+        (client, Endpoint::new(vip(family).addr, port))
     } else if kind & 0x40 != 0 {
         (
-            Endpoint::new(SERVER, port),
-            Endpoint::new(LOCAL, 50_000 + u16::from(source.byte() & 31)),
+            Endpoint::new(net::server(family), port),
+            Endpoint::new(local(family), 50_000 + u16::from(source.byte() & 31)),
         )
     } else {
-        (Endpoint::new(SERVER, port), client)
+        (Endpoint::new(net::server(family), port), client)
     };
     let p = match kind & 3 {
         0 => packets::udp(src, dst),
@@ -241,16 +264,33 @@ fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
     };
     let p = p.payload(&vec![kind; len.into()]).ttl(source.byte());
     let p = if kind & 8 == 0 { p } else { p.may_fragment() };
-    let p = if kind & 16 == 0 {
-        p
-    } else {
-        p.ip_options(&[7, 7, 4, 0, 0, 0, 0, 0])
+    let p = match (kind & 16, family) {
+        (0, _) => p,
+        (_, Family::V4) => p.ip_options(&[7, 7, 4, 0, 0, 0, 0, 0]),
+        (_, Family::V6) => extended(p, source),
     };
     if kind & 32 == 0 {
         p
     } else {
         p.tcp_options(&[2, 4, 5, 0xb4])
     }
+}
+
+/// A packet with extension headers of IPv6.
+fn extended(packet: PacketBuilder, source: &mut Source<'_>) -> PacketBuilder {
+    const KINDS: [u8; 5] = [
+        protocol::HOP_BY_HOP,
+        protocol::DESTINATION_OPTIONS,
+        protocol::ROUTING,
+        protocol::FRAGMENT,
+        protocol::AH,
+    ];
+    (0..source.byte() & 7).fold(packet, |packet, _| {
+        let kind = KINDS[usize::from(source.byte()) % KINDS.len()];
+        let mut body = source.bytes(6);
+        body.resize(6, 0);
+        packet.extension(kind, &body)
+    })
 }
 
 /// An ICMP error about a packet that left before, quoted as far as routers do.
@@ -264,14 +304,27 @@ fn icmp_error(bed: &mut Bed, source: &mut Source<'_>) {
     }
     let about = &about.bytes[ethernet::LEN.min(about.bytes.len())..];
     let quoted = about.len().min(usize::from(source.byte()) * 4);
-    let sender = about
-        .get(12..16)
-        .map_or([0; 4], |a| [a[0], a[1], a[2], a[3]]);
-    let kind = [3, 4, 11, 12, 5][usize::from(source.byte()) % 5];
+    let kind = usize::from(source.byte());
     let code = source.byte() & 7;
     let rest = u32::from(source.word());
-    let from = Addr::v4([10, 0, 2, 200]);
-    let p = packets::icmp(from, Addr::v4(sender), kind, code, rest).payload(&about[..quoted]);
+    let (from, to, kind) = match about.first().map_or(0, |first| first >> 4) {
+        6 => {
+            let sender = about.get(8..24).and_then(<[u8]>::first_chunk);
+            let kind = [1, 2, 3, 4, 137][kind % 5];
+            let to = Addr::v6(*sender.unwrap_or(&[0x20; 16]));
+            (net::server(Family::V6), to, kind)
+        }
+        _ => {
+            let sender = about.get(12..16).and_then(<[u8]>::first_chunk);
+            let kind = [3, 4, 11, 12, 5][kind % 5];
+            (
+                Addr::v4([10, 0, 2, 200]),
+                Addr::v4(*sender.unwrap_or(&[0; 4])),
+                kind,
+            )
+        }
+    };
+    let p = packets::icmp(from, to, kind, code, rest).payload(&about[..quoted]);
     receive(bed, side, p.frame(), Offload::default());
 }
 
@@ -289,8 +342,8 @@ fn change_servers(bed: &mut Bed, source: &mut Source<'_>, ways: &[Way]) {
     let mut service = ServiceSpec::clone(&bed.snapshot.services[at]);
     match what & 3 {
         0 => service.servers.clear(),
-        1 => service.servers = vec![server(SERVER, service.key, ways, way)],
-        2 => service.servers = vec![server(LOCAL, service.key, ways, way)],
+        1 => service.servers = vec![server(net::server, service.key, ways, way)],
+        2 => service.servers = vec![server(local, service.key, ways, way)],
         _ => service
             .servers
             .iter_mut()

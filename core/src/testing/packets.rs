@@ -1,22 +1,19 @@
 //! Packets for tests: built field by field as a sender's kernel would, and checked whole as a receiver's
 //! would.
 //!
-//! A builder's defaults are those of a plain Linux sender: TTL 64, DF, identification 0x1234.
+//! A builder's defaults are those of a plain Linux sender: TTL 64, DF, identification 0x1234. The packet is of the
+//! family of its destination.
 
-use pnet_packet::Packet as _;
-use pnet_packet::ethernet::{EtherTypes, EthernetPacket};
-use pnet_packet::gre::GrePacket;
-use pnet_packet::ip::IpNextHeaderProtocols as Protocols;
-use pnet_packet::ipv4::{Ipv4Flags, Ipv4Packet};
-use pnet_packet::udp::UdpPacket;
-use pnet_packet::util;
+mod check;
+
+pub use check::check;
 
 use crate::flow::{Addr, Endpoint};
 use crate::frame::{Frame, Gso, Offload};
 use crate::narrow;
 use crate::wire::checksum;
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::protocol::{ICMP, SCTP, TCP, UDP};
+use crate::wire::protocol::{FRAGMENT, ICMP, ICMPV6, SCTP, TCP, UDP};
 use crate::wire::{tcp as wire_tcp, udp as wire_udp};
 
 /// The client-side MAC address of the director in tests.
@@ -29,6 +26,8 @@ const HEADROOM: usize = 64;
 /// Where a TCP and a UDP header have their checksums.
 const TCP_CHECKSUM: usize = wire_tcp::offset::CHECKSUM;
 const UDP_CHECKSUM: usize = wire_udp::offset::CHECKSUM;
+/// And an ICMP message of either family.
+const ICMP_CHECKSUM: usize = 2;
 
 /// A packet in the making; every setter takes and gives it back.
 #[derive(Clone, Debug)]
@@ -42,6 +41,9 @@ pub struct PacketBuilder {
     id: u16,
     fragment: u16,
     ip_options: Vec<u8>,
+    flow_label: u32,
+    /// Extension headers, each its kind and what follows its first two bytes.
+    extensions: Vec<(u8, Vec<u8>)>,
     seq: u32,
     ack: u32,
     flags: u8,
@@ -73,11 +75,12 @@ pub fn sctp(src: Endpoint, dst: Endpoint, chunk: u8) -> PacketBuilder {
     }
 }
 
-/// An ICMP message; `rest` is the second word of its header.
+/// An ICMP message, between IPv6 addresses one of ICMPv6; `rest` is the second word of its header.
 pub fn icmp(src: Addr, dst: Addr, kind: u8, code: u8, rest: u32) -> PacketBuilder {
+    let protocol = if dst.is_v4() { ICMP } else { ICMPV6 };
     PacketBuilder {
         icmp: (kind, code, rest),
-        ..PacketBuilder::new(Endpoint::new(src, 0), Endpoint::new(dst, 0), ICMP)
+        ..PacketBuilder::new(Endpoint::new(src, 0), Endpoint::new(dst, 0), protocol)
     }
 }
 
@@ -98,6 +101,8 @@ impl PacketBuilder {
             id: 0x1234,
             fragment: 0x4000,
             ip_options: Vec::new(),
+            flow_label: 0,
+            extensions: Vec::new(),
             seq: 1000,
             ack: 0,
             flags: 0,
@@ -145,6 +150,19 @@ impl PacketBuilder {
         self
     }
 
+    /// IPv6's flow label, 20 bits.
+    pub fn flow_label(mut self, label: u32) -> Self {
+        self.flow_label = label;
+        self
+    }
+
+    /// One more extension header of IPv6: its kind, and what follows its first two bytes. The length must fill it:
+    /// 6 bytes and a multiple of 8.
+    pub fn extension(mut self, kind: u8, body: &[u8]) -> Self {
+        self.extensions.push((kind, body.to_vec()));
+        self
+    }
+
     /// TCP sequence and acknowledgement number.
     pub fn seq(mut self, seq: u32, ack: u32) -> Self {
         (self.seq, self.ack) = (seq, ack);
@@ -187,7 +205,7 @@ impl PacketBuilder {
                 let crc = checksum::crc32c(&frame[l4..]);
                 frame[l4 + 8..l4 + 12].copy_from_slice(&crc.to_le_bytes());
             }
-            ICMP => finish(&mut frame[l4..], 2),
+            ICMP | ICMPV6 => finish(&mut frame[l4..], ICMP_CHECKSUM),
             _ => {}
         }
         frame
@@ -198,6 +216,7 @@ impl PacketBuilder {
         let offset = match self.protocol {
             TCP => TCP_CHECKSUM,
             UDP => UDP_CHECKSUM,
+            ICMPV6 => ICMP_CHECKSUM,
             _ => return TestFrame::new(&self.frame(), Offload::default()),
         };
         let offload = Offload {
@@ -211,10 +230,10 @@ impl PacketBuilder {
     /// The frame as a sender with segmentation offload hands it over: `size` payload bytes per segment.
     pub fn super_frame(&self, size: u16) -> TestFrame {
         let mut t = self.partial();
-        t.offload.gso = if self.protocol == TCP {
-            Gso::TcpV4 { ecn: false }
-        } else {
-            Gso::UdpL4
+        t.offload.gso = match (self.protocol, self.is_v4()) {
+            (TCP, true) => Gso::TcpV4 { ecn: false },
+            (TCP, false) => Gso::TcpV6 { ecn: false },
+            _ => Gso::UdpL4,
         };
         t.offload.gso_size = size;
         t
@@ -225,8 +244,22 @@ impl PacketBuilder {
         self.frame().split_off(ethernet::LEN)
     }
 
+    fn is_v4(&self) -> bool {
+        self.dst.addr.is_v4()
+    }
+
     fn l4(&self) -> usize {
-        ethernet::LEN + 20 + self.ip_options.len()
+        let headers = match self.is_v4() {
+            true => 20 + self.ip_options.len(),
+            false => {
+                40 + self
+                    .extensions
+                    .iter()
+                    .map(|(_, b)| 2 + b.len())
+                    .sum::<usize>()
+            }
+        };
+        ethernet::LEN + headers
     }
 
     /// Everything but the transport checksum, which holds the pseudo-header's sum.
@@ -235,9 +268,33 @@ impl PacketBuilder {
         let mut frame = Vec::with_capacity(self.l4() + l4.len());
         frame.extend(self.to);
         frame.extend(SENDER_MAC);
-        frame.extend([8, 0]);
+        match self.is_v4() {
+            true => frame.extend(self.ipv4(l4.len())),
+            false => frame.extend(self.ipv6(l4.len())),
+        }
+        frame.extend(&l4);
+        let at = match self.protocol {
+            TCP => TCP_CHECKSUM,
+            UDP => UDP_CHECKSUM,
+            ICMPV6 => ICMP_CHECKSUM,
+            _ => return frame,
+        };
+        let len = narrow::to_u32(l4.len());
+        let (src, dst) = (self.src.addr, self.dst.addr);
+        let sum = match self.is_v4() {
+            true => checksum::pseudo_header_v4(v4(src), v4(dst), self.protocol, len),
+            false => {
+                let (src, dst) = (src.v6_octets(), dst.v6_octets());
+                checksum::pseudo_header_v6(src, dst, self.protocol, len)
+            }
+        };
+        put(&mut frame, self.l4() + at, sum);
+        frame
+    }
+
+    /// EtherType and IPv4 header.
+    fn ipv4(&self, payload: usize) -> Vec<u8> {
         let header = 20 + self.ip_options.len();
-        let (src, dst) = (v4(self.src.addr), v4(self.dst.addr));
         let mut ip = vec![0; 20];
         ip[0] = 0x40 | narrow::to_u8(header / 4);
         ip[1] = self.tos;
@@ -245,26 +302,38 @@ impl PacketBuilder {
         put(
             &mut ip,
             2,
-            u16::try_from(header + l4.len()).unwrap_or_default(),
+            u16::try_from(header + payload).unwrap_or_default(),
         );
         put(&mut ip, 4, self.id);
         put(&mut ip, 6, self.fragment);
         (ip[8], ip[9]) = (self.ttl, self.protocol);
-        ip[12..16].copy_from_slice(&src);
-        ip[16..20].copy_from_slice(&dst);
+        ip[12..16].copy_from_slice(&v4(self.src.addr));
+        ip[16..20].copy_from_slice(&v4(self.dst.addr));
         ip.extend(&self.ip_options);
         let sum = checksum::of(&ip);
         put(&mut ip, 10, sum);
-        frame.extend(ip);
-        frame.extend(&l4);
-        let at = match self.protocol {
-            TCP => TCP_CHECKSUM,
-            UDP => UDP_CHECKSUM,
-            _ => return frame,
-        };
-        let sum = checksum::pseudo_header_v4(src, dst, self.protocol, narrow::to_u32(l4.len()));
-        put(&mut frame, self.l4() + at, sum);
-        frame
+        [&[8, 0], &ip[..]].concat()
+    }
+
+    /// EtherType, IPv6 header and extension headers.
+    fn ipv6(&self, payload: usize) -> Vec<u8> {
+        let headers = self.l4() - ethernet::LEN - 40;
+        let kinds = self.extensions.iter().map(|(kind, _)| *kind);
+        let mut kinds = kinds.chain([self.protocol]);
+        let mut next = || kinds.next().expect("one more than there are headers");
+        let first = 6 << 28 | u32::from(self.tos) << 20 | self.flow_label;
+        let len = u16::try_from(headers + payload).unwrap_or_default();
+        let mut ip = vec![0x86, 0xdd];
+        ip.extend(first.to_be_bytes());
+        ip.extend(len.to_be_bytes());
+        ip.extend([next(), self.ttl]);
+        ip.extend(self.src.addr.v6_octets());
+        ip.extend(self.dst.addr.v6_octets());
+        for (_, body) in &self.extensions {
+            ip.extend([next(), narrow::to_u8((2 + body.len()) / 8 - 1)]);
+            ip.extend(body);
+        }
+        ip
     }
 
     fn transport(&self) -> Vec<u8> {
@@ -288,7 +357,7 @@ impl PacketBuilder {
                 ]
                 .concat()
             }
-            ICMP => {
+            ICMP | ICMPV6 => {
                 let (kind, code, rest) = self.icmp;
                 [&[kind, code, 0, 0], &rest.to_be_bytes()[..], &self.payload].concat()
             }
@@ -308,6 +377,29 @@ impl PacketBuilder {
         s.extend(&self.payload);
         s
     }
+}
+
+/// The fragments of a whole frame of IPv6, of so many bytes of data each, all of this identification. Their Fragment
+/// header stands before all extension headers.
+pub fn fragments(frame: &[u8], id: u32, sizes: &[usize]) -> Vec<Vec<u8>> {
+    const NEXT_HEADER: usize = ethernet::LEN + 6;
+    let (head, mut data) = frame.split_at(ethernet::LEN + 40);
+    let mut offset = 0;
+    let cut = sizes.iter().map(|size| {
+        let (part, rest) = data.split_at(*size);
+        data = rest;
+        let word = narrow::to_u16(offset) | u16::from(!rest.is_empty());
+        offset += size;
+        let mut fragment = head.to_vec();
+        fragment.extend([head[NEXT_HEADER], 0]);
+        fragment.extend(word.to_be_bytes());
+        fragment.extend(id.to_be_bytes());
+        fragment.extend(part);
+        fragment[NEXT_HEADER] = FRAGMENT;
+        put(&mut fragment, ethernet::LEN + 4, narrow::to_u16(8 + size));
+        fragment
+    });
+    cut.collect()
 }
 
 /// A frame in a buffer of its own, with headroom, to be handed to the engine or a mode.
@@ -341,80 +433,6 @@ impl TestFrame {
         let end = self.buf.len();
         Frame::new(&mut self.buf, HEADROOM, end, self.offload)
     }
-}
-
-/// Looks at a frame as its receiver would, tunnels opened: lengths, header checksums, transport checksums.
-///
-/// It reads by pnet_packet's views and sums by its sums, so that what [`wire`](crate::wire) has wrong is not
-/// right here; only the CRC of SCTP, which that library has not, is ours.
-///
-/// # Errors
-/// What is wrong, in words.
-pub fn check(frame: &[u8]) -> Result<(), String> {
-    let ethernet = EthernetPacket::new(frame).filter(|e| e.get_ethertype() == EtherTypes::Ipv4);
-    check_ipv4(ethernet.ok_or("not an IPv4 frame")?.payload())
-}
-
-/// A skipped word that is none: the checksum takes part in its own sum, which is then 0.
-const NOTHING: usize = usize::MAX;
-
-fn check_ipv4(bytes: &[u8]) -> Result<(), String> {
-    let ip = Ipv4Packet::new(bytes).filter(|ip| ip.get_version() == 4);
-    let ip = ip.ok_or("not an IPv4 packet")?;
-    if usize::from(ip.get_total_length()) != bytes.len() {
-        let (total, len) = (ip.get_total_length(), bytes.len());
-        return Err(format!("total length {total} of {len}"));
-    }
-    let split = bytes.split_at_checked(usize::from(ip.get_header_length()) * 4);
-    let (header, l4) = split.ok_or("header cut off")?;
-    if util::checksum(header, NOTHING) != 0 {
-        return Err("wrong IP checksum".to_owned());
-    }
-    if ip.get_flags() & Ipv4Flags::MoreFragments != 0 || ip.get_fragment_offset() != 0 {
-        return Ok(());
-    }
-    let protocol = ip.get_next_level_protocol();
-    let (src, dst) = (ip.get_source(), ip.get_destination());
-    let is_wrong = || util::ipv4_checksum(l4, NOTHING, &[], &src, &dst, protocol) != 0;
-    match protocol {
-        Protocols::Icmp if util::checksum(l4, NOTHING) != 0 => {
-            Err("wrong ICMP checksum".to_owned())
-        }
-        Protocols::Tcp if is_wrong() => Err("wrong TCP checksum".to_owned()),
-        Protocols::Udp => {
-            let udp = UdpPacket::new(l4).ok_or("no UDP header")?;
-            if usize::from(udp.get_length()) != l4.len() {
-                return Err("wrong UDP length".to_owned());
-            }
-            if udp.get_checksum() != 0 && is_wrong() {
-                return Err("wrong UDP checksum".to_owned());
-            }
-            Ok(())
-        }
-        Protocols::Sctp => check_sctp(l4),
-        Protocols::IpIp => check_ipv4(l4),
-        Protocols::Gre => check_gre(l4),
-        _ => Ok(()),
-    }
-}
-
-fn check_sctp(l4: &[u8]) -> Result<(), String> {
-    let mut copy = l4.to_vec();
-    copy[8..12].fill(0);
-    if checksum::crc32c(&copy).to_le_bytes() == l4[8..12] {
-        Ok(())
-    } else {
-        Err("wrong SCTP checksum".to_owned())
-    }
-}
-
-fn check_gre(bytes: &[u8]) -> Result<(), String> {
-    let gre = GrePacket::new(bytes).ok_or("no GRE header")?;
-    let summed = gre.get_checksum_present() == 1;
-    if summed && util::checksum(bytes, NOTHING) != 0 {
-        return Err("wrong GRE checksum".to_owned());
-    }
-    check_ipv4(&bytes[if summed { 8 } else { 4 }..])
 }
 
 /// The flags of a handshake's first segment.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Protocol};
+use super::ip::Ip;
+use crate::flow::Protocol;
 use crate::frame::Offload;
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::ports::Ports;
@@ -50,15 +51,15 @@ pub fn changes(before: (&[u8], Offload), after: (&[u8], Offload)) -> Vec<Change>
 
 /// What a packet is, beside its addresses: `SYN`, `type 3 code 1`, `INIT`, `fragment`.
 pub fn kind(ip: &[u8]) -> String {
-    let Ok(packet) = ipv4::Packet::new_checked(ip) else {
+    let Some(packet) = Ip::of(ip) else {
         return String::new();
     };
-    let (header, l4) = (packet.header, packet.payload);
-    if header.is_fragment() {
-        return format!("fragment at {}", header.fragment_offset());
+    if let Some(offset) = packet.fragment {
+        return format!("fragment at {offset}");
     }
-    let kind = match header.protocol() {
-        protocol::ICMP => {
+    let l4 = packet.payload;
+    let kind = match packet.protocol {
+        protocol::ICMP | protocol::ICMPV6 => {
             let icmp = icmp::Header::new_checked(l4);
             icmp.map(|icmp| format!("type {} code {}", icmp.kind(), icmp.code()))
                 .ok()
@@ -79,6 +80,7 @@ pub fn protocol_name(number: u8) -> String {
     match (number, Protocol::from_number(number)) {
         (_, Some(protocol)) => protocol.name().to_owned(),
         (protocol::ICMP, None) => "ICMP".to_owned(),
+        (protocol::ICMPV6, None) => "ICMPv6".to_owned(),
         (n, None) => n.to_string(),
     }
 }
@@ -114,31 +116,31 @@ fn chunk_name(number: u8) -> String {
 /// Bytes in front of the packet that `before` has not: where the same packet lies further in.
 fn overhead(before: &[u8], after: &[u8]) -> Option<usize> {
     let bytes = before.get(ethernet::LEN..)?;
-    let packet = ipv4::Packet::new_checked(bytes).ok()?;
-    let header = packet.header;
-    let total = usize::from(header.total_len()).clamp(header.header_len(), bytes.len());
+    let packet = Ip::of(bytes)?;
+    let total = packet.len.clamp(packet.header_len(bytes), bytes.len());
     let gap = after.len().checked_sub(ethernet::LEN + total)?;
-    let inner = ipv4::Header::new_checked(after.get(ethernet::LEN + gap..)?).ok()?;
-    let same = gap >= ipv4::MIN_LEN && (inner.src(), inner.dst()) == (header.src(), header.dst());
+    let inner = Ip::of(after.get(ethernet::LEN + gap..)?)?;
+    let same = gap >= ipv4::MIN_LEN && (inner.src, inner.dst) == (packet.src, packet.dst);
     same.then_some(gap)
 }
 
 fn outer_fields(frame: &[u8], gap: usize) -> Vec<Field> {
     let outer = &frame[ethernet::LEN..ethernet::LEN + gap];
-    let Ok(packet) = ipv4::Packet::new_checked(outer) else {
+    let Some(packet) = Ip::of(outer) else {
         return Vec::new();
     };
-    let header = packet.header;
     let mut all = vec![
-        ("outer source", Addr::v4(header.src()).to_string()),
-        ("outer destination", Addr::v4(header.dst()).to_string()),
-        ("outer protocol", outer_protocol(header.protocol())),
-        ("outer TTL", header.ttl().to_string()),
-        ("outer DF", header.dont_fragment().to_string()),
-        ("outer length", header.total_len().to_string()),
-        ("outer checksum", hex(header.checksum())),
+        ("outer source", packet.src.to_string()),
+        ("outer destination", packet.dst.to_string()),
+        ("outer protocol", outer_protocol(packet.protocol)),
+        ("outer TTL", packet.ttl.to_string()),
+        ("outer length", packet.len.to_string()),
     ];
-    if header.protocol() == protocol::UDP
+    if let Some((dont_fragment, checksum)) = packet.ipv4 {
+        all.push(("outer DF", dont_fragment.to_string()));
+        all.push(("outer checksum", hex(checksum)));
+    }
+    if packet.protocol == protocol::UDP
         && let Ok(udp) = udp::Header::new_checked(packet.payload)
     {
         all.push(("outer source port", udp.src_port().to_string()));
@@ -151,6 +153,7 @@ fn outer_fields(frame: &[u8], gap: usize) -> Vec<Field> {
 fn outer_protocol(number: u8) -> String {
     match number {
         protocol::IPIP => "4 (IPIP)".to_owned(),
+        protocol::IPV6 => "41 (IPv6)".to_owned(),
         protocol::UDP => "17 (UDP: GUE)".to_owned(),
         protocol::GRE => "47 (GRE)".to_owned(),
         other => protocol_name(other),
@@ -167,18 +170,20 @@ fn fields(frame: &[u8], gap: usize, offload: Offload) -> Vec<Field> {
         ("destination MAC", mac(eth.dst())),
         ("source MAC", mac(eth.src())),
     ];
-    let Ok(packet) = ipv4::Packet::new_checked(packet) else {
+    let Some(packet) = Ip::of(packet) else {
         return all;
     };
-    let header = packet.header;
-    all.push(("source", Addr::v4(header.src()).to_string()));
-    all.push(("destination", Addr::v4(header.dst()).to_string()));
-    all.push(("TTL", header.ttl().to_string()));
-    all.push(("length", header.total_len().to_string()));
-    all.push(("IP checksum", hex(header.checksum())));
-    all.push(("DF", header.dont_fragment().to_string()));
-    if header.fragment_offset() == 0 {
-        all.extend(transport_fields(header.protocol(), packet.payload, offload));
+    all.push(("IP", packet.family().to_string()));
+    all.push(("source", packet.src.to_string()));
+    all.push(("destination", packet.dst.to_string()));
+    all.push(("TTL", packet.ttl.to_string()));
+    all.push(("length", packet.len.to_string()));
+    if let Some((dont_fragment, checksum)) = packet.ipv4 {
+        all.push(("IP checksum", hex(checksum)));
+        all.push(("DF", dont_fragment.to_string()));
+    }
+    if packet.fragment.is_none_or(|offset| offset == 0) {
+        all.extend(transport_fields(packet.protocol, packet.payload, offload));
     }
     all
 }
@@ -202,7 +207,7 @@ fn transport_fields(number: u8, l4: &[u8], offload: Offload) -> Vec<Field> {
             let crc = u32::from_be_bytes(sctp.checksum());
             ("SCTP checksum", format!("0x{crc:08x}"))
         }),
-        protocol::ICMP => {
+        protocol::ICMP | protocol::ICMPV6 => {
             let icmp = icmp::Header::new_checked(l4);
             let sum = icmp.map(|icmp| ("ICMP checksum", hex(icmp.checksum())));
             return sum.into_iter().collect();
@@ -235,7 +240,7 @@ fn mac(address: Mac) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Endpoint;
+    use crate::flow::{Addr, Endpoint};
     use crate::narrow;
     use crate::testing::packets::{tcp, udp};
 

@@ -42,6 +42,26 @@ pub fn pseudo_header_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, len: u32) -> u
     )
 }
 
+/// The sum of the pseudo-header of a transport over IPv6, ICMPv6 included (RFC 8200 §8.1): addresses, length
+/// of header and data, protocol.
+pub fn pseudo_header_v6(src: [u8; 16], dst: [u8; 16], protocol: u8, len: u32) -> u16 {
+    fold(
+        words_v6(src)
+            + words_v6(dst)
+            + u64::from(protocol)
+            + u64::from(len >> 16)
+            + u64::from(len & 0xffff),
+    )
+}
+
+/// The sum of an IPv6 address's words, not folded: two at a time, as in [`sum`].
+#[inline]
+const fn words_v6(address: [u8; 16]) -> u64 {
+    let n = u128::from_be_bytes(address);
+    let (high, low) = ((n >> 64) as u64, n as u64);
+    (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff)
+}
+
 /// Folds to 16 bits with end-around carry.
 pub const fn fold(mut acc: u64) -> u16 {
     while acc >> 16 != 0 {
@@ -75,6 +95,14 @@ impl Delta {
             u16::from_be_bytes([old[2], old[3]]),
             u16::from_be_bytes([new[2], new[3]]),
         )
+    }
+
+    /// An IPv6 address changed from `old` to `new`.
+    #[must_use]
+    pub const fn v6(self, old: [u8; 16], new: [u8; 16]) -> Self {
+        // The complement of an address has the complements of its words.
+        let without = (!u128::from_be_bytes(old)).to_be_bytes();
+        Self(self.0 + words_v6(without) + words_v6(new))
     }
 
     /// The finished checksum `field` after the change: HC' = ~(~HC + ~m + m').
@@ -145,6 +173,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_address_is_a_difference_as_its_words_are(old in any::<[u8; 16]>(), new in any::<[u8; 16]>(), field in any::<u16>()) {
+            let words = |a: [u8; 16]| a.chunks(2).map(|w| u16::from_be_bytes([w[0], w[1]])).collect::<Vec<_>>();
+            let each = words(old).into_iter().zip(words(new));
+            let by_word = each.fold(Delta::ZERO, |delta, (old, new)| delta.word(old, new));
+            let whole = Delta::ZERO.v6(old, new);
+            prop_assert_eq!(whole.apply(field) % 0xffff, by_word.apply(field) % 0xffff);
+            prop_assert_eq!(whole.apply_partial(field) % 0xffff, by_word.apply_partial(field) % 0xffff);
+        }
+
+        #[test]
+        fn a_pseudo_header_is_the_sum_of_its_bytes(src in any::<[u8; 16]>(), dst in any::<[u8; 16]>(), protocol in any::<u8>(), len in any::<u32>()) {
+            let bytes = [&src[..], &dst, &len.to_be_bytes(), &[0, 0, 0, protocol]].concat();
+            prop_assert_eq!(pseudo_header_v6(src, dst, protocol, len) % 0xffff, sum(&bytes) % 0xffff);
+        }
+
         #[test]
         fn incremental_equals_full(mut data in proptest::collection::vec(any::<u8>(), 4..200), at in 0usize..100, new in any::<u16>()) {
             let at = (at * 2) % (data.len() - data.len() % 2);

@@ -19,6 +19,13 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     /// ARP.
     pub const ARP: u16 = 0x0806;
+    /// IPv6.
+    pub const IPV6: u16 = 0x86dd;
+
+    /// That of IPv6, or of IPv4.
+    pub const fn of(ipv6: bool) -> u16 {
+        if ipv6 { IPV6 } else { IPV4 }
+    }
 }
 
 header! {

@@ -41,7 +41,12 @@ fn room(d: &Director<'_>) -> Result<Seen, NotMade> {
         let addr = server.addr.to_string();
         let mtu = known_mtu(d, &server, &hop)?;
         let name = d.port_of(&hop);
-        let outer = u32::try_from(server.status.spec.tunnel.overhead()).unwrap_or(0);
+        let outer = server
+            .status
+            .spec
+            .tunnel
+            .overhead(server.status.spec.endpoint.addr.family());
+        let outer = u32::try_from(outer).unwrap_or(0);
         let state = format!(
             "{addr} by {name}: the path's MTU is {mtu}, of which the outer header takes {outer}"
         );

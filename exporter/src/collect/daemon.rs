@@ -27,6 +27,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::LOG_LOST, &["queue_full"], log.queue_full as f64);
     to.add(&c::LOG_LOST, &["write_failed"], log.write_failed as f64);
     to.add(&c::LOG_SUPPRESSED, &[], log.suppressed as f64);
+    sync(snapshot, to);
     let reloads = &snapshot.reloads;
     to.add(&c::RELOADS, &["success"], reloads.succeeded as f64);
     to.add(&c::RELOADS, &["failure"], reloads.failed as f64);
@@ -41,6 +42,20 @@ fn plugins(snapshot: &MetricSnapshot, to: &mut Families) {
         to.add(&c::PLUGIN_INFO, &about, 1.0);
         for (reason, count) in &plugin.faults {
             to.add(&c::PLUGIN_FAULTS, &[&plugin.name, reason], *count as f64);
+        }
+    }
+}
+
+fn sync(snapshot: &MetricSnapshot, to: &mut Families) {
+    for daemon in &snapshot.sync {
+        let role = [daemon.role];
+        to.add(&c::SYNC_DATAGRAMS, &role, daemon.datagrams as f64);
+        to.add(&c::SYNC_BYTES, &role, daemon.bytes as f64);
+        to.add(&c::SYNC_MESSAGES, &role, daemon.messages as f64);
+        to.add(&c::SYNC_REFUSED, &role, daemon.refused as f64);
+        to.add(&c::SYNC_LOST, &role, daemon.lost as f64);
+        if let Some(last) = daemon.last {
+            to.add(&c::SYNC_SILENCE, &role, last as f64);
         }
     }
 }

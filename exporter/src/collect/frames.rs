@@ -31,7 +31,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     ] {
         to.add(definition, &[], value as f64);
     }
-    for ((_, kind), count) in ICMP_ERRORS.iter().zip(n.icmp_sent) {
+    for ((_, _, kind), count) in ICMP_ERRORS.iter().zip(n.icmp_sent) {
         to.add(&c::ICMP_SENT, &[kind], count as f64);
     }
     to.add(&c::CONNTRACK_REPLACED, &["over"], n.replaced_over as f64);

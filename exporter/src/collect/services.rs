@@ -95,7 +95,11 @@ impl Labels {
                 ("port", port.to_string()),
                 ("proto", protocol.to_string().to_lowercase()),
             ],
-            ServiceKey::Mark { mark, .. } => vec![("fwmark", mark.to_string())],
+            // A mark can have a service of each family.
+            ServiceKey::Mark { mark, ipv6 } => {
+                let family = if ipv6 { " IPv6" } else { "" };
+                vec![("fwmark", format!("{mark}{family}"))]
+            }
         })
     }
 

@@ -11,7 +11,7 @@ use uvs_core::verdict::DropReason;
 use uvs_exporter::{
     BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
     LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
-    ServiceMetrics, WorkerMetrics,
+    ServiceMetrics, SyncMetrics, WorkerMetrics,
 };
 
 pub(crate) const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
@@ -153,6 +153,15 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         log: LogLosses::default(),
         hook: hook(),
         guard_repairs: (0, 0),
+        sync: vec![SyncMetrics {
+            role: "backup",
+            datagrams: 2,
+            bytes: 200,
+            messages: 5,
+            refused: 1,
+            lost: 0,
+            last: Some(3),
+        }],
         reloads: Reloads {
             succeeded: 1,
             failed: 0,

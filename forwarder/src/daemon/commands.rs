@@ -28,7 +28,10 @@ impl Daemon {
         let result = edit(&mut changed)?;
         changed.follow_firewall();
         let (new, old) = (changed.services(), self.table.services());
-        derive::check_local_addresses(new, old, &self.mirror.fib())?;
+        // A stand-by gets FULLNAT's addresses with the VIP.
+        if changed.sync_daemons().is_empty() {
+            derive::check_local_addresses(new, old, &self.mirror.fib())?;
+        }
         let mut before = std::mem::replace(&mut self.table, changed);
         if let Err(refusal) = self.publish() {
             std::mem::swap(&mut self.table, &mut before);
@@ -52,21 +55,13 @@ impl Daemon {
     fn warn_of_unserved(&self, before: &Table) {
         for service in self.table.services() {
             let (key, new) = (service.key, before.service(&service.key).is_none());
-            match key {
-                ServiceKey::Mark { mark, ipv6: false }
-                    if self.table.is_unmarked(&key) && (new || !before.is_unmarked(&key)) =>
-                {
-                    tracing::warn!(
-                        "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"
-                    );
-                }
-                ServiceKey::Mark { ipv6: true, .. } if new => {
-                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
-                }
-                ServiceKey::Address { addr, .. } if !addr.is_v4() && new => {
-                    tracing::warn!("{key} is listed but not forwarded: IPv6 is not implemented");
-                }
-                ServiceKey::Mark { .. } | ServiceKey::Address { .. } => {}
+            if let ServiceKey::Mark { mark, .. } = key
+                && self.table.is_unmarked(&key)
+                && (new || !before.is_unmarked(&key))
+            {
+                tracing::warn!(
+                    "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"
+                );
             }
         }
     }

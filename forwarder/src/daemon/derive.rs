@@ -2,7 +2,7 @@
 //! what the sockets let in, whose next hops stay resolved.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,8 +62,11 @@ pub(super) fn check_local_addresses(
     })
 }
 
-/// Refuses a file with such an address, at its place.
+/// Refuses a file with such an address, at its place. One of a pair of directors has them only while it serves.
 pub(super) fn check_config(config: &Config, file: &Path, fib: &Fib) -> Result<(), ConfigError> {
+    if !config.sync.is_empty() {
+        return Ok(());
+    }
     for (i, service) in config.services.iter().enumerate() {
         let foreign = service.local.iter().position(|a| !fib.is_local(*a));
         if let Some(n) = foreign {
@@ -237,14 +240,17 @@ pub(super) fn host_filter<'a>(
     repliers: impl Iterator<Item = &'a Replier>,
     fib: &Fib,
 ) -> Program {
-    let own = |a: Addr| a.as_v4().filter(|_| fib.is_local(a)).map(Ipv4Addr::from);
-    let hosts = all_destinations(services, marks).filter(Destination::is_host);
-    let spec = FilterSpec {
-        to: hosts.filter_map(|to| own(to.addr)).collect(),
-        from: repliers.filter_map(|r| own(r.server.addr)).collect(),
+    let mut spec = FilterSpec {
         without_mark: Some(HOST_MARK),
         ..FilterSpec::default()
     };
+    let hosts = all_destinations(services, marks).filter(Destination::is_host);
+    for vip in hosts.map(|to| to.addr).filter(|a| fib.is_local(*a)) {
+        put(vip, &mut spec.to, &mut spec.ipv6.to);
+    }
+    for server in repliers.map(|r| r.server.addr).filter(|a| fib.is_local(*a)) {
+        put(server, &mut spec.from, &mut spec.ipv6.from);
+    }
     spec.compile()
 }
 
@@ -256,34 +262,49 @@ pub(super) fn filter<'a>(
     owned: &[Addr],
     local: &[Addr],
 ) -> FilterSpec {
-    let v4 = |a: &Addr| a.as_v4().map(Ipv4Addr::from);
-    let mut spec = FilterSpec {
-        arp_for: owned.iter().filter_map(v4).collect(),
-        ..FilterSpec::default()
-    };
+    let mut spec = FilterSpec::default();
+    for vip in owned {
+        put(*vip, &mut spec.arp_for, &mut spec.ipv6.solicited);
+    }
     for replier in repliers {
-        spec.from.extend(v4(&replier.server.addr));
+        let server = replier.server.addr;
+        put(server, &mut spec.from, &mut spec.ipv6.from);
         // FULLNAT's come to its local addresses.
-        spec.icmp_errors |= replier.local.is_empty();
-        spec.to.extend(replier.local.iter().filter_map(v4));
+        match server.is_v4() {
+            true => spec.icmp_errors |= replier.local.is_empty(),
+            false => spec.ipv6.icmp_errors |= replier.local.is_empty(),
+        }
+        for local in &replier.local {
+            put(*local, &mut spec.to, &mut spec.ipv6.to);
+        }
     }
     for to in all_destinations(services, marks) {
-        match to.is_host() {
-            true => spec.to.extend(v4(&to.addr)),
-            false => spec.networks.extend(v4(&to.addr).map(|a| (a, to.prefix))),
+        match (to.is_host(), to.addr.into()) {
+            (true, _) => put(to.addr, &mut spec.to, &mut spec.ipv6.to),
+            (false, IpAddr::V4(network)) => spec.networks.push((network, to.prefix)),
+            (false, IpAddr::V6(network)) => spec.ipv6.networks.push((network, to.prefix)),
         }
     }
     for service in services {
-        spec.to.extend(service.local.iter().filter_map(v4));
-        if service
-            .servers
-            .iter()
-            .any(|s| s.forwarding == Forwarding::Tunnel)
-        {
-            spec.icmp_to = local.iter().filter_map(v4).collect();
+        for local in &service.local {
+            put(*local, &mut spec.to, &mut spec.ipv6.to);
+        }
+        // Of what routers say of a tunnel's packets only IPv4's is passed on, of IPv4 in it.
+        let by_tunnel = |s: &ServerSpec| s.forwarding == Forwarding::Tunnel;
+        if service.servers.iter().any(by_tunnel) {
+            let v4 = local.iter().filter_map(Addr::as_v4);
+            spec.icmp_to = v4.map(Ipv4Addr::from).collect();
         }
     }
     spec
+}
+
+/// Puts an address to its family's.
+fn put(addr: Addr, v4: &mut Vec<Ipv4Addr>, v6: &mut Vec<Ipv6Addr>) {
+    match addr.into() {
+        IpAddr::V4(addr) => v4.push(addr),
+        IpAddr::V6(addr) => v6.push(addr),
+    }
 }
 
 /// The ways to the servers whose next hops the kernel is to keep resolved, as the engine looks them up.

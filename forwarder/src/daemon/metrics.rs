@@ -134,6 +134,7 @@ impl Daemon {
             netlink_overruns: self.mirror.overruns(),
             hook: self.hook_metrics(status),
             guard_repairs: (repairs.removed, repairs.damaged),
+            sync: self.sync_metrics(status.counters.not_taken_up),
             reloads: self.reloads,
             log: LogLosses {
                 queue_full: self.options.log.queue_full(),

@@ -8,6 +8,7 @@ mod commands;
 mod derive;
 mod find;
 mod frames;
+mod groups;
 mod history;
 mod hook;
 mod hook_metrics;
@@ -26,6 +27,7 @@ mod removed_servers;
 mod settings;
 mod start;
 mod status;
+mod sync;
 mod timed;
 mod trace;
 mod vips;
@@ -52,9 +54,11 @@ use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
-use crate::worker::Desired;
+use crate::sync::Sync;
+use crate::worker::{Desired, monotonic};
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
+use groups::Groups;
 use isolation::Isolation;
 use liveness::Liveness;
 use metrics::Metering;
@@ -64,7 +68,7 @@ use removed_servers::RemovedServers;
 pub use start::{Options, run};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, HostFirewall};
-use uvs_control::protocol::{Errno, Refusal};
+use uvs_control::protocol::{Errno, Refusal, SyncRequest, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use yielded::Yielded;
@@ -72,6 +76,8 @@ use yielded::Yielded;
 const NETLINK: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const NOTICES: Token = Token(2);
+/// The backup sync daemon's sockets.
+const SYNC: Token = Token(3);
 /// The control socket's tokens begin here.
 const SOCKET: Token = Token(16);
 /// And behind them those of the socket for IPVS's programs.
@@ -99,6 +105,10 @@ pub(crate) struct Daemon {
     /// Owned VIPs that another host claims.
     yielded: Yielded,
     rates: Rates,
+    /// The synchronisation with other directors.
+    sync: Sync,
+    /// The sync daemons that the configuration asks for.
+    sync_requests: Vec<SyncRequest>,
     history: history::LatencyHistory,
     estimator: Clock,
     workers: Workers,
@@ -109,6 +119,8 @@ pub(crate) struct Daemon {
     /// Where the owned VIPs were when they were last announced, and how often they are to be again.
     announced: BTreeSet<(Addr, PortId, Mac)>,
     announcements: u32,
+    /// Where neighbours ask for them.
+    groups: Groups,
     /// What the configuration or the command line says about metrics.
     metrics: config::Metrics,
     metering: Option<Metering>,
@@ -136,6 +148,7 @@ impl Daemon {
                 server.timeout(now),
                 programs.timeout(now),
                 self.notifier.left(now),
+                self.sync.left(monotonic()),
             ];
             let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
@@ -147,11 +160,13 @@ impl Daemon {
                 match event.token() {
                     NETLINK => self.follow_network(),
                     SIGNALS if self.take_signals() => return self.stop(),
+                    SYNC => self.sync.note_ready(),
                     // Notices are looked at below; the rest is the two sockets'.
                     _ => {}
                 }
             }
             self.take_notices();
+            self.synchronise();
             if self.guard_repaired.swap(false, Ordering::Acquire) {
                 self.restore_clients();
             }
@@ -371,6 +386,8 @@ impl Daemon {
         self.notifier.stopping();
         self.report_totals();
         self.workers.stop();
+        self.tell_others();
+        self.sync.stop(SyncRole::Master, monotonic());
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }

@@ -192,7 +192,7 @@ impl Followed {
             | Event::ReversePathChanged { .. }
             | Event::NeighbourKnown { .. }
             | Event::NeighbourLost { .. }
-            | Event::Forwarding(_) => {}
+            | Event::Forwarding(..) => {}
         }
     }
 }

@@ -51,6 +51,8 @@ impl Daemon {
         let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
         self.change(|table| start::load(table, &new, &lists, own.as_ref()).map_err(failed))?;
         self.list_files = lists;
+        let before = std::mem::replace(&mut self.sync_requests, new.sync.clone());
+        self.follow_sync(&before, &new.sync)?;
         if self.host_firewall != new.host_firewall {
             self.host_firewall = new.host_firewall;
             self.firewall.forget();

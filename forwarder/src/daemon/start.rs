@@ -21,6 +21,7 @@ use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
+use super::groups::Groups;
 use super::history::LatencyHistory;
 use super::isolation::Isolation;
 use super::liveness::Liveness;
@@ -40,6 +41,7 @@ use crate::netlink::Mirror;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Ends, Sight, port_id};
+use crate::sync::Sync;
 use crate::worker::{Hooked, Ports};
 use crate::workers::Workers;
 
@@ -124,6 +126,8 @@ pub fn run(options: Options) -> Result<()> {
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
         rates: Rates::default(),
+        sync: Sync::default(),
+        sync_requests: Vec::new(),
         history: LatencyHistory::default(),
         estimator: Clock::new(started),
         workers,
@@ -133,6 +137,7 @@ pub fn run(options: Options) -> Result<()> {
         started_at: SystemTime::now(),
         announced: BTreeSet::new(),
         announcements: 0,
+        groups: Groups::default(),
         metering,
         schedule_times: vec![schedule_times],
         reloads: first_load(),
@@ -148,7 +153,8 @@ pub fn run(options: Options) -> Result<()> {
 fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
-    let published = daemon.publish().map_err(|refusal| anyhow!(refusal.message));
+    let published = daemon.publish().and_then(|()| daemon.start_all_sync());
+    let published = published.map_err(|refusal| anyhow!(refusal.message));
     let registry = daemon.poll.registry();
     let served = published
         .and_then(|()| programs.register(registry, IPVS_SOCKET))

@@ -1,7 +1,7 @@
 //! Owned VIPs that another host claims. Two hosts that answer for one address split its clients at random, and
 //! of the two it is the one without the address on an interface that can be wrong without harm: UVS yields at
-//! once (RFC 5227 §2.4 a). It asks for the address as before a first use (§2.1.1), and takes it up again when
-//! nobody has answered for so many questions.
+//! once (RFC 5227 §2.4 a; RFC 4862 §5.4.5 would have it give the address up for good). It asks for the address as before a
+//! first use (§2.1.1, RFC 4862 §5.4.2), and takes it up again when nobody has answered for so many questions.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use uvs_control::protocol::YieldedVip;
 use uvs_core::engine::Claim;
 use uvs_core::flow::Addr;
 use uvs_core::verdict::PortId;
-use uvs_core::wire::arp;
 use uvs_core::wire::ethernet::{Mac, mac_text};
+use uvs_core::wire::{arp, ndp};
 
 use super::Daemon;
 
@@ -74,14 +74,14 @@ impl Yielded {
 }
 
 impl Daemon {
-    /// Another host claims a VIP: it is neither announced nor answered for in ARP once
+    /// Another host claims a VIP: it is neither announced nor answered for once
     /// [`Daemon::follow_yielded`] was called, which must be where this is `true`.
     pub(super) fn yield_to(&mut self, claim: &Claim) -> bool {
         if !self.unassigned.owned.contains(&claim.vip) || !self.yielded.claimed(claim) {
             return false;
         }
         tracing::warn!(
-            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers ARP for it until nobody else has it",
+            "{} on {} claims the owned VIP {}: UVS neither announces it nor answers for it until nobody else has it",
             mac_text(claim.mac),
             name(&self.interfaces, claim.port),
             claim.vip,
@@ -94,9 +94,12 @@ impl Daemon {
         let (questions, silent) = self.yielded.round();
         let fib = self.mirror.fib();
         for (vip, port) in questions {
-            if let (Some(interface), Some(vip)) = (fib.interface(port), vip.as_v4()) {
-                let frame = arp::probe(vip, interface.mac);
-                self.workers.send(port, frame.to_vec());
+            if let Some(interface) = fib.interface(port) {
+                let frame = match vip.as_v4() {
+                    Some(vip) => arp::probe(vip, interface.mac).to_vec(),
+                    None => ndp::probe(vip.v6_octets(), interface.mac).to_vec(),
+                };
+                self.workers.send(port, frame);
             }
         }
         for vip in &silent {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::MarkRule;
 use uvs_core::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
     TunnelKind,
 };
 
-use super::director::{DEFAULT, Director, ifindex};
+use super::director::{Director, ifindex};
 use super::{addr, mac};
 
 /// Runs a command.
@@ -26,20 +26,13 @@ pub(super) fn run(d: &mut Director, command: &str) -> Result<(), String> {
             sysctl(d, name, value);
         }
         [
-            "iptables-legacy",
+            "iptables-legacy" | "ip6tables-legacy",
             "-t",
             "mangle",
             "-A",
             "PREROUTING",
-            "-d",
-            to,
-            "-p",
-            protocol,
-            "-j",
-            "MARK",
-            "--set-mark",
-            mark,
-        ] => mark_packets(d, mark, &format!("{protocol} {to}")),
+            ref rule @ ..,
+        ] => return mark_packets(d, rule),
         ["wait", seconds, ..] => {
             d.wait(Duration::from_secs_f64(seconds.parse().unwrap()));
         }
@@ -57,21 +50,38 @@ pub(super) fn run(d: &mut Director, command: &str) -> Result<(), String> {
         ] => {
             d.change_fib(|f| f.set_neighbour(ifindex(dev), addr(a), mac(m)));
         }
+        ["ip", "neigh", "del", a, "dev", dev] => {
+            d.change_fib(|f| f.remove_neighbour(ifindex(dev), addr(a)));
+        }
         ["ip", "route", "del", "default"] => {
-            d.change_fib(|f| f.remove_route(DEFAULT.0, DEFAULT.1));
+            d.change_fib(|f| f.remove_route(Addr::UNSPECIFIED, 0));
+        }
+        ["ip", "-6", "route", "del", "default"] => {
+            d.change_fib(|f| f.remove_route(addr("::"), 0));
         }
         _ => return Err(format!("`{command}` cannot be played")),
     }
     Ok(())
 }
 
-/// What netfilter does before IPVS, a rule of UVS's own does.
-fn mark_packets(d: &mut Director, mark: &str, to: &str) {
-    d.snapshot.marks.push(MarkRule {
-        mark: mark.parse().unwrap(),
-        to: to.parse().unwrap(),
-    });
+/// What netfilter does before IPVS, a rule of UVS's own does: `-d ADDRESS [-p PROTOCOL] -j MARK --set-mark MARK`.
+fn mark_packets(d: &mut Director, rule: &[&str]) -> Result<(), String> {
+    let value = |name| rule.iter().position(|w| *w == name).map(|i| rule[i + 1]);
+    let (Some(to), Some(mark)) = (value("-d"), value("--set-mark")) else {
+        return Err(format!("`{}` cannot be played", rule.join(" ")));
+    };
+    let protocols = match value("-p") {
+        Some(protocol) => vec![protocol],
+        None => vec!["tcp", "udp"],
+    };
+    for protocol in protocols {
+        d.snapshot.marks.push(MarkRule {
+            mark: mark.parse().unwrap(),
+            to: format!("{protocol} {to}").parse().unwrap(),
+        });
+    }
     d.apply();
+    Ok(())
 }
 
 /// Sets one of IPVS's sysctls; the host's own are the host's.
@@ -102,7 +112,8 @@ impl<'a> Args<'a> {
     fn key(&self) -> Option<ServiceKey> {
         if let Some(mark) = self.value("-f") {
             let mark = mark.parse().unwrap();
-            return Some(ServiceKey::Mark { mark, ipv6: false });
+            let ipv6 = self.has("-6");
+            return Some(ServiceKey::Mark { mark, ipv6 });
         }
         let by_option = [
             ("-t", Protocol::Tcp),
@@ -148,7 +159,7 @@ fn ipvsadm(d: &mut Director, args: &Args<'_>) {
     match args.0[0] {
         "-C" => d.snapshot.services.clear(),
         "--set" => set_timeouts(d, &args.0[1..]),
-        command if command.starts_with("-L") => return,
+        command if command.starts_with("-L") || command == "-S" => return,
         command => change(d, command, args),
     }
     d.apply();
@@ -202,13 +213,16 @@ fn change(d: &mut Director, command: &str, args: &Args<'_>) {
     }
 }
 
+/// `ADDRESS:PORT` or `[ADDRESS]:PORT`, or the address alone.
 fn endpoint(s: &str, port: u16) -> Endpoint {
-    match s.split_once(':') {
-        Some((a, p)) => Endpoint::new(addr(a), p.parse().unwrap()),
-        None => Endpoint::new(addr(s), port),
+    if let Ok(at) = s.parse::<std::net::SocketAddr>() {
+        return Endpoint::new(Addr::from(at.ip()), at.port());
     }
+    Endpoint::new(addr(s.trim_matches(['[', ']'])), port)
 }
 
+/// A netmask of IPv4, or the length of an IPv6 prefix.
 fn netmask(s: &str) -> u32 {
-    s.parse::<std::net::Ipv4Addr>().unwrap().to_bits()
+    let mask = s.parse::<std::net::Ipv4Addr>().map(u32::from);
+    mask.unwrap_or_else(|_| s.parse().unwrap())
 }

@@ -10,10 +10,12 @@ use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
+use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::testing::hook::{self, Model, Passage};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, Verdict};
+use uvs_core::wire::ethernet::{self, Mac};
 
 #[cfg(test)]
 use super::program::Program;
@@ -45,9 +47,17 @@ pub struct Director {
     #[cfg(test)]
     program: Option<Program>,
     /// Frames whose next hop is asked for, and until when.
-    held: Vec<(Instant, Vec<u8>)>,
+    held: Vec<Held>,
     /// What left between two steps.
     late: Vec<(usize, Vec<u8>)>,
+}
+
+/// A frame that waits for its next hop's MAC address.
+struct Held {
+    until: Instant,
+    egress: Egress,
+    /// Behind [`HEADROOM`].
+    bytes: Vec<u8>,
 }
 
 /// What became of a frame.
@@ -103,8 +113,11 @@ impl Director {
         d
     }
 
-    /// Takes the snapshot up.
+    /// Takes the snapshot up. VIPs that the director does not have are the host's, as the daemon has it.
     pub fn apply(&mut self) {
+        let vips = self.snapshot.services.iter().map(|s| s.key.vip().addr);
+        let absent = vips.filter(|vip| !vip.is_unspecified() && !self.fib.is_local(*vip));
+        self.snapshot.absent_vips = absent.collect();
         self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
         self.expire();
     }
@@ -130,14 +143,10 @@ impl Director {
         while self.engine.handle_timeout(self.now, 1000, &mut out) {}
         self.engine.give_orders(self.now);
         let now = self.now;
-        let (gone, held) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|(deadline, _)| *deadline <= now);
-        self.held = held;
-        let gone: Vec<(Instant, Vec<u8>)> = gone;
-        for (_, mut frame) in gone {
+        let gone: Vec<Held> = self.held.extract_if(.., |h| h.until <= now).collect();
+        for mut held in gone {
             let mut out = Outbox::new();
-            let mut frame = whole(&mut frame);
+            let mut frame = whole(&mut held.bytes);
             self.engine.handle_unreachable(now, &mut frame, &mut out);
             let left = self.collect(&out);
             self.late.extend(left);
@@ -146,10 +155,16 @@ impl Director {
 
     /// A frame comes in on a side, one step later.
     pub fn send(&mut self, side: &str, bytes: &[u8]) -> Outcome {
+        self.send_with(side, bytes, Offload::default())
+    }
+
+    /// As [`Self::send`], with something left to do in the frame.
+    pub(super) fn send_with(&mut self, side: &str, bytes: &[u8], offload: Offload) -> Outcome {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let mut buf = vec![0; HEADROOM];
         buf.extend(bytes);
         let mut frame = whole(&mut buf);
+        frame.offload = offload;
         let mut out = Outbox::new();
         self.now = self.now + self.step;
         self.expire();
@@ -206,6 +221,26 @@ impl Director {
         sides.find(is).unwrap()
     }
 
+    /// What has left since the last frame.
+    pub(super) fn take_late(&mut self) -> Vec<(usize, Vec<u8>)> {
+        std::mem::take(&mut self.late)
+    }
+
+    /// A neighbour has told where it is: what waits for it leaves.
+    pub(super) fn learn(&mut self, side: &str, neighbour: Addr, mac: Mac) {
+        let port = SIDES.iter().position(|t| *t == side).unwrap();
+        let ifindex = ifindex(DEVICES[port]);
+        self.change_fib(|f| f.set_neighbour(ifindex, neighbour, mac));
+        let here =
+            |h: &mut Held| h.egress.port == port_id(port) && h.egress.unresolved == Some(neighbour);
+        let freed: Vec<Held> = self.held.extract_if(.., here).collect();
+        for mut held in freed {
+            let mut frame = whole(&mut held.bytes);
+            ethernet::Header::new_mut(frame.bytes_mut()).set_dst(mac);
+            self.late.push((port, frame.bytes().to_vec()));
+        }
+    }
+
     fn collect(&mut self, out: &Outbox) -> Vec<(usize, Vec<u8>)> {
         let mut left = Vec::new();
         for (bytes, _, egress) in out.iter() {
@@ -218,7 +253,11 @@ impl Director {
         if egress.unresolved.is_some() {
             let mut buf = vec![0; HEADROOM];
             buf.extend(bytes);
-            self.held.push((self.now + PATIENCE, buf));
+            self.held.push(Held {
+                until: self.now + PATIENCE,
+                egress,
+                bytes: buf,
+            });
         } else {
             left.push((usize::from(egress.port.0), bytes.to_vec()));
         }
@@ -255,7 +294,11 @@ impl Director {
                 let word = server.forwarding.def().listed;
                 lines.push(format!(
                     "{} {} {word} weight {} active {} inact {}",
-                    s.key, r.endpoint, server.weight, r.numbers.active, r.numbers.inactive
+                    named(s.key),
+                    r.endpoint,
+                    server.weight,
+                    r.numbers.active,
+                    r.numbers.inactive
                 ));
             }
         }
@@ -287,11 +330,23 @@ fn whole(buf: &mut [u8]) -> Frame<'_> {
     Frame::new(buf, HEADROOM, end, Offload::default())
 }
 
+/// A service as recordings name it: of a mark they leave out the family.
+fn named(key: ServiceKey) -> String {
+    match key {
+        ServiceKey::Mark { mark, .. } => format!("FWM {mark}"),
+        ServiceKey::Address { .. } => key.to_string(),
+    }
+}
+
+/// The interfaces, in the order of the ports.
+const DEVICES: [&str; 2] = ["c0", "s0"];
+
 /// The recording's interfaces, routes and neighbours.
 fn fib(topology: &Value, mtu: &Value) -> Fib {
     let mut fib = Fib::new();
     fib.forwarding = true;
-    for (port, dev) in ["c0", "s0"].iter().enumerate() {
+    fib.forwarding_ipv6 = true;
+    for (port, dev) in DEVICES.iter().enumerate() {
         let ifindex = ifindex(dev);
         let t = &topology[*dev];
         fib.set_interface(Interface {
@@ -302,12 +357,14 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
             up: true,
             reverse_path: ReversePath::Off,
         });
+        fib.add_address(ifindex, link_local(text(&t["mac"])), 64);
         for a in list(&t["addr"]) {
             let (a, prefix) = text(a).split_once('/').unwrap();
             let (a, prefix) = (addr(a), prefix.parse().unwrap());
-            fib.add_local(ifindex, a);
+            fib.add_address(ifindex, a, prefix);
+            // IPv6's routes leave the choice of a source open.
             let hop = Hop {
-                source: Some(a),
+                source: a.is_v4().then_some(a),
                 ..Hop::by(ifindex, None)
             };
             fib.add_route(Route::new(a.masked(prefix), prefix, Target::Hop(hop)));
@@ -316,15 +373,30 @@ fn fib(topology: &Value, mtu: &Value) -> Fib {
     for n in list(&topology["neigh"]) {
         fib.set_neighbour(ifindex(text(&n[0])), addr(text(&n[1])), mac(text(&n[2])));
     }
-    let gateway = Hop::by(ifindex("c0"), Some(addr("10.0.1.254")));
-    fib.add_route(Route::new(DEFAULT.0, DEFAULT.1, Target::Hop(gateway)));
+    for route in list(&topology["routes"]) {
+        let words: Vec<&str> = text(route).split_whitespace().collect();
+        let ["default", "via", gateway, "dev", dev] = words[..] else {
+            panic!("`{route}` cannot be played");
+        };
+        let gateway = addr(gateway);
+        let to = if gateway.is_v4() { "0.0.0.0" } else { "::" };
+        let hop = Hop::by(ifindex(dev), Some(gateway));
+        fib.add_route(Route::new(addr(to), 0, Target::Hop(hop)));
+    }
     fib
+}
+
+/// The link-local address of the interface with this MAC address (RFC 4291 appendix A).
+fn link_local(station: &str) -> Addr {
+    let [a, b, c, d, e, f] = mac(station);
+    let host = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    let mut addr = [0; 16];
+    addr[..2].copy_from_slice(&[0xfe, 0x80]);
+    addr[8..].copy_from_slice(&host);
+    Addr::v6(addr)
 }
 
 /// The kernel's index of an interface.
 pub(super) fn ifindex(dev: &str) -> u32 {
     if dev == "c0" { 2 } else { 3 }
 }
-
-/// The default route, as a key for its removal.
-pub(super) const DEFAULT: (Addr, u8) = (Addr::UNSPECIFIED, 0);

@@ -1,8 +1,9 @@
 //! The kernel's recorded behaviour, played against the engine in virtual time: no sockets, no root.
 //!
-//! `tests/golden/packets.json` and `states.json` were recorded from Linux 6.1's IPVS. What the host's own
-//! stack did there (ARP, resets and echoes for its own addresses) is here a `Pass` or an unresolved next
-//! hop, which is allowed only for packets that no service and no guard rule would keep from the host.
+//! `tests/golden/packets.json`, `packets6.json` (IPv6, and tunnels between the families) and `states.json` were
+//! recorded from Linux 6.1's IPVS. What the host's own stack did there (ARP, neighbour discovery, resets and echoes
+//! for its own addresses) is here a `Pass` or an unresolved next hop, which is allowed only for packets that no
+//! service and no guard rule would keep from the host.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,6 +16,8 @@ mod packets;
 mod program;
 #[cfg(test)]
 mod states;
+#[cfg(test)]
+mod sync;
 
 use serde_json::Value;
 use uvs_core::flow::Addr;
@@ -51,7 +54,12 @@ fn list(v: &Value) -> &[Value] {
     v.as_array().unwrap()
 }
 
-/// The recorded packets, with the topology they were recorded on.
+/// The recorded packets of IPv4, with the topology they were recorded on.
 pub fn packets_book() -> Value {
     serde_json::from_str(include_str!("../../tests/golden/packets.json")).unwrap()
+}
+
+/// The recorded packets of IPv6 and of both families, with their topology.
+pub fn packets6_book() -> Value {
+    serde_json::from_str(include_str!("../../tests/golden/packets6.json")).unwrap()
 }

@@ -19,15 +19,15 @@
 
 use uvs_core::wire::protocol::{SCTP, TCP, UDP};
 
-use super::elements::key;
-use super::nft::field::{Field, IP_DADDR, IP_PROTOCOL, IP_SADDR, TCP_FLAGS, TH_DPORT, TH_SPORT};
+use super::elements::{Change, keys};
+use super::nft::field::{Field, TCP_FLAGS};
 use super::nft::rule::Rule;
 use super::nft::table::{Dynamic, Set};
-use super::sets::{SOURCE, set};
+use super::sets::{IPV4, IPV6, SIDES, Side, set};
 use super::spec::{Idle, Server};
 
-/// The set's name.
-pub(super) const CLIENTS: &str = "clients";
+/// The sets of protocols in which the guard cannot tell.
+pub(super) const UNSURE: [&str; 2] = [IPV4.names.unsure, IPV6.names.unsure];
 /// Clients remembered, about 100 bytes each as they come.
 const CLIENT_LIMIT: u32 = 2 << 20;
 /// The engine's SYN_RECV.
@@ -40,9 +40,6 @@ const MARGIN_SECONDS: u32 = 30;
 /// The kernel keeps all from these servers for this long where nobody says that it is sure again.
 const UNSURE_SECONDS: u32 = 30;
 
-/// A client as the sender, and as the receiver.
-const FROM: &[Field] = &[IP_SADDR, IP_PROTOCOL, TH_SPORT];
-const TO: &[Field] = &[IP_DADDR, IP_PROTOCOL, TH_DPORT];
 /// Bits of [`TCP_FLAGS`].
 const FIN: u32 = 0x01;
 const SYN: u32 = 0x02;
@@ -67,102 +64,119 @@ impl Idle {
 }
 
 /// The sets that the rules fill.
-pub(super) fn sets(idle: Idle) -> [Set; 3] {
+pub(super) fn sets(side: &Side, idle: Idle) -> [Set; 3] {
     let (_, lifetime) = idle.lifetimes();
+    let (names, from) = (&side.names, side.source.with_port);
     let dynamic = |seconds, limit, set| Set {
         dynamic: Some(Dynamic { seconds, limit }),
         ..set
     };
     let all = [TCP, UDP, SCTP].map(|protocol| vec![protocol]);
     [
-        dynamic(lifetime, CLIENT_LIMIT, set(CLIENTS, FROM, Vec::new())),
+        dynamic(lifetime, CLIENT_LIMIT, set(names.clients, from, Vec::new())),
         dynamic(
             CLOSING_SECONDS,
             CLIENT_LIMIT,
-            set("closing", FROM, Vec::new()),
+            set(names.closing, from, Vec::new()),
         ),
         dynamic(
             UNSURE_SECONDS,
             255,
-            set("unsure", &[IP_PROTOCOL], all.into()),
+            set(names.unsure, side.protocol, all.into()),
         ),
     ]
 }
 
 /// What becomes of a client's packet to a NAT service.
-pub(super) fn remember(idle: Idle) -> Vec<Rule> {
+pub(super) fn remember(side: &Side, idle: Idle) -> Vec<Rule> {
     let new = Rule::new;
     let (udp, _) = idle.lifetimes();
+    let (names, from) = (&side.names, side.source.with_port);
     let rules = [
         new()
             .masked_is(TCP_FLAGS, SYN | ACK, SYN)
-            .within(FROM, "closing")
-            .delete(FROM, "closing")
-            .update_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
+            .within(from, names.closing)
+            .delete(from, names.closing)
+            .update_for(from, names.clients, HANDSHAKE_SECONDS),
         new()
             .masked_is(TCP_FLAGS, SYN | ACK, SYN)
-            .add_for(FROM, CLIENTS, HANDSHAKE_SECONDS),
+            .add_for(from, names.clients, HANDSHAKE_SECONDS),
         new()
-            .within(FROM, "closing")
-            .update(FROM, "closing")
-            .update_for(FROM, CLIENTS, CLOSING_SECONDS),
+            .within(from, names.closing)
+            .update(from, names.closing)
+            .update_for(from, names.clients, CLOSING_SECONDS),
         new()
-            .is(IP_PROTOCOL, UDP.into())
-            .update_for(FROM, CLIENTS, udp),
-        new().update(FROM, CLIENTS),
+            .is(side.protocol[0], UDP.into())
+            .update_for(from, names.clients, udp),
+        new().update(from, names.clients),
     ];
     // Where the set is full, the rule ends before it goes there.
-    let mut rules: Vec<_> = rules.map(|rule| rule.goto("drop_service")).into();
-    rules.push(new().update(&[IP_PROTOCOL], "unsure"));
-    rules.push(new().goto("drop_service"));
+    let mut rules: Vec<_> = rules.map(|rule| rule.goto(names.drop_service)).into();
+    rules.push(new().update(side.protocol, names.unsure));
+    rules.push(new().goto(names.drop_service));
     rules
 }
 
 /// What becomes of a NAT server's packet to the host or beyond.
-pub(super) fn reply(idle: Idle) -> Vec<Rule> {
+pub(super) fn reply(side: &Side, idle: Idle) -> Vec<Rule> {
     let new = Rule::new;
     let (udp, _) = idle.lifetimes();
+    let (names, to) = (&side.names, side.destination.with_port);
     vec![
         new()
-            .is(IP_PROTOCOL, UDP.into())
-            .within(TO, CLIENTS)
-            .update_for(TO, CLIENTS, udp)
-            .goto("drop_nat_reply"),
+            .is(side.protocol[0], UDP.into())
+            .within(to, names.clients)
+            .update_for(to, names.clients, udp)
+            .goto(names.drop_nat_reply),
         new()
             .has_any(TCP_FLAGS, FIN | RST)
-            .within(TO, CLIENTS)
-            .update(TO, "closing"),
-        new().within(TO, CLIENTS).goto("drop_nat_reply"),
+            .within(to, names.clients)
+            .update(to, names.closing),
+        new().within(to, names.clients).goto(names.drop_nat_reply),
     ]
 }
 
 /// What becomes of a NAT server's packet that is beyond the host and to no client.
-pub(super) fn stray(answers_strays: bool) -> Vec<Rule> {
+pub(super) fn stray(side: &Side, answers_strays: bool) -> Vec<Rule> {
     let new = Rule::new;
-    let mut rules = vec![new().within(&[IP_PROTOCOL], "unsure")];
+    let names = &side.names;
+    let mut rules = vec![new().within(side.protocol, names.unsure)];
     // With nat_icmp_send the engine answers them, but for a RST.
     if answers_strays {
         rules.push(new().masked_is(TCP_FLAGS, RST, 0));
-        rules.push(new().differs(IP_PROTOCOL, TCP.into()));
+        rules.push(new().differs(side.protocol[0], TCP.into()));
     }
-    let drop = |rule: Rule| rule.goto("drop_nat_reply");
+    let drop = |rule: Rule| rule.goto(names.drop_nat_reply);
     rules.into_iter().map(drop).collect()
 }
 
 /// Puts what this host's own NAT server answers to a client into the loopback interface, where UVS takes
 /// it: such a frame leaves by an interface whose ingress it never passes.
-pub(super) fn egress() -> Vec<Rule> {
+pub(super) fn egress(side: &Side) -> [Rule; 2] {
+    let Side { source, names, .. } = side;
     let to_client = |key: &[Field], set| {
-        let reply = Rule::new().within(key, set).within(TO, CLIENTS);
-        reply.fwd_to(LOOPBACK_IFINDEX)
+        let reply = Rule::new().within(key, set);
+        let to_client = reply.within(side.destination.with_port, names.clients);
+        to_client.fwd_to(LOOPBACK_IFINDEX)
     };
-    vec![
-        to_client(SOURCE.with_port, "own_server"),
-        to_client(SOURCE.any_port, "own_server_any_port"),
+    [
+        to_client(source.with_port, names.own_server),
+        to_client(source.any_port, names.own_server_any_port),
     ]
 }
 
-/// The keys of `clients` for ends of connections.
-pub(super) fn keys(clients: &[Server]) -> Vec<Vec<u8>> {
-    clients.iter().filter_map(key).collect()
+/// What enters clients, as ends of connections, into the sets.
+pub(super) fn changes(clients: &[Server]) -> Vec<Change> {
+    let of_family = SIDES.map(|side| Change {
+        set: side.names.clients,
+        gained: true,
+        keys: keys(side.family, clients.iter()),
+    });
+    let some = of_family.into_iter().filter(|c| !c.keys.is_empty());
+    some.collect()
+}
+
+/// Whether a set is one of the clients'.
+pub(super) fn is_clients(set: &str) -> bool {
+    SIDES.iter().any(|side| side.names.clients == set)
 }

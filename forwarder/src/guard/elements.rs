@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use uvs_core::flow::{Addr, Protocol};
+use uvs_core::flow::{Addr, Family, Protocol};
 
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
-use super::sets::TABLE;
+use super::rules::vips;
+use super::sets::{SIDES, Side, TABLE};
 use super::spec::{GuardSpec, Server};
 
 /// More elements than this are quicker in a message that replaces the table.
@@ -44,52 +45,54 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
     if rules(from) != rules(to) {
         return None;
     }
-    let mut changes = Changes::default();
+    let mut changes = Changes {
+        all: Vec::new(),
+        family: Family::V4,
+    };
     let services = |of: &[(Protocol, Addr, u16)]| -> Vec<Server> {
         let server = |&(protocol, vip, port): &(Protocol, Addr, u16)| (vip, protocol, port);
         let mut servers: Vec<_> = of.iter().map(server).collect();
         servers.sort_unstable();
         servers
     };
-    let pair = |with_port, any_port| [with_port, any_port];
-    for (set, from, to) in [
-        (
-            pair("nat_service", "nat_service_any_port"),
-            &from.nat.services,
-            &to.nat.services,
-        ),
-        (
-            pair("service", "service_any_port"),
-            &from.services,
-            &to.services,
-        ),
-    ] {
-        changes.tuples(&[set], &services(from), &services(to));
+    let nat_services = [&from.nat, &to.nat].map(|nat| services(&nat.services));
+    let other_services = [from, to].map(|spec| services(&spec.services));
+    for Side { family, names, .. } in SIDES {
+        changes.family = *family;
+        let [old, new] = &nat_services;
+        let sets = [names.nat_service, names.nat_service_any_port];
+        changes.tuples(&[sets], old, new);
+        let [old, new] = &other_services;
+        changes.tuples(&[[names.service, names.service_any_port]], old, new);
+        changes.tuples(
+            &[[names.own_server, names.own_server_any_port]],
+            &from.nat.own_servers,
+            &to.nat.own_servers,
+        );
+        changes.tuples(
+            &[
+                [names.nat_server, names.nat_server_any_port],
+                [names.inner, names.inner_any_port],
+            ],
+            &from.nat_servers,
+            &to.nat_servers,
+        );
+        changes.tuples(
+            &[[names.fullnat_server, names.fullnat_server_any_port]],
+            &from.fullnat.servers,
+            &to.fullnat.servers,
+        );
+        changes.addresses(names.fullnat_local, &from.fullnat.local, &to.fullnat.local);
+        changes.addresses(names.ftp, &from.ftp, &to.ftp);
+        changes.addresses(names.owned, &from.owned, &to.owned);
+        if *family == Family::V6 {
+            changes.addresses(names.vips, &vips(from), &vips(to));
+        }
+        changes.addresses(names.local, &from.local, &to.local);
     }
-    changes.tuples(
-        &[pair("own_server", "own_server_any_port")],
-        &from.nat.own_servers,
-        &to.nat.own_servers,
-    );
-    changes.tuples(
-        &[
-            pair("nat_server", "nat_server_any_port"),
-            pair("inner", "inner_any_port"),
-        ],
-        &from.nat_servers,
-        &to.nat_servers,
-    );
-    changes.tuples(
-        &[pair("fullnat_server", "fullnat_server_any_port")],
-        &from.fullnat.servers,
-        &to.fullnat.servers,
-    );
-    changes.addresses("fullnat_local", &from.fullnat.local, &to.fullnat.local);
-    changes.addresses("ftp", &from.ftp, &to.ftp);
-    changes.addresses("owned", &from.owned, &to.owned);
-    changes.addresses("local", &from.local, &to.local);
-    let count: usize = changes.0.iter().map(|c| c.keys.len()).sum();
-    (count <= LIMIT).then_some(changes.0)
+    let changes = changes.all;
+    let count: usize = changes.iter().map(|c| c.keys.len()).sum();
+    (count <= LIMIT).then_some(changes)
 }
 
 /// The transaction that makes these changes.
@@ -105,54 +108,47 @@ pub(super) fn batch(changes: &[Change]) -> Batch {
     Batch::of(&messages.collect::<Vec<_>>())
 }
 
-/// The transaction that adds these elements to a set.
-pub(super) fn addition(set: &'static str, keys: Vec<Vec<u8>>) -> Batch {
-    let gained = true;
-    batch(&[Change { set, gained, keys }])
-}
-
-/// The transaction that takes all elements out of a set, also of one that has none.
-pub(super) fn emptying(set: &str) -> Batch {
-    let all = Attributes::of(|out| {
-        out.text(OF_TABLE, TABLE).text(NAME, set);
+/// The transaction that takes all elements out of sets, also of one that has none.
+pub(super) fn emptying(sets: [&str; 2]) -> Batch {
+    let all = sets.map(|set| {
+        let of_set = Attributes::of(|out| {
+            out.text(OF_TABLE, TABLE).text(NAME, set);
+        });
+        (Kind::DELETE_ELEMENTS, of_set)
     });
-    Batch::of(&[(Kind::DELETE_ELEMENTS, all)])
+    Batch::of(&all)
 }
 
-#[derive(Default)]
-struct Changes(Vec<Change>);
+struct Changes {
+    all: Vec<Change>,
+    /// The family that is being compared.
+    family: Family,
+}
 
 impl Changes {
     /// Each pair of sets: those with a port, and those for all ports.
     fn tuples(&mut self, pairs: &[[&'static str; 2]], old: &[Server], new: &[Server]) {
         for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
             let (any_port, with_port): (Vec<_>, Vec<_>) = only.into_iter().partition(|s| s.2 == 0);
+            let keys = |of: Vec<&Server>| keys(self.family, of.into_iter());
+            let (with_port, any_port) = (keys(with_port), keys(any_port));
             for [with_port_set, any_port_set] in pairs {
-                self.note(
-                    with_port_set,
-                    gained,
-                    with_port.iter().copied().filter_map(key),
-                );
-                self.note(
-                    any_port_set,
-                    gained,
-                    any_port.iter().copied().filter_map(key),
-                );
+                self.note(with_port_set, gained, with_port.clone());
+                self.note(any_port_set, gained, any_port.clone());
             }
         }
     }
 
     fn addresses(&mut self, set: &'static str, old: &[Addr], new: &[Addr]) {
         for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
-            let keys = only.into_iter().filter_map(|a| a.as_v4());
-            self.note(set, gained, keys.map(|bytes| bytes.to_vec()));
+            let of_family = only.into_iter().filter(|a| a.family() == self.family);
+            self.note(set, gained, of_family.map(octets).collect());
         }
     }
 
-    fn note(&mut self, set: &'static str, gained: bool, keys: impl Iterator<Item = Vec<u8>>) {
-        let keys: Vec<_> = keys.collect();
+    fn note(&mut self, set: &'static str, gained: bool, keys: Vec<Vec<u8>>) {
         if !keys.is_empty() {
-            self.0.push(Change { set, gained, keys });
+            self.all.push(Change { set, gained, keys });
         }
     }
 }
@@ -167,30 +163,42 @@ fn only<'a, T: Ord>(of: &'a [T], without: &[T]) -> Vec<&'a T> {
     of.iter().filter(is_new).collect()
 }
 
-/// The keys of those with a port, and of those for all ports, in order, each once; IPv4 only.
-pub(super) fn tuples(of: &[Server]) -> [Vec<Vec<u8>>; 2] {
+/// A family's keys of those with a port, and of those for all ports, in order, each once.
+pub(super) fn tuples(family: Family, of: &[Server]) -> [Vec<Vec<u8>>; 2] {
     let (any_port, with_port): (Vec<_>, Vec<_>) = of.iter().partition(|s| s.2 == 0);
-    [with_port, any_port].map(|of| in_order(of.into_iter().filter_map(key)))
+    [with_port, any_port].map(|of| in_order(keys(family, of.into_iter()).into_iter()))
 }
 
-/// The keys of addresses, in order, each once; IPv4 only.
-pub(super) fn addresses(of: &[Addr]) -> Vec<Vec<u8>> {
-    in_order(of.iter().filter_map(|a| Some(a.as_v4()?.to_vec())))
+/// A family's keys of addresses, in order, each once.
+pub(super) fn addresses(family: Family, of: &[Addr]) -> Vec<Vec<u8>> {
+    let of_family = of.iter().filter(|a| a.family() == family);
+    in_order(of_family.map(octets))
+}
+
+/// A family's keys.
+pub(super) fn keys<'a>(family: Family, of: impl Iterator<Item = &'a Server>) -> Vec<Vec<u8>> {
+    of.filter(|s| s.0.family() == family).map(key).collect()
 }
 
 fn in_order(keys: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     keys.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Address, protocol and port, each padded to a register of four bytes; IPv4 only.
-pub(super) fn key(&(addr, protocol, port): &Server) -> Option<Vec<u8>> {
-    let mut key = addr.as_v4()?.to_vec();
-    key.extend([protocol as u8, 0, 0, 0]);
-    if port != 0 {
+/// Address, protocol and port, each padded to registers of four bytes.
+fn key((addr, protocol, port): &Server) -> Vec<u8> {
+    let mut key = octets(addr);
+    key.extend([*protocol as u8, 0, 0, 0]);
+    if *port != 0 {
         key.extend(port.to_be_bytes());
         key.extend([0, 0]);
     }
-    Some(key)
+    key
+}
+
+/// An address as packets of its family have it.
+pub(super) fn octets(addr: &Addr) -> Vec<u8> {
+    let v4 = addr.as_v4().map(|four| four.to_vec());
+    v4.unwrap_or_else(|| addr.v6_octets().to_vec())
 }
 
 #[cfg(test)]
@@ -225,6 +233,29 @@ mod tests {
             [
                 change("service", true, with_port),
                 change("service_any_port", false, any_port)
+            ]
+        );
+    }
+
+    #[test]
+    fn each_family_has_sets_of_its_own() {
+        let mut both = spec(&[80]);
+        let vip = Addr([0x20; 16]);
+        both.services.push((Protocol::Tcp, vip, 80));
+        both.owned.push(vip);
+        let mut tcp_80 = vec![0x20; 16];
+        tcp_80.extend([6, 0, 0, 0, 0, 80, 0, 0]);
+        let gained = |set, key| Change {
+            set,
+            gained: true,
+            keys: vec![key],
+        };
+        assert_eq!(
+            changes(&spec(&[80]), &both.union(&both)).unwrap(),
+            [
+                gained("service6", tcp_80),
+                gained("owned6", vec![0x20; 16]),
+                gained("vips6", vec![0x20; 16])
             ]
         );
     }

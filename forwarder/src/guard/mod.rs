@@ -32,7 +32,6 @@ pub use nft::listing::Counter;
 pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server, TunnelEnd};
 pub use tampering::{Repairs, Tampering};
 
-use clients::CLIENTS;
 use nft::link::{Fault, Link};
 use reconciler::{Reconciler, lock};
 use state::{Ready, State};
@@ -152,12 +151,25 @@ impl Guard {
     /// # Errors
     /// They could not be noted.
     pub fn remember(&self, table: Unsure, those: &[Server]) -> Result<bool, GuardError> {
-        let keys = clients::keys(those);
-        if keys.is_empty() {
+        let changes = clients::changes(those);
+        if changes.is_empty() {
             return Ok(true);
         }
-        let told = self.state().tell(table, &elements::addition(CLIENTS, keys));
+        let told = self.state().tell(table, &elements::batch(&changes));
         told.map_err(|e| GuardError::of("note clients", e))
+    }
+
+    /// These are clients of NAT services too, by another director's word.
+    ///
+    /// # Errors
+    /// They could not be noted.
+    pub fn note_clients(&self, those: &[Server]) -> Result<(), GuardError> {
+        let changes = clients::changes(those);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let noted = self.state().note(&elements::batch(&changes));
+        noted.map_err(|e| GuardError::of("note clients", e))
     }
 
     /// All clients are known: what NAT servers send to others is the kernel's again. `false` where that table
@@ -167,7 +179,7 @@ impl Guard {
     /// It could not be said; the kernel forgets by itself within half a minute.
     pub fn clear_unsure(&self, table: Unsure) -> Result<bool, GuardError> {
         let mut state = self.state();
-        let told = state.tell(table, &elements::emptying("unsure"));
+        let told = state.tell(table, &elements::emptying(clients::UNSURE));
         let told = told.map_err(|e| GuardError::of("say that all clients are known", e))?;
         if told {
             state.clear_unsure();

@@ -1,9 +1,9 @@
 //! Predicts which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`] as a function.
 
-use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use uvs_core::wire::ethernet::{self, ethertype};
 use uvs_core::wire::ports::Ports;
-use uvs_core::wire::{icmp, ipv4, protocol};
+use uvs_core::wire::{icmp, icmpv6, ipv4, ipv6, protocol};
 
 use super::spec::{GuardSpec, Server};
 
@@ -21,19 +21,17 @@ impl GuardSpec {
     /// server's is dropped where it is `ours`: to a client that the guard remembers.
     pub(crate) fn dropped_by(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
         let ethernet = ethernet::Header::new_checked(frame).ok()?;
-        if ethernet.ethertype() != ethertype::IPV4 {
-            return None;
-        }
+        let family = Family::ALL
+            .into_iter()
+            .find(|f| ethertype::of(*f == Family::V6) == ethernet.ethertype())?;
         let packet = &frame[ethernet::LEN..];
-        let h = Headers::read(packet)?;
+        let h = Headers::read(family, packet)?;
         let Some(protocol) = Protocol::from_number(h.protocol) else {
-            let error = h.protocol == protocol::ICMP
-                && !self.owned.contains(&h.dst)
-                && !self.local.contains(&h.dst);
             return if self.owned.contains(&h.dst) {
                 Some("owned")
             } else {
-                (error && self.quotes_ours(packet)).then_some("icmp_error")
+                let passes = !self.local.contains(&h.dst);
+                (passes && self.quotes_ours(family, packet)).then_some("icmp_error")
             };
         };
         let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
@@ -71,8 +69,8 @@ impl GuardSpec {
     }
 
     /// Whether an ICMP error is about a packet to a NAT server.
-    fn quotes_ours(&self, packet: &[u8]) -> bool {
-        let Some(h) = quoted(packet).and_then(Headers::read) else {
+    fn quotes_ours(&self, family: Family, packet: &[u8]) -> bool {
+        let Some(h) = quoted(family, packet).and_then(|p| Headers::read(family, p)) else {
             return false;
         };
         self.nat_servers.iter().any(|&(addr, protocol, port)| {
@@ -82,28 +80,76 @@ impl GuardSpec {
 }
 
 impl Headers {
-    /// Reads an IPv4 packet's; ports are 0 where there are none.
-    fn read(packet: &[u8]) -> Option<Self> {
-        let header = ipv4::Header::new_checked(packet).ok()?;
-        let l4 = packet.get(header.header_len()..).unwrap_or_default();
+    /// Reads a packet's; ports are 0 where there are none, as in a fragment that is not the first.
+    fn read(family: Family, packet: &[u8]) -> Option<Self> {
+        let (src, dst, protocol, l4) = match family {
+            Family::V4 => {
+                let header = ipv4::Header::new_checked(packet).ok()?;
+                let ends = (Addr::v4(header.src()), Addr::v4(header.dst()));
+                (ends.0, ends.1, header.protocol(), header.header_len())
+            }
+            Family::V6 => {
+                let header = ipv6::Header::new_checked(packet).ok()?;
+                let (protocol, l4) = behind_extensions(packet)?;
+                let ends = (Addr::v6(header.src()), Addr::v6(header.dst()));
+                (ends.0, ends.1, protocol, l4)
+            }
+        };
+        let l4 = packet.get(l4..).unwrap_or_default();
         let ports = Ports::new_checked(l4).map_or((0, 0), |p| (p.src(), p.dst()));
         Some(Self {
-            src: Addr::v4(header.src()),
-            dst: Addr::v4(header.dst()),
-            protocol: header.protocol(),
+            src,
+            dst,
+            protocol,
             src_port: ports.0,
             dst_port: ports.1,
         })
     }
 }
 
-/// The packet without options that an ICMP error quotes.
-fn quoted(packet: &[u8]) -> Option<&[u8]> {
-    let message = ipv4::Packet::new_checked(packet).ok()?.payload;
-    let header = icmp::Header::new_checked(message).ok()?;
+/// What an IPv6 packet's extension headers end in, and where that begins: beyond the packet in a fragment that
+/// is not the first, which has none of it.
+fn behind_extensions(packet: &[u8]) -> Option<(u8, usize)> {
+    let chain = ipv6::walk(packet).ok()?;
+    let Some(at) = chain.fragment else {
+        return Some((chain.protocol, chain.len));
+    };
+    let fragment = ipv6::Fragment::new_checked(packet.get(at..)?).ok()?;
+    if fragment.offset() != 0 {
+        return Some((chain.protocol, packet.len()));
+    }
+    let chain = ipv6::walk_from(packet, chain.protocol, chain.len, at).ok()?;
+    Some((chain.protocol, chain.len))
+}
+
+/// The packet that an ICMP error quotes, where the guard can read it: without options or extension headers.
+fn quoted(family: Family, packet: &[u8]) -> Option<&[u8]> {
+    let (kinds, protocol, at) = match family {
+        Family::V4 => {
+            let header = ipv4::Header::new_checked(packet).ok()?;
+            (icmp::ERRORS, header.protocol(), header.header_len())
+        }
+        Family::V6 => {
+            let (protocol, at) = behind_extensions(packet)?;
+            (icmpv6::ERRORS, protocol, at)
+        }
+    };
+    let message = packet.get(at..)?;
+    let kind = icmp::Header::new_checked(message).ok()?.kind();
     let quoted = &message[icmp::LEN..];
-    let about = ipv4::Packet::new_checked(quoted).ok()?;
-    (icmp::ERRORS.contains(&header.kind()) && about.options.is_empty()).then_some(quoted)
+    let is_plain = match family {
+        Family::V4 => quoted.first() == Some(&0x45),
+        Family::V6 => quoted.first().is_some_and(|first| first >> 4 == 6),
+    };
+    let is_icmp = protocol == protocol_of_icmp(family);
+    (is_icmp && is_plain && kinds.contains(&kind)).then_some(quoted)
+}
+
+const fn protocol_of_icmp(family: Family) -> u8 {
+    match family {
+        Family::V4 => protocol::ICMP,
+        Family::V6 => protocol::ICMPV6,
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +217,36 @@ mod tests {
                 "a health check, or any other"
             );
         }
+    }
+
+    #[test]
+    fn each_rule_keeps_its_own_in_ipv6_too() {
+        let [vip, owned, server, client] = ["100", "200", "2:11", "10"]
+            .map(|end| format!("2001:db8::{end}").parse::<std::net::Ipv6Addr>())
+            .map(|a| Addr::from(a.expect("an address")));
+        let spec = GuardSpec {
+            services: vec![(Protocol::Tcp, vip, 80)],
+            owned: vec![owned],
+            nat_servers: vec![(server, Protocol::Tcp, 8080)],
+            wide: vec!["tcp [2001:db8:8::/48]:80".parse().expect("a destination")],
+            ..spec()
+        };
+        let at = Endpoint::new;
+        let kept = |from, to| spec.dropped_by(&tcp(from, to, 2).frame(), true);
+        assert_eq!(kept(at(client, 9), at(vip, 80)), Some("service"));
+        assert_eq!(kept(at(client, 9), at(vip, 22)), None);
+        assert_eq!(kept(at(client, 9), at(owned, 22)), Some("owned"));
+        assert_eq!(kept(at(server, 8080), at(client, 9)), Some("nat_reply"));
+        assert_eq!(kept(at(server, 8081), at(client, 9)), None);
+        let far = "2001:db8:8::7".parse::<std::net::Ipv6Addr>();
+        let far = Addr::from(far.expect("an address"));
+        assert_eq!(kept(at(client, 9), at(far, 80)), Some("service"));
+        let long = tcp(at(client, 9), at(vip, 80), 2).extension(60, &[0; 6]);
+        assert_eq!(spec.dropped_by(&long.frame(), true), Some("service"));
+        let sent = tcp(at(client, 9), at(server, 8080), 2).frame();
+        let about = icmp(vip, client, icmpv6::TOO_BIG, 0, 1280);
+        let about = about.payload(&sent[ethernet::LEN..]).frame();
+        assert_eq!(spec.dropped_by(&about, true), Some("icmp_error"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct Idle {
     pub udp: u32,
 }
 
-/// What the kernel must leave to UVS. IPv4; other addresses are left out.
+/// What the kernel must leave to UVS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuardSpec {
     /// The interfaces that UVS runs on.

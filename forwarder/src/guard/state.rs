@@ -71,6 +71,17 @@ impl State {
         is_unsure.then_some(Unsure(self.tables))
     }
 
+    /// Changes the sets of the table in force; one that is put up meanwhile learns of it otherwise.
+    pub(super) fn note(&mut self, change: &Batch) -> Result<(), Fault> {
+        if self.wanted.is_none() {
+            return Ok(());
+        }
+        match self.link.commit(change) {
+            Err(fault) if fault.errno() == Some(libc::ENOENT) => Ok(()),
+            noted => noted,
+        }
+    }
+
     /// Changes the sets of a table that knows no clients yet. `false` where it is in force no more: the reconciler
     /// puts another up, or has.
     pub(super) fn tell(&mut self, table: Unsure, change: &Batch) -> Result<bool, Fault> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::clients::CLIENTS;
+use super::clients::is_clients;
 use super::nft::message::{Kind, Message, messages};
 use super::nft::table::{NAME, TABLE as OF_TABLE};
 use super::sets::TABLE;
@@ -64,7 +64,7 @@ impl Heard {
                 self.is_whole = false;
                 self.removed |= kind == Kind::DELETE_TABLE;
                 self.forgotten |=
-                    kind == Kind::DELETE_ELEMENTS && message.text(NAME) == Some(CLIENTS);
+                    kind == Kind::DELETE_ELEMENTS && message.text(NAME).is_some_and(is_clients);
             }
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use uvs_core::fib::ReversePath;
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::{Mac, mac_text};
 
@@ -106,11 +106,11 @@ pub enum Event {
         port: PortId,
         /// Its address.
         addr: Addr,
-        /// Whether ARP went unanswered: frames that wait for it can be given up.
+        /// Whether ARP or neighbour discovery went unanswered: frames that wait for it can be given up.
         failed: bool,
     },
-    /// `net.ipv4.ip_forward` changed.
-    Forwarding(bool),
+    /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding` changed.
+    Forwarding(Family, bool),
     /// The kernel had more to tell than the socket could hold: everything was read again.
     Overrun,
 }
@@ -161,7 +161,11 @@ impl fmt::Display for Event {
             Self::NeighbourLost {
                 addr, failed: true, ..
             } => {
-                write!(f, "neighbour {addr} does not answer ARP")
+                let question = match addr.family() {
+                    Family::V4 => "ARP",
+                    Family::V6 => "neighbour solicitations",
+                };
+                write!(f, "neighbour {addr} does not answer {question}")
             }
             Self::NeighbourLost {
                 addr,
@@ -170,7 +174,13 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "neighbour {addr} was forgotten")
             }
-            Self::Forwarding(on) => write!(f, "net.ipv4.ip_forward is now {}", u8::from(*on)),
+            Self::Forwarding(family, on) => {
+                let sysctl = match family {
+                    Family::V4 => "net.ipv4.ip_forward",
+                    Family::V6 => "net.ipv6.conf.all.forwarding",
+                };
+                write!(f, "{sysctl} is now {}", u8::from(*on))
+            }
             Self::Overrun => f.write_str("netlink overrun: all tables were read again"),
         }
     }
@@ -214,7 +224,18 @@ mod tests {
                 },
                 "interface eth1 is back (index 12)",
             ),
-            (Event::Forwarding(true), "net.ipv4.ip_forward is now 1"),
+            (
+                Event::Forwarding(Family::V4, true),
+                "net.ipv4.ip_forward is now 1",
+            ),
+            (
+                Event::NeighbourLost {
+                    port: PortId(0),
+                    addr: Addr([0x20; 16]),
+                    failed: true,
+                },
+                "neighbour 2020:2020:2020:2020:2020:2020:2020:2020 does not answer neighbour solicitations",
+            ),
         ];
         for (event, line) in table {
             assert_eq!(event.to_string(), line);

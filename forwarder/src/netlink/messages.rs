@@ -1,7 +1,8 @@
 //! From rtnetlink messages to the few facts UVS needs of them. Nothing here does I/O.
 
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
@@ -14,7 +15,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags,
-    RouteProtocol, RouteType,
+    RouteProtocol, RouteType, RouteVia,
 };
 use uvs_core::fib::{Hop, Refusal, Route, Target};
 use uvs_core::flow::Addr;
@@ -37,20 +38,20 @@ pub(super) struct Link {
     pub(super) port_of: Option<String>,
 }
 
-/// An IPv4 address of the host's.
+/// An address of the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) ifindex: u32,
     pub(super) addr: Addr,
     /// Its subnet, the peer's on a point-to-point link.
     pub(super) subnet: (Addr, u8),
-    /// The kernel picks only primary addresses as a source.
+    /// The kernel picks only primary IPv4 addresses as a source, and no IPv6 one that is deprecated.
     pub(super) secondary: bool,
-    /// Scope `host` or `link`: never the source towards another network.
+    /// Scope `host` or `link`: in IPv4 never the source towards another network.
     pub(super) narrow: bool,
 }
 
-/// An IPv4 route with its table.
+/// A route with its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TableRoute {
     pub(super) table: u32,
@@ -62,7 +63,7 @@ pub(super) struct TableRoute {
 pub(super) struct Neighbour {
     /// `None` in a state in which the kernel would not send to it.
     pub(super) mac: Option<Mac>,
-    /// ARP went unanswered.
+    /// ARP or neighbour discovery went unanswered.
     pub(super) failed: bool,
     /// Set by an administrator or a routing daemon: never ours to touch.
     pub(super) maintained: bool,
@@ -104,23 +105,34 @@ fn port_kind(info: &LinkInfo) -> Option<String> {
     }
 }
 
+/// The address, `None` where the kernel would not take a packet to it: one that duplicate address detection
+/// (RFC 4862 §5.4) has not let through yet, or has found at another host.
 pub(super) fn address(m: &AddressMessage) -> Option<Address> {
     let mut local = None;
     let mut peer = None;
     for attribute in &m.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(a)) => local = Some(Addr::from(*a)),
-            AddressAttribute::Address(IpAddr::V4(a)) => peer = Some(Addr::from(*a)),
+            AddressAttribute::Local(a) => local = Some(Addr::from(*a)),
+            AddressAttribute::Address(a) => peer = Some(Addr::from(*a)),
             _ => {}
         }
     }
     let addr = local.or(peer)?;
+    let has = |flag| m.header.flags.contains(flag);
+    let detecting = has(AddressHeaderFlags::Tentative) && !has(AddressHeaderFlags::Optimistic);
+    if has(AddressHeaderFlags::Dadfailed) || detecting {
+        return None;
+    }
+    let passed_over = match addr.is_v4() {
+        true => AddressHeaderFlags::Secondary,
+        false => AddressHeaderFlags::Deprecated,
+    };
     let prefix = m.header.prefix_len;
     Some(Address {
         ifindex: m.header.index,
         addr,
         subnet: (peer.unwrap_or(addr).masked(prefix), prefix),
-        secondary: m.header.flags.contains(AddressHeaderFlags::Secondary),
+        secondary: has(passed_over),
         narrow: matches!(m.header.scope, AddressScope::Host | AddressScope::Link),
     })
 }
@@ -130,30 +142,40 @@ pub(super) fn is_for_one_tos(m: &RouteMessage) -> bool {
     m.header.tos != 0
 }
 
+/// Whether a route is for packets from some addresses only (`ip -6 route add … from …`).
+pub(super) fn is_for_one_source(m: &RouteMessage) -> bool {
+    m.header.source_prefix_length != 0
+}
+
 /// The address that a broadcast route leads to, `None` for a route of another kind.
 pub(super) fn broadcast(m: &RouteMessage) -> Option<Addr> {
     let to = m.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Destination(a) => v4(a),
+        RouteAttribute::Destination(a) => address_of(a),
         _ => None,
     });
     to.filter(|_| m.header.kind == RouteType::Broadcast)
 }
 
 /// The route, `None` for what never carries a unicast packet of UVS's: broadcast and multicast routes,
-/// those for one TOS only, and dead ones.
+/// those for one TOS or some sources only, and dead ones.
 pub(super) fn route(m: &RouteMessage) -> Option<TableRoute> {
-    if is_for_one_tos(m) || m.header.flags.contains(RouteFlags::Dead) {
+    if is_for_one_tos(m) || is_for_one_source(m) || m.header.flags.contains(RouteFlags::Dead) {
         return None;
     }
     let mut table = u32::from(m.header.table);
     let mut source = None;
     let prefix = m.header.destination_prefix_length;
-    let mut route = Route::new(Addr::UNSPECIFIED, prefix, Target::Throw);
+    // The message names no destination where that is anywhere.
+    let anywhere = match m.header.address_family {
+        AddressFamily::Inet6 => Addr::from(Ipv6Addr::UNSPECIFIED),
+        _ => Addr::UNSPECIFIED,
+    };
+    let mut route = Route::new(anywhere, prefix, Target::Throw);
     for attribute in &m.attributes {
         match attribute {
             RouteAttribute::Table(t) => table = *t,
-            RouteAttribute::Destination(a) => route.dst = v4(a)?,
-            RouteAttribute::PrefSource(a) => source = v4(a),
+            RouteAttribute::Destination(a) => route.dst = address_of(a)?,
+            RouteAttribute::PrefSource(a) => source = address_of(a),
             RouteAttribute::Priority(metric) => route.metric = *metric,
             RouteAttribute::Metrics(metrics) => {
                 route.mtu = metrics.iter().find_map(|m| match m {
@@ -206,13 +228,15 @@ fn next_hops(m: &RouteMessage, source: Option<Addr>) -> Target {
     Target::Hops(hops.collect())
 }
 
-/// Fills gateway and interface; `None` where there is neither, and for a gateway of another family (`via
-/// inet6`), since only IPv4 neighbours are mirrored.
+/// Fills gateway and interface, `None` where there is neither. The gateway may be of another family (`via
+/// inet6`).
 fn next_hop(attributes: &[RouteAttribute], mut hop: Hop) -> Option<Hop> {
     for attribute in attributes {
         match attribute {
             RouteAttribute::Oif(ifindex) => hop.ifindex = *ifindex,
-            RouteAttribute::Gateway(a) => hop.gateway = v4(a),
+            RouteAttribute::Gateway(a) => hop.gateway = address_of(a),
+            RouteAttribute::Via(RouteVia::Inet(a)) => hop.gateway = Some(Addr::from(*a)),
+            RouteAttribute::Via(RouteVia::Inet6(a)) => hop.gateway = Some(Addr::from(*a)),
             RouteAttribute::Via(_) => return None,
             _ => {}
         }
@@ -220,14 +244,15 @@ fn next_hop(attributes: &[RouteAttribute], mut hop: Hop) -> Option<Hop> {
     (hop.ifindex != 0).then_some(hop)
 }
 
-fn v4(a: &RouteAddress) -> Option<Addr> {
+fn address_of(a: &RouteAddress) -> Option<Addr> {
     match a {
         RouteAddress::Inet(a) => Some(Addr::from(*a)),
+        RouteAddress::Inet6(a) => Some(Addr::from(*a)),
         _ => None,
     }
 }
 
-/// An IPv4 neighbour: where it is, its address, the entry.
+/// A neighbour: where it is, its address, the entry. A multicast group is none, though IPv6 lists it.
 pub(super) fn neighbour(m: &NeighbourMessage) -> Option<((u32, Addr), Neighbour)> {
     let mut addr = None;
     let mut mac = None;
@@ -237,6 +262,9 @@ pub(super) fn neighbour(m: &NeighbourMessage) -> Option<((u32, Addr), Neighbour)
         match attribute {
             NeighbourAttribute::Destination(NeighbourAddress::Inet(a)) => {
                 addr = Some(Addr::from(*a))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(a)) if !a.is_multicast() => {
+                addr = Some(Addr::from(*a));
             }
             NeighbourAttribute::LinkLayerAddress(a) => mac = Mac::try_from(a.as_slice()).ok(),
             NeighbourAttribute::ExtFlags(f) => managed = f.contains(NeighbourExtFlags::Managed),
@@ -307,7 +335,53 @@ mod tests {
         assert_eq!(target(RouteType::Throw), Some(Target::Throw));
         assert_eq!(target(RouteType::Local), Some(Target::Local));
         assert_eq!(target(RouteType::Broadcast), None);
-        // A next hop that only IPv6 knows, or that has only a number.
+        // A next hop that has only a number.
         assert_eq!(target(RouteType::Unicast), Some(Target::Hops([].into())));
+    }
+
+    #[test]
+    fn a_route_of_either_family_may_have_a_gateway_of_the_other() {
+        let gateway: Ipv6Addr = "fe80::1".parse().expect("an address");
+        let mut m = RouteMessage::default();
+        m.header.address_family = AddressFamily::Inet;
+        m.header.kind = RouteType::Unicast;
+        m.attributes.push(RouteAttribute::Oif(7));
+        m.attributes
+            .push(RouteAttribute::Via(RouteVia::Inet6(gateway)));
+        let read = route(&m).expect("a route").route;
+        assert_eq!(read.dst, Addr::UNSPECIFIED);
+        assert_eq!(read.hops()[0].gateway, Some(Addr::from(gateway)));
+        m.header.address_family = AddressFamily::Inet6;
+        let read = route(&m).expect("a route").route;
+        assert_eq!(read.dst, Addr::from(Ipv6Addr::UNSPECIFIED));
+        m.header.source_prefix_length = 64;
+        assert_eq!(route(&m), None, "for some sources only");
+    }
+
+    #[test]
+    fn an_ipv6_address_counts_when_the_kernel_takes_packets_to_it() {
+        let read = |flags| {
+            let mut m = AddressMessage::default();
+            m.header.family = AddressFamily::Inet6;
+            m.header.prefix_len = 64;
+            m.header.flags = flags;
+            let addr: Ipv6Addr = "2001:db8::7".parse().expect("an address");
+            m.attributes.push(AddressAttribute::Address(addr.into()));
+            address(&m)
+        };
+        let known = read(AddressHeaderFlags::Permanent).expect("an address");
+        assert_eq!(known.subnet.0.to_string(), "2001:db8::");
+        let tentative = AddressHeaderFlags::Tentative;
+        assert_eq!(read(tentative), None);
+        assert!(read(tentative | AddressHeaderFlags::Optimistic).is_some());
+        assert_eq!(read(AddressHeaderFlags::Dadfailed), None);
+        let deprecated = read(AddressHeaderFlags::Deprecated).expect("an address");
+        assert!(deprecated.secondary && !known.secondary);
+        // A temporary one has the bit that means a secondary one in IPv4.
+        assert!(
+            !read(AddressHeaderFlags::Secondary)
+                .expect("an address")
+                .secondary
+        );
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use uvs_core::fib::{Fib, Query};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
@@ -20,7 +20,7 @@ use super::event::Event;
 use super::neighbours::{Entry, Key, Neighbours};
 use super::rules::Unfollowed;
 use super::socket::{Heard, Listener, Requests, decode, message_type, split};
-use super::tables::{Tables, ports_by_index};
+use super::tables::{PerFamily, Tables, ports_by_index};
 use super::{NetlinkError, messages, questions, rules, settings};
 
 /// RTM_NEWNEIGH and RTM_DELNEIGH (linux/rtnetlink.h); every other type means that a table changed.
@@ -220,31 +220,42 @@ impl Mirror {
                 tables.links.extend(messages::link(&m));
             }
         }
-        for m in self.dump("read the addresses", &questions::get_addresses())? {
-            if let RouteNetlinkMessage::NewAddress(m) = m {
-                tables.addresses.extend(messages::address(&m));
-            }
-        }
-        for m in self.dump("read the routes", &questions::get_routes())? {
-            if let RouteNetlinkMessage::NewRoute(m) = m {
-                tables.by_tos |= messages::is_for_one_tos(&m);
-                tables.broadcasts.extend(messages::broadcast(&m));
-                tables.routes.extend(messages::route(&m));
-            }
-        }
-        for m in self.dump("read the routing rules", &questions::get_rules())? {
-            if let RouteNetlinkMessage::NewRule(m) = m {
-                tables.rules.push(rules::rule(&m));
-            }
+        for family in settings::families() {
+            self.read_family(family, &mut tables)?;
         }
         tables.reverse_paths = self
             .ports
             .iter()
             .map(|p| settings::reverse_path(p))
             .collect();
-        let forwarding = settings::forwards();
-        tables.forwarding = forwarding.map_err(NetlinkError::io("read net.ipv4.ip_forward"))?;
         Ok(tables)
+    }
+
+    fn read_family(&mut self, family: Family, tables: &mut Tables) -> Result<(), NetlinkError> {
+        let addresses = questions::get_addresses(family);
+        for m in self.dump("read the addresses", &addresses)? {
+            if let RouteNetlinkMessage::NewAddress(m) = m {
+                tables.addresses.extend(messages::address(&m));
+            }
+        }
+        for m in self.dump("read the routes", &questions::get_routes(family))? {
+            if let RouteNetlinkMessage::NewRoute(m) = m {
+                tables.by_tos |= messages::is_for_one_tos(&m);
+                tables.by_source |= messages::is_for_one_source(&m);
+                tables.broadcasts.extend(messages::broadcast(&m));
+                tables.routes.extend(messages::route(&m));
+            }
+        }
+        let mut own = PerFamily::default();
+        for m in self.dump("read the routing rules", &questions::get_rules(family))? {
+            if let RouteNetlinkMessage::NewRule(m) = m {
+                own.rules.push(rules::rule(&m));
+            }
+        }
+        let forwarding = settings::forwards(family);
+        own.forwarding = forwarding.map_err(NetlinkError::io("read whether the host forwards"))?;
+        tables.per_family.insert(family, own);
+        Ok(())
     }
 
     fn take_tables(&mut self, tables: Tables) {
@@ -255,9 +266,11 @@ impl Mirror {
 
     fn read_neighbours(&mut self) -> Result<Vec<Event>, NetlinkError> {
         let mut entries = HashMap::new();
-        for m in self.dump("read the neighbours", &questions::get_neighbours())? {
-            if let RouteNetlinkMessage::NewNeighbour(m) = m {
-                entries.extend(messages::neighbour(&m));
+        for family in settings::families() {
+            for m in self.dump("read the neighbours", &questions::get_neighbours(family))? {
+                if let RouteNetlinkMessage::NewNeighbour(m) = m {
+                    entries.extend(messages::neighbour(&m));
+                }
             }
         }
         let ports = ports_by_index(&self.tables, &self.ports);
@@ -352,10 +365,9 @@ impl Mirror {
     fn ask(&mut self, keys: Vec<Key>) -> Result<(), NetlinkError> {
         let mut outcome = Ok(());
         for (ifindex, addr) in keys {
-            let Some(v4) = addr.as_v4() else { continue };
             // An update without the flag would end the keeping, so a kept one always carries it.
             let keep = self.neighbours.is_kept((ifindex, addr));
-            let message = questions::resolve(ifindex, v4.into(), keep);
+            let message = questions::resolve(ifindex, addr, keep);
             let asked = self.requests.change(&message, NLM_F_CREATE | NLM_F_REPLACE);
             outcome = outcome.and_then(|()| asked.map_err(|e| refusal(addr, e)));
         }
@@ -365,18 +377,15 @@ impl Mirror {
     /// Ends the keeping of a neighbour: a known one stays as an ordinary entry, which the kernel ages.
     fn release(&mut self, (ifindex, addr): Key) -> Result<(), NetlinkError> {
         let key = (ifindex, addr);
-        let Some(v4) = addr.as_v4().filter(|_| !self.neighbours.is_maintained(key)) else {
+        if self.neighbours.is_maintained(key) {
             return Ok(());
-        };
+        }
         let known = self.neighbours.is_known(key);
         let outcome = if known {
-            self.requests.change(
-                &questions::resolve(ifindex, v4.into(), false),
-                NLM_F_REPLACE,
-            )
-        } else {
             self.requests
-                .change(&questions::forget(ifindex, v4.into()), 0)
+                .change(&questions::resolve(ifindex, addr, false), NLM_F_REPLACE)
+        } else {
+            self.requests.change(&questions::forget(ifindex, addr), 0)
         };
         match outcome.as_ref().map_err(io::Error::raw_os_error) {
             // Gone already, or its interface is.

@@ -1,4 +1,4 @@
-//! What the kernel knows of the network, mirrored over rtnetlink: interfaces, addresses, IPv4 rules,
+//! What the kernel knows of the network, mirrored over rtnetlink: interfaces, addresses, rules,
 //! routes and neighbours, so that the engine finds its next hops without a system call.
 //!
 //! The kernel stays the only owner: UVS sets no address and no route, and asks it to resolve and keep
@@ -46,7 +46,8 @@ pub enum NetlinkError {
     },
     /// The neighbour table's limit.
     #[error(
-        "the kernel's neighbour table is full, {address} cannot be kept resolved; raise net.ipv4.neigh.default.gc_thresh3"
+        "the kernel's neighbour table is full, {address} cannot be kept resolved; raise net.{}.neigh.default.gc_thresh3",
+        .address.family().name().to_lowercase()
     )]
     NeighboursFull {
         /// The neighbour there was no room for.

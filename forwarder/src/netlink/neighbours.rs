@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     pub(crate) addr: Addr,
     /// `None` in a state in which the kernel would not send to it.
     pub(crate) mac: Option<Mac>,
-    /// ARP went unanswered.
+    /// ARP or neighbour discovery went unanswered.
     pub(crate) failed: bool,
     /// Set by an administrator or a routing daemon.
     pub(crate) maintained: bool,

@@ -1,6 +1,6 @@
 //! What UVS asks of rtnetlink: whole tables, and the resolution of neighbours. Nothing here does I/O.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -10,6 +10,7 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use uvs_core::flow::{Addr, Family};
 
 use super::messages::OUR_PROTOCOL;
 
@@ -21,38 +22,38 @@ pub(super) fn get_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(m)
 }
 
-/// Asks for all IPv4 addresses.
-pub(super) fn get_addresses() -> RouteNetlinkMessage {
+/// Asks for all addresses.
+pub(super) fn get_addresses(of: Family) -> RouteNetlinkMessage {
     let mut m = AddressMessage::default();
-    m.header.family = AddressFamily::Inet;
+    m.header.family = number(of);
     RouteNetlinkMessage::GetAddress(m)
 }
 
-/// Asks for all IPv4 routes.
-pub(super) fn get_routes() -> RouteNetlinkMessage {
+/// Asks for all routes.
+pub(super) fn get_routes(of: Family) -> RouteNetlinkMessage {
     let mut m = RouteMessage::default();
-    m.header.address_family = AddressFamily::Inet;
+    m.header.address_family = number(of);
     RouteNetlinkMessage::GetRoute(m)
 }
 
-/// Asks for all IPv4 rules.
-pub(super) fn get_rules() -> RouteNetlinkMessage {
+/// Asks for all rules.
+pub(super) fn get_rules(of: Family) -> RouteNetlinkMessage {
     let mut m = RuleMessage::default();
-    m.header.family = AddressFamily::Inet;
+    m.header.family = number(of);
     RouteNetlinkMessage::GetRule(m)
 }
 
-/// Asks for all IPv4 neighbours.
-pub(super) fn get_neighbours() -> RouteNetlinkMessage {
+/// Asks for all neighbours.
+pub(super) fn get_neighbours(of: Family) -> RouteNetlinkMessage {
     let mut m = NeighbourMessage::default();
-    m.header.family = AddressFamily::Inet;
+    m.header.family = number(of);
     RouteNetlinkMessage::GetNeighbour(m)
 }
 
 /// Asks the kernel to resolve a neighbour now (NTF_USE) and, where `keep`, to keep it resolved
 /// (NTF_MANAGED, kernel 5.16; an older one ignores the attribute). Without `keep` the kernel stops
 /// keeping it.
-pub(super) fn resolve(ifindex: u32, addr: Ipv4Addr, keep: bool) -> RouteNetlinkMessage {
+pub(super) fn resolve(ifindex: u32, addr: Addr, keep: bool) -> RouteNetlinkMessage {
     let mut m = entry(ifindex, addr);
     m.header.flags = NeighbourFlags::Use;
     if keep {
@@ -65,17 +66,25 @@ pub(super) fn resolve(ifindex: u32, addr: Ipv4Addr, keep: bool) -> RouteNetlinkM
 }
 
 /// Deletes a neighbour entry.
-pub(super) fn forget(ifindex: u32, addr: Ipv4Addr) -> RouteNetlinkMessage {
+pub(super) fn forget(ifindex: u32, addr: Addr) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelNeighbour(entry(ifindex, addr))
 }
 
-fn entry(ifindex: u32, addr: Ipv4Addr) -> NeighbourMessage {
+fn entry(ifindex: u32, addr: Addr) -> NeighbourMessage {
     let mut m = NeighbourMessage::default();
-    m.header.family = AddressFamily::Inet;
+    m.header.family = number(addr.family());
     m.header.ifindex = ifindex;
-    m.attributes
-        .push(NeighbourAttribute::Destination(NeighbourAddress::Inet(
-            addr,
-        )));
+    let addr = match addr.into() {
+        IpAddr::V4(addr) => NeighbourAddress::Inet(addr),
+        IpAddr::V6(addr) => NeighbourAddress::Inet6(addr),
+    };
+    m.attributes.push(NeighbourAttribute::Destination(addr));
     m
+}
+
+const fn number(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
 }

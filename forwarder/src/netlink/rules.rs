@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use netlink_packet_core::Nla;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use uvs_core::fib::{Action, Refusal, Rule, Unreachable};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 
 /// A rule of the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,17 +51,21 @@ impl HostRule {
         }
     }
 
-    /// What UVS cannot follow in it.
-    pub(super) fn unfollowed(&self) -> impl Iterator<Item = Unfollowed> {
+    /// What UVS cannot follow in it, where it is of this family.
+    pub(super) fn unfollowed(&self, of: Family) -> impl Iterator<Item = Unfollowed> {
         let priority = self.rule.priority;
+        let rule = match of {
+            Family::V4 => "rule",
+            Family::V6 => "IPv6 rule",
+        };
         self.unfollowed.iter().map(move |(what, means)| Unfollowed {
-            what: format!("rule {priority}: {what}"),
+            what: format!("{rule} {priority}: {what}"),
             means,
         })
     }
 }
 
-/// An IPv4 rule.
+/// A rule, of either family.
 pub(super) fn rule(m: &RuleMessage) -> HostRule {
     let mut r = HostRule::from(Rule::all(0, Action::Nop));
     let mut reading = Reading {
@@ -168,7 +172,7 @@ impl Reading {
 
 fn prefix(address: Option<IpAddr>, bits: u8) -> (Addr, u8) {
     match address {
-        Some(IpAddr::V4(a)) if bits > 0 => (Addr::from(a).masked(bits), bits),
+        Some(a) if bits > 0 => (Addr::from(a).masked(bits), bits),
         _ => (Addr::UNSPECIFIED, 0),
     }
 }
@@ -233,13 +237,13 @@ mod tests {
             ..Rule::all(100, action)
         };
         assert_eq!(read.followed(eth1), expected);
-        assert_eq!(read.unfollowed().count(), 0);
+        assert_eq!(read.unfollowed(Family::V4).count(), 0);
         assert_eq!(read.followed(|_| None).iif, Some(u32::MAX), "gone");
     }
 
     #[test]
     fn each_selector_that_is_not_followed_is_named_with_what_it_means() {
-        let named = |m: &RuleMessage| rule(m).unfollowed().next();
+        let named = |m: &RuleMessage| rule(m).unfollowed(Family::V4).next();
         let of = |attribute| message(5, 100, &[attribute]);
         let mark = named(&of(RuleAttribute::FwMark(1))).expect("a name");
         assert_eq!(
@@ -283,7 +287,7 @@ mod tests {
         for (attribute, never) in table {
             let read = rule(&message(5, 100, &[attribute]));
             assert_eq!(read.followed(eth1).never, never);
-            assert_eq!(read.unfollowed().count(), 0);
+            assert_eq!(read.unfollowed(Family::V4).count(), 0);
         }
     }
 }

@@ -2,14 +2,27 @@
 
 use std::fs::read_to_string;
 use std::io;
+use std::path::Path;
 
 use uvs_core::fib::ReversePath;
+use uvs_core::flow::Family;
 
 const IPV4: &str = "/proc/sys/net/ipv4";
+const IPV6: &str = "/proc/sys/net/ipv6";
 
-/// Whether the host forwards (`net.ipv4.ip_forward`).
-pub(super) fn forwards() -> io::Result<bool> {
-    Ok(read_to_string(format!("{IPV4}/ip_forward"))?.trim() != "0")
+/// The families that the kernel speaks: it may have been started without IPv6.
+pub(super) fn families() -> impl Iterator<Item = Family> {
+    let has = |family: &Family| *family == Family::V4 || Path::new(IPV6).exists();
+    Family::ALL.into_iter().filter(has)
+}
+
+/// Whether the host forwards a family's packets (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
+pub(super) fn forwards(family: Family) -> io::Result<bool> {
+    let sysctl = match family {
+        Family::V4 => format!("{IPV4}/ip_forward"),
+        Family::V6 => format!("{IPV6}/conf/all/forwarding"),
+    };
+    Ok(read_to_string(sysctl)?.trim() != "0")
 }
 
 /// The effective rp_filter of an interface (IN_DEV_RPFILTER in linux/inetdevice.h): the larger of `all` and its

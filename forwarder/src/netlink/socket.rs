@@ -18,9 +18,9 @@ const LISTEN_BUFFER: usize = 1 << 20;
 /// Times that a dump is repeated because the table changed under it, before the last one is taken.
 const DUMP_TRIES: u32 = 5;
 
-/// RTNLGRP_* (linux/rtnetlink.h): links, neighbours, IPv4 addresses, routes, rules, per-device settings (of
-/// which rp_filter is one), next hop objects.
-const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 24, NEXT_HOPS];
+/// RTNLGRP_* (linux/rtnetlink.h): links, neighbours, next hop objects; addresses, routes, rules and per-device
+/// settings (of which rp_filter and forwarding are two) of IPv4, and of IPv6.
+const GROUPS: [u32; 11] = [1, 3, NEXT_HOPS, 5, 7, 8, 24, 9, 11, 19, 25];
 
 /// RTNLGRP_NEXTHOP.
 const NEXT_HOPS: u32 = 32;

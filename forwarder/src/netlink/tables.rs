@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target, table};
-use uvs_core::flow::Addr;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
@@ -19,13 +19,21 @@ pub(super) struct Tables {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
     pub(super) routes: Vec<TableRoute>,
-    pub(super) rules: Vec<HostRule>,
+    pub(super) per_family: BTreeMap<Family, PerFamily>,
     /// The broadcast addresses of the networks that the host is in.
     pub(super) broadcasts: Vec<Addr>,
     /// Whether there are routes for one TOS only.
     pub(super) by_tos: bool,
+    /// Whether there are routes for some sources only.
+    pub(super) by_source: bool,
     /// The effective rp_filter of each port, in the order of their ids.
     pub(super) reverse_paths: Vec<ReversePath>,
+}
+
+/// What each address family has for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PerFamily {
+    pub(super) rules: Vec<HostRule>,
     pub(super) forwarding: bool,
 }
 
@@ -46,13 +54,18 @@ impl Tables {
         let hosts = self
             .routes
             .iter()
-            .filter(|r| r.makes_local() && r.route.prefix == 32);
+            .filter(|r| r.makes_local() && r.route.prefix == r.route.dst.family().bits());
         hosts.map(|r| r.route.dst).collect()
     }
 
     /// What of the host's routing UVS does not follow.
     pub(super) fn unfollowed(&self) -> Vec<Unfollowed> {
-        let mut all: Vec<_> = self.rules.iter().flat_map(HostRule::unfollowed).collect();
+        let of_family = |(family, own): (&Family, &PerFamily)| {
+            let rules = own.rules.iter();
+            let unfollowed = rules.flat_map(|rule| rule.unfollowed(*family));
+            unfollowed.collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.per_family.iter().flat_map(of_family).collect();
         let note = |what: &str, means| Unfollowed {
             what: what.to_owned(),
             means,
@@ -60,10 +73,16 @@ impl Tables {
         if self.by_tos {
             all.push(note("route for one TOS", "UVS leaves such routes out"));
         }
+        if self.by_source {
+            all.push(note(
+                "route for some sources only",
+                "UVS leaves such routes out",
+            ));
+        }
         let is_empty = |r: &TableRoute| matches!(&r.route.target, Target::Hops(h) if h.is_empty());
         if self.routes.iter().any(is_empty) {
             all.push(note(
-                "route by an IPv6 gateway, or by a next hop's number (net.ipv4.nexthop_compat_mode = 0)",
+                "route by a next hop's number (net.ipv4.nexthop_compat_mode = 0)",
                 "UVS reaches nothing by such routes",
             ));
         }
@@ -73,22 +92,23 @@ impl Tables {
     /// The forwarding information base, still without neighbours.
     pub(super) fn fib(&self, ports: &[String]) -> Fib {
         let mut fib = Fib::new();
-        fib.forwarding = self.forwarding;
         for (port, name) in ports.iter().enumerate() {
             let mode = self.reverse_paths.get(port).copied().unwrap_or_default();
             if let Some(i) = self.by_name(name).and_then(|l| interface(port, l, mode)) {
                 fib.set_interface(i);
             }
         }
-        // The kernel accepts what its local table says; the address list only gives the order.
-        let local = self.local_addresses();
-        for a in self.addresses.iter().filter(|a| local.contains(&a.addr)) {
-            fib.add_local(a.ifindex, a.addr);
-        }
+        self.add_addresses(&mut fib);
         self.broadcasts.iter().for_each(|a| fib.add_broadcast(*a));
         let index = |name: &str| self.by_name(name).map(|l| l.ifindex);
-        let rules: Vec<_> = self.rules.iter().map(|r| r.followed(index)).collect();
-        fib.set_rules(&rules);
+        for (family, own) in &self.per_family {
+            let rules: Vec<_> = own.rules.iter().map(|r| r.followed(index)).collect();
+            fib.set_rules(*family, &rules);
+            match family {
+                Family::V4 => fib.forwarding = own.forwarding,
+                Family::V6 => fib.forwarding_ipv6 = own.forwarding,
+            }
+        }
         for r in &self.routes {
             if r.makes_local() {
                 fib.add_local_prefix(r.route.dst, r.route.prefix);
@@ -97,6 +117,27 @@ impl Tables {
             }
         }
         fib
+    }
+
+    /// The kernel accepts what its local table says; the address list only gives the order.
+    fn add_addresses(&self, fib: &mut Fib) {
+        let local = self.local_addresses();
+        let own = |family| {
+            let of_family = move |a: &&Address| a.addr.family() == family;
+            let known = self.addresses.iter().filter(of_family);
+            known.filter(|a| local.contains(&a.addr))
+        };
+        for a in own(Family::V4) {
+            fib.add_local(a.ifindex, a.addr);
+        }
+        // The kernel lists the newest first, and takes it of several that serve equally well.
+        for a in own(Family::V6).rev() {
+            let on_loopback = a.narrow && !a.addr.is_link_local();
+            match a.secondary || on_loopback {
+                true => fib.add_local_prefix(a.addr, a.addr.family().bits()),
+                false => fib.add_address(a.ifindex, a.addr, a.subnet.1),
+            }
+        }
     }
 
     /// The gateways of routes with several next hops, each with its interface's index.
@@ -114,7 +155,11 @@ impl Tables {
         }
         self.address_changes(old, &mut events);
         self.route_changes(old, &mut events);
-        if self.rules != old.rules {
+        let rules = |tables: &Self| -> Vec<_> {
+            let own = tables.per_family.values();
+            own.map(|own| own.rules.clone()).collect()
+        };
+        if rules(self) != rules(old) {
             events.push(Event::RulesChanged);
         }
         let modes = self.reverse_paths.iter().zip(&old.reverse_paths);
@@ -122,8 +167,11 @@ impl Tables {
             let (name, mode) = (name.clone(), *mode);
             events.push(Event::ReversePathChanged { name, mode });
         }
-        if self.forwarding != old.forwarding {
-            events.push(Event::Forwarding(self.forwarding));
+        for (family, own) in &self.per_family {
+            let was = old.per_family.get(family).map(|old| old.forwarding);
+            if was != Some(own.forwarding) {
+                events.push(Event::Forwarding(*family, own.forwarding));
+            }
         }
         events
     }
@@ -213,6 +261,10 @@ impl Tables {
     /// The route with the source addresses that the kernel would choose.
     fn with_source(&self, route: &Route) -> Route {
         let mut route = route.clone();
+        // Of IPv6's addresses the destination decides.
+        if route.family() == Family::V6 {
+            return route;
+        }
         match &mut route.target {
             Target::Hop(hop) => *hop = self.hop_with_source(*hop),
             Target::Hops(hops) => {
@@ -223,11 +275,12 @@ impl Tables {
         route
     }
 
-    /// The next hop with the source address that the kernel would choose (`inet_select_addr`): the
-    /// interface's first primary address in the gateway's subnet, else its first one, else another
+    /// The next hop with the source address that the kernel would choose, where a route of IPv4's decides it
+    /// (`inet_select_addr`): the interface's first primary address in the gateway's subnet, else its first one, else another
     /// interface's.
     fn hop_with_source(&self, hop: Hop) -> Hop {
-        let usable = || self.addresses.iter().filter(|a| !a.secondary && !a.narrow);
+        let v4 = || self.addresses.iter().filter(|a| a.addr.is_v4());
+        let usable = || v4().filter(|a| !a.secondary && !a.narrow);
         let own = || usable().filter(|a| a.ifindex == hop.ifindex);
         let near = |gateway: Addr| own().find(move |a| gateway.masked(a.subnet.1) == a.subnet.0);
         let chosen = || hop.gateway.and_then(near).or_else(|| own().next());

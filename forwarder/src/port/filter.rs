@@ -4,15 +4,19 @@
 //! filter and 1.5 µs without. Addresses are found by binary search: sorted, halved by a comparison, and
 //! compared one by one in leaves of [`LEAF`]. Loads count from the MAC header.
 
+mod ipv6;
+
 use std::net::Ipv4Addr;
 
 use libc::sock_filter;
 use uvs_core::wire::{arp, ethernet, icmp, ipv4};
 
+pub(crate) use ipv6::Ipv6Spec;
+
 use super::undescribed;
 
-/// The addresses whose packets are ours. Only untagged frames match, and IPv4 only where it was sent to
-/// this host's MAC address, as for the kernel's own forwarding.
+/// The addresses whose packets are ours. Only untagged frames match, and IP only where it was sent to
+/// this host's MAC address, as for the kernel's own forwarding. What is not said to be IPv6's is IPv4's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FilterSpec {
     /// Destinations: VIPs, and FULLNAT local addresses.
@@ -28,6 +32,8 @@ pub(crate) struct FilterSpec {
     pub(crate) icmp_errors: bool,
     /// Targets and senders of ARP: the VIPs that are not the host's and that UVS answers for.
     pub(crate) arp_for: Vec<Ipv4Addr>,
+    /// What of IPv6 is ours.
+    pub(crate) ipv6: Ipv6Spec,
     /// On the loopback interface: whatever MAC address a frame is for, but none with this firewall mark,
     /// which is what UVS itself sent.
     pub(crate) without_mark: Option<u32>,
@@ -122,11 +128,7 @@ impl Program {
 
     fn all_but(without_mark: Option<u32>) -> Self {
         let mut a = Assembler::default();
-        a.program(
-            without_mark,
-            |a| a.emit(RETURN, ACCEPT),
-            |a| a.emit(RETURN, ACCEPT),
-        );
+        a.program(without_mark, &Everything);
         Self {
             code: a.code,
             exact: false,
@@ -139,14 +141,7 @@ impl FilterSpec {
     /// The program; one for every address where these do not fit.
     pub(crate) fn compile(&self) -> Program {
         let mut a = Assembler::default();
-        a.program(
-            self.without_mark,
-            |a| self.ipv4(a),
-            |a| {
-                a.accept_if_any(ARP_TARGET, &self.arp_for);
-                a.accept_if_any(ARP_SENDER, &self.arp_for);
-            },
-        );
+        a.program(self.without_mark, self);
         if a.code.len() > MAX_INSTRUCTIONS {
             return Program::all_but(self.without_mark);
         }
@@ -156,7 +151,41 @@ impl FilterSpec {
             without_mark: self.without_mark,
         }
     }
+}
 
+/// What a program accepts of each kind of frame, once it has checked what every program checks.
+trait Accept {
+    /// IPv4 to this host.
+    fn ipv4(&self, a: &mut Assembler);
+    /// IPv6 to this host.
+    fn ipv6(&self, a: &mut Assembler);
+    /// IPv6 to anybody but another host.
+    fn discovery(&self, a: &mut Assembler);
+    /// ARP, likewise.
+    fn arp(&self, a: &mut Assembler);
+}
+
+struct Everything;
+
+impl Accept for Everything {
+    fn ipv4(&self, a: &mut Assembler) {
+        a.emit(RETURN, ACCEPT);
+    }
+
+    fn ipv6(&self, a: &mut Assembler) {
+        a.emit(RETURN, ACCEPT);
+    }
+
+    fn discovery(&self, a: &mut Assembler) {
+        a.emit(RETURN, ACCEPT);
+    }
+
+    fn arp(&self, a: &mut Assembler) {
+        a.emit(RETURN, ACCEPT);
+    }
+}
+
+impl Accept for FilterSpec {
     fn ipv4(&self, a: &mut Assembler) {
         a.accept_if_any(IP_DESTINATION, &self.to);
         for &(network, prefix) in &self.networks {
@@ -173,6 +202,19 @@ impl FilterSpec {
         }
         a.accept_if_any(IP_DESTINATION, &self.icmp_to);
     }
+
+    fn ipv6(&self, a: &mut Assembler) {
+        self.ipv6.to_host(a);
+    }
+
+    fn discovery(&self, a: &mut Assembler) {
+        self.ipv6.discovery(a);
+    }
+
+    fn arp(&self, a: &mut Assembler) {
+        a.accept_if_any(ARP_TARGET, &self.arp_for);
+        a.accept_if_any(ARP_SENDER, &self.arp_for);
+    }
 }
 
 /// Emits instructions; what is not accepted falls through.
@@ -183,47 +225,61 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// A port's program, or the loopback interface's where frames of a mark are left out.
-    fn program(
-        &mut self,
-        without_mark: Option<u32>,
-        ipv4: impl FnOnce(&mut Self),
-        arp: impl FnOnce(&mut Self),
-    ) {
+    fn program(&mut self, without_mark: Option<u32>, what: &impl Accept) {
         match without_mark {
-            Some(mark) => self.on_loopback(mark, ipv4),
-            None => self.on_a_port(ipv4, arp),
+            Some(mark) => self.on_loopback(mark, what),
+            None => self.on_a_port(what),
         }
     }
 
-    /// The checks that every port's program makes, around those for IPv4 and for ARP.
-    fn on_a_port(&mut self, ipv4: impl FnOnce(&mut Self), arp: impl FnOnce(&mut Self)) {
+    /// The checks that every port's program makes, around those for IP, for neighbour discovery and for ARP.
+    fn on_a_port(&mut self, what: &impl Accept) {
         self.emit(LOAD_U32, VLAN_PRESENT);
         self.require(0);
         self.emit(LOAD_U16, ETHER_TYPE);
         self.branch(IF_EQUAL, libc::ETH_P_ARP as u32, 0, 1);
         let to_arp = self.jump();
+        self.branch(IF_EQUAL, libc::ETH_P_IPV6 as u32, 0, 1);
+        let to_ipv6 = self.jump();
         self.require(libc::ETH_P_IP as u32);
         self.emit(LOAD_U32, PACKET_TYPE);
         self.require(u32::from(libc::PACKET_HOST));
-        ipv4(self);
+        what.ipv4(self);
+        self.emit(RETURN, REJECT);
+        self.land(to_ipv6);
+        self.reject_other_hosts();
+        self.branch(IF_EQUAL, u32::from(libc::PACKET_HOST), 1, 0);
+        let to_group = self.jump();
+        what.ipv6(self);
+        self.land(to_group);
+        what.discovery(self);
         self.emit(RETURN, REJECT);
         self.land(to_arp);
-        self.emit(LOAD_U32, PACKET_TYPE);
-        // To somebody else's MAC address: seen when the interface is promiscuous.
-        self.branch(IF_EQUAL, u32::from(libc::PACKET_OTHERHOST), 0, 1);
+        self.reject_other_hosts();
+        what.arp(self);
         self.emit(RETURN, REJECT);
-        arp(self);
+    }
+
+    /// Rejects what was sent to somebody else's MAC address, which is seen when the interface is promiscuous.
+    fn reject_other_hosts(&mut self) {
+        self.emit(LOAD_U32, PACKET_TYPE);
+        self.branch(IF_EQUAL, u32::from(libc::PACKET_OTHERHOST), 0, 1);
         self.emit(RETURN, REJECT);
     }
 
     /// As [`Assembler::on_a_port`], for frames that the host sends itself.
-    fn on_loopback(&mut self, mark: u32, ipv4: impl FnOnce(&mut Self)) {
-        self.emit(LOAD_U16, ETHER_TYPE);
-        self.require(libc::ETH_P_IP as u32);
+    fn on_loopback(&mut self, mark: u32, what: &impl Accept) {
         self.emit(LOAD_U32, MARK);
         self.branch(IF_EQUAL, mark, 0, 1);
         self.emit(RETURN, REJECT);
-        ipv4(self);
+        self.emit(LOAD_U16, ETHER_TYPE);
+        self.branch(IF_EQUAL, libc::ETH_P_IPV6 as u32, 0, 1);
+        let to_ipv6 = self.jump();
+        self.require(libc::ETH_P_IP as u32);
+        what.ipv4(self);
+        self.emit(RETURN, REJECT);
+        self.land(to_ipv6);
+        what.ipv6(self);
         self.emit(RETURN, REJECT);
     }
 

@@ -1,5 +1,7 @@
 //! The filter program run by a small interpreter: against cases, and against a plain list of addresses.
 
+use std::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -48,6 +50,29 @@ impl Frame {
             packet_type: libc::PACKET_BROADCAST,
             mark: 0,
         }
+    }
+
+    fn ipv6(protocol: u8, src: &str, dst: &str) -> Self {
+        let mut bytes = vec![0; 80];
+        bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+        bytes[20] = protocol;
+        bytes[22..38].copy_from_slice(&v6(src).octets());
+        bytes[38..54].copy_from_slice(&v6(dst).octets());
+        Self {
+            bytes,
+            tagged: false,
+            packet_type: libc::PACKET_HOST,
+            mark: 0,
+        }
+    }
+
+    /// A message of neighbour discovery about a target, to all nodes.
+    fn discovery(kind: u8, target: &str) -> Self {
+        let mut frame = Self::ipv6(ICMPV6, "fe80::9", "ff02::1");
+        frame.bytes[54] = kind;
+        frame.bytes[62..78].copy_from_slice(&v6(target).octets());
+        frame.packet_type = libc::PACKET_MULTICAST;
+        frame
     }
 
     fn load(&self, code: u16, k: u32) -> Option<u32> {
@@ -106,6 +131,7 @@ const DIRECTOR: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 fn spec() -> FilterSpec {
     FilterSpec {
@@ -115,8 +141,19 @@ fn spec() -> FilterSpec {
         icmp_to: vec![DIRECTOR],
         icmp_errors: false,
         arp_for: vec![VIP],
+        ipv6: Ipv6Spec {
+            to: vec![v6("2001:db8::100"), v6("fe80::100")],
+            networks: vec![(v6("2001:db8:8000::"), 33)],
+            from: vec![v6("2001:db8:2::11")],
+            icmp_errors: false,
+            solicited: vec![v6("2001:db8::100")],
+        },
         without_mark: None,
     }
+}
+
+fn v6(text: &str) -> Ipv6Addr {
+    text.parse().expect("an address")
 }
 
 fn check(frame: &Frame, expected: bool) {
@@ -213,6 +250,81 @@ fn other_ether_types_and_cut_off_frames_are_not_ours() {
 }
 
 #[test]
+fn of_ipv6_what_goes_to_a_vip_or_comes_from_a_server() {
+    let table = [
+        (TCP, "2001:db8:9::7", "2001:db8::100", true),
+        (TCP, "2001:db8:9::7", "2001:db8::101", false),
+        (TCP, "2001:db8:9::7", "2001:db8:0:1::100", false),
+        (TCP, "2001:db8:9::7", "fe80::100", true),
+        (TCP, "2001:db8:9::7", "fe80::101", false),
+        // Extension headers are not walked.
+        (0, "2001:db8:9::7", "2001:db8::100", true),
+        (44, "2001:db8:9::7", "2001:db8::100", true),
+        (TCP, "2001:db8:2::11", "2001:db8:9::7", true),
+        (TCP, "2001:db8:2::12", "2001:db8:9::7", false),
+        (TCP, "2001:db8:9::7", "2001:db8:ffff::7", true),
+        (TCP, "2001:db8:9::7", "2001:db8:7fff::7", false),
+        (ICMPV6, "2001:db8:9::7", "2001:db8:9::8", false),
+    ];
+    for (protocol, src, dst, wanted) in table {
+        let frame = Frame::ipv6(protocol, src, dst);
+        assert_eq!(accepts(&spec().compile(), &frame), wanted, "{src} > {dst}");
+        for packet_type in [libc::PACKET_MULTICAST, libc::PACKET_OTHERHOST] {
+            let elsewhere = Frame {
+                packet_type,
+                ..frame.clone()
+            };
+            check(&elsewhere, false);
+        }
+        let tagged = Frame {
+            tagged: true,
+            ..frame
+        };
+        check(&tagged, false);
+    }
+}
+
+#[test]
+fn of_neighbour_discovery_what_is_about_an_owned_vip() {
+    for (kind, target, wanted) in [
+        (135, "2001:db8::100", true),
+        (136, "2001:db8::100", true),
+        (135, "2001:db8::1", false),
+        (135, "fe80::100", false),
+        (133, "2001:db8::100", false),
+        (137, "2001:db8::100", false),
+    ] {
+        let frame = Frame::discovery(kind, target);
+        check(&frame, wanted);
+        let unicast = Frame {
+            packet_type: libc::PACKET_HOST,
+            ..frame.clone()
+        };
+        check(&unicast, wanted);
+        let elsewhere = Frame {
+            packet_type: libc::PACKET_OTHERHOST,
+            ..frame
+        };
+        check(&elsewhere, false);
+    }
+}
+
+#[test]
+fn icmpv6_errors_for_anyone_where_nat_needs_them() {
+    for icmp_errors in [false, true] {
+        let mut spec = spec();
+        spec.ipv6.icmp_errors = icmp_errors;
+        let program = spec.compile();
+        for kind in [0, 1, 2, 3, 4, 5, 128, 129, 134] {
+            let mut frame = Frame::ipv6(ICMPV6, "2001:db8:9::7", "2001:db8:9::8");
+            frame.bytes[54] = kind;
+            let wanted = icmp_errors && (1..=4).contains(&kind);
+            assert_eq!(accepts(&program, &frame), wanted, "type {kind}");
+        }
+    }
+}
+
+#[test]
 fn without_addresses_nothing_is_ours() {
     let program = FilterSpec::default().compile();
     assert!(!accepts(&program, &Frame::ipv4(TCP, OTHER, VIP)));
@@ -273,6 +385,10 @@ fn on_loopback_whatever_the_mac_address_but_never_what_bears_the_mark() {
     let mut own = to_vip.clone();
     own.mark = 7;
     let program = spec.compile();
+    let mut six = Frame::ipv6(TCP, "2001:db8:9::7", "2001:db8::100");
+    assert!(accepts(&program, &six));
+    six.mark = 7;
+    assert!(!accepts(&program, &six));
     let elsewhere = Frame::ipv4(TCP, OTHER, OTHER);
     let results = [&to_vip, &own, &elsewhere].map(|f| accepts(&program, f));
     assert_eq!(results, [true, false, false]);
@@ -281,7 +397,58 @@ fn on_loopback_whatever_the_mac_address_but_never_what_bears_the_mark() {
     assert_eq!(results, [true, false, true]);
 }
 
+/// From few words, so that addresses share their beginnings.
+fn address_v6() -> impl Strategy<Value = Ipv6Addr> {
+    let word = || prop::sample::select(vec![0u32, 1, 0x2001_0db8, 0x8000_0000, u32::MAX]);
+    let words = (word(), word(), 0u32..3, 0u32..40);
+    words.prop_map(|(a, b, c, d)| {
+        let bits = [a, b, c, d].iter().fold(0, |n, w| n << 32 | u128::from(*w));
+        Ipv6Addr::from_bits(bits)
+    })
+}
+
+fn addresses_v6() -> impl Strategy<Value = Vec<Ipv6Addr>> {
+    proptest::collection::vec(address_v6(), 0..60)
+}
+
+#[test]
+fn hundreds_of_ipv6_addresses_fit_and_thousands_of_one_network() {
+    let spec = |to: Vec<Ipv6Addr>| FilterSpec {
+        ipv6: Ipv6Spec {
+            to,
+            ..Ipv6Spec::default()
+        },
+        ..FilterSpec::default()
+    };
+    let of_one: Vec<Ipv6Addr> = (0..2000).map(|n| v6(&format!("2001:db8::{n:x}"))).collect();
+    assert!(spec(of_one).compile().exact);
+    let scattered = (0..250).map(|n| v6(&format!("2001:db8:{n:x}::{n:x}")));
+    assert!(spec(scattered.collect()).compile().exact);
+    let all_over = (0..1000).map(|n| v6(&format!("2001:db8:{n:x}::{n:x}")));
+    let open = spec(all_over.collect()).compile();
+    assert!(!open.exact);
+    assert!(accepts(&open, &Frame::ipv6(TCP, "::1", "2001:db8::")));
+    assert!(accepts(&open, &Frame::discovery(135, "2001:db8::")));
+}
+
 proptest! {
+    #[test]
+    fn the_ipv6_program_agrees_with_a_list(
+        to in addresses_v6(), from in addresses_v6(), solicited in addresses_v6(),
+        src in address_v6(), dst in address_v6(), network in address_v6(), prefix in 0u8..=128,
+    ) {
+        let bits = |a: Ipv6Addr| a.to_bits().checked_shr(128 - u32::from(prefix)).unwrap_or(0);
+        let within = bits(network) == bits(dst);
+        let expected = within || to.contains(&dst) || from.contains(&src);
+        let about = solicited.contains(&dst);
+        let ipv6 = Ipv6Spec { to, from, networks: vec![(network, prefix)], solicited, ..Ipv6Spec::default() };
+        let program = FilterSpec { ipv6, ..FilterSpec::default() }.compile();
+        let frame = Frame::ipv6(TCP, &src.to_string(), &dst.to_string());
+        prop_assert_eq!(accepts(&program, &frame), expected);
+        let solicitation = Frame::discovery(135, &dst.to_string());
+        prop_assert_eq!(accepts(&program, &solicitation), about);
+    }
+
     #[test]
     fn the_program_agrees_with_a_list(
         to in addresses(), from in addresses(), icmp_to in addresses(),

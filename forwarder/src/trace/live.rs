@@ -130,7 +130,7 @@ impl Live {
         let mut copy = bytes.to_vec();
         let end = copy.len();
         self.flow = match packet::parse(&mut Frame::new(&mut copy, 0, end, offload)) {
-            Parsed::Ipv4(p) => Some(p.flow),
+            Parsed::Ip(p) => Some(p.flow),
             Parsed::Malformed { .. } | Parsed::Arp | Parsed::Foreign => None,
         };
         self.seen.push(Seen {

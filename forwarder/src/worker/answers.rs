@@ -69,6 +69,13 @@ impl Worker {
                 }
                 Ok(Ask::Port(port, ends)) => self.replace_port(usize::from(port.0), ends),
                 Ok(Ask::Send(port, bytes)) => self.send(now, usize::from(port.0), &bytes),
+                Ok(Ask::TakeUp(told)) => {
+                    for told in &told {
+                        if let Err(why) = self.engine.take_up(now, told) {
+                            tracing::debug!(?why, client = %told.client, "another director's connection is not taken up");
+                        }
+                    }
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use uvs_core::engine::{Claim, ConnReport, Event};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::peer::{TakenUp, Told};
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::trace::Trace;
@@ -62,6 +63,8 @@ pub(crate) struct Line {
     pub(crate) asks: Receiver<Ask>,
     /// What it tells unasked.
     pub(crate) notices: Box<dyn Fn(Notice) + Send>,
+    /// What other directors are to be told, and how much of it was lost.
+    pub(crate) told: Box<dyn Fn(Vec<Told>, u64) + Send>,
 }
 
 /// What a worker is asked.
@@ -86,6 +89,8 @@ pub(crate) enum Ask {
     Unreachable(PortId, Addr),
     /// Send a frame.
     Send(PortId, Vec<u8>),
+    /// Other directors have told of these connections.
+    TakeUp(Vec<TakenUp>),
     /// End.
     Stop,
 }

@@ -241,6 +241,10 @@ impl Worker {
         for claim in self.engine.take_claims() {
             (self.line.notices)(Notice::Claim(claim));
         }
+        let (told, lost) = self.engine.take_told();
+        if !told.is_empty() {
+            (self.line.told)(told, lost);
+        }
         more
     }
 

@@ -6,7 +6,7 @@ use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, PortId};
-use uvs_core::wire::{ethernet, ipv4};
+use uvs_core::wire::{ethernet, ipv4, ipv6};
 
 use super::Worker;
 use super::ask::Notice;
@@ -15,7 +15,8 @@ use super::hold::Admission;
 use crate::port::vnet::VNET_LEN;
 
 impl Worker {
-    /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it.
+    /// For the host itself, which the guard has kept from it: to its programs, or to be forwarded by it. What else
+    /// is in the outbox, a redirect, leaves by its port.
     pub(super) fn send_to_host(
         &mut self,
         port: usize,
@@ -23,16 +24,27 @@ impl Worker {
         range: Range<usize>,
         offload: &Offload,
     ) {
-        if self.outbox.is_empty() {
-            self.rx[port].seal(index, range, offload);
-            let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
-            return self.hand_to_host(bytes, offload);
-        }
         let outbox = std::mem::take(&mut self.outbox);
-        for (bytes, offload, _) in outbox.iter() {
-            self.hand_to_host(bytes.to_vec(), &offload);
+        let mut whole = false;
+        for (bytes, offload, egress) in outbox.iter() {
+            // A datagram that this frame has made whole.
+            if egress.port == PortId::HOST {
+                self.hand_to_host(bytes.to_vec(), &offload);
+                whole = true;
+                continue;
+            }
+            let port = self.place(egress.port);
+            self.ledgers[port].handed += 1;
+            if let Err(reason) = self.tx[port].queue_copy(bytes, &offload) {
+                self.lose(port, 1, reason);
+            }
         }
         self.outbox = outbox;
+        if !whole {
+            self.rx[port].seal(index, range, offload);
+            let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
+            self.hand_to_host(bytes, offload);
+        }
     }
 
     /// For the host too, where the hook has kept it from it and it turns out not to be ours: the last packets of a
@@ -54,8 +66,7 @@ impl Worker {
 
     fn hand_to_host(&mut self, mut bytes: Vec<u8>, offload: &Offload) {
         let packet = bytes.get(ethernet::LEN..).unwrap_or_default();
-        let header = ipv4::Header::new_checked(packet);
-        let is_own = header.is_ok_and(|header| self.fib.is_local(Addr::v4(header.dst())));
+        let is_own = destination(packet).is_some_and(|dst| self.fib.is_local(dst));
         let mut header = ethernet::Header::new_mut(&mut bytes);
         header.set_dst([0; 6]);
         header.set_src([0; 6]);
@@ -103,12 +114,6 @@ impl Worker {
     pub(super) fn flush(&mut self, now: Instant) {
         self.engine.give_orders(now);
         let host = self.host();
-        let reinjected = self.reinject.flush(&self.rx);
-        self.ledgers[host].flushed(&reinjected);
-        self.engine
-            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
-        self.engine
-            .count_lost(reinjected.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);
@@ -117,6 +122,13 @@ impl Worker {
             self.engine
                 .count_lost(flushed.failed, DropReason::SendFailed);
         }
+        // The host's stack acts on these at once: what was to leave before has left.
+        let reinjected = self.reinject.flush(&self.rx);
+        self.ledgers[host].flushed(&reinjected);
+        self.engine
+            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
+        self.engine
+            .count_lost(reinjected.failed, DropReason::SendFailed);
     }
 
     /// One clock reading for the whole batch: it left together.
@@ -148,4 +160,14 @@ impl Worker {
         }
         self.flush(now);
     }
+}
+
+/// Where an IP packet goes.
+fn destination(packet: &[u8]) -> Option<Addr> {
+    if packet.first()? >> 4 == 6 {
+        let header = ipv6::Header::new_checked(packet).ok()?;
+        return Some(Addr::v6(header.dst()));
+    }
+    let header = ipv4::Header::new_checked(packet).ok()?;
+    Some(Addr::v4(header.dst()))
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant as Wall};
 
 use mio::Waker;
 use uvs_core::engine::Engine;
+use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
 use crate::worker::{Ask, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic};
@@ -116,6 +117,7 @@ impl Handle {
         (engine, ports): (Engine, Ports),
         published: Arc<Published>,
         notices: Box<dyn Fn(Notice) + Send>,
+        told: Box<dyn Fn(Vec<Told>, u64) + Send>,
     ) -> io::Result<Self> {
         let (asks, inbox) = channel();
         let heartbeat = Arc::new(Heartbeat::new());
@@ -124,6 +126,7 @@ impl Handle {
             heartbeat: Arc::clone(&heartbeat),
             asks: inbox,
             notices,
+            told,
         };
         let (worker, waker) = Worker::new(engine, ports, line)?;
         let thread = thread::Builder::new().name(name.of_thread());

@@ -17,6 +17,7 @@ use uvs_control::trace::{LiveRequest, LiveState};
 use uvs_core::engine::{ConnReport, Engine, Event, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::peer::{TakenUp, Told};
 use uvs_core::service::ServiceKey;
 use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
@@ -40,6 +41,8 @@ pub(crate) struct Workers {
     /// In the order of their numbers; at least one.
     all: Vec<Handle>,
     notices: Receiver<(usize, Notice)>,
+    /// What other directors are to be told.
+    told: Receiver<(Vec<Told>, u64)>,
     events: Events,
     /// The look at real frames that was begun last.
     look: Option<Arc<Look>>,
@@ -78,22 +81,32 @@ impl Workers {
         let published = Arc::new(Published::nothing());
         published.fib.publish(fib);
         let (to, notices) = channel();
+        let (to_others, told) = channel();
         let of = parts.len();
         let start = |(number, parts)| {
+            let more = wake.clone();
             let (to, wake): (Sender<_>, _) = (to.clone(), wake.clone());
             let notice = move |notice| {
                 if to.send((number, notice)).is_ok() {
                     wake();
                 }
             };
+            let (to, wake): (Sender<_>, _) = (to_others.clone(), more.clone());
+            let tell = move |told, lost| {
+                if to.send((told, lost)).is_ok() {
+                    wake();
+                }
+            };
             let name = Name { number, of };
-            Handle::start(name, parts, Arc::clone(&published), Box::new(notice))
+            let published = Arc::clone(&published);
+            Handle::start(name, parts, published, Box::new(notice), Box::new(tell))
         };
         let all = parts.into_iter().enumerate().map(start);
         Ok(Self {
             all: all.collect::<io::Result<_>>()?,
             published,
             notices,
+            told,
             events: Events::new(of),
             look: None,
         })
@@ -234,6 +247,18 @@ impl Workers {
         if let Some(worker) = self.all.first() {
             worker.tell(Ask::Send(port, frame));
         }
+    }
+
+    /// Has connections of other directors taken up.
+    pub(crate) fn take_up(&self, told: Vec<TakenUp>) {
+        if let Some(worker) = self.all.first() {
+            worker.tell(Ask::TakeUp(told));
+        }
+    }
+
+    /// What other directors are to be told next, and how much of it was lost.
+    pub(crate) fn next_told(&self) -> Option<(Vec<Told>, u64)> {
+        self.told.try_recv().ok()
     }
 
     /// What the workers tell unasked, as if they were one.

@@ -6,7 +6,8 @@
 )]
 
 use uvs_control::protocol::{
-    Answers, Change, Lists, Refusal, ServerStatus, ServiceStatus, Services, Traffic, ask,
+    Answers, Change, Errno, Lists, Refusal, ServerStatus, ServiceStatus, Services, SyncDaemon,
+    SyncNumbers, SyncStatus, Traffic, ask,
 };
 use uvs_control::table::Table;
 use uvs_core::counters::Stats;
@@ -69,6 +70,34 @@ impl Answers<ask::ListServices> for Memory {
 impl Answers<ask::GetTimeouts> for Memory {
     fn answer(&mut self, _: ask::GetTimeouts) -> Result<Timeouts, Refusal> {
         Ok(self.table.timeouts())
+    }
+}
+
+impl Answers<ask::StartSync> for Memory {
+    fn answer(&mut self, ask::StartSync(wanted): ask::StartSync) -> Result<(), Refusal> {
+        if wanted.interface == "nosuch0" {
+            return Err(Refusal {
+                errno: Errno::NoDevice,
+                message: "nosuch0: no such interface".to_owned(),
+            });
+        }
+        self.table.start_sync(wanted.on(1500))
+    }
+}
+
+impl Answers<ask::StopSync> for Memory {
+    fn answer(&mut self, ask::StopSync(role): ask::StopSync) -> Result<(), Refusal> {
+        self.table.stop_sync(role)
+    }
+}
+
+impl Answers<ask::ListSync> for Memory {
+    fn answer(&mut self, _: ask::ListSync) -> Result<Vec<SyncStatus>, Refusal> {
+        let status = |daemon: &SyncDaemon| SyncStatus {
+            daemon: daemon.clone(),
+            numbers: SyncNumbers::default(),
+        };
+        Ok(self.table.sync_daemons().iter().map(status).collect())
     }
 }
 

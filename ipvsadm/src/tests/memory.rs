@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uvs_control::client::{CallError, Daemon, Take};
 use uvs_control::protocol::{
-    Answer, Answers, Ask, Change, Command, Info, Refusal, Services, ask, whole,
+    Answer, Answers, Ask, Change, Command, Errno, Info, Refusal, Services, SyncDaemon, SyncNumbers,
+    SyncStatus, ask, whole,
 };
 use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::ConnReport;
@@ -18,7 +19,7 @@ use uvs_core::snapshot::Timeouts;
 use uvs_core::time::Instant as Virtual;
 use uvs_forwarder::daemon::parts::{Clock, Rates, listed};
 use uvs_forwarder::golden::director::Director;
-use uvs_forwarder::golden::{packets_book, unhex};
+use uvs_forwarder::golden::{packets6_book, unhex};
 
 /// Between two frames, as the recording's sender paced them.
 const PACE: Duration = Duration::from_millis(20);
@@ -40,7 +41,7 @@ pub(super) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         static TOPOLOGY: OnceLock<Value> = OnceLock::new();
-        let topology = TOPOLOGY.get_or_init(|| packets_book()["topology"].clone());
+        let topology = TOPOLOGY.get_or_init(|| packets6_book()["topology"].clone());
         let mut director = Director::new(topology, &json!({"c0": 1500, "s0": 1500}));
         director.step = PACE;
         let start = (Instant::now(), director.now);
@@ -114,6 +115,9 @@ impl Memory {
             Command::Ask(Ask::ListConnections) => whole(ask::ListConnections, self),
             Command::Ask(Ask::Info) => whole(ask::Info, self),
             Command::Ask(Ask::GetTimeouts) => whole(ask::GetTimeouts, self),
+            Command::Ask(Ask::StartSync(daemon)) => whole(ask::StartSync(daemon), self),
+            Command::Ask(Ask::StopSync(role)) => whole(ask::StopSync(role), self),
+            Command::Ask(Ask::ListSync) => whole(ask::ListSync, self),
             Command::Ask(other) => unreachable!("ipvsadm does not ask {other:?}"),
         }
     }
@@ -189,6 +193,35 @@ impl Answers<ask::Info> for Memory {
 impl Answers<ask::GetTimeouts> for Memory {
     fn answer(&mut self, _: ask::GetTimeouts) -> Result<Timeouts, Refusal> {
         Ok(self.table.timeouts())
+    }
+}
+
+impl Answers<ask::StartSync> for Memory {
+    fn answer(&mut self, ask::StartSync(wanted): ask::StartSync) -> Result<(), Refusal> {
+        self.table.check_families()?;
+        if !["c0", "s0", "m0", "lo"].contains(&wanted.interface.as_str()) {
+            return Err(Refusal {
+                errno: Errno::NoDevice,
+                message: format!("{}: no such interface", wanted.interface),
+            });
+        }
+        self.table.start_sync(wanted.on(1500))
+    }
+}
+
+impl Answers<ask::StopSync> for Memory {
+    fn answer(&mut self, ask::StopSync(role): ask::StopSync) -> Result<(), Refusal> {
+        self.table.stop_sync(role)
+    }
+}
+
+impl Answers<ask::ListSync> for Memory {
+    fn answer(&mut self, _: ask::ListSync) -> Result<Vec<SyncStatus>, Refusal> {
+        let status = |daemon: &SyncDaemon| SyncStatus {
+            daemon: daemon.clone(),
+            numbers: SyncNumbers::default(),
+        };
+        Ok(self.table.sync_daemons().iter().map(status).collect())
     }
 }
 

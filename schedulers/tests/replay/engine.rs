@@ -2,6 +2,7 @@
 //! read off the frames' destinations, and the final counts from the engine's report. Services of a firewall
 //! mark get frames of that mark.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use uvs_core::engine::{Engine, EngineConfig};
@@ -16,10 +17,19 @@ use uvs_core::verdict::{PortId, Verdict};
 use uvs_core::wire::ethernet::Mac;
 use uvs_core::wire::tcp::flag::{ACK, FIN, RST, SYN};
 
-use super::{Make, Run, endpoint, flag_bits, server, without_service};
+use super::{Make, Run, compare_counts, endpoint, flag_bits, server, service};
 
 const IFINDEX: u32 = 2;
-const DIRECTOR: Addr = Addr::v4([10, 0, 2, 1]);
+/// The director's addresses, and how long the prefixes of the servers' networks are.
+const DIRECTOR: [(Addr, u8); 2] = [
+    (Addr::v4([10, 0, 2, 1]), 24),
+    (
+        Addr([0x20, 1, 0xd, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        64,
+    ),
+];
+/// The firewall mark of the recorded services that have one.
+const MARK: u32 = 9;
 
 /// Plays one run; the first difference as text.
 pub(super) fn play(make: Make, name: &str, run: &Run) -> Result<(), String> {
@@ -55,22 +65,15 @@ pub(super) fn play(make: Make, name: &str, run: &Run) -> Result<(), String> {
             return Err(format!("{name}: event {n}: expected {expected}, got {got}"));
         }
     }
-    let counts = director.counts();
-    let expected: Vec<String> = run
-        .counts
-        .iter()
-        .map(|line| without_service(line))
-        .collect();
-    if counts == expected {
-        return Ok(());
-    }
-    Err(format!("{name}: expected {expected:?}, got {counts:?}"))
+    compare_counts(name, run, director.counts())
 }
 
 /// An engine with one interface, on which the clients' router and all servers are.
 struct Director {
     engine: Engine,
     snapshot: Snapshot,
+    /// What the recording calls the services.
+    names: HashMap<ServiceKey, String>,
     fib: Fib,
     now: Instant,
 }
@@ -87,12 +90,14 @@ impl Director {
             up: true,
             reverse_path: ReversePath::Off,
         });
-        fib.add_local(IFINDEX, DIRECTOR);
-        let hop = Hop {
-            source: Some(DIRECTOR),
-            ..Hop::by(IFINDEX, None)
-        };
-        fib.add_route(Route::new(Addr::v4([10, 0, 2, 0]), 24, Target::Hop(hop)));
+        for (own, prefix) in DIRECTOR {
+            fib.add_local(IFINDEX, own);
+            let hop = Hop {
+                source: Some(own),
+                ..Hop::by(IFINDEX, None)
+            };
+            fib.add_route(Route::new(own.masked(prefix), prefix, Target::Hop(hop)));
+        }
         let engine = Engine::new(EngineConfig {
             limits: Limits {
                 connections: 10_000,
@@ -106,6 +111,7 @@ impl Director {
         Self {
             engine,
             snapshot: Snapshot::default(),
+            names: HashMap::new(),
             fib,
             now: Instant::from_secs(1000),
         }
@@ -124,7 +130,8 @@ impl Director {
             return self.apply();
         }
         let at = server(option("-r").expect("-r"));
-        let mut spec = ServiceSpec::clone(&self.snapshot.services[0]);
+        let slot = self.slot(key(&words)).expect("a service");
+        let mut spec = ServiceSpec::clone(&self.snapshot.services[slot]);
         let place = spec.servers.iter().position(|s| s.endpoint.addr == at.addr);
         match (words[0], place) {
             ("-a", None) => {
@@ -143,34 +150,27 @@ impl Director {
             ("-d", Some(i)) => drop(spec.servers.remove(i)),
             _ => panic!("unknown command {command}"),
         }
-        self.snapshot.services[0] = Arc::new(spec);
+        self.snapshot.services[slot] = Arc::new(spec);
         self.apply();
     }
 
+    fn slot(&self, key: ServiceKey) -> Option<usize> {
+        self.snapshot.services.iter().position(|s| s.key == key)
+    }
+
     fn service(&mut self, words: &[&str], scheduler: &str, flags: &str) {
-        let address = |flag| {
-            words
-                .iter()
-                .position(|w| *w == flag)
-                .map(|i| endpoint(words[i + 1]))
-        };
-        let key = match (address("-t"), address("-u")) {
-            (Some(vip), _) => ServiceKey::address(Protocol::Tcp, vip),
-            (_, Some(vip)) => ServiceKey::address(Protocol::Udp, vip),
-            _ => {
-                assert_eq!(words[1..3], ["-f", "9"]);
-                ServiceKey::Mark {
-                    mark: 9,
-                    ipv6: false,
-                }
-            }
-        };
+        let key = key(words);
         let mut spec = ServiceSpec::new(key, scheduler);
         spec.flags = flag_bits(flags);
-        if let Some(old) = self.snapshot.services.first() {
-            spec.servers.clone_from(&old.servers);
+        self.names.insert(key, service(words));
+        match self.slot(key) {
+            Some(slot) => {
+                let old = &mut self.snapshot.services[slot];
+                spec.servers.clone_from(&old.servers);
+                *old = Arc::new(spec);
+            }
+            None => self.snapshot.services.push(Arc::new(spec)),
         }
-        self.snapshot.services = vec![Arc::new(spec)];
     }
 
     fn apply(&mut self) {
@@ -198,8 +198,9 @@ impl Director {
     fn send(&mut self, packet: PacketBuilder) -> String {
         let mut sent = TestFrame::finished(&packet.frame());
         let mut frame = sent.frame();
-        if let ServiceKey::Mark { mark, .. } = self.snapshot.services[0].key {
-            frame.mark = mark;
+        let mut services = self.snapshot.services.iter();
+        if services.any(|s| matches!(s.key, ServiceKey::Mark { .. })) {
+            frame.mark = MARK;
         }
         let mut out = Outbox::new();
         let verdict = self
@@ -209,28 +210,55 @@ impl Director {
             return "none".to_owned();
         }
         let to = &frame.bytes()[..6];
-        let mut servers = self.snapshot.services[0].servers.iter();
+        let mut servers = self.snapshot.services.iter().flat_map(|s| &s.servers);
         let server = servers.find(|s| mac_of(s.endpoint.addr) == to);
         server.map_or_else(|| format!("{to:02x?}"), |s| s.endpoint.addr.to_string())
     }
 
     fn counts(&self) -> Vec<String> {
         let report = self.engine.report(self.now);
-        let line = |spec: &ServerSpec| {
-            let mut counted = report.services[0].servers.iter();
+        let line = |(spec, server): (&Arc<ServiceSpec>, &ServerSpec)| {
+            let mut reported = report.services.iter();
+            let reported = reported.find(|s| s.key == spec.key).expect("reported");
+            let mut counted = reported.servers.iter();
             let counted = counted
-                .find(|c| c.endpoint == spec.endpoint)
+                .find(|c| c.endpoint == server.endpoint)
                 .expect("counted");
             format!(
-                "{} weight {} active {} inact {}",
-                spec.endpoint.addr, spec.weight, counted.numbers.active, counted.numbers.inactive
+                "{} -> {} weight {} active {} inact {}",
+                self.names[&spec.key],
+                server.endpoint.addr,
+                server.weight,
+                counted.numbers.active,
+                counted.numbers.inactive
             )
         };
-        self.snapshot.services[0].servers.iter().map(line).collect()
+        let services = self.snapshot.services.iter();
+        services
+            .flat_map(|spec| spec.servers.iter().map(move |server| (spec, server)))
+            .map(line)
+            .collect()
     }
 }
 
+/// The service that a command is about.
+fn key(words: &[&str]) -> ServiceKey {
+    match words[1..] {
+        ["-t", vip, ..] => ServiceKey::address(Protocol::Tcp, endpoint(vip)),
+        ["-u", vip, ..] => ServiceKey::address(Protocol::Udp, endpoint(vip)),
+        ["-f", mark, ..] => {
+            assert_eq!(mark.parse(), Ok(MARK));
+            ServiceKey::Mark {
+                mark: MARK,
+                ipv6: words.get(3) == Some(&"-6"),
+            }
+        }
+        _ => panic!("unknown service {words:?}"),
+    }
+}
+
+/// A MAC address that tells servers of either family apart.
 fn mac_of(addr: Addr) -> Mac {
-    let [a, b, c, d] = addr.as_v4().expect("an IPv4 address");
-    [2, 0, a, b, c, d]
+    let [.., a, b, c, d] = addr.0;
+    [2, u8::from(!addr.is_v4()), a, b, c, d]
 }

@@ -1,17 +1,22 @@
-//! The runs of golden/sched.json, recorded from the kernel's IPVS, driven through the `Scheduler` trait:
-//! each pick and the final counts must be the kernel's. `Director` models the little of the engine that
+//! The runs of golden/sched.json and sched6.json, recorded from the kernel's IPVS, driven through the `Scheduler`
+//! trait: each pick and the final counts must be the kernel's. `Director` models the little of the engine that
 //! schedulers see: the order of servers, their counts and their thresholds; [`engine`] has the real one.
 //! uvs-plugin's tests use both too, with schedulers that come through the ABI.
 
 mod engine;
 
 use std::collections::HashMap;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use uvs_core::backend::Backend;
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, Scheduler, SchedulerParams};
+
+/// The runs over IPv4.
+pub(crate) const SCHED: &str = include_str!("../golden/sched.json");
+/// The runs over IPv6.
+pub(crate) const SCHED6: &str = include_str!("../golden/sched6.json");
 
 #[derive(Deserialize)]
 struct Book {
@@ -33,23 +38,27 @@ struct Run {
 /// Makes a scheduler by its name.
 pub(crate) type Make = fn(&str, &SchedulerParams) -> Option<Box<dyn Scheduler>>;
 
-/// Plays the recorded runs of the schedulers that `wanted` names; how many there were. Panics where a pick
+/// Plays a book's runs of the schedulers that `wanted` names; how many there were. Panics where a pick
 /// or a final count differs.
-pub(crate) fn play_all(make: Make, wanted: impl Fn(&str) -> bool) -> usize {
-    play_each(wanted, |name, run| play(make, name, run))
+pub(crate) fn play_all(book: &str, make: Make, wanted: impl Fn(&str) -> bool) -> usize {
+    play_each(book, wanted, |name, run| play(make, name, run))
 }
 
 /// As [`play_all`], but through the engine.
-pub(crate) fn play_all_through_the_engine(make: Make, wanted: impl Fn(&str) -> bool) -> usize {
-    play_each(wanted, |name, run| engine::play(make, name, run))
+pub(crate) fn play_all_through_the_engine(
+    book: &str,
+    make: Make,
+    wanted: impl Fn(&str) -> bool,
+) -> usize {
+    play_each(book, wanted, |name, run| engine::play(make, name, run))
 }
 
 fn play_each(
+    book: &str,
     wanted: impl Fn(&str) -> bool,
     play: impl Fn(&str, &Run) -> Result<(), String>,
 ) -> usize {
-    let book: Book =
-        serde_json::from_str(include_str!("../golden/sched.json")).expect("golden/sched.json");
+    let book: Book = serde_json::from_str(book).expect("a book of runs");
     let runs = book.runs.iter().enumerate();
     let runs = runs.filter(|(_, run)| wanted(&run.scheduler));
     let name = |(i, run): (usize, &Run)| {
@@ -97,38 +106,69 @@ fn play(make: Make, name: &str, run: &Run) -> Result<(), String> {
             _ => panic!("{name}: unknown event {event:?}"),
         }
     }
-    let counts = director.counts();
-    let expected: Vec<String> = run
-        .counts
-        .iter()
-        .map(|line| without_service(line))
-        .collect();
-    if counts == expected {
-        Ok(())
-    } else {
-        Err(format!("{name}: expected {expected:?}, got {counts:?}"))
-    }
+    compare_counts(name, run, director.counts())
 }
 
-/// `UDP 10.0.1.100:53 10.0.2.11:53 Route weight 1 active 0 inact 2` from the server's address on.
-fn without_service(line: &str) -> String {
+/// Compares the final counts, each service's servers in their order; the services are in no particular one.
+fn compare_counts(name: &str, run: &Run, counts: Vec<String>) -> Result<(), String> {
+    let expected = run.counts.iter().map(|line| plain(line)).collect();
+    let by_service = |mut lines: Vec<String>| {
+        lines.sort_by_key(|line| line.split(" -> ").next().map(str::to_owned));
+        lines
+    };
+    let (expected, counts) = (by_service(expected), by_service(counts));
+    if counts == expected {
+        return Ok(());
+    }
+    Err(format!("{name}: expected {expected:?}, got {counts:?}"))
+}
+
+/// `UDP 10.0.1.100:53 10.0.2.11:53 Route weight 1 active 0 inact 2` without the server's port and method.
+fn plain(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
-    let server = words[2].split(':').next().unwrap_or_default();
-    format!("{server} {}", words[4..].join(" "))
+    let server = server(words[2]).addr;
+    format!(
+        "{} {} -> {server} {}",
+        words[0],
+        words[1],
+        words[4..].join(" ")
+    )
+}
+
+/// A service as the recording's counts name it: `UDP 10.0.1.100:53`, `FWM 9`.
+fn service(words: &[&str]) -> String {
+    let name = match words[1] {
+        "-t" => "TCP",
+        "-u" => "UDP",
+        "-f" => "FWM",
+        other => panic!("unknown service {other}"),
+    };
+    format!("{name} {}", words[2])
+}
+
+/// The service of a connection: its own, else the firewall mark's, for which all are sent.
+fn service_of(vip: &str, lifetime: &str) -> [String; 2] {
+    let protocol = if lifetime == "udp" { "UDP" } else { "TCP" };
+    [format!("{protocol} {vip}"), "FWM 9".to_owned()]
 }
 
 type Tuple = (String, String);
 
-/// What the core does for schedulers: one service, its servers newest first, their load.
+/// What the core does for schedulers: services with their servers, and those's load.
 struct Director {
     make: Make,
+    services: HashMap<String, Service>,
+    /// The service and the server of each open connection.
+    open: HashMap<Tuple, (String, u64)>,
+}
+
+/// A service and its servers, newest first.
+struct Service {
     name: String,
-    scheduler: Option<Box<dyn Scheduler>>,
+    scheduler: Box<dyn Scheduler>,
     servers: Vec<Backend>,
     /// By server id: connections at which it gets no more, 0 = no limit.
     upper: HashMap<u64, u32>,
-    /// The server of each open connection.
-    open: HashMap<Tuple, u64>,
     ids: HashMap<Endpoint, u64>,
 }
 
@@ -136,12 +176,8 @@ impl Director {
     fn new(make: Make) -> Self {
         Self {
             make,
-            name: String::new(),
-            scheduler: None,
-            servers: Vec::new(),
-            upper: HashMap::new(),
+            services: HashMap::new(),
             open: HashMap::new(),
-            ids: HashMap::new(),
         }
     }
 
@@ -149,39 +185,110 @@ impl Director {
         let words: Vec<&str> = command.split_whitespace().collect();
         let option = |name| words.iter().position(|w| *w == name).map(|i| words[i + 1]);
         let number = |name| option(name).map(|n| n.parse().expect("a number"));
+        let key = service(&words);
+        if let "-A" | "-E" = words[0] {
+            let (scheduler, flags) = (option("-s").expect("-s"), option("-b").unwrap_or(""));
+            return self.schedule_with(key, scheduler, flags);
+        }
+        let service = self.services.get_mut(&key).expect("a service");
+        let at = server(option("-r").expect("-r"));
         match words[0] {
-            "-A" | "-E" => {
-                return self.schedule_with(option("-s").expect("-s"), option("-b").unwrap_or(""));
-            }
             "-a" | "-e" => {
-                let at = server(option("-r").expect("-r"));
-                self.set_server(at, number("-w").unwrap_or(1), number("-x").unwrap_or(0));
+                service.set_server(at, number("-w").unwrap_or(1), number("-x").unwrap_or(0));
             }
-            "-d" => {
-                let at = server(option("-r").expect("-r"));
-                self.servers.retain(|b| b.addr != at.addr);
-            }
+            "-d" => service.servers.retain(|b| b.addr != at.addr),
             _ => panic!("unknown command {command}"),
         }
-        self.announce();
+        service.announce();
     }
 
     /// Another scheduler starts again from the whole set; the same one keeps its state.
-    fn schedule_with(&mut self, name: &str, flags: &str) {
-        if name == self.name {
-            return;
-        }
-        let flags = flag_bits(flags);
+    fn schedule_with(&mut self, key: String, name: &str, flags: &str) {
         let params = SchedulerParams {
-            flags,
+            flags: flag_bits(flags),
             ..SchedulerParams::default()
         };
+        let known = self.services.get_mut(&key);
+        if known.as_ref().is_some_and(|service| service.name == name) {
+            return;
+        }
         let made = (self.make)(name, &params);
-        name.clone_into(&mut self.name);
-        self.scheduler = Some(made.unwrap_or_else(|| panic!("no scheduler {name}")));
-        self.announce();
+        let scheduler = made.unwrap_or_else(|| panic!("no scheduler {name}"));
+        match known {
+            Some(service) => {
+                name.clone_into(&mut service.name);
+                service.scheduler = scheduler;
+                service.announce();
+            }
+            None => {
+                let service = Service {
+                    name: name.to_owned(),
+                    scheduler,
+                    servers: Vec::new(),
+                    upper: HashMap::new(),
+                    ids: HashMap::new(),
+                };
+                self.services.entry(key).or_insert(service).announce();
+            }
+        }
     }
 
+    /// A new connection: the address of its server, or `none`.
+    fn open(&mut self, (client, vip): (&str, &str), lifetime: &str) -> String {
+        let protocol = if lifetime == "udp" {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        };
+        let flow = Flow::new(protocol, endpoint(client), endpoint(vip));
+        let keys = service_of(vip, lifetime);
+        let key = keys.into_iter().find(|key| self.services.contains_key(key));
+        let key = key.expect("a service");
+        let service = self.services.get_mut(&key).expect("a service");
+        let picked = service.scheduler.pick(&flow, &service.servers);
+        let Some(server) = picked.map(|i| &mut service.servers[i]) else {
+            return "none".to_owned();
+        };
+        match lifetime {
+            "udp" => server.inactive += 1,
+            "syn" | "est" => server.active += 1,
+            _ => panic!("unknown lifetime {lifetime}"),
+        }
+        let upper = service.upper[&server.id];
+        if upper > 0 && server.active + server.inactive >= upper {
+            server.flags |= Backend::OVERLOADED;
+        }
+        self.open
+            .insert((client.to_owned(), vip.to_owned()), (key, server.id));
+        server.addr.to_string()
+    }
+
+    /// A client's FIN or RST under direct routing: the connection becomes inactive.
+    fn close(&mut self, (client, vip): (&str, &str)) {
+        let tuple = (client.to_owned(), vip.to_owned());
+        let (key, id) = self.open.remove(&tuple).expect("a connection");
+        let service = self.services.get_mut(&key).expect("its service");
+        let mut servers = service.servers.iter_mut();
+        let server = servers.find(|b| b.id == id).expect("its server");
+        server.active -= 1;
+        server.inactive += 1;
+    }
+
+    fn counts(&self) -> Vec<String> {
+        let line = |key: &str, b: &Backend| {
+            format!(
+                "{key} -> {} weight {} active {} inact {}",
+                b.addr, b.weight, b.active, b.inactive
+            )
+        };
+        let services = self.services.iter();
+        services
+            .flat_map(|(key, service)| service.servers.iter().map(|b| line(key, b)))
+            .collect()
+    }
+}
+
+impl Service {
     fn set_server(&mut self, at: Endpoint, weight: u32, upper: u32) {
         let next = self.ids.len() as u64 + 1;
         let id = *self.ids.entry(at).or_insert(next);
@@ -206,62 +313,7 @@ impl Director {
     }
 
     fn announce(&mut self) {
-        self.scheduler
-            .as_mut()
-            .expect("a service")
-            .backends_changed(&self.servers);
-    }
-
-    /// A new connection: the address of its server, or `none`.
-    fn open(&mut self, (client, vip): (&str, &str), lifetime: &str) -> String {
-        let protocol = if lifetime == "udp" {
-            Protocol::Udp
-        } else {
-            Protocol::Tcp
-        };
-        let flow = Flow::new(protocol, endpoint(client), endpoint(vip));
-        let picked = self
-            .scheduler
-            .as_mut()
-            .expect("a service")
-            .pick(&flow, &self.servers);
-        let Some(server) = picked.map(|i| &mut self.servers[i]) else {
-            return "none".to_owned();
-        };
-        match lifetime {
-            "udp" => server.inactive += 1,
-            "syn" | "est" => server.active += 1,
-            _ => panic!("unknown lifetime {lifetime}"),
-        }
-        let upper = self.upper[&server.id];
-        if upper > 0 && server.active + server.inactive >= upper {
-            server.flags |= Backend::OVERLOADED;
-        }
-        self.open
-            .insert((client.to_owned(), vip.to_owned()), server.id);
-        server.addr.to_string()
-    }
-
-    /// A client's FIN or RST under direct routing: the connection becomes inactive.
-    fn close(&mut self, (client, vip): (&str, &str)) {
-        let id = self.open.remove(&(client.to_owned(), vip.to_owned()));
-        let server = self
-            .servers
-            .iter_mut()
-            .find(|b| Some(b.id) == id)
-            .expect("its server");
-        server.active -= 1;
-        server.inactive += 1;
-    }
-
-    fn counts(&self) -> Vec<String> {
-        let line = |b: &Backend| {
-            format!(
-                "{} weight {} active {} inact {}",
-                b.addr, b.weight, b.active, b.inactive
-            )
-        };
-        self.servers.iter().map(line).collect()
+        self.scheduler.backends_changed(&self.servers);
     }
 }
 
@@ -277,12 +329,14 @@ fn flag_bits(flags: &str) -> u32 {
 }
 
 fn endpoint(text: &str) -> Endpoint {
-    let at: SocketAddrV4 = text.parse().expect("address:port");
-    Endpoint::new(Addr::from(*at.ip()), at.port())
+    let at: SocketAddr = text.parse().expect("address:port");
+    Endpoint::new(Addr::from(at.ip()), at.port())
 }
 
 /// A real server as ipvsadm takes it; without a port for a service by firewall mark.
 fn server(text: &str) -> Endpoint {
-    let (addr, port) = text.split_once(':').unwrap_or((text, "0"));
-    endpoint(&format!("{addr}:{port}"))
+    match text.parse::<IpAddr>() {
+        Ok(addr) => Endpoint::new(Addr::from(addr), 0),
+        Err(_) => endpoint(text),
+    }
 }

@@ -59,7 +59,8 @@ const PROTO: Column<Service> = Column::text("PROTO", |s| {
     })
 });
 const VIP: Column<Service> = Column::text("VIP", |s| match s.status.spec.key {
-    ServiceKey::Mark { mark, .. } => Value::Word(mark.to_string()),
+    ServiceKey::Mark { mark, ipv6: false } => Value::Word(mark.to_string()),
+    ServiceKey::Mark { mark, ipv6: true } => Value::Word(format!("{mark} IPv6")),
     key @ ServiceKey::Address { .. } => Value::Endpoint(key.vip()),
 });
 const SCHEDULER: Column<Service> =

@@ -36,7 +36,7 @@ pub(in crate::commands) struct ServiceName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Vip(Endpoint),
-    Mark(u32),
+    Mark { mark: u32, ipv6: Option<bool> },
 }
 
 /// A server; without a port, any of that address.
@@ -68,9 +68,13 @@ impl ServiceName {
                 list(keys)
             )),
             several => Err(format!(
-                "{}: several services match: {}; put tcp:, udp: or sctp: before it",
+                "{}: several services match: {}; {}",
                 self.typed,
-                list(several)
+                list(several),
+                match self.what {
+                    Named::Vip(_) => "put tcp:, udp: or sctp: before it",
+                    Named::Mark { .. } => "put -4 or -6 behind it",
+                }
             )),
         }
     }
@@ -80,7 +84,9 @@ impl ServiceName {
             (Named::Vip(vip), ServiceKey::Address { protocol, .. }) => {
                 key.vip() == vip && self.protocol.is_none_or(|wanted| wanted == protocol)
             }
-            (Named::Mark(wanted), ServiceKey::Mark { mark, .. }) => wanted == mark,
+            (Named::Mark { mark, ipv6 }, ServiceKey::Mark { mark: m, ipv6: v6 }) => {
+                mark == m && ipv6.is_none_or(|wanted| wanted == v6)
+            }
             _ => false,
         }
     }
@@ -126,7 +132,7 @@ fn list(keys: &[ServiceKey]) -> String {
 
 /// Reads the name of a service.
 pub(in crate::commands) fn service(text: &str) -> Result<ServiceName, String> {
-    let help = "use [tcp:|udp:|sctp:]VIP:PORT, or fwm:MARK";
+    let help = "use [tcp:|udp:|sctp:]VIP:PORT, or fwm:MARK, fwm:MARK-4 or fwm:MARK-6";
     let lower = text.to_ascii_lowercase();
     let split = lower.split_once([':', ' ']);
     let (protocol, rest) = match split {
@@ -134,11 +140,16 @@ pub(in crate::commands) fn service(text: &str) -> Result<ServiceName, String> {
         Some(("udp", rest)) => (Some(Protocol::Udp), after(rest)),
         Some(("sctp", rest)) => (Some(Protocol::Sctp), after(rest)),
         Some(("fwm", mark)) => {
+            let (mark, ipv6) = match mark.rsplit_once(['-', ' ']) {
+                Some((mark, "4")) => (mark, Some(false)),
+                Some((mark, "6" | "ipv6")) => (mark, Some(true)),
+                _ => (mark, None),
+            };
             let mark = mark.parse().map_err(|_| help.to_owned())?;
             return Ok(ServiceName {
                 typed: text.to_owned(),
                 protocol: None,
-                what: Named::Mark(mark),
+                what: Named::Mark { mark, ipv6 },
             });
         }
         _ => (None, lower.as_str()),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::commands::columns::{Column, Show, Value};
-use uvs_control::protocol::{HookPort, InterfaceFrames, NeighbourStatus, Setting};
+use uvs_control::protocol::{HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncStatus};
 
 /// A reason and its counter.
 #[derive(Serialize)]
@@ -92,3 +92,25 @@ pub(super) fn listed(lines: &[(&str, String)]) -> String {
     };
     lines.iter().map(line).collect()
 }
+
+pub(super) const SYNC: Show<SyncStatus> = (
+    &[
+        Column::text("ROLE", |s| Value::word(s.daemon.role.word())),
+        Column::text("INTERFACE", |s| Value::word(&s.daemon.interface)),
+        Column::number("SYNCID", |s| Value::Count(s.daemon.syncid.into())),
+        Column::number("MESSAGES", |s| Value::Count(s.numbers.messages)),
+        Column::number("LOST", |s| Value::Count(s.numbers.lost)),
+        Column::number("REFUSED", |s| Value::Count(s.numbers.refused)),
+        Column::text("LAST", |s| {
+            let last = s.numbers.last.map(|seconds| format!("{seconds} s ago"));
+            Value::or_dash(last.unwrap_or_default())
+        }),
+        Column::number("DATAGRAMS", |s| Value::Count(s.numbers.datagrams)),
+        Column::number("BYTES", |s| Value::Count(s.numbers.bytes)),
+        Column::text("GROUP", |s| Value::Word(s.daemon.group.to_string())),
+        Column::number("PORT", |s| Value::Count(s.daemon.port.into())),
+        Column::number("TTL", |s| Value::Count(s.daemon.ttl.into())),
+        Column::number("MAXLEN", |s| Value::Count(s.daemon.maxlen.into())),
+    ],
+    7,
+);

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use uvs_control::protocol::{
     self, HookStatus, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
+    SyncStatus,
 };
 use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
@@ -25,6 +26,7 @@ pub(super) enum View {
     Plugins(Plugins),
     Settings(Vec<Setting>),
     Hook(Box<HookStatus>),
+    Sync(Vec<SyncStatus>),
     Info(Box<Info>),
 }
 
@@ -130,6 +132,7 @@ impl View {
                 let ports = if hook.ports.is_empty() { "" } else { &ports };
                 hook::text(hook) + ports
             }
+            Self::Sync(all) => grid(tables::SYNC, all, wide),
             Self::Info(info) => text::info_text(info),
         }
     }
@@ -144,6 +147,7 @@ impl View {
             Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
             Self::Settings(all) => serde_json::to_string_pretty(all),
             Self::Hook(hook) => serde_json::to_string_pretty(hook),
+            Self::Sync(all) => serde_json::to_string_pretty(all),
             Self::Info(info) => serde_json::to_string_pretty(info),
         };
         text.expect("plain data with string keys is JSON") + "\n"

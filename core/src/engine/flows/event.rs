@@ -60,10 +60,12 @@ pub(in crate::engine) enum Cause {
     ServerLeft,
     /// Its client is denied.
     Denied,
+    /// Another director has made one to another server in its place.
+    Superseded,
 }
 
 impl Cause {
-    const COUNT: usize = Self::Denied as usize + 1;
+    const COUNT: usize = Self::Superseded as usize + 1;
 }
 
 /// How many have ended, by cause.

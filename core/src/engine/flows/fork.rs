@@ -37,6 +37,7 @@ impl Flows {
             services: services.collect(),
             servers: self.pool.servers.clone(),
             retired: self.pool.retired,
+            unbound: self.pool.unbound.clone(),
         };
         let double = Self {
             conns: self.conns.excerpt(),
@@ -47,6 +48,7 @@ impl Flows {
             rates: self.rates.clone(),
             replaced: None,
             stream: self.stream.fork(),
+            telling: None,
             scheduler_faults: self.scheduler_faults,
             handover: None,
         };

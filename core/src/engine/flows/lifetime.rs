@@ -22,6 +22,9 @@ impl Flows {
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
         self.note_opened(id);
+        if let Some(telling) = &mut self.telling {
+            telling.begin(now, id);
+        }
         Ok(id)
     }
 

@@ -23,7 +23,9 @@ mod servers;
 mod slow_start;
 mod stream;
 mod syns;
+mod take_up;
 mod templates;
+mod told;
 mod track;
 
 use std::sync::Arc;
@@ -55,7 +57,9 @@ pub(super) use servers::Server;
 use stream::Stream;
 use syns::Syns;
 pub(super) use syns::{MAX_SYN, Syn};
-pub(super) use track::Tracking;
+pub(super) use take_up::Destination;
+use told::Telling;
+pub(super) use track::{Tracking, misread};
 
 /// All connections with their services and servers.
 pub(super) struct Flows {
@@ -70,6 +74,8 @@ pub(super) struct Flows {
     /// A connection that gave way to the one just made, where its ends are to be told.
     replaced: Option<Conn>,
     stream: Stream,
+    /// Where other directors are told of connections.
+    telling: Option<Box<Telling>>,
     scheduler_faults: u64,
     /// What the kernel forwards, where the host has the hook.
     handover: Option<Box<Handover>>,
@@ -87,6 +93,7 @@ impl Flows {
             rates: Rates::new(keys),
             replaced: None,
             stream: Stream::default(),
+            telling: None,
             scheduler_faults: 0,
             handover: None,
         }

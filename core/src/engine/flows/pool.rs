@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::conn::{self, Conn};
 use crate::counters::{ByFailure, Stats};
 use crate::scheduler::Scheduler;
-use crate::service::ServiceSpec;
+use crate::service::{Forwarding, ServiceSpec};
 
 /// A virtual service at work.
 pub(super) struct Service {
@@ -36,6 +36,9 @@ pub(super) struct Pool {
     pub(super) servers: Servers,
     /// Traffic of services that were removed.
     pub(super) retired: Stats,
+    /// By mode, the place that stands for all servers that are known from other directors only, while a
+    /// connection is there.
+    pub(super) unbound: Vec<(u8, u32)>,
 }
 
 impl Pool {
@@ -104,10 +107,46 @@ impl Pool {
             FlowEvent::Changed(c, before) => self.changed(c, before),
             FlowEvent::Ended(c, cause) => {
                 self.ended(c, cause);
-                return self.servers.release(c.backend);
+                return self.release(c.backend);
             }
         }
         None
+    }
+
+    /// A connection refers to a server no more; the server, where it was the last of a removed one.
+    fn release(&mut self, place: u32) -> Option<Server> {
+        let gone = self.servers.release(place)?;
+        self.unbound.retain(|(_, unbound)| *unbound != place);
+        Some(gone)
+    }
+
+    /// The place that stands for servers of a mode that are not known here.
+    pub(super) fn unbound(&mut self, forwarding: Forwarding, mode: u8) -> u32 {
+        let known = self.unbound.iter().find(|(of, _)| *of == mode);
+        if let Some((_, place)) = known {
+            return *place;
+        }
+        let place = self.servers.add_unbound(forwarding, mode);
+        self.unbound.push((mode, place));
+        place
+    }
+
+    /// Takes a connection or template from the server that has it to another.
+    pub(super) fn rebind(&mut self, c: &Conn, to: u32) {
+        let standing = Standing::of(c);
+        self.ended(c, Cause::Superseded);
+        self.release(c.backend);
+        let mut moved = *c;
+        moved.backend = to;
+        self.opened(&moved);
+        let unmoved = Standing {
+            active: false,
+            over: false,
+            ..standing
+        };
+        if !c.has(conn::TEMPLATE) {
+            self.changed(&moved, unmoved);
+        }
     }
 
     /// As `ip_vs_bind_dest`.

@@ -13,7 +13,7 @@ use crate::conn::NONE;
 use crate::flow::Endpoint;
 use crate::narrow;
 use crate::numbers::ServerNumbers;
-use crate::service::{OnRemoval, ServerSpec, ServiceKey, TeardownPolicy};
+use crate::service::{Forwarding, OnRemoval, ServerSpec, ServiceKey, TeardownPolicy};
 use crate::time::Instant;
 
 /// A real server.
@@ -48,6 +48,11 @@ pub(in crate::engine) struct Server {
 }
 
 impl Server {
+    /// Whether it stands for servers that are known from other directors only.
+    pub(in crate::engine) fn is_unbound(&self) -> bool {
+        self.key.1 == Endpoint::NONE
+    }
+
     /// Whether it was removed from its service, and waits for its connections' ends.
     pub(in crate::engine) fn is_removed(&self) -> bool {
         self.service == NONE
@@ -128,6 +133,19 @@ impl Servers {
     pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
         let place = self.removed.get(key)?;
         Some(self.get(*place).removed)
+    }
+
+    /// Adds a server of this mode that stands for those that are not known here; nobody finds it by a key.
+    pub(super) fn add_unbound(&mut self, forwarding: Forwarding, mode: u8) -> u32 {
+        let key = (
+            ServiceKey::Mark {
+                mark: 0,
+                ipv6: false,
+            },
+            Endpoint::NONE,
+        );
+        let spec = ServerSpec::new(Endpoint::NONE, forwarding);
+        self.attach(key, spec, mode).0
     }
 
     /// Adds a server, or takes the removed one of that key back; with its load. It is the caller's to say where

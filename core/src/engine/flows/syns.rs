@@ -10,7 +10,7 @@ use crate::wire::{ipv4, tcp};
 
 /// SYNs that are kept: those of as many places of the connection table, the last of each.
 const PLACES: usize = 1024;
-/// Bytes of an IPv4 and a TCP header with all options.
+/// Bytes of an IPv4 and a TCP header with all options, and more than an IPv6 header without extension headers.
 pub(in crate::engine) const MAX_SYN: usize = ipv4::MAX_LEN + tcp::MAX_LEN;
 
 /// A client's SYN as it came, from the IP header on.
@@ -67,7 +67,8 @@ impl Syn {
         plain.then_some(Self {
             id,
             len: narrow::to_u8(whole.len()),
-            l4: packet.ip_header,
+            // Within the bytes, which are fewer than 256.
+            l4: narrow::to_u8(packet.ip_header.into()),
             bytes,
         })
     }

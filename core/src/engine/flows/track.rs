@@ -4,12 +4,14 @@
 use super::Flows;
 use super::event::Standing;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::flow::Direction;
-use crate::packet::{Packet, Transport};
+use crate::flow::{Direction, Family};
+use crate::frame::Frame;
+use crate::packet::{self, Packet, Transport};
 use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::snapshot::Timeouts;
 use crate::tcp::{self, TcpState};
+use crate::wire::{ipv6, tcp as tcp_header};
 
 /// What states depend on beside packets.
 pub(in crate::engine) struct Tracking<'a> {
@@ -66,6 +68,35 @@ impl Flows {
     }
 }
 
+/// A packet as the states of TCP and SCTP are read from it. IPVS looks for the transport's header behind the IPv6 header
+/// and nowhere else (`sizeof(struct ipv6hdr)` in `set_tcp_state` and `set_sctp_state`): of a packet with extension headers
+/// it takes bytes of these for flags. Most have none set there, and close the entry. `None` for a packet without.
+#[inline]
+pub(in crate::engine) fn misread(frame: &Frame<'_>, packet: &Packet) -> Option<Packet> {
+    let plain = packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN;
+    (!plain).then(|| read_behind_header(frame, packet))
+}
+
+#[cold]
+fn read_behind_header(frame: &Frame<'_>, packet: &Packet) -> Packet {
+    let bytes = &frame.bytes()[usize::from(packet.ip) + ipv6::LEN..];
+    let transport = match packet.transport {
+        Transport::Tcp { header, .. } => {
+            // No shorter than an extension header and TCP's.
+            let flags = tcp_header::Header::new(bytes).flags();
+            Transport::Tcp { flags, header }
+        }
+        Transport::Sctp { chunk } => Transport::Sctp {
+            chunk: packet::telling_chunk(bytes).unwrap_or(chunk),
+        },
+        other => other,
+    };
+    Packet {
+        transport,
+        ..*packet
+    }
+}
+
 #[inline]
 fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Option<Move> {
     if output {
@@ -109,6 +140,9 @@ fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Op
                 proven: output,
             }
         }
-        Transport::Icmp { .. } | Transport::Fragment | Transport::Other => return None,
+        Transport::Icmp { .. }
+        | Transport::Icmpv6 { .. }
+        | Transport::Fragment
+        | Transport::Other => return None,
     })
 }

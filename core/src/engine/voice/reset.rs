@@ -1,6 +1,6 @@
 //! TCP resets (RFC 9293 §3.5.2).
 
-use super::{Letter, Voice};
+use super::{Header, Letter, Voice};
 use crate::engine::transit::Transit;
 use crate::fib::Fib;
 use crate::flow::Endpoint;
@@ -10,34 +10,37 @@ use crate::packet::Transport;
 use crate::rewrite;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::tcp::{self, controls, flag};
-use crate::wire::{ipv4, protocol};
+use crate::wire::{ipv6, protocol};
 
 /// A reset from one end to another.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Reset {
     pub(in crate::engine) from: Endpoint,
     pub(in crate::engine) to: Endpoint,
+    /// The interface that the segment it answers came in by; 0 where it answers none.
+    pub(in crate::engine) by: u32,
     pub(in crate::engine) seq: u32,
     /// What it acknowledges, where it does.
     pub(in crate::engine) ack: Option<u32>,
 }
 
 impl Reset {
-    /// Bytes of the packet.
-    pub(in crate::engine) const LEN: usize = ipv4::MIN_LEN + tcp::MIN_LEN;
+    /// The most bytes of the packet.
+    pub(in crate::engine) const MAX_LEN: usize = ipv6::LEN + tcp::MIN_LEN;
 
-    /// The whole packet; `None` for ends that are not of IPv4.
-    pub(in crate::engine) fn packet(&self) -> Option<[u8; Self::LEN]> {
-        let (src, dst) = (self.from.addr.as_v4()?, self.to.addr.as_v4()?);
-        let mut packet = [0; Self::LEN];
-        let header = super::header(protocol::TCP, src, dst, tcp::MIN_LEN);
-        header.emit(&mut packet);
-        self.emit(&header, &mut packet[ipv4::MIN_LEN..]);
-        Some(packet)
+    /// Writes the whole packet to the beginning of `packet`, which must have [`Self::MAX_LEN`] bytes; how long it
+    /// is. `None` for ends of two families.
+    pub(in crate::engine) fn write(&self, packet: &mut [u8]) -> Option<usize> {
+        let ends = (self.from.addr, self.to.addr);
+        let header = Header::new(protocol::TCP, ends.0, ends.1, tcp::MIN_LEN)?;
+        let end = header.len() + tcp::MIN_LEN;
+        header.emit(packet);
+        self.emit(&header, &mut packet[header.len()..end]);
+        Some(end)
     }
 
     /// Writes the segment that lies behind `header`.
-    fn emit(&self, header: &ipv4::Repr, segment: &mut [u8]) {
+    fn emit(&self, header: &Header, segment: &mut [u8]) {
         let acknowledges = if self.ack.is_some() { flag::ACK } else { 0 };
         let tcp = tcp::Repr {
             src_port: self.from.port,
@@ -63,6 +66,7 @@ impl Voice {
         let letter = Letter {
             from: reset.from.addr,
             to: reset.to.addr,
+            by: reset.by,
             protocol: protocol::TCP,
             len: tcp::MIN_LEN,
         };
@@ -96,6 +100,7 @@ impl Voice {
         let reset = Reset {
             from: t.packet.flow.destination(),
             to: t.packet.flow.source(),
+            by: t.frame.arrival,
             seq,
             ack,
         };

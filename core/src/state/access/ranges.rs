@@ -45,7 +45,7 @@ impl<K: Key> Ranges<K> {
     /// Those of rules of this family.
     pub(super) fn new(mut rules: Vec<Rule>) -> Self {
         // A prefix before those inside it; of two that are alike the denied one last, so that it counts.
-        rules.sort_unstable_by_key(|r| (r.prefix.addr(), r.prefix.length(), r.action));
+        rules.sort_unstable_by_key(|r| (K::ends(r).0, r.prefix.length(), r.action));
         let mut ranges = Self::default();
         let mut around: Vec<(K, Decision)> = Vec::new();
         for rule in rules {
@@ -119,7 +119,7 @@ impl Key for u32 {
 
 impl Key for u128 {
     fn ends(rule: &Rule) -> (Self, Self) {
-        let first = Self::from_be_bytes(rule.prefix.addr().0);
+        let first = Self::from_be_bytes(rule.prefix.addr().v6_octets());
         let host = Self::MAX.checked_shr(rule.prefix.length().into());
         (first, first | host.unwrap_or(0))
     }

@@ -1,7 +1,7 @@
 //! Ways found lately, so that the packets of a destination do not each walk rules, prefixes and neighbours.
 //!
 //! It holds answers of one [`Fib`] only, and is emptied when another takes its place. An answer that depends on
-//! more than the destination (rules, several next hops) is not kept.
+//! more than the destination (rules, several next hops, a link) is not kept.
 
 use std::hash::{Hash, Hasher};
 
@@ -44,7 +44,7 @@ impl RouteCache {
         {
             return *answer;
         }
-        if fib.has_rules() {
+        if query.dst.is_link_local() || fib.has_rules(query.family()) {
             return fib.lookup(query);
         }
         let route = fib.find(&query);
@@ -67,6 +67,7 @@ fn place_of(dst: Addr) -> usize {
 mod tests {
     use super::super::{Hop, Interface, ReversePath, Route, Rule};
     use super::*;
+    use crate::flow::Family;
     use crate::verdict::PortId;
 
     const NEAR: Addr = Addr::v4([10, 0, 1, 7]);
@@ -133,7 +134,10 @@ mod tests {
     fn what_clients_or_rules_decide_is_asked_each_time() {
         let several = fib(Target::Hops([gateway(1), gateway(2)].into()));
         let mut ruled = fib(Target::Hop(gateway(1)));
-        ruled.set_rules(&[Rule::DEFAULT[0], Rule::lookup(100, 7), Rule::DEFAULT[1]]);
+        ruled.set_rules(
+            Family::V4,
+            &[Rule::DEFAULT[0], Rule::lookup(100, 7), Rule::DEFAULT[1]],
+        );
         let mut cache = RouteCache::new();
         for fib in [several, ruled] {
             assert_eq!(

@@ -31,10 +31,13 @@ impl Fib {
     /// The neighbours that packets of a query may be sent to, each with its interface's index: one, or as
     /// many as the route has next hops.
     pub fn neighbours_of(&self, query: Query) -> Vec<(u32, Addr)> {
+        if query.dst.is_link_local() {
+            return vec![(query.out, query.dst)];
+        }
         let Ok(mut route) = self.find(&query) else {
             return Vec::new();
         };
-        if query.binds_source && self.has_rules() {
+        if query.binds_source && self.has_rules(query.family()) {
             let source = self
                 .find(&query)
                 .and_then(|r| self.hop(r, &query))

@@ -1,11 +1,11 @@
 //! Routing rules (`ip rule`) and the tables that they send a look-up to, of one address family.
 //!
 //! After `fib_rules_lookup` (net/core/fib_rules.c) and `fib4_rule_match`, `fib4_rule_action` and
-//! `fib4_rule_suppress` (net/ipv4/fib_rules.c).
+//! `fib4_rule_suppress` (net/ipv4/fib_rules.c), with their like in net/ipv6/fib6_rules.c.
 
 use super::route::{Route, Table, Target};
 use super::{Query, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 
 /// The tables of the three rules that every host starts with (RT_TABLE_* in linux/rtnetlink.h).
 pub mod table {
@@ -74,12 +74,23 @@ impl Rule {
         Self::all(priority, Action::Lookup { table, suppress })
     }
 
-    /// The rules that every host starts with.
+    /// The rules of a family that every host starts with.
+    pub const fn defaults(family: Family) -> &'static [Self] {
+        match family {
+            Family::V4 => &Self::DEFAULT,
+            Family::V6 => &Self::DEFAULT_IPV6,
+        }
+    }
+
+    /// IPv4's rules that every host starts with.
     pub const DEFAULT: [Self; 3] = [
         Self::lookup(0, table::LOCAL),
         Self::lookup(32766, table::MAIN),
         Self::lookup(32767, table::DEFAULT),
     ];
+
+    /// IPv6's rules that every host starts with.
+    pub const DEFAULT_IPV6: [Self; 2] = [Self::DEFAULT[0], Self::DEFAULT[1]];
 
     /// Whether it matches every packet.
     fn is_plain(&self) -> bool {
@@ -109,27 +120,28 @@ struct Step {
 /// The rules and tables of an address family.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Policy {
+    family: Family,
     steps: Vec<Step>,
     tables: Vec<(u32, Table)>,
     custom: bool,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
+impl Policy {
+    /// The rules that every host starts with, and no routes.
+    pub(super) fn new(family: Family) -> Self {
         let mut policy = Self {
+            family,
             steps: Vec::new(),
             tables: Vec::new(),
             custom: false,
         };
-        policy.set_rules(&Rule::DEFAULT);
+        policy.set_rules(Rule::defaults(family));
         policy
     }
-}
 
-impl Policy {
     /// Takes the rules in place of those it has, in the order in which they are asked.
     pub(super) fn set_rules(&mut self, rules: &[Rule]) {
-        self.custom = rules != Rule::DEFAULT;
+        self.custom = rules != Rule::defaults(self.family);
         let steps = rules.iter().enumerate().map(|(at, rule)| Step {
             rule: *rule,
             plain: rule.is_plain(),
@@ -148,7 +160,7 @@ impl Policy {
     }
 
     /// Whether there are other rules than those that every host starts with.
-    pub(super) fn is_custom(&self) -> bool {
+    pub(super) const fn is_custom(&self) -> bool {
         self.custom
     }
 

@@ -1,9 +1,9 @@
-//! What a route is looked up by: the part of the kernel's `flowi4` that rules and next hops are chosen by.
+//! What a route is looked up by: the part of the kernel's `flowi4` and `flowi6` that rules and next hops are chosen by.
 
 use std::hash::{Hash, Hasher};
 
 use super::Mix;
-use crate::flow::{Addr, Endpoint};
+use crate::flow::{Addr, Endpoint, Family};
 use crate::service::Forwarding;
 
 /// The index of `lo` in every network namespace: where packets of the director's own come from
@@ -19,6 +19,9 @@ pub struct Query {
     pub src: Addr,
     /// The kernel's index of the interface that it came in by, [`LOOPBACK`] where the director sends it.
     pub iif: u32,
+    /// The kernel's index of the interface that it must leave by: where a link-local address is. 0 = any; only
+    /// link-local destinations ask for one.
+    pub out: u32,
     /// What tells one connection from another where there are several next hops: its client.
     pub client: Endpoint,
     /// The packet will carry the source that the route chooses: the rules are asked again with it, as they are
@@ -33,6 +36,7 @@ impl Query {
             dst,
             src: Addr::UNSPECIFIED,
             iif: LOOPBACK,
+            out: 0,
             client: Endpoint::NONE,
             binds_source: false,
         }
@@ -58,6 +62,17 @@ impl Query {
     /// For one that came in by an interface.
     pub const fn by(self, iif: u32) -> Self {
         Self { iif, ..self }
+    }
+
+    /// For one to whoever sent a packet that came in by an interface: where that is link-local, it is there.
+    pub const fn back(self, iif: u32) -> Self {
+        Self { out: iif, ..self }
+    }
+
+    /// Of which family it is.
+    #[inline]
+    pub const fn family(&self) -> Family {
+        self.dst.family()
     }
 
     /// For one of this client's connection.

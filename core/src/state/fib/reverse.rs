@@ -1,7 +1,8 @@
-//! rp_filter: whether a packet may have come from where it says, judged by the way back (RFC 3704).
+//! rp_filter: whether a packet may have come from where it says, judged by the way back (RFC 3704). IPv6 has none:
+//! there it is a rule of the host's firewall.
 
 use super::{Fib, LOOPBACK, Query, Unreachable};
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 
 /// How an interface filters what comes in by the way back to its source: the effective rp_filter
 /// (ip-sysctl.rst), the larger of `all` and its own.
@@ -26,15 +27,19 @@ impl Fib {
     /// `arrival` (`fib_validate_source` in net/ipv4/fib_frontend.c). The host's own source is no matter of
     /// this filter.
     pub fn is_spoofed(&self, src: Addr, dst: Addr, arrival: u32) -> bool {
+        let back = Query::to(src).from(dst);
+        if back.family() == Family::V6 {
+            return false;
+        }
         let interface = self.interfaces.iter().find(|i| i.ifindex == arrival);
         let mode = interface.map_or(ReversePath::Off, |i| i.reverse_path);
         if mode == ReversePath::Off {
             return false;
         }
-        match self.find(&Query::to(src).from(dst).by(self.exit(src, dst, arrival))) {
+        match self.find(&back.by(self.exit(src, dst, arrival))) {
             Ok(route) if route.hops().iter().any(|h| h.ifindex == arrival) => false,
             // An interface without an address is never loose.
-            Ok(_) => mode == ReversePath::Strict || !self.first_address.contains_key(&arrival),
+            Ok(_) => mode == ReversePath::Strict || self.sources.first(arrival).is_none(),
             Err(Unreachable::Local) => false,
             Err(_) => true,
         }
@@ -43,7 +48,7 @@ impl Fib {
     /// Where the way back comes from, for the rules: the interface that the packet itself would leave by,
     /// or the host.
     fn exit(&self, src: Addr, dst: Addr, arrival: u32) -> u32 {
-        if !self.has_rules() {
+        if !self.has_rules(Family::V4) {
             return LOOPBACK;
         }
         let query = Query::to(dst).from(src).by(arrival);

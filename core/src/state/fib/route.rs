@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::HashMap;
-use crate::flow::Addr;
+use crate::flow::{Addr, Family};
 
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Destination; bits after `prefix` are zero.
     pub dst: Addr,
-    /// Prefix length, 0 to 32.
+    /// Prefix length, 0 to 32, or 128 in IPv6.
     pub prefix: u8,
     /// What it does with a packet.
     pub target: Target,
@@ -56,7 +56,7 @@ pub struct Hop {
 pub enum Refusal {
     /// `blackhole`: nothing is told.
     Blackhole,
-    /// `unreachable`: ICMP host unreachable.
+    /// `unreachable`: ICMP host unreachable, ICMPv6 no route.
     Unreachable,
     /// `prohibit`: ICMP communication administratively prohibited.
     Prohibit,
@@ -85,6 +85,11 @@ impl Route {
             metric: 0,
             mtu: None,
         }
+    }
+
+    /// Of which family it is.
+    pub const fn family(&self) -> Family {
+        self.dst.family()
     }
 
     /// Its next hops; empty where it sends nothing anywhere.

@@ -142,13 +142,10 @@ fn a_rule_is_followed_for_its_source_its_destination_and_its_interface() {
         to: (a([203, 0, 113, 0]), 24),
         ..Rule::lookup(101, 20)
     };
-    f.set_rules(&rules(&[
-        never,
-        from([10, 0, 1, 100], 32, 10),
-        to_net,
-        by,
-        not,
-    ]));
+    f.set_rules(
+        Family::V4,
+        &rules(&[never, from([10, 0, 1, 100], 32, 10), to_net, by, not]),
+    );
     let vip = a([10, 0, 1, 100]);
     assert_eq!(gateway(&f, to(FAR)), Ok(254), "the main table");
     assert_eq!(gateway(&f, to(FAR).from(vip)), Ok(10));
@@ -175,7 +172,10 @@ fn a_throw_an_empty_table_and_what_is_suppressed_leave_it_to_the_next_rule() {
     let mut f = fib();
     uplink(&mut f, 10, 10);
     f.add_route_to(10, Route::new(a([192, 0, 2, 0]), 24, Target::Throw));
-    f.set_rules(&rules(&[Rule::lookup(1, 77), Rule::lookup(2, 10)]));
+    f.set_rules(
+        Family::V4,
+        &rules(&[Rule::lookup(1, 77), Rule::lookup(2, 10)]),
+    );
     assert_eq!(gateway(&f, to([198, 51, 100, 1])), Ok(10));
     assert_eq!(gateway(&f, to(FAR)), Ok(254), "thrown");
     // As WireGuard has it: main without its default route, then a table of its own.
@@ -186,7 +186,7 @@ fn a_throw_an_empty_table_and_what_is_suppressed_leave_it_to_the_next_rule() {
             suppress: Some(0),
         },
     );
-    f.set_rules(&rules(&[suppress, Rule::lookup(4, 10)]));
+    f.set_rules(Family::V4, &rules(&[suppress, Rule::lookup(4, 10)]));
     assert_eq!(gateway(&f, to([198, 51, 100, 1])), Ok(10));
     assert_eq!(gateway(&f, to([10, 0, 1, 7])), Ok(7), "longer than 0");
 }
@@ -196,16 +196,19 @@ fn a_rule_jumps_refuses_or_does_nothing() {
     let mut f = fib();
     uplink(&mut f, 10, 10);
     let goto = |priority, there| Rule::all(priority, Action::Goto(there));
-    f.set_rules(&rules(&[
-        Rule::all(1, Action::Nop),
-        goto(2, 32766),
-        Rule::lookup(3, 10),
-    ]));
+    f.set_rules(
+        Family::V4,
+        &rules(&[
+            Rule::all(1, Action::Nop),
+            goto(2, 32766),
+            Rule::lookup(3, 10),
+        ]),
+    );
     assert_eq!(gateway(&f, to(FAR)), Ok(254));
-    f.set_rules(&rules(&[goto(2, 4), Rule::lookup(3, 10)]));
+    f.set_rules(Family::V4, &rules(&[goto(2, 4), Rule::lookup(3, 10)]));
     assert_eq!(gateway(&f, to(FAR)), Ok(10), "nobody has the priority 4");
     let why = Unreachable::Refused(Refusal::Blackhole);
-    f.set_rules(&rules(&[Rule::all(1, Action::Refuse(why))]));
+    f.set_rules(Family::V4, &rules(&[Rule::all(1, Action::Refuse(why))]));
     assert_eq!(f.lookup(to(FAR)), Err(why));
 }
 
@@ -217,7 +220,7 @@ fn a_tunnels_outer_packet_is_looked_up_again_with_the_source_that_was_chosen() {
         from: (a([10, 0, 1, 1]), 32),
         ..Rule::lookup(1, 10)
     };
-    f.set_rules(&rules(&[own]));
+    f.set_rules(Family::V4, &rules(&[own]));
     assert_eq!(gateway(&f, to(FAR)), Ok(254));
     let outer = Query::to_server(a(FAR), Forwarding::Tunnel, None);
     assert_eq!(gateway(&f, outer), Ok(10));
@@ -356,7 +359,7 @@ fn the_reverse_path_follows_the_rules_and_each_of_several_next_hops() {
         from: (vip, 32),
         ..Rule::lookup(1, 10)
     };
-    f.set_rules(&rules(&[from_vip]));
+    f.set_rules(Family::V4, &rules(&[from_vip]));
     assert!(!f.is_spoofed(a(FAR), vip, 3), "the VIP's own uplink");
     assert!(f.is_spoofed(a(FAR), vip, 2));
     // A packet that goes through is judged as if its answer came from where it leaves.
@@ -364,9 +367,9 @@ fn the_reverse_path_follows_the_rules_and_each_of_several_next_hops() {
         iif: Some(2),
         ..Rule::lookup(1, 10)
     };
-    f.set_rules(&rules(&[from_port]));
+    f.set_rules(Family::V4, &rules(&[from_port]));
     assert!(!f.is_spoofed(a([198, 51, 100, 1]), a(FAR), 3));
-    f.set_rules(&Rule::DEFAULT);
+    f.set_rules(Family::V4, &Rule::DEFAULT);
     let hops = [Hop::by(2, None), Hop::by(3, None)];
     f.add_route(Route::new(a([192, 0, 2, 0]), 24, Target::Hops(hops.into())));
     assert!(!f.is_spoofed(a(FAR), vip, 2) && !f.is_spoofed(a(FAR), vip, 3));

@@ -1,9 +1,9 @@
 //! Where packets go, and how a person writes it: `tcp 192.0.2.1:80`, `udp 192.0.2.0/24:5000-5100`,
-//! `any 192.0.2.1`.
+//! `any 192.0.2.1`, `tcp [2001:db8::1]:80`, `any 2001:db8::/64`.
 
 use std::cmp::Reverse;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,6 @@ use crate::flow::{Addr, Flow, Protocol};
 
 /// Every port.
 const ALL_PORTS: (u16, u16) = (0, u16::MAX);
-/// The prefix length of one IPv4 address.
-const HOST: u8 = 32;
 /// Protocols by their names; `None` = each of them.
 const PROTOCOLS: [(&str, Option<Protocol>); 4] = [
     ("tcp", Some(Protocol::Tcp)),
@@ -30,7 +28,7 @@ pub struct Destination {
     pub protocol: Option<Protocol>,
     /// The address, or a network's first.
     pub addr: Addr,
-    /// Bits of `addr` that count within its family: 32 = one IPv4 address.
+    /// Bits of `addr` that count within its family: 32 = one IPv4 address, 128 = one IPv6 address.
     pub prefix: u8,
     /// First and last port.
     pub ports: (u16, u16),
@@ -51,7 +49,7 @@ impl Destination {
         Self {
             protocol: Some(protocol),
             addr,
-            prefix: if addr.is_v4() { HOST } else { 128 },
+            prefix: width(addr),
             ports: if port == 0 { ALL_PORTS } else { (port, port) },
         }
     }
@@ -65,7 +63,7 @@ impl Destination {
 
     /// Whether it is one address, not a network.
     pub const fn is_host(&self) -> bool {
-        self.prefix >= if self.addr.is_v4() { HOST } else { 128 }
+        self.prefix >= width(self.addr)
     }
 
     /// The port, 0 for every one; `None` for a range.
@@ -95,13 +93,23 @@ impl Destination {
     }
 }
 
+/// Bits of an address of this family.
+const fn width(addr: Addr) -> u8 {
+    if addr.is_v4() { 32 } else { 128 }
+}
+
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = PROTOCOLS.iter().find(|(_, p)| *p == self.protocol);
-        write!(f, "{} {}", name.map_or("", |(name, _)| name), self.addr)?;
+        write!(f, "{} ", name.map_or("", |(name, _)| name))?;
+        // What stands behind an IPv6 address could be taken for its last group.
+        let brackets = !self.addr.is_v4() && self.port() != Some(0);
+        let [open, close] = if brackets { ["[", "]"] } else { [""; 2] };
+        write!(f, "{open}{}", self.addr)?;
         if !self.is_host() {
             write!(f, "/{}", self.prefix)?;
         }
+        write!(f, "{close}")?;
         match (self.port(), self.ports) {
             (Some(0), _) => Ok(()),
             (Some(port), _) => write!(f, ":{port}"),
@@ -127,7 +135,7 @@ impl TryFrom<String> for Destination {
 impl FromStr for Destination {
     type Err = DestinationError;
 
-    /// `PROTOCOL ADDRESS[/LENGTH][:PORT[-LAST]]`.
+    /// `PROTOCOL ADDRESS[/LENGTH][:PORT[-LAST]]`, an IPv6 address or network with a port in brackets.
     fn from_str(text: &str) -> Result<Self, DestinationError> {
         const FORM: &str = "write PROTOCOL ADDRESS[/LENGTH][:PORT[-LAST]], such as \"tcp 192.0.2.1:80\", \
                             \"udp 192.0.2.0/24:5000-5100\" or \"any 192.0.2.1\"";
@@ -142,10 +150,7 @@ impl FromStr for Destination {
             let help = "protocols are tcp, udp, sctp, and any for all three";
             return wrong(format!("\"{protocol}\" is no protocol"), help);
         };
-        let (network, ports) = match place.rsplit_once(':') {
-            Some((network, ports)) => (network, Some(ports)),
-            None => (place, None),
-        };
+        let (network, ports) = split(place);
         let (addr, prefix) = read_network(network)?;
         let ports = ports.map_or(Ok(ALL_PORTS), read_ports)?;
         Ok(Self {
@@ -165,23 +170,44 @@ impl fmt::Display for DestinationError {
 
 impl std::error::Error for DestinationError {}
 
+/// An address or network, and what is written of ports. Without brackets, two colons make an IPv6 address.
+fn split(place: &str) -> (&str, Option<&str>) {
+    if let Some((network, rest)) = place.strip_prefix('[').and_then(|p| p.split_once(']')) {
+        return match rest.strip_prefix(':') {
+            None if rest.is_empty() => (network, None),
+            // What is wrong is the address: all of it is shown.
+            None => (place, None),
+            ports => (network, ports),
+        };
+    }
+    match place.split_once(':') {
+        Some((network, ports)) if !ports.contains(':') => (network, Some(ports)),
+        _ => (place, None),
+    }
+}
+
 fn read_network(text: &str) -> Result<(Addr, u8), DestinationError> {
-    let (host, length) = text.split_once('/').unwrap_or((text, "32"));
-    let Ok(host) = host.parse::<Ipv4Addr>() else {
-        let help = "write an IPv4 address such as 192.0.2.1; names are not looked up";
-        return wrong(format!("\"{host}\" is not an IPv4 address"), help);
-    };
-    let prefix = length.parse::<u8>().ok().filter(|n| *n <= HOST);
-    let Some(prefix) = prefix else {
-        let help = "use a length from 0 to 32";
-        return wrong(format!("\"/{length}\" is not a prefix length"), help);
+    let (host, length) = text
+        .split_once('/')
+        .map_or((text, None), |(h, l)| (h, Some(l)));
+    let Ok(host) = host.parse::<IpAddr>() else {
+        let help =
+            "write an address such as 192.0.2.1 or [2001:db8::1]:80; names are not looked up";
+        return wrong(format!("\"{host}\" is not an IP address"), help);
     };
     let addr = Addr::from(host);
+    let read = |length: &str| length.parse::<u8>().ok().filter(|n| *n <= width(addr));
+    let Some(prefix) = length.map_or(Some(width(addr)), read) else {
+        let help = "use a length from 0 to 32, or to 128 for IPv6";
+        let length = length.unwrap_or_default();
+        return wrong(format!("\"/{length}\" is not a prefix length"), help);
+    };
     if addr.masked(prefix) != addr {
         let help = "give the network's first address, or leave the length out for one address";
         return wrong(format!("{text} has bits behind its prefix"), help);
     }
-    if prefix == HOST && (host.is_unspecified() || host.is_multicast() || host.is_broadcast()) {
+    let broadcast = host == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if prefix == width(addr) && (host.is_unspecified() || host.is_multicast() || broadcast) {
         return wrong(
             format!("{host} is not one host's address"),
             "use a unicast address",
@@ -221,6 +247,10 @@ mod tests {
             "udp 192.0.2.0/24:5000-5100",
             "sctp 192.0.2.1",
             "any 0.0.0.0/0:80",
+            "tcp [2001:db8::1]:80",
+            "udp [2001:db8::/64]:5000-5100",
+            "any 2001:db8::/32",
+            "sctp ::ffff:192.0.2.1",
         ] {
             assert_eq!(to(text).to_string(), text);
             let json = serde_json::to_string(&to(text)).expect("JSON");
@@ -242,8 +272,12 @@ mod tests {
                 "is not a protocol and a destination",
             ),
             ("icmp 192.0.2.1", "\"icmp\" is no protocol"),
-            ("tcp [2001:db8::1]:80", "is not an IPv4 address"),
-            ("tcp www.example.org:80", "is not an IPv4 address"),
+            ("tcp [2001:db8::1]80", "is not an IP address"),
+            ("tcp 2001:db8::1:http", "is not an IP address"),
+            ("tcp [2001:db8::1/64]:80", "has bits behind its prefix"),
+            ("any 2001:db8::/129", "is not a prefix length"),
+            ("tcp [ff02::1]:80", "is not one host's address"),
+            ("tcp www.example.org:80", "is not an IP address"),
             ("tcp 192.0.2.1/24:80", "has bits behind its prefix"),
             ("tcp 192.0.2.0/33", "is not a prefix length"),
             ("tcp 224.0.0.1:80", "is not one host's address"),

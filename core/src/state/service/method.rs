@@ -37,6 +37,8 @@ pub struct MethodDef {
     pub replies: Replies,
     /// Whether a server may listen on another port than the service's.
     pub maps_port: bool,
+    /// Whether a server may be of another address family than the service.
+    pub mixes_families: bool,
 }
 
 rows! {
@@ -53,6 +55,7 @@ rows! {
             letter: Some('g'),
             replies: Replies::Direct,
             maps_port: false,
+            mixes_families: false,
         }
         /// Network address translation (`-m`).
         Nat {
@@ -63,6 +66,7 @@ rows! {
             letter: Some('m'),
             replies: Replies::Gateway,
             maps_port: true,
+            mixes_families: false,
         }
         /// NAT of both addresses (`--fullnat`), which IPVS does not have.
         FullNat {
@@ -73,6 +77,7 @@ rows! {
             letter: None,
             replies: Replies::Local,
             maps_port: true,
+            mixes_families: true,
         }
         /// A tunnel (`-i`); its [`TunnelKind`] says which.
         Tunnel {
@@ -83,6 +88,7 @@ rows! {
             letter: Some('i'),
             replies: Replies::Direct,
             maps_port: false,
+            mixes_families: true,
         }
     }
 }

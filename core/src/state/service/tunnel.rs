@@ -3,10 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::rows;
-use crate::wire::{gre, gue, ipv4, udp};
+use crate::flow::Family;
+use crate::wire::{gre, gue, ipv4, ipv6, udp};
 
-/// Bytes of the outer IP header.
-pub const OUTER_HEADER: usize = ipv4::MIN_LEN;
+/// Bytes of an outer IP header of this family.
+pub const fn outer_header(family: Family) -> usize {
+    match family {
+        Family::V4 => ipv4::MIN_LEN,
+        Family::V6 => ipv6::LEN,
+    }
+}
 
 /// An encapsulation's row.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +87,8 @@ impl Tunnel {
         (self.kind.def().header)(self.checksum)
     }
 
-    /// Bytes that it adds in front of the packet.
-    pub fn overhead(&self) -> usize {
-        OUTER_HEADER + self.header()
+    /// Bytes that it adds in front of the packet on the way to a server of this family.
+    pub fn overhead(&self, server: Family) -> usize {
+        outer_header(server) + self.header()
     }
 }

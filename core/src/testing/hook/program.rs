@@ -4,7 +4,7 @@ use super::{Entry, Memory, Model};
 use crate::conn::Side;
 use crate::engine::passage::{self, Exit, Standpoint};
 use crate::fib::{Fib, LOOPBACK};
-use crate::flow::{Addr, Direction};
+use crate::flow::{Addr, Direction, Family};
 use crate::frame::{Frame, Gso};
 use crate::narrow;
 use crate::offload::{Cell, Change, Event, Hop, Leg, Reply, Up, is_told};
@@ -13,13 +13,13 @@ use crate::packet::{self, Packet, Parsed, Transport};
 use crate::rewrite;
 use crate::segment;
 use crate::sequence::{self, Numbers};
-use crate::service::OUTER_HEADER;
+use crate::service::outer_header;
 use crate::tcp::{self, TcpState};
 use crate::testing::bed::Sent;
 use crate::time::Instant;
 use crate::verdict::{Egress, PortId};
 use crate::wire::tcp::{controls, flag};
-use crate::wire::{ethernet, ipv4, protocol};
+use crate::wire::{ethernet, ipv4, ipv6, protocol};
 
 /// ECN's bits in the TOS (RFC 3168 §5).
 const ECN: u8 = 0x03;
@@ -55,7 +55,7 @@ impl Memory {
         frame: &mut Frame<'_>,
     ) -> Option<Passage> {
         let interface = fib.interface(port)?;
-        let Parsed::Ipv4(packet) = packet::parse(frame) else {
+        let Parsed::Ip(packet) = packet::parse(frame) else {
             return None;
         };
         let for_us = ethernet::Header::new(frame.bytes()).dst() == interface.mac;
@@ -97,7 +97,7 @@ impl Memory {
         let server = self.servers.get(&taken.server);
         let current = server.is_some_and(|s| s.generation == taken.generation);
         let overhead = match leg.change {
-            Change::Wrap { .. } => OUTER_HEADER,
+            Change::Wrap { dst, .. } => outer_header(dst.family()),
             Change::Nothing | Change::Ends(_) => 0,
         };
         Standpoint {
@@ -175,7 +175,7 @@ impl Memory {
         match leg.change {
             Change::Nothing => {}
             Change::Ends(ends) => rewrite::set_ends(frame, packet, ends),
-            Change::Wrap { src, dst, copy_df } => self.wrap(frame, (src, dst), copy_df),
+            Change::Wrap { src, dst, copy_df } => self.wrap(frame, packet, (src, dst), copy_df),
         }
         let mac = hop.mac.unwrap_or_default();
         rewrite::set_macs(frame, mac, hop.source_mac);
@@ -186,25 +186,58 @@ impl Memory {
         Sent::of(frame.bytes(), frame.offload, egress)
     }
 
-    fn wrap(&mut self, frame: &mut Frame<'_>, (src, dst): (Addr, Addr), copy_df: bool) {
-        let len = frame.len() - ethernet::LEN + OUTER_HEADER;
-        frame.open_gap(OUTER_HEADER).expect("headroom");
-        let (outer, rest) = frame.bytes_mut()[ethernet::LEN..].split_at_mut(OUTER_HEADER);
-        let inner = ipv4::Header::new(&*rest);
-        let dont_fragment = copy_df && inner.dont_fragment();
+    fn wrap(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        (src, dst): (Addr, Addr),
+        copy_df: bool,
+    ) {
+        let (class, ttl, inner_df, protocol) = match packet.family {
+            Family::V4 => {
+                let inner = packet.ipv4(frame.bytes());
+                let df = inner.dont_fragment();
+                (inner.tos(), inner.ttl(), df, protocol::IPIP)
+            }
+            Family::V6 => {
+                let inner = packet.ipv6(frame.bytes());
+                let class = inner.traffic_class();
+                (class, inner.hop_limit(), false, protocol::IPV6)
+            }
+        };
+        let class = match class & ECN {
+            CE => class & !ECN | ECT_0,
+            _ => class,
+        };
+        let payload_len = narrow::to_u16(frame.len() - ethernet::LEN);
+        let room = outer_header(dst.family());
+        frame.open_gap(room).expect("headroom");
+        let mut eth = ethernet::Header::new_mut(frame.bytes_mut());
+        eth.set_ethertype(ethernet::ethertype::of(!dst.is_v4()));
+        let outer = &mut frame.bytes_mut()[ethernet::LEN..][..room];
+        let (Some(src_v4), Some(dst_v4)) = (src.as_v4(), dst.as_v4()) else {
+            let header = ipv6::Repr {
+                traffic_class: class,
+                flow_label: 0,
+                payload_len,
+                next_header: protocol,
+                hop_limit: ttl,
+                src: src.v6_octets(),
+                dst: dst.v6_octets(),
+            };
+            return header.emit(outer);
+        };
+        let dont_fragment = copy_df && inner_df;
         self.ip_id = self.ip_id.wrapping_add(1);
         let header = ipv4::Repr {
-            tos: match inner.tos() & ECN {
-                CE => inner.tos() & !ECN | ECT_0,
-                _ => inner.tos(),
-            },
-            total_len: narrow::to_u16(len),
+            tos: class,
+            total_len: payload_len + narrow::to_u16(room),
             id: if dont_fragment { 0 } else { self.ip_id },
             dont_fragment,
-            ttl: inner.ttl(),
-            protocol: protocol::IPIP,
-            src: src.as_v4().expect("IPv4"),
-            dst: dst.as_v4().expect("IPv4"),
+            ttl,
+            protocol,
+            src: src_v4,
+            dst: dst_v4,
         };
         header.emit(outer);
     }

@@ -4,7 +4,7 @@
 //! userdata beside it are nft's own (libnftnl's udata.h, nftables' datatype.h and proto.h). Without them
 //! `nft list ruleset > f; nft -f f` would fail at our table, and with it the whole file.
 
-use uvs_core::wire::{icmp, ipv4, ports, protocol, tcp};
+use uvs_core::wire::{icmp, ipv4, ipv6, ports, protocol, tcp};
 
 use super::expression;
 use super::message::Attributes;
@@ -23,6 +23,10 @@ const META_PKTTYPE: u32 = 19;
 pub(super) enum Load {
     /// In a header (NFT_PAYLOAD_*), from that byte on.
     Payload { base: u32, offset: u32 },
+    /// In an IPv6 extension header of this protocol number, wherever that is, from that byte on.
+    Extension { header: u8, offset: u32 },
+    /// Whether there is such a header: 1 or 0.
+    HasExtension { header: u8 },
     /// Beside the packet (NFT_META_*).
     Meta(u32),
 }
@@ -32,10 +36,32 @@ pub(super) enum Load {
 pub(super) enum Needs {
     Nothing,
     Ip,
+    Ip6,
     /// This protocol above IP, of either version.
     Carrying(u8),
     /// IPv4, and this protocol in it.
     IpCarrying(u8),
+    /// IPv6, and this protocol in it.
+    Ip6Carrying(u8),
+}
+
+impl Needs {
+    /// The version of IP that the packet must be of.
+    pub(super) const fn ip(self) -> Option<Self> {
+        match self {
+            Self::Ip | Self::IpCarrying(_) => Some(Self::Ip),
+            Self::Ip6 | Self::Ip6Carrying(_) => Some(Self::Ip6),
+            Self::Nothing | Self::Carrying(_) => None,
+        }
+    }
+
+    /// The protocol above it.
+    pub(super) const fn carried(self) -> Option<u8> {
+        match self {
+            Self::Carrying(p) | Self::IpCarrying(p) | Self::Ip6Carrying(p) => Some(p),
+            Self::Nothing | Self::Ip | Self::Ip6 => None,
+        }
+    }
 }
 
 /// nft's types of values (enum datatypes).
@@ -43,9 +69,11 @@ pub(super) enum Needs {
 enum Type {
     Integer = 4,
     Ipv4Address = 7,
+    Ipv6Address = 8,
     Protocol = 12,
     Service = 13,
     Icmp = 14,
+    Icmpv6 = 29,
 }
 
 /// How nft names a field: by a place in one of its protocols' descriptions, or by raw bits.
@@ -53,6 +81,8 @@ enum Type {
 enum Name {
     /// PROTO_DESC_* and the field's place there.
     Described(u32, u32),
+    /// EXTHDR_DESC_* and the field's place there.
+    Extension(u32, u32),
     Raw,
     /// Never part of a set's key.
     None,
@@ -72,6 +102,24 @@ pub(in crate::guard) struct Field {
 const fn ip(offset: usize, length: u8, of: Type, place: u32) -> Field {
     let name = Name::Described(12, place);
     payload(NETWORK, offset, length, Needs::Ip, of, name)
+}
+
+const fn ip6(offset: usize, place: u32) -> Field {
+    let name = Name::Described(13, place);
+    payload(NETWORK, offset, 16, Needs::Ip6, Type::Ipv6Address, name)
+}
+
+const fn frag(offset: u32, length: u8, place: u32) -> Field {
+    Field {
+        load: Load::Extension {
+            header: protocol::FRAGMENT,
+            offset,
+        },
+        length,
+        needs: Needs::Ip6,
+        of: Type::Integer,
+        name: Name::Extension(6, place),
+    }
 }
 
 const fn transport(offset: usize, length: u8, of: Type, needs: Needs, name: Name) -> Field {
@@ -102,12 +150,12 @@ const fn payload(
     }
 }
 
-const fn meta(key: u32, length: u8) -> Field {
+const fn meta(key: u32, length: u8, of: Type) -> Field {
     Field {
         load: Load::Meta(key),
         length,
         needs: Needs::Nothing,
-        of: Type::Integer,
+        of,
         name: Name::None,
     }
 }
@@ -123,6 +171,29 @@ pub(in crate::guard) const IP_PROTOCOL: Field = ip(ipv4::offset::PROTOCOL, 1, Ty
 pub(in crate::guard) const IP_ID: Field = ip(ipv4::offset::ID, 2, Type::Integer, 6);
 /// Flags and offset (RFC 791 §3.1).
 pub(in crate::guard) const IP_FRAG_OFF: Field = ip(ipv4::offset::FRAGMENT, 2, Type::Integer, 7);
+pub(in crate::guard) const IP6_SADDR: Field = ip6(ipv6::offset::SRC, 8);
+pub(in crate::guard) const IP6_DADDR: Field = ip6(ipv6::offset::DST, 9);
+/// Of an IPv6 fragment header (RFC 8200 §4.5): where it belongs, the byte with the bit for "more follow", and what
+/// it is of.
+pub(in crate::guard) const FRAG_OFF: Field = frag(2, 2, 3);
+pub(in crate::guard) const FRAG_MORE: Field = frag(3, 1, 5);
+pub(in crate::guard) const FRAG_ID: Field = frag(4, 4, 6);
+/// Whether there is a whole one.
+pub(in crate::guard) const HAS_FRAG: Field = Field {
+    load: Load::HasExtension {
+        header: protocol::FRAGMENT,
+    },
+    ..frag(0, 1, 0)
+};
+/// What follows the IPv6 header.
+pub(in crate::guard) const IP6_NEXT_HEADER: Field = payload(
+    NETWORK,
+    ipv6::offset::NEXT_HEADER,
+    1,
+    Needs::Ip6,
+    Type::Protocol,
+    Name::None,
+);
 /// The ports of any protocol that has them where TCP has.
 pub(in crate::guard) const TH_SPORT: Field = transport(
     ports::offset::SRC,
@@ -142,7 +213,7 @@ pub(in crate::guard) const TCP_DPORT: Field = transport(
     ports::offset::DST,
     2,
     Type::Service,
-    Needs::IpCarrying(protocol::TCP),
+    Needs::Carrying(protocol::TCP),
     Name::None,
 );
 /// The byte of SYN, ACK, FIN and RST (RFC 9293 §3.1).
@@ -160,13 +231,20 @@ pub(in crate::guard) const ICMP_TYPE: Field = transport(
     Needs::IpCarrying(protocol::ICMP),
     Name::Described(4, 1),
 );
+pub(in crate::guard) const ICMPV6_TYPE: Field = transport(
+    icmp::offset::KIND,
+    1,
+    Type::Icmpv6,
+    Needs::Ip6Carrying(protocol::ICMPV6),
+    Name::Described(14, 1),
+);
 /// The EtherType.
-pub(in crate::guard) const PROTOCOL: Field = meta(META_PROTOCOL, 2);
-/// The protocol above IP.
-pub(super) const L4_PROTOCOL: Field = meta(META_L4PROTO, 1);
+pub(in crate::guard) const PROTOCOL: Field = meta(META_PROTOCOL, 2, Type::Integer);
+/// The protocol above IP, behind all extension headers.
+pub(in crate::guard) const L4_PROTOCOL: Field = meta(META_L4PROTO, 1, Type::Protocol);
 /// PACKET_HOST and its like (linux/if_packet.h).
-pub(in crate::guard) const PACKET_TYPE: Field = meta(META_PKTTYPE, 1);
-pub(in crate::guard) const MARK: Field = meta(META_MARK, 4);
+pub(in crate::guard) const PACKET_TYPE: Field = meta(META_PKTTYPE, 1, Type::Integer);
+pub(in crate::guard) const MARK: Field = meta(META_MARK, 4, Type::Integer);
 
 impl Field {
     /// Bytes that it takes in a key, where every field begins at a register of four.
@@ -221,9 +299,18 @@ pub(super) fn userdata(key: &[Field]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A payload expression: description and place there, or base, offset and length in bits.
+/// A payload expression: description and place there, or base, offset and length in bits. An extension
+/// header's: place and description.
 fn expression(out: &mut Vec<u8>, field: &Field) {
     const PAYLOAD: u32 = 7;
+    const EXTENSION: u32 = 8;
+    if let Name::Extension(description, place) = field.name {
+        number(out, 0, EXTENSION);
+        return nest(out, 1, |out| {
+            number(out, 1, place);
+            number(out, 0, description);
+        });
+    }
     number(out, 0, PAYLOAD);
     nest(out, 1, |out| {
         let bits = u32::from(field.length) * 8;
@@ -243,7 +330,7 @@ fn expression(out: &mut Vec<u8>, field: &Field) {
                 number(out, 3, offset * 8);
                 number(out, 4, bits);
             }
-            (_, Load::Meta(_)) => {}
+            (_, Load::Extension { .. } | Load::HasExtension { .. } | Load::Meta(_)) => {}
         }
     });
 }
@@ -269,6 +356,16 @@ pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
             data.number(1, register).number(2, base);
             data.number(3, offset).number(4, u32::from(field.length));
         }
+        // NFTA_EXTHDR_DREG, _TYPE, _OFFSET, _LEN
+        Load::Extension { header, offset } => {
+            data.number(1, register).bytes(2, &[header]);
+            data.number(3, offset).number(4, u32::from(field.length));
+        }
+        // NFTA_EXTHDR_FLAGS: NFT_EXTHDR_F_PRESENT
+        Load::HasExtension { header } => {
+            data.number(1, register).bytes(2, &[header]);
+            data.number(3, 0).number(4, 1).number(5, 1);
+        }
         // NFTA_META_DREG, _KEY
         Load::Meta(key) => {
             data.number(1, register).number(2, key);
@@ -279,6 +376,7 @@ pub(super) fn load(out: &mut Attributes, field: &Field, register: u32) {
 fn name_of(load: Load) -> &'static str {
     match load {
         Load::Payload { .. } => "payload",
+        Load::Extension { .. } | Load::HasExtension { .. } => "exthdr",
         Load::Meta(_) => "meta",
     }
 }
@@ -300,6 +398,16 @@ mod tests {
             "000400000000035800040d00000001500026000407000000011e000400000000010400000000020403000000\
              0304c00000000404200000000126000407000000011e000400000000010400000000020403000000030488\
              000000040408000000"
+        );
+        let service = [IP6_DADDR, L4_PROTOCOL, TH_DPORT];
+        assert_eq!((key_type(&service), key_length(&service)), (0x830d, 24));
+        assert_eq!(userdata(&service), None, "`type` says it all");
+        let datagram = [IP6_SADDR, IP6_DADDR, FRAG_ID];
+        assert_eq!((key_type(&datagram), key_length(&datagram)), (0x8204, 36));
+        assert_eq!(
+            userdata(&datagram).map(hex).unwrap_or_default(),
+            "000400000000034a00040d00000001420014000407000000010c00040d00000001040800000001140004\
+             07000000010c00040d0000000104090000000214000408000000010c010406000000000406000000"
         );
         let datagram = [IP_SADDR, IP_DADDR, IP_ID, IP_PROTOCOL];
         assert_eq!(key_type(&datagram), 0x001c_710c);

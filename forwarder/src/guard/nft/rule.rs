@@ -20,11 +20,12 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const AT_MOST: u32 = 3;
 const AT_LEAST: u32 = 5;
-/// NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO.
+/// NF_DROP, NF_ACCEPT, NFT_JUMP, NFT_GOTO, NFT_RETURN.
 const DROP: i32 = 0;
 const ACCEPT: i32 = 1;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
 /// NFT_DYNSET_OP_*
 const ADD: u32 = 0;
 const UPDATE: u32 = 1;
@@ -32,6 +33,7 @@ const DELETE: u32 = 2;
 /// NFT_OBJECT_COUNTER
 pub(super) const COUNTER: u32 = 1;
 const IP: u32 = ethertype::IPV4 as u32;
+const IP6: u32 = ethertype::IPV6 as u32;
 
 /// Expressions, each evaluated where those before it hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,25 @@ impl Rule {
         self.load(&field, FIRST)
             .mask(&field, mask)
             .compare(EQUAL, &field, value)
+    }
+
+    /// The field begins with these many bits of an address: nft's `field address/bits`.
+    pub(in crate::guard) fn begins_with(self, field: Field, address: &[u8], bits: u8) -> Self {
+        let bits = usize::from(bits);
+        let mask: Vec<u8> = (0..address.len())
+            .map(|byte| {
+                let kept = bits.saturating_sub(byte * 8).min(8);
+                !(0xff_u16 >> kept).to_be_bytes()[1]
+            })
+            .collect();
+        let value: Vec<u8> = address.iter().zip(&mask).map(|(a, m)| a & m).collect();
+        let rule = self.load(&field, FIRST);
+        let rule = if bits < address.len() * 8 {
+            rule.mask_bytes(&mask)
+        } else {
+            rule
+        };
+        rule.compare_bytes(EQUAL, &value)
     }
 
     /// One of the field's bits under the mask is set: nft's `field & mask != 0`.
@@ -163,6 +184,11 @@ impl Rule {
         self.verdict(ACCEPT, None)
     }
 
+    /// Goes back to where the chain was jumped to from.
+    pub(in crate::guard) fn leave(self) -> Self {
+        self.verdict(RETURN, None)
+    }
+
     /// Goes on in that chain, and comes back from its end.
     pub(in crate::guard) fn jump(self, chain: &str) -> Self {
         self.verdict(JUMP, Some(chain))
@@ -208,10 +234,10 @@ impl Rule {
         if field.needs == Needs::Nothing || self.known.contains(&field.needs) {
             return self;
         }
-        if !matches!(field.needs, Needs::Carrying(_)) && !self.known.contains(&Needs::Ip) {
-            self = self.is(PROTOCOL, IP);
+        if let Some(ip) = field.needs.ip().filter(|ip| !self.known.contains(ip)) {
+            self = self.is(PROTOCOL, if ip == Needs::Ip { IP } else { IP6 });
         }
-        if let Needs::Carrying(protocol) | Needs::IpCarrying(protocol) = field.needs {
+        if let Some(protocol) = field.needs.carried() {
             self.known.push(field.needs);
             self = self.is(L4_PROTOCOL, protocol.into());
         }
@@ -220,23 +246,33 @@ impl Rule {
 
     /// The first register, which holds the field, against a value.
     fn compare(mut self, how: u32, field: &Field, value: u32) -> Self {
-        if (field.load, value) == (PROTOCOL.load, IP) && how == EQUAL {
-            self.known.push(Needs::Ip);
+        if field.load == PROTOCOL.load && how == EQUAL {
+            let ip = [(IP, Needs::Ip), (IP6, Needs::Ip6)].into_iter();
+            let known = ip.filter(|(number, _)| *number == value);
+            self.known.extend(known.map(|(_, version)| version));
         }
+        self.compare_bytes(how, &field.value(value))
+    }
+
+    fn compare_bytes(self, how: u32, value: &[u8]) -> Self {
         // NFTA_CMP_SREG, _OP, _DATA
         self.expression("cmp", |out| {
             out.number(1, FIRST).number(2, how);
-            data(out, 3, field, value);
+            data(out, 3, value);
         })
     }
 
     fn mask(self, field: &Field, mask: u32) -> Self {
+        self.mask_bytes(&field.value(mask))
+    }
+
+    fn mask_bytes(self, mask: &[u8]) -> Self {
         // NFTA_BITWISE_SREG, _DREG, _LEN, _MASK, _XOR
         self.expression("bitwise", |out| {
             out.number(1, FIRST).number(2, FIRST);
-            out.number(3, field.length.into());
-            data(out, 4, field, mask);
-            data(out, 5, field, 0);
+            out.number(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+            data(out, 4, mask);
+            data(out, 5, &vec![0; mask.len()]);
         })
     }
 
@@ -246,10 +282,10 @@ impl Rule {
     }
 }
 
-/// NFTA_DATA_VALUE: a number as the field has it.
-fn data(out: &mut Attributes, kind: u16, field: &Field, value: u32) {
+/// NFTA_DATA_VALUE: bytes as a register has them.
+fn data(out: &mut Attributes, kind: u16, value: &[u8]) {
     out.nest(kind, |out| {
-        out.bytes(1, &field.value(value));
+        out.bytes(1, value);
     });
 }
 

@@ -45,6 +45,10 @@ fn local(dst: [u8; 4], prefix: u8) -> TableRoute {
 }
 
 fn tables() -> Tables {
+    let own = PerFamily {
+        rules: Rule::DEFAULT.map(HostRule::from).into(),
+        forwarding: false,
+    };
     Tables {
         links: vec![link(2, "eth0")],
         addresses: vec![address(2, [10, 0, 1, 1], 24), address(2, [10, 0, 2, 1], 24)],
@@ -54,7 +58,7 @@ fn tables() -> Tables {
             way(table::MAIN, [10, 0, 2, 0], 24, None),
             way(table::MAIN, [10, 5, 0, 0], 16, Some([10, 0, 2, 9])),
         ],
-        rules: Rule::DEFAULT.map(HostRule::from).into(),
+        per_family: BTreeMap::from([(Family::V4, own)]),
         ..Tables::default()
     }
 }

@@ -8,15 +8,16 @@
 //! netfilter and routing. All of it carries [`HOST_MARK`], by which the guard lets it pass.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv6Addr, SocketAddr};
 
 use rustix::net::netdevice;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsFd as _;
+use uvs_core::flow::Family;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::rewrite;
 use uvs_core::verdict::DropReason;
-use uvs_core::wire::{ethernet, ipv4};
+use uvs_core::wire::{ethernet, ipv4, ipv6};
 
 use super::receiver::Receiver;
 use super::send::PacketSender;
@@ -74,17 +75,20 @@ impl HostPort {
         };
         Ok(Self {
             receive: open::receiver(&interface, &options, filter)?.receiver,
-            deliver: RawSender::new().map_err(kernel(LOOPBACK, "socket(AF_INET, SOCK_RAW)"))?,
+            deliver: RawSender::new()
+                .map_err(kernel(LOOPBACK, "socket(AF_INET or AF_INET6, SOCK_RAW)"))?,
             reinject: PacketSender::new(sending)
                 .map_err(kernel(LOOPBACK, "setting up the send socket"))?,
         })
     }
 }
 
-/// Sends whole IPv4 packets as the host's own.
+/// Sends whole IP packets as the host's own.
 #[derive(Debug)]
 pub(crate) struct RawSender {
-    socket: Socket,
+    ipv4: Socket,
+    /// `None` where the kernel has no IPv6.
+    ipv6: Option<Socket>,
     waiting: Vec<Vec<u8>>,
     bytes: usize,
     errors: Vec<(i32, u64)>,
@@ -92,18 +96,27 @@ pub(crate) struct RawSender {
 
 impl RawSender {
     fn new() -> io::Result<Self> {
-        // IPPROTO_RAW: the IP header comes with the packet (raw(7)).
-        let protocol = Protocol::from(libc::IPPROTO_RAW);
-        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(protocol))?;
-        socket.set_nonblocking(true)?;
-        socket.set_mark(HOST_MARK)?;
-        socket.set_send_buffer_size(SEND_BUFFER)?;
+        let ipv6 = match raw_socket(Domain::IPV6) {
+            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
+            socket => Some(socket?),
+        };
         Ok(Self {
-            socket,
+            ipv4: raw_socket(Domain::IPV4)?,
+            ipv6,
             waiting: Vec::new(),
             bytes: 0,
             errors: Vec::new(),
         })
+    }
+
+    fn send(&self, packet: &[u8]) -> io::Result<usize> {
+        let (family, to) = destination(packet).ok_or(io::ErrorKind::InvalidData)?;
+        let socket = match family {
+            Family::V4 => Some(&self.ipv4),
+            Family::V6 => self.ipv6.as_ref(),
+        };
+        let socket = socket.ok_or(io::ErrorKind::Unsupported)?;
+        socket.send_to(packet, &to.into())
     }
 
     fn note(&mut self, error: &io::Error) {
@@ -139,12 +152,7 @@ impl Transmit for RawSender {
         let mut flushed = Flushed::default();
         self.bytes = 0;
         for packet in std::mem::take(&mut self.waiting) {
-            let sent = match destination(&packet) {
-                Some(to) => self
-                    .socket
-                    .send_to(&packet, &SocketAddrV4::new(to, 0).into()),
-                None => Err(io::ErrorKind::InvalidData.into()),
-            };
+            let sent = self.send(&packet);
             match sent {
                 Ok(_) => {
                     flushed.sent += 1;
@@ -165,7 +173,23 @@ impl Transmit for RawSender {
     }
 }
 
-fn destination(packet: &[u8]) -> Option<Ipv4Addr> {
+/// A socket that takes packets with their IP headers (IPPROTO_RAW, raw(7)), in IPv6 too.
+fn raw_socket(domain: Domain) -> io::Result<Socket> {
+    let protocol = Protocol::from(libc::IPPROTO_RAW);
+    let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    socket.set_mark(HOST_MARK)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    Ok(socket)
+}
+
+fn destination(packet: &[u8]) -> Option<(Family, SocketAddr)> {
+    let version = packet.first()? >> 4;
+    if version == 6 {
+        let header = ipv6::Header::new_checked(packet).ok()?;
+        let to = Ipv6Addr::from(header.dst());
+        return Some((Family::V6, SocketAddr::from((to, 0))));
+    }
     let header = ipv4::Header::new_checked(packet).ok()?;
-    Some(Ipv4Addr::from(header.dst()))
+    Some((Family::V4, SocketAddr::from((header.dst(), 0))))
 }

@@ -299,7 +299,7 @@ impl Flows {
     }
 
     /// Interfaces, routes or neighbours have changed; `same_ways` where only neighbours' MAC addresses have.
-    pub(in crate::engine) fn take_up(&mut self, fib: &Fib, same_ways: bool) {
+    pub(in crate::engine) fn take_up_fib(&mut self, fib: &Fib, same_ways: bool) {
         let Some(handover) = &mut self.handover else {
             return;
         };

@@ -6,7 +6,7 @@ use crate::conn::{Conn, ConnId, NONE};
 use crate::fib::{Fib, NextHop};
 use crate::flow::Flow;
 use crate::offload::{Birth, Cell, Change, Hop, Kept, Leg, Reply, ServerCell, Taken, Untaken};
-use crate::service::OUTER_HEADER;
+use crate::service::outer_header;
 
 /// One direction of a connection as it might be taken.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ type Place = (Cell, Birth, Option<Terms>);
 impl Draft {
     fn way(&self, hop: u32) -> Way {
         let overhead = match self.change {
-            Change::Wrap { .. } => OUTER_HEADER,
+            Change::Wrap { dst, .. } => outer_header(dst.family()),
             Change::Nothing | Change::Ends(_) => 0,
         };
         Way {
@@ -176,7 +176,7 @@ impl Flows {
             forward: Some(drafts.0.leg(terms.forward.hop)),
             reply,
             up: held.watched,
-            tells_proven: c.control != NONE || timed,
+            tells_proven: c.control != NONE || timed || self.telling.is_some(),
             tracked: tracked(&c),
             last: held.last,
             kept,

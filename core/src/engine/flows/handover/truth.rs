@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Flows, Handover, Held, is_offered, tracked};
+use super::{Flows, Handover, Held, tracked};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::engine::flows::event::Standing;
 use crate::flow::Protocol;
@@ -151,6 +151,9 @@ impl Flows {
         }
         if seen.proven && control != NONE {
             self.assure_template(ConnId(control));
+        }
+        if moved {
+            self.tell_peers(seen.last, id);
         }
     }
 
@@ -301,7 +304,7 @@ impl Flows {
         let mut taken = 0;
         for (cell, held) in handover.cells.iter() {
             let c = self.conns.at(held.conn.0).expect("a cell's connection");
-            assert!(is_offered(c), "{cell:?}");
+            assert!(super::is_offered(c), "{cell:?}");
             assert_eq!(c.is_taken(), held.terms.is_some(), "{cell:?}");
             let leads_back = handover.cells.of(held.conn).map(|(cell, _)| cell);
             assert_eq!(leads_back, Some(cell));

@@ -162,13 +162,16 @@ impl<R: Recorder> Scheduling<'_, R> {
 }
 
 impl Flows {
-    /// A free local endpoint, the addresses in turn.
+    /// A free local endpoint of the server's family, the addresses in turn.
     fn take_local(&mut self, slot: u32, server: Endpoint, protocol: Protocol) -> Option<Endpoint> {
         let service = self.pool.service_mut(slot);
         let local = &service.spec.local;
         for _ in 0..local.len() {
             let addr = local[service.next_local % local.len()];
             service.next_local = (service.next_local + 1) % local.len();
+            if addr.family() != server.addr.family() {
+                continue;
+            }
             if let Some(port) = self.ports.take(addr, server, protocol) {
                 return Some(Endpoint::new(addr, port));
             }

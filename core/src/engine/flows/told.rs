@@ -1,0 +1,183 @@
+//! Telling other directors of connections: what is remembered for it, and with which packet it is done. After
+//! `ip_vs_sync_conn` of `net/netfilter/ipvs/ip_vs_sync.c`.
+
+use std::time::Duration;
+
+use super::Flows;
+use crate::conn::{self, Conn, ConnId, NONE};
+use crate::peer::{Memory, Policy, Subject, Told};
+use crate::service::ServiceKey;
+use crate::time::Instant;
+
+/// What is told and not taken yet, at most; what comes on top is lost and counted (sync_qlen_max's part).
+const QUEUE: usize = 1 << 16;
+
+/// What a director remembers of what it has told, while it tells.
+pub(super) struct Telling {
+    policy: Policy,
+    /// By the connection's place.
+    entries: Vec<Entry>,
+    told: Vec<Told>,
+    lost: u64,
+}
+
+/// What is remembered of one connection.
+#[derive(Clone, Copy)]
+struct Entry {
+    memory: Memory,
+    /// Its client's packets.
+    packets: u32,
+    /// Another director has told of it.
+    taken_up: bool,
+    /// It stands for the connection that is at this place now.
+    known: bool,
+}
+
+impl Entry {
+    const UNKNOWN: Self = Self {
+        memory: Memory::new(Instant::ZERO),
+        packets: 0,
+        taken_up: false,
+        known: false,
+    };
+}
+
+impl Telling {
+    const fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            entries: Vec::new(),
+            told: Vec::new(),
+            lost: 0,
+        }
+    }
+
+    fn entry(&mut self, id: ConnId) -> &mut Entry {
+        let place = id.0 as usize;
+        if place >= self.entries.len() {
+            self.entries.resize(place + 1, Entry::UNKNOWN);
+        }
+        &mut self.entries[place]
+    }
+
+    /// A connection begins at a place.
+    pub(super) fn begin(&mut self, now: Instant, id: ConnId) {
+        *self.entry(id) = Entry {
+            memory: Memory::new(now),
+            known: true,
+            ..Entry::UNKNOWN
+        };
+    }
+
+    /// Another director has told of the connection at a place, in the state in which it is.
+    pub(super) fn taken_up(&mut self, now: Instant, id: ConnId, state: u8) {
+        let packets = self.policy.threshold;
+        *self.entry(id) = Entry {
+            memory: Memory::taken_up(now, state),
+            packets,
+            taken_up: true,
+            known: true,
+        };
+    }
+
+    /// Counts a packet of a connection; what is remembered of it.
+    fn count(&mut self, now: Instant, id: ConnId, c: &Conn) -> Entry {
+        let entry = self.entry(id);
+        if !entry.known {
+            // It was there before anything was told: its packets so far are known up to 255.
+            let packets = u32::from(c.in_packets).saturating_sub(1);
+            *entry = Entry {
+                memory: Memory::new(now),
+                packets,
+                known: true,
+                ..Entry::UNKNOWN
+            };
+        }
+        entry.packets = entry.packets.saturating_add(1);
+        *entry
+    }
+
+    /// Whether a connection is told of with a packet of its own, or of one that it controls.
+    fn is_needed(&mut self, now: Instant, id: ConnId, c: &Conn) -> bool {
+        let Entry { packets, .. } = self.count(now, id, c);
+        let subject = Subject {
+            protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
+            state: c.state,
+            template: c.has(conn::TEMPLATE),
+            persistent: c.control != NONE,
+            packets,
+            timeout: Duration::from_secs(c.timeout.into()),
+        };
+        let policy = self.policy;
+        policy.is_needed(now, &subject, &mut self.entry(id).memory)
+    }
+
+    fn tell(&mut self, told: Told) {
+        if self.told.len() < QUEUE {
+            self.told.push(told);
+        } else {
+            self.lost += 1;
+        }
+    }
+}
+
+impl Flows {
+    /// From now on, other directors are told of connections by this policy; or no more.
+    pub(in crate::engine) fn set_telling(&mut self, policy: Option<Policy>) {
+        match (&mut self.telling, policy) {
+            (Some(telling), Some(policy)) => telling.policy = policy,
+            (telling, policy) => *telling = policy.map(Telling::new).map(Box::new),
+        }
+    }
+
+    /// After a packet of a connection's client: tells of it and of its template, where it is time.
+    #[inline]
+    pub(in crate::engine) fn tell_peers(&mut self, now: Instant, id: ConnId) {
+        if self.telling.is_some() {
+            self.tell_peers_of(now, id);
+        }
+    }
+
+    fn tell_peers_of(&mut self, now: Instant, id: ConnId) {
+        let Some(mut telling) = self.telling.take() else {
+            return;
+        };
+        let control = self.conns.get(id).control;
+        let told = self.tell_if_needed(&mut telling, now, id);
+        if control != NONE && (told || telling.policy.version > 0) {
+            self.tell_if_needed(&mut telling, now, ConnId(control));
+        }
+        self.telling = Some(telling);
+    }
+
+    fn tell_if_needed(&self, telling: &mut Telling, now: Instant, id: ConnId) -> bool {
+        let c = self.conns.get(id);
+        if c.has(conn::ONE_PACKET) || !telling.is_needed(now, id, c) {
+            return false;
+        }
+        let server = self.server_of(c);
+        let mark = match server.key.0 {
+            ServiceKey::Mark { mark, .. } => mark,
+            ServiceKey::Address { .. } => 0,
+        };
+        let taken_up = telling.entry(id).taken_up;
+        telling.tell(Told {
+            conn: *c,
+            method: server.spec.forwarding,
+            mark,
+            taken_up,
+        });
+        true
+    }
+
+    /// What is to be told since this was asked last, and how much of it was lost.
+    pub(in crate::engine) fn take_told(&mut self) -> (Vec<Told>, u64) {
+        match &mut self.telling {
+            Some(telling) => (
+                std::mem::take(&mut telling.told),
+                std::mem::take(&mut telling.lost),
+            ),
+            None => (Vec::new(), 0),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The sockets of sync daemons (`make_send_sock`, `make_receive_sock` of net/netfilter/ipvs/ip_vs_sync.c).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+
+use rustix::net::netdevice::name_to_index;
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use uvs_control::protocol::SyncDaemon;
+
+use crate::sys;
+
+/// The MTU of an interface.
+///
+/// # Errors
+/// There is no such interface ([`io::ErrorKind`] of ENODEV).
+pub(crate) fn mtu(interface: &str) -> io::Result<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    sys::interface_mtu(socket.as_fd(), interface)
+}
+
+/// Where the daemon's `n`th socket speaks to, through its interface.
+struct To {
+    address: SocketAddr,
+    ifindex: NonZeroU32,
+}
+
+impl To {
+    fn of(daemon: &SyncDaemon, n: u16, socket: &Socket) -> io::Result<Self> {
+        let index = name_to_index(socket, &daemon.interface)?;
+        let ifindex = NonZeroU32::new(index).ok_or(io::ErrorKind::NotFound)?;
+        let port = daemon.port.wrapping_add(n);
+        let address = match daemon.group {
+            IpAddr::V4(group) => SocketAddr::from((group, port)),
+            IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, index).into(),
+        };
+        Ok(Self { address, ifindex })
+    }
+}
+
+fn open(daemon: &SyncDaemon) -> io::Result<Socket> {
+    let domain = match daemon.group {
+        IpAddr::V4(_) => Domain::IPV4,
+        IpAddr::V6(_) => Domain::IPV6,
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind_device(Some(daemon.interface.as_bytes()))?;
+    Ok(socket)
+}
+
+/// A socket that speaks to the group, from the interface's address and a port of the host's choice.
+pub(super) fn sender(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::Result<Socket> {
+    let socket = open(daemon)?;
+    if let Some(bytes) = buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    let to = To::of(daemon, n, &socket)?;
+    if daemon.group.is_ipv4() {
+        socket.set_multicast_loop_v4(false)?;
+        socket.set_multicast_ttl_v4(daemon.ttl.into())?;
+    } else {
+        socket.set_multicast_loop_v6(false)?;
+        socket.set_multicast_hops_v6(daemon.ttl.into())?;
+        socket.set_multicast_if_v6(to.ifindex.get())?;
+    }
+    socket.connect(&to.address.into())?;
+    Ok(socket)
+}
+
+/// A socket that hears the group.
+pub(super) fn receiver(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::Result<Socket> {
+    let socket = open(daemon)?;
+    socket.set_reuse_address(true)?;
+    if let Some(bytes) = buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let to = To::of(daemon, n, &socket)?;
+    socket.bind(&to.address.into())?;
+    match daemon.group {
+        IpAddr::V4(group) => {
+            let interface = InterfaceIndexOrAddress::Index(to.ifindex.get());
+            socket.join_multicast_v4_n(&group, &interface)?;
+        }
+        IpAddr::V6(group) => socket.join_multicast_v6(&group, to.ifindex.get())?,
+    }
+    Ok(socket)
+}

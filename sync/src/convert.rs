@@ -1,0 +1,101 @@
+//! Between messages and what the engine says and takes.
+
+use uvs_core::conn;
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::peer::{TakenUp, Told};
+use uvs_core::service::Forwarding;
+
+use crate::message::{Message, flag};
+
+/// The method's number in [`flag::METHOD`] (`IP_VS_CONN_F_MASQ` and so on).
+const fn number_of(method: Forwarding) -> u32 {
+    match method {
+        // FULLNAT is a NAT that kernels do not have; the option with the local endpoint says so.
+        Forwarding::Nat | Forwarding::FullNat => 0,
+        Forwarding::Tunnel => 2,
+        Forwarding::Dr => 3,
+    }
+}
+
+impl Message {
+    /// What is said of a connection. `None` where there is no form for it: one between the families.
+    pub fn of(told: &Told) -> Option<Self> {
+        let c = &told.conn;
+        if c.client.addr.is_v4() != c.server.addr.is_v4() {
+            return None;
+        }
+        let template = c.has(conn::TEMPLATE);
+        let masquerades = number_of(told.method) == 0;
+        let flag_if = |on: bool, flag: u32| if on { flag } else { 0 };
+        // The kernel's templates are never looked at: inactive, and their replies unseen.
+        let no_output = c.has(conn::NO_OUTPUT) || template && !masquerades;
+        let flags = number_of(told.method)
+            | flag_if(told.taken_up, flag::SYNC)
+            | flag_if(no_output, flag::NO_OUTPUT)
+            | flag_if(c.has(conn::INACTIVE) || template, flag::INACTIVE)
+            | flag_if(template, flag::TEMPLATE);
+        let marked = c.has(conn::MARKED);
+        Some(Self {
+            protocol: if marked { 0 } else { c.protocol as u8 },
+            flags,
+            state: c.state.into(),
+            client: c.client,
+            vip: match marked && !c.client.addr.is_v4() {
+                true => Endpoint::new(widened(c.vip.addr), c.vip.port),
+                false => c.vip,
+            },
+            server: c.server,
+            mark: told.mark,
+            timeout: c.timeout,
+            sequence: None,
+            engine: Vec::new(),
+            engine_data: Vec::new(),
+            local: (c.local.port != 0).then_some(c.local),
+        })
+    }
+
+    /// What there is for an engine to take up.
+    pub fn taken_up(&self) -> TakenUp {
+        let has = |flag| self.flags & flag != 0;
+        let method = match self.flags & flag::METHOD {
+            0 if self.local.is_some() => Some(Forwarding::FullNat),
+            0 => Some(Forwarding::Nat),
+            2 => Some(Forwarding::Tunnel),
+            3 => Some(Forwarding::Dr),
+            _ => None,
+        };
+        let marked = self.protocol == 0 && self.is_template();
+        TakenUp {
+            protocol: Protocol::from_number(self.protocol),
+            client: self.client,
+            vip: match marked && self.is_v6() {
+                true => Endpoint::new(narrowed(self.vip.addr), self.vip.port),
+                false => self.vip,
+            },
+            server: self.server,
+            local: self.local,
+            method,
+            template: self.is_template(),
+            no_output: has(flag::NO_OUTPUT),
+            inactive: has(flag::INACTIVE),
+            state: u8::try_from(self.state).unwrap_or_default(),
+            timeout: self.timeout,
+            mark: self.mark,
+        }
+    }
+}
+
+/// A mark as an IPv6 template's VIP has it: in the first four bytes (`union nf_inet_addr`).
+fn widened(mark: Addr) -> Addr {
+    let mut bytes = [0; 16];
+    if let Some(mark) = mark.as_v4() {
+        bytes[..4].copy_from_slice(&mark);
+    }
+    Addr(bytes)
+}
+
+/// The reverse of [`widened`].
+const fn narrowed(vip: Addr) -> Addr {
+    let [a, b, c, d, ..] = vip.0;
+    Addr::v4([a, b, c, d])
+}

@@ -1,0 +1,33 @@
+//! What directors tell each other of their connections, so that one can take over from another: the bytes of
+//! IPVS's synchronisation, versions 0 and 1. No socket is opened here and no clock read; when a connection is told of,
+//! the engine decides ([`uvs_core::peer`]).
+//!
+//! Written after net/netfilter/ipvs/ip_vs_sync.c, and held to what the kernel was recorded to send and to take
+//! (`tests/golden/sync.json`).
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod convert;
+pub mod message;
+pub mod reader;
+mod v0;
+mod v1;
+pub mod writer;
+
+pub use message::{Message, Sequence};
+pub use reader::{Refused, read};
+pub use writer::Writer;
+
+/// A version of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4 only, without time-outs: what kernels before 2.6.39 speak.
+    V0,
+    /// Both families, time-outs, marks and options.
+    V1,
+}
+
+/// The port that directors speak on, unless told otherwise.
+pub const PORT: u16 = 8848;
+/// The group that they speak to, unless told otherwise: 224.0.0.81.
+pub const GROUP: [u8; 4] = [224, 0, 0, 81];
