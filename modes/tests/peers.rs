@@ -20,8 +20,6 @@ use uvs_core::wire::tcp::flag::{FIN, RST};
 
 fn bed(protocol: Protocol, forwarding: Forwarding, peers: Peers) -> Bed {
     let mut bed = Bed::with_service(uvs_modes::BUILTIN, protocol, forwarding, Tunnel::default());
-    // What the kernel forwards is told when its state changes, and not by its packets' number.
-    bed.take_back();
     bed.snapshot.peers = peers;
     bed.apply();
     bed

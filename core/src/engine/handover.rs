@@ -2,7 +2,7 @@
 //! of a frame that came up although its connection is taken.
 
 use super::Engine;
-use super::flows::{Adopted, Draft, Drafts, Tracking};
+use super::flows::{Adopted, Draft, Drafts, Tracking, Watch};
 use super::pmtu::MIN_MTU;
 use super::transit::Transit;
 use super::transmit::to_client;
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     /// Has frames of taken connections come up whose flow `wants` chooses, in either direction; `None` = no more.
-    pub fn watch(&mut self, wants: Option<Box<dyn Fn(&Flow) -> bool + Send>>) {
+    pub fn watch(&mut self, wants: Option<Watch>) {
         self.flows.watch(wants);
     }
 
@@ -179,6 +179,7 @@ impl<R: Recorder> Engine<R> {
         let established = c.state == TcpState::Established as u8;
         match c.protocol {
             _ if reach == Reach::Guard => return Err(Untaken::Guard),
+            _ if self.flows.tells_peers() => return Err(Untaken::Peers),
             Protocol::Sctp => return Err(Untaken::Protocol),
             Protocol::Tcp if reach == Reach::Established && !established => {
                 return Err(Untaken::State);

@@ -2,7 +2,7 @@
 
 mod program;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::flow::{Endpoint, Flow, Protocol};
@@ -46,9 +46,9 @@ pub struct Memory {
     /// Which cell a flow leads to.
     pub keys: HashMap<Flow, Cell>,
     /// The connections.
-    pub cells: HashMap<Cell, Entry>,
+    pub cells: BTreeMap<Cell, Entry>,
     /// The servers' cells.
-    pub servers: HashMap<ServerCell, ServerOrder>,
+    pub servers: BTreeMap<ServerCell, ServerOrder>,
     /// The next hops.
     pub hops: HashMap<u32, Hop>,
     /// Ends of which everything is ours.
@@ -90,10 +90,9 @@ impl Model {
     /// What another engine finds: the servers' cells, and the connections that are taken.
     pub fn found(&self) -> (Vec<ServerOrder>, Vec<Found>) {
         let memory = self.memory();
-        let mut servers: Vec<ServerOrder> = memory.servers.values().copied().collect();
-        servers.sort_unstable_by_key(|order| order.cell);
+        let servers = memory.servers.values().copied().collect();
         let taken = memory.cells.values().filter(|e| e.taken.forward.is_some());
-        let mut found: Vec<Found> = taken
+        let found = taken
             .map(|e| Found {
                 cell: e.taken.cell,
                 birth: e.taken.birth,
@@ -102,7 +101,6 @@ impl Model {
                 seen: e.seen,
             })
             .collect();
-        found.sort_unstable_by_key(|one| one.cell);
         (servers, found)
     }
 

@@ -53,7 +53,11 @@ impl Flows {
             }
             None => self.insert_told(now, c, told, to)?,
         };
+        self.catch_up_with(id);
+        let before = *self.conns.get(id);
         self.update(now, id, &c, told);
+        // Where the kernel has moved it meanwhile, that holds.
+        self.put(id, &before);
         if let Some(telling) = &mut self.telling {
             telling.taken_up(now, id, c.state);
         }

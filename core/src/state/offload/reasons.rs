@@ -44,6 +44,8 @@ reasons! {
             "There is no way to its server or its client by a port, or the host itself is one of them."
         Server "server"
             "Its real server was removed, or its VIP is not the director's."
+        Peers "peers"
+            "A sync daemon tells other directors of connections, by the number of their packets."
         Full "full"
             "The hook's table of connections is full."
         Servers "servers"

@@ -70,9 +70,8 @@ impl Memory {
             true => Side::Client,
             false => Side::Server,
         };
-        let (leg, hop) = match self.way(&entry, side) {
-            Some(way) => way,
-            None => return Some(Passage::Up(Up::Known)),
+        let Some((leg, hop)) = self.way(&entry, side) else {
+            return Some(Passage::Up(Up::Known));
         };
         let at = self.standpoint(&entry, side, &leg, &hop);
         if let Some(why) = passage::comes_up(frame, &packet, interface.ifindex, &at) {

@@ -35,7 +35,7 @@ use servers::ServerCells;
 pub(in crate::engine) use truth::Shown;
 
 /// Says whether somebody wants to see a flow's frames.
-pub(in crate::engine) type Watch = Box<dyn Fn(&Flow) -> bool + Send>;
+pub type Watch = Box<dyn Fn(&Flow) -> bool + Send>;
 
 /// What is handed over.
 pub(super) struct Handover {

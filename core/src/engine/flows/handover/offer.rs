@@ -176,7 +176,7 @@ impl Flows {
             forward: Some(drafts.0.leg(terms.forward.hop)),
             reply,
             up: held.watched,
-            tells_proven: c.control != NONE || timed || self.telling.is_some(),
+            tells_proven: c.control != NONE || timed,
             tracked: tracked(&c),
             last: held.last,
             kept,
@@ -219,7 +219,7 @@ impl Flows {
             }
             return;
         }
-        if why == Untaken::Way {
+        if matches!(why, Untaken::Way | Untaken::Peers) {
             handover.wayless.push(id);
         }
         if !c.is_replied_to() || handover.cells.is_whole(id) {

@@ -167,7 +167,7 @@ impl ServerCells {
 
     fn order(&self, pool: &Pool, at: u32) -> ServerOrder {
         let used = self.used[at as usize].as_ref();
-        let (place, settled) = used.map_or((0, Traffic::default()), |u| (u.place, u.settled));
+        let (place, settled) = used.map_or_else(Default::default, |u| (u.place, u.settled));
         let of = pool.servers.get(place);
         let (service, server) = of.key;
         ServerOrder {

@@ -110,7 +110,7 @@ impl Flows {
         Shown {
             conn,
             in_kernel,
-            rank: rank.unwrap_or(c.link.rank()),
+            rank: rank.unwrap_or_else(|| c.link.rank()),
         }
     }
 
@@ -151,9 +151,6 @@ impl Flows {
         }
         if seen.proven && control != NONE {
             self.assure_template(ConnId(control));
-        }
-        if moved {
-            self.tell_peers(seen.last, id);
         }
     }
 
