@@ -1,17 +1,23 @@
 # What one types. `make` alone lists it.
 
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
 # Without root, namespaces are made in a user namespace: cargo runs each test program through `uvs lab exec`.
 ifneq ($(shell id -u),0)
 HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(CURDIR)/target/debug/uvs lab exec"
+RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(abspath $(TARGET))/debug/uvs lab exec"
 endif
 
 FUZZ_SECONDS ?= 600
 # What the daemons of the lab's tests did with their frames, a line each.
-FRAMES := $(CURDIR)/target/lab-frames
+FRAMES := $(abspath $(TARGET))/lab-frames
+
+# What `make bench-side` runs and for how long: --mode, --load, --peer, --rounds, --seconds, --print; `side --help`.
+SIDE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps test miri fuzz lint loc bench bench-table bench-side
+.PHONY: help build demo deps test miri fuzz lint loc bpf bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,13 +25,13 @@ help: ## list the targets
 deps: ## see that the programs the tests run are there; as root, install what lacks through apt
 	@lab/deps.sh test
 
-build: ## build target/release/uvs, and the library beside it for keepalived and others
+build: ## build release/uvs, and the library beside it for keepalived and others
 	cargo build --release -p uvs -p uvs-ipvs-preload
 
 demo: ## build, and show the four modes on real traffic in a lab of network namespaces
 	@lab/deps.sh demo
 	cargo build --release -p uvs
-	target/release/uvs lab demo
+	$(TARGET)/release/uvs lab demo
 
 test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
 	cargo build -p uvs -p uvs-ipvs-preload
@@ -65,13 +71,16 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 loc: ## lines of Rust by crate: the product's, and its tests'
 	@lab/loc.sh
 
+bpf: ## compile the hook's program; needs clang-14 and llvm-14 (cargo build takes the object that is committed)
+	$(MAKE) -C hook/bpf all
+
 bench: deps ## the engine's benches, and a scrape's
 	cargo bench -p uvs-benches -p uvs-exporter
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table
 
-bench-side: ## requests, bulk, packets, latency and CPU beside haproxy and nftables, into benches/RESULTS.md
+bench-side: ## UVS beside haproxy, nftables and the limit, into benches/RESULTS.md; SIDE="--load bulk --rounds 3 --print" picks
 	@lab/deps.sh bench
 	cargo build --release -p uvs -p uvs-benches
-	target/release/side --uvs target/release/uvs
+	$(TARGET)/release/side --uvs $(TARGET)/release/uvs $(SIDE)

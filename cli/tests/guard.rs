@@ -780,6 +780,7 @@ impl Lab {
             ],
             fullnat: FullNat::default(),
             local,
+            tunnels: Vec::new(),
         }
     }
 
@@ -848,6 +849,7 @@ fn rich(lab: &Lab) -> GuardSpec {
             servers: vec![server(9, 8080), server(10, 0)],
         },
         local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE), six(1)],
+        tunnels: Vec::new(),
     }
 }
 

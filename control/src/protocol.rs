@@ -9,6 +9,7 @@ pub mod ask;
 mod change;
 mod command;
 mod frames;
+mod hook;
 mod info;
 mod live;
 mod plugins;
@@ -22,6 +23,7 @@ pub use ask::{Ask, Responder, Rest};
 pub use change::Change;
 pub use command::Command;
 pub use frames::{Drops, InterfaceFrames};
+pub use hook::{HookMode, HookPort, HookProgram, HookStatus, HookTier};
 pub use info::{GuardStatus, Info, LogLosses, WorkerInfo, YieldedVip};
 pub use live::{
     ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,

@@ -38,7 +38,7 @@ pub mod wire;
 
 pub use bytes::{fragment, frame, outbox, packet, rewrite, segment, translate};
 pub use state::{
-    access, backend, conn, counters, fib, flow, marks, numbers, peer, ports, random, ranks, sctp,
-    service, snapshot, tcp, time, verdict,
+    access, backend, conn, counters, fib, flow, marks, numbers, offload, peer, ports, random,
+    ranks, sctp, service, snapshot, tcp, time, verdict,
 };
-use state::{rate, sysctls, wheel};
+use state::{rate, sequence, sysctls, wheel};

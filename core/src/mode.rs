@@ -8,6 +8,7 @@
 
 use crate::flow::{Addr, Endpoint, Family, Flow};
 use crate::frame::Frame;
+use crate::offload::Change;
 use crate::packet::Packet;
 use crate::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use crate::verdict::DropReason;
@@ -89,6 +90,13 @@ pub trait Mode: Sync {
     ) -> Result<(), DropReason> {
         let _ = (frame, packet, path);
         Ok(())
+    }
+
+    /// What the kernel's program does instead of [`Mode::forward`] (`forward`) or [`Mode::reverse`] with all
+    /// packets of a connection; `None` where it cannot, so that they come up.
+    fn change(&self, path: &Path, forward: bool) -> Option<Change> {
+        let _ = (path, forward);
+        None
     }
 
     /// The packet within one that [`Mode::forward`] has wrapped, by the outer header's protocol and the bytes

@@ -38,6 +38,12 @@ pub trait Scheduler: Send {
         Fork::None
     }
 
+    /// Whether its picks depend on [`Backend::handshake`]: then each handshake is measured as soon as it is over,
+    /// also where the kernel forwards it.
+    fn weighs_handshakes(&self) -> bool {
+        false
+    }
+
     /// Whether a client's server follows from the flow and the set alone, on every director alike (sh, dh,
     /// mh). Such a service has no slow start, which would send clients elsewhere and back again.
     fn is_consistent(&self) -> bool {

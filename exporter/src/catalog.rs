@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use uvs_core::counters::ScheduleFailure;
+use uvs_core::offload::{Untaken, Up};
 use uvs_core::verdict::DropReason;
 
 use crate::BackendMetrics;
@@ -102,6 +103,8 @@ metrics! {
 
     FRAMES_RECEIVED Counter "uvs_frames_received_total" ["interface" "worker"]
         "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, local, or dropped at stage `input`."
+    FRAMES_IN_KERNEL Counter "uvs_frames_in_kernel_total" ["interface"]
+        "Frames that came in by the interface and were forwarded in the kernel, by the hook; they are in no ring, and come on top of uvs_frames_received_total."
     FRAMES_FORWARDED Counter "uvs_frames_forwarded_total" ["interface" "worker"]
         "Frames that came in here and were to be sent on, as they were or as segments or fragments."
     FRAMES_ANSWERED Counter "uvs_frames_answered_total" ["interface" "worker"]
@@ -130,7 +133,9 @@ metrics! {
     RX_BYTES Counter "uvs_rx_bytes_total" ["interface" "worker"]
         "Bytes of the received frames."
     RX_KERNEL_DROPS Counter "uvs_rx_kernel_drops_total" ["interface" "worker"]
-        "Frames that the kernel dropped because the ring was full: the worker is too slow."
+        "Frames that the kernel dropped instead of putting them into the ring: it was full, as the worker was too slow, or it had stopped, or the kernel could not describe them."
+    RX_STALLS Counter "uvs_rx_ring_stalls_total" ["interface" "worker"]
+        "How often the kernel had stopped filling the ring, which was then made anew (docs/alerts.md)."
     RX_OVERSIZED Counter "uvs_rx_oversized_total" ["interface" "worker"]
         "Super-frames larger than a slot of the ring, fetched with a system call of their own."
     TX_PACKETS Counter "uvs_tx_packets_total" ["interface" "worker"]
@@ -139,6 +144,39 @@ metrics! {
         "Bytes of the sent frames."
     TX_ERRORS Counter "uvs_tx_errors_total" ["interface" "worker" "errno"]
         "Frames that the kernel refused to send, by errno."
+
+    HOOK_STATE Gauge "uvs_hook_state" ["state"]
+        "1 for what the program in the kernel does: `tier` (it forwards established connections), `guard` (it tells UVS's frames from the host's) or `off`."
+    HOOK_ATTACHED Gauge "uvs_hook_attached" ["interface"]
+        "1 while the hook's program is on the interface; absent where there is no hook."
+    HOOK_CONNECTIONS Gauge "uvs_hook_connections" []
+        "Connections that the kernel forwards."
+    HOOK_KNOWN Gauge "uvs_hook_known_connections" []
+        "Connections that user space forwards and whose servers' frames the hook gives to it (NAT, FULLNAT)."
+    HOOK_LIMIT Gauge "uvs_hook_connections_limit" []
+        "How many connections the kernel can forward (hook.connections); 0 without a hook."
+    HOOK_TAKEN Counter "uvs_hook_taken_total" []
+        "Connections that were handed to the kernel."
+    HOOK_RELEASED Counter "uvs_hook_released_total" []
+        "Connections that were taken back from the kernel: ended, or changed so that the program no longer could."
+    HOOK_UNTAKEN Counter "uvs_hook_untaken_total" ["reason"]
+        "Connections that stayed in user space, by reason (below)."
+    HOOK_UP Counter "uvs_hook_up_frames_total" ["reason"]
+        "Frames that the hook gave to user space, by reason (below)."
+    HOOK_BYTES Counter "uvs_hook_forwarded_bytes_total" ["interface"]
+        "Bytes of the frames that came in by the interface and were forwarded in the kernel."
+    HOOK_LOST Counter "uvs_hook_lost_frames_total" ["interface" "reason"]
+        "Frames that the hook dropped: `redirect` (the kernel could not send it on) or `gso_unsupported` (a super-frame that the ring cannot describe: UDP before Linux 6.2, SCTP always)."
+    HOOK_EVENTS Counter "uvs_hook_events_total" []
+        "Changes of connections that the hook told user space without being asked: established, closing, closed."
+    HOOK_EVENTS_LOST Counter "uvs_hook_events_lost_total" []
+        "Events that found no room; the daemon then looks at every connection that it handed over."
+    HOOK_HEARTBEAT Gauge "uvs_hook_heartbeat_age_seconds" []
+        "Since when the daemon has not told the hook that it lives; 0 without a hook."
+    HOOK_HEARTBEAT_LIMIT Gauge "uvs_hook_heartbeat_limit_seconds" []
+        "The age of the heartbeat at which the kernel gets everything back; 0 without a hook."
+    HOOK_REPAIRS Counter "uvs_hook_repairs_total" []
+        "How often the hook had to be repaired because somebody else had removed it from an interface."
 
     SEGMENTS Counter "uvs_segments_total" []
         "Frames made by segmenting super-frames that the kernel could not segment."
@@ -410,15 +448,25 @@ pub fn markdown() -> String {
             r.advice()
         );
     }
-    let mut failures = String::new();
-    for f in ScheduleFailure::ALL {
-        let _ = writeln!(failures, "| `{}` | {} |", f.label(), f.meaning());
-    }
+    let failures = ScheduleFailure::ALL.iter();
+    let failures = meanings(failures.map(|f| (f.label(), f.meaning())));
+    let untaken = meanings(Untaken::ALL.iter().map(|u| (u.label(), u.meaning())));
+    let up = meanings(Up::ALL.iter().map(|u| (u.label(), u.meaning())));
     include_str!("metrics.md.in")
         .replace("@METRICS@\n", &rows(ALL))
         .replace("@NODE_IPVS@\n", &rows(&NODE_IPVS))
         .replace("@REASONS@\n", &reasons)
         .replace("@FAILURES@\n", &failures)
+        .replace("@UNTAKEN@\n", &untaken)
+        .replace("@UP@\n", &up)
+}
+
+/// Rows of a label and what it means.
+fn meanings<'a>(reasons: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    reasons.fold(String::new(), |mut text, (label, meaning)| {
+        let _ = writeln!(text, "| `{label}` | {meaning} |");
+        text
+    })
 }
 
 fn rows(definitions: &[Definition]) -> String {

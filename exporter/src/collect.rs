@@ -3,6 +3,7 @@
 
 mod daemon;
 mod frames;
+mod hook;
 mod services;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,6 +69,7 @@ impl Collector for SnapshotCollector {
         services::collect(&snapshot, &mut families);
         frames::collect(&snapshot, &mut families);
         daemon::collect(&snapshot, &mut families);
+        hook::collect(&snapshot.hook, &mut families);
         if snapshot.node_ipvs {
             node_ipvs::collect(&snapshot, &mut families);
         }

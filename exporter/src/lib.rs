@@ -22,7 +22,7 @@ pub mod testing;
 pub use http::render;
 pub use server::{Exporter, serve};
 pub use snapshot::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
-    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, State, SyncMetrics,
-    WorkerMetrics,
+    BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
+    LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
+    ServiceMetrics, State, SyncMetrics, WorkerMetrics,
 };

@@ -64,6 +64,8 @@ pub struct MetricSnapshot {
     pub netlink_overruns: u64,
     /// What the daemon's log lacks.
     pub log: LogLosses,
+    /// The program in the kernel.
+    pub hook: HookMetrics,
     /// How often the guard was put up again after it was removed, and repaired after it was damaged.
     pub guard_repairs: (u64, u64),
     /// The sync daemons that run.
@@ -212,6 +214,8 @@ pub struct PortMetrics {
     pub rx_frames: u64,
     /// Frames that did not fit into the ring.
     pub rx_kernel_drops: u64,
+    /// How often the ring had stopped.
+    pub rx_stalls: u64,
     /// Frames larger than a slot, fetched one by one.
     pub rx_oversized: u64,
     /// Bytes of the frames taken from the ring.
@@ -249,6 +253,77 @@ impl PortMetrics {
 
 fn difference(a: u64, b: u64) -> i64 {
     i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(i64::MAX)
+}
+
+/// What the program in the kernel does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookState {
+    /// Nothing: there is none.
+    #[default]
+    Off,
+    /// It tells what is UVS's from what is the host's.
+    Guard,
+    /// It forwards established connections too.
+    Tier,
+}
+
+impl HookState {
+    /// All, with their metric labels.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Off, "off"),
+        (Self::Guard, "guard"),
+        (Self::Tier, "tier"),
+    ];
+}
+
+/// The program in the kernel, and what it counts.
+#[derive(Clone, Debug, Default)]
+pub struct HookMetrics {
+    /// What it does.
+    pub state: HookState,
+    /// Connections that it forwards.
+    pub connections: u64,
+    /// Those that user space forwards and it has to know of.
+    pub known: u64,
+    /// How many it can forward.
+    pub limit: u64,
+    /// Connections handed to it so far.
+    pub taken: u64,
+    /// Those that were taken back.
+    pub released: u64,
+    /// Those that were not handed over, by reason.
+    pub untaken: Vec<(String, u64)>,
+    /// Frames given to user space, by reason.
+    pub up: Vec<(String, u64)>,
+    /// What it told of connections.
+    pub events: u64,
+    /// What it had no room to tell.
+    pub events_lost: u64,
+    /// Since when the daemon has not said that it lives.
+    pub heartbeat_age: Duration,
+    /// The age at which it gives everything back to the kernel.
+    pub heartbeat_limit: Duration,
+    /// How often somebody else had removed it.
+    pub repairs: u64,
+    /// The interfaces that it is to be on.
+    pub ports: Vec<HookPortMetrics>,
+}
+
+/// The hook on an interface.
+#[derive(Clone, Debug, Default)]
+pub struct HookPortMetrics {
+    /// The interface's name.
+    pub interface: String,
+    /// Whether it is there.
+    pub attached: bool,
+    /// Frames that it forwarded.
+    pub forwarded: u64,
+    /// Their bytes.
+    pub forwarded_bytes: u64,
+    /// Frames that the kernel could not send on.
+    pub lost: u64,
+    /// Super-frames that the ring cannot describe, and that were dropped for that.
+    pub gso_unsupported: u64,
 }
 
 /// A local address of FULLNAT.

@@ -6,7 +6,9 @@ mod firewall;
 #[cfg(any(test, feature = "testing"))]
 pub mod golden;
 pub mod guard;
+pub mod hook;
 mod ipvs;
+pub mod kernel;
 pub mod log;
 pub mod netlink;
 mod port;

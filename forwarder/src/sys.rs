@@ -64,6 +64,24 @@ pub(crate) fn packet_statistics(fd: BorrowedFd<'_>) -> io::Result<libc::tpacket_
     check(ret).map(|_| stats)
 }
 
+/// SO_NETNS_COOKIE: the number of a socket's network namespace, which none had before it since the host was
+/// started (Linux 5.14).
+pub(crate) fn namespace_cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut len = len_of::<u64>();
+    // SAFETY: the kernel writes at most `len` bytes to `cookie`, which is that long.
+    let ret = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    check(ret).map(|_| cookie)
+}
+
 /// Binds a packet socket to an interface; protocol 0 receives nothing.
 pub fn bind_packet(socket: &Socket, index: u32, protocol: u16) -> io::Result<()> {
     let index = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::daemon::run_line;
 use crate::http::{Content, HttpServer};
 use crate::options::{Options, VipOwner};
 use crate::process::SOON;
@@ -132,6 +133,11 @@ impl Lab {
     /// Starts `uvs run` on the director and waits until it answers.
     pub fn start_daemon(&self, uvs: &Path) -> Result<Daemon<'_>> {
         Daemon::start(self, uvs)
+    }
+
+    /// The same, with these further words for `uvs run`, split at spaces.
+    pub fn start_daemon_with(&self, uvs: &Path, words: &str) -> Result<Daemon<'_>> {
+        Daemon::start_with(self, uvs, &format!("{} {words}", run_line(self)))
     }
 
     /// All hosts.

@@ -5,6 +5,7 @@
 
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, ModeDef, Path};
+use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::service::Forwarding;
 use uvs_core::verdict::DropReason;
@@ -17,5 +18,9 @@ struct Dr;
 impl Mode for Dr {
     fn forward(&self, _: &mut Frame<'_>, _: &Packet, _: &Path) -> Result<(), DropReason> {
         Ok(())
+    }
+
+    fn change(&self, _: &Path, _: bool) -> Option<Change> {
+        Some(Change::Nothing)
     }
 }

@@ -7,6 +7,7 @@
 use uvs_core::flow::Endpoint;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, ModeDef, Path};
+use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
@@ -17,6 +18,24 @@ use uvs_core::verdict::DropReason;
 pub(crate) const DEF: ModeDef = ModeDef::plain(Forwarding::FullNat, &FullNat);
 
 struct FullNat;
+
+impl FullNat {
+    /// The ends that packets to the server get,
+    const fn forwards(path: &Path) -> Ends {
+        Ends {
+            src: Some(path.local),
+            dst: Some(path.server),
+        }
+    }
+
+    /// and those that its replies get.
+    const fn reverses(path: &Path) -> Ends {
+        Ends {
+            src: Some(path.vip),
+            dst: Some(path.client),
+        }
+    }
+}
 
 impl Mode for FullNat {
     fn forward(
@@ -35,6 +54,16 @@ impl Mode for FullNat {
         path: &Path,
     ) -> Result<(), DropReason> {
         set_both(frame, packet, path.vip, path.client, path)
+    }
+
+    fn change(&self, path: &Path, forward: bool) -> Option<Change> {
+        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        one_family.then(|| {
+            Change::Ends(match forward {
+                true => Self::forwards(path),
+                false => Self::reverses(path),
+            })
+        })
     }
 }
 

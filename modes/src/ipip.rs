@@ -6,6 +6,7 @@
 use uvs_core::flow::Family;
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Inside, Mode, ModeDef, Path};
+use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::service::TunnelKind;
 use uvs_core::verdict::DropReason;
@@ -26,6 +27,15 @@ impl Mode for Ipip {
     ) -> Result<(), DropReason> {
         let protocol = outer::protocol_of(packet.family);
         outer::wrap(frame, packet, path, protocol).map(|_| ())
+    }
+
+    fn change(&self, path: &Path, forward: bool) -> Option<Change> {
+        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        (forward && one_family).then_some(Change::Wrap {
+            src: path.tunnel_source,
+            dst: path.server.addr,
+            copy_df: path.copy_df,
+        })
     }
 
     fn inside(&self, protocol: u8, _: &[u8]) -> Option<Inside> {

@@ -4,6 +4,7 @@
 
 use uvs_core::frame::Frame;
 use uvs_core::mode::{Mode, ModeDef, Path};
+use uvs_core::offload::Change;
 use uvs_core::packet::Packet;
 use uvs_core::rewrite::{self, Ends};
 use uvs_core::service::Forwarding;
@@ -14,6 +15,24 @@ pub(crate) const DEF: ModeDef = ModeDef::plain(Forwarding::Nat, &Nat);
 
 struct Nat;
 
+impl Nat {
+    /// The ends that packets to the server get,
+    const fn forwards(path: &Path) -> Ends {
+        Ends {
+            src: None,
+            dst: Some(path.server),
+        }
+    }
+
+    /// and those that its replies get.
+    const fn reverses(path: &Path) -> Ends {
+        Ends {
+            src: Some(path.vip),
+            dst: None,
+        }
+    }
+}
+
 impl Mode for Nat {
     fn forward(
         &self,
@@ -21,14 +40,7 @@ impl Mode for Nat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(
-            frame,
-            packet,
-            Ends {
-                src: None,
-                dst: Some(path.server),
-            },
-        );
+        rewrite::set_ends(frame, packet, Self::forwards(path));
         Ok(())
     }
 
@@ -38,14 +50,17 @@ impl Mode for Nat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        rewrite::set_ends(
-            frame,
-            packet,
-            Ends {
-                src: Some(path.vip),
-                dst: None,
-            },
-        );
+        rewrite::set_ends(frame, packet, Self::reverses(path));
         Ok(())
+    }
+
+    fn change(&self, path: &Path, forward: bool) -> Option<Change> {
+        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        one_family.then(|| {
+            Change::Ends(match forward {
+                true => Self::forwards(path),
+                false => Self::reverses(path),
+            })
+        })
     }
 }

@@ -155,6 +155,11 @@ impl Scheduler for Supervised {
     }
 
     /// A plugin's state cannot be copied: a new instance, whose faults do not count.
+    /// Nobody knows what a plugin reads.
+    fn weighs_handshakes(&self) -> bool {
+        true
+    }
+
     fn fork(&self) -> Fork {
         match &self.active {
             Active::Plugin(_) => self

@@ -43,6 +43,10 @@ impl Scheduler for LeastResponseTime {
         })
     }
 
+    fn weighs_handshakes(&self) -> bool {
+        true
+    }
+
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }

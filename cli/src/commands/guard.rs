@@ -1,9 +1,11 @@
-//! `uvs guard …`: look at the guard that keeps the kernel silent, or take it down after a crash.
+//! `uvs guard …`: look at what keeps the kernel silent, the guard or the hook, or take it down after a crash.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use uvs_forwarder::guard;
+use uvs_control::config::Hook;
+use uvs_forwarder::{guard, hook};
 
 use super::output::{number, table, text};
 
@@ -12,11 +14,14 @@ use super::output::{number, table, text};
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
+    /// Where the hook is pinned, as in the configuration [default: /sys/fs/bpf/uvs]
+    #[arg(long, value_name = "DIR", global = true)]
+    pins: Option<PathBuf>,
 }
 
-#[derive(Subcommand)]
+#[derive(Clone, Copy, Subcommand)]
 enum Action {
-    /// Print the rules in force and how many frames each dropped
+    /// Print the rules in force and how many frames each dropped, and what there is of a hook
     Show {
         /// Leave out the elements of the sets
         #[arg(long)]
@@ -34,21 +39,9 @@ enum Action {
 
 /// Runs the command.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    let outcome = match args.action {
-        Action::Show { terse } => guard::show(terse),
-        Action::Counters => {
-            guard::counters().map(|rules| (!rules.is_empty()).then(|| count(&rules)))
-        }
-        Action::Down { force } => guard::down(force).map(|removed| {
-            let said = if removed {
-                "removed the guard (nft table netdev uvs)\n"
-            } else {
-                "there was no guard\n"
-            };
-            Some(said.to_owned())
-        }),
-    };
-    match outcome {
+    let default = Hook::default().pins;
+    let pins = args.pins.as_deref().unwrap_or(&default);
+    match run(args.action, pins) {
         Ok(Some(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -60,6 +53,35 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         Err(error) => {
             eprintln!("uvs: {error}");
             ExitCode::from(super::FAILED)
+        }
+    }
+}
+
+fn run(action: Action, pins: &Path) -> Result<Option<String>, Box<dyn std::error::Error>> {
+    match action {
+        Action::Show { terse } => {
+            let found = hook::show(pins)?.map(|found| found + "\n");
+            let parts = [guard::show(terse)?, found];
+            Ok(parts.into_iter().flatten().reduce(|all, part| all + &part))
+        }
+        Action::Counters => {
+            let rules = guard::counters()?;
+            Ok((!rules.is_empty()).then(|| count(&rules)))
+        }
+        Action::Down { force } => {
+            let removed = [
+                (
+                    guard::down(force)?,
+                    "removed the guard (nft table netdev uvs)\n",
+                ),
+                (hook::down(pins, force)?, "removed the hook\n"),
+            ];
+            let said = removed.into_iter().filter(|(was_there, _)| *was_there);
+            let said: String = said.map(|(_, said)| said).collect();
+            Ok(Some(match said.is_empty() {
+                true => "there was no guard\n".to_owned(),
+                false => said,
+            }))
         }
     }
 }

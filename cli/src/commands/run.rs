@@ -9,6 +9,7 @@ use std::sync::Arc;
 use uvs_control::client::DEFAULT_SOCKET;
 use uvs_control::config::{self, Config, Listen, Metrics, OwnVips};
 use uvs_control::plugins::{PluginSettings, Schedulers};
+use uvs_control::protocol::HookMode;
 use uvs_forwarder::daemon::{self, Options};
 use uvs_forwarder::log::Log;
 
@@ -35,6 +36,10 @@ pub(crate) struct Args {
     /// Directory of scheduler plugins [default: the configuration's, $UVS_PLUGIN_DIR, or /usr/lib/uvs/schedulers]
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<PathBuf>,
+    /// What to give to the kernel: `auto` as much as it can, `tier` (what is established) or `guard` (what is whose)
+    /// and nothing less, `off` nothing [default: the configuration's, $UVS_HOOK, or auto]
+    #[arg(long, value_name = "auto|tier|guard|off")]
+    hook: Option<HookMode>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -69,6 +74,17 @@ pub(crate) fn main(args: Args) -> ExitCode {
         );
         return ExitCode::from(USAGE);
     }
+    let hook = match args
+        .hook
+        .or(config.hook.mode)
+        .map_or_else(hook_from_env, Ok)
+    {
+        Ok(hook) => hook,
+        Err(mistake) => {
+            log.say(&mistake);
+            return ExitCode::from(USAGE);
+        }
+    };
     let socket = args
         .socket
         .or_else(|| config.socket.clone())
@@ -79,6 +95,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         ..config.metrics
     };
     let options = Options {
+        hook,
         metrics,
         file: args.config,
         config,
@@ -109,6 +126,16 @@ fn sentence(error: &anyhow::Error) -> String {
         said = said + separator + &cause;
     }
     said
+}
+
+/// What UVS_HOOK says, which nobody need set.
+fn hook_from_env() -> Result<HookMode, String> {
+    match std::env::var("UVS_HOOK") {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .map_err(|help| format!("uvs run: UVS_HOOK is \"{text}\": {help}")),
+        _ => Ok(HookMode::default()),
+    }
 }
 
 fn default_socket() -> PathBuf {

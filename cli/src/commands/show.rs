@@ -1,6 +1,7 @@
 //! `uvs show …`: the daemon's state as columns for people or as JSON for programs, once or again and again.
 
 mod filter;
+mod hook;
 mod tables;
 mod text;
 mod view;
@@ -52,6 +53,8 @@ enum What {
     Plugins,
     /// Settings in force that are not services; wide: also sysctls that have their defaults
     Config,
+    /// The program in the kernel: where it is, what it forwards, what it gives to user space
+    Hook,
     /// The sync daemons, and what they have done
     Sync,
     /// The daemon itself
@@ -133,6 +136,7 @@ fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
         What::Neigh => View::Neighbours(client.ask(ask::ListNeighbours)?),
         What::Plugins => View::Plugins(client.ask(ask::ListPlugins)?),
         What::Config => View::Settings(client.ask(ask::Settings)?),
+        What::Hook => View::Hook(Box::new(client.ask(ask::Hook)?)),
         What::Sync => View::Sync(client.ask(ask::ListSync)?),
         What::Info => View::Info(Box::new(client.ask(ask::Info)?)),
     })

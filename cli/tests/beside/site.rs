@@ -30,7 +30,9 @@ pub(crate) struct Site {
     pub(crate) client: Netns,
     pub(crate) director: Netns,
     pub(crate) servers: [Netns; 2],
-    interfaces: Vec<&'static str>,
+    pub(crate) interfaces: Vec<&'static str>,
+    /// Further words of `uvs run`.
+    pub(crate) options: Vec<&'static str>,
     daemon: Option<Child>,
     dir: TempDir,
 }
@@ -60,6 +62,7 @@ impl Site {
             director: Netns::new(),
             servers: [Netns::new(), Netns::new()],
             interfaces,
+            options: Vec::new(),
             daemon: None,
             dir: tempfile::tempdir().expect("a directory"),
         };
@@ -79,7 +82,7 @@ impl Site {
     /// Starts UVS on the director, with these commands of `ipvsadm`, one a line; S1 and S2 are the servers.
     pub(crate) fn serve(&mut self, commands: &str) {
         let mut uvs = self.uvs();
-        uvs.arg("run");
+        uvs.arg("run").args(&self.options);
         for interface in &self.interfaces {
             uvs.args(["--interface", interface]);
         }

@@ -8,6 +8,7 @@ mod access;
 mod address;
 mod error;
 mod fields;
+mod hook;
 mod marks;
 mod metrics;
 mod modes;
@@ -35,6 +36,7 @@ use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 use crate::protocol::SyncRequest;
 pub use error::ConfigError;
+pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
 pub use own::OwnVips;
 pub use place::{Step, refuse};
@@ -90,6 +92,8 @@ pub struct Config {
     pub access: AllConfigured,
     /// Whether the host's own firewall is followed.
     pub host_firewall: HostFirewall,
+    /// How much is given to the kernel.
+    pub hook: Hook,
     /// The sync daemons that run from the start, the master first.
     pub sync: Vec<SyncRequest>,
 }

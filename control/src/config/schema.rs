@@ -11,7 +11,7 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, access, marks, metrics, own, plugins, service, sync};
+use super::{Config, Known, access, hook, marks, metrics, own, plugins, service, sync};
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
@@ -29,6 +29,7 @@ const KEYS: &[&str] = &[
     "deny_file",
     "allow_file",
     "host_firewall",
+    "hook",
     "sync",
     "service",
 ];
@@ -74,6 +75,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         marks,
         access: lists,
         host_firewall: access::host_firewall(&top),
+        hook: hook::read(&top),
         sync: sync::read(&top),
     };
     match problems.into_inner() {

@@ -11,6 +11,7 @@ use uvs_core::service::{
 };
 
 use super::*;
+use crate::protocol::HookMode;
 
 fn check(text: &str) -> Result<Config, ConfigError> {
     parse("uvs.toml", text, &|settings| {
@@ -20,6 +21,18 @@ fn check(text: &str) -> Result<Config, ConfigError> {
 
 fn endpoint(addr: &str, port: u16) -> Endpoint {
     Endpoint::new(addr.parse::<IpAddr>().unwrap().into(), port)
+}
+
+#[test]
+fn the_hook_is_what_the_file_says() {
+    let hook =
+        check("[hook]\nmode = \"guard\"\nconnections = 1000\nheartbeat = 3\npins = \"/bpf/uvs\"")
+            .unwrap()
+            .hook;
+    assert_eq!(hook.mode, Some(HookMode::Guard));
+    let numbers = (hook.connections, hook.heartbeat);
+    assert_eq!((numbers, hook.pins), ((1000, 3), "/bpf/uvs".into()));
+    assert_eq!(check("").unwrap().hook, Hook::default());
 }
 
 #[test]
@@ -396,6 +409,10 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "allow = [\"10.0.0.0/8\"]", ":1:9: allow: allows nothing that is not allowed without it; add deny = [\"all\"]"),
     ("", "deny_file = \"deny.txt\"", ":1:13: deny_file: \"deny.txt\" is not an absolute path"),
     ("", "host_firewall = \"on\"", ":1:17: host_firewall: unknown value \"on\"; known: follow, ignore"),
+    ("", "[hook]\nmode = \"on\"", ":2:8: hook.mode: unknown value \"on\"; known: auto, tier, guard, off"),
+    ("", "[hook]\nconnections = 0", ":2:15: hook.connections: 0 is out of range; use a whole number from 1 to 4194304"),
+    ("", "[hook]\nheartbeat = 1", ":2:13: hook.heartbeat: 1 is out of range; use a whole number from 2 to 3600"),
+    ("", "[hook]\npins = \"bpf\"", ":2:8: hook.pins: \"bpf\" is not an absolute path; name a directory in a bpffs"),
     (S, "deny = [\"10.0.0.0/40\"]", ":3:9: service.deny: \"10.0.0.0/40\" has no prefix length; use a length from 0 to 32"),
     (S, "allow_file = \"/etc/uvs/a\"", ":3:14: service.allow_file: allows nothing that is not allowed without it"),
     (S, "host_firewall = \"follow\"", ":3:1: service.host_firewall: unknown key"),

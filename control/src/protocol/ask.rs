@@ -63,6 +63,8 @@ questions! {
         Latency(ago: Option<u32>) -> latency: super::Latency, Read;
         /// The host's neighbours on UVS's interfaces.
         ListNeighbours -> neighbours: Vec<NeighbourStatus>, Read;
+        /// The program in the kernel.
+        Hook -> hook: super::HookStatus, Read;
         /// To start a sync daemon.
         StartSync(daemon: SyncRequest), Write;
         /// To end one.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::Addr;
 
+use super::HookStatus;
+
 /// An owned VIP that another host claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct YieldedVip {
@@ -64,6 +66,9 @@ pub struct Info {
     /// The guard; `None` from a daemon that does not tell.
     #[serde(default)]
     pub guard: Option<GuardStatus>,
+    /// The program in the kernel.
+    #[serde(default)]
+    pub hook: HookStatus,
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,

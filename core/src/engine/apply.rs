@@ -53,6 +53,9 @@ impl<R: Recorder> Engine<R> {
         let desired = Desired::of(snapshot);
         let schedulers = self.new_schedulers(&desired)?;
         let before = std::mem::replace(&mut self.desired, desired);
+        if self.flows.has_hook() {
+            self.note_changes(&before);
+        }
         let released = self.flows.apply(&self.desired, &self.catalog, schedulers);
         if released || !self.desired.has_lists_of(&before) {
             self.upkeep.begin_sweep(&self.flows);
@@ -64,6 +67,15 @@ impl<R: Recorder> Engine<R> {
         let path_mtus = &mut self.routes.path_mtus;
         path_mtus.retain(|to| self.desired.ends_a_tunnel(to));
         Ok(())
+    }
+
+    /// What taken connections depend on beside their servers.
+    fn note_changes(&mut self, before: &Desired) {
+        self.flows.change_timeouts(self.desired.timeouts());
+        let by = |d: &Desired| (d.sysctls().pmtu_disc, d.sysctls().snat_reroute);
+        if by(&self.desired) != by(before) || !self.desired.has_absent_of(before) {
+            self.flows.change_ways();
+        }
     }
 
     /// Everything that could fail, before anything is changed: the schedulers that have to be made.

@@ -193,6 +193,11 @@ impl Desired {
         self.stands_back || !self.absent.is_empty() && self.absent.contains(&addr)
     }
 
+    /// Whether the VIPs that the director does not have are the same as another state's.
+    pub(super) fn has_absent_of(&self, other: &Self) -> bool {
+        self.absent == other.absent
+    }
+
     /// Whether an address is one of FULLNAT's local ones.
     pub(super) fn is_local(&self, addr: Addr) -> bool {
         self.locals.contains(&addr)

@@ -177,7 +177,7 @@ impl<R: Recorder> Engine<R> {
         let query = self.to_server(self.flows.conn(id));
         self.flows.count_input(id);
         let c = self.flows.conn(id);
-        let (place, vip, mode) = (c.backend, c.vip.addr, self.catalog.mode(c.mode));
+        let (place, vip, mode) = (c.backend, c.vip.addr, self.catalog.mode(c.mode()));
         self.flows
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);

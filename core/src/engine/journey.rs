@@ -119,6 +119,7 @@ impl<R: Recorder> Engine<R> {
         let known = self.flows.find(&t.packet.flow);
         self.record(|e| e.looked_up(t.now, known));
         match known {
+            Some(taken @ (id, _)) if self.flows.conn(id).is_taken() => self.come_up(t, taken),
             Some((id, Side::Client)) => self.continue_connection(t, id),
             Some((id, Side::Server)) => self.reply(t, id),
             None => self.start_connection(t),

@@ -33,12 +33,14 @@ mod describe;
 mod desired;
 mod flows;
 mod fork;
+mod handover;
 mod host;
 mod input;
 mod journey;
 mod martian;
 mod options;
 mod outer;
+pub(crate) mod passage;
 mod peers;
 mod pmtu;
 mod redirect;
@@ -62,7 +64,9 @@ pub use catalog::SchedulerSource;
 pub use claims::Claim;
 use desired::Desired;
 use flows::Flows;
-pub use flows::{ConnReport, Event, EventKind, Report, ServerReport, ServiceReport};
+pub use flows::{
+    Adopted, ConnReport, Event, EventKind, Report, ServerReport, ServiceReport, Watch,
+};
 pub use fork::DryRun;
 use routes::Routes;
 use upkeep::Upkeep;
@@ -140,10 +144,12 @@ impl Engine {
 impl<R: Recorder> Engine<R> {
     /// Replaces what is known of interfaces, routes and neighbours.
     pub fn set_fib(&mut self, fib: Arc<Fib>) {
+        let same_ways = self.flows.has_hook() && fib.has_ways_of(&self.routes.fib);
         self.routes.set(fib);
+        self.flows.take_up_fib(&self.routes.fib, same_ways);
     }
 
-    /// A copy of the engine's totals.
+    /// A copy of the engine's totals; frames that the kernel forwarded are the shell's to add.
     pub fn counters(&self) -> Counters {
         let mut counters = self.counters.clone();
         self.flows.fill(&mut counters);
@@ -210,6 +216,8 @@ impl<R: Recorder> Engine<R> {
     /// is in `out`, which must be empty.
     pub fn handle_timeout(&mut self, now: Instant, budget: u32, out: &mut Outbox) -> bool {
         self.counters.fragments_expired += self.reassembler.expire(now);
+        self.flows.catch_up();
+        self.flows.hasten(now);
         let mut left = budget;
         while let Some(id) = self.flows.expired(now, &mut left) {
             self.time_out(now, id, out);

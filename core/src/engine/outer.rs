@@ -96,6 +96,7 @@ impl<R: Recorder> Engine<R> {
         let link = hop.map_or(0, |hop| hop.mtu);
         let path_mtus = &mut self.routes.path_mtus;
         let believed = path_mtus.learn(t.now, c.server.addr, reported, link);
+        self.flows.change_way_to(c.server.addr);
         if families.1 == Family::V4 && !ipv4::Header::new(&bytes[inner..]).dont_fragment() {
             // The client's packets may be cut, so there is nothing to tell it.
             return Err(Verdict::Answered);
@@ -108,7 +109,7 @@ impl<R: Recorder> Engine<R> {
             },
             (_, inside) => {
                 let known = path_mtus.mtu(t.now, c.server.addr, link) as usize;
-                let mode = self.catalog.mode(c.mode);
+                let mode = self.catalog.mode(c.mode());
                 let room = known.saturating_sub(mode.overhead(&self.path_of(c)));
                 room.max(least_mtu(inside))
             }

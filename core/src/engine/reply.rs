@@ -9,7 +9,8 @@ use super::transmit::{By, Leg, to_client};
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
-use crate::flow::{Addr, Family};
+use crate::flow::{Addr, Family, Flow};
+use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;
@@ -20,7 +21,7 @@ use crate::wire::tcp::flag;
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let hop = self.hop_to_client(t, id);
+        let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         let client = self.flows.conn(id).client.addr.family();
         if let Some(verdict) = self.refuse_routing(t, hop, client) {
@@ -31,7 +32,7 @@ impl<R: Recorder> Engine<R> {
             _ => false,
         };
         let c = self.flows.conn(id);
-        let (place, mode) = (c.backend, self.catalog.mode(c.mode));
+        let (place, mode) = (c.backend, self.catalog.mode(c.mode()));
         if is_opening(c)
             && let Some(verdict) = self.reopen(t, id)
         {
@@ -52,22 +53,26 @@ impl<R: Recorder> Engine<R> {
         if turned { behind(t, verdict) } else { verdict }
     }
 
-    /// The way of a server's packet to its client. The kernel routes it twice: as it came, before IPVS, and then
+    /// The way of a server's packet to its client, of this flow and come in by the interface `arrival`. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
-    fn hop_to_client(&mut self, t: &Transit<'_, '_>, id: ConnId) -> Result<NextHop, Unreachable> {
+    pub(super) fn hop_to_client(
+        &mut self,
+        flow: &Flow,
+        arrival: u32,
+        id: ConnId,
+    ) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
-        if c.local.port == 0 && self.routes.fib.has_rules(t.packet.family) {
-            let flow = &t.packet.flow;
-            let came = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
-            let came = came.back(t.frame.arrival).of(c.client);
+        if c.local.port == 0 && self.routes.fib.has_rules(flow.family()) {
+            let came = Query::to(flow.dst).from(flow.src).by(arrival);
+            let came = came.back(arrival).of(c.client);
             let first = self.routes.fib.lookup(came);
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {
                 return first;
             }
         }
-        self.routes.lookup(to_client(c, t.frame.arrival))
+        self.routes.lookup(to_client(c, arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or

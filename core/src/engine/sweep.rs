@@ -34,9 +34,11 @@ impl<R: Recorder> Engine<R> {
     /// Ends the connection at a place where it has to; `false` where that must wait until its ends may be
     /// told.
     fn sweep_connection(&mut self, now: Instant, id: ConnId, out: &mut Outbox) -> bool {
-        let Some(c) = self.flows.table().at(id.0).copied() else {
+        if self.flows.table().at(id.0).is_none() {
             return true;
-        };
+        }
+        self.flows.catch_up_with(id);
+        let c = *self.flows.conn(id);
         if c.controlled > 0 {
             return true;
         }

@@ -114,7 +114,7 @@ impl<R: Recorder> Engine<R> {
         if !self.routes.fib.has_rules(c.server.addr.family()) {
             return Query::to(c.server.addr).of(c.client);
         }
-        let forwarding = self.catalog.mode(c.mode).forwarding;
+        let forwarding = self.catalog.mode(c.mode()).forwarding;
         Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
     }
 
@@ -328,7 +328,7 @@ fn is_loopback(addr: Addr) -> bool {
 }
 
 /// A super-frame is of a kind that segments say, and says how large they are.
-fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     let offload = frame.offload;
     let sound =
         offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));

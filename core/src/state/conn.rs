@@ -45,6 +45,8 @@ pub const MARKED: u8 = 128;
 const REPLIES: u8 = 16;
 /// Flag: has no key any more; waits for its end.
 const UNHASHED: u8 = 32;
+/// Beside the mode's place, for flags are used up: the kernel forwards it, and has the truth about it.
+const TAKEN: u8 = 128;
 
 /// State of a template of which a connection was established (IP_VS_CTPL_S_ASSURED).
 pub const ASSURED: u8 = 1;
@@ -86,8 +88,8 @@ pub struct Conn {
     pub protocol: Protocol,
     /// Its TCP or SCTP state; 0 for UDP; a template's is 0 or [`ASSURED`].
     pub state: u8,
-    /// The mode's place in the engine's list, bound when the connection is made.
-    pub mode: u8,
+    /// Its mode's place, and [`TAKEN`].
+    mode: u8,
     /// [`NO_OUTPUT`] and so on.
     pub flags: u8,
 }
@@ -130,9 +132,36 @@ impl Conn {
         }
     }
 
+    /// The mode's place in the engine's list, bound when the connection is made.
+    #[inline]
+    pub const fn mode(&self) -> u8 {
+        self.mode & !TAKEN
+    }
+
+    /// Binds the mode at a place below 128.
+    pub(crate) const fn bind(&mut self, mode: u8) {
+        self.mode = mode & !TAKEN;
+    }
+
+    /// Whether the kernel forwards it, and has the truth about it.
+    #[inline]
+    pub const fn is_taken(&self) -> bool {
+        self.mode & TAKEN != 0
+    }
+
+    /// Notes that it does, or does no longer.
+    pub(crate) const fn set_taken(&mut self, taken: bool) {
+        self.mode = self.mode() | if taken { TAKEN } else { 0 };
+    }
+
     /// Whether a flag is set.
     pub const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether its server's replies pass the director: it has a key for them.
+    pub(crate) const fn is_replied_to(&self) -> bool {
+        self.has(REPLIES)
     }
 
     /// Whether its server replies to the client, by way of the director.
@@ -234,9 +263,8 @@ impl ConnTable {
     }
 
     /// Takes a copy of another table's connection in, beyond the free places. Its template, where it has
-    /// one, is at `control` here.
-    pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32) -> ConnId {
-        let rank = conn.link.rank();
+    /// one, is at `control` here; `rank` says how willingly it is given up.
+    pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32, rank: Rank) -> ConnId {
         (conn.link, conn.control) = (Link::NONE, control);
         let (hashed, replies) = (!conn.has(UNHASHED), conn.has(REPLIES));
         self.limit += 1;
@@ -392,6 +420,16 @@ impl ConnTable {
         conn.deadline = deadline;
         // A later deadline is found when the slot's turn comes; an earlier one must not wait for it.
         if earlier {
+            self.unlink(id.0);
+            self.link(now, id.0);
+        }
+    }
+
+    /// A connection is to be looked at no later than `at`, whatever its deadline was.
+    pub(crate) fn hasten(&mut self, now: Instant, id: ConnId, at: Instant) {
+        let conn = &mut self.slab[id.0 as usize];
+        if at < conn.deadline {
+            conn.deadline = at;
             self.unlink(id.0);
             self.link(now, id.0);
         }

@@ -189,7 +189,7 @@ counts_by! {
 
 /// Totals of an engine, or of several together: `+=` counts another's in.
 ///
-/// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local` and `drops`,
+/// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local`, `in_kernel` and `drops`,
 /// so [`Counters::accounted`] equals `received`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -205,6 +205,8 @@ pub struct Counters {
     pub passed: u64,
     /// Frames given to the host's own stack.
     pub local: u64,
+    /// Frames that the kernel forwarded by the hook: the engine has not seen them.
+    pub in_kernel: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: ByReason,
     /// Frames made by segmentation.
@@ -270,10 +272,17 @@ impl Counters {
         }
     }
 
+    /// Counts frames that the kernel forwarded.
+    pub const fn count_in_kernel(&mut self, n: u64) {
+        self.received += n;
+        self.in_kernel += n;
+    }
+
     /// The frames whose end is known: equals `received`.
     pub fn accounted(&self) -> u64 {
         let drops: u64 = self.drops.iter().sum();
-        self.sent + self.answered + self.held + self.passed + self.local + drops
+        let kept = self.held + self.passed + self.local;
+        self.sent + self.answered + kept + self.in_kernel + drops
     }
 }
 
@@ -287,6 +296,7 @@ impl AddAssign<&Self> for Counters {
             held,
             passed,
             local,
+            in_kernel,
             drops,
             segments,
             fragments,
@@ -313,6 +323,7 @@ impl AddAssign<&Self> for Counters {
             (&mut self.held, held),
             (&mut self.passed, passed),
             (&mut self.local, local),
+            (&mut self.in_kernel, in_kernel),
             (&mut self.segments, segments),
             (&mut self.fragments, fragments),
             (&mut self.icmp_translated, icmp_translated),

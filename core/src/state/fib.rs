@@ -296,6 +296,36 @@ impl Fib {
         Ok(hop)
     }
 
+    /// Whether every packet goes the way that it goes by another one, and is filtered alike: what may differ
+    /// is neighbours' MAC addresses.
+    pub fn has_ways_of(&self, other: &Self) -> bool {
+        // By name, so that the compiler asks for what is new.
+        let Self {
+            interfaces,
+            ipv4,
+            ipv6,
+            neighbours: _,
+            failed,
+            filters,
+            local,
+            broadcasts,
+            local_prefixes,
+            sources,
+            forwarding,
+            forwarding_ipv6,
+        } = self;
+        // Who does not answer matters where there is another way.
+        let several = ipv4.has_several_hops() || ipv6.has_several_hops();
+        let same_failed = !several || *failed == other.failed;
+        same_failed
+            && (interfaces, ipv4, ipv6, filters)
+                == (&other.interfaces, &other.ipv4, &other.ipv6, &other.filters)
+            && (local, broadcasts, local_prefixes)
+                == (&other.local, &other.broadcasts, &other.local_prefixes)
+            && (sources, forwarding, forwarding_ipv6)
+                == (&other.sources, &other.forwarding, &other.forwarding_ipv6)
+    }
+
     /// The way to a link-local address, which is on the link that the query names, whatever routes there are.
     fn on_link(&self, query: &Query) -> Result<NextHop, Unreachable> {
         if self.is_local(query.dst) {

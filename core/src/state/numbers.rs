@@ -83,7 +83,7 @@ impl AddAssign for ServerNumbers {
 /// Frames since the start: `received` is the sum of those after it, but for `lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Handed to the engine.
+    /// Handed to an engine, or forwarded in the kernel.
     pub received: u64,
     /// Forwarded.
     pub sent: u64,
@@ -95,6 +95,9 @@ pub struct Totals {
     pub passed: u64,
     /// Delivered to the host itself, which is their real server.
     pub local: u64,
+    /// Forwarded in the kernel, and never handed to an engine.
+    #[serde(default)]
+    pub in_kernel: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
     /// No part of the sum: frames that were to leave, forwarded or made, and did not.
@@ -110,6 +113,7 @@ impl From<&Counters> for Totals {
             held: counters.held,
             passed: counters.passed,
             local: counters.local,
+            in_kernel: counters.in_kernel,
             dropped: counters.drops.iter().sum(),
             lost: counters.lost.iter().sum(),
         }

@@ -82,16 +82,19 @@ impl LocalPorts {
         Some(self.first + (n & 0xffff) as u16)
     }
 
-    /// Takes this very port; one that is not among them is nobody's to give.
-    pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) {
+    /// Takes this very port; `false` where it is in use. One that is not among them is nobody's to give, and
+    /// nobody's to refuse.
+    pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) -> bool {
         if !self.contains(local.port) {
-            return;
+            return true;
         }
         let n = u32::from(local.port - self.first);
         let map = self.map(local.addr, server, protocol);
-        if !map.is_used(n) {
+        let free = !map.is_used(n);
+        if free {
             map.mark(n);
         }
+        free
     }
 
     fn map(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> &mut Bitmap {

@@ -3,6 +3,7 @@
 pub mod bed;
 pub mod conformance;
 pub mod exercise;
+pub mod hook;
 pub mod net;
 pub mod packets;
 pub mod servers;

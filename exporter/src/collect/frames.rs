@@ -42,7 +42,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
 
 fn frames(port: &PortMetrics, worker: &str, to: &mut Families) {
     let name = port.interface.as_str();
-    let counted: [(&'static Definition, u64); 14] = [
+    let counted: [(&'static Definition, u64); 15] = [
         (&c::FRAMES_RECEIVED, port.received),
         (&c::FRAMES_FORWARDED, port.ends.sent),
         (&c::FRAMES_ANSWERED, port.ends.answered),
@@ -54,6 +54,7 @@ fn frames(port: &PortMetrics, worker: &str, to: &mut Families) {
         (&c::RX_PACKETS, port.rx_frames),
         (&c::RX_BYTES, port.rx_bytes),
         (&c::RX_KERNEL_DROPS, port.rx_kernel_drops),
+        (&c::RX_STALLS, port.rx_stalls),
         (&c::RX_OVERSIZED, port.rx_oversized),
         (&c::TX_PACKETS, port.tx_frames),
         (&c::TX_BYTES, port.tx_bytes),

@@ -9,9 +9,9 @@ use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
-    BackendMetrics, Build, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses, MetricSnapshot,
-    PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS, ServiceMetrics, SyncMetrics,
-    WorkerMetrics,
+    BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
+    LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
+    ServiceMetrics, SyncMetrics, WorkerMetrics,
 };
 
 pub(crate) const VIP: Endpoint = Endpoint::new(Addr::v4([192, 168, 0, 38]), 80);
@@ -96,6 +96,25 @@ pub(crate) fn worker(port: PortMetrics) -> WorkerMetrics {
     }
 }
 
+fn hook() -> HookMetrics {
+    let port = HookPortMetrics {
+        interface: "eth0".to_owned(),
+        attached: true,
+        ..HookPortMetrics::default()
+    };
+    HookMetrics {
+        state: HookState::Tier,
+        connections: 2,
+        limit: 65536,
+        untaken: vec![("full".to_owned(), 5)],
+        up: vec![("syn".to_owned(), 7)],
+        heartbeat_age: Duration::from_millis(250),
+        heartbeat_limit: Duration::from_secs(60),
+        ports: vec![port],
+        ..HookMetrics::default()
+    }
+}
+
 pub(crate) fn snapshot() -> MetricSnapshot {
     let started = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     MetricSnapshot {
@@ -132,6 +151,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         neighbours: (2, 1),
         netlink_overruns: 0,
         log: LogLosses::default(),
+        hook: hook(),
         guard_repairs: (0, 0),
         sync: vec![SyncMetrics {
             role: "backup",

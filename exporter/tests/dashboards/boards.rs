@@ -34,7 +34,7 @@ fn overview_state() -> Vec<Panel> {
         panel(Stat, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
             .query(r#"sum(uvs_service_connections{$$,state="active"})"#, ""),
         panel(Stat, "Frames dropped", "percentunit", "Frames dropped of those received.")
-            .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", "")
+            .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / (sum(rate(uvs_frames_received_total{$$}[$__rate_interval])) + sum(rate(uvs_frames_in_kernel_total{$$}[$__rate_interval])))", "")
             .red_from(0.01),
         panel(Stat, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
             .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
@@ -288,6 +288,7 @@ pub(crate) fn data_path() -> Board {
         rows: vec![
             ("State", data_path_state()),
             ("Frames", data_path_frames()),
+            ("Kernel and user space", data_path_hook()),
             ("Time", data_path_time()),
             ("Tables and host", data_path_tables()),
         ],
@@ -307,8 +308,8 @@ fn data_path_state() -> Vec<Panel> {
             .red_from(0.001),
         panel(Stat, "Frames waiting", "short", "Frames that wait for the MAC address of their next hop.")
             .query("sum(uvs_frames_waiting{$$})", ""),
-        panel(Stat, "Frames received", "pps", "Frames taken from the rings a second.")
-            .query("sum(rate(uvs_frames_received_total{$$}[$__rate_interval]))", ""),
+        panel(Stat, "Frames received", "pps", "Frames that came in and were UVS's, whether taken from a ring or forwarded in the kernel, a second.")
+            .query("sum(rate(uvs_frames_received_total{$$}[$__rate_interval])) + sum(rate(uvs_frames_in_kernel_total{$$}[$__rate_interval]))", ""),
         panel(Stat, "Latency, 99 %", "s", "99 of 100 frames were sent within this time of their arrival in the ring.")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", ""),
     ]
@@ -316,7 +317,8 @@ fn data_path_state() -> Vec<Panel> {
 
 fn data_path_frames() -> Vec<Panel> {
     vec![
-        panel(Stacked, "Received frames by end", "pps", "Every received frame is forwarded, answered, held, passed, local or dropped.")
+        panel(Stacked, "Received frames by end", "pps", "Every received frame is forwarded, in the kernel or in user space, answered, held, passed, local or dropped.")
+            .query("sum(rate(uvs_frames_in_kernel_total{$$}[$__rate_interval]))", "in kernel")
             .query("sum(rate(uvs_frames_forwarded_total{$$}[$__rate_interval]))", "forwarded")
             .query("sum(rate(uvs_frames_answered_total{$$}[$__rate_interval]))", "answered")
             .query("sum(rate(uvs_frames_held_total{$$}[$__rate_interval]))", "held")
@@ -338,6 +340,28 @@ fn data_path_frames() -> Vec<Panel> {
             .query("sum(rate(uvs_segments_total{$$}[$__rate_interval]))", "segments")
             .query("sum(rate(uvs_fragments_total{$$}[$__rate_interval]))", "fragments")
             .query("sum(rate(uvs_icmp_translated_total{$$}[$__rate_interval]))", "ICMP passed on"),
+    ]
+}
+
+fn data_path_hook() -> Vec<Panel> {
+    vec![
+        panel(Stacked, "Forwarded in", "pps", "Frames that the hook forwarded in the kernel, and frames that went through user space.")
+            .query("sum(rate(uvs_frames_in_kernel_total{$$}[$__rate_interval]))", "kernel")
+            .query("sum(rate(uvs_frames_forwarded_total{$$}[$__rate_interval]))", "user space")
+            .colour("kernel", "green")
+            .colour("user space", "blue"),
+        panel(Lines, "Connections in the kernel", "short", "Connections that the kernel forwards, and how many it can.")
+            .query("uvs_hook_connections{$$}", "{{instance}}")
+            .query("uvs_hook_connections_limit{$$}", "{{instance}} limit"),
+        panel(Stacked, "Connections not taken by reason", "cps", "Connections that stayed in user space a second. docs/metrics.md says what each reason means.")
+            .query("sum by (reason) (rate(uvs_hook_untaken_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+        panel(Stacked, "Frames up by reason", "pps", "Frames that the hook gave to user space. docs/metrics.md says what each reason means.")
+            .query("sum by (reason) (rate(uvs_hook_up_frames_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+        panel(Lines, "Hook: lost events and repairs", PER_SECOND, "Events of connections without room, and times that somebody else had removed the program.")
+            .query("sum by (instance) (rate(uvs_hook_events_lost_total{$$}[$__rate_interval]))", "{{instance}} events lost")
+            .query("sum by (instance) (rate(uvs_hook_repairs_total{$$}[$__rate_interval]))", "{{instance}} repairs"),
+        panel(Lines, "Hook's heartbeat", "s", "How long ago each daemon last told its hook that it lives.")
+            .query("uvs_hook_heartbeat_age_seconds{$$}", "{{instance}}"),
     ]
 }
 

@@ -12,10 +12,11 @@ use uvs_core::engine::ConnReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
-use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::snapshot::{Sysctls, Timeouts};
+use uvs_core::wire::protocol;
 
-use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server};
+use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server, TunnelEnd};
 use crate::port::filter::{FilterSpec, Program};
 
 /// FTP's control port: where the service there is persistent, it has the data connections too.
@@ -180,8 +181,30 @@ pub(super) fn guard<'a>(
             spec.fullnat.local.extend(&replier.local);
         }
     }
+    spec.tunnels = tunnels(services);
     // In the form of a union, so that equal states compare equal.
     spec.union(&spec)
+}
+
+/// The far ends of all tunnels. An IPv6 packet in IP has a protocol of its own (RFC 2473).
+fn tunnels(services: &[Arc<ServiceSpec>]) -> Vec<TunnelEnd> {
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let tunnelled = servers.filter(|server| server.forwarding == Forwarding::Tunnel);
+    let ends = |server: &ServerSpec| {
+        let (protocols, port): (&[u8], u16) = match server.tunnel.kind {
+            TunnelKind::Ipip => (&[protocol::IPIP, protocol::IPV6], 0),
+            TunnelKind::Gue => (&[protocol::UDP], server.tunnel.port),
+            TunnelKind::Gre => (&[protocol::GRE], 0),
+        };
+        let addr = server.endpoint.addr;
+        let end = move |protocol: &u8| TunnelEnd {
+            addr,
+            protocol: *protocol,
+            port,
+        };
+        protocols.iter().map(end).collect::<Vec<_>>()
+    };
+    tunnelled.flat_map(ends).collect()
 }
 
 /// What the guard must know of NAT beside its services.

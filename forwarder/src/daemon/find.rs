@@ -84,6 +84,7 @@ mod tests {
             service: ServiceKey::address(Protocol::Tcp, VIP),
             idle_ns: 1_000_000 * idle,
             sequence: None,
+            in_kernel: false,
         }
     }
 

@@ -35,6 +35,7 @@ impl Answers<ask::Info> for Daemon {
                 suppressed: self.options.log.suppressed(),
             },
             guard: Some(self.guard_status()),
+            hook: self.hook_status(&counted.all),
         })
     }
 }
@@ -42,11 +43,8 @@ impl Answers<ask::Info> for Daemon {
 impl Daemon {
     /// Looks at the guard as the kernel has it now.
     fn guard_status(&self) -> GuardStatus {
-        let wrong = match self.guard.look() {
-            Ok(tampering) => tampering.map(|tampering| tampering.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        let repairs = self.guard.repairs();
+        let wrong = self.isolation.look();
+        let repairs = self.isolation.repairs();
         let ago = |at: SystemTime| at.elapsed().map_or(0, |ago| ago.as_secs());
         GuardStatus {
             removed: repairs.removed,

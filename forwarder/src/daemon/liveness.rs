@@ -32,6 +32,12 @@ impl Liveness {
         self.control.beat(monotonic());
     }
 
+    /// When the slowest worker last did.
+    pub(super) fn oldest(&self) -> Instant {
+        let all = self.workers.iter().map(WorkerHeartbeat::last);
+        all.min().unwrap_or_else(monotonic)
+    }
+
     /// Whether all workers do.
     pub(super) fn has_workers(&self) -> bool {
         let now = monotonic();

@@ -109,7 +109,7 @@ impl Daemon {
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
         let (first, last) = self.limits.local_ports;
-        let repairs = self.guard.repairs();
+        let repairs = self.isolation.repairs();
         MetricSnapshot {
             taken: Instant::now(),
             build: BUILD,
@@ -132,6 +132,7 @@ impl Daemon {
             schedule: timed::histogram(&self.schedule_times),
             neighbours: self.mirror.count_neighbours(),
             netlink_overruns: self.mirror.overruns(),
+            hook: self.hook_metrics(status),
             guard_repairs: (repairs.removed, repairs.damaged),
             sync: self.sync_metrics(status.counters.not_taken_up),
             reloads: self.reloads,
@@ -186,7 +187,7 @@ impl Daemon {
         let interfaces = self.interfaces_up(fib).into_iter();
         let down = interfaces.filter(|(_, up)| !up);
         let down = down.map(|(name, _)| format!("interface {name} is down or gone"));
-        let broken = self.guard.repairs().broken;
+        let broken = self.isolation.repairs().broken;
         let guard = broken.map(|why| format!("the guard could not be repaired: {why}"));
         down.chain(guard).collect()
     }
@@ -244,6 +245,7 @@ fn interface(name: &str, port: &PortStatus) -> PortMetrics {
         interface: name.to_owned(),
         rx_frames: port.rx.received,
         rx_kernel_drops: port.rx.kernel_drops,
+        rx_stalls: port.rx.stalls,
         rx_oversized: port.rx.copied,
         rx_bytes: ledger.bytes,
         received: ledger.received,

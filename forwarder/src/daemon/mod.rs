@@ -10,7 +10,10 @@ mod find;
 mod frames;
 mod groups;
 mod history;
+mod hook;
+mod hook_metrics;
 mod info;
+mod isolation;
 mod listings;
 mod live;
 mod liveness;
@@ -47,7 +50,7 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
 use crate::firewall;
-use crate::guard::{FullNat, Guard, GuardSpec, LOOPBACK, Unsure};
+use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::port::filter::Program;
@@ -56,6 +59,7 @@ use crate::worker::{Desired, monotonic};
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
 use groups::Groups;
+use isolation::Isolation;
 use liveness::Liveness;
 use metrics::Metering;
 use notify::Notifier;
@@ -91,7 +95,7 @@ pub(crate) struct Daemon {
     host_firewall: HostFirewall,
     firewall: firewall::Watch,
     mirror: Mirror,
-    guard: Guard,
+    isolation: Isolation,
     guarded: GuardSpec,
     /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
@@ -137,6 +141,7 @@ impl Daemon {
         loop {
             let now = Wall::now();
             self.liveness.beat();
+            self.isolation.beat(self.liveness.oldest());
             self.notifier.turn(now, self.liveness.has_workers());
             let period = rounds.left(now).min(self.estimator.left(now));
             let sooner = [
@@ -219,6 +224,8 @@ impl Daemon {
     /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
     /// claims.
     fn round(&mut self) {
+        self.isolation
+            .look_after(&self.interfaces, &self.mirror.fib());
         self.read_lists_again();
         self.follow_firewall();
         if let Err(e) = self.mirror.renew() {
@@ -283,7 +290,7 @@ impl Daemon {
         let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
         let both = wanted.union(&self.guarded);
         if both != self.guarded {
-            self.guard.apply(&both).map_err(failed)?;
+            self.isolation.apply(&both).map_err(failed)?;
         }
         let desired = Desired {
             snapshot: Arc::new(self.table.snapshot(&unassigned)),
@@ -292,7 +299,7 @@ impl Daemon {
         };
         self.workers.put_in_force(desired).map_err(failed)?;
         if wanted != both {
-            self.guard.apply(&wanted).map_err(failed)?;
+            self.isolation.apply(&wanted).map_err(failed)?;
         }
         self.restore_clients();
         self.guarded = wanted;
@@ -315,7 +322,7 @@ impl Daemon {
 
     /// A guard that was put up again learns who the engines' clients are.
     fn restore_clients(&mut self) {
-        let Some(unsure) = self.guard.unsure() else {
+        let Some(unsure) = self.isolation.unsure() else {
             return;
         };
         if let Err(e) = self.tell_clients(unsure) {
@@ -332,17 +339,24 @@ impl Daemon {
         while let Some(from) = next {
             let (page, rest) = self.workers.connections(from).map_err(failed)?;
             let clients = derive::clients(&page);
-            if !self.guard.remember(unsure, &clients).map_err(failed)? {
+            let Some(guard) = self.isolation.table() else {
+                return Ok(());
+            };
+            if !guard.remember(unsure, &clients).map_err(failed)? {
                 return Ok(());
             }
             next = rest;
         }
-        self.guard.clear_unsure(unsure).map_err(failed)?;
+        if let Some(guard) = self.isolation.table() {
+            guard.clear_unsure(unsure).map_err(failed)?;
+        }
         Ok(())
     }
 
     fn counted(&self) -> Result<Counted, Refusal> {
-        self.workers.status().map_err(failed)
+        let mut counted = self.workers.status().map_err(failed)?;
+        self.count_in_kernel(&mut counted.all);
+        Ok(counted)
     }
 
     fn watch_signals(&mut self) -> std::io::Result<()> {
@@ -378,7 +392,7 @@ impl Daemon {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }
         // The engines are silent now: the kernel may have its packets back.
-        self.guard.remove().context("removing the guard")?;
+        self.isolation.remove().context("removing the guard")?;
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use uvs_control::protocol::Refusal;
 use uvs_core::engine::EventKind;
 use uvs_core::verdict::PortId;
 
+use super::frames::OWN_STACK;
 use super::{Daemon, derive, failed};
 use crate::netlink::Event;
-use crate::port::afpacket::{Port, PortOptions};
+use crate::port::afpacket::{HostPort, Port, PortOptions};
+use crate::port::filter::FilterSpec;
 use crate::port::{Ends, PortError};
 use crate::worker::{self, Notice};
 
@@ -73,7 +75,9 @@ impl Daemon {
             );
         }
         if !back.is_empty() {
-            self.guard.replace(&self.guarded).map_err(failed)?;
+            let fib = self.mirror.fib();
+            let followed = self.isolation.follow(&self.guarded, back, &fib);
+            followed.map_err(failed)?;
             self.restore_clients();
         }
         let published = self.publish();
@@ -87,9 +91,41 @@ impl Daemon {
     /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let filter = self.filter(&self.unassigned.owned, &self.mirror.local_addresses());
+        let options = PortOptions {
+            sight: self.isolation.sight(),
+            ..PortOptions::default()
+        };
         let open = || -> Result<Ends, PortError> {
-            let opened = Port::open(name, &PortOptions::default(), &filter)?;
+            let opened = Port::open(name, &options, &filter)?;
             Ok((Box::new(opened.receive), Box::new(opened.transmit)))
+        };
+        if let Err(e) = self.workers.replace_port(port, open) {
+            tracing::error!("{e}");
+        }
+    }
+
+    /// Opens a port again whose ring the kernel has stopped filling.
+    fn revive(&self, port: PortId) {
+        let name = self.interfaces.get(usize::from(port.0));
+        tracing::warn!(
+            "the kernel had stopped filling the ring of {}, and it is made anew: what came in meanwhile is lost. \
+             A super-frame that the kernel cannot describe does that; uvs doctor says more",
+            name.map_or(OWN_STACK, String::as_str)
+        );
+        match name {
+            Some(name) => self.reopen(port, name),
+            None => self.reopen_host(port),
+        }
+    }
+
+    /// Opens the port of the host's own stack again.
+    fn reopen_host(&self, port: PortId) {
+        // The worker gives it the filter that is in force.
+        let filter = FilterSpec::default().compile();
+        let sight = self.isolation.sight();
+        let open = || -> Result<Ends, PortError> {
+            let opened = HostPort::open(&filter, sight)?;
+            Ok((Box::new(opened.receive), Box::new(opened.deliver)))
         };
         if let Err(e) = self.workers.replace_port(port, open) {
             tracing::error!("{e}");
@@ -109,6 +145,7 @@ impl Daemon {
                 Notice::Server(event) => log_event(&event),
                 // Many may be claimed at once.
                 Notice::Claim(claim) => claimed |= self.yield_to(&claim),
+                Notice::Stalled(port) => self.revive(port),
                 Notice::Gone(port) => {
                     if let Some(name) = self.interfaces.get(usize::from(port.0)) {
                         tracing::warn!(

@@ -73,7 +73,9 @@ impl Daemon {
         let limit = |key| [Step::Key("limits"), Step::Key(key)];
         let (plugins, loaded) = (&new.plugins, &old.plugins);
         let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 8] = [
+        let (hook, hooked) = (&new.hook, &old.hook);
+        let of_hook = |key| [Step::Key("hook"), Step::Key(key)];
+        let fixed: [(&[Step], bool); 12] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
             (
@@ -97,6 +99,13 @@ impl Daemon {
                 &plugin("max_faults"),
                 plugins.max_faults == loaded.max_faults,
             ),
+            (&of_hook("mode"), hook.mode == hooked.mode),
+            (
+                &of_hook("connections"),
+                hook.connections == hooked.connections,
+            ),
+            (&of_hook("heartbeat"), hook.heartbeat == hooked.heartbeat),
+            (&of_hook("pins"), hook.pins == hooked.pins),
         ];
         match fixed.iter().find(|(_, same)| !same) {
             Some((steps, _)) => Err(config::refuse(

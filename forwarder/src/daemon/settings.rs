@@ -1,9 +1,9 @@
 //! What is in force besides services, by the keys of the configuration file: `uvs show config`.
 
 use uvs_control::client::DEFAULT_SOCKET;
-use uvs_control::config::{HostFirewall, Listen, Metrics, OwnVips};
+use uvs_control::config::{Hook, HostFirewall, Listen, Metrics, OwnVips};
 use uvs_control::plugins::DEFAULT_DIRECTORY;
-use uvs_control::protocol::{Answers, Refusal, Setting, ask};
+use uvs_control::protocol::{Answers, HookMode, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
@@ -29,6 +29,7 @@ impl Answers<ask::Settings> for Daemon {
             self.host_firewall.name(),
             HostFirewall::default().name(),
         ));
+        all.extend(hook(&self.options.config.hook, self.options.hook));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {
@@ -92,6 +93,16 @@ fn metrics(now: &Metrics) -> [Setting; 3] {
     ]
 }
 
+fn hook(now: &Hook, mode: HookMode) -> [Setting; 4] {
+    let default = Hook::default();
+    [
+        setting("hook.mode", mode.name(), HookMode::default().name()),
+        setting("hook.connections", now.connections, default.connections),
+        setting("hook.heartbeat", now.heartbeat, default.heartbeat),
+        setting("hook.pins", now.pins.display(), default.pins.display()),
+    ]
+}
+
 fn setting(key: &str, value: impl ToString, default: impl ToString) -> Setting {
     Setting {
         key: key.to_owned(),
@@ -115,7 +126,8 @@ mod tests {
             timeouts(Timeouts::default()),
             metrics(&Metrics::default()),
         ];
-        for setting in defaults.iter().flatten() {
+        let hook = hook(&Hook::default(), HookMode::default());
+        for setting in defaults.iter().flatten().chain(&hook) {
             assert_eq!(setting.value, setting.default, "{}", setting.key);
         }
         let fewer = Limits {

@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
+use uvs_control::protocol::HookMode;
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::{Engine, EngineConfig};
@@ -22,6 +23,7 @@ use uvs_core::snapshot::Sysctls;
 use super::clock::Clock;
 use super::groups::Groups;
 use super::history::LatencyHistory;
+use super::isolation::Isolation;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
@@ -32,14 +34,15 @@ use super::yielded::Yielded;
 use super::{Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, derive, signals, watch};
 use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
+use crate::hook;
 use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
-use crate::port::Ends;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
+use crate::port::{Ends, Sight, port_id};
 use crate::sync::Sync;
-use crate::worker::Ports;
+use crate::worker::{Hooked, Ports};
 use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
@@ -56,6 +59,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The socket for programs that speak to the kernel's IPVS.
     pub ipvs_socket: PathBuf,
+    /// How much is given to the kernel, where the command line, the file or the environment says it.
+    pub hook: HookMode,
     /// What is exported, and where.
     pub metrics: Metrics,
     /// The schedulers, built-in and from plugins.
@@ -83,8 +88,8 @@ pub fn run(options: Options) -> Result<()> {
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let guard = claim_guard(&guard_repaired, &notify)?;
-    let ports = open_ports(&options.interfaces)?;
+    let (isolation, hooked) = isolate(&options, &mirror, || claim_guard(&guard_repaired, &notify))?;
+    let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(
         &mut table,
@@ -114,7 +119,7 @@ pub fn run(options: Options) -> Result<()> {
         list_files,
         firewall: firewall::Watch::default(),
         mirror,
-        guard,
+        isolation,
         guarded: GuardSpec::default(),
         guard_repaired,
         removed_servers: RemovedServers::default(),
@@ -167,6 +172,38 @@ fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Re
         env!("CARGO_PKG_VERSION"),
     );
     daemon.run(server, programs)
+}
+
+/// The hook, or else the guard.
+fn isolate(
+    options: &Options,
+    mirror: &Mirror,
+    guard: impl FnOnce() -> Result<Guard>,
+) -> Result<(Isolation, Option<Hooked>)> {
+    let fib = mirror.fib();
+    let interface = |(place, name): (usize, &String)| {
+        let known = fib.interface(port_id(place));
+        hook::Interface {
+            name: name.clone(),
+            index: known.map_or(0, |i| i.ifindex),
+            port_of: mirror.port_of(name).map(str::to_owned),
+        }
+    };
+    let config = &options.config.hook;
+    let wanted = hook::Wanted {
+        mode: options.hook,
+        config,
+        interfaces: options
+            .interfaces
+            .iter()
+            .enumerate()
+            .map(interface)
+            .collect(),
+    };
+    Ok(match hook::start(&wanted)? {
+        hook::Start::Hooked(keeper, worker) => (Isolation::hook(keeper), Some(worker)),
+        hook::Start::Not(why) => (Isolation::guard(guard()?, why, &config.pins), None),
+    })
 }
 
 /// The guard; what its reconciler does raises the flag and wakes the control thread.
@@ -229,21 +266,27 @@ pub(super) fn load(
     Ok(())
 }
 
-fn open_ports(interfaces: &[String]) -> Result<Ports> {
+fn open_ports(interfaces: &[String], sight: Sight, hooked: Option<Hooked>) -> Result<Ports> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
-    let interfaces = interfaces.iter().map(|name| open_port(name, &filter));
+    let interfaces = interfaces
+        .iter()
+        .map(|name| open_port(name, sight, &filter));
     let interfaces = interfaces.collect::<Result<_>>()?;
-    let host = HostPort::open(&filter)?;
+    let host = HostPort::open(&filter, sight)?;
     Ok(Ports {
         interfaces,
         host: (Box::new(host.receive), Box::new(host.deliver)),
         reinject: Box::new(host.reinject),
+        hooked,
     })
 }
 
-fn open_port(name: &str, filter: &Program) -> Result<Ends> {
-    let options = PortOptions::default();
+fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
+    let options = PortOptions {
+        sight,
+        ..PortOptions::default()
+    };
     let port = Port::open(name, &options, filter)?;
     tracing::debug!(
         interface = ?port.interface,

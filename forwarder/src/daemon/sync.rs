@@ -112,7 +112,9 @@ impl Daemon {
             return;
         }
         let clients: Vec<_> = told.iter().filter_map(client_of).collect();
-        if let Err(e) = self.guard.note_clients(&clients) {
+        // The hook knows the engines' connections themselves.
+        let guard = self.isolation.table();
+        if let Some(Err(e)) = guard.map(|guard| guard.note_clients(&clients)) {
             tracing::warn!("the guard does not know clients that another director told of: {e}");
         }
         self.workers.take_up(told);

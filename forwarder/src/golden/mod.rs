@@ -13,6 +13,8 @@ pub mod director;
 #[cfg(test)]
 mod packets;
 #[cfg(test)]
+mod program;
+#[cfg(test)]
 mod states;
 #[cfg(test)]
 mod sync;

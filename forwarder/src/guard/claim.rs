@@ -14,10 +14,14 @@ use super::GuardError;
 const NAME: &[u8] = b"uvs-guard";
 
 /// Held while this value lives.
-pub(super) struct Claim(OwnedFd);
+pub(crate) struct Claim(OwnedFd);
 
 impl Claim {
-    pub(super) fn new() -> Result<Self, GuardError> {
+    /// Takes it.
+    ///
+    /// # Errors
+    /// Another process has it.
+    pub(crate) fn new() -> Result<Self, GuardError> {
         let failed = |doing| {
             move |e: Errno| GuardError::Io {
                 doing,

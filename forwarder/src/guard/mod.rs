@@ -26,12 +26,12 @@ mod watch;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+pub(crate) use claim::Claim;
 pub use error::GuardError;
 pub use nft::listing::Counter;
-pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server};
+pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server, TunnelEnd};
 pub use tampering::{Repairs, Tampering};
 
-use claim::Claim;
 use nft::link::{Fault, Link};
 use reconciler::{Reconciler, lock};
 use state::{Ready, State};
@@ -264,6 +264,24 @@ pub fn show(terse: bool) -> Result<Option<String>, GuardError> {
 /// `nft` failed.
 pub fn ask(words: &[&str], input: &str) -> Result<String, GuardError> {
     tool::run("nft", words, input)
+}
+
+/// Takes down what an earlier run has left, for a daemon that has the claim and no guard.
+///
+/// # Errors
+/// It could not be taken down.
+pub(crate) fn remove_leftover() -> Result<(), GuardError> {
+    // Where there is no nf_tables, there is no table.
+    let Ok(mut link) = open() else { return Ok(()) };
+    let removed = state::remove(&mut link);
+    match removed.map_err(|e| GuardError::of("take the guard down", e)) {
+        Ok(true) => tracing::warn!(
+            "an earlier run left its guard (nft table `netdev uvs`) behind; it is removed"
+        ),
+        Ok(false) | Err(GuardError::NoKernelSupport) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Takes down whatever guard is there; says whether there was one.

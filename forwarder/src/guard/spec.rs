@@ -38,6 +38,20 @@ pub struct GuardSpec {
     pub fullnat: FullNat,
     /// The host's own addresses.
     pub local: Vec<Addr>,
+    /// Real servers that are reached by tunnels. What routers say of a tunnel's packets comes to the host's
+    /// addresses: the nft table leaves it to both, the hook gives it to UVS.
+    pub tunnels: Vec<TunnelEnd>,
+}
+
+/// The far end of a tunnel: a real server's address, the outer header's protocol, and its port where that is UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TunnelEnd {
+    /// The server.
+    pub addr: Addr,
+    /// The IP protocol of what it is sent.
+    pub protocol: u8,
+    /// The port that it is sent to, 0 where the protocol has none.
+    pub port: u16,
 }
 
 /// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
@@ -102,6 +116,7 @@ impl GuardSpec {
                 servers: both(&self.fullnat.servers, &other.fullnat.servers),
             },
             local: both(&self.local, &[]),
+            tunnels: both(&self.tunnels, &other.tunnels),
         }
     }
 }

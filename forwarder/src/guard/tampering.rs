@@ -35,7 +35,8 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    pub(super) fn note(&mut self, tampering: Tampering, at: SystemTime) {
+    /// Notes a repair.
+    pub(crate) fn note(&mut self, tampering: Tampering, at: SystemTime) {
         match tampering {
             Tampering::Removed => self.removed += 1,
             Tampering::Damaged(_) => self.damaged += 1,

@@ -6,7 +6,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
@@ -32,6 +34,8 @@ pub(super) struct Link {
     pub(super) mac: Option<Mac>,
     pub(super) mtu: u32,
     pub(super) up: bool,
+    /// What takes the frames that come in by it before the host's stack does: `bridge`, `bond`, …
+    pub(super) port_of: Option<String>,
 }
 
 /// An address of the host's.
@@ -76,6 +80,7 @@ pub(super) fn link(m: &LinkMessage) -> Option<Link> {
         mac: None,
         mtu: 0,
         up: m.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        port_of: None,
     };
     for attribute in &m.attributes {
         match attribute {
@@ -84,10 +89,20 @@ pub(super) fn link(m: &LinkMessage) -> Option<Link> {
             LinkAttribute::Address(mac) if m.header.link_layer_type == LinkLayerType::Ether => {
                 link.mac = Mac::try_from(mac.as_slice()).ok();
             }
+            LinkAttribute::LinkInfo(infos) => link.port_of = infos.iter().find_map(port_kind),
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
+}
+
+/// What a link is a port of. A VRF leaves the frames of its ports to the host's stack.
+fn port_kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::PortKind(InfoPortKind::Vrf) => None,
+        LinkInfo::PortKind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
 }
 
 /// The address, `None` where the kernel would not take a packet to it: one that duplicate address detection

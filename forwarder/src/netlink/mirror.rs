@@ -80,6 +80,11 @@ impl Mirror {
         Arc::clone(&self.fib)
     }
 
+    /// What takes an interface's frames before the host's stack has them, as a bridge does of its ports.
+    pub(crate) fn port_of(&self, name: &str) -> Option<&str> {
+        self.tables.by_name(name)?.port_of.as_deref()
+    }
+
     /// The host's own addresses, in order.
     pub fn local_addresses(&self) -> Vec<Addr> {
         self.tables.local_addresses().into_iter().collect()

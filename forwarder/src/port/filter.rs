@@ -13,6 +13,8 @@ use uvs_core::wire::{arp, ethernet, icmp, ipv4};
 
 pub(crate) use ipv6::Ipv6Spec;
 
+use super::undescribed;
+
 /// The addresses whose packets are ours. Only untagged frames match, and IP only where it was sent to
 /// this host's MAC address, as for the kernel's own forwarding. What is not said to be IPv6's is IPv4's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,31 +48,31 @@ pub(crate) struct Program {
     pub(super) without_mark: Option<u32>,
 }
 
-/// Instructions the kernel takes at most (BPF_MAXINSNS).
-const MAX_INSTRUCTIONS: usize = 4096;
+/// Instructions the kernel takes at most (BPF_MAXINSNS), less those that a port puts before a program.
+const MAX_INSTRUCTIONS: usize = 4096 - undescribed::INSTRUCTIONS;
 /// Addresses compared one by one at the end of a search: fewer cost more jumps, more cost comparisons.
 const LEAF: usize = 8;
 
 const ACCEPT: u32 = u32::MAX;
-const REJECT: u32 = 0;
+pub(super) const REJECT: u32 = 0;
 
 const LOAD_U32: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
-const LOAD_U16: u16 = code(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
-const LOAD_U8: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
+pub(super) const LOAD_U16: u16 = code(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
+pub(super) const LOAD_U8: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
 const LOAD_U8_BEHIND: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_IND);
 const LOAD_HEADER_LENGTH: u16 = code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH);
 const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
 const JUMP: u16 = code(libc::BPF_JMP | libc::BPF_JA);
-const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
-const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
+pub(super) const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+pub(super) const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
+pub(super) const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK).cast_unsigned();
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT).cast_unsigned();
-const ETHER_TYPE: u32 = place(ethernet::offset::ETHERTYPE);
+pub(super) const ETHER_TYPE: u32 = place(ethernet::offset::ETHERTYPE);
 const IP: u32 = place(ethernet::LEN);
-const IP_PROTOCOL: u32 = IP + place(ipv4::offset::PROTOCOL);
+pub(super) const IP_PROTOCOL: u32 = IP + place(ipv4::offset::PROTOCOL);
 const IP_SOURCE: u32 = IP + place(ipv4::offset::SRC);
 const IP_DESTINATION: u32 = IP + place(ipv4::offset::DST);
 const ARP_SENDER: u32 = IP + place(arp::offset::SENDER);
@@ -82,7 +84,7 @@ const ICMP_KIND: u32 = IP + place(icmp::offset::KIND);
     clippy::cast_possible_truncation,
     reason = "`sock_filter` has 16 bits for it"
 )]
-const fn code(bits: u32) -> u16 {
+pub(super) const fn code(bits: u32) -> u16 {
     bits as u16
 }
 
@@ -90,11 +92,29 @@ const fn code(bits: u32) -> u16 {
     clippy::cast_possible_truncation,
     reason = "a place in a header; `try_from` is not const"
 )]
-const fn place(offset: usize) -> u32 {
+pub(super) const fn place(offset: usize) -> u32 {
     offset as u32
 }
 
 impl Program {
+    /// What the hook has marked with this bit and hidden from the kernel's stack by its type. Either alone may be
+    /// had otherwise: a mark stays on a frame that goes through a veth pair within a namespace, and a
+    /// promiscuous interface sees other hosts' frames.
+    pub(super) fn marked(bit: u32) -> Self {
+        let mut a = Assembler::default();
+        a.emit(LOAD_U32, PACKET_TYPE);
+        a.require(u32::from(libc::PACKET_OTHERHOST));
+        a.emit(LOAD_U32, MARK);
+        a.emit(AND, bit);
+        a.require(bit);
+        a.emit(RETURN, ACCEPT);
+        Self {
+            code: a.code,
+            exact: true,
+            without_mark: None,
+        }
+    }
+
     /// Everything that could be ours whatever the addresses are.
     #[cfg(test)]
     pub(crate) fn everything() -> Self {
@@ -199,8 +219,8 @@ impl Accept for FilterSpec {
 
 /// Emits instructions; what is not accepted falls through.
 #[derive(Default)]
-struct Assembler {
-    code: Vec<sock_filter>,
+pub(super) struct Assembler {
+    pub(super) code: Vec<sock_filter>,
 }
 
 impl Assembler {
@@ -324,7 +344,7 @@ impl Assembler {
         self.emit(RETURN, REJECT);
     }
 
-    fn emit(&mut self, code: u16, k: u32) {
+    pub(super) fn emit(&mut self, code: u16, k: u32) {
         self.code.push(sock_filter {
             code,
             jt: 0,
@@ -334,18 +354,18 @@ impl Assembler {
     }
 
     /// Skips `jt` or `jf` instructions.
-    fn branch(&mut self, code: u16, k: u32, jt: u8, jf: u8) {
+    pub(super) fn branch(&mut self, code: u16, k: u32, jt: u8, jf: u8) {
         self.code.push(sock_filter { code, jt, jf, k });
     }
 
     /// A jump to where [`Assembler::land`] says.
-    fn jump(&mut self) -> usize {
+    pub(super) fn jump(&mut self) -> usize {
         self.emit(JUMP, 0);
         self.code.len() - 1
     }
 
     /// Makes the jump at `from` arrive at the next instruction.
-    fn land(&mut self, from: usize) {
+    pub(super) fn land(&mut self, from: usize) {
         let skipped = self.code.len() - from - 1;
         self.code[from].k = u32::try_from(skipped).unwrap_or(u32::MAX);
     }

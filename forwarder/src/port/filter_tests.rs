@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::Version;
+use crate::port::undescribed::{LOAD_LENGTH, Undescribed};
 
 /// What the kernel knows about a frame besides its bytes.
 #[derive(Clone)]
@@ -74,6 +76,9 @@ impl Frame {
     }
 
     fn load(&self, code: u16, k: u32) -> Option<u32> {
+        if code == LOAD_LENGTH {
+            return u32::try_from(self.bytes.len()).ok();
+        }
         match k {
             PACKET_TYPE => return Some(u32::from(self.packet_type)),
             MARK => return Some(self.mark),
@@ -98,7 +103,7 @@ fn accepts(program: &Program, frame: &Frame) -> bool {
         let i = program.code[pc];
         pc += 1;
         match i.code {
-            LOAD_U32 | LOAD_U16 | LOAD_U8 => match frame.load(i.code, i.k) {
+            LOAD_LENGTH | LOAD_U32 | LOAD_U16 | LOAD_U8 => match frame.load(i.code, i.k) {
                 Some(value) => a = value,
                 None => return false,
             },
@@ -456,4 +461,36 @@ proptest! {
         let frame = Frame::ipv4(if icmp { ICMP } else { TCP }, src, dst);
         prop_assert_eq!(accepts(&spec.compile(), &frame), expected);
     }
+}
+
+/// Whether a frame of so many bytes passes what a port with this MTU puts before a program that accepts all of the
+/// VIP's.
+fn is_let_through(release: &str, mtu: u32, protocol: u8, len: usize) -> bool {
+    let program = spec().compile();
+    let before = Undescribed::by(Version::parse(release)).rejecting(mtu);
+    assert!(before.len() <= undescribed::INSTRUCTIONS);
+    let program = Program {
+        code: [before, program.code].concat(),
+        ..program
+    };
+    let mut frame = Frame::ipv4(protocol, OTHER, VIP);
+    frame.bytes.resize(len, 0);
+    accepts(&program, &frame)
+}
+
+#[test]
+fn super_frames_that_the_kernel_cannot_describe_are_kept_out() {
+    const UDP: u8 = 17;
+    const SCTP: u8 = 132;
+    for release in ["6.1.0", "no version"] {
+        assert!(!is_let_through(release, 1500, UDP, 4542), "{release}");
+        assert!(!is_let_through(release, 1500, SCTP, 4542), "{release}");
+        assert!(is_let_through(release, 1500, TCP, 4542), "{release}");
+        // With a VLAN tag the longest that is none.
+        assert!(is_let_through(release, 1500, UDP, 1518), "{release}");
+        assert!(!is_let_through(release, 1500, UDP, 1519), "{release}");
+        assert!(is_let_through(release, 9000, UDP, 4542), "{release}");
+    }
+    assert!(is_let_through("6.2.0", 1500, UDP, 4542));
+    assert!(!is_let_through("6.2.0", 1500, SCTP, 4542));
 }

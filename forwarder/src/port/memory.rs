@@ -36,6 +36,7 @@ pub(crate) struct Wire {
 struct Shared {
     to_port: VecDeque<WireFrame>,
     from_port: Vec<WireFrame>,
+    stalled: bool,
 }
 
 impl Wire {
@@ -64,6 +65,11 @@ impl Wire {
         rustix::io::write(&self.event, &1u64.to_ne_bytes()).expect("an eventfd takes a one");
     }
 
+    /// Says that the port's ring has stopped, once.
+    pub(crate) fn stall(&self) {
+        self.shared().stalled = true;
+    }
+
     /// Takes all that the port has sent.
     pub(crate) fn take(&self) -> Vec<WireFrame> {
         std::mem::take(&mut self.shared().from_port)
@@ -89,13 +95,11 @@ struct Entry {
     sealed: Range<usize>,
 }
 
-impl AsFd for MemoryReceiver {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.event.as_fd()
-    }
-}
-
 impl Receive for MemoryReceiver {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.wire.event.as_fd()]
+    }
+
     fn is_ready(&self) -> bool {
         !self.wire.shared().to_port.is_empty()
     }
@@ -152,6 +156,10 @@ impl Receive for MemoryReceiver {
 
     fn link(&mut self) -> Link {
         Link::Up
+    }
+
+    fn has_stalled(&mut self) -> bool {
+        std::mem::take(&mut self.wire.shared().stalled)
     }
 
     fn statistics(&mut self) -> RxStatistics {

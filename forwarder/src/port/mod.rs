@@ -31,11 +31,12 @@ pub(crate) mod filter;
 pub(crate) mod memory;
 #[cfg(test)]
 mod tests;
+mod undescribed;
 pub(crate) mod vnet;
 
 use std::io;
 use std::ops::{AddAssign, Range};
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::{DropReason, PortId};
@@ -102,6 +103,28 @@ pub(crate) enum Link {
     Gone,
 }
 
+impl Link {
+    /// What a port has whose sockets say these: one that is gone does not come back.
+    fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Gone, _) | (_, Self::Gone) => Self::Gone,
+            (Self::Down, _) | (_, Self::Down) => Self::Down,
+            (Self::Up, Self::Up) => Self::Up,
+        }
+    }
+}
+
+/// Which of an interface's frames a port gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Copies of those that its filter lets through; the kernel has them too.
+    #[default]
+    Copies,
+    /// Those that the hook's program has marked with this bit, which the kernel's stack does not get, and copies
+    /// of what its filter lets through of ARP.
+    Marked(u32),
+}
+
 /// What the socket filter lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
@@ -117,10 +140,12 @@ pub(crate) enum Coverage {
 pub(crate) struct RxStatistics {
     /// Put into the ring.
     pub(crate) received: u64,
-    /// Dropped by the kernel because the ring was full.
+    /// Dropped by the kernel: the ring was full or had stopped, or it could not describe them.
     pub(crate) kernel_drops: u64,
     /// Larger than a slot, so fetched with a system call of their own.
     pub(crate) copied: u64,
+    /// How often the kernel was found to have stopped filling a ring.
+    pub(crate) stalls: u64,
 }
 
 impl AddAssign for RxStatistics {
@@ -128,6 +153,7 @@ impl AddAssign for RxStatistics {
         self.received += other.received;
         self.kernel_drops += other.kernel_drops;
         self.copied += other.copied;
+        self.stalls += other.stalls;
     }
 }
 
@@ -153,9 +179,12 @@ pub(crate) struct Flushed {
     pub(crate) failed: u64,
 }
 
-/// The receiving side of a port. Its descriptor is readable when frames wait, and reports an error when
-/// the interface's state changed: ask [`Receive::link`] then.
-pub(crate) trait Receive: AsFd + Send {
+/// The receiving side of a port.
+pub(crate) trait Receive: Send {
+    /// Its descriptors: readable when frames wait; they report an error when the interface's state changed: ask
+    /// [`Receive::link`] then.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
     /// Whether a frame waits; no system call.
     fn is_ready(&self) -> bool;
 
@@ -180,6 +209,9 @@ pub(crate) trait Receive: AsFd + Send {
 
     /// The interface's state; also takes the pending error off the descriptor.
     fn link(&mut self) -> Link;
+
+    /// Whether the kernel has stopped filling a ring; asked about once a second. The port is to be opened again then.
+    fn has_stalled(&mut self) -> bool;
 
     /// Counters, read from the kernel.
     fn statistics(&mut self) -> RxStatistics;

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use uvs_control::trace::flow::{Flags, frame};
 use uvs_control::trace::{Decided, LiveRequest};
 use uvs_core::engine::{DryRun, Engine};
-use uvs_core::flow::Flow;
+use uvs_core::flow::{Flow, Protocol};
 use uvs_core::frame::Frame;
 use uvs_core::packet::{self, Parsed};
 use uvs_core::time::Instant;
@@ -61,6 +62,17 @@ impl Look {
     /// Frames that matched, looked into or not.
     pub(crate) fn matched(&self) -> u64 {
         self.matched.load(Ordering::Relaxed)
+    }
+
+    /// Whether packets of a flow, or those that go the other way, are of those.
+    pub(crate) fn wants(&self, flow: &Flow) -> bool {
+        let Some(protocol) = Protocol::from_number(flow.protocol) else {
+            return false;
+        };
+        let filter = &self.request.filter;
+        let (from, to) = (flow.source(), flow.destination());
+        let matches = |from, to| filter.matches(&frame(protocol, from, to, Flags(0)));
+        matches(from, to) || matches(to, from)
     }
 
     /// Takes one of the frames that are left.

@@ -1,15 +1,14 @@
 //! What the worker does when it is asked: between two batches, and never for long.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
-use mio::unix::SourceFd;
 use uvs_core::time::Instant;
 
 use super::ask::Ask;
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
-use super::{Worker, register, set_filter};
+use super::{Worker, deregister, register, set_filter};
 use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::Live;
@@ -21,11 +20,17 @@ impl Worker {
     /// Answers what is asked; `false` = stop.
     pub(super) fn answer_asks(&mut self, now: Instant) -> bool {
         loop {
-            match self.line.asks.try_recv() {
+            let ask = self.line.asks.try_recv();
+            if ask.is_ok() {
+                // What is told is true of what the kernel forwards too.
+                self.engine.catch_up();
+            }
+            match ask {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
                 Ok(Ask::Sync(to)) => {
-                    self.take_up();
+                    self.take_up(now);
+                    self.engine.give_orders(now);
                     let _ = to.send(self.apply_error.clone().map_or(Ok(()), Err));
                 }
                 Ok(Ask::Report(to)) => {
@@ -42,6 +47,10 @@ impl Worker {
                     let _ = to.send(trace::dry_run(&self.engine, now, &arrivals));
                 }
                 Ok(Ask::Live(look, to)) => {
+                    let wanted = Arc::clone(&look);
+                    self.engine
+                        .watch(Some(Box::new(move |flow| wanted.wants(flow))));
+                    self.engine.give_orders(now);
                     self.live = Some(Box::new(Live::new(look, now)));
                     let _ = to.send(());
                 }
@@ -49,6 +58,8 @@ impl Worker {
                     let seen = self.live.as_mut().map_or_else(Vec::new, |live| live.take());
                     if last {
                         self.live = None;
+                        self.engine.watch(None);
+                        self.engine.give_orders(now);
                     }
                     let _ = to.send(seen);
                 }
@@ -57,7 +68,7 @@ impl Worker {
                     self.tell_senders(now);
                 }
                 Ok(Ask::Port(port, ends)) => self.replace_port(usize::from(port.0), ends),
-                Ok(Ask::Send(port, bytes)) => self.send(usize::from(port.0), &bytes),
+                Ok(Ask::Send(port, bytes)) => self.send(now, usize::from(port.0), &bytes),
                 Ok(Ask::TakeUp(told)) => {
                     for told in &told {
                         if let Err(why) = self.engine.take_up(now, told) {
@@ -71,8 +82,8 @@ impl Worker {
 
     /// A frame of the control thread's, which was never received: what becomes of it is not counted with
     /// the engine's.
-    fn send(&mut self, port: usize, bytes: &[u8]) {
-        self.flush();
+    fn send(&mut self, now: Instant, port: usize, bytes: &[u8]) {
+        self.flush(now);
         // With nothing else queued there is room, and a link that is down is told of by itself.
         let ledger = &mut self.ledgers[port];
         ledger.handed += 1;
@@ -84,10 +95,7 @@ impl Worker {
 
     fn replace_port(&mut self, port: usize, (mut rx, tx): Ends) {
         if !self.gone[port] {
-            let _ = self
-                .poll
-                .registry()
-                .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+            deregister(&self.poll, self.rx[port].as_ref());
         }
         if let Some(desired) = &self.filter {
             set_filter(rx.as_mut(), self.filter_of(port, desired));
@@ -121,6 +129,7 @@ impl Worker {
                 ports,
                 own,
                 latency: self.latency.clone(),
+                handed_over: self.engine.handed_over(),
             },
         }
     }

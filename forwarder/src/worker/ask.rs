@@ -83,7 +83,7 @@ pub(crate) enum Ask {
     Live(Arc<Look>, Sender<()>),
     /// What was seen since this was last asked, and whether the look ends with that.
     LiveSeen(bool, Sender<Vec<Seen>>),
-    /// An interface is back: use this port.
+    /// An interface is back, or its port had stalled: use this one.
     Port(PortId, Ends),
     /// The kernel has given up on this next hop.
     Unreachable(PortId, Addr),
@@ -105,6 +105,8 @@ pub(crate) enum Notice {
     Solicit(PortId, Addr),
     /// A port's interface is gone.
     Gone(PortId),
+    /// The kernel has stopped filling a port's ring: the port is to be opened again.
+    Stalled(PortId),
     /// Something happened to a server's connections.
     Server(Event),
     /// Another host claims a VIP that is owned.

@@ -24,9 +24,14 @@ impl Heartbeat {
         self.0.store(now.0, Ordering::Relaxed);
     }
 
+    /// When it last did.
+    pub(crate) fn last(&self) -> Instant {
+        Instant(self.0.load(Ordering::Relaxed))
+    }
+
     /// How long ago that was.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.since(Instant(self.0.load(Ordering::Relaxed)))
+        now.since(self.last())
     }
 }
 

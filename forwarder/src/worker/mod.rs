@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
+use uvs_core::offload::{Found, Hook, Reach, Room};
 use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
@@ -41,10 +42,24 @@ pub(crate) use status::{PortStatus, Status, Work, WorkerStatus};
 const EXPIRY_BUDGET: u32 = 1024;
 /// The longest sleep: frames held for a next hop are looked at this often.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// How often the ports are asked whether the kernel still fills their rings.
+const STALL_LOOK: Duration = Duration::from_secs(1);
 /// Turns without a pause after which the interfaces' states are looked at all the same.
 const LINK_TURNS: u32 = 256;
 /// The waker's token; ports have theirs from 0.
 const WAKE: Token = Token(usize::MAX);
+
+/// What a worker uses of the hook.
+pub(crate) struct Hooked {
+    /// Its end of the program's memory.
+    pub(crate) hook: Box<dyn Hook>,
+    /// How far the kernel's part goes.
+    pub(crate) reach: Reach,
+    /// How much of the memory is its own.
+    pub(crate) room: Room,
+    /// The connections there that an earlier daemon has left.
+    pub(crate) found: Vec<Found>,
+}
 
 /// All that a worker takes frames from, and gives them to.
 pub(crate) struct Ports {
@@ -54,6 +69,8 @@ pub(crate) struct Ports {
     pub(crate) host: Ends,
     /// Into the host's own stack, to be forwarded.
     pub(crate) reinject: Box<dyn Transmit>,
+    /// Where the hook's program tells what is ours, so that the kernel has no copy of it.
+    pub(crate) hooked: Option<Hooked>,
 }
 
 /// The worker's end of everything.
@@ -71,6 +88,7 @@ pub(crate) struct Worker {
     batches: ([u64; BATCH_BUCKETS], u64),
     started: Instant,
     waited: Duration,
+    looked_for_stalls: Instant,
     poll: Poll,
     seen_desired: u64,
     seen_fib: u64,
@@ -83,11 +101,24 @@ pub(crate) struct Worker {
     latency: Latencies,
     arrivals: Vec<u64>,
     live: Option<Box<Live>>,
+    /// The kernel has no copy of the frames that come in, but for ARP.
+    hides: bool,
+    /// Connections that are to be taken over once there are services.
+    found: Vec<Found>,
 }
 
 impl Worker {
     /// A worker, with the waker that ends its sleep.
-    pub(crate) fn new(engine: Engine, ports: Ports, line: Line) -> std::io::Result<(Self, Waker)> {
+    pub(crate) fn new(
+        mut engine: Engine,
+        ports: Ports,
+        line: Line,
+    ) -> std::io::Result<(Self, Waker)> {
+        let hides = ports.hooked.is_some();
+        let found = ports.hooked.map_or_else(Vec::new, |hooked| {
+            engine.attach(hooked.hook, hooked.reach, hooked.room);
+            hooked.found
+        });
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let all = ports.interfaces.into_iter().chain([ports.host]);
@@ -108,6 +139,7 @@ impl Worker {
             batches: Default::default(),
             started: monotonic(),
             waited: Duration::ZERO,
+            looked_for_stalls: monotonic(),
             poll,
             seen_desired: 0,
             seen_fib: 0,
@@ -120,6 +152,8 @@ impl Worker {
             latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
+            hides,
+            found,
         };
         Ok((worker, waker))
     }
@@ -131,14 +165,17 @@ impl Worker {
         loop {
             let now = monotonic();
             self.line.heartbeat.beat(now);
-            self.take_up();
+            self.take_up(now);
+            self.engine.catch_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);
             self.give_up_on_held(now);
+            self.engine.give_orders(now);
+            self.look_for_stalls(now);
             if !self.answer_asks(now) {
                 return;
             }
-            let work = busy || expiring || self.rx.iter().any(|r| r.is_ready());
+            let work = busy || expiring || self.has_frames();
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
@@ -153,8 +190,14 @@ impl Worker {
         }
     }
 
+    /// Whether frames wait. Before there are services none is looked at: where the hook has outlived an earlier
+    /// daemon they may be its connections'.
+    fn has_frames(&self) -> bool {
+        self.filter.is_some() && self.rx.iter().any(|r| r.is_ready())
+    }
+
     /// Takes up what was published since.
-    fn take_up(&mut self) {
+    fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.line.published.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
             let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
@@ -166,7 +209,7 @@ impl Worker {
                 }
             });
             self.fib = fib;
-            self.flush();
+            self.flush(now);
         }
         if let Some(desired) = self.line.published.desired.newer(&mut self.seen_desired) {
             self.apply_error = self
@@ -190,7 +233,7 @@ impl Worker {
         if !self.outbox.is_empty() {
             self.send_outbox(now);
             self.outbox.clear();
-            self.flush();
+            self.flush(now);
         }
         for event in self.engine.take_events() {
             (self.line.notices)(Notice::Server(event));
@@ -208,6 +251,9 @@ impl Worker {
     /// One batch of every port; whether there was anything.
     fn turn(&mut self, now: Instant) -> bool {
         let mut busy = false;
+        if self.filter.is_none() {
+            return busy;
+        }
         for port in 0..self.rx.len() {
             let count = self.rx[port].fill(Budget::default());
             if count > 0 {
@@ -221,7 +267,7 @@ impl Worker {
             busy |= count > 0;
         }
         if busy {
-            self.flush();
+            self.flush(now);
             self.record_latency();
             for rx in &mut self.rx {
                 rx.release();
@@ -301,6 +347,7 @@ impl Worker {
             }
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
             Verdict::Local => self.send_to_host(now, port, index, range, &offload),
+            Verdict::Pass if self.hides => self.give_back(port, index, range, &offload),
             Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
@@ -314,6 +361,19 @@ impl Worker {
         expiry.clamp(Duration::from_millis(1), LONGEST_SLEEP)
     }
 
+    /// A ring that the kernel has stopped filling makes no descriptor say so.
+    fn look_for_stalls(&mut self, now: Instant) {
+        if now.since(self.looked_for_stalls) < STALL_LOOK {
+            return;
+        }
+        self.looked_for_stalls = now;
+        for (port, rx) in self.rx.iter_mut().enumerate() {
+            if !self.gone[port] && rx.has_stalled() {
+                (self.line.notices)(Notice::Stalled(port_id(port)));
+            }
+        }
+    }
+
     /// An interface that changed its state makes its port's descriptor report it.
     fn look_at_links(&mut self, events: &Events) {
         for event in events {
@@ -323,10 +383,7 @@ impl Worker {
             }
             if self.rx[port].link() == Link::Gone && !self.gone[port] {
                 self.gone[port] = true;
-                let _ = self
-                    .poll
-                    .registry()
-                    .deregister(&mut SourceFd(&self.rx[port].as_fd().as_raw_fd()));
+                deregister(&self.poll, self.rx[port].as_ref());
                 (self.line.notices)(Notice::Gone(port_id(port)));
             }
         }
@@ -334,9 +391,19 @@ impl Worker {
 }
 
 fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
-    let fd = rx.as_fd().as_raw_fd();
-    poll.registry()
-        .register(&mut SourceFd(&fd), Token(port), Interest::READABLE)
+    let mut fds = rx.descriptors().into_iter();
+    fds.try_for_each(|fd| {
+        let mut source = SourceFd(&fd.as_raw_fd());
+        poll.registry()
+            .register(&mut source, Token(port), Interest::READABLE)
+    })
+}
+
+/// Hears no more of a port, whose descriptors end soon anyway.
+fn deregister(poll: &Poll, rx: &dyn Receive) {
+    for fd in rx.descriptors() {
+        let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
 }
 
 fn set_filter(rx: &mut dyn Receive, program: &Program) {

@@ -43,6 +43,23 @@ impl Worker {
         }
     }
 
+    /// For the host too, where the hook has kept it from it and it turns out not to be ours: the last packets of a
+    /// connection that has ended meanwhile. Of ARP the host has its own copy.
+    pub(super) fn give_back(
+        &mut self,
+        port: usize,
+        index: usize,
+        range: Range<usize>,
+        offload: &Offload,
+    ) {
+        self.rx[port].seal(index, range, offload);
+        let frame = &self.rx[port].sealed(index)[VNET_LEN..];
+        if ethernet::Header::new(frame).ethertype() != ethernet::ethertype::ARP {
+            let bytes = frame.to_vec();
+            self.hand_to_host(bytes, offload);
+        }
+    }
+
     fn hand_to_host(&mut self, mut bytes: Vec<u8>, offload: &Offload) {
         let packet = bytes.get(ethernet::LEN..).unwrap_or_default();
         let is_own = destination(packet).is_some_and(|dst| self.fib.is_local(dst));
@@ -94,7 +111,9 @@ impl Worker {
         self.engine.count_lost(n, reason);
     }
 
-    pub(super) fn flush(&mut self) {
+    /// Sends what is queued, and before it has the kernel know what it is to do with the answers.
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.engine.give_orders(now);
         let host = self.host();
         let reinjected = self.reinject.flush(&self.rx);
         self.ledgers[host].flushed(&reinjected);
@@ -139,7 +158,7 @@ impl Worker {
             self.send_outbox(now);
             self.outbox.clear();
         }
-        self.flush();
+        self.flush(now);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uvs_core::counters::Counters;
 use uvs_core::engine::Report;
+use uvs_core::offload::HandedOver;
 use uvs_core::time::Instant;
 
 use super::latency::Latencies;
@@ -52,6 +53,8 @@ pub(crate) struct Status {
     pub(crate) own: PortStatus,
     /// From a frame's arrival in the ring until it was sent.
     pub(crate) latency: Latencies,
+    /// What was handed over to the hook.
+    pub(crate) handed_over: HandedOver,
 }
 
 /// What one port counts.
@@ -77,6 +80,7 @@ impl AddAssign<&Self> for Status {
             ports,
             own,
             latency,
+            handed_over,
         } = other;
         self.services += services;
         self.counters += counters;
@@ -88,6 +92,7 @@ impl AddAssign<&Self> for Status {
         }
         self.own += own;
         self.latency += latency;
+        self.handed_over += handed_over;
     }
 }
 

@@ -69,6 +69,11 @@ pub(crate) struct WorkerHeartbeat {
 }
 
 impl WorkerHeartbeat {
+    /// When it last came round.
+    pub(crate) fn last(&self) -> Instant {
+        self.heartbeat.last()
+    }
+
     /// How long ago it last came round.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.heartbeat.age(now)

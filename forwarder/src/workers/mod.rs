@@ -268,7 +268,9 @@ impl Workers {
                 Notice::Server(event) => self.events.note(worker, event).map(Notice::Server),
                 // Every worker has a port of the interface.
                 Notice::Gone(_) if worker > 0 => None,
-                Notice::Gone(_) | Notice::Solicit(..) | Notice::Claim(_) => Some(notice),
+                Notice::Gone(_) | Notice::Stalled(_) | Notice::Solicit(..) | Notice::Claim(_) => {
+                    Some(notice)
+                }
             };
             if notice.is_some() {
                 return notice;

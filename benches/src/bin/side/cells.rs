@@ -1,14 +1,15 @@
-//! What is measured: six loads, each with its figures.
+//! What is measured: seven loads, each with its figures.
 
+use std::net::{SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use uvs_lab::load::{self, Connections, Direction};
 use uvs_lab::process::Process;
-use uvs_lab::{Lab, Mode};
+use uvs_lab::{Host, Lab, Mode};
 
 use crate::cpu::Meter;
-use crate::peers::{ECHO, HTTP, IPERF3, Peer, Running, SINK};
+use crate::peers::{ECHO, FOREIGN, HTTP, IPERF3, Peer, Running, SINK};
 use crate::{flood, pingpong};
 
 /// Connections of the HTTP loads, and of the one with bodies.
@@ -32,6 +33,8 @@ pub(crate) enum Cell {
     Packets,
     /// 64 bytes there and back.
     PingPong,
+    /// The same small packets past the services: to the server's own address, which the kernel routes.
+    Foreign,
 }
 
 /// What a load is measured by.
@@ -55,13 +58,14 @@ pub(crate) enum Figure {
 
 impl Cell {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::KeepAlive,
         Self::PerRequest,
         Self::Body,
         Self::Bulk,
         Self::Packets,
         Self::PingPong,
+        Self::Foreign,
     ];
 
     /// Whether it is run in a mode through a peer.
@@ -69,6 +73,8 @@ impl Cell {
         match self {
             // With DR only one direction passes the director: what comes back says nothing about it.
             Self::Packets => peer.has_udp() && mode == Mode::Nat,
+            // With DR the director is no router.
+            Self::Foreign => peer.routes() && mode == Mode::Nat,
             _ => true,
         }
     }
@@ -78,7 +84,7 @@ impl Cell {
         match self {
             Self::KeepAlive | Self::PerRequest | Self::Body => ("req/s", "request"),
             Self::Bulk => ("Gbit/s", "MB"),
-            Self::Packets => ("kpps", "packet"),
+            Self::Packets | Self::Foreign => ("kpps", "packet"),
             Self::PingPong => ("trips/s", "trip"),
         }
     }
@@ -92,6 +98,7 @@ impl Cell {
             Self::Bulk => "bulk upload",
             Self::Packets => "60-byte packets",
             Self::PingPong => "TCP ping-pong",
+            Self::Foreign => "foreign 60-byte packets",
         }
     }
 }
@@ -99,7 +106,7 @@ impl Cell {
 /// What stands on the real server besides its HTTP server.
 pub(crate) struct Stage {
     _iperf3: Process,
-    _sink: std::net::UdpSocket,
+    _sinks: [UdpSocket; 2],
     body: String,
 }
 
@@ -111,10 +118,14 @@ impl Stage {
         Ok(Self {
             _iperf3: load::iperf3_server(server, IPERF3, &lab.dir().join("iperf3.log"))?,
             // Never read: once its buffer is full, a datagram costs the server next to nothing.
-            _sink: server.enter(|| std::net::UdpSocket::bind(("0.0.0.0", SINK)))??,
+            _sinks: [sink(server, SINK)?, sink(server, FOREIGN)?],
             body: lab.content("body", BODY)?.path,
         })
     }
+}
+
+fn sink(server: &Host, port: u16) -> Result<UdpSocket> {
+    Ok(server.enter(|| UdpSocket::bind(("0.0.0.0", port)))??)
 }
 
 /// Runs a load once.
@@ -138,7 +149,11 @@ pub(crate) fn run(
             http(lab, peer, &stage.body, seconds, BODY_CONNECTIONS, kept)?
         }
         Cell::Bulk => bulk(lab, peer, seconds)?,
-        Cell::Packets => packets(lab, peer, duration)?,
+        Cell::Packets => packets(lab, peer.at(SINK), duration)?,
+        Cell::Foreign => {
+            let server = SocketAddrV4::new(*lab.plan.servers[0].ip(), FOREIGN);
+            packets(lab, server, duration)?
+        }
         Cell::PingPong => trips(lab, peer, duration)?,
     };
     let spent = meter.stop()?;
@@ -183,8 +198,8 @@ fn bulk(lab: &Lab, peer: &Running<'_>, seconds: u32) -> Result<Done> {
     Ok((megabytes, vec![(Figure::Rate, bulk.gbit_per_second)]))
 }
 
-fn packets(lab: &Lab, peer: &Running<'_>, duration: Duration) -> Result<Done> {
-    let flood = flood::run(&lab.client, &lab.servers[0].host, peer.at(SINK), duration)?;
+fn packets(lab: &Lab, target: SocketAddrV4, duration: Duration) -> Result<Done> {
+    let flood = flood::run(&lab.client, &lab.servers[0].host, target, duration)?;
     let arrived = flood.arrived as f64;
     let figures = vec![
         (Figure::Rate, arrived / flood.lasted.as_secs_f64() / 1e3),

@@ -12,6 +12,7 @@ mod flood;
 mod machine;
 mod peers;
 mod pingpong;
+mod redirect;
 mod report;
 
 use std::env;
@@ -32,9 +33,9 @@ use peers::Peer;
 use report::Figures;
 
 /// After this no further round begins.
-const LIMIT: Duration = Duration::from_secs(330);
+const LIMIT: Duration = Duration::from_secs(600);
 
-/// Measures UVS beside haproxy, nftables and a direct route.
+/// Measures UVS, with and without its hook, beside haproxy, nftables, a bare redirect and a direct route.
 #[derive(Debug, Parser)]
 struct Args {
     /// The program to measure; the one beside this program if not given
@@ -157,9 +158,9 @@ impl Bench<'_> {
             Mode::Dr => "DR: one broadcast domain, answers go straight to the client",
             _ => "NAT: client – director – real server, both ways through the director",
         };
-        let table = figures.table(self.mode, &peers);
+        let tables = figures.tables(self.mode, &peers);
         Ok(format!(
-            "\n### {title}\n\nMedians of {rounds} rounds.\n{skipped}\n{table}"
+            "\n### {title}\n\nMedians of {rounds} rounds.\n{skipped}\n{tables}"
         ))
     }
 
@@ -167,8 +168,15 @@ impl Bench<'_> {
     fn peers(&self) -> (Vec<Peer>, String) {
         let mut wanted = match self.mode {
             // Without masquerading the answers would not come back to a director with one arm.
-            Mode::Dr => vec![Peer::Uvs, Peer::Haproxy, Peer::Direct],
-            _ => vec![Peer::Uvs, Peer::Haproxy, Peer::Nft, Peer::Direct],
+            Mode::Dr => vec![Peer::Hook, Peer::Plain, Peer::Haproxy, Peer::Direct],
+            _ => vec![
+                Peer::Hook,
+                Peer::Plain,
+                Peer::Haproxy,
+                Peer::Nft,
+                Peer::Bare,
+                Peer::Direct,
+            ],
         };
         if !self.args.peers.is_empty() {
             wanted.retain(|peer| self.args.peers.contains(peer));

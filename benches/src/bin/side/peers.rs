@@ -12,12 +12,14 @@ use uvs_lab::process::{self, Process, SOON};
 use uvs_lab::{Daemon, Lab, tools};
 
 use crate::pingpong;
+use crate::redirect::Redirect;
 
-/// Ports of the services: HTTP, iperf3, the echo, and the sink for datagrams.
+/// Ports of the services: HTTP, iperf3, the echo, and the sink for datagrams; and of a sink that is no service's.
 pub(crate) const HTTP: u16 = 80;
 pub(crate) const IPERF3: u16 = 5201;
 pub(crate) const ECHO: u16 = 7000;
 pub(crate) const SINK: u16 = 9000;
+pub(crate) const FOREIGN: u16 = 9001;
 
 const TCP_PORTS: [u16; 3] = [HTTP, IPERF3, ECHO];
 /// The nftables table.
@@ -28,20 +30,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A way from the client to the real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// What this is about.
-    Uvs,
+    /// UVS with the kernel forwarding what is established.
+    Hook,
+    /// UVS with every frame going through user space.
+    Plain,
     /// haproxy in TCP mode, 2 threads.
     Haproxy,
     /// DNAT by nftables, with the kernel's connection tracking.
     Nft,
+    /// No load balancer and no stack either: each frame is redirected as it is. What no forwarder on this way can beat.
+    Bare,
     /// No load balancer: the director only routes, or is not on the way at all.
     Direct,
 }
 
 impl Peer {
+    /// Whether it is UVS.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Hook | Self::Plain)
+    }
+
     /// Whether it passes datagrams.
     pub(crate) fn has_udp(self) -> bool {
         self != Self::Haproxy
+    }
+
+    /// Whether the director's kernel routes beside it what is not the service's.
+    pub(crate) fn routes(self) -> bool {
+        self != Self::Bare
     }
 
     /// The program it needs.
@@ -49,24 +65,27 @@ impl Peer {
         match self {
             Self::Haproxy => Some("haproxy"),
             Self::Nft => Some("nft"),
-            Self::Uvs | Self::Direct => None,
+            Self::Bare => Some("tc"),
+            Self::Hook | Self::Plain | Self::Direct => None,
         }
     }
 
     /// Starts it and waits until a connection through it works.
     pub(crate) fn start<'lab>(self, lab: &'lab Lab, uvs: &Path) -> Result<Running<'lab>> {
         let way = match self {
-            Self::Uvs => Way::Uvs(start_uvs(lab, uvs)?),
+            Self::Hook => Way::Hook(start_uvs(lab, uvs, "--hook tier")?),
+            Self::Plain => Way::Plain(start_uvs(lab, uvs, "--hook off")?),
             Self::Haproxy => Way::Haproxy(start_haproxy(lab)?),
             Self::Nft => {
                 start_nft(lab)?;
                 Way::Nft(lab)
             }
+            Self::Bare => Way::Bare(Redirect::start(lab)?),
             Self::Direct => Way::Direct,
         };
         let address = match self {
-            Self::Direct => *lab.plan.servers[0].ip(),
-            Self::Uvs | Self::Haproxy | Self::Nft => *lab.plan.vip.ip(),
+            Self::Bare | Self::Direct => *lab.plan.servers[0].ip(),
+            Self::Hook | Self::Plain | Self::Haproxy | Self::Nft => *lab.plan.vip.ip(),
         };
         let running = Running { address, way };
         running.wait_open(lab).with_context(|| format!("{self}"))?;
@@ -77,18 +96,22 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Uvs => "UVS",
+            Self::Hook => "UVS hook",
+            Self::Plain => "UVS plain",
             Self::Haproxy => "haproxy",
             Self::Nft => "nft DNAT",
+            Self::Bare => "bare redirect",
             Self::Direct => "direct",
         })
     }
 }
 
 enum Way<'lab> {
-    Uvs(Daemon<'lab>),
+    Hook(Daemon<'lab>),
+    Plain(Daemon<'lab>),
     Haproxy(Process),
     Nft(&'lab Lab),
+    Bare(Redirect<'lab>),
     Direct,
 }
 
@@ -108,18 +131,23 @@ impl Running<'_> {
     /// The load balancer's process, where it is one.
     pub(crate) fn process(&self) -> Option<u32> {
         match &self.way {
-            Way::Uvs(daemon) => Some(daemon.id()),
+            Way::Hook(daemon) | Way::Plain(daemon) => Some(daemon.id()),
             Way::Haproxy(process) => Some(process.id()),
-            Way::Nft(_) | Way::Direct => None,
+            Way::Nft(_) | Way::Bare(_) | Way::Direct => None,
         }
     }
 
     /// Stops it and removes what it needed.
     pub(crate) fn stop(self) -> Result<()> {
         match self.way {
-            Way::Uvs(daemon) => daemon.stop()?,
+            Way::Hook(daemon) => {
+                require_forwarded(&daemon)?;
+                daemon.stop()?;
+            }
+            Way::Plain(daemon) => daemon.stop()?,
             Way::Haproxy(mut process) => drop(process.stop()?),
             Way::Nft(lab) => drop(lab.director.run(&format!("nft delete table ip {TABLE}"))?),
+            Way::Bare(redirect) => redirect.stop()?,
             Way::Direct => {}
         }
         Ok(())
@@ -137,8 +165,8 @@ impl Running<'_> {
     }
 }
 
-fn start_uvs<'lab>(lab: &'lab Lab, uvs: &Path) -> Result<Daemon<'lab>> {
-    let daemon = lab.start_daemon(uvs)?;
+fn start_uvs<'lab>(lab: &'lab Lab, uvs: &Path, words: &str) -> Result<Daemon<'lab>> {
+    let daemon = lab.start_daemon_with(uvs, words)?;
     let (vip, server) = (lab.plan.vip.ip(), lab.plan.servers[0].ip());
     let flag = lab.plan.mode.flag();
     let tcp = TCP_PORTS.map(|port| ("-t", port));
@@ -147,6 +175,20 @@ fn start_uvs<'lab>(lab: &'lab Lab, uvs: &Path) -> Result<Daemon<'lab>> {
         daemon.ipvsadm(&format!("-a {kind} {vip}:{port} -r {server}:{port} {flag}"))?;
     }
     Ok(daemon)
+}
+
+/// A figure of the hook's must not be one of a hook that forwarded nothing.
+fn require_forwarded(daemon: &Daemon<'_>) -> Result<()> {
+    let shown = daemon.uvs("show hook -o json")?.stdout;
+    let hook: serde_json::Value = serde_json::from_str(&shown).context("`uvs show hook`")?;
+    let ports = hook["ports"].as_array().into_iter().flatten();
+    let forwarded = ports
+        .filter_map(|port| port["forwarded"].as_u64())
+        .sum::<u64>();
+    if forwarded == 0 {
+        bail!("the kernel forwarded nothing, so this was not the hook that was measured:\n{shown}");
+    }
+    Ok(())
 }
 
 fn start_haproxy(lab: &Lab) -> Result<Process> {

@@ -33,34 +33,42 @@ impl Figures {
         median(rounds.values().copied().collect())
     }
 
-    /// The median ratio UVS / `peer` of the rounds in which both were measured.
-    fn ratio(&self, cell: Cell, figure: Figure, peer: Peer) -> Option<f64> {
-        let ours = self.values.get(&(cell, figure, Peer::Uvs))?;
-        let theirs = self.values.get(&(cell, figure, peer))?;
+    /// The median ratio `ours` / `theirs` of the rounds in which both were measured.
+    fn ratio(&self, cell: Cell, figure: Figure, ours: Peer, theirs: Peer) -> Option<f64> {
+        let ours = self.values.get(&(cell, figure, ours))?;
+        let theirs = self.values.get(&(cell, figure, theirs))?;
         let both = ours
             .iter()
             .filter_map(|(round, our)| theirs.get(round).map(|their| our / their));
         median(both.filter(|ratio| ratio.is_finite()).collect())
     }
 
-    /// The Markdown table of a mode.
-    pub(crate) fn table(&self, mode: Mode, peers: &[Peer]) -> String {
-        let balancers: Vec<Peer> = peers
-            .iter()
-            .copied()
-            .filter(|peer| matches!(peer, Peer::Haproxy | Peer::Nft))
-            .collect();
-        let mut text = String::from("| |");
-        peers.iter().for_each(|peer| {
-            let _ = write!(text, " {peer} |");
-        });
-        balancers.iter().for_each(|peer| {
-            let _ = write!(text, " UVS / {peer} |");
-        });
-        let columns = 1 + peers.len() + balancers.len();
-        let _ = writeln!(text, "\n|{}", "---|".repeat(columns));
+    /// The Markdown tables of a mode: the figures, and the ratios.
+    pub(crate) fn tables(&self, mode: Mode, peers: &[Peer]) -> String {
+        let mut text = header(peers.iter().map(ToString::to_string));
         for (cell, figure) in self.rows() {
-            self.row(&mut text, mode, cell, figure, peers, &balancers);
+            let medians = peers.iter().map(|peer| {
+                let median = self.median(cell, figure, *peer);
+                median.map_or_else(nothing, number)
+            });
+            text += &line(&row_name(cell, figure), medians);
+        }
+        let pairs = pairs(peers);
+        if pairs.is_empty() {
+            return text;
+        }
+        text += "\nRatios, medians over the rounds:\n\n";
+        text += &header(pairs.iter().map(|(a, b)| format!("{a} / {b}")));
+        for (cell, figure) in self.rows() {
+            let ratio = |(ours, theirs): &(Peer, Peer)| self.ratio(cell, figure, *ours, *theirs);
+            if pairs.iter().all(|pair| ratio(pair).is_none()) {
+                continue;
+            }
+            let ratios = pairs.iter().map(|pair| {
+                let mark = mark(mode, cell, figure, *pair);
+                ratio(pair).map_or_else(nothing, |ratio| judged(ratio, mark))
+            });
+            text += &line(&row_name(cell, figure), ratios);
         }
         text
     }
@@ -75,31 +83,37 @@ impl Figures {
             .map(|((cell, figure, _), _)| (*cell, *figure));
         rows.collect()
     }
+}
 
-    fn row(
-        &self,
-        text: &mut String,
-        mode: Mode,
-        cell: Cell,
-        figure: Figure,
-        peers: &[Peer],
-        balancers: &[Peer],
-    ) {
-        let _ = write!(text, "| {} |", row_name(cell, figure));
-        for peer in peers {
-            let median = self.median(cell, figure, *peer);
-            let shown = median.map_or_else(nothing, number);
-            let _ = write!(text, " {shown} |");
-        }
-        for peer in balancers {
-            let ratio = self.ratio(cell, figure, *peer);
-            let shown = ratio.map_or_else(nothing, |ratio| {
-                judged(ratio, mark(mode, cell, figure, *peer))
-            });
-            let _ = write!(text, " {shown} |");
-        }
-        text.push('\n');
-    }
+/// What is set beside what: UVS, in both its ways, beside everything that is not UVS, and the one beside the other.
+fn pairs(peers: &[Peer]) -> Vec<(Peer, Peer)> {
+    let ours = peers.iter().filter(|peer| peer.is_ours());
+    let pairs = ours.flat_map(|ours| {
+        let others = peers.iter().filter(|peer| !peer.is_ours());
+        others.map(|other| (*ours, *other))
+    });
+    let between = (Peer::Hook, Peer::Plain);
+    let both = peers.contains(&between.0) && peers.contains(&between.1);
+    pairs.chain(both.then_some(between)).collect()
+}
+
+fn header(columns: impl Iterator<Item = String>) -> String {
+    let columns: Vec<String> = columns.collect();
+    let rule = "---|".repeat(1 + columns.len());
+    format!("{}|{rule}\n", line("", columns.into_iter()))
+}
+
+fn line(name: &str, columns: impl Iterator<Item = String>) -> String {
+    let mut text = if name.is_empty() {
+        "| |".to_owned()
+    } else {
+        format!("| {name} |")
+    };
+    columns.for_each(|column| {
+        let _ = write!(text, " {column} |");
+    });
+    text.push('\n');
+    text
 }
 
 fn row_name(cell: Cell, figure: Figure) -> String {
@@ -185,20 +199,37 @@ mod tests {
         let mut figures = Figures::default();
         let rates = [(1, 10.0, 5.0), (2, 100.0, 100.0), (3, 30.0, 10.0)];
         for (round, ours, theirs) in rates {
-            figures.add(round, Peer::Uvs, Cell::Bulk, vec![(Figure::Rate, ours)]);
+            figures.add(round, Peer::Plain, Cell::Bulk, vec![(Figure::Rate, ours)]);
             figures.add(round, Peer::Nft, Cell::Bulk, vec![(Figure::Rate, theirs)]);
         }
-        figures.add(4, Peer::Uvs, Cell::Bulk, vec![(Figure::Rate, 1e9)]);
+        figures.add(4, Peer::Plain, Cell::Bulk, vec![(Figure::Rate, 1e9)]);
         assert_eq!(
-            figures.ratio(Cell::Bulk, Figure::Rate, Peer::Nft),
+            figures.ratio(Cell::Bulk, Figure::Rate, Peer::Plain, Peer::Nft),
             Some(2.0)
         );
-        let table = figures.table(Mode::Nat, &[Peer::Uvs, Peer::Nft]);
+        let tables = figures.tables(Mode::Nat, &[Peer::Plain, Peer::Nft]);
         assert_eq!(
-            table,
-            "| | UVS | nft DNAT | UVS / nft DNAT |\n|---|---|---|---|\n\
-             | bulk upload: Gbit/s | 65.0 | 10.0 | 2.00 (≥ 0.6) |\n"
+            tables,
+            "| | UVS plain | nft DNAT |\n|---|---|---|\n\
+             | bulk upload: Gbit/s | 65.0 | 10.0 |\n\n\
+             Ratios, medians over the rounds:\n\n\
+             | | UVS plain / nft DNAT |\n|---|---|\n\
+             | bulk upload: Gbit/s | 2.00 (≥ 0.6) |\n"
         );
+    }
+
+    #[test]
+    fn all_is_set_beside_all_but_the_peers_among_themselves() {
+        use Peer::{Direct, Hook, Nft, Plain};
+        let beside = [
+            (Hook, Nft),
+            (Hook, Direct),
+            (Plain, Nft),
+            (Plain, Direct),
+            (Hook, Plain),
+        ];
+        assert_eq!(pairs(&[Hook, Plain, Nft, Direct]), beside);
+        assert_eq!(pairs(&[Nft, Direct]), []);
     }
 
     #[test]

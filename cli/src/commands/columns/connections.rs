@@ -38,17 +38,21 @@ const LOCAL: Column<Connection> = Column::text("LOCAL", |c| {
     Value::or_dash(local.unwrap_or_default())
 });
 const SERVICE: Column<Connection> = Column::text("SERVICE", |c| Value::Service(c.report.service));
+const PATH: Column<Connection> = Column::text("PATH", |c| {
+    Value::word(if c.report.in_kernel { "kernel" } else { "user" })
+});
 const IN_BITS: Column<Connection> = Column::number("IN-BIT/S", |c| Value::Rate(c.bits.0));
 const OUT_BITS: Column<Connection> = Column::number("OUT-BIT/S", |c| Value::Rate(c.bits.1));
 
 /// Of `uvs show conns`.
 pub(crate) const SHOW: Show<Connection> = (
     &[
-        PROTO, CLIENT, VIP, SERVER, STATE, EXPIRES, IDLE, LOCAL, SERVICE,
+        PROTO, CLIENT, VIP, SERVER, STATE, EXPIRES, PATH, IDLE, LOCAL, SERVICE,
     ],
-    6,
+    7,
 );
 
 /// Of the connections in `uvs top`.
-pub(crate) const TOP: &[Column<Connection>] =
-    &[CLIENT, SERVER, STATE, EXPIRES, IDLE, IN_BITS, OUT_BITS, VIP];
+pub(crate) const TOP: &[Column<Connection>] = &[
+    CLIENT, SERVER, STATE, EXPIRES, IDLE, IN_BITS, OUT_BITS, VIP, PATH,
+];

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::commands::columns::{Column, Show, Value};
-use uvs_control::protocol::{InterfaceFrames, NeighbourStatus, Setting, SyncStatus};
+use uvs_control::protocol::{HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncStatus};
 
 /// A reason and its counter.
 #[derive(Serialize)]
@@ -35,6 +35,7 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
         Column::number("HELD", |i| Value::Count(i.came.held)),
         Column::number("PASSED", |i| Value::Count(i.came.passed)),
         Column::number("LOCAL", |i| Value::Count(i.came.local)),
+        Column::number("IN-KERNEL", |i| Value::Count(i.came.in_kernel)),
         Column::number("DROPPED", |i| Value::Count(i.came.dropped)),
         Column::number("UNACCOUNTED", |i| Value::Difference(i.unaccounted)),
         Column::number("TO-SEND", |i| Value::Count(i.handed)),
@@ -43,7 +44,21 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
         Column::number("LOST", |i| Value::Count(i.came.lost)),
         Column::number("UNSENT", |i| Value::Difference(i.unsent)),
     ],
-    10,
+    11,
+);
+
+pub(super) const HOOKED: Show<HookPort> = (
+    &[
+        Column::text("INTERFACE", |p| Value::word(&p.interface)),
+        Column::text("ATTACHED BY", |p| Value::or_dash(p.attach.clone())),
+        Column::number("RECEIVED", |p| Value::Count(p.received)),
+        Column::number("FORWARDED", |p| Value::Count(p.forwarded)),
+        Column::number("TO-USER-SPACE", |p| Value::Count(p.ours)),
+        Column::number("LOST", |p| Value::Count(p.lost + p.gso_unsupported)),
+        Column::number("OTHERS", |p| Value::Count(p.others as u64)),
+        Column::number("FORWARDED-BYTES", |p| Value::Count(p.forwarded_bytes)),
+    ],
+    7,
 );
 
 pub(super) const NEIGHBOURS: Show<NeighbourStatus> = (
@@ -68,6 +83,15 @@ pub(super) const SETTINGS: Show<Setting> = (
     ],
     3,
 );
+
+/// Names, and behind them what they have.
+pub(super) fn listed(lines: &[(&str, String)]) -> String {
+    let line = |(name, value): &(&str, String)| {
+        let value = if value.is_empty() { "-" } else { value };
+        format!("{name:<15}  {value}\n")
+    };
+    lines.iter().map(line).collect()
+}
 
 pub(super) const SYNC: Show<SyncStatus> = (
     &[

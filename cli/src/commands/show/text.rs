@@ -4,10 +4,13 @@ use uvs_control::protocol::{GuardStatus, Info, LogLosses};
 use uvs_core::flow::Addr;
 use uvs_core::numbers::{Ended, Totals};
 
+use super::hook;
+use super::tables::listed;
+
 pub(super) fn totals_line(t: &Totals) -> String {
     format!(
-        "received {} = sent {} + answered {} + held {} + passed {} + local {} + dropped {}; lost on the way out {}\n",
-        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, t.lost
+        "received {} = sent {} + answered {} + held {} + passed {} + local {} + in the kernel {} + dropped {}; lost on the way out {}\n",
+        t.received, t.sent, t.answered, t.held, t.passed, t.local, t.in_kernel, t.dropped, t.lost
     )
 }
 
@@ -68,12 +71,8 @@ pub(super) fn info_text(info: &Info) -> String {
         ("yielded VIPs", yielded.join(", ")),
         ("absent VIPs", vips(&info.absent_vips)),
         ("log lines lost", log_losses(info.log)),
+        ("hook", hook::in_a_line(&info.hook)),
         ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
-    lines
-        .map(|(name, value)| {
-            let value = if value.is_empty() { "-" } else { &value };
-            format!("{name:<15}  {value}\n")
-        })
-        .concat()
+    listed(&lines)
 }

@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 use uvs_control::protocol::{
-    self, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting, SyncStatus,
+    self, HookStatus, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
+    SyncStatus,
 };
 use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
 
 use super::tables::{self, Drop};
-use super::{Format, What, text};
+use super::{Format, What, hook, text};
 use crate::commands::columns::connections::{self, Connection};
 use crate::commands::columns::servers::{self, Server};
 use crate::commands::columns::services::{self, Service};
@@ -24,6 +25,7 @@ pub(super) enum View {
     Neighbours(Vec<NeighbourStatus>),
     Plugins(Plugins),
     Settings(Vec<Setting>),
+    Hook(Box<HookStatus>),
     Sync(Vec<SyncStatus>),
     Info(Box<Info>),
 }
@@ -125,6 +127,11 @@ impl View {
                 let shown = all.iter().filter(changed);
                 grid(tables::SETTINGS, shown, wide)
             }
+            Self::Hook(hook) => {
+                let ports = grid(tables::HOOKED, &hook.ports, wide);
+                let ports = if hook.ports.is_empty() { "" } else { &ports };
+                hook::text(hook) + ports
+            }
             Self::Sync(all) => grid(tables::SYNC, all, wide),
             Self::Info(info) => text::info_text(info),
         }
@@ -139,6 +146,7 @@ impl View {
             Self::Neighbours(all) => serde_json::to_string_pretty(all),
             Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
             Self::Settings(all) => serde_json::to_string_pretty(all),
+            Self::Hook(hook) => serde_json::to_string_pretty(hook),
             Self::Sync(all) => serde_json::to_string_pretty(all),
             Self::Info(info) => serde_json::to_string_pretty(info),
         };

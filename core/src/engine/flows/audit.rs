@@ -22,6 +22,7 @@ impl Flows {
     /// # Panics
     /// Where they differ.
     pub(in crate::engine) fn audit(&self) {
+        self.audit_handover();
         for (place, server) in self.pool.servers.iter() {
             let counted = Load::counted(server, self.pool.load(place));
             assert_eq!(counted, self.recount(place), "server {:?}", server.key);

@@ -22,7 +22,7 @@ impl Scheduler for FirstAvailable {
 }
 
 impl Flows {
-    /// A copy without connections, which [`Flows::adopt`] adds; and the services whose scheduler could not
+    /// A copy without connections, which [`Flows::copy_in`] adds; and the services whose scheduler could not
     /// be copied.
     pub(in crate::engine) fn fork(&self) -> (Self, HashSet<ServiceKey>) {
         let mut examples = HashSet::new();
@@ -50,6 +50,7 @@ impl Flows {
             stream: self.stream.fork(),
             telling: None,
             scheduler_faults: self.scheduler_faults,
+            handover: None,
         };
         (double, examples)
     }

@@ -84,14 +84,20 @@ impl Flows {
         }
         let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
         let place = c.backend;
+        self.measured(now, place, now.since(syn));
+    }
+
+    /// A handshake of a server's has taken so long.
+    pub(super) fn measured(&mut self, now: Instant, place: u32, took: Duration) {
         let server = self.pool.servers.get_mut(place);
-        server.handshakes.measure(now, now.since(syn));
+        server.handshakes.measure(now, took);
         let micros = server.handshakes.micros();
         self.pool.load_mut(place).handshake = micros;
     }
 
     /// A second has passed: what was not measured for long means less and less.
     pub(in crate::engine) fn decay_handshakes(&mut self, now: Instant) {
+        self.measure_opened();
         let servers = &mut self.pool.servers;
         for service in &mut self.pool.services {
             let known = service.servers.iter().map(|p| servers.get(*p));

@@ -4,6 +4,7 @@
 use super::Flows;
 use super::event::{Cause, FlowEvent, Standing};
 use crate::conn::{Conn, ConnId, InsertError, NONE};
+use crate::ranks::Rank;
 use crate::time::Instant;
 
 impl Flows {
@@ -20,6 +21,7 @@ impl Flows {
         let id = self.conns.insert(now, *c, replies)?;
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
+        self.note_opened(id);
         if let Some(telling) = &mut self.telling {
             telling.begin(now, id);
         }
@@ -27,8 +29,14 @@ impl Flows {
     }
 
     /// A connection of another table, with its template's place in this one. Its server counts it already.
-    pub(in crate::engine) fn adopt(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
-        self.conns.adopt(now, c, control)
+    pub(in crate::engine) fn copy_in(
+        &mut self,
+        now: Instant,
+        c: Conn,
+        control: u32,
+        rank: Rank,
+    ) -> ConnId {
+        self.conns.adopt(now, c, control, rank)
     }
 
     /// A packet of a connection was seen: it lives for its time-out from then on.
@@ -39,7 +47,12 @@ impl Flows {
 
     /// The next connection whose time is over; each look at one takes of the budget.
     pub(in crate::engine) fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
-        self.conns.expired(now, budget)
+        loop {
+            let id = self.conns.expired(now, budget)?;
+            if !self.conns.get(id).is_taken() || !self.lives_on(now, id) {
+                return Some(id);
+            }
+        }
     }
 
     /// When [`Flows::expired`] has work again, `None` where there is no connection.
@@ -51,6 +64,7 @@ impl Flows {
     pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
         let changed = FlowEvent::Changed(self.conns.get(id), before);
         self.stream.tell(&mut self.pool, &changed);
+        self.note_changed(id);
     }
 
     /// Ends a connection. A template waits while it controls connections.
@@ -64,6 +78,7 @@ impl Flows {
             return;
         }
         let c = self.conns.remove(id);
+        self.note_ended(id, &c);
         if c.control != NONE {
             self.release_template(ConnId(c.control));
         }
@@ -75,6 +90,7 @@ impl Flows {
     /// Ends an entry before its time, and with it its template where no connection of that was ever
     /// established and none is left (`ip_vs_conn_del`).
     pub(in crate::engine) fn evict(&mut self, now: Instant, id: ConnId, cause: Cause) {
+        self.catch_up_with(id);
         let control = self.conns.get(id).control;
         self.end(now, id, cause);
         if control != NONE && self.conns.get(ConnId(control)).is_unproven() {
@@ -84,11 +100,15 @@ impl Flows {
 
     /// Evicts one connection or template for a new one; `false` where none may go.
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let Some(id) = self.conns.eviction_candidate() else {
-            return false;
-        };
-        self.evict(now, id, Cause::Evicted);
-        true
+        while let Some(id) = self.conns.eviction_candidate() {
+            // One that looks half-open may have been established in the kernel.
+            self.catch_up_with(id);
+            if self.conns.eviction_candidate() == Some(id) {
+                self.evict(now, id, Cause::Evicted);
+                return true;
+            }
+        }
+        false
     }
 
     /// One-packet scheduling's connection ends with its packet, which its template counts (`ip_vs_in_hook`).

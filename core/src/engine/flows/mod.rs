@@ -1,7 +1,8 @@
 //! The connections, and the servers that have them: opened, tracked, counted, ended.
 //!
 //! What becomes of a connection leaves here as one stream of events, and what is seen of it elsewhere comes
-//! in by [`Flows::seen`]; a connection that was opened elsewhere comes in by [`Flows::adopt`].
+//! in by [`Flows::seen`]; a copy of a connection, for a dry run, comes in by [`Flows::copy_in`]. What the kernel
+//! forwards is in `handover`.
 
 mod apply;
 #[cfg(feature = "testing")]
@@ -10,6 +11,7 @@ mod clients;
 mod drain;
 mod event;
 mod fork;
+mod handover;
 mod handshake;
 mod lifetime;
 mod pool;
@@ -42,6 +44,9 @@ pub(super) use apply::NewSchedulers;
 use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
+use handover::Handover;
+pub use handover::{Adopted, Watch};
+pub(super) use handover::{Draft, Drafts, Shown};
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
@@ -72,6 +77,8 @@ pub(super) struct Flows {
     /// Where other directors are told of connections.
     telling: Option<Box<Telling>>,
     scheduler_faults: u64,
+    /// What the kernel forwards, where the host has the hook.
+    handover: Option<Box<Handover>>,
 }
 
 impl Flows {
@@ -88,6 +95,7 @@ impl Flows {
             stream: Stream::default(),
             telling: None,
             scheduler_faults: 0,
+            handover: None,
         }
     }
 
@@ -98,6 +106,7 @@ impl Flows {
         catalog: &Catalog,
         schedulers: NewSchedulers,
     ) -> bool {
+        self.settle();
         let mut change = apply::Change {
             pool: &mut self.pool,
             desired,
@@ -107,6 +116,7 @@ impl Flows {
         change.services(schedulers);
         let released = change.released;
         self.set_rates();
+        self.renew_servers();
         released
     }
 

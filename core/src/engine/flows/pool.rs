@@ -78,6 +78,20 @@ impl Pool {
         }
     }
 
+    /// Whether the server of this identity still has its place.
+    pub(super) fn has(&self, place: u32, id: u64) -> bool {
+        self.servers.is_used(place) && self.load(place).id == id
+    }
+
+    /// Counts what was forwarded elsewhere at its server and service.
+    pub(super) fn count_forwarded(&mut self, place: u32, forwarded: Stats) {
+        let server = self.servers.get_mut(place);
+        server.numbers.stats += forwarded;
+        if let Some(service) = self.services.get_mut(server.service as usize) {
+            service.stats += forwarded;
+        }
+    }
+
     /// Connections of a server that are not over.
     pub(super) fn open_connections(&self, place: u32) -> u32 {
         let over = self.servers.get(place).over;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Flows;
+use super::handover::Shown;
 use super::pool::Service;
 use crate::backend::Backend;
-use crate::conn::{self, Conn};
+use crate::conn::{self, ConnId};
 use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::numbers::{ServerNumbers, ServiceNumbers};
@@ -80,6 +81,9 @@ pub struct ConnReport {
     /// TCP: the sequence numbers that server and client expect next. What they grow by, modulo 2^32, is the
     /// bytes that were sent to each, also where replies do not pass the director.
     pub sequence: Option<(u32, u32)>,
+    /// Whether the kernel forwards it, by the hook.
+    #[serde(default)]
+    pub in_kernel: bool,
 }
 
 /// The one state of UDP's connections.
@@ -93,7 +97,7 @@ impl Flows {
         let services = self.pool.services.iter().map(|s| ServiceReport {
             key: s.spec.key,
             numbers: ServiceNumbers {
-                stats: s.stats,
+                stats: self.service_stats(s),
                 failures: s.failures,
             },
             local_ports: self.local_ports(s),
@@ -120,11 +124,18 @@ impl Flows {
                     open: (b.active + b.inactive).saturating_sub(server.over),
                     draining: server.drain.map(|d| now.since(d.since).as_secs()),
                     overloaded: b.flags & Backend::OVERLOADED != 0,
+                    stats: self.with_forwarded(server.numbers.stats, *place),
                     ..server.numbers
                 },
             }
         });
         report.collect()
+    }
+
+    /// A service's traffic, what the kernel forwarded included.
+    fn service_stats(&self, service: &Service) -> Stats {
+        let servers = service.servers.iter();
+        servers.fold(service.stats, |sum, place| self.with_forwarded(sum, *place))
     }
 
     fn local_ports(&self, service: &Service) -> Vec<(Addr, u32)> {
@@ -168,9 +179,15 @@ impl Flows {
         from: u32,
         max: u32,
     ) -> (Vec<ConnReport>, Option<u32>) {
-        let (page, rest) = self.conns.page(from, max);
-        let report = |c: &Conn| conn_report(c, self.server_of(c).key.0, now);
-        (page.map(report).collect(), rest)
+        let end = from.saturating_add(max).min(self.conns.places());
+        let there = (from..end).filter(|place| self.conns.at(*place).is_some());
+        let report = |place| {
+            let shown = self.shown(ConnId(place));
+            let service = self.server_of(&shown.conn).key.0;
+            conn_report(&shown, service, now)
+        };
+        let rest = (end < self.conns.places()).then_some(end);
+        (there.map(report).collect(), rest)
     }
 }
 
@@ -192,7 +209,8 @@ fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<StateName, D::Error
     Ok(known.find(|name| *name == read).unwrap_or("UNKNOWN"))
 }
 
-fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
+fn conn_report(shown: &Shown, service: ServiceKey, now: Instant) -> ConnReport {
+    let c = &shown.conn;
     let state = match c.state {
         conn::ASSURED if c.has(conn::TEMPLATE) => ASSURED,
         _ if c.has(conn::TEMPLATE) => TcpState::None.name(),
@@ -211,6 +229,7 @@ fn conn_report(c: &Conn, service: ServiceKey, now: Instant) -> ConnReport {
         idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),
         sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
             .then_some((c.server_expects, c.client_expects)),
+        in_kernel: shown.in_kernel,
     }
 }
 
@@ -233,6 +252,7 @@ mod tests {
             expires: 61,
             idle_ns: 7,
             sequence: Some((u32::MAX, 0)),
+            in_kernel: true,
         };
         let json = serde_json::to_string(&report).expect("JSON");
         assert_eq!(serde_json::from_str::<ConnReport>(&json).ok(), Some(report));

@@ -117,6 +117,11 @@ impl Servers {
             .expect("a place in use")
     }
 
+    /// Whether there is a server at `place`.
+    pub(super) fn is_used(&self, place: u32) -> bool {
+        matches!(self.places.get(place as usize), Some(Some(_)))
+    }
+
     /// All servers with their places.
     #[cfg(feature = "testing")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Server)> {

@@ -53,7 +53,11 @@ impl Flows {
             }
             None => self.insert_told(now, c, told, to)?,
         };
+        self.catch_up_with(id);
+        let before = *self.conns.get(id);
         self.update(now, id, &c, told);
+        // Where the kernel has moved it meanwhile, that holds.
+        self.put(id, &before);
         if let Some(telling) = &mut self.telling {
             telling.taken_up(now, id, c.state);
         }
@@ -74,7 +78,8 @@ impl Flows {
             (None, Some((method, mode))) => (self.pool.unbound(method, mode), mode),
             (None, None) => return Err(NotTakenUp::NoWay),
         };
-        (c.backend, c.mode) = (place, mode);
+        c.backend = place;
+        c.bind(mode);
         c.state = 0;
         if !told.template {
             c.flags |= conn::INACTIVE;

@@ -124,6 +124,10 @@ impl Telling {
 impl Flows {
     /// From now on, other directors are told of connections by this policy; or no more.
     pub(in crate::engine) fn set_telling(&mut self, policy: Option<Policy>) {
+        // What peers are told depends on each packet: connections come up while they are told.
+        if self.telling.is_some() != policy.is_some() {
+            self.change_ways();
+        }
         match (&mut self.telling, policy) {
             (Some(telling), Some(policy)) => telling.policy = policy,
             (telling, policy) => *telling = policy.map(Telling::new).map(Box::new),
@@ -136,6 +140,11 @@ impl Flows {
         if self.telling.is_some() {
             self.tell_peers_of(now, id);
         }
+    }
+
+    /// Whether other directors are told of connections.
+    pub(in crate::engine) const fn tells_peers(&self) -> bool {
+        self.telling.is_some()
     }
 
     fn tell_peers_of(&mut self, now: Instant, id: ConnId) {

@@ -184,9 +184,7 @@ impl Upkeep {
         for _ in 0..defence.left.min(budget) {
             defence.left -= 1;
             let id = defence.turn_hand(flows.table().places());
-            if let Some(c) = flows.table().at(id.0)
-                && defence.ends(now, c)
-            {
+            if flows.table().at(id.0).is_some() && defence.ends(now, &flows.current(id)) {
                 flows.evict(now, id, Cause::DropEntry);
             }
         }

@@ -108,7 +108,7 @@ impl Rule {
 }
 
 /// A rule, ready to be followed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Step {
     rule: Rule,
     /// It matches every packet.
@@ -118,7 +118,7 @@ struct Step {
 }
 
 /// The rules and tables of an address family.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Policy {
     family: Family,
     steps: Vec<Step>,
@@ -162,6 +162,11 @@ impl Policy {
     /// Whether there are other rules than those that every host starts with.
     pub(super) const fn is_custom(&self) -> bool {
         self.custom
+    }
+
+    /// Whether a route may have several next hops.
+    pub(super) fn has_several_hops(&self) -> bool {
+        self.tables.iter().any(|(_, table)| table.several_hops)
     }
 
     /// A table, made where it does not exist.

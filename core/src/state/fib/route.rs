@@ -103,15 +103,18 @@ impl Route {
 }
 
 /// A routing table.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Table {
     /// One map per prefix length in use, the longest first.
     by_prefix: Vec<(u8, HashMap<Addr, Route>)>,
+    /// Whether a route with several next hops was added.
+    pub(super) several_hops: bool,
 }
 
 impl Table {
     /// Adds a route; of two to the same prefix the one with the lower metric stays.
     pub(super) fn add(&mut self, r: Route) {
+        self.several_hops |= matches!(r.target, Target::Hops(_));
         let at = match self.by_prefix.binary_search_by(|(p, _)| r.prefix.cmp(p)) {
             Ok(i) => i,
             Err(i) => {

@@ -8,7 +8,7 @@ use crate::flow::{Addr, Family};
 use crate::narrow;
 
 /// The addresses that packets of the director's own come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sources {
     /// The first IPv4 address of each interface.
     first: HashMap<u32, Addr>,
@@ -16,7 +16,7 @@ pub(super) struct Sources {
 }
 
 /// An IPv6 address of the host's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Candidate {
     ifindex: u32,
     addr: Addr,

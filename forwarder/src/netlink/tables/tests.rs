@@ -17,6 +17,7 @@ fn link(ifindex: u32, name: &str) -> Link {
         mac: Some([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         up: true,
+        port_of: None,
     }
 }
 

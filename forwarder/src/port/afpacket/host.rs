@@ -19,12 +19,12 @@ use uvs_core::rewrite;
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::{ethernet, ipv4, ipv6};
 
-use super::receive::RingReceiver;
+use super::receiver::Receiver;
 use super::send::PacketSender;
 use super::{Interface, PortOptions, kernel, open, packet_socket};
 use crate::guard::{HOST_MARK, LOOPBACK};
 use crate::port::filter::Program;
-use crate::port::{Flushed, FrameRef, PortError, Receive, Transmit};
+use crate::port::{Flushed, FrameRef, PortError, Receive, Sight, Transmit};
 use crate::sys;
 
 /// Slots of an Ethernet frame's size; what is larger waits in the receive buffer.
@@ -39,7 +39,7 @@ const SEND_BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) struct HostPort {
     /// What its programs send.
-    pub(crate) receive: RingReceiver,
+    pub(crate) receive: Receiver,
     /// What is for its programs.
     pub(crate) deliver: RawSender,
     /// What it is to forward.
@@ -51,7 +51,7 @@ impl HostPort {
     ///
     /// # Errors
     /// [`PortError`], as for a port.
-    pub(crate) fn open(filter: &Program) -> Result<Self, PortError> {
+    pub(crate) fn open(filter: &Program, sight: Sight) -> Result<Self, PortError> {
         let sending = packet_socket(LOOPBACK)?;
         let no_such = |_| PortError::NoSuchInterface {
             name: LOOPBACK.to_owned(),
@@ -70,6 +70,7 @@ impl HostPort {
         let options = PortOptions {
             slots: SLOTS,
             slot_bytes: Some(SLOT_BYTES),
+            sight,
             ..PortOptions::default()
         };
         Ok(Self {

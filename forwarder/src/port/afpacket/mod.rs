@@ -11,8 +11,10 @@ mod host;
 mod open;
 mod outlet;
 mod receive;
+mod receiver;
 mod ring;
 mod send;
+mod stall;
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -21,12 +23,12 @@ use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
 
 use super::filter::Program;
-use super::{Coverage, PortError};
+use super::{Coverage, PortError, Sight};
 use crate::sys;
 
 pub(crate) use geometry::Geometry;
 pub(crate) use host::HostPort;
-pub(crate) use receive::RingReceiver;
+pub(crate) use receiver::Receiver;
 pub(crate) use send::PacketSender;
 
 /// What a port may use.
@@ -39,6 +41,8 @@ pub(crate) struct PortOptions {
     pub(crate) slot_bytes: Option<usize>,
     /// Bytes that frames larger than a slot may take while they wait (SO_RCVBUF).
     pub(crate) receive_buffer: usize,
+    /// Which frames it gets.
+    pub(crate) sight: Sight,
 }
 
 impl Default for PortOptions {
@@ -47,6 +51,7 @@ impl Default for PortOptions {
             slots: 8192,
             slot_bytes: None,
             receive_buffer: 16 << 20,
+            sight: Sight::Copies,
         }
     }
 }
@@ -70,10 +75,10 @@ pub(crate) struct Port {
     /// The interface.
     pub(crate) interface: Interface,
     /// Frames in.
-    pub(crate) receive: RingReceiver,
+    pub(crate) receive: Receiver,
     /// Frames out.
     pub(crate) transmit: PacketSender,
-    /// The ring that was made.
+    /// The ring that was made, of several the first.
     pub(crate) geometry: Geometry,
     /// The receive buffer that the kernel granted, bytes; less than asked for without CAP_NET_ADMIN
     /// (then the limit is `net.core.rmem_max`).

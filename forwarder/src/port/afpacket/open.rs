@@ -1,33 +1,117 @@
-//! Opens the receiving socket of a port: options, buffer, ring, filter, bind.
+//! Opens the receiving sockets of a port: options, buffer, ring, filter, bind.
 
 use std::io;
 use std::os::fd::AsFd as _;
 
+use libc::sock_filter;
 use socket2::{SockFilter, Socket};
 
 use super::geometry::RESERVE;
+use super::receive::RingReceiver;
+use super::receiver::{Inlet, Receiver};
 use super::ring::Ring;
-use super::{Geometry, Interface, PortOptions, RingReceiver, kernel, packet_socket};
+use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
+use crate::guard::LOOPBACK;
+use crate::kernel::Version;
 use crate::port::filter::Program;
-use crate::port::{Coverage, PortError};
+use crate::port::undescribed::Undescribed;
+use crate::port::{Coverage, PortError, Sight};
 use crate::sys;
 
-/// A receiver and what the kernel granted it.
+/// ARP comes one by one: as many slots as there are in a block.
+const ARP_SLOTS: usize = 512;
+const ARP_SLOT_BYTES: usize = 2048;
+
+/// A receiver and what the kernel granted it, where it has several sockets, the first of them.
 pub(super) struct Opened {
-    pub(super) receiver: RingReceiver,
+    pub(super) receiver: Receiver,
     pub(super) geometry: Geometry,
     pub(super) receive_buffer: usize,
     pub(super) coverage: Coverage,
 }
 
-/// Opens the receiving socket. The order matters: the options before the ring that they shape, the filter
-/// before the bind that starts the flow.
+/// One socket's part of an [`Opened`].
+struct OpenedInlet {
+    inlet: Inlet,
+    geometry: Geometry,
+    receive_buffer: usize,
+    coverage: Coverage,
+}
+
+/// What a socket is to take.
+struct Wanted<'a> {
+    protocol: i32,
+    options: PortOptions,
+    filter: &'a Program,
+    marked_only: bool,
+}
+
+/// Opens the receiving side.
 pub(super) fn receiver(
     interface: &Interface,
     options: &PortOptions,
     filter: &Program,
 ) -> Result<Opened, PortError> {
-    let name = &interface.name;
+    let everything = |protocol| Wanted {
+        protocol,
+        options: *options,
+        filter,
+        marked_only: false,
+    };
+    let Sight::Marked(bit) = options.sight else {
+        let only = open_inlet(interface, &everything(libc::ETH_P_ALL))?;
+        return Ok(together(only, Vec::new()));
+    };
+    let marks = Program::marked(bit);
+    // Both together have the memory of a port without the hook.
+    let marked = |protocol| Wanted {
+        protocol,
+        options: PortOptions {
+            slots: options.slots / 2,
+            ..*options
+        },
+        filter: &marks,
+        marked_only: true,
+    };
+    let ipv4 = open_inlet(interface, &marked(libc::ETH_P_IP))?;
+    let mut others = vec![open_inlet(interface, &marked(libc::ETH_P_IPV6))?];
+    if interface.name != LOOPBACK {
+        let arp = Wanted {
+            options: PortOptions {
+                slots: ARP_SLOTS,
+                slot_bytes: Some(ARP_SLOT_BYTES),
+                ..*options
+            },
+            ..everything(libc::ETH_P_ARP)
+        };
+        others.push(open_inlet(interface, &arp)?);
+    }
+    Ok(together(ipv4, others))
+}
+
+/// All sockets, as what was opened with the first.
+fn together(first: OpenedInlet, others: Vec<OpenedInlet>) -> Opened {
+    let OpenedInlet {
+        inlet,
+        geometry,
+        receive_buffer,
+        ..
+    } = first;
+    // What a filter says that never changes is not what the addresses' says.
+    let changing = others.last().map_or(first.coverage, |last| last.coverage);
+    let others = others.into_iter().map(|other| other.inlet);
+    Opened {
+        receiver: Receiver::new([inlet].into_iter().chain(others).collect()),
+        geometry,
+        receive_buffer,
+        coverage: changing,
+    }
+}
+
+/// Opens a receiving socket. The order matters: the options before the ring that they shape, the filter
+/// before the bind that starts the flow.
+fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet, PortError> {
+    let (name, options) = (&interface.name, &wanted.options);
     let socket = packet_socket(name)?;
     for (option, value, step) in [
         (
@@ -52,16 +136,32 @@ pub(super) fn receiver(
             mib: geometry.bytes() >> 20,
             source,
         })?;
-    let coverage = attach(&socket, filter).map_err(kernel(name, "SO_ATTACH_FILTER"))?;
-    sys::bind_packet(&socket, interface.index, (libc::ETH_P_ALL & 0xffff) as u16)
+    let undescribed = (!wanted.marked_only).then(|| Undescribed::by(Version::running()));
+    let kept_out = undescribed.map(|u| u.rejecting(interface.mtu));
+    let coverage = attach(&socket, kept_out.unwrap_or_default(), wanted.filter)
+        .map_err(kernel(name, "SO_ATTACH_FILTER"))?;
+    sys::bind_packet(&socket, interface.index, ethertype(wanted.protocol))
         .map_err(kernel(name, "bind"))?;
-    let receiver = RingReceiver::new(socket, ring);
-    Ok(Opened {
-        receiver,
+    let inlet = Inlet {
+        ring: RingReceiver::new(socket, ring, undescribed),
+        marked_only: wanted.marked_only,
+    };
+    Ok(OpenedInlet {
+        inlet,
         geometry,
         receive_buffer,
         coverage,
     })
+}
+
+/// A packet socket's protocol, as `bind` takes it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an EtherType has 16 bits"
+)]
+const fn ethertype(protocol: i32) -> u16 {
+    protocol as u16
 }
 
 /// Asks for the receive buffer and returns what there is now. The kernel counts its own overhead too and
@@ -82,13 +182,17 @@ fn size_buffer(socket: &Socket, options: &PortOptions) -> io::Result<usize> {
     socket.recv_buffer_size()
 }
 
-/// Attaches the program, or the one that needs no memory to speak of where the kernel has none for it
+/// Attaches the program, behind these instructions, or the one that needs no memory to speak of where the kernel has none for it
 /// (net.core.optmem_max).
-pub(super) fn attach(socket: &Socket, program: &Program) -> io::Result<Coverage> {
+pub(super) fn attach(
+    socket: &Socket,
+    before: Vec<sock_filter>,
+    program: &Program,
+) -> io::Result<Coverage> {
     let attach = |program: &Program| {
-        let code: Vec<SockFilter> = program
-            .code
+        let code: Vec<SockFilter> = before
             .iter()
+            .chain(&program.code)
             .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
             .collect();
         socket.attach_filter(&code)

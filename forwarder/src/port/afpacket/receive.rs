@@ -1,4 +1,4 @@
-//! Frames in, from a TPACKET_V2 ring; those larger than a slot by a recv() of their own.
+//! Frames in by one socket, from a TPACKET_V2 ring; those larger than a slot by a recv() of their own.
 
 use std::io;
 use std::ops::Range;
@@ -12,14 +12,16 @@ use uvs_core::verdict::DropReason;
 use super::copies::{self, Copies};
 use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
+use super::stall::StallWatch;
 use crate::port::filter::Program;
+use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
-use crate::port::{Budget, Coverage, Link, Receive, Received, RxMeta, RxStatistics};
+use crate::port::{Budget, Coverage, Link, Received, RxMeta, RxStatistics};
 use crate::sys;
 
-/// The receiving side of an AF_PACKET port.
+/// A receiving socket and its ring; its methods are those of [`Receive`](crate::port::Receive).
 #[derive(Debug)]
-pub(crate) struct RingReceiver {
+pub(super) struct RingReceiver {
     socket: Socket,
     ring: Ring,
     /// The slot that the next batch begins with.
@@ -27,6 +29,9 @@ pub(crate) struct RingReceiver {
     batch: Vec<Entry>,
     copies: Copies,
     statistics: RxStatistics,
+    /// What its filter must keep out; `None` = the hook does.
+    undescribed: Option<Undescribed>,
+    stall: StallWatch,
 }
 
 /// One frame of the batch. Offsets count from the start of its memory: a slot after its headers, or a
@@ -53,7 +58,7 @@ enum Place {
 
 impl RingReceiver {
     /// The receiver of a socket and its ring.
-    pub(super) fn new(socket: Socket, ring: Ring) -> Self {
+    pub(super) fn new(socket: Socket, ring: Ring, undescribed: Option<Undescribed>) -> Self {
         Self {
             socket,
             ring,
@@ -61,6 +66,8 @@ impl RingReceiver {
             batch: Vec::with_capacity(Budget::default().frames),
             copies: Copies::default(),
             statistics: RxStatistics::default(),
+            undescribed,
+            stall: StallWatch::default(),
         }
     }
 
@@ -112,12 +119,12 @@ impl AsFd for RingReceiver {
     }
 }
 
-impl Receive for RingReceiver {
-    fn is_ready(&self) -> bool {
+impl RingReceiver {
+    pub(super) fn is_ready(&self) -> bool {
         self.ring.is_ours(self.head)
     }
 
-    fn fill(&mut self, budget: Budget) -> usize {
+    pub(super) fn fill(&mut self, budget: Budget) -> usize {
         assert!(self.batch.is_empty(), "the batch before was not released");
         let mut slot = self.head;
         let mut bytes = 0;
@@ -132,7 +139,7 @@ impl Receive for RingReceiver {
         self.batch.len()
     }
 
-    fn frame(&mut self, index: usize) -> Received<'_> {
+    pub(super) fn frame(&mut self, index: usize) -> Received<'_> {
         let Entry {
             slot,
             place,
@@ -157,7 +164,7 @@ impl Receive for RingReceiver {
         )
     }
 
-    fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
+    pub(super) fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
         let entry = &mut self.batch[index];
         // The range counts from the frame's buffer, VNET_LEN into the memory.
         entry.sealed = range.start..range.end + VNET_LEN;
@@ -169,7 +176,7 @@ impl Receive for RingReceiver {
         memory[range.start..range.start + VNET_LEN].copy_from_slice(&vnet::encode(offload));
     }
 
-    fn sealed(&self, index: usize) -> &[u8] {
+    pub(super) fn sealed(&self, index: usize) -> &[u8] {
         let entry = &self.batch[index];
         let memory = match &entry.place {
             Place::Slot => self.ring.bytes(entry.slot),
@@ -179,7 +186,7 @@ impl Receive for RingReceiver {
         &memory[entry.sealed.clone()]
     }
 
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         for entry in &self.batch {
             self.ring.release(entry.slot);
         }
@@ -190,31 +197,51 @@ impl Receive for RingReceiver {
         self.copies.clear();
     }
 
-    fn set_filter(&mut self, program: &Program) -> io::Result<Coverage> {
-        attach(&self.socket, program)
+    pub(super) fn set_filter(&self, program: &Program) -> io::Result<Coverage> {
+        // The MTU may have been changed since.
+        let mtu = self
+            .name()
+            .and_then(|name| sys::interface_mtu(self.as_fd(), &name).ok());
+        let kept_out = mtu.and_then(|mtu| Some(self.undescribed?.rejecting(mtu)));
+        attach(&self.socket, kept_out.unwrap_or_default(), program)
     }
 
-    fn link(&mut self) -> Link {
+    /// The interface's name; `None` = it is gone.
+    fn name(&self) -> Option<String> {
+        let address = sys::packet_address(&self.socket).ok()?;
+        // The kernel sets the index to -1 when the interface goes.
+        let index = u32::try_from(address.sll_ifindex).ok()?;
+        let name = netdevice::index_to_name_inlined(self.as_fd(), index).ok()?;
+        Some(name.as_str().to_owned())
+    }
+
+    /// Whether the kernel has stopped filling the ring.
+    pub(super) fn has_stalled(&mut self) -> bool {
+        let RxStatistics {
+            received,
+            kernel_drops,
+            ..
+        } = self.statistics();
+        let is_empty = self.batch.is_empty() && !self.is_ready();
+        let stalled = self.stall.look(is_empty, received, kernel_drops);
+        self.statistics.stalls += u64::from(stalled);
+        stalled
+    }
+
+    pub(super) fn link(&mut self) -> Link {
         // ENETDOWN waits there after a change; as long as it does, the descriptor reports an error.
         drop(self.socket.take_error());
-        let Ok(address) = sys::packet_address(&self.socket) else {
+        let Some(name) = self.name() else {
             return Link::Gone;
         };
-        // The kernel sets the index to -1 when the interface goes.
-        let Ok(index) = u32::try_from(address.sll_ifindex) else {
-            return Link::Gone;
-        };
-        let Ok(name) = netdevice::index_to_name_inlined(self.socket.as_fd(), index) else {
-            return Link::Gone;
-        };
-        match sys::interface_is_up(self.socket.as_fd(), name.as_str()) {
+        match sys::interface_is_up(self.socket.as_fd(), &name) {
             Ok(true) => Link::Up,
             Ok(false) => Link::Down,
             Err(_) => Link::Gone,
         }
     }
 
-    fn statistics(&mut self) -> RxStatistics {
+    pub(super) fn statistics(&mut self) -> RxStatistics {
         // The kernel counts the drops as packets too, and starts again from zero after each reading.
         if let Ok(new) = sys::packet_statistics(self.socket.as_fd()) {
             self.statistics.received += u64::from(new.tp_packets - new.tp_drops);

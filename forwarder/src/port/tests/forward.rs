@@ -45,7 +45,7 @@ fn forward(ports: [Port; 2], next_hops: [[u8; 6]; 2], stop: &AtomicBool) -> (Flu
         if !rx.iter().any(|rx| rx.is_ready()) {
             let mut fds = rx
                 .iter()
-                .map(|rx| PollFd::from_borrowed_fd(rx.as_fd(), PollFlags::IN));
+                .map(|rx| PollFd::from_borrowed_fd(rx.descriptors()[0], PollFlags::IN));
             let timeout = Timespec {
                 tv_sec: 0,
                 tv_nsec: 10_000_000,

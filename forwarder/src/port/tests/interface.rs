@@ -73,7 +73,7 @@ fn reports_an_error(rx: &dyn Receive) -> bool {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    let mut fds = [PollFd::from_borrowed_fd(rx.as_fd(), PollFlags::IN)];
+    let mut fds = [PollFd::from_borrowed_fd(rx.descriptors()[0], PollFlags::IN)];
     poll(&mut fds, Some(&timeout)).expect("poll");
     fds[0].revents().contains(PollFlags::ERR)
 }

@@ -3,6 +3,7 @@
 mod filter;
 mod forward;
 mod interface;
+mod marked;
 mod net;
 mod packets;
 mod receive;
@@ -56,7 +57,7 @@ fn wait(rx: &dyn Receive, until: Instant) -> bool {
             tv_nsec: 10_000_000,
         };
         poll(
-            &mut [PollFd::from_borrowed_fd(rx.as_fd(), PollFlags::IN)],
+            &mut [PollFd::from_borrowed_fd(rx.descriptors()[0], PollFlags::IN)],
             Some(&timeout),
         )
         .expect("poll");

@@ -68,6 +68,7 @@ impl Rig {
                 interfaces,
                 host: port().0,
                 reinject: port().0.1,
+                hooked: None,
             };
             parts.push((bed(source).engine, ports));
             wires.push(plugged);

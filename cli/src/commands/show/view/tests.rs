@@ -145,12 +145,13 @@ fn connections_have_their_local_endpoint_when_wide() {
         expires: 899,
         idle_ns: 1_200_000_000,
         sequence: None,
+        in_kernel: true,
     };
     let view = View::Connections(vec![report.into()]);
     assert_eq!(
         view.render(Format::Wide),
-        "PROTO  CLIENT          VIP              SERVER             STATE        EXPIRES   IDLE  LOCAL              SERVICE\n\
-         TCP    10.0.0.9:40000  192.168.0.38:80  192.168.0.18:8080  ESTABLISHED      899  1.2 s  192.168.0.8:10001  TCP 192.168.0.38:80\n"
+        "PROTO  CLIENT          VIP              SERVER             STATE        EXPIRES  PATH     IDLE  LOCAL              SERVICE\n\
+         TCP    10.0.0.9:40000  192.168.0.38:80  192.168.0.18:8080  ESTABLISHED      899  kernel  1.2 s  192.168.0.8:10001  TCP 192.168.0.38:80\n"
     );
     let json: serde_json::Value = serde_json::from_str(&view.render(Format::Json)).expect("JSON");
     assert_eq!(
@@ -163,12 +164,13 @@ fn connections_have_their_local_endpoint_when_wide() {
 fn drops_that_never_happened_are_shown_when_wide_only() {
     let drops = || protocol::Drops {
         totals: Totals {
-            received: 29,
+            received: 32,
             sent: 21,
             answered: 2,
             held: 0,
             passed: 1,
             local: 0,
+            in_kernel: 3,
             dropped: 5,
             lost: 2,
         },
@@ -184,7 +186,7 @@ fn drops_that_never_happened_are_shown_when_wide_only() {
         reasons: vec![("ttl_exceeded".to_owned(), 0), ("no_route".to_owned(), 7)],
         interfaces: Vec::new(),
     };
-    let totals = "received 29 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + dropped 5; lost on the way out 2\n\
+    let totals = "received 32 = sent 21 + answered 2 + held 0 + passed 1 + local 0 + in the kernel 3 + dropped 5; lost on the way out 2\n\
                   connections ended 9, of these evicted 3, dropped by drop_entry 2, replaced: over 7, live 6; \
                   told: clients 4, servers 1\n";
     let few = View::Drops(drops().into()).render(Format::Table);
@@ -271,8 +273,8 @@ fn each_interface_says_where_its_frames_went_and_what_the_kernel_dropped() {
     assert_eq!(
         lines,
         [
-            "INTERFACE  RING-FULL  RECEIVED  SENT  ANSWERED  HELD  PASSED  LOCAL  DROPPED  UNACCOUNTED",
-            "eth0               5        31    24         0     0       0      0        7            0",
+            "INTERFACE  RING-FULL  RECEIVED  SENT  ANSWERED  HELD  PASSED  LOCAL  IN-KERNEL  DROPPED  UNACCOUNTED",
+            "eth0               5        31    24         0     0       0      0          0        7            0",
         ]
     );
 }

@@ -96,9 +96,9 @@ fn connections_say_how_many_are_left_out() {
     assert_eq!(
         lines[4..7],
         [
-            "CLIENT          SERVER           STATE        EXPIRES   IDLE▲  IN-BIT/S  OUT-BIT/S  VIP",
-            "10.0.0.9:40002  192.168.0.18:80  ESTABLISHED      899  988 ms         -          -  192.168.0.38:80",
-            "10.0.0.9:40001  192.168.0.18:80  ESTABLISHED      899  997 ms         -          -  192.168.0.38:80",
+            "CLIENT          SERVER           STATE        EXPIRES   IDLE▲  IN-BIT/S  OUT-BIT/S  VIP              PATH",
+            "10.0.0.9:40002  192.168.0.18:80  ESTABLISHED      899  988 ms         -          -  192.168.0.38:80  user",
+            "10.0.0.9:40001  192.168.0.18:80  ESTABLISHED      899  997 ms         -          -  192.168.0.38:80  kernel",
         ]
     );
 }

@@ -67,6 +67,7 @@ impl<R: Recorder> Scheduling<'_, R> {
     /// Finds a server and makes the connection.
     pub(in crate::engine) fn run(mut self) -> Result<ConnId, Refused> {
         self.flows.replaced = None;
+        self.flows.catch_up();
         if let Some(p) = self.spec().persistence {
             return self.open_persistent(p);
         }
@@ -113,7 +114,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let end = Endpoint::new(spec.endpoint.addr, self.server_port(&spec));
         let mut c = Conn::new(protocol, flow.source(), flow.destination(), end);
         c.flags = conn::INACTIVE | if one_packet { conn::ONE_PACKET } else { 0 };
-        c.mode = mode;
+        c.bind(mode);
         c.backend = server;
         c.control = control;
         if spec.forwarding.takes_local() {

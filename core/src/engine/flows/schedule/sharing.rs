@@ -60,11 +60,12 @@ impl<R: Recorder> Scheduling<'_, R> {
         let end = Endpoint::new(spec.endpoint.addr, self.server_port(&spec));
         let replies = Flow::new(protocol, end, self.flow.source());
         let known = self.flows.find(&replies);
-        known.is_some_and(|(id, _)| !has_ended(self.now, self.flows.conn(id)))
+        known.is_some_and(|(id, _)| !has_ended(self.now, &self.flows.current(id)))
     }
 
     /// A connection ends for a new one whose key it has.
     pub(super) fn give_way(&mut self, id: ConnId) {
+        self.flows.catch_up_with(id);
         let c = *self.flows.conn(id);
         let over = has_ended(self.now, &c);
         // A removed server is nobody's to tell, and may be forgotten with its last connection.

@@ -1,0 +1,74 @@
+//! Where what outlives a killed daemon is pinned: a directory of this network namespace's in a bpffs.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, statfs};
+use rustix::mount::{MountFlags, mount};
+use socket2::{Domain, Socket, Type};
+
+use crate::sys;
+
+/// A bpffs's magic number (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
+const MAGIC: i64 = 0xcafe_4a11;
+/// Where every distribution, bpftool and iproute2 have theirs.
+const USUAL: &str = "/sys/fs/bpf";
+
+/// Why nothing can be pinned.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPins {
+    /// It is no bpffs.
+    #[error(
+        "{0} is in no bpffs: mount one (`mount -t bpf bpf /sys/fs/bpf`), or name a directory in it as hook.pins"
+    )]
+    NoBpffs(PathBuf),
+    /// Something about it failed.
+    #[error("{0} cannot be used for pins: {1}")]
+    Io(PathBuf, io::Error),
+}
+
+/// The directory for this network namespace below `pins`; it is made by whoever pins. Where `pins` is in the usual
+/// place and no bpffs is mounted there, one is, as bpftool would.
+///
+/// # Errors
+/// There is no bpffs, and none can be mounted.
+pub(crate) fn directory(pins: &Path) -> Result<PathBuf, NoPins> {
+    if !is_bpffs(pins) {
+        if !pins.starts_with(USUAL) || !Path::new(USUAL).is_dir() || !mount_usual() {
+            return Err(NoPins::NoBpffs(pins.to_owned()));
+        }
+        tracing::info!("no bpffs was mounted on {USUAL}: one is now, and stays");
+    }
+    of_namespace(pins).map_err(|e| NoPins::Io(pins.to_owned(), e))
+}
+
+/// That directory, whether or not it is there.
+///
+/// # Errors
+/// The kernel does not tell which network namespace this is.
+pub(super) fn of_namespace(pins: &Path) -> io::Result<PathBuf> {
+    namespace().map(|name| pins.join(name))
+}
+
+/// Whether the directory, or the nearest one above it that exists, is in a bpffs.
+fn is_bpffs(path: &Path) -> bool {
+    let existing = path.ancestors().find(|p| p.is_dir());
+    let magic = existing.and_then(|p| statfs(p).ok()).map(|fs| fs.f_type);
+    magic.is_some_and(|magic| i64::from(magic) == MAGIC)
+}
+
+fn mount_usual() -> bool {
+    mount("bpf", USUAL, "bpf", MountFlags::empty(), None).is_ok()
+}
+
+/// A name that no other network namespace has, or had while what it pinned may still be there.
+fn namespace() -> io::Result<String> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    if let Ok(cookie) = sys::namespace_cookie(socket.as_fd()) {
+        return Ok(format!("ns-{cookie}"));
+    }
+    // Before Linux 5.14; the number may be another namespace's once this one is gone.
+    let namespace = rustix::fs::statat(CWD, "/proc/self/ns/net", rustix::fs::AtFlags::empty())?;
+    Ok(format!("inode-{}", namespace.st_ino))
+}

@@ -1,0 +1,186 @@
+//! Whether there is a hook, decided once when the daemon starts: what was asked for, what the kernel can do, and
+//! what an earlier daemon has left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uvs_control::config;
+use uvs_control::protocol::HookMode;
+use uvs_core::offload::Reach;
+use uvs_hook::{Hook, HookError, Limits, Setup};
+
+use super::{Keeper, bpffs, loopback};
+use crate::guard::{Claim, GuardError, HOST_MARK, Repairs};
+use crate::kernel::Version;
+use crate::worker::{Hooked, monotonic};
+
+/// What the daemon wants of the hook.
+pub(crate) struct Wanted<'a> {
+    /// How much.
+    pub(crate) mode: HookMode,
+    /// Its sizes, and where it is pinned.
+    pub(crate) config: &'a config::Hook,
+    /// The interfaces that UVS runs on.
+    pub(crate) interfaces: Vec<Interface>,
+}
+
+/// An interface to run on.
+pub(crate) struct Interface {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its index.
+    pub(crate) index: u32,
+    /// What takes its frames before the host's stack does, as a bridge does of its ports.
+    pub(crate) port_of: Option<String>,
+}
+
+/// How it was decided.
+pub(crate) enum Start {
+    /// There is a hook: the control thread's end, and the worker's.
+    Hooked(Box<Keeper>, Hooked),
+    /// There is none, and why; `None` = none was asked for.
+    Not(Option<NotHooked>),
+}
+
+/// Why there is no hook.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotHooked {
+    /// An interface's frames never come to where it would hand them on.
+    #[error(
+        "{name} is a port of a {master}, which takes its frames before the host's stack does: run on the {master} itself (--interface), or without the hook"
+    )]
+    PortOf {
+        /// The interface.
+        name: String,
+        /// The kind of what it is a port of.
+        master: String,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The kernel can do less than was asked for.
+    #[error("the kernel forwards nothing: {0}")]
+    Less(String),
+}
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CannotStart {
+    /// Another daemon is there.
+    #[error(transparent)]
+    Busy(#[from] GuardError),
+    /// It was asked for and cannot be had.
+    #[error("the hook was asked for (--hook {mode}) and cannot be had: {why}", mode = .0.name(), why = .1)]
+    NotHooked(HookMode, NotHooked),
+}
+
+/// Puts the hook on the interfaces, without any rules yet. With `auto` the reason for having none goes to the log.
+///
+/// # Errors
+/// Another daemon runs here; what was asked for by name cannot be had.
+pub(crate) fn start(wanted: &Wanted<'_>) -> Result<Start, CannotStart> {
+    if wanted.mode == HookMode::Off {
+        return Ok(Start::Not(None));
+    }
+    let claim = Claim::new()?;
+    match hooked(wanted, claim) {
+        Ok((keeper, worker)) => Ok(Start::Hooked(Box::new(keeper), worker)),
+        Err(why) if wanted.mode == HookMode::Auto => {
+            tracing::warn!("the hook is not used: {why}. AF_PACKET and nft go on without it");
+            Ok(Start::Not(Some(why)))
+        }
+        Err(why) => Err(CannotStart::NotHooked(wanted.mode, why)),
+    }
+}
+
+fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHooked> {
+    let enslaved = |i: &Interface| Some((i.name.clone(), i.port_of.clone()?));
+    if let Some((name, master)) = wanted.interfaces.iter().find_map(enslaved) {
+        return Err(NotHooked::PortOf { name, master });
+    }
+    let setup = setup(wanted);
+    let hook = Arc::new(load(&setup)?);
+    let worker = Hooked {
+        hook: Box::new(hook.worker()?),
+        reach: hook.reach(),
+        room: hook.room(),
+        found: hook.found(),
+    };
+    let mut keeper = Keeper {
+        hook,
+        _claim: claim,
+        places: BTreeMap::new(),
+        egress: BTreeSet::new(),
+        pins: setup.pins.map(|pins| pins.display().to_string()),
+        repairs: Repairs::default(),
+    };
+    let lacks = keeper.hook.reach() == Reach::Guard;
+    let lacks = lacks.then(|| keeper.hook.shortfall().unwrap_or_default().to_owned());
+    let attached = match lacks.filter(|_| wanted.mode == HookMode::Tier) {
+        Some(why) => Err(NotHooked::Less(why)),
+        None => attach(&mut keeper, &wanted.interfaces),
+    };
+    if let Err(why) = attached {
+        if let Err(error) = keeper.remove() {
+            tracing::warn!("what is left of the hook cannot be removed: {error}");
+        }
+        return Err(why);
+    }
+    Ok((keeper, worker))
+}
+
+fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked> {
+    let interfaces = interfaces.iter().map(|i| (i.name.clone(), i.index));
+    for (name, index) in interfaces.chain([loopback()]) {
+        keeper.attach(&name, index)?;
+    }
+    Ok(())
+}
+
+/// What an earlier daemon has left, where it fits, else all anew.
+fn load(setup: &Setup) -> Result<Hook, HookError> {
+    // Whoever only tells frames apart has no use for what was forwarded.
+    let left = setup.pins.as_ref().is_some_and(|pins| pins.exists());
+    if left && setup.reach > Reach::Guard {
+        match Hook::adopt(setup, monotonic()) {
+            Ok(hook) => return Ok(hook),
+            Err(why) => tracing::warn!(
+                "what an earlier daemon has left in the kernel cannot be used, and its connections end: {why}"
+            ),
+        }
+    }
+    Hook::load(setup, monotonic())
+}
+
+fn setup(wanted: &Wanted<'_>) -> Setup {
+    let config = wanted.config;
+    Setup {
+        limits: Limits {
+            connections: config.connections,
+            ..Limits::default()
+        },
+        reach: match wanted.mode {
+            HookMode::Auto | HookMode::Tier => Reach::Everything,
+            HookMode::Guard | HookMode::Off => Reach::Guard,
+        },
+        stale_after: Duration::from_secs(config.heartbeat.into()),
+        host_mark: HOST_MARK,
+        udp_gso: Version::running().is_some_and(Version::describes_udp_segments),
+        pins: pins(config),
+    }
+}
+
+/// Where to pin; without, a killed daemon's connections end with it.
+fn pins(config: &config::Hook) -> Option<PathBuf> {
+    match bpffs::directory(&config.pins) {
+        Ok(directory) => Some(directory),
+        Err(why) => {
+            tracing::warn!(
+                "nothing is pinned, so that a killed daemon's connections are reset: {why}"
+            );
+            None
+        }
+    }
+}

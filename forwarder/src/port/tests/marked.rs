@@ -1,0 +1,107 @@
+//! A port that gets what is marked, and the kernel the rest. Who marks is nft here, at the same place as the
+//! hook's program.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use super::net::Net;
+use super::packets::udp;
+use super::{A, B, VIP, macs, open, open_with, receive, send, to};
+use crate::port::afpacket::PortOptions;
+use crate::port::filter::{FilterSpec, Program};
+use crate::port::{Coverage, Receive as _, Sight};
+
+const BIT: u32 = 0x1000_0000;
+const MARKED: PortOptions = PortOptions {
+    slots: 8192,
+    slot_bytes: None,
+    receive_buffer: 16 << 20,
+    sight: Sight::Marked(BIT),
+};
+/// What datagrams of 50 bytes and all IPv6 get.
+const RULES: [&str; 5] = [
+    "add table netdev t",
+    "add chain netdev t c { type filter hook ingress device b0 priority 0; }",
+    "add rule netdev t c udp length 58 meta mark set 0x10000000 meta pkttype set other",
+    "add rule netdev t c udp length 78 meta mark set 0x10000000",
+    "add rule netdev t c meta protocol ip6 meta mark set 0x10000000 meta pkttype set other",
+];
+
+/// An IPv6 header's first half is enough for a socket of its EtherType.
+fn ipv6(net: &Net) -> Vec<u8> {
+    let (a, b) = macs(net);
+    [&b[..], &a, &[0x86, 0xdd, 0x60], &[0; 45]].concat()
+}
+
+#[test]
+fn what_is_marked_and_hidden_is_the_ports_and_all_else_the_kernels() {
+    let net = Net::pair();
+    for rule in RULES {
+        let words: Vec<&str> = rule.split(' ').collect();
+        net.inside("b", || {
+            assert!(
+                std::process::Command::new("nft")
+                    .args(words)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        });
+    }
+    let stack = net.inside("b", || UdpSocket::bind((B, 9)).unwrap());
+    stack
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let mut a = open(&net, "a", "a0", &to(A));
+    // The addresses of a filter are for ARP alone here.
+    let mut b = open_with(&net, "b", "b0", &to(VIP), &MARKED);
+    let datagram = |len| udp(macs(&net), B, len);
+    let (hidden, foreign, stray) = (datagram(50), datagram(60), datagram(70));
+    let v6 = (ipv6(&net), Default::default());
+    send(
+        &mut a.transmit,
+        &[foreign, hidden.clone(), stray, v6.clone()],
+    );
+    let mut arrived: Vec<Vec<u8>> = receive(&mut b.receive, 2)
+        .into_iter()
+        .map(|frame| frame.unwrap().0)
+        .collect();
+    arrived.sort_by_key(Vec::len);
+    assert_eq!(arrived, [v6.0, hidden.0], "by two sockets, in any order");
+    let mut buffer = [0; 100];
+    let mut to_stack = || stack.recv(&mut buffer).ok();
+    assert_eq!(
+        [to_stack(), to_stack(), to_stack()],
+        [Some(60), Some(70), None],
+        "a mark alone hides nothing"
+    );
+    assert_eq!(b.receive.statistics().received, 2);
+}
+
+#[test]
+fn a_filter_of_a_port_for_marks_is_for_arp_and_changes_live() {
+    let net = Net::pair();
+    let owned = FilterSpec {
+        arp_for: vec![VIP],
+        ..FilterSpec::default()
+    };
+    let mut a = open(&net, "a", "a0", &to(A));
+    let mut b = open_with(&net, "b", "b0", &Program::everything(), &MARKED);
+    assert_eq!(b.coverage, Coverage::Everything);
+    let coverage = b.receive.set_filter(&owned.compile()).unwrap();
+    assert_eq!(coverage, Coverage::Exact);
+    let (mac, _) = macs(&net);
+    let arp = |target: std::net::Ipv4Addr| {
+        let head = [0, 1, 8, 0, 6, 4, 0, 1];
+        let ask = [&head[..], &mac, &A.octets(), &[0; 6], &target.octets()].concat();
+        let frame = [&[0xff; 6][..], &mac, &[8, 6], &ask, &[0; 18]].concat();
+        (frame, Default::default())
+    };
+    send(
+        &mut a.transmit,
+        &[arp(B), arp(VIP), udp(macs(&net), VIP, 50)],
+    );
+    let arrived = receive(&mut b.receive, 1).remove(0).unwrap();
+    assert_eq!(arrived.0, arp(VIP).0);
+    assert!(!b.receive.is_ready(), "a service's address is no mark");
+}

@@ -1,0 +1,186 @@
+/* One decision about each frame that comes in by a port (design D, docs/adr/0025): taken, that is rewritten and sent on
+ * here; ours, that is hidden from the host's stack and given to UVS's rings; or not ours, and then untouched.
+ *
+ * What is ours gets a bit of the mark and PACKET_OTHERHOST: ip_rcv and ipv6_rcv drop it, packet sockets have it.
+ * Only the client's SYN and what is unusual goes up of a connection; the rest is forwarded with its state, time and
+ * sequence numbers kept as the engine would.
+ *
+ * Built by `make bpf`; what is committed in ../src/bytecode.rs is this.
+ */
+#include "forward.h"
+#include "rules.h"
+
+#define LOOPBACK 1
+
+INLINE int leave(struct __sk_buff *skb, const struct control *c)
+{
+	if (skb->mark & c->ours_mark)
+		skb->mark &= ~c->ours_mark;
+	return TC_ACT_UNSPEC;
+}
+
+INLINE void count(struct __sk_buff *skb, u64 what, u64 bytes)
+{
+	u64 ifindex = skb->ifindex;
+	u32 *port = bpf_map_lookup_elem(&ports, &ifindex);
+	if (!port)
+		return;
+	u64 key = (u64)*port * CELLS + what;
+	struct total *cell = bpf_map_lookup_elem(&cells, &key);
+	if (cell) {
+		cell->packets++;
+		cell->bytes += bytes;
+	}
+}
+
+/* Hides a frame from the stack. A super-frame that a virtio_net_hdr cannot describe would stop the ring. */
+INLINE int take(struct __sk_buff *skb, const struct control *c, const struct packet *p, u32 why)
+{
+	if (skb->gso_size && (p->protocol == IPPROTO_SCTP ||
+			      (p->protocol == IPPROTO_UDP && c->flags & CONTROL_NO_UDP_GSO))) {
+		count(skb, CELL_GSO, skb->len);
+		return TC_ACT_SHOT;
+	}
+	count(skb, why, skb->len);
+	skb->mark |= c->ours_mark;
+	bpf_skb_change_type(skb, PACKET_OTHERHOST);
+	return TC_ACT_OK;
+}
+
+/* Why a frame is ours that is not forwarded here, 0 = it is not. */
+INLINE u32 judge(struct __sk_buff *skb, const struct control *c, struct packet *p, u64 target, u64 now)
+{
+	u64 to = flags_of(p->dst);
+	if (to & ADDRESS_OWNED)
+		return UP_OWNED;
+	if (p->kind == KIND_FRAGMENT)
+		return match_fragment(p, now);
+	if (p->kind == KIND_ICMP)
+		return p->first ? 0 : match_error(skb, p);
+	u64 from = flags_of(p->src);
+	u32 why = 0;
+	if (p->kind == KIND_TRANSPORT) {
+		why = target ? UP_KNOWN : match(c, p->src, p->dst, p->ports, p->protocol, to, from);
+		if (p->first && (why || to || from))
+			remember_fragment(p, now, why);
+	} else if (p->why == UP_OPTIONS && p->v6 && (to & ~ADDRESS_LOCAL || from & (ADDRESS_FROM | ADDRESS_SERVER))) {
+		/* Ports behind extension headers are the engine's to find. */
+		why = UP_OPTIONS;
+	}
+	return why && p->why ? p->why : why;
+}
+
+/* What a program can do: tell what is ours; forward what changes no state; forward everything. */
+enum reach { GUARD, ESTABLISHED, EVERYTHING };
+
+INLINE int decide(struct __sk_buff *skb, enum reach reach)
+{
+	u64 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	if (!c)
+		return TC_ACT_UNSPEC;
+	if (c->host_mark && skb->mark == c->host_mark) {
+		skb->mark = 0;
+		return TC_ACT_UNSPEC;
+	}
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present) {
+		/* What `egress` has sent there is ours already. */
+		if (skb->ifindex == LOOPBACK && skb->pkt_type == PACKET_OTHERHOST && skb->mark & c->ours_mark)
+			return TC_ACT_OK;
+		return leave(skb, c);
+	}
+	struct packet p = {};
+	if (skb->protocol == swap16(ETH_P_IP))
+		parse4(skb, &p);
+	else if (skb->protocol == swap16(ETH_P_IPV6))
+		parse6(skb, &p);
+	if (p.kind == KIND_FOREIGN)
+		return leave(skb, c);
+	u64 now = bpf_ktime_get_ns();
+	if (now - c->heartbeat > c->stale_after && now > c->heartbeat)
+		return leave(skb, c);
+	u64 target = p.kind == KIND_TRANSPORT ? find_flow(&p) : 0;
+	u32 why = target ? UP_KNOWN : 0;
+	if (reach != GUARD && target && !p.first) {
+		int action = TC_ACT_SHOT;
+		u32 len = skb->len;
+		why = forward(skb, c, &p, target, now, &action, reach == EVERYTHING);
+		if (!why) {
+			count(skb, action == TC_ACT_SHOT ? CELL_LOST : CELL_FORWARDED, len);
+			leave(skb, c);
+			return action;
+		}
+	}
+	if (!why || p.first)
+		why = judge(skb, c, &p, target, now);
+	return why ? take(skb, c, &p, why) : leave(skb, c);
+}
+
+SEC("everything") int uvs_everything(struct __sk_buff *skb)
+{
+	return decide(skb, EVERYTHING);
+}
+
+/* For kernels whose programs have neither compare-and-swap nor ring buffers. */
+SEC("established") int uvs_established(struct __sk_buff *skb)
+{
+	return decide(skb, ESTABLISHED);
+}
+
+SEC("guard") int uvs_guard(struct __sk_buff *skb)
+{
+	return decide(skb, GUARD);
+}
+
+/* At the way out: what a server on the host itself replies goes back in by `lo`, to the ring there. */
+SEC("egress") int uvs_egress(struct __sk_buff *skb)
+{
+	u64 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	u64 now = bpf_ktime_get_ns();
+	if (!c || (c->host_mark && skb->mark == c->host_mark) || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
+		return TC_ACT_UNSPEC;
+	struct packet p = {};
+	if (skb->protocol == swap16(ETH_P_IP))
+		parse4(skb, &p);
+	else if (skb->protocol == swap16(ETH_P_IPV6))
+		parse6(skb, &p);
+	if (p.kind != KIND_TRANSPORT || !find_flow(&p))
+		return TC_ACT_UNSPEC;
+	skb->mark |= c->ours_mark;
+	return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
+}
+
+/* Takes out the flows of connections that have ended. A flow may lead to a newer connection by now, which stays. */
+SEC("remove") int uvs_remove(void *unused)
+{
+	(void)unused;
+	u64 zero = 0;
+	struct control *c = bpf_map_lookup_elem(&control, &zero);
+	if (!c)
+		return 0;
+	/* Linux 6.1's verifier takes a loop whose counter is spilled for an endless one. */
+#pragma clang loop unroll(full)
+	for (u64 i = 0; i < REMOVALS; i++) {
+		if (i >= c->removals)
+			break;
+		u64 at = i;
+		struct removal *r = bpf_map_lookup_elem(&removals, &at);
+		if (!r)
+			break;
+		if (r->src[0] == 0 && (u32)r->src[1] == 0xffff0000) {
+			struct key4 key = { r->src[1] >> 32 | (r->dst[1] >> 32) << 32, r->rest };
+			u64 *found = bpf_map_lookup_elem(&flows4, &key);
+			if (found && *found == r->target)
+				bpf_map_delete_elem(&flows4, &key);
+		} else {
+			struct key6 key = { { r->src[0], r->src[1] }, { r->dst[0], r->dst[1] }, r->rest };
+			u64 *found = bpf_map_lookup_elem(&flows6, &key);
+			if (found && *found == r->target)
+				bpf_map_delete_elem(&flows6, &key);
+		}
+	}
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "MIT OR Apache-2.0";

@@ -1,0 +1,381 @@
+//! The hook as the daemon has it: maps, programs, heartbeat and numbers. Attaching is `attach`'s, rules are `rules`'.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use uvs_core::flow::Endpoint;
+use uvs_core::narrow;
+use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, Up};
+use uvs_core::service::ServiceKey;
+use uvs_core::time::Instant;
+
+use crate::ability::check_machine;
+use crate::attach::{Link, Place};
+use crate::cells::half;
+use crate::error::HookError;
+use crate::kept;
+use crate::layout::{CELLS, Key, OURS_MARK, addr, bytes, cell, control};
+use crate::maps::{self, Limits, Maps, Memory, VERSION};
+use crate::pins;
+use crate::programs::{self, Programs};
+use crate::rules::InForce;
+use crate::sys::memory::Ring;
+use crate::up;
+use crate::worker::Worker;
+
+/// What a hook is to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// How much there may be of everything.
+    pub limits: Limits,
+    /// How far it is to go.
+    pub reach: Reach,
+    /// How long after the last heartbeat the host gets everything back.
+    pub stale_after: Duration,
+    /// The mark of frames that the daemon sends into the host's stack.
+    pub host_mark: u32,
+    /// Whether a ring can describe a UDP super-frame (Linux 6.2). Where it cannot, one would stop the ring.
+    pub udp_gso: bool,
+    /// Where maps and links are pinned, in a BPF file system; `None` = they go with the process.
+    pub pins: Option<PathBuf>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            reach: Reach::Everything,
+            stale_after: Duration::from_secs(60),
+            host_mark: 0,
+            udp_gso: true,
+            pins: None,
+        }
+    }
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// Packets; a super-frame is one.
+    pub packets: u64,
+    /// Their bytes: of IP in a server's, of whole frames in a port's.
+    pub bytes: u64,
+}
+
+/// What a port's program has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortTotals {
+    /// Forwarded in the kernel.
+    pub forwarded: Total,
+    /// Of a taken connection, and lost, since there was no memory to change it.
+    pub lost: Total,
+    /// Super-frames that were UVS's and that no ring can describe: dropped.
+    pub gso_unsupported: Total,
+    /// Given to the ring, by reason.
+    pub up: [Total; Up::COUNT],
+}
+
+/// How full the hook is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Connections in it, taken and known.
+    pub connections: u32,
+    /// How many there may be.
+    pub limit: u32,
+}
+
+/// A loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// What it is called in `bpf/hook.bpf.c`.
+    pub name: &'static str,
+    /// The kernel's number of it.
+    pub id: u32,
+    /// The hash of its instructions.
+    pub tag: String,
+}
+
+/// The hook.
+pub struct Hook {
+    pub(crate) maps: Maps,
+    pub(crate) memory: Memory,
+    pub(crate) programs: Programs,
+    pub(crate) setup: Setup,
+    /// Connections in the maps.
+    pub(crate) taken: AtomicU32,
+    /// The rules, which the control thread changes, and a worker where cells run out.
+    pub(crate) rules: Mutex<InForce>,
+    pub(crate) links: Mutex<BTreeMap<(u32, Place), Link>>,
+    worker: Mutex<bool>,
+}
+
+impl Hook {
+    /// Makes maps and programs. What an earlier daemon has pinned there goes, unless it is [adopted](Hook::adopt).
+    ///
+    /// # Errors
+    /// The kernel does not allow it or cannot do it; the text says what helps.
+    pub fn load(setup: &Setup, now: Instant) -> Result<Self, HookError> {
+        check_machine()?;
+        if let Some(dir) = &setup.pins {
+            pins::prepare(dir)?;
+        }
+        let maps = Maps::create(&setup.limits)?;
+        maps::enter_states(&maps.states)?;
+        let hook = Self::new(setup, maps, InForce::default())?;
+        hook.set_up(now);
+        if let Some(dir) = &setup.pins {
+            pins::replace(dir, &hook.maps)?;
+        }
+        Ok(hook)
+    }
+
+    /// Opens the maps that an earlier daemon has pinned, and loads programs of this version for them. Ports that have
+    /// the earlier ones keep these until they are [attached](Hook::attach) again.
+    ///
+    /// # Errors
+    /// [`HookError::Layout`]: there are none, or of another version: make new ones.
+    pub fn adopt(setup: &Setup, now: Instant) -> Result<Self, HookError> {
+        let Some(dir) = &setup.pins else {
+            let path = PathBuf::new();
+            let what = "nothing is pinned";
+            return Err(HookError::Layout { path, what });
+        };
+        let maps = Maps::open(dir, &setup.limits)?;
+        let in_force = InForce::read(&maps)?;
+        let hook = Self::new(setup, maps, in_force)?;
+        if hook.memory.control().version.load(Relaxed) != VERSION {
+            let (path, what) = (dir.join("control"), "another version");
+            return Err(HookError::Layout { path, what });
+        }
+        hook.set_up(now);
+        let there = hook
+            .memory
+            .conns
+            .iter()
+            .filter(|c| c.birth.load(Relaxed) != 0);
+        let there = narrow::to_u32(there.count());
+        hook.taken.store(there, Relaxed);
+        Ok(hook)
+    }
+
+    fn new(setup: &Setup, maps: Maps, in_force: InForce) -> Result<Self, HookError> {
+        let programs = Programs::load(&maps, setup.reach)?;
+        let memory = Memory::map(&maps)?;
+        Ok(Self {
+            maps,
+            memory,
+            programs,
+            setup: setup.clone(),
+            taken: AtomicU32::new(0),
+            rules: Mutex::new(in_force),
+            links: Mutex::new(BTreeMap::new()),
+            worker: Mutex::new(false),
+        })
+    }
+
+    fn set_up(&self, now: Instant) {
+        let shared = self.memory.control();
+        let stale = u64::try_from(self.setup.stale_after.as_nanos()).unwrap_or(u64::MAX);
+        shared.stale_after.store(stale, Relaxed);
+        shared.ours_mark.store(OURS_MARK, Relaxed);
+        shared.host_mark.store(self.setup.host_mark, Relaxed);
+        let gso = if self.setup.udp_gso {
+            0
+        } else {
+            control::NO_UDP_GSO
+        };
+        shared.flags.fetch_and(!control::NO_UDP_GSO, Relaxed);
+        shared.flags.fetch_or(gso, Relaxed);
+        shared.version.store(VERSION, Relaxed);
+        self.heartbeat(now);
+    }
+
+    /// How far it goes.
+    pub const fn reach(&self) -> Reach {
+        self.programs.reach
+    }
+
+    /// Why it goes no further, where more was asked for.
+    pub fn shortfall(&self) -> Option<&str> {
+        self.programs.shortfall.as_deref()
+    }
+
+    /// The program at the ports.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn program(&self) -> Result<ProgramInfo, HookError> {
+        let info = self.programs.ingress.info();
+        let (id, tag) = info.map_err(HookError::io("what program is loaded"))?;
+        Ok(ProgramInfo {
+            name: programs::name(self.reach()),
+            id,
+            tag: tag.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    /// The hook as an engine has it.
+    ///
+    /// # Errors
+    /// [`HookError::Busy`]: it was given out already; or its memory cannot be mapped.
+    pub fn worker(self: &Arc<Self>) -> Result<Worker, HookError> {
+        let mut given = self.worker.lock().map_err(|_| HookError::Busy)?;
+        if *given {
+            return Err(HookError::Busy);
+        }
+        let ring = Ring::map(&self.maps.events);
+        let ring = ring.map_err(|e| HookError::refused("map the ring of events", e))?;
+        *given = true;
+        Ok(Worker::new(Arc::clone(self), ring))
+    }
+
+    /// How much of it there is for an engine.
+    pub fn room(&self) -> Room {
+        let limits = &self.setup.limits;
+        let births = self.memory.conns.iter().map(|c| c.birth.load(Relaxed));
+        Room {
+            cells: 0..limits.connections,
+            servers: 0..limits.servers,
+            hops: 0..limits.hops,
+            first_birth: births.max().unwrap_or(0) + 1,
+        }
+    }
+
+    /// The daemon lives.
+    pub fn heartbeat(&self, now: Instant) {
+        self.memory.control().heartbeat.store(now.0, Release);
+    }
+
+    /// The connections in the maps, as an earlier daemon left them.
+    pub fn found(&self) -> Vec<Found> {
+        let cells = (0..).zip(self.memory.conns.iter());
+        let found = cells.filter_map(|(i, conn)| {
+            let birth = Birth(conn.birth.load(Relaxed));
+            let word = conn.word.load(Relaxed);
+            let legs = self.memory.legs.get(i as usize * 2..)?.first_chunk::<2>()?;
+            // One that was being written when the daemon was killed is none.
+            let whole = birth.0 != 0 && word >> 32 == half(birth) >> 32;
+            whole.then_some(Found {
+                cell: Cell(i),
+                birth,
+                server: ServerCell(conn.server.load(Relaxed)),
+                kept: kept::kept(&self.memory.kept.get(i as usize)?.words)?,
+                seen: conn.seen([&legs[0], &legs[1]]),
+            })
+        });
+        found.collect()
+    }
+
+    /// The servers' cells in the maps, with their generations, as an earlier daemon left them.
+    pub fn found_servers(&self) -> Vec<(ServerCell, u32, ServiceKey, Endpoint)> {
+        let cells = (0..).zip(self.memory.servers.iter());
+        let found = cells.filter_map(|(i, server)| {
+            let (service, end) = kept::kept_names(&server.names)?;
+            let generation = u32::try_from(server.generation.load(Relaxed)).ok()?;
+            Some((ServerCell(i), generation, service, end))
+        });
+        found.collect()
+    }
+
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        Fill {
+            connections: self.taken.load(Relaxed),
+            limit: self.setup.limits.connections,
+        }
+    }
+
+    /// What a port's program has done; all zero where it has none.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn port(&self, ifindex: u32) -> Result<PortTotals, HookError> {
+        let place = self.maps.ports.lookup(&ifindex.to_le_bytes());
+        let place = place.map_err(HookError::io("a port's numbers"))?;
+        let place = place.and_then(|p| p.first_chunk().map(|p| u32::from_le_bytes(*p)));
+        let cell = |what: u32| {
+            place.map_or_else(Total::default, |place| {
+                sum(self
+                    .maps
+                    .cells
+                    .lookup(&(place * CELLS + what).to_le_bytes()))
+            })
+        };
+        let mut reasons = [Total::default(); Up::COUNT];
+        for (why, to) in Up::ALL.iter().zip(&mut reasons) {
+            *to = cell(up::place(*why));
+        }
+        Ok(PortTotals {
+            forwarded: cell(cell::FORWARDED),
+            lost: cell(cell::LOST),
+            gso_unsupported: cell(cell::GSO),
+            up: reasons,
+        })
+    }
+
+    /// A server's total, of all CPUs.
+    pub(crate) fn total(&self, place: u32) -> Total {
+        sum(self.maps.totals.lookup(&place.to_le_bytes()))
+    }
+
+    /// Takes the staged flows out, the first `count`.
+    pub(crate) fn take_out(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let removals = &self.memory.control().removals;
+        removals.store(count as u64, Release);
+        let called = self
+            .programs
+            .remove
+            .as_ref()
+            .is_some_and(|p| p.call().is_ok());
+        if !called {
+            self.take_out_singly(count);
+        }
+    }
+
+    /// As the program `remove`, for kernels that cannot call one. Only this process puts keys in and takes them out, so
+    /// that nothing comes between the comparison and what follows.
+    pub(crate) fn take_out_singly(&self, count: usize) {
+        for removal in self.memory.removals.iter().take(count) {
+            let [a, b] = [0, 1].map(|i| removal.src[i].load(Relaxed));
+            let [c, d] = [0, 1].map(|i| removal.dst[i].load(Relaxed));
+            let rest = removal.rest.load(Relaxed);
+            let both_v4 = addr([a, b]).is_v4() && addr([c, d]).is_v4();
+            let (map, key) = if both_v4 {
+                let key = Key::V4([b >> 32 | (d >> 32) << 32, rest]);
+                (&self.maps.flows4, key)
+            } else {
+                (&self.maps.flows6, Key::V6([a, b, c, d, rest]))
+            };
+            let key = match &key {
+                Key::V4(words) => bytes(words),
+                Key::V6(words) => bytes(words),
+            };
+            let target = removal.target.load(Relaxed).to_le_bytes();
+            if let Ok(Some(found)) = map.lookup(&key)
+                && found == target
+            {
+                // A key that stays leads to a cell that is nobody's, which the program sees.
+                drop(map.delete(&key));
+            }
+        }
+    }
+}
+
+/// The sum of all CPUs' totals.
+fn sum(values: std::io::Result<Option<Vec<u8>>>) -> Total {
+    let words = values.ok().flatten().unwrap_or_default();
+    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+    let mut total = Total::default();
+    for cpu in words.chunks_exact(16) {
+        total.packets += word(cpu);
+        total.bytes += word(&cpu[8..]);
+    }
+    total
+}

@@ -1,0 +1,45 @@
+//! UVS's part in the kernel: an eBPF program at each port that decides each frame once.
+//!
+//! A frame is *taken* (of a connection that the engine has handed over: rewritten, tracked and sent on in the kernel),
+//! *ours* (hidden from the host's stack, given to UVS's rings), or neither, and then untouched. The program is C, in
+//! `bpf/`; its object is committed beside it, and loaded over bpf(2) by this crate, which alone knows that call.
+//!
+//! [`Hook`] is the daemon's: maps, programs, rules, attachment, heartbeat, numbers. [`Worker`] is an engine's, as
+//! [`uvs_core::offload::Hook`]. What both share with the program is in `layout`; the rules of the program, which are the
+//! engine's own, are in `bpf/forward.h`.
+//!
+//! # Who writes what
+//! Cells of connections, and keys: the engine's thread alone. What is tracked in a cell: the program by compare-and-swap,
+//! and the engine by the same. Rules: the control thread. Everything else: one of the two, once.
+
+mod ability;
+mod attach;
+mod cells;
+mod clsact;
+mod error;
+mod hook;
+mod kept;
+mod layout;
+mod maps;
+mod object;
+mod pins;
+mod programs;
+mod rules;
+mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod up;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use ability::{Ability, ability};
+pub use attach::{Attached, Way};
+pub use error::HookError;
+pub use hook::{Fill, Hook, PortTotals, ProgramInfo, Setup, Total};
+pub use layout::OURS_MARK;
+pub use maps::Limits;
+pub use pins::{Leftovers, default_dir, leftovers, remove_leftovers};
+pub use rules::{FullNat, Rules, TunnelEnd};
+pub use worker::Worker;

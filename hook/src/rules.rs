@@ -1,0 +1,305 @@
+//! What is ours without a connection, and how the maps come to say so.
+//!
+//! What is added is added first and what is taken away goes last, so that at every moment everything is ours that is so
+//! before and after.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::marks::Destination;
+
+use crate::error::HookError;
+use crate::hook::Hook;
+use crate::layout::{RANGES, address, bytes, control, rule, words};
+use crate::maps::Maps;
+use crate::sys::map::Map;
+
+/// What is ours without a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Services' addresses and ports, 0 = every port.
+    pub to: Vec<(Protocol, Addr, u16)>,
+    /// Services' networks and ranges of ports. A network spares the host's own addresses.
+    pub wide: Vec<Destination>,
+    /// Addresses whose FTP service has the data connections too: TCP ports 20 and from 1024 on.
+    pub ftp: Vec<Addr>,
+    /// Addresses that UVS owns: all to them is ours.
+    pub owned: Vec<Addr>,
+    /// The host's own addresses.
+    pub local: Vec<Addr>,
+    /// What comes too late for a FULLNAT connection.
+    pub fullnat: FullNat,
+    /// Servers, with port (0 = every one), whose packets of no connection are ours where they go beyond the host.
+    pub strays: Vec<(Addr, Protocol, u16)>,
+    /// Servers whose replies pass the director: a fragment of theirs that overtakes its datagram's first is ours.
+    pub servers: Vec<Addr>,
+    /// Where tunnels end: an ICMP error about a packet to one is ours.
+    pub tunnels: Vec<TunnelEnd>,
+}
+
+/// FULLNAT's servers and local addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FullNat {
+    /// The servers with their ports, 0 = every one.
+    pub servers: Vec<(Addr, Protocol, u16)>,
+    /// The local addresses.
+    pub local: Vec<Addr>,
+    /// First and last local port.
+    pub ports: (u16, u16),
+}
+
+/// A tunnel's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelEnd {
+    /// The real server.
+    pub addr: Addr,
+    /// The outer header's protocol: 4 or 41 (IPIP), 47 (GRE), 17 (GUE).
+    pub protocol: u8,
+    /// GUE's port, else 0.
+    pub port: u16,
+}
+
+/// Keys and values of one map.
+type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What is in the maps.
+#[derive(Default)]
+pub(crate) struct InForce {
+    /// From the daemon.
+    wanted: Rules,
+    /// From the engine: ends of which everything is ours.
+    whole: Vec<(Protocol, Endpoint)>,
+    rules: Elements,
+    addresses: Elements,
+    networks: Elements,
+}
+
+impl InForce {
+    /// What an earlier daemon left.
+    pub(crate) fn read(maps: &Maps) -> Result<Self, HookError> {
+        let read = |map: &Map| -> std::io::Result<Elements> {
+            let mut all = Elements::new();
+            for key in map.keys()? {
+                if let Some(value) = map.lookup(&key)? {
+                    all.insert(key, value);
+                }
+            }
+            Ok(all)
+        };
+        let read = |map| read(map).map_err(HookError::io("the rules of an earlier daemon"));
+        Ok(Self {
+            rules: read(&maps.rules)?,
+            addresses: read(&maps.addresses)?,
+            networks: read(&maps.networks)?,
+            ..Self::default()
+        })
+    }
+
+    fn put_in_force(&mut self, hook: &Hook) -> Result<(), HookError> {
+        let mut new = Elements3::default();
+        new.enter(&self.wanted, &self.whole);
+        new.check(hook)?;
+        let maps = &hook.maps;
+        let shared = hook.memory.control();
+        let (first, last) = self.wanted.fullnat.ports;
+        shared.first_port.store(u32::from(first), Relaxed);
+        shared.last_port.store(u32::from(last), Relaxed);
+        add(&maps.rules, "rules", &self.rules, &new.rules)?;
+        add(&maps.networks, "networks", &self.networks, &new.networks)?;
+        if !new.networks.is_empty() {
+            shared.flags.fetch_or(control::NETWORKS, Relaxed);
+        }
+        // An address is at first all that it was and all that it is to be.
+        let both = union(&self.addresses, &new.addresses);
+        add(&maps.addresses, "addresses", &self.addresses, &both)?;
+        add(&maps.addresses, "addresses", &both, &new.addresses)?;
+        take(&maps.addresses, &self.addresses, &new.addresses)?;
+        take(&maps.rules, &self.rules, &new.rules)?;
+        take(&maps.networks, &self.networks, &new.networks)?;
+        if new.networks.is_empty() {
+            shared.flags.fetch_and(!control::NETWORKS, Relaxed);
+        }
+        (self.rules, self.addresses, self.networks) = (new.rules, new.addresses, new.networks);
+        Ok(())
+    }
+}
+
+impl Hook {
+    /// Makes the maps say what `rules` says.
+    ///
+    /// # Errors
+    /// There are more than there is room for, and then nothing is changed; or the kernel refuses, and then at least what
+    /// was ours before is so still.
+    pub fn set_rules(&self, rules: &Rules) -> Result<(), HookError> {
+        let mut in_force = self.rules.lock().map_err(|_| HookError::Busy)?;
+        if in_force.wanted == *rules && !in_force.rules.is_empty() {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut in_force.wanted, rules.clone());
+        let done = in_force.put_in_force(self);
+        if done.is_err() {
+            in_force.wanted = before;
+        }
+        done
+    }
+
+    /// All of an end's packets are ours, or no longer: where there are no cells for its connections.
+    ///
+    /// The lock is held elsewhere only while the control thread changes rules; and cells run out rarely.
+    pub(crate) fn set_whole(&self, protocol: Protocol, end: Endpoint, whole: bool) {
+        let Ok(mut in_force) = self.rules.lock() else {
+            return;
+        };
+        in_force.whole.retain(|known| *known != (protocol, end));
+        if whole {
+            in_force.whole.push((protocol, end));
+        }
+        // Where there is no room, its connections' replies reach the host: no worse than without the rule.
+        drop(in_force.put_in_force(self));
+    }
+}
+
+/// What is to be in the three maps.
+#[derive(Default)]
+struct Elements3 {
+    rules: Elements,
+    addresses: Elements,
+    networks: Elements,
+}
+
+impl Elements3 {
+    fn enter(&mut self, rules: &Rules, whole: &[(Protocol, Endpoint)]) {
+        for (protocol, addr, port) in &rules.to {
+            self.rule(*addr, *protocol as u8, *port, rule::TO);
+            self.flag(*addr, address::TO);
+        }
+        for server in &rules.fullnat.servers {
+            self.from(server, rule::FULLNAT);
+        }
+        for server in &rules.strays {
+            self.from(server, rule::STRAY);
+        }
+        for (protocol, end) in whole {
+            self.from(&(end.addr, *protocol, end.port), rule::WHOLE);
+        }
+        for end in &rules.tunnels {
+            self.rule(end.addr, end.protocol, end.port, rule::TUNNEL);
+        }
+        let flagged = [
+            (&rules.ftp, address::FTP),
+            (&rules.owned, address::OWNED),
+            (&rules.local, address::LOCAL),
+            (&rules.fullnat.local, address::FULLNAT),
+            (&rules.servers, address::SERVER),
+        ];
+        for (addresses, what) in flagged {
+            addresses.iter().for_each(|a| self.flag(*a, what));
+        }
+        for to in &rules.wide {
+            if to.is_host() {
+                self.flag(to.addr, address::RANGES);
+            }
+            let spared = to.is_host() && rules.local.contains(&to.addr);
+            self.network(to, &rules.wide, spared);
+        }
+    }
+
+    fn from(&mut self, (addr, protocol, port): &(Addr, Protocol, u16), kind: u64) {
+        self.rule(*addr, *protocol as u8, *port, kind);
+        self.flag(*addr, address::FROM);
+    }
+
+    fn rule(&mut self, addr: Addr, protocol: u8, port: u16, kind: u64) {
+        let [a, b] = words(addr);
+        let rest = u64::from(port.to_be()) | u64::from(protocol) << 16 | kind << 24;
+        self.rules.insert(bytes(&[a, b, rest]), bytes(&[1]));
+    }
+
+    fn flag(&mut self, addr: Addr, what: u64) {
+        let value = self.addresses.entry(bytes(&words(addr)));
+        let value = value.or_insert_with(|| bytes(&[0]));
+        *value = bytes(&[word(value) | what]);
+    }
+
+    /// A prefix's ranges are its own and those of all around it, for only the longest that matches is looked at;
+    /// those of the host's own address (`spared`) are of no network.
+    fn network(&mut self, to: &Destination, all: &[Destination], spared: bool) {
+        let around = all.iter().filter(|other| {
+            let same = other.addr == to.addr && other.prefix == to.prefix;
+            let wider = other.prefix < to.prefix && other.has_address(to.addr);
+            same || wider && !spared
+        });
+        let mut ranges: Vec<u64> = around.flat_map(ranges_of).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        if ranges.len() > RANGES {
+            ranges = every_port(&ranges);
+        }
+        ranges.resize(RANGES, 0);
+        let length = if to.addr.is_v4() { 96 } else { 0 } + u32::from(to.prefix);
+        let key = [&length.to_le_bytes()[..], &bytes(&words(to.addr))].concat();
+        self.networks.insert(key, bytes(&ranges));
+    }
+
+    fn check(&self, hook: &Hook) -> Result<(), HookError> {
+        let room = hook.setup.limits.rules;
+        let counted = [
+            ("rules", self.rules.len()),
+            ("addresses in rules", self.addresses.len()),
+            ("networks in rules", self.networks.len()),
+        ];
+        let full = counted.iter().find(|(_, wanted)| *wanted > room as usize);
+        match full {
+            Some(&(what, wanted)) => Err(HookError::Full { what, room, wanted }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn ranges_of(to: &Destination) -> impl Iterator<Item = u64> + use<> {
+    let (first, last) = to.ports;
+    to.protocols()
+        .map(move |p| u64::from(first) | u64::from(last) << 16 | u64::from(p as u8) << 32)
+}
+
+/// As few as can be: each port of each protocol that is there. What is too much is given back to the host.
+fn every_port(ranges: &[u64]) -> Vec<u64> {
+    let mut protocols: Vec<u64> = ranges.iter().map(|range| range >> 32).collect();
+    protocols.dedup();
+    protocols.iter().map(|p| p << 32 | 0xffff_0000).collect()
+}
+
+fn word(value: &[u8]) -> u64 {
+    value.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+fn union(a: &Elements, b: &Elements) -> Elements {
+    let mut both = a.clone();
+    for (key, value) in b {
+        let old = both.entry(key.clone()).or_default();
+        *old = bytes(&[word(old) | word(value)]);
+    }
+    both
+}
+
+/// Writes what differs.
+fn add(map: &Map, what: &str, old: &Elements, new: &Elements) -> Result<(), HookError> {
+    for (key, value) in new
+        .iter()
+        .filter(|(key, value)| old.get(*key) != Some(value))
+    {
+        let done = map.update(key, value);
+        done.map_err(|e| HookError::refused(format!("add {what}"), e))?;
+    }
+    Ok(())
+}
+
+/// Takes out what is no more.
+fn take(map: &Map, old: &Elements, new: &Elements) -> Result<(), HookError> {
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        map.delete(key)
+            .map_err(|e| HookError::refused("take a rule out", e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! The hook as an engine has it: orders go into the maps, what the program keeps comes out of shared memory.
+//!
+//! A connection costs a turn one batch of keys in and one call that takes keys out, whatever their number; all else is
+//! loads and stores. That call is a program too: it compares where a flow leads to before it takes it out, so that what
+//! was released late takes no newer connection's key with it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+
+use uvs_core::flow::Flow;
+use uvs_core::narrow;
+use uvs_core::offload::{
+    Birth, Cell, Event, Hook as Offload, Hop, Orders, Released, Seen, ServerCell, ServerOrder,
+    Taken, Tracked, Traffic,
+};
+use uvs_core::time::Instant;
+
+use crate::cells::{CLIENT_KEY, SERVER_KEY, target};
+use crate::hook::Hook;
+use crate::kept;
+use crate::layout::{self, Conn, Key, Leg, REMOVALS, bytes, control, flag, words};
+use crate::sys::map::Map;
+use crate::sys::memory::Ring;
+
+/// The hook, as one worker has it.
+pub struct Worker {
+    hook: Arc<Hook>,
+    ring: Ring,
+    /// Keys that are to be put in.
+    v4: Batch,
+    v6: Batch,
+}
+
+/// Keys and values for one map, and whose they are.
+#[derive(Default)]
+struct Batch {
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    owners: Vec<Owner>,
+}
+
+#[derive(Clone, Copy)]
+struct Owner {
+    cell: Cell,
+    birth: Birth,
+    /// Which of its keys it is.
+    key: u64,
+}
+
+impl Worker {
+    pub(crate) fn new(hook: Arc<Hook>, ring: Ring) -> Self {
+        Self {
+            hook,
+            ring,
+            v4: Batch::default(),
+            v6: Batch::default(),
+        }
+    }
+
+    /// A connection's cell, where it is this one's.
+    fn conn(&self, cell: Cell, birth: Birth) -> Option<(&Conn, [&Leg; 2])> {
+        let conn = self.hook.memory.conns.get(cell.0 as usize)?;
+        conn.is(birth).then_some((conn, self.legs(cell)?))
+    }
+
+    fn legs(&self, cell: Cell) -> Option<[&Leg; 2]> {
+        let legs = self.hook.memory.legs.get(cell.0 as usize * 2..)?;
+        legs.first_chunk::<2>().map(|[to, back]| [to, back])
+    }
+
+    fn set_server(&self, order: &ServerOrder) {
+        let Some(server) = self.hook.memory.servers.get(order.cell.0 as usize) else {
+            return;
+        };
+        kept::keep_names(&server.names, order.service, order.server);
+        server
+            .generation
+            .store(u64::from(order.generation), Release);
+    }
+
+    fn set_hop(&self, place: u32, wanted: &Hop) {
+        let Some(hop) = self.hook.memory.hops.get(place as usize) else {
+            return;
+        };
+        hop.mtu.store(0, Release);
+        let Some(mac) = wanted.mac else {
+            return;
+        };
+        let macs = [mac, wanted.source_mac].concat();
+        for (to, from) in hop.macs.iter().zip(macs.chunks_exact(4)) {
+            let word = from.first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+            to.store(word, Relaxed);
+        }
+        hop.ifindex.store(wanted.ifindex, Relaxed);
+        hop.mtu.store(wanted.mtu, Release);
+    }
+
+    fn look(&self, cell: Cell, birth: Birth, up: bool) {
+        if let Some((conn, _)) = self.conn(cell, birth) {
+            conn.set_flags(flag::UP, if up { flag::UP } else { 0 });
+        }
+    }
+
+    /// Takes out the keys of connections that have ended, and makes their cells nobody's.
+    fn release(&self, released: &[Released]) {
+        self.release_by(released, Hook::take_out);
+    }
+
+    /// As on a kernel that cannot call programs.
+    #[cfg(test)]
+    pub(crate) fn release_without_call(&self, released: &[Released]) {
+        self.release_by(released, Hook::take_out_singly);
+    }
+
+    fn release_by(&self, released: &[Released], take_out: impl Fn(&Hook, usize)) {
+        let mut staged = 0;
+        for r in released {
+            let Some((conn, _)) = self.conn(r.cell, r.birth) else {
+                continue;
+            };
+            conn.clear();
+            self.hook.taken.fetch_sub(1, Relaxed);
+            for (direction, flow) in (0..).zip([r.client, r.server]) {
+                let Some(flow) = flow else { continue };
+                self.stage(staged, &flow, target(r.cell.0, direction, r.birth));
+                staged += 1;
+                if staged == REMOVALS {
+                    take_out(&self.hook, staged);
+                    staged = 0;
+                }
+            }
+        }
+        take_out(&self.hook, staged);
+    }
+
+    fn stage(&self, at: usize, flow: &Flow, target: u64) {
+        let removal = &self.hook.memory.removals[at];
+        for (to, from) in removal.src.iter().zip(words(flow.src)) {
+            to.store(from, Relaxed);
+        }
+        for (to, from) in removal.dst.iter().zip(words(flow.dst)) {
+            to.store(from, Relaxed);
+        }
+        let ports = layout::ports(flow.src_port, flow.dst_port);
+        let rest = u64::from(ports) | u64::from(flow.protocol) << 32;
+        removal.rest.store(rest, Relaxed);
+        removal.target.store(target, Relaxed);
+    }
+
+    fn take(&mut self, taken: &Taken) -> bool {
+        let memory = &self.hook.memory;
+        let cell = taken.cell.0 as usize;
+        let (Some(conn), Some(kept)) = (memory.conns.get(cell), memory.kept.get(cell)) else {
+            return false;
+        };
+        let Some(legs) = self.legs(taken.cell) else {
+            return false;
+        };
+        if !conn.is(taken.birth) {
+            self.hook.taken.fetch_add(1, Relaxed);
+        }
+        conn.write(legs, taken);
+        kept::keep(&kept.words, &taken.kept);
+        let there = conn.keys.load(Relaxed);
+        let keys = [
+            (taken.client_key(), CLIENT_KEY),
+            (taken.server_key(), SERVER_KEY),
+        ];
+        let mut put = there;
+        for (direction, (flow, key)) in (0..).zip(keys) {
+            let Some(flow) = flow.filter(|_| there & key == 0) else {
+                continue;
+            };
+            put |= key;
+            let value = target(taken.cell.0, direction, taken.birth);
+            let owner = Owner {
+                cell: taken.cell,
+                birth: taken.birth,
+                key,
+            };
+            match Key::of(&flow) {
+                Key::V4(key) => self.v4.push(&key, value, owner),
+                Key::V6(key) => self.v6.push(&key, value, owner),
+            }
+        }
+        self.hook.memory.conns[cell].keys.store(put, Relaxed);
+        true
+    }
+
+    /// Puts all staged keys in.
+    fn put_in(&mut self, refused: &mut Vec<(Cell, Birth)>) {
+        let maps = &self.hook.maps;
+        let mut failed = self.v4.put_in(&maps.flows4);
+        failed.extend(self.v6.put_in(&maps.flows6));
+        for owner in failed {
+            let Some((conn, _)) = self.conn(owner.cell, owner.birth) else {
+                continue;
+            };
+            conn.keys.fetch_and(!owner.key, Relaxed);
+            self.give_up(owner);
+            if !refused.contains(&(owner.cell, owner.birth)) {
+                refused.push((owner.cell, owner.birth));
+            }
+        }
+    }
+
+    /// A connection one of whose keys found no room is as if it had never been asked for.
+    fn give_up(&self, owner: Owner) {
+        let Some((conn, _)) = self.conn(owner.cell, owner.birth) else {
+            return;
+        };
+        let kept = self.hook.memory.kept.get(owner.cell.0 as usize);
+        let there = conn.keys.load(Relaxed);
+        let flows = kept.and_then(|k| kept::kept(&k.words)).map(|k| {
+            let to = if k.local.port == 0 { k.client } else { k.local };
+            [
+                (CLIENT_KEY, Flow::new(k.protocol, k.client, k.vip)),
+                (SERVER_KEY, Flow::new(k.protocol, k.server, to)),
+            ]
+        });
+        conn.clear();
+        self.hook.taken.fetch_sub(1, Relaxed);
+        let mut staged = 0;
+        for (direction, (key, flow)) in (0..).zip(flows.into_iter().flatten()) {
+            if there & key != 0 {
+                self.stage(staged, &flow, target(owner.cell.0, direction, owner.birth));
+                staged += 1;
+            }
+        }
+        self.hook.take_out(staged);
+    }
+}
+
+impl Batch {
+    fn push(&mut self, key: &[u64], value: u64, owner: Owner) {
+        self.keys.extend(bytes(key));
+        self.values.extend(value.to_le_bytes());
+        self.owners.push(owner);
+    }
+
+    /// Puts all in, and empties itself; those that found no room.
+    fn put_in(&mut self, map: &Map) -> Vec<Owner> {
+        let mut failed = Vec::new();
+        let key = map.shape().key as usize;
+        let mut done = 0;
+        while done < self.owners.len() {
+            let put = map.update_batch(&self.keys[done * key..], &self.values[done * 8..]);
+            let Err((some, _)) = put else { break };
+            // The first that was not put in found no room; those behind it may.
+            done += some;
+            failed.extend(self.owners.get(done));
+            done += 1;
+        }
+        self.keys.clear();
+        self.values.clear();
+        self.owners.clear();
+        failed
+    }
+}
+
+impl Offload for Worker {
+    fn apply(&mut self, orders: &Orders, refused: &mut Vec<(Cell, Birth)>) {
+        let shared = self.hook.memory.control();
+        match orders.strict {
+            Some(true) => drop(shared.flags.fetch_or(control::STRICT, Relaxed)),
+            Some(false) => drop(shared.flags.fetch_and(!control::STRICT, Relaxed)),
+            None => {}
+        }
+        if let Some(ways) = orders.ways {
+            shared.ways.store(ways, Release);
+        }
+        for order in &orders.servers {
+            self.set_server(order);
+        }
+        for (place, hop) in &orders.hops {
+            self.set_hop(*place, hop);
+        }
+        for (cell, birth, up) in &orders.looks {
+            self.look(*cell, *birth, *up);
+        }
+        self.release(&orders.released);
+        for taken in &orders.taken {
+            if !self.take(taken) {
+                refused.push((taken.cell, taken.birth));
+            }
+        }
+        self.put_in(refused);
+        for (protocol, end, whole) in &orders.whole {
+            self.hook.set_whole(*protocol, *end, *whole);
+        }
+    }
+
+    fn seen(&self, cell: Cell, birth: Birth) -> Option<Seen> {
+        self.conn(cell, birth).map(|(conn, legs)| conn.seen(legs))
+    }
+
+    fn put(
+        &mut self,
+        cell: Cell,
+        birth: Birth,
+        before: &Tracked,
+        after: &Tracked,
+        last: Instant,
+    ) -> bool {
+        let conn = self.conn(cell, birth);
+        conn.is_none_or(|(conn, legs)| conn.put(legs, before, after, last))
+    }
+
+    fn next_event(&mut self) -> Option<Event> {
+        let [birth, cell] = self.ring.next()?;
+        Some(Event {
+            cell: Cell(narrow::to_u32(usize::try_from(cell).unwrap_or(usize::MAX))),
+            birth: Birth(birth),
+        })
+    }
+
+    fn events_lost(&self) -> u64 {
+        self.hook.memory.control().events_lost.load(Relaxed)
+    }
+
+    fn traffic(&self, server: ServerCell) -> Traffic {
+        let [input, output] = [0, 1].map(|direction| self.hook.total(server.0 * 2 + direction));
+        Traffic {
+            in_packets: input.packets,
+            out_packets: output.packets,
+            in_bytes: input.bytes,
+            out_bytes: output.bytes,
+        }
+    }
+}
