@@ -99,6 +99,11 @@ impl Rig {
         self.wires[worker][0].put(&tcp(client, VIP, ACK).frame(), Offload::default());
     }
 
+    /// The kernel stops filling a worker's ring.
+    pub(super) fn stall(&self, worker: usize, port: PortId) {
+        self.wires[worker][usize::from(port.0)].stall();
+    }
+
     /// The frames that a worker has sent by a port.
     pub(super) fn sent(&self, worker: usize, port: PortId) -> Vec<Vec<u8>> {
         let sent = self.wires[worker][usize::from(port.0)].take();
