@@ -130,7 +130,7 @@ MAP(cells);
 
 /* Why a frame goes to the engine. */
 #define UP_SERVICE 3   /* to a service, of no known connection */
-#define UP_KNOWN 4     /* of a connection that is not forwarded here */
+#define UP_KNOWN 4     /* of a connection that is only known, or has just ended */
 #define UP_OWNED 5     /* to an address that UVS owns */
 #define UP_SERVER 6    /* from a server whose packets of no connection are UVS's too */
 #define UP_ICMP 7      /* an ICMP error about a packet of UVS's */

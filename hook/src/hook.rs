@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uvs_core::flow::Endpoint;
 use uvs_core::narrow;
-use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell};
+use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, Up};
 use uvs_core::service::ServiceKey;
 use uvs_core::time::Instant;
 
@@ -24,7 +24,7 @@ use crate::pins;
 use crate::programs::{self, Programs};
 use crate::rules::InForce;
 use crate::sys::memory::Ring;
-use crate::up::Up;
+use crate::up;
 use crate::worker::Worker;
 
 /// What a hook is to be like.
@@ -305,15 +305,15 @@ impl Hook {
                     .lookup(&(place * CELLS + what).to_le_bytes()))
             })
         };
-        let mut up = [Total::default(); Up::COUNT];
-        for (what, to) in (cell::UP..).zip(&mut up) {
-            *to = cell(what);
+        let mut reasons = [Total::default(); Up::COUNT];
+        for (why, to) in Up::ALL.iter().zip(&mut reasons) {
+            *to = cell(up::place(*why));
         }
         Ok(PortTotals {
             forwarded: cell(cell::FORWARDED),
             lost: cell(cell::LOST),
             gso_unsupported: cell(cell::GSO),
-            up,
+            up: reasons,
         })
     }
 

@@ -26,6 +26,8 @@ mod pins;
 mod programs;
 mod rules;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod up;
 mod worker;
 
@@ -40,5 +42,4 @@ pub use layout::OURS_MARK;
 pub use maps::Limits;
 pub use pins::{Leftovers, default_dir, leftovers, remove_leftovers};
 pub use rules::{FullNat, Rules, TunnelEnd};
-pub use up::Up;
 pub use worker::Worker;

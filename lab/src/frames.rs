@@ -27,7 +27,7 @@ pub struct Frames {
 /// Frames that came in: `received` is the sum of the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Totals {
-    /// Taken from the ring.
+    /// Taken from the ring, or forwarded in the kernel.
     pub received: u64,
     /// Forwarded.
     pub sent: u64,
@@ -39,6 +39,9 @@ pub struct Totals {
     pub passed: u64,
     /// Delivered to the host itself.
     pub local: u64,
+    /// Forwarded in the kernel.
+    #[serde(default)]
+    pub in_kernel: u64,
     /// Dropped, for whatever reason.
     pub dropped: u64,
 }
@@ -65,7 +68,8 @@ pub struct Interface {
 
 impl Totals {
     fn ended(&self) -> u64 {
-        self.sent + self.answered + self.held + self.passed + self.local + self.dropped
+        let kept = self.held + self.passed + self.local;
+        self.sent + self.answered + kept + self.in_kernel + self.dropped
     }
 }
 
@@ -122,8 +126,18 @@ impl Frames {
         let left: u64 = self.interfaces.iter().map(|i| i.left).sum();
         let waiting: u64 = self.interfaces.iter().map(|i| i.waiting).sum();
         let counts = [
-            t.received, t.sent, t.answered, t.held, t.passed, t.local, t.dropped, handed, left,
-            waiting, lost,
+            t.received,
+            t.sent,
+            t.answered,
+            t.held,
+            t.passed,
+            t.local,
+            t.dropped,
+            handed,
+            left,
+            waiting,
+            lost,
+            t.in_kernel,
         ];
         let counts = counts.map(|n| n.to_string()).join(" ");
         let line = format!("{counts} {}\n", thread::current().name().unwrap_or("-"));

@@ -1,12 +1,12 @@
 //! The hook beside the host's own rules, bridges and traffic: decided connection by connection.
 
-use std::io::Write;
-use std::net::SocketAddrV4;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+
+use socket2::{Domain, Socket, Type};
 
 use crate::netns::run;
-use crate::site::{
-    CLIENT, DIRECTOR, SERVERS, Site, VIP, ask_udp, echo_tcp, echo_udp, exchange, greet, udp,
-};
+use crate::site::{CLIENT, SERVERS, Site, VIP, ask_udp, echo_tcp, echo_udp, exchange, greet, udp};
 
 const MASQUERADE: &str = "table ip site {
     chain translate {
@@ -39,18 +39,22 @@ fn what_a_nat_server_sends_from_the_balanced_port_is_masqueraded_while_a_client_
     let mut site = Site::routed();
     site.nft(MASQUERADE);
     site.filter_reverse_paths();
-    hooked(&mut site, SERVICE);
+    site.options = vec!["--hook", "tier"];
+    site.serve(SERVICE);
+    let balanced = SocketAddrV4::new(SERVERS[0], 80);
+    echo_shared(&site, balanced);
     echo_tcp(&site.client, "outside", 9999);
-    let (open, _) = greet(&site.client, VIP, 80);
-    let server = std::thread::scope(|s| {
+    let open = site
+        .client
+        .enter(|| TcpStream::connect((VIP, 80)).expect("connected"));
+    let said = std::thread::scope(|s| {
         let download = s.spawn(|| exchange(open));
-        // By a socket that is bound to the balanced address and port.
-        let from = SocketAddrV4::new(SERVERS[0], 80);
-        let outside = site.servers[0].enter(|| connect_from(from, SocketAddrV4::new(CLIENT, 9999)));
+        let outside = SocketAddrV4::new(CLIENT, 9999);
+        let said = site.servers[0].enter(|| connect_from(balanced, outside));
         download.join().expect("every byte");
-        outside
+        said
     });
-    assert_eq!(server, "outside 10.1.0.1");
+    assert_eq!(said, "outside 10.1.0.1");
     echo_udp(&site.client, "peer", 53);
     let server = udp(&site.servers[0], 53);
     for _ in 0..10 {
@@ -58,19 +62,35 @@ fn what_a_nat_server_sends_from_the_balanced_port_is_masqueraded_while_a_client_
     }
 }
 
-/// What a server says to whoever connects from an address and port that something listens on.
-fn connect_from(from: SocketAddrV4, to: SocketAddrV4) -> String {
-    use socket2::{Domain, Socket, Type};
+/// A socket that shares its address and port with others of this kind.
+fn shared(at: SocketAddrV4) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_reuse_address(true).expect("set");
     socket.set_reuse_port(true).expect("set");
-    socket.bind(&from.into()).expect("bound");
+    socket.bind(&at.into()).expect("bound");
+    socket
+}
+
+/// Who answers whoever connects from an address and port that something listens on.
+fn connect_from(from: SocketAddrV4, to: SocketAddrV4) -> String {
+    let socket = shared(from);
     socket.connect(&to.into()).expect("connected");
-    let mut stream = std::net::TcpStream::from(socket);
-    stream.write_all(b"?").expect("sent");
-    let mut said = [0; 64];
-    let n = std::io::Read::read(&mut stream, &mut said).expect("an answer");
-    String::from_utf8_lossy(&said[..n]).trim_end().to_owned()
+    let mut said = String::new();
+    let mut lines = BufReader::new(TcpStream::from(socket));
+    lines.read_line(&mut said).expect("an answer");
+    said.trim_end().to_owned()
+}
+
+/// A server that sends everything back, on a port that it shares.
+fn echo_shared(site: &Site, at: SocketAddrV4) {
+    let socket = site.servers[0].enter(|| shared(at));
+    socket.listen(16).expect("it listens");
+    let listener = TcpListener::from(socket);
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut back = stream.try_clone().expect("a socket");
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut back));
+        }
+    });
 }
 
 #[test]
@@ -114,6 +134,8 @@ fn a_server_behind_a_bridge_with_br_netfilter() {
 #[test]
 fn an_interface_that_is_a_macvlan() {
     let mut site = Site::routed();
+    // Of what is below it answers nobody's ARP for its addresses.
+    site.director.sysctl("conf/d0/arp_ignore", "1");
     site.director.ip("address flush dev d0");
     site.director
         .ip("link add name m0 link d0 type macvlan mode bridge");
@@ -140,5 +162,4 @@ fn the_directors_own_services_and_clients_are_its_own() {
     let health = greet(&site.director, SERVERS[0], 80);
     assert_eq!(health.1, "s1 10.2.1.1");
     exchange(health.0);
-    let _ = DIRECTOR;
 }

@@ -37,7 +37,7 @@ impl Bpffs {
                 })
                 .collect()
         }
-        below(self.0.path())
+        below(&self.pins())
     }
 
     /// Makes it read-only, or no longer.

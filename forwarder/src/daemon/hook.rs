@@ -3,8 +3,8 @@
 use uvs_control::protocol::{
     Answers, HookMode, HookPort, HookProgram, HookStatus, HookTier, Refusal, ask,
 };
-use uvs_core::offload::{HandedOver, Reach, Untaken};
-use uvs_hook::{PortTotals, Up};
+use uvs_core::offload::{HandedOver, Reach, Untaken, Up};
+use uvs_hook::PortTotals;
 
 use super::Daemon;
 use crate::hook::{Keeper, Place};

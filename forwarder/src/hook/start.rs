@@ -13,10 +13,8 @@ use uvs_hook::{Hook, HookError, Limits, Setup};
 
 use super::{Keeper, bpffs, loopback};
 use crate::guard::{Claim, GuardError, HOST_MARK, Repairs};
+use crate::kernel::Version;
 use crate::worker::{Hooked, monotonic};
-
-/// The first kernel whose virtio_net_hdr can describe a UDP super-frame (VIRTIO_NET_HDR_GSO_UDP_L4).
-const UDP_SUPER_FRAMES: (u32, u32) = (6, 2);
 
 /// What the daemon wants of the hook.
 pub(crate) struct Wanted<'a> {
@@ -169,7 +167,7 @@ fn setup(wanted: &Wanted<'_>) -> Setup {
         },
         stale_after: Duration::from_secs(config.heartbeat.into()),
         host_mark: HOST_MARK,
-        udp_gso: describes_udp_super_frames(),
+        udp_gso: Version::running().is_some_and(Version::describes_udp_segments),
         pins: pins(config),
     }
 }
@@ -184,30 +182,5 @@ fn pins(config: &config::Hook) -> Option<PathBuf> {
             );
             None
         }
-    }
-}
-
-fn describes_udp_super_frames() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
-    version(&release).is_none_or(|version| version >= UDP_SUPER_FRAMES)
-}
-
-/// A kernel's version, from its release.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_release_has_a_version() {
-        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
-        assert_eq!(version("6.1.0-32-amd64"), Some((6, 1)));
-        assert_eq!(version("6.2-rc1"), Some((6, 2)));
-        assert_eq!(version("unknown"), None);
     }
 }

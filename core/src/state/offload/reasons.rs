@@ -96,6 +96,8 @@ reasons! {
             "Its headers are not what the program knows: lengths, an IP checksum, a kind of super-frame."
         Busy "busy"
             "Its connection was moved by another CPU at the same time."
+        State "state"
+            "It would move its connection's state, which the programs of this kernel cannot do."
     }
 }
 
