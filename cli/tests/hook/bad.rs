@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use rustix::process::Signal;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
-use crate::director::{Bpffs, line, serving, started, told};
+use crate::director::{Bpffs, kill, line, reconfigure, serving, started, told};
 use crate::stand::{eventually, fill, lab, must_serve, uvs};
 
 /// What a daemon says that does not start.
@@ -26,11 +25,8 @@ fn without_a_bpffs_nothing_is_pinned_and_that_is_told() {
     let lab = nat();
     let bpffs = Bpffs::new();
     let words = line(&lab, &bpffs, "tier");
-    let file = lab.dir().join("hook.toml");
-    let text = fs::read_to_string(&file).expect("just written");
     let nowhere = format!("{:?}", lab.dir().join("none"));
-    let text = text.replace(&format!("{:?}", bpffs.pins()), &nowhere);
-    fs::write(&file, text).expect("written");
+    reconfigure(&lab, &format!("{:?}", bpffs.pins()), &nowhere);
     let daemon = Daemon::start_with(&lab, uvs(), &words).expect("uvs runs");
     fill(&lab, &daemon);
     assert!(daemon.log().contains("is in no bpffs"), "{}", daemon.log());
@@ -57,14 +53,13 @@ fn a_bpffs_that_is_read_only_is_named() {
 fn pins_that_were_removed_or_are_of_others_do_not_stop_a_start() {
     let lab = nat();
     let bpffs = Bpffs::new();
-    let mut daemon = serving(&lab, &bpffs, "tier");
+    let daemon = serving(&lab, &bpffs, "tier");
     let pinned = bpffs.pinned();
-    daemon.process().signal(Signal::KILL).expect("killed");
+    kill(daemon);
     // Every other one is gone.
     for pin in pinned.iter().step_by(2) {
         fs::remove_file(pin).expect("removed");
     }
-    drop(daemon);
     let daemon = started(&lab, &bpffs, "tier");
     fill(&lab, &daemon);
     must_serve(&lab, &daemon);
@@ -121,9 +116,7 @@ fn a_table_that_is_full_leaves_the_rest_in_user_space() {
     let lab = nat();
     let bpffs = Bpffs::new();
     let words = line(&lab, &bpffs, "tier");
-    let file = lab.dir().join("hook.toml");
-    let text = fs::read_to_string(&file).expect("just written");
-    fs::write(&file, text.replace("[hook]", "[hook]\nconnections = 4")).expect("written");
+    reconfigure(&lab, "[hook]", "[hook]\nconnections = 4");
     let daemon = Daemon::start_with(&lab, uvs(), &words).expect("uvs runs");
     fill(&lab, &daemon);
     must_serve(&lab, &daemon);

@@ -5,11 +5,12 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use uvs_lab::{Daemon, Lab};
 
-use crate::stand::{PATIENCE, fill, uvs};
+use crate::stand::{PATIENCE, eventually, fill, uvs};
 
 /// A bpffs that lasts as long as this value.
 pub(crate) struct Bpffs(TempDir);
@@ -57,10 +58,10 @@ impl Drop for Bpffs {
     }
 }
 
-/// The words that start a daemon with this hook; 3 seconds after its death the kernel gives up on it.
+/// The words that start a daemon with this hook, by a file `hook.toml` in the lab's directory.
 pub(crate) fn line(lab: &Lab, bpffs: &Bpffs, hook: &str) -> String {
     let text = format!(
-        "interfaces = {:?}\n[hook]\nmode = \"{hook}\"\nheartbeat = 3\npins = {:?}\n",
+        "interfaces = {:?}\n[hook]\nmode = \"{hook}\"\npins = {:?}\n",
         lab.plan.interfaces,
         bpffs.pins()
     );
@@ -104,4 +105,18 @@ pub(crate) fn connect(lab: &Lab) -> TcpStream {
     let stream = lab.client.enter(connect).expect("the client's namespace");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     stream
+}
+
+/// Ends a daemon so that it can do nothing about it.
+pub(crate) fn kill(mut daemon: Daemon<'_>) {
+    daemon.process().signal(Signal::KILL).expect("killed");
+    eventually("it is gone", || !daemon.process().is_running());
+}
+
+/// Changes the file that [`line`] wrote.
+pub(crate) fn reconfigure(lab: &Lab, from: &str, to: &str) {
+    let file = lab.dir().join("hook.toml");
+    let text = fs::read_to_string(&file).expect("just written");
+    assert!(text.contains(from), "{from} in {text}");
+    fs::write(&file, text.replace(from, to)).expect("written");
 }

@@ -1,6 +1,6 @@
 //! The daemon ends, is killed, stopped, started again: what goes on, what comes back, what is left.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use uvs_lab::traffic::Download;
-use uvs_lab::{Lab, Mode, Options};
+use uvs_lab::{Daemon, Lab, Mode, Options};
 
-use crate::director::{Bpffs, connect, serving, started, told};
-use crate::stand::{ask_over, eventually, fill, lab, must_serve};
+use crate::director::{Bpffs, connect, kill, line, reconfigure, serving, started, told};
+use crate::stand::{ask_over, eventually, fill, lab, must_serve, run, uvs};
 
-/// The daemons' heartbeat, and what a busy machine adds.
+/// A short heartbeat.
 const STALE: Duration = Duration::from_secs(3);
 
 fn established(conns: &Value) -> usize {
@@ -32,7 +32,7 @@ fn knock(lab: &Lab) -> Result<(), ErrorKind> {
 fn survives_kill(mode: Mode) {
     let (lab, _) = lab(mode, Options::default());
     let bpffs = Bpffs::new();
-    let mut daemon = serving(&lab, &bpffs, "tier");
+    let daemon = serving(&lab, &bpffs, "tier");
     let content = lab.content("30M", 30 << 20).expect("content");
     let mut open: Vec<TcpStream> = (0..10).map(|_| connect(&lab)).collect();
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
@@ -42,13 +42,11 @@ fn survives_kill(mode: Mode) {
         established(&told(&daemon, "conns")) == 11
     });
     let before = told(&daemon, "servers");
-    daemon.process().signal(Signal::KILL).expect("killed");
-    eventually("it is gone", || daemon.process().is_running() == false);
+    kill(daemon);
     // Nobody is told, and what the kernel forwards goes on.
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
     assert_eq!(knock(&lab), Err(ErrorKind::TimedOut));
 
-    drop(daemon);
     let mut daemon = started(&lab, &bpffs, "tier");
     fill(&lab, &daemon);
     eventually("it has them all", || {
@@ -88,21 +86,27 @@ fn with_direct_routing_too() {
 }
 
 #[test]
-fn after_the_heartbeat_the_kernel_answers_for_what_it_does_not_forward() {
+fn after_the_heartbeat_the_host_has_everything_back_and_answers() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
     let bpffs = Bpffs::new();
-    let mut daemon = serving(&lab, &bpffs, "tier");
+    let words = line(&lab, &bpffs, "tier");
+    reconfigure(&lab, "[hook]", "[hook]\nheartbeat = 3");
+    let daemon = Daemon::start_with(&lab, uvs(), &words).expect("uvs runs");
+    fill(&lab, &daemon);
     let mut open = connect(&lab);
     ask_over(&mut open);
-    daemon.process().signal(Signal::KILL).expect("killed");
+    kill(daemon);
+    ask_over(&mut open);
     sleep(STALE + Duration::from_secs(1));
     assert_eq!(knock(&lab), Err(ErrorKind::ConnectionRefused));
-    ask_over(&mut open);
+    open.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\n\r\n")
+        .expect("sent");
+    let read = open.read(&mut [0]).map_err(|e| e.kind());
+    assert_eq!(read, Err(ErrorKind::ConnectionReset));
     let down = format!("uvs guard down --pins {}", bpffs.pins().display());
-    let ended = crate::stand::run(&lab, &shell, &down);
+    let ended = run(&lab, &shell, &down);
     assert!(ended.stdout.contains("removed the hook"), "{ended:?}");
     assert!(bpffs.pinned().is_empty(), "{:?}", bpffs.pinned());
-    drop(daemon);
 }
 
 #[test]

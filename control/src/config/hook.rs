@@ -22,8 +22,7 @@ pub struct Hook {
     pub mode: Option<HookMode>,
     /// Connections that the kernel forwards at most; those above stay in user space.
     pub connections: u32,
-    /// Seconds after which the kernel gives up on a daemon that is silent, and has everything back that it does not
-    /// forward.
+    /// Seconds after which the kernel gives up on a daemon that is silent: the host has everything back then.
     pub heartbeat: u32,
     /// The directory, in a bpffs, where what outlives a killed daemon is pinned.
     pub pins: PathBuf,

@@ -124,7 +124,7 @@ pub struct HookProgram {
     pub pinned: Option<String>,
     /// Milliseconds since the daemon last said that it lives.
     pub heartbeat_age_ms: u64,
-    /// Milliseconds without that after which the kernel has everything back that is not forwarded.
+    /// Milliseconds without that after which the host has everything back.
     pub heartbeat_limit_ms: u64,
 }
 

@@ -66,7 +66,7 @@ fn pinned(program: &HookProgram) -> String {
 
 fn heartbeat(program: &HookProgram) -> String {
     format!(
-        "{} ms ago; after {} s without one the kernel has back what it does not forward",
+        "{} ms ago; after {} s without one the host has everything back",
         program.heartbeat_age_ms,
         program.heartbeat_limit_ms / 1000
     )
