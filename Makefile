@@ -17,7 +17,11 @@ FRAMES := $(abspath $(TARGET))/lab-frames
 SIDE ?=
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help build demo deps test test-hook miri fuzz lint loc bench bench-table bench-side
+=======
+.PHONY: help build demo deps test miri fuzz lint loc bpf bench bench-table bench-side
+>>>>>>> h-k3
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +87,9 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 
 loc: ## lines of Rust by crate: the product's, and its tests'
 	@lab/loc.sh
+
+bpf: ## compile the hook's program; needs clang-14 and llvm-14 (cargo build takes the object that is committed)
+	$(MAKE) -C hook/bpf all
 
 bench: deps ## the engine's benches, and a scrape's
 	cargo bench -p uvs-benches -p uvs-exporter

@@ -76,6 +76,12 @@ pub enum Step {
         /// What was found.
         found: Option<Known>,
     },
+    /// The connection is one that the kernel forwards.
+    Taken {
+        /// Why this frame comes up all the same; `None` where the kernel forwards it, and what follows is what
+        /// its program does.
+        up: Option<String>,
+    },
     /// The known connection does not take the packet.
     SetAside {
         /// Why.

@@ -22,10 +22,10 @@
 #define WINDOW (1U << 25)
 
 struct segment {
-	u32 flags;
-	u32 seq;
-	u32 ack;
-	u32 header; /* bytes of the transport header */
+	u64 flags;
+	u64 seq;
+	u64 ack;
+	u64 header; /* bytes of the transport header */
 };
 
 INLINE int near(u32 expected, u32 seq)
@@ -193,18 +193,28 @@ INLINE long change4(struct __sk_buff *skb, struct packet *p, const struct leg *l
 INLINE long change6(struct __sk_buff *skb, struct packet *p, const struct leg *leg)
 {
 	u64 *w = p->head;
+	u64 ports = w[5];
 	w[0] -= 1ULL << 56;
 	if ((leg->kind & LEG_KIND) == LEG_TRANSLATE) {
 		w[1] = leg->src[0];
 		w[2] = leg->src[1];
 		w[3] = leg->dst[0];
 		w[4] = leg->dst[1];
-		w[5] = (w[5] & ~0xffffffffULL) | leg->ports;
+		ports = leg->ports;
 	}
 	/* Addresses and hop limit have no checksum of their own that would make up for them in CHECKSUM_COMPLETE. */
 	if (bpf_skb_store_bytes(skb, ETHERNET, w, 40, BPF_F_RECOMPUTE_CSUM))
 		return -1;
-	return bpf_skb_store_bytes(skb, ETHERNET + 40, &w[5], 4, 0);
+	return bpf_skb_store_bytes(skb, ETHERNET + 40, &ports, 4, 0);
+}
+
+/* An identification for an outer header: the next one, or one at random where two CPUs want it at once. */
+INLINE u64 next_id(struct control *c, int atomics)
+{
+	u64 last = *(volatile u64 *)&c->ip_id;
+	if (atomics && __sync_val_compare_and_swap(&c->ip_id, last, last + 1) == last)
+		return last + 1;
+	return bpf_get_prandom_u32();
 }
 
 /* The outer header; TTL, TOS and DF are the inner packet's, but CE becomes ECT(0) (modes/src/outer.rs). */
@@ -218,9 +228,7 @@ INLINE long wrap(struct __sk_buff *skb, struct control *c, const struct packet *
 	if ((tos & 3) == 3)
 		tos -= 1;
 	if (kind == LEG_WRAP4) {
-		u64 id = 0;
-		if (!df)
-			id = atomics ? __sync_fetch_and_add(&c->ip_id, 1) + 1 : bpf_get_prandom_u32();
+		u64 id = df ? 0 : next_id(c, atomics);
 		outer[0] = 0x45 | tos << 8 | (u64)swap16(p->len + 20) << 16 | (u64)swap16(id) << 32 |
 			   (df ? 0x40ULL << 48 : 0);
 		u64 src = leg->src[1] >> 32, dst = leg->dst[1] >> 32;

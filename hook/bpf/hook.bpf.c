@@ -48,7 +48,7 @@ INLINE int take(struct __sk_buff *skb, const struct control *c, const struct pac
 }
 
 /* Why a frame is ours that is not forwarded here, 0 = it is not. */
-INLINE u32 judge(struct __sk_buff *skb, const struct control *c, const struct packet *p, u64 target, u64 now)
+INLINE u32 judge(struct __sk_buff *skb, const struct control *c, struct packet *p, u64 target, u64 now)
 {
 	u64 to = flags_of(p->dst);
 	if (to & ADDRESS_OWNED)
@@ -79,7 +79,7 @@ INLINE int decide(struct __sk_buff *skb, enum reach reach)
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return TC_ACT_UNSPEC;
-	if (skb->mark == c->host_mark) {
+	if (c->host_mark && skb->mark == c->host_mark) {
 		skb->mark = 0;
 		return TC_ACT_UNSPEC;
 	}
@@ -138,7 +138,7 @@ SEC("egress") int uvs_egress(struct __sk_buff *skb)
 	u64 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	u64 now = bpf_ktime_get_ns();
-	if (!c || skb->mark == c->host_mark || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
+	if (!c || (c->host_mark && skb->mark == c->host_mark) || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
 		return TC_ACT_UNSPEC;
 	struct packet p = {};
 	if (skb->protocol == swap16(ETH_P_IP))
@@ -159,6 +159,8 @@ SEC("remove") int uvs_remove(void *unused)
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	if (!c)
 		return 0;
+	/* Linux 6.1's verifier takes a loop whose counter is spilled for an endless one. */
+#pragma clang loop unroll(full)
 	for (u64 i = 0; i < REMOVALS; i++) {
 		if (i >= c->removals)
 			break;

@@ -1,7 +1,8 @@
 /* What the program and the loader share: the maps and what is in them. `hook/src/layout.rs` is the same in Rust.
  *
  * Rules that Linux 6.1's verifier sets without CAP_PERFMON, and that all of this code keeps:
- *  - on the stack only whole 64-bit words are stored, so map keys of 32 bits are words too (little endian);
+ *  - on the stack only whole 64-bit words are stored, so map keys of 32 bits are words too (little endian), and
+ *    the compiler may know no 32-bit registers, which it would spill as halves (-mcpu=v2; it has compare-and-swap);
  *  - a pointer into a map's value has a constant offset: what is picked by a number is an element of its own.
  */
 #ifndef UVS_LAYOUT_H
@@ -28,14 +29,14 @@ struct control {
 	u64 heartbeat;   /* CLOCK_MONOTONIC, ns, written by the daemon */
 	u64 stale_after; /* ns without a heartbeat until nothing is ours any more */
 	u32 ours_mark;   /* the bit of a mark that says ours */
-	u32 host_mark;   /* the mark of what the daemon has sent into the host's stack */
+	u32 host_mark;   /* what the daemon sends into the host's stack has, 0 = nothing does */
 	u32 flags;       /* CONTROL_* */
 	u32 ways;        /* the generation of all ways */
 	u32 first_port;  /* FULLNAT's local ports, host byte order; none where the first is above the last */
 	u32 last_port;
-	u32 ip_id; /* identification of the last outer header that has one */
-	u32 removals;
+	u64 ip_id; /* identification of the last outer header that has one */
 	u64 events_lost;
+	u64 removals; /* how many of them are to be taken out */
 	u64 version; /* the daemon's, of all of this */
 };
 #define CONTROL_STRICT 1     /* secure_tcp's states */
@@ -173,7 +174,7 @@ struct removal {
 	u64 rest;
 	u64 target;
 };
-#define REMOVALS 256
+#define REMOVALS 32
 MAP(removals);
 
 /* Rules: address, port (as in the header), protocol << 16, RULE_* << 24 -> 1. */

@@ -20,14 +20,14 @@ struct packet {
 	u64 dst[2];
 	u64 head[6]; /* the IP header and the ports behind it, as they are in the frame */
 	u64 id;      /* a fragment's identification */
-	u32 ports;   /* as in the header */
-	u32 protocol;
-	u32 len; /* bytes of the IP packet */
-	u32 l4;  /* offset of the transport header in the frame */
-	u32 why; /* UP_*: why it is not forwarded here, 0 = it may be */
-	u32 kind;
-	u32 v6;
-	u32 first; /* it is its datagram's first fragment */
+	u64 ports;   /* as in the header */
+	u64 protocol;
+	u64 len; /* bytes of the IP packet */
+	u64 l4;  /* offset of the transport header in the frame */
+	u64 why; /* UP_*: why it is not forwarded here, 0 = it may be */
+	u64 kind;
+	u64 v6;
+	u64 first; /* it is its datagram's first fragment */
 };
 
 INLINE u64 mapped(u32 v4)
@@ -69,9 +69,10 @@ INLINE void parse4(struct __sk_buff *skb, struct packet *p)
 	u64 *w = p->head;
 	p->kind = KIND_FOREIGN;
 	p->v6 = 0;
-	if (bpf_skb_load_bytes(skb, ETHERNET, w, 24))
+	u64 has_l4 = !bpf_skb_load_bytes(skb, ETHERNET, w, 24);
+	if (!has_l4 && bpf_skb_load_bytes(skb, ETHERNET, w, 20))
 		return;
-	u32 words = w[0] & 0xf, fragment = swap16(w[0] >> 48);
+	u64 words = w[0] & 0xf, fragment = swap16(w[0] >> 48);
 	if ((w[0] >> 4 & 0xf) != 4 || words < 5)
 		return;
 	p->src[0] = p->dst[0] = 0;
@@ -90,7 +91,7 @@ INLINE void parse4(struct __sk_buff *skb, struct packet *p)
 	}
 	if (p->protocol == IPPROTO_ICMP)
 		p->kind = KIND_ICMP;
-	else if (has_ports(p->protocol))
+	else if (has_l4 && has_ports(p->protocol))
 		p->kind = KIND_TRANSPORT;
 	if (words != 5) {
 		p->why = UP_OPTIONS;
@@ -134,7 +135,8 @@ INLINE void parse6(struct __sk_buff *skb, struct packet *p)
 	u64 *w = p->head;
 	p->kind = KIND_FOREIGN;
 	p->v6 = 1;
-	if (bpf_skb_load_bytes(skb, ETHERNET, w, 48))
+	u64 has_l4 = !bpf_skb_load_bytes(skb, ETHERNET, w, 48);
+	if (!has_l4 && bpf_skb_load_bytes(skb, ETHERNET, w, 40))
 		return;
 	if ((w[0] >> 4 & 0xf) != 6)
 		return;
@@ -153,7 +155,7 @@ INLINE void parse6(struct __sk_buff *skb, struct packet *p)
 	}
 	if (p->protocol == IPPROTO_ICMPV6)
 		p->kind = KIND_ICMP;
-	else if (has_ports(p->protocol))
+	else if (has_l4 && has_ports(p->protocol))
 		p->kind = KIND_TRANSPORT;
 	else if (p->protocol == IPPROTO_HOPOPTS || p->protocol == IPPROTO_ROUTING || p->protocol == IPPROTO_DSTOPTS)
 		p->why = UP_OPTIONS;
@@ -166,7 +168,7 @@ INLINE void parse6(struct __sk_buff *skb, struct packet *p)
 INLINE u64 find_flow(const struct packet *p)
 {
 	u64 *found;
-	u64 rest = p->ports | (u64)p->protocol << 32;
+	u64 rest = p->ports | p->protocol << 32;
 	if (p->v6) {
 		struct key6 key = { { p->src[0], p->src[1] }, { p->dst[0], p->dst[1] }, rest };
 		found = bpf_map_lookup_elem(&flows6, &key);

@@ -75,60 +75,59 @@ INLINE u32 match(const struct control *c, const u64 *src, const u64 *dst, u32 po
 	return 0;
 }
 
-/* The packet that an ICMP error quotes, into `q` as if it came the other way; whether there is one. */
-INLINE int quoted(struct __sk_buff *skb, const struct packet *p, struct packet *q)
+/* Reads the packet that an ICMP error quotes into the place of the error, as if it came the other way; whether there is
+ * one.
+ */
+INLINE int quoted(struct __sk_buff *skb, struct packet *p)
 {
-	u64 word = 0;
-	u32 at = p->l4 + 8;
+	u64 *w = p->head;
+	u64 word = 0, at = p->l4 + 8;
 	if (bpf_skb_load_bytes(skb, p->l4, &word, 8))
 		return 0;
-	u32 type = word & 0xff;
-	q->v6 = p->v6;
+	u64 type = word & 0xff;
 	if (p->v6) {
-		if (type < 1 || type > 4 || bpf_skb_load_bytes(skb, at, q->head, 44))
+		if (type < 1 || type > 4 || bpf_skb_load_bytes(skb, at, w, 44))
 			return 0;
-		q->dst[0] = q->head[1];
-		q->dst[1] = q->head[2];
-		q->src[0] = q->head[3];
-		q->src[1] = q->head[4];
-		q->protocol = q->head[0] >> 48 & 0xff;
-		q->ports = (u32)q->head[5];
+		p->dst[0] = w[1];
+		p->dst[1] = w[2];
+		p->src[0] = w[3];
+		p->src[1] = w[4];
+		p->protocol = w[0] >> 48 & 0xff;
+		p->ports = (u32)w[5];
 	} else {
 		if (type != ICMP_UNREACHABLE && type != ICMP_QUENCH && type != ICMP_REDIRECTED &&
 		    type != ICMP_TIME_EXCEEDED && type != ICMP_PARAMETER)
 			return 0;
-		if (bpf_skb_load_bytes(skb, at, q->head, 24))
+		if (bpf_skb_load_bytes(skb, at, w, 24))
 			return 0;
-		u32 words = q->head[0] & 0xf;
-		if (words < 5 || swap16(q->head[0] >> 48) & 0x1fff)
+		u64 words = w[0] & 0xf;
+		if (words < 5 || swap16(w[0] >> 48) & 0x1fff)
 			return 0;
-		q->dst[0] = q->src[0] = 0;
-		q->dst[1] = mapped(q->head[1] >> 32);
-		q->src[1] = mapped((u32)q->head[2]);
-		q->protocol = q->head[1] >> 8 & 0xff;
-		q->ports = q->head[2] >> 32;
-		q->l4 = at + words * 4;
-		if (words != 5 && !late_ports(skb, q))
+		p->dst[1] = mapped(w[1] >> 32);
+		p->src[1] = mapped((u32)w[2]);
+		p->protocol = w[1] >> 8 & 0xff;
+		p->ports = w[2] >> 32;
+		p->l4 = at + words * 4;
+		if (words != 5 && !late_ports(skb, p))
 			return 0;
 	}
-	q->ports = q->ports >> 16 | q->ports << 16;
+	p->ports = p->ports >> 16 | (p->ports & 0xffff) << 16;
 	return 1;
 }
 
-INLINE u32 match_error(struct __sk_buff *skb, const struct packet *p)
+INLINE u32 match_error(struct __sk_buff *skb, struct packet *p)
 {
-	struct packet q = {};
-	if (!quoted(skb, p, &q))
+	if (!quoted(skb, p))
 		return 0;
-	if (has_ports(q.protocol)) {
-		if (find_flow(&q))
+	if (has_ports(p->protocol)) {
+		if (find_flow(p))
 			return UP_ICMP;
-		if (flags_of(q.dst) & ADDRESS_TO && matches(q.dst, q.ports >> 16, q.protocol, RULE_TO))
+		if (flags_of(p->dst) & ADDRESS_TO && matches(p->dst, p->ports >> 16, p->protocol, RULE_TO))
 			return UP_ICMP;
 	}
 	/* The quoted packet went to a tunnel's end: its source, the other way round. */
-	u32 port = q.protocol == IPPROTO_UDP ? q.ports & 0xffff : 0;
-	return has_rule(q.src, port, q.protocol, RULE_TUNNEL) ? UP_ICMP : 0;
+	u32 port = p->protocol == IPPROTO_UDP ? p->ports & 0xffff : 0;
+	return has_rule(p->src, port, p->protocol, RULE_TUNNEL) ? UP_ICMP : 0;
 }
 
 /* A later fragment follows its datagram's first; where that has not come yet, its addresses decide. */
@@ -136,7 +135,7 @@ INLINE u32 match_fragment(const struct packet *p, u64 now)
 {
 	struct datagram key = { { p->src[0], p->src[1] },
 				{ p->dst[0], p->dst[1] },
-				p->id | (u64)p->protocol << 32 };
+				p->id | p->protocol << 32 };
 	u64 *known = bpf_map_lookup_elem(&fragments, &key);
 	if (known && now - (*known >> 1) < FRAGMENT_NS)
 		return *known & 1 ? UP_FRAGMENT : 0;
@@ -149,7 +148,7 @@ INLINE void remember_fragment(const struct packet *p, u64 now, u32 ours)
 {
 	struct datagram key = { { p->src[0], p->src[1] },
 				{ p->dst[0], p->dst[1] },
-				p->id | (u64)p->protocol << 32 };
+				p->id | p->protocol << 32 };
 	u64 value = now << 1 | !!ours;
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }

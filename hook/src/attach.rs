@@ -233,7 +233,10 @@ impl Hook {
         };
         match by_filter {
             true => clsact::is_attached(ifindex, place, id),
-            false => Ok(program::at_tcx(ifindex, place.tcx())?.contains(&id)),
+            false => match program::at_tcx(ifindex, place.tcx()) {
+                Err(e) if is_without_tcx(&e) => Ok(false),
+                there => Ok(there?.contains(&id)),
+            },
         }
     }
 

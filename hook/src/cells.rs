@@ -44,6 +44,9 @@ impl Conn {
         if is_new {
             self.clear();
         }
+        // Of one that was only known, the program has tracked nothing.
+        let is_untaken = |leg: &Leg| leg.kind.load(Relaxed) == leg::NONE;
+        let tracks_anew = is_new || legs.into_iter().all(is_untaken);
         self.generation.store(!taken.generation, Release);
         let reply = match taken.reply {
             Reply::Taken(leg) => Some(leg),
@@ -57,13 +60,13 @@ impl Conn {
             self.last_seen.store(taken.last.0, Relaxed);
             self.answered.store(0, Relaxed);
             self.client_packets.store(0, Relaxed);
-            legs[0]
-                .expected
-                .store(taken.tracked.server_expects, Relaxed);
-            legs[1]
-                .expected
-                .store(taken.tracked.client_expects, Relaxed);
             self.birth.store(taken.birth.0, Relaxed);
+        }
+        if tracks_anew {
+            let (to_server, to_client) = (&legs[0].expected, &legs[1].expected);
+            to_server.store(taken.tracked.server_expects, Relaxed);
+            to_client.store(taken.tracked.client_expects, Relaxed);
+            self.last_seen.fetch_max(taken.last.0, Relaxed);
         }
         let kept = &taken.kept;
         let opens = kept.protocol == Protocol::Tcp && kept.local.port != 0;
@@ -71,7 +74,7 @@ impl Conn {
         let flags = says(taken.up, flag::UP)
             | says(taken.tells_proven, flag::TELLS)
             | says(opens, flag::OPENING);
-        if is_new {
+        if tracks_anew {
             let tracked = state_of(&taken.tracked);
             self.word
                 .store(half(taken.birth) | flags | tracked, Release);

@@ -328,7 +328,7 @@ impl Hook {
             return;
         }
         let removals = &self.memory.control().removals;
-        removals.store(narrow::to_u32(count), Release);
+        removals.store(count as u64, Release);
         let called = self
             .programs
             .remove
@@ -341,7 +341,7 @@ impl Hook {
 
     /// As the program `remove`, for kernels that cannot call one. Only this process puts keys in and takes them out, so
     /// that nothing comes between the comparison and what follows.
-    fn take_out_singly(&self, count: usize) {
+    pub(crate) fn take_out_singly(&self, count: usize) {
         for removal in self.memory.removals.iter().take(count) {
             let [a, b] = [0, 1].map(|i| removal.src[i].load(Relaxed));
             let [c, d] = [0, 1].map(|i| removal.dst[i].load(Relaxed));

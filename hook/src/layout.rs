@@ -83,7 +83,7 @@ pub(crate) const EVENTS: usize = 5;
 /// Most ranges of one network.
 pub(crate) const RANGES: usize = 16;
 /// Flows that one call takes out.
-pub(crate) const REMOVALS: usize = 256;
+pub(crate) const REMOVALS: usize = 32;
 /// Words of what is kept of a connection for the next daemon.
 pub(crate) const KEPT: usize = 18;
 
@@ -103,7 +103,7 @@ macro_rules! shared {
 
 shared! {
     /// `struct control`.
-    struct Control (64) {
+    struct Control (72) {
         heartbeat: AtomicU64,
         stale_after: AtomicU64,
         ours_mark: AtomicU32,
@@ -112,9 +112,9 @@ shared! {
         ways: AtomicU32,
         first_port: AtomicU32,
         last_port: AtomicU32,
-        ip_id: AtomicU32,
-        removals: AtomicU32,
+        ip_id: AtomicU64,
         events_lost: AtomicU64,
+        removals: AtomicU64,
         version: AtomicU64,
     }
 

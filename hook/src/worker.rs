@@ -103,6 +103,16 @@ impl Worker {
 
     /// Takes out the keys of connections that have ended, and makes their cells nobody's.
     fn release(&self, released: &[Released]) {
+        self.release_by(released, Hook::take_out);
+    }
+
+    /// As on a kernel that cannot call programs.
+    #[cfg(test)]
+    pub(crate) fn release_without_call(&self, released: &[Released]) {
+        self.release_by(released, Hook::take_out_singly);
+    }
+
+    fn release_by(&self, released: &[Released], take_out: impl Fn(&Hook, usize)) {
         let mut staged = 0;
         for r in released {
             let Some((conn, _)) = self.conn(r.cell, r.birth) else {
@@ -115,12 +125,12 @@ impl Worker {
                 self.stage(staged, &flow, target(r.cell.0, direction, r.birth));
                 staged += 1;
                 if staged == REMOVALS {
-                    self.hook.take_out(staged);
+                    take_out(&self.hook, staged);
                     staged = 0;
                 }
             }
         }
-        self.hook.take_out(staged);
+        take_out(&self.hook, staged);
     }
 
     fn stage(&self, at: usize, flow: &Flow, target: u64) {

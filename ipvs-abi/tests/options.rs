@@ -230,6 +230,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         expires: 899,
         idle_ns: 0,
         sequence: None,
+        in_kernel: false,
     };
     let template = ConnReport {
         protocol: None,

@@ -119,6 +119,7 @@ mod tests {
             expires: 59,
             idle_ns: 0,
             sequence: None,
+            in_kernel: false,
         }
     }
 

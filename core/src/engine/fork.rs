@@ -7,7 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Engine;
-use super::flows::Flows;
+use super::flows::{Flows, Shown};
+use super::passage;
 use super::related::quote;
 use crate::conn::{ConnId, NONE};
 use crate::flow::Flow;
@@ -15,6 +16,7 @@ use crate::frame::{Frame, Offload};
 use crate::narrow;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
+use crate::ranks::Rank;
 use crate::service::ServiceKey;
 use crate::time::Instant;
 use crate::trace::{Leaving, Log, Step, Trace, changes, kind, protocol_name};
@@ -72,6 +74,7 @@ impl DryRun {
         }
         self.copy_for(original, now, &frame);
         self.outbox.clear();
+        let taken = self.taken(original, port, &frame);
         let verdict = self.engine.take(now, port, &mut frame, &mut self.outbox);
         let leaving = match verdict {
             Verdict::Send(egress) => {
@@ -82,7 +85,7 @@ impl DryRun {
         };
         Trace {
             port: port.0,
-            steps: self.take_steps(),
+            steps: self.take_steps(taken),
             end: verdict.into(),
             leaving,
         }
@@ -95,8 +98,32 @@ impl DryRun {
             .collect()
     }
 
-    fn take_steps(&mut self) -> Vec<Step> {
+    /// Whether the kernel forwards this frame, where it is of a connection that the original has handed over.
+    fn taken(&self, original: &Engine, port: PortId, frame: &Frame<'_>) -> Option<Step> {
+        let mut own = frame.bytes().to_vec();
+        let mut frame = copy_of(frame, &mut own, 0);
+        let Parsed::Ipv4(packet) = packet::parse(&mut frame) else {
+            return None;
+        };
+        packet.balanced()?;
+        let (id, side) = original.flows.find(&packet.flow)?;
+        let at = original.flows.standpoint(id, side)?;
+        let interface = original.routes.fib.interface(port)?;
+        let up = passage::comes_up(&frame, &packet, interface.ifindex, &at);
+        Some(Step::Taken {
+            up: up.map(|why| why.meaning().to_owned()),
+        })
+    }
+
+    /// What was decided; behind the look-up of the connection, that the kernel has it.
+    fn take_steps(&mut self, taken: Option<Step>) -> Vec<Step> {
         let mut steps = std::mem::take(&mut self.engine.recorder.0);
+        let looked_up = |step: &Step| matches!(step, Step::Lookup { found: Some(_) });
+        if let Some(taken) = taken
+            && let Some(at) = steps.iter().position(looked_up)
+        {
+            steps.insert(at + 1, taken);
+        }
         for step in &mut steps {
             if let Step::Schedule { service, exact, .. } = step {
                 *exact = !self.examples.contains(service);
@@ -109,7 +136,10 @@ impl DryRun {
     fn copy_for(&mut self, original: &Engine, now: Instant, frame: &Frame<'_>) {
         let table = original.connections();
         if table.limit() - table.len() < PLACES_OF_NEW {
-            for id in table.eviction_order().take(PLACES_OF_NEW as usize) {
+            // One that looks half-open may have been established in the kernel.
+            let goes = |id: &ConnId| original.flows.shown(*id).rank != Rank::Protected;
+            let order = table.eviction_order().filter(goes);
+            for id in order.take(PLACES_OF_NEW as usize) {
                 self.copy(original, now, id);
             }
         }
@@ -168,12 +198,12 @@ impl DryRun {
         if let Some(here) = self.copied.get(&id.0) {
             return *here;
         }
-        let conn = original.flows.shown(id).conn;
+        let Shown { conn, rank, .. } = original.flows.shown(id);
         let control = match conn.control {
             NONE => NONE,
             template => self.copy(original, now, ConnId(template)).0,
         };
-        let here = self.engine.flows.copy_in(now, conn, control);
+        let here = self.engine.flows.copy_in(now, conn, control, rank);
         self.copied.insert(id.0, here);
         if let Some(syn) = original.flows.syn_of(id) {
             self.engine.flows.keep_syn(syn.at(here));

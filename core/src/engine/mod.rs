@@ -38,6 +38,7 @@ mod input;
 mod journey;
 mod martian;
 mod outer;
+pub(crate) mod passage;
 mod pmtu;
 mod related;
 mod reopen;

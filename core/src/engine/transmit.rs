@@ -309,7 +309,7 @@ pub(super) fn wire_len(frame: &Frame<'_>, packet: &Packet) -> usize {
 }
 
 /// A super-frame is of a kind that segments say, and says how large they are.
-fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
     let offload = frame.offload;
     let sound =
         offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));

@@ -263,9 +263,8 @@ impl ConnTable {
     }
 
     /// Takes a copy of another table's connection in, beyond the free places. Its template, where it has
-    /// one, is at `control` here.
-    pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32) -> ConnId {
-        let rank = conn.link.rank();
+    /// one, is at `control` here; `rank` says how willingly it is given up.
+    pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32, rank: Rank) -> ConnId {
         (conn.link, conn.control) = (Link::NONE, control);
         let (hashed, replies) = (!conn.has(UNHASHED), conn.has(REPLIES));
         self.limit += 1;

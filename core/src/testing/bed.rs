@@ -10,14 +10,16 @@ use crate::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::mode::ModeDef;
+use crate::offload::{Reach, Up};
 use crate::outbox::Outbox;
 use crate::scheduler::{Fork, Scheduler};
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
 use crate::snapshot::{Limits, Snapshot};
+use crate::testing::hook::{self, Model, Passage};
 use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
 use crate::time::Instant;
-use crate::trace::{End, Trace, changes};
-use crate::verdict::{PortId, Verdict};
+use crate::trace::{End, Step, Trace, changes};
+use crate::verdict::{Egress, PortId, Verdict};
 use crate::wire::ethernet::Mac;
 
 /// The port on the clients' side.
@@ -49,6 +51,15 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// A frame that leaves.
+    pub fn of(bytes: &[u8], offload: Offload, egress: Egress) -> Self {
+        Self {
+            port: egress.port,
+            bytes: bytes.to_vec(),
+            offload,
+        }
+    }
+
     /// The frame, for a receiver's view of it: a checksum left to an offload is finished.
     pub fn finished(&self) -> Vec<u8> {
         let mut t = TestFrame::new(&self.bytes, self.offload);
@@ -81,6 +92,8 @@ pub struct Bed {
     pub now: Instant,
     /// What left since it was last taken.
     pub sent: Vec<Sent>,
+    /// The hook, where there is one.
+    pub hook: Option<Model>,
     fib: Fib,
     outbox: Outbox,
 }
@@ -109,11 +122,24 @@ impl Bed {
             snapshot: Snapshot::default(),
             now: Instant::from_secs(1000),
             sent: Vec::new(),
+            hook: None,
             fib: fib(),
             outbox: Outbox::new(),
         };
         bed.change_fib(|_| {});
+        if let Some(reach) = hook::wanted() {
+            bed.hand_over(reach);
+        }
         bed
+    }
+
+    /// Hands connections over to a model of the hook from now on.
+    pub fn hand_over(&mut self, reach: Reach) -> Model {
+        let model = Model::default();
+        self.engine
+            .attach(Box::new(model.clone()), reach, hook::room());
+        self.hook = Some(model.clone());
+        model
     }
 
     /// A bed with one service of [`VIP`] on [`SERVER`].
@@ -130,6 +156,12 @@ impl Bed {
         let mut bed = Self::new(modes, limits);
         bed.add_service(protocol, forwarding, tunnel);
         bed
+    }
+
+    /// Takes connections back from the hook, where there is one.
+    pub fn take_back(&mut self) {
+        self.engine.detach();
+        self.hook = None;
     }
 
     /// Adds a service of [`VIP`] on [`SERVER`].
@@ -162,12 +194,14 @@ impl Bed {
     pub fn apply(&mut self) {
         let applied = self.engine.apply(Arc::new(self.snapshot.clone()));
         applied.expect("a sound snapshot");
+        self.engine.give_orders(self.now);
     }
 
     /// Changes what is known of interfaces, routes and neighbours.
     pub fn change_fib(&mut self, change: impl FnOnce(&mut Fib)) {
         change(&mut self.fib);
         self.engine.set_fib(Arc::new(self.fib.clone()));
+        self.engine.give_orders(self.now);
     }
 
     /// Lets time pass, in steps no longer than the shell's.
@@ -190,6 +224,7 @@ impl Bed {
         loop {
             self.outbox.clear();
             let more = self.engine.handle_timeout(self.now, 1024, &mut self.outbox);
+            self.engine.give_orders(self.now);
             self.sent.extend(taken(&self.outbox));
             if !more {
                 return;
@@ -203,18 +238,19 @@ impl Bed {
         self.outbox.clear();
         let before = (frame.bytes().to_vec(), frame.offload);
         let predicted = self.dry_run(port, &frame);
+        if let Some(verdict) = self.pass(port, &mut frame, predicted.as_ref(), &before) {
+            return verdict;
+        }
         let verdict = self
             .engine
             .handle_frame(self.now, port, &mut frame, &mut self.outbox);
+        self.engine.give_orders(self.now);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);
         let had = self.sent.len();
         if let Verdict::Send(egress) = verdict {
-            self.sent.push(Sent {
-                port: egress.port,
-                bytes: frame.bytes().to_vec(),
-                offload: frame.offload,
-            });
+            let sent = Sent::of(frame.bytes(), frame.offload, egress);
+            self.sent.push(sent);
         }
         if matches!(verdict, Verdict::SendOutbox | Verdict::Answered) {
             self.sent.extend(taken(&self.outbox));
@@ -223,6 +259,37 @@ impl Bed {
             check_dry_run(&trace, verdict, &before, &self.sent[had..]);
         }
         verdict
+    }
+
+    /// Has the hook look at a frame first; its end, where that has forwarded it.
+    fn pass(
+        &mut self,
+        port: PortId,
+        frame: &mut Frame<'_>,
+        predicted: Option<&Trace>,
+        before: &(Vec<u8>, Offload),
+    ) -> Option<Verdict> {
+        let model = self.hook.as_ref()?;
+        let passage = model.frame(self.now, &self.fib, port, frame);
+        if let Some(trace) = predicted {
+            check_passage(trace, &passage);
+        }
+        let Passage::Forwarded(sent) = passage else {
+            return None;
+        };
+        let verdict = match sent.as_slice() {
+            [one] if one.offload.gso == before.1.gso => Verdict::Send(Egress {
+                port: one.port,
+                unresolved: None,
+            }),
+            _ => Verdict::SendOutbox,
+        };
+        if let Some(trace) = predicted {
+            check_dry_run(trace, verdict, before, &sent);
+        }
+        self.sent.extend(sent);
+        self.engine.catch_up();
+        Some(verdict)
     }
 
     /// What a dry run says of a frame: of the first ones, and then of one in many, as floods are long.
@@ -273,6 +340,26 @@ impl Bed {
     }
 }
 
+/// A dry run says which frames the kernel forwards, and why the others come up.
+fn check_passage(trace: &Trace, passage: &Passage) {
+    let mut said = trace.steps.iter().filter_map(|step| match step {
+        Step::Taken { up } => Some(up.clone()),
+        _ => None,
+    });
+    let said = said.next();
+    match passage {
+        Passage::Forwarded(_) => assert_eq!(said, Some(None), "{:?}", trace.steps),
+        Passage::Up(Up::Known) | Passage::Other => assert_eq!(said, None, "{:?}", trace.steps),
+        // What is refused for its source is not looked up.
+        Passage::Up(why) => {
+            let looked_up = |step: &Step| matches!(step, Step::Lookup { .. });
+            let why = trace.steps.iter().any(looked_up).then(|| why.meaning());
+            let why = why.map(|why| Some(why.to_owned()));
+            assert_eq!(said, why, "{:?}", trace.steps);
+        }
+    }
+}
+
 /// What was dry-run is what happened, to the byte of every header.
 fn check_dry_run(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
     assert_eq!(trace.end, End::from(verdict), "dry-run: {:?}", trace.steps);
@@ -288,11 +375,9 @@ fn check_dry_run(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), s
 }
 
 fn taken(out: &Outbox) -> impl Iterator<Item = Sent> {
-    out.iter().map(|(bytes, offload, egress)| Sent {
-        port: egress.port,
-        bytes: bytes.to_vec(),
-        offload,
-    })
+    let sent =
+        |(bytes, offload, egress): (&[u8], Offload, Egress)| Sent::of(bytes, offload, egress);
+    out.iter().map(sent)
 }
 
 fn fib() -> Fib {

@@ -2,17 +2,21 @@
 //! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
 //! the counters must add up (which the [`Bed`] checks), and what is counted of servers be what the table has.
 
+mod view;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::frame::{Gso, Offload};
 use crate::mode::ModeDef;
+use crate::offload::Reach;
 use crate::service::{
     Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
 };
 use crate::snapshot::{Limits, Sysctls};
 use crate::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVERS, SERVERS_MAC, VIP};
+use crate::testing::exercise::view::View;
 use crate::testing::packets::{self, DIRECTOR_MAC, PacketBuilder, TestFrame};
 use crate::verdict::PortId;
 use crate::wire::{ethernet, ipv4};
@@ -69,7 +73,39 @@ impl Source<'_> {
 pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
     let mut source = Source(data);
     let ways = ways(modes);
-    let mut bed = make_bed(modes, &ways, source.byte());
+    let bed = make_bed(modes, &ways, source.byte());
+    run(bed, &ways, source, |_| {})
+}
+
+/// Does what `data` says twice, with all connections handed over to the hook as far as `reach` says, and with
+/// none. Returns how many frames the hook forwarded.
+///
+/// # Panics
+/// Where it makes a difference: to what leaves, to any connection, to any number.
+pub fn exercise_handed_over(modes: &'static [ModeDef], data: &[u8], reach: Reach) -> u64 {
+    let ways = ways(modes);
+    let bed = |source: &mut Source<'_>| {
+        let mut bed = make_bed(modes, &ways, source.byte());
+        bed.take_back();
+        bed
+    };
+    let mut source = Source(data);
+    let mut without = Vec::new();
+    let plain = bed(&mut source);
+    run(plain, &ways, source, |bed| without.push(View::of(bed)));
+    let mut source = Source(data);
+    let mut handing = bed(&mut source);
+    let model = handing.hand_over(reach);
+    let mut without = without.into_iter();
+    run(handing, &ways, source, |bed| {
+        let with = View::of(bed);
+        assert_eq!(Some(with), without.next(), "at {:?}", bed.now);
+    });
+    model.forwarded()
+}
+
+/// Does what `source` says on a bed, and lets each state of it be looked at.
+fn run(mut bed: Bed, ways: &[Way], mut source: Source<'_>, mut look: impl FnMut(&Bed)) -> u64 {
     while !source.0.is_empty() {
         match source.byte() % 8 {
             0 => raw_frame(&mut bed, &mut source),
@@ -77,9 +113,10 @@ pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
             4 => icmp_error(&mut bed, &mut source),
             5 => bed.jump(Duration::from_millis(u64::from(source.word()) * 20)),
             6 => change_sysctl(&mut bed, &mut source),
-            _ => change_servers(&mut bed, &mut source, &ways),
+            _ => change_servers(&mut bed, &mut source, ways),
         }
         bed.engine.audit();
+        look(&bed);
     }
     // A template outlives what it controls, so once is not enough.
     for _ in 0..3 {

@@ -1,14 +1,40 @@
 //! A model of the hook: the program and its memory as plain data, for tests in virtual time.
 
-use std::collections::HashMap;
+mod program;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::offload::{
-    Birth, Cell, Event, Hook, Hop, Orders, Reply, Seen, ServerCell, ServerOrder, Taken, Tracked,
-    Traffic,
+    Birth, Cell, Event, Hook, Hop, Orders, Reach, Room, Seen, ServerCell, ServerOrder, Taken,
+    Tracked, Traffic,
 };
 use crate::time::Instant;
+pub use program::Passage;
+
+/// How far tests hand connections over: `UVS_HOOK` is `guard`, `tier`, or `off`.
+///
+/// # Panics
+/// Where it is anything else.
+pub fn wanted() -> Option<Reach> {
+    match std::env::var("UVS_HOOK").as_deref() {
+        Err(_) | Ok("off") => None,
+        Ok("guard") => Some(Reach::Guard),
+        Ok("tier") => Some(Reach::Everything),
+        Ok(other) => panic!("UVS_HOOK is off, guard or tier, not `{other}`"),
+    }
+}
+
+/// Room for as many as any test has.
+pub const fn room() -> Room {
+    Room {
+        cells: 0..65_536,
+        servers: 0..4096,
+        hops: 0..4096,
+        first_birth: 1,
+    }
+}
 
 /// The memory that the engine and the program share. Two that are cloned are the same.
 #[derive(Clone, Default)]
@@ -34,8 +60,12 @@ pub struct Memory {
     /// How many connections there may be; `None` = as many as are asked for.
     pub limit: Option<usize>,
     traffic: HashMap<ServerCell, Traffic>,
-    events: std::collections::VecDeque<Event>,
+    events: VecDeque<Event>,
     lost: u64,
+    /// Frames that were forwarded.
+    forwarded: u64,
+    /// Identification of the last outer header.
+    ip_id: u16,
 }
 
 /// A connection as the program has it.
@@ -48,6 +78,18 @@ pub struct Entry {
 }
 
 impl Model {
+    /// Events are lost from now on, as where the ring is full.
+    pub fn lose_events(&self) {
+        let mut memory = self.memory();
+        memory.lost += memory.events.len() as u64;
+        memory.events.clear();
+    }
+
+    /// How many frames the program has forwarded.
+    pub fn forwarded(&self) -> u64 {
+        self.memory().forwarded
+    }
+
     /// The memory, to be looked at and changed.
     ///
     /// # Panics
@@ -174,9 +216,4 @@ impl Hook for Model {
         let memory = self.memory();
         memory.traffic.get(&server).copied().unwrap_or_default()
     }
-}
-
-/// Whether a connection is only known: no frame of it is forwarded in the kernel.
-pub const fn is_known_only(taken: &Taken) -> bool {
-    taken.forward.is_none() && !matches!(taken.reply, Reply::Taken(_))
 }

@@ -11,9 +11,12 @@ use uvs_core::flow::{Addr, Protocol};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::Outbox;
 use uvs_core::snapshot::{Limits, Snapshot};
+use uvs_core::testing::hook::{self, Model, Passage};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, Verdict};
 
+#[cfg(test)]
+use super::program::Program;
 use super::{SIDES, addr, list, mac, text};
 use crate::port::port_id;
 
@@ -36,6 +39,11 @@ pub struct Director {
     pub step: Duration,
     /// The routes and neighbours.
     pub fib: Fib,
+    /// The kernel's hook, where connections are handed over to it.
+    hook: Option<Model>,
+    /// The program itself, in a test that runs it.
+    #[cfg(test)]
+    program: Option<Program>,
     /// Frames whose next hop is asked for, and until when.
     held: Vec<(Instant, Vec<u8>)>,
     /// What left between two steps.
@@ -73,10 +81,25 @@ impl Director {
             now: Instant::from_secs(1000),
             step: STEP,
             fib: fib(topology, mtu),
+            hook: None,
+            #[cfg(test)]
+            program: None,
             held: Vec::new(),
             late: Vec::new(),
         };
         d.change_fib(|_| {});
+        #[cfg(test)]
+        if let Some(program) = Program::wanted() {
+            program.attach(&mut d.engine);
+            d.program = Some(program);
+            return d;
+        }
+        if let Some(reach) = hook::wanted() {
+            let model = Model::default();
+            let hook = Box::new(model.clone());
+            d.engine.attach(hook, reach, hook::room());
+            d.hook = Some(model);
+        }
         d
     }
 
@@ -90,6 +113,7 @@ impl Director {
     pub(super) fn change_fib(&mut self, change: impl FnOnce(&mut Fib)) {
         change(&mut self.fib);
         self.engine.set_fib(Arc::new(self.fib.clone()));
+        self.engine.give_orders(self.now);
     }
 
     /// Lets time pass, a tick at a time as the shell does.
@@ -104,6 +128,7 @@ impl Director {
     fn expire(&mut self) {
         let mut out = Outbox::new();
         while self.engine.handle_timeout(self.now, 1000, &mut out) {}
+        self.engine.give_orders(self.now);
         let now = self.now;
         let (gone, held) = std::mem::take(&mut self.held)
             .into_iter()
@@ -128,9 +153,13 @@ impl Director {
         let mut out = Outbox::new();
         self.now = self.now + self.step;
         self.expire();
+        if let Some(left) = self.pass(port, &mut frame) {
+            return Outcome::Left(left);
+        }
         let verdict = self
             .engine
             .handle_frame(self.now, port_id(port), &mut frame, &mut out);
+        self.engine.give_orders(self.now);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);
         let mut left = std::mem::take(&mut self.late);
@@ -142,6 +171,39 @@ impl Director {
             Verdict::Drop(_) | Verdict::Held => {}
         }
         Outcome::Left(left)
+    }
+
+    /// Has the hook look at a frame first; what left, where that has forwarded it.
+    fn pass(&mut self, port: usize, frame: &mut Frame<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
+        #[cfg(test)]
+        if let Some(program) = &self.program {
+            let sent = program.frame(self.now, port, frame.bytes());
+            self.engine.catch_up();
+            let sent = sent?;
+            let mut left = std::mem::take(&mut self.late);
+            left.push((self.side_of(&sent), sent));
+            return Some(left);
+        }
+        let hook = self.hook.as_ref()?;
+        let passage = hook.frame(self.now, &self.fib, port_id(port), frame);
+        self.engine.catch_up();
+        let Passage::Forwarded(sent) = passage else {
+            return None;
+        };
+        let mut left = std::mem::take(&mut self.late);
+        left.extend(sent.into_iter().map(|s| (usize::from(s.port.0), s.bytes)));
+        Some(left)
+    }
+
+    /// The side that a frame leaves by, which has its source address.
+    #[cfg(test)]
+    fn side_of(&self, frame: &[u8]) -> usize {
+        let mut sides = 0..SIDES.len();
+        let is = |side: &usize| {
+            let interface = self.fib.interface(port_id(*side)).unwrap();
+            frame[6..12] == interface.mac
+        };
+        sides.find(is).unwrap()
     }
 
     fn collect(&mut self, out: &Outbox) -> Vec<(usize, Vec<u8>)> {

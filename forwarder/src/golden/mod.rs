@@ -12,6 +12,8 @@ pub mod director;
 #[cfg(test)]
 mod packets;
 #[cfg(test)]
+mod program;
+#[cfg(test)]
 mod states;
 
 use serde_json::Value;

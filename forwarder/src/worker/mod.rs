@@ -119,6 +119,9 @@ impl Worker {
             engine.attach(hooked.hook, hooked.reach, hooked.room);
             hooked.found
         });
+        // What stands there before anything was published is nothing to serve by.
+        let mut seen_desired = 0;
+        line.published.desired.newer(&mut seen_desired);
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let all = ports.interfaces.into_iter().chain([ports.host]);
@@ -141,7 +144,7 @@ impl Worker {
             waited: Duration::ZERO,
             looked_for_stalls: monotonic(),
             poll,
-            seen_desired: 0,
+            seen_desired,
             seen_fib: 0,
             apply_error: None,
             fib: Arc::new(Fib::new()),

@@ -39,6 +39,7 @@ pub(crate) struct Refused {
 }
 
 /// What a test run made of a frame.
+#[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ran {
     /// What the program returned.
@@ -47,8 +48,6 @@ pub(crate) struct Ran {
     pub(crate) frame: Vec<u8>,
     /// `struct __sk_buff` afterwards.
     pub(crate) context: Vec<u8>,
-    /// Nanoseconds a run, on average.
-    pub(crate) nanos: u32,
 }
 
 impl Program {
@@ -139,12 +138,12 @@ impl Program {
     }
 
     /// BPF_PROG_TEST_RUN of a frame with this `struct __sk_buff`.
-    pub(crate) fn run_frame(&self, frame: &[u8], context: &[u8], repeat: u32) -> io::Result<Ran> {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn run_frame(&self, frame: &[u8], context: &[u8]) -> io::Result<Ran> {
         let mut ran = Ran {
             ret: 0,
             frame: vec![0; frame.len() + 256],
             context: vec![0; context.len()],
-            nanos: 0,
         };
         let short = |len: usize| u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput);
         let mut attr = TestRun {
@@ -153,7 +152,6 @@ impl Program {
             size_out: short(ran.frame.len())?,
             data_in: address(frame),
             data_out: address(ran.frame.as_mut_ptr()),
-            repeat,
             context_size_in: short(context.len())?,
             context_size_out: short(context.len())?,
             context_in: address(context),
@@ -163,7 +161,7 @@ impl Program {
         // SAFETY: it is this command's struct; all four pointers lead to slices as long as it says.
         unsafe { bpf(attr::PROG_TEST_RUN, &mut attr)? };
         ran.frame.truncate(attr.size_out as usize);
-        (ran.ret, ran.nanos) = (attr.ret, attr.duration);
+        ran.ret = attr.ret;
         Ok(ran)
     }
 

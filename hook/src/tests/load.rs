@@ -6,11 +6,11 @@ use std::sync::Arc;
 use uvs_core::offload::Reach;
 use uvs_core::time::Instant;
 
-use super::net::inside;
 use crate::hook::{Hook, Setup};
 use crate::maps::Limits;
 use crate::programs;
 use crate::sys::program::{SCHED_CLS, SYSCALL};
+use crate::testing::net::inside;
 
 /// A hook with little room.
 pub(super) fn small() -> Setup {
@@ -72,9 +72,10 @@ fn net_admin_and_bpf_are_enough() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && text.contains("1 passed"),
-        "{text}"
+        "{text}{errors}"
     );
 }
 

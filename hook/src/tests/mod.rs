@@ -1,4 +1,11 @@
 //! The programs in the kernel that is there: loaded, attached, and run on single frames. They need root.
 
+mod direct;
+mod events;
 mod load;
-mod net;
+mod pair;
+mod pins;
+mod rules;
+mod same;
+mod up;
+mod v6;

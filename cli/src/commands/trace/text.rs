@@ -10,7 +10,7 @@ use uvs_core::wire::ethernet::mac_text;
 
 use self::sentences::{
     ABSENT, access, aside, connection, gave_way, packet, reopened, row, said_of, seconds, service,
-    set_aside, stray, template, verdict,
+    set_aside, stray, taken, template, verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;
@@ -135,6 +135,7 @@ impl Page<'_> {
             Step::GaveWay { vip, state, over } => {
                 self.line("gave way", &gave_way(*vip, state, *over))
             }
+            Step::Taken { up } => self.line("kernel", &taken(up.as_deref())),
             Step::Reopened { local } => self.line("reopened", &reopened(*local)),
             Step::Refused { why } => self.line("refused", why),
             Step::Opened { server, local } => {

@@ -4,6 +4,7 @@
 use super::Flows;
 use super::event::{Cause, FlowEvent, Standing};
 use crate::conn::{Conn, ConnId, InsertError, NONE};
+use crate::ranks::Rank;
 use crate::time::Instant;
 
 impl Flows {
@@ -25,8 +26,14 @@ impl Flows {
     }
 
     /// A connection of another table, with its template's place in this one. Its server counts it already.
-    pub(in crate::engine) fn copy_in(&mut self, now: Instant, c: Conn, control: u32) -> ConnId {
-        self.conns.adopt(now, c, control)
+    pub(in crate::engine) fn copy_in(
+        &mut self,
+        now: Instant,
+        c: Conn,
+        control: u32,
+        rank: Rank,
+    ) -> ConnId {
+        self.conns.adopt(now, c, control, rank)
     }
 
     /// A packet of a connection was seen: it lives for its time-out from then on.

@@ -43,7 +43,7 @@ use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
 use handover::Handover;
-pub(super) use handover::{Draft, Drafts};
+pub(super) use handover::{Draft, Drafts, Shown};
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;

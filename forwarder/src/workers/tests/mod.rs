@@ -1,6 +1,7 @@
 //! The set at one, two and three workers: what is asked of it is asked of all, and nobody sees how many there
 //! are but where one is not well.
 
+mod hooked;
 mod rig;
 
 use std::collections::BTreeSet;

@@ -136,6 +136,15 @@ pub(super) fn gave_way(vip: Endpoint, state: &str, over: bool) -> String {
     format!("the same client and port's connection to {vip}, {state}: {why}")
 }
 
+pub(super) fn taken(up: Option<&str>) -> String {
+    match up {
+        None => {
+            "forwards this frame itself, by its connection; what follows is what it does".to_owned()
+        }
+        Some(why) => format!("forwards this connection, but this frame comes up. {why}"),
+    }
+}
+
 pub(super) fn reopened(local: Endpoint) -> String {
     format!("the server has an old connection of {local}: it is reset, and the SYN sent again")
 }

@@ -19,8 +19,6 @@ pub(super) struct Way {
     pub(super) arrival: Option<u32>,
     /// Bytes of the outer header.
     pub(super) overhead: u8,
-    /// Whether an outer header copies DF.
-    pub(super) copy_df: bool,
 }
 
 /// What a connection was taken with.

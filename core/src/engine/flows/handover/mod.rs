@@ -15,8 +15,9 @@ mod truth;
 use std::collections::{HashMap, VecDeque};
 
 use super::Flows;
-use crate::conn::{self, Conn, ConnId};
+use crate::conn::{self, Conn, ConnId, Side};
 use crate::counters::Stats;
+use crate::engine::passage::{Exit, Standpoint};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::offload::{
@@ -154,6 +155,35 @@ impl Handover {
         self.ways = self.ways.wrapping_add(1);
         self.orders.ways = Some(self.ways);
         self.offers.extend(self.wayless.drain(..));
+    }
+
+    /// What the program has of a taken connection, of a frame of one side's.
+    fn standpoint(&self, id: ConnId, side: Side, c: &Conn) -> Option<Standpoint> {
+        let (_, held) = self.cells.of(id)?;
+        let terms = held.terms?;
+        let way = match side {
+            Side::Client => Some(terms.forward),
+            Side::Server => terms.reply,
+        };
+        let exit = way.and_then(|way| {
+            let hop = self.hops.get(way.hop)?;
+            Some(Exit {
+                mac: hop.mac,
+                mtu: hop.mtu,
+                overhead: way.overhead,
+                arrival: way.arrival,
+                translates: c.is_replied_to(),
+            })
+        });
+        let generation = self.servers.generation(terms.server);
+        Some(Standpoint {
+            side,
+            stale: (terms.generation, terms.ways) != (generation, self.ways),
+            asked: held.watched,
+            tracked: tracked(c),
+            has_local: c.local.port != 0,
+            exit,
+        })
     }
 
     fn wants_to_see(&self, c: &Conn) -> bool {
@@ -345,6 +375,13 @@ impl Flows {
             limit: handover.cells.limit(),
             ..handover.numbers
         }
+    }
+
+    /// What the program has of a taken connection; `None` for any other.
+    pub(in crate::engine) fn standpoint(&self, id: ConnId, side: Side) -> Option<Standpoint> {
+        let c = self.current(id);
+        let handover = self.handover.as_ref().filter(|_| c.is_taken());
+        handover.and_then(|h| h.standpoint(id, side, &c))
     }
 
     /// Why a connection is not taken, counted.

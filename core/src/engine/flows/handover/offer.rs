@@ -27,15 +27,14 @@ type Place = (Cell, Birth, Option<Terms>);
 
 impl Draft {
     fn way(&self, hop: u32) -> Way {
-        let (overhead, copy_df) = match self.change {
-            Change::Wrap { copy_df, .. } => (OUTER_HEADER, copy_df),
-            Change::Nothing | Change::Ends(_) => (0, false),
+        let overhead = match self.change {
+            Change::Wrap { .. } => OUTER_HEADER,
+            Change::Nothing | Change::Ends(_) => 0,
         };
         Way {
             hop,
             arrival: self.arrival,
             overhead: crate::narrow::to_u8(overhead),
-            copy_df,
         }
     }
 

@@ -21,6 +21,8 @@ pub(in crate::engine) struct Shown {
     pub(in crate::engine) conn: Conn,
     /// Whether the kernel forwards it.
     pub(in crate::engine) in_kernel: bool,
+    /// How willingly it is given up.
+    pub(in crate::engine) rank: Rank,
 }
 
 impl Handover {
@@ -45,8 +47,17 @@ const fn seconds(n: u32) -> Duration {
     Duration::from_secs(n as u64)
 }
 
+/// Whether a packet was seen of a connection since it was taken in last. The clock alone does not say it: it is
+/// read once a turn.
+fn has_moved(c: &Conn, held: &Held, seen: &Seen) -> bool {
+    seen.last > held.last
+        || seen.client_packets != held.client_packets
+        || c.protocol == Protocol::Tcp && seen.tracked != tracked(c)
+}
+
 /// What a connection has become by what was seen of it; and how willingly it is given up.
 fn truth(c: &Conn, held: &Held, seen: &Seen, timeouts: &Timeouts) -> (Conn, Option<Rank>) {
+    let moved = has_moved(c, held, seen);
     let mut c = *c;
     let Tracked {
         state,
@@ -60,7 +71,6 @@ fn truth(c: &Conn, held: &Held, seen: &Seen, timeouts: &Timeouts) -> (Conn, Opti
     let packets = seen.client_packets.wrapping_sub(held.client_packets);
     let packets = u8::try_from(packets).unwrap_or(u8::MAX);
     c.in_packets = c.in_packets.saturating_add(packets);
-    let moved = seen.last > held.last;
     let rank = match c.protocol {
         Protocol::Tcp => {
             c.state = state;
@@ -84,21 +94,24 @@ fn truth(c: &Conn, held: &Held, seen: &Seen, timeouts: &Timeouts) -> (Conn, Opti
 impl Flows {
     /// A connection as it truly is, wherever it is forwarded.
     pub(in crate::engine) fn current(&self, id: ConnId) -> Conn {
-        let c = self.conns.get(id);
-        let seen = |h: &Handover| {
-            let (held, seen) = h.seen(id)?;
-            Some(truth(c, &held, &seen, &h.timeouts).0)
-        };
-        let handover = self.handover.as_ref().filter(|_| c.is_taken());
-        handover.and_then(|h| seen(h)).unwrap_or(*c)
+        self.shown(id).conn
     }
 
     /// As [`Flows::current`], with where it is forwarded.
     pub(in crate::engine) fn shown(&self, id: ConnId) -> Shown {
-        let in_kernel = self.conns.get(id).is_taken();
-        let mut conn = self.current(id);
-        conn.set_taken(false);
-        Shown { conn, in_kernel }
+        let c = self.conns.get(id);
+        let seen = |h: &Handover| {
+            let (held, seen) = h.seen(id)?;
+            Some(truth(c, &held, &seen, &h.timeouts))
+        };
+        let in_kernel = c.is_taken();
+        let handover = self.handover.as_ref().filter(|_| in_kernel);
+        let (conn, rank) = handover.and_then(|h| seen(h)).unwrap_or((*c, None));
+        Shown {
+            conn,
+            in_kernel,
+            rank: rank.unwrap_or(c.link.rank()),
+        }
     }
 
     /// Makes the table's copy of a connection true.
@@ -119,6 +132,7 @@ impl Flows {
         }
         self.measure_answered(id, &held, &seen);
         let c = self.conns.get_mut(id);
+        let moved = has_moved(c, &held, &seen);
         let before = Standing::of(c);
         c.state = now.state;
         c.flags = now.flags | c.flags & conn::MEASURED;
@@ -126,7 +140,7 @@ impl Flows {
         (c.client_expects, c.server_expects) = (now.client_expects, now.server_expects);
         c.timeout = now.timeout;
         let control = c.control;
-        if seen.last > held.last {
+        if moved {
             self.conns.touch(seen.last.max(held.last), id);
         }
         if let Some(rank) = rank {

@@ -1,12 +1,14 @@
 //! The program on single frames, for tests: no interface carries them.
 
+pub mod net;
+
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
 use uvs_core::time::Instant;
 
 use crate::hook::Hook;
-use crate::layout::OURS_MARK;
+use crate::layout::{Conn, OURS_MARK};
 use crate::sys::program::{Program, Ran};
 
 /// `struct __sk_buff` of linux/bpf.h: its size, and where its fields are that a test sets or reads.
@@ -50,26 +52,42 @@ impl Hook {
     /// # Errors
     /// The kernel does not run it, such as where there is no such interface.
     pub fn run(&self, frame: &[u8], arrival: Arrival) -> io::Result<Outcome> {
-        judge(frame, run(&self.programs.ingress, frame, arrival, 1)?)
+        judge(frame, run(&self.programs.ingress, frame, arrival)?)
     }
 
-    /// Nanoseconds that the ingress program takes with a frame, on average of so many runs.
+    /// The mark with which the egress program sends a frame back in; `None` where it lets it go.
     ///
     /// # Errors
     /// As [`Hook::run`].
-    pub fn time(&self, frame: &[u8], arrival: Arrival, runs: u32) -> io::Result<u32> {
-        Ok(run(&self.programs.ingress, frame, arrival, runs)?.nanos)
+    pub fn run_at_egress(&self, frame: &[u8], arrival: Arrival) -> io::Result<Option<u32>> {
+        let ran = run(&self.programs.egress, frame, arrival)?;
+        match ran.ret {
+            REDIRECT => Ok(Some(mark_of(&ran))),
+            UNSPEC => Ok(None),
+            ret => Err(io::Error::other(format!("it returns {ret}"))),
+        }
     }
 
-    /// Makes it `now` what the program has entered since `before`, by its own clock: for tests in virtual time.
-    pub fn set_time(&self, before: Instant, now: Instant) {
-        for conn in self.memory.conns.iter() {
-            for at in [&conn.last_seen, &conn.answered] {
-                if at.load(Relaxed) >= before.0 {
+    /// As [`Hook::run`] at a virtual time: what the program has entered by its own clock is `now`.
+    ///
+    /// # Errors
+    /// As [`Hook::run`].
+    pub fn run_at(&self, now: Instant, frame: &[u8], arrival: Arrival) -> io::Result<Outcome> {
+        let conns = &self.memory.conns;
+        let times = || {
+            let of = |c: &Conn| [c.last_seen.load(Relaxed), c.answered.load(Relaxed)];
+            conns.iter().map(of).collect::<Vec<_>>()
+        };
+        let before = times();
+        let outcome = self.run(frame, arrival)?;
+        for ((conn, before), after) in conns.iter().zip(before).zip(times()) {
+            for (i, at) in [&conn.last_seen, &conn.answered].into_iter().enumerate() {
+                if before[i] != after[i] {
                     at.store(now.0, Relaxed);
                 }
             }
         }
+        Ok(outcome)
     }
 
     /// The kernel's clock, by which the program goes.
@@ -80,21 +98,22 @@ impl Hook {
     }
 }
 
-fn run(program: &Program, frame: &[u8], arrival: Arrival, runs: u32) -> io::Result<Ran> {
+fn run(program: &Program, frame: &[u8], arrival: Arrival) -> io::Result<Ran> {
     let mut context = [0; CONTEXT];
     let mut set = |at: usize, value: u32| context[at..at + 4].copy_from_slice(&value.to_ne_bytes());
     set(MARK, arrival.mark);
     set(IFINDEX, arrival.ifindex);
     set(GSO_SIZE, arrival.gso_size);
-    program.run_frame(frame, &context, runs)
+    program.run_frame(frame, &context)
+}
+
+fn mark_of(ran: &Ran) -> u32 {
+    let bytes = ran.context.get(MARK..).and_then(|b| b.first_chunk());
+    bytes.map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
 fn judge(frame: &[u8], ran: Ran) -> io::Result<Outcome> {
-    let word = |at: usize| {
-        let bytes = ran.context.get(at..).and_then(|b| b.first_chunk());
-        bytes.map_or(0, |b| u32::from_ne_bytes(*b))
-    };
-    let (mark, untouched) = (word(MARK), ran.frame == frame);
+    let (mark, untouched) = (mark_of(&ran), ran.frame == frame);
     match ran.ret {
         REDIRECT if mark & OURS_MARK == 0 => Ok(Outcome::Taken(ran.frame)),
         OK if mark & OURS_MARK != 0 && untouched => Ok(Outcome::Ours),

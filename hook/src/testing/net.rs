@@ -1,4 +1,4 @@
-//! A network namespace with the director's two interfaces, removed when dropped.
+//! Network namespaces with interfaces that stand for a director's, removed when dropped. They need root.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -9,12 +9,15 @@ use std::thread;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A namespace that the test's thread is in.
-pub(super) struct Net {
+pub struct Net {
     name: String,
 }
 
 /// Runs a test in a namespace of its own, on a thread of its own.
-pub(super) fn inside(test: impl FnOnce(&Net) + Send) {
+///
+/// # Panics
+/// Where the test does, or there can be no namespace.
+pub fn inside(test: impl FnOnce(&Net) + Send) {
     let net = Net::new();
     let ran = thread::scope(|scope| {
         let run = scope.spawn(|| {
@@ -41,7 +44,10 @@ impl Net {
     }
 
     /// Adds an interface with this MAC address, and its peer `NAME-peer`; its index.
-    pub(super) fn interface(&self, name: &str, mac: &str) -> u32 {
+    ///
+    /// # Panics
+    /// Where `ip` does not add it.
+    pub fn interface(&self, name: &str, mac: &str) -> u32 {
         let peer = format!("{name}-peer");
         let add = ["link", "add", name, "address", mac, "type", "veth"];
         run("ip", &[&add[..], &["peer", "name", &peer]].concat());
@@ -52,7 +58,10 @@ impl Net {
 }
 
 /// The index of an interface of the thread's namespace.
-pub(super) fn index(name: &str) -> u32 {
+///
+/// # Panics
+/// Where there is none.
+pub fn index(name: &str) -> u32 {
     let shown = run("ip", &["-o", "link", "show", "dev", name]);
     let (index, _) = shown.split_once(':').expect("INDEX: NAME");
     index.parse().expect("a number")
@@ -65,7 +74,10 @@ impl Drop for Net {
 }
 
 /// Runs a command, and gives its output.
-pub(super) fn run(program: &str, args: &[&str]) -> String {
+///
+/// # Panics
+/// Where it fails.
+pub fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().expect(program);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(

@@ -1,0 +1,76 @@
+//! All that can be seen of a bed, but for where its frames were forwarded.
+
+use crate::counters::Counters;
+use crate::engine::{ConnReport, Report};
+use crate::frame::Offload;
+use crate::testing::bed::{Bed, Sent};
+use crate::verdict::PortId;
+use crate::wire::ethernet;
+use crate::wire::ethernet::ethertype;
+
+/// Where an IPv4 header has its identification and its checksum.
+const ID: std::ops::Range<usize> = 18..20;
+const CHECKSUM: std::ops::Range<usize> = 24..26;
+
+/// What can be seen.
+#[derive(Debug, PartialEq)]
+pub(super) struct View {
+    sent: Vec<(PortId, Vec<u8>, Offload)>,
+    connections: Vec<String>,
+    services: Report,
+    counters: Counters,
+}
+
+impl View {
+    pub(super) fn of(bed: &Bed) -> Self {
+        let (connections, _) = bed.engine.report_connections(bed.now, 0, u32::MAX);
+        let mut connections: Vec<String> = connections.into_iter().map(line).collect();
+        connections.sort_unstable();
+        Self {
+            sent: bed.sent.iter().map(plain).collect(),
+            connections,
+            services: services(bed.engine.report(bed.now)),
+            counters: counters(bed),
+        }
+    }
+}
+
+fn line(c: ConnReport) -> String {
+    let c = ConnReport {
+        in_kernel: false,
+        ..c
+    };
+    format!("{c:?}")
+}
+
+/// A frame without the identification that the director gives its own packets and outer headers: it counts
+/// those of the packets that it sees.
+fn plain(sent: &Sent) -> (PortId, Vec<u8>, Offload) {
+    let mut bytes = sent.bytes.clone();
+    if ethernet::Header::new(&bytes).ethertype() == ethertype::IPV4 {
+        bytes[ID].fill(0);
+        bytes[CHECKSUM].fill(0);
+    }
+    (sent.port, bytes, sent.offload)
+}
+
+/// Without the time that handshakes took: that is taken in a little later.
+fn services(mut report: Report) -> Report {
+    for service in &mut report.services {
+        for server in &mut service.servers {
+            server.numbers.handshake = 0;
+        }
+    }
+    report
+}
+
+/// As if all had come up. What comes up of a connection whose service has gone is given to the host.
+fn counters(bed: &Bed) -> Counters {
+    let mut c = bed.engine.counters();
+    let forwarded = bed.hook.as_ref().map_or(0, |hook| hook.forwarded());
+    c.received += forwarded;
+    c.sent += forwarded;
+    c.local += std::mem::take(&mut c.passed);
+    c.segments = 0;
+    c
+}
