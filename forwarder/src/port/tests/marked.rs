@@ -124,7 +124,7 @@ fn what_another_device_has_taken_over_comes_by_that_one_alone() {
         assert!(ended.expect("it runs").success(), "{line}");
     }
     let mut a = open(&net, "a", "a0", &to(A));
-    let mut below = open_with(&net, "b", "b0", &to(VIP), &MARKED);
+    let below = open_with(&net, "b", "b0", &to(VIP), &MARKED);
     let mut above = open_with(&net, "b", "m0", &to(VIP), &MARKED);
     let (from, _) = macs(&net);
     let frame = udp((from, MAC), VIP, 50);
