@@ -173,13 +173,15 @@ pub struct Found {
     pub seen: Seen,
 }
 
-/// Whether a change of TCP's state is an [`Event`]: it counts otherwise at its server, or as open or over.
-/// Becoming ESTABLISHED is one beside, where [`Taken::tells_proven`] asks for it.
+/// Whether a change of TCP's state is an [`Event`]: it counts otherwise at its server, or as open or over; or it is to
+/// one whose time-out is shorter, so that its end comes earlier than the engine would look. Becoming ESTABLISHED is
+/// one beside, where [`Taken::tells_proven`] asks for it.
 pub fn is_told(before: u8, after: u8) -> bool {
     use crate::tcp::TcpState;
     let counts = |state: u8| {
         let state = TcpState::from_number(state);
         (state.is_active(), state.rank() == crate::ranks::Rank::Over)
     };
-    counts(before) != counts(after)
+    let ends_sooner = [TcpState::Close as u8, TcpState::LastAck as u8].contains(&after);
+    counts(before) != counts(after) || before != after && ends_sooner
 }
