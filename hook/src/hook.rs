@@ -8,10 +8,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use uvs_core::flow::Endpoint;
 use uvs_core::narrow;
-use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell};
-use uvs_core::service::ServiceKey;
+use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, ServerOrder};
 use uvs_core::time::Instant;
 
 use crate::ability::check_machine;
@@ -128,6 +126,7 @@ impl Hook {
             .filter(|c| c.birth.load(Relaxed) != 0);
         let there = narrow::to_u32(there.count());
         hook.taken.store(there, Relaxed);
+        hook.sweep_keys()?;
         Ok(hook)
     }
 
@@ -239,13 +238,12 @@ impl Hook {
         found.collect()
     }
 
-    /// The servers' cells in the maps, with their generations, as an earlier daemon left them.
-    pub fn found_servers(&self) -> Vec<(ServerCell, u32, ServiceKey, Endpoint)> {
+    /// The servers' cells in the maps, as an earlier daemon left them.
+    pub fn found_servers(&self) -> Vec<ServerOrder> {
         let cells = (0..).zip(self.memory.servers.iter());
         let found = cells.filter_map(|(i, server)| {
-            let (service, end) = kept::kept_names(&server.names)?;
             let generation = u32::try_from(server.generation.load(Relaxed)).ok()?;
-            Some((ServerCell(i), generation, service, end))
+            kept::kept_server(ServerCell(i), generation, &server.names)
         });
         found.collect()
     }

@@ -5,10 +5,36 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use crate::error::HookError;
 use crate::hook::Hook;
 use crate::layout::{Key, addr, bytes};
 
 impl Hook {
+    /// Takes out the keys that lead to no connection: of one that a killed daemon was about to end.
+    pub(crate) fn sweep_keys(&self) -> Result<(), HookError> {
+        for map in [&self.maps.flows4, &self.maps.flows6] {
+            let keys = map.keys();
+            for key in keys.map_err(HookError::io("the flows of an earlier daemon"))? {
+                let target = map.lookup(&key).ok().flatten();
+                let target = target.and_then(|t| Some(u64::from_le_bytes(*t.first_chunk()?)));
+                if target.is_none_or(|target| !self.leads_somewhere(target)) {
+                    let deleted = map.delete(&key);
+                    deleted.map_err(|e| HookError::refused("take a flow out", e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn leads_somewhere(&self, target: u64) -> bool {
+        let cell = (target & 0xffff_ffff) >> 1;
+        let conn = usize::try_from(cell)
+            .ok()
+            .and_then(|cell| self.memory.conns.get(cell));
+        let word = conn.map_or(0, |conn| conn.word.load(Relaxed));
+        word != 0 && word >> 32 == target >> 32
+    }
+
     /// Takes the staged flows out, the first `count`.
     pub(crate) fn take_out(&self, count: usize) {
         if count == 0 {

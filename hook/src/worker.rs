@@ -56,7 +56,7 @@ impl Worker {
         let Some(server) = self.hook.memory.servers.get(order.cell.0 as usize) else {
             return;
         };
-        kept::keep_names(&server.names, order.service, order.server);
+        kept::keep_server(&server.names, order);
         server
             .generation
             .store(u64::from(order.generation), Release);
@@ -142,9 +142,11 @@ impl Worker {
         };
         if !conn.is(taken.birth) {
             self.hook.taken.fetch_add(1, Relaxed);
+            conn.clear();
         }
-        conn.write(legs, taken);
+        // Before the cell says whose it is: what a killed daemon leaves is whole.
         kept::keep(&kept.words, &taken.kept);
+        conn.write(legs, taken);
         let there = conn.keys.load(Relaxed);
         let keys = [
             (taken.client_key(), CLIENT_KEY),

@@ -117,13 +117,19 @@ impl Hops {
         let mut changed = Vec::new();
         for (place, used) in (self.range.start..).zip(&mut self.used) {
             let Some(used) = used else { continue };
-            let Some(interface) = fib.interface(used.hop.port) else {
-                continue;
-            };
-            let now = Hop {
-                mac: fib.neighbour(used.hop.port, used.key.1),
-                source_mac: interface.mac,
-                ..used.hop
+            // One whose interface is gone has no neighbour: its frames come up.
+            let now = match fib.interface(used.hop.port) {
+                None => Hop {
+                    mac: None,
+                    ..used.hop
+                },
+                Some(interface) => Hop {
+                    mac: fib.neighbour(used.hop.port, used.key.1),
+                    source_mac: interface.mac,
+                    // An interface that was made again is another one to the kernel.
+                    ifindex: interface.ifindex,
+                    ..used.hop
+                },
             };
             if now != used.hop {
                 used.hop = now;

@@ -128,9 +128,9 @@ impl Flows {
         if let Some(held) = handover.cells.of_conn_mut(id) {
             let unchanged = before == Some(terms) && held.watched == watched;
             (held.terms, held.watched) = (Some(terms), watched);
-            // What came up while it was only known, the kernel has not seen.
             if before.is_none() {
-                held.last = held.last.max(super::last_of(&c));
+                // While it was known, the engine alone saw its packets.
+                held.last = last_of(&c);
             }
             if before.is_some() {
                 let was = super::Held {
