@@ -75,8 +75,11 @@ fn a_fragment_waits_for_the_others_and_overlapping_ones_end_their_datagram() {
     let daemon = serving(&lab);
     let wire = Wire::of(&lab);
     let before = Counters::read(&lab, &shell);
+    // To the service, as the first one's port says: what is to none is the host's where the hook tells.
+    let mut payload = [0; 24];
+    payload[2..4].copy_from_slice(&lab.plan.vip.port().to_be_bytes());
     let fragment = |offset: u8| {
-        let mut frame = wire.packet(17, &[0; 24]);
+        let mut frame = wire.packet(6, &payload);
         (frame[FRAGMENT], frame[FRAGMENT + 1]) = (0x20, offset);
         seal(&mut frame);
         frame

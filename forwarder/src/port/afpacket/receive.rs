@@ -67,7 +67,7 @@ impl RingReceiver {
             copies: Copies::default(),
             statistics: RxStatistics::default(),
             undescribed,
-            stall: StallWatch::default(),
+            stall: StallWatch::new(),
         }
     }
 

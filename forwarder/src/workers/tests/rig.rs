@@ -129,6 +129,11 @@ impl Rig {
         self.wires[worker][0].put(&tcp(client, VIP, ACK).frame(), Offload::default());
     }
 
+    /// The kernel stops filling a worker's ring.
+    pub(super) fn stall(&self, worker: usize, port: PortId) {
+        self.wires[worker][usize::from(port.0)].stall();
+    }
+
     /// A frame comes in at the first worker's port on the servers' side.
     pub(super) fn put(&self, frame: &[u8]) {
         self.wires[0][1].put(frame, Offload::default());
