@@ -3,11 +3,12 @@
 
 use super::transmit::{check_offload, wire_len};
 use crate::conn::Side;
+use crate::flow::Direction;
 use crate::frame::{Frame, Gso};
 use crate::offload::{Tracked, Up};
 use crate::packet::{Packet, Transport};
 use crate::sequence;
-use crate::tcp::TcpState;
+use crate::tcp::{self, TcpState};
 use crate::wire::ethernet::Mac;
 use crate::wire::tcp::flag;
 use crate::wire::{ipv4, udp};
@@ -20,6 +21,10 @@ pub(crate) struct Standpoint {
     pub(crate) stale: bool,
     /// The engine wants its frames.
     pub(crate) asked: bool,
+    /// Whether the program moves no TCP states.
+    pub(crate) stateless: bool,
+    /// secure_tcp's states.
+    pub(crate) strict: bool,
     pub(crate) tracked: Tracked,
     /// Whether it has a local port (FULLNAT).
     pub(crate) has_local: bool,
@@ -98,6 +103,9 @@ fn refused(frame: &Frame<'_>, packet: &Packet, at: &Standpoint) -> Option<Up> {
     if at.side == Side::Client && flags & flag::SYN != 0 {
         return Some(Up::Syn);
     }
+    if at.stateless && moves(flags, at) {
+        return Some(Up::State);
+    }
     let awaited = at.tracked.state == TcpState::SynRecv as u8;
     let asked = flags & (flag::ACK | flag::SYN | flag::RST);
     if at.has_local && at.side == Side::Server && awaited && asked == flag::ACK {
@@ -110,4 +118,15 @@ fn refused(frame: &Frame<'_>, packet: &Packet, at: &Standpoint) -> Option<Up> {
     let seq = packet.tcp(frame.bytes()).seq();
     let out = sequence::is_out_of_window(at.tracked.state, flags, seq, expects);
     out.then_some(Up::Window)
+}
+
+/// Whether a segment with these flags moves its connection's state.
+fn moves(flags: u8, at: &Standpoint) -> bool {
+    let direction = match (at.side, at.tracked.no_output) {
+        (Side::Server, _) => Direction::Output,
+        (Side::Client, true) => Direction::InputOnly,
+        (Side::Client, false) => Direction::Input,
+    };
+    let state = TcpState::from_number(at.tracked.state);
+    tcp::next(state, direction, flags, at.strict) != state
 }

@@ -30,6 +30,8 @@ pub use room::{HandedOver, Reach, Room};
 pub use crate::sequence::WINDOW;
 
 use crate::counters::Stats;
+use crate::ranks::Rank;
+use crate::tcp::TcpState;
 use crate::time::Instant;
 
 /// The hook, as an engine's worker has it.
@@ -72,7 +74,7 @@ pub trait Hook: Send {
 /// the engine's rules for sequence numbers (`engine/flows/sequence.rs`); of UDP only `no_output` moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracked {
-    /// The state's number ([`TcpState`](crate::tcp::TcpState)); 0 for UDP.
+    /// The state's number ([`TcpState`]); 0 for UDP.
     pub state: u8,
     /// No reply has been seen ([`NO_OUTPUT`](crate::conn::NO_OUTPUT)).
     pub no_output: bool,
@@ -173,13 +175,16 @@ pub struct Found {
     pub seen: Seen,
 }
 
-/// Whether a change of TCP's state is an [`Event`]: it counts otherwise at its server, or as open or over.
-/// Becoming ESTABLISHED is one beside, where [`Taken::tells_proven`] asks for it.
+/// Whether a change of TCP's state is an [`Event`]: it counts otherwise at its server, or as open or over, or its
+/// time may be over sooner. Becoming ESTABLISHED is one beside, where [`Taken::tells_proven`] asks for it.
 pub fn is_told(before: u8, after: u8) -> bool {
-    use crate::tcp::TcpState;
     let counts = |state: u8| {
         let state = TcpState::from_number(state);
-        (state.is_active(), state.rank() == crate::ranks::Rank::Over)
+        (state.is_active(), state.rank() == Rank::Over)
     };
-    counts(before) != counts(after)
+    let sooner = matches!(
+        TcpState::from_number(after),
+        TcpState::Close | TcpState::LastAck
+    );
+    counts(before) != counts(after) || sooner && before != after
 }

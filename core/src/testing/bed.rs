@@ -136,6 +136,7 @@ impl Bed {
     /// Hands connections over to a model of the hook from now on.
     pub fn hand_over(&mut self, reach: Reach) -> Model {
         let model = Model::default();
+        model.memory().stateless = reach != Reach::Everything;
         self.engine
             .attach(Box::new(model.clone()), reach, hook::room());
         self.hook = Some(model.clone());

@@ -59,6 +59,8 @@ pub struct Memory {
     pub strict: bool,
     /// How many connections there may be; `None` = as many as are asked for.
     pub limit: Option<usize>,
+    /// Whether the program moves no TCP states (`Reach::Established`).
+    pub stateless: bool,
     traffic: HashMap<ServerCell, Traffic>,
     events: VecDeque<Event>,
     lost: u64,
@@ -102,7 +104,8 @@ impl Model {
 impl Memory {
     fn take(&mut self, taken: &Taken) -> bool {
         let before = self.cells.get(&taken.cell).copied();
-        let is_new = before.is_none_or(|e| e.taken.birth != taken.birth);
+        let before = before.filter(|e| e.taken.birth == taken.birth);
+        let is_new = before.is_none();
         if is_new && self.limit.is_some_and(|limit| self.cells.len() >= limit) {
             return false;
         }
@@ -111,7 +114,9 @@ impl Memory {
             last: taken.last,
             ..Seen::default()
         };
-        let seen = before.filter(|_| !is_new).map_or(fresh, |e| e.seen);
+        // While it was known, nothing was tracked.
+        let before = before.filter(|e| e.taken.forward.is_some());
+        let seen = before.map_or(fresh, |e| e.seen);
         for key in [taken.client_key(), taken.server_key()]
             .into_iter()
             .flatten()

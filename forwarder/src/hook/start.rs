@@ -14,7 +14,7 @@ use uvs_hook::{Hook, HookError, Limits, Setup};
 use super::{Keeper, bpffs, loopback};
 use crate::guard::{Claim, GuardError, HOST_MARK, Repairs};
 use crate::kernel::Version;
-use crate::worker::{Hooked, monotonic};
+use crate::worker::{Hooked, Inheritance, monotonic};
 
 /// What the daemon wants of the hook.
 pub(crate) struct Wanted<'a> {
@@ -106,7 +106,7 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
         hook: Box::new(hook.worker()?),
         reach: hook.reach(),
         room: hook.room(),
-        found: hook.found(),
+        inheritance: inheritance(&hook),
     };
     let mut keeper = Keeper {
         hook,
@@ -137,6 +137,17 @@ fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked
         keeper.attach(&name, index)?;
     }
     Ok(())
+}
+
+/// What an earlier daemon has left of connections.
+fn inheritance(hook: &Hook) -> Option<Inheritance> {
+    let connections = hook.found();
+    let servers = hook.found_servers();
+    let is_something = !connections.is_empty() || !servers.is_empty();
+    is_something.then_some(Inheritance {
+        servers,
+        connections,
+    })
 }
 
 /// The hook, pinned where that can be.

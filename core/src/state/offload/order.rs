@@ -1,5 +1,6 @@
 //! What an engine wants the hook to do.
 
+use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::rewrite::Ends;
 use crate::service::ServiceKey;
@@ -7,7 +8,7 @@ use crate::time::Instant;
 use crate::verdict::PortId;
 use crate::wire::ethernet::Mac;
 
-use super::Tracked;
+use super::{Tracked, Traffic};
 
 /// A connection's cell: its place in the memory that is shared with the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,8 +38,8 @@ pub struct Orders {
     pub looks: Vec<(Cell, Birth, bool)>,
     /// Connections that have ended.
     pub released: Vec<Released>,
-    /// Connections to be taken or known. Where the cell is this birth's already, what the program tracks in it
-    /// stays as it is, and the rest is written anew.
+    /// Connections to be taken or known. Where the cell is this birth's already, and taken, what the program tracks
+    /// in it stays as it is, and the rest is written anew.
     pub taken: Vec<Taken>,
     /// Ends of which all packets are ours for want of cells (`true`), or no longer.
     pub whole: Vec<(Protocol, Endpoint, bool)>,
@@ -55,6 +56,10 @@ pub struct ServerOrder {
     pub service: ServiceKey,
     /// and its address and port.
     pub server: Endpoint,
+    /// What the engine has counted of it; the program does not need it, another engine goes on from it.
+    pub stats: Stats,
+    /// How much of the cell's traffic is in that.
+    pub settled: Traffic,
 }
 
 /// A next hop.

@@ -2,9 +2,7 @@
 
 use crate::counters::Counters;
 use crate::engine::{ConnReport, Report};
-use crate::frame::Offload;
 use crate::testing::bed::{Bed, Sent};
-use crate::verdict::PortId;
 use crate::wire::ethernet;
 use crate::wire::ethernet::ethertype;
 
@@ -12,26 +10,30 @@ use crate::wire::ethernet::ethertype;
 const ID: std::ops::Range<usize> = 18..20;
 const CHECKSUM: std::ops::Range<usize> = 24..26;
 
-/// What can be seen.
-#[derive(Debug, PartialEq)]
-pub(super) struct View {
-    sent: Vec<(PortId, Vec<u8>, Offload)>,
-    connections: Vec<String>,
-    services: Report,
-    counters: Counters,
-}
+/// What can be seen, a line for each thing.
+pub(super) struct View(Vec<String>);
 
 impl View {
     pub(super) fn of(bed: &Bed) -> Self {
         let (connections, _) = bed.engine.report_connections(bed.now, 0, u32::MAX);
         let mut connections: Vec<String> = connections.into_iter().map(line).collect();
         connections.sort_unstable();
-        Self {
-            sent: bed.sent.iter().map(plain).collect(),
-            connections,
-            services: services(bed.engine.report(bed.now)),
-            counters: counters(bed),
-        }
+        let sent = bed.sent.iter().map(plain);
+        let services = services(bed.engine.report(bed.now));
+        let rest = [
+            format!("{:?}", services.retired),
+            format!("{:?}", counters(bed)),
+        ];
+        let services = services.services.iter().map(|s| format!("{s:?}"));
+        let all = sent.chain(connections).chain(services).chain(rest);
+        Self(all.collect())
+    }
+
+    /// The first line that is another one.
+    pub(super) fn difference(&self, other: &Self) -> Option<(Option<String>, Option<String>)> {
+        let lines = self.0.len().max(other.0.len());
+        let mut both = (0..lines).map(|at| (self.0.get(at).cloned(), other.0.get(at).cloned()));
+        both.find(|(a, b)| a != b)
     }
 }
 
@@ -45,13 +47,13 @@ fn line(c: ConnReport) -> String {
 
 /// A frame without the identification that the director gives its own packets and outer headers: it counts
 /// those of the packets that it sees.
-fn plain(sent: &Sent) -> (PortId, Vec<u8>, Offload) {
+fn plain(sent: &Sent) -> String {
     let mut bytes = sent.bytes.clone();
     if ethernet::Header::new(&bytes).ethertype() == ethertype::IPV4 {
         bytes[ID].fill(0);
         bytes[CHECKSUM].fill(0);
     }
-    (sent.port, bytes, sent.offload)
+    format!("{:?} {:?} {bytes:02x?}", sent.port, sent.offload)
 }
 
 /// Without the time that handshakes took: that is taken in a little later.

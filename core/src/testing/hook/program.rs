@@ -104,6 +104,8 @@ impl Memory {
             side,
             stale: !current || taken.ways != self.ways,
             asked: taken.up,
+            stateless: self.stateless,
+            strict: self.strict,
             tracked: entry.seen.tracked,
             has_local: taken.kept.local.port != 0,
             exit: Some(Exit {

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use uvs_core::flow::Endpoint;
+use uvs_core::flow::{Endpoint, Protocol};
 use uvs_core::offload::{Birth, Cell, Event, Hook, Orders, Seen, ServerCell, Tracked, Traffic};
-use uvs_core::testing::bed::{SERVER, SERVER_PORT, SERVERS, SERVERS_MAC};
+use uvs_core::service::ServiceKey;
+use uvs_core::tcp::TcpState;
+use uvs_core::testing::bed::{SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP};
 use uvs_core::testing::hook::Model;
 use uvs_core::testing::packets::{ACK, tcp};
 use uvs_core::time::Instant;
 
 use super::rig::{Rig, client, eventually};
 use crate::port::memory::Wire;
+use crate::worker::{Inheritance, monotonic};
 
 /// The model, that notes whether a frame had left before an order to take its connection came.
 struct Watched {
@@ -57,7 +60,12 @@ impl Hook for Watched {
 }
 
 fn hooked(model: &Model, late: &Arc<AtomicU32>) -> Rig {
-    Rig::hooked(|wires| {
+    heir(model, late, None)
+}
+
+/// One that finds something in the kernel.
+fn heir(model: &Model, late: &Arc<AtomicU32>, inheritance: Option<Inheritance>) -> Rig {
+    Rig::hooked(inheritance, |wires| {
         Box::new(Watched {
             model: model.clone(),
             to_servers: wires[1].clone(),
@@ -116,4 +124,55 @@ fn what_was_hidden_and_is_of_nobody_goes_back_to_the_hosts_stack_but_not_arp() {
         back.len() > 1
     });
     assert_eq!(back[1][12..], late_reply[12..]);
+}
+
+/// A client's connection that an earlier daemon has left.
+fn left(service: ServiceKey, client: Endpoint) -> Found {
+    let server = Endpoint::new(SERVER, SERVER_PORT);
+    let state = TcpState::Established as u8;
+    Found {
+        cell: Cell(7),
+        birth: Birth(1),
+        server: ServerCell(0),
+        kept: Kept {
+            service,
+            member: server,
+            protocol: Protocol::Tcp,
+            client,
+            vip: VIP,
+            server,
+            local: Endpoint::NONE,
+            mode: 0,
+            persistent: false,
+            client_packets: 2,
+            timeout: 900,
+        },
+        seen: Seen {
+            tracked: Tracked {
+                state,
+                ..Tracked::default()
+            },
+            last: monotonic(),
+            ..Seen::default()
+        },
+    }
+}
+
+#[test]
+fn what_an_earlier_daemon_left_waits_for_its_servers_and_frames_wait_with_it() {
+    let (model, late) = (Model::default(), Arc::default());
+    let service = ServiceKey::address(Protocol::Tcp, VIP);
+    let inheritance = Inheritance {
+        servers: Vec::new(),
+        connections: vec![left(service, client(1))],
+    };
+    let rig = heir(&model, &late, Some(inheritance));
+    let mut without = rig.snapshot.clone();
+    Arc::make_mut(&mut without.services[0]).servers.clear();
+    rig.publish(&without).expect("in force");
+    rig.open(0, client(2));
+    let counted = rig.workers.status().expect("an answer").all;
+    assert_eq!((counted.counters.received, counted.connections), (0, 0));
+    rig.publish(&rig.snapshot).expect("in force");
+    rig.has_connections(2);
 }

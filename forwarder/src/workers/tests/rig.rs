@@ -20,7 +20,7 @@ use uvs_core::verdict::PortId;
 use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
-use crate::worker::{Desired, Hooked, Ports};
+use crate::worker::{Desired, Hooked, Inheritance, Ports};
 use crate::workers::{Cursor, NotInForce, Workers};
 
 /// Picks as it is told.
@@ -64,9 +64,13 @@ impl Rig {
         Self::new(sources, |_| None)
     }
 
-    /// One worker with a hook, which is made with the worker's wires; nothing is published yet.
-    pub(super) fn hooked(hook: impl FnOnce(&[Wire]) -> Box<dyn Hook>) -> Self {
+    /// One worker with a hook, which is made with the worker's wires, and what there is in it; nothing is published yet.
+    pub(super) fn hooked(
+        inheritance: Option<Inheritance>,
+        hook: impl FnOnce(&[Wire]) -> Box<dyn Hook>,
+    ) -> Self {
         let mut hook = Some(hook);
+        let mut inheritance = inheritance;
         Self::new(vec![first()], |wires| {
             let hook = hook.take().map(|make| make(wires))?;
             Some(Hooked {
@@ -78,7 +82,7 @@ impl Rig {
                     hops: 0..64,
                     first_birth: 1,
                 },
-                found: Vec::new(),
+                inheritance: inheritance.take(),
             })
         })
     }

@@ -180,6 +180,8 @@ impl Handover {
             side,
             stale: (terms.generation, terms.ways) != (generation, self.ways),
             asked: held.watched,
+            stateless: self.reach != Reach::Everything,
+            strict: self.strict,
             tracked: tracked(c),
             has_local: c.local.port != 0,
             exit,

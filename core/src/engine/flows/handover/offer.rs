@@ -128,6 +128,10 @@ impl Flows {
         if let Some(held) = handover.cells.of_conn_mut(id) {
             let unchanged = before == Some(terms) && held.watched == watched;
             (held.terms, held.watched) = (Some(terms), watched);
+            if before.is_none() {
+                // While it was known, the engine alone saw its packets.
+                held.last = last_of(&c);
+            }
             if before.is_some() {
                 let was = super::Held {
                     terms: before,
