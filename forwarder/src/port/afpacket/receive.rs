@@ -78,6 +78,7 @@ enum Place {
 impl RingReceiver {
     /// The receiver of a socket and its ring.
     pub(super) fn new(socket: Socket, ring: Ring, before: Before) -> Self {
+        let stall = StallWatch::new(ring.slots());
         Self {
             socket,
             ring,
@@ -86,7 +87,7 @@ impl RingReceiver {
             copies: Copies::default(),
             statistics: RxStatistics::default(),
             before,
-            stall: StallWatch::new(),
+            stall,
         }
     }
 
