@@ -57,7 +57,13 @@ impl Counters {
 
     fn must_add_up(&self) {
         let ends = [
-            "sent", "answered", "held", "passed", "local", "in_kernel", "dropped",
+            "sent",
+            "answered",
+            "held",
+            "passed",
+            "local",
+            "in_kernel",
+            "dropped",
         ];
         let sum: u64 = ends.iter().map(|name| self.total(name)).sum();
         assert_eq!(self.total("received"), sum, "{self:?}");

@@ -30,7 +30,8 @@ impl Inheritance {
     /// Whether all that it needs is there.
     fn is_known_by(&self, snapshot: &Snapshot) -> bool {
         let services = snapshot.services.iter();
-        let servers = services.flat_map(|s| s.servers.iter().map(|server| (s.key, server.endpoint)));
+        let servers =
+            services.flat_map(|s| s.servers.iter().map(|server| (s.key, server.endpoint)));
         let servers: HashSet<_> = servers.collect();
         let mut needed = self.connections.iter().map(|found| found.kept);
         needed.all(|kept| servers.contains(&(kept.service, kept.member)))
