@@ -18,7 +18,7 @@ use crate::snapshot::{Limits, Snapshot};
 use crate::testing::hook::{self, Model, Passage};
 use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
 use crate::time::Instant;
-use crate::trace::{End, Step, Trace, changes};
+use crate::trace::{Change, End, Step, Trace, changes};
 use crate::verdict::{Egress, PortId, Verdict};
 use crate::wire::ethernet::Mac;
 
@@ -135,7 +135,11 @@ impl Bed {
 
     /// Hands connections over to a model of the hook from now on.
     pub fn hand_over(&mut self, reach: Reach) -> Model {
-        let model = Model::default();
+        self.hand_over_to(Model::default(), reach)
+    }
+
+    /// As [`Bed::hand_over`], to a model that may have connections already.
+    pub fn hand_over_to(&mut self, model: Model, reach: Reach) -> Model {
         model.memory().stateless = reach != Reach::Everything;
         self.engine
             .attach(Box::new(model.clone()), reach, hook::room());
@@ -205,6 +209,11 @@ impl Bed {
         self.engine.give_orders(self.now);
     }
 
+    /// What is known of interfaces, routes and neighbours.
+    pub const fn fib(&self) -> &Fib {
+        &self.fib
+    }
+
     /// Lets time pass, in steps no longer than the shell's.
     pub fn wait(&mut self, d: Duration) {
         let end = self.now + d;
@@ -257,7 +266,7 @@ impl Bed {
             self.sent.extend(taken(&self.outbox));
         }
         if let Some(trace) = predicted {
-            check_dry_run(&trace, verdict, &before, &self.sent[had..]);
+            check_dry_run(&trace, verdict, &before, &self.sent[had..], &[]);
         }
         verdict
     }
@@ -286,7 +295,7 @@ impl Bed {
             _ => Verdict::SendOutbox,
         };
         if let Some(trace) = predicted {
-            check_dry_run(trace, verdict, before, &sent);
+            check_dry_run(trace, verdict, before, &sent, &OF_IDS);
         }
         self.sent.extend(sent);
         self.engine.catch_up();
@@ -361,17 +370,31 @@ fn check_passage(trace: &Trace, passage: &Passage) {
     }
 }
 
-/// What was dry-run is what happened, to the byte of every header.
-fn check_dry_run(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
+/// What depends on the identification of outer headers, which the kernel and the engine each count by themselves:
+/// a segment in one is not told from a packet of its own.
+const OF_IDS: [&str; 2] = ["outer checksum", "IP checksum"];
+
+/// What was dry-run is what happened, to the byte of every header; but for the fields `except`.
+fn check_dry_run(
+    trace: &Trace,
+    verdict: Verdict,
+    before: &(Vec<u8>, Offload),
+    sent: &[Sent],
+    except: &[&str],
+) {
     assert_eq!(trace.end, End::from(verdict), "dry-run: {:?}", trace.steps);
     let before = (before.0.as_slice(), before.1);
+    let looked_at = |changes: &[Change]| {
+        let changes = changes
+            .iter()
+            .filter(|c| !except.contains(&c.field.as_str()));
+        changes.cloned().collect::<Vec<_>>()
+    };
     for (leaving, sent) in trace.leaving.iter().zip(sent) {
         assert_eq!(leaving.port, sent.port.0);
         assert_eq!(leaving.bytes as usize, sent.bytes.len());
-        assert_eq!(
-            leaving.changes,
-            changes(before, (&sent.bytes, sent.offload))
-        );
+        let after = changes(before, (&sent.bytes, sent.offload));
+        assert_eq!(looked_at(&leaving.changes), looked_at(&after));
     }
 }
 
