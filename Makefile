@@ -17,11 +17,7 @@ FRAMES := $(abspath $(TARGET))/lab-frames
 SIDE ?=
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help build demo deps test test-hook miri fuzz lint loc bench bench-table bench-side
-=======
-.PHONY: help build demo deps test miri fuzz lint loc bpf bench bench-table bench-side
->>>>>>> h-k3
+.PHONY: help build demo deps test test-hook miri fuzz lint loc bpf bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -21,6 +21,8 @@ const KEPT: usize = 40;
 /// How long there is a load before the daemon is killed, no daemon, and a load after that.
 const LOADED: Duration = Duration::from_secs(2);
 const DEAD: Duration = Duration::from_millis(1500);
+/// Between two requests over a kept connection.
+const PAUSE: Duration = Duration::from_millis(50);
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
 /// What became of new connections.
@@ -108,6 +110,8 @@ fn keep_asking(kept: &mut [TcpStream], stop: &AtomicBool) -> u32 {
     while !stop.load(Ordering::Relaxed) {
         kept.iter_mut().for_each(|stream| drop(ask_over(stream)));
         rounds += 1;
+        // A server ends a connection by itself after a thousand requests.
+        sleep(PAUSE);
     }
     rounds
 }
