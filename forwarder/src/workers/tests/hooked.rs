@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::offload::{Birth, Cell, Event, Hook, Orders, Seen, ServerCell, Tracked, Traffic};
+use uvs_core::offload::{
+    Birth, Cell, Event, Found, Hook, Kept, Orders, Seen, ServerCell, Tracked, Traffic,
+};
 use uvs_core::service::ServiceKey;
 use uvs_core::tcp::TcpState;
 use uvs_core::testing::bed::{SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP};
