@@ -23,3 +23,5 @@ mod life;
 mod modes;
 #[path = "hook/storm.rs"]
 mod storm;
+#[path = "hook/told.rs"]
+mod told;

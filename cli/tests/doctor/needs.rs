@@ -9,7 +9,7 @@ use uvs_lab::{Mode, Options};
 
 use crate::director::started;
 use crate::doctor_lab::DoctorLab;
-use crate::stand::{run, serving, serving_by_guard, uvs};
+use crate::stand::{run, serving_by_guard, uvs};
 
 /// A ward without a daemon, and a file on these interfaces.
 fn planned(interfaces: &str) -> (DoctorLab, PathBuf) {

@@ -1,5 +1,6 @@
 //! The hook: is it there, may it be, and is anything in its way; and what becomes of super-frames without it.
 
+use uvs_control::config;
 use uvs_control::protocol::{HookMode, HookTier};
 use uvs_core::flow::Protocol;
 use uvs_core::offload::Reach;
@@ -170,7 +171,10 @@ fn leftover(d: &Director<'_>) -> Result<Seen, NotMade> {
     match d.host.hook_leftover(&d.wanted.pins)? {
         None => seen.well("there is none"),
         Some(what) => {
-            let command = "uvs guard down".to_owned();
+            let mut command = "uvs guard down".to_owned();
+            if d.wanted.pins != config::Hook::default().pins {
+                command += &format!(" --pins {}", d.wanted.pins.display());
+            }
             seen.wrong(Finding::here(Check::HookLeftover, what, command));
         }
     }

@@ -614,8 +614,15 @@ fn a_hook_that_a_dead_daemon_left_is_found() {
         []
     );
     director.wanted.daemon = None;
+    director.wanted.pins = "/sys/fs/bpf/uvs".into();
     let seen = make(Check::HookLeftover, &director).expect("made");
     assert_eq!(seen.findings[0].fix.command, "uvs guard down");
+    director.wanted.pins = "/mnt/bpf".into();
+    let seen = make(Check::HookLeftover, &director).expect("made");
+    assert_eq!(
+        seen.findings[0].fix.command,
+        "uvs guard down --pins /mnt/bpf"
+    );
 }
 
 #[test]
