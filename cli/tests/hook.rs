@@ -21,3 +21,7 @@ mod beside;
 mod life;
 #[path = "hook/modes.rs"]
 mod modes;
+#[path = "hook/storm.rs"]
+mod storm;
+#[path = "hook/told.rs"]
+mod told;

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
+use uvs_forwarder::hook::{self, Ability};
 use uvs_forwarder::{guard, sys};
 use uvs_realserver::Family;
 use uvs_realserver::host::{self, Device};
@@ -47,6 +49,10 @@ pub(super) trait Host {
     fn largest(&self, paths: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade>;
     /// The effective capabilities of this process.
     fn capabilities(&self) -> CapabilitySet;
+    /// What the kernel lets this process do of the hook.
+    fn hook_ability(&self) -> Ability;
+    /// What a killed daemon left of its hook below a directory, in a line.
+    fn hook_leftover(&self, pins: &Path) -> Result<Option<String>, NotMade>;
 }
 
 impl dyn Host + '_ {
@@ -131,5 +137,13 @@ impl Host for ThisHost {
 
     fn capabilities(&self) -> CapabilitySet {
         capabilities(None).map_or_else(|_| CapabilitySet::empty(), |had| had.effective)
+    }
+
+    fn hook_ability(&self) -> Ability {
+        hook::ability()
+    }
+
+    fn hook_leftover(&self, pins: &Path) -> Result<Option<String>, NotMade> {
+        hook::show(pins).map_err(|e| NotMade(format!("cannot look for a hook that was left: {e}")))
     }
 }

@@ -110,7 +110,7 @@ MAP(hops);
 /* Server's cell -> its generation, and what only the daemon reads. */
 struct server {
 	u64 generation;
-	u64 names[7];
+	u64 names[15];
 };
 MAP(servers);
 

@@ -1,4 +1,5 @@
-//! The hook as the daemon has it: maps, programs, heartbeat and numbers. Attaching is `attach`'s, rules are `rules`'.
+//! The hook as the daemon has it: maps, programs and heartbeat. `attach` puts the program at interfaces, `rules` says what
+//! is ours without a connection, `numbers` is what the programs count.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,10 +8,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use uvs_core::flow::Endpoint;
 use uvs_core::narrow;
-use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, Up};
-use uvs_core::service::ServiceKey;
+use uvs_core::offload::{Birth, Cell, Found, Reach, Room, ServerCell, ServerOrder};
 use uvs_core::time::Instant;
 
 use crate::ability::check_machine;
@@ -18,13 +17,12 @@ use crate::attach::{Link, Place};
 use crate::cells::half;
 use crate::error::HookError;
 use crate::kept;
-use crate::layout::{CELLS, Key, OURS_MARK, addr, bytes, cell, control};
+use crate::layout::{OURS_MARK, control};
 use crate::maps::{self, Limits, Maps, Memory, VERSION};
 use crate::pins;
 use crate::programs::{self, Programs};
 use crate::rules::InForce;
 use crate::sys::memory::Ring;
-use crate::up;
 use crate::worker::Worker;
 
 /// What a hook is to be like.
@@ -55,37 +53,6 @@ impl Default for Setup {
             pins: None,
         }
     }
-}
-
-/// Packets and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Total {
-    /// Packets; a super-frame is one.
-    pub packets: u64,
-    /// Their bytes: of IP in a server's, of whole frames in a port's.
-    pub bytes: u64,
-}
-
-/// What a port's program has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortTotals {
-    /// Forwarded in the kernel.
-    pub forwarded: Total,
-    /// Of a taken connection, and lost, since there was no memory to change it.
-    pub lost: Total,
-    /// Super-frames that were UVS's and that no ring can describe: dropped.
-    pub gso_unsupported: Total,
-    /// Given to the ring, by reason.
-    pub up: [Total; Up::COUNT],
-}
-
-/// How full the hook is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    /// Connections in it, taken and known.
-    pub connections: u32,
-    /// How many there may be.
-    pub limit: u32,
 }
 
 /// A loaded program.
@@ -159,6 +126,7 @@ impl Hook {
             .filter(|c| c.birth.load(Relaxed) != 0);
         let there = narrow::to_u32(there.count());
         hook.taken.store(there, Relaxed);
+        hook.sweep_keys()?;
         Ok(hook)
     }
 
@@ -270,112 +238,13 @@ impl Hook {
         found.collect()
     }
 
-    /// The servers' cells in the maps, with their generations, as an earlier daemon left them.
-    pub fn found_servers(&self) -> Vec<(ServerCell, u32, ServiceKey, Endpoint)> {
+    /// The servers' cells in the maps, as an earlier daemon left them.
+    pub fn found_servers(&self) -> Vec<ServerOrder> {
         let cells = (0..).zip(self.memory.servers.iter());
         let found = cells.filter_map(|(i, server)| {
-            let (service, end) = kept::kept_names(&server.names)?;
             let generation = u32::try_from(server.generation.load(Relaxed)).ok()?;
-            Some((ServerCell(i), generation, service, end))
+            kept::kept_server(ServerCell(i), generation, &server.names)
         });
         found.collect()
     }
-
-    /// How full it is.
-    pub fn fill(&self) -> Fill {
-        Fill {
-            connections: self.taken.load(Relaxed),
-            limit: self.setup.limits.connections,
-        }
-    }
-
-    /// What a port's program has done; all zero where it has none.
-    ///
-    /// # Errors
-    /// The kernel does not say.
-    pub fn port(&self, ifindex: u32) -> Result<PortTotals, HookError> {
-        let place = self.maps.ports.lookup(&ifindex.to_le_bytes());
-        let place = place.map_err(HookError::io("a port's numbers"))?;
-        let place = place.and_then(|p| p.first_chunk().map(|p| u32::from_le_bytes(*p)));
-        let cell = |what: u32| {
-            place.map_or_else(Total::default, |place| {
-                sum(self
-                    .maps
-                    .cells
-                    .lookup(&(place * CELLS + what).to_le_bytes()))
-            })
-        };
-        let mut reasons = [Total::default(); Up::COUNT];
-        for (why, to) in Up::ALL.iter().zip(&mut reasons) {
-            *to = cell(up::place(*why));
-        }
-        Ok(PortTotals {
-            forwarded: cell(cell::FORWARDED),
-            lost: cell(cell::LOST),
-            gso_unsupported: cell(cell::GSO),
-            up: reasons,
-        })
-    }
-
-    /// A server's total, of all CPUs.
-    pub(crate) fn total(&self, place: u32) -> Total {
-        sum(self.maps.totals.lookup(&place.to_le_bytes()))
-    }
-
-    /// Takes the staged flows out, the first `count`.
-    pub(crate) fn take_out(&self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        let removals = &self.memory.control().removals;
-        removals.store(count as u64, Release);
-        let called = self
-            .programs
-            .remove
-            .as_ref()
-            .is_some_and(|p| p.call().is_ok());
-        if !called {
-            self.take_out_singly(count);
-        }
-    }
-
-    /// As the program `remove`, for kernels that cannot call one. Only this process puts keys in and takes them out, so
-    /// that nothing comes between the comparison and what follows.
-    pub(crate) fn take_out_singly(&self, count: usize) {
-        for removal in self.memory.removals.iter().take(count) {
-            let [a, b] = [0, 1].map(|i| removal.src[i].load(Relaxed));
-            let [c, d] = [0, 1].map(|i| removal.dst[i].load(Relaxed));
-            let rest = removal.rest.load(Relaxed);
-            let both_v4 = addr([a, b]).is_v4() && addr([c, d]).is_v4();
-            let (map, key) = if both_v4 {
-                let key = Key::V4([b >> 32 | (d >> 32) << 32, rest]);
-                (&self.maps.flows4, key)
-            } else {
-                (&self.maps.flows6, Key::V6([a, b, c, d, rest]))
-            };
-            let key = match &key {
-                Key::V4(words) => bytes(words),
-                Key::V6(words) => bytes(words),
-            };
-            let target = removal.target.load(Relaxed).to_le_bytes();
-            if let Ok(Some(found)) = map.lookup(&key)
-                && found == target
-            {
-                // A key that stays leads to a cell that is nobody's, which the program sees.
-                drop(map.delete(&key));
-            }
-        }
-    }
-}
-
-/// The sum of all CPUs' totals.
-fn sum(values: std::io::Result<Option<Vec<u8>>>) -> Total {
-    let words = values.ok().flatten().unwrap_or_default();
-    let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
-    let mut total = Total::default();
-    for cpu in words.chunks_exact(16) {
-        total.packets += word(cpu);
-        total.bytes += word(&cpu[8..]);
-    }
-    total
 }

@@ -3,17 +3,18 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use uvs_core::counters::Stats;
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::offload::Kept;
+use uvs_core::offload::{Kept, ServerCell, ServerOrder, Traffic};
 use uvs_core::service::ServiceKey;
 
-use crate::layout::{KEPT, addr, words};
+use crate::layout::{KEPT, NAMES, addr, words};
 
 /// Words of a service, and of an endpoint.
 const SERVICE: usize = 3;
 const ENDPOINT: usize = 3;
 /// Words of a service and an endpoint.
-pub(crate) const NAMES: usize = SERVICE + ENDPOINT;
+const BOTH: usize = SERVICE + ENDPOINT;
 /// In a service's last word: it is one of a mark, of an IPv6 one, and the value is whole.
 const MARK: u64 = 1 << 32;
 const IPV6: u64 = 1 << 33;
@@ -23,9 +24,9 @@ const THERE: u64 = 1 << 34;
 pub(crate) fn keep(at: &[AtomicU64; KEPT], kept: &Kept) {
     let mut all = [0; KEPT];
     let ends = [kept.client, kept.vip, kept.server, kept.local];
-    all[..NAMES].copy_from_slice(&names(kept.service, kept.member));
+    all[..BOTH].copy_from_slice(&names(kept.service, kept.member));
     // The four ends' addresses, then their ports together.
-    for (to, end) in all[NAMES..].chunks_exact_mut(2).zip(ends) {
+    for (to, end) in all[BOTH..].chunks_exact_mut(2).zip(ends) {
         to.copy_from_slice(&words(end.addr));
     }
     all[14] = (0..)
@@ -47,7 +48,7 @@ pub(crate) fn kept(at: &[AtomicU64; KEPT]) -> Option<Kept> {
     let end = |i: usize| {
         let port = (all[14] >> (16 * i) & 0xffff).try_into().ok()?;
         Some(Endpoint::new(
-            addr([all[NAMES + 2 * i], all[NAMES + 2 * i + 1]]),
+            addr([all[BOTH + 2 * i], all[BOTH + 2 * i + 1]]),
             port,
         ))
     };
@@ -67,14 +68,52 @@ pub(crate) fn kept(at: &[AtomicU64; KEPT]) -> Option<Kept> {
     })
 }
 
-/// Keeps whose a server's cell is.
-pub(crate) fn keep_names(at: &[AtomicU64; NAMES + 1], service: ServiceKey, server: Endpoint) {
-    store(&at[..NAMES], &names(service, server));
+/// Keeps whose a server's cell is, and what was counted of it.
+pub(crate) fn keep_server(at: &[AtomicU64; NAMES], order: &ServerOrder) {
+    let (counted, settled) = (&order.stats, &order.settled);
+    let numbers = [
+        counted.connections,
+        counted.in_packets,
+        counted.out_packets,
+        counted.in_bytes,
+        counted.out_bytes,
+        settled.in_packets,
+        settled.out_packets,
+        settled.in_bytes,
+        settled.out_bytes,
+    ];
+    store(&at[BOTH..], &numbers);
+    store(&at[..BOTH], &names(order.service, order.server));
 }
 
-/// Whose a server's cell is; `None` where it is nobody's.
-pub(crate) fn kept_names(at: &[AtomicU64; NAMES + 1]) -> Option<(ServiceKey, Endpoint)> {
-    named(&std::array::from_fn(|i| at[i].load(Relaxed)))
+/// A server's cell as it was kept; `None` where it is nobody's.
+pub(crate) fn kept_server(
+    cell: ServerCell,
+    generation: u32,
+    at: &[AtomicU64; NAMES],
+) -> Option<ServerOrder> {
+    let word = |i: usize| at[i].load(Relaxed);
+    let (service, server) = named(&std::array::from_fn(word))?;
+    let number = |i: usize| word(BOTH + i);
+    Some(ServerOrder {
+        cell,
+        generation,
+        service,
+        server,
+        stats: Stats {
+            connections: number(0),
+            in_packets: number(1),
+            out_packets: number(2),
+            in_bytes: number(3),
+            out_bytes: number(4),
+        },
+        settled: Traffic {
+            in_packets: number(5),
+            out_packets: number(6),
+            in_bytes: number(7),
+            out_bytes: number(8),
+        },
+    })
 }
 
 fn store(at: &[AtomicU64], words: &[u64]) {
@@ -83,7 +122,7 @@ fn store(at: &[AtomicU64], words: &[u64]) {
     }
 }
 
-fn names(service: ServiceKey, server: Endpoint) -> [u64; NAMES] {
+fn names(service: ServiceKey, server: Endpoint) -> [u64; BOTH] {
     let [a, b, c] = match service {
         ServiceKey::Address {
             protocol,
@@ -102,7 +141,7 @@ fn names(service: ServiceKey, server: Endpoint) -> [u64; NAMES] {
     [a, b, c | THERE, d, e, u64::from(server.port)]
 }
 
-fn named(words: &[u64; NAMES]) -> Option<(ServiceKey, Endpoint)> {
+fn named(words: &[u64; BOTH]) -> Option<(ServiceKey, Endpoint)> {
     let [a, b, c, d, e, port] = *words;
     let low = |n: u64| u16::try_from(n & 0xffff).ok();
     let service = if c & MARK != 0 {
@@ -162,10 +201,29 @@ mod tests {
 
     #[test]
     fn a_servers_cell_is_read_as_it_was_kept() {
-        let at = [const { AtomicU64::new(0) }; NAMES + 1];
-        assert_eq!(kept_names(&at), None);
-        let key = ServiceKey::address(Protocol::Sctp, end("2001:db8::1", 0));
-        keep_names(&at, key, end("10.1.2.3", 443));
-        assert_eq!(kept_names(&at), Some((key, end("10.1.2.3", 443))));
+        let at = [const { AtomicU64::new(0) }; NAMES];
+        let cell = ServerCell(9);
+        assert_eq!(kept_server(cell, 3, &at), None);
+        let order = ServerOrder {
+            cell,
+            generation: 3,
+            service: ServiceKey::address(Protocol::Sctp, end("2001:db8::1", 0)),
+            server: end("10.1.2.3", 443),
+            stats: Stats {
+                connections: 1,
+                in_packets: 2,
+                out_packets: 3,
+                in_bytes: 4,
+                out_bytes: u64::MAX,
+            },
+            settled: Traffic {
+                in_packets: 5,
+                out_packets: 6,
+                in_bytes: 7,
+                out_bytes: 8,
+            },
+        };
+        keep_server(&at, &order);
+        assert_eq!(kept_server(cell, 3, &at), Some(order));
     }
 }

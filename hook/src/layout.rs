@@ -84,6 +84,8 @@ pub(crate) const EVENTS: usize = 5;
 pub(crate) const RANGES: usize = 16;
 /// Flows that one call takes out.
 pub(crate) const REMOVALS: usize = 32;
+/// Words of what is kept of a server's cell for the next daemon.
+pub(crate) const NAMES: usize = 15;
 /// Words of what is kept of a connection for the next daemon.
 pub(crate) const KEPT: usize = 18;
 
@@ -157,9 +159,10 @@ shared! {
     }
 
     /// `struct server`.
-    struct Server (64) {
+    struct Server (128) {
         generation: AtomicU64,
-        names: [AtomicU64; 7],
+        /// Whose it is, and what was counted of it: the daemon's.
+        names: [AtomicU64; NAMES],
     }
 
     /// `struct removal`.

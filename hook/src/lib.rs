@@ -14,6 +14,7 @@
 
 mod ability;
 mod attach;
+mod batch;
 mod cells;
 mod clsact;
 mod error;
@@ -21,9 +22,11 @@ mod hook;
 mod kept;
 mod layout;
 mod maps;
+mod numbers;
 mod object;
 mod pins;
 mod programs;
+mod removal;
 mod rules;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
@@ -37,9 +40,10 @@ mod tests;
 pub use ability::{Ability, ability};
 pub use attach::{Attached, Way};
 pub use error::HookError;
-pub use hook::{Fill, Hook, PortTotals, ProgramInfo, Setup, Total};
+pub use hook::{Hook, ProgramInfo, Setup};
 pub use layout::OURS_MARK;
 pub use maps::Limits;
+pub use numbers::{Fill, PortTotals, Total};
 pub use pins::{Leftovers, default_dir, leftovers, remove_leftovers};
 pub use rules::{FullNat, Rules, TunnelEnd};
 pub use worker::Worker;

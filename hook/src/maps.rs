@@ -12,7 +12,7 @@ use crate::error::HookError;
 use crate::layout::{
     CELLS, Conn, Control, EVENTS, Hop, Kept, Leg, REMOVALS, Removal, STATES, Server, bytes, step,
 };
-use crate::sys::map::{MMAPABLE, Map, NO_PREALLOC, Shape, libc_kind as kind};
+use crate::sys::map::{MMAPABLE, Map, NO_PREALLOC, Shape, kind};
 use crate::sys::memory::{Array, Shared};
 
 /// How much there may be at once.

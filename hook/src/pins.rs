@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::attach::Place;
 use crate::clsact;
@@ -89,17 +91,9 @@ fn interfaces() -> io::Result<Vec<u32>> {
         .lines()
         .skip(2)
         .filter_map(|line| line.split(':').next());
-    Ok(names
-        .filter_map(|name| {
-            rustix::net::netdevice::name_to_index(rtnetlink_socket().ok()?, name.trim()).ok()
-        })
-        .collect())
-}
-
-/// A socket by which interfaces can be asked about.
-fn rtnetlink_socket() -> io::Result<std::os::fd::OwnedFd> {
-    use rustix::net::{AddressFamily, SocketType, socket};
-    Ok(socket(AddressFamily::INET, SocketType::DGRAM, None)?)
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let index = |name: &str| name_to_index(&socket, name.trim()).ok();
+    Ok(names.filter_map(index).collect())
 }
 
 /// Makes the folder, where it can be.

@@ -32,25 +32,28 @@ impl Programs {
     /// # Errors
     /// Not even the least can be loaded.
     pub(crate) fn load(maps: &Maps, wanted: Reach) -> Result<Self, HookError> {
-        const BEST_FIRST: [Reach; 3] = [Reach::Everything, Reach::Established, Reach::Guard];
-        let mut shortfall = None;
-        for reach in BEST_FIRST.into_iter().filter(|reach| *reach <= wanted) {
-            match load(name(reach), SCHED_CLS, maps) {
-                Ok(ingress) => {
-                    return Ok(Self {
-                        ingress,
-                        egress: load("egress", SCHED_CLS, maps)?,
-                        remove: load("remove", SYSCALL, maps).ok(),
-                        reach,
-                        shortfall,
-                    });
-                }
-                // What is not allowed at all is no question of the kernel's age.
-                Err(e) if reach == Reach::Guard || is_forbidden(&e) => return Err(e),
-                Err(e) => shortfall = shortfall.or_else(|| Some(e.to_string())),
+        let refused = match load(name(wanted), SCHED_CLS, maps) {
+            Ok(ingress) => {
+                return Ok(Self {
+                    ingress,
+                    egress: load("egress", SCHED_CLS, maps)?,
+                    remove: load("remove", SYSCALL, maps).ok(),
+                    reach: wanted,
+                    shortfall: None,
+                });
             }
-        }
-        Err(HookError::Busy)
+            Err(refused) => refused,
+        };
+        let lesser = match wanted {
+            // What is not allowed at all is no question of the kernel's age.
+            _ if is_forbidden(&refused) => return Err(refused),
+            Reach::Everything => Reach::Established,
+            Reach::Established => Reach::Guard,
+            Reach::Guard => return Err(refused),
+        };
+        let mut programs = Self::load(maps, lesser)?;
+        programs.shortfall = Some(refused.to_string());
+        Ok(programs)
     }
 }
 

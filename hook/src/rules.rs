@@ -97,7 +97,7 @@ impl InForce {
     }
 
     fn put_in_force(&mut self, hook: &Hook) -> Result<(), HookError> {
-        let mut new = Elements3::default();
+        let mut new = Wanted::default();
         new.enter(&self.wanted, &self.whole);
         new.check(hook)?;
         let maps = &hook.maps;
@@ -160,15 +160,15 @@ impl Hook {
     }
 }
 
-/// What is to be in the three maps.
+/// What is to be in the maps.
 #[derive(Default)]
-struct Elements3 {
+struct Wanted {
     rules: Elements,
     addresses: Elements,
     networks: Elements,
 }
 
-impl Elements3 {
+impl Wanted {
     fn enter(&mut self, rules: &Rules, whole: &[(Protocol, Endpoint)]) {
         for (protocol, addr, port) in &rules.to {
             self.rule(*addr, *protocol as u8, *port, rule::TO);

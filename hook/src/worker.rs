@@ -15,11 +15,11 @@ use uvs_core::offload::{
 };
 use uvs_core::time::Instant;
 
+use crate::batch::{Batch, Owner};
 use crate::cells::{CLIENT_KEY, SERVER_KEY, target};
 use crate::hook::Hook;
 use crate::kept;
-use crate::layout::{self, Conn, Key, Leg, REMOVALS, bytes, control, flag, words};
-use crate::sys::map::Map;
+use crate::layout::{self, Conn, Key, Leg, REMOVALS, control, flag, words};
 use crate::sys::memory::Ring;
 
 /// The hook, as one worker has it.
@@ -29,22 +29,6 @@ pub struct Worker {
     /// Keys that are to be put in.
     v4: Batch,
     v6: Batch,
-}
-
-/// Keys and values for one map, and whose they are.
-#[derive(Default)]
-struct Batch {
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    owners: Vec<Owner>,
-}
-
-#[derive(Clone, Copy)]
-struct Owner {
-    cell: Cell,
-    birth: Birth,
-    /// Which of its keys it is.
-    key: u64,
 }
 
 impl Worker {
@@ -72,7 +56,7 @@ impl Worker {
         let Some(server) = self.hook.memory.servers.get(order.cell.0 as usize) else {
             return;
         };
-        kept::keep_names(&server.names, order.service, order.server);
+        kept::keep_server(&server.names, order);
         server
             .generation
             .store(u64::from(order.generation), Release);
@@ -158,9 +142,11 @@ impl Worker {
         };
         if !conn.is(taken.birth) {
             self.hook.taken.fetch_add(1, Relaxed);
+            conn.clear();
         }
-        conn.write(legs, taken);
+        // Before the cell says whose it is: what a killed daemon leaves is whole.
         kept::keep(&kept.words, &taken.kept);
+        conn.write(legs, taken);
         let there = conn.keys.load(Relaxed);
         let keys = [
             (taken.client_key(), CLIENT_KEY),
@@ -228,33 +214,6 @@ impl Worker {
             }
         }
         self.hook.take_out(staged);
-    }
-}
-
-impl Batch {
-    fn push(&mut self, key: &[u64], value: u64, owner: Owner) {
-        self.keys.extend(bytes(key));
-        self.values.extend(value.to_le_bytes());
-        self.owners.push(owner);
-    }
-
-    /// Puts all in, and empties itself; those that found no room.
-    fn put_in(&mut self, map: &Map) -> Vec<Owner> {
-        let mut failed = Vec::new();
-        let key = map.shape().key as usize;
-        let mut done = 0;
-        while done < self.owners.len() {
-            let put = map.update_batch(&self.keys[done * key..], &self.values[done * 8..]);
-            let Err((some, _)) = put else { break };
-            // The first that was not put in found no room; those behind it may.
-            done += some;
-            failed.extend(self.owners.get(done));
-            done += 1;
-        }
-        self.keys.clear();
-        self.values.clear();
-        self.owners.clear();
-        failed
     }
 }
 

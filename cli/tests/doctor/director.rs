@@ -3,7 +3,7 @@
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
 use crate::doctor_lab::DoctorLab;
-use crate::stand::{eventually, must_serve, run, serving, uvs};
+use crate::stand::{eventually, must_serve, run, serving, serving_by_guard, uvs};
 
 /// A ward with the daemon; each case is a check's id, the host that is spoilt, and how.
 fn cases(mode: Mode, options: Options, prepare: &str, cases: &[(&str, Spoilt, &str)]) {
@@ -89,7 +89,7 @@ fn a_guard_that_another_program_holds() {
         };
         let doctor_lab = DoctorLab::new(mode, options);
         let director = &doctor_lab.lab.director;
-        let daemon = serving(&doctor_lab.lab);
+        let daemon = serving_by_guard(&doctor_lab.lab);
         let told = doctor_lab.ask(director, "");
         for id in [unguarded, "guard_damaged", "guard_repaired"] {
             assert!(told.of(id).is_none(), "{id}, before: {:#}", told.json);

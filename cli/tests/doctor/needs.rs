@@ -9,7 +9,7 @@ use uvs_lab::{Mode, Options};
 
 use crate::director::started;
 use crate::doctor_lab::DoctorLab;
-use crate::stand::{run, serving, uvs};
+use crate::stand::{run, serving_by_guard, uvs};
 
 /// A ward without a daemon, and a file on these interfaces.
 fn planned(interfaces: &str) -> (DoctorLab, PathBuf) {
@@ -48,6 +48,9 @@ fn a_configuration_is_looked_at_without_a_daemon() {
         "forward_unguarded",
         "guard_damaged",
         "guard_repaired",
+        "hook_detached",
+        "hook_others",
+        "hook_unpinned",
         "nat_no_reply",
         "fullnat_no_reply",
     ];
@@ -63,7 +66,7 @@ fn a_configuration_is_looked_at_without_a_daemon() {
 fn what_a_killed_daemon_left() {
     let (doctor_lab, file) = planned("\"eth0\"");
     let lab = &doctor_lab.lab;
-    let daemon = serving(lab);
+    let daemon = serving_by_guard(lab);
     let kill = format!(
         "kill -9 {0}; while grep -q @uvs-guard /proc/net/unix; do sleep 0.05; done",
         daemon.id()

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::sys;
 
 /// A bpffs's magic number (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
-const MAGIC: i64 = 0xcafe_4a11;
+const MAGIC: u32 = 0xcafe_4a11;
 /// Where every distribution, bpftool and iproute2 have theirs.
 const USUAL: &str = "/sys/fs/bpf";
 
@@ -55,7 +55,7 @@ pub(super) fn of_namespace(pins: &Path) -> io::Result<PathBuf> {
 fn is_bpffs(path: &Path) -> bool {
     let existing = path.ancestors().find(|p| p.is_dir());
     let magic = existing.and_then(|p| statfs(p).ok()).map(|fs| fs.f_type);
-    magic.is_some_and(|magic| i64::from(magic) == MAGIC)
+    magic.is_some_and(|magic| u32::try_from(magic) == Ok(MAGIC))
 }
 
 fn mount_usual() -> bool {

@@ -76,12 +76,8 @@ impl Map {
 
     fn new(fd: OwnedFd, shape: Shape) -> io::Result<Self> {
         let value = shape.value as usize;
-        let per_cpu = [
-            libc_kind::PERCPU_HASH,
-            libc_kind::PERCPU_ARRAY,
-            libc_kind::LRU_PERCPU_HASH,
-        ]
-        .contains(&shape.kind);
+        let per_cpu =
+            [kind::PERCPU_HASH, kind::PERCPU_ARRAY, kind::LRU_PERCPU_HASH].contains(&shape.kind);
         let answer = match per_cpu {
             true => value.next_multiple_of(8) * cpus::possible()?,
             false => value,
@@ -225,7 +221,7 @@ impl AsFd for Map {
 }
 
 /// `enum bpf_map_type`, as far as it is used.
-pub(crate) mod libc_kind {
+pub(crate) mod kind {
     pub(crate) const HASH: u32 = 1;
     pub(crate) const ARRAY: u32 = 2;
     pub(crate) const PERCPU_HASH: u32 = 5;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::map::{MMAPABLE, Map, libc_kind};
+use super::map::{MMAPABLE, Map, kind};
 
 /// What may lie in such memory.
 ///
@@ -35,7 +35,7 @@ impl<T: Shared> Array<T> {
     /// It is no array of these elements that can be mapped, or there is no memory.
     pub(crate) fn map(map: &Map) -> io::Result<Self> {
         let shape = map.shape();
-        let fits = shape.kind == libc_kind::ARRAY
+        let fits = shape.kind == kind::ARRAY
             && shape.flags & MMAPABLE != 0
             && shape.value as usize == size_of::<T>();
         if !fits {
@@ -88,7 +88,7 @@ impl Ring {
     /// Maps a ring buffer's memory.
     pub(crate) fn map(map: &Map) -> io::Result<Self> {
         let shape = map.shape();
-        if shape.kind != libc_kind::RINGBUF {
+        if shape.kind != kind::RINGBUF {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let (page, size) = (rustix::param::page_size(), shape.entries as usize);

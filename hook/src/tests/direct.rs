@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use uvs_core::counters::Stats;
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 use uvs_core::offload::{
     Birth, Cell, Change, Hook as _, Hop, Kept, Leg, Orders, Released, Reply, ServerCell,
-    ServerOrder, Taken, Tracked,
+    ServerOrder, Taken, Tracked, Traffic,
 };
 use uvs_core::rewrite::Ends;
 use uvs_core::service::ServiceKey;
@@ -62,8 +63,8 @@ impl Direct {
                 generation: 7,
                 service: service(),
                 server: end("10.0.2.11", 80),
-                stats: Default::default(),
-                settled: Default::default(),
+                stats: Stats::default(),
+                settled: Traffic::default(),
             }],
             hops: vec![(0, hop(Some(HOP)))],
             ..Orders::default()

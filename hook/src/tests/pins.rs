@@ -63,6 +63,11 @@ fn a_daemon_adopts_what_one_before_it_has_pinned() {
         let frame = tcp(ends()[0], ends()[1], ACK).seq(100, 200).frame();
         assert!(matches!(first.run(&frame), Outcome::Taken(_)));
         let seen = first.hook.found()[0].seen;
+        // One that was just ending when it was killed.
+        let [_, vip, server] = ends();
+        let ending = nat(4, 9, Protocol::Tcp, [end("192.0.2.8", 1), vip, server]);
+        first.take(ending);
+        first.hook.memory.conns[4].clear();
         // The daemon dies: nothing of it is taken away.
         drop(first);
 
@@ -72,6 +77,7 @@ fn a_daemon_adopts_what_one_before_it_has_pinned() {
         assert_eq!((found[0].cell, found[0].birth), (taken.cell, taken.birth));
         assert_eq!((found[0].kept, found[0].seen), (taken.kept, seen));
         assert_eq!(second.found_servers().len(), 1);
+        assert_eq!(second.maps.flows4.keys().unwrap().len(), 2, "of one alone");
         assert_eq!(second.room().first_birth, 12);
         assert_eq!(second.fill().connections, 1);
         // The earlier program is still at the port, and gives way to this one.
