@@ -10,7 +10,6 @@ use crate::testing::Outcome;
 use crate::testing::net::inside;
 
 const IP: usize = 14;
-const L4: usize = IP + 40;
 
 fn ends() -> [Endpoint; 3] {
     [
