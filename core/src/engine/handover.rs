@@ -2,15 +2,16 @@
 //! of a frame that came up although its connection is taken.
 
 use super::Engine;
-use super::flows::{Draft, Drafts, Tracking};
+use super::flows::{Adopted, Draft, Drafts, Tracking};
 use super::pmtu::MIN_MTU;
 use super::transit::Transit;
 use super::transmit::to_client;
 use crate::conn::{Conn, ConnId, Side};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Flow, Protocol};
-use crate::offload::{HandedOver, Hook, Reach, Room, Untaken};
+use crate::offload::{Found, HandedOver, Hook, Reach, Room, ServerOrder, Untaken};
 use crate::packet::Packet;
+use crate::service::ServiceKey;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::Recorder;
@@ -45,11 +46,24 @@ impl Engine {
         }
         let strict = self.upkeep.is_strict(self.desired.sysctls());
         self.flows.set_strict(strict);
+        self.flows.keep_numbers(now);
         while let Some(id) = self.flows.next_offer() {
             let drafts = self.drafts(now, id);
             self.flows.offer(id, &self.routes.fib, drafts);
         }
         self.flows.give_orders();
+    }
+
+    /// Goes on with the connections of an engine before this one, which the kernel has forwarded meanwhile, and
+    /// with what was counted of their servers. To be called after the desired state and the routes were taken
+    /// up, and before the first frame.
+    pub fn adopt(&mut self, now: Instant, servers: &[ServerOrder], found: &[Found]) -> Adopted {
+        let desired = &self.desired;
+        let slot = |key: &ServiceKey| desired.slot(key);
+        let modes = self.catalog.modes.len();
+        let adopted = self.flows.adopt(now, (servers, found), slot, modes);
+        self.give_orders(now);
+        adopted
     }
 
     /// Has frames of taken connections come up whose flow `wants` chooses, in either direction; `None` = no more.

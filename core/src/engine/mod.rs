@@ -59,7 +59,7 @@ pub use catalog::SchedulerSource;
 pub use claims::Claim;
 use desired::Desired;
 use flows::Flows;
-pub use flows::{ConnReport, Event, EventKind, Report, ServerReport, ServiceReport};
+pub use flows::{Adopted, ConnReport, Event, EventKind, Report, ServerReport, ServiceReport};
 pub use fork::DryRun;
 use routes::Routes;
 use upkeep::Upkeep;

@@ -77,12 +77,30 @@ impl LocalPorts {
 
     /// Takes a free port, `None` where all are in use.
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
+        let first = self.first;
+        let taken = self.map(local, server, protocol).take();
+        taken.map(|n| first + (n & 0xffff) as u16)
+    }
+
+    /// Takes this very port of a local address; `false` where it is in use, or none of them.
+    pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) -> bool {
+        if !self.contains(local.port) {
+            return false;
+        }
+        let n = u32::from(local.port - self.first);
+        let map = self.map(local.addr, server, protocol);
+        let free = map.words[n as usize / 64] & 1 << (n % 64) == 0;
+        if free {
+            map.mark(n);
+        }
+        free
+    }
+
+    fn map(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> &mut Bitmap {
         let (count, secret) = (self.count, self.secret);
-        let map = self
-            .maps
-            .entry((local, server, protocol))
-            .or_insert_with(|| Bitmap::new(Order::new(count, secret, local, server, protocol)));
-        map.take().map(|n| self.first + (n & 0xffff) as u16)
+        let order = || Order::new(count, secret, local, server, protocol);
+        let maps = self.maps.entry((local, server, protocol));
+        maps.or_insert_with(|| Bitmap::new(order()))
     }
 
     /// Gives a port back.

@@ -135,7 +135,11 @@ impl Bed {
 
     /// Hands connections over to a model of the hook from now on.
     pub fn hand_over(&mut self, reach: Reach) -> Model {
-        let model = Model::default();
+        self.hand_over_to(Model::default(), reach)
+    }
+
+    /// As [`Bed::hand_over`], to a model that may have connections already.
+    pub fn hand_over_to(&mut self, model: Model, reach: Reach) -> Model {
         model.memory().stateless = reach != Reach::Everything;
         self.engine
             .attach(Box::new(model.clone()), reach, hook::room());
@@ -203,6 +207,11 @@ impl Bed {
         change(&mut self.fib);
         self.engine.set_fib(Arc::new(self.fib.clone()));
         self.engine.give_orders(self.now);
+    }
+
+    /// What is known of interfaces, routes and neighbours.
+    pub const fn fib(&self) -> &Fib {
+        &self.fib
     }
 
     /// Lets time pass, in steps no longer than the shell's.

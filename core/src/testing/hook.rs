@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::offload::{
-    Birth, Cell, Event, Hook, Hop, Orders, Reach, Room, Seen, ServerCell, ServerOrder, Taken,
-    Tracked, Traffic,
+    Birth, Cell, Event, Found, Hook, Hop, Orders, Reach, Room, Seen, ServerCell, ServerOrder,
+    Taken, Tracked, Traffic,
 };
 use crate::time::Instant;
 pub use program::Passage;
@@ -85,6 +85,25 @@ impl Model {
         let mut memory = self.memory();
         memory.lost += memory.events.len() as u64;
         memory.events.clear();
+    }
+
+    /// What another engine finds: the servers' cells, and the connections that are taken.
+    pub fn found(&self) -> (Vec<ServerOrder>, Vec<Found>) {
+        let memory = self.memory();
+        let mut servers: Vec<ServerOrder> = memory.servers.values().copied().collect();
+        servers.sort_unstable_by_key(|order| order.cell);
+        let taken = memory.cells.values().filter(|e| e.taken.forward.is_some());
+        let mut found: Vec<Found> = taken
+            .map(|e| Found {
+                cell: e.taken.cell,
+                birth: e.taken.birth,
+                server: e.taken.server,
+                kept: e.taken.kept,
+                seen: e.seen,
+            })
+            .collect();
+        found.sort_unstable_by_key(|one| one.cell);
+        (servers, found)
     }
 
     /// How many frames the program has forwarded.

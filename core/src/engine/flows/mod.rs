@@ -42,6 +42,7 @@ pub(super) use apply::NewSchedulers;
 use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
+pub use handover::Adopted;
 use handover::Handover;
 pub(super) use handover::{Draft, Drafts, Shown};
 use pool::Pool;

@@ -145,11 +145,7 @@ fn connections_have_their_local_endpoint_when_wide() {
         expires: 899,
         idle_ns: 1_200_000_000,
         sequence: None,
-<<<<<<< HEAD
-        in_kernel: false,
-=======
         in_kernel: true,
->>>>>>> h-k3
     };
     let view = View::Connections(vec![report.into()]);
     assert_eq!(

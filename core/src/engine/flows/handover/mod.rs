@@ -6,6 +6,7 @@
 //! ends in the same turn was never taken. While it is taken, the table's entry is a copy, and `truth` makes it
 //! true.
 
+mod adopt;
 mod cells;
 mod hops;
 mod offer;
@@ -13,6 +14,7 @@ mod servers;
 mod truth;
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::Flows;
 use crate::conn::{self, Conn, ConnId, Side};
@@ -21,10 +23,11 @@ use crate::engine::passage::{Exit, Standpoint};
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::offload::{
-    Birth, Cell, HandedOver, Hook, Orders, Reach, Released, Room, Tracked, Untaken,
+    Birth, Cell, HandedOver, Hook, Orders, Reach, Released, Room, Tracked, Traffic, Untaken,
 };
 use crate::snapshot::Timeouts;
 use crate::time::Instant;
+pub use adopt::Adopted;
 use cells::{Cells, Held};
 use hops::Hops;
 pub(in crate::engine) use offer::{Draft, Drafts};
@@ -56,6 +59,8 @@ pub(super) struct Handover {
     /// Taken connections whose handshake may not have been measured yet.
     unmeasured: Vec<(Cell, Birth)>,
     watch: Option<Watch>,
+    /// What servers' cells have of their numbers, and when that was looked at last.
+    kept_numbers: (Vec<(Stats, Traffic)>, Instant),
     orders: Orders,
     refused: Vec<(Cell, Birth)>,
     events_lost: u64,
@@ -81,6 +86,7 @@ impl Handover {
             hasten: false,
             unmeasured: Vec::new(),
             watch: None,
+            kept_numbers: (Vec::new(), Instant::ZERO),
             orders: Orders {
                 ways: Some(1),
                 strict: Some(false),
@@ -358,6 +364,21 @@ impl Flows {
         sum
     }
 
+    /// Now and then the hook is told what is counted, so that another engine can go on from it.
+    pub(in crate::engine) fn keep_numbers(&mut self, now: Instant) {
+        const ONCE_IN: Duration = Duration::from_secs(1);
+        let Some(handover) = &mut self.handover else {
+            return;
+        };
+        let (kept, last) = &mut handover.kept_numbers;
+        if now.since(*last) < ONCE_IN {
+            return;
+        }
+        *last = now;
+        let orders = &mut handover.orders.servers;
+        handover.servers.keep_numbers(&self.pool, kept, orders);
+    }
+
     /// After that: connections of servers that are removed, or reached another way, come up.
     pub(super) fn renew_servers(&mut self) {
         if let Some(handover) = &mut self.handover {
@@ -401,5 +422,5 @@ fn is_offered(c: &Conn) -> bool {
 
 /// When a connection's last packet was seen, as the table has it.
 fn last_of(c: &Conn) -> Instant {
-    c.deadline - std::time::Duration::from_secs(u64::from(c.timeout))
+    c.deadline - Duration::from_secs(u64::from(c.timeout))
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::conn::NONE;
+use crate::counters::Stats;
 use crate::engine::flows::pool::Pool;
 use crate::narrow;
 use crate::offload::{Hook, ServerCell, ServerOrder, Traffic};
@@ -75,15 +76,17 @@ impl ServerCells {
         Some((self.cell(at), self.generations[at as usize], Some(order)))
     }
 
-    /// Gives a server the cell that it had in an engine before this one, with all that was forwarded in it.
+    /// Gives a server the cell that it had in an engine before this one; `false` where it is none of this
+    /// engine's, or another's by now. What was forwarded beside `settled` is still to be counted.
     pub(super) fn adopt(
         &mut self,
         pool: &Pool,
-        cell: ServerCell,
+        (cell, generation): (ServerCell, u32),
         place: u32,
-    ) -> Option<ServerOrder> {
+        settled: Traffic,
+    ) -> bool {
         if !self.range.contains(&cell.0) {
-            return None;
+            return false;
         }
         let at = cell.0 - self.range.start;
         while self.used.len() <= at as usize {
@@ -92,11 +95,34 @@ impl ServerCells {
             self.generations.push(0);
         }
         if self.used[at as usize].is_some() {
-            return None;
+            return false;
         }
         self.free.retain(|free| *free != at);
-        self.enter(pool, at, place, Traffic::default());
-        Some(self.order(pool, at))
+        self.generations[at as usize] = generation;
+        self.enter(pool, at, place, settled);
+        true
+    }
+
+    /// Orders that keep what is counted of servers, of those whose numbers have moved since `kept` was filled.
+    pub(super) fn keep_numbers(
+        &self,
+        pool: &Pool,
+        kept: &mut Vec<(Stats, Traffic)>,
+        orders: &mut Vec<ServerOrder>,
+    ) {
+        kept.resize(self.used.len(), Default::default());
+        for (at, kept) in (0..).zip(kept) {
+            let used = self.used[at as usize].as_ref();
+            if used.is_none_or(|u| !pool.has(u.place, u.id)) {
+                continue;
+            }
+            let order = self.order(pool, at);
+            let now = (order.stats, order.settled);
+            if *kept != now {
+                *kept = now;
+                orders.push(order);
+            }
+        }
     }
 
     fn enter(&mut self, pool: &Pool, at: u32, place: u32, settled: Traffic) {
@@ -140,13 +166,17 @@ impl ServerCells {
     }
 
     fn order(&self, pool: &Pool, at: u32) -> ServerOrder {
-        let place = self.used[at as usize].as_ref().map_or(0, |u| u.place);
-        let (service, server) = pool.servers.get(place).key;
+        let used = self.used[at as usize].as_ref();
+        let (place, settled) = used.map_or((0, Traffic::default()), |u| (u.place, u.settled));
+        let of = pool.servers.get(place);
+        let (service, server) = of.key;
         ServerOrder {
             cell: self.cell(at),
             generation: self.generations[at as usize],
             service,
             server,
+            stats: of.numbers.stats,
+            settled,
         }
     }
 

@@ -36,7 +36,7 @@ impl Handover {
 }
 
 /// Seconds that a packet gives a connection in this state.
-fn timeout_of(c: &Conn, timeouts: &Timeouts) -> u32 {
+pub(super) fn timeout_of(c: &Conn, timeouts: &Timeouts) -> u32 {
     match c.protocol {
         Protocol::Tcp => TcpState::from_number(c.state).timeout(timeouts),
         Protocol::Udp | Protocol::Sctp => timeouts.udp,
