@@ -68,7 +68,7 @@ pub(crate) mod address {
 
 /// Cells of each port's numbers.
 pub(crate) const CELLS: u32 = 32;
-/// Port's cells that are no reason of [`crate::Up`].
+/// Port's cells that are no reason of [`Up`](uvs_core::offload::Up).
 pub(crate) mod cell {
     pub(crate) const FORWARDED: u32 = 0;
     pub(crate) const LOST: u32 = 1;
