@@ -18,7 +18,7 @@ use crate::snapshot::{Limits, Snapshot};
 use crate::testing::hook::{self, Model, Passage};
 use crate::testing::packets::{DIRECTOR_MAC, TestFrame};
 use crate::time::Instant;
-use crate::trace::{End, Step, Trace, changes};
+use crate::trace::{Change, End, Step, Trace, changes};
 use crate::verdict::{Egress, PortId, Verdict};
 use crate::wire::ethernet::Mac;
 
@@ -266,7 +266,7 @@ impl Bed {
             self.sent.extend(taken(&self.outbox));
         }
         if let Some(trace) = predicted {
-            check_dry_run(&trace, verdict, &before, &self.sent[had..]);
+            check_dry_run(&trace, verdict, &before, &self.sent[had..], &[]);
         }
         verdict
     }
@@ -295,7 +295,7 @@ impl Bed {
             _ => Verdict::SendOutbox,
         };
         if let Some(trace) = predicted {
-            check_dry_run(trace, verdict, before, &sent);
+            check_dry_run(trace, verdict, before, &sent, &OF_IDS);
         }
         self.sent.extend(sent);
         self.engine.catch_up();
@@ -370,17 +370,31 @@ fn check_passage(trace: &Trace, passage: &Passage) {
     }
 }
 
-/// What was dry-run is what happened, to the byte of every header.
-fn check_dry_run(trace: &Trace, verdict: Verdict, before: &(Vec<u8>, Offload), sent: &[Sent]) {
+/// What depends on the identification of outer headers, which the kernel and the engine each count by themselves:
+/// a segment in one is not told from a packet of its own.
+const OF_IDS: [&str; 2] = ["outer checksum", "IP checksum"];
+
+/// What was dry-run is what happened, to the byte of every header; but for the fields `except`.
+fn check_dry_run(
+    trace: &Trace,
+    verdict: Verdict,
+    before: &(Vec<u8>, Offload),
+    sent: &[Sent],
+    except: &[&str],
+) {
     assert_eq!(trace.end, End::from(verdict), "dry-run: {:?}", trace.steps);
     let before = (before.0.as_slice(), before.1);
+    let looked_at = |changes: &[Change]| {
+        let changes = changes
+            .iter()
+            .filter(|c| !except.contains(&c.field.as_str()));
+        changes.cloned().collect::<Vec<_>>()
+    };
     for (leaving, sent) in trace.leaving.iter().zip(sent) {
         assert_eq!(leaving.port, sent.port.0);
         assert_eq!(leaving.bytes as usize, sent.bytes.len());
-        assert_eq!(
-            leaving.changes,
-            changes(before, (&sent.bytes, sent.offload))
-        );
+        let after = changes(before, (&sent.bytes, sent.offload));
+        assert_eq!(looked_at(&leaving.changes), looked_at(&after));
     }
 }
 
