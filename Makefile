@@ -17,7 +17,7 @@ FRAMES := $(abspath $(TARGET))/lab-frames
 SIDE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo deps test miri fuzz lint loc bpf bench bench-table bench-side
+.PHONY: help build demo deps test test-hook miri fuzz lint loc bpf bench bench-table bench-side
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,12 +33,25 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 	cargo build --release -p uvs
 	$(TARGET)/release/uvs lab demo
 
-test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine
+test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine; then test-hook
 	cargo build -p uvs -p uvs-ipvs-preload
-	@rm -f $(FRAMES)
+	@rm -f $(FRAMES) $(FRAMES)-off $(FRAMES)-guard
 	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace --all-targets
 	@lab/frames.sh $(FRAMES)
 	$(RUNNER) cargo test --workspace --doc
+	@$(MAKE) --no-print-directory test-hook
+
+# What forwards, and so may not differ by who does it. As root everything above ran with the whole hook already, which
+# the suite `hook` demands; without root there is none, as no user namespace may load a program.
+HOOK_SUITES := traffic marks teardown routed restore sharing trace reload host access
+HOOK_MODES := $(if $(RUNNER),,off guard)
+test-hook: ## what forwards, again without the hook, and with one that only tells frames apart; needs root
+	@$(if $(HOOK_MODES),,echo "test-hook: without root there is no hook, and all tests ran without it: nothing more to run")
+	for mode in $(HOOK_MODES); do \
+		echo "== UVS_HOOK=$$mode"; \
+		UVS_HOOK=$$mode UVS_LAB_FRAMES=$(FRAMES)-$$mode cargo test -p uvs $(HOOK_SUITES:%=--test %) || exit; \
+		lab/frames.sh $(FRAMES)-$$mode || exit; \
+	done
 
 # What Miri can run: the plugin ABI's two sides against each other (no library is loaded), and what reads and writes bytes.
 # Leaks do not count in the former: a caught panic's payload is forgotten on purpose, as its destructor may panic again.

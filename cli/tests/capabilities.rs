@@ -1,6 +1,6 @@
 //! The daemon with the two capabilities that it asks for and nothing else: as ambient ones, which a service
 //! manager gives, and as a file's, which `setcap` gives. Forwarding and the guard take no other program, so that nothing but
-//! itself needs them; in particular there need be no `nft`.
+//! itself needs them; in particular there need be no `nft`. The hook takes one more, CAP_BPF.
 
 #[path = "support/stand.rs"]
 mod stand;
@@ -17,20 +17,33 @@ const NOBODY: &str = "--reuid 65534 --regid 65534 --clear-groups";
 
 #[test]
 fn ambient_capabilities_are_enough() {
+    serves("off", ambient("-all,+net_raw,+net_admin"));
+}
+
+#[test]
+fn with_cap_bpf_there_is_a_hook() {
+    if !is_real_root() {
+        println!("not tried without root: a user namespace cannot load programs into the kernel");
+        return;
+    }
+    serves("tier", ambient("-all,+net_raw,+net_admin,+bpf"));
+}
+
+/// What starts `uvs` with these capabilities.
+fn ambient(given: &str) -> impl Fn(&Path, &Path) -> String {
     // Without the mapping of another user, root without root's rights.
     let who = if is_real_root() {
         NOBODY
     } else {
         "--securebits +noroot"
     };
-    let given = "-all,+net_raw,+net_admin";
-    serves(|program, dir| {
+    move |program, dir| {
         let copy = copy(program, dir);
         format!(
             "exec setpriv {who} --inh-caps {given} --ambient-caps {given} {} \"$@\"",
             copy.display()
         )
-    });
+    }
 }
 
 #[test]
@@ -39,7 +52,7 @@ fn a_files_capabilities_are_enough() {
         println!("not tried without root: a user namespace cannot give files capabilities");
         return;
     }
-    serves(|program, dir| {
+    serves("off", |program, dir| {
         let copy = copy(program, dir);
         format!(
             "setcap cap_net_raw,cap_net_admin+ep {0} && exec setpriv {NOBODY} --inh-caps -all {0} \"$@\"",
@@ -48,14 +61,21 @@ fn a_files_capabilities_are_enough() {
     });
 }
 
-/// Serves by NAT, and again after the guard was removed; `start` makes the shell line that starts `uvs`,
-/// from the program and a directory for everybody.
-fn serves(start: impl Fn(&Path, &Path) -> String) {
+/// Serves by NAT, with as much of a hook as can be had, which is `works`, and again after the guard was removed; `start`
+/// makes the shell line that starts `uvs`, from the program and a directory for everybody.
+fn serves(works: &str, start: impl Fn(&Path, &Path) -> String) {
     let (lab, shell) = lab(Mode::Nat, Options::default());
     let for_all = Permissions::from_mode(0o777);
     fs::set_permissions(lab.dir(), for_all).expect("everybody may write there");
     let wrapper = wrapper(&lab, &start(uvs(), lab.dir()));
-    let daemon = lab.start_daemon(&wrapper).expect("uvs runs");
+    let daemon = lab.start_daemon_with(&wrapper, "--hook auto");
+    let daemon = daemon.expect("uvs runs");
+    let hook = daemon.uvs("show hook").expect("told").stdout;
+    assert!(
+        hook.contains(&format!("{works} (asked for: auto)")),
+        "{hook}"
+    );
+    assert_eq!(hook.contains("CAP_BPF"), works == "off", "{hook}");
     let plan = &lab.plan;
     for command in [
         plan.add_service("wrr"),
@@ -68,9 +88,11 @@ fn serves(start: impl Fn(&Path, &Path) -> String) {
     shell
         .succeed(&lab.director, "nft flush ruleset")
         .expect("flushed");
-    eventually("the guard is back", || {
-        run(&lab, &shell, "uvs guard counters").code == Some(0)
-    });
+    if works == "off" {
+        eventually("the guard is back", || {
+            run(&lab, &shell, "uvs guard counters").code == Some(0)
+        });
+    }
     stand::must_serve(&lab, &daemon);
     daemon.stop().expect("it ends well");
     let rules = shell.succeed(&lab.director, "nft list ruleset");

@@ -21,3 +21,5 @@ mod beside;
 mod life;
 #[path = "hook/modes.rs"]
 mod modes;
+#[path = "hook/storm.rs"]
+mod storm;

@@ -100,7 +100,7 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         (&["sysctl"], "NAME[=VALUE]"),
         (
             &["show", "packets"],
-            "possible values: services, servers, conns, drops, neigh, plugins, config, info",
+            "possible values: services, servers, conns, drops, neigh, plugins, config, hook, info",
         ),
         (
             &["show", "drops", "--client", "10.0.0.1"],
@@ -175,7 +175,7 @@ fn drops_are_shown_as_a_table_and_as_json() {
         (
             Some(0),
             "REASON        COUNT\nttl_exceeded      2\nsend_failed       1\n\
-             received 9 = sent 5 + answered 1 + held 0 + passed 1 + local 0 + dropped 2; lost on the way out 1\n\
+             received 9 = sent 5 + answered 1 + held 0 + passed 1 + local 0 + in the kernel 0 + dropped 2; lost on the way out 1\n\
              connections ended 8, of these evicted 3, dropped by drop_entry 2, replaced: over 4, live 1; told: clients 1, servers 0\n"
         )
     );

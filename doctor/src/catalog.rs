@@ -107,8 +107,36 @@ checks! {
         "the limit of address space (ulimit -v) has room for rings and connection table"
         "rings and table are allocated in full at the start, and `uvs run` fails there"
         "ulimit -v unlimited"
+    Hook "hook" Director Note
+        "the kernel forwards established connections (the hook), or was not asked to"
+        "without the hook every frame goes through user space, which costs several times the CPU, and what the host keeps for itself is told from UVS's by rules instead of by connection"
+        "setcap cap_net_raw,cap_net_admin,cap_bpf+ep PROGRAM"
+    HookPort "hook_port" Director Note
+        "UVS's interfaces are no ports of a bridge, bond or team"
+        "the bridge takes a port's frames before the host's stack does, so the hook cannot be there, and UVS does without it"
+        "uvs run --interface BRIDGE"
+    HookDetached "hook_detached" Director Error
+        "the hook is on all of UVS's interfaces, as the daemon put it there"
+        "where it is not, the kernel answers clients with a RST and UVS sees nothing; the daemon puts it back within seconds, unless something prevents that"
+        "bpftool net show dev IF"
+    HookOthers "hook_others" Director Note
+        "no other program is where the hook is"
+        "it sees only what the hook leaves to the host, so what it counts, filters or redirects of a service it does not any more; one that puts itself before the hook takes frames from UVS"
+        "bpftool net show dev IF"
+    HookUnpinned "hook_unpinned" Director Warning
+        "the hook is pinned, so that it outlives the daemon"
+        "if the daemon is killed, its connections end with it: the kernel answers their next packets with a RST"
+        "mount -t bpf bpf /sys/fs/bpf"
+    HookLeftover "hook_leftover" Director Error
+        "no hook is left of a daemon that was killed"
+        "until its heartbeat is stale clients get no answer, and the interfaces keep its program; a daemon that starts takes it over"
+        "uvs guard down"
+    UdpSegmentation "udp_segmentation" Director Warning
+        "the kernel can hand super-frames of UVS's protocols to user space"
+        "a local sender's super-frame of UDP segments (QUIC, WireGuard) is lost whole before Linux 6.2, one of SCTP on any; kernels without a fix of 2026 then stop filling the interface's ring, until UVS makes it anew a second or two later"
+        "ethtool -K PEER tx-udp-segmentation off"
     NetdevIngress "netdev_ingress" Director Error
-        "the kernel has the netdev ingress hook, and the program nft is there to look at it"
+        "the kernel has the netdev ingress hook, and the program nft is there to look at it; or the hook does their work"
         "without them there is no guard, and the kernel answers for the VIP with a RST"
         "modprobe nf_tables"
     InterfaceAbsent "interface_absent" Director Error

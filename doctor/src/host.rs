@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
+use uvs_forwarder::hook::{self, Ability};
 use uvs_forwarder::{guard, sys};
 use uvs_realserver::host::{self, Device};
 
@@ -46,6 +48,10 @@ pub(super) trait Host {
     fn largest(&self, paths: &[(Ipv4Addr, u32)]) -> Result<HashMap<Ipv4Addr, u32>, NotMade>;
     /// The effective capabilities of this process.
     fn capabilities(&self) -> CapabilitySet;
+    /// What the kernel lets this process do of the hook.
+    fn hook_ability(&self) -> Ability;
+    /// What a killed daemon left of its hook below a directory, in a line.
+    fn hook_leftover(&self, pins: &Path) -> Result<Option<String>, NotMade>;
 }
 
 impl dyn Host + '_ {
@@ -130,5 +136,13 @@ impl Host for ThisHost {
 
     fn capabilities(&self) -> CapabilitySet {
         capabilities(None).map_or_else(|_| CapabilitySet::empty(), |had| had.effective)
+    }
+
+    fn hook_ability(&self) -> Ability {
+        hook::ability()
+    }
+
+    fn hook_leftover(&self, pins: &Path) -> Result<Option<String>, NotMade> {
+        hook::show(pins).map_err(|e| NotMade(format!("cannot look for a hook that was left: {e}")))
     }
 }

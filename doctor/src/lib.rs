@@ -38,9 +38,9 @@ use director::{Counted, Director, Service, Wanted};
 use host::ThisHost;
 use uvs_control::access::{ListFiles, Lists};
 use uvs_control::client::{Asking, CallError, Daemon};
-use uvs_control::config::{Config, HostFirewall, OwnVips};
+use uvs_control::config::{self, Config, HostFirewall, OwnVips};
 use uvs_control::firewall::{Ruleset, followed};
-use uvs_control::protocol::{AccessEntry, Info, ServerStatus, ServiceStatus, ask};
+use uvs_control::protocol::{AccessEntry, HookStatus, Info, ServerStatus, ServiceStatus, ask};
 use uvs_forwarder::guard;
 use uvs_realserver::RsError;
 
@@ -106,6 +106,11 @@ pub fn future_director(
         own: config.own_vips.clone(),
         daemon: None,
         guard: None,
+        hook: HookStatus {
+            wanted: config.hook.mode.unwrap_or_default(),
+            ..HookStatus::default()
+        },
+        pins: config.hook.pins.clone(),
         run: format!(" --config {}", file.display()),
     };
     examine(wanted, only)
@@ -197,6 +202,8 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
         guard: info.guard,
+        hook: info.hook,
+        pins: config::Hook::default().pins,
         run: file.chain(own).collect(),
     }
 }

@@ -166,7 +166,7 @@ metrics! {
     HOOK_BYTES Counter "uvs_hook_forwarded_bytes_total" ["interface"]
         "Bytes of the frames that came in by the interface and were forwarded in the kernel."
     HOOK_LOST Counter "uvs_hook_lost_frames_total" ["interface" "reason"]
-        "Frames that the hook dropped: `redirect` (the kernel could not send it on) or `gso_unsupported` (a super-frame that the ring cannot describe: UDP before Linux 6.2, SCTP always)."
+        "Frames that the hook dropped: `no_memory` (the kernel had none to change it) or `gso_unsupported` (a super-frame that the ring cannot describe: UDP before Linux 6.2, SCTP always)."
     HOOK_EVENTS Counter "uvs_hook_events_total" []
         "Changes of connections that the hook told user space without being asked: established, closing, closed."
     HOOK_EVENTS_LOST Counter "uvs_hook_events_lost_total" []

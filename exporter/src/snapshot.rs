@@ -299,7 +299,7 @@ pub struct HookPortMetrics {
     pub forwarded: u64,
     /// Their bytes.
     pub forwarded_bytes: u64,
-    /// Frames that the kernel could not send on.
+    /// Frames that it could not change, as the kernel had no memory.
     pub lost: u64,
     /// Super-frames that the ring cannot describe, and that were dropped for that.
     pub gso_unsupported: u64,

@@ -35,6 +35,8 @@ pub struct Device {
     #[serde(default)]
     addr_info: Vec<Address>,
     linkinfo: Option<LinkInfo>,
+    /// The bridge, bond or team that it is a port of.
+    pub master: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -56,7 +56,15 @@ impl Counters {
     }
 
     fn must_add_up(&self) {
-        let ends = ["sent", "answered", "held", "passed", "local", "dropped"];
+        let ends = [
+            "sent",
+            "answered",
+            "held",
+            "passed",
+            "local",
+            "in_kernel",
+            "dropped",
+        ];
         let sum: u64 = ends.iter().map(|name| self.total(name)).sum();
         assert_eq!(self.total("received"), sum, "{self:?}");
         let dropped: u64 = self.drops.values().sum();

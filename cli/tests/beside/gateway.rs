@@ -190,7 +190,9 @@ fn every_frame_once() {
 
 #[test]
 fn a_guard_that_is_put_up_again_knows_the_clients() {
-    let site = gateway(Site::routed(), "d1", PORT);
+    let mut site = Site::routed();
+    site.options = vec!["--hook", "off"];
+    let site = gateway(site, "d1", PORT);
     let (mut client, _) = greet(&site.client, VIP, 80);
     site.ask("-A -t VIP:81 -s rr\n-a -t VIP:81 -r S1:81 -m");
     let listener = site.servers[0].enter(|| TcpListener::bind("0.0.0.0:81"));

@@ -36,15 +36,17 @@ fn without_a_bpffs_nothing_is_pinned_and_that_is_told() {
 }
 
 #[test]
-fn a_bpffs_that_is_read_only_is_named() {
+fn in_a_bpffs_that_is_read_only_nothing_is_pinned_either() {
     let lab = nat();
     let bpffs = Bpffs::new();
-    bpffs.read_only(true);
-    let said = refusal(&lab, &line(&lab, &bpffs, "tier"));
-    assert!(said.contains("Read-only"), "{said}");
-    let daemon = started(&lab, &bpffs, "auto");
-    fill(&lab, &daemon);
-    assert_eq!(told(&daemon, "hook")["works"], "off");
+    bpffs.make_read_only();
+    let daemon = serving(&lab, &bpffs, "tier");
+    assert!(
+        daemon.log().contains("is mounted read-only"),
+        "{}",
+        daemon.log()
+    );
+    assert!(told(&daemon, "hook")["program"]["pinned"].is_null());
     must_serve(&lab, &daemon);
     daemon.stop().expect("it ends well");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -41,14 +41,8 @@ impl Bpffs {
         below(&self.pins())
     }
 
-    /// Makes it read-only, or no longer.
-    pub(crate) fn read_only(&self, yes: bool) {
-        let flags = if yes {
-            MountFlags::RDONLY
-        } else {
-            MountFlags::empty()
-        };
-        rustix::mount::mount_remount(self.0.path(), flags, "").expect("remounted");
+    pub(crate) fn make_read_only(&self) {
+        mount_remount(self.0.path(), MountFlags::RDONLY, "").expect("remounted");
     }
 }
 

@@ -55,7 +55,7 @@ fn survives_kill(mode: Mode) {
     let after = told(&daemon, "servers");
     let packets = |servers: &Value| -> u64 {
         let all = servers.as_array().expect("a list").iter();
-        all.map(|s| s["in_packets"].as_u64().expect("a number"))
+        all.map(|s| s["stats"]["in_packets"].as_u64().expect("a number"))
             .sum()
     };
     assert!(packets(&after) >= packets(&before), "{before}\n{after}");

@@ -5,7 +5,7 @@ use serde_json::Value;
 use uvs_lab::shell::Shell;
 use uvs_lab::{Lab, Mode, Options};
 
-use crate::stand::{eventually, lab, must_serve, run, serving};
+use crate::stand::{eventually, lab, must_serve, run, serving_by_guard};
 
 /// Reloads of the firewall, each with service traffic behind it.
 const RELOADS: u64 = 5;
@@ -22,7 +22,7 @@ fn a_reloaded_firewall_takes_the_guard_along_and_fullnat_goes_on() {
 
 fn reloaded(mode: Mode) {
     let (lab, shell) = lab(mode, Options::default());
-    let daemon = serving(&lab);
+    let daemon = serving_by_guard(&lab);
     let before = rules(&lab, &shell);
     let rules_file = lab.dir().join("firewall.nft");
     let firewall = "flush ruleset\ntable inet fw {\nchain in {\n\
@@ -46,7 +46,7 @@ fn reloaded(mode: Mode) {
 #[test]
 fn what_is_damaged_is_put_right_and_doctor_tells() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
-    let daemon = serving(&lab);
+    let daemon = serving_by_guard(&lab);
     let before = rules(&lab, &shell);
     let element = format!("{{ {} . tcp . 80 }}", lab.plan.vip.ip());
     let element = format!("nft delete element netdev uvs nat_service '{element}'");

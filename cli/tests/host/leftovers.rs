@@ -6,13 +6,13 @@ use uvs_lab::process::SOON;
 use uvs_lab::shell::Shell;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
-use crate::stand::{lab, must_serve, run, serving};
+use crate::stand::{lab, must_serve, run, serving_by_guard};
 
 #[test]
 fn a_signal_leaves_no_rule_no_process_no_socket_and_no_kept_neighbour() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
     for signal in [Signal::TERM, Signal::INT] {
-        let mut daemon = serving(&lab);
+        let mut daemon = serving_by_guard(&lab);
         must_serve(&lab, &daemon);
         assert!(rules(&lab, &shell).contains("table netdev uvs"));
         assert!(neighbours(&lab, &shell).contains("managed"));
@@ -32,9 +32,9 @@ fn a_signal_leaves_no_rule_no_process_no_socket_and_no_kept_neighbour() {
 #[test]
 fn what_kill_9_left_is_replaced_by_the_next_run() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
-    kill_9(serving(&lab));
+    kill_9(serving_by_guard(&lab));
     assert!(rules(&lab, &shell).contains("table netdev uvs"));
-    let daemon = serving(&lab);
+    let daemon = serving_by_guard(&lab);
     assert!(
         daemon.log().contains("an earlier run left its guard"),
         "{}",
@@ -48,7 +48,7 @@ fn what_kill_9_left_is_replaced_by_the_next_run() {
 #[test]
 fn what_kill_9_left_is_removed_by_guard_down() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
-    let daemon = serving(&lab);
+    let daemon = serving_by_guard(&lab);
     let refused = run(&lab, &shell, "uvs guard down");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(

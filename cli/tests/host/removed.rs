@@ -7,7 +7,7 @@ use uvs_lab::shell::Shell;
 use uvs_lab::traffic::{Download, requests};
 use uvs_lab::{Lab, Mode, Options};
 
-use crate::stand::{eventually, lab, run, serving};
+use crate::stand::{eventually, lab, run, serving_by_guard};
 
 /// Replies seen by the guard after the removal: the server's retransmissions, at growing distances.
 const REPLIES: u64 = 3;
@@ -33,7 +33,7 @@ fn by_fullnat_no_reply_is_reset() {
 fn removed_and_back(mode: Mode, rule: &str, wrong: impl Fn(&Lab, usize) -> Capture) {
     let (lab, shell) = lab(mode, Options::default());
     let content = lab.content("8M", 8 << 20).expect("a file");
-    let daemon = serving(&lab);
+    let daemon = serving_by_guard(&lab);
     let url = lab.plan.url("/8M?rate=2m");
     let download = Download::start(&lab.client, &url, &lab.dir().join("download")).expect("curl");
     let carrier = download.server().expect("it runs");

@@ -40,6 +40,15 @@ pub(crate) fn serving(lab: &Lab) -> Daemon<'_> {
     daemon
 }
 
+/// The same with the nft guard whatever the suite runs with: for what is about the guard.
+pub(crate) fn serving_by_guard(lab: &Lab) -> Daemon<'_> {
+    let daemon = lab
+        .start_daemon_with(uvs(), "--hook off")
+        .expect("uvs runs");
+    fill(lab, &daemon);
+    daemon
+}
+
 /// Gives a daemon the service of [`serving`].
 pub(crate) fn fill(lab: &Lab, daemon: &Daemon<'_>) {
     let plan = &lab.plan;

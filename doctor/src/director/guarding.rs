@@ -41,6 +41,10 @@ fn unguarded(d: &Director<'_>, local: bool) -> Result<Seen, NotMade> {
         seen.well("ip_forward is 0: the kernel forwards nothing");
         return Ok(seen);
     }
+    if d.is_hooked() {
+        seen.well("the hook keeps them from the kernel, packet by packet");
+        return Ok(seen);
+    }
     let rules = rules(d)?.unwrap_or_default();
     let services = d.wanted.services.iter();
     for (service, (to, vip)) in services.flat_map(|s| s.vips().map(move |to| (s, to))) {
@@ -149,6 +153,10 @@ fn told<'d>(d: &'d Director<'_>) -> Result<&'d GuardStatus, NotMade> {
 
 fn damaged(d: &Director<'_>) -> Result<Seen, NotMade> {
     let mut seen = Seen::default();
+    if d.is_hooked() {
+        seen.well("there is none, as the hook does its work");
+        return Ok(seen);
+    }
     match &told(d)?.wrong {
         None => seen.well("the kernel has it as the daemon put it up"),
         Some(what) => {
@@ -160,8 +168,12 @@ fn damaged(d: &Director<'_>) -> Result<Seen, NotMade> {
 }
 
 fn repaired(d: &Director<'_>) -> Result<Seen, NotMade> {
-    let status = told(d)?;
     let mut seen = Seen::default();
+    if d.is_hooked() {
+        seen.well("there is none, as the hook does its work");
+        return Ok(seen);
+    }
+    let status = told(d)?;
     let counted = format!(
         "removed {} times, changed {} times",
         status.removed, status.damaged

@@ -4,6 +4,7 @@
 mod firewall;
 mod fullnat;
 mod guarding;
+mod hook;
 mod kernel;
 mod needs;
 mod ports;
@@ -17,10 +18,11 @@ mod words;
 
 use std::cell::OnceCell;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::GuardStatus;
+use uvs_control::protocol::{GuardStatus, HookStatus, HookTier};
 use uvs_control::table::UnassignedVips;
 use uvs_core::access::Access;
 use uvs_core::counters::Stats;
@@ -48,6 +50,7 @@ pub(super) const FAMILIES: &[&[Made]] = &[
     ports::CHECKS,
     kernel::CHECKS,
     guarding::CHECKS,
+    hook::CHECKS,
     firewall::CHECKS,
     vips::CHECKS,
     reach::CHECKS,
@@ -75,6 +78,10 @@ pub(super) struct Wanted {
     pub(super) daemon: Option<u32>,
     /// What that says of its guard.
     pub(super) guard: Option<GuardStatus>,
+    /// And of its hook; without a daemon only what is wanted of it.
+    pub(super) hook: HookStatus,
+    /// Where the hook is pinned.
+    pub(super) pins: PathBuf,
     /// The arguments of `uvs run`, but for the interfaces.
     pub(super) run: String,
 }
@@ -166,6 +173,11 @@ impl<'h> Director<'h> {
             ports,
             heard: OnceCell::new(),
         })
+    }
+
+    /// Whether the hook keeps from the kernel what is UVS's, and not the nft guard.
+    pub(super) fn is_hooked(&self) -> bool {
+        self.wanted.hook.works != HookTier::Off
     }
 
     /// In a line, for the head of the report.

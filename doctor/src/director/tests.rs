@@ -3,19 +3,22 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::thread::CapabilitySet;
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::GuardStatus;
+use uvs_control::protocol::{GuardStatus, HookMode, HookPort, HookProgram, HookStatus, HookTier};
 use uvs_core::access::{Access, AccessList, Action, Rule};
 use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
+use uvs_core::offload::Reach;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
 use uvs_forwarder::guard::GuardError;
+use uvs_forwarder::hook::Ability;
 use uvs_forwarder::netlink::Unfollowed;
 
 use super::{Counted, Director, FAMILIES, Service, Wanted};
@@ -40,6 +43,9 @@ struct Texts {
     /// What nft lists; `None` = it is not permitted.
     rules: Option<&'static str>,
     sizes: HashMap<Ipv4Addr, u32>,
+    /// What lacks for the hook.
+    lack: Option<&'static str>,
+    leftover: Option<&'static str>,
 }
 
 impl Host for Texts {
@@ -80,6 +86,17 @@ impl Host for Texts {
 
     fn capabilities(&self) -> CapabilitySet {
         CapabilitySet::empty()
+    }
+
+    fn hook_ability(&self) -> Ability {
+        Ability {
+            reach: self.lack.is_none().then_some(Reach::Everything),
+            lack: self.lack.map(str::to_owned),
+        }
+    }
+
+    fn hook_leftover(&self, _: &Path) -> Result<Option<String>, NotMade> {
+        Ok(self.leftover.map(str::to_owned))
     }
 }
 
@@ -481,4 +498,171 @@ fn what_nft_does_not_list_is_said() {
         said.0.contains("iptables-legacy has the tables filter,"),
         "{said}"
     );
+}
+
+/// A daemon with its hook on eth0, pinned, and alone there.
+fn hooked() -> HookStatus {
+    let port = HookPort {
+        interface: "eth0".to_owned(),
+        attach: "tcx".to_owned(),
+        ..HookPort::default()
+    };
+    let program = HookProgram {
+        pinned: Some("/sys/fs/bpf/uvs".to_owned()),
+        ..HookProgram::default()
+    };
+    HookStatus {
+        works: HookTier::Tier,
+        program: Some(program),
+        ports: vec![port],
+        ..HookStatus::default()
+    }
+}
+
+/// What a check finds with a daemon whose hook is so: `None` = nothing.
+fn found_of_hook(check: Check, hook: HookStatus) -> Option<String> {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Nat));
+    director.wanted.hook = hook;
+    let seen = make(check, &director).expect("made");
+    seen.findings
+        .first()
+        .map(|f| format!("{}; {}", f.seen, f.fix.command))
+}
+
+#[test]
+fn a_hook_that_is_well_is_no_finding() {
+    for check in [
+        Check::Hook,
+        Check::HookPort,
+        Check::HookDetached,
+        Check::HookOthers,
+        Check::HookUnpinned,
+        Check::HookLeftover,
+        Check::VipUnguarded,
+        Check::GuardDamaged,
+        Check::NetdevIngress,
+    ] {
+        assert_eq!(found_of_hook(check, hooked()), None, "{check}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_hook_is_named() {
+    let port = |change: fn(&mut HookPort)| {
+        let mut hook = hooked();
+        change(&mut hook.ports[0]);
+        hook
+    };
+    let found = found_of_hook(Check::HookDetached, port(|p| p.attach.clear()));
+    assert_eq!(
+        found.as_deref(),
+        Some("it is not on eth0; bpftool net show dev eth0")
+    );
+    let found = found_of_hook(Check::HookOthers, port(|p| p.others = 2));
+    assert!(found.is_some_and(|f| f.starts_with("eth0: 2 programs of others;")));
+    let unpinned = HookStatus {
+        program: Some(HookProgram::default()),
+        ..hooked()
+    };
+    let found = found_of_hook(Check::HookUnpinned, unpinned);
+    assert!(found.is_some_and(|f| f.contains("mount -t bpf bpf /sys/fs/bpf")));
+}
+
+#[test]
+fn why_there_is_no_hook_leads_to_its_remedy() {
+    let without = |why: &str| HookStatus {
+        why_not: Some(why.to_owned()),
+        ..HookStatus::default()
+    };
+    let found = found_of_hook(Check::Hook, without("the daemon lacks CAP_BPF"));
+    assert!(found.is_some_and(|f| f.starts_with(
+        "off: the daemon lacks CAP_BPF; setcap cap_net_raw,cap_net_admin,cap_bpf+ep "
+    )));
+    let found = found_of_hook(Check::Hook, without("Linux 5.4 lacks ring buffers"));
+    assert!(found.is_some_and(|f| f.ends_with("; uvs show hook")));
+    let off = HookStatus {
+        wanted: HookMode::Off,
+        ..without("anything")
+    };
+    assert_eq!(found_of_hook(Check::Hook, off), None);
+}
+
+#[test]
+fn without_a_daemon_the_kernel_is_asked_for_the_hook() {
+    for (lack, finds) in [(None, false), (Some("CAP_BPF lacks"), true)] {
+        let host = Texts {
+            lack,
+            ..Texts::default()
+        };
+        let mut director = director(&host, server(Forwarding::Nat));
+        director.wanted.daemon = None;
+        let seen = make(Check::Hook, &director).expect("made");
+        assert_eq!(!seen.findings.is_empty(), finds, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_hook_that_a_dead_daemon_left_is_found() {
+    let host = Texts {
+        leftover: Some("the hook: 9 things pinned"),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    assert_eq!(
+        make(Check::HookLeftover, &director).expect("made").findings,
+        []
+    );
+    director.wanted.daemon = None;
+    let seen = make(Check::HookLeftover, &director).expect("made");
+    assert_eq!(seen.findings[0].fix.command, "uvs guard down");
+}
+
+#[test]
+fn a_port_of_a_bridge_is_found_by_its_master() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Nat));
+    let devices = DEVICES.replace("\"mtu\":1500", "\"mtu\":1500,\"master\":\"br0\"");
+    director.devices = serde_json::from_str(&devices).expect("devices");
+    let seen = make(Check::HookPort, &director).expect("made");
+    assert_eq!(seen.findings[0].seen, "eth0 is a port of br0");
+    assert_eq!(seen.findings[0].fix.command, "uvs run --interface br0");
+}
+
+/// What is found of super-frames on a kernel with a service of this protocol.
+fn super_frames(release: &'static str, protocol: Protocol, dropped: u64) -> Option<String> {
+    let host = Texts {
+        files: HashMap::from([("/proc/sys/kernel/osrelease", release)]),
+        ..Texts::default()
+    };
+    let mut director = director(&host, server(Forwarding::Nat));
+    let key = ServiceKey::address(protocol, Endpoint::new(VIP.into(), 443));
+    let service = &mut director.wanted.services[0];
+    service.to = destinations(key, &[]).collect();
+    service.spec = ServiceSpec::new(key, "rr");
+    director.wanted.hook.ports = vec![HookPort {
+        gso_unsupported: dropped,
+        ..HookPort::default()
+    }];
+    let seen = make(Check::UdpSegmentation, &director).expect("made");
+    let finding = seen.findings.first()?;
+    Some(format!("{}; {}", finding.seen, finding.fix.command))
+}
+
+#[test]
+fn super_frames_of_udp_are_lost_before_6_2() {
+    let found = super_frames("6.1.0-47-amd64\n", Protocol::Udp, 0).expect("a finding");
+    assert!(
+        found.contains("Linux 6.1 cannot hand super-frames of UDP to user space"),
+        "{found}"
+    );
+    assert!(
+        found.ends_with("; ethtool -K PEER tx-udp-segmentation off"),
+        "{found}"
+    );
+    let counted = super_frames("6.1.0-47-amd64\n", Protocol::Udp, 7).expect("a finding");
+    assert!(counted.contains("; 7 were dropped so far"), "{counted}");
+    assert_eq!(super_frames("6.1.0-47-amd64\n", Protocol::Tcp, 0), None);
+    assert_eq!(super_frames("6.2.0", Protocol::Udp, 0), None);
+    assert!(super_frames("6.18.44", Protocol::Sctp, 0).is_some());
 }

@@ -39,7 +39,7 @@ pub(super) fn collect(hook: &HookMetrics, to: &mut Families) {
         to.add(&c::FRAMES_IN_KERNEL, &[name], port.forwarded as f64);
         to.add(&c::HOOK_BYTES, &[name], port.forwarded_bytes as f64);
         let lost = [
-            ("redirect", port.lost),
+            ("no_memory", port.lost),
             ("gso_unsupported", port.gso_unsupported),
         ];
         for (reason, count) in lost {

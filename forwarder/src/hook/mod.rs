@@ -20,6 +20,7 @@ use crate::guard::{Claim, GuardSpec, LOOPBACK, Repairs, Tampering};
 pub(crate) use leftover::remove as remove_leftover;
 pub use leftover::{LeftoverError, down, show};
 pub(crate) use start::{Interface, NotHooked, Start, Wanted, start};
+pub use uvs_hook::{Ability, ability};
 
 /// The loopback interface's index, the same in every network namespace (include/net/flow.h).
 pub(crate) const LOOPBACK_INDEX: u32 = 1;

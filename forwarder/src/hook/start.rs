@@ -14,7 +14,7 @@ use uvs_hook::{Hook, HookError, Limits, Setup};
 use super::{Keeper, bpffs, loopback};
 use crate::guard::{Claim, GuardError, HOST_MARK, Repairs};
 use crate::kernel::Version;
-use crate::worker::{Hooked, monotonic};
+use crate::worker::{Hooked, Inheritance, monotonic};
 
 /// What the daemon wants of the hook.
 pub(crate) struct Wanted<'a> {
@@ -100,13 +100,13 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
     if let Some((name, master)) = wanted.interfaces.iter().find_map(enslaved) {
         return Err(NotHooked::PortOf { name, master });
     }
-    let setup = setup(wanted);
-    let hook = Arc::new(load(&setup)?);
+    let mut setup = setup(wanted);
+    let hook = Arc::new(load_pinned_or_not(&mut setup)?);
     let worker = Hooked {
         hook: Box::new(hook.worker()?),
         reach: hook.reach(),
         room: hook.room(),
-        found: hook.found(),
+        inheritance: inheritance(&hook),
     };
     let mut keeper = Keeper {
         hook,
@@ -137,6 +137,33 @@ fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked
         keeper.attach(&name, index)?;
     }
     Ok(())
+}
+
+/// What an earlier daemon has left of connections.
+fn inheritance(hook: &Hook) -> Option<Inheritance> {
+    let connections = hook.found();
+    let servers = hook.found_servers();
+    let is_something = !connections.is_empty() || !servers.is_empty();
+    is_something.then_some(Inheritance {
+        servers,
+        connections,
+    })
+}
+
+/// The hook, pinned where that can be.
+fn load_pinned_or_not(setup: &mut Setup) -> Result<Hook, HookError> {
+    match load(setup) {
+        Err(why @ HookError::Pins { .. }) => {
+            warn_of_unpinned(&why);
+            setup.pins = None;
+            load(setup)
+        }
+        loaded => loaded,
+    }
+}
+
+fn warn_of_unpinned(why: &dyn std::fmt::Display) {
+    tracing::warn!("nothing is pinned, so that a killed daemon's connections are reset: {why}");
 }
 
 /// What an earlier daemon has left, where it fits, else all anew.
@@ -177,9 +204,7 @@ fn pins(config: &config::Hook) -> Option<PathBuf> {
     match bpffs::directory(&config.pins) {
         Ok(directory) => Some(directory),
         Err(why) => {
-            tracing::warn!(
-                "nothing is pinned, so that a killed daemon's connections are reset: {why}"
-            );
+            warn_of_unpinned(&why);
             None
         }
     }

@@ -63,6 +63,8 @@ pub(super) const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
 
 const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const MARK: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_MARK).cast_unsigned();
+/// The interface that a frame is at now, which a macvlan, VLAN or bond makes another than it came by.
+const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
 const VLAN_PRESENT: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT).cast_unsigned();
 pub(super) const ETHER_TYPE: u32 = place(ethernet::offset::ETHERTYPE);
 const IP: u32 = place(ethernet::LEN);
@@ -133,6 +135,17 @@ impl Program {
             without_mark,
         }
     }
+}
+
+/// Instructions that reject what is at another interface, and let all else go on to what is behind them.
+///
+/// A socket for one protocol is given what came by its interface although another device has taken it over since (orig_dev
+/// in `__netif_receive_skb_core`); a socket on that device has it as well.
+pub(super) fn only_at(ifindex: u32) -> Vec<sock_filter> {
+    let mut a = Assembler::default();
+    a.emit(LOAD_U32, INTERFACE);
+    a.require(ifindex);
+    a.code
 }
 
 impl FilterSpec {

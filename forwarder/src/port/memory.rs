@@ -70,6 +70,11 @@ impl Wire {
         self.shared().stalled = true;
     }
 
+    /// Whether the port has sent what was not taken yet.
+    pub(crate) fn has_sent(&self) -> bool {
+        !self.shared().from_port.is_empty()
+    }
+
     /// Takes all that the port has sent.
     pub(crate) fn take(&self) -> Vec<WireFrame> {
         std::mem::take(&mut self.shared().from_port)

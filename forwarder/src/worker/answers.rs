@@ -30,6 +30,7 @@ impl Worker {
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
                 Ok(Ask::Sync(to)) => {
                     self.take_up(now);
+                    self.inherit(now);
                     self.engine.give_orders(now);
                     let _ = to.send(self.apply_error.clone().map_or(Ok(()), Err));
                 }

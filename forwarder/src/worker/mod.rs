@@ -7,6 +7,7 @@ mod ask;
 mod clock;
 mod heartbeat;
 mod hold;
+mod inheritance;
 mod latency;
 mod ledger;
 mod out;
@@ -21,7 +22,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
-use uvs_core::offload::{Found, Hook, Reach, Room};
+use uvs_core::offload::{Hook, Reach, Room};
 use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
@@ -33,6 +34,7 @@ pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
 pub(crate) use heartbeat::Heartbeat;
 use hold::{Held, HoldQueue};
+pub(crate) use inheritance::Inheritance;
 pub(crate) use latency::Latencies;
 pub(crate) use ledger::BATCH_BUCKETS;
 use ledger::{Before, Ledger, batch_bucket};
@@ -57,8 +59,8 @@ pub(crate) struct Hooked {
     pub(crate) reach: Reach,
     /// How much of the memory is its own.
     pub(crate) room: Room,
-    /// The connections there that an earlier daemon has left.
-    pub(crate) found: Vec<Found>,
+    /// What an earlier daemon has left there.
+    pub(crate) inheritance: Option<Inheritance>,
 }
 
 /// All that a worker takes frames from, and gives them to.
@@ -103,8 +105,8 @@ pub(crate) struct Worker {
     live: Option<Box<Live>>,
     /// The kernel has no copy of the frames that come in, but for ARP.
     hides: bool,
-    /// Connections that are to be taken over once there are services.
-    found: Vec<Found>,
+    /// What an earlier daemon has left in the kernel, until it is taken over.
+    inheritance: Option<Inheritance>,
 }
 
 impl Worker {
@@ -115,10 +117,13 @@ impl Worker {
         line: Line,
     ) -> std::io::Result<(Self, Waker)> {
         let hides = ports.hooked.is_some();
-        let found = ports.hooked.map_or_else(Vec::new, |hooked| {
+        let inheritance = ports.hooked.and_then(|hooked| {
             engine.attach(hooked.hook, hooked.reach, hooked.room);
-            hooked.found
+            hooked.inheritance
         });
+        // What stands there before anything was published is nothing to serve by.
+        let mut seen_desired = 0;
+        line.published.desired.newer(&mut seen_desired);
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let all = ports.interfaces.into_iter().chain([ports.host]);
@@ -141,7 +146,7 @@ impl Worker {
             waited: Duration::ZERO,
             looked_for_stalls: monotonic(),
             poll,
-            seen_desired: 0,
+            seen_desired,
             seen_fib: 0,
             apply_error: None,
             fib: Arc::new(Fib::new()),
@@ -153,7 +158,7 @@ impl Worker {
             arrivals: Vec::new(),
             live: None,
             hides,
-            found,
+            inheritance,
         };
         Ok((worker, waker))
     }
@@ -166,6 +171,7 @@ impl Worker {
             let now = monotonic();
             self.line.heartbeat.beat(now);
             self.take_up(now);
+            self.inherit(now);
             self.engine.catch_up();
             let busy = self.turn(now);
             let expiring = self.expire(now);
@@ -193,7 +199,7 @@ impl Worker {
     /// Whether frames wait. Before there are services none is looked at: where the hook has outlived an earlier
     /// daemon they may be its connections'.
     fn has_frames(&self) -> bool {
-        self.filter.is_some() && self.rx.iter().any(|r| r.is_ready())
+        self.is_serving() && self.rx.iter().any(|r| r.is_ready())
     }
 
     /// Takes up what was published since.
@@ -247,7 +253,7 @@ impl Worker {
     /// One batch of every port; whether there was anything.
     fn turn(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        if self.filter.is_none() {
+        if !self.is_serving() {
             return busy;
         }
         for port in 0..self.rx.len() {

@@ -7,7 +7,7 @@ use libc::sock_filter;
 use socket2::{SockFilter, Socket};
 
 use super::geometry::RESERVE;
-use super::receive::RingReceiver;
+use super::receive::{Before, RingReceiver};
 use super::receiver::{Inlet, Receiver};
 use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
@@ -136,14 +136,16 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
             mib: geometry.bytes() >> 20,
             source,
         })?;
-    let undescribed = (!wanted.marked_only).then(|| Undescribed::by(Version::running()));
-    let kept_out = undescribed.map(|u| u.rejecting(interface.mtu));
-    let coverage = attach(&socket, kept_out.unwrap_or_default(), wanted.filter)
+    let before = match wanted.protocol {
+        libc::ETH_P_ALL => Before::KeepingOut(Undescribed::by(Version::running())),
+        _ => Before::OnlyAt(interface.index),
+    };
+    let coverage = attach(&socket, before.instructions(interface.mtu), wanted.filter)
         .map_err(kernel(name, "SO_ATTACH_FILTER"))?;
     sys::bind_packet(&socket, interface.index, ethertype(wanted.protocol))
         .map_err(kernel(name, "bind"))?;
     let inlet = Inlet {
-        ring: RingReceiver::new(socket, ring, undescribed),
+        ring: RingReceiver::new(socket, ring, before),
         marked_only: wanted.marked_only,
     };
     Ok(OpenedInlet {

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use libc::sock_filter;
 use rustix::net::netdevice;
 use socket2::Socket;
 use uvs_core::frame::{Frame, Offload};
@@ -13,7 +14,7 @@ use super::copies::{self, Copies};
 use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
 use super::stall::StallWatch;
-use crate::port::filter::Program;
+use crate::port::filter::{self, Program};
 use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
 use crate::port::{Budget, Coverage, Link, Received, RxMeta, RxStatistics};
@@ -29,9 +30,27 @@ pub(super) struct RingReceiver {
     batch: Vec<Entry>,
     copies: Copies,
     statistics: RxStatistics,
-    /// What its filter must keep out; `None` = the hook does.
-    undescribed: Option<Undescribed>,
+    before: Before,
     stall: StallWatch,
+}
+
+/// What a socket's filter looks at before its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It sees everything: it must keep out what stops a ring.
+    KeepingOut(Undescribed),
+    /// It is for one protocol, and the hook keeps that out: only what is at this interface.
+    OnlyAt(u32),
+}
+
+impl Before {
+    /// As instructions, for a link with this MTU.
+    pub(super) fn instructions(self, mtu: u32) -> Vec<sock_filter> {
+        match self {
+            Self::KeepingOut(undescribed) => undescribed.rejecting(mtu),
+            Self::OnlyAt(ifindex) => filter::only_at(ifindex),
+        }
+    }
 }
 
 /// One frame of the batch. Offsets count from the start of its memory: a slot after its headers, or a
@@ -58,7 +77,7 @@ enum Place {
 
 impl RingReceiver {
     /// The receiver of a socket and its ring.
-    pub(super) fn new(socket: Socket, ring: Ring, undescribed: Option<Undescribed>) -> Self {
+    pub(super) fn new(socket: Socket, ring: Ring, before: Before) -> Self {
         Self {
             socket,
             ring,
@@ -66,8 +85,8 @@ impl RingReceiver {
             batch: Vec::with_capacity(Budget::default().frames),
             copies: Copies::default(),
             statistics: RxStatistics::default(),
-            undescribed,
-            stall: StallWatch::default(),
+            before,
+            stall: StallWatch::new(),
         }
     }
 
@@ -199,11 +218,9 @@ impl RingReceiver {
 
     pub(super) fn set_filter(&self, program: &Program) -> io::Result<Coverage> {
         // The MTU may have been changed since.
-        let mtu = self
-            .name()
-            .and_then(|name| sys::interface_mtu(self.as_fd(), &name).ok());
-        let kept_out = mtu.and_then(|mtu| Some(self.undescribed?.rejecting(mtu)));
-        attach(&self.socket, kept_out.unwrap_or_default(), program)
+        let mtu = |name: String| sys::interface_mtu(self.as_fd(), &name).ok();
+        let mtu = self.name().and_then(mtu).unwrap_or(u32::MAX);
+        attach(&self.socket, self.before.instructions(mtu), program)
     }
 
     /// The interface's name; `None` = it is gone.

@@ -105,3 +105,30 @@ fn a_filter_of_a_port_for_marks_is_for_arp_and_changes_live() {
     assert_eq!(arrived.0, arp(VIP).0);
     assert!(!b.receive.is_ready(), "a service's address is no mark");
 }
+
+/// A macvlan takes a frame over, and the kernel shows it to sockets of both devices.
+#[test]
+fn what_another_device_has_taken_over_comes_by_that_one_alone() {
+    const MAC: [u8; 6] = [0, 0, 0x5e, 0, 1, 0x33];
+    let net = Net::pair();
+    for line in [
+        "ip link add m0 link b0 address 00:00:5e:00:01:33 type macvlan mode private",
+        "ip link set m0 up",
+        "nft add table netdev t",
+        "nft add chain netdev t c { type filter hook ingress device m0 priority 0; }",
+        "nft add rule netdev t c meta mark set 0x10000000 meta pkttype set other",
+    ] {
+        let mut words = line.split(' ');
+        let mut command = std::process::Command::new(words.next().expect("a program"));
+        let ended = net.inside("b", || command.args(words).status());
+        assert!(ended.expect("it runs").success(), "{line}");
+    }
+    let mut a = open(&net, "a", "a0", &to(A));
+    let below = open_with(&net, "b", "b0", &to(VIP), &MARKED);
+    let mut above = open_with(&net, "b", "m0", &to(VIP), &MARKED);
+    let (from, _) = macs(&net);
+    let frame = udp((from, MAC), VIP, 50);
+    send(&mut a.transmit, std::slice::from_ref(&frame));
+    assert_eq!(receive(&mut above.receive, 1).remove(0).unwrap().0, frame.0);
+    assert!(!below.receive.is_ready(), "it came by the other too");
+}

@@ -1,6 +1,7 @@
 //! The set at one, two and three workers: what is asked of it is asked of all, and nobody sees how many there
 //! are but where one is not well.
 
+mod hooked;
 mod rig;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use uvs_core::testing::bed::{SERVER, SERVER_PORT, SERVERS, VIP};
 use uvs_core::testing::packets::{ACK, tcp};
 use uvs_core::time::Instant;
 use uvs_core::trace::Step;
+use uvs_core::verdict::PortId;
 
 use super::{Cursor, NotInForce};
 use crate::trace::arrival::Arrival;
@@ -303,4 +305,16 @@ fn what_happens_to_a_server_is_told_once() {
     };
     assert_eq!(told, Some(Notice::Server(drains)));
     assert_eq!(rig.workers.next_notice(), None);
+}
+
+#[test]
+fn a_ring_that_has_stopped_is_told_of_by_whose_it_is() {
+    let mut rig = Rig::serving(2);
+    rig.stall(1, PortId(1));
+    let mut told = None;
+    eventually(|| {
+        told = rig.workers.next_notice();
+        told.is_some()
+    });
+    assert_eq!(told, Some(Notice::Stalled(PortId(1))));
 }

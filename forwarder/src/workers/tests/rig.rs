@@ -9,6 +9,7 @@ use uvs_core::engine::SchedulerSource;
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 use uvs_core::frame::Offload;
+use uvs_core::offload::{Hook, Reach, Room};
 use uvs_core::scheduler::Scheduler;
 use uvs_core::service::{Forwarding, Tunnel};
 use uvs_core::snapshot::{Limits, Snapshot};
@@ -19,7 +20,7 @@ use uvs_core::verdict::PortId;
 use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
-use crate::worker::{Desired, Ports};
+use crate::worker::{Desired, Hooked, Inheritance, Ports};
 use crate::workers::{Cursor, NotInForce, Workers};
 
 /// Picks as it is told.
@@ -46,7 +47,7 @@ pub(super) struct Rig {
     pub(super) workers: Workers,
     pub(super) snapshot: Snapshot,
     pub(super) fib: Arc<Fib>,
-    /// Of each worker: the wires at its ports.
+    /// Of each worker: the wires at its ports, and the one into the host's stack.
     wires: Vec<Vec<Wire>>,
 }
 
@@ -60,15 +61,48 @@ impl Rig {
 
     /// One worker for each source of schedulers; nothing is published yet.
     pub(super) fn with(sources: Vec<SchedulerSource>) -> Self {
+        Self::new(sources, |_| None)
+    }
+
+    /// One worker with a hook, which is made with the worker's wires, and what there is in it; nothing is published yet.
+    pub(super) fn hooked(
+        inheritance: Option<Inheritance>,
+        hook: impl FnOnce(&[Wire]) -> Box<dyn Hook>,
+    ) -> Self {
+        let mut hook = Some(hook);
+        let mut inheritance = inheritance;
+        Self::new(vec![first()], |wires| {
+            let hook = hook.take().map(|make| make(wires))?;
+            Some(Hooked {
+                hook,
+                reach: Reach::Everything,
+                room: Room {
+                    cells: 0..64,
+                    servers: 0..64,
+                    hops: 0..64,
+                    first_birth: 1,
+                },
+                inheritance: inheritance.take(),
+            })
+        })
+    }
+
+    fn new(
+        sources: Vec<SchedulerSource>,
+        mut hooked: impl FnMut(&[Wire]) -> Option<Hooked>,
+    ) -> Self {
         let (mut wires, mut parts) = (Vec::new(), Vec::new());
         let (fib, snapshot) = desired();
         for source in sources {
-            let (interfaces, plugged) = [(); 2].map(|()| port()).into_iter().unzip();
+            let (interfaces, mut plugged): (Vec<_>, Vec<_>) =
+                [(); 2].map(|()| port()).into_iter().unzip();
+            let (reinject, back) = port();
+            plugged.push(back);
             let ports = Ports {
                 interfaces,
                 host: port().0,
-                reinject: port().0.1,
-                hooked: None,
+                reinject: reinject.1,
+                hooked: hooked(&plugged),
             };
             parts.push((bed(source).engine, ports));
             wires.push(plugged);
@@ -97,6 +131,22 @@ impl Rig {
 
     pub(super) fn acknowledge(&self, worker: usize, client: Endpoint) {
         self.wires[worker][0].put(&tcp(client, VIP, ACK).frame(), Offload::default());
+    }
+
+    /// The kernel stops filling a worker's ring.
+    pub(super) fn stall(&self, worker: usize, port: PortId) {
+        self.wires[worker][usize::from(port.0)].stall();
+    }
+
+    /// A frame comes in at the first worker's port on the servers' side.
+    pub(super) fn put(&self, frame: &[u8]) {
+        self.wires[0][1].put(frame, Offload::default());
+    }
+
+    /// What the first worker has given back to the host's stack.
+    pub(super) fn given_back(&self) -> Vec<Vec<u8>> {
+        let back = self.wires[0][2].take();
+        back.into_iter().map(|(bytes, _)| bytes).collect()
     }
 
     /// The frames that a worker has sent by a port.
