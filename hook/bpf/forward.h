@@ -217,13 +217,15 @@ INLINE u64 next_id(struct control *c, int atomics)
 	return bpf_get_prandom_u32();
 }
 
-/* The outer header; TTL, TOS and DF are the inner packet's, but CE becomes ECT(0) (modes/src/outer.rs). */
+/* The outer header; TTL, TOS and DF are the inner packet's, but CE becomes ECT(0); IPv6 has no DF
+ * (modes/src/outer.rs).
+ */
 INLINE long wrap(struct __sk_buff *skb, struct control *c, const struct packet *p, const struct leg *leg, int atomics)
 {
 	u64 kind = leg->kind & LEG_KIND, inner = p->v6 ? IPPROTO_V6 : IPPROTO_V4;
 	u64 tos = p->v6 ? (p->head[0] >> 12 & 0x0f) | (p->head[0] << 4 & 0xf0) : p->head[0] >> 8 & 0xff;
 	u64 ttl = p->v6 ? p->head[0] >> 56 : p->head[1] & 0xff;
-	u64 df = leg->kind & LEG_COPY_DF && (p->v6 || p->head[0] >> 48 & 0x40);
+	u64 df = leg->kind & LEG_COPY_DF && !p->v6 && p->head[0] >> 48 & 0x40;
 	u64 outer[5];
 	if ((tos & 3) == 3)
 		tos -= 1;

@@ -5,7 +5,7 @@
  * Only the client's SYN and what is unusual goes up of a connection; the rest is forwarded with its state, time and
  * sequence numbers kept as the engine would.
  *
- * Built by `make bpf`; what is committed in ../src/bytecode.rs is this.
+ * Built by `make bpf`; hook.bpf.o, which is committed, is this.
  */
 #include "forward.h"
 #include "rules.h"
@@ -17,6 +17,12 @@ INLINE int leave(struct __sk_buff *skb, const struct control *c)
 	if (skb->mark & c->ours_mark)
 		skb->mark &= ~c->ours_mark;
 	return TC_ACT_UNSPEC;
+}
+
+/* Whether the daemon has been silent for too long. A turn's clock may be a little ahead of this one. */
+INLINE int is_stale(const struct control *c, u64 now)
+{
+	return now > c->heartbeat && now - c->heartbeat > c->stale_after;
 }
 
 INLINE void count(struct __sk_buff *skb, u64 what, u64 bytes)
@@ -97,7 +103,7 @@ INLINE int decide(struct __sk_buff *skb, enum reach reach)
 	if (p.kind == KIND_FOREIGN)
 		return leave(skb, c);
 	u64 now = bpf_ktime_get_ns();
-	if (now - c->heartbeat > c->stale_after && now > c->heartbeat)
+	if (is_stale(c, now))
 		return leave(skb, c);
 	u64 target = p.kind == KIND_TRANSPORT ? find_flow(&p) : 0;
 	u32 why = target ? UP_KNOWN : 0;
@@ -138,7 +144,7 @@ SEC("egress") int uvs_egress(struct __sk_buff *skb)
 	u64 zero = 0;
 	struct control *c = bpf_map_lookup_elem(&control, &zero);
 	u64 now = bpf_ktime_get_ns();
-	if (!c || (c->host_mark && skb->mark == c->host_mark) || (now > c->heartbeat && now - c->heartbeat > c->stale_after))
+	if (!c || (c->host_mark && skb->mark == c->host_mark) || is_stale(c, now))
 		return TC_ACT_UNSPEC;
 	struct packet p = {};
 	if (skb->protocol == swap16(ETH_P_IP))

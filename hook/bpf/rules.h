@@ -133,6 +133,8 @@ INLINE u32 match_error(struct __sk_buff *skb, struct packet *p)
 /* A later fragment follows its datagram's first; where that has not come yet, its addresses decide. */
 INLINE u32 match_fragment(const struct packet *p, u64 now)
 {
+	if (!has_ports(p->protocol))
+		return 0;
 	struct datagram key = { { p->src[0], p->src[1] },
 				{ p->dst[0], p->dst[1] },
 				p->id | p->protocol << 32 };

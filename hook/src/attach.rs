@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use crate::clsact;
 use crate::error::HookError;
-use crate::hook::Hook;
+use crate::hook::{Hook, lock};
 use crate::layout::CELLS;
 use crate::pins;
 use crate::sys::map;
@@ -129,10 +129,8 @@ impl Hook {
     /// # Errors
     /// Something pinned cannot be removed.
     pub fn remove(&self) -> Result<(), HookError> {
-        if let Ok(mut links) = self.links.lock() {
-            for ((ifindex, place), link) in std::mem::take(&mut *links) {
-                release(ifindex, place, link);
-            }
+        for ((ifindex, place), link) in std::mem::take(&mut *lock(&self.links)) {
+            release(ifindex, place, link);
         }
         match &self.setup.pins {
             Some(dir) => pins::remove(dir).map(drop),
@@ -195,9 +193,7 @@ impl Hook {
             Link::Tcx { .. } => Way::Tcx,
             Link::Clsact => Way::Clsact,
         };
-        if let Ok(mut links) = self.links.lock() {
-            links.insert((ifindex, place), link);
-        }
+        lock(&self.links).insert((ifindex, place), link);
         let there = program::at_tcx(ifindex, place.tcx()).map_or(0, |ids| ids.len());
         Ok(Attached {
             way,
@@ -227,10 +223,7 @@ impl Hook {
 
     fn is_at(&self, ifindex: u32, place: Place) -> io::Result<bool> {
         let (id, _) = self.of(place).info()?;
-        let by_filter = match self.links.lock() {
-            Ok(links) => matches!(links.get(&(ifindex, place)), Some(Link::Clsact)),
-            Err(_) => false,
-        };
+        let by_filter = matches!(lock(&self.links).get(&(ifindex, place)), Some(Link::Clsact));
         match by_filter {
             true => clsact::is_attached(ifindex, place, id),
             false => match program::at_tcx(ifindex, place.tcx()) {
@@ -241,8 +234,7 @@ impl Hook {
     }
 
     fn take_from(&self, ifindex: u32, place: Place) {
-        let link = self.links.lock().ok();
-        let link = link.and_then(|mut links| links.remove(&(ifindex, place)));
+        let link = lock(&self.links).remove(&(ifindex, place));
         if let Some(link) = link {
             release(ifindex, place, link);
         }

@@ -2,7 +2,6 @@
 
 use uvs_core::offload::{Birth, Cell};
 
-use crate::layout::bytes;
 use crate::sys::map::Map;
 
 /// Keys and values for one map, and whose they are.
@@ -24,7 +23,8 @@ pub(crate) struct Owner {
 impl Batch {
     /// One more.
     pub(crate) fn push(&mut self, key: &[u64], value: u64, owner: Owner) {
-        self.keys.extend(bytes(key));
+        self.keys
+            .extend(key.iter().flat_map(|word| word.to_le_bytes()));
         self.values.extend(value.to_le_bytes());
         self.owners.push(owner);
     }

@@ -28,6 +28,8 @@ const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
+/// ETH_P_ALL of linux/if_ether.h.
+const ALL_PROTOCOLS: u16 = 3;
 /// linux/pkt_sched.h: the qdisc, and its two places.
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
@@ -98,7 +100,7 @@ fn filter(kind: u16, flags: u16, ifindex: u32, place: Place) -> Message {
         Place::Ingress => INGRESS,
         Place::Egress => EGRESS,
     };
-    let all = u32::from((libc::ETH_P_ALL as u16).to_be());
+    let all = u32::from(ALL_PROTOCOLS.to_be());
     Message::new(kind, flags, ifindex)
         .handle(HANDLE)
         .parent(parent)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uvs_core::narrow;
@@ -191,7 +191,7 @@ impl Hook {
     /// # Errors
     /// [`HookError::Busy`]: it was given out already; or its memory cannot be mapped.
     pub fn worker(self: &Arc<Self>) -> Result<Worker, HookError> {
-        let mut given = self.worker.lock().map_err(|_| HookError::Busy)?;
+        let mut given = lock(&self.worker);
         if *given {
             return Err(HookError::Busy);
         }
@@ -247,4 +247,9 @@ impl Hook {
         });
         found.collect()
     }
+}
+
+/// A lock, also where a thread has panicked with it: what is under these is whole after each step.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

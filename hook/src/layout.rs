@@ -1,7 +1,7 @@
 //! What this crate and the program share, as `bpf/layout.h` has it: a test holds the two together.
 //!
 //! Ports and IPv4 addresses lie there as in a packet, all else in host byte order, which is little endian: on other
-//! machines there is no hook ([`crate::ability`]).
+//! machines there is no hook ([`ability()`](crate::ability())).
 
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -68,7 +68,7 @@ pub(crate) mod address {
 
 /// Cells of each port's numbers.
 pub(crate) const CELLS: u32 = 32;
-/// Port's cells that are no reason of [`crate::Up`].
+/// Port's cells that are no reason of [`Up`](uvs_core::offload::Up).
 pub(crate) mod cell {
     pub(crate) const FORWARDED: u32 = 0;
     pub(crate) const LOST: u32 = 1;
@@ -180,9 +180,9 @@ shared! {
 }
 
 /// An address as words.
-pub(crate) const fn words(addr: Addr) -> [u64; 2] {
-    let n = u128::from_le_bytes(addr.0);
-    [(n & u64::MAX as u128) as u64, (n >> 64) as u64]
+pub(crate) fn words(addr: Addr) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = addr.0;
+    [[a, b, c, d, e, f, g, h], rest].map(u64::from_le_bytes)
 }
 
 /// An address from words.

@@ -10,7 +10,7 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::Destination;
 
 use crate::error::HookError;
-use crate::hook::Hook;
+use crate::hook::{Hook, lock};
 use crate::layout::{RANGES, address, bytes, control, rule, words};
 use crate::maps::Maps;
 use crate::sys::map::Map;
@@ -132,7 +132,7 @@ impl Hook {
     /// There are more than there is room for, and then nothing is changed; or the kernel refuses, and then at least what
     /// was ours before is so still.
     pub fn set_rules(&self, rules: &Rules) -> Result<(), HookError> {
-        let mut in_force = self.rules.lock().map_err(|_| HookError::Busy)?;
+        let mut in_force = lock(&self.rules);
         if in_force.wanted == *rules && !in_force.rules.is_empty() {
             return Ok(());
         }
@@ -148,9 +148,7 @@ impl Hook {
     ///
     /// The lock is held elsewhere only while the control thread changes rules; and cells run out rarely.
     pub(crate) fn set_whole(&self, protocol: Protocol, end: Endpoint, whole: bool) {
-        let Ok(mut in_force) = self.rules.lock() else {
-            return;
-        };
+        let mut in_force = lock(&self.rules);
         in_force.whole.retain(|known| *known != (protocol, end));
         if whole {
             in_force.whole.push((protocol, end));

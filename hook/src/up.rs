@@ -1,4 +1,4 @@
-//! Why a frame came up: the program's numbers are those of [`Up`], from [`cell::UP`](crate::layout::cell::UP) on.
+//! Why a frame came up: the program's numbers are those of [`Up`], from [`cell::UP`] on.
 
 use uvs_core::offload::Up;
 

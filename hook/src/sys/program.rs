@@ -200,7 +200,7 @@ pub(crate) fn at_tcx(ifindex: u32, at: u32) -> io::Result<Vec<u32>> {
 
 /// The end of the verifier's words: what it did not like, and where.
 fn last_words(log: &[u8]) -> String {
-    let text = CStr::from_bytes_until_nul(log).map_or("".into(), CStr::to_string_lossy);
+    let text = CStr::from_bytes_until_nul(log).map_or_else(|_| "".into(), CStr::to_string_lossy);
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(12);
     lines[from..].join("\n")

@@ -103,12 +103,12 @@ impl Pair {
     }
 
     /// A frame from the client's side.
-    pub(super) fn from_client(&mut self, frame: &TestFrame) -> Where {
+    pub(super) fn client_sends(&mut self, frame: &TestFrame) -> Where {
         self.receive(CLIENTS, frame)
     }
 
     /// A frame from the server's side.
-    pub(super) fn from_server(&mut self, frame: &TestFrame) -> Where {
+    pub(super) fn server_sends(&mut self, frame: &TestFrame) -> Where {
         self.receive(SERVERS, frame)
     }
 

@@ -161,6 +161,10 @@ fn fragments_follow_their_first() {
         let [first, later] = pieces("10.0.1.99", 53, 3);
         assert!(!d.is_ours(&first) && !d.is_ours(&later));
 
+        let ping = icmp(from.addr, host(), 8, 0, 0).id(6).payload(&[7; 64]);
+        let [first, later] = fragments(&ping.may_fragment().frame());
+        assert!(!d.is_ours(&first) && !d.is_ours(&later), "a long ping");
+
         let client = end("192.0.2.8", 1);
         let ends = [client, end("10.0.1.100", 53), end("10.0.2.11", 53)];
         let taken = nat(3, 11, Protocol::Udp, ends);

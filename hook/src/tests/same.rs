@@ -51,14 +51,14 @@ impl Pair {
         let segment = tcp(server, to, flags)
             .seq(numbers.0, numbers.1)
             .payload(data);
-        self.from_server(&TestFrame::finished(&segment.to_mac(SERVERS_MAC).frame()))
+        self.server_sends(&TestFrame::finished(&segment.to_mac(SERVERS_MAC).frame()))
     }
 
     fn client_says(&mut self, flags: u8, numbers: (u32, u32), data: &[u8]) -> Where {
         let segment = tcp(CLIENT, VIP, flags)
             .seq(numbers.0, numbers.1)
             .payload(data);
-        self.from_client(&whole(&segment))
+        self.client_sends(&whole(&segment))
     }
 }
 
@@ -100,22 +100,22 @@ fn datagrams_after_the_first_stay_in_the_kernel() {
         inside(|net| {
             let mut pair = pair(net, Protocol::Udp, method);
             let datagram = udp(CLIENT, VIP).payload(b"question");
-            assert_eq!(pair.from_client(&whole(&datagram)), Where::Engine);
+            assert_eq!(pair.client_sends(&whole(&datagram)), Where::Engine);
             assert_eq!(
-                pair.from_client(&whole(&datagram)),
+                pair.client_sends(&whole(&datagram)),
                 Where::Kernel,
                 "{method:?}"
             );
             let (server, to) = pair.ends();
             if matches!(method, Forwarding::Nat | Forwarding::FullNat) {
                 let answer = udp(server, to).payload(b"answer").to_mac(SERVERS_MAC);
-                assert_eq!(pair.from_server(&whole(&answer)), Where::Kernel);
+                assert_eq!(pair.server_sends(&whole(&answer)), Where::Kernel);
                 // NAT gives one without a checksum one; a mode that changes nothing leaves it.
                 let without = datagram.clone().no_checksum();
-                assert_eq!(pair.from_client(&whole(&without)), Where::Engine);
+                assert_eq!(pair.client_sends(&whole(&without)), Where::Engine);
             } else {
                 let without = datagram.clone().no_checksum();
-                assert_eq!(pair.from_client(&whole(&without)), Where::Kernel);
+                assert_eq!(pair.client_sends(&whole(&without)), Where::Kernel);
             }
             pair.wait(Duration::from_secs(299));
             pair.wait(Duration::from_secs(3));
@@ -131,12 +131,12 @@ fn outer_headers_follow_the_inner_packet() {
             let mut pair = pair(net, Protocol::Udp, Forwarding::Tunnel);
             pair.both(|bed| bed.sysctl("pmtu_disc", copy_df));
             let datagram = udp(CLIENT, VIP).payload(b"question");
-            assert_eq!(pair.from_client(&whole(&datagram)), Where::Engine);
+            assert_eq!(pair.client_sends(&whole(&datagram)), Where::Engine);
             for tos in [0, 0x10, 0xb9, 0xba, 0xbb] {
                 let frame = whole(&datagram.clone().tos(tos).ttl(7));
                 // Without DF outside there is an identification, which is the program's own.
                 if copy_df == 1 {
-                    assert_eq!(pair.from_client(&frame), Where::Kernel, "{tos:#x}");
+                    assert_eq!(pair.client_sends(&frame), Where::Kernel, "{tos:#x}");
                 }
             }
         });
@@ -193,7 +193,7 @@ fn whatever_segments_come_the_state_is_the_engines() {
                     let data = &b"0123456789"[..dice.roll() as usize % 10];
                     let replies = matches!(method, Forwarding::Nat | Forwarding::FullNat);
                     let (list, _) = pair.alone.engine.report_connections(pair.alone.now, 0, 10);
-                    let went = if replies && dice.roll() % 2 == 0 && !list.is_empty() {
+                    let went = if replies && dice.roll().is_multiple_of(2) && !list.is_empty() {
                         server = server.wrapping_add(7);
                         pair.server_says(flags, (server.wrapping_add(off), client), data)
                     } else {
@@ -201,7 +201,7 @@ fn whatever_segments_come_the_state_is_the_engines() {
                         pair.client_says(flags, (client.wrapping_add(off), server), data)
                     };
                     kernel += u32::from(went == Where::Kernel);
-                    if dice.roll() % 64 == 0 {
+                    if dice.roll().is_multiple_of(64) {
                         pair.wait(Duration::from_secs(u64::from(dice.roll() % 90)));
                     }
                 }
