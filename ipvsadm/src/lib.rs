@@ -87,7 +87,7 @@ impl<'io> Session<'_, 'io> {
                 Err(Stop::done())
             }
             Action::Run(line) if restoring && line.verb == Verb::Restore => Err(Stop::hint()),
-            Action::Run(line) => self.act(line),
+            Action::Run(line) => self.act(*line),
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) enum Action {
     /// `-v`
     Version,
     /// A command with its options.
-    Run(Line),
+    Run(Box<Line>),
 }
 
 /// Parses a command line, without the program's name.
@@ -58,7 +58,7 @@ pub(super) fn parse(words: &[String], names: &dyn Names) -> Result<Action, Stop>
     }
     line.flags = set::sched_flags(flag_names, line.scheduler())?;
     check::line(&line)?;
-    Ok(Action::Run(line))
+    Ok(Action::Run(Box::new(line)))
 }
 
 fn is_command(opt: Opt) -> bool {

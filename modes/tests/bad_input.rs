@@ -65,7 +65,7 @@ fn headers_that_are_cut_anywhere_are_truncated() {
             let mut cut = frame[..len].to_vec();
             let verdict = bed.receive(CLIENTS, TestFrame::finished(&cut));
             assert_eq!(verdict, Verdict::Drop(DropReason::Truncated), "{len} bytes");
-            let said = (len - headers) as u16;
+            let said = uvs_core::narrow::to_u16(len - headers);
             ipv6::Header::new_mut(&mut cut[ethernet::LEN..]).set_payload_len(said);
             let verdict = bed.receive(CLIENTS, TestFrame::finished(&cut));
             assert!(

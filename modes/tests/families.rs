@@ -185,7 +185,7 @@ proptest! {
             if is_udp { Protocol::Udp } else { Protocol::Tcp },
             if tunnel { Forwarding::Tunnel } else { Forwarding::FullNat },
         );
-        let payload: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let payload: Vec<u8> = (0..len).map(|i| uvs_core::narrow::to_u8(i * 7 % 251)).collect();
         let of = |flags| if is_udp { udp(from, to) } else { tcp(from, to, flags) };
         let mut whole = bed(protocol, forwarding, PAIRS[pair]);
         let mut parts = bed(protocol, forwarding, PAIRS[pair]);
@@ -512,37 +512,41 @@ fn an_error_reaches_the_other_family_in_its_own_words() {
             (V4, V6)
         };
         // From the server about what the client sent, and from the client about what the server sent.
-        for about_request in [true, false] {
-            let pair = if about_request {
-                pair
-            } else {
-                (pair.1, pair.0)
-            };
-            let mut bed = bed(Protocol::Udp, Forwarding::FullNat, pair);
-            let request = open(&mut bed, Protocol::Udp, pair.0).flow;
-            let (client, vip) = (client(pair.0), vip(pair.0));
-            let (kind, code, rest) = said;
-            let error_about = |flow: Flow| {
-                let quoted = udp(flow.source(), flow.destination()).packet();
-                packets::icmp(flow.dst, flow.src, kind, code, rest).payload(&quoted)
-            };
-            let sent = if about_request {
-                let message = error_about(request).to_mac(SERVERS_MAC);
-                bed.from_server(TestFrame::finished(&message.frame()))
-            } else {
-                let reply = Flow::new(Protocol::Udp, vip, client);
-                bed.from_client(TestFrame::finished(&error_about(reply).frame()))
-            };
-            let (kind, code, rest, quoted) = error(&sent);
-            assert_eq!((kind, code, rest), heard, "{said:?} of {from_server}");
-            let want = match about_request {
-                true => Flow::new(Protocol::Udp, client, vip),
-                false => request.reversed(),
-            };
-            assert_eq!(quoted, want);
-            assert_eq!(bed.engine.counters().icmp_translated, 1);
-        }
+        is_heard(pair, true, said, heard);
+        is_heard((pair.1, pair.0), false, said, heard);
     }
+}
+
+/// An error about what the client sent, or about what the server sent, between these families.
+fn is_heard(
+    pair: (Family, Family),
+    about_request: bool,
+    said: (u8, u8, u32),
+    heard: (u8, u8, u32),
+) {
+    let mut bed = bed(Protocol::Udp, Forwarding::FullNat, pair);
+    let request = open(&mut bed, Protocol::Udp, pair.0).flow;
+    let (client, vip) = (client(pair.0), vip(pair.0));
+    let (kind, code, rest) = said;
+    let error_about = |flow: Flow| {
+        let quoted = udp(flow.source(), flow.destination()).packet();
+        packets::icmp(flow.dst, flow.src, kind, code, rest).payload(&quoted)
+    };
+    let sent = if about_request {
+        let message = error_about(request).to_mac(SERVERS_MAC);
+        bed.from_server(TestFrame::finished(&message.frame()))
+    } else {
+        let reply = Flow::new(Protocol::Udp, vip, client);
+        bed.from_client(TestFrame::finished(&error_about(reply).frame()))
+    };
+    let (kind, code, rest, quoted) = error(&sent);
+    assert_eq!((kind, code, rest), heard, "{said:?} between {pair:?}");
+    let want = match about_request {
+        true => Flow::new(Protocol::Udp, client, vip),
+        false => request.reversed(),
+    };
+    assert_eq!(quoted, want);
+    assert_eq!(bed.engine.counters().icmp_translated, 1);
 }
 
 #[test]

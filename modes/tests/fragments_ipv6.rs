@@ -32,7 +32,7 @@ fn bed(forwarding: Forwarding) -> Bed {
 }
 
 fn whole(len: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+    let payload: Vec<u8> = (0..len).map(|n| uvs_core::narrow::to_u8(n % 251)).collect();
     udp(CLIENT, VIP).payload(&payload).frame()
 }
 
@@ -76,7 +76,7 @@ fn in_whatever_order_they_come_they_leave_as_they_were_cut() {
             for sent in &bed.sent {
                 datagram.extend(&sent.bytes[ethernet::LEN + ipv6::LEN + ipv6::FRAGMENT_LEN..]);
             }
-            let len = sizes.iter().sum::<usize>() as u16;
+            let len = uvs_core::narrow::to_u16(sizes.iter().sum());
             let mut header = ipv6::Header::new_mut(&mut datagram[ethernet::LEN..]);
             header.set_payload_len(len);
             header.set_next_header(Protocol::Udp as u8);
@@ -174,7 +174,7 @@ fn one_of_an_impossible_length_is_dropped_unless_it_tells_its_connection() {
         frame.truncate(ethernet::LEN + ipv6::LEN + ipv6::FRAGMENT_LEN);
         frame.extend(data);
         let ip = &mut frame[ethernet::LEN..];
-        ipv6::Header::new_mut(ip).set_payload_len((8 + data.len()) as u16);
+        ipv6::Header::new_mut(ip).set_payload_len(uvs_core::narrow::to_u16(8 + data.len()));
         ipv6::Fragment::new_mut(&mut ip[ipv6::LEN..]).set_part(offset.into(), more);
         TestFrame::finished(&frame)
     };

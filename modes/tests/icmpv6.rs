@@ -122,7 +122,11 @@ fn a_path_that_narrows_behind_the_director_is_learnt_and_told() {
         let told = bed.from_server(router(&sent[0], outside, too_big(outside, reported)));
         let room = reported as usize - header_len(outside);
         let (said, quote) = error(&told, inside);
-        assert_eq!(said, too_big(inside, room as u32), "{families:?}");
+        assert_eq!(
+            said,
+            too_big(inside, uvs_core::narrow::to_u32(room)),
+            "{families:?}"
+        );
         assert_eq!(
             quote[0] >> 4,
             if inside == V4 { 4 } else { 6 },
@@ -130,7 +134,10 @@ fn a_path_that_narrows_behind_the_director_is_learnt_and_told() {
         );
         // From then on the director says so itself, and what fits goes through.
         let told = bed.from_client(datagram(inside, room + 1));
-        assert_eq!(error(&told, inside).0, too_big(inside, room as u32));
+        assert_eq!(
+            error(&told, inside).0,
+            too_big(inside, uvs_core::narrow::to_u32(room))
+        );
         let sent = bed.from_client(datagram(inside, room));
         assert_eq!(sent[0].port, SERVERS, "{families:?}");
         assert_eq!(check(&sent[0].bytes), Ok(()));

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use uvs_core::narrow;
 
 use crate::netns::Netns;
 
@@ -318,7 +319,9 @@ fn send_all(mut stream: TcpStream) {
 }
 
 fn part(n: usize) -> Vec<u8> {
-    (0..PART).map(|i| ((n * 31 + i * 7) % 251) as u8).collect()
+    (0..PART)
+        .map(|i| narrow::to_u8((n * 31 + i * 7) % 251))
+        .collect()
 }
 
 /// A download that is under way.

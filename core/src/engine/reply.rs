@@ -10,7 +10,6 @@ use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Family, Flow};
-use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::trace::Recorder;

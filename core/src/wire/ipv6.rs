@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn each_fragment_has_what_routers_look_at() {
         use protocol::{AH, DESTINATION_OPTIONS as DST, HOP_BY_HOP as HOP, ROUTING, UDP};
-        let cases: [(&[(u8, u8)], u8, usize); 5] = [
+        type Case<'a> = (&'a [(u8, u8)], u8, usize);
+        let cases: [Case<'_>; 5] = [
             (&[], UDP, 40),
             (&[(HOP, 0), (DST, 0)], UDP, 56),
             (&[(DST, 0), (ROUTING, 0), (DST, 0)], DST, 56),

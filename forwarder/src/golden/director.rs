@@ -222,12 +222,12 @@ impl Director {
     }
 
     /// What has left since the last frame.
-    pub(super) fn take_late(&mut self) -> Vec<(usize, Vec<u8>)> {
+    pub fn take_late(&mut self) -> Vec<(usize, Vec<u8>)> {
         std::mem::take(&mut self.late)
     }
 
     /// A neighbour has told where it is: what waits for it leaves.
-    pub(super) fn learn(&mut self, side: &str, neighbour: Addr, mac: Mac) {
+    pub fn learn(&mut self, side: &str, neighbour: Addr, mac: Mac) {
         let port = SIDES.iter().position(|t| *t == side).unwrap();
         let ifindex = ifindex(DEVICES[port]);
         self.change_fib(|f| f.set_neighbour(ifindex, neighbour, mac));

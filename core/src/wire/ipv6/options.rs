@@ -119,13 +119,13 @@ mod tests {
     fn packet(options: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; LEN];
         let len = (2 + options.len()).next_multiple_of(8);
-        bytes.extend([6, (len / 8 - 1) as u8]);
+        bytes.extend([6, crate::narrow::to_u8(len / 8 - 1)]);
         bytes.extend(options);
         match LEN + len - bytes.len() {
             0 => {}
             1 => bytes.push(PAD_1),
             n => {
-                bytes.extend([PAD_N, (n - 2) as u8]);
+                bytes.extend([PAD_N, crate::narrow::to_u8(n - 2)]);
                 bytes.resize(LEN + len, 0);
             }
         }

@@ -13,7 +13,7 @@ fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .bytes()
         .filter(u8::is_ascii_hexdigit)
-        .map(|digit| char::from(digit).to_digit(16).unwrap() as u8)
+        .map(|digit| crate::narrow::to_u8(char::from(digit).to_digit(16).unwrap() as usize))
         .collect();
     digits
         .chunks(2)
