@@ -374,7 +374,7 @@ impl Mirror {
         let mut outcome = Ok(());
         for (ifindex, addr) in keys {
             // An update without the flag would end the keeping, so a kept one always carries it.
-            let keep = self.neighbours.is_kept((ifindex, addr));
+            let keep = self.neighbours.is_to_be_kept((ifindex, addr));
             let message = questions::resolve(ifindex, addr, keep);
             let asked = self.requests.change(&message, NLM_F_CREATE | NLM_F_REPLACE);
             outcome = outcome.and_then(|()| asked.map_err(|e| refusal(addr, e)));

@@ -162,6 +162,12 @@ impl Neighbours {
         self.kept.contains(&key)
     }
 
+    /// Whether the kernel is to keep it from now on: not while it does not answer.
+    pub(super) fn is_to_be_kept(&self, key: Key) -> bool {
+        let rests = self.entries.get(&key).is_some_and(|n| self.rests(&key, n));
+        self.is_kept(key) && !rests
+    }
+
     /// Whether there is a usable entry.
     pub(super) fn is_known(&self, key: Key) -> bool {
         self.entries.get(&key).is_some_and(|n| n.mac.is_some())
