@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
@@ -33,15 +32,6 @@ impl Leftovers {
     pub const fn is_empty(&self) -> bool {
         self.pinned.is_empty() && self.filters.is_empty()
     }
-}
-
-/// Where the daemon of this network namespace pins: a namespace's number is no other's while it is there.
-///
-/// # Errors
-/// /proc does not say which namespace it is.
-pub fn default_dir() -> io::Result<PathBuf> {
-    let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
-    Ok(PathBuf::from(format!("/sys/fs/bpf/uvs/net-{namespace}")))
 }
 
 /// What is there.
@@ -138,7 +128,10 @@ pub(crate) fn replace(dir: &Path, maps: &Maps) -> Result<(), HookError> {
 }
 
 /// Removes all that is pinned there, and the folder; a link goes with its pin, unless somebody has it open.
-pub(crate) fn remove(dir: &Path) -> Result<(), HookError> {
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove(dir: &Path) -> Result<(), HookError> {
     let gone = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(HookError::io(format!("cannot remove {}", dir.display()))(e)),

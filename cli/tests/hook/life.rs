@@ -1,9 +1,10 @@
 //! The daemon ends, is killed, stopped, started again: what goes on, what comes back, what is left.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -142,4 +143,21 @@ fn with_nothing_left_the_host_is_as_it_was() {
         Err(ErrorKind::ConnectionRefused),
         "the kernel has its packets back"
     );
+}
+
+#[test]
+fn what_was_left_in_a_namespace_that_is_gone_goes_with_the_next_start() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let bpffs = Bpffs::new();
+    let [long_ago, just_now] = ["ns-1", "ns-2"].map(|name| bpffs.pins().join(name));
+    for dir in [&long_ago, &just_now] {
+        fs::create_dir_all(dir).expect("a directory");
+    }
+    let hour = SystemTime::now() - Duration::from_secs(3600);
+    let directory = fs::File::open(&long_ago).expect("it is there");
+    directory.set_modified(hour).expect("a time");
+    let daemon = serving(&lab, &bpffs, "tier");
+    assert!(!long_ago.exists(), "nobody has used it for an hour");
+    assert!(just_now.exists(), "it may be a neighbour's");
+    daemon.stop().expect("it ends well");
 }

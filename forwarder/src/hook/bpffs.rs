@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::{CWD, statfs};
+use rustix::fs::{AtFlags, CWD, Timestamps, statfs, utimensat};
 use rustix::mount::{MountFlags, mount};
 use socket2::{Domain, Socket, Type};
 
@@ -14,6 +15,8 @@ use crate::sys;
 const MAGIC: u32 = 0xcafe_4a11;
 /// Where every distribution, bpftool and iproute2 have theirs.
 const USUAL: &str = "/sys/fs/bpf";
+/// How long a directory is kept that no daemon uses, at the least.
+const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Why nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,40 @@ pub(crate) fn directory(pins: &Path) -> Result<PathBuf, NoPins> {
     of_namespace(pins).map_err(|e| NoPins::Io(pins.to_owned(), e))
 }
 
+/// Says that a directory is in use.
+pub(super) fn touch(directory: &Path) {
+    let now = rustix::fs::Timespec {
+        tv_sec: 0,
+        tv_nsec: rustix::fs::UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    // One that somebody has removed is the next start's affair.
+    let _ = utimensat(CWD, directory, &times, AtFlags::empty());
+}
+
+/// Removes the directories below `pins` that nobody has used for long: of daemons that were killed, and whose network
+/// namespace has gone with them or has none now. The kernel forwards nothing by them since their heartbeat's limit.
+pub(super) fn sweep(pins: &Path) {
+    let entries = std::fs::read_dir(pins).into_iter().flatten().flatten();
+    for entry in entries {
+        let age = entry.metadata().and_then(|m| m.modified());
+        let age = age.ok().and_then(|at| at.elapsed().ok());
+        if age.is_none_or(|age| age < ABANDONED) {
+            continue;
+        }
+        match uvs_hook::remove_pinned(&entry.path()) {
+            Ok(()) => tracing::info!(
+                "{}, which a killed daemon left, is removed",
+                entry.path().display()
+            ),
+            Err(why) => tracing::warn!("what a killed daemon left stays: {why}"),
+        }
+    }
+}
+
 /// That directory, whether or not it is there.
 ///
 /// # Errors
@@ -69,6 +106,6 @@ fn namespace() -> io::Result<String> {
         return Ok(format!("ns-{cookie}"));
     }
     // Before Linux 5.14; the number may be another namespace's once this one is gone.
-    let namespace = rustix::fs::statat(CWD, "/proc/self/ns/net", rustix::fs::AtFlags::empty())?;
+    let namespace = rustix::fs::statat(CWD, "/proc/self/ns/net", AtFlags::empty())?;
     Ok(format!("inode-{}", namespace.st_ino))
 }

@@ -10,6 +10,7 @@ mod rules;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -118,6 +119,9 @@ impl Keeper {
     /// Looks whether the program is where it was put, and puts it there again; `present` tells an interface's
     /// index now.
     pub(crate) fn look_after(&mut self, present: impl Fn(&str) -> Option<u32>) {
+        if let Some(pins) = &self.pins {
+            bpffs::touch(Path::new(pins));
+        }
         let names: Vec<String> = self.places.keys().cloned().collect();
         for name in names {
             let Some(ifindex) = present(&name).filter(|i| !self.is_at(*i)) else {

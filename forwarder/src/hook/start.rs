@@ -202,7 +202,12 @@ fn setup(wanted: &Wanted<'_>) -> Setup {
 /// Where to pin; without, a killed daemon's connections end with it.
 fn pins(config: &config::Hook) -> Option<PathBuf> {
     match bpffs::directory(&config.pins) {
-        Ok(directory) => Some(directory),
+        Ok(directory) => {
+            // What this namespace's daemon left, however long ago, is looked at before it goes.
+            bpffs::touch(&directory);
+            bpffs::sweep(&config.pins);
+            Some(directory)
+        }
         Err(why) => {
             warn_of_unpinned(&why);
             None

@@ -1,6 +1,5 @@
 //! What outlives the daemon: pinned maps, links that go on, filters where there are no links.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -198,18 +197,6 @@ fn an_interface_that_is_gone_is_named() {
         assert!(
             error.contains("interface 9999") && error.contains("it is gone"),
             "{error}"
-        );
-    });
-}
-
-#[test]
-fn each_network_namespace_has_pins_of_its_own() {
-    inside(|_| {
-        let namespace = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
-        let dir = crate::default_dir().unwrap();
-        assert_eq!(
-            dir,
-            PathBuf::from(format!("/sys/fs/bpf/uvs/net-{namespace}"))
         );
     });
 }
