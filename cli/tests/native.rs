@@ -100,7 +100,7 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         (&["sysctl"], "NAME[=VALUE]"),
         (
             &["show", "packets"],
-            "possible values: services, servers, conns, drops, neigh, plugins, config, hook, info",
+            "possible values: services, servers, conns, drops, neigh, plugins, config, hook, sync, info",
         ),
         (
             &["show", "drops", "--client", "10.0.0.1"],

@@ -72,14 +72,11 @@ type Outcome = (i32, String, String);
 /// This one asks the kernel for next to nothing: ipvsadm refuses most of its 1320 lines by itself.
 const GRAMMAR: &str = "every option with every command";
 
-/// UVS has no sync daemon.
-const SYNC_DAEMON: &str = "sync daemon";
-
 /// A session with frames is played where they can be sent in virtual time: in the applet's own tests.
 fn sessions(book: &str) -> Vec<Session> {
     let book: Book = serde_json::from_str(book).expect("the recording is valid JSON");
     let mut sessions = book.sessions;
-    sessions.retain(|session| ![GRAMMAR, SYNC_DAEMON].contains(&session.session.as_str()));
+    sessions.retain(|session| session.session != GRAMMAR);
     sessions.retain(|session| session.steps.iter().all(|step| step.frame.is_empty()));
     sessions
 }
@@ -88,7 +85,7 @@ fn sessions(book: &str) -> Vec<Session> {
 fn every_session_over_netlink_is_the_kernels() {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let world = World::new(&lab, None);
-    assert_eq!(world.replay_all(KERNEL), 222);
+    assert_eq!(world.replay_all(KERNEL), 220);
 }
 
 #[test]
@@ -97,14 +94,14 @@ fn every_session_of_ipv6_over_netlink_is_the_kernels() {
     let world = World::new(&lab, None);
     // That machine had no name for ::1.
     fs::write(lab.dir().join("hosts"), "127.0.0.1 localhost\n").expect("written");
-    assert_eq!(world.replay_all(KERNEL6), 198);
+    assert_eq!(world.replay_all(KERNEL6), 243);
 }
 
 #[test]
 fn ipv6_tunnels_orders_and_restores_end_as_recorded() {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let world = World::new(&lab, None);
-    assert_eq!(world.replay_all(USAGE), 730);
+    assert_eq!(world.replay_all(USAGE), 725);
 }
 
 /// The recording is netlink's, so what socket options cannot say is left out.
@@ -149,8 +146,11 @@ impl<'a> World<'a> {
         // The recording's loopback interface was down: no address of its network was its own.
         let down = "route del local 127.0.0.1 dev lo table local\nroute del local 127.0.0.0/8 dev lo table local";
         lab.director.ip(down).expect("deleted");
-        let down = "-6 route del local ::1 dev lo table local";
+        let down = "route del local ::1 dev lo table local";
         lab.director.ip(down).expect("deleted");
+        // The recording's sync daemons are on these two.
+        let links = "link add c0 type veth peer name s0\nlink set c0 up\nlink set s0 up";
+        lab.director.ip(links).expect("added");
         Self { lab, shim }
     }
 
@@ -170,11 +170,11 @@ impl<'a> World<'a> {
         let mut compared = 0;
         let mut otherwise = Vec::new();
         for (n, step) in session.steps.iter().enumerate() {
-            let got = comparable(&step.argv, self.ipvsadm(&daemon, step));
-            if self.shim.is_some() && differs_over_options(&session.session, &step.argv) {
+            if names_no_interface(step) {
                 continue;
             }
-            if needs_sync(step) {
+            let got = comparable(&step.argv, self.ipvsadm(&daemon, step));
+            if self.shim.is_some() && differs_over_options(&session.session, &step.argv) {
                 continue;
             }
             let want = (step.exit, step.stdout.clone(), step.stderr.clone());
@@ -248,9 +248,10 @@ fn comparable(argv: &[String], (exit, mut stdout, stderr): Outcome) -> Outcome {
     (exit, stdout, stderr)
 }
 
-/// Whether a sync daemon was asked of the kernel, which refused for a reason of its own.
-fn needs_sync(step: &Step) -> bool {
-    step.exit == 255 && step.argv.iter().any(|word| word == "--start-daemon")
+/// Whether a sync daemon is to be on the default interface, eth0: the recording's machine had none.
+fn names_no_interface(step: &Step) -> bool {
+    let has = |word| step.argv.iter().any(|w| w == word);
+    has("--start-daemon") && !has("--mcast-interface")
 }
 
 /// What ipvsadm says otherwise where there are socket options alone: IPv6, tunnels, persistence engines, a sync
