@@ -177,7 +177,7 @@ fn what_is_owned_changes_with_the_file_unless_the_command_line_says_it() {
     write("[\"::1\"]");
     let refused = run(&lab, &shell, "uvs reload");
     assert_eq!(refused.code, Some(1), "{refused:?}");
-    let said = ":1:13: own_vips: ::1 cannot be owned; put it on an interface";
+    let said = ":1:13: own_vips: ::1 cannot be owned; it is each host's own";
     assert!(refused.stderr.contains(said), "{refused:?}");
     owned("192.168.0.38");
     let shown = run(&lab, &shell, "uvs show config").stdout;

@@ -76,6 +76,23 @@ INLINE u32 judge(struct __sk_buff *skb, const struct control *c, struct packet *
 	return why && p->why ? p->why : why;
 }
 
+/* Neighbour discovery to many: a question about an owned VIP, or another's claim to it, is the engine's (RFC 4861 4.3,
+ * 4.4). The host has no such address, and misses nothing.
+ */
+INLINE int discovery(struct __sk_buff *skb, const struct control *c)
+{
+	struct packet p = {};
+	u64 word = 0, target[2] = {};
+	parse6(skb, &p);
+	if (p.kind != KIND_ICMP || p.first || bpf_skb_load_bytes(skb, p.l4, &word, 8) ||
+	    bpf_skb_load_bytes(skb, p.l4 + 8, target, 16))
+		return leave(skb, c);
+	u64 type = word & 0xff;
+	if ((type != ND_SOLICITATION && type != ND_ADVERTISEMENT) || !(flags_of(target) & ADDRESS_OWNED))
+		return leave(skb, c);
+	return is_stale(c, bpf_ktime_get_ns()) ? leave(skb, c) : take(skb, c, &p, UP_OWNED);
+}
+
 /* What a program can do: tell what is ours; forward what changes no state; forward everything. */
 enum reach { GUARD, ESTABLISHED, EVERYTHING };
 
@@ -89,6 +106,8 @@ INLINE int decide(struct __sk_buff *skb, enum reach reach)
 		skb->mark = 0;
 		return TC_ACT_UNSPEC;
 	}
+	if (skb->pkt_type == PACKET_MULTICAST && !skb->vlan_present && skb->protocol == swap16(ETH_P_IPV6))
+		return discovery(skb, c);
 	if (skb->pkt_type != PACKET_HOST || skb->vlan_present) {
 		/* What `egress` has sent there is ours already. */
 		if (skb->ifindex == LOOPBACK && skb->pkt_type == PACKET_OTHERHOST && skb->mark & c->ours_mark)

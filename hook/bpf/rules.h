@@ -9,6 +9,8 @@
 #define ICMP_REDIRECTED 5
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER 12
+#define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
 #define FTP_DATA 20
 #define UNPRIVILEGED 1024
 /* The kernel's own reassembly time (net.ipv4.ipfrag_time). */

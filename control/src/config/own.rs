@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -11,6 +12,13 @@ use uvs_core::marks::destinations;
 
 use super::fields::Value;
 use super::{Config, address};
+
+/// What cannot be owned, and what can be done.
+const LOOPBACK: &str = "it is each host's own; name an address that clients reach";
+
+fn is_loopback(addr: Addr) -> bool {
+    IpAddr::from(addr).is_loopback()
+}
 
 /// The VIPs that UVS owns while the host does not have them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,7 +85,10 @@ impl FromStr for OwnVips {
         }
         let addr =
             address::parse(text).map_err(|(what, _)| format!("{what}; use an address, or all"))?;
-        Ok(Self::Some(vec![addr]))
+        match is_loopback(addr) {
+            true => Err(format!("{addr} cannot be owned; {LOOPBACK}")),
+            false => Ok(Self::Some(vec![addr])),
+        }
     }
 }
 
@@ -121,7 +132,9 @@ pub(super) fn read(value: &Value<'_>) -> OwnVips {
         let Some(addr) = address::plain(&item) else {
             continue;
         };
-        if let Some(first) = seen.get(&addr) {
+        if is_loopback(addr) {
+            item.refuse(format!("{addr} cannot be owned"), LOOPBACK);
+        } else if let Some(first) = seen.get(&addr) {
             let what = format!("{addr} twice");
             item.refuse_again(what, "name each address once", first.clone());
         } else {
