@@ -43,13 +43,14 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 
 # What forwards, and so may not differ by who does it. As root everything above ran with the whole hook already, which
 # the suite `hook` demands; without root there is none, as no user namespace may load a program.
-HOOK_SUITES := traffic marks teardown routed restore sharing trace reload host access
+HOOK_SUITES := marks teardown routed restore sharing trace reload host access
 HOOK_MODES := $(if $(RUNNER),,off guard)
 test-hook: ## what forwards, again without the hook, and with one that only tells frames apart; needs root
 	@$(if $(HOOK_MODES),,echo "test-hook: without root there is no hook, and all tests ran without it: nothing more to run")
 	for mode in $(HOOK_MODES); do \
 		echo "== UVS_HOOK=$$mode"; \
 		UVS_HOOK=$$mode UVS_LAB_FRAMES=$(FRAMES)-$$mode cargo test -p uvs $(HOOK_SUITES:%=--test %) || exit; \
+		UVS_HOOK=$$mode UVS_LAB_FRAMES=$(FRAMES)-$$mode cargo test -p uvs --test traffic offloads_default::transfers || exit; \
 		lab/frames.sh $(FRAMES)-$$mode || exit; \
 	done
 
