@@ -5,7 +5,7 @@
 //! label and extension headers. What cannot be left out without another meaning is dropped: a routing header with
 //! a way still to go (§5.1), and AH, whose sum would be wrong.
 //!
-//! Checksums are kept as [`rewrite`](crate::rewrite) keeps them: finished ones by difference, unfinished ones
+//! Checksums are kept as [`rewrite`] keeps them: finished ones by difference, unfinished ones
 //! as unfinished, between the two pseudo-headers. A super-frame becomes one of the other family.
 
 use crate::flow::{Endpoint, Family};

@@ -1,4 +1,4 @@
-//! ICMPv6 (RFC 4443). The header is ICMP's ([`icmp::Header`](super::icmp::Header)), types and codes are not, and the
+//! ICMPv6 (RFC 4443). The header is ICMP's ([`icmp::Header`]), types and codes are not, and the
 //! checksum covers a pseudo-header.
 
 use super::{checksum, icmp};

@@ -19,7 +19,7 @@ header! {
     pub(super) FIRST => first, set_first: u32 = 0;
     /// Bytes after this header; 0 in a super-frame that is too long for it.
     pub PAYLOAD_LEN => payload_len, set_payload_len: u16 = 4;
-    /// What lies behind this header, of [`protocol`](crate::wire::protocol).
+    /// What lies behind this header, of [`wire::protocol`](crate::wire::protocol).
     pub NEXT_HEADER => next_header, set_next_header: u8 = 6;
     /// Hop limit.
     pub HOP_LIMIT => hop_limit, set_hop_limit: u8 = 7;
@@ -65,7 +65,7 @@ impl<B: std::borrow::BorrowMut<[u8; LEN]>> Header<B> {
 header! {
     /// What hop-by-hop options, destination options, routing header and AH begin with.
     pub struct Extension[EXTENSION_LEN], extension;
-    /// What lies behind it, of [`protocol`](crate::wire::protocol).
+    /// What lies behind it, of [`wire::protocol`](crate::wire::protocol).
     pub NEXT_HEADER => next_header, set_next_header: u8 = 0;
     /// Its length: in units of 8 bytes, the first 8 left out; AH's in units of 4.
     pub LENGTH => length, set_length: u8 = 1;
@@ -272,7 +272,7 @@ pub struct Repr {
     pub flow_label: u32,
     /// Bytes after the header.
     pub payload_len: u16,
-    /// What lies behind it, of [`protocol`].
+    /// What lies behind it, of [`wire::protocol`](crate::wire::protocol).
     pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,

@@ -4,7 +4,7 @@
 //! after it too: tpacket_rcv (af_packet.c) marks the ring's next slot as being filled, finds that it cannot describe
 //! the frame, and never takes the mark back. So these frames are kept out of the ring by its filter, as far as a
 //! filter can tell: it does not see whether a frame is a super-frame, but one that is longer than the link allows
-//! is. What slips through is the matter of [`StallWatch`](super::afpacket::StallWatch).
+//! is. What slips through is the matter of the ring's `StallWatch`.
 
 use libc::sock_filter;
 use uvs_core::wire::ethernet;
