@@ -47,8 +47,15 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 # the suite `hook` demands; without root there is none, as no user namespace may load a program.
 HOOK_SUITES := marks teardown routed restore sharing trace reload host access
 HOOK_MODES := $(if $(RUNNER),,off guard)
-test-hook: ## what forwards, again without the hook, and with one that only tells frames apart; needs root
-	@$(if $(HOOK_MODES),,echo "test-hook: without root there is no hook, and all tests ran without it: nothing more to run")
+# And the engine by itself, which has a model of the program in the kernel: it tells frames apart, or takes all it may.
+MODEL_MODES := guard tier
+test-hook: ## what forwards, again without the hook, and with one that only tells frames apart; the daemons' part needs root
+	for mode in $(MODEL_MODES); do \
+		echo "== the model, UVS_HOOK=$$mode"; \
+		UVS_HOOK=$$mode $(RUNNER) cargo test -p uvs-modes -p uvs-schedulers -p uvs-ipvsadm --tests || exit; \
+		UVS_HOOK=$$mode $(RUNNER) cargo test -p uvs-forwarder --lib golden:: || exit; \
+	done
+	@$(if $(HOOK_MODES),,echo "test-hook: without root there is no hook, and all tests of daemons ran without it: nothing more to run")
 	for mode in $(HOOK_MODES); do \
 		echo "== UVS_HOOK=$$mode"; \
 		UVS_HOOK=$$mode UVS_LAB_FRAMES=$(FRAMES)-$$mode cargo test -p uvs $(HOOK_SUITES:%=--test %) || exit; \

@@ -13,16 +13,17 @@ use crate::offload::{
 use crate::time::Instant;
 pub use program::Passage;
 
-/// How far tests hand connections over: `UVS_HOOK` is `guard`, `tier`, or `off`.
+/// How far tests hand connections over: `UVS_HOOK` is `guard`, `tier`, or `off`; `auto`, which is what daemons make of the
+/// host they run on, leaves the model out.
 ///
 /// # Panics
 /// Where it is anything else.
 pub fn wanted() -> Option<Reach> {
     match std::env::var("UVS_HOOK").as_deref() {
-        Err(_) | Ok("off") => None,
+        Err(_) | Ok("off" | "auto") => None,
         Ok("guard") => Some(Reach::Guard),
         Ok("tier") => Some(Reach::Everything),
-        Ok(other) => panic!("UVS_HOOK is off, guard or tier, not `{other}`"),
+        Ok(other) => panic!("UVS_HOOK is off, auto, guard or tier, not `{other}`"),
     }
 }
 

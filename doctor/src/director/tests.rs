@@ -663,6 +663,7 @@ fn what_is_wrong_with_a_hook_is_named() {
 #[test]
 fn why_there_is_no_hook_leads_to_its_remedy() {
     let without = |why: &str| HookStatus {
+        wanted: HookMode::Auto,
         why_not: Some(why.to_owned()),
         ..HookStatus::default()
     };
@@ -688,6 +689,7 @@ fn without_a_daemon_the_kernel_is_asked_for_the_hook() {
         };
         let mut director = director(&host, server(Forwarding::Nat));
         director.wanted.daemon = None;
+        director.wanted.hook.wanted = HookMode::Auto;
         let seen = make(Check::Hook, &director).expect("made");
         assert_eq!(!seen.findings.is_empty(), finds, "{seen:?}");
     }
