@@ -41,4 +41,4 @@ pub use state::{
     access, backend, conn, counters, fib, flow, marks, numbers, offload, peer, ports, random,
     ranks, sctp, service, snapshot, tcp, time, verdict,
 };
-use state::{rate, sequence, sysctls, wheel};
+use state::{rate, reasons, sequence, sysctls, wheel};

@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use proptest::prelude::*;
 use uvs_core::conn::Conn;
 use uvs_core::fib::Interface;
 use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
-use uvs_core::frame::{Frame, Gso};
-use uvs_core::mode::{Mode, Path};
-use uvs_core::packet::{self, Packet, Parsed, Transport};
-use uvs_core::rewrite;
+use uvs_core::frame::Gso;
+use uvs_core::mode::Path;
+use uvs_core::packet::{Packet, Transport};
 use uvs_core::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, SERVERS_MAC, Sent};
 use uvs_core::testing::net::{client, local, server, vip};
@@ -20,37 +21,16 @@ use uvs_core::wire::tcp::flag::{FIN, PSH};
 use uvs_core::wire::{ethernet, icmp, icmpv6, ipv6, protocol};
 
 use Family::{V4, V6};
+use common::{PROTOCOLS, finished, mode, packet_of, parse, through};
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 const PAIRS: [(Family, Family); 4] = [(V4, V4), (V6, V6), (V6, V4), (V4, V6)];
 const MIXED: [(Family, Family); 2] = [(V6, V4), (V4, V6)];
 /// The MTU of the links in the bed.
 const MTU: usize = 1500;
 
-fn mode(forwarding: Forwarding) -> &'static dyn Mode {
-    let mut rows = uvs_modes::BUILTIN.iter();
-    rows.find(|m| m.forwarding == forwarding).unwrap().rewrite
-}
-
 fn bed(protocol: Protocol, forwarding: Forwarding, families: (Family, Family)) -> Bed {
     let tunnel = Tunnel::default();
     Bed::between(uvs_modes::BUILTIN, protocol, forwarding, tunnel, families)
-}
-
-fn packet_of(protocol: Protocol, src: Endpoint, dst: Endpoint, payload: &[u8]) -> PacketBuilder {
-    match protocol {
-        Protocol::Tcp => tcp(src, dst, ACK).tcp_options(&[1, 1, 1, 1]),
-        Protocol::Udp => udp(src, dst),
-        Protocol::Sctp => packets::sctp(src, dst, 0),
-    }
-    .payload(payload)
-}
-
-fn parse(t: &mut TestFrame) -> Packet {
-    match packet::parse(&mut t.frame()) {
-        Parsed::Ip(p) => p,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// What a frame that left holds, its checksum finished.
@@ -65,22 +45,6 @@ fn only(sent: &[Sent]) -> &Sent {
         panic!("{} frames", sent.len())
     };
     sent
-}
-
-/// Runs `way` on a frame and returns it with its checksum still as it was left.
-fn through(t: &TestFrame, way: impl Fn(&mut Frame<'_>, &Packet)) -> TestFrame {
-    let mut t = t.clone();
-    let p = parse(&mut t);
-    let mut frame = t.frame();
-    way(&mut frame, &p);
-    TestFrame::new(frame.bytes(), frame.offload)
-}
-
-fn finished(t: &TestFrame) -> Vec<u8> {
-    let mut t = t.clone();
-    let mut frame = t.frame();
-    rewrite::finish_checksum(&mut frame);
-    frame.bytes().to_vec()
 }
 
 fn endpoint(family: Family) -> impl Strategy<Value = Endpoint> {

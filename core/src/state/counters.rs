@@ -5,6 +5,7 @@ use std::ops::{AddAssign, Deref, DerefMut};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Family;
+use crate::reasons::reasons;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{icmp, icmpv6};
 
@@ -33,51 +34,28 @@ impl AddAssign for Stats {
     }
 }
 
-macro_rules! schedule_failures {
-    ($($variant:ident $label:literal $meaning:literal)*) => {
-        /// Why a new connection got no real server.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum ScheduleFailure { $(#[doc = $meaning] $variant),* }
-
-        impl ScheduleFailure {
-            /// All, in order of their discriminants.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The metric label.
-            pub const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label),* }
-            }
-
-            /// What it means, one sentence.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => $meaning),* }
-            }
-        }
-    };
-}
-
-schedule_failures! {
-    NoBackend "no_backend"
-        "The service has no real server with a weight above 0, or its scheduler chose none."
-    AllOverloaded "all_overloaded"
-        "All real servers with a weight above 0 are at their upper threshold."
-    SchedulerFault "scheduler_fault"
-        "The scheduler named a real server that does not exist or may not be used."
-    TableFull "table_full"
-        "The connection table is at its limit."
-    PortsExhausted "ports_exhausted"
-        "No local port was free for FULLNAT."
-    Denied "denied"
-        "The client's address is on a deny list."
-    ClientRate "client_rate"
-        "The client opened connections faster than new_connections_per_client."
-    ServiceRate "service_rate"
-        "All clients together opened connections faster than new_connections_per_second."
-    DropPacket "drop_packet"
-        "The defence drop_packet dropped the connection's first packet."
+reasons! {
+    /// Why a new connection got no real server.
+    ScheduleFailure {
+        NoBackend "no_backend"
+            "The service has no real server with a weight above 0, or its scheduler chose none."
+        AllOverloaded "all_overloaded"
+            "All real servers with a weight above 0 are at their upper threshold."
+        SchedulerFault "scheduler_fault"
+            "The scheduler named a real server that does not exist or may not be used."
+        TableFull "table_full"
+            "The connection table is at its limit."
+        PortsExhausted "ports_exhausted"
+            "No local port was free for FULLNAT."
+        Denied "denied"
+            "The client's address is on a deny list."
+        ClientRate "client_rate"
+            "The client opened connections faster than new_connections_per_client."
+        ServiceRate "service_rate"
+            "All clients together opened connections faster than new_connections_per_second."
+        DropPacket "drop_packet"
+            "The defence drop_packet dropped the connection's first packet."
+    }
 }
 
 impl Stats {

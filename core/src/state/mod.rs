@@ -17,6 +17,7 @@ pub mod ports;
 pub mod random;
 pub mod ranks;
 pub(crate) mod rate;
+pub(crate) mod reasons;
 pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;

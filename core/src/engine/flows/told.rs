@@ -81,7 +81,7 @@ impl Telling {
     }
 
     /// Counts a packet of a connection; what is remembered of it.
-    fn count(&mut self, now: Instant, id: ConnId, c: &Conn) -> Entry {
+    fn count(&mut self, now: Instant, id: ConnId, c: &Conn) -> &mut Entry {
         let entry = self.entry(id);
         if !entry.known {
             // It was there before anything was told: its packets so far are known up to 255.
@@ -94,22 +94,7 @@ impl Telling {
             };
         }
         entry.packets = entry.packets.saturating_add(1);
-        *entry
-    }
-
-    /// Whether a connection is told of with a packet of its own, or of one that it controls.
-    fn is_needed(&mut self, now: Instant, id: ConnId, c: &Conn) -> bool {
-        let Entry { packets, .. } = self.count(now, id, c);
-        let subject = Subject {
-            protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
-            state: c.state,
-            template: c.has(conn::TEMPLATE),
-            persistent: c.control != NONE,
-            packets,
-            timeout: Duration::from_secs(c.timeout.into()),
-        };
-        let policy = self.policy;
-        policy.is_needed(now, &subject, &mut self.entry(id).memory)
+        entry
     }
 
     fn tell(&mut self, told: Told) {
@@ -161,15 +146,21 @@ impl Flows {
 
     fn tell_if_needed(&self, telling: &mut Telling, now: Instant, id: ConnId) -> bool {
         let c = self.conns.get(id);
-        if c.has(conn::ONE_PACKET) || !telling.is_needed(now, id, c) {
+        if c.has(conn::ONE_PACKET) {
             return false;
         }
+        let policy = telling.policy;
+        let entry = telling.count(now, id, c);
+        let subject = subject_of(c, entry.packets);
+        if !policy.is_needed(now, &subject, &mut entry.memory) {
+            return false;
+        }
+        let taken_up = entry.taken_up;
         let server = self.server_of(c);
         let mark = match server.key.0 {
             ServiceKey::Mark { mark, .. } => mark,
             ServiceKey::Address { .. } => 0,
         };
-        let taken_up = telling.entry(id).taken_up;
         telling.tell(Told {
             conn: *c,
             method: server.spec.forwarding,
@@ -188,5 +179,17 @@ impl Flows {
             ),
             None => (Vec::new(), 0),
         }
+    }
+}
+
+/// What the policy asks of a connection whose client has sent so many packets.
+fn subject_of(c: &Conn, packets: u32) -> Subject {
+    Subject {
+        protocol: (!c.has(conn::MARKED)).then_some(c.protocol),
+        state: c.state,
+        template: c.has(conn::TEMPLATE),
+        persistent: c.control != NONE,
+        packets,
+        timeout: Duration::from_secs(c.timeout.into()),
     }
 }
