@@ -152,3 +152,15 @@ fn conversations_make_no_difference() {
         "only {forwarded} frames were forwarded by the hook"
     );
 }
+
+/// A tunnel whose server is told to wrap otherwise, in the middle of a flow.
+#[test]
+fn a_flow_follows_its_servers_encapsulation() {
+    let datagram = [1, 0, 0, 1, DNS, 0, 64, 2];
+    let [ipip, gue] = [3, 4];
+    let to_gue = [7, 1, 1, gue];
+    let data: Vec<u8> = [&[ipip], &datagram[..], &to_gue, &datagram, &datagram].concat();
+    for reach in [Reach::Everything, Reach::Established, Reach::Guard] {
+        exercise_handed_over(uvs_modes::BUILTIN, &data, reach);
+    }
+}

@@ -3,23 +3,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use uvs_core::conn::Conn;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::mode::{Mode, Path};
-use uvs_core::packet::{self, Packet, Parsed};
-use uvs_core::rewrite;
-use uvs_core::service::{Forwarding, Tunnel};
+use uvs_core::mode::Path;
+use uvs_core::service::{Forwarding, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS_MAC, VIP};
-use uvs_core::testing::packets::{self, ACK, PacketBuilder, SYN, TestFrame, check};
+use uvs_core::testing::packets::{self, ACK, SYN, TestFrame, check};
 use uvs_core::verdict::{DropReason, Verdict};
+use uvs_core::wire::protocol;
 
-const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
-
-fn mode(forwarding: Forwarding) -> &'static dyn Mode {
-    let mut rows = uvs_modes::BUILTIN.iter();
-    rows.find(|m| m.forwarding == forwarding).unwrap().rewrite
-}
+use common::{PROTOCOLS, finished, mode, packet_of, parse, through};
 
 /// The methods whose servers' replies pass the director.
 fn passing() -> impl Strategy<Value = Forwarding> {
@@ -41,22 +39,6 @@ fn path() -> impl Strategy<Value = Path> {
     })
 }
 
-fn packet_of(protocol: Protocol, src: Endpoint, dst: Endpoint, payload: &[u8]) -> PacketBuilder {
-    match protocol {
-        Protocol::Tcp => packets::tcp(src, dst, ACK).tcp_options(&[1, 1, 1, 1]),
-        Protocol::Udp => packets::udp(src, dst),
-        Protocol::Sctp => packets::sctp(src, dst, 0),
-    }
-    .payload(payload)
-}
-
-fn parse(t: &mut TestFrame) -> Packet {
-    match packet::parse(&mut t.frame()) {
-        Parsed::Ip(p) => p,
-        other => panic!("{other:?}"),
-    }
-}
-
 /// Exchanges source and destination, which changes no sum.
 fn turn(t: &TestFrame) -> TestFrame {
     let mut bytes = t.bytes().to_vec();
@@ -73,22 +55,6 @@ fn turn(t: &TestFrame) -> TestFrame {
         turned = TestFrame::new(&bytes, t.offload);
     }
     turned
-}
-
-/// Runs `way` on a frame and returns it with its checksum still as it was left.
-fn through(t: &TestFrame, way: impl Fn(&mut uvs_core::frame::Frame<'_>, &Packet)) -> TestFrame {
-    let mut t = t.clone();
-    let p = parse(&mut t);
-    let mut frame = t.frame();
-    way(&mut frame, &p);
-    TestFrame::new(frame.bytes(), frame.offload)
-}
-
-fn finished(t: &TestFrame) -> Vec<u8> {
-    let mut t = t.clone();
-    let mut frame = t.frame();
-    rewrite::finish_checksum(&mut frame);
-    frame.bytes().to_vec()
 }
 
 proptest! {
@@ -163,6 +129,39 @@ fn in_every_mode_the_ttl_falls_by_one_and_the_rest_stays() {
         assert_eq!(inner[40..], [2, 4, 5, 0xb4]);
         assert_eq!(sent.bytes[22], 8, "the outer header has the same TTL");
     }
+}
+
+/// As the kernel's, which asks the server with each packet.
+#[test]
+fn a_tunnel_wraps_with_what_its_server_says_now() {
+    let ipip = Tunnel::default();
+    let gue = Tunnel {
+        kind: TunnelKind::Gue,
+        port: 6080,
+        ..ipip
+    };
+    let gre = Tunnel {
+        kind: TunnelKind::Gre,
+        ..ipip
+    };
+    let mut bed = Bed::with_service(uvs_modes::BUILTIN, Protocol::Tcp, Forwarding::Tunnel, ipip);
+    let kinds = [
+        (ipip, protocol::IPIP, SYN),
+        (gue, protocol::UDP, ACK),
+        (gre, protocol::GRE, ACK),
+        (ipip, protocol::IPIP, ACK),
+    ];
+    for (tunnel, outer, flags) in kinds {
+        let service = Arc::make_mut(&mut bed.snapshot.services[0]);
+        service.servers[0].tunnel = tunnel;
+        bed.apply();
+        let packet = packets::tcp(CLIENT, VIP, flags).frame();
+        let sent = bed.from_client(TestFrame::finished(&packet));
+        assert_eq!(check(&sent[0].bytes), Ok(()), "{tunnel:?}");
+        assert_eq!(sent[0].bytes[23], outer, "{tunnel:?}");
+        assert!(sent[0].bytes.ends_with(&packet[34..]), "{tunnel:?}");
+    }
+    assert_eq!(bed.engine.connections().len(), 1);
 }
 
 #[test]

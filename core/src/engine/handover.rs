@@ -128,7 +128,7 @@ impl<R: Recorder> Engine<R> {
     fn drafts(&mut self, now: Instant, id: ConnId) -> Result<Drafts, Untaken> {
         let c = *self.flows.conn(id);
         self.may_be_taken(&c)?;
-        let mode = self.catalog.mode(c.mode());
+        let mode = self.mode_of(&c);
         let to_server = way(self.routes.lookup(self.to_server(&c)))?;
         // The way to a link-local address depends on where its packets come in.
         if c.client.addr.is_link_local() || c.server.addr.is_link_local() {

@@ -22,13 +22,11 @@ use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
+    #[inline]
     pub(super) fn continue_connection(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let conn = *self.flows.conn(id);
-        let server = self.flows.server_of(&conn);
-        let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
+        let server = self.flows.server_of(self.flows.conn(id));
         // One that only another director knows is as good as there: the connection says all that is needed.
-        let unbound = server.is_unbound();
-        let (removed, released) = (server.is_removed(), server.releases(expire_nodest));
+        let (removed, unbound) = (server.is_removed(), server.is_unbound());
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
@@ -37,29 +35,40 @@ impl<R: Recorder> Engine<R> {
         if self.desired.is_absent(t.packet.flow.dst) {
             return self.deliver_locally(t);
         }
-        let fresh = opens(t.packet);
-        let quiesced = expire_nodest && !removed && server.spec.weight == 0;
-        if fresh && (quiesced || self.is_reusable(&conn)) {
-            let why = if quiesced {
-                SetAside::Quiesced
-            } else {
-                SetAside::Over
-            };
+        if opens(t.packet)
+            && let Some(why) = self.gives_way(id)
+        {
             self.record(|_| why.into());
-            if conn.controlled == 0 {
+            if self.flows.conn(id).controlled == 0 {
                 self.flows.end(t.now, id, Cause::Reopened);
             }
             return self.start_connection(t);
         }
         if removed && !unbound {
-            return self.leave(t, id, released);
+            return self.leave(t, id);
         }
         self.forward(t, id)
     }
 
+    /// Why a packet that opens a connection does not belong to this one, if it does not.
+    fn gives_way(&self, id: ConnId) -> Option<SetAside> {
+        let c = self.flows.conn(id);
+        let server = self.flows.server_of(c);
+        if self.expires_nodest() && !server.is_removed() && server.spec.weight == 0 {
+            return Some(SetAside::Quiesced);
+        }
+        self.is_reusable(c).then_some(SetAside::Over)
+    }
+
+    /// Whether connections of servers that are gone or at weight 0 are given up.
+    fn expires_nodest(&self) -> bool {
+        self.desired.sysctls().expire_nodest_conn != 0
+    }
+
     /// A packet of a connection whose server was removed: it goes elsewhere, where the server releases it.
-    fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId, released: bool) -> Verdict {
-        if !released {
+    fn leave(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
+        let server = self.flows.server_of(self.flows.conn(id));
+        if !server.releases(self.expires_nodest()) {
             self.record(|_| SetAside::ServerGone.into());
             return Verdict::Drop(DropReason::ServerGone);
         }
@@ -177,7 +186,7 @@ impl<R: Recorder> Engine<R> {
         let query = self.to_server(self.flows.conn(id));
         self.flows.count_input(id);
         let c = self.flows.conn(id);
-        let (place, vip, mode) = (c.backend, c.vip.addr, self.catalog.mode(c.mode()));
+        let (place, vip, mode) = (c.backend, c.vip.addr, self.mode_of(c));
         self.flows
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);

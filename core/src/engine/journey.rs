@@ -115,6 +115,7 @@ impl<R: Recorder> Engine<R> {
             .is_spoofed(flow.src, flow.dst, t.frame.arrival)
     }
 
+    #[inline]
     fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let known = self.flows.find(&t.packet.flow);
         self.record(|e| e.looked_up(t.now, known));

@@ -109,7 +109,7 @@ impl<R: Recorder> Engine<R> {
             },
             (_, inside) => {
                 let known = path_mtus.mtu(t.now, c.server.addr, link) as usize;
-                let mode = self.catalog.mode(c.mode());
+                let mode = self.mode_of(c);
                 let room = known.saturating_sub(mode.overhead(&self.path_of(c)));
                 room.max(least_mtu(inside))
             }

@@ -122,7 +122,7 @@ impl<R: Recorder> Engine<R> {
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let mode = self.catalog.mode(c.mode());
+        let mode = self.mode_of(&c);
         let path = self.path(id);
         let hop = self.routes.fib.lookup(self.to_server(&c));
         self.counters.icmp_translated += 1;

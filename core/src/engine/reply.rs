@@ -19,11 +19,12 @@ use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
+    #[inline]
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
         let client = self.flows.conn(id).client.addr.family();
-        if let Some(verdict) = self.refuse_routing(t, hop, client) {
+        if let Some(verdict) = self.refuse_routing(t, &hop, client) {
             return verdict;
         }
         let turned = match (hop, self.flows.conn(id).local.port) {
@@ -116,7 +117,7 @@ impl<R: Recorder> Engine<R> {
         let flow = &t.packet.flow;
         let query = Query::to(flow.dst).from(flow.src).by(t.frame.arrival);
         let hop = self.routes.fib.lookup(query);
-        if let Some(verdict) = self.refuse_routing(t, hop, t.packet.family) {
+        if let Some(verdict) = self.refuse_routing(t, &hop, t.packet.family) {
             return verdict;
         }
         // Routing has lowered the TTL before IPVS sees the packet.
@@ -125,10 +126,11 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// What the host's routing refuses of a packet to a client of this family, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
+    #[inline]
     fn refuse_routing(
         &mut self,
         t: &mut Transit<'_, '_>,
-        hop: Result<NextHop, Unreachable>,
+        hop: &Result<NextHop, Unreachable>,
         client: Family,
     ) -> Option<Verdict> {
         let error = match hop {

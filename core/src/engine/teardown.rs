@@ -122,7 +122,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.voice.next_ip_id();
         let leg = Leg {
-            by: By::Mode(self.catalog.mode(c.mode())),
+            by: By::Mode(self.mode_of(c)),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,

@@ -87,6 +87,20 @@ impl Leg {
 }
 
 impl<R: Recorder> Engine<R> {
+    /// A connection's mode. Its method is bound to it for good; with what a tunnel wraps is its server's to say at any
+    /// time, as in the kernel (`tun_type` in `ip_vs_tunnel_xmit`).
+    #[inline]
+    pub(super) fn mode_of(&self, c: &Conn) -> &'static ModeDef {
+        let bound = self.catalog.mode(c.mode());
+        let server = self.flows.server_of(c);
+        if bound.encapsulation.is_none() || server.mode == c.mode() {
+            return bound;
+        }
+        let kind = server.spec.tunnel.kind;
+        let now = self.catalog.mode_for(bound.forwarding, kind);
+        now.map_or(bound, |place| self.catalog.mode(place))
+    }
+
     /// The addresses of a connection, and identification and DF for an outer header.
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.voice.next_ip_id();
@@ -314,6 +328,7 @@ pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
 }
 
 impl Exit {
+    #[inline]
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
     }

@@ -24,7 +24,7 @@ pub(in crate::engine) struct Server {
     /// As asked for, last.
     pub(in crate::engine) spec: ServerSpec,
     /// The place of its mode.
-    pub(super) mode: u8,
+    pub(in crate::engine) mode: u8,
     /// The slot of its service, [`NONE`] while removed.
     pub(super) service: u32,
     /// Its place among the service's backends.
