@@ -138,6 +138,23 @@ fn a_signal_is_handed_on_and_a_kill_takes_the_program_along() {
     daemon.stop().expect("it ends well");
 }
 
+/// The daemon would take what it says for root's.
+#[test]
+fn what_has_given_up_its_rights_is_left_to_the_kernel() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let daemon = serving(&lab);
+    let before = daemon.ipvsadm("-Sn").expect("saved");
+    let nobody = "/usr/bin/setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let line = format!("{TRACE_WORDS} {nobody} /usr/sbin/ipvsadm -C");
+    let mut command = daemon.command(&line);
+    let ended = lab.director.enter(|| command.output()).expect("entered");
+    let ended = ended.expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("Can't initialize ipvs"), "{ended:?}");
+    assert_eq!(daemon.ipvsadm("-Sn").expect("saved"), before);
+    daemon.stop().expect("it ends well");
+}
+
 #[test]
 fn where_no_daemon_is_a_traced_program_says_why() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
