@@ -3,6 +3,7 @@
 //! and say only that there is no IPVS.
 
 mod program;
+mod traced;
 
 use std::env;
 use std::ffi::OsString;
@@ -27,8 +28,15 @@ const NOT_FOUND: u8 = 127;
 /// It is started in this process's place with the library libuvs_ipvs.so preloaded, which carries what it asks of
 /// the kernel's IPVS to `uvs run`. By hand:
 /// LD_PRELOAD=/usr/lib/uvs/libuvs_ipvs.so UVS_IPVS_SOCKET=/run/uvs/ipvs.sock COMMAND
+///
+/// With --trace, a program that no library reaches is started beside this process, which stays, takes its system
+/// calls to IPVS from the kernel, and carries them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Carry the program's system calls from outside, without the library: for programs that are linked statically or
+    /// with musl, written in Go, or setuid
+    #[arg(long, conflicts_with = "library")]
+    trace: bool,
     /// The library [default: $UVS_IPVS_LIBRARY, or libuvs_ipvs.so beside uvs, in ../lib/uvs, /usr/lib/uvs or /usr/local/lib/uvs]
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
@@ -48,10 +56,6 @@ pub(crate) fn main(args: Args) -> ExitCode {
         eprintln!("uvs ipvs-run: {message}");
         ExitCode::from(code)
     };
-    let library = match library(args.library) {
-        Ok(library) => library,
-        Err(message) => return refuse(FAILED, message),
-    };
     let mut words = args.command.into_iter();
     let Some(name) = words.next() else {
         return refuse(USAGE, "no command".to_owned());
@@ -59,16 +63,25 @@ pub(crate) fn main(args: Args) -> ExitCode {
     let Some(path) = program::found(&name) else {
         return refuse(NOT_FOUND, format!("{}: no such program", name.display()));
     };
+    let control = non_empty("UVS_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
+    let socket = socket(&control);
+    let mut command = std::process::Command::new(&path);
+    command.arg0(name).args(words).env(SOCKET_VARIABLE, &socket);
+    if args.trace {
+        return match traced::main(command, &socket) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => refuse(FAILED, format!("{}: {error:#}", path.display())),
+        };
+    }
+    let library = match library(args.library) {
+        Ok(library) => library,
+        Err(message) => return refuse(FAILED, message),
+    };
     if let Err(unfit) = program::check(&path) {
         return refuse(FAILED, format!("{}: {unfit}", path.display()));
     }
-    let control = non_empty("UVS_SOCKET").map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from);
-    let error = std::process::Command::new(&path)
-        .arg0(name)
-        .args(words)
-        .env("LD_PRELOAD", preload(&library, env::var_os("LD_PRELOAD")))
-        .env(SOCKET_VARIABLE, socket(&control))
-        .exec();
+    let preload = preload(&library, env::var_os("LD_PRELOAD"));
+    let error = command.env("LD_PRELOAD", preload).exec();
     refuse(FAILED, format!("{}: {error}", path.display()))
 }
 

@@ -6,7 +6,6 @@ use std::process::Command;
 use uvs_lab::process::Process;
 use uvs_lab::{Daemon, Lab, Mode, Options, tools};
 
-use crate::preloaded;
 use crate::stand::{eventually, lab, run, serving, uvs};
 
 /// Says what a program sees over sockets of its own, before and after the daemon is another.
@@ -76,12 +75,16 @@ look("begun again")
 "#;
 
 /// The program, when it has looked once.
-fn looking(lab: &Lab, daemon: &Daemon<'_>) -> Process {
+fn looking(lab: &Lab, daemon: &Daemon<'_>, run: &str) -> Process {
     let script = lab.dir().join("look.py");
     fs::write(&script, PROGRAM).expect("written");
     let go_on = lab.dir().join("go-on");
-    let words = format!("/usr/bin/python3 {} {}", script.display(), go_on.display());
-    let command = preloaded(daemon, &words);
+    let words = format!(
+        "{run} /usr/bin/python3 {} {}",
+        script.display(),
+        go_on.display()
+    );
+    let command = daemon.command(&words);
     let log = lab.dir().join("look.log");
     let mut process = lab.director.spawn(command, &log).expect("python3 runs");
     let ready = process.wait_ready(crate::stand::PATIENCE, |p| p.log().contains("a child"));
@@ -91,10 +94,19 @@ fn looking(lab: &Lab, daemon: &Daemon<'_>) -> Process {
 
 #[test]
 fn a_program_goes_on_when_the_daemon_was_started_again() {
+    goes_on(&crate::run_words());
+}
+
+#[test]
+fn a_traced_program_goes_on_when_the_daemon_was_started_again() {
+    goes_on(crate::TRACE_WORDS);
+}
+
+fn goes_on(run: &str) {
     for kill in [false, true] {
         let (lab, _) = lab(Mode::Nat, Options::default());
         let mut daemon = serving(&lab);
-        let mut process = looking(&lab, &daemon);
+        let mut process = looking(&lab, &daemon, run);
         if kill {
             daemon
                 .process()

@@ -29,7 +29,7 @@ struct Keepalived<'a> {
 }
 
 impl<'a> Keepalived<'a> {
-    fn start(lab: &'a Lab, daemon: &'a Daemon<'a>) -> Self {
+    fn start(lab: &'a Lab, daemon: &'a Daemon<'a>, run: &str) -> Self {
         assert!(
             Path::new(PROGRAM).exists(),
             "{PROGRAM} is not there: apt-get install keepalived"
@@ -45,7 +45,10 @@ impl<'a> Keepalived<'a> {
         );
         let process = lab
             .director
-            .spawn(preloaded(daemon, &words), &lab.dir().join("keepalived.log"))
+            .spawn(
+                daemon.command(&format!("{run} {words}")),
+                &lab.dir().join("keepalived.log"),
+            )
             .expect("keepalived runs");
         Self {
             lab,
@@ -74,9 +77,18 @@ impl<'a> Keepalived<'a> {
 
 #[test]
 fn keepalived_lives_its_life() {
+    lives(&crate::run_words());
+}
+
+#[test]
+fn a_traced_keepalived_lives_its_life() {
+    lives(crate::TRACE_WORDS);
+}
+
+fn lives(run: &str) {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
-    let mut keepalived = Keepalived::start(&lab, &daemon);
+    let mut keepalived = Keepalived::start(&lab, &daemon, run);
 
     keepalived.has("the servers are in", [Some(2), Some(1), None]);
     assert_eq!(keepalived.answers(), [16, 8, 0]);

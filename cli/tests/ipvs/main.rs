@@ -1,10 +1,11 @@
 //! Programs that were written for IPVS in the kernel, unmodified, against `uvs run`: Debian's ipvsadm through its
-//! recorded sessions, keepalived through its whole life, and a program of our own that looks at the library.
+//! recorded sessions, keepalived through its whole life, and programs of our own that look at the library, and at `--trace` in its place.
 //! Need root, or `make test`.
 
 mod carried;
 mod keepalived;
 mod sessions;
+mod traced;
 
 #[path = "../support/stand.rs"]
 mod stand;
@@ -28,6 +29,9 @@ fn library() -> PathBuf {
 fn run_words() -> String {
     format!("ipvs-run --library {} --", library().display())
 }
+
+/// The same, carried from outside of the program.
+const TRACE_WORDS: &str = "ipvs-run --trace --";
 
 /// A program with the library, and with the environment that leads it to this daemon.
 fn preloaded(daemon: &Daemon<'_>, program: &str) -> std::process::Command {

@@ -84,14 +84,14 @@ fn sessions(book: &str) -> Vec<Session> {
 #[test]
 fn every_session_over_netlink_is_the_kernels() {
     let (lab, _) = lab(Mode::Nat, Options::default());
-    let world = World::new(&lab, None);
+    let world = World::new(&lab, None, crate::run_words());
     assert_eq!(world.replay_all(KERNEL), 220);
 }
 
 #[test]
 fn every_session_of_ipv6_over_netlink_is_the_kernels() {
     let (lab, _) = lab(Mode::Nat, Options::default());
-    let world = World::new(&lab, None);
+    let world = World::new(&lab, None, crate::run_words());
     // That machine had no name for ::1.
     fs::write(lab.dir().join("hosts"), "127.0.0.1 localhost\n").expect("written");
     assert_eq!(world.replay_all(KERNEL6), 243);
@@ -100,8 +100,24 @@ fn every_session_of_ipv6_over_netlink_is_the_kernels() {
 #[test]
 fn ipv6_tunnels_orders_and_restores_end_as_recorded() {
     let (lab, _) = lab(Mode::Nat, Options::default());
-    let world = World::new(&lab, None);
+    let world = World::new(&lab, None, crate::run_words());
     assert_eq!(world.replay_all(USAGE), 725);
+}
+
+#[test]
+fn every_session_of_a_traced_ipvsadm_is_the_kernels() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let world = World::new(&lab, None, crate::TRACE_WORDS.to_owned());
+    assert_eq!(world.replay_all(KERNEL), 220);
+}
+
+/// Without netlink too, where the library that hides it is all that is preloaded.
+#[test]
+fn every_session_of_a_traced_ipvsadm_over_socket_options_is_the_kernels() {
+    let (lab, _) = lab(Mode::Nat, Options::default());
+    let shim = without_netlink(&lab);
+    let world = World::new(&lab, Some(shim), crate::TRACE_WORDS.to_owned());
+    assert_eq!(world.replay_all(KERNEL), 172);
 }
 
 /// The recording is netlink's, so what socket options cannot say is left out.
@@ -109,7 +125,7 @@ fn ipv6_tunnels_orders_and_restores_end_as_recorded() {
 fn every_session_over_socket_options_is_the_kernels() {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let shim = without_netlink(&lab);
-    let world = World::new(&lab, Some(shim));
+    let world = World::new(&lab, Some(shim), crate::run_words());
     assert_eq!(world.replay_all(KERNEL), 172);
 }
 
@@ -131,10 +147,12 @@ struct World<'a> {
     lab: &'a Lab,
     /// What hides netlink.
     shim: Option<PathBuf>,
+    /// The words before ipvsadm.
+    run: String,
 }
 
 impl<'a> World<'a> {
-    fn new(lab: &'a Lab, shim: Option<PathBuf>) -> Self {
+    fn new(lab: &'a Lab, shim: Option<PathBuf>, run: String) -> Self {
         let program = Path::new(IPVSADM).canonicalize().unwrap_or_default();
         assert!(
             program.ends_with("ipvsadm"),
@@ -151,7 +169,7 @@ impl<'a> World<'a> {
         // The recording's sync daemons are on these two.
         let links = "link add c0 type veth peer name s0\nlink set c0 up\nlink set s0 up";
         lab.director.ip(links).expect("added");
-        Self { lab, shim }
+        Self { lab, shim, run }
     }
 
     /// Plays all sessions of a book.
@@ -206,7 +224,7 @@ impl<'a> World<'a> {
             format!("mount --bind {} /etc/{name}", file.display())
         });
         let script = format!("{}; exec \"$@\"", binds.join(" && "));
-        let run = daemon.command(&crate::run_words());
+        let run = daemon.command(&self.run);
         let mut command =
             tools::command("unshare", ["--mount", "sh", "-ec", &script, "sh"]).expect("unshare");
         command

@@ -1,20 +1,25 @@
-//! What the preload library and the daemon say to each other: netlink's messages as they are, and questions for
-//! what is no message. Nothing else is here, so that the library brings nothing else into a program.
+//! What the preload library, or `uvs ipvs-run --trace` in its place, and the daemon say to each other: netlink's
+//! messages as they are, and questions for what is no message. Nothing else is here, so that the library brings
+//! nothing else into a program.
 #![forbid(unsafe_code)]
 
 mod addressee;
 mod question;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use addressee::{CONTROLLER, FAMILY, NAME, is_answered, is_for_ipvs};
-pub use question::{FILES, MAGIC, Part, Question};
+pub use question::{FILES, MAGIC, OPTIONS, Part, Question, answer};
 
 /// Where the daemon listens unless `$UVS_IPVS_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/uvs/ipvs.sock";
 /// The environment variable that says otherwise, to the daemon and to the library.
 pub const SOCKET_VARIABLE: &str = "UVS_IPVS_SOCKET";
+/// The daemon answers from memory; one that takes longer is stuck.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The most bytes of a datagram in either direction.
 pub const MAX_DATAGRAM: usize = 64 << 10;
 
@@ -30,6 +35,14 @@ pub fn socket_beside(control: &Path) -> PathBuf {
     let mut name: OsString = control.as_os_str().to_owned();
     name.push(".ipvs");
     name.into()
+}
+
+/// Why what follows will fail: a program without IPVS in the kernel says that only.
+pub fn unreachable(socket: &Path, reason: &io::Error) -> String {
+    format!(
+        "uvs: {}: {reason}: no daemon takes IPVS commands here; start `uvs run`, or name its socket in ${SOCKET_VARIABLE}",
+        socket.display()
+    )
 }
 
 #[cfg(test)]

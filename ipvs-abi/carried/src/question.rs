@@ -3,6 +3,8 @@
 //!
 //! A question begins with [`MAGIC`], where a netlink message has its length: no message is as long as that.
 
+use std::ops::RangeInclusive;
+
 /// The first bytes of a question.
 pub const MAGIC: [u8; 4] = *b"UVS\x01";
 /// The most bytes of data in an answer's datagram.
@@ -22,6 +24,9 @@ pub const FILES: [&str; 3] = [
     "/proc/net/ip_vs_conn",
     "/proc/net/ip_vs_stats",
 ];
+
+/// IP_VS_BASE_CTL and IP_VS_SO_SET_MAX (linux/ip_vs.h): the socket options of IPVS, at SOL_IP.
+pub const OPTIONS: RangeInclusive<i32> = 1152..=1167;
 
 /// A question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +146,26 @@ impl<'a> Part<'a> {
             LAST => Some(Self::Last(data)),
             errno if errno > 0 => Some(Self::Refused(errno)),
             _ => None,
+        }
+    }
+}
+
+/// An answer's data, from its datagrams as they are received.
+///
+/// # Errors
+/// The errno of the refusal, or of receiving; EIO where a datagram is no part of an answer.
+pub fn answer(mut receive: impl FnMut() -> Result<Vec<u8>, i32>) -> Result<Vec<u8>, i32> {
+    const EIO: i32 = 5;
+    let mut data = Vec::new();
+    loop {
+        let datagram = receive()?;
+        match Part::parse(&datagram).ok_or(EIO)? {
+            Part::More(part) => data.extend_from_slice(part),
+            Part::Last(part) => {
+                data.extend_from_slice(part);
+                return Ok(data);
+            }
+            Part::Refused(errno) => return Err(errno),
         }
     }
 }

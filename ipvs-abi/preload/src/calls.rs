@@ -8,14 +8,11 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _};
 use libc::{
     FILE, c_char, c_int, c_void, mode_t, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t,
 };
-use uvs_ipvs_carried::{FILES, Question, is_answered, is_for_ipvs};
+use uvs_ipvs_carried::{FILES, OPTIONS, Question, is_answered, is_for_ipvs};
 
 use crate::carry;
 use crate::descriptors::{self, Kind};
 use crate::next::next;
-
-/// IP_VS_BASE_CTL and IP_VS_SO_SET_MAX (linux/ip_vs.h): the socket options of IPVS.
-const OPTIONS: std::ops::RangeInclusive<c_int> = 1152..=1167;
 
 /// socket(2): notes generic netlink sockets.
 #[unsafe(no_mangle)]

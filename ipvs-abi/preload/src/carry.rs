@@ -3,16 +3,16 @@
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
-use uvs_ipvs_carried::{DEFAULT_SOCKET, MAX_DATAGRAM, Part, Question, SOCKET_VARIABLE};
+use uvs_ipvs_carried::{
+    DEFAULT_SOCKET, MAX_DATAGRAM, PATIENCE, Question, SOCKET_VARIABLE, answer, unreachable,
+};
 
 use crate::descriptors::{self, Kind};
 use crate::next::next;
-
-/// The daemon answers from memory; one that takes longer is stuck.
-const PATIENCE: c_int = 10_000;
 
 /// Puts a connection to the daemon in a netlink socket's place.
 ///
@@ -52,8 +52,9 @@ pub(crate) fn await_answer(fd: c_int) {
         events: libc::POLLIN,
         revents: 0,
     };
+    let limit = c_int::try_from(PATIENCE.as_millis()).unwrap_or(c_int::MAX);
     // SAFETY: one entry, which lives until the call is over.
-    unsafe { libc::poll(&raw mut poll, 1, PATIENCE) };
+    unsafe { libc::poll(&raw mut poll, 1, limit) };
 }
 
 /// Asks a question over a connection of its own.
@@ -69,18 +70,7 @@ pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
     if sent < 0 {
         return Err(errno());
     }
-    let mut data = Vec::new();
-    loop {
-        let datagram = receive(fd)?;
-        match Part::parse(&datagram).ok_or(libc::EIO)? {
-            Part::More(part) => data.extend_from_slice(part),
-            Part::Last(part) => {
-                data.extend_from_slice(part);
-                return Ok(data);
-            }
-            Part::Refused(errno) => return Err(errno),
-        }
-    }
+    answer(|| receive(fd))
 }
 
 /// A datagram; empty at the connection's end.
@@ -137,7 +127,8 @@ fn explain(path: &str, reason: c_int) {
         let reason = std::io::Error::from_raw_os_error(reason);
         let _ = writeln!(
             std::io::stderr(),
-            "uvs: {path}: {reason}: no daemon takes IPVS commands here; start `uvs run`, or name its socket in $UVS_IPVS_SOCKET"
+            "{}",
+            unreachable(Path::new(path), &reason)
         );
     }
 }

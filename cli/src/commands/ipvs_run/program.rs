@@ -28,21 +28,21 @@ const NOTE: u32 = 4;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
     #[error(
-        "is linked statically, so that no library can be preloaded; use a dynamically linked build of it, or change the table by `uvs ipvsadm`"
+        "is linked statically, so that no library can be preloaded; start it by `uvs ipvs-run --trace`, or change the table by `uvs ipvsadm`"
     )]
     Static,
     #[error(
-        "is linked with another C library ({0}) than libuvs_ipvs.so; use a build for glibc, or change the table by `uvs ipvsadm`"
+        "is linked with another C library ({0}) than libuvs_ipvs.so; start it by `uvs ipvs-run --trace`, or use a build for glibc"
     )]
     OtherLibrary(String),
     #[error(
-        "is written in Go, which makes its system calls itself, unseen by any library; change the table by `uvs ipvsadm`"
+        "is written in Go, which makes its system calls itself, unseen by any library; start it by `uvs ipvs-run --trace`, or change the table by `uvs ipvsadm`"
     )]
     Go,
     #[error("is no program for this machine's 64 bits, as libuvs_ipvs.so is")]
     OtherMachine,
     #[error(
-        "is setuid, setgid or has file capabilities, and the loader ignores LD_PRELOAD then; run it as the user it becomes"
+        "is setuid, setgid or has file capabilities, and the loader ignores LD_PRELOAD then; run it as the user it becomes, or by `uvs ipvs-run --trace`"
     )]
     Privileged,
     #[error("its interpreter {}: {what}", .path.display())]
