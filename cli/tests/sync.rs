@@ -1,17 +1,24 @@
 //! Two directors that tell each other of connections: one is killed in the middle of a download, the other one gets
-//! its addresses, and the download goes on. Needs root, or `make test`.
+//! its addresses, and the download goes on; and two that serve at once (`ecmp`). Needs root, or `make test`.
 
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
+#[path = "sync/director.rs"]
+mod director;
+#[path = "sync/ecmp.rs"]
+mod ecmp;
 #[path = "sync/pair.rs"]
 mod pair;
+#[path = "support/stand.rs"]
+mod stand;
 #[path = "sync/vrrp.rs"]
 mod vrrp;
 
 use std::time::Duration;
 
-use pair::{Pair, SERVER, VIP, download, eventually};
+use director::eventually;
+use pair::{Pair, SERVER, VIP, download};
 
 /// A download that the first director dies in; what it needs of the second.
 fn goes_on(method: &str, replies_by: &str) {
