@@ -26,8 +26,3 @@ pub enum Version {
     /// Both families, time-outs, marks and options.
     V1,
 }
-
-/// The port that directors speak on, unless told otherwise.
-pub const PORT: u16 = 8848;
-/// The group that they speak to, unless told otherwise: 224.0.0.81.
-pub const GROUP: [u8; 4] = [224, 0, 0, 81];

@@ -16,7 +16,7 @@ use super::{Count, Sockets, socket};
 const DATAGRAMS: usize = 64;
 
 /// A running backup.
-pub(super) struct Backup {
+pub(crate) struct Backup {
     sockets: Vec<Socket>,
     syncid: u8,
     /// What one datagram is read into; a longer one is cut off, and refused.

@@ -11,7 +11,7 @@ use uvs_sync::{Message, Version, Writer};
 use super::{Count, Sockets, socket};
 
 /// A running master.
-pub(super) struct Master {
+pub(crate) struct Master {
     ways: Vec<Way>,
     pub(super) count: Count,
 }
