@@ -15,6 +15,9 @@ use crate::stand;
 /// How long what must come may take before the test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Its configuration, empty at first.
+const CONFIGURATION: &str = "uvs.toml";
+
 /// A director of a test.
 pub(crate) struct Director {
     pub(crate) host: Netns,
@@ -30,6 +33,7 @@ impl Director {
     /// Starts UVS on a host.
     pub(crate) fn start(host: Netns, interfaces: &'static [&'static str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join(CONFIGURATION), "").expect("a file");
         let daemon = Mutex::new(spawn(&host, interfaces, dir.path()));
         let director = Self {
             host,
@@ -52,6 +56,17 @@ impl Director {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}: {stderr}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Has it another configuration: services that commands have added go.
+    pub(crate) fn configure(&self, text: &str) {
+        std::fs::write(self.dir.path().join(CONFIGURATION), text).expect("a file");
+        self.uvs("reload");
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// What ipvsadm says to these words.
@@ -157,7 +172,8 @@ impl Drop for Director {
 fn spawn(host: &Netns, interfaces: &[&str], dir: &Path) -> Child {
     let mut uvs = Command::new(stand::uvs());
     uvs.env("UVS_SOCKET", dir.join("control.sock"));
-    uvs.args(["run", "--metrics", "off"]);
+    uvs.args(["run", "--metrics", "off", "--config"]);
+    uvs.arg(dir.join(CONFIGURATION));
     for interface in interfaces {
         uvs.args(["--interface", interface]);
     }

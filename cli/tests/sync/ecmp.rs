@@ -28,7 +28,7 @@ const SERVERS: [Ipv4Addr; 4] = [
 /// Servers at the beginning: the last one comes while connections last.
 const AT_FIRST: usize = 3;
 
-const CONNECTIONS: usize = 96;
+const CONNECTIONS: usize = 160;
 /// Between two requests of a connection.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Requests that each connection gets answered before the loss: more packets than `sync_threshold` asks for.

@@ -21,6 +21,9 @@ use crate::stand;
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 11);
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 9);
+/// The directors' own.
+pub(crate) const ADDRESSES: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(10, 9, 0, 3), Ipv4Addr::new(10, 9, 0, 4)];
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 
 /// Bytes of the download: as many parts, a moment after each.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 pub use uvs_core::numbers::SyncNumbers;
@@ -56,9 +57,15 @@ pub struct SyncRequest {
     /// The first UDP port, host byte order; `None` = 8848.
     #[serde(default)]
     pub port: Option<u16>,
-    /// How many routers a datagram may pass, plus one; `None` = 1.
+    /// How many routers a datagram to a group may pass, plus one; `None` = 1.
     #[serde(default)]
     pub ttl: Option<u8>,
+    /// The other directors, where they are not spoken to as a group; of one family. The configuration's own.
+    #[serde(default)]
+    pub peers: Vec<IpAddr>,
+    /// The file with the secret by which they know each other. The configuration's own.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 /// A running sync daemon.
@@ -76,8 +83,14 @@ pub struct SyncDaemon {
     pub group: IpAddr,
     /// The first UDP port, host byte order.
     pub port: u16,
-    /// How many routers a datagram may pass, plus one.
+    /// How many routers a datagram to the group may pass, plus one.
     pub ttl: u8,
+    /// The other directors, where they are spoken to one by one; the group is idle then.
+    #[serde(default)]
+    pub peers: Vec<IpAddr>,
+    /// The file with the secret by which they know each other.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 /// Where directors speak, unless something else is said.
@@ -93,7 +106,8 @@ impl SyncRequest {
     /// The daemon that is to run on an interface of this MTU, with what was not said (`start_sync_thread`).
     pub fn on(&self, mtu: u32) -> SyncDaemon {
         let group = self.group.unwrap_or(GROUP);
-        let headers = if group.is_ipv6() { 40 + 8 } else { 20 + 8 };
+        let speaks_to = self.peers.first().copied().unwrap_or(group);
+        let headers = if speaks_to.is_ipv6() { 40 + 8 } else { 20 + 8 };
         let backup = self.role == SyncRole::Backup;
         let (mtu, least) = match backup {
             true => (mtu.clamp(MTU, u16::MAX.into()), BACKUP_MIN),
@@ -111,6 +125,8 @@ impl SyncRequest {
             group,
             port: self.port.filter(|port| *port != 0).unwrap_or(PORT),
             ttl: self.ttl.filter(|ttl| *ttl != 0).unwrap_or(TTL),
+            peers: self.peers.clone(),
+            key_file: self.key_file.clone(),
         }
     }
 }

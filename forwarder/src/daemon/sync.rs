@@ -1,6 +1,7 @@
 //! The sync daemons: started and ended by commands and by the configuration, and their place in a turn.
 
 use std::io;
+use std::path::Path;
 
 use uvs_control::config::Config;
 use uvs_control::protocol::{
@@ -12,6 +13,7 @@ use uvs_core::service::Forwarding;
 use uvs_core::snapshot::Sysctls;
 use uvs_exporter::SyncMetrics;
 use uvs_sync::Version;
+use uvs_sync::seal::{Key, MIN_SECRET};
 
 use super::{Daemon, SYNC, failed};
 use crate::sync::{Opened, Sockets, mtu};
@@ -61,8 +63,9 @@ impl Daemon {
 
     fn open_sync(&self, daemon: &SyncDaemon, sysctls: &Sysctls) -> Result<Opened, Refusal> {
         let events = (self.poll.registry(), SYNC);
-        Opened::new(daemon, Sockets::of(sysctls), events)
-            .map_err(|e| refused(&daemon.interface, &e))
+        let key = daemon.key_file.as_deref().map(key_of).transpose()?;
+        let opened = Opened::new(daemon, Sockets::of(sysctls), key, events);
+        opened.map_err(|e| refused(&daemon.interface, &e))
     }
 
     fn run_sync(&mut self, daemon: &SyncDaemon, opened: Opened) {
@@ -199,10 +202,33 @@ fn client_of(told: &TakenUp) -> Option<crate::guard::Server> {
 }
 
 fn described(daemon: &SyncDaemon) -> String {
+    let peers: Vec<String> = daemon.peers.iter().map(ToString::to_string).collect();
+    let with = match peers.is_empty() {
+        true => format!("group {}", daemon.group),
+        false => format!("peers {}", peers.join(" ")),
+    };
+    let sealed = if daemon.key_file.is_some() {
+        ", with a key"
+    } else {
+        ""
+    };
     format!(
-        "a {} sync daemon on {}, syncid {}, group {} port {}",
-        daemon.role, daemon.interface, daemon.syncid, daemon.group, daemon.port
+        "a {} sync daemon on {}, syncid {}, {with} port {}{sealed}",
+        daemon.role, daemon.interface, daemon.syncid, daemon.port
     )
+}
+
+/// The key whose secret is in a file; white space around it is none of it.
+fn key_of(file: &Path) -> Result<Key, Refusal> {
+    let at = file.display();
+    let secret = std::fs::read(file).map_err(|e| failed(format!("the sync key {at}: {e}")))?;
+    Key::new(secret.trim_ascii()).ok_or_else(|| Refusal {
+        errno: Errno::Invalid,
+        message: format!(
+            "the sync key {at} has less than {MIN_SECRET} bytes; make one on one director and copy it to the others: \
+             openssl rand -hex 32 > {at}"
+        ),
+    })
 }
 
 /// What the host refused, and what is to be done about it.

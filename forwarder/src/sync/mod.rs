@@ -15,6 +15,7 @@ use uvs_core::peer::{TakenUp, Told};
 use uvs_core::snapshot::Sysctls;
 use uvs_core::time::Instant;
 use uvs_sync::Version;
+use uvs_sync::seal::Key;
 
 use backup::Backup;
 use master::Master;
@@ -66,11 +67,12 @@ impl Opened {
     pub(crate) fn new(
         daemon: &SyncDaemon,
         sockets: Sockets,
+        key: Option<Key>,
         events: (&Registry, Token),
     ) -> io::Result<Self> {
         Ok(match daemon.role {
-            SyncRole::Master => Self::Master(Master::start(daemon, sockets)?),
-            SyncRole::Backup => Self::Backup(Backup::start(daemon, sockets, events)?),
+            SyncRole::Master => Self::Master(Master::start(daemon, sockets, key)?),
+            SyncRole::Backup => Self::Backup(Backup::start(daemon, sockets, key, events)?),
         })
     }
 }
