@@ -193,6 +193,45 @@ fn what_is_owned_changes_with_the_file_unless_the_command_line_says_it() {
     daemon.stop().expect("it ends well");
 }
 
+#[test]
+fn a_sync_daemon_that_cannot_run_leaves_all_as_it_was() {
+    let (lab, shell) = lab(Mode::Dr, Options::default());
+    let file = lab.dir().join("uvs.toml");
+    let write = |rs1: u32, rs2: u32, sync: &str| {
+        write_weights(&file, rs1, rs2);
+        let text = fs::read_to_string(&file).expect("written");
+        fs::write(&file, format!("{text}\n[sync]\n{sync}\n")).expect("written");
+    };
+    let master = "master = { interface = \"eth0\", syncid = 7 }";
+    write(3, 1, master);
+    let daemon = configured(&lab, &file);
+    let daemons = || run(&lab, &shell, "ipvsadm -L --daemon").stdout;
+    let (before, config) = (daemons(), run(&lab, &shell, "ipvsadm -Sn").stdout);
+    assert!(
+        before.starts_with("master sync daemon (mcast=eth0, syncid=7"),
+        "{before}"
+    );
+
+    // The master would end, another weight hold, and a backup has no link.
+    write(1, 3, "backup = { interface = \"nosuch0\" }");
+    let refused = run(&lab, &shell, "uvs reload");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.stderr.contains("nosuch0: no such interface"),
+        "{refused:?}"
+    );
+    assert_eq!(daemons(), before);
+    assert_eq!(run(&lab, &shell, "ipvsadm -Sn").stdout, config);
+    assert_eq!(ask(&lab).expect("answers"), shares(30, 10));
+
+    write(1, 3, "backup = { interface = \"eth0\" }");
+    let reloaded = run(&lab, &shell, "uvs reload");
+    assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
+    assert!(daemons().starts_with("backup sync daemon (mcast=eth0, syncid=0"));
+    assert_eq!(ask(&lab).expect("answers"), shares(10, 30));
+    daemon.stop().expect("it ends well");
+}
+
 /// Each wrong file, and what its refusal says after the file's name.
 const WRONG: &[(&str, &str)] = &[
     (

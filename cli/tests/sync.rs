@@ -1,27 +1,69 @@
 //! Two directors that tell each other of connections: one is killed in the middle of a download, the other one gets
-//! its addresses, and the download goes on. Needs root, or `make test`.
+//! its addresses, and the download goes on; and two that serve at once (`ecmp`). Needs root, or `make test`.
 
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
+#[path = "sync/director.rs"]
+mod director;
+#[path = "sync/ecmp.rs"]
+mod ecmp;
 #[path = "sync/pair.rs"]
 mod pair;
+#[path = "support/stand.rs"]
+mod stand;
 #[path = "sync/vrrp.rs"]
 mod vrrp;
 
 use std::time::Duration;
 
-use pair::{Pair, SERVER, VIP, download, eventually};
+use director::eventually;
+use pair::{Pair, SERVER, VIP, download};
 
-/// A download that the first director dies in; what it needs of the second.
-fn goes_on(method: &str, replies_by: &str) {
-    let pair = Pair::new(replies_by);
+/// How directors come to speak to each other.
+type Link = fn(&Pair);
+
+/// By ipvsadm's commands, to the group.
+fn by_multicast(pair: &Pair) {
     for director in &pair.directors {
         director.ask("--start-daemon master --mcast-interface eth0 --syncid 7");
         director.ask("--start-daemon backup --mcast-interface eth0 --syncid 7");
+    }
+}
+
+/// By the configuration, one to the other, with a key that both have.
+fn by_unicast(pair: &Pair) {
+    with_keys(pair, ["the secret of both"; 2]);
+}
+
+/// The same with each one's key.
+fn with_keys(pair: &Pair, secrets: [&str; 2]) {
+    let others = [pair::ADDRESSES[1], pair::ADDRESSES[0]];
+    for ((director, other), secret) in pair.directors.iter().zip(others).zip(secrets) {
+        let key = director.dir().join("sync.key");
+        std::fs::write(&key, secret).expect("a file");
+        let daemon = format!(
+            "interface = \"eth0\"\nsyncid = 7\npeers = [\"{other}\"]\nkey_file = \"{}\"",
+            key.display()
+        );
+        director.configure(&format!(
+            "[sync.master]\n{daemon}\n[sync.backup]\n{daemon}\n"
+        ));
+    }
+}
+
+fn add_service(pair: &Pair, method: &str) {
+    for director in &pair.directors {
         director.ask(&format!("-A -t {VIP}:80 -s rr {}", local(method)));
         director.ask(&format!("-a -t {VIP}:80 -r {SERVER}:80 {method}"));
     }
+}
+
+/// A download that the first director dies in; what it needs of the second.
+fn goes_on(link: Link, method: &str, replies_by: &str) {
+    let pair = Pair::new(replies_by);
+    link(&pair);
+    add_service(&pair, method);
     let (first, second) = (&pair.directors[0], &pair.directors[1]);
     pair.serve_by(0);
     let downloading = download(&pair.client);
@@ -51,22 +93,48 @@ fn local(method: &str) -> String {
 
 #[test]
 fn a_download_goes_on_in_dr() {
-    goes_on("-g", "directly");
+    goes_on(by_multicast, "-g", "directly");
 }
 
 #[test]
 fn a_download_goes_on_in_nat() {
-    goes_on("-m", "the gateway");
+    goes_on(by_multicast, "-m", "the gateway");
 }
 
 #[test]
 fn a_download_goes_on_in_a_tunnel() {
-    goes_on("-i", "directly");
+    goes_on(by_multicast, "-i", "directly");
 }
 
 #[test]
 fn a_download_goes_on_in_fullnat() {
-    goes_on("--fullnat", "the local address");
+    goes_on(by_multicast, "--fullnat", "the local address");
+}
+
+#[test]
+fn a_download_goes_on_in_nat_by_unicast() {
+    goes_on(by_unicast, "-m", "the gateway");
+}
+
+#[test]
+fn another_key_is_refused_by_name() {
+    let pair = Pair::new("directly");
+    with_keys(&pair, ["the secret of one", "the secret of another"]);
+    add_service(&pair, "-g");
+    pair.serve_by(0);
+    let _downloading = download(&pair.client);
+    let second = &pair.directors[1];
+    eventually("the second director refuses what it hears", || {
+        let refused = "a sync datagram from 10.9.0.3 is refused: its seal is not of this key";
+        second.log().contains(refused)
+    });
+    assert_eq!(second.ask("-Lnc").matches("ESTABLISHED").count(), 0);
+    let shown = second.uvs("show sync -o json");
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let backup = &shown[1];
+    assert_eq!(backup["daemon"]["role"], "backup", "{shown}");
+    assert_eq!(backup["numbers"]["messages"], 0, "{shown}");
+    assert_ne!(backup["numbers"]["refused"], 0, "{shown}");
 }
 
 #[test]

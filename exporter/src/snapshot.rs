@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::Addr;
-use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
@@ -81,18 +81,8 @@ pub struct MetricSnapshot {
 pub struct SyncMetrics {
     /// `master` or `backup`.
     pub role: &'static str,
-    /// Datagrams sent or received.
-    pub datagrams: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// What was told or taken up.
-    pub messages: u64,
-    /// What was not taken up.
-    pub refused: u64,
-    /// What was lost before it was sent.
-    pub lost: u64,
-    /// Seconds since the last datagram.
-    pub last: Option<u64>,
+    /// What it has done.
+    pub numbers: SyncNumbers,
 }
 
 impl MetricSnapshot {

@@ -64,6 +64,8 @@ pub(crate) fn request(given: &Received<'_>) -> Result<SyncRequest, Errno> {
         group,
         port: given.u16(kind::PORT),
         ttl: given.u8(kind::TTL),
+        peers: Vec::new(),
+        key_file: None,
     })
 }
 
@@ -101,6 +103,8 @@ pub(crate) fn read(from: &mut Reader<'_>) -> Result<SyncRequest, Errno> {
         group: None,
         port: None,
         ttl: None,
+        peers: Vec::new(),
+        key_file: None,
     })
 }
 

@@ -55,6 +55,8 @@ impl Line {
                 group: None,
                 port: None,
                 ttl: None,
+                peers: Vec::new(),
+                key_file: None,
             },
         }
     }

@@ -1,5 +1,5 @@
 //! What directors tell each other of their connections, so that one can take over from another: the bytes of
-//! IPVS's synchronisation, versions 0 and 1. No socket is opened here and no clock read; when a connection is told of,
+//! IPVS's synchronisation, versions 0 and 1, and a seal for UVS among itself. No socket is opened here and no clock read; when a connection is told of,
 //! the engine decides ([`uvs_core::peer`]).
 //!
 //! Written after net/netfilter/ipvs/ip_vs_sync.c, and held to what the kernel was recorded to send and to take
@@ -10,6 +10,7 @@ mod bytes;
 mod convert;
 pub mod message;
 pub mod reader;
+pub mod seal;
 mod v0;
 mod v1;
 pub mod writer;
@@ -26,8 +27,3 @@ pub enum Version {
     /// Both families, time-outs, marks and options.
     V1,
 }
-
-/// The port that directors speak on, unless told otherwise.
-pub const PORT: u16 = 8848;
-/// The group that they speak to, unless told otherwise: 224.0.0.81.
-pub const GROUP: [u8; 4] = [224, 0, 0, 81];

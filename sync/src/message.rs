@@ -76,6 +76,29 @@ pub struct Message {
 }
 
 impl Message {
+    /// What each message says, and none of what only some do. Of the flags it has those that are taken up.
+    pub(crate) const fn new(
+        protocol: u8,
+        flags: u32,
+        state: u16,
+        [client, vip, server]: [Endpoint; 3],
+    ) -> Self {
+        Self {
+            protocol,
+            flags: flags & flag::BACKUP,
+            state,
+            client,
+            vip,
+            server,
+            mark: 0,
+            timeout: 0,
+            sequence: None,
+            engine: Vec::new(),
+            engine_data: Vec::new(),
+            local: None,
+        }
+    }
+
     /// Whether it is of a template.
     pub const fn is_template(&self) -> bool {
         self.flags & flag::TEMPLATE != 0

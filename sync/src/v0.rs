@@ -38,25 +38,15 @@ pub(crate) fn take(b: &mut Bytes<'_>) -> Result<Message, Refused> {
     let mut entry = || {
         let [_, protocol] = b.array()?;
         let ports = message::ports(b)?;
-        let [client, vip, server] = message::endpoints_v4(b, ports)?;
+        let ends = message::endpoints_v4(b, ports)?;
         let (flags, state) = (u32::from(b.u16()?), b.u16()?);
         let sequence = match flags & flag::SEQ {
             0 => None,
             _ => Some(message::sequences(b)?),
         };
         Some(Message {
-            protocol,
-            flags: flags & flag::BACKUP,
-            state,
-            client,
-            vip,
-            server,
-            mark: 0,
-            timeout: 0,
             sequence,
-            engine: Vec::new(),
-            engine_data: Vec::new(),
-            local: None,
+            ..Message::new(protocol, flags, state, ends)
         })
     };
     entry().ok_or(Refused::Truncated)

@@ -126,20 +126,11 @@ fn fixed(b: &mut Bytes<'_>) -> Result<Message, Refused> {
         };
         Some((mark, timeout, ends))
     };
-    let (mark, timeout, [client, vip, server]) = rest().ok_or(Refused::Truncated)?;
+    let (mark, timeout, ends) = rest().ok_or(Refused::Truncated)?;
     Ok(Message {
-        protocol,
-        flags: flags & flag::BACKUP,
-        state,
-        client,
-        vip,
-        server,
         mark,
         timeout,
-        sequence: None,
-        engine: Vec::new(),
-        engine_data: Vec::new(),
-        local: None,
+        ..Message::new(protocol, flags, state, ends)
     })
 }
 

@@ -10,24 +10,11 @@ mod traced;
 #[path = "../support/stand.rs"]
 mod stand;
 
-use std::path::PathBuf;
-
 use uvs_lab::Daemon;
-
-/// The library, which is built beside the program.
-fn library() -> PathBuf {
-    let library = stand::uvs().with_file_name("libuvs_ipvs.so");
-    assert!(
-        library.is_file(),
-        "{} is not there: `cargo build -p uvs-ipvs-preload` first, as `make test` does",
-        library.display()
-    );
-    library
-}
 
 /// The words before a program that is to reach a daemon.
 fn run_words() -> String {
-    format!("ipvs-run --library {} --", library().display())
+    format!("ipvs-run --library {} --", stand::library().display())
 }
 
 /// The same, carried from outside of the program.

@@ -8,7 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// The program under test.
 pub(crate) fn uvs() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_uvs"))
+}
+
+/// The library that programs for the kernel's IPVS get, which is built beside the program.
+pub(crate) fn library() -> PathBuf {
+    let library = uvs().with_file_name("libuvs_ipvs.so");
+    assert!(
+        library.is_file(),
+        "{} is not there: `cargo build -p uvs-ipvs-preload` first, as `make test` does",
+        library.display()
+    );
+    library
 }
 
 /// A mode's lab with its real servers prepared, and a shell that reaches a daemon there.

@@ -8,24 +8,22 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 use uvs_core::narrow;
 
+use crate::director::{Director, PATIENCE};
 use crate::netns::Netns;
-
-/// How long what must come may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::stand;
 
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 11);
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 9);
+/// The directors' own.
+pub(crate) const ADDRESSES: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(10, 9, 0, 3), Ipv4Addr::new(10, 9, 0, 4)];
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 
 /// Bytes of the download: as many parts, a moment after each.
@@ -42,14 +40,6 @@ pub(crate) struct Pair {
     decapsulates: bool,
     /// The links' switches.
     _switches: [Netns; 2],
-}
-
-pub(crate) struct Director {
-    host: Netns,
-    daemon: Mutex<Child>,
-    /// Programs that run beside it.
-    others: Mutex<Vec<Child>>,
-    dir: TempDir,
 }
 
 impl Pair {
@@ -85,7 +75,7 @@ impl Pair {
         prepare(&server, replies);
         Self {
             client,
-            directors: hosts.map(Director::start),
+            directors: hosts.map(|host| Director::start(host, &["eth0", "eth1"])),
             server,
             decapsulates: replies == "directly",
             _switches: switches,
@@ -119,25 +109,16 @@ impl Pair {
 }
 
 impl Pair {
-    /// A director that was switched off starts again, with what it had configured.
+    /// A director that was switched off starts again, without what VRRP had given it.
     pub(crate) fn switch_on(&mut self, place: usize) {
-        let host = &self.directors[place].host;
-        for interface in ["eth0", "eth1"] {
-            host.ip(&format!("link set {interface} up"));
-        }
-        for addr in [VIP, GATEWAY] {
-            let there = host.ip("address show");
-            let of = if addr == VIP { "eth0" } else { "eth1" };
-            if there.contains(&format!("inet {addr}/")) {
-                host.ip(&format!("address del {addr}/32 dev {of}"));
+        let director = &mut self.directors[place];
+        for (addr, interface) in [(VIP, "eth0"), (GATEWAY, "eth1")] {
+            if director.has(addr) {
+                let words = format!("address del {addr}/32 dev {interface}");
+                director.host.ip(&words);
             }
         }
-        let daemon = Mutex::new(spawn(host, self.directors[place].dir.path()));
-        self.directors[place].daemon = daemon;
-        let director = &self.directors[place];
-        eventually("uvs is ready", || {
-            director.tell("show info").status.success()
-        });
+        director.switch_on();
     }
 }
 
@@ -149,134 +130,9 @@ impl Drop for Pair {
     }
 }
 
-impl Director {
-    fn start(host: Netns) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let daemon = spawn(&host, dir.path());
-        let director = Self {
-            host,
-            daemon: Mutex::new(daemon),
-            others: Mutex::default(),
-            dir,
-        };
-        eventually("uvs is ready", || {
-            director.tell("show info").status.success()
-        });
-        director
-    }
-
-    /// What `uvs` says to these words.
-    pub(crate) fn uvs(&self, words: &str) -> String {
-        let output = self.tell(words);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words}: {stderr}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// What ipvsadm says to these words.
-    pub(crate) fn ask(&self, words: &str) -> String {
-        self.uvs(&format!("ipvsadm {words}"))
-    }
-
-    /// How ipvsadm refuses these words.
-    pub(crate) fn refused(&self, words: &str) -> (i32, String) {
-        let output = self.tell(&format!("ipvsadm {words}"));
-        let code = output.status.code().expect("it ends by itself");
-        (code, String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn tell(&self, words: &str) -> Output {
-        let mut uvs = Command::new(env!("CARGO_BIN_EXE_uvs"));
-        uvs.env("UVS_SOCKET", self.dir.path().join("control.sock"));
-        uvs.args(words.split_whitespace());
-        self.host.enter(|| uvs.output().expect("uvs runs"))
-    }
-
-    /// `kill -9`.
-    pub(crate) fn kill(&self) {
-        end(
-            &mut self.daemon.lock().expect("no test has failed"),
-            Signal::KILL,
-        );
-    }
-
-    /// Where its files are.
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// Starts a program by `uvs` that runs for as long as the director.
-    pub(crate) fn beside(&self, words: &str) {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_uvs"));
-        program.env("UVS_SOCKET", self.dir.path().join("control.sock"));
-        program.env("UVS_IPVS_SOCKET", self.dir.path().join("ipvs.sock"));
-        program.args(words.split_whitespace());
-        let log = std::fs::File::create(self.dir.path().join("beside.log")).expect("a file");
-        let errors = log.try_clone().expect("a descriptor");
-        program.stdin(Stdio::null()).stdout(log).stderr(errors);
-        let child = self.host.enter(|| program.spawn().expect("uvs runs"));
-        self.others.lock().expect("no test has failed").push(child);
-    }
-
-    /// Whether it has an address.
-    pub(crate) fn has(&self, addr: Ipv4Addr) -> bool {
-        self.host
-            .ip("address show")
-            .contains(&format!("inet {addr}/"))
-    }
-
-    /// As if its plug were pulled: nothing is told anybody, and nothing cleared.
-    pub(crate) fn switch_off(&self) {
-        for interface in ["eth0", "eth1"] {
-            self.host.ip(&format!("link set {interface} down"));
-        }
-        self.kill();
-        for other in self.others.lock().expect("no test has failed").iter_mut() {
-            end(other, Signal::TERM);
-        }
-    }
-}
-
-/// Ends a process of ours.
-fn end(child: &mut Child, signal: Signal) {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a process");
-    if child.try_wait().is_ok_and(|ended| ended.is_none()) {
-        let _ = kill_process(pid, signal);
-        let _ = child.wait();
-    }
-}
-
-impl Drop for Director {
-    fn drop(&mut self) {
-        for other in self.others.get_mut().into_iter().flatten() {
-            end(other, Signal::TERM);
-        }
-        if let Ok(daemon) = self.daemon.get_mut() {
-            end(daemon, Signal::TERM);
-        }
-        if std::thread::panicking() {
-            for log in ["log", "beside.log"] {
-                let log = std::fs::read_to_string(self.dir.path().join(log));
-                eprintln!("{}", log.unwrap_or_default());
-            }
-        }
-    }
-}
-
-/// Starts UVS.
-fn spawn(host: &Netns, dir: &Path) -> Child {
-    let mut uvs = Command::new(env!("CARGO_BIN_EXE_uvs"));
-    uvs.env("UVS_SOCKET", dir.join("control.sock"));
-    uvs.args(["run", "--interface", "eth0", "--interface", "eth1"]);
-    uvs.args(["--metrics", "off"]);
-    let log = std::fs::File::create(dir.join("log")).expect("a file");
-    uvs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    host.enter(|| uvs.spawn().expect("uvs runs"))
-}
-
 /// Has `uvs rs` make the host a real server of the VIP, or no more.
 fn rs(server: &Netns, words: &str) {
-    let mut rs = Command::new(env!("CARGO_BIN_EXE_uvs"));
+    let mut rs = Command::new(stand::uvs());
     rs.arg("rs").args(words.split_whitespace());
     rs.args(["--vip", &VIP.to_string()]);
     let output = server.enter(|| rs.output().expect("uvs runs"));
@@ -369,13 +225,4 @@ pub(crate) fn begins_to_answer(client: &Netns) -> bool {
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     let mut begin = [0; 1024];
     stream.read_exact(&mut begin).is_ok() && begin[..] == part(0)[..1024]
-}
-
-/// Waits for something that must become true.
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

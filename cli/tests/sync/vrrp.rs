@@ -1,10 +1,12 @@
 //! `docs/two-directors.md` word for word: Debian's keepalived on both directors, one switched off in a download, and on
 //! again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::pair::{self, Pair, VIP, download, eventually};
+use crate::director::eventually;
+use crate::pair::{self, Pair, VIP, download};
+use crate::stand;
 
 const PAGE: &str = include_str!("../../../docs/two-directors.md");
 const KEEPALIVED: &str = "/usr/sbin/keepalived";
@@ -15,17 +17,6 @@ fn block(begin: &str) -> String {
     let mut bodies = blocks.filter_map(|block| block.split_once('\n'));
     let found = bodies.find(|(_, body)| body.starts_with(begin));
     found.expect("the page has it").1.to_owned()
-}
-
-/// The library, which is built beside the program.
-fn library() -> PathBuf {
-    let library = Path::new(env!("CARGO_BIN_EXE_uvs")).with_file_name("libuvs_ipvs.so");
-    assert!(
-        library.is_file(),
-        "{} is not there: `cargo build -p uvs-ipvs-preload` first, as `make test` does",
-        library.display()
-    );
-    library
 }
 
 /// Starts keepalived on a director, as the page says.
@@ -43,7 +34,7 @@ fn start(pair: &Pair, place: usize) {
     let words = words.expect("it is started so");
     director.beside(&format!(
         "ipvs-run --library {} -- {KEEPALIVED} {words} --use-file {} --pid {} --checkers_pid {} --vrrp_pid {}",
-        library().display(),
+        stand::library().display(),
         file("keepalived.conf").display(),
         file("keepalived.pid").display(),
         file("checkers.pid").display(),

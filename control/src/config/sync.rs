@@ -1,12 +1,25 @@
 //! The table `[sync]`: the sync daemons that run from the start, which are ipvsadm's `--start-daemon` otherwise.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
+use super::address;
 use super::fields::{Fields, Value};
 use crate::protocol::{SyncRequest, SyncRole};
 
 const ROLES: &[&str] = &["master", "backup"];
-const KEYS: &[&str] = &["interface", "syncid", "maxlen", "group", "port", "ttl"];
+const KEYS: &[&str] = &[
+    "interface",
+    "syncid",
+    "maxlen",
+    "group",
+    "port",
+    "ttl",
+    "peers",
+    "key_file",
+];
+/// Other directors at most: each datagram goes to each of them.
+const MAX_PEERS: usize = 16;
 /// Bytes of an interface's name (`IFNAMSIZ` less its NUL).
 const MAX_INTERFACE: usize = 15;
 
@@ -37,6 +50,8 @@ fn daemon(role: SyncRole, value: &Value<'_>) -> Option<SyncRequest> {
         group: fields.get("group").and_then(|value| group(&value)),
         port: fields.integer("port", 1..=65_535),
         ttl: fields.integer("ttl", 1..=255),
+        peers: peers(&fields),
+        key_file: fields.get("key_file").and_then(|value| key_file(&value)),
     })
 }
 
@@ -60,4 +75,42 @@ fn group(value: &Value<'_>) -> Option<IpAddr> {
         );
     }
     group
+}
+
+/// The other directors, where there is such a list.
+fn peers(fields: &Fields<'_>) -> Vec<IpAddr> {
+    let Some(list) = fields.get("peers") else {
+        return Vec::new();
+    };
+    if fields.get("group").is_some() {
+        list.refuse("there is a group, too", "remove group, or peers");
+    }
+    let items = list.items();
+    if list.is_array() && !(1..=MAX_PEERS).contains(&items.len()) {
+        let help = format!("name the other directors, 1 to {MAX_PEERS}");
+        list.refuse(format!("{} addresses", items.len()), help);
+    }
+    let peers: Vec<IpAddr> = items
+        .iter()
+        .filter_map(|item| address::plain(item).map(IpAddr::from))
+        .collect();
+    if peers.iter().any(|p| p.is_ipv4() != peers[0].is_ipv4()) {
+        list.refuse(
+            "addresses of both families",
+            "speak IPv4 or IPv6 to all of them",
+        );
+    }
+    peers
+}
+
+fn key_file(value: &Value<'_>) -> Option<PathBuf> {
+    let path = PathBuf::from(value.string()?);
+    if !path.is_absolute() {
+        value.refuse(
+            format!("\"{}\" is not an absolute path", path.display()),
+            "write it from / on, as /etc/uvs/sync.key",
+        );
+        return None;
+    }
+    Some(path)
 }

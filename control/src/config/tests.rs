@@ -11,7 +11,7 @@ use uvs_core::service::{
 };
 
 use super::*;
-use crate::protocol::HookMode;
+use crate::protocol::{HookMode, SyncRole};
 
 fn check(text: &str) -> Result<Config, ConfigError> {
     parse("uvs.toml", text, &|settings| {
@@ -288,6 +288,49 @@ fn what_is_owned_is_all_none_or_some() {
     assert_eq!(typed(&["10.0.0.1", "2001:db8::1"]), "10.0.0.1,2001:db8::1");
     for wrong in ["", "none", "10.0.0.1:80", "[2001:db8::1]:80", "224.0.0.1"] {
         assert!(wrong.parse::<OwnVips>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn sync_daemons_speak_to_a_group_or_one_by_one() {
+    let sync = |text: &str| check(text).map(|config| config.sync);
+    let group = sync("[sync.master]\ninterface = \"eth1\"\ngroup = \"224.0.0.82\"").unwrap();
+    assert_eq!((group.len(), group[0].role), (1, SyncRole::Master));
+    assert_eq!(group[0].group, Some("224.0.0.82".parse().unwrap()));
+    assert!(group[0].peers.is_empty() && group[0].key_file.is_none());
+    let daemon = "[sync.backup]\ninterface = \"eth1\"\n";
+    let one_by_one =
+        format!("{daemon}peers = [\"10.8.0.4\", \"10.8.0.5\"]\nkey_file = \"/etc/uvs/sync.key\"");
+    let one_by_one = sync(&one_by_one).unwrap();
+    let peers: [IpAddr; 2] = ["10.8.0.4", "10.8.0.5"].map(|a| a.parse().unwrap());
+    assert_eq!(one_by_one[0].peers, peers);
+    let key = one_by_one[0].key_file.as_deref();
+    assert_eq!(key, Some(Path::new("/etc/uvs/sync.key")));
+    assert_eq!(one_by_one[0].on(1500).peers, peers);
+    for (wrong, said) in [
+        (
+            "peers = []",
+            ":3:9: sync.backup.peers: 0 addresses; name the other directors, 1 to 16",
+        ),
+        (
+            "peers = [\"224.0.0.81\"]",
+            "224.0.0.81 is not one host's address",
+        ),
+        (
+            "peers = [\"10.8.0.4\", \"fd00::4\"]",
+            "addresses of both families",
+        ),
+        (
+            "group = \"224.0.0.82\"\npeers = [\"10.8.0.4\"]",
+            "there is a group, too; remove group, or peers",
+        ),
+        (
+            "key_file = \"sync.key\"",
+            "\"sync.key\" is not an absolute path",
+        ),
+    ] {
+        let refused = sync(&format!("{daemon}{wrong}")).unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+pub use uvs_core::numbers::SyncNumbers;
 
 /// Which end of the synchronisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,9 +57,15 @@ pub struct SyncRequest {
     /// The first UDP port, host byte order; `None` = 8848.
     #[serde(default)]
     pub port: Option<u16>,
-    /// How many routers a datagram may pass, plus one; `None` = 1.
+    /// How many routers a datagram to a group may pass, plus one; `None` = 1.
     #[serde(default)]
     pub ttl: Option<u8>,
+    /// The other directors, where they are not spoken to as a group; of one family. The configuration's own.
+    #[serde(default)]
+    pub peers: Vec<IpAddr>,
+    /// The file with the secret by which they know each other. The configuration's own.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 /// A running sync daemon.
@@ -75,8 +83,14 @@ pub struct SyncDaemon {
     pub group: IpAddr,
     /// The first UDP port, host byte order.
     pub port: u16,
-    /// How many routers a datagram may pass, plus one.
+    /// How many routers a datagram to the group may pass, plus one.
     pub ttl: u8,
+    /// The other directors, where they are spoken to one by one; the group is idle then.
+    #[serde(default)]
+    pub peers: Vec<IpAddr>,
+    /// The file with the secret by which they know each other.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 /// Where directors speak, unless something else is said.
@@ -92,7 +106,8 @@ impl SyncRequest {
     /// The daemon that is to run on an interface of this MTU, with what was not said (`start_sync_thread`).
     pub fn on(&self, mtu: u32) -> SyncDaemon {
         let group = self.group.unwrap_or(GROUP);
-        let headers = if group.is_ipv6() { 40 + 8 } else { 20 + 8 };
+        let speaks_to = self.peers.first().copied().unwrap_or(group);
+        let headers = if speaks_to.is_ipv6() { 40 + 8 } else { 20 + 8 };
         let backup = self.role == SyncRole::Backup;
         let (mtu, least) = match backup {
             true => (mtu.clamp(MTU, u16::MAX.into()), BACKUP_MIN),
@@ -110,6 +125,8 @@ impl SyncRequest {
             group,
             port: self.port.filter(|port| *port != 0).unwrap_or(PORT),
             ttl: self.ttl.filter(|ttl| *ttl != 0).unwrap_or(TTL),
+            peers: self.peers.clone(),
+            key_file: self.key_file.clone(),
         }
     }
 }
@@ -121,21 +138,4 @@ pub struct SyncStatus {
     pub daemon: SyncDaemon,
     /// What it has done since it was started.
     pub numbers: SyncNumbers,
-}
-
-/// What a sync daemon has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SyncNumbers {
-    /// Datagrams sent, or received.
-    pub datagrams: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// What was said of connections in them; of a backup's, what was taken up.
-    pub messages: u64,
-    /// Datagrams of a backup's that were for others, or no synchronisation; messages that could not be taken up.
-    pub refused: u64,
-    /// Messages of a master's that were lost before they were sent: too many at once, or no way out.
-    pub lost: u64,
-    /// Whole seconds since the last datagram; `None` before the first.
-    pub last: Option<u64>,
 }

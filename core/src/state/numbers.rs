@@ -153,3 +153,21 @@ impl From<&Counters> for Ended {
         }
     }
 }
+
+/// What a sync daemon has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncNumbers {
+    /// Datagrams sent, or received.
+    pub datagrams: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What was said of connections in them; of a backup's, what was taken up.
+    pub messages: u64,
+    /// Datagrams of a backup's that were for others, or no synchronisation; messages that could not be taken up.
+    pub refused: u64,
+    /// Messages of a master's that were lost before they were sent: too many at once, or no way out.
+    pub lost: u64,
+    /// Whole seconds since the last datagram; `None` before the first.
+    pub last: Option<u64>,
+}

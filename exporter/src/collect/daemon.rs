@@ -48,13 +48,13 @@ fn plugins(snapshot: &MetricSnapshot, to: &mut Families) {
 
 fn sync(snapshot: &MetricSnapshot, to: &mut Families) {
     for daemon in &snapshot.sync {
-        let role = [daemon.role];
-        to.add(&c::SYNC_DATAGRAMS, &role, daemon.datagrams as f64);
-        to.add(&c::SYNC_BYTES, &role, daemon.bytes as f64);
-        to.add(&c::SYNC_MESSAGES, &role, daemon.messages as f64);
-        to.add(&c::SYNC_REFUSED, &role, daemon.refused as f64);
-        to.add(&c::SYNC_LOST, &role, daemon.lost as f64);
-        if let Some(last) = daemon.last {
+        let (role, numbers) = ([daemon.role], &daemon.numbers);
+        to.add(&c::SYNC_DATAGRAMS, &role, numbers.datagrams as f64);
+        to.add(&c::SYNC_BYTES, &role, numbers.bytes as f64);
+        to.add(&c::SYNC_MESSAGES, &role, numbers.messages as f64);
+        to.add(&c::SYNC_REFUSED, &role, numbers.refused as f64);
+        to.add(&c::SYNC_LOST, &role, numbers.lost as f64);
+        if let Some(last) = numbers.last {
             to.add(&c::SYNC_SILENCE, &role, last as f64);
         }
     }

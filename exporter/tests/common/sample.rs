@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
+use uvs_core::numbers::{ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
@@ -155,12 +155,14 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         guard_repairs: (0, 0),
         sync: vec![SyncMetrics {
             role: "backup",
-            datagrams: 2,
-            bytes: 200,
-            messages: 5,
-            refused: 1,
-            lost: 0,
-            last: Some(3),
+            numbers: SyncNumbers {
+                datagrams: 2,
+                bytes: 200,
+                messages: 5,
+                refused: 1,
+                lost: 0,
+                last: Some(3),
+            },
         }],
         reloads: Reloads {
             succeeded: 1,

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, Config, ConfigError, Metrics, Step};
 use uvs_control::protocol::{Answers, Errno, Refusal, ask};
+use uvs_control::table::Table;
 
 use super::{Daemon, derive, failed, start};
 
@@ -49,10 +50,12 @@ impl Daemon {
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         let own = self.options.own_vips.clone();
         let lists = ListFiles::load(&new.access).map_err(|e| invalid(&e))?;
-        self.change(|table| start::load(table, &new, &lists, own.as_ref()).map_err(failed))?;
+        let sync = self.plan_sync(&new)?;
+        let load = |table: &mut Table| start::load(table, &new, &lists, own.as_ref());
+        self.change(|table| sync.change(table, |table| load(table).map_err(failed)))?;
+        self.carry_out(sync);
+        self.sync_requests.clone_from(&new.sync);
         self.list_files = lists;
-        let before = std::mem::replace(&mut self.sync_requests, new.sync.clone());
-        self.follow_sync(&before, &new.sync)?;
         if self.host_firewall != new.host_firewall {
             self.host_firewall = new.host_firewall;
             self.firewall.forget();

@@ -1,17 +1,22 @@
 //! The sync daemons: started and ended by commands and by the configuration, and their place in a turn.
 
 use std::io;
+use std::path::Path;
 
+use uvs_control::config::Config;
 use uvs_control::protocol::{
     Answers, Errno, Refusal, SyncDaemon, SyncRequest, SyncRole, SyncStatus, ask,
 };
+use uvs_control::table::Table;
 use uvs_core::peer::TakenUp;
 use uvs_core::service::Forwarding;
+use uvs_core::snapshot::Sysctls;
 use uvs_exporter::SyncMetrics;
 use uvs_sync::Version;
+use uvs_sync::seal::{Key, MIN_SECRET};
 
 use super::{Daemon, SYNC, failed};
-use crate::sync::{Sockets, mtu};
+use crate::sync::{Opened, Sockets, mtu};
 use crate::worker::monotonic;
 
 impl Answers<ask::StartSync> for Daemon {
@@ -38,68 +43,91 @@ impl Daemon {
     /// Starts those that the configuration asks for.
     pub(super) fn start_all_sync(&mut self) -> Result<(), Refusal> {
         let wanted = self.options.config.sync.clone();
-        self.follow_sync(&[], &wanted)?;
+        wanted
+            .iter()
+            .try_for_each(|daemon| self.start_sync(daemon))?;
         self.sync_requests = wanted;
         Ok(())
     }
 
     /// Starts a sync daemon: its sockets first, for they can fail.
     pub(super) fn start_sync(&mut self, wanted: &SyncRequest) -> Result<(), Refusal> {
-        let refused = |e: io::Error| refused(&wanted.interface, &e);
         self.table.check_families()?;
-        let daemon = wanted.on(mtu(&wanted.interface).map_err(refused)?);
+        let daemon = on_its_link(wanted)?;
         self.table.clone().start_sync(daemon.clone())?;
-        let sockets = Sockets::of(self.table.sysctls());
+        let opened = self.open_sync(&daemon, self.table.sysctls())?;
+        self.change(|table| table.start_sync(daemon.clone()))?;
+        self.run_sync(&daemon, opened);
+        Ok(())
+    }
+
+    fn open_sync(&self, daemon: &SyncDaemon, sysctls: &Sysctls) -> Result<Opened, Refusal> {
         let events = (self.poll.registry(), SYNC);
-        self.sync.start(&daemon, sockets, events).map_err(refused)?;
-        let started = self.change(|table| table.start_sync(daemon.clone()));
-        match started {
-            Ok(()) => tracing::info!("{} is running", described(&daemon)),
-            Err(_) => self.sync.stop(daemon.role, monotonic()),
-        }
-        started
+        let key = daemon.key_file.as_deref().map(key_of).transpose()?;
+        let opened = Opened::new(daemon, Sockets::of(sysctls), key, events);
+        opened.map_err(|e| refused(&daemon.interface, &e))
+    }
+
+    fn run_sync(&mut self, daemon: &SyncDaemon, opened: Opened) {
+        self.sync.run(opened);
+        tracing::info!("{} is running", described(daemon));
     }
 
     /// Ends a sync daemon.
     pub(super) fn stop_sync(&mut self, role: SyncRole) -> Result<(), Refusal> {
         self.change(|table| table.stop_sync(role))?;
+        self.end_sync(role);
+        Ok(())
+    }
+
+    fn end_sync(&mut self, role: SyncRole) {
         self.tell_others();
         self.sync.stop(role, monotonic());
         tracing::info!("the {role} sync daemon has ended");
-        Ok(())
     }
 
     /// What they have done, for the exporter; `refused` messages had no place in the table.
     pub(super) fn sync_metrics(&self, refused: u64) -> Vec<SyncMetrics> {
         let daemons = self.table.sync_daemons();
         let all = self.sync.status(daemons, refused, monotonic()).into_iter();
-        let metrics = |SyncStatus { daemon, numbers: n }| SyncMetrics {
+        let metrics = |SyncStatus { daemon, numbers }| SyncMetrics {
             role: daemon.role.word(),
-            datagrams: n.datagrams,
-            bytes: n.bytes,
-            messages: n.messages,
-            refused: n.refused,
-            lost: n.lost,
-            last: n.last,
+            numbers,
         };
         all.map(metrics).collect()
     }
 
-    /// Brings the sync daemons to what a new configuration says of them, where it says something else than the
-    /// one before. Those that commands started are theirs.
-    pub(super) fn follow_sync(
-        &mut self,
-        old: &[SyncRequest],
-        new: &[SyncRequest],
-    ) -> Result<(), Refusal> {
-        for gone in old.iter().filter(|d| !new.contains(d)) {
-            match self.stop_sync(gone.role) {
-                Err(e) if e.errno != Errno::NotFound => return Err(e),
-                _ => {}
-            }
+    /// What becomes of the sync daemons with a new configuration that says something else of them than the one
+    /// before. Those that commands started are theirs. The sockets are open then: nothing that is left can fail but
+    /// the change of the table.
+    ///
+    /// # Errors
+    /// The host refuses a socket, or has no such interface: nothing is changed.
+    pub(super) fn plan_sync(&self, new: &Config) -> Result<SyncPlan, Refusal> {
+        let (old, wanted) = (&self.sync_requests, &new.sync);
+        let running = self.table.sync_daemons();
+        let gone = old.iter().filter(|d| !wanted.contains(d)).map(|d| d.role);
+        let stop = gone.filter(|role| running.iter().any(|d| d.role == *role));
+        let come = wanted.iter().filter(|d| !old.contains(d));
+        let start = come.map(|request| {
+            let daemon = on_its_link(request)?;
+            let opened = self.open_sync(&daemon, &new.sysctls)?;
+            Ok((daemon, opened))
+        });
+        Ok(SyncPlan {
+            stop: stop.collect(),
+            start: start.collect::<Result<_, Refusal>>()?,
+        })
+    }
+
+    /// What a plan has left to do once the table says it.
+    pub(super) fn carry_out(&mut self, plan: SyncPlan) {
+        for role in plan.stop {
+            self.end_sync(role);
         }
-        let come = new.iter().filter(|d| !old.contains(d));
-        come.cloned().try_for_each(|d| self.start_sync(&d))
+        for (daemon, opened) in plan.start {
+            self.run_sync(&daemon, opened);
+        }
     }
 
     /// A turn's part: what engines tell goes out, and what other directors tell comes in.
@@ -132,6 +160,37 @@ impl Daemon {
     }
 }
 
+/// Which sync daemons end with a new configuration, and which begin.
+pub(super) struct SyncPlan {
+    stop: Vec<SyncRole>,
+    start: Vec<(SyncDaemon, Opened)>,
+}
+
+impl SyncPlan {
+    /// Changes a table, `load` in between: what ends is no hindrance to new services, which are one to what begins.
+    ///
+    /// # Errors
+    /// The table refuses it.
+    pub(super) fn change(
+        &self,
+        table: &mut Table,
+        load: impl FnOnce(&mut Table) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        for role in &self.stop {
+            table.stop_sync(*role)?;
+        }
+        load(table)?;
+        let mut started = self.start.iter();
+        started.try_for_each(|(daemon, _)| table.start_sync(daemon.clone()))
+    }
+}
+
+/// The daemon that is to run, as its interface's link has it.
+fn on_its_link(wanted: &SyncRequest) -> Result<SyncDaemon, Refusal> {
+    let link = mtu(&wanted.interface).map_err(|e| refused(&wanted.interface, &e))?;
+    Ok(wanted.on(link))
+}
+
 /// The client of a NAT connection: the guard keeps its server's replies from the host.
 fn client_of(told: &TakenUp) -> Option<crate::guard::Server> {
     let replied_to = told.method == Some(Forwarding::Nat) && !told.template;
@@ -143,10 +202,33 @@ fn client_of(told: &TakenUp) -> Option<crate::guard::Server> {
 }
 
 fn described(daemon: &SyncDaemon) -> String {
+    let peers: Vec<String> = daemon.peers.iter().map(ToString::to_string).collect();
+    let with = match peers.is_empty() {
+        true => format!("group {}", daemon.group),
+        false => format!("peers {}", peers.join(" ")),
+    };
+    let sealed = if daemon.key_file.is_some() {
+        ", with a key"
+    } else {
+        ""
+    };
     format!(
-        "a {} sync daemon on {}, syncid {}, group {} port {}",
-        daemon.role, daemon.interface, daemon.syncid, daemon.group, daemon.port
+        "a {} sync daemon on {}, syncid {}, {with} port {}{sealed}",
+        daemon.role, daemon.interface, daemon.syncid, daemon.port
     )
+}
+
+/// The key whose secret is in a file; white space around it is none of it.
+fn key_of(file: &Path) -> Result<Key, Refusal> {
+    let at = file.display();
+    let secret = std::fs::read(file).map_err(|e| failed(format!("the sync key {at}: {e}")))?;
+    Key::new(secret.trim_ascii()).ok_or_else(|| Refusal {
+        errno: Errno::Invalid,
+        message: format!(
+            "the sync key {at} has less than {MIN_SECRET} bytes; make one on one director and copy it to the others: \
+             openssl rand -hex 32 > {at}"
+        ),
+    })
 }
 
 /// What the host refused, and what is to be done about it.

@@ -1,24 +1,27 @@
 //! The backup: takes up what other directors tell.
 
-use std::io::{self, Read};
+use std::io;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::Socket;
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
+use uvs_sync::seal::{Key, SEAL, Stamps, Way};
 
+use super::master::since_1970;
 use super::{Count, Sockets, socket};
 
 /// Datagrams read at a time: the control thread has other things to do.
 const DATAGRAMS: usize = 64;
 
 /// A running backup.
-pub(super) struct Backup {
-    sockets: Vec<Socket>,
+pub(crate) struct Backup {
+    sockets: Vec<(UdpSocket, u16)>,
     syncid: u8,
+    gate: Gate,
     /// What one datagram is read into; a longer one is cut off, and refused.
     buffer: Vec<u8>,
     /// There may be datagrams.
@@ -26,22 +29,41 @@ pub(super) struct Backup {
     pub(super) count: Count,
 }
 
+/// Whose datagrams are believed.
+struct Gate {
+    /// Only theirs; empty for everybody's.
+    peers: Vec<IpAddr>,
+    /// Only what is sealed with it.
+    key: Option<Key>,
+    stamps: Stamps,
+}
+
 impl Backup {
     pub(super) fn start(
         daemon: &SyncDaemon,
         sockets: Sockets,
+        key: Option<Key>,
         (registry, token): (&Registry, Token),
     ) -> io::Result<Self> {
-        let open = |n| socket::receiver(daemon, n, sockets.buffer);
-        let all: Vec<Socket> = (0..sockets.count).map(open).collect::<io::Result<_>>()?;
-        for socket in &all {
+        let open = |n| {
+            let socket = socket::receiver(daemon, n, sockets.buffer)?;
+            Ok((socket, socket::port_of(daemon, n)))
+        };
+        let all: Vec<_> = (0..sockets.count).map(open).collect::<io::Result<_>>()?;
+        for (socket, _) in &all {
             let fd = socket.as_raw_fd();
             registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
+        let sealed = if key.is_some() { SEAL } else { 0 };
         Ok(Self {
             sockets: all,
             syncid: daemon.syncid,
-            buffer: vec![0; usize::from(daemon.maxlen)],
+            gate: Gate {
+                peers: daemon.peers.clone(),
+                key,
+                stamps: Stamps::default(),
+            },
+            buffer: vec![0; usize::from(daemon.maxlen) + sealed],
             ready: true,
             count: Count::default(),
         })
@@ -63,23 +85,46 @@ impl Backup {
             return told;
         }
         self.ready = false;
-        for socket in &self.sockets {
+        for (socket, port) in &self.sockets {
             let mut left = DATAGRAMS;
             while left > 0
-                && let Ok(len) = (&*socket).read(&mut self.buffer)
+                && let Ok((len, from)) = socket.recv_from(&mut self.buffer)
             {
-                take_datagram(
-                    &self.buffer[..len],
-                    self.syncid,
-                    now,
-                    &mut self.count,
-                    &mut told,
-                );
                 left -= 1;
+                let from = from.ip();
+                match self
+                    .gate
+                    .pass(Way { from, port: *port }, &self.buffer[..len])
+                {
+                    Ok(datagram) => {
+                        take_datagram(datagram, self.syncid, now, &mut self.count, &mut told);
+                    }
+                    Err(why) => {
+                        tracing::warn!("a sync datagram from {from} is refused: {why}");
+                        self.count.numbers.refused += 1;
+                    }
+                }
             }
             self.ready |= left == 0;
         }
         told
+    }
+}
+
+impl Gate {
+    /// What a datagram says that is to be believed; else why it is not.
+    fn pass<'a>(&mut self, way: Way, datagram: &'a [u8]) -> Result<&'a [u8], String> {
+        if !self.peers.is_empty() && !self.peers.contains(&way.from) {
+            return Err("it is none of `peers`".to_owned());
+        }
+        let Some(key) = &self.key else {
+            return Ok(datagram);
+        };
+        let opened = key.open(way, datagram).and_then(|(datagram, stamp)| {
+            let now = since_1970();
+            self.stamps.note(way, stamp, now).map(|()| datagram)
+        });
+        opened.map_err(|why| why.to_string())
     }
 }
 

@@ -1,40 +1,55 @@
 //! The master: tells other directors of connections.
 
 use std::io;
+use std::net::UdpSocket;
+use std::time::{Duration, SystemTime};
 
-use socket2::Socket;
 use uvs_control::protocol::SyncDaemon;
+use uvs_core::narrow;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
+use uvs_sync::seal::{self, Clock, Key, SEAL};
 use uvs_sync::{Message, Version, Writer};
 
 use super::{Count, Sockets, socket};
 
 /// A running master.
-pub(super) struct Master {
+pub(crate) struct Master {
     ways: Vec<Way>,
+    key: Option<Key>,
     pub(super) count: Count,
 }
 
-/// A socket, and the datagram that waits for it.
+/// The sockets to one port of other directors, and the datagram that waits for them.
 struct Way {
-    socket: Socket,
+    sockets: Vec<UdpSocket>,
+    port: u16,
+    clock: Clock,
     writer: Writer,
     /// Messages in the datagram.
     messages: u64,
 }
 
 impl Master {
-    pub(super) fn start(daemon: &SyncDaemon, sockets: Sockets) -> io::Result<Self> {
+    pub(super) fn start(
+        daemon: &SyncDaemon,
+        sockets: Sockets,
+        key: Option<Key>,
+    ) -> io::Result<Self> {
+        let sealed = if key.is_some() { SEAL } else { 0 };
+        let limit = usize::from(daemon.maxlen).saturating_sub(sealed);
         let ways = (0..sockets.count).map(|n| {
             Ok(Way {
-                socket: socket::sender(daemon, n, sockets.buffer)?,
-                writer: Writer::new(daemon.syncid, daemon.maxlen),
+                sockets: socket::senders(daemon, n, sockets.buffer)?,
+                port: socket::port_of(daemon, n),
+                clock: Clock::default(),
+                writer: Writer::new(daemon.syncid, narrow::to_u16(limit)),
                 messages: 0,
             })
         });
         Ok(Self {
             ways: ways.collect::<io::Result<_>>()?,
+            key,
             count: Count::default(),
         })
     }
@@ -49,7 +64,7 @@ impl Master {
             let way = way_of(told, self.ways.len());
             let way = &mut self.ways[way];
             if let Some(full) = way.writer.add(now, version, &message) {
-                way.send(now, &full, &mut self.count);
+                way.send(now, full, self.key.as_ref(), &mut self.count);
             }
             way.messages += 1;
         }
@@ -63,7 +78,7 @@ impl Master {
     pub(super) fn turn(&mut self, now: Instant) {
         for way in &mut self.ways {
             if way.writer.due().is_some_and(|due| due <= now) {
-                way.flush(now, &mut self.count);
+                way.flush(now, self.key.as_ref(), &mut self.count);
             }
         }
     }
@@ -71,28 +86,64 @@ impl Master {
     /// Sends what there is.
     pub(super) fn flush(&mut self, now: Instant) {
         for way in &mut self.ways {
-            way.flush(now, &mut self.count);
+            way.flush(now, self.key.as_ref(), &mut self.count);
         }
     }
 }
 
 impl Way {
-    fn flush(&mut self, now: Instant, count: &mut Count) {
+    fn flush(&mut self, now: Instant, key: Option<&Key>, count: &mut Count) {
         if let Some(datagram) = self.writer.finish() {
-            self.send(now, &datagram, count);
+            self.send(now, datagram, key, count);
         }
     }
 
-    fn send(&mut self, now: Instant, datagram: &[u8], count: &mut Count) {
+    fn send(&mut self, now: Instant, datagram: Vec<u8>, key: Option<&Key>, count: &mut Count) {
         let messages = std::mem::take(&mut self.messages);
-        match self.socket.send(datagram) {
-            Ok(_) => count.datagram(now, datagram.len(), messages),
-            // A link that is down, or a full buffer: the connection is told of again.
-            Err(e) => {
-                tracing::debug!("a sync message is lost: {e}");
-                count.numbers.lost += messages;
+        for socket in &self.sockets {
+            let sealed = key.map(|key| sealed(key, socket, self.port, &mut self.clock, &datagram));
+            let sent = match &sealed {
+                Some(Ok(sealed)) => send(socket, sealed),
+                Some(Err(e)) => Err(io::Error::from(e.kind())),
+                None => send(socket, &datagram),
+            };
+            match sent {
+                Ok(bytes) => count.datagram(now, bytes, messages),
+                // A link that is down, or a full buffer: the connection is told of again.
+                Err(e) => {
+                    tracing::debug!("a sync message is lost: {e}");
+                    count.numbers.lost += messages;
+                }
             }
         }
+    }
+}
+
+fn sealed(
+    key: &Key,
+    socket: &UdpSocket,
+    port: u16,
+    clock: &mut Clock,
+    datagram: &[u8],
+) -> io::Result<Vec<u8>> {
+    let from = socket.local_addr()?.ip();
+    let mut sealed = datagram.to_vec();
+    let way = seal::Way { from, port };
+    key.seal(way, clock.next(since_1970()), &mut sealed);
+    Ok(sealed)
+}
+
+/// The host's clock, by which seals are known to be new.
+pub(super) fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default()
+}
+
+/// Once more where a socket has first to say that nobody heard the datagram before.
+fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<usize> {
+    match socket.send(datagram) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => socket.send(datagram),
+        sent => sent,
     }
 }
 

@@ -15,6 +15,7 @@ use uvs_core::peer::{TakenUp, Told};
 use uvs_core::snapshot::Sysctls;
 use uvs_core::time::Instant;
 use uvs_sync::Version;
+use uvs_sync::seal::Key;
 
 use backup::Backup;
 use master::Master;
@@ -52,22 +53,37 @@ impl Sockets {
 /// `IPVS_SYNC_PORTS_MAX`.
 const MAX_PORTS: u16 = 64;
 
-impl Sync {
+/// A daemon whose sockets are open and that does not run yet.
+pub(crate) enum Opened {
+    Master(Master),
+    Backup(Backup),
+}
+
+impl Opened {
     /// Opens a daemon's sockets; `events` is where a backup's are watched.
     ///
     /// # Errors
     /// The host refuses one: nothing is opened then.
-    pub(crate) fn start(
-        &mut self,
+    pub(crate) fn new(
         daemon: &SyncDaemon,
         sockets: Sockets,
+        key: Option<Key>,
         events: (&Registry, Token),
-    ) -> io::Result<()> {
-        match daemon.role {
-            SyncRole::Master => self.master = Some(Master::start(daemon, sockets)?),
-            SyncRole::Backup => self.backup = Some(Backup::start(daemon, sockets, events)?),
+    ) -> io::Result<Self> {
+        Ok(match daemon.role {
+            SyncRole::Master => Self::Master(Master::start(daemon, sockets, key)?),
+            SyncRole::Backup => Self::Backup(Backup::start(daemon, sockets, key, events)?),
+        })
+    }
+}
+
+impl Sync {
+    /// Has a daemon run.
+    pub(crate) fn run(&mut self, daemon: Opened) {
+        match daemon {
+            Opened::Master(master) => self.master = Some(master),
+            Opened::Backup(backup) => self.backup = Some(backup),
         }
-        Ok(())
     }
 
     /// Ends a daemon; what a master still has to say is said.

@@ -1,7 +1,7 @@
 //! The sockets of sync daemons (`make_send_sock`, `make_receive_sock` of net/netfilter/ipvs/ip_vs_sync.c).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
@@ -30,7 +30,7 @@ impl To {
     fn of(daemon: &SyncDaemon, n: u16, socket: &Socket) -> io::Result<Self> {
         let index = name_to_index(socket, &daemon.interface)?;
         let ifindex = NonZeroU32::new(index).ok_or(io::ErrorKind::NotFound)?;
-        let port = daemon.port.wrapping_add(n);
+        let port = port_of(daemon, n);
         let address = match daemon.group {
             IpAddr::V4(group) => SocketAddr::from((group, port)),
             IpAddr::V6(group) => SocketAddrV6::new(group, port, 0, index).into(),
@@ -39,8 +39,8 @@ impl To {
     }
 }
 
-fn open(daemon: &SyncDaemon) -> io::Result<Socket> {
-    let domain = match daemon.group {
+fn open(daemon: &SyncDaemon, speaks_to: IpAddr) -> io::Result<Socket> {
+    let domain = match speaks_to {
         IpAddr::V4(_) => Domain::IPV4,
         IpAddr::V6(_) => Domain::IPV6,
     };
@@ -50,12 +50,29 @@ fn open(daemon: &SyncDaemon) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket that speaks to the group, from the interface's address and a port of the host's choice.
-pub(super) fn sender(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::Result<Socket> {
-    let socket = open(daemon)?;
-    if let Some(bytes) = buffer {
-        socket.set_send_buffer_size(bytes)?;
+/// The sockets by which a master speaks, from the interface's address and a port of the host's choice: one to the
+/// group, or one to each other director.
+pub(super) fn senders(
+    daemon: &SyncDaemon,
+    n: u16,
+    buffer: Option<usize>,
+) -> io::Result<Vec<UdpSocket>> {
+    if daemon.peers.is_empty() {
+        return Ok(vec![to_group(daemon, n, buffer)?]);
     }
+    let to_peer = |peer: &IpAddr| {
+        let socket = open(daemon, *peer)?;
+        set_send_buffer(&socket, buffer)?;
+        let address = SocketAddr::new(*peer, port_of(daemon, n));
+        socket.connect(&address.into())?;
+        Ok(socket.into())
+    };
+    daemon.peers.iter().map(to_peer).collect()
+}
+
+fn to_group(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::Result<UdpSocket> {
+    let socket = open(daemon, daemon.group)?;
+    set_send_buffer(&socket, buffer)?;
     let to = To::of(daemon, n, &socket)?;
     if daemon.group.is_ipv4() {
         socket.set_multicast_loop_v4(false)?;
@@ -66,15 +83,37 @@ pub(super) fn sender(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::
         socket.set_multicast_if_v6(to.ifindex.get())?;
     }
     socket.connect(&to.address.into())?;
-    Ok(socket)
+    Ok(socket.into())
 }
 
-/// A socket that hears the group.
-pub(super) fn receiver(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io::Result<Socket> {
-    let socket = open(daemon)?;
+fn set_send_buffer(socket: &Socket, bytes: Option<usize>) -> io::Result<()> {
+    bytes.map_or(Ok(()), |bytes| socket.set_send_buffer_size(bytes))
+}
+
+/// The daemon's `n`th port.
+pub(super) const fn port_of(daemon: &SyncDaemon, n: u16) -> u16 {
+    daemon.port.wrapping_add(n)
+}
+
+/// A socket that hears the group, or whoever speaks to this director.
+pub(super) fn receiver(
+    daemon: &SyncDaemon,
+    n: u16,
+    buffer: Option<usize>,
+) -> io::Result<UdpSocket> {
+    let peer = daemon.peers.first();
+    let socket = open(daemon, *peer.unwrap_or(&daemon.group))?;
     socket.set_reuse_address(true)?;
     if let Some(bytes) = buffer {
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(peer) = peer {
+        let any = match peer {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SocketAddr::new(any, port_of(daemon, n)).into())?;
+        return Ok(socket.into());
     }
     let to = To::of(daemon, n, &socket)?;
     socket.bind(&to.address.into())?;
@@ -85,5 +124,5 @@ pub(super) fn receiver(daemon: &SyncDaemon, n: u16, buffer: Option<usize>) -> io
         }
         IpAddr::V6(group) => socket.join_multicast_v6(&group, to.ifindex.get())?,
     }
-    Ok(socket)
+    Ok(socket.into())
 }

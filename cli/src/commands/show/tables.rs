@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::commands::columns::{Column, Show, Value};
-use uvs_control::protocol::{HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncStatus};
+use uvs_control::protocol::{
+    HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncDaemon, SyncStatus,
+};
 
 /// A reason and its counter.
 #[derive(Serialize)]
@@ -93,6 +95,15 @@ pub(super) fn listed(lines: &[(&str, String)]) -> String {
     lines.iter().map(line).collect()
 }
 
+/// Whom a sync daemon speaks to or hears.
+fn speaks_to(daemon: &SyncDaemon) -> String {
+    let peers: Vec<String> = daemon.peers.iter().map(ToString::to_string).collect();
+    match peers.is_empty() {
+        true => daemon.group.to_string(),
+        false => peers.join(","),
+    }
+}
+
 pub(super) const SYNC: Show<SyncStatus> = (
     &[
         Column::text("ROLE", |s| Value::word(s.daemon.role.word())),
@@ -107,7 +118,7 @@ pub(super) const SYNC: Show<SyncStatus> = (
         }),
         Column::number("DATAGRAMS", |s| Value::Count(s.numbers.datagrams)),
         Column::number("BYTES", |s| Value::Count(s.numbers.bytes)),
-        Column::text("GROUP", |s| Value::Word(s.daemon.group.to_string())),
+        Column::text("TO", |s| Value::Word(speaks_to(&s.daemon))),
         Column::number("PORT", |s| Value::Count(s.daemon.port.into())),
         Column::number("TTL", |s| Value::Count(s.daemon.ttl.into())),
         Column::number("MAXLEN", |s| Value::Count(s.daemon.maxlen.into())),
