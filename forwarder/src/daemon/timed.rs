@@ -70,6 +70,14 @@ impl Scheduler for Timed {
         self.inner.backends_changed(backends);
     }
 
+    fn state(&self) -> Vec<u64> {
+        self.inner.state()
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        self.inner.resume(state);
+    }
+
     fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize> {
         let before = monotonic();
         let picked = self.inner.pick(flow, backends);
@@ -81,6 +89,14 @@ impl Scheduler for Timed {
 
     fn tick(&mut self, now: Instant) {
         self.inner.tick(now);
+    }
+
+    fn weighs_handshakes(&self) -> bool {
+        self.inner.weighs_handshakes()
+    }
+
+    fn is_consistent(&self) -> bool {
+        self.inner.is_consistent()
     }
 
     /// Not timed: a dry run is none of the data path's decisions.
