@@ -12,6 +12,7 @@ use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_control::protocol::HookMode;
 use uvs_forwarder::daemon::{self, Options};
 use uvs_forwarder::log::Log;
+use uvs_forwarder::succession::Predecessor;
 
 use super::{FAILED, USAGE};
 
@@ -48,6 +49,19 @@ pub(crate) struct Args {
 /// Runs the daemon. What it says goes through the log, which cannot hold it up.
 pub(crate) fn main(args: Args) -> ExitCode {
     let log = Log::start(args.log_json);
+    let predecessor = match Predecessor::from_env() {
+        Ok(predecessor) => predecessor.map(Arc::new),
+        Err(e) => {
+            log.say(&format!("uvs run: the daemon to take over from: {e}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let say = |text: &str| {
+        log.say(text);
+        if let Some(predecessor) = &predecessor {
+            predecessor.refuse(text);
+        }
+    };
     // What the file names is loaded while it is read, into what the daemon then uses.
     let made = OnceCell::new();
     let known = |settings: &PluginSettings| {
@@ -58,7 +72,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
         None => Config::default(),
         Some(Ok(config)) => config,
         Some(Err(e)) => {
-            log.say(e.report(std::io::stderr().is_terminal()).trim_end());
+            let in_colour = predecessor.is_none() && std::io::stderr().is_terminal();
+            say(e.report(in_colour).trim_end());
             return ExitCode::from(USAGE);
         }
     };
@@ -69,7 +84,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         args.interfaces
     };
     if interfaces.is_empty() {
-        log.say(
+        say(
             "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration",
         );
         return ExitCode::from(USAGE);
@@ -81,7 +96,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
     {
         Ok(hook) => hook,
         Err(mistake) => {
-            log.say(&mistake);
+            say(&mistake);
             return ExitCode::from(USAGE);
         }
     };
@@ -105,11 +120,12 @@ pub(crate) fn main(args: Args) -> ExitCode {
         ipvs_socket,
         schedulers,
         log: log.tally(),
+        predecessor: predecessor.clone(),
     };
     match daemon::run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            log.say(&format!("uvs run: {}", sentence(&e)));
+            say(&format!("uvs run: {}", sentence(&e)));
             ExitCode::from(FAILED)
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant as Wall, SystemTime};
+use std::time::Instant as Wall;
 
 use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
@@ -13,7 +14,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
-use uvs_control::protocol::HookMode;
+use uvs_control::protocol::{HookMode, SyncNumbers, SyncRequest, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::{Engine, EngineConfig};
@@ -27,11 +28,12 @@ use super::isolation::Isolation;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
-use super::rates::Rates;
-use super::removed_servers::RemovedServers;
 use super::timed::{Timed, Times};
 use super::yielded::Yielded;
-use super::{Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, derive, signals, watch};
+use super::{
+    Carried, Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, derive, signals, takeover,
+    watch,
+};
 use crate::firewall;
 use crate::guard::{Guard, GuardSpec};
 use crate::hook;
@@ -41,6 +43,7 @@ use crate::netlink::Mirror;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Ends, Sight, port_id};
+use crate::succession::{Past, Predecessor};
 use crate::sync::Sync;
 use crate::worker::{Hooked, Ports};
 use crate::workers::Workers;
@@ -67,6 +70,8 @@ pub struct Options {
     pub schedulers: Arc<Schedulers>,
     /// What the log has lost.
     pub log: Arc<Tally>,
+    /// The daemon that this one is to take over from.
+    pub predecessor: Option<Arc<Predecessor>>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -78,9 +83,14 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let server = Server::bind(&options.socket)?;
-    let programs = IpvsSocket::bind(&options.ipvs_socket)?;
-    let mirror = Mirror::new(&options.interfaces)?;
+    let sockets = match &options.predecessor {
+        Some(_) => None,
+        None => Some((
+            Server::bind(&options.socket)?,
+            IpvsSocket::bind(&options.ipvs_socket)?,
+        )),
+    };
+    let mut mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
@@ -88,8 +98,6 @@ pub fn run(options: Options) -> Result<()> {
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let (isolation, hooked) = isolate(&options, &mirror, || claim_guard(&guard_repaired, &notify))?;
-    let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     load(
         &mut table,
@@ -97,16 +105,37 @@ pub fn run(options: Options) -> Result<()> {
         &list_files,
         options.own_vips.as_ref(),
     )?;
+    let repaired = repaired(&guard_repaired, &notify);
+    let begun = match sockets {
+        Some((server, programs)) => {
+            let guard = || Ok(Guard::claim(repaired)?);
+            let (isolation, hooked) = isolate(&options, &mirror, guard)?;
+            let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
+            let times = Arc::new(Times::default());
+            let engine = Engine::new(engine_config(&options, &times)?);
+            Begun::anew(server, programs, isolation, (engine, ports), times)
+        }
+        None => takeover::succeed(&options, &mut table, repaired)?,
+    };
+    let Begun {
+        server,
+        programs,
+        isolation,
+        worker,
+        schedule_times,
+        metrics_listener,
+        before,
+    } = begun;
+    mirror.count_overruns(before.past.netlink_overruns);
 
-    let schedule_times = Arc::new(Times::default());
-    let engine = engine(&options, &schedule_times)?;
     let noticed = Arc::clone(&notify);
     let wake = move || {
         let _ = noticed.wake();
     };
-    let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
+    let workers = Workers::start(vec![worker], mirror.fib(), wake)?;
     let liveness = Liveness::new(workers.heartbeats());
-    let metering = Metering::start(&options.metrics, notify, liveness.clone())?;
+    let upgrades = Upgrades::new(Arc::clone(&notify));
+    let metering = Metering::start(&options.metrics, notify, liveness.clone(), metrics_listener)?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -122,46 +151,110 @@ pub fn run(options: Options) -> Result<()> {
         isolation,
         guarded: GuardSpec::default(),
         guard_repaired,
-        removed_servers: RemovedServers::default(),
+        removed_servers: before.carried.removed_servers,
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
-        rates: Rates::default(),
+        rates: before.carried.rates,
         sync: Sync::default(),
-        sync_requests: Vec::new(),
+        sync_requests: before.sync_requests,
         history: LatencyHistory::default(),
         estimator: Clock::new(started),
         workers,
         poll,
         signals,
         started,
-        started_at: SystemTime::now(),
+        started_at: before.past.started_at,
         announced: BTreeSet::new(),
         announcements: 0,
         groups: Groups::default(),
         metering,
         schedule_times: vec![schedule_times],
-        reloads: first_load(),
+        reloads: first_load(before.past.reloads),
         liveness,
         notifier: Notifier::from_env(),
         reload_error: None,
+        upgrades,
+        log_before: before.past.log,
     };
-    serve(daemon, server, programs)
+    serve(daemon, server, programs, &before.carried.sync)
+}
+
+/// What only one daemon at a time can have, and what the daemons before have left.
+pub(super) struct Begun {
+    pub(super) server: Server,
+    pub(super) programs: IpvsSocket,
+    pub(super) isolation: Isolation,
+    pub(super) worker: (Engine, Ports),
+    pub(super) schedule_times: Arc<Times>,
+    pub(super) metrics_listener: Option<TcpListener>,
+    pub(super) before: Before,
+}
+
+/// What the daemons before have left of the control thread.
+pub(super) struct Before {
+    pub(super) carried: Carried,
+    pub(super) past: Past,
+    pub(super) sync_requests: Vec<SyncRequest>,
+}
+
+impl Begun {
+    fn anew(
+        server: Server,
+        programs: IpvsSocket,
+        isolation: Isolation,
+        worker: (Engine, Ports),
+        schedule_times: Arc<Times>,
+    ) -> Self {
+        Self {
+            server,
+            programs,
+            isolation,
+            worker,
+            schedule_times,
+            metrics_listener: None,
+            before: Before {
+                carried: Carried::default(),
+                past: Past::none(),
+                sync_requests: Vec::new(),
+            },
+        }
+    }
 }
 
 /// Publishes the first state, opens the two sockets, of which the control socket is the sign that all is ready,
 /// and runs until a signal ends it.
-fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
+fn serve(
+    mut daemon: Daemon,
+    mut server: Server,
+    mut programs: IpvsSocket,
+    sync: &[(SyncRole, SyncNumbers)],
+) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
-    let published = daemon.publish().and_then(|()| daemon.start_all_sync());
+    let predecessor = daemon.options.predecessor.clone();
+    let published = daemon.publish().and_then(|()| match predecessor {
+        None => daemon.start_all_sync(),
+        Some(_) => {
+            daemon.start_sync_sockets(sync);
+            Ok(())
+        }
+    });
     let published = published.map_err(|refusal| anyhow!(refusal.message));
     let registry = daemon.poll.registry();
     let served = published
         .and_then(|()| programs.register(registry, IPVS_SOCKET))
         .and_then(|()| server.register(registry, SOCKET));
     if let Err(error) = served {
-        daemon.stop()?;
+        match &predecessor {
+            // All is another daemon's still.
+            Some(predecessor) if !predecessor.has_taken() => daemon.isolation.leave(),
+            _ => daemon.stop()?,
+        }
         return Err(error);
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.serve();
+        daemon.options.predecessor = None;
     }
     daemon.notifier.ready();
     tracing::info!(
@@ -206,15 +299,18 @@ fn isolate(
     })
 }
 
-/// The guard; what its reconciler does raises the flag and wakes the control thread.
-fn claim_guard(repaired: &Arc<AtomicBool>, notify: &Arc<Waker>) -> Result<Guard> {
+/// What the guard's reconciler does when it has repaired: raises the flag and wakes the control thread.
+fn repaired(
+    repaired: &Arc<AtomicBool>,
+    notify: &Arc<Waker>,
+) -> impl Fn() + Send + std::marker::Sync + use<> {
     let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
-    Ok(Guard::claim(move || {
+    move || {
         repaired.store(true, Ordering::Release);
         if let Err(e) = notify.wake() {
             tracing::error!("the control thread cannot be woken: {e}");
         }
-    })?)
+    }
 }
 
 /// Refuses at once, and by name, where a capability lacks.
@@ -279,6 +375,7 @@ fn open_ports(interfaces: &[String], sight: Sight, hooked: Option<Hooked>) -> Re
         host: (Box::new(host.receive), Box::new(host.deliver)),
         reinject: Box::new(host.reinject),
         hooked,
+        handed_down: None,
     })
 }
 
@@ -304,7 +401,7 @@ fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
     Ok((Box::new(port.receive), Box::new(port.transmit)))
 }
 
-fn engine(options: &Options, times: &Arc<Times>) -> Result<Engine> {
+pub(super) fn engine_config(options: &Options, times: &Arc<Times>) -> Result<EngineConfig> {
     let mut random = [0u8; 24];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut f| f.read_exact(&mut random))
@@ -317,11 +414,11 @@ fn engine(options: &Options, times: &Arc<Times>) -> Result<Engine> {
     };
     let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
     let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
-    Ok(Engine::new(EngineConfig {
+    Ok(EngineConfig {
         limits: options.config.limits.clone(),
         keys: (word(0), word(1)),
         seed: word(2),
         modes: uvs_modes::BUILTIN,
         schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
-    }))
+    })
 }

@@ -167,6 +167,11 @@ impl Receive for MemoryReceiver {
         std::mem::take(&mut self.wire.shared().stalled)
     }
 
+    /// It has no ring.
+    fn hand_down(&self) -> io::Result<Vec<HandedRing>> {
+        Ok(Vec::new())
+    }
+
     fn statistics(&mut self) -> RxStatistics {
         RxStatistics {
             received: self.received,
