@@ -3,6 +3,7 @@
 
 mod access;
 mod announce;
+mod begin;
 mod clock;
 mod commands;
 mod derive;

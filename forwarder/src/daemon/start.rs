@@ -1,11 +1,9 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
 use std::collections::BTreeSet;
-use std::io::Read;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant as Wall;
 
 use anyhow::{Context, Result, anyhow};
@@ -14,38 +12,28 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
-use uvs_control::protocol::{HookMode, SyncNumbers, SyncRequest, SyncRole};
+use uvs_control::protocol::{HookMode, SyncNumbers, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
-use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
 use super::groups::Groups;
 use super::history::LatencyHistory;
-use super::isolation::Isolation;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
-use super::timed::{Timed, Times};
 use super::yielded::Yielded;
 use super::{
-    Carried, Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, derive, signals, takeover,
-    watch,
+    Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
 };
 use crate::firewall;
-use crate::guard::{Guard, GuardSpec};
-use crate::hook;
+use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
-use crate::port::afpacket::{HostPort, Port, PortOptions};
-use crate::port::filter::{FilterSpec, Program};
-use crate::port::{Ends, Sight, port_id};
-use crate::succession::{Past, Predecessor};
+use crate::succession::Predecessor;
 use crate::sync::Sync;
-use crate::worker::{Hooked, Ports};
 use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
@@ -83,13 +71,7 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let sockets = match &options.predecessor {
-        Some(_) => None,
-        None => Some((
-            Server::bind(&options.socket)?,
-            IpvsSocket::bind(&options.ipvs_socket)?,
-        )),
-    };
+    let sockets = begin::sockets(&options)?;
     let mut mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
@@ -99,43 +81,23 @@ pub fn run(options: Options) -> Result<()> {
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(
-        &mut table,
-        &options.config,
-        &list_files,
-        options.own_vips.as_ref(),
-    )?;
-    let repaired = repaired(&guard_repaired, &notify);
-    let begun = match sockets {
-        Some((server, programs)) => {
-            let guard = || Ok(Guard::claim(repaired)?);
-            let (isolation, hooked) = isolate(&options, &mirror, guard)?;
-            let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
-            let times = Arc::new(Times::default());
-            let engine = Engine::new(engine_config(&options, &times)?);
-            Begun::anew(server, programs, isolation, (engine, ports), times)
-        }
-        None => takeover::succeed(&options, &mut table, repaired)?,
-    };
-    let Begun {
-        server,
-        programs,
-        isolation,
-        worker,
-        schedule_times,
-        metrics_listener,
-        before,
-    } = begun;
+    let own = options.own_vips.as_ref();
+    load(&mut table, &options.config, &list_files, own)?;
+    let repaired = begin::repaired(&guard_repaired, &notify);
+    let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
+    let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let noticed = Arc::clone(&notify);
-    let wake = move || {
-        let _ = noticed.wake();
-    };
-    let workers = Workers::start(vec![worker], mirror.fib(), wake)?;
+    let wake = waking(&notify);
+    let workers = Workers::start(vec![begun.worker], mirror.fib(), wake)?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
-    let metering = Metering::start(&options.metrics, notify, liveness.clone(), metrics_listener)?;
+    let metering = Metering::start(
+        &options.metrics,
+        notify,
+        liveness.clone(),
+        begun.metrics_listener,
+    )?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -148,7 +110,7 @@ pub fn run(options: Options) -> Result<()> {
         list_files,
         firewall: firewall::Watch::default(),
         mirror,
-        isolation,
+        isolation: begun.isolation,
         guarded: GuardSpec::default(),
         guard_repaired,
         removed_servers: before.carried.removed_servers,
@@ -168,7 +130,7 @@ pub fn run(options: Options) -> Result<()> {
         announcements: 0,
         groups: Groups::default(),
         metering,
-        schedule_times: vec![schedule_times],
+        schedule_times: vec![begun.schedule_times],
         reloads: first_load(before.past.reloads),
         liveness,
         notifier: Notifier::from_env(),
@@ -176,48 +138,14 @@ pub fn run(options: Options) -> Result<()> {
         upgrades,
         log_before: before.past.log,
     };
-    serve(daemon, server, programs, &before.carried.sync)
+    serve(daemon, begun.server, begun.programs, &before.carried.sync)
 }
 
-/// What only one daemon at a time can have, and what the daemons before have left.
-pub(super) struct Begun {
-    pub(super) server: Server,
-    pub(super) programs: IpvsSocket,
-    pub(super) isolation: Isolation,
-    pub(super) worker: (Engine, Ports),
-    pub(super) schedule_times: Arc<Times>,
-    pub(super) metrics_listener: Option<TcpListener>,
-    pub(super) before: Before,
-}
-
-/// What the daemons before have left of the control thread.
-pub(super) struct Before {
-    pub(super) carried: Carried,
-    pub(super) past: Past,
-    pub(super) sync_requests: Vec<SyncRequest>,
-}
-
-impl Begun {
-    fn anew(
-        server: Server,
-        programs: IpvsSocket,
-        isolation: Isolation,
-        worker: (Engine, Ports),
-        schedule_times: Arc<Times>,
-    ) -> Self {
-        Self {
-            server,
-            programs,
-            isolation,
-            worker,
-            schedule_times,
-            metrics_listener: None,
-            before: Before {
-                carried: Carried::default(),
-                past: Past::none(),
-                sync_requests: Vec::new(),
-            },
-        }
+/// Wakes the control thread.
+fn waking(notify: &Arc<Waker>) -> impl Fn() + Clone + Send + use<> {
+    let notify = Arc::clone(notify);
+    move || {
+        let _ = notify.wake();
     }
 }
 
@@ -267,52 +195,6 @@ fn serve(
     daemon.run(server, programs)
 }
 
-/// The hook, or else the guard.
-fn isolate(
-    options: &Options,
-    mirror: &Mirror,
-    guard: impl FnOnce() -> Result<Guard>,
-) -> Result<(Isolation, Option<Hooked>)> {
-    let fib = mirror.fib();
-    let interface = |(place, name): (usize, &String)| {
-        let known = fib.interface(port_id(place));
-        hook::Interface {
-            name: name.clone(),
-            index: known.map_or(0, |i| i.ifindex),
-            port_of: mirror.port_of(name).map(str::to_owned),
-        }
-    };
-    let config = &options.config.hook;
-    let wanted = hook::Wanted {
-        mode: options.hook,
-        config,
-        interfaces: options
-            .interfaces
-            .iter()
-            .enumerate()
-            .map(interface)
-            .collect(),
-    };
-    Ok(match hook::start(&wanted)? {
-        hook::Start::Hooked(keeper, worker) => (Isolation::hook(keeper), Some(worker)),
-        hook::Start::Not(why) => (Isolation::guard(guard()?, why, &config.pins), None),
-    })
-}
-
-/// What the guard's reconciler does when it has repaired: raises the flag and wakes the control thread.
-fn repaired(
-    repaired: &Arc<AtomicBool>,
-    notify: &Arc<Waker>,
-) -> impl Fn() + Send + std::marker::Sync + use<> {
-    let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
-    move || {
-        repaired.store(true, Ordering::Release);
-        if let Err(e) = notify.wake() {
-            tracing::error!("the control thread cannot be woken: {e}");
-        }
-    }
-}
-
 /// Refuses at once, and by name, where a capability lacks.
 fn check_capabilities() -> Result<()> {
     const NEEDED: [(CapabilitySet, &str); 2] = [
@@ -360,65 +242,4 @@ pub(super) fn load(
     }
     table.configure_lists(&config.access, lists);
     Ok(())
-}
-
-fn open_ports(interfaces: &[String], sight: Sight, hooked: Option<Hooked>) -> Result<Ports> {
-    // Nothing is ours until the first state is published.
-    let filter = FilterSpec::default().compile();
-    let interfaces = interfaces
-        .iter()
-        .map(|name| open_port(name, sight, &filter));
-    let interfaces = interfaces.collect::<Result<_>>()?;
-    let host = HostPort::open(&filter, sight)?;
-    Ok(Ports {
-        interfaces,
-        host: (Box::new(host.receive), Box::new(host.deliver)),
-        reinject: Box::new(host.reinject),
-        hooked,
-        handed_down: None,
-    })
-}
-
-fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
-    let options = PortOptions {
-        sight,
-        ..PortOptions::default()
-    };
-    let port = Port::open(name, &options, filter)?;
-    tracing::debug!(
-        interface = ?port.interface,
-        ring = ?port.geometry,
-        filter = ?port.coverage,
-        "port open",
-    );
-    if port.receive_buffer < options.receive_buffer {
-        tracing::info!(
-            interface = name,
-            granted = port.receive_buffer,
-            "the receive buffer is smaller than asked for; bulk transfers may be slower (net.core.rmem_max)",
-        );
-    }
-    Ok((Box::new(port.receive), Box::new(port.transmit)))
-}
-
-pub(super) fn engine_config(options: &Options, times: &Arc<Times>) -> Result<EngineConfig> {
-    let mut random = [0u8; 24];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut random))
-        .context("/dev/urandom: no key for the connection table")?;
-    let word = |i: usize| {
-        random[i * 8..]
-            .iter()
-            .take(8)
-            .fold(0, |n, b| n << 8 | u64::from(*b))
-    };
-    let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
-    let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
-    Ok(EngineConfig {
-        limits: options.config.limits.clone(),
-        keys: (word(0), word(1)),
-        seed: word(2),
-        modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
-    })
 }

@@ -10,8 +10,9 @@ use uvs_control::server::Server;
 use uvs_control::table::Table;
 use uvs_core::engine::Engine;
 
+use super::begin::{Before, Begun, engine_config};
 use super::isolation::Isolation;
-use super::start::{Before, Begun, Options, engine_config};
+use super::start::Options;
 use super::timed::Times;
 use crate::guard::Guard;
 use crate::ipvs::IpvsSocket;

@@ -16,7 +16,8 @@ use uvs_core::verdict::DropReason;
 use super::filter::Program;
 use super::vnet::{self, VNET_LEN};
 use super::{
-    Budget, Coverage, Flushed, FrameRef, Link, Receive, Received, RxMeta, RxStatistics, Transmit,
+    Budget, Coverage, Flushed, FrameRef, HandedRing, Link, Receive, Received, RxMeta, RxStatistics,
+    Transmit,
 };
 
 /// Free bytes before each frame.
