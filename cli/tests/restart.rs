@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
 use stand::{PATIENCE, eventually, lab, uvs};
@@ -68,6 +69,24 @@ fn reopened(lab: &Lab) -> u64 {
     let mut lines = text.lines();
     let value = lines.find_map(|l| l.strip_prefix("uvs_snat_reopened_total "));
     value.and_then(|n| n.parse().ok()).expect("a count")
+}
+
+/// Not refused for what the kernel is still taking down of the one before.
+#[test]
+fn a_daemon_that_is_killed_is_followed_at_once() {
+    let (lab, _) = lab(Mode::FullNat, Options::default());
+    let mut killed = serving(&lab);
+    must_be_answered(connect(&lab));
+    killed.process().signal(Signal::KILL).expect("killed");
+    let since = Instant::now();
+    let daemon = serving(&lab);
+    must_be_answered(connect(&lab));
+    let serves = since.elapsed();
+    println!("it serves {serves:?} after the one before was killed");
+    eventually("the first is gone", || !killed.process().is_running());
+    let since = Instant::now();
+    daemon.stop().expect("it ends well");
+    println!("and ended by SIGTERM within {:?}", since.elapsed());
 }
 
 #[test]

@@ -8,6 +8,6 @@ pub mod firewall;
 pub mod plugins;
 pub mod protocol;
 pub mod server;
-mod starting;
+pub mod starting;
 pub mod table;
 pub mod trace;

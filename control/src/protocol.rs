@@ -17,6 +17,7 @@ mod question;
 mod services;
 mod sync;
 mod sysctl;
+mod upgrade;
 
 pub use access::{AccessChange, AccessEntry, AccessPage, Origin};
 pub use ask::{Ask, Responder, Rest};
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use services::{ServerStatus, ServiceStatus, Services, Traffic};
 pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};
 pub use sysctl::{SysctlRequest, SysctlValue};
+pub use upgrade::Upgrade;
 
 /// The protocol's version; a daemon refuses requests of another.
 pub const VERSION: u32 = 1;

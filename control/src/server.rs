@@ -20,7 +20,7 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use self::client::{Client, Step};
-pub use self::listen::{BindError, Listener, Style};
+pub use self::listen::{BindError, HandedDown, Listener, Style};
 pub use self::peer::Peer;
 use super::protocol::{Answer, Command, Errno, Refusal, Rest, Right};
 
@@ -88,8 +88,20 @@ impl Server {
     /// # Errors
     /// A daemon serves it already, the path is taken, or the host refuses.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        Ok(Self {
-            listener: Listener::bind(path, STYLE)?,
+        Listener::bind(path, STYLE).map(Self::on)
+    }
+
+    /// Takes the socket over from another process, whose clients stay its own.
+    ///
+    /// # Errors
+    /// As [`Listener::succeed`].
+    pub fn succeed(path: &Path, from: HandedDown) -> Result<Self, BindError> {
+        Listener::succeed(path, STYLE, from).map(Self::on)
+    }
+
+    fn on(listener: Listener) -> Self {
+        Self {
+            listener,
             registry: None,
             first: Token(0),
             clients: Vec::new(),
@@ -98,7 +110,24 @@ impl Server {
             accept_again: false,
             last_serial: 0,
             uid: rustix::process::geteuid().as_raw(),
-        })
+        }
+    }
+
+    /// For another process to take it over.
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    pub fn hand_down(&self) -> io::Result<HandedDown> {
+        self.listener.hand_down()
+    }
+
+    /// Another process has taken it over: only those that are connected are served still.
+    pub fn leave(&mut self) {
+        self.listener.leave();
+        self.accept_again = false;
+        if let Some(registry) = &self.registry {
+            let _ = registry.deregister(&mut self.listener.socket);
+        }
     }
 
     /// Registers with a poll, whose tokens `first..first + TOKENS` are this server's from now on.

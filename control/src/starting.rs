@@ -1,9 +1,52 @@
-//! How a client tells a daemon that is starting from none at all: by the lock beside the socket, which a daemon
+//! Beginnings: how the next daemon waits for what a killed one had, and how a client tells a daemon that is starting from none at all: by the lock beside the socket, which a daemon
 //! has from its first moment, while the socket is there only once it answers.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long what a daemon had that was killed is waited for: the kernel closes packet sockets one after the other, and
+/// each costs it a grace period or two.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two tries.
+const LOOK: Duration = Duration::from_millis(5);
+/// In a process's flags, of /proc/PID/stat: it ends (PF_EXITING of the kernel's linux/sched.h).
+const EXITING: u64 = 4;
+
+/// Tries again where what is needed is still a process's that `holder` names, and that process ends already: a daemon
+/// that was killed is followed by the next at once.
+///
+/// # Errors
+/// Those of the last attempt.
+pub fn after_what_ends<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    holder: impl Fn(&E) -> Option<i32>,
+) -> Result<T, E> {
+    let end = Instant::now() + ENDS_WITHIN;
+    loop {
+        match attempt() {
+            Err(error) if Instant::now() < end && holder(&error).is_some_and(is_ending) => {
+                sleep(LOOK);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether a process is gone, or is being taken down by the kernel.
+fn is_ending(pid: i32) -> bool {
+    // One outside our pid namespace is 0.
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return pid != 0;
+    };
+    // Behind the name, which may have any characters.
+    let mut words = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+    let is_dead = matches!(words.next(), Some("Z" | "X"));
+    let flags = words.nth(5).and_then(|flags| flags.parse::<u64>().ok());
+    is_dead || flags.is_some_and(|flags| flags & EXITING != 0)
+}
 
 /// The lock of a control socket.
 pub(super) fn lock_path(socket: &Path) -> PathBuf {
@@ -26,6 +69,14 @@ pub(super) fn is_locked(socket: &Path) -> bool {
     std::fs::read_to_string("/proc/locks").is_ok_and(|locks| lists(&locks, file.dev(), file.ino()))
 }
 
+/// The process that has the lock, where one has.
+pub(super) fn locker(socket: &Path) -> Option<i32> {
+    let file = lock_path(socket).metadata().ok()?;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().find(|l| lists(l, file.dev(), file.ino()))?;
+    line.split_whitespace().nth(4)?.parse().ok()
+}
+
 /// `1: FLOCK  ADVISORY  WRITE 732 00:17:2034 0 EOF` (proc_locks(5)).
 fn lists(locks: &str, device: u64, inode: u64) -> bool {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
@@ -39,7 +90,36 @@ fn lists(locks: &str, device: u64, inode: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::{Cell, RefCell};
     use std::fs::File;
+
+    #[test]
+    fn what_a_process_has_that_ends_is_waited_for() {
+        let child = std::process::Command::new("true").spawn().expect("it runs");
+        let pid = i32::try_from(child.id()).expect("a process id");
+        let tries = Cell::new(0);
+        let child = RefCell::new(child);
+        let done = after_what_ends(
+            || {
+                tries.set(tries.get() + 1);
+                if tries.get() < 3 { Err(()) } else { Ok(()) }
+            },
+            |()| {
+                // A zombie, and later nobody.
+                while !is_ending(pid) {
+                    sleep(LOOK);
+                }
+                if tries.get() == 2 {
+                    child.borrow_mut().wait().expect("it has ended");
+                }
+                Some(pid)
+            },
+        );
+        assert_eq!((done, tries.get()), (Ok(()), 3));
+        let me = i32::try_from(std::process::id()).ok();
+        let refused = after_what_ends(|| Err::<(), _>("busy"), |_| me);
+        assert_eq!(refused, Err("busy"), "at once");
+    }
 
     #[test]
     fn a_lock_is_seen_while_it_is_held() {

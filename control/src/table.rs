@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod marks;
+mod succession;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::config::OwnVips;
 use crate::firewall::DropRule;
 use crate::plugins::Schedulers;
 
+pub use succession::Estate;
 pub use unassigned::UnassignedVips;
 
 /// Services in the order they were added, sysctls and time-outs.

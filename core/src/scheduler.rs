@@ -38,6 +38,18 @@ pub trait Scheduler: Send {
         Fork::None
     }
 
+    /// What a new instance of the same algorithm goes on from in another process, beside the set, where the daemon is
+    /// upgraded ([`Scheduler::resume`]). Empty: it starts anew.
+    fn state(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Goes on from what another instance has told by [`Scheduler::state`], of the set that was told last. What
+    /// this algorithm cannot have told is ignored.
+    fn resume(&mut self, state: &[u64]) {
+        let _ = state;
+    }
+
     /// Whether its picks depend on [`Backend::handshake`]: then each handshake is measured as soon as it is over,
     /// also where the kernel forwards it.
     fn weighs_handshakes(&self) -> bool {

@@ -66,6 +66,16 @@ impl Scheduler for TwoChoices {
         }
     }
 
+    fn state(&self) -> Vec<u64> {
+        vec![self.random.state()]
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        if let [seed] = *state {
+            self.random = Random::new(seed);
+        }
+    }
+
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }

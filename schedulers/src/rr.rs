@@ -41,6 +41,17 @@ impl Scheduler for RoundRobin {
         Some(found)
     }
 
+    fn state(&self) -> Vec<u64> {
+        vec![self.next as u64]
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        if let [next] = *state {
+            let next = usize::try_from(next).unwrap_or(usize::MAX);
+            self.next = next.min(self.order.len());
+        }
+    }
+
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }

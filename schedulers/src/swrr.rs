@@ -55,6 +55,22 @@ impl Scheduler for Smooth {
         best
     }
 
+    fn state(&self) -> Vec<u64> {
+        let credits = self
+            .servers
+            .iter()
+            .map(|(_, credit)| credit.cast_unsigned());
+        credits.collect()
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        if state.len() == self.servers.len() {
+            for ((_, credit), resumed) in self.servers.iter_mut().zip(state) {
+                *credit = resumed.cast_signed().clamp(-self.total, self.total);
+            }
+        }
+    }
+
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }

@@ -54,6 +54,17 @@ impl Scheduler for WeightedRoundRobin {
         Some(found)
     }
 
+    fn state(&self) -> Vec<u64> {
+        vec![self.next as u64, self.level.into()]
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        if let [next, level] = *state {
+            self.next = usize::try_from(next).unwrap_or(usize::MAX);
+            self.level = u32::try_from(level).map_or(self.top, |level| level.min(self.top));
+        }
+    }
+
     fn fork(&self) -> Fork {
         Fork::Exact(Box::new(self.clone()))
     }

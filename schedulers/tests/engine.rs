@@ -275,3 +275,30 @@ fn lblc_forgets_a_destination_after_a_day() {
         assert_eq!(director.visit(), 1, "{scheduler}: forgotten");
     }
 }
+
+/// What each of so many clients gets who come one by one, and stay.
+fn picks(director: &mut Director, clients: usize) -> Vec<u8> {
+    (0..clients)
+        .map(|_| director.connect().1.expect("a server"))
+        .collect()
+}
+
+#[test]
+fn a_round_goes_on_in_the_next_process() {
+    for scheduler in ["rr", "wrr", "swrr", "p2c", "twos", "wlc", "mh"] {
+        let director = || {
+            let mut director = Director::new(scheduler, 0);
+            director.add(0..5, Dr);
+            director.change(|service| {
+                for (weight, server) in (1..).zip(&mut service.servers) {
+                    server.weight = weight;
+                }
+            });
+            picks(&mut director, 7);
+            director
+        };
+        let (mut one, mut two) = (director(), director());
+        two.hand_down();
+        assert_eq!(picks(&mut two, 40), picks(&mut one, 40), "{scheduler}");
+    }
+}

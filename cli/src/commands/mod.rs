@@ -31,6 +31,7 @@ mod sysctl;
 mod top;
 mod trace;
 mod units;
+mod upgrade;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -69,6 +70,8 @@ enum Command {
     Export(export::Args),
     /// Make the daemon read its configuration file again
     Reload(reload::Args),
+    /// Let the daemon's new release take over from the running one, without an interruption
+    Upgrade(upgrade::Args),
     /// Show services, servers, connections, drops or the daemon itself
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
@@ -105,6 +108,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Plugin(args) => plugin::main(&args),
         Command::Export(args) => export::main(&args),
         Command::Reload(args) => reload::main(&args),
+        Command::Upgrade(args) => upgrade::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
         Command::Mark(args) => mark::main(&args),

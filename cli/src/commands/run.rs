@@ -12,6 +12,7 @@ use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_control::protocol::HookMode;
 use uvs_forwarder::daemon::{self, Options};
 use uvs_forwarder::log::Log;
+use uvs_forwarder::succession::Predecessor;
 
 use super::{FAILED, USAGE};
 
@@ -45,9 +46,40 @@ pub(crate) struct Args {
     log_json: bool,
 }
 
-/// Runs the daemon. What it says goes through the log, which cannot hold it up.
+/// What is said of a daemon that does not run, and its exit code.
+type Failure = (String, u8);
+
+/// Runs the daemon. What it says goes through the log, which cannot hold it up; where it is to take over from another,
+/// that hears as well why it does not.
 pub(crate) fn main(args: Args) -> ExitCode {
     let log = Log::start(args.log_json);
+    let predecessor = match Predecessor::from_env() {
+        Ok(predecessor) => predecessor.map(Arc::new),
+        Err(e) => {
+            log.say(&format!("uvs run: the daemon to take over from: {e}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let failed = |e: anyhow::Error| (format!("uvs run: {}", sentence(&e)), FAILED);
+    let options = options(args, &log, predecessor.clone());
+    match options.and_then(|options| daemon::run(options).map_err(failed)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((why, code)) => {
+            log.say(&why);
+            if let Some(predecessor) = predecessor {
+                predecessor.refuse(&why);
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// What the command line, the file and the environment ask for.
+fn options(
+    args: Args,
+    log: &Log,
+    predecessor: Option<Arc<Predecessor>>,
+) -> Result<Options, Failure> {
     // What the file names is loaded while it is read, into what the daemon then uses.
     let made = OnceCell::new();
     let known = |settings: &PluginSettings| {
@@ -58,8 +90,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
         None => Config::default(),
         Some(Ok(config)) => config,
         Some(Err(e)) => {
-            log.say(e.report(std::io::stderr().is_terminal()).trim_end());
-            return ExitCode::from(USAGE);
+            let in_colour = predecessor.is_none() && std::io::stderr().is_terminal();
+            return Err((e.report(in_colour).trim_end().to_owned(), USAGE));
         }
     };
     let schedulers = known(&config.plugins);
@@ -69,22 +101,12 @@ pub(crate) fn main(args: Args) -> ExitCode {
         args.interfaces
     };
     if interfaces.is_empty() {
-        log.say(
-            "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration",
-        );
-        return ExitCode::from(USAGE);
+        let why = "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration";
+        return Err((why.to_owned(), USAGE));
     }
-    let hook = match args
-        .hook
-        .or(config.hook.mode)
-        .map_or_else(hook_from_env, Ok)
-    {
-        Ok(hook) => hook,
-        Err(mistake) => {
-            log.say(&mistake);
-            return ExitCode::from(USAGE);
-        }
-    };
+    let hook = args.hook.or(config.hook.mode);
+    let hook = hook.map_or_else(hook_from_env, Ok);
+    let hook = hook.map_err(|mistake| (mistake, USAGE))?;
     let socket = args
         .socket
         .or_else(|| config.socket.clone())
@@ -94,7 +116,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
         listen: args.metrics.unwrap_or(config.metrics.listen),
         ..config.metrics
     };
-    let options = Options {
+    Ok(Options {
         hook,
         metrics,
         file: args.config,
@@ -105,14 +127,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
         ipvs_socket,
         schedulers,
         log: log.tally(),
-    };
-    match daemon::run(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            log.say(&format!("uvs run: {}", sentence(&e)));
-            ExitCode::from(FAILED)
-        }
-    }
+        predecessor,
+    })
 }
 
 /// An error with its causes, without those that it says already.

@@ -93,6 +93,22 @@ impl List {
 }
 
 impl Lists {
+    /// What commands have added, as changes that would add it again.
+    pub fn added(&self) -> Vec<AccessChange> {
+        let of_list = |(service, list): (&Scope, &Arc<List>)| {
+            [Action::Allow, Action::Deny].map(|action| AccessChange {
+                action,
+                service: *service,
+                prefixes: {
+                    let rules = list.live.iter().filter(|rule| rule.action == action);
+                    rules.map(|rule| rule.prefix).collect()
+                },
+            })
+        };
+        let changes = self.scopes.iter().flat_map(of_list);
+        changes.filter(|c| !c.prefixes.is_empty()).collect()
+    }
+
     /// What the engine gets: the same `Arc` while nothing has changed.
     pub fn built(&self) -> Arc<Access> {
         Arc::clone(&self.built)

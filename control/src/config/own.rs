@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::flow::Addr;
 use uvs_core::marks::destinations;
 
@@ -21,7 +22,7 @@ fn is_loopback(addr: Addr) -> bool {
 }
 
 /// The VIPs that UVS owns while the host does not have them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OwnVips {
     /// None: what the host does not have is silent.
     #[default]

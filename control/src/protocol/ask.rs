@@ -71,6 +71,11 @@ questions! {
         StopSync(role: SyncRole), Write;
         /// The sync daemons that run, the master first.
         ListSync -> sync: Vec<SyncStatus>, Read;
+        /// To begin an upgrade: to let another process take over, which runs this program, or the daemon's own as it is
+        /// now.
+        Upgrade(binary: Option<String>), Write;
+        /// How far the last upgrade is.
+        UpgradeState -> upgrade: super::Upgrade, Read;
         /// What is in force, besides services.
         Settings -> settings: Vec<Setting>, Read;
     }

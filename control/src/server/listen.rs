@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Peer;
-use crate::starting::{beside, lock_path};
+use crate::starting::{after_what_ends, beside, lock_path, locker};
 
 /// The socket's directory, where it has to be made: anyone may look, the socket's own mode decides.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -72,19 +72,38 @@ pub struct Listener {
     /// Takes in clients, once this listens; it does not block.
     pub socket: UnixListener,
     path: PathBuf,
-    /// The name it is bound to, until [`Listener::listen`] gives it its own.
+    /// The name it has, until [`Listener::listen`] gives it its own.
     working: PathBuf,
     identity: (u64, u64),
     style: Style,
     lock: Lock,
+    /// Whether another process has taken it over, and with it the files.
+    is_left: bool,
+}
+
+/// A listener as another process takes it over.
+#[derive(Debug)]
+pub struct HandedDown {
+    /// The socket, which listens.
+    pub socket: OwnedFd,
+    /// The locked file.
+    pub lock: OwnedFd,
 }
 
 impl Listener {
-    /// Makes the socket for `path`, removing one there that nobody serves any more.
+    /// Makes the socket for `path`, removing one there that nobody serves any more. A daemon that ends is waited for.
     ///
     /// # Errors
     /// Somebody serves it, the path is taken, or the host refuses.
     pub fn bind(path: &Path, style: Style) -> Result<Self, BindError> {
+        let holder = |error: &BindError| match error {
+            BindError::InUse { pid, .. } => pid.or_else(|| locker(path)),
+            _ => None,
+        };
+        after_what_ends(|| Self::try_bind(path, style), holder)
+    }
+
+    fn try_bind(path: &Path, style: Style) -> Result<Self, BindError> {
         let host = |action| {
             move |source| BindError::Host {
                 path: path.into(),
@@ -121,22 +140,71 @@ impl Listener {
             identity,
             style,
             lock,
+            is_left: false,
         })
+    }
+
+    /// Takes the socket at `path` over from another process that serves it; its files are that one's until this
+    /// [listens](Self::listen).
+    ///
+    /// # Errors
+    /// It is not there any more.
+    pub fn succeed(path: &Path, style: Style, from: HandedDown) -> Result<Self, BindError> {
+        let identity = identity(path).map_err(|source| BindError::Host {
+            path: path.into(),
+            action: "look at it",
+            source,
+        })?;
+        let socket = UnixListener::from_std(from.socket.into());
+        let lock = Lock {
+            path: lock_path(path),
+            file: from.lock.into(),
+        };
+        Ok(Self {
+            socket,
+            path: path.into(),
+            working: path.into(),
+            identity,
+            style,
+            lock,
+            is_left: true,
+        })
+    }
+
+    /// For another process to take it over; clients wait in it meanwhile.
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    pub fn hand_down(&self) -> io::Result<HandedDown> {
+        Ok(HandedDown {
+            socket: self.socket.as_fd().try_clone_to_owned()?,
+            lock: self.lock.file.as_fd().try_clone_to_owned()?,
+        })
+    }
+
+    /// Another process has taken it over: its files are not this one's any more.
+    pub fn leave(&mut self) {
+        self.is_left = true;
     }
 
     /// Lets clients in, under the socket's own name.
     ///
     /// # Errors
     /// The host's, or somebody has taken the path meanwhile.
-    pub fn listen(&self) -> Result<(), BindError> {
+    pub fn listen(&mut self) -> Result<(), BindError> {
+        let taken_over = std::mem::take(&mut self.is_left);
+        let path = &self.path;
         let host = |action| {
             move |source| BindError::Host {
-                path: self.path.clone(),
+                path: path.clone(),
                 action,
                 source,
             }
         };
-        clear(&self.path, self.style)?;
+        if !taken_over {
+            clear(&self.path, self.style)?;
+        }
+        // One that listens already tells from now on that it is this process which serves it.
         let listening = rustix::net::listen(&self.socket, BACKLOG);
         listening.map_err(|e| host("listen")(e.into()))?;
         std::fs::rename(&self.working, &self.path).map_err(host("give it its name"))
@@ -153,6 +221,9 @@ fn bound(path: &Path, style: Style) -> io::Result<UnixListener> {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         for name in [&self.path, &self.working] {
             if identity(name).is_ok_and(|there| there == self.identity) {
                 let _ = std::fs::remove_file(name);
@@ -214,7 +285,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -238,7 +309,7 @@ impl Lock {
             if identity(path).is_ok_and(|there| there == (locked.dev(), locked.ino())) {
                 return Ok(Some(Self {
                     path: path.into(),
-                    _file: file,
+                    file,
                 }));
             }
         }

@@ -11,6 +11,8 @@ pub use cut::{Cut, Pieces, cut};
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::{Addr, Family};
 use crate::narrow;
 use crate::packet::Packet;
@@ -31,7 +33,7 @@ const MAX_PARTS: usize = 128;
 const PART_COST: usize = 64;
 
 /// What a datagram's fragments have in common (RFC 791 §3.2, RFC 8200 §4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Key {
     family: Family,
     src: Addr,
@@ -94,7 +96,7 @@ impl<'a> Part<'a> {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Datagram {
     /// Ethernet and IP header of the first fragment, of IPv6 without its Fragment header.
     head: Vec<u8>,
@@ -131,7 +133,7 @@ impl Reassembled {
 }
 
 /// Datagrams that are not whole yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reassembler {
     waiting: HashMap<Key, Datagram>,
     /// When each is given up: a queue a family, for their times differ.
@@ -141,6 +143,11 @@ pub struct Reassembler {
 }
 
 impl Reassembler {
+    /// With another limit.
+    pub(crate) fn limited(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
     /// One that keeps at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {

@@ -5,10 +5,12 @@
 
 use crate::fib::LOOPBACK;
 use crate::verdict::DropReason;
+use serde::{Deserialize, Serialize};
+
 use crate::wire::ethernet;
 
 /// How the sender wants a super-frame cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gso {
     /// Not a super-frame.
     #[default]
@@ -30,7 +32,7 @@ pub enum Gso {
 }
 
 /// What is unfinished in a frame's bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offload {
     /// Where the transport header starts, counted from the frame's start; `Some` = the transport checksum
     /// field holds only the folded, uncomplemented pseudo-header sum (VIRTIO_NET_HDR_F_NEEDS_CSUM).

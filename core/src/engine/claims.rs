@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Engine;
 use crate::flow::Addr;
 use crate::time::Instant;
@@ -28,10 +30,11 @@ pub struct Claim {
 }
 
 /// What was claimed: as many entries as VIPs are owned, at most.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Claims {
     /// When one to a VIP was told last.
     last: HashMap<Addr, Instant>,
+    #[serde(skip)]
     fresh: Vec<Claim>,
 }
 

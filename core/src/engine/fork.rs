@@ -246,6 +246,7 @@ impl Engine {
     fn fork(&self, flows: Flows) -> Engine<Log> {
         Engine {
             recorder: Log::default(),
+            keys: self.keys,
             catalog: self.catalog.fork(),
             desired: self.desired.clone(),
             flows,

@@ -51,6 +51,7 @@ mod reply;
 mod routes;
 mod schedule;
 mod sizes;
+mod succession;
 mod sweep;
 mod teardown;
 mod transit;
@@ -69,6 +70,7 @@ pub use flows::{
 };
 pub use fork::DryRun;
 use routes::Routes;
+pub use succession::{Estate, NotSucceeded};
 use upkeep::Upkeep;
 use voice::Voice;
 
@@ -89,6 +91,8 @@ pub struct EngineConfig {
 /// The engine. Which recorder it has is decided when it is compiled: [`Off`] costs nothing.
 pub struct Engine<R = Off> {
     recorder: R,
+    /// As [`EngineConfig::keys`].
+    keys: (u64, u64),
     catalog: Catalog,
     desired: Desired,
     flows: Flows,
@@ -109,6 +113,7 @@ impl Engine {
         let limits = config.limits;
         Self {
             recorder: Off,
+            keys: config.keys,
             catalog: Catalog {
                 modes: config.modes,
                 schedulers: config.schedulers,

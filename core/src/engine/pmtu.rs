@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::{Addr, Family};
 use crate::narrow;
 use crate::time::Instant;
@@ -33,12 +35,12 @@ fn least_believed(to: Addr) -> u32 {
 }
 
 /// Learnt MTUs: at most one per address of a server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PathMtus {
     learnt: HashMap<Addr, Learnt>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Learnt {
     mtu: u32,
     until: Instant,

@@ -10,6 +10,8 @@
 //! The voice sees routes, the frame in hand and the outbox. Which connection something is about, and how it is
 //! counted, is the business of whoever speaks by it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::fib::{Fib, NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::frame::Offload;
@@ -41,7 +43,7 @@ const ERRORS: (u64, u32) = (1000, 50);
 const TEARDOWNS: (u64, u32) = (50_000, 128);
 
 /// The part of the engine that speaks.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Voice {
     /// Limits ICMP errors.
     error_limit: Limiter,

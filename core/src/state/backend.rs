@@ -1,12 +1,14 @@
 //! A real server as a scheduler sees it: its identity, its weight and the load the core counted.
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::Addr;
 
 /// A real server of one service, in the order the kernel keeps them: newest first.
 ///
 /// The core counts, schedulers only read. `#[repr(C)]`, 48 bytes: plugins read it as it is.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// The server's address.
     pub addr: Addr,

@@ -5,8 +5,12 @@
 //! choose the tuples. A packet only writes its connection's deadline; the timer wheel looks at it when
 //! the connection's slot has its turn, and puts it back where the deadline has moved.
 
+use std::borrow::Cow;
+
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
+
+use serde::{Deserialize, Serialize};
 
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::narrow;
@@ -17,7 +21,7 @@ use crate::wheel::Wheel;
 pub use crate::wheel::NONE;
 
 /// A connection's place in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConnId(pub u32);
 
 /// Which of a connection's two keys a packet matched.
@@ -52,7 +56,7 @@ const TAKEN: u8 = 128;
 pub const ASSURED: u8 = 1;
 
 /// A connection. At most 128 bytes, see the test.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Conn {
     /// The client; port 0 in a template.
     pub client: Endpoint,
@@ -231,6 +235,16 @@ pub struct ConnTable {
     ranks: Ranks,
 }
 
+/// A table as its successor in another process takes it over: everything but the index, which is made again.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Estate<'a> {
+    slab: Cow<'a, [Conn]>,
+    free: u32,
+    len: u32,
+    wheel: Wheel,
+    ranks: Ranks,
+}
+
 impl ConnTable {
     /// A table of at most `limit` connections; `keys` must be random and secret.
     ///
@@ -245,6 +259,46 @@ impl ConnTable {
             keys,
             wheel: Wheel::new(),
             ranks: Ranks::new(),
+        }
+    }
+
+    /// What another table goes on from.
+    pub(crate) fn hand_down(&self) -> Estate<'_> {
+        Estate {
+            slab: Cow::Borrowed(&self.slab),
+            free: self.free,
+            len: self.len,
+            wheel: self.wheel.clone(),
+            ranks: self.ranks.clone(),
+        }
+    }
+
+    /// A table that goes on from what one with the same keys has handed down. Where it has more than `limit`, that
+    /// many are its limit.
+    pub(crate) fn succeed(estate: Estate<'_>, limit: u32, keys: (u64, u64)) -> Self {
+        let mut table = Self::new(limit.max(estate.len), keys);
+        table.slab.extend_from_slice(&estate.slab);
+        (table.free, table.len) = (estate.free, estate.len);
+        (table.wheel, table.ranks) = (estate.wheel, estate.ranks);
+        for id in 0..table.places() {
+            let (hashed, replies) = match table.at(id) {
+                Some(conn) => (!conn.has(UNHASHED), conn.has(REPLIES)),
+                None => continue,
+            };
+            if hashed {
+                table.add_key(id, Side::Client);
+            }
+            if replies {
+                table.add_key(id, Side::Server);
+            }
+        }
+        table
+    }
+
+    /// Binds each connection to the mode that is at another place now.
+    pub(crate) fn rebind(&mut self, mode: impl Fn(u8) -> u8) {
+        for conn in &mut self.slab {
+            conn.bind(mode(conn.mode()));
         }
     }
 

@@ -169,7 +169,7 @@ counts_by! {
 ///
 /// Every received frame is in exactly one of `sent`, `answered`, `held`, `passed`, `local`, `in_kernel` and `drops`,
 /// so [`Counters::accounted`] equals `received`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Frames handed in.
     pub received: u64,

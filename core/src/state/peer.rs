@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conn::Conn;
 use crate::flow::{Endpoint, Protocol};
 use crate::sctp::SctpState;
@@ -68,7 +70,7 @@ pub enum NotTakenUp {
 }
 
 /// The sysctls that decide (`net.ipv4.vs.sync_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Connections that are for one packet are never told of; with version 0 their templates neither, nor those of
     /// connections that are not told of. sync_version.
@@ -101,7 +103,7 @@ impl Default for Policy {
 }
 
 /// What a director remembers of having told of a connection, or of having been told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// When it would have expired, as was told.
     end: Instant,

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use siphasher::sip::SipHasher13;
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::narrow;
 
@@ -20,7 +22,7 @@ const STEPS: u32 = 16;
 const ROUNDS: u8 = 4;
 
 /// The local ports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LocalPorts {
     first: u16,
     count: u32,
@@ -28,7 +30,7 @@ pub struct LocalPorts {
     maps: HashMap<(Addr, Endpoint, Protocol), Bitmap>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Bitmap {
     words: Vec<u64>,
     order: Order,
@@ -39,7 +41,7 @@ struct Bitmap {
 
 /// A permutation of the numbers below `count`: a Feistel network over the next even number of bits, walked
 /// until it comes to one of them (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Order {
     count: u32,
     /// Bits of half a number.
@@ -56,6 +58,13 @@ impl LocalPorts {
             secret,
             maps: HashMap::new(),
         }
+    }
+
+    /// Those that another process had, where they are the same ports; else `None`, and each that is in use is to be
+    /// [claimed](Self::claim).
+    pub(crate) fn succeed(estate: Self, (first, last): (u16, u16)) -> Option<Self> {
+        let same = Self::new((first, last), estate.secret);
+        ((same.first, same.count) == (estate.first, estate.count)).then_some(estate)
     }
 
     /// How many ports each local address has for each server.

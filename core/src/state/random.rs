@@ -3,14 +3,21 @@
 //! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014). Fast
 //! and even, and predictable to who sees its output: not for secrets.
 
+use serde::{Deserialize, Serialize};
+
 /// A stream of pseudo-random numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Random(u64);
 
 impl Random {
     /// The stream that `seed` gives.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// A seed that gives the stream from here on.
+    pub const fn state(&self) -> u64 {
+        self.0
     }
 
     /// The next 64 bits.

@@ -2,10 +2,12 @@
 //!
 //! A list through the connections for each rank; a connection is in at most one of them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::wheel::NONE;
 
 /// In which order connections are evicted for a new one, the first to go first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Rank {
     /// A template of which no connection was established, and none is left.
@@ -27,13 +29,13 @@ impl Rank {
 }
 
 /// The first and last of each list.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Ranks {
     ends: [(u32, u32); Rank::Protected as usize],
 }
 
 /// A connection's place in its rank's list. Packed: every connection has one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[repr(C, packed)]
 pub(crate) struct Link {
     before: u32,

@@ -8,6 +8,8 @@
 
 use siphasher::sip::SipHasher13;
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::Addr;
 use crate::narrow;
 use crate::time::Instant;
@@ -18,7 +20,7 @@ const SETS: usize = 1 << 13;
 const WAYS: usize = 8;
 
 /// So many a second, and so many at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limit {
     ns_per_token: u64,
     /// How far ahead of the time a bucket may be.
@@ -38,7 +40,7 @@ impl Limit {
 }
 
 /// A bucket. A new one is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
     full_at: Instant,
 }
@@ -57,14 +59,14 @@ impl Bucket {
 }
 
 /// A client's bucket, and whose it is; 0 = nobody's.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct Entry {
     tag: u64,
     bucket: Bucket,
 }
 
 /// The buckets of clients.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Clients {
     keys: (u64, u64),
     sets: Vec<[Entry; WAYS]>,

@@ -1,9 +1,13 @@
 //! What the engine decides about a frame, and the closed list of reasons for a drop.
 
+use serde::{Deserialize, Serialize};
+
 use crate::flow::Addr;
 
 /// A port's index in the shell's list of interfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 pub struct PortId(pub u16);
 
 impl PortId {

@@ -1,11 +1,14 @@
 //! The timer wheel of the connection table: lists of connections by the tick in which they are due.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Instant;
 
 /// No connection, no server: the null of 32-bit references.
 pub const NONE: u32 = u32::MAX;
 
 /// A timer wheel of lists through the connections; deadlines beyond its span wait in its last slot.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Wheel {
     /// The first of each slot's list.
     pub(crate) heads: Box<[u32]>,

@@ -68,6 +68,11 @@ impl Scheduler for First {
     }
 }
 
+/// [`First`], whatever is asked for.
+fn first() -> SchedulerSource {
+    Box::new(|_, _| Some(Box::new(First)))
+}
+
 /// The test bed.
 pub struct Bed {
     /// The engine.
@@ -87,7 +92,31 @@ pub struct Bed {
 impl Bed {
     /// A bed without services; every scheduler picks the first available server.
     pub fn new(modes: &'static [ModeDef], limits: Limits) -> Self {
-        Self::with_schedulers(modes, limits, Box::new(|_, _| Some(Box::new(First))))
+        Self::with_schedulers(modes, limits, first())
+    }
+
+    /// As [`Bed::hand_down_to`], with the schedulers of [`Bed::new`].
+    pub fn hand_down(&mut self, modes: &'static [ModeDef], limits: Limits) {
+        self.hand_down_to(EngineConfig {
+            limits,
+            keys: (0, 0),
+            seed: 0,
+            modes,
+            schedulers: first(),
+        });
+    }
+
+    /// Has another engine go on, from bytes, as in another process.
+    ///
+    /// # Panics
+    /// Where it cannot.
+    pub fn hand_down_to(&mut self, config: EngineConfig) {
+        let estate = self.engine.hand_down().expect("an engine without a hook");
+        let bytes = postcard::to_stdvec(&estate).expect("an estate can be written");
+        let estate = postcard::from_bytes(&bytes).expect("and read");
+        self.engine = Engine::succeed(config, estate).expect("all is known");
+        self.change_fib(|_| {});
+        self.apply();
     }
 
     /// A bed without services, with schedulers from this source.

@@ -110,8 +110,44 @@ pub fn exercise_handed_over(modes: &'static [ModeDef], data: &[u8], reach: Reach
     model.forwarded()
 }
 
+/// Does what `data` says twice: by one engine, and by engines of which each goes on where the one before has stopped,
+/// after so many operations each. Returns how many there were.
+///
+/// # Panics
+/// Where it makes a difference: to what leaves, to any connection, to any number.
+pub fn exercise_handed_down(modes: &'static [ModeDef], data: &[u8], each: u32) -> u32 {
+    let ways = ways(modes);
+    let bed = |source: &mut Source<'_>| {
+        let mut bed = make_bed(modes, &ways, source.byte());
+        bed.take_back();
+        bed
+    };
+    let mut source = Source(data);
+    let mut one = Vec::new();
+    let plain = bed(&mut source);
+    run(plain, &ways, source, |bed| one.push(View::of(bed)));
+    let mut source = Source(data);
+    let several = bed(&mut source);
+    let (mut one, mut operations, mut engines) = (one.into_iter(), 0, 1);
+    run(several, &ways, source, |bed| {
+        let one = one.next().expect("as many states as by one engine");
+        let difference = View::of(bed).difference(&one);
+        assert!(
+            difference.is_none(),
+            "at {:?}, by several engines, by one: {difference:#?}",
+            bed.now
+        );
+        operations += 1;
+        if operations % each.max(1) == 0 {
+            bed.hand_down(modes, limits());
+            engines += 1;
+        }
+    });
+    engines
+}
+
 /// Does what `source` says on a bed, and lets each state of it be looked at.
-fn run(mut bed: Bed, ways: &[Way], mut source: Source<'_>, mut look: impl FnMut(&Bed)) -> u64 {
+fn run(mut bed: Bed, ways: &[Way], mut source: Source<'_>, mut look: impl FnMut(&mut Bed)) -> u64 {
     while !source.0.is_empty() {
         match source.byte() % 8 {
             0 => raw_frame(&mut bed, &mut source),
@@ -122,7 +158,7 @@ fn run(mut bed: Bed, ways: &[Way], mut source: Source<'_>, mut look: impl FnMut(
             _ => change_servers(&mut bed, &mut source, ways),
         }
         bed.engine.audit();
-        look(&bed);
+        look(&mut bed);
     }
     // A template outlives what it controls, so once is not enough.
     for _ in 0..3 {
@@ -132,13 +168,16 @@ fn run(mut bed: Bed, ways: &[Way], mut source: Source<'_>, mut look: impl FnMut(
     bed.engine.counters().received
 }
 
-fn make_bed(modes: &'static [ModeDef], ways: &[Way], way: u8) -> Bed {
-    let limits = Limits {
+const fn limits() -> Limits {
+    Limits {
         connections: CONNECTIONS,
         local_ports: (50_000, 50_020),
         fragment_bytes: 16 << 10,
-    };
-    let mut bed = Bed::new(modes, limits);
+    }
+}
+
+fn make_bed(modes: &'static [ModeDef], ways: &[Way], way: u8) -> Bed {
+    let mut bed = Bed::new(modes, limits());
     bed.snapshot.owned_vips = Family::ALL.map(owned).into();
     let services = Family::ALL.map(|family| {
         let at = |protocol, port| {

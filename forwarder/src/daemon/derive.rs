@@ -90,7 +90,7 @@ fn how_to_add(addr: Addr) -> String {
 }
 
 /// A server whose replies pass the director.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(super) struct Replier {
     /// Its service.
     pub(super) service: ServiceKey,

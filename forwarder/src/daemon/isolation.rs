@@ -2,6 +2,7 @@
 //! one is decided once, when the daemon starts; what the other has left from an earlier run goes as soon as this one
 //! is in force.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use uvs_core::fib::Fib;
@@ -181,6 +182,31 @@ impl Isolation {
         match &self.by {
             By::Guard { guard, .. } => guard.repairs(),
             By::Hook(keeper) => keeper.repairs().clone(),
+        }
+    }
+
+    /// Lets another process change the guard, which gets the claim; `None` where the hook is in its place.
+    pub(super) fn pause(&mut self) -> Option<std::io::Result<OwnedFd>> {
+        match &mut self.by {
+            By::Guard { guard, .. } => Some(guard.pause()),
+            By::Hook(_) => None,
+        }
+    }
+
+    /// Goes on after a [pause](Self::pause) with the guard as it was.
+    pub(super) fn go_on(&mut self) -> Done {
+        match &mut self.by {
+            By::Guard { guard, .. } => guard.go_on()?,
+            By::Hook(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Leaves the guard to another process.
+    pub(super) fn leave(&mut self) {
+        match &mut self.by {
+            By::Guard { guard, .. } => guard.leave(),
+            By::Hook(_) => {}
         }
     }
 

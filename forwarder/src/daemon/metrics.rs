@@ -2,7 +2,9 @@
 //! are gathered here, on the control thread, from copies that the workers make between two batches.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
@@ -47,6 +49,8 @@ const OTHER_ERRNO: &str = "other";
 pub(super) struct Metering {
     exporter: Exporter,
     wanted: Arc<AtomicBool>,
+    /// The exporter's socket.
+    listening: TcpListener,
 }
 
 impl Metering {
@@ -56,11 +60,14 @@ impl Metering {
         settings: &Metrics,
         notify: Arc<Waker>,
         liveness: Liveness,
+        handed_down: Option<TcpListener>,
     ) -> Result<Option<Self>> {
         let Some(address) = settings.listen.address() else {
             return Ok(None);
         };
-        let listener = match TcpListener::bind(address) {
+        let is_it = |listener: &TcpListener| listener.local_addr().ok() == Some(address);
+        let listener = handed_down.filter(is_it);
+        let listener = match listener.map_or_else(|| TcpListener::bind(address), Ok) {
             Ok(listener) => listener,
             Err(e) if settings.listen == Listen::Default => {
                 tracing::warn!(
@@ -74,6 +81,7 @@ impl Metering {
                 ));
             }
         };
+        let listening = listener.try_clone().context("the exporter")?;
         let wanted = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&wanted);
         let ask = move || {
@@ -84,7 +92,16 @@ impl Metering {
         let exporter =
             uvs_exporter::serve(listener, Box::new(ask), stuck).context("the exporter")?;
         tracing::info!("metrics on http://{}/metrics", exporter.address());
-        Ok(Some(Self { exporter, wanted }))
+        Ok(Some(Self {
+            exporter,
+            wanted,
+            listening,
+        }))
+    }
+
+    /// The listening socket, for another process to take it over.
+    pub(super) fn hand_down(&self) -> io::Result<OwnedFd> {
+        self.listening.try_clone().map(OwnedFd::from)
     }
 }
 
@@ -136,13 +153,26 @@ impl Daemon {
             guard_repairs: (repairs.removed, repairs.damaged),
             sync: self.sync_metrics(status.counters.not_taken_up),
             reloads: self.reloads,
-            log: LogLosses {
-                queue_full: self.options.log.queue_full(),
-                write_failed: self.options.log.write_failed(),
-                suppressed: self.options.log.suppressed(),
+            log: {
+                let (queue_full, write_failed, suppressed) = self.log_losses();
+                LogLosses {
+                    queue_full,
+                    write_failed,
+                    suppressed,
+                }
             },
             problems: self.problems(&fib),
         }
+    }
+
+    /// Lines that the log has lost: without room, not written, and suppressed.
+    pub(super) fn log_losses(&self) -> (u64, u64, u64) {
+        let (log, before) = (&self.options.log, self.log_before);
+        (
+            before.0 + log.queue_full(),
+            before.1 + log.write_failed(),
+            before.2 + log.suppressed(),
+        )
     }
 
     fn plugins(&self) -> Vec<PluginMetrics> {
@@ -193,11 +223,11 @@ impl Daemon {
     }
 }
 
-/// How loading the configuration went so far: once, at the start.
-pub(super) fn first_load() -> Reloads {
+/// How loading the configuration went so far: once, at the start, beside what daemons before have counted.
+pub(super) fn first_load((succeeded, failed): (u64, u64)) -> Reloads {
     Reloads {
-        succeeded: 1,
-        failed: 0,
+        succeeded: succeeded + 1,
+        failed,
         last_success: SystemTime::now(),
         last_ok: true,
     }

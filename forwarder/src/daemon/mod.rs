@@ -3,6 +3,7 @@
 
 mod access;
 mod announce;
+mod begin;
 mod clock;
 mod commands;
 mod derive;
@@ -28,8 +29,10 @@ mod settings;
 mod start;
 mod status;
 mod sync;
+mod takeover;
 mod timed;
 mod trace;
+mod upgrade;
 mod vips;
 mod yielded;
 
@@ -66,6 +69,8 @@ use notify::Notifier;
 use rates::Rates;
 use removed_servers::RemovedServers;
 pub use start::{Options, run};
+pub(crate) use upgrade::Carried;
+use upgrade::Upgrades;
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, HostFirewall};
 use uvs_control::protocol::{Errno, Refusal, SyncRequest, SyncRole};
@@ -131,6 +136,10 @@ pub(crate) struct Daemon {
     notifier: Notifier,
     /// Why the configuration's last reload failed.
     reload_error: Option<String>,
+    /// Whether another process takes over.
+    upgrades: Upgrades,
+    /// What the log had lost in the processes before this one.
+    log_before: (u64, u64, u64),
 }
 
 impl Daemon {
@@ -166,6 +175,10 @@ impl Daemon {
                 }
             }
             self.take_notices();
+            if self.upgrade(&mut server, &mut programs) {
+                self.farewell(server);
+                return Ok(());
+            }
             self.synchronise();
             if self.guard_repaired.swap(false, Ordering::Acquire) {
                 self.restore_clients();
@@ -289,8 +302,13 @@ impl Daemon {
         };
         let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
         let both = wanted.union(&self.guarded);
-        if both != self.guarded {
+        // What is taken over is guarded already, by the daemon before; changing it would take while frames wait.
+        let taken_over = self.options.predecessor.is_some();
+        if both != self.guarded && !taken_over {
             self.isolation.apply(&both).map_err(failed)?;
+        }
+        if let Some(predecessor) = &self.options.predecessor {
+            predecessor.take().map_err(failed)?;
         }
         let desired = Desired {
             snapshot: Arc::new(self.table.snapshot(&unassigned)),
@@ -298,7 +316,7 @@ impl Daemon {
             host_filter,
         };
         self.workers.put_in_force(desired).map_err(failed)?;
-        if wanted != both {
+        if wanted != both || taken_over {
             self.isolation.apply(&wanted).map_err(failed)?;
         }
         self.restore_clients();

@@ -63,6 +63,11 @@ impl Notifier {
         self.send(format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
     }
 
+    /// The service is another process's from now on, whose words count and not this one's.
+    pub(super) fn main_pid(&mut self, pid: u32) {
+        self.send(format!("MAINPID={pid}"));
+    }
+
     /// The end begins.
     pub(super) fn stopping(&mut self) {
         self.send("STOPPING=1".to_owned());

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::counters::Stats;
 use uvs_core::engine::Report;
 use uvs_core::flow::Endpoint;
@@ -14,14 +15,14 @@ use uvs_core::service::ServiceKey;
 type Key = (ServiceKey, Option<Endpoint>);
 
 /// Offsets and averages of everything that is counted.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Rates {
     known: HashMap<Key, Estimate>,
     /// Of everything, removed services included.
     all: Estimate,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Estimate {
     zero: Stats,
     last: Stats,

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::flow::Endpoint;
 use uvs_core::service::ServiceKey;
 
 use super::derive::Replier;
 
 /// What is known of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RemovedServers {
     current: BTreeSet<Replier>,
     left: BTreeSet<Replier>,

@@ -1,11 +1,10 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant as Wall, SystemTime};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant as Wall;
 
 use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
@@ -13,36 +12,28 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
-use uvs_control::protocol::HookMode;
+use uvs_control::protocol::{HookMode, SyncNumbers, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
-use uvs_core::engine::{Engine, EngineConfig};
-use uvs_core::scheduler::Scheduler;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
 use super::groups::Groups;
 use super::history::LatencyHistory;
-use super::isolation::Isolation;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
-use super::rates::Rates;
-use super::removed_servers::RemovedServers;
-use super::timed::{Timed, Times};
 use super::yielded::Yielded;
-use super::{Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, derive, signals, watch};
+use super::{
+    Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
+};
 use crate::firewall;
-use crate::guard::{Guard, GuardSpec};
-use crate::hook;
+use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
-use crate::port::afpacket::{HostPort, Port, PortOptions};
-use crate::port::filter::{FilterSpec, Program};
-use crate::port::{Ends, Sight, port_id};
+use crate::succession::Predecessor;
 use crate::sync::Sync;
-use crate::worker::{Hooked, Ports};
 use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
@@ -67,6 +58,8 @@ pub struct Options {
     pub schedulers: Arc<Schedulers>,
     /// What the log has lost.
     pub log: Arc<Tally>,
+    /// The daemon that this one is to take over from.
+    pub predecessor: Option<Arc<Predecessor>>,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -78,9 +71,8 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let server = Server::bind(&options.socket)?;
-    let programs = IpvsSocket::bind(&options.ipvs_socket)?;
-    let mirror = Mirror::new(&options.interfaces)?;
+    let sockets = begin::sockets(&options)?;
+    let mut mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
@@ -88,25 +80,24 @@ pub fn run(options: Options) -> Result<()> {
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let (isolation, hooked) = isolate(&options, &mirror, || claim_guard(&guard_repaired, &notify))?;
-    let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
-    load(
-        &mut table,
-        &options.config,
-        &list_files,
-        options.own_vips.as_ref(),
-    )?;
+    let own = options.own_vips.as_ref();
+    load(&mut table, &options.config, &list_files, own)?;
+    let repaired = begin::repaired(&guard_repaired, &notify);
+    let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
+    let before = begun.before;
+    mirror.count_overruns(before.past.netlink_overruns);
 
-    let schedule_times = Arc::new(Times::default());
-    let engine = engine(&options, &schedule_times)?;
-    let noticed = Arc::clone(&notify);
-    let wake = move || {
-        let _ = noticed.wake();
-    };
-    let workers = Workers::start(vec![(engine, ports)], mirror.fib(), wake)?;
+    let wake = waking(&notify);
+    let workers = Workers::start(vec![begun.worker], mirror.fib(), wake)?;
     let liveness = Liveness::new(workers.heartbeats());
-    let metering = Metering::start(&options.metrics, notify, liveness.clone())?;
+    let upgrades = Upgrades::new(Arc::clone(&notify));
+    let metering = Metering::start(
+        &options.metrics,
+        notify,
+        liveness.clone(),
+        begun.metrics_listener,
+    )?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -119,49 +110,79 @@ pub fn run(options: Options) -> Result<()> {
         list_files,
         firewall: firewall::Watch::default(),
         mirror,
-        isolation,
+        isolation: begun.isolation,
         guarded: GuardSpec::default(),
         guard_repaired,
-        removed_servers: RemovedServers::default(),
+        removed_servers: before.carried.removed_servers,
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
-        rates: Rates::default(),
+        rates: before.carried.rates,
         sync: Sync::default(),
-        sync_requests: Vec::new(),
+        sync_requests: before.sync_requests,
         history: LatencyHistory::default(),
         estimator: Clock::new(started),
         workers,
         poll,
         signals,
         started,
-        started_at: SystemTime::now(),
+        started_at: before.past.started_at,
         announced: BTreeSet::new(),
         announcements: 0,
         groups: Groups::default(),
         metering,
-        schedule_times: vec![schedule_times],
-        reloads: first_load(),
+        schedule_times: vec![begun.schedule_times],
+        reloads: first_load(before.past.reloads),
         liveness,
         notifier: Notifier::from_env(),
         reload_error: None,
+        upgrades,
+        log_before: before.past.log,
     };
-    serve(daemon, server, programs)
+    serve(daemon, begun.server, begun.programs, &before.carried.sync)
+}
+
+/// Wakes the control thread.
+fn waking(notify: &Arc<Waker>) -> impl Fn() + Clone + Send + use<> {
+    let notify = Arc::clone(notify);
+    move || {
+        let _ = notify.wake();
+    }
 }
 
 /// Publishes the first state, opens the two sockets, of which the control socket is the sign that all is ready,
 /// and runs until a signal ends it.
-fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
+fn serve(
+    mut daemon: Daemon,
+    mut server: Server,
+    mut programs: IpvsSocket,
+    sync: &[(SyncRole, SyncNumbers)],
+) -> Result<()> {
     daemon.watch_signals()?;
     daemon.read_firewall();
-    let published = daemon.publish().and_then(|()| daemon.start_all_sync());
+    let predecessor = daemon.options.predecessor.clone();
+    let published = daemon.publish().and_then(|()| match predecessor {
+        None => daemon.start_all_sync(),
+        Some(_) => {
+            daemon.start_sync_sockets(sync);
+            Ok(())
+        }
+    });
     let published = published.map_err(|refusal| anyhow!(refusal.message));
     let registry = daemon.poll.registry();
     let served = published
         .and_then(|()| programs.register(registry, IPVS_SOCKET))
         .and_then(|()| server.register(registry, SOCKET));
     if let Err(error) = served {
-        daemon.stop()?;
+        match &predecessor {
+            // All is another daemon's still.
+            Some(predecessor) if !predecessor.has_taken() => daemon.isolation.leave(),
+            _ => daemon.stop()?,
+        }
         return Err(error);
+    }
+    if let Some(predecessor) = predecessor {
+        predecessor.serve();
+        daemon.options.predecessor = None;
     }
     daemon.notifier.ready();
     tracing::info!(
@@ -172,49 +193,6 @@ fn serve(mut daemon: Daemon, mut server: Server, mut programs: IpvsSocket) -> Re
         env!("CARGO_PKG_VERSION"),
     );
     daemon.run(server, programs)
-}
-
-/// The hook, or else the guard.
-fn isolate(
-    options: &Options,
-    mirror: &Mirror,
-    guard: impl FnOnce() -> Result<Guard>,
-) -> Result<(Isolation, Option<Hooked>)> {
-    let fib = mirror.fib();
-    let interface = |(place, name): (usize, &String)| {
-        let known = fib.interface(port_id(place));
-        hook::Interface {
-            name: name.clone(),
-            index: known.map_or(0, |i| i.ifindex),
-            port_of: mirror.port_of(name).map(str::to_owned),
-        }
-    };
-    let config = &options.config.hook;
-    let wanted = hook::Wanted {
-        mode: options.hook,
-        config,
-        interfaces: options
-            .interfaces
-            .iter()
-            .enumerate()
-            .map(interface)
-            .collect(),
-    };
-    Ok(match hook::start(&wanted)? {
-        hook::Start::Hooked(keeper, worker) => (Isolation::hook(keeper), Some(worker)),
-        hook::Start::Not(why) => (Isolation::guard(guard()?, why, &config.pins), None),
-    })
-}
-
-/// The guard; what its reconciler does raises the flag and wakes the control thread.
-fn claim_guard(repaired: &Arc<AtomicBool>, notify: &Arc<Waker>) -> Result<Guard> {
-    let (repaired, notify) = (Arc::clone(repaired), Arc::clone(notify));
-    Ok(Guard::claim(move || {
-        repaired.store(true, Ordering::Release);
-        if let Err(e) = notify.wake() {
-            tracing::error!("the control thread cannot be woken: {e}");
-        }
-    })?)
 }
 
 /// Refuses at once, and by name, where a capability lacks.
@@ -264,64 +242,4 @@ pub(super) fn load(
     }
     table.configure_lists(&config.access, lists);
     Ok(())
-}
-
-fn open_ports(interfaces: &[String], sight: Sight, hooked: Option<Hooked>) -> Result<Ports> {
-    // Nothing is ours until the first state is published.
-    let filter = FilterSpec::default().compile();
-    let interfaces = interfaces
-        .iter()
-        .map(|name| open_port(name, sight, &filter));
-    let interfaces = interfaces.collect::<Result<_>>()?;
-    let host = HostPort::open(&filter, sight)?;
-    Ok(Ports {
-        interfaces,
-        host: (Box::new(host.receive), Box::new(host.deliver)),
-        reinject: Box::new(host.reinject),
-        hooked,
-    })
-}
-
-fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
-    let options = PortOptions {
-        sight,
-        ..PortOptions::default()
-    };
-    let port = Port::open(name, &options, filter)?;
-    tracing::debug!(
-        interface = ?port.interface,
-        ring = ?port.geometry,
-        filter = ?port.coverage,
-        "port open",
-    );
-    if port.receive_buffer < options.receive_buffer {
-        tracing::info!(
-            interface = name,
-            granted = port.receive_buffer,
-            "the receive buffer is smaller than asked for; bulk transfers may be slower (net.core.rmem_max)",
-        );
-    }
-    Ok((Box::new(port.receive), Box::new(port.transmit)))
-}
-
-fn engine(options: &Options, times: &Arc<Times>) -> Result<Engine> {
-    let mut random = [0u8; 24];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut random))
-        .context("/dev/urandom: no key for the connection table")?;
-    let word = |i: usize| {
-        random[i * 8..]
-            .iter()
-            .take(8)
-            .fold(0, |n, b| n << 8 | u64::from(*b))
-    };
-    let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
-    let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
-    Ok(Engine::new(EngineConfig {
-        limits: options.config.limits.clone(),
-        keys: (word(0), word(1)),
-        seed: word(2),
-        modes: uvs_modes::BUILTIN,
-        schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
-    }))
 }

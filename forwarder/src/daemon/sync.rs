@@ -61,7 +61,11 @@ impl Daemon {
         Ok(())
     }
 
-    fn open_sync(&self, daemon: &SyncDaemon, sysctls: &Sysctls) -> Result<Opened, Refusal> {
+    pub(super) fn open_sync(
+        &self,
+        daemon: &SyncDaemon,
+        sysctls: &Sysctls,
+    ) -> Result<Opened, Refusal> {
         let events = (self.poll.registry(), SYNC);
         let key = daemon.key_file.as_deref().map(key_of).transpose()?;
         let opened = Opened::new(daemon, Sockets::of(sysctls), key, events);

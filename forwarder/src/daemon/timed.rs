@@ -31,10 +31,21 @@ impl Times {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Those that go on from what [`counted`] has told.
+    pub(super) fn going_on((counts, count, sum_ns): &(Vec<u64>, u64, u64)) -> Self {
+        let times = Self::default();
+        for (to, from) in times.counts.iter().zip(counts) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        times.count.store(*count, Ordering::Relaxed);
+        times.sum_ns.store(*sum_ns, Ordering::Relaxed);
+        times
+    }
 }
 
-/// What the schedulers of all workers took.
-pub(super) fn histogram(all: &[Arc<Times>]) -> Histogram {
+/// What the schedulers of all workers took: by bucket, in all, and nanoseconds together.
+pub(super) fn counted(all: &[Arc<Times>]) -> (Vec<u64>, u64, u64) {
     let sum = |read: &dyn Fn(&Times) -> &AtomicU64| {
         let each = all.iter().map(|times| read(times).load(Ordering::Relaxed));
         each.sum::<u64>()
@@ -44,11 +55,17 @@ pub(super) fn histogram(all: &[Arc<Times>]) -> Histogram {
         .collect();
     // A record may fall between the readings; the total is never less than its parts.
     let count = sum(&|times| &times.count).max(counts.iter().sum());
+    (counts, count, sum(&|times| &times.sum_ns))
+}
+
+/// What the schedulers of all workers took.
+pub(super) fn histogram(all: &[Arc<Times>]) -> Histogram {
+    let (counts, count, sum_ns) = counted(all);
     Histogram {
         bounds: SCHEDULE_BOUNDS.to_vec(),
         counts,
         count,
-        sum: sum(&|times| &times.sum_ns) as f64 / 1e9,
+        sum: sum_ns as f64 / 1e9,
     }
 }
 
@@ -70,6 +87,14 @@ impl Scheduler for Timed {
         self.inner.backends_changed(backends);
     }
 
+    fn state(&self) -> Vec<u64> {
+        self.inner.state()
+    }
+
+    fn resume(&mut self, state: &[u64]) {
+        self.inner.resume(state);
+    }
+
     fn pick(&mut self, flow: &Flow, backends: &[Backend]) -> Option<usize> {
         let before = monotonic();
         let picked = self.inner.pick(flow, backends);
@@ -81,6 +106,14 @@ impl Scheduler for Timed {
 
     fn tick(&mut self, now: Instant) {
         self.inner.tick(now);
+    }
+
+    fn weighs_handshakes(&self) -> bool {
+        self.inner.weighs_handshakes()
+    }
+
+    fn is_consistent(&self) -> bool {
+        self.inner.is_consistent()
     }
 
     /// Not timed: a dry run is none of the data path's decisions.

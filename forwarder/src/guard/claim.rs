@@ -9,6 +9,8 @@ use rustix::net::{
     socket_with, sockopt,
 };
 
+use uvs_control::starting::after_what_ends;
+
 use super::GuardError;
 
 const NAME: &[u8] = b"uvs-guard";
@@ -17,11 +19,19 @@ const NAME: &[u8] = b"uvs-guard";
 pub(crate) struct Claim(OwnedFd);
 
 impl Claim {
-    /// Takes it.
+    /// Takes it; from a process that ends, as soon as that has.
     ///
     /// # Errors
     /// Another process has it.
     pub(crate) fn new() -> Result<Self, GuardError> {
+        let holder = |error: &GuardError| match error {
+            GuardError::Busy { pid } => *pid,
+            _ => None,
+        };
+        after_what_ends(Self::try_new, holder)
+    }
+
+    fn try_new() -> Result<Self, GuardError> {
         let failed = |doing| {
             move |e: Errno| GuardError::Io {
                 doing,
@@ -42,6 +52,25 @@ impl Claim {
         // Nobody is ever accepted: listening lets another process ask the kernel who we are.
         listen(&socket, 1).map_err(failed("claim the guard"))?;
         Ok(Self(socket))
+    }
+
+    /// Takes it from the process that has it and hands down its socket; from now on it is this process that is
+    /// named as the one that has it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn succeed(socket: OwnedFd) -> Result<Self, GuardError> {
+        // Whoever listens last is who the kernel tells of.
+        listen(&socket, 1).map_err(|e| GuardError::Io {
+            doing: "take the claim over",
+            source: e.into(),
+        })?;
+        Ok(Self(socket))
+    }
+
+    /// For another process to take it over.
+    pub(super) fn hand_down(&self) -> std::io::Result<OwnedFd> {
+        self.0.try_clone()
     }
 
     /// Whether this network namespace has such an interface now.

@@ -24,6 +24,7 @@ mod tampering;
 mod tool;
 mod watch;
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use claim::Claim;
@@ -46,8 +47,9 @@ pub struct Unsure(u64);
 /// others do to its rules is repaired; when it goes, so do the rules.
 pub struct Guard {
     state: Arc<Mutex<State>>,
-    /// `None` once it has ended.
+    /// `None` while another process may have the table, and once it has ended.
     reconciler: Option<Reconciler>,
+    repaired: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Guard {
@@ -57,23 +59,87 @@ impl Guard {
     ///
     /// # Errors
     /// Another daemon has it; the right or the kernel's support for it is missing.
-    pub fn claim(repaired: impl Fn() + Send + 'static) -> Result<Self, GuardError> {
+    pub fn claim(repaired: impl Fn() + Send + Sync + 'static) -> Result<Self, GuardError> {
         let claim = Claim::new()?;
         let mut link = open()?;
-        let watching = |e| GuardError::of("watch nft's rules", e);
-        let watch = Watch::new(link.port()).map_err(watching)?;
         if state::is_present(&mut link).map_err(|e| GuardError::of("look for the table", e))? {
             tracing::warn!(
                 "an earlier run left its guard (nft table `netdev uvs`) behind; it will be replaced"
             );
         }
-        let state = Arc::new(Mutex::new(State::new(claim, link)));
-        let reconciler = Reconciler::start(Arc::clone(&state), watch, Box::new(repaired));
-        let reconciler = reconciler.map_err(watching)?;
-        Ok(Self {
-            state,
-            reconciler: Some(reconciler),
-        })
+        Self::start(claim, link, Arc::new(repaired))
+    }
+
+    /// Takes the guard over from another process, which has [paused](Self::pause) it and hands down its claim and
+    /// how often it has repaired the table. The rules stay in force until the first [`apply`](Self::apply) replaces them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn succeed(
+        claim: OwnedFd,
+        (removed, damaged): (u64, u64),
+        repaired: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, GuardError> {
+        let guard = Self::start(Claim::succeed(claim)?, open()?, Arc::new(repaired))?;
+        guard.state().repairs = Repairs {
+            removed,
+            damaged,
+            ..Repairs::default()
+        };
+        Ok(guard)
+    }
+
+    fn start(
+        claim: Claim,
+        link: Link,
+        repaired: Arc<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, GuardError> {
+        let mut guard = Self {
+            state: Arc::new(Mutex::new(State::new(claim, link))),
+            reconciler: None,
+            repaired,
+        };
+        guard.watch()?;
+        Ok(guard)
+    }
+
+    /// Begins to repair what others do.
+    fn watch(&mut self) -> Result<(), GuardError> {
+        let watching = |e| GuardError::of("watch nft's rules", e);
+        let watch = Watch::new(self.state().link.port()).map_err(watching)?;
+        let repaired = Arc::clone(&self.repaired);
+        let state = Arc::clone(&self.state);
+        let reconciler = Reconciler::start(state, watch, Box::new(move || repaired()));
+        self.reconciler = Some(reconciler.map_err(watching)?);
+        Ok(())
+    }
+
+    /// Lets another process change the table; with the claim that this process has.
+    ///
+    /// # Errors
+    /// The host has no descriptor left.
+    pub(crate) fn pause(&mut self) -> std::io::Result<OwnedFd> {
+        let claim = self.state().hand_down()?;
+        self.reconciler = None;
+        Ok(claim)
+    }
+
+    /// Goes on after a [pause](Self::pause): the other process is gone, and the table is put up again as it was.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn go_on(&mut self) -> Result<(), GuardError> {
+        let wanted = self.state().wanted.clone();
+        if let Some(spec) = wanted {
+            self.replace(&spec)?;
+        }
+        self.watch()
+    }
+
+    /// Leaves the table to another process, which has it now.
+    pub(crate) fn leave(&mut self) {
+        self.reconciler = None;
+        self.state().wanted = None;
     }
 
     /// Puts the guard up, or changes it. Interfaces that do not exist now are left out and named in the

@@ -3,6 +3,7 @@
 //! lock has the last word, so that what is in force after both is what is wanted.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,6 +48,11 @@ impl State {
             is_unsure: false,
             repairs: Repairs::default(),
         }
+    }
+
+    /// The claim, for another process to take it over.
+    pub(super) fn hand_down(&self) -> io::Result<OwnedFd> {
+        self.claim.hand_down()
     }
 
     /// The interfaces of these that there are now.

@@ -15,7 +15,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use socket2::Type;
-use uvs_control::server::{BindError, Listener, Peer, Style};
+use uvs_control::server::{BindError, HandedDown, Listener, Peer, Style};
 use uvs_ipvs_abi::director::Director;
 use uvs_ipvs_carried::MAX_DATAGRAM;
 
@@ -49,8 +49,17 @@ pub(crate) struct IpvsSocket {
 impl IpvsSocket {
     /// Makes the socket. It has its name, and can be connected to, from [`IpvsSocket::register`] on.
     pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
-        Ok(Self {
-            listener: Listener::bind(path, STYLE)?,
+        Listener::bind(path, STYLE).map(Self::on)
+    }
+
+    /// Takes the socket over from another process, whose clients connect again.
+    pub(crate) fn succeed(path: &Path, from: HandedDown) -> Result<Self, BindError> {
+        Listener::succeed(path, STYLE, from).map(Self::on)
+    }
+
+    fn on(listener: Listener) -> Self {
+        Self {
+            listener,
             registry: None,
             first: Token(0),
             clients: Vec::new(),
@@ -58,7 +67,17 @@ impl IpvsSocket {
             accept_again: false,
             buffer: vec![0; MAX_DATAGRAM + 1].into(),
             uid: rustix::process::geteuid().as_raw(),
-        })
+        }
+    }
+
+    /// For another process to take it over.
+    pub(crate) fn hand_down(&self) -> io::Result<HandedDown> {
+        self.listener.hand_down()
+    }
+
+    /// Another process has taken it over.
+    pub(crate) fn leave(&mut self) {
+        self.listener.leave();
     }
 
     /// Registers with a poll, of whose tokens `first` and the [`MAX_CLIENTS`] behind it are this socket's from

@@ -95,6 +95,11 @@ impl Mirror {
         self.tables.unfollowed()
     }
 
+    /// So many times in a process before this one.
+    pub(crate) fn count_overruns(&mut self, before: u64) {
+        self.overruns += before;
+    }
+
     /// How often the kernel had more to tell than the socket could hold.
     pub fn overruns(&self) -> u64 {
         self.overruns

@@ -16,7 +16,8 @@ use uvs_core::verdict::DropReason;
 use super::filter::Program;
 use super::vnet::{self, VNET_LEN};
 use super::{
-    Budget, Coverage, Flushed, FrameRef, Link, Receive, Received, RxMeta, RxStatistics, Transmit,
+    Budget, Coverage, Flushed, FrameRef, HandedRing, Link, Receive, Received, RxMeta, RxStatistics,
+    Transmit,
 };
 
 /// Free bytes before each frame.
@@ -165,6 +166,11 @@ impl Receive for MemoryReceiver {
 
     fn has_stalled(&mut self) -> bool {
         std::mem::take(&mut self.wire.shared().stalled)
+    }
+
+    /// It has no ring.
+    fn hand_down(&self) -> io::Result<Vec<HandedRing>> {
+        Ok(Vec::new())
     }
 
     fn statistics(&mut self) -> RxStatistics {

@@ -36,8 +36,9 @@ pub(crate) mod vnet;
 
 use std::io;
 use std::ops::{AddAssign, Range};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::{DropReason, PortId};
 
@@ -136,7 +137,7 @@ pub(crate) enum Coverage {
 }
 
 /// Frames since the port was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RxStatistics {
     /// Put into the ring.
     pub(crate) received: u64,
@@ -179,6 +180,26 @@ pub(crate) struct Flushed {
     pub(crate) failed: u64,
 }
 
+/// A ring as another process takes it over: frames that lie in it wait for that.
+#[derive(Debug)]
+pub(crate) struct HandedRing {
+    /// Its socket.
+    pub(crate) socket: OwnedFd,
+    /// How its memory is cut, and where it is read.
+    pub(crate) place: RingPlace,
+}
+
+/// Where a ring is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RingPlace {
+    /// Bytes of a slot.
+    pub(crate) slot_bytes: usize,
+    /// Their number.
+    pub(crate) slots: usize,
+    /// The slot that comes next.
+    pub(crate) head: usize,
+}
+
 /// The receiving side of a port.
 pub(crate) trait Receive: Send {
     /// Its descriptors: readable when frames wait; they report an error when the interface's state changed: ask
@@ -212,6 +233,10 @@ pub(crate) trait Receive: Send {
 
     /// Whether the kernel has stopped filling a ring; asked about once a second. The port is to be opened again then.
     fn has_stalled(&mut self) -> bool;
+
+    /// The rings as another process takes them over; with no batch in hand. This end may go on all the same, as long as
+    /// the other has not.
+    fn hand_down(&self) -> io::Result<Vec<HandedRing>>;
 
     /// Counters, read from the kernel.
     fn statistics(&mut self) -> RxStatistics;

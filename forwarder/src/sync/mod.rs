@@ -98,6 +98,26 @@ impl Sync {
         }
     }
 
+    /// What the daemons at work have counted.
+    pub(crate) fn counts(&self) -> Vec<(SyncRole, SyncNumbers)> {
+        let master = self.master.as_ref();
+        let backup = self.backup.as_ref();
+        let master = master.map(|m| (SyncRole::Master, m.count.numbers));
+        let backup = backup.map(|b| (SyncRole::Backup, b.count.numbers));
+        master.into_iter().chain(backup).collect()
+    }
+
+    /// A daemon's counts go on from these.
+    pub(crate) fn go_on_from(&mut self, role: SyncRole, numbers: SyncNumbers) {
+        let count = match role {
+            SyncRole::Master => self.master.as_mut().map(|m| &mut m.count),
+            SyncRole::Backup => self.backup.as_mut().map(|b| &mut b.count),
+        };
+        if let Some(count) = count {
+            count.numbers = numbers;
+        }
+    }
+
     /// Takes what engines tell; `lost` is what they could not keep.
     pub(crate) fn tell(&mut self, now: Instant, version: Version, told: &[Told], lost: u64) {
         if let Some(master) = &mut self.master {

@@ -28,6 +28,13 @@ impl Worker {
             match ask {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
+                Ok(Ask::HandDown(to)) => {
+                    if !self.hand_down(&to) {
+                        return false;
+                    }
+                }
+                // Only a worker that stands by has been waiting for it.
+                Ok(Ask::GoOn) => {}
                 Ok(Ask::Sync(to)) => {
                     self.take_up(now);
                     self.inherit(now);

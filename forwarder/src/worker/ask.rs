@@ -14,6 +14,7 @@ use uvs_core::verdict::PortId;
 
 use super::heartbeat::Heartbeat;
 use super::status::WorkerStatus;
+use super::succession::HandedDown;
 use super::watch::Watch;
 use crate::port::Ends;
 use crate::port::filter::{FilterSpec, Program};
@@ -91,6 +92,10 @@ pub(crate) enum Ask {
     Send(PortId, Vec<u8>),
     /// Other directors have told of these connections.
     TakeUp(Vec<TakenUp>),
+    /// Hand all down to a worker of another process, and stand by.
+    HandDown(Sender<anyhow::Result<HandedDown>>),
+    /// Go on after that: nobody has taken over.
+    GoOn,
     /// End.
     Stop,
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::frame::Offload;
@@ -19,19 +20,21 @@ const HOPS: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A waiting frame.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Held {
     /// From the destination MAC on.
     pub(super) bytes: Vec<u8>,
     pub(super) offload: Offload,
 }
 
+#[derive(Clone, Serialize, Deserialize)]
 struct Hop {
     since: Instant,
     frames: Vec<Held>,
 }
 
 /// All waiting frames.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct HoldQueue {
     hops: HashMap<(PortId, Addr), Hop>,
 }
@@ -76,6 +79,11 @@ impl HoldQueue {
         } else {
             Admission::Kept
         }
+    }
+
+    /// What is waited for.
+    pub(super) fn hops(&self) -> Vec<(PortId, Addr)> {
+        self.hops.keys().copied().collect()
     }
 
     /// Hands over the frames whose next hop is known now, their destination MAC filled in.

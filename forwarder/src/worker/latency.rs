@@ -14,6 +14,23 @@ const DIGITS: u8 = 2;
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
+    /// Those with these counts of values, as [`Latencies::recorded`] tells them.
+    pub(super) fn of(recorded: &[(u64, u64)]) -> Self {
+        let mut latencies = Self::default();
+        for (ns, count) in recorded {
+            latencies.0.saturating_record_n(*ns, *count);
+        }
+        latencies
+    }
+
+    /// The values, each with how often it was recorded.
+    pub(super) fn recorded(&self) -> Vec<(u64, u64)> {
+        let steps = self.0.iter_recorded();
+        steps
+            .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+            .collect()
+    }
+
     /// A frame took so many nanoseconds.
     pub(crate) fn record(&mut self, ns: u64) {
         self.0.saturating_record(ns.max(1));

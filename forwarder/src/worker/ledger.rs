@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::counters::{ByReason, Counters};
 use uvs_core::verdict::{DropReason, Verdict};
 
@@ -13,7 +14,7 @@ use crate::port::{Flushed, RxStatistics};
 pub(crate) const BATCH_BUCKETS: usize = 7;
 
 /// What one port counts, or with `+=` several workers' ports of one interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     /// Frames taken from the ring.
     pub(crate) received: u64,
@@ -73,7 +74,7 @@ impl AddAssign<&Self> for Ledger {
 }
 
 /// What the ports at one place had counted that were replaced there: each port counts from 0.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Before {
     rx: RxStatistics,
     errors: BTreeMap<i32, u64>,

@@ -12,9 +12,11 @@ mod latency;
 mod ledger;
 mod out;
 mod status;
+mod succession;
 pub(crate) mod watch;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -39,6 +41,7 @@ pub(crate) use latency::Latencies;
 pub(crate) use ledger::BATCH_BUCKETS;
 use ledger::{Before, Ledger, batch_bucket};
 pub(crate) use status::{PortStatus, Status, Work, WorkerStatus};
+pub(crate) use succession::{Estate, HandedDown, Own};
 
 /// Connections looked at for expiry per turn: a bounded pause for the packets that wait.
 const EXPIRY_BUDGET: u32 = 1024;
@@ -73,6 +76,8 @@ pub(crate) struct Ports {
     pub(crate) reinject: Box<dyn Transmit>,
     /// Where the hook's program tells what is ours, so that the kernel has no copy of it.
     pub(crate) hooked: Option<Hooked>,
+    /// What a worker of another process has handed down, whose rings these are.
+    pub(crate) handed_down: Option<Own>,
 }
 
 /// The worker's end of everything.
@@ -107,6 +112,8 @@ pub(crate) struct Worker {
     hides: bool,
     /// What an earlier daemon has left in the kernel, until it is taken over.
     inheritance: Option<Inheritance>,
+    /// What a worker of another process has handed down, until there is something to serve.
+    handed_down: Option<Own>,
 }
 
 impl Worker {
@@ -159,6 +166,7 @@ impl Worker {
             live: None,
             hides,
             inheritance,
+            handed_down: ports.handed_down,
         };
         Ok((worker, waker))
     }
@@ -174,12 +182,12 @@ impl Worker {
             self.inherit(now);
             self.engine.catch_up();
             let busy = self.turn(now);
-            let expiring = self.expire(now);
+            let expiring = self.is_serving() && self.expire(now);
             self.give_up_on_held(now);
             self.engine.give_orders(now);
             self.look_for_stalls(now);
             if !self.answer_asks(now) {
-                return;
+                return self.close();
             }
             let work = busy || expiring || self.has_frames();
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
@@ -196,6 +204,21 @@ impl Worker {
         }
     }
 
+    /// Closing a packet socket takes the kernel a grace period or two (`packet_release`): all sockets at once take no
+    /// longer than one.
+    fn close(self) {
+        let reinject: Box<dyn Transmit> = self.reinject;
+        thread::scope(|scope| {
+            let close = thread::Builder::new;
+            for rx in self.rx {
+                let _ = close().spawn_scoped(scope, move || drop(rx));
+            }
+            for tx in self.tx.into_iter().chain([reinject]) {
+                let _ = close().spawn_scoped(scope, move || drop(tx));
+            }
+        });
+    }
+
     /// Whether frames wait. Before there are services none is looked at: where the hook has outlived an earlier
     /// daemon they may be its connections'.
     fn has_frames(&self) -> bool {
@@ -206,16 +229,8 @@ impl Worker {
     fn take_up(&mut self, now: Instant) {
         if let Some(fib) = self.line.published.fib.newer(&mut self.seen_fib) {
             self.engine.set_fib(Arc::clone(&fib));
-            let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
-            self.hold.resolved(&fib, |port, held| {
-                let port = usize::from(port.0);
-                if let Err(reason) = tx[port].queue_copy(&held.bytes, &held.offload) {
-                    ledgers[port].lose(1, reason);
-                    engine.count_lost(1, reason);
-                }
-            });
             self.fib = fib;
-            self.flush(now);
+            self.send_resolved(now);
         }
         if let Some(desired) = self.line.published.desired.newer(&mut self.seen_desired) {
             self.apply_error = self
@@ -228,7 +243,24 @@ impl Worker {
                 set_filter(self.rx[port].as_mut(), filter);
             }
             self.filter = Some(desired);
+            if let Some(own) = self.handed_down.take() {
+                self.succeed(own);
+                self.send_resolved(now);
+            }
         }
+    }
+
+    /// Sends what was held for next hops that are known now.
+    fn send_resolved(&mut self, now: Instant) {
+        let (tx, ledgers, engine) = (&mut self.tx, &mut self.ledgers, &mut self.engine);
+        self.hold.resolved(&self.fib, |port, held| {
+            let port = usize::from(port.0);
+            if let Err(reason) = tx[port].queue_copy(&held.bytes, &held.offload) {
+                ledgers[port].lose(1, reason);
+                engine.count_lost(1, reason);
+            }
+        });
+        self.flush(now);
     }
 
     /// Lets the engine do what is due by time, and sends what it says; whether there is more at once.

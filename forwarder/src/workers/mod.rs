@@ -28,7 +28,7 @@ use crate::trace;
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
 use crate::worker::{
-    Ask, Desired, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
+    Ask, Desired, HandedDown, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
 };
 pub(crate) use cursor::Cursor;
 use events::Events;
@@ -283,6 +283,18 @@ impl Workers {
     /// tell.
     pub(crate) fn settle(&mut self, report: &Report) -> Vec<Event> {
         self.events.settle(report)
+    }
+
+    /// Has all hand down what they know and stand by, until they are told to [go on](Self::go_on) or
+    /// [to end](Self::stop).
+    pub(crate) fn hand_down(&self) -> anyhow::Result<Vec<HandedDown>> {
+        let all = self.ask_all(Ask::HandDown)?;
+        all.into_iter().collect()
+    }
+
+    /// Has those that stand by go on as if nothing had been.
+    pub(crate) fn go_on(&self) {
+        self.all.iter().for_each(|worker| worker.tell(Ask::GoOn));
     }
 
     /// Ends all, one after the other; one that is stuck is left behind.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uvs_core::engine::{EngineConfig, SchedulerSource};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
@@ -22,15 +23,21 @@ pub(crate) const fn server(n: u8) -> Endpoint {
     Endpoint::new(Addr::v4([10, 0, 2, 10 + n]), 80)
 }
 
+fn limits() -> Limits {
+    Limits {
+        connections: 100_000,
+        ..Limits::default()
+    }
+}
+
+fn schedulers() -> SchedulerSource {
+    Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params)))
+}
+
 impl Director {
     /// A director whose service has no server yet.
     pub(crate) fn new(scheduler: &str, slow_start: u32) -> Self {
-        let limits = Limits {
-            connections: 100_000,
-            ..Limits::default()
-        };
-        let source = |name: &str, params: &_| uvs_schedulers::find(name).map(|d| (d.new)(params));
-        let mut bed = Bed::with_schedulers(uvs_modes::BUILTIN, limits, Box::new(source));
+        let mut bed = Bed::with_schedulers(uvs_modes::BUILTIN, limits(), schedulers());
         bed.change_fib(|fib| {
             for n in 0..200 {
                 fib.set_neighbour(3, server(n).addr, [2, 0, 0, 0, 2, n]);
@@ -56,6 +63,17 @@ impl Director {
             let spec = ServerSpec::new(server(n), forwarding);
             self.change(|service| service.servers.insert(0, spec));
         }
+    }
+
+    /// Another process's engine goes on, as in an upgrade.
+    pub(crate) fn hand_down(&mut self) {
+        self.bed.hand_down_to(EngineConfig {
+            limits: limits(),
+            keys: (0, 0),
+            seed: 0,
+            modes: uvs_modes::BUILTIN,
+            schedulers: schedulers(),
+        });
     }
 
     /// Lets time pass.

@@ -5,6 +5,8 @@
 //! SIP or time servers, and a client that uses the protocol's port at both ends) is kept with them, and
 //! belongs to no connection: the engine must hand it back.
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::conn::{ConnId, ConnTable, NONE};
 use crate::flow::{Endpoint, Flow, Protocol};
@@ -14,7 +16,7 @@ use crate::narrow;
 const PLACES: usize = 1 << 16;
 
 /// The latest connection of each client. Takes no memory before there is one.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Clients(Vec<u32>);
 
 impl Clients {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::flow::Endpoint;
 use crate::service::ServiceKey;
@@ -32,14 +34,14 @@ pub enum EventKind {
 }
 
 /// A server's way out of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Drain {
     /// Since when its weight is 0.
     pub(super) since: Instant,
     stage: Stage,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Stage {
     /// Connections are open.
     Open,

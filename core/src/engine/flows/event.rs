@@ -4,6 +4,8 @@
 //! ends, in that order. [`Flows`](super::Flows) tells, where it inserts into the table, changes and removes,
 //! and [`Stream::tell`](super::stream::Stream::tell) is the one place that all of it passes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::conn::{self, Conn};
 
 /// What has become of a connection or template.
@@ -69,7 +71,7 @@ impl Cause {
 }
 
 /// How many have ended, by cause.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Ends([u64; Cause::COUNT]);
 
 impl Ends {

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::conn::{self, ConnId};
 use crate::packet::{Packet, Transport};
@@ -19,7 +21,7 @@ use crate::time::Instant;
 use crate::wire::tcp::flag;
 
 /// What is remembered of a server's handshakes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Handshakes {
     /// Nanoseconds, 0 = not known.
     smoothed: u64,

@@ -2,6 +2,8 @@
 //!
 //! Asked where a packet belongs to no connection, so that a known connection's packets cost nothing.
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::flow::Addr;
 use crate::rate::{Bucket, Clients, Limit};
@@ -10,7 +12,7 @@ use crate::time::Instant;
 use crate::verdict::DropReason;
 
 /// A service's limits and its own bucket.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Rate {
     settings: NewConnections,
     all: Option<Limit>,
@@ -21,7 +23,7 @@ pub(super) struct Rate {
 }
 
 /// What all services' limits share.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Rates {
     keys: (u64, u64),
     /// There while a service limits its clients.

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::drain::{Drain, EventKind};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
@@ -17,7 +19,7 @@ use crate::service::{Forwarding, OnRemoval, ServerSpec, ServiceKey, TeardownPoli
 use crate::time::Instant;
 
 /// A real server.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(in crate::engine) struct Server {
     /// Its service and endpoint.
     pub(in crate::engine) key: (ServiceKey, Endpoint),
@@ -89,7 +91,7 @@ impl Server {
 }
 
 /// All real servers.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Servers {
     places: Vec<Option<Server>>,
     free: Vec<u32>,
@@ -120,6 +122,13 @@ impl Servers {
     /// Whether there is a server at `place`.
     pub(super) fn is_used(&self, place: u32) -> bool {
         matches!(self.places.get(place as usize), Some(Some(_)))
+    }
+
+    /// Binds each server to the mode that is at another place now.
+    pub(super) fn rebind(&mut self, mode: impl Fn(u8) -> u8) {
+        for server in self.places.iter_mut().flatten() {
+            server.mode = mode(server.mode);
+        }
     }
 
     /// All servers with their places.

@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::Backend;
 use crate::time::Instant;
 
@@ -19,7 +21,7 @@ use crate::time::Instant;
 const MOST_CREDIT: f64 = 2.0;
 
 /// The servers of one service that are on their way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct SlowStart {
     time: Duration,
     /// By the server's id.
@@ -28,7 +30,7 @@ pub(super) struct SlowStart {
     held: Vec<usize>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Ramp {
     /// What the service gave when the server came.
     time: Duration,

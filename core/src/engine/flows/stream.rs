@@ -41,12 +41,17 @@ impl Stream {
         }
     }
 
-    /// A copy that has told nothing.
-    pub(super) fn fork(&self) -> Self {
+    /// One that goes on counting from here.
+    pub(super) fn counting(ends: Ends) -> Self {
         Self {
-            ends: self.ends,
+            ends,
             events: Vec::new(),
         }
+    }
+
+    /// A copy that has told nothing.
+    pub(super) fn fork(&self) -> Self {
+        Self::counting(self.ends)
     }
 
     /// What happened to servers since this was asked last.

@@ -1,5 +1,7 @@
 //! FULLNAT clients' last SYNs, until their servers have answered.
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::conn::{Conn, ConnId};
 use crate::frame::Frame;
@@ -27,7 +29,43 @@ pub(in crate::engine) struct Syn {
 #[derive(Default)]
 pub(super) struct Syns(Vec<Option<Syn>>);
 
+/// A SYN as another process's engine takes it over.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptSyn {
+    id: ConnId,
+    l4: u8,
+    packet: Vec<u8>,
+}
+
 impl Syns {
+    /// All that are kept.
+    pub(super) fn hand_down(&self) -> Vec<KeptSyn> {
+        let kept = self.0.iter().flatten().map(|syn| KeptSyn {
+            id: syn.id,
+            l4: syn.l4,
+            packet: syn.packet().to_vec(),
+        });
+        kept.collect()
+    }
+
+    /// Those that another engine has kept.
+    pub(super) fn succeed(kept: &[KeptSyn]) -> Self {
+        let mut syns = Self::default();
+        for KeptSyn { id, l4, packet } in kept {
+            let mut bytes = [0; MAX_SYN];
+            if let Some(room) = bytes.get_mut(..packet.len()) {
+                room.copy_from_slice(packet);
+                syns.keep(Syn {
+                    id: *id,
+                    len: narrow::to_u8(packet.len()),
+                    l4: *l4,
+                    bytes,
+                });
+            }
+        }
+        syns
+    }
+
     fn keep(&mut self, syn: Syn) {
         if self.0.is_empty() {
             self.0.resize(PLACES, None);

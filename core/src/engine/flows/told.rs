@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Flows;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::peer::{Memory, Policy, Subject, Told};
@@ -13,16 +15,18 @@ use crate::time::Instant;
 const QUEUE: usize = 1 << 16;
 
 /// What a director remembers of what it has told, while it tells.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Telling {
     policy: Policy,
     /// By the connection's place.
     entries: Vec<Entry>,
+    #[serde(skip)]
     told: Vec<Told>,
     lost: u64,
 }
 
 /// What is remembered of one connection.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Entry {
     memory: Memory,
     /// Its client's packets.

@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Timer, Upkeep};
 use crate::conn::{self, Conn, ConnId};
 use crate::engine::flows::{Cause, Flows};
@@ -31,7 +33,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 const FEW: u8 = 8;
 
 /// The defences' state.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Defence {
     /// Whether places are scarce.
     scarce: bool,

@@ -7,6 +7,8 @@ mod timers;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::flows::Flows;
 use crate::snapshot::Sysctls;
 use crate::time::Instant;
@@ -20,6 +22,7 @@ const SCHEDULER_TICK: Duration = Duration::from_secs(60);
 const HANDSHAKE_DECAY: Duration = Duration::from_secs(1);
 
 /// What is under way, and when it goes on.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Upkeep {
     timers: Timers,
     defence: Defence,

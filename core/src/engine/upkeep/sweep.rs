@@ -1,12 +1,14 @@
 //! A walk round the connection table: how far it is, and when it goes on.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Timer, Upkeep};
 use crate::conn::ConnId;
 use crate::engine::flows::Flows;
 use crate::time::Instant;
 
 /// A walk round the table.
-#[derive(Default)]
+#[derive(Default, Clone, Serialize, Deserialize)]
 pub(super) struct Sweep {
     /// The next place.
     at: u32,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Instant;
 
 /// What is done when its time has come.
@@ -29,7 +31,7 @@ impl Timer {
 }
 
 /// The next time of each timer, `None` while it is not set.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Timers([Option<Instant>; Timer::COUNT]);
 
 impl Timers {

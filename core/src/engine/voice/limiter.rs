@@ -1,9 +1,11 @@
 //! A token bucket.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Instant;
 
 /// Limits what is said, per second.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(in crate::engine) struct Limiter {
     ns_per_token: u64,
     burst: u32,

@@ -24,7 +24,7 @@ use super::send::PacketSender;
 use super::{Interface, PortOptions, kernel, open, packet_socket};
 use crate::guard::{HOST_MARK, LOOPBACK};
 use crate::port::filter::Program;
-use crate::port::{Flushed, FrameRef, PortError, Receive, Sight, Transmit};
+use crate::port::{Flushed, FrameRef, HandedRing, PortError, Receive, Sight, Transmit};
 use crate::sys;
 
 /// Slots of an Ethernet frame's size; what is larger waits in the receive buffer.
@@ -52,6 +52,28 @@ impl HostPort {
     /// # Errors
     /// [`PortError`], as for a port.
     pub(crate) fn open(filter: &Program, sight: Sight) -> Result<Self, PortError> {
+        let options = PortOptions {
+            slots: SLOTS,
+            slot_bytes: Some(SLOT_BYTES),
+            sight,
+            ..PortOptions::default()
+        };
+        let receiver =
+            |interface: &Interface| Ok(open::receiver(interface, &options, filter)?.receiver);
+        Self::with(receiver)
+    }
+
+    /// With the rings that another process hands down.
+    ///
+    /// # Errors
+    /// As [`HostPort::open`].
+    pub(crate) fn succeed(rings: Vec<HandedRing>) -> Result<Self, PortError> {
+        Self::with(|interface| open::handed_down(interface, rings))
+    }
+
+    fn with(
+        receiver: impl FnOnce(&Interface) -> Result<Receiver, PortError>,
+    ) -> Result<Self, PortError> {
         let sending = packet_socket(LOOPBACK)?;
         let no_such = |_| PortError::NoSuchInterface {
             name: LOOPBACK.to_owned(),
@@ -67,14 +89,8 @@ impl HostPort {
             mac: [0; 6],
             mtu: 0,
         };
-        let options = PortOptions {
-            slots: SLOTS,
-            slot_bytes: Some(SLOT_BYTES),
-            sight,
-            ..PortOptions::default()
-        };
         Ok(Self {
-            receive: open::receiver(&interface, &options, filter)?.receiver,
+            receive: receiver(&interface)?,
             deliver: RawSender::new()
                 .map_err(kernel(LOOPBACK, "socket(AF_INET or AF_INET6, SOCK_RAW)"))?,
             reinject: PacketSender::new(sending)

@@ -23,7 +23,7 @@ use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
 
 use super::filter::Program;
-use super::{Coverage, PortError, Sight};
+use super::{Coverage, HandedRing, PortError, Sight};
 use crate::sys;
 
 pub(crate) use geometry::Geometry;
@@ -111,6 +111,22 @@ impl Port {
             coverage: opened.coverage,
         })
     }
+}
+
+/// The two ends of a port on the interface `name` whose rings another process hands down, each a socket for
+/// everything.
+///
+/// # Errors
+/// As [`Port::open`].
+pub(crate) fn succeed(
+    name: &str,
+    rings: Vec<HandedRing>,
+) -> Result<(Receiver, PacketSender), PortError> {
+    let sending = packet_socket(name)?;
+    let interface = identify(name, &sending)?;
+    let transmit =
+        PacketSender::new(sending).map_err(kernel(name, "setting up the send socket"))?;
+    Ok((open::handed_down(&interface, rings)?, transmit))
 }
 
 /// A packet socket that receives nothing yet: with a protocol it would at once, from every interface.

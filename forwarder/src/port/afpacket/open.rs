@@ -15,7 +15,7 @@ use crate::guard::LOOPBACK;
 use crate::kernel::Version;
 use crate::port::filter::Program;
 use crate::port::undescribed::Undescribed;
-use crate::port::{Coverage, PortError, Sight};
+use crate::port::{Coverage, HandedRing, PortError, RingPlace, Sight};
 use crate::sys;
 
 /// ARP comes one by one: as many slots as there are in a block.
@@ -154,6 +154,32 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
         receive_buffer,
         coverage,
     })
+}
+
+/// The receiving side of a port, of the rings that another process hands down.
+pub(super) fn handed_down(
+    interface: &Interface,
+    rings: Vec<HandedRing>,
+) -> Result<Receiver, PortError> {
+    let inlet = |handed: HandedRing| {
+        let RingPlace {
+            slot_bytes,
+            slots,
+            head,
+        } = handed.place;
+        let geometry = Geometry { slot_bytes, slots };
+        let ring = Ring::map(handed.socket.as_fd(), geometry)?;
+        let before = Before::KeepingOut(Undescribed::by(Version::running()));
+        let socket = Socket::from(handed.socket);
+        Ok(Inlet {
+            ring: RingReceiver::succeed(socket, ring, before, head),
+            marked_only: false,
+        })
+    };
+    let inlets = rings.into_iter().map(inlet).collect::<io::Result<_>>();
+    let name = &interface.name;
+    let inlets = inlets.map_err(kernel(name, "mapping the ring that was handed down"))?;
+    Ok(Receiver::new(inlets))
 }
 
 /// A packet socket's protocol, as `bind` takes it.

@@ -10,6 +10,7 @@ use socket2::Socket;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::DropReason;
 
+use super::Geometry;
 use super::copies::{self, Copies};
 use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
@@ -17,7 +18,7 @@ use super::stall::StallWatch;
 use crate::port::filter::{self, Program};
 use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
-use crate::port::{Budget, Coverage, Link, Received, RxMeta, RxStatistics};
+use crate::port::{Budget, Coverage, HandedRing, Link, Received, RingPlace, RxMeta, RxStatistics};
 use crate::sys;
 
 /// A receiving socket and its ring; its methods are those of [`Receive`](crate::port::Receive).
@@ -88,6 +89,14 @@ impl RingReceiver {
             statistics: RxStatistics::default(),
             before,
             stall,
+        }
+    }
+
+    /// As [`RingReceiver::new`], which goes on where another has stopped.
+    pub(super) fn succeed(socket: Socket, ring: Ring, before: Before, head: usize) -> Self {
+        Self {
+            head,
+            ..Self::new(socket, ring, before)
         }
     }
 
@@ -231,6 +240,19 @@ impl RingReceiver {
         let index = u32::try_from(address.sll_ifindex).ok()?;
         let name = netdevice::index_to_name_inlined(self.as_fd(), index).ok()?;
         Some(name.as_str().to_owned())
+    }
+
+    pub(super) fn hand_down(&self) -> io::Result<HandedRing> {
+        assert!(self.batch.is_empty(), "a batch is in hand");
+        let Geometry { slot_bytes, slots } = self.ring.geometry();
+        Ok(HandedRing {
+            socket: self.socket.try_clone()?.into(),
+            place: RingPlace {
+                slot_bytes,
+                slots,
+                head: self.head,
+            },
+        })
     }
 
     /// Whether the kernel has stopped filling the ring.

@@ -13,7 +13,7 @@ use uvs_core::frame::Offload;
 
 use super::receive::RingReceiver;
 use crate::port::filter::Program;
-use crate::port::{Budget, Coverage, Link, Receive, Received, RxStatistics};
+use crate::port::{Budget, Coverage, HandedRing, Link, Receive, Received, RxStatistics};
 
 /// One socket of a port.
 #[derive(Debug)]
@@ -107,6 +107,10 @@ impl Receive for Receiver {
             .map(|i| i.ring.has_stalled())
             .collect();
         stalled.contains(&true)
+    }
+
+    fn hand_down(&self) -> io::Result<Vec<HandedRing>> {
+        self.inlets.iter().map(|i| i.ring.hand_down()).collect()
     }
 
     fn statistics(&mut self) -> RxStatistics {

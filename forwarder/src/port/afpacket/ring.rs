@@ -49,6 +49,11 @@ impl Ring {
         Ok(Self { base, geometry })
     }
 
+    /// How it is cut.
+    pub(super) const fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
     /// Number of slots.
     pub(super) fn slots(&self) -> usize {
         self.geometry.slots

@@ -103,6 +103,7 @@ impl Rig {
                 host: port().0,
                 reinject: reinject.1,
                 hooked: hooked(&plugged),
+                handed_down: None,
             };
             parts.push((bed(source).engine, ports));
             wires.push(plugged);

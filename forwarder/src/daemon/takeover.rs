@@ -1,0 +1,101 @@
+//! Starting by taking over from a daemon that serves: instead of making sockets, rings and the guard's claim this one
+//! is handed them, and its engine goes on from the other's.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use uvs_control::protocol::HookMode;
+use uvs_control::server::Server;
+use uvs_control::table::Table;
+use uvs_core::engine::Engine;
+
+use super::begin::{Before, Begun, engine_config};
+use super::isolation::Isolation;
+use super::start::Options;
+use super::timed::Times;
+use crate::guard::Guard;
+use crate::ipvs::IpvsSocket;
+use crate::port::afpacket::{self, HostPort};
+use crate::port::{Ends, HandedRing};
+use crate::succession::Estate;
+use crate::worker::{self, Own, Ports};
+
+/// Says that this daemon could begin, and takes up what the other hands down. The table becomes the other's: what was
+/// in force stays in force, and what the configuration says now comes with the next reload.
+pub(super) fn succeed(
+    options: &Options,
+    table: &mut Table,
+    repaired: impl Fn() + Send + Sync + 'static,
+) -> Result<Begun> {
+    let predecessor = options.predecessor.as_ref();
+    let predecessor = predecessor.context("there is no daemon to take over from")?;
+    ensure!(
+        options.hook == HookMode::Off,
+        "the hook is asked for (--hook {}), and the running daemon has none: restart it instead",
+        options.hook.name()
+    );
+    let (estate, sockets, bytes) = predecessor.begin()?;
+    check(options, &estate)?;
+    let succeeded = table.succeed(estate.table);
+    succeeded.map_err(|refusal| anyhow!(refusal.message))?;
+    let times = Arc::new(Times::going_on(&estate.past.schedule));
+    let worker = postcard::from_bytes::<worker::Estate<'_>>(&bytes);
+    let worker = worker.context("what the worker hands down makes no sense")?;
+    let engine = Engine::succeed(engine_config(options, &times)?, worker.engine)?;
+    let ports = ports(&options.interfaces, sockets.rings, worker.own)?;
+    let guard = Guard::succeed(sockets.claim, estate.past.guard_repairs, repaired)?;
+    Ok(Begun {
+        server: Server::succeed(&options.socket, sockets.control)?,
+        programs: IpvsSocket::succeed(&options.ipvs_socket, sockets.ipvs)?,
+        isolation: Isolation::guard(guard, None, &options.config.hook.pins),
+        worker: (engine, ports),
+        schedule_times: times,
+        metrics_listener: sockets.metrics.map(TcpListener::from),
+        before: Before {
+            carried: estate.carried,
+            past: estate.past,
+            sync_requests: estate.sync_requests,
+        },
+    })
+}
+
+/// Refuses what holds for the life of a daemon and is otherwise than in the one before.
+fn check(options: &Options, estate: &Estate) -> Result<()> {
+    let differs = |what: &str, before: &dyn std::fmt::Debug| {
+        anyhow!(
+            "{what} differ from the running daemon's, which are {before:?}: put them back, or restart the daemon"
+        )
+    };
+    if options.interfaces != estate.interfaces {
+        return Err(differs("the interfaces", &estate.interfaces));
+    }
+    let sockets = (&options.socket, &options.ipvs_socket);
+    let before = (&estate.socket, &estate.ipvs_socket);
+    if sockets != before {
+        return Err(differs("the sockets' paths", &before));
+    }
+    Ok(())
+}
+
+fn ports(interfaces: &[String], rings: Vec<Vec<HandedRing>>, own: Own) -> Result<Ports> {
+    ensure!(
+        rings.len() == interfaces.len() + 1,
+        "the rings are not those of the interfaces"
+    );
+    let mut rings = rings.into_iter();
+    let ends = |(name, rings): (&String, Vec<HandedRing>)| {
+        let (receive, transmit) = afpacket::succeed(name, rings)?;
+        Ok::<Ends, anyhow::Error>((Box::new(receive), Box::new(transmit)))
+    };
+    let ports = interfaces.iter().zip(rings.by_ref()).map(ends);
+    let ports = ports.collect::<Result<_>>()?;
+    let host = HostPort::succeed(rings.next().unwrap_or_default())?;
+    Ok(Ports {
+        interfaces: ports,
+        host: (Box::new(host.receive), Box::new(host.deliver)),
+        reinject: Box::new(host.reinject),
+        hooked: None,
+        handed_down: Some(own),
+    })
+}

@@ -1,0 +1,98 @@
+//! The new daemon's end: it is told what the old one has, and says how far it has come.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{Mode, OFlags, open};
+
+use super::channel::{Channel, Heard};
+use super::estate::{Descriptors, Estate, unpacked};
+use super::{VARIABLE, VERSION, word};
+
+/// How long a word of the old daemon's is waited for: it has but to write down what it knows.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The daemon that this one takes over from.
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Mutex<Channel>,
+    has_taken: AtomicBool,
+}
+
+impl Predecessor {
+    /// The daemon that has started this one to take over, where one has. The process's standard input, which is the
+    /// way to it, is empty from then on.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn from_env() -> io::Result<Option<Self>> {
+        if std::env::var_os(VARIABLE).is_none_or(|v| v.is_empty()) {
+            return Ok(None);
+        }
+        let stdin = rustix::stdio::stdin();
+        let socket = rustix::io::fcntl_dupfd_cloexec(stdin, 3)?;
+        let nothing: OwnedFd = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::stdio::dup2_stdin(nothing.as_fd())?;
+        Ok(Some(Self {
+            channel: Mutex::new(Channel::of(socket)),
+            has_taken: AtomicBool::new(false),
+        }))
+    }
+
+    /// Says that nothing comes of it, and why.
+    pub fn refuse(&self, why: &str) {
+        // The old daemon sees as well that this one ends.
+        let _ = self.channel().say(word::REFUSED, why);
+    }
+
+    /// Says that this daemon could begin, and waits for what it is handed.
+    pub(crate) fn begin(&self) -> Result<(Estate, Descriptors, Vec<u8>)> {
+        let channel = self.channel();
+        channel
+            .say(word::READY, &VERSION.to_string())
+            .context("the daemon to take over from")?;
+        let heard = expected(&channel, word::ESTATE)?;
+        unpacked(heard.descriptors)
+    }
+
+    /// Whether all is this daemon's.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.has_taken.load(Ordering::Relaxed)
+    }
+
+    /// Says that all is taken up, and waits until it is this daemon's, once.
+    pub(crate) fn take(&self) -> Result<()> {
+        if self.has_taken() {
+            return Ok(());
+        }
+        let channel = self.channel();
+        channel
+            .say(word::TAKES, "")
+            .context("the daemon to take over from")?;
+        expected(&channel, word::YOURS)?;
+        self.has_taken.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says that this daemon serves.
+    pub(crate) fn serve(&self) {
+        let _ = self.channel().say(word::SERVES, "");
+    }
+
+    fn channel(&self) -> std::sync::MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn expected(channel: &Channel, word: &str) -> Result<Heard> {
+    let heard = channel.hear(Instant::now() + PATIENCE);
+    match heard.context("the daemon to take over from says nothing")? {
+        Some(heard) if heard.word == word => Ok(heard),
+        Some(heard) => bail!("the daemon to take over from says `{}`", heard.word),
+        None => bail!("the daemon to take over from does not want it any more"),
+    }
+}
