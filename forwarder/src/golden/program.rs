@@ -61,19 +61,12 @@ impl Program {
         match self.hook.run_at(now, frame, arrival).unwrap() {
             Outcome::Taken(sent) => {
                 FORWARDED.set(FORWARDED.get() + 1);
-                Some(without_padding(sent))
+                Some(sent)
             }
             Outcome::Ours | Outcome::NotOurs(_) => None,
             Outcome::Dropped => panic!("dropped"),
         }
     }
-}
-
-/// A frame without what is behind its packet, which the engine cuts off.
-fn without_padding(mut frame: Vec<u8>) -> Vec<u8> {
-    let len = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    frame.truncate(14 + len);
-    frame
 }
 
 /// Plays something through the program; how many frames that has forwarded.
