@@ -5,7 +5,7 @@ mod access;
 mod announce;
 mod clock;
 mod commands;
-mod derive;
+pub(crate) mod derive;
 mod find;
 mod frames;
 mod groups;
