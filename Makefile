@@ -10,8 +10,6 @@ RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(abspath $(TARGET))/debug/uvs lab exec"
 endif
 
 FUZZ_SECONDS ?= 600
-# What the tests' daemons give to the kernel: as root as much as it takes.
-HOOK := $(if $(RUNNER),off,auto)
 # What the daemons of the lab's tests did with their frames, a line each.
 FRAMES := $(abspath $(TARGET))/lab-frames
 
@@ -38,7 +36,7 @@ demo: ## build, and show the four modes on real traffic in a lab of network name
 test: deps ## run everything: engine, programs, the lab's topologies, and random bytes into the engine; then test-hook
 	cargo build -p uvs -p uvs-ipvs-preload
 	@rm -f $(FRAMES) $(FRAMES)-off $(FRAMES)-guard
-	UVS_HOOK=$(HOOK) UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace --all-targets
+	UVS_LAB_FRAMES=$(FRAMES) $(RUNNER) cargo test --workspace --all-targets
 	@lab/frames.sh $(FRAMES)
 	$(RUNNER) cargo test --workspace --doc
 	@$(MAKE) --no-print-directory test-hook

@@ -266,6 +266,10 @@ INLINE long change(struct __sk_buff *skb, struct control *c, struct packet *p, c
 		   const struct hop *hop, int atomics)
 {
 	u32 kind = leg->kind & LEG_KIND;
+	u32 len = p->len + ETHERNET;
+	/* What Ethernet has padded a short packet with ends here, as in ip_rcv. */
+	if (skb->len > len && !skb->gso_size && bpf_skb_change_tail(skb, len, 0))
+		return -1;
 	if (p->v6 ? change6(skb, p, leg) : change4(skb, p, leg))
 		return -1;
 	if (kind == LEG_TRANSLATE)

@@ -67,12 +67,11 @@ INLINE u32 judge(struct __sk_buff *skb, const struct control *c, struct packet *
 	u32 why = 0;
 	if (p->kind == KIND_TRANSPORT) {
 		why = target ? UP_KNOWN : match(c, p->src, p->dst, p->ports, p->protocol, to, from);
-		if (p->first && (why || to || from))
-			remember_fragment(p, now, why);
-	} else if (p->why == UP_OPTIONS && p->v6 && (to & ~ADDRESS_LOCAL || from & (ADDRESS_FROM | ADDRESS_SERVER))) {
-		/* Ports behind extension headers are the engine's to find. */
+	} else if (is_hidden(p) && concerns(to, from)) {
 		why = UP_OPTIONS;
 	}
+	if (p->first && (why || to || from))
+		remember_fragment(p, now, why);
 	return why && p->why ? p->why : why;
 }
 

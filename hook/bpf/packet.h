@@ -54,6 +54,13 @@ INLINE int has_ports(u32 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
+/* Whether it is an extension header of IPv6 that has another header behind it. */
+INLINE int is_extension(u32 protocol)
+{
+	return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_FRAGMENT ||
+	       protocol == IPPROTO_AH || protocol == IPPROTO_DSTOPTS;
+}
+
 /* The ports of a packet whose header is not the shortest. */
 INLINE int late_ports(struct __sk_buff *skb, struct packet *p)
 {
@@ -157,7 +164,7 @@ INLINE void parse6(struct __sk_buff *skb, struct packet *p)
 		p->kind = KIND_ICMP;
 	else if (has_l4 && has_ports(p->protocol))
 		p->kind = KIND_TRANSPORT;
-	else if (p->protocol == IPPROTO_HOPOPTS || p->protocol == IPPROTO_ROUTING || p->protocol == IPPROTO_DSTOPTS)
+	else if (is_extension(p->protocol))
 		p->why = UP_OPTIONS;
 	if (p->len < 48 || p->len + ETHERNET > skb->len)
 		p->why = UP_MALFORMED;

@@ -77,6 +77,18 @@ INLINE u32 match(const struct control *c, const u64 *src, const u64 *dst, u32 po
 	return 0;
 }
 
+/* Whether these are addresses between which something may be ours whose ports cannot be read here. */
+INLINE int concerns(u64 to, u64 from)
+{
+	return to & ~ADDRESS_LOCAL || from & (ADDRESS_FROM | ADDRESS_SERVER);
+}
+
+/* Whether its ports are behind headers that the engine walks, or missing where they ought to be. */
+INLINE int is_hidden(const struct packet *p)
+{
+	return (p->v6 && is_extension(p->protocol)) || (p->first && has_ports(p->protocol));
+}
+
 /* Reads the packet that an ICMP error quotes into the place of the error, as if it came the other way; whether there is
  * one.
  */
@@ -126,6 +138,8 @@ INLINE u32 match_error(struct __sk_buff *skb, struct packet *p)
 			return UP_ICMP;
 		if (flags_of(p->dst) & ADDRESS_TO && matches(p->dst, p->ports >> 16, p->protocol, RULE_TO))
 			return UP_ICMP;
+	} else if (p->v6 && is_extension(p->protocol) && concerns(flags_of(p->dst), flags_of(p->src))) {
+		return UP_ICMP;
 	}
 	/* The quoted packet went to a tunnel's end: its source, the other way round. */
 	u32 port = p->protocol == IPPROTO_UDP ? p->ports & 0xffff : 0;
@@ -135,7 +149,7 @@ INLINE u32 match_error(struct __sk_buff *skb, struct packet *p)
 /* A later fragment follows its datagram's first; where that has not come yet, its addresses decide. */
 INLINE u32 match_fragment(const struct packet *p, u64 now)
 {
-	if (!has_ports(p->protocol))
+	if (!has_ports(p->protocol) && !is_hidden(p))
 		return 0;
 	struct datagram key = { { p->src[0], p->src[1] },
 				{ p->dst[0], p->dst[1] },

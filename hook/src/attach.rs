@@ -5,7 +5,7 @@
 //! stays until it is taken away.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use crate::clsact;
@@ -54,9 +54,8 @@ pub struct Attached {
 /// What holds a program at an interface.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// Closing it ends it, unless it is pinned there.
+    /// It ends with the process, unless it is pinned there.
     Tcx {
-        #[expect(dead_code, reason = "held for what closing it does")]
         fd: OwnedFd,
         pin: Option<PathBuf>,
     },
@@ -216,7 +215,7 @@ impl Hook {
         }
         let fd = program.link(ifindex, place.tcx())?;
         if let Some(path) = &pin {
-            map::pin(std::os::fd::AsFd::as_fd(&fd), path)?;
+            map::pin(fd.as_fd(), path)?;
         }
         Ok(Link::Tcx { fd, pin })
     }
@@ -244,8 +243,12 @@ impl Hook {
 /// Ends what holds a program. That something is gone already is no matter.
 fn release(ifindex: u32, place: Place, link: Link) {
     match link {
-        Link::Tcx { pin: Some(pin), .. } => drop(std::fs::remove_file(pin)),
-        Link::Tcx { pin: None, .. } => {}
+        Link::Tcx { fd, pin } => {
+            drop(program::detach(fd.as_fd()));
+            if let Some(pin) = pin {
+                drop(std::fs::remove_file(pin));
+            }
+        }
         Link::Clsact => drop(clsact::detach(ifindex, place)),
     }
 }

@@ -44,6 +44,6 @@ pub use hook::{Hook, ProgramInfo, Setup};
 pub use layout::OURS_MARK;
 pub use maps::Limits;
 pub use numbers::{Fill, PortTotals, Total};
-pub use pins::{Leftovers, leftovers, remove as remove_pinned, remove_leftovers};
+pub use pins::{Leftovers, is_bpffs, leftovers, remove as remove_pinned, remove_leftovers};
 pub use rules::{FullNat, Rules, TunnelEnd};
 pub use worker::Worker;

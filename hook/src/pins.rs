@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
@@ -12,11 +13,12 @@ use crate::attach::Place;
 use crate::clsact;
 use crate::error::HookError;
 use crate::maps::Maps;
+use crate::sys::{map, program};
 
 /// What the names of links begin with.
 pub(crate) const LINK: &str = "link-";
 /// BPF_FS_MAGIC of linux/magic.h.
-const BPF_FS: u32 = 0xcafe_4a11;
+const MAGIC: u32 = 0xcafe_4a11;
 
 /// What an earlier daemon left at a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,15 @@ fn interfaces() -> io::Result<Vec<u32>> {
     Ok(names.filter_map(index).collect())
 }
 
+/// Whether an existing path is in a BPF file system.
+///
+/// # Errors
+/// It is not there, or must not be looked at.
+pub fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let kind = statfs(path)?.f_type;
+    Ok(u32::try_from(kind) == Ok(MAGIC))
+}
+
 /// Makes the folder, where it can be.
 pub(crate) fn prepare(dir: &Path) -> Result<(), HookError> {
     let fail = |error: io::Error| {
@@ -105,8 +116,7 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), HookError> {
         }
     };
     fs::create_dir_all(dir).map_err(fail)?;
-    let kind = statfs(dir).map_err(|e| fail(e.into()))?.f_type;
-    if u32::try_from(kind) == Ok(BPF_FS) {
+    if is_bpffs(dir).map_err(fail)? {
         return Ok(());
     }
     // What was just made in another file system is of no use.
@@ -127,7 +137,7 @@ pub(crate) fn replace(dir: &Path, maps: &Maps) -> Result<(), HookError> {
     Ok(())
 }
 
-/// Removes all that is pinned there, and the folder; a link goes with its pin, unless somebody has it open.
+/// Removes all that is pinned there, and the folder; links have ended when it returns.
 ///
 /// # Errors
 /// Something cannot be removed.
@@ -141,7 +151,18 @@ pub fn remove(dir: &Path) -> Result<(), HookError> {
         Err(e) => return gone(e),
     };
     for entry in entries.flatten() {
-        fs::remove_file(entry.path()).or_else(gone)?;
+        let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with(LINK) {
+            end_link(&path);
+        }
+        fs::remove_file(path).or_else(gone)?;
     }
     fs::remove_dir(dir).or_else(gone)
+}
+
+/// Ends a pinned link. Where that is refused, it ends a moment after its pin is removed, if nobody has it open.
+fn end_link(pin: &Path) {
+    if let Ok(link) = map::open_pinned(pin) {
+        drop(program::detach(link.as_fd()));
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<PathBuf>,
     /// What to give to the kernel: `auto` as much as it can, `tier` (what is established) or `guard` (what is whose)
-    /// and nothing less, `off` nothing [default: the configuration's, $UVS_HOOK, or off]
+    /// and nothing less, `off` nothing [default: the configuration's, $UVS_HOOK, or auto]
     #[arg(long, value_name = "auto|tier|guard|off")]
     hook: Option<HookMode>,
     /// Log as JSON lines

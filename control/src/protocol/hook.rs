@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum HookMode {
     /// As much as the kernel has what it needs for, nothing where it has not.
+    #[default]
     Auto,
     /// To tell what is UVS's from what is the host's and forward established connections, or the daemon does
     /// not start.
@@ -17,7 +18,6 @@ pub enum HookMode {
     /// To tell what is UVS's from what is the host's and forward nothing, or the daemon does not start.
     Guard,
     /// Nothing: AF_PACKET and an nft table.
-    #[default]
     Off,
 }
 

@@ -91,7 +91,7 @@ fn how_to_add(addr: Addr) -> String {
 
 /// A server whose replies pass the director.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub(super) struct Replier {
+pub(crate) struct Replier {
     /// Its service.
     pub(super) service: ServiceKey,
     /// Itself.
@@ -105,7 +105,7 @@ pub(super) struct Replier {
 }
 
 /// The services' servers whose replies pass the director.
-pub(super) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTreeSet<Replier> {
+pub(crate) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTreeSet<Replier> {
     let of_service = |service: &Arc<ServiceSpec>| {
         let to = destinations(service.key, marks);
         let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
@@ -134,7 +134,7 @@ pub(super) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTr
 
 /// What the kernel must not see. `spec` has what does not follow from services: interfaces, addresses and
 /// FULLNAT's ports.
-pub(super) fn guard<'a>(
+pub(crate) fn guard<'a>(
     services: &[Arc<ServiceSpec>],
     marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
@@ -208,7 +208,7 @@ fn tunnels(services: &[Arc<ServiceSpec>]) -> Vec<TunnelEnd> {
 }
 
 /// What the guard must know of NAT beside its services.
-pub(super) fn nat(timeouts: Timeouts, sysctls: &Sysctls) -> Nat {
+pub(crate) fn nat(timeouts: Timeouts, sysctls: &Sysctls) -> Nat {
     Nat {
         idle: Idle {
             tcp: timeouts.tcp.max(timeouts.tcp_fin),

@@ -6,7 +6,7 @@ mod announce;
 mod begin;
 mod clock;
 mod commands;
-mod derive;
+pub(crate) mod derive;
 mod find;
 mod frames;
 mod groups;

@@ -99,7 +99,7 @@ impl Director {
         };
         d.change_fib(|_| {});
         #[cfg(test)]
-        if let Some(program) = Program::wanted() {
+        if let Some(program) = Program::wanted(topology) {
             program.attach(&mut d.engine);
             d.program = Some(program);
             return d;
@@ -119,6 +119,10 @@ impl Director {
         let absent = vips.filter(|vip| !vip.is_unspecified() && !self.fib.is_local(*vip));
         self.snapshot.absent_vips = absent.collect();
         self.engine.apply(Arc::new(self.snapshot.clone())).unwrap();
+        #[cfg(test)]
+        if let Some(program) = &self.program {
+            program.set_rules(&self.snapshot);
+        }
         self.expire();
     }
 
@@ -177,6 +181,10 @@ impl Director {
         self.engine.give_orders(self.now);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);
+        #[cfg(test)]
+        if let Some(program) = &self.program {
+            program.compare(verdict, frame.bytes() == bytes);
+        }
         let mut left = std::mem::take(&mut self.late);
         match verdict {
             Verdict::Send(e) => self.leave(e, frame.bytes(), &mut left),
@@ -192,7 +200,7 @@ impl Director {
     fn pass(&mut self, port: usize, frame: &mut Frame<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
         #[cfg(test)]
         if let Some(program) = &self.program {
-            let sent = program.frame(self.now, port, frame.bytes());
+            let sent = program.frame(self.now, port, frame);
             self.engine.catch_up();
             let sent = sent?;
             let mut left = std::mem::take(&mut self.late);
@@ -339,7 +347,7 @@ fn named(key: ServiceKey) -> String {
 }
 
 /// The interfaces, in the order of the ports.
-const DEVICES: [&str; 2] = ["c0", "s0"];
+pub(super) const DEVICES: [&str; 2] = ["c0", "s0"];
 
 /// The recording's interfaces, routes and neighbours.
 fn fib(topology: &Value, mtu: &Value) -> Fib {

@@ -5,14 +5,12 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Timestamps, statfs, utimensat};
+use rustix::fs::{AtFlags, CWD, Timestamps, utimensat};
 use rustix::mount::{MountFlags, mount};
 use socket2::{Domain, Socket, Type};
 
 use crate::sys;
 
-/// A bpffs's magic number (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
-const MAGIC: u32 = 0xcafe_4a11;
 /// Where every distribution, bpftool and iproute2 have theirs.
 const USUAL: &str = "/sys/fs/bpf";
 /// How long a directory is kept that no daemon uses, at the least.
@@ -37,7 +35,7 @@ pub(crate) enum NoPins {
 /// # Errors
 /// There is no bpffs, and none can be mounted.
 pub(crate) fn directory(pins: &Path) -> Result<PathBuf, NoPins> {
-    if !is_bpffs(pins) {
+    if !is_in_bpffs(pins) {
         if !pins.starts_with(USUAL) || !Path::new(USUAL).is_dir() || !mount_usual() {
             return Err(NoPins::NoBpffs(pins.to_owned()));
         }
@@ -89,10 +87,9 @@ pub(super) fn of_namespace(pins: &Path) -> io::Result<PathBuf> {
 }
 
 /// Whether the directory, or the nearest one above it that exists, is in a bpffs.
-fn is_bpffs(path: &Path) -> bool {
+fn is_in_bpffs(path: &Path) -> bool {
     let existing = path.ancestors().find(|p| p.is_dir());
-    let magic = existing.and_then(|p| statfs(p).ok()).map(|fs| fs.f_type);
-    magic.is_some_and(|magic| u32::try_from(magic) == Ok(MAGIC))
+    existing.is_some_and(|p| uvs_hook::is_bpffs(p).unwrap_or(false))
 }
 
 fn mount_usual() -> bool {

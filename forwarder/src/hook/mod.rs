@@ -6,7 +6,7 @@
 
 mod bpffs;
 mod leftover;
-mod rules;
+pub(crate) mod rules;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ use uvs_hook::{FullNat, Rules, TunnelEnd};
 use crate::guard::{self, GuardSpec, Server};
 
 /// The program's rules for what is to be kept from the kernel.
-pub(super) fn of(spec: &GuardSpec) -> Rules {
+pub(crate) fn of(spec: &GuardSpec) -> Rules {
     let services = spec.services.iter().chain(&spec.nat.services);
     let wide = spec.wide.iter().chain(&spec.nat.wide);
     let repliers = spec.nat_servers.iter().chain(&spec.fullnat.servers);

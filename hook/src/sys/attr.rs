@@ -21,7 +21,7 @@ macro_rules! commands {
 commands! {
     MAP_CREATE = 0, MAP_LOOKUP = 1, MAP_UPDATE = 2, MAP_DELETE = 3, MAP_NEXT_KEY = 4, PROG_LOAD = 5, OBJ_PIN = 6,
     OBJ_GET = 7, PROG_TEST_RUN = 10, OBJ_INFO = 15, PROG_QUERY = 16, MAP_FREEZE = 22, MAP_UPDATE_BATCH = 26,
-    LINK_CREATE = 28, LINK_UPDATE = 29,
+    LINK_CREATE = 28, LINK_UPDATE = 29, LINK_DETACH = 34,
 }
 
 #[repr(C)]
@@ -170,4 +170,10 @@ pub(super) struct LinkUpdate {
     pub(super) program: u32,
     pub(super) flags: u32,
     pub(super) old: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct LinkDetach {
+    pub(super) link: u32,
 }

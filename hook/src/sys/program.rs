@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use uvs_core::narrow;
 
-use super::attr::{self, Info, LinkCreate, LinkUpdate, ProgInfo, ProgLoad, Query, TestRun};
+use super::attr::{
+    self, Info, LinkCreate, LinkDetach, LinkUpdate, ProgInfo, ProgLoad, Query, TestRun,
+};
 use super::map::raw;
 use super::{address, bpf, bpf_fd};
 
@@ -180,6 +182,13 @@ impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// BPF_LINK_DETACH: ends a link at once, whoever has it open. One that is only closed or unpinned ends a moment later.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = LinkDetach { link: raw(link) };
+    // SAFETY: it is this command's struct, without pointers.
+    unsafe { bpf(attr::LINK_DETACH, &mut attr).map(drop) }
 }
 
 /// The numbers of the programs at an interface's tcx, in their order.

@@ -5,6 +5,7 @@ mod events;
 mod load;
 mod pair;
 mod pins;
+mod race;
 mod rules;
 mod same;
 mod up;

@@ -12,6 +12,7 @@ use super::load::small;
 use crate::attach::Place;
 use crate::clsact;
 use crate::hook::{Hook, Setup};
+use crate::pins::LINK;
 use crate::testing::net::{Net, inside, run};
 use crate::testing::{Arrival, Outcome};
 use crate::{HookError, Way};
@@ -129,9 +130,37 @@ fn what_is_pinned_otherwise_is_not_adopted_and_leaves_without_a_load() {
         assert!(there.pinned.iter().any(|p| p.ends_with("conns")));
         crate::remove_leftovers(&dir).unwrap();
         assert!(crate::leftovers(&dir).unwrap().is_empty());
-        let ids = crate::sys::program::at_tcx(ifindex, Place::Ingress.tcx());
-        let links = ids.map_or(0, |ids| ids.len());
-        assert_eq!(links, 0, "links go with their pins");
+        assert_eq!(links_at(ifindex), 0, "links go with their pins");
+    });
+}
+
+/// How many tcx links there are; none where the kernel has none.
+fn links_at(ifindex: u32) -> usize {
+    let ids = crate::sys::program::at_tcx(ifindex, Place::Ingress.tcx());
+    ids.map_or(0, |ids| ids.len())
+}
+
+#[test]
+fn a_link_ends_at_once_even_while_somebody_has_it_open() {
+    inside(|net| {
+        let mount = Mount::new("open");
+        let setup = mount.setup();
+        let ifindex = net.interface("c0", "02:00:00:00:01:01");
+        let hook = Hook::load(&setup, Hook::clock()).unwrap();
+        if hook.attach(ifindex).unwrap().way == Way::Clsact {
+            // A filter is no link.
+            return;
+        }
+        let pin = setup.pins.unwrap().join(format!("{LINK}{ifindex}-ingress"));
+        let open = || crate::sys::map::open_pinned(&pin).unwrap();
+        let held = open();
+        hook.detach(ifindex);
+        assert_eq!(links_at(ifindex), 0, "taken from the interface");
+        hook.attach(ifindex).unwrap();
+        let held = (held, open());
+        hook.remove().unwrap();
+        assert_eq!(links_at(ifindex), 0, "taken away with everything");
+        drop(held);
     });
 }
 

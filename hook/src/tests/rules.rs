@@ -1,9 +1,10 @@
 //! Whose a frame is without a connection.
 
-use uvs_core::flow::{Addr, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::Destination;
 use uvs_core::offload::Orders;
 use uvs_core::testing::packets::{icmp, other, tcp, udp};
+use uvs_core::wire::protocol;
 use uvs_core::wire::tcp::flag::{ACK, SYN};
 
 use super::direct::{Direct, addr, end, end_of, nat};
@@ -241,6 +242,72 @@ fn icmp_errors_belong_to_whom_they_are_about() {
         // A query is none.
         let echo = icmp(router, host(), 8, 0, 0).payload(&tcp(vip, client, ACK).packet());
         assert!(!d.is_ours(&echo.frame()));
+    });
+}
+
+#[test]
+fn what_has_its_ports_behind_extension_headers_goes_by_its_addresses() {
+    inside(|net| {
+        let d = Direct::new(net);
+        let rules = Rules {
+            to: vec![(Protocol::Tcp, addr("2001:db8::100"), 80)],
+            local: vec![addr("2001:db8::100"), addr("2001:db8::1")],
+            ..Rules::default()
+        };
+        d.hook.set_rules(&rules).unwrap();
+        let client = end("2001:db8:1::7", 40_000);
+        let [service, host] = ["2001:db8::100", "2001:db8::1"].map(|to| end(to, 80));
+        let chains = [
+            protocol::HOP_BY_HOP,
+            protocol::ROUTING,
+            protocol::AH,
+            protocol::DESTINATION_OPTIONS,
+        ];
+        for kind in chains {
+            let to = |to| tcp(client, to, SYN).extension(kind, &[0; 6]).frame();
+            assert!(d.is_ours(&to(service)), "{kind}");
+            assert!(!d.is_ours(&to(host)), "{kind}");
+            // An error that quotes what a service's server sent its client.
+            let about = |from: Endpoint| {
+                let quote = tcp(from, client, ACK).extension(kind, &[0; 6]).packet();
+                let router = addr("2001:db8:1::254");
+                icmp(router, from.addr, 2, 0, 1280).payload(&quote).frame()
+            };
+            assert!(d.is_ours(&about(service)), "{kind}");
+            assert!(!d.is_ours(&about(host)), "{kind}");
+        }
+    });
+}
+
+#[test]
+fn a_first_fragment_whose_ports_cannot_be_read_goes_by_its_addresses_and_the_rest_with_it() {
+    inside(|net| {
+        let d = Direct::new(net);
+        let rules = Rules {
+            to: vec![(Protocol::Udp, addr("2001:db8::100"), 53)],
+            local: vec![addr("2001:db8::100"), addr("2001:db8::1")],
+            ..Rules::default()
+        };
+        d.hook.set_rules(&rules).unwrap();
+        // A fragment header (RFC 8200 4.5): its offset with "more", and its datagram's number.
+        let fragment = |to: &str, next: u8, offset: u16, id: u8, payload: &[u8]| {
+            let [high, low] = offset.to_be_bytes();
+            let header = [next, 0, high, low, 0, 0, 0, id];
+            let packet = other(addr("2001:db8:1::7"), addr(to), protocol::FRAGMENT);
+            packet.payload(&[&header, payload].concat()).frame()
+        };
+        let options = protocol::DESTINATION_OPTIONS;
+        for (to, ours) in [("2001:db8::100", true), ("2001:db8::1", false)] {
+            assert_eq!(d.is_ours(&fragment(to, protocol::UDP, 1, 1, &[])), ours);
+            assert_eq!(d.is_ours(&fragment(to, options, 1, 2, &[17; 16])), ours);
+            assert_eq!(d.is_ours(&fragment(to, options, 16, 2, &[7; 16])), ours);
+            // Its header is cut off.
+            let mut cut = other(addr("2001:db8:1::7"), addr(to), protocol::FRAGMENT);
+            cut = cut.payload(&[protocol::UDP, 0, 0, 1]);
+            assert_eq!(d.is_ours(&cut.frame()), ours);
+        }
+        let encrypted = fragment("2001:db8::100", 50, 1, 3, &[7; 16]);
+        assert!(!d.is_ours(&encrypted), "no service has it");
     });
 }
 

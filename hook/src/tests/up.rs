@@ -75,6 +75,21 @@ fn what_is_unusual_comes_up() {
 }
 
 #[test]
+fn what_a_short_packet_was_padded_with_is_not_sent_on() {
+    inside(|net| {
+        let mut d = Direct::new(net);
+        d.take(nat(3, 11, Protocol::Tcp, ends()));
+        let bare = segment().frame();
+        let padded = [&bare[..], &[0xaa; 6]].concat();
+        let Outcome::Taken(sent) = d.run(&padded) else {
+            panic!("it is forwarded");
+        };
+        assert_eq!(sent.len(), bare.len());
+        assert_eq!(d.run(&bare), Outcome::Taken(sent));
+    });
+}
+
+#[test]
 fn what_the_engine_changed_comes_up_at_once() {
     inside(|net| {
         let mut d = Direct::new(net);
