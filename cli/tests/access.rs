@@ -5,11 +5,12 @@
 mod stand;
 
 use std::fs;
+use std::net::Ipv6Addr;
 
 use uvs_lab::shell::Shell;
-use uvs_lab::{Daemon, Lab, Mode, Options};
+use uvs_lab::{Daemon, Lab, Mode, Options, twin};
 
-use stand::{eventually, lab, run, serving, uvs};
+use stand::{eventually, fill_ipv6, lab, run, serving, uvs};
 
 /// Last bytes of the clients' addresses, which share the client's interface.
 const GOOD: u8 = 101;
@@ -232,6 +233,41 @@ fn what_the_hosts_input_chain_drops_is_kept_out_too() {
         &format!("nft add element inet fw banned '{{ {bad} }}'"),
     );
     eventually("it is kept out again", || !answered(&lab, &shell, BAD, 1));
+    daemon.stop().expect("it ends well");
+}
+
+#[test]
+fn what_the_hosts_input_chain_drops_is_kept_out_in_ipv6_too() {
+    let (lab, shell) = lab(Mode::Nat, Options::default());
+    let client = twin(lab.plan.client);
+    let [good, bad] = [GOOD, BAD].map(|last| {
+        let [network @ .., _] = client.segments();
+        let [a, b, c, d, e, f, g] = network;
+        let address = Ipv6Addr::new(a, b, c, d, e, f, g, last.into());
+        let add = format!("ip address add {address}/64 dev eth0 nodad");
+        shell.succeed(&lab.client, &add).expect("an address");
+        address
+    });
+    let rules = format!(
+        "nft add table ip6 fw
+         nft add chain ip6 fw in '{{ type filter hook input priority 0; }}'
+         nft add rule ip6 fw in tcp dport 80 ip6 saddr {bad} drop"
+    );
+    succeed(&lab, &shell, &rules);
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let service = fill_ipv6(&lab, &daemon);
+    let asks = |from: Ipv6Addr, patience: u32| {
+        let url = service.url("/");
+        let curl = format!("curl -6 -sS -m {patience} --interface {from} '{url}'");
+        shell.run(&lab.client, &curl).expect("curl runs").code == Some(0)
+    };
+    eventually("who is not meant is answered", || asks(good, 5));
+    assert!(!asks(bad, 1), "who is dropped hears nothing");
+    let listed = succeed(&lab, &shell, "uvs deny list");
+    let told = |line: &str| line.contains(&bad.to_string()) && line.contains("firewall");
+    assert!(listed.lines().any(told), "{listed}");
+    succeed(&lab, &shell, "nft flush chain ip6 fw in");
+    eventually("it is let in again", || asks(bad, 5));
     daemon.stop().expect("it ends well");
 }
 

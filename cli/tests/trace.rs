@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use stand::{ask, lab, must_serve, run, serving, shares, uvs};
+use stand::{ask, fill_ipv6, lab, must_serve, run, serving, shares, uvs};
 use uvs_lab::capture::Capture;
 use uvs_lab::shell::Shell;
 use uvs_lab::{Daemon, Lab, Mode, Options, SERVERS};
@@ -205,6 +205,52 @@ fn real_packets_are_told_as_they_pass_and_it_ends_by_itself() {
     }
     let nothing = trace(&lab, &shell, "--live 'udp from 203.0.113.1' --for 1");
     assert!(nothing["frames"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
+fn packets_of_ipv6_are_foretold_and_told_as_they_pass() {
+    let (lab, shell) = lab(Mode::Nat, Options::default());
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let service = fill_ipv6(&lab, &daemon);
+    let request = |port: u16| {
+        let line = format!(
+            "curl -6 -sSf -m 10 --local-port {port} '{}'",
+            service.url("/")
+        );
+        let answer = shell.succeed(&lab.client, &line).expect("an answer");
+        answer.trim().to_owned()
+    };
+    let name_of = |endpoint: &Value| {
+        let is = |i: &usize| service.servers[*i].ip().to_string() == endpoint["addr"];
+        let place = (0..SERVERS).find(is);
+        let place = place.unwrap_or_else(|| panic!("{endpoint} is no real server"));
+        format!("rs{}", place + 1)
+    };
+    for port in PORT..PORT + 8 {
+        let words = format!("[{}]:{port} {}", service.client, service.vip);
+        let said = trace(&lab, &shell, &words);
+        let frame = &frames(&said)[0];
+        assert_eq!(frame["trace"]["verdict"], "send", "{frame:#}");
+        let opened = &events(frame, "opened")[0]["server"];
+        assert_eq!(request(port), name_of(opened), "{frame:#}");
+    }
+    let filter = format!("tcp {} {}", service.client, service.vip);
+    let live = format!("--live '{filter}' -n 12 --for 60");
+    let told = thread::scope(|scope| {
+        let looking = scope.spawn(|| trace(&lab, &shell, &live));
+        let mut port = PORT + 100;
+        while !looking.is_finished() {
+            request(port);
+            port += 1;
+        }
+        looking.join().expect("it ends")
+    });
+    assert_eq!(frames(&told).len(), 12);
+    for frame in frames(&told) {
+        let (foretold, decided) = (&frame["trace"]["verdict"], &frame["decided"]["verdict"]);
+        assert_eq!(foretold, decided, "{frame:#}");
+    }
+    daemon.stop().expect("it ends well");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub mod testing;
 pub mod trace;
 pub mod wire;
 
-pub use bytes::{fragment, frame, outbox, packet, rewrite, segment, translate};
+pub use bytes::{fragment, frame, glance, outbox, packet, rewrite, segment, translate};
 pub use state::{
     access, backend, conn, counters, fib, flow, marks, numbers, offload, peer, ports, random,
     ranks, sctp, service, snapshot, tcp, time, verdict,

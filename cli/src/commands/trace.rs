@@ -22,10 +22,10 @@ use super::{daemon, output};
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["client", "pcap", "live"])))]
 pub(crate) struct Args {
-    /// The client, ADDRESS:PORT
+    /// The client, ADDRESS:PORT or [ADDRESS]:PORT
     #[arg(requires = "vip", value_parser = flow::endpoint)]
     client: Option<Endpoint>,
-    /// Where its packet goes, ADDRESS:PORT
+    /// Where its packet goes, of the client's family
     #[arg(value_parser = flow::endpoint)]
     vip: Option<Endpoint>,
     /// The packet's protocol
@@ -128,6 +128,9 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
     let limit = args.count.map_or(MAX_FRAMES, |n| n as usize);
     match (&args.pcap, args.client, args.vip) {
         (Some(file), ..) => pcap::read(file, limit),
+        (None, Some(client), Some(vip)) if client.addr.family() != vip.addr.family() => Err(
+            format!("{client} and {vip} are of two address families; a packet is of one"),
+        ),
         (None, Some(client), Some(vip)) => {
             let frame = flow::frame(args.proto.into(), client, vip, args.flags);
             Ok(vec![Subject::new(0, &frame)])

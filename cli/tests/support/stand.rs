@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use uvs_lab::shell::{Ended, Shell};
 use uvs_lab::traffic::{Answers, requests};
-use uvs_lab::{Daemon, Lab, Mode, Options, Result};
+use uvs_lab::{Daemon, Families, Lab, Mode, Options, Result, Service};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -73,6 +73,22 @@ pub(crate) fn fill(lab: &Lab, daemon: &Daemon<'_>) {
             .ipvsadm(&command)
             .expect("the command is carried out");
     }
+}
+
+/// Gives a daemon the same service in IPv6.
+pub(crate) fn fill_ipv6(lab: &Lab, daemon: &Daemon<'_>) -> Service {
+    let service = Service::of(&lab.plan, Families::V6);
+    let commands = [
+        service.add_service("wrr"),
+        service.add_server(0, 3),
+        service.add_server(1, 1),
+    ];
+    for command in commands {
+        daemon
+            .ipvsadm(&command)
+            .expect("the command is carried out");
+    }
+    service
 }
 
 /// Who answers 40 requests: ten rounds of the weights 3 and 1.

@@ -4,9 +4,10 @@
 use std::thread;
 
 use uvs_lab::load::{Connections, HttpLoad, wrk};
+use uvs_lab::traffic::requests;
 use uvs_lab::{Lab, Mode, Options};
 
-use crate::stand::{ask, lab, run, serving};
+use crate::stand::{ask, fill_ipv6, lab, run, serving, uvs};
 use crate::terminal::Terminal;
 
 /// Bytes of what the client loads again and again.
@@ -54,6 +55,33 @@ fn keys_lead_through_the_levels_and_the_shell_comes_back() {
     });
     terminal.resize("120", "34");
     terminal.until("all of it", |s| s.contains("MODE") && s.contains("at most"));
+    terminal.keys(&["q"]);
+    terminal.must_be_restored(0);
+    drop(terminal);
+    daemon.stop().expect("stopped");
+}
+
+#[test]
+fn services_servers_and_connections_of_ipv6_are_written_with_brackets() {
+    let (lab, _shell) = lab(Mode::Nat, Options::default());
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let service = fill_ipv6(&lab, &daemon);
+    requests(&lab.client, &service.url("/"), 40).expect("answers");
+    let terminal = Terminal::open(&lab, &daemon);
+    terminal.top();
+    terminal.until("the service", |s| {
+        s.contains(&format!("TCP {}", service.vip))
+    });
+    terminal.keys(&["Enter"]);
+    terminal.until("its servers", |s| {
+        s.contains("› servers") && s.contains(&service.servers[0].to_string())
+    });
+    terminal.keys(&["c"]);
+    let client = format!("[{}]:", service.client);
+    terminal.until("its connections", |s| {
+        let rows = s.lines().filter(|l| l.starts_with(&client));
+        s.contains("› connections (40)") && rows.count() > 10
+    });
     terminal.keys(&["q"]);
     terminal.must_be_restored(0);
     drop(terminal);

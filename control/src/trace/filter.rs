@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! FILTER = "any" | [PROTO] [END [END]] ["from" END] ["to" END]
-//! PROTO  = "tcp" | "udp" | "sctp" | "icmp"
+//! PROTO  = "tcp" | "udp" | "sctp" | "icmp" | "icmpv6"
 //! END    = ADDRESS | ADDRESS/BITS | ADDRESS:PORT | ADDRESS/BITS:PORT | :PORT
 //! ```
 //!
+//! In front of a port an IPv6 address is in brackets, with its bits: `[2001:db8::5]:80`, `[2001:db8::/32]:80`.
 //! A bare END is at either end of the packet, two of them at both; so `10.0.0.5:4711 192.168.0.38:80` is a
 //! connection in both directions. A fragment or an ICMP message has no ports.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use uvs_core::wire::ethernet::{self, ethertype};
-use uvs_core::wire::ports::{self, Ports};
-use uvs_core::wire::{ipv4, protocol};
+use uvs_core::access::Prefix;
+use uvs_core::flow::Addr;
+use uvs_core::glance::Glance;
+use uvs_core::wire::protocol;
 
 /// Which packets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +33,8 @@ pub struct Filter {
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct End {
-    addr: Ipv4Addr,
-    /// Bits of the address that count.
-    bits: u8,
+    /// `None` = any address, of either family.
+    place: Option<Prefix>,
     port: Option<u16>,
 }
 
@@ -45,7 +46,7 @@ pub enum FilterError {
     Empty,
     /// A word that is neither a keyword nor an end.
     #[error(
-        "`{0}` is neither tcp, udp, sctp, icmp, any, from, to, nor an end such as 10.0.0.5:4711, 10.0.0.0/24 or :80"
+        "`{0}` is neither tcp, udp, sctp, icmp, icmpv6, any, from, to, nor an end such as 10.0.0.5:4711, 10.0.0.0/24, [2001:db8::5]:4711 or :80"
     )]
     Word(String),
     /// A keyword without its end.
@@ -70,10 +71,11 @@ impl FromStr for Filter {
         }
         while let Some(word) = words.next() {
             match word {
-                "tcp" => filter.set_protocol(word, 6)?,
-                "udp" => filter.set_protocol(word, 17)?,
-                "sctp" => filter.set_protocol(word, 132)?,
-                "icmp" => filter.set_protocol(word, 1)?,
+                "tcp" => filter.set_protocol(word, protocol::TCP)?,
+                "udp" => filter.set_protocol(word, protocol::UDP)?,
+                "sctp" => filter.set_protocol(word, protocol::SCTP)?,
+                "icmp" => filter.set_protocol(word, protocol::ICMP)?,
+                "icmpv6" => filter.set_protocol(word, protocol::ICMPV6)?,
                 "from" => set_end(&mut filter.from, "from", words.next())?,
                 "to" => set_end(&mut filter.to, "to", words.next())?,
                 end if filter.ends.len() < 2 => filter.ends.push(end.parse()?),
@@ -101,28 +103,42 @@ impl FromStr for End {
 
     fn from_str(word: &str) -> Result<Self, FilterError> {
         let wrong = || FilterError::Word(word.to_owned());
-        let (place, port) = match word.split_once(':') {
-            Some((place, port)) => (place, Some(port.parse().map_err(|_| wrong())?)),
-            None => (word, None),
-        };
-        if place.is_empty() {
-            let addr = Ipv4Addr::UNSPECIFIED;
-            return Ok(Self {
-                addr,
-                bits: 0,
-                port,
-            });
-        }
-        let (addr, bits) = match place.split_once('/') {
-            Some((addr, bits)) => (addr, bits.parse().map_err(|_| wrong())?),
-            None => (place, 32),
-        };
-        if bits > 32 {
-            return Err(wrong());
-        }
-        let addr = addr.parse().map_err(|_| wrong())?;
-        Ok(Self { addr, bits, port })
+        let (place, port) = split(word).ok_or_else(wrong)?;
+        let port = port.map(|digits| digits.parse().map_err(|_| wrong()));
+        let place = (!place.is_empty()).then(|| prefix(place).ok_or_else(wrong));
+        Ok(Self {
+            place: place.transpose()?,
+            port: port.transpose()?,
+        })
     }
+}
+
+/// Place and port; a bare IPv6 address has no port, for its last group could be taken for one. `None` where a bracket
+/// stays open.
+fn split(word: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(inside) = word.strip_prefix('[') {
+        return match inside.split_once(']')? {
+            (place, "") => Some((place, None)),
+            (place, rest) => Some((place, Some(rest.strip_prefix(':')?))),
+        };
+    }
+    Some(match word.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => (word, None),
+        Some((place, port)) => (place, Some(port)),
+        None => (word, None),
+    })
+}
+
+/// `ADDRESS` or `ADDRESS/BITS`, of which what is behind the bits does not count.
+fn prefix(place: &str) -> Option<Prefix> {
+    let (addr, bits) = match place.split_once('/') {
+        Some((addr, bits)) => (addr, Some(bits.parse::<u8>().ok()?)),
+        None => (place, None),
+    };
+    let addr = Addr::from(addr.parse::<IpAddr>().ok()?);
+    let most = addr.family().bits();
+    let bits = bits.unwrap_or(most);
+    (bits <= most).then(|| Prefix::around(addr, bits))
 }
 
 impl Filter {
@@ -135,14 +151,14 @@ impl Filter {
 
     /// Whether a frame is one of those. Its headers may be inconsistent: nothing is read beyond its bytes.
     pub fn matches(&self, frame: &[u8]) -> bool {
-        let Some((header, ports)) = headers(frame) else {
+        let Some(seen) = Glance::of_frame(frame) else {
             return false;
         };
-        if self.protocol.is_some_and(|p| p != header.protocol()) {
+        if self.protocol.is_some_and(|p| p != seen.protocol) {
             return false;
         }
-        let from = (u32::from_be_bytes(header.src()), ports.map(|p| p.src()));
-        let to = (u32::from_be_bytes(header.dst()), ports.map(|p| p.dst()));
+        let from = (seen.src, seen.ports.map(|(from, _)| from));
+        let to = (seen.dst, seen.ports.map(|(_, to)| to));
         let either = match self.ends.as_slice() {
             [] => true,
             [one] => one.is(from) || one.is(to),
@@ -152,31 +168,13 @@ impl Filter {
     }
 }
 
-type Header<'a> = ipv4::Header<&'a [u8; ipv4::MIN_LEN]>;
-
-/// An IPv4 frame's header, and its ports where it has any.
-fn headers(frame: &[u8]) -> Option<(Header<'_>, Option<Ports<&[u8; ports::LEN]>>)> {
-    let ethernet = ethernet::Header::new_checked(frame).ok()?;
-    let packet = &frame[ethernet::LEN..];
-    let header = ipv4::Header::new_checked(packet).ok()?;
-    if ethernet.ethertype() != ethertype::IPV4 {
-        return None;
-    }
-    let with_ports = [protocol::TCP, protocol::UDP, protocol::SCTP];
-    let has_ports = with_ports.contains(&header.protocol()) && !header.is_fragment();
-    let l4 = packet.get(header.header_len()..).filter(|_| has_ports);
-    let ports = l4.and_then(|l4| Ports::new_checked(l4).ok());
-    Some((header, ports))
-}
-
 /// Address, and port where there is one.
-type Seen = (u32, Option<u16>);
+type Seen = (Addr, Option<u16>);
 
 impl End {
     fn is(&self, (addr, port): Seen) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
-        let same = (u32::from(self.addr) ^ addr) & mask == 0;
-        same && self.port.is_none_or(|wanted| port == Some(wanted))
+        self.place.is_none_or(|place| place.has(addr))
+            && self.port.is_none_or(|wanted| port == Some(wanted))
     }
 }
 
@@ -222,6 +220,24 @@ mod tests {
     }
 
     #[test]
+    fn ends_may_be_of_ipv6_and_a_bare_port_is_of_both_families() {
+        let (c, v) = ("[2001:db8::5]:4711", "[2001:db8:1::38]:80");
+        for filter in [
+            "tcp :80",
+            "2001:db8::5",
+            "[2001:db8::5]",
+            "2001:db8::/48 [2001:db8:1::38]:80",
+            "to [2001:db8:1::/48]:80",
+        ] {
+            assert!(passes(filter, c, v), "{filter}");
+        }
+        for filter in ["0.0.0.0/0", "2001:db8::6", "[2001:db8::5]:80", "icmpv6"] {
+            assert!(!passes(filter, c, v), "{filter}");
+        }
+        assert!(!passes("::/0", "10.0.0.5:4711", "192.168.0.38:80"));
+    }
+
+    #[test]
     fn what_is_no_filter_is_told_by_its_word() {
         let wrong = |text: &str| text.parse::<Filter>().expect_err("no filter");
         assert_eq!(wrong(" "), FilterError::Empty);
@@ -234,6 +250,9 @@ mod tests {
             wrong("10.0.0.5/33"),
             FilterError::Word("10.0.0.5/33".to_owned())
         );
+        for text in ["2001:db8::/129", "[2001:db8::5", "[2001:db8::5]80", "[]:x"] {
+            assert_eq!(wrong(text), FilterError::Word(text.to_owned()));
+        }
         assert_eq!(wrong("tcp to"), FilterError::NoEnd("to"));
         assert!(matches!(wrong("tcp udp"), FilterError::TooMany(..)));
         assert!(matches!(wrong(":1 :2 :3"), FilterError::TooMany(..)));

@@ -4,6 +4,7 @@
 
 pub mod fragment;
 pub mod frame;
+pub mod glance;
 pub mod outbox;
 pub mod packet;
 pub mod rewrite;

@@ -1,58 +1,46 @@
 //! Predicts which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`] as a function.
 
 use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
-use uvs_core::wire::ethernet::{self, ethertype};
-use uvs_core::wire::ports::Ports;
-use uvs_core::wire::{icmp, icmpv6, ipv4, ipv6, protocol};
+use uvs_core::glance::Glance;
+use uvs_core::wire::{ethernet, icmp, icmpv6, protocol};
 
 use super::spec::{GuardSpec, Server};
-
-/// What the rules look at.
-struct Headers {
-    src: Addr,
-    dst: Addr,
-    protocol: u8,
-    src_port: u16,
-    dst_port: u16,
-}
 
 impl GuardSpec {
     /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it. A NAT
     /// server's is dropped where it is `ours`: to a client that the guard remembers.
     pub(crate) fn dropped_by(&self, frame: &[u8], ours: bool) -> Option<&'static str> {
-        let ethernet = ethernet::Header::new_checked(frame).ok()?;
-        let family = Family::ALL
-            .into_iter()
-            .find(|f| ethertype::of(*f == Family::V6) == ethernet.ethertype())?;
+        let h = Glance::of_frame(frame)?;
         let packet = &frame[ethernet::LEN..];
-        let h = Headers::read(family, packet)?;
+        // 0 where there are none, as in a fragment that is not the first.
+        let (src_port, dst_port) = h.ports.unwrap_or_default();
         let Some(protocol) = Protocol::from_number(h.protocol) else {
             return if self.owned.contains(&h.dst) {
                 Some("owned")
             } else {
                 let passes = !self.local.contains(&h.dst);
-                (passes && self.quotes_ours(family, packet)).then_some("icmp_error")
+                (passes && self.quotes_ours(&h, packet)).then_some("icmp_error")
             };
         };
         let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
-            (p, vip) == (protocol, h.dst) && (port == 0 || port == h.dst_port)
+            (p, vip) == (protocol, h.dst) && (port == 0 || port == dst_port)
         };
         let is_service = |of: &[(Protocol, Addr, u16)]| of.iter().any(to_service);
         let is_wide = |of_host: bool| {
             let flow = Flow::new(
                 protocol,
-                Endpoint::new(h.src, h.src_port),
-                Endpoint::new(h.dst, h.dst_port),
+                Endpoint::new(h.src, src_port),
+                Endpoint::new(h.dst, dst_port),
             );
             let all = self.nat.wide.iter().chain(&self.wide);
             let mut wide = all.filter(|to| to.is_host() == of_host);
             wide.any(|to| to.has(&flow))
         };
         let is_from = |&(addr, p, port): &Server| {
-            (p, addr) == (protocol, h.src) && (port == 0 || port == h.src_port)
+            (p, addr) == (protocol, h.src) && (port == 0 || port == src_port)
         };
         let (low, high) = self.fullnat.ports;
-        let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&h.dst_port);
+        let to_fullnat = self.fullnat.local.contains(&h.dst) && (low..=high).contains(&dst_port);
         if is_service(&self.nat.services) {
             Some("service")
         } else if self.owned.contains(&h.dst) {
@@ -69,79 +57,32 @@ impl GuardSpec {
     }
 
     /// Whether an ICMP error is about a packet to a NAT server.
-    fn quotes_ours(&self, family: Family, packet: &[u8]) -> bool {
-        let Some(h) = quoted(family, packet).and_then(|p| Headers::read(family, p)) else {
+    fn quotes_ours(&self, error: &Glance, packet: &[u8]) -> bool {
+        let Some(h) = quoted(error, packet).and_then(Glance::of_packet) else {
             return false;
         };
+        let (_, to) = h.ports.unwrap_or_default();
         self.nat_servers.iter().any(|&(addr, protocol, port)| {
-            (addr, protocol as u8) == (h.dst, h.protocol) && (port == 0 || port == h.dst_port)
+            (addr, protocol as u8) == (h.dst, h.protocol) && (port == 0 || port == to)
         })
     }
-}
-
-impl Headers {
-    /// Reads a packet's; ports are 0 where there are none, as in a fragment that is not the first.
-    fn read(family: Family, packet: &[u8]) -> Option<Self> {
-        let (src, dst, protocol, l4) = match family {
-            Family::V4 => {
-                let header = ipv4::Header::new_checked(packet).ok()?;
-                let ends = (Addr::v4(header.src()), Addr::v4(header.dst()));
-                (ends.0, ends.1, header.protocol(), header.header_len())
-            }
-            Family::V6 => {
-                let header = ipv6::Header::new_checked(packet).ok()?;
-                let (protocol, l4) = behind_extensions(packet)?;
-                let ends = (Addr::v6(header.src()), Addr::v6(header.dst()));
-                (ends.0, ends.1, protocol, l4)
-            }
-        };
-        let l4 = packet.get(l4..).unwrap_or_default();
-        let ports = Ports::new_checked(l4).map_or((0, 0), |p| (p.src(), p.dst()));
-        Some(Self {
-            src,
-            dst,
-            protocol,
-            src_port: ports.0,
-            dst_port: ports.1,
-        })
-    }
-}
-
-/// What an IPv6 packet's extension headers end in, and where that begins: beyond the packet in a fragment that
-/// is not the first, which has none of it.
-fn behind_extensions(packet: &[u8]) -> Option<(u8, usize)> {
-    let chain = ipv6::walk(packet).ok()?;
-    let Some(at) = chain.fragment else {
-        return Some((chain.protocol, chain.len));
-    };
-    let fragment = ipv6::Fragment::new_checked(packet.get(at..)?).ok()?;
-    if fragment.offset() != 0 {
-        return Some((chain.protocol, packet.len()));
-    }
-    let chain = ipv6::walk_from(packet, chain.protocol, chain.len, at).ok()?;
-    Some((chain.protocol, chain.len))
 }
 
 /// The packet that an ICMP error quotes, where the guard can read it: without options or extension headers.
-fn quoted(family: Family, packet: &[u8]) -> Option<&[u8]> {
-    let (kinds, protocol, at) = match family {
-        Family::V4 => {
-            let header = ipv4::Header::new_checked(packet).ok()?;
-            (icmp::ERRORS, header.protocol(), header.header_len())
-        }
-        Family::V6 => {
-            let (protocol, at) = behind_extensions(packet)?;
-            (icmpv6::ERRORS, protocol, at)
-        }
+fn quoted<'a>(error: &Glance, packet: &'a [u8]) -> Option<&'a [u8]> {
+    let family = error.src.family();
+    let kinds = match family {
+        Family::V4 => icmp::ERRORS,
+        Family::V6 => icmpv6::ERRORS,
     };
-    let message = packet.get(at..)?;
+    let message = packet.get(error.l4..)?;
     let kind = icmp::Header::new_checked(message).ok()?.kind();
     let quoted = &message[icmp::LEN..];
     let is_plain = match family {
         Family::V4 => quoted.first() == Some(&0x45),
         Family::V6 => quoted.first().is_some_and(|first| first >> 4 == 6),
     };
-    let is_icmp = protocol == protocol_of_icmp(family);
+    let is_icmp = error.protocol == protocol_of_icmp(family);
     (is_icmp && is_plain && kinds.contains(&kind)).then_some(quoted)
 }
 

@@ -1,10 +1,11 @@
 //! How a frame that was written down or made up would come in: by which port, and as what kind of frame.
 
 use uvs_core::fib::{Fib, Interface, NextHop, Query};
-use uvs_core::flow::Addr;
+use uvs_core::flow::Family;
 use uvs_core::frame::{Gso, Offload};
+use uvs_core::glance::Glance;
 use uvs_core::verdict::PortId;
-use uvs_core::wire::{ethernet, ipv4, protocol, tcp};
+use uvs_core::wire::{ethernet, protocol, tcp};
 
 /// A locally administered address, where the sender's is not known.
 const SOME_SENDER: ethernet::Mac = [2, 0, 0, 0, 0, 0];
@@ -60,8 +61,8 @@ fn addresses(bytes: &[u8]) -> Option<(ethernet::Mac, ethernet::Mac)> {
 
 /// The way back to the packet's source, from where it goes.
 fn way_back(bytes: &[u8], fib: &Fib) -> Option<NextHop> {
-    let ip = ipv4::Header::new_checked(bytes.get(ethernet::LEN..)?).ok()?;
-    let query = Query::to(Addr::v4(ip.src())).from(Addr::v4(ip.dst()));
+    let seen = Glance::of_frame(bytes)?;
+    let query = Query::to(seen.src).from(seen.dst);
     fib.lookup(query).ok()
 }
 
@@ -74,7 +75,7 @@ fn towards_source<'a>(bytes: &[u8], fib: &'a Fib) -> Option<&'a Interface> {
 
 /// Fills the MAC addresses in: to the director, from the next hop towards the source.
 fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
-    if bytes.len() < ethernet::LEN + ipv4::MIN_LEN {
+    if Glance::of_frame(bytes).is_none() {
         return;
     }
     let known = way_back(bytes, fib).and_then(|hop| hop.mac);
@@ -87,20 +88,24 @@ fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
 /// together: the engine gets it as the super-frame it was.
 fn offload(bytes: &[u8], mtu: usize) -> Offload {
     let long = bytes.get(ethernet::LEN..).filter(|ip| ip.len() > mtu);
-    let packet = long.and_then(|ip| ipv4::Packet::new_checked(ip).ok());
-    let Some(packet) = packet.filter(|p| p.header.protocol() == protocol::TCP) else {
+    let seen = long.and_then(|_| Glance::of_frame(bytes));
+    let Some(seen) = seen.filter(|seen| seen.protocol == protocol::TCP) else {
         return Offload::default();
     };
-    let Ok(segment) = tcp::Header::new_checked(packet.payload) else {
+    let l4 = ethernet::LEN + seen.l4;
+    let Ok(segment) = tcp::Header::new_checked(bytes.get(l4..).unwrap_or_default()) else {
         return Offload::default();
     };
-    let header = packet.header.header_len();
-    let headers = header + segment.header_len();
+    let headers = seen.l4 + segment.header_len();
+    let gso = match seen.src.family() {
+        Family::V4 => Gso::TcpV4 { ecn: false },
+        Family::V6 => Gso::TcpV6 { ecn: false },
+    };
     let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
     Offload {
-        csum_start: Some(short(ethernet::LEN + header)),
+        csum_start: Some(short(l4)),
         csum_offset: short(tcp::offset::CHECKSUM),
-        gso: Gso::TcpV4 { ecn: false },
+        gso,
         gso_size: short(mtu.saturating_sub(headers)),
         hdr_len: short(ethernet::LEN + headers),
     }
@@ -111,6 +116,7 @@ mod tests {
     use super::*;
     use uvs_control::trace::flow::{Flags, endpoint, frame};
     use uvs_core::fib::{Hop, ReversePath, Route, Target};
+    use uvs_core::flow::Addr;
     use uvs_core::flow::Protocol;
 
     fn fib() -> Fib {
@@ -126,21 +132,30 @@ mod tests {
             });
             let hop = Target::Hop(Hop::by(ifindex.into(), None));
             fib.add_route(Route::new(Addr::v4(net), 24, hop));
+            let six = std::net::Ipv6Addr::new(0x2001, 0xdb8, net[2].into(), 0, 0, 0, 0, 0);
+            let hop = Target::Hop(Hop::by(ifindex.into(), None));
+            fib.add_route(Route::new(six.into(), 48, hop));
         }
         fib
     }
 
     fn syn(from: &str) -> Vec<u8> {
         let end = |text| endpoint(text).expect("an endpoint");
-        frame(Protocol::Tcp, end(from), end("10.0.0.100:80"), Flags(2))
+        let to = match from.starts_with('[') {
+            true => "[2001:db8::100]:80",
+            false => "10.0.0.100:80",
+        };
+        frame(Protocol::Tcp, end(from), end(to), Flags(2))
     }
 
     #[test]
     fn a_made_up_packet_comes_from_where_its_source_is() {
-        let arrival = Arrival::new(0, syn("10.0.1.7:1000"), &fib());
-        assert_eq!(arrival.port, Some(PortId(1)));
-        assert_eq!(arrival.bytes[..6], [2, 0, 0, 0, 0, 3]);
-        assert_eq!(arrival.offload, Offload::default());
+        for from in ["10.0.1.7:1000", "[2001:db8:1::7]:1000"] {
+            let arrival = Arrival::new(0, syn(from), &fib());
+            assert_eq!(arrival.port, Some(PortId(1)), "{from}");
+            assert_eq!(arrival.bytes[..6], [2, 0, 0, 0, 0, 3], "{from}");
+            assert_eq!(arrival.offload, Offload::default(), "{from}");
+        }
     }
 
     #[test]

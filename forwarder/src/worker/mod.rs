@@ -24,6 +24,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
+use uvs_core::flow::Addr;
 use uvs_core::offload::{Hook, Reach, Room};
 use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
@@ -104,6 +105,8 @@ pub(crate) struct Worker {
     filter: Option<Arc<Desired>>,
     hold: HoldQueue,
     given_up: Vec<(PortId, Held)>,
+    /// Next hops to be asked for when what is queued has left.
+    solicited: Vec<(PortId, Addr)>,
     outbox: Outbox,
     latency: Latencies,
     arrivals: Vec<u64>,
@@ -160,6 +163,7 @@ impl Worker {
             filter: None,
             hold: HoldQueue::default(),
             given_up: Vec::new(),
+            solicited: Vec::new(),
             outbox: Outbox::new(),
             latency: Latencies::default(),
             arrivals: Vec::new(),

@@ -99,7 +99,7 @@ impl Worker {
 
     pub(super) fn held(&mut self, port: PortId, via: Addr, admission: Admission) {
         match admission {
-            Admission::First => (self.line.notices)(Notice::Solicit(port, via)),
+            Admission::First => self.solicited.push((port, via)),
             Admission::Kept => {}
             Admission::Full => self.lose(usize::from(port.0), 1, DropReason::HoldQueueFull),
         }
@@ -114,13 +114,6 @@ impl Worker {
     /// Sends what is queued, and before it has the kernel know what it is to do with the answers.
     pub(super) fn flush(&mut self, now: Instant) {
         self.engine.give_orders(now);
-        let host = self.host();
-        let reinjected = self.reinject.flush(&self.rx);
-        self.ledgers[host].flushed(&reinjected);
-        self.engine
-            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
-        self.engine
-            .count_lost(reinjected.failed, DropReason::SendFailed);
         for (tx, ledger) in self.tx.iter_mut().zip(&mut self.ledgers) {
             let flushed = tx.flush(&self.rx);
             ledger.flushed(&flushed);
@@ -128,6 +121,17 @@ impl Worker {
                 .count_lost(flushed.queue_full, DropReason::SendQueueFull);
             self.engine
                 .count_lost(flushed.failed, DropReason::SendFailed);
+        }
+        // What was said of a packet leaves before what the host says of it, and before the host asks for its next hop.
+        let host = self.host();
+        let reinjected = self.reinject.flush(&self.rx);
+        self.ledgers[host].flushed(&reinjected);
+        self.engine
+            .count_lost(reinjected.queue_full, DropReason::SendQueueFull);
+        self.engine
+            .count_lost(reinjected.failed, DropReason::SendFailed);
+        for (port, via) in self.solicited.drain(..) {
+            (self.line.notices)(Notice::Solicit(port, via));
         }
     }
 

@@ -14,6 +14,7 @@ use uvs_control::trace::{Subject, Traced};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::Addr;
+use uvs_core::glance::Glance;
 use uvs_core::marks::destinations;
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::time::Instant;
@@ -105,15 +106,14 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
 /// was sent to.
 fn network(config: &Config, frames: &[Vec<u8>]) -> Fib {
     let to_service = |frame: &&Vec<u8>| {
-        let dst = frame.get(30..34).and_then(|b| <[u8; 4]>::try_from(b).ok());
         let services = config.services.iter();
         let mut to = services.flat_map(|s| destinations(s.key, &config.marks));
-        dst.is_some_and(|dst| to.any(|to| to.has_address(Addr::v4(dst))))
+        Glance::of_frame(frame).is_some_and(|seen| to.any(|to| to.has_address(seen.dst)))
     };
     let sent_to = frames.iter().find(to_service);
     let mac = sent_to.map_or(MAC, |frame| std::array::from_fn(|i| frame[i]));
     let mut fib = Fib::new();
-    fib.forwarding = true;
+    (fib.forwarding, fib.forwarding_ipv6) = (true, true);
     fib.set_interface(Interface {
         port: PortId(0),
         ifindex: IFINDEX,
@@ -122,7 +122,9 @@ fn network(config: &Config, frames: &[Vec<u8>]) -> Fib {
         up: true,
         reverse_path: ReversePath::Off,
     });
-    let hop = Target::Hop(Hop::by(IFINDEX, None));
-    fib.add_route(Route::new(Addr::UNSPECIFIED, 0, hop));
+    for everything in [Addr::UNSPECIFIED, Addr::v6([0; 16])] {
+        let hop = Target::Hop(Hop::by(IFINDEX, None));
+        fib.add_route(Route::new(everything, 0, hop));
+    }
     fib
 }
