@@ -22,7 +22,7 @@ use super::{daemon, output};
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["client", "pcap", "live"])))]
 pub(crate) struct Args {
-    /// The client, ADDRESS:PORT or [ADDRESS]:PORT
+    /// The client, ADDRESS:PORT; an IPv6 address in brackets
     #[arg(requires = "vip", value_parser = flow::endpoint)]
     client: Option<Endpoint>,
     /// Where its packet goes, of the client's family
