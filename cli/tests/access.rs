@@ -8,9 +8,9 @@ use std::fs;
 use std::net::Ipv6Addr;
 
 use uvs_lab::shell::Shell;
-use uvs_lab::{Daemon, Lab, Mode, Options, twin};
+use uvs_lab::{Daemon, Families, Lab, Mode, Options, twin};
 
-use stand::{eventually, fill_ipv6, lab, run, serving, uvs};
+use stand::{eventually, fill_in, lab, run, serving, uvs};
 
 /// Last bytes of the clients' addresses, which share the client's interface.
 const GOOD: u8 = 101;
@@ -255,7 +255,7 @@ fn what_the_hosts_input_chain_drops_is_kept_out_in_ipv6_too() {
     );
     succeed(&lab, &shell, &rules);
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
-    let service = fill_ipv6(&lab, &daemon);
+    let service = fill_in(&lab, &daemon, Families::V6);
     let asks = |from: Ipv6Addr, patience: u32| {
         let url = service.url("/");
         let curl = format!("curl -6 -sS -m {patience} --interface {from} '{url}'");

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use stand::{ask, fill_ipv6, lab, must_serve, run, serving, shares, uvs};
+use stand::{ask, fill_in, lab, must_serve, run, serving, shares, uvs};
 use uvs_lab::capture::Capture;
 use uvs_lab::shell::Shell;
-use uvs_lab::{Daemon, Lab, Mode, Options, SERVERS};
+use uvs_lab::{Daemon, Families, Lab, Mode, Options, SERVERS};
 
 /// A traced client's first port.
 const PORT: u16 = 20_000;
@@ -211,7 +211,7 @@ fn real_packets_are_told_as_they_pass_and_it_ends_by_itself() {
 fn packets_of_ipv6_are_foretold_and_told_as_they_pass() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
-    let service = fill_ipv6(&lab, &daemon);
+    let service = fill_in(&lab, &daemon, Families::V6);
     let request = |port: u16| {
         let line = format!(
             "curl -6 -sSf -m 10 --local-port {port} '{}'",

@@ -62,22 +62,12 @@ pub(crate) fn serving_by_guard(lab: &Lab) -> Daemon<'_> {
 
 /// Gives a daemon the service of [`serving`].
 pub(crate) fn fill(lab: &Lab, daemon: &Daemon<'_>) {
-    let plan = &lab.plan;
-    let commands = [
-        plan.add_service("wrr"),
-        plan.add_server(0, 3),
-        plan.add_server(1, 1),
-    ];
-    for command in commands {
-        daemon
-            .ipvsadm(&command)
-            .expect("the command is carried out");
-    }
+    fill_in(lab, daemon, Families::V4);
 }
 
-/// Gives a daemon the same service in IPv6.
-pub(crate) fn fill_ipv6(lab: &Lab, daemon: &Daemon<'_>) -> Service {
-    let service = Service::of(&lab.plan, Families::V6);
+/// Gives a daemon the same service in other families.
+pub(crate) fn fill_in(lab: &Lab, daemon: &Daemon<'_>, families: Families) -> Service {
+    let service = Service::of(&lab.plan, families);
     let commands = [
         service.add_service("wrr"),
         service.add_server(0, 3),

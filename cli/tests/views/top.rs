@@ -5,9 +5,9 @@ use std::thread;
 
 use uvs_lab::load::{Connections, HttpLoad, wrk};
 use uvs_lab::traffic::requests;
-use uvs_lab::{Lab, Mode, Options};
+use uvs_lab::{Families, Lab, Mode, Options};
 
-use crate::stand::{ask, fill_ipv6, lab, run, serving, uvs};
+use crate::stand::{ask, fill_in, lab, run, serving, uvs};
 use crate::terminal::Terminal;
 
 /// Bytes of what the client loads again and again.
@@ -65,7 +65,7 @@ fn keys_lead_through_the_levels_and_the_shell_comes_back() {
 fn services_servers_and_connections_of_ipv6_are_written_with_brackets() {
     let (lab, _shell) = lab(Mode::Nat, Options::default());
     let daemon = lab.start_daemon(uvs()).expect("uvs runs");
-    let service = fill_ipv6(&lab, &daemon);
+    let service = fill_in(&lab, &daemon, Families::V6);
     requests(&lab.client, &service.url("/"), 40).expect("answers");
     let terminal = Terminal::open(&lab, &daemon);
     terminal.top();

@@ -84,30 +84,10 @@ pub fn exercise(modes: &'static [ModeDef], data: &[u8]) -> u64 {
 /// # Panics
 /// Where it makes a difference: to what leaves, to any connection, to any number.
 pub fn exercise_handed_over(modes: &'static [ModeDef], data: &[u8], reach: Reach) -> u64 {
-    let ways = ways(modes);
-    let bed = |source: &mut Source<'_>| {
-        let mut bed = make_bed(modes, &ways, source.byte());
-        bed.take_back();
-        bed
-    };
-    let mut source = Source(data);
-    let mut without = Vec::new();
-    let plain = bed(&mut source);
-    run(plain, &ways, source, |bed| without.push(View::of(bed)));
-    let mut source = Source(data);
-    let mut handing = bed(&mut source);
-    let model = handing.hand_over(reach);
-    let mut without = without.into_iter();
-    run(handing, &ways, source, |bed| {
-        let without = without.next().expect("as many states as without");
-        let difference = View::of(bed).difference(&without);
-        assert!(
-            difference.is_none(),
-            "at {:?}, with, without: {difference:#?}",
-            bed.now
-        );
-    });
-    model.forwarded()
+    let mut model = None;
+    let hand_over = |bed: &mut Bed| model = Some(bed.hand_over(reach));
+    twice(modes, data, hand_over, |_| {});
+    model.map_or(0, |model| model.forwarded())
 }
 
 /// Does what `data` says twice: by one engine, and by engines of which each goes on where the one before has stopped,
@@ -116,6 +96,26 @@ pub fn exercise_handed_over(modes: &'static [ModeDef], data: &[u8], reach: Reach
 /// # Panics
 /// Where it makes a difference: to what leaves, to any connection, to any number.
 pub fn exercise_handed_down(modes: &'static [ModeDef], data: &[u8], each: u32) -> u32 {
+    let (mut operations, mut engines) = (0, 1);
+    let count = |bed: &mut Bed| {
+        operations += 1;
+        if operations % each.max(1) == 0 {
+            bed.hand_down(modes, limits());
+            engines += 1;
+        }
+    };
+    twice(modes, data, |_| {}, count);
+    engines
+}
+
+/// Does what `data` says on a bed of one engine alone, and on another to which `prepare` is done first, and `then` after
+/// each operation. Both are alike all the time.
+fn twice(
+    modes: &'static [ModeDef],
+    data: &[u8],
+    prepare: impl FnOnce(&mut Bed),
+    mut then: impl FnMut(&mut Bed),
+) {
     let ways = ways(modes);
     let bed = |source: &mut Source<'_>| {
         let mut bed = make_bed(modes, &ways, source.byte());
@@ -123,27 +123,23 @@ pub fn exercise_handed_down(modes: &'static [ModeDef], data: &[u8], each: u32) -
         bed
     };
     let mut source = Source(data);
-    let mut one = Vec::new();
+    let mut alone = Vec::new();
     let plain = bed(&mut source);
-    run(plain, &ways, source, |bed| one.push(View::of(bed)));
+    run(plain, &ways, source, |bed| alone.push(View::of(bed)));
     let mut source = Source(data);
-    let several = bed(&mut source);
-    let (mut one, mut operations, mut engines) = (one.into_iter(), 0, 1);
-    run(several, &ways, source, |bed| {
-        let one = one.next().expect("as many states as by one engine");
-        let difference = View::of(bed).difference(&one);
+    let mut other = bed(&mut source);
+    prepare(&mut other);
+    let mut alone = alone.into_iter();
+    run(other, &ways, source, |bed| {
+        let alone = alone.next().expect("as many states as alone");
+        let difference = View::of(bed).difference(&alone);
         assert!(
             difference.is_none(),
-            "at {:?}, by several engines, by one: {difference:#?}",
+            "at {:?}, other, alone: {difference:#?}",
             bed.now
         );
-        operations += 1;
-        if operations % each.max(1) == 0 {
-            bed.hand_down(modes, limits());
-            engines += 1;
-        }
+        then(bed);
     });
-    engines
 }
 
 /// Does what `source` says on a bed, and lets each state of it be looked at.
