@@ -13,6 +13,8 @@ use super::{FAILED, daemon, output};
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often a daemon is asked again that has just been succeeded.
+const TRIES: u32 = 50;
 
 /// Start the daemon's program anew, as it is installed now and with the words that the daemon was started with, and let
 /// it take over: connections, counters and what commands have changed go on, and frames wait for some milliseconds.
@@ -27,7 +29,14 @@ pub(crate) struct Args {
 
 /// How it can end.
 enum Ended {
-    Done { pid: u32, paused_ms: u64 },
+    Done {
+        pid: u32,
+        paused_ms: u64,
+    },
+    /// The daemon that was asked is gone, and another answers.
+    Unheard {
+        pid: u32,
+    },
     Lost(String),
     Failed(String),
 }
@@ -41,11 +50,12 @@ pub(crate) fn main(args: &Args) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    // One connection: the daemon that was asked is the one that knows.
-    let mut client = Client::from_env();
-    match begun(&mut client, binary) {
+    match upgraded(binary) {
         Ok(Ended::Done { pid, paused_ms }) => output::print(&format!(
             "the daemon with pid {pid} has taken over; frames waited for {paused_ms} ms\n"
+        )),
+        Ok(Ended::Unheard { pid }) => output::print(&format!(
+            "the daemon with pid {pid} has taken over; the one before ended before it could say how long frames waited\n"
         )),
         Ok(Ended::Lost(why)) => {
             eprintln!("a new daemon has taken over and does not serve: {why}; start it again");
@@ -56,6 +66,35 @@ pub(crate) fn main(args: &Args) -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(e) => daemon::failed(&e),
+    }
+}
+
+/// Has the running daemon upgraded. One connection for all: the daemon that was asked is the one that knows.
+fn upgraded(binary: Option<String>) -> Result<Ended, CallError> {
+    let (mut client, pid) = running()?;
+    match begun(&mut client, binary) {
+        Err(broken @ CallError::Broken { .. }) => match running() {
+            Ok((_, heir)) if heir != pid => Ok(Ended::Unheard { pid: heir }),
+            _ => Err(broken),
+        },
+        ended => ended,
+    }
+}
+
+/// A connection to the daemon that serves, and its process id. One that has just been succeeded sends askers on, or is
+/// gone by the time they ask.
+fn running() -> Result<(Client, u32), CallError> {
+    let mut tries = 0;
+    loop {
+        let mut client = Client::from_env();
+        match client.ask(ask::Info) {
+            Ok(info) => return Ok((client, info.pid)),
+            Err(CallError::Broken { .. } | CallError::Refused(_)) if tries < TRIES => {
+                tries += 1;
+                sleep(LOOK);
+            }
+            Err(e) => return Err(e),
+        }
     }
 }
 
