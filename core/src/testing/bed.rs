@@ -106,11 +106,12 @@ impl Bed {
         });
     }
 
-    /// Has another engine go on, from bytes, as in another process.
+    /// Has another engine go on, from bytes, as in another process. A hook gives everything back first.
     ///
     /// # Panics
     /// Where it cannot.
     pub fn hand_down_to(&mut self, config: EngineConfig) {
+        self.take_back();
         let estate = self.engine.hand_down().expect("an engine without a hook");
         let bytes = postcard::to_stdvec(&estate).expect("an estate can be written");
         let estate = postcard::from_bytes(&bytes).expect("and read");
