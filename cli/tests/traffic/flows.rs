@@ -16,8 +16,8 @@ const MB: u64 = 1_000_000;
 const AT_ONCE: usize = 2;
 const CONNECTIONS: u32 = 32;
 /// Seconds of load where `UVS_LOAD_SECONDS` does not say.
-const LOAD_SECONDS: u32 = 3;
-const BULK_SECONDS: u32 = 2;
+const LOAD_SECONDS: u32 = 1;
+const BULK_SECONDS: u32 = 1;
 
 /// 100 MB down and up, several at once, over all real servers.
 pub(crate) fn transfers(mode: Mode, families: Families, offloads: Offloads) {
@@ -59,52 +59,47 @@ pub(crate) fn transfers(mode: Mode, families: Families, offloads: Offloads) {
     director.stop();
 }
 
-/// A load generator, with keep-alive and with a connection for each request.
-pub(crate) fn load(mode: Mode, families: Families, offloads: Offloads) {
+/// What is not a file, one after the other in one lab.
+pub(crate) fn streams(mode: Mode, families: Families, offloads: Offloads) {
     let _turn = alone();
     let lab = lab(mode, offloads);
     let director = Director::start(&lab, families);
+    load(&lab, &director);
+    bulk(&lab, &director);
+    exchange_datagrams(&lab, &director);
+    director.stop();
+}
+
+/// A load generator, with keep-alive and with a connection for each request.
+fn load(lab: &Lab, director: &Director<'_>) {
     director.serve_http(SERVERS);
     for connections in [Connections::Kept, Connections::PerRequest] {
         let url = director.service.url("/");
         let load =
             wrk(&lab.client, &url, load_seconds(), CONNECTIONS, connections).expect("a result");
-        println!("{mode} {families} {offloads:?} {connections:?}: {load:?}");
+        println!("{connections:?}: {load:?}");
         assert!(load.requests > u64::from(CONNECTIONS), "{load:?}");
         assert_eq!(load.failed, 0, "{connections:?}: {load:?}");
     }
-    director.stop();
 }
 
 /// iperf3 in both directions. Its control and data connections must meet the same server: there is one. It
 /// resets clients that come while it ends another's test, so each direction has its own.
-pub(crate) fn bulk(mode: Mode, families: Families, offloads: Offloads) {
+fn bulk(lab: &Lab, director: &Director<'_>) {
     /// What a flow that lives on retransmissions does not reach.
     const MOVED: u64 = 10 * MB;
-    let _turn = alone();
-    let lab = lab(mode, offloads);
-    let director = Director::start(&lab, families);
     for (port, direction) in [(5201, Direction::Upload), (5202, Direction::Download)] {
         let (vip, _) = director.serve(Protocol::Tcp, port);
         let log = lab.dir().join(format!("iperf3-{port}.log"));
         let _server = iperf3_server(&lab.servers[0].host, port, &log).expect("iperf3 listens");
         let bulk = iperf3(&lab.client, vip.ip(), port, BULK_SECONDS, direction).expect("a result");
-        println!("{mode} {families} {offloads:?} {direction:?}: {bulk:?}");
+        println!("{direction:?}: {bulk:?}");
         assert!(bulk.bytes > MOVED, "{direction:?} stalls: {bulk:?}");
     }
-    director.stop();
 }
 
-/// Request and response in one datagram each, in fragments, and sent by UDP GSO.
-pub(crate) fn udp(mode: Mode, families: Families, offloads: Offloads) {
-    let _turn = alone();
-    let lab = lab(mode, offloads);
-    let director = Director::start(&lab, families);
-    exchange_datagrams(&lab, &director);
-    director.stop();
-}
-
-/// Datagrams of all sorts to a service of their own; every one must be answered with its own bytes.
+/// Request and response in one datagram each, in fragments, and sent by UDP GSO, to a service of their own; every
+/// one must be answered with its own bytes.
 pub(crate) fn exchange_datagrams(lab: &Lab, director: &Director<'_>) {
     const PORT: u16 = 7;
     /// The last is more than a frame holds, and travels in fragments.
