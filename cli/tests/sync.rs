@@ -1,9 +1,12 @@
 //! Two directors that tell each other of connections: one is killed in the middle of a download, the other one gets
-//! its addresses, and the download goes on; and two that serve at once (`ecmp`). Needs root, or `make test`.
+//! its addresses, and the download goes on, also where the other one came later (`bulk`); and two that serve at once
+//! (`ecmp`). Needs root, or `make test`.
 
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
+#[path = "sync/bulk.rs"]
+mod bulk;
 #[path = "sync/director.rs"]
 mod director;
 #[path = "sync/ecmp.rs"]
