@@ -1,5 +1,5 @@
 //! Two directors that tell each other of connections: one is killed in the middle of a download, the other one gets
-//! its addresses, and the download goes on, also where the other one came later (`bulk`); and two that serve at once
+//! its addresses, and the download goes on, also where the other one came later (`bulk`) or both were upgraded meanwhile (`upgrade`); and two that serve at once
 //! (`ecmp`). Needs root, or `make test`.
 
 #[allow(dead_code, reason = "shared with the other tests")]
@@ -15,6 +15,8 @@ mod ecmp;
 mod pair;
 #[path = "support/stand.rs"]
 mod stand;
+#[path = "sync/upgrade.rs"]
+mod upgrade;
 #[path = "sync/vrrp.rs"]
 mod vrrp;
 
@@ -36,17 +38,17 @@ fn by_multicast(pair: &Pair) {
 
 /// By the configuration, one to the other, with a key that both have.
 fn by_unicast(pair: &Pair) {
-    with_keys(pair, ["the secret of both"; 2]);
+    with_keys(pair, ["the secret of both"; 2], "");
 }
 
-/// The same with each one's key.
-fn with_keys(pair: &Pair, secrets: [&str; 2]) {
+/// The same with each one's key, and with these lines besides.
+fn with_keys(pair: &Pair, secrets: [&str; 2], lines: &str) {
     let others = [pair::ADDRESSES[1], pair::ADDRESSES[0]];
     for ((director, other), secret) in pair.directors.iter().zip(others).zip(secrets) {
         let key = director.dir().join("sync.key");
         std::fs::write(&key, secret).expect("a file");
         let daemon = format!(
-            "interface = \"eth0\"\nsyncid = 7\npeers = [\"{other}\"]\nkey_file = \"{}\"",
+            "interface = \"eth0\"\nsyncid = 7\npeers = [\"{other}\"]\nkey_file = \"{}\"\n{lines}",
             key.display()
         );
         director.configure(&format!(
@@ -122,7 +124,7 @@ fn a_download_goes_on_in_nat_by_unicast() {
 #[test]
 fn another_key_is_refused_by_name() {
     let pair = Pair::new("directly");
-    with_keys(&pair, ["the secret of one", "the secret of another"]);
+    with_keys(&pair, ["the secret of one", "the secret of another"], "");
     add_service(&pair, "-g");
     pair.serve_by(0);
     let _downloading = download(&pair.client);

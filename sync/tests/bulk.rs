@@ -23,7 +23,7 @@ fn key() -> Key {
 }
 
 fn asking(nonce: u8) -> (Asking, Vec<u8>) {
-    Asking::new(key(), ENDS, SYNCID, [nonce; 16])
+    Asking::new(BEGIN, key(), ENDS, (SYNCID, [nonce; 16]))
 }
 
 fn giving(nonce: u8) -> Giving {
@@ -84,6 +84,23 @@ fn what_is_told_is_heard_with_its_time_on_the_way() {
 }
 
 #[test]
+fn a_greeting_that_is_slow_makes_nothing_newer() {
+    let (mut asking, greeting) = asking(1);
+    let mut giving = giving(2);
+    let (greeted, _) = answered(&mut giving, &greeting).expect("a greeting");
+    // The other end's greeting comes two seconds later, and what is told at once.
+    let second = Duration::from_secs(1);
+    asking.put(&greeted);
+    let Ok(Some(Heard::Say(ask))) = asking.next(BEGIN + 2 * second) else {
+        panic!("it asks")
+    };
+    answered(&mut giving, &ask).expect("a question");
+    let said = giving.datagram(BEGIN + 2 * second, b"one");
+    let told = heard(&mut asking, BEGIN + 3 * second, &said);
+    assert_eq!(told, Ok(vec![Heard::Datagram(b"one".to_vec(), second)]));
+}
+
+#[test]
 fn what_was_on_its_way_for_too_long_is_refused() {
     let (mut asking, mut giving) = begun();
     let said = giving.datagram(BEGIN, b"one");
@@ -117,7 +134,7 @@ fn question_of(other: impl Fn(Nonce) -> (Asking, Vec<u8>)) -> Result<(Vec<u8>, b
 fn another_key_address_port_or_syncid_is_refused() {
     let with = |key: &'static [u8], ends: Ends, syncid: u8| {
         let key = Key::new(key).expect("long enough");
-        question_of(move |nonce| Asking::new(key.clone(), ends, syncid, nonce))
+        question_of(move |nonce| Asking::new(BEGIN, key.clone(), ends, (syncid, nonce)))
     };
     let ours = b"the secret of both";
     let other = IpAddr::V4(Ipv4Addr::new(10, 8, 0, 5));

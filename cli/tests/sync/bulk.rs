@@ -31,7 +31,7 @@ fn numbers(director: &Director) -> Value {
 }
 
 /// How often a transfer had a result.
-fn ended(numbers: &Value, result: &str) -> u64 {
+pub(crate) fn ended(numbers: &Value, result: &str) -> u64 {
     let results = numbers["bulk"].as_array().expect("results");
     let found = results.iter().find(|found| found[0] == result);
     found.map_or(0, |found| found[1].as_u64().expect("a number"))

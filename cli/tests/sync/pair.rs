@@ -49,6 +49,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// With the server's replies to the client `directly`, by `the gateway`, or to `the local address`.
     pub(crate) fn new(replies: &str) -> Self {
+        Self::with(replies, "")
+    }
+
+    /// The same, whose directors' UVS is started with these words besides.
+    pub(crate) fn with(replies: &str, words: &'static str) -> Self {
         let switches = [Netns::new(), Netns::new()];
         for switch in &switches {
             switch.ip("link add name sw0 type bridge");
@@ -79,7 +84,7 @@ impl Pair {
         prepare(&server, replies);
         Self {
             client,
-            directors: hosts.map(|host| Director::start(host, &["eth0", "eth1"])),
+            directors: hosts.map(|host| Director::start_with(host, &["eth0", "eth1"], words)),
             server,
             decapsulates: replies == "directly",
             _switches: switches,

@@ -211,7 +211,7 @@ impl Talk {
         told: &mut Vec<TakenUp>,
     ) -> Result<bool, Ended> {
         if self.asking.is_none() {
-            self.greet(key, port, syncid)?;
+            self.greet(now, key, (port, syncid))?;
         }
         self.write()?;
         let all = self.hear(now, syncid, told)?;
@@ -224,7 +224,7 @@ impl Talk {
     }
 
     /// Says the first word, once the connection is there.
-    fn greet(&mut self, key: &Key, port: u16, syncid: u8) -> Result<(), Ended> {
+    fn greet(&mut self, now: Instant, key: &Key, (port, syncid): (u16, u8)) -> Result<(), Ended> {
         let unreachable = |e: std::io::Error| Ended::new(BulkResult::Unreachable, e.to_string());
         if let Some(e) = self.stream.take_error()? {
             return Err(unreachable(e));
@@ -239,7 +239,7 @@ impl Talk {
             asked,
             port,
         };
-        let (asking, greeting) = Asking::new(key.clone(), ends, syncid, random::bytes()?);
+        let (asking, greeting) = Asking::new(now, key.clone(), ends, (syncid, random::bytes()?));
         self.asking = Some(asking);
         self.out = greeting;
         Ok(())

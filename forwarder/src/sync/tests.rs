@@ -96,7 +96,7 @@ impl Rig {
             asked: HERE,
             port: self.daemon.port,
         };
-        let (mut asking, greeting) = Asking::new(key(), ends, 7, [1; 16]);
+        let (mut asking, greeting) = Asking::new(BEGIN, key(), ends, (7, [1; 16]));
         stream.write_all(&greeting).expect("a word");
         self.turn(BEGIN);
         let mut greeted = [0; 24];

@@ -16,8 +16,10 @@ pub struct Asking {
     nonce: Nonce,
     /// What has come and is not taken yet.
     bytes: Vec<u8>,
+    /// When it has greeted: not later than the other end, whose frames count their age from its own greeting on.
+    since: Instant,
     /// Since the other end's greeting.
-    told: Option<(Hearing, Instant)>,
+    hearing: Option<Hearing>,
 }
 
 /// What is to be done next.
@@ -32,16 +34,22 @@ pub enum Heard {
 }
 
 impl Asking {
-    /// One end of a conversation, and what it says first. `nonce` must be random; directors with `syncid` are asked, 0
+    /// One end of a conversation that begins now, and what it says first. `nonce` must be random; directors with `syncid` are asked, 0
     /// for all.
-    pub fn new(key: Key, ends: Ends, syncid: u8, nonce: Nonce) -> (Self, Vec<u8>) {
+    pub fn new(
+        now: Instant,
+        key: Key,
+        ends: Ends,
+        (syncid, nonce): (u8, Nonce),
+    ) -> (Self, Vec<u8>) {
         let asking = Self {
             key,
             ends,
             syncid,
             nonce,
             bytes: Vec::new(),
-            told: None,
+            since: now,
+            hearing: None,
         };
         (asking, greeting(nonce))
     }
@@ -56,14 +64,14 @@ impl Asking {
     /// # Errors
     /// The conversation is over, and nothing more of it is to be believed.
     pub fn next(&mut self, now: Instant) -> Result<Option<Heard>, Refused> {
-        let Some((hearing, since)) = &mut self.told else {
-            return self.greeted(now);
+        let Some(hearing) = &mut self.hearing else {
+            return self.greeted();
         };
         let Some(frame) = hearing.take(&mut self.bytes)? else {
             return Ok(None);
         };
         let age = Duration::from_millis(frame.age_ms.into());
-        let late = now.since(*since).saturating_sub(age);
+        let late = now.since(self.since).saturating_sub(age);
         if late > LATE {
             return Err(Refused::Late(late));
         }
@@ -82,14 +90,13 @@ impl Asking {
         }
     }
 
-    fn greeted(&mut self, now: Instant) -> Result<Option<Heard>, Refused> {
+    fn greeted(&mut self) -> Result<Option<Heard>, Refused> {
         let Some(theirs) = take_greeting(&mut self.bytes)? else {
             return Ok(None);
         };
         let nonces = [self.nonce, theirs];
         let told = (Speaker::Asked, LONGEST);
-        let hearing = Hearing::new(&self.key, self.ends, nonces, told);
-        self.told = Some((hearing, now));
+        self.hearing = Some(Hearing::new(&self.key, self.ends, nonces, told));
         let mut speaking = Speaking::new(&self.key, self.ends, nonces, Speaker::Asking);
         let ask = speaking.say(Kind::Ask, 0, &[self.syncid]);
         Ok(Some(Heard::Say(ask)))
