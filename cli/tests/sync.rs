@@ -38,17 +38,26 @@ fn by_multicast(pair: &Pair) {
 
 /// By the configuration, one to the other, with a key that both have.
 fn by_unicast(pair: &Pair) {
-    with_keys(pair, ["the secret of both"; 2], "");
+    with_keys(pair, ["the secret of both"; 2]);
 }
 
-/// The same with each one's key, and with these lines besides.
-fn with_keys(pair: &Pair, secrets: [&str; 2], lines: &str) {
+/// The same with each one's key.
+fn with_keys(pair: &Pair, secrets: [&str; 2]) {
     let others = [pair::ADDRESSES[1], pair::ADDRESSES[0]];
-    for ((director, other), secret) in pair.directors.iter().zip(others).zip(secrets) {
+    configure(
+        pair,
+        secrets,
+        others.map(|other| format!("peers = [\"{other}\"]")),
+    );
+}
+
+/// By the configuration, with each one's key and line besides.
+fn configure(pair: &Pair, secrets: [&str; 2], lines: [String; 2]) {
+    for ((director, line), secret) in pair.directors.iter().zip(lines).zip(secrets) {
         let key = director.dir().join("sync.key");
         std::fs::write(&key, secret).expect("a file");
         let daemon = format!(
-            "interface = \"eth0\"\nsyncid = 7\npeers = [\"{other}\"]\nkey_file = \"{}\"\n{lines}",
+            "interface = \"eth0\"\nsyncid = 7\nkey_file = \"{}\"\n{line}",
             key.display()
         );
         director.configure(&format!(
@@ -124,7 +133,7 @@ fn a_download_goes_on_in_nat_by_unicast() {
 #[test]
 fn another_key_is_refused_by_name() {
     let pair = Pair::new("directly");
-    with_keys(&pair, ["the secret of one", "the secret of another"], "");
+    with_keys(&pair, ["the secret of one", "the secret of another"]);
     add_service(&pair, "-g");
     pair.serve_by(0);
     let _downloading = download(&pair.client);

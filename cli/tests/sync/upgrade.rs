@@ -1,13 +1,16 @@
 //! Both directors are upgraded while they tell each other of connections: what was told before is known, what begins
-//! after is told, and a download goes on when the first one is killed then.
+//! after is told, and a download goes on when the first one is killed then. They speak to a group, and each asks the other
+//! for all when it first hears it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::bulk;
 use crate::director::{Director, eventually};
 use crate::pair::{self, Pair, begins_to_answer, download};
-use crate::{add_service, with_keys};
+use crate::{add_service, configure};
 
 /// The clients of the established connections that a director lists.
 fn established(director: &Director) -> BTreeSet<String> {
@@ -17,18 +20,19 @@ fn established(director: &Director) -> BTreeSet<String> {
     established.filter_map(client).collect()
 }
 
-/// How often a director's backup was told all.
-fn told_all(director: &Director) -> u64 {
+/// What a director's backup has done.
+fn backup(director: &Director) -> Value {
     let shown = director.uvs("show sync -o json");
-    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
-    bulk::ended(&shown[1]["numbers"], "complete")
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    shown[1]["numbers"].clone()
 }
 
 #[test]
 fn sync_goes_on_over_an_upgrade_of_both() {
     // What the kernel forwards is not handed over.
     let pair = Pair::with("the gateway", "--hook off");
-    with_keys(&pair, ["the secret of both"; 2], "bulk = true");
+    let bulk = || "bulk = true".to_owned();
+    configure(&pair, ["the secret of both"; 2], [bulk(), bulk()]);
     add_service(&pair, "-m");
     let (first, second) = (&pair.directors[0], &pair.directors[1]);
     pair.serve_by(0);
@@ -37,18 +41,23 @@ fn sync_goes_on_over_an_upgrade_of_both() {
         established(second).len() == 1
     });
     let known = established(second);
+    let told_all = || bulk::ended(&backup(second), "complete");
+    eventually("the second director was told all", || told_all() == 1);
     second.upgrade();
     assert_eq!(established(second), known, "it was told before");
-    eventually("the second director has asked for all once more", || {
-        told_all(second) == 2
-    });
     first.upgrade();
     let after = download(&pair.client);
     eventually("the second director knows the next one, too", || {
         !established(second).is_subset(&known)
     });
-    let told = second.uvs("show sync");
-    assert!(told.contains("master") && told.contains("backup"), "{told}");
+    eventually("the second director was told all once more", || {
+        told_all() == 2
+    });
+    let told = backup(second);
+    assert!(
+        told["delay_us"].is_i64() && told["missed"].is_u64(),
+        "{told}"
+    );
     assert!(!after.is_finished(), "the download is not over yet");
     first.kill();
     pair.serve_by(1);
