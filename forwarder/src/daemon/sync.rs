@@ -248,11 +248,7 @@ fn described(daemon: &SyncDaemon) -> String {
     } else {
         ""
     };
-    let bulk = match daemon.role {
-        _ if !daemon.bulk => "",
-        SyncRole::Master => ", tells all who asks",
-        SyncRole::Backup => ", asks for all",
-    };
+    let bulk = if daemon.bulk { ", with bulk" } else { "" };
     format!(
         "a {} sync daemon on {}, syncid {}, {with} port {}{sealed}{bulk}",
         daemon.role, daemon.interface, daemon.syncid, daemon.port

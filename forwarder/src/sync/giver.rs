@@ -109,20 +109,21 @@ impl Giver {
     ) {
         self.accept(now, events, count);
         let mut part = Some(part);
-        let mut served = None;
+        let (mut kept, mut served) = (0, None);
         let mut clients = std::mem::take(&mut self.clients);
         clients.retain_mut(|client| {
-            let wanted = client.wants_part();
+            let was_left = part.is_some();
             let outcome = client.turn(now, self.syncid, &mut part, count);
-            if wanted && !client.wants_part() {
-                served = Some(client.from);
+            let is_kept = client.is_kept(outcome, count);
+            if is_kept && was_left && part.is_none() {
+                served = Some(kept);
             }
-            client.is_kept(outcome, count)
+            kept += usize::from(is_kept);
+            is_kept
         });
         // Whoever had its part waits for the others'.
-        let last = clients.iter().position(|c| Some(c.from) == served);
-        if let Some(last) = last {
-            clients[last..].rotate_left(1);
+        if let Some(served) = served {
+            clients[served..].rotate_left(1);
         }
         self.clients = clients;
     }

@@ -194,6 +194,20 @@ fn all_is_told_one_part_in_a_turn() {
 }
 
 #[test]
+fn all_who_ask_are_told_in_turn() {
+    let mut rig = Rig::new(&[]);
+    let asked = [rig.asked(), rig.asked()];
+    let has_part = |stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("a socket");
+        stream.peek(&mut [0; 1]).is_ok()
+    };
+    while !asked.iter().all(|(stream, _)| has_part(stream)) {
+        assert!(rig.copied < 8, "one has had all of them");
+        rig.turn(BEGIN);
+    }
+}
+
+#[test]
 fn who_takes_nothing_is_told_no_more_than_the_sockets_hold() {
     let mut rig = Rig::new(&[]);
     let (stream, _asking) = rig.asked();
