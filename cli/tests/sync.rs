@@ -1,9 +1,12 @@
 //! Two directors that tell each other of connections: one is killed in the middle of a download, the other one gets
-//! its addresses, and the download goes on; and two that serve at once (`ecmp`). Needs root, or `make test`.
+//! its addresses, and the download goes on, also where the other one came later (`bulk`) or both were upgraded meanwhile (`upgrade`); and two that serve at once
+//! (`ecmp`). Needs root, or `make test`.
 
 #[allow(dead_code, reason = "shared with the other tests")]
 mod netns;
 
+#[path = "sync/bulk.rs"]
+mod bulk;
 #[path = "sync/director.rs"]
 mod director;
 #[path = "sync/ecmp.rs"]
@@ -12,6 +15,8 @@ mod ecmp;
 mod pair;
 #[path = "support/stand.rs"]
 mod stand;
+#[path = "sync/upgrade.rs"]
+mod upgrade;
 #[path = "sync/vrrp.rs"]
 mod vrrp;
 
@@ -39,11 +44,20 @@ fn by_unicast(pair: &Pair) {
 /// The same with each one's key.
 fn with_keys(pair: &Pair, secrets: [&str; 2]) {
     let others = [pair::ADDRESSES[1], pair::ADDRESSES[0]];
-    for ((director, other), secret) in pair.directors.iter().zip(others).zip(secrets) {
+    configure(
+        pair,
+        secrets,
+        others.map(|other| format!("peers = [\"{other}\"]")),
+    );
+}
+
+/// By the configuration, with each one's key and line besides.
+fn configure(pair: &Pair, secrets: [&str; 2], lines: [String; 2]) {
+    for ((director, line), secret) in pair.directors.iter().zip(lines).zip(secrets) {
         let key = director.dir().join("sync.key");
         std::fs::write(&key, secret).expect("a file");
         let daemon = format!(
-            "interface = \"eth0\"\nsyncid = 7\npeers = [\"{other}\"]\nkey_file = \"{}\"",
+            "interface = \"eth0\"\nsyncid = 7\nkey_file = \"{}\"\n{line}",
             key.display()
         );
         director.configure(&format!(

@@ -258,9 +258,9 @@ fn a_successor_that_fails_leaves_the_daemon_as_it_was() {
             "printf 'refused no such thing' >&0",
             "it refuses: no such thing",
         ),
-        ("printf 'ready 1' >&0; exit 4", "before it took over"),
+        ("printf 'ready 2' >&0; exit 4", "before it took over"),
         (
-            "printf 'ready 1' >&0; exec sleep 60",
+            "printf 'ready 2' >&0; exec sleep 60",
             "took over; it was killed",
         ),
     ] {

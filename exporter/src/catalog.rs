@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use uvs_core::counters::ScheduleFailure;
+use uvs_core::counters::{BulkResult, ScheduleFailure};
 use uvs_core::offload::{Untaken, Up};
 use uvs_core::verdict::DropReason;
 
@@ -241,6 +241,16 @@ metrics! {
         "Datagrams and messages that were not taken up: of another syncid, damaged, or without a place in the table."
     SYNC_LOST Counter "uvs_sync_lost_total" ["role"]
         "Messages that were lost before they were sent."
+    SYNC_MISSED Counter "uvs_sync_missed_datagrams_total" ["role"]
+        "Datagrams that other directors have sent a backup and that did not come, or after later ones; known with a key only."
+    SYNC_DELAY Gauge "uvs_sync_delay_seconds" ["role"]
+        "From the sealing of the last datagram by another director until it was taken up here, by both hosts' clocks: below 0 where they differ. With a key only; no series before the first."
+    SYNC_ENTRIES Gauge "uvs_sync_entries" ["role"]
+        "Connections and templates in a backup's table that other directors have told of."
+    SYNC_BULK Counter "uvs_sync_bulk_transfers_total" ["role" "result"]
+        "Transfers of the whole table (`bulk`): that others have asked a `master` for, that a `backup` has asked others for, by how they ended."
+    SYNC_BULK_MESSAGES Counter "uvs_sync_bulk_messages_total" ["role"]
+        "What was said of connections in them."
     SYNC_SILENCE Gauge "uvs_sync_last_datagram_age_seconds" ["role"]
         "Seconds since the last datagram; no series before the first."
     RELOADS Counter "uvs_config_reloads_total" ["result"]
@@ -450,6 +460,7 @@ pub fn markdown() -> String {
     }
     let failures = ScheduleFailure::ALL.iter();
     let failures = meanings(failures.map(|f| (f.label(), f.meaning())));
+    let bulk = meanings(BulkResult::ALL.iter().map(|b| (b.label(), b.meaning())));
     let untaken = meanings(Untaken::ALL.iter().map(|u| (u.label(), u.meaning())));
     let up = meanings(Up::ALL.iter().map(|u| (u.label(), u.meaning())));
     include_str!("metrics.md.in")
@@ -457,6 +468,7 @@ pub fn markdown() -> String {
         .replace("@NODE_IPVS@\n", &rows(&NODE_IPVS))
         .replace("@REASONS@\n", &reasons)
         .replace("@FAILURES@\n", &failures)
+        .replace("@BULK@\n", &bulk)
         .replace("@UNTAKEN@\n", &untaken)
         .replace("@UP@\n", &up)
 }

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod log;
 pub mod netlink;
 mod port;
+mod random;
 pub mod succession;
 mod sync;
 pub mod sys;

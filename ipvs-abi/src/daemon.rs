@@ -66,6 +66,7 @@ pub(crate) fn request(given: &Received<'_>) -> Result<SyncRequest, Errno> {
         ttl: given.u8(kind::TTL),
         peers: Vec::new(),
         key_file: None,
+        bulk: false,
     })
 }
 
@@ -105,6 +106,7 @@ pub(crate) fn read(from: &mut Reader<'_>) -> Result<SyncRequest, Errno> {
         ttl: None,
         peers: Vec::new(),
         key_file: None,
+        bulk: false,
     })
 }
 

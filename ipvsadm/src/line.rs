@@ -57,6 +57,7 @@ impl Line {
                 ttl: None,
                 peers: Vec::new(),
                 key_file: None,
+                bulk: false,
             },
         }
     }

@@ -76,6 +76,7 @@ fn told(forwarding: Forwarding) -> TakenUp {
         state: TcpState::Established as u8,
         timeout: 900,
         mark: 0,
+        idle: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Between messages and what the engine says and takes.
 
+use std::time::Duration;
+
 use uvs_core::conn;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::peer::{TakenUp, Told};
@@ -51,6 +53,7 @@ impl Message {
             engine: Vec::new(),
             engine_data: Vec::new(),
             local: (c.local.port != 0).then_some(c.local),
+            idle: told.idle.map(millis),
         })
     }
 
@@ -81,8 +84,15 @@ impl Message {
             state: u8::try_from(self.state).unwrap_or_default(),
             timeout: self.timeout,
             mark: self.mark,
+            idle: self.idle.map(|ms| Duration::from_millis(ms.into())),
         }
     }
+}
+
+/// Whole milliseconds, rounded up: what is told of is never made newer than it is.
+fn millis(time: Duration) -> u32 {
+    let rounded = time + Duration::from_micros(999);
+    u32::try_from(rounded.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A mark as an IPv6 template's VIP has it: in the first four bytes (`union nf_inet_addr`).

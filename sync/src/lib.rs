@@ -1,11 +1,13 @@
 //! What directors tell each other of their connections, so that one can take over from another: the bytes of
-//! IPVS's synchronisation, versions 0 and 1, and a seal for UVS among itself. No socket is opened here and no clock read; when a connection is told of,
-//! the engine decides ([`uvs_core::peer`]).
+//! IPVS's synchronisation, versions 0 and 1; and for UVS among itself a seal, and the conversation in which one asks for all
+//! that another has. No socket is opened here and no clock read; when a connection is told of, the engine decides
+//! ([`uvs_core::peer`]).
 //!
 //! Written after net/netfilter/ipvs/ip_vs_sync.c, and held to what the kernel was recorded to send and to take
 //! (`tests/golden/sync.json`).
 #![forbid(unsafe_code)]
 
+pub mod bulk;
 mod bytes;
 mod convert;
 pub mod message;

@@ -73,6 +73,8 @@ pub struct Message {
     pub engine_data: Vec<u8>,
     /// FULLNAT's local endpoint, of the server's family: this project's own, which kernels skip. Version 1 only.
     pub local: Option<Endpoint>,
+    /// Milliseconds since its last packet, as who asks for all is told: this project's own too. Version 1 only.
+    pub idle: Option<u32>,
 }
 
 impl Message {
@@ -96,6 +98,7 @@ impl Message {
             engine: Vec::new(),
             engine_data: Vec::new(),
             local: None,
+            idle: None,
         }
     }
 

@@ -29,6 +29,8 @@ mod option {
     pub(super) const SKIPPABLE: u8 = 0x40;
     /// Our own: FULLNAT's local port and address.
     pub(super) const LOCAL: u8 = SKIPPABLE | 0x15;
+    /// Our own: milliseconds since the last packet.
+    pub(super) const IDLE: u8 = SKIPPABLE | 0x16;
 }
 
 /// The header of a datagram of this many bytes.
@@ -61,6 +63,9 @@ pub(crate) fn put(out: &mut Vec<u8>, m: &Message) {
         let mut data = local.port.to_be_bytes().to_vec();
         message::put_address(&mut data, local.addr);
         put_option(out, option::LOCAL, &data);
+    }
+    if let Some(idle) = m.idle {
+        put_option(out, option::IDLE, &idle.to_be_bytes());
     }
     let size = narrow::to_u16(out.len() - begin) & SIZE;
     out[begin + 2..begin + 4].copy_from_slice(&size.to_be_bytes());
@@ -148,6 +153,10 @@ fn take_option(m: &mut Message, kind: u8, data: &[u8]) -> Result<(), Refused> {
         }
         option::SEQUENCE | option::ENGINE_DATA | option::ENGINE_NAME => {
             return Err(Refused::Option);
+        }
+        _ if kind == option::IDLE => {
+            let ms = data.try_into().map_err(|_| Refused::Option)?;
+            m.idle = Some(u32::from_be_bytes(ms));
         }
         _ if kind == option::LOCAL => m.local = Some(local(data).ok_or(Refused::Option)?),
         _ if kind & option::SKIPPABLE == 0 => return Err(Refused::UnknownOption(kind)),

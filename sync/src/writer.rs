@@ -1,15 +1,11 @@
 //! Messages become datagrams: each waits for company, for two seconds or until the datagram is full.
 
-use std::time::Duration;
-
 use uvs_core::narrow;
+use uvs_core::peer::WAIT;
 use uvs_core::time::Instant;
 
 use crate::message::Message;
 use crate::{Version, v0, v1};
-
-/// How long the first message of a datagram waits for others (`IPVS_SYNC_FLUSH_TIME`).
-pub const WAIT: Duration = Duration::from_secs(2);
 
 /// A datagram in the making.
 #[derive(Debug)]

@@ -21,6 +21,7 @@ fn message(client: u16) -> Message {
         engine: Vec::new(),
         engine_data: Vec::new(),
         local: None,
+        idle: None,
     }
 }
 
@@ -116,6 +117,7 @@ fn options_are_kept_and_those_of_no_interest_skipped() {
         engine: b"sip".to_vec(),
         engine_data: b"call@host".to_vec(),
         local: Some(Endpoint::new(Addr([0xfd; 16]), 5000)),
+        idle: Some(90_000),
         ..message(1)
     };
     let both = datagram(Version::V1, &[options.clone(), message(2)]);
@@ -125,6 +127,7 @@ fn options_are_kept_and_those_of_no_interest_skipped() {
         engine: Vec::new(),
         engine_data: Vec::new(),
         local: None,
+        idle: None,
         timeout: 0,
         ..options
     };
@@ -167,6 +170,7 @@ fn an_option_is_known_or_may_be_skipped_or_refuses_its_message() {
         Err(Refused::Option),
         "no address"
     );
+    assert_eq!(with_options(&[0x56, 1, 0]), Err(Refused::Option), "a byte");
 }
 
 proptest! {
@@ -190,6 +194,7 @@ proptest! {
         mark in any::<u32>(), timeout in any::<u32>(), flags in any::<u32>(),
         engine in proptest::collection::vec(any::<u8>(), 0..17),
         local in proptest::option::of(any::<(u64, u16, bool)>()),
+        idle in any::<Option<u32>>(),
     ) {
         let addr = |n: u64, v6: bool| match v6 {
             true => Addr((u128::from(n) | 0xfd << 120).to_be_bytes()),
@@ -202,6 +207,7 @@ proptest! {
             client: end(0), vip: end(1), server: end(2),
             sequence: None, engine_data: Vec::new(),
             local: local.map(|(n, port, v6)| Endpoint::new(addr(n, v6), port)),
+            idle,
         };
         let d = datagram(Version::V1, &[m.clone(), m.clone()]);
         prop_assert_eq!(messages(&d), vec![Ok(m.clone()), Ok(m)]);

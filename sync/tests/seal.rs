@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use uvs_sync::seal::{Clock, Key, MIN_SECRET, SEAL, Stamps, TOLERANCE, Unsealed, Way};
+use uvs_sync::seal::{Before, Clock, Key, MIN_SECRET, Mark, Marks, SEAL, TOLERANCE, Unsealed, Way};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 const WAY: Way = Way {
@@ -16,9 +16,15 @@ fn key(secret: &[u8]) -> Key {
     Key::new(secret).expect("long enough")
 }
 
+/// So many microseconds later, the way's datagram of this number.
+fn mark(micros: u64, number: u32) -> Mark {
+    let stamp = NOW + Duration::from_micros(micros);
+    Mark { stamp, number }
+}
+
 fn sealed(datagram: &[u8]) -> Vec<u8> {
     let mut bytes = datagram.to_vec();
-    key(b"the secret of both").seal(WAY, NOW, &mut bytes);
+    key(b"the secret of both").seal(WAY, mark(0, 7), &mut bytes);
     bytes
 }
 
@@ -33,7 +39,7 @@ fn what_is_sealed_is_as_it_was() {
     let bytes = sealed(b"a datagram");
     assert_eq!(bytes.len(), b"a datagram".len() + SEAL);
     let opened = key(b"the secret of both").open(WAY, &bytes);
-    assert_eq!(opened, Ok((&b"a datagram"[..], NOW)));
+    assert_eq!(opened, Ok((&b"a datagram"[..], mark(0, 7))));
 }
 
 #[test]
@@ -51,19 +57,38 @@ fn another_key_sender_or_port_is_refused() {
 
 #[test]
 fn a_datagram_is_taken_once_and_while_it_is_new() {
-    let mut stamps = Stamps::default();
-    assert_eq!(stamps.note(WAY, NOW, NOW), Ok(()));
-    assert_eq!(stamps.note(WAY, NOW, NOW), Err(Unsealed::Stamp));
-    let later = NOW + Duration::from_micros(1);
-    assert_eq!(stamps.note(WAY, later, NOW), Ok(()));
-    assert_eq!(stamps.note(WAY, NOW, NOW), Err(Unsealed::Stamp));
+    let mut marks = Marks::default();
+    let none = Ok(Before::default());
+    assert_eq!(marks.note(WAY, mark(0, 7), NOW), none);
+    assert_eq!(marks.note(WAY, mark(0, 7), NOW), Err(Unsealed::Stamp));
+    assert_eq!(marks.note(WAY, mark(1, 8), NOW), none);
+    assert_eq!(marks.note(WAY, mark(0, 7), NOW), Err(Unsealed::Stamp));
     // Each way has its own.
     let other = Way { port: 8849, ..WAY };
-    assert_eq!(stamps.note(other, NOW, NOW), Ok(()));
-    // A director that has just begun knows no stamp, but the time.
+    assert_eq!(marks.note(other, mark(0, 7), NOW), none);
+    // A director that has just begun knows no mark, but the time.
     let late = NOW + TOLERANCE + Duration::from_micros(1);
-    assert_eq!(Stamps::default().note(WAY, NOW, late), Err(Unsealed::Stamp));
-    assert_eq!(Stamps::default().note(WAY, late, NOW), Err(Unsealed::Stamp));
+    let old = Marks::default().note(WAY, mark(0, 7), late);
+    assert_eq!(old, Err(Unsealed::Stamp));
+    let stamp = late;
+    let early = Marks::default().note(WAY, Mark { stamp, number: 7 }, NOW);
+    assert_eq!(early, Err(Unsealed::Stamp));
+}
+
+#[test]
+fn what_did_not_come_is_known() {
+    let mut marks = Marks::default();
+    let mut before = |micros, number| {
+        let before = marks.note(WAY, mark(micros, number), NOW);
+        before.map(|b| (b.missed, b.restarted))
+    };
+    assert_eq!(before(0, 7), Ok((0, false)), "the first that is heard");
+    assert_eq!(before(1, 10), Ok((2, false)), "8 and 9");
+    assert_eq!(before(2, 11), Ok((0, false)));
+    assert_eq!(before(1, 9), Err(Unsealed::Stamp), "it comes after all");
+    assert_eq!(before(3, 0), Ok((0, true)), "the other has begun anew");
+    assert_eq!(before(4, u32::MAX), Ok((u32::MAX - 1, false)));
+    assert_eq!(before(5, 0), Ok((0, true)), "a count that is full");
 }
 
 #[test]
@@ -71,7 +96,8 @@ fn a_clock_that_is_set_back_goes_on() {
     let mut clock = Clock::default();
     let first = clock.next(NOW);
     let second = clock.next(NOW - Duration::from_secs(5));
-    assert!(first < second, "{first:?} {second:?}");
+    assert!(first.stamp < second.stamp, "{first:?} {second:?}");
+    assert_eq!((first.number, second.number), (0, 1));
 }
 
 proptest! {

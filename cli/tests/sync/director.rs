@@ -23,7 +23,11 @@ pub(crate) struct Director {
     pub(crate) host: Netns,
     /// What UVS takes over there.
     interfaces: &'static [&'static str],
+    /// What UVS is started with besides.
+    words: &'static str,
     daemon: Mutex<Child>,
+    /// The process that has taken over from it.
+    heir: Mutex<Option<Pid>>,
     /// Programs that run beside it.
     others: Mutex<Vec<Child>>,
     dir: TempDir,
@@ -32,13 +36,24 @@ pub(crate) struct Director {
 impl Director {
     /// Starts UVS on a host.
     pub(crate) fn start(host: Netns, interfaces: &'static [&'static str]) -> Self {
+        Self::start_with(host, interfaces, "")
+    }
+
+    /// The same, with these words besides.
+    pub(crate) fn start_with(
+        host: Netns,
+        interfaces: &'static [&'static str],
+        words: &'static str,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join(CONFIGURATION), "").expect("a file");
-        let daemon = Mutex::new(spawn(&host, interfaces, dir.path()));
+        let daemon = Mutex::new(spawn(&host, interfaces, (dir.path(), words)));
         let director = Self {
             host,
             interfaces,
+            words,
             daemon,
+            heir: Mutex::default(),
             others: Mutex::default(),
             dir,
         };
@@ -88,8 +103,21 @@ impl Director {
         self.host.enter(|| uvs.output().expect("uvs runs"))
     }
 
+    /// Has another process take over.
+    pub(crate) fn upgrade(&self) {
+        self.uvs("upgrade");
+        let info = self.uvs("show info -o json");
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        let pid = info["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let heir = Pid::from_raw(pid.expect("a process id"));
+        *self.heir.lock().expect("no test has failed") = heir;
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&self) {
+        if let Some(heir) = self.heir.lock().expect("no test has failed").take() {
+            let _ = kill_process(heir, Signal::KILL);
+        }
         end(
             &mut self.daemon.lock().expect("no test has failed"),
             Signal::KILL,
@@ -137,7 +165,8 @@ impl Director {
         for interface in self.interfaces {
             self.host.ip(&format!("link set {interface} up"));
         }
-        self.daemon = Mutex::new(spawn(&self.host, self.interfaces, self.dir.path()));
+        let started = (self.dir.path(), self.words);
+        self.daemon = Mutex::new(spawn(&self.host, self.interfaces, started));
         self.wait_until_ready();
     }
 }
@@ -156,6 +185,11 @@ impl Drop for Director {
         for other in self.others.get_mut().into_iter().flatten() {
             end(other, Signal::TERM);
         }
+        if let Ok(heir) = self.heir.get_mut()
+            && let Some(heir) = heir.take()
+        {
+            let _ = kill_process(heir, Signal::TERM);
+        }
         if let Ok(daemon) = self.daemon.get_mut() {
             end(daemon, Signal::TERM);
         }
@@ -169,7 +203,7 @@ impl Drop for Director {
 }
 
 /// Starts UVS.
-fn spawn(host: &Netns, interfaces: &[&str], dir: &Path) -> Child {
+fn spawn(host: &Netns, interfaces: &[&str], (dir, words): (&Path, &str)) -> Child {
     let mut uvs = Command::new(stand::uvs());
     uvs.env("UVS_SOCKET", dir.join("control.sock"));
     uvs.args(["run", "--metrics", "off", "--config"]);
@@ -177,6 +211,7 @@ fn spawn(host: &Netns, interfaces: &[&str], dir: &Path) -> Child {
     for interface in interfaces {
         uvs.args(["--interface", interface]);
     }
+    uvs.args(words.split_whitespace());
     let log = std::fs::File::create(dir.join("log")).expect("a file");
     uvs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     host.enter(|| uvs.spawn().expect("uvs runs"))

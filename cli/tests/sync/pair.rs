@@ -4,10 +4,11 @@
 //!                   eth0 10.9.0.4 second 10.8.0.4 eth1
 //!
 //! and the server has a leg on the client's link too. The VIP 10.9.0.100, the server's gateway 10.8.0.1 and FULLNAT's
-//! local address 10.8.0.9 are those of the director that serves.
+//! local address 10.8.0.9 are those of the director that serves. All but the gateway is there in IPv6 too, as fd09:: and
+//! fd08:: with the same last digits.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 9);
 /// The directors' own.
 pub(crate) const ADDRESSES: [Ipv4Addr; 2] =
     [Ipv4Addr::new(10, 9, 0, 3), Ipv4Addr::new(10, 9, 0, 4)];
+pub(crate) const VIP6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 0x100);
+pub(crate) const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd08, 0, 0, 0, 0, 0, 0, 0x11);
+pub(crate) const LOCAL6: Ipv6Addr = Ipv6Addr::new(0xfd08, 0, 0, 0, 0, 0, 0, 9);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 
 /// Bytes of the download: as many parts, a moment after each.
@@ -45,6 +49,11 @@ pub(crate) struct Pair {
 impl Pair {
     /// With the server's replies to the client `directly`, by `the gateway`, or to `the local address`.
     pub(crate) fn new(replies: &str) -> Self {
+        Self::with(replies, "")
+    }
+
+    /// The same, whose directors' UVS is started with these words besides.
+    pub(crate) fn with(replies: &str, words: &'static str) -> Self {
         let switches = [Netns::new(), Netns::new()];
         for switch in &switches {
             switch.ip("link add name sw0 type bridge");
@@ -57,25 +66,25 @@ impl Pair {
         };
         let client = Netns::new();
         plug(&client, 0, "eth0", "client");
-        client.ip("address add 10.9.0.2/24 dev eth0");
+        address(&client, 9, "2", "eth0");
         let hosts = [3, 4].map(|last| {
             let host = Netns::new();
             plug(&host, 0, "eth0", &format!("d{last}"));
             plug(&host, 1, "eth1", &format!("d{last}"));
-            host.ip(&format!("address add 10.9.0.{last}/24 dev eth0"));
-            host.ip(&format!("address add 10.8.0.{last}/24 dev eth1"));
+            address(&host, 9, &last.to_string(), "eth0");
+            address(&host, 8, &last.to_string(), "eth1");
             host.sysctl("ip_forward", "1");
             host
         });
         let server = Netns::new();
         plug(&server, 0, "eth0", "server");
         plug(&server, 1, "eth1", "server");
-        server.ip("address add 10.9.0.11/24 dev eth0");
-        server.ip("address add 10.8.0.11/24 dev eth1");
+        address(&server, 9, "11", "eth0");
+        address(&server, 8, "11", "eth1");
         prepare(&server, replies);
         Self {
             client,
-            directors: hosts.map(|host| Director::start(host, &["eth0", "eth1"])),
+            directors: hosts.map(|host| Director::start_with(host, &["eth0", "eth1"], words)),
             server,
             decapsulates: replies == "directly",
             _switches: switches,
@@ -86,12 +95,18 @@ impl Pair {
     pub(crate) fn serve_by(&self, place: usize) {
         let other = &self.directors[1 - place].host;
         let serving = &self.directors[place].host;
-        for (addr, interface) in [(VIP, "eth0"), (GATEWAY, "eth1"), (LOCAL, "eth1")] {
+        for (addr, interface) in [
+            (format!("{VIP}/32"), "eth0"),
+            (format!("{GATEWAY}/32"), "eth1"),
+            (format!("{LOCAL}/32"), "eth1"),
+            (format!("{VIP6}/128"), "eth0"),
+            (format!("{LOCAL6}/128"), "eth1"),
+        ] {
             let there = other.ip(&format!("address show dev {interface}"));
-            if there.contains(&format!("{addr}/32")) {
-                other.ip(&format!("address del {addr}/32 dev {interface}"));
+            if there.contains(&addr) {
+                other.ip(&format!("address del {addr} dev {interface}"));
             }
-            serving.ip(&format!("address add {addr}/32 dev {interface}"));
+            serving.ip(&format!("address add {addr} dev {interface} nodad"));
         }
         let mac = |interface: &str| {
             let shown = serving.ip(&format!("link show dev {interface}"));
@@ -99,12 +114,15 @@ impl Pair {
             let at = words.iter().position(|w| *w == "link/ether");
             words[at.expect("a MAC address") + 1].to_owned()
         };
-        let knows = |host: &Netns, addr: Ipv4Addr, mac: &str, dev: &str| {
+        let knows = |host: &Netns, addr: IpAddr, mac: &str, dev: &str| {
             host.ip(&format!("neigh replace {addr} lladdr {mac} dev {dev}"));
         };
-        knows(&self.client, VIP, &mac("eth0"), "eth0");
-        knows(&self.server, GATEWAY, &mac("eth1"), "eth1");
-        knows(&self.server, LOCAL, &mac("eth1"), "eth1");
+        for vip in [IpAddr::from(VIP), VIP6.into()] {
+            knows(&self.client, vip, &mac("eth0"), "eth0");
+        }
+        for director in [IpAddr::from(GATEWAY), LOCAL.into(), LOCAL6.into()] {
+            knows(&self.server, director, &mac("eth1"), "eth1");
+        }
     }
 }
 
@@ -128,6 +146,16 @@ impl Drop for Pair {
             rs(&self.server, "down --mode ipip");
         }
     }
+}
+
+/// A host's addresses on a link, which is known by its second number.
+fn address(host: &Netns, link: u8, last: &str, interface: &str) {
+    host.ip(&format!(
+        "address add 10.{link}.0.{last}/24 dev {interface}"
+    ));
+    host.ip(&format!(
+        "address add fd0{link}::{last}/64 dev {interface} nodad"
+    ));
 }
 
 /// Has `uvs rs` make the host a real server of the VIP, or no more.
@@ -155,8 +183,8 @@ fn prepare(server: &Netns, replies: &str) {
         }
         _ => {}
     }
-    let listener = server.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)));
-    let listener = listener.expect("a port");
+    let listener = server.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80)));
+    let listener = listener.expect("a port for both families");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || send_all(stream));
@@ -185,7 +213,12 @@ pub(crate) struct Download(JoinHandle<(Result<usize, String>, Duration)>);
 
 /// Begins to download.
 pub(crate) fn download(client: &Netns) -> Download {
-    let stream = client.enter(|| TcpStream::connect_timeout(&(VIP, 80).into(), PATIENCE));
+    download_from(client, VIP.into())
+}
+
+/// The same, from a VIP of either family.
+pub(crate) fn download_from(client: &Netns, vip: IpAddr) -> Download {
+    let stream = client.enter(|| TcpStream::connect_timeout(&(vip, 80).into(), PATIENCE));
     let stream = stream.expect("a connection");
     Download(std::thread::spawn(move || read_all(stream)))
 }

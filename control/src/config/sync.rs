@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "ttl",
     "peers",
     "key_file",
+    "bulk",
 ];
 /// Other directors at most: each datagram goes to each of them.
 const MAX_PEERS: usize = 16;
@@ -52,6 +53,7 @@ fn daemon(role: SyncRole, value: &Value<'_>) -> Option<SyncRequest> {
         ttl: fields.integer("ttl", 1..=255),
         peers: peers(&fields),
         key_file: fields.get("key_file").and_then(|value| key_file(&value)),
+        bulk: bulk(&fields),
     })
 }
 
@@ -101,6 +103,21 @@ fn peers(fields: &Fields<'_>) -> Vec<IpAddr> {
         );
     }
     peers
+}
+
+/// Whether all is asked for and told, which is only for who has the key.
+fn bulk(fields: &Fields<'_>) -> bool {
+    let Some(value) = fields.get("bulk") else {
+        return false;
+    };
+    let bulk = value.boolean().unwrap_or_default();
+    if bulk && fields.get("key_file").is_none() {
+        value.refuse(
+            "there is no key",
+            "name the file that all directors have a copy of: key_file = \"/etc/uvs/sync.key\"",
+        );
+    }
+    bulk
 }
 
 fn key_file(value: &Value<'_>) -> Option<PathBuf> {

@@ -307,6 +307,8 @@ fn sync_daemons_speak_to_a_group_or_one_by_one() {
     let key = one_by_one[0].key_file.as_deref();
     assert_eq!(key, Some(Path::new("/etc/uvs/sync.key")));
     assert_eq!(one_by_one[0].on(1500).peers, peers);
+    let bulk = sync(&format!("{daemon}key_file = \"/k\"\nbulk = true")).unwrap();
+    assert!(bulk[0].on(1500).bulk && !one_by_one[0].on(1500).bulk);
     for (wrong, said) in [
         (
             "peers = []",
@@ -323,6 +325,10 @@ fn sync_daemons_speak_to_a_group_or_one_by_one() {
         (
             "group = \"224.0.0.82\"\npeers = [\"10.8.0.4\"]",
             "there is a group, too; remove group, or peers",
+        ),
+        (
+            "bulk = true",
+            ":3:8: sync.backup.bulk: there is no key; name the file that all directors have a copy of",
         ),
         (
             "key_file = \"sync.key\"",

@@ -66,6 +66,10 @@ pub struct SyncRequest {
     /// The file with the secret by which they know each other. The configuration's own.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
+    /// Whether a backup asks for all that others have, and a master tells all who asks: by TCP, at the first UDP port's
+    /// number, with the key. The configuration's own.
+    #[serde(default)]
+    pub bulk: bool,
 }
 
 /// A running sync daemon.
@@ -91,6 +95,9 @@ pub struct SyncDaemon {
     /// The file with the secret by which they know each other.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
+    /// Whether a backup asks for all that others have, and a master tells all who asks.
+    #[serde(default)]
+    pub bulk: bool,
 }
 
 /// Where directors speak, unless something else is said.
@@ -127,6 +134,7 @@ impl SyncRequest {
             ttl: self.ttl.filter(|ttl| *ttl != 0).unwrap_or(TTL),
             peers: self.peers.clone(),
             key_file: self.key_file.clone(),
+            bulk: self.bulk,
         }
     }
 }

@@ -14,6 +14,17 @@ impl<R: Recorder> Engine<R> {
         self.flows.take_told()
     }
 
+    /// All that other directors are told of, for one that asks: the connections and templates from place `from` on, at
+    /// most `max` places looked at, and where to go on. Nothing while they are told nothing.
+    pub fn tell_all(&self, now: Instant, from: u32, max: u32) -> (Vec<Told>, Option<u32>) {
+        self.flows.tell_all(now, from, max)
+    }
+
+    /// How many connections and templates other directors have told of.
+    pub fn taken_up(&self) -> u32 {
+        self.flows.table().told()
+    }
+
     /// Takes up a connection or template that another director has told of. It goes on with its next packet as if
     /// it had been made here, to its server where that is known, else as it was told.
     ///
@@ -30,7 +41,9 @@ impl<R: Recorder> Engine<R> {
         };
         let timeouts = self.desired.timeouts();
         let taken = self.flows.take_up(now, told, &to, timeouts);
-        self.counters.not_taken_up += u64::from(taken.is_err());
+        // What is known better is not refused.
+        let refused = taken.is_err_and(|why| why != NotTakenUp::Older);
+        self.counters.not_taken_up += u64::from(refused);
         taken
     }
 }

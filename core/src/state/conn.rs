@@ -51,6 +51,8 @@ const REPLIES: u8 = 16;
 const UNHASHED: u8 = 32;
 /// Beside the mode's place, for flags are used up: the kernel forwards it, and has the truth about it.
 const TAKEN: u8 = 128;
+/// Beside the mode's place too: another director has told of it.
+const TOLD: u8 = 64;
 
 /// State of a template of which a connection was established (IP_VS_CTPL_S_ASSURED).
 pub const ASSURED: u8 = 1;
@@ -92,7 +94,7 @@ pub struct Conn {
     pub protocol: Protocol,
     /// Its TCP or SCTP state; 0 for UDP; a template's is 0 or [`ASSURED`].
     pub state: u8,
-    /// Its mode's place, and [`TAKEN`].
+    /// Its mode's place, [`TAKEN`] and [`TOLD`].
     mode: u8,
     /// [`NO_OUTPUT`] and so on.
     pub flags: u8,
@@ -139,12 +141,22 @@ impl Conn {
     /// The mode's place in the engine's list, bound when the connection is made.
     #[inline]
     pub const fn mode(&self) -> u8 {
-        self.mode & !TAKEN
+        self.mode & !(TAKEN | TOLD)
     }
 
-    /// Binds the mode at a place below 128.
+    /// Binds the mode at a place below 64.
     pub(crate) const fn bind(&mut self, mode: u8) {
-        self.mode = mode & !TAKEN;
+        self.mode = self.mode & TOLD | mode & !(TAKEN | TOLD);
+    }
+
+    /// Whether another director has told of it, before it was anything here.
+    pub const fn is_told(&self) -> bool {
+        self.mode & TOLD != 0
+    }
+
+    /// Whether a packet, or another connection, finds it.
+    pub(crate) const fn is_found(&self) -> bool {
+        !self.has(UNHASHED)
     }
 
     /// Whether the kernel forwards it, and has the truth about it.
@@ -155,7 +167,7 @@ impl Conn {
 
     /// Notes that it does, or does no longer.
     pub(crate) const fn set_taken(&mut self, taken: bool) {
-        self.mode = self.mode() | if taken { TAKEN } else { 0 };
+        self.mode = self.mode & !TAKEN | if taken { TAKEN } else { 0 };
     }
 
     /// Whether a flag is set.
@@ -181,6 +193,11 @@ impl Conn {
     /// Whether it is a template that goes first: no connection of its was established, and none is left.
     pub(crate) fn is_unproven(&self) -> bool {
         self.link.rank() == Rank::Unproven
+    }
+
+    /// When its last packet was seen.
+    pub(crate) fn last_packet(&self) -> Instant {
+        self.deadline - std::time::Duration::from_secs(u64::from(self.timeout))
     }
 
     /// The flow of the client's packets, or what a template is found by.
@@ -228,6 +245,8 @@ pub struct ConnTable {
     /// Head of the list of free places, linked through `next`.
     free: u32,
     len: u32,
+    /// How many of them other directors have told of.
+    told: u32,
     limit: u32,
     index: HashTable<u32>,
     keys: (u64, u64),
@@ -254,6 +273,7 @@ impl ConnTable {
             slab: Vec::with_capacity(limit as usize),
             free: NONE,
             len: 0,
+            told: 0,
             limit,
             index: HashTable::with_capacity(limit as usize * 2),
             keys,
@@ -281,10 +301,11 @@ impl ConnTable {
         (table.free, table.len) = (estate.free, estate.len);
         (table.wheel, table.ranks) = (estate.wheel, estate.ranks);
         for id in 0..table.places() {
-            let (hashed, replies) = match table.at(id) {
-                Some(conn) => (!conn.has(UNHASHED), conn.has(REPLIES)),
+            let (hashed, replies, told) = match table.at(id) {
+                Some(conn) => (conn.is_found(), conn.has(REPLIES), conn.is_told()),
                 None => continue,
             };
+            table.told += u32::from(told);
             if hashed {
                 table.add_key(id, Side::Client);
             }
@@ -308,6 +329,7 @@ impl ConnTable {
             slab: Vec::new(),
             free: NONE,
             len: 0,
+            told: 0,
             limit: self.limit - self.len,
             index: HashTable::new(),
             keys: self.keys,
@@ -320,8 +342,9 @@ impl ConnTable {
     /// one, is at `control` here; `rank` says how willingly it is given up.
     pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32, rank: Rank) -> ConnId {
         (conn.link, conn.control) = (Link::NONE, control);
-        let (hashed, replies) = (!conn.has(UNHASHED), conn.has(REPLIES));
+        let (hashed, replies) = (conn.is_found(), conn.has(REPLIES));
         self.limit += 1;
+        self.told += u32::from(conn.is_told());
         let id = self.place(conn);
         if self.len == 1 {
             self.wheel.start(now);
@@ -340,6 +363,19 @@ impl ConnTable {
     /// Connections and templates in it.
     pub const fn len(&self) -> u32 {
         self.len
+    }
+
+    /// How many of them other directors have told of.
+    pub const fn told(&self) -> u32 {
+        self.told
+    }
+
+    /// Notes that another director has told of a connection that was just inserted.
+    pub(crate) fn note_told(&mut self, id: ConnId) {
+        let conn = self.get_mut(id);
+        let new = !conn.is_told();
+        conn.mode |= TOLD;
+        self.told += u32::from(new);
     }
 
     /// Whether it is empty.
@@ -421,7 +457,7 @@ impl ConnTable {
     /// Removes a connection.
     pub fn remove(&mut self, id: ConnId) -> Conn {
         let conn = self.slab[id.0 as usize];
-        if !conn.has(UNHASHED) {
+        if conn.is_found() {
             self.remove_key(id.0, Side::Client);
         }
         if conn.has(REPLIES) {
@@ -433,6 +469,7 @@ impl ConnTable {
         self.slab[id.0 as usize].slot = FREE;
         self.free = id.0;
         self.len -= 1;
+        self.told -= u32::from(conn.is_told());
         conn
     }
 

@@ -58,6 +58,32 @@ reasons! {
     }
 }
 
+reasons! {
+    /// What became of a director's asking another one for its whole table, at either end.
+    BulkResult {
+        Complete "complete"
+            "All was told."
+        Unreachable "unreachable"
+            "Nobody answers at the other director."
+        Closed "closed"
+            "The other director closed the connection, or the way to it broke, before all was told."
+        Slow "slow"
+            "The other director said or took nothing for too long, or what it said had been too long on its way."
+        Stranger "stranger"
+            "Who asks is none of `peers`."
+        Busy "busy"
+            "As many others as may be are being told all."
+        Greeting "greeting"
+            "The other end speaks another protocol, or another version of this one."
+        Key "key"
+            "What was said is not sealed with the key for this conversation: another key, a copy of another conversation, or a director behind a translation of addresses."
+        Frame "frame"
+            "What was said is sealed well and makes no sense, or is too long."
+        SyncId "syncid"
+            "Who asks has another syncid."
+    }
+}
+
 impl Stats {
     /// Counts a packet from a server (`out`) or a client.
     pub const fn count(&mut self, out: bool, bytes: u64) {
@@ -163,6 +189,11 @@ counts_by! {
 counts_by! {
     /// A count for each [`ScheduleFailure`], in their order: `counts[failure as usize]`.
     ByFailure ScheduleFailure
+}
+
+counts_by! {
+    /// A count for each [`BulkResult`], in their order: `counts[result as usize]`.
+    ByBulkResult BulkResult
 }
 
 /// Totals of an engine, or of several together: `+=` counts another's in.

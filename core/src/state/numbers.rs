@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{ByFailure, Counters, Stats};
+use crate::counters::{ByBulkResult, ByFailure, Counters, Stats};
 
 /// What is counted of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,4 +170,16 @@ pub struct SyncNumbers {
     pub lost: u64,
     /// Whole seconds since the last datagram; `None` before the first.
     pub last: Option<u64>,
+    /// Datagrams that other directors have sent and that did not come to a backup, or after later ones; known where they
+    /// are sealed.
+    pub missed: u64,
+    /// Microseconds between the sealing of the datagram that a backup took up last and its being taken up, by both hosts'
+    /// clocks: below 0 where they differ. `None` without a key, or before the first.
+    pub delay_us: Option<i64>,
+    /// The connections and templates in the table that other directors have told of, where this is a backup.
+    pub entries: Option<u64>,
+    /// Transfers of the whole table: that a master has given, that a backup has asked for.
+    pub bulk: ByBulkResult,
+    /// What was said of connections in them; of a backup's, what it was told.
+    pub bulk_messages: u64,
 }

@@ -14,6 +14,9 @@ use crate::service::Forwarding;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 
+/// How long what is told waits for company on its way (`IPVS_SYNC_FLUSH_TIME`).
+pub const WAIT: Duration = Duration::from_secs(2);
+
 /// A connection or template, to be told to other directors.
 #[derive(Clone, Copy, Debug)]
 pub struct Told {
@@ -25,6 +28,8 @@ pub struct Told {
     pub mark: u32,
     /// It came from another director itself.
     pub taken_up: bool,
+    /// How long ago it had its last packet; in answer to who asks for all.
+    pub idle: Option<Duration>,
 }
 
 /// A connection or template that another director has told of.
@@ -54,6 +59,9 @@ pub struct TakenUp {
     pub timeout: u32,
     /// Its service's firewall mark, 0 for none.
     pub mark: u32,
+    /// How long ago it had its last packet at the other director, which was asked for all that it has; `None` where it
+    /// told by itself, as something happened.
+    pub idle: Option<Duration>,
 }
 
 /// Why a connection that another director has told of is not taken up.
@@ -67,6 +75,8 @@ pub enum NotTakenUp {
     Taken,
     /// Its server is not known here, and the way to it neither.
     NoWay,
+    /// What is known here is newer; or it would have expired by now.
+    Older,
 }
 
 /// The sysctls that decide (`net.ipv4.vs.sync_*`).
@@ -164,18 +174,13 @@ impl Policy {
     /// Whether a connection is to be told of with the client's packet that has just moved it, which is then
     /// remembered.
     pub fn is_needed(&self, now: Instant, subject: &Subject, memory: &mut Memory) -> bool {
-        if !subject.template {
-            if self.templates_only && subject.persistent {
-                return false;
-            }
-            match phase(subject) {
-                Phase::Early => return false,
-                Phase::Ending if subject.state != memory.state => {
-                    memory.note(now + subject.timeout, 0, subject.state);
-                    return true;
-                }
-                Phase::Ending | Phase::Lasting => {}
-            }
+        if !self.is_told(subject) {
+            return false;
+        }
+        let ends = !subject.template && matches!(phase(subject), Phase::Ending);
+        if ends && subject.state != memory.state {
+            memory.note(now + subject.timeout, 0, subject.state);
+            return true;
         }
         let end = now + subject.timeout;
         let Some(repeats) = self.is_time(now, end, subject.timeout, memory) else {
@@ -186,6 +191,15 @@ impl Policy {
         }
         memory.note(end, repeats, subject.state);
         true
+    }
+
+    /// Whether a connection in this state is told of at all, sooner or later.
+    pub fn is_told(&self, subject: &Subject) -> bool {
+        if subject.template {
+            return true;
+        }
+        let by_template = self.templates_only && subject.persistent;
+        !by_template && !matches!(phase(subject), Phase::Early)
     }
 
     /// How often it will then have been repeated, where the refresh period lets it be told of.

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use uvs_core::counters::BulkResult;
+
 use crate::MetricSnapshot;
 use crate::catalog as c;
 use crate::family::Families;
@@ -54,8 +56,24 @@ fn sync(snapshot: &MetricSnapshot, to: &mut Families) {
         to.add(&c::SYNC_MESSAGES, &role, numbers.messages as f64);
         to.add(&c::SYNC_REFUSED, &role, numbers.refused as f64);
         to.add(&c::SYNC_LOST, &role, numbers.lost as f64);
+        for result in BulkResult::ALL {
+            let labels = [daemon.role, result.label()];
+            to.add(
+                &c::SYNC_BULK,
+                &labels,
+                numbers.bulk[*result as usize] as f64,
+            );
+        }
+        to.add(&c::SYNC_BULK_MESSAGES, &role, numbers.bulk_messages as f64);
         if let Some(last) = numbers.last {
             to.add(&c::SYNC_SILENCE, &role, last as f64);
+        }
+        to.add(&c::SYNC_MISSED, &role, numbers.missed as f64);
+        if let Some(entries) = numbers.entries {
+            to.add(&c::SYNC_ENTRIES, &role, entries as f64);
+        }
+        if let Some(delay) = numbers.delay_us {
+            to.add(&c::SYNC_DELAY, &role, delay as f64 / 1e6);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use uvs_core::counters::{ByReason, Counters, Stats};
+use uvs_core::counters::{ByBulkResult, ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
@@ -162,6 +162,11 @@ pub(crate) fn snapshot() -> MetricSnapshot {
                 refused: 1,
                 lost: 0,
                 last: Some(3),
+                missed: 4,
+                delay_us: Some(-250),
+                entries: Some(6),
+                bulk: bulk(),
+                bulk_messages: 3,
             },
         }],
         reloads: Reloads {
@@ -172,4 +177,11 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         },
         problems: Vec::new(),
     }
+}
+
+/// One of the first kind.
+fn bulk() -> ByBulkResult {
+    let mut bulk = ByBulkResult::default();
+    bulk[0] = 1;
+    bulk
 }

@@ -1,7 +1,6 @@
 //! What only one daemon at a time can have, made anew where there is no daemon to take over from: the sockets, the guard
 //! or the hook, the rings and the engine.
 
-use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +24,7 @@ use crate::netlink::Mirror;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::{FilterSpec, Program};
 use crate::port::{Ends, Sight, port_id};
+use crate::random;
 use crate::succession::Past;
 use crate::worker::{Hooked, Ports};
 
@@ -185,10 +185,8 @@ fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
 }
 
 pub(super) fn engine_config(options: &Options, times: &Arc<Times>) -> Result<EngineConfig> {
-    let mut random = [0u8; 24];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut random))
-        .context("/dev/urandom: no key for the connection table")?;
+    let random: [u8; 24] =
+        random::bytes().context("/dev/urandom: no key for the connection table")?;
     let word = |i: usize| {
         random[i * 8..]
             .iter()

@@ -151,7 +151,7 @@ impl Daemon {
             netlink_overruns: self.mirror.overruns(),
             hook: self.hook_metrics(status),
             guard_repairs: (repairs.removed, repairs.damaged),
-            sync: self.sync_metrics(status.counters.not_taken_up),
+            sync: self.sync_metrics(status),
             reloads: self.reloads,
             log: {
                 let (queue_full, write_failed, suppressed) = self.log_losses();

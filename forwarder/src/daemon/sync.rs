@@ -11,13 +11,14 @@ use uvs_control::table::Table;
 use uvs_core::peer::TakenUp;
 use uvs_core::service::Forwarding;
 use uvs_core::snapshot::Sysctls;
+use uvs_core::time::Instant;
 use uvs_exporter::SyncMetrics;
 use uvs_sync::Version;
 use uvs_sync::seal::{Key, MIN_SECRET};
 
 use super::{Daemon, SYNC, failed};
 use crate::sync::{Opened, Sockets, mtu};
-use crate::worker::monotonic;
+use crate::worker::{Status, monotonic};
 
 impl Answers<ask::StartSync> for Daemon {
     fn answer(&mut self, ask::StartSync(wanted): ask::StartSync) -> Result<(), Refusal> {
@@ -33,9 +34,10 @@ impl Answers<ask::StopSync> for Daemon {
 
 impl Answers<ask::ListSync> for Daemon {
     fn answer(&mut self, _: ask::ListSync) -> Result<Vec<SyncStatus>, Refusal> {
-        let refused = self.counted()?.all.counters.not_taken_up;
+        let counted = self.counted()?;
         let daemons = self.table.sync_daemons();
-        Ok(self.sync.status(daemons, refused, monotonic()))
+        let told = told_of(&counted.all);
+        Ok(self.sync.status(daemons, told, monotonic()))
     }
 }
 
@@ -90,10 +92,11 @@ impl Daemon {
         tracing::info!("the {role} sync daemon has ended");
     }
 
-    /// What they have done, for the exporter; `refused` messages had no place in the table.
-    pub(super) fn sync_metrics(&self, refused: u64) -> Vec<SyncMetrics> {
+    /// What they have done, for the exporter.
+    pub(super) fn sync_metrics(&self, status: &Status) -> Vec<SyncMetrics> {
         let daemons = self.table.sync_daemons();
-        let all = self.sync.status(daemons, refused, monotonic()).into_iter();
+        let told = told_of(status);
+        let all = self.sync.status(daemons, told, monotonic()).into_iter();
         let metrics = |SyncStatus { daemon, numbers }| SyncMetrics {
             role: daemon.role.word(),
             numbers,
@@ -140,16 +143,40 @@ impl Daemon {
         let now = monotonic();
         self.sync.turn(now);
         let told = self.sync.take_up(now);
+        if !told.is_empty() {
+            self.note_clients_of(&told);
+            self.workers.take_up(told);
+        }
+        self.transfer(now);
+    }
+
+    /// A part of all that is told those who ask for it, and of all that others were asked for.
+    fn transfer(&mut self, now: Instant) {
+        let events = (self.poll.registry(), SYNC);
+        let workers = &self.workers;
+        self.sync.tell_all(now, events, |from| {
+            let part = workers.tell_all(from);
+            part.inspect_err(|e| tracing::warn!("another director is not told all: {e}"))
+                .ok()
+        });
+        let told = self.sync.ask_for_all(now, events);
         if told.is_empty() {
             return;
         }
+        self.note_clients_of(&told);
+        if let Err(e) = self.workers.take_up_part(told) {
+            tracing::warn!("what another director has told may not be taken up: {e}");
+        }
+    }
+
+    /// The guard learns of connections that other directors have told of.
+    fn note_clients_of(&self, told: &[TakenUp]) {
         let clients: Vec<_> = told.iter().filter_map(client_of).collect();
         // The hook knows the engines' connections themselves.
         let guard = self.isolation.table();
         if let Some(Err(e)) = guard.map(|guard| guard.note_clients(&clients)) {
             tracing::warn!("the guard does not know clients that another director told of: {e}");
         }
-        self.workers.take_up(told);
     }
 
     /// What engines have told goes on its way.
@@ -195,6 +222,11 @@ fn on_its_link(wanted: &SyncRequest) -> Result<SyncDaemon, Refusal> {
     Ok(wanted.on(link))
 }
 
+/// How many connections the engines have that others told of, and how much of what was told they have not taken up.
+fn told_of(status: &Status) -> (u64, u64) {
+    (status.taken_up.into(), status.counters.not_taken_up)
+}
+
 /// The client of a NAT connection: the guard keeps its server's replies from the host.
 fn client_of(told: &TakenUp) -> Option<crate::guard::Server> {
     let replied_to = told.method == Some(Forwarding::Nat) && !told.template;
@@ -216,8 +248,9 @@ fn described(daemon: &SyncDaemon) -> String {
     } else {
         ""
     };
+    let bulk = if daemon.bulk { ", with bulk" } else { "" };
     format!(
-        "a {} sync daemon on {}, syncid {}, {with} port {}{sealed}",
+        "a {} sync daemon on {}, syncid {}, {with} port {}{sealed}{bulk}",
         daemon.role, daemon.interface, daemon.syncid, daemon.port
     )
 }

@@ -1,4 +1,4 @@
-//! The backup: takes up what other directors tell.
+//! The backup: takes up what other directors tell, and may ask them for all (`asker`).
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -9,8 +9,9 @@ use mio::{Interest, Registry, Token};
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
-use uvs_sync::seal::{Key, SEAL, Stamps, Way};
+use uvs_sync::seal::{Before, Key, Marks, SEAL, Way};
 
+use super::asker::Asker;
 use super::master::since_1970;
 use super::{Count, Sockets, socket};
 
@@ -26,6 +27,8 @@ pub(crate) struct Backup {
     buffer: Vec<u8>,
     /// There may be datagrams.
     ready: bool,
+    /// Asks for all.
+    pub(super) asker: Option<Box<Asker>>,
     pub(super) count: Count,
 }
 
@@ -35,7 +38,7 @@ struct Gate {
     peers: Vec<IpAddr>,
     /// Only what is sealed with it.
     key: Option<Key>,
-    stamps: Stamps,
+    marks: Marks,
 }
 
 impl Backup {
@@ -55,13 +58,15 @@ impl Backup {
             registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         }
         let sealed = if key.is_some() { SEAL } else { 0 };
+        let asks_with = key.clone().filter(|_| daemon.bulk);
         Ok(Self {
             sockets: all,
+            asker: asks_with.map(|key| Box::new(Asker::new(daemon, key))),
             syncid: daemon.syncid,
             gate: Gate {
                 peers: daemon.peers.clone(),
                 key,
-                stamps: Stamps::default(),
+                marks: Marks::default(),
             },
             buffer: vec![0; usize::from(daemon.maxlen) + sealed],
             ready: true,
@@ -92,12 +97,14 @@ impl Backup {
             {
                 left -= 1;
                 let from = from.ip();
-                match self
-                    .gate
-                    .pass(Way { from, port: *port }, &self.buffer[..len])
-                {
-                    Ok(datagram) => {
+                let way = Way { from, port: *port };
+                let gate = &mut self.gate;
+                match gate.pass(way, &self.buffer[..len], &mut self.count) {
+                    Ok((datagram, before)) => {
                         take_datagram(datagram, self.syncid, now, &mut self.count, &mut told);
+                        if let Some(asker) = &mut self.asker {
+                            asker.heard(now, from, before);
+                        }
                     }
                     Err(why) => {
                         tracing::warn!("a sync datagram from {from} is refused: {why}");
@@ -112,17 +119,24 @@ impl Backup {
 }
 
 impl Gate {
-    /// What a datagram says that is to be believed; else why it is not.
-    fn pass<'a>(&mut self, way: Way, datagram: &'a [u8]) -> Result<&'a [u8], String> {
+    /// What a datagram says that is to be believed, and what that says of those before it; else why it is not.
+    fn pass<'a>(
+        &mut self,
+        way: Way,
+        datagram: &'a [u8],
+        count: &mut Count,
+    ) -> Result<(&'a [u8], Before), String> {
         if !self.peers.is_empty() && !self.peers.contains(&way.from) {
             return Err("it is none of `peers`".to_owned());
         }
         let Some(key) = &self.key else {
-            return Ok(datagram);
+            return Ok((datagram, Before::default()));
         };
-        let opened = key.open(way, datagram).and_then(|(datagram, stamp)| {
-            let now = since_1970();
-            self.stamps.note(way, stamp, now).map(|()| datagram)
+        let now = since_1970();
+        let opened = key.open(way, datagram).and_then(|(datagram, mark)| {
+            let before = self.marks.note(way, mark, now)?;
+            count.mark(mark.stamp, now, before);
+            Ok((datagram, before))
         });
         opened.map_err(|why| why.to_string())
     }

@@ -1,22 +1,26 @@
-//! The master: tells other directors of connections.
+//! The master: tells other directors of connections, and those that ask for it of all (`giver`).
 
 use std::io;
 use std::net::UdpSocket;
 use std::time::{Duration, SystemTime};
 
+use mio::{Registry, Token};
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::narrow;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
-use uvs_sync::seal::{self, Clock, Key, SEAL};
+use uvs_sync::seal::{self, Clock, Key, Mark, SEAL};
 use uvs_sync::{Message, Version, Writer};
 
+use super::giver::Giver;
 use super::{Count, Sockets, socket};
 
 /// A running master.
 pub(crate) struct Master {
     ways: Vec<Way>,
     key: Option<Key>,
+    /// Where others may ask for all.
+    pub(super) giver: Option<Giver>,
     pub(super) count: Count,
 }
 
@@ -35,6 +39,7 @@ impl Master {
         daemon: &SyncDaemon,
         sockets: Sockets,
         key: Option<Key>,
+        events: (&Registry, Token),
     ) -> io::Result<Self> {
         let sealed = if key.is_some() { SEAL } else { 0 };
         let limit = usize::from(daemon.maxlen).saturating_sub(sealed);
@@ -47,8 +52,11 @@ impl Master {
                 messages: 0,
             })
         });
+        let asked_with = key.clone().filter(|_| daemon.bulk);
+        let giver = asked_with.map(|key| Giver::start(daemon, key, events));
         Ok(Self {
             ways: ways.collect::<io::Result<_>>()?,
+            giver: giver.transpose()?,
             key,
             count: Count::default(),
         })
@@ -100,8 +108,9 @@ impl Way {
 
     fn send(&mut self, now: Instant, datagram: Vec<u8>, key: Option<&Key>, count: &mut Count) {
         let messages = std::mem::take(&mut self.messages);
+        let mark = self.clock.next(since_1970());
         for socket in &self.sockets {
-            let sealed = key.map(|key| sealed(key, socket, self.port, &mut self.clock, &datagram));
+            let sealed = key.map(|key| sealed(key, socket, self.port, mark, &datagram));
             let sent = match &sealed {
                 Some(Ok(sealed)) => send(socket, sealed),
                 Some(Err(e)) => Err(io::Error::from(e.kind())),
@@ -123,13 +132,13 @@ fn sealed(
     key: &Key,
     socket: &UdpSocket,
     port: u16,
-    clock: &mut Clock,
+    mark: Mark,
     datagram: &[u8],
 ) -> io::Result<Vec<u8>> {
     let from = socket.local_addr()?.ip();
     let mut sealed = datagram.to_vec();
     let way = seal::Way { from, port };
-    key.seal(way, clock.next(since_1970()), &mut sealed);
+    key.seal(way, mark, &mut sealed);
     Ok(sealed)
 }
 

@@ -2,22 +2,31 @@
 //! is told and takes up what comes, the crate `uvs-sync` makes bytes of it, the control thread carries it: nothing
 //! here is on a packet's way, and nothing waits.
 
+mod asker;
 mod backup;
+mod ended;
+mod giver;
 mod master;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::time::Duration;
 
 use mio::{Registry, Token};
 use uvs_control::protocol::{SyncDaemon, SyncNumbers, SyncRole, SyncStatus};
+use uvs_core::counters::BulkResult;
 use uvs_core::peer::{TakenUp, Told};
 use uvs_core::snapshot::Sysctls;
 use uvs_core::time::Instant;
 use uvs_sync::Version;
-use uvs_sync::seal::Key;
+use uvs_sync::seal::{Before, Key};
 
+use crate::workers::Cursor;
+use asker::Asker;
 use backup::Backup;
+use giver::Giver;
 use master::Master;
 pub(crate) use socket::mtu;
 
@@ -60,7 +69,7 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// Opens a daemon's sockets; `events` is where a backup's are watched.
+    /// Opens a daemon's sockets; `events` is where those are watched by which something may come.
     ///
     /// # Errors
     /// The host refuses one: nothing is opened then.
@@ -71,7 +80,7 @@ impl Opened {
         events: (&Registry, Token),
     ) -> io::Result<Self> {
         Ok(match daemon.role {
-            SyncRole::Master => Self::Master(Master::start(daemon, sockets, key)?),
+            SyncRole::Master => Self::Master(Master::start(daemon, sockets, key, events)?),
             SyncRole::Backup => Self::Backup(Backup::start(daemon, sockets, key, events)?),
         })
     }
@@ -132,13 +141,46 @@ impl Sync {
         }
     }
 
-    /// How long until [`Sync::turn`] or [`Sync::take_up`] has work; `None` while there is nothing to wait for.
+    /// Tells those that ask for all a part of it, which `part` copies from a place on; `events` is where they are
+    /// watched.
+    pub(crate) fn tell_all(
+        &mut self,
+        now: Instant,
+        events: (&Registry, Token),
+        part: impl FnOnce(Cursor) -> Option<(Vec<Told>, Option<Cursor>)>,
+    ) {
+        if let Some(master) = &mut self.master
+            && let Some(giver) = &mut master.giver
+        {
+            giver.turn(now, events, part, &mut master.count);
+        }
+    }
+
+    /// Asks others for all, where it is time; a bounded part of what they have told since.
+    pub(crate) fn ask_for_all(&mut self, now: Instant, events: (&Registry, Token)) -> Vec<TakenUp> {
+        match &mut self.backup {
+            Some(Backup {
+                asker: Some(asker),
+                count,
+                ..
+            }) => asker.turn(now, events, count),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How long until there is work, if nothing comes; `None` while there is nothing to wait for.
     pub(crate) fn left(&self, now: Instant) -> Option<Duration> {
         let more = self.backup.as_ref().is_some_and(Backup::has_more);
-        match more {
-            true => Some(Duration::ZERO),
-            false => self.master.as_ref()?.due().map(|due| due.since(now)),
-        }
+        let master = self.master.as_ref();
+        let asker = self.backup.as_ref().and_then(|b| b.asker.as_deref());
+        let giver = master.and_then(|m| m.giver.as_ref());
+        let all = [
+            more.then_some(Duration::ZERO),
+            master.and_then(Master::due).map(|due| due.since(now)),
+            asker.and_then(|asker: &Asker| asker.left(now)),
+            giver.and_then(|giver: &Giver| giver.left(now)),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Something has come for the backup.
@@ -153,11 +195,12 @@ impl Sync {
         self.backup.as_mut().map_or_else(Vec::new, |b| b.read(now))
     }
 
-    /// The daemons of a table with what they have done; `refused` messages were read but not taken up.
+    /// The daemons of a table with what they have done; the engines have `taken` that others told of, and have not taken
+    /// up `refused` messages that were read.
     pub(crate) fn status(
         &self,
         daemons: &[SyncDaemon],
-        refused: u64,
+        (taken, refused): (u64, u64),
         now: Instant,
     ) -> Vec<SyncStatus> {
         let numbers = |role| match role {
@@ -166,6 +209,7 @@ impl Sync {
                 let mut numbers = b.count.numbers(now);
                 numbers.messages = numbers.messages.saturating_sub(refused);
                 numbers.refused += refused;
+                numbers.entries = Some(taken);
                 numbers
             }),
         };
@@ -191,6 +235,18 @@ impl Count {
         self.numbers.bytes += bytes as u64;
         self.numbers.messages += messages;
         self.last = Some(now);
+    }
+
+    /// A sealed datagram says when it was sealed, and what of those before it did not come. Both times are since 1970.
+    fn mark(&mut self, stamp: Duration, now: Duration, before: Before) {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        self.numbers.delay_us = Some(micros(now) - micros(stamp));
+        self.numbers.missed += u64::from(before.missed);
+    }
+
+    /// A transfer of the whole table has ended so.
+    fn bulk(&mut self, result: BulkResult) {
+        self.numbers.bulk[result as usize] += 1;
     }
 
     fn numbers(&self, now: Instant) -> SyncNumbers {

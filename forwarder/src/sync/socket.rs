@@ -1,7 +1,9 @@
 //! The sockets of sync daemons (`make_send_sock`, `make_receive_sock` of net/netfilter/ipvs/ip_vs_sync.c).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
+};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 
@@ -10,6 +12,13 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use uvs_control::protocol::SyncDaemon;
 
 use crate::sys;
+
+/// Connections that wait to be accepted, at most: a handful of directors ask.
+const BACKLOG: i32 = 16;
+
+/// Bytes that the kernel may hold of a conversation at either end: what is told is not to be old when it is heard
+/// (`uvs_sync::bulk::LATE`), on a link that takes a hundred thousand bytes a second.
+const ON_ITS_WAY: usize = 128 << 10;
 
 /// The MTU of an interface.
 ///
@@ -40,14 +49,54 @@ impl To {
 }
 
 fn open(daemon: &SyncDaemon, speaks_to: IpAddr) -> io::Result<Socket> {
+    open_for(&daemon.interface, speaks_to, (Type::DGRAM, Protocol::UDP))
+}
+
+fn open_for(
+    interface: &str,
+    speaks_to: IpAddr,
+    (kind, protocol): (Type, Protocol),
+) -> io::Result<Socket> {
     let domain = match speaks_to {
         IpAddr::V4(_) => Domain::IPV4,
         IpAddr::V6(_) => Domain::IPV6,
     };
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(domain, kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    socket.bind_device(Some(daemon.interface.as_bytes()))?;
+    socket.bind_device(Some(interface.as_bytes()))?;
     Ok(socket)
+}
+
+/// Where other directors ask for all. Another one may be open for the daemon that this one takes the place of.
+pub(super) fn listener(daemon: &SyncDaemon) -> io::Result<TcpListener> {
+    let speaks_to = *daemon.peers.first().unwrap_or(&daemon.group);
+    let tcp = (Type::STREAM, Protocol::TCP);
+    let socket = open_for(&daemon.interface, speaks_to, tcp)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_send_buffer_size(ON_ITS_WAY)?;
+    socket.bind(&SocketAddr::new(any_like(speaks_to), daemon.port).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A connection to another director that is asked for all, begun and not there yet.
+pub(super) fn connect(interface: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = (Type::STREAM, Protocol::TCP);
+    let socket = open_for(interface, to.ip(), tcp)?;
+    socket.set_recv_buffer_size(ON_ITS_WAY)?;
+    match socket.connect(&to.into()) {
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        connected => connected?,
+    }
+    Ok(socket.into())
+}
+
+const fn any_like(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
 }
 
 /// The sockets by which a master speaks, from the interface's address and a port of the host's choice: one to the
@@ -108,11 +157,7 @@ pub(super) fn receiver(
         socket.set_recv_buffer_size(bytes)?;
     }
     if let Some(peer) = peer {
-        let any = match peer {
-            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        socket.bind(&SocketAddr::new(any, port_of(daemon, n)).into())?;
+        socket.bind(&SocketAddr::new(any_like(*peer), port_of(daemon, n)).into())?;
         return Ok(socket.into());
     }
     let to = To::of(daemon, n, &socket)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
+use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
 
 use super::ask::Ask;
@@ -15,6 +16,9 @@ use crate::trace::live::Live;
 
 /// Connections copied per question.
 const PAGE: u32 = 2048;
+/// Places looked at for one part of what another director is told: a pause for the packets that wait, of about 0.1 ms, as
+/// that of expiry is.
+const TELLABLE_PAGE: u32 = 1024;
 
 impl Worker {
     /// Answers what is asked; `false` = stop.
@@ -77,13 +81,22 @@ impl Worker {
                 }
                 Ok(Ask::Port(port, ends)) => self.replace_port(usize::from(port.0), ends),
                 Ok(Ask::Send(port, bytes)) => self.send(now, usize::from(port.0), &bytes),
-                Ok(Ask::TakeUp(told)) => {
-                    for told in &told {
-                        if let Err(why) = self.engine.take_up(now, told) {
-                            tracing::debug!(?why, client = %told.client, "another director's connection is not taken up");
-                        }
-                    }
+                Ok(Ask::TakeUp(told)) => self.take_up_told(now, &told),
+                Ok(Ask::TakeUpPart(told, to)) => {
+                    self.take_up_told(now, &told);
+                    let _ = to.send(());
                 }
+                Ok(Ask::TellAll(from, to)) => {
+                    let _ = to.send(self.engine.tell_all(now, from, TELLABLE_PAGE));
+                }
+            }
+        }
+    }
+
+    fn take_up_told(&mut self, now: Instant, told: &[TakenUp]) {
+        for told in told {
+            if let Err(why) = self.engine.take_up(now, told) {
+                tracing::debug!(?why, client = %told.client, "another director's connection is not taken up");
             }
         }
     }
@@ -134,6 +147,7 @@ impl Worker {
                 services: self.engine.report(taken),
                 counters: self.engine.counters().clone(),
                 connections: self.engine.connections().len(),
+                taken_up: self.engine.taken_up(),
                 ports,
                 own,
                 latency: self.latency.clone(),

@@ -92,6 +92,10 @@ pub(crate) enum Ask {
     Send(PortId, Vec<u8>),
     /// Other directors have told of these connections.
     TakeUp(Vec<TakenUp>),
+    /// The same, as part of all that one has; answer once it is done.
+    TakeUpPart(Vec<TakenUp>, Sender<()>),
+    /// Copy part of what another director is told that asks for all, from this place on.
+    TellAll(u32, Sender<TellablePage>),
     /// Hand all down to a worker of another process, and stand by.
     HandDown(Sender<anyhow::Result<HandedDown>>),
     /// Go on after that: nobody has taken over.
@@ -102,6 +106,9 @@ pub(crate) enum Ask {
 
 /// Some connections, and the place to go on from.
 pub(crate) type Page = (Vec<ConnReport>, Option<u32>);
+
+/// Some of what other directors are told of, and the place to go on from.
+pub(crate) type TellablePage = (Vec<Told>, Option<u32>);
 
 /// What a worker tells the control thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

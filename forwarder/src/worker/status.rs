@@ -47,6 +47,8 @@ pub(crate) struct Status {
     pub(crate) counters: Counters,
     /// Connections in the table.
     pub(crate) connections: u32,
+    /// How many of them other directors have told of.
+    pub(crate) taken_up: u32,
     /// Per port.
     pub(crate) ports: Vec<PortStatus>,
     /// The host's own stack.
@@ -77,6 +79,7 @@ impl AddAssign<&Self> for Status {
             services,
             counters,
             connections,
+            taken_up,
             ports,
             own,
             latency,
@@ -85,6 +88,7 @@ impl AddAssign<&Self> for Status {
         self.services += services;
         self.counters += counters;
         self.connections += connections;
+        self.taken_up += taken_up;
         let more = self.ports.len().max(ports.len());
         self.ports.resize_with(more, PortStatus::default);
         for (sum, port) in self.ports.iter_mut().zip(ports) {

@@ -168,11 +168,24 @@ impl Workers {
         &self,
         from: Cursor,
     ) -> Result<(Vec<ConnReport>, Option<Cursor>), NoAnswer> {
+        self.page(from, |to| Ask::Connections(from.place, to))
+    }
+
+    /// Copies part of what another director is told that asks for all, and tells where to go on, as
+    /// [`Workers::connections`] does.
+    pub(crate) fn tell_all(&self, from: Cursor) -> Result<(Vec<Told>, Option<Cursor>), NoAnswer> {
+        self.page(from, |to| Ask::TellAll(from.place, to))
+    }
+
+    fn page<T>(
+        &self,
+        from: Cursor,
+        question: impl FnOnce(Sender<(Vec<T>, Option<u32>)>) -> Ask,
+    ) -> Result<(Vec<T>, Option<Cursor>), NoAnswer> {
         let Some(worker) = self.all.get(from.worker as usize) else {
             return Ok((Vec::new(), None));
         };
-        let page = worker.ask(|to| Ask::Connections(from.place, to));
-        let (connections, rest) = page.wait()?;
+        let (page, rest) = worker.ask(question).wait()?;
         let worker = match rest {
             Some(_) => from.worker,
             None => from.worker + 1,
@@ -182,7 +195,7 @@ impl Workers {
             place: rest.unwrap_or(0),
         };
         let is_there = (next.worker as usize) < self.all.len();
-        Ok((connections, is_there.then_some(next)))
+        Ok((page, is_there.then_some(next)))
     }
 
     /// What would become of these frames, each seeing what those before it did.
@@ -254,6 +267,15 @@ impl Workers {
         if let Some(worker) = self.all.first() {
             worker.tell(Ask::TakeUp(told));
         }
+    }
+
+    /// Has part of all that another director has taken up, and waits until it is: so there is never more of it under way
+    /// than what a worker takes up between two batches.
+    pub(crate) fn take_up_part(&self, told: Vec<TakenUp>) -> Result<(), NoAnswer> {
+        let Some(worker) = self.all.first() else {
+            return Ok(());
+        };
+        worker.ask(|to| Ask::TakeUpPart(told, to)).wait()
     }
 
     /// What other directors are to be told next, and how much of it was lost.

@@ -6,6 +6,7 @@ use crate::commands::columns::{Column, Show, Value};
 use uvs_control::protocol::{
     HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncDaemon, SyncStatus,
 };
+use uvs_core::counters::BulkResult;
 
 /// A reason and its counter.
 #[derive(Serialize)]
@@ -104,6 +105,21 @@ fn speaks_to(daemon: &SyncDaemon) -> String {
     }
 }
 
+/// How many transfers of the whole table there were, and how many of them were complete.
+fn transfers(status: &SyncStatus) -> String {
+    let all: u64 = status.numbers.bulk.iter().sum();
+    let complete = status.numbers.bulk[BulkResult::Complete as usize];
+    match status.daemon.bulk {
+        true => format!("{complete} of {all}"),
+        false => String::new(),
+    }
+}
+
+/// Milliseconds, with three digits behind the point.
+fn delay(micros: i64) -> String {
+    format!("{:.3} ms", micros as f64 / 1000.0)
+}
+
 pub(super) const SYNC: Show<SyncStatus> = (
     &[
         Column::text("ROLE", |s| Value::word(s.daemon.role.word())),
@@ -116,6 +132,16 @@ pub(super) const SYNC: Show<SyncStatus> = (
             let last = s.numbers.last.map(|seconds| format!("{seconds} s ago"));
             Value::or_dash(last.unwrap_or_default())
         }),
+        Column::text("ENTRIES", |s| {
+            let entries = s.numbers.entries.map(|entries| entries.to_string());
+            Value::or_dash(entries.unwrap_or_default())
+        }),
+        Column::text("BULK", |s| Value::or_dash(transfers(s))),
+        Column::number("MISSED", |s| Value::Count(s.numbers.missed)),
+        Column::text("DELAY", |s| {
+            Value::or_dash(s.numbers.delay_us.map(delay).unwrap_or_default())
+        }),
+        Column::number("BULK-MESSAGES", |s| Value::Count(s.numbers.bulk_messages)),
         Column::number("DATAGRAMS", |s| Value::Count(s.numbers.datagrams)),
         Column::number("BYTES", |s| Value::Count(s.numbers.bytes)),
         Column::text("TO", |s| Value::Word(speaks_to(&s.daemon))),
@@ -123,5 +149,5 @@ pub(super) const SYNC: Show<SyncStatus> = (
         Column::number("TTL", |s| Value::Count(s.daemon.ttl.into())),
         Column::number("MAXLEN", |s| Value::Count(s.daemon.maxlen.into())),
     ],
-    7,
+    9,
 );

@@ -1,5 +1,7 @@
 //! Connections that another director has told of. After `ip_vs_proc_conn` of `net/netfilter/ipvs/ip_vs_sync.c`.
 
+use std::time::Duration;
+
 use super::Flows;
 use super::event::{Cause, Standing};
 use crate::conn::{self, Conn, ConnId, InsertError};
@@ -36,6 +38,12 @@ impl Flows {
     ) -> Result<(), NotTakenUp> {
         let c = conn_of(told, timeouts);
         let known = self.conns.find(&c.client_flow()).map(|(id, _)| id);
+        if told
+            .idle
+            .is_some_and(|idle| !self.is_news(now, &c, known, idle))
+        {
+            return Err(NotTakenUp::Older);
+        }
         let known = match known {
             Some(id) if !told.template && self.conns.get(id).server != told.server => {
                 if told.inactive {
@@ -62,6 +70,17 @@ impl Flows {
             telling.taken_up(now, id, c.state);
         }
         Ok(())
+    }
+
+    /// Whether a copy of a connection that had its last packet so long ago is still alive, and newer than what is known.
+    fn is_news(&mut self, now: Instant, c: &Conn, known: Option<ConnId>, idle: Duration) -> bool {
+        if idle >= Duration::from_secs(c.timeout.into()) {
+            return false;
+        }
+        known.is_none_or(|id| {
+            self.catch_up_with(id);
+            self.conns.get(id).last_packet() < now - idle
+        })
     }
 
     /// Inserts a connection that is new here, inactive and not looked at yet.
@@ -94,6 +113,7 @@ impl Flows {
         loop {
             match self.insert(now, &c, replies) {
                 Ok(id) => {
+                    self.conns.note_told(id);
                     self.ports.claim(c.local, c.server, c.protocol);
                     if method.replies() == Replies::Gateway && !told.template {
                         self.note_client(id);
@@ -117,6 +137,10 @@ impl Flows {
         }
         let rank = rank_of(c);
         self.conns.touch(now, id);
+        if let Some(idle) = told.idle {
+            let timeout = Duration::from_secs(new.timeout.into());
+            self.conns.hasten(now, id, now - idle + timeout);
+        }
         self.conns.set_rank(id, rank);
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Flows;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::peer::{Memory, Policy, Subject, Told};
+use crate::peer::{Memory, Policy, Subject, Told, WAIT};
 use crate::service::ServiceKey;
 use crate::time::Instant;
 
@@ -160,18 +160,52 @@ impl Flows {
             return false;
         }
         let taken_up = entry.taken_up;
-        let server = self.server_of(c);
+        telling.tell(Told {
+            taken_up,
+            ..self.told(*c)
+        });
+        true
+    }
+
+    fn told(&self, conn: Conn) -> Told {
+        let server = self.server_of(&conn);
         let mark = match server.key.0 {
             ServiceKey::Mark { mark, .. } => mark,
             ServiceKey::Address { .. } => 0,
         };
-        telling.tell(Told {
-            conn: *c,
+        Told {
+            conn,
             method: server.spec.forwarding,
             mark,
-            taken_up,
+            taken_up: conn.is_told(),
+            idle: None,
+        }
+    }
+
+    /// All that other directors are told of sooner or later, for one that asks: from place `from` on, at most `max`
+    /// places looked at, with where to go on. Nothing where none are told of.
+    pub(in crate::engine) fn tell_all(
+        &self,
+        now: Instant,
+        from: u32,
+        max: u32,
+    ) -> (Vec<Told>, Option<u32>) {
+        let Some(telling) = &self.telling else {
+            return (Vec::new(), None);
+        };
+        let end = from.saturating_add(max).min(self.conns.places());
+        let there = (from..end).filter(|place| self.conns.at(*place).is_some());
+        let told = there.filter_map(|place| {
+            let c = self.shown(ConnId(place)).conn;
+            let subject = subject_of(&c, c.in_packets.into());
+            let is_told = !c.has(conn::ONE_PACKET) && c.is_found();
+            (is_told && telling.policy.is_told(&subject)).then(|| Told {
+                idle: Some(idle(now, &c)),
+                ..self.told(c)
+            })
         });
-        true
+        let rest = (end < self.conns.places()).then_some(end);
+        (told.collect(), rest)
     }
 
     /// What is to be told since this was asked last, and how much of it was lost.
@@ -184,6 +218,13 @@ impl Flows {
             None => (Vec::new(), 0),
         }
     }
+}
+
+/// How long ago a connection had its last packet. What another director has told of may have waited before it came, and
+/// is no newer than what that one knows itself.
+fn idle(now: Instant, c: &Conn) -> Duration {
+    let waited = if c.is_told() { WAIT } else { Duration::ZERO };
+    now.since(c.last_packet()) + waited
 }
 
 /// What the policy asks of a connection whose client has sent so many packets.

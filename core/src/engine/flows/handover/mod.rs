@@ -419,8 +419,3 @@ impl Flows {
 fn is_offered(c: &Conn) -> bool {
     !c.has(conn::TEMPLATE) && !c.has(conn::ONE_PACKET)
 }
-
-/// When a connection's last packet was seen, as the table has it.
-fn last_of(c: &Conn) -> Instant {
-    c.deadline - Duration::from_secs(u64::from(c.timeout))
-}

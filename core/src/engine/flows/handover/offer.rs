@@ -1,7 +1,7 @@
 //! Offering connections to the hook: out of what each is now, an order, or none.
 
 use super::cells::{Terms, Way};
-use super::{Flows, Handover, last_of, tracked};
+use super::{Flows, Handover, tracked};
 use crate::conn::{Conn, ConnId, NONE};
 use crate::fib::{Fib, NextHop};
 use crate::flow::Flow;
@@ -130,7 +130,7 @@ impl Flows {
             (held.terms, held.watched) = (Some(terms), watched);
             if before.is_none() {
                 // While it was known, the engine alone saw its packets.
-                held.last = last_of(&c);
+                held.last = c.last_packet();
             }
             if before.is_some() {
                 let was = super::Held {
@@ -274,7 +274,7 @@ impl Handover {
             return Some((cell, held.birth, held.terms));
         }
         let whole = self.cells.is_whole(id);
-        let cell = self.cells.hold(id, last_of(c))?;
+        let cell = self.cells.hold(id, c.last_packet())?;
         if whole {
             self.leave_whole(c);
         }
@@ -308,7 +308,7 @@ fn known(c: &Conn, (cell, birth): (Cell, Birth), kept: Kept) -> Taken {
         up: false,
         tells_proven: false,
         tracked: tracked(c),
-        last: last_of(c),
+        last: c.last_packet(),
         kept,
     }
 }

@@ -280,7 +280,7 @@ impl Flows {
         let Some((cell, held)) = handover.cells.of(id) else {
             return true;
         };
-        let (birth, last) = (held.birth, super::last_of(&c).max(held.last));
+        let (birth, last) = (held.birth, c.last_packet().max(held.last));
         let (before, after) = (tracked(before), tracked(&c));
         let done = handover.hook.put(cell, birth, &before, &after, last);
         if done && let Some(held) = handover.cells.of_conn_mut(id) {
