@@ -146,6 +146,7 @@ impl Conn {
 
     /// Binds the mode at a place below 64.
     pub(crate) const fn bind(&mut self, mode: u8) {
+        debug_assert!(mode & (TAKEN | TOLD) == 0, "there are fewer modes");
         self.mode = self.mode & TOLD | mode & !(TAKEN | TOLD);
     }
 
