@@ -1,4 +1,4 @@
-//! What `uvs_build_info` names: the commit and the compiler. Neither is needed to build.
+//! What `uvs --version` and `uvs_build_info` name: the commit and the compiler. Neither is needed to build.
 
 use std::process::Command;
 
@@ -9,6 +9,12 @@ fn main() {
         println!("cargo::rerun-if-changed={log}");
     }
     let commit = printed("git", &["rev-parse", "--short=12", "HEAD"]);
+    let release = env!("CARGO_PKG_VERSION");
+    let version = match &commit {
+        Some(commit) => format!("{release} ({commit})"),
+        None => release.to_owned(),
+    };
+    println!("cargo::rustc-env=UVS_VERSION={version}");
     let rustc = std::env::var("RUSTC").ok();
     let rustc = rustc.and_then(|rustc| printed(&rustc, &["--version"]));
     let unknown = || "unknown".to_owned();

@@ -176,6 +176,61 @@ fn an_address_to_be_owned_that_no_service_has_is_valid_with_a_warning() {
 }
 
 #[test]
+fn an_empty_file_is_valid_and_balances_nothing() {
+    let output = check(Path::new("/dev/null"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("/dev/null: warning: there is no [[service]]"),
+        "{said}"
+    );
+}
+
+#[test]
+fn programs_are_told_the_same() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let told = |text: &str, how: &[&str], code: i32| {
+        std::fs::write(dir.path().join("x.toml"), text).expect("written");
+        let mut uvs = Command::new(env!("CARGO_BIN_EXE_uvs"));
+        let uvs = uvs.current_dir(&dir).args(["check", "x.toml"]).args(how);
+        let output = uvs.output().expect("uvs runs");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let service =
+        "[[service]]\ntcp = \"10.0.0.1:80\"\n[[service.server]]\naddress = \"10.0.0.1\"\n";
+    let right = told(service, &["--json"], 0);
+    assert_eq!(right["valid"], true);
+    assert_eq!(
+        (&right["services"], &right["servers"]),
+        (&1.into(), &1.into())
+    );
+    let warning = right["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("has the VIP's own address"), "{warning}");
+    let wrong = told("[limits]\nconnections = 0\n", &["-o", "json"], 2);
+    let error = &wrong["errors"][0];
+    assert_eq!(wrong["valid"], false);
+    assert_eq!((&error["line"], &error["column"]), (&2.into(), &15.into()));
+    assert_eq!(error["key"], "limits.connections");
+    let broken = told("[", &["--json"], 2);
+    assert_eq!(broken["errors"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn help_is_where_people_look_for_it() {
+    let said = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_uvs")).args(words).output();
+        let output = output.expect("uvs runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(said(&["help", "doctor"]), said(&["doctor", "--help"]));
+    let version = said(&["--version"]);
+    assert!(version.starts_with("uvs 0."), "{version}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     for file in [dir.path().to_owned(), dir.path().join("none.toml")] {

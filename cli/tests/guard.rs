@@ -12,10 +12,14 @@ mod netns;
 
 use std::io::{self, Read};
 use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use netns::{Netns, run};
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
 use uvs_forwarder::guard::{
@@ -389,6 +393,31 @@ fn a_second_daemon_in_the_namespace_is_refused_and_one_elsewhere_is_not() {
     while let Err(error) = lab.director.enter(|| Guard::claim(|| {}).map(drop)) {
         assert!(Instant::now() < end, "{error}");
     }
+}
+
+#[test]
+fn a_name_that_another_user_has_taken_keeps_no_daemon_from_its_guard() {
+    let lab = Lab::new(true, "0");
+    let taken = lab.director.enter(|| {
+        // Who listens is who the kernel tells of: this thread alone becomes another user.
+        let nobody = Uid::from_raw(65534);
+        set_thread_res_uid(nobody, nobody, nobody).ok()?;
+        let name = SocketAddr::from_abstract_name("uvs-guard").unwrap();
+        Some(UnixListener::bind_addr(&name).unwrap())
+    });
+    let Some(taken) = taken else {
+        println!("not tried without root: a user namespace has one user alone");
+        return;
+    };
+    let guard = lab.guard(&lab.spec());
+    // What is taken under the second name holds when the first one is free again.
+    drop(taken);
+    let refused = lab.director.enter(|| Guard::claim(|| {}).err());
+    assert!(
+        matches!(refused, Some(GuardError::Busy { .. })),
+        "{refused:?}"
+    );
+    drop(guard);
 }
 
 #[test]

@@ -282,10 +282,31 @@ fn a_wrong_file_is_refused_whole_and_the_old_state_keeps_running() {
         );
     }
     assert_eq!(ask(&lab).expect("answers"), shares(30, 10));
-    fs::remove_file(&file).expect("removed");
-    let refused = run(&lab, &shell, "uvs reload");
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains("No such file"), "{refused:?}");
+    for (instead, said) in [
+        ("", "No such file"),
+        // Whoever opens it for reading waits for its writer, and there is none.
+        ("mkfifo", "not a regular file"),
+        ("mkdir", "not a regular file"),
+    ] {
+        let put = format!("rm -rf {0} && {instead} {0}", file.display());
+        let put = if instead.is_empty() {
+            format!("rm {}", file.display())
+        } else {
+            put
+        };
+        assert_eq!(run(&lab, &shell, &put).code, Some(0));
+        let refused = run(&lab, &shell, "uvs reload");
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{refused:?}");
+    }
+    // They would end a process that does not ask for them; there is no log file to open again.
+    for signal in [Signal::USR1, Signal::USR2] {
+        daemon.process().signal(signal).expect("it is there");
+    }
+    assert_eq!(
+        run(&lab, &shell, &format!("rmdir {}", file.display())).code,
+        Some(0)
+    );
     write_weights(&file, 1, 1);
     assert_eq!(run(&lab, &shell, "uvs reload").code, Some(0));
     assert_eq!(ask(&lab).expect("answers"), shares(20, 20));

@@ -7,6 +7,7 @@ pub mod config;
 pub mod firewall;
 pub mod plugins;
 pub mod protocol;
+pub mod regular;
 pub mod server;
 pub mod starting;
 pub mod table;

@@ -19,3 +19,6 @@ pub mod sys;
 pub mod trace;
 mod worker;
 mod workers;
+
+/// The release, and the commit that it was built from where that is known.
+pub const VERSION: &str = env!("UVS_VERSION");

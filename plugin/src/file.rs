@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 
 /// The largest file that is taken for a plugin.
 const MAX_BYTES: u64 = 256 << 20;
@@ -150,7 +150,11 @@ impl Image {
         path: PathBuf,
         permit: impl FnOnce(&Path, &Metadata) -> Result<(), FileError>,
     ) -> Result<Self, FileError> {
-        let mut file = File::open(&path).map_err(unreadable(&path))?;
+        // Whoever opens a FIFO may wait forever for its writer.
+        let at_once = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, at_once, Mode::empty());
+        let file = file.map_err(|e| unreadable(&path)(e.into()))?;
+        let mut file = File::from(file);
         let meta = file.metadata().map_err(unreadable(&path))?;
         permit(&path, &meta)?;
         let not_a_library = |why: &str| FileError::NotALibrary {
@@ -331,6 +335,17 @@ mod tests {
         );
         for mode in [0o100_664, 0o100_646] {
             assert!(said(0, mode).contains("writable by others than its owner (mode 6"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let fifo = folder.path().join("x.so");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).expect("made");
+        for path in [&fifo, Path::new("/dev/zero"), folder.path()] {
+            let error = Image::anywhere(path).expect_err("refused").to_string();
+            assert!(error.ends_with("it is not a regular file"), "{error}");
         }
     }
 

@@ -5,13 +5,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use uvs_control::access::prefixes;
 use uvs_control::protocol::{AccessChange, AccessEntry, Change, Origin, ask};
 use uvs_core::access::{Action, Prefix};
 use uvs_core::service::ServiceKey;
 
-use super::output::{table, text};
+use super::output::{Format, table, text};
 use super::show::{ServiceName, service};
 use super::{FAILED, daemon, output};
 
@@ -72,15 +72,6 @@ struct ListScope {
     /// Only for the service of a firewall mark
     #[arg(short = 'f', value_name = "MARK", value_parser = |s: &str| service(&format!("fwm:{s}")))]
     mark: Option<ServiceName>,
-}
-
-/// The ways of listing.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Columns
-    Table,
-    /// For programs
-    Json,
 }
 
 /// What a word stands for.

@@ -1,46 +1,128 @@
-//! `uvs check FILE`: everything that is wrong with a configuration, without root and without a daemon.
+//! `uvs check FILE`: everything that is wrong with a configuration, and what most likely is not meant, without root and
+//! without a daemon.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use uvs_control::access::ListFiles;
-use uvs_control::config::{self, Config, ConfigError};
+use serde::Serialize;
+use uvs_control::access::{FileError, ListFiles};
+use uvs_control::config::{self, Config, ConfigError, Finding};
 use uvs_control::plugins::Schedulers;
-use uvs_core::flow::Protocol;
-use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
-use super::output;
+use super::USAGE;
+use super::output::{self, Format, Shown};
 
 /// The file to look at.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The configuration file
     file: PathBuf,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// What programs are told of a file.
+#[derive(Serialize)]
+struct Verdict {
+    file: String,
+    valid: bool,
+    services: usize,
+    servers: usize,
+    interfaces: Vec<String>,
+    errors: Vec<Finding>,
+    warnings: Vec<String>,
 }
 
 /// Prints one line about a right file, or each mistake with its place.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    match config::load(&args.file, &|settings| {
-        Schedulers::configured(settings, None)
-    }) {
+    let checked = examine(args);
+    if args.shown.format() == Format::Json {
+        let verdict = match &checked {
+            Ok(config) => Verdict::valid(args, config),
+            Err(wrong) => Verdict::invalid(args, wrong.findings()),
+        };
+        let printed = output::print(&output::json(&verdict));
+        return if verdict.valid {
+            printed
+        } else {
+            ExitCode::from(USAGE)
+        };
+    }
+    match checked {
         Ok(config) => {
             let file = args.file.display();
-            if let Err(error) = ListFiles::load(&config.access) {
-                eprintln!("{error}");
-                return ExitCode::from(super::USAGE);
-            }
-            let unmeasured = config.services.iter().filter_map(unmeasured);
-            for warning in unmeasured.chain(config.own_vips_unserved()) {
+            for warning in warnings(&config) {
                 eprintln!("{file}: warning: {warning}");
             }
             output::print(&format!("{file}: {}\n", summary(&config)))
         }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(super::USAGE)
+        Err(wrong) => {
+            match wrong {
+                Wrong::Config(error) => complain(&error),
+                Wrong::List(error) => eprintln!("{error}"),
+            }
+            ExitCode::from(USAGE)
         }
     }
+}
+
+/// Why a file is wrong.
+enum Wrong {
+    /// By itself.
+    Config(ConfigError),
+    /// By a list that it names.
+    List(FileError),
+}
+
+impl Wrong {
+    fn findings(&self) -> Vec<Finding> {
+        match self {
+            Self::Config(error) => error.findings(),
+            Self::List(error) => vec![Finding::without_place(error.to_string())],
+        }
+    }
+}
+
+fn examine(args: &Args) -> Result<Config, Wrong> {
+    let known = |settings: &_| Schedulers::configured(settings, None);
+    let config = config::load(&args.file, &known).map_err(Wrong::Config)?;
+    ListFiles::load(&config.access).map_err(Wrong::List)?;
+    Ok(config)
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    const NO_SERVICE: &str =
+        "there is no [[service]]: nothing is balanced but what `uvs ipvsadm -A` adds later";
+    let none = config.services.is_empty().then(|| NO_SERVICE.to_owned());
+    let all = none.into_iter().chain(config.warnings());
+    all.chain(config.own_vips_unserved()).collect()
+}
+
+impl Verdict {
+    fn valid(args: &Args, config: &Config) -> Self {
+        Self {
+            file: args.file.display().to_string(),
+            valid: true,
+            services: config.services.len(),
+            servers: servers(config),
+            interfaces: config.interfaces.clone(),
+            errors: Vec::new(),
+            warnings: warnings(config),
+        }
+    }
+
+    fn invalid(args: &Args, errors: Vec<Finding>) -> Self {
+        Self {
+            errors,
+            valid: false,
+            ..Self::valid(args, &Config::default())
+        }
+    }
+}
+
+fn servers(config: &Config) -> usize {
+    config.services.iter().map(|s| s.servers.len()).sum()
 }
 
 /// Prints a configuration's error to standard error, coloured for a terminal (unless `NO_COLOR`).
@@ -53,11 +135,6 @@ pub(crate) fn complain(error: &ConfigError) {
 }
 
 fn summary(config: &Config) -> String {
-    let servers = config
-        .services
-        .iter()
-        .map(|service| service.servers.len())
-        .sum();
     let interfaces = match config.interfaces.as_slice() {
         [] => "no interface".to_owned(),
         names => names.join(", "),
@@ -65,33 +142,8 @@ fn summary(config: &Config) -> String {
     let services = count(config.services.len(), "service");
     format!(
         "valid: {services} with {} on {interfaces}",
-        count(servers, "server")
+        count(servers(config), "server")
     )
-}
-
-/// What lrt lacks where the director sees no replies, or no handshake.
-fn unmeasured(service: &ServiceSpec) -> Option<String> {
-    if service.scheduler != "lrt" {
-        return None;
-    }
-    let key = service.key;
-    if !matches!(
-        key,
-        ServiceKey::Address {
-            protocol: Protocol::Tcp,
-            ..
-        }
-    ) {
-        return Some(format!(
-            "{key}: scheduler \"lrt\" measures TCP handshakes; here it acts as wlc"
-        ));
-    }
-    let blind = |s: &&ServerSpec| !s.forwarding.passes_replies();
-    let server = service.servers.iter().rev().find(blind)?.endpoint;
-    Some(format!(
-        "{key}: scheduler \"lrt\" cannot measure server {server}, whose replies do not pass the director \
-         (where it can measure none it acts as wlc): use mode = \"nat\" or \"fullnat\""
-    ))
 }
 
 fn count(n: usize, noun: &str) -> String {

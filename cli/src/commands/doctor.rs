@@ -12,6 +12,7 @@ use uvs_control::config;
 use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_doctor::{self as doctor, Check, DoctorError, Report, ServerMode, ServerRequest};
 
+use super::output::{Format, Shown};
 use super::{FAILED, NO_DAEMON, USAGE, check, output};
 
 /// What to look at, and how to say it.
@@ -38,9 +39,8 @@ pub(crate) struct Args {
     /// Run only these checks (docs/doctor.md lists them)
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = parse_check)]
     only: Vec<Check>,
-    /// Print JSON, for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// List the checks instead
     #[arg(long, exclusive = true)]
     list: bool,
@@ -70,7 +70,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         Ok(report) => report,
         Err(code) => return code,
     };
-    let text = if args.json {
+    let text = if args.shown.format() == Format::Json {
         report.json().map_err(|e| e.to_string())
     } else {
         Ok(report.text())

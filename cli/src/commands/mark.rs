@@ -5,11 +5,10 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use uvs_control::protocol::{Change, ask};
 use uvs_core::marks::{Destination, MarkRule};
 
-use super::output::{number, table, text};
+use super::output::{Format, number, table, text};
 use super::{USAGE, daemon, output};
 
 /// A mark, and what has it.
@@ -27,15 +26,6 @@ pub(crate) struct Args {
     /// How to list
     #[arg(short, long, value_enum, default_value = "table", conflicts_with_all = ["delete", "matches"])]
     output: Format,
-}
-
-/// The ways of listing.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Columns
-    Table,
-    /// For programs
-    Json,
 }
 
 /// Adds, removes or lists.

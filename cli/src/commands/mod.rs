@@ -12,6 +12,8 @@ pub(crate) mod check;
 mod columns;
 mod daemon;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod drain;
 pub(crate) mod export;
 pub(crate) mod guard;
@@ -42,7 +44,7 @@ pub(crate) const NO_DAEMON: u8 = 3;
 
 /// Userspace Virtual Server: an L4 load balancer on AF_PACKET, with ipvsadm's commands.
 #[derive(Parser)]
-#[command(name = "uvs", version, disable_help_subcommand = true)]
+#[command(name = "uvs", version = uvs_forwarder::VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

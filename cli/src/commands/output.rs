@@ -1,7 +1,42 @@
-//! Standard output for the native commands: aligned columns, and a quiet end where the reader left.
+//! Standard output for the native commands: for people or for programs, aligned columns, and a quiet end where the
+//! reader left.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+/// The ways of showing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// Everything, for programs
+    Json,
+}
+
+/// How a command shows what it has found.
+#[derive(clap::Args)]
+pub(crate) struct Shown {
+    /// How to show it
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+    /// Short for --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+}
+
+impl Shown {
+    /// For people or for programs.
+    pub(crate) const fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
+}
+
+/// A value as programs get it: JSON, and the end of the line.
+pub(crate) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain data with string keys is JSON") + "\n"
+}
 
 /// Prints `text`. A reader that has gone (`uvs show conns | head`) is no failure.
 pub(crate) fn print(text: &str) -> ExitCode {

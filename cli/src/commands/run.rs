@@ -141,7 +141,15 @@ fn sentence(error: &anyhow::Error) -> String {
         let separator = if said.is_empty() { "" } else { ": " };
         said = said + separator + &cause;
     }
+    if error.chain().any(lacks_descriptors) {
+        said += "; this process may open no more: raise its limit (`ulimit -n 1024`, LimitNOFILE= in a unit)";
+    }
     said
+}
+
+fn lacks_descriptors(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let cause = cause.downcast_ref::<std::io::Error>();
+    cause.and_then(std::io::Error::raw_os_error) == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
 /// What UVS_HOOK says, which nobody need set.

@@ -142,9 +142,6 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
 fn render(report: &Report, format: Format) -> String {
     match format {
         Format::Text => text::render(report),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(report);
-            json.expect("plain data with string keys is JSON") + "\n"
-        }
+        Format::Json => output::json(report),
     }
 }

@@ -33,6 +33,22 @@ fn what_is_missing_is_named_and_nothing_is_left_behind() {
             1,
             "/etc/passwd: is there and is not a socket",
         ),
+        // By its control socket, its packet sockets, and when almost all is open.
+        (
+            "ulimit -n 8; uvs run --interface eth0".to_owned(),
+            1,
+            "raise its limit (`ulimit -n 1024`",
+        ),
+        (
+            "ulimit -n 20; uvs run --interface eth0 --hook off".to_owned(),
+            1,
+            "raise its limit (`ulimit -n 1024`",
+        ),
+        (
+            "ulimit -n 32; uvs run --interface eth0 --hook off".to_owned(),
+            1,
+            "raise its limit (`ulimit -n 1024`",
+        ),
         (
             format!("{NOT_ROOT} uvs run --interface eth0"),
             1,

@@ -4,15 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uvs_core::access::Prefix;
 
 use super::{AllConfigured, prefixes};
+use crate::regular;
 
 /// Bytes of a file: a million prefixes and what is said of them.
 const MAX_BYTES: u64 = 64 << 20;
@@ -146,7 +147,7 @@ impl ListFiles {
 
 fn read(path: &Path) -> Result<(Stamp, Arc<[Prefix]>), FileError> {
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
-    let (file, metadata) = open(path).map_err(unreadable)?;
+    let (file, metadata) = regular::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     let taken = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     taken.map_err(unreadable)?;
@@ -157,21 +158,6 @@ fn read(path: &Path) -> Result<(Stamp, Arc<[Prefix]>), FileError> {
     }
     let prefixes = parse(path, &String::from_utf8_lossy(&bytes))?;
     Ok((Stamp::of(&metadata), prefixes.into()))
-}
-
-/// A regular file: whoever opens a pipe may wait forever for its writer.
-fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        let message = "not a regular file";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    Ok((file, metadata))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Prefix>, FileError> {

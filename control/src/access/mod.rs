@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use uvs_core::access::{Action, Prefix, PrefixError, Rule};
 use uvs_core::service::ServiceKey;
 
-pub use file::ListFiles;
+pub use file::{FileError, ListFiles};
 pub use lists::Lists;
 
 /// Whose list it is: one service's, or that of every service.

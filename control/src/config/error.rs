@@ -7,6 +7,7 @@ use std::ops::Range;
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
 };
+use serde::Serialize;
 
 /// Problems that are printed; past them the rest is only counted.
 const MAX_SHOWN: usize = 20;
@@ -53,7 +54,46 @@ pub(super) struct Problem {
     pub(super) first: Option<Range<usize>>,
 }
 
+/// One thing that is wrong, for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Its line in the file, from 1; `None` where the file could not be read.
+    pub line: Option<usize>,
+    /// Its column in that line, from 1, in characters.
+    pub column: Option<usize>,
+    /// The key, from the top (`service.server.weight`); empty where it is no key's fault.
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+    /// What would be right; empty where nobody knows.
+    pub help: String,
+}
+
+impl Finding {
+    /// Of something that is not in the file.
+    pub const fn without_place(what: String) -> Self {
+        Self {
+            line: None,
+            column: None,
+            key: String::new(),
+            what,
+            help: String::new(),
+        }
+    }
+}
+
 impl ConfigError {
+    /// Everything that is wrong, in the file's order.
+    pub fn findings(&self) -> Vec<Finding> {
+        match self {
+            Self::Unreadable { .. } => vec![Finding::without_place(self.to_string())],
+            Self::Invalid(invalid) => {
+                let problems = invalid.problems.iter();
+                problems.map(|problem| invalid.finding(problem)).collect()
+            }
+        }
+    }
+
     pub(super) fn invalid(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|p| p.span.start);
         let source = NamedSource::new(name, text.to_owned());
@@ -74,6 +114,17 @@ impl ConfigError {
 }
 
 impl Invalid {
+    fn finding(&self, problem: &Problem) -> Finding {
+        let (line, column) = self.position(problem.span.start);
+        Finding {
+            line: Some(line),
+            column: Some(column),
+            key: problem.key.clone(),
+            what: problem.what.clone(),
+            help: problem.help.clone(),
+        }
+    }
+
     fn report(&self, colour: bool) -> String {
         let theme = if colour {
             GraphicalTheme::unicode()

@@ -23,6 +23,7 @@ mod sync;
 mod teardown;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 use crate::protocol::SyncRequest;
-pub use error::ConfigError;
+pub use error::{ConfigError, Finding};
 pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
 pub use own::OwnVips;

@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Made] = &[
 const RENEW: &str = "uvs guard down --force";
 /// Repairs of so many seconds ago are worth a word.
 const LATELY: u64 = 3600;
-/// The abstract socket that a daemon holds for as long as it has the guard.
+/// The abstract socket that a daemon holds for as long as it has the guard; its name may have a number behind it.
 const CLAIM: &str = "@uvs-guard";
 
 /// Services whose VIP is the host's (`local`), or which only forwarding would bring to the kernel's mind.
@@ -145,7 +145,10 @@ fn rules(d: &Director<'_>) -> Result<Option<String>, NotMade> {
 
 fn leftover(d: &Director<'_>) -> Result<Seen, NotMade> {
     let held = d.host.read("/proc/net/unix")?;
-    let held = held.lines().any(|line| line.ends_with(CLAIM));
+    let mut names = held
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    let held = names.any(|name| name.starts_with(CLAIM));
     let mut seen = Seen::default();
     match (rules(d)?, held) {
         (Some(_), true) => seen.well("the guard is a daemon's"),

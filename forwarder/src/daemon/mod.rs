@@ -45,7 +45,7 @@ use std::time::{Duration, Instant as Wall, SystemTime};
 use anyhow::{Context, Result, bail};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use uvs_core::flow::Addr;
 use uvs_core::snapshot::Limits;
@@ -393,6 +393,12 @@ impl Daemon {
                         tracing::error!("the configuration was not reloaded: {}", e.message);
                     }
                 }
+                SIGUSR1 | SIGUSR2 => {
+                    tracing::info!(
+                        signal,
+                        "a signal that means nothing here: there is no log file to open again"
+                    );
+                }
                 _ => return true,
             }
         }
@@ -453,9 +459,10 @@ fn watch(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
         .register(&mut SourceFd(&fd), token, Interest::READABLE)
 }
 
-/// The signals that the daemon answers.
+/// The signals that the daemon answers. The last two are what other daemons open their log again by, and would end this
+/// one if it did not ask for them.
 fn signals() -> std::io::Result<Signals> {
-    Signals::new([SIGTERM, SIGINT, SIGHUP])
+    Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
 }
 
 /// What a daemon without sockets is made of.

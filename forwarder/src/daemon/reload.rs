@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, Config, ConfigError, Metrics, Step};
 use uvs_control::protocol::{Answers, Errno, Refusal, ask};
+use uvs_control::regular;
 use uvs_control::table::Table;
 
 use super::{Daemon, derive, failed, start};
@@ -44,6 +45,8 @@ impl Daemon {
                 &"this daemon runs without a configuration file: start it with `uvs run --config FILE`",
             ));
         };
+        let unfit = |e| invalid(&format!("{}: {e}", file.display()));
+        regular::open(&file).map_err(unfit)?;
         let schedulers = Arc::clone(&self.options.schedulers);
         let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;

@@ -27,6 +27,7 @@ use super::yielded::Yielded;
 use super::{
     Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
 };
+use crate::VERSION;
 use crate::firewall;
 use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
@@ -189,8 +190,7 @@ fn serve(
         interfaces = daemon.interfaces.join(","),
         services = daemon.table.services().len(),
         socket = %daemon.options.socket.display(),
-        "uvs {} runs",
-        env!("CARGO_PKG_VERSION"),
+        "uvs {VERSION} runs",
     );
     daemon.run(server, programs)
 }
@@ -235,10 +235,13 @@ pub(super) fn load(
     }
     table.replace_sysctls(config.sysctls.clone());
     table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
-    if own.is_none() {
-        for warning in config.own_vips_unserved() {
-            tracing::warn!("{warning}");
-        }
+    let unserved = own.is_none().then(|| config.own_vips_unserved());
+    for warning in config
+        .warnings()
+        .into_iter()
+        .chain(unserved.unwrap_or_default())
+    {
+        tracing::warn!("{warning}");
     }
     table.configure_lists(&config.access, lists);
     Ok(())

@@ -1,12 +1,14 @@
 //! The sync daemons: started and ended by commands and by the configuration, and their place in a turn.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use uvs_control::config::Config;
 use uvs_control::protocol::{
     Answers, Errno, Refusal, SyncDaemon, SyncRequest, SyncRole, SyncStatus, ask,
 };
+use uvs_control::regular;
 use uvs_control::table::Table;
 use uvs_core::peer::TakenUp;
 use uvs_core::service::Forwarding;
@@ -255,10 +257,20 @@ fn described(daemon: &SyncDaemon) -> String {
     )
 }
 
+/// Bytes of a key's file; a secret of 32 bytes is as good as any.
+const MAX_KEY_FILE: u64 = 4096;
+
 /// The key whose secret is in a file; white space around it is none of it.
 fn key_of(file: &Path) -> Result<Key, Refusal> {
     let at = file.display();
-    let secret = std::fs::read(file).map_err(|e| failed(format!("the sync key {at}: {e}")))?;
+    let read = |(file, _): (File, _)| {
+        let mut secret = Vec::new();
+        file.take(MAX_KEY_FILE)
+            .read_to_end(&mut secret)
+            .map(|_| secret)
+    };
+    let secret = regular::open(file).and_then(read);
+    let secret = secret.map_err(|e| failed(format!("the sync key {at}: {e}")))?;
     Key::new(secret.trim_ascii()).ok_or_else(|| Refusal {
         errno: Errno::Invalid,
         message: format!(

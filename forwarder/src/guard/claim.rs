@@ -2,18 +2,29 @@
 //! namespace and takes away with the process, however it ends.
 
 use std::os::fd::OwnedFd;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, netdevice,
-    socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, UCred, bind, connect, listen,
+    netdevice, socket_with, sockopt,
 };
+use rustix::process::geteuid;
 
 use uvs_control::starting::after_what_ends;
 
 use super::GuardError;
 
-const NAME: &[u8] = b"uvs-guard";
+/// Its name. Anybody may take a name of that kind, and the kernel lets nobody have it back; who is neither root nor of
+/// this daemon's user is no daemon beside this one, so that the next of its names is taken then.
+const NAME: &str = "uvs-guard";
+/// Names there are: `uvs-guard`, `uvs-guard-2` and so on.
+const NAMES: usize = 16;
+/// Between binding and listening.
+const LISTENS_WITHIN: Duration = Duration::from_millis(50);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Held while this value lives.
 pub(crate) struct Claim(OwnedFd);
@@ -38,20 +49,38 @@ impl Claim {
                 source: e.into(),
             }
         };
-        let address = SocketAddrUnix::new_abstract_name(NAME).map_err(failed("name the claim"))?;
-        let socket = unix_socket().map_err(failed("open the claim's socket"))?;
-        match bind(&socket, &address) {
-            Ok(()) => {}
-            Err(Errno::ADDRINUSE) => {
-                return Err(GuardError::Busy {
-                    pid: holder(&address),
-                });
-            }
-            Err(e) => return Err(failed("claim the guard")(e)),
+        let addresses = (1..=NAMES).map(address).collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.map_err(failed("name the claim"))?;
+        // Under any name, since who kept this daemon's predecessor from the first may be gone by now.
+        if let Some(busy) = addresses.iter().find_map(rival) {
+            return Err(busy);
         }
-        // Nobody is ever accepted: listening lets another process ask the kernel who we are.
-        listen(&socket, 1).map_err(failed("claim the guard"))?;
-        Ok(Self(socket))
+        let socket = unix_socket().map_err(failed("open the claim's socket"))?;
+        for address in &addresses {
+            match bind(&socket, address) {
+                Ok(()) => {
+                    // Nobody is ever accepted: listening lets another process ask the kernel who we are.
+                    listen(&socket, 1).map_err(failed("claim the guard"))?;
+                    return Ok(Self(socket));
+                }
+                Err(Errno::ADDRINUSE) => {}
+                Err(e) => return Err(failed("claim the guard")(e)),
+            }
+            // A daemon that starts together with this one listens at once.
+            let end = Instant::now() + LISTENS_WITHIN;
+            while holder(address).is_none() && Instant::now() < end {
+                sleep(LOOK);
+            }
+            if let Some(busy) = rival(address) {
+                return Err(busy);
+            }
+            let uid = holder(address).map(|holder| holder.uid.as_raw());
+            tracing::warn!(
+                uid,
+                "a process of another user's has the name of the guard's claim; the next one is taken"
+            );
+        }
+        Err(failed("claim the guard")(Errno::ADDRINUSE))
     }
 
     /// Takes it from the process that has it and hands down its socket; from now on it is this process that is
@@ -79,17 +108,28 @@ impl Claim {
     }
 }
 
-/// The process that listens there; `None` where it cannot be determined.
-fn holder(address: &SocketAddrUnix) -> Option<i32> {
+/// The claim's address under its `n`th name, counted from 1.
+fn address(n: usize) -> rustix::io::Result<SocketAddrUnix> {
+    let name = match n {
+        1 => NAME.to_owned(),
+        _ => format!("{NAME}-{n}"),
+    };
+    SocketAddrUnix::new_abstract_name(name.as_bytes())
+}
+
+/// The daemon that has a name.
+fn rival(address: &SocketAddrUnix) -> Option<GuardError> {
+    let holder = holder(address)?;
+    let ours = holder.uid.is_root() || holder.uid == geteuid();
+    let pid = Some(holder.pid.as_raw_nonzero().get());
+    ours.then_some(GuardError::Busy { pid })
+}
+
+/// Who listens there; `None` where nobody does.
+fn holder(address: &SocketAddrUnix) -> Option<UCred> {
     let socket = unix_socket().ok()?;
     connect(&socket, address).ok()?;
-    Some(
-        sockopt::socket_peercred(&socket)
-            .ok()?
-            .pid
-            .as_raw_nonzero()
-            .get(),
-    )
+    sockopt::socket_peercred(&socket).ok()
 }
 
 fn unix_socket() -> rustix::io::Result<OwnedFd> {

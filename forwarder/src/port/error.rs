@@ -45,9 +45,7 @@ pub(crate) enum PortError {
         source: io::Error,
     },
     /// A socket option or call failed that works on every supported kernel.
-    #[error(
-        "{step} failed on `{name}` ({source}); UVS needs Linux 5.4 or later with CONFIG_PACKET"
-    )]
+    #[error("{step} failed on `{name}`{}", needed(source))]
     Kernel {
         /// The interface.
         name: String,
@@ -56,4 +54,21 @@ pub(crate) enum PortError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+/// What the kernel lacks, where its answer means that it knows no such thing.
+fn needed(answer: &io::Error) -> &'static str {
+    const UNKNOWN: [i32; 5] = [
+        libc::EAFNOSUPPORT,
+        libc::EINVAL,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EPROTONOSUPPORT,
+    ];
+    match answer.raw_os_error() {
+        Some(errno) if UNKNOWN.contains(&errno) => {
+            "; UVS needs Linux 5.4 or later with CONFIG_PACKET"
+        }
+        _ => "",
+    }
 }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use uvs_control::protocol::ask;
 
 use self::window::{MEASURED, Window};
+use super::output::Format;
 use super::units::{nanoseconds, short};
 use super::{FAILED, daemon, output};
 
@@ -38,14 +38,6 @@ enum Since {
     Seconds(u32),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Percentiles and a histogram
-    Table,
-    /// For programs
-    Json,
-}
-
 /// Asks and prints.
 pub(crate) fn main(args: &Args) -> ExitCode {
     let window = match window(args) {
@@ -53,8 +45,7 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         Err(code) => return code,
     };
     if args.output == Format::Json {
-        let json = serde_json::to_string_pretty(&window).expect("plain data is JSON");
-        return output::print(&(json + "\n"));
+        return output::print(&output::json(&window));
     }
     output::print(&render(&window))
 }

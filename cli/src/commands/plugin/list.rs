@@ -5,14 +5,13 @@ use std::process::ExitCode;
 
 use uvs_control::protocol::{PluginStatus, Plugins, ask};
 
-use crate::commands::output::{self, number, text};
-use crate::commands::{FAILED, daemon};
+use crate::commands::daemon;
+use crate::commands::output::{self, Format, Shown, number, text};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 pub(super) fn main(args: &Args) -> ExitCode {
@@ -20,16 +19,10 @@ pub(super) fn main(args: &Args) -> ExitCode {
         Ok(plugins) => plugins,
         Err(code) => return code,
     };
-    if !args.json {
-        return output::print(&render(&plugins));
-    }
-    match serde_json::to_string_pretty(&plugins) {
-        Ok(text) => output::print(&(text + "\n")),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(FAILED)
-        }
-    }
+    output::print(&match args.shown.format() {
+        Format::Table => render(&plugins),
+        Format::Json => output::json(&plugins),
+    })
 }
 
 /// The plugins as columns, and what there is to say of each.

@@ -18,6 +18,8 @@ const CHART_FROM: u16 = 18;
 const CHART: u16 = 5;
 /// Columns between two columns.
 const GAP: u16 = 2;
+/// What stands where something was cut off.
+const MORE: &str = "…";
 /// The least and the most columns of a trend in its line.
 const TREND: (u16, u16) = (8, 30);
 
@@ -59,26 +61,24 @@ pub(super) fn draw(
     .areas(frame.area());
     let items = app.items();
     let chosen = app.chosen(&items);
-    frame.render_widget(header(app, interval), head);
+    frame.render_widget(header(app, interval, head.width), head);
     if let Some(trouble) = &app.trouble {
-        frame.render_widget(
-            Paragraph::new(trouble.as_str()).fg(Color::Red).bold(),
-            warning,
-        );
+        let trouble = cut(trouble.clone(), warning.width);
+        frame.render_widget(Paragraph::new(trouble).fg(Color::Red).bold(), warning);
     }
     table.select(chosen);
     level(frame, app, &items, table, body);
     if chart > 0 {
         draw_history(frame, app, chosen.map(|i| &items[i]), history);
     }
-    frame.render_widget(footer(app), foot);
+    frame.render_widget(footer(app, foot.width), foot);
     if app.help {
         help(frame);
     }
     usize::from(body.height.saturating_sub(2))
 }
 
-fn header(app: &App, interval: &str) -> Paragraph<'static> {
+fn header(app: &App, interval: &str, width: u16) -> Paragraph<'static> {
     let reading = app.reading();
     let state = if app.is_paused() {
         "PAUSED".to_owned()
@@ -98,9 +98,9 @@ fn header(app: &App, interval: &str) -> Paragraph<'static> {
         reading.pid
     );
     Paragraph::new(vec![
-        Line::from(first).bold(),
-        Line::from(frames(reading)),
-        Line::from(total(reading.total)),
+        Line::from(cut(first, width)).bold(),
+        Line::from(cut(frames(reading), width)),
+        Line::from(cut(total(reading.total), width)),
     ])
 }
 
@@ -135,12 +135,18 @@ fn total(rates: Option<Rates>) -> String {
 
 fn level(frame: &mut Frame<'_>, app: &App, items: &[Item], state: &mut TableState, area: Rect) {
     let [title, area] = Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
-    frame.render_widget(Paragraph::new(heading(app)).bold().fg(Color::Cyan), title);
+    let name = cut(heading(app), title.width);
+    frame.render_widget(Paragraph::new(name).bold().fg(Color::Cyan), title);
     let (columns, (by, down)) = (app.columns(), app.level().sort);
     let mut titles: Vec<String> = columns.iter().map(|c| c.title().to_owned()).collect();
     titles[by].push(if down { '▼' } else { '▲' });
     let texts: Vec<Vec<String>> = items.iter().map(texts).collect();
     let (widths, trend) = fit(&titles, &texts, area.width);
+    let more = if widths.len() < titles.len() {
+        MORE
+    } else {
+        ""
+    };
     let align = |i: usize, text: String| {
         let numeric = columns[i].is_numeric();
         let side = if numeric {
@@ -151,8 +157,8 @@ fn level(frame: &mut Frame<'_>, app: &App, items: &[Item], state: &mut TableStat
         Cell::new(Text::from(text).alignment(side))
     };
     let row = |cells: Vec<String>, last: String| {
-        let cells = cells.into_iter().take(widths.len()).enumerate();
-        let cells = cells.map(|(i, text)| align(i, text));
+        let cells = cells.into_iter().zip(&widths).enumerate();
+        let cells = cells.map(|(i, (text, &width))| align(i, cut(text, width)));
         Row::new(cells.chain([Cell::new(last)]))
     };
     let lines = texts.into_iter().zip(items);
@@ -163,7 +169,7 @@ fn level(frame: &mut Frame<'_>, app: &App, items: &[Item], state: &mut TableStat
         .chain([trend])
         .map(Constraint::Length);
     let table = Table::new(rows, all)
-        .header(row(titles, String::new()).style(Style::new().bold()))
+        .header(row(titles, more.to_owned()).style(Style::new().bold()))
         .column_spacing(GAP)
         .row_highlight_style(Style::new().reversed());
     frame.render_stateful_widget(table, area, state);
@@ -173,7 +179,18 @@ fn texts(item: &Item) -> Vec<String> {
     item.values.iter().map(Value::text).collect()
 }
 
-/// The widths of the first columns, as many as there is room for, and what is left for the trend.
+/// A text in so many columns: what does not fit is cut off, and that is marked.
+fn cut(text: String, width: u16) -> String {
+    let width = usize::from(width);
+    if text.chars().count() <= width {
+        return text;
+    }
+    let kept = text.chars().take(width.saturating_sub(1));
+    kept.chain(MORE.chars()).take(width).collect()
+}
+
+/// The widths of the first columns, as many as there is room for, and what is left for the trend or, where there are
+/// more columns, for the mark that says so.
 fn fit(titles: &[String], rows: &[Vec<String>], room: u16) -> (Vec<u16>, u16) {
     let chars = |text: &String| text.chars().count();
     let width = |i: usize| {
@@ -190,6 +207,16 @@ fn fit(titles: &[String], rows: &[Vec<String>], room: u16) -> (Vec<u16>, u16) {
         }
         used += more;
         widths.push(width(i));
+    }
+    let mark = GAP + 1;
+    if widths.len() < titles.len() {
+        while used + mark > room && widths.len() > 1 {
+            used -= GAP + widths.pop().unwrap_or_default();
+        }
+        if let [first] = widths[..] {
+            widths[0] = first.min(room.saturating_sub(mark));
+        }
+        return (widths, 1);
     }
     let left = room.saturating_sub(used + GAP);
     let trend = if left < TREND.0 { 0 } else { left.min(TREND.1) };
@@ -241,7 +268,7 @@ fn draw_history(frame: &mut Frame<'_>, app: &App, chosen: Option<&Item>, area: R
     frame.render_widget(chart, area);
 }
 
-fn footer(app: &App) -> Line<'static> {
+fn footer(app: &App, width: u16) -> Line<'static> {
     let (by, down) = app.level().sort;
     let title = app.columns()[by].title();
     let order = if down { '▼' } else { '▲' };
@@ -251,10 +278,8 @@ fn footer(app: &App) -> Line<'static> {
         Place::Servers(_) => "Enter conns  c all  Esc back",
         Place::Connections(..) => "Esc back",
     };
-    Line::from(format!(
-        "q quit  ? help  {deeper}  <> sort {title}{order}  r rev  p {pause}"
-    ))
-    .dim()
+    let keys = format!("q quit  ? help  {deeper}  <> sort {title}{order}  r rev  p {pause}");
+    Line::from(cut(keys, width)).dim()
 }
 
 fn help(frame: &mut Frame<'_>) {

@@ -53,7 +53,32 @@ q quit  ? help  Enter servers  c conns  Esc quit  <> sort CONN/S▼  r rev  p pa
 fn a_narrow_terminal_keeps_the_columns_that_matter() {
     let shown = screen(&app(), 50, 8);
     let titles = shown.lines().nth(4).expect("the titles");
-    assert_eq!(titles, "SERVICE              ACTIVE  INACT  CONN/S▼");
+    assert_eq!(titles, "SERVICE              ACTIVE  INACT  CONN/S▼  …");
+}
+
+#[test]
+fn nothing_is_cut_off_without_a_mark() {
+    let mut app = app();
+    app.press(KeyCode::Enter);
+    for width in 12..130 {
+        let shown = screen(&app, width, 8);
+        let lines: Vec<&str> = shown.lines().collect();
+        for whole in [
+            "all services 25 conn/s, in 20.0k bit/s 250 pkt/s, out 20.0k bit/s 250 pkt/s",
+            "TCP 192.168.0.38:80 › servers",
+            "192.168.0.18:80",
+        ] {
+            let kept = |line: &&&str| line.starts_with(whole.chars().next().expect("a letter"));
+            let seen = lines.iter().copied().find(|line| line.contains(whole));
+            let cut = || {
+                lines
+                    .iter()
+                    .find(kept)
+                    .is_some_and(|line| line.contains('…'))
+            };
+            assert!(seen.is_some() || cut(), "{width}: {whole}\n{shown}");
+        }
+    }
 }
 
 #[test]
