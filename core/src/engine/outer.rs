@@ -6,6 +6,7 @@ use super::Engine;
 use super::pmtu::{MIN_MTU, least_mtu};
 use super::related::{Quoted, quote};
 use super::transit::Transit;
+use super::transmit::to_server;
 use super::voice::{Error, Notice};
 use crate::conn::{Conn, Side};
 use crate::flow::Family;
@@ -92,7 +93,8 @@ impl<R: Recorder> Engine<R> {
                 (_, inside) => Error::HostUnreachable.message(inside),
             });
         };
-        let hop = self.routes.fib.lookup(self.to_server(c));
+        let mode = self.mode_of(c);
+        let hop = self.routes.fib.lookup(to_server(c, mode.forwarding));
         let link = hop.map_or(0, |hop| hop.mtu);
         let path_mtus = &mut self.routes.path_mtus;
         let believed = path_mtus.learn(t.now, c.server.addr, reported, link);
@@ -109,7 +111,6 @@ impl<R: Recorder> Engine<R> {
             },
             (_, inside) => {
                 let known = path_mtus.mtu(t.now, c.server.addr, link) as usize;
-                let mode = self.mode_of(c);
                 let room = known.saturating_sub(mode.overhead(&self.path_of(c)));
                 room.max(least_mtu(inside))
             }

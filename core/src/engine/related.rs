@@ -4,7 +4,7 @@
 use super::Engine;
 use super::flows::Refused;
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client};
+use super::transmit::{By, Leg, to_client, to_server};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::frame::Frame;
@@ -124,16 +124,16 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.mode_of(&c);
         let path = self.path(id);
-        let hop = self.routes.fib.lookup(self.to_server(&c));
+        let hop = self.routes.fib.lookup(to_server(&c, mode.forwarding));
         self.counters.icmp_translated += 1;
         if !mode.forwarding.passes_replies() {
-            let leg = Leg {
+            let mut leg = Leg {
                 by: By::Mode(mode),
                 path,
                 forward: true,
                 answer_from: c.vip.addr,
             };
-            return self.transmit(t, leg, hop);
+            return self.transmit(t, &mut leg, &hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
         if c.client.addr.family() != c.server.addr.family() {
@@ -153,13 +153,13 @@ impl<R: Recorder> Engine<R> {
             src: (c.local.port != 0).then(|| address(c.local.addr)),
             dst: Some(address(c.server.addr)),
         };
-        let leg = Leg {
+        let mut leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: c.vip.addr,
         };
-        self.transmit(t, leg, hop)
+        self.transmit(t, &mut leg, &hop)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
@@ -194,13 +194,13 @@ impl<R: Recorder> Engine<R> {
             src: Some(address(c.vip.addr)),
             dst: Some(address(c.client.addr)),
         };
-        let leg = Leg {
+        let mut leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, leg, hop)
+        self.transmit(t, &mut leg, &hop)
     }
 }
 

@@ -90,10 +90,9 @@ impl Leg {
     /// What a link with this MTU leaves for a packet as it came, and how long that leaves.
     #[inline]
     pub(super) fn fit(&self, packet: &Packet, mtu: usize) -> Fit {
-        let plain = self.overhead() == 0 && self.family() == packet.family;
-        if plain && packet.fragment_size.is_none() {
+        if packet.fragment_size.is_none() && !self.changes_family(packet) {
             return Fit {
-                room: mtu,
+                room: mtu.saturating_sub(self.overhead()),
                 sizes: Sizes::up_to(mtu),
             };
         }
