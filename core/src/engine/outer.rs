@@ -4,12 +4,13 @@
 
 use super::Engine;
 use super::pmtu::{MIN_MTU, least_mtu};
-use super::related::{Quoted, quote};
+use super::related::quote;
 use super::transit::Transit;
 use super::transmit::to_server;
 use super::voice::{Error, Notice};
 use crate::conn::{Conn, Side};
 use crate::flow::Family;
+use crate::glance::Glance;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::trace::Recorder;
@@ -24,15 +25,16 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         let packet = bytes.get(ip..)?;
-        let outer = Quoted::read(packet)?;
-        let payload = packet.get(outer.l4..)?;
+        let outer = Glance::of_packet(packet)?;
+        let l4 = outer.l4?;
+        let payload = packet.get(l4..)?;
         let mut wrappings = self.catalog.modes.iter().filter_map(|mode| {
             let inside = mode.rewrite.inside(outer.protocol, payload)?;
             Some((mode.encapsulation?, inside))
         });
         let ends = |port, kind| self.desired.ends_tunnel(outer.dst, port, kind);
         let ours = wrappings.find(|(kind, inside)| ends(inside.port, *kind));
-        ours.map(|(_, inside)| ip + outer.l4 + inside.offset)
+        ours.map(|(_, inside)| ip + l4 + inside.offset)
     }
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not
