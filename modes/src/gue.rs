@@ -36,7 +36,7 @@ impl Mode for Gue {
         if summed {
             rewrite::finish_checksum(frame);
         }
-        let mut wrapped = outer::wrap(frame, packet, path, protocol::UDP)?;
+        let wrapped = outer::wrap(frame, packet, path, protocol::UDP)?;
         let datagram = &mut *wrapped.payload;
         let header = udp::Repr {
             src_port: source_port(&packet.flow),

@@ -117,7 +117,7 @@ impl<R: Recorder> Engine<R> {
             .is_spoofed(flow.src, flow.dst, t.frame.arrival)
     }
 
-    #[inline]
+    #[inline(always)]
     fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let known = self.flows.find(&t.packet.flow);
         self.record(|e| e.looked_up(t.now, known));
@@ -147,6 +147,7 @@ impl<R: Recorder> Engine<R> {
 
     /// A first fragment of IPv6 that cannot be one of a whole goes on alone, as in the kernel, where nothing that
     /// cannot be put together is held back from IPVS (`nf_ct_frag6_gather`).
+    #[cold]
     fn forward_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         match t.packet.alone(t.frame.bytes()) {
             Some(packet) if packet.balanced().is_some() => {

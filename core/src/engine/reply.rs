@@ -54,7 +54,7 @@ impl<R: Recorder> Engine<R> {
 
     /// The way of a server's packet to its client, of this flow and come in by the interface `arrival`. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hop_to_client(
         &mut self,
         flow: &Flow,

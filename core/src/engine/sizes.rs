@@ -88,7 +88,7 @@ impl Leg {
     }
 
     /// What a link with this MTU leaves for a packet as it came, and how long that leaves.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fit(&self, packet: &Packet, mtu: usize) -> Fit {
         if packet.fragment_size.is_none() && !self.changes_family(packet) {
             return Fit {
@@ -96,6 +96,11 @@ impl Leg {
                 sizes: Sizes::up_to(mtu),
             };
         }
+        self.fit_changed(packet, mtu)
+    }
+
+    /// As [`Leg::fit`], for what came in pieces or becomes a packet of the other family.
+    fn fit_changed(&self, packet: &Packet, mtu: usize) -> Fit {
         Fit {
             room: self.room(packet, mtu),
             sizes: Sizes::of(packet, self, mtu),
