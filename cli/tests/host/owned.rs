@@ -1,11 +1,11 @@
 //! VIPs that UVS was told to own: answered for while no interface has them, left to the host as soon as one
 //! does, and yielded to another host that claims them for as long as that one has them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uvs_lab::capture::Capture;
 use uvs_lab::traffic::requests;
-use uvs_lab::{Daemon, Families, Lab, Mode, Options, VipOwner};
+use uvs_lab::{Daemon, Families, Host, Lab, Mode, Options, Service, VipOwner};
 
 use crate::arp::{advertise, announce, answers, from_director};
 use crate::stand::{ask, eventually, fill, fill_in, lab, must_serve, run, serving, shares, uvs};
@@ -176,24 +176,7 @@ fn a_vip_that_another_host_has_is_yielded_for_as_long() {
     let heard = heard.finish(&lab.client).expect("tcpdump ends");
     assert_eq!(heard.with(&format!("tell {vip}")), Vec::<&str>::new());
 
-    // In IPv6 by neighbour advertisements.
-    let service = fill_in(&lab, &daemon, Families::V6);
-    let IpAddr::V6(vip_v6) = service.vip.ip() else {
-        panic!("{service:?} is of IPv6");
-    };
-    other
-        .ip(&format!("addr add {vip_v6}/128 dev eth0 nodad"))
-        .expect("added");
-    advertise(other, vip_v6);
-    wait(
-        &mut daemon,
-        &format!("{mac} on eth0 claims the owned VIP {vip_v6}"),
-    );
-    lab.client.ip("neigh flush dev eth0").expect("flushed");
-    eventually("the other host has it", || {
-        let answers = requests(&lab.client, &service.url("/"), 5);
-        answers.is_ok_and(|answers| answers.get("rs3") == Some(&5))
-    });
+    let (service, vip_v6) = claim_in_ipv6(&lab, &mut daemon, other);
 
     // It does not have them any more: nobody answers UVS's questions.
     for address in [format!("{vip}/32"), format!("{vip_v6}/128")] {
@@ -248,6 +231,25 @@ fn only_the_addresses_named_are_owned() {
         assert!(refused.stderr.contains(said), "{refused:?}");
     }
     daemon.stop().expect("it ends well");
+}
+
+/// Another host claims the VIP of an IPv6 service as well, by a neighbour advertisement, and has it then.
+fn claim_in_ipv6(lab: &Lab, daemon: &mut Daemon<'_>, other: &Host) -> (Service, Ipv6Addr) {
+    let service = fill_in(lab, daemon, Families::V6);
+    let IpAddr::V6(vip) = service.vip.ip() else {
+        panic!("{service:?} is of IPv6");
+    };
+    let address = format!("addr add {vip}/128 dev eth0 nodad");
+    other.ip(&address).expect("added");
+    advertise(other, vip);
+    let mac = other.mac("eth0").expect("a MAC address");
+    wait(daemon, &format!("{mac} on eth0 claims the owned VIP {vip}"));
+    lab.client.ip("neigh flush dev eth0").expect("flushed");
+    eventually("the other host has it", || {
+        let answers = requests(&lab.client, &service.url("/"), 5);
+        answers.is_ok_and(|answers| answers.get("rs3") == Some(&5))
+    });
+    (service, vip)
 }
 
 /// What the client hears of the director's ARP from now on.
