@@ -52,7 +52,7 @@ impl RouteCache {
         }
         let (answer, kept) = find(fib, &query());
         if let Some(place) = place.filter(|_| kept) {
-            place.rotate_right(1);
+            place.copy_within(..WAYS - 1, 1);
             place[0] = Some((dst, answer));
         }
         answer
