@@ -1,7 +1,8 @@
 //! What the engine costs a frame, without sockets: `cargo bench -p uvs-benches`.
 //!
 //! Frames are laid again for each pass, as the ring does, so a copy of its bytes is part of every figure.
-//! Connections are visited all over the table, so that a large one pays for its cache misses.
+//! Connections are visited all over the table, so that a large one pays for its cache misses. A table is filled when
+//! its bench is run, so that one alone (`cargo bench -p uvs-benches --bench engine -- 'hit/nat/1$'`) begins at once.
 
 #![forbid(unsafe_code)]
 #![allow(missing_docs)] // criterion_group! makes an undocumented function.
@@ -118,19 +119,18 @@ fn hit_of(c: &mut Criterion, group: &str, family: Family) {
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
         for (name, forwarding) in MODES {
-            let (mut world, segments, replies) = filled(family, forwarding, connections);
-            let mut next = visit(&segments);
+            let mut hits = None;
+            let mut filled = || filled(family, forwarding, connections);
             group.bench_function(BenchmarkId::new(name, connections), |b| {
-                b.iter(|| world.from_client(next()));
+                let (world, segments, _) = hits.get_or_insert_with(&mut filled);
+                b.iter(|| world.from_client(segments.next()));
             });
-            if !replies.is_empty() {
-                let mut next = visit(&replies);
-                group.bench_function(
-                    BenchmarkId::new(format!("{name} reply"), connections),
-                    |b| {
-                        b.iter(|| world.from_server(next()));
-                    },
-                );
+            if forwarding.passes_replies() {
+                let name = format!("{name} reply");
+                group.bench_function(BenchmarkId::new(name, connections), |b| {
+                    let (world, _, replies) = hits.get_or_insert_with(&mut filled);
+                    b.iter(|| world.from_server(replies.next()));
+                });
             }
         }
     }
@@ -142,15 +142,17 @@ fn miss(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
         for scheduler in ["rr", "wrr", "wlc", "mh"] {
-            let mut world = World::new(Forwarding::Nat, scheduler, connections + 1);
-            world.fill(connections);
-            let clients = connections..connections + VISITED;
-            let queries: Vec<_> = clients
-                .map(|n| udp(World::client(n), World::service(53), 30))
-                .collect();
-            let mut next = visit(&queries);
+            let filled = || {
+                let mut world = World::new(Forwarding::Nat, scheduler, connections + 1);
+                world.fill(connections);
+                let clients = connections..connections + VISITED;
+                let query = |n| udp(World::client(n), World::service(53), 30);
+                (world, Visit::of(clients.map(query)))
+            };
+            let mut misses = None;
             group.bench_function(BenchmarkId::new(scheduler, connections), |b| {
-                b.iter(|| world.from_client(next()));
+                let (world, queries) = misses.get_or_insert_with(filled);
+                b.iter(|| world.from_client(queries.next()));
             });
         }
     }
@@ -162,10 +164,11 @@ fn trace(c: &mut Criterion) {
     let mut group = c.benchmark_group("trace");
     group.throughput(Throughput::Elements(1));
     for &connections in tables() {
-        let (mut world, segments, _) = filled(Family::V4, Forwarding::Nat, connections);
-        let mut next = visit(&segments);
+        let filled = || filled(Family::V4, Forwarding::Nat, connections);
+        let mut traced = None;
         group.bench_function(BenchmarkId::new("nat", connections), |b| {
-            b.iter(|| world.dry_run(next()));
+            let (world, segments, _) = traced.get_or_insert_with(filled);
+            b.iter(|| world.dry_run(segments.next()));
         });
     }
 }
@@ -218,11 +221,7 @@ fn tables() -> &'static [u32] {
 }
 
 /// A world with this many connections, and the next packets of those to be visited.
-fn filled(
-    family: Family,
-    forwarding: Forwarding,
-    connections: u32,
-) -> (World, Vec<Sample>, Vec<Sample>) {
+fn filled(family: Family, forwarding: Forwarding, connections: u32) -> (World, Visit, Visit) {
     let mut world = World::of(family, forwarding, "rr", connections);
     let (mut segments, mut replies) = (Vec::new(), Vec::new());
     let step = (connections / VISITED).max(1);
@@ -233,16 +232,27 @@ fn filled(
             replies.extend(reply);
         }
     }
-    (world, segments, replies)
+    (world, Visit::of(segments), Visit::of(replies))
 }
 
-/// The samples in an order that no prefetcher follows.
-fn visit<'a>(samples: &'a [Sample]) -> impl FnMut() -> &'a Sample + use<'a> {
-    const STRIDE: usize = 7919;
-    let mut at = 0;
-    move || {
-        at = (at + STRIDE) % samples.len();
-        &samples[at]
+/// Samples in an order that no prefetcher follows.
+struct Visit {
+    samples: Vec<Sample>,
+    at: usize,
+}
+
+impl Visit {
+    fn of(samples: impl IntoIterator<Item = Sample>) -> Self {
+        Self {
+            samples: samples.into_iter().collect(),
+            at: 0,
+        }
+    }
+
+    fn next(&mut self) -> &Sample {
+        const STRIDE: usize = 7919;
+        self.at = (self.at + STRIDE) % self.samples.len();
+        &self.samples[self.at]
     }
 }
 

@@ -37,7 +37,7 @@ impl Mode for Gue {
             rewrite::finish_checksum(frame);
         }
         let wrapped = outer::wrap(frame, packet, path, protocol::UDP)?;
-        let datagram = wrapped.payload;
+        let datagram = &mut *wrapped.payload;
         let header = udp::Repr {
             src_port: source_port(&packet.flow),
             dst_port: path.tunnel.port,
@@ -50,7 +50,8 @@ impl Mode for Gue {
         };
         within.emit(&mut datagram[udp::LEN..]);
         if summed {
-            udp::seal(datagram, wrapped.pseudo_header);
+            let pseudo_header = wrapped.pseudo_header();
+            udp::seal(wrapped.payload, pseudo_header);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use uvs_core::frame::Frame;
 use uvs_core::mode::Path;
 use uvs_core::narrow;
 use uvs_core::packet::Packet;
+use uvs_core::rewrite;
 use uvs_core::service::outer_header;
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::{ethernet, ipv4, ipv6, protocol};
@@ -22,8 +23,17 @@ const ECT_0: u8 = 0x02;
 pub(crate) struct Wrapped<'a> {
     /// What follows the outer IP header.
     pub(crate) payload: &'a mut [u8],
-    /// The sum of that one's pseudo-header.
-    pub(crate) pseudo_header: u16,
+    path: &'a Path,
+    protocol: u8,
+}
+
+impl Wrapped<'_> {
+    /// The sum of the outer header's pseudo-header.
+    pub(crate) fn pseudo_header(&self) -> u16 {
+        let (src, dst) = (self.path.tunnel_source, self.path.server.addr);
+        let len = narrow::to_u32(self.payload.len());
+        rewrite::pseudo_header(src, dst, self.protocol, len)
+    }
 }
 
 /// What the packet within says of itself.
@@ -49,7 +59,7 @@ pub(crate) const fn protocol_of(family: Family) -> u8 {
 pub(crate) fn wrap<'f>(
     frame: &'f mut Frame<'_>,
     packet: &Packet,
-    path: &Path,
+    path: &'f Path,
     protocol: u8,
 ) -> Result<Wrapped<'f>, DropReason> {
     let server = path.server.addr.family();
@@ -65,7 +75,7 @@ pub(crate) fn wrap<'f>(
     eth.set_ethertype(ethernet::ethertype::of(server == Family::V6));
     let bytes = &mut frame.bytes_mut()[ethernet::LEN..];
     let (outer, payload) = bytes.split_at_mut(outer_header(server));
-    let pseudo_header = match (path.tunnel_source.as_v4(), path.server.addr.as_v4()) {
+    match (path.tunnel_source.as_v4(), path.server.addr.as_v4()) {
         (Some(src), Some(dst)) => {
             let dont_fragment = path.copy_df && inner.dont_fragment;
             let header = ipv4::Repr {
@@ -79,7 +89,6 @@ pub(crate) fn wrap<'f>(
                 dst,
             };
             header.emit(outer);
-            header.pseudo_header()
         }
         _ => {
             let header = ipv6::Repr {
@@ -92,12 +101,12 @@ pub(crate) fn wrap<'f>(
                 dst: path.server.addr.v6_octets(),
             };
             header.emit(outer);
-            header.pseudo_header()
         }
-    };
+    }
     Ok(Wrapped {
         payload,
-        pseudo_header,
+        path,
+        protocol,
     })
 }
 

@@ -2,6 +2,7 @@
 //! a checksum that is right, and errors about a tunnel's outer packet reach the client in every pair of families.
 
 use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
+use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, ServiceKey, ServiceSpec, Tunnel};
 use uvs_core::testing::bed::{Bed, SERVERS, SERVERS_MAC, Sent};
 use uvs_core::testing::net::{SERVER_PORT, client, local, server, vip};
@@ -179,6 +180,23 @@ fn nobody_is_told_of_an_ipv6_next_hop_that_does_not_answer() {
         let mut bed = bed(forwarding, families);
         let sent = bed.from_client(datagram(families.0, 100));
         assert_eq!(bed.unreachable(&sent[0]), [], "{forwarding:?} {families:?}");
+    }
+}
+
+/// What left is of IPv4 in one direction, so that an error could be made; its receiver is of IPv6.
+#[test]
+fn nobody_is_told_of_a_next_hop_between_the_families_that_does_not_answer() {
+    for families in [(V6, V4), (V4, V6)] {
+        let mut bed = bed(Forwarding::FullNat, families);
+        let sent = bed.from_client(datagram(families.0, 100));
+        assert_eq!(bed.unreachable(&sent[0]), [], "{families:?}: a packet");
+        let mut seen = TestFrame::finished(&sent[0].bytes);
+        let Parsed::Ip(packet) = packet::parse(&mut seen.frame()) else {
+            panic!("{families:?}: what left is a packet");
+        };
+        let (local, server) = (packet.flow.source(), packet.flow.destination());
+        let sent = bed.from_server(frame(&udp(server, local).to_mac(SERVERS_MAC)));
+        assert_eq!(bed.unreachable(&sent[0]), [], "{families:?}: a reply");
     }
 }
 

@@ -1,7 +1,8 @@
-//! ARP as a neighbour of the director's speaks and hears it.
+//! ARP and neighbour discovery as a neighbour of the director's speaks and hears them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use uvs_core::wire::ndp;
 use uvs_lab::capture::Capture;
 use uvs_lab::probe::{echoes, send_frames};
 use uvs_lab::{Host, Lab};
@@ -33,6 +34,12 @@ pub(crate) fn answers(lab: &Lab, address: Ipv4Addr) -> Vec<String> {
 pub(crate) fn announce(host: &Host, address: Ipv4Addr, times: usize) {
     let announcement = arp_request(mac(host), address, address);
     send_frames(host, "eth0", &vec![announcement; times]).expect("it is sent");
+}
+
+/// The same in IPv6, once (RFC 4861 §7.2.6).
+pub(crate) fn advertise(host: &Host, address: Ipv6Addr) {
+    let announcement = ndp::announcement(address.octets(), mac(host), false);
+    send_frames(host, "eth0", &[announcement]).expect("it is sent");
 }
 
 /// tcpdump's filter for what a protocol brings from the director's eth0.

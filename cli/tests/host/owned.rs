@@ -1,14 +1,14 @@
 //! VIPs that UVS was told to own: answered for while no interface has them, left to the host as soon as one
 //! does, and yielded to another host that claims them for as long as that one has them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uvs_lab::capture::Capture;
 use uvs_lab::traffic::requests;
-use uvs_lab::{Daemon, Families, Lab, Mode, Options, VipOwner};
+use uvs_lab::{Daemon, Families, Host, Lab, Mode, Options, Service, VipOwner};
 
-use crate::arp::{announce, answers, from_director};
-use crate::stand::{ask, eventually, fill, lab, must_serve, run, serving, shares, uvs};
+use crate::arp::{advertise, announce, answers, from_director};
+use crate::stand::{ask, eventually, fill, fill_in, lab, must_serve, run, serving, shares, uvs};
 
 const OWNED: Options = Options {
     vip: VipOwner::Uvs,
@@ -103,6 +103,22 @@ fn an_address_that_appears_on_the_host_is_the_hosts_until_it_goes() {
     let heard = heard.finish(&lab.client).expect("tcpdump ends");
     let count = heard.with(&format!("tell {vip}")).len();
     assert!((1..=4).contains(&count), "{heard:?}");
+
+    let service = fill_in(&lab, &daemon, Families::V6);
+    let vip = service.vip.ip();
+    let add = format!("addr add {vip}/128 dev eth0 nodad");
+    lab.director.ip(&add).expect("added");
+    wait(&mut daemon, &format!("not owned any more: {vip}"));
+    let answers = requests(&lab.client, &service.url("/"), 40).expect("answers");
+    assert_eq!(answers, shares(30, 10));
+    lab.director
+        .ip(&format!("addr del {vip}/128 dev eth0"))
+        .expect("removed");
+    eventually("UVS has taken it up again", || {
+        daemon.log().matches(&format!("owned: {vip}:")).count() == 2
+    });
+    let answers = requests(&lab.client, &service.url("/"), 40).expect("answers");
+    assert_eq!(answers, shares(30, 10));
     daemon.stop().expect("it ends well");
 }
 
@@ -160,19 +176,24 @@ fn a_vip_that_another_host_has_is_yielded_for_as_long() {
     let heard = heard.finish(&lab.client).expect("tcpdump ends");
     assert_eq!(heard.with(&format!("tell {vip}")), Vec::<&str>::new());
 
-    // It does not have it any more: nobody answers UVS's questions.
-    other
-        .ip(&format!("addr del {vip}/32 dev eth0"))
-        .expect("removed");
+    let (service, vip_v6) = claim_in_ipv6(&lab, &mut daemon, other);
+
+    // It does not have them any more: nobody answers UVS's questions.
+    for address in [format!("{vip}/32"), format!("{vip_v6}/128")] {
+        let removed = other.ip(&format!("addr del {address} dev eth0"));
+        removed.expect("removed");
+    }
     answers_arp(false);
-    wait(
-        &mut daemon,
-        &format!("nobody else has the owned VIP {vip} any more"),
-    );
+    for vip in [IpAddr::V4(vip), IpAddr::V6(vip_v6)] {
+        let said = format!("nobody else has the owned VIP {vip} any more");
+        eventually(&said, || daemon.log().contains(&said));
+    }
     lab.client.ip("neigh flush dev eth0").expect("flushed");
     eventually("it serves again", || {
         ask(&lab).is_ok_and(|a| a == shares(30, 10))
     });
+    let answers = requests(&lab.client, &service.url("/"), 40).expect("answers");
+    assert_eq!(answers, shares(30, 10));
     daemon.stop().expect("it ends well");
 }
 
@@ -210,6 +231,25 @@ fn only_the_addresses_named_are_owned() {
         assert!(refused.stderr.contains(said), "{refused:?}");
     }
     daemon.stop().expect("it ends well");
+}
+
+/// Another host claims the VIP of an IPv6 service as well, by a neighbour advertisement, and has it then.
+fn claim_in_ipv6(lab: &Lab, daemon: &mut Daemon<'_>, other: &Host) -> (Service, Ipv6Addr) {
+    let service = fill_in(lab, daemon, Families::V6);
+    let IpAddr::V6(vip) = service.vip.ip() else {
+        panic!("{service:?} is of IPv6");
+    };
+    let address = format!("addr add {vip}/128 dev eth0 nodad");
+    other.ip(&address).expect("added");
+    advertise(other, vip);
+    let mac = other.mac("eth0").expect("a MAC address");
+    wait(daemon, &format!("{mac} on eth0 claims the owned VIP {vip}"));
+    lab.client.ip("neigh flush dev eth0").expect("flushed");
+    eventually("the other host has it", || {
+        let answers = requests(&lab.client, &service.url("/"), 5);
+        answers.is_ok_and(|answers| answers.get("rs3") == Some(&5))
+    });
+    (service, vip)
 }
 
 /// What the client hears of the director's ARP from now on.

@@ -102,12 +102,10 @@ fn interfaces(top: &Fields<'_>) -> Vec<String> {
         .map(|value| value.items())
         .unwrap_or_default()
     {
-        let Some(name) = item.string() else { continue };
-        let unfit = |c: char| c == '/' || c.is_whitespace() || c.is_control();
-        if name.is_empty() || name.len() > MAX_INTERFACE || name.contains(unfit) {
-            let help = format!("use the name of an interface, 1 to {MAX_INTERFACE} bytes");
-            item.refuse(format!("\"{name}\" cannot be an interface"), help);
-        } else if let Some(first) = seen.get(name) {
+        let Some(name) = interface_name(&item) else {
+            continue;
+        };
+        if let Some(first) = seen.get(name) {
             item.refuse_again(
                 format!("{name} twice"),
                 "name each interface once",
@@ -119,6 +117,19 @@ fn interfaces(top: &Fields<'_>) -> Vec<String> {
         }
     }
     names
+}
+
+/// A name that the kernel takes for an interface (`dev_valid_name`).
+pub(super) fn interface_name<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let name = value.string()?;
+    let unfit = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    let unfit = matches!(name, "" | "." | "..") || name.contains(unfit);
+    if unfit || name.len() > MAX_INTERFACE {
+        let help = format!("use the name of an interface, 1 to {MAX_INTERFACE} bytes");
+        value.refuse(format!("\"{name}\" cannot be an interface"), help);
+        return None;
+    }
+    Some(name)
 }
 
 fn socket(value: &Value<'_>) -> Option<PathBuf> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::address;
 use super::fields::{Fields, Value};
+use super::schema::interface_name;
 use crate::protocol::{SyncRequest, SyncRole};
 
 const ROLES: &[&str] = &["master", "backup"];
@@ -21,8 +22,6 @@ const KEYS: &[&str] = &[
 ];
 /// Other directors at most: each datagram goes to each of them.
 const MAX_PEERS: usize = 16;
-/// Bytes of an interface's name (`IFNAMSIZ` less its NUL).
-const MAX_INTERFACE: usize = 15;
 
 /// Reads the table, where there is one; the master first.
 pub(super) fn read(top: &Fields<'_>) -> Vec<SyncRequest> {
@@ -45,7 +44,7 @@ fn daemon(role: SyncRole, value: &Value<'_>) -> Option<SyncRequest> {
     };
     Some(SyncRequest {
         role,
-        interface: name(&interface)?,
+        interface: interface_name(&interface)?.to_owned(),
         syncid: fields.integer("syncid", 0..=255).unwrap_or_default(),
         maxlen: fields.integer("maxlen", 1..=65_507),
         group: fields.get("group").and_then(|value| group(&value)),
@@ -55,16 +54,6 @@ fn daemon(role: SyncRole, value: &Value<'_>) -> Option<SyncRequest> {
         key_file: fields.get("key_file").and_then(|value| key_file(&value)),
         bulk: bulk(&fields),
     })
-}
-
-fn name(value: &Value<'_>) -> Option<String> {
-    let name = value.string()?;
-    if name.is_empty() || name.len() > MAX_INTERFACE {
-        let help = format!("use the name of an interface, 1 to {MAX_INTERFACE} bytes");
-        value.refuse(format!("\"{name}\" cannot be an interface"), help);
-        return None;
-    }
-    Some(name.to_owned())
 }
 
 fn group(value: &Value<'_>) -> Option<IpAddr> {

@@ -129,8 +129,10 @@ impl Packet {
             ..*self
         };
         packet.flow.protocol = protocol;
-        parse_transport(&frame[packet.l4()..], &mut packet).ok()?;
-        (packet.transport != Transport::Fragment).then_some(packet)
+        let l4 = parse_transport(&frame[packet.l4()..], protocol, self.family).ok()?;
+        (packet.flow.src_port, packet.flow.dst_port) = l4.ports;
+        packet.transport = l4.transport;
+        (packet.transport != Transport::Other).then_some(packet)
     }
 
     /// The sum of the transport's pseudo-header, with the addresses as they are in the bytes of this packet's
@@ -229,28 +231,18 @@ fn parse_ipv4(frame: &mut Frame<'_>) -> Parsed {
     if checksum::of(&frame.bytes()[ethernet::LEN..ethernet::LEN + header]) != 0 {
         return bad(DropReason::BadIpChecksum);
     }
-    let mut packet = Packet {
+    let headers = Headers {
         family: Family::V4,
-        ip: narrow::to_u16(ethernet::LEN),
-        ip_header: narrow::to_u16(header),
-        fragment: 0,
-        ip_len: narrow::to_u32(total),
+        src: Addr::v4(ip.src()),
+        dst,
+        len: header,
+        total,
         protocol: ip.protocol(),
         ttl: ip.ttl(),
         dont_fragment: ip.dont_fragment(),
-        fragment_size: None,
-        flow: Flow {
-            src: Addr::v4(ip.src()),
-            dst,
-            src_port: 0,
-            dst_port: 0,
-            protocol: ip.protocol(),
-            reserved: [0; 3],
-        },
-        transport: Transport::Other,
+        fragment: ip.is_fragment().then_some(0),
     };
-    let fragment = ip.is_fragment();
-    finish(frame, &mut packet, fragment).unwrap_or_else(bad)
+    finish(frame, &headers)
 }
 
 fn parse_ipv6(frame: &mut Frame<'_>) -> Parsed {
@@ -276,27 +268,18 @@ fn parse_ipv6(frame: &mut Frame<'_>) -> Parsed {
         Err(Malformed::Header) => return bad(DropReason::BadIpHeader),
         Err(Malformed::Truncated) => return bad(DropReason::Truncated),
     };
-    let mut packet = Packet {
+    let headers = Headers {
         family: Family::V6,
-        ip: narrow::to_u16(ethernet::LEN),
-        ip_header: narrow::to_u16(chain.len),
-        fragment: narrow::to_u16(chain.fragment.unwrap_or_default()),
-        ip_len: narrow::to_u32(total),
+        src,
+        dst,
+        len: chain.len,
+        total,
         protocol: chain.protocol,
         ttl: ip.hop_limit(),
         dont_fragment: true,
-        fragment_size: None,
-        flow: Flow {
-            src,
-            dst,
-            src_port: 0,
-            dst_port: 0,
-            protocol: chain.protocol,
-            reserved: [0; 3],
-        },
-        transport: Transport::Other,
+        fragment: chain.fragment,
     };
-    finish(frame, &mut packet, chain.fragment.is_some()).unwrap_or_else(bad)
+    finish(frame, &headers)
 }
 
 /// Bytes of an IP packet that says it has `said`, where the frame has `available` for it.
@@ -311,74 +294,140 @@ fn whole_len(frame: &Frame<'_>, available: usize, said: usize) -> usize {
     }
 }
 
-/// Cuts padding off a frame whose IP headers are read, and reads the transport's.
+/// What the IP headers of a packet say, which lie behind Ethernet's.
+struct Headers {
+    family: Family,
+    src: Addr,
+    dst: Addr,
+    /// Bytes of the headers,
+    len: usize,
+    /// and of the whole packet.
+    total: usize,
+    /// What follows, behind all extension headers.
+    protocol: u8,
+    ttl: u8,
+    dont_fragment: bool,
+    /// Of a fragment, the bytes from the IP header to IPv6's Fragment header.
+    fragment: Option<usize>,
+}
+
+/// What the transport's header says.
+struct L4 {
+    transport: Transport,
+    /// Source and destination, 0 where there are none.
+    ports: (u16, u16),
+}
+
+impl L4 {
+    /// Of a transport that begins with its ports.
+    #[inline(always)]
+    fn with_ports(l4: &[u8], transport: Transport) -> Self {
+        let ports = Ports::new(l4);
+        Self {
+            transport,
+            ports: (ports.src(), ports.dst()),
+        }
+    }
+
+    const fn without_ports(transport: Transport) -> Self {
+        Self {
+            transport,
+            ports: (0, 0),
+        }
+    }
+}
+
+/// Cuts padding off a frame whose IP headers are read, and reads the transport's. The packet is put together once
+/// all is known, and copied nowhere.
 #[inline(always)]
-fn finish(
-    frame: &mut Frame<'_>,
-    packet: &mut Packet,
-    fragment: bool,
-) -> Result<Parsed, DropReason> {
-    let end = usize::from(packet.ip) + packet.ip_len as usize;
+fn finish(frame: &mut Frame<'_>, headers: &Headers) -> Parsed {
+    let l4 = match read_l4(frame, headers) {
+        Ok(l4) => l4,
+        Err(reason) => {
+            return Parsed::Malformed {
+                dst: headers.dst,
+                reason,
+            };
+        }
+    };
+    Parsed::Ip(Packet {
+        family: headers.family,
+        ip: narrow::to_u16(ethernet::LEN),
+        ip_header: narrow::to_u16(headers.len),
+        fragment: narrow::to_u16(headers.fragment.unwrap_or_default()),
+        ip_len: narrow::to_u32(headers.total),
+        protocol: headers.protocol,
+        ttl: headers.ttl,
+        dont_fragment: headers.dont_fragment,
+        fragment_size: None,
+        flow: Flow {
+            src: headers.src,
+            dst: headers.dst,
+            src_port: l4.ports.0,
+            dst_port: l4.ports.1,
+            protocol: headers.protocol,
+            reserved: [0; 3],
+        },
+        transport: l4.transport,
+    })
+}
+
+#[inline(always)]
+fn read_l4(frame: &mut Frame<'_>, headers: &Headers) -> Result<L4, DropReason> {
+    let end = ethernet::LEN + headers.total;
     if !frame.offload.lies_within(end) {
         return Err(DropReason::Truncated);
     }
     frame.truncate(end);
-    if fragment {
-        packet.transport = Transport::Fragment;
-    } else {
-        parse_transport(&frame.bytes()[packet.l4()..], packet)?;
+    if headers.fragment.is_some() {
+        return Ok(L4::without_ports(Transport::Fragment));
     }
-    Ok(Parsed::Ip(*packet))
+    let l4 = &frame.bytes()[ethernet::LEN + headers.len..];
+    parse_transport(l4, headers.protocol, headers.family)
 }
 
-/// Reads the transport header in `l4` into `packet`.
-fn parse_transport(l4: &[u8], packet: &mut Packet) -> Result<(), DropReason> {
+/// Reads the transport header that `l4` begins with.
+#[inline(always)]
+fn parse_transport(l4: &[u8], protocol: u8, family: Family) -> Result<L4, DropReason> {
     let truncated = |_| DropReason::Truncated;
-    let ports = |p: &mut Packet| {
-        let ports = Ports::new(l4);
-        (p.flow.src_port, p.flow.dst_port) = (ports.src(), ports.dst());
-    };
-    match packet.protocol {
+    Ok(match protocol {
         protocol::TCP => {
             let tcp = tcp::Header::new_checked(l4).map_err(truncated)?;
             let header = tcp.header_len();
             if header < tcp::MIN_LEN || header > l4.len() {
                 return Err(DropReason::BadTcpHeader);
             }
-            ports(packet);
-            packet.transport = Transport::Tcp {
+            let transport = Transport::Tcp {
                 flags: tcp.flags(),
                 header: narrow::to_u8(header),
             };
+            L4::with_ports(l4, transport)
         }
         protocol::UDP => {
             udp::Header::new_checked(l4).map_err(truncated)?;
-            ports(packet);
-            packet.transport = Transport::Udp;
+            L4::with_ports(l4, Transport::Udp)
         }
         protocol::SCTP => {
             let chunk = telling_chunk(l4).ok_or(DropReason::Truncated)?;
-            ports(packet);
-            packet.transport = Transport::Sctp { chunk };
+            L4::with_ports(l4, Transport::Sctp { chunk })
         }
-        protocol::ICMP if packet.family == Family::V4 => {
+        protocol::ICMP if family == Family::V4 => {
             let icmp = icmp::Header::new_checked(l4).map_err(truncated)?;
-            packet.transport = Transport::Icmp {
+            L4::without_ports(Transport::Icmp {
                 kind: icmp.kind(),
                 code: icmp.code(),
-            };
+            })
         }
         // The headers are of one form.
-        protocol::ICMPV6 if packet.family == Family::V6 => {
+        protocol::ICMPV6 if family == Family::V6 => {
             let icmp = icmp::Header::new_checked(l4).map_err(truncated)?;
-            packet.transport = Transport::Icmpv6 {
+            L4::without_ports(Transport::Icmpv6 {
                 kind: icmp.kind(),
                 code: icmp.code(),
-            };
+            })
         }
-        _ => {}
-    }
-    Ok(())
+        _ => L4::without_ports(Transport::Other),
+    })
 }
 
 /// Control chunks may come before an ABORT (RFC 9260 §3.3.7); those of a set-up would hide it. `None` where

@@ -301,7 +301,7 @@ fn fix_udp_checksum(datagram: &mut [u8], change: Change, pseudo: impl FnOnce() -
 }
 
 /// The sum of the pseudo-header of a transport between two addresses of one family.
-pub(crate) fn pseudo_header(src: Addr, dst: Addr, protocol: u8, len: u32) -> u16 {
+pub fn pseudo_header(src: Addr, dst: Addr, protocol: u8, len: u32) -> u16 {
     match (src.as_v4(), dst.as_v4()) {
         (Some(src), Some(dst)) => checksum::pseudo_header_v4(src, dst, protocol, len),
         _ => checksum::pseudo_header_v6(src.v6_octets(), dst.v6_octets(), protocol, len),

@@ -50,19 +50,19 @@ pub(super) fn leaving(
     mode: &str,
     forward: bool,
     overhead: usize,
-    hop: Result<NextHop, Unreachable>,
+    hop: &Result<NextHop, Unreachable>,
 ) -> Step {
     Step::Leave {
         mode: mode.to_owned(),
         forward,
         overhead: narrow::to_u32(overhead),
-        hop: hop.ok().map(|hop| Hop {
+        hop: hop.as_ref().ok().map(|hop| Hop {
             port: hop.port.0,
             via: hop.via,
             mac: hop.mac,
             mtu: hop.mtu,
         }),
-        unreachable: hop.err().map(|why| match why {
+        unreachable: hop.as_ref().err().map(|why| match why {
             Unreachable::NoRoute => NoHop::NoRoute,
             Unreachable::Refused(_) => NoHop::Refused,
             Unreachable::NotAPort => NoHop::NotAPort,

@@ -5,7 +5,7 @@ use super::Engine;
 use super::flows::{Adopted, Draft, Drafts, Tracking, Watch};
 use super::pmtu::MIN_MTU;
 use super::transit::Transit;
-use super::transmit::to_client;
+use super::transmit::{to_client, to_server};
 use crate::conn::{Conn, ConnId, Side};
 use crate::fib::{NextHop, Unreachable};
 use crate::flow::{Family, Flow, Protocol};
@@ -129,12 +129,13 @@ impl<R: Recorder> Engine<R> {
         let c = *self.flows.conn(id);
         self.may_be_taken(&c)?;
         let mode = self.mode_of(&c);
-        let to_server = way(self.routes.lookup(self.to_server(&c)))?;
+        let query = || to_server(&c, mode.forwarding);
+        let to_server = way(self.routes.lookup(c.server.addr, query))?;
         // The way to a link-local address depends on where its packets come in.
         if c.client.addr.is_link_local() || c.server.addr.is_link_local() {
             return Err(Untaken::Way);
         }
-        let to_client = self.routes.lookup(to_client(&c, 0));
+        let to_client = self.routes.lookup(c.client.addr, || to_client(&c, 0));
         let mut path = self.path_of(&c);
         path.tunnel_source = to_server.source;
         let change = |forward| mode.rewrite.change(&path, forward).ok_or(Untaken::Mode);

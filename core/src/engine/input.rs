@@ -7,7 +7,7 @@ use super::host;
 use super::replaced::behind;
 use super::teardown::is_told;
 use super::transit::Transit;
-use super::transmit::{By, Leg};
+use super::transmit::{By, Leg, to_server};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::flow::{Family, Protocol};
@@ -22,7 +22,7 @@ use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the client of a known connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn continue_connection(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let server = self.flows.server_of(self.flows.conn(id));
         // One that only another director knows is as good as there: the connection says all that is needed.
@@ -183,23 +183,23 @@ impl<R: Recorder> Engine<R> {
 
     /// Counts, tracks and sends a client's packet to its server.
     fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
-        let query = self.to_server(self.flows.conn(id));
         self.flows.count_input(id);
         let c = self.flows.conn(id);
-        let (place, vip, mode) = (c.backend, c.vip.addr, self.mode_of(c));
+        let (place, mode) = (c.backend, self.mode_of(c));
         self.flows
             .count_packet(place, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         self.flows.tell_peers(t.now, id);
-        let path = self.path(id);
-        let leg = Leg {
+        let c = self.flows.conn(id);
+        let query = || to_server(c, mode.forwarding);
+        let hop = self.routes.lookup(c.server.addr, query);
+        let mut leg = Leg {
             by: By::Mode(mode),
-            path,
+            answer_from: c.vip.addr,
+            path: self.path(id),
             forward: true,
-            answer_from: vip,
         };
-        let hop = self.routes.lookup(query);
-        self.transmit(t, leg, hop)
+        self.transmit(t, &mut leg, &hop)
     }
 }
 

@@ -47,14 +47,14 @@ impl<R: Recorder> Engine<R> {
         frame.arrival = interface.ifindex;
         let parsed = packet::parse(frame);
         self.record(|_| describe::frame(frame, &parsed, mac));
-        match parsed {
+        match &parsed {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => {
                 self.note_claim(now, port, frame.bytes());
                 let announced = |vip: Addr| self.desired.announces(vip);
                 voice::answer_arp(frame, (port, mac), announced, out)
             }
-            Parsed::Ip(packet) if is_discovery(&packet) => {
+            Parsed::Ip(packet) if is_discovery(packet) => {
                 self.note_claim(now, port, frame.bytes());
                 let announced = |vip: Addr| self.desired.announces(vip);
                 let router = self.routes.fib.forwarding_ipv6;
@@ -65,17 +65,19 @@ impl<R: Recorder> Engine<R> {
             _ if ethernet::Header::new(frame.bytes()).dst() != mac && port != PortId::HOST => {
                 Verdict::Pass
             }
-            Parsed::Malformed { dst, reason } if self.desired.is_vip(dst) => Verdict::Drop(reason),
+            Parsed::Malformed { dst, reason } if self.desired.is_vip(*dst) => {
+                Verdict::Drop(*reason)
+            }
             Parsed::Malformed { .. } => Verdict::Pass,
             Parsed::Ip(packet) => {
                 let mut transit = Transit {
                     now,
                     frame,
-                    packet: &packet,
+                    packet,
                     pieces: Pieces::default(),
                     out,
                 };
-                if martian::is_martian(transit.frame, &packet) {
+                if martian::is_martian(transit.frame, packet) {
                     self.refuse_source(&transit)
                 } else {
                     self.handle_packet(&mut transit)
@@ -115,7 +117,7 @@ impl<R: Recorder> Engine<R> {
             .is_spoofed(flow.src, flow.dst, t.frame.arrival)
     }
 
-    #[inline]
+    #[inline(always)]
     fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         let known = self.flows.find(&t.packet.flow);
         self.record(|e| e.looked_up(t.now, known));
@@ -145,6 +147,7 @@ impl<R: Recorder> Engine<R> {
 
     /// A first fragment of IPv6 that cannot be one of a whole goes on alone, as in the kernel, where nothing that
     /// cannot be put together is held back from IPVS (`nf_ct_frag6_gather`).
+    #[cold]
     fn forward_fragment(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         match t.packet.alone(t.frame.bytes()) {
             Some(packet) if packet.balanced().is_some() => {

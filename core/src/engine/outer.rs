@@ -4,11 +4,13 @@
 
 use super::Engine;
 use super::pmtu::{MIN_MTU, least_mtu};
-use super::related::{Quoted, quote};
+use super::related::quote;
 use super::transit::Transit;
+use super::transmit::to_server;
 use super::voice::{Error, Notice};
 use crate::conn::{Conn, Side};
 use crate::flow::Family;
+use crate::glance::Glance;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::trace::Recorder;
@@ -23,15 +25,16 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         let packet = bytes.get(ip..)?;
-        let outer = Quoted::read(packet)?;
-        let payload = packet.get(outer.l4..)?;
+        let outer = Glance::of_packet(packet)?;
+        let l4 = outer.l4?;
+        let payload = packet.get(l4..)?;
         let mut wrappings = self.catalog.modes.iter().filter_map(|mode| {
             let inside = mode.rewrite.inside(outer.protocol, payload)?;
             Some((mode.encapsulation?, inside))
         });
         let ends = |port, kind| self.desired.ends_tunnel(outer.dst, port, kind);
         let ours = wrappings.find(|(kind, inside)| ends(inside.port, *kind));
-        ours.map(|(_, inside)| ip + outer.l4 + inside.offset)
+        ours.map(|(_, inside)| ip + l4 + inside.offset)
     }
 
     /// An ICMP error to one of the director's addresses about a tunnel packet; `None` where it is not
@@ -92,7 +95,8 @@ impl<R: Recorder> Engine<R> {
                 (_, inside) => Error::HostUnreachable.message(inside),
             });
         };
-        let hop = self.routes.fib.lookup(self.to_server(c));
+        let mode = self.mode_of(c);
+        let hop = self.routes.fib.lookup(to_server(c, mode.forwarding));
         let link = hop.map_or(0, |hop| hop.mtu);
         let path_mtus = &mut self.routes.path_mtus;
         let believed = path_mtus.learn(t.now, c.server.addr, reported, link);
@@ -109,7 +113,6 @@ impl<R: Recorder> Engine<R> {
             },
             (_, inside) => {
                 let known = path_mtus.mtu(t.now, c.server.addr, link) as usize;
-                let mode = self.mode_of(c);
                 let room = known.saturating_sub(mode.overhead(&self.path_of(c)));
                 room.max(least_mtu(inside))
             }

@@ -4,15 +4,15 @@
 use super::Engine;
 use super::flows::Refused;
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client};
+use super::transmit::{By, Leg, to_client, to_server};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::frame::Frame;
+use crate::glance::Glance;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
-use crate::wire::ports::Ports;
 use crate::wire::{icmp, icmpv6, ipv4, ipv6};
 
 /// IPv4's ICMP errors that IPVS looks into (`ip_vs_in_icmp`, `ip_vs_out_icmp`); of IPv6's, all.
@@ -124,16 +124,16 @@ impl<R: Recorder> Engine<R> {
         }
         let mode = self.mode_of(&c);
         let path = self.path(id);
-        let hop = self.routes.fib.lookup(self.to_server(&c));
+        let hop = self.routes.fib.lookup(to_server(&c, mode.forwarding));
         self.counters.icmp_translated += 1;
         if !mode.forwarding.passes_replies() {
-            let leg = Leg {
+            let mut leg = Leg {
                 by: By::Mode(mode),
                 path,
                 forward: true,
                 answer_from: c.vip.addr,
             };
-            return self.transmit(t, leg, hop);
+            return self.transmit(t, &mut leg, &hop);
         }
         let far = if c.local.port == 0 { c.client } else { c.local };
         if c.client.addr.family() != c.server.addr.family() {
@@ -153,13 +153,13 @@ impl<R: Recorder> Engine<R> {
             src: (c.local.port != 0).then(|| address(c.local.addr)),
             dst: Some(address(c.server.addr)),
         };
-        let leg = Leg {
+        let mut leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: c.vip.addr,
         };
-        self.transmit(t, leg, hop)
+        self.transmit(t, &mut leg, &hop)
     }
 
     /// About a forwarded packet: to the client that sent it, from the VIP.
@@ -194,13 +194,13 @@ impl<R: Recorder> Engine<R> {
             src: Some(address(c.vip.addr)),
             dst: Some(address(c.client.addr)),
         };
-        let leg = Leg {
+        let mut leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
             answer_from: Addr::UNSPECIFIED,
         };
-        self.transmit(t, leg, hop)
+        self.transmit(t, &mut leg, &hop)
     }
 }
 
@@ -234,64 +234,20 @@ pub(super) fn quoted(frame: &Frame<'_>, packet: &Packet) -> Option<Quote> {
 
 /// Reads a quoted packet at `ip`; `None` where it is too short to tell its connection.
 pub(super) fn quote(bytes: &[u8], ip: usize) -> Option<Quote> {
-    let Quoted {
-        protocol,
-        src,
-        dst,
-        l4,
-        least,
-    } = Quoted::read(bytes.get(ip..)?)?;
+    let seen = Glance::of_packet(bytes.get(ip..)?)?;
     // Addresses and ports are all that is needed, as in the kernel.
-    let ports = Ports::new_checked(&bytes[ip + l4..]).ok()?;
-    let src = Endpoint::new(src, ports.src());
-    let dst = Endpoint::new(dst, ports.dst());
+    let (src_port, dst_port) = seen.ports?;
+    let src = Endpoint::new(seen.src, src_port);
+    let dst = Endpoint::new(seen.dst, dst_port);
+    let plain = match seen.src.family() {
+        Family::V4 => ipv4::MIN_LEN,
+        Family::V6 => ipv6::LEN,
+    };
     Some(Quote {
         ip,
-        plain: l4 == least,
-        flow: Flow::new(Protocol::from_number(protocol)?, src, dst),
+        plain: seen.l4 == Some(plain),
+        flow: Flow::new(Protocol::from_number(seen.protocol)?, src, dst),
     })
-}
-
-/// What the IP headers of a quoted packet say, of which only a first fragment has ports.
-pub(super) struct Quoted {
-    pub(super) protocol: u8,
-    src: Addr,
-    pub(super) dst: Addr,
-    /// Bytes from its IP header to its transport's,
-    pub(super) l4: usize,
-    /// and with nothing between.
-    least: usize,
-}
-
-impl Quoted {
-    /// `None` where they are cut off, or it is a later fragment.
-    pub(super) fn read(packet: &[u8]) -> Option<Self> {
-        match packet.first()? >> 4 {
-            4 => {
-                let packet = ipv4::Packet::new_checked(packet).ok()?;
-                let header = packet.header;
-                (header.fragment_offset() == 0).then(|| Self {
-                    protocol: header.protocol(),
-                    src: Addr::v4(header.src()),
-                    dst: Addr::v4(header.dst()),
-                    l4: header.header_len(),
-                    least: ipv4::MIN_LEN,
-                })
-            }
-            6 => {
-                let header = ipv6::Header::new_checked(packet).ok()?;
-                let (protocol, l4) = ipv6::first_transport(packet)?;
-                Some(Self {
-                    protocol,
-                    src: Addr::v6(header.src()),
-                    dst: Addr::v6(header.dst()),
-                    l4,
-                    least: ipv6::LEN,
-                })
-            }
-            _ => None,
-        }
-    }
 }
 
 /// Rewrites the quoted packet's ends and seals the message.

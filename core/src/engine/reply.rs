@@ -19,7 +19,7 @@ use crate::wire::tcp::flag;
 
 impl<R: Recorder> Engine<R> {
     /// A packet from the server of a known connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
@@ -27,8 +27,8 @@ impl<R: Recorder> Engine<R> {
         if let Some(verdict) = self.refuse_routing(t, &hop, client) {
             return verdict;
         }
-        let turned = match (hop, self.flows.conn(id).local.port) {
-            (Ok(hop), 0) => self.redirect(t, &hop),
+        let turned = match &hop {
+            Ok(hop) if self.flows.conn(id).local.port == 0 => self.redirect(t, hop),
             _ => false,
         };
         let c = self.flows.conn(id);
@@ -42,19 +42,19 @@ impl<R: Recorder> Engine<R> {
             .count_packet(place, true, u64::from(t.packet.ip_len));
         self.flows.measure_handshake(t.now, id, t.packet);
         self.follow(t, id, true);
-        let path = self.path(id);
-        let leg = Leg {
+        let mut leg = Leg {
             by: By::Mode(mode),
-            path,
+            path: self.path(id),
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        let verdict = self.transmit(t, leg, hop);
+        let verdict = self.transmit(t, &mut leg, &hop);
         if turned { behind(t, verdict) } else { verdict }
     }
 
     /// The way of a server's packet to its client, of this flow and come in by the interface `arrival`. The kernel routes it twice: as it came, before IPVS, and then
     /// by the VIP, unless snat_reroute is 0 (`ip_vs_route_me_harder`). Without rules both are one way.
+    #[inline(always)]
     pub(super) fn hop_to_client(
         &mut self,
         flow: &Flow,
@@ -72,7 +72,7 @@ impl<R: Recorder> Engine<R> {
                 return first;
             }
         }
-        self.routes.lookup(to_client(c, arrival))
+        self.routes.lookup(c.client.addr, || to_client(c, arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or
@@ -126,7 +126,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// What the host's routing refuses of a packet to a client of this family, before IPVS sees it (`ip_route_input_slow`, `ip_forward`).
-    #[inline]
+    #[inline(always)]
     fn refuse_routing(
         &mut self,
         t: &mut Transit<'_, '_>,

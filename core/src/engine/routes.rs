@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::pmtu::PathMtus;
 use crate::fib::{self, Fib, NextHop, Query, Unreachable};
+use crate::flow::Addr;
 
 /// The kernel's routes and neighbours, and what the engine remembers beside them.
 pub(super) struct Routes {
@@ -28,10 +29,14 @@ impl Routes {
         self.routes.clear();
     }
 
-    /// As [`Fib::lookup`], for what is asked with each packet.
+    /// As [`Fib::lookup`] of the query to `dst`, for what is asked with each packet.
     #[inline]
-    pub(super) fn lookup(&mut self, query: Query) -> Result<NextHop, Unreachable> {
-        self.routes.lookup(&self.fib, query)
+    pub(super) fn lookup(
+        &mut self,
+        dst: Addr,
+        query: impl FnOnce() -> Query,
+    ) -> Result<NextHop, Unreachable> {
+        self.routes.lookup(&self.fib, dst, query)
     }
 
     /// A copy that keeps no ways.

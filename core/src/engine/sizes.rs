@@ -88,15 +88,19 @@ impl Leg {
     }
 
     /// What a link with this MTU leaves for a packet as it came, and how long that leaves.
-    #[inline]
+    #[inline(always)]
     pub(super) fn fit(&self, packet: &Packet, mtu: usize) -> Fit {
-        let plain = self.overhead() == 0 && self.family() == packet.family;
-        if plain && packet.fragment_size.is_none() {
+        if packet.fragment_size.is_none() && !self.changes_family(packet) {
             return Fit {
-                room: mtu,
+                room: mtu.saturating_sub(self.overhead()),
                 sizes: Sizes::up_to(mtu),
             };
         }
+        self.fit_changed(packet, mtu)
+    }
+
+    /// As [`Leg::fit`], for what came in pieces or becomes a packet of the other family.
+    fn fit_changed(&self, packet: &Packet, mtu: usize) -> Fit {
         Fit {
             room: self.room(packet, mtu),
             sizes: Sizes::of(packet, self, mtu),

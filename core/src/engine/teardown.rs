@@ -7,7 +7,7 @@
 use super::Engine;
 use super::flows::Cause;
 use super::transit::Transit;
-use super::transmit::{By, Leg};
+use super::transmit::{By, Leg, to_server};
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId};
 use crate::flow::{Family, Protocol};
@@ -108,7 +108,8 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let hop = self.routes.fib.lookup(self.to_server(c));
+        let mode = self.mode_of(c);
+        let hop = self.routes.fib.lookup(to_server(c, mode.forwarding));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
@@ -121,8 +122,8 @@ impl<R: Recorder> Engine<R> {
             return false;
         };
         self.voice.next_ip_id();
-        let leg = Leg {
-            by: By::Mode(self.mode_of(c)),
+        let mut leg = Leg {
+            by: By::Mode(mode),
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,
@@ -134,7 +135,7 @@ impl<R: Recorder> Engine<R> {
             pieces: Pieces::default(),
             out,
         };
-        match self.transmit(&mut transit, leg, hop) {
+        match self.transmit(&mut transit, &mut leg, &hop) {
             Verdict::Send(egress) => {
                 out.push_copy(frame.bytes(), frame.offload, egress);
                 true

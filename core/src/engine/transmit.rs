@@ -15,9 +15,10 @@ use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::segment;
+use crate::service::Forwarding;
 use crate::time::Instant;
 use crate::trace::Recorder;
-use crate::verdict::{DropReason, Egress, PortId, Verdict};
+use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
@@ -42,11 +43,10 @@ pub(super) struct Leg {
     pub(super) answer_from: Addr,
 }
 
-/// The last step out: next hop, when the packet is cut and into what, port.
-struct Exit {
-    hop: NextHop,
+/// The last step out: next hop, when the packet is cut and into what.
+struct Exit<'a> {
+    hop: &'a NextHop,
     sizes: Sizes,
-    egress: Egress,
 }
 
 impl Leg {
@@ -89,11 +89,18 @@ impl Leg {
 impl<R: Recorder> Engine<R> {
     /// A connection's mode. Its method is bound to it for good; with what a tunnel wraps is its server's to say at any
     /// time, as in the kernel (`tun_type` in `ip_vs_tunnel_xmit`).
-    #[inline]
+    #[inline(always)]
     pub(super) fn mode_of(&self, c: &Conn) -> &'static ModeDef {
         let bound = self.catalog.mode(c.mode());
+        match bound.encapsulation {
+            None => bound,
+            Some(_) => self.tunnel_of(c, bound),
+        }
+    }
+
+    fn tunnel_of(&self, c: &Conn, bound: &'static ModeDef) -> &'static ModeDef {
         let server = self.flows.server_of(c);
-        if bound.encapsulation.is_none() || server.mode == c.mode() {
+        if server.mode == c.mode() {
             return bound;
         }
         let kind = server.spec.tunnel.kind;
@@ -102,12 +109,14 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// The addresses of a connection, and identification and DF for an outer header.
+    #[inline]
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.voice.next_ip_id();
         self.path_of(self.flows.conn(id))
     }
 
     /// As [`Engine::path`], with the identification that was given out last.
+    #[inline]
     pub(super) fn path_of(&self, conn: &Conn) -> Path {
         let tunnel = self.flows.server_of(conn).spec.tunnel;
         Path {
@@ -122,22 +131,12 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
-    /// What a connection's way to its server is looked up by.
-    pub(super) fn to_server(&self, c: &Conn) -> Query {
-        // Where no rule asks for more.
-        if !self.routes.fib.has_rules(c.server.addr.family()) {
-            return Query::to(c.server.addr).of(c.client);
-        }
-        let forwarding = self.catalog.mode(c.mode()).forwarding;
-        Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
-    }
-
     /// Sends the packet towards `hop` through a mode. Where it cannot go, its sender is told.
     pub(super) fn transmit(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut leg: Leg,
-        hop: Result<NextHop, Unreachable>,
+        leg: &mut Leg,
+        hop: &Result<NextHop, Unreachable>,
     ) -> Verdict {
         self.record(|_| describe::leaving(leg.name(), leg.forward, leg.overhead(), hop));
         let hop = match hop {
@@ -159,7 +158,7 @@ impl<R: Recorder> Engine<R> {
         if let Err(reason) = pass_options(t.frame, t.packet, leg.answer_from, hop.source) {
             return Verdict::Drop(reason);
         }
-        let mtu = self.path_mtu(t.now, &leg, &hop);
+        let mtu = self.path_mtu(t.now, leg, hop);
         let Fit { room, sizes } = leg.fit(t.packet, mtu);
         if room < pmtu::MIN_MTU && leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
@@ -172,17 +171,15 @@ impl<R: Recorder> Engine<R> {
             return self.refuse(t, error, leg.answer_from);
         }
         leg.path.tunnel_source = hop.source;
-        let exit = Exit {
-            hop,
-            sizes,
-            egress: hop.egress(),
-        };
-        let result = if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
-            self.send_segments(t, leg, &exit)
-        } else {
-            self.send_one(t, &leg, &exit)
-        };
-        result.unwrap_or_else(Verdict::Drop)
+        let exit = Exit { hop, sizes };
+        if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
+            let sent = self.send_segments(t, leg, &exit);
+            return sent.unwrap_or_else(Verdict::Drop);
+        }
+        match leg.rewrite(t.frame, t.packet) {
+            Ok(()) => self.send_one(t, leg, &exit),
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 
     /// Bytes of the largest IP packet on this way.
@@ -199,7 +196,8 @@ impl<R: Recorder> Engine<R> {
 
     /// The way ends at the director itself: for a server or a client of its own. ICMP reaches the host's
     /// stack anyway, for no guard keeps it away, so that only what was translated is delivered.
-    fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: Leg) -> Verdict {
+    #[cold]
+    fn deliver(&mut self, t: &mut Transit<'_, '_>, leg: &mut Leg) -> Verdict {
         if !leg.translates() {
             return match t.packet.transport {
                 Transport::Icmp { .. } | Transport::Icmpv6 { .. } => Verdict::Pass,
@@ -217,12 +215,8 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(DropReason::LocalServer);
         }
         let exit = Exit {
-            hop: NextHop::host(to),
+            hop: &NextHop::host(to),
             sizes: Sizes::up_to(usize::from(u16::MAX)),
-            egress: Egress {
-                port: PortId::HOST,
-                unresolved: None,
-            },
         };
         // The stack takes a TCP super-frame as one long segment, but no two datagrams as one.
         let one = t.frame.offload.gso != Gso::UdpL4
@@ -240,24 +234,19 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    /// Sends a packet that has been rewritten.
     #[inline]
-    fn send_one(
-        &mut self,
-        t: &mut Transit<'_, '_>,
-        leg: &Leg,
-        exit: &Exit,
-    ) -> Result<Verdict, DropReason> {
-        leg.rewrite(t.frame, t.packet)?;
+    fn send_one(&mut self, t: &mut Transit<'_, '_>, leg: &Leg, exit: &Exit<'_>) -> Verdict {
         exit.address(t.frame);
         if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {
-            return Ok(Verdict::Send(exit.egress));
+            return Verdict::Send(exit.hop.egress());
         }
-        Ok(self.send_cut(t, leg, exit))
+        self.send_cut(t, leg, exit)
     }
 
     /// Cuts a packet that has been rewritten, and is too long.
     #[cold]
-    fn send_cut(&mut self, t: &mut Transit<'_, '_>, leg: &Leg, exit: &Exit) -> Verdict {
+    fn send_cut(&mut self, t: &mut Transit<'_, '_>, leg: &Leg, exit: &Exit<'_>) -> Verdict {
         rewrite::finish_checksum(t.frame);
         // What is cut although it carries DF (ICMP) loses it, unless it came in such pieces.
         let ethertype = ethernet::Header::new(t.frame.bytes()).ethertype();
@@ -276,8 +265,8 @@ impl<R: Recorder> Engine<R> {
     fn send_segments(
         &mut self,
         t: &mut Transit<'_, '_>,
-        mut leg: Leg,
-        exit: &Exit,
+        leg: &mut Leg,
+        exit: &Exit<'_>,
     ) -> Result<Verdict, DropReason> {
         let mut segments = segment::segments(t.frame, t.packet)?;
         while let Some(len) = segments.next_len() {
@@ -290,7 +279,7 @@ impl<R: Recorder> Engine<R> {
             self.counters.segments += 1;
             if draft.len() - ethernet::LEN <= exit.sizes.whole {
                 let (range, offload) = (draft.range(), draft.offload);
-                t.out.push(range, offload, exit.egress);
+                t.out.push(range, offload, exit.hop.egress());
             } else {
                 rewrite::finish_checksum(&mut draft);
                 let whole = draft.bytes().to_vec();
@@ -304,15 +293,20 @@ impl<R: Recorder> Engine<R> {
         Ok(Verdict::SendOutbox)
     }
 
-    fn cut(&mut self, frame: &[u8], exit: &Exit, pieces: Pieces<'_>, out: &mut Outbox) {
+    fn cut(&mut self, frame: &[u8], exit: &Exit<'_>, pieces: Pieces<'_>, out: &mut Outbox) {
         let before = out.len();
         let cut = Cut {
             limit: exit.sizes.fragment,
             pieces,
         };
-        fragment::cut(frame, &cut, exit.egress, out);
+        fragment::cut(frame, &cut, exit.hop.egress(), out);
         self.counters.fragments += (out.len() - before) as u64;
     }
+}
+
+/// What a connection's way to its server is looked up by, where it is forwarded by this method.
+pub(super) fn to_server(c: &Conn, forwarding: Forwarding) -> Query {
+    Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
@@ -327,7 +321,7 @@ pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
     }
 }
 
-impl Exit {
+impl Exit<'_> {
     #[inline]
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
@@ -356,6 +350,7 @@ pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), Dr
 
 /// Options are written to with the address that the packet reached the director by: the VIP, or on the
 /// way back the director's own.
+#[inline]
 fn pass_options(
     frame: &mut Frame<'_>,
     packet: &Packet,
@@ -365,6 +360,16 @@ fn pass_options(
     if usize::from(packet.ip_header) == ipv4::MIN_LEN || packet.family == Family::V6 {
         return Ok(());
     }
+    write_options(frame, packet, vip, own)
+}
+
+#[cold]
+fn write_options(
+    frame: &mut Frame<'_>,
+    packet: &Packet,
+    vip: Addr,
+    own: Addr,
+) -> Result<(), DropReason> {
     let addr = if vip.is_unspecified() { own } else { vip };
     let header = &mut frame.bytes_mut()[usize::from(packet.ip)..packet.l4()];
     let options = &mut header[ipv4::MIN_LEN..];

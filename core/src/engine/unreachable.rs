@@ -1,6 +1,6 @@
 //! Frames that were sent to a next hop that does not answer: their senders are told, as the kernel tells
 //! them when ARP has failed (`arp_error_report`, `ipv4_link_failure`). Where either packet is of IPv6 it was seen to tell
-//! nobody, and so does UVS.
+//! nobody, and so does UVS; that holds for a connection between the families too, which the kernel does not have.
 
 use super::Engine;
 use super::related::quote;
@@ -77,6 +77,9 @@ impl<R: Recorder> Engine<R> {
             return Some((ip, Addr::UNSPECIFIED, packet.flow.src, Ends::default()));
         };
         let c = self.flows.conn(id);
+        if c.client.addr.family() != c.server.addr.family() {
+            return None;
+        }
         let ends = |src, dst| Ends {
             src: Some(src),
             dst: Some(dst),

@@ -87,14 +87,9 @@ impl Delta {
     /// An IPv4 address changed from `old` to `new`.
     #[must_use]
     pub const fn v4(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        self.word(
-            u16::from_be_bytes([old[0], old[1]]),
-            u16::from_be_bytes([new[0], new[1]]),
-        )
-        .word(
-            u16::from_be_bytes([old[2], old[3]]),
-            u16::from_be_bytes([new[2], new[3]]),
-        )
+        // Both words at once, as in [`sum`].
+        let (old, new) = (u32::from_be_bytes(old), u32::from_be_bytes(new));
+        Self(self.0 + (!old) as u64 + new as u64)
     }
 
     /// An IPv6 address changed from `old` to `new`.

@@ -12,6 +12,7 @@ use crate::worker::WorkerStatus;
 impl Answers<ask::Info> for Daemon {
     fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
         let counted = self.counted()?;
+        let log = self.log_losses();
         let own_vip = self.options.own_vips.as_ref();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -30,9 +31,9 @@ impl Answers<ask::Info> for Daemon {
             absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
             log: LogLosses {
-                queue_full: self.options.log.queue_full(),
-                write_failed: self.options.log.write_failed(),
-                suppressed: self.options.log.suppressed(),
+                queue_full: log.queue_full,
+                write_failed: log.write_failed,
+                suppressed: log.suppressed,
             },
             guard: Some(self.guard_status()),
             hook: self.hook_status(&counted.all),

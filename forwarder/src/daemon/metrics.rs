@@ -153,26 +153,20 @@ impl Daemon {
             guard_repairs: (repairs.removed, repairs.damaged),
             sync: self.sync_metrics(status),
             reloads: self.reloads,
-            log: {
-                let (queue_full, write_failed, suppressed) = self.log_losses();
-                LogLosses {
-                    queue_full,
-                    write_failed,
-                    suppressed,
-                }
-            },
+            log: self.log_losses(),
             problems: self.problems(&fib),
         }
     }
 
-    /// Lines that the log has lost: without room, not written, and suppressed.
-    pub(super) fn log_losses(&self) -> (u64, u64, u64) {
-        let (log, before) = (&self.options.log, self.log_before);
-        (
-            before.0 + log.queue_full(),
-            before.1 + log.write_failed(),
-            before.2 + log.suppressed(),
-        )
+    /// What the log has lost, of this daemon and those before it.
+    pub(super) fn log_losses(&self) -> LogLosses {
+        let log = &self.options.log;
+        let (queue_full, write_failed, suppressed) = self.log_before;
+        LogLosses {
+            queue_full: queue_full + log.queue_full(),
+            write_failed: write_failed + log.write_failed(),
+            suppressed: suppressed + log.suppressed(),
+        }
     }
 
     fn plugins(&self) -> Vec<PluginMetrics> {

@@ -75,7 +75,7 @@ fn quoted<'a>(error: &Glance, packet: &'a [u8]) -> Option<&'a [u8]> {
         Family::V4 => icmp::ERRORS,
         Family::V6 => icmpv6::ERRORS,
     };
-    let message = packet.get(error.l4..)?;
+    let message = packet.get(error.l4?..)?;
     let kind = icmp::Header::new_checked(message).ok()?.kind();
     let quoted = &message[icmp::LEN..];
     let is_plain = match family {

@@ -12,6 +12,7 @@ use libc::sock_filter;
 use uvs_core::wire::{arp, ethernet, icmp, ipv4};
 
 pub(crate) use ipv6::Ipv6Spec;
+pub(super) use ipv6::NEXT_HEADER;
 
 use super::undescribed;
 

@@ -4,14 +4,14 @@
 //! after it too: tpacket_rcv (af_packet.c) marks the ring's next slot as being filled, finds that it cannot describe
 //! the frame, and never takes the mark back. So these frames are kept out of the ring by its filter, as far as a
 //! filter can tell: it does not see whether a frame is a super-frame, but one that is longer than the link allows
-//! is. What slips through is the matter of the ring's `StallWatch`.
+//! is; and in IPv6 it sees the transport only where no extension header comes before. What slips through is the matter of the ring's `StallWatch`.
 
 use libc::sock_filter;
 use uvs_core::wire::ethernet;
 
 use super::filter::{
-    Assembler, ETHER_TYPE, IF_AT_LEAST, IF_EQUAL, IP_PROTOCOL, LOAD_U8, LOAD_U16, REJECT, RETURN,
-    code, place,
+    Assembler, ETHER_TYPE, IF_AT_LEAST, IF_EQUAL, IP_PROTOCOL, LOAD_U8, LOAD_U16, NEXT_HEADER,
+    REJECT, RETURN, code, place,
 };
 use crate::kernel::Version;
 
@@ -19,7 +19,7 @@ pub(super) const LOAD_LENGTH: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_
 /// What may come on top of the MTU: the Ethernet header and a VLAN tag.
 const LINK_HEADERS: u32 = place(ethernet::LEN) + 4;
 /// Instructions that [`Undescribed::rejecting`] takes at most.
-pub(super) const INSTRUCTIONS: usize = 11;
+pub(super) const INSTRUCTIONS: usize = 14;
 
 /// What this kernel cannot describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,13 @@ impl Undescribed {
         a.branch(IF_AT_LEAST, mtu.saturating_add(LINK_HEADERS + 1), 1, 0);
         let fits = a.jump();
         a.emit(LOAD_U16, ETHER_TYPE);
-        a.branch(IF_EQUAL, libc::ETH_P_IP as u32, 1, 0);
-        let other = a.jump();
+        a.branch(IF_EQUAL, libc::ETH_P_IP as u32, 0, 2);
         a.emit(LOAD_U8, IP_PROTOCOL);
+        let read = a.jump();
+        a.branch(IF_EQUAL, libc::ETH_P_IPV6 as u32, 1, 0);
+        let other = a.jump();
+        a.emit(LOAD_U8, NEXT_HEADER);
+        a.land(read);
         a.reject_if(libc::IPPROTO_SCTP as u32);
         if self.udp {
             a.reject_if(libc::IPPROTO_UDP as u32);

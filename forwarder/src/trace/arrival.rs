@@ -87,28 +87,30 @@ fn address(bytes: &mut [u8], interface: &Interface, fib: &Fib) {
 /// A TCP packet longer than its link can carry was captured before it was cut, or after several were put
 /// together: the engine gets it as the super-frame it was.
 fn offload(bytes: &[u8], mtu: usize) -> Offload {
-    let long = bytes.get(ethernet::LEN..).filter(|ip| ip.len() > mtu);
-    let seen = long.and_then(|_| Glance::of_frame(bytes));
-    let Some(seen) = seen.filter(|seen| seen.protocol == protocol::TCP) else {
-        return Offload::default();
-    };
-    let l4 = ethernet::LEN + seen.l4;
-    let Ok(segment) = tcp::Header::new_checked(bytes.get(l4..).unwrap_or_default()) else {
-        return Offload::default();
-    };
-    let headers = seen.l4 + segment.header_len();
+    super_frame(bytes, mtu).unwrap_or_default()
+}
+
+fn super_frame(bytes: &[u8], mtu: usize) -> Option<Offload> {
+    bytes.get(ethernet::LEN..).filter(|ip| ip.len() > mtu)?;
+    let seen = Glance::of_frame(bytes)?;
+    if seen.protocol != protocol::TCP {
+        return None;
+    }
+    let l4 = ethernet::LEN + seen.l4?;
+    let segment = tcp::Header::new_checked(bytes.get(l4..)?).ok()?;
+    let headers = l4 + segment.header_len();
     let gso = match seen.src.family() {
         Family::V4 => Gso::TcpV4 { ecn: false },
         Family::V6 => Gso::TcpV6 { ecn: false },
     };
     let short = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
-    Offload {
+    Some(Offload {
         csum_start: Some(short(l4)),
         csum_offset: short(tcp::offset::CHECKSUM),
         gso,
-        gso_size: short(mtu.saturating_sub(headers)),
-        hdr_len: short(ethernet::LEN + headers),
-    }
+        gso_size: short((ethernet::LEN + mtu).saturating_sub(headers)),
+        hdr_len: short(headers),
+    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(in crate::engine) struct OutOfWindow {
 impl Flows {
     /// Whether a segment of the server's (`output`) or the client's would end the connection, and its
     /// number shows that it is not of that connection.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn out_of_window(
         &mut self,
         id: ConnId,
@@ -28,16 +28,25 @@ impl Flows {
         packet: &Packet,
         output: bool,
     ) -> Option<OutOfWindow> {
-        let Transport::Tcp { flags, .. } = packet.transport else {
-            return None;
-        };
-        if !tcp::ends(flags) {
-            return None;
+        match packet.transport {
+            Transport::Tcp { flags, .. } if tcp::ends(flags) => {
+                self.end_out_of_window(id, flags, packet.tcp(frame.bytes()).seq(), output)
+            }
+            _ => None,
         }
+    }
+
+    fn end_out_of_window(
+        &mut self,
+        id: ConnId,
+        flags: u8,
+        seq: u32,
+        output: bool,
+    ) -> Option<OutOfWindow> {
         let c = self.conns.get_mut(id);
         let state = c.state;
         let (receiver, sender) = ends_of(c, output);
-        let (expected, seq) = (*receiver, packet.tcp(frame.bytes()).seq());
+        let expected = *receiver;
         let out = sequence::is_out_of_window(state, flags, seq, (expected, *sender));
         out.then_some(OutOfWindow { seq, expected })
     }

@@ -10,43 +10,50 @@ use super::{Fib, Mix, NextHop, Query, Target, Unreachable};
 use crate::flow::Addr;
 use crate::narrow;
 
-/// Answers kept; two destinations of the same place take turns.
-const PLACES: usize = 4096;
+/// Places for answers. A destination has one of them, and three of the same place take turns.
+const PLACES: usize = 2048;
+/// Answers kept in a place.
+const WAYS: usize = 2;
 
 /// A destination, and the way to it.
 type Answer = (Addr, Result<NextHop, Unreachable>);
 
-/// The last answers, each in the place of its destination. The default has no places and keeps nothing.
+/// The last answers, each in the place of its destination, the latest first. The default has no places and keeps
+/// nothing.
 #[derive(Clone, Debug, Default)]
-pub struct RouteCache(Box<[Option<Answer>]>);
+pub struct RouteCache(Box<[[Option<Answer>; WAYS]]>);
 
 impl RouteCache {
     /// One that keeps answers.
     pub fn new() -> Self {
-        Self(vec![None; PLACES].into())
+        Self(vec![[None; WAYS]; PLACES].into())
     }
 
     /// Forgets all: the answers were another [`Fib`]'s.
     pub fn clear(&mut self) {
-        self.0.fill(None);
+        self.0.fill([None; WAYS]);
     }
 
-    /// As [`Fib::lookup`].
+    /// As [`Fib::lookup`] of the query to `dst`, which is made only where no answer is kept.
     ///
     /// # Errors
     /// Why there is no way.
-    pub fn lookup(&mut self, fib: &Fib, query: Query) -> Result<NextHop, Unreachable> {
-        let Some(place) = self.0.get_mut(place_of(query.dst)) else {
-            return fib.lookup(query);
-        };
-        if let Some((dst, answer)) = place
-            && *dst == query.dst
-        {
+    #[inline]
+    pub fn lookup(
+        &mut self,
+        fib: &Fib,
+        dst: Addr,
+        query: impl FnOnce() -> Query,
+    ) -> Result<NextHop, Unreachable> {
+        let place = self.0.get_mut(place_of(dst));
+        let mut known = place.iter().flat_map(|place| place.iter()).flatten();
+        if let Some((_, answer)) = known.find(|(known, _)| *known == dst) {
             return *answer;
         }
-        let (answer, kept) = find(fib, &query);
-        if kept {
-            *place = Some((query.dst, answer));
+        let (answer, kept) = find(fib, &query());
+        if let Some(place) = place.filter(|_| kept) {
+            place.copy_within(..WAYS - 1, 1);
+            place[0] = Some((dst, answer));
         }
         answer
     }
@@ -100,7 +107,7 @@ mod tests {
     }
 
     fn kept(cache: &RouteCache) -> usize {
-        cache.0.iter().flatten().count()
+        cache.0.iter().flatten().flatten().count()
     }
 
     #[test]
@@ -110,7 +117,7 @@ mod tests {
         for _ in 0..2 {
             for dst in [NEAR, FAR] {
                 let query = Query::to(dst);
-                assert_eq!(cache.lookup(&fib, query), fib.lookup(query));
+                assert_eq!(cache.lookup(&fib, dst, || query), fib.lookup(query));
             }
         }
         assert_eq!(kept(&cache), 2);
@@ -123,10 +130,29 @@ mod tests {
         let fib = fib(Target::Hop(gateway(1)));
         let mut cache = RouteCache::default();
         assert_eq!(
-            cache.lookup(&fib, Query::to(FAR)),
+            cache.lookup(&fib, FAR, || Query::to(FAR)),
             fib.lookup(Query::to(FAR))
         );
         assert_eq!(kept(&cache), 0);
+    }
+
+    #[test]
+    fn two_of_the_same_place_are_both_kept() {
+        let fib = fib(Target::Hop(gateway(1)));
+        let mut cache = RouteCache::new();
+        let far = |n: u16| Addr::v4([192, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        let same: Vec<Addr> = (0..u16::MAX)
+            .map(far)
+            .filter(|dst| place_of(*dst) == place_of(far(0)))
+            .take(WAYS + 1)
+            .collect();
+        for (dst, is_kept) in same.iter().zip([1, 2, 2]) {
+            assert!(cache.lookup(&fib, *dst, || Query::to(*dst)).is_ok());
+            assert_eq!(kept(&cache), is_kept);
+        }
+        let unasked = || unreachable!("it is kept");
+        assert!(cache.lookup(&fib, same[WAYS], unasked).is_ok());
+        assert!(cache.lookup(&fib, same[WAYS - 1], unasked).is_ok());
     }
 
     #[test]
@@ -147,7 +173,7 @@ mod tests {
         let mut cache = RouteCache::new();
         for fib in [several, ruled] {
             assert_eq!(
-                cache.lookup(&fib, Query::to(FAR)),
+                cache.lookup(&fib, FAR, || Query::to(FAR)),
                 fib.lookup(Query::to(FAR))
             );
             assert_eq!(kept(&cache), 0);

@@ -31,7 +31,7 @@ pub(crate) struct Ipv6Spec {
 
 const SOURCE: u32 = IP + place(ipv6::offset::SRC);
 const DESTINATION: u32 = IP + place(ipv6::offset::DST);
-const NEXT_HEADER: u32 = IP + place(ipv6::offset::NEXT_HEADER);
+pub(in crate::port) const NEXT_HEADER: u32 = IP + place(ipv6::offset::NEXT_HEADER);
 /// Of a message that follows the IPv6 header at once.
 const ICMP_KIND: u32 = IP + place(ipv6::LEN + icmp::offset::KIND);
 const ND_TARGET: u32 = IP + place(ipv6::LEN + ndp::offset::TARGET);
