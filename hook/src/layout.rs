@@ -9,8 +9,12 @@ use uvs_core::flow::{Addr, Flow};
 
 use crate::sys::memory::Shared;
 
-/// The bit of a frame's mark that says that it is UVS's. Together with `PACKET_OTHERHOST` it is what the rings ask for.
+/// The bit of a frame's mark that says that it is UVS's. Together with [`HIDDEN`] it is what the rings ask for.
 pub const OURS_MARK: u32 = 0x0800_0000;
+
+/// The EtherType that hides a frame of UVS's from the host's stack (ETH_P_8021AD): that of a tag of four bytes, behind
+/// which its own follows.
+pub const HIDDEN: u16 = 0x88a8;
 
 /// Bits of [`Control::flags`].
 pub(crate) mod control {
