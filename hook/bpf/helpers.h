@@ -27,6 +27,7 @@ static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, u32 len, u64 fla
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 by, u32 mode, u64 flags) =
 	(void *)BPF_FUNC_skb_adjust_room;
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
+static u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*const bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) =

@@ -30,20 +30,6 @@ INLINE int is_stale(const struct control *c, u64 now)
 	return now > c->heartbeat && now - c->heartbeat > c->stale_after;
 }
 
-INLINE void count(struct __sk_buff *skb, u64 what, u64 bytes)
-{
-	u64 ifindex = skb->ifindex;
-	u32 *port = bpf_map_lookup_elem(&ports, &ifindex);
-	if (!port)
-		return;
-	u64 key = (u64)*port * CELLS + what;
-	struct total *cell = bpf_map_lookup_elem(&cells, &key);
-	if (cell) {
-		cell->packets++;
-		cell->bytes += bytes;
-	}
-}
-
 /* Hides a frame from the stack behind two VLAN tags. The inner one lies in the frame, so that its EtherType is one that
  * nothing but the rings asks for. The outer one, of a VLAN that nobody can have, the kernel takes off again, and takes
  * the frame for another host's.
@@ -144,14 +130,13 @@ INLINE int decide(struct __sk_buff *skb, enum reach reach)
 	u64 target = p.kind == KIND_TRANSPORT ? find_flow(&p) : 0;
 	u32 why = target ? UP_KNOWN : 0;
 	if (reach != GUARD && target && !p.first) {
-		u64 now = bpf_ktime_get_ns();
+		/* The last tick, a few milliseconds ago, costs a fifth of the time (Linux 5.11). */
+		u64 now = reach == EVERYTHING ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
 		if (is_stale(c, now))
 			return leave(skb, c);
 		int action = TC_ACT_SHOT;
-		u32 len = skb->len;
 		why = forward(skb, c, &p, target, now, &action, reach == EVERYTHING);
 		if (!why) {
-			count(skb, action == TC_ACT_SHOT ? CELL_LOST : CELL_FORWARDED, len);
 			leave(skb, c);
 			return action;
 		}

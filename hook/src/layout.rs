@@ -137,7 +137,8 @@ shared! {
         client_packets: AtomicU32,
         /// Which keys are in the maps; the daemon's.
         keys: AtomicU64,
-        unused: AtomicU64,
+        server_expects: AtomicU32,
+        client_expects: AtomicU32,
     }
 
     /// `struct leg`.
@@ -147,11 +148,11 @@ shared! {
         ports: AtomicU32,
         addresses: AtomicU32,
         port_sum: AtomicU32,
-        expected: AtomicU32,
         hop: AtomicU32,
         arrival: AtomicU32,
         kind: AtomicU32,
-        unused: AtomicU32,
+        /// The program's.
+        port: AtomicU64,
     }
 
     /// `struct hop`.
