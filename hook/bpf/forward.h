@@ -4,6 +4,7 @@
 #ifndef UVS_FORWARD_H
 #define UVS_FORWARD_H
 
+#include "count.h"
 #include "packet.h"
 
 #define TCP_FIN 0x01
@@ -100,9 +101,30 @@ INLINE void tell(struct control *c, const struct conn *conn, u64 cell)
 		__sync_fetch_and_add(&c->events_lost, 1);
 }
 
+/* What the ends expect next. */
+struct expected {
+	u64 receiver;
+	u64 sender;
+};
+
+INLINE void read_expected(const struct conn *conn, u32 direction, struct expected *e)
+{
+	u32 server = *(volatile u32 *)&conn->server_expects, client = *(volatile u32 *)&conn->client_expects;
+	e->receiver = direction == INPUT ? server : client;
+	e->sender = direction == INPUT ? client : server;
+}
+
+INLINE void expect(struct conn *conn, int server, u32 number)
+{
+	if (server)
+		*(volatile u32 *)&conn->server_expects = number;
+	else
+		*(volatile u32 *)&conn->client_expects = number;
+}
+
 /* Moves the state on; UP_* where the engine is to judge. */
 INLINE u32 track(struct control *c, const struct packet *p, const struct segment *s, struct conn *conn, u64 cell,
-		 u64 word, u32 direction, u32 expected, u32 sender, int atomics)
+		 u64 word, u32 direction, const struct expected *e, int atomics)
 {
 	u64 state = word & 0xff, next = state, flags = word >> 8 & 0xff;
 	u64 seen = direction == OUTPUT ? flags & ~FLAG_NO_OUTPUT : flags;
@@ -117,7 +139,8 @@ INLINE u32 track(struct control *c, const struct packet *p, const struct segment
 		next = *move & 0xff;
 		told = *move & MOVE_TOLD;
 		proven = *move & MOVE_PROVEN;
-		if (*move & MOVE_SYNCHRONIZED && expected && sender && ends(s->flags) && !near(expected, s->seq))
+		if (*move & MOVE_SYNCHRONIZED && e->receiver && e->sender && ends(s->flags) &&
+		    !near(e->receiver, s->seq))
 			return UP_WINDOW;
 		if (flags & FLAG_OPENING && direction == OUTPUT && state == STATE_SYN_RECV &&
 		    (s->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK)
@@ -137,16 +160,18 @@ INLINE u32 track(struct control *c, const struct packet *p, const struct segment
 	return 0;
 }
 
-/* What both ends expect next, as core/src/engine/flows/sequence.rs remembers it. */
-INLINE void note_sequence(const struct packet *p, const struct segment *s, struct leg *to, struct leg *back)
+/* Both numbers after a segment, as core/src/engine/flows/sequence.rs remembers them. */
+INLINE void note_sequence(const struct packet *p, const struct segment *s, struct conn *conn, u32 direction,
+			  const struct expected *e)
 {
 	u32 controls = !!(s->flags & TCP_SYN) + !!(s->flags & TCP_FIN);
 	u32 end = s->seq + (p->len + ETHERNET - p->l4 - s->header) + controls;
 	u32 acks = s->flags & TCP_ACK;
-	u32 receiver = to->expected, sender = back->expected;
+	u32 receiver = e->receiver, sender = e->sender;
+	int to_server = direction == INPUT;
 	if (s->flags & TCP_SYN) {
-		to->expected = end;
-		back->expected = s->ack;
+		expect(conn, to_server, end);
+		expect(conn, !to_server, s->ack);
 		return;
 	}
 	int seq_known = receiver != 0, ack_known = acks && sender != 0;
@@ -154,11 +179,11 @@ INLINE void note_sequence(const struct packet *p, const struct segment *s, struc
 	    (ack_known && near(sender, s->ack))) {
 		u32 grew = grown(receiver, end);
 		if (grew != receiver)
-			to->expected = grew;
+			expect(conn, to_server, grew);
 		if (acks) {
 			grew = grown(sender, s->ack);
 			if (grew != sender)
-				back->expected = grew;
+				expect(conn, !to_server, grew);
 		}
 	}
 }
@@ -279,27 +304,16 @@ INLINE long change(struct __sk_buff *skb, struct control *c, struct packet *p, c
 	return bpf_skb_store_bytes(skb, 0, hop->macs, 12, 0);
 }
 
-INLINE void count_total(u64 server, u32 direction, u64 bytes)
-{
-	u64 key = server * 2 + direction;
-	struct total *total = bpf_map_lookup_elem(&totals, &key);
-	if (total) {
-		total->packets++;
-		total->bytes += bytes;
-	}
-}
-
 /* Forwards a frame of the connection at `target`: 0, with what becomes of it in `action`, or UP_*. */
 INLINE u32 forward(struct __sk_buff *skb, struct control *c, struct packet *p, u64 target, u64 now, int *action,
 		   int atomics)
 {
 	u32 direction = target & 1;
 	u64 cell = (target & 0xffffffff) >> 1;
-	u64 key = cell * 2 + direction, other = key ^ 1;
+	u64 key = cell * 2 + direction;
 	struct conn *conn = bpf_map_lookup_elem(&conns, &cell);
 	struct leg *leg = bpf_map_lookup_elem(&legs, &key);
-	struct leg *back = bpf_map_lookup_elem(&legs, &other);
-	if (!conn || !leg || !back)
+	if (!conn || !leg)
 		return UP_KNOWN;
 	u64 word = *(volatile u64 *)&conn->word;
 	if (word >> 32 != target >> 32 || !leg->kind)
@@ -318,27 +332,31 @@ INLINE u32 forward(struct __sk_buff *skb, struct control *c, struct packet *p, u
 	if (leg->arrival && leg->arrival != skb->ifindex)
 		return UP_ARRIVAL;
 	struct segment s = {};
+	struct expected e = {};
+	read_expected(conn, direction, &e);
 	u32 why = read_transport(skb, p, direction, &s);
 	if (why == UP_CHECKSUM && (leg->kind & LEG_KIND) != LEG_TRANSLATE)
 		why = 0;
 	if (!why)
 		why = check_size(skb, p, leg, hop, s.header);
 	if (!why)
-		why = track(c, p, &s, conn, cell, word, direction, leg->expected, back->expected, atomics);
+		why = track(c, p, &s, conn, cell, word, direction, &e, atomics);
 	if (why)
 		return why;
 	if (p->protocol == IPPROTO_TCP) {
-		note_sequence(p, &s, leg, back);
+		note_sequence(p, &s, conn, direction, &e);
 		if (s.flags & TCP_SYN && (word & 0xff) == STATE_SYN_RECV && !conn->client_packets && !conn->answered)
-			conn->answered = now;
+			conn->answered = bpf_ktime_get_ns();
 	}
 	if (direction == INPUT)
 		conn->client_packets++;
 	conn->last_seen = now;
-	count_total(place, direction, p->len);
+	count_server(place, direction, p->len);
+	u32 len = skb->len;
 	*action = TC_ACT_SHOT;
 	if (change(skb, c, p, leg, hop, atomics) == 0)
 		*action = bpf_redirect(hop->ifindex, 0);
+	count_on(skb, leg, *action == TC_ACT_SHOT ? CELL_LOST : CELL_FORWARDED, len);
 	return 0;
 }
 

@@ -21,12 +21,13 @@ static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, u32 offset, cons
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, u32 offset, u64 from, u64 to, u64 flags) =
 	(void *)BPF_FUNC_l4_csum_replace;
 static long (*const bpf_redirect)(u32 ifindex, u64 flags) = (void *)BPF_FUNC_redirect;
-static long (*const bpf_skb_change_type)(struct __sk_buff *skb, u32 type) = (void *)BPF_FUNC_skb_change_type;
+static long (*const bpf_skb_vlan_push)(struct __sk_buff *skb, u32 protocol, u32 tci) = (void *)BPF_FUNC_skb_vlan_push;
 static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, u32 len, u64 flags) =
 	(void *)BPF_FUNC_skb_change_tail;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 by, u32 mode, u64 flags) =
 	(void *)BPF_FUNC_skb_adjust_room;
 static u64 (*const bpf_ktime_get_ns)(void) = (void *)BPF_FUNC_ktime_get_ns;
+static u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static u32 (*const bpf_get_prandom_u32)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)BPF_FUNC_map_delete_elem;
 static long (*const bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) =

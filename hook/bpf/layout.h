@@ -57,18 +57,19 @@ struct key6 {
 MAP(flows4);
 MAP(flows6);
 
-/* Cell -> connection. */
+/* Cell -> connection: all of one that frames change, in one cache line. */
 struct conn {
 	u64 word; /* state, FLAG_* << 8, low half of the birth << 32; the program changes it by compare-and-swap only */
 	u64 birth;
-	u64 last_seen; /* CLOCK_MONOTONIC, ns */
+	u64 last_seen; /* CLOCK_MONOTONIC, ns; to the tick */
 	u64 answered;  /* when the server's SYN-ACK came, 0 = not yet */
 	u32 server;
 	u32 generation;
 	u32 ways;
 	u32 client_packets;
 	u64 keys; /* the daemon's: which keys lead here */
-	u64 unused;
+	u32 server_expects; /* the sequence number that it expects next, 0 = unknown */
+	u32 client_expects;
 };
 #define FLAG_NO_OUTPUT 0x01 /* nothing has come from the server (IP_VS_CONN_F_NOOUTPUT) */
 #define FLAG_PROVEN 0x02    /* it has become established here, or was answered */
@@ -77,18 +78,17 @@ struct conn {
 #define FLAG_OPENING 0x10   /* FULLNAT: what answers the SYN and is no SYN-ACK is the engine's */
 MAP(conns);
 
-/* Cell * 2 + direction -> what becomes of its frames. */
+/* Cell * 2 + direction -> what becomes of its frames, which change nothing of it but `port`. */
 struct leg {
 	u64 src[2]; /* what a frame gets, or its outer header */
 	u64 dst[2];
 	u32 ports;     /* as in the header */
 	u32 addresses; /* what the addresses change in a checksum */
 	u32 port_sum;  /* what the ports do */
-	u32 expected;  /* the sequence number that the receiver expects next, 0 = unknown */
 	u32 hop;
 	u32 arrival; /* the interface that it must come by, 0 = any */
 	u32 kind;    /* LEG_*; 0 = its frames go to the engine */
-	u32 unused;
+	u64 port;    /* the interface that the last one came by, its place among the cells << 32; 0 = unknown */
 };
 #define LEG_PLAIN 1     /* MAC addresses alone */
 #define LEG_TRANSLATE 2 /* addresses and ports */

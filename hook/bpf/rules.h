@@ -147,7 +147,7 @@ INLINE u32 match_error(struct __sk_buff *skb, struct packet *p)
 }
 
 /* A later fragment follows its datagram's first; where that has not come yet, its addresses decide. */
-INLINE u32 match_fragment(const struct packet *p, u64 now)
+INLINE u32 match_fragment(const struct packet *p)
 {
 	if (!has_ports(p->protocol) && !is_hidden(p))
 		return 0;
@@ -155,19 +155,19 @@ INLINE u32 match_fragment(const struct packet *p, u64 now)
 				{ p->dst[0], p->dst[1] },
 				p->id | p->protocol << 32 };
 	u64 *known = bpf_map_lookup_elem(&fragments, &key);
-	if (known && now - (*known >> 1) < FRAGMENT_NS)
+	if (known && bpf_ktime_get_ns() - (*known >> 1) < FRAGMENT_NS)
 		return *known & 1 ? UP_FRAGMENT : 0;
 	if (flags_of(p->dst) & (ADDRESS_TO | ADDRESS_FTP | ADDRESS_RANGES | ADDRESS_FULLNAT))
 		return UP_FRAGMENT;
 	return flags_of(p->src) & (ADDRESS_FROM | ADDRESS_SERVER) ? UP_FRAGMENT : 0;
 }
 
-INLINE void remember_fragment(const struct packet *p, u64 now, u32 ours)
+INLINE void remember_fragment(const struct packet *p, u32 ours)
 {
 	struct datagram key = { { p->src[0], p->src[1] },
 				{ p->dst[0], p->dst[1] },
 				p->id | p->protocol << 32 };
-	u64 value = now << 1 | !!ours;
+	u64 value = bpf_ktime_get_ns() << 1 | !!ours;
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 

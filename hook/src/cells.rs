@@ -63,9 +63,7 @@ impl Conn {
             self.birth.store(taken.birth.0, Relaxed);
         }
         if tracks_anew {
-            let (to_server, to_client) = (&legs[0].expected, &legs[1].expected);
-            to_server.store(taken.tracked.server_expects, Relaxed);
-            to_client.store(taken.tracked.client_expects, Relaxed);
+            self.expect(&taken.tracked);
             self.last_seen.fetch_max(taken.last.0, Relaxed);
         }
         let kept = &taken.kept;
@@ -90,16 +88,21 @@ impl Conn {
         self.word.fetch_or(flags, AcqRel);
     }
 
+    fn expect(&self, tracked: &Tracked) {
+        self.server_expects.store(tracked.server_expects, Relaxed);
+        self.client_expects.store(tracked.client_expects, Relaxed);
+    }
+
     /// What has become of it.
-    pub(crate) fn seen(&self, legs: [&Leg; 2]) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         let word = self.word.load(Acquire);
         let answered = self.answered.load(Relaxed);
         Seen {
             tracked: Tracked {
                 state: (word & 0xff).to_le_bytes()[0],
                 no_output: word & flag::NO_OUTPUT != 0,
-                client_expects: legs[1].expected.load(Relaxed),
-                server_expects: legs[0].expected.load(Relaxed),
+                client_expects: self.client_expects.load(Relaxed),
+                server_expects: self.server_expects.load(Relaxed),
             },
             last: Instant(self.last_seen.load(Relaxed)),
             client_packets: self.client_packets.load(Relaxed),
@@ -109,13 +112,7 @@ impl Conn {
     }
 
     /// Moves it on by a packet that came up; `false` where the program has moved it meanwhile.
-    pub(crate) fn put(
-        &self,
-        legs: [&Leg; 2],
-        before: &Tracked,
-        after: &Tracked,
-        last: Instant,
-    ) -> bool {
+    pub(crate) fn put(&self, before: &Tracked, after: &Tracked, last: Instant) -> bool {
         const TRACKED: u64 = 0xff | flag::NO_OUTPUT;
         let moved = self.word.fetch_update(AcqRel, Acquire, |word| {
             (word & TRACKED == state_of(before)).then_some(word & !TRACKED | state_of(after))
@@ -123,8 +120,7 @@ impl Conn {
         if moved.is_err() {
             return false;
         }
-        legs[0].expected.store(after.server_expects, Relaxed);
-        legs[1].expected.store(after.client_expects, Relaxed);
+        self.expect(after);
         self.last_seen.fetch_max(last.0, Relaxed);
         true
     }

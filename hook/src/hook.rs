@@ -224,7 +224,6 @@ impl Hook {
         let found = cells.filter_map(|(i, conn)| {
             let birth = Birth(conn.birth.load(Relaxed));
             let word = conn.word.load(Relaxed);
-            let legs = self.memory.legs.get(i as usize * 2..)?.first_chunk::<2>()?;
             // One that was being written when the daemon was killed is none.
             let whole = birth.0 != 0 && word >> 32 == half(birth) >> 32;
             whole.then_some(Found {
@@ -232,7 +231,7 @@ impl Hook {
                 birth,
                 server: ServerCell(conn.server.load(Relaxed)),
                 kept: kept::kept(&self.memory.kept.get(i as usize)?.words)?,
-                seen: conn.seen([&legs[0], &legs[1]]),
+                seen: conn.seen(),
             })
         });
         found.collect()

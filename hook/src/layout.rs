@@ -9,8 +9,12 @@ use uvs_core::flow::{Addr, Flow};
 
 use crate::sys::memory::Shared;
 
-/// The bit of a frame's mark that says that it is UVS's. Together with `PACKET_OTHERHOST` it is what the rings ask for.
+/// The bit of a frame's mark that says that it is UVS's. Together with [`HIDDEN`] it is what the rings ask for.
 pub const OURS_MARK: u32 = 0x0800_0000;
+
+/// The EtherType that hides a frame of UVS's from the host's stack (ETH_P_8021AD): that of a tag of four bytes, behind
+/// which its own follows.
+pub const HIDDEN: u16 = 0x88a8;
 
 /// Bits of [`Control::flags`].
 pub(crate) mod control {
@@ -133,7 +137,8 @@ shared! {
         client_packets: AtomicU32,
         /// Which keys are in the maps; the daemon's.
         keys: AtomicU64,
-        unused: AtomicU64,
+        server_expects: AtomicU32,
+        client_expects: AtomicU32,
     }
 
     /// `struct leg`.
@@ -143,11 +148,11 @@ shared! {
         ports: AtomicU32,
         addresses: AtomicU32,
         port_sum: AtomicU32,
-        expected: AtomicU32,
         hop: AtomicU32,
         arrival: AtomicU32,
         kind: AtomicU32,
-        unused: AtomicU32,
+        /// The program's.
+        port: AtomicU64,
     }
 
     /// `struct hop`.

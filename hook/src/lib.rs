@@ -41,7 +41,7 @@ pub use ability::{Ability, ability};
 pub use attach::{Attached, Way};
 pub use error::HookError;
 pub use hook::{Hook, ProgramInfo, Setup};
-pub use layout::OURS_MARK;
+pub use layout::{HIDDEN, OURS_MARK};
 pub use maps::Limits;
 pub use numbers::{Fill, PortTotals, Total};
 pub use pins::{Leftovers, is_bpffs, leftovers, remove as remove_pinned, remove_leftovers};

@@ -43,7 +43,7 @@ impl Default for Limits {
 }
 
 /// The version of what lies in the maps: pinned ones of another version are not opened.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// Datagrams in fragments that are remembered.
 const FRAGMENTS: u32 = 16_384;
 /// Bytes of the ring of events: 43,690 of them.

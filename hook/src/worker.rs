@@ -42,9 +42,9 @@ impl Worker {
     }
 
     /// A connection's cell, where it is this one's.
-    fn conn(&self, cell: Cell, birth: Birth) -> Option<(&Conn, [&Leg; 2])> {
+    fn conn(&self, cell: Cell, birth: Birth) -> Option<&Conn> {
         let conn = self.hook.memory.conns.get(cell.0 as usize)?;
-        conn.is(birth).then_some((conn, self.legs(cell)?))
+        conn.is(birth).then_some(conn)
     }
 
     fn legs(&self, cell: Cell) -> Option<[&Leg; 2]> {
@@ -80,7 +80,7 @@ impl Worker {
     }
 
     fn look(&self, cell: Cell, birth: Birth, up: bool) {
-        if let Some((conn, _)) = self.conn(cell, birth) {
+        if let Some(conn) = self.conn(cell, birth) {
             conn.set_flags(flag::UP, if up { flag::UP } else { 0 });
         }
     }
@@ -99,7 +99,7 @@ impl Worker {
     fn release_by(&self, released: &[Released], take_out: impl Fn(&Hook, usize)) {
         let mut staged = 0;
         for r in released {
-            let Some((conn, _)) = self.conn(r.cell, r.birth) else {
+            let Some(conn) = self.conn(r.cell, r.birth) else {
                 continue;
             };
             conn.clear();
@@ -179,7 +179,7 @@ impl Worker {
         let mut failed = self.v4.put_in(&maps.flows4);
         failed.extend(self.v6.put_in(&maps.flows6));
         for owner in failed {
-            let Some((conn, _)) = self.conn(owner.cell, owner.birth) else {
+            let Some(conn) = self.conn(owner.cell, owner.birth) else {
                 continue;
             };
             conn.keys.fetch_and(!owner.key, Relaxed);
@@ -192,7 +192,7 @@ impl Worker {
 
     /// A connection one of whose keys found no room is as if it had never been asked for.
     fn give_up(&self, owner: Owner) {
-        let Some((conn, _)) = self.conn(owner.cell, owner.birth) else {
+        let Some(conn) = self.conn(owner.cell, owner.birth) else {
             return;
         };
         let kept = self.hook.memory.kept.get(owner.cell.0 as usize);
@@ -250,7 +250,7 @@ impl Offload for Worker {
     }
 
     fn seen(&self, cell: Cell, birth: Birth) -> Option<Seen> {
-        self.conn(cell, birth).map(|(conn, legs)| conn.seen(legs))
+        self.conn(cell, birth).map(Conn::seen)
     }
 
     fn put(
@@ -262,7 +262,7 @@ impl Offload for Worker {
         last: Instant,
     ) -> bool {
         let conn = self.conn(cell, birth);
-        conn.is_none_or(|(conn, legs)| conn.put(legs, before, after, last))
+        conn.is_none_or(|conn| conn.put(before, after, last))
     }
 
     fn next_event(&mut self) -> Option<Event> {

@@ -100,13 +100,10 @@ pub(super) const fn place(offset: usize) -> u32 {
 }
 
 impl Program {
-    /// What the hook has marked with this bit and hidden from the kernel's stack by its type. Either alone may be
-    /// had otherwise: a mark stays on a frame that goes through a veth pair within a namespace, and a
-    /// promiscuous interface sees other hosts' frames.
+    /// What the hook has marked with this bit, among what has the EtherType by which it is hidden: others' frames may
+    /// come with two tags too.
     pub(super) fn marked(bit: u32) -> Self {
         let mut a = Assembler::default();
-        a.emit(LOAD_U32, PACKET_TYPE);
-        a.require(u32::from(libc::PACKET_OTHERHOST));
         a.emit(LOAD_U32, MARK);
         a.emit(AND, bit);
         a.require(bit);

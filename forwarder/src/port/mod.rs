@@ -121,8 +121,8 @@ pub(crate) enum Sight {
     /// Copies of those that its filter lets through; the kernel has them too.
     #[default]
     Copies,
-    /// Those that the hook's program has marked with this bit, which the kernel's stack does not get, and copies
-    /// of what its filter lets through of ARP.
+    /// Those that the hook's program has hidden from the kernel's stack and marked with this bit, and copies of what its
+    /// filter lets through of ARP.
     Marked(u32),
 }
 

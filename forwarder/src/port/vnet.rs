@@ -62,6 +62,19 @@ pub(crate) fn encode(offload: &Offload) -> [u8; VNET_LEN] {
     [flags, gso_type, h0, h1, g0, g1, s0, s1, o0, o1]
 }
 
+/// Has a received header count from `bytes` later in its frame.
+pub(crate) fn count_from(header: &mut [u8; VNET_LEN], bytes: u16) {
+    let [flags, _, h0, h1, _, _, s0, s1, _, _] = header;
+    let later = |low: &mut u8, high: &mut u8| {
+        let from_there = u16::from_ne_bytes([*low, *high]).saturating_sub(bytes);
+        [*low, *high] = from_there.to_ne_bytes();
+    };
+    later(h0, h1);
+    if *flags & F_NEEDS_CSUM != 0 {
+        later(s0, s1);
+    }
+}
+
 /// Whether the header in front of a frame to send says that it is a super-frame.
 pub(crate) fn is_super_frame(header_and_frame: &[u8]) -> bool {
     header_and_frame
@@ -100,6 +113,18 @@ mod tests {
             };
             assert_eq!(decode(&header(1, gso_type)), offload);
             assert_eq!(encode(&offload), header(1, gso_type));
+        }
+    }
+
+    #[test]
+    fn a_header_counts_from_where_its_frame_begins() {
+        for flags in [0, 1] {
+            let mut tagged = header(flags, 1);
+            count_from(&mut tagged, 4);
+            let (before, after) = (decode(&header(flags, 1)), decode(&tagged));
+            assert_eq!(after.csum_start, before.csum_start.map(|start| start - 4));
+            assert_eq!(after.hdr_len, before.hdr_len - 4);
+            assert_eq!((after.gso, after.gso_size), (before.gso, before.gso_size));
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use uvs_core::time::Instant;
 
 use crate::hook::Hook;
-use crate::layout::{Conn, OURS_MARK};
+use crate::layout::{Conn, HIDDEN, OURS_MARK};
 use crate::sys::program::{Program, Ran};
 
 /// `struct __sk_buff` of linux/bpf.h: its size, and where its fields are that a test sets or reads.
@@ -112,11 +112,18 @@ fn mark_of(ran: &Ran) -> u32 {
     bytes.map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
+/// A frame as the rings get it: a tag between its MAC addresses and its EtherType.
+fn hidden(frame: &[u8]) -> Vec<u8> {
+    const NO_VLAN: u16 = 0xfff;
+    let (macs, rest) = frame.split_at(12);
+    [macs, &HIDDEN.to_be_bytes(), &NO_VLAN.to_be_bytes(), rest].concat()
+}
+
 fn judge(frame: &[u8], ran: Ran) -> io::Result<Outcome> {
     let (mark, untouched) = (mark_of(&ran), ran.frame == frame);
     match ran.ret {
         REDIRECT if mark & OURS_MARK == 0 => Ok(Outcome::Taken(ran.frame)),
-        OK if mark & OURS_MARK != 0 && untouched => Ok(Outcome::Ours),
+        OK if mark & OURS_MARK != 0 && ran.frame == hidden(frame) => Ok(Outcome::Ours),
         UNSPEC if untouched => Ok(Outcome::NotOurs(mark)),
         DROP => Ok(Outcome::Dropped),
         ret => Err(io::Error::other(format!(

@@ -62,19 +62,14 @@ pub(super) fn receiver(
         let only = open_inlet(interface, &everything(libc::ETH_P_ALL))?;
         return Ok(together(only, Vec::new()));
     };
-    let marks = Program::marked(bit);
-    // Both together have the memory of a port without the hook.
-    let marked = |protocol| Wanted {
-        protocol,
-        options: PortOptions {
-            slots: options.slots / 2,
-            ..*options
-        },
-        filter: &marks,
+    let marked = Wanted {
+        protocol: i32::from(uvs_hook::HIDDEN),
+        options: *options,
+        filter: &Program::marked(bit),
         marked_only: true,
     };
-    let ipv4 = open_inlet(interface, &marked(libc::ETH_P_IP))?;
-    let mut others = vec![open_inlet(interface, &marked(libc::ETH_P_IPV6))?];
+    let hidden = open_inlet(interface, &marked)?;
+    let mut others = Vec::new();
     if interface.name != LOOPBACK {
         let arp = Wanted {
             options: PortOptions {
@@ -86,7 +81,7 @@ pub(super) fn receiver(
         };
         others.push(open_inlet(interface, &arp)?);
     }
-    Ok(together(ipv4, others))
+    Ok(together(hidden, others))
 }
 
 /// All sockets, as what was opened with the first.
@@ -138,6 +133,7 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
         })?;
     let before = match wanted.protocol {
         libc::ETH_P_ALL => Before::KeepingOut(Undescribed::by(Version::running())),
+        _ if wanted.marked_only => Before::Hidden(interface.index),
         _ => Before::OnlyAt(interface.index),
     };
     let coverage = attach(&socket, before.instructions(interface.mtu), wanted.filter)

@@ -21,6 +21,11 @@ use crate::port::vnet::{self, VNET_LEN};
 use crate::port::{Budget, Coverage, HandedRing, Link, Received, RingPlace, RxMeta, RxStatistics};
 use crate::sys;
 
+/// Bytes of the tag that a hidden frame has behind its MAC addresses.
+const TAG: u8 = 4;
+/// Bytes of both MAC addresses.
+const MACS: usize = 12;
+
 /// A receiving socket and its ring; its methods are those of [`Receive`](crate::port::Receive).
 #[derive(Debug)]
 pub(super) struct RingReceiver {
@@ -42,6 +47,8 @@ pub(super) enum Before {
     KeepingOut(Undescribed),
     /// It is for one protocol, and the hook keeps that out: only what is at this interface.
     OnlyAt(u32),
+    /// As that, for what the hook has hidden there.
+    Hidden(u32),
 }
 
 impl Before {
@@ -49,8 +56,13 @@ impl Before {
     pub(super) fn instructions(self, mtu: u32) -> Vec<sock_filter> {
         match self {
             Self::KeepingOut(undescribed) => undescribed.rejecting(mtu),
-            Self::OnlyAt(ifindex) => filter::only_at(ifindex),
+            Self::OnlyAt(ifindex) | Self::Hidden(ifindex) => filter::only_at(ifindex),
         }
+    }
+
+    /// Whether its frames have a tag by which they are hidden.
+    const fn hides(self) -> bool {
+        matches!(self, Self::Hidden(_))
     }
 }
 
@@ -124,13 +136,35 @@ impl RingReceiver {
             place = Place::Tagged;
         }
         let frame = start..start + header.tp_len as usize;
-        Entry {
+        let mut entry = Entry {
             slot,
             place,
             frame,
             sealed: 0..0,
             meta,
+        };
+        if self.before.hides() {
+            self.reveal(&mut entry);
         }
+        entry
+    }
+
+    /// Takes out the tag that the hook has hidden a frame by: what is before it moves up.
+    fn reveal(&mut self, entry: &mut Entry) {
+        let tag = usize::from(TAG);
+        let memory = match &entry.place {
+            _ if entry.frame.len() < MACS + tag => return,
+            Place::Slot => self.ring.bytes_mut(entry.slot),
+            Place::Copy(memory) => self.copies.bytes_mut(memory.clone()),
+            Place::Lost(_) | Place::Tagged => return,
+        };
+        let before = entry.frame.start - VNET_LEN;
+        if let Some(header) = memory[before..].first_chunk_mut() {
+            vnet::count_from(header, TAG.into());
+        }
+        memory.copy_within(before..entry.frame.start + MACS, before + tag);
+        entry.frame.start += tag;
+        entry.meta.len -= u32::from(TAG);
     }
 
     fn after(&self, slot: usize) -> usize {

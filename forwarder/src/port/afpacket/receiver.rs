@@ -1,9 +1,9 @@
-//! A port's receiving side: one socket for everything, or where the hook tells whose a frame is, one for each
-//! protocol that it marks.
+//! A port's receiving side: one socket for everything, or where the hook tells whose a frame is, one for what it hides
+//! and one for ARP.
 //!
-//! A socket for everything sees a frame before the hook's program has; those for a protocol see it after,
-//! right before the kernel's own stack. What the program has marked as ours lies there twice as it were: the
-//! stack drops it, being for another host by its type, and these sockets take no other.
+//! A socket for everything sees a frame before the hook's program has; those for a protocol see it after, where the
+//! kernel's own stack does. What the program has hidden has a protocol of its own there: the stack does not know it,
+//! and the socket for it sees nothing of what is the stack's.
 
 use std::io;
 use std::ops::Range;

@@ -1,8 +1,10 @@
-//! A port that gets what is marked, and the kernel the rest. Who marks is nft here, at the same place as the
-//! hook's program.
+//! A port that gets what is hidden and marked, and the kernel the rest. Who hides is the sender here, and who marks nft,
+//! at the same place as the hook's program.
 
 use std::net::UdpSocket;
 use std::time::Duration;
+
+use uvs_core::frame::Offload;
 
 use super::net::Net;
 use super::packets::udp;
@@ -18,16 +20,29 @@ const MARKED: PortOptions = PortOptions {
     receive_buffer: 16 << 20,
     sight: Sight::Marked(BIT),
 };
-/// What datagrams of 50 bytes and all IPv6 get.
-const RULES: [&str; 5] = [
+/// What is hidden is marked as well, but for what is longer than 100 bytes; and datagrams of 70 bytes are that alone.
+const RULES: [&str; 4] = [
     "add table netdev t",
     "add chain netdev t c { type filter hook ingress device b0 priority 0; }",
-    "add rule netdev t c udp length 58 meta mark set 0x10000000 meta pkttype set other",
+    "add rule netdev t c meta protocol 0x88a8 meta length < 120 meta mark set 0x10000000",
     "add rule netdev t c udp length 78 meta mark set 0x10000000",
-    "add rule netdev t c meta protocol ip6 meta mark set 0x10000000 meta pkttype set other",
 ];
 
-/// An IPv6 header's first half is enough for a socket of its EtherType.
+/// A frame that is to the kernel as one that the hook's program has hidden: behind two tags, the outer of which the
+/// kernel takes off. What counts from the frame's start counts the other one too.
+fn hidden(frame: &(Vec<u8>, Offload)) -> (Vec<u8>, Offload) {
+    const TAG: [u8; 4] = [0x88, 0xa8, 0x0f, 0xff];
+    let (bytes, offload) = frame;
+    let (macs, rest) = bytes.split_at(12);
+    let behind = |start| start + 2 * u16::try_from(TAG.len()).unwrap();
+    let offload = Offload {
+        csum_start: offload.csum_start.map(behind),
+        ..*offload
+    };
+    ([macs, &TAG, &TAG, rest].concat(), offload)
+}
+
+/// An IPv6 packet of 60 bytes, as far as a port is concerned.
 fn ipv6(net: &Net) -> Vec<u8> {
     let (a, b) = macs(net);
     [&b[..], &a, &[0x86, 0xdd, 0x60], &[0; 45]].concat()
@@ -56,18 +71,21 @@ fn what_is_marked_and_hidden_is_the_ports_and_all_else_the_kernels() {
     // The addresses of a filter are for ARP alone here.
     let mut b = open_with(&net, "b", "b0", &to(VIP), &MARKED);
     let datagram = |len| udp(macs(&net), B, len);
-    let (hidden, foreign, stray) = (datagram(50), datagram(60), datagram(70));
+    let (ours, foreign, marked, unmarked) =
+        (datagram(50), datagram(60), datagram(70), datagram(120));
     let v6 = (ipv6(&net), Default::default());
     send(
         &mut a.transmit,
-        &[foreign, hidden.clone(), stray, v6.clone()],
+        &[
+            foreign,
+            hidden(&ours),
+            marked,
+            hidden(&unmarked),
+            hidden(&v6),
+        ],
     );
-    let mut arrived: Vec<Vec<u8>> = receive(&mut b.receive, 2)
-        .into_iter()
-        .map(|frame| frame.unwrap().0)
-        .collect();
-    arrived.sort_by_key(Vec::len);
-    assert_eq!(arrived, [v6.0, hidden.0], "by two sockets, in any order");
+    let arrived = receive(&mut b.receive, 2).into_iter().map(Result::unwrap);
+    assert_eq!(arrived.collect::<Vec<_>>(), [ours, v6], "without a tag");
     let mut buffer = [0; 100];
     let mut to_stack = || stack.recv(&mut buffer).ok();
     assert_eq!(
@@ -116,7 +134,7 @@ fn what_another_device_has_taken_over_comes_by_that_one_alone() {
         "ip link set m0 up",
         "nft add table netdev t",
         "nft add chain netdev t c { type filter hook ingress device m0 priority 0; }",
-        "nft add rule netdev t c meta mark set 0x10000000 meta pkttype set other",
+        "nft add rule netdev t c meta mark set 0x10000000",
     ] {
         let mut words = line.split(' ');
         let mut command = std::process::Command::new(words.next().expect("a program"));
@@ -128,7 +146,7 @@ fn what_another_device_has_taken_over_comes_by_that_one_alone() {
     let mut above = open_with(&net, "b", "m0", &to(VIP), &MARKED);
     let (from, _) = macs(&net);
     let frame = udp((from, MAC), VIP, 50);
-    send(&mut a.transmit, std::slice::from_ref(&frame));
+    send(&mut a.transmit, &[hidden(&frame)]);
     assert_eq!(receive(&mut above.receive, 1).remove(0).unwrap().0, frame.0);
     assert!(!below.receive.is_ready(), "it came by the other too");
 }
