@@ -309,6 +309,7 @@ impl Daemon {
         }
         if let Some(predecessor) = &self.options.predecessor {
             predecessor.take().map_err(failed)?;
+            self.isolation.begin(monotonic(), &both).map_err(failed)?;
         }
         let desired = Desired {
             snapshot: Arc::new(self.table.snapshot(&unassigned)),
