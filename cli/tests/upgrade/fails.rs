@@ -5,8 +5,9 @@ use std::net::TcpStream;
 
 use uvs_lab::{Daemon, Mode, Options};
 
+use crate::heir::{Heir, pid};
 use crate::stand::{PATIENCE, ask_over, fill, lab, must_serve, uvs};
-use crate::{Heir, pid, refused, script, serving};
+use crate::{refused, script, serving};
 
 #[test]
 fn a_successor_that_fails_leaves_the_daemon_as_it_was() {

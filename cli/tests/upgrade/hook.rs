@@ -9,8 +9,9 @@ use serde_json::Value;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
 use crate::director::{Bpffs, connect, line, reconfigure, serving, told};
+use crate::heir::{Heir, pid};
 use crate::stand::{ask_over, eventually, fill, lab, must_serve, uvs};
-use crate::{Heir, pid, refused, script};
+use crate::{refused, script};
 
 /// Long enough for a daemon to have stopped for its successor, which then says nothing for five seconds.
 const STOPPED: Duration = Duration::from_secs(1);

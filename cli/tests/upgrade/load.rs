@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use uvs_lab::traffic::Download;
 use uvs_lab::{Lab, Mode, Options};
 
+use crate::heir::{Heir, pid};
+use crate::serving;
 use crate::stand::{PATIENCE, lab, must_serve};
-use crate::{Heir, pid, serving};
 
 /// In a row.
 const UPGRADES: usize = 10;

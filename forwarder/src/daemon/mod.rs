@@ -176,7 +176,7 @@ impl Daemon {
             }
             self.take_notices();
             if self.upgrade(&mut server, &mut programs) {
-                self.farewell(server);
+                self.farewell(server, programs);
                 return Ok(());
             }
             self.synchronise();

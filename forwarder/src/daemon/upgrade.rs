@@ -292,12 +292,12 @@ impl Daemon {
         }
     }
 
-    /// Tells who has asked that it is done; nothing else is answered any more.
-    pub(super) fn farewell(mut self, mut server: Server) {
+    /// Tells who has asked that it is done, and programs the rest of their answers; nothing else is answered any more.
+    pub(super) fn farewell(mut self, mut server: Server, mut programs: IpvsSocket) {
         let end = Wall::now() + FAREWELL;
         let mut events = mio::Events::with_capacity(64);
         let mut told = false;
-        while !told && Wall::now() < end {
+        while (programs.finish(Wall::now()) || !told) && Wall::now() < end {
             let _ = self.poll.poll(&mut events, Some(TURN));
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
