@@ -24,6 +24,8 @@
 mod channel;
 mod estate;
 mod predecessor;
+#[cfg(test)]
+mod schema;
 mod successor;
 
 use std::time::Duration;
@@ -32,8 +34,8 @@ pub(crate) use estate::{Descriptors, Estate, Past};
 pub use predecessor::Predecessor;
 pub(crate) use successor::{NoSuccessor, Successor};
 
-/// The version of the estate: another one whenever its bytes mean something else. What this release can take over is
-/// what it would hand down.
+/// The version of the estate: another one whenever its bytes mean something else (`schema` finds it out). What this release
+/// can take over is what it would hand down.
 pub(crate) const VERSION: u32 = 2;
 
 /// Says to a daemon that it is started to take over, and that its standard input is the socket to the other.
