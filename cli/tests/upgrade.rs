@@ -15,6 +15,8 @@ mod fails;
 mod hook;
 #[path = "upgrade/load.rs"]
 mod load;
+#[path = "upgrade/systemd.rs"]
+mod systemd;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

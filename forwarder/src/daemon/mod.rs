@@ -176,8 +176,7 @@ impl Daemon {
             }
             self.take_notices();
             if self.upgrade(&mut server, &mut programs) {
-                self.farewell(server, programs);
-                return Ok(());
+                return self.farewell(server, programs);
             }
             self.synchronise();
             if self.guard_repaired.swap(false, Ordering::Acquire) {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant as Wall};
 
-use anyhow::Context;
+use anyhow::{Context, Result, bail};
 use mio::Waker;
 use serde::{Deserialize, Serialize};
 use uvs_control::protocol::{
@@ -27,6 +27,9 @@ use crate::worker::monotonic;
 
 /// How long whoever asked for an upgrade has to hear that it is done.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long systemd has to make room for the word that the service is another process's: it would take the end of this one
+/// for the service's.
+const SYSTEMD: Duration = Duration::from_secs(60);
 /// A turn of that.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -182,9 +185,10 @@ impl Daemon {
         server.leave();
         programs.leave();
         self.isolation.leave();
+        // Before the other says anything to systemd itself.
+        self.notifier.main_pid(pid);
         let serves = successor.leave();
         let paused_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.notifier.main_pid(pid);
         self.workers.stop();
         Ok(match serves {
             Ok(()) => {
@@ -210,11 +214,7 @@ impl Daemon {
         self.start_sync_sockets(sync);
     }
 
-    fn descriptors(
-        &mut self,
-        server: &Server,
-        programs: &IpvsSocket,
-    ) -> anyhow::Result<Descriptors> {
+    fn descriptors(&mut self, server: &Server, programs: &IpvsSocket) -> Result<Descriptors> {
         let claim = self.isolation.pause();
         let metering = self.metering.as_ref();
         Ok(Descriptors {
@@ -293,11 +293,20 @@ impl Daemon {
     }
 
     /// Tells who has asked that it is done, and programs the rest of their answers; nothing else is answered any more.
-    pub(super) fn farewell(mut self, mut server: Server, mut programs: IpvsSocket) {
+    ///
+    /// # Errors
+    /// The other does not serve: whoever looks after this process is to start another.
+    pub(super) fn farewell(mut self, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
         let end = Wall::now() + FAREWELL;
         let mut events = mio::Events::with_capacity(64);
         let mut told = false;
-        while (programs.finish(Wall::now()) || !told) && Wall::now() < end {
+        let last = Wall::now() + SYSTEMD;
+        loop {
+            let now = Wall::now();
+            let has_more = programs.finish(now) || !told;
+            if !(has_more && now < end || !self.notifier.flush() && now < last) {
+                break;
+            }
             let _ = self.poll.poll(&mut events, Some(TURN));
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
@@ -312,6 +321,10 @@ impl Daemon {
                 };
                 server.answer(call.ticket, answer, Wall::now());
             }
+        }
+        match self.upgrades.state {
+            Upgrade::Lost(why) => bail!("a daemon has taken over and does not serve: {why}"),
+            _ => Ok(()),
         }
     }
 }
