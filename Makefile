@@ -15,12 +15,14 @@ FRAMES := $(abspath $(TARGET))/lab-frames
 
 # What `make bench-side` runs and for how long: --mode, --load, --peer, --rounds, --seconds, --print; `side --help`.
 SIDE ?=
+# And `make bench-upgrade`: --hook, --mode, --upgrades, --rate, --downloads; `upgrade --help`.
+UPGRADE ?=
 
 .DEFAULT_GOAL := help
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-side
+.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-side bench-upgrade
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -110,6 +112,11 @@ bench: deps ## the engine's benches, and a scrape's
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table
+
+bench-upgrade: ## what clients notice of ten upgrades in a row; UPGRADE="--hook off --mode fullnat" picks
+	@lab/deps.sh bench
+	cargo build --release -p uvs -p uvs-benches
+	$(TARGET)/release/upgrade --uvs $(TARGET)/release/uvs $(UPGRADE)
 
 bench-side: ## UVS beside haproxy, nftables and the limit, into benches/RESULTS.md; SIDE="--load bulk --rounds 3 --print" picks
 	@lab/deps.sh bench

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clsact;
 use crate::error::HookError;
 use crate::hook::{Hook, lock};
@@ -17,14 +19,14 @@ use crate::sys::map;
 use crate::sys::program::{self, Program, TCX_EGRESS, TCX_INGRESS};
 
 /// Which of an interface's two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Place {
     Ingress,
     Egress,
 }
 
 /// How a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     /// By a tcx link.
     Tcx,
@@ -43,7 +45,7 @@ impl Way {
 }
 
 /// How a port's program was attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
     /// How.
     pub way: Way,
@@ -79,8 +81,8 @@ impl Place {
 }
 
 impl Hook {
-    /// Puts the program at an interface's ingress: from now on its frames are decided there. Where it is there already,
-    /// as an earlier daemon's, this program takes that one's place without a gap.
+    /// Puts the program at an interface's ingress: from now on its frames are decided there. Where one is there already,
+    /// of a daemon before this one, this program takes that one's place without a gap.
     ///
     /// # Errors
     /// The interface is gone, or the kernel refuses; the text says what helps.
@@ -202,8 +204,13 @@ impl Hook {
 
     fn tcx(&self, ifindex: u32, place: Place) -> io::Result<Link> {
         let program = self.of(place);
-        let pin = self.setup.pins.as_deref();
-        let pin = pin.map(|dir| dir.join(format!("{}{ifindex}-{}", pins::LINK, place.word())));
+        let known = lock(&self.links).remove(&(ifindex, place));
+        if let Some(Link::Tcx { fd, pin }) = known
+            && program.replace_at(&fd).is_ok()
+        {
+            return Ok(Link::Tcx { fd, pin });
+        }
+        let pin = self.pin_of(ifindex, place);
         if let Some(path) = &pin
             && let Ok(fd) = map::open_pinned(path)
         {
@@ -218,6 +225,12 @@ impl Hook {
             map::pin(fd.as_fd(), path)?;
         }
         Ok(Link::Tcx { fd, pin })
+    }
+
+    /// Where a link is pinned.
+    pub(crate) fn pin_of(&self, ifindex: u32, place: Place) -> Option<PathBuf> {
+        let dir = self.setup.pins.as_deref()?;
+        Some(dir.join(format!("{}{ifindex}-{}", pins::LINK, place.word())))
     }
 
     fn is_at(&self, ifindex: u32, place: Place) -> io::Result<bool> {

@@ -44,6 +44,9 @@ pub enum HookError {
         /// What differs.
         what: &'static str,
     },
+    /// What a running daemon hands over is not what this version makes.
+    #[error("the running daemon's maps do not fit: {0}")]
+    Handed(String),
     /// More rules than there is room for.
     #[error(
         "the hook has room for {room} {what}, and {wanted} are needed; allow it more, or use fewer services"

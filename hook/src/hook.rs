@@ -20,7 +20,7 @@ use crate::kept;
 use crate::layout::{OURS_MARK, control};
 use crate::maps::{self, Limits, Maps, Memory, VERSION};
 use crate::pins;
-use crate::programs::{self, Programs};
+use crate::programs::Programs;
 use crate::rules::InForce;
 use crate::sys::memory::Ring;
 use crate::worker::Worker;
@@ -93,7 +93,7 @@ impl Hook {
         let maps = Maps::create(&setup.limits)?;
         maps::enter_states(&maps.states)?;
         let hook = Self::new(setup, maps, InForce::default())?;
-        hook.set_up(now);
+        hook.begin(now);
         if let Some(dir) = &setup.pins {
             pins::replace(dir, &hook.maps)?;
         }
@@ -118,7 +118,7 @@ impl Hook {
             let (path, what) = (dir.join("control"), "another version");
             return Err(HookError::Layout { path, what });
         }
-        hook.set_up(now);
+        hook.begin(now);
         let there = hook
             .memory
             .conns
@@ -130,7 +130,7 @@ impl Hook {
         Ok(hook)
     }
 
-    fn new(setup: &Setup, maps: Maps, in_force: InForce) -> Result<Self, HookError> {
+    pub(crate) fn new(setup: &Setup, maps: Maps, in_force: InForce) -> Result<Self, HookError> {
         let programs = Programs::load(&maps, setup.reach)?;
         let memory = Memory::map(&maps)?;
         Ok(Self {
@@ -145,7 +145,9 @@ impl Hook {
         })
     }
 
-    fn set_up(&self, now: Instant) {
+    /// Enters what the setup says, and that the daemon lives. From now on the maps are this process's to change; of another
+    /// one that has handed them over, programs stay at the ports until this one's are [attached](Hook::attach).
+    pub fn begin(&self, now: Instant) {
         let shared = self.memory.control();
         let stale = u64::try_from(self.setup.stale_after.as_nanos()).unwrap_or(u64::MAX);
         shared.stale_after.store(stale, Relaxed);
@@ -180,7 +182,7 @@ impl Hook {
         let info = self.programs.ingress.info();
         let (id, tag) = info.map_err(HookError::io("what program is loaded"))?;
         Ok(ProgramInfo {
-            name: programs::name(self.reach()),
+            name: self.reach().name(),
             id,
             tag: tag.iter().map(|byte| format!("{byte:02x}")).collect(),
         })

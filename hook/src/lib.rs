@@ -28,6 +28,7 @@ mod pins;
 mod programs;
 mod removal;
 mod rules;
+mod succession;
 mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -46,4 +47,5 @@ pub use maps::Limits;
 pub use numbers::{Fill, PortTotals, Total};
 pub use pins::{Leftovers, is_bpffs, leftovers, remove as remove_pinned, remove_leftovers};
 pub use rules::{FullNat, Rules, TunnelEnd};
+pub use succession::{HandedDown, HandedLink};
 pub use worker::Worker;

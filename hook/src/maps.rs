@@ -1,6 +1,7 @@
 //! The maps: which there are, how large, made anew or opened where an earlier daemon pinned them.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use uvs_core::flow::Direction;
@@ -42,7 +43,8 @@ impl Default for Limits {
     }
 }
 
-/// The version of what lies in the maps: pinned ones of another version are not opened.
+/// The version of what lies in the maps, the places of the modes among it: those of another version are neither opened
+/// where they are pinned, nor taken over.
 pub(crate) const VERSION: u64 = 2;
 /// Datagrams in fragments that are remembered.
 const FRAGMENTS: u32 = 16_384;
@@ -70,6 +72,16 @@ macro_rules! maps {
             /// Opens the pinned ones.
             pub(crate) fn open(pins: &Path, limits: &Limits) -> Result<Self, HookError> {
                 Ok(Self { $($name: open(pins, stringify!($name), limits)?,)* })
+            }
+
+            /// Has the ones that another process hands over, in the order of [`Maps::NAMES`].
+            pub(crate) fn succeed(handed: Vec<OwnedFd>, limits: &Limits) -> Result<Self, HookError> {
+                let mut handed = handed.into_iter();
+                let maps = Self { $($name: succeed(handed.next(), stringify!($name), limits)?,)* };
+                match handed.next() {
+                    Some(_) => Err(HookError::Handed("they are more maps than this release has".to_owned())),
+                    None => Ok(maps),
+                }
             }
 
             /// The one of this name.
@@ -147,17 +159,37 @@ fn open(pins: &Path, name: &'static str, limits: &Limits) -> Result<Map, HookErr
         }
         Err(e) => return Err(HookError::refused(format!("open {}", path.display()), e)),
     };
-    let (is, wanted) = (map.shape(), shape(name, limits));
-    let same = Shape {
-        flags: wanted.flags,
-        ..is
-    } == wanted
-        && is.flags & wanted.flags == wanted.flags;
-    if !same {
+    if !has_shape(&map, &shape(name, limits)) {
         let what = "another kind of map, or other limits";
         return Err(HookError::Layout { path, what });
     }
     Ok(map)
+}
+
+/// A map of this name that another process hands over.
+fn succeed(handed: Option<OwnedFd>, name: &str, limits: &Limits) -> Result<Map, HookError> {
+    let handed = handed.ok_or_else(|| HookError::Handed(format!("`{name}` is not among them")))?;
+    let map = Map::of(handed).map_err(|e| HookError::refused("take a map over", e))?;
+    let (is, wanted) = (map.shape(), shape(name, limits));
+    if has_shape(&map, &wanted) {
+        return Ok(map);
+    }
+    let sizes = |shape: &Shape| format!("{} of {} bytes", shape.entries, shape.value);
+    Err(HookError::Handed(format!(
+        "`{name}` has {}, and {} are wanted here (how many may depend on hook.connections)",
+        sizes(&is),
+        sizes(&wanted)
+    )))
+}
+
+/// Whether a map is of this kind and size; it may have flags beside those that are wanted.
+fn has_shape(map: &Map, wanted: &Shape) -> bool {
+    let is = map.shape();
+    let same = Shape {
+        flags: wanted.flags,
+        ..is
+    } == *wanted;
+    same && is.flags & wanted.flags == wanted.flags
 }
 
 /// Enters TCP's states, from the engine's own table, for good.

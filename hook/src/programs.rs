@@ -32,7 +32,7 @@ impl Programs {
     /// # Errors
     /// Not even the least can be loaded.
     pub(crate) fn load(maps: &Maps, wanted: Reach) -> Result<Self, HookError> {
-        let refused = match load(name(wanted), SCHED_CLS, maps) {
+        let refused = match load(wanted.name(), SCHED_CLS, maps) {
             Ok(ingress) => {
                 return Ok(Self {
                     ingress,
@@ -54,15 +54,6 @@ impl Programs {
         let mut programs = Self::load(maps, lesser)?;
         programs.shortfall = Some(refused.to_string());
         Ok(programs)
-    }
-}
-
-/// The name of the program that goes so far.
-pub(crate) const fn name(reach: Reach) -> &'static str {
-    match reach {
-        Reach::Everything => "everything",
-        Reach::Established => "established",
-        Reach::Guard => "guard",
     }
 }
 

@@ -11,7 +11,7 @@ use uvs_core::marks::Destination;
 
 use crate::error::HookError;
 use crate::hook::{Hook, lock};
-use crate::layout::{RANGES, address, bytes, control, rule, words};
+use crate::layout::{RANGES, addr, address, bytes, control, rule, words};
 use crate::maps::Maps;
 use crate::sys::map::Map;
 
@@ -94,6 +94,13 @@ impl InForce {
             networks: read(&maps.networks)?,
             ..Self::default()
         })
+    }
+
+    /// What a daemon has in force that hands its maps over. What it wants besides is to be [set](Hook::set_rules) again.
+    pub(crate) fn going_on(maps: &Maps) -> Result<Self, HookError> {
+        let mut in_force = Self::read(maps)?;
+        in_force.whole = in_force.rules.keys().filter_map(|key| whole(key)).collect();
+        Ok(in_force)
     }
 
     fn put_in_force(&mut self, hook: &Hook) -> Result<(), HookError> {
@@ -253,6 +260,14 @@ impl Wanted {
             None => Ok(()),
         }
     }
+}
+
+/// The end that a rule makes ours as a whole; `None` where it is another rule.
+fn whole(key: &[u8]) -> Option<(Protocol, Endpoint)> {
+    let [a, b, rest] = [0, 8, 16].map(|at| key.get(at..).map_or(0, word));
+    let port = u16::try_from(rest & 0xffff).ok()?;
+    let protocol = Protocol::from_number((rest >> 16).to_le_bytes()[0])?;
+    (rest >> 24 == rule::WHOLE).then(|| (protocol, Endpoint::new(addr([a, b]), u16::from_be(port))))
 }
 
 fn ranges_of(to: &Destination) -> impl Iterator<Item = u64> + use<> {

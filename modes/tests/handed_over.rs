@@ -1,4 +1,5 @@
-//! Whatever comes, it makes no difference whether the kernel forwards connections or the engine does.
+//! Whatever comes, it makes no difference whether the kernel forwards connections or the engine does, nor whether one
+//! engine in another process after the other goes on with what the kernel forwards.
 //!
 //! What comes is what `exercise` reads from bytes. At random these are hardly ever a conversation, so the bytes of
 //! one are made here: handshakes, data, ends and answers of few clients, in any order, with what time, an
@@ -10,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use uvs_core::offload::Reach;
-use uvs_core::testing::exercise::exercise_handed_over;
+use uvs_core::testing::exercise::{exercise_handed_down, exercise_handed_over};
 use uvs_core::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
 /// Places in the exercise's list of ports.
@@ -141,6 +142,7 @@ fn conversations_make_no_difference() {
             let n = exercise_handed_over(uvs_modes::BUILTIN, &data, reach);
             if reach == Reach::Everything {
                 forwarded.fetch_add(n, Ordering::Relaxed);
+                exercise_handed_down(uvs_modes::BUILTIN, &data, 30, Some(reach));
             }
         }
         Ok(())

@@ -222,6 +222,35 @@ fn where_the_table_is_full_it_stays_in_user_space_and_its_replies_are_ours() {
 }
 
 #[test]
+fn another_engine_goes_on_with_what_the_kernel_forwards() {
+    let limits = Limits::default();
+    let mut bed = Bed::new(uvs_modes::BUILTIN, limits.clone());
+    bed.take_back();
+    let model = Model::default();
+    model.memory().limit = Some(1);
+    bed.hand_over_to(model.clone(), Reach::Everything);
+    bed.add_service(Protocol::Tcp, Forwarding::Nat, Tunnel::default());
+    establish(&mut bed, CLIENT);
+    establish(&mut bed, Endpoint::new(CLIENT.addr, 7));
+    bed.engine.watch(Some(Box::new(|_| true)));
+    let before = bed.engine.handed_over();
+    bed.hand_down(uvs_modes::BUILTIN, limits);
+    let after = bed.engine.handed_over();
+    assert_eq!((after.taken, after.takes), (before.taken, before.takes));
+    // Another process has other routes until it is shown that they are the same: the next packet comes up, and with
+    // it nobody looks any more.
+    let forwarded = model.forwarded();
+    from_client(&mut bed, &segment(CLIENT, ACK));
+    from_client(&mut bed, &segment(CLIENT, ACK));
+    assert_eq!(model.forwarded(), forwarded + 1);
+    assert_eq!(model.memory().whole, [(Protocol::Tcp, server())]);
+    bed.engine.audit();
+    bed.wait(Duration::from_secs(1000));
+    assert_eq!(model.memory().whole, []);
+    assert_eq!(bed.engine.handed_over().taken, 0);
+}
+
+#[test]
 fn an_established_connection_is_not_evicted_as_a_half_open_one() {
     let limits = Limits {
         connections: 2,

@@ -11,6 +11,6 @@ proptest! {
     fn whatever_comes_it_makes_no_difference(
         data in proptest::collection::vec(any::<u8>(), 0..1200), each in 1_u32..8
     ) {
-        exercise_handed_down(uvs_modes::BUILTIN, &data, each);
+        exercise_handed_down(uvs_modes::BUILTIN, &data, each, None);
     }
 }

@@ -19,7 +19,7 @@ const TRIES: u32 = 50;
 /// Start the daemon's program anew, as it is installed now and with the words that the daemon was started with, and let
 /// it take over: connections, counters and what commands have changed go on, and frames wait for some milliseconds.
 /// Where the new process refuses, crashes or hangs, the running one goes on. What has changed in the configuration file
-/// comes with the next `uvs reload`; a daemon with the hook in force is restarted instead
+/// comes with the next `uvs reload`
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Program to run [default: the daemon's own, by the path that it was started from]

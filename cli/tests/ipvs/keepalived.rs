@@ -22,14 +22,14 @@ const REQUESTS: u32 = 24;
 const VRRP_ADDRESS: &str = "192.0.2.99";
 
 /// A running keepalived; its processes end with the lab.
-struct Keepalived<'a> {
+pub(crate) struct Keepalived<'a> {
     lab: &'a Lab,
     daemon: &'a Daemon<'a>,
-    process: Process,
+    pub(crate) process: Process,
 }
 
 impl<'a> Keepalived<'a> {
-    fn start(lab: &'a Lab, daemon: &'a Daemon<'a>, run: &str) -> Self {
+    pub(crate) fn start(lab: &'a Lab, daemon: &'a Daemon<'a>, run: &str) -> Self {
         assert!(
             Path::new(PROGRAM).exists(),
             "{PROGRAM} is not there: apt-get install keepalived"
@@ -58,7 +58,7 @@ impl<'a> Keepalived<'a> {
     }
 
     /// Waits until the service has these servers with these weights; `None` stands for one that is not there.
-    fn has(&mut self, what: &str, weights: [Option<u32>; 3]) {
+    pub(crate) fn has(&mut self, what: &str, weights: [Option<u32>; 3]) {
         let (lab, daemon, process) = (self.lab, self.daemon, &mut self.process);
         eventually(what, || {
             assert!(process.is_running(), "{}", process.log());
@@ -181,7 +181,7 @@ fn timeouts(daemon: &Daemon<'_>) -> String {
     daemon.ipvsadm("-L --timeout").expect("listed")
 }
 
-fn link(lab: &Lab, server: usize, state: &str) {
+pub(crate) fn link(lab: &Lab, server: usize, state: &str) {
     let set = format!("link set eth0 {state}");
     lab.servers[server].host.ip(&set).expect("set");
     if state == "up" {

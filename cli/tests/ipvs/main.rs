@@ -6,7 +6,10 @@ mod carried;
 mod keepalived;
 mod sessions;
 mod traced;
+mod upgraded;
 
+#[path = "../support/heir.rs"]
+mod heir;
 #[path = "../support/stand.rs"]
 mod stand;
 

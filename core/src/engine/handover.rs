@@ -27,6 +27,11 @@ impl Engine {
         self.flows.attach(hook, (reach, room), timeouts);
     }
 
+    /// Whether connections are handed over to the kernel.
+    pub const fn has_hook(&self) -> bool {
+        self.flows.has_hook()
+    }
+
     /// Takes all connections back. What the kernel has counted is in the engine's numbers then.
     pub fn detach(&mut self) -> Option<Box<dyn Hook>> {
         self.flows.detach()

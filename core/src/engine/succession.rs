@@ -22,8 +22,10 @@ use super::{Engine, EngineConfig};
 use crate::counters::Counters;
 use crate::fragment::Reassembler;
 use crate::mode::ModeDef;
+use crate::offload::Hook;
 use crate::service::{Forwarding, TunnelKind};
 use crate::snapshot::Snapshot;
+use crate::time::Instant;
 use crate::trace::Off;
 
 /// All that an engine remembers.
@@ -49,6 +51,8 @@ pub enum NotSucceeded {
     UnknownScheduler(String),
     /// Connections may be forwarded by this method, which is not known here.
     UnknownMode(Forwarding, TunnelKind),
+    /// The kernel forwards connections and there is no hook here, or there is one without any.
+    Hook,
 }
 
 impl std::fmt::Display for NotSucceeded {
@@ -58,6 +62,7 @@ impl std::fmt::Display for NotSucceeded {
             Self::UnknownMode(forwarding, tunnel) => {
                 write!(f, "there is no mode `{}`", forwarding.mode(*tunnel))
             }
+            Self::Hook => f.write_str("one of the two has a hook, and the other has none"),
         }
     }
 }
@@ -70,10 +75,11 @@ fn identity(mode: &ModeDef) -> (Forwarding, TunnelKind) {
 }
 
 impl Engine {
-    /// All that this engine remembers, for one in another process. `None` where the kernel forwards connections for
-    /// it, which has part of the truth.
-    pub fn hand_down(&self) -> Option<Estate<'_>> {
-        (!self.flows.has_hook()).then(|| Estate {
+    /// All that this engine remembers, for one in another process. Before that the hook gets its orders; from then on
+    /// it gets none, and goes on forwarding as it is.
+    pub fn hand_down(&mut self, now: Instant) -> Estate<'_> {
+        self.give_orders(now);
+        Estate {
             modes: self.catalog.modes.iter().map(identity).collect(),
             keys: self.keys,
             seed: self.catalog.seed,
@@ -84,15 +90,23 @@ impl Engine {
             claims: Cow::Borrowed(&self.claims),
             voice: Cow::Borrowed(&self.voice),
             counters: Cow::Borrowed(&self.counters),
-        })
+        }
     }
 
     /// An engine that goes on from what another has handed down, once it has routes and is told what is desired. Its
-    /// keys and its seed are the other's, its limits those of `config`.
+    /// keys and its seed are the other's, its limits those of `config`. `hook` is the program and the memory that the
+    /// other has, where it has one; nothing is asked of it before this engine [gives orders](Self::give_orders).
     ///
     /// # Errors
-    /// A scheduler that is in use, or one of the other's modes, is not known here.
-    pub fn succeed(config: EngineConfig, estate: Estate<'_>) -> Result<Self, NotSucceeded> {
+    /// A scheduler that is in use, or one of the other's modes, is not known here; only one of the two has a hook.
+    pub fn succeed(
+        config: EngineConfig,
+        estate: Estate<'_>,
+        hook: Option<Box<dyn Hook>>,
+    ) -> Result<Self, NotSucceeded> {
+        if estate.flows.has_hook() != hook.is_some() {
+            return Err(NotSucceeded::Hook);
+        }
         let EngineConfig {
             limits,
             modes,
@@ -108,7 +122,8 @@ impl Engine {
         let services = estate.flows.services();
         let mode = |before: u8| places.get(usize::from(before)).copied().unwrap_or(before);
         let keys = estate.keys;
-        let flows = Flows::succeed(estate.flows, &services, (&limits, keys), &catalog, mode)
+        let limited = (&limits, keys);
+        let flows = Flows::succeed(estate.flows, &services, limited, &catalog, mode, hook)
             .map_err(NotSucceeded::UnknownScheduler)?;
         let mut routes = Routes::new();
         routes.path_mtus = estate.path_mtus.into_owned();

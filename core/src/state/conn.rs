@@ -320,7 +320,9 @@ impl ConnTable {
     /// Binds each connection to the mode that is at another place now.
     pub(crate) fn rebind(&mut self, mode: impl Fn(u8) -> u8) {
         for conn in &mut self.slab {
+            let taken = conn.is_taken();
             conn.bind(mode(conn.mode()));
+            conn.set_taken(taken);
         }
     }
 

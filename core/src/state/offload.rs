@@ -29,6 +29,8 @@ pub use room::{HandedOver, Reach, Room};
 
 pub use crate::sequence::WINDOW;
 
+use serde::{Deserialize, Serialize};
+
 use crate::counters::Stats;
 use crate::ranks::Rank;
 use crate::tcp::TcpState;
@@ -113,7 +115,7 @@ pub struct Event {
 
 /// What was forwarded for a server, in packets and IP bytes as [`Stats`] counts them
 /// (before encapsulation; a super-frame is one).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Packets from clients.
     pub in_packets: u64,

@@ -10,7 +10,7 @@ use crate::fib::Fib;
 use crate::flow::{Endpoint, Family, Flow, Protocol};
 use crate::frame::{Frame, Offload};
 use crate::mode::ModeDef;
-use crate::offload::{Reach, Up};
+use crate::offload::{Hook, Reach, Up};
 use crate::outbox::Outbox;
 use crate::scheduler::{Fork, Scheduler};
 use crate::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, Tunnel};
@@ -106,16 +106,17 @@ impl Bed {
         });
     }
 
-    /// Has another engine go on, from bytes, as in another process. A hook gives everything back first.
+    /// Has another engine go on, from bytes, as in another process. A hook goes on with the connections that it has.
     ///
     /// # Panics
     /// Where it cannot.
     pub fn hand_down_to(&mut self, config: EngineConfig) {
-        self.take_back();
-        let estate = self.engine.hand_down().expect("an engine without a hook");
+        let estate = self.engine.hand_down(self.now);
         let bytes = postcard::to_stdvec(&estate).expect("an estate can be written");
         let estate = postcard::from_bytes(&bytes).expect("and read");
-        self.engine = Engine::succeed(config, estate).expect("all is known");
+        let hook = self.hook.clone();
+        let hook = hook.map(|model| Box::new(model) as Box<dyn Hook>);
+        self.engine = Engine::succeed(config, estate, hook).expect("all is known");
         self.change_fib(|_| {});
         self.apply();
     }

@@ -90,12 +90,23 @@ pub fn exercise_handed_over(modes: &'static [ModeDef], data: &[u8], reach: Reach
     model.map_or(0, |model| model.forwarded())
 }
 
-/// Does what `data` says twice: by one engine, and by engines of which each goes on where the one before has stopped,
-/// after so many operations each. Returns how many there were.
+/// Does what `data` says twice: by one engine without a hook, and by engines of which each goes on where the one before
+/// has stopped, after so many operations each, with the hook of the one before as far as `reach` says. Returns how
+/// many engines there were.
 ///
 /// # Panics
 /// Where it makes a difference: to what leaves, to any connection, to any number.
-pub fn exercise_handed_down(modes: &'static [ModeDef], data: &[u8], each: u32) -> u32 {
+pub fn exercise_handed_down(
+    modes: &'static [ModeDef],
+    data: &[u8],
+    each: u32,
+    reach: Option<Reach>,
+) -> u32 {
+    let hand_over = |bed: &mut Bed| {
+        if let Some(reach) = reach {
+            bed.hand_over(reach);
+        }
+    };
     let (mut operations, mut engines) = (0, 1);
     let count = |bed: &mut Bed| {
         operations += 1;
@@ -104,7 +115,7 @@ pub fn exercise_handed_down(modes: &'static [ModeDef], data: &[u8], each: u32) -
             engines += 1;
         }
     };
-    twice(modes, data, |_| {}, count);
+    twice(modes, data, hand_over, count);
     engines
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Isolation {
     by: By,
     /// What an earlier run may have left of the other kind has not been looked for yet.
     leftover: bool,
+    /// The hook's programs are another process's still.
+    handed_down: bool,
 }
 
 enum By {
@@ -50,13 +52,27 @@ impl Isolation {
             why,
             pins: pins.to_owned(),
         };
-        Self { by, leftover: true }
+        Self {
+            by,
+            leftover: true,
+            handed_down: false,
+        }
     }
 
     pub(super) fn hook(keeper: Box<Keeper>) -> Self {
         Self {
             by: By::Hook(keeper),
             leftover: true,
+            handed_down: false,
+        }
+    }
+
+    /// The hook of another process, which goes on until this one [begins](Self::begin).
+    pub(super) fn handed_down(keeper: Box<Keeper>) -> Self {
+        Self {
+            by: By::Hook(keeper),
+            leftover: false,
+            handed_down: true,
         }
     }
 
@@ -92,6 +108,20 @@ impl Isolation {
         }
         if std::mem::take(&mut self.leftover) {
             self.remove_leftover();
+        }
+        if std::mem::take(&mut self.handed_down)
+            && let By::Hook(keeper) = &mut self.by
+        {
+            keeper.replace_programs();
+        }
+        Ok(())
+    }
+
+    /// What another process has handed down is this one's from now on. What the guard keeps it keeps; the hook is told, as
+    /// its rules are changed by the engine too.
+    pub(super) fn begin(&self, now: Instant, spec: &GuardSpec) -> Done {
+        if let By::Hook(keeper) = &self.by {
+            keeper.begin(now, spec)?;
         }
         Ok(())
     }
@@ -185,11 +215,11 @@ impl Isolation {
         }
     }
 
-    /// Lets another process change the guard, which gets the claim; `None` where the hook is in its place.
-    pub(super) fn pause(&mut self) -> Option<std::io::Result<OwnedFd>> {
+    /// Lets another process change it, which gets the claim.
+    pub(super) fn pause(&mut self) -> std::io::Result<OwnedFd> {
         match &mut self.by {
-            By::Guard { guard, .. } => Some(guard.pause()),
-            By::Hook(_) => None,
+            By::Guard { guard, .. } => guard.pause(),
+            By::Hook(keeper) => keeper.hand_down_claim(),
         }
     }
 

@@ -176,8 +176,7 @@ impl Daemon {
             }
             self.take_notices();
             if self.upgrade(&mut server, &mut programs) {
-                self.farewell(server);
-                return Ok(());
+                return self.farewell(server, programs);
             }
             self.synchronise();
             if self.guard_repaired.swap(false, Ordering::Acquire) {
@@ -309,6 +308,7 @@ impl Daemon {
         }
         if let Some(predecessor) = &self.options.predecessor {
             predecessor.take().map_err(failed)?;
+            self.isolation.begin(monotonic(), &both).map_err(failed)?;
         }
         let desired = Desired {
             snapshot: Arc::new(self.table.snapshot(&unassigned)),

@@ -107,15 +107,19 @@ impl Notifier {
         }
     }
 
-    fn flush(&mut self) {
-        let Some((socket, to)) = &self.to else { return };
+    /// Sends what found no room; whether nothing is left.
+    pub(super) fn flush(&mut self) -> bool {
+        let Some((socket, to)) = &self.to else {
+            return true;
+        };
         while let Some(message) = self.unsent.front() {
             match socket.send_to_addr(message.as_bytes(), to) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
                 // It is there, or nobody will ever read it.
                 _ => self.unsent.pop_front(),
             };
         }
+        true
     }
 }
 

@@ -1,5 +1,5 @@
-//! Starting by taking over from a daemon that serves: instead of making sockets, rings and the guard's claim this one
-//! is handed them, and its engine goes on from the other's.
+//! Starting by taking over from a daemon that serves: instead of making sockets, rings, the hook's maps and the guard's
+//! claim this one is handed them, and its engine goes on from the other's.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use uvs_control::protocol::HookMode;
 use uvs_control::server::Server;
 use uvs_control::table::Table;
 use uvs_core::engine::Engine;
+use uvs_core::offload::Hook;
 
 use super::begin::{Before, Begun, engine_config};
 use super::isolation::Isolation;
 use super::start::Options;
 use super::timed::Times;
 use crate::guard::Guard;
+use crate::hook::{self, Beside, Keeper, NotBeside, NotHooked, Offer};
 use crate::ipvs::IpvsSocket;
 use crate::port::afpacket::{self, HostPort};
 use crate::port::{Ends, HandedRing};
@@ -30,11 +32,7 @@ pub(super) fn succeed(
 ) -> Result<Begun> {
     let predecessor = options.predecessor.as_ref();
     let predecessor = predecessor.context("there is no daemon to take over from")?;
-    ensure!(
-        options.hook == HookMode::Off,
-        "the hook is asked for (--hook {}), and the running daemon has none: restart it instead",
-        options.hook.name()
-    );
+    let beside = beside(options, predecessor.hook()?).context("restart the daemon instead")?;
     let (estate, sockets, bytes) = predecessor.begin()?;
     check(options, &estate)?;
     let succeeded = table.succeed(estate.table);
@@ -42,13 +40,30 @@ pub(super) fn succeed(
     let times = Arc::new(Times::going_on(&estate.past.schedule));
     let worker = postcard::from_bytes::<worker::Estate<'_>>(&bytes);
     let worker = worker.context("what the worker hands down makes no sense")?;
-    let engine = Engine::succeed(engine_config(options, &times)?, worker.engine)?;
+    let offload = beside.as_ref().map(|beside| beside.hook.worker());
+    let offload = offload
+        .transpose()?
+        .map(|hook| Box::new(hook) as Box<dyn Hook>);
+    let engine = Engine::succeed(engine_config(options, &times)?, worker.engine, offload)?;
     let ports = ports(&options.interfaces, sockets.rings, worker.own)?;
-    let guard = Guard::succeed(sockets.claim, estate.past.guard_repairs, repaired)?;
+    let repairs = estate.past.guard_repairs;
+    let isolation = match (beside, estate.hook) {
+        (Some(beside), Some(hook)) => {
+            let handed = (hook, sockets.links);
+            let keeper = Keeper::succeed(beside, handed, sockets.claim, repairs)?;
+            Isolation::handed_down(Box::new(keeper))
+        }
+        _ => {
+            let guard = Guard::succeed(sockets.claim, repairs, repaired)?;
+            let is_wanted = options.hook != HookMode::Off;
+            let why = is_wanted.then_some(NotHooked::Before(estate.why_not_hooked));
+            Isolation::guard(guard, why, &options.config.hook.pins)
+        }
+    };
     Ok(Begun {
         server: Server::succeed(&options.socket, sockets.control)?,
         programs: IpvsSocket::succeed(&options.ipvs_socket, sockets.ipvs)?,
-        isolation: Isolation::guard(guard, None, &options.config.hook.pins),
+        isolation,
         worker: (engine, ports),
         schedule_times: times,
         metrics_listener: sockets.metrics.map(TcpListener::from),
@@ -58,6 +73,16 @@ pub(super) fn succeed(
             sync_requests: estate.sync_requests,
         },
     })
+}
+
+/// The hook that this daemon could go on with, where the running one has one.
+fn beside(options: &Options, offer: Option<Offer>) -> Result<Option<Beside>, NotBeside> {
+    let mode = options.hook;
+    match offer {
+        Some(offer) => hook::beside(mode, &options.config.hook, offer).map(Some),
+        None if matches!(mode, HookMode::Auto | HookMode::Off) => Ok(None),
+        None => Err(NotBeside::Mode { mode, has: "none" }),
+    }
 }
 
 /// Refuses what holds for the life of a daemon and is otherwise than in the one before.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant as Wall};
 
-use anyhow::Context;
+use anyhow::{Context, Result, bail};
 use mio::Waker;
 use serde::{Deserialize, Serialize};
 use uvs_control::protocol::{
@@ -20,12 +20,16 @@ use uvs_control::server::{Server, Task};
 use super::rates::Rates;
 use super::removed_servers::RemovedServers;
 use super::{Daemon, failed, timed};
+use crate::hook::{NotHooked, Offer};
 use crate::ipvs::IpvsSocket;
 use crate::succession::{Descriptors, Estate, NoSuccessor, Past, Successor};
 use crate::worker::monotonic;
 
 /// How long whoever asked for an upgrade has to hear that it is done.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long systemd has to make room for the word that the service is another process's: it would take the end of this one
+/// for the service's.
+const SYSTEMD: Duration = Duration::from_secs(60);
 /// A turn of that.
 const TURN: Duration = Duration::from_millis(50);
 
@@ -62,12 +66,12 @@ impl Upgrades {
         matches!(self.state, Upgrade::Done { .. } | Upgrade::Lost(_))
     }
 
-    fn begin(&mut self, binary: PathBuf) -> std::io::Result<()> {
+    fn begin(&mut self, binary: PathBuf, hook: Option<Offer>) -> std::io::Result<()> {
         let (to, prepared) = channel();
         let waker = Arc::clone(&self.waker);
         let thread = thread::Builder::new().name("uvs-upgrade".to_owned());
         thread.spawn(move || {
-            let ready = prepare(&binary);
+            let ready = prepare(&binary, hook);
             let _ = to.send(ready);
             let _ = waker.wake();
         })?;
@@ -91,9 +95,10 @@ impl Upgrades {
     }
 }
 
-fn prepare(binary: &Path) -> Result<Successor, NoSuccessor> {
+fn prepare(binary: &Path, hook: Option<Offer>) -> Result<Successor, NoSuccessor> {
     let mut successor = Successor::start(binary)?;
     successor.wait_ready()?;
+    successor.show(hook)?;
     Ok(successor)
 }
 
@@ -107,19 +112,17 @@ impl Answers<ask::Upgrade> for Daemon {
         if self.upgrades.prepared.is_some() {
             return Err(refuse("an upgrade is under way already".to_owned()));
         }
-        if self.isolation.keeper().is_some() {
-            return Err(refuse(
-                "the hook forwards connections in the kernel, which cannot be handed over yet: restart the daemon instead, whose established connections go on there; or run it with `--hook off`".to_owned(),
-            ));
-        }
         let binary = binary.map(PathBuf::from);
         let Some(binary) = binary.or_else(|| self.upgrades.program.clone()) else {
             return Err(refuse(
                 "this daemon does not know which program it is; name one with --binary".to_owned(),
             ));
         };
+        let offer = self.isolation.keeper().map(|keeper| keeper.offer());
+        let offer = offer.transpose();
+        let offer = offer.map_err(|e| refuse(format!("the hook's maps: {e}")))?;
         tracing::info!(binary = %binary.display(), "an upgrade begins");
-        let begun = self.upgrades.begin(binary);
+        let begun = self.upgrades.begin(binary, offer);
         begun.map_err(|e| refuse(format!("the upgrade's thread: {e}")))
     }
 }
@@ -165,6 +168,11 @@ impl Daemon {
                 let mut worker = worker.ok_or_else(|| here(anyhow::anyhow!("several workers")))?;
                 descriptors.rings = std::mem::take(&mut worker.rings);
                 let estate = self.estate(&sync);
+                let hook = self.isolation.keeper().map(|keeper| keeper.hand_down());
+                let hook = hook.transpose().context("the hook's links");
+                let (hook, links) = hook.map_err(here)?.unzip();
+                descriptors.links = links.unwrap_or_default();
+                let estate = Estate { hook, ..estate };
                 successor.hand(estate, descriptors, &worker)
             });
         if let Err(why) = handed {
@@ -177,9 +185,10 @@ impl Daemon {
         server.leave();
         programs.leave();
         self.isolation.leave();
+        // Before the other says anything to systemd itself.
+        self.notifier.main_pid(pid);
         let serves = successor.leave();
         let paused_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.notifier.main_pid(pid);
         self.workers.stop();
         Ok(match serves {
             Ok(()) => {
@@ -205,15 +214,11 @@ impl Daemon {
         self.start_sync_sockets(sync);
     }
 
-    fn descriptors(
-        &mut self,
-        server: &Server,
-        programs: &IpvsSocket,
-    ) -> anyhow::Result<Descriptors> {
-        let claim = self.isolation.pause().context("there is no guard")?;
+    fn descriptors(&mut self, server: &Server, programs: &IpvsSocket) -> Result<Descriptors> {
+        let claim = self.isolation.pause();
         let metering = self.metering.as_ref();
         Ok(Descriptors {
-            claim: claim.context("the guard's claim")?,
+            claim: claim.context("the claim on guard and hook")?,
             control: server.hand_down().context("the control socket")?,
             ipvs: programs
                 .hand_down()
@@ -222,6 +227,7 @@ impl Daemon {
                 .map(|metering| metering.hand_down())
                 .transpose()
                 .context("the metrics' socket")?,
+            links: Vec::new(),
             rings: Vec::new(),
         })
     }
@@ -232,6 +238,7 @@ impl Daemon {
             removed_servers: self.removed_servers.clone(),
             sync: sync.to_vec(),
         };
+        let why_not = self.isolation.why_not_hooked();
         Estate {
             interfaces: self.interfaces.clone(),
             socket: self.options.socket.clone(),
@@ -240,6 +247,8 @@ impl Daemon {
             sync_requests: self.sync_requests.clone(),
             carried,
             past: self.counted_so_far(),
+            hook: None,
+            why_not_hooked: why_not.map_or_else(|| "--hook off".to_owned(), NotHooked::reason),
             has_metrics: false,
             rings: Vec::new(),
         }
@@ -284,12 +293,21 @@ impl Daemon {
         }
     }
 
-    /// Tells who has asked that it is done; nothing else is answered any more.
-    pub(super) fn farewell(mut self, mut server: Server) {
+    /// Tells who has asked that it is done, and programs the rest of their answers; nothing else is answered any more.
+    ///
+    /// # Errors
+    /// The other does not serve: whoever looks after this process is to start another.
+    pub(super) fn farewell(mut self, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
         let end = Wall::now() + FAREWELL;
         let mut events = mio::Events::with_capacity(64);
         let mut told = false;
-        while !told && Wall::now() < end {
+        let last = Wall::now() + SYSTEMD;
+        loop {
+            let now = Wall::now();
+            let has_more = programs.finish(now) || !told;
+            if !(has_more && now < end || !self.notifier.flush() && now < last) {
+                break;
+            }
             let _ = self.poll.poll(&mut events, Some(TURN));
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
@@ -304,6 +322,10 @@ impl Daemon {
                 };
                 server.answer(call.ticket, answer, Wall::now());
             }
+        }
+        match self.upgrades.state {
+            Upgrade::Lost(why) => bail!("a daemon has taken over and does not serve: {why}"),
+            _ => Ok(()),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Claim {
     }
 
     /// For another process to take it over.
-    pub(super) fn hand_down(&self) -> std::io::Result<OwnedFd> {
+    pub(crate) fn hand_down(&self) -> std::io::Result<OwnedFd> {
         self.0.try_clone()
     }
 

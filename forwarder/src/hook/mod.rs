@@ -8,12 +8,14 @@ mod bpffs;
 mod leftover;
 pub(crate) mod rules;
 mod start;
+mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use uvs_core::time::Instant;
 use uvs_hook::{Attached, Hook, HookError};
 
@@ -21,6 +23,7 @@ use crate::guard::{Claim, GuardSpec, LOOPBACK, Repairs, Tampering};
 pub(crate) use leftover::remove as remove_leftover;
 pub use leftover::{LeftoverError, down, show};
 pub(crate) use start::{Interface, NotHooked, Start, Wanted, start};
+pub(crate) use succession::{Beside, Estate, NotBeside, Offer, beside};
 pub use uvs_hook::{Ability, ability};
 
 /// The loopback interface's index, the same in every network namespace (include/net/flow.h).
@@ -29,7 +32,7 @@ pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// The hook of this network namespace. While this value lives, no other daemon can have one or a guard.
 pub(crate) struct Keeper {
     hook: Arc<Hook>,
-    _claim: Claim,
+    claim: Claim,
     /// Where it is, by the interfaces' names.
     places: BTreeMap<String, Place>,
     /// The interfaces at whose egress it is too.
@@ -40,7 +43,7 @@ pub(crate) struct Keeper {
 }
 
 /// The program at an interface.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// The interface's index.
     pub(crate) ifindex: u32,

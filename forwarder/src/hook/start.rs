@@ -60,9 +60,22 @@ pub(crate) enum NotHooked {
     /// The kernel refused.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// It was decided in an earlier process.
+    #[error("the daemon that this one has taken over from had none ({0}); a restart decides anew")]
+    Before(String),
     /// The kernel can do less than was asked for.
     #[error("the kernel forwards nothing: {0}")]
     Less(String),
+}
+
+impl NotHooked {
+    /// The reason, whichever process has found it.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Before(why) => why.clone(),
+            why => why.to_string(),
+        }
+    }
 }
 
 /// Why the daemon cannot start.
@@ -100,7 +113,7 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
     if let Some((name, master)) = wanted.interfaces.iter().find_map(enslaved) {
         return Err(NotHooked::PortOf { name, master });
     }
-    let mut setup = setup(wanted);
+    let mut setup = setup(wanted.mode, wanted.config, pins(wanted.config));
     let hook = Arc::new(load_pinned_or_not(&mut setup)?);
     let worker = Hooked {
         hook: Box::new(hook.worker()?),
@@ -110,7 +123,7 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
     };
     let mut keeper = Keeper {
         hook,
-        _claim: claim,
+        claim,
         places: BTreeMap::new(),
         egress: BTreeSet::new(),
         pins: setup.pins.map(|pins| pins.display().to_string()),
@@ -181,21 +194,21 @@ fn load(setup: &Setup) -> Result<Hook, HookError> {
     Hook::load(setup, monotonic())
 }
 
-fn setup(wanted: &Wanted<'_>) -> Setup {
-    let config = wanted.config;
+/// What a hook is to be like.
+pub(super) fn setup(mode: HookMode, config: &config::Hook, pins: Option<PathBuf>) -> Setup {
     Setup {
         limits: Limits {
             connections: config.connections,
             ..Limits::default()
         },
-        reach: match wanted.mode {
+        reach: match mode {
             HookMode::Auto | HookMode::Tier => Reach::Everything,
             HookMode::Guard | HookMode::Off => Reach::Guard,
         },
         stale_after: Duration::from_secs(config.heartbeat.into()),
         host_mark: HOST_MARK,
         udp_gso: Version::running().is_some_and(Version::describes_udp_segments),
-        pins: pins(config),
+        pins,
     }
 }
 

@@ -43,6 +43,11 @@ impl Client {
         }
     }
 
+    /// Whether part of an answer has found no room yet.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// When it is dropped unless it reads.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stuck.map(|since| since + PATIENCE)
@@ -83,7 +88,7 @@ impl Client {
     }
 
     /// Sends what is to be sent; whether all of it is.
-    fn flush(&mut self, now: Instant) -> io::Result<bool> {
+    pub(super) fn flush(&mut self, now: Instant) -> io::Result<bool> {
         while let Some(datagram) = self.output.front() {
             match self.stream.write(datagram) {
                 Ok(_) => {

@@ -75,9 +75,21 @@ impl IpvsSocket {
         self.listener.hand_down()
     }
 
-    /// Another process has taken it over.
+    /// Another process has taken it over, and its clients connect to that: what they have asked for since the last turn they
+    /// ask again. Those that have not read their answer yet are left to be [finished](Self::finish).
     pub(crate) fn leave(&mut self) {
         self.listener.leave();
+        for slot in &mut self.clients {
+            slot.take_if(|client| !client.has_unread());
+        }
+    }
+
+    /// After that, sends what room there is for; whether clients are left that have not read all.
+    pub(crate) fn finish(&mut self, now: Instant) -> bool {
+        for slot in &mut self.clients {
+            slot.take_if(|client| client.flush(now).unwrap_or(true));
+        }
+        self.clients.iter().any(Option::is_some)
     }
 
     /// Registers with a poll, of whose tokens `first` and the [`MAX_CLIENTS`] behind it are this socket's from

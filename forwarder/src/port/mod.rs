@@ -198,6 +198,19 @@ pub(crate) struct RingPlace {
     pub(crate) slots: usize,
     /// The slot that comes next.
     pub(crate) head: usize,
+    /// What its socket's filter lets in.
+    pub(crate) inlet: InletKind,
+}
+
+/// What a receiving socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum InletKind {
+    /// Copies of everything, as far as its filter says.
+    Everything,
+    /// One protocol, likewise.
+    Protocol,
+    /// What the hook has hidden and marked, always.
+    Marked,
 }
 
 /// The receiving side of a port.

@@ -14,7 +14,7 @@ use rustix::net::{
 /// Bytes of a word, with what belongs to it: a sentence.
 const LONGEST: usize = 4096;
 /// Descriptors beside a word, the kernel's limit (SCM_MAX_FD).
-const MOST: usize = 253;
+pub(super) const MOST: usize = 253;
 
 /// One end.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use uvs_control::server::HandedDown as HandedSocket;
 use uvs_control::table;
 
 use crate::daemon::Carried;
+use crate::hook;
 use crate::port::{HandedRing, RingPlace};
 use crate::worker::HandedDown;
 
@@ -34,6 +35,10 @@ pub(crate) struct Estate {
     pub(crate) carried: Carried,
     /// What was counted.
     pub(crate) past: Past,
+    /// The hook, where there is one,
+    pub(crate) hook: Option<hook::Estate>,
+    /// and else why there is none.
+    pub(crate) why_not_hooked: String,
     /// Whether the metrics' listening socket is among those handed on.
     pub(crate) has_metrics: bool,
     /// Each port's rings, of the host's own stack last.
@@ -81,6 +86,8 @@ pub(crate) struct Descriptors {
     pub(crate) ipvs: HandedSocket,
     /// The metrics' listening socket.
     pub(crate) metrics: Option<OwnedFd>,
+    /// The hook's links.
+    pub(crate) links: Vec<OwnedFd>,
     /// Each port's rings.
     pub(crate) rings: Vec<Vec<HandedRing>>,
 }
@@ -109,6 +116,7 @@ pub(super) fn packed(
         control,
         ipvs,
         metrics,
+        links,
         ..
     } = descriptors;
     let first = [
@@ -120,7 +128,8 @@ pub(super) fn packed(
         ipvs.lock,
     ];
     let rings = rings.into_iter().flatten().map(|ring| ring.socket);
-    Ok(first.into_iter().chain(metrics).chain(rings).collect())
+    let all = first.into_iter().chain(metrics).chain(links).chain(rings);
+    Ok(all.collect())
 }
 
 /// What [`packed`] has packed: the estate, the sockets, and the worker's part in bytes.
@@ -142,6 +151,8 @@ pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors
     };
     let (control, ipvs) = (socket()?, socket()?);
     let metrics = estate.has_metrics.then(&mut next).transpose()?;
+    let links = estate.hook.as_ref().map_or(0, |hook| hook.descriptors());
+    let links = (0..links).map(|_| next()).collect::<Result<_>>()?;
     let mut rings = Vec::new();
     for port in &estate.rings {
         let ring = |place: &RingPlace| {
@@ -158,6 +169,7 @@ pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors
         control,
         ipvs,
         metrics,
+        links,
         rings,
     };
     let rest = rest.to_vec();

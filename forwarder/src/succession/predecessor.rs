@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::channel::{Channel, Heard};
 use super::estate::{Descriptors, Estate, unpacked};
-use super::{VARIABLE, VERSION, word};
+use super::{NO_HOOK, VARIABLE, VERSION, word};
+use crate::hook::Offer;
 
 /// How long a word of the old daemon's is waited for: it has but to write down what it knows.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,14 +50,40 @@ impl Predecessor {
         let _ = self.channel().say(word::REFUSED, why);
     }
 
-    /// Says that this daemon could begin, and waits for what it is handed.
-    pub(crate) fn begin(&self) -> Result<(Estate, Descriptors, Vec<u8>)> {
+    /// Says that this daemon has read its configuration, and waits for the hook that it would have to go on with; `None` =
+    /// the other daemon has none.
+    pub(crate) fn hook(&self) -> Result<Option<Offer>> {
         let channel = self.channel();
         channel
             .say(word::READY, &VERSION.to_string())
             .context("the daemon to take over from")?;
-        let heard = expected(&channel, word::ESTATE)?;
-        unpacked(heard.descriptors)
+        let Heard {
+            rest, descriptors, ..
+        } = expected(&channel, word::HOOK)?;
+        if rest == NO_HOOK {
+            return Ok(None);
+        }
+        let offer = Offer::of(&rest, descriptors);
+        let unknown = || format!("the daemon to take over from has a hook that is `{rest}`");
+        offer.with_context(unknown).map(Some)
+    }
+
+    /// Says that this daemon could begin, and waits for what it is handed.
+    pub(crate) fn begin(&self) -> Result<(Estate, Descriptors, Vec<u8>)> {
+        let channel = self.channel();
+        channel
+            .say(word::FITS, "")
+            .context("the daemon to take over from")?;
+        let mut descriptors = Vec::new();
+        loop {
+            let heard = heard(&channel)?;
+            descriptors.extend(heard.descriptors);
+            match heard.word.as_str() {
+                word::MORE => {}
+                word::ESTATE => return unpacked(descriptors),
+                other => bail!("the daemon to take over from says `{other}`"),
+            }
+        }
     }
 
     /// Whether all is this daemon's.
@@ -89,10 +116,17 @@ impl Predecessor {
 }
 
 fn expected(channel: &Channel, word: &str) -> Result<Heard> {
+    let heard = heard(channel)?;
+    ensure!(
+        heard.word == word,
+        "the daemon to take over from says `{}`",
+        heard.word
+    );
+    Ok(heard)
+}
+
+fn heard(channel: &Channel) -> Result<Heard> {
     let heard = channel.hear(Instant::now() + PATIENCE);
-    match heard.context("the daemon to take over from says nothing")? {
-        Some(heard) if heard.word == word => Ok(heard),
-        Some(heard) => bail!("the daemon to take over from says `{}`", heard.word),
-        None => bail!("the daemon to take over from does not want it any more"),
-    }
+    let heard = heard.context("the daemon to take over from says nothing")?;
+    heard.context("the daemon to take over from does not want it any more")
 }

@@ -1,13 +1,15 @@
 //! The old daemon's end: it starts the new one, hands over, and takes all back where nothing comes of it.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::channel::{Channel, Heard};
+use super::channel::{Channel, Heard, MOST};
 use super::estate::{Descriptors, Estate, borrowed, packed};
-use super::{READY_WITHIN, SERVES_WITHIN, TAKES_WITHIN, VARIABLE, VERSION, word};
+use super::{NO_HOOK, READY_WITHIN, SERVES_WITHIN, TAKES_WITHIN, VARIABLE, VERSION, word};
+use crate::hook::Offer;
 use crate::worker::HandedDown;
 
 /// How long the end of a process whose socket is closed already is waited for, to tell how it ended.
@@ -122,6 +124,15 @@ impl Successor {
         Ok(())
     }
 
+    /// Shows it the hook that is in force, and waits until it could go on with that. This daemon serves meanwhile.
+    pub(crate) fn show(&mut self, hook: Option<Offer>) -> Result<(), NoSuccessor> {
+        let words = hook.as_ref().map(Offer::words);
+        let maps = hook.map_or_else(Vec::new, |hook| hook.maps);
+        let words = words.as_deref().unwrap_or(NO_HOOK);
+        self.give(word::HOOK, words, &borrowed(&maps))?;
+        self.expect(word::FITS, READY_WITHIN, "was ready").map(drop)
+    }
+
     /// Hands all down, and waits until it is taken up. Nobody serves meanwhile.
     pub(crate) fn hand(
         &mut self,
@@ -131,12 +142,13 @@ impl Successor {
     ) -> Result<(), NoSuccessor> {
         let packed = packed(estate, descriptors, workers);
         let packed = packed.map_err(|e| NoSuccessor::Here(format!("{e:#}")))?;
-        let handed = self.channel.hand(word::ESTATE, "", &borrowed(&packed));
-        if let Err(e) = handed
-            && e.kind() != io::ErrorKind::BrokenPipe
-        {
-            return Err(NoSuccessor::Here(e.to_string()));
+        let mut rest = borrowed(&packed);
+        while rest.len() > MOST {
+            let last = rest.split_off(MOST);
+            self.give(word::MORE, "", &rest)?;
+            rest = last;
         }
+        self.give(word::ESTATE, "", &rest)?;
         self.expect(word::TAKES, TAKES_WITHIN, "took over")
             .map(drop)
     }
@@ -150,6 +162,21 @@ impl Successor {
         // Whatever has become of it, it has what there is.
         self.child = None;
         serves.map(drop)
+    }
+
+    /// Says a word with descriptors. That nobody hears it is found out by the answer.
+    fn give(
+        &self,
+        word: &str,
+        rest: &str,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), NoSuccessor> {
+        match self.channel.hand(word, rest, descriptors) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+                Err(NoSuccessor::Here(e.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn expect(

@@ -33,7 +33,7 @@ impl Worker {
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
                 Ok(Ask::HandDown(to)) => {
-                    if !self.hand_down(&to) {
+                    if !self.hand_down(now, &to) {
                         return false;
                     }
                 }

@@ -75,7 +75,7 @@ pub(crate) struct Ports {
     pub(crate) host: Ends,
     /// Into the host's own stack, to be forwarded.
     pub(crate) reinject: Box<dyn Transmit>,
-    /// Where the hook's program tells what is ours, so that the kernel has no copy of it.
+    /// The hook, where its program tells what is ours and the engine has it not yet.
     pub(crate) hooked: Option<Hooked>,
     /// What a worker of another process has handed down, whose rings these are.
     pub(crate) handed_down: Option<Own>,
@@ -126,11 +126,11 @@ impl Worker {
         ports: Ports,
         line: Line,
     ) -> std::io::Result<(Self, Waker)> {
-        let hides = ports.hooked.is_some();
         let inheritance = ports.hooked.and_then(|hooked| {
             engine.attach(hooked.hook, hooked.reach, hooked.room);
             hooked.inheritance
         });
+        let hides = engine.has_hook();
         // What stands there before anything was published is nothing to serve by.
         let mut seen_desired = 0;
         line.published.desired.newer(&mut seen_desired);

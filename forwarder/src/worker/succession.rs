@@ -3,7 +3,7 @@
 
 use std::sync::mpsc::Sender;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use uvs_core::engine;
 use uvs_core::time::Instant;
@@ -46,8 +46,8 @@ pub(crate) struct Own {
 
 impl Worker {
     /// Hands down all there is, and waits for the word to go on or to stop; `false` = stop.
-    pub(super) fn hand_down(&mut self, to: &Sender<Result<HandedDown>>) -> bool {
-        if to.send(self.estate()).is_err() {
+    pub(super) fn hand_down(&mut self, now: Instant, to: &Sender<Result<HandedDown>>) -> bool {
+        if to.send(self.estate(now)).is_err() {
             return true;
         }
         loop {
@@ -60,7 +60,11 @@ impl Worker {
         }
     }
 
-    fn estate(&mut self) -> Result<HandedDown> {
+    fn estate(&mut self, now: Instant) -> Result<HandedDown> {
+        ensure!(
+            self.inheritance.is_none(),
+            "what an earlier daemon has left in the kernel is not taken up yet: try again in some seconds"
+        );
         let mut before = self.before.clone();
         for (before, (rx, tx)) in before.iter_mut().zip(self.rx.iter_mut().zip(&self.tx)) {
             before.keep(rx.statistics(), tx.errors());
@@ -68,9 +72,8 @@ impl Worker {
         if let Some(host) = before.last_mut() {
             host.keep(Default::default(), self.reinject.errors());
         }
-        let engine = self.engine.hand_down();
         let estate = Estate {
-            engine: engine.context("connections are forwarded in the kernel")?,
+            engine: self.engine.hand_down(now),
             own: Own {
                 hold: self.hold.clone(),
                 ledgers: self.ledgers.clone(),

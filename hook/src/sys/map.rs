@@ -54,7 +54,11 @@ impl Map {
 
     /// Opens a pinned one, whatever it is.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let fd = open_pinned(path)?;
+        Self::of(open_pinned(path)?)
+    }
+
+    /// One that another process has handed over, whatever it is.
+    pub(crate) fn of(fd: OwnedFd) -> io::Result<Self> {
         let mut info = MapInfo::default();
         let mut attr = Info {
             fd: raw(fd.as_fd()),
@@ -83,6 +87,11 @@ impl Map {
             false => value,
         };
         Ok(Self { fd, shape, answer })
+    }
+
+    /// For another process.
+    pub(crate) fn hand_down(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
     }
 
     /// What it is.

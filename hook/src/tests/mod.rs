@@ -8,5 +8,6 @@ mod pins;
 mod race;
 mod rules;
 mod same;
+mod succession;
 mod up;
 mod v6;

@@ -20,6 +20,9 @@ pub const DEFAULT_SOCKET: &str = "/run/uvs/ipvs.sock";
 pub const SOCKET_VARIABLE: &str = "UVS_IPVS_SOCKET";
 /// The daemon answers from memory; one that takes longer is stuck.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How often something is asked over a new connection, where the one before has ended without an answer: a daemon that
+/// takes over from another (`uvs upgrade`) has none of its connections, and what that had not answered it has not done.
+pub const TRIES: u32 = 3;
 /// The most bytes of a datagram in either direction.
 pub const MAX_DATAGRAM: usize = 64 << 10;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
 use uvs_ipvs_carried::{
-    DEFAULT_SOCKET, MAX_DATAGRAM, PATIENCE, Question, SOCKET_VARIABLE, answer, unreachable,
+    DEFAULT_SOCKET, MAX_DATAGRAM, PATIENCE, Question, SOCKET_VARIABLE, TRIES, answer, unreachable,
 };
 
 use crate::descriptors::{self, Kind};
@@ -57,13 +57,38 @@ pub(crate) fn await_answer(fd: c_int) {
     unsafe { libc::poll(&raw mut poll, 1, limit) };
 }
 
-/// Asks a question over a connection of its own.
+/// Whether a connection has ended with no answer left in it.
+pub(crate) fn has_ended(fd: c_int) -> bool {
+    let mut byte = 0_u8;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer is one byte.
+    let mut look = || unsafe { libc::recv(fd, (&raw mut byte).cast(), 1, flags) };
+    match look() {
+        0 => true,
+        // It is told once, and before an answer that is there.
+        -1 if errno() == libc::ECONNRESET => look() <= 0,
+        _ => false,
+    }
+}
+
+/// Asks a question over a connection of its own, and again where that ends without an answer.
 ///
 /// # Errors
 /// The errno that the daemon answers; ENOPROTOOPT where there is none, as in a kernel without IPVS.
 pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
-    let connection = connect().map_err(|_| libc::ENOPROTOOPT)?;
     let bytes = question.to_bytes();
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match ask_once(&bytes) {
+            Err(libc::ECONNRESET | libc::EPIPE) if tries > 0 => {}
+            answered => return answered,
+        }
+    }
+}
+
+fn ask_once(bytes: &[u8]) -> Result<Vec<u8>, c_int> {
+    let connection = connect().map_err(|_| libc::ENOPROTOOPT)?;
     let fd = connection.as_raw_fd();
     // SAFETY: the bytes live until the call is over.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
@@ -73,7 +98,7 @@ pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
     answer(|| receive(fd))
 }
 
-/// A datagram; empty at the connection's end.
+/// A datagram; ECONNRESET at the connection's end.
 fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
     await_answer(fd);
     let mut buffer = vec![0; MAX_DATAGRAM];
@@ -82,7 +107,10 @@ fn receive(fd: c_int) -> Result<Vec<u8>, c_int> {
     let length = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
     let length = usize::try_from(length).map_err(|_| errno())?;
     buffer.truncate(length);
-    Ok(buffer)
+    match length {
+        0 => Err(libc::ECONNRESET),
+        _ => Ok(buffer),
+    }
 }
 
 fn connect() -> Result<OwnedFd, c_int> {

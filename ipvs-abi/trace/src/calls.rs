@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use uvs_ipvs_carried::{
-    FILES, MAX_DATAGRAM, OPTIONS, PATIENCE, Question, is_answered, is_for_ipvs,
+    FILES, MAX_DATAGRAM, OPTIONS, PATIENCE, Question, TRIES, is_answered, is_for_ipvs,
 };
 
-use crate::daemon::{Daemon, Kind, port_of};
+use crate::daemon::{Daemon, Kind, has_ended, port_of};
 use crate::listener::{Answer, Call, Listener, wait};
 use crate::target::{MOST, Target};
 
@@ -197,8 +197,8 @@ impl Calls {
         }
     }
 
-    /// Sends, over a new connection where the daemon was started anew meanwhile, and waits for the answer to what
-    /// has one: the kernel's is there when sending returns.
+    /// Sends, and waits for the answer to what has one: the kernel's is there when sending returns. Over a new connection
+    /// where the daemon was started anew meanwhile, or where it ends before it answers as another has taken over.
     fn send(
         &self,
         call: &Call,
@@ -207,22 +207,30 @@ impl Calls {
         port: u32,
         bytes: &[u8],
     ) -> Result<Answer, i32> {
-        let mut sent = send(&socket, bytes, SendFlags::NOSIGNAL);
         let gone = [
             Errno::PIPE,
             Errno::CONNRESET,
             Errno::NOTCONN,
             Errno::CONNREFUSED,
         ];
-        if sent.is_err_and(|error| gone.contains(&error)) {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let sent = send(&socket, bytes, SendFlags::NOSIGNAL);
+            let again = match sent {
+                Err(error) => gone.contains(&error),
+                Ok(_) if is_answered(bytes) => {
+                    let _ = wait(&socket, Some(PATIENCE));
+                    has_ended(&socket)
+                }
+                Ok(_) => false,
+            };
+            if !again || tries == 0 {
+                let sent = sent.map_err(Errno::raw_os_error)?;
+                return Ok(Answer::Value(i64::try_from(sent).unwrap_or(i64::MAX)));
+            }
             socket = self.take_over(call, target, &socket, port)?;
-            sent = rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL);
         }
-        let sent = sent.map_err(Errno::raw_os_error)?;
-        if is_answered(bytes) {
-            let _ = wait(&socket, Some(PATIENCE));
-        }
-        Ok(Answer::Value(i64::try_from(sent).unwrap_or(i64::MAX)))
     }
 
     /// Receives a datagram into the program's buffers.

@@ -16,9 +16,23 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     getsockname, netlink, recv, send, socket_with,
 };
-use uvs_ipvs_carried::{MAX_DATAGRAM, PATIENCE, Question, answer, unreachable};
+use uvs_ipvs_carried::{MAX_DATAGRAM, PATIENCE, Question, TRIES, answer, unreachable};
 
 use crate::listener::wait;
+
+/// Whether a connection has ended with no answer left in it.
+pub(crate) fn has_ended(socket: &OwnedFd) -> bool {
+    let look = || {
+        let mut byte = [0_u8];
+        recv(socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+    };
+    match look() {
+        Ok((got, _)) => got == 0,
+        // It is told once, and before an answer that is there.
+        Err(Errno::CONNRESET) => !look().is_ok_and(|(got, _)| got > 0),
+        Err(_) => false,
+    }
+}
 
 /// The beginning of the abstract name that a connection in a netlink socket's place is bound to; its port ends it.
 const NAME: &str = "uvs-ipvs-trace";
@@ -88,14 +102,26 @@ impl Daemon {
         Ok(socket)
     }
 
-    /// Asks a question over a connection of its own.
+    /// Asks a question over a connection of its own, and again where that ends without an answer.
     ///
     /// # Errors
     /// The errno that the daemon answers; ENOPROTOOPT where there is none, as in a kernel without IPVS.
     pub(crate) fn ask(&self, question: Question<'_>) -> Result<Vec<u8>, i32> {
+        let bytes = question.to_bytes();
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.ask_once(&bytes) {
+                Err(libc::ECONNRESET | libc::EPIPE) if tries > 0 => {}
+                answered => return answered,
+            }
+        }
+    }
+
+    fn ask_once(&self, bytes: &[u8]) -> Result<Vec<u8>, i32> {
         let socket = socket().map_err(Errno::raw_os_error)?;
         self.connect(&socket).map_err(|_| libc::ENOPROTOOPT)?;
-        let sent = send(&socket, &question.to_bytes(), SendFlags::NOSIGNAL);
+        let sent = send(&socket, bytes, SendFlags::NOSIGNAL);
         sent.map_err(Errno::raw_os_error)?;
         answer(|| {
             // What is not there after that is EAGAIN.
@@ -103,7 +129,10 @@ impl Daemon {
             let mut buffer = vec![0; MAX_DATAGRAM];
             let got = recv(&socket, &mut buffer[..], RecvFlags::DONTWAIT);
             buffer.truncate(got.map_err(Errno::raw_os_error)?.0);
-            Ok(buffer)
+            match buffer.len() {
+                0 => Err(libc::ECONNRESET),
+                _ => Ok(buffer),
+            }
         })
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Flows;
 use super::clients::Clients;
 use super::event::Ends;
+use super::handover;
 use super::pool::{Pool, Service};
 use super::rates::{Rate, Rates};
 use super::servers::Servers;
@@ -22,6 +23,7 @@ use crate::backend::Backend;
 use crate::conn::{self, ConnTable};
 use crate::counters::{ByFailure, Stats};
 use crate::engine::catalog::Catalog;
+use crate::offload::Hook;
 use crate::ports::LocalPorts;
 use crate::service::ServiceSpec;
 use crate::snapshot::Limits;
@@ -41,6 +43,7 @@ pub(in crate::engine) struct Estate<'a> {
     ends: Ends,
     telling: Option<Box<Telling>>,
     scheduler_faults: u64,
+    handover: Option<handover::Estate<'a>>,
 }
 
 /// A service, in the order of the slots.
@@ -62,6 +65,11 @@ impl Estate<'_> {
     pub(in crate::engine) fn services(&self) -> Vec<Arc<ServiceSpec>> {
         let specs = self.services.iter().map(|s| Arc::new(s.spec.clone()));
         specs.collect()
+    }
+
+    /// Whether the kernel forwards some of the connections.
+    pub(in crate::engine) const fn has_hook(&self) -> bool {
+        self.handover.is_some()
     }
 }
 
@@ -100,7 +108,7 @@ impl ServiceEstate {
 }
 
 impl Flows {
-    /// What others go on from. What the kernel forwards is not in it.
+    /// What others go on from, once the hook has all its orders.
     pub(in crate::engine) fn hand_down(&self) -> Estate<'_> {
         Estate {
             conns: self.conns.hand_down(),
@@ -115,17 +123,19 @@ impl Flows {
             ends: self.stream.ends,
             telling: self.telling.clone(),
             scheduler_faults: self.scheduler_faults,
+            handover: self.hand_down_handover(),
         }
     }
 
     /// Goes on from what others with the same keys have handed down, whose modes have the places that `mode` says
-    /// here; `specs` are [`Estate::services`]. Where a service's scheduler is not known, its name.
+    /// here; `specs` are [`Estate::services`], and `hook` is theirs where they have one. Where a service's scheduler is not known, its name.
     pub(in crate::engine) fn succeed(
         estate: Estate<'_>,
         specs: &[Arc<ServiceSpec>],
         (limits, keys): (&Limits, (u64, u64)),
         catalog: &Catalog,
         mode: impl Fn(u8) -> u8,
+        hook: Option<Box<dyn Hook>>,
     ) -> Result<Self, String> {
         let mut servers = estate.servers;
         servers.rebind(&mode);
@@ -148,7 +158,7 @@ impl Flows {
         };
         let ports = LocalPorts::succeed(estate.ports, limits.local_ports);
         let ports = ports.unwrap_or_else(|| claimed(&conns, limits, keys));
-        Ok(Self {
+        let mut flows = Self {
             pool,
             ports,
             clients: estate.clients,
@@ -160,7 +170,11 @@ impl Flows {
             scheduler_faults: estate.scheduler_faults,
             handover: None,
             conns,
-        })
+        };
+        if let Some((handover, hook)) = estate.handover.zip(hook) {
+            flows.succeed_handover(handover, hook);
+        }
+        Ok(flows)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an engine wants the hook to do.
 
+use serde::{Deserialize, Serialize};
+
 use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::rewrite::Ends;
@@ -11,15 +13,15 @@ use crate::wire::ethernet::Mac;
 use super::{Tracked, Traffic};
 
 /// A connection's cell: its place in the memory that is shared with the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell(pub u32);
 
 /// One life of one connection: cells are used again, births are not. Never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Birth(pub u64);
 
 /// A server's cell, which has its generation and its traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServerCell(pub u32);
 
 /// What is to be done, in the order of the fields: what invalidates first, then what others point to, then keys
@@ -63,7 +65,7 @@ pub struct ServerOrder {
 }
 
 /// A next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hop {
     /// The port to send through,
     pub port: PortId,

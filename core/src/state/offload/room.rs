@@ -3,9 +3,10 @@
 use std::ops::{AddAssign, Range};
 
 use super::Untaken;
+use serde::{Deserialize, Serialize};
 
 /// How far the kernel's part goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reach {
     /// It tells what is ours; nothing is taken.
     Guard,
@@ -14,6 +15,17 @@ pub enum Reach {
     Established,
     /// It takes connections with their first packet, and keeps their state.
     Everything,
+}
+
+impl Reach {
+    /// Its name, which is the program's as well.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Guard => "guard",
+            Self::Established => "established",
+            Self::Everything => "everything",
+        }
+    }
 }
 
 /// What one engine may use. Those of several engines do not overlap.
@@ -30,7 +42,7 @@ pub struct Room {
 }
 
 /// How much of its room an engine uses, and what it has asked for since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandedOver {
     /// Connections that the kernel forwards.
     pub taken: u32,

@@ -113,8 +113,7 @@ impl Port {
     }
 }
 
-/// The two ends of a port on the interface `name` whose rings another process hands down, each a socket for
-/// everything.
+/// The two ends of a port on the interface `name` whose rings another process hands down.
 ///
 /// # Errors
 /// As [`Port::open`].

@@ -12,10 +12,8 @@ use super::receiver::{Inlet, Receiver};
 use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
 use crate::guard::LOOPBACK;
-use crate::kernel::Version;
 use crate::port::filter::Program;
-use crate::port::undescribed::Undescribed;
-use crate::port::{Coverage, HandedRing, PortError, RingPlace, Sight};
+use crate::port::{Coverage, HandedRing, InletKind, PortError, RingPlace, Sight};
 use crate::sys;
 
 /// ARP comes one by one: as many slots as there are in a block.
@@ -43,7 +41,7 @@ struct Wanted<'a> {
     protocol: i32,
     options: PortOptions,
     filter: &'a Program,
-    marked_only: bool,
+    kind: InletKind,
 }
 
 /// Opens the receiving side.
@@ -56,7 +54,7 @@ pub(super) fn receiver(
         protocol,
         options: *options,
         filter,
-        marked_only: false,
+        kind: InletKind::Everything,
     };
     let Sight::Marked(bit) = options.sight else {
         let only = open_inlet(interface, &everything(libc::ETH_P_ALL))?;
@@ -66,7 +64,7 @@ pub(super) fn receiver(
         protocol: i32::from(uvs_hook::HIDDEN),
         options: *options,
         filter: &Program::marked(bit),
-        marked_only: true,
+        kind: InletKind::Marked,
     };
     let hidden = open_inlet(interface, &marked)?;
     let mut others = Vec::new();
@@ -77,6 +75,7 @@ pub(super) fn receiver(
                 slot_bytes: Some(ARP_SLOT_BYTES),
                 ..*options
             },
+            kind: InletKind::Protocol,
             ..everything(libc::ETH_P_ARP)
         };
         others.push(open_inlet(interface, &arp)?);
@@ -131,18 +130,14 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
             mib: geometry.bytes() >> 20,
             source,
         })?;
-    let before = match wanted.protocol {
-        libc::ETH_P_ALL => Before::KeepingOut(Undescribed::by(Version::running())),
-        _ if wanted.marked_only => Before::Hidden(interface.index),
-        _ => Before::OnlyAt(interface.index),
-    };
+    let before = Before::of(wanted.kind, interface.index);
     let coverage = attach(&socket, before.instructions(interface.mtu), wanted.filter)
         .map_err(kernel(name, "SO_ATTACH_FILTER"))?;
     sys::bind_packet(&socket, interface.index, ethertype(wanted.protocol))
         .map_err(kernel(name, "bind"))?;
     let inlet = Inlet {
         ring: RingReceiver::new(socket, ring, before),
-        marked_only: wanted.marked_only,
+        kind: wanted.kind,
     };
     Ok(OpenedInlet {
         inlet,
@@ -162,14 +157,15 @@ pub(super) fn handed_down(
             slot_bytes,
             slots,
             head,
+            inlet: kind,
         } = handed.place;
         let geometry = Geometry { slot_bytes, slots };
         let ring = Ring::map(handed.socket.as_fd(), geometry)?;
-        let before = Before::KeepingOut(Undescribed::by(Version::running()));
+        let before = Before::of(kind, interface.index);
         let socket = Socket::from(handed.socket);
         Ok(Inlet {
             ring: RingReceiver::succeed(socket, ring, before, head),
-            marked_only: false,
+            kind,
         })
     };
     let inlets = rings.into_iter().map(inlet).collect::<io::Result<_>>();

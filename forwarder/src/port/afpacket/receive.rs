@@ -15,10 +15,13 @@ use super::copies::{self, Copies};
 use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
 use super::stall::StallWatch;
+use crate::kernel::Version;
 use crate::port::filter::{self, Program};
 use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
-use crate::port::{Budget, Coverage, HandedRing, Link, Received, RingPlace, RxMeta, RxStatistics};
+use crate::port::{
+    Budget, Coverage, HandedRing, InletKind, Link, Received, RingPlace, RxMeta, RxStatistics,
+};
 use crate::sys;
 
 /// Bytes of the tag that a hidden frame has behind its MAC addresses.
@@ -52,6 +55,15 @@ pub(super) enum Before {
 }
 
 impl Before {
+    /// For a socket of this kind at the interface with this index.
+    pub(super) fn of(kind: InletKind, ifindex: u32) -> Self {
+        match kind {
+            InletKind::Everything => Self::KeepingOut(Undescribed::by(Version::running())),
+            InletKind::Protocol => Self::OnlyAt(ifindex),
+            InletKind::Marked => Self::Hidden(ifindex),
+        }
+    }
+
     /// As instructions, for a link with this MTU.
     pub(super) fn instructions(self, mtu: u32) -> Vec<sock_filter> {
         match self {
@@ -276,7 +288,7 @@ impl RingReceiver {
         Some(name.as_str().to_owned())
     }
 
-    pub(super) fn hand_down(&self) -> io::Result<HandedRing> {
+    pub(super) fn hand_down(&self, inlet: InletKind) -> io::Result<HandedRing> {
         assert!(self.batch.is_empty(), "a batch is in hand");
         let Geometry { slot_bytes, slots } = self.ring.geometry();
         Ok(HandedRing {
@@ -285,6 +297,7 @@ impl RingReceiver {
                 slot_bytes,
                 slots,
                 head: self.head,
+                inlet,
             },
         })
     }

@@ -13,14 +13,14 @@ use uvs_core::frame::Offload;
 
 use super::receive::RingReceiver;
 use crate::port::filter::Program;
-use crate::port::{Budget, Coverage, HandedRing, Link, Receive, Received, RxStatistics};
+use crate::port::{Budget, Coverage, HandedRing, InletKind, Link, Receive, Received, RxStatistics};
 
 /// One socket of a port.
 #[derive(Debug)]
 pub(super) struct Inlet {
     pub(super) ring: RingReceiver,
-    /// Its filter says what the hook has marked, and never changes.
-    pub(super) marked_only: bool,
+    /// What it is for; of what the hook has marked the filter never changes.
+    pub(super) kind: InletKind,
 }
 
 /// The receiving side of an AF_PACKET port. A batch is those of its sockets, one after the other.
@@ -87,7 +87,7 @@ impl Receive for Receiver {
 
     fn set_filter(&mut self, program: &Program) -> io::Result<Coverage> {
         let mut coverage = Coverage::Exact;
-        for inlet in self.inlets.iter().filter(|i| !i.marked_only) {
+        for inlet in self.inlets.iter().filter(|i| i.kind != InletKind::Marked) {
             coverage = inlet.ring.set_filter(program)?;
         }
         Ok(coverage)
@@ -110,7 +110,8 @@ impl Receive for Receiver {
     }
 
     fn hand_down(&self) -> io::Result<Vec<HandedRing>> {
-        self.inlets.iter().map(|i| i.ring.hand_down()).collect()
+        let inlets = self.inlets.iter();
+        inlets.map(|i| i.ring.hand_down(i.kind)).collect()
     }
 
     fn statistics(&mut self) -> RxStatistics {

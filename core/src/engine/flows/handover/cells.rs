@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conn::{ConnId, NONE};
 use crate::offload::{Birth, Cell, ServerCell};
 use crate::time::Instant;
@@ -11,7 +13,7 @@ use crate::time::Instant;
 const WHOLE: u32 = NONE - 1;
 
 /// A direction of a taken connection, as far as the engine depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Way {
     /// The place of the next hop.
     pub(super) hop: u32,
@@ -22,7 +24,7 @@ pub(super) struct Way {
 }
 
 /// What a connection was taken with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Terms {
     pub(super) server: ServerCell,
     pub(super) generation: u32,
@@ -34,7 +36,7 @@ pub(super) struct Terms {
 }
 
 /// A cell that was given out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Held {
     pub(super) conn: ConnId,
     pub(super) birth: Birth,
@@ -49,6 +51,7 @@ pub(super) struct Held {
 }
 
 /// All cells of this engine's.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Cells {
     range: Range<u32>,
     held: Vec<Option<Held>>,

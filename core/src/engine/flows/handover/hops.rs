@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::fib::{Fib, NextHop};
 use crate::flow::Addr;
 use crate::offload::Hop;
@@ -13,6 +15,7 @@ use crate::verdict::PortId;
 type Key = (PortId, Addr, u32);
 
 /// A place that is in use.
+#[derive(Clone, Serialize, Deserialize)]
 struct Used {
     key: Key,
     hop: Hop,
@@ -21,9 +24,12 @@ struct Used {
 }
 
 /// All next hops of this engine's.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Hops {
     range: Range<u32>,
     used: Vec<Option<Used>>,
+    /// Where each of those is.
+    #[serde(skip)]
     places: HashMap<Key, u32>,
     /// Places that nothing leads to since the last orders were given,
     left: Vec<u32>,
@@ -40,6 +46,14 @@ impl Hops {
             left: Vec::new(),
             free: VecDeque::new(),
         }
+    }
+
+    /// Those that an engine in another process has handed down.
+    pub(super) fn succeed(mut self) -> Self {
+        let used = (self.range.start..).zip(&self.used);
+        let places = used.filter_map(|(place, used)| Some((used.as_ref()?.key, place)));
+        self.places = places.collect();
+        self
     }
 
     /// The place of a next hop, for one more direction; with the order where it is new. `None` where there is

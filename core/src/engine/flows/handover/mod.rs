@@ -11,6 +11,7 @@ mod cells;
 mod hops;
 mod offer;
 mod servers;
+mod succession;
 mod truth;
 
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +33,7 @@ use cells::{Cells, Held};
 use hops::Hops;
 pub(in crate::engine) use offer::{Draft, Drafts};
 use servers::ServerCells;
+pub(super) use succession::Estate;
 pub(in crate::engine) use truth::Shown;
 
 /// Says whether somebody wants to see a flow's frames.

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::conn::NONE;
 use crate::counters::Stats;
 use crate::engine::flows::pool::Pool;
@@ -12,7 +14,7 @@ use crate::offload::{Hook, ServerCell, ServerOrder, Traffic};
 use crate::service::{Forwarding, Tunnel};
 
 /// What taken connections depend on of their server.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Footing {
     removed: bool,
     forwarding: Forwarding,
@@ -20,6 +22,7 @@ struct Footing {
 }
 
 /// A cell in use.
+#[derive(Clone, Serialize, Deserialize)]
 struct Used {
     /// Its server's place,
     place: u32,
@@ -31,6 +34,7 @@ struct Used {
 }
 
 /// All servers' cells of this engine's.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ServerCells {
     range: Range<u32>,
     used: Vec<Option<Used>>,
