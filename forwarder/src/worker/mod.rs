@@ -113,6 +113,9 @@ pub(crate) struct Worker {
     live: Option<Box<Live>>,
     /// The kernel has no copy of the frames that come in, but for ARP.
     hides: bool,
+    /// After a batch it looks once more before it sleeps: what it has forwarded is often answered by then. Not where
+    /// the kernel forwards the answers.
+    lingers: bool,
     /// What an earlier daemon has left in the kernel, until it is taken over.
     inheritance: Option<Inheritance>,
     /// What a worker of another process has handed down, until there is something to serve.
@@ -127,6 +130,8 @@ impl Worker {
         line: Line,
     ) -> std::io::Result<(Self, Waker)> {
         let hides = ports.hooked.is_some();
+        let reach = ports.hooked.as_ref().map(|hooked| hooked.reach);
+        let lingers = reach != Some(Reach::Everything);
         let inheritance = ports.hooked.and_then(|hooked| {
             engine.attach(hooked.hook, hooked.reach, hooked.room);
             hooked.inheritance
@@ -169,6 +174,7 @@ impl Worker {
             arrivals: Vec::new(),
             live: None,
             hides,
+            lingers,
             inheritance,
             handed_down: ports.handed_down,
         };
@@ -193,7 +199,7 @@ impl Worker {
             if !self.answer_asks(now) {
                 return self.close();
             }
-            let work = busy || expiring || self.has_frames();
+            let work = busy && self.lingers || expiring || self.has_frames();
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
