@@ -27,9 +27,9 @@ impl Engine {
         self.flows.attach(hook, (reach, room), timeouts);
     }
 
-    /// Whether connections are handed over to the kernel.
-    pub const fn has_hook(&self) -> bool {
-        self.flows.has_hook()
+    /// How far the kernel's part goes; `None` without a hook.
+    pub fn reach(&self) -> Option<Reach> {
+        self.flows.reach()
     }
 
     /// Takes all connections back. What the kernel has counted is in the engine's numbers then.

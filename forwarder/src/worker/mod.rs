@@ -113,6 +113,9 @@ pub(crate) struct Worker {
     live: Option<Box<Live>>,
     /// The kernel has no copy of the frames that come in, but for ARP.
     hides: bool,
+    /// After a batch it looks once more before it sleeps: what it has forwarded is often answered by then. Not where
+    /// the kernel forwards the answers.
+    lingers: bool,
     /// What an earlier daemon has left in the kernel, until it is taken over.
     inheritance: Option<Inheritance>,
     /// What a worker of another process has handed down, until there is something to serve.
@@ -130,7 +133,7 @@ impl Worker {
             engine.attach(hooked.hook, hooked.reach, hooked.room);
             hooked.inheritance
         });
-        let hides = engine.has_hook();
+        let reach = engine.reach();
         // What stands there before anything was published is nothing to serve by.
         let mut seen_desired = 0;
         line.published.desired.newer(&mut seen_desired);
@@ -168,7 +171,8 @@ impl Worker {
             latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
-            hides,
+            hides: reach.is_some(),
+            lingers: reach != Some(Reach::Everything),
             inheritance,
             handed_down: ports.handed_down,
         };
@@ -193,7 +197,7 @@ impl Worker {
             if !self.answer_asks(now) {
                 return self.close();
             }
-            let work = busy || expiring || self.has_frames();
+            let work = busy && self.lingers || expiring || self.has_frames();
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
