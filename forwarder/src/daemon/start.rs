@@ -89,8 +89,7 @@ pub fn run(options: Options) -> Result<()> {
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let wake = waking(&notify);
-    let workers = Workers::start(vec![begun.worker], mirror.fib(), wake)?;
+    let workers = Workers::start(vec![begun.worker], mirror.fib(), waking(&notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
