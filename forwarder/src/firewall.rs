@@ -20,7 +20,7 @@ const GENERATION: [u8; 2] = 1u16.to_ne_bytes();
 const HEADERS: u8 = 20;
 
 /// What came of reading the rules.
-type Outcome = Result<Vec<DropRule>, String>;
+pub(crate) type Outcome = Result<Vec<DropRule>, String>;
 
 /// Reads the rules when they have changed.
 #[derive(Debug, Default)]

@@ -175,8 +175,11 @@ fn run(args: &Args) -> Result<()> {
         args.downloads,
         failed.len()
     );
-    failed.iter().for_each(|why| println!("  such as: {why}"));
-    done
+    failed
+        .iter()
+        .take(1)
+        .for_each(|why| println!("  such as: {why}"));
+    end(done?)
 }
 
 /// The daemon, with a service on its VIP.
@@ -190,8 +193,8 @@ fn serving<'lab>(lab: &'lab Lab, uvs: &Path, hook: &str) -> Result<Daemon<'lab>>
     Ok(daemon)
 }
 
-/// Upgrades it time after time, and ends the last one.
-fn upgrades(daemon: &Daemon<'_>, times: u32, is_over: &AtomicBool) -> Result<()> {
+/// Upgrades it time after time; the last one's process.
+fn upgrades(daemon: &Daemon<'_>, times: u32, is_over: &AtomicBool) -> Result<Pid> {
     let mut heir = None;
     let mut pauses = Vec::new();
     for _ in 0..times {
@@ -221,6 +224,11 @@ fn upgrades(daemon: &Daemon<'_>, times: u32, is_over: &AtomicBool) -> Result<()>
         .lines()
         .filter(|l| l.contains("hook"))
         .for_each(|line| println!("{line}"));
+    Ok(heir)
+}
+
+/// Ends the last daemon.
+fn end(heir: Pid) -> Result<()> {
     kill_process(heir, Signal::TERM).context("the last daemon")?;
     let end = Instant::now() + PATIENCE;
     while test_kill_process(heir).is_ok() {

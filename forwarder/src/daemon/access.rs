@@ -5,6 +5,7 @@ use uvs_control::config::HostFirewall;
 use uvs_control::firewall::DropRule;
 
 use super::Daemon;
+use crate::firewall::Outcome;
 
 impl Daemon {
     /// What a file held stays in force where it has become bad or is gone.
@@ -32,12 +33,10 @@ impl Daemon {
         }
     }
 
-    /// Reads the host's firewall before the first packet.
-    pub(super) fn read_firewall(&mut self) {
-        if self.host_firewall == HostFirewall::Ignore {
-            return;
-        }
-        match self.firewall.first() {
+    /// Takes up what the host's firewall is, before the first packet; `None` = it is not followed.
+    pub(super) fn begin_firewall(&mut self, read: Option<Outcome>) {
+        let Some(read) = read else { return };
+        match read {
             Ok(drop_rules) => {
                 self.table.set_drop_rules(drop_rules);
                 self.table.follow_firewall();

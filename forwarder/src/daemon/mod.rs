@@ -316,6 +316,9 @@ impl Daemon {
             host_filter,
         };
         self.workers.put_in_force(desired).map_err(failed)?;
+        if let Some(predecessor) = &self.options.predecessor {
+            predecessor.serve();
+        }
         if wanted != both || taken_over {
             self.isolation.apply(&wanted).map_err(failed)?;
         }

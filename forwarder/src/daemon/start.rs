@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
 use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
-use uvs_control::config::{Config, Metrics, OwnVips};
+use uvs_control::config::{Config, HostFirewall, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
 use uvs_control::protocol::{HookMode, SyncNumbers, SyncRole};
 use uvs_control::server::Server;
@@ -85,12 +85,12 @@ pub fn run(options: Options) -> Result<()> {
     let own = options.own_vips.as_ref();
     load(&mut table, &options.config, &list_files, own)?;
     let repaired = begin::repaired(&guard_repaired, &notify);
+    let (firewall, host_rules) = host_rules(&options);
     let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let wake = waking(&notify);
-    let workers = Workers::start(vec![begun.worker], mirror.fib(), wake)?;
+    let workers = Workers::start(vec![begun.worker], mirror.fib(), waking(&notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
@@ -109,7 +109,7 @@ pub fn run(options: Options) -> Result<()> {
         options,
         table,
         list_files,
-        firewall: firewall::Watch::default(),
+        firewall,
         mirror,
         isolation: begun.isolation,
         guarded: GuardSpec::default(),
@@ -139,7 +139,17 @@ pub fn run(options: Options) -> Result<()> {
         upgrades,
         log_before: before.past.log,
     };
-    serve(daemon, begun.server, begun.programs, &before.carried.sync)
+    let sockets = (begun.server, begun.programs);
+    serve(daemon, sockets, host_rules, &before.carried.sync)
+}
+
+/// The host's firewall, where it is followed. `nft` takes its time, in which a daemon that this one takes over from still
+/// serves.
+fn host_rules(options: &Options) -> (firewall::Watch, Option<firewall::Outcome>) {
+    let mut watch = firewall::Watch::default();
+    let follows = options.config.host_firewall == HostFirewall::Follow;
+    let rules = follows.then(|| watch.first());
+    (watch, rules)
 }
 
 /// Wakes the control thread.
@@ -154,12 +164,12 @@ fn waking(notify: &Arc<Waker>) -> impl Fn() + Clone + Send + use<> {
 /// and runs until a signal ends it.
 fn serve(
     mut daemon: Daemon,
-    mut server: Server,
-    mut programs: IpvsSocket,
+    (mut server, mut programs): (Server, IpvsSocket),
+    host_rules: Option<firewall::Outcome>,
     sync: &[(SyncRole, SyncNumbers)],
 ) -> Result<()> {
     daemon.watch_signals()?;
-    daemon.read_firewall();
+    daemon.begin_firewall(host_rules);
     let predecessor = daemon.options.predecessor.clone();
     let published = daemon.publish().and_then(|()| match predecessor {
         None => daemon.start_all_sync(),
@@ -181,10 +191,7 @@ fn serve(
         }
         return Err(error);
     }
-    if let Some(predecessor) = predecessor {
-        predecessor.serve();
-        daemon.options.predecessor = None;
-    }
+    daemon.options.predecessor = None;
     daemon.notifier.ready();
     tracing::info!(
         interfaces = daemon.interfaces.join(","),

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Predecessor {
     channel: Mutex<Channel>,
     has_taken: AtomicBool,
+    serves: AtomicBool,
 }
 
 impl Predecessor {
@@ -41,6 +42,7 @@ impl Predecessor {
         Ok(Some(Self {
             channel: Mutex::new(Channel::of(socket)),
             has_taken: AtomicBool::new(false),
+            serves: AtomicBool::new(false),
         }))
     }
 
@@ -105,9 +107,11 @@ impl Predecessor {
         Ok(())
     }
 
-    /// Says that this daemon serves.
+    /// Says that this daemon serves, once.
     pub(crate) fn serve(&self) {
-        let _ = self.channel().say(word::SERVES, "");
+        if !self.serves.swap(true, Ordering::Relaxed) {
+            let _ = self.channel().say(word::SERVES, "");
+        }
     }
 
     fn channel(&self) -> std::sync::MutexGuard<'_, Channel> {
