@@ -29,7 +29,7 @@ impl Engine {
 
     /// How far the kernel's part goes; `None` without a hook.
     pub fn reach(&self) -> Option<Reach> {
-        self.flows.reach()
+        self.flows.has_hook().then(|| self.flows.reach())
     }
 
     /// Takes all connections back. What the kernel has counted is in the engine's numbers then.

@@ -244,11 +244,6 @@ impl Flows {
         self.handover.is_some()
     }
 
-    /// How far the kernel's part goes; `None` without a hook.
-    pub(in crate::engine) fn reach(&self) -> Option<Reach> {
-        self.handover.as_ref().map(|handover| handover.reach)
-    }
-
     /// A connection was made.
     pub(super) fn note_opened(&mut self, id: ConnId) {
         if let Some(handover) = &mut self.handover
