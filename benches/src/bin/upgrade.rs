@@ -83,7 +83,7 @@ impl Met {
                 ErrorKind::ConnectionReset => self.resets += 1,
                 _ => self.failures += 1,
             }
-            self.example.get_or_insert(error.to_string());
+            self.example.get_or_insert_with(|| error.to_string());
         }
     }
 
