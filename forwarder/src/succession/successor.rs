@@ -171,8 +171,9 @@ impl Successor {
         rest: &str,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), NoSuccessor> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match self.channel.hand(word, rest, descriptors) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(e) if !matches!(e.kind(), BrokenPipe | ConnectionReset) => {
                 Err(NoSuccessor::Here(e.to_string()))
             }
             _ => Ok(()),
