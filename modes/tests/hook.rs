@@ -202,8 +202,8 @@ fn a_trace_sees_the_frames_of_a_taken_connection_while_it_asks_for_them() {
     assert_eq!(model.forwarded(), before + 1);
 }
 
-#[test]
-fn where_the_table_is_full_it_stays_in_user_space_and_its_replies_are_ours() {
+/// A NAT service with two connections, and a kernel that has room for one.
+fn with_room_for_one() -> (Bed, Model) {
     let mut bed = Bed::new(uvs_modes::BUILTIN, Limits::default());
     bed.take_back();
     let model = Model::default();
@@ -212,6 +212,12 @@ fn where_the_table_is_full_it_stays_in_user_space_and_its_replies_are_ours() {
     bed.add_service(Protocol::Tcp, Forwarding::Nat, Tunnel::default());
     establish(&mut bed, CLIENT);
     establish(&mut bed, Endpoint::new(CLIENT.addr, 7));
+    (bed, model)
+}
+
+#[test]
+fn where_the_table_is_full_it_stays_in_user_space_and_its_replies_are_ours() {
+    let (mut bed, model) = with_room_for_one();
     let ours = (Protocol::Tcp, server());
     assert_eq!(model.memory().whole, [ours]);
     let handed = bed.engine.handed_over();
@@ -223,18 +229,10 @@ fn where_the_table_is_full_it_stays_in_user_space_and_its_replies_are_ours() {
 
 #[test]
 fn another_engine_goes_on_with_what_the_kernel_forwards() {
-    let limits = Limits::default();
-    let mut bed = Bed::new(uvs_modes::BUILTIN, limits.clone());
-    bed.take_back();
-    let model = Model::default();
-    model.memory().limit = Some(1);
-    bed.hand_over_to(model.clone(), Reach::Everything);
-    bed.add_service(Protocol::Tcp, Forwarding::Nat, Tunnel::default());
-    establish(&mut bed, CLIENT);
-    establish(&mut bed, Endpoint::new(CLIENT.addr, 7));
+    let (mut bed, model) = with_room_for_one();
     bed.engine.watch(Some(Box::new(|_| true)));
     let before = bed.engine.handed_over();
-    bed.hand_down(uvs_modes::BUILTIN, limits);
+    bed.hand_down(uvs_modes::BUILTIN, Limits::default());
     let after = bed.engine.handed_over();
     assert_eq!((after.taken, after.takes), (before.taken, before.takes));
     // Another process has other routes until it is shown that they are the same: the next packet comes up, and with

@@ -64,10 +64,5 @@ fn who_joins_in_a_download_is_told_of_it_with_the_key_and_not_without() {
     assert_eq!(numbers(second)["datagrams"], 0, "not by a datagram");
     assert_eq!(ended(&numbers(first), "complete"), 1);
     assert!(second.ask("-Lnc").contains("ESTABLISHED"));
-    assert!(!downloading.is_finished(), "the download is not over yet");
-    first.kill();
-    pair.serve_by(1);
-    let (bytes, longest_gap) = downloading.finish();
-    assert_eq!(bytes, Ok(pair::LENGTH), "every byte as it was sent");
-    assert!(longest_gap < Duration::from_secs(8), "{longest_gap:?}");
+    pair.fail_over([downloading]);
 }

@@ -23,8 +23,6 @@ pub(crate) struct Director {
     pub(crate) host: Netns,
     /// What UVS takes over there.
     interfaces: &'static [&'static str],
-    /// What UVS is started with besides.
-    words: &'static str,
     daemon: Mutex<Child>,
     /// The process that has taken over from it.
     heir: Mutex<Option<Pid>>,
@@ -36,22 +34,12 @@ pub(crate) struct Director {
 impl Director {
     /// Starts UVS on a host.
     pub(crate) fn start(host: Netns, interfaces: &'static [&'static str]) -> Self {
-        Self::start_with(host, interfaces, "")
-    }
-
-    /// The same, with these words besides.
-    pub(crate) fn start_with(
-        host: Netns,
-        interfaces: &'static [&'static str],
-        words: &'static str,
-    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join(CONFIGURATION), "").expect("a file");
-        let daemon = Mutex::new(spawn(&host, interfaces, (dir.path(), words)));
+        let daemon = Mutex::new(spawn(&host, interfaces, dir.path()));
         let director = Self {
             host,
             interfaces,
-            words,
             daemon,
             heir: Mutex::default(),
             others: Mutex::default(),
@@ -165,8 +153,7 @@ impl Director {
         for interface in self.interfaces {
             self.host.ip(&format!("link set {interface} up"));
         }
-        let started = (self.dir.path(), self.words);
-        self.daemon = Mutex::new(spawn(&self.host, self.interfaces, started));
+        self.daemon = Mutex::new(spawn(&self.host, self.interfaces, self.dir.path()));
         self.wait_until_ready();
     }
 }
@@ -203,7 +190,7 @@ impl Drop for Director {
 }
 
 /// Starts UVS.
-fn spawn(host: &Netns, interfaces: &[&str], (dir, words): (&Path, &str)) -> Child {
+fn spawn(host: &Netns, interfaces: &[&str], dir: &Path) -> Child {
     let mut uvs = Command::new(stand::uvs());
     uvs.env("UVS_SOCKET", dir.join("control.sock"));
     uvs.args(["run", "--metrics", "off", "--config"]);
@@ -211,7 +198,6 @@ fn spawn(host: &Netns, interfaces: &[&str], (dir, words): (&Path, &str)) -> Chil
     for interface in interfaces {
         uvs.args(["--interface", interface]);
     }
-    uvs.args(words.split_whitespace());
     let log = std::fs::File::create(dir.join("log")).expect("a file");
     uvs.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     host.enter(|| uvs.spawn().expect("uvs runs"))

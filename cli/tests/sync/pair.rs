@@ -49,11 +49,6 @@ pub(crate) struct Pair {
 impl Pair {
     /// With the server's replies to the client `directly`, by `the gateway`, or to `the local address`.
     pub(crate) fn new(replies: &str) -> Self {
-        Self::with(replies, "")
-    }
-
-    /// The same, whose directors' UVS is started with these words besides.
-    pub(crate) fn with(replies: &str, words: &'static str) -> Self {
         let switches = [Netns::new(), Netns::new()];
         for switch in &switches {
             switch.ip("link add name sw0 type bridge");
@@ -84,10 +79,24 @@ impl Pair {
         prepare(&server, replies);
         Self {
             client,
-            directors: hosts.map(|host| Director::start_with(host, &["eth0", "eth1"], words)),
+            directors: hosts.map(|host| Director::start(host, &["eth0", "eth1"])),
             server,
             decapsulates: replies == "directly",
             _switches: switches,
+        }
+    }
+
+    /// The first director is killed, and the second serves: downloads that began with the first arrive whole. The last
+    /// of them is running still.
+    pub(crate) fn fail_over<const N: usize>(&self, downloading: [Download; N]) {
+        let last = downloading.last().expect("a download");
+        assert!(!last.is_finished(), "the download is not over yet");
+        self.directors[0].kill();
+        self.serve_by(1);
+        for download in downloading {
+            let (bytes, longest_gap) = download.finish();
+            assert_eq!(bytes, Ok(LENGTH), "every byte as it was sent");
+            assert!(longest_gap < Duration::from_secs(8), "{longest_gap:?}");
         }
     }
 

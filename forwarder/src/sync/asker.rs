@@ -4,7 +4,7 @@
 //! One after the other, and of each one datagram in a turn: 255 messages at most, which a worker takes up between two
 //! batches, in about 0.3 ms.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -24,8 +24,9 @@ use crate::random;
 
 /// How long another director may say nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long after a failure it is asked again.
+/// How long after a failure it is asked again, and after the first one, which may be that of a director that just begins.
 const RETRY: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// How soon it is asked again after all was told, however much was missed since.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Directors that are asked at most, where they were not named: as many as may be named.
@@ -177,11 +178,12 @@ impl Asker {
             return;
         };
         if let Some(ended) = &failure {
-            other.due = Some(now + RETRY);
+            let is_first = other.failure.is_none();
+            other.due = Some(now + if is_first { FIRST_RETRY } else { RETRY });
             // Once for each reason, however long it lasts.
             if other.failure != failure {
                 tracing::warn!(
-                    "{with} is asked for all it has, and does not tell: {ended}; it is asked again every {} s",
+                    "{with} is asked for all it has, and does not tell: {ended}; it is asked again soon, and then every {} s",
                     RETRY.as_secs()
                 );
             }
@@ -213,9 +215,9 @@ impl Talk {
         if self.asking.is_none() {
             self.greet(now, key, (port, syncid))?;
         }
-        self.write()?;
+        socket::flush(&mut self.stream, &mut self.out)?;
         let all = self.hear(now, syncid, told)?;
-        self.write()?;
+        socket::flush(&mut self.stream, &mut self.out)?;
         if !all && now > self.until {
             let why = format!("it has said nothing for {} s", PATIENCE.as_secs());
             return Err(Ended::new(BulkResult::Slow, why));
@@ -272,19 +274,6 @@ impl Talk {
                 Err(e) => return Err(e.into()),
             }
         }
-    }
-
-    fn write(&mut self) -> Result<(), Ended> {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Ok(len) => {
-                    self.out.drain(..len);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! has left, one in a turn for all who ask: so the workers pause for one part at a time, and no more than a part of each
 //! is kept in memory. Who takes nothing for too long is told no more.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -258,16 +258,8 @@ impl Client {
     }
 
     fn write(&mut self, now: Instant) -> Result<(), Ended> {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Ok(len) => {
-                    self.out.drain(..len);
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e.into()),
-            }
-        }
-        if matches!(self.stage, Stage::Telling(_)) {
+        socket::flush(&mut self.stream, &mut self.out)?;
+        if self.out.is_empty() && matches!(self.stage, Stage::Telling(_)) {
             self.until = now + PATIENCE;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The sockets of sync daemons (`make_send_sock`, `make_receive_sock` of net/netfilter/ipvs/ip_vs_sync.c).
 
-use std::io;
+use std::io::{self, ErrorKind, Write};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
 };
@@ -90,6 +90,23 @@ pub(super) fn connect(interface: &str, to: SocketAddr) -> io::Result<TcpStream> 
         connected => connected?,
     }
     Ok(socket.into())
+}
+
+/// Lets as much of `out` leave as the other end takes now.
+///
+/// # Errors
+/// The connection is gone.
+pub(super) fn flush(stream: &mut TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+    while !out.is_empty() {
+        match stream.write(out) {
+            Ok(len) => {
+                out.drain(..len);
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 const fn any_like(address: IpAddr) -> IpAddr {
