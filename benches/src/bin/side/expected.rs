@@ -38,7 +38,8 @@ pub(crate) fn mark(
 ) -> Option<Mark> {
     match (ours, theirs) {
         (Peer::Hook, Peer::Nft) => hook_beside_nft(cell, figure),
-        (Peer::Hook, Peer::Haproxy) => hook_beside_haproxy(figure),
+        // Foreign traffic passes haproxy by.
+        (Peer::Hook, Peer::Haproxy) if cell != Cell::Foreign => hook_beside_haproxy(figure),
         // The price of the program for what is none of UVS's, beside a director that only routes.
         (Peer::Hook, Peer::Direct) if (cell, figure) == (Cell::Foreign, Figure::MachineCpu) => {
             Some(AtMost(1.1))
@@ -109,11 +110,14 @@ mod tests {
         assert_eq!(rate(Peer::Plain, Peer::Nft), Some(AtLeast(0.6)));
         assert_eq!(rate(Peer::Hook, Peer::Nft), Some(AtLeast(1.1)));
         assert_eq!(rate(Peer::Hook, Peer::Direct), None);
+        assert_eq!(rate(Peer::Hook, Peer::Haproxy), Some(AtLeast(1.0)));
         let foreign = |ours| {
             let figure = Figure::MachineCpu;
             mark(Mode::Nat, Cell::Foreign, figure, (ours, Peer::Direct))
         };
         assert_eq!(foreign(Peer::Hook), Some(AtMost(1.1)));
         assert_eq!(foreign(Peer::Plain), None);
+        let past = (Peer::Hook, Peer::Haproxy);
+        assert_eq!(mark(Mode::Nat, Cell::Foreign, Figure::Rate, past), None);
     }
 }
