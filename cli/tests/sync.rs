@@ -20,8 +20,6 @@ mod upgrade;
 #[path = "sync/vrrp.rs"]
 mod vrrp;
 
-use std::time::Duration;
-
 use director::eventually;
 use pair::{Pair, SERVER, VIP, download};
 

@@ -1,12 +1,10 @@
 //! A director that comes in the middle of a download, and of which no datagram tells it any more: it asks for all, is told
 //! if it has the key, and the download goes on when the other one is killed. All of it in IPv6, by FULLNAT.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::director::{Director, eventually};
-use crate::pair::{self, LOCAL6, Pair, SERVER6, VIP6, download_from};
+use crate::pair::{LOCAL6, Pair, SERVER6, VIP6, download_from};
 
 const SECRET: &str = "the secret of both";
 

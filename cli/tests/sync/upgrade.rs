@@ -3,13 +3,12 @@
 //! for all when it first hears it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::bulk;
 use crate::director::{Director, eventually};
-use crate::pair::{self, Pair, begins_to_answer, download};
+use crate::pair::{Pair, begins_to_answer, download};
 use crate::{add_service, configure};
 
 /// The clients of the established connections that a director lists.
