@@ -138,12 +138,13 @@ impl Captured {
     }
 }
 
-/// Joins the lines of each frame; continuations are indented.
+/// Joins the lines of each frame. Only its first begins with a time: what tcpdump takes for a protocol by a port that was
+/// given at random it may print over several lines, not all of them indented.
 fn frames(text: &str) -> Vec<String> {
     let mut frames: Vec<String> = Vec::new();
     for line in text.lines() {
         match frames.last_mut() {
-            Some(frame) if line.starts_with([' ', '\t']) => {
+            Some(frame) if !begins_with_time(line) => {
                 frame.push(' ');
                 frame.push_str(line.trim());
             }
@@ -151,6 +152,16 @@ fn frames(text: &str) -> Vec<String> {
         }
     }
     frames
+}
+
+/// Whether a line begins as `14:51:17.254213 `.
+fn begins_with_time(line: &str) -> bool {
+    const TIME: &str = "00:00:00.000000 ";
+    let like = |(c, pattern): (u8, u8)| match pattern {
+        b'0' => c.is_ascii_digit(),
+        other => c == other,
+    };
+    line.len() >= TIME.len() && line.bytes().zip(TIME.bytes()).all(like)
 }
 
 /// The frame's own length, which comes before the packet's.
@@ -178,6 +189,7 @@ mod tests {
     10.9.0.2.80 > 10.9.0.1.54054: Flags [.], cksum 0x4f14 (correct), seq 1:1449, ack 1, win 65160, length 1448
 14:51:19.295886 de:82:0d:6a:d5:7e > 2e:01:0f:09:70:fa, ethertype IPv4 (0x0800), length 1515: (tos 0x0, ttl 64, id 41724, offset 0, flags [DF], proto UDP (17), length 1501, bad cksum 1 (->2)!)
     10.9.0.2.5201 > 10.9.0.1.52003: [udp sum ok] UDP, length 1473
+14:51: what a decoder made of it
 ";
 
     #[test]
