@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -88,10 +89,12 @@ impl Channel {
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
         let into = &mut [IoSliceMut::new(&mut said)];
-        let received = match recvmsg(&self.0, into, &mut beside, flags) {
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            received => received?,
-        };
+        let mut received = recvmsg(&self.0, into, &mut beside, flags);
+        if matches!(received, Err(Errno::CONNRESET)) {
+            // The other end was closed with a word unread: that is told once, and before what it had said itself.
+            received = recvmsg(&self.0, into, &mut beside, flags);
+        }
+        let received = received?;
         let descriptors = beside
             .drain()
             .filter_map(|message| match message {
@@ -119,7 +122,7 @@ impl Channel {
                 Timespec::try_from(left.max(Duration::from_millis(1))).map_err(io::Error::other)?;
             let mut readable = [PollFd::new(&self.0, PollFlags::IN)];
             match poll(&mut readable, Some(&left)) {
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Ok(0) if Instant::now() >= by => return Err(io::ErrorKind::TimedOut.into()),
                 Ok(0) => {}
                 Ok(_) => return Ok(()),
@@ -161,6 +164,21 @@ mod tests {
         let late = old.hear(Instant::now() + Duration::from_millis(5));
         assert_eq!(late.expect_err("nothing").kind(), io::ErrorKind::TimedOut);
         drop(new);
+        assert!(old.hear(soon()).expect("an end").is_none());
+    }
+
+    #[test]
+    fn the_last_words_are_heard_of_an_end_that_is_closed_without_having_read_all() {
+        let (old, new) = Channel::pair().expect("a pair");
+        let new = Channel::of(new);
+        old.say("hook", "none").expect("said");
+        new.say("refused", "why").expect("said");
+        drop(new);
+        let heard = old.hear(soon()).expect("heard").expect("a word");
+        assert_eq!(
+            (heard.word.as_str(), heard.rest.as_str()),
+            ("refused", "why")
+        );
         assert!(old.hear(soon()).expect("an end").is_none());
     }
 
