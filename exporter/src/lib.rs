@@ -23,6 +23,6 @@ pub use http::render;
 pub use server::{Exporter, serve};
 pub use snapshot::{
     BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
-    LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
+    LocalAddress, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
     ServiceMetrics, State, SyncMetrics, WorkerMetrics,
 };

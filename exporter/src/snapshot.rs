@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::Addr;
-use uvs_core::numbers::{ServerNumbers, ServiceNumbers, SyncNumbers};
+use uvs_core::numbers::{LogLosses, ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
@@ -336,17 +336,6 @@ pub struct WorkerMetrics {
     pub batches: Histogram,
     /// Its ports.
     pub ports: Vec<PortMetrics>,
-}
-
-/// Lines that the daemon's log lacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogLosses {
-    /// Lost, since those before them were not written fast enough.
-    pub queue_full: u64,
-    /// Lost, since they could not be written.
-    pub write_failed: u64,
-    /// Left out, since many like them had been logged.
-    pub suppressed: u64,
 }
 
 /// Attempts to load the configuration, the one at the start included.

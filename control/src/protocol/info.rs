@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::Addr;
+use uvs_core::numbers::LogLosses;
 
 use super::HookStatus;
 
@@ -72,17 +73,6 @@ pub struct Info {
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,
-}
-
-/// Lines that the daemon's log lacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLosses {
-    /// Lost, since those before them were not written fast enough.
-    pub queue_full: u64,
-    /// Lost, since they could not be written.
-    pub write_failed: u64,
-    /// Left out, since many like them had been logged.
-    pub suppressed: u64,
 }
 
 /// How other programs of the host have treated the guard.

@@ -154,6 +154,25 @@ impl From<&Counters> for Ended {
     }
 }
 
+/// Lines that the daemon's log lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLosses {
+    /// Lost, since those before them were not written fast enough.
+    pub queue_full: u64,
+    /// Lost, since they could not be written.
+    pub write_failed: u64,
+    /// Left out, since many like them had been logged.
+    pub suppressed: u64,
+}
+
+impl AddAssign for LogLosses {
+    fn add_assign(&mut self, more: Self) {
+        self.queue_full += more.queue_full;
+        self.write_failed += more.write_failed;
+        self.suppressed += more.suppressed;
+    }
+}
+
 /// What a sync daemon has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

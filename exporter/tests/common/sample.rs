@@ -5,12 +5,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByBulkResult, ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::numbers::{ServerNumbers, ServiceNumbers, SyncNumbers};
+use uvs_core::numbers::{LogLosses, ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
     BackendMetrics, Build, Histogram, HookMetrics, HookPortMetrics, HookState, LATENCY_BOUNDS,
-    LocalAddress, LogLosses, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
+    LocalAddress, MetricSnapshot, PluginMetrics, PortMetrics, Reloads, SCHEDULE_BOUNDS,
     ServiceMetrics, SyncMetrics, WorkerMetrics,
 };
 

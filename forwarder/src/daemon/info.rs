@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use uvs_control::config::OwnVips;
-use uvs_control::protocol::{Answers, GuardStatus, Info, LogLosses, Refusal, WorkerInfo, ask};
+use uvs_control::protocol::{Answers, GuardStatus, Info, Refusal, WorkerInfo, ask};
 
 use super::Daemon;
 use super::live::nanoseconds;
@@ -12,7 +12,6 @@ use crate::worker::WorkerStatus;
 impl Answers<ask::Info> for Daemon {
     fn answer(&mut self, _: ask::Info) -> Result<Info, Refusal> {
         let counted = self.counted()?;
-        let log = self.log_losses();
         let own_vip = self.options.own_vips.as_ref();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -30,11 +29,7 @@ impl Answers<ask::Info> for Daemon {
             yielded_vips: self.yielded.list(&self.interfaces),
             absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
-            log: LogLosses {
-                queue_full: log.queue_full,
-                write_failed: log.write_failed,
-                suppressed: log.suppressed,
-            },
+            log: self.log_losses(),
             guard: Some(self.guard_status()),
             hook: self.hook_status(&counted.all),
         })

@@ -15,10 +15,11 @@ use mio::Waker;
 use uvs_control::config::{Listen, Metrics};
 use uvs_core::engine::Report;
 use uvs_core::fib::{Fib, Query};
+use uvs_core::numbers::LogLosses;
 use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_exporter::{
-    BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, LogLosses,
-    MetricSnapshot, PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
+    BackendMetrics, Build, Exporter, Histogram, LATENCY_BOUNDS, LocalAddress, MetricSnapshot,
+    PluginMetrics, PortMetrics, Reloads, ServiceMetrics, WorkerMetrics,
 };
 
 use super::frames::OWN_STACK;
@@ -161,12 +162,13 @@ impl Daemon {
     /// What the log has lost, of this daemon and those before it.
     pub(super) fn log_losses(&self) -> LogLosses {
         let log = &self.options.log;
-        let (queue_full, write_failed, suppressed) = self.log_before;
-        LogLosses {
-            queue_full: queue_full + log.queue_full(),
-            write_failed: write_failed + log.write_failed(),
-            suppressed: suppressed + log.suppressed(),
-        }
+        let mut losses = self.log_before;
+        losses += LogLosses {
+            queue_full: log.queue_full(),
+            write_failed: log.write_failed(),
+            suppressed: log.suppressed(),
+        };
+        losses
     }
 
     fn plugins(&self) -> Vec<PluginMetrics> {

@@ -48,6 +48,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
 use uvs_core::flow::Addr;
+use uvs_core::numbers::LogLosses;
 use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
@@ -139,7 +140,7 @@ pub(crate) struct Daemon {
     /// Whether another process takes over.
     upgrades: Upgrades,
     /// What the log had lost in the processes before this one.
-    log_before: (u64, u64, u64),
+    log_before: LogLosses,
 }
 
 impl Daemon {

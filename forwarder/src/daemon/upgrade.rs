@@ -257,12 +257,11 @@ impl Daemon {
     /// What was counted outside the workers, by this daemon and those before it.
     fn counted_so_far(&self) -> Past {
         let repairs = self.isolation.repairs();
-        let log = self.log_losses();
         Past {
             started_at: self.started_at,
             netlink_overruns: self.mirror.overruns(),
             guard_repairs: (repairs.removed, repairs.damaged),
-            log: (log.queue_full, log.write_failed, log.suppressed),
+            log: self.log_losses(),
             reloads: (self.reloads.succeeded, self.reloads.failed),
             schedule: timed::counted(&self.schedule_times),
         }

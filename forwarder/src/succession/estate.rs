@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uvs_control::protocol::SyncRequest;
 use uvs_control::server::HandedDown as HandedSocket;
 use uvs_control::table;
+use uvs_core::numbers::LogLosses;
 
 use crate::daemon::Carried;
 use crate::hook;
@@ -54,8 +55,8 @@ pub(crate) struct Past {
     pub(crate) netlink_overruns: u64,
     /// The guard's repairs: removed, damaged.
     pub(crate) guard_repairs: (u64, u64),
-    /// Lines of the log: without room, not written, suppressed.
-    pub(crate) log: (u64, u64, u64),
+    /// Lines that the log lacks.
+    pub(crate) log: LogLosses,
     /// The configuration's loads: well, and failed.
     pub(crate) reloads: (u64, u64),
     /// How long schedulers took: by bucket, all of them, and their sum in nanoseconds.
@@ -69,7 +70,7 @@ impl Past {
             started_at: SystemTime::now(),
             netlink_overruns: 0,
             guard_repairs: (0, 0),
-            log: (0, 0, 0),
+            log: LogLosses::default(),
             reloads: (0, 0),
             schedule: (Vec::new(), 0, 0),
         }

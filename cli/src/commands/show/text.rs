@@ -1,7 +1,8 @@
 //! What `uvs show` says in sentences: the sums under the drops, and the daemon itself.
 
-use uvs_control::protocol::{GuardStatus, Info, LogLosses};
+use uvs_control::protocol::{GuardStatus, Info};
 use uvs_core::flow::Addr;
+use uvs_core::numbers::LogLosses;
 use uvs_core::numbers::{Ended, Totals};
 
 use super::hook;
