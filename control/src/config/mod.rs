@@ -25,6 +25,7 @@ mod teardown;
 mod tests;
 mod warnings;
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,8 +108,24 @@ pub type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
 /// # Errors
 /// The file cannot be read, or something in it is wrong.
 pub fn load(path: &Path, known: Known<'_>) -> Result<Config, ConfigError> {
+    read_and_check(path, File::open(path), known)
+}
+
+/// As [`load`], of a file that is open already.
+///
+/// # Errors
+/// As [`load`]'s.
+pub fn load_from(path: &Path, file: File, known: Known<'_>) -> Result<Config, ConfigError> {
+    read_and_check(path, Ok(file), known)
+}
+
+fn read_and_check(
+    path: &Path,
+    file: io::Result<File>,
+    known: Known<'_>,
+) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
-    match read(path) {
+    match file.and_then(read) {
         Ok(text) => parse(&name, &text, known),
         Err(source) => Err(ConfigError::Unreadable { file: name, source }),
     }
@@ -122,9 +139,8 @@ pub fn parse(name: &str, text: &str, known: Known<'_>) -> Result<Config, ConfigE
     schema::read(text, known).map_err(|problems| ConfigError::invalid(name, text, problems))
 }
 
-fn read(path: &Path) -> io::Result<String> {
+fn read(file: File) -> io::Result<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(path)?;
     file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
         let message = format!("larger than {MAX_BYTES} bytes");

@@ -1,5 +1,6 @@
 //! Refusing what is right as a file and yet cannot be had on this host, at its place in the file.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ pub enum Step {
 pub fn refuse(path: &Path, steps: &[Step], what: String, help: &str) -> ConfigError {
     let name = path.display().to_string();
     // A file that went since it was loaded costs the place only.
-    let text = super::read(path).unwrap_or_default();
+    let text = File::open(path).and_then(super::read).unwrap_or_default();
     let problem = Problem {
         span: find(&text, steps),
         key: key(steps),

@@ -46,9 +46,10 @@ impl Daemon {
             ));
         };
         let unfit = |e| invalid(&format!("{}: {e}", file.display()));
-        regular::open(&file).map_err(unfit)?;
+        let (opened, _) = regular::open(&file).map_err(unfit)?;
         let schedulers = Arc::clone(&self.options.schedulers);
-        let new = config::load(&file, &|_| Arc::clone(&schedulers)).map_err(|e| invalid(&e))?;
+        let new = config::load_from(&file, opened, &|_| Arc::clone(&schedulers))
+            .map_err(|e| invalid(&e))?;
         derive::check_config(&new, &file, &self.mirror.fib()).map_err(|e| invalid(&e))?;
         self.check_fixed(&new, &file).map_err(|e| invalid(&e))?;
         let own = self.options.own_vips.clone();
