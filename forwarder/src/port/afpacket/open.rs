@@ -8,7 +8,7 @@ use socket2::{SockFilter, Socket};
 
 use super::geometry::RESERVE;
 use super::receive::{Before, RingReceiver};
-use super::receiver::{Inlet, Receiver};
+use super::receiver::Receiver;
 use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
 use crate::guard::LOOPBACK;
@@ -30,7 +30,7 @@ pub(super) struct Opened {
 
 /// One socket's part of an [`Opened`].
 struct OpenedInlet {
-    inlet: Inlet,
+    inlet: RingReceiver,
     geometry: Geometry,
     receive_buffer: usize,
     coverage: Coverage,
@@ -135,12 +135,8 @@ fn open_inlet(interface: &Interface, wanted: &Wanted<'_>) -> Result<OpenedInlet,
         .map_err(kernel(name, "SO_ATTACH_FILTER"))?;
     sys::bind_packet(&socket, interface.index, ethertype(wanted.protocol))
         .map_err(kernel(name, "bind"))?;
-    let inlet = Inlet {
-        ring: RingReceiver::new(socket, ring, before),
-        kind: wanted.kind,
-    };
     Ok(OpenedInlet {
-        inlet,
+        inlet: RingReceiver::new(socket, ring, before),
         geometry,
         receive_buffer,
         coverage,
@@ -157,16 +153,13 @@ pub(super) fn handed_down(
             slot_bytes,
             slots,
             head,
-            inlet: kind,
+            inlet,
         } = handed.place;
         let geometry = Geometry { slot_bytes, slots };
         let ring = Ring::map(handed.socket.as_fd(), geometry)?;
-        let before = Before::of(kind, interface.index);
+        let before = Before::of(inlet, interface.index);
         let socket = Socket::from(handed.socket);
-        Ok(Inlet {
-            ring: RingReceiver::succeed(socket, ring, before, head),
-            kind,
-        })
+        Ok(RingReceiver::succeed(socket, ring, before, head))
     };
     let inlets = rings.into_iter().map(inlet).collect::<io::Result<_>>();
     let name = &interface.name;

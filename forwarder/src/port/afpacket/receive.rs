@@ -72,9 +72,13 @@ impl Before {
         }
     }
 
-    /// Whether its frames have a tag by which they are hidden.
-    const fn hides(self) -> bool {
-        matches!(self, Self::Hidden(_))
+    /// What a socket is for that has this.
+    const fn kind(self) -> InletKind {
+        match self {
+            Self::KeepingOut(_) => InletKind::Everything,
+            Self::OnlyAt(_) => InletKind::Protocol,
+            Self::Hidden(_) => InletKind::Marked,
+        }
     }
 }
 
@@ -155,7 +159,7 @@ impl RingReceiver {
             sealed: 0..0,
             meta,
         };
-        if self.before.hides() {
+        if self.kind() == InletKind::Marked {
             self.reveal(&mut entry);
         }
         entry
@@ -288,7 +292,12 @@ impl RingReceiver {
         Some(name.as_str().to_owned())
     }
 
-    pub(super) fn hand_down(&self, inlet: InletKind) -> io::Result<HandedRing> {
+    /// What its socket is for.
+    pub(super) const fn kind(&self) -> InletKind {
+        self.before.kind()
+    }
+
+    pub(super) fn hand_down(&self) -> io::Result<HandedRing> {
         assert!(self.batch.is_empty(), "a batch is in hand");
         let Geometry { slot_bytes, slots } = self.ring.geometry();
         Ok(HandedRing {
@@ -297,7 +306,7 @@ impl RingReceiver {
                 slot_bytes,
                 slots,
                 head: self.head,
-                inlet,
+                inlet: self.kind(),
             },
         })
     }

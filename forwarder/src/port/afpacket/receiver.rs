@@ -15,25 +15,17 @@ use super::receive::RingReceiver;
 use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, HandedRing, InletKind, Link, Receive, Received, RxStatistics};
 
-/// One socket of a port.
-#[derive(Debug)]
-pub(super) struct Inlet {
-    pub(super) ring: RingReceiver,
-    /// What it is for; of what the hook has marked the filter never changes.
-    pub(super) kind: InletKind,
-}
-
 /// The receiving side of an AF_PACKET port. A batch is those of its sockets, one after the other.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    /// At least one.
-    inlets: Vec<Inlet>,
+    /// One for each socket, at least one.
+    inlets: Vec<RingReceiver>,
     /// Where each socket's part of the batch ends.
     ends: Vec<usize>,
 }
 
 impl Receiver {
-    pub(super) fn new(inlets: Vec<Inlet>) -> Self {
+    pub(super) fn new(inlets: Vec<RingReceiver>) -> Self {
         let ends = Vec::with_capacity(inlets.len());
         Self { inlets, ends }
     }
@@ -48,11 +40,11 @@ impl Receiver {
 
 impl Receive for Receiver {
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.inlets.iter().map(|i| i.ring.as_fd()).collect()
+        self.inlets.iter().map(|i| i.as_fd()).collect()
     }
 
     fn is_ready(&self) -> bool {
-        self.inlets.iter().any(|i| i.ring.is_ready())
+        self.inlets.iter().any(|i| i.is_ready())
     }
 
     /// Each socket has the whole budget, so that none waits for another.
@@ -60,7 +52,7 @@ impl Receive for Receiver {
         self.ends.clear();
         let mut end = 0;
         for inlet in &mut self.inlets {
-            end += inlet.ring.fill(budget);
+            end += inlet.fill(budget);
             self.ends.push(end);
         }
         end
@@ -68,56 +60,52 @@ impl Receive for Receiver {
 
     fn frame(&mut self, index: usize) -> Received<'_> {
         let (inlet, place) = self.of(index);
-        self.inlets[inlet].ring.frame(place)
+        self.inlets[inlet].frame(place)
     }
 
     fn seal(&mut self, index: usize, range: Range<usize>, offload: &Offload) {
         let (inlet, place) = self.of(index);
-        self.inlets[inlet].ring.seal(place, range, offload);
+        self.inlets[inlet].seal(place, range, offload);
     }
 
     fn sealed(&self, index: usize) -> &[u8] {
         let (inlet, place) = self.of(index);
-        self.inlets[inlet].ring.sealed(place)
+        self.inlets[inlet].sealed(place)
     }
 
     fn release(&mut self) {
-        self.inlets.iter_mut().for_each(|i| i.ring.release());
+        self.inlets.iter_mut().for_each(|i| i.release());
     }
 
     fn set_filter(&mut self, program: &Program) -> io::Result<Coverage> {
         let mut coverage = Coverage::Exact;
-        for inlet in self.inlets.iter().filter(|i| i.kind != InletKind::Marked) {
-            coverage = inlet.ring.set_filter(program)?;
+        // The filter of what the hook has marked never changes.
+        for inlet in self.inlets.iter().filter(|i| i.kind() != InletKind::Marked) {
+            coverage = inlet.set_filter(program)?;
         }
         Ok(coverage)
     }
 
     fn link(&mut self) -> Link {
         // Each has an error of its own to be taken off.
-        let links: Vec<Link> = self.inlets.iter_mut().map(|i| i.ring.link()).collect();
+        let links: Vec<Link> = self.inlets.iter_mut().map(|i| i.link()).collect();
         links.into_iter().fold(Link::Up, Link::worse)
     }
 
     fn has_stalled(&mut self) -> bool {
         // Each has what it counts to be read, whatever those before it say.
-        let stalled: Vec<bool> = self
-            .inlets
-            .iter_mut()
-            .map(|i| i.ring.has_stalled())
-            .collect();
+        let stalled: Vec<bool> = self.inlets.iter_mut().map(|i| i.has_stalled()).collect();
         stalled.contains(&true)
     }
 
     fn hand_down(&self) -> io::Result<Vec<HandedRing>> {
-        let inlets = self.inlets.iter();
-        inlets.map(|i| i.ring.hand_down(i.kind)).collect()
+        self.inlets.iter().map(RingReceiver::hand_down).collect()
     }
 
     fn statistics(&mut self) -> RxStatistics {
         let mut sum = RxStatistics::default();
         for inlet in &mut self.inlets {
-            sum += inlet.ring.statistics();
+            sum += inlet.statistics();
         }
         sum
     }
