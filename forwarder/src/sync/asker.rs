@@ -6,10 +6,8 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::counters::BulkResult;
@@ -138,7 +136,7 @@ impl Asker {
     }
 
     /// Begins to speak with one whose turn it is.
-    fn begin(&mut self, now: Instant, (registry, token): (&Registry, Token), count: &mut Count) {
+    fn begin(&mut self, now: Instant, events: (&Registry, Token), count: &mut Count) {
         let is_due = |other: &&mut Other| other.due.is_some_and(|due| due <= now);
         let Some(other) = self.others.iter_mut().find(is_due) else {
             return;
@@ -147,9 +145,8 @@ impl Asker {
         let with = other.address;
         let to = SocketAddr::new(with, self.port);
         let begun = socket::connect(&self.interface, to).and_then(|stream| {
-            let fd = stream.as_raw_fd();
             let both = Interest::READABLE | Interest::WRITABLE;
-            registry.register(&mut SourceFd(&fd), token, both)?;
+            socket::watch(events, &stream, both)?;
             Ok(stream)
         });
         match begun {

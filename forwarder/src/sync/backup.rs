@@ -2,9 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::AsRawFd;
 
-use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::peer::TakenUp;
@@ -46,7 +44,7 @@ impl Backup {
         daemon: &SyncDaemon,
         sockets: Sockets,
         key: Option<Key>,
-        (registry, token): (&Registry, Token),
+        events: (&Registry, Token),
     ) -> io::Result<Self> {
         let open = |n| {
             let socket = socket::receiver(daemon, n, sockets.buffer)?;
@@ -54,8 +52,7 @@ impl Backup {
         };
         let all: Vec<_> = (0..sockets.count).map(open).collect::<io::Result<_>>()?;
         for (socket, _) in &all {
-            let fd = socket.as_raw_fd();
-            registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+            socket::watch(events, socket, Interest::READABLE)?;
         }
         let sealed = if key.is_some() { SEAL } else { 0 };
         let asks_with = key.clone().filter(|_| daemon.bulk);

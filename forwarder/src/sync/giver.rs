@@ -6,10 +6,8 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use uvs_control::protocol::SyncDaemon;
 use uvs_core::counters::BulkResult;
@@ -74,11 +72,10 @@ impl Giver {
     pub(super) fn start(
         daemon: &SyncDaemon,
         key: Key,
-        (registry, token): (&Registry, Token),
+        events: (&Registry, Token),
     ) -> io::Result<Self> {
         let listener = socket::listener(daemon)?;
-        let fd = listener.as_raw_fd();
-        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        socket::watch(events, &listener, Interest::READABLE)?;
         Ok(Self {
             listener,
             key,
@@ -128,16 +125,15 @@ impl Giver {
         self.clients = clients;
     }
 
-    fn accept(&mut self, now: Instant, (registry, token): (&Registry, Token), count: &mut Count) {
+    fn accept(&mut self, now: Instant, events: (&Registry, Token), count: &mut Count) {
         for _ in 0..ACCEPTED {
             let Ok((stream, from)) = self.listener.accept() else {
                 return;
             };
             let from = from.ip();
             let begun = self.begin(now, stream, from).and_then(|client| {
-                let fd = client.stream.as_raw_fd();
                 let both = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut SourceFd(&fd), token, both)?;
+                socket::watch(events, &client.stream, both)?;
                 Ok(client)
             });
             match begun {

@@ -5,8 +5,10 @@ use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket,
 };
 use std::num::NonZeroU32;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use uvs_control::protocol::SyncDaemon;
@@ -90,6 +92,18 @@ pub(super) fn connect(interface: &str, to: SocketAddr) -> io::Result<TcpStream> 
         connected => connected?,
     }
     Ok(socket.into())
+}
+
+/// Has a socket looked after by the daemon's poll.
+///
+/// # Errors
+/// The poll's.
+pub(super) fn watch(
+    (registry, token): (&Registry, Token),
+    socket: &impl AsRawFd,
+    interest: Interest,
+) -> io::Result<()> {
+    registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest)
 }
 
 /// Lets as much of `out` leave as the other end takes now.
