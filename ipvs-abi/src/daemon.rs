@@ -56,17 +56,14 @@ pub(crate) fn request(given: &Received<'_>) -> Result<SyncRequest, Errno> {
     if group.is_some_and(|group| !group.is_multicast()) {
         return Err(Errno::Invalid);
     }
+    let role = role_of(given)?;
+    let syncid = syncid(given.u32(kind::SYNC_ID).ok_or(Errno::Invalid)?)?;
     Ok(SyncRequest {
-        role: role_of(given)?,
-        interface: interface.to_owned(),
-        syncid: syncid(given.u32(kind::SYNC_ID).ok_or(Errno::Invalid)?)?,
         maxlen: given.u16(kind::MAXLEN),
         group,
         port: given.u16(kind::PORT),
         ttl: given.u8(kind::TTL),
-        peers: Vec::new(),
-        key_file: None,
-        bulk: false,
+        ..SyncRequest::new(role, interface.to_owned(), syncid)
     })
 }
 
@@ -96,18 +93,8 @@ pub(crate) fn read(from: &mut Reader<'_>) -> Result<SyncRequest, Errno> {
     let name: [u8; NAME] = from.take();
     let until_nul = name.split(|byte| *byte == 0).next().unwrap_or_default();
     let interface = String::from_utf8_lossy(until_nul).into_owned();
-    Ok(SyncRequest {
-        role: role(number)?,
-        interface,
-        syncid: syncid(from.u32())?,
-        maxlen: None,
-        group: None,
-        port: None,
-        ttl: None,
-        peers: Vec::new(),
-        key_file: None,
-        bulk: false,
-    })
+    let role = role(number)?;
+    Ok(SyncRequest::new(role, interface, syncid(from.u32())?))
 }
 
 /// Both daemons, the master first; zeroes for one that does not run.

@@ -47,18 +47,7 @@ impl Line {
                 tcp_fin: 0,
                 udp: 0,
             },
-            sync: SyncRequest {
-                role: SyncRole::Master,
-                interface: DEFAULT_INTERFACE.to_owned(),
-                syncid: 0,
-                maxlen: None,
-                group: None,
-                port: None,
-                ttl: None,
-                peers: Vec::new(),
-                key_file: None,
-                bulk: false,
-            },
+            sync: SyncRequest::new(SyncRole::Master, DEFAULT_INTERFACE.to_owned(), 0),
         }
     }
 

@@ -110,6 +110,22 @@ const MTU: u32 = 1500;
 const BACKUP_MIN: u32 = 1024;
 
 impl SyncRequest {
+    /// One with all else as it is unless something else is said.
+    pub const fn new(role: SyncRole, interface: String, syncid: u8) -> Self {
+        Self {
+            role,
+            interface,
+            syncid,
+            maxlen: None,
+            group: None,
+            port: None,
+            ttl: None,
+            peers: Vec::new(),
+            key_file: None,
+            bulk: false,
+        }
+    }
+
     /// The daemon that is to run on an interface of this MTU, with what was not said (`start_sync_thread`).
     pub fn on(&self, mtu: u32) -> SyncDaemon {
         let group = self.group.unwrap_or(GROUP);

@@ -42,16 +42,10 @@ impl Rig {
         let port = free.local_addr().expect("a socket").port();
         drop(free);
         let request = SyncRequest {
-            role: SyncRole::Master,
-            interface: "lo".to_owned(),
-            syncid: 7,
-            maxlen: None,
-            group: None,
             port: Some(port),
-            ttl: None,
             peers: peers.to_vec(),
-            key_file: None,
             bulk: true,
+            ..SyncRequest::new(SyncRole::Master, "lo".to_owned(), 7)
         };
         let poll = Poll::new().expect("epoll");
         let daemon = request.on(1500);
