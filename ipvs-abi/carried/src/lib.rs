@@ -7,7 +7,7 @@ mod addressee;
 mod question;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,6 +38,32 @@ pub fn socket_beside(control: &Path) -> PathBuf {
     let mut name: OsString = control.as_os_str().to_owned();
     name.push(".ipvs");
     name.into()
+}
+
+/// Whether sending has failed with this errno because the connection has ended, or because there was none.
+pub fn is_gone(errno: i32) -> bool {
+    let kind = io::Error::from_raw_os_error(errno).kind();
+    has_broken(errno) || matches!(kind, ErrorKind::NotConnected | ErrorKind::ConnectionRefused)
+}
+
+fn has_broken(errno: i32) -> bool {
+    let kind = io::Error::from_raw_os_error(errno).kind();
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// Asks over a connection of its own, and over another where that ends without an answer.
+///
+/// # Errors
+/// Those of the last connection.
+pub fn ask_again(mut ask: impl FnMut() -> Result<Vec<u8>, i32>) -> Result<Vec<u8>, i32> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match ask() {
+            Err(errno) if has_broken(errno) && tries > 0 => {}
+            answered => return answered,
+        }
+    }
 }
 
 /// Why what follows will fail: a program without IPVS in the kernel says that only.

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _};
 use libc::{
     FILE, c_char, c_int, c_void, mode_t, msghdr, size_t, sockaddr, sockaddr_nl, socklen_t, ssize_t,
 };
-use uvs_ipvs_carried::{FILES, OPTIONS, Question, TRIES, is_answered, is_for_ipvs};
+use uvs_ipvs_carried::{FILES, OPTIONS, Question, TRIES, is_answered, is_for_ipvs, is_gone};
 
 use crate::carry;
 use crate::descriptors::{self, Kind};
@@ -430,18 +430,12 @@ fn goes_to_daemon(fd: c_int, bytes: &[u8]) -> bool {
 /// Sends, and waits for the answer to what has one: the kernel's is there when sending returns. Over a new connection
 /// where the daemon was started anew meanwhile, or where it ends before it answers as another has taken over.
 fn send_again(fd: c_int, bytes: &[u8], send: impl Fn() -> ssize_t) -> ssize_t {
-    let gone = [
-        libc::EPIPE,
-        libc::ECONNRESET,
-        libc::ENOTCONN,
-        libc::ECONNREFUSED,
-    ];
     let mut tries = TRIES;
     loop {
         tries -= 1;
         let sent = send();
         let again = match sent {
-            ..0 => gone.contains(&carry::errno()),
+            ..0 => is_gone(carry::errno()),
             _ if is_answered(bytes) => {
                 carry::await_answer(fd);
                 carry::has_ended(fd)

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{c_int, c_void, sa_family_t, sockaddr_nl, sockaddr_un, socklen_t};
 use uvs_ipvs_carried::{
-    DEFAULT_SOCKET, MAX_DATAGRAM, PATIENCE, Question, SOCKET_VARIABLE, TRIES, answer, unreachable,
+    DEFAULT_SOCKET, MAX_DATAGRAM, PATIENCE, Question, SOCKET_VARIABLE, answer, ask_again,
+    unreachable,
 };
 
 use crate::descriptors::{self, Kind};
@@ -77,14 +78,7 @@ pub(crate) fn has_ended(fd: c_int) -> bool {
 /// The errno that the daemon answers; ENOPROTOOPT where there is none, as in a kernel without IPVS.
 pub(crate) fn ask(question: Question<'_>) -> Result<Vec<u8>, c_int> {
     let bytes = question.to_bytes();
-    let mut tries = TRIES;
-    loop {
-        tries -= 1;
-        match ask_once(&bytes) {
-            Err(libc::ECONNRESET | libc::EPIPE) if tries > 0 => {}
-            answered => return answered,
-        }
-    }
+    ask_again(|| ask_once(&bytes))
 }
 
 fn ask_once(bytes: &[u8]) -> Result<Vec<u8>, c_int> {

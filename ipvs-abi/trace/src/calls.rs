@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use uvs_ipvs_carried::{
-    FILES, MAX_DATAGRAM, OPTIONS, PATIENCE, Question, TRIES, is_answered, is_for_ipvs,
+    FILES, MAX_DATAGRAM, OPTIONS, PATIENCE, Question, TRIES, is_answered, is_for_ipvs, is_gone,
 };
 
 use crate::daemon::{Daemon, Kind, has_ended, port_of};
@@ -207,18 +207,12 @@ impl Calls {
         port: u32,
         bytes: &[u8],
     ) -> Result<Answer, i32> {
-        let gone = [
-            Errno::PIPE,
-            Errno::CONNRESET,
-            Errno::NOTCONN,
-            Errno::CONNREFUSED,
-        ];
         let mut tries = TRIES;
         loop {
             tries -= 1;
             let sent = send(&socket, bytes, SendFlags::NOSIGNAL);
             let again = match sent {
-                Err(error) => gone.contains(&error),
+                Err(error) => is_gone(error.raw_os_error()),
                 Ok(_) if is_answered(bytes) => {
                     let _ = wait(&socket, Some(PATIENCE));
                     has_ended(&socket)

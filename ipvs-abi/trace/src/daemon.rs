@@ -16,7 +16,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect,
     getsockname, netlink, recv, send, socket_with,
 };
-use uvs_ipvs_carried::{MAX_DATAGRAM, PATIENCE, Question, TRIES, answer, unreachable};
+use uvs_ipvs_carried::{MAX_DATAGRAM, PATIENCE, Question, answer, ask_again, unreachable};
 
 use crate::listener::wait;
 
@@ -108,14 +108,7 @@ impl Daemon {
     /// The errno that the daemon answers; ENOPROTOOPT where there is none, as in a kernel without IPVS.
     pub(crate) fn ask(&self, question: Question<'_>) -> Result<Vec<u8>, i32> {
         let bytes = question.to_bytes();
-        let mut tries = TRIES;
-        loop {
-            tries -= 1;
-            match self.ask_once(&bytes) {
-                Err(libc::ECONNRESET | libc::EPIPE) if tries > 0 => {}
-                answered => return answered,
-            }
-        }
+        ask_again(|| self.ask_once(&bytes))
     }
 
     fn ask_once(&self, bytes: &[u8]) -> Result<Vec<u8>, i32> {
