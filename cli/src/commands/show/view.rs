@@ -14,6 +14,7 @@ use crate::commands::columns::connections::{self, Connection};
 use crate::commands::columns::servers::{self, Server};
 use crate::commands::columns::services::{self, Service};
 use crate::commands::columns::{Show, table};
+use crate::commands::output;
 use crate::commands::plugin;
 
 /// An answer that fits the question, in the order it is shown.
@@ -138,19 +139,18 @@ impl View {
     }
 
     fn json(&self) -> String {
-        let text = match self {
-            Self::Services(all) => serde_json::to_string_pretty(all),
-            Self::Servers(all) => serde_json::to_string_pretty(all),
-            Self::Connections(all) => serde_json::to_string_pretty(all),
-            Self::Drops(all) => serde_json::to_string_pretty(all),
-            Self::Neighbours(all) => serde_json::to_string_pretty(all),
-            Self::Plugins(plugins) => serde_json::to_string_pretty(plugins),
-            Self::Settings(all) => serde_json::to_string_pretty(all),
-            Self::Hook(hook) => serde_json::to_string_pretty(hook),
-            Self::Sync(all) => serde_json::to_string_pretty(all),
-            Self::Info(info) => serde_json::to_string_pretty(info),
-        };
-        text.expect("plain data with string keys is JSON") + "\n"
+        match self {
+            Self::Services(all) => output::json(all),
+            Self::Servers(all) => output::json(all),
+            Self::Connections(all) => output::json(all),
+            Self::Drops(all) => output::json(all),
+            Self::Neighbours(all) => output::json(all),
+            Self::Plugins(plugins) => output::json(plugins),
+            Self::Settings(all) => output::json(all),
+            Self::Hook(hook) => output::json(hook),
+            Self::Sync(all) => output::json(all),
+            Self::Info(info) => output::json(info),
+        }
     }
 }
 
