@@ -5,12 +5,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use uvs_benches::program;
 use uvs_lab::traffic::Download;
 use uvs_lab::{Daemon, Families, Lab, Mode, Options, Service, rootless, tools};
 
@@ -130,21 +128,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     rootless::enter()?;
     tools::require(tools::BASIC)?;
-    let uvs = match &args.uvs {
-        Some(path) => path.clone(),
-        None => env::current_exe()?.with_file_name("uvs"),
-    };
-    ensure!(
-        uvs.is_file(),
-        "{} is not there; build it with: cargo build --release -p uvs",
-        uvs.display()
-    );
-    // From here on a signal only raises the flag, so that what was made is also removed.
-    let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&is_over))
-            .context("cannot watch for signals")?;
-    }
+    let uvs = program::uvs(args.uvs.as_deref())?;
+    let is_over = program::interrupted()?;
     let lab = Lab::build(args.mode, Options::default())?;
     lab.prepare_servers(&uvs)?;
     let daemon = serving(&lab, &uvs, &args.hook)?;

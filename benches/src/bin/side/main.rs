@@ -15,17 +15,15 @@ mod pingpong;
 mod redirect;
 mod report;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use uvs_benches::program;
 use uvs_lab::{Lab, Mode, Options, rootless, tools};
 
 use cells::{Cell, Stage};
@@ -78,22 +76,8 @@ fn run(args: &Args) -> Result<()> {
     rootless::enter()?;
     tools::require(tools::BASIC)?;
     tools::require(&["wrk", "iperf3"])?;
-    let uvs = match &args.uvs {
-        Some(path) => path.clone(),
-        None => env::current_exe()?.with_file_name("uvs"),
-    };
-    if !uvs.is_file() {
-        bail!(
-            "{} is not there; build it with: cargo build --release -p uvs",
-            uvs.display()
-        );
-    }
-    // From here on a signal only raises the flag, so that what was made is also removed.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .context("cannot watch for signals")?;
-    }
+    let uvs = program::uvs(args.uvs.as_deref())?;
+    let interrupted = program::interrupted()?;
     let before = machine::load();
     let start = Instant::now();
     let mut body = String::new();
