@@ -57,6 +57,7 @@ impl World {
             keys: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
             seed: 1,
             modes: uvs_modes::BUILTIN,
+            crew: None,
             schedulers: Box::new(|name, params| {
                 uvs_schedulers::find(name).map(|def| (def.new)(params))
             }),

@@ -101,6 +101,7 @@ impl Table {
             yielded_vips: unassigned.yielded.clone(),
             absent_vips: unassigned.absent.clone(),
             access: self.lists.built(),
+            steering: Arc::default(),
         }
     }
 

@@ -32,6 +32,7 @@ fn once_a_minute() {
         keys: (1, 2),
         seed: 3,
         modes: &[],
+        crew: None,
         schedulers: Box::new(move |_, _| Some(Box::new(Listens(Arc::clone(&tell))))),
     });
     let vip = Endpoint::new(Addr::v4([10, 0, 1, 100]), 80);

@@ -5,7 +5,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use rustix::net::AddressFamily;
 use socket2::{SockAddr, SockAddrStorage, Socket};
@@ -39,6 +39,57 @@ pub(crate) fn set_rx_ring(fd: BorrowedFd<'_>, request: &libc::tpacket_req) -> io
             libc::PACKET_RX_RING,
             (&raw const *request).cast(),
             len_of::<libc::tpacket_req>(),
+        )
+    };
+    check(ret).map(drop)
+}
+
+/// PACKET_FANOUT: joins a group of sockets among which a program divides an interface's frames, but for those that the
+/// host sends; `None` makes a new group. Its number.
+pub(crate) fn join_fan_out(socket: &Socket, group: Option<i32>) -> io::Result<i32> {
+    let kind = libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+    let request = match group {
+        Some(id) => id.cast_unsigned() | kind << 16,
+        None => (kind | libc::PACKET_FANOUT_FLAG_UNIQUEID) << 16,
+    };
+    let request = request.cast_signed();
+    set_option(
+        socket.as_fd(),
+        libc::SOL_PACKET,
+        libc::PACKET_FANOUT,
+        request,
+    )?;
+    let mut joined = 0_i32;
+    let mut len = len_of::<i32>();
+    // SAFETY: the kernel writes at most `len` bytes to `joined`, which is that long.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT,
+            (&raw mut joined).cast(),
+            &raw mut len,
+        )
+    };
+    check(ret).map(|_| joined & 0xffff)
+}
+
+/// PACKET_FANOUT_DATA: the program by which a socket's group divides frames, from now on.
+pub(crate) fn set_fan_out(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the pointer and the length are those of `program`, whose instructions outlive the call; the kernel copies
+    // them and writes nothing.
+    let ret = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT_DATA,
+            (&raw const program).cast(),
+            len_of::<libc::sock_fprog>(),
         )
     };
     check(ret).map(drop)

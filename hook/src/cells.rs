@@ -38,8 +38,9 @@ impl Conn {
         self.keys.store(0, Relaxed);
     }
 
-    /// Writes what was handed over; what the program tracks, only where it is a new connection.
-    pub(crate) fn write(&self, legs: [&Leg; 2], taken: &Taken) {
+    /// Writes what was handed over, in this generation of all ways; what the program tracks, only where it is a new
+    /// connection.
+    pub(crate) fn write(&self, legs: [&Leg; 2], taken: &Taken, ways: u32) {
         let is_new = !self.is(taken.birth);
         if is_new {
             self.clear();
@@ -55,7 +56,7 @@ impl Conn {
         legs[0].write(taken.forward.as_ref());
         legs[1].write(reply.as_ref());
         self.server.store(taken.server.0, Relaxed);
-        self.ways.store(taken.ways, Relaxed);
+        self.ways.store(ways, Relaxed);
         if is_new {
             self.last_seen.store(taken.last.0, Relaxed);
             self.answered.store(0, Relaxed);

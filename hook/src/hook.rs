@@ -2,6 +2,7 @@
 //! is ours without a connection, `numbers` is what the programs count.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -16,6 +17,7 @@ use crate::ability::check_machine;
 use crate::attach::{Link, Place};
 use crate::cells::half;
 use crate::error::HookError;
+use crate::events::Events;
 use crate::kept;
 use crate::layout::{OURS_MARK, control};
 use crate::maps::{self, Limits, Maps, Memory, VERSION};
@@ -78,6 +80,8 @@ pub struct Hook {
     pub(crate) rules: Mutex<InForce>,
     pub(crate) links: Mutex<BTreeMap<(u32, Place), Link>>,
     worker: Mutex<bool>,
+    /// Held while flows are staged and taken out.
+    pub(crate) removing: Mutex<()>,
 }
 
 impl Hook {
@@ -142,6 +146,7 @@ impl Hook {
             rules: Mutex::new(in_force),
             links: Mutex::new(BTreeMap::new()),
             worker: Mutex::new(false),
+            removing: Mutex::new(()),
         })
     }
 
@@ -188,11 +193,20 @@ impl Hook {
         })
     }
 
-    /// The hook as an engine has it.
+    /// The hook as an engine has it that is the only one.
+    ///
+    /// # Errors
+    /// As [`Hook::workers`]'.
+    pub fn worker(self: &Arc<Self>) -> Result<Worker, HookError> {
+        let mut only = self.workers(1)?;
+        only.pop().ok_or(HookError::Busy)
+    }
+
+    /// The hook as each of so many engines has it, each with its [room](Hook::rooms).
     ///
     /// # Errors
     /// [`HookError::Busy`]: it was given out already; or its memory cannot be mapped.
-    pub fn worker(self: &Arc<Self>) -> Result<Worker, HookError> {
+    pub fn workers(self: &Arc<Self>, engines: u32) -> Result<Vec<Worker>, HookError> {
         let mut given = lock(&self.worker);
         if *given {
             return Err(HookError::Busy);
@@ -200,10 +214,12 @@ impl Hook {
         let ring = Ring::map(&self.maps.events);
         let ring = ring.map_err(|e| HookError::refused("map the ring of events", e))?;
         *given = true;
-        Ok(Worker::new(Arc::clone(self), ring))
+        let events = Arc::new(Events::new(ring, &self.rooms(engines)));
+        let worker = |number| Worker::new(Arc::clone(self), number, Arc::clone(&events));
+        Ok((0..engines as usize).map(worker).collect())
     }
 
-    /// How much of it there is for an engine.
+    /// How much of it there is for an engine that is the only one.
     pub fn room(&self) -> Room {
         let limits = &self.setup.limits;
         let births = self.memory.conns.iter().map(|c| c.birth.load(Relaxed));
@@ -213,6 +229,23 @@ impl Hook {
             hops: 0..limits.hops,
             first_birth: births.max().unwrap_or(0) + 1,
         }
+    }
+
+    /// How much of it there is for each of so many engines.
+    pub fn rooms(&self, engines: u32) -> Vec<Room> {
+        let all = self.room();
+        let share = |whole: &Range<u32>, number: u32| {
+            let each = whole.end / engines;
+            let last = number + 1 == engines;
+            number * each..if last { whole.end } else { (number + 1) * each }
+        };
+        let room = |number| Room {
+            cells: share(&all.cells, number),
+            servers: share(&all.servers, number),
+            hops: share(&all.hops, number),
+            first_birth: all.first_birth,
+        };
+        (0..engines).map(room).collect()
     }
 
     /// The daemon lives.

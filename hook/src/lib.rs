@@ -18,6 +18,7 @@ mod batch;
 mod cells;
 mod clsact;
 mod error;
+mod events;
 mod hook;
 mod kept;
 mod layout;

@@ -68,8 +68,8 @@ type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
 pub(crate) struct InForce {
     /// From the daemon.
     wanted: Rules,
-    /// From the engine: ends of which everything is ours.
-    whole: Vec<(Protocol, Endpoint)>,
+    /// From the engines, a bit each: ends of which everything is ours.
+    whole: BTreeMap<(Protocol, Endpoint), u64>,
     rules: Elements,
     addresses: Elements,
     networks: Elements,
@@ -99,13 +99,16 @@ impl InForce {
     /// What a daemon has in force that hands its maps over. What it wants besides is to be [set](Hook::set_rules) again.
     pub(crate) fn going_on(maps: &Maps) -> Result<Self, HookError> {
         let mut in_force = Self::read(maps)?;
-        in_force.whole = in_force.rules.keys().filter_map(|key| whole(key)).collect();
+        // Whose it was nobody knows any more: it stays until the first engine says otherwise.
+        let ends = in_force.rules.keys().filter_map(|key| whole(key));
+        in_force.whole = ends.map(|end| (end, 1)).collect();
         Ok(in_force)
     }
 
     fn put_in_force(&mut self, hook: &Hook) -> Result<(), HookError> {
         let mut new = Wanted::default();
-        new.enter(&self.wanted, &self.whole);
+        let whole: Vec<_> = self.whole.keys().copied().collect();
+        new.enter(&self.wanted, &whole);
         new.check(hook)?;
         let maps = &hook.maps;
         let shared = hook.memory.control();
@@ -151,15 +154,15 @@ impl Hook {
         done
     }
 
-    /// All of an end's packets are ours, or no longer: where there are no cells for its connections.
+    /// All of an end's packets are ours, or no longer, as one of the engines says: where it has no cells for the end's
+    /// connections.
     ///
     /// The lock is held elsewhere only while the control thread changes rules; and cells run out rarely.
-    pub(crate) fn set_whole(&self, protocol: Protocol, end: Endpoint, whole: bool) {
+    pub(crate) fn set_whole(&self, engine: usize, protocol: Protocol, end: Endpoint, whole: bool) {
         let mut in_force = lock(&self.rules);
-        in_force.whole.retain(|known| *known != (protocol, end));
-        if whole {
-            in_force.whole.push((protocol, end));
-        }
+        let says = in_force.whole.entry((protocol, end)).or_default();
+        *says = *says & !(1 << engine) | u64::from(whole) << engine;
+        in_force.whole.retain(|_, says| *says != 0);
         // Where there is no room, its connections' replies reach the host: no worse than without the rule.
         drop(in_force.put_in_force(self));
     }

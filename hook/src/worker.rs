@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use uvs_core::flow::Flow;
-use uvs_core::narrow;
 use uvs_core::offload::{
     Birth, Cell, Event, Hook as Offload, Hop, Orders, Released, Seen, ServerCell, ServerOrder,
     Taken, Tracked, Traffic,
@@ -17,25 +16,28 @@ use uvs_core::time::Instant;
 
 use crate::batch::{Batch, Owner};
 use crate::cells::{CLIENT_KEY, SERVER_KEY, target};
-use crate::hook::Hook;
+use crate::events::Events;
+use crate::hook::{Hook, lock};
 use crate::kept;
 use crate::layout::{self, Conn, Key, Leg, REMOVALS, control, flag, words};
-use crate::sys::memory::Ring;
 
 /// The hook, as one worker has it.
 pub struct Worker {
     hook: Arc<Hook>,
-    ring: Ring,
+    /// Which of the engines it is.
+    number: usize,
+    events: Arc<Events>,
     /// Keys that are to be put in.
     v4: Batch,
     v6: Batch,
 }
 
 impl Worker {
-    pub(crate) fn new(hook: Arc<Hook>, ring: Ring) -> Self {
+    pub(crate) fn new(hook: Arc<Hook>, number: usize, events: Arc<Events>) -> Self {
         Self {
             hook,
-            ring,
+            number,
+            events,
             v4: Batch::default(),
             v6: Batch::default(),
         }
@@ -97,6 +99,10 @@ impl Worker {
     }
 
     fn release_by(&self, released: &[Released], take_out: impl Fn(&Hook, usize)) {
+        if released.is_empty() {
+            return;
+        }
+        let _removing = lock(&self.hook.removing);
         let mut staged = 0;
         for r in released {
             let Some(conn) = self.conn(r.cell, r.birth) else {
@@ -146,7 +152,8 @@ impl Worker {
         }
         // Before the cell says whose it is: what a killed daemon leaves is whole.
         kept::keep(&kept.words, &taken.kept);
-        conn.write(legs, taken);
+        let ways = memory.control().ways.load(Relaxed);
+        conn.write(legs, taken, ways);
         let there = conn.keys.load(Relaxed);
         let keys = [
             (taken.client_key(), CLIENT_KEY),
@@ -206,6 +213,7 @@ impl Worker {
         });
         conn.clear();
         self.hook.taken.fetch_sub(1, Relaxed);
+        let _removing = lock(&self.hook.removing);
         let mut staged = 0;
         for (direction, (key, flow)) in (0..).zip(flows.into_iter().flatten()) {
             if there & key != 0 {
@@ -225,8 +233,9 @@ impl Offload for Worker {
             Some(false) => drop(shared.flags.fetch_and(!control::STRICT, Relaxed)),
             None => {}
         }
-        if let Some(ways) = orders.ways {
-            shared.ways.store(ways, Release);
+        // Engines count each for itself, and see what the others have changed in what they take next.
+        if orders.ways.is_some() {
+            shared.ways.fetch_add(1, Release);
         }
         for order in &orders.servers {
             self.set_server(order);
@@ -245,7 +254,7 @@ impl Offload for Worker {
         }
         self.put_in(refused);
         for (protocol, end, whole) in &orders.whole {
-            self.hook.set_whole(*protocol, *end, *whole);
+            self.hook.set_whole(self.number, *protocol, *end, *whole);
         }
     }
 
@@ -266,11 +275,7 @@ impl Offload for Worker {
     }
 
     fn next_event(&mut self) -> Option<Event> {
-        let [birth, cell] = self.ring.next()?;
-        Some(Event {
-            cell: Cell(narrow::to_u32(usize::try_from(cell).unwrap_or(usize::MAX))),
-            birth: Birth(birth),
-        })
+        self.events.next(self.number)
     }
 
     fn events_lost(&self) -> u64 {

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use uvs_control::client::DEFAULT_SOCKET;
-use uvs_control::config::{self, Config, Listen, Metrics, OwnVips};
+use uvs_control::config::{self, Config, Listen, Metrics, OwnVips, WorkerCount};
 use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_control::protocol::HookMode;
-use uvs_forwarder::daemon::{self, Options};
+use uvs_forwarder::daemon::{self, Options, Placement};
 use uvs_forwarder::log::Log;
 use uvs_forwarder::succession::Predecessor;
 
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// and nothing less, `off` nothing [default: the configuration's, $UVS_HOOK, or auto]
     #[arg(long, value_name = "auto|tier|guard|off")]
     hook: Option<HookMode>,
+    /// How many workers forward, each on a CPU: 1 to 64, or `auto` for one a CPU [default: the configuration's, $UVS_WORKERS, or 1]
+    #[arg(long, value_name = "N|auto")]
+    workers: Option<WorkerCount>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -116,8 +119,17 @@ fn options(
         listen: args.metrics.unwrap_or(config.metrics.listen),
         ..config.metrics
     };
+    let count = args.workers.or(config.workers.count);
+    let count = count.map_or_else(workers_from_env, Ok);
+    let count = count.map_err(|mistake| (mistake, USAGE))?;
+    let workers = Placement {
+        count: count.number(),
+        cpus: config.workers.cpus.clone(),
+        busy_poll: config.workers.busy_poll,
+    };
     Ok(Options {
         hook,
+        workers,
         metrics,
         file: args.config,
         config,
@@ -159,6 +171,16 @@ fn hook_from_env() -> Result<HookMode, String> {
             .parse()
             .map_err(|help| format!("uvs run: UVS_HOOK is \"{text}\": {help}")),
         _ => Ok(HookMode::default()),
+    }
+}
+
+/// What UVS_WORKERS says, which nobody need set.
+fn workers_from_env() -> Result<WorkerCount, String> {
+    match std::env::var("UVS_WORKERS") {
+        Ok(text) if !text.is_empty() => text
+            .parse()
+            .map_err(|help| format!("uvs run: UVS_WORKERS is \"{text}\": {help}")),
+        _ => Ok(WorkerCount::default()),
     }
 }
 

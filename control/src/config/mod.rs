@@ -24,6 +24,7 @@ mod teardown;
 #[cfg(test)]
 mod tests;
 mod warnings;
+mod workers;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,6 +43,7 @@ pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
 pub use own::OwnVips;
 pub use place::{Step, refuse};
+pub use workers::{WorkerCount, Workers};
 
 /// Bytes of a configuration file. Ten thousand services of ten servers are about 8 MB.
 const MAX_BYTES: u64 = 16 << 20;
@@ -96,6 +98,8 @@ pub struct Config {
     pub host_firewall: HostFirewall,
     /// How much is given to the kernel.
     pub hook: Hook,
+    /// How many workers there are, and where.
+    pub workers: Workers,
     /// The sync daemons that run from the start, the master first.
     pub sync: Vec<SyncRequest>,
 }

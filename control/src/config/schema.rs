@@ -11,7 +11,7 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, access, hook, marks, metrics, own, plugins, service, sync};
+use super::{Config, Known, access, hook, marks, metrics, own, plugins, service, sync, workers};
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
@@ -30,6 +30,9 @@ const KEYS: &[&str] = &[
     "allow_file",
     "host_firewall",
     "hook",
+    "workers",
+    "worker_cpus",
+    "busy_poll",
     "sync",
     "service",
 ];
@@ -76,6 +79,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         access: lists,
         host_firewall: access::host_firewall(&top),
         hook: hook::read(&top),
+        workers: workers::read(&top),
         sync: sync::read(&top),
     };
     match problems.into_inner() {

@@ -79,6 +79,8 @@ pub struct Frame<'a> {
     /// The kernel's index of the interface that it came in by; the engine sets it. [`LOOPBACK`] for a frame
     /// of the director's own.
     pub arrival: u32,
+    /// The workers that do not know its connection, a bit each ([`Handing`](crate::crew::Handing)); 0 as it comes in.
+    pub asked: u64,
 }
 
 impl<'a> Frame<'a> {
@@ -95,6 +97,7 @@ impl<'a> Frame<'a> {
             offload,
             mark: 0,
             arrival: LOOPBACK,
+            asked: 0,
         }
     }
 

@@ -53,6 +53,9 @@ impl<R: Recorder> Engine<R> {
         let desired = Desired::of(snapshot);
         let schedulers = self.new_schedulers(&desired)?;
         let before = std::mem::replace(&mut self.desired, desired);
+        if self.desired.steering().moves_any_of(before.steering()) {
+            self.look_for_strays();
+        }
         if self.flows.has_hook() {
             self.note_changes(&before);
         }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::access::{Access, AccessList, Rule};
+use crate::crew::Steering;
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::marks::{Destination, MarkRule, Marks, destinations};
@@ -110,6 +111,11 @@ impl Desired {
 
     pub(super) fn slot(&self, key: &ServiceKey) -> Option<u32> {
         self.slots.get(key).copied()
+    }
+
+    /// Which worker a connection belongs to.
+    pub(super) fn steering(&self) -> &Steering {
+        &self.snapshot.steering
     }
 
     #[inline]

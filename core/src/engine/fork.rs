@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Engine;
+use super::elsewhere::Strays;
 use super::flows::{Flows, Shown};
 use super::passage;
 use super::related::quote;
@@ -81,7 +82,11 @@ impl DryRun {
                 vec![leaving(before, frame.bytes(), frame.offload, egress)]
             }
             Verdict::SendOutbox | Verdict::Answered => self.outbox_leaving(before),
-            Verdict::Held | Verdict::Pass | Verdict::Local | Verdict::Drop(_) => Vec::new(),
+            Verdict::Held
+            | Verdict::Pass
+            | Verdict::Local
+            | Verdict::Elsewhere(_)
+            | Verdict::Drop(_) => Vec::new(),
         };
         Trace {
             port: port.0,
@@ -256,6 +261,8 @@ impl Engine {
             claims: self.claims.clone(),
             voice: self.voice.clone(),
             counters: self.counters.clone(),
+            crew: self.crew.clone(),
+            strays: Strays::default(),
         }
     }
 }

@@ -67,6 +67,7 @@ impl Engine {
         let slot = |key: &ServiceKey| desired.slot(key);
         let modes = self.catalog.modes.len();
         let adopted = self.flows.adopt(now, (servers, found), slot, modes);
+        self.look_for_strays();
         self.give_orders(now);
         adopted
     }

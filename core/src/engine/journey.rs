@@ -6,7 +6,7 @@ use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
 use crate::fib::Query;
 use crate::flow::{Addr, Family, Flow};
-use crate::fragment::{Pieces, Reassembled};
+use crate::fragment::{self, Cut, Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -125,7 +125,10 @@ impl<R: Recorder> Engine<R> {
             Some(taken @ (id, _)) if self.flows.conn(id).is_taken() => self.come_up(t, taken),
             Some((id, Side::Client)) => self.continue_connection(t, id),
             Some((id, Side::Server)) => self.reply(t, id),
-            None => self.start_connection(t),
+            None => match self.elsewhere(t, &t.packet.flow) {
+                Some(handing) => Verdict::Elsewhere(handing),
+                None => self.start_connection(t),
+            },
         }
     }
 
@@ -172,6 +175,7 @@ impl<R: Recorder> Engine<R> {
         bytes.splice(0..0, [0; HEADROOM]);
         let mut frame = Frame::new(&mut bytes, HEADROOM, end, Offload::default());
         (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
+        frame.asked = t.frame.asked;
         match packet::parse(&mut frame) {
             Parsed::Ip(mut p) => {
                 self.record(|_| describe::packet(&frame, &p));
@@ -185,6 +189,14 @@ impl<R: Recorder> Engine<R> {
                 };
                 let verdict = self.handle_packet(&mut datagram);
                 match verdict {
+                    Verdict::Elsewhere(_) => {
+                        let how = Cut {
+                            limit: usize::from(whole.largest),
+                            pieces: whole.pieces(),
+                        };
+                        fragment::cut(frame.bytes(), &how, Egress::default(), t.out);
+                        verdict
+                    }
                     Verdict::Local => {
                         let host = Egress {
                             port: PortId::HOST,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::conn::ConnTable;
 use crate::counters::Counters;
+use crate::crew::Crew;
 use crate::fib::Fib;
 use crate::flow::Endpoint;
 use crate::fragment::Reassembler;
@@ -31,6 +32,7 @@ mod catalog;
 mod claims;
 mod describe;
 mod desired;
+mod elsewhere;
 mod flows;
 mod fork;
 mod handover;
@@ -64,6 +66,7 @@ use catalog::Catalog;
 pub use catalog::SchedulerSource;
 pub use claims::Claim;
 use desired::Desired;
+use elsewhere::Strays;
 use flows::Flows;
 pub use flows::{
     Adopted, ConnReport, Event, EventKind, Report, ServerReport, ServiceReport, Watch,
@@ -86,6 +89,8 @@ pub struct EngineConfig {
     pub modes: &'static [ModeDef],
     /// Where schedulers come from.
     pub schedulers: SchedulerSource,
+    /// Its place among several engines; `None` = it is the only one.
+    pub crew: Option<Crew>,
 }
 
 /// The engine. Which recorder it has is decided when it is compiled: [`Off`] costs nothing.
@@ -105,6 +110,10 @@ pub struct Engine<R = Off> {
     voice: Voice,
     /// But for what [`Flows`] counts.
     counters: Counters,
+    /// Its place among several.
+    crew: Option<Crew>,
+    /// The count of connections that are not where their packets come to.
+    strays: Strays,
 }
 
 impl Engine {
@@ -120,13 +129,15 @@ impl Engine {
                 seed: config.seed,
             },
             desired: Desired::default(),
-            flows: Flows::new(&limits, config.keys),
+            flows: Flows::new(&limits, config.keys, config.crew.clone()),
             upkeep: Upkeep::new(),
             routes: Routes::new(),
             reassembler: Reassembler::new(limits.fragment_bytes as usize),
             claims: claims::Claims::default(),
-            voice: Voice::new(config.keys.0),
+            voice: Voice::new(config.keys.0, config.crew.as_ref()),
             counters: Counters::default(),
+            crew: config.crew,
+            strays: Strays::default(),
         }
     }
 
@@ -231,12 +242,17 @@ impl<R: Recorder> Engine<R> {
         let sweeping = self.sweep(now, budget, out);
         let sysctls = self.desired.sysctls();
         let defending = self.upkeep.defend(now, budget, sysctls, &mut self.flows);
-        left == 0 || sweeping || defending
+        let counting = self.find_strays(now, budget);
+        left == 0 || sweeping || defending || counting
     }
 
     /// When [`Engine::handle_timeout`] has work, `None` while there is nothing to wait for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let times = [self.flows.next_expiry(), self.upkeep.next()];
+        let times = [
+            self.flows.next_expiry(),
+            self.upkeep.next(),
+            self.strays.next(),
+        ];
         times.into_iter().flatten().min()
     }
 

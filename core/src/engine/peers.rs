@@ -41,6 +41,12 @@ impl<R: Recorder> Engine<R> {
         };
         let timeouts = self.desired.timeouts();
         let taken = self.flows.take_up(now, told, &to, timeouts);
+        if taken.is_ok()
+            && !told.template
+            && let Some((id, _)) = self.flows.find(&flow)
+        {
+            self.note_come(id);
+        }
         // What is known better is not refused.
         let refused = taken.is_err_and(|why| why != NotTakenUp::Older);
         self.counters.not_taken_up += u64::from(refused);

@@ -52,8 +52,11 @@ impl<R: Recorder> Engine<R> {
         match known {
             Some((id, Side::Client)) => self.icmp_to_server(t, id, &quote),
             Some((id, Side::Server)) => self.icmp_to_client(t, id, &quote),
-            None if self.desired.sysctls().schedule_icmp != 0 => self.schedule_icmp(t, &quote),
-            None => self.unrelated(t),
+            None => match self.elsewhere(t, &flow) {
+                Some(handing) => Verdict::Elsewhere(handing),
+                None if self.desired.sysctls().schedule_icmp != 0 => self.schedule_icmp(t, &quote),
+                None => self.unrelated(t),
+            },
         }
     }
 

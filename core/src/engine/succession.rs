@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Catalog;
 use super::claims::Claims;
 use super::desired::Desired;
+use super::elsewhere::Strays;
 use super::flows::{self, Flows};
 use super::pmtu::PathMtus;
 use super::routes::Routes;
@@ -111,6 +112,7 @@ impl Engine {
             limits,
             modes,
             schedulers,
+            crew,
             ..
         } = config;
         let catalog = Catalog {
@@ -122,13 +124,13 @@ impl Engine {
         let services = estate.flows.services();
         let mode = |before: u8| places.get(usize::from(before)).copied().unwrap_or(before);
         let keys = estate.keys;
-        let limited = (&limits, keys);
+        let limited = (&limits, keys, crew.clone());
         let flows = Flows::succeed(estate.flows, &services, limited, &catalog, mode, hook)
             .map_err(NotSucceeded::UnknownScheduler)?;
         let mut routes = Routes::new();
         routes.path_mtus = estate.path_mtus.into_owned();
         let fragments = estate.reassembler.into_owned();
-        Ok(Self {
+        let mut engine = Self {
             recorder: Off,
             keys,
             catalog,
@@ -144,7 +146,11 @@ impl Engine {
             claims: estate.claims.into_owned(),
             voice: estate.voice.into_owned(),
             counters: estate.counters.into_owned(),
-        })
+            crew,
+            strays: Strays::default(),
+        };
+        engine.look_for_strays();
+        Ok(engine)
     }
 }
 

@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crew::Crew;
 use crate::fib::{Fib, NextHop, Query, Unreachable};
 use crate::flow::Addr;
 use crate::frame::Offload;
@@ -69,12 +70,18 @@ struct Letter {
 }
 
 impl Voice {
-    /// One whose packets' identifications depend on this secret key.
-    pub(super) const fn new(key: u64) -> Self {
+    /// One whose packets' identifications depend on this secret key. Of several workers each has its share of what
+    /// may be said.
+    pub(super) fn new(key: u64, crew: Option<&Crew>) -> Self {
+        let (number, of) = crew.map_or((0, 1), |crew| (crew.number, crew.fan.workers()));
+        let key = key ^ u64::from(number) << 32;
+        let share = |(per_second, burst): (u64, u32)| {
+            Limiter::new((per_second / u64::from(of)).max(1), (burst / of).max(1))
+        };
         Self {
-            error_limit: Limiter::new(ERRORS.0, ERRORS.1),
-            teardown_limit: Limiter::new(TEARDOWNS.0, TEARDOWNS.1),
-            ip_id: (key & 0xffff) as u16,
+            error_limit: share(ERRORS),
+            teardown_limit: share(TEARDOWNS),
+            ip_id: ((key ^ key >> 32) & 0xffff) as u16,
             fragment_ids: Random::new(key),
         }
     }

@@ -326,14 +326,14 @@ impl ConnTable {
         }
     }
 
-    /// An empty table with as many free places as this one has; [`ConnTable::adopt`] fills it.
-    pub fn excerpt(&self) -> Self {
+    /// An empty table with as many free places as this one has, and so many `more`; [`ConnTable::adopt`] fills it.
+    pub fn excerpt(&self, more: u32) -> Self {
         Self {
             slab: Vec::new(),
             free: NONE,
             len: 0,
             told: 0,
-            limit: self.limit - self.len,
+            limit: self.limit - self.len + more,
             index: HashTable::new(),
             keys: self.keys,
             wheel: Wheel::new(),
@@ -384,6 +384,11 @@ impl ConnTable {
     /// Whether it is empty.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Sets another limit; connections beyond it stay.
+    pub(crate) const fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
     }
 
     /// Its limit.

@@ -218,6 +218,8 @@ pub struct Counters {
     pub in_kernel: u64,
     /// Frames dropped, by [`DropReason`].
     pub drops: ByReason,
+    /// Frames handed on to another worker, whose engine counts them; no part of the sum.
+    pub handed_on: u64,
     /// Frames made by segmentation.
     pub segments: u64,
     /// Frames made by fragmentation.
@@ -270,8 +272,9 @@ impl Counters {
 
     /// Counts one received frame's end.
     pub fn count(&mut self, verdict: Verdict) {
-        self.received += 1;
+        self.received += u64::from(!matches!(verdict, Verdict::Elsewhere(_)));
         match verdict {
+            Verdict::Elsewhere(_) => self.handed_on += 1,
             Verdict::Send(_) | Verdict::SendOutbox => self.sent += 1,
             Verdict::Answered => self.answered += 1,
             Verdict::Held => self.held += 1,
@@ -307,6 +310,7 @@ impl AddAssign<&Self> for Counters {
             local,
             in_kernel,
             drops,
+            handed_on,
             segments,
             fragments,
             icmp_sent,
@@ -333,6 +337,7 @@ impl AddAssign<&Self> for Counters {
             (&mut self.passed, passed),
             (&mut self.local, local),
             (&mut self.in_kernel, in_kernel),
+            (&mut self.handed_on, handed_on),
             (&mut self.segments, segments),
             (&mut self.fragments, fragments),
             (&mut self.icmp_translated, icmp_translated),

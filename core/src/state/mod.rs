@@ -7,6 +7,7 @@ pub mod access;
 pub mod backend;
 pub mod conn;
 pub mod counters;
+pub mod crew;
 pub mod fib;
 pub mod flow;
 pub mod marks;

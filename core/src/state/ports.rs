@@ -12,6 +12,7 @@ use siphasher::sip::SipHasher13;
 
 use serde::{Deserialize, Serialize};
 
+use crate::crew::Crew;
 use crate::flow::{Addr, Endpoint, Protocol};
 use crate::narrow;
 
@@ -21,10 +22,40 @@ const STEPS: u32 = 16;
 /// "How to construct pseudorandom permutations from pseudorandom functions", 1988).
 const ROUNDS: u8 = 4;
 
+/// Which of the ports are one worker's: a port names, by its remainder, the worker that gives it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    number: u32,
+    of: u32,
+}
+
+impl Share {
+    /// All of them.
+    pub const WHOLE: Self = Self { number: 0, of: 1 };
+
+    /// Those of a worker.
+    pub fn of(crew: Option<&Crew>) -> Self {
+        crew.map_or(Self::WHOLE, |crew| Self {
+            number: crew.number,
+            of: crew.fan.workers(),
+        })
+    }
+
+    /// Its first port from `first` on.
+    const fn first(self, first: u16) -> u32 {
+        let first = first as u32;
+        first + (self.number + self.of - first % self.of) % self.of
+    }
+}
+
 /// The local ports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LocalPorts {
-    first: u16,
+    /// The first and the last, whoever's they are.
+    range: (u16, u16),
+    share: Share,
+    /// The first that is given out here, and how many are.
+    first: u32,
     count: u32,
     secret: (u64, u64),
     maps: HashMap<(Addr, Endpoint, Protocol), Bitmap>,
@@ -51,10 +82,15 @@ struct Order {
 
 impl LocalPorts {
     /// Ports `first` to `last`, both included; `secret` must be random, and another one at each start.
-    pub fn new((first, last): (u16, u16), secret: (u64, u64)) -> Self {
+    pub fn new(range: (u16, u16), secret: (u64, u64), share: Share) -> Self {
+        let last = u32::from(range.1.max(range.0));
+        let first = share.first(range.0);
+        let count = (last + share.of).saturating_sub(first) / share.of;
         Self {
+            range,
+            share,
             first,
-            count: u32::from(last.saturating_sub(first)) + 1,
+            count,
             secret,
             maps: HashMap::new(),
         }
@@ -62,9 +98,8 @@ impl LocalPorts {
 
     /// Those that another process had, where they are the same ports; else `None`, and each that is in use is to be
     /// [claimed](Self::claim).
-    pub(crate) fn succeed(estate: Self, (first, last): (u16, u16)) -> Option<Self> {
-        let same = Self::new((first, last), estate.secret);
-        ((same.first, same.count) == (estate.first, estate.count)).then_some(estate)
+    pub(crate) fn succeed(estate: Self, range: (u16, u16), share: Share) -> Option<Self> {
+        ((estate.range, estate.share) == (range, share)).then_some(estate)
     }
 
     /// How many ports each local address has for each server.
@@ -72,9 +107,16 @@ impl LocalPorts {
         self.count
     }
 
-    /// Whether `port` is one of them.
-    pub fn contains(&self, port: u16) -> bool {
-        port >= self.first && u32::from(port - self.first) < self.count
+    /// Whether `port` is one of them, whichever worker gives it out.
+    pub const fn contains(&self, port: u16) -> bool {
+        port >= self.range.0 && port <= self.range.1
+    }
+
+    /// The place of a port that is given out here.
+    fn place(&self, port: u16) -> Option<u32> {
+        let behind = u32::from(port).checked_sub(self.first)?;
+        let place = behind / self.share.of;
+        (self.contains(port) && behind.is_multiple_of(self.share.of)).then_some(place)
     }
 
     /// Ports of a local address in use towards a server.
@@ -88,16 +130,15 @@ impl LocalPorts {
     pub fn take(&mut self, local: Addr, server: Endpoint, protocol: Protocol) -> Option<u16> {
         let map = self.map(local, server, protocol);
         let n = map.take()?;
-        Some(self.first + (n & 0xffff) as u16)
+        u16::try_from(self.first + n * self.share.of).ok()
     }
 
-    /// Takes this very port; `false` where it is in use. One that is not among them is nobody's to give, and
+    /// Takes this very port; `false` where it is in use, or another worker's. One that is not among them is nobody's to give, and
     /// nobody's to refuse.
     pub fn claim(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) -> bool {
-        if !self.contains(local.port) {
-            return true;
-        }
-        let n = u32::from(local.port - self.first);
+        let Some(n) = self.place(local.port) else {
+            return !self.contains(local.port);
+        };
         let map = self.map(local.addr, server, protocol);
         let free = !map.is_used(n);
         if free {
@@ -115,11 +156,11 @@ impl LocalPorts {
 
     /// Gives a port back.
     pub fn release(&mut self, local: Endpoint, server: Endpoint, protocol: Protocol) {
-        let key = (local.addr, server, protocol);
-        let Some(map) = self.maps.get_mut(&key) else {
-            return;
-        };
-        map.release(u32::from(local.port.wrapping_sub(self.first)));
+        let place = self.place(local.port);
+        let map = self.maps.get_mut(&(local.addr, server, protocol));
+        if let Some((map, place)) = map.zip(place) {
+            map.release(place);
+        }
     }
 }
 
@@ -249,7 +290,7 @@ mod tests {
     #[test]
     fn every_port_is_given_once_and_then_none() {
         for count in [1, 2, 3, 17, 100, 4096, 31_744, 65_535] {
-            let mut p = LocalPorts::new((1, count), SECRET);
+            let mut p = LocalPorts::new((1, count), SECRET, Share::WHOLE);
             let mut got = some(&mut p, usize::from(count) + 1);
             assert_eq!(p.in_use(LOCAL, SERVER, Protocol::Tcp), u32::from(count));
             got.sort_unstable();
@@ -260,8 +301,34 @@ mod tests {
     }
 
     #[test]
+    fn each_worker_gives_out_ports_that_name_it_and_all_together_give_out_all() {
+        for of in [1, 2, 3, 8] {
+            let mut all = Vec::new();
+            for number in 0..of {
+                let share = Share { number, of };
+                let mut p = LocalPorts::new((1001, 1100), SECRET, share);
+                let own = some(&mut p, 200);
+                assert_eq!(own.len(), p.capacity() as usize);
+                assert!(own.iter().all(|port| u32::from(*port) % of == number));
+                let local = |port| Endpoint::new(LOCAL, port);
+                assert!(
+                    !p.claim(local(own[0]), SERVER, Protocol::Tcp),
+                    "it is in use"
+                );
+                p.release(local(own[0]), SERVER, Protocol::Tcp);
+                assert!(p.claim(local(own[0]), SERVER, Protocol::Tcp));
+                all.extend(own);
+            }
+            all.sort_unstable();
+            assert!(all.into_iter().eq(1001..=1100), "of {of}");
+        }
+        let none = LocalPorts::new((1000, 1000), SECRET, Share { number: 1, of: 2 });
+        assert_eq!(none.capacity(), 0);
+    }
+
+    #[test]
     fn a_port_given_back_comes_last() {
-        let mut p = LocalPorts::new((1000, 1999), SECRET);
+        let mut p = LocalPorts::new((1000, 1999), SECRET, Share::WHOLE);
         let all = some(&mut p.clone(), 1000);
         for port in &all[..300] {
             assert_eq!(some(&mut p, 1), [*port]);
@@ -273,7 +340,7 @@ mod tests {
 
     #[test]
     fn ports_in_use_are_stepped_over() {
-        let mut p = LocalPorts::new((1000, 1999), SECRET);
+        let mut p = LocalPorts::new((1000, 1999), SECRET, Share::WHOLE);
         let all = some(&mut p, 1000);
         // One is free, far from where the order stands.
         p.release(Endpoint::new(LOCAL, all[500]), SERVER, Protocol::Tcp);
@@ -283,7 +350,7 @@ mod tests {
     #[test]
     fn the_order_is_another_for_each_secret_address_server_and_protocol() {
         let order = |secret, local, server, protocol| {
-            let mut p = LocalPorts::new((1024, 32_767), secret);
+            let mut p = LocalPorts::new((1024, 32_767), secret, Share::WHOLE);
             let ports: Vec<u16> = (0..200)
                 .filter_map(|_| p.take(local, server, protocol))
                 .collect();
@@ -309,7 +376,7 @@ mod tests {
 
     #[test]
     fn servers_do_not_share() {
-        let mut p = LocalPorts::new((1000, 1000), SECRET);
+        let mut p = LocalPorts::new((1000, 1000), SECRET, Share::WHOLE);
         let other = Endpoint::new(SERVER.addr, 81);
         assert_eq!(p.take(LOCAL, SERVER, Protocol::Tcp), Some(1000));
         assert_eq!(p.take(LOCAL, other, Protocol::Tcp), Some(1000));

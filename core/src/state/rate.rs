@@ -6,6 +6,9 @@
 //! makes room: one that is full already says no more than one that was never there. Only where more than
 //! eight clients of a set are below their burst at once may one of them get its burst again.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use siphasher::sip::SipHasher13;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,20 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// Takes a token of a bucket that several workers share, where there is one: it is kept as [`Bucket`] is, in
+    /// nanoseconds.
+    pub(crate) fn takes_of(self, shared: &AtomicU64, now: Instant) -> bool {
+        let take = |full_at: u64| {
+            let mut bucket = Bucket {
+                full_at: Instant(full_at),
+            };
+            bucket.takes(now, self).then_some(bucket.full_at.0)
+        };
+        shared.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+}
+
 /// A bucket. A new one is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bucket {
@@ -49,6 +66,15 @@ impl Bucket {
     /// Whether there is a token.
     pub(crate) const fn has_token(&self, now: Instant, limit: Limit) -> bool {
         self.full_at.0 <= now.0.saturating_add(limit.tolerance_ns)
+    }
+
+    /// Takes a token, where there is one.
+    pub(crate) fn takes(&mut self, now: Instant, limit: Limit) -> bool {
+        let there = self.has_token(now, limit);
+        if there {
+            self.take(now, limit);
+        }
+        there
     }
 
     /// Takes a token.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Endpoint, Protocol};
+use crate::flow::{Addr, Endpoint, Family, Protocol};
 
 mod method;
 mod rows;
@@ -170,13 +170,18 @@ pub struct NewConnections {
 }
 
 impl NewConnections {
+    /// Bits of an address of this family that make a client.
+    pub const fn prefix(&self, family: Family) -> u8 {
+        match (self.client_prefix, family) {
+            (0, Family::V4) => 32,
+            (0, Family::V6) => 64,
+            (length, _) => length,
+        }
+    }
+
     /// What stands for the client with this address.
     pub fn client(&self, addr: Addr) -> Addr {
-        match (self.client_prefix, addr.is_v4()) {
-            (0, true) => addr,
-            (0, false) => addr.masked(64),
-            (length, _) => addr.masked(length),
-        }
+        addr.masked(self.prefix(addr.family()))
     }
 }
 

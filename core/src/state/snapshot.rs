@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
+use crate::crew::Steering;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
 use crate::service::ServiceSpec;
@@ -84,4 +85,6 @@ pub struct Snapshot {
     /// Who is kept out. What is not changed stays the same `Arc`: running connections are looked at again
     /// where it is another.
     pub access: Arc<Access>,
+    /// Which worker a connection belongs to, where there are several.
+    pub steering: Arc<Steering>,
 }

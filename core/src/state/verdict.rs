@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crew::Handing;
 use crate::flow::Addr;
 
 /// A port's index in the shell's list of interfaces.
@@ -43,6 +44,9 @@ pub enum Verdict {
     /// server or its client, its VIP is not the director's, or it belongs to no connection. The frame as it is
     /// now, or what it became in the outbox (reassembled, segments).
     Local,
+    /// It is another worker's, whose engine says what becomes of it: the frame as it came, or the fragments that are in
+    /// the outbox.
+    Elsewhere(Handing),
     /// Ends here, counted by reason.
     Drop(DropReason),
 }
@@ -176,6 +180,9 @@ drop_reasons! {
     ClampedFrame "clamped_frame"
         "The kernel could not queue a super-frame for us, so only its head arrived."
         "Raise net.core.rmem_max, or run with CAP_NET_ADMIN so that UVS can size its own buffer."
+    WorkerBehind "worker_behind"
+        "The frame was another worker's, for which too many already waited."
+        "That worker cannot keep up; `uvs top` shows how busy each is."
     SendQueueFull "send_queue_full"
         "The interface did not take the frame."
         "The link is slower than the traffic; look at the interface's queue."

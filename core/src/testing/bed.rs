@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Backend;
+use crate::crew::Crew;
 use crate::engine::{DryRun, Engine, EngineConfig, SchedulerSource};
 use crate::fib::Fib;
 use crate::flow::{Endpoint, Family, Flow, Protocol};
@@ -102,6 +103,7 @@ impl Bed {
             keys: (0, 0),
             seed: 0,
             modes,
+            crew: None,
             schedulers: first(),
         });
     }
@@ -127,11 +129,22 @@ impl Bed {
         limits: Limits,
         schedulers: SchedulerSource,
     ) -> Self {
+        Self::in_crew(modes, limits, schedulers, None)
+    }
+
+    /// As [`Bed::with_schedulers`], as one of several.
+    pub fn in_crew(
+        modes: &'static [ModeDef],
+        limits: Limits,
+        schedulers: SchedulerSource,
+        crew: Option<Crew>,
+    ) -> Self {
         let engine = Engine::new(EngineConfig {
             limits,
             keys: (1, 2),
             seed: 3,
             modes,
+            crew,
             schedulers,
         });
         let mut bed = Self {

@@ -22,6 +22,11 @@ pub enum End {
     Pass,
     /// It is the director's own, as its real server.
     Local,
+    /// It is another worker's.
+    Elsewhere {
+        /// The worker's number.
+        worker: u32,
+    },
     /// It was dropped.
     Drop {
         /// The reason's label.
@@ -42,6 +47,7 @@ impl From<Verdict> for End {
             Verdict::Held => Self::Held,
             Verdict::Pass => Self::Pass,
             Verdict::Local => Self::Local,
+            Verdict::Elsewhere(handing) => Self::Elsewhere { worker: handing.to },
             Verdict::Drop(reason) => Self::of_drop(reason),
         }
     }

@@ -10,6 +10,7 @@ use mio::Waker;
 use uvs_control::protocol::SyncRequest;
 use uvs_control::server::Server;
 use uvs_control::table::Table;
+use uvs_core::crew::{Board, Crew, Fan};
 use uvs_core::engine::{Engine, EngineConfig};
 use uvs_core::scheduler::Scheduler;
 
@@ -33,8 +34,12 @@ pub(super) struct Begun {
     pub(super) server: Server,
     pub(super) programs: IpvsSocket,
     pub(super) isolation: Isolation,
-    pub(super) worker: (Engine, Ports),
-    pub(super) schedule_times: Arc<Times>,
+    /// Of each worker, in the order of their numbers.
+    pub(super) workers: Vec<(Engine, Ports)>,
+    /// How client and worker belong together.
+    pub(super) fan: Fan,
+    /// What each worker's schedulers take.
+    pub(super) schedule_times: Vec<Arc<Times>>,
     pub(super) metrics_listener: Option<TcpListener>,
     pub(super) before: Before,
 }
@@ -80,15 +85,29 @@ fn anew(
     repaired: impl Fn() + Send + Sync + 'static,
 ) -> Result<Begun> {
     let guard = || Ok(Guard::claim(repaired)?);
+    let count = options.workers.count;
     let (isolation, hooked) = isolate(options, mirror, guard)?;
-    let ports = open_ports(&options.interfaces, isolation.sight(), hooked)?;
-    let schedule_times = Arc::new(Times::default());
-    let engine = Engine::new(engine_config(options, &schedule_times)?);
+    let ports = open_ports(&options.interfaces, isolation.sight(), hooked, count)?;
+    let fan = Fan::new(count, secret()?);
+    let board = Arc::new(Board::new(count, options.config.limits.connections));
+    // One hash's key for all: what it is secret for, it is for each.
+    let keys = keys()?;
+    let (mut workers, mut schedule_times) = (Vec::new(), Vec::new());
+    for (number, ports) in (0..).zip(ports) {
+        let times = Arc::new(Times::default());
+        let crew = crew(number, fan, &board);
+        workers.push((
+            Engine::new(engine_config(options, &times, &keys, crew)),
+            ports,
+        ));
+        schedule_times.push(times);
+    }
     Ok(Begun {
         server,
         programs,
         isolation,
-        worker: (engine, ports),
+        workers,
+        fan,
         schedule_times,
         metrics_listener: None,
         before: Before {
@@ -104,7 +123,7 @@ fn isolate(
     options: &Options,
     mirror: &Mirror,
     guard: impl FnOnce() -> Result<Guard>,
-) -> Result<(Isolation, Option<Hooked>)> {
+) -> Result<(Isolation, Vec<Hooked>)> {
     let fib = mirror.fib();
     let interface = |(place, name): (usize, &String)| {
         let known = fib.interface(port_id(place));
@@ -118,6 +137,7 @@ fn isolate(
     let wanted = hook::Wanted {
         mode: options.hook,
         config,
+        workers: options.workers.count,
         interfaces: options
             .interfaces
             .iter()
@@ -126,8 +146,8 @@ fn isolate(
             .collect(),
     };
     Ok(match hook::start(&wanted)? {
-        hook::Start::Hooked(keeper, worker) => (Isolation::hook(keeper), Some(worker)),
-        hook::Start::Not(why) => (Isolation::guard(guard()?, why, &config.pins), None),
+        hook::Start::Hooked(keeper, workers) => (Isolation::hook(keeper), workers),
+        hook::Start::Not(why) => (Isolation::guard(guard()?, why, &config.pins), Vec::new()),
     })
 }
 
@@ -145,46 +165,75 @@ pub(super) fn repaired(
     }
 }
 
-fn open_ports(interfaces: &[String], sight: Sight, hooked: Option<Hooked>) -> Result<Ports> {
+/// Each worker's ports.
+fn open_ports(
+    interfaces: &[String],
+    sight: Sight,
+    hooked: Vec<Hooked>,
+    workers: u32,
+) -> Result<Vec<Ports>> {
     // Nothing is ours until the first state is published.
     let filter = FilterSpec::default().compile();
-    let interfaces = interfaces
-        .iter()
-        .map(|name| open_port(name, sight, &filter));
-    let interfaces = interfaces.collect::<Result<_>>()?;
-    let host = HostPort::open(&filter, sight)?;
-    Ok(Ports {
-        interfaces,
-        host: (Box::new(host.receive), Box::new(host.deliver)),
-        reinject: Box::new(host.reinject),
-        hooked,
-        handed_down: None,
-    })
+    let mut hooked = hooked.into_iter();
+    let hosts = HostPort::open_all(&filter, sight, workers)?.into_iter();
+    let mut all: Vec<Ports> = hosts
+        .map(|host| {
+            let (host, reinject) = host.into_ends();
+            Ports {
+                interfaces: Vec::new(),
+                host,
+                reinject,
+                hooked: hooked.next(),
+                handed_down: None,
+            }
+        })
+        .collect();
+    for name in interfaces {
+        let opened = open_port(name, sight, &filter, workers)?;
+        for (ports, ends) in all.iter_mut().zip(opened) {
+            ports.interfaces.push(ends);
+        }
+    }
+    Ok(all)
 }
 
-fn open_port(name: &str, sight: Sight, filter: &Program) -> Result<Ends> {
+/// An interface's port of each worker.
+fn open_port(name: &str, sight: Sight, filter: &Program, workers: u32) -> Result<Vec<Ends>> {
     let options = PortOptions {
         sight,
         ..PortOptions::default()
     };
-    let port = Port::open(name, &options, filter)?;
-    tracing::debug!(
-        interface = ?port.interface,
-        ring = ?port.geometry,
-        filter = ?port.coverage,
-        "port open",
-    );
-    if port.receive_buffer < options.receive_buffer {
-        tracing::info!(
-            interface = name,
-            granted = port.receive_buffer,
-            "the receive buffer is smaller than asked for; bulk transfers may be slower (net.core.rmem_max)",
+    let ports = Port::open_all(name, &options, filter, workers)?;
+    if let Some(port) = ports.first() {
+        tracing::debug!(
+            interface = ?port.interface,
+            ring = ?port.geometry,
+            filter = ?port.coverage,
+            "port open",
         );
+        if port.receive_buffer < options.receive_buffer {
+            tracing::info!(
+                interface = name,
+                granted = port.receive_buffer,
+                "the receive buffer is smaller than asked for; bulk transfers may be slower (net.core.rmem_max)",
+            );
+        }
     }
-    Ok((Box::new(port.receive), Box::new(port.transmit)))
+    Ok(ports.into_iter().map(Port::into_ends).collect())
 }
 
-pub(super) fn engine_config(options: &Options, times: &Arc<Times>) -> Result<EngineConfig> {
+/// A worker's place among several; the only one has none.
+pub(super) fn crew(number: u32, fan: Fan, board: &Arc<Board>) -> Option<Crew> {
+    (fan.workers() > 1).then(|| Crew::new(number, fan, Arc::clone(board)))
+}
+
+/// What is random: the key of the connection table's hash, and the seed of the schedulers.
+pub(super) struct Keys {
+    table: (u64, u64),
+    seed: u64,
+}
+
+pub(super) fn keys() -> Result<Keys> {
     let random: [u8; 24] =
         random::bytes().context("/dev/urandom: no key for the connection table")?;
     let word = |i: usize| {
@@ -193,13 +242,32 @@ pub(super) fn engine_config(options: &Options, times: &Arc<Times>) -> Result<Eng
             .take(8)
             .fold(0, |n, b| n << 8 | u64::from(*b))
     };
+    Ok(Keys {
+        table: (word(0), word(1)),
+        seed: word(2),
+    })
+}
+
+/// The key of the workers' fan.
+fn secret() -> Result<u32> {
+    let bytes = random::bytes().context("/dev/urandom: no key for the workers' fan")?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
+pub(super) fn engine_config(
+    options: &Options,
+    times: &Arc<Times>,
+    keys: &Keys,
+    crew: Option<Crew>,
+) -> EngineConfig {
     let (schedulers, times) = (Arc::clone(&options.schedulers), Arc::clone(times));
     let timed = move |inner| Box::new(Timed::new(inner, &times)) as Box<dyn Scheduler>;
-    Ok(EngineConfig {
+    EngineConfig {
         limits: options.config.limits.clone(),
-        keys: (word(0), word(1)),
-        seed: word(2),
+        keys: keys.table,
+        seed: keys.seed,
         modes: uvs_modes::BUILTIN,
+        crew,
         schedulers: Box::new(move |name, params| schedulers.make(name, params).map(&timed)),
-    })
+    }
 }

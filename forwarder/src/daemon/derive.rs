@@ -132,6 +132,14 @@ pub(crate) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTr
     services.iter().flat_map(of_service).collect()
 }
 
+/// NAT's servers among these, with their services.
+pub(super) fn removed<'a>(
+    repliers: impl Iterator<Item = &'a Replier>,
+) -> impl Iterator<Item = (ServiceKey, Addr)> {
+    let nat = repliers.filter(|r| r.local.is_empty());
+    nat.map(|r| (r.service, r.server.addr))
+}
+
 /// What the kernel must not see. `spec` has what does not follow from services: interfaces, addresses and
 /// FULLNAT's ports.
 pub(crate) fn guard<'a>(

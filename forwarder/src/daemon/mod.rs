@@ -47,9 +47,10 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
+use uvs_core::crew::{Fan, Steering};
 use uvs_core::flow::Addr;
 use uvs_core::numbers::LogLosses;
-use uvs_core::snapshot::Limits;
+use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
@@ -57,6 +58,7 @@ use crate::firewall;
 use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
+use crate::port::fan_out::FanOut;
 use crate::port::filter::Program;
 use crate::sync::Sync;
 use crate::worker::{Desired, monotonic};
@@ -69,7 +71,7 @@ use metrics::Metering;
 use notify::Notifier;
 use rates::Rates;
 use removed_servers::RemovedServers;
-pub use start::{Options, run};
+pub use start::{Options, Placement, run};
 pub(crate) use upgrade::Carried;
 use upgrade::Upgrades;
 use uvs_control::access::ListFiles;
@@ -132,6 +134,8 @@ pub(crate) struct Daemon {
     metering: Option<Metering>,
     /// How long each worker's schedulers take.
     schedule_times: Vec<Arc<timed::Times>>,
+    /// How client and worker belong together.
+    fan: Fan,
     reloads: uvs_exporter::Reloads,
     liveness: Liveness,
     notifier: Notifier,
@@ -273,6 +277,23 @@ impl Daemon {
         Ok(self.removed_servers.forget_idle(&connections))
     }
 
+    /// Says which worker a connection belongs to, where there are several; to the kernel as a program.
+    fn divide(&self, snapshot: &mut Snapshot) -> Option<FanOut> {
+        if self.fan.workers() == 1 {
+            return None;
+        }
+        let removed = derive::removed(self.removed_servers.all());
+        let steering = Steering::of(&snapshot.services, &snapshot.marks, removed);
+        let program = FanOut::new(&steering, self.fan, self.limits.local_ports);
+        if !program.exact {
+            tracing::warn!(
+                "more addresses than a fan-out program holds: servers' replies are handed over between workers"
+            );
+        }
+        snapshot.steering = Arc::new(steering);
+        Some(program)
+    }
+
     /// The guard grows before the engine serves, and shrinks after it has stopped to, so that the kernel
     /// never sees what is ours.
     fn put_in_force(&mut self) -> Result<(), Refusal> {
@@ -311,10 +332,13 @@ impl Daemon {
             predecessor.take().map_err(failed)?;
             self.isolation.begin(monotonic(), &both).map_err(failed)?;
         }
+        let mut snapshot = self.table.snapshot(&unassigned);
+        let fan_out = self.divide(&mut snapshot);
         let desired = Desired {
-            snapshot: Arc::new(self.table.snapshot(&unassigned)),
+            snapshot: Arc::new(snapshot),
             filter,
             host_filter,
+            fan_out,
         };
         self.workers.put_in_force(desired).map_err(failed)?;
         if let Some(predecessor) = &self.options.predecessor {

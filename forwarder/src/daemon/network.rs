@@ -11,7 +11,6 @@ use super::{Daemon, derive, failed};
 use crate::netlink::Event;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::FilterSpec;
-use crate::port::{Ends, PortError};
 use crate::worker::{self, Notice};
 
 impl Daemon {
@@ -95,12 +94,12 @@ impl Daemon {
             sight: self.isolation.sight(),
             ..PortOptions::default()
         };
-        let open = || -> Result<Ends, PortError> {
-            let opened = Port::open(name, &options, &filter)?;
-            Ok((Box::new(opened.receive), Box::new(opened.transmit)))
-        };
-        if let Err(e) = self.workers.replace_port(port, open) {
-            tracing::error!("{e}");
+        match Port::open_all(name, &options, &filter, self.workers.count()) {
+            Ok(opened) => {
+                let ends = opened.into_iter().map(Port::into_ends);
+                self.workers.replace_port(port, ends.collect());
+            }
+            Err(e) => tracing::error!("{e}"),
         }
     }
 
@@ -123,12 +122,13 @@ impl Daemon {
         // The worker gives it the filter that is in force.
         let filter = FilterSpec::default().compile();
         let sight = self.isolation.sight();
-        let open = || -> Result<Ends, PortError> {
-            let opened = HostPort::open(&filter, sight)?;
-            Ok((Box::new(opened.receive), Box::new(opened.deliver)))
-        };
-        if let Err(e) = self.workers.replace_port(port, open) {
-            tracing::error!("{e}");
+        match HostPort::open_all(&filter, sight, self.workers.count()) {
+            Ok(opened) => {
+                let ends = opened.into_iter().map(HostPort::into_ends);
+                let ends = ends.map(|(ends, _)| ends);
+                self.workers.replace_port(port, ends.collect());
+            }
+            Err(e) => tracing::error!("{e}"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant as Wall;
+use std::time::{Duration, Instant as Wall};
 
 use anyhow::{Context, Result, anyhow};
 use mio::{Poll, Waker};
@@ -15,6 +15,8 @@ use uvs_control::plugins::Schedulers;
 use uvs_control::protocol::{HookMode, SyncNumbers, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
+use uvs_core::crew::Fan;
+use uvs_core::engine::Engine;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
@@ -35,6 +37,7 @@ use crate::log::Tally;
 use crate::netlink::Mirror;
 use crate::succession::Predecessor;
 use crate::sync::Sync;
+use crate::worker::Ports;
 use crate::workers::Workers;
 
 /// What `uvs run` was asked to do.
@@ -53,6 +56,8 @@ pub struct Options {
     pub ipvs_socket: PathBuf,
     /// How much is given to the kernel, where the command line, the file or the environment says it.
     pub hook: HookMode,
+    /// How many workers, and where.
+    pub workers: Placement,
     /// What is exported, and where.
     pub metrics: Metrics,
     /// The schedulers, built-in and from plugins.
@@ -61,6 +66,17 @@ pub struct Options {
     pub log: Arc<Tally>,
     /// The daemon that this one is to take over from.
     pub predecessor: Option<Arc<Predecessor>>,
+}
+
+/// How many workers there are, where they run and how they wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Their number, at least one.
+    pub count: u32,
+    /// The CPUs that they run on, one after the other and round again; empty = where the kernel puts them.
+    pub cpus: Vec<u32>,
+    /// How long each looks for frames before it sleeps.
+    pub busy_poll: Duration,
 }
 
 /// Starts a daemon and runs it until a signal ends it.
@@ -74,9 +90,7 @@ pub fn run(options: Options) -> Result<()> {
     let signals = signals().context("signals")?;
     let sockets = begin::sockets(&options)?;
     let mut mirror = Mirror::new(&options.interfaces)?;
-    if let Some(file) = &options.file {
-        derive::check_config(&options.config, file, &mirror.fib())?;
-    }
+    check_addresses(&options, &mirror)?;
     let list_files = ListFiles::load(&options.config.access)?;
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
@@ -90,7 +104,7 @@ pub fn run(options: Options) -> Result<()> {
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let workers = Workers::start(vec![begun.worker], mirror.fib(), waking(&notify))?;
+    let workers = start_workers(begun.workers, begun.fan, &options, (&mirror, &notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
@@ -131,7 +145,8 @@ pub fn run(options: Options) -> Result<()> {
         announcements: 0,
         groups: Groups::default(),
         metering,
-        schedule_times: vec![begun.schedule_times],
+        schedule_times: begun.schedule_times,
+        fan: begun.fan,
         reloads: first_load(before.past.reloads),
         liveness,
         notifier: Notifier::from_env(),
@@ -150,6 +165,25 @@ fn host_rules(options: &Options) -> (firewall::Watch, Option<firewall::Outcome>)
     let follows = options.config.host_firewall == HostFirewall::Follow;
     let rules = follows.then(|| watch.first());
     (watch, rules)
+}
+
+/// Refuses a configuration file that names addresses which the host does not have.
+fn check_addresses(options: &Options, mirror: &Mirror) -> Result<()> {
+    if let Some(file) = &options.file {
+        derive::check_config(&options.config, file, &mirror.fib())?;
+    }
+    Ok(())
+}
+
+fn start_workers(
+    parts: Vec<(Engine, Ports)>,
+    fan: Fan,
+    options: &Options,
+    (mirror, notify): (&Mirror, &Arc<Waker>),
+) -> Result<Workers> {
+    let fan = (fan, options.config.limits.local_ports);
+    let (fib, placement) = (mirror.fib(), &options.workers);
+    Ok(Workers::start(parts, fib, placement, fan, waking(notify))?)
 }
 
 /// Wakes the control thread.

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use uvs_control::protocol::HookMode;
 use uvs_control::server::Server;
 use uvs_control::table::Table;
+use uvs_core::crew::{Board, Fan};
 use uvs_core::engine::Engine;
 use uvs_core::offload::Hook;
 
-use super::begin::{Before, Begun, engine_config};
+use super::begin::{Before, Begun, crew, engine_config, keys};
 use super::isolation::Isolation;
 use super::start::Options;
 use super::timed::Times;
@@ -33,19 +34,32 @@ pub(super) fn succeed(
     let predecessor = options.predecessor.as_ref();
     let predecessor = predecessor.context("there is no daemon to take over from")?;
     let beside = beside(options, predecessor.hook()?).context("restart the daemon instead")?;
-    let (estate, sockets, bytes) = predecessor.begin()?;
+    let (estate, sockets, handed) = predecessor.begin()?;
     check(options, &estate)?;
     let succeeded = table.succeed(estate.table);
     succeeded.map_err(|refusal| anyhow!(refusal.message))?;
-    let times = Arc::new(Times::going_on(&estate.past.schedule));
-    let worker = postcard::from_bytes::<worker::Estate<'_>>(&bytes);
-    let worker = worker.context("what the worker hands down makes no sense")?;
-    let offload = beside.as_ref().map(|beside| beside.hook.worker());
-    let offload = offload
-        .transpose()?
-        .map(|hook| Box::new(hook) as Box<dyn Hook>);
-    let engine = Engine::succeed(engine_config(options, &times)?, worker.engine, offload)?;
-    let ports = ports(&options.interfaces, sockets.rings, worker.own)?;
+    let fan = Fan::new(options.workers.count, estate.fan_secret);
+    let board = Arc::new(Board::new(fan.workers(), options.config.limits.connections));
+    let offloads = match &beside {
+        Some(beside) => beside.hook.workers(fan.workers())?,
+        None => Vec::new(),
+    };
+    let mut offloads = offloads.into_iter();
+    let (keys, mut before) = (keys()?, Some(&estate.past.schedule));
+    let (mut workers, mut schedule_times) = (Vec::new(), Vec::new());
+    for (number, handed) in (0..).zip(handed) {
+        // What all of them took before is shown with the first.
+        let times = Arc::new(before.take().map_or_else(Times::default, Times::going_on));
+        let worker = postcard::from_bytes::<worker::Estate<'_>>(&handed.estate);
+        let worker = worker.context("what a worker hands down makes no sense")?;
+        let offload = offloads.next();
+        let offload = offload.map(|hook| Box::new(hook) as Box<dyn Hook>);
+        let config = engine_config(options, &times, &keys, crew(number, fan, &board));
+        let engine = Engine::succeed(config, worker.engine, offload)?;
+        let ports = ports(&options.interfaces, handed.rings, worker.own)?;
+        workers.push((engine, ports));
+        schedule_times.push(times);
+    }
     let repairs = estate.past.guard_repairs;
     let isolation = match (beside, estate.hook) {
         (Some(beside), Some(hook)) => {
@@ -64,8 +78,9 @@ pub(super) fn succeed(
         server: Server::succeed(&options.socket, sockets.control)?,
         programs: IpvsSocket::succeed(&options.ipvs_socket, sockets.ipvs)?,
         isolation,
-        worker: (engine, ports),
-        schedule_times: times,
+        workers,
+        fan,
+        schedule_times,
         metrics_listener: sockets.metrics.map(TcpListener::from),
         before: Before {
             carried: estate.carried,
@@ -92,6 +107,10 @@ fn check(options: &Options, estate: &Estate) -> Result<()> {
             "{what} differ from the running daemon's, which are {before:?}: put them back, or restart the daemon"
         )
     };
+    let workers = estate.workers.len();
+    if usize::try_from(options.workers.count) != Ok(workers) {
+        return Err(differs("the workers", &workers));
+    }
     if options.interfaces != estate.interfaces {
         return Err(differs("the interfaces", &estate.interfaces));
     }

@@ -161,20 +161,15 @@ impl Daemon {
             self.stop_sync_sockets();
             Ok((workers, sockets?))
         });
-        let handed = handed
-            .map_err(here)
-            .and_then(|(mut workers, mut descriptors)| {
-                let worker = workers.pop().filter(|_| workers.is_empty());
-                let mut worker = worker.ok_or_else(|| here(anyhow::anyhow!("several workers")))?;
-                descriptors.rings = std::mem::take(&mut worker.rings);
-                let estate = self.estate(&sync);
-                let hook = self.isolation.keeper().map(|keeper| keeper.hand_down());
-                let hook = hook.transpose().context("the hook's links");
-                let (hook, links) = hook.map_err(here)?.unzip();
-                descriptors.links = links.unwrap_or_default();
-                let estate = Estate { hook, ..estate };
-                successor.hand(estate, descriptors, &worker)
-            });
+        let handed = handed.map_err(here).and_then(|(workers, mut descriptors)| {
+            let estate = self.estate(&sync);
+            let hook = self.isolation.keeper().map(|keeper| keeper.hand_down());
+            let hook = hook.transpose().context("the hook's links");
+            let (hook, links) = hook.map_err(here)?.unzip();
+            descriptors.links = links.unwrap_or_default();
+            let estate = Estate { hook, ..estate };
+            successor.hand(estate, descriptors, workers)
+        });
         if let Err(why) = handed {
             // Before anything is as it was: it must not touch a frame any more.
             drop(successor);
@@ -228,7 +223,6 @@ impl Daemon {
                 .transpose()
                 .context("the metrics' socket")?,
             links: Vec::new(),
-            rings: Vec::new(),
         })
     }
 
@@ -250,7 +244,8 @@ impl Daemon {
             hook: None,
             why_not_hooked: why_not.map_or_else(|| "--hook off".to_owned(), NotHooked::reason),
             has_metrics: false,
-            rings: Vec::new(),
+            fan_secret: self.fan.secret(),
+            workers: Vec::new(),
         }
     }
 

@@ -81,6 +81,7 @@ impl Director {
             keys: (1, 2),
             seed: 3,
             modes: uvs_modes::BUILTIN,
+            crew: None,
             schedulers: Box::new(|name, params| {
                 uvs_schedulers::find(name).map(|d| (d.new)(params))
             }),
@@ -191,7 +192,7 @@ impl Director {
             Verdict::SendOutbox | Verdict::Answered => left.extend(self.collect(&out)),
             Verdict::Pass => return Outcome::Host,
             Verdict::Local => return Outcome::Local,
-            Verdict::Drop(_) | Verdict::Held => {}
+            Verdict::Drop(_) | Verdict::Held | Verdict::Elsewhere(_) => {}
         }
         Outcome::Left(left)
     }

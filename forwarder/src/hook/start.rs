@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use uvs_control::config;
 use uvs_control::protocol::HookMode;
-use uvs_core::offload::Reach;
+use uvs_core::offload::{Found, Reach, Room, ServerOrder};
 use uvs_hook::{Hook, HookError, Limits, Setup};
 
 use super::{Keeper, bpffs, loopback};
@@ -22,6 +22,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mode: HookMode,
     /// Its sizes, and where it is pinned.
     pub(crate) config: &'a config::Hook,
+    /// How many workers there are.
+    pub(crate) workers: u32,
     /// The interfaces that UVS runs on.
     pub(crate) interfaces: Vec<Interface>,
 }
@@ -38,8 +40,8 @@ pub(crate) struct Interface {
 
 /// How it was decided.
 pub(crate) enum Start {
-    /// There is a hook: the control thread's end, and the worker's.
-    Hooked(Box<Keeper>, Hooked),
+    /// There is a hook: the control thread's end, and each worker's.
+    Hooked(Box<Keeper>, Vec<Hooked>),
     /// There is none, and why; `None` = none was asked for.
     Not(Option<NotHooked>),
 }
@@ -99,7 +101,7 @@ pub(crate) fn start(wanted: &Wanted<'_>) -> Result<Start, CannotStart> {
     }
     let claim = Claim::new()?;
     match hooked(wanted, claim) {
-        Ok((keeper, worker)) => Ok(Start::Hooked(Box::new(keeper), worker)),
+        Ok((keeper, workers)) => Ok(Start::Hooked(Box::new(keeper), workers)),
         Err(why) if wanted.mode == HookMode::Auto => {
             tracing::warn!("the hook is not used: {why}. AF_PACKET and nft go on without it");
             Ok(Start::Not(Some(why)))
@@ -108,19 +110,23 @@ pub(crate) fn start(wanted: &Wanted<'_>) -> Result<Start, CannotStart> {
     }
 }
 
-fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHooked> {
+fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Vec<Hooked>), NotHooked> {
     let enslaved = |i: &Interface| Some((i.name.clone(), i.port_of.clone()?));
     if let Some((name, master)) = wanted.interfaces.iter().find_map(enslaved) {
         return Err(NotHooked::PortOf { name, master });
     }
     let mut setup = setup(wanted.mode, wanted.config, pins(wanted.config));
     let hook = Arc::new(load_pinned_or_not(&mut setup)?);
-    let worker = Hooked {
-        hook: Box::new(hook.worker()?),
+    let rooms = hook.rooms(wanted.workers);
+    let left = (hook.found_servers(), hook.found());
+    let workers = hook.workers(wanted.workers)?.into_iter().zip(rooms);
+    let workers = workers.map(|(worker, room)| Hooked {
+        hook: Box::new(worker),
         reach: hook.reach(),
-        room: hook.room(),
-        inheritance: inheritance(&hook),
-    };
+        inheritance: inheritance(&left, &room),
+        room,
+    });
+    let workers: Vec<Hooked> = workers.collect();
     let mut keeper = Keeper {
         hook,
         claim,
@@ -141,7 +147,7 @@ fn hooked(wanted: &Wanted<'_>, claim: Claim) -> Result<(Keeper, Hooked), NotHook
         }
         return Err(why);
     }
-    Ok((keeper, worker))
+    Ok((keeper, workers))
 }
 
 fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked> {
@@ -152,10 +158,15 @@ fn attach(keeper: &mut Keeper, interfaces: &[Interface]) -> Result<(), NotHooked
     Ok(())
 }
 
-/// What an earlier daemon has left of connections.
-fn inheritance(hook: &Hook) -> Option<Inheritance> {
-    let connections = hook.found();
-    let servers = hook.found_servers();
+/// What an earlier daemon has left of connections that is in a worker's room.
+fn inheritance(
+    (servers, connections): &(Vec<ServerOrder>, Vec<Found>),
+    room: &Room,
+) -> Option<Inheritance> {
+    let of_room = |found: &&Found| room.cells.contains(&found.cell.0);
+    let connections: Vec<Found> = connections.iter().filter(of_room).copied().collect();
+    let of_room = |order: &&ServerOrder| room.servers.contains(&order.cell.0);
+    let servers: Vec<ServerOrder> = servers.iter().filter(of_room).copied().collect();
     let is_something = !connections.is_empty() || !servers.is_empty();
     is_something.then_some(Inheritance {
         servers,

@@ -44,6 +44,19 @@ pub(crate) enum PortError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel does not divide an interface's frames among several workers.
+    #[error(
+        "the kernel does not divide the frames of `{name}` among {workers} workers ({source}): run with --workers 1; \
+         with Linux 5.12 or later several can be had, and before 6.13 the interface must be up then"
+    )]
+    NoFanOut {
+        /// The interface.
+        name: String,
+        /// How many were wanted.
+        workers: u32,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A socket option or call failed that works on every supported kernel.
     #[error("{step} failed on `{name}`{}", needed(source))]
     Kernel {

@@ -52,18 +52,18 @@ pub(crate) struct Program {
 /// Instructions the kernel takes at most (BPF_MAXINSNS), less those that a port puts before a program.
 const MAX_INSTRUCTIONS: usize = 4096 - undescribed::INSTRUCTIONS;
 /// Addresses compared one by one at the end of a search: fewer cost more jumps, more cost comparisons.
-const LEAF: usize = 8;
+pub(super) const LEAF: usize = 8;
 
 const ACCEPT: u32 = u32::MAX;
 pub(super) const REJECT: u32 = 0;
 
-const LOAD_U32: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+pub(super) const LOAD_U32: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
 pub(super) const LOAD_U16: u16 = code(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
 pub(super) const LOAD_U8: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
 const LOAD_U8_BEHIND: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_IND);
 const LOAD_HEADER_LENGTH: u16 = code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH);
-const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
-const JUMP: u16 = code(libc::BPF_JMP | libc::BPF_JA);
+pub(super) const AND: u16 = code(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K);
+pub(super) const JUMP: u16 = code(libc::BPF_JMP | libc::BPF_JA);
 pub(super) const IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
 pub(super) const IF_AT_LEAST: u16 = code(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K);
 pub(super) const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);

@@ -13,6 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::verdict::DropReason;
 
+use super::fan_out::FanOut;
 use super::filter::Program;
 use super::vnet::{self, VNET_LEN};
 use super::{
@@ -158,6 +159,10 @@ impl Receive for MemoryReceiver {
 
     fn set_filter(&mut self, _program: &Program) -> io::Result<Coverage> {
         Ok(Coverage::Everything)
+    }
+
+    fn set_fan_out(&mut self, _: &FanOut) -> io::Result<()> {
+        Ok(())
     }
 
     fn link(&mut self) -> Link {

@@ -26,6 +26,7 @@
 
 pub(crate) mod afpacket;
 mod error;
+pub(crate) mod fan_out;
 pub(crate) mod filter;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -240,6 +241,10 @@ pub(crate) trait Receive: Send {
 
     /// Replaces the socket filter at once, without a gap.
     fn set_filter(&mut self, program: &filter::Program) -> io::Result<Coverage>;
+
+    /// Has the kernel divide frames among all workers' ports of the interface by this program, from now on; nothing
+    /// where this is the only one.
+    fn set_fan_out(&mut self, fan_out: &fan_out::FanOut) -> io::Result<()>;
 
     /// The interface's state; also takes the pending error off the descriptor.
     fn link(&mut self) -> Link;

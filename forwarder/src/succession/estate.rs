@@ -42,6 +42,17 @@ pub(crate) struct Estate {
     pub(crate) why_not_hooked: String,
     /// Whether the metrics' listening socket is among those handed on.
     pub(crate) has_metrics: bool,
+    /// The key of the workers' fan.
+    pub(crate) fan_secret: u32,
+    /// Of each worker, in the order of their numbers.
+    pub(crate) workers: Vec<WorkerPart>,
+}
+
+/// What of an estate is one worker's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WorkerPart {
+    /// How many bytes what it knows has.
+    pub(crate) bytes: u64,
     /// Each port's rings, of the host's own stack last.
     pub(crate) rings: Vec<Vec<RingPlace>>,
 }
@@ -89,27 +100,22 @@ pub(crate) struct Descriptors {
     pub(crate) metrics: Option<OwnedFd>,
     /// The hook's links.
     pub(crate) links: Vec<OwnedFd>,
-    /// Each port's rings.
-    pub(crate) rings: Vec<Vec<HandedRing>>,
 }
 
 /// An estate on its way: the descriptors, the first of which holds the bytes.
 pub(super) fn packed(
     mut estate: Estate,
     descriptors: Descriptors,
-    workers: &HandedDown,
+    workers: Vec<HandedDown>,
 ) -> Result<Vec<OwnedFd>> {
-    let rings = descriptors.rings;
     estate.has_metrics = descriptors.metrics.is_some();
-    estate.rings = rings
-        .iter()
-        .map(|port| port.iter().map(|ring| ring.place).collect())
-        .collect();
+    estate.workers = workers.iter().map(WorkerPart::of).collect();
     let file = memfd_create("uvs-estate", MemfdFlags::CLOEXEC).context("a file in memory")?;
     let mut file = File::from(file);
     let head = postcard::to_stdvec(&estate).context("writing down what is known")?;
-    file.write_all(&head)
-        .and_then(|()| file.write_all(&workers.estate))
+    let mut parts = std::iter::once(&head).chain(workers.iter().map(|w| &w.estate));
+    parts
+        .try_for_each(|part| file.write_all(part))
         .and_then(|()| file.rewind())
         .context("writing down what is known")?;
     let Descriptors {
@@ -128,13 +134,16 @@ pub(super) fn packed(
         ipvs.socket,
         ipvs.lock,
     ];
-    let rings = rings.into_iter().flatten().map(|ring| ring.socket);
+    let rings = workers.into_iter().flat_map(|worker| worker.rings);
+    let rings = rings.flatten().map(|ring| ring.socket);
     let all = first.into_iter().chain(metrics).chain(links).chain(rings);
     Ok(all.collect())
 }
 
-/// What [`packed`] has packed: the estate, the sockets, and the worker's part in bytes.
-pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors, Vec<u8>)> {
+/// What [`packed`] has packed: the estate, the sockets, and what the workers have handed down.
+pub(super) fn unpacked(
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Estate, Descriptors, Vec<HandedDown>)> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().context("a descriptor is missing");
     let mut bytes = Vec::new();
@@ -142,7 +151,7 @@ pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors
         .read_to_end(&mut bytes)
         .context("reading what is handed down")?;
     let read = postcard::take_from_bytes::<Estate>(&bytes);
-    let (estate, rest) = read.context("what is handed down makes no sense")?;
+    let (estate, mut rest) = read.context("what is handed down makes no sense")?;
     let claim = next()?;
     let mut socket = || {
         Ok::<_, anyhow::Error>(HandedSocket {
@@ -154,15 +163,26 @@ pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors
     let metrics = estate.has_metrics.then(&mut next).transpose()?;
     let links = estate.hook.as_ref().map_or(0, |hook| hook.descriptors());
     let links = (0..links).map(|_| next()).collect::<Result<_>>()?;
-    let mut rings = Vec::new();
-    for port in &estate.rings {
-        let ring = |place: &RingPlace| {
-            Ok::<_, anyhow::Error>(HandedRing {
-                socket: next()?,
-                place: *place,
-            })
-        };
-        rings.push(port.iter().map(ring).collect::<Result<_>>()?);
+    let mut workers = Vec::new();
+    for part in &estate.workers {
+        let own = usize::try_from(part.bytes).ok();
+        let own = own.and_then(|bytes| rest.split_at_checked(bytes));
+        let (own, others) = own.context("a worker's part is missing")?;
+        rest = others;
+        let mut rings = Vec::new();
+        for port in &part.rings {
+            let ring = |place: &RingPlace| {
+                Ok::<_, anyhow::Error>(HandedRing {
+                    socket: next()?,
+                    place: *place,
+                })
+            };
+            rings.push(port.iter().map(ring).collect::<Result<_>>()?);
+        }
+        workers.push(HandedDown {
+            estate: own.to_vec(),
+            rings,
+        });
     }
     ensure!(descriptors.next().is_none(), "a descriptor is too many");
     let sockets = Descriptors {
@@ -171,10 +191,18 @@ pub(super) fn unpacked(descriptors: Vec<OwnedFd>) -> Result<(Estate, Descriptors
         ipvs,
         metrics,
         links,
-        rings,
     };
-    let rest = rest.to_vec();
-    Ok((estate, sockets, rest))
+    Ok((estate, sockets, workers))
+}
+
+impl WorkerPart {
+    fn of(worker: &HandedDown) -> Self {
+        let places = |port: &Vec<HandedRing>| port.iter().map(|ring| ring.place).collect();
+        Self {
+            bytes: worker.estate.len() as u64,
+            rings: worker.rings.iter().map(places).collect(),
+        }
+    }
 }
 
 /// Borrowed, as they are sent.

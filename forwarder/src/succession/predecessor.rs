@@ -13,6 +13,7 @@ use super::channel::{Channel, Heard};
 use super::estate::{Descriptors, Estate, unpacked};
 use super::{NO_HOOK, VARIABLE, VERSION, word};
 use crate::hook::Offer;
+use crate::worker::HandedDown;
 
 /// How long a word of the old daemon's is waited for: it has but to write down what it knows.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ impl Predecessor {
     }
 
     /// Says that this daemon could begin, and waits for what it is handed.
-    pub(crate) fn begin(&self) -> Result<(Estate, Descriptors, Vec<u8>)> {
+    pub(crate) fn begin(&self) -> Result<(Estate, Descriptors, Vec<HandedDown>)> {
         let channel = self.channel();
         channel
             .say(word::FITS, "")

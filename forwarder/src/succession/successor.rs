@@ -138,7 +138,7 @@ impl Successor {
         &mut self,
         estate: Estate,
         descriptors: Descriptors,
-        workers: &HandedDown,
+        workers: Vec<HandedDown>,
     ) -> Result<(), NoSuccessor> {
         let packed = packed(estate, descriptors, workers);
         let packed = packed.map_err(|e| NoSuccessor::Here(format!("{e:#}")))?;

@@ -7,7 +7,7 @@ pub(crate) mod live;
 use uvs_core::engine::{DryRun, Engine};
 use uvs_core::frame::Frame;
 use uvs_core::time::Instant;
-use uvs_core::trace::{Step, Template, Trace};
+use uvs_core::trace::{End, Step, Template, Trace};
 
 use arrival::Arrival;
 
@@ -29,16 +29,21 @@ pub fn dry_run(engine: &Engine, now: Instant, arrivals: &[Arrival]) -> Vec<Optio
 }
 
 /// What several workers say of the same frames as one: of each frame what one of them says that knows its
-/// connection, and the first where none does. As a frame of a dry-run connection is known to all, the one
+/// connection, and where none does, one that does not leave it to another. As a frame of a dry-run connection is known to all, the one
 /// that told of the frame before counts before the others.
 pub(crate) fn joined(told: Vec<Vec<Option<Trace>>>) -> Vec<Option<Trace>> {
     let frames = told.first().map_or(0, Vec::len);
     let mut last = 0;
     let mut choose = |frame: usize| {
         let knows = |worker: &usize| told[*worker][frame].as_ref().is_some_and(knows_connection);
+        let decides = |worker: &usize| {
+            let trace = told[*worker][frame].as_ref();
+            trace.is_some_and(|trace| !matches!(trace.end, End::Elsewhere { .. }))
+        };
         last = std::iter::once(last)
             .chain(0..told.len())
             .find(knows)
+            .or_else(|| (0..told.len()).find(decides))
             .unwrap_or(0);
         told[last][frame].clone()
     };

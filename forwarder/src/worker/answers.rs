@@ -9,7 +9,7 @@ use uvs_core::time::Instant;
 use super::ask::Ask;
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
-use super::{Worker, deregister, register, set_filter};
+use super::{Worker, deregister, register, set_fan_out, set_filter};
 use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::Live;
@@ -120,6 +120,7 @@ impl Worker {
         }
         if let Some(desired) = &self.filter {
             set_filter(rx.as_mut(), self.filter_of(port, desired));
+            set_fan_out(rx.as_mut(), desired);
         }
         if let Err(e) = register(&self.poll, rx.as_ref(), port) {
             tracing::error!("port {port} cannot be watched again: {e}");

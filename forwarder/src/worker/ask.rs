@@ -12,11 +12,13 @@ use uvs_core::snapshot::Snapshot;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use super::colleagues::Colleagues;
 use super::heartbeat::Heartbeat;
 use super::status::WorkerStatus;
 use super::succession::HandedDown;
 use super::watch::Watch;
 use crate::port::Ends;
+use crate::port::fan_out::FanOut;
 use crate::port::filter::{FilterSpec, Program};
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
@@ -29,6 +31,8 @@ pub(crate) struct Desired {
     pub(crate) filter: Program,
     /// What of the host's own stack comes to UVS.
     pub(crate) host_filter: Program,
+    /// Which worker's a frame is, where there are several.
+    pub(crate) fan_out: Option<FanOut>,
 }
 
 /// What is published to all workers alike.
@@ -46,6 +50,7 @@ impl Published {
             snapshot: Arc::new(Snapshot::default()),
             filter: FilterSpec::default().compile(),
             host_filter: FilterSpec::default().compile(),
+            fan_out: None,
         };
         Self {
             desired: Watch::new(nothing),
@@ -62,6 +67,8 @@ pub(crate) struct Line {
     pub(crate) heartbeat: Arc<Heartbeat>,
     /// What it is asked.
     pub(crate) asks: Receiver<Ask>,
+    /// The other workers.
+    pub(crate) colleagues: Colleagues,
     /// What it tells unasked.
     pub(crate) notices: Box<dyn Fn(Notice) + Send>,
     /// What other directors are to be told, and how much of it was lost.

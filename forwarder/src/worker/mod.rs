@@ -5,6 +5,7 @@
 mod answers;
 mod ask;
 mod clock;
+mod colleagues;
 mod heartbeat;
 mod hold;
 mod inheritance;
@@ -25,6 +26,7 @@ use std::os::fd::AsRawFd;
 use uvs_core::engine::Engine;
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
+use uvs_core::frame::Frame;
 use uvs_core::offload::{Hook, Reach, Room};
 use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
@@ -35,6 +37,7 @@ use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Tra
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
 pub(crate) use clock::monotonic;
+pub(crate) use colleagues::Colleagues;
 pub(crate) use heartbeat::Heartbeat;
 use hold::{Held, HoldQueue};
 pub(crate) use inheritance::Inheritance;
@@ -120,6 +123,9 @@ pub(crate) struct Worker {
     inheritance: Option<Inheritance>,
     /// What a worker of another process has handed down, until there is something to serve.
     handed_down: Option<Own>,
+    /// How long it looks for frames before it sleeps, and when it last had some.
+    busy_poll: Duration,
+    last_busy: Instant,
 }
 
 impl Worker {
@@ -175,8 +181,15 @@ impl Worker {
             lingers: reach != Some(Reach::Everything),
             inheritance,
             handed_down: ports.handed_down,
+            busy_poll: Duration::ZERO,
+            last_busy: monotonic(),
         };
         Ok((worker, waker))
+    }
+
+    /// Looks for frames for so long before it sleeps.
+    pub(crate) const fn poll_busily(&mut self, time: Duration) {
+        self.busy_poll = time;
     }
 
     /// Runs until told to stop.
@@ -197,7 +210,8 @@ impl Worker {
             if !self.answer_asks(now) {
                 return self.close();
             }
-            let work = busy && self.lingers || expiring || self.has_frames();
+            let work =
+                busy && self.lingers || expiring || self.has_frames() || self.spins(now, busy);
             busy_turns = if work { busy_turns.wrapping_add(1) } else { 0 };
             if !work {
                 let before = monotonic();
@@ -210,6 +224,19 @@ impl Worker {
                 self.look_at_links(&events);
             }
         }
+    }
+
+    /// Whether it goes on looking for frames, as it has had some a short while ago.
+    fn spins(&mut self, now: Instant, busy: bool) -> bool {
+        if self.busy_poll.is_zero() {
+            return false;
+        }
+        if busy {
+            self.last_busy = now;
+            return true;
+        }
+        self.waited += monotonic().since(now);
+        now.since(self.last_busy) < self.busy_poll
     }
 
     /// Closing a packet socket takes the kernel a grace period or two (`packet_release`): all sockets at once take no
@@ -230,7 +257,8 @@ impl Worker {
     /// Whether frames wait. Before there are services none is looked at: where the hook has outlived an earlier
     /// daemon they may be its connections'.
     fn has_frames(&self) -> bool {
-        self.is_serving() && self.rx.iter().any(|r| r.is_ready())
+        let waits = || self.line.colleagues.has_frames() || self.rx.iter().any(|r| r.is_ready());
+        self.is_serving() && waits()
     }
 
     /// Takes up what was published since.
@@ -249,6 +277,7 @@ impl Worker {
             for port in 0..self.rx.len() {
                 let filter = self.filter_of(port, &desired);
                 set_filter(self.rx[port].as_mut(), filter);
+                set_fan_out(self.rx[port].as_mut(), &desired);
             }
             self.filter = Some(desired);
             if let Some(own) = self.handed_down.take() {
@@ -312,12 +341,14 @@ impl Worker {
             }
             busy |= count > 0;
         }
+        busy |= self.take_over(now);
         if busy {
             self.flush(now);
             self.record_latency();
             for rx in &mut self.rx {
                 rx.release();
             }
+            self.wake_colleagues();
         }
         busy
     }
@@ -359,14 +390,11 @@ impl Worker {
                 return self.ledgers[port].end(Verdict::Drop(reason));
             }
             Received::Frame(mut frame, meta) => {
-                let looked = self.live.as_mut();
-                let looked = looked.is_some_and(|l| l.look(&self.engine, now, id, &frame));
-                let verdict = self
-                    .engine
-                    .handle_frame(now, id, &mut frame, &mut self.outbox);
-                if looked && let Some(live) = &mut self.live {
-                    live.note(&self.engine, verdict);
-                }
+                let verdict = decide(
+                    (&mut self.engine, &mut self.outbox, &mut self.live),
+                    (now, id),
+                    &mut frame,
+                );
                 self.ledgers[port].end(verdict);
                 self.ledgers[port].bytes += u64::from(meta.len);
                 if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
@@ -381,6 +409,12 @@ impl Worker {
                     self.ledgers[usize::from(port.0)].handed += 1;
                     return self.held(port, via, admission);
                 }
+                if let Verdict::Elsewhere(handing) = verdict {
+                    let rest = (frame.mark, meta.arrived_ns);
+                    let (bytes, offload) = (frame.bytes().to_vec(), frame.offload);
+                    self.pass_on(handing, port, (&bytes, offload), rest);
+                    return self.outbox.clear();
+                }
                 (verdict, frame.range(), frame.offload)
             }
         };
@@ -394,7 +428,7 @@ impl Worker {
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
             Verdict::Local => self.send_to_host(now, port, index, range, &offload),
             Verdict::Pass if self.hides => self.give_back(port, index, range, &offload),
-            Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
+            Verdict::Pass | Verdict::Held | Verdict::Elsewhere(_) | Verdict::Drop(_) => {}
         }
         self.outbox.clear();
     }
@@ -436,6 +470,21 @@ impl Worker {
     }
 }
 
+/// The engine's verdict about a frame, which is looked into where somebody wants to see it.
+fn decide(
+    (engine, outbox, live): (&mut Engine, &mut Outbox, &mut Option<Box<Live>>),
+    (now, port): (Instant, PortId),
+    frame: &mut Frame<'_>,
+) -> Verdict {
+    let looked = live.as_mut();
+    let looked = looked.is_some_and(|l| l.look(engine, now, port, frame));
+    let verdict = engine.handle_frame(now, port, frame, outbox);
+    if looked && let Some(live) = live {
+        live.note(engine, verdict);
+    }
+    verdict
+}
+
 fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
     let mut fds = rx.descriptors().into_iter();
     fds.try_for_each(|fd| {
@@ -449,6 +498,15 @@ fn register(poll: &Poll, rx: &dyn Receive, port: usize) -> std::io::Result<()> {
 fn deregister(poll: &Poll, rx: &dyn Receive) {
     for fd in rx.descriptors() {
         let _ = poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+}
+
+/// Any of an interface's sockets says it for all of them.
+fn set_fan_out(rx: &mut dyn Receive, desired: &Desired) {
+    if let Some(fan_out) = &desired.fan_out
+        && let Err(e) = rx.set_fan_out(fan_out)
+    {
+        tracing::error!("the kernel refused the fan-out program: {e}");
     }
 }
 

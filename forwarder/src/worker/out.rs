@@ -25,6 +25,22 @@ impl Worker {
         range: Range<usize>,
         offload: &Offload,
     ) {
+        if !self.send_made_to_host(now) {
+            self.rx[port].seal(index, range, offload);
+            let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
+            self.hand_to_host(bytes, offload);
+        }
+    }
+
+    /// As [`Worker::send_to_host`], of a frame that is in no ring.
+    pub(super) fn send_copy_to_host(&mut self, now: Instant, bytes: &[u8], offload: &Offload) {
+        if !self.send_made_to_host(now) {
+            self.hand_to_host(bytes.to_vec(), offload);
+        }
+    }
+
+    /// Sends what the engine has made; whether some of it goes to the host in the frame's stead.
+    fn send_made_to_host(&mut self, now: Instant) -> bool {
         let outbox = std::mem::take(&mut self.outbox);
         let mut replaced = false;
         for (bytes, offload, egress) in outbox.iter() {
@@ -36,11 +52,7 @@ impl Worker {
             }
         }
         self.outbox = outbox;
-        if !replaced {
-            self.rx[port].seal(index, range, offload);
-            let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
-            self.hand_to_host(bytes, offload);
-        }
+        replaced
     }
 
     /// For the host too, where the hook has kept it from it and it turns out not to be ours: the last packets of a
@@ -53,10 +65,14 @@ impl Worker {
         offload: &Offload,
     ) {
         self.rx[port].seal(index, range, offload);
-        let frame = &self.rx[port].sealed(index)[VNET_LEN..];
-        if ethernet::Header::new(frame).ethertype() != ethernet::ethertype::ARP {
-            let bytes = frame.to_vec();
-            self.hand_to_host(bytes, offload);
+        let bytes = self.rx[port].sealed(index)[VNET_LEN..].to_vec();
+        self.give_copy_back(&bytes, offload);
+    }
+
+    /// As [`Worker::give_back`], of a frame that is in no ring.
+    pub(super) fn give_copy_back(&mut self, bytes: &[u8], offload: &Offload) {
+        if ethernet::Header::new(bytes).ethertype() != ethernet::ethertype::ARP {
+            self.hand_to_host(bytes.to_vec(), offload);
         }
     }
 
@@ -86,7 +102,13 @@ impl Worker {
     }
 
     /// A frame that the engine has made.
-    fn send_made(&mut self, now: Instant, bytes: &[u8], offload: Offload, egress: Egress) {
+    pub(super) fn send_made(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        offload: Offload,
+        egress: Egress,
+    ) {
         let port = self.place(egress.port);
         self.ledgers[port].handed += 1;
         if let Some(via) = egress.unresolved {

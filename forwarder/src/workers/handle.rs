@@ -8,11 +8,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Wall};
 
 use mio::Waker;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use uvs_core::engine::Engine;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
-use crate::worker::{Ask, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic};
+use crate::daemon::Placement;
+use crate::worker::{
+    Ask, Colleagues, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic,
+};
 
 /// A worker sleeps for half a second at most: one without a heartbeat for so long is stuck.
 pub(crate) const MISSED: Duration = Duration::from_secs(5);
@@ -94,11 +98,30 @@ impl WorkerHeartbeat {
     }
 }
 
+/// What a worker has with the control thread and with the other workers.
+pub(super) struct Lines {
+    pub(super) published: Arc<Published>,
+    pub(super) notices: Box<dyn Fn(Notice) + Send>,
+    pub(super) told: Box<dyn Fn(Vec<Told>, u64) + Send>,
+    pub(super) colleagues: Colleagues,
+}
+
+/// Keeps the thread that this is called in on one CPU.
+fn stay_on(cpu: u32) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(io::Error::from)
+}
+
 /// A running worker.
 pub(super) struct Handle {
     pub(super) heartbeat: WorkerHeartbeat,
     asks: Sender<Ask>,
-    waker: Waker,
+    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -115,26 +138,36 @@ impl Handle {
     pub(super) fn start(
         name: Name,
         (engine, ports): (Engine, Ports),
-        published: Arc<Published>,
-        notices: Box<dyn Fn(Notice) + Send>,
-        told: Box<dyn Fn(Vec<Told>, u64) + Send>,
+        lines: Lines,
+        placement: &Placement,
     ) -> io::Result<Self> {
         let (asks, inbox) = channel();
         let heartbeat = Arc::new(Heartbeat::new());
         let line = Line {
-            published,
+            published: lines.published,
             heartbeat: Arc::clone(&heartbeat),
             asks: inbox,
-            notices,
-            told,
+            notices: lines.notices,
+            told: lines.told,
+            colleagues: lines.colleagues,
         };
-        let (worker, waker) = Worker::new(engine, ports, line)?;
+        let (mut worker, waker) = Worker::new(engine, ports, line)?;
+        worker.poll_busily(placement.busy_poll);
+        let cpu = placement.cpus.iter().cycle().nth(name.number).copied();
+        let run = move || {
+            if let Some(cpu) = cpu
+                && let Err(e) = stay_on(cpu)
+            {
+                tracing::warn!("{name} cannot be kept on CPU {cpu}: {e}");
+            }
+            worker.run();
+        };
         let thread = thread::Builder::new().name(name.of_thread());
         Ok(Self {
             heartbeat: WorkerHeartbeat { name, heartbeat },
             asks,
-            waker,
-            thread: Some(thread.spawn(move || worker.run())?),
+            waker: Arc::new(waker),
+            thread: Some(thread.spawn(run)?),
         })
     }
 
@@ -150,6 +183,11 @@ impl Handle {
         if let Err(e) = self.waker.wake() {
             tracing::error!("{} cannot be woken: {e}", self.heartbeat.name);
         }
+    }
+
+    /// What wakes it.
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Asks something.

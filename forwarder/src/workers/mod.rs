@@ -14,25 +14,29 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant as Wall};
 
 use uvs_control::trace::{LiveRequest, LiveState};
+use uvs_core::crew::{Fan, Steering};
 use uvs_core::engine::{ConnReport, Engine, Event, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
+use uvs_core::narrow;
 use uvs_core::peer::{TakenUp, Told};
 use uvs_core::service::ServiceKey;
 use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::daemon::Placement;
 use crate::port::Ends;
 use crate::trace;
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
 use crate::worker::{
-    Ask, Desired, HandedDown, Notice, Ports, Published, Status, Work, WorkerStatus, monotonic,
+    Ask, Colleagues, Desired, HandedDown, Notice, Ports, Published, Status, Work, WorkerStatus,
+    monotonic,
 };
 pub(crate) use cursor::Cursor;
 use events::Events;
-use handle::{Handle, Pending};
+use handle::{Handle, Lines, Pending};
 pub(crate) use handle::{MISSED, Name, NoAnswer, WorkerHeartbeat};
 
 /// The running workers.
@@ -46,6 +50,11 @@ pub(crate) struct Workers {
     events: Events,
     /// The look at real frames that was begun last.
     look: Option<Arc<Look>>,
+    /// How client and worker belong together, and what was last put in force of that.
+    fan: Fan,
+    steering: Arc<Steering>,
+    /// FULLNAT's local ports.
+    local_ports: (u16, u16),
 }
 
 /// Why what was published is not in force.
@@ -76,6 +85,8 @@ impl Workers {
     pub(crate) fn start(
         parts: Vec<(Engine, Ports)>,
         fib: Arc<Fib>,
+        placement: &Placement,
+        (fan, local_ports): (Fan, (u16, u16)),
         wake: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let published = Arc::new(Published::nothing());
@@ -83,7 +94,8 @@ impl Workers {
         let (to, notices) = channel();
         let (to_others, told) = channel();
         let of = parts.len();
-        let start = |(number, parts)| {
+        let (colleagues, wakers) = Colleagues::of(of);
+        let start = |(number, (parts, colleagues))| {
             let more = wake.clone();
             let (to, wake): (Sender<_>, _) = (to.clone(), wake.clone());
             let notice = move |notice| {
@@ -98,17 +110,27 @@ impl Workers {
                 }
             };
             let name = Name { number, of };
-            let published = Arc::clone(&published);
-            Handle::start(name, parts, published, Box::new(notice), Box::new(tell))
+            let line = Lines {
+                published: Arc::clone(&published),
+                notices: Box::new(notice),
+                told: Box::new(tell),
+                colleagues,
+            };
+            Handle::start(name, parts, line, placement)
         };
-        let all = parts.into_iter().enumerate().map(start);
+        let all = parts.into_iter().zip(colleagues).enumerate().map(start);
+        let all: Vec<Handle> = all.collect::<io::Result<_>>()?;
+        let _ = wakers.set(all.iter().map(Handle::waker).collect());
         Ok(Self {
-            all: all.collect::<io::Result<_>>()?,
+            all,
             published,
             notices,
             told,
             events: Events::new(of),
             look: None,
+            fan,
+            steering: Arc::default(),
+            local_ports,
         })
     }
 
@@ -130,7 +152,8 @@ impl Workers {
     ///
     /// # Errors
     /// It is not, or nobody knows; some workers may have taken it up.
-    pub(crate) fn put_in_force(&self, desired: Desired) -> Result<(), NotInForce> {
+    pub(crate) fn put_in_force(&mut self, desired: Desired) -> Result<(), NotInForce> {
+        self.steering = Arc::clone(&desired.snapshot.steering);
         self.published.desired.publish(Arc::new(desired));
         let outcomes = self.ask_all(Ask::Sync)?;
         let all: Result<(), String> = outcomes.into_iter().collect();
@@ -233,19 +256,16 @@ impl Workers {
         Ok((seen, LiveState { over, matched }))
     }
 
-    /// An interface is back: each worker is given a port of its own.
-    ///
-    /// # Errors
-    /// Those of `open`; the workers after it keep the port that they have.
-    pub(crate) fn replace_port<E>(
-        &self,
-        port: PortId,
-        mut open: impl FnMut() -> Result<Ends, E>,
-    ) -> Result<(), E> {
-        for worker in &self.all {
-            worker.tell(Ask::Port(port, open()?));
+    /// An interface is back: each worker is given a port of its own, in the order of their numbers.
+    pub(crate) fn replace_port(&self, port: PortId, opened: Vec<Ends>) {
+        for (worker, ends) in self.all.iter().zip(opened) {
+            worker.tell(Ask::Port(port, ends));
         }
-        Ok(())
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        narrow::to_u32(self.all.len())
     }
 
     /// The kernel has given up on this next hop.
@@ -262,9 +282,9 @@ impl Workers {
         }
     }
 
-    /// Has connections of other directors taken up.
+    /// Has connections of other directors taken up, each by its worker.
     pub(crate) fn take_up(&self, told: Vec<TakenUp>) {
-        if let Some(worker) = self.all.first() {
+        for (worker, told) in self.divided(told) {
             worker.tell(Ask::TakeUp(told));
         }
     }
@@ -272,10 +292,28 @@ impl Workers {
     /// Has part of all that another director has taken up, and waits until it is: so there is never more of it under way
     /// than what a worker takes up between two batches.
     pub(crate) fn take_up_part(&self, told: Vec<TakenUp>) -> Result<(), NoAnswer> {
-        let Some(worker) = self.all.first() else {
-            return Ok(());
-        };
-        worker.ask(|to| Ask::TakeUpPart(told, to)).wait()
+        let parts = self.divided(told);
+        let pending = parts.map(|(worker, told)| worker.ask(|to| Ask::TakeUpPart(told, to)));
+        let pending: Vec<_> = pending.collect();
+        pending.into_iter().try_for_each(Pending::wait)
+    }
+
+    /// What is told of connections, each with its worker.
+    fn divided(&self, told: Vec<TakenUp>) -> impl Iterator<Item = (&Handle, Vec<TakenUp>)> {
+        let mut parts: Vec<Vec<TakenUp>> = self.all.iter().map(|_| Vec::new()).collect();
+        let (first, last) = self.local_ports;
+        let gives_out = |port| (first..=last).contains(&port);
+        for told in told {
+            let ends = (told.client, told.vip);
+            let worker = self
+                .steering
+                .worker_of(self.fan, ends, told.local, gives_out);
+            if let Some(part) = parts.get_mut(worker as usize) {
+                part.push(told);
+            }
+        }
+        let parts = self.all.iter().zip(parts);
+        parts.filter(|(_, told)| !told.is_empty())
     }
 
     /// What other directors are to be told next, and how much of it was lost.

@@ -29,7 +29,7 @@ fn another_process_goes_on_and_the_first_may_until_then() {
             end("10.0.2.11", 8080),
         ];
         first.take(nat(3, 11, Protocol::Tcp, [client, vip, server]));
-        first.hook.set_whole(Protocol::Tcp, server, true);
+        first.hook.set_whole(0, Protocol::Tcp, server, true);
         let rules = first.hook.maps.rules.keys().unwrap();
         let frame = tcp(client, vip, ACK).seq(100, 200).frame();
         assert!(matches!(first.run(&frame), Outcome::Taken(_)));

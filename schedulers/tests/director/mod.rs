@@ -72,6 +72,7 @@ impl Director {
             keys: (0, 0),
             seed: 0,
             modes: uvs_modes::BUILTIN,
+            crew: None,
             schedulers: schedulers(),
         });
     }

@@ -106,6 +106,7 @@ impl Director {
             keys: (1, 2),
             seed: 0,
             modes: uvs_modes::BUILTIN,
+            crew: None,
             schedulers: Box::new(make),
         });
         Self {

@@ -85,6 +85,7 @@ fn engine(config: &Config, known: Arc<Schedulers>, fib: Arc<Fib>) -> Result<Engi
         keys: (1, 2),
         seed: 1,
         modes: uvs_modes::BUILTIN,
+        crew: None,
         schedulers: Box::new(move |name, params| known.make(name, params)),
     });
     engine.set_fib(fib);

@@ -16,6 +16,7 @@ use crate::engine::desired::Desired;
 use crate::flow::Endpoint;
 use crate::scheduler::Scheduler;
 use crate::service::{ServerSpec, ServiceSpec};
+use crate::time::Instant;
 
 /// By slot, the schedulers of services that are new, or whose scheduler is another than before.
 pub(in crate::engine) type NewSchedulers = Vec<Option<Box<dyn Scheduler>>>;
@@ -27,6 +28,8 @@ pub(super) struct Change<'a> {
     pub(super) catalog: &'a Catalog,
     /// Whether a server was removed whose connections end with it.
     pub(super) released: bool,
+    /// Servers that the service at hand has got.
+    pub(super) entered: Vec<u32>,
 }
 
 impl Change<'_> {
@@ -72,6 +75,9 @@ impl Change<'_> {
         }
         service.spec = Arc::clone(spec);
         self.pool.services.push(service);
+        for place in std::mem::take(&mut self.entered) {
+            self.pool.enter(place);
+        }
     }
 
     fn remove_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
@@ -125,6 +131,7 @@ impl Change<'_> {
             let key = (spec.key, wanted.endpoint);
             let mode = self.mode_for(wanted);
             let (place, backend) = self.pool.servers.attach(key, *wanted, mode);
+            self.entered.push(place);
             let at = insertion_point(service, &self.pool.servers, spec, wanted);
             service.servers.insert(at, place);
             service.backends.insert(at, backend);
@@ -137,9 +144,8 @@ impl Change<'_> {
     /// Takes a server out of its service.
     fn detach(&mut self, place: u32, load: Backend) {
         let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
-        let servers = &mut self.pool.servers;
-        self.released |= servers.get(place).releases(expire_nodest);
-        servers.detach(place, load);
+        self.released |= self.pool.servers.get(place).releases(expire_nodest);
+        self.pool.detach(place, load);
     }
 
     fn position(&self, service: &Service, endpoint: Endpoint) -> Option<usize> {
@@ -176,6 +182,8 @@ impl Service {
             next_local: 0,
             slow_start: SlowStart::default(),
             rate: Rate::default(),
+            shared_bucket: None,
+            read: Instant::ZERO,
         }
     }
 

@@ -3,8 +3,8 @@
 use super::Flows;
 use super::event::Standing;
 use super::servers::Server;
-use crate::backend::Backend;
 use crate::conn;
+use crate::crew::Total;
 
 /// What is counted of a server.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Flows {
     pub(in crate::engine) fn audit(&self) {
         self.audit_handover();
         for (place, server) in self.pool.servers.iter() {
-            let counted = Load::counted(server, self.pool.load(place));
+            let counted = Load::counted(server, self.pool.own(place));
             assert_eq!(counted, self.recount(place), "server {:?}", server.key);
         }
     }
@@ -49,10 +49,10 @@ impl Flows {
 }
 
 impl Load {
-    const fn counted(server: &Server, load: &Backend) -> Self {
+    const fn counted(server: &Server, (active, inactive): Total) -> Self {
         Self {
-            active: load.active,
-            inactive: load.inactive,
+            active,
+            inactive,
             over: server.over,
             templates: server.numbers.persistent,
             references: server.references,

@@ -38,9 +38,10 @@ impl Flows {
             servers: self.pool.servers.clone(),
             retired: self.pool.retired,
             unbound: self.pool.unbound.clone(),
+            crew: None,
         };
         let double = Self {
-            conns: self.conns.excerpt(),
+            conns: self.conns.excerpt(self.room_of_all()),
             pool,
             ports: self.ports.clone(),
             clients: Clients::default(),
@@ -96,6 +97,8 @@ impl Service {
             next_local: self.next_local,
             slow_start: self.slow_start.clone(),
             rate: self.rate,
+            shared_bucket: None,
+            read: self.read,
         };
         (double, exact)
     }

@@ -18,6 +18,7 @@ impl Flows {
         c: &Conn,
         replies: bool,
     ) -> Result<ConnId, InsertError> {
+        self.get_room();
         let id = self.conns.insert(now, *c, replies)?;
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
@@ -78,6 +79,7 @@ impl Flows {
             return;
         }
         let c = self.conns.remove(id);
+        self.give_room();
         self.note_ended(id, &c);
         if c.control != NONE {
             self.release_template(ConnId(c.control));

@@ -8,6 +8,7 @@ mod apply;
 #[cfg(feature = "testing")]
 mod audit;
 mod clients;
+mod crew;
 mod drain;
 mod event;
 mod fork;
@@ -17,6 +18,7 @@ mod lifetime;
 mod pool;
 mod rates;
 mod report;
+mod room;
 mod schedule;
 mod sequence;
 mod servers;
@@ -33,8 +35,9 @@ use std::sync::Arc;
 
 use crate::conn::{Conn, ConnId, ConnTable, Side};
 use crate::counters::{Counters, ScheduleFailure};
+use crate::crew::Crew;
 use crate::flow::Flow;
-use crate::ports::LocalPorts;
+use crate::ports::{LocalPorts, Share};
 use crate::service::ServiceSpec;
 use crate::snapshot::Limits;
 use crate::time::Instant;
@@ -85,11 +88,18 @@ pub(super) struct Flows {
 
 impl Flows {
     /// None, with room for as many as `limits` says.
-    pub(super) fn new(limits: &Limits, keys: (u64, u64)) -> Self {
+    pub(super) fn new(limits: &Limits, keys: (u64, u64), crew: Option<Crew>) -> Self {
+        let mut conns = ConnTable::new(limits.connections, keys);
+        if crew.is_some() {
+            conns.set_limit(0);
+        }
         Self {
-            conns: ConnTable::new(limits.connections, keys),
-            pool: Pool::default(),
-            ports: LocalPorts::new(limits.local_ports, keys),
+            conns,
+            ports: LocalPorts::new(limits.local_ports, keys, Share::of(crew.as_ref())),
+            pool: Pool {
+                crew,
+                ..Pool::default()
+            },
             clients: Clients::default(),
             syns: Syns::default(),
             rates: Rates::new(keys),
@@ -114,6 +124,7 @@ impl Flows {
             desired,
             catalog,
             released: false,
+            entered: Vec::new(),
         };
         change.services(schedulers);
         let released = change.released;

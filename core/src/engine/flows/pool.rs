@@ -9,8 +9,10 @@ use super::slow_start::SlowStart;
 use crate::backend::Backend;
 use crate::conn::{self, Conn};
 use crate::counters::{ByFailure, Stats};
+use crate::crew::{Crew, SharedBucket};
 use crate::scheduler::Scheduler;
 use crate::service::{Forwarding, ServiceSpec};
+use crate::time::Instant;
 
 /// A virtual service at work.
 pub(super) struct Service {
@@ -26,6 +28,10 @@ pub(super) struct Service {
     pub(super) next_local: usize,
     pub(super) slow_start: SlowStart,
     pub(super) rate: Rate,
+    /// The bucket of its limit of new connections, where several workers have one.
+    pub(super) shared_bucket: Option<Arc<SharedBucket>>,
+    /// When the other workers' load was last read.
+    pub(super) read: Instant,
 }
 
 /// All services and servers. A service has the slot that [`Desired`](crate::engine::desired::Desired) gives
@@ -39,6 +45,8 @@ pub(super) struct Pool {
     /// By mode, the place that stands for all servers that are known from other directors only, while a
     /// connection is there.
     pub(super) unbound: Vec<(u8, u32)>,
+    /// Where several workers have these services: whose this pool is, and what they know of each other.
+    pub(super) crew: Option<Crew>,
 }
 
 impl Pool {
@@ -94,9 +102,8 @@ impl Pool {
 
     /// Connections of a server that are not over.
     pub(super) fn open_connections(&self, place: u32) -> u32 {
-        let over = self.servers.get(place).over;
-        let load = self.load(place);
-        (load.active + load.inactive).saturating_sub(over)
+        let (active, inactive) = self.own(place);
+        (active + inactive).saturating_sub(self.servers.get(place).over)
     }
 
     /// Takes what became of a connection into its server's load. The server, where it was removed and this
@@ -116,6 +123,7 @@ impl Pool {
     /// A connection refers to a server no more; the server, where it was the last of a removed one.
     fn release(&mut self, place: u32) -> Option<Server> {
         let gone = self.servers.release(place)?;
+        self.leave(&gone);
         self.unbound.retain(|(_, unbound)| *unbound != place);
         Some(gone)
     }
@@ -163,6 +171,7 @@ impl Pool {
         if upper != 0 && load.active + load.inactive >= upper {
             load.flags |= Backend::OVERLOADED;
         }
+        self.tell(c.backend);
     }
 
     fn changed(&mut self, c: &Conn, before: Standing) {
@@ -178,6 +187,7 @@ impl Pool {
             } else {
                 (load.active, load.inactive) = (load.active - 1, load.inactive + 1);
             }
+            self.tell(c.backend);
         }
     }
 
@@ -200,14 +210,19 @@ impl Pool {
             };
             *count -= 1;
         }
-        let total = u64::from(load.active + load.inactive);
-        let roomy = match (upper, lower) {
-            (0, 0) => true,
-            (_, 0) => total * 4 < u64::from(upper) * 3,
-            _ => total < u64::from(lower),
-        };
-        if roomy {
+        if has_room(load, upper, lower) {
             load.flags &= !Backend::OVERLOADED;
         }
+        self.tell(c.backend);
+    }
+}
+
+/// Whether a server that was overloaded may have connections again.
+pub(super) fn has_room(load: &Backend, upper: u32, lower: u32) -> bool {
+    let total = u64::from(load.active) + u64::from(load.inactive);
+    match (upper, lower) {
+        (0, 0) => true,
+        (_, 0) => total * 4 < u64::from(upper) * 3,
+        _ => total < u64::from(lower),
     }
 }

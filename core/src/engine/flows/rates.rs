@@ -2,6 +2,8 @@
 //!
 //! Asked where a packet belongs to no connection, so that a known connection's packets cost nothing.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
@@ -60,6 +62,13 @@ impl Flows {
                 bucket: Bucket::default(),
                 number: self.rates.last,
             };
+            let crew = self.pool.crew.as_ref();
+            let limited = crew.filter(|_| settings.per_second != 0);
+            service.shared_bucket = limited.map(|crew| {
+                let bucket = crew.board.bucket(service.spec.key);
+                bucket.store(0, Relaxed);
+                bucket
+            });
         }
         if !limits_clients {
             self.rates.clients = None;
@@ -76,7 +85,8 @@ impl Flows {
         slot: u32,
         client: Addr,
     ) -> Result<(), DropReason> {
-        let rate = &mut self.pool.service_mut(slot).rate;
+        let service = self.pool.service_mut(slot);
+        let rate = &mut service.rate;
         let clients = self.rates.clients.as_mut();
         let mut own = rate.each.zip(clients).map(|(limit, clients)| {
             let who = rate.settings.client(client);
@@ -89,10 +99,13 @@ impl Flows {
             return Err(DropReason::ClientRate);
         }
         if let Some(limit) = rate.all {
-            if !rate.bucket.has_token(now, limit) {
+            let admitted = match &service.shared_bucket {
+                Some(shared) => limit.takes_of(shared, now),
+                None => rate.bucket.takes(now, limit),
+            };
+            if !admitted {
                 return Err(DropReason::ServiceRate);
             }
-            rate.bucket.take(now, limit);
         }
         if let Some((limit, bucket)) = &mut own {
             bucket.take(now, *limit);

@@ -113,15 +113,16 @@ impl Flows {
         let servers = service.servers.iter().zip(&service.backends);
         let report = servers.map(|(place, b)| {
             let server = self.pool.servers.get(*place);
+            let (active, inactive) = self.pool.own(*place);
             let reduced = service.slow_start.reduced(now, b, &service.backends);
             ServerReport {
                 endpoint: server.key.1,
                 numbers: ServerNumbers {
-                    active: b.active,
-                    inactive: b.inactive,
+                    active,
+                    inactive,
                     effective_weight: reduced.unwrap_or_else(|| f64::from(b.weight)),
                     handshake: b.handshake,
-                    open: (b.active + b.inactive).saturating_sub(server.over),
+                    open: (active + inactive).saturating_sub(server.over),
                     draining: server.drain.map(|d| now.since(d.since).as_secs()),
                     overloaded: b.flags & Backend::OVERLOADED != 0,
                     stats: self.with_forwarded(server.numbers.stats, *place),
@@ -162,14 +163,15 @@ impl Flows {
         service: ServiceKey,
         server: Endpoint,
     ) -> u32 {
-        let removed = self.pool.servers.removed_load(&(service, server));
-        let load = removed.or_else(|| {
-            let service = self.pool.service(slot?);
-            let mut backends = service.servers.iter().zip(&service.backends);
-            let of_server = |(place, _): &(&u32, _)| self.pool.servers.get(**place).key.1 == server;
-            backends.find(of_server).map(|(_, load)| *load)
+        let removed = self.pool.servers.removed(&(service, server));
+        let place = removed.or_else(|| {
+            let mut places = self.pool.service(slot?).servers.iter().copied();
+            places.find(|place| self.pool.servers.get(*place).key.1 == server)
         });
-        load.map_or(0, |load| load.active + load.inactive)
+        place.map_or(0, |place| {
+            let (active, inactive) = self.pool.own(place);
+            active + inactive
+        })
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.

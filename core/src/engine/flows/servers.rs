@@ -12,6 +12,7 @@ use super::drain::{Drain, EventKind};
 use super::handshake::Handshakes;
 use crate::backend::Backend;
 use crate::conn::NONE;
+use crate::crew::Total;
 use crate::flow::Endpoint;
 use crate::narrow;
 use crate::numbers::ServerNumbers;
@@ -39,6 +40,12 @@ pub(in crate::engine) struct Server {
     pub(super) over: u32,
     /// Connections that were ended because the server left.
     pub(super) ended: u32,
+    /// What its load has of other workers' connections, as of when that was last read.
+    #[serde(skip)]
+    pub(super) others: Total,
+    /// Its row on the board, where there are other workers.
+    #[serde(skip)]
+    pub(super) row: Option<u32>,
     /// While its weight is 0.
     pub(super) drain: Option<Drain>,
     /// Its service's.
@@ -138,10 +145,9 @@ impl Servers {
         places.filter_map(|(place, server)| Some((place, server.as_ref()?)))
     }
 
-    /// The load of a removed server that connections still belong to.
-    pub(super) fn removed_load(&self, key: &(ServiceKey, Endpoint)) -> Option<Backend> {
-        let place = self.removed.get(key)?;
-        Some(self.get(*place).removed)
+    /// The place of a removed server that connections still belong to.
+    pub(super) fn removed(&self, key: &(ServiceKey, Endpoint)) -> Option<u32> {
+        self.removed.get(key).copied()
     }
 
     /// Adds a server of this mode that stands for those that are not known here; nobody finds it by a key.
@@ -199,6 +205,8 @@ impl Servers {
             references: 0,
             over: 0,
             ended: 0,
+            others: (0, 0),
+            row: None,
             drain: None,
             teardown: TeardownPolicy::default(),
             numbers: ServerNumbers::default(),
@@ -212,18 +220,25 @@ impl Servers {
         (place, backend)
     }
 
-    /// Removes a server from its service; it stays while connections refer to it.
-    pub(super) fn detach(&mut self, place: u32, load: Backend) {
+    /// Removes a server from its service; it stays while connections refer to it, and is given back where there are none.
+    pub(super) fn detach(&mut self, place: u32, load: Backend) -> Option<Server> {
         let server = self.get_mut(place);
         server.service = NONE;
         server.removed = load;
         if server.references == 0 {
-            self.places[place as usize] = None;
             self.free.push(place);
-        } else {
-            let key = server.key;
-            self.removed.insert(key, place);
+            return self.places[place as usize].take();
         }
+        let key = server.key;
+        self.removed.insert(key, place);
+        None
+    }
+
+    /// The places in use.
+    pub(super) fn places(&self) -> Vec<u32> {
+        let places = (0..).zip(&self.places);
+        let used = places.filter(|(_, server)| server.is_some());
+        used.map(|(place, _)| place).collect()
     }
 
     /// A connection refers to the server no more; the server, where it was the last of a removed one.

@@ -22,11 +22,13 @@ use super::told::Telling;
 use crate::backend::Backend;
 use crate::conn::{self, ConnTable};
 use crate::counters::{ByFailure, Stats};
+use crate::crew::Crew;
 use crate::engine::catalog::Catalog;
 use crate::offload::Hook;
-use crate::ports::LocalPorts;
+use crate::ports::{LocalPorts, Share};
 use crate::service::ServiceSpec;
 use crate::snapshot::Limits;
+use crate::time::Instant;
 
 /// What flows hand down.
 #[derive(Serialize, Deserialize)]
@@ -74,11 +76,11 @@ impl Estate<'_> {
 }
 
 impl ServiceEstate {
-    fn of(service: &Service) -> Self {
+    fn of(pool: &Pool, service: &Service) -> Self {
         Self {
             spec: ServiceSpec::clone(&service.spec),
             scheduler: service.scheduler.state(),
-            backends: service.backends.clone(),
+            backends: pool.own_backends(service),
             servers: service.servers.clone(),
             stats: service.stats,
             failures: service.failures,
@@ -103,6 +105,8 @@ impl ServiceEstate {
             next_local: usize::try_from(self.next_local).unwrap_or_default(),
             slow_start: self.slow_start,
             rate: self.rate,
+            shared_bucket: None,
+            read: Instant::ZERO,
         })
     }
 }
@@ -112,7 +116,12 @@ impl Flows {
     pub(in crate::engine) fn hand_down(&self) -> Estate<'_> {
         Estate {
             conns: self.conns.hand_down(),
-            services: self.pool.services.iter().map(ServiceEstate::of).collect(),
+            services: self
+                .pool
+                .services
+                .iter()
+                .map(|s| ServiceEstate::of(&self.pool, s))
+                .collect(),
             servers: self.pool.servers.clone(),
             retired: self.pool.retired,
             unbound: self.pool.unbound.clone(),
@@ -132,7 +141,7 @@ impl Flows {
     pub(in crate::engine) fn succeed(
         estate: Estate<'_>,
         specs: &[Arc<ServiceSpec>],
-        (limits, keys): (&Limits, (u64, u64)),
+        (limits, keys, crew): (&Limits, (u64, u64), Option<Crew>),
         catalog: &Catalog,
         mode: impl Fn(u8) -> u8,
         hook: Option<Box<dyn Hook>>,
@@ -141,6 +150,10 @@ impl Flows {
         servers.rebind(&mode);
         let mut conns = ConnTable::succeed(estate.conns, limits.connections, keys);
         conns.rebind(&mode);
+        if let Some(crew) = &crew {
+            conns.set_limit(conns.len());
+            crew.board.claim_room(conns.len());
+        }
         let services = estate
             .services
             .into_iter()
@@ -155,9 +168,11 @@ impl Flows {
             servers,
             retired: estate.retired,
             unbound: unbound.map(|(of, place)| (mode(of), place)).collect(),
+            crew: None,
         };
-        let ports = LocalPorts::succeed(estate.ports, limits.local_ports);
-        let ports = ports.unwrap_or_else(|| claimed(&conns, limits, keys));
+        let share = Share::of(crew.as_ref());
+        let ports = LocalPorts::succeed(estate.ports, limits.local_ports, share);
+        let ports = ports.unwrap_or_else(|| claimed(&conns, limits, keys, share));
         let mut flows = Self {
             pool,
             ports,
@@ -174,13 +189,14 @@ impl Flows {
         if let Some((handover, hook)) = estate.handover.zip(hook) {
             flows.succeed_handover(handover, hook);
         }
+        flows.pool.join(crew);
         Ok(flows)
     }
 }
 
 /// Local ports of another range than before: those of connections are taken.
-fn claimed(conns: &ConnTable, limits: &Limits, keys: (u64, u64)) -> LocalPorts {
-    let mut ports = LocalPorts::new(limits.local_ports, keys);
+fn claimed(conns: &ConnTable, limits: &Limits, keys: (u64, u64), share: Share) -> LocalPorts {
+    let mut ports = LocalPorts::new(limits.local_ports, keys, share);
     let places = 0..conns.places();
     for c in places.filter_map(|place| conns.at(place)) {
         if c.local.port != 0 {

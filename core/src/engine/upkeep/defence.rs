@@ -176,11 +176,10 @@ impl Upkeep {
     ) -> bool {
         let defence = &mut self.defence;
         if self.timers.is_due(Timer::Defence, now, PERIOD) {
-            let table = flows.table();
-            let free = table.limit() - table.len();
-            defence.set_level(sysctls, free, table.limit());
+            let (limit, free) = flows.room();
+            defence.set_level(sysctls, free, limit);
             if defence.is_on(sysctls.drop_entry) {
-                defence.left = table.places().div_ceil(SHARE);
+                defence.left = flows.table().places().div_ceil(SHARE);
             }
         }
         for _ in 0..defence.left.min(budget) {

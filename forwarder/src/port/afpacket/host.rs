@@ -19,12 +19,13 @@ use uvs_core::rewrite;
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::{ethernet, ipv4, ipv6};
 
+use super::open::Seat;
 use super::receiver::Receiver;
 use super::send::PacketSender;
 use super::{Interface, PortOptions, kernel, open, packet_socket};
 use crate::guard::{HOST_MARK, LOOPBACK};
 use crate::port::filter::Program;
-use crate::port::{Flushed, FrameRef, HandedRing, PortError, Receive, Sight, Transmit};
+use crate::port::{Ends, Flushed, FrameRef, HandedRing, PortError, Receive, Sight, Transmit};
 use crate::sys;
 
 /// Slots of an Ethernet frame's size; what is larger waits in the receive buffer.
@@ -47,11 +48,31 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
-    /// Opens it.
+    /// Opens it for each of so many workers.
     ///
     /// # Errors
     /// [`PortError`], as for a port.
-    pub(crate) fn open(filter: &Program, sight: Sight) -> Result<Self, PortError> {
+    pub(crate) fn open_all(
+        filter: &Program,
+        sight: Sight,
+        workers: u32,
+    ) -> Result<Vec<Self>, PortError> {
+        let mut seat = Seat::first(workers);
+        let open = |_| {
+            let port = Self::open_at(filter, sight, &mut seat);
+            seat.go_on();
+            port
+        };
+        (0..workers).map(open).collect()
+    }
+
+    /// What its programs send and are sent, and the way by which it forwards.
+    pub(crate) fn into_ends(self) -> (Ends, Box<dyn Transmit>) {
+        let ends: Ends = (Box::new(self.receive), Box::new(self.deliver));
+        (ends, Box::new(self.reinject))
+    }
+
+    fn open_at(filter: &Program, sight: Sight, seat: &mut Seat) -> Result<Self, PortError> {
         let options = PortOptions {
             slots: SLOTS,
             slot_bytes: Some(SLOT_BYTES),
@@ -59,14 +80,14 @@ impl HostPort {
             ..PortOptions::default()
         };
         let receiver =
-            |interface: &Interface| Ok(open::receiver(interface, &options, filter)?.receiver);
+            |interface: &Interface| Ok(open::receiver(interface, &options, filter, seat)?.receiver);
         Self::with(receiver)
     }
 
     /// With the rings that another process hands down.
     ///
     /// # Errors
-    /// As [`HostPort::open`].
+    /// As [`HostPort::open_all`].
     pub(crate) fn succeed(rings: Vec<HandedRing>) -> Result<Self, PortError> {
         Self::with(|interface| open::handed_down(interface, rings))
     }

@@ -23,8 +23,9 @@ use rustix::net::netdevice;
 use socket2::{Domain, Socket, Type};
 
 use super::filter::Program;
-use super::{Coverage, HandedRing, PortError, Sight};
+use super::{Coverage, Ends, HandedRing, PortError, Sight};
 use crate::sys;
+use open::Seat;
 
 pub(crate) use geometry::Geometry;
 pub(crate) use host::HostPort;
@@ -88,20 +89,41 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Opens a port on the interface `name`, which may be down; frames flow once it is up.
+    /// Opens a port on the interface `name`, which may be down, for each of so many workers; frames flow once it is up.
     ///
     /// # Errors
     /// [`PortError`], each naming the interface and the fix.
-    pub(crate) fn open(
+    pub(crate) fn open_all(
         name: &str,
         options: &PortOptions,
         filter: &Program,
+        workers: u32,
+    ) -> Result<Vec<Self>, PortError> {
+        let mut seat = Seat::first(workers);
+        let open = |_| {
+            let port = Self::open_at(name, options, filter, &mut seat);
+            seat.go_on();
+            port
+        };
+        (0..workers).map(open).collect()
+    }
+
+    /// Its two ends.
+    pub(crate) fn into_ends(self) -> Ends {
+        (Box::new(self.receive), Box::new(self.transmit))
+    }
+
+    fn open_at(
+        name: &str,
+        options: &PortOptions,
+        filter: &Program,
+        seat: &mut Seat,
     ) -> Result<Self, PortError> {
         let sending = packet_socket(name)?;
         let interface = identify(name, &sending)?;
         let transmit =
             PacketSender::new(sending).map_err(kernel(name, "setting up the send socket"))?;
-        let opened = open::receiver(&interface, options, filter)?;
+        let opened = open::receiver(&interface, options, filter, seat)?;
         Ok(Self {
             interface,
             receive: opened.receiver,
@@ -116,7 +138,7 @@ impl Port {
 /// The two ends of a port on the interface `name` whose rings another process hands down.
 ///
 /// # Errors
-/// As [`Port::open`].
+/// As [`Port::open_all`].
 pub(crate) fn succeed(
     name: &str,
     rings: Vec<HandedRing>,

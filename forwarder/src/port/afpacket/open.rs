@@ -12,6 +12,7 @@ use super::receiver::Receiver;
 use super::ring::Ring;
 use super::{Geometry, Interface, PortOptions, kernel, packet_socket};
 use crate::guard::LOOPBACK;
+use crate::port::fan_out::Group;
 use crate::port::filter::Program;
 use crate::port::{Coverage, HandedRing, InletKind, PortError, RingPlace, Sight};
 use crate::sys;
@@ -26,6 +27,43 @@ pub(super) struct Opened {
     pub(super) geometry: Geometry,
     pub(super) receive_buffer: usize,
     pub(super) coverage: Coverage,
+}
+
+/// Whose port is opened: which of how many workers', in which group of an interface's sockets.
+#[derive(Debug)]
+pub(super) struct Seat {
+    number: u32,
+    of: u32,
+    group: Group,
+}
+
+impl Seat {
+    /// The first of so many.
+    pub(super) fn first(of: u32) -> Self {
+        Self {
+            number: 0,
+            of,
+            group: Group::default(),
+        }
+    }
+
+    /// The next one's.
+    pub(super) const fn go_on(&mut self) {
+        self.number += 1;
+    }
+
+    /// A socket joins the others, where there are several.
+    fn take(&mut self, interface: &Interface, opened: &OpenedInlet) -> Result<(), PortError> {
+        if self.of == 1 {
+            return Ok(());
+        }
+        let joined = self.group.join(opened.inlet.socket());
+        joined.map_err(|source| PortError::NoFanOut {
+            name: interface.name.clone(),
+            workers: self.of,
+            source,
+        })
+    }
 }
 
 /// One socket's part of an [`Opened`].
@@ -44,11 +82,13 @@ struct Wanted<'a> {
     kind: InletKind,
 }
 
-/// Opens the receiving side.
+/// Opens the receiving side of one worker's port. Of several workers each has a socket in the group, in the order of
+/// their numbers, and the first alone what comes to none in particular.
 pub(super) fn receiver(
     interface: &Interface,
     options: &PortOptions,
     filter: &Program,
+    seat: &mut Seat,
 ) -> Result<Opened, PortError> {
     let everything = |protocol| Wanted {
         protocol,
@@ -58,6 +98,7 @@ pub(super) fn receiver(
     };
     let Sight::Marked(bit) = options.sight else {
         let only = open_inlet(interface, &everything(libc::ETH_P_ALL))?;
+        seat.take(interface, &only)?;
         return Ok(together(only, Vec::new()));
     };
     let marked = Wanted {
@@ -67,8 +108,9 @@ pub(super) fn receiver(
         kind: InletKind::Marked,
     };
     let hidden = open_inlet(interface, &marked)?;
+    seat.take(interface, &hidden)?;
     let mut others = Vec::new();
-    if interface.name != LOOPBACK {
+    if interface.name != LOOPBACK && seat.number == 0 {
         let arp = Wanted {
             options: PortOptions {
                 slots: ARP_SLOTS,

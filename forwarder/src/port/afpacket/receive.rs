@@ -16,6 +16,7 @@ use super::open::attach;
 use super::ring::{Ring, SLOT_HEADERS};
 use super::stall::StallWatch;
 use crate::kernel::Version;
+use crate::port::fan_out::FanOut;
 use crate::port::filter::{self, Program};
 use crate::port::undescribed::Undescribed;
 use crate::port::vnet::{self, VNET_LEN};
@@ -126,6 +127,21 @@ impl RingReceiver {
             head,
             ..Self::new(socket, ring, before)
         }
+    }
+
+    /// Its socket.
+    pub(super) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Has the kernel divide what this kind of socket gets among all of its group.
+    pub(super) fn set_fan_out(&self, fan_out: &FanOut) -> io::Result<()> {
+        let program = match self.kind() {
+            InletKind::Everything => &fan_out.plain,
+            InletKind::Marked => &fan_out.hidden,
+            InletKind::Protocol => return Ok(()),
+        };
+        sys::set_fan_out(self.socket.as_fd(), program)
     }
 
     /// Looks at a filled slot; fetches the copy that comes with it.

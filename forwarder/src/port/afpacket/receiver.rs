@@ -12,6 +12,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use uvs_core::frame::Offload;
 
 use super::receive::RingReceiver;
+use crate::port::fan_out::FanOut;
 use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, HandedRing, InletKind, Link, Receive, Received, RxStatistics};
 
@@ -84,6 +85,10 @@ impl Receive for Receiver {
             coverage = inlet.set_filter(program)?;
         }
         Ok(coverage)
+    }
+
+    fn set_fan_out(&mut self, fan_out: &FanOut) -> io::Result<()> {
+        self.inlets.iter().try_for_each(|i| i.set_fan_out(fan_out))
     }
 
     fn link(&mut self) -> Link {

@@ -5,7 +5,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::net::Net;
 use super::packets::udp;
-use super::{A, VIP, macs, open, receive_one, send, to};
+use super::{A, VIP, macs, only, open, receive_one, send, to};
 use crate::port::afpacket::{Port, PortOptions};
 use crate::port::{Budget, Link, PortError, Receive, Transmit as _};
 
@@ -83,11 +83,9 @@ fn what_cannot_be_opened_is_told_with_the_fix() {
     let net = Net::pair();
     let failure = |dev: &str| {
         let dev = dev.to_owned();
-        net.inside("b", move || {
-            Port::open(&dev, &PortOptions::default(), &to(VIP))
-        })
-        .expect_err("must not open")
-        .to_string()
+        net.inside("b", move || only(&dev, &PortOptions::default(), &to(VIP)))
+            .expect_err("must not open")
+            .to_string()
     };
     assert_eq!(
         failure("eth7"),
@@ -109,7 +107,7 @@ fn open_without(
         let mut sets = capabilities(None).expect("capget");
         sets.effective.remove(dropped);
         set_capabilities(None, sets).expect("capset");
-        Port::open("b0", options, &to(VIP))
+        only("b0", options, &to(VIP))
     })
 }
 

@@ -20,7 +20,7 @@ use net::Net;
 
 use super::afpacket::{Port, PortOptions};
 use super::filter::{FilterSpec, Program};
-use super::{Budget, Flushed, Receive, Received, Transmit};
+use super::{Budget, Flushed, PortError, Receive, Received, Transmit};
 
 /// An address that no interface has, as a VIP's is.
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
@@ -37,12 +37,18 @@ fn to(address: Ipv4Addr) -> Program {
     .compile()
 }
 
+/// A port of one worker.
+fn only(dev: &str, options: &PortOptions, filter: &Program) -> Result<Port, PortError> {
+    let mut ports = Port::open_all(dev, options, filter, 1)?;
+    Ok(ports.pop().expect("one port"))
+}
+
 fn open(net: &Net, ns: &str, dev: &str, filter: &Program) -> Port {
     open_with(net, ns, dev, filter, &PortOptions::default())
 }
 
 fn open_with(net: &Net, ns: &str, dev: &str, filter: &Program, options: &PortOptions) -> Port {
-    net.inside(ns, || Port::open(dev, options, filter))
+    net.inside(ns, || only(dev, options, filter))
         .expect("the port opens")
 }
 

@@ -79,8 +79,8 @@ fn heir(model: &Model, late: &Arc<AtomicU32>, inheritance: Option<Inheritance>) 
 #[test]
 fn a_connection_is_in_the_kernel_before_its_first_frame_leaves() {
     let (model, late) = (Model::default(), Arc::default());
-    let rig = hooked(&model, &late);
-    rig.publish(&rig.snapshot).expect("in force");
+    let mut rig = hooked(&model, &late);
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     for n in 0..20 {
         rig.open(0, client(n));
         eventually(|| !rig.sent(0, SERVERS).is_empty());
@@ -94,19 +94,19 @@ fn a_connection_is_in_the_kernel_before_its_first_frame_leaves() {
 #[test]
 fn frames_that_came_before_the_first_services_wait_for_them() {
     let (model, late) = (Model::default(), Arc::default());
-    let rig = hooked(&model, &late);
+    let mut rig = hooked(&model, &late);
     rig.open(0, client(1));
     let counted = rig.workers.status().expect("an answer").all;
     assert_eq!(counted.counters.received, 0, "not even passed");
-    rig.publish(&rig.snapshot).expect("in force");
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     eventually(|| !rig.sent(0, SERVERS).is_empty());
 }
 
 #[test]
 fn what_was_hidden_and_is_of_nobody_goes_back_to_the_hosts_stack_but_not_arp() {
     let (model, late) = (Model::default(), Arc::default());
-    let rig = hooked(&model, &late);
-    rig.publish(&rig.snapshot).expect("in force");
+    let mut rig = hooked(&model, &late);
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     // A server's last packet, whose connection has ended meanwhile.
     let at_server = Endpoint::new(SERVER, SERVER_PORT);
     let late_reply = tcp(at_server, client(1), ACK).to_mac(SERVERS_MAC).frame();
@@ -168,13 +168,13 @@ fn what_an_earlier_daemon_left_waits_for_its_servers_and_frames_wait_with_it() {
         servers: Vec::new(),
         connections: vec![left(service, client(1))],
     };
-    let rig = heir(&model, &late, Some(inheritance));
+    let mut rig = heir(&model, &late, Some(inheritance));
     let mut without = rig.snapshot.clone();
     Arc::make_mut(&mut without.services[0]).servers.clear();
     rig.publish(&without).expect("in force");
     rig.open(0, client(2));
     let counted = rig.workers.status().expect("an answer").all;
     assert_eq!((counted.counters.received, counted.connections), (0, 0));
-    rig.publish(&rig.snapshot).expect("in force");
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     rig.has_connections(2);
 }

@@ -121,8 +121,8 @@ fn a_listing_goes_through_all_tables_and_its_cursors_name_the_worker() {
 
 #[test]
 fn a_state_that_one_engine_refuses_is_not_in_force() {
-    let rig = Rig::with(vec![first(), Box::new(|_, _| None)]);
-    let refused = rig.publish(&rig.snapshot);
+    let mut rig = Rig::with(vec![first(), Box::new(|_, _| None)]);
+    let refused = rig.publish(&rig.snapshot.clone());
     assert!(
         matches!(refused, Err(NotInForce::Refused(_))),
         "{refused:?}"
@@ -137,8 +137,8 @@ fn a_state_that_one_engine_refuses_is_not_in_force() {
 #[test]
 fn a_worker_that_dies_is_named() {
     let dies = picks(|| panic!("a scheduler's fault, as this test wants it"));
-    let rig = Rig::with(vec![first(), dies]);
-    rig.publish(&rig.snapshot).expect("in force");
+    let mut rig = Rig::with(vec![first(), dies]);
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     assert_eq!(rig.workers.ended(), None);
     rig.open(1, client(0));
     eventually(|| rig.workers.ended().is_some());
@@ -157,8 +157,8 @@ fn a_worker_that_is_stuck_is_named_and_the_others_go_on() {
         entered.send(()).ok()?;
         released.lock().ok()?.recv().ok().map(|()| 0)
     });
-    let rig = Rig::with(vec![first(), stuck]);
-    rig.publish(&rig.snapshot).expect("in force");
+    let mut rig = Rig::with(vec![first(), stuck]);
+    rig.publish(&rig.snapshot.clone()).expect("in force");
     rig.open(1, client(0));
     enters.recv().expect("it is asked");
     // As if it had been so for long.

@@ -5,10 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant as Wall};
 
 use uvs_core::backend::Backend;
+use uvs_core::crew::Fan;
 use uvs_core::engine::SchedulerSource;
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint, Flow, Protocol};
 use uvs_core::frame::Offload;
+use uvs_core::narrow;
 use uvs_core::offload::{Hook, Reach, Room};
 use uvs_core::scheduler::Scheduler;
 use uvs_core::service::{Forwarding, Tunnel};
@@ -17,6 +19,7 @@ use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, VIP};
 use uvs_core::testing::packets::{ACK, SYN, tcp};
 use uvs_core::verdict::PortId;
 
+use crate::daemon::Placement;
 use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
@@ -54,8 +57,8 @@ pub(super) struct Rig {
 impl Rig {
     /// So many workers that serve.
     pub(super) fn serving(n: usize) -> Self {
-        let rig = Self::with((0..n).map(|_| first()).collect());
-        rig.publish(&rig.snapshot).expect("in force");
+        let mut rig = Self::with((0..n).map(|_| first()).collect());
+        rig.publish(&rig.snapshot.clone()).expect("in force");
         rig
     }
 
@@ -108,7 +111,13 @@ impl Rig {
             parts.push((bed(source).engine, ports));
             wires.push(plugged);
         }
-        let workers = Workers::start(parts, Arc::clone(&fib), || ()).expect("threads");
+        let placement = Placement::default();
+        let fan = (
+            Fan::new(narrow::to_u32(parts.len()), 0),
+            Limits::default().local_ports,
+        );
+        let workers = Workers::start(parts, Arc::clone(&fib), &placement, fan, || ());
+        let workers = workers.expect("threads");
         Self {
             workers,
             snapshot,
@@ -117,11 +126,12 @@ impl Rig {
         }
     }
 
-    pub(super) fn publish(&self, snapshot: &Snapshot) -> Result<(), NotInForce> {
+    pub(super) fn publish(&mut self, snapshot: &Snapshot) -> Result<(), NotInForce> {
         self.workers.put_in_force(Desired {
             snapshot: Arc::new(snapshot.clone()),
             filter: FilterSpec::default().compile(),
             host_filter: FilterSpec::default().compile(),
+            fan_out: None,
         })
     }
 
@@ -182,13 +192,9 @@ impl Rig {
 
     /// Plugs new wires into the workers' ports on the clients' side.
     pub(super) fn plug_anew(&mut self) {
-        let mut plugged = Vec::new();
-        let opened = self.workers.replace_port(CLIENTS, || {
-            let (ends, wire) = port();
-            plugged.push(wire);
-            Ok::<_, ()>(ends)
-        });
-        opened.expect("ports in memory open");
+        let ports = self.wires.iter().map(|_| port());
+        let (opened, plugged): (Vec<_>, Vec<_>) = ports.unzip();
+        self.workers.replace_port(CLIENTS, opened);
         for (wires, wire) in self.wires.iter_mut().zip(plugged) {
             wires[0] = wire;
         }

@@ -188,6 +188,7 @@ pub(super) fn verdict(end: &End) -> String {
         End::Held => "held until its datagram is complete".to_owned(),
         End::Pass => "passed: the kernel's".to_owned(),
         End::Local => "given to the director's own stack".to_owned(),
+        End::Elsewhere { worker } => format!("handed over to worker {worker}"),
         End::Drop { reason, .. } => format!("dropped: {reason}"),
     }
 }

@@ -12,6 +12,7 @@ impl<R: Recorder> Scheduling<'_, R> {
     /// says.
     pub(super) fn pick(&mut self, avoid: &[u32]) -> Result<u32, Refused> {
         let pool = &mut self.flows.pool;
+        pool.read_others(self.now, self.slot);
         let service = &mut pool.services[self.slot as usize];
         mark(service, avoid, true);
         service
