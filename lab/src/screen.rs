@@ -63,6 +63,8 @@ impl Screen {
         for share in shares {
             let verdict = if share.expected == share.answered {
                 self.ink(Ink::Green, "exact")
+            } else if share.is_right() {
+                self.ink(Ink::Green, "right: workers go round each for itself")
             } else {
                 self.ink(Ink::Red, "WRONG")
             };

@@ -4,7 +4,22 @@
 //! editing a server only changes where in the cycle it goes on, and every window of whole cycles holds the
 //! same picks wherever it begins; so the share over a multiple of [`cycle`] requests is exact.
 
+use std::thread;
+
 use crate::traffic::Answers;
+
+/// How many workers the lab's directors have: `UVS_WORKERS`, which they read too.
+///
+/// Each of several goes round for itself. So over all of them a server may have so many connections more or less than its
+/// share, and of [`workers`] times as many connections as there are servers each server has one.
+pub fn workers() -> u32 {
+    let cpus = || thread::available_parallelism().map_or(1, usize::from);
+    match std::env::var("UVS_WORKERS").as_deref() {
+        Ok("auto") => u32::try_from(cpus()).unwrap_or(1),
+        Ok(number) => number.parse().unwrap_or(1),
+        Err(_) => 1,
+    }
+}
 
 /// Picks until wrr begins again; 0 if all weights are.
 pub fn cycle(weights: &[u32]) -> u32 {
@@ -36,6 +51,14 @@ pub struct Share {
     pub expected: u32,
     /// What it answered.
     pub answered: u32,
+}
+
+impl Share {
+    /// Whether it answered what it must, or of several workers as nearly as they can say together.
+    pub fn is_right(&self) -> bool {
+        let off = self.answered.abs_diff(self.expected);
+        off == 0 || workers() > 1 && self.expected > 0 && off <= workers()
+    }
 }
 
 /// Compares answers with what the weights say, for the servers in this order; an answer by another server

@@ -5,6 +5,7 @@ use std::env;
 use std::thread;
 
 use uvs_lab::load::{Connections, Direction, iperf3, iperf3_server, wrk};
+use uvs_lab::share::workers;
 use uvs_lab::traffic::{Received, download, upload};
 use uvs_lab::udp::{UdpServer, ask, ask_by_gso};
 use uvs_lab::{Families, Lab, Mode, Offloads, SERVERS};
@@ -38,7 +39,7 @@ pub(crate) fn transfers(mode: Mode, families: Families, offloads: Offloads) {
         upload(&lab, &lab.client, &url, &content)
     };
     let received: Vec<Received> = thread::scope(|scope| {
-        let transfers: Vec<_> = (0..AT_ONCE)
+        let transfers: Vec<_> = (0..AT_ONCE * workers() as usize)
             .flat_map(|n| {
                 [
                     scope.spawn(move || down(format!("down{n}"))),

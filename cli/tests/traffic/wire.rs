@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use uvs_lab::capture::{Capture, Captured};
+use uvs_lab::share::workers;
 use uvs_lab::traffic::{Received, download, requests, upload};
 use uvs_lab::{Content, Families, Host, Lab, Mode, Offloads, SERVERS, Service, twin};
 
@@ -96,10 +97,11 @@ fn send_everything(lab: &Lab, director: &Director<'_>) {
     exchange_datagrams(lab, director);
 }
 
-/// As many transfers as there are real servers, which take them in turn.
+/// As many transfers as there are real servers, which take them in turn; of several workers so many that each server has
+/// one.
 fn at_once(content: &Content, transfer: impl Fn(usize) -> uvs_lab::Result<Received> + Sync) {
     thread::scope(|scope| {
-        for n in 0..SERVERS {
+        for n in 0..SERVERS * workers() as usize {
             let transfer = &transfer;
             scope.spawn(move || {
                 let received = transfer(n).expect("a transfer");

@@ -263,6 +263,7 @@ impl Engine {
             counters: self.counters.clone(),
             crew: self.crew.clone(),
             strays: Strays::default(),
+            elsewhere: None,
         }
     }
 }

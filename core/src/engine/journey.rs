@@ -4,9 +4,9 @@ use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
 use crate::conn::{ConnId, Side};
-use crate::fib::Query;
+use crate::fib::{LOOPBACK, Query};
 use crate::flow::{Addr, Family, Flow};
-use crate::fragment::{self, Cut, Pieces, Reassembled};
+use crate::fragment::{Pieces, Reassembled};
 use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
@@ -144,7 +144,10 @@ impl<R: Recorder> Engine<R> {
             Err(DropReason::BadFragmentLength) => self.forward_fragment(t),
             Err(reason) => Verdict::Drop(reason),
             Ok(None) => Verdict::Held,
-            Ok(Some(whole)) => self.handle_datagram(t, whole),
+            Ok(Some(whole)) => {
+                let meta = Meta::of(t.frame);
+                self.handle_datagram(t.now, meta, whole, t.out)
+            }
         }
     }
 
@@ -167,34 +170,57 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
-    /// Handles the datagram that the fragment `t` has made whole, as if it had come in one frame.
-    fn handle_datagram(&mut self, t: &mut Transit<'_, '_>, mut whole: Reassembled) -> Verdict {
+    /// A datagram that another worker has put together and handed over. Its fragments' ends are known but for the last
+    /// one's, which is this one's.
+    pub(super) fn take_datagram(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        whole: Reassembled,
+        (mark, asked): (u32, u64),
+        out: &mut Outbox,
+    ) -> Verdict {
+        let interface = self.routes.fib.interface(port);
+        let meta = Meta {
+            mark,
+            asked,
+            arrival: interface.map_or(LOOPBACK, |interface| interface.ifindex),
+        };
+        let verdict = self.handle_datagram(now, meta, whole, out);
+        self.counters.count(verdict);
+        verdict
+    }
+
+    /// Handles a datagram that its last fragment has made whole, as if it had come in one frame.
+    fn handle_datagram(
+        &mut self,
+        now: Instant,
+        meta: Meta,
+        mut whole: Reassembled,
+        out: &mut Outbox,
+    ) -> Verdict {
         let end = HEADROOM + whole.frame.len();
         // Headroom as in the outbox: a mode may wrap the packet.
         let mut bytes = std::mem::take(&mut whole.frame);
         bytes.splice(0..0, [0; HEADROOM]);
         let mut frame = Frame::new(&mut bytes, HEADROOM, end, Offload::default());
-        (frame.mark, frame.arrival) = (t.frame.mark, t.frame.arrival);
-        frame.asked = t.frame.asked;
+        (frame.mark, frame.arrival, frame.asked) = (meta.mark, meta.arrival, meta.asked);
         match packet::parse(&mut frame) {
             Parsed::Ip(mut p) => {
                 self.record(|_| describe::packet(&frame, &p));
                 p.fragment_size = Some(whole.largest);
                 let mut datagram = Transit {
-                    now: t.now,
+                    now,
                     frame: &mut frame,
                     packet: &p,
                     pieces: whole.pieces(),
-                    out: t.out,
+                    out,
                 };
                 let verdict = self.handle_packet(&mut datagram);
                 match verdict {
                     Verdict::Elsewhere(_) => {
-                        let how = Cut {
-                            limit: usize::from(whole.largest),
-                            pieces: whole.pieces(),
-                        };
-                        fragment::cut(frame.bytes(), &how, Egress::default(), t.out);
+                        whole.frame = frame.bytes().to_vec();
+                        self.elsewhere = Some(whole);
                         verdict
                     }
                     Verdict::Local => {
@@ -202,12 +228,12 @@ impl<R: Recorder> Engine<R> {
                             port: PortId::HOST,
                             unresolved: None,
                         };
-                        t.out.push_copy(frame.bytes(), frame.offload, host);
+                        out.push_copy(frame.bytes(), frame.offload, host);
                         verdict
                     }
                     // One that needs no cutting leaves instead of the frame that made it whole.
                     Verdict::Send(egress) => {
-                        t.out.push_copy(frame.bytes(), frame.offload, egress);
+                        out.push_copy(frame.bytes(), frame.offload, egress);
                         Verdict::SendOutbox
                     }
                     _ => verdict,
@@ -259,6 +285,24 @@ impl<R: Recorder> Engine<R> {
         }
         self.flows.note_sequence(id, t.frame, t.packet, output);
         self.flows.seen(t.now, id);
+    }
+}
+
+/// What is known of a frame beside its bytes.
+#[derive(Clone, Copy)]
+struct Meta {
+    mark: u32,
+    arrival: u32,
+    asked: u64,
+}
+
+impl Meta {
+    const fn of(frame: &Frame<'_>) -> Self {
+        Self {
+            mark: frame.mark,
+            arrival: frame.arrival,
+            asked: frame.asked,
+        }
     }
 }
 

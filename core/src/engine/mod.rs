@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::crew::Crew;
 use crate::fib::Fib;
 use crate::flow::Endpoint;
-use crate::fragment::Reassembler;
+use crate::fragment::{Reassembled, Reassembler};
 use crate::frame::Frame;
 use crate::mode::ModeDef;
 use crate::outbox::Outbox;
@@ -114,6 +114,8 @@ pub struct Engine<R = Off> {
     crew: Option<Crew>,
     /// The count of connections that are not where their packets come to.
     strays: Strays,
+    /// A datagram that is another worker's, until the shell takes it.
+    elsewhere: Option<Reassembled>,
 }
 
 impl Engine {
@@ -138,6 +140,7 @@ impl Engine {
             counters: Counters::default(),
             crew: config.crew,
             strays: Strays::default(),
+            elsewhere: None,
         }
     }
 
@@ -154,6 +157,25 @@ impl Engine {
         out: &mut Outbox,
     ) -> Verdict {
         self.take(now, port, frame, out)
+    }
+
+    /// Decides about a datagram that another worker has put together and handed over, with the mark of its fragments and
+    /// the workers that do not know its connection; as [`Engine::handle_frame`] of its last fragment.
+    pub fn handle_reassembled(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        whole: Reassembled,
+        rest: (u32, u64),
+        out: &mut Outbox,
+    ) -> Verdict {
+        self.take_datagram(now, port, whole, rest, out)
+    }
+
+    /// After [`Verdict::Elsewhere`], the datagram that the frame has made whole and that goes in its stead, where it was
+    /// a fragment.
+    pub const fn take_elsewhere(&mut self) -> Option<Reassembled> {
+        self.elsewhere.take()
     }
 }
 

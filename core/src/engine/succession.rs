@@ -148,6 +148,7 @@ impl Engine {
             counters: estate.counters.into_owned(),
             crew,
             strays: Strays::default(),
+            elsewhere: None,
         };
         engine.look_for_strays();
         Ok(engine)

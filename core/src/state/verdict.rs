@@ -44,8 +44,8 @@ pub enum Verdict {
     /// server or its client, its VIP is not the director's, or it belongs to no connection. The frame as it is
     /// now, or what it became in the outbox (reassembled, segments).
     Local,
-    /// It is another worker's, whose engine says what becomes of it: the frame as it came, or the fragments that are in
-    /// the outbox.
+    /// It is another worker's, whose engine says what becomes of it: the frame as it came, or the datagram that it has made
+    /// whole ([`Engine::take_elsewhere`](crate::engine::Engine::take_elsewhere)).
     Elsewhere(Handing),
     /// Ends here, counted by reason.
     Drop(DropReason),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use mio::Waker;
 use uvs_core::crew::Handing;
+use uvs_core::fragment::Reassembled;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::outbox::HEADROOM;
 use uvs_core::time::Instant;
@@ -26,12 +27,17 @@ const A_TURN: usize = 64;
 pub(crate) struct Passed {
     /// The place of the port that it came in by.
     port: usize,
-    /// Headroom, and the frame behind it.
-    bytes: Vec<u8>,
-    offload: Offload,
+    what: What,
     mark: u32,
     asked: u64,
     arrived_ns: u64,
+}
+
+/// A frame, or a datagram that came in fragments.
+enum What {
+    /// Headroom, and the frame behind it.
+    Frame(Vec<u8>, Offload),
+    Datagram(Reassembled),
 }
 
 /// What wakes each worker, in the order of their numbers, once all have been started.
@@ -99,8 +105,8 @@ impl Colleagues {
 }
 
 impl Worker {
-    /// Hands a frame that came in by the port at a place over to another worker; where the engine has put fragments
-    /// into the outbox, these instead. `bytes` are the frame's.
+    /// Hands a frame that came in by the port at a place over to another worker, or the datagram that it has made whole.
+    /// `bytes` are the frame's.
     pub(super) fn pass_on(
         &mut self,
         handing: Handing,
@@ -108,26 +114,22 @@ impl Worker {
         (bytes, offload): (&[u8], Offload),
         (mark, arrived_ns): (u32, u64),
     ) {
-        let passed = |bytes: &[u8], offload| {
-            let mut own = vec![0; HEADROOM];
-            own.extend_from_slice(bytes);
-            Passed {
-                port,
-                bytes: own,
-                offload,
-                mark,
-                asked: handing.asked,
-                arrived_ns,
+        let what = match self.engine.take_elsewhere() {
+            Some(whole) => What::Datagram(whole),
+            None => {
+                let mut own = vec![0; HEADROOM];
+                own.extend_from_slice(bytes);
+                What::Frame(own, offload)
             }
         };
-        let colleagues = &mut self.line.colleagues;
-        let given = match self.outbox.is_empty() {
-            true => colleagues.give(handing.to, passed(bytes, offload)),
-            false => self.outbox.iter().try_for_each(|(bytes, offload, _)| {
-                colleagues.give(handing.to, passed(bytes, offload))
-            }),
+        let passed = Passed {
+            port,
+            what,
+            mark,
+            asked: handing.asked,
+            arrived_ns,
         };
-        if let Err(reason) = given {
+        if let Err(reason) = self.line.colleagues.give(handing.to, passed) {
             self.engine.count_unhandled(reason);
             self.ledgers[port].end(Verdict::Drop(reason));
         }
@@ -151,33 +153,57 @@ impl Worker {
         self.line.colleagues.wake();
     }
 
-    fn handle_passed(&mut self, now: Instant, mut passed: Passed) {
+    fn handle_passed(&mut self, now: Instant, passed: Passed) {
         let port = passed.port;
         let id = match port == self.host() {
             true => PortId::HOST,
             false => port_id(port),
         };
-        let end = passed.bytes.len();
-        let mut frame = Frame::new(&mut passed.bytes, HEADROOM, end, passed.offload);
+        // What becomes of a datagram is in the outbox.
+        let (mut bytes, offload) = match passed.what {
+            What::Frame(bytes, offload) => (bytes, offload),
+            What::Datagram(whole) => {
+                let rest = (passed.mark, passed.asked);
+                let out = &mut self.outbox;
+                let verdict = self.engine.handle_reassembled(now, id, whole, rest, out);
+                let rest = (passed.mark, passed.arrived_ns);
+                let none = (&[][..], Offload::default());
+                return self.end_passed(now, (port, verdict), none, rest);
+            }
+        };
+        let end = bytes.len();
+        let mut frame = Frame::new(&mut bytes, HEADROOM, end, offload);
         (frame.mark, frame.asked) = (passed.mark, passed.asked);
         let verdict = decide(
             (&mut self.engine, &mut self.outbox, &mut self.live),
             (now, id),
             &mut frame,
         );
-        let (bytes, offload) = (frame.bytes(), frame.offload);
+        let rest = (passed.mark, passed.arrived_ns);
+        self.end_passed(now, (port, verdict), (frame.bytes(), frame.offload), rest);
+    }
+
+    /// Does what was said of a frame, or datagram, of another worker's.
+    fn end_passed(
+        &mut self,
+        now: Instant,
+        (port, verdict): (usize, Verdict),
+        (bytes, offload): (&[u8], Offload),
+        (mark, arrived_ns): (u32, u64),
+    ) {
         self.ledgers[port].end(verdict);
         if matches!(verdict, Verdict::Send(_) | Verdict::SendOutbox) {
-            self.arrivals.push(passed.arrived_ns);
+            self.arrivals.push(arrived_ns);
         }
         match verdict {
             Verdict::Send(egress) => self.send_made(now, bytes, offload, egress),
             Verdict::SendOutbox | Verdict::Answered => self.send_outbox(now),
             Verdict::Local => self.send_copy_to_host(now, bytes, &offload),
-            Verdict::Pass if self.hides => self.give_copy_back(bytes, &offload),
+            Verdict::Pass if self.hides && !bytes.is_empty() => {
+                self.give_copy_back(bytes, &offload)
+            }
             Verdict::Elsewhere(handing) => {
-                let rest = (passed.mark, passed.arrived_ns);
-                self.pass_on(handing, port, (bytes, offload), rest);
+                self.pass_on(handing, port, (bytes, offload), (mark, arrived_ns));
             }
             Verdict::Pass | Verdict::Held | Verdict::Drop(_) => {}
         }

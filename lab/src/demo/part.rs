@@ -132,7 +132,7 @@ impl<'a> Part<'a> {
         let answers = requests(&self.lab.client, &url, REQUESTS)?;
         let shares = share::compare(servers, &answers);
         self.screen.shares(&shares);
-        let wrong = shares.iter().filter(|s| s.answered != s.expected);
+        let wrong = shares.iter().filter(|s| !s.is_right());
         let wrong: Vec<_> = wrong
             .map(|s| {
                 format!(

@@ -94,7 +94,7 @@ impl Change<'_> {
             service.slow_start.removed(load.id);
             self.detach(place, load);
             self.renumber(service);
-            service.scheduler.backends_changed(&service.backends);
+            service.servers_changed();
         }
     }
 
@@ -118,7 +118,7 @@ impl Change<'_> {
             service
                 .slow_start
                 .weight_set(backend.id, before, wanted.weight);
-            service.scheduler.backends_changed(&service.backends);
+            service.servers_changed();
         }
     }
 
@@ -137,7 +137,7 @@ impl Change<'_> {
             service.backends.insert(at, backend);
             service.slow_start.weight_set(backend.id, 0, backend.weight);
             self.renumber(service);
-            service.scheduler.backends_changed(&service.backends);
+            service.servers_changed();
         }
     }
 
@@ -184,14 +184,21 @@ impl Service {
             rate: Rate::default(),
             shared_bucket: None,
             read: Instant::ZERO,
+            begins: true,
         }
     }
 
     /// With another scheduler.
     fn scheduled_by(mut self, scheduler: Box<dyn Scheduler>) -> Self {
         self.scheduler = scheduler;
-        self.scheduler.backends_changed(&self.backends);
+        self.servers_changed();
         self
+    }
+
+    /// Tells the scheduler its servers.
+    fn servers_changed(&mut self) {
+        self.scheduler.backends_changed(&self.backends);
+        self.begins = true;
     }
 }
 

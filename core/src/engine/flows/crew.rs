@@ -8,6 +8,7 @@ use super::pool::{Pool, Service, has_room};
 use super::servers::Server;
 use crate::backend::Backend;
 use crate::crew::{Crew, STALE, Total};
+use crate::flow::Flow;
 use crate::time::Instant;
 
 impl Pool {
@@ -63,6 +64,21 @@ impl Pool {
             } else if has_room(backend, upper, lower) {
                 backend.flags &= !Backend::OVERLOADED;
             }
+        }
+    }
+
+    /// Where schedulers go round, each worker's begins with another server: else the first connections of all would go to
+    /// the first one. A scheduler that does not go round has nothing of it.
+    pub(super) fn spread(&mut self, flow: &Flow, slot: u32) {
+        let Some(crew) = &self.crew else {
+            return;
+        };
+        let service = &mut self.services[slot as usize];
+        if !std::mem::take(&mut service.begins) || service.scheduler.is_consistent() {
+            return;
+        }
+        for _ in 0..crew.number {
+            service.scheduler.pick(flow, &service.backends);
         }
     }
 

@@ -99,6 +99,7 @@ impl Service {
             rate: self.rate,
             shared_bucket: None,
             read: self.read,
+            begins: self.begins,
         };
         (double, exact)
     }

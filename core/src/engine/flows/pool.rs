@@ -32,6 +32,8 @@ pub(super) struct Service {
     pub(super) shared_bucket: Option<Arc<SharedBucket>>,
     /// When the other workers' load was last read.
     pub(super) read: Instant,
+    /// Its servers have changed since its scheduler was last asked.
+    pub(super) begins: bool,
 }
 
 /// All services and servers. A service has the slot that [`Desired`](crate::engine::desired::Desired) gives

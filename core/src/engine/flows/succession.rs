@@ -107,6 +107,7 @@ impl ServiceEstate {
             rate: self.rate,
             shared_bucket: None,
             read: Instant::ZERO,
+            begins: false,
         })
     }
 }

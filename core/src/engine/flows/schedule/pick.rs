@@ -13,6 +13,7 @@ impl<R: Recorder> Scheduling<'_, R> {
     pub(super) fn pick(&mut self, avoid: &[u32]) -> Result<u32, Refused> {
         let pool = &mut self.flows.pool;
         pool.read_others(self.now, self.slot);
+        pool.spread(self.flow, self.slot);
         let service = &mut pool.services[self.slot as usize];
         mark(service, avoid, true);
         service
