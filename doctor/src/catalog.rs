@@ -147,6 +147,10 @@ checks! {
         "UVS's interfaces are up and have a carrier"
         "nothing is received or sent there"
         "ip link set dev IF up"
+    Workers "workers" Director Note
+        "there is a CPU for each worker, and the kernel takes an interface's frames in on several CPUs where there are several workers"
+        "workers that share a CPU forward no more than one of them; and an interface with one receive queue is one CPU's, however many workers are behind it"
+        "ethtool -L IF combined WORKERS"
     LargeReceive "large_receive" Director Error
         "large receive offload (LRO) is off"
         "what LRO merged cannot be cut again as it was, so the kernel drops such frames before UVS sees them; GRO does the same job without that drawback"

@@ -24,6 +24,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use uvs_core::access::{Access, AccessList, Rule};
 use uvs_core::marks::destinations;
@@ -103,6 +104,8 @@ pub fn future_director(
         access: denied_in(config)?,
         local_ports: config.limits.local_ports,
         connections: config.limits.connections,
+        workers: config.workers.count.unwrap_or_default().number() as usize,
+        cpus: cpus(),
         own: config.own_vips.clone(),
         daemon: None,
         guard: None,
@@ -199,6 +202,8 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         access,
         local_ports: info.local_ports,
         connections: info.connection_limit,
+        workers: info.workers.len(),
+        cpus: cpus(),
         own: OwnVips::Some(info.owned_vips),
         daemon: Some(info.pid),
         guard: info.guard,
@@ -206,6 +211,11 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         pins: config::Hook::default().pins,
         run: file.chain(own).collect(),
     }
+}
+
+/// CPUs that this process may run on.
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn examine(wanted: Wanted, only: &[Check]) -> Result<Report, DoctorError> {

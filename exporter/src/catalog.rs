@@ -102,7 +102,7 @@ metrics! {
         "1 while there are more real servers than `metrics.max_backends`, so that the uvs_backend_* series are left out."
 
     FRAMES_RECEIVED Counter "uvs_frames_received_total" ["interface" "worker"]
-        "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, local, or dropped at stage `input`."
+        "Frames taken from the interface's ring. Each ends as one of forwarded, answered, held, passed, local, or dropped at stage `input`, where there are several workers perhaps at the one that it was handed on to."
     FRAMES_IN_KERNEL Counter "uvs_frames_in_kernel_total" ["interface"]
         "Frames that came in by the interface and were forwarded in the kernel, by the hook; they are in no ring, and come on top of uvs_frames_received_total."
     FRAMES_FORWARDED Counter "uvs_frames_forwarded_total" ["interface" "worker"]
@@ -115,10 +115,14 @@ metrics! {
         "Frames left to the kernel."
     FRAMES_LOCAL Counter "uvs_frames_local_total" ["interface" "worker"]
         "Frames for the host's own stack, and given to it: the director is their real server or client, their VIP is not the director's, or they are a NAT server's own."
+    FRAMES_HANDED_ON Counter "uvs_frames_handed_on_total" ["interface" "worker"]
+        "Frames that were another worker's, and were handed over to it: what the kernel's fan-out program cannot tell, and for a moment after a change of services what it does not know yet."
+    FRAMES_TAKEN_OVER Counter "uvs_frames_taken_over_total" ["interface" "worker"]
+        "Frames that another worker has handed over to this one; they end here, and came in there."
     DROPS Counter "uvs_drops_total" ["reason" "stage" "interface" "worker"]
         "Frames dropped, by reason (below). Stage `input`: the decision about a received frame, which came in by the interface. Stage `output`: a frame that was to leave by the interface, forwarded or made by UVS, did not."
     FRAMES_UNACCOUNTED Gauge "uvs_frames_unaccounted" ["interface" "worker"]
-        "Received frames minus all that became of them: anything but 0 is a fault of UVS."
+        "Frames received and taken over minus all that became of them: anything but 0 is a fault of UVS."
     FRAMES_HANDED Counter "uvs_frames_handed_total" ["interface" "worker"]
         "Frames handed over to leave by the interface: forwarded, segments, fragments and answers. Each is sent, waits, or is dropped at stage `output`."
     FRAMES_WAITING Gauge "uvs_frames_waiting" ["interface" "worker"]

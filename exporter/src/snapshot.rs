@@ -212,6 +212,8 @@ pub struct PortMetrics {
     pub rx_bytes: u64,
     /// Frames taken from the ring.
     pub received: u64,
+    /// Frames that another worker has taken from its ring and handed over.
+    pub taken_over: u64,
     /// How those ended.
     pub ends: Counters,
     /// Frames that were to leave here and did not: received ones that were forwarded, and made ones.
@@ -231,7 +233,8 @@ pub struct PortMetrics {
 impl PortMetrics {
     /// Frames whose end is not known; anything but 0 is a fault of UVS.
     pub fn unaccounted(&self) -> i64 {
-        difference(self.received, self.ends.accounted())
+        let came = self.received + self.taken_over;
+        difference(came, self.ends.accounted() + self.ends.handed_on)
     }
 
     /// Frames handed over that neither left, nor were dropped, nor wait; anything but 0 is a fault of UVS.

@@ -39,6 +39,9 @@ pub struct Device {
     linkinfo: Option<LinkInfo>,
     /// The bridge, bond or team that it is a port of.
     pub master: Option<String>,
+    /// Queues that it receives by.
+    #[serde(default)]
+    pub num_rx_queues: u32,
 }
 
 #[derive(Debug, Deserialize)]

@@ -23,6 +23,9 @@ pub struct Sample {
     pub uptime: u64,
     /// Nanoseconds that all workers together have worked.
     pub busy_ns: u64,
+    /// Nanoseconds that each has.
+    #[serde(default)]
+    pub each_busy_ns: Vec<u64>,
     /// Frames that the kernel dropped because a ring was full.
     pub ring_drops: u64,
     /// Where frames went.

@@ -239,6 +239,11 @@ impl<R: Recorder> Engine<R> {
         self.counters.count(Verdict::Drop(reason));
     }
 
+    /// A frame that the engine has said is another worker's could not be handed over.
+    pub fn count_not_handed(&mut self, reason: DropReason) {
+        self.counters.refuse_handing(reason);
+    }
+
     /// Takes a frame into account that the shell left to the kernel unseen.
     pub fn count_passed(&mut self) {
         self.counters.count(Verdict::Pass);

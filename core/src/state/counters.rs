@@ -284,6 +284,12 @@ impl Counters {
         }
     }
 
+    /// A frame that was counted as handed on could not be.
+    pub fn refuse_handing(&mut self, reason: DropReason) {
+        self.handed_on -= 1;
+        self.count(Verdict::Drop(reason));
+    }
+
     /// Counts frames that the kernel forwarded.
     pub const fn count_in_kernel(&mut self, n: u64) {
         self.received += n;

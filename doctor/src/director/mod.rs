@@ -72,6 +72,9 @@ pub(super) struct Wanted {
     pub(super) local_ports: (u16, u16),
     /// The connection table's limit.
     pub(super) connections: u32,
+    /// How many workers there are, and CPUs for them.
+    pub(super) workers: usize,
+    pub(super) cpus: usize,
     /// The VIPs that UVS owns where the host does not have them.
     pub(super) own: OwnVips,
     /// The daemon's process, where one runs.

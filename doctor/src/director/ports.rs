@@ -8,6 +8,7 @@ use crate::host::Offload;
 pub(super) const CHECKS: &[Made] = &[
     (Check::InterfaceAbsent, absent),
     (Check::InterfaceDown, down),
+    (Check::Workers, workers),
     (Check::LargeReceive, |d| {
         offload(d, Offload::Lro, Check::LargeReceive, "lro", false)
     }),
@@ -70,6 +71,34 @@ fn down(d: &Director<'_>) -> Result<Seen, NotMade> {
             ));
         } else {
             seen.well(format!("{name} is up"));
+        }
+    }
+    Ok(seen)
+}
+
+/// How frames are divided: by the interface's queues among CPUs, and then by client among workers.
+fn workers(d: &Director<'_>) -> Result<Seen, NotMade> {
+    let mut seen = Seen::default();
+    let (workers, cpus) = (d.wanted.workers, d.wanted.cpus);
+    if workers <= 1 {
+        seen.well("one worker");
+        return Ok(seen);
+    }
+    if workers > cpus {
+        let command = format!("uvs run{} --workers {cpus}", d.wanted.run);
+        let is = format!("{workers} workers share {cpus} CPUs");
+        seen.wrong(Finding::here(Check::Workers, is, command));
+    } else {
+        seen.well(format!("{workers} workers, {cpus} CPUs"));
+    }
+    for device in d.ports.iter().filter_map(|name| d.device(name)) {
+        let (name, queues) = (&device.ifname, device.num_rx_queues);
+        if queues == 1 {
+            let command = format!("ethtool -L {name} combined {workers}");
+            let is = format!("{name} has one receive queue for {workers} workers");
+            seen.wrong(Finding::here(Check::Workers, is, command));
+        } else {
+            seen.well(format!("{name}: {queues} receive queues"));
         }
     }
     Ok(seen)

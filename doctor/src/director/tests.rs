@@ -766,3 +766,30 @@ fn super_frames_of_udp_are_lost_before_6_2() {
     assert_eq!(super_frames("6.2.0", Protocol::Udp, 0), None);
     assert!(super_frames("6.18.44", Protocol::Sctp, 0).is_some());
 }
+
+#[test]
+fn workers_that_share_a_cpu_or_a_queue_are_told() {
+    let host = Texts::default();
+    let mut director = director(&host, server(Forwarding::Nat));
+    let commands = |director: &Director<'_>| {
+        let seen = make(Check::Workers, director).expect("it can be made");
+        let commands = seen.findings.into_iter().map(|f| f.fix.command);
+        commands.collect::<Vec<_>>()
+    };
+    let queues = |director: &mut Director<'_>, queues| {
+        let mut devices = director.devices.iter_mut();
+        let eth0 = devices
+            .find(|device| device.ifname == "eth0")
+            .expect("it is there");
+        eth0.num_rx_queues = queues;
+    };
+    (director.wanted.workers, director.wanted.cpus) = (1, 1);
+    assert!(commands(&director).is_empty());
+    (director.wanted.workers, director.wanted.cpus) = (4, 2);
+    queues(&mut director, 4);
+    assert_eq!(commands(&director), ["uvs run --workers 2"]);
+    director.wanted.cpus = 4;
+    assert!(commands(&director).is_empty());
+    queues(&mut director, 1);
+    assert_eq!(commands(&director), ["ethtool -L eth0 combined 4"]);
+}

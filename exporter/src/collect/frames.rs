@@ -42,13 +42,15 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
 
 fn frames(port: &PortMetrics, worker: &str, to: &mut Families) {
     let name = port.interface.as_str();
-    let counted: [(&'static Definition, u64); 15] = [
+    let counted: [(&'static Definition, u64); 17] = [
         (&c::FRAMES_RECEIVED, port.received),
         (&c::FRAMES_FORWARDED, port.ends.sent),
         (&c::FRAMES_ANSWERED, port.ends.answered),
         (&c::FRAMES_HELD, port.ends.held),
         (&c::FRAMES_PASSED, port.ends.passed),
         (&c::FRAMES_LOCAL, port.ends.local),
+        (&c::FRAMES_HANDED_ON, port.ends.handed_on),
+        (&c::FRAMES_TAKEN_OVER, port.taken_over),
         (&c::FRAMES_HANDED, port.handed),
         (&c::FRAMES_WAITING, port.waiting),
         (&c::RX_PACKETS, port.rx_frames),

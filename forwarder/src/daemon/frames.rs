@@ -43,7 +43,6 @@ fn of(names: &[String], status: &Status) -> Vec<InterfaceFrames> {
 fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {
     let ledger = &port.ledger;
     let lost: u64 = ledger.lost.iter().sum();
-    let ended = ledger.ends.accounted();
     InterfaceFrames {
         interface: name.to_owned(),
         came: Totals {
@@ -57,7 +56,7 @@ fn interface(name: &str, port: &PortStatus) -> InterfaceFrames {
         waiting: port.waiting,
         losses: ledger.lost,
         ring_full: port.rx.kernel_drops,
-        unaccounted: ledger.received.wrapping_sub(ended).cast_signed(),
+        unaccounted: ledger.unaccounted(),
         unsent: ledger
             .handed
             .wrapping_sub(ledger.sent + port.waiting + lost)

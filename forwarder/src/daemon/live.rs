@@ -24,6 +24,11 @@ impl Answers<ask::Sample> for Daemon {
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs(),
             busy_ns: nanoseconds(counted.busy()),
+            each_busy_ns: counted
+                .each
+                .iter()
+                .map(|w| nanoseconds(w.work.busy))
+                .collect(),
             ring_drops: ring_drops(status),
             totals: Totals::from(&status.counters),
             connections: status.connections,

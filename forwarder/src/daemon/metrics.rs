@@ -275,6 +275,7 @@ fn interface(name: &str, port: &PortStatus) -> PortMetrics {
         rx_oversized: port.rx.copied,
         rx_bytes: ledger.bytes,
         received: ledger.received,
+        taken_over: ledger.taken_over,
         ends: ledger.ends.clone(),
         lost: ledger.lost,
         handed: ledger.handed,

@@ -130,8 +130,8 @@ impl Worker {
             arrived_ns,
         };
         if let Err(reason) = self.line.colleagues.give(handing.to, passed) {
-            self.engine.count_unhandled(reason);
-            self.ledgers[port].end(Verdict::Drop(reason));
+            self.engine.count_not_handed(reason);
+            self.ledgers[port].refuse(reason);
         }
     }
 
@@ -155,6 +155,7 @@ impl Worker {
 
     fn handle_passed(&mut self, now: Instant, passed: Passed) {
         let port = passed.port;
+        self.ledgers[port].taken_over += 1;
         let id = match port == self.host() {
             true => PortId::HOST,
             false => port_id(port),

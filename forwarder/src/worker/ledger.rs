@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     pub(crate) received: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
+    /// Frames that came in by another worker's and were handed over to this one.
+    pub(crate) taken_over: u64,
     /// How they ended.
     pub(crate) ends: Counters,
     /// Frames handed over to leave here.
@@ -36,6 +38,19 @@ impl Ledger {
     /// A received frame's end.
     pub(super) fn end(&mut self, verdict: Verdict) {
         self.ends.count(verdict);
+    }
+
+    /// A frame of another worker's could not be handed over.
+    pub(super) fn refuse(&mut self, reason: DropReason) {
+        self.ends.refuse_handing(reason);
+    }
+
+    /// Received frames whose end is not known: anything but 0 is a fault of UVS, where no frame is on its way between
+    /// workers.
+    pub(crate) fn unaccounted(&self) -> i64 {
+        let came = self.received + self.taken_over;
+        let ended = self.ends.accounted() + self.ends.handed_on;
+        came.wrapping_sub(ended).cast_signed()
     }
 
     /// Frames that were handed over were lost.
@@ -57,6 +72,7 @@ impl AddAssign<&Self> for Ledger {
         let Self {
             received,
             bytes,
+            taken_over,
             ends,
             handed,
             sent,
@@ -65,6 +81,7 @@ impl AddAssign<&Self> for Ledger {
         } = other;
         self.received += received;
         self.bytes += bytes;
+        self.taken_over += taken_over;
         self.ends += ends;
         self.handed += handed;
         self.sent += sent;

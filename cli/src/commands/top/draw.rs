@@ -90,8 +90,10 @@ fn header(app: &App, interval: &str, width: u16) -> Paragraph<'static> {
         1 => "1 service".to_owned(),
         n => format!("{n} services"),
     };
-    let busy = reading.frames.map_or_else(String::new, |f| {
-        format!(", worker {:.0} % busy", 100.0 * f.busy)
+    let busy = reading.frames.as_ref().map_or_else(String::new, |f| {
+        let each: Vec<String> = f.busy.iter().map(|b| format!("{:.0}", 100.0 * b)).collect();
+        let who = if each.len() == 1 { "worker" } else { "workers" };
+        format!(", {who} {} % busy", each.join(" "))
     });
     let first = format!(
         "uvs top   pid {}, up {uptime}, {services}{busy}   {state}",
@@ -107,7 +109,7 @@ fn header(app: &App, interval: &str, width: u16) -> Paragraph<'static> {
 fn frames(reading: &Reading) -> String {
     let (now, limit) = (reading.connections, reading.connection_limit);
     let connections = format!("connections {now}/{limit}");
-    let Some(f) = reading.frames else {
+    let Some(f) = &reading.frames else {
         return connections;
     };
     format!(

@@ -38,15 +38,15 @@ pub(super) struct Reading {
     pub(super) connection_limit: u32,
 }
 
-/// Frames in a second, and how much of it the worker worked.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Frames in a second, and how much of it each worker worked.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Frames {
     pub(super) received: f64,
     pub(super) sent: f64,
     pub(super) dropped: f64,
     pub(super) ring_drops: f64,
     /// 0 to 1.
-    pub(super) busy: f64,
+    pub(super) busy: Vec<f64>,
 }
 
 /// Turns samples into readings.
@@ -205,9 +205,18 @@ impl Span {
             sent: rate(old.sent, new.sent),
             dropped: rate(old.dropped + old.lost, new.dropped + new.lost),
             ring_drops: rate(last.ring_drops, now.ring_drops),
-            busy: (rate(last.busy_ns, now.busy_ns) / 1e9).clamp(0.0, 1.0),
+            busy: busy(last)
+                .zip(busy(now))
+                .map(|(last, now)| (rate(last, now) / 1e9).clamp(0.0, 1.0))
+                .collect(),
         }
     }
+}
+
+/// How long each worker has worked; of a daemon that does not say it, all of them together.
+fn busy(sample: &Sample) -> impl Iterator<Item = u64> + '_ {
+    let together = sample.each_busy_ns.is_empty().then_some(sample.busy_ns);
+    sample.each_busy_ns.iter().copied().chain(together)
 }
 
 #[cfg(test)]

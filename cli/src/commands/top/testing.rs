@@ -29,6 +29,7 @@ pub(super) fn sample(ms: u64, n: u64) -> Sample {
         pid: 4711,
         uptime: ms / 1000,
         busy_ns: ms * 500_000,
+        each_busy_ns: Vec::new(),
         ring_drops: 0,
         totals: Totals {
             received: 20 * n,
