@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
+use uvs_lab::share::workers;
 use uvs_lab::traffic::{download, requests};
 use uvs_lab::{Daemon, Host, Lab, Mode, Options};
 
@@ -228,9 +229,10 @@ fn a_syn_flood_at_a_persistent_service_denies_neither_it_nor_another() {
     let before = requests(&lab.client, &url, 1).expect("an answer");
     flood(&lab, TABLE * 10);
     let connections = shown(&daemon, "info")["connections"].as_u64();
-    // A connection and its template go together, so one place may be free.
+    // A connection and its template go together, so one place may be free; and what several workers have in hand.
+    let free = if workers() > 1 { TABLE / 16 } else { 1 };
     assert!(
-        connections >= Some(u64::from(TABLE) - 1),
+        connections >= Some(u64::from(TABLE - free)),
         "full of the flood"
     );
     let answers = requests(&lab.client, &url, 20).expect("answers");

@@ -13,7 +13,7 @@ use uvs_lab::shell::{Ended, Shell};
 use uvs_lab::traffic::{Answers, Download, requests};
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
-use stand::{ask, lab, run, shares, uvs};
+use stand::{Shares, ask, lab, run, shares, uvs};
 
 /// `uvs run --config` on a lab's director.
 fn configured<'lab>(lab: &'lab Lab, file: &Path) -> Daemon<'lab> {
@@ -68,7 +68,7 @@ fn the_example_of_fullnat_serves() {
 }
 
 /// The file gives the table that the commands in its comments give, and that table serves.
-fn example_serves(lab: &Lab, shell: &Shell, name: &str, expected: Answers) {
+fn example_serves(lab: &Lab, shell: &Shell, name: &str, expected: Shares) {
     let file = example(name);
     let daemon = configured(lab, &file);
     let answers = ask(lab).unwrap_or_else(|e| panic!("{e}\n{}", daemon.log()));

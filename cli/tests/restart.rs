@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use uvs_lab::share::workers;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
 use stand::{PATIENCE, eventually, lab, uvs};
@@ -29,7 +30,7 @@ fn serving(lab: &Lab) -> Daemon<'_> {
         "interfaces = {:?}\n[limits]\nlocal_ports = \"2000-{}\"\n[[service]]\ntcp = \"{}\"\nscheduler = \"rr\"\n\
          mode = \"fullnat\"\nlocal_addresses = [\"{}\"]\n[[service.server]]\naddress = \"{}\"\n",
         plan.interfaces,
-        2000 + PORTS - 1,
+        2000 + PORTS * u16::try_from(workers()).expect("a few") - 1,
         plan.vip,
         plan.local.expect("a local address"),
         plan.servers[0]

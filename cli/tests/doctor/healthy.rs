@@ -1,6 +1,6 @@
 //! Topologies as they should be: every check is made, and none finds an error, on director and servers.
 
-use uvs_lab::traffic::requests;
+use uvs_lab::traffic::{Answers, requests};
 use uvs_lab::{Families, Mode, Options, SERVERS, VipOwner, twin};
 
 use crate::doctor_lab::{Diagnosis, DoctorLab};
@@ -100,7 +100,7 @@ fn ipv6() {
                 .ipvsadm(&service.add_server(server, 1))
                 .expect("added");
         }
-        let all = [1, 2, 3].map(|n| (format!("rs{n}"), 2)).into();
+        let all = Answers::from([1, 2, 3].map(|n| (format!("rs{n}"), 2)));
         let answers = requests(&lab.client, &service.url("/"), 6);
         let answers =
             answers.unwrap_or_else(|e| panic!("{mode} {families}: {e}\n{}", daemon.log()));
