@@ -2,6 +2,7 @@
 //! lets the time pass; desired state comes in by [`Watch`](watch::Watch)es, questions by a channel, and nothing
 //! blocks it. It knows of no other worker.
 
+mod ahead;
 mod answers;
 mod ask;
 mod clock;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::AsRawFd;
-use uvs_core::engine::Engine;
+use uvs_core::engine::{Engine, Seen};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::offload::{Hook, Reach, Room};
@@ -108,6 +109,8 @@ pub(crate) struct Worker {
     /// Next hops to be asked for when what is queued has left.
     solicited: Vec<(PortId, Addr)>,
     outbox: Outbox,
+    /// What was read of a batch's frames, in their order; none where nobody has looked ahead.
+    seen: Vec<Seen>,
     latency: Latencies,
     arrivals: Vec<u64>,
     live: Option<Box<Live>>,
@@ -168,6 +171,7 @@ impl Worker {
             given_up: Vec::new(),
             solicited: Vec::new(),
             outbox: Outbox::new(),
+            seen: Vec::new(),
             latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
@@ -307,6 +311,7 @@ impl Worker {
                 self.batches.0[batch_bucket(count)] += 1;
                 self.batches.1 += count as u64;
             }
+            self.look_ahead(port, count);
             for index in 0..count {
                 self.handle(now, port, index);
             }
@@ -361,9 +366,11 @@ impl Worker {
             Received::Frame(mut frame, meta) => {
                 let looked = self.live.as_mut();
                 let looked = looked.is_some_and(|l| l.look(&self.engine, now, id, &frame));
-                let verdict = self
-                    .engine
-                    .handle_frame(now, id, &mut frame, &mut self.outbox);
+                let out = &mut self.outbox;
+                let verdict = match self.seen.get(index) {
+                    Some(seen) => self.engine.handle_seen(now, id, (&mut frame, seen), out),
+                    None => self.engine.handle_frame(now, id, &mut frame, out),
+                };
                 if looked && let Some(live) = &mut self.live {
                     live.note(&self.engine, verdict);
                 }
