@@ -64,7 +64,11 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
     /// [`Malformed::Header`] where it cannot be, [`Malformed::Truncated`] where it is longer than that.
     #[inline]
     pub fn check(&self, available: usize) -> Result<(), Malformed> {
-        if self.version() != 4 || self.header_len() < MIN_LEN {
+        /// Version 4, and no options.
+        const PLAIN: u8 = 4 << 4 | narrow::to_u8(MIN_LEN / 4);
+        if self.first() == PLAIN && available >= MIN_LEN {
+            Ok(())
+        } else if self.version() != 4 || self.header_len() < MIN_LEN {
             Err(Malformed::Header)
         } else if self.header_len() > available {
             Err(Malformed::Truncated)

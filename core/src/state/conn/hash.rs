@@ -5,7 +5,7 @@
 //! PRF"), of an IPv4 flow's 14 bytes or an IPv6 flow's 38: addresses as in the packet, ports with their low byte first,
 //! protocol, the byte that tells a template.
 
-use crate::flow::Flow;
+use crate::flow::{Addr, Family, Flow};
 
 /// Bytes of an IPv4 flow, and of another: a message's last word ends with its length.
 const LEN_V4: u64 = 14;
@@ -18,22 +18,20 @@ pub(super) fn hash(keys: (u64, u64), flow: &Flow) -> u64 {
         | u64::from(flow.dst_port) << 16
         | u64::from(flow.protocol) << 32
         | u64::from(flow.reserved[0]) << 40;
-    match (flow.src.as_v4(), flow.dst.as_v4()) {
-        (Some(src), Some(dst)) => {
-            let word = |address| u64::from(u32::from_le_bytes(address));
-            siphash(keys, [word(src) | word(dst) << 32, rest | LEN_V4 << 56])
+    let ([s0, s1], [d0, d1]) = (words(&flow.src), words(&flow.dst));
+    match flow.family() {
+        // The address is in the higher half of the second word.
+        Family::V4 => {
+            let addresses = s1 >> 32 | (d1 >> 32) << 32;
+            siphash(keys, [addresses, rest | LEN_V4 << 56])
         }
-        _ => {
-            let [s0, s1] = words(&flow.src.0);
-            let [d0, d1] = words(&flow.dst.0);
-            siphash(keys, [s0, s1, d0, d1, rest | LEN_V6 << 56])
-        }
+        Family::V6 => siphash(keys, [s0, s1, d0, d1, rest | LEN_V6 << 56]),
     }
 }
 
-fn words(address: &[u8; 16]) -> [u64; 2] {
-    let n = u128::from_le_bytes(*address);
-    [(n & u128::from(u64::MAX)) as u64, (n >> 64) as u64]
+fn words(address: &Addr) -> [u64; 2] {
+    let n = u128::from_le_bytes(address.0);
+    [(n & 0xffff_ffff_ffff_ffff) as u64, (n >> 64) as u64]
 }
 
 /// SipHash with one round a word and three at the end.
@@ -76,14 +74,13 @@ mod tests {
     use siphasher::sip::SipHasher13;
 
     use super::*;
-    use crate::flow::Addr;
 
     proptest! {
         #[test]
         fn it_is_siphash_1_3(keys in any::<(u64, u64)>(), addresses in any::<[[u8; 16]; 2]>(), v4 in any::<bool>(), ports in any::<(u16, u16)>(), protocol in any::<u8>(), template in 0..2_u8) {
             let [src, dst] = addresses.map(|a| if v4 { Addr::v4([a[0], a[1], a[2], a[3]]) } else { Addr::v6(a) });
             let flow = Flow { src, dst, src_port: ports.0, dst_port: ports.1, protocol, reserved: [template, 0, 0] };
-            let bytes = |a: Addr| a.as_v4().map_or(a.0.to_vec(), |a| a.to_vec());
+            let bytes = |a: Addr| a.as_v4().map_or_else(|| a.0.to_vec(), |a| a.to_vec());
             let message = [
                 &bytes(src)[..],
                 &bytes(dst),
