@@ -2,7 +2,7 @@
 //! program that makes the traffic and competes for the same CPUs.
 //!
 //! A [`Tape`] is laid into the slots of a ring batch by batch, as the kernel would, and what leaves is copied once and
-//! counted. Everything between is the daemon's own: [`Workers`], each with its engine, as `uvs run` starts them.
+//! counted. Everything between is the daemon's own: workers, each with its engine, as `uvs run` starts them.
 
 use std::io;
 use std::ops::Range;
