@@ -13,16 +13,18 @@ FUZZ_SECONDS ?= 600
 # What the daemons of the lab's tests did with their frames, a line each.
 FRAMES := $(abspath $(TARGET))/lab-frames
 
-# What `make bench-side` runs and for how long: --mode, --load, --peer, --rounds, --seconds, --print; `side --help`.
+# What `make bench-side` runs and for how long: --mode, --load, --peer, --workers, --rounds, --seconds, --print; `side --help`.
 SIDE ?=
 # And `make bench-upgrade`: --hook, --mode, --upgrades, --rate, --downloads; `upgrade --help`.
 UPGRADE ?=
+# And `make bench-engines`: --at-once, --rounds, --connections, --milliseconds, --passes; `engines --help`.
+ENGINES ?=
 
 .DEFAULT_GOAL := help
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-side bench-upgrade
+.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-side bench-upgrade
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -112,6 +114,9 @@ bench: deps ## the engine's benches, and a scrape's
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table
+
+bench-engines: ## what 1, 2 and 4 engines, and workers, at once cost a frame; ENGINES="--at-once 1,8 --rounds 5" picks
+	cargo run --release -p uvs-benches --bin engines -- $(ENGINES)
 
 bench-upgrade: ## what clients notice of ten upgrades in a row; UPGRADE="--hook off --mode fullnat" picks
 	@lab/deps.sh bench

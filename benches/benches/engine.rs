@@ -10,7 +10,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use uvs_benches::{CLIENT_MAC, Sample, World, super_frame, tcp, udp};
+use uvs_benches::{BATCH, CLIENT_MAC, Sample, World, super_frame, tcp, udp};
 use uvs_core::access::{AccessList, Action, Prefix, Rule};
 use uvs_core::flow::{Addr, Endpoint, Family};
 use uvs_core::fragment::{self, Cut};
@@ -42,6 +42,7 @@ criterion_group!(
     parse,
     rewrite,
     hit,
+    batch,
     miss,
     access,
     trace,
@@ -134,6 +135,30 @@ fn hit_of(c: &mut Criterion, group: &str, family: Family) {
             }
         }
     }
+}
+
+/// Packets of established connections in batches, as a worker has them: a turn of [`BATCH`] frames. Time is a batch's.
+fn batch(c: &mut Criterion) {
+    let mut group = c.benchmark_group("batch");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for &connections in tables() {
+        for (name, forwarding) in MODES {
+            let mut hits = None;
+            let mut filled = || filled(Family::V4, forwarding, connections);
+            group.bench_function(BenchmarkId::new(name, connections), |b| {
+                let (world, segments, _) = hits.get_or_insert_with(&mut filled);
+                b.iter(|| world.batch_from_client(&segments.batch()));
+            });
+            if forwarding.passes_replies() {
+                let name = format!("{name} reply");
+                group.bench_function(BenchmarkId::new(name, connections), |b| {
+                    let (world, _, replies) = hits.get_or_insert_with(&mut filled);
+                    b.iter(|| world.batch_from_server(&replies.batch()));
+                });
+            }
+        }
+    }
+    group.finish();
 }
 
 /// A datagram that is scheduled, enters the table, is forwarded and leaves the table again.
@@ -250,9 +275,20 @@ impl Visit {
     }
 
     fn next(&mut self) -> &Sample {
+        let at = self.advance();
+        &self.samples[at]
+    }
+
+    /// The next that are handed over together.
+    fn batch(&mut self) -> [&Sample; BATCH] {
+        let at: [usize; BATCH] = std::array::from_fn(|_| self.advance());
+        at.map(|at| &self.samples[at])
+    }
+
+    fn advance(&mut self) -> usize {
         const STRIDE: usize = 7919;
         self.at = (self.at + STRIDE) % self.samples.len();
-        &self.samples[self.at]
+        self.at
     }
 }
 

@@ -37,11 +37,21 @@ impl Sample {
         &self.bytes
     }
 
+    /// What is unfinished in it.
+    pub fn offload(&self) -> Offload {
+        self.offload
+    }
+
     /// Lays it into `memory`, behind headroom, as the ring does.
     pub fn lay<'a>(&self, memory: &'a mut [u8]) -> Frame<'a> {
         let end = HEADROOM + self.bytes.len();
         memory[HEADROOM..end].copy_from_slice(&self.bytes);
-        Frame::new(memory, HEADROOM, end, self.offload)
+        self.laid(memory)
+    }
+
+    /// As it was laid into `memory` before.
+    pub fn laid<'a>(&self, memory: &'a mut [u8]) -> Frame<'a> {
+        Frame::new(memory, HEADROOM, HEADROOM + self.bytes.len(), self.offload)
     }
 }
 

@@ -9,4 +9,4 @@ pub mod program;
 mod world;
 
 pub use frames::{CLIENT_MAC, DIRECTOR_MAC, Sample, super_frame, tcp, udp};
-pub use world::{SERVERS, World};
+pub use world::{BATCH, SERVERS, World, engine, network, services};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use uvs_core::engine::{DryRun, Engine, EngineConfig};
+use uvs_core::engine::{DryRun, Engine, EngineConfig, Seen};
 use uvs_core::fib::{Fib, Hop, Interface, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
 use uvs_core::frame::{Frame, Offload};
@@ -27,6 +27,10 @@ const INSIDE: u32 = 3;
 const CLIENT_PORT: PortId = PortId(0);
 const SERVER_PORT: PortId = PortId(1);
 const ROUTER: [u8; 4] = [203, 0, 113, 254];
+/// Frames that are handed over together at most, as many as a worker takes at once.
+pub const BATCH: usize = 64;
+/// Bytes of a slot of the ring, for frames of an Ethernet MTU.
+const SLOT: usize = 2048;
 /// Any buffer that holds a super-frame with its headroom.
 const MEMORY: usize = 70 << 10;
 
@@ -38,6 +42,7 @@ pub struct World {
     pub outbox: Outbox,
     family: Family,
     memory: Vec<u8>,
+    seen: Vec<Seen>,
     now: Instant,
 }
 
@@ -49,35 +54,17 @@ impl World {
 
     /// A world of this family.
     pub fn of(family: Family, forwarding: Forwarding, scheduler: &str, connections: u32) -> Self {
-        let mut engine = Engine::new(EngineConfig {
-            limits: Limits {
-                connections,
-                ..Limits::default()
-            },
-            keys: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
-            seed: 1,
-            modes: uvs_modes::BUILTIN,
-            crew: None,
-            schedulers: Box::new(|name, params| {
-                uvs_schedulers::find(name).map(|def| (def.new)(params))
-            }),
-        });
-        engine.set_fib(Arc::new(fib(family)));
-        let snapshot = Snapshot {
-            services: vec![
-                Arc::new(service((family, Protocol::Tcp), 80, forwarding, scheduler)),
-                Arc::new(service((family, Protocol::Udp), 53, forwarding, scheduler)),
-            ],
-            ..Snapshot::default()
-        };
+        let mut engine = engine(connections);
+        engine.set_fib(Arc::new(network(family)));
         engine
-            .apply(Arc::new(snapshot))
+            .apply(Arc::new(services(family, forwarding, scheduler)))
             .expect("a snapshot of known schedulers");
         Self {
             engine,
             outbox: Outbox::new(),
             family,
-            memory: vec![0; MEMORY],
+            memory: vec![0; MEMORY.max(BATCH * SLOT)],
+            seen: Vec::new(),
             now: Instant::from_secs(1000),
         }
     }
@@ -119,6 +106,39 @@ impl World {
         DryRun::of(&self.engine).frame(&self.engine, self.now, CLIENT_PORT, &frame)
     }
 
+    /// Hands frames of clients, at most [`BATCH`], to the engine as a worker does: all lie in the ring, then all are looked
+    /// at, then each is handled.
+    pub fn batch_from_client(&mut self, samples: &[&Sample]) {
+        self.batch(CLIENT_PORT, samples);
+    }
+
+    /// As [`World::batch_from_client`], of servers.
+    pub fn batch_from_server(&mut self, samples: &[&Sample]) {
+        self.batch(SERVER_PORT, samples);
+    }
+
+    fn batch(&mut self, port: PortId, samples: &[&Sample]) {
+        let ring = || samples.iter().enumerate();
+        for (at, sample) in ring() {
+            sample.lay(slot(&mut self.memory, at));
+        }
+        self.seen.clear();
+        for (at, sample) in ring() {
+            let mut frame = sample.laid(slot(&mut self.memory, at));
+            self.seen.push(self.engine.look(&mut frame));
+        }
+        self.engine.fetch(&mut self.seen);
+        for (at, sample) in ring() {
+            self.outbox.clear();
+            let mut frame = sample.laid(slot(&mut self.memory, at));
+            let frame = (&mut frame, &self.seen[at]);
+            let verdict = self
+                .engine
+                .handle_seen(self.now, port, frame, &mut self.outbox);
+            assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
+        }
+    }
+
     fn handle(&mut self, port: PortId, sample: &Sample) -> Verdict {
         self.outbox.clear();
         let mut frame = sample.lay(&mut self.memory);
@@ -131,12 +151,7 @@ impl World {
     pub fn open(&mut self, n: u32) -> (Sample, Option<Sample>) {
         let client = Self::client_of(self.family, n);
         let vip = Self::service_of(self.family, 80);
-        let syn = tcp(client, vip, SYN, 0);
-        let mut frame = syn.lay(&mut self.memory);
-        let verdict = self
-            .engine
-            .handle_frame(self.now, CLIENT_PORT, &mut frame, &mut self.outbox);
-        let forwarded = frame.bytes().to_vec();
+        let (verdict, forwarded) = self.send_syn(n);
         assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?} for a SYN");
         let (seen_client, server) = ends(&forwarded);
         let answers = seen_client.addr != client.addr || server.addr != vip.addr;
@@ -159,10 +174,62 @@ impl World {
 
     /// Half-opens the connection of client `n`: a SYN, and nothing more comes.
     pub fn half_open(&mut self, n: u32) -> Verdict {
+        self.send_syn(n).0
+    }
+
+    /// As [`World::half_open`]: the server that the SYN went to, where its address tells.
+    ///
+    /// # Panics
+    /// Where it went to none.
+    pub fn server_of(&mut self, n: u32) -> Endpoint {
+        let (verdict, forwarded) = self.send_syn(n);
+        assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?} for a SYN");
+        ends(&forwarded).1
+    }
+
+    fn send_syn(&mut self, n: u32) -> (Verdict, Vec<u8>) {
         let client = Self::client_of(self.family, n);
         let vip = Self::service_of(self.family, 80);
-        self.from_client(&tcp(client, vip, SYN, 0))
+        let mut frame = tcp(client, vip, SYN, 0).lay(&mut self.memory);
+        let verdict = self
+            .engine
+            .handle_frame(self.now, CLIENT_PORT, &mut frame, &mut self.outbox);
+        (verdict, frame.bytes().to_vec())
     }
+}
+
+/// An engine for so many connections, of no network and without services.
+pub fn engine(connections: u32) -> Engine {
+    Engine::new(EngineConfig {
+        limits: Limits {
+            connections,
+            ..Limits::default()
+        },
+        keys: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
+        seed: 1,
+        modes: uvs_modes::BUILTIN,
+        crew: None,
+        schedulers: Box::new(|name, params| {
+            uvs_schedulers::find(name).map(|def| (def.new)(params))
+        }),
+    })
+}
+
+/// The services of a world.
+pub fn services(family: Family, forwarding: Forwarding, scheduler: &str) -> Snapshot {
+    let of = |protocol, port| service((family, protocol), port, forwarding, scheduler);
+    Snapshot {
+        services: vec![
+            Arc::new(of(Protocol::Tcp, 80)),
+            Arc::new(of(Protocol::Udp, 53)),
+        ],
+        ..Snapshot::default()
+    }
+}
+
+/// A slot of the ring.
+fn slot(memory: &mut [u8], at: usize) -> &mut [u8] {
+    &mut memory[at * SLOT..(at + 1) * SLOT]
 }
 
 /// Source and destination of a frame, as the server sees them.
@@ -221,7 +288,8 @@ const fn of(family: Family, [a, b, c, d]: [u8; 4]) -> Addr {
     }
 }
 
-fn fib(family: Family) -> Fib {
+/// The network of a world.
+pub fn network(family: Family) -> Fib {
     let (network, all) = match family {
         Family::V4 => (24, Addr::UNSPECIFIED),
         Family::V6 => (112, Addr::v6([0; 16])),

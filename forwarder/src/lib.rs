@@ -13,6 +13,8 @@ pub mod log;
 pub mod netlink;
 mod port;
 mod random;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod succession;
 mod sync;
 pub mod sys;

@@ -102,16 +102,19 @@ impl<'a> Frame<'a> {
     }
 
     /// The frame's bytes, from the destination MAC on.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
 
     /// The frame's bytes, from the destination MAC on.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start..self.end]
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start
     }

@@ -157,6 +157,11 @@ impl Packet {
         tcp::Header::new(&frame[self.l4()..])
     }
 
+    /// Offset of the packet's end in the frame.
+    pub const fn end(&self) -> usize {
+        self.ip as usize + self.ip_len as usize
+    }
+
     /// Bytes from the transport header to the packet's end.
     pub const fn l4_len(&self) -> usize {
         self.ip_len as usize - self.ip_header as usize
@@ -194,7 +199,7 @@ pub enum Parsed {
     Foreign,
 }
 
-/// Parses a frame and cuts Ethernet padding off it.
+/// Parses a frame, and cuts Ethernet padding off what holds a sound packet.
 pub fn parse(frame: &mut Frame<'_>) -> Parsed {
     let Ok(eth) = ethernet::Header::new_checked(frame.bytes()) else {
         return Parsed::Foreign;
@@ -228,7 +233,11 @@ fn parse_ipv4(frame: &mut Frame<'_>) -> Parsed {
     if total > available {
         return bad(DropReason::Truncated);
     }
-    if checksum::of(&frame.bytes()[ethernet::LEN..ethernet::LEN + header]) != 0 {
+    let sound = match header {
+        ipv4::MIN_LEN => ip.is_sound(),
+        _ => checksum::of(&frame.bytes()[ethernet::LEN..ethernet::LEN + header]) == 0,
+    };
+    if !sound {
         return bad(DropReason::BadIpChecksum);
     }
     let headers = Headers {
@@ -350,6 +359,7 @@ fn finish(frame: &mut Frame<'_>, headers: &Headers) -> Parsed {
             };
         }
     };
+    frame.truncate(ethernet::LEN + headers.total);
     Parsed::Ip(Packet {
         family: headers.family,
         ip: narrow::to_u16(ethernet::LEN),
@@ -373,16 +383,15 @@ fn finish(frame: &mut Frame<'_>, headers: &Headers) -> Parsed {
 }
 
 #[inline(always)]
-fn read_l4(frame: &mut Frame<'_>, headers: &Headers) -> Result<L4, DropReason> {
+fn read_l4(frame: &Frame<'_>, headers: &Headers) -> Result<L4, DropReason> {
     let end = ethernet::LEN + headers.total;
     if !frame.offload.lies_within(end) {
         return Err(DropReason::Truncated);
     }
-    frame.truncate(end);
     if headers.fragment.is_some() {
         return Ok(L4::without_ports(Transport::Fragment));
     }
-    let l4 = &frame.bytes()[ethernet::LEN + headers.len..];
+    let l4 = &frame.bytes()[ethernet::LEN + headers.len..end];
     parse_transport(l4, headers.protocol, headers.family)
 }
 

@@ -213,6 +213,7 @@ fn set_quoted_ends_v4(quoted: &mut [u8], ends: Ends) {
 }
 
 /// Lowers the TTL by one (RFC 1812 §5.3.1), with the header checksum, or IPv6's hop limit (RFC 8200 §3).
+#[inline(always)]
 pub fn decrement_ttl(frame: &mut Frame<'_>, packet: &Packet) {
     match packet.family {
         Family::V4 => packet.ipv4_mut(frame.bytes_mut()).decrement_ttl(),
@@ -261,6 +262,7 @@ pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
 }
 
 /// Sets the Ethernet addresses.
+#[inline]
 pub fn set_macs(frame: &mut Frame<'_>, dst: Mac, src: Mac) {
     let mut header = ethernet::Header::new_mut(frame.bytes_mut());
     header.set_dst(dst);

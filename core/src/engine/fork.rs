@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Engine;
+use super::ahead::Seen;
 use super::elsewhere::Strays;
 use super::flows::{Flows, Shown};
 use super::passage;
@@ -76,7 +77,10 @@ impl DryRun {
         self.copy_for(original, now, &frame);
         self.outbox.clear();
         let taken = self.taken(original, port, &frame);
-        let verdict = self.engine.take(now, port, &mut frame, &mut self.outbox);
+        let seen = Seen::of(&mut frame);
+        let verdict = self
+            .engine
+            .take(now, port, (&mut frame, &seen), &mut self.outbox);
         let leaving = match verdict {
             Verdict::Send(egress) => {
                 vec![leaving(before, frame.bytes(), frame.offload, egress)]

@@ -199,7 +199,7 @@ impl<R: Recorder> Engine<R> {
             path: self.path(id),
             forward: true,
         };
-        self.transmit(t, &mut leg, &hop)
+        self.transmit_here(t, &mut leg, &hop)
     }
 }
 

@@ -1,9 +1,10 @@
 //! A frame's journey: which step it goes to. Each of the others is in a file of its own.
 
+use super::ahead::Seen;
 use super::flows::{self, OutOfWindow, Tracking};
 use super::transit::Transit;
 use super::{Engine, describe, martian, voice};
-use crate::conn::{ConnId, Side};
+use crate::conn::{ConnId, Hint, Side};
 use crate::fib::{LOOPBACK, Query};
 use crate::flow::{Addr, Family, Flow};
 use crate::fragment::{Pieces, Reassembled};
@@ -17,15 +18,15 @@ use crate::verdict::{DropReason, Egress, PortId, Verdict};
 use crate::wire::{ethernet, ndp, protocol};
 
 impl<R: Recorder> Engine<R> {
-    /// [`Engine::handle_frame`] of any recorder. This is the one place that counts frames.
+    /// [`Engine::handle_seen`] of any recorder. This is the one place that counts frames.
     pub(super) fn take(
         &mut self,
         now: Instant,
         port: PortId,
-        frame: &mut Frame<'_>,
+        (frame, seen): (&mut Frame<'_>, &Seen),
         out: &mut Outbox,
     ) -> Verdict {
-        let verdict = self.decide(now, port, frame, out);
+        let verdict = self.decide(now, port, (frame, seen), out);
         self.counters.count(verdict);
         verdict
     }
@@ -34,7 +35,7 @@ impl<R: Recorder> Engine<R> {
         &mut self,
         now: Instant,
         port: PortId,
-        frame: &mut Frame<'_>,
+        (frame, seen): (&mut Frame<'_>, &Seen),
         out: &mut Outbox,
     ) -> Verdict {
         let Some(interface) = self.routes.fib.interface(port) else {
@@ -45,9 +46,12 @@ impl<R: Recorder> Engine<R> {
         };
         let mac = interface.mac;
         frame.arrival = interface.ifindex;
-        let parsed = packet::parse(frame);
-        self.record(|_| describe::frame(frame, &parsed, mac));
-        match &parsed {
+        let Seen { parsed, hint } = seen;
+        if let Parsed::Ip(packet) = parsed {
+            frame.truncate(packet.end());
+        }
+        self.record(|_| describe::frame(frame, parsed, mac));
+        match parsed {
             Parsed::Foreign => Verdict::Pass,
             Parsed::Arp => {
                 self.note_claim(now, port, frame.bytes());
@@ -74,6 +78,7 @@ impl<R: Recorder> Engine<R> {
                     now,
                     frame,
                     packet,
+                    hint: *hint,
                     pieces: Pieces::default(),
                     out,
                 };
@@ -86,6 +91,7 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    #[inline(always)]
     fn handle_packet(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         if self.routes.fib.filters() && self.is_spoofed(t) {
             return if self.desired.is_ours(&t.packet.flow) {
@@ -119,7 +125,7 @@ impl<R: Recorder> Engine<R> {
 
     #[inline(always)]
     fn handle_transport(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
-        let known = self.flows.find(&t.packet.flow);
+        let known = self.flows.find_at(t.hint, &t.packet.flow);
         self.record(|e| e.looked_up(t.now, known));
         match known {
             Some(taken @ (id, _)) if self.flows.conn(id).is_taken() => self.come_up(t, taken),
@@ -161,6 +167,7 @@ impl<R: Recorder> Engine<R> {
                     now: t.now,
                     frame: t.frame,
                     packet: &packet,
+                    hint: Hint::NONE,
                     pieces: Pieces::default(),
                     out: t.out,
                 };
@@ -213,6 +220,7 @@ impl<R: Recorder> Engine<R> {
                     now,
                     frame: &mut frame,
                     packet: &p,
+                    hint: Hint::NONE,
                     pieces: whole.pieces(),
                     out,
                 };
@@ -267,6 +275,7 @@ impl<R: Recorder> Engine<R> {
 
     /// Takes a packet into its connection's state and time, from the server (`output`) or the client; not
     /// one that only claims to be of the connection.
+    #[inline(always)]
     pub(super) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
         let out = self.flows.out_of_window(id, t.frame, t.packet, output);
         if let Some(OutOfWindow { seq, expected }) = out {

@@ -54,7 +54,7 @@ impl<R: Recorder> Engine<R> {
 
 /// Whether a packet has a source that no packet may have.
 pub(super) fn is_martian(frame: &Frame<'_>, packet: &Packet) -> bool {
-    packet.flow.src.is_martian() && !is_of_the_host(frame)
+    packet.flow.src.is_martian_of(packet.family) && !is_of_the_host(frame)
 }
 
 /// Whether a frame is the host's own, and may say so.

@@ -25,6 +25,7 @@ use crate::time::Instant;
 use crate::trace::{Off, Recorder, Step};
 use crate::verdict::{DropReason, PortId, Verdict};
 
+mod ahead;
 mod answer;
 mod apply;
 mod between;
@@ -62,6 +63,7 @@ mod unreachable;
 mod upkeep;
 mod voice;
 
+pub use ahead::Seen;
 use catalog::Catalog;
 pub use catalog::SchedulerSource;
 pub use claims::Claim;
@@ -149,11 +151,25 @@ impl Engine {
     ///
     /// Of this recorder alone, so that it is compiled here, beside all that it calls: what is generic is
     /// compiled by whoever uses it, and was 2 % slower.
+    #[inline(never)]
     pub fn handle_frame(
         &mut self,
         now: Instant,
         port: PortId,
         frame: &mut Frame<'_>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let seen = Seen::of(frame);
+        self.handle_seen(now, port, (frame, &seen), out)
+    }
+
+    /// As [`Engine::handle_frame`], for a frame that [`Engine::look`] has read and that nobody has changed since.
+    #[inline(never)]
+    pub fn handle_seen(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        frame: (&mut Frame<'_>, &Seen),
         out: &mut Outbox,
     ) -> Verdict {
         self.take(now, port, frame, out)

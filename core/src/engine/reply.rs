@@ -48,7 +48,7 @@ impl<R: Recorder> Engine<R> {
             forward: false,
             answer_from: Addr::UNSPECIFIED,
         };
-        let verdict = self.transmit(t, &mut leg, &hop);
+        let verdict = self.transmit_here(t, &mut leg, &hop);
         if turned { behind(t, verdict) } else { verdict }
     }
 

@@ -9,7 +9,7 @@ use super::flows::Cause;
 use super::transit::Transit;
 use super::transmit::{By, Leg, to_server};
 use super::voice::{Error, Reset};
-use crate::conn::{Conn, ConnId};
+use crate::conn::{Conn, ConnId, Hint};
 use crate::flow::{Family, Protocol};
 use crate::fragment::Pieces;
 use crate::frame::{Frame, Offload};
@@ -132,6 +132,7 @@ impl<R: Recorder> Engine<R> {
             now,
             frame: &mut frame,
             packet: &packet,
+            hint: Hint::NONE,
             pieces: Pieces::default(),
             out,
         };

@@ -1,5 +1,6 @@
 //! What the steps of a frame's journey are handed together.
 
+use crate::conn::Hint;
 use crate::fragment::Pieces;
 use crate::frame::Frame;
 use crate::outbox::Outbox;
@@ -17,6 +18,8 @@ pub(super) struct Transit<'a, 'f> {
     pub(super) frame: &'a mut Frame<'f>,
     /// What the frame's headers said when it was parsed, before anything was rewritten.
     pub(super) packet: &'a Packet,
+    /// Where its connection may be.
+    pub(super) hint: Hint,
     /// What it came in, where it was put together.
     pub(super) pieces: Pieces<'a>,
     /// Takes what the engine makes beside the frame: answers, segments, fragments.

@@ -138,6 +138,17 @@ impl<R: Recorder> Engine<R> {
         leg: &mut Leg,
         hop: &Result<NextHop, Unreachable>,
     ) -> Verdict {
+        self.transmit_here(t, leg, hop)
+    }
+
+    /// [`Engine::transmit`] in line, for the way of most packets.
+    #[inline(always)]
+    pub(super) fn transmit_here(
+        &mut self,
+        t: &mut Transit<'_, '_>,
+        leg: &mut Leg,
+        hop: &Result<NextHop, Unreachable>,
+    ) -> Verdict {
         self.record(|_| describe::leaving(leg.name(), leg.forward, leg.overhead(), hop));
         let hop = match hop {
             Ok(hop) => hop,

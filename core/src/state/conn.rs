@@ -1,24 +1,28 @@
 //! The connection table: two keys a connection, expiry without per-packet timer work, a hard limit.
 //!
 //! An index of 32-bit references over a slab: a connection is found by the client's flow and, where
-//! replies pass the director, by the server's. The hash is SipHash-1-3 with a secret key, since clients
+//! replies pass the director, by the server's. The hash is SipHash-1-3 with a secret key (`hash`), since clients
 //! choose the tuples. A packet only writes its connection's deadline; the timer wheel looks at it when
 //! the connection's slot has its turn, and puts it back where the deadline has moved.
 
 use std::borrow::Cow;
 
 use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
-
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Endpoint, Flow, Protocol};
+use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::narrow;
 use crate::ranks::{Link, Rank, Ranked, Ranks};
 use crate::time::Instant;
 use crate::wheel::Wheel;
 
 pub use crate::wheel::NONE;
+
+mod hash;
+mod hint;
+
+use hash::hash;
+pub use hint::Hint;
 
 /// A connection's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,8 +61,9 @@ const TOLD: u8 = 64;
 /// State of a template of which a connection was established (IP_VS_CTPL_S_ASSURED).
 pub const ASSURED: u8 = 1;
 
-/// A connection. At most 128 bytes, see the test.
+/// A connection. Two cache lines, and the pair of them that the processor fetches together; see the test.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[repr(align(128))]
 pub struct Conn {
     /// The client; port 0 in a template.
     pub client: Endpoint,
@@ -204,12 +209,7 @@ impl Conn {
     /// The flow of the client's packets, or what a template is found by.
     pub const fn client_flow(&self) -> Flow {
         let mut f = Flow::new(self.protocol, self.client, self.vip);
-        if self.has(TEMPLATE) {
-            f.reserved[0] = 1;
-        }
-        if self.has(MARKED) {
-            f.protocol = IPPROTO_IP;
-        }
+        (f.protocol, f.reserved[0]) = self.kind(Side::Client);
         f
     }
 
@@ -221,6 +221,31 @@ impl Conn {
             self.local
         };
         Flow::new(self.protocol, self.server, to)
+    }
+
+    /// Whether a packet with this flow is of this side: [`Conn::client_flow`] or [`Conn::server_flow`] equals it.
+    #[inline(always)]
+    fn is_flow(&self, side: Side, flow: &Flow) -> bool {
+        let is = |end: &Endpoint, addr: &Addr, port| end.port == port && end.addr == *addr;
+        let (from, to) = match side {
+            Side::Client => (&self.client, &self.vip),
+            Side::Server if self.local.port == 0 => (&self.server, &self.client),
+            Side::Server => (&self.server, &self.local),
+        };
+        is(from, &flow.src, flow.src_port)
+            && is(to, &flow.dst, flow.dst_port)
+            && self.kind(side) == (flow.protocol, flow.reserved[0])
+    }
+
+    /// What tells its flow from a template's: the protocol, and the first reserved byte.
+    #[inline(always)]
+    const fn kind(&self, side: Side) -> (u8, u8) {
+        let protocol = self.protocol as u8;
+        match side {
+            Side::Server => (protocol, 0),
+            Side::Client if self.has(MARKED) => (IPPROTO_IP, self.has(TEMPLATE) as u8),
+            Side::Client => (protocol, self.has(TEMPLATE) as u8),
+        }
     }
 
     fn flow(&self, side: Side) -> Flow {
@@ -404,11 +429,9 @@ impl ConnTable {
     /// The connection that a packet with this flow belongs to, and in which direction it goes.
     pub fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
         let hash = hash(self.keys, flow);
-        self.index
-            .find(hash, |r| {
-                self.slab[(r >> 1) as usize].flow(side_of(*r)) == *flow
-            })
-            .map(|r| (ConnId(r >> 1), side_of(*r)))
+        let is_it = |r: &u32| self.slab[(r >> 1) as usize].is_flow(side_of(*r), flow);
+        let found = self.index.find(hash, is_it);
+        found.map(|r| (ConnId(r >> 1), side_of(*r)))
     }
 
     /// The connection at `id`.
@@ -654,31 +677,6 @@ const fn side_of(reference: u32) -> Side {
         Side::Client
     } else {
         Side::Server
-    }
-}
-
-/// IPv4 flows hash 14 bytes, others all of them.
-fn hash(keys: (u64, u64), f: &Flow) -> u64 {
-    let hasher = SipHasher13::new_with_keys(keys.0, keys.1);
-    let [s0, s1] = f.src_port.to_be_bytes();
-    let [d0, d1] = f.dst_port.to_be_bytes();
-    let rest = [s0, s1, d0, d1, f.protocol, f.reserved[0]];
-    // In one call each: the streaming form costs twice as much.
-    match (f.src.as_v4(), f.dst.as_v4()) {
-        (Some(src), Some(dst)) => {
-            let mut b = [0u8; 14];
-            b[..4].copy_from_slice(&src);
-            b[4..8].copy_from_slice(&dst);
-            b[8..].copy_from_slice(&rest);
-            hasher.hash(&b)
-        }
-        _ => {
-            let mut b = [0u8; 38];
-            b[..16].copy_from_slice(&f.src.0);
-            b[16..32].copy_from_slice(&f.dst.0);
-            b[32..].copy_from_slice(&rest);
-            hasher.hash(&b)
-        }
     }
 }
 

@@ -127,11 +127,22 @@ impl Addr {
     /// from 224.0.0.0 on (RFC 6890 §2.2.2). Of IPv6: ::1 and multicast, as `ip6_rcv_core` has it, which takes an
     /// IPv4-mapped source for an address like others.
     pub const fn is_martian(&self) -> bool {
-        if let Some([first, ..]) = self.as_v4() {
-            return first == 0 || first == 127 || first >= 224;
+        self.is_martian_of(self.family())
+    }
+
+    /// As [`Addr::is_martian`], of an address whose family is known.
+    #[inline]
+    pub(crate) const fn is_martian_of(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => {
+                let [.., first, _, _, _] = self.0;
+                first == 0 || first == 127 || first >= 224
+            }
+            Family::V6 => {
+                let n = u128::from_be_bytes(self.0);
+                n == 1 || n >> 120 == 0xff && n >> 32 != STAND_IN
+            }
         }
-        let n = u128::from_be_bytes(self.0);
-        n == 1 || n >> 120 == 0xff && n >> 32 != STAND_IN
     }
 
     /// The address with all bits after the first `prefix` cleared; `prefix` counts within the family

@@ -48,7 +48,7 @@ pub(crate) fn is_out_of_window(
 
 /// Takes a segment of the server's (`output`) or the client's into what its receiver and its sender expect. It
 /// grows only: a retransmission or a keep-alive probe repeats what is known.
-#[inline]
+#[inline(always)]
 pub(crate) fn note(state: u8, output: bool, n: &Numbers, (receiver, sender): (&mut u32, &mut u32)) {
     if n.flags & flag::SYN != 0 {
         // It begins again. A client's on an open connection does not, until the server's own SYN
@@ -59,14 +59,12 @@ pub(crate) fn note(state: u8, output: bool, n: &Numbers, (receiver, sender): (&m
         }
         return;
     }
-    let seq_is_near = (*receiver != 0).then(|| is_near(*receiver, n.seq));
     let acked = n.ack.filter(|_| *sender != 0);
-    let ack_is_near = acked.map(|ack| is_near(*sender, ack));
+    let nothing_known = *receiver == 0 && acked.is_none();
+    let seq_is_near = *receiver != 0 && is_near(*receiver, n.seq);
+    let ack_is_near = acked.is_some_and(|ack| is_near(*sender, ack));
     // One of the two is enough: much of one side's may have been lost on the way here.
-    if (seq_is_near, ack_is_near) == (None, None)
-        || seq_is_near == Some(true)
-        || ack_is_near == Some(true)
-    {
+    if nothing_known || seq_is_near || ack_is_near {
         grow(receiver, n.end);
         if let Some(ack) = n.ack {
             grow(sender, ack);

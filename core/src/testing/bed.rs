@@ -310,9 +310,12 @@ impl Bed {
         if let Some(verdict) = self.pass(port, &mut frame, predicted.as_ref(), &before) {
             return verdict;
         }
-        let verdict = self
-            .engine
-            .handle_frame(self.now, port, &mut frame, &mut self.outbox);
+        // What was predicted of the frame alone happens after a look ahead.
+        let mut seen = [self.engine.look(&mut frame)];
+        self.engine.fetch(&mut seen);
+        let verdict =
+            self.engine
+                .handle_seen(self.now, port, (&mut frame, &seen[0]), &mut self.outbox);
         self.engine.give_orders(self.now);
         let counters = self.engine.counters();
         assert_eq!(counters.accounted(), counters.received);

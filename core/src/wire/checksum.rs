@@ -22,6 +22,14 @@ pub fn of(data: &[u8]) -> u16 {
     !sum(data)
 }
 
+/// As [`of`], for an IPv4 header without options: nearly every packet's.
+#[inline(always)]
+pub(super) fn of_header(header: &[u8; 20]) -> u16 {
+    let (words, _) = header.as_chunks();
+    let sum = |acc, word: &[u8; 4]| acc + u64::from(u32::from_be_bytes(*word));
+    !fold(words.iter().fold(0, sum))
+}
+
 /// Adds two folded sums.
 pub fn add(a: u16, b: u16) -> u16 {
     fold(u64::from(a) + u64::from(b))
@@ -63,11 +71,13 @@ const fn words_v6(address: [u8; 16]) -> u64 {
 }
 
 /// Folds to 16 bits with end-around carry.
-pub const fn fold(mut acc: u64) -> u16 {
-    while acc >> 16 != 0 {
-        acc = (acc >> 16) + (acc & 0xffff);
-    }
-    (acc & 0xffff) as u16
+#[inline(always)]
+pub const fn fold(acc: u64) -> u16 {
+    let (high, low) = ((acc >> 32) as u32, (acc & 0xffff_ffff) as u32);
+    let (sum, carry) = high.overflowing_add(low);
+    let sum = sum + carry as u32;
+    // Each half becomes the sum of both, and the lower one's carry enters the higher one.
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// A difference that can be applied to many checksums: what was taken away and what was put in.
@@ -80,12 +90,14 @@ impl Delta {
 
     /// A 16-bit word changed from `old` to `new`.
     #[must_use]
+    #[inline]
     pub const fn word(self, old: u16, new: u16) -> Self {
         Self(self.0 + (!old) as u64 + new as u64)
     }
 
     /// An IPv4 address changed from `old` to `new`.
     #[must_use]
+    #[inline]
     pub const fn v4(self, old: [u8; 4], new: [u8; 4]) -> Self {
         // Both words at once, as in [`sum`].
         let (old, new) = (u32::from_be_bytes(old), u32::from_be_bytes(new));

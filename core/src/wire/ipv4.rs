@@ -64,13 +64,23 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
     /// [`Malformed::Header`] where it cannot be, [`Malformed::Truncated`] where it is longer than that.
     #[inline]
     pub fn check(&self, available: usize) -> Result<(), Malformed> {
-        if self.version() != 4 || self.header_len() < MIN_LEN {
+        /// Version 4, and no options.
+        const PLAIN: u8 = 4 << 4 | narrow::to_u8(MIN_LEN / 4);
+        if self.first() == PLAIN && available >= MIN_LEN {
+            Ok(())
+        } else if self.version() != 4 || self.header_len() < MIN_LEN {
             Err(Malformed::Header)
         } else if self.header_len() > available {
             Err(Malformed::Truncated)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether its checksum is right, where it has no options.
+    #[inline]
+    pub fn is_sound(&self) -> bool {
+        checksum::of_header(self.0.borrow()) == 0
     }
 
     /// Whether the packet must not be cut.
@@ -126,13 +136,15 @@ impl<B: BorrowMut<[u8; MIN_LEN]>> Header<B> {
     }
 
     /// Lowers the time to live by one, not below 0, and changes the checksum by the difference.
-    #[inline]
+    #[inline(always)]
     pub fn decrement_ttl(&mut self) {
-        let old = self.ttl();
-        let new = old.saturating_sub(1);
-        let delta = Delta::ZERO.word(u16::from(old) << 8, u16::from(new) << 8);
-        self.set_ttl(new);
-        self.set_checksum(delta.apply(self.checksum()));
+        // The same for every TTL.
+        const ONE_LESS: Delta = Delta::ZERO.word(1 << 8, 0);
+        let Some(ttl) = self.ttl().checked_sub(1) else {
+            return;
+        };
+        self.set_ttl(ttl);
+        self.set_checksum(ONE_LESS.apply(self.checksum()));
     }
 }
 

@@ -178,7 +178,7 @@ impl Worker {
         let verdict = decide(
             (&mut self.engine, &mut self.outbox, &mut self.live),
             (now, id),
-            &mut frame,
+            (&mut frame, None),
         );
         let rest = (passed.mark, passed.arrived_ns);
         self.end_passed(now, (port, verdict), (frame.bytes(), frame.offload), rest);

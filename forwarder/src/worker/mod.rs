@@ -2,6 +2,7 @@
 //! lets the time pass; desired state comes in by [`Watch`](watch::Watch)es, questions by a channel, and nothing
 //! blocks it. It knows of no other worker.
 
+mod ahead;
 mod answers;
 mod ask;
 mod clock;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use std::os::fd::AsRawFd;
-use uvs_core::engine::Engine;
+use uvs_core::engine::{Engine, Seen};
 use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::frame::Frame;
@@ -111,6 +112,8 @@ pub(crate) struct Worker {
     /// Next hops to be asked for when what is queued has left.
     solicited: Vec<(PortId, Addr)>,
     outbox: Outbox,
+    /// What was read of a batch's frames, in their order; none where nobody has looked ahead.
+    seen: Vec<Seen>,
     latency: Latencies,
     arrivals: Vec<u64>,
     live: Option<Box<Live>>,
@@ -174,6 +177,7 @@ impl Worker {
             given_up: Vec::new(),
             solicited: Vec::new(),
             outbox: Outbox::new(),
+            seen: Vec::new(),
             latency: Latencies::default(),
             arrivals: Vec::new(),
             live: None,
@@ -336,6 +340,7 @@ impl Worker {
                 self.batches.0[batch_bucket(count)] += 1;
                 self.batches.1 += count as u64;
             }
+            self.look_ahead(port, count);
             for index in 0..count {
                 self.handle(now, port, index);
             }
@@ -390,10 +395,11 @@ impl Worker {
                 return self.ledgers[port].end(Verdict::Drop(reason));
             }
             Received::Frame(mut frame, meta) => {
+                let seen = self.seen.get(index);
                 let verdict = decide(
                     (&mut self.engine, &mut self.outbox, &mut self.live),
                     (now, id),
-                    &mut frame,
+                    (&mut frame, seen),
                 );
                 self.ledgers[port].end(verdict);
                 self.ledgers[port].bytes += u64::from(meta.len);
@@ -474,11 +480,14 @@ impl Worker {
 fn decide(
     (engine, outbox, live): (&mut Engine, &mut Outbox, &mut Option<Box<Live>>),
     (now, port): (Instant, PortId),
-    frame: &mut Frame<'_>,
+    (frame, seen): (&mut Frame<'_>, Option<&Seen>),
 ) -> Verdict {
     let looked = live.as_mut();
     let looked = looked.is_some_and(|l| l.look(engine, now, port, frame));
-    let verdict = engine.handle_frame(now, port, frame, outbox);
+    let verdict = match seen {
+        Some(seen) => engine.handle_seen(now, port, (frame, seen), outbox),
+        None => engine.handle_frame(now, port, frame, outbox),
+    };
     if looked && let Some(live) = live {
         live.note(engine, verdict);
     }

@@ -54,6 +54,9 @@ struct Args {
     /// Only these peers; may be given several times
     #[arg(long = "peer", value_enum)]
     peers: Vec<Peer>,
+    /// With how many workers `UVS plain` runs; each is a peer of its own
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64))]
+    workers: Vec<u32>,
     /// The file whose table is renewed
     #[arg(long, default_value = "benches/RESULTS.md")]
     output: PathBuf,
@@ -164,6 +167,13 @@ impl Bench<'_> {
         };
         if !self.args.peers.is_empty() {
             wanted.retain(|peer| self.args.peers.contains(peer));
+        }
+        if let Some(plain) = wanted.iter().position(|peer| *peer == Peer::Plain) {
+            let plains = self.args.workers.iter().map(|workers| match workers {
+                1 => Peer::Plain,
+                more => Peer::Workers(*more),
+            });
+            wanted.splice(plain..=plain, plains);
         }
         let lacking = |peer: &Peer| peer.tool().filter(|tool| tools::find(tool).is_err());
         let skipped = wanted

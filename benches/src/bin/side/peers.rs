@@ -32,8 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Peer {
     /// UVS with the kernel forwarding what is established.
     Hook,
-    /// UVS with every frame going through user space.
+    /// UVS with every frame going through user space, one worker.
     Plain,
+    /// As that, with more workers: `--workers` says how many.
+    #[value(skip)]
+    Workers(u32),
     /// haproxy in TCP mode, 2 threads.
     Haproxy,
     /// DNAT by nftables, with the kernel's connection tracking.
@@ -47,7 +50,7 @@ pub(crate) enum Peer {
 impl Peer {
     /// Whether it is UVS.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Hook | Self::Plain)
+        matches!(self, Self::Hook | Self::Plain | Self::Workers(_))
     }
 
     /// Whether it passes datagrams.
@@ -66,7 +69,7 @@ impl Peer {
             Self::Haproxy => Some("haproxy"),
             Self::Nft => Some("nft"),
             Self::Bare => Some("tc"),
-            Self::Hook | Self::Plain | Self::Direct => None,
+            Self::Hook | Self::Plain | Self::Workers(_) | Self::Direct => None,
         }
     }
 
@@ -75,6 +78,10 @@ impl Peer {
         let way = match self {
             Self::Hook => Way::Hook(start_uvs(lab, uvs, "--hook tier")?),
             Self::Plain => Way::Plain(start_uvs(lab, uvs, "--hook off")?),
+            Self::Workers(workers) => {
+                let words = format!("--hook off --workers {workers}");
+                Way::Plain(start_uvs(lab, uvs, &words)?)
+            }
             Self::Haproxy => Way::Haproxy(start_haproxy(lab)?),
             Self::Nft => {
                 start_nft(lab)?;
@@ -85,7 +92,9 @@ impl Peer {
         };
         let address = match self {
             Self::Bare | Self::Direct => *lab.plan.servers[0].ip(),
-            Self::Hook | Self::Plain | Self::Haproxy | Self::Nft => *lab.plan.vip.ip(),
+            Self::Hook | Self::Plain | Self::Workers(_) | Self::Haproxy | Self::Nft => {
+                *lab.plan.vip.ip()
+            }
         };
         let running = Running { address, way };
         running.wait_open(lab).with_context(|| format!("{self}"))?;
@@ -96,6 +105,7 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Workers(workers) => return write!(f, "UVS plain, {workers} workers"),
             Self::Hook => "UVS hook",
             Self::Plain => "UVS plain",
             Self::Haproxy => "haproxy",

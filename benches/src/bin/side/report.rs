@@ -85,16 +85,17 @@ impl Figures {
     }
 }
 
-/// What is set beside what: UVS, in both its ways, beside everything that is not UVS, and the one beside the other.
+/// What is set beside what: UVS, in all its ways, beside everything that is not UVS, and beside its plain way.
 fn pairs(peers: &[Peer]) -> Vec<(Peer, Peer)> {
     let ours = peers.iter().filter(|peer| peer.is_ours());
     let pairs = ours.flat_map(|ours| {
         let others = peers.iter().filter(|peer| !peer.is_ours());
         others.map(|other| (*ours, *other))
     });
-    let between = (Peer::Hook, Peer::Plain);
-    let both = peers.contains(&between.0) && peers.contains(&between.1);
-    pairs.chain(both.then_some(between)).collect()
+    let more = peers.iter().filter(|p| matches!(p, Peer::Workers(_)));
+    let beside = [Peer::Hook].into_iter().chain(more.copied());
+    let between = beside.filter(|one| peers.contains(one) && peers.contains(&Peer::Plain));
+    pairs.chain(between.map(|one| (one, Peer::Plain))).collect()
 }
 
 fn header(columns: impl Iterator<Item = String>) -> String {

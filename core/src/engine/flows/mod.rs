@@ -33,7 +33,7 @@ mod track;
 
 use std::sync::Arc;
 
-use crate::conn::{Conn, ConnId, ConnTable, Side};
+use crate::conn::{Conn, ConnId, ConnTable, Hint, Side};
 use crate::counters::{Counters, ScheduleFailure};
 use crate::crew::Crew;
 use crate::flow::Flow;
@@ -142,6 +142,12 @@ impl Flows {
     #[inline]
     pub(super) fn find(&self, flow: &Flow) -> Option<(ConnId, Side)> {
         self.conns.find(flow)
+    }
+
+    /// As [`Flows::find`], for a packet whose frame has a hint.
+    #[inline(always)]
+    pub(super) fn find_at(&self, hint: Hint, flow: &Flow) -> Option<(ConnId, Side)> {
+        self.conns.find_at(hint, flow)
     }
 
     #[inline]

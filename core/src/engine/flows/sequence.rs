@@ -53,7 +53,7 @@ impl Flows {
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
     /// or the client's.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn note_sequence(
         &mut self,
         id: ConnId,
@@ -80,6 +80,7 @@ const fn ends_of(c: &mut Conn, output: bool) -> (&mut u32, &mut u32) {
 }
 
 /// What a segment says of the numbers; `None` for what is none.
+#[inline(always)]
 pub(crate) fn numbers(frame: &Frame<'_>, packet: &Packet) -> Option<Numbers> {
     let Transport::Tcp { flags, header } = packet.transport else {
         return None;

@@ -38,7 +38,7 @@ impl Flows {
 
     /// Moves a connection's state on by a packet from the server (`output`) or the client, and sets its
     /// time-out. The state that it was in; `None` for a packet that no state depends on.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn track(
         &mut self,
         id: ConnId,
@@ -53,18 +53,27 @@ impl Flows {
             rank,
             proven,
         } = advance(c, packet, output, by)?;
-        if active == c.has(conn::INACTIVE) {
-            c.flags ^= conn::INACTIVE;
-        }
         let control = c.control;
-        self.conns.set_rank(id, rank);
-        if Standing::of(self.conns.get(id)) != before {
-            self.changed(id, before);
+        let stays = c.state == before.state && rank == c.link.rank();
+        if !stays || active == c.has(conn::INACTIVE) {
+            self.move_on(id, active, rank, before);
         }
         if proven && control != NONE {
             self.assure_template(ConnId(control));
         }
         Some(before.state)
+    }
+
+    /// A connection whose state has been set counts as something else by that, or is given up more or less willingly.
+    fn move_on(&mut self, id: ConnId, active: bool, rank: Rank, before: Standing) {
+        let c = self.conns.get_mut(id);
+        if active == c.has(conn::INACTIVE) {
+            c.flags ^= conn::INACTIVE;
+        }
+        self.conns.set_rank(id, rank);
+        if Standing::of(self.conns.get(id)) != before {
+            self.changed(id, before);
+        }
     }
 }
 
@@ -97,7 +106,7 @@ fn read_behind_header(frame: &Frame<'_>, packet: &Packet) -> Packet {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn advance(c: &mut Conn, packet: &Packet, output: bool, by: &Tracking<'_>) -> Option<Move> {
     if output {
         c.flags &= !conn::NO_OUTPUT;
