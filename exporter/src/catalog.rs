@@ -264,6 +264,10 @@ metrics! {
         "Lines that the log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
     LOG_SUPPRESSED Counter "uvs_log_lines_suppressed_total" []
         "Lines left out of the log, since many like them had just been written; a line says how many and of what kind."
+    RECORDS Counter "uvs_connection_log_lines_total" []
+        "Lines that the connection log has: one for each connection that has ended of a logged service, and one for its start where that is asked for."
+    RECORDS_LOST Counter "uvs_connection_log_lines_lost_total" ["reason"]
+        "Lines that the connection log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
 
     SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
         "Age of the numbers served; a few milliseconds unless the daemon is stuck: then the last known numbers are served."

@@ -185,9 +185,9 @@ impl<R: Recorder> Engine<R> {
     fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         self.flows.count_input(id);
         let c = self.flows.conn(id);
-        let (place, mode) = (c.backend, self.mode_of(c));
+        let mode = self.mode_of(c);
         self.flows
-            .count_packet(place, false, u64::from(t.packet.ip_len));
+            .count_packet(id, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         self.flows.tell_peers(t.now, id);
         let c = self.flows.conn(id);

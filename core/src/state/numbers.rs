@@ -173,6 +173,25 @@ impl AddAssign for LogLosses {
     }
 }
 
+/// Lines that the connection log has, and those that it lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordNumbers {
+    /// Written.
+    pub written: u64,
+    /// Lost, since those before them were not written fast enough.
+    pub queue_full: u64,
+    /// Lost, since they could not be written.
+    pub write_failed: u64,
+}
+
+impl AddAssign for RecordNumbers {
+    fn add_assign(&mut self, more: Self) {
+        self.written += more.written;
+        self.queue_full += more.queue_full;
+        self.write_failed += more.write_failed;
+    }
+}
+
 /// What a sync daemon has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -155,6 +155,7 @@ impl Daemon {
             sync: self.sync_metrics(status),
             reloads: self.reloads,
             log: self.log_losses(),
+            records: self.connection_log.numbers(),
             problems: self.problems(&fib),
         }
     }

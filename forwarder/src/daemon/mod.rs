@@ -53,6 +53,7 @@ use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
+use crate::connection_log::ConnectionLog;
 use crate::firewall;
 use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
@@ -141,6 +142,7 @@ pub(crate) struct Daemon {
     upgrades: Upgrades,
     /// What the log had lost in the processes before this one.
     log_before: LogLosses,
+    connection_log: ConnectionLog,
 }
 
 impl Daemon {
@@ -397,6 +399,7 @@ impl Daemon {
                         tracing::error!("the configuration was not reloaded: {}", e.message);
                     }
                 }
+                SIGUSR1 if self.connection_log.reopen() => {}
                 SIGUSR1 | SIGUSR2 => {
                     tracing::info!(
                         signal,
@@ -414,6 +417,7 @@ impl Daemon {
         self.notifier.stopping();
         self.report_totals();
         self.workers.stop();
+        self.connection_log.finish();
         self.tell_others();
         self.sync.stop(SyncRole::Master, monotonic());
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
@@ -463,8 +467,8 @@ fn watch(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
         .register(&mut SourceFd(&fd), token, Interest::READABLE)
 }
 
-/// The signals that the daemon answers. The last two are what other daemons open their log again by, and would end this
-/// one if it did not ask for them.
+/// The signals that the daemon answers. By the first of the last two the connection log is opened again; both would end
+/// the daemon if it did not ask for them.
 fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
 }

@@ -28,6 +28,7 @@ use super::{
     Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
 };
 use crate::VERSION;
+use crate::connection_log::ConnectionLog;
 use crate::firewall;
 use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
@@ -72,25 +73,24 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
+    let connection_log = ConnectionLog::start(options.config.connection_log.as_ref())?;
     let sockets = begin::sockets(&options)?;
     let mut mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
         derive::check_config(&options.config, file, &mirror.fib())?;
     }
-    let list_files = ListFiles::load(&options.config.access)?;
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let mut table = Table::new(Arc::clone(&options.schedulers));
-    let own = options.own_vips.as_ref();
-    load(&mut table, &options.config, &list_files, own)?;
+    let (mut table, list_files) = first_table(&options)?;
     let repaired = begin::repaired(&guard_repaired, &notify);
     let (firewall, host_rules) = host_rules(&options);
     let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let workers = Workers::start(vec![begun.worker], mirror.fib(), waking(&notify))?;
+    let parts = vec![begun.worker];
+    let workers = Workers::start(parts, mirror.fib(), &connection_log, waking(&notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
@@ -138,9 +138,19 @@ pub fn run(options: Options) -> Result<()> {
         reload_error: None,
         upgrades,
         log_before: before.past.log,
+        connection_log: connection_log.going_on(before.past.records),
     };
     let sockets = (begun.server, begun.programs);
     serve(daemon, sockets, host_rules, &before.carried.sync)
+}
+
+/// The table as the configuration has it.
+fn first_table(options: &Options) -> Result<(Table, ListFiles)> {
+    let list_files = ListFiles::load(&options.config.access)?;
+    let mut table = Table::new(Arc::clone(&options.schedulers));
+    let own = options.own_vips.as_ref();
+    load(&mut table, &options.config, &list_files, own)?;
+    Ok((table, list_files))
 }
 
 /// The host's firewall, where it is followed. `nft` takes its time, in which a daemon that this one takes over from still

@@ -37,6 +37,11 @@ pub(super) fn succeed(
     check(options, &estate)?;
     let succeeded = table.succeed(estate.table);
     succeeded.map_err(|refusal| anyhow!(refusal.message))?;
+    let logs = table.services().iter().any(|s| s.connection_log.is_on());
+    ensure!(
+        !logs || options.config.connection_log.is_some(),
+        "connections are logged, and the configuration does not say any more where to: put [connection_log] back, or restart the daemon"
+    );
     let times = Arc::new(Times::going_on(&estate.past.schedule));
     let worker = postcard::from_bytes::<worker::Estate<'_>>(&bytes);
     let worker = worker.context("what the worker hands down makes no sense")?;

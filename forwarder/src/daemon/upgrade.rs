@@ -190,6 +190,7 @@ impl Daemon {
         let serves = successor.leave();
         let paused_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.workers.stop();
+        self.connection_log.finish();
         Ok(match serves {
             Ok(()) => {
                 tracing::info!(pid, paused_ms, "another daemon has taken over");
@@ -262,6 +263,7 @@ impl Daemon {
             netlink_overruns: self.mirror.overruns(),
             guard_repairs: (repairs.removed, repairs.damaged),
             log: self.log_losses(),
+            records: self.connection_log.numbers(),
             reloads: (self.reloads.succeeded, self.reloads.failed),
             schedule: timed::counted(&self.schedule_times),
         }

@@ -12,6 +12,7 @@ use uvs_core::engine::Engine;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
+use crate::connection_log::Outlet;
 use crate::worker::{Ask, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic};
 
 /// A worker sleeps for half a second at most: one without a heartbeat for so long is stuck.
@@ -118,6 +119,7 @@ impl Handle {
         published: Arc<Published>,
         notices: Box<dyn Fn(Notice) + Send>,
         told: Box<dyn Fn(Vec<Told>, u64) + Send>,
+        records: Outlet,
     ) -> io::Result<Self> {
         let (asks, inbox) = channel();
         let heartbeat = Arc::new(Heartbeat::new());
@@ -127,6 +129,7 @@ impl Handle {
             asks: inbox,
             notices,
             told,
+            records,
         };
         let (worker, waker) = Worker::new(engine, ports, line)?;
         let thread = thread::Builder::new().name(name.of_thread());

@@ -23,6 +23,7 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::connection_log::ConnectionLog;
 use crate::port::Ends;
 use crate::trace;
 use crate::trace::arrival::Arrival;
@@ -69,13 +70,15 @@ pub(crate) struct Counted {
 }
 
 impl Workers {
-    /// Starts one worker for each engine with its ports. `wake` is called when there is a notice.
+    /// Starts one worker for each engine with its ports; connections are logged to `log`, and `wake` is called when there
+    /// is a notice.
     ///
     /// # Errors
     /// The host has no thread or descriptor left.
     pub(crate) fn start(
         parts: Vec<(Engine, Ports)>,
         fib: Arc<Fib>,
+        log: &ConnectionLog,
         wake: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let published = Arc::new(Published::nothing());
@@ -99,7 +102,8 @@ impl Workers {
             };
             let name = Name { number, of };
             let published = Arc::clone(&published);
-            Handle::start(name, parts, published, Box::new(notice), Box::new(tell))
+            let (notice, tell) = (Box::new(notice), Box::new(tell));
+            Handle::start(name, parts, published, notice, tell, log.outlet())
         };
         let all = parts.into_iter().enumerate().map(start);
         Ok(Self {

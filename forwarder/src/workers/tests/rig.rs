@@ -17,6 +17,7 @@ use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, VIP};
 use uvs_core::testing::packets::{ACK, SYN, tcp};
 use uvs_core::verdict::PortId;
 
+use crate::connection_log::ConnectionLog;
 use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
@@ -108,7 +109,8 @@ impl Rig {
             parts.push((bed(source).engine, ports));
             wires.push(plugged);
         }
-        let workers = Workers::start(parts, Arc::clone(&fib), || ()).expect("threads");
+        let log = ConnectionLog::default();
+        let workers = Workers::start(parts, Arc::clone(&fib), &log, || ()).expect("threads");
         Self {
             workers,
             snapshot,

@@ -9,7 +9,7 @@ use super::{Flows, Handover, Held, tracked};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::engine::flows::event::Standing;
 use crate::flow::Protocol;
-use crate::offload::{Seen, Tracked};
+use crate::offload::{Seen, Tracked, Traffic};
 use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
 use crate::tcp::TcpState;
@@ -111,6 +111,26 @@ impl Flows {
             conn,
             in_kernel,
             rank: rank.unwrap_or_else(|| c.link.rank()),
+        }
+    }
+
+    /// What the kernel has forwarded of a connection whose packets are counted.
+    pub(in crate::engine::flows) fn counted_in_kernel(&self, id: ConnId) -> Traffic {
+        let handover = self.handover.as_ref().filter(|_| self.counts(id));
+        let counted = handover.and_then(|h| {
+            let (cell, held) = h.cells.of(id)?;
+            Some(h.hook.counted(cell, held.birth))
+        });
+        counted.unwrap_or_default()
+    }
+
+    /// What was forwarded of logged connections belongs to them, for their cells go.
+    pub(super) fn log_forwarded(&mut self) {
+        let cells = self.handover.iter().flat_map(|h| h.cells.iter());
+        let ids: Vec<ConnId> = cells.map(|(_, held)| held.conn).collect();
+        for id in ids {
+            let forwarded = self.counted_in_kernel(id);
+            self.log_settled(id, forwarded);
         }
     }
 
