@@ -251,6 +251,10 @@ checks! {
         "replies of FULLNAT servers come back to the local address"
         "the server has no route, or another one, to the local address, so no connection is ever established"
         "on the server: ip route replace LOCAL/32 via DIRECTOR"
+    ServerNoAnswers "server_no_answers" Director Error
+        "NAT and FULLNAT servers answer the handshakes of clients"
+        "a reset: nobody listens there; silence: the server is down, its firewall drops clients, or its replies take another way. Clients that are sent there fail until its weight is 0"
+        "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -m -w 0"
     LocalAddressAbsent "local_address_absent" Director Error
         "FULLNAT's local addresses are on the director"
         "nobody answers ARP for the address, and no reply of a server comes back"

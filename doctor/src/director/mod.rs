@@ -28,6 +28,7 @@ use uvs_core::access::Access;
 use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
+use uvs_core::numbers::HandshakeNumbers;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
@@ -114,13 +115,19 @@ pub(super) struct Counted {
     pub(super) stats: Stats,
     /// Per second.
     pub(super) rates: Stats,
+    /// How it has answered clients.
+    pub(super) handshakes: HandshakeNumbers,
 }
 
 impl Counted {
     /// A server that nobody has counted anything for.
     pub(super) fn nothing(spec: ServerSpec) -> Self {
-        let (stats, rates) = (Stats::default(), Stats::default());
-        Self { spec, stats, rates }
+        Self {
+            spec,
+            stats: Stats::default(),
+            rates: Stats::default(),
+            handshakes: HandshakeNumbers::default(),
+        }
     }
 }
 

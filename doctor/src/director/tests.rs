@@ -14,6 +14,7 @@ use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
+use uvs_core::numbers::HandshakeNumbers;
 use uvs_core::offload::Reach;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
@@ -400,6 +401,30 @@ fn replies_are_missed_of_connections_only_and_not_by_rounding() {
     assert_eq!(missed((2, 0), (2, 0)), None, "too early to tell");
     assert_eq!(missed((9, 1), (1, 0)), None, "a rounded rate");
     assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(fix), "no more");
+}
+
+#[test]
+fn a_server_whose_last_handshakes_failed_is_dead_and_one_that_answered_since_is_not() {
+    let host = Texts::default();
+    let found = |failed_in_a_row, failed_ago, ok_ago| {
+        let handshakes = HandshakeNumbers {
+            reset: 7,
+            failed_in_a_row,
+            failed_ago,
+            ok_ago,
+            ..HandshakeNumbers::default()
+        };
+        let server = Counted {
+            handshakes,
+            ..server(Forwarding::Nat)
+        };
+        command(Check::ServerNoAnswers, &director(&host, server))
+    };
+    let fix = "uvs ipvsadm -e -t 10.0.0.100:80 -r 10.0.0.2:80 -m -w 0";
+    assert_eq!(found(3, Some(1), Some(60)).as_deref(), Some(fix));
+    assert_eq!(found(3, Some(1), None).as_deref(), Some(fix));
+    assert_eq!(found(2, Some(1), None), None, "may be an accident");
+    assert_eq!(found(0, Some(60), Some(1)), None);
 }
 
 #[test]

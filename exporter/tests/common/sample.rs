@@ -31,7 +31,7 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
     BackendMetrics {
         spec: ServerSpec {
             weight: 3,
-            ..ServerSpec::new(endpoint, Forwarding::Dr)
+            ..ServerSpec::new(endpoint, Forwarding::Nat)
         },
         numbers: ServerNumbers {
             effective_weight: 3.0,

@@ -27,6 +27,7 @@ mod reload;
 mod removed_servers;
 mod settings;
 mod start;
+mod states;
 mod status;
 mod sync;
 mod takeover;
@@ -71,6 +72,7 @@ use notify::Notifier;
 use rates::Rates;
 use removed_servers::RemovedServers;
 pub use start::{Options, run};
+use states::States;
 pub(crate) use upgrade::Carried;
 use upgrade::Upgrades;
 use uvs_control::access::ListFiles;
@@ -107,6 +109,8 @@ pub(crate) struct Daemon {
     /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
     removed_servers: RemovedServers,
+    /// What the servers are, so that changes are told.
+    states: States,
     /// The VIPs that are not the host's.
     unassigned: UnassignedVips,
     /// Owned VIPs that another host claims.
@@ -221,6 +225,10 @@ impl Daemon {
             self.tell_status(counted.all.connections);
             let events = self.workers.settle(&counted.all.services);
             events.iter().for_each(network::log_event);
+            let services = self.table.services();
+            let fib = self.mirror.fib();
+            let changes = self.states.follow(services, &counted.all.services, &fib);
+            changes.iter().for_each(states::Change::log);
         }
     }
 

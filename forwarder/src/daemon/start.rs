@@ -23,6 +23,7 @@ use super::history::LatencyHistory;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
+use super::states::States;
 use super::yielded::Yielded;
 use super::{
     Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
@@ -73,7 +74,7 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
-    let connection_log = ConnectionLog::start(options.config.connection_log.as_ref())?;
+    let log = ConnectionLog::start(options.config.connection_log.as_ref())?;
     let sockets = begin::sockets(&options)?;
     let mut mirror = Mirror::new(&options.interfaces)?;
     if let Some(file) = &options.file {
@@ -89,8 +90,7 @@ pub fn run(options: Options) -> Result<()> {
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let parts = vec![begun.worker];
-    let workers = Workers::start(parts, mirror.fib(), &connection_log, waking(&notify))?;
+    let workers = Workers::start(vec![begun.worker], mirror.fib(), &log, waking(&notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
@@ -115,6 +115,7 @@ pub fn run(options: Options) -> Result<()> {
         guarded: GuardSpec::default(),
         guard_repaired,
         removed_servers: before.carried.removed_servers,
+        states: States::default(),
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
         rates: before.carried.rates,
@@ -138,7 +139,7 @@ pub fn run(options: Options) -> Result<()> {
         reload_error: None,
         upgrades,
         log_before: before.past.log,
-        connection_log: connection_log.going_on(before.past.records),
+        connection_log: log.going_on(before.past.records),
     };
     let sockets = (begun.server, begun.programs);
     serve(daemon, sockets, host_rules, &before.carried.sync)

@@ -66,6 +66,7 @@ impl Flows {
         let changed = FlowEvent::Changed(self.conns.get(id), before);
         self.stream.tell(&mut self.pool, &changed);
         self.note_changed(id);
+        self.note_refused(id, before);
     }
 
     /// Ends a connection. A template waits while it controls connections.
@@ -78,6 +79,7 @@ impl Flows {
             self.conns.touch(now, id);
             return;
         }
+        self.note_unanswered(now, id, cause);
         self.log_end(now, id, |c| logged::why(c, cause));
         let c = self.conns.remove(id);
         self.note_ended(id, &c);

@@ -15,6 +15,7 @@ mod handover;
 mod handshake;
 mod lifetime;
 mod logged;
+mod outcomes;
 mod pool;
 mod rates;
 mod report;

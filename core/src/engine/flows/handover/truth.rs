@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Flows, Handover, Held, tracked};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::engine::flows::event::Standing;
+use crate::engine::flows::outcomes::Outcome;
 use crate::flow::Protocol;
 use crate::offload::{Seen, Tracked, Traffic};
 use crate::ranks::Rank;
@@ -181,9 +182,10 @@ impl Flows {
             return;
         };
         c.flags |= conn::MEASURED;
+        let (place, first) = (c.backend, c.in_packets == 1);
+        self.note_outcome(at, place, Outcome::Answered);
         // A SYN that came again came up, and nobody can say which one was answered.
-        if c.in_packets == 1 {
-            let place = c.backend;
+        if first {
             self.measured(at, place, at.since(held.last));
         }
     }
