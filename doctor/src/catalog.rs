@@ -223,6 +223,14 @@ checks! {
         "DR servers do not answer ARP (IPv6: neighbour solicitations) for the VIP"
         "clients that hear the server's answer send to it directly: they bypass the director, and hang when that server goes"
         "on the server: uvs rs up --mode dr --vip VIP"
+    ServerWithoutVip "server_without_vip" Director Error
+        "DR servers have the VIP: they answer a ping or a SYN to it at their MAC address (IPv4)"
+        "what a server without the VIP gets it drops, or sends back to the director: its share of the clients waits for nothing. A firewall of the server's that drops both from the director looks the same"
+        "on the server: uvs rs up --mode dr --vip VIP"
+    ServerNoTunnel "server_no_tunnel" Director Error
+        "IPIP servers take the tunnel and have the VIP: they answer a ping or a SYN to it from within (IPv4)"
+        "a server without a decapsulator, or without the VIP behind it, drops what it gets: its share of the clients waits for nothing"
+        "on the server: uvs rs up --mode ipip --vip VIP"
     NoRoute "no_route" Director Error
         "there is a route to every real server"
         "the server gets nothing: its packets are dropped as no_route"

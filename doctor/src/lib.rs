@@ -15,6 +15,7 @@ mod finding;
 mod host;
 mod neighbour;
 mod owner;
+mod probe;
 mod receive;
 mod report;
 mod server;

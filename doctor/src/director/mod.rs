@@ -4,6 +4,7 @@
 mod firewall;
 mod fullnat;
 mod guarding;
+mod has_vip;
 mod hook;
 mod kernel;
 mod needs;
@@ -55,6 +56,7 @@ pub(super) const FAMILIES: &[&[Made]] = &[
     firewall::CHECKS,
     vips::CHECKS,
     reach::CHECKS,
+    has_vip::CHECKS,
     replies::CHECKS,
     fullnat::CHECKS,
     sizes::CHECKS,
