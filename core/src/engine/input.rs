@@ -184,7 +184,7 @@ impl<R: Recorder> Engine<R> {
     /// Counts, tracks and sends a client's packet to its server.
     fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         self.flows.count_input(id);
-        self.flows.note_asked(t.now, id);
+        self.flows.note_asked(t.now, id, t.packet);
         let c = self.flows.conn(id);
         let mode = self.mode_of(c);
         self.flows

@@ -66,7 +66,6 @@ impl Flows {
         let changed = FlowEvent::Changed(self.conns.get(id), before);
         self.stream.tell(&mut self.pool, &changed);
         self.note_changed(id);
-        self.note_refused(id, before);
     }
 
     /// Ends a connection. A template waits while it controls connections.

@@ -11,10 +11,12 @@ use super::event::{Cause, Standing};
 use crate::conn::{self, Conn, ConnId};
 use crate::flow::Protocol;
 use crate::numbers::HandshakeNumbers;
+use crate::packet::{Packet, Transport};
 use crate::tcp::TcpState;
 use crate::time::Instant;
+use crate::wire::tcp::flag;
 
-/// The SYN of a connection with which its server counts as silent.
+/// With this packet of its client's, where it is a SYN still, a connection's server counts as silent.
 const SILENT_AT: u8 = 3;
 
 /// How a handshake ended.
@@ -80,6 +82,11 @@ fn waits(c: &Conn) -> bool {
         && !c.is_told()
 }
 
+/// Whether a client's packet asks for a connection.
+fn asks(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & flag::SYN != 0)
+}
+
 impl Flows {
     /// A server's handshake has ended so.
     pub(super) fn note_outcome(&mut self, now: Instant, place: u32, outcome: Outcome) {
@@ -89,9 +96,9 @@ impl Flows {
 
     /// A packet of a client's has been counted: where it asks for the third time in vain, its server is silent.
     #[inline]
-    pub(in crate::engine) fn note_asked(&mut self, now: Instant, id: ConnId) {
+    pub(in crate::engine) fn note_asked(&mut self, now: Instant, id: ConnId, packet: &Packet) {
         let c = self.conns.get_mut(id);
-        if c.in_packets != SILENT_AT || !waits(c) {
+        if c.in_packets < SILENT_AT || !waits(c) || !asks(packet) {
             return;
         }
         // It counts no more, and its time says nothing anyway.
@@ -100,13 +107,14 @@ impl Flows {
         self.note_outcome(now, place, Outcome::Silent);
     }
 
-    /// A connection has moved on from what it was: its server may have refused it.
-    pub(super) fn note_refused(&mut self, id: ConnId, before: Standing) {
-        let c = self.conns.get(id);
+    /// A packet has moved a connection on from what it was: its server may have refused it.
+    pub(super) fn note_refused(&mut self, at: Instant, id: ConnId, before: Standing) {
+        let c = self.conns.get_mut(id);
         let mut was = *c;
         was.state = before.state;
         if c.state == TcpState::Close as u8 && waits(&was) {
-            let (at, place) = (c.last_packet(), c.backend);
+            c.flags |= conn::MEASURED;
+            let place = c.backend;
             self.note_outcome(at, place, Outcome::Reset);
         }
     }

@@ -11,10 +11,12 @@ use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::snapshot::Timeouts;
 use crate::tcp::{self, TcpState};
+use crate::time::Instant;
 use crate::wire::{ipv6, tcp as tcp_header};
 
 /// What states depend on beside packets.
 pub(in crate::engine) struct Tracking<'a> {
+    pub(in crate::engine) now: Instant,
     pub(in crate::engine) timeouts: &'a Timeouts,
     /// secure_tcp's stricter states of TCP.
     pub(in crate::engine) strict: bool,
@@ -60,6 +62,7 @@ impl Flows {
         self.conns.set_rank(id, rank);
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);
+            self.note_refused(by.now, id, before);
         }
         if proven && control != NONE {
             self.assure_template(ConnId(control));
