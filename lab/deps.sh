@@ -14,7 +14,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
 DEMO="bash:bash curl:curl ethtool:ethtool ip:iproute2 nft:nftables nginx:nginx-light"
-TEST="iperf3:iperf3 /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
+TEST="iperf3:iperf3 jq:jq /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
 BENCH="haproxy:haproxy"
 TRIES=3
 

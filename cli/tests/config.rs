@@ -53,6 +53,7 @@ fn the_manuals_examples_are_valid() {
     for manual in [
         "../docs/configuration.md",
         "../docs/access.md",
+        "../docs/connection-log.md",
         "../README.md",
     ] {
         let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);
@@ -102,7 +103,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, deny, allow, deny_file, allow_file, host_firewall, hook, sync, service
+  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, deny, allow, deny_file, allow_file, host_firewall, connection_log, hook, sync, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]

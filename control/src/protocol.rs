@@ -33,7 +33,7 @@ pub use live::{
 pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
 use serde::{Deserialize, Serialize};
-pub use services::{ServerStatus, ServiceStatus, Services, Traffic};
+pub use services::{ServerState, ServerStatus, ServiceStatus, Services, Traffic};
 pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};
 pub use sysctl::{SysctlRequest, SysctlValue};
 pub use upgrade::Upgrade;

@@ -11,15 +11,32 @@ use std::path::Path;
 /// # Errors
 /// It cannot be opened, or is a FIFO, a device or a directory ([`io::ErrorKind::InvalidInput`]).
 pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = options().read(true).open(path)?;
+    let metadata = regular(&file)?;
+    Ok((file, metadata))
+}
+
+/// Opens it for lines at its end, without waiting; one that is new is its owner's alone.
+///
+/// # Errors
+/// As [`open`]'s.
+pub fn append(path: &Path) -> io::Result<File> {
+    let file = options().append(true).create(true).mode(0o600).open(path)?;
+    regular(&file)?;
+    Ok(file)
+}
+
+fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    let file = options
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)?;
+    options.custom_flags(libc::O_NONBLOCK);
+    options
+}
+
+fn regular(file: &File) -> io::Result<Metadata> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         let message = "not a regular file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    Ok((file, metadata))
+    Ok(metadata)
 }

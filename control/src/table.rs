@@ -309,6 +309,7 @@ fn with_what_ipvsadm_lacks(mut spec: ServiceSpec, old: &ServiceSpec) -> ServiceS
     spec.slow_start = old.slow_start;
     spec.teardown = old.teardown;
     spec.new_connections = old.new_connections;
+    spec.connection_log = old.connection_log;
     spec
 }
 

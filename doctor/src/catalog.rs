@@ -227,6 +227,14 @@ checks! {
         "DR servers do not answer ARP (IPv6: neighbour solicitations) for the VIP"
         "clients that hear the server's answer send to it directly: they bypass the director, and hang when that server goes"
         "on the server: uvs rs up --mode dr --vip VIP"
+    ServerWithoutVip "server_without_vip" Director Error
+        "DR servers have the VIP: they answer a ping or a SYN to it at their MAC address (IPv4)"
+        "what a server without the VIP gets it drops, or sends back to the director: its share of the clients waits for nothing. A firewall of the server's that drops both from the director looks the same"
+        "on the server: uvs rs up --mode dr --vip VIP"
+    ServerNoTunnel "server_no_tunnel" Director Error
+        "IPIP servers take the tunnel and have the VIP: they answer a ping or a SYN to it from within (IPv4)"
+        "a server without a decapsulator, or without the VIP behind it, drops what it gets: its share of the clients waits for nothing"
+        "on the server: uvs rs up --mode ipip --vip VIP"
     NoRoute "no_route" Director Error
         "there is a route to every real server"
         "the server gets nothing: its packets are dropped as no_route"
@@ -255,6 +263,10 @@ checks! {
         "replies of FULLNAT servers come back to the local address"
         "the server has no route, or another one, to the local address, so no connection is ever established"
         "on the server: ip route replace LOCAL/32 via DIRECTOR"
+    ServerNoAnswers "server_no_answers" Director Error
+        "NAT and FULLNAT servers answer the handshakes of clients"
+        "a reset: nobody listens there; silence: the server is down, its firewall drops clients, or its replies take another way. Clients that are sent there fail until its weight is 0"
+        "uvs ipvsadm -e -t VIP:PORT -r SERVER:PORT -m -w 0"
     LocalAddressAbsent "local_address_absent" Director Error
         "FULLNAT's local addresses are on the director"
         "nobody answers ARP for the address, and no reply of a server comes back"

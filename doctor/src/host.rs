@@ -18,6 +18,7 @@ use uvs_realserver::host::{self, Device};
 use super::echo;
 use super::finding::NotMade;
 use super::neighbour::{self, Answer, Question};
+use super::probe::{self, Outcome, Probe};
 
 /// ETHTOOL_GFLAGS, ETHTOOL_GGRO and the flag of LRO (linux/ethtool.h).
 const GET_FLAGS: u32 = 0x25;
@@ -47,6 +48,8 @@ pub(super) trait Host {
     fn who_has(&self, questions: &[Question]) -> Result<Vec<Answer>, NotMade>;
     /// The largest packet up to each MTU that comes back unfragmented, waiting about a second for all.
     fn largest(&self, paths: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade>;
+    /// Asks servers for the VIP, waiting about a second for all answers; in their order.
+    fn has_vip(&self, probes: &[Probe]) -> Result<Vec<Outcome>, NotMade>;
     /// The effective capabilities of this process.
     fn capabilities(&self) -> CapabilitySet;
     /// What the kernel lets this process do of the hook.
@@ -133,6 +136,11 @@ impl Host for ThisHost {
     fn largest(&self, paths: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade> {
         self.require_raw("pinging")?;
         echo::largest(paths).map_err(|e| NotMade(format!("pinging failed: {e}")))
+    }
+
+    fn has_vip(&self, probes: &[Probe]) -> Result<Vec<Outcome>, NotMade> {
+        self.require_raw("asking servers for the VIP")?;
+        probe::ask(probes).map_err(|e| NotMade(format!("asking servers for the VIP failed: {e}")))
     }
 
     fn capabilities(&self) -> CapabilitySet {

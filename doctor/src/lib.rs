@@ -15,6 +15,7 @@ mod finding;
 mod host;
 mod neighbour;
 mod owner;
+mod probe;
 mod receive;
 mod report;
 mod server;
@@ -185,6 +186,7 @@ fn wanted_by(info: Info, services: Vec<ServiceStatus>, access: Arc<Access>) -> W
         spec: server.spec,
         stats: server.numbers.stats,
         rates: server.rates,
+        handshakes: server.numbers.handshakes,
     };
     let services = services.into_iter().map(|service| Service {
         to: match service.spec.key {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use uvs_core::counters::{BulkResult, ScheduleFailure};
+use uvs_core::numbers::HandshakeNumbers;
 use uvs_core::offload::{Untaken, Up};
 use uvs_core::verdict::DropReason;
 
@@ -94,6 +95,8 @@ metrics! {
         "What the real server counts for: less than its weight during its slow start."
     BACKEND_HANDSHAKE Gauge "uvs_backend_handshake_seconds" ["vip" "port" "proto" "rip" "rport" "mode"]
         "Smoothed time from SYN to SYN-ACK of the last minute's connections; absent where none was measured, as in modes that see no replies."
+    BACKEND_HANDSHAKES Counter "uvs_backend_handshakes_total" ["vip" "port" "proto" "rip" "rport" "mode" "result"]
+        "TCP handshakes of clients by how the real server answered, each connection once: `ok` (a SYN-ACK), `reset` (a RST), `timeout` (nothing by the third SYN, or at all); absent in modes that see no replies."
     BACKEND_UP Gauge "uvs_backend_up" ["vip" "port" "proto" "rip" "rport" "mode"]
         "1 while the MAC address of the real server's next hop is known, so that packets can be sent to it. UVS checks no application: that is keepalived's or ldirectord's part."
     BACKEND_OVERLOADED Gauge "uvs_backend_overloaded" ["vip" "port" "proto" "rip" "rport" "mode"]
@@ -268,6 +271,10 @@ metrics! {
         "Lines that the log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
     LOG_SUPPRESSED Counter "uvs_log_lines_suppressed_total" []
         "Lines left out of the log, since many like them had just been written; a line says how many and of what kind."
+    RECORDS Counter "uvs_connection_log_lines_total" []
+        "Lines that the connection log has: one for each connection that has ended of a logged service, and one for its start where that is asked for."
+    RECORDS_LOST Counter "uvs_connection_log_lines_lost_total" ["reason"]
+        "Lines that the connection log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."
 
     SNAPSHOT_AGE Gauge "uvs_snapshot_age_seconds" []
         "Age of the numbers served; a few milliseconds unless the daemon is stuck: then the last known numbers are served."
@@ -359,9 +366,20 @@ pub(crate) const BACKEND_SERIES: &[BackendSeries] = &[
         let micros = b.numbers.handshake;
         (micros > 0).then(|| f64::from(micros) / 1e6)
     }),
+    BackendSeries::by(&BACKEND_HANDSHAKES, "ok", |b| handshakes(b, |h| h.ok)),
+    BackendSeries::by(&BACKEND_HANDSHAKES, "reset", |b| handshakes(b, |h| h.reset)),
+    BackendSeries::by(&BACKEND_HANDSHAKES, "timeout", |b| {
+        handshakes(b, |h| h.timeout)
+    }),
     BackendSeries::one(&BACKEND_UP, |b| Some(b.reachable.into())),
     BackendSeries::one(&BACKEND_OVERLOADED, |b| Some(b.numbers.overloaded.into())),
 ];
+
+/// A number of a real server's handshakes, where they are seen.
+fn handshakes(b: &BackendMetrics, of: fn(&HandshakeNumbers) -> u64) -> Option<f64> {
+    let seen = b.spec.forwarding.passes_replies();
+    seen.then(|| of(&b.numbers.handshakes) as f64)
+}
 
 const BACKEND_OF_NODE: &[&str] = &[
     "local_address",

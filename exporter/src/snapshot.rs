@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByReason, Counters, Stats};
 use uvs_core::flow::Addr;
-use uvs_core::numbers::{LogLosses, ServerNumbers, ServiceNumbers, SyncNumbers};
+use uvs_core::numbers::{LogLosses, RecordNumbers, ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{ServerSpec, ServiceKey};
 
 /// Upper bounds of the forwarding latency's buckets in seconds: 1 µs to 100 ms.
@@ -64,6 +64,8 @@ pub struct MetricSnapshot {
     pub netlink_overruns: u64,
     /// What the daemon's log lacks.
     pub log: LogLosses,
+    /// What the connection log has and lacks.
+    pub records: RecordNumbers,
     /// The program in the kernel.
     pub hook: HookMetrics,
     /// How often the guard was put up again after it was removed, and repaired after it was damaged.

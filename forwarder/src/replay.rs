@@ -24,6 +24,7 @@ use uvs_core::frame::{Frame, Offload};
 use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::DropReason;
 
+use crate::connection_log::ConnectionLog;
 use crate::daemon::Placement;
 use crate::port::fan_out::FanOut;
 use crate::port::filter::{FilterSpec, Program};
@@ -33,7 +34,7 @@ use crate::port::{
     RxStatistics, Transmit,
 };
 use crate::worker::{Desired, Ports};
-use crate::workers::Workers;
+use crate::workers::{Common, Workers};
 
 /// Bytes of a slot: a frame of an Ethernet MTU with its headroom.
 const SLOT: usize = 2048;
@@ -143,8 +144,13 @@ pub fn play(parts: Vec<Part>, fib: Arc<Fib>, snapshot: Arc<Snapshot>) -> Result<
         times.push(time);
     }
     // Each has connections of its own, and frames of no other's.
-    let fan = (Fan::new(1, 0), Limits::default().local_ports);
-    let mut workers = Workers::start(staffed, fib, &Placement::default(), fan, || ())?;
+    let common = Common {
+        placement: &Placement::default(),
+        fan: Fan::new(1, 0),
+        local_ports: Limits::default().local_ports,
+        log: &ConnectionLog::default(),
+    };
+    let mut workers = Workers::start(staffed, fib, &common, || ())?;
     let played = (|| {
         workers.put_in_force(Desired {
             snapshot,

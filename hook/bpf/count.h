@@ -1,4 +1,4 @@
-/* What is counted, for each CPU: of a port, and of a server. */
+/* What is counted: for each CPU of a port, and of a server; of a connection where that is asked for. */
 #ifndef UVS_COUNT_H
 #define UVS_COUNT_H
 
@@ -44,6 +44,16 @@ INLINE void count_server(u64 server, u32 direction, u64 bytes)
 {
 	u64 key = server * 2 + direction;
 	add(bpf_map_lookup_elem(&totals, &key), bytes);
+}
+
+/* Of a connection by itself. Two CPUs may have packets of one direction in the same instant. */
+INLINE void count_conn(u64 key, u64 bytes)
+{
+	struct total *total = bpf_map_lookup_elem(&counted, &key);
+	if (total) {
+		__sync_fetch_and_add(&total->packets, 1);
+		__sync_fetch_and_add(&total->bytes, bytes);
+	}
 }
 
 #endif

@@ -352,6 +352,8 @@ INLINE u32 forward(struct __sk_buff *skb, struct control *c, struct packet *p, u
 		conn->client_packets++;
 	conn->last_seen = now;
 	count_server(place, direction, p->len);
+	if (word >> 8 & FLAG_COUNTS)
+		count_conn(key, p->len);
 	u32 len = skb->len;
 	*action = TC_ACT_SHOT;
 	if (change(skb, c, p, leg, hop, atomics) == 0)

@@ -76,6 +76,7 @@ struct conn {
 #define FLAG_UP 0x04        /* its frames go to the engine */
 #define FLAG_TELLS 0x08     /* an event when it is proven */
 #define FLAG_OPENING 0x10   /* FULLNAT: what answers the SYN and is no SYN-ACK is the engine's */
+#define FLAG_COUNTS 0x20    /* its own packets and bytes are counted */
 MAP(conns);
 
 /* Cell * 2 + direction -> what becomes of its frames, which change nothing of it but `port`. */
@@ -120,6 +121,9 @@ struct total {
 	u64 bytes;
 };
 MAP(totals);
+
+/* Cell * 2 + direction -> the same of one connection that FLAG_COUNTS asks it of; CPUs share it. */
+MAP(counted);
 
 /* Interface -> its place among the cells; place * CELLS + CELL_* or UP_*, per CPU. */
 #define CELLS 32

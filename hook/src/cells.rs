@@ -72,13 +72,15 @@ impl Conn {
         let says = |is: bool, what: u64| if is { what } else { 0 };
         let flags = says(taken.up, flag::UP)
             | says(taken.tells_proven, flag::TELLS)
-            | says(opens, flag::OPENING);
+            | says(opens, flag::OPENING)
+            | says(taken.counts, flag::COUNTS);
         if tracks_anew {
             let tracked = state_of(&taken.tracked);
             self.word
                 .store(half(taken.birth) | flags | tracked, Release);
         } else {
-            self.set_flags(flag::UP | flag::TELLS | flag::OPENING, flags);
+            let asked = flag::UP | flag::TELLS | flag::OPENING | flag::COUNTS;
+            self.set_flags(asked, flags);
         }
         self.generation.store(taken.generation, Release);
     }

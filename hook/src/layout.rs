@@ -30,6 +30,7 @@ pub(crate) mod flag {
     pub(crate) const UP: u64 = 0x04 << 8;
     pub(crate) const TELLS: u64 = 0x08 << 8;
     pub(crate) const OPENING: u64 = 0x10 << 8;
+    pub(crate) const COUNTS: u64 = 0x20 << 8;
 }
 
 /// What [`Leg::kind`] says.
@@ -153,6 +154,12 @@ shared! {
         kind: AtomicU32,
         /// The program's.
         port: AtomicU64,
+    }
+
+    /// `struct total`, of a connection.
+    struct Total (16) {
+        packets: AtomicU64,
+        bytes: AtomicU64,
     }
 
     /// `struct hop`.

@@ -11,7 +11,8 @@ use uvs_core::wire::tcp::flag as bit;
 
 use crate::error::HookError;
 use crate::layout::{
-    CELLS, Conn, Control, EVENTS, Hop, Kept, Leg, REMOVALS, Removal, STATES, Server, bytes, step,
+    CELLS, Conn, Control, EVENTS, Hop, Kept, Leg, REMOVALS, Removal, STATES, Server, Total, bytes,
+    step,
 };
 use crate::sys::map::{MMAPABLE, Map, NO_PREALLOC, Shape, kind};
 use crate::sys::memory::{Array, Shared};
@@ -45,7 +46,7 @@ impl Default for Limits {
 
 /// The version of what lies in the maps, the places of the modes among it: those of another version are neither opened
 /// where they are pinned, nor taken over.
-pub(crate) const VERSION: u64 = 2;
+pub(crate) const VERSION: u64 = 3;
 /// Datagrams in fragments that are remembered.
 const FRAGMENTS: u32 = 16_384;
 /// Bytes of the ring of events: 43,690 of them.
@@ -96,8 +97,8 @@ macro_rules! maps {
 }
 
 maps! {
-    control, flows4, flows6, conns, legs, hops, servers, totals, ports, cells, states, events, removals, rules,
-    addresses, networks, fragments, kept,
+    control, flows4, flows6, conns, legs, hops, servers, totals, counted, ports, cells, states, events, removals,
+    rules, addresses, networks, fragments, kept,
 }
 
 /// What each is.
@@ -120,6 +121,7 @@ fn shape(name: &str, limits: &Limits) -> Shape {
         "hops" => array::<Hop>(limits.hops),
         "servers" => array::<Server>(limits.servers),
         "totals" => shape(kind::PERCPU_ARRAY, 4, 16, limits.servers * 2, 0),
+        "counted" => array::<Total>(connections * 2),
         "ports" => hash(4, 4, limits.ports),
         "cells" => shape(kind::PERCPU_ARRAY, 4, 16, limits.ports * CELLS, 0),
         "states" => shape(
@@ -235,6 +237,7 @@ pub(crate) struct Memory {
     pub(crate) legs: Array<Leg>,
     pub(crate) hops: Array<Hop>,
     pub(crate) servers: Array<Server>,
+    pub(crate) counted: Array<Total>,
     pub(crate) removals: Array<Removal>,
     pub(crate) kept: Array<Kept>,
 }
@@ -251,6 +254,7 @@ impl Memory {
             legs: of(&maps.legs)?,
             hops: of(&maps.hops)?,
             servers: of(&maps.servers)?,
+            counted: of(&maps.counted)?,
             removals: of(&maps.removals)?,
             kept: of(&maps.kept)?,
         })

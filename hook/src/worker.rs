@@ -19,7 +19,7 @@ use crate::cells::{CLIENT_KEY, SERVER_KEY, target};
 use crate::events::Events;
 use crate::hook::{Hook, lock};
 use crate::kept;
-use crate::layout::{self, Conn, Key, Leg, REMOVALS, control, flag, words};
+use crate::layout::{self, Conn, Key, Leg, REMOVALS, Total, control, flag, words};
 
 /// The hook, as one worker has it.
 pub struct Worker {
@@ -52,6 +52,13 @@ impl Worker {
     fn legs(&self, cell: Cell) -> Option<[&Leg; 2]> {
         let legs = self.hook.memory.legs.get(cell.0 as usize * 2..)?;
         legs.first_chunk::<2>().map(|[to, back]| [to, back])
+    }
+
+    /// What is counted of a cell's connection: from the client, and from the server.
+    fn totals(&self, cell: Cell) -> &[Total] {
+        let at = cell.0 as usize * 2;
+        let totals = self.hook.memory.counted.get(at..at + 2);
+        totals.unwrap_or_default()
     }
 
     fn set_server(&self, order: &ServerOrder) {
@@ -149,6 +156,10 @@ impl Worker {
         if !conn.is(taken.birth) {
             self.hook.taken.fetch_add(1, Relaxed);
             conn.clear();
+            for total in self.totals(taken.cell) {
+                total.packets.store(0, Relaxed);
+                total.bytes.store(0, Relaxed);
+            }
         }
         // Before the cell says whose it is: what a killed daemon leaves is whole.
         kept::keep(&kept.words, &taken.kept);
@@ -280,6 +291,19 @@ impl Offload for Worker {
 
     fn events_lost(&self) -> u64 {
         self.hook.memory.control().events_lost.load(Relaxed)
+    }
+
+    fn counted(&self, cell: Cell, birth: Birth) -> Traffic {
+        let totals = self.totals(cell);
+        let ([input, output], Some(_)) = (totals, self.conn(cell, birth)) else {
+            return Traffic::default();
+        };
+        Traffic {
+            in_packets: input.packets.load(Relaxed),
+            out_packets: output.packets.load(Relaxed),
+            in_bytes: input.bytes.load(Relaxed),
+            out_bytes: output.bytes.load(Relaxed),
+        }
     }
 
     fn traffic(&self, server: ServerCell) -> Traffic {

@@ -17,6 +17,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("ipvsadm", "ipvsadm"),
+    ("jq", "jq"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("nginx", "nginx-light"),

@@ -161,6 +161,15 @@ fn a_rule_that_uvs_cannot_follow_is_named_and_the_others_are_not() {
 }
 
 #[test]
+fn a_server_without_the_vip_or_without_its_tunnel() {
+    let gone = "ip address del 192.168.0.38/32 dev lo";
+    let cases_of = |mode, case| cases(mode, Options::default(), "true", &[case]);
+    cases_of(Mode::Dr, ("server_without_vip", Server(0), gone));
+    let down = "uvs rs down --mode ipip --vip 192.168.80.120";
+    cases_of(Mode::Ipip, ("server_no_tunnel", Server(1), down));
+}
+
+#[test]
 fn a_vip_that_nobody_has() {
     let taken = "ip address del 192.168.0.38/32 dev eth0";
     cases(

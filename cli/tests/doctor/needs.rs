@@ -53,6 +53,7 @@ fn a_configuration_is_looked_at_without_a_daemon() {
         "hook_unpinned",
         "nat_no_reply",
         "fullnat_no_reply",
+        "server_no_answers",
     ];
     assert_eq!(told.not_made(), of_a_daemon);
     // Nobody keeps its neighbours, so they are asked.

@@ -23,6 +23,11 @@ impl Heir {
         Self(Some(pid.expect("a process")))
     }
 
+    /// Signals it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.0.expect("it runs"), signal).expect("signalled");
+    }
+
     /// It has handed over, and ends.
     pub(crate) fn ended(mut self) {
         let pid = self.0.take().expect("it ran");

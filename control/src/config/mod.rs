@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod connection_log;
 mod error;
 mod fields;
 mod hook;
@@ -38,6 +39,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 use crate::protocol::SyncRequest;
+pub use connection_log::{ConnectionLogging, LogTo};
 pub use error::{ConfigError, Finding};
 pub use hook::Hook;
 pub use metrics::{Listen, Metrics};
@@ -94,6 +96,8 @@ pub struct Config {
     pub marks: Vec<MarkRule>,
     /// Who is kept out.
     pub access: AllConfigured,
+    /// Where connections are logged, where any are.
+    pub connection_log: Option<ConnectionLogging>,
     /// Whether the host's own firewall is followed.
     pub host_firewall: HostFirewall,
     /// How much is given to the kernel.

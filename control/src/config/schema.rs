@@ -11,7 +11,10 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
-use super::{Config, Known, access, hook, marks, metrics, own, plugins, service, sync, workers};
+use super::{
+    Config, ConnectionLogging, Known, access, connection_log, hook, marks, metrics, own, plugins,
+    service, sync, workers,
+};
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
@@ -29,6 +32,7 @@ const KEYS: &[&str] = &[
     "deny_file",
     "allow_file",
     "host_firewall",
+    "connection_log",
     "hook",
     "workers",
     "worker_cpus",
@@ -48,7 +52,7 @@ const TIMEOUT: RangeInclusive<i64> = 1..=2_147_483;
 /// Bytes of an interface's name (`IFNAMSIZ` less its NUL).
 const MAX_INTERFACE: usize = 15;
 /// Bytes of a unix socket's path (`sun_path` less its NUL).
-const MAX_SOCKET: usize = 107;
+pub(super) const MAX_SOCKET: usize = 107;
 
 /// Reads a whole file.
 pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>> {
@@ -61,7 +65,9 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
     plugins::load(&plugins, &named, &schedulers);
     let everywhere = access::read(&top);
     let mut lists = AllConfigured::from([(None, everywhere)]);
-    let (services, marks) = services(&top, &schedulers, &mut lists);
+    let connection_log = connection_log::read(&top);
+    let known = (&*schedulers, connection_log.as_ref());
+    let (services, marks) = services(&top, known, &mut lists);
     lists.retain(|_, list| !list.is_empty());
     let config = Config {
         interfaces: interfaces(&top),
@@ -77,6 +83,7 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         services,
         marks,
         access: lists,
+        connection_log,
         host_firewall: access::host_firewall(&top),
         hook: hook::read(&top),
         workers: workers::read(&top),
@@ -229,7 +236,7 @@ fn sysctls(top: &Fields<'_>) -> Sysctls {
 /// The services, and what their firewall marks match; their deny and allow lists go to `lists`.
 fn services(
     top: &Fields<'_>,
-    schedulers: &Schedulers,
+    known: (&Schedulers, Option<&ConnectionLogging>),
     lists: &mut AllConfigured,
 ) -> (Vec<ServiceSpec>, Vec<MarkRule>) {
     let mut seen: HashMap<ServiceKey, Range<usize>> = HashMap::new();
@@ -240,7 +247,7 @@ fn services(
         .map(|value| value.items())
         .unwrap_or_default()
     {
-        let Some((address, spec, list)) = service::read(&value, schedulers, &mut marks) else {
+        let Some((address, spec, list)) = service::read(&value, known, &mut marks) else {
             continue;
         };
         if let Some(first) = seen.get(&spec.key) {

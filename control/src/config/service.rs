@@ -11,7 +11,9 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{access, address, modes, persistence, server, teardown};
+use super::{
+    ConnectionLogging, access, address, connection_log, modes, persistence, server, teardown,
+};
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -36,6 +38,7 @@ const KEYS: &[&str] = &[
     "allow",
     "deny_file",
     "allow_file",
+    "connection_log",
     "new_connections_per_second",
     "new_connections_burst",
     "new_connections_per_client",
@@ -67,7 +70,7 @@ const SLOW_START: RangeInclusive<i64> = 0..=86_400;
 /// wrong. What a firewall mark matches goes to `marks`.
 pub(super) fn read<'a>(
     value: &Value<'a>,
-    schedulers: &Schedulers,
+    (schedulers, log): (&Schedulers, Option<&ConnectionLogging>),
     marks: &mut Distinct,
 ) -> Option<(Value<'a>, ServiceSpec, Configured)> {
     let fields = value.fields(KEYS)?;
@@ -102,6 +105,7 @@ pub(super) fn read<'a>(
     spec.servers = servers(&fields, vip, mode);
     spec.local = local_addresses(&fields, value, mode, &spec);
     scheduler_settings(&fields, &mut spec);
+    connection_log::of_service(&fields, log, &mut spec);
     Some((at, spec, access::read(&fields)))
 }
 

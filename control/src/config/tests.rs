@@ -6,8 +6,8 @@ use std::path::Path;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey, TeardownPolicy,
-    TunnelChecksum, TunnelKind,
+    ConnectionLog, Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey,
+    TeardownPolicy, TunnelChecksum, TunnelKind,
 };
 
 use super::*;
@@ -341,6 +341,35 @@ fn sync_daemons_speak_to_a_group_or_one_by_one() {
 }
 
 #[test]
+fn where_connections_are_logged_and_which_services_are() {
+    let services = "[[service]]\ntcp = \"192.0.2.1:80\"\nconnection_log = true\n[[service]]\ntcp = \"192.0.2.1:81\"\n\
+                    connection_log = false\n[[service]]\ntcp = \"192.0.2.1:82\"";
+    for (written, to) in [
+        ("/var/log/c.log", LogTo::File("/var/log/c.log".into())),
+        ("journald", LogTo::Journald),
+        ("unix:/run/c.sock", LogTo::Unix("/run/c.sock".into())),
+    ] {
+        let table = format!("[connection_log]\nto = \"{written}\"\n");
+        let config = check(&format!("{table}{services}")).unwrap();
+        assert_eq!(to.to_string(), written);
+        let logging = ConnectionLogging {
+            to,
+            starts: false,
+            queue: 8192,
+        };
+        assert_eq!(config.connection_log, Some(logging));
+        let of = |config: &Config| -> Vec<_> {
+            config.services.iter().map(|s| s.connection_log).collect()
+        };
+        let off = ConnectionLog::Off;
+        assert_eq!(of(&config), [ConnectionLog::Ends, off, off]);
+        let more = check(&format!("{table}starts = true\nqueue = 64\n{services}")).unwrap();
+        assert_eq!(of(&more), [ConnectionLog::StartsAndEnds, off, off]);
+        assert_eq!(more.connection_log.unwrap().queue, 64);
+    }
+}
+
+#[test]
 fn who_may_come_in_and_how_fast() {
     let config = check(
         r#"
@@ -467,6 +496,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[hook]\npins = \"bpf\"", ":2:8: hook.pins: \"bpf\" is not an absolute path; name a directory in a bpffs"),
     (S, "deny = [\"10.0.0.0/40\"]", ":3:9: service.deny: \"10.0.0.0/40\" has no prefix length; use a length from 0 to 32"),
     (S, "allow_file = \"/etc/uvs/a\"", ":3:14: service.allow_file: allows nothing that is not allowed without it"),
+    ("", "[connection_log]\nstarts = true", ":1:1: connection_log: says not where to; add: to = …; name a file by its absolute path"),
+    ("", "[connection_log]\nto = \"connections.log\"", ":2:6: connection_log.to: \"connections.log\" is no place for a log; name a file by its absolute path, \"journald\""),
+    ("", "[connection_log]\nto = \"unix:collector\"", "\"unix:collector\" is no place for a log"),
+    ("", "[connection_log]\nto = \"journald\"\nqueue = 1", ":3:9: connection_log.queue: 1 is out of range; use a whole number from 64 to 1048576"),
+    (S, "connection_log = true", ":3:18: service.connection_log: there is nowhere to log to; add at the top: [connection_log] with to = "),
     (S, "host_firewall = \"follow\"", ":3:1: service.host_firewall: unknown key"),
     (S, "new_connections_per_second = -1", ":3:30: service.new_connections_per_second: -1 is out of range; use a whole number from 0 to 10000000"),
     (S, "new_connections_burst = 5", ":3:25: service.new_connections_burst: has no effect; add new_connections_per_second = NUMBER"),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::Addr;
-use uvs_core::numbers::LogLosses;
+use uvs_core::numbers::{LogLosses, RecordNumbers};
 
 use super::HookStatus;
 
@@ -73,6 +73,9 @@ pub struct Info {
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,
+    /// What the connection log has and lacks.
+    #[serde(default)]
+    pub connection_log: RecordNumbers,
 }
 
 /// How other programs of the host have treated the guard.

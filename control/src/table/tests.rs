@@ -6,8 +6,8 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, TeardownPolicy, Tunnel,
-    TunnelChecksum, TunnelKind,
+    ConnectionLog, Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, TeardownPolicy,
+    Tunnel, TunnelChecksum, TunnelKind,
 };
 use uvs_core::snapshot::Timeouts;
 
@@ -107,15 +107,18 @@ fn a_list_is_of_a_service_that_is_there_and_outlives_it() {
 }
 
 #[test]
-fn an_edit_by_ipvsadm_keeps_the_limits_of_new_connections() {
+fn an_edit_by_ipvsadm_keeps_what_it_has_no_words_for() {
     let mut table = Table::new(Schedulers::builtin());
     let mut limited = ServiceSpec::new(key(80), "rr");
     limited.new_connections.per_client = 5;
+    limited.connection_log = ConnectionLog::Ends;
     table.add_service(limited).expect("added");
     table
         .edit_service(ServiceSpec::new(key(80), "wlc"))
         .expect("edited");
-    assert_eq!(table.services()[0].new_connections.per_client, 5);
+    let edited = &table.services()[0];
+    assert_eq!(edited.new_connections.per_client, 5);
+    assert_eq!(edited.connection_log, ConnectionLog::Ends);
 }
 
 #[test]

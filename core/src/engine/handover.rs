@@ -101,7 +101,7 @@ impl<R: Recorder> Engine<R> {
         };
         let goes_on = birth.is_some() && self.flows.birth_of(id) == birth;
         if goes_on && self.counters.out_of_window == out_of_window {
-            self.hand_back(t.packet, (id, side), before);
+            self.hand_back((t.now, t.packet), (id, side), before);
         }
         if goes_on {
             self.flows.offer_again(id);
@@ -114,7 +114,12 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Tells the kernel what a packet has made of a connection that was `before`.
-    fn hand_back(&mut self, packet: &Packet, (id, side): (ConnId, Side), mut before: Conn) {
+    fn hand_back(
+        &mut self,
+        (now, packet): (Instant, &Packet),
+        (id, side): (ConnId, Side),
+        mut before: Conn,
+    ) {
         for _ in 0..TRIES {
             if self.flows.put(id, &before) {
                 return;
@@ -123,6 +128,7 @@ impl<R: Recorder> Engine<R> {
             self.flows.catch_up_with(id);
             before = *self.flows.conn(id);
             let by = Tracking {
+                now,
                 timeouts: self.desired.timeouts(),
                 strict: self.upkeep.is_strict(self.desired.sysctls()),
             };

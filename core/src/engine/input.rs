@@ -184,10 +184,11 @@ impl<R: Recorder> Engine<R> {
     /// Counts, tracks and sends a client's packet to its server.
     fn forward(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         self.flows.count_input(id);
+        self.flows.note_asked(t.now, id, t.packet);
         let c = self.flows.conn(id);
-        let (place, mode) = (c.backend, self.mode_of(c));
+        let mode = self.mode_of(c);
         self.flows
-            .count_packet(place, false, u64::from(t.packet.ip_len));
+            .count_packet(id, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         self.flows.tell_peers(t.now, id);
         let c = self.flows.conn(id);

@@ -284,6 +284,7 @@ impl<R: Recorder> Engine<R> {
             return;
         }
         let by = Tracking {
+            now: t.now,
             timeouts: self.desired.timeouts(),
             strict: self.upkeep.is_strict(self.desired.sysctls()),
         };

@@ -19,6 +19,7 @@ use crate::fragment::{Reassembled, Reassembler};
 use crate::frame::Frame;
 use crate::mode::ModeDef;
 use crate::outbox::Outbox;
+use crate::record::Record;
 use crate::service::ServiceKey;
 use crate::snapshot::Limits;
 use crate::time::Instant;
@@ -239,6 +240,18 @@ impl<R: Recorder> Engine<R> {
     /// What happened to servers since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.flows.take_events()
+    }
+
+    /// Hands over what the connection log is to say since this was called last, in the order in which it happened; how
+    /// much of it was lost, as it was not taken in time.
+    pub fn take_records(&mut self, take: impl FnMut(Record)) -> u64 {
+        self.flows.take_records(take)
+    }
+
+    /// Hands over what the connection log is to say of all connections that are still there when the daemon stops.
+    /// They stay as they are.
+    pub fn log_stop(&self, now: Instant, take: impl FnMut(Record)) {
+        self.flows.log_stop(now, take);
     }
 
     /// Compares what is counted of servers with what the connection table has, for tests.

@@ -59,7 +59,7 @@ impl<R: Recorder> Engine<R> {
         };
         self.counters.icmp_translated += 1;
         self.flows
-            .count_packet(c.backend, true, (bytes.len() - inner) as u64);
+            .count_packet(id, true, (bytes.len() - inner) as u64);
         let notice = Notice {
             message: told,
             from: c.vip.addr,

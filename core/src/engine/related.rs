@@ -121,7 +121,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         self.flows
-            .count_packet(c.backend, false, u64::from(t.packet.ip_len));
+            .count_packet(id, false, u64::from(t.packet.ip_len));
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
@@ -176,7 +176,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(DropReason::BadChecksum);
         }
         self.flows
-            .count_packet(c.backend, true, u64::from(t.packet.ip_len));
+            .count_packet(id, true, u64::from(t.packet.ip_len));
         let path = self.path(id);
         let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;

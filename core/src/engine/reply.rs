@@ -32,14 +32,14 @@ impl<R: Recorder> Engine<R> {
             _ => false,
         };
         let c = self.flows.conn(id);
-        let (place, mode) = (c.backend, self.catalog.mode(c.mode()));
+        let mode = self.catalog.mode(c.mode());
         if is_opening(c)
             && let Some(verdict) = self.reopen(t, id)
         {
             return verdict;
         }
         self.flows
-            .count_packet(place, true, u64::from(t.packet.ip_len));
+            .count_packet(id, true, u64::from(t.packet.ip_len));
         self.flows.measure_handshake(t.now, id, t.packet);
         self.follow(t, id, true);
         let mut leg = Leg {

@@ -19,6 +19,7 @@ pub mod random;
 pub mod ranks;
 pub(crate) mod rate;
 pub(crate) mod reasons;
+pub mod record;
 pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;

@@ -29,6 +29,70 @@ impl AddAssign for ServiceNumbers {
     }
 }
 
+/// How a real server has answered TCP handshakes since it was added: each connection once. All 0 where its packets do not
+/// pass the director.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HandshakeNumbers {
+    /// By a SYN-ACK.
+    pub ok: u64,
+    /// By a RST.
+    pub reset: u64,
+    /// Not at all: by the third SYN, or until the connection's time was over.
+    pub timeout: u64,
+    /// Those that failed since the last that did not.
+    pub failed_in_a_row: u32,
+    /// Whole seconds since the last that did not fail; `None` = there was none.
+    pub ok_ago: Option<u64>,
+    /// Whole seconds since the last that failed; `None` = there was none.
+    pub failed_ago: Option<u64>,
+}
+
+impl HandshakeNumbers {
+    /// So many that failed one after the other are no accident.
+    pub const DEAD: u32 = 3;
+
+    /// Whether the server answers none, as far as is known.
+    pub fn is_dead(&self) -> bool {
+        let later = self
+            .ok_ago
+            .is_none_or(|ok| self.failed_ago.is_some_and(|failed| failed <= ok));
+        self.failed_in_a_row >= Self::DEAD && later
+    }
+
+    /// The failures since the last answer, in words.
+    pub fn failures(&self) -> String {
+        format!(
+            "{} handshakes in a row failed, the last {} s ago; in all {} reset, {} timed out",
+            self.failed_in_a_row,
+            self.failed_ago.unwrap_or_default(),
+            self.reset,
+            self.timeout
+        )
+    }
+}
+
+/// Of several engines together: the last of any is the last of all.
+impl AddAssign for HandshakeNumbers {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            ok,
+            reset,
+            timeout,
+            failed_in_a_row,
+            ok_ago,
+            failed_ago,
+        } = other;
+        let last = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        self.ok += ok;
+        self.reset += reset;
+        self.timeout += timeout;
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(failed_in_a_row);
+        self.ok_ago = last(self.ok_ago, ok_ago);
+        self.failed_ago = last(self.failed_ago, failed_ago);
+    }
+}
+
 /// What is counted of a real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -43,6 +107,8 @@ pub struct ServerNumbers {
     pub effective_weight: f64,
     /// Smoothed time of its TCP handshakes in microseconds, 0 = not known.
     pub handshake: u32,
+    /// How it has answered them.
+    pub handshakes: HandshakeNumbers,
     /// Connections that are not over: neither closed by both sides nor reset.
     pub open: u32,
     /// Seconds since its weight became 0, while it is; rounded down.
@@ -63,6 +129,7 @@ impl AddAssign for ServerNumbers {
             persistent,
             effective_weight,
             handshake,
+            handshakes,
             open,
             draining,
             overloaded,
@@ -73,6 +140,7 @@ impl AddAssign for ServerNumbers {
         self.persistent += persistent;
         self.effective_weight = self.effective_weight.min(effective_weight);
         self.handshake = self.handshake.max(handshake);
+        self.handshakes += handshakes;
         self.open += open;
         self.draining = self.draining.max(draining);
         self.overloaded |= overloaded;
@@ -170,6 +238,25 @@ impl AddAssign for LogLosses {
         self.queue_full += more.queue_full;
         self.write_failed += more.write_failed;
         self.suppressed += more.suppressed;
+    }
+}
+
+/// Lines that the connection log has, and those that it lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordNumbers {
+    /// Written.
+    pub written: u64,
+    /// Lost, since those before them were not written fast enough.
+    pub queue_full: u64,
+    /// Lost, since they could not be written.
+    pub write_failed: u64,
+}
+
+impl AddAssign for RecordNumbers {
+    fn add_assign(&mut self, more: Self) {
+        self.written += more.written;
+        self.queue_full += more.queue_full;
+        self.write_failed += more.write_failed;
     }
 }
 

@@ -29,6 +29,8 @@ pub use room::{HandedOver, Reach, Room};
 
 pub use crate::sequence::WINDOW;
 
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 use crate::counters::Stats;
@@ -70,6 +72,10 @@ pub trait Hook: Send {
 
     /// What was forwarded of a server's connections since the cell was first used, whoever had it.
     fn traffic(&self, server: ServerCell) -> Traffic;
+
+    /// What was forwarded in the kernel of a connection that was taken with [`Taken::counts`], since it was first
+    /// taken; nothing where the cell is not this one's.
+    fn counted(&self, cell: Cell, birth: Birth) -> Traffic;
 }
 
 /// What the program keeps of a connection as its packets pass. TCP moves by [`tcp::next`](crate::tcp::next) and
@@ -147,6 +153,15 @@ impl Traffic {
             self.in_packets += 1;
             self.in_bytes += bytes;
         }
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.in_packets += more.in_packets;
+        self.out_packets += more.out_packets;
+        self.in_bytes += more.in_bytes;
+        self.out_bytes += more.out_bytes;
     }
 }
 

@@ -185,6 +185,26 @@ impl NewConnections {
     }
 }
 
+/// What the connection log says of a service's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Each one's end, with all there is to say.
+    Ends,
+    /// Each one's start as well.
+    StartsAndEnds,
+}
+
+impl ConnectionLog {
+    /// Whether they are logged.
+    pub const fn is_on(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+}
+
 /// A virtual service as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -214,6 +234,9 @@ pub struct ServiceSpec {
     /// How fast new connections may come.
     #[serde(default)]
     pub new_connections: NewConnections,
+    /// What is logged of its connections.
+    #[serde(default)]
+    pub connection_log: ConnectionLog,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -233,6 +256,7 @@ impl ServiceSpec {
             slow_start: 0,
             teardown: TeardownPolicy::default(),
             new_connections: NewConnections::default(),
+            connection_log: ConnectionLog::default(),
             servers: Vec::new(),
         }
     }

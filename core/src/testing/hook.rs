@@ -78,6 +78,8 @@ pub struct Entry {
     pub taken: Taken,
     /// What has become of it.
     pub seen: Seen,
+    /// What was forwarded of it, where that is counted.
+    pub counted: Traffic,
 }
 
 impl Model {
@@ -135,6 +137,7 @@ impl Memory {
         // While it was known, nothing was tracked.
         let before = before.filter(|e| e.taken.forward.is_some());
         let seen = before.map_or(fresh, |e| e.seen);
+        let counted = before.map_or_else(Traffic::default, |e| e.counted);
         for key in [taken.client_key(), taken.server_key()]
             .into_iter()
             .flatten()
@@ -146,6 +149,7 @@ impl Memory {
             Entry {
                 taken: *taken,
                 seen,
+                counted,
             },
         );
         true
@@ -238,5 +242,11 @@ impl Hook for Model {
     fn traffic(&self, server: ServerCell) -> Traffic {
         let memory = self.memory();
         memory.traffic.get(&server).copied().unwrap_or_default()
+    }
+
+    fn counted(&self, cell: Cell, birth: Birth) -> Traffic {
+        let memory = self.memory();
+        let entry = memory.entry(cell, birth);
+        entry.map_or_else(Traffic::default, |e| e.counted)
     }
 }

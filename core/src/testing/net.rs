@@ -64,7 +64,7 @@ pub const fn client(family: Family) -> Endpoint {
 }
 
 /// Interfaces, addresses, routes and neighbours of the director.
-pub(super) fn fib() -> Fib {
+pub fn fib() -> Fib {
     let mut f = Fib::new();
     (f.forwarding, f.forwarding_ipv6) = (true, true);
     for (port, mac) in [(CLIENTS, DIRECTOR_MAC), (SERVERS, SERVERS_MAC)] {

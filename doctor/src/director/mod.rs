@@ -4,6 +4,7 @@
 mod firewall;
 mod fullnat;
 mod guarding;
+mod has_vip;
 mod hook;
 mod kernel;
 mod needs;
@@ -28,6 +29,7 @@ use uvs_core::access::Access;
 use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, NextHop, Query, Unreachable};
 use uvs_core::marks::Destination;
+use uvs_core::numbers::HandshakeNumbers;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::wire::ethernet::{Mac, mac_text};
 use uvs_forwarder::netlink::{Mirror, Unfollowed};
@@ -54,6 +56,7 @@ pub(super) const FAMILIES: &[&[Made]] = &[
     firewall::CHECKS,
     vips::CHECKS,
     reach::CHECKS,
+    has_vip::CHECKS,
     replies::CHECKS,
     fullnat::CHECKS,
     sizes::CHECKS,
@@ -117,13 +120,19 @@ pub(super) struct Counted {
     pub(super) stats: Stats,
     /// Per second.
     pub(super) rates: Stats,
+    /// How it has answered clients.
+    pub(super) handshakes: HandshakeNumbers,
 }
 
 impl Counted {
     /// A server that nobody has counted anything for.
     pub(super) fn nothing(spec: ServerSpec) -> Self {
-        let (stats, rates) = (Stats::default(), Stats::default());
-        Self { spec, stats, rates }
+        Self {
+            spec,
+            stats: Stats::default(),
+            rates: Stats::default(),
+            handshakes: HandshakeNumbers::default(),
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 use uvs_core::flow::Protocol;
 use uvs_core::service::{Forwarding, ServiceKey};
 
-use super::words::alone;
+use super::words::{alone, set_weight};
 use super::{Director, Made, Server};
 use crate::catalog::Check;
 use crate::finding::{Finding, NotMade, Seen};
 
-pub(super) const CHECKS: &[Made] = &[(Check::NatNoReply, nat), (Check::FullNatNoReply, fullnat)];
+pub(super) const CHECKS: &[Made] = &[
+    (Check::NatNoReply, nat),
+    (Check::FullNatNoReply, fullnat),
+    (Check::ServerNoAnswers, dead),
+];
 
 /// Packets to a server, without one back, from which on it is no coincidence: a first SYN and its repeats.
 const ENOUGH: u64 = 3;
@@ -43,6 +47,42 @@ fn fullnat(d: &Director<'_>) -> Result<Seen, NotMade> {
     )
 }
 
+/// Servers whose last handshakes have all failed.
+fn dead(d: &Director<'_>) -> Result<Seen, NotMade> {
+    of_daemon(d)?;
+    let mut seen = Seen::default();
+    let answering = |s: &Server<'_>| s.status.spec.forwarding.passes_replies();
+    for server in d
+        .servers()
+        .filter(answering)
+        .filter(|s| must_answer(&s.service))
+    {
+        let handshakes = &server.status.handshakes;
+        let of = format!("{} of {}", server.status.spec.endpoint, server.service);
+        if handshakes.is_dead() {
+            seen.wrong(Finding::here(
+                Check::ServerNoAnswers,
+                format!("{of}: {}", handshakes.failures()),
+                set_weight(&server, 0),
+            ));
+        } else {
+            seen.well(format!("{of}: {} handshakes answered", handshakes.ok));
+        }
+    }
+    if seen == Seen::default() {
+        seen.well("no such server gets connections");
+    }
+    Ok(seen)
+}
+
+/// What is counted, a running daemon counts.
+fn of_daemon(d: &Director<'_>) -> Result<(), NotMade> {
+    let counts = d.wanted.daemon.is_some();
+    counts
+        .then_some(())
+        .ok_or_else(|| NotMade("the counters are a running daemon's".to_owned()))
+}
+
 /// Servers of a method that got packets and sent none; `fix` is told the director's address there.
 fn silent(
     d: &Director<'_>,
@@ -50,9 +90,7 @@ fn silent(
     check: Check,
     fix: impl Fn(&Server<'_>, String) -> String,
 ) -> Result<Seen, NotMade> {
-    if d.wanted.daemon.is_none() {
-        return Err(NotMade("the counters are a running daemon's".to_owned()));
-    }
+    of_daemon(d)?;
     let mut seen = Seen::default();
     let of_method = d.servers().filter(|s| s.status.spec.forwarding == method);
     for server in of_method.filter(|s| must_answer(&s.service)) {

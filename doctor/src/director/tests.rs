@@ -14,6 +14,7 @@ use uvs_core::counters::Stats;
 use uvs_core::fib::{Fib, Hop, Interface, Refusal, ReversePath, Route, Target};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::destinations;
+use uvs_core::numbers::HandshakeNumbers;
 use uvs_core::offload::Reach;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::verdict::PortId;
@@ -26,6 +27,7 @@ use crate::catalog::Check;
 use crate::finding::{NotMade, Seen};
 use crate::host::{Host, Offload};
 use crate::neighbour::{Answer, Question};
+use crate::probe::{Outcome, Probe};
 
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
 const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -46,6 +48,8 @@ struct Texts {
     /// What lacks for the hook.
     lack: Option<&'static str>,
     leftover: Option<&'static str>,
+    /// What comes of asking for the VIP.
+    vip: Outcome,
 }
 
 impl Host for Texts {
@@ -82,6 +86,10 @@ impl Host for Texts {
 
     fn largest(&self, _: &[(IpAddr, u32)]) -> Result<HashMap<IpAddr, u32>, NotMade> {
         Ok(self.sizes.clone())
+    }
+
+    fn has_vip(&self, probes: &[Probe]) -> Result<Vec<Outcome>, NotMade> {
+        Ok(vec![self.vip; probes.len()])
     }
 
     fn capabilities(&self) -> CapabilitySet {
@@ -400,6 +408,66 @@ fn replies_are_missed_of_connections_only_and_not_by_rounding() {
     assert_eq!(missed((2, 0), (2, 0)), None, "too early to tell");
     assert_eq!(missed((9, 1), (1, 0)), None, "a rounded rate");
     assert_eq!(missed((99, 50), (10, 0)).as_deref(), Some(fix), "no more");
+}
+
+#[test]
+fn a_server_whose_last_handshakes_failed_is_dead_and_one_that_answered_since_is_not() {
+    let host = Texts::default();
+    let found = |failed_in_a_row, failed_ago, ok_ago| {
+        let handshakes = HandshakeNumbers {
+            reset: 7,
+            failed_in_a_row,
+            failed_ago,
+            ok_ago,
+            ..HandshakeNumbers::default()
+        };
+        let server = Counted {
+            handshakes,
+            ..server(Forwarding::Nat)
+        };
+        command(Check::ServerNoAnswers, &director(&host, server))
+    };
+    let fix = "uvs ipvsadm -e -t 10.0.0.100:80 -r 10.0.0.2:80 -m -w 0";
+    assert_eq!(found(3, Some(1), Some(60)).as_deref(), Some(fix));
+    assert_eq!(found(3, Some(1), None).as_deref(), Some(fix));
+    assert_eq!(found(2, Some(1), None), None, "may be an accident");
+    assert_eq!(found(0, Some(60), Some(1)), None);
+}
+
+#[test]
+fn a_server_without_the_vip_or_without_the_tunnel_is_found() {
+    let found = |check, forwarding, vip, resolved: bool| {
+        let host = Texts {
+            vip,
+            ..Texts::default()
+        };
+        let mut director = director(&host, server(forwarding));
+        if resolved {
+            director.fib.set_neighbour(2, Addr::from(SERVER), [2; 6]);
+        }
+        command(check, &director)
+    };
+    let (vip, tunnel) = (Check::ServerWithoutVip, Check::ServerNoTunnel);
+    let fix = "uvs rs up --mode dr --vip 10.0.0.100";
+    let silent = Outcome::Silent;
+    assert_eq!(
+        found(vip, Forwarding::Dr, silent, true).as_deref(),
+        Some(fix)
+    );
+    assert_eq!(found(vip, Forwarding::Dr, Outcome::Answered, true), None);
+    assert_eq!(
+        found(vip, Forwarding::Dr, silent, false),
+        None,
+        "no next hop"
+    );
+    assert_eq!(found(vip, Forwarding::Nat, silent, true), None);
+    assert_eq!(found(vip, Forwarding::Tunnel, silent, true), None);
+    let fix = "uvs rs up --mode ipip --vip 10.0.0.100";
+    for outcome in [silent, Outcome::NoTunnel] {
+        let found = found(tunnel, Forwarding::Tunnel, outcome, true);
+        assert_eq!(found.as_deref(), Some(fix));
+    }
+    assert_eq!(found(tunnel, Forwarding::Dr, silent, true), None);
 }
 
 #[test]

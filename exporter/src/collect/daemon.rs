@@ -29,6 +29,14 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::LOG_LOST, &["queue_full"], log.queue_full as f64);
     to.add(&c::LOG_LOST, &["write_failed"], log.write_failed as f64);
     to.add(&c::LOG_SUPPRESSED, &[], log.suppressed as f64);
+    let records = &snapshot.records;
+    to.add(&c::RECORDS, &[], records.written as f64);
+    to.add(&c::RECORDS_LOST, &["queue_full"], records.queue_full as f64);
+    to.add(
+        &c::RECORDS_LOST,
+        &["write_failed"],
+        records.write_failed as f64,
+    );
     sync(snapshot, to);
     let reloads = &snapshot.reloads;
     to.add(&c::RELOADS, &["success"], reloads.succeeded as f64);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uvs_core::counters::{ByBulkResult, ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::numbers::{LogLosses, ServerNumbers, ServiceNumbers, SyncNumbers};
+use uvs_core::numbers::{LogLosses, RecordNumbers, ServerNumbers, ServiceNumbers, SyncNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
@@ -31,7 +31,7 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
     BackendMetrics {
         spec: ServerSpec {
             weight: 3,
-            ..ServerSpec::new(endpoint, Forwarding::Dr)
+            ..ServerSpec::new(endpoint, Forwarding::Nat)
         },
         numbers: ServerNumbers {
             effective_weight: 3.0,
@@ -151,6 +151,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
         neighbours: (2, 1),
         netlink_overruns: 0,
         log: LogLosses::default(),
+        records: RecordNumbers::default(),
         hook: hook(),
         guard_repairs: (0, 0),
         sync: vec![SyncMetrics {

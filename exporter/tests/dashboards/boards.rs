@@ -275,6 +275,10 @@ fn service_sharing() -> Vec<Panel> {
         panel(Lines, "Reachable by real server", "short", "1 while the next hop's MAC address is known.")
             .query(&of_service("min by (rip, rport) (uvs_backend_up{@})"), "{{rip}}:{{rport}}")
             .maximum(1.0),
+        panel(Lines, "Failed handshakes by real server", PER_SECOND, "Connections that clients opened and the real server reset or did not answer; seen where replies pass (NAT, FULLNAT).")
+            .query(&of_service(r#"sum by (rip, rport, result) (rate(uvs_backend_handshakes_total{@,result!="ok"}[$__rate_interval]))"#), "{{rip}}:{{rport}} {{result}}"),
+        panel(Lines, "Handshake time by real server", "s", "From SYN to SYN-ACK, smoothed; seen where replies pass.")
+            .query(&of_service("max by (rip, rport) (uvs_backend_handshake_seconds{@})"), "{{rip}}:{{rport}}"),
     ]
 }
 

@@ -30,6 +30,7 @@ impl Answers<ask::Info> for Daemon {
             absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
             log: self.log_losses(),
+            connection_log: self.connection_log.numbers(),
             guard: Some(self.guard_status()),
             hook: self.hook_status(&counted.all),
         })

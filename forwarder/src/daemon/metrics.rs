@@ -14,7 +14,7 @@ use hdrhistogram::Histogram as Recorded;
 use mio::Waker;
 use uvs_control::config::{Listen, Metrics};
 use uvs_core::engine::Report;
-use uvs_core::fib::{Fib, Query};
+use uvs_core::fib::Fib;
 use uvs_core::numbers::LogLosses;
 use uvs_core::service::{ServerSpec, ServiceSpec};
 use uvs_exporter::{
@@ -155,6 +155,7 @@ impl Daemon {
             sync: self.sync_metrics(status),
             reloads: self.reloads,
             log: self.log_losses(),
+            records: self.connection_log.numbers(),
             problems: self.problems(&fib),
         }
     }
@@ -234,7 +235,7 @@ fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
     let backend = |server: &ServerSpec| BackendMetrics {
         spec: *server,
         numbers: status::server_numbers(counted, server),
-        reachable: is_reachable(spec, server, fib),
+        reachable: status::is_reachable(spec, server, fib),
     };
     ServiceMetrics {
         key: spec.key,
@@ -243,13 +244,6 @@ fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
         numbers: status::service_numbers(counted),
         backends: spec.servers.iter().map(backend).collect(),
     }
-}
-
-/// Whether the MAC address of a server's next hop is known.
-fn is_reachable(service: &ServiceSpec, server: &ServerSpec, fib: &Fib) -> bool {
-    let local = service.local.first().copied();
-    let query = Query::to_server(server.endpoint.addr, server.forwarding, local);
-    fib.lookup(query).is_ok_and(|hop| hop.mac.is_some())
 }
 
 /// An address that several services share is as full as where it is fullest.

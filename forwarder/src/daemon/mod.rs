@@ -27,6 +27,7 @@ mod reload;
 mod removed_servers;
 mod settings;
 mod start;
+mod states;
 mod status;
 mod sync;
 mod takeover;
@@ -54,6 +55,7 @@ use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
+use crate::connection_log::ConnectionLog;
 use crate::firewall;
 use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
 use crate::ipvs::IpvsSocket;
@@ -72,6 +74,7 @@ use notify::Notifier;
 use rates::Rates;
 use removed_servers::RemovedServers;
 pub use start::{Options, Placement, run};
+use states::States;
 pub(crate) use upgrade::Carried;
 use upgrade::Upgrades;
 use uvs_control::access::ListFiles;
@@ -108,6 +111,8 @@ pub(crate) struct Daemon {
     /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
     removed_servers: RemovedServers,
+    /// What the servers are, so that changes are told.
+    states: States,
     /// The VIPs that are not the host's.
     unassigned: UnassignedVips,
     /// Owned VIPs that another host claims.
@@ -145,6 +150,7 @@ pub(crate) struct Daemon {
     upgrades: Upgrades,
     /// What the log had lost in the processes before this one.
     log_before: LogLosses,
+    connection_log: ConnectionLog,
 }
 
 impl Daemon {
@@ -223,6 +229,10 @@ impl Daemon {
             self.tell_status(counted.all.connections);
             let events = self.workers.settle(&counted.all.services);
             events.iter().for_each(network::log_event);
+            let services = self.table.services();
+            let fib = self.mirror.fib();
+            let changes = self.states.follow(services, &counted.all.services, &fib);
+            changes.iter().for_each(states::Change::log);
         }
     }
 
@@ -421,6 +431,7 @@ impl Daemon {
                         tracing::error!("the configuration was not reloaded: {}", e.message);
                     }
                 }
+                SIGUSR1 if self.connection_log.reopen() => {}
                 SIGUSR1 | SIGUSR2 => {
                     tracing::info!(
                         signal,
@@ -438,6 +449,7 @@ impl Daemon {
         self.notifier.stopping();
         self.report_totals();
         self.workers.stop();
+        self.connection_log.finish();
         self.tell_others();
         self.sync.stop(SyncRole::Master, monotonic());
         if let Err(e) = self.mirror.keep(std::iter::empty()) {
@@ -487,8 +499,8 @@ fn watch(poll: &Poll, fd: RawFd, token: Token) -> std::io::Result<()> {
         .register(&mut SourceFd(&fd), token, Interest::READABLE)
 }
 
-/// The signals that the daemon answers. The last two are what other daemons open their log again by, and would end this
-/// one if it did not ask for them.
+/// The signals that the daemon answers. By the first of the last two the connection log is opened again; both would end
+/// the daemon if it did not ask for them.
 fn signals() -> std::io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
 }

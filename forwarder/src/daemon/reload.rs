@@ -80,9 +80,13 @@ impl Daemon {
         let limit = |key| [Step::Key("limits"), Step::Key(key)];
         let (plugins, loaded) = (&new.plugins, &old.plugins);
         let plugin = |key| [Step::Key("plugins"), Step::Key(key)];
+        let place = |config: &Config| {
+            let log = config.connection_log.as_ref();
+            log.map(|log| (log.to.clone(), log.queue))
+        };
         let (hook, hooked) = (&new.hook, &old.hook);
         let of_hook = |key| [Step::Key("hook"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 12] = [
+        let fixed: [(&[Step], bool); 13] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
             (
@@ -106,6 +110,7 @@ impl Daemon {
                 &plugin("max_faults"),
                 plugins.max_faults == loaded.max_faults,
             ),
+            (&[Step::Key("connection_log")], place(new) == place(old)),
             (&of_hook("mode"), hook.mode == hooked.mode),
             (
                 &of_hook("connections"),

@@ -1,7 +1,7 @@
 //! What is in force besides services, by the keys of the configuration file: `uvs show config`.
 
 use uvs_control::client::DEFAULT_SOCKET;
-use uvs_control::config::{Hook, HostFirewall, Listen, Metrics, OwnVips};
+use uvs_control::config::{ConnectionLogging, Hook, HostFirewall, Listen, Metrics, OwnVips};
 use uvs_control::plugins::DEFAULT_DIRECTORY;
 use uvs_control::protocol::{Answers, HookMode, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
@@ -29,6 +29,7 @@ impl Answers<ask::Settings> for Daemon {
             self.host_firewall.name(),
             HostFirewall::default().name(),
         ));
+        all.push(connection_log(self.options.config.connection_log.as_ref()));
         all.extend(hook(&self.options.config.hook, self.options.hook));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
@@ -39,6 +40,11 @@ impl Answers<ask::Settings> for Daemon {
         }));
         Ok(all)
     }
+}
+
+fn connection_log(now: Option<&ConnectionLogging>) -> Setting {
+    let to = now.map_or_else(none, |log| log.to.to_string());
+    setting("connection_log.to", to, none())
 }
 
 fn limits(now: &Limits) -> [Setting; 3] {

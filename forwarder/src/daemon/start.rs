@@ -25,11 +25,13 @@ use super::history::LatencyHistory;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
+use super::states::States;
 use super::yielded::Yielded;
 use super::{
     Daemon, IPVS_SOCKET, NETLINK, NOTICES, SOCKET, Upgrades, begin, derive, signals, watch,
 };
 use crate::VERSION;
+use crate::connection_log::ConnectionLog;
 use crate::firewall;
 use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
@@ -38,7 +40,7 @@ use crate::netlink::Mirror;
 use crate::succession::Predecessor;
 use crate::sync::Sync;
 use crate::worker::Ports;
-use crate::workers::Workers;
+use crate::workers::{Common, Workers};
 
 /// What `uvs run` was asked to do.
 pub struct Options {
@@ -88,23 +90,21 @@ pub fn run(options: Options) -> Result<()> {
     check_capabilities()?;
     // Before anything that a signal would have to undo.
     let signals = signals().context("signals")?;
+    let log = ConnectionLog::start(options.config.connection_log.as_ref())?;
     let sockets = begin::sockets(&options)?;
     let mut mirror = Mirror::new(&options.interfaces)?;
     check_addresses(&options, &mirror)?;
-    let list_files = ListFiles::load(&options.config.access)?;
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let mut table = Table::new(Arc::clone(&options.schedulers));
-    let own = options.own_vips.as_ref();
-    load(&mut table, &options.config, &list_files, own)?;
+    let (mut table, list_files) = first_table(&options)?;
     let repaired = begin::repaired(&guard_repaired, &notify);
     let (firewall, host_rules) = host_rules(&options);
     let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
     let before = begun.before;
     mirror.count_overruns(before.past.netlink_overruns);
 
-    let workers = start_workers(begun.workers, begun.fan, &options, (&mirror, &notify))?;
+    let workers = start_workers(begun.workers, begun.fan, &options, (&mirror, &log, &notify))?;
     let liveness = Liveness::new(workers.heartbeats());
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
@@ -129,6 +129,7 @@ pub fn run(options: Options) -> Result<()> {
         guarded: GuardSpec::default(),
         guard_repaired,
         removed_servers: before.carried.removed_servers,
+        states: States::default(),
         unassigned: UnassignedVips::default(),
         yielded: Yielded::default(),
         rates: before.carried.rates,
@@ -153,9 +154,19 @@ pub fn run(options: Options) -> Result<()> {
         reload_error: None,
         upgrades,
         log_before: before.past.log,
+        connection_log: log.going_on(before.past.records),
     };
     let sockets = (begun.server, begun.programs);
     serve(daemon, sockets, host_rules, &before.carried.sync)
+}
+
+/// The table as the configuration has it.
+fn first_table(options: &Options) -> Result<(Table, ListFiles)> {
+    let list_files = ListFiles::load(&options.config.access)?;
+    let mut table = Table::new(Arc::clone(&options.schedulers));
+    let own = options.own_vips.as_ref();
+    load(&mut table, &options.config, &list_files, own)?;
+    Ok((table, list_files))
 }
 
 /// The host's firewall, where it is followed. `nft` takes its time, in which a daemon that this one takes over from still
@@ -179,11 +190,20 @@ fn start_workers(
     parts: Vec<(Engine, Ports)>,
     fan: Fan,
     options: &Options,
-    (mirror, notify): (&Mirror, &Arc<Waker>),
+    (mirror, log, notify): (&Mirror, &ConnectionLog, &Arc<Waker>),
 ) -> Result<Workers> {
-    let fan = (fan, options.config.limits.local_ports);
-    let (fib, placement) = (mirror.fib(), &options.workers);
-    Ok(Workers::start(parts, fib, placement, fan, waking(notify))?)
+    let common = Common {
+        placement: &options.workers,
+        fan,
+        local_ports: options.config.limits.local_ports,
+        log,
+    };
+    Ok(Workers::start(
+        parts,
+        mirror.fib(),
+        &common,
+        waking(notify),
+    )?)
 }
 
 /// Wakes the control thread.

@@ -1,9 +1,9 @@
 //! Services as the control protocol has them: what the engine counts, beside what the daemon knows.
 
-use uvs_control::protocol::{ServerStatus, ServiceStatus};
+use uvs_control::protocol::{ServerState, ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
 use uvs_core::engine::{Report, ServiceReport};
-use uvs_core::fib::Fib;
+use uvs_core::fib::{Fib, Query};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
@@ -19,11 +19,16 @@ pub(super) fn service_status(
     fib: &Fib,
 ) -> ServiceStatus {
     let counted = counted(report, spec.key);
-    let server = |s: &ServerSpec| ServerStatus {
-        spec: *s,
-        local: fib.is_local(s.endpoint.addr),
-        numbers: server_numbers(counted, s),
-        rates: rates.rates(&(spec.key, Some(s.endpoint))),
+    let server = |s: &ServerSpec| {
+        let (numbers, local) = (server_numbers(counted, s), fib.is_local(s.endpoint.addr));
+        let reachable = local || is_reachable(spec, s, fib);
+        ServerStatus {
+            spec: *s,
+            local,
+            state: ServerState::of(s, &numbers, reachable),
+            numbers,
+            rates: rates.rates(&(spec.key, Some(s.endpoint))),
+        }
     };
     ServiceStatus {
         numbers: service_numbers(counted),
@@ -62,6 +67,13 @@ pub(super) fn counted(report: &Report, key: ServiceKey) -> Option<&ServiceReport
 /// A service's numbers.
 pub(super) fn service_numbers(counted: Option<&ServiceReport>) -> ServiceNumbers {
     counted.map(|c| c.numbers).unwrap_or_default()
+}
+
+/// Whether the MAC address of a server's next hop is known.
+pub(super) fn is_reachable(service: &ServiceSpec, server: &ServerSpec, fib: &Fib) -> bool {
+    let local = service.local.first().copied();
+    let query = Query::to_server(server.endpoint.addr, server.forwarding, local);
+    fib.lookup(query).is_ok_and(|hop| hop.mac.is_some())
 }
 
 /// The numbers of one of its servers.

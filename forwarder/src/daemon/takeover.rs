@@ -38,6 +38,11 @@ pub(super) fn succeed(
     check(options, &estate)?;
     let succeeded = table.succeed(estate.table);
     succeeded.map_err(|refusal| anyhow!(refusal.message))?;
+    let logs = table.services().iter().any(|s| s.connection_log.is_on());
+    ensure!(
+        !logs || options.config.connection_log.is_some(),
+        "connections are logged, and the configuration does not say any more where to: put [connection_log] back, or restart the daemon"
+    );
     let fan = Fan::new(options.workers.count, estate.fan_secret);
     let board = Arc::new(Board::new(fan.workers(), options.config.limits.connections));
     let offloads = match &beside {

@@ -185,6 +185,7 @@ impl Daemon {
         let serves = successor.leave();
         let paused_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.workers.stop();
+        self.connection_log.finish();
         Ok(match serves {
             Ok(()) => {
                 tracing::info!(pid, paused_ms, "another daemon has taken over");
@@ -257,6 +258,7 @@ impl Daemon {
             netlink_overruns: self.mirror.overruns(),
             guard_repairs: (repairs.removed, repairs.damaged),
             log: self.log_losses(),
+            records: self.connection_log.numbers(),
             reloads: (self.reloads.succeeded, self.reloads.failed),
             schedule: timed::counted(&self.schedule_times),
         }

@@ -13,7 +13,9 @@ use super::limit::line;
 use super::queue::Queue;
 
 /// Where the journal listens.
-const SOCKET: &str = "/run/systemd/journal/socket";
+pub(crate) const SOCKET: &str = "/run/systemd/journal/socket";
+/// Whose lines these are: `journalctl -t uvs`.
+pub(super) const IDENTIFIER: &str = "uvs";
 /// Bytes of a value; the rest is cut off. A datagram must fit into the socket's buffer, 208 KiB by default.
 const LONGEST: usize = 32 << 10;
 /// Bytes of a field's name, the journal's own limit.
@@ -51,14 +53,9 @@ impl<S: Subscriber> Layer<S> for Journal {
     }
 }
 
-/// An entry that is only a message.
-pub(super) fn plain(message: &str) -> Vec<u8> {
-    begin(Level::ERROR, message)
-}
-
 fn entry(event: &Event<'_>) -> Vec<u8> {
     let about = event.metadata();
-    let mut entry = begin(*about.level(), &line(event));
+    let mut entry = plain(IDENTIFIER, *about.level(), &line(event));
     put(&mut entry, "TARGET", about.target());
     if let (Some(file), Some(line)) = (about.file(), about.line()) {
         put(&mut entry, "CODE_FILE", file);
@@ -68,7 +65,8 @@ fn entry(event: &Event<'_>) -> Vec<u8> {
     entry
 }
 
-fn begin(level: Level, message: &str) -> Vec<u8> {
+/// An entry that is only a message, so far.
+pub(crate) fn plain(identifier: &str, level: Level, message: &str) -> Vec<u8> {
     let mut entry = Vec::new();
     let priority = match level {
         Level::ERROR => "3",
@@ -77,7 +75,7 @@ fn begin(level: Level, message: &str) -> Vec<u8> {
         Level::DEBUG | Level::TRACE => "7",
     };
     put(&mut entry, "PRIORITY", priority);
-    put(&mut entry, "SYSLOG_IDENTIFIER", "uvs");
+    put(&mut entry, "SYSLOG_IDENTIFIER", identifier);
     put(&mut entry, "MESSAGE", message);
     entry
 }
@@ -158,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_long_value_is_cut_between_two_characters() {
-        let long = plain(&"ä".repeat(LONGEST));
+        let long = plain(IDENTIFIER, Level::ERROR, &"ä".repeat(LONGEST));
         assert!(long.len() < LONGEST + 100);
         assert!(String::from_utf8(long).is_ok());
     }

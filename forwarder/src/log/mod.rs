@@ -7,7 +7,7 @@
 //! failed writes and prints to standard output when it cannot end; `tracing-journald` sends from the thread
 //! that logs, which a full socket of the journal's stops.
 
-mod journal;
+pub(crate) mod journal;
 mod limit;
 mod queue;
 mod sink;
@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::SIGXFSZ;
+use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -27,6 +28,7 @@ use self::journal::Journal;
 use self::limit::{Limit, Limiter};
 use self::queue::Queue;
 pub(crate) use self::queue::Tally;
+pub(crate) use self::sink::write_all;
 use self::sink::{Out, Sink};
 
 /// How long the end of the process waits for lines that are still to be written.
@@ -74,7 +76,7 @@ impl Log {
     /// Says something to whoever started the program, as it is, whatever the levels.
     pub fn say(&self, text: &str) {
         self.queue.push(if self.journal {
-            journal::plain(text)
+            journal::plain(journal::IDENTIFIER, Level::ERROR, text)
         } else {
             format!("{text}\n").into_bytes()
         });

@@ -94,7 +94,7 @@ impl Sink {
                 } else {
                     write_all(rustix::stdio::stderr(), line)
                 };
-                self.cut = outcome.is_err_and(|written| written > 0 || begun);
+                self.cut = outcome.is_err_and(|(written, _)| written > 0 || begun);
                 outcome.is_ok()
             }
         }
@@ -104,17 +104,17 @@ impl Sink {
 /// Writes all of it, however long that takes.
 ///
 /// # Errors
-/// How much of it was written, where the rest cannot be.
-fn write_all(to: BorrowedFd<'_>, line: &[u8]) -> Result<(), usize> {
+/// How much of it was written, and why the rest cannot be.
+pub(crate) fn write_all(to: BorrowedFd<'_>, line: &[u8]) -> Result<(), (usize, Errno)> {
     let mut written = 0;
     while written < line.len() {
         match rustix::io::write(to, &line[written..]) {
-            Ok(0) => return Err(written),
+            Ok(0) => return Err((written, Errno::IO)),
             Ok(count) => written += count,
             Err(Errno::INTR) => {}
             // Somebody who has the same pipe or terminal made it non-blocking.
-            Err(Errno::AGAIN) => wait(to).map_err(|_| written)?,
-            Err(_) => return Err(written),
+            Err(Errno::AGAIN) => wait(to).map_err(|e| (written, e))?,
+            Err(e) => return Err((written, e)),
         }
     }
     Ok(())
@@ -139,13 +139,13 @@ mod tests {
     fn a_failed_write_says_how_far_it_came() {
         let full = File::options().write(true).open("/dev/full");
         let full = full.expect("the device that is always full");
-        assert_eq!(write_all(full.as_fd(), b"line\n"), Err(0));
+        assert_eq!(write_all(full.as_fd(), b"line\n"), Err((0, Errno::NOSPC)));
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
         assert_eq!(write_all(writer.as_fd(), b"line\n"), Ok(()));
         let mut line = [0; 5];
         reader.read_exact(&mut line).expect("the line");
         drop(reader);
-        assert_eq!(write_all(writer.as_fd(), b"line\n"), Err(0), "EPIPE");
+        assert_eq!(write_all(writer.as_fd(), b"line\n"), Err((0, Errno::PIPE)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uvs_control::protocol::SyncRequest;
 use uvs_control::server::HandedDown as HandedSocket;
 use uvs_control::table;
-use uvs_core::numbers::LogLosses;
+use uvs_core::numbers::{LogLosses, RecordNumbers};
 
 use crate::daemon::Carried;
 use crate::hook;
@@ -68,6 +68,8 @@ pub(crate) struct Past {
     pub(crate) guard_repairs: (u64, u64),
     /// Lines that the log lacks.
     pub(crate) log: LogLosses,
+    /// Lines that the connection log has and lacks.
+    pub(crate) records: RecordNumbers,
     /// The configuration's loads: well, and failed.
     pub(crate) reloads: (u64, u64),
     /// How long schedulers took: by bucket, all of them, and their sum in nanoseconds.
@@ -82,6 +84,7 @@ impl Past {
             netlink_overruns: 0,
             guard_repairs: (0, 0),
             log: LogLosses::default(),
+            records: RecordNumbers::default(),
             reloads: (0, 0),
             schedule: (Vec::new(), 0, 0),
         }

@@ -31,7 +31,11 @@ impl Worker {
             }
             match ask {
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => return false,
+                Err(TryRecvError::Disconnected) | Ok(Ask::Stop) => {
+                    self.line.records.take(&mut self.engine);
+                    self.line.records.take_last(&self.engine, now);
+                    return false;
+                }
                 Ok(Ask::HandDown(to)) => {
                     if !self.hand_down(now, &to) {
                         return false;

@@ -17,6 +17,7 @@ use super::heartbeat::Heartbeat;
 use super::status::WorkerStatus;
 use super::succession::HandedDown;
 use super::watch::Watch;
+use crate::connection_log::Outlet;
 use crate::port::Ends;
 use crate::port::fan_out::FanOut;
 use crate::port::filter::{FilterSpec, Program};
@@ -73,6 +74,8 @@ pub(crate) struct Line {
     pub(crate) notices: Box<dyn Fn(Notice) + Send>,
     /// What other directors are to be told, and how much of it was lost.
     pub(crate) told: Box<dyn Fn(Vec<Told>, u64) + Send>,
+    /// What the connection log is to say.
+    pub(crate) records: Outlet,
 }
 
 /// What a worker is asked.

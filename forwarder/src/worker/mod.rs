@@ -324,6 +324,7 @@ impl Worker {
         if !told.is_empty() {
             (self.line.told)(told, lost);
         }
+        self.line.records.take(&mut self.engine);
         more
     }
 

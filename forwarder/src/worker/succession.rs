@@ -47,6 +47,7 @@ pub(crate) struct Own {
 impl Worker {
     /// Hands down all there is, and waits for the word to go on or to stop; `false` = stop.
     pub(super) fn hand_down(&mut self, now: Instant, to: &Sender<Result<HandedDown>>) -> bool {
+        self.line.records.take(&mut self.engine);
         if to.send(self.estate(now)).is_err() {
             return true;
         }

@@ -13,6 +13,7 @@ use uvs_core::engine::Engine;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
+use crate::connection_log::Outlet;
 use crate::daemon::Placement;
 use crate::worker::{
     Ask, Colleagues, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic,
@@ -104,6 +105,7 @@ pub(super) struct Lines {
     pub(super) notices: Box<dyn Fn(Notice) + Send>,
     pub(super) told: Box<dyn Fn(Vec<Told>, u64) + Send>,
     pub(super) colleagues: Colleagues,
+    pub(super) records: Outlet,
 }
 
 /// Keeps the thread that this is called in on one CPU.
@@ -150,6 +152,7 @@ impl Handle {
             notices: lines.notices,
             told: lines.told,
             colleagues: lines.colleagues,
+            records: lines.records,
         };
         let (mut worker, waker) = Worker::new(engine, ports, line)?;
         worker.poll_busily(placement.busy_poll);

@@ -25,6 +25,7 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::connection_log::ConnectionLog;
 use crate::daemon::Placement;
 use crate::port::Ends;
 use crate::trace;
@@ -57,6 +58,18 @@ pub(crate) struct Workers {
     local_ports: (u16, u16),
 }
 
+/// What holds for all workers from the start.
+pub(crate) struct Common<'a> {
+    /// Where they run, and how they wait.
+    pub(crate) placement: &'a Placement,
+    /// How client and worker belong together.
+    pub(crate) fan: Fan,
+    /// FULLNAT's local ports.
+    pub(crate) local_ports: (u16, u16),
+    /// Where connections are logged.
+    pub(crate) log: &'a ConnectionLog,
+}
+
 /// Why what was published is not in force.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotInForce {
@@ -78,15 +91,15 @@ pub(crate) struct Counted {
 }
 
 impl Workers {
-    /// Starts one worker for each engine with its ports. `wake` is called when there is a notice.
+    /// Starts one worker for each engine with its ports; connections are logged to `log`, and `wake` is called when there
+    /// is a notice.
     ///
     /// # Errors
     /// The host has no thread or descriptor left.
     pub(crate) fn start(
         parts: Vec<(Engine, Ports)>,
         fib: Arc<Fib>,
-        placement: &Placement,
-        (fan, local_ports): (Fan, (u16, u16)),
+        common: &Common<'_>,
         wake: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let published = Arc::new(Published::nothing());
@@ -115,8 +128,9 @@ impl Workers {
                 notices: Box::new(notice),
                 told: Box::new(tell),
                 colleagues,
+                records: common.log.outlet(),
             };
-            Handle::start(name, parts, line, placement)
+            Handle::start(name, parts, line, common.placement)
         };
         let all = parts.into_iter().zip(colleagues).enumerate().map(start);
         let all: Vec<Handle> = all.collect::<io::Result<_>>()?;
@@ -128,9 +142,9 @@ impl Workers {
             told,
             events: Events::new(of),
             look: None,
-            fan,
+            fan: common.fan,
             steering: Arc::default(),
-            local_ports,
+            local_ports: common.local_ports,
         })
     }
 

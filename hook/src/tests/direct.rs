@@ -147,6 +147,7 @@ pub(super) fn nat(
         reply: Reply::Taken(leg(to_client, ends(Some(vip), None))),
         up: false,
         tells_proven: false,
+        counts: false,
         tracked: Tracked {
             state: match protocol {
                 Protocol::Tcp => TcpState::Established as u8,

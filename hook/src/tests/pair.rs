@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_core::offload::Reach;
-use uvs_core::service::ServiceKey;
+use uvs_core::record::Event;
+use uvs_core::service::{ConnectionLog, ServiceKey};
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS};
 use uvs_core::testing::packets::TestFrame;
@@ -66,10 +67,17 @@ impl Pair {
         pair
     }
 
-    /// Does the same to both.
+    /// Does the same to both; all services are logged.
     pub(super) fn both(&mut self, change: impl Fn(&mut Bed)) {
-        change(&mut self.alone);
-        change(&mut self.hooked);
+        for bed in [&mut self.alone, &mut self.hooked] {
+            change(bed);
+            let services = bed.snapshot.services.iter_mut();
+            let silent = services.filter(|s| !s.connection_log.is_on());
+            let changed = silent.map(|s| Arc::make_mut(s).connection_log = ConnectionLog::Ends);
+            if changed.count() > 0 {
+                bed.apply();
+            }
+        }
         self.follow();
     }
 
@@ -192,6 +200,7 @@ impl Pair {
             services.iter().map(of).collect::<Vec<_>>()
         };
         assert_eq!(numbers(&self.hooked), numbers(&self.alone));
+        assert_eq!(records(&mut self.hooked), records(&mut self.alone));
     }
 
     /// Lets time pass for both.
@@ -206,6 +215,24 @@ impl Pair {
         }
         self.compare();
     }
+}
+
+/// What the connection log says of connections that have ended since, whatever it was that forwarded them.
+fn records(bed: &mut Bed) -> Vec<String> {
+    let mut records = Vec::new();
+    let lost = bed.engine.take_records(|r| {
+        let Event::Ended(ended) = r.event else {
+            return;
+        };
+        let ends = (r.client, r.vip, r.local, r.server);
+        records.push(format!(
+            "{ends:?} {} {:?} {:?}",
+            ended.state, ended.why, ended.traffic
+        ));
+    });
+    assert_eq!(lost, 0);
+    records.sort();
+    records
 }
 
 fn hex(bytes: &[u8]) -> String {

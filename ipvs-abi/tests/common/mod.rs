@@ -6,8 +6,8 @@
 )]
 
 use uvs_control::protocol::{
-    Answers, Change, Errno, Lists, Refusal, ServerStatus, ServiceStatus, Services, SyncDaemon,
-    SyncNumbers, SyncStatus, Traffic, ask,
+    Answers, Change, Errno, Lists, Refusal, ServerState, ServerStatus, ServiceStatus, Services,
+    SyncDaemon, SyncNumbers, SyncStatus, Traffic, ask,
 };
 use uvs_control::table::Table;
 use uvs_core::counters::Stats;
@@ -128,6 +128,7 @@ fn status(spec: &ServiceSpec) -> ServiceStatus {
     let servers = spec.servers.iter().map(|server| ServerStatus {
         spec: *server,
         local: false,
+        state: ServerState::Up,
         numbers: ServerNumbers {
             active: 7,
             inactive: 8,

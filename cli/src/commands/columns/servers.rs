@@ -57,7 +57,16 @@ const EFFECTIVE: Column<Server> = Column::number("EFFECTIVE", |s| {
 const HANDSHAKE: Column<Server> = Column::number("HANDSHAKE", |s| {
     Value::Handshake(s.status.numbers.handshake)
 });
-const DRAIN: Column<Server> = Column::text("DRAIN", |s| Value::Word(drain(&s.status)));
+const DRAIN: Column<Server> = Column::text("DRAIN", |s| {
+    Value::or_dash(s.status.drain().unwrap_or_default())
+});
+const STATE: Column<Server> = Column::text("STATE", |s| Value::word(s.status.state.name()));
+const WHY: Column<Server> = Column::text("WHY", |s| Value::or_dash(s.status.why()));
+const RESET: Column<Server> =
+    Column::number("RESET", |s| Value::Count(s.status.numbers.handshakes.reset));
+const TIMED_OUT: Column<Server> = Column::number("TIMED-OUT", |s| {
+    Value::Count(s.status.numbers.handshakes.timeout)
+});
 
 /// Of `uvs show servers`.
 pub(crate) const SHOW: Show<Server> = (
@@ -69,11 +78,15 @@ pub(crate) const SHOW: Show<Server> = (
         ACTIVE,
         INACTIVE,
         traffic::connections(),
+        STATE,
+        WHY,
         TEMPLATES,
         UPPER,
         LOWER,
         EFFECTIVE,
         HANDSHAKE,
+        RESET,
+        TIMED_OUT,
         DRAIN,
         traffic::estimated(),
         traffic::in_packets(),
@@ -81,7 +94,7 @@ pub(crate) const SHOW: Show<Server> = (
         traffic::in_bytes(),
         traffic::out_bytes(),
     ],
-    7,
+    9,
 );
 
 /// Of a service's servers in `uvs top`.
@@ -96,6 +109,8 @@ pub(crate) const TOP: &[Column<Server>] = &[
     traffic::out_packet_rate(),
     MODE,
     WEIGHT,
+    STATE,
+    WHY,
 ];
 
 /// How packets reach a server, in a word.
@@ -104,14 +119,5 @@ const fn mode(server: &ServerStatus) -> &'static str {
         "local"
     } else {
         server.spec.mode()
-    }
-}
-
-/// What a server of weight 0 still has.
-fn drain(server: &ServerStatus) -> String {
-    match (server.numbers.draining, server.numbers.open) {
-        (None, _) => "-".to_owned(),
-        (Some(_), 0) => "drained".to_owned(),
-        (Some(seconds), open) => format!("{open} open after {seconds} s"),
     }
 }

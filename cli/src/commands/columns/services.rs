@@ -4,7 +4,7 @@ use serde::Serialize;
 use uvs_control::protocol::ServiceStatus;
 use uvs_core::counters::{ScheduleFailure, Stats};
 use uvs_core::numbers::ServerNumbers;
-use uvs_core::service::{OnExpiry, OnRemoval, ServiceKey};
+use uvs_core::service::{ConnectionLog, OnExpiry, OnRemoval, ServiceKey};
 
 use super::column::{Column, Show, Value};
 use super::traffic::{self, Counted, Rates};
@@ -94,6 +94,13 @@ const DRAIN_TIMEOUT: Column<Service> = Column::text("DRAIN-TIMEOUT", |s| {
         seconds => Value::Word(format!("{seconds} s")),
     }
 });
+const LOGGED: Column<Service> = Column::text("LOGGED", |s| {
+    Value::word(match s.status.spec.connection_log {
+        ConnectionLog::Off => "-",
+        ConnectionLog::Ends => "ends",
+        ConnectionLog::StartsAndEnds => "starts+ends",
+    })
+});
 const DENIED: Column<Service> = Column::number("DENIED", |s| s.refused(&[ScheduleFailure::Denied]));
 const TOO_FAST: Column<Service> = Column::number("TOO-FAST", |s| {
     s.refused(&[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate])
@@ -115,6 +122,7 @@ pub(crate) const SHOW: Show<Service> = (
         ON_REMOVAL,
         ON_EXPIRY,
         DRAIN_TIMEOUT,
+        LOGGED,
         DENIED,
         TOO_FAST,
         traffic::estimated(),

@@ -2,8 +2,7 @@
 
 use uvs_control::protocol::{GuardStatus, Info};
 use uvs_core::flow::Addr;
-use uvs_core::numbers::LogLosses;
-use uvs_core::numbers::{Ended, Totals};
+use uvs_core::numbers::{Ended, LogLosses, RecordNumbers, Totals};
 
 use super::hook;
 use super::tables::listed;
@@ -33,6 +32,13 @@ fn log_losses(log: LogLosses) -> String {
     format!(
         "{} not written in time, {} not written at all; {} left out as repetitions",
         log.queue_full, log.write_failed, log.suppressed
+    )
+}
+
+fn connection_log(log: RecordNumbers) -> String {
+    format!(
+        "{} lines written; {} not written in time, {} not written at all",
+        log.written, log.queue_full, log.write_failed
     )
 }
 
@@ -72,6 +78,7 @@ pub(super) fn info_text(info: &Info) -> String {
         ("yielded VIPs", yielded.join(", ")),
         ("absent VIPs", vips(&info.absent_vips)),
         ("log lines lost", log_losses(info.log)),
+        ("connection log", connection_log(info.connection_log)),
         ("hook", hook::in_a_line(&info.hook)),
         ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];

@@ -12,7 +12,14 @@ pub(super) fn render(reading: &Reading) -> String {
         let Some(Value::Service(key)) = item.values.first() else {
             continue;
         };
-        rows.push(row(&item, ""));
+        // What its servers have beside is not a service's.
+        let service = row(&item, "");
+        rows.push(
+            service
+                .into_iter()
+                .chain(["", ""].map(str::to_owned))
+                .collect(),
+        );
         let servers = reading.service(key).map(|s| grid::servers(reading, s));
         let servers = sorted(servers.unwrap_or_default());
         rows.extend(servers.iter().map(|server| row(server, "  ")));
@@ -20,11 +27,17 @@ pub(super) fn render(reading: &Reading) -> String {
     table(&columns(), &rows)
 }
 
-/// The same titles for both: a service's last two columns are its servers' mode and weight.
+/// The same titles for both: where a service has its scheduler and servers, these have mode and weight, and then their
+/// state.
 fn columns() -> Vec<Column> {
     let load = heads(&services::TOP[1..8]);
     let first = [text("SERVICE / SERVER")];
-    let last = [text("SCHEDULER / MODE"), number("SERVERS / WEIGHT")];
+    let last = [
+        text("SCHEDULER / MODE"),
+        number("SERVERS / WEIGHT"),
+        text("STATE"),
+        text("WHY"),
+    ];
     first.into_iter().chain(load).chain(last).collect()
 }
 
@@ -52,10 +65,10 @@ mod tests {
         let shown = render(&meter.read(sample(1_000, 25)));
         assert_eq!(
             shown,
-            "SERVICE / SERVER     ACTIVE  INACT  CONN/S  IN-BIT/S  OUT-BIT/S  IN-PKT/S  OUT-PKT/S  SCHEDULER / MODE  SERVERS / WEIGHT\n\
+            "SERVICE / SERVER     ACTIVE  INACT  CONN/S  IN-BIT/S  OUT-BIT/S  IN-PKT/S  OUT-PKT/S  SCHEDULER / MODE  SERVERS / WEIGHT  STATE  WHY\n\
              TCP 192.168.0.38:80       4     40      25     20.0k      20.0k       250        250  wrr                              2\n\
-             \x20 192.168.0.18:80         3     30      25     20.0k      20.0k       250        250  nat                              3\n\
-             \x20 192.168.0.28:80         1     10      25     20.0k          -       250          -  dr                               1\n"
+             \x20 192.168.0.18:80         3     30      25     20.0k      20.0k       250        250  nat                              3  up     -\n\
+             \x20 192.168.0.28:80         1     10      25     20.0k          -       250          -  dr                               1  up     -\n"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Samples for the tests of the model, the keys and the screen.
 
-use uvs_control::protocol::{Sample, ServerStatus, ServiceStatus};
+use uvs_control::protocol::{Sample, ServerState, ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -62,6 +62,7 @@ fn server(endpoint: Endpoint, forwarding: Forwarding, weight: u32, stats: Stats)
             ..ServerSpec::new(endpoint, forwarding)
         },
         local: false,
+        state: ServerState::Up,
         numbers: ServerNumbers {
             active: weight,
             inactive: 10 * weight,

@@ -50,6 +50,7 @@ impl Flows {
             replaced: None,
             stream: self.stream.fork(),
             telling: None,
+            logging: None,
             scheduler_faults: self.scheduler_faults,
             handover: None,
         };

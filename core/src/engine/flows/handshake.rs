@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
+use super::outcomes::Outcome;
 use crate::conn::{self, ConnId};
 use crate::packet::{Packet, Transport};
 use crate::tcp::TcpState;
@@ -81,12 +82,11 @@ impl Flows {
             return;
         }
         c.flags |= conn::MEASURED;
-        if c.in_packets != 1 {
-            return;
+        let (syn, place, first) = (c.last_packet(), c.backend, c.in_packets == 1);
+        self.note_outcome(now, place, Outcome::Answered);
+        if first {
+            self.measured(now, place, now.since(syn));
         }
-        let syn = c.deadline - Duration::from_secs(u64::from(c.timeout));
-        let place = c.backend;
-        self.measured(now, place, now.since(syn));
     }
 
     /// A handshake of a server's has taken so long.

@@ -3,6 +3,7 @@
 
 use super::Flows;
 use super::event::{Cause, FlowEvent, Standing};
+use super::logged;
 use crate::conn::{Conn, ConnId, InsertError, NONE};
 use crate::ranks::Rank;
 use crate::time::Instant;
@@ -78,6 +79,8 @@ impl Flows {
             self.conns.touch(now, id);
             return;
         }
+        self.note_unanswered(now, id, cause);
+        self.log_end(now, id, |c| logged::why(c, cause));
         let c = self.conns.remove(id);
         self.give_room();
         self.note_ended(id, &c);

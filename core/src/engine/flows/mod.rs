@@ -15,6 +15,8 @@ mod fork;
 mod handover;
 mod handshake;
 mod lifetime;
+mod logged;
+mod outcomes;
 mod pool;
 mod rates;
 mod report;
@@ -51,6 +53,7 @@ pub(super) use event::Cause;
 use handover::Handover;
 pub use handover::{Adopted, Watch};
 pub(super) use handover::{Draft, Drafts, Shown};
+use logged::Logging;
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
@@ -81,6 +84,8 @@ pub(super) struct Flows {
     stream: Stream,
     /// Where other directors are told of connections.
     telling: Option<Box<Telling>>,
+    /// Where connections are logged.
+    logging: Option<Box<Logging>>,
     scheduler_faults: u64,
     /// What the kernel forwards, where the host has the hook.
     handover: Option<Box<Handover>>,
@@ -106,6 +111,7 @@ impl Flows {
             replaced: None,
             stream: Stream::default(),
             telling: None,
+            logging: None,
             scheduler_faults: 0,
             handover: None,
         }
@@ -129,6 +135,7 @@ impl Flows {
         change.services(schedulers);
         let released = change.released;
         self.set_rates();
+        self.set_logging();
         self.renew_servers();
         released
     }
@@ -171,11 +178,13 @@ impl Flows {
         self.ports.contains(port)
     }
 
-    /// Counts a packet at its connection's server, by place, and service: from the server (`out`) or the
-    /// client.
+    /// Counts a packet at its connection, where that is logged, and at its server and service: from the server
+    /// (`out`) or the client.
     #[inline]
-    pub(super) fn count_packet(&mut self, server: u32, out: bool, bytes: u64) {
-        self.pool.count_packet(server, out, bytes);
+    pub(super) fn count_packet(&mut self, id: ConnId, out: bool, bytes: u64) {
+        self.log_packet(id, out, bytes);
+        let place = self.conns.get(id).backend;
+        self.pool.count_packet(place, out, bytes);
     }
 
     /// Counts a connection that a service wanted and could not make; as what.

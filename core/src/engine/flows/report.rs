@@ -122,6 +122,7 @@ impl Flows {
                     inactive,
                     effective_weight: reduced.unwrap_or_else(|| f64::from(b.weight)),
                     handshake: b.handshake,
+                    handshakes: server.outcomes.numbers(now),
                     open: (active + inactive).saturating_sub(server.over),
                     draining: server.drain.map(|d| now.since(d.since).as_secs()),
                     overloaded: b.flags & Backend::OVERLOADED != 0,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drain::{Drain, EventKind};
 use super::handshake::Handshakes;
+use super::outcomes::Outcomes;
 use crate::backend::Backend;
 use crate::conn::NONE;
 use crate::crew::Total;
@@ -54,6 +55,7 @@ pub(in crate::engine) struct Server {
     /// rest.
     pub(super) numbers: ServerNumbers,
     pub(super) handshakes: Handshakes,
+    pub(super) outcomes: Outcomes,
 }
 
 impl Server {
@@ -211,6 +213,7 @@ impl Servers {
             teardown: TeardownPolicy::default(),
             numbers: ServerNumbers::default(),
             handshakes: Handshakes::default(),
+            outcomes: Outcomes::default(),
         };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);

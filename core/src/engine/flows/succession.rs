@@ -12,6 +12,7 @@ use super::Flows;
 use super::clients::Clients;
 use super::event::Ends;
 use super::handover;
+use super::logged::Logging;
 use super::pool::{Pool, Service};
 use super::rates::{Rate, Rates};
 use super::servers::Servers;
@@ -44,6 +45,7 @@ pub(in crate::engine) struct Estate<'a> {
     rates: Rates,
     ends: Ends,
     telling: Option<Box<Telling>>,
+    logging: Option<Box<Logging>>,
     scheduler_faults: u64,
     handover: Option<handover::Estate<'a>>,
 }
@@ -132,6 +134,7 @@ impl Flows {
             rates: self.rates.clone(),
             ends: self.stream.ends,
             telling: self.telling.clone(),
+            logging: self.logging.clone(),
             scheduler_faults: self.scheduler_faults,
             handover: self.hand_down_handover(),
         }
@@ -183,6 +186,7 @@ impl Flows {
             replaced: None,
             stream: Stream::counting(estate.ends),
             telling: estate.telling,
+            logging: estate.logging,
             scheduler_faults: estate.scheduler_faults,
             handover: None,
             conns,

@@ -114,6 +114,7 @@ impl Flows {
             match self.insert(now, &c, replies) {
                 Ok(id) => {
                     self.conns.note_told(id);
+                    self.log_taken_up(id);
                     self.ports.claim(c.local, c.server, c.protocol);
                     if method.replies() == Replies::Gateway && !told.template {
                         self.note_client(id);

@@ -11,10 +11,12 @@ use crate::ranks::Rank;
 use crate::sctp::{self, SctpState};
 use crate::snapshot::Timeouts;
 use crate::tcp::{self, TcpState};
+use crate::time::Instant;
 use crate::wire::{ipv6, tcp as tcp_header};
 
 /// What states depend on beside packets.
 pub(in crate::engine) struct Tracking<'a> {
+    pub(in crate::engine) now: Instant,
     pub(in crate::engine) timeouts: &'a Timeouts,
     /// secure_tcp's stricter states of TCP.
     pub(in crate::engine) strict: bool,
@@ -56,7 +58,7 @@ impl Flows {
         let control = c.control;
         let stays = c.state == before.state && rank == c.link.rank();
         if !stays || active == c.has(conn::INACTIVE) {
-            self.move_on(id, active, rank, before);
+            self.move_on(by.now, id, (active, rank), before);
         }
         if proven && control != NONE {
             self.assure_template(ConnId(control));
@@ -65,7 +67,13 @@ impl Flows {
     }
 
     /// A connection whose state has been set counts as something else by that, or is given up more or less willingly.
-    fn move_on(&mut self, id: ConnId, active: bool, rank: Rank, before: Standing) {
+    fn move_on(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        (active, rank): (bool, Rank),
+        before: Standing,
+    ) {
         let c = self.conns.get_mut(id);
         if active == c.has(conn::INACTIVE) {
             c.flags ^= conn::INACTIVE;
@@ -73,6 +81,7 @@ impl Flows {
         self.conns.set_rank(id, rank);
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);
+            self.note_refused(now, id, before);
         }
     }
 }

@@ -114,6 +114,8 @@ pub struct Taken {
     pub up: bool,
     /// Whether its becoming ESTABLISHED, or its first answer where it is UDP's, is an event.
     pub tells_proven: bool,
+    /// Whether its own packets and bytes are counted ([`Hook::counted`](super::Hook::counted)).
+    pub counts: bool,
     /// What the program goes on from.
     pub tracked: Tracked,
     /// When its last packet was seen.

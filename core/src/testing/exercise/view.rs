@@ -56,11 +56,13 @@ fn plain(sent: &Sent) -> String {
     format!("{:?} {:?} {bytes:02x?}", sent.port, sent.offload)
 }
 
-/// Without the time that handshakes took: that is taken in a little later.
+/// Without the time that handshakes took, and that they were answered: that is taken in a little later.
 fn services(mut report: Report) -> Report {
     for service in &mut report.services {
         for server in &mut service.servers {
             server.numbers.handshake = 0;
+            let handshakes = &mut server.numbers.handshakes;
+            (handshakes.ok, handshakes.ok_ago, handshakes.failed_in_a_row) = (0, None, 0);
         }
     }
     report

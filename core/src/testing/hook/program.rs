@@ -126,6 +126,9 @@ impl Memory {
         let taken = entry.taken;
         let traffic = self.traffic.entry(taken.server).or_default();
         traffic.count(output, u64::from(packet.ip_len));
+        if taken.counts {
+            entry.counted.count(output, u64::from(packet.ip_len));
+        }
         let told = match packet.transport {
             Transport::Tcp { flags, header } => {
                 let segment = Segment {

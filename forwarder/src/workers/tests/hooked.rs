@@ -59,6 +59,10 @@ impl Hook for Watched {
     fn traffic(&self, server: ServerCell) -> Traffic {
         self.model.traffic(server)
     }
+
+    fn counted(&self, cell: Cell, birth: Birth) -> Traffic {
+        self.model.counted(cell, birth)
+    }
 }
 
 fn hooked(model: &Model, late: &Arc<AtomicU32>) -> Rig {

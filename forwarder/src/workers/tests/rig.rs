@@ -19,12 +19,13 @@ use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, VIP};
 use uvs_core::testing::packets::{ACK, SYN, tcp};
 use uvs_core::verdict::PortId;
 
+use crate::connection_log::ConnectionLog;
 use crate::daemon::Placement;
 use crate::port::Ends;
 use crate::port::filter::FilterSpec;
 use crate::port::memory::Wire;
 use crate::worker::{Desired, Hooked, Inheritance, Ports};
-use crate::workers::{Cursor, NotInForce, Workers};
+use crate::workers::{Common, Cursor, NotInForce, Workers};
 
 /// Picks as it is told.
 struct Picks(Arc<dyn Fn() -> Option<usize> + Send + Sync>);
@@ -111,12 +112,13 @@ impl Rig {
             parts.push((bed(source).engine, ports));
             wires.push(plugged);
         }
-        let placement = Placement::default();
-        let fan = (
-            Fan::new(narrow::to_u32(parts.len()), 0),
-            Limits::default().local_ports,
-        );
-        let workers = Workers::start(parts, Arc::clone(&fib), &placement, fan, || ());
+        let common = Common {
+            placement: &Placement::default(),
+            fan: Fan::new(narrow::to_u32(parts.len()), 0),
+            local_ports: Limits::default().local_ports,
+            log: &ConnectionLog::default(),
+        };
+        let workers = Workers::start(parts, Arc::clone(&fib), &common, || ());
         let workers = workers.expect("threads");
         Self {
             workers,

@@ -1,6 +1,6 @@
 //! What `uvs show` prints of one service with two servers.
 
-use uvs_control::protocol::ServerStatus;
+use uvs_control::protocol::{ServerState, ServerStatus};
 use uvs_core::counters::Stats;
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
@@ -19,6 +19,7 @@ fn server(last: u8, weight: u32, forwarding: Forwarding) -> ServerStatus {
             ..ServerSpec::new(endpoint, forwarding)
         },
         local: false,
+        state: ServerState::Up,
         numbers: ServerNumbers {
             active: weight,
             inactive: 10 * weight,
@@ -85,9 +86,9 @@ fn services_and_servers_are_tables_in_ipvsadms_order() {
     );
     assert_eq!(
         listed(What::Servers, Format::Table),
-        "SERVICE              SERVER           MODE  WEIGHT  ACTIVE  INACTIVE  CONNECTIONS\n\
-         TCP 192.168.0.38:80  192.168.0.18:80  dr         3       3        30          300\n\
-         TCP 192.168.0.38:80  192.168.0.28:80  ipip       1       1        10          100\n"
+        "SERVICE              SERVER           MODE  WEIGHT  ACTIVE  INACTIVE  CONNECTIONS  STATE  WHY\n\
+         TCP 192.168.0.38:80  192.168.0.18:80  dr         3       3        30          300  up     -\n\
+         TCP 192.168.0.38:80  192.168.0.28:80  ipip       1       1        10          100  up     -\n"
     );
 }
 

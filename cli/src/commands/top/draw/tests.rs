@@ -91,11 +91,11 @@ fn servers_have_their_history_below_where_there_is_room() {
     assert_eq!(lines[3], "TCP 192.168.0.38:80 › servers");
     assert_eq!(
         lines[5],
-        "192.168.0.18:80       3     30       50     40.0k      40.0k       500        500  nat        3  ▅█"
+        "192.168.0.18:80       3     30       50     40.0k      40.0k       500        500  nat        3  up     -    ▅█"
     );
     assert_eq!(
         lines[6],
-        "192.168.0.28:80       1     10       50     40.0k          -       500          -  dr         1  ▅█"
+        "192.168.0.28:80       1     10       50     40.0k          -       500          -  dr         1  up     -    ▅█"
     );
     assert!(
         lines[14].starts_with(" 192.168.0.18:80: bit/s in and out, 80.0k at most ───"),

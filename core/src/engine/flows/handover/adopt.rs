@@ -155,6 +155,7 @@ impl Flows {
             return Err(Lost::Room);
         }
         self.resume(id, found);
+        self.log_taken_up(id);
         Ok(())
     }
 

@@ -231,6 +231,7 @@ impl Flows {
     pub(in crate::engine) fn detach(&mut self) -> Option<Box<dyn Hook>> {
         self.catch_up_with_all();
         self.settle();
+        self.log_forwarded();
         let handover = self.handover.take()?;
         for (_, held) in handover.cells.iter() {
             self.conns.get_mut(held.conn).set_taken(false);

@@ -161,6 +161,7 @@ impl Flows {
         let weighs = |slot: u32| self.pool.service(slot).scheduler.weighs_handshakes();
         let timed = reply != Reply::Direct && service != NONE && weighs(service);
         let kept = self.kept(&c);
+        let counts = self.counts(id);
         let Some(handover) = &mut self.handover else {
             return;
         };
@@ -177,6 +178,7 @@ impl Flows {
             reply,
             up: held.watched,
             tells_proven: c.control != NONE || timed,
+            counts,
             tracked: tracked(&c),
             last: held.last,
             kept,
@@ -307,6 +309,7 @@ fn known(c: &Conn, (cell, birth): (Cell, Birth), kept: Kept) -> Taken {
         reply: Reply::Known(c.server_flow()),
         up: false,
         tells_proven: false,
+        counts: false,
         tracked: tracked(c),
         last: c.last_packet(),
         kept,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::{Flows, Handover, Held, tracked};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::engine::flows::event::Standing;
+use crate::engine::flows::outcomes::Outcome;
 use crate::flow::Protocol;
-use crate::offload::{Seen, Tracked};
+use crate::offload::{Seen, Tracked, Traffic};
 use crate::ranks::Rank;
 use crate::snapshot::Timeouts;
 use crate::tcp::TcpState;
@@ -114,6 +115,26 @@ impl Flows {
         }
     }
 
+    /// What the kernel has forwarded of a connection whose packets are counted.
+    pub(in crate::engine::flows) fn counted_in_kernel(&self, id: ConnId) -> Traffic {
+        let handover = self.handover.as_ref().filter(|_| self.counts(id));
+        let counted = handover.and_then(|h| {
+            let (cell, held) = h.cells.of(id)?;
+            Some(h.hook.counted(cell, held.birth))
+        });
+        counted.unwrap_or_default()
+    }
+
+    /// What was forwarded of logged connections belongs to them, for their cells go.
+    pub(super) fn log_forwarded(&mut self) {
+        let cells = self.handover.iter().flat_map(|h| h.cells.iter());
+        let ids: Vec<ConnId> = cells.map(|(_, held)| held.conn).collect();
+        for id in ids {
+            let forwarded = self.counted_in_kernel(id);
+            self.log_settled(id, forwarded);
+        }
+    }
+
     /// Makes the table's copy of a connection true.
     pub(in crate::engine) fn catch_up_with(&mut self, id: ConnId) {
         if !self.conns.get(id).is_taken() {
@@ -148,6 +169,10 @@ impl Flows {
         }
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);
+            // One that was established in between was not refused.
+            if !seen.proven {
+                self.note_refused(seen.last, id, before);
+            }
         }
         if seen.proven && control != NONE {
             self.assure_template(ConnId(control));
@@ -161,9 +186,10 @@ impl Flows {
             return;
         };
         c.flags |= conn::MEASURED;
+        let (place, first) = (c.backend, c.in_packets == 1);
+        self.note_outcome(at, place, Outcome::Answered);
         // A SYN that came again came up, and nobody can say which one was answered.
-        if c.in_packets == 1 {
-            let place = c.backend;
+        if first {
             self.measured(at, place, at.since(held.last));
         }
     }

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::counters::{ByFailure, Stats};
     use crate::flow::{Addr, Endpoint, Protocol};
-    use crate::numbers::{ServerNumbers, ServiceNumbers};
+    use crate::numbers::{HandshakeNumbers, ServerNumbers, ServiceNumbers};
     use crate::service::ServiceKey;
 
     fn at(last: u8) -> Endpoint {
@@ -88,6 +88,14 @@ mod tests {
                 overloaded,
                 effective_weight: f64::from(n % 7),
                 handshake: n % 11,
+                handshakes: HandshakeNumbers {
+                    ok: u64::from(n),
+                    reset: u64::from(n / 5),
+                    timeout: u64::from(n / 6),
+                    failed_in_a_row: n % 4,
+                    ok_ago: (n % 2 == 0).then_some(n.into()),
+                    failed_ago: (n % 3 == 0).then_some(n.into()),
+                },
                 stats: stats(u64::from(n)),
             },
         }

@@ -128,6 +128,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let id = self
             .insert(&c, replies)
             .inspect_err(|_| self.flows.release_local_port(&c))?;
+        self.flows.log_start(self.now, id);
         if spec.forwarding.replies() == Replies::Gateway {
             self.flows.note_client(id);
         }
