@@ -45,6 +45,9 @@ struct Entry {
     traffic: Traffic,
 }
 
+/// What docs/operations.md says of memory.
+const _: () = assert!(size_of::<Option<Entry>>() == 48);
+
 impl Logging {
     fn enter(&mut self, id: ConnId, entry: Entry) {
         let place = id.0 as usize;
