@@ -443,7 +443,7 @@ proptest! {
                 prop_assert_eq!(table.timeouts(), before.timeouts());
                 prop_assert_eq!(table.marks(), before.marks());
             }
-            for service in table.services() {
+            for service in table.services().iter() {
                 for (n, server) in service.servers.iter().enumerate() {
                     let same = |s: &ServerSpec| s.endpoint == server.endpoint;
                     prop_assert_eq!(service.servers.iter().position(same), Some(n), "no server twice");

@@ -22,6 +22,7 @@ pub(crate) mod reasons;
 pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;
+pub mod services;
 pub mod snapshot;
 pub(crate) mod sysctls;
 pub mod tcp;
