@@ -37,7 +37,9 @@ impl Daemon {
         let difference = services.since(self.table.services());
         let names =
             |of: &[&Arc<ServiceSpec>]| -> BTreeSet<_> { of.iter().map(|s| s.key).collect() };
-        if names(&difference.gone) != names(&difference.new) {
+        if names(&difference.gone) != names(&difference.new)
+            || changed.keeps_out_others(&self.table)
+        {
             changed.follow_firewall();
         }
         // A stand-by gets FULLNAT's addresses with the VIP.
