@@ -3,12 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
 use uvs_benches::pingpong;
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
@@ -39,6 +40,7 @@ pub(crate) fn measure(uvs: &Path, hook: &str, connections: u32) -> Result<()> {
     connect(&lab, connections)?;
     let echo = SocketAddrV4::new(vip, ECHO);
     let alone = pingpong::run(&lab.client, echo, ALONE)?;
+    let busy = beside_busy_programs(&lab, echo)?;
     let is_over = AtomicBool::new(false);
     let (listed, beside) = thread::scope(|scope| -> Result<_> {
         let lister = scope.spawn(|| lab.director.enter(|| list(&daemon, &is_over)));
@@ -48,7 +50,11 @@ pub(crate) fn measure(uvs: &Path, hook: &str, connections: u32) -> Result<()> {
         Ok((listed, beside?))
     })?;
     let us = |ns: u64| ns as f64 / 1e3;
-    for (what, trips) in [("nothing beside it", &alone), ("`-Lnc` beside it", &beside)] {
+    for (what, trips) in [
+        ("nothing beside it", &alone),
+        ("two busy programs beside it", &busy),
+        ("`-Lnc` beside it", &beside),
+    ] {
         println!(
             "ping-pong, {what}: {} round trips, p50 {:.0} µs, p99 {:.0} µs, the longest {:.0} µs",
             trips.len(),
@@ -61,6 +67,23 @@ pub(crate) fn measure(uvs: &Path, hook: &str, connections: u32) -> Result<()> {
         println!("`-Lnc`: {lines} lines, the first after {first:.1?}, all after {all:.1?}");
     }
     Ok(())
+}
+
+/// Round trips while two programs compute, as a listing's two ends do, and have nothing to do with the daemon: what
+/// a listing costs for want of a CPU alone.
+fn beside_busy_programs(lab: &Lab, echo: SocketAddrV4) -> Result<Histogram<u64>> {
+    let busy = || {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+    };
+    let mut programs = [busy()?, busy()?];
+    let trips = pingpong::run(&lab.client, echo, ALONE);
+    for program in &mut programs {
+        program.kill()?;
+        program.wait()?;
+    }
+    trips
 }
 
 /// One datagram from each of so many ports: each is a connection.
