@@ -15,6 +15,8 @@ FRAMES := $(abspath $(TARGET))/lab-frames
 
 # What `make bench-side` runs and for how long: --mode, --load, --peer, --workers, --rounds, --seconds, --print; `side --help`.
 SIDE ?=
+# `make bench-services`: --services, --hook, --ipvsadm, --rounds; `services --help`.
+SERVICES ?=
 # And `make bench-upgrade`: --hook, --mode, --upgrades, --rate, --downloads; `upgrade --help`.
 UPGRADE ?=
 # And `make bench-engines`: --at-once, --rounds, --connections, --milliseconds, --passes; `engines --help`.
@@ -24,7 +26,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-side bench-upgrade
+.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -117,6 +119,10 @@ bench-table: ## what a connection costs in memory: fills the table with a millio
 
 bench-engines: ## what 1, 2 and 4 engines, and workers, at once cost a frame; ENGINES="--at-once 1,8 --rounds 5" picks
 	cargo run --release -p uvs-benches --bin engines -- $(ENGINES)
+
+bench-services: deps ## what a table of 100, 1000 and 10000 services costs to fill, change, list and empty
+	cargo build --release -p uvs -p uvs-benches
+	$(TARGET)/release/services --uvs $(TARGET)/release/uvs $(SERVICES)
 
 bench-upgrade: ## what clients notice of ten upgrades in a row; UPGRADE="--hook off --mode fullnat" picks
 	@lab/deps.sh bench

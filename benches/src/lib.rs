@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod frames;
+pub mod pingpong;
 pub mod program;
 mod world;
 

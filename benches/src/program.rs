@@ -1,6 +1,7 @@
 //! What a program needs that measures `uvs` in a lab.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,20 @@ pub fn uvs(named: Option<&Path>) -> Result<PathBuf> {
         uvs.display()
     );
     Ok(uvs)
+}
+
+/// Bytes of memory that a process has in use (proc(5): VmRSS).
+///
+/// # Errors
+/// It is not there any more.
+pub fn resident(process: u32) -> Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes
+        .map(|kilobytes| kilobytes * 1024)
+        .with_context(|| format!("no VmRSS in {path}"))
 }
 
 /// A flag that a signal raises, and does no more from now on, so that what was made is also removed.

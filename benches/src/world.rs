@@ -222,7 +222,8 @@ pub fn services(family: Family, forwarding: Forwarding, scheduler: &str) -> Snap
         services: vec![
             Arc::new(of(Protocol::Tcp, 80)),
             Arc::new(of(Protocol::Udp, 53)),
-        ],
+        ]
+        .into(),
         ..Snapshot::default()
     }
 }

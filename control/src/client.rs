@@ -45,6 +45,30 @@ pub trait Asking: Daemon {
         Ok(answer.expect("a call that succeeds hands over an answer"))
     }
 
+    /// Asks one question and hands over the answer's parts as they come, until one is refused: what a listing of any
+    /// length takes is one part.
+    ///
+    /// # Errors
+    /// There is no answer; inside, that of `each`.
+    fn ask_in_parts<Q: Question, E>(
+        &mut self,
+        question: Q,
+        mut each: impl FnMut(Q::Answer) -> Result<(), E>,
+    ) -> Result<Result<(), E>, CallError> {
+        let mut outcome = Ok(());
+        let called = self.call(question.into(), &mut |part| {
+            outcome = each(Q::decode(part)?);
+            let refused = || serde::de::Error::custom("the part is refused");
+            outcome
+                .as_ref()
+                .map_or_else(|_| Err(refused()), |()| Ok(()))
+        });
+        match outcome {
+            Ok(()) => called.map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
     /// Has one change made.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod marks;
+mod places;
 mod succession;
 mod sync;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use uvs_core::flow::Endpoint;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::services::Services;
 use uvs_core::snapshot::{Snapshot, SysctlError, Sysctls, Timeouts};
 
 use super::protocol::{Change, Errno, Refusal, SyncDaemon, SysctlValue};
@@ -26,6 +28,7 @@ use crate::config::OwnVips;
 use crate::firewall::DropRule;
 use crate::plugins::Schedulers;
 
+use places::Places;
 pub use succession::Estate;
 pub use unassigned::UnassignedVips;
 
@@ -33,7 +36,8 @@ pub use unassigned::UnassignedVips;
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     schedulers: Arc<Schedulers>,
-    services: Vec<Arc<ServiceSpec>>,
+    services: Services,
+    places: Places,
     marks: Vec<MarkRule>,
     lists: Lists,
     /// What the host's firewall keeps out.
@@ -55,18 +59,18 @@ impl Table {
     }
 
     /// All services, oldest first.
-    pub fn services(&self) -> &[Arc<ServiceSpec>] {
+    pub const fn services(&self) -> &Services {
         &self.services
     }
 
     /// The service with this key; refused where there is none.
     pub fn find(&self, key: &ServiceKey) -> Result<&Arc<ServiceSpec>, Refusal> {
-        self.position(key).map(|at| &self.services[at])
+        self.service(key).ok_or_else(|| no_service(key))
     }
 
     /// The service with this key.
     pub fn service(&self, key: &ServiceKey) -> Option<&Arc<ServiceSpec>> {
-        self.services.iter().find(|s| s.key == *key)
+        self.services.get(self.places.get(key)?)
     }
 
     /// The time-outs.
@@ -143,34 +147,38 @@ impl Table {
             ));
         }
         check::service(&spec, &self.schedulers)?;
-        self.services.push(Arc::new(spec));
+        let key = spec.key;
+        let serial = self.services.push(Arc::new(spec));
+        self.places.insert(key, serial);
         Ok(())
     }
 
     /// Replaces a service's settings, all that ipvsadm knows of; its servers stay.
     pub(crate) fn edit_service(&mut self, spec: ServiceSpec) -> Result<(), Refusal> {
-        let at = self.position(&spec.key)?;
-        let spec = with_what_ipvsadm_lacks(spec, &self.services[at]);
+        let old = self.find(&spec.key)?;
+        let spec = with_what_ipvsadm_lacks(spec, old);
         check::service(&spec, &self.schedulers)?;
-        let servers = &self.services[at].servers;
+        let servers = &old.servers;
         for server in servers.iter().filter(|s| s.forwarding.takes_local()) {
             check::has_local_address(&spec, server)?;
         }
         let servers = servers.clone();
-        self.services[at] = Arc::new(ServiceSpec { servers, ..spec });
+        *self.edited(&spec.key)? = ServiceSpec { servers, ..spec };
         Ok(())
     }
 
     /// Removes a service with its servers.
     pub(crate) fn delete_service(&mut self, key: &ServiceKey) -> Result<(), Refusal> {
-        let at = self.position(key)?;
-        self.services.remove(at);
+        let serial = self.places.get(key).ok_or_else(|| no_service(key))?;
+        self.services.remove(serial);
+        self.places.remove(key);
         Ok(())
     }
 
     /// Removes all services.
     pub fn clear(&mut self) {
         self.services.clear();
+        self.places = Places::default();
     }
 
     /// Adds a server at the head of the service's list, where the kernel puts it.
@@ -179,8 +187,7 @@ impl Table {
         key: &ServiceKey,
         server: ServerSpec,
     ) -> Result<(), Refusal> {
-        let at = self.position(key)?;
-        let service = &self.services[at];
+        let service = self.find(key)?;
         let server = check::server(service, server)?;
         if service
             .servers
@@ -192,9 +199,7 @@ impl Table {
         }
         check::unicast(server.endpoint.addr)?;
         self.check_for_sync(key, &server)?;
-        Arc::make_mut(&mut self.services[at])
-            .servers
-            .insert(0, server);
+        self.edited(key)?.servers.insert(0, server);
         Ok(())
     }
 
@@ -204,10 +209,10 @@ impl Table {
         key: &ServiceKey,
         server: ServerSpec,
     ) -> Result<(), Refusal> {
-        let at = self.position(key)?;
-        let server = check::server(&self.services[at], server)?;
-        let place = self.server_position(at, server.endpoint)?;
-        Arc::make_mut(&mut self.services[at]).servers[place] = server;
+        let service = self.find(key)?;
+        let server = check::server(service, server)?;
+        let place = server_position(service, server.endpoint)?;
+        self.edited(key)?.servers[place] = server;
         Ok(())
     }
 
@@ -217,9 +222,8 @@ impl Table {
         key: &ServiceKey,
         endpoint: Endpoint,
     ) -> Result<(), Refusal> {
-        let at = self.position(key)?;
-        let place = self.server_position(at, endpoint)?;
-        Arc::make_mut(&mut self.services[at]).servers.remove(place);
+        let place = server_position(self.find(key)?, endpoint)?;
+        self.edited(key)?.servers.remove(place);
         Ok(())
     }
 
@@ -263,10 +267,8 @@ impl Table {
     /// Replaces all services, or none where any of them is refused. Each service's servers are given
     /// newest first, as [`ServiceSpec::servers`] keeps them.
     pub fn replace(&mut self, services: Vec<ServiceSpec>) -> Result<(), Refusal> {
-        let mut next = Self {
-            services: Vec::with_capacity(services.len()),
-            ..self.clone()
-        };
+        let mut next = self.clone();
+        next.clear();
         for mut service in services {
             let (key, servers) = (service.key, std::mem::take(&mut service.servers));
             next.add_service(service)?;
@@ -278,26 +280,26 @@ impl Table {
         Ok(())
     }
 
-    fn position(&self, key: &ServiceKey) -> Result<usize, Refusal> {
-        self.services
-            .iter()
-            .position(|s| s.key == *key)
-            .ok_or_else(|| refuse(Errno::NotFound, format!("{key}: no such service")))
+    /// The service with this key, to be changed.
+    fn edited(&mut self, key: &ServiceKey) -> Result<&mut ServiceSpec, Refusal> {
+        let serial = self.places.get(key);
+        let service = serial.and_then(|serial| self.services.get_mut(serial));
+        service.map(Arc::make_mut).ok_or_else(|| no_service(key))
     }
+}
 
-    fn server_position(&self, service: usize, endpoint: Endpoint) -> Result<usize, Refusal> {
-        let service = &self.services[service];
-        service
-            .servers
-            .iter()
-            .position(|s| s.endpoint == endpoint)
-            .ok_or_else(|| {
-                refuse(
-                    Errno::NoServer,
-                    format!("{}: no such server: {endpoint}", service.key),
-                )
-            })
-    }
+fn server_position(service: &ServiceSpec, endpoint: Endpoint) -> Result<usize, Refusal> {
+    let mut servers = service.servers.iter();
+    servers.position(|s| s.endpoint == endpoint).ok_or_else(|| {
+        refuse(
+            Errno::NoServer,
+            format!("{}: no such server: {endpoint}", service.key),
+        )
+    })
+}
+
+fn no_service(key: &ServiceKey) -> Refusal {
+    refuse(Errno::NotFound, format!("{key}: no such service"))
 }
 
 /// A service with the settings that only the configuration can name as they were. A table's size goes

@@ -39,6 +39,6 @@ pub mod wire;
 pub use bytes::{fragment, frame, glance, outbox, packet, rewrite, segment, translate};
 pub use state::{
     access, backend, conn, counters, crew, fib, flow, marks, numbers, offload, peer, ports, random,
-    ranks, record, sctp, service, snapshot, tcp, time, verdict,
+    ranks, record, sctp, service, services, snapshot, tcp, time, verdict,
 };
 use state::{rate, reasons, sequence, sysctls, wheel};

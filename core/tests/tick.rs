@@ -39,7 +39,7 @@ fn once_a_minute() {
     let key = ServiceKey::address(Protocol::Tcp, vip);
     let services = vec![Arc::new(ServiceSpec::new(key, "listens"))];
     let snapshot = Snapshot {
-        services,
+        services: services.into(),
         ..Snapshot::default()
     };
     engine.apply(Arc::new(snapshot)).expect("applied");

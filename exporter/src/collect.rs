@@ -1,5 +1,5 @@
 //! The snapshot as metric families: a `Collector` of the `prometheus` crate that keeps no counters of its
-//! own, since the engine has them.
+//! own, since the engine has them; and as text where there are as many as there are services.
 
 mod daemon;
 mod frames;
@@ -15,6 +15,7 @@ use crate::MetricSnapshot;
 use crate::catalog::{self, Definition};
 use crate::family::{Families, describe};
 use crate::node_ipvs;
+use crate::text::Text;
 
 /// The last published snapshot, for who publishes and who collects.
 #[derive(Clone, Default)]
@@ -66,13 +67,19 @@ impl Collector for SnapshotCollector {
             return Vec::new();
         };
         let mut families = Families::default();
-        services::collect(&snapshot, &mut families);
         frames::collect(&snapshot, &mut families);
         daemon::collect(&snapshot, &mut families);
         hook::collect(&snapshot.hook, &mut families);
-        if snapshot.node_ipvs {
-            node_ipvs::collect(&snapshot, &mut families);
-        }
         families.finish()
     }
+}
+
+/// The families of services and servers, which the collector leaves out, as text.
+pub(crate) fn services(snapshot: &MetricSnapshot) -> String {
+    let mut text = Text::default();
+    services::collect(snapshot, &mut text);
+    if snapshot.node_ipvs {
+        node_ipvs::collect(snapshot, &mut text);
+    }
+    text.finish()
 }

@@ -11,7 +11,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::MetricSnapshot;
 use crate::catalog::{HTTP_REFUSED, HTTP_REQUESTS};
-use crate::collect::{Cell, SnapshotCollector};
+use crate::collect::{Cell, SnapshotCollector, services};
 use crate::process::ProcessCollector;
 
 /// A snapshot, and its text, younger than this is served as it is: many scrapes cost as much as one a second.
@@ -138,6 +138,13 @@ impl Pages {
         verdict(problems, "ready")
     }
 
+    /// The text of `/metrics`.
+    fn text(&self, snapshot: &MetricSnapshot) -> prometheus::Result<String> {
+        let mut text = services(snapshot);
+        TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
     fn metrics(&self) -> (StatusCode, Bytes) {
         let Some(of) = self.cell.get() else {
             return verdict(vec![STARTING.to_owned()], "");
@@ -147,7 +154,7 @@ impl Pages {
         if let Some(r) = rendered.as_ref().filter(young) {
             return (StatusCode::OK, r.text.clone());
         }
-        match TextEncoder::new().encode_to_string(&self.registry.gather()) {
+        match self.text(&of) {
             Ok(text) => {
                 let (text, at) = (Bytes::from(text), Instant::now());
                 *rendered = Some(Rendered {
@@ -176,7 +183,7 @@ fn verdict(problems: Vec<String>, good: &'static str) -> (StatusCode, Bytes) {
 /// What the `prometheus` crate refuses; the tests would have met it.
 pub fn render(snapshot: Arc<MetricSnapshot>) -> prometheus::Result<String> {
     let cell = Cell::default();
-    cell.set(snapshot);
+    cell.set(Arc::clone(&snapshot));
     let pages = Pages::new(cell, Box::new(Vec::new))?;
-    TextEncoder::new().encode_to_string(&pages.registry.gather())
+    pages.text(&snapshot)
 }

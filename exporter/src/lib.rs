@@ -18,6 +18,7 @@ mod server;
 mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 
 pub use http::render;
 pub use server::{Exporter, serve};

@@ -6,9 +6,9 @@ use uvs_core::service::ServiceKey;
 
 use crate::MetricSnapshot;
 use crate::catalog::NODE_IPVS;
-use crate::family::Families;
+use crate::text::Text;
 
-pub(crate) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
+pub(crate) fn collect(snapshot: &MetricSnapshot, to: &mut Text) {
     let mut total = snapshot.retired;
     for service in &snapshot.services {
         total += service.numbers.stats;

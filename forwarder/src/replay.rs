@@ -154,8 +154,8 @@ pub fn play(parts: Vec<Part>, fib: Arc<Fib>, snapshot: Arc<Snapshot>) -> Result<
     let played = (|| {
         workers.put_in_force(Desired {
             snapshot,
-            filter: FilterSpec::default().compile(),
-            host_filter: FilterSpec::default().compile(),
+            filter: Arc::new(FilterSpec::default().compile()),
+            host_filter: Arc::new(FilterSpec::default().compile()),
             fan_out: None,
         })?;
         start.store(true, Ordering::Release);

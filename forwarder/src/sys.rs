@@ -29,6 +29,18 @@ pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::
     check(ret).map(drop)
 }
 
+/// Gives memory that was freed back to the host, which the allocator else keeps for the process (malloc_trim(3)). It
+/// takes some milliseconds where there is much; a thread that allocates meanwhile waits for part of that.
+#[cfg(target_env = "gnu")]
+pub(crate) fn trim_memory() {
+    // SAFETY: it takes a number and touches nothing but what is free.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// As above; other C libraries give back what is free by themselves, or cannot.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) const fn trim_memory() {}
+
 /// PACKET_RX_RING: has the kernel allocate a receive ring.
 pub(crate) fn set_rx_ring(fd: BorrowedFd<'_>, request: &libc::tpacket_req) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of `request`, which outlives the call.

@@ -3,6 +3,8 @@
 //! What is added is added first and what is taken away goes last, so that at every moment everything is ours that is so
 //! before and after.
 
+mod elements;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,7 +15,7 @@ use crate::error::HookError;
 use crate::hook::{Hook, lock};
 use crate::layout::{RANGES, addr, address, bytes, control, rule, words};
 use crate::maps::Maps;
-use crate::sys::map::Map;
+use elements::Elements;
 
 /// What is ours without a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +62,10 @@ pub struct TunnelEnd {
     pub port: u16,
 }
 
-/// Keys and values of one map.
-type Elements = BTreeMap<Vec<u8>, Vec<u8>>;
+/// A rule's key: the address, and in the third word port, protocol and kind. Its value is always 1.
+type RuleKey = [u64; 3];
+/// An address, whose value is what is known of it (`address::*`).
+type AddressKey = [u64; 2];
 
 /// What is in the maps.
 #[derive(Default)]
@@ -70,37 +74,31 @@ pub(crate) struct InForce {
     wanted: Rules,
     /// From the engines, a bit each: ends of which everything is ours.
     whole: BTreeMap<(Protocol, Endpoint), u64>,
-    rules: Elements,
-    addresses: Elements,
-    networks: Elements,
+    rules: Elements<RuleKey, u64>,
+    addresses: Elements<AddressKey, u64>,
+    networks: Elements<Vec<u8>, Vec<u8>>,
 }
 
 impl InForce {
     /// What an earlier daemon left.
     pub(crate) fn read(maps: &Maps) -> Result<Self, HookError> {
-        let read = |map: &Map| -> std::io::Result<Elements> {
-            let mut all = Elements::new();
-            for key in map.keys()? {
-                if let Some(value) = map.lookup(&key)? {
-                    all.insert(key, value);
-                }
-            }
-            Ok(all)
+        let unread = HookError::io("the rules of an earlier daemon");
+        let read = || -> std::io::Result<Self> {
+            Ok(Self {
+                rules: Elements::read(&maps.rules)?,
+                addresses: Elements::read(&maps.addresses)?,
+                networks: Elements::read(&maps.networks)?,
+                ..Self::default()
+            })
         };
-        let read = |map| read(map).map_err(HookError::io("the rules of an earlier daemon"));
-        Ok(Self {
-            rules: read(&maps.rules)?,
-            addresses: read(&maps.addresses)?,
-            networks: read(&maps.networks)?,
-            ..Self::default()
-        })
+        read().map_err(unread)
     }
 
     /// What a daemon has in force that hands its maps over. What it wants besides is to be [set](Hook::set_rules) again.
     pub(crate) fn going_on(maps: &Maps) -> Result<Self, HookError> {
         let mut in_force = Self::read(maps)?;
         // Whose it was nobody knows any more: it stays until the first engine says otherwise.
-        let ends = in_force.rules.keys().filter_map(|key| whole(key));
+        let ends = in_force.rules.keys().filter_map(whole);
         in_force.whole = ends.map(|end| (end, 1)).collect();
         Ok(in_force)
     }
@@ -109,24 +107,26 @@ impl InForce {
         let mut new = Wanted::default();
         let whole: Vec<_> = self.whole.keys().copied().collect();
         new.enter(&self.wanted, &whole);
+        new.put_in_order();
         new.check(hook)?;
         let maps = &hook.maps;
         let shared = hook.memory.control();
         let (first, last) = self.wanted.fullnat.ports;
         shared.first_port.store(u32::from(first), Relaxed);
         shared.last_port.store(u32::from(last), Relaxed);
-        add(&maps.rules, "rules", &self.rules, &new.rules)?;
-        add(&maps.networks, "networks", &self.networks, &new.networks)?;
+        self.rules.add(&new.rules, &maps.rules, "rules")?;
+        let networks = &maps.networks;
+        self.networks.add(&new.networks, networks, "networks")?;
         if !new.networks.is_empty() {
             shared.flags.fetch_or(control::NETWORKS, Relaxed);
         }
         // An address is at first all that it was and all that it is to be.
-        let both = union(&self.addresses, &new.addresses);
-        add(&maps.addresses, "addresses", &self.addresses, &both)?;
-        add(&maps.addresses, "addresses", &both, &new.addresses)?;
-        take(&maps.addresses, &self.addresses, &new.addresses)?;
-        take(&maps.rules, &self.rules, &new.rules)?;
-        take(&maps.networks, &self.networks, &new.networks)?;
+        let both = self.addresses.union(&new.addresses);
+        self.addresses.add(&both, &maps.addresses, "addresses")?;
+        both.add(&new.addresses, &maps.addresses, "addresses")?;
+        self.addresses.take(&new.addresses, &maps.addresses)?;
+        self.rules.take(&new.rules, &maps.rules)?;
+        self.networks.take(&new.networks, &maps.networks)?;
         if new.networks.is_empty() {
             shared.flags.fetch_and(!control::NETWORKS, Relaxed);
         }
@@ -171,9 +171,9 @@ impl Hook {
 /// What is to be in the maps.
 #[derive(Default)]
 struct Wanted {
-    rules: Elements,
-    addresses: Elements,
-    networks: Elements,
+    rules: Elements<RuleKey, u64>,
+    addresses: Elements<AddressKey, u64>,
+    networks: Elements<Vec<u8>, Vec<u8>>,
 }
 
 impl Wanted {
@@ -221,13 +221,11 @@ impl Wanted {
     fn rule(&mut self, addr: Addr, protocol: u8, port: u16, kind: u64) {
         let [a, b] = words(addr);
         let rest = u64::from(port.to_be()) | u64::from(protocol) << 16 | kind << 24;
-        self.rules.insert(bytes(&[a, b, rest]), bytes(&[1]));
+        self.rules.enter([a, b, rest], 1);
     }
 
     fn flag(&mut self, addr: Addr, what: u64) {
-        let value = self.addresses.entry(bytes(&words(addr)));
-        let value = value.or_insert_with(|| bytes(&[0]));
-        *value = bytes(&[word(value) | what]);
+        self.addresses.enter(words(addr), what);
     }
 
     /// A prefix's ranges are its own and those of all around it, for only the longest that matches is looked at;
@@ -247,7 +245,14 @@ impl Wanted {
         ranges.resize(RANGES, 0);
         let length = if to.addr.is_v4() { 96 } else { 0 } + u32::from(to.prefix);
         let key = [&length.to_le_bytes()[..], &bytes(&words(to.addr))].concat();
-        self.networks.insert(key, bytes(&ranges));
+        self.networks.enter(key, bytes(&ranges));
+    }
+
+    /// What was entered several times is there once.
+    fn put_in_order(&mut self) {
+        self.rules.put_in_order(|value, _| value);
+        self.addresses.put_in_order(|value, more| value | more);
+        self.networks.put_in_order(|_, last| last);
     }
 
     fn check(&self, hook: &Hook) -> Result<(), HookError> {
@@ -266,8 +271,7 @@ impl Wanted {
 }
 
 /// The end that a rule makes ours as a whole; `None` where it is another rule.
-fn whole(key: &[u8]) -> Option<(Protocol, Endpoint)> {
-    let [a, b, rest] = [0, 8, 16].map(|at| key.get(at..).map_or(0, word));
+fn whole(&[a, b, rest]: &RuleKey) -> Option<(Protocol, Endpoint)> {
     let port = u16::try_from(rest & 0xffff).ok()?;
     let protocol = Protocol::from_number((rest >> 16).to_le_bytes()[0])?;
     (rest >> 24 == rule::WHOLE).then(|| (protocol, Endpoint::new(addr([a, b]), u16::from_be(port))))
@@ -284,38 +288,4 @@ fn every_port(ranges: &[u64]) -> Vec<u64> {
     let mut protocols: Vec<u64> = ranges.iter().map(|range| range >> 32).collect();
     protocols.dedup();
     protocols.iter().map(|p| p << 32 | 0xffff_0000).collect()
-}
-
-fn word(value: &[u8]) -> u64 {
-    value.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
-}
-
-fn union(a: &Elements, b: &Elements) -> Elements {
-    let mut both = a.clone();
-    for (key, value) in b {
-        let old = both.entry(key.clone()).or_default();
-        *old = bytes(&[word(old) | word(value)]);
-    }
-    both
-}
-
-/// Writes what differs.
-fn add(map: &Map, what: &str, old: &Elements, new: &Elements) -> Result<(), HookError> {
-    for (key, value) in new
-        .iter()
-        .filter(|(key, value)| old.get(*key) != Some(value))
-    {
-        let done = map.update(key, value);
-        done.map_err(|e| HookError::refused(format!("add {what}"), e))?;
-    }
-    Ok(())
-}
-
-/// Takes out what is no more.
-fn take(map: &Map, old: &Elements, new: &Elements) -> Result<(), HookError> {
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        map.delete(key)
-            .map_err(|e| HookError::refused("take a rule out", e))?;
-    }
-    Ok(())
 }

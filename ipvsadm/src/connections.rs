@@ -13,22 +13,35 @@ pro expire state       source             virtual            destination";
 /// Follows with `--persistent-conn`. No connection has engine data: UVS's `sip` is a name only.
 const ENGINE_TITLES: &str = "        pe name          pe_data";
 
-/// Prints connections under their titles.
-pub(super) fn print(
-    connections: &[ConnReport],
-    with_engines: bool,
-    style: &Style<'_>,
-    out: &mut dyn Write,
-) -> Result<(), Stop> {
-    writeln!(
-        out,
-        "{TITLES}{}",
-        if with_engines { ENGINE_TITLES } else { "" }
-    )?;
-    for connection in connections {
-        writeln!(out, "{}", row(connection, style))?;
+/// Connections that are printed as they come.
+pub(super) struct Listing {
+    /// Those that are still to be printed.
+    titles: Option<String>,
+}
+
+impl Listing {
+    pub(super) fn new(with_engines: bool) -> Self {
+        let more = if with_engines { ENGINE_TITLES } else { "" };
+        Self {
+            titles: Some(format!("{TITLES}{more}")),
+        }
     }
-    Ok(())
+
+    /// Prints more connections, the first of them under their titles.
+    pub(super) fn print(
+        &mut self,
+        connections: &[ConnReport],
+        style: &Style<'_>,
+        out: &mut dyn Write,
+    ) -> Result<(), Stop> {
+        if let Some(titles) = self.titles.take() {
+            writeln!(out, "{titles}")?;
+        }
+        for connection in connections {
+            writeln!(out, "{}", row(connection, style))?;
+        }
+        Ok(())
+    }
 }
 
 fn row(connection: &ConnReport, style: &Style<'_>) -> String {

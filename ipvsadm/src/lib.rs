@@ -172,9 +172,13 @@ impl<'io> Session<'_, 'io> {
     }
 
     fn list_connections(&mut self, line: &Line) -> Result<(), Stop> {
-        let all = self.ask(Verb::List, ask::ListConnections)?;
-        let with_engines = line.given.has(Kind::PersistentConn);
-        connections::print(&all, with_engines, &self.style(line), self.io.stdout)
+        let style = self.style(line);
+        let mut listing = connections::Listing::new(line.given.has(Kind::PersistentConn));
+        let (daemon, out) = (&mut *self.daemon, &mut *self.io.stdout);
+        let listed = daemon.ask_in_parts(ask::ListConnections, |part| {
+            listing.print(&part, &style, out)
+        });
+        listed.map_err(|error| refused(Verb::List, None, error))?
     }
 
     fn style(&self, line: &Line) -> Style<'io> {

@@ -26,7 +26,7 @@ fn bed(port: u16, persistent: bool, rules: &[&str]) -> Bed {
     });
     let server = |addr| ServerSpec::new(Endpoint::new(addr, port), Forwarding::Nat);
     service.servers = vec![server(SERVER), server(OTHER_SERVER)];
-    bed.snapshot.services = vec![service.into()];
+    bed.snapshot.services = vec![service.into()].into();
     let rule = |text: &&str| MarkRule {
         mark: MARK,
         to: text.parse().expect("a destination"),
@@ -60,7 +60,7 @@ fn a_client_has_one_server_for_all_that_is_marked() {
     assert_eq!(open(&mut bed, 1, Protocol::Tcp, 80), at(SERVER, 80));
     let mut service = (*bed.snapshot.services[0]).clone();
     service.servers[0].weight = 0;
-    bed.snapshot.services = vec![service.into()];
+    bed.snapshot.services = vec![service.into()].into();
     bed.apply();
     assert_eq!(open(&mut bed, 2, Protocol::Tcp, 80), at(OTHER_SERVER, 80));
     assert_eq!(open(&mut bed, 1, Protocol::Tcp, 443), at(SERVER, 443));

@@ -99,7 +99,7 @@ fn ftp(persistent: bool) -> Bed {
         timeout: 300,
         mask: u32::MAX,
     });
-    bed.snapshot.services = vec![service.into()];
+    bed.snapshot.services = vec![service.into()].into();
     bed.apply();
     bed
 }

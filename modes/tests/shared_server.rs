@@ -38,7 +38,7 @@ fn shared(protocol: Protocol, forwarding: Forwarding, servers: &[Endpoint]) -> B
     first.servers = specs.collect();
     let mut second = first.clone();
     second.key = ServiceKey::address(protocol, SECOND);
-    bed.snapshot.services = vec![Arc::new(first), Arc::new(second)];
+    bed.snapshot.services = vec![Arc::new(first), Arc::new(second)].into();
     bed.apply();
     bed
 }
@@ -175,7 +175,7 @@ fn a_half_closed_connection_still_lives() {
 #[test]
 fn servers_that_take_no_more_are_not_the_other_one() {
     let mut bed = shared(Protocol::Tcp, Forwarding::Nat, &[REAL, OTHER]);
-    for service in &mut bed.snapshot.services {
+    for service in bed.snapshot.services.iter_mut() {
         Arc::make_mut(service).servers[1].weight = 0;
     }
     bed.apply();
@@ -281,7 +281,7 @@ fn a_new_client_of_a_persistent_service_gets_another_server_and_a_known_one_stay
     for server in [first, kept] {
         answer(&mut bed, Protocol::Tcp, server, RST);
     }
-    for service in &mut bed.snapshot.services {
+    for service in bed.snapshot.services.iter_mut() {
         Arc::make_mut(service)
             .servers
             .retain(|s| s.endpoint == kept);
@@ -339,7 +339,7 @@ fn a_removed_server_is_known_for_as_long_as_it_has_connections() {
         Vec::new(),
         vec![with],
     ] {
-        bed.snapshot.services = without;
+        bed.snapshot.services = without.into();
         bed.apply();
         assert_eq!(connections(&bed), 1);
     }

@@ -95,7 +95,7 @@ impl Workers {
     }
 
     fn serve(&mut self, spec: ServiceSpec) {
-        let services = vec![Arc::new(spec)];
+        let services = vec![Arc::new(spec)].into();
         let steering = Arc::new(Steering::of(&services, &[], std::iter::empty()));
         for bed in &mut self.beds {
             bed.snapshot.services.clone_from(&services);

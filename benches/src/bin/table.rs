@@ -4,13 +4,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
-use uvs_benches::World;
+use uvs_benches::{World, program};
 use uvs_core::conn::Conn;
 use uvs_core::service::Forwarding;
 use uvs_core::verdict::Verdict;
@@ -38,9 +37,9 @@ fn run(connections: u32) -> Result<()> {
         ("dr, one key", Forwarding::Dr),
         ("nat, two keys", Forwarding::Nat),
     ] {
-        let before = resident()?;
+        let before = program::resident(process::id())?;
         let mut world = World::new(forwarding, "rr", connections);
-        let empty = resident()?;
+        let empty = program::resident(process::id())?;
         let start = Instant::now();
         for n in 0..connections {
             let verdict = world.half_open(n);
@@ -50,7 +49,7 @@ fn run(connections: u32) -> Result<()> {
             );
         }
         let took = start.elapsed();
-        let full = resident()?;
+        let full = program::resident(process::id())?;
         ensure!(
             world.engine.connections().len() == connections,
             "some are missing"
@@ -68,14 +67,4 @@ fn run(connections: u32) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Bytes of memory that this process has in use (proc(5): VmRSS).
-fn resident() -> Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes
-        .map(|kilobytes| kilobytes * 1024)
-        .context("no VmRSS in /proc/self/status")
 }

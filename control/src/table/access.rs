@@ -37,6 +37,12 @@ impl Table {
         &self.drop_rules
     }
 
+    /// Whether the host's firewall or a list has changed since `before`, of which this was made.
+    pub fn keeps_out_others(&self, before: &Self) -> bool {
+        !Arc::ptr_eq(&self.drop_rules, &before.drop_rules)
+            || !Arc::ptr_eq(&self.lists.built(), &before.lists.built())
+    }
+
     /// Follows the host's firewall for the services that there are now.
     pub fn follow_firewall(&mut self) {
         let services = self.services.iter().map(|s| s.key);

@@ -18,6 +18,21 @@ use crate::protocol::{AccessChange, Change, Errno, SysctlValue};
 const VIP: Addr = Addr::v4([10, 0, 1, 100]);
 
 #[test]
+fn a_weight_keeps_nobody_out_and_other_rules_of_the_firewall_may() {
+    let mut before = with_service();
+    before.add_server(&key(80), nat(1)).expect("added");
+    let mut after = before.clone();
+    let edited = ServerSpec {
+        weight: 7,
+        ..nat(1)
+    };
+    after.edit_server(&key(80), edited).expect("edited");
+    assert!(!after.keeps_out_others(&before));
+    after.set_drop_rules(Vec::new());
+    assert!(after.keeps_out_others(&before));
+}
+
+#[test]
 fn an_added_server_is_the_first() {
     let mut table = with_service();
     for n in [1, 2, 3] {
@@ -446,7 +461,7 @@ proptest! {
                 prop_assert_eq!(table.timeouts(), before.timeouts());
                 prop_assert_eq!(table.marks(), before.marks());
             }
-            for service in table.services() {
+            for service in table.services().iter() {
                 for (n, server) in service.servers.iter().enumerate() {
                     let same = |s: &ServerSpec| s.endpoint == server.endpoint;
                     prop_assert_eq!(service.servers.iter().position(same), Some(n), "no server twice");

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::desired::Desired;
 use super::flows::NewSchedulers;
 use crate::flow::Endpoint;
 use crate::service::{ServiceKey, ServiceSpec};
-use crate::snapshot::Snapshot;
+use crate::services::Difference;
+use crate::snapshot::{Snapshot, Sysctls};
 use crate::trace::Recorder;
 
 /// Why a snapshot was not applied; nothing was changed.
@@ -50,22 +50,25 @@ impl<R: Recorder> Engine<R> {
     /// # Errors
     /// A service cannot be made; then nothing is changed.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> Result<(), ApplyError> {
-        let desired = Desired::of(snapshot);
-        let schedulers = self.new_schedulers(&desired)?;
-        let before = std::mem::replace(&mut self.desired, desired);
-        if self.desired.steering().moves_any_of(before.steering()) {
+        let before = Arc::clone(self.desired.snapshot());
+        let schedulers = self.new_schedulers(&snapshot.services.since(&before.services))?;
+        let slots = self.desired.take_up(snapshot);
+        let (now, then) = (&self.desired.snapshot().steering, &before.steering);
+        if !Arc::ptr_eq(now, then) && now.moves_any_of(then) {
             self.look_for_strays();
         }
         if self.flows.has_hook() {
             self.note_changes(&before);
         }
-        let released = self.flows.apply(&self.desired, &self.catalog, schedulers);
-        if released || !self.desired.has_lists_of(&before) {
+        let change = (&slots, schedulers);
+        let touched = self.flows.apply(&self.desired, &self.catalog, change);
+        let access = &self.desired.snapshot().access;
+        if touched.released || !Arc::ptr_eq(access, &before.access) {
             self.upkeep.begin_sweep(&self.flows);
         }
         self.upkeep.configure(self.desired.sysctls());
         self.flows.set_telling(self.desired.telling());
-        self.upkeep.note_drains(&mut self.flows);
+        self.upkeep.note_drains(&mut self.flows, &touched.servers);
         self.claims.retain(|vip| self.desired.owns(vip));
         let path_mtus = &mut self.routes.path_mtus;
         path_mtus.retain(|to| self.desired.ends_a_tunnel(to));
@@ -73,18 +76,19 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// What taken connections depend on beside their servers.
-    fn note_changes(&mut self, before: &Desired) {
+    fn note_changes(&mut self, before: &Snapshot) {
         self.flows.change_timeouts(self.desired.timeouts());
-        let by = |d: &Desired| (d.sysctls().pmtu_disc, d.sysctls().snat_reroute);
-        if by(&self.desired) != by(before) || !self.desired.has_absent_of(before) {
+        let now = self.desired.snapshot();
+        let by = |s: &Sysctls| (s.pmtu_disc, s.snat_reroute);
+        if by(&now.sysctls) != by(&before.sysctls) || now.absent_vips != before.absent_vips {
             self.flows.change_ways();
         }
     }
 
     /// Everything that could fail, before anything is changed: the schedulers that have to be made.
-    fn new_schedulers(&self, desired: &Desired) -> Result<NewSchedulers, ApplyError> {
+    fn new_schedulers(&self, difference: &Difference<'_>) -> Result<NewSchedulers, ApplyError> {
         let mut new = NewSchedulers::new();
-        for spec in desired.services() {
+        for spec in &difference.new {
             let known = self.desired.slot(&spec.key);
             let keeps = known.is_some_and(|slot| is_of_one_make(self.desired.service(slot), spec));
             let unknown = || ApplyError::UnknownScheduler(spec.scheduler.clone());

@@ -1,9 +1,13 @@
 //! What is desired, in the form in which packets ask for it.
 //!
-//! Derived whole from a snapshot, by one function, and replaced whole: nothing here changes by itself, and
+//! It follows from a snapshot alone, and changes only by taking up the next one, of which what differs is looked at;
 //! what has a life of its own (connections, servers' load, schedulers) is elsewhere.
 
-use std::collections::{HashMap, HashSet};
+mod counted;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::access::{Access, AccessList, Rule};
@@ -11,9 +15,12 @@ use crate::crew::Steering;
 use crate::fib::Fib;
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::marks::{Destination, MarkRule, Marks, destinations};
+use crate::narrow;
 use crate::peer::Policy;
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use crate::services::{Difference, Services};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
+use counted::{Counted, Way};
 
 /// FTP's control port: its templates stand for all ports.
 pub(super) const FTP: u16 = 21;
@@ -23,18 +30,21 @@ pub(super) const FTP_DATA: u16 = 20;
 const UNPRIVILEGED: u16 = 1024;
 
 /// Endpoints by protocol; port 0 = any.
-type Ends = HashSet<(Protocol, Endpoint)>;
+type Ends = Counted<(Protocol, Endpoint)>;
 
 /// The desired state.
 #[derive(Clone, Default)]
 pub(super) struct Desired {
     snapshot: Arc<Snapshot>,
-    /// A service's slot is its place among the snapshot's services.
+    /// Where each service is; it keeps its slot for as long as it is there, unless one before it is removed and
+    /// it is the last: then it takes that one's.
     slots: HashMap<ServiceKey, u32>,
+    /// By slot.
+    services: Vec<Arc<ServiceSpec>>,
     /// Rules whose mark has a service.
     marks: Option<Marks>,
-    /// Addresses whose malformed packets are ours to drop: VIPs.
-    vips: HashSet<Addr>,
+    /// Addresses whose malformed packets are ours to drop: VIPs, and what is owned.
+    vips: Counted<Addr>,
     /// VIPs that UVS has instead of the host,
     owned: HashSet<Addr>,
     /// those of them that another host claims,
@@ -48,65 +58,151 @@ pub(super) struct Desired {
     /// those among them that are NAT's,
     nat_servers: Ends,
     /// and the addresses of all of them.
-    replier_addrs: HashSet<Addr>,
+    replier_addrs: Counted<Addr>,
     /// FULLNAT's local addresses.
-    locals: HashSet<Addr>,
-    /// Tunnels' ends: address, port where the kind has one or 0, kind.
-    tunnels: HashSet<(Addr, u16, TunnelKind)>,
+    locals: Counted<Addr>,
+    /// Tunnels' ends: address, port where the kind has one or 0, kind;
+    tunnels: Counted<(Addr, u16, TunnelKind)>,
+    /// and their addresses.
+    tunnel_addrs: Counted<Addr>,
+}
+
+/// What taking up a snapshot does to the slots, in the order in which it does it.
+#[derive(Debug, Default)]
+pub(super) struct SlotChanges {
+    /// Slots whose service goes, each at its turn: the service in the last slot takes its place.
+    pub(super) removed: Vec<u32>,
+    /// Slots whose service is new or another than before, in the order of [`Difference::new`]; new ones are added
+    /// behind the last.
+    pub(super) set: Vec<u32>,
 }
 
 impl Desired {
-    /// What a snapshot asks for.
+    /// What a snapshot asks for; the services' slots are in their order.
     pub(super) fn of(snapshot: Arc<Snapshot>) -> Self {
-        let slots = snapshot.services.iter().zip(0..);
-        let slots: HashMap<_, _> = slots.map(|(spec, slot)| (spec.key, slot)).collect();
-        let owned: HashSet<Addr> = snapshot.owned_vips.iter().copied().collect();
-        let mut desired = Self {
-            marks: served_marks(&snapshot, &slots),
-            slots,
-            vips: owned.clone(),
-            owned,
-            yielded: snapshot.yielded_vips.iter().copied().collect(),
-            absent: snapshot.absent_vips.iter().copied().collect(),
-            stands_back: snapshot.peers.backup && snapshot.sysctls.backup_only != 0,
-            ..Self::default()
-        };
-        for spec in &snapshot.services {
-            desired.add(spec, &snapshot);
-        }
-        desired.snapshot = snapshot;
+        let mut desired = Self::default();
+        desired.take_up(snapshot);
         desired
     }
 
-    /// Adds a service's addresses.
-    fn add(&mut self, spec: &ServiceSpec, snapshot: &Snapshot) {
-        let to: Vec<Destination> = destinations(spec.key, &snapshot.marks).collect();
-        let hosts = to.iter().filter(|to| to.is_host());
-        self.vips.extend(hosts.map(|to| to.addr));
-        self.locals.extend(spec.local.iter().copied());
-        let protocols: HashSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
+    /// Becomes what a snapshot asks for.
+    pub(super) fn take_up(&mut self, snapshot: Arc<Snapshot>) -> SlotChanges {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(&snapshot));
+        let difference = snapshot.services.since(&before.services);
+        for spec in &difference.gone {
+            self.count(spec, &before.marks, Way::Out);
+        }
+        let changes = self.move_slots(&difference);
+        for spec in &difference.new {
+            self.count(spec, &snapshot.marks, Way::In);
+        }
+        let has_other_marks = before.marks != snapshot.marks;
+        if has_other_marks {
+            self.count_marked(&before, &snapshot, &difference);
+        }
+        let of_marks = |spec: &&Arc<ServiceSpec>| matches!(spec.key, ServiceKey::Mark { .. });
+        if has_other_marks || difference.gone.iter().chain(&difference.new).any(of_marks) {
+            self.marks = served_marks(&snapshot, &self.slots);
+        }
+        if before.owned_vips != snapshot.owned_vips {
+            let all = [
+                (Way::Out, &before.owned_vips),
+                (Way::In, &snapshot.owned_vips),
+            ];
+            for (way, owned) in all {
+                owned.iter().for_each(|vip| self.vips.count(way, *vip));
+            }
+            self.owned = snapshot.owned_vips.iter().copied().collect();
+        }
+        if before.yielded_vips != snapshot.yielded_vips {
+            self.yielded = snapshot.yielded_vips.iter().copied().collect();
+        }
+        if before.absent_vips != snapshot.absent_vips {
+            self.absent = snapshot.absent_vips.iter().copied().collect();
+        }
+        self.stands_back = snapshot.peers.backup && snapshot.sysctls.backup_only != 0;
+        changes
+    }
+
+    /// Gives up the slots of what is gone and takes some for what is new.
+    fn move_slots(&mut self, difference: &Difference<'_>) -> SlotChanges {
+        let mut changes = SlotChanges::default();
+        let stay: HashSet<ServiceKey> = difference.new.iter().map(|spec| spec.key).collect();
+        for spec in difference.gone.iter().filter(|s| !stay.contains(&s.key)) {
+            let Some(slot) = self.slots.remove(&spec.key) else {
+                continue;
+            };
+            self.services.swap_remove(slot as usize);
+            if let Some(moved) = self.services.get(slot as usize) {
+                self.slots.insert(moved.key, slot);
+            }
+            changes.removed.push(slot);
+        }
+        for spec in &difference.new {
+            let fresh = narrow::to_u32(self.services.len());
+            let slot = *self.slots.entry(spec.key).or_insert(fresh);
+            match self.services.get_mut(slot as usize) {
+                Some(known) => *known = Arc::clone(spec),
+                None => self.services.push(Arc::clone(spec)),
+            }
+            changes.set.push(slot);
+        }
+        changes
+    }
+
+    /// Other rules mark packets: services that stayed as they are and are marks' have other addresses.
+    fn count_marked(&mut self, before: &Snapshot, now: &Snapshot, difference: &Difference<'_>) {
+        let new: HashSet<ServiceKey> = difference.new.iter().map(|spec| spec.key).collect();
+        let marked = now
+            .services
+            .iter()
+            .filter(|spec| matches!(spec.key, ServiceKey::Mark { .. }) && !new.contains(&spec.key));
+        for spec in marked {
+            self.count(spec, &before.marks, Way::Out);
+            self.count(spec, &now.marks, Way::In);
+        }
+    }
+
+    /// Counts a service's addresses in, or out.
+    fn count(&mut self, spec: &ServiceSpec, marks: &[MarkRule], way: Way) {
+        let to: Vec<Destination> = destinations(spec.key, marks).collect();
+        for host in to.iter().filter(|to| to.is_host()) {
+            self.vips.count(way, host.addr);
+        }
+        for local in &spec.local {
+            self.locals.count(way, *local);
+        }
+        let protocols: BTreeSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
         let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
         for server in spec.servers.iter().filter(passing) {
             let from = Endpoint::new(server.endpoint.addr, spec.reply_port(server));
-            let ends = || protocols.iter().map(|p| (*p, from));
-            self.repliers.extend(ends());
-            if server.forwarding.replies() == Replies::Gateway {
-                self.nat_servers.extend(ends());
+            for protocol in &protocols {
+                self.repliers.count(way, (*protocol, from));
+                if server.forwarding.replies() == Replies::Gateway {
+                    self.nat_servers.count(way, (*protocol, from));
+                }
             }
-            self.replier_addrs.insert(from.addr);
+            self.replier_addrs.count(way, from.addr);
         }
-        let tunnels = spec.servers.iter().filter_map(tunnel_end);
-        self.tunnels.extend(tunnels);
+        for end in spec.servers.iter().filter_map(tunnel_end) {
+            self.tunnel_addrs.count(way, end.0);
+            self.tunnels.count(way, end);
+        }
     }
 
-    /// The services, each at its slot.
-    pub(super) fn services(&self) -> &[Arc<ServiceSpec>] {
+    /// The services, oldest first.
+    pub(super) fn services(&self) -> &Services {
         &self.snapshot.services
     }
 
+    /// What was taken up last.
+    pub(super) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
     /// The service at a slot that [`Desired::service_for`] gave.
-    pub(super) fn service(&self, slot: u32) -> &ServiceSpec {
-        &self.snapshot.services[slot as usize]
+    pub(super) fn service(&self, slot: u32) -> &Arc<ServiceSpec> {
+        &self.services[slot as usize]
     }
 
     pub(super) fn slot(&self, key: &ServiceKey) -> Option<u32> {
@@ -199,11 +295,6 @@ impl Desired {
         self.stands_back || !self.absent.is_empty() && self.absent.contains(&addr)
     }
 
-    /// Whether the VIPs that the director does not have are the same as another state's.
-    pub(super) fn has_absent_of(&self, other: &Self) -> bool {
-        self.absent == other.absent
-    }
-
     /// Whether an address is one of FULLNAT's local ones.
     pub(super) fn is_local(&self, addr: Addr) -> bool {
         self.locals.contains(&addr)
@@ -230,7 +321,7 @@ impl Desired {
 
     /// Whether a tunnel of any kind ends at an address.
     pub(super) fn ends_a_tunnel(&self, addr: Addr) -> bool {
-        self.tunnels.iter().any(|(end, ..)| *end == addr)
+        self.tunnel_addrs.contains(&addr)
     }
 
     /// Whether a client is kept out of every service, and gets no answer of UVS's own either.
@@ -251,11 +342,6 @@ impl Desired {
             self.access().everywhere.decides(client),
             own.and_then(|list| list.decides(client)),
         ]
-    }
-
-    /// Whether the lists are the very same as another state's.
-    pub(super) fn has_lists_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.access(), other.access())
     }
 
     fn access(&self) -> &Arc<Access> {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::conn::ConnTable;
-use crate::counters::Counters;
+use crate::counters::{Counters, Stats};
 use crate::crew::Crew;
 use crate::fib::Fib;
 use crate::flow::Endpoint;
@@ -219,6 +219,22 @@ impl<R: Recorder> Engine<R> {
     /// Copies all services' counters.
     pub fn report(&self, now: Instant) -> Report {
         self.flows.report(now)
+    }
+
+    /// Copies the counters of the services from slot `from` on, at most `max` of them; with where to go on. The slots
+    /// are the same until other services are [applied](Self::apply).
+    pub fn report_services(
+        &self,
+        now: Instant,
+        from: u32,
+        max: u32,
+    ) -> (Vec<ServiceReport>, Option<u32>) {
+        self.flows.report_services(now, from, max)
+    }
+
+    /// Traffic of services that were removed.
+    pub fn retired(&self) -> Stats {
+        self.flows.retired()
     }
 
     /// Copies connections from place `from` on, at most `max` places looked at; with where to go on.

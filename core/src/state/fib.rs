@@ -185,7 +185,11 @@ impl Fib {
 
     /// Adds a prefix whose every address is the host's (a route of type `local`).
     pub fn add_local_prefix(&mut self, dst: Addr, prefix: u8) {
-        self.local_prefixes.push((dst, prefix));
+        if prefix == dst.family().bits() {
+            self.local.insert(dst);
+        } else {
+            self.local_prefixes.push((dst, prefix));
+        }
     }
 
     /// Adds the broadcast address of a network that the host is in.

@@ -23,6 +23,7 @@ pub mod record;
 pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;
+pub mod services;
 pub mod snapshot;
 pub(crate) mod sysctls;
 pub mod tcp;

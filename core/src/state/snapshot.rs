@@ -8,7 +8,7 @@ use crate::access::Access;
 use crate::crew::Steering;
 use crate::flow::Addr;
 use crate::marks::MarkRule;
-use crate::service::ServiceSpec;
+use crate::services::Services;
 pub use crate::sysctls::{SysctlError, Sysctls};
 
 /// Time-outs that `ipvsadm --set` changes, in seconds.
@@ -66,7 +66,7 @@ pub struct Peers {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Services; real servers newest first within each.
-    pub services: Vec<Arc<ServiceSpec>>,
+    pub services: Services,
     /// Rules that mark packets; those of marks without a service have no effect.
     pub marks: Vec<MarkRule>,
     /// IPVS's sysctls.

@@ -5,14 +5,14 @@ use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::ServiceKey;
 
 use crate::catalog::{self as c, Definition};
-use crate::family::Families;
+use crate::text::Text;
 use crate::{BackendMetrics, MetricSnapshot, ServiceMetrics, State};
 
 /// Label values in the order of their names; the names of a firewall mark's service differ.
 #[derive(Clone)]
 struct Labels(Vec<(&'static str, String)>);
 
-pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
+pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Text) {
     let backends: usize = snapshot.services.iter().map(|s| s.backends.len()).sum();
     let truncated = backends > snapshot.max_backends;
     to.add(&c::TRUNCATED, &[], f64::from(u8::from(truncated)));
@@ -27,7 +27,7 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     }
 }
 
-fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Families) {
+fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Text) {
     let persistent = if s.persistent { "true" } else { "false" };
     let info = [
         ("scheduler", s.scheduler.as_str()),
@@ -73,7 +73,7 @@ fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Families) {
     }
 }
 
-fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Families) {
+fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Text) {
     for series in c::BACKEND_SERIES {
         let Some(value) = (series.value)(b) else {
             continue;
@@ -113,7 +113,7 @@ impl Labels {
 
     fn add(
         &self,
-        to: &mut Families,
+        to: &mut Text,
         definition: &'static Definition,
         more: &[(&'static str, &str)],
         value: f64,

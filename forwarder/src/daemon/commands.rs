@@ -1,14 +1,22 @@
 //! Carrying out control commands. A change is tried on a copy of the table and takes the copy's place only
 //! when everything it entails is in force.
 
+use std::collections::BTreeSet;
 use std::slice;
+use std::sync::Arc;
 
 use uvs_control::protocol::{Answer, Answers, Change, Errno, MAX_BATCH, Refusal, SysctlValue, ask};
 use uvs_control::server::Task;
 use uvs_control::table::Table;
-use uvs_core::service::ServiceKey;
+use uvs_core::service::{ServiceKey, ServiceSpec};
 
 use super::{Daemon, derive};
+
+/// Services that are gone at once after which memory is given back to the host,
+const MANY: usize = 1000;
+/// and so many rounds later, when all copies have gone too: what was counted goes within two seconds, and the text of the
+/// last scrape with the next.
+const ROUNDS: u32 = 10;
 
 impl Daemon {
     /// The answer to what a client waits for: each question's is the [`Answers`] of this daemon.
@@ -26,11 +34,18 @@ impl Daemon {
     ) -> Result<T, Refusal> {
         let mut changed = self.table.clone();
         let result = edit(&mut changed)?;
-        changed.follow_firewall();
-        let (new, old) = (changed.services(), self.table.services());
+        let services = changed.services().clone();
+        let difference = services.since(self.table.services());
+        let names =
+            |of: &[&Arc<ServiceSpec>]| -> BTreeSet<_> { of.iter().map(|s| s.key).collect() };
+        if names(&difference.gone) != names(&difference.new)
+            || changed.keeps_out_others(&self.table)
+        {
+            changed.follow_firewall();
+        }
         // A stand-by gets FULLNAT's addresses with the VIP.
         if changed.sync_daemons().is_empty() {
-            derive::check_local_addresses(new, old, &self.mirror.fib())?;
+            derive::check_local_addresses(&difference, &self.mirror.fib())?;
         }
         let mut before = std::mem::replace(&mut self.table, changed);
         if let Err(refusal) = self.publish() {
@@ -43,6 +58,9 @@ impl Daemon {
             }
             return Err(refusal);
         }
+        if before.services().len() >= self.table.services().len() + MANY {
+            self.shrinks_in = Some(ROUNDS);
+        }
         if before.services().is_empty() && !self.table.services().is_empty() {
             self.estimator.half_way(std::time::Instant::now());
         }
@@ -53,11 +71,14 @@ impl Daemon {
     /// New services that are kept and listed, as ipvsadm's users expect, but that no packet can match; and
     /// those that lost their last rule.
     fn warn_of_unserved(&self, before: &Table) {
-        for service in self.table.services() {
-            let (key, new) = (service.key, before.service(&service.key).is_none());
+        let (now, known) = (self.table.services(), before.services());
+        let same_marks = self.table.marks() == before.marks();
+        let new = now.since(known).new;
+        let all = now.iter().filter(|_| !same_marks);
+        for key in new.into_iter().chain(all).map(|service| service.key) {
             if let ServiceKey::Mark { mark, .. } = key
                 && self.table.is_unmarked(&key)
-                && (new || !before.is_unmarked(&key))
+                && (before.service(&key).is_none() || !before.is_unmarked(&key))
             {
                 tracing::warn!(
                     "{key}: no packet has this mark yet; say which shall: uvs mark {mark} tcp VIP:PORT"

@@ -13,18 +13,19 @@ use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::services::{Difference, Services};
 use uvs_core::snapshot::{Sysctls, Timeouts};
 use uvs_core::wire::protocol;
 
 use crate::guard::{GuardSpec, HOST_MARK, Idle, Nat, Server, TunnelEnd};
-use crate::port::filter::{FilterSpec, Program};
+use crate::port::filter::FilterSpec;
 
 /// FTP's control port: where the service there is persistent, it has the data connections too.
 const FTP: u16 = 21;
 
 /// Where packets of all services go.
 pub(super) fn all_destinations<'a>(
-    services: &'a [Arc<ServiceSpec>],
+    services: &'a Services,
     marks: &'a [MarkRule],
 ) -> impl Iterator<Item = Destination> + 'a {
     services.iter().flat_map(|s| destinations(s.key, marks))
@@ -32,24 +33,25 @@ pub(super) fn all_destinations<'a>(
 
 /// Local addresses that are not the host's, with their services: replies to them go nowhere.
 pub(super) fn foreign_local_addresses<'a>(
-    services: &'a [Arc<ServiceSpec>],
+    services: impl Iterator<Item = &'a Arc<ServiceSpec>> + 'a,
     fib: &'a Fib,
 ) -> impl Iterator<Item = (ServiceKey, Addr)> + 'a {
-    services.iter().flat_map(move |service| {
+    services.flat_map(move |service| {
         let foreign = service.local.iter().filter(|a| !fib.is_local(**a));
         foreign.map(|a| (service.key, *a))
     })
 }
 
-/// Refuses local addresses that are not the host's, where they were not there `before`: one that the host
+/// Refuses local addresses that are not the host's, where they were not there before: one that the host
 /// has lost since does not stand in the way of other changes.
-pub(super) fn check_local_addresses(
-    services: &[Arc<ServiceSpec>],
-    before: &[Arc<ServiceSpec>],
-    fib: &Fib,
-) -> Result<(), Refusal> {
-    let known: HashSet<_> = foreign_local_addresses(before, fib).collect();
-    let new = foreign_local_addresses(services, fib).find(|pair| !known.contains(pair));
+pub(super) fn check_local_addresses(changed: &Difference<'_>, fib: &Fib) -> Result<(), Refusal> {
+    let foreign = |of: &[&Arc<ServiceSpec>]| -> Vec<_> {
+        foreign_local_addresses(of.iter().copied(), fib).collect()
+    };
+    let known: HashSet<_> = foreign(&changed.gone).into_iter().collect();
+    let new = foreign(&changed.new)
+        .into_iter()
+        .find(|pair| !known.contains(pair));
     let Some((service, foreign)) = new else {
         return Ok(());
     };
@@ -105,31 +107,30 @@ pub(crate) struct Replier {
 }
 
 /// The services' servers whose replies pass the director.
-pub(crate) fn repliers(services: &[Arc<ServiceSpec>], marks: &[MarkRule]) -> BTreeSet<Replier> {
-    let of_service = |service: &Arc<ServiceSpec>| {
-        let to = destinations(service.key, marks);
-        let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
-        let replier = |server: &ServerSpec| {
-            let local = match server.forwarding.replies() {
-                Replies::Direct => return None,
-                Replies::Gateway => Vec::new(),
-                Replies::Local => service.local.clone(),
-            };
-            Some(Replier {
-                service: service.key,
-                server: server.endpoint,
-                port: service.reply_port(server),
-                protocols: protocols.clone(),
-                local,
-            })
-        };
-        service
-            .servers
-            .iter()
-            .filter_map(replier)
-            .collect::<Vec<_>>()
-    };
+pub(crate) fn repliers(services: &Services, marks: &[MarkRule]) -> BTreeSet<Replier> {
+    let of_service = |service: &Arc<ServiceSpec>| repliers_of(service, marks);
     services.iter().flat_map(of_service).collect()
+}
+
+/// Those of one service.
+pub(super) fn repliers_of(service: &ServiceSpec, marks: &[MarkRule]) -> Vec<Replier> {
+    let to = destinations(service.key, marks);
+    let protocols: BTreeSet<Protocol> = to.flat_map(|to| to.protocols()).collect();
+    let replier = |server: &ServerSpec| {
+        let local = match server.forwarding.replies() {
+            Replies::Direct => return None,
+            Replies::Gateway => Vec::new(),
+            Replies::Local => service.local.clone(),
+        };
+        Some(Replier {
+            service: service.key,
+            server: server.endpoint,
+            port: service.reply_port(server),
+            protocols: protocols.clone(),
+            local,
+        })
+    };
+    service.servers.iter().filter_map(replier).collect()
 }
 
 /// NAT's servers among these, with their services.
@@ -143,17 +144,21 @@ pub(super) fn removed<'a>(
 /// What the kernel must not see. `spec` has what does not follow from services: interfaces, addresses and
 /// FULLNAT's ports.
 pub(crate) fn guard<'a>(
-    services: &[Arc<ServiceSpec>],
+    services: &Services,
     marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
     mut spec: GuardSpec,
 ) -> GuardSpec {
     let repliers: Vec<&Replier> = repliers.collect();
+    let own: HashSet<Addr> = spec.local.iter().copied().collect();
     let of_nat = repliers.iter().filter(|r| r.local.is_empty());
-    let nat: HashSet<ServiceKey> = of_nat.map(|r| r.service).collect();
-    for service in services {
+    let mut nat: Vec<ServiceKey> = of_nat.map(|r| r.service).collect();
+    // Nearly so already, as servers are in the order of their services.
+    nat.sort();
+    nat.dedup();
+    for service in services.iter() {
         // One-packet scheduling keeps no connection whose replies could be UVS's.
-        let is_nat = nat.contains(&service.key) && !service.one_packet;
+        let is_nat = nat.binary_search(&service.key).is_ok() && !service.one_packet;
         let (exact, wide) = match is_nat {
             true => (&mut spec.nat.services, &mut spec.nat.wide),
             false => (&mut spec.services, &mut spec.wide),
@@ -180,7 +185,7 @@ pub(crate) fn guard<'a>(
         let from = replier.protocols.iter();
         let servers = from.map(|p| (replier.server.addr, *p, replier.port));
         if replier.local.is_empty() {
-            if spec.local.contains(&replier.server.addr) {
+            if own.contains(&replier.server.addr) {
                 spec.nat.own_servers.extend(servers.clone());
             }
             spec.nat_servers.extend(servers);
@@ -191,11 +196,12 @@ pub(crate) fn guard<'a>(
     }
     spec.tunnels = tunnels(services);
     // In the form of a union, so that equal states compare equal.
-    spec.union(&spec)
+    spec.put_in_order();
+    spec
 }
 
 /// The far ends of all tunnels. An IPv6 packet in IP has a protocol of its own (RFC 2473).
-fn tunnels(services: &[Arc<ServiceSpec>]) -> Vec<TunnelEnd> {
+fn tunnels(services: &Services) -> Vec<TunnelEnd> {
     let servers = services.iter().flat_map(|service| &service.servers);
     let tunnelled = servers.filter(|server| server.forwarding == Forwarding::Tunnel);
     let ends = |server: &ServerSpec| {
@@ -243,11 +249,11 @@ pub(super) fn clients(of: &[ConnReport]) -> Vec<Server> {
 /// What the engine must see of what the host itself sends: to VIPs that are its own, and from servers that
 /// it is itself.
 pub(super) fn host_filter<'a>(
-    services: &[Arc<ServiceSpec>],
+    services: &Services,
     marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
     fib: &Fib,
-) -> Program {
+) -> FilterSpec {
     let mut spec = FilterSpec {
         without_mark: Some(HOST_MARK),
         ..FilterSpec::default()
@@ -259,12 +265,12 @@ pub(super) fn host_filter<'a>(
     for server in repliers.map(|r| r.server.addr).filter(|a| fib.is_local(*a)) {
         put(server, &mut spec.from, &mut spec.ipv6.from);
     }
-    spec.compile()
+    spec
 }
 
 /// What the engine must see.
 pub(super) fn filter<'a>(
-    services: &[Arc<ServiceSpec>],
+    services: &Services,
     marks: &[MarkRule],
     repliers: impl Iterator<Item = &'a Replier>,
     owned: &[Addr],
@@ -293,7 +299,7 @@ pub(super) fn filter<'a>(
             (false, IpAddr::V6(network)) => spec.ipv6.networks.push((network, to.prefix)),
         }
     }
-    for service in services {
+    for service in services.iter() {
         for local in &service.local {
             put(*local, &mut spec.to, &mut spec.ipv6.to);
         }
@@ -316,9 +322,9 @@ fn put(addr: Addr, v4: &mut Vec<Ipv4Addr>, v6: &mut Vec<Ipv6Addr>) {
 }
 
 /// The ways to the servers whose next hops the kernel is to keep resolved, as the engine looks them up.
-pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Query> {
-    let mut ways = BTreeSet::new();
-    for service in services {
+pub(super) fn servers(services: &Services) -> Vec<Query> {
+    let mut ways = Vec::new();
+    for service in services.iter() {
         let locals = service.local.iter().map(|a| Some(*a));
         let locals: Vec<_> = match service.local.is_empty() {
             true => vec![None],
@@ -329,5 +335,7 @@ pub(super) fn servers(services: &[Arc<ServiceSpec>]) -> BTreeSet<Query> {
             ways.extend(locals.iter().map(|local| way(*local)));
         }
     }
+    ways.sort_unstable();
+    ways.dedup();
     ways
 }

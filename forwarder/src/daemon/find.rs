@@ -11,7 +11,7 @@ use super::{Daemon, failed};
 use crate::workers::Cursor;
 
 /// Pages of the connection table that one request looks at: 32768 places.
-const PAGES: u32 = 16;
+const PAGES: u32 = 64;
 /// Connections after which a request's answer is full.
 const FULL: usize = 2048;
 

@@ -20,6 +20,7 @@ impl Answers<ask::ListServices> for Daemon {
             self.table.find(&key)?;
         }
         let report = self.counted()?.all.services;
+        let counted = report.by_key();
         let wanted = self
             .table
             .services()
@@ -27,7 +28,10 @@ impl Answers<ask::ListServices> for Daemon {
             .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
         let marks = self.table.marks();
-        let services = wanted.map(|s| status::listed(s, marks, &report, &self.rates, &fib));
+        let services = wanted.map(|s| {
+            let counted = counted.get(&s.key).copied();
+            status::listed(s, marks, counted, &self.rates, &fib)
+        });
         let services = services.collect();
         Ok(Services {
             table_size: TABLE_SIZE,

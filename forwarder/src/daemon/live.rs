@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uvs_control::protocol::{Answers, NeighbourStatus, Refusal, Sample, ask};
 use uvs_core::numbers::Totals;
+use uvs_core::service::ServiceSpec;
 use uvs_core::wire::ethernet::mac_text;
 
 use super::Daemon;
@@ -17,8 +18,11 @@ impl Answers<ask::Sample> for Daemon {
         let counted = self.counted()?;
         let status = &counted.all;
         let (marks, fib) = (self.table.marks(), self.mirror.fib());
-        let service =
-            |spec: &Arc<_>| service_status(spec, marks, &status.services, &self.rates, &fib);
+        let reports = status.services.by_key();
+        let service = |spec: &Arc<ServiceSpec>| {
+            let counted = reports.get(&spec.key).copied();
+            service_status(spec, marks, counted, &self.rates, &fib)
+        };
         Ok(Sample {
             taken_ns: counted.taken().0,
             pid: std::process::id(),

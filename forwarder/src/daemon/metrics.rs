@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram as Recorded;
 use mio::Waker;
 use uvs_control::config::{Listen, Metrics};
-use uvs_core::engine::Report;
+use uvs_core::engine::{Report, ServiceReport};
 use uvs_core::fib::Fib;
 use uvs_core::numbers::LogLosses;
 use uvs_core::service::{ServerSpec, ServiceSpec};
@@ -126,6 +126,7 @@ impl Daemon {
         let status = &counted.all;
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
+        let reports = status.services.by_key();
         let (first, last) = self.limits.local_ports;
         let repairs = self.isolation.repairs();
         MetricSnapshot {
@@ -134,7 +135,7 @@ impl Daemon {
             started: self.started_at,
             plugins: self.plugins(),
             services: services
-                .map(|spec| service(spec, &status.services, &fib))
+                .map(|spec| service(spec, reports.get(&spec.key).copied(), &fib))
                 .collect(),
             retired: status.services.retired,
             max_backends: self.metrics.max_backends,
@@ -230,8 +231,7 @@ pub(super) fn first_load((succeeded, failed): (u64, u64)) -> Reloads {
     }
 }
 
-fn service(spec: &ServiceSpec, report: &Report, fib: &Fib) -> ServiceMetrics {
-    let counted = status::counted(report, spec.key);
+fn service(spec: &ServiceSpec, counted: Option<&ServiceReport>, fib: &Fib) -> ServiceMetrics {
     let backend = |server: &ServerSpec| BackendMetrics {
         spec: *server,
         numbers: status::server_numbers(counted, server),

@@ -8,6 +8,7 @@ mod clock;
 mod commands;
 pub(crate) mod derive;
 mod find;
+mod footing;
 mod frames;
 mod groups;
 mod history;
@@ -22,6 +23,7 @@ mod metrics;
 mod network;
 mod notify;
 mod plugins;
+mod publish;
 mod rates;
 mod reload;
 mod removed_servers;
@@ -48,24 +50,23 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook_mio::v1_0::Signals;
-use uvs_core::crew::{Fan, Steering};
+use uvs_core::crew::Fan;
 use uvs_core::flow::Addr;
 use uvs_core::numbers::LogLosses;
-use uvs_core::snapshot::{Limits, Snapshot};
+use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
 use crate::connection_log::ConnectionLog;
 use crate::firewall;
-use crate::guard::{FullNat, GuardSpec, LOOPBACK, Unsure};
+use crate::guard::Unsure;
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
-use crate::port::fan_out::FanOut;
-use crate::port::filter::Program;
 use crate::sync::Sync;
-use crate::worker::{Desired, monotonic};
+use crate::worker::monotonic;
 use crate::workers::{Counted, Cursor, Workers};
 use clock::Clock;
+use footing::InForce;
 use groups::Groups;
 use isolation::Isolation;
 use liveness::Liveness;
@@ -107,7 +108,9 @@ pub(crate) struct Daemon {
     firewall: firewall::Watch,
     mirror: Mirror,
     isolation: Isolation,
-    guarded: GuardSpec,
+    in_force: InForce,
+    /// Rounds until memory is given back that a much greater table had.
+    shrinks_in: Option<u32>,
     /// The guard's reconciler put it up again, and it knows no clients.
     guard_repaired: Arc<AtomicBool>,
     removed_servers: RemovedServers,
@@ -251,6 +254,13 @@ impl Daemon {
     /// Neighbours that need asking again, lists that have changed, announcements, owned VIPs that another host
     /// claims.
     fn round(&mut self) {
+        self.shrinks_in = match self.shrinks_in {
+            Some(0) => {
+                crate::sys::trim_memory();
+                None
+            }
+            rounds => rounds.map(|rounds| rounds - 1),
+        };
         self.isolation
             .look_after(&self.interfaces, &self.mirror.fib());
         self.read_lists_again();
@@ -263,117 +273,6 @@ impl Daemon {
             self.announce();
         }
         self.ask_for_yielded();
-    }
-
-    /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with
-    /// connections stay in sockets and guard.
-    fn publish(&mut self) -> Result<(), Refusal> {
-        self.removed_servers
-            .update(derive::repliers(self.table.services(), self.table.marks()));
-        self.put_in_force()?;
-        if self.forget_idle()? {
-            self.put_in_force()?;
-        }
-        Ok(())
-    }
-
-    /// Looks which removed servers have connections still; says whether one has lost its last.
-    fn forget_idle(&mut self) -> Result<bool, Refusal> {
-        let left = self.removed_servers.left();
-        if left.is_empty() {
-            return Ok(false);
-        }
-        let connections = self.workers.connections_of(&left).map_err(failed)?;
-        Ok(self.removed_servers.forget_idle(&connections))
-    }
-
-    /// Says which worker a connection belongs to, where there are several; to the kernel as a program.
-    fn divide(&self, snapshot: &mut Snapshot) -> Option<FanOut> {
-        if self.fan.workers() == 1 {
-            return None;
-        }
-        let removed = derive::removed(self.removed_servers.all());
-        let steering = Steering::of(&snapshot.services, &snapshot.marks, removed);
-        let program = FanOut::new(&steering, self.fan, self.limits.local_ports);
-        if !program.exact {
-            tracing::warn!(
-                "more addresses than a fan-out program holds: servers' replies are handed over between workers"
-            );
-        }
-        snapshot.steering = Arc::new(steering);
-        Some(program)
-    }
-
-    /// The guard grows before the engine serves, and shrinks after it has stopped to, so that the kernel
-    /// never sees what is ours.
-    fn put_in_force(&mut self) -> Result<(), Refusal> {
-        let fib = self.mirror.fib();
-        let (services, marks) = (self.table.services(), self.table.marks());
-        let mut unassigned = UnassignedVips::of(
-            derive::all_destinations(services, marks),
-            self.table.own_vips(),
-            &fib,
-        );
-        self.yielded.retain(&unassigned.owned);
-        unassigned.yielded = self.yielded.vips();
-        let local = self.mirror.local_addresses();
-        let filter = self.filter(&unassigned.owned, &local);
-        let host_filter = derive::host_filter(services, marks, self.removed_servers.all(), &fib);
-        let loopback = LOOPBACK.to_owned();
-        let surroundings = GuardSpec {
-            interfaces: self.interfaces.iter().cloned().chain([loopback]).collect(),
-            nat: derive::nat(self.table.timeouts(), self.table.sysctls()),
-            owned: unassigned.owned.clone(),
-            local,
-            fullnat: FullNat {
-                ports: self.limits.local_ports,
-                ..FullNat::default()
-            },
-            ..GuardSpec::default()
-        };
-        let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
-        let both = wanted.union(&self.guarded);
-        // What is taken over is guarded already, by the daemon before; changing it would take while frames wait.
-        let taken_over = self.options.predecessor.is_some();
-        if both != self.guarded && !taken_over {
-            self.isolation.apply(&both).map_err(failed)?;
-        }
-        if let Some(predecessor) = &self.options.predecessor {
-            predecessor.take().map_err(failed)?;
-            self.isolation.begin(monotonic(), &both).map_err(failed)?;
-        }
-        let mut snapshot = self.table.snapshot(&unassigned);
-        let fan_out = self.divide(&mut snapshot);
-        let desired = Desired {
-            snapshot: Arc::new(snapshot),
-            filter,
-            host_filter,
-            fan_out,
-        };
-        self.workers.put_in_force(desired).map_err(failed)?;
-        if let Some(predecessor) = &self.options.predecessor {
-            predecessor.serve();
-        }
-        if wanted != both || taken_over {
-            self.isolation.apply(&wanted).map_err(failed)?;
-        }
-        self.restore_clients();
-        self.guarded = wanted;
-        if let Err(e) = self
-            .mirror
-            .keep(derive::servers(self.table.services()).into_iter())
-        {
-            tracing::warn!("{e}");
-        }
-        vips::log_changes(&self.unassigned, &unassigned, &fib);
-        self.unassigned = unassigned;
-        self.announce_moved();
-        Ok(())
-    }
-
-    fn filter(&self, owned: &[Addr], local: &[Addr]) -> Program {
-        let (services, marks) = (self.table.services(), self.table.marks());
-        derive::filter(services, marks, self.removed_servers.all(), owned, local).compile()
     }
 
     /// A guard that was put up again learns who the engines' clients are.

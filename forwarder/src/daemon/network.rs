@@ -67,7 +67,7 @@ impl Daemon {
     /// Brings everything to the host's new addresses and interfaces; what it lost is not refused any more.
     fn republish(&mut self, back: &[(PortId, String)]) -> Result<(), Refusal> {
         for (service, addr) in
-            derive::foreign_local_addresses(self.table.services(), &self.mirror.fib())
+            derive::foreign_local_addresses(self.table.services().iter(), &self.mirror.fib())
         {
             tracing::warn!(
                 "{service}: the local address {addr} is on none of this host's interfaces any more; its servers' replies are lost until it is back"
@@ -75,7 +75,7 @@ impl Daemon {
         }
         if !back.is_empty() {
             let fib = self.mirror.fib();
-            let followed = self.isolation.follow(&self.guarded, back, &fib);
+            let followed = self.isolation.follow(&self.in_force.guarded, back, &fib);
             followed.map_err(failed)?;
             self.restore_clients();
         }
@@ -90,6 +90,7 @@ impl Daemon {
     /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
         let filter = self.filter(&self.unassigned.owned, &self.mirror.local_addresses());
+        let filter = filter.compile();
         let options = PortOptions {
             sight: self.isolation.sight(),
             ..PortOptions::default()

@@ -8,23 +8,62 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::Endpoint;
+use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceKey;
+use uvs_core::services::Services;
 
-use super::derive::Replier;
+use super::derive::{self, Replier};
+use super::footing::Followed;
 
 /// What is known of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RemovedServers {
     current: BTreeSet<Replier>,
     left: BTreeSet<Replier>,
+    /// What `current` is of.
+    #[serde(skip)]
+    followed: Followed,
+    /// Another after each change of what is known.
+    #[serde(skip)]
+    version: u64,
 }
 
 impl RemovedServers {
-    /// These are the services' now; those from before may still have connections.
-    pub(super) fn update(&mut self, current: BTreeSet<Replier>) {
-        let before = std::mem::replace(&mut self.current, current);
-        self.left.extend(before);
-        self.left.retain(|r| !self.current.contains(r));
+    /// These are the services now; the servers of those before may still have connections.
+    pub(super) fn follow(&mut self, services: &Services, marks: &[MarkRule]) {
+        match self.followed.follow(services, marks) {
+            Some((gone, new)) => self.change(gone, new),
+            None => self.update(derive::repliers(services, marks)),
+        }
+    }
+
+    /// These are the services' now.
+    fn update(&mut self, current: BTreeSet<Replier>) {
+        let gone = self.current.difference(&current).cloned().collect();
+        let new = current.difference(&self.current).cloned().collect();
+        self.change(gone, new);
+    }
+
+    /// These are the services' no more, and then these are.
+    fn change(&mut self, gone: Vec<Replier>, new: Vec<Replier>) {
+        if gone.iter().eq(&new) {
+            return;
+        }
+        for replier in gone {
+            if self.current.remove(&replier) {
+                self.left.insert(replier);
+            }
+        }
+        for replier in new {
+            self.left.remove(&replier);
+            self.current.insert(replier);
+        }
+        self.version += 1;
+    }
+
+    /// Another after each change of what is known.
+    pub(super) const fn version(&self) -> u64 {
+        self.version
     }
 
     /// All whose replies are the engine's.
@@ -43,7 +82,9 @@ impl RemovedServers {
         let before = self.left.len();
         let mut counts = connections.iter();
         self.left.retain(|_| counts.next().is_some_and(|n| *n > 0));
-        self.left.len() < before
+        let forgotten = self.left.len() < before;
+        self.version += u64::from(forgotten);
+        forgotten
     }
 }
 

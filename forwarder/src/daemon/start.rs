@@ -20,6 +20,7 @@ use uvs_core::engine::Engine;
 use uvs_core::snapshot::Sysctls;
 
 use super::clock::Clock;
+use super::footing::InForce;
 use super::groups::Groups;
 use super::history::LatencyHistory;
 use super::liveness::Liveness;
@@ -33,7 +34,6 @@ use super::{
 use crate::VERSION;
 use crate::connection_log::ConnectionLog;
 use crate::firewall;
-use crate::guard::GuardSpec;
 use crate::ipvs::IpvsSocket;
 use crate::log::Tally;
 use crate::netlink::Mirror;
@@ -126,7 +126,8 @@ pub fn run(options: Options) -> Result<()> {
         firewall,
         mirror,
         isolation: begun.isolation,
-        guarded: GuardSpec::default(),
+        in_force: InForce::default(),
+        shrinks_in: None,
         guard_repaired,
         removed_servers: before.carried.removed_servers,
         states: States::default(),

@@ -2,14 +2,14 @@
 //! server and service.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use uvs_control::protocol::{ServerState, ServerStatus};
 use uvs_core::counters::Stats;
 use uvs_core::engine::Report;
 use uvs_core::fib::Fib;
 use uvs_core::flow::Endpoint;
-use uvs_core::service::{ServiceKey, ServiceSpec};
+use uvs_core::service::ServiceKey;
+use uvs_core::services::Services;
 
 use super::status::is_reachable;
 
@@ -31,14 +31,14 @@ impl States {
     /// What has changed since this was asked last. A server that is new, or gone, has changed from up, or to nothing.
     pub(super) fn follow(
         &mut self,
-        services: &[Arc<ServiceSpec>],
+        services: &Services,
         report: &Report,
         fib: &Fib,
     ) -> Vec<Change> {
         let reported: HashMap<_, _> = report.services.iter().map(|s| (s.key, s)).collect();
         let mut states = HashMap::new();
         let mut changes = Vec::new();
-        for spec in services {
+        for spec in services.iter() {
             let Some(reported) = reported.get(&spec.key) else {
                 continue;
             };
@@ -106,10 +106,12 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use uvs_core::engine::{ServerReport, ServiceReport};
     use uvs_core::flow::Protocol;
     use uvs_core::numbers::{HandshakeNumbers, ServerNumbers, ServiceNumbers};
-    use uvs_core::service::{Forwarding, ServerSpec};
+
+    use uvs_core::service::{Forwarding, ServerSpec, ServiceSpec};
     use uvs_core::testing::bed::{SERVER, VIP};
     use uvs_core::testing::net;
 
@@ -143,7 +145,7 @@ mod tests {
         let mut spec = ServiceSpec::new(ServiceKey::address(Protocol::Tcp, VIP), "rr");
         let server = ServerSpec::new(Endpoint::new(SERVER, 80), Forwarding::Nat);
         spec.servers = vec![server];
-        let services = [Arc::new(spec)];
+        let services: Services = [Arc::new(spec)].into_iter().collect();
         let fib = net::fib();
         let mut states = States::default();
         let mut told = |failed: u32, fib: &Fib| -> Vec<(&str, &str)> {

@@ -2,7 +2,7 @@
 
 use uvs_control::protocol::{ServerState, ServerStatus, ServiceStatus};
 use uvs_core::counters::Stats;
-use uvs_core::engine::{Report, ServiceReport};
+use uvs_core::engine::ServiceReport;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
@@ -10,15 +10,15 @@ use uvs_core::service::{ServerSpec, ServiceKey, ServiceSpec};
 
 use super::rates::Rates;
 
-/// A service as it is, its counters since it was added.
+/// A service as it is, its counters since it was added; `counted` is what the engine reports of it, `None` before it
+/// has taken the service up.
 pub(super) fn service_status(
     spec: &ServiceSpec,
     marks: &[MarkRule],
-    report: &Report,
+    counted: Option<&ServiceReport>,
     rates: &Rates,
     fib: &Fib,
 ) -> ServiceStatus {
-    let counted = counted(report, spec.key);
     let server = |s: &ServerSpec| {
         let (numbers, local) = (server_numbers(counted, s), fib.is_local(s.endpoint.addr));
         let reachable = local || is_reachable(spec, s, fib);
@@ -46,22 +46,17 @@ pub(super) fn service_status(
 pub fn listed(
     spec: &ServiceSpec,
     marks: &[MarkRule],
-    report: &Report,
+    counted: Option<&ServiceReport>,
     rates: &Rates,
     fib: &Fib,
 ) -> ServiceStatus {
     let totals = |server| -> Stats { rates.totals(&(spec.key, server)) };
-    let mut status = service_status(spec, marks, report, rates, fib);
+    let mut status = service_status(spec, marks, counted, rates, fib);
     status.numbers.stats = totals(None);
     for server in &mut status.servers {
         server.numbers.stats = totals(Some(server.spec.endpoint));
     }
     status
-}
-
-/// What the engine reports of a service; `None` before it has taken the service up.
-pub(super) fn counted(report: &Report, key: ServiceKey) -> Option<&ServiceReport> {
-    report.services.iter().find(|s| s.key == key)
 }
 
 /// A service's numbers.

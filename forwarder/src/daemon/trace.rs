@@ -84,7 +84,11 @@ impl Daemon {
     fn kernel_copy(&self, frame: &[u8], trace: Option<&Trace>) -> KernelCopy {
         let ours = trace.is_some_and(|t| t.end != End::Pass);
         KernelCopy {
-            by: self.guarded.dropped_by(frame, ours).map(str::to_owned),
+            by: self
+                .in_force
+                .guarded
+                .dropped_by(frame, ours)
+                .map(str::to_owned),
         }
     }
 }

@@ -192,8 +192,9 @@ fn change(d: &mut Director, command: &str, args: &Args<'_>) {
             });
             services.push(Arc::new(s));
         }
-        ("-D", Some(at)) => {
-            services.remove(at);
+        ("-D", Some(_)) => {
+            let others = services.iter().filter(|s| s.key != key);
+            *services = others.cloned().collect();
         }
         (_, Some(at)) => {
             let mut s = ServiceSpec::clone(&services[at]);

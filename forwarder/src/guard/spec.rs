@@ -88,13 +88,40 @@ pub struct FullNat {
 }
 
 impl GuardSpec {
+    /// Puts its lists in order, each member once, so that equal states compare equal.
+    pub(crate) fn put_in_order(&mut self) {
+        let nat = &mut self.nat;
+        for services in [&mut self.services, &mut nat.services] {
+            in_order(services);
+        }
+        for wide in [&mut self.wide, &mut nat.wide] {
+            in_order(wide);
+        }
+        let fullnat = &mut self.fullnat;
+        for servers in [
+            &mut self.nat_servers,
+            &mut nat.own_servers,
+            &mut fullnat.servers,
+        ] {
+            in_order(servers);
+        }
+        for addresses in [
+            &mut self.ftp,
+            &mut self.owned,
+            &mut fullnat.local,
+            &mut self.local,
+        ] {
+            in_order(addresses);
+        }
+        in_order(&mut self.tunnels);
+    }
+
     /// What keeps all that either keeps, its lists in order: for the moment between two states.
     #[must_use]
     pub(crate) fn union(&self, other: &Self) -> Self {
-        fn both<T: Clone + PartialEq + Ord>(a: &[T], b: &[T]) -> Vec<T> {
+        fn both<T: Clone + Ord>(a: &[T], b: &[T]) -> Vec<T> {
             let mut all: Vec<T> = a.iter().chain(b).cloned().collect();
-            all.sort();
-            all.dedup();
+            in_order(&mut all);
             all
         }
         Self {
@@ -119,4 +146,10 @@ impl GuardSpec {
             tunnels: both(&self.tunnels, &other.tunnels),
         }
     }
+}
+
+/// Puts a list in order, each member once. It is a walk where the list is in order already, or two such lists.
+fn in_order<T: Ord>(list: &mut Vec<T>) {
+    list.sort();
+    list.dedup();
 }

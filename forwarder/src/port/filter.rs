@@ -149,6 +149,34 @@ pub(super) fn only_at(ifindex: u32) -> Vec<sock_filter> {
 }
 
 impl FilterSpec {
+    /// Puts its lists in order, each member once, so that what lets in the same compares equal.
+    pub(crate) fn put_in_order(&mut self) {
+        fn in_order<T: Ord>(list: &mut Vec<T>) {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let Ipv6Spec {
+            to,
+            networks,
+            from,
+            solicited,
+            icmp_errors: _,
+        } = &mut self.ipv6;
+        for addresses in [to, from, solicited] {
+            in_order(addresses);
+        }
+        in_order(networks);
+        for addresses in [
+            &mut self.to,
+            &mut self.from,
+            &mut self.icmp_to,
+            &mut self.arp_for,
+        ] {
+            in_order(addresses);
+        }
+        in_order(&mut self.networks);
+    }
+
     /// The program; one for every address where these do not fit.
     pub(crate) fn compile(&self) -> Program {
         let mut a = Assembler::default();

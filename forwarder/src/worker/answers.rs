@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 
+use uvs_core::engine::Report;
 use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
 
@@ -14,8 +15,10 @@ use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::Live;
 
-/// Connections copied per question.
-const PAGE: u32 = 2048;
+/// Places of the connection table that one question looks at: a pause for the packets that wait, of less than 0.1 ms.
+const PAGE: u32 = 512;
+/// Services copied per question: a pause of about 0.1 ms.
+const SERVICE_PAGE: u32 = 128;
 /// Places looked at for one part of what another director is told: a pause for the packets that wait, of about 0.1 ms, as
 /// that of expiry is.
 const TELLABLE_PAGE: u32 = 1024;
@@ -51,6 +54,9 @@ impl Worker {
                 }
                 Ok(Ask::Report(to)) => {
                     let _ = to.send(self.status());
+                }
+                Ok(Ask::Services(from, to)) => {
+                    let _ = to.send(self.engine.report_services(now, from, SERVICE_PAGE));
                 }
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
@@ -149,7 +155,10 @@ impl Worker {
                 batches: self.batches,
             },
             counted: Status {
-                services: self.engine.report(taken),
+                services: Report {
+                    retired: self.engine.retired(),
+                    ..Report::default()
+                },
                 counters: self.engine.counters().clone(),
                 connections: self.engine.connections().len(),
                 taken_up: self.engine.taken_up(),

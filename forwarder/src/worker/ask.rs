@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use uvs_core::engine::{Claim, ConnReport, Event};
+use uvs_core::engine::{Claim, ConnReport, Event, ServiceReport};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::peer::{TakenUp, Told};
@@ -29,11 +29,11 @@ pub(crate) struct Desired {
     /// Services.
     pub(crate) snapshot: Arc<Snapshot>,
     /// What the ports let through.
-    pub(crate) filter: Program,
+    pub(crate) filter: Arc<Program>,
     /// What of the host's own stack comes to UVS.
-    pub(crate) host_filter: Program,
+    pub(crate) host_filter: Arc<Program>,
     /// Which worker's a frame is, where there are several.
-    pub(crate) fan_out: Option<FanOut>,
+    pub(crate) fan_out: Option<Arc<FanOut>>,
 }
 
 /// What is published to all workers alike.
@@ -47,10 +47,11 @@ pub(crate) struct Published {
 impl Published {
     /// Nothing is served, and nothing lets anything through.
     pub(crate) fn nothing() -> Self {
+        let filter = Arc::new(FilterSpec::default().compile());
         let nothing = Desired {
             snapshot: Arc::new(Snapshot::default()),
-            filter: FilterSpec::default().compile(),
-            host_filter: FilterSpec::default().compile(),
+            filter: Arc::clone(&filter),
+            host_filter: filter,
             fan_out: None,
         };
         Self {
@@ -82,8 +83,10 @@ pub(crate) struct Line {
 pub(crate) enum Ask {
     /// Answer once all that was published before is in force.
     Sync(Sender<Result<(), String>>),
-    /// Copy the counters.
+    /// Copy the counters, but for those of services.
     Report(Sender<WorkerStatus>),
+    /// Copy those of a page of services, from this slot on.
+    Services(u32, Sender<ServicePage>),
     /// How many connections each of these servers has, removed or not.
     ConnectionsOf(Vec<(ServiceKey, Endpoint)>, Sender<Vec<u32>>),
     /// Copy a page of connections, from this place on.
@@ -113,6 +116,9 @@ pub(crate) enum Ask {
     /// End.
     Stop,
 }
+
+/// Some services' counters, and the slot to go on from.
+pub(crate) type ServicePage = (Vec<ServiceReport>, Option<u32>);
 
 /// Some connections, and the place to go on from.
 pub(crate) type Page = (Vec<ConnReport>, Option<u32>);

@@ -278,12 +278,20 @@ impl Worker {
                 .apply(Arc::clone(&desired.snapshot))
                 .err()
                 .map(|e| e.to_string());
+            let before = self.filter.replace(Arc::clone(&desired));
+            let fan_out = before.as_ref().and_then(|d| d.fan_out.as_ref());
+            let fan_outs = fan_out.zip(desired.fan_out.as_ref());
+            let same_fan_out = fan_outs.is_some_and(|(before, now)| Arc::ptr_eq(before, now));
             for port in 0..self.rx.len() {
                 let filter = self.filter_of(port, &desired);
-                set_filter(self.rx[port].as_mut(), filter);
-                set_fan_out(self.rx[port].as_mut(), &desired);
+                let before = before.as_ref().map(|d| self.filter_of(port, d));
+                if !before.is_some_and(|before| Arc::ptr_eq(before, filter)) {
+                    set_filter(self.rx[port].as_mut(), filter);
+                }
+                if !same_fan_out {
+                    set_fan_out(self.rx[port].as_mut(), &desired);
+                }
             }
-            self.filter = Some(desired);
             if let Some(own) = self.handed_down.take() {
                 self.succeed(own);
                 self.send_resolved(now);
@@ -373,7 +381,7 @@ impl Worker {
     }
 
     /// What is let in by the port at a place.
-    fn filter_of<'a>(&self, port: usize, desired: &'a Desired) -> &'a Program {
+    fn filter_of<'a>(&self, port: usize, desired: &'a Desired) -> &'a Arc<Program> {
         if port == self.host() {
             &desired.host_filter
         } else {

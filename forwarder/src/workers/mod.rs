@@ -182,7 +182,16 @@ impl Workers {
 
     /// Copies everything that is counted.
     pub(crate) fn status(&self) -> Result<Counted, NoAnswer> {
-        self.ask_all(Ask::Report).map(Counted::of)
+        let mut all = self.ask_all(Ask::Report)?;
+        for (worker, status) in self.all.iter().zip(&mut all) {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let (page, rest) = worker.ask(|to| Ask::Services(from, to)).wait()?;
+                status.counted.services.services.extend(page);
+                next = rest;
+            }
+        }
+        Ok(Counted::of(all))
     }
 
     /// How many connections each of these servers has, removed or not.

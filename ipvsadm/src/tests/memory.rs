@@ -15,6 +15,7 @@ use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::Addr;
 use uvs_core::marks::MarkRule;
+use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::Timeouts;
 use uvs_core::time::Instant as Virtual;
 use uvs_forwarder::daemon::parts::{Clock, Rates, listed};
@@ -157,7 +158,8 @@ impl Answers<ask::ListServices> for Memory {
         let report = self.director.engine.report(self.director.now);
         let (rates, fib) = (&self.rates, &self.director.fib);
         let marks = self.table.marks();
-        let status = |s| listed(s, marks, &report, rates, fib);
+        let counted = report.by_key();
+        let status = |s: &ServiceSpec| listed(s, marks, counted.get(&s.key).copied(), rates, fib);
         let services = self.table.services().iter().map(AsRef::as_ref);
         let wanted = services.filter(|s| key.is_none_or(|k| s.key == k));
         Ok(Services {

@@ -45,7 +45,7 @@ impl Director {
         });
         let mut service = ServiceSpec::new(ServiceKey::address(Protocol::Tcp, VIP), scheduler);
         service.slow_start = slow_start;
-        bed.snapshot.services = vec![Arc::new(service)];
+        bed.snapshot.services = vec![Arc::new(service)].into();
         bed.apply();
         Self { bed, clients: 0 }
     }

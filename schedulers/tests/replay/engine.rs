@@ -170,7 +170,9 @@ impl Director {
                 spec.servers.clone_from(&old.servers);
                 *old = Arc::new(spec);
             }
-            None => self.snapshot.services.push(Arc::new(spec)),
+            None => {
+                self.snapshot.services.push(Arc::new(spec));
+            }
         }
     }
 

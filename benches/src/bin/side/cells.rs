@@ -9,8 +9,9 @@ use uvs_lab::process::Process;
 use uvs_lab::{Host, Lab, Mode};
 
 use crate::cpu::Meter;
+use crate::flood;
 use crate::peers::{ECHO, FOREIGN, HTTP, IPERF3, Peer, Running, SINK};
-use crate::{flood, pingpong};
+use uvs_benches::pingpong;
 
 /// Connections of the HTTP loads, and of the one with bodies.
 const CONNECTIONS: u32 = 32;

@@ -11,7 +11,6 @@ mod expected;
 mod flood;
 mod machine;
 mod peers;
-mod pingpong;
 mod redirect;
 mod report;
 

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use uvs_lab::process::{self, Process, SOON};
 use uvs_lab::{Daemon, Lab, tools};
 
-use crate::pingpong;
 use crate::redirect::Redirect;
+use uvs_benches::pingpong;
 
 /// Ports of the services: HTTP, iperf3, the echo, and the sink for datagrams; and of a sink that is no service's.
 pub(crate) const HTTP: u16 = 80;

@@ -1,67 +1,121 @@
-//! Taking services up: what changed is found by key, what did not change keeps its state.
+//! Taking services up: those that changed, of which what did not change keeps its state; the others are not looked at.
 //!
 //! Each server's addition, change and removal reaches the scheduler by itself and in the order in which
 //! `ipvsadm` commands would have brought it, for a scheduler's place in its round depends on that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::handover::Handover;
 use super::pool::{Pool, Service};
-use super::rates::Rate;
+use super::rates::{Rate, Rates};
 use super::servers::Servers;
 use super::slow_start::SlowStart;
 use crate::backend::Backend;
 use crate::engine::catalog::Catalog;
-use crate::engine::desired::Desired;
+use crate::engine::desired::{Desired, SlotChanges};
 use crate::flow::Endpoint;
 use crate::scheduler::Scheduler;
-use crate::service::{ServerSpec, ServiceSpec};
+use crate::service::{NewConnections, ServerSpec, ServiceSpec};
 use crate::time::Instant;
 
-/// By slot, the schedulers of services that are new, or whose scheduler is another than before.
+/// Services that go at once after which the room they had is given back: less is soon filled again.
+const MANY: usize = 1000;
+
+/// The schedulers of services that are new, or whose scheduler is another than before; in the order of
+/// [`SlotChanges::set`].
 pub(in crate::engine) type NewSchedulers = Vec<Option<Box<dyn Scheduler>>>;
+
+/// Servers that taking services up has looked at.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Touched {
+    /// Their places, in order: the servers that their services have now, and those that were removed, if they are
+    /// still there.
+    pub(in crate::engine) servers: Vec<u32>,
+    /// Whether one was removed whose connections end with it.
+    pub(in crate::engine) released: bool,
+}
 
 /// Services being taken up.
 pub(super) struct Change<'a> {
     pub(super) pool: &'a mut Pool,
+    pub(super) rates: &'a mut Rates,
+    pub(super) handover: Option<&'a mut Handover>,
     pub(super) desired: &'a Desired,
     pub(super) catalog: &'a Catalog,
-    /// Whether a server was removed whose connections end with it.
-    pub(super) released: bool,
     /// Servers that the service at hand has got.
     pub(super) entered: Vec<u32>,
+    pub(super) touched: Touched,
 }
 
 impl Change<'_> {
     /// Makes the services those that are desired, each at its slot.
-    pub(super) fn services(&mut self, schedulers: NewSchedulers) {
-        let mut kept = HashMap::new();
-        for service in std::mem::take(&mut self.pool.services) {
-            let key = service.spec.key;
-            if self.desired.slot(&key).is_some() {
-                kept.insert(key, service);
-            } else {
-                self.remove(service);
-            }
+    pub(super) fn services(&mut self, slots: &SlotChanges, schedulers: NewSchedulers) {
+        for slot in &slots.removed {
+            self.settle(*slot);
+            let service = self.pool.services.swap_remove(*slot as usize);
+            self.has_moved(*slot);
+            self.remove(service);
         }
-        let desired = self.desired.services().iter().zip(0..);
-        for ((spec, slot), scheduler) in desired.zip(schedulers) {
-            let service = match (kept.remove(&spec.key), scheduler) {
+        for (slot, scheduler) in slots.set.iter().copied().zip(schedulers) {
+            self.settle(slot);
+            let spec = self.desired.service(slot);
+            let all = &mut self.pool.services;
+            let last = all.len();
+            // Taken out for as long as it is changed, the last being in its slot.
+            let known = ((slot as usize) < last).then(|| all.swap_remove(slot as usize));
+            let service = match (known, scheduler) {
                 (None, scheduler) => Service::new(spec, scheduler.expect("made for each new one")),
                 (Some(service), None) => service,
                 (Some(service), Some(scheduler)) => service.scheduled_by(scheduler),
             };
             self.change(slot, service, spec);
+            let all = &mut self.pool.services;
+            let end = all.len() - 1;
+            all.swap(slot as usize, end);
+            for place in std::mem::take(&mut self.entered) {
+                self.pool.enter(place);
+            }
+        }
+        self.touched.servers.sort_unstable();
+        self.touched.servers.dedup();
+        if slots.removed.len() >= MANY {
+            self.pool.services.shrink_to_fit();
+            self.pool.servers.shrink();
         }
     }
 
-    fn remove(&mut self, service: Service) {
+    /// What the kernel has forwarded of a service belongs to the servers that it has before it changes.
+    fn settle(&mut self, slot: u32) {
+        let service = self.pool.services.get(slot as usize);
+        let Some((handover, service)) = self.handover.as_deref_mut().zip(service) else {
+            return;
+        };
+        let forwarded = |place: &u32| Some((*place, handover.settle(self.pool, *place)?));
+        let forwarded: Vec<_> = service.servers.iter().filter_map(forwarded).collect();
+        for (place, traffic) in forwarded {
+            self.pool.count_forwarded(place, traffic.into());
+        }
+    }
+
+    /// The service that was last may be at this slot now.
+    fn has_moved(&mut self, slot: u32) {
+        if let Some(service) = self.pool.services.get(slot as usize) {
+            for place in &service.servers {
+                self.pool.servers.get_mut(*place).service = slot;
+            }
+        }
+    }
+
+    fn remove(&mut self, mut service: Service) {
         self.pool.retired += service.stats;
+        self.rates.set(&mut service.rate, NewConnections::default());
         for (place, load) in service.servers.iter().zip(&service.backends) {
             self.detach(*place, *load);
         }
     }
 
+    /// Changes a service and puts it behind the last.
     fn change(&mut self, slot: u32, mut service: Service, spec: &Arc<ServiceSpec>) {
         let consistent = service.scheduler.is_consistent();
         let seconds = if consistent { 0 } else { spec.slow_start };
@@ -73,11 +127,13 @@ impl Change<'_> {
             let server = self.pool.servers.get_mut(*place);
             (server.service, server.teardown) = (slot, spec.teardown);
         }
+        self.touched.servers.extend(&service.servers);
+        if self.rates.set(&mut service.rate, spec.new_connections) {
+            service.shared_bucket = self.pool.shared_bucket(spec);
+        }
+        self.pool.has_slow_start |= service.slow_start.is_under_way();
         service.spec = Arc::clone(spec);
         self.pool.services.push(service);
-        for place in std::mem::take(&mut self.entered) {
-            self.pool.enter(place);
-        }
     }
 
     fn remove_servers(&mut self, service: &mut Service, spec: &ServiceSpec) {
@@ -144,7 +200,8 @@ impl Change<'_> {
     /// Takes a server out of its service.
     fn detach(&mut self, place: u32, load: Backend) {
         let expire_nodest = self.desired.sysctls().expire_nodest_conn != 0;
-        self.released |= self.pool.servers.get(place).releases(expire_nodest);
+        self.touched.released |= self.pool.servers.get(place).releases(expire_nodest);
+        self.touched.servers.push(place);
         self.pool.detach(place, load);
     }
 

@@ -92,19 +92,17 @@ impl Drain {
 }
 
 impl Flows {
-    /// The places of servers of weight 0; a drain of any other is over.
-    pub(in crate::engine) fn note_drains(&mut self) -> Vec<u32> {
-        let places = self.pool.services.iter().flat_map(|s| &s.servers);
-        let mut draining = Vec::new();
-        for place in places {
-            let server = self.pool.servers.get_mut(*place);
-            if server.spec.weight == 0 {
-                draining.push(*place);
-            } else {
-                server.drain = None;
-            }
+    /// Whether a place is that of a service's server of weight 0; a drain of any other service's server is over.
+    pub(in crate::engine) fn note_drain(&mut self, place: u32) -> bool {
+        let servers = &mut self.pool.servers;
+        if !servers.is_used(place) || servers.get(place).is_removed() {
+            return false;
         }
-        draining
+        let server = servers.get_mut(place);
+        if server.spec.weight != 0 {
+            server.drain = None;
+        }
+        server.spec.weight == 0
     }
 
     /// Begins a server's drain, or moves it on; what happened by that.

@@ -37,6 +37,7 @@ impl Flows {
             services: services.collect(),
             servers: self.pool.servers.clone(),
             retired: self.pool.retired,
+            has_slow_start: self.pool.has_slow_start,
             unbound: self.pool.unbound.clone(),
             crew: None,
         };

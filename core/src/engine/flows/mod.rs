@@ -45,8 +45,8 @@ use crate::snapshot::Limits;
 use crate::time::Instant;
 
 use super::catalog::Catalog;
-use super::desired::Desired;
-pub(super) use apply::NewSchedulers;
+use super::desired::{Desired, SlotChanges};
+pub(super) use apply::{NewSchedulers, Touched};
 use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
@@ -117,27 +117,28 @@ impl Flows {
         }
     }
 
-    /// Takes the services up; whether connections have to end because their server was removed.
+    /// Takes the services up that are new or another than before, with the schedulers made for them; what happened
+    /// to servers by that.
     pub(super) fn apply(
         &mut self,
         desired: &Desired,
         catalog: &Catalog,
-        schedulers: NewSchedulers,
-    ) -> bool {
-        self.settle();
+        (slots, schedulers): (&SlotChanges, NewSchedulers),
+    ) -> Touched {
         let mut change = apply::Change {
             pool: &mut self.pool,
+            rates: &mut self.rates,
+            handover: self.handover.as_deref_mut(),
             desired,
             catalog,
-            released: false,
             entered: Vec::new(),
+            touched: Touched::default(),
         };
-        change.services(schedulers);
-        let released = change.released;
-        self.set_rates();
+        change.services(slots, schedulers);
+        let touched = change.touched;
         self.set_logging();
-        self.renew_servers();
-        released
+        self.renew_servers(&touched.servers);
+        touched
     }
 
     /// The connection table.
@@ -218,9 +219,14 @@ impl Flows {
 
     /// Servers in their slow start come nearer to their weight.
     pub(super) fn advance_slow_starts(&mut self, now: Instant) {
-        for service in &mut self.pool.services {
-            service.slow_start.advance(now);
+        if !self.pool.has_slow_start {
+            return;
         }
+        let services = &mut self.pool.services;
+        self.pool.has_slow_start = services.iter_mut().fold(false, |any, service| {
+            service.slow_start.advance(now);
+            any || service.slow_start.is_under_way()
+        });
     }
 
     /// Enters what is counted of connections.

@@ -44,6 +44,8 @@ pub(super) struct Pool {
     pub(super) servers: Servers,
     /// Traffic of services that were removed.
     pub(super) retired: Stats,
+    /// Whether a server may be in its slow start.
+    pub(super) has_slow_start: bool,
     /// By mode, the place that stands for all servers that are known from other directors only, while a
     /// connection is there.
     pub(super) unbound: Vec<(u8, u32)>,

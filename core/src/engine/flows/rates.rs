@@ -2,14 +2,18 @@
 //!
 //! Asked where a packet belongs to no connection, so that a known connection's packets cost nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
+use super::pool::Pool;
+use crate::crew::SharedBucket;
 use crate::flow::Addr;
+use crate::narrow;
 use crate::rate::{Bucket, Clients, Limit};
-use crate::service::NewConnections;
+use crate::service::{NewConnections, ServiceSpec};
 use crate::time::Instant;
 use crate::verdict::DropReason;
 
@@ -32,6 +36,9 @@ pub(super) struct Rates {
     clients: Option<Clients>,
     /// The number that was given last.
     last: u32,
+    /// Services that limit their clients; [counted](Rates::count) where these are handed down.
+    #[serde(skip)]
+    limiting: u32,
 }
 
 impl Rates {
@@ -40,43 +47,62 @@ impl Rates {
             keys,
             clients: None,
             last: 0,
+            limiting: 0,
         }
     }
 }
 
-impl Flows {
-    /// Takes the services' limits up.
-    pub(super) fn set_rates(&mut self) {
-        let mut limits_clients = false;
-        for service in &mut self.pool.services {
-            let settings = service.spec.new_connections;
-            limits_clients |= settings.per_client != 0;
-            if service.rate.settings == settings {
-                continue;
-            }
-            self.rates.last = self.rates.last.wrapping_add(1);
-            service.rate = Rate {
-                settings,
-                all: Limit::new(settings.per_second, settings.burst),
-                each: Limit::new(settings.per_client, settings.per_client_burst),
-                bucket: Bucket::default(),
-                number: self.rates.last,
-            };
-            let crew = self.pool.crew.as_ref();
-            let limited = crew.filter(|_| settings.per_second != 0);
-            service.shared_bucket = limited.map(|crew| {
-                let bucket = crew.board.bucket(service.spec.key);
-                bucket.store(0, Relaxed);
-                bucket
-            });
-        }
-        if !limits_clients {
-            self.rates.clients = None;
-        } else if self.rates.clients.is_none() {
-            self.rates.clients = Some(Clients::new(self.rates.keys));
-        }
+impl Rate {
+    /// Whether each client of the service has a limit.
+    fn limits_clients(&self) -> bool {
+        self.settings.per_client != 0
+    }
+}
+
+impl Rates {
+    /// Counts those of all services' limits that are their clients'.
+    pub(super) fn count<'a>(&mut self, all: impl Iterator<Item = &'a Rate>) {
+        self.limiting = narrow::to_u32(all.filter(|rate| rate.limits_clients()).count());
     }
 
+    /// Takes a service's limits up; those of none where it goes. Whether they are others than before.
+    pub(super) fn set(&mut self, rate: &mut Rate, wanted: NewConnections) -> bool {
+        self.limiting -= u32::from(rate.limits_clients());
+        let is_other = rate.settings != wanted;
+        if is_other {
+            self.last = self.last.wrapping_add(1);
+            *rate = Rate {
+                settings: wanted,
+                all: Limit::new(wanted.per_second, wanted.burst),
+                each: Limit::new(wanted.per_client, wanted.per_client_burst),
+                bucket: Bucket::default(),
+                number: self.last,
+            };
+        }
+        self.limiting += u32::from(rate.limits_clients());
+        if self.limiting == 0 {
+            self.clients = None;
+        } else if self.clients.is_none() {
+            self.clients = Some(Clients::new(self.keys));
+        }
+        is_other
+    }
+}
+
+impl Pool {
+    /// The bucket that all workers have of a service's limit, full; `None` where it has none, or there is one worker.
+    pub(super) fn shared_bucket(&self, spec: &ServiceSpec) -> Option<Arc<SharedBucket>> {
+        let crew = self.crew.as_ref();
+        let limited = crew.filter(|_| spec.new_connections.per_second != 0);
+        limited.map(|crew| {
+            let bucket = crew.board.bucket(spec.key);
+            bucket.store(0, Relaxed);
+            bucket
+        })
+    }
+}
+
+impl Flows {
     /// Takes a token of the client's bucket and one of the service's, or none: a client that is too fast
     /// leaves the others theirs.
     pub(in crate::engine) fn admit(

@@ -3,6 +3,7 @@
 
 mod sum;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,6 +15,7 @@ use crate::backend::Backend;
 use crate::conn::{self, ConnId};
 use crate::counters::Stats;
 use crate::flow::{Addr, Endpoint, Protocol};
+use crate::narrow;
 use crate::numbers::{ServerNumbers, ServiceNumbers};
 use crate::sctp::SctpState;
 use crate::service::ServiceKey;
@@ -91,10 +93,38 @@ const UDP: StateName = "UDP";
 /// That of a template of which a connection was established; others have [`TcpState::None`]'s.
 const ASSURED: StateName = "ASSURED";
 
+impl Report {
+    /// Its services by their keys.
+    pub fn by_key(&self) -> HashMap<ServiceKey, &ServiceReport> {
+        self.services.iter().map(|s| (s.key, s)).collect()
+    }
+}
+
 impl Flows {
     /// Copies all services' numbers.
     pub(in crate::engine) fn report(&self, now: Instant) -> Report {
-        let services = self.pool.services.iter().map(|s| ServiceReport {
+        Report {
+            services: self.report_services(now, 0, u32::MAX).0,
+            retired: self.retired(),
+        }
+    }
+
+    /// Traffic of services that were removed.
+    pub(in crate::engine) const fn retired(&self) -> Stats {
+        self.pool.retired
+    }
+
+    /// Copies the numbers of the services from slot `from` on, at most so many; with where to go on.
+    pub(in crate::engine) fn report_services(
+        &self,
+        now: Instant,
+        from: u32,
+        max: u32,
+    ) -> (Vec<ServiceReport>, Option<u32>) {
+        let all = &self.pool.services;
+        let from = (from as usize).min(all.len());
+        let end = from.saturating_add(max as usize).min(all.len());
+        let services = all[from..end].iter().map(|s| ServiceReport {
             key: s.spec.key,
             numbers: ServiceNumbers {
                 stats: self.service_stats(s),
@@ -103,10 +133,8 @@ impl Flows {
             local_ports: self.local_ports(s),
             servers: self.report_servers(now, s),
         });
-        Report {
-            services: services.collect(),
-            retired: self.pool.retired,
-        }
+        let rest = (end < all.len()).then(|| narrow::to_u32(end));
+        (services.collect(), rest)
     }
 
     fn report_servers(&self, now: Instant, service: &Service) -> Vec<ServerReport> {

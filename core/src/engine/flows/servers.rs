@@ -223,6 +223,17 @@ impl Servers {
         (place, backend)
     }
 
+    /// Gives back the room behind the last server.
+    pub(super) fn shrink(&mut self) {
+        let last = self.places.iter().rposition(Option::is_some);
+        self.places.truncate(last.map_or(0, |last| last + 1));
+        let places = self.places.len();
+        self.free.retain(|place| (*place as usize) < places);
+        self.places.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.removed.shrink_to_fit();
+    }
+
     /// Removes a server from its service; it stays while connections refer to it, and is given back where there are none.
     pub(super) fn detach(&mut self, place: u32, load: Backend) -> Option<Server> {
         let server = self.get_mut(place);

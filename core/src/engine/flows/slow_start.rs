@@ -74,6 +74,11 @@ impl SlowStart {
             .retain(|_, ramp| now.since(*ramp.since.get_or_insert(now)) < ramp.time);
     }
 
+    /// Whether a server is on its way.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.ramps.is_empty()
+    }
+
     /// Marks the servers that have had their share as overloaded, for one pick.
     pub(super) fn hold_back(&mut self, now: Instant, backends: &mut [Backend]) {
         if self.ramps.is_empty() {

@@ -28,6 +28,7 @@ use crate::engine::catalog::Catalog;
 use crate::offload::Hook;
 use crate::ports::{LocalPorts, Share};
 use crate::service::ServiceSpec;
+use crate::services::Services;
 use crate::snapshot::Limits;
 use crate::time::Instant;
 
@@ -66,7 +67,7 @@ struct ServiceEstate {
 
 impl Estate<'_> {
     /// The services, in the order of their slots.
-    pub(in crate::engine) fn services(&self) -> Vec<Arc<ServiceSpec>> {
+    pub(in crate::engine) fn services(&self) -> Services {
         let specs = self.services.iter().map(|s| Arc::new(s.spec.clone()));
         specs.collect()
     }
@@ -144,7 +145,7 @@ impl Flows {
     /// here; `specs` are [`Estate::services`], and `hook` is theirs where they have one. Where a service's scheduler is not known, its name.
     pub(in crate::engine) fn succeed(
         estate: Estate<'_>,
-        specs: &[Arc<ServiceSpec>],
+        specs: &Services,
         (limits, keys, crew): (&Limits, (u64, u64), Option<Crew>),
         catalog: &Catalog,
         mode: impl Fn(u8) -> u8,
@@ -161,7 +162,7 @@ impl Flows {
         let services = estate
             .services
             .into_iter()
-            .zip(specs)
+            .zip(specs.iter())
             .map(|(service, spec)| {
                 let unknown = || spec.scheduler.clone();
                 service.succeed(spec, catalog).ok_or_else(unknown)
@@ -171,9 +172,12 @@ impl Flows {
             services: services.collect::<Result<_, _>>()?,
             servers,
             retired: estate.retired,
+            has_slow_start: true,
             unbound: unbound.map(|(of, place)| (mode(of), place)).collect(),
             crew: None,
         };
+        let mut rates = estate.rates;
+        rates.count(pool.services.iter().map(|service| &service.rate));
         let share = Share::of(crew.as_ref());
         let ports = LocalPorts::succeed(estate.ports, limits.local_ports, share);
         let ports = ports.unwrap_or_else(|| claimed(&conns, limits, keys, share));
@@ -182,7 +186,7 @@ impl Flows {
             ports,
             clients: estate.clients,
             syns: Syns::succeed(&estate.syns),
-            rates: estate.rates,
+            rates,
             replaced: None,
             stream: Stream::counting(estate.ends),
             telling: estate.telling,

@@ -13,9 +13,16 @@ use crate::time::Instant;
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Upkeep {
-    /// Notes which servers have weight 0. When they began is noted with the next [`Upkeep::pass`].
-    pub(in crate::engine) fn note_drains(&mut self, flows: &mut Flows) {
-        self.draining = flows.note_drains();
+    /// Notes which of these servers, in order, have weight 0; nothing else has changed since this was asked last. When
+    /// they began is noted with the next [`Upkeep::pass`].
+    pub(in crate::engine) fn note_drains(&mut self, flows: &mut Flows, touched: &[u32]) {
+        if touched.is_empty() {
+            return;
+        }
+        self.draining
+            .retain(|place| touched.binary_search(place).is_err());
+        let draining = touched.iter().filter(|place| flows.note_drain(**place));
+        self.draining.extend(draining);
         self.timers.set(Timer::DrainLook, Some(Instant::ZERO));
         self.set_drain_timer(Instant::ZERO, flows);
     }

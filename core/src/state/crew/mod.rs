@@ -1,7 +1,7 @@
 //! Several engines as one director: which of them a connection belongs to, and what they know of each other.
 //!
 //! Each engine is one worker's and shares nothing on a packet's way: both directions of a connection come to the same
-//! one ([`steering`]), and what has to be one director's, the servers' load and the limits, is on a [`board`] that each
+//! one ([`Steering`]), and what has to be one director's, the servers' load and the limits, is on a [`Board`] that each
 //! writes for itself and all read. What comes to another worker all the same is handed over to the right one.
 
 mod board;

@@ -9,11 +9,11 @@
 //! say it as well, a frame is handed over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::flow::{Addr, Endpoint, Family, Flow};
 use crate::marks::{MarkRule, destinations};
 use crate::service::{Replies, ServiceKey, ServiceSpec};
+use crate::services::Services;
 
 /// What of a client counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,7 +174,7 @@ impl Steering {
     /// What follows from these services, and from the NAT servers that were removed from services and still have
     /// connections.
     pub fn of<'a>(
-        services: &[Arc<ServiceSpec>],
+        services: &Services,
         marks: &[MarkRule],
         removed: impl Iterator<Item = (ServiceKey, Addr)> + 'a,
     ) -> Self {
@@ -185,7 +185,7 @@ impl Steering {
         let mut groups = Groups::default();
         let mut steering = Self::default();
         let mut firsts = Vec::new();
-        for spec in services {
+        for spec in services.iter() {
             let to = destinations(spec.key, marks);
             let hosts = to.filter(|to| to.is_host()).map(|to| Node::Vip(to.addr));
             let marked = match spec.key {
@@ -327,6 +327,8 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::flow::Protocol;
     use crate::service::{Forwarding, NewConnections, Persistence, ServerSpec};
@@ -350,7 +352,7 @@ mod tests {
     }
 
     fn steering(services: Vec<ServiceSpec>) -> Steering {
-        let services: Vec<_> = services.into_iter().map(Arc::new).collect();
+        let services = services.into_iter().map(Arc::new).collect();
         Steering::of(&services, &[], std::iter::empty())
     }
 
@@ -445,7 +447,7 @@ mod tests {
     fn a_removed_servers_replies_are_where_they_were() {
         let with = service(100, 80, &[(1, Forwarding::Nat)]);
         let key = with.key;
-        let without = vec![Arc::new(service(100, 80, &[]))];
+        let without = [Arc::new(service(100, 80, &[]))].into_iter().collect();
         let left = [(key, at(1, 0).addr)];
         let after = Steering::of(&without, &[], left.into_iter());
         assert!(!after.moves_any_of(&steering(vec![with])));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use uvs_core::flow::{Endpoint, Flow, Protocol};
 use uvs_core::narrow;
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::services::Services;
 
 use super::*;
 
@@ -119,7 +120,7 @@ fn at(text: &str, port: u16) -> Endpoint {
 }
 
 /// Services of both families, persistent and not, with NAT's and FULLNAT's servers.
-fn services() -> Vec<Arc<ServiceSpec>> {
+fn services() -> Services {
     let spec = |vip: Endpoint, servers: &[(Endpoint, Forwarding)]| {
         let key = ServiceKey::address(Protocol::Tcp, vip);
         let mut spec = ServiceSpec::new(key, "rr");
@@ -277,7 +278,11 @@ fn more_addresses_than_fit_leave_a_program_that_takes_all_for_clients() {
     let key = ServiceKey::address(Protocol::Tcp, at("10.0.0.100", 80));
     let mut spec = ServiceSpec::new(key, "rr");
     spec.servers = servers.collect();
-    let steering = Steering::of(&[Arc::new(spec)], &[], std::iter::empty());
+    let steering = Steering::of(
+        &[Arc::new(spec)].into_iter().collect(),
+        &[],
+        std::iter::empty(),
+    );
     let fan = Fan::new(4, 1);
     let out = FanOut::new(&steering, fan, PORTS);
     assert!(!out.exact && out.plain.len() < 200);

@@ -99,19 +99,19 @@ fn a_change_of_the_network_reaches_all() {
 fn a_listing_goes_through_all_tables_and_its_cursors_name_the_worker() {
     let rig = Rig::serving(3);
     // More than a page at the first, none at the second.
-    let clients: BTreeSet<Endpoint> = (0..2060).map(client).collect();
+    let clients: BTreeSet<Endpoint> = (0..520).map(client).collect();
     for (n, client) in clients.iter().enumerate() {
-        rig.open(if n < 2055 { 0 } else { 2 }, *client);
+        rig.open(if n < 515 { 0 } else { 2 }, *client);
     }
-    rig.has_connections(2060);
+    rig.has_connections(520);
     let (listed, cursors) = rig.walk();
-    assert_eq!(listed.len(), 2060);
+    assert_eq!(listed.len(), 520);
     assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), clients);
     let places: Vec<(u32, u32)> = cursors
         .into_iter()
         .map(|c| (Cursor::from(c).worker, Cursor::from(c).place))
         .collect();
-    assert_eq!(places, [(0, 0), (0, 2048), (1, 0), (2, 0)]);
+    assert_eq!(places, [(0, 0), (0, 512), (1, 0), (2, 0)]);
     let nobodys = Cursor {
         worker: 3,
         place: 0,

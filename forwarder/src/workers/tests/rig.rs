@@ -131,8 +131,8 @@ impl Rig {
     pub(super) fn publish(&mut self, snapshot: &Snapshot) -> Result<(), NotInForce> {
         self.workers.put_in_force(Desired {
             snapshot: Arc::new(snapshot.clone()),
-            filter: FilterSpec::default().compile(),
-            host_filter: FilterSpec::default().compile(),
+            filter: Arc::new(FilterSpec::default().compile()),
+            host_filter: Arc::new(FilterSpec::default().compile()),
             fan_out: None,
         })
     }

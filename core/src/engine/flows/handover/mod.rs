@@ -18,6 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::Flows;
+use super::pool::Pool;
 use crate::conn::{self, Conn, ConnId, Side};
 use crate::counters::Stats;
 use crate::engine::passage::{Exit, Standpoint};
@@ -71,6 +72,11 @@ pub(super) struct Handover {
 }
 
 impl Handover {
+    /// What was forwarded of a server's since this was asked last; `None` where nothing can have been.
+    pub(super) fn settle(&mut self, pool: &Pool, place: u32) -> Option<Traffic> {
+        self.servers.settle_one(pool, self.hook.as_ref(), place)
+    }
+
     fn new(hook: Box<dyn Hook>, reach: Reach, room: Room, timeouts: Timeouts) -> Self {
         let events_lost = hook.events_lost();
         Self {
@@ -346,7 +352,7 @@ impl Flows {
         }
     }
 
-    /// Before services are taken up: what was forwarded belongs to those that are still there.
+    /// What was forwarded is counted.
     pub(super) fn settle(&mut self) {
         let Some(handover) = &mut self.handover else {
             return;
@@ -382,11 +388,11 @@ impl Flows {
         handover.servers.keep_numbers(&self.pool, kept, orders);
     }
 
-    /// After that: connections of servers that are removed, or reached another way, come up.
-    pub(super) fn renew_servers(&mut self) {
+    /// After that: connections of those of these servers that are removed, or reached another way, come up.
+    pub(super) fn renew_servers(&mut self, touched: &[u32]) {
         if let Some(handover) = &mut self.handover {
             let orders = &mut handover.orders.servers;
-            handover.servers.renew(&self.pool, orders);
+            handover.servers.renew(&self.pool, touched, orders);
         }
     }
 

@@ -190,16 +190,18 @@ impl ServerCells {
         self.generations.get(at as usize).copied().unwrap_or(0)
     }
 
-    /// Servers have changed, or been removed: the new generations of those whose connections must come up.
-    pub(super) fn renew(&mut self, pool: &Pool, orders: &mut Vec<ServerOrder>) {
-        for at in 0..narrow::to_u32(self.used.len()) {
-            let Some(used) = &mut self.used[at as usize] else {
+    /// The servers at these places have changed, or been removed: the new generations of those whose connections must
+    /// come up.
+    pub(super) fn renew(&mut self, pool: &Pool, touched: &[u32], orders: &mut Vec<ServerOrder>) {
+        for place in touched {
+            let at = self.of.get(*place as usize).copied().unwrap_or(NONE);
+            let Some(Some(used)) = self.used.get_mut(at as usize) else {
                 continue;
             };
-            if !pool.has(used.place, used.id) {
+            if used.place != *place || !pool.has(*place, used.id) {
                 continue;
             }
-            let now = footing(pool, used.place);
+            let now = footing(pool, *place);
             if used.footing != now {
                 used.footing = now;
                 self.generations[at as usize] += 1;
@@ -235,6 +237,24 @@ impl ServerCells {
             (used.place, used.id, total.since(&settled))
         });
         news.collect()
+    }
+
+    /// What was forwarded of one server's since this was asked last; `None` where it has no cell.
+    pub(super) fn settle_one(
+        &mut self,
+        pool: &Pool,
+        hook: &dyn Hook,
+        place: u32,
+    ) -> Option<Traffic> {
+        let at = self.of.get(place as usize).copied()?;
+        let cell = ServerCell(self.range.start.checked_add(at)?);
+        let used = self.used.get_mut(at as usize)?.as_mut()?;
+        if used.place != place || !pool.has(place, used.id) {
+            return None;
+        }
+        let total = hook.traffic(cell);
+        let settled = std::mem::replace(&mut used.settled, total);
+        Some(total.since(&settled))
     }
 
     /// What of a server's was forwarded and is not in its numbers yet.

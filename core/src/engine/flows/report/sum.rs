@@ -1,15 +1,19 @@
 //! The reports of several engines as one, number by number. The empty report changes nothing, and it does not matter which are joined first.
 
+use std::collections::HashMap;
 use std::ops::AddAssign;
 
 use super::{Report, ServiceReport};
+use crate::service::ServiceKey;
 
 impl AddAssign<&Self> for Report {
     fn add_assign(&mut self, other: &Self) {
         let Self { services, retired } = other;
-        for (at, service) in services.iter().enumerate() {
-            match find(&mut self.services, at, |s| s.key == service.key) {
-                Some(sum) => sum.add(service),
+        let known = self.services.iter().map(|s| s.key).zip(0..);
+        let known: HashMap<ServiceKey, usize> = known.collect();
+        for service in services {
+            match known.get(&service.key) {
+                Some(at) => self.services[*at].add(service),
                 None => self.services.push(service.clone()),
             }
         }
@@ -41,7 +45,7 @@ impl ServiceReport {
     }
 }
 
-/// The entry that is asked for. Engines that applied the same snapshots have it at the same place.
+/// The entry that is asked for. Engines that applied the same snapshots most often have it at the same place.
 fn find<T>(list: &mut [T], at: usize, is: impl Fn(&T) -> bool) -> Option<&mut T> {
     let at = match list.get(at) {
         Some(entry) if is(entry) => Some(at),
@@ -60,7 +64,6 @@ mod tests {
     use crate::counters::{ByFailure, Stats};
     use crate::flow::{Addr, Endpoint, Protocol};
     use crate::numbers::{HandshakeNumbers, ServerNumbers, ServiceNumbers};
-    use crate::service::ServiceKey;
 
     fn at(last: u8) -> Endpoint {
         Endpoint::new(Addr::v4([10, 0, 0, last]), 80)

@@ -14,7 +14,10 @@ const MESSAGE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts a server on `port` of a host that sends back what it gets, for as long as this program lives.
-pub(crate) fn serve(host: &Host, port: u16) -> Result<()> {
+///
+/// # Errors
+/// The port is taken.
+pub fn serve(host: &Host, port: u16) -> Result<()> {
     let listener = host
         .enter(|| TcpListener::bind(("0.0.0.0", port)))?
         .with_context(|| format!("listen on {port} of {}", host.role()))?;
@@ -38,11 +41,10 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Round trips for `duration`, in nanoseconds.
-pub(crate) fn run(
-    client: &Host,
-    target: SocketAddrV4,
-    duration: Duration,
-) -> Result<Histogram<u64>> {
+///
+/// # Errors
+/// There is no connection, or one round trip takes too long.
+pub fn run(client: &Host, target: SocketAddrV4, duration: Duration) -> Result<Histogram<u64>> {
     let mut stream = connect(client, target)?;
     let mut histogram = Histogram::new_with_bounds(1, nanoseconds(PATIENCE), 3)?;
     let end = Instant::now() + duration;
@@ -63,7 +65,10 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 /// One round trip on a new connection: whether the way is open.
-pub(crate) fn once(client: &Host, target: SocketAddrV4) -> Result<()> {
+///
+/// # Errors
+/// It is not.
+pub fn once(client: &Host, target: SocketAddrV4) -> Result<()> {
     let mut stream = connect(client, target)?;
     let mut buffer = [0; MESSAGE];
     stream.write_all(&buffer)?;

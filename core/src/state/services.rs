@@ -1,0 +1,369 @@
+//! Services in the order in which they were added, as a value: a copy shares with its original whatever neither has
+//! changed since. So a copy, a change and a comparison cost what was changed, not what is there.
+
+use std::cmp::Ordering;
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use crate::service::ServiceSpec;
+
+/// Services that copies share or do not share together: what one change has to copy, and of how many more a copy
+/// of all has one less to note.
+const CHUNK: usize = 128;
+
+/// What tells one service of a list from all others that it ever had; ascending in the order of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Serial(u64);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    serial: Serial,
+    spec: Arc<ServiceSpec>,
+}
+
+/// Services in the order in which they were added.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    /// None of them is empty.
+    chunks: Vec<Arc<Vec<Entry>>>,
+    len: usize,
+    /// Serials given so far.
+    given: u64,
+}
+
+/// What two lists do not have in common, each in its list's order; a service that was changed is in both.
+#[derive(Debug, Default)]
+pub struct Difference<'a> {
+    /// What only the list before has.
+    pub gone: Vec<&'a Arc<ServiceSpec>>,
+    /// What only the list after it has.
+    pub new: Vec<&'a Arc<ServiceSpec>>,
+    /// Entries that were looked at to find this out: what the comparison has cost.
+    pub looked_at: usize,
+}
+
+impl Services {
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ServiceSpec>> + Clone {
+        let entries = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        entries.map(|entry| &entry.spec)
+    }
+
+    /// All, oldest first, to be changed: none is shared with copies from then on.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Arc<ServiceSpec>> {
+        let chunks = self.chunks.iter_mut().map(Arc::make_mut);
+        chunks.flatten().map(|entry| &mut entry.spec)
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<&Arc<ServiceSpec>> {
+        let newest = self.chunks.last()?.last()?;
+        Some(&newest.spec)
+    }
+
+    /// Adds one as the newest.
+    pub fn push(&mut self, spec: Arc<ServiceSpec>) -> Serial {
+        self.given += 1;
+        let serial = Serial(self.given);
+        let entry = Entry { serial, spec };
+        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
+            Some(chunk) => Arc::make_mut(chunk).push(entry),
+            None => self.chunks.push(Arc::new(vec![entry])),
+        }
+        self.len += 1;
+        serial
+    }
+
+    /// The one of this serial.
+    pub fn get(&self, serial: Serial) -> Option<&Arc<ServiceSpec>> {
+        let (chunk, at) = self.place(serial)?;
+        Some(&self.chunks[chunk][at].spec)
+    }
+
+    /// The one of this serial, to be changed.
+    pub fn get_mut(&mut self, serial: Serial) -> Option<&mut Arc<ServiceSpec>> {
+        let (chunk, at) = self.place(serial)?;
+        Some(&mut Arc::make_mut(&mut self.chunks[chunk])[at].spec)
+    }
+
+    /// Removes the one of this serial.
+    pub fn remove(&mut self, serial: Serial) -> Option<Arc<ServiceSpec>> {
+        let (chunk, at) = self.place(serial)?;
+        let entry = Arc::make_mut(&mut self.chunks[chunk]).remove(at);
+        self.len -= 1;
+        self.close(chunk);
+        Some(entry.spec)
+    }
+
+    /// Removes all.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.len = 0;
+    }
+
+    /// What has changed from `before` to this. It costs what was changed where one is made from a copy of the
+    /// other, and a walk through both where they have nothing to do with each other.
+    pub fn since<'a>(&'a self, before: &'a Self) -> Difference<'a> {
+        let mut difference = Difference::default();
+        let (mut old, mut new) = (Cursor::new(before), Cursor::new(self));
+        loop {
+            old.skip_shared(&mut new);
+            let order = match (old.entry(), new.entry()) {
+                (None, None) => return difference,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.serial.cmp(&new.serial),
+            };
+            let gone = order.is_le().then(|| old.next()).flatten();
+            let came = order.is_ge().then(|| new.next()).flatten();
+            difference.looked_at += 1;
+            if let (Some(gone), Some(came)) = (gone, came)
+                && Arc::ptr_eq(gone, came)
+            {
+                continue;
+            }
+            difference.gone.extend(gone);
+            difference.new.extend(came);
+        }
+    }
+
+    /// A serial's chunk and its place in it.
+    fn place(&self, serial: Serial) -> Option<(usize, usize)> {
+        let behind = self.chunks.partition_point(|c| c[0].serial <= serial);
+        let chunk = behind.checked_sub(1)?;
+        let found = self.chunks[chunk].binary_search_by_key(&serial, |entry| entry.serial);
+        Some((chunk, found.ok()?))
+    }
+
+    /// The chunk and the place in it of the service at a place in the list.
+    fn nth(&self, mut place: usize) -> Option<(usize, usize)> {
+        for (chunk, entries) in self.chunks.iter().enumerate() {
+            if place < entries.len() {
+                return Some((chunk, place));
+            }
+            place -= entries.len();
+        }
+        None
+    }
+
+    /// Something was taken out of a chunk: it goes where it is empty, and neighbours become one where both are half
+    /// empty, so that there are never many more chunks than are filled.
+    fn close(&mut self, chunk: usize) {
+        if self.chunks[chunk].is_empty() {
+            self.chunks.remove(chunk);
+        }
+        for first in [Some(chunk), chunk.checked_sub(1)].into_iter().flatten() {
+            let Some([one, next]) = self.chunks.get_mut(first..first + 2) else {
+                continue;
+            };
+            if one.len() + next.len() <= CHUNK / 2 {
+                Arc::make_mut(one).extend(next.iter().cloned());
+                self.chunks.remove(first + 1);
+            }
+        }
+    }
+}
+
+/// A place in a list that is walked through.
+struct Cursor<'a> {
+    chunks: &'a [Arc<Vec<Entry>>],
+    /// In the first of them.
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(list: &'a Services) -> Self {
+        Self {
+            chunks: &list.chunks,
+            at: 0,
+        }
+    }
+
+    fn entry(&self) -> Option<&'a Entry> {
+        self.chunks.first().map(|chunk| &chunk[self.at])
+    }
+
+    fn next(&mut self) -> Option<&'a Arc<ServiceSpec>> {
+        let entry = self.entry()?;
+        self.at += 1;
+        if self.at == self.chunks[0].len() {
+            (self.chunks, self.at) = (&self.chunks[1..], 0);
+        }
+        Some(&entry.spec)
+    }
+
+    /// Passes over what both share, where both are at the beginning of it.
+    fn skip_shared(&mut self, other: &mut Self) {
+        while let ([one, ours @ ..], [same, theirs @ ..]) = (self.chunks, other.chunks)
+            && (self.at, other.at) == (0, 0)
+            && Arc::ptr_eq(one, same)
+        {
+            (self.chunks, other.chunks) = (ours, theirs);
+        }
+    }
+}
+
+impl PartialEq for Services {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Services {}
+
+impl FromIterator<Arc<ServiceSpec>> for Services {
+    fn from_iter<I: IntoIterator<Item = Arc<ServiceSpec>>>(specs: I) -> Self {
+        let mut all = Self::default();
+        for spec in specs {
+            all.push(spec);
+        }
+        all
+    }
+}
+
+impl From<Vec<Arc<ServiceSpec>>> for Services {
+    fn from(specs: Vec<Arc<ServiceSpec>>) -> Self {
+        specs.into_iter().collect()
+    }
+}
+
+/// By the place in the list, the oldest is 0.
+impl Index<usize> for Services {
+    type Output = Arc<ServiceSpec>;
+
+    fn index(&self, place: usize) -> &Self::Output {
+        let (chunk, at) = self.nth(place).expect("a place in the list");
+        &self.chunks[chunk][at].spec
+    }
+}
+
+impl IndexMut<usize> for Services {
+    fn index_mut(&mut self, place: usize) -> &mut Self::Output {
+        let (chunk, at) = self.nth(place).expect("a place in the list");
+        &mut Arc::make_mut(&mut self.chunks[chunk])[at].spec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::{Addr, Endpoint, Protocol};
+    use crate::service::ServiceKey;
+
+    fn service(port: u16) -> Arc<ServiceSpec> {
+        let vip = Endpoint::new(Addr::v4([10, 0, 0, 1]), port);
+        Arc::new(ServiceSpec::new(
+            ServiceKey::address(Protocol::Tcp, vip),
+            "rr",
+        ))
+    }
+
+    fn filled(ports: u16) -> Services {
+        (1..=ports).map(service).collect()
+    }
+
+    fn ports(specs: &[&Arc<ServiceSpec>]) -> Vec<u16> {
+        specs.iter().map(|s| s.key.vip().port).collect()
+    }
+
+    #[test]
+    fn a_comparison_costs_what_was_changed_and_not_what_is_there() {
+        for many in [1000, 10_000] {
+            let before = filled(many);
+            let mut after = before.clone();
+            let serial = Serial(500);
+            Arc::make_mut(after.get_mut(serial).expect("there")).slow_start = 7;
+            let difference = after.since(&before);
+            assert_eq!(ports(&difference.gone), [500]);
+            assert_eq!(ports(&difference.new), [500]);
+            assert_eq!(difference.new[0].slow_start, 7);
+            assert_eq!(difference.looked_at, CHUNK);
+            after.remove(serial);
+            after.push(service(u16::MAX));
+            let difference = after.since(&before);
+            assert_eq!(ports(&difference.gone), [500]);
+            assert_eq!(ports(&difference.new), [u16::MAX]);
+            assert!(difference.looked_at <= 2 * CHUNK + 1);
+        }
+    }
+
+    #[test]
+    fn what_was_removed_leaves_no_trail_of_chunks() {
+        let mut list = filled(10_000);
+        for serial in (1..=10_000).filter(|n| n % 100 != 0) {
+            assert!(list.remove(Serial(serial)).is_some());
+        }
+        assert_eq!(list.len(), 100);
+        assert!(list.chunks.len() <= 100 * 4 / CHUNK + 1, "{list:?}");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        Remove(usize),
+        Change(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::Push),
+            2 => any::<usize>().prop_map(Step::Remove),
+            2 => any::<usize>().prop_map(Step::Change),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_as_a_vector_would_be(steps in vec(step(), 0..400), cut in 0..400_usize) {
+            let mut list = Services::default();
+            let mut model: Vec<(Serial, Arc<ServiceSpec>)> = Vec::new();
+            let mut before = (list.clone(), model.clone());
+            for (n, step) in (0..).zip(steps) {
+                if usize::from(n) == cut {
+                    before = (list.clone(), model.clone());
+                }
+                match step {
+                    Step::Push => model.push((list.push(service(n)), service(n))),
+                    Step::Remove(at) if !model.is_empty() => {
+                        let (serial, spec) = model.remove(at % model.len());
+                        prop_assert_eq!(list.remove(serial), Some(spec));
+                        prop_assert_eq!(list.remove(serial), None);
+                    }
+                    Step::Change(at) if !model.is_empty() => {
+                        let at = at % model.len();
+                        Arc::make_mut(list.get_mut(model[at].0).expect("there")).flags += 1;
+                        Arc::make_mut(&mut model[at].1).flags += 1;
+                        prop_assert_eq!(&list[at], &model[at].1);
+                    }
+                    Step::Remove(_) | Step::Change(_) => {}
+                }
+            }
+            let of = |model: &[(Serial, Arc<ServiceSpec>)]| -> Services {
+                model.iter().map(|(_, spec)| Arc::clone(spec)).collect()
+            };
+            prop_assert_eq!(&list, &of(&model));
+            prop_assert_eq!(&before.0, &of(&before.1));
+            let difference = list.since(&before.0);
+            let only = |of: &[(Serial, Arc<ServiceSpec>)], without: &[(Serial, Arc<ServiceSpec>)]| {
+                let only = of.iter().filter(|one| !without.contains(one));
+                only.map(|(_, spec)| Arc::clone(spec)).collect::<Vec<_>>()
+            };
+            let cloned = |of: &[&Arc<ServiceSpec>]| -> Vec<_> { of.iter().map(|s| Arc::clone(s)).collect() };
+            prop_assert_eq!(cloned(&difference.gone), only(&before.1, &model));
+            prop_assert_eq!(cloned(&difference.new), only(&model, &before.1));
+        }
+    }
+}
