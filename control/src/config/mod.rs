@@ -9,6 +9,7 @@ mod address;
 mod error;
 mod fields;
 mod hook;
+mod introduction;
 mod marks;
 mod metrics;
 mod modes;

@@ -11,7 +11,7 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
-use super::{access, address, modes, persistence, server, teardown};
+use super::{access, address, introduction, modes, persistence, server, teardown};
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
@@ -41,6 +41,10 @@ const KEYS: &[&str] = &[
     "new_connections_per_client",
     "new_connections_per_client_burst",
     "client_prefix",
+    "client_address",
+    "proxy_authority",
+    "toa_kind",
+    "timestamps",
     "server",
 ];
 
@@ -101,6 +105,7 @@ pub(super) fn read<'a>(
     }
     spec.servers = servers(&fields, vip, mode);
     spec.local = local_addresses(&fields, value, mode, &spec);
+    spec.introduction = Box::new(introduction::read(&fields, &spec));
     scheduler_settings(&fields, &mut spec);
     Some((at, spec, access::read(&fields)))
 }

@@ -12,6 +12,7 @@
 
 use super::Engine;
 use super::flows::{MAX_SYN, Syn};
+use super::teardown::Ended;
 use super::transit::Transit;
 use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
@@ -58,11 +59,11 @@ impl<R: Recorder> Engine<R> {
             return Some(reset);
         }
         self.counters.reopened += 1;
-        self.resend(t.now, &c, &syn, t.out);
+        self.resend(t.now, (&c, self.flows.edits_of(id)), &syn, t.out);
         Some(Verdict::Answered)
     }
 
-    fn resend(&mut self, now: Instant, c: &Conn, syn: &Syn, out: &mut Outbox) {
+    fn resend(&mut self, now: Instant, (c, edits): Ended<'_>, syn: &Syn, out: &mut Outbox) {
         let (packet, l4) = (syn.packet(), syn.l4());
         let len = packet.len();
         let mut bytes = [0; HEADROOM + ethernet::LEN + MAX_SYN];
@@ -83,7 +84,12 @@ impl<R: Recorder> Engine<R> {
             }
         };
         tcp::seal(&mut ip[l4..], pseudo);
-        self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
+        self.send_as_client(
+            now,
+            (c, edits),
+            &mut bytes[..HEADROOM + ethernet::LEN + len],
+            out,
+        );
     }
 }
 

@@ -22,6 +22,7 @@ pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;
 pub mod snapshot;
+pub(crate) mod splice;
 pub(crate) mod sysctls;
 pub mod tcp;
 pub mod time;

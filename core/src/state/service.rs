@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Addr, Endpoint, Protocol};
 
+mod introduction;
 mod method;
 mod rows;
 mod tunnel;
 
+pub use introduction::{ClientAddress, Introduction, TOA_KIND, Timestamps, Unfit};
 pub use method::{Forwarding, MethodDef, Replies};
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelDef, TunnelKind, outer_header};
 
@@ -209,6 +211,9 @@ pub struct ServiceSpec {
     /// How fast new connections may come.
     #[serde(default)]
     pub new_connections: NewConnections,
+    /// How real servers learn of their clients.
+    #[serde(default)]
+    pub introduction: Box<Introduction>,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -228,6 +233,7 @@ impl ServiceSpec {
             slow_start: 0,
             teardown: TeardownPolicy::default(),
             new_connections: NewConnections::default(),
+            introduction: Box::default(),
             servers: Vec::new(),
         }
     }

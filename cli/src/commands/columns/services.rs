@@ -94,6 +94,13 @@ const DRAIN_TIMEOUT: Column<Service> = Column::text("DRAIN-TIMEOUT", |s| {
         seconds => Value::Word(format!("{seconds} s")),
     }
 });
+const CLIENT_ADDRESS: Column<Service> = Column::text("CLIENT-ADDRESS", |s| {
+    let how = &s.status.spec.introduction;
+    Value::word(how.client_address.word())
+});
+const TIMESTAMPS: Column<Service> = Column::text("TIMESTAMPS", |s| {
+    Value::word(s.status.spec.introduction.timestamps.word())
+});
 const DENIED: Column<Service> = Column::number("DENIED", |s| s.refused(&[ScheduleFailure::Denied]));
 const TOO_FAST: Column<Service> = Column::number("TOO-FAST", |s| {
     s.refused(&[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate])
@@ -115,6 +122,8 @@ pub(crate) const SHOW: Show<Service> = (
         ON_REMOVAL,
         ON_EXPIRY,
         DRAIN_TIMEOUT,
+        CLIENT_ADDRESS,
+        TIMESTAMPS,
         DENIED,
         TOO_FAST,
         traffic::estimated(),

@@ -13,6 +13,7 @@ mod event;
 mod fork;
 mod handover;
 mod handshake;
+mod introductions;
 mod lifetime;
 mod pool;
 mod rates;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use crate::conn::{Conn, ConnId, ConnTable, Side};
 use crate::counters::{Counters, ScheduleFailure};
 use crate::flow::Flow;
+use crate::introduce::Edits;
 use crate::ports::LocalPorts;
 use crate::service::ServiceSpec;
 use crate::snapshot::Limits;
@@ -48,6 +50,8 @@ pub(super) use event::Cause;
 use handover::Handover;
 pub use handover::{Adopted, Watch};
 pub(super) use handover::{Draft, Drafts, Shown};
+pub(super) use introductions::Due;
+use introductions::Introductions;
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
@@ -72,9 +76,12 @@ pub(super) struct Flows {
     clients: Clients,
     /// FULLNAT clients' SYNs, until their servers have answered.
     syns: Syns,
+    /// Connections whose servers are told of their clients.
+    introductions: Introductions,
     rates: Rates,
-    /// A connection that gave way to the one just made, where its ends are to be told.
-    replaced: Option<Conn>,
+    /// A connection that gave way to the one just made, where its ends are to be told, and what its segments were changed
+    /// by.
+    replaced: Option<(Conn, Option<Edits>)>,
     stream: Stream,
     /// Where other directors are told of connections.
     telling: Option<Box<Telling>>,
@@ -92,6 +99,7 @@ impl Flows {
             ports: LocalPorts::new(limits.local_ports, keys),
             clients: Clients::default(),
             syns: Syns::default(),
+            introductions: Introductions::default(),
             rates: Rates::new(keys),
             replaced: None,
             stream: Stream::default(),
@@ -174,7 +182,7 @@ impl Flows {
     }
 
     /// The connection that has given way since this was asked last, where its ends are to be told.
-    pub(super) fn take_replaced(&mut self) -> Option<Conn> {
+    pub(super) fn take_replaced(&mut self) -> Option<(Conn, Option<Edits>)> {
         self.replaced.take()
     }
 
