@@ -22,7 +22,7 @@ UPGRADE ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-side bench-upgrade
+.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -112,6 +112,9 @@ bench: deps ## the engine's benches, and a scrape's
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table
+
+proxy-load: ## clients named by the PROXY protocol through bad lines, and behind one local address; CONNECTIONS=60000 makes more
+	UVS_PROXY_CONNECTIONS=$(or $(CONNECTIONS),10000) $(RUNNER) cargo test --release -p uvs --test introduced -- --nocapture --test-threads 1
 
 bench-upgrade: ## what clients notice of ten upgrades in a row; UPGRADE="--hook off --mode fullnat" picks
 	@lab/deps.sh bench

@@ -39,6 +39,12 @@ impl<R: Recorder> Engine<R> {
         let syn = self.flows.syn_of(id)?;
         let kind = flags & (flag::ACK | flag::SYN | flag::RST);
         let acknowledged = t.packet.tcp(t.frame.bytes()).ack();
+        if kind == flag::SYN | flag::ACK && acknowledged == syn.next() {
+            // It knows no other connection. A copy of the SYN that comes late, when one end has closed already, must not
+            // make its acknowledgements look like an old one's.
+            self.flows.forget_syn(id);
+            return None;
+        }
         if kind != flag::ACK
             || acknowledged == syn.next()
             || !rewrite::checksum_is_right(t.frame, t.packet)
