@@ -53,6 +53,7 @@ fn the_manuals_examples_are_valid() {
     for manual in [
         "../docs/configuration.md",
         "../docs/access.md",
+        "../docs/client-address.md",
         "../README.md",
     ] {
         let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);

@@ -156,6 +156,13 @@ fn every_client_is_named_through_lines_that_lose_repeat_and_reorder() {
     if streams {
         services.push((serve(4, NGINX_STREAM, v2), after_the_server));
     }
+    let shown = daemon.uvs("show services -o wide").expect("shown").stdout;
+    let row = shown.lines().find(|row| row.contains(":2001 "));
+    let row = row.expect("the service's row");
+    assert!(
+        row.contains(" proxy-v2 ") && row.contains(" offset "),
+        "{shown}"
+    );
     let (count, since) = (connections(400), Instant::now());
     let ends = talk(&lab, &services, count);
     println!("{count} connections in {:?}", since.elapsed());

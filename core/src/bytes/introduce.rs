@@ -69,6 +69,12 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
+    /// Those of the segment with the header, which is what moves all others.
+    pub(crate) const fn with_header(mut self) -> Self {
+        self.splice.sent = true;
+        self
+    }
+
     /// Bytes that this segment grows by.
     pub(crate) fn growth_of(&self, packet: &Packet) -> usize {
         match (self.toa, packet.transport) {

@@ -17,7 +17,7 @@ use crate::fib::{NextHop, Unreachable};
 use crate::flow::Family;
 use crate::fragment::Pieces;
 use crate::frame::{Frame, Gso, Offload};
-use crate::introduce;
+use crate::introduce::{self, Edits};
 use crate::narrow;
 use crate::outbox::HEADROOM;
 use crate::packet::{self, Parsed, Transport};
@@ -114,7 +114,7 @@ impl<R: Recorder> Engine<R> {
         self.record(|e| Step::Introduced {
             bytes: narrow::to_u32(e.flows.header(id).len()),
         });
-        self.flows.header_sent(t.now, id, &bytes[IP..end]);
+        let unchanged = bytes;
         let six = t.packet.family == Family::V6;
         let mut ethernet = ethernet::Header::new_mut(&mut bytes[HEADROOM..]);
         ethernet.set_ethertype(ethernet::ethertype::of(six));
@@ -124,7 +124,7 @@ impl<R: Recorder> Engine<R> {
             return Err(Verdict::Drop(DropReason::Oversized));
         };
         let mut leg = Leg {
-            edits: self.flows.edits_of(id),
+            edits: self.flows.edits_of(id).map(Edits::with_header),
             ..*leg
         };
         let mut made = Transit {
@@ -137,7 +137,10 @@ impl<R: Recorder> Engine<R> {
         let before = made.out.len();
         let verdict = self.transmit(&mut made, &mut leg, hop);
         match queue(&mut made, before, verdict) {
-            sent @ (Verdict::SendOutbox | Verdict::Local) => Ok(sent),
+            sent @ (Verdict::SendOutbox | Verdict::Local) => {
+                self.flows.header_sent(t.now, id, &unchanged[IP..end]);
+                Ok(sent)
+            }
             other => Err(other),
         }
     }

@@ -427,9 +427,52 @@ fn the_ends_are_told_by_their_own_numbers() {
 fn the_hook_leaves_such_a_connection_to_the_engine() {
     let mut director = Director::plain(proxy(ClientAddress::ProxyV2));
     director.bed.take_back();
-    director.bed.hand_over(uvs_core::offload::Reach::Everything);
+    let model = director.bed.hand_over(uvs_core::offload::Reach::Everything);
     director.settle();
+    let kept: Vec<_> = {
+        let memory = model.memory();
+        memory.cells.values().map(|e| e.taken.kept).collect()
+    };
+    assert!(kept.len() == 1 && kept[0].introduced, "{kept:?}");
     let numbers = director.bed.engine.handed_over();
     assert_eq!(numbers.takes, 0);
     assert!(numbers.untaken[uvs_core::offload::Untaken::Introduced as usize] > 0);
+}
+
+#[test]
+fn after_a_kill_a_connection_that_only_the_killed_engine_knew_does_not_go_on() {
+    let mut director = Director::plain(Introduction::default());
+    director.bed.take_back();
+    let model = director.bed.hand_over(uvs_core::offload::Reach::Everything);
+    director.open();
+    let ack = director.client_segment(ACK, START, REPLY);
+    director.client_says(&ack);
+    let (servers, mut found) = model.found();
+    assert!(!found[0].kept.introduced);
+    for introduced in [true, false] {
+        found[0].kept.introduced = introduced;
+        let mut next = Director::plain(Introduction::default());
+        next.bed.take_back();
+        next.bed
+            .hand_over_to(model.clone(), uvs_core::offload::Reach::Everything);
+        let adopted = next.bed.engine.adopt(next.bed.now, &servers, &found);
+        let counts = (adopted.connections, adopted.introduced);
+        assert_eq!(counts, if introduced { (0, 1) } else { (1, 0) });
+    }
+}
+
+#[test]
+fn a_header_that_cannot_go_is_not_taken_for_sent() {
+    let mut director = Director::plain(proxy(ClientAddress::ProxyV2));
+    director.open();
+    let request = director
+        .client_segment(ACK, START, REPLY)
+        .payload(b"request");
+    // It has travelled too far, and so has what is made out of it.
+    let frame = TestFrame::finished(&request.clone().ttl(1).frame());
+    assert_eq!(director.bed.receive(CLIENTS, frame), Verdict::Answered);
+    assert_eq!(director.bed.engine.counters().proxy_headers, 0);
+    let (to_server, _) = director.client_says(&request);
+    judge_first(&to_server);
+    assert_eq!(to_server.len(), 2);
 }

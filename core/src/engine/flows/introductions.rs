@@ -1,16 +1,9 @@
-//! Connections whose servers are told of their clients: what each of them needs beside its entry, and when the header is
-//! due.
-//!
-//! The header of the PROXY protocol goes to a TCP server in a segment of its own, before the client's first segment
-//! behind its SYN. Who would send it again where it is lost does not know of it: so it goes again before whatever the
-//! client sends again, and, where the server has room again or does not get on, with a segment of the server's. The
-//! engine has no timer for it: a server that has nothing sends its SYN-ACK again, and the client answers that (ADR 0035).
-
-use std::time::Duration;
+//! Connections whose servers are told of their clients: what each of them needs beside its entry, by its place.
 
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
+use super::introduced::{Due, Introduced};
 use crate::conn::{Conn, ConnId};
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::frame::Frame;
@@ -24,51 +17,11 @@ use crate::splice::Splice;
 use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::wire::proxy::{Addresses, Parts, Repr, UNIQUE_ID};
-use crate::wire::tcp::{controls, flag};
-
-/// How long the header waits for the server's answer before a segment of the server's that does not acknowledge it has
-/// it sent again: TCP's shortest time-out (`TCP_RTO_MIN`).
-const PATIENCE: Duration = Duration::from_millis(200);
-
-/// What is known of an introduced connection.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::engine) struct Introduced {
-    splice: Splice,
-    stamps: Stamps,
-    toa: Option<Toa>,
-    /// Whether the server has all that is to be told.
-    settled: bool,
-    /// The highest number that the client has sent so far, as the client has it.
-    highest: u32,
-    /// When the header was sent last.
-    last: Instant,
-    /// The header, until the server has it; over UDP, for good.
-    header: Vec<u8>,
-    /// The packet in which the header was sent last, as if the client had sent it; from the IP header on.
-    packet: Vec<u8>,
-}
+use crate::wire::tcp::flag;
 
 /// By the connection's place.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Introductions(Vec<Option<Box<Introduced>>>);
-
-/// What a client's packet asks for beside its own way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Due {
-    /// Nothing.
-    Nothing,
-    /// The header is to be sent before it.
-    Header {
-        /// Not for the first time.
-        again: bool,
-        /// The packet says nothing that the header's segment does not say as well, and stays behind.
-        instead: bool,
-    },
-    /// The header is to be put into it.
-    Datagram,
-    /// It carries data with its SYN, which are to be taken out.
-    CutData,
-}
 
 impl Introductions {
     fn get(&self, id: ConnId) -> Option<&Introduced> {
@@ -91,93 +44,6 @@ impl Introductions {
         if let Some(entry) = self.0.get_mut(id.0 as usize) {
             *entry = None;
         }
-    }
-}
-
-impl Introduced {
-    fn new(splice: Splice, stamps: Stamps, toa: Option<Toa>, header: Vec<u8>) -> Self {
-        Self {
-            splice,
-            stamps,
-            toa,
-            settled: false,
-            highest: splice.start,
-            last: Instant::ZERO,
-            header,
-            packet: Vec::new(),
-        }
-    }
-
-    fn edits(&self) -> Edits {
-        let toa = self.toa.filter(|_| !self.settled);
-        Edits {
-            splice: self.splice,
-            stamps: self.stamps,
-            toa,
-            growth: self.toa.map_or(0, |toa| narrow::to_u8(toa.len())),
-        }
-    }
-
-    /// What a segment of the client's with this number and so many bytes of data asks for.
-    fn due(&mut self, flags: u8, seq: u32, data: u32) -> Due {
-        if flags & flag::SYN != 0 {
-            return match data {
-                0 => Due::Nothing,
-                _ if self.splice.len > 0 => Due::CutData,
-                _ => Due::Nothing,
-            };
-        }
-        if self.settled || self.splice.len == 0 || flags & flag::ACK == 0 {
-            return Due::Nothing;
-        }
-        let resets = flags & flag::RST != 0;
-        if resets && !self.splice.sent {
-            return Due::Nothing;
-        }
-        let end = seq.wrapping_add(data + controls(flags));
-        let new = is_after(end, self.highest);
-        if new {
-            self.highest = end;
-        }
-        if self.splice.sent && new && !resets {
-            return Due::Nothing;
-        }
-        // A probe from before the start may hold a byte that was never sent (RFC 1122 §4.2.3.6).
-        let first = !is_after(seq, self.splice.start);
-        let empty = data == 0 || seq != self.splice.start;
-        Due::Header {
-            again: self.splice.sent,
-            instead: first && empty && flags & (flag::FIN | flag::RST) == 0,
-        }
-    }
-
-    /// Takes in a segment of the server's; whether the header is to be sent again.
-    fn answered(&mut self, now: Instant, ack: u32, window: u16, data: u32) -> bool {
-        self.splice.note(ack);
-        if self.settled {
-            return false;
-        }
-        let start = self.splice.start;
-        if self.splice.len == 0 {
-            self.settled = data > 0 || is_after(ack, start);
-            return false;
-        }
-        if !self.splice.sent {
-            return false;
-        }
-        let (len, sent) = (self.splice.len, self.highest.wrapping_sub(start));
-        // No more than was sent, FIN included.
-        let acked = ack.wrapping_sub(start);
-        if (len..=len + sent).contains(&acked) {
-            self.settled = true;
-            (self.header, self.packet) = (Vec::new(), Vec::new());
-            return false;
-        }
-        let due = window > 0 && acked < len && now.since(self.last) >= PATIENCE;
-        if due {
-            self.last = now;
-        }
-        due
     }
 }
 
@@ -280,11 +146,7 @@ impl Flows {
         }
         let (start, len) = shifts.bytes.unwrap_or_default();
         let stamps = shifts.timestamps.map_or(Stamps::Keep, Stamps::Offset);
-        let splice = Splice::taken_up(start, len);
-        let introduced = Introduced {
-            settled: true,
-            ..Introduced::new(splice, stamps, None, Vec::new())
-        };
+        let introduced = Introduced::taken_up(Splice::taken_up(start, len), stamps);
         self.introductions.put(id, introduced);
         self.conns.get_mut(id).set_introduced(true);
     }
@@ -322,17 +184,8 @@ impl Flows {
         }
         let start = packet.tcp(frame.bytes()).seq().wrapping_add(1);
         let stamps = self.offset_of(now, c, frame, packet);
-        let Some(introduced) = self.introductions.get_mut(id) else {
-            return;
-        };
-        if introduced.splice.start == start {
-            return;
-        }
-        introduced.splice = Splice::new(start, introduced.splice.len);
-        introduced.highest = start;
-        introduced.packet.clear();
-        if matches!(introduced.stamps, Stamps::Offset(_)) {
-            introduced.stamps = stamps;
+        if let Some(introduced) = self.introductions.get_mut(id) {
+            introduced.begin_again(start, stamps);
         }
     }
 
@@ -366,10 +219,7 @@ impl Flows {
     /// The header of a connection was sent, in this packet, as if its client had sent it.
     pub(in crate::engine) fn header_sent(&mut self, now: Instant, id: ConnId, packet: &[u8]) {
         if let Some(introduced) = self.introductions.get_mut(id) {
-            introduced.splice.sent = true;
-            introduced.last = now;
-            introduced.packet.clear();
-            introduced.packet.extend_from_slice(packet);
+            introduced.sent(now, packet);
         }
     }
 
@@ -391,11 +241,7 @@ impl Flows {
         let tcp = packet.tcp(frame.bytes());
         let data = packet.l4_len().saturating_sub(header.into());
         let again = introduced.answered(now, tcp.ack(), tcp.window(), narrow::to_u32(data));
-        let over = introduced.settled
-            && introduced.splice.len == 0
-            && !matches!(introduced.stamps, Stamps::Offset(_));
-        if over {
-            // Its packets change no more.
+        if introduced.is_over() {
             self.forget_introduction(id);
             self.offer_again(id);
             return None;
@@ -435,8 +281,4 @@ impl Flows {
     pub(in crate::engine) fn copy_introduced(&mut self, id: ConnId, introduced: Introduced) {
         self.introductions.put(id, introduced);
     }
-}
-
-const fn is_after(number: u32, other: u32) -> bool {
-    number != other && number.wrapping_sub(other) < 1 << 31
 }
