@@ -5,6 +5,8 @@
 //!
 //! `UVS_PROXY_CONNECTIONS=10000 cargo test --release -p uvs --test introduced` makes so many connections (`make proxy-load`).
 
+#[path = "support/heir.rs"]
+mod heir;
 #[path = "support/stand.rs"]
 mod stand;
 
@@ -14,6 +16,8 @@ mod bodies;
 mod hygiene;
 #[path = "introduced/judge.rs"]
 mod judge;
+#[path = "introduced/kept.rs"]
+mod kept;
 #[path = "introduced/lines.rs"]
 mod lines;
 #[path = "introduced/peers.rs"]

@@ -66,7 +66,7 @@ pub(crate) fn nginx(lab: &Lab, streams: bool) -> Peer {
         false => (String::new(), String::new()),
     };
     let config = format!(
-        "{module}daemon off;\npid {dir}/pid;\nerror_log {dir}/error.log;\nworker_processes 1;\n\
+        "{module}daemon off;\nmaster_process off;\nuser root;\npid {dir}/pid;\nerror_log {dir}/error.log;\nworker_processes 1;\n\
          events {{ worker_connections 4096; }}\n\
          http {{\n\
          log_format ends \"$proxy_protocol_addr $proxy_protocol_port $status\";\n\

@@ -44,6 +44,9 @@ impl<R: Recorder> Engine<R> {
     ) -> Verdict {
         match self.flows.introduce(id, t.frame, t.packet) {
             Due::Nothing => {}
+            // What is made out of a damaged segment would look whole. The server drops it, and it comes again.
+            Due::Header { .. } | Due::CutData if !rewrite::checksum_is_right(t.frame, t.packet) => {
+            }
             Due::Datagram => leg.prefix = Some(id),
             Due::CutData => {
                 let packet = introduce::cut_data(t.frame, t.packet);

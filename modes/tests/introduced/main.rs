@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod datagrams;
+mod ends;
 mod options;
 mod stream;
 mod table;

@@ -12,6 +12,7 @@ use crate::narrow;
 use crate::packet::{Packet, Transport};
 use crate::peer::Shifts;
 use crate::ranks::Rank;
+use crate::rewrite;
 use crate::service::{ClientAddress, Introduction, Timestamps};
 use crate::splice::Splice;
 use crate::tcp::TcpState;
@@ -235,7 +236,9 @@ impl Flows {
         let Transport::Tcp { flags, header } = packet.transport else {
             return None;
         };
-        if flags & (flag::SYN | flag::ACK | flag::RST) != flag::ACK {
+        let kind = flags & (flag::SYN | flag::ACK | flag::RST);
+        let damaged = || !rewrite::checksum_is_right(frame, packet);
+        if kind != flag::ACK || !introduced.settled && damaged() {
             return None;
         }
         let tcp = packet.tcp(frame.bytes());
