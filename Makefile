@@ -26,7 +26,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade
+.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -123,6 +123,9 @@ bench-engines: ## what 1, 2 and 4 engines, and workers, at once cost a frame; EN
 bench-services: deps ## what a table of 100, 1000 and 10000 services costs to fill, change, list and empty
 	cargo build --release -p uvs -p uvs-benches
 	$(TARGET)/release/services --uvs $(TARGET)/release/uvs $(SERVICES)
+
+proxy-load: ## clients named by the PROXY protocol through bad lines, and behind one local address; CONNECTIONS=60000 makes more
+	UVS_PROXY_CONNECTIONS=$(or $(CONNECTIONS),10000) $(RUNNER) cargo test --release -p uvs --test introduced -- --nocapture --test-threads 1
 
 bench-upgrade: ## what clients notice of ten upgrades in a row; UPGRADE="--hook off --mode fullnat" picks
 	@lab/deps.sh bench

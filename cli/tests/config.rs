@@ -54,6 +54,7 @@ fn the_manuals_examples_are_valid() {
         "../docs/configuration.md",
         "../docs/access.md",
         "../docs/connection-log.md",
+        "../docs/client-address.md",
         "../README.md",
     ] {
         let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join(manual);

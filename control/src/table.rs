@@ -162,6 +162,9 @@ impl Table {
         for server in servers.iter().filter(|s| s.forwarding.takes_local()) {
             check::has_local_address(&spec, server)?;
         }
+        for server in servers {
+            check::can_be_told(&spec, server)?;
+        }
         let servers = servers.clone();
         *self.edited(&spec.key)? = ServiceSpec { servers, ..spec };
         Ok(())

@@ -36,9 +36,10 @@ pub mod testing;
 pub mod trace;
 pub mod wire;
 
+use bytes::introduce;
 pub use bytes::{fragment, frame, glance, outbox, packet, rewrite, segment, translate};
 pub use state::{
     access, backend, conn, counters, crew, fib, flow, marks, numbers, offload, peer, ports, random,
     ranks, record, sctp, service, services, snapshot, tcp, time, verdict,
 };
-use state::{rate, reasons, sequence, sysctls, wheel};
+use state::{rate, reasons, sequence, splice, sysctls, wheel};

@@ -147,6 +147,11 @@ pub enum Step {
         /// FULLNAT's local endpoint.
         local: Endpoint,
     },
+    /// The server is told of its client: the header of the PROXY protocol goes before this packet.
+    Introduced {
+        /// Bytes of the header.
+        bytes: u32,
+    },
     /// No connection was made.
     Refused {
         /// Why.

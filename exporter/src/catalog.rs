@@ -218,6 +218,8 @@ metrics! {
         "FULLNAT: local ports of the address in use towards the real server that has most of them; one port serves all servers at once."
     SNAT_REOPENED Counter "uvs_snat_reopened_total" []
         "FULLNAT: connections whose server still had an old one of their local port, which was reset and the SYN sent again."
+    PROXY_HEADERS Counter "uvs_proxy_headers_total" ["attempt"]
+        "TCP headers of the PROXY protocol sent to real servers: for the `first` time, or `again` where the server did not acknowledge it."
     SNAT_PORTS_LIMIT Gauge "uvs_snat_ports_limit" ["laddr"]
         "FULLNAT: local ports that the address has for each real server (limits.local_ports)."
 

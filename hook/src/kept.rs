@@ -36,6 +36,7 @@ pub(crate) fn keep(at: &[AtomicU64; KEPT], kept: &Kept) {
     all[15] = u64::from(kept.protocol as u8)
         | u64::from(kept.mode) << 8
         | u64::from(kept.persistent) << 16
+        | u64::from(kept.introduced) << 17
         | u64::from(kept.client_packets) << 24
         | u64::from(kept.timeout) << 32;
     store(at, &all);
@@ -52,7 +53,7 @@ pub(crate) fn kept(at: &[AtomicU64; KEPT]) -> Option<Kept> {
             port,
         ))
     };
-    let [protocol, mode, persistent, client_packets, ..] = all[15].to_le_bytes();
+    let [protocol, mode, flags, client_packets, ..] = all[15].to_le_bytes();
     Some(Kept {
         service,
         member,
@@ -62,7 +63,8 @@ pub(crate) fn kept(at: &[AtomicU64; KEPT]) -> Option<Kept> {
         server: end(2)?,
         local: end(3)?,
         mode,
-        persistent: persistent != 0,
+        persistent: flags & 1 != 0,
+        introduced: flags & 2 != 0,
         client_packets,
         timeout: u32::try_from(all[15] >> 32).ok()?,
     })
@@ -180,7 +182,7 @@ mod tests {
             mark: 7,
             ipv6: true,
         };
-        for service in [v4, mark] {
+        for (service, persistent) in [(v4, true), (mark, false)] {
             let connection = Kept {
                 service,
                 member: end("10.0.0.1", 8080),
@@ -190,7 +192,8 @@ mod tests {
                 server: end("fd00::1", 1),
                 local: Endpoint::NONE,
                 mode: 3,
-                persistent: true,
+                persistent,
+                introduced: !persistent,
                 client_packets: 255,
                 timeout: 900,
             };

@@ -73,9 +73,10 @@ pub(crate) fn carry_out(asked: Asked, director: &mut impl Director) -> Result<()
     result.map_err(Errno::from)
 }
 
-/// These programs know no local addresses: a service keeps what it has.
+/// These programs know no local addresses, and not how servers learn of clients: a service keeps what it has.
 fn edit_service(mut spec: ServiceSpec, director: &mut impl Director) -> Result<(), Refusal> {
-    spec.local = one(spec.key, director)?.spec.local;
+    let known = one(spec.key, director)?.spec;
+    (spec.local, spec.introduction) = (known.local, known.introduction);
     director.answer(Change::EditService(spec))
 }
 

@@ -61,6 +61,10 @@ fn check_list(given: Kinds) -> Result<(), Stop> {
 }
 
 fn check_service(line: &Line) -> Result<(), Stop> {
+    if line.given.has(Kind::ProxyProtocol) && line.given.has(Kind::Toa) {
+        let command = format!("the '{}' command", line.verb.name());
+        return Err(conflict(Kind::Toa, Kind::ProxyProtocol, &command));
+    }
     let ServiceKey::Address { protocol, port, .. } = line.key()? else {
         return Ok(());
     };

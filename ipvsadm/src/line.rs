@@ -2,7 +2,9 @@
 
 use uvs_control::protocol::{Change, SyncRequest, SyncRole};
 use uvs_core::flow::{Addr, Endpoint};
-use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_core::service::{
+    Forwarding, Introduction, Persistence, ServerSpec, ServiceKey, ServiceSpec,
+};
 use uvs_core::snapshot::Timeouts;
 
 use super::options::{Kind, Kinds, Verb};
@@ -19,6 +21,7 @@ pub(super) struct Line {
     pub(super) mask: u32,
     pub(super) engine: Option<String>,
     pub(super) local: Vec<Addr>,
+    pub(super) introduction: Introduction,
     pub(super) server: ServerSpec,
     pub(super) timeouts: Timeouts,
     pub(super) sync: SyncRequest,
@@ -41,6 +44,7 @@ impl Line {
             mask: u32::MAX,
             engine: None,
             local: Vec::new(),
+            introduction: Introduction::default(),
             server: ServerSpec::new(Endpoint::NONE, Forwarding::Dr),
             timeouts: Timeouts {
                 tcp: 0,
@@ -93,6 +97,7 @@ impl Line {
             engine: self.engine.clone(),
             one_packet: self.given.has(Kind::OnePacket),
             local: self.local.clone(),
+            introduction: Box::new(self.introduction.clone()),
             ..ServiceSpec::new(self.key()?, self.scheduler())
         })
     }

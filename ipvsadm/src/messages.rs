@@ -2,7 +2,7 @@
 
 use uvs_control::protocol::{Change, Errno, Refusal};
 use uvs_core::flow::Addr;
-use uvs_core::service::ServiceKey;
+use uvs_core::service::{Introduction, ServiceKey};
 
 use super::options::Verb;
 
@@ -65,7 +65,9 @@ pub(super) fn refusal(verb: Verb, change: Option<&Change>, refusal: Refusal) -> 
 
 fn is_our_own(change: &Change) -> bool {
     match change {
-        Change::AddService(spec) | Change::EditService(spec) => !spec.local.is_empty(),
+        Change::AddService(spec) | Change::EditService(spec) => {
+            !spec.local.is_empty() || *spec.introduction != Introduction::default()
+        }
         Change::AddServer(_, server) | Change::EditServer(_, server) => {
             server.forwarding.def().is_ours()
         }

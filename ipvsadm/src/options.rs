@@ -35,7 +35,7 @@ macro_rules! options {
             Method(Forwarding),
         }
 
-        /// Every spelling but the forwarding methods'. `--laddr` is UVS's own.
+        /// Every spelling but the forwarding methods'. `--laddr` and those of how clients are introduced are UVS's own.
         const OPTIONS: &[Row] = &[$(Row {
             opt: Opt::$opt,
             long: $long,
@@ -77,6 +77,10 @@ options! {
     SchedFlags "sched-flags" ['b'] Required SchedFlags,
     OnePacket "ops" ['o'] None OnePacket,
     LocalAddresses "laddr" [] Required LocalAddresses,
+    ProxyProtocol "proxy-protocol" [] Required ProxyProtocol,
+    ProxyAuthority "proxy-authority" [] Required ProxyAuthority,
+    Toa "toa" [] Required Toa,
+    Timestamps "timestamps" [] Required Timestamps,
     Server "real-server" ['r'] Required Server,
     Weight "weight" ['w'] Required Weight,
     Upper "u-threshold" ['x'] Required Upper,
@@ -178,6 +182,10 @@ kinds! {
     TunCsum "tun-csum",
     TunRemCsum "tun-remcsum",
     LocalAddresses "laddr",
+    ProxyProtocol "proxy-protocol",
+    ProxyAuthority "proxy-authority",
+    Toa "toa",
+    Timestamps "timestamps",
 }
 
 /// A set of kinds.
@@ -245,9 +253,11 @@ macro_rules! verbs {
 
 verbs! {
     AddService "add-service" needs [Service]
-        takes [Scheduler Persistent Netmask OnePacket Engine SchedFlags LocalAddresses],
+        takes [Scheduler Persistent Netmask OnePacket Engine SchedFlags LocalAddresses ProxyProtocol
+               ProxyAuthority Toa Timestamps],
     EditService "edit-service" needs [Service]
-        takes [Scheduler Persistent Netmask OnePacket Engine SchedFlags LocalAddresses],
+        takes [Scheduler Persistent Netmask OnePacket Engine SchedFlags LocalAddresses ProxyProtocol
+               ProxyAuthority Toa Timestamps],
     DeleteService "delete-service" needs [Service] takes [],
     Clear "flush" needs [] takes [],
     List "list" needs []

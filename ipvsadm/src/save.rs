@@ -7,7 +7,10 @@ use std::net::Ipv4Addr;
 
 use uvs_control::protocol::{ServerStatus, ServiceStatus};
 use uvs_core::flow::{Addr, Protocol};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelChecksum};
+use uvs_core::service::{
+    ClientAddress, Forwarding, Introduction, ServerSpec, ServiceKey, ServiceSpec, Timestamps,
+    TunnelChecksum,
+};
 
 use super::format::{Style, mask, protocol, sched_flags};
 use super::names::Names;
@@ -102,6 +105,22 @@ fn service_options(spec: &ServiceSpec) -> String {
     if !spec.local.is_empty() {
         let local: Vec<String> = spec.local.iter().map(ToString::to_string).collect();
         text += &format!(" --laddr {}", local.join(","));
+    }
+    text + &introduction_options(&spec.introduction)
+}
+
+fn introduction_options(how: &Introduction) -> String {
+    let mut text = match how.client_address {
+        ClientAddress::Packet => String::new(),
+        ClientAddress::ProxyV1 => " --proxy-protocol v1".to_owned(),
+        ClientAddress::ProxyV2 => " --proxy-protocol v2".to_owned(),
+        ClientAddress::Toa => format!(" --toa {}", how.toa_kind),
+    };
+    if !how.authority.is_empty() {
+        text += &format!(" --proxy-authority {}", how.authority);
+    }
+    if how.timestamps != Timestamps::Keep {
+        text += &format!(" --timestamps {}", how.timestamps.word());
     }
     text
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
-use uvs_core::service::{ServiceKey, TunnelChecksum, TunnelKind};
+use uvs_core::service::{ClientAddress, ServiceKey, Timestamps, TunnelChecksum, TunnelKind};
 use uvs_core::snapshot::Timeouts;
 
 use super::line::Line;
@@ -94,6 +94,13 @@ pub(super) fn option(line: &mut Line, token: Token<'_>, names: &dyn Names) -> Re
         Opt::Netmask => line.mask = netmask(line, value)?,
         Opt::Engine => line.engine = Some(cut(value)).filter(|e| !e.is_empty()),
         Opt::LocalAddresses => line.local = local_addresses(value)?,
+        Opt::ProxyProtocol => line.introduction.client_address = proxy_protocol(value)?,
+        Opt::ProxyAuthority => line.introduction.authority = value.to_owned(),
+        Opt::Toa => {
+            line.introduction.client_address = ClientAddress::Toa;
+            line.introduction.toa_kind = narrowed(ranged(value, 0, 255, "toa")?);
+        }
+        Opt::Timestamps => line.introduction.timestamps = timestamps(value)?,
         Opt::Server => server(line, value, names)?,
         Opt::Method(method) => line.server.forwarding = method,
         Opt::Weight => line.server.weight = ranged(value, 0, INT_MAX, "weight")?,
@@ -217,6 +224,26 @@ fn local_addresses(value: &str) -> Result<Vec<Addr>, Stop> {
             addr(text).map_err(|_| usage(format!("illegal local address `{text}' specified")))
         })
         .collect()
+}
+
+fn proxy_protocol(value: &str) -> Result<ClientAddress, Stop> {
+    match value {
+        "v1" => Ok(ClientAddress::ProxyV1),
+        "v2" => Ok(ClientAddress::ProxyV2),
+        _ => Err(usage(format!(
+            "illegal version `{value}' of the PROXY protocol specified: v1 or v2"
+        ))),
+    }
+}
+
+fn timestamps(value: &str) -> Result<Timestamps, Stop> {
+    let mut words = Timestamps::WORDS.iter();
+    let found = words.find(|(word, _)| *word == value);
+    found.map(|(_, how)| *how).ok_or_else(|| {
+        usage(format!(
+            "illegal way `{value}' with timestamps specified: keep, strip or offset"
+        ))
+    })
 }
 
 fn server(line: &mut Line, value: &str, names: &dyn Names) -> Result<(), Stop> {

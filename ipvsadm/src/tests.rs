@@ -87,6 +87,88 @@ fn fullnat_is_added_listed_saved_and_restored() {
 }
 
 #[test]
+fn how_clients_are_introduced_is_saved_and_restored() {
+    let rules = "-A -t 10.0.1.100:80 -s rr --proxy-protocol v1 --timestamps offset\n\
+        -a -t 10.0.1.100:80 -r 10.0.2.11:8080 -m -w 3\n\
+        -A -t 10.0.1.100:443 -s rr --proxy-protocol v2 --proxy-authority shop.example\n\
+        -A -t 10.0.1.101:80 -s rr --toa 254\n\
+        -A -t 10.0.1.101:81 -s rr --toa 200\n\
+        -A -t 10.0.1.102:80 -s rr --timestamps strip\n\
+        -A -u 10.0.1.100:53 -s rr --proxy-protocol v2\n";
+    let mut daemon = Memory::default();
+    assert_eq!(ipvsadm(&mut daemon, "-R", rules), ok(""));
+    assert_eq!(ipvsadm(&mut daemon, "-S -n", ""), ok(rules));
+    let edit = "-E -t 10.0.1.101:80 -s rr --proxy-protocol v2";
+    assert_eq!(ipvsadm(&mut daemon, edit, ""), ok(""));
+    let saved = ipvsadm(&mut daemon, "-S -n", "").stdout;
+    assert!(
+        saved.contains("10.0.1.101:80 -s rr --proxy-protocol v2\n"),
+        "{saved}"
+    );
+}
+
+#[test]
+fn servers_that_cannot_be_told_of_clients_are_refused_with_the_reason() {
+    let mut daemon = Memory::default();
+    let proxy = "-A -t 10.0.1.100:80 --proxy-protocol v2";
+    assert_eq!(ipvsadm(&mut daemon, proxy, ""), ok(""));
+    let direct = "-A -t 10.0.1.103:80\n-a -t 10.0.1.103:80 -r 10.0.2.11 -i\n";
+    assert_eq!(ipvsadm(&mut daemon, "-R", direct), ok(""));
+    for (words, exit, said) in [
+        (
+            "-a -t 10.0.1.100:80 -r 10.0.2.11",
+            255,
+            "the DR server 10.0.2.11:80 answers",
+        ),
+        ("-a -t 10.0.1.100:80 -r 10.0.2.11 -i", 255, "use NAT (-m)"),
+        (
+            "-E -t 10.0.1.103:80 --toa 254",
+            255,
+            "answers its clients past",
+        ),
+        (
+            "-E -t 10.0.1.103:80 --timestamps strip",
+            255,
+            "answers its clients past",
+        ),
+        ("-A -t 10.0.1.101:80 --proxy-protocol v3", 2, "v1 or v2"),
+        (
+            "-A -t 10.0.1.101:80 --timestamps off",
+            2,
+            "keep, strip or offset",
+        ),
+        ("-A -t 10.0.1.101:80 --toa 256", 2, "illegal toa specified"),
+        (
+            "-A -t 10.0.1.101:80 --toa 8",
+            255,
+            "one of TCP's own options",
+        ),
+        (
+            "-A -t 10.0.1.101:80 --proxy-authority a.example",
+            255,
+            "only version 2",
+        ),
+        (
+            "-A -u 10.0.1.101:80 --proxy-protocol v1",
+            255,
+            "a UDP service can only have version 2",
+        ),
+        (
+            "-A -t 10.0.1.101:80 --toa 254 --proxy-protocol v1",
+            2,
+            "conflicts with",
+        ),
+    ] {
+        let refused = ipvsadm(&mut daemon, words, "");
+        assert_eq!(
+            (refused.exit, refused.stderr.contains(said)),
+            (exit, true),
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
 fn fullnat_without_a_local_address_is_refused_in_our_own_words() {
     let mut daemon = Memory::default();
     assert_eq!(ipvsadm(&mut daemon, "-A -t 10.0.1.100:80", ""), ok(""));

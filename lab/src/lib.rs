@@ -20,6 +20,7 @@ mod options;
 mod plan;
 pub mod probe;
 pub mod process;
+pub mod relay;
 pub mod rootless;
 pub mod screen;
 mod service;

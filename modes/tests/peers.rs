@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uvs_core::conn;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::peer::{NotTakenUp, TakenUp, Told};
+use uvs_core::peer::{NotTakenUp, Shifts, TakenUp, Told};
 use uvs_core::service::{Forwarding, Persistence, ServiceSpec, Tunnel};
 use uvs_core::snapshot::{Limits, Peers};
 use uvs_core::tcp::TcpState;
@@ -77,6 +77,7 @@ fn told(forwarding: Forwarding) -> TakenUp {
         timeout: 900,
         mark: 0,
         idle: None,
+        shifts: Shifts::default(),
     }
 }
 

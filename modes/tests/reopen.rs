@@ -135,6 +135,23 @@ fn an_established_connection_is_left_alone() {
     assert_eq!((sent[0].port, bed.engine.counters().reopened), (CLIENTS, 0));
 }
 
+/// The SYN makes the connection's state a new one's, as in IPVS, when it comes late.
+#[test]
+fn a_copy_of_the_syn_that_comes_late_makes_no_connection_an_old_one() {
+    let mut bed = bed(Forwarding::FullNat);
+    let (_, local) = open(&mut bed);
+    serve(&mut bed, local, SYN | ACK, (9_000, ISN + 1));
+    for (flags, seq) in [(ACK, ISN + 1), (FIN | ACK, ISN + 101)] {
+        let segment = tcp(CLIENT, VIP, flags).seq(seq, 9_001).frame();
+        bed.receive(CLIENTS, TestFrame::finished(&segment));
+    }
+    bed.receive(CLIENTS, syn().partial());
+    assert_eq!(state(&bed), "SYN_RECV");
+    let (verdict, sent) = serve(&mut bed, local, ACK, (9_001, ISN + 102));
+    assert!(matches!(verdict, Verdict::Send(_)));
+    assert_eq!((sent[0].port, bed.engine.counters().reopened), (CLIENTS, 0));
+}
+
 #[test]
 fn a_corrupt_segment_resets_nothing() {
     let mut bed = bed(Forwarding::FullNat);

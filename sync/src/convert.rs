@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use uvs_core::conn;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
-use uvs_core::peer::{TakenUp, Told};
+use uvs_core::peer::{Shifts, TakenUp, Told};
 use uvs_core::service::Forwarding;
 
-use crate::message::{Message, flag};
+use crate::message::{Message, Sequence, flag};
 
 /// The method's number in [`flag::METHOD`] (`IP_VS_CONN_F_MASQ` and so on).
 const fn number_of(method: Forwarding) -> u32 {
@@ -35,7 +35,8 @@ impl Message {
             | flag_if(told.taken_up, flag::SYNC)
             | flag_if(no_output, flag::NO_OUTPUT)
             | flag_if(c.has(conn::INACTIVE) || template, flag::INACTIVE)
-            | flag_if(template, flag::TEMPLATE);
+            | flag_if(template, flag::TEMPLATE)
+            | flag_if(told.shifts.bytes.is_some(), flag::IN_SEQ);
         let marked = c.has(conn::MARKED);
         Some(Self {
             protocol: if marked { 0 } else { c.protocol as u8 },
@@ -49,11 +50,12 @@ impl Message {
             server: c.server,
             mark: told.mark,
             timeout: c.timeout,
-            sequence: None,
+            sequence: told.shifts.bytes.map(sequences),
             engine: Vec::new(),
             engine_data: Vec::new(),
             local: (c.local.port != 0).then_some(c.local),
             idle: told.idle.map(millis),
+            timestamps: told.shifts.timestamps,
         })
     }
 
@@ -85,8 +87,27 @@ impl Message {
             timeout: self.timeout,
             mark: self.mark,
             idle: self.idle.map(|ms| Duration::from_millis(ms.into())),
+            shifts: Shifts {
+                bytes: self.sequence.filter(|_| has(flag::IN_SEQ)).map(shift),
+                timestamps: self.timestamps,
+            },
         }
     }
+}
+
+/// How the client's numbers are shifted: from the first byte behind its SYN on. The server's are not.
+fn sequences((start, len): (u32, u32)) -> [Sequence; 2] {
+    let client = Sequence {
+        from: start.wrapping_sub(1),
+        by: len,
+        before: 0,
+    };
+    [client, Sequence::default()]
+}
+
+/// The reverse of [`sequences`].
+fn shift([client, _]: [Sequence; 2]) -> (u32, u32) {
+    (client.from.wrapping_add(1), client.by)
 }
 
 /// Whole milliseconds, rounded up: what is told of is never made newer than it is.

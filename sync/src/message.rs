@@ -75,6 +75,8 @@ pub struct Message {
     pub local: Option<Endpoint>,
     /// Milliseconds since its last packet, as who asks for all is told: this project's own too. Version 1 only.
     pub idle: Option<u32>,
+    /// How much later than the client's its timestamps are at the server: this project's own too. Version 1 only.
+    pub timestamps: Option<u32>,
 }
 
 impl Message {
@@ -99,6 +101,7 @@ impl Message {
             engine_data: Vec::new(),
             local: None,
             idle: None,
+            timestamps: None,
         }
     }
 

@@ -31,6 +31,8 @@ mod option {
     pub(super) const LOCAL: u8 = SKIPPABLE | 0x15;
     /// Our own: milliseconds since the last packet.
     pub(super) const IDLE: u8 = SKIPPABLE | 0x16;
+    /// Our own: what is added to the client's timestamps.
+    pub(super) const TIMESTAMPS: u8 = SKIPPABLE | 0x17;
 }
 
 /// The header of a datagram of this many bytes.
@@ -66,6 +68,9 @@ pub(crate) fn put(out: &mut Vec<u8>, m: &Message) {
     }
     if let Some(idle) = m.idle {
         put_option(out, option::IDLE, &idle.to_be_bytes());
+    }
+    if let Some(by) = m.timestamps {
+        put_option(out, option::TIMESTAMPS, &by.to_be_bytes());
     }
     let size = narrow::to_u16(out.len() - begin) & SIZE;
     out[begin + 2..begin + 4].copy_from_slice(&size.to_be_bytes());
@@ -157,6 +162,10 @@ fn take_option(m: &mut Message, kind: u8, data: &[u8]) -> Result<(), Refused> {
         _ if kind == option::IDLE => {
             let ms = data.try_into().map_err(|_| Refused::Option)?;
             m.idle = Some(u32::from_be_bytes(ms));
+        }
+        _ if kind == option::TIMESTAMPS => {
+            let by = data.try_into().map_err(|_| Refused::Option)?;
+            m.timestamps = Some(u32::from_be_bytes(by));
         }
         _ if kind == option::LOCAL => m.local = Some(local(data).ok_or(Refused::Option)?),
         _ if kind & option::SKIPPABLE == 0 => return Err(Refused::UnknownOption(kind)),

@@ -22,6 +22,7 @@ fn message(client: u16) -> Message {
         engine_data: Vec::new(),
         local: None,
         idle: None,
+        timestamps: None,
     }
 }
 
@@ -118,6 +119,7 @@ fn options_are_kept_and_those_of_no_interest_skipped() {
         engine_data: b"call@host".to_vec(),
         local: Some(Endpoint::new(Addr([0xfd; 16]), 5000)),
         idle: Some(90_000),
+        timestamps: Some(0xffff_0007),
         ..message(1)
     };
     let both = datagram(Version::V1, &[options.clone(), message(2)]);
@@ -128,6 +130,7 @@ fn options_are_kept_and_those_of_no_interest_skipped() {
         engine_data: Vec::new(),
         local: None,
         idle: None,
+        timestamps: None,
         timeout: 0,
         ..options
     };
@@ -195,6 +198,7 @@ proptest! {
         engine in proptest::collection::vec(any::<u8>(), 0..17),
         local in proptest::option::of(any::<(u64, u16, bool)>()),
         idle in any::<Option<u32>>(),
+        timestamps in any::<Option<u32>>(),
     ) {
         let addr = |n: u64, v6: bool| match v6 {
             true => Addr((u128::from(n) | 0xfd << 120).to_be_bytes()),
@@ -208,6 +212,7 @@ proptest! {
             sequence: None, engine_data: Vec::new(),
             local: local.map(|(n, port, v6)| Endpoint::new(addr(n, v6), port)),
             idle,
+            timestamps,
         };
         let d = datagram(Version::V1, &[m.clone(), m.clone()]);
         prop_assert_eq!(messages(&d), vec![Ok(m.clone()), Ok(m)]);

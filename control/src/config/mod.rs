@@ -10,6 +10,7 @@ mod connection_log;
 mod error;
 mod fields;
 mod hook;
+mod introduction;
 mod marks;
 mod metrics;
 mod modes;

@@ -12,7 +12,8 @@ use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
 use super::{
-    ConnectionLogging, access, address, connection_log, modes, persistence, server, teardown,
+    ConnectionLogging, access, address, connection_log, introduction, modes, persistence, server,
+    teardown,
 };
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
@@ -44,6 +45,10 @@ const KEYS: &[&str] = &[
     "new_connections_per_client",
     "new_connections_per_client_burst",
     "client_prefix",
+    "client_address",
+    "proxy_authority",
+    "toa_kind",
+    "timestamps",
     "server",
 ];
 
@@ -104,6 +109,7 @@ pub(super) fn read<'a>(
     }
     spec.servers = servers(&fields, vip, mode);
     spec.local = local_addresses(&fields, value, mode, &spec);
+    spec.introduction = Box::new(introduction::read(&fields, &spec));
     scheduler_settings(&fields, &mut spec);
     connection_log::of_service(&fields, log, &mut spec);
     Some((at, spec, access::read(&fields)))

@@ -6,8 +6,8 @@ use std::path::Path;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::FLAG_2;
 use uvs_core::service::{
-    ConnectionLog, Forwarding, NewConnections, OnExpiry, OnRemoval, Persistence, ServiceKey,
-    TeardownPolicy, TunnelChecksum, TunnelKind,
+    ClientAddress, ConnectionLog, Forwarding, Introduction, NewConnections, OnExpiry, OnRemoval,
+    Persistence, ServiceKey, TeardownPolicy, Timestamps, TunnelChecksum, TunnelKind,
 };
 
 use super::*;
@@ -201,6 +201,31 @@ fn fullnat_maps_ports_from_its_local_addresses() {
     .services[0];
     assert_eq!(service.local, [Addr::v4([192, 168, 0, 8])]);
     assert_eq!(service.servers[0].endpoint, endpoint("192.168.0.18", 8080));
+}
+
+#[test]
+fn a_service_introduces_its_clients() {
+    let read = |lines: &str| {
+        let text = format!("[[service]]\ntcp = \"10.0.0.1:80\"\nmode = \"nat\"\n{lines}");
+        Introduction::clone(&check(&text).unwrap().services[0].introduction)
+    };
+    assert_eq!(read(""), Introduction::default());
+    assert_eq!(
+        read(
+            "client_address = \"proxy-v2\"\nproxy_authority = \"a.example\"\ntimestamps = \"offset\""
+        ),
+        Introduction {
+            client_address: ClientAddress::ProxyV2,
+            authority: "a.example".to_owned(),
+            timestamps: Timestamps::Offset,
+            ..Introduction::default()
+        }
+    );
+    let toa = read("client_address = \"toa\"\ntoa_kind = 200");
+    assert_eq!(
+        (toa.client_address, toa.toa_kind),
+        (ClientAddress::Toa, 200)
+    );
 }
 
 #[test]
@@ -504,6 +529,16 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (S, "host_firewall = \"follow\"", ":3:1: service.host_firewall: unknown key"),
     (S, "new_connections_per_second = -1", ":3:30: service.new_connections_per_second: -1 is out of range; use a whole number from 0 to 10000000"),
     (S, "new_connections_burst = 5", ":3:25: service.new_connections_burst: has no effect; add new_connections_per_second = NUMBER"),
+    (S, "client_address = \"proxy\"", ":3:18: service.client_address: unknown value \"proxy\"; did you mean"),
+    (S, "client_address = \"toa\"\n[[service.server]]\naddress = \"10.0.0.2\"", ":3:18: service.client_address: the server 10.0.0.2:80 answers its clients past the director, which has to change both directions; remove it, or set mode = \"nat\" or \"fullnat\""),
+    (S, "timestamps = \"strip\"\n[[service.server]]\naddress = \"10.0.0.2\"", ":3:14: service.timestamps: the server 10.0.0.2:80 answers its clients past the director"),
+    (S, "proxy_authority = \"a.example\"", ":3:19: service.proxy_authority: only version 2 of the PROXY protocol says an authority; remove it, or set client_address = \"proxy-v2\""),
+    (S, "client_address = \"proxy-v2\"\nproxy_authority = \"a b\"", ":4:19: service.proxy_authority: the authority has blanks"),
+    (S, "client_address = \"proxy-v2\"\ntoa_kind = 253", ":4:12: service.toa_kind: only TOA is an option; remove it, or set client_address = \"toa\""),
+    (S, "client_address = \"toa\"\ntoa_kind = 8", ":4:12: service.toa_kind: the kind is one of TCP's own options; use a number from 70 to 254"),
+    (S, "toa_kind = 300", ":3:12: service.toa_kind: 300 is out of range; use a whole number from 0 to 255"),
+    ("", "[[service]]\nudp = \"10.0.0.1:80\"\nclient_address = \"proxy-v1\"", ":3:18: service.client_address: a UDP service can only have version 2 of the PROXY protocol; use \"proxy-v2\""),
+    ("", "[[service]]\nudp = \"10.0.0.1:80\"\ntimestamps = \"strip\"", ":3:14: service.timestamps: only TCP has timestamps"),
     (S, "new_connections_per_client_burst = 5", "has no effect; add new_connections_per_client = NUMBER"),
     (S, "client_prefix = 24", ":3:17: service.client_prefix: has no effect; add new_connections_per_client = NUMBER"),
     (S, "new_connections_per_client = 1\nclient_prefix = 33", ":4:17: service.client_prefix: 33 is out of range; use a whole number from 1 to 32"),

@@ -61,6 +61,9 @@ pub(super) fn service(spec: &ServiceSpec, schedulers: &Schedulers) -> Result<(),
         ServiceKey::Address { .. } | ServiceKey::Mark { .. } => {}
     }
     check_care(spec)?;
+    if let Err(unfit) = spec.introduction.check(&key) {
+        return invalid(format!("{}: {}: {}", unfit.key, unfit.what, unfit.help));
+    }
     match spec.persistence {
         Some(persistence) => check_persistence(&key, persistence),
         None => Ok(()),
@@ -130,7 +133,23 @@ pub(super) fn server(service: &ServiceSpec, mut server: ServerSpec) -> Result<Se
     if server.forwarding.takes_local() {
         has_local_address(service, &server)?;
     }
+    can_be_told(service, &server)?;
     Ok(server)
+}
+
+/// A server that is told of its clients must answer by the director.
+pub(super) fn can_be_told(service: &ServiceSpec, server: &ServerSpec) -> Result<(), Refusal> {
+    if service.introduction.suits(server.forwarding) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: the {} server {} answers its clients past the director, which has to change both directions for what the \
+         service says of its clients: use NAT (-m) or FULLNAT (--fullnat), or take that from the service",
+        service.key,
+        server.forwarding.def().title,
+        server.endpoint
+    );
+    Err(refuse(Errno::Unsupported, message))
 }
 
 /// FULLNAT takes its source addresses from the service.

@@ -145,18 +145,26 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`DropReason::Oversized`] where the headroom is too small.
     pub fn open_gap(&mut self, gap: usize) -> Result<(), DropReason> {
-        if gap > self.start || self.len() < ethernet::LEN {
+        self.open_gap_at(ethernet::LEN, gap)
+    }
+
+    /// Opens `gap` bytes at `at`, counted from the frame's start: what lies before moves into the headroom.
+    /// The gap's content is undefined; `csum_start` moves along where it lies behind.
+    ///
+    /// # Errors
+    /// [`DropReason::Oversized`] where the headroom is too small, or the frame too short.
+    pub fn open_gap_at(&mut self, at: usize, gap: usize) -> Result<(), DropReason> {
+        if gap > self.start || self.len() < at {
             return Err(DropReason::Oversized);
         }
-        let moved = usize::from(self.offload.csum_start.unwrap_or_default()) + gap;
-        let moved = u16::try_from(moved).map_err(|_| DropReason::Oversized)?;
-        let start = self.start;
-        self.buf
-            .copy_within(start..start + ethernet::LEN, start - gap);
-        self.start -= gap;
-        if let Some(s) = &mut self.offload.csum_start {
-            *s = moved;
+        let behind = |start: &u16| usize::from(*start) >= at;
+        if let Some(s) = self.offload.csum_start.filter(behind) {
+            let moved = u16::try_from(usize::from(s) + gap);
+            self.offload.csum_start = Some(moved.map_err(|_| DropReason::Oversized)?);
         }
+        let start = self.start;
+        self.buf.copy_within(start..start + at, start - gap);
+        self.start -= gap;
         Ok(())
     }
 
@@ -203,5 +211,9 @@ mod tests {
         f.close_gap(20).expect("long enough");
         assert_eq!(f.bytes(), before);
         assert_eq!(f.offload.csum_start, Some(34));
+        f.open_gap_at(36, 8).expect("headroom enough");
+        assert_eq!(f.offload.csum_start, Some(34), "before the gap");
+        assert_eq!(f.bytes()[..36], before[..36]);
+        assert_eq!(f.bytes()[44..], before[36..]);
     }
 }

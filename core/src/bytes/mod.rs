@@ -5,6 +5,7 @@
 pub mod fragment;
 pub mod frame;
 pub mod glance;
+pub(crate) mod introduce;
 pub mod outbox;
 pub mod packet;
 pub mod rewrite;

@@ -217,6 +217,9 @@ impl DryRun {
         if let Some(syn) = original.flows.syn_of(id) {
             self.engine.flows.keep_syn(syn.at(here));
         }
+        if let Some(introduced) = original.flows.introduced(id) {
+            self.engine.flows.copy_introduced(here, introduced);
+        }
         here
     }
 }

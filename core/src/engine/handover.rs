@@ -193,6 +193,7 @@ impl<R: Recorder> Engine<R> {
         match c.protocol {
             _ if reach == Reach::Guard => return Err(Untaken::Guard),
             _ if self.flows.tells_peers() => return Err(Untaken::Peers),
+            _ if c.is_introduced() => return Err(Untaken::Introduced),
             Protocol::Sctp => return Err(Untaken::Protocol),
             Protocol::Tcp if reach == Reach::Established && !established => {
                 return Err(Untaken::State);

@@ -35,14 +35,15 @@ impl<R: Recorder> Engine<R> {
         if self.desired.is_absent(t.packet.flow.dst) {
             return self.deliver_locally(t);
         }
-        if opens(t.packet)
-            && let Some(why) = self.gives_way(id)
-        {
-            self.record(|_| why.into());
-            if self.flows.conn(id).controlled == 0 {
-                self.flows.end(t.now, id, Cause::Reopened);
+        if opens(t.packet) {
+            if let Some(why) = self.gives_way(id) {
+                self.record(|_| why.into());
+                if self.flows.conn(id).controlled == 0 {
+                    self.flows.end(t.now, id, Cause::Reopened);
+                }
+                return self.start_connection(t);
             }
-            return self.start_connection(t);
+            self.flows.begin_again(t.now, id, (t.frame, t.packet));
         }
         if removed && !unbound {
             return self.leave(t, id);
@@ -127,6 +128,8 @@ impl<R: Recorder> Engine<R> {
         }
         match self.schedule(t.now, slot, &t.packet.flow) {
             Ok(id) => {
+                let opening = (&*t.frame, t.packet);
+                self.flows.begin_introduction(t.now, id, slot, opening);
                 self.flows.keep_syn_of(id, t.frame, t.packet);
                 let told = self.tell_replaced(t.now, t.out);
                 let verdict = self.forward(t, id);
@@ -199,7 +202,12 @@ impl<R: Recorder> Engine<R> {
             answer_from: c.vip.addr,
             path: self.path(id),
             forward: true,
+            edits: None,
+            prefix: None,
         };
+        if self.flows.conn(id).is_introduced() {
+            return self.forward_introduced(t, id, &mut leg, &hop);
+        }
         self.transmit_here(t, &mut leg, &hop)
     }
 }

@@ -40,6 +40,7 @@ mod fork;
 mod handover;
 mod host;
 mod input;
+mod introduce;
 mod journey;
 mod martian;
 mod options;

@@ -135,9 +135,12 @@ impl<R: Recorder> Engine<R> {
                 path,
                 forward: true,
                 answer_from: c.vip.addr,
+                edits: None,
+                prefix: None,
             };
             return self.transmit(t, &mut leg, &hop);
         }
+        self.renumber_quote(t.frame, id, quote, false);
         let far = if c.local.port == 0 { c.client } else { c.local };
         if c.client.addr.family() != c.server.addr.family() {
             let to = c.server.addr;
@@ -161,6 +164,8 @@ impl<R: Recorder> Engine<R> {
             path,
             forward: true,
             answer_from: c.vip.addr,
+            edits: None,
+            prefix: None,
         };
         self.transmit(t, &mut leg, &hop)
     }
@@ -180,6 +185,7 @@ impl<R: Recorder> Engine<R> {
         let path = self.path(id);
         let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;
+        self.renumber_quote(t.frame, id, quote, true);
         if c.client.addr.family() != c.server.addr.family() {
             let to = c.client.addr;
             return self.pass_on(t, quote, (c.vip.addr, to), (c.client, c.vip));
@@ -202,6 +208,8 @@ impl<R: Recorder> Engine<R> {
             path,
             forward: true,
             answer_from: Addr::UNSPECIFIED,
+            edits: None,
+            prefix: None,
         };
         self.transmit(t, &mut leg, &hop)
     }

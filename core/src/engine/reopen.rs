@@ -12,6 +12,7 @@
 
 use super::Engine;
 use super::flows::{MAX_SYN, Syn};
+use super::teardown::Ended;
 use super::transit::Transit;
 use super::voice::Reset;
 use crate::conn::{Conn, ConnId};
@@ -38,6 +39,12 @@ impl<R: Recorder> Engine<R> {
         let syn = self.flows.syn_of(id)?;
         let kind = flags & (flag::ACK | flag::SYN | flag::RST);
         let acknowledged = t.packet.tcp(t.frame.bytes()).ack();
+        if kind == flag::SYN | flag::ACK && acknowledged == syn.next() {
+            // It knows no other connection. A copy of the SYN that comes late, when one end has closed already, must not
+            // make its acknowledgements look like an old one's.
+            self.flows.forget_syn(id);
+            return None;
+        }
         if kind != flag::ACK
             || acknowledged == syn.next()
             || !rewrite::checksum_is_right(t.frame, t.packet)
@@ -58,11 +65,11 @@ impl<R: Recorder> Engine<R> {
             return Some(reset);
         }
         self.counters.reopened += 1;
-        self.resend(t.now, &c, &syn, t.out);
+        self.resend(t.now, (&c, self.flows.edits_of(id)), &syn, t.out);
         Some(Verdict::Answered)
     }
 
-    fn resend(&mut self, now: Instant, c: &Conn, syn: &Syn, out: &mut Outbox) {
+    fn resend(&mut self, now: Instant, (c, edits): Ended<'_>, syn: &Syn, out: &mut Outbox) {
         let (packet, l4) = (syn.packet(), syn.l4());
         let len = packet.len();
         let mut bytes = [0; HEADROOM + ethernet::LEN + MAX_SYN];
@@ -83,7 +90,12 @@ impl<R: Recorder> Engine<R> {
             }
         };
         tcp::seal(&mut ip[l4..], pseudo);
-        self.send_as_client(now, c, &mut bytes[..HEADROOM + ethernet::LEN + len], out);
+        self.send_as_client(
+            now,
+            (c, edits),
+            &mut bytes[..HEADROOM + ethernet::LEN + len],
+            out,
+        );
     }
 }
 

@@ -13,16 +13,16 @@ impl<R: Recorder> Engine<R> {
     /// know before it gets the SYN, which it would else take for one of the old connection, be that in
     /// TIME_WAIT. The client needs to know only of a connection that it takes for open.
     pub(super) fn tell_replaced(&mut self, now: Instant, out: &mut Outbox) -> bool {
-        let Some(old) = self.flows.take_replaced() else {
+        let Some((old, edits)) = self.flows.take_replaced() else {
             return false;
         };
         if !self.voice.teardown_limit.allows(now) {
             return false;
         }
         if is_told(&old) {
-            self.tell(now, &old, out);
+            self.tell(now, (&old, edits), out);
         } else {
-            let server = self.reset_server(now, &old, out);
+            let server = self.reset_server(now, (&old, edits), out);
             self.counters.told_servers += u64::from(server);
         }
         !out.is_empty()

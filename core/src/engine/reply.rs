@@ -47,8 +47,13 @@ impl<R: Recorder> Engine<R> {
             path: self.path(id),
             forward: false,
             answer_from: Addr::UNSPECIFIED,
+            edits: None,
+            prefix: None,
         };
-        let verdict = self.transmit_here(t, &mut leg, &hop);
+        let verdict = match self.flows.conn(id).is_introduced() {
+            true => self.reply_introduced(t, id, &mut leg, &hop),
+            false => self.transmit_here(t, &mut leg, &hop),
+        };
         if turned { behind(t, verdict) } else { verdict }
     }
 

@@ -49,7 +49,7 @@ impl<R: Recorder> Engine<R> {
                 if !self.voice.teardown_limit.allows(now) {
                     return false;
                 }
-                self.tell(now, &c, out);
+                self.tell(now, (&c, self.flows.edits_of(id)), out);
             }
             self.flows.end(now, id, Cause::ServerLeft);
         }
@@ -70,7 +70,7 @@ impl<R: Recorder> Engine<R> {
             && teardown::is_told(c)
             && self.voice.teardown_limit.allows(now)
         {
-            self.tell_server(now, c, out);
+            self.tell_server(now, (c, self.flows.edits_of(id)), out);
         }
         self.flows.end(now, id, Cause::Denied);
     }

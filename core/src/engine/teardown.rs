@@ -13,6 +13,7 @@ use crate::conn::{Conn, ConnId, Hint};
 use crate::flow::{Family, Protocol};
 use crate::fragment::Pieces;
 use crate::frame::{Frame, Offload};
+use crate::introduce::Edits;
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Parsed};
 use crate::service::OnExpiry;
@@ -21,6 +22,9 @@ use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::Verdict;
 use crate::wire::ethernet;
+
+/// A connection, and what its segments are changed by.
+pub(super) type Ended<'a> = (&'a Conn, Option<Edits>);
 
 impl<R: Recorder> Engine<R> {
     /// An idle connection's time is over.
@@ -33,13 +37,13 @@ impl<R: Recorder> Engine<R> {
             && is_told(&c)
             && self.voice.teardown_limit.allows(now)
         {
-            self.tell(now, &c, out);
+            self.tell(now, (&c, self.flows.edits_of(id)), out);
         }
         self.flows.end(now, id, Cause::TimedOut);
     }
 
     /// Tells the ends of a connection for which [`is_told`] holds.
-    pub(super) fn tell(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+    pub(super) fn tell(&mut self, now: Instant, (c, edits): Ended<'_>, out: &mut Outbox) {
         // In the name of a VIP that is another's now, nothing is said.
         let speaks = !self.desired.is_absent(c.vip.addr);
         let client = match c.protocol {
@@ -49,12 +53,12 @@ impl<R: Recorder> Engine<R> {
         };
         self.counters.told_clients += u64::from(client);
         if c.protocol == Protocol::Tcp {
-            self.tell_server(now, c, out);
+            self.tell_server(now, (c, edits), out);
         }
     }
 
     /// Tells the server alone, of a TCP connection for which [`is_told`] holds.
-    pub(super) fn tell_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) {
+    pub(super) fn tell_server(&mut self, now: Instant, c: Ended<'_>, out: &mut Outbox) {
         let server = self.reset_server(now, c, out);
         self.counters.told_servers += u64::from(server);
     }
@@ -83,7 +87,12 @@ impl<R: Recorder> Engine<R> {
 
     /// Sends the client's RST through the connection's mode. A server whose next hop is not resolved, dead
     /// as it may be, is not asked for.
-    pub(super) fn reset_server(&mut self, now: Instant, c: &Conn, out: &mut Outbox) -> bool {
+    pub(super) fn reset_server(
+        &mut self,
+        now: Instant,
+        (c, edits): Ended<'_>,
+        out: &mut Outbox,
+    ) -> bool {
         const IP: usize = HEADROOM + ethernet::LEN;
         let reset = Reset {
             from: c.client,
@@ -96,7 +105,7 @@ impl<R: Recorder> Engine<R> {
         let Some(len) = reset.write(&mut bytes[IP..]) else {
             return false;
         };
-        self.send_as_client(now, c, &mut bytes[..IP + len], out)
+        self.send_as_client(now, (c, edits), &mut bytes[..IP + len], out)
     }
 
     /// Sends a packet to a connection's server as if its client had; `bytes` is it behind [`HEADROOM`] and
@@ -104,7 +113,7 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn send_as_client(
         &mut self,
         now: Instant,
-        c: &Conn,
+        (c, edits): Ended<'_>,
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
@@ -127,6 +136,8 @@ impl<R: Recorder> Engine<R> {
             path: self.path_of(c),
             forward: true,
             answer_from: c.vip.addr,
+            edits,
+            prefix: None,
         };
         let mut transit = Transit {
             now,

@@ -1,5 +1,7 @@
 //! The way out: route, TTL, MTU, the mode, the MAC addresses; cutting where it does not fit.
 
+use std::ops::Range;
+
 use super::pmtu;
 use super::sizes::{Fit, Sizes, wire_len};
 use super::transit::Transit;
@@ -9,7 +11,8 @@ use crate::conn::{Conn, ConnId};
 use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Family};
 use crate::fragment::{self, Cut, Pieces};
-use crate::frame::{Frame, Gso};
+use crate::frame::{Frame, Gso, Offload};
+use crate::introduce::Edits;
 use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
@@ -33,6 +36,7 @@ pub(super) enum By {
 }
 
 /// Which way through a mode, and who answers for the director.
+#[derive(Clone, Copy)]
 pub(super) struct Leg {
     pub(super) by: By,
     pub(super) path: Path,
@@ -41,16 +45,42 @@ pub(super) struct Leg {
     /// Where an ICMP message to the packet's sender comes from; [`Addr::UNSPECIFIED`] = the director's
     /// own address towards it.
     pub(super) answer_from: Addr,
+    /// What a segment is changed by beside, where its server is told of its client.
+    pub(super) edits: Option<Edits>,
+    /// Whose header goes into each datagram, where its server is told of its client.
+    pub(super) prefix: Option<ConnId>,
 }
 
 /// The last step out: next hop, when the packet is cut and into what.
-struct Exit<'a> {
+pub(super) struct Exit<'a> {
     hop: &'a NextHop,
     sizes: Sizes,
 }
 
+/// A packet that was made in the outbox's memory, and rewritten.
+pub(super) enum Made {
+    /// Where it lies, and what is unfinished in it.
+    Fits(Range<usize>, Offload),
+    /// A copy of it, to be cut.
+    TooLong(Vec<u8>),
+}
+
 impl Leg {
-    fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+    pub(super) fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+        match &self.edits {
+            None => self.change(frame, packet),
+            Some(edits) if self.forward => {
+                let edited = edits.forward(frame, packet)?;
+                self.change(frame, &edited)
+            }
+            Some(edits) => {
+                edits.reverse(frame, packet);
+                self.change(frame, packet)
+            }
+        }
+    }
+
+    fn change(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
         match self.by {
             By::Mode(mode) if self.forward => mode.rewrite.forward(frame, packet, &self.path),
             By::Mode(mode) => mode.rewrite.reverse(frame, packet, &self.path),
@@ -170,7 +200,10 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, leg, hop);
-        let Fit { room, sizes } = leg.fit(t.packet, mtu);
+        let Fit { mut room, sizes } = leg.fit(t.packet, mtu);
+        if leg.edits.is_some() || leg.prefix.is_some() {
+            room = self.room_for_growth(t, leg, room);
+        }
         if room < pmtu::MIN_MTU && leg.has_no_room(room) {
             return Verdict::Drop(DropReason::Oversized);
         }
@@ -183,6 +216,10 @@ impl<R: Recorder> Engine<R> {
         }
         leg.path.tunnel_source = hop.source;
         let exit = Exit { hop, sizes };
+        if let Some(id) = leg.prefix {
+            let sent = self.send_datagrams(t, leg, &exit, id);
+            return sent.unwrap_or_else(Verdict::Drop);
+        }
         if super_frame && (len > room || !leg.keeps_super_frame(t.packet)) {
             let sent = self.send_segments(t, leg, &exit);
             return sent.unwrap_or_else(Verdict::Drop);
@@ -233,11 +270,12 @@ impl<R: Recorder> Engine<R> {
         let one = t.frame.offload.gso != Gso::UdpL4
             && t.frame.len() - ethernet::LEN <= exit.sizes.whole
             && leg.keeps_super_frame(t.packet);
-        let result = check_offload(t.frame, t.packet).and_then(|()| match one {
-            true => leg
+        let result = check_offload(t.frame, t.packet).and_then(|()| match (leg.prefix, one) {
+            (Some(id), _) => self.send_datagrams(t, leg, &exit, id).map(drop),
+            (None, true) => leg
                 .rewrite(t.frame, t.packet)
                 .map(|()| exit.address(t.frame)),
-            false => self.send_segments(t, leg, &exit).map(drop),
+            (None, false) => self.send_segments(t, leg, &exit).map(drop),
         });
         match result {
             Ok(()) => Verdict::Local,
@@ -286,22 +324,25 @@ impl<R: Recorder> Engine<R> {
             draft.offload = offload;
             leg.path.ip_id = self.voice.next_ip_id();
             leg.rewrite(&mut draft, &packet)?;
-            exit.address(&mut draft);
+            let made = exit.finish(draft);
             self.counters.segments += 1;
-            if draft.len() - ethernet::LEN <= exit.sizes.whole {
-                let (range, offload) = (draft.range(), draft.offload);
-                t.out.push(range, offload, exit.hop.egress());
-            } else {
-                rewrite::finish_checksum(&mut draft);
-                let whole = draft.bytes().to_vec();
+            self.push_made(made, exit, t.out);
+        }
+        Ok(Verdict::SendOutbox)
+    }
+
+    /// Puts a packet that was made in the outbox into it, cut where it is too long.
+    pub(super) fn push_made(&mut self, made: Made, exit: &Exit<'_>, out: &mut Outbox) {
+        match made {
+            Made::Fits(range, offload) => out.push(range, offload, exit.hop.egress()),
+            Made::TooLong(whole) => {
                 let pieces = Pieces {
                     sizes: &[],
                     id: self.voice.next_fragment_id(),
                 };
-                self.cut(&whole, exit, pieces, t.out);
+                self.cut(&whole, exit, pieces, out);
             }
         }
-        Ok(Verdict::SendOutbox)
     }
 
     fn cut(&mut self, frame: &[u8], exit: &Exit<'_>, pieces: Pieces<'_>, out: &mut Outbox) {
@@ -336,6 +377,16 @@ impl Exit<'_> {
     #[inline]
     fn address(&self, frame: &mut Frame<'_>) {
         rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
+    }
+
+    /// Addresses a packet that was made in the outbox's memory.
+    pub(super) fn finish(&self, mut draft: Frame<'_>) -> Made {
+        self.address(&mut draft);
+        if draft.len() - ethernet::LEN <= self.sizes.whole {
+            return Made::Fits(draft.range(), draft.offload);
+        }
+        rewrite::finish_checksum(&mut draft);
+        Made::TooLong(draft.bytes().to_vec())
     }
 }
 

@@ -32,8 +32,9 @@ impl<R: Recorder> Engine<R> {
         if matches!(packet.transport, Transport::Icmp { .. }) {
             return;
         }
-        let bytes = frame.bytes();
         let ip = usize::from(packet.ip);
+        self.renumber_unreachable(frame, ip);
+        let bytes = frame.bytes();
         if let Some((about, from, to, ends)) = self.sender(bytes, ip, &packet) {
             let notice = Notice {
                 message: Error::HostUnreachable.message(Family::V4),
@@ -44,6 +45,16 @@ impl<R: Recorder> Engine<R> {
                 ends,
             };
             self.notify(now, &notice, out);
+        }
+    }
+
+    /// Gives a segment of an introduced connection back the number that its client gave it.
+    fn renumber_unreachable(&self, frame: &mut Frame<'_>, ip: usize) {
+        let Some(quote) = quote(frame.bytes(), ip) else {
+            return;
+        };
+        if let Some((id, Side::Server)) = self.flows.find(&quote.flow.reversed()) {
+            self.renumber_quote(frame, id, &quote, true);
         }
     }
 

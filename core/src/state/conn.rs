@@ -57,6 +57,10 @@ const UNHASHED: u8 = 32;
 const TAKEN: u8 = 128;
 /// Beside the mode's place too: another director has told of it.
 const TOLD: u8 = 64;
+/// Beside the mode's place too: its server is told of its client, so that its packets change on the way.
+const INTRODUCED: u8 = 32;
+/// All that is kept beside the mode's place.
+const BESIDE_MODE: u8 = TAKEN | TOLD | INTRODUCED;
 
 /// State of a template of which a connection was established (IP_VS_CTPL_S_ASSURED).
 pub const ASSURED: u8 = 1;
@@ -99,7 +103,7 @@ pub struct Conn {
     pub protocol: Protocol,
     /// Its TCP or SCTP state; 0 for UDP; a template's is 0 or [`ASSURED`].
     pub state: u8,
-    /// Its mode's place, [`TAKEN`] and [`TOLD`].
+    /// Its mode's place, and [`BESIDE_MODE`].
     mode: u8,
     /// [`NO_OUTPUT`] and so on.
     pub flags: u8,
@@ -146,13 +150,13 @@ impl Conn {
     /// The mode's place in the engine's list, bound when the connection is made.
     #[inline]
     pub const fn mode(&self) -> u8 {
-        self.mode & !(TAKEN | TOLD)
+        self.mode & !BESIDE_MODE
     }
 
-    /// Binds the mode at a place below 64.
+    /// Binds the mode at a place below 32.
     pub(crate) const fn bind(&mut self, mode: u8) {
-        debug_assert!(mode & (TAKEN | TOLD) == 0, "there are fewer modes");
-        self.mode = self.mode & TOLD | mode & !(TAKEN | TOLD);
+        debug_assert!(mode & BESIDE_MODE == 0, "there are fewer modes");
+        self.mode = self.mode & (TOLD | INTRODUCED) | mode & !BESIDE_MODE;
     }
 
     /// Whether another director has told of it, before it was anything here.
@@ -174,6 +178,17 @@ impl Conn {
     /// Notes that it does, or does no longer.
     pub(crate) const fn set_taken(&mut self, taken: bool) {
         self.mode = self.mode & !TAKEN | if taken { TAKEN } else { 0 };
+    }
+
+    /// Whether its packets change on the way beside their addresses.
+    #[inline]
+    pub(crate) const fn is_introduced(&self) -> bool {
+        self.mode & INTRODUCED != 0
+    }
+
+    /// Notes that they do, or do no longer.
+    pub(crate) const fn set_introduced(&mut self, introduced: bool) {
+        self.mode = self.mode & !INTRODUCED | if introduced { INTRODUCED } else { 0 };
     }
 
     /// Whether a flag is set.

@@ -242,6 +242,10 @@ pub struct Counters {
     pub replaced_live: u64,
     /// FULLNAT connections that a server's old connection stood in the way of, and that were opened again.
     pub reopened: u64,
+    /// Headers of the PROXY protocol that were sent before a stream,
+    pub proxy_headers: u64,
+    /// and those among them that were sent again.
+    pub proxy_headers_again: u64,
     /// Connections and templates of another director's that were not taken up.
     pub not_taken_up: u64,
     /// Clients that were told that their connection ended.
@@ -328,6 +332,8 @@ impl AddAssign<&Self> for Counters {
             replaced_over,
             replaced_live,
             reopened,
+            proxy_headers,
+            proxy_headers_again,
             not_taken_up,
             told_clients,
             told_servers,
@@ -354,6 +360,8 @@ impl AddAssign<&Self> for Counters {
             (&mut self.replaced_over, replaced_over),
             (&mut self.replaced_live, replaced_live),
             (&mut self.reopened, reopened),
+            (&mut self.proxy_headers, proxy_headers),
+            (&mut self.proxy_headers_again, proxy_headers_again),
             (&mut self.not_taken_up, not_taken_up),
             (&mut self.told_clients, told_clients),
             (&mut self.told_servers, told_servers),

@@ -25,6 +25,7 @@ pub(crate) mod sequence;
 pub mod service;
 pub mod services;
 pub mod snapshot;
+pub(crate) mod splice;
 pub(crate) mod sysctls;
 pub mod tcp;
 pub mod time;

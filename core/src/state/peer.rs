@@ -30,6 +30,17 @@ pub struct Told {
     pub taken_up: bool,
     /// How long ago it had its last packet; in answer to who asks for all.
     pub idle: Option<Duration>,
+    /// How its segments change on their way.
+    pub shifts: Shifts,
+}
+
+/// How a connection's numbers differ at its two ends, where its server is told of its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shifts {
+    /// The TCP sequence number of the client's first byte, and how many bytes the server has before it.
+    pub bytes: Option<(u32, u32)>,
+    /// How much later than the client's the timestamps are at the server.
+    pub timestamps: Option<u32>,
 }
 
 /// A connection or template that another director has told of.
@@ -62,6 +73,8 @@ pub struct TakenUp {
     /// How long ago it had its last packet at the other director, which was asked for all that it has; `None` where it
     /// told by itself, as something happened.
     pub idle: Option<Duration>,
+    /// How its segments change on their way.
+    pub shifts: Shifts,
 }
 
 /// Why a connection that another director has told of is not taken up.

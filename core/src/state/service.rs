@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Addr, Endpoint, Family, Protocol};
 
+mod introduction;
 mod method;
 mod rows;
 mod tunnel;
 
+pub use introduction::{ClientAddress, Introduction, TOA_KIND, Timestamps, Unfit};
 pub use method::{Forwarding, MethodDef, Replies};
 pub use tunnel::{Tunnel, TunnelChecksum, TunnelDef, TunnelKind, outer_header};
 
@@ -237,6 +239,9 @@ pub struct ServiceSpec {
     /// What is logged of its connections.
     #[serde(default)]
     pub connection_log: ConnectionLog,
+    /// How real servers learn of their clients.
+    #[serde(default)]
+    pub introduction: Box<Introduction>,
     /// Real servers in the kernel's order: the newest first.
     pub servers: Vec<ServerSpec>,
 }
@@ -257,6 +262,7 @@ impl ServiceSpec {
             teardown: TeardownPolicy::default(),
             new_connections: NewConnections::default(),
             connection_log: ConnectionLog::default(),
+            introduction: Box::default(),
             servers: Vec::new(),
         }
     }

@@ -1,5 +1,5 @@
 //! Exercises an engine with whatever bytes say: frames of both families whole or bent, time, sysctls, servers that come
-//! and go. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
+//! and go, and are told of their clients. Property tests feed it noise, the fuzzer what it has learnt; nothing may panic, after every frame
 //! the counters must add up (which the [`Bed`] checks), and what is counted of servers be what the table has.
 
 mod view;
@@ -12,7 +12,8 @@ use crate::frame::{Gso, Offload};
 use crate::mode::ModeDef;
 use crate::offload::Reach;
 use crate::service::{
-    Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    ClientAddress, Forwarding, Introduction, Persistence, ServerSpec, ServiceKey, ServiceSpec,
+    Timestamps, Tunnel, TunnelChecksum,
 };
 use crate::snapshot::{Limits, Sysctls};
 use crate::testing::bed::{Bed, CLIENTS, SERVERS, SERVERS_MAC};
@@ -315,10 +316,13 @@ fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
         (_, Family::V4) => p.ip_options(&[7, 7, 4, 0, 0, 0, 0, 0]),
         (_, Family::V6) => extended(p, source),
     };
-    if kind & 32 == 0 {
-        p
-    } else {
-        p.tcp_options(&[2, 4, 5, 0xb4])
+    match kind & 0xa0 {
+        0x20 => p.tcp_options(&[2, 4, 5, 0xb4]),
+        // Timestamps, and what a SYN may lose.
+        0x80 => p.tcp_options(&[1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9, 34, 2, 1, 1]),
+        // A block.
+        0xa0 => p.tcp_options(&[1, 1, 5, 10, 0, 0, 3, 0xe9, 0, 0, 4, 0]),
+        _ => p,
     }
 }
 
@@ -395,8 +399,28 @@ fn change_servers(bed: &mut Bed, source: &mut Source<'_>, ways: &[Way]) {
             .iter_mut()
             .for_each(|s| (s.weight, s.upper) = (u32::from(way & 1), u32::from(way >> 1))),
     }
+    *service.introduction = introduction(what >> 4);
     bed.snapshot.services[at] = Arc::new(service);
     bed.apply();
+}
+
+/// How clients are introduced; what a service cannot do so does as if it were not asked for.
+fn introduction(how: u8) -> Introduction {
+    let (client_address, timestamps) = match how & 7 {
+        1 => (ClientAddress::ProxyV1, Timestamps::Keep),
+        2 => (ClientAddress::ProxyV2, Timestamps::Keep),
+        3 => (ClientAddress::Toa, Timestamps::Keep),
+        4 => (ClientAddress::Packet, Timestamps::Offset),
+        5 => (ClientAddress::Packet, Timestamps::Strip),
+        6 => (ClientAddress::ProxyV2, Timestamps::Offset),
+        7 => (ClientAddress::Toa, Timestamps::Strip),
+        _ => (ClientAddress::Packet, Timestamps::Keep),
+    };
+    Introduction {
+        client_address,
+        timestamps,
+        ..Introduction::default()
+    }
 }
 
 fn receive(bed: &mut Bed, side: u8, mut bytes: Vec<u8>, offload: Offload) {

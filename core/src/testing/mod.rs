@@ -6,4 +6,5 @@ pub mod exercise;
 pub mod hook;
 pub mod net;
 pub mod packets;
+pub mod proxy;
 pub mod servers;

@@ -47,6 +47,7 @@ pub struct PacketBuilder {
     seq: u32,
     ack: u32,
     flags: u8,
+    window: u16,
     tcp_options: Vec<u8>,
     chunk: (u8, u8),
     icmp: (u8, u8, u32),
@@ -106,6 +107,7 @@ impl PacketBuilder {
             seq: 1000,
             ack: 0,
             flags: 0,
+            window: 64_240,
             tcp_options: Vec::new(),
             chunk: (0, 0),
             icmp: (0, 0, 0),
@@ -166,6 +168,12 @@ impl PacketBuilder {
     /// TCP sequence and acknowledgement number.
     pub fn seq(mut self, seq: u32, ack: u32) -> Self {
         (self.seq, self.ack) = (seq, ack);
+        self
+    }
+
+    /// TCP's receive window.
+    pub fn window(mut self, window: u16) -> Self {
+        self.window = window;
         self
     }
 
@@ -371,7 +379,7 @@ impl PacketBuilder {
         s.extend(self.ack.to_be_bytes());
         s.push(narrow::to_u8(5 + self.tcp_options.len() / 4) << 4);
         s.push(self.flags);
-        s.extend(64240u16.to_be_bytes());
+        s.extend(self.window.to_be_bytes());
         s.extend([0; 4]);
         s.extend(&self.tcp_options);
         s.extend(&self.payload);

@@ -26,6 +26,7 @@ pub mod ipv6;
 pub mod ndp;
 pub mod ports;
 pub mod protocol;
+pub mod proxy;
 pub mod sctp;
 pub mod tcp;
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::borrow::{Borrow, BorrowMut};
 use super::checksum;
 use crate::narrow;
 
+pub mod options;
+
 /// Bytes of the header without options.
 pub const MIN_LEN: usize = 20;
 /// Bytes of the header with as many options as it can have.

@@ -36,6 +36,10 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     }
     to.add(&c::CONNTRACK_REPLACED, &["over"], n.replaced_over as f64);
     to.add(&c::CONNTRACK_REPLACED, &["live"], n.replaced_live as f64);
+    let again = n.proxy_headers_again;
+    let first = n.proxy_headers.saturating_sub(again);
+    to.add(&c::PROXY_HEADERS, &["first"], first as f64);
+    to.add(&c::PROXY_HEADERS, &["again"], again as f64);
     to.add(&c::CONNTRACK_TOLD, &["client"], n.told_clients as f64);
     to.add(&c::CONNTRACK_TOLD, &["server"], n.told_servers as f64);
 }

@@ -8,6 +8,7 @@ use uvs_control::protocol::SyncRequest;
 use uvs_core::conn::Conn;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::narrow;
+use uvs_core::peer::Shifts;
 use uvs_core::service::Forwarding;
 use uvs_sync::bulk::{Asking, Ends, Heard};
 
@@ -142,6 +143,7 @@ fn told(number: u32) -> Told {
         mark: 0,
         taken_up: false,
         idle: Some(Duration::ZERO),
+        shifts: Shifts::default(),
     }
 }
 

@@ -166,6 +166,7 @@ pub(super) fn nat(
             local: Endpoint::NONE,
             mode: 0,
             persistent: false,
+            introduced: false,
             client_packets: 1,
             timeout: 900,
         },

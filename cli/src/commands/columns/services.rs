@@ -101,6 +101,13 @@ const LOGGED: Column<Service> = Column::text("LOGGED", |s| {
         ConnectionLog::StartsAndEnds => "starts+ends",
     })
 });
+const CLIENT_ADDRESS: Column<Service> = Column::text("CLIENT-ADDRESS", |s| {
+    let how = &s.status.spec.introduction;
+    Value::word(how.client_address.word())
+});
+const TIMESTAMPS: Column<Service> = Column::text("TIMESTAMPS", |s| {
+    Value::word(s.status.spec.introduction.timestamps.word())
+});
 const DENIED: Column<Service> = Column::number("DENIED", |s| s.refused(&[ScheduleFailure::Denied]));
 const TOO_FAST: Column<Service> = Column::number("TOO-FAST", |s| {
     s.refused(&[ScheduleFailure::ClientRate, ScheduleFailure::ServiceRate])
@@ -123,6 +130,8 @@ pub(crate) const SHOW: Show<Service> = (
         ON_EXPIRY,
         DRAIN_TIMEOUT,
         LOGGED,
+        CLIENT_ADDRESS,
+        TIMESTAMPS,
         DENIED,
         TOO_FAST,
         traffic::estimated(),

@@ -9,8 +9,8 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::mac_text;
 
 use self::sentences::{
-    ABSENT, access, aside, connection, gave_way, packet, reopened, row, said_of, seconds, service,
-    set_aside, stray, taken, template, verdict,
+    ABSENT, access, aside, connection, gave_way, introduced, packet, reopened, row, said_of,
+    seconds, service, set_aside, stray, taken, template, verdict,
 };
 use self::words::{mask, mode, plural};
 use super::Report;
@@ -137,6 +137,7 @@ impl Page<'_> {
             }
             Step::Taken { up } => self.line("kernel", &taken(up.as_deref())),
             Step::Reopened { local } => self.line("reopened", &reopened(*local)),
+            Step::Introduced { bytes } => self.line("introduced", &introduced(*bytes)),
             Step::Refused { why } => self.line("refused", why),
             Step::Opened { server, local } => {
                 let local = local.map(|l| format!(", from the local endpoint {l}"));

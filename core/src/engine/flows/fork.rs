@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::clients::Clients;
+use super::introductions::Introductions;
 use super::pool::{Pool, Service};
 use super::syns::Syns;
 use crate::backend::Backend;
@@ -47,6 +48,7 @@ impl Flows {
             ports: self.ports.clone(),
             clients: Clients::default(),
             syns: Syns::default(),
+            introductions: Introductions::default(),
             rates: self.rates.clone(),
             replaced: None,
             stream: self.stream.fork(),

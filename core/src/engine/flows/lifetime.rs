@@ -84,6 +84,9 @@ impl Flows {
         let c = self.conns.remove(id);
         self.give_room();
         self.note_ended(id, &c);
+        if c.is_introduced() {
+            self.introductions.remove(id);
+        }
         if c.control != NONE {
             self.release_template(ConnId(c.control));
         }

@@ -14,6 +14,8 @@ mod event;
 mod fork;
 mod handover;
 mod handshake;
+mod introduced;
+mod introductions;
 mod lifetime;
 mod logged;
 mod outcomes;
@@ -39,6 +41,7 @@ use crate::conn::{Conn, ConnId, ConnTable, Hint, Side};
 use crate::counters::{Counters, ScheduleFailure};
 use crate::crew::Crew;
 use crate::flow::Flow;
+use crate::introduce::Edits;
 use crate::ports::{LocalPorts, Share};
 use crate::service::ServiceSpec;
 use crate::snapshot::Limits;
@@ -53,6 +56,8 @@ pub(super) use event::Cause;
 use handover::Handover;
 pub use handover::{Adopted, Watch};
 pub(super) use handover::{Draft, Drafts, Shown};
+pub(super) use introduced::Due;
+use introductions::Introductions;
 use logged::Logging;
 use pool::Pool;
 use rates::Rates;
@@ -78,9 +83,12 @@ pub(super) struct Flows {
     clients: Clients,
     /// FULLNAT clients' SYNs, until their servers have answered.
     syns: Syns,
+    /// Connections whose servers are told of their clients.
+    introductions: Introductions,
     rates: Rates,
-    /// A connection that gave way to the one just made, where its ends are to be told.
-    replaced: Option<Conn>,
+    /// A connection that gave way to the one just made, where its ends are to be told, and what its segments were changed
+    /// by.
+    replaced: Option<(Conn, Option<Edits>)>,
     stream: Stream,
     /// Where other directors are told of connections.
     telling: Option<Box<Telling>>,
@@ -107,6 +115,7 @@ impl Flows {
             },
             clients: Clients::default(),
             syns: Syns::default(),
+            introductions: Introductions::default(),
             rates: Rates::new(keys),
             replaced: None,
             stream: Stream::default(),
@@ -201,7 +210,7 @@ impl Flows {
     }
 
     /// The connection that has given way since this was asked last, where its ends are to be told.
-    pub(super) fn take_replaced(&mut self) -> Option<Conn> {
+    pub(super) fn take_replaced(&mut self) -> Option<(Conn, Option<Edits>)> {
         self.replaced.take()
     }
 

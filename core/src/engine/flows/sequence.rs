@@ -52,7 +52,7 @@ impl Flows {
     }
 
     /// Remembers what both ends of a TCP connection expect next, from a segment of the server's (`output`)
-    /// or the client's.
+    /// or the client's: as the client has the numbers.
     #[inline(always)]
     pub(in crate::engine) fn note_sequence(
         &mut self,
@@ -61,9 +61,12 @@ impl Flows {
         packet: &Packet,
         output: bool,
     ) {
-        let Some(n) = numbers(frame, packet) else {
+        let Some(mut n) = numbers(frame, packet) else {
             return;
         };
+        if output && self.conns.get(id).is_introduced() {
+            n.ack = n.ack.map(|ack| self.as_client_has_it(id, ack));
+        }
         let c = self.conns.get_mut(id);
         let state = c.state;
         sequence::note(state, output, &n, ends_of(c, output));

@@ -12,6 +12,7 @@ use super::Flows;
 use super::clients::Clients;
 use super::event::Ends;
 use super::handover;
+use super::introductions::Introductions;
 use super::logged::Logging;
 use super::pool::{Pool, Service};
 use super::rates::{Rate, Rates};
@@ -43,6 +44,7 @@ pub(in crate::engine) struct Estate<'a> {
     ports: LocalPorts,
     clients: Clients,
     syns: Vec<KeptSyn>,
+    introductions: Introductions,
     rates: Rates,
     ends: Ends,
     telling: Option<Box<Telling>>,
@@ -132,6 +134,7 @@ impl Flows {
             ports: self.ports.clone(),
             clients: self.clients.clone(),
             syns: self.syns.hand_down(),
+            introductions: self.introductions.clone(),
             rates: self.rates.clone(),
             ends: self.stream.ends,
             telling: self.telling.clone(),
@@ -186,6 +189,7 @@ impl Flows {
             ports,
             clients: estate.clients,
             syns: Syns::succeed(&estate.syns),
+            introductions: estate.introductions,
             rates,
             replaced: None,
             stream: Stream::counting(estate.ends),

@@ -64,6 +64,7 @@ impl Flows {
         self.catch_up_with(id);
         let before = *self.conns.get(id);
         self.update(now, id, &c, told);
+        self.take_up_introduction(id, &told.shifts);
         // Where the kernel has moved it meanwhile, that holds.
         self.put(id, &before);
         if let Some(telling) = &mut self.telling {

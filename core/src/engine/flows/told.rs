@@ -179,6 +179,7 @@ impl Flows {
             mark,
             taken_up: conn.is_told(),
             idle: None,
+            shifts: self.shifts_of(&conn),
         }
     }
 

@@ -190,6 +190,8 @@ pub struct Kept {
     pub mode: u8,
     /// Whether a persistence template controls it.
     pub persistent: bool,
+    /// Whether its server is told of its client: then only the engine that made it knows how its numbers differ.
+    pub introduced: bool,
     /// Packets of its client that the engine has seen, saturating.
     pub client_packets: u8,
     /// Seconds that its last packet gave it: its time-out while no packet follows.

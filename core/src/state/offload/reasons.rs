@@ -14,6 +14,8 @@ reasons! {
             "Its mode changes packets in a way that the program does not know (GUE, GRE), or between two address families."
         OnePacket "one_packet"
             "One-packet scheduling: each datagram is scheduled on its own."
+        Introduced "introduced"
+            "Its server is told of its client, or its timestamps change: more of its packets than the program changes."
         State "state"
             "It is not ESTABLISHED, and the kernel takes no others."
         Way "way"

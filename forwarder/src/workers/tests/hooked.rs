@@ -150,6 +150,7 @@ fn left(service: ServiceKey, client: Endpoint) -> Found {
             local: Endpoint::NONE,
             mode: 0,
             persistent: false,
+            introduced: false,
             client_packets: 2,
             timeout: 900,
         },

@@ -149,6 +149,12 @@ pub(super) fn reopened(local: Endpoint) -> String {
     format!("the server has an old connection of {local}: it is reset, and the SYN sent again")
 }
 
+pub(super) fn introduced(bytes: u32) -> String {
+    format!(
+        "the server is told of its client: {bytes} bytes of the PROXY protocol go before this packet"
+    )
+}
+
 pub(super) const fn stray(from_server: bool, owned: bool) -> &'static str {
     match (from_server, owned) {
         (true, _) => "a real server sent it, for no connection: its own traffic",

@@ -27,6 +27,8 @@ pub struct Adopted {
     pub without_room: u32,
     /// Nothing is taken any more.
     pub unwanted: u32,
+    /// Their servers were told of their clients, and the engine that knew how has ended.
+    pub introduced: u32,
 }
 
 impl fmt::Display for Adopted {
@@ -34,8 +36,13 @@ impl fmt::Display for Adopted {
         write!(
             f,
             "{} connections of {} servers go on; {} end as their server is no more, {} for want of room, {} \
-             as nothing is taken any more",
-            self.connections, self.servers, self.without_server, self.without_room, self.unwanted
+             as nothing is taken any more, {} as their servers were told of their clients",
+            self.connections,
+            self.servers,
+            self.without_server,
+            self.without_room,
+            self.unwanted,
+            self.introduced
         )
     }
 }
@@ -45,6 +52,7 @@ enum Lost {
     Server,
     Room,
     Unwanted,
+    Introduced,
 }
 
 impl Flows {
@@ -77,6 +85,7 @@ impl Flows {
                         Lost::Server => adopted.without_server += 1,
                         Lost::Room => adopted.without_room += 1,
                         Lost::Unwanted => adopted.unwanted += 1,
+                        Lost::Introduced => adopted.introduced += 1,
                     }
                     self.give_up(one);
                 }
@@ -115,6 +124,9 @@ impl Flows {
         let kept = &found.kept;
         if self.reach() == Reach::Guard || kept.protocol == Protocol::Sctp {
             return Err(Lost::Unwanted);
+        }
+        if kept.introduced {
+            return Err(Lost::Introduced);
         }
         let mut c = Conn::new(kept.protocol, kept.client, kept.vip, kept.server);
         c.flags = conn::INACTIVE;

@@ -198,6 +198,7 @@ impl Flows {
             local: c.local,
             mode: c.mode(),
             persistent: c.control != NONE,
+            introduced: c.is_introduced(),
             client_packets: c.in_packets,
             timeout: c.timeout,
         }

@@ -72,7 +72,8 @@ impl<R: Recorder> Scheduling<'_, R> {
         let removed = self.flows.server_of(&c).is_removed();
         let reset = TcpState::from_number(c.state) == TcpState::Close;
         let told = c.protocol == Protocol::Tcp && !reset && !removed;
-        self.flows.replaced = told.then_some(c);
+        let edits = self.flows.edits_of(id);
+        self.flows.replaced = told.then_some((c, edits));
         self.record(|_| Step::GaveWay {
             vip: c.vip,
             state: state_name(c.protocol, c.state).to_owned(),
