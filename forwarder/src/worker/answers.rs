@@ -13,7 +13,7 @@ use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, deregister, register, set_fan_out, set_filter};
 use crate::port::{Ends, port_id};
 use crate::trace;
-use crate::trace::live::Live;
+use crate::trace::live::{Live, Look};
 
 /// Places of the connection table that one question looks at: a pause for the packets that wait, of less than 0.1 ms.
 const PAGE: u32 = 512;
@@ -69,11 +69,7 @@ impl Worker {
                     let _ = to.send(trace::dry_run(&self.engine, now, &arrivals));
                 }
                 Ok(Ask::Live(look, to)) => {
-                    let wanted = Arc::clone(&look);
-                    self.engine
-                        .watch(Some(Box::new(move |flow| wanted.wants(flow))));
-                    self.engine.give_orders(now);
-                    self.live = Some(Box::new(Live::new(look, now)));
+                    self.look_at(now, look);
                     let _ = to.send(());
                 }
                 Ok(Ask::LiveSeen(last, to)) => {
@@ -101,6 +97,15 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Looks at real frames from now on.
+    fn look_at(&mut self, now: Instant, look: Arc<Look>) {
+        let wanted = Arc::clone(&look);
+        self.engine
+            .watch(Some(Box::new(move |flow| wanted.wants(flow))));
+        self.engine.give_orders(now);
+        self.live = Some(Box::new(Live::new(look, now)));
     }
 
     fn take_up_told(&mut self, now: Instant, told: &[TakenUp]) {
