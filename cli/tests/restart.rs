@@ -111,8 +111,10 @@ fn clients_connect_by_ports_of_which_the_server_has_old_connections() {
         "{CLIENTS} clients by {PORTS} ports, {HELD} of them held: {} opened again, {slow} waited for a second",
         reopened(&lab)
     );
-    // At most four ports were free.
-    assert!(reopened(&lab) >= CLIENTS as u64 - 4);
+    // So many ports at most were free: four of the only worker's.
+    let ports = usize::from(PORTS) * workers() as usize;
+    let sure = CLIENTS.saturating_sub(ports - HELD).max(1);
+    assert!(reopened(&lab) >= sure as u64);
     drop(old);
     daemon.stop().expect("it ends well");
 }
