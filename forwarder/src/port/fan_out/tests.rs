@@ -4,12 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use uvs_core::flow::{Endpoint, Flow, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use uvs_core::narrow;
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 use uvs_core::services::Services;
 
+use uvs_core::wire::ethernet::ethertype;
+use uvs_core::wire::protocol;
+
+use super::compiler::*;
 use super::*;
+use crate::port::filter::{AND, IF_AT_LEAST, IF_EQUAL, LOAD_U8, LOAD_U16, LOAD_U32, RETURN};
 
 const PORTS: (u16, u16) = (5000, 5999);
 
