@@ -5,7 +5,9 @@ use super::Flows;
 use super::event::{Cause, FlowEvent, Standing};
 use super::logged;
 use crate::conn::{Conn, ConnId, InsertError, NONE};
+use crate::flow::Protocol;
 use crate::ranks::Rank;
+use crate::tcp::TcpState;
 use crate::time::Instant;
 
 impl Flows {
@@ -64,6 +66,15 @@ impl Flows {
 
     /// A connection has moved on from what it was.
     pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
+        let c = self.conns.get(id);
+        if c.protocol == Protocol::Tcp
+            && c.local.port != 0
+            && before.state == TcpState::SynRecv as u8
+            && c.state != before.state
+        {
+            // Its server has answered, perhaps in the kernel.
+            self.forget_syn(id);
+        }
         let changed = FlowEvent::Changed(self.conns.get(id), before);
         self.stream.tell(&mut self.pool, &changed);
         self.note_changed(id);
