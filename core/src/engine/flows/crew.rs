@@ -4,7 +4,7 @@
 //! always exact; the others' is read when a server is picked, at most once in [`STALE`], so that a pick sees another
 //! worker's connections with that delay.
 
-use super::pool::{Pool, Service, has_room};
+use super::pool::{Pool, Service, has_room, is_full};
 use super::servers::Server;
 use crate::backend::Backend;
 use crate::crew::{Crew, STALE, Total};
@@ -59,7 +59,7 @@ impl Pool {
             server.others = others;
             (backend.active, backend.inactive) = (active + others.0, inactive + others.1);
             let (upper, lower) = (server.spec.upper, server.spec.lower);
-            if upper != 0 && backend.active + backend.inactive >= upper {
+            if is_full(backend, upper) {
                 backend.flags |= Backend::OVERLOADED;
             } else if has_room(backend, upper, lower) {
                 backend.flags &= !Backend::OVERLOADED;

@@ -172,7 +172,7 @@ impl Pool {
         let upper = server.spec.upper;
         let load = self.load_mut(c.backend);
         load.inactive += 1;
-        if upper != 0 && load.active + load.inactive >= upper {
+        if is_full(load, upper) {
             load.flags |= Backend::OVERLOADED;
         }
         self.tell(c.backend);
@@ -219,6 +219,11 @@ impl Pool {
         }
         self.tell(c.backend);
     }
+}
+
+/// Whether a server has as many connections as its upper threshold, 0 for none, allows.
+pub(super) fn is_full(load: &Backend, upper: u32) -> bool {
+    upper != 0 && load.active + load.inactive >= upper
 }
 
 /// Whether a server that was overloaded may have connections again.
