@@ -2,6 +2,7 @@
 //! the guard that keeps the kernel silent, and `uvs run` as one call.
 
 mod connection_log;
+pub mod cpu;
 pub mod daemon;
 mod firewall;
 #[cfg(any(test, feature = "testing"))]

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use uvs_core::counters::Counters;
 use uvs_core::crew::Fan;
@@ -25,6 +24,7 @@ use uvs_core::snapshot::{Limits, Snapshot};
 use uvs_core::verdict::DropReason;
 
 use crate::connection_log::ConnectionLog;
+use crate::cpu;
 use crate::daemon::Placement;
 use crate::port::fan_out::FanOut;
 use crate::port::filter::{FilterSpec, Program};
@@ -246,10 +246,10 @@ impl Receive for Reel {
         if !self.is_ready() {
             return 0;
         }
-        if let Some(cpu) = self.pin.take()
-            && let Err(error) = pin(cpu)
+        if let Some(own) = self.pin.take()
+            && let Err(error) = cpu::pin(own)
         {
-            tracing::warn!("a worker is not on CPU {cpu}: {error}");
+            tracing::warn!("a worker is not on CPU {own}: {error}");
         }
         self.begun
             .get_or_insert_with(|| (Instant::now(), cpu_time()));
@@ -382,16 +382,6 @@ impl Transmit for Outlet {
     fn errors(&self) -> &[(i32, u64)] {
         &[]
     }
-}
-
-/// Keeps this thread on a CPU.
-///
-/// # Errors
-/// There is no such CPU, or this process may not use it.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Processor time that this thread has had.

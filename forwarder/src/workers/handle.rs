@@ -8,12 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Wall};
 
 use mio::Waker;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use uvs_core::engine::Engine;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
 use crate::connection_log::Outlet;
+use crate::cpu;
 use crate::daemon::Placement;
 use crate::worker::{
     Ask, Colleagues, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic,
@@ -108,17 +108,6 @@ pub(super) struct Lines {
     pub(super) records: Outlet,
 }
 
-/// Keeps the thread that this is called in on one CPU.
-fn stay_on(cpu: u32) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    let cpu = usize::try_from(cpu).unwrap_or(usize::MAX);
-    if cpu >= CpuSet::MAX_CPU {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    set.set(cpu);
-    sched_setaffinity(None, &set).map_err(io::Error::from)
-}
-
 /// A running worker.
 pub(super) struct Handle {
     pub(super) heartbeat: WorkerHeartbeat,
@@ -159,7 +148,7 @@ impl Handle {
         let cpu = placement.cpus.iter().cycle().nth(name.number).copied();
         let run = move || {
             if let Some(cpu) = cpu
-                && let Err(e) = stay_on(cpu)
+                && let Err(e) = cpu::pin(usize::try_from(cpu).unwrap_or(usize::MAX))
             {
                 tracing::warn!("{name} cannot be kept on CPU {cpu}: {e}");
             }

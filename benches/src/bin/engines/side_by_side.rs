@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use uvs_benches::{BATCH, Sample, World};
 use uvs_core::service::Forwarding;
-use uvs_forwarder::replay::{cpu_time, pin};
+use uvs_forwarder::cpu::pin;
+use uvs_forwarder::replay::cpu_time;
 
 use crate::{Args, cpu, median};
 
