@@ -1,9 +1,11 @@
 //! `uvs run`: the daemon in the foreground.
 
 use std::cell::OnceCell;
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use uvs_control::client::DEFAULT_SOCKET;
@@ -108,7 +110,7 @@ fn options(
         return Err((why.to_owned(), USAGE));
     }
     let hook = args.hook.or(config.hook.mode);
-    let hook = hook.map_or_else(hook_from_env, Ok);
+    let hook = hook.map_or_else(|| from_env("UVS_HOOK"), Ok);
     let hook = hook.map_err(|mistake| (mistake, USAGE))?;
     let socket = args
         .socket
@@ -120,7 +122,7 @@ fn options(
         ..config.metrics
     };
     let count = args.workers.or(config.workers.count);
-    let count = count.map_or_else(workers_from_env, Ok);
+    let count = count.map_or_else(|| from_env("UVS_WORKERS"), Ok);
     let count = count.map_err(|mistake| (mistake, USAGE))?;
     let workers = Placement {
         count: count.number(),
@@ -164,23 +166,16 @@ fn lacks_descriptors(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.and_then(std::io::Error::raw_os_error) == Some(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-/// What UVS_HOOK says, which nobody need set.
-fn hook_from_env() -> Result<HookMode, String> {
-    match std::env::var("UVS_HOOK") {
+/// What a variable of the environment says, which nobody need set.
+fn from_env<T>(name: &str) -> Result<T, String>
+where
+    T: FromStr<Err: Display> + Default,
+{
+    match std::env::var(name) {
         Ok(text) if !text.is_empty() => text
             .parse()
-            .map_err(|help| format!("uvs run: UVS_HOOK is \"{text}\": {help}")),
-        _ => Ok(HookMode::default()),
-    }
-}
-
-/// What UVS_WORKERS says, which nobody need set.
-fn workers_from_env() -> Result<WorkerCount, String> {
-    match std::env::var("UVS_WORKERS") {
-        Ok(text) if !text.is_empty() => text
-            .parse()
-            .map_err(|help| format!("uvs run: UVS_WORKERS is \"{text}\": {help}")),
-        _ => Ok(WorkerCount::default()),
+            .map_err(|help| format!("uvs run: {name} is \"{text}\": {help}")),
+        _ => Ok(T::default()),
     }
 }
 
