@@ -345,7 +345,7 @@ INLINE u32 forward(struct __sk_buff *skb, struct control *c, struct packet *p, u
 		return why;
 	if (p->protocol == IPPROTO_TCP) {
 		note_sequence(p, &s, conn, direction, &e);
-		if (s.flags & TCP_SYN && (word & 0xff) == STATE_SYN_RECV && !conn->client_packets && !conn->answered)
+		if (s.flags & TCP_SYN && (word & 0xff) == STATE_SYN_RECV && !conn->answered)
 			conn->answered = bpf_ktime_get_ns();
 	}
 	if (direction == INPUT)

@@ -166,3 +166,28 @@ fn a_flow_follows_its_servers_encapsulation() {
         exercise_handed_over(uvs_modes::BUILTIN, &data, reach);
     }
 }
+
+/// A client resets what it has just opened, is answered all the same, and asks again. The engine sees both SYNs, the kernel
+/// what lies between, by which the server is not silent.
+#[test]
+fn a_server_that_answers_a_reset_client_is_not_silent() {
+    const NAT: u8 = 1;
+    let packet = |from_server: bool, flags: u8| Packet {
+        from_server,
+        kind: 2,
+        client: 1,
+        port: HTTP,
+        local: 0,
+        flags,
+        len: 0,
+        ttl: 64,
+        shape: 2,
+        gso: 0,
+    };
+    let packets = [(false, SYN), (false, RST), (true, SYN | ACK), (false, SYN)];
+    let data = packets.map(|(from_server, flags)| packet(from_server, flags).bytes());
+    let data = [&[NAT][..], &data.concat()].concat();
+    for reach in [Reach::Everything, Reach::Established, Reach::Guard] {
+        exercise_handed_over(uvs_modes::BUILTIN, &data, reach);
+    }
+}

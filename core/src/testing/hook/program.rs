@@ -273,7 +273,7 @@ impl Entry {
         let before = TcpState::from_number(tracked.state);
         let asked = flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN);
         let answers = output && before == TcpState::SynRecv && asked == flag::SYN | flag::ACK;
-        if answers && seen.client_packets == 0 && seen.answered.is_none() {
+        if answers && seen.answered.is_none() {
             seen.answered = Some(now);
         }
         tracked.no_output &= !output;
