@@ -142,9 +142,12 @@ INLINE u32 track(struct control *c, const struct packet *p, const struct segment
 		if (*move & MOVE_SYNCHRONIZED && e->receiver && e->sender && ends(s->flags) &&
 		    !near(e->receiver, s->seq))
 			return UP_WINDOW;
-		if (flags & FLAG_OPENING && direction == OUTPUT && state == STATE_SYN_RECV &&
-		    (s->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK)
-			return UP_REOPEN;
+		if (direction == OUTPUT && state == STATE_SYN_RECV) {
+			if (s->flags & TCP_RST)
+				return UP_REFUSED;
+			if (flags & FLAG_OPENING && (s->flags & (TCP_ACK | TCP_SYN)) == TCP_ACK)
+				return UP_REOPEN;
+		}
 	}
 	if (proven)
 		seen |= FLAG_PROVEN;

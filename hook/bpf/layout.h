@@ -154,6 +154,7 @@ MAP(cells);
 #define UP_MALFORMED 20
 #define UP_BUSY 21     /* its state was changed elsewhere at the same time */
 #define UP_STATE 22    /* its state would change, which the kernel's programs cannot do */
+#define UP_REFUSED 23  /* the server answers a SYN with a RST */
 
 /* ((strict * 3 + direction) * 5 + event) * 11 + state -> next state, and MOVE_*. */
 #define STATES 11

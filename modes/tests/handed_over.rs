@@ -167,12 +167,10 @@ fn a_flow_follows_its_servers_encapsulation() {
     }
 }
 
-/// A client resets what it has just opened, is answered all the same, and asks again. The engine sees both SYNs, the kernel
-/// what lies between, by which the server is not silent.
-#[test]
-fn a_server_that_answers_a_reset_client_is_not_silent() {
+/// What a client and a server of NAT say to each other, each an end and flags, makes no difference.
+fn no_difference(way: u8, said: &[(bool, u8)]) {
     const NAT: u8 = 1;
-    let packet = |from_server: bool, flags: u8| Packet {
+    let packet = |&(from_server, flags): &(bool, u8)| Packet {
         from_server,
         kind: 2,
         client: 1,
@@ -184,10 +182,33 @@ fn a_server_that_answers_a_reset_client_is_not_silent() {
         shape: 2,
         gso: 0,
     };
-    let packets = [(false, SYN), (false, RST), (true, SYN | ACK), (false, SYN)];
-    let data = packets.map(|(from_server, flags)| packet(from_server, flags).bytes());
-    let data = [&[NAT][..], &data.concat()].concat();
+    let said = said.iter().flat_map(|one| packet(one).bytes());
+    let data: Vec<u8> = std::iter::once(NAT | way).chain(said).collect();
     for reach in [Reach::Everything, Reach::Established, Reach::Guard] {
         exercise_handed_over(uvs_modes::BUILTIN, &data, reach);
     }
+}
+
+/// A client resets what it has just opened, is answered all the same, and asks again. The engine sees both SYNs, the kernel
+/// what lies between, by which the server is not silent.
+#[test]
+fn a_server_that_answers_a_reset_client_is_not_silent() {
+    let (client, server) = (false, true);
+    no_difference(
+        0,
+        &[
+            (client, SYN),
+            (client, RST),
+            (server, SYN | ACK),
+            (client, SYN),
+        ],
+    );
+}
+
+/// A client that has sent to a silent server asks again, and sends a segment that no state allows: nobody has refused it.
+#[test]
+fn a_client_that_spoils_its_own_handshake_is_not_refused() {
+    const TO_ANOTHER_PORT: u8 = 0x80;
+    let said = [SYN, ACK, FIN | ACK, SYN, 0].map(|flags| (false, flags));
+    no_difference(TO_ANOTHER_PORT, &said);
 }

@@ -111,10 +111,13 @@ fn refused(frame: &Frame<'_>, packet: &Packet, at: &Standpoint) -> Option<Up> {
     if at.stateless && moves(flags, at) {
         return Some(Up::State);
     }
-    let awaited = at.tracked.state == TcpState::SynRecv as u8;
-    let asked = flags & (flag::ACK | flag::SYN | flag::RST);
-    if at.has_local && at.side == Side::Server && awaited && asked == flag::ACK {
-        return Some(Up::Reopen);
+    if at.side == Side::Server && at.tracked.state == TcpState::SynRecv as u8 {
+        if flags & flag::RST != 0 {
+            return Some(Up::Refused);
+        }
+        if at.has_local && flags & (flag::ACK | flag::SYN) == flag::ACK {
+            return Some(Up::Reopen);
+        }
     }
     let expects = match at.side {
         Side::Client => (at.tracked.server_expects, at.tracked.client_expects),

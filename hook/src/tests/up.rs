@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use uvs_core::flow::Protocol;
-use uvs_core::offload::{Hook as _, Orders, ServerCell, Up};
+use uvs_core::offload::{Hook as _, Orders, ServerCell, Taken, Tracked, Up};
+use uvs_core::tcp::TcpState;
 use uvs_core::testing::packets::{PacketBuilder, tcp, udp};
 use uvs_core::time::Instant;
-use uvs_core::wire::tcp::flag::{ACK, SYN};
+use uvs_core::wire::tcp::flag::{ACK, RST, SYN};
 
 use super::direct::{Direct, end, end_of, hop, nat};
 use super::load::small;
@@ -90,6 +91,23 @@ fn what_a_short_packet_was_padded_with_is_not_sent_on() {
 }
 
 #[test]
+fn a_servers_refusal_comes_up() {
+    inside(|net| {
+        let [client, _, server] = ends();
+        let mut d = Direct::new(net);
+        d.take(Taken {
+            tracked: Tracked {
+                state: TcpState::SynRecv as u8,
+                ..Tracked::default()
+            },
+            ..nat(3, 11, Protocol::Tcp, ends())
+        });
+        let refusal = tcp(server, client, RST | ACK).seq(0, 101).frame();
+        d.comes_up(Up::Refused, &refusal, Arrival::default());
+    });
+}
+
+#[test]
 fn what_the_engine_changed_comes_up_at_once() {
     inside(|net| {
         let mut d = Direct::new(net);
@@ -128,7 +146,7 @@ fn what_the_engine_changed_comes_up_at_once() {
             ..Orders::default()
         });
         d.comes_up(Up::Stale, &frame, plain);
-        d.take(uvs_core::offload::Taken { ways: 1, ..taken });
+        d.take(Taken { ways: 1, ..taken });
         assert!(d.is_taken(&frame));
 
         d.order(end_of(&taken));

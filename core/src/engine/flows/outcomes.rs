@@ -87,6 +87,11 @@ fn asks(packet: &Packet) -> bool {
     matches!(packet.transport, Transport::Tcp { flags, .. } if flags & flag::SYN != 0)
 }
 
+/// Whether a server's packet refuses one.
+fn resets(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & flag::RST != 0)
+}
+
 impl Flows {
     /// A server's handshake has ended so.
     pub(super) fn note_outcome(&mut self, now: Instant, place: u32, outcome: Outcome) {
@@ -107,12 +112,18 @@ impl Flows {
         self.note_outcome(now, place, Outcome::Silent);
     }
 
-    /// A packet has moved a connection on from what it was: its server may have refused it.
-    pub(super) fn note_refused(&mut self, at: Instant, id: ConnId, before: Standing) {
+    /// A packet of a server's has moved a connection on from what it was: where that is a RST, it may have refused it.
+    pub(super) fn note_refused(
+        &mut self,
+        at: Instant,
+        id: ConnId,
+        packet: &Packet,
+        before: Standing,
+    ) {
         let c = self.conns.get_mut(id);
         let mut was = *c;
         was.state = before.state;
-        if c.state == TcpState::Close as u8 && waits(&was) {
+        if resets(packet) && waits(&was) {
             c.flags |= conn::MEASURED;
             let place = c.backend;
             self.note_outcome(at, place, Outcome::Reset);

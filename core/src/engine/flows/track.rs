@@ -58,7 +58,10 @@ impl Flows {
         let control = c.control;
         let stays = c.state == before.state && rank == c.link.rank();
         if !stays || active == c.has(conn::INACTIVE) {
-            self.move_on(by.now, id, (active, rank), before);
+            self.move_on(id, (active, rank), before);
+            if output {
+                self.note_refused(by.now, id, packet, before);
+            }
         }
         if proven && control != NONE {
             self.assure_template(ConnId(control));
@@ -67,13 +70,7 @@ impl Flows {
     }
 
     /// A connection whose state has been set counts as something else by that, or is given up more or less willingly.
-    fn move_on(
-        &mut self,
-        now: Instant,
-        id: ConnId,
-        (active, rank): (bool, Rank),
-        before: Standing,
-    ) {
+    fn move_on(&mut self, id: ConnId, (active, rank): (bool, Rank), before: Standing) {
         let c = self.conns.get_mut(id);
         if active == c.has(conn::INACTIVE) {
             c.flags ^= conn::INACTIVE;
@@ -81,7 +78,6 @@ impl Flows {
         self.conns.set_rank(id, rank);
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);
-            self.note_refused(now, id, before);
         }
     }
 }

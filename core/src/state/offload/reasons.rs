@@ -78,6 +78,8 @@ reasons! {
             "Its connection was moved by another CPU at the same time."
         State "state"
             "It would move its connection's state, which the programs of this kernel cannot do."
+        Refused "refused"
+            "The server answers a SYN with a RST, which is counted of it."
     }
 }
 

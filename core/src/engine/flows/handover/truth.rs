@@ -169,10 +169,6 @@ impl Flows {
         }
         if Standing::of(self.conns.get(id)) != before {
             self.changed(id, before);
-            // One that was established in between was not refused.
-            if !seen.proven {
-                self.note_refused(seen.last, id, before);
-            }
         }
         if seen.proven && control != NONE {
             self.assure_template(ConnId(control));
