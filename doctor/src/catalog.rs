@@ -339,6 +339,10 @@ checks! {
         "a DR or IPIP server has a default route of the VIP's family"
         "its replies go straight to the clients: those beyond its own networks get none. A host may well have one of IPv4 and none of IPv6"
         "ip -6 route add default via ROUTER"
+    RsUdpAnswers "rs_udp_answers" Server Note
+        "UDP programs of a DR or IPIP server listen on the VIP"
+        "a client takes an answer only from the VIP, which it asked; a program that listens on all addresses answers from another of the server's, unless it asks for the address with IP_PKTINFO, which cannot be seen from outside. Have it listen on the VIP, or look at the source of what it sends (docs/real-servers.md#udp)"
+        "tcpdump -ni any udp src port PORT"
     RsTunnelMss "rs_tunnel_mss" Server Warning
         "an IPIP server asks clients for segments that leave room for the outer header"
         "clients' full-sized segments do not fit into the tunnel; where ICMP 3/4 (IPv6: packet too big) is filtered large uploads hang"

@@ -1,5 +1,7 @@
 //! Pitfalls of a real server, found on the server itself.
 
+use std::net::UdpSocket;
+
 use uvs_lab::{Mode, Options};
 
 use crate::doctor_lab::DoctorLab;
@@ -67,6 +69,27 @@ fn ipip() {
         all.push(("rs_tunnel", gone.as_str()));
     }
     cases(Mode::Ipip, "--role rs", &all);
+}
+
+#[test]
+fn a_udp_program_on_all_addresses() {
+    let doctor_lab = DoctorLab::new(Mode::Dr, Options::default());
+    let server = &doctor_lab.lab.servers[0].host;
+    let listen = |address: &str| {
+        let bound = server.enter(|| UdpSocket::bind((address, 53)));
+        bound.expect("the namespace is there").expect("port 53")
+    };
+    let asked = || doctor_lab.ask(server, "--role rs --only rs_udp_answers");
+    let id = "rs_udp_answers";
+    assert!(asked().of(id).is_none());
+    let everywhere = listen("0.0.0.0");
+    let told = asked();
+    let remedy = told.of(id).expect("it is on all addresses");
+    assert_eq!(remedy.command, "tcpdump -ni any udp src port 53");
+    assert_eq!(told.code, Some(0), "a note is no error");
+    drop(everywhere);
+    let _on_vip = listen("192.168.0.38");
+    assert!(asked().of(id).is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod find;
 mod routes;
+mod udp;
 
 use std::net::IpAddr;
 
@@ -54,6 +55,7 @@ const fn checks_of(mode: Mode) -> &'static [Check] {
             Check::RsVipProxied,
             Check::RsVipNetwork,
             Check::RsNoWayBack,
+            Check::RsUdpAnswers,
             Check::VipDuplicate,
         ],
         Mode::Ipip => &[
@@ -68,6 +70,7 @@ const fn checks_of(mode: Mode) -> &'static [Check] {
             Check::RsVipProxied,
             Check::RsVipNetwork,
             Check::RsNoWayBack,
+            Check::RsUdpAnswers,
             Check::RsTunnelMss,
         ],
         Mode::Nat => &[Check::RsNatVip, Check::RsDefaultRoute],
@@ -100,6 +103,7 @@ pub(super) fn examine(
                 Check::VipDuplicate => duplicate(host, &vips),
                 Check::RsTunnelMss => routes::segments(host, &vips),
                 Check::RsNoWayBack => routes::back(host, &vips),
+                Check::RsUdpAnswers => udp::answers(host, &vips),
                 Check::RsLocalRoute => routes::local(host, request),
                 _ => Ok(of_check(check, &found, &vips)),
             };
