@@ -29,6 +29,23 @@ pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::
     check(ret).map(drop)
 }
 
+/// From so many bytes on a piece of memory is asked of the host by itself, and goes back to it when it is freed: glibc
+/// begins with this (mallopt(3)), and raises it to what was freed last.
+#[cfg(target_env = "gnu")]
+const LARGE: i32 = 128 << 10;
+
+/// Keeps large pieces out of the heap, where what lives longer would come to lie behind them. To be called once, before
+/// there are threads.
+#[cfg(target_env = "gnu")]
+pub fn keep_large_apart() {
+    // SAFETY: it takes two numbers and changes only where what is allocated from now on lies.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
+/// As above; other C libraries do so by themselves, or cannot.
+#[cfg(not(target_env = "gnu"))]
+pub const fn keep_large_apart() {}
+
 /// Gives memory that was freed back to the host, which the allocator else keeps for the process (malloc_trim(3)). It
 /// takes some milliseconds where there is much; a thread that allocates meanwhile waits for part of that.
 #[cfg(target_env = "gnu")]

@@ -57,6 +57,7 @@ type Failure = (String, u8);
 /// Runs the daemon. What it says goes through the log, which cannot hold it up; where it is to take over from another,
 /// that hears as well why it does not.
 pub(crate) fn main(args: Args) -> ExitCode {
+    uvs_forwarder::sys::keep_large_apart();
     let log = Log::start(args.log_json);
     let predecessor = match Predecessor::from_env() {
         Ok(predecessor) => predecessor.map(Arc::new),

@@ -14,9 +14,8 @@ use super::{Daemon, derive};
 
 /// Services that are gone at once after which memory is given back to the host,
 const MANY: usize = 1000;
-/// and so many rounds later, when all copies have gone too: what was counted goes within two seconds, and the text of the
-/// last scrape with the next.
-const ROUNDS: u32 = 10;
+/// and so many rounds later, when all copies have gone too: what was counted goes within two seconds.
+const ROUNDS: u32 = 5;
 
 impl Daemon {
     /// The answer to what a client waits for: each question's is the [`Answers`] of this daemon.
