@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use uvs_core::offload::Reach;
+use uvs_core::snapshot::Sysctls;
 use uvs_core::testing::exercise::{exercise_handed_down, exercise_handed_over};
 use uvs_core::wire::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
@@ -211,4 +212,21 @@ fn a_client_that_spoils_its_own_handshake_is_not_refused() {
     const TO_ANOTHER_PORT: u8 = 0x80;
     let said = [SYN, ACK, FIN | ACK, SYN, 0].map(|flags| (false, flags));
     no_difference(TO_ANOTHER_PORT, &said);
+}
+
+/// What `expire_nodest_conn` ends is what is left when a server goes, not what was left before it was set: not by the next
+/// engine either.
+#[test]
+fn a_removed_servers_connection_outlives_the_engine() {
+    let [direct, udp_service, no_servers, a_second] = [0, 1, 0, 50];
+    let datagram = [1, 0, 0, 0, DNS, 0, 64, 2];
+    let sysctl = Sysctls::NAMES
+        .iter()
+        .position(|n| *n == "expire_nodest_conn");
+    let sysctl = u8::try_from(sysctl.expect("it is one")).expect("they are few");
+    let rest = [7, udp_service, no_servers, 0, 6, sysctl, 1, 5, 0, a_second];
+    let data: Vec<u8> = [&[direct][..], &datagram, &rest].concat();
+    for each in 1..4 {
+        exercise_handed_down(uvs_modes::BUILTIN, &data, each, None);
+    }
 }

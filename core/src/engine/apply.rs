@@ -64,7 +64,7 @@ impl<R: Recorder> Engine<R> {
         let touched = self.flows.apply(&self.desired, &self.catalog, change);
         let access = &self.desired.snapshot().access;
         if touched.released || !Arc::ptr_eq(access, &before.access) {
-            self.upkeep.begin_sweep(&self.flows);
+            self.upkeep.begin_sweep(&self.flows, touched.released);
         }
         self.upkeep.configure(self.desired.sysctls());
         self.flows.set_telling(self.desired.telling());

@@ -84,7 +84,10 @@ impl<R: Recorder> Engine<R> {
         match server.teardown.on_removal {
             OnRemoval::Tell => Some(true),
             OnRemoval::Drop => Some(false),
-            OnRemoval::Keep => (self.desired.sysctls().expire_nodest_conn != 0).then_some(false),
+            OnRemoval::Keep => {
+                let expires = self.desired.sysctls().expire_nodest_conn != 0;
+                (expires && self.upkeep.sweep_releases()).then_some(false)
+            }
         }
     }
 }

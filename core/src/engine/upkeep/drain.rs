@@ -38,7 +38,7 @@ impl Upkeep {
             timed_out |= matches!(happened, Some(EventKind::TimedOut(_)));
         }
         if timed_out {
-            self.begin_sweep(flows);
+            self.begin_sweep(flows, false);
         }
         self.set_drain_timer(now + LOOK, flows);
     }

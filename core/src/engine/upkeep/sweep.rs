@@ -14,14 +14,23 @@ pub(super) struct Sweep {
     at: u32,
     /// Places that are still to be looked at.
     left: u32,
+    /// Whether a server has left that lets its connections go.
+    releases: bool,
 }
 
 impl Upkeep {
     /// Connections have to end: a walk begins, or begins again. It goes round twice from where it is, for
-    /// templates wait until what they control has ended.
-    pub(in crate::engine) fn begin_sweep(&mut self, flows: &Flows) {
+    /// templates wait until what they control has ended. `releases`: a server has left that lets its connections go.
+    pub(in crate::engine) fn begin_sweep(&mut self, flows: &Flows, releases: bool) {
+        self.sweep.releases = releases || self.sweep_releases();
         self.sweep.left = 2 * flows.table().places();
         self.timers.set(Timer::Sweep, Some(Instant::ZERO));
+    }
+
+    /// Whether the walk is one for servers that have left: only then does the kernel look for their connections
+    /// (`ip_vs_expire_nodest_conn_flush`).
+    pub(in crate::engine) fn sweep_releases(&self) -> bool {
+        self.sweep.left > 0 && self.sweep.releases
     }
 
     /// The place in the table that is looked at next, `None` where the walk is over.
