@@ -9,6 +9,9 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 RUNNER := CARGO_TARGET_$(HOST)_RUNNER="$(abspath $(TARGET))/debug/uvs lab exec"
 endif
 
+# Where `make deb` puts what it makes.
+DEBS := $(abspath $(TARGET))/deb/packages
+
 FUZZ_SECONDS ?= 600
 # What the daemons of the lab's tests did with their frames, a line each.
 FRAMES := $(abspath $(TARGET))/lab-frames
@@ -26,7 +29,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deps test test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
+.PHONY: help build demo deb deps test test-deb test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +39,16 @@ deps: ## see that the programs the tests run are there; as root, install what la
 
 build: ## build release/uvs, and the library beside it for keepalived and others
 	cargo build --release -p uvs -p uvs-ipvs-preload
+
+deb: ## make the Debian packages uvs, uvs-ipvsadm and uvs-dev, in target/deb/packages
+	@packaging/deb.sh $(DEBS)
+
+test-deb: ## those packages under lintian, and on a machine that systemd boots: installed, upgraded, removed; needs root
+	@lab/deps.sh deb
+	cargo build -p uvs -p uvs-ipvs-preload
+	@rm -rf $(DEBS)
+	@$(MAKE) --no-print-directory deb
+	UVS_DEBS=$(DEBS) cargo test -p uvs --test packages
 
 demo: ## build, and show the four modes on real traffic in a lab of network namespaces
 	@lab/deps.sh demo

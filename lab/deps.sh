@@ -4,6 +4,7 @@
 #   lab/deps.sh demo    what `make demo` needs
 #   lab/deps.sh test    what `make test` and `make bench` need besides
 #   lab/deps.sh bench   what `make bench-side` needs besides
+#   lab/deps.sh deb     what `make test-deb` needs besides; without them `make test` leaves out what they judge, and says so
 #
 # As root it installs what is missing through apt, and asks apt for nothing else; otherwise it names what to
 # install and fails. The packages are those of lab/src/tools.rs.
@@ -14,15 +15,17 @@ PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
 DEMO="bash:bash curl:curl ethtool:ethtool ip:iproute2 nft:nftables nginx:nginx-light"
-TEST="iperf3:iperf3 jq:jq /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
+TEST="dpkg-shlibdeps:dpkg-dev /lib/systemd/systemd:systemd man:man-db strip:binutils iperf3:iperf3 jq:jq /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
 BENCH="haproxy:haproxy"
+DEB="fish:fish lintian:lintian mandoc:mandoc zsh:zsh"
 TRIES=3
 
 case "${1-}" in
 demo) WANTED=$DEMO ;;
 test) WANTED="$DEMO $TEST" ;;
 bench) WANTED="$DEMO $TEST $BENCH" ;;
-*) echo "usage: $0 demo|test|bench" >&2 && exit 2 ;;
+deb) WANTED="$DEMO $TEST $DEB" ;;
+*) echo "usage: $0 demo|test|bench|deb" >&2 && exit 2 ;;
 esac
 
 # An ipvsadm in PATH may be a link to uvs, so Debian's is looked for where it lies.

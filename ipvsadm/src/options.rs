@@ -283,6 +283,20 @@ mod tests {
 
     /// A new method's words might be another option's.
     #[test]
+    fn the_manual_page_has_every_option() {
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let page = page.join("../packaging/man/ipvsadm.8");
+        let page = std::fs::read_to_string(page).expect("the page");
+        for row in options() {
+            let long = format!("\\fB\\-\\-{}\\fR", row.long.replace('-', "\\-"));
+            assert!(page.contains(&long), "--{}", row.long);
+            for short in row.short {
+                assert!(page.contains(&format!("\\fB\\-{short}\\fR")), "-{short}");
+            }
+        }
+    }
+
+    #[test]
     fn no_spelling_is_two_options() {
         let mut longs: Vec<&str> = options().map(|row| row.long).collect();
         let mut shorts: Vec<char> = options().flat_map(|row| row.short).copied().collect();

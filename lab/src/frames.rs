@@ -75,7 +75,7 @@ impl Totals {
 
 impl Frames {
     /// Reads what the daemon said, and adds up by itself.
-    pub(crate) fn read(json: &str) -> Result<Self> {
+    pub fn read(json: &str) -> Result<Self> {
         let wrong = |e: serde_json::Error| Error::Wrong(format!("uvs show drops -o json: {e}"));
         let frames: Self = serde_json::from_str(json).map_err(wrong)?;
         frames.check().map_err(Error::Wrong)?;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::RsError;
 
-/// Where state lies unless `$UVS_STATE_DIR` says otherwise: gone with the next boot, as the settings are.
-const STATE_DIR: &str = "/run/uvs";
+/// Where state lies unless `$UVS_STATE_DIR` says otherwise: gone with the next boot, as the settings are. Not in /run/uvs, which
+/// belongs to the user that the daemon runs as: what root reads back to undo must be root's.
+const STATE_DIR: &str = "/run/uvs-rs";
 
 /// This network namespace's state file with this ending.
 pub(super) fn state_file(ending: &str) -> Result<PathBuf, RsError> {

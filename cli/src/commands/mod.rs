@@ -10,6 +10,7 @@ use uvs_core::access::Action;
 mod access;
 pub(crate) mod check;
 mod columns;
+mod completions;
 mod daemon;
 mod doctor;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub(crate) mod ipvsadm;
 #[cfg(feature = "lab")]
 pub(crate) mod lab;
 mod latency;
+mod man;
 mod mark;
 mod output;
 mod plugin;
@@ -92,6 +94,11 @@ enum Command {
     Sysctl(sysctl::Args),
     /// Explain why a packet goes where it goes: a made-up one, captured ones, or live ones
     Trace(trace::Args),
+    /// Print what a shell sources to complete this command line
+    Completions(completions::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
     /// Try it: a lab of network namespaces with a client, a director and three real servers
     #[cfg(feature = "lab")]
     Lab(lab::Args),
@@ -120,6 +127,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Latency(args) => latency::main(&args),
         Command::Sysctl(args) => sysctl::main(&args),
         Command::Trace(args) => trace::main(&args),
+        Command::Completions(args) => completions::main(&args),
+        Command::Man(args) => man::main(&args),
         #[cfg(feature = "lab")]
         Command::Lab(args) => lab::main(args),
     }

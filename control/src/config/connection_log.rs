@@ -9,7 +9,7 @@ use uvs_core::service::{ConnectionLog, ServiceSpec};
 use super::fields::{Fields, Value};
 use super::schema::MAX_SOCKET;
 
-const KEYS: &[&str] = &["to", "starts", "queue"];
+pub(super) const KEYS: &[&str] = &["to", "starts", "queue"];
 /// Lines that may wait for the disk, of each worker; a million are some 200 MB.
 const QUEUE: RangeInclusive<i64> = 64..=1 << 20;
 /// What `to` may be.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::fields::{Fields, Value};
 use crate::protocol::HookMode;
 
-const KEYS: &[&str] = &["mode", "connections", "heartbeat", "pins"];
+pub(super) const KEYS: &[&str] = &["mode", "connections", "heartbeat", "pins"];
 /// Connections that the kernel may forward at a time; beyond some millions its memory ends first.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1 << 22;
 /// Seconds for which the kernel keeps its part without a daemon: time to start one again, and no eternity for

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::fields::Fields;
 
-const KEYS: &[&str] = &["address", "max_backends", "compat"];
+pub(super) const KEYS: &[&str] = &["address", "max_backends", "compat"];
 /// Where metrics are served unless something else is said.
 const DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9650));
 /// Real servers with series of their own, unless something else is said: about 75000 series.

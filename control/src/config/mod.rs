@@ -18,6 +18,7 @@ mod own;
 mod persistence;
 mod place;
 mod plugins;
+pub mod reference;
 mod schema;
 mod server;
 mod service;

@@ -8,7 +8,7 @@ use uvs_core::service::Persistence;
 
 use super::fields::Value;
 
-const KEYS: &[&str] = &["timeout", "netmask"];
+pub(super) const KEYS: &[&str] = &["timeout", "netmask"];
 
 /// Seconds: up to 31 days, as `ipvsadm -p` takes.
 const SECONDS: RangeInclusive<i64> = 1..=2_678_400;

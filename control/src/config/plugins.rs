@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::fields::{Fields, Value};
 use crate::plugins::{PluginSettings, Schedulers};
 
-const KEYS: &[&str] = &["directory", "max_faults", "load"];
+pub(super) const KEYS: &[&str] = &["directory", "max_faults", "load"];
 
 /// Faults, 0 = any number.
 const MAX_FAULTS: RangeInclusive<i64> = 0..=u32::MAX as i64;

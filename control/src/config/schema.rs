@@ -18,7 +18,7 @@ use super::{
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "interfaces",
     "own_vips",
     "socket",
@@ -40,8 +40,8 @@ const KEYS: &[&str] = &[
     "sync",
     "service",
 ];
-const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
-const TIMEOUT_KEYS: &[&str] = &["tcp", "tcp_fin", "udp"];
+pub(super) const LIMIT_KEYS: &[&str] = &["connections", "local_ports", "fragment_bytes"];
+pub(super) const TIMEOUT_KEYS: &[&str] = &["tcp", "tcp_fin", "udp"];
 
 /// Connections in the table (see [`Limits::connections`]).
 const CONNECTIONS: RangeInclusive<i64> = 1..=1 << 24;

@@ -8,7 +8,7 @@ use uvs_core::service::{Forwarding, ServerSpec, Tunnel, TunnelChecksum, TunnelKi
 use super::fields::{Fields, Value};
 use super::{address, modes};
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "address",
     "weight",
     "mode",
@@ -16,7 +16,7 @@ const KEYS: &[&str] = &[
     "lower_threshold",
     "tunnel",
 ];
-const TUNNEL_KEYS: &[&str] = &["kind", "port", "checksum"];
+pub(super) const TUNNEL_KEYS: &[&str] = &["kind", "port", "checksum"];
 
 /// Weights and thresholds, as ipvsadm takes them.
 const INT: RangeInclusive<i64> = 0..=i32::MAX as i64;

@@ -18,7 +18,7 @@ use super::{
 use crate::access::Configured;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "tcp",
     "udp",
     "sctp",

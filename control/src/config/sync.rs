@@ -8,8 +8,8 @@ use super::fields::{Fields, Value};
 use super::schema::interface_name;
 use crate::protocol::{SyncRequest, SyncRole};
 
-const ROLES: &[&str] = &["master", "backup"];
-const KEYS: &[&str] = &[
+pub(super) const ROLES: &[&str] = &["master", "backup"];
+pub(super) const KEYS: &[&str] = &[
     "interface",
     "syncid",
     "maxlen",
