@@ -22,7 +22,10 @@ use crate::library;
 /// The longest version or description that is shown, in bytes.
 const TEXT_MAX: usize = 200;
 
-/// What a program says that can load none (the feature `load`).
+/// Whether this program can load any (the feature `load`).
+pub const CAN_LOAD: bool = cfg!(feature = "load");
+
+/// What a program says that can load none.
 pub const NO_PLUGINS: &str = "this build has no plugins: it is linked statically, and cannot load a library; use one that is not";
 
 /// Why a plugin is refused.

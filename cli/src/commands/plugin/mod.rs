@@ -9,7 +9,7 @@ pub(crate) use self::list::render;
 use std::process::ExitCode;
 
 use uvs_control::protocol::{PluginReloaded, ask};
-use uvs_plugin::host::NO_PLUGINS;
+use uvs_plugin::host::{CAN_LOAD, NO_PLUGINS};
 
 use super::{daemon, output};
 
@@ -39,7 +39,7 @@ struct ReloadArgs {
 }
 
 pub(crate) fn main(args: &Args) -> ExitCode {
-    if cfg!(not(feature = "plugins")) {
+    if !CAN_LOAD {
         eprintln!("uvs plugin: {NO_PLUGINS}");
         return ExitCode::from(super::FAILED);
     }
