@@ -29,7 +29,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build demo deb deps test test-deb test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
+.PHONY: help build static container demo deb deps test test-deb test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,18 @@ test-deb: ## those packages under lintian, and on a machine that systemd boots: 
 	@rm -rf $(DEBS)
 	@$(MAKE) --no-print-directory deb
 	UVS_DEBS=$(DEBS) cargo test -p uvs --test packages
+
+# Linked with musl: glibc's names of hosts (NSS) need its own libraries beside a static program, musl's do not.
+STATIC := $(shell rustc -vV | sed -n 's/^host: \([^-]*\)-.*/\1/p')-unknown-linux-musl
+static: ## build container/uvs, one static program, without plugins and lab; needs the target: rustup target add $(STATIC)
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/$(STATIC)" || { echo "static: no target $(STATIC) here: rustup target add $(STATIC)"; exit 1; }
+	cargo build --release --target $(STATIC) -p uvs --no-default-features
+	@mkdir -p $(TARGET)/container
+	strip -o $(TARGET)/container/uvs $(TARGET)/$(STATIC)/release/uvs
+	@echo "static: $(TARGET)/container/uvs is linked statically and has no plugins"
+
+container: static ## build an image of that, with buildah, which needs neither a daemon nor the network
+	buildah bud --isolation chroot -f packaging/container/Containerfile --target static -t uvs:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) $(TARGET)/container
 
 demo: ## build, and show the four modes on real traffic in a lab of network namespaces
 	@lab/deps.sh demo
@@ -109,8 +121,12 @@ lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@# As a package builds it: without the lab.
+	cargo clippy -p uvs --no-default-features --features plugins -- -D warnings
+	@# As the static build is: without plugins, too.
 	cargo clippy -p uvs --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	@if command -v yamllint >/dev/null; then yamllint -s -c packaging/kubernetes/yamllint.yaml packaging/kubernetes/*.yaml; else echo "lint: packaging/kubernetes is not checked: no yamllint here"; fi
+	@if command -v kubernetes-validate >/dev/null; then kubernetes-validate --strict --quiet packaging/kubernetes/daemonset.yaml; else echo "lint: its schema is not checked: no kubernetes-validate here (pip install kubernetes-validate)"; fi
 	@if command -v cargo-deny >/dev/null; then \
 		echo "cargo deny check licenses bans sources"; \
 		cargo deny --log-level error check licenses bans sources; \

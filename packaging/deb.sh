@@ -39,7 +39,7 @@ DAY=$(date -d "@$SOURCE_DATE_EPOCH" +%F)
 build() {
     BUILT=${CARGO_TARGET_DIR:-$PWD/target}/deb/release
     RUSTFLAGS="--remap-path-prefix=$PWD=/usr/src/uvs --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=/usr/src/crates" \
-        cargo build --locked --release --no-default-features -p uvs -p uvs-ipvs-preload --target-dir "${BUILT%/release}"
+        cargo build --locked --release --no-default-features --features plugins -p uvs -p uvs-ipvs-preload --target-dir "${BUILT%/release}"
 }
 [ -n "$BUILT" ] || build
 
@@ -74,7 +74,7 @@ manual() { # PACKAGE PAGE NAME
 # The texts of what is linked in: their terms ask that they go with the program.
 third_party() {
     sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
-    cargo tree --locked --quiet -p uvs -p uvs-ipvs-preload --no-default-features --edges normal --prefix none --format '{p} {l}' |
+    cargo tree --locked --quiet -p uvs -p uvs-ipvs-preload --no-default-features --features plugins --edges normal --prefix none --format '{p} {l}' |
         sed -n 's/ (\*)$//; s/^\([^ ]*\) v\([^ ]*\)\( (proc-macro)\)\{0,1\} \([^(].*\)$/\1-\2 \4/p' | sort -u |
         while read -r crate terms; do
             printf '== %s: %s\n\n' "$crate" "$terms"

@@ -104,7 +104,7 @@ fn a_repetition_is_shown_beside_the_first_and_all_mistakes_come_at_once() {
    : ^^^^^^^^^
  2 | 
    `----
-  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, deny, allow, deny_file, allow_file, host_firewall, connection_log, hook, workers, worker_cpus, busy_poll, sync, service
+  help: did you mean "interfaces"? keys at the top: interfaces, own_vips, socket, metrics, limits, timeouts, sysctl, plugins, deny, allow, deny_file, allow_file, host_firewall, connection_log, hook, workers, worker_cpus, busy_poll, confinement, sync, service
 
   x service.tcp: service TCP 192.168.0.38:80 twice
    ,-[bad.toml:8:7]

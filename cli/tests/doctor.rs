@@ -4,6 +4,8 @@
 #[path = "support/stand.rs"]
 mod stand;
 
+#[path = "doctor/confined.rs"]
+mod confined;
 #[path = "doctor/director.rs"]
 mod director;
 #[path = "doctor/doctor_lab.rs"]

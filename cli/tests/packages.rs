@@ -19,8 +19,8 @@ use uvs_lab::frames::Frames;
 use uvs_lab::process::output;
 use uvs_lab::{Lab, Mode, Options, tools};
 
-/// What an outsider can see of a process may be as much as the unit lets: CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.
-const CAPABILITIES: u64 = 1 << 12 | 1 << 13 | 1 << 39;
+/// What an outsider can see of a process may be as much as the unit lets: CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON and CAP_BPF.
+const CAPABILITIES: u64 = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39;
 /// What `systemd-analyze security` may say at most, of 10.
 const EXPOSURE: f64 = 2.5;
 

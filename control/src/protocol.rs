@@ -25,7 +25,7 @@ pub use change::Change;
 pub use command::Command;
 pub use frames::{Drops, InterfaceFrames};
 pub use hook::{HookMode, HookPort, HookProgram, HookStatus, HookTier};
-pub use info::{GuardStatus, Info, WorkerInfo, YieldedVip};
+pub use info::{ConfinementStatus, GuardStatus, Info, WorkerInfo, YieldedVip};
 pub use live::{
     ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,
     keep_latest,

@@ -103,6 +103,10 @@ checks! {
         "UVS has CAP_NET_RAW and CAP_NET_ADMIN"
         "without CAP_NET_RAW there is no packet socket and nothing is forwarded; without CAP_NET_ADMIN there is no guard, no neighbour is resolved and super-frames find no buffer"
         "setcap cap_net_raw,cap_net_admin+ep PROGRAM"
+    Confinement "confinement" Director Note
+        "the daemon has given up the capabilities and system calls that it does not need, and no program can give it more"
+        "where it has not, a plugin or whoever gets hold of the daemon may do all that its user may"
+        "uvs run --seccomp on"
     AddressSpace "address_space" Director Error
         "the limit of address space (ulimit -v) has room for rings and connection table"
         "rings and table are allocated in full at the start, and `uvs run` fails there"

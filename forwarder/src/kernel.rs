@@ -31,6 +31,11 @@ impl Version {
         })
     }
 
+    /// Whether whoever is asked about a system call may have it carried out (SECCOMP_USER_NOTIF_FLAG_CONTINUE).
+    pub fn carries_out_what_it_asked(self) -> bool {
+        self >= Self { major: 5, minor: 5 }
+    }
+
     /// Whether its virtio_net_hdr has a word for a super-frame of UDP datagrams (VIRTIO_NET_HDR_GSO_UDP_L4).
     pub fn describes_udp_segments(self) -> bool {
         self >= Self { major: 6, minor: 2 }

@@ -7,7 +7,9 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+#[cfg(feature = "load")]
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -102,6 +104,7 @@ impl From<&Metadata> for Identity {
 /// The bytes of a shared library, out of anybody's reach.
 #[derive(Debug)]
 pub struct Image {
+    #[cfg_attr(not(feature = "load"), expect(dead_code, reason = "for the loader"))]
     copy: OwnedFd,
     path: PathBuf,
     identity: Identity,
@@ -142,6 +145,7 @@ impl Image {
     }
 
     /// A path by which this process reaches the copy, as long as this value lives.
+    #[cfg(feature = "load")]
     pub(crate) fn reachable(&self) -> String {
         format!("/proc/self/fd/{}", self.copy.as_raw_fd())
     }

@@ -4,30 +4,39 @@
 //! say when the last of their code has been left. A new version is loaded beside the old one.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::ptr::null_mut;
 
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
 use uvs_core::narrow;
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_core::time::Instant;
 
-use crate::abi::{
-    ABI, DETERMINISTIC, Entry, NAME_MAX, NONE, PANICKED, Params, SYMBOL, Table, is_name_byte,
-};
+use crate::abi::{ABI, DETERMINISTIC, NAME_MAX, NONE, PANICKED, Params, Table, is_name_byte};
 use crate::fault::Fault;
 use crate::file::{FileError, Image};
 use crate::guest::{self, Export};
+use crate::library;
 
 /// The longest version or description that is shown, in bytes.
 const TEXT_MAX: usize = 200;
 
+/// Whether this program can load any (the feature `load`).
+pub const CAN_LOAD: bool = cfg!(feature = "load");
+
+/// What a program says that can load none.
+pub const NO_PLUGINS: &str = "this build has no plugins: it is linked statically, and cannot load a library; use one that is not";
+
 /// Why a plugin is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// This program can load none.
+    #[error("{path}: {NO_PLUGINS}")]
+    NoPlugins {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its file is.
     #[error(transparent)]
     File(#[from] FileError),
@@ -114,22 +123,7 @@ impl Plugin {
     /// It is not a plugin that this program can run. It stays loaded all the same.
     pub fn load(image: Image) -> Result<Self, LoadError> {
         let path = image.path().to_owned();
-        // Both stay: the library for its code, the image because the loader knows the library by this name.
-        let image = ManuallyDrop::new(image);
-        // SAFETY: an image is of a file that root alone could write, who could replace this program as
-        // well, or of one whose author asked to try it.
-        let library = unsafe { Library::open(Some(image.reachable()), RTLD_NOW | RTLD_LOCAL) };
-        let library = ManuallyDrop::new(library.map_err(|error| LoadError::Loader {
-            why: loader_said(&error, &image.reachable()),
-            path: path.clone(),
-        })?);
-        // SAFETY: the ABI defines this symbol as a function of this type.
-        let entry: Result<Symbol<Entry>, _> = unsafe { library.get(SYMBOL) };
-        let Ok(entry) = entry else {
-            return Err(LoadError::NoSymbol { path });
-        };
-        // SAFETY: as above; it takes nothing and returns a pointer to constant data or null.
-        let table = unsafe { entry() };
+        let table = library::table(image)?;
         // SAFETY: the ABI asks for a table that lives as long as the process, and the library stays.
         unsafe { Self::from_table(table) }.map_err(|source| LoadError::Table { path, source })
     }
@@ -357,13 +351,4 @@ unsafe fn text(text: *const c_char) -> Option<String> {
     let text = text.to_str().ok().filter(|t| t.len() <= TEXT_MAX)?;
     // It is printed in lists, a line each.
     (!text.contains(char::is_control)).then(|| text.to_owned())
-}
-
-/// The loader's words without the private copy's name, which would only puzzle.
-fn loader_said(error: &libloading::Error, copy: &str) -> String {
-    let why = match error {
-        libloading::Error::DlOpen { source } => source.to_string(),
-        other => other.to_string(),
-    };
-    why.replace(&format!("{copy}: "), "")
 }

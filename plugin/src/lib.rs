@@ -19,6 +19,8 @@ pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "host")]
+mod library;
+#[cfg(feature = "host")]
 pub mod supervised;
 
 pub use uvs_core::backend::Backend;

@@ -9,9 +9,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use uvs_control::client::DEFAULT_SOCKET;
-use uvs_control::config::{self, Config, Listen, Metrics, OwnVips, WorkerCount};
+use uvs_control::config::{
+    self, Config, ConfigError, Confinement, Listen, Metrics, OwnVips, Seccomp, WorkerCount,
+};
 use uvs_control::plugins::{PluginSettings, Schedulers};
 use uvs_control::protocol::HookMode;
+use uvs_forwarder::confinement::{self, Wanted};
 use uvs_forwarder::daemon::{self, Options, Placement};
 use uvs_forwarder::log::Log;
 use uvs_forwarder::succession::Predecessor;
@@ -46,6 +49,10 @@ pub(crate) struct Args {
     /// How many workers forward, each on a CPU: 1 to 64, or `auto` for one a CPU [default: the configuration's, $UVS_WORKERS, or 1]
     #[arg(long, value_name = "N|auto")]
     workers: Option<WorkerCount>,
+    /// What becomes of system calls that no director needs: `on` refuses, counts and logs them, `log` only counts and logs
+    /// them, `off` lets them be [default: the configuration's, $UVS_SECCOMP, or on]
+    #[arg(long, value_name = "on|log|off")]
+    seccomp: Option<Seccomp>,
     /// Log as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -58,7 +65,14 @@ type Failure = (String, u8);
 /// that hears as well why it does not.
 pub(crate) fn main(args: Args) -> ExitCode {
     uvs_forwarder::sys::keep_large_apart();
+    let text = args.config.as_deref().map(config::text_of);
+    // Before the first thread, as that is what it holds for.
+    let wanted = confinement(&args, text.as_ref().and_then(|text| text.as_ref().ok()));
+    if let Ok(wanted) = &wanted {
+        confinement::begin(wanted);
+    }
     let log = Log::start(args.log_json);
+    confinement::report();
     let predecessor = match Predecessor::from_env() {
         Ok(predecessor) => predecessor.map(Arc::new),
         Err(e) => {
@@ -67,7 +81,10 @@ pub(crate) fn main(args: Args) -> ExitCode {
         }
     };
     let failed = |e: anyhow::Error| (format!("uvs run: {}", sentence(&e)), FAILED);
-    let options = options(args, &log, predecessor.clone());
+    let options = wanted.and_then(|wanted| {
+        let text = text.transpose();
+        options(args, text, wanted.hook, (&log, predecessor.clone()))
+    });
     match options.and_then(|options| daemon::run(options).map_err(failed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err((why, code)) => {
@@ -80,11 +97,33 @@ pub(crate) fn main(args: Args) -> ExitCode {
     }
 }
 
+/// What is to be given up, by the command line, the file and the environment; and what of it the hook needs first.
+fn confinement(args: &Args, text: Option<&String>) -> Result<Wanted, Failure> {
+    let early = text.map_or_else(config::Early::default, |text| config::early(text));
+    let said = args.seccomp.or(early.confinement.seccomp);
+    let hook = args.hook.or(early.hook.mode);
+    let usage = |mistake| (mistake, USAGE);
+    Ok(Wanted {
+        confinement: Confinement {
+            drops_capabilities: !early.confinement.keeps_capabilities,
+            seccomp: said
+                .map_or_else(|| from_env("UVS_SECCOMP"), Ok)
+                .map_err(usage)?,
+        },
+        hook: hook
+            .map_or_else(|| from_env("UVS_HOOK"), Ok)
+            .map_err(usage)?,
+        pins: early.hook.pins,
+        succeeds: Predecessor::is_there(),
+    })
+}
+
 /// What the command line, the file and the environment ask for.
 fn options(
     args: Args,
-    log: &Log,
-    predecessor: Option<Arc<Predecessor>>,
+    text: Result<Option<String>, ConfigError>,
+    hook: HookMode,
+    (log, predecessor): (&Log, Option<Arc<Predecessor>>),
 ) -> Result<Options, Failure> {
     // What the file names is loaded while it is read, into what the daemon then uses.
     let made = OnceCell::new();
@@ -92,10 +131,13 @@ fn options(
         let make = || Schedulers::configured(settings, args.plugin_dir.as_deref());
         Arc::clone(made.get_or_init(make))
     };
-    let config = match args.config.as_deref().map(|f| config::load(f, &known)) {
-        None => Config::default(),
-        Some(Ok(config)) => config,
-        Some(Err(e)) => {
+    let parse = |text: Option<String>| match (text, &args.config) {
+        (Some(text), Some(file)) => config::parse(&file.display().to_string(), &text, &known),
+        _ => Ok(Config::default()),
+    };
+    let config = match text.and_then(parse) {
+        Ok(config) => config,
+        Err(e) => {
             let in_colour = predecessor.is_none() && std::io::stderr().is_terminal();
             return Err((e.report(in_colour).trim_end().to_owned(), USAGE));
         }
@@ -110,9 +152,6 @@ fn options(
         let why = "uvs run: no interface to run on: name one with `--interface IF`, or `interfaces = [\"IF\"]` in the configuration";
         return Err((why.to_owned(), USAGE));
     }
-    let hook = args.hook.or(config.hook.mode);
-    let hook = hook.map_or_else(|| from_env("UVS_HOOK"), Ok);
-    let hook = hook.map_err(|mistake| (mistake, USAGE))?;
     let socket = args
         .socket
         .or_else(|| config.socket.clone())
@@ -156,15 +195,24 @@ fn sentence(error: &anyhow::Error) -> String {
         let separator = if said.is_empty() { "" } else { ": " };
         said = said + separator + &cause;
     }
-    if error.chain().any(lacks_descriptors) {
+    if error
+        .chain()
+        .any(|cause| is(cause, rustix::io::Errno::ACCESS))
+    {
+        said += confinement::hint().unwrap_or_default();
+    }
+    if error
+        .chain()
+        .any(|cause| is(cause, rustix::io::Errno::MFILE))
+    {
         said += "; this process may open no more: raise its limit (`ulimit -n 1024`, LimitNOFILE= in a unit)";
     }
     said
 }
 
-fn lacks_descriptors(cause: &(dyn std::error::Error + 'static)) -> bool {
+fn is(cause: &(dyn std::error::Error + 'static), errno: rustix::io::Errno) -> bool {
     let cause = cause.downcast_ref::<std::io::Error>();
-    cause.and_then(std::io::Error::raw_os_error) == Some(rustix::io::Errno::MFILE.raw_os_error())
+    cause.and_then(std::io::Error::raw_os_error) == Some(errno.raw_os_error())
 }
 
 /// What a variable of the environment says, which nobody need set.

@@ -44,6 +44,7 @@ fn a_configuration_is_looked_at_without_a_daemon() {
     let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     assert_eq!(told.errors(), 0, "{:#}", told.json);
     let of_a_daemon = [
+        "confinement",
         "vip_unguarded",
         "forward_unguarded",
         "guard_damaged",

@@ -26,9 +26,20 @@ pub(crate) fn c_example(dir: &Path) -> PathBuf {
 
 /// A C plugin with this body of `pick`.
 pub(crate) fn c_plugin(dir: &Path, file: &str, name: &str, version: &str, pick: &str) -> PathBuf {
+    c_plugin_with("", dir, file, (name, version), pick)
+}
+
+/// The same, with lines before all others.
+pub(crate) fn c_plugin_with(
+    before: &str,
+    dir: &Path,
+    file: &str,
+    (name, version): (&str, &str),
+    pick: &str,
+) -> PathBuf {
     let source = dir.join("plugin.c");
     let text = format!(
-        "#include <stdlib.h>\n#include <unistd.h>\n#include \"uvs_scheduler.h\"\n\
+        "{before}#include <stdlib.h>\n#include <unistd.h>\n#include \"uvs_scheduler.h\"\n\
          static int64_t pick(void *state, const struct uvs_flow *flow, const struct uvs_backend *backends, size_t count)\n\
          {{ (void)state; (void)flow; (void)backends; (void)count; {pick} }}\n\
          const struct uvs_scheduler_table *uvs_scheduler(void)\n\

@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod confinement;
 mod connection_log;
 mod error;
 mod fields;
@@ -41,6 +42,7 @@ use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 use crate::access::AllConfigured;
 use crate::plugins::{PluginSettings, Schedulers};
 use crate::protocol::SyncRequest;
+pub use confinement::{Confinement, Confining, Seccomp};
 pub use connection_log::{ConnectionLogging, LogTo};
 pub use error::{ConfigError, Finding};
 pub use hook::Hook;
@@ -106,12 +108,40 @@ pub struct Config {
     pub hook: Hook,
     /// How many workers there are, and where.
     pub workers: Workers,
+    /// What the daemon gives up at its start.
+    pub confinement: Confining,
     /// The sync daemons that run from the start, the master first.
     pub sync: Vec<SyncRequest>,
 }
 
 /// The schedulers that a file with these settings may name.
 pub type Known<'a> = &'a dyn Fn(&PluginSettings) -> Arc<Schedulers>;
+
+/// What of a file a daemon needs before it may have a plugin loaded; mistakes are found by [`parse`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Early {
+    /// What the daemon gives up.
+    pub confinement: Confining,
+    /// How much is given to the kernel.
+    pub hook: Hook,
+}
+
+/// Reads that of a configuration in memory.
+pub fn early(text: &str) -> Early {
+    schema::read_early(text)
+}
+
+/// The text of `path`, for [`early`] and [`parse`]: a pipe can be read but once.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn text_of(path: &Path) -> Result<String, ConfigError> {
+    let text = File::open(path).and_then(read);
+    text.map_err(|source| ConfigError::Unreadable {
+        file: path.display().to_string(),
+        source,
+    })
+}
 
 /// Reads and checks `path`; `known` says which schedulers may be used, and loads plugins for that.
 ///

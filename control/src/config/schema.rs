@@ -12,8 +12,8 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
 use super::{
-    Config, ConnectionLogging, Known, access, connection_log, hook, marks, metrics, own, plugins,
-    service, sync, workers,
+    Config, ConnectionLogging, Early, Known, access, confinement, connection_log, hook, marks,
+    metrics, own, plugins, service, sync, workers,
 };
 use crate::access::AllConfigured;
 use crate::plugins::Schedulers;
@@ -37,6 +37,7 @@ pub(super) const KEYS: &[&str] = &[
     "workers",
     "worker_cpus",
     "busy_poll",
+    "confinement",
     "sync",
     "service",
 ];
@@ -87,11 +88,25 @@ pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>>
         host_firewall: access::host_firewall(&top),
         hook: hook::read(&top),
         workers: workers::read(&top),
+        confinement: confinement::read(&top),
         sync: sync::read(&top),
     };
     match problems.into_inner() {
         none if none.is_empty() => Ok(config),
         problems => Err(problems),
+    }
+}
+
+/// Reads what is needed first. What cannot be read is as if it were not there.
+pub(super) fn read_early(text: &str) -> Early {
+    let Ok(document) = DeTable::parse(text) else {
+        return Early::default();
+    };
+    let problems = Problems::default();
+    let top = Fields::new(document.get_ref(), String::new(), KEYS, &problems);
+    Early {
+        confinement: confinement::read(&top),
+        hook: hook::read(&top),
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
+use uvs_plugin::host::{CAN_LOAD, NO_PLUGINS};
 
 use super::fields::{Fields, Value, suggest};
 use super::marks::{self, Distinct};
@@ -178,7 +179,11 @@ fn scheduler(fields: &Fields<'_>, service: &Value<'_>, known: &Schedulers) -> St
             let names = known.names();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let what = format!("unknown scheduler \"{name}\"");
-            (what, suggest(name, &names, "schedulers"))
+            let mut help = suggest(name, &names, "schedulers");
+            if !CAN_LOAD {
+                help = format!("{help}; {NO_PLUGINS}");
+            }
+            (what, help)
         }
         Err(Unfound::Refused(why)) => {
             let what = format!("the plugin \"{name}\" is refused: {why}");

@@ -36,6 +36,21 @@ fn the_hook_is_what_the_file_says() {
 }
 
 #[test]
+fn what_a_daemon_gives_up_is_read_before_all_else() {
+    let text = "[confinement]\ncapabilities = \"keep\"\nseccomp = \"log\"\n[hook]\nmode = \"off\"";
+    let confining = Confining {
+        keeps_capabilities: true,
+        seccomp: Some(Seccomp::Log),
+    };
+    assert_eq!(check(text).unwrap().confinement, confining);
+    let early = early(&format!("interfaces = 7\n{text}"));
+    let mode = Some(HookMode::Off);
+    assert_eq!((early.confinement, early.hook.mode), (confining, mode));
+    assert_eq!(super::early("nonsense"), Early::default());
+    assert_eq!(Confinement::default().seccomp, Seccomp::On);
+}
+
+#[test]
 fn an_empty_file_is_an_empty_director() {
     assert_eq!(check("").unwrap(), Config::default());
     assert_eq!(check("# nothing yet\n").unwrap(), Config::default());
@@ -522,6 +537,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[hook]\nmode = \"on\"", ":2:8: hook.mode: unknown value \"on\"; known: auto, tier, guard, off"),
     ("", "[hook]\nconnections = 0", ":2:15: hook.connections: 0 is out of range; use a whole number from 1 to 4194304"),
     ("", "[hook]\nheartbeat = 1", ":2:13: hook.heartbeat: 1 is out of range; use a whole number from 2 to 3600"),
+    ("", "[confinement]\nseccomp = \"kill\"", ":2:11: confinement.seccomp: unknown value \"kill\"; known: on, log, off"),
+    ("", "[confinement]\ncapabilities = true", ":2:16: confinement.capabilities: is a boolean; use a string"),
     ("", "[hook]\npins = \"bpf\"", ":2:8: hook.pins: \"bpf\" is not an absolute path; name a directory in a bpffs"),
     (S, "deny = [\"10.0.0.0/40\"]", ":3:9: service.deny: \"10.0.0.0/40\" has no prefix length; use a length from 0 to 32"),
     (S, "allow_file = \"/etc/uvs/a\"", ":3:14: service.allow_file: allows nothing that is not allowed without it"),

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_plugin::fault::Fault;
+use uvs_plugin::host::{CAN_LOAD, NO_PLUGINS};
 use uvs_plugin::supervised::Source;
 
 use directory::{Directory, Library};
@@ -300,6 +301,7 @@ impl Inner {
     fn unknown(&self, name: &str) -> String {
         let known = self.names().join(", ");
         let directory = match &self.directory {
+            _ if !CAN_LOAD => format!("; {NO_PLUGINS}"),
             Some(directory) => {
                 format!("; no plugin in {} is called so", directory.path().display())
             }

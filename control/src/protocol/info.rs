@@ -70,12 +70,34 @@ pub struct Info {
     /// The program in the kernel.
     #[serde(default)]
     pub hook: HookStatus,
+    /// What it has given up; nothing of it from a daemon that does not tell.
+    #[serde(default)]
+    pub confinement: ConfinementStatus,
     /// What its log lacks.
     #[serde(default)]
     pub log: LogLosses,
     /// What the connection log has and lacks.
     #[serde(default)]
     pub connection_log: RecordNumbers,
+}
+
+/// What a daemon has given up, and what it has still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfinementStatus {
+    /// The capabilities that it has.
+    pub capabilities: Vec<String>,
+    /// Those that a program which it starts could have.
+    pub bounding: Vec<String>,
+    /// Whether programs that it starts can give it no rights.
+    pub no_new_privs: bool,
+    /// What was asked for of system calls: `on`, `log`, `off`.
+    pub seccomp: String,
+    /// Whether a filter of system calls is in force, this daemon's or one that it was started with.
+    pub is_filtered: bool,
+    /// System calls that were refused, or with `log` would have been.
+    pub refused: u64,
+    /// What could not be given up, and why, a sentence each.
+    pub kept: Vec<String>,
 }
 
 /// How other programs of the host have treated the guard.

@@ -1,6 +1,7 @@
 //! What UVS needs before it can start: capabilities, room for its memory, nft and the kernel's hook.
 
 use rustix::thread::CapabilitySet;
+use uvs_forwarder::confinement::KEPT;
 use uvs_forwarder::guard::GuardError;
 
 use super::{Director, Made};
@@ -9,6 +10,7 @@ use crate::finding::{Finding, NotMade, Seen};
 
 pub(super) const CHECKS: &[Made] = &[
     (Check::Capabilities, capabilities),
+    (Check::Confinement, confinement),
     (Check::AddressSpace, address_space),
     (Check::NetdevIngress, netdev_ingress),
 ];
@@ -50,6 +52,52 @@ fn capabilities(d: &Director<'_>) -> Result<Seen, NotMade> {
             Check::Capabilities,
             format!("{who} lacks {}", names(without)),
             format!("setcap cap_net_raw,cap_net_admin+ep {}", program.display()),
+        ));
+    }
+    Ok(seen)
+}
+
+/// The daemon's own word is not asked: the kernel knows.
+fn confinement(d: &Director<'_>) -> Result<Seen, NotMade> {
+    let Some(pid) = d.wanted.daemon else {
+        return Err(NotMade("it is a running daemon's".to_owned()));
+    };
+    let status = d.host.read(&format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.strip_prefix(':')).map(str::trim)
+    };
+    let kept = KEPT
+        .iter()
+        .fold(CapabilitySet::empty(), |all, kept| all | kept.set);
+    let more = effective(&status)? - kept;
+    let names: Vec<String> = more
+        .iter_names()
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect();
+    let mut lacks = Vec::new();
+    if !names.is_empty() {
+        lacks.push(format!(
+            "has {}, since confinement.capabilities is \"keep\"",
+            names.join(" ")
+        ));
+    }
+    if field("NoNewPrivs") != Some("1") {
+        lacks.push("may get new privileges by programs".to_owned());
+    }
+    if field("Seccomp") != Some("2") {
+        lacks.push("may make any system call".to_owned());
+    }
+    let mut seen = Seen::default();
+    if lacks.is_empty() {
+        seen.well(format!(
+            "the daemon {pid} has no other capabilities, no way to new privileges, and a filter of system calls"
+        ));
+    } else {
+        seen.wrong(Finding::here(
+            Check::Confinement,
+            format!("the daemon {pid} {}", lacks.join(", ")),
+            format!("uvs run{} --seccomp on", d.wanted.run),
         ));
     }
     Ok(seen)

@@ -7,6 +7,7 @@ use uvs_control::protocol::{Answers, GuardStatus, Info, Refusal, WorkerInfo, ask
 
 use super::Daemon;
 use super::live::nanoseconds;
+use crate::confinement;
 use crate::worker::WorkerStatus;
 
 impl Answers<ask::Info> for Daemon {
@@ -29,6 +30,7 @@ impl Answers<ask::Info> for Daemon {
             yielded_vips: self.yielded.list(&self.interfaces),
             absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
+            confinement: confinement::status(),
             log: self.log_losses(),
             connection_log: self.connection_log.numbers(),
             guard: Some(self.guard_status()),

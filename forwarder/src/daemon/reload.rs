@@ -86,7 +86,7 @@ impl Daemon {
         };
         let (hook, hooked) = (&new.hook, &old.hook);
         let of_hook = |key| [Step::Key("hook"), Step::Key(key)];
-        let fixed: [(&[Step], bool); 13] = [
+        let fixed: [(&[Step], bool); 14] = [
             (&[Step::Key("interfaces")], new.interfaces == old.interfaces),
             (&[Step::Key("socket")], new.socket == old.socket),
             (
@@ -118,6 +118,10 @@ impl Daemon {
             ),
             (&of_hook("heartbeat"), hook.heartbeat == hooked.heartbeat),
             (&of_hook("pins"), hook.pins == hooked.pins),
+            (
+                &[Step::Key("confinement")],
+                new.confinement == old.confinement,
+            ),
         ];
         match fixed.iter().find(|(_, same)| !same) {
             Some((steps, _)) => Err(config::refuse(

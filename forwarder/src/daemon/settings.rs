@@ -1,12 +1,15 @@
 //! What is in force besides services, by the keys of the configuration file: `uvs show config`.
 
 use uvs_control::client::DEFAULT_SOCKET;
-use uvs_control::config::{ConnectionLogging, Hook, HostFirewall, Listen, Metrics, OwnVips};
+use uvs_control::config::{
+    Confinement, ConnectionLogging, Hook, HostFirewall, Listen, Metrics, OwnVips,
+};
 use uvs_control::plugins::DEFAULT_DIRECTORY;
 use uvs_control::protocol::{Answers, HookMode, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
 use super::Daemon;
+use crate::confinement;
 
 impl Answers<ask::Settings> for Daemon {
     fn answer(&mut self, _: ask::Settings) -> Result<Vec<Setting>, Refusal> {
@@ -31,6 +34,7 @@ impl Answers<ask::Settings> for Daemon {
         ));
         all.push(connection_log(self.options.config.connection_log.as_ref()));
         all.extend(hook(&self.options.config.hook, self.options.hook));
+        all.extend(confinement(confinement::wanted()));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {
@@ -109,6 +113,23 @@ fn hook(now: &Hook, mode: HookMode) -> [Setting; 4] {
     ]
 }
 
+fn confinement(now: Confinement) -> [Setting; 2] {
+    let default = Confinement::default();
+    let capabilities = |c: Confinement| if c.drops_capabilities { "drop" } else { "keep" };
+    [
+        setting(
+            "confinement.capabilities",
+            capabilities(now),
+            capabilities(default),
+        ),
+        setting(
+            "confinement.seccomp",
+            now.seccomp.name(),
+            default.seccomp.name(),
+        ),
+    ]
+}
+
 fn setting(key: &str, value: impl ToString, default: impl ToString) -> Setting {
     Setting {
         key: key.to_owned(),
@@ -133,7 +154,9 @@ mod tests {
             metrics(&Metrics::default()),
         ];
         let hook = hook(&Hook::default(), HookMode::default());
-        for setting in defaults.iter().flatten().chain(&hook) {
+        let confinement = confinement(Confinement::default());
+        let confinement = confinement.iter();
+        for setting in defaults.iter().flatten().chain(&hook).chain(confinement) {
             assert_eq!(setting.value, setting.default, "{}", setting.key);
         }
         let fewer = Limits {

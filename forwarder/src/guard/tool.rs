@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::GuardError;
 use super::sets::TABLE;
+use crate::confinement::starter;
 
 /// The table as nft writes it.
 pub(super) fn list(terse: bool) -> Result<String, GuardError> {
@@ -19,15 +20,15 @@ pub(super) fn list(terse: bool) -> Result<String, GuardError> {
 }
 
 pub(super) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, GuardError> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env("PATH", search_path())
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(GuardError::NoNft)?;
+        .stderr(Stdio::piped());
+    let mut child = starter::start(command).map_err(GuardError::NoNft)?;
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(input.as_bytes()) {
             // It has given up reading and will say why.

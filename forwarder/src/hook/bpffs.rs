@@ -29,17 +29,19 @@ pub(crate) enum NoPins {
     Io(PathBuf, io::Error),
 }
 
-/// The directory for this network namespace below `pins`; it is made by whoever pins. Where `pins` is in the usual
-/// place and no bpffs is mounted there, one is, as bpftool would.
+/// Where `pins` is in the usual place and no bpffs is mounted there, mounts one, as bpftool would; says whether it has. It
+/// takes CAP_SYS_ADMIN, which a daemon gives up.
+pub(crate) fn prepare(pins: &Path) -> bool {
+    !is_in_bpffs(pins) && pins.starts_with(USUAL) && Path::new(USUAL).is_dir() && mount_usual()
+}
+
+/// The directory for this network namespace below `pins`; it is made by whoever pins.
 ///
 /// # Errors
-/// There is no bpffs, and none can be mounted.
+/// There is no bpffs.
 pub(crate) fn directory(pins: &Path) -> Result<PathBuf, NoPins> {
     if !is_in_bpffs(pins) {
-        if !pins.starts_with(USUAL) || !Path::new(USUAL).is_dir() || !mount_usual() {
-            return Err(NoPins::NoBpffs(pins.to_owned()));
-        }
-        tracing::info!("no bpffs was mounted on {USUAL}: one is now, and stays");
+        return Err(NoPins::NoBpffs(pins.to_owned()));
     }
     of_namespace(pins).map_err(|e| NoPins::Io(pins.to_owned(), e))
 }

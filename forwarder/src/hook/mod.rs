@@ -20,6 +20,7 @@ use uvs_core::time::Instant;
 use uvs_hook::{Attached, Hook, HookError};
 
 use crate::guard::{Claim, GuardSpec, LOOPBACK, Repairs, Tampering};
+pub(crate) use bpffs::prepare as prepare_pins;
 pub(crate) use leftover::remove as remove_leftover;
 pub use leftover::{LeftoverError, down, show};
 pub(crate) use start::{Interface, NotHooked, Start, Wanted, start};

@@ -27,13 +27,18 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
+    /// Whether a daemon has started this one to take over.
+    pub fn is_there() -> bool {
+        std::env::var_os(VARIABLE).is_some_and(|v| !v.is_empty())
+    }
+
     /// The daemon that has started this one to take over, where one has. The process's standard input, which is the
     /// way to it, is empty from then on.
     ///
     /// # Errors
     /// The host's.
     pub fn from_env() -> io::Result<Option<Self>> {
-        if std::env::var_os(VARIABLE).is_none_or(|v| v.is_empty()) {
+        if !Self::is_there() {
             return Ok(None);
         }
         let stdin = rustix::stdio::stdin();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::channel::{Channel, Heard, MOST};
 use super::estate::{Descriptors, Estate, borrowed, packed};
 use super::{NO_HOOK, READY_WITHIN, SERVES_WITHIN, TAKES_WITHIN, VARIABLE, VERSION, word};
+use crate::confinement::starter;
 use crate::hook::Offer;
 use crate::worker::HandedDown;
 
@@ -92,14 +93,14 @@ impl Successor {
             source,
         };
         let (channel, theirs) = Channel::pair().map_err(failed)?;
-        let child = Command::new(&binary)
+        let mut command = Command::new(&binary);
+        command
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, "1")
             // It has another process id.
             .env_remove("WATCHDOG_PID")
-            .stdin(Stdio::from(theirs))
-            .spawn()
-            .map_err(failed)?;
+            .stdin(Stdio::from(theirs));
+        let child = starter::start(command).map_err(failed)?;
         Ok(Self {
             binary,
             child: Some(child),

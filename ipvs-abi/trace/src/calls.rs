@@ -18,8 +18,8 @@ use uvs_ipvs_carried::{
 };
 
 use crate::daemon::{Daemon, Kind, has_ended, port_of};
-use crate::listener::{Answer, Call, Listener, wait};
 use crate::target::{MOST, Target};
+use uvs_seccomp::{Answer, Call, Listener, wait};
 
 /// How often a call that waits looks whether its caller still does.
 const LOOK: Duration = Duration::from_millis(200);
@@ -136,7 +136,7 @@ impl Calls {
                 let text = self.daemon.ask(Question::File { place });
                 // As in a kernel without IPVS.
                 let text = text.map_err(|_| libc::ENOENT)?;
-                in_memory(&text).map_err(|e| crate::listener::errno(&e))
+                in_memory(&text).map_err(|e| uvs_seccomp::errno(&e))
             }
             What::Option(name) if call.number == libc::SYS_setsockopt => {
                 let length = usize::try_from(call.arguments[4]).unwrap_or(usize::MAX);
@@ -286,7 +286,7 @@ impl Calls {
         let limit = socket_timeout(socket, Timeout::Recv).map_err(Errno::raw_os_error)?;
         let begun = Instant::now();
         while limit.is_none_or(|limit| begun.elapsed() < limit) {
-            let events = wait(socket, Some(LOOK)).map_err(|e| crate::listener::errno(&e))?;
+            let events = wait(socket, Some(LOOK)).map_err(|e| uvs_seccomp::errno(&e))?;
             if events != PollFlags::empty() || !self.listener.waits(call) {
                 return Ok(());
             }

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use uvs_ipvs_carried::{MAX_DATAGRAM, PATIENCE, Question, answer, ask_again, unreachable};
 
-use crate::listener::wait;
+use uvs_seccomp::wait;
 
 /// Whether a connection has ended with no answer left in it.
 pub(crate) fn has_ended(socket: &OwnedFd) -> bool {

@@ -2,30 +2,13 @@
 //! pass what cannot be for IPVS by these, and the rest is looked at by `calls`.
 
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use libc::{c_long, sock_filter, sock_fprog};
+use libc::{c_long, sock_filter};
+use uvs_seccomp::code::{ARCHITECTURE, If, MACHINE, NUMBER, give, high, jump, load, low};
 
 /// Bytes of `struct sockaddr_nl`.
 pub(crate) const NETLINK_ADDRESS: u32 = 12;
-
-/// AUDIT_ARCH_X86_64 and AUDIT_ARCH_AARCH64 (linux/audit.h): a program's calls of another kind are the kernel's.
-#[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: u32 = 0xc000_00b7;
-
-/// Where `struct seccomp_data` has the call's number, the architecture and the arguments.
-const NUMBER: u32 = 0;
-const MACHINE: u32 = 4;
-const ARGUMENTS: u32 = 16;
-
-/// BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_K with JEQ, JGT and JSET, BPF_RET|BPF_K (linux/bpf_common.h).
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const ABOVE: u16 = 0x25;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
 
 /// What an argument must be for the call to be asked about.
 enum Condition {
@@ -61,7 +44,7 @@ const CALLS: &[(c_long, &[Condition])] = &[
 pub(crate) fn program() -> Vec<sock_filter> {
     let mut all = vec![
         load(MACHINE),
-        jump(EQUAL, ARCHITECTURE, 1, 0),
+        jump(If::Equal(ARCHITECTURE), 1, 0),
         give(libc::SECCOMP_RET_ALLOW),
         load(NUMBER),
     ];
@@ -69,7 +52,7 @@ pub(crate) fn program() -> Vec<sock_filter> {
         let mut body: Vec<_> = conditions.iter().flat_map(check).collect();
         body.push(give(libc::SECCOMP_RET_USER_NOTIF));
         let number = u32::try_from(*number).unwrap_or(u32::MAX);
-        all.push(jump(EQUAL, number, 0, distance(body.len())));
+        all.push(jump(If::Equal(number), 0, distance(body.len())));
         all.extend(body);
     }
     all.push(give(libc::SECCOMP_RET_ALLOW));
@@ -83,19 +66,21 @@ fn check(condition: &Condition) -> Vec<sock_filter> {
         Is(argument, values) => {
             let mut code = vec![load(low(argument))];
             let jumps = values.iter().enumerate();
-            code.extend(jumps.map(|(n, value)| jump(EQUAL, *value, distance(values.len() - n), 0)));
+            code.extend(
+                jumps.map(|(n, value)| jump(If::Equal(*value), distance(values.len() - n), 0)),
+            );
             code.push(allow);
             code
         }
         Given(argument) => vec![
             load(low(argument)),
-            jump(ABOVE, 0, 3, 0),
+            jump(If::Above(0), 3, 0),
             load(high(argument)),
-            jump(ABOVE, 0, 1, 0),
+            jump(If::Above(0), 1, 0),
             allow,
         ],
         Without(argument, bits) => {
-            vec![load(low(argument)), jump(ANY_BIT, bits, 0, 1), allow]
+            vec![load(low(argument)), jump(If::AnyBit(bits), 0, 1), allow]
         }
     }
 }
@@ -116,43 +101,8 @@ pub(crate) fn install(program: &[sock_filter]) -> io::Result<OwnedFd> {
 }
 
 fn try_install(program: &[sock_filter]) -> io::Result<OwnedFd> {
-    let program = sock_fprog {
-        len: u16::try_from(program.len()).unwrap_or(0),
-        filter: program.as_ptr().cast_mut(),
-    };
     // A signal would have a call repeated that has been answered: a datagram would be lost.
-    let flags =
-        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    let mode = libc::SECCOMP_SET_MODE_FILTER;
-    // SAFETY: the kernel reads the program, which lives until the call is over.
-    let fd = unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) };
-    let fd = i32::try_from(fd).unwrap_or(-1);
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has opened it, and nothing else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn load(place: u32) -> sock_filter {
-    jump(LOAD, place, 0, 0)
-}
-
-fn give(verdict: u32) -> sock_filter {
-    jump(RETURN, verdict, 0, 0)
-}
-
-fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
-/// Both machines have the low half first.
-fn low(argument: u32) -> u32 {
-    ARGUMENTS + 8 * argument
-}
-
-fn high(argument: u32) -> u32 {
-    low(argument) + 4
+    uvs_seccomp::ask(program, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 }
 
 /// Bodies are a few instructions.

@@ -9,7 +9,6 @@
 mod calls;
 mod daemon;
 mod filter;
-mod listener;
 mod start;
 mod target;
 

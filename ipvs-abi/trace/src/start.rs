@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pid
 
 use crate::calls::Calls;
 use crate::filter::{install, program};
-use crate::listener::Listener;
+use uvs_seccomp::Listener;
 
 /// A program whose calls are answered here.
 pub struct Traced {

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::filter::NETLINK_ADDRESS;
-use crate::listener::{Call, Listener};
+use uvs_seccomp::{Call, Listener};
 
 /// The most bytes that are read of or for a program at once.
 pub(crate) const MOST: usize = 1 << 20;

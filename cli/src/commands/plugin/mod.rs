@@ -9,6 +9,7 @@ pub(crate) use self::list::render;
 use std::process::ExitCode;
 
 use uvs_control::protocol::{PluginReloaded, ask};
+use uvs_plugin::host::{CAN_LOAD, NO_PLUGINS};
 
 use super::{daemon, output};
 
@@ -38,6 +39,10 @@ struct ReloadArgs {
 }
 
 pub(crate) fn main(args: &Args) -> ExitCode {
+    if !CAN_LOAD {
+        eprintln!("uvs plugin: {NO_PLUGINS}");
+        return ExitCode::from(super::FAILED);
+    }
     match &args.action {
         Action::New(args) => new::main(args),
         Action::Check(args) => check::main(args),

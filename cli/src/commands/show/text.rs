@@ -1,6 +1,6 @@
 //! What `uvs show` says in sentences: the sums under the drops, and the daemon itself.
 
-use uvs_control::protocol::{GuardStatus, Info};
+use uvs_control::protocol::{ConfinementStatus, GuardStatus, Info};
 use uvs_core::flow::Addr;
 use uvs_core::numbers::{Ended, LogLosses, RecordNumbers, Totals};
 
@@ -54,6 +54,31 @@ fn guard(status: &GuardStatus) -> String {
     }
 }
 
+/// What the daemon has still, and what was refused.
+fn confinement(status: &ConfinementStatus) -> String {
+    let capabilities = match status.capabilities.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(" "),
+    };
+    let privileges = if status.no_new_privs {
+        "no new privileges"
+    } else {
+        "new privileges by programs"
+    };
+    let calls = match (status.seccomp.as_str(), status.is_filtered) {
+        ("off" | "", false) => "system calls not filtered".to_owned(),
+        ("off" | "", true) => "system calls filtered by what started it".to_owned(),
+        ("log", true) => format!(
+            "seccomp log, {} calls it would have refused",
+            status.refused
+        ),
+        (_, true) => format!("seccomp on, {} calls refused", status.refused),
+        (_, false) => "system calls NOT filtered".to_owned(),
+    };
+    let kept: String = status.kept.iter().map(|why| format!("; {why}")).collect();
+    format!("{capabilities}; {privileges}; {calls}{kept}")
+}
+
 pub(super) fn info_text(info: &Info) -> String {
     let vips = |of: &[Addr]| {
         of.iter()
@@ -80,6 +105,7 @@ pub(super) fn info_text(info: &Info) -> String {
         ("log lines lost", log_losses(info.log)),
         ("connection log", connection_log(info.connection_log)),
         ("hook", hook::in_a_line(&info.hook)),
+        ("confinement", confinement(&info.confinement)),
         ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
     listed(&lines)

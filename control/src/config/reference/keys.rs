@@ -48,6 +48,12 @@ pub(super) const TABLES: &[Table] = &[
         keys: PLUGINS,
     },
     Table {
+        path: "confinement",
+        header: "[confinement]",
+        about: "What the daemon gives up at its start. A change needs a restart or an upgrade.",
+        keys: CONFINEMENT,
+    },
+    Table {
         path: "connection_log",
         header: "[connection_log]",
         about: "Where the connections of services with connection_log = true are logged. A change needs a restart or an upgrade.",
@@ -242,6 +248,21 @@ const PLUGINS: &[Key] = &[
         "a list of files",
         "[]",
         "Plugins to load at the start. Others are found by their name in a service.",
+    ),
+];
+
+const CONFINEMENT: &[Key] = &[
+    key(
+        "capabilities",
+        "\"drop\", \"keep\"",
+        "\"drop\"",
+        "Whether capabilities that a director does not need are given up.",
+    ),
+    key(
+        "seccomp",
+        "\"on\", \"log\", \"off\"",
+        "$UVS_SECCOMP, else \"on\"",
+        "Whether system calls that no director needs are refused, or only told of. uvs run --seccomp overrides it.",
     ),
 ];
 

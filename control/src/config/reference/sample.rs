@@ -77,6 +77,10 @@ const GENERAL: &[Block] = &[
         ],
     ),
     block(
+        "confinement",
+        &[("capabilities", r#""drop""#), ("seccomp", r#""on""#)],
+    ),
+    block(
         "connection_log",
         &[
             ("to", r#""/var/log/uvs/connections.log""#),

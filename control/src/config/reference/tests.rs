@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use uvs_core::snapshot::Sysctls;
 
 use super::super::{
-    connection_log, hook, metrics, persistence, plugins, schema, server, service, sync,
+    confinement, connection_log, hook, metrics, persistence, plugins, schema, server, service, sync,
 };
 use super::{sample, sysctls, tables};
 
@@ -19,6 +19,7 @@ const READ: &[(&str, &[&str])] = &[
     ("timeouts", schema::TIMEOUT_KEYS),
     ("sysctl", Sysctls::NAMES),
     ("plugins", plugins::KEYS),
+    ("confinement", confinement::KEYS),
     ("connection_log", connection_log::KEYS),
     ("hook", hook::KEYS),
     ("sync", sync::ROLES),

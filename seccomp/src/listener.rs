@@ -9,17 +9,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A call that waits for its answer.
 #[derive(Clone, Copy)]
-pub(crate) struct Call {
+pub struct Call {
     /// The kernel's number of the question.
-    pub(crate) id: u64,
+    pub id: u64,
     /// The thread that calls.
-    pub(crate) thread: u32,
-    pub(crate) number: i64,
-    pub(crate) arguments: [u64; 6],
+    pub thread: u32,
+    /// The call's number.
+    pub number: i64,
+    /// What it is handed.
+    pub arguments: [u64; 6],
 }
 
 /// What becomes of it.
-pub(crate) enum Answer {
+pub enum Answer {
     /// The kernel carries it out.
     Kernel,
     /// It gives this.
@@ -31,14 +33,14 @@ pub(crate) enum Answer {
 }
 
 /// Where questions come from: all of the program and of what it starts.
-pub(crate) struct Listener(pub(crate) OwnedFd);
+pub struct Listener(pub OwnedFd);
 
 impl Listener {
     /// The next call; `None` when no process is left.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn next(&self) -> io::Result<Option<Call>> {
+    pub fn next(&self) -> io::Result<Option<Call>> {
         loop {
             let events = wait(&self.0, None)?;
             if !events.contains(PollFlags::IN) {
@@ -67,7 +69,7 @@ impl Listener {
     }
 
     /// Whether the caller still waits. What is known of it by its number holds only where it does.
-    pub(crate) fn waits(&self, call: &Call) -> bool {
+    pub fn waits(&self, call: &Call) -> bool {
         let fd = self.0.as_raw_fd();
         // SAFETY: the kernel reads the number.
         let result =
@@ -76,7 +78,7 @@ impl Listener {
     }
 
     /// Answers a call. One whose caller was killed needs no answer.
-    pub(crate) fn answer(&self, call: &Call, answer: Answer) {
+    pub fn answer(&self, call: &Call, answer: Answer) {
         let (value, errno, flags) = match answer {
             Answer::Kernel => (0, 0, 1),
             Answer::Value(value) => (value, 0, 0),
@@ -101,7 +103,7 @@ impl Listener {
     ///
     /// # Errors
     /// The errno.
-    pub(crate) fn give(
+    pub fn give(
         &self,
         call: &Call,
         file: impl AsFd,
@@ -132,7 +134,7 @@ impl Listener {
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn wait(fd: impl AsFd, limit: Option<Duration>) -> io::Result<PollFlags> {
+pub fn wait(fd: impl AsFd, limit: Option<Duration>) -> io::Result<PollFlags> {
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     loop {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
@@ -145,6 +147,6 @@ pub(crate) fn wait(fd: impl AsFd, limit: Option<Duration>) -> io::Result<PollFla
 }
 
 /// An error's number.
-pub(crate) fn errno(error: &io::Error) -> i32 {
+pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
