@@ -9,6 +9,8 @@ mod project;
 mod check;
 #[path = "plugins/manual.rs"]
 mod manual;
+#[path = "plugins/slow.rs"]
+mod slow;
 #[path = "plugins/stuck.rs"]
 mod stuck;
 #[path = "plugins/traffic.rs"]

@@ -9,6 +9,8 @@
 //! docs/plugins.md shows how. In C, `include/uvs_scheduler.h` says the same as [`abi`].
 
 pub mod abi;
+#[cfg(feature = "host")]
+pub mod call;
 #[cfg(all(feature = "host", feature = "testing"))]
 pub mod check;
 #[cfg(feature = "host")]
@@ -18,6 +20,10 @@ pub mod file;
 pub mod guest;
 #[cfg(feature = "host")]
 pub mod host;
+#[cfg(feature = "host")]
+mod pace;
+#[cfg(feature = "host")]
+mod stopwatch;
 #[cfg(feature = "host")]
 pub mod supervised;
 

@@ -2,7 +2,7 @@
 
 use uvs_control::client::DEFAULT_SOCKET;
 use uvs_control::config::{ConnectionLogging, Hook, HostFirewall, Listen, Metrics, OwnVips};
-use uvs_control::plugins::DEFAULT_DIRECTORY;
+use uvs_control::plugins::{DEFAULT_BUDGET, DEFAULT_DIRECTORY};
 use uvs_control::protocol::{Answers, HookMode, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
@@ -33,6 +33,8 @@ impl Answers<ask::Settings> for Daemon {
         all.extend(hook(&self.options.config.hook, self.options.hook));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
+        let budget = self.options.schedulers.budget().as_micros();
+        all.push(setting("plugins.scheduler_budget", budget, DEFAULT_BUDGET));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {
             let value = self.table.sysctl(name).ok()?;
             let default = Sysctls::default().get(name)?;
