@@ -5,6 +5,8 @@
 #[path = "plugins/project.rs"]
 mod project;
 
+#[path = "plugins/alone.rs"]
+mod alone;
 #[path = "plugins/check.rs"]
 mod check;
 #[path = "plugins/manual.rs"]

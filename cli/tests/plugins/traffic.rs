@@ -285,6 +285,16 @@ fn a_refused_plugin_is_explained_where_it_is_named() {
     assert_eq!(director.ipvsadm("-Sn"), "", "nothing is half applied");
     let listed = director.uvs("plugin list");
     assert!(listed.contains("libmine.so: refused: "), "{listed}");
+    // Nobody waits for a FIFO's writer, least of all the daemon.
+    let fifo = director.plugins.join("libfifo.so");
+    let made = rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o644.into());
+    made.expect("made");
+    let add_fifo = format!("ipvsadm {}", lab.plan.add_service("fifo"));
+    let refused = director.refused(&add_fifo);
+    assert!(
+        refused.contains("libfifo.so is not a shared library: it is not a regular file"),
+        "{refused}"
+    );
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .expect("changed");
     director.uvs(&add);

@@ -1,6 +1,7 @@
 //! `uvs plugin new|check|list|reload|retry`: schedulers of one's own, from an empty directory to a running service.
 
 mod check;
+mod crates;
 mod list;
 mod new;
 
