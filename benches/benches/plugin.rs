@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use uvs_core::backend::Backend;
@@ -15,7 +16,7 @@ use uvs_core::testing::servers::{backend, flow};
 use uvs_core::time::Instant;
 use uvs_plugin::guest::Export;
 use uvs_plugin::host::Plugin;
-use uvs_plugin::supervised::Source;
+use uvs_plugin::supervised::{Source, Tolerance};
 
 /// Servers in the set.
 const SERVERS: u64 = 16;
@@ -68,7 +69,10 @@ fn pick<E: Export>(c: &mut Criterion, name: &str) {
     let instance = plugin.instance(&params).expect("an instance");
     let source = Source::new(
         Arc::new(plugin),
-        10,
+        Tolerance {
+            max_faults: 10,
+            budget: Duration::from_millis(1),
+        },
         ("rr", || built_in("rr", &SchedulerParams::default())),
     );
     let ways: [(&str, Box<dyn Scheduler>); 3] = [

@@ -5,10 +5,14 @@
 #[path = "plugins/project.rs"]
 mod project;
 
+#[path = "plugins/alone.rs"]
+mod alone;
 #[path = "plugins/check.rs"]
 mod check;
 #[path = "plugins/manual.rs"]
 mod manual;
+#[path = "plugins/slow.rs"]
+mod slow;
 #[path = "plugins/stuck.rs"]
 mod stuck;
 #[path = "plugins/traffic.rs"]

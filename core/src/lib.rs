@@ -39,7 +39,7 @@ pub mod wire;
 use bytes::introduce;
 pub use bytes::{fragment, frame, glance, outbox, packet, rewrite, segment, translate};
 pub use state::{
-    access, backend, conn, counters, crew, fib, flow, marks, numbers, offload, peer, ports, random,
-    ranks, record, sctp, service, services, snapshot, tcp, time, verdict,
+    access, backend, conn, counters, crew, fib, flow, marks, numbers, offload, peer, plugins,
+    ports, random, ranks, record, sctp, service, services, snapshot, tcp, time, verdict,
 };
 use state::{rate, reasons, sequence, splice, sysctls, wheel};

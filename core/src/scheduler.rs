@@ -5,6 +5,7 @@
 
 use crate::backend::Backend;
 use crate::flow::Flow;
+use crate::plugins::PluginNumbers;
 use crate::time::Instant;
 
 /// Picks a real server for each new connection of one service.
@@ -54,6 +55,11 @@ pub trait Scheduler: Send {
     /// also where the kernel forwards it.
     fn weighs_handshakes(&self) -> bool {
         false
+    }
+
+    /// What is told of it where it is a plugin.
+    fn numbers(&self) -> Option<PluginNumbers> {
+        None
     }
 
     /// Whether a client's server follows from the flow and the set alone, on every director alike (sh, dh,

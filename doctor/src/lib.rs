@@ -33,7 +33,7 @@ use uvs_core::service::ServiceKey;
 
 pub use catalog::Check;
 pub use finding::Finding;
-pub use report::Report;
+pub use report::{NagiosState, Report};
 pub use server::{Mode as ServerMode, Request as ServerRequest, find as find_server};
 
 use director::{Counted, Director, Service, Wanted};

@@ -131,6 +131,39 @@ impl Report {
         out
     }
 
+    /// As Nagios and its like want a plugin to speak: one line of what is worst, with what is counted behind a bar, and
+    /// the whole below.
+    pub fn nagios(&self) -> (NagiosState, String) {
+        let summary = self.summary();
+        let state = match &summary {
+            Summary { error: 1.., .. } => NagiosState::Critical,
+            Summary { warning: 1.., .. } => NagiosState::Warning,
+            Summary { ok: 0, note: 0, .. } => NagiosState::Unknown,
+            Summary { .. } => NagiosState::Ok,
+        };
+        let worst = self.lines.iter().max_by_key(|line| line.severity);
+        let worst = worst.filter(|line| line.severity >= Severity::Warning);
+        let worst = worst.map_or_else(
+            || self.about.clone(),
+            |line| format!("{}: {}", line.id, line.seen),
+        );
+        let Summary {
+            error,
+            warning,
+            note,
+            ok,
+            not_made,
+        } = summary;
+        let counted = format!(
+            "errors={error};;0;0 warnings={warning};0;;0 notes={note};;;0 ok={ok};;;0 not_made={not_made};;;0"
+        );
+        let said = state.line(&format!("{error} errors, {warning} warnings: {worst}"));
+        (
+            state,
+            format!("{said} | {counted}\n{}", unbarred(&self.text())),
+        )
+    }
+
     fn summary(&self) -> Summary {
         let of = |severity| self.lines.iter().filter(|l| l.severity == severity).count();
         Summary {
@@ -141,6 +174,38 @@ impl Report {
             not_made: self.not_made.len(),
         }
     }
+}
+
+/// A plugin's states, by their exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NagiosState {
+    /// Nothing is wrong.
+    Ok = 0,
+    /// There are warnings.
+    Warning = 1,
+    /// There are errors.
+    Critical = 2,
+    /// It cannot be told.
+    Unknown = 3,
+}
+
+impl NagiosState {
+    /// The one line that is shown.
+    pub fn line(self, what: &str) -> String {
+        let name = match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        };
+        format!("UVS {name} - {}", unbarred(what).replace('\n', " "))
+    }
+}
+
+/// Behind a bar is what is counted.
+fn unbarred(text: &str) -> String {
+    text.replace('|', "¦")
 }
 
 impl Line {
@@ -217,6 +282,52 @@ mod tests {
             Err(NotMade("needs CAP_NET_RAW".to_owned())),
         );
         report
+    }
+
+    #[test]
+    fn nagios_is_told_in_a_line_and_by_the_state() {
+        let (state, text) = report().nagios();
+        assert_eq!(state, NagiosState::Critical);
+        let (line, rest) = text.split_once('\n').expect("lines");
+        assert_eq!(
+            line,
+            "UVS CRITICAL - 1 errors, 0 warnings: large_receive: eth0: lro is on; eth0 again | \
+             errors=1;;0;0 warnings=0;0;;0 notes=0;;;0 ok=1;;;0 not_made=1;;;0"
+        );
+        assert_eq!(rest, report().text());
+
+        let state = |checks: &[(Check, bool)]| {
+            let mut report = Report::new("director", "1 interface".to_owned());
+            for (check, well) in checks {
+                let mut seen = Seen::default();
+                if *well {
+                    seen.well("a | b");
+                } else {
+                    seen.wrong(Finding::here(
+                        *check,
+                        "a | b".to_owned(),
+                        "x | y".to_owned(),
+                    ));
+                }
+                report.add(*check, Ok(seen));
+            }
+            let (state, text) = report.nagios();
+            assert_eq!(text.matches('|').count(), 1, "{text}");
+            state
+        };
+        let of = |severity| Check::ALL.iter().find(|c| c.severity() == severity);
+        let [warning, note] = [Severity::Warning, Severity::Note].map(|s| *of(s).expect("one"));
+        assert_eq!(
+            state(&[(note, true), (warning, false)]),
+            NagiosState::Warning
+        );
+        assert_eq!(state(&[(note, false)]), NagiosState::Ok);
+        assert_eq!(state(&[(warning, true)]), NagiosState::Ok);
+        assert_eq!(
+            state(&[]),
+            NagiosState::Unknown,
+            "nothing could be looked at"
+        );
     }
 
     #[test]

@@ -62,7 +62,13 @@ metrics! {
     PLUGIN_INFO Gauge "uvs_plugin_info" ["name" "version" "abi" "file"]
         "Always 1 for each loaded scheduler plugin; the labels say what it is and where it came from."
     PLUGIN_FAULTS Counter "uvs_plugin_faults_total" ["name" "reason"]
-        "Faults of a scheduler plugin, by reason: `panic`, `wrong_index`, `forbidden_server` (of weight 0 or overloaded), `failed`."
+        "Faults of a scheduler plugin, by reason: `panic`, `wrong_index`, `forbidden_server` (of weight 0 or overloaded), `failed`, `slow` (a pick that took more than plugins.scheduler_budget)."
+    SCHEDULER_PICK Histogram "uvs_scheduler_pick_seconds" ["vip" "port" "proto" "scheduler"]
+        "How long the scheduler plugin took to choose a real server for the service, of all workers; absent with a built-in scheduler, whose times are in uvs_schedule_duration_seconds alone."
+    SCHEDULER_OVER_BUDGET Counter "uvs_scheduler_over_budget_total" ["vip" "port" "proto" "scheduler"]
+        "Picks of the scheduler plugin that took more than plugins.scheduler_budget, those included that were late because the host had other things to do, and are no fault."
+    SCHEDULER_FALLBACK Gauge "uvs_scheduler_fallback" ["vip" "port" "proto" "scheduler"]
+        "1 while wrr is at work in the place of the scheduler plugin, in a worker or in all, because of the plugin's faults; 0 otherwise."
 
     SERVICE_INFO Gauge "uvs_service_info" ["vip" "port" "proto" "scheduler" "persistent"]
         "Always 1 for each virtual service; the labels name its scheduler and whether it is persistent."

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use crate::Histogram;
 use crate::catalog::{Definition, Kind};
 
 /// The families that have values so far.
@@ -30,23 +31,40 @@ impl Text {
         value: f64,
     ) {
         debug_assert!(definition.kind != Kind::Histogram, "{}", definition.name);
-        let lines = self.lines.entry(definition.name).or_insert_with(|| {
+        let lines = self.lines(definition);
+        line(lines, definition.name, (labels, None), value);
+    }
+
+    /// Adds a histogram under these labels.
+    pub(crate) fn histogram_with<'a>(
+        &mut self,
+        definition: &'static Definition,
+        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        histogram: &Histogram,
+    ) {
+        debug_assert!(definition.kind == Kind::Histogram, "{}", definition.name);
+        let lines = self.lines(definition);
+        let [bucket, sum, count] =
+            ["bucket", "sum", "count"].map(|part| format!("{}_{part}", definition.name));
+        let bounds = histogram.bounds.iter().map(f64::to_string);
+        let counts = histogram.counts.iter().scan(0, |below, count| {
+            *below += count;
+            Some(*below)
+        });
+        let buckets = bounds.zip(counts);
+        for (bound, count) in buckets.chain([("+Inf".to_owned(), histogram.count)]) {
+            let bound = Some(("le", bound.as_str()));
+            line(lines, &bucket, (labels.clone(), bound), count as f64);
+        }
+        line(lines, &sum, (labels.clone(), None), histogram.sum);
+        line(lines, &count, (labels, None), histogram.count as f64);
+    }
+
+    fn lines(&mut self, definition: &'static Definition) -> &mut String {
+        self.lines.entry(definition.name).or_insert_with(|| {
             self.order.push(definition);
             String::new()
-        });
-        lines.push_str(definition.name);
-        let mut before = '{';
-        for (name, value) in labels {
-            lines.push(before);
-            lines.push_str(name);
-            lines.push_str("=\"");
-            escape(value, &['\\', '\n', '"'], lines);
-            lines.push('"');
-            before = ',';
-        }
-        let end = if before == ',' { "}" } else { "" };
-        // A string takes everything.
-        let _ = writeln!(lines, "{end} {value}");
+        })
     }
 
     /// The families, in the order of their first values.
@@ -69,6 +87,35 @@ impl Text {
     }
 }
 
+/// Appends a series of these labels, and perhaps of one more, and its value.
+fn line<'a>(
+    lines: &mut String,
+    name: &str,
+    (labels, last): (
+        impl Iterator<Item = (&'a str, &'a str)>,
+        Option<(&str, &str)>,
+    ),
+    value: f64,
+) {
+    lines.push_str(name);
+    let mut before = '{';
+    let mut label = |name: &str, value: &str| {
+        lines.push(before);
+        lines.push_str(name);
+        lines.push_str("=\"");
+        escape(value, &['\\', '\n', '"'], lines);
+        lines.push('"');
+        before = ',';
+    };
+    labels.for_each(|(name, value)| label(name, value));
+    if let Some((name, value)) = last {
+        label(name, value);
+    }
+    let end = if before == ',' { "}" } else { "" };
+    // A string takes everything.
+    let _ = writeln!(lines, "{end} {value}");
+}
+
 /// Appends a text in which these characters are written with a backslash.
 fn escape(text: &str, special: &[char], to: &mut String) {
     let mut rest = text;
@@ -85,7 +132,7 @@ fn escape(text: &str, special: &[char], to: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{SERVICE_PACKETS, TRUNCATED};
+    use crate::catalog::{BATCH_SIZE, SERVICE_PACKETS, TRUNCATED};
     use crate::family::Families;
     use prometheus::TextEncoder;
 
@@ -98,6 +145,16 @@ mod tests {
             let labels = || [("vip", odd.as_str()), ("direction", "in")].into_iter();
             text.add_with(&SERVICE_PACKETS, labels(), value);
             families.add_with(&SERVICE_PACKETS, labels(), value);
+        }
+        let times = Histogram {
+            bounds: vec![2.5e-7, 0.001, 10.0],
+            counts: vec![0, 2, 1],
+            count: 4,
+            sum: 12.25,
+        };
+        for worker in ["0", "a \"name\""] {
+            text.histogram_with(&BATCH_SIZE, [("worker", worker)].into_iter(), &times);
+            families.histogram(&BATCH_SIZE, &[worker], &times);
         }
         text.add(&TRUNCATED, &[], 1.0);
         families.add(&TRUNCATED, &[], 1.0);

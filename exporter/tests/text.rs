@@ -98,6 +98,39 @@ fn the_catalogue_is_served_and_nothing_else() {
 }
 
 #[test]
+fn a_plugin_says_how_long_it_takes_and_whether_it_is_at_work() {
+    let served = |snapshot| {
+        let text = text(snapshot);
+        move |name: &str, more: &str| {
+            let series = format!(
+                "uvs_scheduler_{name}{{vip=\"192.168.0.38\",port=\"80\",proto=\"tcp\",scheduler=\"p2c\"{more}}}"
+            );
+            value(&text, &series)
+        }
+    };
+    let of = served(snapshot());
+    for (bound, picks) in [("0.00000025", 0.0), ("0.000001", 1.0), ("0.001", 1.0)] {
+        let more = format!(",le=\"{bound}\"");
+        assert_eq!(of("pick_seconds_bucket", &more), picks, "{bound}");
+    }
+    assert_eq!(of("pick_seconds_bucket", ",le=\"0.0025\""), 2.0);
+    assert_eq!(of("pick_seconds_count", ""), 2.0);
+    assert_eq!(
+        (of("over_budget_total", ""), of("fallback", "")),
+        (1.0, 1.0)
+    );
+
+    let mut well = snapshot();
+    let numbers = &mut well.services[0].numbers;
+    numbers.plugin.as_mut().expect("a plugin").fallback = None;
+    assert_eq!(served(well)("fallback", ""), 0.0);
+
+    let mut built_in = snapshot();
+    built_in.services[0].numbers.plugin = None;
+    assert!(!text(built_in).contains("\nuvs_scheduler_fallback"));
+}
+
+#[test]
 fn series_are_there_at_0_from_the_start() {
     let mut fresh = snapshot();
     fresh.workers = vec![worker(uvs_exporter::PortMetrics {

@@ -30,16 +30,28 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How a part ended.
 pub type Outcome = Result<String, String>;
 
-/// Runs all parts. Each is announced by its name and then told with its outcome: a remark, or what is
-/// wrong. Returns whether the plugin conforms.
-pub fn run(plugin: &Plugin, begin: &mut dyn FnMut(&str), end: &mut dyn FnMut(Outcome)) -> bool {
+/// A part that measures memory, and says how far it is.
+type Measured = fn(&Plugin, &mut dyn FnMut(u64)) -> Outcome;
+
+/// Who is told how the check goes on.
+pub trait Listener {
+    /// A part begins.
+    fn begin(&mut self, part: &str);
+    /// So many percent of it are done; told of long parts, often.
+    fn progress(&mut self, percent: u64);
+    /// It has ended: with a remark, or with what is wrong.
+    fn end(&mut self, outcome: Outcome);
+}
+
+/// Runs all parts. Returns whether the plugin conforms.
+pub fn run(plugin: &Plugin, listener: &mut dyn Listener) -> bool {
     let mut conforms = true;
-    let mut tell = |outcome: Outcome| {
+    let mut tell = |listener: &mut dyn Listener, outcome: Outcome| {
         conforms &= outcome.is_ok();
-        end(outcome);
+        listener.end(outcome);
     };
     for part in PARTS {
-        begin(part.name);
+        listener.begin(part.name);
         let trouble = Trouble::default();
         let make = || trouble.watch(plugin);
         let result = part.check(plugin.is_deterministic(), &make);
@@ -48,14 +60,18 @@ pub fn run(plugin: &Plugin, begin: &mut dyn FnMut(&str), end: &mut dyn FnMut(Out
             Some(what) => Err(what),
             None => result.map_err(|failure| failure.what),
         };
-        tell(result.map(|()| String::new()));
+        tell(listener, result.map(|()| String::new()));
     }
-    begin("a million picks");
-    tell(picks(plugin));
-    begin("ten thousand changes of the set");
-    tell(changes(plugin));
-    begin("ten thousand instances");
-    tell(instances(plugin));
+    let measured: [(&str, Measured); 3] = [
+        ("a million picks", picks),
+        ("ten thousand changes of the set", changes),
+        ("ten thousand instances", instances),
+    ];
+    for (name, part) in measured {
+        listener.begin(name);
+        let outcome = part(plugin, &mut |percent| listener.progress(percent));
+        tell(listener, outcome);
+    }
     conforms
 }
 
@@ -132,7 +148,7 @@ impl Scheduler for Watched {
     }
 }
 
-fn picks(plugin: &Plugin) -> Outcome {
+fn picks(plugin: &Plugin, progress: &mut dyn FnMut(u64)) -> Outcome {
     const PICKS: u64 = 1_000_000;
     let mut instance = instance(plugin)?;
     let mut set = servers();
@@ -148,14 +164,14 @@ fn picks(plugin: &Plugin) -> Outcome {
         set[server].active = (set[server].active + 1) % 1000;
         Ok(())
     };
-    let warm_up = repeat(PICKS / 10, &mut work)?;
-    let grown = growth(|| repeat(PICKS, &mut work))?;
+    let warm_up = repeat(PICKS / 10, &mut |_| (), &mut work)?;
+    let grown = growth(|| repeat(PICKS, progress, &mut work))?;
     let per_pick = (warm_up + grown.time).as_nanos() / u128::from(PICKS + PICKS / 10);
     grown.judge("picks")?;
     Ok(format!("{per_pick} ns a pick"))
 }
 
-fn changes(plugin: &Plugin) -> Outcome {
+fn changes(plugin: &Plugin, progress: &mut dyn FnMut(u64)) -> Outcome {
     const CHANGES: u64 = 10_000;
     let mut instance = instance(plugin)?;
     let mut set = servers();
@@ -176,20 +192,20 @@ fn changes(plugin: &Plugin) -> Outcome {
         instance.try_pick(&flow(n % CLIENTS), &set).map_err(said)?;
         Ok(())
     };
-    repeat(CHANGES / 10, &mut work)?;
-    growth(|| repeat(CHANGES, &mut work))?.judge("changes of the set")?;
+    repeat(CHANGES / 10, &mut |_| (), &mut work)?;
+    growth(|| repeat(CHANGES, progress, &mut work))?.judge("changes of the set")?;
     Ok(String::new())
 }
 
-fn instances(plugin: &Plugin) -> Outcome {
+fn instances(plugin: &Plugin, progress: &mut dyn FnMut(u64)) -> Outcome {
     const INSTANCES: u64 = 10_000;
     let set = servers();
     let mut work = |_| {
         let mut instance = instance(plugin)?;
         instance.try_backends_changed(&set).map_err(said)
     };
-    repeat(INSTANCES / 10, &mut work)?;
-    growth(|| repeat(INSTANCES, &mut work))?.judge("instances made and destroyed")?;
+    repeat(INSTANCES / 10, &mut |_| (), &mut work)?;
+    growth(|| repeat(INSTANCES, progress, &mut work))?.judge("instances made and destroyed")?;
     Ok(String::new())
 }
 
@@ -207,11 +223,19 @@ fn said(fault: Fault) -> String {
 }
 
 /// Does `work` so many times, or until the time is up; how long it took.
-fn repeat(times: u64, work: &mut dyn FnMut(u64) -> Result<(), String>) -> Result<Duration, String> {
+fn repeat(
+    times: u64,
+    progress: &mut dyn FnMut(u64),
+    work: &mut dyn FnMut(u64) -> Result<(), String>,
+) -> Result<Duration, String> {
     let start = Clock::now();
     for n in 0..times {
         work(n)?;
-        if n.is_multiple_of(256) && start.elapsed() > LIMIT {
+        if !n.is_multiple_of(256) {
+            continue;
+        }
+        progress(n * 100 / times);
+        if start.elapsed() > LIMIT {
             let each = start.elapsed().as_micros() / u128::from(n + 1);
             return Err(format!(
                 "only {n} of {times} were done in {} s: each takes {each} µs",

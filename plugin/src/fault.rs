@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// A broken promise of a plugin. It costs the connection that was being scheduled, nothing else.
+use uvs_core::plugins::PluginFault;
+
+/// A broken promise of a plugin. It costs the connection that was being scheduled, nothing else; one that is only slow
+/// not even that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It panicked; the panic was caught on its side.
@@ -27,23 +31,27 @@ pub enum Fault {
         /// What it returned; 0 for a null pointer.
         code: i32,
     },
+    /// A pick took longer than it may.
+    Slow {
+        /// How long, without what others had the CPU for.
+        took: Duration,
+        /// How long it may.
+        budget: Duration,
+    },
 }
 
 impl Fault {
-    /// The reasons as metrics and listings call them, in the order of [`FaultCounters::read`].
-    pub const REASONS: [&'static str; 4] = ["panic", "wrong_index", "forbidden_server", "failed"];
+    /// How many kinds there are.
+    pub const KINDS: usize = PluginFault::ALL.len();
 
-    /// Its reason.
-    pub const fn reason(self) -> &'static str {
-        Self::REASONS[self.place()]
-    }
-
-    const fn place(self) -> usize {
+    /// Its kind.
+    pub const fn kind(self) -> PluginFault {
         match self {
-            Self::Panicked => 0,
-            Self::WrongIndex { .. } => 1,
-            Self::Forbidden { .. } => 2,
-            Self::Failed { .. } => 3,
+            Self::Panicked => PluginFault::Panic,
+            Self::WrongIndex { .. } => PluginFault::WrongIndex,
+            Self::Forbidden { .. } => PluginFault::ForbiddenServer,
+            Self::Failed { .. } => PluginFault::Failed,
+            Self::Slow { .. } => PluginFault::Slow,
         }
     }
 }
@@ -60,22 +68,25 @@ impl fmt::Display for Fault {
                 "it picked server {index}, which has weight 0 or is overloaded"
             ),
             Self::Failed { function, code } => write!(f, "its {function} returned {code}"),
+            Self::Slow { took, budget } => {
+                write!(f, "its pick took {took:?}, its budget is {budget:?}")
+            }
         }
     }
 }
 
-/// Faults by reason; written by workers, read by whoever reports.
+/// Faults by kind; written by workers, read by whoever reports.
 #[derive(Debug, Default)]
-pub struct FaultCounters([AtomicU64; Fault::REASONS.len()]);
+pub struct FaultCounters([AtomicU64; Fault::KINDS]);
 
 impl FaultCounters {
     /// Counts one.
     pub fn count(&self, fault: Fault) {
-        self.0[fault.place()].fetch_add(1, Ordering::Relaxed);
+        self.0[fault.kind() as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each reason with its count.
-    pub fn read(&self) -> [(&'static str, u64); Fault::REASONS.len()] {
-        std::array::from_fn(|i| (Fault::REASONS[i], self.0[i].load(Ordering::Relaxed)))
+    /// Each kind, as metrics and listings call it, with its count.
+    pub fn read(&self) -> [(&'static str, u64); Fault::KINDS] {
+        PluginFault::ALL.map(|kind| (kind.label(), self.0[kind as usize].load(Ordering::Relaxed)))
     }
 }

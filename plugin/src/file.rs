@@ -7,9 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
-#[cfg(feature = "load")]
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -154,12 +152,11 @@ impl Image {
         path: PathBuf,
         permit: impl FnOnce(&Path, &Metadata) -> Result<(), FileError>,
     ) -> Result<Self, FileError> {
-        // Whoever opens a FIFO may wait forever for its writer.
-        let at_once = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, at_once, Mode::empty());
-        let file = file.map_err(|e| unreadable(&path)(e.into()))?;
-        let mut file = File::from(file);
-        let meta = file.metadata().map_err(unreadable(&path))?;
+        // A handle that is looked at before anything is opened: whoever opens a FIFO may wait forever for its writer, and
+        // a device may begin to do what it is for.
+        let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = open(&path, &path, handle)?;
+        let meta = handle.metadata().map_err(unreadable(&path))?;
         permit(&path, &meta)?;
         let not_a_library = |why: &str| FileError::NotALibrary {
             path: path.clone(),
@@ -171,8 +168,12 @@ impl Image {
         if meta.size() > MAX_BYTES {
             return Err(not_a_library("it is larger than 256 MiB"));
         }
+        // The file that was looked at, whatever its path leads to by now.
+        let looked_at = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+        let file = open(&path, &looked_at, OFlags::RDONLY | OFlags::CLOEXEC)?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(unreadable(&path))?;
+        let mut within = file.take(MAX_BYTES);
+        within.read_to_end(&mut bytes).map_err(unreadable(&path))?;
         check_elf(&bytes).map_err(not_a_library)?;
         let copy = sealed(&path, &bytes).map_err(|source| FileError::Copy {
             path: path.clone(),
@@ -197,6 +198,14 @@ fn permit(path: &Path, uid: u32, mode: u32) -> Result<(), FileError> {
         return Err(FileError::Writable { path, mode });
     }
     Ok(())
+}
+
+/// Opens a file by one of its names; errors have the other.
+fn open(path: &Path, by: &Path, flags: OFlags) -> Result<File, FileError> {
+    let opened = rustix::fs::open(by, flags, Mode::empty());
+    opened
+        .map(File::from)
+        .map_err(|e| unreadable(path)(e.into()))
 }
 
 fn canonical(path: &Path) -> Result<PathBuf, FileError> {

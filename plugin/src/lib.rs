@@ -9,6 +9,8 @@
 //! docs/plugins.md shows how. In C, `include/uvs_scheduler.h` says the same as [`abi`].
 
 pub mod abi;
+#[cfg(feature = "host")]
+pub mod call;
 #[cfg(all(feature = "host", feature = "testing"))]
 pub mod check;
 #[cfg(feature = "host")]
@@ -20,6 +22,9 @@ pub mod guest;
 pub mod host;
 #[cfg(feature = "host")]
 mod library;
+mod pace;
+#[cfg(feature = "host")]
+mod stopwatch;
 #[cfg(feature = "host")]
 pub mod supervised;
 

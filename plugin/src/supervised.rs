@@ -1,24 +1,40 @@
-//! A plugin's scheduler under guard: faults cost a connection each, and too many disable the plugin.
+//! A plugin's scheduler under guard: faults cost a connection each, a pick that is too slow is a fault too, and too many
+//! disable the plugin.
 //!
 //! One [`Source`] is all services' plugin of one name. Instances look at its epoch with one atomic load
 //! a pick; when it moved they go over to the new version, or give the plugin that failed another try.
 
+use std::mem::replace;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::{Flow, Protocol};
+use uvs_core::plugins::{self, PickTimes, PluginFault, PluginNumbers};
 use uvs_core::scheduler::{Fork, Scheduler, SchedulerParams};
 use uvs_core::time::Instant;
 
+use crate::call::{Call, Function, Unreturned};
 use crate::fault::{Fault, FaultCounters};
 use crate::host::{Instance, Plugin};
+use crate::pace::Pace;
+use crate::stopwatch::now_ns;
 
 /// What a fault returns: no server there is, so that the engine drops this one packet and counts it.
 const FAULT: Option<usize> = Some(usize::MAX);
 
 /// What takes a service over from a plugin that failed: its name, and how it is made.
 pub type Fallback = (&'static str, fn() -> Box<dyn Scheduler>);
+
+/// How much is borne of a plugin; by default anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tolerance {
+    /// Faults after which a service falls back; 0 = never.
+    pub max_faults: u32,
+    /// What a pick may take; 0 = any time.
+    pub budget: Duration,
+}
 
 /// The plugin of one name: its present version, its faults, and who gave it up.
 #[derive(Debug)]
@@ -27,23 +43,29 @@ pub struct Source {
     epoch: AtomicU64,
     faults: FaultCounters,
     max_faults: AtomicU32,
+    budget_ns: AtomicU64,
     fallback: Fallback,
     fallen_back: Mutex<Vec<(u64, String)>>,
     made: AtomicU64,
+    calls: Mutex<Vec<Weak<Call>>>,
 }
 
 impl Source {
-    /// A source of `plugin`'s schedulers; each falls back after `max_faults` faults, or never if that is 0.
-    pub fn new(plugin: Arc<Plugin>, max_faults: u32, fallback: Fallback) -> Arc<Self> {
-        Arc::new(Self {
+    /// A source of `plugin`'s schedulers.
+    pub fn new(plugin: Arc<Plugin>, tolerance: Tolerance, fallback: Fallback) -> Arc<Self> {
+        let source = Self {
             current: Mutex::new(plugin),
             epoch: AtomicU64::new(0),
             faults: FaultCounters::default(),
-            max_faults: AtomicU32::new(max_faults),
+            max_faults: AtomicU32::new(0),
+            budget_ns: AtomicU64::new(0),
             fallback,
             fallen_back: Mutex::new(Vec::new()),
             made: AtomicU64::new(0),
-        })
+            calls: Mutex::new(Vec::new()),
+        };
+        source.tolerate(tolerance);
+        Arc::new(source)
     }
 
     /// The present version.
@@ -56,25 +78,52 @@ impl Source {
         &self.faults
     }
 
-    /// The services that went over to the fallback.
+    /// The services that went over to the fallback, each once.
     pub fn fallen_back(&self) -> Vec<String> {
-        lock(&self.fallen_back)
+        let mut services: Vec<String> = lock(&self.fallen_back)
             .iter()
             .map(|(_, s)| s.clone())
-            .collect()
+            .collect();
+        // One in each worker, which may have fallen back in any order.
+        services.sort();
+        services.dedup();
+        services
     }
 
-    /// Sets how many faults a service takes.
-    pub fn set_max_faults(&self, faults: u32) {
-        self.max_faults.store(faults, Ordering::Relaxed);
+    /// Sets how much is borne, from the next pick on.
+    pub fn tolerate(&self, tolerance: Tolerance) {
+        let budget = u64::try_from(tolerance.budget.as_nanos()).unwrap_or(u64::MAX);
+        self.max_faults
+            .store(tolerance.max_faults, Ordering::Relaxed);
+        self.budget_ns.store(budget, Ordering::Relaxed);
     }
 
     /// Makes `plugin` the present version; services go over to it with their next connection. With the
-    /// version that is present already, those that had given it up try it again.
-    pub fn take_over(&self, plugin: Arc<Plugin>) {
+    /// version that is present already, those that had given it up try it again. These are returned.
+    pub fn take_over(&self, plugin: Arc<Plugin>) -> Vec<String> {
+        let services = self.fallen_back();
         *lock(&self.current) = plugin;
         lock(&self.fallen_back).clear();
         self.epoch.fetch_add(1, Ordering::Release);
+        let plugin = self.plugin();
+        for service in &services {
+            tracing::info!(
+                scheduler = plugin.name(),
+                service,
+                "the service's fall-back to {} is over: it tries its plugin again, version {}",
+                self.fallback.0,
+                plugin.version(),
+            );
+        }
+        services
+    }
+
+    /// The functions of its instances that have not returned for so long.
+    pub fn unreturned(&self, than: Duration) -> Vec<Unreturned> {
+        let now = now_ns();
+        let calls = lock(&self.calls);
+        let calls = calls.iter().filter_map(Weak::upgrade);
+        calls.filter_map(|call| call.longer(than, now)).collect()
     }
 
     /// A scheduler for one service.
@@ -87,11 +136,32 @@ impl Source {
             params: *params,
             epoch,
             faults: 0,
+            told: Told::default(),
+            pace: Pace::new(),
+            picks: PickTimes::default(),
+            fell_back: None,
             active: Active::Fallback((self.fallback.1)()),
             plugin,
+            call: self.call(),
         };
         supervised.activate();
         Box::new(supervised)
+    }
+
+    /// A call to be looked at for as long as its instance is there.
+    fn call(&self) -> Arc<Call> {
+        let call = Arc::new(Call::default());
+        let mut calls = lock(&self.calls);
+        calls.retain(|known| known.strong_count() > 0);
+        calls.push(Arc::downgrade(&call));
+        call
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        Tolerance {
+            max_faults: self.max_faults.load(Ordering::Relaxed),
+            budget: Duration::from_nanos(self.budget_ns.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -102,8 +172,23 @@ struct Supervised {
     params: SchedulerParams,
     plugin: Arc<Plugin>,
     epoch: u64,
+    /// But for slow picks, which may be forgiven and are counted in `pace`.
     faults: u32,
+    told: Told,
+    pace: Pace,
+    picks: PickTimes,
+    /// When, by CLOCK_MONOTONIC, and why the fallback took over, where it did.
+    fell_back: Option<(u64, PluginFault)>,
     active: Active,
+    /// After `active`, whose last function it is about.
+    call: Arc<Call>,
+}
+
+/// What the log has of a plugin already: a plugin that fails for every connection must not fill it.
+#[derive(Default)]
+struct Told {
+    fault: bool,
+    slow: bool,
 }
 
 enum Active {
@@ -115,7 +200,12 @@ impl Scheduler for Supervised {
     fn backends_changed(&mut self, backends: &[Backend]) {
         self.follow();
         let told = match &mut self.active {
-            Active::Plugin(instance) => instance.try_backends_changed(backends),
+            Active::Plugin(instance) => {
+                self.call.begin(Function::BackendsChanged, now_ns());
+                let told = instance.try_backends_changed(backends);
+                self.call.end();
+                told
+            }
             Active::Fallback(scheduler) => {
                 scheduler.backends_changed(backends);
                 Ok(())
@@ -130,19 +220,41 @@ impl Scheduler for Supervised {
         if self.follow() {
             self.backends_changed(backends);
         }
-        let picked = match &mut self.active {
-            Active::Plugin(instance) => instance.try_pick(flow, backends),
+        let instance = match &mut self.active {
+            Active::Plugin(instance) => instance,
             Active::Fallback(scheduler) => return scheduler.pick(flow, backends),
         };
-        picked.unwrap_or_else(|fault| {
-            self.record_fault(fault, Some(flow), backends);
-            FAULT
-        })
+        let watch = self.pace.start();
+        self.call.name_service(|| service(Some(flow), backends));
+        self.call.begin(Function::Pick, watch.began_ns());
+        let picked = instance.try_pick(flow, backends);
+        self.call.end();
+        let took = watch.elapsed_ns();
+        self.picks.record(took);
+        match picked {
+            Ok(picked) => {
+                let budget = self.source.tolerance().budget;
+                // What came late is as good as any.
+                if let Some(slow) = self.pace.judge(&watch, took, budget) {
+                    self.record_fault(slow, Some(flow), backends);
+                }
+                picked
+            }
+            Err(fault) => {
+                self.record_fault(fault, Some(flow), backends);
+                FAULT
+            }
+        }
     }
 
     fn tick(&mut self, now: Instant) {
         let told = match &mut self.active {
-            Active::Plugin(instance) => instance.try_tick(now),
+            Active::Plugin(instance) => {
+                self.call.begin(Function::Tick, now_ns());
+                let told = instance.try_tick(now);
+                self.call.end();
+                told
+            }
             Active::Fallback(scheduler) => {
                 scheduler.tick(now);
                 Ok(())
@@ -154,12 +266,27 @@ impl Scheduler for Supervised {
         }
     }
 
-    /// A plugin's state cannot be copied: a new instance, whose faults do not count.
     /// Nobody knows what a plugin reads.
     fn weighs_handshakes(&self) -> bool {
         true
     }
 
+    fn numbers(&self) -> Option<PluginNumbers> {
+        // What the fallback has been told to end is over, though it has not heard of it yet.
+        let current = self.source.epoch.load(Ordering::Acquire) == self.epoch;
+        let fell_back = self.fell_back.filter(|_| current);
+        Some(PluginNumbers {
+            picks: self.picks,
+            over_budget: self.pace.over_budget,
+            fallback: fell_back.map(|(at, fault)| plugins::Fallback {
+                ago: Duration::from_nanos(now_ns().saturating_sub(at)).as_secs(),
+                fault,
+                workers: 1,
+            }),
+        })
+    }
+
+    /// A plugin's state cannot be copied: a new instance, whose faults do not count.
     fn fork(&self) -> Fork {
         match &self.active {
             Active::Plugin(_) => self
@@ -186,6 +313,9 @@ impl Supervised {
         }
         self.plugin = plugin;
         self.faults = 0;
+        self.told = Told::default();
+        self.pace.begin_anew();
+        self.fell_back = None;
         self.clear_fallback();
         self.activate();
         true
@@ -193,8 +323,11 @@ impl Supervised {
 
     /// Activates an instance of the plugin, or else the fallback.
     fn activate(&mut self) {
-        match self.plugin.instance(&self.params) {
-            Ok(instance) => self.active = Active::Plugin(instance),
+        self.call.begin(Function::Create, now_ns());
+        let made = self.plugin.instance(&self.params);
+        self.call.end();
+        match made {
+            Ok(instance) => self.put_to_work(Active::Plugin(instance)),
             Err(fault) => {
                 self.count(fault, None, &[]);
                 self.fall_back(fault, None, &[]);
@@ -202,20 +335,35 @@ impl Supervised {
         }
     }
 
+    fn put_to_work(&mut self, scheduler: Active) {
+        let before = replace(&mut self.active, scheduler);
+        self.call.begin(Function::Destroy, now_ns());
+        drop(before);
+        self.call.end();
+    }
+
     /// Counts a fault, and falls back where it was one too many.
     fn record_fault(&mut self, fault: Fault, flow: Option<&Flow>, backends: &[Backend]) {
         self.count(fault, flow, backends);
-        let max = self.source.max_faults.load(Ordering::Relaxed);
-        if max != 0 && self.faults >= max {
+        let max = self.source.tolerance().max_faults;
+        if max != 0 && self.faults() >= max {
             self.fall_back(fault, flow, backends);
         }
     }
 
+    const fn faults(&self) -> u32 {
+        self.faults.saturating_add(self.pace.late())
+    }
+
     fn count(&mut self, fault: Fault, flow: Option<&Flow>, backends: &[Backend]) {
         self.source.faults.count(fault);
-        self.faults = self.faults.saturating_add(1);
-        // Once a service: a plugin that fails for every connection must not fill the log.
-        if self.faults == 1 {
+        let told = if fault.kind() == PluginFault::Slow {
+            &mut self.told.slow
+        } else {
+            self.faults = self.faults.saturating_add(1);
+            &mut self.told.fault
+        };
+        if !replace(told, true) {
             tracing::warn!(
                 scheduler = self.plugin.name(),
                 service = service(flow, backends),
@@ -230,23 +378,37 @@ impl Supervised {
         tracing::error!(
             scheduler = self.plugin.name(),
             service,
-            "the service falls back to {name} after {} faults of its scheduler plugin, the last: {fault}; `uvs plugin reload` tries it again",
-            self.faults,
+            "the service falls back to {name} after {} faults of its scheduler plugin, the last: {fault}; `uvs plugin retry {}` tries it again",
+            self.faults(),
+            self.plugin.name(),
         );
         let mut scheduler = make();
         scheduler.backends_changed(backends);
-        self.active = Active::Fallback(scheduler);
+        self.put_to_work(Active::Fallback(scheduler));
+        self.fell_back = Some((now_ns(), fault.kind()));
         lock(&self.source.fallen_back).push((self.id, service));
     }
 
-    fn clear_fallback(&self) {
-        lock(&self.source.fallen_back).retain(|(id, _)| *id != self.id);
+    /// Whether it was listed.
+    fn clear_fallback(&self) -> Option<String> {
+        let mut fallen_back = lock(&self.source.fallen_back);
+        let place = fallen_back.iter().position(|(id, _)| *id == self.id)?;
+        Some(fallen_back.swap_remove(place).1)
     }
 }
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        self.clear_fallback();
+        // Its instance is dropped next, and may not return from that.
+        self.call.begin(Function::Destroy, now_ns());
+        if let Some(service) = self.clear_fallback() {
+            tracing::info!(
+                scheduler = self.plugin.name(),
+                service,
+                "the service's fall-back to {} is over: the service is gone, or has another scheduler",
+                self.source.fallback.0,
+            );
+        }
     }
 }
 

@@ -5,13 +5,15 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use uvs_core::narrow;
+use uvs_core::plugins::{Fallback, PluginFault};
 use uvs_core::testing::servers::{backends, flow};
 use uvs_plugin::abi::{NONE, Params, Table};
 use uvs_plugin::guest::{self, Export};
 use uvs_plugin::host::{Plugin, TableError};
-use uvs_plugin::supervised::Source;
+use uvs_plugin::supervised::{Source, Tolerance};
 use uvs_plugin::{Backend, Flow, Scheduler, SchedulerParams};
 
 /// A scheduler that does what the client's number modulo 8 says.
@@ -24,6 +26,14 @@ impl Scheduler for Moody {
             2 => Some(backends.len()),
             3 => backends.iter().position(|b| !b.is_available()),
             4 => None,
+            5 => {
+                std::thread::sleep(Duration::from_millis(20));
+                Some(0)
+            }
+            6 => {
+                std::thread::sleep(Duration::from_millis(20));
+                panic!("late, and in a bad mood")
+            }
             _ => backends.iter().position(Backend::is_available),
         }
     }
@@ -59,8 +69,15 @@ fn source(table: &'static Table, max_faults: u32) -> Arc<Source> {
             backends.len().checked_sub(1)
         }
     }
-    Source::new(plugin(table), max_faults, ("last", || Box::new(Last)))
+    let tolerance = Tolerance {
+        max_faults,
+        budget: BUDGET,
+    };
+    Source::new(plugin(table), tolerance, ("last", || Box::new(Last)))
 }
+
+/// More than an honest pick takes on a busy machine, and less than Moody's naps.
+const BUDGET: Duration = Duration::from_millis(10);
 
 /// A client in the given mood.
 fn mood(n: u16) -> Flow {
@@ -72,7 +89,7 @@ fn mood(n: u16) -> Flow {
 
 const FAULT: Option<usize> = Some(usize::MAX);
 
-fn counts(source: &Source) -> [u64; 4] {
+fn counts(source: &Source) -> [u64; 5] {
     source.faults().read().map(|(_, count)| count)
 }
 
@@ -82,27 +99,17 @@ fn a_fault_costs_its_connection_and_is_counted_by_reason() {
     let mut scheduler = source.scheduler(&SchedulerParams::default());
     let set = backends(&[(1, 0), (2, 1)]);
     scheduler.backends_changed(&set);
-    let picks: Vec<_> = (0..8).map(|n| scheduler.pick(&mood(n), &set)).collect();
-    assert_eq!(
-        picks,
-        [
-            Some(1),
-            FAULT,
-            FAULT,
-            FAULT,
-            None,
-            Some(1),
-            Some(1),
-            Some(1)
-        ]
-    );
+    let moods = [0, 1, 2, 3, 4, 7];
+    let picks: Vec<_> = moods.map(|n| scheduler.pick(&mood(n), &set)).into();
+    assert_eq!(picks, [Some(1), FAULT, FAULT, FAULT, None, Some(1)]);
     assert_eq!(
         source.faults().read(),
         [
             ("panic", 1),
             ("wrong_index", 1),
             ("forbidden_server", 1),
-            ("failed", 0)
+            ("failed", 0),
+            ("slow", 0)
         ]
     );
     assert_eq!(source.fallen_back(), [""; 0], "0 = it never falls back");
@@ -118,7 +125,7 @@ fn after_the_set_number_of_faults_the_service_falls_back() {
         .map(|n| scheduler.pick(&mood(n), &set))
         .into();
     assert_eq!(picks, [FAULT, Some(0), FAULT, FAULT, Some(2), Some(2)]);
-    assert_eq!(counts(&source), [3, 0, 0, 0]);
+    assert_eq!(counts(&source), [3, 0, 0, 0, 0]);
     assert_eq!(source.fallen_back(), ["TCP 192.0.2.0:80"]);
     assert_eq!(
         other.pick(&mood(0), &set),
@@ -142,6 +149,106 @@ fn after_the_set_number_of_faults_the_service_falls_back() {
         [""; 0],
         "a removed service is not listed"
     );
+}
+
+#[test]
+fn a_slow_pick_counts_and_serves_all_the_same() {
+    let source = source(&MOODY, 3);
+    let mut scheduler = source.scheduler(&SchedulerParams::default());
+    let set = backends(&[(1, 1), (2, 1), (3, 1)]);
+    scheduler.backends_changed(&set);
+    let picks: Vec<_> = [5, 0, 5].map(|n| scheduler.pick(&mood(n), &set)).into();
+    assert_eq!(picks, [Some(0); 3], "late, and as good as any");
+    assert_eq!(counts(&source), [0, 0, 0, 0, 2]);
+    let numbers = scheduler.numbers().expect("a plugin");
+    assert_eq!((numbers.picks.count, numbers.over_budget), (3, 2));
+    assert!(numbers.picks.longest_ns >= 20_000_000);
+    assert_eq!(numbers.fallback, None);
+
+    assert_eq!(scheduler.pick(&mood(1), &set), FAULT, "the third fault");
+    assert_eq!(scheduler.pick(&mood(5), &set), Some(2), "the fallback's");
+    let numbers = scheduler.numbers().expect("a plugin");
+    assert_eq!(numbers.picks.count, 4, "the fallback's picks are its own");
+    let fallback = numbers.fallback.expect("it fell back");
+    let fault = PluginFault::Panic;
+    let ago = fallback.ago;
+    assert_eq!(
+        fallback,
+        Fallback {
+            ago,
+            fault,
+            workers: 1
+        }
+    );
+
+    assert_eq!(source.take_over(source.plugin()), ["TCP 192.0.2.0:80"]);
+    let numbers = scheduler.numbers().expect("a plugin");
+    assert_eq!(
+        numbers.fallback, None,
+        "over, though no connection has come"
+    );
+    assert_eq!(scheduler.pick(&mood(0), &set), Some(0));
+    assert_eq!(scheduler.numbers().expect("a plugin").picks.count, 5);
+}
+
+#[test]
+fn what_fails_late_is_one_fault() {
+    let source = source(&MOODY, 2);
+    let mut scheduler = source.scheduler(&SchedulerParams::default());
+    let set = backends(&[(1, 1), (2, 1), (3, 1)]);
+    assert_eq!(scheduler.pick(&mood(6), &set), FAULT);
+    assert_eq!(counts(&source), [1, 0, 0, 0, 0]);
+    assert_eq!(
+        scheduler.pick(&mood(0), &set),
+        Some(0),
+        "still the plugin's"
+    );
+}
+
+#[test]
+fn a_budget_is_put_in_force_for_what_runs() {
+    let source = source(&MOODY, 1);
+    let mut scheduler = source.scheduler(&SchedulerParams::default());
+    let set = backends(&[(1, 1), (2, 1), (3, 1)]);
+    source.tolerate(Tolerance {
+        max_faults: 1,
+        budget: Duration::ZERO,
+    });
+    assert_eq!(scheduler.pick(&mood(5), &set), Some(0));
+    assert_eq!(counts(&source), [0; 5], "0 is any time");
+    source.tolerate(Tolerance {
+        max_faults: 1,
+        budget: BUDGET,
+    });
+    assert_eq!(scheduler.pick(&mood(5), &set), Some(0));
+    assert_eq!(counts(&source), [0, 0, 0, 0, 1]);
+    assert_eq!(scheduler.pick(&mood(0), &set), Some(2), "the fallback's");
+}
+
+#[test]
+fn a_pick_that_does_not_return_is_named() {
+    let source = source(&MOODY, 0);
+    let mut scheduler = source.scheduler(&SchedulerParams::default());
+    let set = backends(&[(1, 1)]);
+    let named = || source.unreturned(Duration::ZERO);
+    // On a busy machine a nap may be over before anybody has looked.
+    let mut asked = Vec::new();
+    while asked.is_empty() {
+        asked = std::thread::scope(|scope| {
+            let napping = scope.spawn(|| scheduler.pick(&mood(5), &set));
+            while !napping.is_finished() {
+                let said = named();
+                if !said.is_empty() {
+                    return said;
+                }
+            }
+            Vec::new()
+        });
+    }
+    let said = asked.first().map(ToString::to_string);
+    let expected = "pick() has not returned for 0 s, for TCP 192.0.2.0:80";
+    assert_eq!(said.as_deref(), Some(expected));
+    assert!(named().is_empty(), "it has returned");
 }
 
 /// States made less states freed, and the set the newest one was told of.
@@ -252,7 +359,7 @@ fn what_fails_outside_a_pick_counts_as_well() {
     );
     scheduler.backends_changed(&set);
     assert_eq!(scheduler.pick(&flow(0), &set), Some(1), "the fallback's");
-    assert_eq!(counts(&failing), [0, 0, 0, 2]);
+    assert_eq!(counts(&failing), [0, 0, 0, 2, 0]);
     assert_eq!(failing.fallen_back(), ["the one of server 10.0.0.1:80"]);
 
     let without_state = source(&NO_STATE, 2);
@@ -262,7 +369,7 @@ fn what_fails_outside_a_pick_counts_as_well() {
         Some(1),
         "there is nothing else to ask"
     );
-    assert_eq!(counts(&without_state), [0, 0, 0, 1]);
+    assert_eq!(counts(&without_state), [0, 0, 0, 1, 0]);
 }
 
 fn refused(table: Table) -> TableError {

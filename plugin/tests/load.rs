@@ -82,19 +82,38 @@ fn refusal(source: &str) -> String {
 /// The parts that fail, each with what is said of it.
 fn findings(file: &Path) -> Vec<String> {
     let plugin = load(file).expect("a plugin");
-    let part = std::cell::RefCell::new(String::new());
-    let mut findings = Vec::new();
-    let conforms = check::run(
-        &plugin,
-        &mut |name| *part.borrow_mut() = name.to_owned(),
-        &mut |outcome| {
-            if let Err(what) = outcome {
-                findings.push(format!("{}: {what}", part.borrow()));
-            }
-        },
-    );
-    assert_eq!(conforms, findings.is_empty());
-    findings
+    let mut heard = Heard::default();
+    let conforms = check::run(&plugin, &mut heard);
+    assert_eq!(conforms, heard.findings.is_empty());
+    heard.findings
+}
+
+/// A check's end, and that its progress was none but forward.
+#[derive(Default)]
+struct Heard {
+    part: String,
+    percent: u64,
+    findings: Vec<String>,
+}
+
+impl check::Listener for Heard {
+    fn begin(&mut self, part: &str) {
+        part.clone_into(&mut self.part);
+        self.percent = 0;
+    }
+
+    fn progress(&mut self, percent: u64) {
+        assert!((self.percent..100).contains(&percent), "{percent}");
+        self.percent = percent;
+    }
+
+    fn end(&mut self, outcome: check::Outcome) {
+        if let Err(what) = outcome {
+            self.findings.push(format!("{}: {what}", self.part));
+        } else if self.part.starts_with("a million") {
+            assert_eq!(self.percent, 99, "it was told");
+        }
+    }
 }
 
 #[test]

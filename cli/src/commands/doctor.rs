@@ -10,7 +10,9 @@ use clap::ValueEnum;
 use uvs_control::client::{CallError, Client};
 use uvs_control::config;
 use uvs_control::plugins::{PluginSettings, Schedulers};
-use uvs_doctor::{self as doctor, Check, DoctorError, Report, ServerMode, ServerRequest};
+use uvs_doctor::{
+    self as doctor, Check, DoctorError, NagiosState, Report, ServerMode, ServerRequest,
+};
 
 use super::output::{Format, Shown};
 use super::{FAILED, NO_DAEMON, USAGE, check, output};
@@ -41,6 +43,9 @@ pub(crate) struct Args {
     only: Vec<Check>,
     #[command(flatten)]
     shown: Shown,
+    /// Speak as a plugin of Nagios, Icinga and the like: one line with what is counted, then all; exit codes 0 to 3
+    #[arg(long, conflicts_with_all = ["json", "output"])]
+    nagios: bool,
     /// List the checks instead
     #[arg(long, exclusive = true)]
     list: bool,
@@ -68,8 +73,14 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }
     let report = match examine(args) {
         Ok(report) => report,
-        Err(code) => return code,
+        Err(untold) if args.nagios => return untold.nagios(),
+        Err(untold) => return complain(&untold.what, untold.code),
     };
+    if args.nagios {
+        let (state, text) = report.nagios();
+        let printed = output::try_print(&text);
+        return printed.map_or_else(|code| code, |_| ExitCode::from(state as u8));
+    }
     let text = if args.shown.format() == Format::Json {
         report.json().map_err(|e| e.to_string())
     } else {
@@ -95,18 +106,45 @@ fn list() -> String {
     output::table(&columns, &Check::ALL.iter().map(row).collect::<Vec<_>>())
 }
 
-fn examine(args: &Args) -> Result<Report, ExitCode> {
+/// Why there is no report.
+struct Untold {
+    what: String,
+    code: u8,
+    /// The daemon of a director is not there, which is no less than its end.
+    down: bool,
+}
+
+impl Untold {
+    fn new(what: impl Into<String>, code: u8) -> Self {
+        Self {
+            what: what.into(),
+            code,
+            down: false,
+        }
+    }
+
+    fn nagios(&self) -> ExitCode {
+        let state = match self.down {
+            true => NagiosState::Critical,
+            false => NagiosState::Unknown,
+        };
+        output::print(&format!("{}\n", state.line(&self.what)));
+        ExitCode::from(state as u8)
+    }
+}
+
+fn examine(args: &Args) -> Result<Report, Untold> {
     let wants_server = !args.vip.is_empty()
         || args.mode.is_some()
         || !args.gateway.is_empty()
         || !args.laddr.is_empty();
     match args.role {
-        Some(Role::Director) if wants_server => Err(complain(
+        Some(Role::Director) if wants_server => Err(Untold::new(
             "--vip, --mode, --gateway and --laddr belong to --role rs",
             USAGE,
         )),
         Some(Role::Rs) if args.config.is_some() => {
-            Err(complain("--config belongs to --role director", USAGE))
+            Err(Untold::new("--config belongs to --role director", USAGE))
         }
         Some(Role::Rs) => server(args),
         Some(Role::Director) => director(args),
@@ -117,14 +155,14 @@ fn examine(args: &Args) -> Result<Report, ExitCode> {
 }
 
 /// A director where a daemon answers; else a real server where anything shows it.
-fn either(args: &Args) -> Result<Report, ExitCode> {
+fn either(args: &Args) -> Result<Report, Untold> {
     let no_director = match doctor::director(&mut Client::from_env(), &args.only) {
         Err(e @ (DoctorError::Daemon(CallError::Absent(_)) | DoctorError::Elsewhere { .. })) => e,
         told => return told.map_err(|e| refuse(&e)),
     };
     let report = request(args).and_then(|r| doctor::server(&r, &args.only));
     report.map_err(|error| match error {
-        DoctorError::Untold(_) => complain(&format!("{no_director}, or {HOW_ELSE}"), NO_DAEMON),
+        DoctorError::Untold(_) => Untold::new(format!("{no_director}, or {HOW_ELSE}"), NO_DAEMON),
         other => refuse(&other),
     })
 }
@@ -133,10 +171,13 @@ fn either(args: &Args) -> Result<Report, ExitCode> {
 const HOW_ELSE: &str =
     "look at a configuration with --config FILE, or at a real server with --vip VIP --mode MODE";
 
-fn director(args: &Args) -> Result<Report, ExitCode> {
+fn director(args: &Args) -> Result<Report, Untold> {
     let Some(file) = &args.config else {
         let report = doctor::director(&mut Client::from_env(), &args.only);
-        return report.map_err(|e| refuse(&e));
+        return report.map_err(|e| Untold {
+            down: matches!(e, DoctorError::Daemon(_)),
+            ..refuse(&e)
+        });
     };
     let made = OnceCell::new();
     let known = |settings: &PluginSettings| {
@@ -144,12 +185,12 @@ fn director(args: &Args) -> Result<Report, ExitCode> {
     };
     let config = config::load(file, &known).map_err(|error| {
         check::complain(&error);
-        ExitCode::from(USAGE)
+        Untold::new(format!("{} is not valid", file.display()), USAGE)
     })?;
     doctor::future_director(file, &config, &args.only).map_err(|e| refuse(&e))
 }
 
-fn server(args: &Args) -> Result<Report, ExitCode> {
+fn server(args: &Args) -> Result<Report, Untold> {
     let report = request(args).and_then(|r| doctor::server(&r, &args.only));
     report.map_err(|e| refuse(&e))
 }
@@ -162,7 +203,7 @@ fn request(args: &Args) -> Result<ServerRequest, DoctorError> {
     })
 }
 
-fn refuse(error: &DoctorError) -> ExitCode {
+fn refuse(error: &DoctorError) -> Untold {
     let code = match error {
         DoctorError::Daemon(CallError::Absent(_)) => NO_DAEMON,
         DoctorError::Untold(_) => USAGE,
@@ -171,7 +212,7 @@ fn refuse(error: &DoctorError) -> ExitCode {
         | DoctorError::Server(_)
         | DoctorError::Host(_) => FAILED,
     };
-    complain(&error.to_string(), code)
+    Untold::new(error.to_string(), code)
 }
 
 fn complain(what: &str, code: u8) -> ExitCode {

@@ -82,6 +82,50 @@ fn what_a_killed_daemon_left() {
     );
 }
 
+/// As a monitor runs it: a line, what is counted, and the code that it goes by.
+#[test]
+fn a_monitor_is_told_in_its_own_way() {
+    let (doctor_lab, file) = planned("\"eth9\"");
+    let lab = &doctor_lab.lab;
+    let asked = |words: &str, code: i32, line: &str| {
+        let words = format!("uvs doctor --nagios {words}");
+        let ended = run(lab, &doctor_lab.shell, &words);
+        assert_eq!(ended.code, Some(code), "{words}: {ended:?}");
+        assert!(ended.stdout.starts_with(line), "{words}: {ended:?}");
+        ended.stdout
+    };
+    for (words, code, line) in [
+        ("--role director", 2, "UVS CRITICAL - "),
+        ("", 3, "UVS UNKNOWN - "),
+    ] {
+        let said = asked(words, code, line);
+        assert!(said.contains("no daemon answers here"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let planned = format!("--config {} --only interface_absent", file.display());
+    asked(
+        &planned,
+        2,
+        "UVS CRITICAL - 1 errors, 0 warnings: interface_absent: ",
+    );
+    let daemon = serving_by_guard(lab);
+    asked(
+        "--role director --only capabilities",
+        0,
+        "UVS OK - 0 errors, 0 warnings: the daemon ",
+    );
+    let counted = run(
+        lab,
+        &doctor_lab.shell,
+        "uvs doctor --nagios --only capabilities",
+    );
+    let (line, rest) = counted.stdout.split_once('\n').expect("lines");
+    let counted = " | errors=0;;0;0 warnings=0;0;;0 notes=0;;;0 ok=1;;;0 not_made=0;;;0";
+    assert!(line.ends_with(counted), "{line}");
+    assert!(rest.contains("ok       capabilities"), "{rest}");
+    daemon.stop().expect("it ends well");
+}
+
 /// The shell's own limit, which the remedy raises in the same shell.
 #[test]
 fn a_limit_of_address_space() {

@@ -121,6 +121,16 @@ fn dashboards(prometheus: &Prometheus<'_>, table: &mut String) {
         let text = fs::read_to_string(&path).expect("a dashboard");
         let board: Value = serde_json::from_str(&text).expect("JSON");
         let title = board["title"].as_str().expect("a title");
+        for mark in board["annotations"]["list"].as_array().expect("marks") {
+            let name = format!(
+                "{title}: {}, a mark",
+                mark["name"].as_str().expect("a name")
+            );
+            let expr = substituted(mark["expr"].as_str().expect("an expression"));
+            let any = prometheus.query(expr.strip_suffix(" > 0").expect("a condition"));
+            assert!(!any.is_empty(), "{name}: {expr} is empty");
+            row(table, &name, &expr, &prometheus.query(&expr));
+        }
         for panel in board["panels"].as_array().expect("panels") {
             let name = format!("{title}: {}", panel["title"].as_str().expect("a title"));
             for target in panel["targets"].as_array().into_iter().flatten() {

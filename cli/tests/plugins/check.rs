@@ -63,7 +63,7 @@ fn a_new_rust_project_builds_and_conforms() {
 fn a_new_c_project_builds_by_make_and_conforms() {
     let dir = tempfile::tempdir().expect("a directory");
     let next = plugin_new(dir.path(), "mine", "c");
-    assert!(next.contains("cd mine && make\n"), "{next}");
+    assert!(next.contains("cd mine && make "), "{next}");
     run(Command::new("make").current_dir(dir.path().join("mine")));
     let output = check(&dir.path().join("mine/libmine.so"));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -89,15 +89,17 @@ fn a_plugin_that_crashes_hangs_or_panics_is_a_finding() {
 
     let hang = c("for (;;) sleep(1); return UVS_NONE;");
     let output = Command::new(UVS)
-        .args(["plugin", "check", "--timeout", "1"])
+        .args(["plugin", "check", "--timeout", "3"])
         .arg(hang)
         .output()
         .expect("uvs runs");
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said(&output).contains("it does not return (given up after 1 s)"),
+        said(&output).contains("it does not return (given up after 3 s)"),
         "{output:?}"
     );
+    // It was said before, that and for how long the part was running.
+    assert!(said(&output).contains("… 1 s "), "{output:?}");
 
     let taken = finding(&c_plugin(
         dir.path(),
@@ -122,6 +124,19 @@ fn a_plugin_that_crashes_hangs_or_panics_is_a_finding() {
         "{panic}"
     );
     assert!(panic.contains("too many for me"), "{panic}");
+}
+
+#[test]
+fn a_fifo_or_a_device_is_refused_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = dir.path().join("libfifo.so");
+    run(Command::new("mkfifo").arg(&fifo));
+    let link = dir.path().join("liblink.so");
+    std::os::unix::fs::symlink("/dev/zero", &link).expect("linked");
+    for file in [fifo.as_path(), &link, Path::new("/dev/zero"), dir.path()] {
+        let refused = finding(file);
+        assert!(refused.contains("it is not a regular file"), "{refused}");
+    }
 }
 
 #[test]

@@ -57,9 +57,7 @@ pub(crate) fn rust_plugin(dir: &Path, name: &str, edit: impl Fn(&str) -> String)
     let source = project.join("src/lib.rs");
     let text = std::fs::read_to_string(&source).expect("its source");
     std::fs::write(&source, edit(&text)).expect("written");
-    // The versions that are there already, so that nothing has to be fetched.
-    std::fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("copied");
-    run(cargo("build", &project).arg("--offline"));
+    run(&mut offline_cargo("build", &project));
     let library = format!("plugins/debug/lib{}.so", name.replace('-', "_"));
     target().join(library)
 }
@@ -110,6 +108,14 @@ fn cargo(command: &str, dir: &Path) -> Command {
     if !dir.starts_with(repository()) {
         cargo.env("CARGO_TARGET_DIR", target().join("plugins"));
     }
+    cargo
+}
+
+/// Cargo in a project, with the versions that are there already, so that nothing has to be fetched.
+pub(crate) fn offline_cargo(command: &str, project: &Path) -> Command {
+    std::fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("copied");
+    let mut cargo = cargo(command, project);
+    cargo.arg("--offline");
     cargo
 }
 

@@ -1,5 +1,5 @@
-//! A scheduler that never returns takes the worker with it. No plugin can be kept from that; but it is seen, and
-//! the daemon still ends.
+//! A scheduler that never returns takes the worker with it. No plugin can be kept from that; but it is seen, it is named
+//! where somebody looks, and the daemon still ends.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use uvs_lab::Mode;
 use uvs_lab::probe::{Connect, connect};
 
 use crate::project::c_plugin;
-use crate::traffic::{Director, alone, lab};
+use crate::traffic::{Director, alone, lab, page};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,18 +36,26 @@ fn a_worker_that_is_stuck_is_seen_and_the_daemon_ends() {
     );
     director.install(&stuck, "libstuck.so");
     director.serve("stuck", [1, 1, 1]);
-    let page = |name: &str| {
-        let url = format!("http://127.0.0.1:9650/{name}");
-        lab.director.run(&format!("curl -s {url}"))
-    };
-    assert_eq!(page("healthz").expect("served"), "ok\n");
+    assert_eq!(page(&lab, "healthz"), "ok\n");
     let answer = connect(&lab.client, lab.plan.vip, Duration::from_millis(500));
     assert_eq!(answer.expect("a probe"), Connect::Silence);
+    let named = format!(", for TCP {}", lab.plan.vip);
     for name in ["healthz", "readyz"] {
         eventually("the worker is missed", || {
-            page(name).is_ok_and(|text| text.contains("the worker is stuck: no heartbeat for"))
+            page(&lab, name).contains("the worker is stuck: no heartbeat for")
         });
+        let text = page(&lab, name);
+        assert!(
+            text.contains("the scheduler plugin stuck 1.0.0: pick() has not returned for"),
+            "{text}"
+        );
+        assert!(text.contains(&named), "{text}");
     }
+    // As a line of the log, before any watchdog comes: systemd's waits for ten seconds.
+    director
+        .daemon
+        .wait_log("the scheduler plugin stuck 1.0.0: pick() has not returned for")
+        .expect("said so");
     let refused = director.refused("show services");
     assert!(refused.contains("the worker"), "{refused}");
     let process = director.daemon.process();

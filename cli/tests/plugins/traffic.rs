@@ -33,13 +33,19 @@ pub(crate) fn lab(mode: Mode) -> Lab {
 
 impl<'lab> Director<'lab> {
     pub(crate) fn start(lab: &'lab Lab) -> Self {
+        Self::start_with(lab, "")
+    }
+
+    /// With more words of `uvs run`, each after a space.
+    pub(crate) fn start_with(lab: &'lab Lab, more: &str) -> Self {
         let plugins = lab.dir().join("plugins");
         std::fs::create_dir(&plugins).expect("made");
         let interfaces = lab.plan.interfaces.iter();
         let interfaces: String = interfaces
             .map(|name| format!(" --interface {name}"))
             .collect();
-        let line = format!("run{interfaces} --plugin-dir {}", plugins.display());
+        let plugin_dir = plugins.display();
+        let line = format!("run{interfaces} --plugin-dir {plugin_dir}{more}");
         let daemon = Daemon::start_with(lab, Path::new(UVS), &line).expect("uvs runs");
         Self {
             lab,
@@ -71,7 +77,7 @@ impl<'lab> Director<'lab> {
             .unwrap_or_else(|e| panic!("{words}: {e}\n{}", self.daemon.log()))
     }
 
-    fn uvs(&self, words: &str) -> String {
+    pub(crate) fn uvs(&self, words: &str) -> String {
         self.daemon
             .uvs(words)
             .unwrap_or_else(|e| panic!("{words}: {e}\n{}", self.daemon.log()))
@@ -83,10 +89,17 @@ impl<'lab> Director<'lab> {
         self.daemon.uvs(words).expect_err("refused").to_string()
     }
 
-    fn answers(&self, count: u32) -> Answers {
+    pub(crate) fn answers(&self, count: u32) -> Answers {
         requests(&self.lab.client, &self.lab.plan.url("/"), count)
             .unwrap_or_else(|e| panic!("{e}\n{}", self.daemon.log()))
     }
+}
+
+/// A page of the director's exporter.
+pub(crate) fn page(lab: &Lab, name: &str) -> String {
+    let url = format!("http://127.0.0.1:9650/{name}");
+    let page = lab.director.run(&format!("curl -s {url}"));
+    page.expect("served")
 }
 
 fn servers(answers: &Answers) -> BTreeSet<&str> {
@@ -272,6 +285,16 @@ fn a_refused_plugin_is_explained_where_it_is_named() {
     assert_eq!(director.ipvsadm("-Sn"), "", "nothing is half applied");
     let listed = director.uvs("plugin list");
     assert!(listed.contains("libmine.so: refused: "), "{listed}");
+    // Nobody waits for a FIFO's writer, least of all the daemon.
+    let fifo = director.plugins.join("libfifo.so");
+    let made = rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o644.into());
+    made.expect("made");
+    let add_fifo = format!("ipvsadm {}", lab.plan.add_service("fifo"));
+    let refused = director.refused(&add_fifo);
+    assert!(
+        refused.contains("libfifo.so is not a shared library: it is not a regular file"),
+        "{refused}"
+    );
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .expect("changed");
     director.uvs(&add);

@@ -1,4 +1,4 @@
-//! `[plugins]`: where scheduler plugins are, which ones to load, and how many faults they are forgiven.
+//! `[plugins]`: where scheduler plugins are, which ones to load, and what is borne of them.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use super::fields::{Fields, Value};
 use crate::plugins::{PluginSettings, Schedulers};
 
-pub(super) const KEYS: &[&str] = &["directory", "max_faults", "load"];
+pub(super) const KEYS: &[&str] = &["directory", "max_faults", "scheduler_budget", "load"];
 
 /// Faults, 0 = any number.
 const MAX_FAULTS: RangeInclusive<i64> = 0..=u32::MAX as i64;
+/// Microseconds, 0 = any time. A worker that is kept for longer than a second does not answer in time.
+const SCHEDULER_BUDGET: RangeInclusive<i64> = 0..=1_000_000;
 
 /// The settings, and where the file names what to load; nothing is loaded.
 pub(super) fn read<'a>(top: &Fields<'a>) -> (PluginSettings, Vec<Value<'a>>) {
@@ -27,6 +29,7 @@ pub(super) fn read<'a>(top: &Fields<'a>) -> (PluginSettings, Vec<Value<'a>>) {
     let settings = PluginSettings {
         directory: directory(&fields),
         max_faults: fields.integer("max_faults", MAX_FAULTS),
+        scheduler_budget: fields.integer("scheduler_budget", SCHEDULER_BUDGET),
         load: files,
     };
     (settings, named)

@@ -73,6 +73,7 @@ expire_nodest_conn = 1
 [plugins]
 directory = "/opt/uvs"
 max_faults = 100
+scheduler_budget = 2500
 [[service]]
 tcp = "192.168.0.38:80"
 scheduler = "sh"
@@ -114,6 +115,7 @@ fn every_key_reaches_its_field() {
         Some(Path::new("/opt/uvs"))
     );
     assert_eq!(config.plugins.max_faults, Some(100));
+    assert_eq!(config.plugins.scheduler_budget, Some(2500));
     let [service] = &config.services[..] else {
         panic!("one service")
     };
@@ -511,6 +513,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("", "[sysctl]\nexpire_nodest = 1", ":2:1: sysctl.expire_nodest: unknown key; did you mean \"expire_nodest_conn\"?"),
     ("", "[sysctl]\ndrop_entry = 9", ":2:14: sysctl.drop_entry: 9 is out of range; use a whole number from 0 to 3"),
     ("", "[plugins]\ndirectory = \"here\"", ":2:13: plugins.directory: \"here\" cannot be the plugin directory; use an absolute path"),
+    ("", "[plugins]\nscheduler_budget = \"1ms\"", ":2:20: plugins.scheduler_budget: is a string; use a whole number from 0 to 1000000"),
+    ("", "[plugins]\nscheduler_budget = 2000000", ":2:20: plugins.scheduler_budget: 2000000 is out of range; use a whole number from 0 to 1000000"),
     ("", "[plugins]\nmax_faults = -1", ":2:14: plugins.max_faults: -1 is out of range; use a whole number from 0 to 4294967295"),
     ("", "[plugins]\ndirectry = \"/x\"", ":2:1: plugins.directry: unknown key; did you mean \"directory\"?"),
     ("", "[plugins]\ndirectory = \"/nowhere\"\nload = [7]", ":3:9: plugins.load: is an integer; use a string"),

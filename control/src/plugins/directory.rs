@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use uvs_plugin::file::{Identity, Image};
 use uvs_plugin::host::Plugin;
@@ -15,6 +16,29 @@ use uvs_plugin::host::Plugin;
 pub(super) struct Library {
     pub(super) plugin: Arc<Plugin>,
     pub(super) file: PathBuf,
+}
+
+/// Which file's code is being loaded, and since when: for others to see, as that is the file's own code, which may not
+/// return.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Loading(Arc<Mutex<Option<(PathBuf, Instant)>>>);
+
+impl Loading {
+    fn set(&self, file: Option<&Path>) {
+        let loading = file.map(|file| (file.to_owned(), Instant::now()));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loading;
+    }
+
+    /// A sentence, where it takes longer than that.
+    pub(super) fn longer(&self, than: Duration) -> Vec<String> {
+        let loading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = loading.iter().filter(|(_, since)| since.elapsed() > than);
+        let said = late.map(|(file, since)| {
+            let (file, time) = (file.display(), since.elapsed().as_secs());
+            format!("the scheduler plugin {file} has not returned from being loaded for {time} s")
+        });
+        said.collect()
+    }
 }
 
 /// What was found in a file in a state of it.
@@ -33,13 +57,15 @@ struct Look {
 pub(super) struct Directory {
     path: PathBuf,
     looks: BTreeMap<PathBuf, Look>,
+    loading: Loading,
 }
 
 impl Directory {
-    pub(super) fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path, loading: Loading) -> Self {
         Self {
             path: path.to_owned(),
             looks: BTreeMap::new(),
+            loading,
         }
     }
 
@@ -167,8 +193,12 @@ impl Directory {
         let identity = Identity::of(file).ok();
         let known = self.looks.get(file);
         if !known.is_some_and(|look| look.settled && look.identity == identity) {
-            self.looks
-                .insert(file.to_owned(), Look::at(&self.path, file));
+            // Said before, as its code runs, which may not return.
+            tracing::info!(file = %file.display(), "a scheduler plugin is being loaded");
+            self.loading.set(Some(file));
+            let look = Look::at(&self.path, file);
+            self.loading.set(None);
+            self.looks.insert(file.to_owned(), look);
         }
     }
 }

@@ -13,12 +13,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use uvs_core::scheduler::{Scheduler, SchedulerParams};
 use uvs_plugin::fault::Fault;
 use uvs_plugin::host::{CAN_LOAD, NO_PLUGINS};
-use uvs_plugin::supervised::Source;
+use uvs_plugin::supervised::{Source, Tolerance};
 
 use directory::{Directory, Library};
 pub(crate) use settings::check_settings;
@@ -27,8 +28,10 @@ pub(crate) use settings::check_settings;
 pub const DEFAULT_DIRECTORY: &str = "/usr/lib/uvs/schedulers";
 /// Faults a service takes of a plugin before it falls back, unless said otherwise.
 pub(crate) const DEFAULT_MAX_FAULTS: u32 = 10;
+/// Microseconds that a plugin's pick may take, unless said otherwise.
+pub const DEFAULT_BUDGET: u32 = 1000;
 /// What takes over from a plugin that failed.
-const FALLBACK: &str = "wrr";
+pub const FALLBACK: &str = "wrr";
 
 /// The configuration's `[plugins]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +40,19 @@ pub struct PluginSettings {
     pub directory: Option<PathBuf>,
     /// Faults a service takes before it falls back, 0 = any number; `None` = not said.
     pub max_faults: Option<u32>,
+    /// Microseconds that a pick may take, 0 = any time; `None` = not said.
+    pub scheduler_budget: Option<u32>,
     /// Files to load at the start, within the directory.
     pub load: Vec<PathBuf>,
+}
+
+impl PluginSettings {
+    fn tolerance(&self) -> Tolerance {
+        Tolerance {
+            max_faults: self.max_faults.unwrap_or(DEFAULT_MAX_FAULTS),
+            budget: Duration::from_micros(self.scheduler_budget.unwrap_or(DEFAULT_BUDGET).into()),
+        }
+    }
 }
 
 /// Why there is no scheduler of a name.
@@ -72,7 +86,7 @@ pub struct Loaded {
     /// Where it was loaded from.
     pub file: PathBuf,
     /// By reason.
-    pub faults: [(&'static str, u64); Fault::REASONS.len()],
+    pub faults: [(&'static str, u64); Fault::KINDS],
     /// Services that fell back.
     pub fallen_back: Vec<String>,
 }
@@ -91,12 +105,15 @@ pub struct Reloaded {
 /// The schedulers of this process.
 #[derive(Debug, Default)]
 pub struct Schedulers {
-    max_faults: u32,
     inner: Mutex<Inner>,
+    /// The file whose code is being loaded, which may never return from that.
+    loading: directory::Loading,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// What services bear of their plugins.
+    tolerance: Tolerance,
     /// `None`: there are no plugins.
     directory: Option<Directory>,
     /// By the scheduler's name: where its services get it from, and which library that is.
@@ -111,14 +128,16 @@ impl Schedulers {
     }
 
     /// The built-in schedulers and a directory's plugins, of which none is loaded yet.
-    pub fn new(directory: &Path, max_faults: u32) -> Arc<Self> {
-        let directory = Some(Directory::new(directory));
+    pub fn new(directory: &Path, settings: &PluginSettings) -> Arc<Self> {
+        let loading = directory::Loading::default();
+        let directory = Directory::new(directory, loading.clone());
         Arc::new(Self {
-            max_faults,
             inner: Mutex::new(Inner {
-                directory,
+                tolerance: settings.tolerance(),
+                directory: Some(directory),
                 plugins: BTreeMap::new(),
             }),
+            loading,
         })
     }
 
@@ -133,10 +152,40 @@ impl Schedulers {
             .or_else(|| settings.directory.clone())
             .or_else(from_environment)
             .unwrap_or_else(|| DEFAULT_DIRECTORY.into());
-        Self::new(
-            &directory,
-            settings.max_faults.unwrap_or(DEFAULT_MAX_FAULTS),
-        )
+        Self::new(&directory, settings)
+    }
+
+    /// Puts a configuration's budget in force, for the plugins in use too.
+    pub fn set_budget(&self, settings: &PluginSettings) {
+        let mut inner = self.lock();
+        inner.tolerance.budget = settings.tolerance().budget;
+        for (source, _) in inner.plugins.values() {
+            source.tolerate(inner.tolerance);
+        }
+    }
+
+    /// What a plugin's pick may take; 0 = any time.
+    pub fn budget(&self) -> Duration {
+        self.lock().tolerance.budget
+    }
+
+    /// Plugins whose code has not returned for so long, each a sentence. Waits for nobody, so that it can be asked when a
+    /// thread is stuck.
+    pub fn unreturned(&self, than: Duration) -> Vec<String> {
+        let inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(inner)) => inner.into_inner(),
+            Err(TryLockError::WouldBlock) => return self.loading.longer(than),
+        };
+        let each = inner.plugins.values().flat_map(|(source, library)| {
+            let plugin = &library.plugin;
+            let calls = source.unreturned(than).into_iter();
+            calls.map(move |call| {
+                let (name, version) = (plugin.name(), plugin.version());
+                format!("the scheduler plugin {name} {version}: {call}")
+            })
+        });
+        each.collect()
     }
 
     /// Makes sure that there is a scheduler of this name; may load its plugin.
@@ -157,7 +206,7 @@ impl Schedulers {
         };
         match found {
             Ok(Some(library)) => {
-                self.adopt(&mut inner, library);
+                Self::adopt(&mut inner, library);
                 Ok(())
             }
             Ok(None) => Err(Unfound::Unknown(inner.unknown(name))),
@@ -179,7 +228,7 @@ impl Schedulers {
         };
         let library = directory.load(file)?;
         match inner.plugins.get(library.plugin.name()) {
-            None => self.adopt(&mut inner, library),
+            None => Self::adopt(&mut inner, library),
             Some((_, taken)) if taken.file == library.file => {}
             Some((_, taken)) => return Err(taken_by(&library, taken)),
         }
@@ -236,15 +285,10 @@ impl Schedulers {
     /// No such plugin is loaded.
     pub fn reload(&self, name: Option<&str>) -> Result<Vec<Reloaded>, String> {
         let mut inner = self.lock();
-        if let Some(name) = name.filter(|name| !inner.plugins.contains_key(*name)) {
-            let known: Vec<&str> = inner.plugins.keys().map(String::as_str).collect();
-            let known = match known.as_slice() {
-                [] => "none".to_owned(),
-                known => known.join(", "),
-            };
-            return Err(format!("no plugin {name:?} is loaded; loaded: {known}"));
-        }
-        let Inner { directory, plugins } = &mut *inner;
+        inner.check_loaded(name)?;
+        let Inner {
+            directory, plugins, ..
+        } = &mut *inner;
         let Some(directory) = directory else {
             return Ok(Vec::new());
         };
@@ -269,7 +313,24 @@ impl Schedulers {
         Ok(done)
     }
 
-    fn adopt(&self, inner: &mut Inner, library: Library) {
+    /// Ends the fall-backs of each plugin (or of the one that is named): its services try the version that they had again.
+    ///
+    /// # Errors
+    /// No such plugin is loaded.
+    pub fn retry(&self, name: Option<&str>) -> Result<Vec<Reloaded>, String> {
+        let inner = self.lock();
+        inner.check_loaded(name)?;
+        let wanted = inner.plugins.iter();
+        let wanted = wanted.filter(|(n, _)| name.is_none_or(|name| name == *n));
+        let retry = |(name, (source, library)): (&String, &(Arc<Source>, Library))| Reloaded {
+            name: name.clone(),
+            refused: false,
+            what: retry(source, library),
+        };
+        Ok(wanted.map(retry).collect())
+    }
+
+    fn adopt(inner: &mut Inner, library: Library) {
         let plugin = &library.plugin;
         tracing::info!(
             file = %library.file.display(),
@@ -278,7 +339,7 @@ impl Schedulers {
             plugin.version(),
             plugin.about()
         );
-        let source = Source::new(Arc::clone(plugin), self.max_faults, (FALLBACK, fallback));
+        let source = Source::new(Arc::clone(plugin), inner.tolerance, (FALLBACK, fallback));
         inner
             .plugins
             .insert(plugin.name().to_owned(), (source, library));
@@ -291,6 +352,18 @@ impl Schedulers {
 }
 
 impl Inner {
+    fn check_loaded(&self, name: Option<&str>) -> Result<(), String> {
+        let Some(name) = name.filter(|name| !self.plugins.contains_key(*name)) else {
+            return Ok(());
+        };
+        let known: Vec<&str> = self.plugins.keys().map(String::as_str).collect();
+        let known = match known.as_slice() {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        Err(format!("no plugin {name:?} is loaded; loaded: {known}"))
+    }
+
     fn names(&self) -> Vec<String> {
         let builtin = uvs_schedulers::BUILTIN
             .iter()
@@ -326,15 +399,20 @@ fn renew(directory: &Directory, source: &Source, library: &mut Library) -> Strin
         *library = best;
         return format!("{} replaces {now}", describe(library));
     }
-    let fallen_back = source.fallen_back();
-    if fallen_back.is_empty() {
+    if source.fallen_back().is_empty() {
         return format!("{now} is the newest");
     }
-    source.take_over(Arc::clone(&library.plugin));
-    format!(
-        "{now} is the newest; tried again by {}",
-        fallen_back.join(", ")
-    )
+    let again = source.take_over(Arc::clone(&library.plugin));
+    format!("{now} is the newest; tried again by {}", again.join(", "))
+}
+
+fn retry(source: &Source, library: &Library) -> String {
+    let now = describe(library);
+    if source.fallen_back().is_empty() {
+        return format!("{now} goes on; no service has fallen back");
+    }
+    let again = source.take_over(source.plugin());
+    format!("{now} is tried again by {}", again.join(", "))
 }
 
 fn describe(library: &Library) -> String {

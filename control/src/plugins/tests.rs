@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uvs_core::scheduler::SchedulerParams;
 use uvs_core::testing::servers::{backends, flow};
 
-use super::{Loaded, Schedulers, Unfound};
+use super::{Loaded, PluginSettings, Schedulers, Unfound};
 
 /// A plugin directory.
 struct Dir(tempfile::TempDir);
@@ -53,7 +53,11 @@ impl Dir {
     }
 
     fn schedulers(&self) -> Arc<Schedulers> {
-        Schedulers::new(self.0.path(), 2)
+        let settings = PluginSettings {
+            max_faults: Some(2),
+            ..PluginSettings::default()
+        };
+        Schedulers::new(self.0.path(), &settings)
     }
 }
 

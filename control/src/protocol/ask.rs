@@ -55,6 +55,8 @@ questions! {
         ListPlugins -> plugins: Plugins, Read;
         /// To let new versions of scheduler plugins take over, of one or of all.
         ReloadPlugins(name: Option<String>) -> plugins_reloaded: Vec<PluginReloaded>, Write;
+        /// To have services that fell back from scheduler plugins try them again, of one or of all.
+        RetryPlugins(name: Option<String>) -> plugins_retried: Vec<PluginReloaded>, Write;
         /// Everything that is counted, as of now.
         Sample -> sample: super::Sample, Read;
         /// Connections of a part of the table.

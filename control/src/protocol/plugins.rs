@@ -35,7 +35,7 @@ pub struct PluginStatus {
     pub fallen_back: Vec<String>,
 }
 
-/// What a reload did for one plugin.
+/// What a reload or another try did for one plugin.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PluginReloaded {
     /// The scheduler's name.

@@ -14,6 +14,7 @@ pub mod marks;
 pub mod numbers;
 pub mod offload;
 pub mod peer;
+pub mod plugins;
 pub mod ports;
 pub mod random;
 pub mod ranks;

@@ -8,6 +8,7 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 use crate::counters::{ByBulkResult, ByFailure, Counters, Stats};
+use crate::plugins::{PluginNumbers, either};
 
 /// What is counted of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,15 +18,26 @@ pub struct ServiceNumbers {
     pub stats: Stats,
     /// New connections that got no server.
     pub failures: ByFailure,
+    /// Of its scheduler, where that is a plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginNumbers>,
 }
 
 /// Of several engines together.
 impl AddAssign for ServiceNumbers {
     fn add_assign(&mut self, other: Self) {
         // By name, here and below, so that the compiler asks for a number that is new.
-        let Self { stats, failures } = other;
+        let Self {
+            stats,
+            failures,
+            plugin,
+        } = other;
         self.stats += stats;
         self.failures += failures;
+        self.plugin = either(self.plugin, plugin, |mut one, other| {
+            one += other;
+            one
+        });
     }
 }
 

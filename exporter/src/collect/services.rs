@@ -2,11 +2,12 @@
 
 use uvs_core::counters::ScheduleFailure;
 use uvs_core::numbers::ServerNumbers;
+use uvs_core::plugins::{PickTimes, PluginNumbers};
 use uvs_core::service::ServiceKey;
 
 use crate::catalog::{self as c, Definition};
 use crate::text::Text;
-use crate::{BackendMetrics, MetricSnapshot, ServiceMetrics, State};
+use crate::{BackendMetrics, Histogram, MetricSnapshot, ServiceMetrics, State};
 
 /// Label values in the order of their names; the names of a firewall mark's service differ.
 #[derive(Clone)]
@@ -71,6 +72,30 @@ fn service(s: &ServiceMetrics, labels: &Labels, to: &mut Text) {
         let count = s.numbers.failures[*failure as usize];
         labels.add(to, &c::SCHEDULE_FAILURES, &label, count as f64);
     }
+    if let Some(numbers) = &s.numbers.plugin {
+        plugin(numbers, &s.scheduler, labels, to);
+    }
+}
+
+/// Of a service whose scheduler is one; `scheduler` is its name.
+fn plugin(numbers: &PluginNumbers, scheduler: &str, labels: &Labels, to: &mut Text) {
+    let label = [("scheduler", scheduler)];
+    let picks = times(&numbers.picks);
+    let all = labels.pairs().chain(label);
+    to.histogram_with(&c::SCHEDULER_PICK, all, &picks);
+    let over = numbers.over_budget as f64;
+    labels.add(to, &c::SCHEDULER_OVER_BUDGET, &label, over);
+    let fell_back = f64::from(u8::from(numbers.fallback.is_some()));
+    labels.add(to, &c::SCHEDULER_FALLBACK, &label, fell_back);
+}
+
+fn times(picks: &PickTimes) -> Histogram {
+    Histogram {
+        bounds: PickTimes::BOUNDS_NS.map(|ns| ns as f64 / 1e9).to_vec(),
+        counts: picks.counts.to_vec(),
+        count: picks.count,
+        sum: picks.sum_ns as f64 / 1e9,
+    }
 }
 
 fn backend(b: &BackendMetrics, labels: &Labels, to: &mut Text) {
@@ -118,7 +143,11 @@ impl Labels {
         more: &[(&'static str, &str)],
         value: f64,
     ) {
-        let own = self.0.iter().map(|(name, value)| (*name, value.as_str()));
-        to.add_with(definition, own.chain(more.iter().copied()), value);
+        let all = self.pairs().chain(more.iter().copied());
+        to.add_with(definition, all, value);
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(name, value)| (*name, value.as_str()))
     }
 }

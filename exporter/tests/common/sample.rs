@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use uvs_core::counters::{ByBulkResult, ByReason, Counters, Stats};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::{LogLosses, RecordNumbers, ServerNumbers, ServiceNumbers, SyncNumbers};
+use uvs_core::plugins::{Fallback, PickTimes, PluginFault, PluginNumbers};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey};
 use uvs_core::verdict::DropReason;
 use uvs_exporter::{
@@ -49,13 +50,30 @@ pub(crate) fn backend(last: u8) -> BackendMetrics {
 pub(crate) fn service(backends: Vec<BackendMetrics>) -> ServiceMetrics {
     ServiceMetrics {
         key: ServiceKey::address(Protocol::Tcp, VIP),
-        scheduler: "wrr".to_owned(),
+        scheduler: "p2c".to_owned(),
         persistent: false,
         numbers: ServiceNumbers {
             stats: stats(46),
+            plugin: Some(plugin()),
             ..ServiceNumbers::default()
         },
         backends,
+    }
+}
+
+/// Slow once, and given up for it.
+fn plugin() -> PluginNumbers {
+    let mut picks = PickTimes::default();
+    picks.record(300);
+    picks.record(2_000_000);
+    PluginNumbers {
+        picks,
+        over_budget: 1,
+        fallback: Some(Fallback {
+            ago: 3,
+            fault: PluginFault::Slow,
+            workers: 1,
+        }),
     }
 }
 

@@ -64,6 +64,9 @@ fn overview_trouble() -> Vec<Panel> {
             .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
         panel(Lines, "Refused connections by reason", PER_SECOND, "New connections that got no real server.")
             .query("sum by (reason) (rate(uvs_schedule_failures_total{$$}[$__rate_interval]))", "{{reason}}"),
+        panel(Lines, "Failed handshakes by real server", PER_SECOND, "Handshakes of clients a second that a real server reset or did not answer, in modes that see replies (NAT, FULLNAT).")
+            .query(r#"sum by (vip, port, rip, rport, result) (rate(uvs_backend_handshakes_total{$$,result!="ok"}[$__rate_interval])) > 0"#, "{{vip}}:{{port}} {{rip}}:{{rport}} {{result}}")
+            .width(24),
         panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
@@ -86,6 +89,7 @@ fn overview_trouble() -> Vec<Panel> {
 const PER_SECOND: &str = "count:/s";
 
 const BACKEND_COLUMNS: &[(&str, &str)] = &[
+    ("instance", "director"),
     ("vip", "VIP"),
     ("port", "port"),
     ("proto", "protocol"),
@@ -95,13 +99,13 @@ const BACKEND_COLUMNS: &[(&str, &str)] = &[
 ];
 
 fn backends_table(selector: &str) -> Panel {
-    let by = "vip, port, proto, rip, rport, mode";
+    let by = "instance, vip, port, proto, rip, rport, mode";
     let of = |expr: &str| format!("sum by ({by}) ({})", expr.replace("@", selector));
     panel(
         Table,
         "Real servers",
         "short",
-        "Weight, reachability (ARP), connections and traffic of every real server.",
+        "Weight, reachability (ARP), connections and traffic of every real server. Where replies do not pass the director (DR, tunnels), what goes out is not known.",
     )
     .labels(BACKEND_COLUMNS)
     .column(
@@ -112,6 +116,11 @@ fn backends_table(selector: &str) -> Panel {
     .word("0", "down", "red")
     .word("1", "up", "green")
     .column(&of("uvs_backend_weight{@}"), "weight", "short")
+    .column(
+        &of("uvs_backend_effective_weight{@}"),
+        "effective",
+        "short",
+    )
     .column(
         &of(r#"uvs_backend_connections{@,state="active"}"#),
         "active",
@@ -133,10 +142,13 @@ fn backends_table(selector: &str) -> Panel {
         "Bps",
     )
     .column(
-        &of(r#"rate(uvs_backend_bytes_total{@,direction="out"}[$__rate_interval])"#),
+        &of(
+            r#"rate(uvs_backend_bytes_total{@,direction="out",mode=~"nat|fullnat"}[$__rate_interval])"#,
+        ),
         "out",
         "Bps",
     )
+    .blank("n/a")
 }
 
 /// One service and its real servers.
@@ -266,12 +278,16 @@ fn service_sharing() -> Vec<Panel> {
         panel(Lines, "Share of new connections less share of weight", "percentunit", "Above 0: the real server gets more than its weight says; hashing schedulers and persistence do that.")
             .query(&of_service("sum by (rip, rport) (rate(uvs_backend_connections_total{@}[$__rate_interval])) / scalar(sum(rate(uvs_backend_connections_total{@}[$__rate_interval])) > 0) - sum by (rip, rport) (uvs_backend_weight{@}) / scalar(sum(uvs_backend_weight{@}) > 0)"), "{{rip}}:{{rport}}")
             .signed(),
-        panel(Stacked, "Active connections by real server", "short", "Active connections of each.")
-            .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="active"})"#), "{{rip}}:{{rport}}"),
+        panel(Lines, "Connections by real server", "short", "Active connections of each, and dashed, by the scale on the right, inactive ones, which are often many more.")
+            .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="active"})"#), "{{rip}}:{{rport}} active")
+            .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="inactive"})"#), "{{rip}}:{{rport}} inactive")
+            .right("/ inactive$/"),
         panel(Lines, "Bytes by real server and direction", "Bps", "IP bytes a second to (in) and from (out) each.")
             .query(&of_service("sum by (rip, rport, direction) (rate(uvs_backend_bytes_total{@}[$__rate_interval]))"), "{{rip}}:{{rport}} {{direction}}"),
-        panel(Lines, "Weight by real server", "short", "0 = drained.")
-            .query(&of_service("max by (rip, rport) (uvs_backend_weight{@})"), "{{rip}}:{{rport}}"),
+        panel(Lines, "Weight by real server", "short", "0 = drained. Effective, dashed: what it counts for, less than its weight during its slow start.")
+            .query(&of_service("max by (rip, rport) (uvs_backend_weight{@})"), "{{rip}}:{{rport}}")
+            .query(&of_service("min by (rip, rport) (uvs_backend_effective_weight{@})"), "{{rip}}:{{rport}} effective")
+            .dashed("/ effective$/"),
         panel(Lines, "Reachable by real server", "short", "1 while the next hop's MAC address is known.")
             .query(&of_service("min by (rip, rport) (uvs_backend_up{@})"), "{{rip}}:{{rport}}")
             .maximum(1.0),

@@ -42,6 +42,12 @@ pub(crate) struct Panel {
     mappings: Vec<(&'static str, &'static str, &'static str)>,
     colours: Vec<(&'static str, &'static str)>,
     columns: Vec<(&'static str, &'static str)>,
+    /// What a table's last column says where it has no value.
+    blank: Option<&'static str>,
+    /// Legends of a kind whose axis is on the right, with a scale of its own.
+    right: Option<&'static str>,
+    /// Legends of a kind that is dashed.
+    dashed: Option<&'static str>,
     labels: &'static [(&'static str, &'static str)],
 }
 
@@ -72,6 +78,9 @@ pub(crate) fn panel(
         mappings: Vec::new(),
         colours: Vec::new(),
         columns: Vec::new(),
+        blank: None,
+        right: None,
+        dashed: None,
         labels: &[],
     }
 }
@@ -140,6 +149,24 @@ impl Panel {
         self
     }
 
+    /// What a table's last column says where it has no value.
+    pub(crate) const fn blank(mut self, text: &'static str) -> Self {
+        self.blank = Some(text);
+        self
+    }
+
+    /// Series whose legends match are dashed.
+    pub(crate) const fn dashed(mut self, legends: &'static str) -> Self {
+        self.dashed = Some(legends);
+        self
+    }
+
+    /// They have an axis on the right, too, with a scale of its own.
+    pub(crate) const fn right(mut self, legends: &'static str) -> Self {
+        self.right = Some(legends);
+        self.dashed(legends)
+    }
+
     /// A table's query, which becomes a column.
     pub(crate) fn column(mut self, expr: &str, title: &'static str, unit: &'static str) -> Self {
         self.columns.push((title, unit));
@@ -177,7 +204,7 @@ impl Board {
             "tags": ["uvs", "load-balancer"], "editable": false, "graphTooltip": 1,
             "timezone": "browser", "refresh": "10s", "schemaVersion": 39, "version": 1,
             "time": {"from": "now-1h", "to": "now"}, "timepicker": {},
-            "annotations": {"list": []},
+            "annotations": {"list": marks()},
             "links": [{
                 "type": "dashboards", "tags": ["uvs"], "title": "UVS", "asDropdown": true,
                 "includeVars": true, "keepTime": true, "targetBlank": false, "icon": "external link",
@@ -212,6 +239,32 @@ impl Board {
         }
         list
     }
+}
+
+/// What has happened, as marks on every panel. Their ranges are fixed, as an annotation has no `$__rate_interval`.
+fn marks() -> Vec<Value> {
+    let matchers = r#"job=~"$job",instance=~"$instance""#;
+    let mark = |name: &str, colour: &str, expr: &str, text: &str| {
+        json!({
+            "name": name, "enable": true, "hide": false, "iconColor": colour,
+            "datasource": {"type": "prometheus", "uid": "${datasource}"},
+            "expr": expr.replace("$$", matchers), "step": "15s", "titleFormat": name, "textFormat": text,
+        })
+    };
+    vec![
+        mark(
+            "Reloads",
+            "blue",
+            "sum by (instance) (changes(uvs_config_last_reload_success_timestamp_seconds{$$}[1m])) > 0",
+            "{{instance}}: the configuration was loaded again",
+        ),
+        mark(
+            "Drains",
+            "orange",
+            "sum by (instance, vip, port, rip) ((uvs_backend_weight{$$} == bool 0) * changes(uvs_backend_weight{$$}[1m])) > 0",
+            "{{instance}}: {{rip}} of {{vip}}:{{port}} is drained",
+        ),
+    ]
 }
 
 impl Panel {
@@ -333,6 +386,7 @@ impl Panel {
     /// Columns of a table have their own titles and units, the first its words, and some series their own colours.
     fn overrides(&self) -> Vec<Value> {
         let by_name = |name: String, properties: Value| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
+        let last = self.columns.last().map_or("", |(title, _)| title);
         let columns = self.columns.iter().zip('A'..);
         let columns = columns.map(|((title, unit), id)| {
             let mut properties = vec![
@@ -344,6 +398,11 @@ impl Panel {
                     json!({"id": "mappings", "value": self.json_mappings()}),
                     json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}),
                 ]);
+            }
+            if let Some(text) = self.blank.filter(|_| *title == last) {
+                let none = json!({"match": "null+nan", "result": {"text": text, "index": 0}});
+                let mapping = json!([{"type": "special", "options": none}]);
+                properties.push(json!({"id": "mappings", "value": mapping}));
             }
             by_name(format!("Value #{id}"), properties.into())
         });
@@ -361,10 +420,17 @@ impl Panel {
                 json!([{"id": "custom.width", "value": ADDRESS_WIDTH}]),
             )
         });
+        let by_legend = |legends: &str, id: &str, value: Value| json!({"matcher": {"id": "byRegexp", "options": legends}, "properties": [{"id": id, "value": value}]});
+        let dash = json!({"fill": "dash", "dash": [4, 4]});
+        let dashed = self
+            .dashed
+            .map(|legends| by_legend(legends, "custom.lineStyle", dash));
+        let right = self.right;
+        let right = right.map(|legends| by_legend(legends, "custom.axisPlacement", "right".into()));
         if self.kind == Kind::Table {
             columns.chain(wide).collect()
         } else {
-            series.collect()
+            series.chain(dashed).chain(right).collect()
         }
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uvs_control::plugins::Schedulers;
 use uvs_core::time::Instant;
 
 use crate::worker::{Heartbeat, monotonic};
@@ -11,19 +12,26 @@ use crate::workers::{MISSED, WorkerHeartbeat};
 
 /// The control thread wakes every two seconds; putting a great table in force takes it some.
 const CONTROL: Duration = Duration::from_secs(10);
+/// Where a thread is stuck, a plugin's function that has not returned for so long is named.
+const PLUGIN: Duration = Duration::from_secs(1);
 
 /// The heartbeats of all threads that serve.
 #[derive(Clone)]
 pub(super) struct Liveness {
     control: Arc<Heartbeat>,
     workers: Arc<[WorkerHeartbeat]>,
+    schedulers: Arc<Schedulers>,
+    /// The log has what is stuck.
+    told: bool,
 }
 
 impl Liveness {
-    pub(super) fn new(workers: Vec<WorkerHeartbeat>) -> Self {
+    pub(super) fn new(workers: Vec<WorkerHeartbeat>, schedulers: Arc<Schedulers>) -> Self {
         Self {
             control: Arc::new(Heartbeat::new()),
             workers: workers.into(),
+            schedulers,
+            told: false,
         }
     }
 
@@ -44,7 +52,7 @@ impl Liveness {
         !self.workers.iter().any(|worker| worker.is_missed(now))
     }
 
-    /// What is stuck, each a sentence; empty = nothing.
+    /// What is stuck, each a sentence, and the plugins that it may be stuck in; empty = nothing.
     pub(super) fn complaints(&self) -> Vec<String> {
         self.complaints_at(monotonic())
     }
@@ -63,7 +71,28 @@ impl Liveness {
         let sentence = |(name, age, _): (String, Duration, _)| {
             format!("{name} is stuck: no heartbeat for {} s", age.as_secs())
         };
-        stuck.map(sentence).collect()
+        let mut complaints: Vec<String> = stuck.map(sentence).collect();
+        if !complaints.is_empty() {
+            complaints.extend(self.schedulers.unreturned(PLUGIN));
+        }
+        complaints
+    }
+
+    /// Logs what is stuck, when it begins and when it is over; returns what has just begun.
+    pub(super) fn tell(&mut self) -> Option<String> {
+        let complaints = self.complaints();
+        let before = std::mem::replace(&mut self.told, !complaints.is_empty());
+        if before == self.told {
+            return None;
+        }
+        if complaints.is_empty() {
+            tracing::info!("no thread is stuck any more");
+            return None;
+        }
+        for complaint in &complaints {
+            tracing::error!("{complaint}");
+        }
+        Some(complaints.join("; "))
     }
 }
 
@@ -71,15 +100,19 @@ impl Liveness {
 mod tests {
     use super::*;
 
+    fn of(workers: Vec<WorkerHeartbeat>) -> Liveness {
+        Liveness::new(workers, Arc::default())
+    }
+
     #[test]
     fn each_thread_is_missed_after_its_own_time() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let liveness = Liveness::new(vec![WorkerHeartbeat::test(0, 1, at(0))]);
+        let liveness = of(vec![WorkerHeartbeat::test(0, 1, at(0))]);
         liveness.control.beat(at(0));
         assert!(liveness.complaints_at(at(4)).is_empty());
         let worker = "the worker is stuck: no heartbeat for 6 s";
         assert_eq!(liveness.complaints_at(at(6)), [worker]);
-        let liveness = Liveness::new(vec![WorkerHeartbeat::test(0, 1, at(12))]);
+        let liveness = of(vec![WorkerHeartbeat::test(0, 1, at(12))]);
         liveness.control.beat(at(0));
         let control = "the control thread is stuck: no heartbeat for 12 s";
         assert_eq!(liveness.complaints_at(at(12)), [control]);
@@ -88,7 +121,7 @@ mod tests {
     #[test]
     fn of_several_workers_the_one_that_is_missed_is_named() {
         let at = |s: u64| Instant::from_secs(1_000 + s);
-        let liveness = Liveness::new(vec![
+        let liveness = of(vec![
             WorkerHeartbeat::test(0, 2, at(6)),
             WorkerHeartbeat::test(1, 2, at(0)),
         ]);

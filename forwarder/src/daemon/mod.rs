@@ -165,6 +165,9 @@ impl Daemon {
             let now = Wall::now();
             self.liveness.beat();
             self.isolation.beat(self.liveness.oldest());
+            if let Some(stuck) = self.liveness.tell() {
+                self.notifier.status(stuck);
+            }
             self.notifier.turn(now, self.liveness.has_workers());
             let period = rounds.left(now).min(self.estimator.left(now));
             let sooner = [

@@ -19,18 +19,31 @@ impl Answers<ask::ReloadPlugins> for Daemon {
         &mut self,
         ask::ReloadPlugins(name): ask::ReloadPlugins,
     ) -> Result<Vec<PluginReloaded>, Refusal> {
-        let reloaded = self.options.schedulers.reload(name.as_deref());
-        let reloaded = reloaded.map_err(|message| Refusal {
-            errno: Errno::NotFound,
-            message,
-        })?;
-        let line = |r: Reloaded| PluginReloaded {
-            name: r.name,
-            refused: r.refused,
-            what: r.what,
-        };
-        Ok(reloaded.into_iter().map(line).collect())
+        told(self.options.schedulers.reload(name.as_deref()))
     }
+}
+
+impl Answers<ask::RetryPlugins> for Daemon {
+    /// Services go back to their plugins with their next connection.
+    fn answer(
+        &mut self,
+        ask::RetryPlugins(name): ask::RetryPlugins,
+    ) -> Result<Vec<PluginReloaded>, Refusal> {
+        told(self.options.schedulers.retry(name.as_deref()))
+    }
+}
+
+fn told(done: Result<Vec<Reloaded>, String>) -> Result<Vec<PluginReloaded>, Refusal> {
+    let done = done.map_err(|message| Refusal {
+        errno: Errno::NotFound,
+        message,
+    })?;
+    let line = |r: Reloaded| PluginReloaded {
+        name: r.name,
+        refused: r.refused,
+        what: r.what,
+    };
+    Ok(done.into_iter().map(line).collect())
 }
 
 impl Daemon {

@@ -64,6 +64,7 @@ impl Daemon {
             self.host_firewall = new.host_firewall;
             self.firewall.forget();
         }
+        schedulers.set_budget(&new.plugins);
         self.metrics = Metrics {
             listen: self.metrics.listen,
             ..new.metrics

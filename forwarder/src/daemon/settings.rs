@@ -4,7 +4,7 @@ use uvs_control::client::DEFAULT_SOCKET;
 use uvs_control::config::{
     Confinement, ConnectionLogging, Hook, HostFirewall, Listen, Metrics, OwnVips,
 };
-use uvs_control::plugins::DEFAULT_DIRECTORY;
+use uvs_control::plugins::{DEFAULT_BUDGET, DEFAULT_DIRECTORY};
 use uvs_control::protocol::{Answers, HookMode, Refusal, Setting, ask};
 use uvs_core::snapshot::{Limits, Sysctls, Timeouts};
 
@@ -37,6 +37,8 @@ impl Answers<ask::Settings> for Daemon {
         all.extend(confinement(confinement::wanted()));
         let plugins = self.list_plugins().directory;
         all.push(setting("plugins.directory", plugins, DEFAULT_DIRECTORY));
+        let budget = self.options.schedulers.budget().as_micros();
+        all.push(setting("plugins.scheduler_budget", budget, DEFAULT_BUDGET));
         all.extend(Sysctls::NAMES.iter().filter_map(|name| {
             let value = self.table.sysctl(name).ok()?;
             let default = Sysctls::default().get(name)?;

@@ -105,7 +105,7 @@ pub fn run(options: Options) -> Result<()> {
     mirror.count_overruns(before.past.netlink_overruns);
 
     let workers = start_workers(begun.workers, begun.fan, &options, (&mirror, &log, &notify))?;
-    let liveness = Liveness::new(workers.heartbeats());
+    let liveness = Liveness::new(workers.heartbeats(), Arc::clone(&options.schedulers));
     let upgrades = Upgrades::new(Arc::clone(&notify));
     let metering = Metering::start(
         &options.metrics,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uvs_core::backend::Backend;
 use uvs_core::flow::Flow;
+use uvs_core::plugins::PluginNumbers;
 use uvs_core::scheduler::{Fork, Scheduler};
 use uvs_core::time::Instant;
 use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
@@ -110,6 +111,10 @@ impl Scheduler for Timed {
 
     fn weighs_handshakes(&self) -> bool {
         self.inner.weighs_handshakes()
+    }
+
+    fn numbers(&self) -> Option<PluginNumbers> {
+        self.inner.numbers()
     }
 
     fn is_consistent(&self) -> bool {

@@ -1,9 +1,11 @@
 //! The columns of a service.
 
 use serde::Serialize;
+use uvs_control::plugins::FALLBACK;
 use uvs_control::protocol::ServiceStatus;
 use uvs_core::counters::{ScheduleFailure, Stats};
 use uvs_core::numbers::ServerNumbers;
+use uvs_core::plugins::Fallback;
 use uvs_core::service::{ConnectionLog, OnExpiry, OnRemoval, ServiceKey};
 
 use super::column::{Column, Show, Value};
@@ -44,6 +46,30 @@ impl Service {
         Value::Count(servers.map(|s| u64::from(of(&s.numbers))).sum())
     }
 
+    /// Whether another scheduler is at work in its plugin's place.
+    pub(crate) fn fallback(&self) -> Option<Fallback> {
+        self.status.numbers.plugin?.fallback
+    }
+
+    /// That in words, where it is so.
+    pub(crate) fn fell_back(&self) -> Option<String> {
+        let Fallback {
+            ago,
+            fault,
+            workers,
+        } = self.fallback()?;
+        let key = self.status.spec.key;
+        let name = &self.status.spec.scheduler;
+        let workers = match workers {
+            0 | 1 => String::new(),
+            workers => format!(" in {workers} workers"),
+        };
+        let fault = fault.label();
+        Some(format!(
+            "{key}: {name} fell back to {FALLBACK}{workers} {ago} s ago, its last fault: {fault}; uvs plugin retry {name} tries it again"
+        ))
+    }
+
     /// New connections that it refused for these reasons.
     fn refused(&self, why: &[ScheduleFailure]) -> Value {
         let failures = &self.status.numbers.failures;
@@ -63,8 +89,13 @@ const VIP: Column<Service> = Column::text("VIP", |s| match s.status.spec.key {
     ServiceKey::Mark { mark, ipv6: true } => Value::Word(format!("{mark} IPv6")),
     key @ ServiceKey::Address { .. } => Value::Endpoint(key.vip()),
 });
-const SCHEDULER: Column<Service> =
-    Column::text("SCHEDULER", |s| Value::word(&s.status.spec.scheduler));
+const SCHEDULER: Column<Service> = Column::text("SCHEDULER", |s| {
+    let scheduler = &s.status.spec.scheduler;
+    match s.fallback() {
+        None => Value::word(scheduler),
+        Some(_) => Value::Word(format!("{scheduler}→{FALLBACK}")),
+    }
+});
 const SERVERS: Column<Service> =
     Column::number("SERVERS", |s| Value::Count(s.status.servers.len() as u64));
 const ACTIVE: Column<Service> = Column::number("ACTIVE", |s| s.sum(|n| n.active));

@@ -3,13 +3,15 @@
 //! The plugin runs in a child process, so that one that crashes or never returns is a finding like any
 //! other: the child announces each part before it begins, and the last announced one is to blame.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use uvs_control::plugins::DEFAULT_DIRECTORY;
+use uvs_plugin::check::{Listener, Outcome};
 use uvs_plugin::file::Image;
 use uvs_plugin::host::Plugin;
 
@@ -112,31 +114,32 @@ fn beginning(mut pipe: impl Read) -> String {
 
 /// The child's part.
 fn try_here(file: &Path) -> ExitCode {
-    begin("loading");
+    let mut screen = Screen::new();
+    screen.begin("loading");
     let plugin = Image::anywhere(file)
         .map_err(Into::into)
         .and_then(Plugin::load);
     let plugin = match plugin {
         Ok(plugin) => plugin,
         Err(error) => {
-            end(Err(error.to_string()));
+            screen.end(Err(error.to_string()));
             return ExitCode::from(FAILED);
         }
     };
     let (name, version, abi) = (plugin.name(), plugin.version(), plugin.abi());
-    end(Ok(format!(
+    screen.end(Ok(format!(
         "{name} {version}, ABI {abi}: {}",
         plugin.about()
     )));
-    begin("name");
+    screen.begin("name");
     let free = uvs_schedulers::find(name).is_none();
-    end(match free {
+    screen.end(match free {
         true => Ok(String::new()),
         false => Err(format!(
             "{name:?} is a built-in scheduler: give it another name"
         )),
     });
-    let conforms = uvs_plugin::check::run(&plugin, &mut begin, &mut end);
+    let conforms = uvs_plugin::check::run(&plugin, &mut screen);
     if !(free && conforms) {
         return ExitCode::from(FAILED);
     }
@@ -144,16 +147,106 @@ fn try_here(file: &Path) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn begin(part: &str) {
-    print!("{part:<34}");
-    // A part that crashes the process must be visible before it does.
-    let _ = std::io::stdout().flush();
+/// Where the parts are printed, as they begin, go on and end.
+#[derive(Clone)]
+struct Screen(Arc<Mutex<Line>>);
+
+/// The line of the part that runs.
+struct Line {
+    /// It can be written anew.
+    terminal: bool,
+    part: String,
+    begun: Option<Instant>,
+    percent: Option<u64>,
+    /// How many of [`Line::WHEN`] were told.
+    told: usize,
 }
 
-fn end(outcome: Result<String, String>) {
-    match outcome {
-        Ok(remark) => println!("{}", format!("ok  {remark}").trim_end()),
-        Err(what) => println!("FAILED\n      {what}"),
+impl Screen {
+    /// With a thread that tells once a second of a part that takes long.
+    fn new() -> Self {
+        let screen = Self(Arc::new(Mutex::new(Line {
+            terminal: std::io::stdout().is_terminal(),
+            part: String::new(),
+            begun: None,
+            percent: None,
+            told: 0,
+        })));
+        let clone = screen.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_millis(200));
+                clone.line().go_on();
+            }
+        });
+        screen
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Screen {
+    fn begin(&mut self, part: &str) {
+        let mut line = self.line();
+        part.clone_into(&mut line.part);
+        line.begun = Some(Instant::now());
+        (line.percent, line.told) = (None, 0);
+        print!("{part:<34}");
+        // A part that crashes the process must be visible before it does.
+        let _ = std::io::stdout().flush();
+    }
+
+    fn progress(&mut self, percent: u64) {
+        self.line().percent = Some(percent);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        let mut line = self.line();
+        line.begun = None;
+        if line.terminal && line.told > 0 {
+            line.rewrite("");
+        }
+        match outcome {
+            Ok(remark) => println!("{}", format!("ok  {remark}").trim_end()),
+            Err(what) => println!("FAILED\n      {what}"),
+        }
+    }
+}
+
+impl Line {
+    /// The seconds after which a file, which keeps every word, is told how long a part takes.
+    const WHEN: [u64; 9] = [1, 2, 5, 10, 20, 30, 60, 120, 240];
+
+    fn go_on(&mut self) {
+        let Some(begun) = self.begun else {
+            return;
+        };
+        let seconds = begun.elapsed().as_secs();
+        let next = match self.terminal {
+            true => seconds > 0,
+            false => Self::WHEN
+                .get(self.told)
+                .is_some_and(|next| seconds >= *next),
+        };
+        if !next {
+            return;
+        }
+        self.told += 1;
+        let percent = self.percent.map_or_else(String::new, |p| format!(" {p} %"));
+        let now = format!("… {seconds} s{percent} ");
+        if self.terminal {
+            self.rewrite(&now);
+        } else {
+            print!("{now}");
+        }
+        let _ = std::io::stdout().flush();
+    }
+
+    /// Writes the line anew, and erases what was behind it (ECMA-48, EL).
+    fn rewrite(&self, now: &str) {
+        print!("\r{:<34}{now}\x1b[K", self.part);
     }
 }
 

@@ -1,6 +1,7 @@
-//! `uvs plugin new|check|list|reload`: schedulers of one's own, from an empty directory to a running service.
+//! `uvs plugin new|check|list|reload|retry`: schedulers of one's own, from an empty directory to a running service.
 
 mod check;
+mod crates;
 mod list;
 mod new;
 
@@ -29,11 +30,13 @@ enum Action {
     /// List the loaded plugins with the services that use them, and what else is in the plugin directory
     List(list::Args),
     /// Let new versions in the plugin directory take over; services that fell back try theirs again
-    Reload(ReloadArgs),
+    Reload(Named),
+    /// End fall-backs: services whose plugin failed, and that wrr serves since, try their plugin again
+    Retry(Named),
 }
 
 #[derive(clap::Args)]
-struct ReloadArgs {
+struct Named {
     /// The scheduler's name; all plugins without
     name: Option<String>,
 }
@@ -47,21 +50,19 @@ pub(crate) fn main(args: &Args) -> ExitCode {
         Action::New(args) => new::main(args),
         Action::Check(args) => check::main(args),
         Action::List(args) => list::main(args),
-        Action::Reload(args) => reload(args),
+        Action::Reload(args) => told(daemon::ask(ask::ReloadPlugins(args.name.clone()))),
+        Action::Retry(args) => told(daemon::ask(ask::RetryPlugins(args.name.clone()))),
     }
 }
 
-fn reload(args: &ReloadArgs) -> ExitCode {
-    match daemon::ask(ask::ReloadPlugins(args.name.clone())) {
-        Ok(done) if done.is_empty() => {
-            output::print("no plugin is loaded; a service that names one loads it\n")
-        }
-        Ok(done) => told(&done),
-        Err(code) => code,
+fn told(done: Result<Vec<PluginReloaded>, ExitCode>) -> ExitCode {
+    let done = match done {
+        Ok(done) => done,
+        Err(code) => return code,
+    };
+    if done.is_empty() {
+        return output::print("no plugin is loaded; a service that names one loads it\n");
     }
-}
-
-fn told(done: &[PluginReloaded]) -> ExitCode {
     let lines = done.iter().map(|p| format!("{}: {}\n", p.name, p.what));
     let printed = output::print(&lines.collect::<String>());
     if done.iter().any(|plugin| plugin.refused) {

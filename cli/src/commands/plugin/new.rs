@@ -1,7 +1,8 @@
 //! `uvs plugin new NAME --lang rust|c`: a project of a scheduler that builds, conforms and works.
 //!
-//! The projects are the repository's two examples, under another name. A C project gets the header. A Rust
-//! project gets the path of `uvs-plugin` in UVS's sources, as the crate is not on crates.io.
+//! The projects are the repository's two examples, under another name, and this program has all that they are built
+//! from. A C project gets the header. A Rust project gets the crate `uvs-plugin`, which is not on crates.io, as the few of
+//! its files and of `uvs-core`'s that a plugin needs ([`crates`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use uvs_plugin::abi::NAME_MAX;
 
+use super::crates;
 use crate::commands::{USAGE, output};
 
 const RUST: &str = include_str!("../../../../plugin/examples/rust-hrw/src/lib.rs");
@@ -18,8 +20,11 @@ const C: &str = include_str!("../../../../plugin/examples/c-wrandom/wrandom.c");
 const C_MAKEFILE: &str = include_str!("../../../../plugin/examples/c-wrandom/Makefile");
 const HEADER: &str = include_str!("../../../../plugin/include/uvs_scheduler.h");
 
-/// Where a package may put the sources that a Rust plugin is built against.
-const PACKAGED: &str = "/usr/share/uvs/src";
+/// What the C project's Makefile gives the compiler too.
+const CC_FLAGS: &str = "-O2 -g -Wall -Wextra -std=c11 -fPIC -fvisibility=hidden -shared -I.";
+
+/// The folder of a Rust project that has its copies.
+const CRATES: &str = "uvs";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -28,7 +33,7 @@ pub(super) struct Args {
     /// The language
     #[arg(long, value_enum, default_value = "rust")]
     lang: Language,
-    /// UVS's sources, for Rust [default: those this program was built from, or /usr/share/uvs/src]
+    /// UVS's sources, for Rust, instead of the copies that the project gets
     #[arg(long, value_name = "DIR")]
     sources: Option<PathBuf>,
 }
@@ -61,9 +66,9 @@ fn make(args: &Args) -> Result<String> {
     }
     let (files, library) = match args.lang {
         Language::Rust => {
-            let sources = sources(args.sources.as_deref())?;
+            let sources = args.sources.as_deref().map(sources).transpose()?;
             let library = format!("target/release/lib{}.so", name.replace('-', "_"));
-            (rust(name, &sources), library)
+            (rust(name, sources.as_deref()), library)
         }
         Language::C => (c(name), format!("lib{name}.so")),
     };
@@ -71,12 +76,14 @@ fn make(args: &Args) -> Result<String> {
         write(&dir.join(path), text)?;
     }
     let build = match args.lang {
-        Language::Rust => "cargo build --release",
-        Language::C => "make",
+        Language::Rust => "cargo build --release".to_owned(),
+        Language::C => format!(
+            "make     # or without make, in {name}/:\n  cc {CC_FLAGS} -o {library} {name}.c"
+        ),
     };
     Ok(format!(
         "{name}/ is a scheduler that works. Next:\n\
-         \n  cd {name} && {build}\n  uvs plugin check {library}\n  \
+         \n  cd {name} && {build}\n  uvs plugin check ./{library}\n  \
          sudo install -D -m 644 {library} -t /usr/lib/uvs/schedulers\n  \
          ipvsadm -A -t VIP:PORT -s {name}\n"
     ))
@@ -96,35 +103,24 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The directory that has `plugin/` and `core/`: as said, or above this program, or above the working directory.
-fn sources(said: Option<&Path>) -> Result<PathBuf> {
-    let is_it = |dir: &Path| {
-        dir.join("plugin/src/guest.rs").is_file() && dir.join("core/src/scheduler.rs").is_file()
-    };
-    if let Some(said) = said {
-        if !is_it(said) {
-            bail!(
-                "{}: these are not UVS's sources: there is no plugin/ and core/",
-                said.display()
-            );
-        }
-        return said.canonicalize().context(said.display().to_string());
+/// UVS's sources, checked.
+fn sources(said: &Path) -> Result<PathBuf> {
+    if !said.join("plugin/src/guest.rs").is_file() || !said.join("core/src/scheduler.rs").is_file()
+    {
+        bail!(
+            "{}: these are not UVS's sources: there is no plugin/ and core/",
+            said.display()
+        );
     }
-    let program = std::env::current_exe().unwrap_or_default();
-    let here = std::env::current_dir().unwrap_or_default();
-    let above = program.ancestors().chain(here.ancestors());
-    let mut places = above.chain([Path::new(PACKAGED)]);
-    match places.find(|dir| is_it(dir)) {
-        Some(dir) => Ok(dir.to_owned()),
-        None => bail!(
-            "a Rust plugin is built against UVS's sources, which are not found: name their directory with --sources DIR (or write it in C: --lang c)"
-        ),
-    }
+    said.canonicalize().context(said.display().to_string())
 }
 
-fn rust(name: &str, sources: &Path) -> Vec<File> {
-    let plugin = sources.join("plugin");
-    let plugin = plugin.display();
+/// Built against these sources, or else against copies of its own.
+fn rust(name: &str, sources: Option<&Path>) -> Vec<File> {
+    let plugin = sources.map_or_else(
+        || format!("{CRATES}/uvs-plugin"),
+        |sources| sources.join("plugin").display().to_string(),
+    );
     let manifest = format!(
         "[package]\nname = \"{name}\"\ndescription = \"weighted rendezvous hashing, to be changed into your own\"\n\
          version = \"0.1.0\"\nedition = \"2024\"\n\n\
@@ -137,11 +133,16 @@ fn rust(name: &str, sources: &Path) -> Vec<File> {
         "export_scheduler!(\"hrw\"",
         &format!("export_scheduler!(\"{name}\""),
     );
-    vec![
+    let mut files = vec![
         ("Cargo.toml".to_owned(), manifest),
         ("src/lib.rs".to_owned(), source),
         (".gitignore".to_owned(), "/target\n".to_owned()),
-    ]
+    ];
+    if sources.is_none() {
+        let copies = crates::files().into_iter();
+        files.extend(copies.map(|(path, text)| (format!("{CRATES}/{path}"), text)));
+    }
+    files
 }
 
 fn c(name: &str) -> Vec<File> {
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_project_bears_its_own_name_everywhere() {
-        let files = rust("mine", Path::new("/src/uvs"))
+        let files = rust("mine", Some(Path::new("/src/uvs")))
             .into_iter()
             .chain(c("mine"));
         let texts: Vec<File> = files.collect();
@@ -186,6 +187,19 @@ mod tests {
             "INCLUDE ?= .\n",
         ] {
             assert!(all.contains(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn without_sources_it_has_all_that_it_names() {
+        let files = rust("mine", None);
+        let manifest = &files[0].1;
+        assert!(
+            manifest.contains("uvs-plugin = { path = \"uvs/uvs-plugin\" }"),
+            "{manifest}"
+        );
+        for file in ["uvs/uvs-plugin/Cargo.toml", "uvs/uvs-core/src/scheduler.rs"] {
+            assert!(files.iter().any(|(path, _)| path == file), "{file}");
         }
     }
 

@@ -104,7 +104,11 @@ impl View {
         let wide = format == Format::Wide;
         match self {
             _ if format == Format::Json => self.json(),
-            Self::Services(all) => grid(services::SHOW, all, wide),
+            Self::Services(all) => {
+                let fell_back = all.iter().filter_map(Service::fell_back);
+                let lines = fell_back.map(|line| line + "\n");
+                grid(services::SHOW, all, wide) + &lines.collect::<String>()
+            }
             Self::Servers(all) => grid(servers::SHOW, all, wide),
             Self::Connections(all) => grid(connections::SHOW, all, wide),
             Self::Drops(Drops {

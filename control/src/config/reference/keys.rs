@@ -244,6 +244,12 @@ const PLUGINS: &[Key] = &[
         "Faults of a plugin that a service forgives before another scheduler takes its place.",
     ),
     key(
+        "scheduler_budget",
+        "microseconds, 0 to 1000000; 0 is any time",
+        "1000",
+        "How long a plugin may take to pick a server: a pick that takes longer by the plugin's own doing is a fault.",
+    ),
+    key(
         "load",
         "a list of files",
         "[]",

@@ -73,6 +73,7 @@ const GENERAL: &[Block] = &[
         &[
             ("directory", r#""/usr/lib/uvs/schedulers""#),
             ("max_faults", "10"),
+            ("scheduler_budget", "1000"),
             ("load", "[]"),
         ],
     ),

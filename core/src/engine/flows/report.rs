@@ -129,6 +129,7 @@ impl Flows {
             numbers: ServiceNumbers {
                 stats: self.service_stats(s),
                 failures: s.failures,
+                plugin: s.scheduler.numbers(),
             },
             local_ports: self.local_ports(s),
             servers: self.report_servers(now, s),

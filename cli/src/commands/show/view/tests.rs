@@ -5,6 +5,7 @@ use uvs_core::counters::Stats;
 use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
+use uvs_core::plugins::{Fallback, PluginFault, PluginNumbers};
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
 
 use super::*;
@@ -90,6 +91,31 @@ fn services_and_servers_are_tables_in_ipvsadms_order() {
          TCP 192.168.0.38:80  192.168.0.18:80  dr         3       3        30          300  up     -\n\
          TCP 192.168.0.38:80  192.168.0.28:80  ipip       1       1        10          100  up     -\n"
     );
+}
+
+#[test]
+fn a_service_that_fell_back_from_its_plugin_says_so() {
+    let mut services = services();
+    services[0].spec.scheduler = "sticky".to_owned();
+    let fallback = Fallback {
+        ago: 12,
+        fault: PluginFault::Slow,
+        workers: 2,
+    };
+    services[0].numbers.plugin = Some(PluginNumbers {
+        fallback: Some(fallback),
+        ..PluginNumbers::default()
+    });
+    let view = View::of_services(What::Services, services);
+    assert_eq!(
+        view.render(Format::Table),
+        "PROTO  VIP              SCHEDULER   SERVERS  ACTIVE  INACTIVE  CONNECTIONS\n\
+         TCP    192.168.0.38:80  sticky→wrr        2       4        40          400\n\
+         TCP 192.168.0.38:80: sticky fell back to wrr in 2 workers 12 s ago, its last fault: slow; uvs plugin retry sticky tries it again\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&view.render(Format::Json)).expect("JSON");
+    let said = serde_json::json!({ "ago": 12, "fault": "slow", "workers": 2 });
+    assert_eq!(json[0]["plugin"]["fallback"], said);
 }
 
 #[test]

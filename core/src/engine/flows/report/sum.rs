@@ -64,6 +64,7 @@ mod tests {
     use crate::counters::{ByFailure, Stats};
     use crate::flow::{Addr, Endpoint, Protocol};
     use crate::numbers::{HandshakeNumbers, ServerNumbers, ServiceNumbers};
+    use crate::plugins::{Fallback, PickTimes, PluginFault, PluginNumbers};
 
     fn at(last: u8) -> Endpoint {
         Endpoint::new(Addr::v4([10, 0, 0, last]), 80)
@@ -104,6 +105,22 @@ mod tests {
         }
     }
 
+    fn plugin(n: u32) -> Option<PluginNumbers> {
+        let mut picks = PickTimes::default();
+        (0..n % 5).for_each(|i| picks.record(u64::from(n) * 1000 + u64::from(i)));
+        let fault = PluginFault::ALL[n as usize % PluginFault::ALL.len()];
+        let fallback = Fallback {
+            ago: u64::from(n % 3),
+            fault,
+            workers: 1,
+        };
+        (!n.is_multiple_of(4)).then_some(PluginNumbers {
+            picks,
+            over_budget: u64::from(n % 3),
+            fallback: n.is_multiple_of(3).then_some(fallback),
+        })
+    }
+
     prop_compose! {
         fn service()(vip in 0..3_u8, n in 0..1000_u32, servers in vec((0..4_u8, 0..1000_u32, any::<bool>()), 0..4))
             -> ServiceReport
@@ -118,7 +135,7 @@ mod tests {
             failures.fill(n.into());
             ServiceReport {
                 key: ServiceKey::address(Protocol::Tcp, at(vip)),
-                numbers: ServiceNumbers { stats: stats(n.into()), failures },
+                numbers: ServiceNumbers { stats: stats(n.into()), failures, plugin: plugin(n) },
                 local_ports: vec![(at(100 + vip).addr, n)],
                 servers: list,
             }
