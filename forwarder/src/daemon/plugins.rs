@@ -29,7 +29,12 @@ impl Answers<ask::ReloadPlugins> for Daemon {
             refused: r.refused,
             what: r.what,
         };
-        Ok(reloaded.into_iter().map(line).collect())
+        let reloaded: Vec<PluginReloaded> = reloaded.into_iter().map(line).collect();
+        self.note_done(&format!(
+            "{} scheduler plugins looked at again",
+            reloaded.len()
+        ));
+        Ok(reloaded)
     }
 }
 
