@@ -77,6 +77,10 @@ fn without_a_daemon_every_command_says_so_and_exits_3() {
         &["top", "--once"],
         &["sysctl", "net.ipv4.vs.drop_entry"],
         &["drain", "10.0.0.2"],
+        &["weight", "10.0.0.2", "1"],
+        &["undrain", "10.0.0.2"],
+        &["kill", "--all"],
+        &["reload", "--confirmed"],
     ] {
         let (code, out, error) = told(&uvs(&socket, arguments));
         assert_eq!((code, out.as_str()), (Some(3), ""), "{arguments:?}");
@@ -100,7 +104,7 @@ fn wrong_usage_exits_2_without_asking_a_daemon() {
         (&["sysctl"], "NAME[=VALUE]"),
         (
             &["show", "packets"],
-            "possible values: services, servers, conns, drops, neigh, plugins, config, hook, sync, info",
+            "possible values: services, servers, conns, drops, neigh, plugins, config, hook, sync, changes, info",
         ),
         (
             &["show", "drops", "--client", "10.0.0.1"],
@@ -152,7 +156,7 @@ fn sysctls_are_printed_as_sysctl_prints_them() {
 fn a_refused_reload_exits_1_with_the_daemons_words() {
     let daemon = Daemon::start(&[
         r#"{"Err":{"errno":"invalid","message":"uvs.toml:7:10: service.server.weight: -1 is out of range"}}"#,
-        r#"{"Ok":"done"}"#,
+        r#"{"Ok":{"applied":{"changes":[],"undone":[],"kept":[]}}}"#,
     ]);
     let (code, out, error) = told(&uvs(&daemon.socket, &["reload"]));
     assert_eq!((code, out.as_str()), (Some(1), ""));
@@ -162,7 +166,8 @@ fn a_refused_reload_exits_1_with_the_daemons_words() {
     );
     let (code, out, _) = told(&uvs(&daemon.socket, &["reload"]));
     assert_eq!((code, out.as_str()), (Some(0), "configuration reloaded\n"));
-    assert_eq!(daemon.asked(), ["\"reload\"", "\"reload\""]);
+    const ASKED: &str = r#"{"apply":{"confirm":null,"dry_run":false,"exact":false}}"#;
+    assert_eq!(daemon.asked(), [ASKED, ASKED]);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! what that is made from: the configuration file, lists of clients, the host's firewall, plugins.
 
 pub mod access;
+pub mod author;
 pub mod client;
 pub mod config;
+pub mod difference;
 pub mod firewall;
 pub mod plugins;
 pub mod protocol;

@@ -11,9 +11,11 @@ mod command;
 mod frames;
 mod hook;
 mod info;
+mod kill;
 mod live;
 mod plugins;
 mod question;
+mod reload;
 mod services;
 mod sync;
 mod sysctl;
@@ -26,12 +28,14 @@ pub use command::Command;
 pub use frames::{Drops, InterfaceFrames};
 pub use hook::{HookMode, HookPort, HookProgram, HookStatus, HookTier};
 pub use info::{ConfinementStatus, GuardStatus, Info, WorkerInfo, YieldedVip};
+pub use kill::{Kill, KillFilter, KillNotice, Killed};
 pub use live::{
     ClientFilter, Filter, Find, Found, Latency, LatencySample, NeighbourStatus, Sample, Setting,
     keep_latest,
 };
 pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
+pub use reload::{Applied, ReloadRequest, Running, ToldChange, ToldChanges};
 use serde::{Deserialize, Serialize};
 pub use services::{ServerState, ServerStatus, ServiceStatus, Services, Traffic};
 pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};

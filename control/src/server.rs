@@ -22,6 +22,7 @@ use mio::{Interest, Registry, Token};
 use self::client::{Client, Step};
 pub use self::listen::{BindError, HandedDown, Listener, Style};
 pub use self::peer::Peer;
+use super::author::{Author, printable};
 use super::protocol::{Answer, Command, Errno, Refusal, Rest, Right};
 
 /// The control socket's.
@@ -36,6 +37,9 @@ const MAX_CLIENTS: usize = 64;
 /// at once.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
+/// Characters of a line about a refusal.
+const MAX_TOLD: usize = 600;
+
 /// Names a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
@@ -49,7 +53,7 @@ pub struct Call {
     /// What [`Server::answer`] wants to see again.
     pub ticket: Ticket,
     /// Who asks.
-    pub peer: Peer,
+    pub author: Author,
     /// What for.
     pub task: Task,
 }
@@ -164,33 +168,35 @@ impl Server {
             let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
                 continue;
             };
-            let (peer, ticket) = (
-                client.peer,
-                Ticket {
-                    slot,
-                    serial: client.serial,
-                },
-            );
-            match client.step(now) {
+            let ticket = Ticket {
+                slot,
+                serial: client.serial,
+            };
+            let step = client.step(now);
+            let author = client.author.clone();
+            match step {
                 Step::Wait => {}
                 Step::Again => self.later.push_back(slot),
                 Step::Gone => self.clients[slot] = None,
                 Step::More(rest) => {
                     return Some(Call {
                         ticket,
-                        peer,
+                        author,
                         task: Task::Rest(rest),
                     });
                 }
-                Step::Ask(command) => match self.authorise(&command, peer) {
+                Step::Ask(command) => match self.authorise(&command, author.peer) {
                     Ok(()) => {
                         return Some(Call {
                             ticket,
-                            peer,
+                            author,
                             task: Task::Command(command),
                         });
                     }
-                    Err(refusal) => self.answer(ticket, Answer::Last(Err(refusal)), now),
+                    Err(refusal) => {
+                        tell_refused(&command, &refusal, &author);
+                        self.answer(ticket, Answer::Last(Err(refusal)), now);
+                    }
                 },
             }
         }
@@ -226,7 +232,7 @@ impl Server {
     fn expire(&mut self, now: Instant) {
         for slot in &mut self.clients {
             if let Some(client) = slot.take_if(|c| c.deadline().is_some_and(|at| at <= now)) {
-                let (pid, why) = (client.peer.pid, client.complaint());
+                let (pid, why) = (client.author.peer.pid, client.complaint());
                 tracing::warn!(pid, "control client dropped: it {why}");
             }
         }
@@ -254,11 +260,12 @@ impl Server {
 
     fn admit(&mut self, mut stream: UnixStream, now: Instant) -> io::Result<()> {
         let peer = Peer::of(&stream)?;
+        let author = Author::of(peer, self.trusts(peer));
         self.last_serial += 1;
         let free = self.clients.iter().position(Option::is_none);
         let slot = free.unwrap_or(self.clients.len());
         if slot == MAX_CLIENTS {
-            let mut client = Client::new(stream, peer, self.last_serial, now);
+            let mut client = Client::new(stream, author, self.last_serial, now);
             let message = format!("{MAX_CLIENTS} clients are connected already; end one of them");
             client.dismiss(Errno::Failed, message);
             return client.flush(now).map(|_| ());
@@ -267,7 +274,7 @@ impl Server {
             let token = Token(self.first.0 + 1 + slot);
             registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         }
-        let client = Some(Client::new(stream, peer, self.last_serial, now));
+        let client = Some(Client::new(stream, author, self.last_serial, now));
         match free {
             Some(slot) => self.clients[slot] = client,
             None => self.clients.push(client),
@@ -276,7 +283,7 @@ impl Server {
     }
 
     fn authorise(&self, command: &Command, peer: Peer) -> Result<(), Refusal> {
-        if command.right() == Right::Read || peer.uid == 0 || peer.uid == self.uid {
+        if command.right() == Right::Read || self.trusts(peer) {
             return Ok(());
         }
         let message = format!(
@@ -288,4 +295,15 @@ impl Server {
             message,
         })
     }
+
+    /// Whether it may change anything.
+    const fn trusts(&self, peer: Peer) -> bool {
+        peer.uid == 0 || peer.uid == self.uid
+    }
+}
+
+/// What nobody but the log would hear of.
+fn tell_refused(command: &Command, refusal: &Refusal, author: &Author) {
+    let line = format!("refused: to {command}: {}, by {author}", refusal.message);
+    tracing::info!("{}", printable(&line, MAX_TOLD));
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod check;
+mod configured;
 mod marks;
 mod places;
 mod succession;
@@ -13,6 +14,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod unassigned;
+mod weights;
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ use crate::plugins::Schedulers;
 use places::Places;
 pub use succession::Estate;
 pub use unassigned::UnassignedVips;
+use weights::Drained;
+pub use weights::Server;
 
 /// Services in the order they were added, sysctls and time-outs.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub struct Table {
     schedulers: Arc<Schedulers>,
     services: Services,
     places: Places,
+    /// What servers of weight 0 had before.
+    drained: Drained,
     marks: Vec<MarkRule>,
     lists: Lists,
     /// What the host's firewall keeps out.
@@ -130,7 +136,22 @@ impl Table {
             Change::AddAccess(change) => self.add_access(change),
             Change::DeleteAccess(change) => self.lists.delete(change),
             Change::SetTimeouts(timeouts) => self.set_timeouts(*timeouts),
+            Change::SetWeight(key, at, weight) => self.set_weight(key, *at, *weight),
+            Change::Undrain(key, at) => self.undrain(key, *at),
         }
+    }
+
+    /// Makes changes in their order, all or none.
+    ///
+    /// # Errors
+    /// One is refused: its place among them, and why.
+    pub fn apply_together(&mut self, changes: &[Change]) -> Result<(), (usize, Refusal)> {
+        let mut next = self.clone();
+        for (place, change) in changes.iter().enumerate() {
+            next.apply(change).map_err(|refusal| (place, refusal))?;
+        }
+        *self = next;
+        Ok(())
     }
 
     /// Makes changes in their order, each unless it is refused.
@@ -175,6 +196,7 @@ impl Table {
         let serial = self.places.get(key).ok_or_else(|| no_service(key))?;
         self.services.remove(serial);
         self.places.remove(key);
+        self.drained.forget_service(key);
         Ok(())
     }
 
@@ -182,6 +204,7 @@ impl Table {
     pub fn clear(&mut self) {
         self.services.clear();
         self.places = Places::default();
+        self.drained = Drained::default();
     }
 
     /// Adds a server at the head of the service's list, where the kernel puts it.
@@ -215,7 +238,9 @@ impl Table {
         let service = self.find(key)?;
         let server = check::server(service, server)?;
         let place = server_position(service, server.endpoint)?;
-        self.edited(key)?.servers[place] = server;
+        let before = std::mem::replace(&mut self.edited(key)?.servers[place], server);
+        self.drained
+            .note((*key, server.endpoint), before.weight, server.weight);
         Ok(())
     }
 
@@ -227,6 +252,7 @@ impl Table {
     ) -> Result<(), Refusal> {
         let place = server_position(self.find(key)?, endpoint)?;
         self.edited(key)?.servers.remove(place);
+        self.drained.forget((*key, endpoint));
         Ok(())
     }
 

@@ -274,6 +274,8 @@ metrics! {
         "1 where the last attempt succeeded."
     RELOAD_TIME Gauge "uvs_config_last_reload_success_timestamp_seconds" []
         "When an attempt last succeeded, in seconds since 1970."
+    DRIFT Gauge "uvs_config_drift" []
+        "In how many places what runs differs from the configuration file as it was last read: by ipvsadm, keepalived, `uvs weight` and the like. No series without a file."
 
     LOG_LOST Counter "uvs_log_lines_lost_total" ["reason"]
         "Lines that the log lacks: `queue_full`, as those before them were not written fast enough, or `write_failed`."

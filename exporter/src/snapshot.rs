@@ -74,6 +74,8 @@ pub struct MetricSnapshot {
     pub sync: Vec<SyncMetrics>,
     /// How the configuration fared.
     pub reloads: Reloads,
+    /// In how many places what runs differs from the configuration file; `None` where there is none.
+    pub drift: Option<usize>,
     /// What stands in the way of serving, each a sentence; empty = ready.
     pub problems: Vec<String>,
 }

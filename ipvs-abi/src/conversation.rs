@@ -18,6 +18,8 @@ const CONNECTIONS: u32 = 1;
 pub struct Conversation {
     permitted: bool,
     asked: Option<Open>,
+    /// A change that it may not make, in words.
+    forbidden: Option<String>,
 }
 
 /// What is being answered.
@@ -36,7 +38,13 @@ impl Conversation {
         Self {
             permitted,
             asked: None,
+            forbidden: None,
         }
+    }
+
+    /// What change it has asked for and may not make, since this was last called.
+    pub fn take_forbidden(&mut self) -> Option<String> {
+        self.forbidden.take()
     }
 
     /// Takes in what the program sent. What it sent before must have been answered.
@@ -54,6 +62,9 @@ impl Conversation {
                 }
                 let (request, rest) = Request::first(&datagram[done..])?;
                 let answers = session::answer(&request, self.permitted, director);
+                if !self.permitted {
+                    self.forbidden = session::change_asked(&request);
+                }
                 let done = datagram.len() - rest.len();
                 self.asked = Some(Open::Datagram(datagram, done));
                 Some(answers)
@@ -72,7 +83,12 @@ impl Conversation {
                 return Part::all(files::CONNECTIONS_HEAD.as_bytes(), true);
             }
             Question::File { place } => file(place, director),
-            _ if !self.permitted => Err(Errno::Permission),
+            _ if !self.permitted => {
+                if let Question::Set { name, value } = question {
+                    self.forbidden = sockopt::change_asked(name, value);
+                }
+                Err(Errno::Permission)
+            }
             Question::Get { name, room, head } => sockopt::get(name, room, head, director),
             Question::Set { name, value } => {
                 sockopt::set(name, value, director).map(|()| Vec::new())

@@ -1,5 +1,7 @@
 //! Who carries out what programs ask, and what their interface cannot say.
 
+use std::fmt;
+
 use uvs_control::protocol::{
     Answers, Change, Lists, Refusal, ServiceStatus, SyncRequest, SyncRole, ask,
 };
@@ -48,6 +50,18 @@ pub(crate) enum Asked {
     StartSync(SyncRequest),
     /// or to end.
     StopSync(SyncRole),
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(change) => change.fmt(f),
+            Self::Zero(None) => f.write_str("zero all counters"),
+            Self::Zero(Some(key)) => write!(f, "zero the counters of {key}"),
+            Self::StartSync(daemon) => write!(f, "start a {} sync daemon", daemon.role),
+            Self::StopSync(role) => write!(f, "stop the {role} sync daemon"),
+        }
+    }
 }
 
 impl From<Change> for Asked {

@@ -66,6 +66,18 @@ pub fn answer(
     answer.unwrap_or_else(|errno| request.refused(errno))
 }
 
+/// The change that a request asks for, in words; `None` where it asks for none, or makes no sense.
+pub(crate) fn change_asked(request: &Request<'_>) -> Option<String> {
+    let (&[command, ..], attributes) = request.payload.split_first_chunk::<4>()?;
+    if request.kind != FAMILY || request.is_dump() {
+        return None;
+    }
+    let received = Received::parse(attributes).ok()?;
+    asked(command, &received)
+        .ok()
+        .map(|asked| asked.to_string())
+}
+
 fn find_family(request: &Request<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     match request.is_for_ipvs() {
         true => Ok(request.done(Some(&family::described()))),

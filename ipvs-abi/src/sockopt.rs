@@ -57,6 +57,17 @@ const NAME: usize = 16;
 /// # Errors
 /// What the kernel's IPVS would answer; nothing is changed.
 pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<(), Errno> {
+    carry_out(understood(option, value)?, director)
+}
+
+/// The change that a value asks for, in words; `None` where it makes no sense.
+pub(crate) fn change_asked(option: u32, value: &[u8]) -> Option<String> {
+    understood(option, value)
+        .ok()
+        .map(|asked| asked.to_string())
+}
+
+fn understood(option: u32, value: &[u8]) -> Result<Asked, Errno> {
     let length = match option {
         set::ADD | set::EDIT | set::DELETE | set::ZERO => SERVICE,
         set::ADD_SERVER | set::EDIT_SERVER | set::DELETE_SERVER => SERVER,
@@ -68,7 +79,7 @@ pub fn set(option: u32, value: &[u8], director: &mut impl Director) -> Result<()
     if value.len() != length {
         return Err(Errno::Invalid);
     }
-    carry_out(asked(option, value)?, director)
+    asked(option, value)
 }
 
 /// What a value of the right length asks for.

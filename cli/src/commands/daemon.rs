@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use uvs_control::client::{Asking, CallError, Client};
-use uvs_control::protocol::{Change, Question};
+use uvs_control::protocol::{Change, MAX_BATCH, Question, ask};
 
 /// Asks the daemon at `$UVS_SOCKET` or at the usual place.
 ///
@@ -20,6 +20,19 @@ pub(crate) fn ask<Q: Question>(question: Q) -> Result<Q::Answer, ExitCode> {
 /// The exit code; the reason is printed already.
 pub(crate) fn change(change: Change) -> Result<(), ExitCode> {
     ask(change)
+}
+
+/// Has the daemon make changes as one step, or where there are more than one step holds, as few steps as can be.
+///
+/// # Errors
+/// The exit code; the reason is printed already.
+pub(crate) fn together(changes: Vec<Change>) -> Result<(), ExitCode> {
+    let mut client = Client::from_env();
+    let mut steps = changes.chunks(MAX_BATCH);
+    steps.try_for_each(|step| {
+        let made = client.ask(ask::Transaction(step.to_vec()));
+        made.map_err(|e| failed(&e))
+    })
 }
 
 /// Says what went wrong, and gives the exit code for it.

@@ -27,6 +27,8 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("MARK", "1"),
     ("WHAT", "servers"),
     ("SECONDS", "2"),
+    ("NUMBER", "5"),
+    ("TIME", "60s"),
     ("VIP", "10.0.0.1"),
     ("ID", "rp_filter"),
 ];

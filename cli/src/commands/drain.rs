@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 /// An address, and a port where one is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     addr: Addr,
     port: Option<u16>,
 }
@@ -70,17 +70,12 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 }
 
 fn drain(args: &Args) -> Result<(), ExitCode> {
-    let found = servers(args)?;
-    if found.is_empty() {
-        eprintln!("no service has this real server; `uvs show servers` lists them all");
-        return Err(ExitCode::from(super::FAILED));
-    }
+    let found = meant(args.server, args.service)?;
+    let quiesced = found
+        .iter()
+        .map(|(key, server, _)| Change::SetWeight(*key, server.endpoint, 0));
+    daemon::together(quiesced.collect())?;
     for (key, server, _) in &found {
-        let quiesced = ServerSpec {
-            weight: 0,
-            ..*server
-        };
-        daemon::change(Change::EditServer(*key, quiesced))?;
         let (at, weight) = (server.endpoint, server.weight);
         output::print(&format!("{key}: server {at}: weight {weight} -> 0\n"));
     }
@@ -95,7 +90,10 @@ fn wait(args: &Args) -> Result<(), ExitCode> {
     let start = Instant::now();
     let mut before = None;
     loop {
-        let open: u32 = servers(args)?.iter().map(|(_, _, open)| open).sum();
+        let open: u32 = servers(args.server, args.service)?
+            .iter()
+            .map(|(_, _, open)| open)
+            .sum();
         let seconds = start.elapsed().as_secs();
         if open == 0 {
             output::print(&format!("drained after {seconds} s\n"));
@@ -112,17 +110,29 @@ fn wait(args: &Args) -> Result<(), ExitCode> {
     }
 }
 
-/// The servers that are meant, each with its service and its open connections.
-fn servers(args: &Args) -> Result<Vec<(ServiceKey, ServerSpec, u32)>, ExitCode> {
+/// A server with its service and its open connections.
+pub(super) type Meant = (ServiceKey, ServerSpec, u32);
+
+/// The servers that are meant: one at least.
+pub(super) fn meant(server: Place, service: Option<Place>) -> Result<Vec<Meant>, ExitCode> {
+    let found = servers(server, service)?;
+    if found.is_empty() {
+        eprintln!("no service has this real server; `uvs show servers` lists them all");
+        return Err(ExitCode::from(super::FAILED));
+    }
+    Ok(found)
+}
+
+fn servers(server: Place, service: Option<Place>) -> Result<Vec<Meant>, ExitCode> {
     let services = daemon::ask(ask::ListServices(None))?.services;
-    let wanted = |s: &ServiceStatus| args.service.is_none_or(|at| at.matches(s.spec.key.vip()));
+    let wanted = |s: &ServiceStatus| service.is_none_or(|at| at.matches(s.spec.key.vip()));
     let servers = services.into_iter().filter(wanted).flat_map(|service| {
         let key = service.spec.key;
         let servers = service.servers.into_iter();
         servers.map(move |server| (key, server.spec, server.numbers.open))
     });
     Ok(servers
-        .filter(|(_, server, _)| args.server.matches(server.endpoint))
+        .filter(|(_, found, _)| server.matches(found.endpoint))
         .collect())
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod check;
 mod columns;
 mod completions;
 mod daemon;
+mod diff;
 mod doctor;
 #[cfg(test)]
 mod documented;
@@ -20,6 +21,7 @@ pub(crate) mod export;
 pub(crate) mod guard;
 mod ipvs_run;
 pub(crate) mod ipvsadm;
+mod kill;
 #[cfg(feature = "lab")]
 pub(crate) mod lab;
 mod latency;
@@ -36,6 +38,7 @@ mod top;
 mod trace;
 mod units;
 mod upgrade;
+mod weight;
 
 /// Refused, or failed.
 pub(crate) const FAILED: u8 = 1;
@@ -72,7 +75,9 @@ enum Command {
     Plugin(plugin::Args),
     /// Write the daemon's state in other programs' formats
     Export(export::Args),
-    /// Make the daemon read its configuration file again
+    /// Show in what the running table differs from a configuration file
+    Diff(diff::Args),
+    /// Make the daemon read its configuration file again, also on trial or only to see what would change
     Reload(reload::Args),
     /// Let the daemon's new release take over from the running one, without an interruption
     Upgrade(upgrade::Args),
@@ -80,6 +85,12 @@ enum Command {
     Show(show::Args),
     /// Take a real server out of service, and wait until its connections have ended
     Drain(drain::Args),
+    /// Give a drained real server its weight back
+    Undrain(weight::UndrainArgs),
+    /// Set a real server's weight
+    Weight(weight::Args),
+    /// End connections by client, server, service, protocol or state
+    Kill(kill::Args),
     /// Define which packets have a firewall mark, for services of `ipvsadm -f`; without arguments, list the rules
     Mark(mark::Args),
     /// Keep clients out of every service, or of one; without arguments, list the entries
@@ -116,10 +127,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Rs(args) => rs::main(args),
         Command::Plugin(args) => plugin::main(&args),
         Command::Export(args) => export::main(&args),
+        Command::Diff(args) => diff::main(&args),
         Command::Reload(args) => reload::main(&args),
         Command::Upgrade(args) => upgrade::main(&args),
         Command::Show(args) => show::main(&args),
         Command::Drain(args) => drain::main(&args),
+        Command::Undrain(args) => weight::undrain(&args),
+        Command::Weight(args) => weight::main(&args),
+        Command::Kill(args) => kill::main(&args),
         Command::Mark(args) => mark::main(&args),
         Command::Deny(args) => access::main(Action::Deny, &args),
         Command::Allow(args) => access::main(Action::Allow, &args),

@@ -16,7 +16,7 @@ use uvs_control::client::{Asking, CallError, Client, Daemon};
 use uvs_control::protocol::{Filter, Find, ServiceStatus, ask, keep_latest};
 
 use self::filter::Wanted;
-pub(super) use self::filter::{ServiceName, service};
+pub(super) use self::filter::{ServerName, ServiceName, client, server, service};
 use self::view::View;
 use super::columns::connections::Connection;
 use super::{USAGE, daemon, output, units};
@@ -57,6 +57,8 @@ enum What {
     Hook,
     /// The sync daemons, and what they have done
     Sync,
+    /// The latest changes of the table, with who made them; refused ones too
+    Changes,
     /// The daemon itself
     Info,
 }
@@ -138,6 +140,7 @@ fn look(client: &mut impl Daemon, args: &Args) -> Result<View, ShowError> {
         What::Config => View::Settings(client.ask(ask::Settings)?),
         What::Hook => View::Hook(Box::new(client.ask(ask::Hook)?)),
         What::Sync => View::Sync(client.ask(ask::ListSync)?),
+        What::Changes => View::Changes(client.ask(ask::ListChanges(0))?.changes),
         What::Info => View::Info(Box::new(client.ask(ask::Info)?)),
     })
 }

@@ -57,6 +57,22 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "must be a number of seconds from 0.2 to 60".to_owned())
 }
 
+/// Reads a time in whole seconds: `60`, `60s`, `5m`, `1h`.
+pub(crate) fn seconds(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, "s"),
+    };
+    let each = match unit {
+        "h" => 3600,
+        "m" => 60,
+        _ => 1,
+    };
+    let all = number.parse::<u32>().ok().and_then(|n| n.checked_mul(each));
+    all.filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "must be a time like 60s, 5m or 1h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use uvs_core::access::{Access, AccessList, Action, Prefix, Rule};
 
 use super::{AllConfigured, Configured, ListFiles, Scope, name};
+use crate::difference::AccessRow;
 use crate::protocol::{AccessChange, AccessEntry, Errno, Origin, Refusal};
 
 /// All lists.
@@ -107,6 +108,42 @@ impl Lists {
         };
         let changes = self.scopes.iter().flat_map(of_list);
         changes.filter(|c| !c.prefixes.is_empty()).collect()
+    }
+
+    /// Whether anybody but the host's firewall may have changed a list since `before`, of which this was made.
+    pub fn differ_from(&self, before: &Self) -> bool {
+        !Arc::ptr_eq(&self.built, &before.built)
+    }
+
+    /// What a configuration or a command says, each with the words for it; not what files have in them.
+    pub fn rows(&self) -> Vec<AccessRow> {
+        let row = |service: Scope, entry: String, live| AccessRow {
+            service,
+            entry,
+            live,
+        };
+        let of_list = |(service, list): (&Scope, &Arc<List>)| {
+            let rule = |r: &Rule, live| {
+                let entry = format!("{} {}", name(r.action), r.prefix);
+                row(*service, entry, live)
+            };
+            let files = list.files.iter().map(|file| {
+                let entry = format!("{}_file {}", name(file.action), file.path.display());
+                row(*service, entry, false)
+            });
+            let configured = list.configured.iter().map(|r| rule(r, false));
+            let live = list.live.iter().map(|r| rule(r, true));
+            configured.chain(files).chain(live).collect::<Vec<_>>()
+        };
+        self.scopes.iter().flat_map(of_list).collect()
+    }
+
+    /// Forgets what commands have added: what is left is the configuration's, and the firewall's.
+    pub(crate) fn forget_live(&mut self) {
+        let scopes: Vec<Scope> = self.scopes.keys().copied().collect();
+        for scope in scopes {
+            self.edit(scope, |list| !std::mem::take(&mut list.live).is_empty());
+        }
     }
 
     /// What the engine gets: the same `Arc` while nothing has changed.

@@ -13,8 +13,9 @@ use super::question::{
     whole,
 };
 use super::{
-    AccessPage, Change, Command, Find, Found, NeighbourStatus, PluginReloaded, Plugins, Refusal,
-    Services, Setting, SyncRequest, SyncRole, SyncStatus, SysctlRequest, SysctlValue,
+    AccessPage, Applied, Change, Command, Find, Found, Killed, NeighbourStatus, PluginReloaded,
+    Plugins, Refusal, ReloadRequest, Services, Setting, SyncRequest, SyncRole, SyncStatus,
+    SysctlRequest, SysctlValue, ToldChanges,
 };
 use crate::trace::{LiveRequest, Subject, TracedFrames};
 
@@ -24,6 +25,8 @@ questions! {
         /// that are not refused are put in force together. At most [`super::MAX_BATCH`]; answered by what
         /// became of each.
         Batch(changes: Vec<Change>) -> outcomes: Vec<Result<(), Refusal>>, Write;
+        /// Several changes as one step: all of them, or none where one is refused. At most [`super::MAX_BATCH`].
+        Transaction(changes: Vec<Change>), Write;
         /// To zero the counters that ipvsadm shows, of one service or of all.
         Zero(service: Option<ServiceKey>), Write;
         /// One service or all, with their counters.
@@ -51,6 +54,18 @@ questions! {
         TraceLiveSeen -> traced: TracedFrames, Write;
         /// To read the configuration file again and apply it as one step.
         Reload, Write;
+        /// The same, as it is wanted, with what became of it.
+        Apply(request: ReloadRequest) -> applied: Applied, Write;
+        /// To keep what was reloaded on trial.
+        ConfirmReload, Write;
+        /// To go back from what was reloaded on trial.
+        UndoReload -> undone: Applied, Write;
+        /// All of the table that a configuration can say, and where that is read from.
+        Running -> running: super::Running, Read;
+        /// The latest changes of the table, from the one of this number on.
+        ListChanges(from: u64) -> changes: ToldChanges, Read;
+        /// To end connections of a part of the table.
+        Kill(kill: super::Kill) -> killed: Killed, Write;
         /// The scheduler plugins.
         ListPlugins -> plugins: Plugins, Read;
         /// To let new versions of scheduler plugins take over, of one or of all.

@@ -40,6 +40,25 @@ impl Command {
     }
 }
 
+/// What it asks for, as it comes after "refused: to".
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(change) => fmt::Display::fmt(change, f),
+            Self::Ask(ask) => {
+                let word = serde_json::to_value(ask)
+                    .ok()
+                    .and_then(|value| match value {
+                        serde_json::Value::String(word) => Some(word),
+                        serde_json::Value::Object(of) => of.keys().next().cloned(),
+                        _ => None,
+                    });
+                f.write_str(&word.unwrap_or_default().replace('_', " "))
+            }
+        }
+    }
+}
+
 impl From<Change> for Command {
     fn from(change: Change) -> Self {
         Self::Change(change)

@@ -67,6 +67,9 @@ pub struct Info {
     /// The guard; `None` from a daemon that does not tell.
     #[serde(default)]
     pub guard: Option<GuardStatus>,
+    /// How many seconds a reload is still on trial, where one is.
+    #[serde(default)]
+    pub reload_on_trial: Option<u64>,
     /// The program in the kernel.
     #[serde(default)]
     pub hook: HookStatus,

@@ -40,7 +40,7 @@ pub struct Sample {
 
 /// Which connections to look for, and where to go on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Find {
     /// Which.
     pub filter: Filter,
@@ -52,7 +52,7 @@ pub struct Find {
 
 /// What a connection must be; `None` = anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Scheduled by this service.
     pub service: Option<ServiceKey>,
@@ -71,6 +71,7 @@ pub struct ClientFilter {
     /// Bits of it that count, within the family.
     pub prefix: u8,
     /// The port; 0 = any.
+    #[serde(default)]
     pub port: u16,
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::net::UnixStream;
 use serde::Deserialize;
 
-use super::Peer;
+use crate::author::Author;
 use crate::protocol::{Answer, Command, Encoded, Errno, Refusal, Reply, Request, Rest, VERSION};
 
 /// Bytes of a request line. The longest command, a service with its servers, is a few hundred.
@@ -61,7 +61,7 @@ enum Pause {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stream: UnixStream,
-    pub(super) peer: Peer,
+    pub(super) author: Author,
     /// Told apart from earlier clients in the same slot by this.
     pub(super) serial: u64,
     state: State,
@@ -82,10 +82,10 @@ struct Head {
 }
 
 impl Client {
-    pub(super) fn new(stream: UnixStream, peer: Peer, serial: u64, now: Instant) -> Self {
+    pub(super) fn new(stream: UnixStream, author: Author, serial: u64, now: Instant) -> Self {
         Self {
             stream,
-            peer,
+            author,
             serial,
             state: State::Listening,
             input: Vec::new(),
@@ -278,5 +278,26 @@ fn understand(line: &[u8]) -> Result<Request, (u64, String)> {
         );
         return Err((head.id, message));
     }
-    serde_json::from_slice(line).map_err(|error| (head.id, format!("not a known command: {error}")))
+    request(line).map_err(|what| (head.id, format!("not a known command: {what}")))
+}
+
+/// The request in a line, in which nothing is unknown: a setting that is left out silently would be taken for set. What is wrong
+/// is told with its place in the line: `command.add_server[1].weight: …`.
+fn request(line: &[u8]) -> Result<Request, String> {
+    let mut unknown = Vec::new();
+    let mut track = serde_path_to_error::Track::new();
+    let mut json = serde_json::Deserializer::from_slice(line);
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let read = serde_ignored::deserialize(tracked, |path| unknown.push(path.to_string()));
+    let request: Request = read.map_err(|error| match track.path() {
+        path if path.iter().next().is_none() => error.to_string(),
+        path => format!("{path}: {error}"),
+    })?;
+    match unknown.as_slice() {
+        [] => Ok(request),
+        unknown => Err(format!(
+            "{}: unknown; docs/api.md says what there is",
+            unknown.join(", ")
+        )),
+    }
 }

@@ -190,7 +190,7 @@ fn a_command_is_answered_at_once_or_later() {
     talker.ask(1, "\"reload\"");
     let call = rig.call();
     assert_eq!(
-        (call.peer.pid, call.peer.uid),
+        (call.author.peer.pid, call.author.peer.uid),
         (std::process::id().cast_signed(), rig.server.uid)
     );
     for _ in 0..5 {
@@ -258,6 +258,18 @@ fn garbage_is_answered_and_the_connection_stays() {
             "{\"version\":1,\"id\":7,\"command\":{\"sysctl\":{\"nam\":\"x\"}}}",
             7,
             "unknown field `nam`",
+        ),
+        (
+            "{\"version\":1,\"id\":8,\"command\":{\"add_server\":[{\"address\":{\"protocol\":\"tcp\",\"addr\":\"10.0.0.1\",\"port\":80}},\
+             {\"endpoint\":{\"addr\":\"10.0.0.2\",\"port\":80},\"forwarding\":\"nat\",\"wieght\":5}]}}",
+            8,
+            "command.1.wieght: unknown; docs/api.md",
+        ),
+        (
+            "{\"version\":1,\"id\":9,\"command\":{\"add_server\":[{\"address\":{\"protocol\":\"tcp\",\"addr\":\"10.0.0.1\",\"port\":80}},\
+             {\"endpoint\":{\"addr\":\"10.0.0.2\",\"port\":80},\"forwarding\":\"nat\",\"weight\":\"5\"}]}}",
+            9,
+            "command.add_server[1].weight: invalid type: string \"5\", expected u32",
         ),
     ] {
         talker.send(line.as_bytes());

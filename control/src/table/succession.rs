@@ -7,6 +7,7 @@ use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::{Sysctls, Timeouts};
 
 use super::Table;
+use super::weights::{Drained, Server};
 use crate::config::OwnVips;
 use crate::protocol::{AccessChange, Refusal, SyncDaemon};
 
@@ -14,6 +15,8 @@ use crate::protocol::{AccessChange, Refusal, SyncDaemon};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Estate {
     services: Vec<ServiceSpec>,
+    /// What servers of weight 0 had before.
+    drained: Vec<(Server, u32)>,
     marks: Vec<MarkRule>,
     /// What commands have put onto lists.
     access: Vec<AccessChange>,
@@ -29,6 +32,7 @@ impl Table {
         let services = self.services.iter().map(|s| ServiceSpec::clone(s));
         Estate {
             services: services.collect(),
+            drained: self.drained.all(),
             marks: self.marks.clone(),
             access: self.lists.added(),
             sysctls: self.sysctls.clone(),
@@ -44,6 +48,7 @@ impl Table {
     /// It has something that this one would not take, such as a scheduler that is not known here.
     pub fn succeed(&mut self, estate: Estate) -> Result<(), Refusal> {
         self.replace(estate.services)?;
+        self.drained = Drained::of(estate.drained);
         self.replace_marks(&estate.marks)?;
         for change in &estate.access {
             self.lists.add(change)?;

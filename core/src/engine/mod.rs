@@ -42,6 +42,7 @@ mod host;
 mod input;
 mod introduce;
 mod journey;
+mod kill;
 mod martian;
 mod options;
 mod outer;
@@ -73,9 +74,10 @@ use desired::Desired;
 use elsewhere::Strays;
 use flows::Flows;
 pub use flows::{
-    Adopted, ConnReport, Event, EventKind, Report, ServerReport, ServiceReport, Watch,
+    Adopted, ConnReport, Event, EventKind, Report, ServerReport, ServiceReport, Watch, state_names,
 };
 pub use fork::DryRun;
+pub use kill::{Kill, Killed};
 use routes::Routes;
 pub use succession::{Estate, NotSucceeded};
 use upkeep::Upkeep;

@@ -108,6 +108,7 @@ whys! {
     ServerLeft "server_left" "Its server was removed, or its drain's time was over."
     Denied "denied" "Its client is denied."
     Superseded "superseded" "Another director has given it to another server."
+    Killed "killed" "`uvs kill` has ended it."
     Stopped "stopped" "The daemon was stopped, and it was not over."
 }
 

@@ -97,13 +97,22 @@ pub struct ServerSpec {
     /// Forwarding method.
     pub forwarding: Forwarding,
     /// Used where `forwarding` is [`Forwarding::Tunnel`].
+    #[serde(default)]
     pub tunnel: Tunnel,
     /// 0 to 2147483647; 0 = quiesced.
+    #[serde(default = "one")]
     pub weight: u32,
     /// Connections at which it gets no more, 0 = no limit (`-x`).
+    #[serde(default)]
     pub upper: u32,
     /// Connections under which it gets new ones again, 0 = three quarters of `upper` (`-y`).
+    #[serde(default)]
     pub lower: u32,
+}
+
+/// The weight of a server of which none is said.
+const fn one() -> u32 {
+    1
 }
 
 /// Persistence (`-p`): one client stays with one server.
@@ -215,14 +224,19 @@ pub struct ServiceSpec {
     /// The scheduler's name.
     pub scheduler: String,
     /// [`FLAG_1`](crate::scheduler::FLAG_1) and so on.
+    #[serde(default)]
     pub flags: u32,
     /// Persistence, where asked for.
+    #[serde(default)]
     pub persistence: Option<Persistence>,
     /// The persistence engine's name (`--pe`), where asked for.
+    #[serde(default)]
     pub engine: Option<String>,
     /// One-packet scheduling (`-o`): every datagram is scheduled on its own.
+    #[serde(default)]
     pub one_packet: bool,
     /// FULLNAT's local addresses (`--laddr`).
+    #[serde(default)]
     pub local: Vec<Addr>,
     /// Entries of the scheduler's look-up table (mh); 0 = its default.
     #[serde(default)]
@@ -243,6 +257,7 @@ pub struct ServiceSpec {
     #[serde(default)]
     pub introduction: Box<Introduction>,
     /// Real servers in the kernel's order: the newest first.
+    #[serde(default)]
     pub servers: Vec<ServerSpec>,
 }
 

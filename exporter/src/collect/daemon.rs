@@ -43,6 +43,9 @@ pub(super) fn collect(snapshot: &MetricSnapshot, to: &mut Families) {
     to.add(&c::RELOADS, &["failure"], reloads.failed as f64);
     to.add(&c::RELOAD_OK, &[], flag(reloads.last_ok));
     to.add(&c::RELOAD_TIME, &[], seconds(reloads.last_success));
+    if let Some(drift) = snapshot.drift {
+        to.add(&c::DRIFT, &[], drift as f64);
+    }
 }
 
 fn plugins(snapshot: &MetricSnapshot, to: &mut Families) {

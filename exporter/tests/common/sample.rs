@@ -188,6 +188,7 @@ pub(crate) fn snapshot() -> MetricSnapshot {
                 bulk_messages: 3,
             },
         }],
+        drift: Some(3),
         reloads: Reloads {
             succeeded: 1,
             failed: 0,

@@ -57,6 +57,7 @@ impl Daemon {
             }
             return Err(refusal);
         }
+        self.note_drift();
         if before.services().len() >= self.table.services().len() + MANY {
             self.shrinks_in = Some(ROUNDS);
         }
@@ -89,8 +90,40 @@ impl Daemon {
 
 impl Answers<Change> for Daemon {
     fn answer(&mut self, change: Change) -> Result<(), Refusal> {
-        self.change(|table| table.apply(&change))
+        self.audited(&change, |daemon| {
+            daemon.change(|table| table.apply(&change))
+        })
     }
+}
+
+impl Answers<ask::Transaction> for Daemon {
+    fn answer(&mut self, ask::Transaction(changes): ask::Transaction) -> Result<(), Refusal> {
+        let wanted = format!("make {} changes as one step", changes.len());
+        self.audited(&wanted, |daemon| {
+            check_length(&changes)?;
+            daemon.change(|table| {
+                table.apply_together(&changes).map_err(|(place, refusal)| {
+                    let message = format!(
+                        "change {} of {}: {}; none was made",
+                        place + 1,
+                        changes.len(),
+                        refusal.message
+                    );
+                    Refusal { message, ..refusal }
+                })
+            })
+        })
+    }
+}
+
+fn check_length(changes: &[Change]) -> Result<(), Refusal> {
+    if changes.len() > MAX_BATCH {
+        return Err(Refusal {
+            errno: Errno::Invalid,
+            message: format!("a batch has at most {MAX_BATCH} commands"),
+        });
+    }
+    Ok(())
 }
 
 impl Answers<ask::Batch> for Daemon {
@@ -100,17 +133,20 @@ impl Answers<ask::Batch> for Daemon {
         &mut self,
         ask::Batch(changes): ask::Batch,
     ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
-        if changes.len() > MAX_BATCH {
-            return Err(Refusal {
-                errno: Errno::Invalid,
-                message: format!("a batch has at most {MAX_BATCH} commands"),
-            });
-        }
+        check_length(&changes)?;
+        let before = self.table.clone();
         let together = self.change(|table| Ok(table.apply_all(&changes)));
-        Ok(together.unwrap_or_else(|_| {
+        let outcomes = together.unwrap_or_else(|_| {
             let alone = |change| self.change(|t| t.apply_all(slice::from_ref(change)).remove(0));
             changes.iter().map(alone).collect()
-        }))
+        });
+        self.note_changes(&before);
+        for (change, outcome) in changes.iter().zip(&outcomes) {
+            if let Err(refusal) = outcome {
+                self.note_refused(change, refusal);
+            }
+        }
+        Ok(outcomes)
     }
 }
 
@@ -118,10 +154,15 @@ impl Answers<ask::Sysctl> for Daemon {
     fn answer(&mut self, ask::Sysctl(request): ask::Sysctl) -> Result<SysctlValue, Refusal> {
         let name = &request.name;
         match &request.value {
-            Some(value) => self.change(|table| {
-                table.set_sysctl(name, value)?;
-                table.sysctl(name)
-            }),
+            Some(value) => {
+                let wanted = format!("set net.ipv4.vs.{name} to {value}");
+                self.audited(&wanted, |daemon| {
+                    daemon.change(|table| {
+                        table.set_sysctl(name, value)?;
+                        table.sysctl(name)
+                    })
+                })
+            }
             None => self.table.sysctl(name),
         }
     }

@@ -48,7 +48,7 @@ fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
     }
 }
 
-fn fits(filter: &Filter, c: &ConnReport) -> bool {
+pub(super) fn fits(filter: &Filter, c: &ConnReport) -> bool {
     filter.service.is_none_or(|service| service == c.service)
         && filter.server.is_none_or(|wanted| is_at(wanted, c.server))
         && filter.client.is_none_or(|wanted| is_of(wanted, c.client))

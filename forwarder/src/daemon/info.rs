@@ -1,6 +1,6 @@
 //! What the daemon says of itself: `uvs show info`.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use uvs_control::config::OwnVips;
 use uvs_control::protocol::{Answers, GuardStatus, Info, Refusal, WorkerInfo, ask};
@@ -31,6 +31,7 @@ impl Answers<ask::Info> for Daemon {
             absent_vips: self.unassigned.absent.clone(),
             local_ports: self.limits.local_ports,
             confinement: confinement::status(),
+            reload_on_trial: self.trial_left(Instant::now()).map(|left| left.as_secs()),
             log: self.log_losses(),
             connection_log: self.connection_log.numbers(),
             guard: Some(self.guard_status()),

@@ -108,21 +108,23 @@ impl Metering {
 
 impl Daemon {
     /// Answers the exporter, where it asked.
-    pub(super) fn meter(&self) {
+    pub(super) fn meter(&mut self) {
+        let wanted = self.metering.as_ref();
+        if !wanted.is_some_and(|metering| metering.wanted.swap(false, Ordering::Acquire)) {
+            return;
+        }
+        let drift = self.drift();
         let Some(metering) = &self.metering else {
             return;
         };
-        if !metering.wanted.swap(false, Ordering::Acquire) {
-            return;
-        }
         match self.counted() {
-            Ok(counted) => metering.exporter.publish(self.metrics(&counted)),
+            Ok(counted) => metering.exporter.publish(self.metrics(&counted, drift)),
             // The exporter goes on with the last, whose age it shows.
             Err(refusal) => tracing::warn!("no new metrics: {}", refusal.message),
         }
     }
 
-    fn metrics(&self, counted: &Counted) -> MetricSnapshot {
+    fn metrics(&self, counted: &Counted, drift: Option<usize>) -> MetricSnapshot {
         let status = &counted.all;
         let fib = self.mirror.fib();
         let services = self.table.services().iter();
@@ -155,6 +157,7 @@ impl Daemon {
             guard_repairs: (repairs.removed, repairs.damaged),
             sync: self.sync_metrics(status),
             reloads: self.reloads,
+            drift,
             log: self.log_losses(),
             records: self.connection_log.numbers(),
             problems: self.problems(&fib),

@@ -3,6 +3,7 @@
 
 mod access;
 mod announce;
+mod audit;
 mod begin;
 mod clock;
 mod commands;
@@ -16,6 +17,7 @@ mod hook;
 mod hook_metrics;
 mod info;
 mod isolation;
+mod kill;
 mod listings;
 mod live;
 mod liveness;
@@ -27,6 +29,7 @@ mod publish;
 mod rates;
 mod reload;
 mod removed_servers;
+mod running;
 mod settings;
 mod start;
 mod states;
@@ -65,6 +68,7 @@ use crate::netlink::Mirror;
 use crate::sync::Sync;
 use crate::worker::monotonic;
 use crate::workers::{Counted, Cursor, Workers};
+use audit::{Audit, By};
 use clock::Clock;
 use footing::InForce;
 use groups::Groups;
@@ -73,6 +77,7 @@ use liveness::Liveness;
 use metrics::Metering;
 use notify::Notifier;
 use rates::Rates;
+use reload::{Reading, Trial};
 use removed_servers::RemovedServers;
 pub use start::{Options, Placement, run};
 use states::States;
@@ -80,7 +85,7 @@ pub(crate) use upgrade::Carried;
 use upgrade::Upgrades;
 use uvs_control::access::ListFiles;
 use uvs_control::config::{self, HostFirewall};
-use uvs_control::protocol::{Errno, Refusal, SyncRequest, SyncRole};
+use uvs_control::protocol::{Errno, Refusal, ReloadRequest, SyncRequest, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use yielded::Yielded;
@@ -154,6 +159,12 @@ pub(crate) struct Daemon {
     /// What the log had lost in the processes before this one.
     log_before: LogLosses,
     connection_log: ConnectionLog,
+    /// What is told of changes of the table.
+    audit: Audit,
+    /// What the configuration file said when it was last put in force; `None` where there is no file.
+    reading: Option<Reading>,
+    /// What was reloaded on trial.
+    trial: Option<Trial>,
 }
 
 impl Daemon {
@@ -175,6 +186,8 @@ impl Daemon {
                 programs.timeout(now),
                 self.notifier.left(now),
                 self.sync.left(monotonic()),
+                self.audit.left(now),
+                self.trial_left(now),
             ];
             let timeout = sooner.into_iter().flatten().fold(period, Duration::min);
             if let Err(e) = self.poll.poll(&mut events, Some(timeout))
@@ -202,11 +215,14 @@ impl Daemon {
             self.meter();
             server.turn(&events, Wall::now());
             while let Some(call) = server.next(Wall::now()) {
-                tracing::debug!(pid = call.peer.pid, uid = call.peer.uid, task = ?call.task, "asked");
+                tracing::debug!(pid = call.author.peer.pid, uid = call.author.peer.uid, task = ?call.task, "asked");
+                self.audit.asked_by(By::Client(call.author));
                 let answer = self.answer(call.task);
                 server.answer(call.ticket, answer, Wall::now());
             }
             programs.turn(&events, &mut self, Wall::now());
+            self.end_trial(Wall::now());
+            self.audit.turn(Wall::now());
             if self.estimator.is_due(Wall::now()) {
                 self.estimate();
             }
@@ -329,7 +345,8 @@ impl Daemon {
         for signal in pending {
             match signal {
                 SIGHUP => {
-                    if let Err(e) = self.reload() {
+                    self.audit.asked_by(By::Signal);
+                    if let Err(e) = self.reload(&ReloadRequest::default()) {
                         tracing::error!("the configuration was not reloaded: {}", e.message);
                     }
                 }
@@ -347,6 +364,7 @@ impl Daemon {
     }
 
     fn stop(mut self) -> Result<()> {
+        self.audit.flush();
         tracing::info!("stopping");
         self.notifier.stopping();
         self.report_totals();

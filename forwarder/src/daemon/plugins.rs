@@ -19,7 +19,12 @@ impl Answers<ask::ReloadPlugins> for Daemon {
         &mut self,
         ask::ReloadPlugins(name): ask::ReloadPlugins,
     ) -> Result<Vec<PluginReloaded>, Refusal> {
-        told(self.options.schedulers.reload(name.as_deref()))
+        let reloaded = told(self.options.schedulers.reload(name.as_deref()))?;
+        self.note_done(&format!(
+            "{} scheduler plugins looked at again",
+            reloaded.len()
+        ));
+        Ok(reloaded)
     }
 }
 
@@ -29,7 +34,9 @@ impl Answers<ask::RetryPlugins> for Daemon {
         &mut self,
         ask::RetryPlugins(name): ask::RetryPlugins,
     ) -> Result<Vec<PluginReloaded>, Refusal> {
-        told(self.options.schedulers.retry(name.as_deref()))
+        let retried = told(self.options.schedulers.retry(name.as_deref()))?;
+        self.note_done(&format!("{} scheduler plugins tried again", retried.len()));
+        Ok(retried)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starting up: everything that can fail does so here, in an order that leaves nothing behind.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -12,13 +13,15 @@ use rustix::thread::{CapabilitySet, capabilities};
 use uvs_control::access::ListFiles;
 use uvs_control::config::{Config, HostFirewall, Metrics, OwnVips};
 use uvs_control::plugins::Schedulers;
-use uvs_control::protocol::{HookMode, SyncNumbers, SyncRole};
+use uvs_control::protocol::{HookMode, Refusal, SyncNumbers, SyncRole};
 use uvs_control::server::Server;
 use uvs_control::table::{Table, UnassignedVips};
 use uvs_core::crew::Fan;
 use uvs_core::engine::Engine;
 use uvs_core::snapshot::Sysctls;
 
+use super::audit::Audit;
+use super::begin::Before;
 use super::clock::Clock;
 use super::footing::InForce;
 use super::groups::Groups;
@@ -26,6 +29,7 @@ use super::history::LatencyHistory;
 use super::liveness::Liveness;
 use super::metrics::{Metering, first_load};
 use super::notify::Notifier;
+use super::reload::Reading;
 use super::states::States;
 use super::yielded::Yielded;
 use super::{
@@ -97,22 +101,18 @@ pub fn run(options: Options) -> Result<()> {
     let poll = Poll::new()?;
     let notify = Arc::new(Waker::new(poll.registry(), NOTICES)?);
     let guard_repaired = Arc::new(AtomicBool::new(false));
-    let (mut table, list_files) = first_table(&options)?;
+    let (mut table, list_files, reading) = first_table(&options)?;
     let repaired = begin::repaired(&guard_repaired, &notify);
     let (firewall, host_rules) = host_rules(&options);
     let begun = begin::all(&options, sockets, &mirror, &mut table, repaired)?;
     let before = begun.before;
+    let reading = handed_down(reading, &options, &table, &before);
     mirror.count_overruns(before.past.netlink_overruns);
 
     let workers = start_workers(begun.workers, begun.fan, &options, (&mirror, &log, &notify))?;
     let liveness = Liveness::new(workers.heartbeats(), Arc::clone(&options.schedulers));
     let upgrades = Upgrades::new(Arc::clone(&notify));
-    let metering = Metering::start(
-        &options.metrics,
-        notify,
-        liveness.clone(),
-        begun.metrics_listener,
-    )?;
+    let metering = metering(&options, notify, &liveness, begun.metrics_listener)?;
 
     watch(&poll, mirror.fd(), NETLINK)?;
     let daemon = Daemon {
@@ -156,18 +156,48 @@ pub fn run(options: Options) -> Result<()> {
         upgrades,
         log_before: before.past.log,
         connection_log: log.going_on(before.past.records),
+        audit: Audit::new(started),
+        reading,
+        trial: None,
     };
     let sockets = (begun.server, begun.programs);
     serve(daemon, sockets, host_rules, &before.carried.sync)
 }
 
 /// The table as the configuration has it.
-fn first_table(options: &Options) -> Result<(Table, ListFiles)> {
+fn first_table(options: &Options) -> Result<(Table, ListFiles, Option<Reading>)> {
     let list_files = ListFiles::load(&options.config.access)?;
     let mut table = Table::new(Arc::clone(&options.schedulers));
     let own = options.own_vips.as_ref();
-    load(&mut table, &options.config, &list_files, own)?;
-    Ok((table, list_files))
+    let loaded = load(&mut table, &options.config, &list_files, own);
+    loaded.map_err(|refusal| anyhow!(refusal.message))?;
+    tell(&options.config, own);
+    let file = options.file.as_ref();
+    let reading = file.map(|_| Reading::new(table.clone(), &options.config, &list_files));
+    Ok((table, list_files, reading))
+}
+
+/// What the configuration said when it was put in force, which was another daemon's work where that has handed down.
+fn handed_down(
+    reading: Option<Reading>,
+    options: &Options,
+    table: &Table,
+    before: &Before,
+) -> Option<Reading> {
+    let live = &before.carried.live_weights;
+    match options.predecessor {
+        None => reading,
+        Some(_) => reading.map(|reading| reading.handed_down(table, live)),
+    }
+}
+
+fn metering(
+    options: &Options,
+    notify: Arc<Waker>,
+    liveness: &Liveness,
+    listener: Option<TcpListener>,
+) -> Result<Option<Metering>> {
+    Metering::start(&options.metrics, notify, liveness.clone(), listener)
 }
 
 /// The host's firewall, where it is followed. `nft` takes its time, in which a daemon that this one takes over from still
@@ -285,18 +315,21 @@ pub(super) fn load(
     config: &Config,
     lists: &ListFiles,
     own: Option<&OwnVips>,
-) -> Result<()> {
-    let fail = |r: uvs_control::protocol::Refusal| anyhow::anyhow!(r.message);
-    table.replace(config.services.clone()).map_err(fail)?;
-    table.replace_marks(&config.marks).map_err(fail)?;
-    table.set_timeouts(config.timeouts).map_err(fail)?;
+) -> Result<(), Refusal> {
+    table.load(config, lists)?;
+    if let Some(own) = own {
+        table.set_own_vips(own.clone());
+    }
+    Ok(())
+}
+
+/// Tells of what in a configuration that is in force may not be meant.
+pub(super) fn tell(config: &Config, own: Option<&OwnVips>) {
     for name in Sysctls::NAMES {
         if let Some(note) = config.sysctls.note(name) {
             tracing::info!("{note}");
         }
     }
-    table.replace_sysctls(config.sysctls.clone());
-    table.set_own_vips(own.unwrap_or(&config.own_vips).clone());
     let unserved = own.is_none().then(|| config.own_vips_unserved());
     for warning in config
         .warnings()
@@ -305,6 +338,4 @@ pub(super) fn load(
     {
         tracing::warn!("{warning}");
     }
-    table.configure_lists(&config.access, lists);
-    Ok(())
 }

@@ -24,13 +24,25 @@ use crate::worker::{Status, monotonic};
 
 impl Answers<ask::StartSync> for Daemon {
     fn answer(&mut self, ask::StartSync(wanted): ask::StartSync) -> Result<(), Refusal> {
-        self.start_sync(&wanted)
+        let what = format!(
+            "start the {} sync daemon on {}",
+            wanted.role, wanted.interface
+        );
+        self.audited(&what, |daemon| daemon.start_sync(&wanted))?;
+        self.note_done(&format!(
+            "the {} sync daemon on {} started",
+            wanted.role, wanted.interface
+        ));
+        Ok(())
     }
 }
 
 impl Answers<ask::StopSync> for Daemon {
     fn answer(&mut self, ask::StopSync(role): ask::StopSync) -> Result<(), Refusal> {
-        self.stop_sync(role)
+        let what = format!("stop the {role} sync daemon");
+        self.audited(&what, |daemon| daemon.stop_sync(role))?;
+        self.note_done(&format!("the {role} sync daemon stopped"));
+        Ok(())
     }
 }
 
@@ -114,9 +126,6 @@ impl Daemon {
     /// The host refuses a socket, or has no such interface: nothing is changed.
     pub(super) fn plan_sync(&self, new: &Config) -> Result<SyncPlan, Refusal> {
         let (old, wanted) = (&self.sync_requests, &new.sync);
-        let running = self.table.sync_daemons();
-        let gone = old.iter().filter(|d| !wanted.contains(d)).map(|d| d.role);
-        let stop = gone.filter(|role| running.iter().any(|d| d.role == *role));
         let come = wanted.iter().filter(|d| !old.contains(d));
         let start = come.map(|request| {
             let daemon = on_its_link(request)?;
@@ -124,9 +133,18 @@ impl Daemon {
             Ok((daemon, opened))
         });
         Ok(SyncPlan {
-            stop: stop.collect(),
+            stop: self.sync_to_end(new),
             start: start.collect::<Result<_, Refusal>>()?,
         })
+    }
+
+    /// Those that a new configuration does not ask for any more.
+    pub(super) fn sync_to_end(&self, new: &Config) -> Vec<SyncRole> {
+        let running = self.table.sync_daemons();
+        let old = self.sync_requests.iter();
+        let gone = old.filter(|d| !new.sync.contains(d)).map(|d| d.role);
+        gone.filter(|role| running.iter().any(|d| d.role == *role))
+            .collect()
     }
 
     /// What a plan has left to do once the table says it.

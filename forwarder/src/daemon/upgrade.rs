@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use uvs_control::protocol::{
     Answer, Answers, Ask, Command, Errno, Refusal, SyncDaemon, SyncNumbers, SyncRole, Upgrade, ask,
 };
-use uvs_control::server::{Server, Task};
+use uvs_control::server::{Server as Socket, Task};
+use uvs_control::table::Server;
 
 use super::rates::Rates;
 use super::removed_servers::RemovedServers;
@@ -40,6 +41,8 @@ pub(crate) struct Carried {
     pub(super) removed_servers: RemovedServers,
     /// What sync daemons have done.
     pub(super) sync: Vec<(SyncRole, SyncNumbers)>,
+    /// The servers whose weights were changed since the file was read, and what it said.
+    pub(super) live_weights: Vec<(Server, u32)>,
 }
 
 /// How far the last upgrade is, and what the thread brings that prepares it.
@@ -59,6 +62,11 @@ impl Upgrades {
             state: Upgrade::None,
             prepared: None,
         }
+    }
+
+    /// Whether another process is about to take over.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.prepared.is_some()
     }
 
     /// Whether another process has all that was this one's.
@@ -109,9 +117,10 @@ impl Answers<ask::Upgrade> for Daemon {
             errno: Errno::Failed,
             message,
         };
-        if self.upgrades.prepared.is_some() {
+        if self.upgrades.is_under_way() {
             return Err(refuse("an upgrade is under way already".to_owned()));
         }
+        self.refuse_on_trial()?;
         let binary = binary.map(PathBuf::from);
         let Some(binary) = binary.or_else(|| self.upgrades.program.clone()) else {
             return Err(refuse(
@@ -121,7 +130,7 @@ impl Answers<ask::Upgrade> for Daemon {
         let offer = self.isolation.keeper().map(|keeper| keeper.offer());
         let offer = offer.transpose();
         let offer = offer.map_err(|e| refuse(format!("the hook's maps: {e}")))?;
-        tracing::info!(binary = %binary.display(), "an upgrade begins");
+        tracing::info!(binary = %binary.display(), "an upgrade begins, by {}", self.audit.by());
         let begun = self.upgrades.begin(binary, offer);
         begun.map_err(|e| refuse(format!("the upgrade's thread: {e}")))
     }
@@ -135,7 +144,7 @@ impl Answers<ask::UpgradeState> for Daemon {
 
 impl Daemon {
     /// A turn's part: hands over to a new daemon that could begin. Whether it is over with this one.
-    pub(super) fn upgrade(&mut self, server: &mut Server, programs: &mut IpvsSocket) -> bool {
+    pub(super) fn upgrade(&mut self, server: &mut Socket, programs: &mut IpvsSocket) -> bool {
         let Some(ready) = self.upgrades.ready() else {
             return false;
         };
@@ -151,7 +160,7 @@ impl Daemon {
     fn hand_over(
         &mut self,
         mut successor: Successor,
-        (server, programs): (&mut Server, &mut IpvsSocket),
+        (server, programs): (&mut Socket, &mut IpvsSocket),
     ) -> Result<Upgrade, NoSuccessor> {
         let here = |e: anyhow::Error| NoSuccessor::Here(format!("{e:#}"));
         let sockets = self.descriptors(server, programs);
@@ -210,7 +219,7 @@ impl Daemon {
         self.start_sync_sockets(sync);
     }
 
-    fn descriptors(&mut self, server: &Server, programs: &IpvsSocket) -> Result<Descriptors> {
+    fn descriptors(&mut self, server: &Socket, programs: &IpvsSocket) -> Result<Descriptors> {
         let claim = self.isolation.pause();
         let metering = self.metering.as_ref();
         Ok(Descriptors {
@@ -232,6 +241,7 @@ impl Daemon {
             rates: self.rates.clone(),
             removed_servers: self.removed_servers.clone(),
             sync: sync.to_vec(),
+            live_weights: self.live_weights(),
         };
         let why_not = self.isolation.why_not_hooked();
         Estate {
@@ -293,7 +303,8 @@ impl Daemon {
     ///
     /// # Errors
     /// The other does not serve: whoever looks after this process is to start another.
-    pub(super) fn farewell(mut self, mut server: Server, mut programs: IpvsSocket) -> Result<()> {
+    pub(super) fn farewell(mut self, mut server: Socket, mut programs: IpvsSocket) -> Result<()> {
+        self.audit.flush();
         let end = Wall::now() + FAREWELL;
         let mut events = mio::Events::with_capacity(64);
         let mut told = false;

@@ -6,10 +6,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
-use uvs_control::server::Peer;
+use uvs_control::author::Author;
 use uvs_ipvs_abi::conversation::Conversation;
-use uvs_ipvs_abi::director::Director;
 use uvs_ipvs_carried::MAX_DATAGRAM;
+
+use super::Served;
 
 /// How long a client may take to make room for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ pub(super) enum Step {
 
 pub(super) struct Client {
     stream: UnixStream,
-    pub(super) peer: Peer,
+    pub(super) author: Author,
     conversation: Conversation,
     /// Datagrams that are to be sent.
     output: VecDeque<Vec<u8>>,
@@ -33,10 +34,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) const fn new(stream: UnixStream, peer: Peer, permitted: bool) -> Self {
+    pub(super) const fn new(stream: UnixStream, author: Author, permitted: bool) -> Self {
         Self {
             stream,
-            peer,
+            author,
             conversation: Conversation::new(permitted),
             output: VecDeque::new(),
             stuck: None,
@@ -60,13 +61,18 @@ impl Client {
     pub(super) fn step(
         &mut self,
         buffer: &mut [u8],
-        director: &mut impl Director,
+        director: &mut impl Served,
         now: Instant,
     ) -> io::Result<Step> {
         if !self.flush(now)? {
             return Ok(Step::Wait);
         }
-        if let Some(answers) = self.conversation.answer(director) {
+        director.asked_by(&self.author);
+        let answers = self.conversation.answer(director);
+        if let Some(wanted) = self.conversation.take_forbidden() {
+            director.forbidden(&wanted);
+        }
+        if let Some(answers) = answers {
             self.output = answers.into();
             self.flush(now)?;
             return Ok(Step::Again);

@@ -15,6 +15,7 @@ use mio::event::Event;
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use socket2::Type;
+use uvs_control::author::Author;
 use uvs_control::server::{BindError, HandedDown, Listener, Peer, Style};
 use uvs_ipvs_abi::director::Director;
 use uvs_ipvs_carried::MAX_DATAGRAM;
@@ -30,6 +31,14 @@ const MAX_CLIENTS: usize = 64;
 /// After which accepting goes on, where the host had no descriptor for another client or too many came
 /// at once.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whoever serves programs, and is told which of them asks.
+pub(crate) trait Served: Director {
+    /// This is who asks from now on.
+    fn asked_by(&mut self, author: &Author);
+    /// It was refused this change, as it may make none.
+    fn forbidden(&mut self, wanted: &str);
+}
 
 /// The socket and its clients.
 pub(crate) struct IpvsSocket {
@@ -105,7 +114,7 @@ impl IpvsSocket {
     pub(crate) fn turn<'a>(
         &mut self,
         events: impl IntoIterator<Item = &'a Event>,
-        director: &mut impl Director,
+        director: &mut impl Served,
         now: Instant,
     ) {
         let mut ready = std::mem::take(&mut self.later);
@@ -122,7 +131,7 @@ impl IpvsSocket {
         }
         for slot in &mut self.clients {
             if let Some(client) = slot.take_if(|c| c.deadline().is_some_and(|at| at <= now)) {
-                let pid = client.peer.pid;
+                let pid = client.author.peer.pid;
                 tracing::warn!(pid, "IPVS client dropped: it does not read its answer");
             }
         }
@@ -141,7 +150,7 @@ impl IpvsSocket {
         left.chain(self.accept_again.then_some(ACCEPT_AGAIN)).min()
     }
 
-    fn serve(&mut self, slot: usize, director: &mut impl Director, now: Instant) {
+    fn serve(&mut self, slot: usize, director: &mut impl Served, now: Instant) {
         let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
@@ -150,7 +159,7 @@ impl IpvsSocket {
             Ok(Step::Again) => self.later.push_back(slot),
             Err(error) => {
                 if error.kind() != ErrorKind::UnexpectedEof {
-                    tracing::debug!(pid = client.peer.pid, "IPVS client left: {error}");
+                    tracing::debug!(pid = client.author.peer.pid, "IPVS client left: {error}");
                 }
                 self.clients[slot] = None;
             }
@@ -192,7 +201,8 @@ impl IpvsSocket {
         }
         let permitted = peer.uid == 0 || peer.uid == self.uid;
         tracing::debug!(pid = peer.pid, uid = peer.uid, permitted, "IPVS client");
-        let client = Some(Client::new(stream, peer, permitted));
+        let author = Author::of(peer, permitted);
+        let client = Some(Client::new(stream, author, permitted));
         match free {
             Some(slot) => self.clients[slot] = client,
             None => self.clients.push(client),

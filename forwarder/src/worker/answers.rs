@@ -1,13 +1,13 @@
 //! What the worker does when it is asked: between two batches, and never for long.
 
 use std::sync::Arc;
-use std::sync::mpsc::TryRecvError;
+use std::sync::mpsc::{Sender, TryRecvError};
 
-use uvs_core::engine::Report;
+use uvs_core::engine::{Kill, Killed, Report};
 use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
 
-use super::ask::Ask;
+use super::ask::{Ask, KillOrder};
 use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, deregister, register, set_fan_out, set_filter};
@@ -61,6 +61,7 @@ impl Worker {
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));
                 }
+                Ok(Ask::Kill(from, order, to)) => self.kill(now, from, &order, &to),
                 Ok(Ask::ConnectionsOf(servers, to)) => {
                     let of = |(service, server)| self.engine.connections_of(service, server);
                     let _ = to.send(servers.into_iter().map(of).collect());
@@ -97,6 +98,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Ends connections; what the kernel forwards of them ends before their ends are told.
+    fn kill(&mut self, now: Instant, from: u32, order: &KillOrder, to: &Sender<Killed>) {
+        let kill = Kill {
+            from,
+            budget: PAGE,
+            wants: &order.wants,
+            tell: order.tell,
+        };
+        let killed = self.engine.kill(now, &kill, &mut self.outbox);
+        self.engine.give_orders(now);
+        if !self.outbox.is_empty() {
+            self.send_outbox(now);
+            self.outbox.clear();
+            self.flush(now);
+        }
+        let _ = to.send(killed);
     }
 
     /// Looks at real frames from now on.

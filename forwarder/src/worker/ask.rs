@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use uvs_core::engine::{Claim, ConnReport, Event, ServiceReport};
+use uvs_core::engine::{Claim, ConnReport, Event, Killed, ServiceReport};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::peer::{TakenUp, Told};
@@ -91,6 +91,8 @@ pub(crate) enum Ask {
     ConnectionsOf(Vec<(ServiceKey, Endpoint)>, Sender<Vec<u32>>),
     /// Copy a page of connections, from this place on.
     Connections(u32, Sender<Page>),
+    /// End connections of a page, from this place on.
+    Kill(u32, Arc<KillOrder>, Sender<Killed>),
     /// What would become of these frames, each seeing what those before it did.
     Trace(Vec<Arrival>, Sender<Vec<Option<Trace>>>),
     /// Look into real frames from now on.
@@ -115,6 +117,14 @@ pub(crate) enum Ask {
     GoOn,
     /// End.
     Stop,
+}
+
+/// Which connections are to end, and how.
+pub(crate) struct KillOrder {
+    /// Whether a connection is meant.
+    pub(crate) wants: Box<dyn Fn(&ConnReport) -> bool + Send + Sync>,
+    /// Whether their ends are told; `None` = as their services say.
+    pub(crate) tell: Option<bool>,
 }
 
 /// Some services' counters, and the slot to go on from.

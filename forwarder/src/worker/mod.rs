@@ -36,7 +36,7 @@ use uvs_core::verdict::{Egress, PortId, Verdict};
 use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit, port_id};
 use crate::trace::live::Live;
-pub(crate) use ask::{Ask, Desired, Line, Notice, Published};
+pub(crate) use ask::{Ask, Desired, KillOrder, Line, Notice, Published};
 pub(crate) use clock::monotonic;
 pub(crate) use colleagues::Colleagues;
 pub(crate) use heartbeat::Heartbeat;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Wall};
 
 use uvs_control::trace::{LiveRequest, LiveState};
 use uvs_core::crew::{Fan, Steering};
-use uvs_core::engine::{ConnReport, Engine, Event, Report};
+use uvs_core::engine::{ConnReport, Engine, Event, Killed, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::narrow;
@@ -32,8 +32,8 @@ use crate::trace;
 use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
 use crate::worker::{
-    Ask, Colleagues, Desired, HandedDown, Notice, Ports, Published, Status, Work, WorkerStatus,
-    monotonic,
+    Ask, Colleagues, Desired, HandedDown, KillOrder, Notice, Ports, Published, Status, Work,
+    WorkerStatus, monotonic,
 };
 pub(crate) use cursor::Cursor;
 use events::Events;
@@ -217,6 +217,21 @@ impl Workers {
         self.page(from, |to| Ask::Connections(from.place, to))
     }
 
+    /// Ends connections of a page, and tells where to go on, as [`Workers::connections`] does; at the same place where their
+    /// ends may not be told yet.
+    pub(crate) fn kill(
+        &self,
+        from: Cursor,
+        order: &Arc<KillOrder>,
+    ) -> Result<(Killed, Option<Cursor>), NoAnswer> {
+        let Some(worker) = self.all.get(from.worker as usize) else {
+            return Ok((Killed::default(), None));
+        };
+        let killed = worker.ask(|to| Ask::Kill(from.place, Arc::clone(order), to));
+        let killed = killed.wait()?;
+        Ok((killed, self.behind(from, killed.next)))
+    }
+
     /// Copies part of what another director is told that asks for all, and tells where to go on, as
     /// [`Workers::connections`] does.
     pub(crate) fn tell_all(&self, from: Cursor) -> Result<(Vec<Told>, Option<Cursor>), NoAnswer> {
@@ -232,6 +247,11 @@ impl Workers {
             return Ok((Vec::new(), None));
         };
         let (page, rest) = worker.ask(question).wait()?;
+        Ok((page, self.behind(from, rest)))
+    }
+
+    /// Where to go on: in the same table, in the next worker's, or nowhere.
+    fn behind(&self, from: Cursor, rest: Option<u32>) -> Option<Cursor> {
         let worker = match rest {
             Some(_) => from.worker,
             None => from.worker + 1,
@@ -240,8 +260,7 @@ impl Workers {
             worker,
             place: rest.unwrap_or(0),
         };
-        let is_there = (next.worker as usize) < self.all.len();
-        Ok((page, is_there.then_some(next)))
+        ((next.worker as usize) < self.all.len()).then_some(next)
     }
 
     /// What would become of these frames, each seeing what those before it did.

@@ -41,7 +41,7 @@ enum Named {
 
 /// A server; without a port, any of that address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ServerName(Endpoint);
+pub(in crate::commands) struct ServerName(Endpoint);
 
 impl From<ServerName> for Endpoint {
     fn from(name: ServerName) -> Self {
@@ -168,12 +168,12 @@ fn after(rest: &str) -> &str {
     rest.strip_prefix("//").unwrap_or(rest)
 }
 
-fn server(text: &str) -> Result<ServerName, String> {
+pub(in crate::commands) fn server(text: &str) -> Result<ServerName, String> {
     let (addr, port) = place(text).ok_or("use IP or IP:PORT")?;
     Ok(ServerName(Endpoint::new(addr, port)))
 }
 
-fn client(text: &str) -> Result<ClientFilter, String> {
+pub(in crate::commands) fn client(text: &str) -> Result<ClientFilter, String> {
     const HELP: &str = "use IP, IP:PORT or SUBNET/BITS";
     let Some((subnet, bits)) = text.split_once('/') else {
         let (addr, port) = place(text).ok_or(HELP)?;

@@ -1,10 +1,13 @@
 //! The columns of `uvs show` that no other command has: drops, interfaces, neighbours, settings.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde::Serialize;
 
 use crate::commands::columns::{Column, Show, Value};
+use crate::commands::units;
 use uvs_control::protocol::{
-    HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncDaemon, SyncStatus,
+    HookPort, InterfaceFrames, NeighbourStatus, Setting, SyncDaemon, SyncStatus, ToldChange,
 };
 use uvs_core::counters::BulkResult;
 
@@ -49,6 +52,27 @@ pub(super) const INTERFACES: Show<InterfaceFrames> = (
     ],
     11,
 );
+
+pub(super) const CHANGES: Show<ToldChange> = (
+    &[
+        Column::number("AGO", |c| Value::word(&ago(c.at_ms))),
+        Column::text("WHAT", |c| {
+            let refused = if c.refused { "refused: " } else { "" };
+            Value::word(&format!(
+                "{refused}{}",
+                c.what.trim_start_matches("refused: ")
+            ))
+        }),
+        Column::text("BY", |c| Value::word(&c.by)),
+    ],
+    3,
+);
+
+/// How long ago, of a time in milliseconds since 1970.
+fn ago(at_ms: u64) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(at_ms);
+    units::age(at.elapsed().unwrap_or_default())
+}
 
 pub(super) const HOOKED: Show<HookPort> = (
     &[

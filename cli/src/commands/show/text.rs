@@ -87,7 +87,7 @@ pub(super) fn info_text(info: &Info) -> String {
             .join(", ")
     };
     let yielded: Vec<String> = info.yielded_vips.iter().map(ToString::to_string).collect();
-    let lines = [
+    let mut lines = vec![
         ("version", info.version.clone()),
         ("pid", info.pid.to_string()),
         ("uptime", format!("{} s", info.uptime)),
@@ -108,5 +108,11 @@ pub(super) fn info_text(info: &Info) -> String {
         ("confinement", confinement(&info.confinement)),
         ("guard", info.guard.as_ref().map(guard).unwrap_or_default()),
     ];
+    if let Some(left) = info.reload_on_trial {
+        lines.push((
+            "reload on trial",
+            format!("for {left} s more, unless it is confirmed"),
+        ));
+    }
     listed(&lines)
 }

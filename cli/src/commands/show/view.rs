@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uvs_control::protocol::{
     self, HookStatus, Info, InterfaceFrames, NeighbourStatus, Plugins, ServiceStatus, Setting,
-    SyncStatus,
+    SyncStatus, ToldChange,
 };
 use uvs_core::numbers::{Ended, Totals};
 use uvs_core::verdict::DropReason;
@@ -28,6 +28,7 @@ pub(super) enum View {
     Settings(Vec<Setting>),
     Hook(Box<HookStatus>),
     Sync(Vec<SyncStatus>),
+    Changes(Vec<ToldChange>),
     Info(Box<Info>),
 }
 
@@ -138,6 +139,7 @@ impl View {
                 hook::text(hook) + ports
             }
             Self::Sync(all) => grid(tables::SYNC, all, wide),
+            Self::Changes(all) => grid(tables::CHANGES, all, wide),
             Self::Info(info) => text::info_text(info),
         }
     }
@@ -153,6 +155,7 @@ impl View {
             Self::Settings(all) => output::json(all),
             Self::Hook(hook) => output::json(hook),
             Self::Sync(all) => output::json(all),
+            Self::Changes(all) => output::json(all),
             Self::Info(info) => output::json(info),
         }
     }

@@ -64,10 +64,12 @@ pub(in crate::engine) enum Cause {
     Denied,
     /// Another director has made one to another server in its place.
     Superseded,
+    /// Somebody wanted it to.
+    Killed,
 }
 
 impl Cause {
-    const COUNT: usize = Self::Superseded as usize + 1;
+    const COUNT: usize = Self::Killed as usize + 1;
 }
 
 /// How many have ended, by cause.

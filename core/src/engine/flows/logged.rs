@@ -270,6 +270,7 @@ pub(super) fn why(c: &Conn, cause: Cause) -> Why {
         Cause::ServerLeft => Why::ServerLeft,
         Cause::Denied => Why::Denied,
         Cause::Superseded => Why::Superseded,
+        Cause::Killed => Why::Killed,
     }
 }
 

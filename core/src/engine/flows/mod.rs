@@ -62,7 +62,7 @@ use logged::Logging;
 use pool::Pool;
 use rates::Rates;
 pub(super) use report::state_name;
-pub use report::{ConnReport, Report, ServerReport, ServiceReport};
+pub use report::{ConnReport, Report, ServerReport, ServiceReport, state_names};
 pub(super) use schedule::{Refused, Scheduling};
 pub(super) use sequence::OutOfWindow;
 pub(super) use servers::Server;

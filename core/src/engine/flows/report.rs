@@ -213,13 +213,16 @@ impl Flows {
     ) -> (Vec<ConnReport>, Option<u32>) {
         let end = from.saturating_add(max).min(self.conns.places());
         let there = (from..end).filter(|place| self.conns.at(*place).is_some());
-        let report = |place| {
-            let shown = self.shown(ConnId(place));
-            let service = self.server_of(&shown.conn).key.0;
-            conn_report(&shown, service, now)
-        };
+        let report = |place| self.report_of(now, ConnId(place));
         let rest = (end < self.conns.places()).then_some(end);
         (there.map(report).collect(), rest)
+    }
+
+    /// A copy of one.
+    pub(in crate::engine) fn report_of(&self, now: Instant, id: ConnId) -> ConnReport {
+        let shown = self.shown(id);
+        let service = self.server_of(&shown.conn).key.0;
+        conn_report(&shown, service, now)
     }
 }
 
@@ -232,13 +235,18 @@ pub(in crate::engine) fn state_name(protocol: Protocol, state: u8) -> &'static s
     }
 }
 
+/// The names of all states, of connections and templates.
+pub fn state_names() -> impl Iterator<Item = StateName> {
+    let tcp = TcpState::ALL.into_iter().map(TcpState::name);
+    let sctp = SctpState::ALL.into_iter().map(SctpState::name);
+    tcp.chain(sctp).chain([UDP, ASSURED])
+}
+
 /// Reads the name of a state; one of another release is unknown.
 fn known_state<'de, D: Deserializer<'de>>(from: D) -> Result<StateName, D::Error> {
     let read = String::deserialize(from)?;
-    let tcp = TcpState::ALL.into_iter().map(TcpState::name);
-    let sctp = SctpState::ALL.into_iter().map(SctpState::name);
-    let mut known = tcp.chain(sctp).chain([UDP, ASSURED]);
-    Ok(known.find(|name| *name == read).unwrap_or("UNKNOWN"))
+    let known = state_names().find(|name| *name == read);
+    Ok(known.unwrap_or("UNKNOWN"))
 }
 
 fn conn_report(shown: &Shown, service: ServiceKey, now: Instant) -> ConnReport {

@@ -72,6 +72,7 @@ pub enum TunnelChecksum {
 
 /// A tunnel's parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tunnel {
     /// Encapsulation.
     pub kind: TunnelKind,
