@@ -29,7 +29,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build static container demo deb deps test test-deb test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
+.PHONY: help build static container demo deb deps test test-deb test-static test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -58,6 +58,10 @@ static: ## build container/uvs, one static program, without plugins and lab; nee
 	@mkdir -p $(TARGET)/container
 	strip -o $(TARGET)/container/uvs $(TARGET)/$(STATIC)/release/uvs
 	@echo "static: $(TARGET)/container/uvs is linked statically and has no plugins"
+
+test-static: static ## that program, and an image of it where buildah is: that they serve, and say what they have not got
+	cargo build -p uvs
+	UVS_STATIC=$(abspath $(TARGET))/container/uvs $(RUNNER) cargo test -p uvs --test packaged -- --nocapture
 
 container: static ## build an image of that, with buildah, which needs neither a daemon nor the network
 	buildah bud --isolation chroot -f packaging/container/Containerfile --target static -t uvs:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1) $(TARGET)/container

@@ -138,6 +138,8 @@ fn all_that_a_director_does_is_done_without_what_it_has_given_up() {
     let heir = Heir::of(now);
     assert_eq!(ask(&lab).expect("answers"), shares(40, 0));
     daemon.uvs("reload").expect("reloaded");
+    let undrain = format!("undrain {drained}");
+    daemon.uvs(&undrain).expect("it serves again");
     must_serve(&lab, &daemon);
     must_be_confined(now);
     // And one more, whose filters are as many.

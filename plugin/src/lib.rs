@@ -22,6 +22,7 @@ pub mod guest;
 pub mod host;
 #[cfg(feature = "host")]
 mod library;
+#[cfg(feature = "host")]
 mod pace;
 #[cfg(feature = "host")]
 mod stopwatch;
