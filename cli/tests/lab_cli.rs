@@ -64,4 +64,27 @@ fn the_demo_is_right_in_every_mode_this_machine_can_have() {
     ];
     assert!(ipip.iter().any(|line| said.contains(line)), "{said}");
     assert!(said.contains(" s; 0 namespaces left behind."), "{said}");
+    if said.contains("5 of 5 shown") {
+        must_say_what_the_readme_does(&said);
+    }
+}
+
+/// The README's lines are the demo's, in their order; it leaves lines out, and another run takes another time.
+fn must_say_what_the_readme_does(said: &str) {
+    let readme = include_str!("../../README.md");
+    let from = readme.find("== nat: ").expect("the README shows the demo");
+    let shown = readme[from..].split("```").next().expect("a block");
+    let untimed = |line: &str| {
+        line.split(" shown in ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut rest = said.lines().map(untimed);
+    for line in shown.lines().filter(|line| line.trim() != "…") {
+        assert!(
+            rest.any(|one| one == untimed(line)),
+            "{line}\nis not in, or not there:\n{said}"
+        );
+    }
 }
