@@ -152,6 +152,7 @@ fn after_the_set_number_of_faults_the_service_falls_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not say how long a thread has run")]
 fn a_slow_pick_counts_and_serves_all_the_same() {
     let source = source(&MOODY, 3);
     let mut scheduler = source.scheduler(&SchedulerParams::default());
@@ -206,6 +207,7 @@ fn what_fails_late_is_one_fault() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri does not say how long a thread has run")]
 fn a_budget_is_put_in_force_for_what_runs() {
     let source = source(&MOODY, 1);
     let mut scheduler = source.scheduler(&SchedulerParams::default());
