@@ -68,7 +68,8 @@ fn path(pair: usize) -> impl Strategy<Value = Path> {
     ends.prop_map(|(client, vip, server, local)| Path {
         vip,
         server,
-        local,
+        // One without a port is that of no connection.
+        local: Endpoint::new(local.addr, local.port.max(1)),
         client,
         ip_id: 0x1234,
         ..Path::plain(&Flow::new(Protocol::Tcp, client, vip))
