@@ -124,9 +124,7 @@ fuzz: ## coverage-guided fuzzing of the engine and of the exporter's HTTP, FUZZ_
 lint: ## formatting, clippy, documentation and licences, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@# As a package builds it: without the lab.
-	cargo clippy -p uvs --no-default-features --features plugins -- -D warnings
-	@# As the static build is: without plugins, too.
+	@# As the static build is: without plugins, and as in a package without the lab.
 	cargo clippy -p uvs --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 	@if command -v yamllint >/dev/null; then yamllint -s -c packaging/kubernetes/yamllint.yaml packaging/kubernetes/*.yaml; else echo "lint: packaging/kubernetes is not checked: no yamllint here"; fi
