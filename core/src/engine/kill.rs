@@ -1,7 +1,7 @@
 //! Ends connections that somebody wants to be ended: a share of the table a call, and as fast as their ends may be told.
 
 use super::flows::Cause;
-use super::{ConnReport, Engine, teardown};
+use super::{ConnReport, Engine};
 use crate::conn::{self, ConnId};
 use crate::outbox::Outbox;
 use crate::service::OnRemoval;
@@ -54,15 +54,11 @@ impl<R: Recorder> Engine<R> {
             }
             let on_removal = self.flows.server_of(&c).teardown.on_removal;
             let tells = kill.tell.unwrap_or(on_removal == OnRemoval::Tell);
-            if tells && teardown::is_told(&c) {
-                if !self.voice.teardown_limit.allows(now) {
-                    (done.next, done.waits) = (Some(place), true);
-                    break;
-                }
-                self.tell(now, (&c, self.flows.edits_of(id)), out);
-                done.told += 1;
-            }
-            self.flows.end(now, id, Cause::Killed);
+            let Some(told) = self.end_and_tell(now, id, (tells, Cause::Killed), out) else {
+                (done.next, done.waits) = (Some(place), true);
+                break;
+            };
+            done.told += u32::from(told);
             done.killed += 1;
         }
         done

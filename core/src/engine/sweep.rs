@@ -45,13 +45,9 @@ impl<R: Recorder> Engine<R> {
         if self.is_denied(&c) {
             self.cut_off(now, id, &c, out);
         } else if let Some(told) = self.fate(&c) {
-            if told && teardown::is_told(&c) {
-                if !self.voice.teardown_limit.allows(now) {
-                    return false;
-                }
-                self.tell(now, (&c, self.flows.edits_of(id)), out);
-            }
-            self.flows.end(now, id, Cause::ServerLeft);
+            return self
+                .end_and_tell(now, id, (told, Cause::ServerLeft), out)
+                .is_some();
         }
         true
     }

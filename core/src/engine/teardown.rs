@@ -57,6 +57,27 @@ impl<R: Recorder> Engine<R> {
         }
     }
 
+    /// Ends a connection, and where `tells`, and where there is something to say, tells both ends. Whether it told them;
+    /// `None` where nothing was done, as that must wait until they may be told.
+    pub(super) fn end_and_tell(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        (tells, cause): (bool, Cause),
+        out: &mut Outbox,
+    ) -> Option<bool> {
+        let c = *self.flows.conn(id);
+        let told = tells && is_told(&c);
+        if told {
+            if !self.voice.teardown_limit.allows(now) {
+                return None;
+            }
+            self.tell(now, (&c, self.flows.edits_of(id)), out);
+        }
+        self.flows.end(now, id, cause);
+        Some(told)
+    }
+
     /// Tells the server alone, of a TCP connection for which [`is_told`] holds.
     pub(super) fn tell_server(&mut self, now: Instant, c: Ended<'_>, out: &mut Outbox) {
         let server = self.reset_server(now, c, out);
