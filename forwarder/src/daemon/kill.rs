@@ -17,6 +17,7 @@ use crate::workers::Cursor;
 
 /// Pages of the connection table that one request looks at: 32768 places.
 const PAGES: u32 = 64;
+
 impl Answers<ask::Kill> for Daemon {
     fn answer(&mut self, ask::Kill(kill): ask::Kill) -> Result<Killed, Refusal> {
         let words = described(&kill.filter);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Wall, SystemTime};
 
 use uvs_control::access::ListFiles;
-use uvs_control::config::{self, Config, ConfigError, HostFirewall, Metrics, Step};
+use uvs_control::config::{self, Config, ConfigError, Metrics, Step};
 use uvs_control::difference::{self, Edit, Place};
 use uvs_control::protocol::{Answers, Applied, Errno, Refusal, ReloadRequest, ask};
 use uvs_control::regular;
@@ -41,8 +41,6 @@ pub(super) struct Trial {
     /// Where it goes back to.
     before: Table,
     reading: Reading,
-    host_firewall: HostFirewall,
-    metrics: Metrics,
     /// What it has made of the table.
     after: Table,
     until: Wall,
@@ -171,13 +169,7 @@ impl Daemon {
         };
         let applied = applied(read.as_ref(), (&before, &self.table), kept);
         self.carry_out(sync);
-        let metrics = Metrics {
-            listen: self.metrics.listen,
-            ..new.metrics
-        };
         let reading = Reading::new(pure, &new, &lists);
-        let metrics_before = std::mem::replace(&mut self.metrics, metrics);
-        let firewall_before = self.host_firewall;
         self.settle(&new, lists);
         self.reading = Some(reading);
         start::tell(&new, own.as_ref());
@@ -187,8 +179,6 @@ impl Daemon {
             let first = Trial {
                 before,
                 reading: read,
-                host_firewall: firewall_before,
-                metrics: metrics_before,
                 after: Table::default(),
                 until: Wall::now(),
             };
@@ -260,12 +250,12 @@ impl Daemon {
         self.sync_requests.clone_from(&new.sync);
         self.list_files = lists;
         self.options.schedulers.set_budget(&new.plugins);
-        self.follow(new.host_firewall);
-    }
-
-    fn follow(&mut self, host_firewall: HostFirewall) {
-        if self.host_firewall != host_firewall {
-            self.host_firewall = host_firewall;
+        self.metrics = Metrics {
+            listen: self.metrics.listen,
+            ..new.metrics
+        };
+        if self.host_firewall != new.host_firewall {
+            self.host_firewall = new.host_firewall;
             self.firewall.forget();
         }
     }
@@ -369,17 +359,8 @@ impl Daemon {
             changes,
             kept,
         };
-        let Trial {
-            reading,
-            host_firewall,
-            metrics,
-            ..
-        } = trial;
-        self.sync_requests.clone_from(&reading.config.sync);
-        self.list_files = reading.lists.clone();
-        self.options.schedulers.set_budget(&reading.config.plugins);
-        self.follow(host_firewall);
-        self.metrics = metrics;
+        let reading = trial.reading;
+        self.settle(&reading.config, reading.lists.clone());
         self.reading = Some(reading);
         self.note_drift();
         self.note_done("gone back from the reload on trial");
