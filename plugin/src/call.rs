@@ -30,6 +30,14 @@ pub(crate) enum Function {
 const NAMES: [&str; 5] = ["create", "backends_changed", "pick", "tick", "destroy"];
 
 impl Call {
+    /// Calls the function, at this time.
+    pub(crate) fn during<T>(&self, function: Function, now_ns: u64, work: impl FnOnce() -> T) -> T {
+        self.begin(function, now_ns);
+        let done = work();
+        self.end();
+        done
+    }
+
     /// The function is about to be called.
     pub(crate) fn begin(&self, function: Function, now_ns: u64) {
         self.function.store(function as u8, Ordering::Relaxed);
@@ -37,7 +45,7 @@ impl Call {
     }
 
     /// It has returned.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         self.since_ns.store(0, Ordering::Release);
     }
 

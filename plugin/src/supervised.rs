@@ -201,10 +201,8 @@ impl Scheduler for Supervised {
         self.follow();
         let told = match &mut self.active {
             Active::Plugin(instance) => {
-                self.call.begin(Function::BackendsChanged, now_ns());
-                let told = instance.try_backends_changed(backends);
-                self.call.end();
-                told
+                let work = || instance.try_backends_changed(backends);
+                self.call.during(Function::BackendsChanged, now_ns(), work)
             }
             Active::Fallback(scheduler) => {
                 scheduler.backends_changed(backends);
@@ -226,9 +224,8 @@ impl Scheduler for Supervised {
         };
         let watch = self.pace.start();
         self.call.name_service(|| service(Some(flow), backends));
-        self.call.begin(Function::Pick, watch.began_ns());
-        let picked = instance.try_pick(flow, backends);
-        self.call.end();
+        let work = || instance.try_pick(flow, backends);
+        let picked = self.call.during(Function::Pick, watch.began_ns(), work);
         let took = watch.elapsed_ns();
         self.picks.record(took);
         match picked {
@@ -250,10 +247,8 @@ impl Scheduler for Supervised {
     fn tick(&mut self, now: Instant) {
         let told = match &mut self.active {
             Active::Plugin(instance) => {
-                self.call.begin(Function::Tick, now_ns());
-                let told = instance.try_tick(now);
-                self.call.end();
-                told
+                let work = || instance.try_tick(now);
+                self.call.during(Function::Tick, now_ns(), work)
             }
             Active::Fallback(scheduler) => {
                 scheduler.tick(now);
@@ -323,9 +318,8 @@ impl Supervised {
 
     /// Activates an instance of the plugin, or else the fallback.
     fn activate(&mut self) {
-        self.call.begin(Function::Create, now_ns());
-        let made = self.plugin.instance(&self.params);
-        self.call.end();
+        let work = || self.plugin.instance(&self.params);
+        let made = self.call.during(Function::Create, now_ns(), work);
         match made {
             Ok(instance) => self.put_to_work(Active::Plugin(instance)),
             Err(fault) => {
@@ -337,9 +331,8 @@ impl Supervised {
 
     fn put_to_work(&mut self, scheduler: Active) {
         let before = replace(&mut self.active, scheduler);
-        self.call.begin(Function::Destroy, now_ns());
-        drop(before);
-        self.call.end();
+        self.call
+            .during(Function::Destroy, now_ns(), || drop(before));
     }
 
     /// Counts a fault, and falls back where it was one too many.
