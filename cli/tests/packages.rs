@@ -110,9 +110,10 @@ fn is_as_installed(machine: &Machine) {
 
 fn has_what_plugins_are_built_with(machine: &Machine) {
     let said = machine.succeed(
-        "cp -r /usr/share/doc/uvs-dev/examples/c-wrandom /root/
-         make -C /root/c-wrandom >/dev/null
-         uvs plugin check /root/c-wrandom/libwrandom.so",
+        "cd \"$(mktemp -d)\"
+         cp -r /usr/share/doc/uvs-dev/examples/c-wrandom .
+         make -C c-wrandom >/dev/null
+         uvs plugin check c-wrandom/libwrandom.so",
     );
     assert!(said.contains("wrandom"), "{said}");
 }
