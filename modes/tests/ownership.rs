@@ -28,6 +28,10 @@ fn frame(p: &PacketBuilder) -> TestFrame {
 }
 
 fn absent(bed: &mut Bed, absent: bool) {
+    bed.change_fib(|fib| match absent {
+        true => fib.remove_local(VIP.addr),
+        false => fib.add_local(2, VIP.addr),
+    });
     bed.snapshot.absent_vips = if absent { vec![VIP.addr] } else { Vec::new() };
     bed.apply();
 }
@@ -75,6 +79,16 @@ fn what_a_stand_by_gets_for_the_vip_is_the_hosts() {
         assert_eq!(bed.engine.connections().len(), 0);
         assert_eq!((bed.sent.len(), bed.engine.take_claims()), (0, Vec::new()));
     }
+}
+
+/// The kernel has told of the address, and the table that is in force does not know yet.
+#[test]
+fn a_vip_that_comes_is_served_from_when_the_host_has_it() {
+    let mut bed = bed(Protocol::Tcp, Forwarding::Dr);
+    absent(&mut bed, true);
+    bed.change_fib(|fib| fib.add_local(2, VIP.addr));
+    let verdict = bed.receive(CLIENTS, frame(&tcp(CLIENT, VIP, SYN)));
+    assert!(matches!(verdict, Verdict::Send(_)), "{verdict:?}");
 }
 
 #[test]

@@ -15,6 +15,9 @@ const STANDBY: Options = Options {
     ..Options::TUTORIAL
 };
 
+/// Times that the VIP comes.
+const MOMENTS: usize = 20;
+
 #[test]
 fn nobody_hears_of_a_vip_that_is_on_no_interface() {
     let (lab, shell) = lab(Mode::Dr, STANDBY);
@@ -101,6 +104,31 @@ fn a_vip_that_is_taken_away_is_not_announced_and_is_served_when_it_is_back() {
         lab.client.ip("neigh flush dev eth0").is_ok()
             && requests(&lab.client, &lab.plan.url("/"), 4).is_ok()
     });
+    daemon.stop().expect("it ends well");
+}
+
+/// As keepalived moves it, under requests: the host has the address before UVS can have heard of it, and is not to
+/// answer in between as who knows nothing of the service.
+#[test]
+fn nobody_is_refused_in_the_moment_in_which_a_vip_comes() {
+    let (lab, _) = lab(Mode::Dr, STANDBY);
+    let daemon = serving(&lab);
+    let vip = *lab.plan.vip.ip();
+    at_the_director(&lab);
+    for n in 0..MOMENTS {
+        let away = format!("not here: {vip}");
+        eventually("it is said", || {
+            daemon.log().matches(&away).count() == n + 1
+        });
+        lab.director
+            .ip(&format!("addr add {vip}/32 dev eth0"))
+            .expect("added");
+        let tried = connect(&lab.client, lab.plan.vip, std::time::Duration::from_secs(5));
+        assert_eq!(tried.ok(), Some(Connect::Taken), "attempt {n}");
+        lab.director
+            .ip(&format!("addr del {vip}/32 dev eth0"))
+            .expect("removed");
+    }
     daemon.stop().expect("it ends well");
 }
 

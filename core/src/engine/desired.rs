@@ -289,10 +289,11 @@ impl Desired {
     }
 
     /// Whether an address is a VIP that the director does not have, or leaves to the host while it is a backup
-    /// (backup_only).
+    /// (backup_only). One that has come since is there from when `fib` knows it, whatever the snapshot says.
     #[inline]
-    pub(super) fn is_absent(&self, addr: Addr) -> bool {
-        self.stands_back || !self.absent.is_empty() && self.absent.contains(&addr)
+    pub(super) fn is_absent(&self, addr: Addr, fib: &Fib) -> bool {
+        let lacks = || self.absent.contains(&addr) && !fib.is_local(addr);
+        self.stands_back || !self.absent.is_empty() && lacks()
     }
 
     /// Whether an address is one of FULLNAT's local ones.

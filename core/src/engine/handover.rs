@@ -200,7 +200,9 @@ impl<R: Recorder> Engine<R> {
             }
             Protocol::Tcp | Protocol::Udp => {}
         }
-        if self.flows.server_of(c).is_removed() || self.desired.is_absent(c.vip.addr) {
+        if self.flows.server_of(c).is_removed()
+            || self.desired.is_absent(c.vip.addr, &self.routes.fib)
+        {
             return Err(Untaken::Server);
         }
         Ok(())

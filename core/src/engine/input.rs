@@ -32,7 +32,7 @@ impl<R: Recorder> Engine<R> {
             self.record(|_| SetAside::NoService.into());
             return self.answer_as_host(t);
         }
-        if self.desired.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst, &self.routes.fib) {
             return self.deliver_locally(t);
         }
         if opens(t.packet) {
@@ -108,7 +108,7 @@ impl<R: Recorder> Engine<R> {
         let Some(slot) = slot else {
             return self.stray(t);
         };
-        if self.desired.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst, &self.routes.fib) {
             return self.deliver_locally(t);
         }
         // The kernel's IPv6 has no such rule, and IPVS serves what comes from the VIP itself.

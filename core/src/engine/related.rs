@@ -30,7 +30,7 @@ pub(super) struct Quote {
 impl<R: Recorder> Engine<R> {
     pub(super) fn handle_icmp(&mut self, t: &mut Transit<'_, '_>) -> Verdict {
         // Of these the guard keeps none from the host.
-        if self.desired.is_absent(t.packet.flow.dst) {
+        if self.desired.is_absent(t.packet.flow.dst, &self.routes.fib) {
             self.record(|_| Step::Absent);
             return Verdict::Pass;
         }

@@ -45,7 +45,7 @@ impl<R: Recorder> Engine<R> {
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, (c, edits): Ended<'_>, out: &mut Outbox) {
         // In the name of a VIP that is another's now, nothing is said.
-        let speaks = !self.desired.is_absent(c.vip.addr);
+        let speaks = !self.desired.is_absent(c.vip.addr, &self.routes.fib);
         let client = match c.protocol {
             Protocol::Tcp => speaks && self.reset_client(c, out),
             Protocol::Udp => speaks && self.refuse_datagrams(c, out),

@@ -183,6 +183,11 @@ impl Fib {
         self.sources.add(ifindex, a, prefix);
     }
 
+    /// Takes an address of the host's away; as a default source it stays.
+    pub fn remove_local(&mut self, a: Addr) {
+        self.local.remove(&a);
+    }
+
     /// Adds a prefix whose every address is the host's (a route of type `local`).
     pub fn add_local_prefix(&mut self, dst: Addr, prefix: u8) {
         if prefix == dst.family().bits() {

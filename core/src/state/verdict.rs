@@ -192,6 +192,9 @@ drop_reasons! {
     HoldQueueFull "hold_queue_full"
         "Too many frames already wait for this next hop's MAC address."
         "The neighbour does not answer ARP; `ip neigh` on the director."
+    VipArriving "vip_arriving"
+        "The VIP came to this host a moment ago, and UVS had not heard of it yet: the host's own stack would have refused the packet."
+        "Harmless in the moment of a takeover: the sender sends it again."
     UnknownFragNeeded "unknown_frag_needed"
         "ICMP `fragmentation needed`, or ICMPv6 `packet too big`, for a VIP that UVS owns, about no connection and no tunnel of ours."
         "A late error about a connection that has ended; in large numbers, forged ones, which have no effect."
@@ -212,6 +215,7 @@ impl DropReason {
                 | Self::SendQueueFull
                 | Self::SendFailed
                 | Self::HoldQueueFull
+                | Self::VipArriving
         );
         if after { Stage::Output } else { Stage::Input }
     }

@@ -5,6 +5,7 @@
 //! the neighbours it needs. Synchronous; the event socket's descriptor goes into the daemon's poll.
 
 mod event;
+mod locality;
 mod messages;
 mod mirror;
 mod neighbours;
@@ -17,6 +18,7 @@ mod tables;
 use std::io;
 
 pub use event::Event;
+pub(crate) use locality::Locality;
 pub use mirror::Mirror;
 pub(crate) use neighbours::Entry as NeighbourEntry;
 pub use rules::Unfollowed;

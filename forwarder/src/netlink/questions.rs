@@ -8,7 +8,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
     NeighbourState,
 };
-use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use uvs_core::flow::{Addr, Family};
@@ -34,6 +34,17 @@ pub(super) fn get_addresses(of: Family) -> RouteNetlinkMessage {
 pub(super) fn get_routes(of: Family) -> RouteNetlinkMessage {
     let mut m = RouteMessage::default();
     m.header.address_family = number(of);
+    RouteNetlinkMessage::GetRoute(m)
+}
+
+/// Asks for the way to one address.
+pub(super) fn get_route(to: Addr) -> RouteNetlinkMessage {
+    let mut m = RouteMessage::default();
+    m.header.address_family = number(to.family());
+    let to = IpAddr::from(to);
+    m.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
+    m.attributes
+        .push(RouteAttribute::Destination(RouteAddress::from(to)));
     RouteNetlinkMessage::GetRoute(m)
 }
 

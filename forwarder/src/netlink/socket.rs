@@ -59,6 +59,27 @@ impl Requests {
         }
     }
 
+    /// The one thing that answers; `None` where the kernel acknowledges alone.
+    pub(super) fn one(
+        &mut self,
+        what: &RouteNetlinkMessage,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.send(what, NLM_F_REQUEST)?;
+        loop {
+            self.receive()?;
+            for message in split(&self.buffer) {
+                let Some(message) = self.ours(message) else {
+                    continue;
+                };
+                match message.payload {
+                    NetlinkPayload::InnerMessage(m) => return Ok(Some(m)),
+                    NetlinkPayload::Error(e) => return e.code.map_or(Ok(None), |_| Err(e.to_io())),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// A change, acknowledged.
     pub(super) fn change(&mut self, what: &RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.send(what, NLM_F_REQUEST | NLM_F_ACK | flags)?;

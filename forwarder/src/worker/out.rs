@@ -6,12 +6,13 @@ use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Egress, PortId};
-use uvs_core::wire::{ethernet, ipv4, ipv6};
+use uvs_core::wire::ethernet;
 
 use super::Worker;
 use super::ask::Notice;
 use super::clock::realtime_ns;
 use super::hold::Admission;
+use crate::port::afpacket::destination;
 use crate::port::vnet::VNET_LEN;
 
 impl Worker {
@@ -186,14 +187,4 @@ impl Worker {
         }
         self.flush(now);
     }
-}
-
-/// Where an IP packet goes.
-fn destination(packet: &[u8]) -> Option<Addr> {
-    if packet.first()? >> 4 == 6 {
-        let header = ipv6::Header::new_checked(packet).ok()?;
-        return Some(Addr::v6(header.dst()));
-    }
-    let header = ipv4::Header::new_checked(packet).ok()?;
-    Some(Addr::v4(header.dst()))
 }

@@ -8,12 +8,12 @@
 //! netfilter and routing. All of it carries [`HOST_MARK`], by which the guard lets it pass.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use rustix::net::netdevice;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::os::fd::AsFd as _;
-use uvs_core::flow::Family;
+use uvs_core::flow::{Addr, Family};
 use uvs_core::frame::{Frame, Offload};
 use uvs_core::rewrite;
 use uvs_core::verdict::DropReason;
@@ -24,6 +24,7 @@ use super::receiver::Receiver;
 use super::send::PacketSender;
 use super::{Interface, PortOptions, kernel, open, packet_socket};
 use crate::guard::{HOST_MARK, LOOPBACK};
+use crate::netlink::Locality;
 use crate::port::filter::Program;
 use crate::port::{Ends, Flushed, FrameRef, HandedRing, PortError, Receive, Sight, Transmit};
 use crate::sys;
@@ -37,14 +38,13 @@ const MAX_WAITING: usize = 4 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 
 /// The host's own stack as a port.
-#[derive(Debug)]
 pub(crate) struct HostPort {
     /// What its programs send.
     pub(crate) receive: Receiver,
     /// What is for its programs.
     pub(crate) deliver: RawSender,
     /// What it is to forward.
-    pub(crate) reinject: PacketSender,
+    pub(crate) reinject: Reinject,
 }
 
 impl HostPort {
@@ -114,10 +114,52 @@ impl HostPort {
             receive: receiver(&interface)?,
             deliver: RawSender::new()
                 .map_err(kernel(LOOPBACK, "socket(AF_INET or AF_INET6, SOCK_RAW)"))?,
-            reinject: PacketSender::new(sending)
-                .map_err(kernel(LOOPBACK, "setting up the send socket"))?,
+            reinject: Reinject {
+                sender: PacketSender::new(sending)
+                    .map_err(kernel(LOOPBACK, "setting up the send socket"))?,
+                locality: Locality::new().map_err(kernel(LOOPBACK, "socket(NETLINK_ROUTE)"))?,
+            },
         })
     }
+}
+
+/// What the host is to forward, and in no case to take for itself: to a VIP that has come since, it would answer as who
+/// knows nothing of the service, and end its clients' connections.
+pub(crate) struct Reinject {
+    sender: PacketSender,
+    locality: Locality,
+}
+
+impl Transmit for Reinject {
+    fn queue(&mut self, frame: FrameRef) {
+        self.sender.queue(frame);
+    }
+
+    fn queue_copy(&mut self, bytes: &[u8], offload: &Offload) -> Result<(), DropReason> {
+        let to = destination(bytes.get(ethernet::LEN..).unwrap_or_default());
+        if to.is_some_and(|to| self.locality.has(to)) {
+            return Err(DropReason::VipArriving);
+        }
+        self.sender.queue_copy(bytes, offload)
+    }
+
+    fn flush(&mut self, sources: &[Box<dyn Receive>]) -> Flushed {
+        self.sender.flush(sources)
+    }
+
+    fn errors(&self) -> &[(i32, u64)] {
+        self.sender.errors()
+    }
+}
+
+/// Where an IP packet goes.
+pub(crate) fn destination(packet: &[u8]) -> Option<Addr> {
+    if packet.first()? >> 4 == 6 {
+        let header = ipv6::Header::new_checked(packet).ok()?;
+        return Some(Addr::v6(header.dst()));
+    }
+    let header = ipv4::Header::new_checked(packet).ok()?;
+    Some(Addr::v4(header.dst()))
 }
 
 /// Sends whole IP packets as the host's own.
@@ -147,12 +189,13 @@ impl RawSender {
     }
 
     fn send(&self, packet: &[u8]) -> io::Result<usize> {
-        let (family, to) = destination(packet).ok_or(io::ErrorKind::InvalidData)?;
-        let socket = match family {
+        let to = destination(packet).ok_or(io::ErrorKind::InvalidData)?;
+        let socket = match to.family() {
             Family::V4 => Some(&self.ipv4),
             Family::V6 => self.ipv6.as_ref(),
         };
         let socket = socket.ok_or(io::ErrorKind::Unsupported)?;
+        let to = SocketAddr::new(to.into(), 0);
         socket.send_to(packet, &to.into())
     }
 
@@ -218,15 +261,4 @@ fn raw_socket(domain: Domain) -> io::Result<Socket> {
     socket.set_mark(HOST_MARK)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     Ok(socket)
-}
-
-fn destination(packet: &[u8]) -> Option<(Family, SocketAddr)> {
-    let version = packet.first()? >> 4;
-    if version == 6 {
-        let header = ipv6::Header::new_checked(packet).ok()?;
-        let to = Ipv6Addr::from(header.dst());
-        return Some((Family::V6, SocketAddr::from((to, 0))));
-    }
-    let header = ipv4::Header::new_checked(packet).ok()?;
-    Some((Family::V4, SocketAddr::from((header.dst(), 0))))
 }

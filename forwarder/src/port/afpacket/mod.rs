@@ -28,7 +28,7 @@ use crate::sys;
 use open::Seat;
 
 pub(crate) use geometry::Geometry;
-pub(crate) use host::HostPort;
+pub(crate) use host::{HostPort, destination};
 pub(crate) use receiver::Receiver;
 pub(crate) use send::PacketSender;
 
