@@ -37,7 +37,7 @@ pub use plugins::{PluginReloaded, PluginStatus, Plugins};
 pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
 pub use reload::{Applied, ReloadRequest, Running, ToldChange, ToldChanges};
 use serde::{Deserialize, Serialize};
-pub use services::{ServerState, ServerStatus, ServiceStatus, Services, Traffic};
+pub use services::{ServerState, ServerStatus, ServiceStatus, Services, TABLE_SIZE, Traffic};
 pub use sync::{SyncDaemon, SyncNumbers, SyncRequest, SyncRole, SyncStatus};
 pub use sysctl::{SysctlRequest, SysctlValue};
 pub use upgrade::Upgrade;

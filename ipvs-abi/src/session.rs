@@ -1,7 +1,7 @@
 //! A program's conversation over generic netlink: its requests in, the kernel's answers out
 //! (`ip_vs_genl_set_cmd`, `ip_vs_genl_get_cmd` of net/netfilter/ipvs/ip_vs_ctl.c).
 
-use uvs_control::protocol::{Change, ServiceStatus, SyncStatus, ask};
+use uvs_control::protocol::{Change, ServiceStatus, SyncStatus, TABLE_SIZE, ask};
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Timeouts;
 
@@ -127,10 +127,9 @@ fn carry_out_request(
             Ok(request.done(Some(&with_header(command::SET_CONFIG, &config))))
         }
         command::GET_INFO => {
-            let size = director.answer(ask::ListServices(None))?.table_size;
             let info = Attributes::new()
                 .u32(kind::VERSION, IPVS_VERSION)
-                .u32(kind::TABLE_SIZE, size);
+                .u32(kind::TABLE_SIZE, TABLE_SIZE);
             Ok(request.done(Some(&with_header(command::SET_INFO, &info))))
         }
         _ => {

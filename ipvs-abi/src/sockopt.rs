@@ -1,7 +1,7 @@
 //! IPVS's socket options: fixed structures, IPv4 only (`do_ip_vs_set_ctl`, `do_ip_vs_get_ctl` of
 //! net/netfilter/ipvs/ip_vs_ctl.c; linux/ip_vs.h). Numbers are the host's, addresses and ports network byte order.
 
-use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, ask};
+use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, TABLE_SIZE, ask};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServerSpec, ServiceKey, ServiceSpec};
@@ -126,8 +126,7 @@ pub fn get(
     let answer = match option {
         get::VERSION => {
             let [major, minor, patch] = [16, 8, 0].map(|shift| IPVS_VERSION >> shift & 0xff);
-            let size = director.answer(ask::ListServices(None))?.table_size;
-            let text = format!("IP Virtual Server version {major}.{minor}.{patch} (size={size})\0");
+            let text = format!("IP Virtual Server version {major}.{minor}.{patch} (size={TABLE_SIZE})\0");
             text.into_bytes()
         }
         get::INFO => {

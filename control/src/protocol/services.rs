@@ -7,6 +7,9 @@ use uvs_core::marks::Destination;
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServerSpec, ServiceSpec};
 
+/// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
+pub const TABLE_SIZE: u32 = 4096;
+
 /// Services with their counters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Services {

@@ -235,6 +235,12 @@ impl<R: Recorder> Engine<R> {
         self.flows.report_services(now, from, max)
     }
 
+    /// Copies the counters of one service; `None` where it is not there.
+    pub fn report_service(&self, now: Instant, key: &ServiceKey) -> Option<ServiceReport> {
+        let slot = self.desired.slot(key)?;
+        Some(self.flows.report_service(now, slot))
+    }
+
     /// Traffic of services that were removed.
     pub fn retired(&self) -> Stats {
         self.flows.retired()

@@ -1,38 +1,39 @@
 //! What is served, as it is listed: services, connections, marks, lists of clients, time-outs.
 
-use uvs_control::protocol::{AccessPage, Answers, Lists, Refusal, Services, Traffic, ask};
-use uvs_core::engine::ConnReport;
+use std::sync::Arc;
+
+use uvs_control::protocol::{
+    AccessPage, Answers, Lists, Refusal, Services, TABLE_SIZE, Traffic, ask,
+};
+use uvs_core::engine::{ConnReport, ServiceReport};
 use uvs_core::marks::MarkRule;
+use uvs_core::service::ServiceSpec;
 use uvs_core::snapshot::Timeouts;
 
 use super::{Daemon, failed, status};
 use crate::workers::Cursor;
-
-/// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
-const TABLE_SIZE: u32 = 4096;
 
 /// Entries of the deny and allow lists in one answer.
 const ACCESS_PAGE: u32 = 10_000;
 
 impl Answers<ask::ListServices> for Daemon {
     fn answer(&mut self, ask::ListServices(key): ask::ListServices) -> Result<Services, Refusal> {
-        if let Some(key) = key {
-            self.table.find(&key)?;
-        }
-        let report = self.counted()?.all.services;
-        let counted = report.by_key();
-        let wanted = self
-            .table
-            .services()
-            .iter()
-            .filter(|s| key.is_none_or(|k| s.key == k));
         let fib = self.mirror.fib();
         let marks = self.table.marks();
-        let services = wanted.map(|s| {
-            let counted = counted.get(&s.key).copied();
+        let listed = |s: &Arc<ServiceSpec>, counted: Option<&ServiceReport>| {
             status::listed(s, marks, counted, &self.rates, &fib)
-        });
-        let services = services.collect();
+        };
+        let services = if let Some(key) = key {
+            let service = self.table.find(&key)?;
+            let counted = self.workers.service(key).map_err(failed)?;
+            vec![listed(service, counted.as_ref())]
+        } else {
+            let report = self.counted()?.all.services;
+            let counted = report.by_key();
+            let all = self.table.services().iter();
+            all.map(|s| listed(s, counted.get(&s.key).copied()))
+                .collect()
+        };
         Ok(Services {
             table_size: TABLE_SIZE,
             services,

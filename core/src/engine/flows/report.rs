@@ -124,18 +124,27 @@ impl Flows {
         let all = &self.pool.services;
         let from = (from as usize).min(all.len());
         let end = from.saturating_add(max as usize).min(all.len());
-        let services = all[from..end].iter().map(|s| ServiceReport {
-            key: s.spec.key,
-            numbers: ServiceNumbers {
-                stats: self.service_stats(s),
-                failures: s.failures,
-                plugin: s.scheduler.numbers(),
-            },
-            local_ports: self.local_ports(s),
-            servers: self.report_servers(now, s),
-        });
+        let services = all[from..end].iter().map(|s| self.numbers_of(now, s));
         let rest = (end < all.len()).then(|| narrow::to_u32(end));
         (services.collect(), rest)
+    }
+
+    /// Copies the numbers of the service at a slot.
+    pub(in crate::engine) fn report_service(&self, now: Instant, slot: u32) -> ServiceReport {
+        self.numbers_of(now, &self.pool.services[slot as usize])
+    }
+
+    fn numbers_of(&self, now: Instant, service: &Service) -> ServiceReport {
+        ServiceReport {
+            key: service.spec.key,
+            numbers: ServiceNumbers {
+                stats: self.service_stats(service),
+                failures: service.failures,
+                plugin: service.scheduler.numbers(),
+            },
+            local_ports: self.local_ports(service),
+            servers: self.report_servers(now, service),
+        }
     }
 
     fn report_servers(&self, now: Instant, service: &Service) -> Vec<ServerReport> {
