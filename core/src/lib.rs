@@ -40,6 +40,6 @@ use bytes::introduce;
 pub use bytes::{fragment, frame, glance, outbox, packet, rewrite, segment, translate};
 pub use state::{
     access, backend, conn, counters, crew, fib, flow, marks, numbers, offload, peer, plugins,
-    ports, random, ranks, record, sctp, service, services, snapshot, tcp, time, verdict,
+    ports, random, ranks, record, sctp, service, services, shared, snapshot, tcp, time, verdict,
 };
 use state::{rate, reasons, sequence, splice, sysctls, wheel};

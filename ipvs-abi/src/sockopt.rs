@@ -126,7 +126,8 @@ pub fn get(
     let answer = match option {
         get::VERSION => {
             let [major, minor, patch] = [16, 8, 0].map(|shift| IPVS_VERSION >> shift & 0xff);
-            let text = format!("IP Virtual Server version {major}.{minor}.{patch} (size={TABLE_SIZE})\0");
+            let text =
+                format!("IP Virtual Server version {major}.{minor}.{patch} (size={TABLE_SIZE})\0");
             text.into_bytes()
         }
         get::INFO => {

@@ -3,7 +3,6 @@
 //! It follows from a snapshot alone, and changes only by taking up the next one, of which what differs is looked at;
 //! what has a life of its own (connections, servers' load, schedulers) is elsewhere.
 
-mod counted;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +18,8 @@ use crate::narrow;
 use crate::peer::Policy;
 use crate::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use crate::services::{Difference, Services};
+use crate::shared::{Counted, Way};
 use crate::snapshot::{Snapshot, Sysctls, Timeouts};
-use counted::{Counted, Way};
 
 /// FTP's control port: its templates stand for all ports.
 pub(super) const FTP: u16 = 21;
@@ -110,7 +109,9 @@ impl Desired {
                 (Way::In, &snapshot.owned_vips),
             ];
             for (way, owned) in all {
-                owned.iter().for_each(|vip| self.vips.count(way, *vip));
+                for vip in owned {
+                    self.vips.count(way, *vip);
+                }
             }
             self.owned = snapshot.owned_vips.iter().copied().collect();
         }

@@ -25,6 +25,7 @@ pub mod sctp;
 pub(crate) mod sequence;
 pub mod service;
 pub mod services;
+pub mod shared;
 pub mod snapshot;
 pub(crate) mod splice;
 pub(crate) mod sysctls;

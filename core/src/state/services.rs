@@ -1,15 +1,11 @@
 //! Services in the order in which they were added, as a value: a copy shares with its original whatever neither has
 //! changed since. So a copy, a change and a comparison cost what was changed, not what is there.
 
-use std::cmp::Ordering;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use crate::service::ServiceSpec;
-
-/// Services that copies share or do not share together: what one change has to copy, and of how many more a copy
-/// of all has one less to note.
-const CHUNK: usize = 128;
+use crate::shared::{Chunks, Keyed};
 
 /// What tells one service of a list from all others that it ever had; ascending in the order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,12 +17,22 @@ struct Entry {
     spec: Arc<ServiceSpec>,
 }
 
+impl Keyed for Entry {
+    type Key = Serial;
+
+    fn key(&self) -> &Serial {
+        &self.serial
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.spec, &other.spec)
+    }
+}
+
 /// Services in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    /// None of them is empty.
-    chunks: Vec<Arc<Vec<Entry>>>,
-    len: usize,
+    entries: Chunks<Entry>,
     /// Serials given so far.
     given: u64,
 }
@@ -45,177 +51,76 @@ pub struct Difference<'a> {
 impl Services {
     /// How many there are.
     pub const fn len(&self) -> usize {
-        self.len
+        self.entries.len
     }
 
     /// Whether there is none.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// All, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<ServiceSpec>> + Clone {
-        let entries = self.chunks.iter().flat_map(|chunk| chunk.iter());
-        entries.map(|entry| &entry.spec)
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ServiceSpec>> + Clone {
+        self.entries.iter().map(|entry| &entry.spec)
     }
 
     /// All, oldest first, to be changed: none is shared with copies from then on.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Arc<ServiceSpec>> {
-        let chunks = self.chunks.iter_mut().map(Arc::make_mut);
-        chunks.flatten().map(|entry| &mut entry.spec)
+        self.entries.iter_mut().map(|entry| &mut entry.spec)
     }
 
     /// The newest.
     pub fn last(&self) -> Option<&Arc<ServiceSpec>> {
-        let newest = self.chunks.last()?.last()?;
-        Some(&newest.spec)
+        self.iter().next_back()
     }
 
     /// Adds one as the newest.
     pub fn push(&mut self, spec: Arc<ServiceSpec>) -> Serial {
         self.given += 1;
         let serial = Serial(self.given);
-        let entry = Entry { serial, spec };
-        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK) {
-            Some(chunk) => Arc::make_mut(chunk).push(entry),
-            None => self.chunks.push(Arc::new(vec![entry])),
-        }
-        self.len += 1;
+        self.entries.push(Entry { serial, spec });
         serial
     }
 
     /// The one of this serial.
     pub fn get(&self, serial: Serial) -> Option<&Arc<ServiceSpec>> {
-        let (chunk, at) = self.place(serial)?;
-        Some(&self.chunks[chunk][at].spec)
+        let place = self.entries.place(&serial).ok()?;
+        Some(&self.entries.get(place).spec)
     }
 
     /// The one of this serial, to be changed.
     pub fn get_mut(&mut self, serial: Serial) -> Option<&mut Arc<ServiceSpec>> {
-        let (chunk, at) = self.place(serial)?;
-        Some(&mut Arc::make_mut(&mut self.chunks[chunk])[at].spec)
+        let place = self.entries.place(&serial).ok()?;
+        Some(&mut self.entries.get_mut(place).spec)
     }
 
     /// Removes the one of this serial.
     pub fn remove(&mut self, serial: Serial) -> Option<Arc<ServiceSpec>> {
-        let (chunk, at) = self.place(serial)?;
-        let entry = Arc::make_mut(&mut self.chunks[chunk]).remove(at);
-        self.len -= 1;
-        self.close(chunk);
-        Some(entry.spec)
+        let place = self.entries.place(&serial).ok()?;
+        Some(self.entries.remove(place).spec)
     }
 
     /// Removes all.
     pub fn clear(&mut self) {
-        self.chunks.clear();
-        self.len = 0;
+        self.entries.clear();
     }
 
     /// What has changed from `before` to this. It costs what was changed where one is made from a copy of the
     /// other, and a walk through both where they have nothing to do with each other.
     pub fn since<'a>(&'a self, before: &'a Self) -> Difference<'a> {
-        let mut difference = Difference::default();
-        let (mut old, mut new) = (Cursor::new(before), Cursor::new(self));
-        loop {
-            old.skip_shared(&mut new);
-            let order = match (old.entry(), new.entry()) {
-                (None, None) => return difference,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(old), Some(new)) => old.serial.cmp(&new.serial),
-            };
-            let gone = order.is_le().then(|| old.next()).flatten();
-            let came = order.is_ge().then(|| new.next()).flatten();
-            difference.looked_at += 1;
-            if let (Some(gone), Some(came)) = (gone, came)
-                && Arc::ptr_eq(gone, came)
-            {
-                continue;
-            }
-            difference.gone.extend(gone);
-            difference.new.extend(came);
-        }
-    }
-
-    /// A serial's chunk and its place in it.
-    fn place(&self, serial: Serial) -> Option<(usize, usize)> {
-        let behind = self.chunks.partition_point(|c| c[0].serial <= serial);
-        let chunk = behind.checked_sub(1)?;
-        let found = self.chunks[chunk].binary_search_by_key(&serial, |entry| entry.serial);
-        Some((chunk, found.ok()?))
-    }
-
-    /// The chunk and the place in it of the service at a place in the list.
-    fn nth(&self, mut place: usize) -> Option<(usize, usize)> {
-        for (chunk, entries) in self.chunks.iter().enumerate() {
-            if place < entries.len() {
-                return Some((chunk, place));
-            }
-            place -= entries.len();
-        }
-        None
-    }
-
-    /// Something was taken out of a chunk: it goes where it is empty, and neighbours become one where both are half
-    /// empty, so that there are never many more chunks than are filled.
-    fn close(&mut self, chunk: usize) {
-        if self.chunks[chunk].is_empty() {
-            self.chunks.remove(chunk);
-        }
-        for first in [Some(chunk), chunk.checked_sub(1)].into_iter().flatten() {
-            let Some([one, next]) = self.chunks.get_mut(first..first + 2) else {
-                continue;
-            };
-            if one.len() + next.len() <= CHUNK / 2 {
-                Arc::make_mut(one).extend(next.iter().cloned());
-                self.chunks.remove(first + 1);
-            }
-        }
-    }
-}
-
-/// A place in a list that is walked through.
-struct Cursor<'a> {
-    chunks: &'a [Arc<Vec<Entry>>],
-    /// In the first of them.
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(list: &'a Services) -> Self {
-        Self {
-            chunks: &list.chunks,
-            at: 0,
-        }
-    }
-
-    fn entry(&self) -> Option<&'a Entry> {
-        self.chunks.first().map(|chunk| &chunk[self.at])
-    }
-
-    fn next(&mut self) -> Option<&'a Arc<ServiceSpec>> {
-        let entry = self.entry()?;
-        self.at += 1;
-        if self.at == self.chunks[0].len() {
-            (self.chunks, self.at) = (&self.chunks[1..], 0);
-        }
-        Some(&entry.spec)
-    }
-
-    /// Passes over what both share, where both are at the beginning of it.
-    fn skip_shared(&mut self, other: &mut Self) {
-        while let ([one, ours @ ..], [same, theirs @ ..]) = (self.chunks, other.chunks)
-            && (self.at, other.at) == (0, 0)
-            && Arc::ptr_eq(one, same)
-        {
-            (self.chunks, other.chunks) = (ours, theirs);
+        let specs = |of: Vec<&'a Entry>| of.into_iter().map(|entry| &entry.spec).collect();
+        let difference = self.entries.since(&before.entries);
+        Difference {
+            gone: specs(difference.gone),
+            new: specs(difference.new),
+            looked_at: difference.looked_at,
         }
     }
 }
 
 impl PartialEq for Services {
     fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().eq(other.iter())
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
@@ -242,15 +147,15 @@ impl Index<usize> for Services {
     type Output = Arc<ServiceSpec>;
 
     fn index(&self, place: usize) -> &Self::Output {
-        let (chunk, at) = self.nth(place).expect("a place in the list");
-        &self.chunks[chunk][at].spec
+        let place = self.entries.nth(place).expect("a place in the list");
+        &self.entries.get(place).spec
     }
 }
 
 impl IndexMut<usize> for Services {
     fn index_mut(&mut self, place: usize) -> &mut Self::Output {
-        let (chunk, at) = self.nth(place).expect("a place in the list");
-        &mut Arc::make_mut(&mut self.chunks[chunk])[at].spec
+        let place = self.entries.nth(place).expect("a place in the list");
+        &mut self.entries.get_mut(place).spec
     }
 }
 
@@ -262,6 +167,7 @@ mod tests {
     use super::*;
     use crate::flow::{Addr, Endpoint, Protocol};
     use crate::service::ServiceKey;
+    use crate::shared::CHUNK;
 
     fn service(port: u16) -> Arc<ServiceSpec> {
         let vip = Endpoint::new(Addr::v4([10, 0, 0, 1]), port);
@@ -307,7 +213,7 @@ mod tests {
             assert!(list.remove(Serial(serial)).is_some());
         }
         assert_eq!(list.len(), 100);
-        assert!(list.chunks.len() <= 100 * 4 / CHUNK + 1, "{list:?}");
+        assert!(list.entries.count() <= 100 * 4 / CHUNK + 1, "{list:?}");
     }
 
     #[derive(Clone, Debug)]
