@@ -22,6 +22,7 @@ use rustix::process::Uid;
 use rustix::thread::set_thread_res_uid;
 use socket2::{Domain, Protocol as Proto, Socket, Type};
 use uvs_core::flow::{Addr, Protocol};
+use uvs_core::shared::Set;
 use uvs_forwarder::guard::{
     self, FullNat, Guard, GuardError, GuardSpec, Idle, Nat, Repairs, Server, Tampering,
 };
@@ -120,7 +121,7 @@ fn a_vip_on_no_interface_is_dropped_whole() {
 fn a_service_on_all_ports_takes_its_protocol_only() {
     let lab = Lab::new(true, "0");
     let spec = GuardSpec {
-        services: vec![(Protocol::Tcp, v4(VIP), 0)],
+        services: [(Protocol::Tcp, v4(VIP), 0)].into(),
         ..lab.spec()
     };
     let _guard = lab.guard(&spec);
@@ -140,7 +141,7 @@ fn persistent_ftp_takes_the_ports_of_its_data() {
     };
     assert!([20, 1023, 1024, 65535].into_iter().all(refused));
     let spec = GuardSpec {
-        ftp: vec![v4(VIP)],
+        ftp: [v4(VIP)].into(),
         ..lab.spec()
     };
     guard.apply(&spec);
@@ -328,9 +329,9 @@ fn fullnat_replies_to_the_local_ports_are_dropped_and_no_others() {
     let lab = Lab::new(true, "0");
     let inside = v4(DIRECTOR_INSIDE);
     let fullnat = FullNat {
-        local: vec![inside],
+        local: [inside].into(),
         ports: (1024, 32767),
-        servers: vec![(v4(SERVER), Protocol::Udp, 8080)],
+        servers: [(v4(SERVER), Protocol::Udp, 8080)].into(),
     };
     let _guard = lab.guard(&GuardSpec {
         fullnat,
@@ -675,8 +676,8 @@ fn flushes_and_changes_at_the_same_time_leave_what_is_wanted() {
 fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     let lab = Lab::new(true, "0");
     let full = GuardSpec {
-        wide: Vec::new(),
-        ftp: Vec::new(),
+        wide: Set::new(),
+        ftp: Set::new(),
         interfaces: lab.spec().interfaces,
         nat: Nat {
             services: rich(&lab).nat.services,
@@ -708,7 +709,7 @@ fn a_change_of_elements_leaves_what_a_replacement_leaves() {
     lab.director
         .enter(|| run("nft", &["flush", "set", "netdev", "uvs", "service"]));
     let none = GuardSpec {
-        services: Vec::new(),
+        services: Set::new(),
         ..lab.spec()
     };
     guard.apply(&none);
@@ -723,7 +724,7 @@ fn a_thousand_services_with_ten_servers_each_apply() {
     for i in 0..1000_u16 {
         let [high, low] = i.to_be_bytes();
         spec.services
-            .push((Protocol::Tcp, Addr::v4([10, 50, high, low]), 80));
+            .insert((Protocol::Tcp, Addr::v4([10, 50, high, low]), 80));
         let server = |s: u8| (Addr::v4([10, 60 + s, high, low]), Protocol::Tcp, 8080);
         spec.nat_servers.extend((0..10).map(server));
     }
@@ -790,26 +791,27 @@ impl Lab {
         local.extend(self.vip_is_local.then_some(vip));
         GuardSpec {
             interfaces: vec!["d0".into(), "d1".into()],
-            services: Vec::new(),
+            services: Set::new(),
             nat: Nat {
-                services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+                services: [(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)].into(),
                 idle: Idle { tcp: 900, udp: 300 },
                 ..Nat::default()
             },
-            wide: Vec::new(),
-            ftp: Vec::new(),
+            wide: Set::new(),
+            ftp: Set::new(),
             owned: if self.vip_is_local {
-                Vec::new()
+                Set::new()
             } else {
-                vec![vip]
+                [vip].into()
             },
-            nat_servers: vec![
+            nat_servers: [
                 (v4(SERVER), Protocol::Tcp, 8080),
                 (v4(SERVER), Protocol::Udp, 8080),
-            ],
+            ]
+            .into(),
             fullnat: FullNat::default(),
-            local,
-            tunnels: Vec::new(),
+            local: local.into(),
+            tunnels: Set::new(),
         }
     }
 
@@ -845,40 +847,44 @@ fn rich(lab: &Lab) -> GuardSpec {
     };
     GuardSpec {
         interfaces: ["d0", "d1", "lo"].map(str::to_owned).into(),
-        services: vec![
+        services: [
             (Protocol::Tcp, v4(VIP), 80),
             (Protocol::Udp, v4(VIP), 0),
             (Protocol::Tcp, six(0x10), 80),
-        ],
+        ]
+        .into(),
         nat: Nat {
-            services: vec![
+            services: [
                 (Protocol::Tcp, v4(VIP), 82),
                 (Protocol::Sctp, v4(VIP), 0),
                 (Protocol::Sctp, six(0x10), 0),
-            ],
+            ]
+            .into(),
             wide: nat_wide.map(|to| to.parse().unwrap()).into(),
-            own_servers: vec![
+            own_servers: [
                 (v4(DIRECTOR), Protocol::Tcp, 8080),
                 (v4(DIRECTOR), Protocol::Udp, 0),
-            ],
+            ]
+            .into(),
             answers_strays: true,
             ..lab.spec().nat
         },
         wide: wide.map(|to| to.parse().unwrap()).into(),
-        ftp: vec![v4(VIP)],
-        owned: vec![v4([10, 1, 0, 101]), six(0x11)],
-        nat_servers: vec![
+        ftp: [v4(VIP)].into(),
+        owned: [v4([10, 1, 0, 101]), six(0x11)].into(),
+        nat_servers: [
             server(7, 8080),
             server(8, 0),
             (six(0x12), Protocol::Tcp, 8080),
-        ],
+        ]
+        .into(),
         fullnat: FullNat {
-            local: vec![v4([10, 2, 0, 200]), six(0x13)],
+            local: [v4([10, 2, 0, 200]), six(0x13)].into(),
             ports: (1024, 32767),
-            servers: vec![server(9, 8080), server(10, 0)],
+            servers: [server(9, 8080), server(10, 0)].into(),
         },
-        local: vec![v4(DIRECTOR), v4(DIRECTOR_INSIDE), six(1)],
-        tunnels: Vec::new(),
+        local: [v4(DIRECTOR), v4(DIRECTOR_INSIDE), six(1)].into(),
+        tunnels: Set::new(),
     }
 }
 

@@ -131,7 +131,7 @@ fn a_kept_neighbour_is_resolved_and_its_new_mac_followed() {
     let server = v4([10, 9, 0, 1]);
     director.enter(|| {
         let mut mirror = mirror();
-        mirror.keep([Query::to(server)].into_iter()).unwrap();
+        mirror.keep(&[Query::to(server)].into()).unwrap();
         until(&mut mirror, |e| {
             matches!(e, Event::NeighbourKnown { before: None, .. })
         });
@@ -169,9 +169,7 @@ fn keeping_follows_the_servers_and_their_routes() {
                 .contains("managed")
         };
         let mut mirror = mirror();
-        mirror
-            .keep([Query::to(v4([10, 9, 0, 1]))].into_iter())
-            .unwrap();
+        mirror.keep(&[Query::to(v4([10, 9, 0, 1]))].into()).unwrap();
         assert!(managed("10.0.0.7"));
         director.ip("route replace 10.9.0.0/16 via 10.0.0.8");
         until(&mut mirror, |e| matches!(e, Event::RouteChanged { .. }));
@@ -180,7 +178,7 @@ fn keeping_follows_the_servers_and_their_routes() {
         until(&mut mirror, |e| matches!(e, Event::NeighbourLost { .. }));
         mirror.renew().unwrap();
         assert!(managed("10.0.0.8"), "flushed, and asked for again");
-        mirror.keep(std::iter::empty()).unwrap();
+        mirror.keep(&[].into()).unwrap();
         assert!(!managed("10.0.0.8"));
     });
 }
@@ -195,10 +193,10 @@ fn what_a_killed_run_kept_is_released() {
                 .contains("managed")
         };
         mirror()
-            .keep([Query::to(v4([10, 0, 0, 7]))].into_iter())
+            .keep(&[Query::to(v4([10, 0, 0, 7]))].into())
             .unwrap();
         assert!(managed(), "as after kill -9");
-        mirror().keep(std::iter::empty()).unwrap();
+        mirror().keep(&[].into()).unwrap();
         assert!(!managed());
     });
 }
@@ -209,11 +207,9 @@ fn an_administrators_neighbour_is_left_as_it_is() {
     director.ip("neighbour add 10.0.0.7 lladdr 02:00:00:00:00:aa dev d0 nud permanent");
     director.enter(|| {
         let mut mirror = mirror();
-        mirror
-            .keep([Query::to(v4([10, 0, 0, 7]))].into_iter())
-            .unwrap();
+        mirror.keep(&[Query::to(v4([10, 0, 0, 7]))].into()).unwrap();
         mirror.solicit(PORT, v4([10, 0, 0, 7]), Now::ZERO).unwrap();
-        mirror.keep(std::iter::empty()).unwrap();
+        mirror.keep(&[].into()).unwrap();
         let shown = director.ip("-d neighbour show 10.0.0.7");
         assert!(shown.contains("02:00:00:00:00:aa PERMANENT"), "{shown}");
     });
@@ -245,9 +241,7 @@ fn an_interface_that_is_deleted_and_made_again_keeps_its_port() {
     director.ip("route add 10.9.0.0/16 via 10.0.0.7");
     director.enter(|| {
         let mut mirror = mirror();
-        mirror
-            .keep([Query::to(v4([10, 9, 0, 1]))].into_iter())
-            .unwrap();
+        mirror.keep(&[Query::to(v4([10, 9, 0, 1]))].into()).unwrap();
         let before = mirror.fib().interface(PORT).unwrap().ifindex;
         director.ip("link del d0");
         until(&mut mirror, |e| {

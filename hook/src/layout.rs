@@ -69,6 +69,7 @@ pub(crate) mod address {
     pub(crate) const FULLNAT: u64 = 0x20;
     pub(crate) const FROM: u64 = 0x40;
     pub(crate) const SERVER: u64 = 0x80;
+    pub(crate) const ALL: [u64; 8] = [TO, OWNED, FTP, RANGES, LOCAL, FULLNAT, FROM, SERVER];
 }
 
 /// Cells of each port's numbers.

@@ -47,10 +47,10 @@ fn spec(lab: &Lab) -> GuardSpec {
     let vip = addr(VIP);
     GuardSpec {
         nat: Nat {
-            services: vec![(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)],
+            services: [(Protocol::Tcp, vip, 80), (Protocol::Udp, vip, 53)].into(),
             ..lab.spec().nat
         },
-        nat_servers: vec![(addr(SERVER), Protocol::Tcp, 8080)],
+        nat_servers: [(addr(SERVER), Protocol::Tcp, 8080)].into(),
         local: ["2001:db8:1::1", VIP, "2001:db8:2::1"].map(addr).into(),
         ..lab.spec()
     }
@@ -105,7 +105,7 @@ fn a_vip_on_no_interface_is_dropped_whole() {
         "neighbour add {owned} lladdr 02:00:00:00:01:01 dev c0"
     ));
     let spec = GuardSpec {
-        owned: vec![addr(owned)],
+        owned: [addr(owned)].into(),
         ..spec(&lab)
     };
     let _guard = lab.guard(&spec);

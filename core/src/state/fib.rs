@@ -183,6 +183,11 @@ impl Fib {
         self.sources.add(ifindex, a, prefix);
     }
 
+    /// Whether another has the same addresses of the host's.
+    pub fn has_addresses_of(&self, other: &Self) -> bool {
+        self.local == other.local && self.local_prefixes == other.local_prefixes
+    }
+
     /// Takes an address of the host's away; as a default source it stays.
     pub fn remove_local(&mut self, a: Addr) {
         self.local.remove(&a);

@@ -75,7 +75,7 @@ impl<E> Chunks<E> {
 impl<E: Keyed + Clone> Chunks<E> {
     /// All, to be changed in what is not their key: none is shared with copies from then on.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut E> {
-        self.chunks.iter_mut().map(Arc::make_mut).flatten()
+        self.chunks.iter_mut().flat_map(Arc::make_mut)
     }
 
     pub(crate) fn get(&self, (chunk, at): Place) -> &E {

@@ -8,6 +8,7 @@ mod begin;
 mod clock;
 mod commands;
 pub(crate) mod derive;
+pub(crate) mod derived;
 mod find;
 mod footing;
 mod frames;
@@ -56,6 +57,7 @@ use signal_hook_mio::v1_0::Signals;
 use uvs_core::crew::Fan;
 use uvs_core::flow::Addr;
 use uvs_core::numbers::LogLosses;
+use uvs_core::shared::Set;
 use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
@@ -372,7 +374,7 @@ impl Daemon {
         self.connection_log.finish();
         self.tell_others();
         self.sync.stop(SyncRole::Master, monotonic());
-        if let Err(e) = self.mirror.keep(std::iter::empty()) {
+        if let Err(e) = self.mirror.keep(&Set::new()) {
             tracing::warn!("a real server's next hop stays resolved: {e}");
         }
         // The engines are silent now: the kernel may have its packets back.

@@ -89,8 +89,7 @@ impl Daemon {
 
     /// Opens a port again whose interface is back.
     fn reopen(&self, port: PortId, name: &str) {
-        let filter = self.filter(&self.unassigned.owned, &self.mirror.local_addresses());
-        let filter = filter.compile();
+        let filter = self.in_force.filters[0].last();
         let options = PortOptions {
             sight: self.isolation.sight(),
             ..PortOptions::default()

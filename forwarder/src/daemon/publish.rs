@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use uvs_control::protocol::Refusal;
-use uvs_control::table::UnassignedVips;
 use uvs_core::crew::Steering;
-use uvs_core::flow::Addr;
+use uvs_core::shared::Set;
 use uvs_core::snapshot::Snapshot;
 
+use super::derived::Ground;
 use super::footing::{Division, Footing, InForce};
 use super::{Daemon, derive, failed, vips};
 use crate::guard::{FullNat, GuardSpec, LOOPBACK};
 use crate::port::fan_out::FanOut;
-use crate::port::filter::FilterSpec;
 use crate::worker::{Desired, monotonic};
 
 impl Daemon {
@@ -85,7 +84,8 @@ impl Daemon {
         if self.fan.workers() == 1 {
             return Division::default();
         }
-        let removed = derive::removed(self.removed_servers.all());
+        let repliers = self.removed_servers.all();
+        let removed = derive::removed(repliers.into_iter().flat_map(Set::iter));
         let steering = Steering::of(self.table.services(), self.table.marks(), removed);
         let program = FanOut::new(&steering, self.fan, self.limits.local_ports);
         if !program.exact {
@@ -103,33 +103,35 @@ impl Daemon {
     /// never sees what is ours.
     fn put_all_in_force(&mut self) -> Result<(), Refusal> {
         let fib = self.mirror.fib();
-        let (services, marks) = (self.table.services(), self.table.marks());
-        let mut unassigned = UnassignedVips::of(
-            derive::all_destinations(services, marks),
-            self.table.own_vips(),
-            &fib,
-        );
+        let local = self.mirror.local_addresses();
+        let ground = Ground {
+            marks: self.table.marks().to_vec(),
+            own_vips: self.table.own_vips().clone(),
+            fib: Arc::clone(&fib),
+            local: local.clone(),
+        };
+        let derived = &mut self.in_force.derived;
+        derived.follow(self.table.services(), self.removed_servers.all(), ground);
+        let mut unassigned = derived.unassigned();
         self.yielded.retain(&unassigned.owned);
         unassigned.yielded = self.yielded.vips();
-        let local = self.mirror.local_addresses();
-        let filter = self.filter(&unassigned.owned, &local);
-        let host_filter = derive::host_filter(services, marks, self.removed_servers.all(), &fib);
-        for (compiled, spec) in self.in_force.filters.iter_mut().zip([filter, host_filter]) {
-            compiled.compile(spec);
+        let filters = [derived.filter(), derived.host_filter()];
+        for (compiled, wanted) in self.in_force.filters.iter_mut().zip(filters) {
+            compiled.compile(wanted);
         }
         let loopback = LOOPBACK.to_owned();
         let surroundings = GuardSpec {
             interfaces: self.interfaces.iter().cloned().chain([loopback]).collect(),
             nat: derive::nat(self.table.timeouts(), self.table.sysctls()),
-            owned: unassigned.owned.clone(),
-            local,
+            owned: unassigned.owned.iter().copied().collect(),
+            local: local.into(),
             fullnat: FullNat {
                 ports: self.limits.local_ports,
                 ..FullNat::default()
             },
             ..GuardSpec::default()
         };
-        let wanted = derive::guard(services, marks, self.removed_servers.all(), surroundings);
+        let wanted = self.in_force.derived.guard(surroundings);
         let both = wanted.union(&self.in_force.guarded);
         // What is taken over is guarded already, by the daemon before; changing it would take while frames wait.
         let taken_over = self.options.predecessor.is_some();
@@ -150,20 +152,12 @@ impl Daemon {
         }
         self.restore_clients();
         self.in_force.guarded = wanted;
-        if let Err(e) = self
-            .mirror
-            .keep(derive::servers(self.table.services()).into_iter())
-        {
+        if let Err(e) = self.mirror.keep(self.in_force.derived.ways()) {
             tracing::warn!("{e}");
         }
         vips::log_changes(&self.unassigned, &unassigned, &fib);
         self.unassigned = unassigned;
         self.announce_moved();
         Ok(())
-    }
-
-    pub(super) fn filter(&self, owned: &[Addr], local: &[Addr]) -> FilterSpec {
-        let (services, marks) = (self.table.services(), self.table.marks());
-        derive::filter(services, marks, self.removed_servers.all(), owned, local)
     }
 }

@@ -4,13 +4,12 @@
 //! Their connections go on until they expire: the engine translates what such a server sends, so that the
 //! sockets must let it in, and the kernel must not forward it a second time under the server's own name.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use uvs_core::flow::Endpoint;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceKey;
 use uvs_core::services::Services;
+use uvs_core::shared::{Changes, Set};
 
 use super::derive::{self, Replier};
 use super::footing::Followed;
@@ -18,8 +17,8 @@ use super::footing::Followed;
 /// What is known of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct RemovedServers {
-    current: BTreeSet<Replier>,
-    left: BTreeSet<Replier>,
+    current: Set<Replier>,
+    left: Set<Replier>,
     /// What `current` is of.
     #[serde(skip)]
     followed: Followed,
@@ -38,9 +37,10 @@ impl RemovedServers {
     }
 
     /// These are the services' now.
-    fn update(&mut self, current: BTreeSet<Replier>) {
-        let gone = self.current.difference(&current).cloned().collect();
-        let new = current.difference(&self.current).cloned().collect();
+    fn update(&mut self, current: Set<Replier>) {
+        let Changes { gone, new } = current.since(&self.current);
+        let cloned = |of: Vec<&Replier>| of.into_iter().cloned().collect();
+        let (gone, new) = (cloned(gone), cloned(new));
         self.change(gone, new);
     }
 
@@ -66,9 +66,9 @@ impl RemovedServers {
         self.version
     }
 
-    /// All whose replies are the engine's.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Replier> {
-        self.current.union(&self.left)
+    /// All whose replies are the engine's: those of services, and those that have left them.
+    pub(super) const fn all(&self) -> [&Set<Replier>; 2] {
+        [&self.current, &self.left]
     }
 
     /// What the engine is to be asked about; in order.
@@ -81,7 +81,8 @@ impl RemovedServers {
     pub(super) fn forget_idle(&mut self, connections: &[u32]) -> bool {
         let before = self.left.len();
         let mut counts = connections.iter();
-        self.left.retain(|_| counts.next().is_some_and(|n| *n > 0));
+        let has_some = |_: &&Replier| counts.next().is_some_and(|n| *n > 0);
+        self.left = self.left.iter().filter(has_some).cloned().collect();
         let forgotten = self.left.len() < before;
         self.version += u64::from(forgotten);
         forgotten
@@ -105,7 +106,9 @@ mod tests {
     }
 
     fn hosts(l: &RemovedServers) -> Vec<u8> {
-        l.all().map(|r| r.server.addr.0[15]).collect()
+        let all = l.all().map(Set::clone);
+        let all = all[0].union(&all[1]);
+        all.iter().map(|r| r.server.addr.0[15]).collect()
     }
 
     #[test]

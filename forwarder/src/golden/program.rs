@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use uvs_control::config::OwnVips;
 use uvs_core::engine::Engine;
+use uvs_core::fib::Fib;
 use uvs_core::flow::Addr;
 use uvs_core::frame::{Frame, Offload};
+use uvs_core::shared::Set;
 use uvs_core::snapshot::Snapshot;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{DropReason, Verdict};
@@ -19,6 +22,7 @@ use uvs_hook::{Hook, Limits, Setup};
 use super::director::DEVICES;
 use super::{addr, list, packets, states, text};
 use crate::daemon::derive;
+use crate::daemon::derived::{Derived, Ground};
 use crate::guard::GuardSpec;
 use crate::hook::rules;
 
@@ -78,10 +82,18 @@ impl Program {
         let repliers = derive::repliers(services, marks);
         let surroundings = GuardSpec {
             nat: derive::nat(snapshot.timeouts, &snapshot.sysctls),
-            local: self.local.clone(),
+            local: self.local.clone().into(),
             ..GuardSpec::default()
         };
-        let spec = derive::guard(services, marks, repliers.iter(), surroundings);
+        let mut derived = Derived::default();
+        let ground = Ground {
+            marks: marks.clone(),
+            own_vips: OwnVips::None,
+            fib: Arc::new(Fib::new()),
+            local: self.local.clone(),
+        };
+        derived.follow(services, [&repliers, &Set::new()], ground);
+        let spec = derived.guard(surroundings);
         self.hook.set_rules(&rules::of(&spec)).unwrap();
     }
 

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use uvs_core::flow::{Addr, Family, Protocol};
+use uvs_core::flow::{Addr, Family};
+use uvs_core::shared::Set;
 
 use super::nft::message::{Attributes, Batch, Kind};
 use super::nft::table::{NAME, TABLE as OF_TABLE, elements};
 use super::rules::vips;
 use super::sets::{SIDES, Side, TABLE};
-use super::spec::{GuardSpec, Server};
+use super::spec::{Destined, GuardSpec, Server};
 
 /// More elements than this are quicker in a message that replaces the table.
 const LIMIT: usize = 1000;
@@ -28,8 +29,7 @@ pub(super) struct Change {
     pub(super) keys: Vec<Vec<u8>>,
 }
 
-/// What leads from one state to another; `None` where the table must be replaced. The lists of both are
-/// in order, as [`GuardSpec::union`] leaves them.
+/// What leads from one state to another; `None` where the table must be replaced.
 pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
     let rules = |s: &GuardSpec| {
         let nat = &s.nat;
@@ -49,27 +49,24 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
         all: Vec::new(),
         family: Family::V4,
     };
-    let services = |of: &[(Protocol, Addr, u16)]| -> Vec<Server> {
-        let server = |&(protocol, vip, port): &(Protocol, Addr, u16)| (vip, protocol, port);
-        let mut servers: Vec<_> = of.iter().map(server).collect();
-        servers.sort_unstable();
-        servers
-    };
-    let nat_services = [&from.nat, &to.nat].map(|nat| services(&nat.services));
-    let other_services = [from, to].map(|spec| services(&spec.services));
     for Side { family, names, .. } in SIDES {
         changes.family = *family;
-        let [old, new] = &nat_services;
-        let sets = [names.nat_service, names.nat_service_any_port];
-        changes.tuples(&[sets], old, new);
-        let [old, new] = &other_services;
-        changes.tuples(&[[names.service, names.service_any_port]], old, new);
-        changes.tuples(
+        changes.services(
+            [names.nat_service, names.nat_service_any_port],
+            &from.nat.services,
+            &to.nat.services,
+        );
+        changes.services(
+            [names.service, names.service_any_port],
+            &from.services,
+            &to.services,
+        );
+        changes.servers(
             &[[names.own_server, names.own_server_any_port]],
             &from.nat.own_servers,
             &to.nat.own_servers,
         );
-        changes.tuples(
+        changes.servers(
             &[
                 [names.nat_server, names.nat_server_any_port],
                 [names.inner, names.inner_any_port],
@@ -77,7 +74,7 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
             &from.nat_servers,
             &to.nat_servers,
         );
-        changes.tuples(
+        changes.servers(
             &[[names.fullnat_server, names.fullnat_server_any_port]],
             &from.fullnat.servers,
             &to.fullnat.servers,
@@ -126,23 +123,39 @@ struct Changes {
 }
 
 impl Changes {
-    /// Each pair of sets: those with a port, and those for all ports.
-    fn tuples(&mut self, pairs: &[[&'static str; 2]], old: &[Server], new: &[Server]) {
-        for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
-            let (any_port, with_port): (Vec<_>, Vec<_>) = only.into_iter().partition(|s| s.2 == 0);
-            let keys = |of: Vec<&Server>| keys(self.family, of.into_iter());
-            let (with_port, any_port) = (keys(with_port), keys(any_port));
-            for [with_port_set, any_port_set] in pairs {
-                self.note(with_port_set, gained, with_port.clone());
-                self.note(any_port_set, gained, any_port.clone());
-            }
+    /// A pair of sets: those with a port, and those for all ports.
+    fn services(&mut self, pair: [&'static str; 2], old: &Set<Destined>, new: &Set<Destined>) {
+        let only = new.since(old);
+        for (gained, only) in [(true, only.new), (false, only.gone)] {
+            self.pairs(&[pair], gained, only.into_iter().map(ends));
         }
     }
 
-    fn addresses(&mut self, set: &'static str, old: &[Addr], new: &[Addr]) {
-        for (gained, only) in [(true, only(new, old)), (false, only(old, new))] {
-            let of_family = only.into_iter().filter(|a| a.family() == self.family);
-            self.note(set, gained, of_family.map(octets).collect());
+    /// As many pairs of sets.
+    fn servers(&mut self, pairs: &[[&'static str; 2]], old: &Set<Server>, new: &Set<Server>) {
+        let only = new.since(old);
+        for (gained, only) in [(true, only.new), (false, only.gone)] {
+            self.pairs(pairs, gained, only.into_iter().copied());
+        }
+    }
+
+    fn pairs(
+        &mut self,
+        pairs: &[[&'static str; 2]],
+        gained: bool,
+        ends: impl Iterator<Item = Server>,
+    ) {
+        let [with_port, any_port] = tuples(self.family, ends);
+        for [with_port_set, any_port_set] in pairs {
+            self.note(with_port_set, gained, with_port.clone());
+            self.note(any_port_set, gained, any_port.clone());
+        }
+    }
+
+    fn addresses(&mut self, set: &'static str, old: &Set<Addr>, new: &Set<Addr>) {
+        let only = new.since(old);
+        for (gained, only) in [(true, only.new), (false, only.gone)] {
+            self.note(set, gained, addresses(self.family, only));
         }
     }
 
@@ -153,31 +166,30 @@ impl Changes {
     }
 }
 
-/// What is in one list and not in the other, both in order: one walk, as the lists may be long.
-fn only<'a, T: Ord>(of: &'a [T], without: &[T]) -> Vec<&'a T> {
-    let mut without = without.iter().peekable();
-    let is_new = |e: &&'a T| {
-        while without.next_if(|other| other < e).is_some() {}
-        without.peek() != Some(e)
-    };
-    of.iter().filter(is_new).collect()
+/// A family's keys of those with a port, and of those for all ports, in order, each once.
+pub(super) fn tuples(family: Family, of: impl Iterator<Item = Server>) -> [Vec<Vec<u8>>; 2] {
+    let (any_port, with_port): (Vec<_>, Vec<_>) = of.partition(|s| s.2 == 0);
+    [with_port, any_port].map(|of| in_order(keys(family, &of).into_iter()))
 }
 
-/// A family's keys of those with a port, and of those for all ports, in order, each once.
-pub(super) fn tuples(family: Family, of: &[Server]) -> [Vec<Vec<u8>>; 2] {
-    let (any_port, with_port): (Vec<_>, Vec<_>) = of.iter().partition(|s| s.2 == 0);
-    [with_port, any_port].map(|of| in_order(keys(family, of.into_iter()).into_iter()))
+/// A service's address as a server's is written.
+pub(super) const fn ends(&(protocol, vip, port): &Destined) -> Server {
+    (vip, protocol, port)
 }
 
 /// A family's keys of addresses, in order, each once.
-pub(super) fn addresses(family: Family, of: &[Addr]) -> Vec<Vec<u8>> {
-    let of_family = of.iter().filter(|a| a.family() == family);
+pub(super) fn addresses<'a>(
+    family: Family,
+    of: impl IntoIterator<Item = &'a Addr>,
+) -> Vec<Vec<u8>> {
+    let of_family = of.into_iter().filter(|a| a.family() == family);
     in_order(of_family.map(octets))
 }
 
 /// A family's keys.
-pub(super) fn keys<'a>(family: Family, of: impl Iterator<Item = &'a Server>) -> Vec<Vec<u8>> {
-    of.filter(|s| s.0.family() == family).map(key).collect()
+pub(super) fn keys<'a>(family: Family, of: impl IntoIterator<Item = &'a Server>) -> Vec<Vec<u8>> {
+    let of_family = of.into_iter().filter(|s| s.0.family() == family);
+    of_family.map(key).collect()
 }
 
 fn in_order(keys: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
@@ -203,18 +215,18 @@ pub(super) fn octets(addr: &Addr) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use uvs_core::flow::Protocol;
 
     use super::*;
 
     const VIP: Addr = Addr::v4([10, 0, 1, 100]);
 
     fn spec(ports: &[u16]) -> GuardSpec {
-        let spec = GuardSpec {
+        GuardSpec {
             interfaces: vec!["eth0".into()],
             services: ports.iter().map(|p| (Protocol::Tcp, VIP, *p)).collect(),
             ..GuardSpec::default()
-        };
-        spec.union(&spec)
+        }
     }
 
     #[test]
@@ -241,8 +253,8 @@ mod tests {
     fn each_family_has_sets_of_its_own() {
         let mut both = spec(&[80]);
         let vip = Addr([0x20; 16]);
-        both.services.push((Protocol::Tcp, vip, 80));
-        both.owned.push(vip);
+        both.services.insert((Protocol::Tcp, vip, 80));
+        both.owned.insert(vip);
         let mut tcp_80 = vec![0x20; 16];
         tcp_80.extend([6, 0, 0, 0, 0, 80, 0, 0]);
         let gained = |set, key| Change {
@@ -251,7 +263,7 @@ mod tests {
             keys: vec![key],
         };
         assert_eq!(
-            changes(&spec(&[80]), &both.union(&both)).unwrap(),
+            changes(&spec(&[80]), &both).unwrap(),
             [
                 gained("service6", tcp_80),
                 gained("owned6", vec![0x20; 16]),
@@ -266,7 +278,7 @@ mod tests {
         other.interfaces.push("eth1".into());
         assert_eq!(changes(&spec(&[80]), &other), None);
         let mut wide = spec(&[80]);
-        wide.wide.push("tcp 10.0.1.100:81-90".parse().unwrap());
+        wide.wide.insert("tcp 10.0.1.100:81-90".parse().unwrap());
         assert_eq!(changes(&spec(&[80]), &wide), None);
         let many: Vec<u16> = (1..=1001).collect();
         assert_eq!(changes(&spec(&[]), &spec(&many)), None);

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 pub(crate) use claim::Claim;
 pub use error::GuardError;
 pub use nft::listing::Counter;
-pub use spec::{FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server, TunnelEnd};
+pub use spec::{Destined, FullNat, GuardSpec, HOST_MARK, Idle, LOOPBACK, Nat, Server, TunnelEnd};
 pub use tampering::{Repairs, Tampering};
 
 use nft::link::{Fault, Link};
@@ -148,7 +148,7 @@ impl Guard {
     /// # Errors
     /// The rules could not be put in force; those before them still are.
     pub fn apply(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let spec = in_order(spec);
+        let spec = Arc::new(spec.clone());
         if !self.change(&spec) {
             return self.replace(&spec);
         }
@@ -181,7 +181,7 @@ impl Guard {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn replace(&mut self, spec: &GuardSpec) -> Result<(), GuardError> {
-        let spec = in_order(spec);
+        let spec = Arc::new(spec.clone());
         // An interface may go between the look and the transaction: then one more look.
         self.try_replace(&spec)
             .or_else(|fault| match fault {
@@ -357,13 +357,6 @@ pub(crate) fn remove_leftover() -> Result<(), GuardError> {
 pub fn down(force: bool) -> Result<bool, GuardError> {
     let _claim = if force { None } else { Some(Claim::new()?) };
     state::remove(&mut open()?).map_err(|e| GuardError::of("take the guard down", e))
-}
-
-/// As two states are compared, and the table is made.
-fn in_order(spec: &GuardSpec) -> Arc<GuardSpec> {
-    let mut spec = spec.clone();
-    spec.put_in_order();
-    Arc::new(spec)
 }
 
 fn open() -> Result<Link, GuardError> {

@@ -1,10 +1,11 @@
 //! Predicts which of the guard's rules would drop a frame: the chain `ours` of [`super::rules`] as a function.
 
-use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
+use uvs_core::flow::{Endpoint, Family, Flow, Protocol};
 use uvs_core::glance::Glance;
+use uvs_core::shared::Set;
 use uvs_core::wire::{ethernet, icmp, icmpv6, protocol};
 
-use super::spec::{GuardSpec, Server};
+use super::spec::{Destined, GuardSpec, Server};
 
 impl GuardSpec {
     /// The counter of the rule that drops the kernel's copy of this frame; `None` = the kernel gets it. A NAT
@@ -22,17 +23,17 @@ impl GuardSpec {
                 (passes && self.quotes_ours(&h, packet)).then_some("icmp_error")
             };
         };
-        let to_service = |&(p, vip, port): &(Protocol, Addr, u16)| {
+        let to_service = |&(p, vip, port): &Destined| {
             (p, vip) == (protocol, h.dst) && (port == 0 || port == dst_port)
         };
-        let is_service = |of: &[(Protocol, Addr, u16)]| of.iter().any(to_service);
+        let is_service = |of: &Set<Destined>| of.iter().any(to_service);
         let is_wide = |of_host: bool| {
             let flow = Flow::new(
                 protocol,
                 Endpoint::new(h.src, src_port),
                 Endpoint::new(h.dst, dst_port),
             );
-            let all = self.nat.wide.iter().chain(&self.wide);
+            let all = self.nat.wide.iter().chain(self.wide.iter());
             let mut wide = all.filter(|to| to.is_host() == of_host);
             wide.any(|to| to.has(&flow))
         };
@@ -97,6 +98,7 @@ const fn protocol_of_icmp(family: Family) -> u8 {
 mod tests {
     use super::*;
     use crate::guard::FullNat;
+    use uvs_core::flow::Addr;
     use uvs_core::testing::packets::{icmp, tcp, udp};
 
     const VIP: Addr = Addr::v4([10, 0, 1, 100]);
@@ -107,15 +109,15 @@ mod tests {
     fn spec() -> GuardSpec {
         let server = (SERVER, Protocol::Tcp, 8080);
         GuardSpec {
-            services: vec![(Protocol::Tcp, VIP, 80), (Protocol::Udp, VIP, 0)],
-            owned: vec![OWNED],
-            nat_servers: vec![server],
+            services: [(Protocol::Tcp, VIP, 80), (Protocol::Udp, VIP, 0)].into(),
+            owned: [OWNED].into(),
+            nat_servers: [server].into(),
             fullnat: FullNat {
-                local: vec![LOCAL],
+                local: [LOCAL].into(),
                 ports: (1024, 2048),
-                servers: vec![server],
+                servers: [server].into(),
             },
-            local: vec![LOCAL, VIP],
+            local: [LOCAL, VIP].into(),
             ..GuardSpec::default()
         }
     }
@@ -137,7 +139,7 @@ mod tests {
         assert_eq!(kept("10.0.2.11:8081", "192.0.2.7:9"), None);
         let mut marked = spec();
         let wide = ["tcp 10.0.1.100:20-22", "tcp 10.0.0.0/16:22"].map(|t| t.parse().expect(t));
-        marked.wide = wide.to_vec();
+        marked.wide = wide.into();
         for (to, by) in [("10.0.1.100:22", Some("service")), ("10.0.2.1:22", None)] {
             let frame = tcp(end("192.0.2.7:9"), end(to), 2).frame();
             assert_eq!(
@@ -166,10 +168,10 @@ mod tests {
             .map(|end| format!("2001:db8::{end}").parse::<std::net::Ipv6Addr>())
             .map(|a| Addr::from(a.expect("an address")));
         let spec = GuardSpec {
-            services: vec![(Protocol::Tcp, vip, 80)],
-            owned: vec![owned],
-            nat_servers: vec![(server, Protocol::Tcp, 8080)],
-            wide: vec!["tcp [2001:db8:8::/48]:80".parse().expect("a destination")],
+            services: [(Protocol::Tcp, vip, 80)].into(),
+            owned: [owned].into(),
+            nat_servers: [(server, Protocol::Tcp, 8080)].into(),
+            wide: ["tcp [2001:db8:8::/48]:80".parse().expect("a destination")].into(),
             ..spec()
         };
         let at = Endpoint::new;

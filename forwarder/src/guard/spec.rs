@@ -2,9 +2,14 @@
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::marks::Destination;
+use uvs_core::shared::Set;
+pub use uvs_hook::TunnelEnd;
 
 /// Address and port of a real server, port 0 = all ports.
 pub type Server = (Addr, Protocol, u16);
+
+/// Protocol, address and port of what is sent to a service, port 0 = all ports.
+pub type Destined = (Protocol, Addr, u16);
 
 /// How long a connection may be idle, in seconds: the longest of its states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,36 +27,25 @@ pub struct GuardSpec {
     pub interfaces: Vec<String>,
     /// Services; port 0 = all ports of the VIP for that protocol. What else goes to the VIP, ICMP
     /// included, stays the kernel's.
-    pub services: Vec<(Protocol, Addr, u16)>,
+    pub services: Set<Destined>,
     /// What services have beside these: ranges of ports, and networks without the host's own addresses.
-    pub wide: Vec<Destination>,
+    pub wide: Set<Destination>,
     /// VIPs with a persistent FTP service, which has all TCP ports that its data connections may use.
-    pub ftp: Vec<Addr>,
+    pub ftp: Set<Addr>,
     /// VIPs that UVS owns: everything to them is dropped, since UVS answers.
-    pub owned: Vec<Addr>,
+    pub owned: Set<Addr>,
     /// NAT's real servers: what they send to clients of NAT services is dropped, and ICMP errors about what
     /// they were sent.
-    pub nat_servers: Vec<Server>,
+    pub nat_servers: Set<Server>,
     /// NAT's services.
     pub nat: Nat,
     /// FULLNAT's side.
     pub fullnat: FullNat,
     /// The host's own addresses.
-    pub local: Vec<Addr>,
+    pub local: Set<Addr>,
     /// Real servers that are reached by tunnels. What routers say of a tunnel's packets comes to the host's
     /// addresses: the nft table leaves it to both, the hook gives it to UVS.
-    pub tunnels: Vec<TunnelEnd>,
-}
-
-/// The far end of a tunnel: a real server's address, the outer header's protocol, and its port where that is UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TunnelEnd {
-    /// The server.
-    pub addr: Addr,
-    /// The IP protocol of what it is sent.
-    pub protocol: u8,
-    /// The port that it is sent to, 0 where the protocol has none.
-    pub port: u16,
+    pub tunnels: Set<TunnelEnd>,
 }
 
 /// NAT's services, whose clients are remembered: by them a server's replies are told from all else that it
@@ -59,11 +53,11 @@ pub struct TunnelEnd {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// As [`GuardSpec::services`].
-    pub services: Vec<(Protocol, Addr, u16)>,
+    pub services: Set<Destined>,
     /// As [`GuardSpec::wide`].
-    pub wide: Vec<Destination>,
+    pub wide: Set<Destination>,
     /// Servers that are the host itself.
-    pub own_servers: Vec<Server>,
+    pub own_servers: Set<Server>,
     /// How long their connections live.
     pub idle: Idle,
     /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
@@ -80,76 +74,38 @@ pub const LOOPBACK: &str = "lo";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FullNat {
     /// Local addresses.
-    pub local: Vec<Addr>,
+    pub local: Set<Addr>,
     /// First and last local port.
     pub ports: (u16, u16),
     /// Real servers.
-    pub servers: Vec<Server>,
+    pub servers: Set<Server>,
 }
 
 impl GuardSpec {
-    /// Puts its lists in order, each member once, so that equal states compare equal.
-    pub(crate) fn put_in_order(&mut self) {
-        let nat = &mut self.nat;
-        for services in [&mut self.services, &mut nat.services] {
-            in_order(services);
-        }
-        for wide in [&mut self.wide, &mut nat.wide] {
-            in_order(wide);
-        }
-        let fullnat = &mut self.fullnat;
-        for servers in [
-            &mut self.nat_servers,
-            &mut nat.own_servers,
-            &mut fullnat.servers,
-        ] {
-            in_order(servers);
-        }
-        for addresses in [
-            &mut self.ftp,
-            &mut self.owned,
-            &mut fullnat.local,
-            &mut self.local,
-        ] {
-            in_order(addresses);
-        }
-        in_order(&mut self.tunnels);
-    }
-
-    /// What keeps all that either keeps, its lists in order: for the moment between two states.
+    /// What keeps all that either keeps: for the moment between two states.
     #[must_use]
     pub(crate) fn union(&self, other: &Self) -> Self {
-        fn both<T: Clone + Ord>(a: &[T], b: &[T]) -> Vec<T> {
-            let mut all: Vec<T> = a.iter().chain(b).cloned().collect();
-            in_order(&mut all);
-            all
-        }
         Self {
             interfaces: self.interfaces.clone(),
-            services: both(&self.services, &other.services),
-            wide: both(&self.wide, &other.wide),
-            ftp: both(&self.ftp, &other.ftp),
-            owned: both(&self.owned, &other.owned),
-            nat_servers: both(&self.nat_servers, &other.nat_servers),
+            services: self.services.union(&other.services),
+            wide: self.wide.union(&other.wide),
+            ftp: self.ftp.union(&other.ftp),
+            owned: self.owned.union(&other.owned),
+            nat_servers: self.nat_servers.union(&other.nat_servers),
             nat: Nat {
-                services: both(&self.nat.services, &other.nat.services),
-                wide: both(&self.nat.wide, &other.nat.wide),
-                own_servers: both(&self.nat.own_servers, &other.nat.own_servers),
-                ..self.nat
+                services: self.nat.services.union(&other.nat.services),
+                wide: self.nat.wide.union(&other.nat.wide),
+                own_servers: self.nat.own_servers.union(&other.nat.own_servers),
+                idle: self.nat.idle,
+                answers_strays: self.nat.answers_strays,
             },
             fullnat: FullNat {
-                local: both(&self.fullnat.local, &other.fullnat.local),
+                local: self.fullnat.local.union(&other.fullnat.local),
                 ports: self.fullnat.ports,
-                servers: both(&self.fullnat.servers, &other.fullnat.servers),
+                servers: self.fullnat.servers.union(&other.fullnat.servers),
             },
-            local: both(&self.local, &[]),
-            tunnels: both(&self.tunnels, &other.tunnels),
+            local: self.local.clone(),
+            tunnels: self.tunnels.union(&other.tunnels),
         }
     }
-}
-
-/// Puts a list in order, each member once. It is a walk where the list is in order already, or two such lists.
-fn in_order<T: Ord>(list: &mut Vec<T>) {
-    list.sort();
-    list.dedup();
 }

@@ -13,6 +13,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Family};
+use uvs_core::shared::{Set, Tally, Way};
 use uvs_core::time::Instant;
 use uvs_core::verdict::PortId;
 
@@ -36,7 +37,13 @@ pub struct Mirror {
     /// The gateways of the routes.
     gateways: HashSet<Addr>,
     /// The ways to the real servers, whose next hops the kernel is to keep resolved.
-    servers: Vec<Query>,
+    servers: Set<Query>,
+    /// Those next hops,
+    hops_of: HashMap<Query, Vec<Key>>,
+    /// as a set,
+    hops: Tally<Key>,
+    /// of which some are not seen to be kept yet.
+    is_unkept: bool,
     fib: Arc<Fib>,
     overruns: u64,
 }
@@ -57,7 +64,10 @@ impl Mirror {
             tables: Tables::default(),
             neighbours: Neighbours::default(),
             gateways: HashSet::new(),
-            servers: Vec::new(),
+            servers: Set::new(),
+            hops_of: HashMap::new(),
+            hops: Tally::default(),
+            is_unkept: true,
             fib: Arc::default(),
             overruns: 0,
         };
@@ -193,9 +203,26 @@ impl Mirror {
     ///
     /// # Errors
     /// The first neighbour that the kernel refuses; the others are still asked for.
-    pub fn keep(&mut self, servers: impl Iterator<Item = Query>) -> Result<(), NetlinkError> {
-        self.servers = servers.collect();
-        self.keep_wanted()?;
+    pub fn keep(&mut self, servers: &Set<Query>) -> Result<(), NetlinkError> {
+        let before = std::mem::replace(&mut self.servers, servers.clone());
+        let changes = self.servers.since(&before);
+        let mut others = self.is_unkept;
+        for server in changes.gone {
+            for hop in self.hops_of.remove(server).unwrap_or_default() {
+                others |= self.hops.count(Way::Out, hop);
+            }
+        }
+        for server in changes.new {
+            let hops: Vec<Key> = self.next_hops(*server).collect();
+            for hop in &hops {
+                others |= self.hops.count(Way::In, *hop);
+            }
+            self.hops_of.insert(*server, hops);
+        }
+        if !others {
+            return Ok(());
+        }
+        self.keep_hops()?;
         let left = self.neighbours.leftovers();
         left.into_iter().try_for_each(|key| self.release(key))
     }
@@ -349,9 +376,23 @@ impl Mirror {
     }
 
     /// Brings what the kernel keeps in line with the servers and the routes as they are now.
+    /// Looks anew where the servers' next hops are.
     fn keep_wanted(&mut self) -> Result<(), NetlinkError> {
-        let servers = self.servers.iter();
-        let mut wanted: BTreeSet<_> = servers.flat_map(|s| self.next_hops(*s)).collect();
+        let hops_of = self
+            .servers
+            .iter()
+            .map(|s| (*s, self.next_hops(*s).collect()));
+        self.hops_of = hops_of.collect();
+        self.hops = Tally::default();
+        for hop in self.hops_of.values().flatten() {
+            self.hops.count(Way::In, *hop);
+        }
+        self.keep_hops()
+    }
+
+    fn keep_hops(&mut self) -> Result<(), NetlinkError> {
+        self.is_unkept = true;
+        let mut wanted: BTreeSet<_> = self.hops.members().iter().copied().collect();
         let mut tried = BTreeSet::new();
         if !self.servers.is_empty() {
             tried.extend(self.tables.alternatives().filter(|key| self.is_up(*key)));
@@ -359,7 +400,9 @@ impl Mirror {
         wanted.extend(&tried);
         let released = self.neighbours.want(wanted, tried);
         released.into_iter().try_for_each(|key| self.release(key))?;
-        self.renew()
+        self.renew()?;
+        self.is_unkept = false;
+        Ok(())
     }
 
     /// The neighbours that packets to a server may be sent to, while their interfaces are up.

@@ -115,6 +115,11 @@ impl Program {
         }
     }
 
+    /// Whether it lets in nothing but what it was asked for.
+    pub(crate) const fn is_exact(&self) -> bool {
+        self.exact
+    }
+
     /// Everything that could be ours whatever the addresses are.
     #[cfg(test)]
     pub(crate) fn everything() -> Self {
@@ -179,6 +184,9 @@ impl FilterSpec {
 
     /// The program; one for every address where these do not fit.
     pub(crate) fn compile(&self) -> Program {
+        if self.to.len() + self.ipv6.to.len() > MAX_INSTRUCTIONS {
+            return Program::all_but(self.without_mark);
+        }
         let mut a = Assembler::default();
         a.program(self.without_mark, self);
         if a.code.len() > MAX_INSTRUCTIONS {

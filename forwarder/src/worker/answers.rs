@@ -13,7 +13,7 @@ use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, deregister, register, set_fan_out, set_filter};
 use crate::port::{Ends, port_id};
 use crate::trace;
-use crate::trace::live::{Live, Look};
+use crate::trace::live::{Live, Look, Seen};
 
 /// Places of the connection table that one question looks at: a pause for the packets that wait, of less than 0.1 ms.
 const PAGE: u32 = 512;
@@ -77,13 +77,7 @@ impl Worker {
                     let _ = to.send(());
                 }
                 Ok(Ask::LiveSeen(last, to)) => {
-                    let seen = self.live.as_mut().map_or_else(Vec::new, |live| live.take());
-                    if last {
-                        self.live = None;
-                        self.engine.watch(None);
-                        self.engine.give_orders(now);
-                    }
-                    let _ = to.send(seen);
+                    let _ = to.send(self.take_seen(now, last));
                 }
                 Ok(Ask::Unreachable(port, via)) => {
                     self.hold.give_up(port, via, &mut self.given_up);
@@ -128,6 +122,17 @@ impl Worker {
             .watch(Some(Box::new(move |flow| wanted.wants(flow))));
         self.engine.give_orders(now);
         self.live = Some(Box::new(Live::new(look, now)));
+    }
+
+    /// What was seen of them since the last time; `last` ends the look.
+    fn take_seen(&mut self, now: Instant, last: bool) -> Vec<Seen> {
+        let seen = self.live.as_mut().map_or_else(Vec::new, |live| live.take());
+        if last {
+            self.live = None;
+            self.engine.watch(None);
+            self.engine.give_orders(now);
+        }
+        seen
     }
 
     fn take_up_told(&mut self, now: Instant, told: &[TakenUp]) {

@@ -161,7 +161,7 @@ fn who_does_not_answer_is_asked_again_by_packets_only() {
         };
         let mut mirror = mirror();
         let server = v6("2001:db8::99");
-        mirror.keep([Query::to(server)].into_iter()).unwrap();
+        mirror.keep(&[Query::to(server)].into()).unwrap();
         assert!(managed());
         let lost = Event::NeighbourLost {
             port: PORT,
@@ -191,12 +191,12 @@ fn a_kept_neighbour_is_resolved_and_released() {
         };
         let mut mirror = mirror();
         let server = to("2001:db8:9::1");
-        mirror.keep([server].into_iter()).unwrap();
+        mirror.keep(&[server].into()).unwrap();
         until(&mut mirror, |e| matches!(e, Event::NeighbourKnown { .. }));
         let hop = mirror.fib().lookup(server).unwrap();
         assert_eq!(hop.mac, Some([2, 0, 0, 0, 0, 7]));
         assert!(managed());
-        mirror.keep(std::iter::empty()).unwrap();
+        mirror.keep(&[].into()).unwrap();
         assert!(!managed());
         let nobody = v6("2001:db8::99");
         mirror.solicit(PORT, nobody, Now::ZERO).unwrap();

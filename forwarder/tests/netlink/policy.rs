@@ -187,7 +187,7 @@ fn every_next_hop_is_kept_resolved_and_one_that_does_not_answer_is_avoided() {
     director.enter(|| {
         let mut mirror = mirror();
         let server = Query::to(v4([10, 9, 0, 1]));
-        mirror.keep([server].into_iter()).unwrap();
+        mirror.keep(&[server].into()).unwrap();
         for gateway in ["10.0.0.7", "10.0.1.7"] {
             let shown = director.ip(&format!("-d neighbour show {gateway}"));
             assert!(shown.contains("managed"), "{gateway}: {shown}");
@@ -198,7 +198,7 @@ fn every_next_hop_is_kept_resolved_and_one_that_does_not_answer_is_avoided() {
             |e| matches!(e, Event::NeighbourLost { addr, failed: true, .. } if *addr == silent),
         );
         assert_eq!(shares(&mirror.fib()), [4000, 0]);
-        mirror.keep(std::iter::empty()).unwrap();
+        mirror.keep(&[].into()).unwrap();
         let shown = director.ip("-d neighbour show 10.0.0.7");
         assert!(!shown.contains("managed"), "{shown}");
     });
@@ -212,9 +212,7 @@ fn what_is_kept_is_what_the_rules_choose() {
     director.enter(|| {
         let mut mirror = mirror();
         let local = v4([10, 0, 1, 1]);
-        mirror
-            .keep([Query::to(FAR).from(local)].into_iter())
-            .unwrap();
+        mirror.keep(&[Query::to(FAR).from(local)].into()).unwrap();
         let managed = |gateway| {
             let shown = director.ip(&format!("-d neighbour show {gateway}"));
             shown.contains("managed")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use uvs_core::offload::Reach;
 use uvs_core::record::Event;
 use uvs_core::service::{ConnectionLog, ServiceKey};
+use uvs_core::shared::Set;
 use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS};
 use uvs_core::testing::packets::TestFrame;
@@ -93,11 +94,12 @@ impl Pair {
             ServiceKey::Mark { .. } => None,
         });
         let rules = Rules {
-            to: to.collect(),
-            local: vec![
+            to: [to.collect(), Set::new()],
+            local: [
                 uvs_core::testing::bed::VIP.addr,
                 uvs_core::testing::bed::LOCAL,
-            ],
+            ]
+            .into(),
             ..Rules::default()
         };
         self.hook.set_rules(&rules).unwrap();

@@ -6,6 +6,7 @@ use std::thread;
 
 use uvs_core::flow::{Endpoint, Protocol};
 use uvs_core::offload::{Hook as _, Orders, ServerCell, Taken};
+use uvs_core::shared::Set;
 use uvs_core::testing::packets::tcp;
 use uvs_core::wire::tcp::flag::ACK;
 
@@ -77,7 +78,7 @@ fn no_connection_is_lost_to_the_end_of_the_one_before_it_on_its_flow() {
     inside(|net| {
         let mut d = Direct::new(net);
         let rules = Rules {
-            to: vec![(Protocol::Tcp, addr("10.0.1.100"), 80)],
+            to: [[(Protocol::Tcp, addr("10.0.1.100"), 80)].into(), Set::new()],
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();

@@ -3,6 +3,7 @@
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::Destination;
 use uvs_core::offload::Orders;
+use uvs_core::shared::Set;
 use uvs_core::testing::packets::{icmp, other, tcp, udp};
 use uvs_core::wire::protocol;
 use uvs_core::wire::tcp::flag::{ACK, SYN};
@@ -47,15 +48,19 @@ fn services_networks_and_owned_addresses_are_ours() {
         let d = Direct::new(net);
         let wide = |text: &str| text.parse::<Destination>().unwrap();
         let rules = Rules {
-            to: vec![(Tcp, host(), 80), (Udp, host(), 0)],
-            wide: vec![
-                wide("tcp 10.8.0.0/16:1000-1999"),
-                wide("udp 10.8.1.0/24"),
-                wide("tcp 10.0.1.101:7000-7009"),
+            to: [[(Tcp, host(), 80), (Udp, host(), 0)].into(), Set::new()],
+            wide: [
+                [
+                    wide("tcp 10.8.0.0/16:1000-1999"),
+                    wide("udp 10.8.1.0/24"),
+                    wide("tcp 10.0.1.101:7000-7009"),
+                ]
+                .into(),
+                Set::new(),
             ],
-            ftp: vec![addr("10.0.1.102")],
-            owned: vec![addr("10.0.1.103")],
-            local: vec![host(), addr("10.8.0.1"), addr("10.0.1.101")],
+            ftp: [addr("10.0.1.102")].into(),
+            owned: [addr("10.0.1.103")].into(),
+            local: [host(), addr("10.8.0.1"), addr("10.0.1.101")].into(),
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -104,13 +109,13 @@ fn servers_without_a_connection_are_ours_where_the_rules_say_so() {
     inside(|net| {
         let mut d = Direct::new(net);
         let rules = Rules {
-            local: vec![host()],
+            local: [host()].into(),
             fullnat: FullNat {
-                servers: vec![(addr("10.0.2.11"), Protocol::Tcp, 80)],
-                local: vec![host()],
+                servers: [(addr("10.0.2.11"), Protocol::Tcp, 80)].into(),
+                local: [host()].into(),
                 ports: (50_000, 50_009),
             },
-            strays: vec![(addr("10.0.2.12"), Protocol::Tcp, 0)],
+            strays: [(addr("10.0.2.12"), Protocol::Tcp, 0)].into(),
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -140,9 +145,9 @@ fn fragments_follow_their_first() {
     inside(|net| {
         let mut d = Direct::new(net);
         let rules = Rules {
-            to: vec![(Protocol::Udp, host(), 53)],
-            local: vec![host()],
-            servers: vec![addr("10.0.2.11")],
+            to: [[(Protocol::Udp, host(), 53)].into(), Set::new()],
+            local: [host()].into(),
+            servers: [[(addr("10.0.2.11"), Protocol::Udp, 0)].into(), Set::new()],
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -205,13 +210,14 @@ fn icmp_errors_belong_to_whom_they_are_about() {
     inside(|net| {
         let mut d = Direct::new(net);
         let rules = Rules {
-            to: vec![(Protocol::Tcp, host(), 80)],
-            local: vec![host()],
-            tunnels: vec![TunnelEnd {
+            to: [[(Protocol::Tcp, host(), 80)].into(), Set::new()],
+            local: [host()].into(),
+            tunnels: [TunnelEnd {
                 addr: addr("10.0.2.14"),
                 protocol: 4,
                 port: 0,
-            }],
+            }]
+            .into(),
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -250,8 +256,11 @@ fn what_has_its_ports_behind_extension_headers_goes_by_its_addresses() {
     inside(|net| {
         let d = Direct::new(net);
         let rules = Rules {
-            to: vec![(Protocol::Tcp, addr("2001:db8::100"), 80)],
-            local: vec![addr("2001:db8::100"), addr("2001:db8::1")],
+            to: [
+                [(Protocol::Tcp, addr("2001:db8::100"), 80)].into(),
+                Set::new(),
+            ],
+            local: [addr("2001:db8::100"), addr("2001:db8::1")].into(),
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -284,8 +293,11 @@ fn a_first_fragment_whose_ports_cannot_be_read_goes_by_its_addresses_and_the_res
     inside(|net| {
         let d = Direct::new(net);
         let rules = Rules {
-            to: vec![(Protocol::Udp, addr("2001:db8::100"), 53)],
-            local: vec![addr("2001:db8::100"), addr("2001:db8::1")],
+            to: [
+                [(Protocol::Udp, addr("2001:db8::100"), 53)].into(),
+                Set::new(),
+            ],
+            local: [addr("2001:db8::100"), addr("2001:db8::1")].into(),
             ..Rules::default()
         };
         d.hook.set_rules(&rules).unwrap();
@@ -323,7 +335,10 @@ fn more_rules_than_there_is_room_for_change_nothing() {
         };
         let d = Direct::with(net, &setup);
         let of = |ports: std::ops::Range<u16>| Rules {
-            to: ports.map(|port| (Protocol::Tcp, host(), port)).collect(),
+            to: [
+                ports.map(|port| (Protocol::Tcp, host(), port)).collect(),
+                Set::new(),
+            ],
             ..Rules::default()
         };
         d.hook.set_rules(&of(80..84)).unwrap();

@@ -11,7 +11,7 @@ use crate::service::Forwarding;
 pub const LOOPBACK: u32 = 1;
 
 /// What a route is looked up by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Query {
     /// Where the packet goes.
     pub dst: Addr,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{Chunks, Keyed};
 
 /// A set in order, of which a copy, a change and a comparison cost what was changed.
@@ -153,6 +155,18 @@ impl<T: Ord + Clone> From<Vec<T>> for Set<T> {
 impl<T: Ord + Clone, const N: usize> From<[T; N]> for Set<T> {
     fn from(members: [T; N]) -> Self {
         members.into_iter().collect()
+    }
+}
+
+impl<T: Serialize> Serialize for Set<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|member| &member.0))
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Ord + Clone> Deserialize<'de> for Set<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::from)
     }
 }
 
