@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("rules")
 }
@@ -25,6 +27,9 @@ fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
         .filter_map(|l| Some(l.strip_prefix(key)?.strip_prefix(": ")?.trim()))
         .collect()
 }
+
+/// Where the documentation is, as Prometheus fills it in.
+const DOCS: &str = "{{ $externalLabels.uvs_docs }}";
 
 #[test]
 fn rules_name_metrics_that_exist() {
@@ -60,15 +65,78 @@ fn every_alert_is_explained_and_tested_both_ways() {
             runbook.contains(&format!("\n## {alert}\n")),
             "{alert} in docs/alerts.md"
         );
-        let url = format!(
-            "{{{{ $externalLabels.uvs_docs }}}}/alerts.md#{}\"\n",
-            alert.to_lowercase()
-        );
-        assert!(rules.contains(&url), "{alert}: runbook_url");
+        let url = format!("\"{DOCS}/alerts.md#{}\"", alert.to_lowercase());
+        let places = [
+            format!("runbook: {url}}}\n"),
+            format!("runbook_url: {url}\n"),
+        ];
+        for place in places {
+            assert!(rules.contains(&place), "{alert}: {place}");
+        }
         let silent = format!("alertname: {alert}, exp_alerts: []");
         assert!(tests.contains(&silent), "{alert} is not tested silent");
         let firing = format!("alertname: {alert}\n        exp_alerts:\n          - exp_labels:");
         assert!(tests.contains(&firing), "{alert} is not tested firing");
+    }
+}
+
+/// A heading's anchor, as Markdown's renderers make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    let lower: String = kept.flat_map(char::to_lowercase).collect();
+    lower.replace(' ', "-")
+}
+
+/// On the boards an alert leads to its section of docs/alerts.md: by its label, which the list's query keeps and a
+/// cell's link is.
+#[test]
+fn listed_alerts_lead_to_their_sections() {
+    let runbook = read("../../docs/alerts.md");
+    let headings = runbook.lines().filter_map(|l| l.strip_prefix("## "));
+    let anchors: BTreeSet<String> = headings.map(anchor).collect();
+    let rules = read("uvs.rules.yml");
+    let labels = values(&rules, "labels");
+    let labels = labels.iter().map(|l| {
+        let rest = l.split("runbook: \"").nth(1).expect("a runbook");
+        rest.trim_end_matches("\"}")
+    });
+    let docs = "https://wiki.example/uvs";
+    let addresses: Vec<String> = labels.map(|l| l.replace(DOCS, docs)).collect();
+    assert_eq!(addresses.len(), values(&rules, "alert").len());
+    for board in ["overview", "service"] {
+        let text = read(&format!("../grafana/dashboards/uvs-{board}.json"));
+        let board: Value = serde_json::from_str(&text).expect("JSON");
+        let panels = board["panels"].as_array().expect("panels");
+        let list = panels.iter().find(|p| p["title"] == "Firing alerts");
+        let list = list.expect("a list of alerts");
+        let query = list["targets"][0]["expr"].as_str().expect("a query");
+        let kept = query.split("by (").nth(1).and_then(|q| q.split(')').next());
+        assert!(
+            kept.is_some_and(|k| k.split(", ").any(|l| l == "runbook")),
+            "{query}"
+        );
+        let overrides = list["fieldConfig"]["overrides"].as_array().expect("a list");
+        let cell = overrides
+            .iter()
+            .find(|o| o["matcher"]["options"] == "runbook");
+        let properties = cell.expect("a cell")["properties"]
+            .as_array()
+            .expect("a list");
+        let link = properties
+            .iter()
+            .find(|p| p["id"] == "links")
+            .expect("a link");
+        let form = link["value"][0]["url"].as_str().expect("an address");
+        for address in &addresses {
+            let leads = form.replace("${__value.raw}", address);
+            let anchor = leads.strip_prefix(&format!("{docs}/alerts.md#"));
+            assert!(
+                anchor.is_some_and(|a| anchors.contains(a)),
+                "{leads}: {anchors:?}"
+            );
+        }
     }
 }
 

@@ -11,11 +11,14 @@ use crate::scrape::Scrape;
 const REQUESTS: u32 = 60;
 const WEIGHTS: [u32; SERVERS] = [3, 1, 2];
 
+pub(crate) fn uvs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_uvs"))
+}
+
 /// A daemon in a lab, its real servers prepared, and the lab's service in it.
 pub(crate) fn start<'a>(lab: &'a Lab, weights: [u32; SERVERS]) -> Daemon<'a> {
-    let uvs = Path::new(env!("CARGO_BIN_EXE_uvs"));
-    lab.prepare_servers(uvs).expect("the real servers");
-    let daemon = lab.start_daemon(uvs).expect("the daemon");
+    lab.prepare_servers(uvs()).expect("the real servers");
+    let daemon = lab.start_daemon(uvs()).expect("the daemon");
     daemon.ipvsadm(&lab.plan.add_service("wrr")).expect("added");
     for (server, weight) in weights.into_iter().enumerate() {
         let line = lab.plan.add_server(server, weight);

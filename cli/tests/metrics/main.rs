@@ -4,6 +4,7 @@
 mod expressions;
 mod lab;
 mod node_exporter;
+mod pair;
 mod prometheus;
 mod relay;
 mod scrape;

@@ -11,6 +11,8 @@ use uvs_lab::{Host, Lab, tools};
 use crate::relay::{self, Relay};
 
 pub(crate) const PROGRAM: &str = "prometheus";
+/// Where alerts say that the documentation is.
+pub(crate) const DOCS: &str = "https://docs.example";
 const API: &str = "http://127.0.0.1:9090/api/v1/query";
 /// The exporters as Prometheus finds them: its own director's, and the relays to the others'.
 const FIRST_PORT: u16 = 9650;
@@ -29,7 +31,7 @@ impl<'a> Prometheus<'a> {
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../exporter/rules/uvs.rules.yml");
         let config = lab.dir().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s, external_labels: {{uvs_docs: '{DOCS}'}}}}\n\
              rule_files: [\"{}\"]\n\
              scrape_configs: [{{job_name: uvs, static_configs: [{targets}]}}]\n",
             rules.canonicalize().expect("the rules").display()

@@ -14,6 +14,7 @@ pub(crate) fn metrics_in(expression: &str) -> Vec<String> {
             .any(|p| w.starts_with(p))
             || w.split(':').count() == 3
             || *w == "up"
+            || w.starts_with("ALERTS")
     };
     words.filter(ours).map(str::to_owned).collect()
 }

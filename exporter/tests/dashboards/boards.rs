@@ -12,20 +12,36 @@ pub(crate) fn overview() -> Board {
         variables: &[],
         rows: vec![
             ("State", overview_state()),
+            ("Alerts", vec![alerts_table("$$")]),
             ("Traffic", overview_traffic()),
             ("Trouble and latency", overview_trouble()),
-            ("Real servers", vec![backends_table("$$").height(13)]),
+            (
+                "Real servers",
+                vec![
+                    backends_table("$$")
+                        .link("vip", "The service", TO_SERVICE)
+                        .height(13),
+                ],
+            ),
         ],
     }
 }
 
 fn overview_state() -> Vec<Panel> {
-    vec![
+    let state = vec![
         panel(Stat, "Ready", "none", "Whether every director can serve (/readyz): configuration in force, interfaces up, guard present, worker alive.")
             .query("min(uvs_ready{$$})", "")
             .red_below(1.0)
             .word("0", "NOT READY", "red")
             .word("1", "ready", "green"),
+        panel(Stat, "Critical alerts", "short", "Alerts of severity critical that fire: the service is hurt, or about to be.")
+            .query(&firing("critical"), "")
+            .none("no rules")
+            .red_from(1.0),
+        panel(Stat, "Other alerts", "short", "Alerts of severity warning and info that fire.")
+            .query(&firing("warning|info"), "")
+            .none("no rules")
+            .orange_from(1.0),
         panel(Stat, "Real servers not up", "short", "Real servers that take no new connections: down, drained or overloaded.")
             .query(r#"sum(uvs_service_backends{$$,state!="up"})"#, "")
             .red_from(1.0),
@@ -39,8 +55,63 @@ fn overview_state() -> Vec<Panel> {
         panel(Stat, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
             .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
             .red_from(0.9),
-    ]
+    ];
+    state.into_iter().map(|stat| stat.width(3)).collect()
 }
+
+/// How many alerts of these severities fire; nothing where Prometheus has no rules of UVS's, which is not 0.
+fn firing(severities: &str) -> String {
+    format!(
+        r#"count(ALERTS{{$$,alertname=~"Uvs.+",alertstate="firing",severity=~"{severities}"}}) or 0 * (count(ALERTS{{$$,alertname=~"Uvs.+"}}) or count(worker:uvs_busy:ratio_rate5m{{$$}}))"#
+    )
+}
+
+/// What fires, for how long, where, and what leads to what is to be done.
+fn alerts_table(selector: &str) -> Panel {
+    let alerts = format!(r#"{selector},alertname=~"Uvs.+""#);
+    let age = format!(
+        r#"(time() - ALERTS_FOR_STATE{{{alerts}}}) and ignoring (alertstate) ALERTS{{{alerts},alertstate="firing"}}"#
+    );
+    let about = r#""fwmark", "interface", "laddr", "worker", "name", "reason""#;
+    let joined = format!(
+        r#"label_replace(label_join({age}, "about", " ", {about}), "about", "$1", "about", " *(.*?) *")"#
+    );
+    panel(
+        Table,
+        "Firing alerts",
+        "short",
+        "What fires, and for how long it has been so. The runbook says what it means, how to look closer and what to do; where it leads is said by Prometheus's external label uvs_docs (docs/alerts.md).",
+    )
+    .labels(ALERT_COLUMNS)
+    .column(
+        &format!("max by (severity, alertname, instance, vip, port, rip, about, runbook) ({joined})"),
+        "for",
+        "s",
+    )
+    .marked(
+        "severity",
+        &[("critical", "red"), ("warning", "orange"), ("info", "blue")],
+    )
+    .addresses("runbook", "What it means and what to do", "runbook")
+    .link("vip", "The service", TO_SERVICE)
+    .sorted("severity")
+    .none("No alert fires, as far as Prometheus has rules.")
+    .height(7)
+}
+
+const ALERT_COLUMNS: &[(&str, &str)] = &[
+    ("severity", "severity"),
+    ("alertname", "alert"),
+    ("instance", "director"),
+    ("vip", "VIP"),
+    ("port", "port"),
+    ("rip", "real server"),
+    ("about", "about"),
+    ("runbook", "what to do"),
+];
+
+/// The service of a table's row, on its own board.
+const TO_SERVICE: &str = "/d/uvs-service?var-vip=${__data.fields.vip}&var-port=${__data.fields.port}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${__url_time_range}";
 
 fn overview_traffic() -> Vec<Panel> {
     vec![
@@ -70,18 +141,18 @@ fn overview_trouble() -> Vec<Panel> {
         panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
             .query("histogram_quantile(0.99, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "99 %"),
+        panel(Lines, "Differences from the configuration file", "short", "In how many places what runs differs from the file as it was last read: drained servers, weights that a health checker set, what came by ipvsadm. `uvs diff` names them.")
+            .query("uvs_config_drift{$$}", "{{instance}}")
+            .none("No director has a configuration file."),
         panel(Bars, "Connection table in use", "percentunit", "Entries of the limit, by director.")
             .query("uvs_conntrack_entries{$$} / uvs_conntrack_limit{$$}", "{{instance}}")
             .maximum(1.0)
-            .red_from(0.8)
-            .width(6)
-            .height(8),
+            .red_from(0.8),
         panel(Bars, "FULLNAT's local ports in use", "percentunit", "Ports of each local address, towards the real server that has most of them.")
-            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{laddr}}")
+            .query("uvs_snat_ports_in_use{$$} / uvs_snat_ports_limit{$$}", "{{instance}} {{laddr}}")
             .maximum(1.0)
             .red_from(0.8)
-            .width(6)
-            .height(8),
+            .none("No service is of FULLNAT."),
     ]
 }
 
@@ -160,6 +231,7 @@ pub(crate) fn service() -> Board {
         variables: &["vip", "port", "proto"],
         rows: vec![
             ("Service", service_state()),
+            ("Alerts", vec![alerts_table(SERVICE).height(6)]),
             ("Sharing", service_sharing()),
             ("Real servers", vec![backends_table(SERVICE)]),
         ],
@@ -309,6 +381,7 @@ pub(crate) fn data_path() -> Board {
             ("State", data_path_state()),
             ("Frames", data_path_frames()),
             ("Kernel and user space", data_path_hook()),
+            ("Synchronisation", data_path_sync()),
             ("Time", data_path_time()),
             ("Tables and host", data_path_tables()),
         ],
@@ -370,20 +443,76 @@ fn data_path_hook() -> Vec<Panel> {
             .query("sum(rate(uvs_frames_forwarded_total{$$}[$__rate_interval]))", "user space")
             .colour("kernel", "green")
             .colour("user space", "blue"),
-        panel(Lines, "Connections in the kernel", "short", "Connections that the kernel forwards, and how many it can.")
-            .query("uvs_hook_connections{$$}", "{{instance}}")
-            .query("uvs_hook_connections_limit{$$}", "{{instance}} limit"),
+        panel(Lines, "Connections in the kernel", "short", "Connections that the kernel forwards, how many it can, and those forwarded in user space whose replies it gives there (known).")
+            .query(&where_hook("uvs_hook_connections{$$}", TIER), "{{instance}}")
+            .query(&where_hook("uvs_hook_known_connections{$$}", TIER), "{{instance}} known")
+            .query(&where_hook("uvs_hook_connections_limit{$$}", TIER), "{{instance}} limit")
+            .right("/ limit$/")
+            .none("No director forwards in the kernel: the hook is off, or only tells frames apart."),
         panel(Stacked, "Connections not taken by reason", "cps", "Connections that stayed in user space a second. docs/metrics.md says what each reason means.")
-            .query("sum by (reason) (rate(uvs_hook_untaken_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+            .query("sum by (reason) (rate(uvs_hook_untaken_total{$$}[$__rate_interval])) > 0", "{{reason}}")
+            .none("None."),
         panel(Stacked, "Frames up by reason", "pps", "Frames that the hook gave to user space. docs/metrics.md says what each reason means.")
-            .query("sum by (reason) (rate(uvs_hook_up_frames_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+            .query("sum by (reason) (rate(uvs_hook_up_frames_total{$$}[$__rate_interval])) > 0", "{{reason}}")
+            .none("None."),
         panel(Lines, "Hook: lost events and repairs", PER_SECOND, "Events of connections without room, and times that somebody else had removed the program.")
-            .query("sum by (instance) (rate(uvs_hook_events_lost_total{$$}[$__rate_interval]))", "{{instance}} events lost")
-            .query("sum by (instance) (rate(uvs_hook_repairs_total{$$}[$__rate_interval]))", "{{instance}} repairs"),
-        panel(Lines, "Hook's heartbeat", "s", "How long ago each daemon last told its hook that it lives.")
-            .query("uvs_hook_heartbeat_age_seconds{$$}", "{{instance}}"),
+            .query(&where_hook("sum by (job, instance) (rate(uvs_hook_events_lost_total{$$}[$__rate_interval]))", ANY), "{{instance}} events lost")
+            .query(&where_hook("sum by (job, instance) (rate(uvs_hook_repairs_total{$$}[$__rate_interval]))", ANY), "{{instance}} repairs")
+            .none(NO_HOOK),
+        panel(Lines, "Hook's heartbeat", "s", "How long ago each daemon last told its hook that it lives; at the limit the kernel gets everything back.")
+            .query(&where_hook("uvs_hook_heartbeat_age_seconds{$$}", ANY), "{{instance}}")
+            .none(NO_HOOK),
     ]
 }
+
+/// Matchers of `uvs_hook_state` whose value is 1 where the hook forwards, and where there is one at all.
+const TIER: &str = r#"state="tier""#;
+const ANY: &str = r#"state=~"tier|guard""#;
+const NO_HOOK: &str = "No director has a hook.";
+
+/// Series of the directors alone whose hook is so; of others they would be a 0 that means nothing.
+fn where_hook(expr: &str, state: &str) -> String {
+    format!("{expr} and on (job, instance) uvs_hook_state{{$$,{state}}} == 1")
+}
+
+fn data_path_sync() -> Vec<Panel> {
+    let of = |expr: &str| format!("max by (instance, role) ({expr})");
+    vec![
+        panel(Table, "Sync daemons", "short", "Which director tells others of its connections (master), which is told (backup), and how that goes. docs/sync.md says what each number means.")
+            .labels(&[("instance", "director"), ("role", "role")])
+            .column(&of("rate(uvs_sync_messages_total{$$}[$__rate_interval])"), "messages", PER_SECOND)
+            .column(&of("uvs_sync_last_datagram_age_seconds{$$}"), "last datagram ago", "s")
+            .blank("none yet")
+            .column(&of(r#"uvs_sync_entries{$$,role="backup"}"#), "known from others", "short")
+            .blank("n/a")
+            .column(&of(r#"uvs_sync_delay_seconds{$$,role="backup"}"#), "delay", "s")
+            .blank("n/a")
+            .column(&of(r#"rate(uvs_sync_lost_total{$$,role="master"}[$__rate_interval])"#), "not sent", PER_SECOND)
+            .blank("n/a")
+            .column(&of(r#"rate(uvs_sync_missed_datagrams_total{$$,role="backup"}[$__rate_interval])"#), "did not come", PER_SECOND)
+            .blank("n/a")
+            .column(&of(r#"rate(uvs_sync_refused_total{$$,role="backup"}[$__rate_interval])"#), "refused", PER_SECOND)
+            .blank("n/a")
+            .none(NO_SYNC)
+            .height(6),
+        panel(Lines, "Sync messages", PER_SECOND, "What masters say of connections, and what backups take up.")
+            .query("sum by (instance, role) (rate(uvs_sync_messages_total{$$}[$__rate_interval]))", "{{instance}} {{role}}")
+            .none(NO_SYNC),
+        panel(Lines, "Sync: lost, missed and refused", PER_SECOND, "Messages that a master could not send, datagrams that did not come to a backup (known with a key only), and what it did not take up.")
+            .query(r#"sum by (instance) (rate(uvs_sync_lost_total{$$,role="master"}[$__rate_interval]))"#, "{{instance}} lost")
+            .query(r#"sum by (instance) (rate(uvs_sync_missed_datagrams_total{$$,role="backup"}[$__rate_interval]))"#, "{{instance}} missed")
+            .query(r#"sum by (instance) (rate(uvs_sync_refused_total{$$,role="backup"}[$__rate_interval]))"#, "{{instance}} refused")
+            .none(NO_SYNC),
+        panel(Lines, "Known from other directors", "short", "Connections and templates of a backup that others have told of: what it could go on with.")
+            .query(r#"sum by (instance) (uvs_sync_entries{$$,role="backup"})"#, "{{instance}}")
+            .none("No sync daemon of the role backup runs."),
+        panel(Lines, "Age of the last datagram", "s", "How long ago a master last sent, and a backup last heard, anything. It grows where there is nothing to tell; beside a master that sends, a backup's that grows hears nothing.")
+            .query("max by (instance, role) (uvs_sync_last_datagram_age_seconds{$$})", "{{instance}} {{role}}")
+            .none(NO_SYNC),
+    ]
+}
+
+const NO_SYNC: &str = "No sync daemon runs.";
 
 fn data_path_time() -> Vec<Panel> {
     vec![
@@ -429,6 +558,12 @@ fn data_path_tables() -> Vec<Panel> {
             .column(&of_director("uvs_ready{$$}"), "state", "short")
             .word("0", "NOT READY", "red")
             .word("1", "ready", "green")
+            .column(&of_director(r#"2 * uvs_hook_state{$$,state="tier"} + on (job, instance) uvs_hook_state{$$,state="guard"}"#), "hook", "short")
+            .word("0", "off", "text")
+            .word("1", "guard", "blue")
+            .word("2", "tier", "green")
+            .column(&of_director("uvs_config_drift{$$}"), "differs from file", "short")
+            .blank("no file")
             .column(&of_director("time() - uvs_start_time_seconds{$$}"), "up for", "s")
             .column(&of_director("uvs_snapshot_age_seconds{$$}"), "age of numbers", "s")
             .column(&of_director("uvs_conntrack_entries{$$}"), "connections", "short")

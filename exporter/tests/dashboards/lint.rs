@@ -100,13 +100,24 @@ fn check_panel(panel: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// Whether Prometheus makes series of this name by our rules.
+fn is_of_rules(name: &str) -> bool {
+    let rules = include_str!("../../rules/uvs.rules.yml");
+    matches!(name, "ALERTS" | "ALERTS_FOR_STATE") || rules.contains(&format!("- record: {name}\n"))
+}
+
 fn check_expression(expr: &str, found: &mut Vec<String>) {
     let names = names::metrics_in(expr);
     if names.is_empty() {
         found.push(format!("no metric in {expr}"));
     }
-    for name in names.iter().filter(|n| !names::is_known(n)) {
-        found.push(format!("{name} is no metric of the exporter's"));
+    for name in names
+        .iter()
+        .filter(|n| !names::is_known(n) && !is_of_rules(n))
+    {
+        found.push(format!(
+            "{name} is no metric of the exporter's or the rules'"
+        ));
     }
     for (what, matcher) in MATCHERS {
         if expr.matches(matcher).count() < names.len() {

@@ -39,16 +39,42 @@ pub(crate) struct Panel {
     thresholds: Vec<(Option<f64>, &'static str)>,
     minimum: Option<f64>,
     maximum: Option<f64>,
-    mappings: Vec<(&'static str, &'static str, &'static str)>,
+    mappings: Words,
     colours: Vec<(&'static str, &'static str)>,
-    columns: Vec<(&'static str, &'static str)>,
-    /// What a table's last column says where it has no value.
-    blank: Option<&'static str>,
+    columns: Vec<Column>,
+    /// What it says where no series exists.
+    none: Option<&'static str>,
+    /// A table's column that it is sorted by at first.
+    sorted: Option<&'static str>,
     /// Legends of a kind whose axis is on the right, with a scale of its own.
     right: Option<&'static str>,
     /// Legends of a kind that is dashed.
     dashed: Option<&'static str>,
     labels: &'static [(&'static str, &'static str)],
+    /// Words and colours of a table's labels, by label.
+    marked: Vec<(&'static str, Words)>,
+    links: Vec<Link>,
+}
+
+/// A value, what is shown for it, and its colour.
+type Words = Vec<(&'static str, &'static str, &'static str)>;
+
+/// A column of numbers.
+struct Column {
+    title: &'static str,
+    unit: &'static str,
+    words: Words,
+    /// What it says where it has no value.
+    blank: Option<&'static str>,
+}
+
+/// What a table's label leads to.
+struct Link {
+    label: &'static str,
+    title: &'static str,
+    url: &'static str,
+    /// What is shown instead of a value that is an address.
+    text: Option<&'static str>,
 }
 
 /// A panel of a kind's usual size.
@@ -78,10 +104,13 @@ pub(crate) fn panel(
         mappings: Vec::new(),
         colours: Vec::new(),
         columns: Vec::new(),
-        blank: None,
+        none: None,
+        sorted: None,
         right: None,
         dashed: None,
         labels: &[],
+        marked: Vec::new(),
+        links: Vec::new(),
     }
 }
 
@@ -101,6 +130,12 @@ impl Panel {
     /// Red from this value on.
     pub(crate) fn red_from(mut self, value: f64) -> Self {
         self.thresholds.push((Some(value), "red"));
+        self
+    }
+
+    /// Orange from this value on.
+    pub(crate) fn orange_from(mut self, value: f64) -> Self {
+        self.thresholds.push((Some(value), "orange"));
         self
     }
 
@@ -138,20 +173,81 @@ impl Panel {
         self
     }
 
-    /// Shows a value as a word in a colour; in a table, those of the first column.
+    /// Shows a value as a word in a colour; in a table, those of the last column so far.
     pub(crate) fn word(
         mut self,
         value: &'static str,
         text: &'static str,
         colour: &'static str,
     ) -> Self {
-        self.mappings.push((value, text, colour));
+        let words = match self.columns.last_mut() {
+            Some(column) => &mut column.words,
+            None => &mut self.mappings,
+        };
+        words.push((value, text, colour));
         self
     }
 
-    /// What a table's last column says where it has no value.
-    pub(crate) const fn blank(mut self, text: &'static str) -> Self {
-        self.blank = Some(text);
+    /// What a table's last column so far says where it has no value.
+    pub(crate) fn blank(mut self, text: &'static str) -> Self {
+        self.columns.last_mut().expect("a column").blank = Some(text);
+        self
+    }
+
+    /// What it says instead of "No data" where no series exists.
+    pub(crate) const fn none(mut self, text: &'static str) -> Self {
+        self.none = Some(text);
+        self
+    }
+
+    /// Sorts a table by the column of this title.
+    pub(crate) const fn sorted(mut self, title: &'static str) -> Self {
+        self.sorted = Some(title);
+        self
+    }
+
+    /// Shows values of a table's label in colours, each as it is.
+    pub(crate) fn marked(
+        mut self,
+        label: &'static str,
+        colours: &[(&'static str, &'static str)],
+    ) -> Self {
+        let words = colours
+            .iter()
+            .map(|(value, colour)| (*value, *value, *colour));
+        self.marked.push((label, words.collect()));
+        self
+    }
+
+    /// Where a table's label leads to.
+    pub(crate) fn link(
+        mut self,
+        label: &'static str,
+        title: &'static str,
+        url: &'static str,
+    ) -> Self {
+        self.links.push(Link {
+            label,
+            title,
+            url,
+            text: None,
+        });
+        self
+    }
+
+    /// A table's label whose values are addresses: they are what it leads to, and it shows `text` for them.
+    pub(crate) fn addresses(
+        mut self,
+        label: &'static str,
+        title: &'static str,
+        text: &'static str,
+    ) -> Self {
+        self.links.push(Link {
+            label,
+            title,
+            url: "${__value.raw}",
+            text: Some(text),
+        });
         self
     }
 
@@ -169,7 +265,12 @@ impl Panel {
 
     /// A table's query, which becomes a column.
     pub(crate) fn column(mut self, expr: &str, title: &'static str, unit: &'static str) -> Self {
-        self.columns.push((title, unit));
+        self.columns.push(Column {
+            title,
+            unit,
+            words: Vec::new(),
+            blank: None,
+        });
         self.query(expr, "")
     }
 }
@@ -298,13 +399,22 @@ impl Panel {
     /// The labels' places, and after them the columns'.
     fn order(&self) -> Value {
         let labels = self.labels.iter().map(|(label, _)| (*label).to_owned());
-        let columns = self
-            .columns
-            .iter()
-            .zip('A'..)
-            .map(|(_, id)| format!("Value #{id}"));
-        let order = labels.chain(columns).zip(0..);
+        let order = labels.chain(self.values()).zip(0..);
         order.map(|(name, i)| (name, Value::from(i))).collect()
+    }
+
+    /// The columns as Grafana names them, which numbers them where there are several.
+    fn values(&self) -> Vec<String> {
+        let one = self.columns.len() == 1;
+        let ids = ('A'..).take(self.columns.len());
+        ids.map(|id| {
+            if one {
+                "Value".to_owned()
+            } else {
+                format!("Value #{id}")
+            }
+        })
+        .collect()
     }
 
     fn titles(&self) -> Value {
@@ -341,8 +451,11 @@ impl Panel {
         let mut defaults = json!({
             "unit": self.unit, "min": self.minimum, "decimals": null,
             "thresholds": {"mode": "absolute", "steps": steps},
-            "mappings": if self.kind == Kind::Table { Vec::new() } else { self.json_mappings() },
+            "mappings": json_mappings(&self.mappings),
         });
+        if let Some(none) = self.none {
+            defaults["noValue"] = none.into();
+        }
         if let Some(maximum) = self.maximum {
             defaults["max"] = maximum.into();
         }
@@ -365,60 +478,19 @@ impl Panel {
         defaults
     }
 
-    fn json_mappings(&self) -> Vec<Value> {
-        let options = self
-            .mappings
-            .iter()
-            .enumerate()
-            .map(|(i, (value, text, colour))| {
-                (
-                    (*value).to_owned(),
-                    json!({"text": text, "color": colour, "index": i}),
-                )
-            });
-        let options: serde_json::Map<String, Value> = options.collect();
-        if options.is_empty() {
-            return Vec::new();
-        }
-        vec![json!({"type": "value", "options": options})]
-    }
-
-    /// Columns of a table have their own titles and units, the first its words, and some series their own colours.
+    /// Columns of a table have their own titles, units and words, and some series their own colours.
     fn overrides(&self) -> Vec<Value> {
-        let by_name = |name: String, properties: Value| json!({"matcher": {"id": "byName", "options": name}, "properties": properties});
-        let last = self.columns.last().map_or("", |(title, _)| title);
-        let columns = self.columns.iter().zip('A'..);
-        let columns = columns.map(|((title, unit), id)| {
-            let mut properties = vec![
-                json!({"id": "displayName", "value": title}),
-                json!({"id": "unit", "value": unit}),
-            ];
-            if id == 'A' && !self.mappings.is_empty() {
-                properties.extend([
-                    json!({"id": "mappings", "value": self.json_mappings()}),
-                    json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}),
-                ]);
-            }
-            if let Some(text) = self.blank.filter(|_| *title == last) {
-                let none = json!({"match": "null+nan", "result": {"text": text, "index": 0}});
-                let mapping = json!([{"type": "special", "options": none}]);
-                properties.push(json!({"id": "mappings", "value": mapping}));
-            }
-            by_name(format!("Value #{id}"), properties.into())
-        });
+        if self.kind == Kind::Table {
+            let columns = self.columns.iter().zip(self.values());
+            let columns = columns.map(|(column, name)| by_name(&name, column.properties()));
+            let labels = self.labels.iter();
+            let labels = labels.map(|(label, _)| by_name(label, self.label_properties(label)));
+            let labels = labels.filter(|label| label["properties"] != json!([]));
+            return columns.chain(labels).collect();
+        }
         let series = self.colours.iter().map(|(name, colour)| {
             let fixed = json!({"mode": "fixed", "fixedColor": colour});
-            by_name((*name).to_owned(), json!([{"id": "color", "value": fixed}]))
-        });
-        let addresses = self
-            .labels
-            .iter()
-            .filter(|(label, _)| label.ends_with("ip"));
-        let wide = addresses.map(|(label, _)| {
-            by_name(
-                (*label).to_owned(),
-                json!([{"id": "custom.width", "value": ADDRESS_WIDTH}]),
-            )
+            by_name(name, vec![json!({"id": "color", "value": fixed})])
         });
         let by_legend = |legends: &str, id: &str, value: Value| json!({"matcher": {"id": "byRegexp", "options": legends}, "properties": [{"id": id, "value": value}]});
         let dash = json!({"fill": "dash", "dash": [4, 4]});
@@ -427,11 +499,30 @@ impl Panel {
             .map(|legends| by_legend(legends, "custom.lineStyle", dash));
         let right = self.right;
         let right = right.map(|legends| by_legend(legends, "custom.axisPlacement", "right".into()));
-        if self.kind == Kind::Table {
-            columns.chain(wide).collect()
-        } else {
-            series.chain(dashed).chain(right).collect()
+        series.chain(dashed).chain(right).collect()
+    }
+
+    fn label_properties(&self, label: &str) -> Vec<Value> {
+        let mut properties = Vec::new();
+        if label.ends_with("ip") {
+            properties.push(json!({"id": "custom.width", "value": ADDRESS_WIDTH}));
         }
+        let marked = self.marked.iter().filter(|(l, _)| *l == label);
+        for (_, words) in marked {
+            properties.extend(worded(words));
+        }
+        for link in self.links.iter().filter(|link| link.label == label) {
+            if let Some(text) = link.text {
+                let result = json!({"text": text, "index": 0});
+                let options = json!({"pattern": "^https?://.+", "result": result});
+                let mapping = json!([{"type": "regex", "options": options}]);
+                properties.push(json!({"id": "mappings", "value": mapping}));
+            }
+            let leads =
+                json!([{"title": link.title, "url": link.url, "targetBlank": link.text.is_some()}]);
+            properties.push(json!({"id": "links", "value": leads}));
+        }
+        properties
     }
 
     fn options(&self) -> Value {
@@ -450,7 +541,11 @@ impl Panel {
                 "namePlacement": "auto", "sizing": "auto",
             }),
             Kind::Table => {
-                json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false}})
+                let sorted = self.sorted.iter();
+                let sorted: Vec<_> = sorted
+                    .map(|title| json!({"displayName": title, "desc": false}))
+                    .collect();
+                json!({"showHeader": true, "cellHeight": "sm", "footer": {"show": false}, "sortBy": sorted})
             }
         }
     }
@@ -465,6 +560,55 @@ impl Panel {
             json!({"displayMode": "list", "placement": "bottom", "calcs": [], "showLegend": true})
         }
     }
+}
+
+impl Column {
+    fn properties(&self) -> Vec<Value> {
+        let mut properties = vec![
+            json!({"id": "displayName", "value": self.title}),
+            json!({"id": "unit", "value": self.unit}),
+        ];
+        properties.extend(worded(&self.words));
+        if let Some(text) = self.blank {
+            let none =
+                json!({"match": "null+nan", "result": {"text": text, "index": self.words.len()}});
+            let special = json!({"type": "special", "options": none});
+            match properties.iter_mut().find(|p| p["id"] == "mappings") {
+                Some(words) => words["value"].as_array_mut().expect("a list").push(special),
+                None => properties.push(json!({"id": "mappings", "value": [special]})),
+            }
+        }
+        properties
+    }
+}
+
+fn by_name(name: &str, properties: Vec<Value>) -> Value {
+    json!({"matcher": {"id": "byName", "options": name}, "properties": properties})
+}
+
+/// A field's words, if any, in their colours.
+fn worded(words: &Words) -> Vec<Value> {
+    if words.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        json!({"id": "mappings", "value": json_mappings(words)}),
+        json!({"id": "custom.cellOptions", "value": {"type": "color-text"}}),
+    ]
+}
+
+fn json_mappings(words: &Words) -> Vec<Value> {
+    let options = words.iter().enumerate().map(|(i, (value, text, colour))| {
+        (
+            (*value).to_owned(),
+            json!({"text": text, "color": colour, "index": i}),
+        )
+    });
+    let options: serde_json::Map<String, Value> = options.collect();
+    if options.is_empty() {
+        return Vec::new();
+    }
+    vec![json!({"type": "value", "options": options})]
 }
 
 /// Where the axis ends at least, so that an idle panel does not end at 100; for parts of 1 it may.
