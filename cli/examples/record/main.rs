@@ -1,9 +1,12 @@
-//! Records what the dashboards in `docs/` are drawn from: six minutes of a director in each mode with clients,
-//! during which weights change, a real server fails and comes back, and for a moment nobody takes connections.
+//! Records what the dashboards in `docs/` are drawn from: seven minutes of a director in each mode with clients,
+//! during which weights change, real servers fail, the configuration is read again, and for a moment nobody takes
+//! connections. Two of the directors tell each other of theirs.
 //!
 //! `record UVS DIRECTORY`, as root: `UVS` is the program to run, and `DIRECTORY` gets Prometheus's database and
 //! `run.json`, which says from when to when. `exporter/grafana/draw` draws from it.
 
+#[path = "../../tests/metrics/pair.rs"]
+mod pair;
 #[path = "../../tests/metrics/prometheus.rs"]
 mod prometheus;
 #[path = "../../tests/metrics/relay.rs"]
@@ -37,7 +40,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         labs.push(lab);
     }
-    let sites: Vec<_> = labs.iter().map(|lab| story::open(lab, &uvs)).collect();
+    let of = |mode| labs.iter().find(|lab| lab.plan.mode == mode);
+    let told = [Mode::Dr, Mode::Ipip].map(|mode| of(mode).expect("a lab"));
+    let files = pair::join(told, story::WEIGHTS);
+    let sites = labs.iter().map(|lab| {
+        let at = told.iter().position(|told| told.plan.mode == lab.plan.mode);
+        story::open(lab, &uvs, at.map(|at| files[at].as_path()))
+    });
+    let sites: Vec<_> = sites.collect();
     let prometheus = Prometheus::start(&labs, &directory.join("tsdb"));
     let from = now()?;
     let ended = AtomicBool::new(false);

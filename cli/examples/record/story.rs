@@ -1,4 +1,5 @@
-//! What happens on the directors: services come up, weights change, a server fails, nobody takes connections.
+//! What happens on the directors: services come up, weights change, servers fail, nobody takes connections, a file is read
+//! again.
 
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -10,7 +11,7 @@ use uvs_lab::{Daemon, Lab, Mode, SERVERS};
 
 use crate::traffic::{PERSISTENT_PORT, UDP_PORT};
 
-const WEIGHTS: [u32; SERVERS] = [3, 1, 2];
+pub(crate) const WEIGHTS: [u32; SERVERS] = [3, 1, 2];
 
 /// A lab with its director at work.
 pub(crate) struct Site<'a> {
@@ -19,14 +20,20 @@ pub(crate) struct Site<'a> {
     _udp: Vec<UdpServer>,
 }
 
-/// Starts the daemon and gives it the lab's service, and NAT's director two more.
-pub(crate) fn open<'a>(lab: &'a Lab, uvs: &Path) -> Site<'a> {
+/// Starts the daemon, with the file that has the lab's service or else by telling it of that, and of NAT's two more.
+pub(crate) fn open<'a>(lab: &'a Lab, uvs: &Path, file: Option<&Path>) -> Site<'a> {
     lab.prepare_servers(uvs).expect("the real servers");
-    let daemon = lab.start_daemon(uvs).expect("the daemon");
+    let daemon = match file {
+        Some(file) => lab.start_daemon_with(uvs, &format!("--config {}", file.display())),
+        None => lab.start_daemon(uvs),
+    };
+    let daemon = daemon.expect("the daemon");
     let ask = |words: &str| daemon.ipvsadm(words).expect("done");
-    ask(&lab.plan.add_service("wrr"));
-    for (server, weight) in WEIGHTS.into_iter().enumerate() {
-        ask(&lab.plan.add_server(server, weight));
+    if file.is_none() {
+        ask(&lab.plan.add_service("wrr"));
+        for (server, weight) in WEIGHTS.into_iter().enumerate() {
+            ask(&lab.plan.add_server(server, weight));
+        }
     }
     let mut udp = Vec::new();
     if lab.plan.mode == Mode::Nat {
@@ -46,7 +53,7 @@ pub(crate) fn open<'a>(lab: &'a Lab, uvs: &Path) -> Site<'a> {
     Site { lab, daemon, _udp }
 }
 
-/// The six minutes.
+/// The seven minutes.
 pub(crate) fn tell(sites: &[Site<'_>]) {
     let of = |mode| sites.iter().find(|s| s.lab.plan.mode == mode);
     let (dr, nat) = (of(Mode::Dr).expect("a lab"), of(Mode::Nat).expect("a lab"));
@@ -68,13 +75,19 @@ pub(crate) fn tell(sites: &[Site<'_>]) {
     dr.link(0, "up");
     event(20, "dr: rs1 takes connections again");
     dr.weight(0, WEIGHTS[0]);
-    event(50, "fullnat: all real servers are drained");
+    event(30, "dr: the configuration is read again");
+    dr.daemon.uvs("reload").expect("reloaded");
+    event(20, "fullnat: all real servers are drained");
     (0..SERVERS).for_each(|server| fullnat.weight(server, 0));
     event(20, "fullnat: and back");
     for (server, weight) in WEIGHTS.into_iter().enumerate() {
         fullnat.weight(server, weight);
     }
-    event(90, "the end");
+    event(10, "nat: rs3's program is gone");
+    nat.refuse(2);
+    event(20, "dr: rs2 loses its link");
+    dr.link(1, "down");
+    event(130, "the end");
 }
 
 impl Site<'_> {
@@ -86,6 +99,19 @@ impl Site<'_> {
     fn weight(&self, server: usize, weight: u32) {
         let line = self.lab.plan.edit_server(server, weight);
         self.daemon.ipvsadm(&line).expect("edited");
+    }
+
+    /// A real server answers with RST, as where nobody listens.
+    fn refuse(&self, server: usize) {
+        let host = &self.lab.servers[server].host;
+        let port = self.lab.plan.servers[server].port();
+        for line in [
+            "add table ip gone".to_owned(),
+            "add chain ip gone input { type filter hook input priority 0 ; }".to_owned(),
+            format!("add rule ip gone input tcp dport {port} reject with tcp reset"),
+        ] {
+            host.run(&format!("nft {line}")).expect("refused");
+        }
     }
 
     fn link(&self, server: usize, state: &str) {

@@ -71,6 +71,7 @@ async function draw(browser, uid) {
   for (const panel of dashboard.panels) {
     answers[panel.id] = await Promise.all((panel.targets ?? []).map((target) => query(target, names, chosen)));
   }
+  const marks = (await Promise.all(dashboard.annotations.list.map((mark) => marksOf(mark, names, chosen)))).flat();
   const variables = Object.fromEntries(names.map((name) => [name, chosen[name] ?? 'All']));
   const page = await browser.newPage({ viewport: { width: WIDTH, height: 900 }, timezoneId: 'UTC' });
   const problems = [];
@@ -87,7 +88,7 @@ async function draw(browser, uid) {
     return existsSync(path) ? route.fulfill({ path }) : route.abort();
   });
   await page.addInitScript((board) => (window.board = board), {
-    dashboard, answers, variables, from, to, step: SCRAPE, width: WIDTH,
+    dashboard, answers, marks, variables, from, to, step: SCRAPE, width: WIDTH,
   });
   await page.goto('http://draw/');
   await page.waitForSelector(`#board[data-drawn="${dashboard.panels.length}"]`, { timeout: 30_000 }).catch((e) => problems.push(e));
@@ -118,4 +119,13 @@ async function query(target, names, chosen) {
     throw new Error(`${expr}: ${answer.error}`);
   }
   return answer.data.result;
+}
+
+/** When each of an annotation's series begins to be, which is when it happened. */
+async function marksOf({ expr, iconColor: colour, name }, names, chosen) {
+  const results = await query({ expr, legendFormat: name }, names, chosen);
+  return results.flatMap(({ values }) => {
+    const times = values.map(([time]) => time);
+    return times.filter((time, i) => time - (times[i - 1] ?? 0) > SCRAPE).map((time) => ({ time: time * 1000, colour }));
+  });
 }

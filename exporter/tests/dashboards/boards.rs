@@ -28,7 +28,7 @@ pub(crate) fn overview() -> Board {
 }
 
 fn overview_state() -> Vec<Panel> {
-    let state = vec![
+    vec![
         panel(Stat, "Ready", "none", "Whether every director can serve (/readyz): configuration in force, interfaces up, guard present, worker alive.")
             .query("min(uvs_ready{$$})", "")
             .red_below(1.0)
@@ -45,18 +45,13 @@ fn overview_state() -> Vec<Panel> {
         panel(Stat, "Real servers not up", "short", "Real servers that take no new connections: down, drained or overloaded.")
             .query(r#"sum(uvs_service_backends{$$,state!="up"})"#, "")
             .red_from(1.0),
-        panel(Stat, "New connections", "cps", "Connections scheduled a second.")
-            .query("sum(rate(uvs_service_connections_total{$$}[$__rate_interval]))", ""),
-        panel(Stat, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
-            .query(r#"sum(uvs_service_connections{$$,state="active"})"#, ""),
         panel(Stat, "Frames dropped", "percentunit", "Frames dropped of those received.")
             .query("sum(rate(uvs_drops_total{$$}[$__rate_interval])) / (sum(rate(uvs_frames_received_total{$$}[$__rate_interval])) + sum(rate(uvs_frames_in_kernel_total{$$}[$__rate_interval])))", "")
             .red_from(0.01),
         panel(Stat, "Busiest worker", "percentunit", "The part of its time that the busiest worker works.")
             .query("max(rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) / (rate(uvs_worker_busy_seconds_total{$$}[$__rate_interval]) + rate(uvs_worker_poll_seconds_total{$$}[$__rate_interval])))", "")
             .red_from(0.9),
-    ];
-    state.into_iter().map(|stat| stat.width(3)).collect()
+    ]
 }
 
 /// How many alerts of these severities fire; nothing where Prometheus has no rules of UVS's, which is not 0.
@@ -115,6 +110,15 @@ const TO_SERVICE: &str = "/d/uvs-service?var-vip=${__data.fields.vip}&var-port=$
 
 fn overview_traffic() -> Vec<Panel> {
     vec![
+        panel(Stat, "New connections", "cps", "Connections scheduled a second.")
+            .query("sum(rate(uvs_service_connections_total{$$}[$__rate_interval]))", "")
+            .width(8),
+        panel(Stat, "Active connections", "short", "Connections that IPVS counts as active: for TCP, established or being so.")
+            .query(r#"sum(uvs_service_connections{$$,state="active"})"#, "")
+            .width(8),
+        panel(Stat, "Throughput", "Bps", "IP bytes a second, both directions as far as they pass the director.")
+            .query("sum(rate(uvs_service_bytes_total{$$}[$__rate_interval]))", "")
+            .width(8),
         panel(Lines, "New connections by service", "cps", "Connections scheduled a second.")
             .query("sum by (vip, port, proto) (rate(uvs_service_connections_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}}"),
         panel(Stacked, "Connections by state", "short", "Connections and persistence templates in the table.")
@@ -123,7 +127,8 @@ fn overview_traffic() -> Vec<Panel> {
             .colour("inactive", "blue")
             .colour("persistent", "purple"),
         panel(Lines, "Bytes by service and direction", "Bps", "IP bytes forwarded a second. Replies are seen only in modes where they pass the director (NAT, FULLNAT).")
-            .query("sum by (vip, port, proto, direction) (rate(uvs_service_bytes_total{$$}[$__rate_interval]))", "{{vip}}:{{port}} {{proto}} {{direction}}"),
+            .query(r#"sum by (vip, port, proto) (rate(uvs_service_bytes_total{$$,direction="in"}[$__rate_interval]))"#, "{{vip}}:{{port}} {{proto}} in")
+            .query(&format!(r#"sum by (vip, port, proto) (rate(uvs_service_bytes_total{{$$,direction="out"}}[$__rate_interval])) unless on (vip, port, proto) (uvs_backend_up{{$$}} unless on (vip, port, proto) uvs_backend_up{{$$,{REPLIES_PASS}}})"#), "{{vip}}:{{port}} {{proto}} out"),
         panel(Lines, "Packets by direction", "pps", "IP packets forwarded a second; a super-frame is one.")
             .query("sum by (direction) (rate(uvs_service_packets_total{$$}[$__rate_interval]))", "{{direction}}"),
     ]
@@ -132,11 +137,13 @@ fn overview_traffic() -> Vec<Panel> {
 fn overview_trouble() -> Vec<Panel> {
     vec![
         panel(Stacked, "Drops by reason", PER_SECOND, "Frames dropped a second. docs/drops.md says what each reason means and what to do.")
-            .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}"),
+            .query("sum by (reason) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}}")
+            .none("No drops seen."),
         panel(Lines, "Refused connections by reason", PER_SECOND, "New connections that got no real server.")
             .query("sum by (reason) (rate(uvs_schedule_failures_total{$$}[$__rate_interval]))", "{{reason}}"),
         panel(Lines, "Failed handshakes by real server", PER_SECOND, "Handshakes of clients a second that a real server reset or did not answer, in modes that see replies (NAT, FULLNAT).")
             .query(r#"sum by (vip, port, rip, rport, result) (rate(uvs_backend_handshakes_total{$$,result!="ok"}[$__rate_interval])) > 0"#, "{{vip}}:{{port}} {{rip}}:{{rport}} {{result}}")
+            .none("None seen to fail.")
             .width(24),
         panel(Lines, "Forwarding latency", "s", "What the director itself adds: from a frame's arrival in the ring until the batch with it was sent.")
             .query("histogram_quantile(0.5, sum by (le) (rate(uvs_forward_latency_seconds_bucket{$$}[$__rate_interval])))", "median")
@@ -155,6 +162,11 @@ fn overview_trouble() -> Vec<Panel> {
             .none("No service is of FULLNAT."),
     ]
 }
+
+/// Modes in which replies pass the director; of others it is not known what goes out, which is not 0.
+const REPLIES_PASS: &str = r#"mode=~"nat|fullnat""#;
+const NO_HANDSHAKES: &str =
+    "None seen: no clients, or replies that do not pass the director (DR, tunnels).";
 
 /// A unit for what seldom happens: Grafana would write a packet in five seconds as 200 mp/s.
 const PER_SECOND: &str = "count:/s";
@@ -213,9 +225,9 @@ fn backends_table(selector: &str) -> Panel {
         "Bps",
     )
     .column(
-        &of(
-            r#"rate(uvs_backend_bytes_total{@,direction="out",mode=~"nat|fullnat"}[$__rate_interval])"#,
-        ),
+        &of(&format!(
+            r#"rate(uvs_backend_bytes_total{{@,direction="out",{REPLIES_PASS}}}[$__rate_interval])"#
+        )),
         "out",
         "Bps",
     )
@@ -354,8 +366,9 @@ fn service_sharing() -> Vec<Panel> {
             .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="active"})"#), "{{rip}}:{{rport}} active")
             .query(&of_service(r#"sum by (rip, rport) (uvs_backend_connections{@,state="inactive"})"#), "{{rip}}:{{rport}} inactive")
             .right("/ inactive$/"),
-        panel(Lines, "Bytes by real server and direction", "Bps", "IP bytes a second to (in) and from (out) each.")
-            .query(&of_service("sum by (rip, rport, direction) (rate(uvs_backend_bytes_total{@}[$__rate_interval]))"), "{{rip}}:{{rport}} {{direction}}"),
+        panel(Lines, "Bytes by real server and direction", "Bps", "IP bytes a second to (in) each, and from (out) each where replies pass the director.")
+            .query(&of_service(r#"sum by (rip, rport) (rate(uvs_backend_bytes_total{@,direction="in"}[$__rate_interval]))"#), "{{rip}}:{{rport}} in")
+            .query(&of_service(&format!(r#"sum by (rip, rport) (rate(uvs_backend_bytes_total{{@,direction="out",{REPLIES_PASS}}}[$__rate_interval]))"#)), "{{rip}}:{{rport}} out"),
         panel(Lines, "Weight by real server", "short", "0 = drained. Effective, dashed: what it counts for, less than its weight during its slow start.")
             .query(&of_service("max by (rip, rport) (uvs_backend_weight{@})"), "{{rip}}:{{rport}}")
             .query(&of_service("min by (rip, rport) (uvs_backend_effective_weight{@})"), "{{rip}}:{{rport}} effective")
@@ -364,9 +377,11 @@ fn service_sharing() -> Vec<Panel> {
             .query(&of_service("min by (rip, rport) (uvs_backend_up{@})"), "{{rip}}:{{rport}}")
             .maximum(1.0),
         panel(Lines, "Failed handshakes by real server", PER_SECOND, "Connections that clients opened and the real server reset or did not answer; seen where replies pass (NAT, FULLNAT).")
-            .query(&of_service(r#"sum by (rip, rport, result) (rate(uvs_backend_handshakes_total{@,result!="ok"}[$__rate_interval]))"#), "{{rip}}:{{rport}} {{result}}"),
+            .query(&of_service(r#"sum by (rip, rport, result) (rate(uvs_backend_handshakes_total{@,result!="ok"}[$__rate_interval]))"#), "{{rip}}:{{rport}} {{result}}")
+            .none(NO_HANDSHAKES),
         panel(Lines, "Handshake time by real server", "s", "From SYN to SYN-ACK, smoothed; seen where replies pass.")
-            .query(&of_service("max by (rip, rport) (uvs_backend_handshake_seconds{@})"), "{{rip}}:{{rport}}"),
+            .query(&of_service("max by (rip, rport) (uvs_backend_handshake_seconds{@})"), "{{rip}}:{{rport}}")
+            .none(NO_HANDSHAKES),
     ]
 }
 
@@ -425,7 +440,8 @@ fn data_path_frames() -> Vec<Panel> {
             .query("sum by (instance, interface) (rate(uvs_rx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} in")
             .query("sum by (instance, interface) (rate(uvs_tx_bytes_total{$$}[$__rate_interval]))", "{{instance}} {{interface}} out"),
         panel(Stacked, "Drops by reason and stage", PER_SECOND, "`input`: instead of forwarding. `output`: a frame that was to be sent did not leave.")
-            .query("sum by (reason, stage) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}} ({{stage}})"),
+            .query("sum by (reason, stage) (rate(uvs_drops_total{$$}[$__rate_interval])) > 0", "{{reason}} ({{stage}})")
+            .none("No drops seen."),
         panel(Lines, "Ring overruns and send errors", PER_SECOND, "Frames that the kernel dropped because the ring was full, and frames it refused to send.")
             .query("sum by (instance) (rate(uvs_rx_kernel_drops_total{$$}[$__rate_interval]))", "{{instance}} ring full")
             .query("sum by (instance, interface, errno) (rate(uvs_tx_errors_total{$$}[$__rate_interval])) > 0", "{{instance}} {{interface}} {{errno}}"),
@@ -451,10 +467,10 @@ fn data_path_hook() -> Vec<Panel> {
             .none("No director forwards in the kernel: the hook is off, or only tells frames apart."),
         panel(Stacked, "Connections not taken by reason", "cps", "Connections that stayed in user space a second. docs/metrics.md says what each reason means.")
             .query("sum by (reason) (rate(uvs_hook_untaken_total{$$}[$__rate_interval])) > 0", "{{reason}}")
-            .none("None."),
+            .none("None seen."),
         panel(Stacked, "Frames up by reason", "pps", "Frames that the hook gave to user space. docs/metrics.md says what each reason means.")
             .query("sum by (reason) (rate(uvs_hook_up_frames_total{$$}[$__rate_interval])) > 0", "{{reason}}")
-            .none("None."),
+            .none("None seen."),
         panel(Lines, "Hook: lost events and repairs", PER_SECOND, "Events of connections without room, and times that somebody else had removed the program.")
             .query(&where_hook("sum by (job, instance) (rate(uvs_hook_events_lost_total{$$}[$__rate_interval]))", ANY), "{{instance}} events lost")
             .query(&where_hook("sum by (job, instance) (rate(uvs_hook_repairs_total{$$}[$__rate_interval]))", ANY), "{{instance}} repairs")

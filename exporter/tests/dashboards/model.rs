@@ -4,8 +4,18 @@ use serde_json::{Value, json};
 
 /// Width of Grafana's grid.
 const GRID: u32 = 24;
-/// Pixels of a table's column of addresses.
-const ADDRESS_WIDTH: u32 = 135;
+/// Pixels of a table's columns that are wider, or narrower, than an equal part.
+const WIDTHS: &[(&str, u32)] = &[
+    ("vip", 135),
+    ("rip", 135),
+    ("instance", 135),
+    ("alertname", 220),
+    ("severity", 90),
+    ("port", 70),
+    ("rport", 70),
+    ("proto", 80),
+];
+const DATE_WIDTH: u32 = 165;
 
 /// A dashboard.
 pub(crate) struct Board {
@@ -504,8 +514,13 @@ impl Panel {
 
     fn label_properties(&self, label: &str) -> Vec<Value> {
         let mut properties = Vec::new();
-        if label.ends_with("ip") {
-            properties.push(json!({"id": "custom.width", "value": ADDRESS_WIDTH}));
+        if self.none.is_some() {
+            // It is of the whole table, and not what an empty cell says.
+            properties.push(json!({"id": "noValue", "value": ""}));
+        }
+        let width = WIDTHS.iter().find(|(l, _)| *l == label);
+        if let Some((_, width)) = width {
+            properties.push(json!({"id": "custom.width", "value": width}));
         }
         let marked = self.marked.iter().filter(|(l, _)| *l == label);
         for (_, words) in marked {
@@ -568,6 +583,9 @@ impl Column {
             json!({"id": "displayName", "value": self.title}),
             json!({"id": "unit", "value": self.unit}),
         ];
+        if self.unit.starts_with("date") {
+            properties.push(json!({"id": "custom.width", "value": DATE_WIDTH}));
+        }
         properties.extend(worded(&self.words));
         if let Some(text) = self.blank {
             let none =

@@ -89,10 +89,7 @@ function settle(field, panel, theme, seriesIndex) {
     config.custom = { ...LINE_DEFAULTS, ...config.custom };
   }
   for (const { matcher, properties } of overrides) {
-    if (matcher.id !== 'byName') {
-      throw new Error(`unknown matcher ${matcher.id}`);
-    }
-    if (matcher.options === field.name || matcher.options === config.displayNameFromDS) {
+    if ([field.name, config.displayNameFromDS].some((name) => name !== undefined && fits(matcher, name))) {
       properties.forEach(({ id, value }) => set(config, id, value));
     }
   }
@@ -103,6 +100,21 @@ function settle(field, panel, theme, seriesIndex) {
   field.config = config;
   field.state = { seriesIndex, displayName: config.displayName };
   field.display = getDisplayProcessor({ field, theme, timeZone: 'utc' });
+  if (config.links?.length) {
+    // They are drawn as links; nobody clicks on a picture.
+    field.getLinks = ({ valueRowIndex }) => (field.values[valueRowIndex] ? config.links.map(({ title }) => ({ title, href: '#' })) : []);
+  }
+}
+
+function fits({ id, options }, name) {
+  switch (id) {
+    case 'byName':
+      return options === name;
+    case 'byRegexp':
+      return new RegExp(options.replace(/^\/|\/$/g, '')).test(name);
+    default:
+      throw new Error(`unknown matcher ${id}`);
+  }
 }
 
 function set(config, path, value) {

@@ -14,8 +14,8 @@ const COLUMNS = 24;
 const MARGIN = 16;
 
 const theme = createTheme({ colors: { mode: 'dark' } });
-const { dashboard, answers, variables, from, to, step, width } = window.board;
-const range = { from: dateTime(from * 1000), to: dateTime(to * 1000), raw: { from: 'now-6m', to: 'now' } };
+const { dashboard, answers, marks, variables, from, to, step, width } = window.board;
+const range = { from: dateTime(from * 1000), to: dateTime(to * 1000), raw: { from: 'now-7m', to: 'now' } };
 const column = (width - 2 * MARGIN + GAP) / COLUMNS;
 
 const left = ({ x }) => x * column;
@@ -53,7 +53,7 @@ function Framed({ panel, frames }) {
   const { gridPos, title, description } = panel;
   return (
     <PanelChrome title={title} description={description} width={wide(gridPos)} height={high(gridPos)}>
-      {(w, h) => <Panel panel={panel} frames={frames} width={w} height={h} theme={theme} range={range} />}
+      {(w, h) => <Panel panel={panel} frames={frames} width={w} height={h} theme={theme} range={range} marks={marks} />}
     </PanelChrome>
   );
 }

@@ -1,5 +1,6 @@
 // One panel, drawn by the component of Grafana's that its type's plugin is made of.
 import { getFieldDisplayValues } from '@grafana/data';
+import { useLayoutEffect } from 'react';
 import { BarGauge, BigValue, TimeSeries } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 
@@ -12,13 +13,36 @@ export function Panel(props) {
     throw new Error(`no component for a panel of type ${props.panel.type}`);
   }
   const empty = props.panel.type !== 'text' && props.frames.every((f) => f.length === 0);
-  return empty ? <div style={{ textAlign: 'center', paddingTop: props.height / 3 }}>No data</div> : <Drawn {...props} />;
+  const none = props.panel.fieldConfig?.defaults.noValue ?? 'No data';
+  return empty ? <div style={{ textAlign: 'center', padding: `${props.height / 3}px 16px` }}>{none}</div> : <Drawn {...props} />;
 }
 
-function Lines({ panel, frames, width, height, range }) {
+function Lines({ panel, frames, width, height, range, marks, theme }) {
   return (
-    <TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone="utc" legend={panel.options.legend} />
+    <TimeSeries frames={frames} width={width} height={height} timeRange={range} timeZone="utc" legend={panel.options.legend}>
+      {(config) => <Marks {...{ config, marks, theme }} />}
+    </TimeSeries>
   );
+}
+
+/** What has happened, as a line from top to bottom each. */
+function Marks({ config, marks, theme }) {
+  useLayoutEffect(() => {
+    config.addHook('draw', ({ ctx, bbox, valToPos }) => {
+      ctx.save();
+      ctx.setLineDash([4, 4]);
+      for (const { time, colour } of marks) {
+        const x = valToPos(time, 'x', true);
+        ctx.strokeStyle = theme.visualization.getColorByName(colour);
+        ctx.beginPath();
+        ctx.moveTo(x, bbox.top);
+        ctx.lineTo(x, bbox.top + bbox.height);
+        ctx.stroke();
+      }
+      ctx.restore();
+    });
+  }, [config]);
+  return null;
 }
 
 function values({ panel, frames, theme }) {
@@ -70,7 +94,7 @@ function Table({ panel, frames, width, height, theme }) {
   return (
     <TableNG
       data={frames[0]} width={width} height={height} cellHeight={panel.options.cellHeight} fieldConfig={panel.fieldConfig}
-      enableVirtualization={false} theme={theme} structureRev={1}
+      enableVirtualization={false} theme={theme} structureRev={1} sortBy={panel.options.sortBy}
     />
   );
 }
