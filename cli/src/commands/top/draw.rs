@@ -158,18 +158,16 @@ fn level(frame: &mut Frame<'_>, app: &App, items: &[Item], state: &mut TableStat
         };
         Cell::new(Text::from(text).alignment(side))
     };
-    let row = |cells: Vec<String>, last: String| {
+    // A last column of no width would still have its gap, and take that from the others.
+    let last = (trend > 0).then_some(trend);
+    let row = |cells: Vec<String>, text: String| {
         let cells = cells.into_iter().zip(&widths).enumerate();
         let cells = cells.map(|(i, (text, &width))| align(i, cut(text, width)));
-        Row::new(cells.chain([Cell::new(last)]))
+        Row::new(cells.chain(last.map(|_| Cell::new(text))))
     };
     let lines = texts.into_iter().zip(items);
     let rows = lines.map(|(cells, item)| row(cells, bars(&item.trend, trend.into())));
-    let all = widths
-        .iter()
-        .copied()
-        .chain([trend])
-        .map(Constraint::Length);
+    let all = widths.iter().copied().chain(last).map(Constraint::Length);
     let table = Table::new(rows, all)
         .header(row(titles, more.to_owned()).style(Style::new().bold()))
         .column_spacing(GAP)

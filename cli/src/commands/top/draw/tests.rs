@@ -57,6 +57,21 @@ fn a_narrow_terminal_keeps_the_columns_that_matter() {
 }
 
 #[test]
+fn titles_are_whole_in_any_width() {
+    let app = app();
+    let all = screen(&app, 112, 8);
+    let all = all.lines().nth(4).expect("the titles");
+    for width in 30..112 {
+        let shown = screen(&app, width, 8);
+        let titles = shown.lines().nth(4).expect("the titles");
+        let whole = titles.trim_end_matches('…').trim_end();
+        let rest = all.strip_prefix(whole);
+        let rest = rest.unwrap_or_else(|| panic!("{width}: {titles}"));
+        assert!(rest.is_empty() || rest.starts_with(' ') && titles.ends_with('…'));
+    }
+}
+
+#[test]
 fn nothing_is_cut_off_without_a_mark() {
     let mut app = app();
     app.press(KeyCode::Enter);
