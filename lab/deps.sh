@@ -15,7 +15,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
 DEMO="bash:bash curl:curl ethtool:ethtool ip:iproute2 nft:nftables nginx:nginx-light"
-TEST="dpkg-shlibdeps:dpkg-dev /lib/systemd/systemd:systemd man:man-db strip:binutils iperf3:iperf3 jq:jq /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
+TEST="dpkg-shlibdeps:dpkg-dev /lib/systemd/systemd:systemd man:man-db strip:binutils iperf3:iperf3 jq:jq /usr/sbin/ipvsadm:ipvsadm keepalived:keepalived openssl:openssl python3:python3 setcap:libcap2-bin setpriv:util-linux tcpdump:tcpdump tmux:tmux wrk:wrk"
 BENCH="haproxy:haproxy"
 DEB="fish:fish lintian:lintian mandoc:mandoc zsh:zsh"
 TRIES=3

@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nft", "nftables"),
     ("nginx", "nginx-light"),
     ("nsenter", "util-linux"),
+    ("openssl", "openssl"),
     ("python3", "python3"),
     ("setcap", "libcap2-bin"),
     ("setpriv", "util-linux"),

@@ -1,10 +1,12 @@
-//! What the documentation tells people to type is what the command line takes.
+//! What the documentation tells people to type is what the command line takes, also where it has placeholders. Commands
+//! without are run as well: `tests/documented.rs`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+#[path = "../../tests/documented/pages.rs"]
+mod pages;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use pages::{Page, Typed};
 
 use super::Cli;
 
@@ -33,40 +35,24 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
     ("ID", "rp_filter"),
 ];
 
-/// The README, and what is in docs/.
-fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let entries = fs::read_dir(root.join("docs")).expect("docs/");
-    let files = entries.map(|entry| entry.expect("an entry").path());
-    let pages = files.filter(|file| file.extension().is_some_and(|e| e == "md"));
-    pages.chain([root.join("README.md")]).collect()
-}
-
-/// The commands of a page that begin with `program`: in code spans, and on lines of their own.
-fn commands(text: &str, program: &str) -> Vec<String> {
-    let spans = text.split('`').skip(1).step_by(2);
-    let lines = text.lines().map(|line| {
-        let line = line
-            .trim_start()
-            .trim_start_matches(['$', '#'])
-            .trim_start();
-        line.split(" #").next().unwrap_or_default()
-    });
-    let starts = |words: &&str| {
-        let rest = words.strip_prefix(program);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
-    };
-    let one = |words: &str| {
-        words
+/// The commands of a page that begin with this program: in its blocks, and in the code spans of its prose.
+fn commands(page: &Page, program: &str) -> Vec<String> {
+    let one = |typed: Typed| {
+        let typed = typed.command;
+        let typed = typed.split(" #").next().unwrap_or_default();
+        typed
             .split("; ")
             .next()
             .unwrap_or_default()
             .trim()
             .to_owned()
     };
-    let single = |words: &&str| !words.contains('\n');
-    let found = spans.filter(single).chain(lines).filter(starts);
-    found.map(one).collect()
+    let found = page.typed().into_iter().chain(page.spans(&[program]));
+    let ours = |command: &String| {
+        let rest = command.strip_prefix(program);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    found.map(one).filter(ours).collect()
 }
 
 /// The words of a command in the notation of manuals: of alternatives the first, what may be left out as if it were
@@ -109,20 +95,15 @@ fn every_command_of_ours_is_taken() {
     ];
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for page in pages() {
-        let text = fs::read_to_string(&page).expect("a page");
-        for command in commands(&text, "uvs") {
-            // What `top` shows begins as it does.
-            if command.contains("   pid ") || command == "uvs" {
-                continue;
-            }
+    for page in pages::pages() {
+        for command in commands(&page, "uvs") {
             let words = words(&command);
             seen += 1;
             match Cli::try_parse_from(&words) {
                 // An option by its name alone.
                 Err(e) if e.kind() == ErrorKind::InvalidValue && ends_in_option(&words) => {}
                 Err(e) if !SHORT.contains(&e.kind()) => {
-                    wrong.push(format!("{}: {command}\n{words:?}\n{e}", page.display()));
+                    wrong.push(format!("{}: {command}\n{words:?}\n{e}", page.name));
                 }
                 _ => {}
             }
@@ -149,15 +130,16 @@ fn whoever_changes_a_server_by_ipvsadm_is_told_its_mode() {
         "--fullnat",
     ];
     let mut seen = 0;
-    for page in pages() {
-        let text = fs::read_to_string(&page).expect("a page");
-        let ours = commands(&text, "uvs ipvsadm").into_iter();
-        for command in ours.chain(commands(&text, "ipvsadm")) {
+    for page in pages::pages() {
+        let ours = commands(&page, "uvs").into_iter();
+        let ours = ours.filter_map(|c| c.strip_prefix("uvs ").map(str::to_owned));
+        let ours = ours.filter(|command| command.starts_with("ipvsadm "));
+        for command in ours.chain(commands(&page, "ipvsadm")) {
             let words: Vec<&str> = command.split(' ').collect();
             let has = |any: &[&str]| any.iter().any(|word| words.contains(word));
             if has(&["-e"]) && has(&["-r"]) {
                 seen += 1;
-                assert!(has(&MODES), "{}: {command}", page.display());
+                assert!(has(&MODES), "{}: {command}", page.name);
             }
         }
     }

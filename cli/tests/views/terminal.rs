@@ -1,5 +1,10 @@
 //! A real terminal on the director, by tmux: keys go in, the screen is read, the size changes.
 
+#![allow(
+    dead_code,
+    reason = "shared by several tests, each of which uses a part"
+)]
+
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
