@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Chunks, Keyed};
@@ -160,7 +161,12 @@ impl<T: Ord + Clone, const N: usize> From<[T; N]> for Set<T> {
 
 impl<T: Serialize> Serialize for Set<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|member| &member.0))
+        // Its length is told before, which some forms need.
+        let mut all = serializer.serialize_seq(Some(self.0.len))?;
+        for member in self.0.iter() {
+            all.serialize_element(&member.0)?;
+        }
+        all.end()
     }
 }
 
