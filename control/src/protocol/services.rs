@@ -1,6 +1,8 @@
 //! Services and their servers: what is counted, as the engine reports it, beside what the daemon alone knows, which
 //! is settings, rates and names.
 
+mod flat;
+
 use serde::{Deserialize, Serialize};
 use uvs_core::counters::Stats;
 use uvs_core::marks::Destination;
@@ -30,6 +32,7 @@ pub struct Traffic {
 
 /// A service with its numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "flat::Service")]
 pub struct ServiceStatus {
     /// The service as asked for; the servers are in `servers`, its own list is empty.
     pub spec: ServiceSpec,
@@ -42,19 +45,18 @@ pub struct ServiceStatus {
     /// The servers, newest first.
     pub servers: Vec<ServerStatus>,
     /// What is marked for it, where it is a service of a firewall mark.
-    #[serde(default)]
     pub matches: Vec<Destination>,
 }
 
 /// A real server with its numbers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "flat::Server")]
 pub struct ServerStatus {
     /// The server as asked for.
     pub spec: ServerSpec,
     /// Whether the address is the director's own (shown as `Local`).
     pub local: bool,
     /// What it is, in a word.
-    #[serde(default)]
     pub state: ServerState,
     /// What is counted of it; `stats` as its service's.
     #[serde(flatten)]
