@@ -1,6 +1,6 @@
 //! Servers behind NAT and FULLNAT that are told of their clients, on real sockets: every connection's server knows the
 //! client's own address and port, through lines that lose, repeat and reorder, and both ends have every byte of the other.
-//! Judges are a receiver written from the protocol's specification, nginx, and haproxy where it is installed, set up by the
+//! Judges are a receiver written from the protocol's specification, nginx, and haproxy and Postfix where they are installed, set up by the
 //! snippets of docs/client-address.md. Needs root, or `make test`.
 //!
 //! `UVS_PROXY_CONNECTIONS=10000 cargo test --release -p uvs --test introduced` makes so many connections (`make proxy-load`).
@@ -22,6 +22,8 @@ mod kept;
 mod lines;
 #[path = "introduced/peers.rs"]
 mod peers;
+#[path = "introduced/smtp.rs"]
+mod smtp;
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

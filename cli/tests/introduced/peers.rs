@@ -1,18 +1,21 @@
-//! nginx and haproxy as docs/client-address.md sets them up, on a real server.
+//! nginx, haproxy and Postfix as docs/client-address.md sets them up, on a real server.
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use uvs_lab::process::{Process, SOON};
-use uvs_lab::{Host, Lab, tools};
+use uvs_lab::process::{self, Process, SOON};
+use uvs_lab::{Host, Lab, rootless, tools};
 
 /// The ports of the page's snippets.
 pub(crate) const NGINX: u16 = 8081;
 pub(crate) const HAPROXY: u16 = 8082;
 pub(crate) const NGINX_STREAM: u16 = 8083;
-/// Where Debian has haproxy, and nginx's module for streams.
+pub(crate) const POSTFIX: u16 = 2525;
+/// Where Debian has haproxy, Postfix's daemons, and nginx's module for streams.
 const HAPROXY_PROGRAM: &str = "/usr/sbin/haproxy";
+const POSTFIX_DAEMONS: &str = "/usr/lib/postfix/sbin";
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// A program that takes connections; ended when dropped.
@@ -23,7 +26,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// What nginx's access log says.
+    /// What its log says of those that came.
     pub(crate) fn access_log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log")
     }
@@ -110,6 +113,53 @@ pub(crate) fn haproxy(lab: &Lab) -> Option<Peer> {
     let command = tools::program(Path::new(HAPROXY_PROGRAM), words);
     let log = lab.dir().join("haproxy.log");
     let process = started(&lab.servers[0].host, command, &log, HAPROXY);
+    Some(Peer { process, log })
+}
+
+/// Postfix with the page's snippet, on the lab's first real server; `None` where it cannot be, which is said.
+pub(crate) fn postfix(lab: &Lab) -> Option<Peer> {
+    let master = Path::new(POSTFIX_DAEMONS).join("master");
+    if !master.exists() || rootless::is_rootless() {
+        println!("Postfix is not installed, or has no users here: it does NOT judge in this run");
+        return None;
+    }
+    // Its daemons are nobody's who may look into the lab.
+    fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).expect("open");
+    let dir = lab.dir().join("postfix");
+    for name in ["conf", "queue", "data"] {
+        fs::create_dir_all(dir.join(name)).expect("made");
+    }
+    let log = dir.join("mail.log");
+    let main = format!(
+        "compatibility_level = 3.6\nqueue_directory = {dir}/queue\ndata_directory = {dir}/data\n\
+         daemon_directory = {POSTFIX_DAEMONS}\nmyhostname = mail.example\nmydestination =\n\
+         inet_interfaces = all\nsmtpd_peername_lookup = no\nsmtpd_client_port_logging = yes\n\
+         maillog_file = {log}\nmaillog_file_prefixes = {dir}\n",
+        dir = dir.display(),
+        log = log.display(),
+    );
+    fs::write(dir.join("conf/main.cf"), main).expect("written");
+    let services = format!(
+        "{}anvil unix - - y - 1 anvil\nproxymap unix - - n - - proxymap\nrewrite unix - - y - - trivial-rewrite\n\
+         postlog unix-dgram n - n - 1 postlogd\n",
+        snippet(lab, "postfix")
+    );
+    fs::write(dir.join("conf/master.cf"), services).expect("written");
+    let conf = dir.join("conf").display().to_string();
+    let data = dir.join("data").display().to_string();
+    // The latter makes the directories of its queue, and gives them to their users.
+    for (program, words) in [
+        ("/bin/chown", ["postfix", &data, ""]),
+        ("/usr/sbin/postfix", ["-c", &conf, "check"]),
+    ] {
+        let words = words.into_iter().filter(|word| !word.is_empty());
+        let done = process::output(tools::program(Path::new(program), words), "", SOON);
+        done.expect("Postfix has what it needs");
+    }
+    let words = ["-c", &conf, "-d"];
+    let command = tools::program(&master, words);
+    let server = &lab.servers[0].host;
+    let process = started(server, command, &dir.join("master.log"), POSTFIX);
     Some(Peer { process, log })
 }
 
