@@ -58,6 +58,8 @@ pub(super) struct Desired {
     nat_servers: Ends,
     /// and the addresses of all of them.
     replier_addrs: Counted<Addr>,
+    /// Services whose connections are logged.
+    logged: Counted<ServiceKey>,
     /// FULLNAT's local addresses.
     locals: Counted<Addr>,
     /// Tunnels' ends: address, port where the kind has one or 0, kind;
@@ -172,6 +174,9 @@ impl Desired {
         }
         for local in &spec.local {
             self.locals.count(way, *local);
+        }
+        if spec.connection_log.is_on() {
+            self.logged.count(way, spec.key);
         }
         let protocols: BTreeSet<Protocol> = to.iter().flat_map(Destination::protocols).collect();
         let passing = |s: &&ServerSpec| s.forwarding.passes_replies();
@@ -295,6 +300,11 @@ impl Desired {
     pub(super) fn is_absent(&self, addr: Addr, fib: &Fib) -> bool {
         let lacks = || self.absent.contains(&addr) && !fib.is_local(addr);
         self.stands_back || !self.absent.is_empty() && lacks()
+    }
+
+    /// Whether some services' connections are logged.
+    pub(super) fn logs(&self) -> bool {
+        !self.logged.is_empty()
     }
 
     /// Whether an address is one of FULLNAT's local ones.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::marks::MarkRule;
+use crate::service::ConnectionLog;
 
 fn service(n: u16) -> ServiceSpec {
     let key = match n % 5 {
@@ -41,6 +42,7 @@ enum Edit {
     Server(usize, u8),
     NoServers(usize),
     Local(usize, u8),
+    Log(usize, bool),
     Mark(u32, u8),
     NoMarks,
     Own(Vec<u8>),
@@ -54,6 +56,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         4 => (any(), 0..24_u8).prop_map(|(at, n)| Edit::Server(at, n)),
         1 => any().prop_map(Edit::NoServers),
         1 => (any(), 0..3_u8).prop_map(|(at, n)| Edit::Local(at, n)),
+        1 => (any(), proptest::bool::ANY).prop_map(|(at, on)| Edit::Log(at, on)),
         2 => (1..40_u32, 0..5_u8).prop_map(|(mark, n)| Edit::Mark(mark, n)),
         1 => Just(Edit::NoMarks),
         1 => vec(0..9_u8, 0..3).prop_map(Edit::Own),
@@ -83,6 +86,13 @@ fn make(edit: Edit, snapshot: &mut Snapshot) {
             let local = Addr::v4([10, 3, 0, n]);
             Arc::make_mut(&mut services[at % count]).local = vec![local];
         }
+        Edit::Log(at, on) if count > 0 => {
+            let log = &mut Arc::make_mut(&mut services[at % count]).connection_log;
+            *log = match on {
+                true => ConnectionLog::Ends,
+                false => ConnectionLog::Off,
+            };
+        }
         Edit::Mark(mark, n) => {
             let to = Destination::host(Protocol::Udp, Addr::v4([10, 4, 0, n]), 53);
             snapshot.marks.retain(|rule| rule.to != to);
@@ -96,7 +106,8 @@ fn make(edit: Edit, snapshot: &mut Snapshot) {
         | Edit::Remove(_)
         | Edit::Server(..)
         | Edit::NoServers(_)
-        | Edit::Local(..) => {}
+        | Edit::Local(..)
+        | Edit::Log(..) => {}
     }
 }
 
@@ -109,6 +120,7 @@ fn assert_same(step_by_step: &Desired, at_once: &Desired) {
             d.nat_servers.clone(),
             d.replier_addrs.clone(),
             d.locals.clone(),
+            d.logged.clone(),
             d.tunnels.clone(),
             d.tunnel_addrs.clone(),
         )

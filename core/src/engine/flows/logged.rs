@@ -79,12 +79,7 @@ impl Logging {
 
 impl Flows {
     /// After services were taken up: whether any is logged.
-    pub(super) fn set_logging(&mut self) {
-        let wanted = self
-            .pool
-            .services
-            .iter()
-            .any(|s| s.spec.connection_log.is_on());
+    pub(super) fn set_logging(&mut self, wanted: bool) {
         if wanted {
             self.logging.get_or_insert_default();
         } else if self.logging.as_ref().is_some_and(|l| l.known == 0) {

@@ -145,7 +145,7 @@ impl Flows {
         };
         change.services(slots, schedulers);
         let touched = change.touched;
-        self.set_logging();
+        self.set_logging(desired.logs());
         self.renew_servers(&touched.servers);
         touched
     }
