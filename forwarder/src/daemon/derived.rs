@@ -132,7 +132,6 @@ impl Derived {
         touched.extend(now.keys());
         for (before, now) in before_them.iter().zip(repliers) {
             let Changes { gone, new } = now.since(before);
-            // What comes in one of the two and goes in the other stays.
             for (way, those) in [(Way::In, new), (Way::Out, gone)] {
                 for replier in those {
                     self.parts.count_replier(way, replier, &ground);
