@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::marks::Destination;
-use uvs_core::shared::{Changes, Counted, Set, Way};
+use uvs_core::shared::{Counted, Set, Way};
 
 use crate::error::HookError;
 use crate::hook::{Hook, lock};
@@ -308,7 +308,7 @@ impl Edit {
     fn between(before: &Rules, now: &Rules) -> Self {
         let mut edit = Self::default();
         for (before, now) in before.to.iter().zip(&now.to) {
-            for (way, (protocol, addr, port)) in changes(before, now) {
+            for (way, (protocol, addr, port)) in now.since(before).ways() {
                 edit.rule(way, *addr, *protocol as u8, *port, rule::TO);
                 edit.flag(way, *addr, address::TO);
             }
@@ -318,11 +318,11 @@ impl Edit {
             (&before.strays, &now.strays, rule::STRAY),
         ];
         for (before, now, kind) in servers {
-            for (way, (addr, protocol, port)) in changes(before, now) {
+            for (way, (addr, protocol, port)) in now.since(before).ways() {
                 edit.from(way, *addr, *protocol, *port, kind);
             }
         }
-        for (way, end) in changes(&before.tunnels, &now.tunnels) {
+        for (way, end) in now.tunnels.since(&before.tunnels).ways() {
             edit.rule(way, end.addr, end.protocol, end.port, rule::TUNNEL);
         }
         let flagged = [
@@ -332,17 +332,17 @@ impl Edit {
             (&before.fullnat.local, &now.fullnat.local, address::FULLNAT),
         ];
         for (before, now, what) in flagged {
-            for (way, addr) in changes(before, now) {
+            for (way, addr) in now.since(before).ways() {
                 edit.flag(way, *addr, what);
             }
         }
         for (before, now) in before.servers.iter().zip(&now.servers) {
-            for (way, (addr, ..)) in changes(before, now) {
+            for (way, (addr, ..)) in now.since(before).ways() {
                 edit.flag(way, *addr, address::SERVER);
             }
         }
         for (before, now) in before.wide.iter().zip(&now.wide) {
-            for (way, to) in changes(before, now).filter(|(_, to)| to.is_host()) {
+            for (way, to) in now.since(before).ways().filter(|(_, to)| to.is_host()) {
                 edit.flag(way, to.addr, address::RANGES);
             }
         }
@@ -388,16 +388,6 @@ impl Edit {
     fn flag(&mut self, way: Way, addr: Addr, what: u64) {
         self.addresses.push((way, words(addr), what));
     }
-}
-
-/// What has come and what has gone.
-fn changes<'a, T: Ord + Clone>(
-    before: &'a Set<T>,
-    now: &'a Set<T>,
-) -> impl Iterator<Item = (Way, &'a T)> {
-    let Changes { gone, new } = now.since(before);
-    let new = new.into_iter().map(|member| (Way::In, member));
-    new.chain(gone.into_iter().map(|member| (Way::Out, member)))
 }
 
 /// The prefixes of all that is wide, with their ranges.

@@ -16,7 +16,7 @@ use uvs_core::flow::{Addr, Family, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::services::Services;
-use uvs_core::shared::{Changes, Counted, Set, Tally, Way};
+use uvs_core::shared::{Counted, Set, Tally, Way};
 use uvs_core::wire::protocol;
 
 use super::derive::Replier;
@@ -99,14 +99,14 @@ struct Parts {
 /// The addresses whose packets a socket lets in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Admitted {
-    to: [Set<Addr>; 2],
-    networks: Set<Destination>,
-    from: Set<Addr>,
-    owned: Set<Addr>,
-    icmp_errors: bool,
-    icmp_errors_ipv6: bool,
-    icmp_to: Vec<Addr>,
-    without_mark: Option<u32>,
+    pub(super) to: [Set<Addr>; 2],
+    pub(super) networks: Set<Destination>,
+    pub(super) from: Set<Addr>,
+    pub(super) owned: Set<Addr>,
+    pub(super) icmp_errors: bool,
+    pub(super) icmp_errors_ipv6: bool,
+    pub(super) icmp_to: Vec<Addr>,
+    pub(super) without_mark: Option<u32>,
 }
 
 impl Derived {
@@ -131,13 +131,10 @@ impl Derived {
         let gone = touched.clone();
         touched.extend(now.keys());
         for (before, now) in before_them.iter().zip(repliers) {
-            let Changes { gone, new } = now.since(before);
-            for (way, those) in [(Way::In, new), (Way::Out, gone)] {
-                for replier in those {
-                    self.parts.count_replier(way, replier, &ground);
-                    if replier.is_nat() && self.nat.count(way, replier.service) {
-                        touched.insert(replier.service);
-                    }
+            for (way, replier) in now.since(before).ways() {
+                self.parts.count_replier(way, replier, &ground);
+                if replier.is_nat() && self.nat.count(way, replier.service) {
+                    touched.insert(replier.service);
                 }
             }
         }

@@ -179,6 +179,7 @@ impl Followed {
 mod tests {
     use uvs_core::flow::Protocol;
     use uvs_core::service::{Persistence, ServerSpec};
+    use uvs_core::shared::Set;
 
     use super::*;
 
@@ -240,5 +241,27 @@ mod tests {
         assert!(!other(
             |f| f.services = f.services.iter().skip(1).cloned().collect()
         ));
+    }
+
+    #[test]
+    fn a_filter_for_the_same_addresses_is_the_same_program() {
+        let of = |addrs: &mut dyn Iterator<Item = [u8; 4]>| Admitted {
+            to: [addrs.map(Addr::v4).collect(), Set::new()],
+            ..Admitted::default()
+        };
+        let mut compiled = Compiled::default();
+        let mut program = |addrs: &mut dyn Iterator<Item = [u8; 4]>| {
+            compiled.compile(of(addrs));
+            compiled.last()
+        };
+        let [a, b, c] = [1, 2, 3].map(|last| [10, 0, 0, last]);
+        let one = program(&mut [a, b].into_iter());
+        let same = program(&mut [b, a, b].into_iter());
+        assert!(Arc::ptr_eq(&one, &same));
+        assert!(!Arc::ptr_eq(&one, &program(&mut [c].into_iter())));
+        // One that asks for no address does for any that are too many.
+        let many = |count: u16| (0..count).map(|n| [10, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        let all = program(&mut many(5000));
+        assert!(!all.is_exact() && Arc::ptr_eq(&all, &program(&mut many(5001))));
     }
 }

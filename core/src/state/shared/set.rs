@@ -5,7 +5,7 @@ use std::fmt;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Chunks, Keyed};
+use super::{Chunks, Keyed, Way};
 
 /// A set in order, of which a copy, a change and a comparison cost what was changed.
 pub struct Set<T>(Chunks<Member<T>>);
@@ -32,6 +32,15 @@ pub struct Changes<'a, T> {
     pub gone: Vec<&'a T>,
     /// What only the set after it has.
     pub new: Vec<&'a T>,
+}
+
+impl<'a, T> Changes<'a, T> {
+    /// All, what has come before what has gone: as they are counted in and out.
+    pub fn ways(self) -> impl Iterator<Item = (Way, &'a T)> {
+        let come = self.new.into_iter().map(|member| (Way::In, member));
+        let gone = self.gone.into_iter().map(|member| (Way::Out, member));
+        come.chain(gone)
+    }
 }
 
 impl<T: Ord + Clone> Set<T> {
