@@ -92,8 +92,8 @@ MODEL_SKIPS := conversations_make_no_difference a_flood_of_a_million_half_open_c
 test-hook: ## what forwards, again without the hook, and with one that only tells frames apart; the daemons' part needs root
 	for mode in $(MODEL_MODES); do \
 		echo "== the model, UVS_HOOK=$$mode"; \
-		UVS_HOOK=$$mode $(RUNNER) cargo test -p uvs-modes -p uvs-schedulers -p uvs-ipvsadm --tests -- $(MODEL_SKIPS:%=--skip %) || exit; \
-		UVS_HOOK=$$mode $(RUNNER) cargo test -p uvs-forwarder --lib golden:: || exit; \
+		UVS_HOOK=$$mode lab/built.sh modes schedulers ipvsadm -- $(MODEL_SKIPS:%=--skip %) || exit; \
+		UVS_HOOK=$$mode lab/built.sh forwarder:lib -- golden:: || exit; \
 	done
 	@$(if $(HOOK_MODES),,echo "test-hook: without root there is no hook, and all tests of daemons ran without it: nothing more to run")
 	for mode in $(HOOK_MODES); do \
