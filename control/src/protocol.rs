@@ -34,7 +34,7 @@ pub use live::{
     keep_latest,
 };
 pub use plugins::{PluginReloaded, PluginStatus, Plugins};
-pub use question::{Answer, Answers, Encoded, Listing, Lists, Question, Right, whole};
+pub use question::{Answer, Answers, Encoded, Listing, Lists, Parts, Question, Right, all, whole};
 pub use reload::{Applied, ReloadRequest, Running, ToldChange, ToldChanges};
 use serde::{Deserialize, Serialize};
 pub use services::{ServerState, ServerStatus, ServiceStatus, Services, TABLE_SIZE, Traffic};

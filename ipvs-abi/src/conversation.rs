@@ -2,7 +2,7 @@
 //! answered is kept as the program sent it, so that its answers take memory one at a time, however many it asks
 //! for at once.
 
-use uvs_control::protocol::ask;
+use uvs_control::protocol::{all, ask};
 use uvs_ipvs_carried::{Part, Question};
 
 use crate::director::Director;
@@ -114,7 +114,7 @@ impl Conversation {
 /// A file that is made at once.
 fn file(place: u32, director: &mut impl Director) -> Result<Vec<u8>, Errno> {
     let text = match place {
-        0 => files::ip_vs(&director.answer(ask::ListServices(None))?),
+        0 => files::ip_vs(&all(&ask::ListServices(None), director)?),
         2 => {
             let all = director.answer(ask::Traffic)?;
             files::ip_vs_stats(&all.stats, &all.rates)

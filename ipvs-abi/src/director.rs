@@ -3,7 +3,7 @@
 use std::fmt;
 
 use uvs_control::protocol::{
-    Answers, Change, Lists, Refusal, ServiceStatus, SyncRequest, SyncRole, ask,
+    Answers, Change, Lists, Refusal, ServiceStatus, SyncRequest, SyncRole, all, ask,
 };
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
 
@@ -13,7 +13,7 @@ use crate::errno::Errno;
 pub trait Director:
     Answers<Change>
     + Answers<ask::Zero>
-    + Answers<ask::ListServices>
+    + Lists<ask::ListServices>
     + Answers<ask::GetTimeouts>
     + Answers<ask::StartSync>
     + Answers<ask::StopSync>
@@ -26,7 +26,7 @@ pub trait Director:
 impl<D> Director for D where
     D: Answers<Change>
         + Answers<ask::Zero>
-        + Answers<ask::ListServices>
+        + Lists<ask::ListServices>
         + Answers<ask::GetTimeouts>
         + Answers<ask::StartSync>
         + Answers<ask::StopSync>
@@ -112,7 +112,7 @@ fn edit_server(
 
 /// A service as it is.
 pub(crate) fn one(key: ServiceKey, director: &mut impl Director) -> Result<ServiceStatus, Refusal> {
-    let listed = director.answer(ask::ListServices(Some(key)))?.services;
+    let listed = all(&ask::ListServices(Some(key)), director)?.services;
     let mut all = listed.into_iter();
     all.find(|status| status.spec.key == key)
         .ok_or_else(|| Refusal {

@@ -1,7 +1,7 @@
 //! A program's conversation over generic netlink: its requests in, the kernel's answers out
 //! (`ip_vs_genl_set_cmd`, `ip_vs_genl_get_cmd` of net/netfilter/ipvs/ip_vs_ctl.c).
 
-use uvs_control::protocol::{Change, ServiceStatus, SyncStatus, TABLE_SIZE, ask};
+use uvs_control::protocol::{Change, ServiceStatus, SyncStatus, TABLE_SIZE, all, ask};
 use uvs_core::service::ServiceKey;
 use uvs_core::snapshot::Timeouts;
 
@@ -97,7 +97,7 @@ fn carry_out_request(
     let received = Received::parse(attributes)?;
     match command {
         command::GET_SERVICE if request.is_dump() => {
-            let all = director.answer(ask::ListServices(None))?.services;
+            let all = all(&ask::ListServices(None), director)?.services;
             Ok(request.dump(all.iter().map(service_entry)))
         }
         command::GET_DEST => dump_servers(request, &received, director),

@@ -1,7 +1,7 @@
 //! IPVS's socket options: fixed structures, IPv4 only (`do_ip_vs_set_ctl`, `do_ip_vs_get_ctl` of
 //! net/netfilter/ipvs/ip_vs_ctl.c; linux/ip_vs.h). Numbers are the host's, addresses and ports network byte order.
 
-use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, TABLE_SIZE, ask};
+use uvs_control::protocol::{Change, ServerStatus, ServiceStatus, TABLE_SIZE, all, ask};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::scheduler::{FLAG_1, FLAG_2, FLAG_3};
 use uvs_core::service::{Persistence, ServerSpec, ServiceKey, ServiceSpec};
@@ -131,12 +131,12 @@ pub fn get(
             text.into_bytes()
         }
         get::INFO => {
-            let all = director.answer(ask::ListServices(None))?;
+            let all = all(&ask::ListServices(None), director)?;
             let made = Writer::new().u32(IPVS_VERSION).u32(all.table_size);
             made.u32(count(&ipv4(all.services))).done()
         }
         get::SERVICES => {
-            let mut all = ipv4(director.answer(ask::ListServices(None))?.services);
+            let mut all = ipv4(all(&ask::ListServices(None), director)?.services);
             // The program says how many it has room for.
             all.truncate(from.u32() as usize);
             let head = Writer::new().u32(count(&all)).u32(0);

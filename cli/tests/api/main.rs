@@ -9,6 +9,7 @@ mod schema;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
@@ -29,7 +30,16 @@ impl Talker {
 
     /// Sends a line and returns the replies to it.
     fn say(&mut self, line: &str) -> Vec<Value> {
+        self.send(line);
+        self.replies()
+    }
+
+    fn send(&mut self, line: &str) {
         writeln!(self.0.get_mut(), "{line}").expect("sent");
+    }
+
+    /// What it is answered, all parts.
+    fn replies(&mut self) -> Vec<Value> {
         let mut replies = Vec::new();
         loop {
             let mut reply = String::new();
@@ -190,6 +200,64 @@ fn real_answers_are_as_the_schema_says() {
         json!([]),
         "nothing half made"
     );
+    daemon.stop().expect("it ends well");
+}
+
+/// Also where services go and come while it is told.
+#[test]
+fn a_long_list_of_services_comes_in_parts() {
+    const SERVICES: u64 = 1200;
+    let (lab, _shell) = lab(Mode::Dr, Options::default());
+    let daemon = lab.start_daemon(uvs()).expect("uvs runs");
+    let (schema, mut talker) = (Schema::read(), Talker::new(&daemon));
+    let key =
+        |port: u64| json!({"address": {"protocol": "tcp", "addr": "192.168.0.38", "port": port}});
+    let add = |ports: Range<u64>| {
+        let add = |port| json!({"add_service": {"key": key(port), "scheduler": "rr"}});
+        json!({"transaction": ports.map(add).collect::<Vec<_>>()})
+    };
+    for from in (0..SERVICES).step_by(100) {
+        talker.ask(&schema, add(from + 1..from + 101));
+    }
+    let list = json!({"version": 1, "id": 9, "command": {"list_services": null}}).to_string();
+    let listed = |replies: &[Value]| -> Vec<u64> {
+        let part = |reply: &Value| {
+            let fits = schema.check("reply", reply);
+            fits.unwrap_or_else(|why| panic!("{why}: {reply}"));
+            let services = reply["result"]["Ok"]["services"]["services"].clone();
+            let port = |s: &Value| s["spec"]["key"]["address"]["port"].as_u64();
+            let services = services.as_array().expect("services").iter();
+            services
+                .map(|s| port(s).expect("a port"))
+                .collect::<Vec<_>>()
+        };
+        replies.iter().flat_map(part).collect()
+    };
+    let replies = talker.say(&list);
+    assert_eq!(replies.len(), 3);
+    assert!(
+        listed(&replies).into_iter().eq(1..=SERVICES),
+        "each once, oldest first"
+    );
+    // What the daemon has told of stays told, and what stays is told of, whatever comes and goes in between.
+    let mut other = Talker::new(&daemon);
+    for round in 0..20 {
+        talker.send(&list);
+        let gone = SERVICES / 2 + round;
+        other.ask(&schema, json!({"delete_service": key(gone)}));
+        other.ask(&schema, add(SERVICES + round + 1..SERVICES + round + 2));
+        let ports = listed(&talker.replies());
+        assert!(
+            ports.is_sorted_by(|one, next| one < next),
+            "each once, oldest first"
+        );
+        let stays = |port: &u64| !(SERVICES / 2..=gone).contains(port);
+        let missing: Vec<_> = (1..=SERVICES)
+            .filter(stays)
+            .filter(|port| !ports.contains(port))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
     daemon.stop().expect("it ends well");
 }
 

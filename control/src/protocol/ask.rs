@@ -9,8 +9,8 @@ use uvs_core::snapshot::Timeouts;
 
 use super::question::Right::{Read, Write};
 use super::question::{
-    Answer, Answers, Encoded, Listing, Lists, Question, Right, answered, part, question, questions,
-    whole,
+    Answer, Answers, Encoded, Listing, Lists, Parts, Question, Right, answered, part, question,
+    questions, whole,
 };
 use super::{
     AccessPage, Applied, Change, Command, Find, Found, Killed, NeighbourStatus, PluginReloaded,
@@ -29,8 +29,6 @@ questions! {
         Transaction(changes: Vec<Change>), Write;
         /// To zero the counters that ipvsadm shows, of one service or of all.
         Zero(service: Option<ServiceKey>), Write;
-        /// One service or all, with their counters.
-        ListServices(service: Option<ServiceKey>) -> services: Services, Read;
         /// The rules that mark packets, oldest first.
         ListMarks -> marks: Vec<MarkRule>, Read;
         /// The deny and allow lists, from the entry of this number on.
@@ -97,6 +95,8 @@ questions! {
         Settings -> settings: Vec<Setting>, Read;
     }
     in parts {
+        /// One service or all in the order in which they were added, with their counters.
+        ListServices(service: Option<ServiceKey>) -> services: Services, Read;
         /// All connections, in table order.
         ListConnections -> connections: Vec<ConnReport>, Read;
     }

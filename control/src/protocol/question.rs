@@ -35,8 +35,20 @@ pub trait Question: Into<Command> {
     }
 }
 
+/// An answer that may come in parts.
+pub trait Parts {
+    /// Adds the next part to those before it.
+    fn append(&mut self, part: Self);
+}
+
+impl<T> Parts for Vec<T> {
+    fn append(&mut self, mut part: Self) {
+        Self::append(self, &mut part);
+    }
+}
+
 /// A question whose answer may be too long for one reply.
-pub trait Listing: Question {
+pub trait Listing: Question<Answer: Parts> {
     /// What brings the part from this cursor on.
     fn rest(self, from: u64) -> Rest;
 }
@@ -58,6 +70,20 @@ pub trait Lists<Q: Listing> {
     /// # Errors
     /// Why there is none.
     fn part(&mut self, question: &Q, from: u64) -> Result<(Q::Answer, Option<u64>), Refusal>;
+}
+
+/// Has a listing answered whole.
+///
+/// # Errors
+/// Why there is none.
+pub fn all<Q: Listing>(question: &Q, by: &mut impl Lists<Q>) -> Result<Q::Answer, Refusal> {
+    let (mut all, mut next) = by.part(question, 0)?;
+    while let Some(from) = next {
+        let part;
+        (part, next) = by.part(question, from)?;
+        all.append(part);
+    }
+    Ok(all)
 }
 
 /// What goes out for a command.
@@ -111,7 +137,7 @@ macro_rules! questions {
         )* }
         in parts { $(
             $(#[$list_doc:meta])*
-            $L:ident $(($list_asked:ident: $list_of:ty))? -> $list_word:ident: Vec<$item:ty>, $list_right:expr;
+            $L:ident $(($list_asked:ident: $list_of:ty))? -> $list_word:ident: $list:ty, $list_right:expr;
         )* }
     ) => {
         /// What a daemon can be asked, and asked to do, beside changes of its table.
@@ -167,9 +193,9 @@ macro_rules! questions {
         )*
         $(
             question! { $(#[$list_doc])* $L $(($list_asked: $list_of))? }
-            answered! { $L -> $list_word: Vec<$item>, with {
-                fn append(all: &mut Vec<$item>, mut part: Vec<$item>) -> serde_json::Result<()> {
-                    all.append(&mut part);
+            answered! { $L -> $list_word: $list, with {
+                fn append(all: &mut $list, part: $list) -> serde_json::Result<()> {
+                    Parts::append(all, part);
                     Ok(())
                 }
             } }

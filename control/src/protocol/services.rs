@@ -9,6 +9,8 @@ use uvs_core::marks::Destination;
 use uvs_core::numbers::{ServerNumbers, ServiceNumbers};
 use uvs_core::service::{ServerSpec, ServiceSpec};
 
+use super::question::Parts;
+
 /// Slots of IPVS's connection table by default: the `size=` that `ipvsadm -L` prints.
 pub const TABLE_SIZE: u32 = 4096;
 
@@ -17,8 +19,14 @@ pub const TABLE_SIZE: u32 = 4096;
 pub struct Services {
     /// Slots of the connection table (the `size=` of ipvsadm's first line).
     pub table_size: u32,
-    /// The services, in no particular order.
+    /// The services.
     pub services: Vec<ServiceStatus>,
+}
+
+impl Parts for Services {
+    fn append(&mut self, part: Self) {
+        self.services.extend(part.services);
+    }
 }
 
 /// Traffic of all services.

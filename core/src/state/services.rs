@@ -11,6 +11,18 @@ use crate::shared::{Chunks, Keyed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Serial(u64);
 
+impl Serial {
+    /// The one of this number; 0 is before all.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number, from 1 on.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     serial: Serial,
@@ -62,6 +74,13 @@ impl Services {
     /// All, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ServiceSpec>> + Clone {
         self.entries.iter().map(|entry| &entry.spec)
+    }
+
+    /// From this serial on, oldest first, each with its own.
+    pub fn iter_from(&self, serial: Serial) -> impl Iterator<Item = (Serial, &Arc<ServiceSpec>)> {
+        let (Ok(place) | Err(place)) = self.entries.place(&serial);
+        let rest = self.entries.iter_from(place);
+        rest.map(|entry| (entry.serial, &entry.spec))
     }
 
     /// All, oldest first, to be changed: none is shared with copies from then on.
@@ -262,6 +281,11 @@ mod tests {
             };
             prop_assert_eq!(&list, &of(&model));
             prop_assert_eq!(&before.0, &of(&before.1));
+            for from in [0, cut as u64 / 2, 400].map(Serial::from_number) {
+                let rest = list.iter_from(from).map(|(serial, spec)| (serial, Arc::clone(spec)));
+                let wanted = model.iter().filter(|(serial, _)| *serial >= from).cloned();
+                prop_assert_eq!(rest.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+            }
             let difference = list.since(&before.0);
             let only = |of: &[(Serial, Arc<ServiceSpec>)], without: &[(Serial, Arc<ServiceSpec>)]| {
                 let only = of.iter().filter(|one| !without.contains(one));

@@ -70,6 +70,13 @@ impl<E> Chunks<E> {
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &E> + Clone {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
+
+    /// From a place on.
+    pub(crate) fn iter_from(&self, (chunk, at): Place) -> impl Iterator<Item = &E> {
+        let mut rest = self.chunks.iter().skip(chunk);
+        let first = rest.next().map_or(&[][..], |chunk| &chunk[at..]);
+        first.iter().chain(rest.flat_map(|chunk| chunk.iter()))
+    }
 }
 
 impl<E: Keyed + Clone> Chunks<E> {

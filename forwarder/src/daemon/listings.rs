@@ -5,39 +5,46 @@ use std::sync::Arc;
 use uvs_control::protocol::{
     AccessPage, Answers, Lists, Refusal, Services, TABLE_SIZE, Traffic, ask,
 };
-use uvs_core::engine::{ConnReport, ServiceReport};
+use uvs_core::engine::ConnReport;
 use uvs_core::marks::MarkRule;
 use uvs_core::service::ServiceSpec;
+use uvs_core::services::Serial;
 use uvs_core::snapshot::Timeouts;
 
 use super::{Daemon, failed, status};
 use crate::workers::Cursor;
 
+/// Services in one part of a listing: while a client reads one, the next is made.
+const SERVICE_PAGE: usize = 500;
 /// Entries of the deny and allow lists in one answer.
 const ACCESS_PAGE: u32 = 10_000;
 
-impl Answers<ask::ListServices> for Daemon {
-    fn answer(&mut self, ask::ListServices(key): ask::ListServices) -> Result<Services, Refusal> {
-        let fib = self.mirror.fib();
-        let marks = self.table.marks();
-        let listed = |s: &Arc<ServiceSpec>, counted: Option<&ServiceReport>| {
-            status::listed(s, marks, counted, &self.rates, &fib)
+impl Lists<ask::ListServices> for Daemon {
+    fn part(
+        &mut self,
+        ask::ListServices(key): &ask::ListServices,
+        from: u64,
+    ) -> Result<(Services, Option<u64>), Refusal> {
+        let (wanted, next) = match key {
+            Some(key) => (vec![self.table.find(key)?], None),
+            None => {
+                let mut rest = self.table.services().iter_from(Serial::from_number(from));
+                let page = rest.by_ref().take(SERVICE_PAGE).map(|(_, s)| s).collect();
+                (page, rest.next().map(|(serial, _)| serial.number()))
+            }
         };
-        let services = if let Some(key) = key {
-            let service = self.table.find(&key)?;
-            let counted = self.workers.service(key).map_err(failed)?;
-            vec![listed(service, counted.as_ref())]
-        } else {
-            let report = self.counted()?.all.services;
-            let counted = report.by_key();
-            let all = self.table.services().iter();
-            all.map(|s| listed(s, counted.get(&s.key).copied()))
-                .collect()
+        let keys: Vec<_> = wanted.iter().map(|s| s.key).collect();
+        let report = self.workers.services(&keys).map_err(failed)?;
+        let counted = report.by_key();
+        let (marks, fib) = (self.table.marks(), self.mirror.fib());
+        let listed = |s: &Arc<ServiceSpec>| {
+            status::listed(s, marks, counted.get(&s.key).copied(), &self.rates, &fib)
         };
-        Ok(Services {
+        let services = Services {
             table_size: TABLE_SIZE,
-            services,
-        })
+            services: wanted.into_iter().map(listed).collect(),
+        };
+        Ok((services, next))
     }
 }
 

@@ -58,8 +58,9 @@ impl Worker {
                 Ok(Ask::Services(from, to)) => {
                     let _ = to.send(self.engine.report_services(now, from, SERVICE_PAGE));
                 }
-                Ok(Ask::Service(key, to)) => {
-                    let _ = to.send(self.engine.report_service(now, &key));
+                Ok(Ask::ServicesOf(keys, to)) => {
+                    let of = |key| self.engine.report_service(now, key);
+                    let _ = to.send(keys.iter().filter_map(of).collect());
                 }
                 Ok(Ask::Connections(from, to)) => {
                     let _ = to.send(self.engine.report_connections(now, from, PAGE));

@@ -87,8 +87,8 @@ pub(crate) enum Ask {
     Report(Sender<WorkerStatus>),
     /// Copy those of a page of services, from this slot on.
     Services(u32, Sender<ServicePage>),
-    /// Copy those of one service, where it is there.
-    Service(ServiceKey, Sender<Option<ServiceReport>>),
+    /// Copy those of these services, where they are there.
+    ServicesOf(Vec<ServiceKey>, Sender<Vec<ServiceReport>>),
     /// How many connections each of these servers has, removed or not.
     ConnectionsOf(Vec<(ServiceKey, Endpoint)>, Sender<Vec<u32>>),
     /// Copy a page of connections, from this place on.

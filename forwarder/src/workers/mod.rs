@@ -15,7 +15,7 @@ use std::time::{Duration, Instant as Wall};
 
 use uvs_control::trace::{LiveRequest, LiveState};
 use uvs_core::crew::{Fan, Steering};
-use uvs_core::engine::{ConnReport, Engine, Event, Killed, Report, ServiceReport};
+use uvs_core::engine::{ConnReport, Engine, Event, Killed, Report};
 use uvs_core::fib::Fib;
 use uvs_core::flow::{Addr, Endpoint};
 use uvs_core::narrow;
@@ -194,16 +194,18 @@ impl Workers {
         Ok(Counted::of(all))
     }
 
-    /// Copies what is counted of one service; `None` where it is not there.
-    pub(crate) fn service(&self, key: ServiceKey) -> Result<Option<ServiceReport>, NoAnswer> {
-        let mut all = Report::default();
-        for part in self.ask_all(|to| Ask::Service(key, to))? {
-            all += &Report {
-                services: part.into_iter().collect(),
-                ..Report::default()
-            };
-        }
-        Ok(all.services.pop())
+    /// Copies what is counted of these services, those that are there, in no order.
+    pub(crate) fn services(&self, keys: &[ServiceKey]) -> Result<Report, NoAnswer> {
+        let parts = self.ask_all(|to| Ask::ServicesOf(keys.to_vec(), to))?;
+        let parts = parts.into_iter().map(|services| Report {
+            services,
+            ..Report::default()
+        });
+        let sum = parts.reduce(|mut all, part| {
+            all += &part;
+            all
+        });
+        Ok(sum.unwrap_or_default())
     }
 
     /// How many connections each of these servers has, removed or not.

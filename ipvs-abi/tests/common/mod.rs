@@ -53,17 +53,30 @@ impl Answers<ask::Zero> for Memory {
     }
 }
 
-impl Answers<ask::ListServices> for Memory {
-    fn answer(&mut self, ask::ListServices(key): ask::ListServices) -> Result<Services, Refusal> {
+impl Lists<ask::ListServices> for Memory {
+    /// One service in each part.
+    fn part(
+        &mut self,
+        ask::ListServices(key): &ask::ListServices,
+        from: u64,
+    ) -> Result<(Services, Option<u64>), Refusal> {
         if let Some(key) = key {
-            self.table.find(&key)?;
+            self.table.find(key)?;
         }
+        let from = usize::try_from(from).expect("small");
         let wanted = self.table.services().iter();
-        let wanted = wanted.filter(|s| key.is_none_or(|key| s.key == key));
-        Ok(Services {
+        let mut wanted = wanted.filter(|s| key.is_none_or(|key| s.key == key));
+        let services = Services {
             table_size: 4096,
-            services: wanted.map(|spec| status(spec)).collect(),
-        })
+            services: wanted
+                .by_ref()
+                .skip(from)
+                .take(1)
+                .map(|spec| status(spec))
+                .collect(),
+        };
+        let more = wanted.next().is_some();
+        Ok((services, more.then_some(from as u64 + 1)))
     }
 }
 
