@@ -296,7 +296,7 @@ impl Desired {
 
     /// Whether an address is a VIP that the director does not have, or leaves to the host while it is a backup
     /// (backup_only). One that has come since is there from when `fib` knows it, whatever the snapshot says.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_absent(&self, addr: Addr, fib: &Fib) -> bool {
         let lacks = || self.absent.contains(&addr) && !fib.is_local(addr);
         self.stands_back || !self.absent.is_empty() && lacks()

@@ -66,6 +66,7 @@ pub(super) enum Made {
 }
 
 impl Leg {
+    #[inline(always)]
     pub(super) fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
         match &self.edits {
             None => self.change(frame, packet),
@@ -80,6 +81,7 @@ impl Leg {
         }
     }
 
+    #[inline(always)]
     fn change(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
         match self.by {
             By::Mode(mode) if self.forward => mode.rewrite.forward(frame, packet, &self.path),
@@ -284,7 +286,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Sends a packet that has been rewritten.
-    #[inline]
+    #[inline(always)]
     fn send_one(&mut self, t: &mut Transit<'_, '_>, leg: &Leg, exit: &Exit<'_>) -> Verdict {
         exit.address(t.frame);
         if t.frame.offload.gso != Gso::None || t.frame.len() - ethernet::LEN <= exit.sizes.whole {

@@ -173,7 +173,7 @@ impl Flows {
     }
 
     /// The server of a connection or template.
-    #[inline]
+    #[inline(always)]
     pub(super) fn server_of(&self, c: &Conn) -> &Server {
         self.pool.servers.get(c.backend)
     }
@@ -190,7 +190,7 @@ impl Flows {
 
     /// Counts a packet at its connection, where that is logged, and at its server and service: from the server
     /// (`out`) or the client.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count_packet(&mut self, id: ConnId, out: bool, bytes: u64) {
         self.log_packet(id, out, bytes);
         let place = self.conns.get(id).backend;

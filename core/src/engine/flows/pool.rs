@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// Counts a packet at its server and service: from the server (`out`) or the client.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count_packet(&mut self, place: u32, out: bool, bytes: u64) {
         let server = self.servers.get_mut(place);
         server.numbers.stats.count(out, bytes);
