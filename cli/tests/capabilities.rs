@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use stand::{eventually, lab, run, uvs};
-use uvs_lab::{Lab, Mode, Options};
+use uvs_lab::{Lab, Mode, Options, install};
 
 /// Debian's `nobody`.
 const NOBODY: &str = "--reuid 65534 --regid 65534 --clear-groups";
@@ -105,16 +105,14 @@ fn wrapper(lab: &Lab, start: &str) -> PathBuf {
     let text = format!(
         "#!/bin/sh\nexec unshare -m sh -c 'mount --bind /dev/null \"$(command -v nft)\" && {start}' sh \"$@\"\n"
     );
-    fs::write(&script, text).expect("written");
-    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("permitted");
+    install::script(&script, &text).expect("written");
     script
 }
 
 /// A copy of the program where everybody may run it; the checkout may lie elsewhere.
 fn copy(program: &Path, dir: &Path) -> PathBuf {
     let copy = dir.join("uvs-copy");
-    fs::copy(program, &copy).expect("copied");
-    fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("everybody may run it");
+    install::program(program, &copy).expect("copied");
     copy
 }
 

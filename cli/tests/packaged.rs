@@ -4,13 +4,12 @@
 #[path = "support/stand.rs"]
 mod stand;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use stand::{ask, fill, lab, shares, uvs};
-use uvs_lab::{Daemon, Mode, Options};
+use uvs_lab::{Daemon, Mode, Options, install};
 
 const CONTAINERFILE: &str = include_str!("../../packaging/container/Containerfile");
 const MANIFEST: &str = include_str!("../../packaging/kubernetes/daemonset.yaml");
@@ -70,8 +69,7 @@ fn wrapped(dir: &Path, program: &Path) -> PathBuf {
         dir = dir.display(),
         entry = entry_point(),
     );
-    fs::write(&script, text).expect("written");
-    fs::set_permissions(&script, Permissions::from_mode(0o755)).expect("permitted");
+    install::script(&script, &text).expect("written");
     script
 }
 

@@ -2,7 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
+
+use uvs_lab::install;
 
 /// Debian's `nobody`.
 const NOBODY: &str = "65534";
@@ -25,10 +28,9 @@ fn demo(dir: &tempfile::TempDir) -> Output {
     let mut command = if rustix::process::geteuid().is_root() {
         // A checkout may lie where nobody else can look.
         let program = dir.path().join("uvs");
-        fs::copy(uvs, &program).expect("copied");
-        for path in [dir.path(), &program] {
-            fs::set_permissions(path, Permissions::from_mode(0o755)).expect("everybody may run it");
-        }
+        install::program(Path::new(uvs), &program).expect("copied");
+        let for_all = Permissions::from_mode(0o755);
+        fs::set_permissions(dir.path(), for_all).expect("everybody may run it");
         let mut command = Command::new("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
         command.arg(program);

@@ -18,11 +18,9 @@ mod load;
 #[path = "upgrade/systemd.rs"]
 mod systemd;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use uvs_lab::{Daemon, Lab};
+use uvs_lab::{Daemon, Lab, install};
 
 use stand::{fill, uvs};
 
@@ -36,8 +34,7 @@ fn serving<'lab>(lab: &'lab Lab, words: &str) -> Daemon<'lab> {
 /// A program that takes no part, as a script.
 fn script(lab: &Lab, text: &str) -> PathBuf {
     let path = lab.dir().join("other-uvs");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("executable");
+    install::script(&path, &format!("#!/bin/sh\n{text}\n")).expect("written");
     path
 }
 

@@ -15,6 +15,7 @@ mod error;
 pub mod frames;
 mod host;
 mod http;
+pub mod install;
 pub mod load;
 mod options;
 mod plan;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use uvs_lab::{Daemon, Mode, Options};
+use uvs_lab::{Daemon, Mode, Options, install};
 
 use crate::stand::{eventually, lab, library, run, serving, uvs};
 
@@ -86,8 +86,7 @@ fn who_may_not_change_anything_is_told_with_his_number() {
     fs::set_permissions(daemon.socket(), everyone()).expect("set");
     // The program, its directory and its socket must be reachable for somebody who is nobody.
     let program = lab.dir().join("uvs-for-all");
-    fs::copy(uvs(), &program).expect("copied");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+    install::program(uvs(), &program).expect("copied");
     fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o755)).expect("set");
     let script = format!(
         "setpriv --reuid 65534 --clear-groups {} weight 192.168.0.18 9",

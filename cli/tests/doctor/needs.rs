@@ -2,10 +2,9 @@
 //! at; and how the command itself is refused.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use uvs_lab::{Mode, Options};
+use uvs_lab::{Mode, Options, install};
 
 use crate::director::started;
 use crate::doctor_lab::DoctorLab;
@@ -145,7 +144,7 @@ fn capabilities_and_what_cannot_be_looked_at_without_them() {
     let (doctor_lab, file) = planned("\"eth0\"");
     let program = doctor_lab.lab.dir().join("bin/uvs");
     fs::remove_file(&program).expect("the symlink goes");
-    fs::copy(uvs(), &program).expect("copied");
+    install::program(uvs(), &program).expect("copied");
     let nobody = "setpriv --securebits +noroot --ambient-caps -all --inh-caps -all ";
     let words = format!("--config {}", file.display());
     let told = doctor_lab.ask_after(nobody, &doctor_lab.lab.director, &words);
@@ -185,8 +184,7 @@ fn a_kernel_without_the_hook() {
     let nft = doctor_lab.lab.dir().join("bin/nft");
     let complaint =
         "#!/bin/sh\necho 'Error: Could not process rule: Operation not supported' >&2\nexit 1\n";
-    fs::write(&nft, complaint).expect("written");
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("permitted");
+    install::script(&nft, complaint).expect("written");
     let words = format!("--config {} --only netdev_ingress", file.display());
     let told = doctor_lab.ask(&doctor_lab.lab.director, &words);
     let remedy = told.of("netdev_ingress").expect("a finding");

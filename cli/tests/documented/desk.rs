@@ -5,8 +5,8 @@
 //! lab's, and words in capitals are what they stand for here.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{self};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use uvs_lab::process::Process;
 use uvs_lab::shell::Ended;
 use uvs_lab::traffic::{Answers, requests};
-use uvs_lab::{Daemon, Host, Lab, Mode, Options, tools};
+use uvs_lab::{Daemon, Host, Lab, Mode, Options, install, tools};
 
 use crate::elsewhere;
 use crate::heir::Heir;
@@ -192,8 +192,7 @@ impl<'lab> Desk<'lab> {
     /// A program that stands here for one that the site has.
     pub(crate) fn stands_for(&self, name: &str, script: &str) {
         let file = self.bin().join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("a program");
+        install::script(&file, &format!("#!/bin/sh\n{script}\n")).expect("a program");
     }
 
     /// No link called `ipvsadm`: that is Debian's here.

@@ -1,8 +1,6 @@
 //! README.md: what the demo does and prints, the quick start, and the trace.
 
-use std::fs;
-
-use uvs_lab::{Mode, Options, VipOwner};
+use uvs_lab::{Mode, Options, VipOwner, install};
 
 use crate::desk::{Desk, Reader, lab};
 use crate::looking::traced;
@@ -55,7 +53,7 @@ fn quick_start(page: &mut Reader) {
     let dr = lab(Mode::Dr, options);
     let mut desk = Desk::at(&dr);
     // What `make build && install` does, and no other `ipvsadm` than the link that the page makes.
-    fs::copy(uvs(), desk.host_file("/usr/local/bin/uvs")).expect("installed");
+    install::program(uvs(), &desk.host_file("/usr/local/bin/uvs")).expect("installed");
     desk.without_link();
     for typed in page.section("Quick start") {
         if typed.begins("uvs run ") {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use uvs_lab::Mode;
+use uvs_lab::{Mode, install};
 
 use crate::project::{UVS, offline_cargo, run, target};
 use crate::traffic::{Director, alone, lab};
@@ -11,7 +11,7 @@ use crate::traffic::{Director, alone, lab};
 /// Nothing but the program.
 fn installed() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    std::fs::copy(UVS, dir.path().join("uvs")).expect("copied");
+    install::program(Path::new(UVS), &dir.path().join("uvs")).expect("copied");
     dir
 }
 

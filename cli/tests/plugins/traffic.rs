@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use uvs_lab::share::{Share, compare, workers};
 use uvs_lab::traffic::{Answers, requests};
 use uvs_lab::{Daemon, Lab, Mode, Options};
 
@@ -223,10 +224,16 @@ fn a_plugin_that_panics_costs_a_few_connections_and_then_its_job() {
     });
     director.install(&library, "libmoody.so");
     director.serve("moody -b flag-2", [1, 1, 1]);
-    // Ten faults, each a SYN that is dropped and sent again after a second; every request is answered.
-    let answers = director.answers(30);
-    assert_eq!(answers.values().sum::<u32>(), 30);
-    director.answers(12);
+    // Ten faults of each worker's instance, each a SYN that is dropped and sent again after a second; every request is answered.
+    let faults = 10 * workers();
+    let all_failed = format!("{faults} (panic {faults})");
+    let listed = (0..10).find_map(|_| {
+        let answers = director.answers(42);
+        assert_eq!(answers.values().sum::<u32>(), 42);
+        Some(director.uvs("plugin list")).filter(|listed| listed.contains(&all_failed))
+    });
+    let listed = listed.unwrap_or_else(|| director.uvs("plugin list"));
+    assert!(listed.contains(&all_failed), "{listed}");
     let vip = format!("TCP {}", lab.plan.vip);
     director
         .daemon
@@ -238,24 +245,26 @@ fn a_plugin_that_panics_costs_a_few_connections_and_then_its_job() {
         "{log}"
     );
     assert!(log.contains(&format!("service=\"{vip}\"")), "{log}");
-    let listed = director.uvs("plugin list");
-    assert!(listed.contains("10 (panic 10)"), "{listed}");
     assert!(
         listed.contains(&format!("moody: {vip} fell back to wrr")),
         "{listed}"
     );
     let drops = director.uvs("show drops");
-    let faults = drops
+    let dropped = drops
         .lines()
         .find(|line| line.starts_with("scheduler_fault"));
-    assert!(faults.is_some_and(|line| line.ends_with(" 10")), "{drops}");
+    let all_dropped = format!(" {faults}");
+    assert!(
+        dropped.is_some_and(|line| line.ends_with(&all_dropped)),
+        "{drops}"
+    );
     // wrr at equal weights: exact shares.
     let answers = director.answers(12);
-    assert_eq!(
-        answers.values().copied().collect::<Vec<_>>(),
-        [4, 4, 4],
-        "{answers:?}"
+    let shares = compare(
+        &["rs1", "rs2", "rs3"].map(|rs| (rs.to_owned(), 1)),
+        &answers,
     );
+    assert!(shares.iter().all(Share::is_right), "{answers:?}");
 
     let said = director.uvs("plugin reload");
     assert!(

@@ -1,7 +1,8 @@
 //! `up` sets what its mode needs; `down` leaves the host as `up` found it.
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+
+use uvs_lab::install;
 
 use crate::netns::{Pair, Ran, SENDER, VIP, VIP2};
 
@@ -252,8 +253,7 @@ fn a_step_that_fails_takes_back_those_before_it() {
         "#!/bin/sh\ncase \"$1 $2\" in 'address add') echo no room >&2; exit 2;; esac\nexec {} \"$@\"\n",
         real.trim()
     );
-    std::fs::write(&shim, script).expect("written");
-    std::fs::set_permissions(&shim, PermissionsExt::from_mode(0o755)).expect("executable");
+    install::script(&shim, &script).expect("written");
     for mode in ["dr", "ipip"] {
         let line = format!(
             "PATH={}:$PATH uvs rs up --mode {mode} --vip {VIP}",
