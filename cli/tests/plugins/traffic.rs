@@ -227,7 +227,9 @@ fn a_plugin_that_panics_costs_a_few_connections_and_then_its_job() {
     // Ten faults of each worker's instance, each a SYN that is dropped and sent again after a second; every request is answered.
     let faults = 10 * workers();
     let all_failed = format!("{faults} (panic {faults})");
-    let listed = (0..10).find_map(|_| {
+    // Which worker a connection is of is by chance where there are several.
+    let goes = if workers() == 1 { 1 } else { 10 };
+    let listed = (0..goes).find_map(|_| {
         let answers = director.answers(42);
         assert_eq!(answers.values().sum::<u32>(), 42);
         Some(director.uvs("plugin list")).filter(|listed| listed.contains(&all_failed))
