@@ -13,6 +13,7 @@ mod policy;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use ipv6::v6;
 use netns::Netns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use uvs_core::fib::{Query, Refusal, Unreachable};
@@ -98,6 +99,26 @@ fn addresses_come_and_go() {
             }
         });
         assert!(!mirror.fib().is_local(vip));
+    });
+}
+
+#[test]
+fn what_the_host_takes_without_having_an_address_is_followed() {
+    let (director, _peer) = pair();
+    director.enter(|| {
+        let mut mirror = mirror();
+        for (prefix, inside) in [
+            ("10.77.0.0/16", v4([10, 77, 1, 1])),
+            ("2001:db8:77::/48", v6("2001:db8:77::1")),
+        ] {
+            assert!(!mirror.fib().is_local(inside));
+            director.ip(&format!("route add local {prefix} dev lo"));
+            until(&mut mirror, |e| *e == Event::LocalChanged);
+            assert!(mirror.fib().is_local(inside), "{prefix}");
+            director.ip(&format!("route del local {prefix} dev lo"));
+            until(&mut mirror, |e| *e == Event::LocalChanged);
+            assert!(!mirror.fib().is_local(inside), "{prefix}");
+        }
     });
 }
 

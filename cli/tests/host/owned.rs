@@ -122,6 +122,35 @@ fn an_address_that_appears_on_the_host_is_the_hosts_until_it_goes() {
     daemon.stop().expect("it ends well");
 }
 
+/// The host takes packets to what its local table has, whether or not an interface has the address.
+#[test]
+fn a_vip_in_a_prefix_that_the_host_takes_is_the_hosts_until_it_does_not() {
+    let (lab, _) = lab(Mode::Dr, OWNED);
+    let mut daemon = serving(&lab);
+    for families in [Families::V4, Families::V6] {
+        let vip = match families {
+            Families::V4 => IpAddr::V4(*lab.plan.vip.ip()),
+            _ => fill_in(&lab, &daemon, families).vip.ip(),
+        };
+        let prefix = match vip {
+            IpAddr::V4(_) => format!("{vip}/31"),
+            IpAddr::V6(_) => format!("{vip}/127"),
+        };
+        let route = |verb| {
+            let line = format!("route {verb} local {prefix} dev lo");
+            lab.director.ip(&line).expect("done");
+        };
+        route("add");
+        wait(&mut daemon, &format!("not owned any more: {vip}"));
+        route("del");
+        eventually("UVS has taken it up again", || {
+            daemon.log().matches(&format!("owned: {vip}:")).count() == 2
+        });
+    }
+    must_serve(&lab, &daemon);
+    daemon.stop().expect("it ends well");
+}
+
 #[test]
 fn a_vip_that_another_host_has_is_yielded_for_as_long() {
     let (lab, shell) = lab(Mode::Dr, OWNED);

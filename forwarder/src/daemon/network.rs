@@ -57,7 +57,8 @@ impl Daemon {
             Event::NeighbourKnown { port, addr, .. } | Event::NeighbourLost { port, addr, .. }
                 if !self.mirror.is_next_hop(*port, *addr) => {}
             Event::NeighbourKnown { before: None, .. }
-            | Event::NeighbourLost { failed: false, .. } => tracing::debug!("{event}"),
+            | Event::NeighbourLost { failed: false, .. }
+            | Event::LocalChanged => tracing::debug!("{event}"),
             // Apart from the rest, which what these say too often must not silence.
             Event::NeighbourKnown { .. } | Event::NeighbourLost { .. } => tracing::info!("{event}"),
             _ => tracing::info!("{event}"),
@@ -183,6 +184,7 @@ impl Followed {
             | Event::InterfaceGone { .. }
             | Event::AddressAdded { .. }
             | Event::AddressRemoved { .. }
+            | Event::LocalChanged
             | Event::Overrun => self.republish = true,
             Event::InterfaceDown { .. }
             | Event::RouteAdded { .. }

@@ -65,6 +65,9 @@ pub enum Event {
         /// The interface's name, or its index where it is gone.
         dev: String,
     },
+    /// What the host takes as its own changed: the local routes, which come and go a moment after an address does, and
+    /// also without one (`ip route add local PREFIX dev lo`).
+    LocalChanged,
     /// A route appeared.
     RouteAdded {
         /// The route, as `ip route` writes it.
@@ -133,6 +136,9 @@ impl fmt::Display for Event {
             }
             Self::AddressAdded { addr, dev } => write!(f, "address {addr} added to {dev}"),
             Self::AddressRemoved { addr, dev } => write!(f, "address {addr} removed from {dev}"),
+            Self::LocalChanged => {
+                f.write_str("what this host takes as its own (`ip route show table local`) changed")
+            }
             Self::RouteAdded { route } => write!(f, "route {route} added"),
             Self::RouteChanged { route } => write!(f, "route moved: {route}"),
             Self::RouteRemoved { route } => write!(f, "route {route} removed"),

@@ -51,11 +51,15 @@ impl Tables {
 
     /// The host's own addresses, in order: what the kernel would accept as its own.
     pub(super) fn local_addresses(&self) -> BTreeSet<Addr> {
-        let hosts = self
-            .routes
-            .iter()
-            .filter(|r| r.makes_local() && r.route.prefix == r.route.dst.family().bits());
-        hosts.map(|r| r.route.dst).collect()
+        let hosts = self.local_prefixes().into_iter();
+        let hosts = hosts.filter(|(dst, prefix)| *prefix == dst.family().bits());
+        hosts.map(|(dst, _)| dst).collect()
+    }
+
+    /// All that the kernel would accept as the host's own.
+    fn local_prefixes(&self) -> BTreeSet<(Addr, u8)> {
+        let local = self.routes.iter().filter(|r| r.makes_local());
+        local.map(|r| (r.route.dst, r.route.prefix)).collect()
     }
 
     /// What of the host's routing UVS does not follow.
@@ -154,6 +158,9 @@ impl Tables {
             interface_changes(port, old.by_name(name), self.by_name(name), &mut events);
         }
         self.address_changes(old, &mut events);
+        if self.local_prefixes() != old.local_prefixes() {
+            events.push(Event::LocalChanged);
+        }
         self.route_changes(old, &mut events);
         let rules = |tables: &Self| -> Vec<_> {
             let own = tables.per_family.values();

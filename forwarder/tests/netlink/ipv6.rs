@@ -10,7 +10,7 @@ use uvs_forwarder::netlink::Event;
 use super::netns::Netns;
 use super::{PORT, connect, mirror, until, v4};
 
-fn v6(text: &str) -> Addr {
+pub(super) fn v6(text: &str) -> Addr {
     Addr::from(text.parse::<Ipv6Addr>().unwrap())
 }
 
@@ -82,6 +82,10 @@ fn an_address_counts_when_nobody_else_has_it() {
             dev: "d0".into(),
         };
         until(&mut mirror, |e| *e == added);
+        // The kernel tells of the address first and takes packets to it after that.
+        if !mirror.fib().is_local(vip) {
+            until(&mut mirror, |e| *e == Event::LocalChanged);
+        }
         assert!(mirror.fib().is_local(vip) && mirror.local_addresses().contains(&vip));
         director.ip("address del 2001:db8::100/64 dev d0");
         until(&mut mirror, |e| matches!(e, Event::AddressRemoved { .. }));

@@ -98,6 +98,22 @@ fn only_what_the_kernel_accepts_is_local() {
 }
 
 #[test]
+fn a_local_route_that_comes_after_its_address_is_a_change() {
+    let (old, mut first) = (tables(), tables());
+    first.addresses.push(address(2, [10, 0, 1, 9], 32));
+    let added = [Event::AddressAdded {
+        addr: a([10, 0, 1, 9]),
+        dev: "eth0".into(),
+    }];
+    assert_eq!(first.changes_since(&old, &ports()), added);
+    let mut then = first.clone();
+    then.routes.push(local([10, 0, 1, 9], 32));
+    let changed = [Event::LocalChanged];
+    assert_eq!(then.changes_since(&first, &ports()), changed);
+    assert_eq!(first.changes_since(&then, &ports()), changed);
+}
+
+#[test]
 fn the_default_table_is_asked_after_main() {
     let mut t = tables();
     t.routes
