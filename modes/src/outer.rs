@@ -56,6 +56,7 @@ pub(crate) const fn protocol_of(family: Family) -> u8 {
 /// # Errors
 /// The frame has no headroom left, or becomes longer than an IP packet may be, or the director has no address of the
 /// server's family.
+#[inline(always)]
 pub(crate) fn wrap<'f>(
     frame: &'f mut Frame<'_>,
     packet: &Packet,

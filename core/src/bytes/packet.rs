@@ -152,7 +152,7 @@ impl Packet {
     }
 
     /// The TCP header of a [`Transport::Tcp`] in the bytes of this packet's frame.
-    #[inline]
+    #[inline(always)]
     pub fn tcp<'a>(&self, frame: &'a [u8]) -> tcp::Header<&'a [u8; tcp::MIN_LEN]> {
         tcp::Header::new(&frame[self.l4()..])
     }

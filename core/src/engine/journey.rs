@@ -12,6 +12,7 @@ use crate::frame::{Frame, Offload};
 use crate::outbox::{HEADROOM, Outbox};
 use crate::packet::{self, Packet, Parsed, Transport};
 use crate::rewrite;
+use crate::tcp::TcpState;
 use crate::time::Instant;
 use crate::trace::{Aside, Recorder, Step};
 use crate::verdict::{DropReason, Egress, PortId, Verdict};
@@ -277,17 +278,21 @@ impl<R: Recorder> Engine<R> {
     /// one that only claims to be of the connection.
     #[inline(always)]
     pub(super) fn follow(&mut self, t: &Transit<'_, '_>, id: ConnId, output: bool) {
+        let by = Tracking {
+            now: t.now,
+            timeouts: self.desired.timeouts(),
+            strict: self.upkeep.is_strict(self.desired.sysctls()),
+        };
+        if self.flows.pass(id, t.frame, t.packet, output, &by) {
+            self.record(|e| e.moved(id, TcpState::Established as u8));
+            return;
+        }
         let out = self.flows.out_of_window(id, t.frame, t.packet, output);
         if let Some(OutOfWindow { seq, expected }) = out {
             self.counters.out_of_window += 1;
             self.record(|_| Step::OutOfWindow { seq, expected });
             return;
         }
-        let by = Tracking {
-            now: t.now,
-            timeouts: self.desired.timeouts(),
-            strict: self.upkeep.is_strict(self.desired.sysctls()),
-        };
         let misread = flows::misread(t.frame, t.packet);
         let seen = misread.as_ref().unwrap_or(t.packet);
         if let Some(before) = self.flows.track(id, seen, output, &by) {

@@ -1,7 +1,7 @@
 //! How long a packet may be on its way out: what a link leaves for it, and how it is cut where that is allowed.
 
 use super::pmtu;
-use super::transmit::Leg;
+use super::transmit::{By, Leg};
 use crate::flow::Family;
 use crate::frame::{Frame, Gso};
 use crate::packet::{Packet, Transport};
@@ -74,9 +74,18 @@ impl Leg {
     }
 
     /// Whether the packet itself becomes one of the other family.
-    #[inline]
+    #[inline(always)]
     pub(super) fn changes_family(&self, packet: &Packet) -> bool {
-        self.family() != packet.family && self.overhead() == 0
+        self.may_mix_families() && self.family() != packet.family && self.overhead() == 0
+    }
+
+    /// Whether its ends may be of two families: most are not asked for theirs.
+    #[inline(always)]
+    const fn may_mix_families(&self) -> bool {
+        match self.by {
+            By::Mode(mode) => mode.forwarding.def().mixes_families,
+            By::Addresses(_) => false,
+        }
     }
 
     /// What a link with this MTU leaves for a packet as it came.

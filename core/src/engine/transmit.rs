@@ -141,14 +141,14 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// The addresses of a connection, and identification and DF for an outer header.
-    #[inline]
+    #[inline(always)]
     pub(super) fn path(&mut self, id: ConnId) -> Path {
         self.voice.next_ip_id();
         self.path_of(self.flows.conn(id))
     }
 
     /// As [`Engine::path`], with the identification that was given out last.
-    #[inline]
+    #[inline(always)]
     pub(super) fn path_of(&self, conn: &Conn) -> Path {
         let tunnel = self.flows.server_of(conn).spec.tunnel;
         Path {
@@ -198,7 +198,7 @@ impl<R: Recorder> Engine<R> {
             return Verdict::Drop(reason);
         }
         rewrite::decrement_ttl(t.frame, t.packet);
-        if let Err(reason) = pass_options(t.frame, t.packet, leg.answer_from, hop.source) {
+        if let Err(reason) = pass_options(t.frame, t.packet, &leg.answer_from, &hop.source) {
             return Verdict::Drop(reason);
         }
         let mtu = self.path_mtu(t.now, leg, hop);
@@ -418,8 +418,8 @@ pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), Dr
 fn pass_options(
     frame: &mut Frame<'_>,
     packet: &Packet,
-    vip: Addr,
-    own: Addr,
+    vip: &Addr,
+    own: &Addr,
 ) -> Result<(), DropReason> {
     if usize::from(packet.ip_header) == ipv4::MIN_LEN || packet.family == Family::V6 {
         return Ok(());
@@ -431,8 +431,8 @@ fn pass_options(
 fn write_options(
     frame: &mut Frame<'_>,
     packet: &Packet,
-    vip: Addr,
-    own: Addr,
+    vip: &Addr,
+    own: &Addr,
 ) -> Result<(), DropReason> {
     let addr = if vip.is_unspecified() { own } else { vip };
     let header = &mut frame.bytes_mut()[usize::from(packet.ip)..packet.l4()];

@@ -157,7 +157,16 @@ impl Fib {
     }
 
     /// The interface behind a port; [`PortId::HOST`] is always there.
+    #[inline]
     pub fn interface(&self, port: PortId) -> Option<&Interface> {
+        // Most are at the places of their ports.
+        match self.interfaces.get(usize::from(port.0)) {
+            Some(there) if there.port == port => Some(there),
+            _ => self.find_interface(port),
+        }
+    }
+
+    fn find_interface(&self, port: PortId) -> Option<&Interface> {
         let host = (port == PortId::HOST).then_some(&HOST);
         host.or_else(|| self.interfaces.iter().find(|i| i.port == port))
     }

@@ -62,10 +62,10 @@ impl Addr {
     pub const UNSPECIFIED: Self = Self::v4([0; 4]);
 
     /// The IPv4 address with these four bytes.
+    #[inline]
     pub const fn v4(b: [u8; 4]) -> Self {
-        Self([
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, b[0], b[1], b[2], b[3],
-        ])
+        // As one number, which is written at once.
+        Self((MAPPED << 32 | u32::from_be_bytes(b) as u128).to_be_bytes())
     }
 
     /// The IPv6 address with these octets.
@@ -91,10 +91,12 @@ impl Addr {
     }
 
     /// The four bytes of an IPv4 address, `None` for IPv6.
+    #[inline]
     pub const fn as_v4(&self) -> Option<[u8; 4]> {
-        let n = u128::from_be_bytes(self.0);
-        // One comparison: this is asked several times a packet.
-        if n >> 32 == MAPPED {
+        // One comparison of the bytes as they lie: this is asked several times a packet.
+        const FIRST_96: u128 = u128::from_ne_bytes((u128::MAX << 32).to_be_bytes());
+        const MAPPED_96: u128 = u128::from_ne_bytes((MAPPED << 32).to_be_bytes());
+        if u128::from_ne_bytes(self.0) & FIRST_96 == MAPPED_96 {
             let [.., a, b, c, d] = self.0;
             Some([a, b, c, d])
         } else {
@@ -103,6 +105,7 @@ impl Addr {
     }
 
     /// Whether this is an IPv4 address.
+    #[inline]
     pub const fn is_v4(&self) -> bool {
         self.as_v4().is_some()
     }

@@ -126,6 +126,13 @@ pub const fn ends(flags: u8) -> bool {
     rst || !syn && flags & (flag::FIN | flag::ACK) != flag::ACK
 }
 
+/// Whether a segment with these flags leaves an established connection as it is, whoever sends it: it acknowledges, and
+/// has none of SYN, FIN and RST.
+#[inline(always)]
+pub(crate) const fn keeps_established(flags: u8) -> bool {
+    flags & (flag::SYN | flag::FIN | flag::RST | flag::ACK) == flag::ACK
+}
+
 /// By direction, event (SYN, FIN, ACK, RST) and current state.
 type Table = [[[TcpState; 11]; 4]; 3];
 
@@ -185,6 +192,19 @@ mod tests {
         }
         for flags in [ACK, ACK | PSH, SYN, SYN | ACK, SYN | FIN] {
             assert!(!ends(flags), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_connection_established_does_so_in_every_table() {
+        for flags in (0..=u8::MAX).filter(|flags| keeps_established(*flags)) {
+            assert!(!ends(flags), "{flags:#x}");
+            for direction in [Direction::Input, Direction::Output, Direction::InputOnly] {
+                for strict in [false, true] {
+                    let kept = next(TcpState::Established, direction, flags, strict);
+                    assert_eq!(kept, TcpState::Established, "{flags:#x} {direction:?}");
+                }
+            }
         }
     }
 }

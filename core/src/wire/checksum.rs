@@ -22,12 +22,13 @@ pub fn of(data: &[u8]) -> u16 {
     !sum(data)
 }
 
-/// As [`of`], for an IPv4 header without options: nearly every packet's.
+/// Whether the checksum that an IPv4 header without options has is right: nearly every packet's.
 #[inline(always)]
-pub(super) fn of_header(header: &[u8; 20]) -> u16 {
+pub(super) fn is_right_in(header: &[u8; 20]) -> bool {
     let (words, _) = header.as_chunks();
-    let sum = |acc, word: &[u8; 4]| acc + u64::from(u32::from_be_bytes(*word));
-    !fold(words.iter().fold(0, sum))
+    // As the bytes lie: all ones stay so in either order (RFC 1071 §2(B)).
+    let sum = |acc, word: &[u8; 4]| acc + u64::from(u32::from_ne_bytes(*word));
+    fold(words.iter().fold(0, sum)) == u16::MAX
 }
 
 /// Adds two folded sums.

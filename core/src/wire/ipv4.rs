@@ -13,6 +13,8 @@ pub const MIN_LEN: usize = 20;
 /// Bytes of the header with as many options as it can have.
 pub const MAX_LEN: usize = 60;
 
+/// The first byte of a header of version 4 without options.
+const FIRST: u8 = 4 << 4 | narrow::to_u8(MIN_LEN / 4);
 /// "Don't fragment" in the word of flags and fragment offset.
 const DONT_FRAGMENT: u16 = 0x4000;
 /// "More fragments" in the word of flags and fragment offset.
@@ -64,9 +66,7 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
     /// [`Malformed::Header`] where it cannot be, [`Malformed::Truncated`] where it is longer than that.
     #[inline]
     pub fn check(&self, available: usize) -> Result<(), Malformed> {
-        /// Version 4, and no options.
-        const PLAIN: u8 = 4 << 4 | narrow::to_u8(MIN_LEN / 4);
-        if self.first() == PLAIN && available >= MIN_LEN {
+        if self.first() == FIRST && available >= MIN_LEN {
             Ok(())
         } else if self.version() != 4 || self.header_len() < MIN_LEN {
             Err(Malformed::Header)
@@ -80,7 +80,7 @@ impl<B: Borrow<[u8; MIN_LEN]>> Header<B> {
     /// Whether its checksum is right, where it has no options.
     #[inline]
     pub fn is_sound(&self) -> bool {
-        checksum::of_header(self.0.borrow()) == 0
+        checksum::is_right_in(self.0.borrow())
     }
 
     /// Whether the packet must not be cut.
@@ -117,7 +117,7 @@ impl<B: BorrowMut<[u8; MIN_LEN]>> Header<B> {
 
     /// Says that the packet is whole, and whether it must not be cut.
     pub fn set_whole(&mut self, dont_fragment: bool) {
-        self.set_fragment(if dont_fragment { DONT_FRAGMENT } else { 0 });
+        self.set_fragment(whole(dont_fragment));
     }
 
     /// Sets which part of its datagram it is: where its data begin, a multiple of 8 bytes below 64 KiB, and
@@ -207,18 +207,33 @@ impl Repr {
     ///
     /// # Panics
     /// Where that is shorter than [`MIN_LEN`].
+    #[inline]
     pub fn emit(&self, packet: &mut [u8]) {
         let mut header = Header::new_mut(packet);
-        header.set_first(4 << 4 | narrow::to_u8(MIN_LEN / 4));
+        header.set_first(FIRST);
         header.set_tos(self.tos);
         header.set_total_len(self.total_len);
         header.set_id(self.id);
         header.set_whole(self.dont_fragment);
         header.set_ttl(self.ttl);
         header.set_protocol(self.protocol);
+        header.set_checksum(self.checksum());
         header.set_src(self.src);
         header.set_dst(self.dst);
-        seal(&mut packet[..MIN_LEN]);
+    }
+
+    /// Its checksum, of its words as they are here: a sum over bytes that were only just written would wait for them.
+    fn checksum(&self) -> u16 {
+        let pair = |high, low| u64::from(u16::from_be_bytes([high, low]));
+        let address = |address| u64::from(u32::from_be_bytes(address));
+        let sum = pair(FIRST, self.tos)
+            + u64::from(self.total_len)
+            + u64::from(self.id)
+            + u64::from(whole(self.dont_fragment))
+            + pair(self.ttl, self.protocol)
+            + address(self.src)
+            + address(self.dst);
+        !checksum::fold(sum)
     }
 
     /// The sum of the pseudo-header of the transport behind it.
@@ -226,6 +241,11 @@ impl Repr {
         let len = u32::from(self.total_len).saturating_sub(narrow::to_u32(MIN_LEN));
         checksum::pseudo_header_v4(self.src, self.dst, self.protocol, len)
     }
+}
+
+/// The word of flags and fragment offset of a packet that is no fragment.
+const fn whole(dont_fragment: bool) -> u16 {
+    if dont_fragment { DONT_FRAGMENT } else { 0 }
 }
 
 /// Writes the checksum of a whole header, options and all.

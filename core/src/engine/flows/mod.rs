@@ -26,6 +26,7 @@ mod room;
 mod schedule;
 mod sequence;
 mod servers;
+mod settled;
 mod slow_start;
 mod stream;
 mod succession;

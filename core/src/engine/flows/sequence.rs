@@ -74,7 +74,7 @@ impl Flows {
 }
 
 /// What the receiver and the sender of a segment of the server's (`output`) or the client's expect next.
-const fn ends_of(c: &mut Conn, output: bool) -> (&mut u32, &mut u32) {
+pub(super) const fn ends_of(c: &mut Conn, output: bool) -> (&mut u32, &mut u32) {
     if output {
         (&mut c.client_expects, &mut c.server_expects)
     } else {

@@ -113,7 +113,7 @@ impl Servers {
     ///
     /// # Panics
     /// Where there is none: a connection would refer to a freed server.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, place: u32) -> &Server {
         self.places[place as usize]
             .as_ref()
@@ -121,7 +121,7 @@ impl Servers {
     }
 
     /// The server at `place`, as [`Servers::get`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_mut(&mut self, place: u32) -> &mut Server {
         self.places[place as usize]
             .as_mut()

@@ -87,8 +87,13 @@ impl Flows {
 /// it takes bytes of these for flags. Most have none set there, and close the entry. `None` for a packet without.
 #[inline]
 pub(in crate::engine) fn misread(frame: &Frame<'_>, packet: &Packet) -> Option<Packet> {
-    let plain = packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN;
-    (!plain).then(|| read_behind_header(frame, packet))
+    (!is_plain(packet)).then(|| read_behind_header(frame, packet))
+}
+
+/// Whether the transport's header is where IPVS looks for it.
+#[inline(always)]
+pub(super) fn is_plain(packet: &Packet) -> bool {
+    packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN
 }
 
 #[cold]
