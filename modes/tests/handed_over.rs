@@ -169,6 +169,16 @@ fn conversations_make_no_difference_to_a_hook_that_guards() {
     assert_eq!(conversations(Reach::Guard), 0, "it forwards nothing");
 }
 
+/// Connections of FTP and their template: whether they or it end first after long sleeps is for their deadlines to say.
+#[test]
+fn what_ends_in_one_long_sleep_ends_in_the_order_of_its_deadlines() {
+    let segment = |flags| [1, 0, 2, 0, 2, flags, 0, 64, 2];
+    let sleep = [5, 12, 83];
+    let (syn, fin, ack) = (segment(2), segment(17), segment(16));
+    let steps: [&[u8]; 7] = [&[0], &syn, &fin, &sleep, &ack, &sleep, &sleep];
+    exercise_handed_over(uvs_modes::BUILTIN, &steps.concat(), Reach::Everything);
+}
+
 /// A tunnel whose server is told to wrap otherwise, in the middle of a flow.
 #[test]
 fn a_flow_follows_its_servers_encapsulation() {

@@ -572,8 +572,9 @@ impl ConnTable {
         }
     }
 
-    /// Moves the wheel to `now` by at most `budget` connections and returns the next expired one, if any.
-    /// Call until it returns `None`; the caller removes what is returned or touches it.
+    /// Moves the wheel to `now` by at most `budget` connections and returns the next expired one, if any: in the order of
+    /// their deadlines, as far as ticks tell them apart, also after a long sleep.
+    /// Call until it returns `None`; the caller removes what is returned, touches it or puts it off.
     pub fn expired(&mut self, now: Instant, budget: &mut u32) -> Option<ConnId> {
         while *budget > 0 {
             let Some(id) = self.wheel.due(now) else {
@@ -583,12 +584,24 @@ impl ConnTable {
             *budget -= 1;
             self.unlink(id);
             let deadline = self.slab[id as usize].deadline;
-            self.link(now.max(deadline), id);
-            if deadline <= now {
+            if self.wheel.has_come(deadline) {
+                self.link(now, id);
                 return Some(ConnId(id));
             }
+            self.link(deadline, id);
         }
         None
+    }
+
+    /// What [`ConnTable::expired`] returned lives until `deadline`, if the turn of that has not come yet; whether it does.
+    pub(crate) fn put_off(&mut self, id: ConnId, deadline: Instant) -> bool {
+        if self.wheel.has_come(deadline) {
+            return false;
+        }
+        self.slab[id.0 as usize].deadline = deadline;
+        self.unlink(id.0);
+        self.link(deadline, id.0);
+        true
     }
 
     /// When [`ConnTable::expired`] has work again, `None` for an empty table.

@@ -42,6 +42,11 @@ impl Wheel {
         (tick % Self::SLOTS) as u16
     }
 
+    /// Whether the turn of a deadline's slot has come.
+    pub(crate) const fn has_come(&self, deadline: Instant) -> bool {
+        deadline.0 / Self::TICK_NS < self.tick
+    }
+
     /// A connection in the current slot.
     pub(crate) fn due(&self, now: Instant) -> Option<u32> {
         let id = self.heads[(self.tick % Self::SLOTS) as usize];

@@ -3,12 +3,8 @@
 use crate::counters::Counters;
 use crate::engine::{ConnReport, Report};
 use crate::testing::bed::{Bed, Sent};
-use crate::wire::ethernet;
-use crate::wire::ethernet::ethertype;
-
-/// Where an IPv4 header has its identification and its checksum.
-const ID: std::ops::Range<usize> = 18..20;
-const CHECKSUM: std::ops::Range<usize> = 24..26;
+use crate::wire::ethernet::{self, ethertype};
+use crate::wire::{icmp, ipv4, protocol};
 
 /// What can be seen, a line for each thing.
 pub(super) struct View(Vec<String>);
@@ -45,15 +41,33 @@ fn line(c: ConnReport) -> String {
     format!("{c:?}")
 }
 
-/// A frame without the identification that the director gives its own packets and outer headers: it counts
-/// those of the packets that it sees.
+/// A frame without the identification that the director gives its own packets and outer headers, and those that it
+/// translates, which errors quote: it counts those of the packets that it sees.
 fn plain(sent: &Sent) -> String {
     let mut bytes = sent.bytes.clone();
     if ethernet::Header::new(&bytes).ethertype() == ethertype::IPV4 {
-        bytes[ID].fill(0);
-        bytes[CHECKSUM].fill(0);
+        hide_identification(&mut bytes[ethernet::LEN..]);
+        if let Some(quoted) = quoted_at(&bytes) {
+            hide_identification(&mut bytes[quoted..]);
+        }
     }
     format!("{:?} {:?} {bytes:02x?}", sent.port, sent.offload)
+}
+
+/// Where the header is that an ICMP error of IPv4 quotes, in the frame that has it.
+fn quoted_at(bytes: &[u8]) -> Option<usize> {
+    let header = ipv4::Header::new(&bytes[ethernet::LEN..]);
+    let message = ethernet::LEN + header.header_len();
+    let quoted = message + icmp::LEN;
+    let is_whole = bytes.len() >= quoted + ipv4::MIN_LEN && header.protocol() == protocol::ICMP;
+    let is_error = || icmp::ERRORS.contains(&icmp::Header::new(&bytes[message..]).kind());
+    (is_whole && is_error()).then_some(quoted)
+}
+
+fn hide_identification(header: &mut [u8]) {
+    let mut header = ipv4::Header::new_mut(header);
+    header.set_id(0);
+    header.set_checksum(0);
 }
 
 /// Without the time that handshakes took, and that they were answered: that is taken in a little later.

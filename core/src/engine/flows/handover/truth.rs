@@ -249,16 +249,12 @@ impl Flows {
     pub(in crate::engine::flows) fn lives_on(&mut self, now: Instant, id: ConnId) -> bool {
         self.catch_up_with(id);
         let true_deadline = self.current(id).deadline;
-        if true_deadline <= now {
-            return false;
-        }
         let Some(handover) = &self.handover else {
             return false;
         };
         let c = self.conns.get(id);
         let next = now + seconds(timeout_of(c, &handover.timeouts));
-        self.conns.get_mut(id).deadline = true_deadline.min(next);
-        true
+        self.conns.put_off(id, true_deadline.min(next))
     }
 
     /// Other time-outs hold from now on. What was seen until now had the old ones.
