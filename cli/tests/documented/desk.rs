@@ -5,7 +5,7 @@
 //! lab's, and words in capitals are what they stand for here.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
