@@ -91,7 +91,7 @@ fn rewrite(c: &mut Criterion) {
     let finished = Sample::new(unfinished.bytes(), Offload::default());
     let (packet, mut memory) = (parsed(&unfinished), vec![0; 4096]);
     let mut path = Path::plain(&packet.flow);
-    (path.server, path.local) = (end(100, 8080), end(2, 2000));
+    (path.ends.server, path.ends.local) = (end(100, 8080), end(2, 2000));
     path.tunnel_source = end(1, 0).addr;
     for (name, forwarding) in MODES {
         let mode = uvs_modes::BUILTIN

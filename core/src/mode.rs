@@ -6,24 +6,18 @@
 //! checked the packet, decremented its TTL and made sure that it fits the MTU; afterwards it sets the
 //! MAC addresses. A mode only changes addresses and ports, or wraps.
 
-use crate::flow::{Addr, Endpoint, Family, Flow};
+use crate::flow::{Addr, Endpoint, Endpoints, Family, Flow};
 use crate::frame::Frame;
 use crate::offload::Change;
 use crate::packet::Packet;
 use crate::service::{Forwarding, Tunnel, TunnelChecksum, TunnelKind};
 use crate::verdict::DropReason;
 
-/// The addresses of one connection.
+/// The addresses of one connection, and what its tunnel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// The client.
-    pub client: Endpoint,
-    /// The service's address as the client used it.
-    pub vip: Endpoint,
-    /// The real server.
-    pub server: Endpoint,
-    /// FULLNAT's local address and port; [`Endpoint::NONE`] in other modes.
-    pub local: Endpoint,
+    /// Between whom it is.
+    pub ends: Endpoints,
     /// Outer source address of a tunnel: the director's own on the way to the server.
     pub tunnel_source: Addr,
     /// The server's tunnel parameters.
@@ -38,10 +32,12 @@ impl Path {
     /// The path of a packet that is only routed.
     pub const fn plain(flow: &Flow) -> Self {
         Self {
-            client: flow.source(),
-            vip: flow.destination(),
-            server: flow.destination(),
-            local: Endpoint::NONE,
+            ends: Endpoints {
+                client: flow.source(),
+                vip: flow.destination(),
+                server: flow.destination(),
+                local: Endpoint::NONE,
+            },
             tunnel_source: Addr::UNSPECIFIED,
             tunnel: Tunnel {
                 kind: TunnelKind::Ipip,
@@ -146,7 +142,7 @@ impl ModeDef {
 
     /// Bytes that [`Mode::forward`] adds in front of the IP header.
     pub fn overhead(&self, path: &Path) -> usize {
-        let server = path.server.addr.family();
+        let server = path.ends.server.addr.family();
         self.encapsulation
             .map_or(0, |_| path.tunnel.overhead(server))
     }

@@ -23,16 +23,16 @@ impl FullNat {
     /// The ends that packets to the server get,
     const fn forwards(path: &Path) -> Ends {
         Ends {
-            src: Some(path.local),
-            dst: Some(path.server),
+            src: Some(path.ends.local),
+            dst: Some(path.ends.server),
         }
     }
 
     /// and those that its replies get.
     const fn reverses(path: &Path) -> Ends {
         Ends {
-            src: Some(path.vip),
-            dst: Some(path.client),
+            src: Some(path.ends.vip),
+            dst: Some(path.ends.client),
         }
     }
 }
@@ -44,7 +44,7 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        set_both(frame, packet, path.local, path.server, path)
+        set_both(frame, packet, path.ends.local, path.ends.server, path)
     }
 
     fn reverse(
@@ -53,11 +53,11 @@ impl Mode for FullNat {
         packet: &Packet,
         path: &Path,
     ) -> Result<(), DropReason> {
-        set_both(frame, packet, path.vip, path.client, path)
+        set_both(frame, packet, path.ends.vip, path.ends.client, path)
     }
 
     fn change(&self, path: &Path, forward: bool) -> Option<Change> {
-        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        let one_family = path.ends.client.addr.is_v4() == path.ends.server.addr.is_v4();
         one_family.then(|| {
             Change::Ends(match forward {
                 true => Self::forwards(path),

@@ -30,10 +30,10 @@ impl Mode for Ipip {
     }
 
     fn change(&self, path: &Path, forward: bool) -> Option<Change> {
-        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        let one_family = path.ends.client.addr.is_v4() == path.ends.server.addr.is_v4();
         (forward && one_family).then_some(Change::Wrap {
             src: path.tunnel_source,
-            dst: path.server.addr,
+            dst: path.ends.server.addr,
             copy_df: path.copy_df,
         })
     }

@@ -20,14 +20,14 @@ impl Nat {
     const fn forwards(path: &Path) -> Ends {
         Ends {
             src: None,
-            dst: Some(path.server),
+            dst: Some(path.ends.server),
         }
     }
 
     /// and those that its replies get.
     const fn reverses(path: &Path) -> Ends {
         Ends {
-            src: Some(path.vip),
+            src: Some(path.ends.vip),
             dst: None,
         }
     }
@@ -55,7 +55,7 @@ impl Mode for Nat {
     }
 
     fn change(&self, path: &Path, forward: bool) -> Option<Change> {
-        let one_family = path.client.addr.is_v4() == path.server.addr.is_v4();
+        let one_family = path.ends.client.addr.is_v4() == path.ends.server.addr.is_v4();
         one_family.then(|| {
             Change::Ends(match forward {
                 true => Self::forwards(path),

@@ -10,7 +10,6 @@ use uvs_core::mode::Path;
 use uvs_core::narrow;
 use uvs_core::packet::Packet;
 use uvs_core::rewrite;
-use uvs_core::service::outer_header;
 use uvs_core::verdict::DropReason;
 use uvs_core::wire::{ethernet, ipv4, ipv6, protocol};
 
@@ -30,7 +29,7 @@ pub(crate) struct Wrapped<'a> {
 impl Wrapped<'_> {
     /// The sum of the outer header's pseudo-header.
     pub(crate) fn pseudo_header(&self) -> u16 {
-        let (src, dst) = (self.path.tunnel_source, self.path.server.addr);
+        let (src, dst) = (self.path.tunnel_source, self.path.ends.server.addr);
         let len = narrow::to_u32(self.payload.len());
         rewrite::pseudo_header(src, dst, self.protocol, len)
     }
@@ -63,21 +62,10 @@ pub(crate) fn wrap<'f>(
     path: &'f Path,
     protocol: u8,
 ) -> Result<Wrapped<'f>, DropReason> {
-    let server = path.server.addr.family();
-    if path.tunnel_source.family() != server {
-        return Err(DropReason::NoRoute);
-    }
     let inner = inner(frame, packet);
-    let overhead = path.tunnel.overhead(server);
-    let len = frame.len() - ethernet::LEN + overhead;
-    let len = u16::try_from(len).map_err(|_| DropReason::Oversized)?;
-    frame.open_gap(overhead)?;
-    let mut eth = ethernet::Header::new_mut(frame.bytes_mut());
-    eth.set_ethertype(ethernet::ethertype::of(server == Family::V6));
-    let bytes = &mut frame.bytes_mut()[ethernet::LEN..];
-    let (outer, payload) = bytes.split_at_mut(outer_header(server));
-    match (path.tunnel_source.as_v4(), path.server.addr.as_v4()) {
+    let payload = match (path.tunnel_source.as_v4(), path.ends.server.addr.as_v4()) {
         (Some(src), Some(dst)) => {
+            let (len, bytes) = open(frame, path, Family::V4)?;
             let dont_fragment = path.copy_df && inner.dont_fragment;
             let header = ipv4::Repr {
                 tos: outer_class(inner.class),
@@ -89,21 +77,25 @@ pub(crate) fn wrap<'f>(
                 src,
                 dst,
             };
-            header.emit(outer);
+            header.emit(bytes);
+            &mut bytes[ipv4::MIN_LEN..]
         }
-        _ => {
+        (None, None) => {
+            let (len, bytes) = open(frame, path, Family::V6)?;
             let header = ipv6::Repr {
                 traffic_class: outer_class(inner.class),
                 flow_label: 0,
-                payload_len: narrow::to_u16(payload.len()),
+                payload_len: len - narrow::to_u16(ipv6::LEN),
                 next_header: protocol,
                 hop_limit: inner.ttl,
                 src: path.tunnel_source.v6_octets(),
-                dst: path.server.addr.v6_octets(),
+                dst: path.ends.server.addr.v6_octets(),
             };
-            header.emit(outer);
+            header.emit(bytes);
+            &mut bytes[ipv6::LEN..]
         }
-    }
+        _ => return Err(DropReason::NoRoute),
+    };
     Ok(Wrapped {
         payload,
         path,
@@ -111,6 +103,23 @@ pub(crate) fn wrap<'f>(
     })
 }
 
+/// Opens room for a tunnel's headers to a server of this family: how long the IP packet is then, and its bytes.
+#[inline(always)]
+fn open<'f>(
+    frame: &'f mut Frame<'_>,
+    path: &Path,
+    server: Family,
+) -> Result<(u16, &'f mut [u8]), DropReason> {
+    let overhead = path.tunnel.overhead(server);
+    let len = frame.len() - ethernet::LEN + overhead;
+    let len = u16::try_from(len).map_err(|_| DropReason::Oversized)?;
+    frame.open_gap(overhead)?;
+    let bytes = frame.bytes_mut();
+    ethernet::Header::new_mut(bytes).set_ethertype(ethernet::ethertype::of(server == Family::V6));
+    Ok((len, &mut bytes[ethernet::LEN..]))
+}
+
+#[inline(always)]
 fn inner(frame: &Frame<'_>, packet: &Packet) -> Inner {
     match packet.family {
         Family::V4 => {

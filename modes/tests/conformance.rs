@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::Ipv6Addr;
 
-use uvs_core::flow::{Addr, Endpoint, Family, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Endpoints, Family, Protocol};
 use uvs_core::mode::{Inside, ModeDef, Path};
 use uvs_core::packet::{self, Parsed};
 use uvs_core::service::{Forwarding, Replies, Tunnel, TunnelChecksum, TunnelKind, outer_header};
@@ -98,8 +98,11 @@ fn forwarded(
     let path = Path {
         tunnel,
         tunnel_source,
-        server: Endpoint::new(addr, plain.server.port),
-        local: Endpoint::new(tunnel_source, 2000),
+        ends: Endpoints {
+            server: Endpoint::new(addr, plain.ends.server.port),
+            local: Endpoint::new(tunnel_source, 2000),
+            ..plain.ends
+        },
         ..plain
     };
     def.rewrite.forward(&mut frame, &packet, &path).unwrap();

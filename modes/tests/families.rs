@@ -8,7 +8,7 @@ mod common;
 use proptest::prelude::*;
 use uvs_core::conn::Conn;
 use uvs_core::fib::Interface;
-use uvs_core::flow::{Addr, Endpoint, Family, Flow, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Endpoints, Family, Flow, Protocol};
 use uvs_core::frame::Gso;
 use uvs_core::mode::Path;
 use uvs_core::packet::{Packet, Transport};
@@ -66,11 +66,13 @@ fn path(pair: usize) -> impl Strategy<Value = Path> {
         endpoint(servers),
     );
     ends.prop_map(|(client, vip, server, local)| Path {
-        vip,
-        server,
-        // One without a port is that of no connection.
-        local: Endpoint::new(local.addr, local.port.max(1)),
-        client,
+        ends: Endpoints {
+            client,
+            vip,
+            server,
+            // One without a port is that of no connection.
+            local: Endpoint::new(local.addr, local.port.max(1)),
+        },
         ip_id: 0x1234,
         ..Path::plain(&Flow::new(Protocol::Tcp, client, vip))
     })
@@ -97,20 +99,20 @@ proptest! {
             true => packet.partial(),
             false => TestFrame::finished(&packet.frame()),
         };
-        let sent = made(of(path.client, path.vip));
+        let sent = made(of(path.ends.client, path.ends.vip));
         let forwarded = through(&sent, |f, p| mode.forward(f, p, &path).unwrap());
         prop_assert_eq!(check(&finished(&forwarded)), Ok(()));
         let p = parse(&mut forwarded.clone());
         prop_assert_eq!((p.family, p.ttl), (servers, ttl));
-        let mut conn = Conn::new(protocol, path.client, path.vip, path.server);
+        let mut conn = Conn::new(protocol, path.ends.client, path.ends.vip, path.ends.server);
         if method.takes_local() {
-            conn.local = path.local;
+            conn.ends.local = path.ends.local;
         }
         prop_assert_eq!(p.flow.reversed(), conn.server_flow(), "what the engine knows replies by");
         let answer = made(of(p.flow.destination(), p.flow.source()));
         let back = finished(&through(&answer, |f, p| mode.reverse(f, p, &path).unwrap()));
         prop_assert_eq!(check(&back), Ok(()));
-        let mirror = of(path.vip, path.client).frame();
+        let mirror = of(path.ends.vip, path.ends.client).frame();
         let p = parse(&mut TestFrame::finished(&back));
         let l4 = p.l4();
         prop_assert_eq!(p.ttl, ttl);
@@ -129,7 +131,7 @@ proptest! {
         bit in 0usize..64,
     ) {
         let mode = mode(Forwarding::FullNat);
-        let mut bytes = packet_of(PROTOCOLS[protocol], path.client, path.vip, &[7; 40]).frame();
+        let mut bytes = packet_of(PROTOCOLS[protocol], path.ends.client, path.ends.vip, &[7; 40]).frame();
         let at = bytes.len() - 1 - bit / 8;
         bytes[at] ^= 1 << (bit % 8);
         let forwarded = through(&TestFrame::finished(&bytes), |f, p| mode.forward(f, p, &path).unwrap());

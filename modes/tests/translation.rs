@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use uvs_core::conn::Conn;
-use uvs_core::flow::{Addr, Endpoint, Protocol};
+use uvs_core::flow::{Addr, Endpoint, Endpoints, Protocol};
 use uvs_core::mode::Path;
 use uvs_core::service::{Forwarding, Tunnel, TunnelKind};
 use uvs_core::testing::bed::{Bed, CLIENT, CLIENTS, LOCAL, SERVER, SERVER_PORT, SERVERS_MAC, VIP};
@@ -31,10 +31,12 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 
 fn path() -> impl Strategy<Value = Path> {
     (endpoint(), endpoint(), endpoint(), endpoint()).prop_map(|(client, vip, server, local)| Path {
-        vip,
-        server,
-        local,
-        client,
+        ends: Endpoints {
+            client,
+            vip,
+            server,
+            local,
+        },
         ..Path::plain(&uvs_core::flow::Flow::new(Protocol::Tcp, client, vip))
     })
 }
@@ -68,14 +70,14 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..64),
     ) {
         let mode = mode(method);
-        let packet = packet_of(PROTOCOLS[protocol], path.client, path.vip, &payload);
+        let packet = packet_of(PROTOCOLS[protocol], path.ends.client, path.ends.vip, &payload);
         let sent = if partial { packet.partial() } else { TestFrame::finished(&packet.frame()) };
         let forwarded = through(&sent, |f, p| mode.forward(f, p, &path).unwrap());
         prop_assert_eq!(check(&finished(&forwarded)), Ok(()));
         let p = parse(&mut forwarded.clone());
-        let mut conn = Conn::new(PROTOCOLS[protocol], path.client, path.vip, path.server);
+        let mut conn = Conn::new(PROTOCOLS[protocol], path.ends.client, path.ends.vip, path.ends.server);
         if method.takes_local() {
-            conn.local = path.local;
+            conn.ends.local = path.ends.local;
         }
         prop_assert_eq!(p.flow.reversed(), conn.server_flow(), "what the engine knows replies by");
         let back = through(&turn(&forwarded), |f, p| mode.reverse(f, p, &path).unwrap());
@@ -88,7 +90,7 @@ proptest! {
     #[test]
     fn corruption_is_not_hidden(path in path(), protocol in 0usize..2, bit in 0usize..64) {
         let mode = mode(Forwarding::Nat);
-        let mut bytes = packet_of(PROTOCOLS[protocol], path.client, path.vip, &[7; 40]).frame();
+        let mut bytes = packet_of(PROTOCOLS[protocol], path.ends.client, path.ends.vip, &[7; 40]).frame();
         let at = bytes.len() - 1 - bit / 8;
         bytes[at] ^= 1 << (bit % 8);
         let forwarded = through(&TestFrame::finished(&bytes), |f, p| mode.forward(f, p, &path).unwrap());

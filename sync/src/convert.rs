@@ -23,7 +23,7 @@ impl Message {
     /// What is said of a connection. `None` where there is no form for it: one between the families.
     pub fn of(told: &Told) -> Option<Self> {
         let c = &told.conn;
-        if c.client.addr.is_v4() != c.server.addr.is_v4() {
+        if c.ends.client.addr.is_v4() != c.ends.server.addr.is_v4() {
             return None;
         }
         let template = c.has(conn::TEMPLATE);
@@ -42,18 +42,18 @@ impl Message {
             protocol: if marked { 0 } else { c.protocol as u8 },
             flags,
             state: c.state.into(),
-            client: c.client,
-            vip: match marked && !c.client.addr.is_v4() {
-                true => Endpoint::new(widened(c.vip.addr), c.vip.port),
-                false => c.vip,
+            client: c.ends.client,
+            vip: match marked && !c.ends.client.addr.is_v4() {
+                true => Endpoint::new(widened(c.ends.vip.addr), c.ends.vip.port),
+                false => c.ends.vip,
             },
-            server: c.server,
+            server: c.ends.server,
             mark: told.mark,
             timeout: c.timeout,
             sequence: told.shifts.bytes.map(sequences),
             engine: Vec::new(),
             engine_data: Vec::new(),
-            local: (c.local.port != 0).then_some(c.local),
+            local: (c.ends.local.port != 0).then_some(c.ends.local),
             idle: told.idle.map(millis),
             timestamps: told.shifts.timestamps,
         })

@@ -66,12 +66,12 @@ impl Offload {
     }
 }
 
-/// A frame within a larger buffer.
+/// A frame with headroom.
 #[derive(Debug)]
 pub struct Frame<'a> {
+    /// To the frame's end.
     buf: &'a mut [u8],
     start: usize,
-    end: usize,
     /// What is unfinished in it.
     pub offload: Offload,
     /// Its firewall mark (`skb->mark`); 0 where the shell cannot know it, as from a packet socket.
@@ -91,9 +91,8 @@ impl<'a> Frame<'a> {
     pub fn new(buf: &'a mut [u8], start: usize, end: usize, offload: Offload) -> Self {
         assert!(start <= end && end <= buf.len(), "frame outside its buffer");
         Self {
-            buf,
+            buf: &mut buf[..end],
             start,
-            end,
             offload,
             mark: 0,
             arrival: LOOPBACK,
@@ -104,19 +103,19 @@ impl<'a> Frame<'a> {
     /// The frame's bytes, from the destination MAC on.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.buf[self.start..self.end]
+        &self.buf[self.start..]
     }
 
     /// The frame's bytes, from the destination MAC on.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.buf[self.start..self.end]
+        &mut self.buf[self.start..]
     }
 
     /// Length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.buf.len() - self.start
     }
 
     /// Whether there is nothing in it.
@@ -131,12 +130,16 @@ impl<'a> Frame<'a> {
 
     /// Where the frame lies in its buffer now.
     pub fn range(&self) -> std::ops::Range<usize> {
-        self.start..self.end
+        self.start..self.buf.len()
     }
 
     /// Cuts the frame after `len` bytes (Ethernet padding goes); longer than it is: unchanged.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
+        if len < self.len() {
+            let buf = std::mem::take(&mut self.buf);
+            self.buf = &mut buf[..self.start + len];
+        }
     }
 
     /// Opens `gap` bytes between the Ethernet header and what follows, in the headroom.
@@ -144,6 +147,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// [`DropReason::Oversized`] where the headroom is too small.
+    #[inline]
     pub fn open_gap(&mut self, gap: usize) -> Result<(), DropReason> {
         self.open_gap_at(ethernet::LEN, gap)
     }
@@ -153,6 +157,7 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// [`DropReason::Oversized`] where the headroom is too small, or the frame too short.
+    #[inline(always)]
     pub fn open_gap_at(&mut self, at: usize, gap: usize) -> Result<(), DropReason> {
         if gap > self.start || self.len() < at {
             return Err(DropReason::Oversized);

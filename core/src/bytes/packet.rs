@@ -82,6 +82,12 @@ impl Packet {
         self.ip as usize + self.ip_header as usize
     }
 
+    /// Whether extension headers lie between IPv6's header and the transport's.
+    #[inline(always)]
+    pub fn has_extensions(&self) -> bool {
+        self.family == Family::V6 && usize::from(self.ip_header) != ipv6::LEN
+    }
+
     /// The IPv4 header in the bytes of this packet's frame.
     ///
     /// # Panics

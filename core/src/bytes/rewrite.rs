@@ -268,10 +268,10 @@ pub fn checksum_is_right(frame: &Frame<'_>, packet: &Packet) -> bool {
 
 /// Sets the Ethernet addresses.
 #[inline(always)]
-pub fn set_macs(frame: &mut Frame<'_>, dst: Mac, src: Mac) {
+pub fn set_macs(frame: &mut Frame<'_>, dst: &Mac, src: &Mac) {
     let mut header = ethernet::Header::new_mut(frame.bytes_mut());
-    header.set_dst(dst);
-    header.set_src(src);
+    header.set_dst(*dst);
+    header.set_src(*src);
 }
 
 /// What a rewrite has changed of what a transport checksum covers.

@@ -80,10 +80,10 @@ impl<R: Recorder> Engine<R> {
             let idle = Duration::from_secs(u64::from(c.timeout)).saturating_sub(left);
             Known {
                 from_client: side == Side::Client,
-                client: c.client,
-                vip: c.vip,
-                server: c.server,
-                local: (c.local.port != 0).then_some(c.local),
+                client: c.ends.client,
+                vip: c.ends.vip,
+                server: c.ends.server,
+                local: (c.ends.local.port != 0).then_some(c.ends.local),
                 state: state_name(c.protocol, c.state).to_owned(),
                 idle: seconds(idle),
                 expires: seconds(left),

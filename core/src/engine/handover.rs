@@ -140,19 +140,22 @@ impl<R: Recorder> Engine<R> {
     fn drafts(&mut self, now: Instant, id: ConnId) -> Result<Drafts, Untaken> {
         let c = *self.flows.conn(id);
         self.may_be_taken(&c)?;
-        let mode = self.mode_of(&c);
+        let (mode, tunnel) = self.mode_of(&c);
         let query = || to_server(&c, mode.forwarding);
-        let to_server = way(self.routes.lookup(c.server.addr, query))?;
+        let to_server = way(self.routes.lookup(c.ends.server.addr, query))?;
         // The way to a link-local address depends on where its packets come in.
-        if c.client.addr.is_link_local() || c.server.addr.is_link_local() {
+        if c.ends.client.addr.is_link_local() || c.ends.server.addr.is_link_local() {
             return Err(Untaken::Way);
         }
-        let to_client = self.routes.lookup(c.client.addr, || to_client(&c, 0));
-        let mut path = self.path_of(&c);
+        let to_client = self.routes.lookup(c.ends.client.addr, || to_client(&c, 0));
+        let mut path = self.path_of(&c, tunnel);
         path.tunnel_source = to_server.source;
         let change = |forward| mode.rewrite.change(&path, forward).ok_or(Untaken::Mode);
         let overhead = mode.overhead(&path);
-        let mtu = self.routes.path_mtus.mtu(now, c.server.addr, to_server.mtu);
+        let mtu = self
+            .routes
+            .path_mtus
+            .mtu(now, c.ends.server.addr, to_server.mtu);
         if overhead > 0 && (mtu as usize) < MIN_MTU + overhead {
             return Err(Untaken::Way);
         }
@@ -201,7 +204,7 @@ impl<R: Recorder> Engine<R> {
             Protocol::Tcp | Protocol::Udp => {}
         }
         if self.flows.server_of(c).is_removed()
-            || self.desired.is_absent(c.vip.addr, &self.routes.fib)
+            || self.desired.is_absent(c.ends.vip.addr, &self.routes.fib)
         {
             return Err(Untaken::Server);
         }

@@ -25,8 +25,9 @@ impl<R: Recorder> Engine<R> {
     #[inline(always)]
     pub(super) fn continue_connection(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let server = self.flows.server_of(self.flows.conn(id));
+        let removed = server.is_removed();
         // One that only another director knows is as good as there: the connection says all that is needed.
-        let (removed, unbound) = (server.is_removed(), server.is_unbound());
+        let unbound = removed && server.is_unbound();
         // Without its service the packet is none of IPVS's: the host answers.
         if removed && self.service_for(&t.packet.flow, t.frame.mark).is_none() {
             self.record(|_| SetAside::NoService.into());
@@ -189,18 +190,18 @@ impl<R: Recorder> Engine<R> {
         self.flows.count_input(id);
         self.flows.note_asked(t.now, id, t.packet);
         let c = self.flows.conn(id);
-        let mode = self.mode_of(c);
+        let (mode, tunnel) = self.mode_of(c);
         self.flows
             .count_packet(id, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         self.flows.tell_peers(t.now, id);
         let c = self.flows.conn(id);
         let query = || to_server(c, mode.forwarding);
-        let hop = self.routes.lookup(c.server.addr, query);
+        let hop = self.routes.lookup(c.ends.server.addr, query);
         let mut leg = Leg {
             by: By::Mode(mode),
-            answer_from: c.vip.addr,
-            path: self.path(id),
+            answer_from: c.ends.vip.addr,
+            path: self.path(id, tunnel),
             forward: true,
             edits: None,
             prefix: None,

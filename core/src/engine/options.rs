@@ -4,21 +4,20 @@
 use super::Engine;
 use super::transit::Transit;
 use super::voice::Error;
-use crate::flow::Family;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ipv6::options::{self, Refusal};
-use crate::wire::{ipv6, protocol};
+use crate::wire::protocol;
 
 impl<R: Recorder> Engine<R> {
     /// Ends a packet whose options let it go no further; `None` for every other.
     #[inline]
     pub(super) fn refuse_options(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
-        let plain = t.packet.family == Family::V4 || usize::from(t.packet.ip_header) == ipv6::LEN;
-        if plain {
-            return None;
+        if t.packet.has_extensions() {
+            self.check_options(t)
+        } else {
+            None
         }
-        self.check_options(t)
     }
 
     #[cold]

@@ -62,8 +62,8 @@ impl<R: Recorder> Engine<R> {
             .count_packet(id, true, (bytes.len() - inner) as u64);
         let notice = Notice {
             message: told,
-            from: c.vip.addr,
-            to: c.client.addr,
+            from: c.ends.vip.addr,
+            to: c.ends.client.addr,
             by: 0,
             about: &bytes[inner..],
             ends: Ends::default(),
@@ -83,7 +83,7 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<icmp::Repr, Verdict> {
         let bytes = t.frame.bytes();
         let header = icmp::Header::new(&bytes[t.packet.l4()..]);
-        let families = (t.packet.family, c.client.addr.family());
+        let families = (t.packet.family, c.ends.client.addr.family());
         let Some(reported) = reported_mtu(t.packet, &header) else {
             return Ok(match families {
                 (Family::V4, Family::V4) => icmp::Repr {
@@ -95,12 +95,12 @@ impl<R: Recorder> Engine<R> {
                 (_, inside) => Error::HostUnreachable.message(inside),
             });
         };
-        let mode = self.mode_of(c);
+        let (mode, tunnel) = self.mode_of(c);
         let hop = self.routes.fib.lookup(to_server(c, mode.forwarding));
         let link = hop.map_or(0, |hop| hop.mtu);
         let path_mtus = &mut self.routes.path_mtus;
-        let believed = path_mtus.learn(t.now, c.server.addr, reported, link);
-        self.flows.change_way_to(c.server.addr);
+        let believed = path_mtus.learn(t.now, c.ends.server.addr, reported, link);
+        self.flows.change_way_to(c.ends.server.addr);
         if families.1 == Family::V4 && !ipv4::Header::new(&bytes[inner..]).dont_fragment() {
             // The client's packets may be cut, so there is nothing to tell it.
             return Err(Verdict::Answered);
@@ -112,8 +112,8 @@ impl<R: Recorder> Engine<R> {
                 mtu => mtu,
             },
             (_, inside) => {
-                let known = path_mtus.mtu(t.now, c.server.addr, link) as usize;
-                let room = known.saturating_sub(mode.overhead(&self.path_of(c)));
+                let known = path_mtus.mtu(t.now, c.ends.server.addr, link) as usize;
+                let room = known.saturating_sub(mode.overhead(&self.path_of(c, tunnel)));
                 room.max(least_mtu(inside))
             }
         };

@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::glance::Glance;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
+use crate::service::Tunnel;
 use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::{icmp, icmpv6, ipv4, ipv6};
@@ -125,8 +126,8 @@ impl<R: Recorder> Engine<R> {
         if t.packet.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let mode = self.mode_of(&c);
-        let path = self.path(id);
+        let (mode, tunnel) = self.mode_of(&c);
+        let path = self.path(id, tunnel);
         let hop = self.routes.fib.lookup(to_server(&c, mode.forwarding));
         self.counters.icmp_translated += 1;
         if !mode.forwarding.passes_replies() {
@@ -134,36 +135,40 @@ impl<R: Recorder> Engine<R> {
                 by: By::Mode(mode),
                 path,
                 forward: true,
-                answer_from: c.vip.addr,
+                answer_from: c.ends.vip.addr,
                 edits: None,
                 prefix: None,
             };
             return self.transmit(t, &mut leg, &hop);
         }
         self.renumber_quote(t.frame, id, quote, false);
-        let far = if c.local.port == 0 { c.client } else { c.local };
-        if c.client.addr.family() != c.server.addr.family() {
-            let to = c.server.addr;
-            return self.pass_on(t, quote, (far.addr, to), (c.server, far));
+        let far = if c.ends.local.port == 0 {
+            c.ends.client
+        } else {
+            c.ends.local
+        };
+        if c.ends.client.addr.family() != c.ends.server.addr.family() {
+            let to = c.ends.server.addr;
+            return self.pass_on(t, quote, (far.addr, to), (c.ends.server, far));
         }
         rewrite_quote(
             t.frame,
             t.packet,
             quote,
             Ends {
-                src: Some(c.server),
+                src: Some(c.ends.server),
                 dst: Some(far),
             },
         );
         let ends = Ends {
-            src: (c.local.port != 0).then(|| address(c.local.addr)),
-            dst: Some(address(c.server.addr)),
+            src: (c.ends.local.port != 0).then(|| address(c.ends.local.addr)),
+            dst: Some(address(c.ends.server.addr)),
         };
         let mut leg = Leg {
             by: By::Addresses(ends),
             path,
             forward: true,
-            answer_from: c.vip.addr,
+            answer_from: c.ends.vip.addr,
             edits: None,
             prefix: None,
         };
@@ -182,26 +187,26 @@ impl<R: Recorder> Engine<R> {
         }
         self.flows
             .count_packet(id, true, u64::from(t.packet.ip_len));
-        let path = self.path(id);
+        let path = self.path(id, Tunnel::default());
         let hop = self.routes.fib.lookup(to_client(&c, t.frame.arrival));
         self.counters.icmp_translated += 1;
         self.renumber_quote(t.frame, id, quote, true);
-        if c.client.addr.family() != c.server.addr.family() {
-            let to = c.client.addr;
-            return self.pass_on(t, quote, (c.vip.addr, to), (c.client, c.vip));
+        if c.ends.client.addr.family() != c.ends.server.addr.family() {
+            let to = c.ends.client.addr;
+            return self.pass_on(t, quote, (c.ends.vip.addr, to), (c.ends.client, c.ends.vip));
         }
         rewrite_quote(
             t.frame,
             t.packet,
             quote,
             Ends {
-                src: Some(c.client),
-                dst: Some(c.vip),
+                src: Some(c.ends.client),
+                dst: Some(c.ends.vip),
             },
         );
         let ends = Ends {
-            src: Some(address(c.vip.addr)),
-            dst: Some(address(c.client.addr)),
+            src: Some(address(c.ends.vip.addr)),
+            dst: Some(address(c.ends.client.addr)),
         };
         let mut leg = Leg {
             by: By::Addresses(ends),

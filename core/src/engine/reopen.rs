@@ -52,10 +52,12 @@ impl<R: Recorder> Engine<R> {
             return None;
         }
         self.flows.forget_syn(id);
-        self.record(|_| Step::Reopened { local: c.local });
+        self.record(|_| Step::Reopened {
+            local: c.ends.local,
+        });
         let reset = Reset {
-            from: c.local,
-            to: c.server,
+            from: c.ends.local,
+            to: c.ends.server,
             by: t.frame.arrival,
             seq: acknowledged,
             ack: None,
@@ -77,7 +79,7 @@ impl<R: Recorder> Engine<R> {
         ip.copy_from_slice(packet);
         // It may have come with a checksum that was left to an offload.
         let len_of_l4 = narrow::to_u32(len - l4);
-        let pseudo = match c.client.addr.family() {
+        let pseudo = match c.ends.client.addr.family() {
             Family::V4 => {
                 let header = ipv4::Header::new(ip);
                 let (src, dst) = (header.src(), header.dst());
@@ -101,5 +103,5 @@ impl<R: Recorder> Engine<R> {
 
 /// Whether a connection waits for its server's SYN-ACK by a local port.
 pub(super) fn is_opening(c: &Conn) -> bool {
-    c.state == TcpState::SynRecv as u8 && c.local.port != 0 && c.protocol == Protocol::Tcp
+    c.state == TcpState::SynRecv as u8 && c.ends.local.port != 0 && c.protocol == Protocol::Tcp
 }

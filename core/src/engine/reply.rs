@@ -12,6 +12,7 @@ use crate::fib::{NextHop, Query, Refusal, Unreachable};
 use crate::flow::{Addr, Family, Flow};
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
+use crate::service::Tunnel;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::sctp::chunk::ABORT;
@@ -23,12 +24,12 @@ impl<R: Recorder> Engine<R> {
     pub(super) fn reply(&mut self, t: &mut Transit<'_, '_>, id: ConnId) -> Verdict {
         let hop = self.hop_to_client(&t.packet.flow, t.frame.arrival, id);
         // The host's routing comes before IPVS: a packet that may travel no further changes nothing.
-        let client = self.flows.conn(id).client.addr.family();
+        let client = self.flows.conn(id).ends.client.addr.family();
         if let Some(verdict) = self.refuse_routing(t, &hop, client) {
             return verdict;
         }
         let turned = match &hop {
-            Ok(hop) if self.flows.conn(id).local.port == 0 => self.redirect(t, hop),
+            Ok(hop) if self.flows.conn(id).ends.local.port == 0 => self.redirect(t, hop),
             _ => false,
         };
         let c = self.flows.conn(id);
@@ -44,7 +45,7 @@ impl<R: Recorder> Engine<R> {
         self.follow(t, id, true);
         let mut leg = Leg {
             by: By::Mode(mode),
-            path: self.path(id),
+            path: self.path(id, Tunnel::default()),
             forward: false,
             answer_from: Addr::UNSPECIFIED,
             edits: None,
@@ -68,16 +69,17 @@ impl<R: Recorder> Engine<R> {
     ) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
-        if c.local.port == 0 && self.routes.fib.has_rules(flow.family()) {
+        if c.ends.local.port == 0 && self.routes.fib.has_rules(flow.family()) {
             let came = Query::to(flow.dst).from(flow.src).by(arrival);
-            let came = came.back(arrival).of(c.client);
+            let came = came.back(arrival).of(c.ends.client);
             let first = self.routes.fib.lookup(came);
             let refused = matches!(first, Err(Unreachable::NoRoute | Unreachable::Refused(_)));
             if refused || self.desired.sysctls().snat_reroute == 0 {
                 return first;
             }
         }
-        self.routes.lookup(c.client.addr, || to_client(c, arrival))
+        self.routes
+            .lookup(c.ends.client.addr, || to_client(c, arrival))
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or

@@ -68,8 +68,8 @@ impl Leg {
     #[inline]
     pub(super) const fn family(&self) -> Family {
         match self.forward {
-            true => self.path.server.addr.family(),
-            false => self.path.client.addr.family(),
+            true => self.path.ends.server.addr.family(),
+            false => self.path.ends.client.addr.family(),
         }
     }
 

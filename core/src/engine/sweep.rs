@@ -56,7 +56,7 @@ impl<R: Recorder> Engine<R> {
     /// whole network.
     fn is_denied(&self, c: &Conn) -> bool {
         let (service, _) = self.flows.server_of(c).key;
-        !c.has(conn::TEMPLATE) && self.desired.denies(&service, c.client.addr)
+        !c.has(conn::TEMPLATE) && self.desired.denies(&service, c.ends.client.addr)
     }
 
     /// Ends a denied client's connection at once. Its server is told where that may be, so that it does not

@@ -45,7 +45,7 @@ impl<R: Recorder> Engine<R> {
     /// Tells the ends of a connection for which [`is_told`] holds.
     pub(super) fn tell(&mut self, now: Instant, (c, edits): Ended<'_>, out: &mut Outbox) {
         // In the name of a VIP that is another's now, nothing is said.
-        let speaks = !self.desired.is_absent(c.vip.addr, &self.routes.fib);
+        let speaks = !self.desired.is_absent(c.ends.vip.addr, &self.routes.fib);
         let client = match c.protocol {
             Protocol::Tcp => speaks && self.reset_client(c, out),
             Protocol::Udp => speaks && self.refuse_datagrams(c, out),
@@ -86,8 +86,8 @@ impl<R: Recorder> Engine<R> {
 
     fn reset_client(&mut self, c: &Conn, out: &mut Outbox) -> bool {
         let reset = Reset {
-            from: c.vip,
-            to: c.client,
+            from: c.ends.vip,
+            to: c.ends.client,
             by: 0,
             seq: c.client_expects,
             ack: Some(c.server_expects),
@@ -96,12 +96,12 @@ impl<R: Recorder> Engine<R> {
     }
 
     fn refuse_datagrams(&mut self, c: &Conn, out: &mut Outbox) -> bool {
-        let ends = (c.client, c.vip);
+        let ends = (c.ends.client, c.ends.vip);
         let told = self.voice.refuse_datagrams(&self.routes.fib, ends, out) == Verdict::Answered;
         if told {
-            let message = Error::PortUnreachable.message(c.client.addr.family());
+            let message = Error::PortUnreachable.message(c.ends.client.addr.family());
             self.counters
-                .count_icmp(c.client.addr.family(), message.kind);
+                .count_icmp(c.ends.client.addr.family(), message.kind);
         }
         told
     }
@@ -116,8 +116,8 @@ impl<R: Recorder> Engine<R> {
     ) -> bool {
         const IP: usize = HEADROOM + ethernet::LEN;
         let reset = Reset {
-            from: c.client,
-            to: c.vip,
+            from: c.ends.client,
+            to: c.ends.vip,
             by: 0,
             seq: c.server_expects,
             ack: Some(c.client_expects),
@@ -138,13 +138,13 @@ impl<R: Recorder> Engine<R> {
         bytes: &mut [u8],
         out: &mut Outbox,
     ) -> bool {
-        let mode = self.mode_of(c);
+        let (mode, tunnel) = self.mode_of(c);
         let hop = self.routes.fib.lookup(to_server(c, mode.forwarding));
         if !hop.is_ok_and(|hop| hop.mac.is_some()) {
             return false;
         }
         let mut header = ethernet::Header::new_mut(&mut bytes[HEADROOM..]);
-        let six = c.client.addr.family() == Family::V6;
+        let six = c.ends.client.addr.family() == Family::V6;
         header.set_ethertype(ethernet::ethertype::of(six));
         let end = bytes.len();
         let mut frame = Frame::new(bytes, HEADROOM, end, Offload::default());
@@ -154,9 +154,9 @@ impl<R: Recorder> Engine<R> {
         self.voice.next_ip_id();
         let mut leg = Leg {
             by: By::Mode(mode),
-            path: self.path_of(c),
+            path: self.path_of(c, tunnel),
             forward: true,
-            answer_from: c.vip.addr,
+            answer_from: c.ends.vip.addr,
             edits,
             prefix: None,
         };
@@ -189,7 +189,7 @@ pub(super) fn is_told(c: &Conn) -> bool {
             );
             open && c.client_expects != 0
         }
-        Protocol::Udp => c.client.port != 0,
+        Protocol::Udp => c.ends.client.port != 0,
         Protocol::Sctp => false,
     }
 }

@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
 use crate::rewrite::{self, Ends};
 use crate::segment;
-use crate::service::Forwarding;
+use crate::service::{Forwarding, Tunnel};
 use crate::time::Instant;
 use crate::trace::Recorder;
 use crate::verdict::{DropReason, Verdict};
@@ -119,43 +119,35 @@ impl Leg {
 }
 
 impl<R: Recorder> Engine<R> {
-    /// A connection's mode. Its method is bound to it for good; with what a tunnel wraps is its server's to say at any
-    /// time, as in the kernel (`tun_type` in `ip_vs_tunnel_xmit`).
+    /// A connection's mode, and the parameters of its tunnel where that is one. Its method is bound to it for good; with
+    /// what a tunnel wraps is its server's to say at any time, as in the kernel (`tun_type` in `ip_vs_tunnel_xmit`).
     #[inline(always)]
-    pub(super) fn mode_of(&self, c: &Conn) -> &'static ModeDef {
+    pub(super) fn mode_of(&self, c: &Conn) -> (&'static ModeDef, Tunnel) {
         let bound = self.catalog.mode(c.mode());
-        match bound.encapsulation {
-            None => bound,
-            Some(_) => self.tunnel_of(c, bound),
+        if bound.encapsulation.is_none() {
+            return (bound, Tunnel::default());
         }
-    }
-
-    fn tunnel_of(&self, c: &Conn, bound: &'static ModeDef) -> &'static ModeDef {
         let server = self.flows.server_of(c);
+        let tunnel = server.spec.tunnel;
         if server.mode == c.mode() {
-            return bound;
+            return (bound, tunnel);
         }
-        let kind = server.spec.tunnel.kind;
-        let now = self.catalog.mode_for(bound.forwarding, kind);
-        now.map_or(bound, |place| self.catalog.mode(place))
+        let now = self.catalog.mode_for(bound.forwarding, tunnel.kind);
+        (now.map_or(bound, |place| self.catalog.mode(place)), tunnel)
     }
 
     /// The addresses of a connection, and identification and DF for an outer header.
     #[inline(always)]
-    pub(super) fn path(&mut self, id: ConnId) -> Path {
+    pub(super) fn path(&mut self, id: ConnId, tunnel: Tunnel) -> Path {
         self.voice.next_ip_id();
-        self.path_of(self.flows.conn(id))
+        self.path_of(self.flows.conn(id), tunnel)
     }
 
     /// As [`Engine::path`], with the identification that was given out last.
     #[inline(always)]
-    pub(super) fn path_of(&self, conn: &Conn) -> Path {
-        let tunnel = self.flows.server_of(conn).spec.tunnel;
+    pub(super) fn path_of(&self, conn: &Conn, tunnel: Tunnel) -> Path {
         Path {
-            client: conn.client,
-            vip: conn.vip,
-            server: conn.server,
-            local: conn.local,
+            ends: conn.ends,
             tunnel_source: Addr::UNSPECIFIED,
             tunnel,
             ip_id: self.voice.ip_id(),
@@ -237,7 +229,7 @@ impl<R: Recorder> Engine<R> {
         let mtu = if leg.forward {
             self.routes
                 .path_mtus
-                .mtu(now, leg.path.server.addr, hop.mtu)
+                .mtu(now, leg.path.ends.server.addr, hop.mtu)
         } else {
             hop.mtu
         };
@@ -256,9 +248,9 @@ impl<R: Recorder> Engine<R> {
             };
         }
         let to = if leg.forward {
-            leg.path.server.addr
+            leg.path.ends.server.addr
         } else {
-            leg.path.client.addr
+            leg.path.ends.client.addr
         };
         // The host's stack takes nothing for it that comes from outside (`ip_vs_nat_xmit`).
         if leg.forward && is_loopback(to) {
@@ -360,15 +352,17 @@ impl<R: Recorder> Engine<R> {
 
 /// What a connection's way to its server is looked up by, where it is forwarded by this method.
 pub(super) fn to_server(c: &Conn, forwarding: Forwarding) -> Query {
-    Query::to_server(c.server.addr, forwarding, Some(c.local.addr)).of(c.client)
+    Query::to_server(c.ends.server.addr, forwarding, Some(c.ends.local.addr)).of(c.ends.client)
 }
 
 /// What a connection's way to its client is looked up by: from the VIP, which is what replies carry
 /// (`ip_vs_route_me_harder` in ip_vs_core.c). A link-local client is on the link that the reply came in by, where the
 /// kernel looks for it too, and no other.
 pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
-    let query = Query::to(c.client.addr).from(c.vip.addr).of(c.client);
-    if c.client.addr.is_link_local() {
+    let query = Query::to(c.ends.client.addr)
+        .from(c.ends.vip.addr)
+        .of(c.ends.client);
+    if c.ends.client.addr.is_link_local() {
         query.back(arrival)
     } else {
         query
@@ -378,7 +372,7 @@ pub(super) fn to_client(c: &Conn, arrival: u32) -> Query {
 impl Exit<'_> {
     #[inline]
     fn address(&self, frame: &mut Frame<'_>) {
-        rewrite::set_macs(frame, self.hop.mac.unwrap_or_default(), self.hop.source_mac);
+        rewrite::set_macs(frame, self.hop.destination_mac(), &self.hop.source_mac);
     }
 
     /// Addresses a packet that was made in the outbox's memory.

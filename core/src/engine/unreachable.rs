@@ -68,7 +68,7 @@ impl<R: Recorder> Engine<R> {
     ) -> Option<(usize, Addr, Addr, Ends)> {
         let client_of = |id: ConnId| {
             let c = self.flows.conn(id);
-            (c.vip.addr, c.client.addr)
+            (c.ends.vip.addr, c.ends.client.addr)
         };
         if let Some(inner) = self.tunnelled(bytes, ip) {
             let flow = quote(bytes, inner)?.flow;
@@ -88,7 +88,7 @@ impl<R: Recorder> Engine<R> {
             return Some((ip, Addr::UNSPECIFIED, packet.flow.src, Ends::default()));
         };
         let c = self.flows.conn(id);
-        if c.client.addr.family() != c.server.addr.family() {
+        if c.ends.client.addr.family() != c.ends.server.addr.family() {
             return None;
         }
         let ends = |src, dst| Ends {
@@ -96,10 +96,24 @@ impl<R: Recorder> Engine<R> {
             dst: Some(dst),
         };
         Some(match side {
-            Side::Server => (ip, c.vip.addr, c.client.addr, ends(c.client, c.vip)),
+            Side::Server => (
+                ip,
+                c.ends.vip.addr,
+                c.ends.client.addr,
+                ends(c.ends.client, c.ends.vip),
+            ),
             Side::Client => {
-                let far = if c.local.port == 0 { c.client } else { c.local };
-                (ip, Addr::UNSPECIFIED, c.server.addr, ends(c.server, far))
+                let far = if c.ends.local.port == 0 {
+                    c.ends.client
+                } else {
+                    c.ends.local
+                };
+                (
+                    ip,
+                    Addr::UNSPECIFIED,
+                    c.ends.server.addr,
+                    ends(c.ends.server, far),
+                )
             }
         })
     }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Addr, Endpoint, Flow, Protocol};
+use crate::flow::{Addr, Endpoint, Endpoints, Flow, Protocol};
 use crate::narrow;
 use crate::ranks::{Link, Rank, Ranked, Ranks};
 use crate::time::Instant;
@@ -69,14 +69,8 @@ pub const ASSURED: u8 = 1;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[repr(align(128))]
 pub struct Conn {
-    /// The client; port 0 in a template.
-    pub client: Endpoint,
-    /// The VIP as the client used it.
-    pub vip: Endpoint,
-    /// The real server.
-    pub server: Endpoint,
-    /// FULLNAT's local endpoint, else [`Endpoint::NONE`].
-    pub local: Endpoint,
+    /// Between whom it is; a template's client has port 0.
+    pub ends: Endpoints,
     /// When it expires.
     pub deadline: Instant,
     /// Seconds that each packet adds.
@@ -124,10 +118,12 @@ impl Conn {
         server: Endpoint,
     ) -> Self {
         Self {
-            client,
-            vip,
-            server,
-            local: Endpoint::NONE,
+            ends: Endpoints {
+                client,
+                vip,
+                server,
+                local: Endpoint::NONE,
+            },
             deadline: Instant::ZERO,
             timeout: UNTRACKED,
             backend: NONE,
@@ -203,7 +199,7 @@ impl Conn {
 
     /// Whether its server replies to the client, by way of the director.
     pub(crate) const fn is_replied_to_itself(&self) -> bool {
-        self.has(REPLIES) && self.local.port == 0
+        self.has(REPLIES) && self.ends.local.port == 0
     }
 
     /// Whether both sides have closed, or one has reset: it only waits for its end.
@@ -223,19 +219,19 @@ impl Conn {
 
     /// The flow of the client's packets, or what a template is found by.
     pub const fn client_flow(&self) -> Flow {
-        let mut f = Flow::new(self.protocol, self.client, self.vip);
+        let mut f = Flow::new(self.protocol, self.ends.client, self.ends.vip);
         (f.protocol, f.reserved[0]) = self.kind(Side::Client);
         f
     }
 
     /// The flow of the server's packets as they reach the director.
     pub const fn server_flow(&self) -> Flow {
-        let to = if self.local.port == 0 {
-            self.client
+        let to = if self.ends.local.port == 0 {
+            self.ends.client
         } else {
-            self.local
+            self.ends.local
         };
-        Flow::new(self.protocol, self.server, to)
+        Flow::new(self.protocol, self.ends.server, to)
     }
 
     /// Whether a packet with this flow is of this side: [`Conn::client_flow`] or [`Conn::server_flow`] equals it.
@@ -243,9 +239,9 @@ impl Conn {
     fn is_flow(&self, side: Side, flow: &Flow) -> bool {
         let is = |end: &Endpoint, addr: &Addr, port| end.port == port && end.addr == *addr;
         let (from, to) = match side {
-            Side::Client => (&self.client, &self.vip),
-            Side::Server if self.local.port == 0 => (&self.server, &self.client),
-            Side::Server => (&self.server, &self.local),
+            Side::Client => (&self.ends.client, &self.ends.vip),
+            Side::Server if self.ends.local.port == 0 => (&self.ends.server, &self.ends.client),
+            Side::Server => (&self.ends.server, &self.ends.local),
         };
         is(from, &flow.src, flow.src_port)
             && is(to, &flow.dst, flow.dst_port)
@@ -524,7 +520,7 @@ impl ConnTable {
         self.remove_key(id.0, Side::Client);
         let conn = &mut self.slab[id.0 as usize];
         conn.flags |= UNHASHED;
-        (conn.vip.port, conn.server.port) = (port, port);
+        (conn.ends.vip.port, conn.ends.server.port) = (port, port);
     }
 
     /// Says how willingly a connection is given up; within its rank the one that has it longest goes

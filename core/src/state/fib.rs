@@ -404,6 +404,12 @@ impl NextHop {
         }
     }
 
+    /// Where a frame on this way goes; zeros where the kernel does not know it.
+    #[inline]
+    pub(crate) fn destination_mac(&self) -> &Mac {
+        self.mac.as_ref().unwrap_or(&[0; 6])
+    }
+
     /// Where a frame on this way leaves.
     pub fn egress(&self) -> Egress {
         Egress {

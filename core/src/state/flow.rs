@@ -228,6 +228,20 @@ impl Endpoint {
     }
 }
 
+/// Between whom a connection is. All is in one piece, as it is copied for each packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// The client.
+    pub client: Endpoint,
+    /// The VIP, and the port, as the client used it.
+    pub vip: Endpoint,
+    /// The real server.
+    pub server: Endpoint,
+    /// FULLNAT's local address and port; [`Endpoint::NONE`] in other modes.
+    pub local: Endpoint,
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.addr.is_v4() {

@@ -158,7 +158,7 @@ fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<usize> {
 
 /// All that is told of one connection goes one way, in order.
 fn way_of(told: &Told, ways: usize) -> usize {
-    let client = told.conn.client;
+    let client = told.conn.ends.client;
     let bytes = client.addr.0.into_iter().chain(client.port.to_be_bytes());
     let mixed = |hash: usize, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte));
     bytes.fold(0, mixed) % ways

@@ -171,7 +171,7 @@ fn all_is_told_one_part_in_a_turn() {
         assert!(told.len() <= 255, "{}", told.len());
         clients.extend(told.into_iter().map(|told| told.client));
     }
-    let all = (0..PART * PARTS).map(|n| told(n).conn.client);
+    let all = (0..PART * PARTS).map(|n| told(n).conn.ends.client);
     assert_eq!(clients, all.collect::<Vec<_>>());
     assert_eq!(rig.ended(BulkResult::Complete), 1);
     let messages = u64::from(PART * PARTS);

@@ -149,7 +149,7 @@ impl Live {
         if let Some(seen) = self.seen.last_mut() {
             seen.decided = Some(Decided {
                 end: verdict.into(),
-                server: found.map(|(id, _)| conns.get(id).server),
+                server: found.map(|(id, _)| conns.get(id).ends.server),
             });
         }
     }

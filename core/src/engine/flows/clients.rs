@@ -30,7 +30,7 @@ impl Clients {
             self.0.resize(PLACES, NONE);
         }
         let c = conns.get(id);
-        self.0[Self::place(conns, c.protocol, c.client)] = id.0;
+        self.0[Self::place(conns, c.protocol, c.ends.client)] = id.0;
     }
 }
 
@@ -46,7 +46,7 @@ impl Flows {
         let places = &self.clients.0;
         let at = *places.get(Clients::place(&self.conns, protocol, client))?;
         let c = self.conns.at(at)?;
-        let is_its = (c.protocol, c.client) == (protocol, client) && c.is_replied_to_itself();
+        let is_its = (c.protocol, c.ends.client) == (protocol, client) && c.is_replied_to_itself();
         is_its.then_some(ConnId(at))
     }
 }

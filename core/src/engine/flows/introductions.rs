@@ -75,7 +75,7 @@ impl Flows {
                 };
                 let toa = (how.client_address == ClientAddress::Toa).then_some(Toa {
                     kind: how.toa_kind,
-                    client: c.client,
+                    client: c.ends.client,
                 });
                 Introduced::new(splice, stamps, toa, header)
             }
@@ -91,16 +91,16 @@ impl Flows {
 
     /// The header of the PROXY protocol for a connection; empty where there is none.
     fn header_of(&self, now: Instant, c: &Conn, how: &Introduction, stream: bool) -> Vec<u8> {
-        let addresses = match (c.client.addr.as_v4(), c.vip.addr.as_v4()) {
+        let addresses = match (c.ends.client.addr.as_v4(), c.ends.vip.addr.as_v4()) {
             (Some(src), Some(dst)) => Addresses::V4 { src, dst },
             _ => Addresses::V6 {
-                src: c.client.addr.v6_octets(),
-                dst: c.vip.addr.v6_octets(),
+                src: c.ends.client.addr.v6_octets(),
+                dst: c.ends.vip.addr.v6_octets(),
             },
         };
         let header = Repr {
             addresses,
-            ports: (c.client.port, c.vip.port),
+            ports: (c.ends.client.port, c.ends.vip.port),
             stream,
         };
         match how.client_address {
@@ -132,8 +132,12 @@ impl Flows {
         let Some(stamp) = introduce::stamp(frame, packet) else {
             return Stamps::Keep;
         };
-        let far = if c.local.port == 0 { c.client } else { c.local };
-        let ends = Flow::new(c.protocol, c.server, Endpoint::new(far.addr, 0));
+        let far = if c.ends.local.port == 0 {
+            c.ends.client
+        } else {
+            c.ends.local
+        };
+        let ends = Flow::new(c.protocol, c.ends.server, Endpoint::new(far.addr, 0));
         let clock = (now.0 / STEP).wrapping_add(self.conns.hash_of(&ends)) & 0xffff_ffff;
         let clock = u32::try_from(clock).unwrap_or_default();
         Stamps::Offset(clock.wrapping_sub(stamp))

@@ -68,7 +68,7 @@ impl Flows {
     pub(super) fn changed(&mut self, id: ConnId, before: Standing) {
         let c = self.conns.get(id);
         if c.protocol == Protocol::Tcp
-            && c.local.port != 0
+            && c.ends.local.port != 0
             && before.state == TcpState::SynRecv as u8
             && c.state != before.state
         {

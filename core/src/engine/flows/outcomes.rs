@@ -102,8 +102,11 @@ impl Flows {
     /// A packet of a client's has been counted: where it asks for the third time in vain, its server is silent.
     #[inline]
     pub(in crate::engine) fn note_asked(&mut self, now: Instant, id: ConnId, packet: &Packet) {
+        if !asks(packet) {
+            return;
+        }
         let c = self.conns.get_mut(id);
-        if c.in_packets < SILENT_AT || !waits(c) || !asks(packet) {
+        if c.in_packets < SILENT_AT || !waits(c) {
             return;
         }
         // It counts no more, and its time says nothing anyway.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Flows;
 use super::sequence::{ends_of, numbers};
-use super::track::{Tracking, is_plain};
+use super::track::Tracking;
 use crate::conn::{self, Conn, ConnId};
 use crate::frame::Frame;
 use crate::packet::{Packet, Transport};
@@ -29,7 +29,7 @@ impl Flows {
             return false;
         };
         let c = self.conns.get_mut(id);
-        if !tcp::keeps_established(flags) || !is_settled(c, output) || !is_plain(packet) {
+        if !tcp::keeps_established(flags) || !is_settled(c, output) || packet.has_extensions() {
             return false;
         }
         let timeout = TcpState::Established.timeout(by.timeouts);

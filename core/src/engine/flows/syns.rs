@@ -145,7 +145,7 @@ impl Flows {
         frame: &Frame<'_>,
         packet: &Packet,
     ) {
-        if self.conns.get(id).local.port != 0
+        if self.conns.get(id).ends.local.port != 0
             && let Some(syn) = Syn::from(id, frame, packet)
         {
             self.syns.keep(syn);

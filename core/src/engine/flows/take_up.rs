@@ -45,7 +45,7 @@ impl Flows {
             return Err(NotTakenUp::Older);
         }
         let known = match known {
-            Some(id) if !told.template && self.conns.get(id).server != told.server => {
+            Some(id) if !told.template && self.conns.get(id).ends.server != told.server => {
                 if told.inactive {
                     return Err(NotTakenUp::Replaced);
                 }
@@ -116,7 +116,7 @@ impl Flows {
                 Ok(id) => {
                     self.conns.note_told(id);
                     self.log_taken_up(id);
-                    self.ports.claim(c.local, c.server, c.protocol);
+                    self.ports.claim(c.ends.local, c.ends.server, c.protocol);
                     if method.replies() == Replies::Gateway && !told.template {
                         self.note_client(id);
                     }
@@ -191,7 +191,7 @@ fn conn_of(told: &TakenUp, timeouts: &Timeouts) -> Conn {
     // A mark's template stands for all protocols, whichever it says.
     let protocol = told.protocol.unwrap_or(Protocol::Tcp);
     let mut c = Conn::new(protocol, told.client, told.vip, told.server);
-    c.local = told.local.unwrap_or(Endpoint::NONE);
+    c.ends.local = told.local.unwrap_or(Endpoint::NONE);
     c.state = told.state;
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
     c.flags = flag(told.inactive && !told.template, conn::INACTIVE)

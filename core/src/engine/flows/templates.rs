@@ -51,7 +51,7 @@ impl Template {
 
     /// Whose server it is to find.
     pub(in crate::engine) const fn client(&self) -> Addr {
-        self.conn.client.addr
+        self.conn.ends.client.addr
     }
 }
 

@@ -4,7 +4,7 @@
 use super::Flows;
 use super::event::Standing;
 use crate::conn::{self, Conn, ConnId, NONE};
-use crate::flow::{Direction, Family};
+use crate::flow::Direction;
 use crate::frame::Frame;
 use crate::packet::{self, Packet, Transport};
 use crate::ranks::Rank;
@@ -87,13 +87,9 @@ impl Flows {
 /// it takes bytes of these for flags. Most have none set there, and close the entry. `None` for a packet without.
 #[inline]
 pub(in crate::engine) fn misread(frame: &Frame<'_>, packet: &Packet) -> Option<Packet> {
-    (!is_plain(packet)).then(|| read_behind_header(frame, packet))
-}
-
-/// Whether the transport's header is where IPVS looks for it.
-#[inline(always)]
-pub(super) fn is_plain(packet: &Packet) -> bool {
-    packet.family == Family::V4 || usize::from(packet.ip_header) == ipv6::LEN
+    packet
+        .has_extensions()
+        .then(|| read_behind_header(frame, packet))
 }
 
 #[cold]

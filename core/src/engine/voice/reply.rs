@@ -39,7 +39,7 @@ pub(in crate::engine) fn echo(fib: &Fib, t: &mut Transit<'_, '_>) -> Verdict {
             icmpv6::seal(message, t.packet.pseudo_header(head));
         }
     }
-    rewrite::set_macs(t.frame, hop.mac.unwrap_or_default(), hop.source_mac);
+    rewrite::set_macs(t.frame, hop.destination_mac(), &hop.source_mac);
     t.out
         .push_copy(t.frame.bytes(), Offload::default(), hop.egress());
     Verdict::Answered

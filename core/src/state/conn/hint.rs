@@ -14,7 +14,7 @@ use crate::flow::Flow;
 const LINE: usize = 64;
 
 // A connection has two lines, and reading these two fields fetches both.
-const _: () = assert!(offset_of!(Conn, deadline) / LINE != offset_of!(Conn, flags) / LINE);
+const _: () = assert!(offset_of!(Conn, deadline) / LINE != offset_of!(Conn, ends.client) / LINE);
 
 /// Where a packet's connection may be found. A wrong one costs a look-up and changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ConnTable {
     #[inline]
     pub(crate) fn fetch(&self, hint: Hint) {
         if let Some(conn) = self.slab.get((hint.reference >> 1) as usize) {
-            black_box((conn.deadline, conn.flags));
+            black_box((conn.deadline, conn.ends.client));
         }
     }
 

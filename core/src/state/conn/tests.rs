@@ -20,7 +20,7 @@ fn conn(n: u16, timeout: u32) -> Conn {
 fn drain(t: &mut ConnTable, now: Instant) -> Vec<u16> {
     let mut out = Vec::new();
     while let Some(id) = t.expired(now, &mut 1000) {
-        out.push(t.remove(id).client.port);
+        out.push(t.remove(id).ends.client.port);
     }
     out
 }
@@ -49,7 +49,10 @@ fn a_template_is_no_connection() {
     let mut c = conn(0, 60);
     c.flags |= TEMPLATE;
     t.insert(Instant::ZERO, c, false).expect("room");
-    assert_eq!(t.find(&Flow::new(Protocol::Tcp, c.client, c.vip)), None);
+    assert_eq!(
+        t.find(&Flow::new(Protocol::Tcp, c.ends.client, c.ends.vip)),
+        None
+    );
     assert!(t.find(&c.client_flow()).is_some());
 }
 
@@ -176,7 +179,7 @@ proptest! {
                     list.push(n);
                 }
             }
-            let eviction_order: Vec<u16> = table.eviction_order().map(|id| table.get(id).client.port).collect();
+            let eviction_order: Vec<u16> = table.eviction_order().map(|id| table.get(id).ends.client.port).collect();
             prop_assert_eq!(eviction_order, model.concat());
         }
     }

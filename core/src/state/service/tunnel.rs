@@ -23,8 +23,10 @@ pub struct TunnelDef {
     pub has_port: bool,
     /// What its outer checksum can be; empty where its header has no such field.
     pub checksums: &'static [TunnelChecksum],
-    /// Bytes between the outer IP header and the packet within.
-    pub header: fn(TunnelChecksum) -> usize,
+    /// Bytes between the outer IP header and the packet within,
+    pub header: usize,
+    /// and those that an outer checksum adds to them.
+    pub checksum_field: usize,
 }
 
 rows! {
@@ -38,21 +40,24 @@ rows! {
             word: "ipip",
             has_port: false,
             checksums: &[],
-            header: |_| 0,
+            header: 0,
+            checksum_field: 0,
         }
         /// Generic UDP encapsulation: UDP's header and GUE's without options.
         Gue {
             word: "gue",
             has_port: true,
             checksums: &[TunnelChecksum::None, TunnelChecksum::Full, TunnelChecksum::Remote],
-            header: |_| udp::LEN + gue::MIN_LEN,
+            header: udp::LEN + gue::MIN_LEN,
+            checksum_field: 0,
         }
         /// GRE (RFC 2784).
         Gre {
             word: "gre",
             has_port: false,
             checksums: &[TunnelChecksum::None, TunnelChecksum::Full],
-            header: |checksum| gre::header_len(checksum == TunnelChecksum::Full),
+            header: gre::header_len(false),
+            checksum_field: gre::header_len(true) - gre::header_len(false),
         }
     }
 }
@@ -85,7 +90,11 @@ pub struct Tunnel {
 impl Tunnel {
     /// Bytes between the outer IP header and the packet within.
     pub fn header(&self) -> usize {
-        (self.kind.def().header)(self.checksum)
+        let def = self.kind.def();
+        match self.checksum {
+            TunnelChecksum::Full => def.header + def.checksum_field,
+            TunnelChecksum::None | TunnelChecksum::Remote => def.header,
+        }
     }
 
     /// Bytes that it adds in front of the packet on the way to a server of this family.

@@ -180,7 +180,7 @@ impl Memory {
             Change::Wrap { src, dst, copy_df } => self.wrap(frame, packet, (src, dst), copy_df),
         }
         let mac = hop.mac.unwrap_or_default();
-        rewrite::set_macs(frame, mac, hop.source_mac);
+        rewrite::set_macs(frame, &mac, &hop.source_mac);
         let egress = Egress {
             port: hop.port,
             unresolved: None,

@@ -130,7 +130,7 @@ impl Flows {
         }
         let mut c = Conn::new(kept.protocol, kept.client, kept.vip, kept.server);
         c.flags = conn::INACTIVE;
-        c.local = kept.local;
+        c.ends.local = kept.local;
         c.backend = place;
         c.bind(kept.mode);
         let replies = self
@@ -226,7 +226,7 @@ impl Flows {
                 let mut template = wanted.conn;
                 let end = self.pool.servers.get(place).key.1;
                 let port = if wanted.own_port { end.port } else { 0 };
-                template.server = Endpoint::new(end.addr, port);
+                template.ends.server = Endpoint::new(end.addr, port);
                 template.backend = place;
                 self.insert(now, &template, false).ok()?
             }
@@ -239,7 +239,7 @@ impl Flows {
     fn give_up(&mut self, found: &Found) {
         let kept = &found.kept;
         let mut c = Conn::new(kept.protocol, kept.client, kept.vip, kept.server);
-        c.local = kept.local;
+        c.ends.local = kept.local;
         if let Some(handover) = &mut self.handover {
             handover.orders.released.push(Released {
                 cell: found.cell,

@@ -144,7 +144,7 @@ impl Handover {
             return;
         }
         self.cells.note_whole(id);
-        let end = (c.protocol, c.server);
+        let end = (c.protocol, c.ends.server);
         let count = self.whole.entry(end).or_insert(0);
         *count += 1;
         if *count == 1 {
@@ -153,7 +153,7 @@ impl Handover {
     }
 
     fn leave_whole(&mut self, c: &Conn) {
-        let end = (c.protocol, c.server);
+        let end = (c.protocol, c.ends.server);
         let Some(count) = self.whole.get_mut(&end) else {
             return;
         };
@@ -197,7 +197,7 @@ impl Handover {
             stateless: self.reach != Reach::Everything,
             strict: self.strict,
             tracked: tracked(c),
-            has_local: c.local.port != 0,
+            has_local: c.ends.local.port != 0,
             exit,
         })
     }

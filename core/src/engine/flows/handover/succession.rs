@@ -92,7 +92,7 @@ fn whole(cells: &Cells, conns: &ConnTable) -> HashMap<(Protocol, Endpoint), u32>
     let mut whole = HashMap::new();
     let all = (0..conns.places()).filter(|place| cells.is_whole(ConnId(*place)));
     for c in all.filter_map(|place| conns.at(place)) {
-        *whole.entry((c.protocol, c.server)).or_insert(0) += 1;
+        *whole.entry((c.protocol, c.ends.server)).or_insert(0) += 1;
     }
     whole
 }

@@ -118,8 +118,8 @@ impl<R: Recorder> Scheduling<'_, R> {
         c.backend = server;
         c.control = control;
         if spec.forwarding.takes_local() {
-            let local = self.flows.take_local(self.slot, c.server, protocol);
-            c.local = local.ok_or(Refused::Drop(DropReason::PortsExhausted))?;
+            let local = self.flows.take_local(self.slot, c.ends.server, protocol);
+            c.ends.local = local.ok_or(Refused::Drop(DropReason::PortsExhausted))?;
         }
         let replies = spec.forwarding.passes_replies();
         if !replies {
@@ -133,8 +133,8 @@ impl<R: Recorder> Scheduling<'_, R> {
             self.flows.note_client(id);
         }
         self.record(|_| Step::Opened {
-            server: c.server,
-            local: (c.local.port != 0).then_some(c.local),
+            server: c.ends.server,
+            local: (c.ends.local.port != 0).then_some(c.ends.local),
         });
         self.flows
             .pool
@@ -181,8 +181,8 @@ impl Flows {
     }
 
     pub(super) fn release_local_port(&mut self, c: &Conn) {
-        if c.local.port != 0 {
-            self.ports.release(c.local, c.server, c.protocol);
+        if c.ends.local.port != 0 {
+            self.ports.release(c.ends.local, c.ends.server, c.protocol);
         }
     }
 }

@@ -43,7 +43,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let server = self.choose()?;
         let end = self.flows.pool.servers.get(server).key.1;
         let mut template = wanted.conn;
-        template.server = Endpoint::new(end.addr, if wanted.own_port { end.port } else { 0 });
+        template.ends.server = Endpoint::new(end.addr, if wanted.own_port { end.port } else { 0 });
         template.backend = server;
         self.insert(&template, false)
     }

@@ -75,7 +75,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         let edits = self.flows.edits_of(id);
         self.flows.replaced = told.then_some((c, edits));
         self.record(|_| Step::GaveWay {
-            vip: c.vip,
+            vip: c.ends.vip,
             state: state_name(c.protocol, c.state).to_owned(),
             over,
         });
