@@ -7,28 +7,61 @@ use super::{Fib, NextHop, Query, Target, Unreachable};
 use crate::flow::Addr;
 use crate::narrow;
 
-/// Places for answers. A destination has one of them, and three of the same place take turns.
+/// Places for destinations. A destination has one of them, and four of the same place take turns.
 const PLACES: usize = 2048;
-/// Answers kept in a place.
-const WAYS: usize = 2;
+/// Destinations kept in a place: as many as a cache line holds.
+const WAYS: usize = 3;
+/// Answers that there are at most, before all are forgotten. Destinations behind a gateway share one.
+const ANSWERS: usize = 8192;
+/// How many of the last answers a new one is compared with.
+const LATELY: usize = 4;
 
-/// A destination, and the way to it.
-type Answer = (Addr, Result<NextHop, Unreachable>);
+/// The answer of a place that keeps none.
+const NONE: u16 = u16::MAX;
 
-/// The last answers, each in the place of its destination, the latest first. The default has no places and keeps
-/// nothing.
+/// A destination, and where its answer is.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    dst: Addr,
+    answer: u16,
+}
+
+/// The destinations of a place, the latest first.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Place([Known; WAYS]);
+
+const _: () = assert!(size_of::<Place>() == 64);
+
+impl Place {
+    const EMPTY: Self = Self(
+        [Known {
+            dst: Addr::UNSPECIFIED,
+            answer: NONE,
+        }; WAYS],
+    );
+}
+
+/// The last answers, each destination in its place. The default has no places and keeps nothing.
 #[derive(Clone, Debug, Default)]
-pub struct RouteCache(Box<[[Option<Answer>; WAYS]]>);
+pub struct RouteCache {
+    places: Box<[Place]>,
+    answers: Vec<Result<NextHop, Unreachable>>,
+}
 
 impl RouteCache {
     /// One that keeps answers.
     pub fn new() -> Self {
-        Self(vec![[None; WAYS]; PLACES].into())
+        Self {
+            places: vec![Place::EMPTY; PLACES].into(),
+            answers: Vec::new(),
+        }
     }
 
     /// Forgets all: the answers were another [`Fib`]'s.
     pub fn clear(&mut self) {
-        self.0.fill([None; WAYS]);
+        self.places.fill(Place::EMPTY);
+        self.answers.clear();
     }
 
     /// As [`Fib::lookup`] of the query to `dst`, which is made only where no answer is kept.
@@ -42,22 +75,47 @@ impl RouteCache {
         dst: Addr,
         query: impl FnOnce() -> Query,
     ) -> Result<NextHop, Unreachable> {
-        let place = self.0.get_mut(place_of(dst));
-        let mut known = place.iter().flat_map(|place| place.iter()).flatten();
-        if let Some((_, answer)) = known.find(|(known, _)| *known == dst) {
+        if let Some(Place(ways)) = self.places.get(place_of(dst))
+            && let Some(known) = ways.iter().find(|known| known.dst == dst)
+            && let Some(answer) = self.answers.get(usize::from(known.answer))
+        {
             return *answer;
         }
-        let (answer, kept) = find(fib, &query());
-        if let Some(place) = place.filter(|_| kept) {
-            place.copy_within(..WAYS - 1, 1);
-            place[0] = Some((dst, answer));
+        self.ask(fib, dst, &query())
+    }
+
+    #[cold]
+    fn ask(&mut self, fib: &Fib, dst: Addr, query: &Query) -> Result<NextHop, Unreachable> {
+        let (answer, kept) = find(fib, query);
+        if kept && !self.places.is_empty() {
+            self.keep(dst, answer);
         }
         answer
+    }
+
+    fn keep(&mut self, dst: Addr, answer: Result<NextHop, Unreachable>) {
+        let from = self.answers.len().saturating_sub(LATELY);
+        let same = self.answers[from..].iter().position(|kept| *kept == answer);
+        let at = same.map_or_else(|| self.add(answer), |place| from + place);
+        let Place(ways) = &mut self.places[place_of(dst)];
+        ways.copy_within(..WAYS - 1, 1);
+        ways[0] = Known {
+            dst,
+            answer: narrow::to_u16(at),
+        };
+    }
+
+    /// Adds an answer; where it is.
+    fn add(&mut self, answer: Result<NextHop, Unreachable>) -> usize {
+        if self.answers.len() == ANSWERS {
+            self.clear();
+        }
+        self.answers.push(answer);
+        self.answers.len() - 1
     }
 }
 
 /// As [`Fib::lookup`], and whether the destination alone decides.
-#[cold]
 fn find(fib: &Fib, query: &Query) -> (Result<NextHop, Unreachable>, bool) {
     if query.dst.is_link_local() || fib.has_rules(query.family()) {
         return (fib.lookup(*query), false);
@@ -106,7 +164,8 @@ mod tests {
     }
 
     fn kept(cache: &RouteCache) -> usize {
-        cache.0.iter().flatten().flatten().count()
+        let known = cache.places.iter().flat_map(|place| place.0);
+        known.filter(|known| known.answer != NONE).count()
     }
 
     #[test]
@@ -136,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn two_of_the_same_place_are_both_kept() {
+    fn as_many_of_the_same_place_as_it_has_ways_are_kept() {
         let fib = fib(Target::Hop(gateway(1)));
         let mut cache = RouteCache::new();
         let far = |n: u16| Addr::v4([192, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
@@ -145,13 +204,53 @@ mod tests {
             .filter(|dst| place_of(*dst) == place_of(far(0)))
             .take(WAYS + 1)
             .collect();
-        for (dst, is_kept) in same.iter().zip([1, 2, 2]) {
+        for (dst, is_kept) in same.iter().zip([1, 2, 3, 3]) {
             assert!(cache.lookup(&fib, *dst, || Query::to(*dst)).is_ok());
             assert_eq!(kept(&cache), is_kept);
         }
         let unasked = || unreachable!("it is kept");
         assert!(cache.lookup(&fib, same[WAYS], unasked).is_ok());
         assert!(cache.lookup(&fib, same[WAYS - 1], unasked).is_ok());
+    }
+
+    #[test]
+    fn destinations_behind_a_gateway_share_its_answer_and_those_on_a_link_have_their_own() {
+        let fib = fib(Target::Hop(gateway(1)));
+        let mut cache = RouteCache::new();
+        let mut ask = |dst: [u8; 4]| {
+            let dst = Addr::v4(dst);
+            assert_eq!(
+                cache.lookup(&fib, dst, || Query::to(dst)),
+                fib.lookup(Query::to(dst))
+            );
+            cache.answers.len()
+        };
+        assert_eq!([ask([192, 0, 2, 1]), ask([192, 0, 2, 2])], [1, 1]);
+        assert_eq!([ask([10, 0, 1, 7]), ask([10, 0, 1, 8])], [2, 3]);
+        assert_eq!([ask([192, 0, 2, 3]), ask([192, 0, 2, 1])], [3, 3]);
+    }
+
+    #[test]
+    fn when_there_are_too_many_answers_all_are_forgotten() {
+        let mut fib = fib(Target::Hop(gateway(1)));
+        fib.add_route(Route::new(
+            Addr::v4([10, 1, 0, 0]),
+            16,
+            Target::Hop(Hop::by(2, None)),
+        ));
+        let mut cache = RouteCache::new();
+        for n in 0..=ANSWERS {
+            let [.., high, low] = n.to_be_bytes();
+            let dst = Addr::v4([10, 1, high, low]);
+            for _ in 0..2 {
+                assert_eq!(
+                    cache.lookup(&fib, dst, || Query::to(dst)),
+                    fib.lookup(Query::to(dst))
+                );
+            }
+            assert!(cache.answers.len() <= ANSWERS);
+        }
+        assert_eq!((kept(&cache), cache.answers.len()), (1, 1));
     }
 
     #[test]
