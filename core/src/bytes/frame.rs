@@ -134,7 +134,7 @@ impl<'a> Frame<'a> {
     }
 
     /// Cuts the frame after `len` bytes (Ethernet padding goes); longer than it is: unchanged.
-    #[inline]
+    #[inline(always)]
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
             let buf = std::mem::take(&mut self.buf);

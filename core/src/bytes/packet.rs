@@ -92,25 +92,25 @@ impl Packet {
     ///
     /// # Panics
     /// As all views of a packet, where the bytes are another frame's that is shorter.
-    #[inline]
+    #[inline(always)]
     pub fn ipv4<'a>(&self, frame: &'a [u8]) -> ipv4::Header<&'a [u8; ipv4::MIN_LEN]> {
         ipv4::Header::new(&frame[usize::from(self.ip)..])
     }
 
     /// The IPv4 header in the bytes of this packet's frame, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn ipv4_mut<'a>(&self, frame: &'a mut [u8]) -> ipv4::Header<&'a mut [u8; ipv4::MIN_LEN]> {
         ipv4::Header::new_mut(&mut frame[usize::from(self.ip)..])
     }
 
     /// The IPv6 header in the bytes of this packet's frame.
-    #[inline]
+    #[inline(always)]
     pub fn ipv6<'a>(&self, frame: &'a [u8]) -> ipv6::Header<&'a [u8; ipv6::LEN]> {
         ipv6::Header::new(&frame[usize::from(self.ip)..])
     }
 
     /// The IPv6 header in the bytes of this packet's frame, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn ipv6_mut<'a>(&self, frame: &'a mut [u8]) -> ipv6::Header<&'a mut [u8; ipv6::LEN]> {
         ipv6::Header::new_mut(&mut frame[usize::from(self.ip)..])
     }

@@ -13,11 +13,12 @@ use crate::wire::ndp::{self, Redirection};
 impl<R: Recorder> Engine<R> {
     /// Tells the sender of a packet that leaves where it came in of its better first hop, at `hop`; whether that is
     /// in `out` now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn redirect(&mut self, t: &mut Transit<'_, '_>, hop: &NextHop) -> bool {
-        if t.packet.family == Family::V4 {
-            return false;
-        }
+        t.packet.family == Family::V6 && self.redirect_ipv6(t, hop)
+    }
+
+    fn redirect_ipv6(&mut self, t: &mut Transit<'_, '_>, hop: &NextHop) -> bool {
         let interface = self.routes.fib.interface(hop.port);
         let turns_back = interface.is_some_and(|i| i.ifindex == t.frame.arrival);
         turns_back && self.send_redirect(t, hop).is_some()

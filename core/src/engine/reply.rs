@@ -150,13 +150,14 @@ impl<R: Recorder> Engine<R> {
             }
             Err(Unreachable::Local | Unreachable::NotAPort) => return None,
             Ok(_) if t.packet.ttl <= 1 => Error::TtlExceeded,
+            Ok(_) if !t.packet.dont_fragment => return None,
             Ok(hop) => {
                 let mtu = match hop.mtu as usize {
                     mtu if client == t.packet.family => mtu,
                     // It is to become one of the other family.
                     mtu => room_between(t.packet, client, mtu),
                 };
-                if !t.packet.dont_fragment || wire_len(t.frame, t.packet) <= mtu {
+                if wire_len(t.frame, t.packet) <= mtu {
                     return None;
                 }
                 Error::FragmentationNeeded { mtu }

@@ -30,7 +30,7 @@ impl Routes {
     }
 
     /// As [`Fib::lookup`] of the query to `dst`, for what is asked with each packet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lookup(
         &mut self,
         dst: Addr,

@@ -225,6 +225,7 @@ impl<R: Recorder> Engine<R> {
     }
 
     /// Bytes of the largest IP packet on this way.
+    #[inline(always)]
     fn path_mtu(&mut self, now: Instant, leg: &Leg, hop: &NextHop) -> usize {
         let mtu = if leg.forward {
             self.routes
@@ -395,14 +396,20 @@ fn is_loopback(addr: Addr) -> bool {
 }
 
 /// A super-frame is of a kind that segments say, and says how large they are.
+#[inline(always)]
 pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-    let offload = frame.offload;
+    match frame.offload.gso {
+        Gso::None => Ok(()),
+        _ => check_super_frame(&frame.offload, packet),
+    }
+}
+
+fn check_super_frame(offload: &Offload, packet: &Packet) -> Result<(), DropReason> {
     let sound =
         offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
-    match offload.gso {
-        Gso::None => Ok(()),
-        gso if sound && segment::suits(gso, packet) => Ok(()),
-        _ => Err(DropReason::GsoUnsupported),
+    match sound && segment::suits(offload.gso, packet) {
+        true => Ok(()),
+        false => Err(DropReason::GsoUnsupported),
     }
 }
 

@@ -69,16 +69,22 @@ impl Handshakes {
 impl Flows {
     /// Measures a handshake where this packet, from the server, ends one. To be called before anything else
     /// takes note of the packet: until then the connection's deadline tells when the SYN came.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn measure_handshake(
         &mut self,
         now: Instant,
         id: ConnId,
         packet: &Packet,
     ) {
+        if is_syn_ack(packet) {
+            self.measure_syn_ack(now, id);
+        }
+    }
+
+    fn measure_syn_ack(&mut self, now: Instant, id: ConnId) {
         let c = self.conns.get_mut(id);
         let waits = c.state == TcpState::SynRecv as u8 && !c.has(conn::MEASURED);
-        if !waits || !is_syn_ack(packet) {
+        if !waits {
             return;
         }
         c.flags |= conn::MEASURED;

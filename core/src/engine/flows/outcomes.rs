@@ -100,11 +100,14 @@ impl Flows {
     }
 
     /// A packet of a client's has been counted: where it asks for the third time in vain, its server is silent.
-    #[inline]
+    #[inline(always)]
     pub(in crate::engine) fn note_asked(&mut self, now: Instant, id: ConnId, packet: &Packet) {
-        if !asks(packet) {
-            return;
+        if asks(packet) {
+            self.note_asked_again(now, id);
         }
+    }
+
+    fn note_asked_again(&mut self, now: Instant, id: ConnId) {
         let c = self.conns.get_mut(id);
         if c.in_packets < SILENT_AT || !waits(c) {
             return;

@@ -68,7 +68,7 @@ impl RouteCache {
     ///
     /// # Errors
     /// Why there is no way.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(
         &mut self,
         fib: &Fib,
