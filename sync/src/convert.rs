@@ -53,7 +53,7 @@ impl Message {
             sequence: told.shifts.bytes.map(sequences),
             engine: Vec::new(),
             engine_data: Vec::new(),
-            local: (c.ends.local.port != 0).then_some(c.ends.local),
+            local: c.ends.local_end(),
             idle: told.idle.map(millis),
             timestamps: told.shifts.timestamps,
         })

@@ -83,7 +83,7 @@ impl<R: Recorder> Engine<R> {
                 client: c.ends.client,
                 vip: c.ends.vip,
                 server: c.ends.server,
-                local: (c.ends.local.port != 0).then_some(c.ends.local),
+                local: c.ends.local_end(),
                 state: state_name(c.protocol, c.state).to_owned(),
                 idle: seconds(idle),
                 expires: seconds(left),

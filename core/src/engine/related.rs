@@ -142,11 +142,7 @@ impl<R: Recorder> Engine<R> {
             return self.transmit(t, &mut leg, &hop);
         }
         self.renumber_quote(t.frame, id, quote, false);
-        let far = if c.ends.local.port == 0 {
-            c.ends.client
-        } else {
-            c.ends.local
-        };
+        let far = *c.ends.facing_server();
         if c.ends.client.addr.family() != c.ends.server.addr.family() {
             let to = c.ends.server.addr;
             return self.pass_on(t, quote, (far.addr, to), (c.ends.server, far));
@@ -161,7 +157,7 @@ impl<R: Recorder> Engine<R> {
             },
         );
         let ends = Ends {
-            src: (c.ends.local.port != 0).then(|| address(c.ends.local.addr)),
+            src: c.ends.local_end().map(|local| address(local.addr)),
             dst: Some(address(c.ends.server.addr)),
         };
         let mut leg = Leg {

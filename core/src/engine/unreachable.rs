@@ -103,11 +103,7 @@ impl<R: Recorder> Engine<R> {
                 ends(c.ends.client, c.ends.vip),
             ),
             Side::Client => {
-                let far = if c.ends.local.port == 0 {
-                    c.ends.client
-                } else {
-                    c.ends.local
-                };
+                let far = *c.ends.facing_server();
                 (
                     ip,
                     Addr::UNSPECIFIED,

@@ -226,12 +226,7 @@ impl Conn {
 
     /// The flow of the server's packets as they reach the director.
     pub const fn server_flow(&self) -> Flow {
-        let to = if self.ends.local.port == 0 {
-            self.ends.client
-        } else {
-            self.ends.local
-        };
-        Flow::new(self.protocol, self.ends.server, to)
+        Flow::new(self.protocol, self.ends.server, *self.ends.facing_server())
     }
 
     /// Whether a packet with this flow is of this side: [`Conn::client_flow`] or [`Conn::server_flow`] equals it.
@@ -240,8 +235,7 @@ impl Conn {
         let is = |end: &Endpoint, addr: &Addr, port| end.port == port && end.addr == *addr;
         let (from, to) = match side {
             Side::Client => (&self.ends.client, &self.ends.vip),
-            Side::Server if self.ends.local.port == 0 => (&self.ends.server, &self.ends.client),
-            Side::Server => (&self.ends.server, &self.ends.local),
+            Side::Server => (&self.ends.server, self.ends.facing_server()),
         };
         is(from, &flow.src, flow.src_port)
             && is(to, &flow.dst, flow.dst_port)

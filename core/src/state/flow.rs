@@ -242,6 +242,23 @@ pub struct Endpoints {
     pub local: Endpoint,
 }
 
+impl Endpoints {
+    /// FULLNAT's local address and port; `None` in other modes.
+    pub fn local_end(&self) -> Option<Endpoint> {
+        (self.local.port != 0).then_some(self.local)
+    }
+
+    /// Whom the server sees: FULLNAT's local endpoint, else the client.
+    #[inline(always)]
+    pub const fn facing_server(&self) -> &Endpoint {
+        if self.local.port == 0 {
+            &self.client
+        } else {
+            &self.local
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.addr.is_v4() {

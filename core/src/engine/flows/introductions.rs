@@ -132,11 +132,7 @@ impl Flows {
         let Some(stamp) = introduce::stamp(frame, packet) else {
             return Stamps::Keep;
         };
-        let far = if c.ends.local.port == 0 {
-            c.ends.client
-        } else {
-            c.ends.local
-        };
+        let far = *c.ends.facing_server();
         let ends = Flow::new(c.protocol, c.ends.server, Endpoint::new(far.addr, 0));
         let clock = (now.0 / STEP).wrapping_add(self.conns.hash_of(&ends)) & 0xffff_ffff;
         let clock = u32::try_from(clock).unwrap_or_default();

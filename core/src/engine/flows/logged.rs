@@ -218,7 +218,7 @@ impl Flows {
             protocol: c.protocol,
             client: c.ends.client,
             vip: c.ends.vip,
-            local: (c.ends.local.port != 0).then_some(c.ends.local),
+            local: c.ends.local_end(),
             server: c.ends.server,
             mode: server.spec.mode(),
             began,

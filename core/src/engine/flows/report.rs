@@ -272,7 +272,7 @@ fn conn_report(shown: &Shown, service: ServiceKey, now: Instant) -> ConnReport {
         client: c.ends.client,
         vip: c.ends.vip,
         server: c.ends.server,
-        local: (c.ends.local.port != 0).then_some(c.ends.local),
+        local: c.ends.local_end(),
         state,
         expires: u32::try_from(c.deadline.since(now).as_secs()).unwrap_or(u32::MAX),
         idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),

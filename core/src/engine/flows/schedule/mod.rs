@@ -134,7 +134,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         }
         self.record(|_| Step::Opened {
             server: c.ends.server,
-            local: (c.ends.local.port != 0).then_some(c.ends.local),
+            local: c.ends.local_end(),
         });
         self.flows
             .pool
