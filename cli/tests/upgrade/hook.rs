@@ -16,6 +16,9 @@ use crate::{refused, script};
 /// Long enough for a daemon to have stopped for its successor, which then says nothing for five seconds.
 const STOPPED: Duration = Duration::from_secs(1);
 
+/// Totals move at the end of each two seconds.
+const LONGER_THAN_A_PERIOD: Duration = Duration::from_millis(2500);
+
 fn asked(lab: &Lab, daemon: &Daemon<'_>) -> Vec<TcpStream> {
     let mut open: Vec<TcpStream> = (0..10).map(|_| connect(lab)).collect();
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
@@ -28,11 +31,22 @@ fn taken(daemon: &Daemon<'_>) -> u64 {
     told(daemon, "hook")["taken"].as_u64().expect("a number")
 }
 
-/// Packets and bytes of each server's.
+/// Packets and bytes of each server's, as of the end of the last period.
 fn counted(daemon: &Daemon<'_>) -> Vec<Value> {
     let servers = told(daemon, "servers");
     let all = servers.as_array().expect("a list").iter();
     all.map(|server| server["stats"].clone()).collect()
+}
+
+/// The same, once a period has changed nothing more: it is all that the servers got.
+fn settled(daemon: &Daemon<'_>) -> Vec<Value> {
+    let mut last = counted(daemon);
+    eventually("all is counted", || {
+        thread::sleep(LONGER_THAN_A_PERIOD);
+        let now = counted(daemon);
+        std::mem::replace(&mut last, now.clone()) == now
+    });
+    last
 }
 
 /// The kernel's number of the program at the interfaces.
@@ -62,7 +76,8 @@ fn what_the_kernel_forwards_goes_on_while_nobody_serves_and_with_whoever_does() 
     open.iter_mut().for_each(|stream| drop(ask_over(stream)));
     must_serve(&lab, &daemon);
 
-    let (there, before) = (taken(&daemon), counted(&daemon));
+    let before = settled(&daemon);
+    let there = taken(&daemon);
     let mut heir = None;
     for _ in 0..3 {
         let earlier = program(&daemon);
