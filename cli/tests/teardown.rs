@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddrV4, TcpStream, UdpSocket};
 use std::time::Instant;
 
+use uvs_lab::share::workers;
 use uvs_lab::traffic::Download;
 use uvs_lab::udp::UdpServer;
 use uvs_lab::{Daemon, Host, Lab, Mode, Options};
@@ -154,11 +155,11 @@ fn a_drain_says_when_it_is_over_and_ends_what_takes_too_long() {
     let (lab, _) = lab(Mode::Nat, Options::default());
     let mut daemon = configured(&lab, "", "drain_timeout = 8");
     let (finished, first) = idle_connection(&lab);
-    // Each worker has a turn of its own.
-    let (left, second) = std::iter::repeat_with(|| idle_connection(&lab))
-        .take(64)
+    // By each worker: of as many more as there are workers, one is the second at its own.
+    let (left, second) = (0..workers())
+        .map(|_| idle_connection(&lab))
         .find(|(_, server)| *server != first)
-        .expect("both are taken");
+        .expect("taken in turn");
     let address = |n: usize| lab.plan.servers[n];
     for server in [first, second] {
         let edited = daemon.ipvsadm(&lab.plan.edit_server(server, 0));
