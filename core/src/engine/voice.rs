@@ -134,7 +134,7 @@ impl Voice {
         fill(self, &mut header, body);
         header.emit(&mut head[ethernet::LEN..]);
         let header = ethernet::Repr {
-            dst: hop.mac.unwrap_or_default(),
+            dst: *hop.destination_mac(),
             src: hop.source_mac,
             ethertype: header.ethertype(),
         };

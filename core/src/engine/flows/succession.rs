@@ -212,8 +212,8 @@ fn claimed(conns: &ConnTable, limits: &Limits, keys: (u64, u64), share: Share) -
     let mut ports = LocalPorts::new(limits.local_ports, keys, share);
     let places = 0..conns.places();
     for c in places.filter_map(|place| conns.at(place)) {
-        if c.ends.local.port != 0 {
-            ports.claim(c.ends.local, c.ends.server, c.protocol);
+        if let Some(local) = c.ends.local_end() {
+            ports.claim(local, c.ends.server, c.protocol);
         }
     }
     ports

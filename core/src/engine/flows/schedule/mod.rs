@@ -181,8 +181,8 @@ impl Flows {
     }
 
     pub(super) fn release_local_port(&mut self, c: &Conn) {
-        if c.ends.local.port != 0 {
-            self.ports.release(c.ends.local, c.ends.server, c.protocol);
+        if let Some(local) = c.ends.local_end() {
+            self.ports.release(local, c.ends.server, c.protocol);
         }
     }
 }
