@@ -22,6 +22,8 @@ SIDE ?=
 SERVICES ?=
 # And `make bench-upgrade`: --hook, --mode, --upgrades, --rate, --downloads; `upgrade --help`.
 UPGRADE ?=
+# `make bench-beside`: the commit, what the engine's bench filters by, --rounds; `benches/beside --help`.
+BESIDE ?=
 # And `make bench-engines`: --at-once, --rounds, --connections, --milliseconds, --passes; `engines --help`.
 ENGINES ?=
 
@@ -29,7 +31,7 @@ ENGINES ?=
 # A test in the lab waits more than it computes.
 export RUST_TEST_THREADS ?= 4
 
-.PHONY: help build static container demo deb deps test test-deb test-static test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-engines bench-services bench-side bench-upgrade proxy-load
+.PHONY: help build static container demo deb deps test test-deb test-static test-hook miri miri-plugin fuzz lint loc bpf bench bench-table bench-beside bench-engines bench-services bench-side bench-upgrade proxy-load
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -147,6 +149,9 @@ bench: deps ## the engine's benches, and a scrape's
 
 bench-table: ## what a connection costs in memory: fills the table with a million
 	cargo run --release -p uvs-benches --bin table
+
+bench-beside: deps ## what the engine costs beside that of another commit, in one run; BESIDE="c44c7d1f --rounds 5" says which
+	benches/beside $(BESIDE)
 
 bench-engines: ## what 1, 2 and 4 engines, and workers, at once cost a frame; ENGINES="--at-once 1,8 --rounds 5" picks
 	cargo run --release -p uvs-benches --bin engines -- $(ENGINES)
