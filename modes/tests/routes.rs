@@ -1,5 +1,6 @@
 //! The ways of a connection's packets on a host with routing rules, and the packets that its rp_filter refuses.
 
+use proptest::prelude::*;
 use uvs_core::fib::{
     Action, Fib, Hop, Interface, Refusal, ReversePath, Route, Rule, Target, Unreachable,
 };
@@ -191,6 +192,75 @@ fn a_connection_keeps_its_way_among_several_and_many_have_all_of_them() {
         taken[usize::from(first.0)] += 1;
     }
     assert!(taken[0] > 60 && taken[2] > 60, "{taken:?}");
+}
+
+/// The clients whose connections a random talk is of; behind them in the order of routes is their server.
+const TALKERS: u8 = 4;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Sends(u8),
+    Answers(u8),
+    /// One connection ends and another begins, in the same place of the table.
+    Opens(u8),
+    /// Whose route, and whether to the uplink.
+    Moves(u8, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..TALKERS).prop_map(Step::Sends),
+        3 => (0..TALKERS).prop_map(Step::Answers),
+        1 => (0..TALKERS).prop_map(Step::Opens),
+        1 => (0..=TALKERS, any::<bool>()).prop_map(|(n, uplink)| Step::Moves(n, uplink)),
+    ]
+}
+
+const fn talker(n: u8) -> Endpoint {
+    Endpoint::new(Addr::v4([10, 9, 0, n]), 4000)
+}
+
+/// Routes a client, or the server; to which port.
+fn route(bed: &mut Bed, n: u8, uplink: bool) -> PortId {
+    let (to, ifindex, port) = match (n, uplink) {
+        (TALKERS, false) => (SERVER, 3, SERVERS),
+        (TALKERS, true) => (SERVER, 4, UPLINK),
+        (_, false) => (talker(n).addr, 2, CLIENTS),
+        (_, true) => (talker(n).addr, 4, UPLINK),
+    };
+    let gateway = Hop::by(ifindex, Some(Addr::v4([10, 8, 0, 254])));
+    bed.change_fib(|fib| {
+        fib.remove_route(to, 32);
+        fib.add_route(Route::new(to, 32, Target::Hop(gateway)));
+    });
+    port
+}
+
+proptest! {
+    #[test]
+    fn each_packet_of_a_connection_goes_the_way_that_there_is_now(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut bed = bed(Forwarding::Nat);
+        let mut ways: Vec<PortId> = (0..=TALKERS).map(|n| route(&mut bed, n, false)).collect();
+        let open = |bed: &mut Bed, n| bed.from_client(frame(talker(n), VIP, SYN));
+        for n in 0..TALKERS {
+            open(&mut bed, n);
+        }
+        for step in steps {
+            let (sent, by) = match step {
+                Step::Moves(n, uplink) => {
+                    ways[usize::from(n)] = route(&mut bed, n, uplink);
+                    continue;
+                }
+                Step::Answers(n) => (bed.from_server(reply(talker(n), ACK)), n),
+                Step::Sends(n) => (bed.from_client(frame(talker(n), VIP, ACK)), TALKERS),
+                Step::Opens(n) => {
+                    bed.from_client(frame(talker(n), VIP, RST));
+                    (open(&mut bed, n), TALKERS)
+                }
+            };
+            prop_assert_eq!(port(&sent), Some(ways[usize::from(by)]));
+        }
+    }
 }
 
 /// Sets the rp_filter of every port.

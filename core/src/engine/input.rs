@@ -10,10 +10,11 @@ use super::transit::Transit;
 use super::transmit::{By, Leg, to_server};
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
+use crate::fib::{NextHop, Towards, Unreachable};
 use crate::flow::{Family, Protocol};
 use crate::packet::{Packet, Transport};
 use crate::sctp::SctpState;
-use crate::service::OnRemoval;
+use crate::service::{Forwarding, OnRemoval};
 use crate::tcp::TcpState;
 use crate::trace::{Recorder, SetAside, Step};
 use crate::verdict::{DropReason, Verdict};
@@ -195,9 +196,8 @@ impl<R: Recorder> Engine<R> {
             .count_packet(id, false, u64::from(t.packet.ip_len));
         self.follow(t, id, false);
         self.flows.tell_peers(t.now, id);
+        let hop = self.hop_to_server(id, mode.forwarding);
         let c = self.flows.conn(id);
-        let query = || to_server(c, mode.forwarding);
-        let hop = self.routes.lookup(c.ends.server.addr, query);
         let mut leg = Leg {
             by: By::Mode(mode),
             answer_from: c.ends.vip.addr,
@@ -210,6 +210,22 @@ impl<R: Recorder> Engine<R> {
             return self.forward_introduced(t, id, &mut leg, &hop);
         }
         self.transmit_here(t, &mut leg, &hop)
+    }
+
+    /// The way of a client's packet to its server, that is forwarded by this method.
+    #[inline(always)]
+    fn hop_to_server(&mut self, id: ConnId, by: Forwarding) -> Result<NextHop, Unreachable> {
+        match self.routes.kept(self.flows.ways(id), Towards::Server) {
+            Some(kept) => kept,
+            None => self.find_hop_to_server(id, by),
+        }
+    }
+
+    #[cold]
+    fn find_hop_to_server(&mut self, id: ConnId, by: Forwarding) -> Result<NextHop, Unreachable> {
+        let query = to_server(self.flows.conn(id), by);
+        let ways = (self.flows.ways_mut(id), Towards::Server);
+        self.routes.lookup_for(ways, &query)
     }
 }
 

@@ -8,7 +8,7 @@ use super::transit::Transit;
 use super::transmit::{By, Leg, to_client};
 use super::voice::Error;
 use crate::conn::ConnId;
-use crate::fib::{NextHop, Query, Refusal, Unreachable};
+use crate::fib::{NextHop, Query, Refusal, Towards, Unreachable};
 use crate::flow::{Addr, Family, Flow};
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
@@ -67,6 +67,20 @@ impl<R: Recorder> Engine<R> {
         arrival: u32,
         id: ConnId,
     ) -> Result<NextHop, Unreachable> {
+        // With rules none is kept.
+        if let Some(kept) = self.routes.kept(self.flows.ways(id), Towards::Client) {
+            return kept;
+        }
+        self.find_hop_to_client(flow, arrival, id)
+    }
+
+    #[cold]
+    fn find_hop_to_client(
+        &mut self,
+        flow: &Flow,
+        arrival: u32,
+        id: ConnId,
+    ) -> Result<NextHop, Unreachable> {
         let c = self.flows.conn(id);
         // What comes to a local address of FULLNAT's has arrived.
         if c.ends.local.port == 0 && self.routes.fib.has_rules(flow.family()) {
@@ -78,8 +92,9 @@ impl<R: Recorder> Engine<R> {
                 return first;
             }
         }
-        self.routes
-            .lookup(c.ends.client.addr, || to_client(c, arrival))
+        let query = to_client(c, arrival);
+        let ways = (self.flows.ways_mut(id), Towards::Client);
+        self.routes.lookup_for(ways, &query)
     }
 
     /// A packet of no service and no connection: a server's that is too late for its FULLNAT connection, or

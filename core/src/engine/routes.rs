@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pmtu::PathMtus;
-use crate::fib::{self, Fib, NextHop, Query, Unreachable};
+use crate::fib::{self, Fib, NextHop, Query, Towards, Unreachable, Ways};
 use crate::flow::Addr;
 
 /// The kernel's routes and neighbours, and what the engine remembers beside them.
@@ -29,8 +29,26 @@ impl Routes {
         self.routes.clear();
     }
 
-    /// As [`Fib::lookup`] of the query to `dst`, for what is asked with each packet.
+    /// The way of a connection's packet, where it is known from one before.
     #[inline(always)]
+    pub(super) fn kept(
+        &self,
+        ways: Ways,
+        towards: Towards,
+    ) -> Option<Result<NextHop, Unreachable>> {
+        self.routes.kept(ways, towards)
+    }
+
+    /// As [`Fib::lookup`], for a connection's packet of which [`Routes::kept`] does not know.
+    pub(super) fn lookup_for(
+        &mut self,
+        ways: (&mut Ways, Towards),
+        query: &Query,
+    ) -> Result<NextHop, Unreachable> {
+        self.routes.lookup_for(ways, &self.fib, query)
+    }
+
+    /// As [`Fib::lookup`] of the query to `dst`, for what is asked often.
     pub(super) fn lookup(
         &mut self,
         dst: Addr,

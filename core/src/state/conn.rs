@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
+use crate::fib::Ways;
 use crate::flow::{Addr, Endpoint, Endpoints, Flow, Protocol};
 use crate::narrow;
 use crate::ranks::{Link, Rank, Ranked, Ranks};
@@ -273,6 +274,8 @@ pub enum InsertError {
 /// The table.
 pub struct ConnTable {
     slab: Vec<Conn>,
+    /// Where each one's packets went last, beside it: it has no room left.
+    ways: Vec<Ways>,
     /// Head of the list of free places, linked through `next`.
     free: u32,
     len: u32,
@@ -302,6 +305,7 @@ impl ConnTable {
     pub fn new(limit: u32, keys: (u64, u64)) -> Self {
         Self {
             slab: Vec::with_capacity(limit as usize),
+            ways: Vec::with_capacity(limit as usize),
             free: NONE,
             len: 0,
             told: 0,
@@ -329,6 +333,7 @@ impl ConnTable {
     pub(crate) fn succeed(estate: Estate<'_>, limit: u32, keys: (u64, u64)) -> Self {
         let mut table = Self::new(limit.max(estate.len), keys);
         table.slab.extend_from_slice(&estate.slab);
+        table.ways.resize(estate.slab.len(), Ways::NONE);
         (table.free, table.len) = (estate.free, estate.len);
         (table.wheel, table.ranks) = (estate.wheel, estate.ranks);
         for id in 0..table.places() {
@@ -360,6 +365,7 @@ impl ConnTable {
     pub fn excerpt(&self, more: u32) -> Self {
         Self {
             slab: Vec::new(),
+            ways: Vec::new(),
             free: NONE,
             len: 0,
             told: 0,
@@ -453,6 +459,23 @@ impl ConnTable {
     /// Where `id` did not come from this table.
     pub fn get_mut(&mut self, id: ConnId) -> &mut Conn {
         &mut self.slab[id.0 as usize]
+    }
+
+    /// Where a connection's packets went last.
+    ///
+    /// # Panics
+    /// Where `id` did not come from this table.
+    #[inline]
+    pub(crate) fn ways(&self, id: ConnId) -> Ways {
+        self.ways[id.0 as usize]
+    }
+
+    /// Where a connection's packets went last, to be noted.
+    ///
+    /// # Panics
+    /// Where `id` did not come from this table.
+    pub(crate) fn ways_mut(&mut self, id: ConnId) -> &mut Ways {
+        &mut self.ways[id.0 as usize]
     }
 
     /// Inserts a connection; with `replies`, it is found by the server's flow as well.
@@ -626,11 +649,13 @@ impl ConnTable {
         self.len += 1;
         if self.free == NONE {
             self.slab.push(conn);
+            self.ways.push(Ways::NONE);
             return narrow::to_u32(self.slab.len()) - 1;
         }
         let id = self.free;
         self.free = self.slab[id as usize].next;
         self.slab[id as usize] = conn;
+        self.ways[id as usize] = Ways::NONE;
         id
     }
 

@@ -20,7 +20,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use cache::RouteCache;
+pub use cache::{RouteCache, Towards, Ways};
 use policy::Policy;
 pub use policy::{Action, Rule, table};
 pub use query::{LOOPBACK, Query};

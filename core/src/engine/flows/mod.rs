@@ -41,6 +41,7 @@ use std::sync::Arc;
 use crate::conn::{Conn, ConnId, ConnTable, Hint, Side};
 use crate::counters::{Counters, ScheduleFailure};
 use crate::crew::Crew;
+use crate::fib::Ways;
 use crate::flow::Flow;
 use crate::introduce::Edits;
 use crate::ports::{LocalPorts, Share};
@@ -171,6 +172,17 @@ impl Flows {
     #[inline]
     pub(super) fn conn(&self, id: ConnId) -> &Conn {
         self.conns.get(id)
+    }
+
+    /// Where a connection's packets went last.
+    #[inline(always)]
+    pub(super) fn ways(&self, id: ConnId) -> Ways {
+        self.conns.ways(id)
+    }
+
+    /// Where a connection's packets went last, to be noted.
+    pub(super) fn ways_mut(&mut self, id: ConnId) -> &mut Ways {
+        self.conns.ways_mut(id)
     }
 
     /// The server of a connection or template.

@@ -55,6 +55,7 @@ impl ConnTable {
     pub(crate) fn fetch(&self, hint: Hint) {
         if let Some(conn) = self.slab.get((hint.reference >> 1) as usize) {
             black_box((conn.deadline, conn.ends.client));
+            black_box(self.ways.get((hint.reference >> 1) as usize));
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fib::{Fib, Query, RouteCache, Towards};
 use crate::flow::Addr;
 
 const LIMIT: u32 = 64;
@@ -41,6 +42,21 @@ fn both_directions_find_it() {
     t.remove(id);
     assert_eq!(t.find(&c.client_flow()), None);
     assert_eq!(t.find(&c.server_flow()), None);
+}
+
+#[test]
+fn a_new_connection_takes_no_ways_over_with_its_place() {
+    let mut routes = RouteCache::new();
+    let query = Query::to(Addr::v4([10, 0, 3, 1]));
+    let mut t = ConnTable::new(LIMIT, (1, 2));
+    let id = t.insert(Instant::ZERO, conn(7, 60), true).expect("room");
+    let towards = (t.ways_mut(id), Towards::Server);
+    let way = routes.lookup_for(towards, &Fib::new(), &query);
+    assert_eq!(routes.kept(t.ways(id), Towards::Server), Some(way));
+    t.remove(id);
+    let next = t.insert(Instant::ZERO, conn(8, 60), true).expect("room");
+    assert_eq!(next, id);
+    assert_eq!(t.ways(next), Ways::NONE);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Ways found lately, so that the packets of a destination do not each walk rules, prefixes and neighbours.
 //!
 //! It holds answers of one [`Fib`] only, and is emptied when another takes its place. An answer that depends on
-//! more than the destination (rules, several next hops, a link) is not kept.
+//! more than the destination (rules, several next hops, a link) is not kept. Where a connection's are is kept beside it
+//! ([`Ways`]), so that only its first packet each way looks for its destination.
 
 use super::{Fib, NextHop, Query, Target, Unreachable};
 use crate::flow::Addr;
@@ -42,11 +43,38 @@ impl Place {
     );
 }
 
+/// Whither a connection's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Towards {
+    /// From the client to its server.
+    Server,
+    /// From the server to its client.
+    Client,
+}
+
+/// Where a connection's answers are among those of one [`RouteCache`], until that forgets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ways {
+    era: u32,
+    /// By [`Towards`].
+    answers: [u16; 2],
+}
+
+impl Ways {
+    /// Nothing has been asked for the connection yet.
+    pub const NONE: Self = Self {
+        era: 0,
+        answers: [NONE; 2],
+    };
+}
+
 /// The last answers, each destination in its place. The default has no places and keeps nothing.
 #[derive(Clone, Debug, Default)]
 pub struct RouteCache {
     places: Box<[Place]>,
     answers: Vec<Result<NextHop, Unreachable>>,
+    /// How often all was forgotten, which [`Ways`] of before do not know.
+    era: u32,
 }
 
 impl RouteCache {
@@ -55,6 +83,7 @@ impl RouteCache {
         Self {
             places: vec![Place::EMPTY; PLACES].into(),
             answers: Vec::new(),
+            era: 0,
         }
     }
 
@@ -62,6 +91,46 @@ impl RouteCache {
     pub fn clear(&mut self) {
         self.places.fill(Place::EMPTY);
         self.answers.clear();
+        // A connection that sends nothing lives for weeks at most; this comes round after years.
+        self.era = self.era.wrapping_add(1);
+    }
+
+    /// What was found for a connection, and would be found again.
+    #[inline(always)]
+    pub fn kept(&self, ways: Ways, towards: Towards) -> Option<Result<NextHop, Unreachable>> {
+        if ways.era != self.era {
+            return None;
+        }
+        let answer = ways.answers[towards as usize];
+        self.answers.get(usize::from(answer)).copied()
+    }
+
+    /// As [`RouteCache::lookup`] for a connection's packet, of which [`RouteCache::kept`] knows then.
+    ///
+    /// # Errors
+    /// Why there is no way.
+    pub fn lookup_for(
+        &mut self,
+        (ways, towards): (&mut Ways, Towards),
+        fib: &Fib,
+        query: &Query,
+    ) -> Result<NextHop, Unreachable> {
+        let answer = self.lookup(fib, query.dst, || *query);
+        if ways.era != self.era {
+            *ways = Ways {
+                era: self.era,
+                ..Ways::NONE
+            };
+        }
+        ways.answers[towards as usize] = self.place_for(query.dst).unwrap_or(NONE);
+        answer
+    }
+
+    /// Where the answer for a destination is kept.
+    fn place_for(&self, dst: Addr) -> Option<u16> {
+        let Place(ways) = self.places.get(place_of(dst))?;
+        let known = ways.iter().find(|known| known.dst == dst)?;
+        Some(known.answer)
     }
 
     /// As [`Fib::lookup`] of the query to `dst`, which is made only where no answer is kept.
@@ -75,9 +144,8 @@ impl RouteCache {
         dst: Addr,
         query: impl FnOnce() -> Query,
     ) -> Result<NextHop, Unreachable> {
-        if let Some(Place(ways)) = self.places.get(place_of(dst))
-            && let Some(known) = ways.iter().find(|known| known.dst == dst)
-            && let Some(answer) = self.answers.get(usize::from(known.answer))
+        if let Some(place) = self.place_for(dst)
+            && let Some(answer) = self.answers.get(usize::from(place))
         {
             return *answer;
         }
@@ -195,6 +263,37 @@ mod tests {
     }
 
     #[test]
+    fn a_connections_ways_are_kept_until_all_is_forgotten() {
+        let fib = fib(Target::Hop(gateway(1)));
+        let mut cache = RouteCache::new();
+        let mut ways = Ways::NONE;
+        let both = [(Towards::Server, NEAR), (Towards::Client, FAR)];
+        for (towards, dst) in both {
+            assert_eq!(cache.kept(ways, towards), None);
+            let query = Query::to(dst);
+            let found = cache.lookup_for((&mut ways, towards), &fib, &query);
+            assert_eq!(found, fib.lookup(query));
+        }
+        for (towards, dst) in both {
+            let way = fib.lookup(Query::to(dst));
+            assert_eq!(cache.kept(ways, towards), Some(way));
+        }
+        cache.clear();
+        // What others find now is not its own.
+        for dst in [[10, 0, 1, 8], [192, 0, 2, 2]].map(Addr::v4) {
+            assert!(cache.lookup(&fib, dst, || Query::to(dst)).is_ok());
+        }
+        assert_eq!(
+            both.map(|(towards, _)| cache.kept(ways, towards)),
+            [None; 2]
+        );
+        let query = Query::to(NEAR);
+        let found = cache.lookup_for((&mut ways, Towards::Server), &fib, &query);
+        assert_eq!(cache.kept(ways, Towards::Server), Some(found));
+        assert_eq!(cache.kept(ways, Towards::Client), None, "of before");
+    }
+
+    #[test]
     fn as_many_of_the_same_place_as_it_has_ways_are_kept() {
         let fib = fib(Target::Hop(gateway(1)));
         let mut cache = RouteCache::new();
@@ -275,6 +374,11 @@ mod tests {
                 fib.lookup(Query::to(FAR))
             );
             assert_eq!(kept(&cache), 0);
+            let mut ways = Ways::NONE;
+            let query = Query::to(FAR);
+            let found = cache.lookup_for((&mut ways, Towards::Client), &fib, &query);
+            assert_eq!(found, fib.lookup(query));
+            assert_eq!(cache.kept(ways, Towards::Client), None);
         }
     }
 }
