@@ -141,13 +141,13 @@ impl<R: Recorder> Engine<R> {
         let c = *self.flows.conn(id);
         self.may_be_taken(&c)?;
         let (mode, tunnel) = self.mode_of(&c);
-        let query = || to_server(&c, mode.forwarding);
-        let to_server = way(self.routes.lookup(c.ends.server.addr, query))?;
+        let query = to_server(&c, mode.forwarding);
+        let to_server = way(self.routes.lookup(&query))?;
         // The way to a link-local address depends on where its packets come in.
         if c.ends.client.addr.is_link_local() || c.ends.server.addr.is_link_local() {
             return Err(Untaken::Way);
         }
-        let to_client = self.routes.lookup(c.ends.client.addr, || to_client(&c, 0));
+        let to_client = self.routes.lookup(&to_client(&c, 0));
         let mut path = self.path_of(&c, tunnel);
         path.tunnel_source = to_server.source;
         let change = |forward| mode.rewrite.change(&path, forward).ok_or(Untaken::Mode);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::pmtu::PathMtus;
 use crate::fib::{self, Fib, NextHop, Query, Towards, Unreachable, Ways};
-use crate::flow::Addr;
 
 /// The kernel's routes and neighbours, and what the engine remembers beside them.
 pub(super) struct Routes {
@@ -48,13 +47,9 @@ impl Routes {
         self.routes.lookup_for(ways, &self.fib, query)
     }
 
-    /// As [`Fib::lookup`] of the query to `dst`, for what is asked often.
-    pub(super) fn lookup(
-        &mut self,
-        dst: Addr,
-        query: impl FnOnce() -> Query,
-    ) -> Result<NextHop, Unreachable> {
-        self.routes.lookup(&self.fib, dst, query)
+    /// As [`Fib::lookup`], for what is asked often.
+    pub(super) fn lookup(&mut self, query: &Query) -> Result<NextHop, Unreachable> {
+        self.routes.lookup(&self.fib, query)
     }
 
     /// A copy that keeps no ways.
