@@ -77,7 +77,6 @@ impl<R: Recorder> Engine<R> {
         let known = |(id, side): (ConnId, Side)| {
             let c = self.flows.conn(id);
             let left = c.deadline.since(now);
-            let idle = Duration::from_secs(u64::from(c.timeout)).saturating_sub(left);
             Known {
                 from_client: side == Side::Client,
                 client: c.ends.client,
@@ -85,7 +84,7 @@ impl<R: Recorder> Engine<R> {
                 server: c.ends.server,
                 local: c.ends.local_end(),
                 state: state_name(c.protocol, c.state).to_owned(),
-                idle: seconds(idle),
+                idle: seconds(c.idle(now)),
                 expires: seconds(left),
                 removed: self.flows.server_of(c).is_removed(),
             }

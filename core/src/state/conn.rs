@@ -6,6 +6,7 @@
 //! the connection's slot has its turn, and puts it back where the deadline has moved.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
@@ -213,9 +214,20 @@ impl Conn {
         self.link.rank() == Rank::Unproven
     }
 
+    /// How long it lives after a packet.
+    #[inline]
+    pub const fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.timeout as u64)
+    }
+
+    /// How long ago its last packet was seen.
+    pub fn idle(&self, now: Instant) -> Duration {
+        (now + self.lifetime()).since(self.deadline)
+    }
+
     /// When its last packet was seen.
     pub(crate) fn last_packet(&self) -> Instant {
-        self.deadline - std::time::Duration::from_secs(u64::from(self.timeout))
+        self.deadline - self.lifetime()
     }
 
     /// The flow of the client's packets, or what a template is found by.
@@ -500,7 +512,7 @@ impl ConnTable {
         if replies {
             conn.flags |= REPLIES;
         }
-        conn.deadline = now + std::time::Duration::from_secs(u64::from(conn.timeout));
+        conn.deadline = now + conn.lifetime();
         let id = self.place(conn);
         if self.len == 1 {
             self.wheel.start(now);
@@ -565,7 +577,7 @@ impl ConnTable {
     /// A packet came: the connection lives for its time-out from now.
     pub fn touch(&mut self, now: Instant, id: ConnId) {
         let conn = &mut self.slab[id.0 as usize];
-        let deadline = now + std::time::Duration::from_secs(u64::from(conn.timeout));
+        let deadline = now + conn.lifetime();
         let earlier = deadline < conn.deadline;
         conn.deadline = deadline;
         // A later deadline is found when the slot's turn comes; an earlier one must not wait for it.

@@ -4,7 +4,6 @@
 mod sum;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -265,7 +264,7 @@ fn conn_report(shown: &Shown, service: ServiceKey, now: Instant) -> ConnReport {
         _ if c.has(conn::TEMPLATE) => TcpState::None.name(),
         state => state_name(c.protocol, state),
     };
-    let idle = (now + Duration::from_secs(c.timeout.into())).since(c.deadline);
+    let idle = c.idle(now);
     ConnReport {
         service,
         protocol: (!c.has(conn::MARKED)).then_some(c.protocol),

@@ -75,7 +75,7 @@ impl Flows {
 
     /// Whether a copy of a connection that had its last packet so long ago is still alive, and newer than what is known.
     fn is_news(&mut self, now: Instant, c: &Conn, known: Option<ConnId>, idle: Duration) -> bool {
-        if idle >= Duration::from_secs(c.timeout.into()) {
+        if idle >= c.lifetime() {
             return false;
         }
         known.is_none_or(|id| {
@@ -140,8 +140,7 @@ impl Flows {
         let rank = rank_of(c);
         self.conns.touch(now, id);
         if let Some(idle) = told.idle {
-            let timeout = Duration::from_secs(new.timeout.into());
-            self.conns.hasten(now, id, now - idle + timeout);
+            self.conns.hasten(now, id, now - idle + new.lifetime());
         }
         self.conns.set_rank(id, rank);
         if Standing::of(self.conns.get(id)) != before {

@@ -225,7 +225,7 @@ impl Flows {
 /// is no newer than what that one knows itself.
 fn idle(now: Instant, c: &Conn) -> Duration {
     let waited = if c.is_told() { WAIT } else { Duration::ZERO };
-    now.since(c.last_packet()) + waited
+    c.idle(now) + waited
 }
 
 /// What the policy asks of a connection whose client has sent so many packets.
@@ -236,6 +236,6 @@ fn subject_of(c: &Conn, packets: u32) -> Subject {
         template: c.has(conn::TEMPLATE),
         persistent: c.control != NONE,
         packets,
-        timeout: Duration::from_secs(c.timeout.into()),
+        timeout: c.lifetime(),
     }
 }

@@ -150,8 +150,7 @@ impl Defence {
 
     /// Idle entries go by odds, those with the fewest packets first (`todrop_entry`).
     fn is_due(&mut self, now: Instant, c: &Conn) -> bool {
-        let timeout = Duration::from_secs(u64::from(c.timeout));
-        if now + timeout < c.deadline + YOUNG || c.in_packets == 0 || c.in_packets > FEW {
+        if c.idle(now) < YOUNG || c.in_packets == 0 || c.in_packets > FEW {
             return false;
         }
         let left = &mut self.odds[c.in_packets as usize];

@@ -99,8 +99,6 @@ fn has_ended(now: Instant, c: &Conn) -> bool {
             SctpState::from_number(c.state),
             SctpState::Closed | SctpState::Rejected
         ),
-        Protocol::Udp => {
-            c.deadline.since(now) + UDP_IDLE <= Duration::from_secs(u64::from(c.timeout))
-        }
+        Protocol::Udp => c.deadline.since(now) + UDP_IDLE <= c.lifetime(),
     }
 }
