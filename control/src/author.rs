@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::server::Peer;
+use crate::peer::Peer;
 
 /// Characters of a command that are shown.
 const SHOWN: usize = 160;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod difference;
 pub mod firewall;
+pub mod peer;
 pub mod plugins;
 pub mod protocol;
 pub mod regular;

@@ -6,7 +6,6 @@
 
 mod client;
 mod listen;
-mod peer;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +20,8 @@ use mio::{Interest, Registry, Token};
 
 use self::client::{Client, Step};
 pub use self::listen::{BindError, HandedDown, Listener, Style};
-pub use self::peer::Peer;
 use super::author::{Author, printable};
+use super::peer::Peer;
 use super::protocol::{Answer, Command, Errno, Refusal, Rest, Right};
 
 /// The control socket's.

@@ -1,6 +1,7 @@
 //! The daemon: packets by AF_PACKET into the engine and out of it, the host's routes and neighbours by netlink,
 //! the guard that keeps the kernel silent, and `uvs run` as one call.
 
+mod clock;
 pub mod confinement;
 mod connection_log;
 pub mod cpu;

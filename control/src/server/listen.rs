@@ -14,7 +14,7 @@ use mio::net::UnixListener;
 use rustix::fs::{FlockOperation, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::Peer;
+use crate::peer::Peer;
 use crate::starting::{after_what_ends, beside, lock_path, locker};
 
 /// The socket's directory, where it has to be made: anyone may look, the socket's own mode decides.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use uvs_core::time::Instant;
 
-use crate::worker::monotonic;
+use crate::clock::monotonic;
 
 /// What day an instant of the monotonic clock is. Where the wall clock is set, all instants move with it.
 #[derive(Clone, Copy, Debug)]

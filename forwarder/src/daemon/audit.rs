@@ -339,7 +339,7 @@ impl Answers<ask::ListChanges> for Daemon {
 mod tests {
     use super::*;
     use uvs_control::difference::{Place, Thing};
-    use uvs_control::server::Peer;
+    use uvs_control::peer::Peer;
 
     fn edit(n: usize) -> Edit {
         Edit {

@@ -7,9 +7,10 @@ use uvs_core::offload::{HandedOver, Reach, Untaken, Up};
 use uvs_hook::PortTotals;
 
 use super::Daemon;
+use crate::clock::monotonic;
 use crate::hook::{Keeper, Place};
 use crate::port::port_id;
-use crate::worker::{PortStatus, Status, monotonic};
+use crate::worker::{PortStatus, Status};
 
 impl Answers<ask::Hook> for Daemon {
     fn answer(&mut self, _: ask::Hook) -> Result<HookStatus, Refusal> {

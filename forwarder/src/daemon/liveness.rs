@@ -7,7 +7,8 @@ use std::time::Duration;
 use uvs_control::plugins::Schedulers;
 use uvs_core::time::Instant;
 
-use crate::worker::{Heartbeat, monotonic};
+use crate::clock::monotonic;
+use crate::worker::Heartbeat;
 use crate::workers::{MISSED, WorkerHeartbeat};
 
 /// The control thread wakes every two seconds; putting a great table in force takes it some.

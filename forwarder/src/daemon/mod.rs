@@ -62,13 +62,13 @@ use uvs_core::snapshot::Limits;
 use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::Mac;
 
+use crate::clock::monotonic;
 use crate::connection_log::ConnectionLog;
 use crate::firewall;
 use crate::guard::Unsure;
 use crate::ipvs::IpvsSocket;
 use crate::netlink::Mirror;
 use crate::sync::Sync;
-use crate::worker::monotonic;
 use crate::workers::{Counted, Cursor, Workers};
 use audit::{Audit, By};
 use clock::Clock;

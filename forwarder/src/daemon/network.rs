@@ -8,10 +8,11 @@ use uvs_core::verdict::PortId;
 
 use super::frames::OWN_STACK;
 use super::{Daemon, derive, failed};
+use crate::clock::monotonic;
 use crate::netlink::Event;
 use crate::port::afpacket::{HostPort, Port, PortOptions};
 use crate::port::filter::FilterSpec;
-use crate::worker::{self, Notice};
+use crate::worker::Notice;
 
 impl Daemon {
     pub(super) fn follow_network(&mut self) {
@@ -134,7 +135,7 @@ impl Daemon {
     }
 
     pub(super) fn take_notices(&mut self) {
-        let now = worker::monotonic();
+        let now = monotonic();
         let mut claimed = false;
         while let Some(notice) = self.workers.next_notice() {
             match notice {

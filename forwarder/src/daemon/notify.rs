@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use crate::worker::monotonic;
+use crate::clock::monotonic;
 
 /// Messages kept for later; what comes beyond replaces nothing and is left out.
 const KEPT: usize = 16;

@@ -11,9 +11,10 @@ use uvs_core::snapshot::Snapshot;
 use super::derived::Ground;
 use super::footing::{Division, Footing, InForce};
 use super::{Daemon, derive, failed, vips};
+use crate::clock::monotonic;
 use crate::guard::{FullNat, GuardSpec, LOOPBACK};
 use crate::port::fan_out::FanOut;
-use crate::worker::{Desired, monotonic};
+use crate::worker::Desired;
 
 impl Daemon {
     /// Brings engine, sockets and guard to the table's state. Of the servers that leave, those with

@@ -19,8 +19,9 @@ use uvs_sync::Version;
 use uvs_sync::seal::{Key, MIN_SECRET};
 
 use super::{Daemon, SYNC, failed};
+use crate::clock::monotonic;
 use crate::sync::{Opened, Sockets, mtu};
-use crate::worker::{Status, monotonic};
+use crate::worker::Status;
 
 impl Answers<ask::StartSync> for Daemon {
     fn answer(&mut self, ask::StartSync(wanted): ask::StartSync) -> Result<(), Refusal> {

@@ -11,7 +11,7 @@ use uvs_core::scheduler::{Fork, Scheduler};
 use uvs_core::time::Instant;
 use uvs_exporter::{Histogram, SCHEDULE_BOUNDS};
 
-use crate::worker::monotonic;
+use crate::clock::monotonic;
 
 /// What a worker's schedulers took. Written by the worker, read by the control thread, without a lock, and alone
 /// in its cache lines.

@@ -21,10 +21,10 @@ use uvs_control::table::Server;
 use super::rates::Rates;
 use super::removed_servers::RemovedServers;
 use super::{Daemon, failed, timed};
+use crate::clock::monotonic;
 use crate::hook::{NotHooked, Offer};
 use crate::ipvs::IpvsSocket;
 use crate::succession::{Descriptors, Estate, NoSuccessor, Past, Successor};
-use crate::worker::monotonic;
 
 /// How long whoever asked for an upgrade has to hear that it is done.
 const FAREWELL: Duration = Duration::from_secs(1);

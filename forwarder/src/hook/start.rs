@@ -12,9 +12,10 @@ use uvs_core::offload::{Found, Reach, Room, ServerOrder};
 use uvs_hook::{Hook, HookError, Limits, Setup};
 
 use super::{Keeper, bpffs, loopback};
+use crate::clock::monotonic;
 use crate::guard::{Claim, GuardError, HOST_MARK, Repairs};
 use crate::kernel::Version;
-use crate::worker::{Hooked, Inheritance, monotonic};
+use crate::worker::{Hooked, Inheritance};
 
 /// What the daemon wants of the hook.
 pub(crate) struct Wanted<'a> {

@@ -16,7 +16,8 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 use socket2::Type;
 use uvs_control::author::Author;
-use uvs_control::server::{BindError, HandedDown, Listener, Peer, Style};
+use uvs_control::peer::Peer;
+use uvs_control::server::{BindError, HandedDown, Listener, Style};
 use uvs_ipvs_abi::director::Director;
 use uvs_ipvs_carried::MAX_DATAGRAM;
 

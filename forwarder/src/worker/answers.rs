@@ -8,9 +8,9 @@ use uvs_core::peer::TakenUp;
 use uvs_core::time::Instant;
 
 use super::ask::{Ask, KillOrder};
-use super::clock::monotonic;
 use super::status::{PortStatus, Status, Work, WorkerStatus};
 use super::{Worker, deregister, register, set_fan_out, set_filter};
+use crate::clock::monotonic;
 use crate::port::{Ends, port_id};
 use crate::trace;
 use crate::trace::live::{Live, Look, Seen};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uvs_core::time::Instant;
 
-use super::monotonic;
+use crate::clock::monotonic;
 
 /// When a thread last came round. Each is alone in its cache lines (the CPU fetches them by pairs), so that one
 /// thread's turns cost no other thread's anything.

@@ -5,7 +5,6 @@
 mod ahead;
 mod answers;
 mod ask;
-mod clock;
 mod colleagues;
 mod heartbeat;
 mod hold;
@@ -33,11 +32,12 @@ use uvs_core::outbox::Outbox;
 use uvs_core::time::Instant;
 use uvs_core::verdict::{Egress, PortId, Verdict};
 
+use crate::clock::monotonic;
 use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit, port_id};
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, KillOrder, Line, Notice, Published};
-pub(crate) use clock::monotonic;
+
 pub(crate) use colleagues::Colleagues;
 pub(crate) use heartbeat::Heartbeat;
 use hold::{Held, HoldQueue};

@@ -10,8 +10,8 @@ use uvs_core::wire::ethernet;
 
 use super::Worker;
 use super::ask::Notice;
-use super::clock::realtime_ns;
 use super::hold::Admission;
+use crate::clock::realtime_ns;
 use crate::port::afpacket::destination;
 use crate::port::vnet::VNET_LEN;
 

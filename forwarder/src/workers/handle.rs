@@ -12,12 +12,11 @@ use uvs_core::engine::Engine;
 use uvs_core::peer::Told;
 use uvs_core::time::Instant;
 
+use crate::clock::monotonic;
 use crate::connection_log::Outlet;
 use crate::cpu;
 use crate::daemon::Placement;
-use crate::worker::{
-    Ask, Colleagues, Heartbeat, Line, Notice, Ports, Published, Worker, monotonic,
-};
+use crate::worker::{Ask, Colleagues, Heartbeat, Line, Notice, Ports, Published, Worker};
 
 /// A worker sleeps for half a second at most: one without a heartbeat for so long is stuck.
 pub(crate) const MISSED: Duration = Duration::from_secs(5);

@@ -25,6 +25,7 @@ use uvs_core::time::Instant;
 use uvs_core::trace::Trace;
 use uvs_core::verdict::PortId;
 
+use crate::clock::monotonic;
 use crate::connection_log::ConnectionLog;
 use crate::daemon::Placement;
 use crate::port::Ends;
@@ -33,7 +34,7 @@ use crate::trace::arrival::Arrival;
 use crate::trace::live::{Look, Seen};
 use crate::worker::{
     Ask, Colleagues, Desired, HandedDown, KillOrder, Notice, Ports, Published, Status, Work,
-    WorkerStatus, monotonic,
+    WorkerStatus,
 };
 pub(crate) use cursor::Cursor;
 use events::Events;

@@ -15,8 +15,9 @@ use uvs_core::testing::packets::{ACK, tcp};
 use uvs_core::time::Instant;
 
 use super::rig::{Rig, client, eventually};
+use crate::clock::monotonic;
 use crate::port::memory::Wire;
-use crate::worker::{Inheritance, monotonic};
+use crate::worker::Inheritance;
 
 /// The model, that notes whether a frame had left before an order to take its connection came.
 struct Watched {

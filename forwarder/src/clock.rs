@@ -9,7 +9,7 @@ pub(crate) fn monotonic() -> Instant {
 }
 
 /// CLOCK_REALTIME, which the ring's time stamps are in.
-pub(super) fn realtime_ns() -> u64 {
+pub(crate) fn realtime_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
 }
 
