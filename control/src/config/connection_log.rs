@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use uvs_core::service::{ConnectionLog, ServiceSpec};
 
 use super::fields::{Fields, Value};
-use super::schema::MAX_SOCKET;
+use super::names::MAX_SOCKET;
 
 pub(super) const KEYS: &[&str] = &["to", "starts", "queue"];
 /// Lines that may wait for the disk, of each worker; a million are some 200 MB.

@@ -15,6 +15,7 @@ mod introduction;
 mod marks;
 mod metrics;
 mod modes;
+mod names;
 mod own;
 mod persistence;
 mod place;

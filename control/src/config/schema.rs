@@ -11,6 +11,7 @@ use uvs_core::snapshot::{Limits, SysctlError, Sysctls, Timeouts};
 
 use super::error::Problem;
 use super::fields::{Fields, Problems, Value};
+use super::names::{MAX_SOCKET, interface_name};
 use super::{
     Config, ConnectionLogging, Early, Known, access, confinement, connection_log, hook, marks,
     metrics, own, plugins, service, sync, workers,
@@ -50,10 +51,6 @@ const CONNECTIONS: RangeInclusive<i64> = 1..=1 << 24;
 const FRAGMENT_BYTES: RangeInclusive<i64> = 0..=1 << 30;
 /// Seconds of a time-out: as many as the kernel takes at 1000 jiffies a second (`INT_MAX / HZ`).
 const TIMEOUT: RangeInclusive<i64> = 1..=2_147_483;
-/// Bytes of an interface's name (`IFNAMSIZ` less its NUL).
-const MAX_INTERFACE: usize = 15;
-/// Bytes of a unix socket's path (`sun_path` less its NUL).
-pub(super) const MAX_SOCKET: usize = 107;
 
 /// Reads a whole file.
 pub(super) fn read(text: &str, known: Known<'_>) -> Result<Config, Vec<Problem>> {
@@ -143,19 +140,6 @@ fn interfaces(top: &Fields<'_>) -> Vec<String> {
         }
     }
     names
-}
-
-/// A name that the kernel takes for an interface (`dev_valid_name`).
-pub(super) fn interface_name<'a>(value: &Value<'a>) -> Option<&'a str> {
-    let name = value.string()?;
-    let unfit = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    let unfit = matches!(name, "" | "." | "..") || name.contains(unfit);
-    if unfit || name.len() > MAX_INTERFACE {
-        let help = format!("use the name of an interface, 1 to {MAX_INTERFACE} bytes");
-        value.refuse(format!("\"{name}\" cannot be an interface"), help);
-        return None;
-    }
-    Some(name)
 }
 
 fn socket(value: &Value<'_>) -> Option<PathBuf> {

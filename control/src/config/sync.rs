@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::address;
 use super::fields::{Fields, Value};
-use super::schema::interface_name;
+use super::names::interface_name;
 use crate::protocol::{SyncRequest, SyncRole};
 
 pub(super) const ROLES: &[&str] = &["master", "backup"];

@@ -58,6 +58,27 @@ pub const fn suits(gso: Gso, packet: &Packet) -> bool {
     )
 }
 
+/// A super-frame is of a kind that segments say, and says how large they are.
+///
+/// # Errors
+/// [`DropReason::GsoUnsupported`] where it is not.
+#[inline(always)]
+pub fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
+    match frame.offload.gso {
+        Gso::None => Ok(()),
+        _ => check_super_frame(&frame.offload, packet),
+    }
+}
+
+fn check_super_frame(offload: &Offload, packet: &Packet) -> Result<(), DropReason> {
+    let sound =
+        offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
+    match sound && suits(offload.gso, packet) {
+        true => Ok(()),
+        false => Err(DropReason::GsoUnsupported),
+    }
+}
+
 fn transport_header(packet: &Packet) -> usize {
     match packet.transport {
         Transport::Tcp { header, .. } => usize::from(header),

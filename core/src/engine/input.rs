@@ -4,10 +4,11 @@
 use super::Engine;
 use super::flows::{Cause, Refused};
 use super::host;
+use super::leg::{By, Leg};
 use super::replaced::behind;
 use super::teardown::is_told;
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_server};
+use super::transmit::to_server;
 use super::voice::Error;
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::fib::{NextHop, Towards, Unreachable};

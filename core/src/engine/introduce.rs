@@ -7,10 +7,11 @@
 
 use super::Engine;
 use super::flows::Due;
+use super::leg::Leg;
 use super::related::Quote;
 use super::sizes::wire_len;
 use super::transit::Transit;
-use super::transmit::{Exit, Leg};
+use super::transmit::Exit;
 use super::voice::Header;
 use crate::conn::{ConnId, Hint};
 use crate::fib::{NextHop, Unreachable};

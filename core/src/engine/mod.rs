@@ -43,6 +43,7 @@ mod input;
 mod introduce;
 mod journey;
 mod kill;
+mod leg;
 mod martian;
 mod options;
 mod outer;

@@ -2,12 +2,12 @@
 //! what a dry run says and for the model that tests have. The program itself is in the crate `uvs-hook`.
 
 use super::sizes::wire_len;
-use super::transmit::check_offload;
 use crate::conn::Side;
 use crate::flow::{Direction, Family};
 use crate::frame::{Frame, Gso};
 use crate::offload::{Tracked, Up};
 use crate::packet::{Packet, Transport};
+use crate::segment;
 use crate::sequence;
 use crate::tcp::{self, TcpState};
 use crate::wire::ethernet::Mac;
@@ -83,7 +83,7 @@ fn unsuitable(frame: &Frame<'_>, packet: &Packet, exit: &Exit) -> Option<Up> {
     if packet.ttl <= 1 {
         return Some(Up::Ttl);
     }
-    if check_offload(frame, packet).is_err() {
+    if segment::check_offload(frame, packet).is_err() {
         return Some(Up::Malformed);
     }
     let overhead = usize::from(exit.overhead);

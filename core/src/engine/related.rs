@@ -3,8 +3,9 @@
 
 use super::Engine;
 use super::flows::Refused;
+use super::leg::{By, Leg};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client, to_server};
+use super::transmit::{to_client, to_server};
 use crate::conn::{ConnId, Side};
 use crate::flow::{Addr, Endpoint, Family, Flow, Protocol};
 use crate::frame::Frame;

@@ -1,11 +1,12 @@
 //! Packets from servers that replies must pass (NAT, FULLNAT). After `ip_vs_out` and `handle_response`.
 
 use super::Engine;
+use super::leg::{By, Leg};
 use super::reopen::is_opening;
 use super::replaced::behind;
 use super::sizes::{room_between, wire_len};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_client};
+use super::transmit::to_client;
 use super::voice::Error;
 use crate::conn::ConnId;
 use crate::fib::{NextHop, Query, Refusal, Towards, Unreachable};

@@ -1,7 +1,7 @@
 //! How long a packet may be on its way out: what a link leaves for it, and how it is cut where that is allowed.
 
+use super::leg::{By, Leg};
 use super::pmtu;
-use super::transmit::{By, Leg};
 use crate::flow::Family;
 use crate::frame::{Frame, Gso};
 use crate::packet::{Packet, Transport};

@@ -6,8 +6,9 @@
 
 use super::Engine;
 use super::flows::Cause;
+use super::leg::{By, Leg};
 use super::transit::Transit;
-use super::transmit::{By, Leg, to_server};
+use super::transmit::to_server;
 use super::voice::{Error, Reset};
 use crate::conn::{Conn, ConnId, Hint};
 use crate::flow::{Family, Protocol};

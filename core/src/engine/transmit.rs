@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::leg::Leg;
 use super::pmtu;
 use super::sizes::{Fit, Sizes, wire_len};
 use super::transit::Transit;
@@ -12,11 +13,10 @@ use crate::fib::{NextHop, Query, Unreachable};
 use crate::flow::{Addr, Family};
 use crate::fragment::{self, Cut, Pieces};
 use crate::frame::{Frame, Gso, Offload};
-use crate::introduce::Edits;
 use crate::mode::{ModeDef, Path};
 use crate::outbox::Outbox;
 use crate::packet::{Packet, Transport};
-use crate::rewrite::{self, Ends};
+use crate::rewrite;
 use crate::segment;
 use crate::service::{Forwarding, Tunnel};
 use crate::time::Instant;
@@ -25,31 +25,6 @@ use crate::verdict::{DropReason, Verdict};
 use crate::wire::ethernet;
 use crate::wire::ipv4;
 use crate::wire::ipv4::options::Refusal;
-
-/// What a packet is changed by on its way.
-#[derive(Clone, Copy)]
-pub(super) enum By {
-    /// Its connection's mode.
-    Mode(&'static ModeDef),
-    /// New addresses: an ICMP error's, whose connection's mode has not touched it.
-    Addresses(Ends),
-}
-
-/// Which way through a mode, and who answers for the director.
-#[derive(Clone, Copy)]
-pub(super) struct Leg {
-    pub(super) by: By,
-    pub(super) path: Path,
-    /// Towards the server; else towards the client.
-    pub(super) forward: bool,
-    /// Where an ICMP message to the packet's sender comes from; [`Addr::UNSPECIFIED`] = the director's
-    /// own address towards it.
-    pub(super) answer_from: Addr,
-    /// What a segment is changed by beside, where its server is told of its client.
-    pub(super) edits: Option<Edits>,
-    /// Whose header goes into each datagram, where its server is told of its client.
-    pub(super) prefix: Option<ConnId>,
-}
 
 /// The last step out: next hop, when the packet is cut and into what.
 pub(super) struct Exit<'a> {
@@ -63,59 +38,6 @@ pub(super) enum Made {
     Fits(Range<usize>, Offload),
     /// A copy of it, to be cut.
     TooLong(Vec<u8>),
-}
-
-impl Leg {
-    #[inline(always)]
-    pub(super) fn rewrite(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-        match &self.edits {
-            None => self.change(frame, packet),
-            Some(edits) if self.forward => {
-                let edited = edits.forward(frame, packet)?;
-                self.change(frame, &edited)
-            }
-            Some(edits) => {
-                edits.reverse(frame, packet);
-                self.change(frame, packet)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn change(&self, frame: &mut Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-        match self.by {
-            By::Mode(mode) if self.forward => mode.rewrite.forward(frame, packet, &self.path),
-            By::Mode(mode) => mode.rewrite.reverse(frame, packet, &self.path),
-            By::Addresses(ends) => {
-                rewrite::set_addresses(frame, packet, ends);
-                Ok(())
-            }
-        }
-    }
-
-    /// What traces call it.
-    fn name(&self) -> &'static str {
-        match self.by {
-            By::Mode(mode) => mode.forwarding.def().listed,
-            By::Addresses(_) => "Addresses",
-        }
-    }
-
-    /// Bytes that are added in front of the packet.
-    pub(super) fn overhead(&self) -> usize {
-        match self.by {
-            By::Mode(mode) if self.forward => mode.overhead(&self.path),
-            By::Mode(_) | By::Addresses(_) => 0,
-        }
-    }
-
-    /// Whether the packet's addresses are translated, so that its answers come back to the director.
-    fn translates(&self) -> bool {
-        match self.by {
-            By::Mode(mode) => !self.forward || mode.forwarding.passes_replies(),
-            By::Addresses(_) => true,
-        }
-    }
 }
 
 impl<R: Recorder> Engine<R> {
@@ -186,7 +108,7 @@ impl<R: Recorder> Engine<R> {
         if t.packet.ttl <= 1 {
             return self.refuse(t, Error::TtlExceeded, leg.answer_from);
         }
-        if let Err(reason) = check_offload(t.frame, t.packet) {
+        if let Err(reason) = segment::check_offload(t.frame, t.packet) {
             return Verdict::Drop(reason);
         }
         rewrite::decrement_ttl(t.frame, t.packet);
@@ -265,13 +187,14 @@ impl<R: Recorder> Engine<R> {
         let one = t.frame.offload.gso != Gso::UdpL4
             && t.frame.len() - ethernet::LEN <= exit.sizes.whole
             && leg.keeps_super_frame(t.packet);
-        let result = check_offload(t.frame, t.packet).and_then(|()| match (leg.prefix, one) {
-            (Some(id), _) => self.send_datagrams(t, leg, &exit, id).map(drop),
-            (None, true) => leg
-                .rewrite(t.frame, t.packet)
-                .map(|()| exit.address(t.frame)),
-            (None, false) => self.send_segments(t, leg, &exit).map(drop),
-        });
+        let result =
+            segment::check_offload(t.frame, t.packet).and_then(|()| match (leg.prefix, one) {
+                (Some(id), _) => self.send_datagrams(t, leg, &exit, id).map(drop),
+                (None, true) => leg
+                    .rewrite(t.frame, t.packet)
+                    .map(|()| exit.address(t.frame)),
+                (None, false) => self.send_segments(t, leg, &exit).map(drop),
+            });
         match result {
             Ok(()) => Verdict::Local,
             Err(reason) => Verdict::Drop(reason),
@@ -392,24 +315,6 @@ fn is_loopback(addr: Addr) -> bool {
     match addr.as_v4() {
         Some([first, ..]) => first == 127,
         None => u128::from_be_bytes(addr.0) == 1,
-    }
-}
-
-/// A super-frame is of a kind that segments say, and says how large they are.
-#[inline(always)]
-pub(super) fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReason> {
-    match frame.offload.gso {
-        Gso::None => Ok(()),
-        _ => check_super_frame(&frame.offload, packet),
-    }
-}
-
-fn check_super_frame(offload: &Offload, packet: &Packet) -> Result<(), DropReason> {
-    let sound =
-        offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
-    match sound && segment::suits(offload.gso, packet) {
-        true => Ok(()),
-        false => Err(DropReason::GsoUnsupported),
     }
 }
 
