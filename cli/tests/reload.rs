@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use uvs_lab::shell::{Ended, Shell};
-use uvs_lab::traffic::{Answers, Download, requests};
+use uvs_lab::traffic::{Download, requests};
 use uvs_lab::{Daemon, Lab, Mode, Options, VipOwner};
 
 use stand::{Shares, ask, lab, run, shares, uvs};
@@ -118,8 +118,8 @@ fn a_changed_file_is_applied_under_running_traffic() {
     let reloaded = run(&lab, &shell, "uvs reload");
     assert_eq!(reloaded.code, Some(0), "{reloaded:?}");
     assert_eq!(reloaded.stdout, "configuration reloaded\n");
-    let rs3 = [("rs2".to_owned(), 10), ("rs3".to_owned(), 30)];
-    assert_eq!(ask(&lab).expect("answers"), Answers::from(rs3));
+    let rs3 = Shares::of([("rs2", 10), ("rs3", 30)]);
+    assert_eq!(ask(&lab).expect("answers"), rs3);
 
     // It comes back before anything was sent to it: as with ipvsadm, connections of a removed server wait.
     write_weights(&file, 3, 0);

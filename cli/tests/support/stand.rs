@@ -103,11 +103,17 @@ impl PartialEq<Shares> for Answers {
     }
 }
 
+impl Shares {
+    /// Answers by these real servers.
+    pub(crate) fn of(servers: [(&str, u32); 2]) -> Self {
+        let owed = servers.into_iter().filter(|(_, count)| *count > 0);
+        Self(owed.map(|(name, count)| (name.to_owned(), count)).collect())
+    }
+}
+
 /// Answers by rs1 and rs2.
 pub(crate) fn shares(rs1: u32, rs2: u32) -> Shares {
-    let all = [("rs1", rs1), ("rs2", rs2)];
-    let owed = all.into_iter().filter(|(_, count)| *count > 0);
-    Shares(owed.map(|(name, count)| (name.to_owned(), count)).collect())
+    Shares::of([("rs1", rs1), ("rs2", rs2)])
 }
 
 /// Fails with what the daemon logged, unless 30 and 10 requests are answered.
