@@ -27,10 +27,10 @@ pub struct Segments<'a> {
 /// # Errors
 /// [`DropReason::GsoUnsupported`] where it is of a kind this code cannot cut.
 pub fn segments<'a>(frame: &'a Frame<'_>, packet: &Packet) -> Result<Segments<'a>, DropReason> {
-    let gso = frame.offload.gso;
-    if frame.offload.gso_size == 0 || !suits(gso, packet) {
+    if !suits(&frame.offload, packet) {
         return Err(DropReason::GsoUnsupported);
     }
+    let gso = frame.offload.gso;
     let ecn = matches!(gso, Gso::TcpV4 { ecn: true } | Gso::TcpV6 { ecn: true });
     Ok(Segments {
         bytes: frame.bytes(),
@@ -48,14 +48,15 @@ pub fn segment_ip_len(frame: &Frame<'_>, packet: &Packet) -> usize {
     usize::from(packet.ip_header) + transport_header(packet) + size
 }
 
-/// Whether a super-frame of this kind is what a packet's headers say.
-pub const fn suits(gso: Gso, packet: &Packet) -> bool {
-    matches!(
-        (gso, packet.transport, packet.family),
+/// Whether a super-frame is of the kind that a packet's headers say, and says how large its segments are.
+const fn suits(offload: &Offload, packet: &Packet) -> bool {
+    let kind = matches!(
+        (offload.gso, packet.transport, packet.family),
         (Gso::TcpV4 { .. }, Transport::Tcp { .. }, Family::V4)
             | (Gso::TcpV6 { .. }, Transport::Tcp { .. }, Family::V6)
             | (Gso::UdpL4, Transport::Udp, _)
-    )
+    );
+    kind && offload.gso_size > 0
 }
 
 /// A super-frame is of a kind that segments say, and says how large they are.
@@ -71,9 +72,8 @@ pub fn check_offload(frame: &Frame<'_>, packet: &Packet) -> Result<(), DropReaso
 }
 
 fn check_super_frame(offload: &Offload, packet: &Packet) -> Result<(), DropReason> {
-    let sound =
-        offload.gso_size > 0 && (!offload.is_partial() || offload.is_partial_at(packet.l4()));
-    match sound && suits(offload.gso, packet) {
+    let whole = !offload.is_partial() || offload.is_partial_at(packet.l4());
+    match whole && suits(offload, packet) {
         true => Ok(()),
         false => Err(DropReason::GsoUnsupported),
     }

@@ -37,7 +37,6 @@ use crate::port::filter::Program;
 use crate::port::{Budget, Coverage, Ends, FrameRef, Link, Receive, Received, Transmit, port_id};
 use crate::trace::live::Live;
 pub(crate) use ask::{Ask, Desired, KillOrder, Line, Notice, Published};
-
 pub(crate) use colleagues::Colleagues;
 pub(crate) use heartbeat::Heartbeat;
 use hold::{Held, HoldQueue};

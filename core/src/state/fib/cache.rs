@@ -115,14 +115,14 @@ impl RouteCache {
         fib: &Fib,
         query: &Query,
     ) -> Result<NextHop, Unreachable> {
-        let answer = self.lookup(fib, query);
+        let (answer, place) = self.find(fib, query);
         if ways.era != self.era {
             *ways = Ways {
                 era: self.era,
                 ..Ways::NONE
             };
         }
-        ways.answers[towards as usize] = self.place_for(query.dst).unwrap_or(NONE);
+        ways.answers[towards as usize] = place;
         answer
     }
 
@@ -138,28 +138,34 @@ impl RouteCache {
     /// # Errors
     /// Why there is no way.
     pub fn lookup(&mut self, fib: &Fib, query: &Query) -> Result<NextHop, Unreachable> {
+        self.find(fib, query).0
+    }
+
+    /// As [`RouteCache::lookup`], and where the answer is kept; [`NONE`] where it is not.
+    fn find(&mut self, fib: &Fib, query: &Query) -> (Result<NextHop, Unreachable>, u16) {
         if let Some(place) = self.place_for(query.dst)
             && let Some(answer) = self.answers.get(usize::from(place))
         {
-            return *answer;
+            return (*answer, place);
         }
         let (answer, kept) = find(fib, query);
-        if kept && !self.places.is_empty() {
-            self.keep(query.dst, answer);
-        }
-        answer
+        let place = match kept && !self.places.is_empty() {
+            true => self.keep(query.dst, answer),
+            false => NONE,
+        };
+        (answer, place)
     }
 
-    fn keep(&mut self, dst: Addr, answer: Result<NextHop, Unreachable>) {
+    /// Keeps an answer; where.
+    fn keep(&mut self, dst: Addr, answer: Result<NextHop, Unreachable>) -> u16 {
         let from = self.answers.len().saturating_sub(LATELY);
         let same = self.answers[from..].iter().position(|kept| *kept == answer);
         let at = same.map_or_else(|| self.add(answer), |place| from + place);
+        let answer = narrow::to_u16(at);
         let Place(ways) = &mut self.places[place_of(dst)];
         ways.copy_within(..WAYS - 1, 1);
-        ways[0] = Known {
-            dst,
-            answer: narrow::to_u16(at),
-        };
+        ways[0] = Known { dst, answer };
+        answer
     }
 
     /// Adds an answer; where it is.
