@@ -28,6 +28,7 @@ pub mod ports;
 pub mod protocol;
 pub mod proxy;
 pub mod sctp;
+pub mod sip;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
