@@ -83,7 +83,7 @@ test: deps ## run everything: engine, programs, the lab's topologies, and random
 
 # What forwards, and so may not differ by who does it. As root everything above ran with the whole hook already, which
 # the suite `hook` demands; without root there is none, as no user namespace may load a program.
-HOOK_SUITES := marks teardown routed restore sharing trace reload access
+HOOK_SUITES := marks teardown routed restore sharing sip trace reload access
 # Where frames are told apart by the hook, as in the run before, nothing of the host's differs.
 HOOK_SUITES_off := host
 HOOK_MODES := $(if $(RUNNER),,off guard)

@@ -112,6 +112,9 @@ pub enum Step {
     Persistence {
         /// The client as the service's mask leaves it.
         client: Addr,
+        /// The call, with the persistence engine sip: its Call-ID.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
         /// The mask, as the service has it.
         mask: u32,
         /// Seconds.

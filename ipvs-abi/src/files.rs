@@ -53,13 +53,15 @@ fn connection(c: &ConnReport) -> String {
     // A template of a firewall mark has no protocol of its own.
     let protocol = c.protocol.map_or("IP", |protocol| protocol.name());
     let end = |e: Endpoint| format!("{} {:04X}", groups(e.addr), e.port);
+    let engine = c.call.as_ref().map(|call| format!(" sip {call}"));
     format!(
-        "{protocol:<3} {} {} {} {:<11} {:>7}\n",
+        "{protocol:<3} {} {} {} {:<11} {:>7}{}\n",
         end(c.client),
         end(c.vip),
         end(c.server),
         c.state,
-        c.expires
+        c.expires,
+        engine.unwrap_or_default()
     )
 }
 

@@ -234,6 +234,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         expires: 899,
         idle_ns: 0,
         sequence: None,
+        call: None,
         in_kernel: false,
     };
     let template = ConnReport {
@@ -242,7 +243,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         vip: at([0, 0, 0, 1], 0),
         state: "NONE",
         expires: 5,
-        ..tcp
+        ..tcp.clone()
     };
     let v6 = Endpoint::new(
         Addr([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
@@ -254,7 +255,7 @@ fn connections_are_written_as_the_kernel_writes_them() {
         vip: v6,
         server: v6,
         state: "UDP",
-        ..tcp
+        ..tcp.clone()
     };
     let mut memory = Memory {
         connections: vec![tcp, template, udp],

@@ -10,13 +10,15 @@ use super::stop::Stop;
 const TITLES: &str = "\
 IPVS connection entries
 pro expire state       source             virtual            destination";
-/// Follows with `--persistent-conn`. No connection has engine data: UVS's `sip` is a name only.
+/// Follows with `--persistent-conn`.
 const ENGINE_TITLES: &str = "        pe name          pe_data";
 
 /// Connections that are printed as they come.
 pub(super) struct Listing {
     /// Those that are still to be printed.
     titles: Option<String>,
+    /// Whether what a persistence engine has found is printed too.
+    with_engines: bool,
 }
 
 impl Listing {
@@ -24,6 +26,7 @@ impl Listing {
         let more = if with_engines { ENGINE_TITLES } else { "" };
         Self {
             titles: Some(format!("{TITLES}{more}")),
+            with_engines,
         }
     }
 
@@ -38,13 +41,13 @@ impl Listing {
             writeln!(out, "{titles}")?;
         }
         for connection in connections {
-            writeln!(out, "{}", row(connection, style))?;
+            writeln!(out, "{}", row(connection, style, self.with_engines))?;
         }
         Ok(())
     }
 }
 
-fn row(connection: &ConnReport, style: &Style<'_>) -> String {
+fn row(connection: &ConnReport, style: &Style<'_>, with_engines: bool) -> String {
     let protocol = connection.protocol;
     let [client, vip, server] = [connection.client, connection.vip, connection.server]
         .map(|endpoint| style.endpoint(endpoint, protocol));
@@ -55,6 +58,12 @@ fn row(connection: &ConnReport, style: &Style<'_>) -> String {
     );
     let protocol = protocol.map_or("IP", |p| p.name());
     let state = &connection.state;
+    let call = connection.call.as_ref().filter(|_| with_engines);
+    // Narrower than their titles, as ipvsadm has it.
+    let server = match call {
+        Some(call) => format!("{server:<16} {:<18} {call}", "sip"),
+        None => server,
+    };
     format!("{protocol:<3} {expires:<6} {state:<11} {client:<18} {vip:<18} {server}")
 }
 
@@ -87,7 +96,7 @@ mod tests {
             protocol: Some(Protocol::Sctp),
             state: "SHUTDOWN_RECEIVED",
             expires: 9,
-            ..connection
+            ..connection.clone()
         };
         let want =
             "SCTP 00:09  SHUTDOWN_RECEIVED 10.0.1.10:40001    10.0.1.100:80      10.0.2.11:80";
@@ -112,9 +121,31 @@ mod tests {
                 numeric: false,
                 names: &FewNames,
             },
+            true,
         );
         let want = "IP  00:59  NONE        10.0.1.22:0        0.0.0.1:80         10.0.2.11:0";
         assert_eq!(named, want);
+    }
+
+    #[test]
+    fn a_calls_template_names_it_where_that_is_asked_for() {
+        let template = ConnReport {
+            protocol: Some(Protocol::Udp),
+            vip: endpoint("10.0.1.100", 5060),
+            server: endpoint("10.0.2.11", 5060),
+            call: Some("a84b4c76e66710@pc33".into()),
+            ..template()
+        };
+        let want = "UDP 00:59  NONE        10.0.1.22:0        10.0.1.100:5060    10.0.2.11:5060";
+        assert_eq!(
+            numeric(&template),
+            format!("{want}   sip                a84b4c76e66710@pc33")
+        );
+        let style = Style {
+            numeric: true,
+            names: &FewNames,
+        };
+        assert_eq!(row(&template, &style, false), want);
     }
 
     fn template() -> ConnReport {
@@ -132,6 +163,7 @@ mod tests {
             expires: 59,
             idle_ns: 0,
             sequence: None,
+            call: None,
             in_kernel: false,
         }
     }
@@ -143,6 +175,7 @@ mod tests {
                 numeric: true,
                 names: &FewNames,
             },
+            true,
         )
     }
 

@@ -76,6 +76,7 @@ fn told(forwarding: Forwarding) -> TakenUp {
         state: TcpState::Established as u8,
         timeout: 900,
         mark: 0,
+        call: None,
         idle: None,
         shifts: Shifts::default(),
     }
@@ -256,7 +257,7 @@ fn a_later_message_moves_what_is_there() {
         inactive: true,
         state: TcpState::FinWait as u8,
         timeout: 120,
-        ..first
+        ..first.clone()
     };
     bed.engine.take_up(bed.now, &ending).unwrap();
     assert_eq!(load(&bed), (0, 1));
@@ -377,7 +378,7 @@ fn a_full_table_makes_room_or_says_so() {
     bed.engine.take_up(bed.now, &first).unwrap();
     let second = TakenUp {
         client: Endpoint::new(CLIENT.addr, 2),
-        ..first
+        ..first.clone()
     };
     assert_eq!(bed.engine.take_up(bed.now, &second), Err(NotTakenUp::Full));
     let over = TakenUp {

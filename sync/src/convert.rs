@@ -7,7 +7,7 @@ use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::peer::{Shifts, TakenUp, Told};
 use uvs_core::service::Forwarding;
 
-use crate::message::{Message, Sequence, flag};
+use crate::message::{Message, SIP, Sequence, flag};
 
 /// The method's number in [`flag::METHOD`] (`IP_VS_CONN_F_MASQ` and so on).
 const fn number_of(method: Forwarding) -> u32 {
@@ -51,8 +51,11 @@ impl Message {
             mark: told.mark,
             timeout: c.timeout,
             sequence: told.shifts.bytes.map(sequences),
-            engine: Vec::new(),
-            engine_data: Vec::new(),
+            engine: match told.call {
+                Some(_) => SIP.to_vec(),
+                None => Vec::new(),
+            },
+            engine_data: told.call.as_deref().unwrap_or_default().into(),
             local: c.ends.local_end(),
             idle: told.idle.map(millis),
             timestamps: told.shifts.timestamps,
@@ -86,6 +89,7 @@ impl Message {
             state: u8::try_from(self.state).unwrap_or_default(),
             timeout: self.timeout,
             mark: self.mark,
+            call: self.call().filter(|_| self.is_template()).map(Into::into),
             idle: self.idle.map(|ms| Duration::from_millis(ms.into())),
             shifts: Shifts {
                 bytes: self.sequence.filter(|_| has(flag::IN_SEQ)).map(shift),

@@ -45,6 +45,8 @@ pub struct Sequence {
 /// The longest text or data of a persistence engine (`IP_VS_PENAME_MAXLEN`, `IP_VS_PEDATA_MAXLEN`), bytes.
 pub(crate) const ENGINE_NAME: usize = 16;
 pub(crate) const ENGINE_DATA: usize = 255;
+/// The name of the persistence engine that there is.
+pub(crate) const SIP: &[u8] = b"sip";
 
 /// What a director says of a connection or of a persistence template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +105,13 @@ impl Message {
             idle: None,
             timestamps: None,
         }
+    }
+
+    /// The Call-ID that the persistence engine sip has found; `None` where the data are of another engine.
+    pub fn call(&self) -> Option<&str> {
+        let is_sip = self.engine == SIP && !self.engine_data.is_empty();
+        let text = std::str::from_utf8(&self.engine_data).ok();
+        text.filter(|_| is_sip)
     }
 
     /// Whether it is of a template.

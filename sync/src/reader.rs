@@ -32,6 +32,9 @@ pub enum Refused {
     /// An option that is not known and must be.
     #[error("an option of the unknown type {0}")]
     UnknownOption(u8),
+    /// Data of a persistence engine that is not known, or that it cannot have.
+    #[error("data of a persistence engine that there is not")]
+    Engine,
     /// A protocol that is not balanced.
     #[error("a connection of protocol {0}")]
     Protocol(u8),
@@ -100,8 +103,11 @@ impl Iterator for Messages<'_> {
     }
 }
 
-/// A message of a protocol and state that there are.
+/// A message of a persistence engine, a protocol and a state that there are.
 fn check(m: Message) -> Result<Message, Refused> {
+    if !m.engine_data.is_empty() && m.call().is_none() {
+        return Err(Refused::Engine);
+    }
     let known = match Protocol::from_number(m.protocol) {
         _ if m.is_template() => return Ok(m),
         Some(Protocol::Tcp) => TcpState::ALL.len(),

@@ -137,6 +137,41 @@ fn options_are_kept_and_those_of_no_interest_skipped() {
     assert_eq!(messages(&v0), [Ok(simple)]);
 }
 
+#[test]
+fn a_calls_template_is_taken_up_with_its_call() {
+    let of = |flags, engine: &str, data: &[u8]| Message {
+        flags,
+        engine: engine.as_bytes().to_vec(),
+        engine_data: data.to_vec(),
+        ..message(1)
+    };
+    let read = |m: &Message| messages(&datagram(Version::V1, std::slice::from_ref(m))).pop();
+    let call = |m: &Message| {
+        let read = read(m).expect("a message");
+        read.map(|read| read.taken_up().call)
+    };
+    let template = of(flag::TEMPLATE, "sip", b"call@host");
+    assert_eq!(call(&template), Ok(Some("call@host".into())));
+    assert_eq!(
+        call(&of(0, "sip", b"call@host")),
+        Ok(None),
+        "a connection has none"
+    );
+    // What there is no name for, or no engine, the kernel does not take either (`ip_vs_conn_fill_param_sync`).
+    for (engine, data) in [
+        ("", &b"call@host"[..]),
+        ("quic", b"call@host"),
+        ("sip", b"\xff\xfe"),
+    ] {
+        assert_eq!(
+            call(&of(flag::TEMPLATE, engine, data)),
+            Err(Refused::Engine),
+            "{engine:?}"
+        );
+    }
+    assert_eq!(call(&of(flag::TEMPLATE, "sip", b"")), Ok(None));
+}
+
 /// One message with these bytes as its options.
 fn with_options(options: &[u8]) -> Result<Message, Refused> {
     let mut d = datagram(Version::V1, &[message(1)]);

@@ -151,14 +151,17 @@ fn nothing_older_overwrites_what_is_newer() {
     segment(&mut first, 1, RST);
     let ended = TakenUp {
         idle: None,
-        ..all(&first)[0]
+        ..all(&first).remove(0)
     };
     take_up(&mut second, &[ended]);
     let late = TakenUp {
         idle: Some(Duration::from_secs(1)),
-        ..copy[0]
+        ..copy[0].clone()
     };
-    assert_eq!(take_up(&mut second, &[late]), [Err(NotTakenUp::Older)]);
+    assert_eq!(
+        take_up(&mut second, std::slice::from_ref(&late)),
+        [Err(NotTakenUp::Older)]
+    );
     assert_eq!(rows(&second), [(1, "CLOSE", 10)]);
     // Nor does it take the place of one to another server that has begun since.
     let elsewhere = TakenUp {
@@ -191,7 +194,7 @@ fn who_was_told_knows_no_better_than_who_told() {
     second.wait(Duration::from_millis(1900));
     let told = TakenUp {
         idle: None,
-        ..all(&first)[0]
+        ..all(&first).remove(0)
     };
     take_up(&mut second, &[told]);
     let back = all(&second);

@@ -96,9 +96,7 @@ pub(super) fn read<'a>(
 
     let mut spec = ServiceSpec::new(key, &scheduler);
     spec.flags = flags;
-    spec.persistence = fields
-        .get("persistent")
-        .and_then(|value| persistence::read(&value, vip.addr));
+    persistence::read(&fields, vip.addr, &mut spec);
     spec.one_packet = one_packet(&fields, protocol);
     spec.teardown = teardown::read(&fields, protocol);
     spec.new_connections = access::new_connections(&fields, vip.addr);

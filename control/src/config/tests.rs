@@ -197,6 +197,26 @@ fn persistence_is_a_number_or_a_table_of_either_family() {
 }
 
 #[test]
+fn persistence_may_be_by_calls() {
+    let engine = |service: &str| {
+        let text = format!("[[service]]\n{service}");
+        check(&text).unwrap().services[0].engine.clone()
+    };
+    let sip = "persistent = { timeout = 3600, engine = \"sip\" }";
+    assert_eq!(
+        engine(&format!("udp = \"10.0.0.1:5060\"\n{sip}")).as_deref(),
+        Some("sip")
+    );
+    let marked = "fwmark = 1\nmatch = [\"udp 10.0.0.1:5060\"]";
+    assert_eq!(engine(&format!("{marked}\n{sip}")).as_deref(), Some("sip"));
+    assert_eq!(
+        engine("udp = \"10.0.0.1:5060\"\npersistent = { timeout = 60 }"),
+        None
+    );
+    assert_eq!(engine("udp = \"10.0.0.1:5060\"\npersistent = 60"), None);
+}
+
+#[test]
 fn a_service_may_size_its_table_or_start_its_servers_slowly() {
     for size in [251, 4093, 65_537, 655_373] {
         let text =
@@ -583,6 +603,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (S, "persistent = 0", ":3:14: service.persistent: 0 is out of range; use a whole number from 1 to 2678400"),
     (S, "persistent = true", ":3:14: service.persistent: is a boolean; use a whole number"),
     (S, "persistent = { netmask = \"255.0.0\" }", "service.persistent.netmask: \"255.0.0\" is not a netmask"),
+    (S, "persistent = { engine = \"sip\" }", ":3:25: service.persistent.engine: sip looks into datagrams, of which a service of TCP has none; use it with udp, or with fwmark"),
+    (S, "persistent = { engine = \"sipp\" }", ":3:25: service.persistent.engine: no persistence engine is called \"sipp\"; there is sip"),
     (S, "persistent = { mask = 1 }", ":3:16: service.persistent.mask: unknown key"),
     (S, "one_packet = true", ":3:14: service.one_packet: a TCP service cannot schedule packet by packet"),
     (S, "one_packet = 1", ":3:14: service.one_packet: is an integer; use true or false"),

@@ -367,6 +367,7 @@ fn part(connections: usize) -> Encoded {
         expires: 900,
         idle_ns: 0,
         sequence: None,
+        call: None,
         in_kernel: false,
     };
     encoded::<ask::ListConnections>(vec![connection; connections])

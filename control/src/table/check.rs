@@ -7,15 +7,14 @@ use std::net::IpAddr;
 
 use uvs_core::flow::{Addr, Protocol};
 use uvs_core::service::{
-    Forwarding, OnExpiry, OnRemoval, Persistence, ServerSpec, ServiceKey, ServiceSpec, Tunnel,
+    Forwarding, OnExpiry, OnRemoval, PERSISTENCE_ENGINES, Persistence, ServerSpec, ServiceKey,
+    ServiceSpec, Tunnel,
 };
 
 use super::super::protocol::{Errno, Refusal};
 use super::refuse;
 use crate::plugins::{Schedulers, Unfound, check_settings};
 
-/// Persistence engines a service may name.
-const ENGINES: &[&str] = &["sip"];
 /// The longest time-out ipvsadm takes: 31 days.
 const TIMEOUT_MAX: u32 = 31 * 86400;
 /// The kernel's weights are signed.
@@ -36,8 +35,12 @@ pub(super) fn service(spec: &ServiceSpec, schedulers: &Schedulers) -> Result<(),
     if let Err(unfit) = check_settings(spec) {
         return invalid(format!("{}: {}: {}", unfit.key, unfit.what, unfit.help));
     }
-    if let Some(engine) = spec.engine.as_deref().filter(|e| !ENGINES.contains(e)) {
-        let known = ENGINES.join(", ");
+    if let Some(engine) = spec
+        .engine
+        .as_deref()
+        .filter(|e| !PERSISTENCE_ENGINES.contains(e))
+    {
+        let known = PERSISTENCE_ENGINES.join(", ");
         let message =
             format!("{key}: no persistence engine is called {engine:?}; there is {known}");
         return Err(refuse(Errno::NoScheduler, message));

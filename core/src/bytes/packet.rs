@@ -163,6 +163,14 @@ impl Packet {
         tcp::Header::new(&frame[self.l4()..])
     }
 
+    /// What a UDP datagram holds, in the bytes of this packet's frame; nothing of another packet.
+    pub fn datagram<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        match self.transport {
+            Transport::Udp => &frame[self.l4() + udp::LEN..self.end()],
+            _ => &[],
+        }
+    }
+
     /// Offset of the packet's end in the frame.
     pub const fn end(&self) -> usize {
         self.ip as usize + self.ip_len as usize

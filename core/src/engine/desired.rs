@@ -56,6 +56,8 @@ pub(super) struct Desired {
     repliers: Ends,
     /// those among them that are NAT's,
     nat_servers: Ends,
+    /// those of them that may begin a connection, with the services as which they do,
+    callers: HashMap<Endpoint, BTreeSet<ServiceKey>>,
     /// and the addresses of all of them.
     replier_addrs: Counted<Addr>,
     /// Services whose connections are logged.
@@ -188,12 +190,31 @@ impl Desired {
                     self.nat_servers.count(way, (*protocol, from));
                 }
             }
+            if spec.has_callers() && server.forwarding.replies() == Replies::Gateway {
+                self.count_caller(way, from, spec.key);
+            }
             self.replier_addrs.count(way, from.addr);
         }
         for end in spec.servers.iter().filter_map(tunnel_end) {
             self.tunnel_addrs.count(way, end.0);
             self.tunnels.count(way, end);
         }
+    }
+
+    fn count_caller(&mut self, way: Way, caller: Endpoint, service: ServiceKey) {
+        let services = self.callers.entry(caller).or_default();
+        match way {
+            Way::In => services.insert(service),
+            Way::Out => services.remove(&service),
+        };
+        if services.is_empty() {
+            self.callers.remove(&caller);
+        }
+    }
+
+    /// The services of UDP as which this endpoint, a NAT server, may begin connections; the guard leaves what it sends to us.
+    pub(super) fn services_of_caller(&self, end: Endpoint) -> impl Iterator<Item = ServiceKey> {
+        self.callers.get(&end).into_iter().flatten().copied()
     }
 
     /// The services, oldest first.

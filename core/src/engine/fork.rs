@@ -162,26 +162,36 @@ impl DryRun {
             let here = self.copy(original, now, id);
             self.engine.flows.note_client(here);
         }
-        for flow in self.flows(now, frame.bytes(), &packet) {
+        let data = packet.datagram(frame.bytes());
+        if let Some(caller) = original.caller(&packet, data) {
+            let met = original.flows.met_by_new(caller.slot, &caller.flow, data);
+            for id in met {
+                self.copy(original, now, id);
+            }
+        }
+        for (flow, data) in self.flows(now, frame.bytes(), &packet) {
+            let known = original.flows.find(&flow).map(|(id, _)| id);
             let slot = original.service_for(&flow, frame.mark);
-            let new = slot.map(|slot| original.flows.keys_of_new(slot, &flow));
-            let keys = std::iter::once(flow).chain(new.into_iter().flatten());
-            for (id, _) in keys.filter_map(|key| original.flows.find(&key)) {
+            let met = slot.map(|slot| original.flows.met_by_new(slot, &flow, &data));
+            for id in known.into_iter().chain(met.into_iter().flatten()) {
                 self.copy(original, now, id);
             }
         }
     }
 
-    /// The flows that a packet may be looked up by: its own, or those it quotes.
-    fn flows(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Vec<Flow> {
+    /// The flows that a packet may be looked up by, its own with what it holds or those it quotes.
+    fn flows(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Vec<(Flow, Vec<u8>)> {
         match packet.transport {
-            Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => vec![packet.flow],
+            Transport::Tcp { .. } | Transport::Udp | Transport::Sctp { .. } => {
+                vec![(packet.flow, packet.datagram(bytes).to_vec())]
+            }
             Transport::Icmp { .. } | Transport::Icmpv6 { .. } => {
                 let quoted = packet.l4() + icmp::LEN;
                 let inner = self.engine.tunnelled(bytes, quoted);
                 let inner = inner.and_then(|at| quote(bytes, at)).map(|q| q.flow);
                 let outer = quote(bytes, quoted).map(|q| q.flow.reversed());
-                inner.into_iter().chain(outer).collect()
+                let quoted = inner.into_iter().chain(outer);
+                quoted.map(|flow| (flow, Vec::new())).collect()
             }
             Transport::Fragment => self
                 .flows_of_datagram(now, bytes, packet)
@@ -191,7 +201,12 @@ impl DryRun {
     }
 
     /// Those of the datagram that a fragment makes whole; before, nothing is looked up.
-    fn flows_of_datagram(&self, now: Instant, bytes: &[u8], packet: &Packet) -> Option<Vec<Flow>> {
+    fn flows_of_datagram(
+        &self,
+        now: Instant,
+        bytes: &[u8],
+        packet: &Packet,
+    ) -> Option<Vec<(Flow, Vec<u8>)>> {
         let mut waiting = self.engine.reassembler.clone();
         let mut whole = waiting.add(now, bytes, packet).ok()??.frame;
         let end = whole.len();
@@ -216,6 +231,9 @@ impl DryRun {
         self.copied.insert(id.0, here);
         if let Some(syn) = original.flows.syn_of(id) {
             self.engine.flows.keep_syn(syn.at(here));
+        }
+        if let Some(call) = original.flows.call_of(id) {
+            self.engine.flows.copy_call(here, call);
         }
         if let Some(introduced) = original.flows.introduced(id) {
             self.engine.flows.copy_introduced(here, introduced);

@@ -129,7 +129,8 @@ impl<R: Recorder> Engine<R> {
                 _ => self.refuse_transport(t),
             };
         }
-        match self.schedule(t.now, slot, &t.packet.flow) {
+        let data = t.packet.datagram(t.frame.bytes());
+        match self.schedule(t.now, slot, (&t.packet.flow, data)) {
             Ok(id) => {
                 let opening = (&*t.frame, t.packet);
                 self.flows.begin_introduction(t.now, id, slot, opening);

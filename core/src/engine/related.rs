@@ -76,7 +76,7 @@ impl<R: Recorder> Engine<R> {
             self.count_failure(slot, &Refused::Drop(DropReason::Denied));
             return Verdict::Drop(DropReason::Denied);
         }
-        match self.schedule(t.now, slot, &flow) {
+        match self.schedule(t.now, slot, (&flow, &[])) {
             Ok(id) => {
                 let verdict = self.icmp_to_server(t, id, quote);
                 self.flows.end_one_packet(t.now, id);

@@ -122,13 +122,29 @@ impl<R: Recorder> Engine<R> {
         {
             return Verdict::Pass;
         }
+        if let Some(verdict) = self.begin(t) {
+            return verdict;
+        }
         if self.desired.sysctls().nat_icmp_send != 0 && wants_an_answer(t.packet) {
             return self.answer_stray(t);
         }
-        match self.flows.of_client(protocol, t.packet.flow.destination()) {
-            Some(_) => Verdict::Local,
-            None => Verdict::Pass,
+        let udp = t.packet.transport == Transport::Udp;
+        let is_caller = udp && self.desired.services_of_caller(from).next().is_some();
+        let client = t.packet.flow.destination();
+        match is_caller || self.flows.of_client(protocol, client).is_some() {
+            true => Verdict::Local,
+            false => Verdict::Pass,
         }
+    }
+
+    /// A server's packet of a call, which it may begin by that, goes to its client as the service's; `None` for another packet.
+    fn begin(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
+        let data = t.packet.datagram(t.frame.bytes());
+        let caller = self.caller(t.packet, data)?;
+        let id = self.schedule_from(t.now, &caller, data).ok()?;
+        let verdict = self.reply(t, id);
+        self.flows.end_one_packet(t.now, id);
+        Some(verdict)
     }
 
     /// A server's packet of no connection, which nat_icmp_send has answered (`ip_vs_out`): after the host's

@@ -6,10 +6,12 @@
 //! the connection's slot has its turn, and puts it back where the deadline has moved.
 
 use std::borrow::Cow;
+use std::hash::Hasher;
 use std::time::Duration;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use crate::fib::Ways;
 use crate::flow::{Addr, Endpoint, Endpoints, Flow, Protocol};
@@ -53,7 +55,7 @@ pub const MEASURED: u8 = 64;
 pub const MARKED: u8 = 128;
 /// Flag: has a key for the server's side.
 const REPLIES: u8 = 16;
-/// Flag: has no key any more; waits for its end.
+/// Flag: has no key of its flow alone: it has one elsewhere, or none any more and waits for its end.
 const UNHASHED: u8 = 32;
 /// Beside the mode's place, for flags are used up: the kernel forwards it, and has the truth about it.
 const TAKEN: u8 = 128;
@@ -162,7 +164,7 @@ impl Conn {
         self.mode & TOLD != 0
     }
 
-    /// Whether a packet, or another connection, finds it.
+    /// Whether a packet, or another connection, finds it by its flow.
     pub(crate) const fn is_found(&self) -> bool {
         !self.has(UNHASHED)
     }
@@ -393,22 +395,11 @@ impl ConnTable {
     /// one, is at `control` here; `rank` says how willingly it is given up.
     pub fn adopt(&mut self, now: Instant, mut conn: Conn, control: u32, rank: Rank) -> ConnId {
         (conn.link, conn.control) = (Link::NONE, control);
-        let (hashed, replies) = (conn.is_found(), conn.has(REPLIES));
         self.limit += 1;
         self.told += u32::from(conn.is_told());
-        let id = self.place(conn);
-        if self.len == 1 {
-            self.wheel.start(now);
-        }
-        if hashed {
-            self.add_key(id, Side::Client);
-        }
-        if replies {
-            self.add_key(id, Side::Server);
-        }
-        self.link(now, id);
-        self.set_rank(ConnId(id), rank);
-        ConnId(id)
+        let id = self.enter(now, conn);
+        self.set_rank(id, rank);
+        id
     }
 
     /// Connections and templates in it.
@@ -447,6 +438,14 @@ impl ConnTable {
     /// The secret hash of a flow.
     pub(crate) fn hash_of(&self, flow: &Flow) -> u64 {
         hash(self.keys, flow)
+    }
+
+    /// The secret hash of a flow and of what else a template is found by.
+    pub(crate) fn hash_of_named(&self, flow: &Flow, name: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.keys.0, self.keys.1);
+        hasher.write_u64(self.hash_of(flow));
+        hasher.write(name.as_bytes());
+        hasher.finish()
     }
 
     /// The connection that a packet with this flow belongs to, and in which direction it goes.
@@ -513,16 +512,24 @@ impl ConnTable {
             conn.flags |= REPLIES;
         }
         conn.deadline = now + conn.lifetime();
-        let id = self.place(conn);
-        if self.len == 1 {
-            self.wheel.start(now);
+        Ok(self.enter(now, conn))
+    }
+
+    /// Inserts a template that is found by more than its flow, and not by [`ConnTable::find`]: by who keeps that.
+    ///
+    /// # Errors
+    /// The table is full; nothing is changed.
+    pub(crate) fn insert_apart(
+        &mut self,
+        now: Instant,
+        mut conn: Conn,
+    ) -> Result<ConnId, InsertError> {
+        if self.len >= self.limit {
+            return Err(InsertError::Full);
         }
-        self.add_key(id, Side::Client);
-        if replies {
-            self.add_key(id, Side::Server);
-        }
-        self.link(now, id);
-        Ok(ConnId(id))
+        conn.flags |= UNHASHED;
+        conn.deadline = now + conn.lifetime();
+        Ok(self.enter(now, conn))
     }
 
     /// Removes a connection.
@@ -655,6 +662,22 @@ impl ConnTable {
                 .filter(|c| c.slot != FREE),
             rest,
         )
+    }
+
+    /// Puts a connection in: to its place, under its keys, and into the slot of its deadline.
+    fn enter(&mut self, now: Instant, conn: Conn) -> ConnId {
+        let id = self.place(conn);
+        if self.len == 1 {
+            self.wheel.start(now);
+        }
+        if conn.is_found() {
+            self.add_key(id, Side::Client);
+        }
+        if conn.has(REPLIES) {
+            self.add_key(id, Side::Server);
+        }
+        self.link(now, id);
+        ConnId(id)
     }
 
     fn place(&mut self, conn: Conn) -> u32 {

@@ -18,7 +18,7 @@ use crate::time::Instant;
 pub const WAIT: Duration = Duration::from_secs(2);
 
 /// A connection or template, to be told to other directors.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Told {
     /// As it is.
     pub conn: Conn,
@@ -26,6 +26,8 @@ pub struct Told {
     pub method: Forwarding,
     /// Its service's firewall mark, 0 for none.
     pub mark: u32,
+    /// The Call-ID of the call that a template stands for, with the persistence engine sip.
+    pub call: Option<Box<str>>,
     /// It came from another director itself.
     pub taken_up: bool,
     /// How long ago it had its last packet; in answer to who asks for all.
@@ -44,7 +46,7 @@ pub struct Shifts {
 }
 
 /// A connection or template that another director has told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenUp {
     /// `None` for a template of a firewall mark, which stands for all.
     pub protocol: Option<Protocol>,
@@ -70,6 +72,8 @@ pub struct TakenUp {
     pub timeout: u32,
     /// Its service's firewall mark, 0 for none.
     pub mark: u32,
+    /// The Call-ID of the call that a template stands for, with the persistence engine sip.
+    pub call: Option<Box<str>>,
     /// How long ago it had its last packet at the other director, which was asked for all that it has; `None` where it
     /// told by itself, as something happened.
     pub idle: Option<Duration>,

@@ -216,6 +216,9 @@ impl ConnectionLog {
     }
 }
 
+/// The persistence engines that there are. `sip` reads the Call-ID of SIP's datagrams (`ip_vs_pe_sip`).
+pub const PERSISTENCE_ENGINES: &[&str] = &["sip"];
+
 /// A virtual service as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -229,7 +232,8 @@ pub struct ServiceSpec {
     /// Persistence, where asked for.
     #[serde(default)]
     pub persistence: Option<Persistence>,
-    /// The persistence engine's name (`--pe`), where asked for.
+    /// The persistence engine's name (`--pe`), one of [`PERSISTENCE_ENGINES`], where asked for: a client's packets stay with
+    /// one server for as long as they are of one call.
     #[serde(default)]
     pub engine: Option<String>,
     /// One-packet scheduling (`-o`): every datagram is scheduled on its own.
@@ -279,6 +283,17 @@ impl ServiceSpec {
             connection_log: ConnectionLog::default(),
             introduction: Box::default(),
             servers: Vec::new(),
+        }
+    }
+
+    /// Whether its NAT servers may begin connections as the service: where its persistence engine knows to which call a packet
+    /// belongs, and it has an address and a port (`ip_vs_new_conn_out`).
+    pub const fn has_callers(&self) -> bool {
+        match self.key {
+            ServiceKey::Address { protocol, port, .. } => {
+                matches!(protocol, Protocol::Udp) && port != 0 && self.engine.is_some()
+            }
+            ServiceKey::Mark { .. } => false,
         }
     }
 

@@ -25,6 +25,8 @@ use crate::wire::{ethernet, ipv4, protocol};
 
 /// Few, so that the limit is met.
 const CONNECTIONS: u32 = 32;
+/// The port of services whose clients are told apart by their calls.
+const SIP: u16 = 5060;
 /// A way that a server can be reached.
 type Way = (Forwarding, Tunnel);
 
@@ -198,19 +200,21 @@ fn make_bed(modes: &'static [ModeDef], ways: &[Way], way: u8) -> Bed {
             at(Protocol::Sctp, 80),
             at(Protocol::Tcp, 21),
             at(Protocol::Udp, 54),
+            at(Protocol::Udp, SIP),
             ServiceKey::address(Protocol::Tcp, Endpoint::new(owned(family), 80)),
         ]
     });
     for (i, key) in services.into_iter().flat_map(|s| s.into_iter().enumerate()) {
         let mut service = ServiceSpec::new(key, "first");
         service.local = Family::ALL.map(local).into();
-        service.one_packet = i == 4;
+        service.one_packet = i == 4 || i == 5 && key.vip().addr.is_v4();
+        service.engine = (i == 5).then(|| "sip".to_owned());
         let mask = if key.vip().addr.is_v4() {
             u32::MAX << 8
         } else {
             64
         };
-        service.persistence = (i == 3).then_some(Persistence { timeout: 60, mask });
+        service.persistence = (i == 3 || i == 5).then_some(Persistence { timeout: 60, mask });
         service.servers = vec![server(net::server, key, ways, way)];
         bed.snapshot.services.push(Arc::new(service));
     }
@@ -288,7 +292,8 @@ fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
     let family = Family::ALL[usize::from(side >> 2 & 1)];
     let client = net::client(family);
     let client = Endpoint::new(client.addr, client.port + u16::from(source.byte() & 0x3f));
-    let port = [80, 53, 21, 54, 8080, 20, 3000, 50_003][usize::from(source.byte() & 7)];
+    let ports = [80, 53, 21, 54, 8080, 20, 3000, 50_003, SIP];
+    let port = ports[usize::from(source.byte()) % ports.len()];
     let (src, dst) = if side & 1 == 0 {
         (client, Endpoint::new(vip(family).addr, port))
     } else if kind & 0x40 != 0 {
@@ -309,7 +314,11 @@ fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
     } else {
         source.word() & 0x3fff
     };
-    let p = p.payload(&vec![kind; len.into()]).ttl(source.byte());
+    let payload = match port {
+        SIP => message(source.byte(), len.into()),
+        _ => vec![kind; len.into()],
+    };
+    let p = p.payload(&payload).ttl(source.byte());
     let p = if kind & 8 == 0 { p } else { p.may_fragment() };
     let p = match (kind & 16, family) {
         (0, _) => p,
@@ -324,6 +333,17 @@ fn packet(source: &mut Source<'_>, side: u8) -> PacketBuilder {
         0xa0 => p.tcp_options(&[1, 1, 5, 10, 0, 0, 3, 0xe9, 0, 0, 4, 0]),
         _ => p,
     }
+}
+
+/// A message of one of a few calls, or of none.
+fn message(call: u8, len: usize) -> Vec<u8> {
+    let header = match call & 7 {
+        7 => "To: x".to_owned(),
+        call => format!("Call-ID: {call}@h"),
+    };
+    let mut message = format!("BYE x SIP/2.0\r\n{header}\r\n\r\n").into_bytes();
+    message.resize(message.len() + len, b' ');
+    message
 }
 
 /// A packet with extension headers of IPv6.

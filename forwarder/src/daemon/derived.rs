@@ -14,7 +14,7 @@ use uvs_control::table::UnassignedVips;
 use uvs_core::fib::{Fib, Query};
 use uvs_core::flow::{Addr, Family, Protocol};
 use uvs_core::marks::{Destination, MarkRule, destinations};
-use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
+use uvs_core::service::{Forwarding, Replies, ServerSpec, ServiceKey, ServiceSpec, TunnelKind};
 use uvs_core::services::Services;
 use uvs_core::shared::{Counted, Set, Tally, Way};
 use uvs_core::wire::protocol;
@@ -69,6 +69,7 @@ struct Parts {
     ftp: Tally<Addr>,
     nat_servers: Tally<Server>,
     own_servers: Tally<Server>,
+    callers: Tally<Server>,
     fullnat_servers: Tally<Server>,
     fullnat_local: Tally<Addr>,
     tunnels: Tally<TunnelEnd>,
@@ -176,6 +177,7 @@ impl Derived {
                 services: parts.nat_services.members().clone(),
                 wide: parts.nat_wide.members().clone(),
                 own_servers: parts.own_servers.members().clone(),
+                callers: parts.callers.members().clone(),
                 ..surroundings.nat
             },
             fullnat: FullNat {
@@ -278,6 +280,9 @@ impl Parts {
         }
         if service.servers.iter().any(|s| is_tunnelled(&s)) {
             self.tunnelling.count(way, ());
+        }
+        for caller in callers(service) {
+            self.callers.count(way, caller);
         }
         for query in ways(service) {
             self.ways.count(way, query);
@@ -404,6 +409,16 @@ fn tunnel_ends(server: &ServerSpec) -> impl Iterator<Item = TunnelEnd> + use<> {
     })
 }
 
+/// A service's servers that may begin connections.
+fn callers(service: &ServiceSpec) -> impl Iterator<Item = Server> {
+    let gateway = |server: &&ServerSpec| server.forwarding.replies() == Replies::Gateway;
+    let servers = service.servers.iter().filter(gateway);
+    servers.filter(|_| service.has_callers()).map(|server| {
+        let port = service.reply_port(server);
+        (server.endpoint.addr, Protocol::Udp, port)
+    })
+}
+
 /// The ways to a service's servers.
 fn ways(service: &ServiceSpec) -> impl Iterator<Item = Query> {
     let locals: Vec<Option<Addr>> = match service.local.is_empty() {
@@ -454,7 +469,7 @@ mod tests {
         prop_oneof![
             3 => (0..6_u8, 20..24_u16, any::<bool>()).prop_map(|(vip, port, mark)| Step::Service { vip, port, mark }),
             6 => (at(), 0..6_u8, 0..5_u8).prop_map(|(at, host, by)| Step::Server { at, host, by }),
-            3 => (at(), 0..3_u8).prop_map(|(at, what)| Step::Edit { at, what }),
+            3 => (at(), 0..4_u8).prop_map(|(at, what)| Step::Edit { at, what }),
             3 => (at(), at()).prop_map(|(at, server)| Step::Leave { at, server }),
             2 => at().prop_map(|at| Step::Remove { at }),
             1 => Just(Step::Idle),
@@ -478,6 +493,12 @@ mod tests {
     fn edit(service: &mut ServiceSpec, what: u8) {
         match what {
             0 => service.one_packet = !service.one_packet,
+            3 => {
+                service.engine = match service.engine {
+                    None => Some("sip".to_owned()),
+                    Some(_) => None,
+                }
+            }
             1 => {
                 service.local = match service.local.is_empty() {
                     true => vec![addr(0), addr(1)],
@@ -564,7 +585,8 @@ mod tests {
                     mark: u32::from(vip.port),
                     ipv6: !vip.addr.is_v4(),
                 },
-                false => ServiceKey::address(Protocol::Tcp, vip),
+                false if vip.port.is_multiple_of(2) => ServiceKey::address(Protocol::Tcp, vip),
+                false => ServiceKey::address(Protocol::Udp, vip),
             };
             if self.services.iter().all(|s| s.key != key) {
                 let spec = ServiceSpec::new(key, "rr");

@@ -28,7 +28,7 @@ impl Answers<ask::FindConnections> for Daemon {
             let Some(from) = found.next else { break };
             let page = self.workers.connections(Cursor::from(from));
             let (page, rest) = page.map_err(failed)?;
-            take(&mut found, &find, &page);
+            take(&mut found, &find, page);
             found.next = rest.map(u64::from);
             if found.connections.len() >= FULL {
                 break;
@@ -38,9 +38,9 @@ impl Answers<ask::FindConnections> for Daemon {
     }
 }
 
-fn take(found: &mut Found, find: &Find, page: &[ConnReport]) {
-    for fitting in page.iter().filter(|c| fits(&find.filter, c)) {
-        found.connections.push(*fitting);
+fn take(found: &mut Found, find: &Find, page: Vec<ConnReport>) {
+    for fitting in page.into_iter().filter(|c| fits(&find.filter, c)) {
+        found.connections.push(fitting);
         found.matched += 1;
     }
     if let Some(most) = find.latest {
@@ -84,6 +84,7 @@ mod tests {
             service: ServiceKey::address(Protocol::Tcp, VIP),
             idle_ns: 1_000_000 * idle,
             sequence: None,
+            call: None,
             in_kernel: false,
         }
     }
@@ -142,7 +143,9 @@ mod tests {
             ..Find::default()
         };
         let mut found = Found::default();
-        pages.iter().for_each(|page| take(&mut found, &find, page));
+        for page in pages {
+            take(&mut found, &find, page.into());
+        }
         let idle: Vec<u64> = found
             .connections
             .iter()

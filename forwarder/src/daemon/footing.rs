@@ -83,6 +83,7 @@ struct Footprint<'a> {
     /// By what workers tell its clients' connections apart.
     class: Class,
     one_packet: bool,
+    has_callers: bool,
     local: &'a [Addr],
     servers: Vec<(Endpoint, Forwarding, Tunnel)>,
 }
@@ -98,6 +99,7 @@ impl<'a> Footprint<'a> {
             persistent: service.persistence.is_some(),
             class: Class::of(service),
             one_packet: service.one_packet,
+            has_callers: service.has_callers(),
             local: &service.local,
             servers,
         }

@@ -67,6 +67,11 @@ pub(super) fn changes(from: &GuardSpec, to: &GuardSpec) -> Option<Vec<Change>> {
             &to.nat.own_servers,
         );
         changes.servers(
+            &[[names.caller, names.caller_any_port]],
+            &from.nat.callers,
+            &to.nat.callers,
+        );
+        changes.servers(
             &[
                 [names.nat_server, names.nat_server_any_port],
                 [names.inner, names.inner_any_port],

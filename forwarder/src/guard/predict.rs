@@ -52,8 +52,12 @@ impl GuardSpec {
             Some("fullnat_reply")
         } else if ours && self.nat_servers.iter().any(is_from) {
             Some("nat_reply")
+        } else if self.local.contains(&h.dst) {
+            None
+        } else if is_wide(false) {
+            Some("service")
         } else {
-            (!self.local.contains(&h.dst) && is_wide(false)).then_some("service")
+            self.nat.callers.iter().any(is_from).then_some("nat_reply")
         }
     }
 

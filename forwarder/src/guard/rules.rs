@@ -114,6 +114,7 @@ fn sets(spec: &GuardSpec, side: &Side) -> Vec<Set> {
                 [names.own_server, names.own_server_any_port],
                 &nat.own_servers,
             ),
+            servers([names.caller, names.caller_any_port], &nat.callers),
             servers(
                 [names.fullnat_server, names.fullnat_server_any_port],
                 &spec.fullnat.servers,
@@ -257,6 +258,10 @@ fn ours(spec: &GuardSpec, side: &Side) -> Vec<Rule> {
     rules.push(within(side.daddr, names.local).accept());
     rules.extend(wide(side, &spec.nat.wide, Of::Network, names.remember));
     rules.extend(wide(side, &spec.wide, Of::Network, names.drop_service));
+    rules.extend([
+        within(source.with_port, names.caller).goto(names.drop_nat_reply),
+        within(source.any_port, names.caller_any_port).goto(names.drop_nat_reply),
+    ]);
     rules.extend(from_nat().map(|rule| rule.goto(names.stray)));
     rules.extend([
         icmp_error(side, side.inner.with_port, names.inner),

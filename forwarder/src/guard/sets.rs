@@ -160,6 +160,7 @@ names! {
     nat_service nat_service_any_port
     nat_server nat_server_any_port
     own_server own_server_any_port
+    caller caller_any_port
     fullnat_server fullnat_server_any_port
     inner inner_any_port
     fullnat_local ftp owned vips local icmp_errors

@@ -58,6 +58,8 @@ pub struct Nat {
     pub wide: Set<Destination>,
     /// Servers that are the host itself.
     pub own_servers: Set<Server>,
+    /// Servers that may begin connections: the engine sees all that they send.
+    pub callers: Set<Server>,
     /// How long their connections live.
     pub idle: Idle,
     /// The engine answers what a NAT server sends to nobody's client (nat_icmp_send).
@@ -96,6 +98,7 @@ impl GuardSpec {
                 services: self.nat.services.union(&other.nat.services),
                 wide: self.nat.wide.union(&other.nat.wide),
                 own_servers: self.nat.own_servers.union(&other.nat.own_servers),
+                callers: self.nat.callers.union(&other.nat.callers),
                 idle: self.nat.idle,
                 answers_strays: self.nat.answers_strays,
             },

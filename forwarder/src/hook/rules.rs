@@ -2,9 +2,8 @@
 //! guard is made from, said otherwise. Pure.
 //!
 //! Connections are told apart one by one, so that nothing here is about a NAT server's replies: what it sends that
-//! is of no connection is the host's, but where the engine answers that itself (nat_icmp_send).
+//! is of no connection is the host's, but where the engine answers that itself (nat_icmp_send) or it may begin one.
 
-use uvs_core::shared::Set;
 use uvs_hook::{FullNat, Rules};
 
 use crate::guard::GuardSpec;
@@ -25,7 +24,7 @@ pub(crate) fn of(spec: &GuardSpec) -> Rules {
         },
         strays: match nat.answers_strays {
             true => spec.nat_servers.clone(),
-            false => Set::new(),
+            false => nat.callers.clone(),
         },
         servers: [spec.nat_servers.clone(), spec.fullnat.servers.clone()],
         tunnels: spec.tunnels.clone(),
@@ -53,5 +52,9 @@ mod tests {
         };
         assert!(of(&spec(false)).strays.is_empty());
         assert_eq!(of(&spec(true)).strays.len(), 2);
+        let caller = (SERVER, Protocol::Udp, 5060);
+        let mut called = spec(false);
+        called.nat.callers = [caller].into();
+        assert_eq!(of(&called).strays, [caller].into());
     }
 }

@@ -36,7 +36,7 @@ pub(crate) use successor::{NoSuccessor, Successor};
 
 /// The version of the estate: another one whenever its bytes mean something else (`schema` finds it out). What this release
 /// can take over is what it would hand down.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// Says to a daemon that it is started to take over, and that its standard input is the socket to the other.
 const VARIABLE: &str = "UVS_SUCCESSION";

@@ -141,6 +141,7 @@ fn told(number: u32) -> Told {
         conn,
         method: Forwarding::Dr,
         mark: 0,
+        call: None,
         taken_up: false,
         idle: Some(Duration::ZERO),
         shifts: Shifts::default(),

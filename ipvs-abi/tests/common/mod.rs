@@ -131,7 +131,7 @@ impl Lists<ask::ListConnections> for Memory {
     ) -> Result<(Vec<ConnReport>, Option<u64>), Refusal> {
         let from = usize::try_from(from).expect("small");
         let next = from + PAGE;
-        let some = self.connections.iter().skip(from).take(PAGE).copied();
+        let some = self.connections.iter().skip(from).take(PAGE).cloned();
         let more = next < self.connections.len();
         Ok((some.collect(), more.then_some(next as u64)))
     }

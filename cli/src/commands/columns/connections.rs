@@ -7,7 +7,7 @@ use uvs_core::flow::Endpoint;
 use super::column::{Column, Show, Value};
 
 /// A connection.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Connection {
     #[serde(flatten)]
     pub(crate) report: ConnReport,

@@ -170,7 +170,9 @@ impl App {
     /// Which of these lines is chosen.
     pub(super) fn chosen(&self, lines: &[Item]) -> Option<usize> {
         let level = self.level();
-        let found = lines.iter().position(|line| Some(line.id) == level.chosen);
+        let found = lines
+            .iter()
+            .position(|line| Some(&line.id) == level.chosen.as_ref());
         found.or_else(|| lines.len().checked_sub(1).map(|last| level.index.min(last)))
     }
 
@@ -238,7 +240,7 @@ impl App {
 
     fn chosen_id(&self) -> Option<Id> {
         let lines = self.items();
-        self.chosen(&lines).map(|i| lines[i].id)
+        self.chosen(&lines).map(|i| lines[i].id.clone())
     }
 
     fn step(&mut self, by: isize) {
@@ -249,7 +251,7 @@ impl App {
         let at = self.chosen(&lines).unwrap_or(0);
         let to = at.saturating_add_signed(by).min(last);
         let level = self.level_mut();
-        (level.index, level.chosen) = (to, Some(lines[to].id));
+        (level.index, level.chosen) = (to, Some(lines[to].id.clone()));
     }
 
     fn sort_by(&mut self, by: isize) {

@@ -18,11 +18,12 @@ pub(super) const CONN_RATE: usize = 3;
 pub(super) const IDLE: usize = 4;
 
 /// What a line is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Id {
     Service(ServiceKey),
     Server(Endpoint),
-    Connection(Option<Protocol>, Endpoint, Endpoint),
+    /// With the call of a template that stands for one.
+    Connection(Option<Protocol>, Endpoint, Endpoint, Option<Box<str>>),
 }
 
 /// A line, and its bits a second over time, the oldest first.
@@ -90,7 +91,7 @@ fn connection(report: &ConnReport, before: &Before) -> Item {
         Some(8.0 * f64::from(bytes) / before.seconds)
     };
     let connection = Connection {
-        report: *report,
+        report: report.clone(),
         bits: (rate(|sequence| sequence.0), rate(|sequence| sequence.1)),
     };
     Item {
@@ -102,7 +103,7 @@ fn connection(report: &ConnReport, before: &Before) -> Item {
 
 /// What identifies a connection.
 pub(super) fn connection_id(c: &ConnReport) -> Id {
-    Id::Connection(c.protocol, c.client, c.vip)
+    Id::Connection(c.protocol, c.client, c.vip, c.call.clone())
 }
 
 /// The last values of a trend as bars, the largest of all as the highest.

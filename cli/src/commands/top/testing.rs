@@ -90,6 +90,7 @@ pub(super) fn connection(port: u16, n: u16) -> ConnReport {
         expires: 899,
         idle_ns: 1_000_000 * u64::from(1_000 - n),
         sequence: Some((sequence, sequence)),
+        call: None,
         in_kernel: n % 2 == 1,
     }
 }

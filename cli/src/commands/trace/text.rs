@@ -118,11 +118,15 @@ impl Page<'_> {
             }
             Step::Persistence {
                 client,
+                call,
                 mask: bits,
                 timeout,
                 template: found,
             } => {
-                let who = format!("client {client} (mask {}), {timeout} s: ", mask(*bits));
+                let call = call.as_ref().map(|call| format!(", call {call}"));
+                let call = call.unwrap_or_default();
+                let mask = mask(*bits);
+                let who = format!("client {client} (mask {mask}){call}, {timeout} s: ");
                 self.line("persistence", &(who + &template(found)));
             }
             Step::Schedule {

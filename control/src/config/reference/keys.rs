@@ -430,7 +430,7 @@ const SERVICE: &[Key] = &[
     ),
     key(
         "persistent",
-        "seconds, 1 to 2678400, or { timeout = …, netmask = … }",
+        "seconds, 1 to 2678400, or { timeout = …, netmask = …, engine = … }",
         "off",
         "For so long one client stays with one server.",
     ),
@@ -552,6 +552,12 @@ const PERSISTENT: &[Key] = &[
         "\"255.255.255.0\" and the like; for IPv6 a prefix length, 1 to 128",
         "each address by itself",
         "Which addresses are one client.",
+    ),
+    key(
+        "engine",
+        "\"sip\"",
+        "none",
+        "With sip, each call of a client may have another server: the Call-ID of its datagrams decides, those without are dropped. For udp and fwmark, mostly with one_packet.",
     ),
 ];
 

@@ -193,6 +193,16 @@ const SERVICES: &[Block] = &[
     block(
         "service",
         &[
+            ("udp", r#""192.168.0.38:5060""#),
+            ("persistent", r#"{ timeout = 3600, engine = "sip" }"#),
+            ("one_packet", "true"),
+            ("mode", r#""nat""#),
+        ],
+    ),
+    block("service.server", &[("address", r#""192.168.0.18""#)]),
+    block(
+        "service",
+        &[
             ("tcp", r#""192.168.0.38:443""#),
             ("mode", r#""fullnat""#),
             ("local_addresses", r#"["192.168.0.8"]"#),

@@ -129,7 +129,7 @@ fn with_all_in_force_it_is_valid() {
     let known = |settings: &_| crate::plugins::Schedulers::configured(settings, None);
     let config = super::super::parse("uvs.toml", &text, &known);
     let config = config.unwrap_or_else(|e| panic!("{}", e.report(false)));
-    assert_eq!(config.services.len(), 5);
+    assert_eq!(config.services.len(), 6);
 }
 
 fn committed(file: &str) -> PathBuf {

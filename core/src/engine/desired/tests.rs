@@ -17,10 +17,13 @@ fn service(n: u16) -> ServiceSpec {
         _ => {
             let [high, low] = n.to_be_bytes();
             let vip = Endpoint::new(Addr::v4([10, 1, high, low]), 80);
-            ServiceKey::address(Protocol::Tcp, vip)
+            let protocol = [Protocol::Tcp, Protocol::Udp][usize::from(n % 5 == 3)];
+            ServiceKey::address(protocol, vip)
         }
     };
-    ServiceSpec::new(key, "rr")
+    let mut spec = ServiceSpec::new(key, "rr");
+    spec.engine = (n % 2 == 1).then(|| "sip".to_owned());
+    spec
 }
 
 /// Few servers, so that services share them.
@@ -118,6 +121,7 @@ fn assert_same(step_by_step: &Desired, at_once: &Desired) {
             d.vips.clone(),
             d.repliers.clone(),
             d.nat_servers.clone(),
+            d.callers.clone(),
             d.replier_addrs.clone(),
             d.locals.clone(),
             d.logged.clone(),

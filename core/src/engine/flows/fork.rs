@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Flows;
+use super::calls::Calls;
 use super::clients::Clients;
 use super::introductions::Introductions;
 use super::pool::{Pool, Service};
 use super::syns::Syns;
 use crate::backend::Backend;
+use crate::conn::ConnId;
 use crate::flow::{Endpoint, Flow, Protocol};
 use crate::scheduler::{Fork, Scheduler};
 use crate::service::ServiceKey;
@@ -49,6 +51,7 @@ impl Flows {
             clients: Clients::default(),
             syns: Syns::default(),
             introductions: Introductions::default(),
+            calls: Calls::default(),
             rates: self.rates.clone(),
             replaced: None,
             stream: self.stream.fork(),
@@ -60,9 +63,9 @@ impl Flows {
         (double, examples)
     }
 
-    /// What a new connection of `flow` asks the table for: its template, and whether the tuple that its
-    /// replies will have at one of the servers is taken.
-    pub(in crate::engine) fn keys_of_new(&self, slot: u32, flow: &Flow) -> Vec<Flow> {
+    /// What a new connection of `flow`, with this data behind the transport's header, meets in the table: its template, and
+    /// who has the tuple that its replies will have at one of the servers.
+    pub(in crate::engine) fn met_by_new(&self, slot: u32, flow: &Flow, data: &[u8]) -> Vec<ConnId> {
         let Some(protocol) = Protocol::from_number(flow.protocol) else {
             return Vec::new();
         };
@@ -74,9 +77,10 @@ impl Flows {
                 Flow::new(protocol, from, flow.source())
             })
         });
-        let template = self.template_of(slot, flow);
-        let template = template.map(|template| template.flow());
-        template.into_iter().chain(replies).collect()
+        let taken = replies.filter_map(|flow| self.find(&flow).map(|(id, _)| id));
+        let template = self.template_of(slot, flow, data);
+        let template = template.and_then(|wanted| self.find_template(&wanted));
+        template.into_iter().chain(taken).collect()
     }
 }
 

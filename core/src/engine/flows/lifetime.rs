@@ -23,13 +23,18 @@ impl Flows {
     ) -> Result<ConnId, InsertError> {
         self.get_room();
         let id = self.conns.insert(now, *c, replies)?;
+        self.opened(now, id);
+        Ok(id)
+    }
+
+    /// A connection or template was inserted.
+    pub(super) fn opened(&mut self, now: Instant, id: ConnId) {
         let opened = FlowEvent::Opened(self.conns.get(id));
         self.stream.tell(&mut self.pool, &opened);
         self.note_opened(id);
         if let Some(telling) = &mut self.telling {
             telling.begin(now, id);
         }
-        Ok(id)
     }
 
     /// A connection of another table, with its template's place in this one. Its server counts it already.
@@ -92,6 +97,7 @@ impl Flows {
         }
         self.note_unanswered(now, id, cause);
         self.log_end(now, id, |c| logged::why(c, cause));
+        self.calls.remove(id, &self.conns);
         let c = self.conns.remove(id);
         self.give_room();
         self.note_ended(id, &c);

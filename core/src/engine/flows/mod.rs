@@ -7,6 +7,7 @@
 mod apply;
 #[cfg(feature = "testing")]
 mod audit;
+mod calls;
 mod clients;
 mod crew;
 mod drain;
@@ -42,7 +43,7 @@ use crate::conn::{Conn, ConnId, ConnTable, Hint, Side};
 use crate::counters::{Counters, ScheduleFailure};
 use crate::crew::Crew;
 use crate::fib::Ways;
-use crate::flow::Flow;
+use crate::flow::{Endpoint, Flow};
 use crate::introduce::Edits;
 use crate::ports::{LocalPorts, Share};
 use crate::service::ServiceSpec;
@@ -52,6 +53,7 @@ use crate::time::Instant;
 use super::catalog::Catalog;
 use super::desired::{Desired, SlotChanges};
 pub(super) use apply::{NewSchedulers, Touched};
+use calls::Calls;
 use clients::Clients;
 pub use drain::{Event, EventKind};
 pub(super) use event::Cause;
@@ -87,6 +89,8 @@ pub(super) struct Flows {
     syns: Syns,
     /// Connections whose servers are told of their clients.
     introductions: Introductions,
+    /// Templates that stand for one call of SIP each.
+    calls: Calls,
     rates: Rates,
     /// A connection that gave way to the one just made, where its ends are to be told, and what its segments were changed
     /// by.
@@ -118,6 +122,7 @@ impl Flows {
             clients: Clients::default(),
             syns: Syns::default(),
             introductions: Introductions::default(),
+            calls: Calls::default(),
             rates: Rates::new(keys),
             replaced: None,
             stream: Stream::default(),
@@ -189,6 +194,12 @@ impl Flows {
     #[inline(always)]
     pub(super) fn server_of(&self, c: &Conn) -> &Server {
         self.pool.servers.get(c.backend)
+    }
+
+    /// The place of a server of the service at a slot.
+    pub(super) fn server_in(&self, slot: u32, end: Endpoint) -> Option<u32> {
+        let mut places = self.pool.service(slot).servers.iter().copied();
+        places.find(|place| self.pool.servers.get(*place).key.1 == end)
     }
 
     /// What a service is, as it was asked for.

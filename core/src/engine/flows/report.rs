@@ -58,7 +58,7 @@ pub struct ServerReport {
 type StateName = &'static str;
 
 /// A connection or template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnReport {
     /// The service it was scheduled by.
     pub service: ServiceKey,
@@ -82,6 +82,9 @@ pub struct ConnReport {
     /// TCP: the sequence numbers that server and client expect next. What they grow by, modulo 2^32, is the
     /// bytes that were sent to each, also where replies do not pass the director.
     pub sequence: Option<(u32, u32)>,
+    /// The Call-ID of the call that a template stands for, with the persistence engine sip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Box<str>>,
     /// Whether the kernel forwards it, by the hook.
     #[serde(default)]
     pub in_kernel: bool,
@@ -230,7 +233,10 @@ impl Flows {
     pub(in crate::engine) fn report_of(&self, now: Instant, id: ConnId) -> ConnReport {
         let shown = self.shown(id);
         let service = self.server_of(&shown.conn).key.0;
-        conn_report(&shown, service, now)
+        ConnReport {
+            call: self.call_of(id).map(Into::into),
+            ..conn_report(&shown, service, now)
+        }
     }
 }
 
@@ -277,6 +283,7 @@ fn conn_report(shown: &Shown, service: ServiceKey, now: Instant) -> ConnReport {
         idle_ns: u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX),
         sequence: (c.protocol == Protocol::Tcp && !c.has(conn::TEMPLATE))
             .then_some((c.server_expects, c.client_expects)),
+        call: None,
         in_kernel: shown.in_kernel,
     }
 }
@@ -300,6 +307,7 @@ mod tests {
             expires: 61,
             idle_ns: 7,
             sequence: Some((u32::MAX, 0)),
+            call: None,
             in_kernel: true,
         };
         let json = serde_json::to_string(&report).expect("JSON");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
+use super::calls::Calls;
 use super::clients::Clients;
 use super::event::Ends;
 use super::handover;
@@ -45,6 +46,7 @@ pub(in crate::engine) struct Estate<'a> {
     clients: Clients,
     syns: Vec<KeptSyn>,
     introductions: Introductions,
+    calls: Calls,
     rates: Rates,
     ends: Ends,
     telling: Option<Box<Telling>>,
@@ -135,6 +137,7 @@ impl Flows {
             clients: self.clients.clone(),
             syns: self.syns.hand_down(),
             introductions: self.introductions.clone(),
+            calls: self.calls.clone(),
             rates: self.rates.clone(),
             ends: self.stream.ends,
             telling: self.telling.clone(),
@@ -190,6 +193,7 @@ impl Flows {
             clients: estate.clients,
             syns: Syns::succeed(&estate.syns),
             introductions: estate.introductions,
+            calls: Calls::succeed(estate.calls, &conns),
             rates,
             replaced: None,
             stream: Stream::counting(estate.ends),

@@ -37,7 +37,11 @@ impl Flows {
         timeouts: &Timeouts,
     ) -> Result<(), NotTakenUp> {
         let c = conn_of(told, timeouts);
-        let known = self.conns.find(&c.client_flow()).map(|(id, _)| id);
+        let flow = c.client_flow();
+        let known = match &told.call {
+            Some(call) => self.find_call(&flow, call),
+            None => self.find(&flow).map(|(id, _)| id),
+        };
         if told
             .idle
             .is_some_and(|idle| !self.is_news(now, &c, known, idle))
@@ -112,7 +116,11 @@ impl Flows {
         }
         let replies = method.passes_replies() && !told.template;
         loop {
-            match self.insert(now, &c, replies) {
+            let inserted = match &told.call {
+                Some(call) => self.insert_call(now, &c, call),
+                None => self.insert(now, &c, replies),
+            };
+            match inserted {
                 Ok(id) => {
                     self.conns.note_told(id);
                     self.log_taken_up(id);
@@ -162,15 +170,8 @@ impl Flows {
 
     /// The place of the server that was told, among those of the service at a slot (`ip_vs_find_dest`).
     fn server_at(&self, slot: u32, told: &TakenUp) -> Option<u32> {
-        let service = self.pool.service(slot);
-        let place_of = |port| {
-            let end = Endpoint::new(told.server.addr, port);
-            let places = service.servers.iter().copied();
-            places
-                .clone()
-                .find(|p| self.pool.servers.get(*p).key.1 == end)
-        };
-        let first = first_port(&service.spec, told);
+        let place_of = |port| self.server_in(slot, Endpoint::new(told.server.addr, port));
+        let first = first_port(self.service(slot), told);
         let other = first ^ told.server.port;
         place_of(first).or_else(|| place_of(other))
     }

@@ -6,25 +6,47 @@
 
 use super::Flows;
 use super::event::Standing;
-use crate::conn::{self, Conn, ConnId};
+use crate::conn::{self, Conn, ConnId, InsertError};
 use crate::engine::desired::FTP;
 use crate::flow::{Addr, Endpoint, Flow, Protocol};
 use crate::ranks::Rank;
 use crate::service::{Persistence, ServiceKey, ServiceSpec};
+use crate::time::Instant;
+use crate::verdict::DropReason;
+use crate::wire::sip;
 
 /// The port that an invalidated template shows.
 const INVALID: u16 = 0xffff;
 
 /// A template that leads nowhere yet.
-pub(in crate::engine) struct Template {
+pub(in crate::engine) struct Template<'a> {
     pub(super) conn: Conn,
     /// Whether it stands for the service's port alone.
     pub(super) own_port: bool,
+    /// The one call that it stands for, with the persistence engine sip.
+    pub(super) call: Option<&'a str>,
 }
 
-impl Template {
+impl<'a> Template<'a> {
     /// What persistence looks for this client's server by; `None` for a protocol that has none.
-    pub(super) fn of(spec: &ServiceSpec, flow: &Flow, p: Persistence) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The service's persistence engine finds nothing in the data behind the packet's transport header.
+    pub(super) fn of(
+        spec: &ServiceSpec,
+        (flow, data): (&Flow, &'a [u8]),
+        p: Persistence,
+    ) -> Result<Option<Self>, DropReason> {
+        let call = match spec.engine {
+            Some(_) => Some(sip::call_id(data).ok_or(DropReason::NoCallId)?),
+            None => None,
+        };
+        let template = Self::by_address(spec, flow, p);
+        Ok(template.map(|template| Self { call, ..template }))
+    }
+
+    /// As where the service has no persistence engine; `None` for a protocol that has no persistence.
+    pub(super) fn by_address(spec: &ServiceSpec, flow: &Flow, p: Persistence) -> Option<Self> {
         let protocol = Protocol::from_number(flow.protocol)?;
         let client = Endpoint::new(mask(flow.src, p.mask), 0);
         let (vip, own_port, flags) = match spec.key {
@@ -42,11 +64,18 @@ impl Template {
         let mut conn = Conn::new(protocol, client, vip, Endpoint::NONE);
         conn.flags = conn::TEMPLATE | flags;
         conn.timeout = p.timeout;
-        Some(Self { conn, own_port })
+        Some(Self {
+            conn,
+            own_port,
+            call: None,
+        })
     }
 
-    pub(in crate::engine) const fn flow(&self) -> Flow {
-        self.conn.client_flow()
+    /// It leads to the server at a place.
+    pub(super) const fn lead_to(&mut self, end: Endpoint, place: u32) {
+        let port = if self.own_port { end.port } else { 0 };
+        self.conn.ends.server = Endpoint::new(end.addr, port);
+        self.conn.backend = place;
     }
 
     /// Whose server it is to find.
@@ -56,10 +85,45 @@ impl Template {
 }
 
 impl Flows {
-    /// What a client's template is found by; `None` where the service has none, or not for this protocol.
-    pub(in crate::engine) fn template_of(&self, slot: u32, flow: &Flow) -> Option<Template> {
+    /// What a client's template is found by; `None` where the service has none, or not for this packet.
+    pub(super) fn template_of<'a>(
+        &self,
+        slot: u32,
+        flow: &Flow,
+        data: &'a [u8],
+    ) -> Option<Template<'a>> {
         let spec = self.service(slot);
-        Template::of(spec, flow, spec.persistence?)
+        Template::of(spec, (flow, data), spec.persistence?).ok()?
+    }
+
+    /// Whether the service at a slot has a template for such a packet.
+    pub(in crate::engine) fn has_template(&self, slot: u32, flow: &Flow, data: &[u8]) -> bool {
+        let wanted = self.template_of(slot, flow, data);
+        wanted.is_some_and(|wanted| self.find_template(&wanted).is_some())
+    }
+
+    /// The template that is the wanted one, whether it holds or not.
+    pub(super) fn find_template(&self, wanted: &Template<'_>) -> Option<ConnId> {
+        let flow = wanted.conn.client_flow();
+        match wanted.call {
+            Some(call) => self.find_call(&flow, call),
+            None => self.find(&flow).map(|(id, _)| id),
+        }
+    }
+
+    /// Inserts a template, whose server is in it.
+    ///
+    /// # Errors
+    /// The table is full; nothing is changed.
+    pub(super) fn insert_template(
+        &mut self,
+        now: Instant,
+        template: &Template<'_>,
+    ) -> Result<ConnId, InsertError> {
+        match template.call {
+            Some(call) => self.insert_call(now, &template.conn, call),
+            None => self.insert(now, &template.conn, false),
+        }
     }
 
     /// A template holds while its server is there (`ip_vs_check_template`); `quiescent` where it does not
@@ -72,6 +136,7 @@ impl Flows {
 
     /// A template is to be found no more.
     pub(super) fn invalidate_template(&mut self, id: ConnId) {
+        self.calls.remove(id, &self.conns);
         self.conns.invalidate(id, INVALID);
     }
 

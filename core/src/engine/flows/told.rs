@@ -162,12 +162,12 @@ impl Flows {
         let taken_up = entry.taken_up;
         telling.tell(Told {
             taken_up,
-            ..self.told(*c)
+            ..self.told(id, *c)
         });
         true
     }
 
-    fn told(&self, conn: Conn) -> Told {
+    fn told(&self, id: ConnId, conn: Conn) -> Told {
         let server = self.server_of(&conn);
         let mark = match server.key.0 {
             ServiceKey::Mark { mark, .. } => mark,
@@ -177,6 +177,7 @@ impl Flows {
             conn,
             method: server.spec.forwarding,
             mark,
+            call: self.call_of(id).map(Into::into),
             taken_up: conn.is_told(),
             idle: None,
             shifts: self.shifts_of(&conn),
@@ -197,12 +198,14 @@ impl Flows {
         let end = from.saturating_add(max).min(self.conns.places());
         let there = (from..end).filter(|place| self.conns.at(*place).is_some());
         let told = there.filter_map(|place| {
-            let c = self.shown(ConnId(place)).conn;
+            let id = ConnId(place);
+            let c = self.shown(id).conn;
             let subject = subject_of(&c, c.in_packets.into());
-            let is_told = !c.has(conn::ONE_PACKET) && c.is_found();
+            let is_found = c.is_found() || self.call_of(id).is_some();
+            let is_told = !c.has(conn::ONE_PACKET) && is_found;
             (is_told && telling.policy.is_told(&subject)).then(|| Told {
                 idle: Some(idle(now, &c)),
-                ..self.told(c)
+                ..self.told(id, c)
             })
         });
         let rest = (end < self.conns.places()).then_some(end);

@@ -172,6 +172,7 @@ fn connections_have_their_local_endpoint_when_wide() {
         expires: 899,
         idle_ns: 1_200_000_000,
         sequence: None,
+        call: None,
         in_kernel: true,
     };
     let view = View::Connections(vec![report.into()]);

@@ -7,7 +7,7 @@ use super::{Flows, Held};
 use crate::conn::{self, Conn, ConnId, NONE};
 use crate::engine::flows::event::{Cause, Standing};
 use crate::engine::flows::templates::Template;
-use crate::flow::{Endpoint, Flow, Protocol};
+use crate::flow::{Flow, Protocol};
 use crate::offload::{Found, Reach, Released, ServerOrder};
 use crate::ranks::Rank;
 use crate::service::ServiceKey;
@@ -218,17 +218,16 @@ impl Flows {
         let flow = Flow::new(kept.protocol, kept.client, kept.vip);
         let spec = Arc::clone(self.service(slot));
         let persistence = spec.persistence.filter(|_| kept.persistent)?;
-        let wanted = Template::of(&spec, &flow, persistence)?;
-        let known = self.find(&wanted.flow()).map(|(id, _)| id);
-        let template = match known {
+        if spec.engine.is_some() {
+            // The kernel does not know of which call it was.
+            return None;
+        }
+        let mut wanted = Template::by_address(&spec, &flow, persistence)?;
+        let template = match self.find_template(&wanted) {
             Some(id) => id,
             None => {
-                let mut template = wanted.conn;
-                let end = self.pool.servers.get(place).key.1;
-                let port = if wanted.own_port { end.port } else { 0 };
-                template.ends.server = Endpoint::new(end.addr, port);
-                template.backend = place;
-                self.insert(now, &template, false).ok()?
+                wanted.lead_to(self.pool.servers.get(place).key.1, place);
+                self.insert_template(now, &wanted).ok()?
             }
         };
         self.hold_template(template);

@@ -59,19 +59,21 @@ pub(in crate::engine) struct Scheduling<'a, R> {
     /// The slot of its service.
     pub(in crate::engine) slot: u32,
     pub(in crate::engine) flow: &'a Flow,
+    /// What the packet has behind the transport's header, of a datagram.
+    pub(in crate::engine) data: &'a [u8],
     /// The sysctl expire_quiescent_template.
     pub(in crate::engine) expire_quiescent: bool,
 }
 
 impl<R: Recorder> Scheduling<'_, R> {
-    /// Finds a server and makes the connection.
-    pub(in crate::engine) fn run(mut self) -> Result<ConnId, Refused> {
+    /// Makes the connection, to the server at a place where it is that one who begins it, else to one that is found.
+    pub(in crate::engine) fn run(mut self, begins: Option<u32>) -> Result<ConnId, Refused> {
         self.flows.replaced = None;
         self.flows.catch_up();
         if let Some(p) = self.spec().persistence {
-            return self.open_persistent(p);
+            return self.open_persistent(p, begins);
         }
-        let server = self.choose()?;
+        let server = begins.map_or_else(|| self.choose(), Ok)?;
         self.open(server, NONE)
     }
 
@@ -126,7 +128,7 @@ impl<R: Recorder> Scheduling<'_, R> {
             c.flags |= conn::NO_OUTPUT;
         }
         let id = self
-            .insert(&c, replies)
+            .insert(|flows, now| flows.insert(now, &c, replies))
             .inspect_err(|_| self.flows.release_local_port(&c))?;
         self.flows.log_start(self.now, id);
         if spec.forwarding.replies() == Replies::Gateway {
@@ -147,12 +149,15 @@ impl<R: Recorder> Scheduling<'_, R> {
         Ok(id)
     }
 
-    /// Inserts a connection or template in the place of those that have to go for it.
-    fn insert(&mut self, c: &Conn, replies: bool) -> Result<ConnId, Refused> {
+    /// Inserts a connection or template, by `insert`, in the place of those that have to go for it.
+    fn insert(
+        &mut self,
+        insert: impl Fn(&mut Flows, Instant) -> Result<ConnId, InsertError>,
+    ) -> Result<ConnId, Refused> {
         // Each round but the last ends an entry. No template has the key that one to be inserted has: it
         // would have been found before.
         loop {
-            match self.flows.insert(self.now, c, replies) {
+            match insert(self.flows, self.now) {
                 Ok(id) => return Ok(id),
                 Err(InsertError::Taken(old)) => self.give_way(old),
                 Err(InsertError::Full) if self.flows.make_room(self.now) => {}

@@ -4,23 +4,33 @@
 use super::{Refused, Scheduling};
 use crate::conn::ConnId;
 use crate::engine::flows::templates::Template;
-use crate::flow::Endpoint;
 use crate::service::Persistence;
 use crate::trace::{Recorder, Step, Template as Found};
 
 impl<R: Recorder> Scheduling<'_, R> {
-    /// Makes a connection to the server that the client's template names, or to a new one and a template.
-    pub(super) fn open_persistent(&mut self, p: Persistence) -> Result<ConnId, Refused> {
-        let wanted = Template::of(self.spec(), self.flow, p).ok_or(Refused::NoServer)?;
-        let known = self.flows.find(&wanted.flow()).map(|(id, _)| id);
+    /// Makes a connection to the server that the client's template names, or to a new one and a template. Where a server
+    /// `begins` it, the template must name that.
+    pub(super) fn open_persistent(
+        &mut self,
+        p: Persistence,
+        begins: Option<u32>,
+    ) -> Result<ConnId, Refused> {
+        let wanted = Template::of(self.spec(), (self.flow, self.data), p);
+        let mut wanted = wanted.map_err(Refused::Drop)?.ok_or(Refused::NoServer)?;
+        let known = self.flows.find_template(&wanted);
         self.record(|s| s.persisted(&wanted, p, known));
-        let template = match known.filter(|id| self.is_valid(*id)) {
+        let holds = |id: &ConnId| {
+            let server = self.flows.conn(*id).backend;
+            self.is_valid(*id) && begins.is_none_or(|begins| begins == server)
+        };
+        let template = match known.filter(holds) {
             Some(id) => id,
             None => {
                 if let Some(id) = known {
                     self.flows.invalidate_template(id);
                 }
-                self.make_template(&wanted)?
+                let server = begins.map_or_else(|| self.choose(), Ok)?;
+                self.make_template(&mut wanted, server)?
             }
         };
         let server = self.flows.conn(template).backend;
@@ -39,17 +49,13 @@ impl<R: Recorder> Scheduling<'_, R> {
         self.flows.template_is_valid(template, quiescent)
     }
 
-    fn make_template(&mut self, wanted: &Template) -> Result<ConnId, Refused> {
-        let server = self.choose()?;
-        let end = self.flows.pool.servers.get(server).key.1;
-        let mut template = wanted.conn;
-        template.ends.server = Endpoint::new(end.addr, if wanted.own_port { end.port } else { 0 });
-        template.backend = server;
-        self.insert(&template, false)
+    fn make_template(&mut self, wanted: &mut Template<'_>, server: u32) -> Result<ConnId, Refused> {
+        wanted.lead_to(self.flows.pool.servers.get(server).key.1, server);
+        self.insert(|flows, now| flows.insert_template(now, wanted))
     }
 
     /// What persistence has for a client.
-    fn persisted(&self, wanted: &Template, p: Persistence, known: Option<ConnId>) -> Step {
+    fn persisted(&self, wanted: &Template<'_>, p: Persistence, known: Option<ConnId>) -> Step {
         let template = known.map_or(Found::Miss, |id| {
             let c = self.flows.conn(id);
             let server = self.flows.server_of(c).key.1;
@@ -63,6 +69,7 @@ impl<R: Recorder> Scheduling<'_, R> {
         });
         Step::Persistence {
             client: wanted.client(),
+            call: wanted.call.map(str::to_owned),
             mask: p.mask,
             timeout: p.timeout,
             template,
