@@ -108,6 +108,11 @@ pub enum Step {
     },
     /// A packet to a service that may not start a connection.
     NoOpening,
+    /// A real server's packet of no connection, by which it begins one where it is of a call.
+    Begun {
+        /// The service as which it does.
+        service: ServiceKey,
+    },
     /// Persistence.
     Persistence {
         /// The client as the service's mask leaves it.

@@ -15,6 +15,7 @@ use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, Service
 use uvs_core::snapshot::{Limits, Peers};
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, SERVERS_MAC};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, tcp, udp};
+use uvs_core::trace::{Step, Template, Trace};
 use uvs_core::verdict::{DropReason, Egress, Verdict};
 use uvs_core::wire::tcp::flag::SYN;
 
@@ -265,6 +266,45 @@ fn a_server_begins_calls_as_the_service() {
         (6, 3)
     );
     bed.engine.audit();
+}
+
+#[test]
+fn a_trace_tells_of_calls_and_who_begins_them() {
+    let mut bed = bed(Forwarding::Nat);
+    assert_eq!(send(&mut bed, "a@h"), 3);
+    let traced = |port, packet: PacketBuilder| {
+        let mut frame = TestFrame::finished(&packet.frame());
+        let mut dry_run = bed.start_dry_run();
+        dry_run.frame(&bed.engine, bed.now, port, &frame.frame())
+    };
+    let found = |trace: &Trace, wanted: &str| {
+        let mut steps = trace.steps.iter();
+        steps.find_map(|step| match step {
+            Step::Persistence { call, template, .. } if call.as_deref() == Some(wanted) => {
+                Some(template.clone())
+            }
+            _ => None,
+        })
+    };
+    let known = traced(CLIENTS, of_call(CLIENT, VIP, "a@h"));
+    let hit = Template::Hit {
+        server: server(3),
+        expires: TIMEOUT,
+    };
+    assert_eq!(found(&known, "a@h"), Some(hit.clone()));
+    let begins = |trace: &Trace| {
+        let service = ServiceKey::address(Protocol::Udp, VIP);
+        trace.steps.contains(&Step::Begun { service })
+    };
+    assert!(!begins(&known));
+    for (n, call, template) in [(3, "a@h", hit), (0, "new@h", Template::Miss)] {
+        let begun = traced(
+            SERVERS,
+            of_call(server(n), CLIENT, call).to_mac(SERVERS_MAC),
+        );
+        assert!(begins(&begun));
+        assert_eq!(found(&begun, call), Some(template));
+    }
 }
 
 #[test]

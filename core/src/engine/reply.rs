@@ -14,7 +14,7 @@ use crate::flow::{Addr, Family, Flow};
 use crate::packet::{Packet, Transport};
 use crate::rewrite;
 use crate::service::Tunnel;
-use crate::trace::Recorder;
+use crate::trace::{Recorder, Step};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::sctp::chunk::ABORT;
 use crate::wire::tcp::flag;
@@ -104,6 +104,9 @@ impl<R: Recorder> Engine<R> {
         let from_server = self
             .desired
             .is_replier(t.packet.protocol, t.packet.flow.source());
+        if from_server && let Some(verdict) = self.begin(t) {
+            return verdict;
+        }
         self.record(|e| e.strayed(&t.packet.flow, from_server));
         if !from_server {
             return self.answer_as_host(t);
@@ -122,9 +125,6 @@ impl<R: Recorder> Engine<R> {
         {
             return Verdict::Pass;
         }
-        if let Some(verdict) = self.begin(t) {
-            return verdict;
-        }
         if self.desired.sysctls().nat_icmp_send != 0 && wants_an_answer(t.packet) {
             return self.answer_stray(t);
         }
@@ -139,8 +139,14 @@ impl<R: Recorder> Engine<R> {
 
     /// A server's packet of a call, which it may begin by that, goes to its client as the service's; `None` for another packet.
     fn begin(&mut self, t: &mut Transit<'_, '_>) -> Option<Verdict> {
+        if self.routes.fib.is_local(t.packet.flow.dst) {
+            return None;
+        }
         let data = t.packet.datagram(t.frame.bytes());
         let caller = self.caller(t.packet, data)?;
+        self.record(|e| Step::Begun {
+            service: e.desired.service(caller.slot).key,
+        });
         let id = self.schedule_from(t.now, &caller, data).ok()?;
         let verdict = self.reply(t, id);
         self.flows.end_one_packet(t.now, id);

@@ -9,7 +9,7 @@ use uvs_core::verdict::PortId;
 use uvs_core::wire::ethernet::mac_text;
 
 use self::sentences::{
-    ABSENT, access, aside, connection, gave_way, introduced, packet, reopened, row, said_of,
+    ABSENT, access, aside, begun, connection, gave_way, introduced, packet, reopened, row, said_of,
     seconds, service, set_aside, stray, taken, template, verdict,
 };
 use self::words::{mask, mode, plural};
@@ -116,6 +116,7 @@ impl Page<'_> {
             Step::NoOpening => {
                 self.line("", "it does not open a connection, so none is made for it")
             }
+            Step::Begun { service } => self.line("begun", &begun(*service)),
             Step::Persistence {
                 client,
                 call,

@@ -127,6 +127,10 @@ pub(super) fn template(found: &Template) -> String {
     }
 }
 
+pub(super) fn begun(service: ServiceKey) -> String {
+    format!("by a real server, as {service} where the packet is of a call")
+}
+
 pub(super) fn gave_way(vip: Endpoint, state: &str, over: bool) -> String {
     let why = if over {
         "it is over"
