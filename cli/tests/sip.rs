@@ -6,12 +6,12 @@ mod stand;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use uvs_lab::{Daemon, Host, Lab, Mode, Options};
+use uvs_lab::{Daemon, Families, Host, Lab, Mode, Options};
 
 use stand::{PATIENCE, eventually, lab, uvs};
 
@@ -36,25 +36,25 @@ fn bind(host: &Host, at: SocketAddr) -> UdpSocket {
 
 impl<'lab> Site<'lab> {
     /// With the service as the documentation has it, beside further words.
-    fn new(lab: &'lab Lab, words: &str) -> Self {
-        let plan = &lab.plan;
-        let vip = SocketAddr::new(IpAddr::V4(*plan.vip.ip()), SIP);
+    fn new(lab: &'lab Lab, families: Families, words: &str) -> Self {
+        let service = lab.plan.service(families);
+        let at = |address| SocketAddr::new(address, SIP);
+        let vip = at(service.vip.ip());
         let daemon = lab.start_daemon(uvs()).expect("uvs runs");
         let add = format!("-A -u {vip} -s rr -p 300{words} --pe sip");
         daemon.ipvsadm(&add).expect("added");
         let mut servers = Vec::new();
-        for (server, own) in lab.servers.iter().zip(plan.servers) {
-            let own = SocketAddr::new(IpAddr::V4(*own.ip()), SIP);
-            let flag = plan.mode.flag();
+        for (server, own) in lab.servers.iter().zip(&service.servers) {
+            let own = at(own.ip());
+            let flag = service.mode.flag();
             let add = format!("-a -u {vip} -r {own} {flag}");
             daemon.ipvsadm(&add).expect("added");
-            let at = if plan.mode == Mode::Nat { own } else { vip };
-            servers.push(bind(&server.host, at));
+            let listens = if service.mode == Mode::Nat { own } else { vip };
+            servers.push(bind(&server.host, listens));
         }
-        let client = bind(&lab.client, SocketAddr::new(IpAddr::V4(plan.client), SIP));
         Self {
             daemon,
-            client,
+            client: bind(&lab.client, at(service.client)),
             servers,
             vip,
         }
@@ -133,9 +133,13 @@ fn received(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
 
 #[test]
 fn each_call_has_a_server_of_its_own() {
-    for mode in [Mode::Nat, Mode::Dr] {
+    for (mode, families) in [
+        (Mode::Nat, Families::V4),
+        (Mode::Nat, Families::V6),
+        (Mode::Dr, Families::V4),
+    ] {
         let (lab, _shell) = lab(mode, Options::default());
-        let site = Site::new(&lab, " -o");
+        let site = Site::new(&lab, families, " -o");
         let mut servers = BTreeMap::new();
         for round in 0..4_usize {
             for n in 0..9_usize {
@@ -172,7 +176,7 @@ fn each_call_has_a_server_of_its_own() {
 #[test]
 fn a_datagram_without_a_call_is_dropped_by_name() {
     let (lab, shell) = lab(Mode::Nat, Options::default());
-    let site = Site::new(&lab, " -o");
+    let site = Site::new(&lab, Families::V4, " -o");
     let told = site.ask("first@pc33", 0);
     for data in [&b"\r\n\r\n"[..], b"jaK", &[0; 12]] {
         site.client.send_to(data, site.vip).expect("sent");
@@ -190,8 +194,12 @@ fn a_datagram_without_a_call_is_dropped_by_name() {
 #[test]
 fn a_server_begins_a_call_as_the_service() {
     let (lab, _shell) = lab(Mode::Nat, Options::default());
-    for words in [" -o", ""] {
-        let site = Site::new(&lab, words);
+    for (families, words) in [
+        (Families::V4, " -o"),
+        (Families::V4, ""),
+        (Families::V6, " -o"),
+    ] {
+        let site = Site::new(&lab, families, words);
         let client = site.client.local_addr().expect("bound");
         for (n, len) in [(2, 0), (0, LONG), (1, 0)] {
             let call = format!("from-{n}@rs");
