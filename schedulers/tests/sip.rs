@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use uvs_core::counters::ScheduleFailure;
 use uvs_core::engine::{ConnReport, EngineConfig, SchedulerSource};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::fragment::{self, Cut};
@@ -172,6 +173,9 @@ fn what_names_no_call_is_dropped() {
         let verdict = receive(&mut bed, &udp(CLIENT, VIP).payload(payload));
         assert_eq!(verdict, Verdict::Drop(DropReason::NoCallId), "{payload:?}");
     }
+    let report = bed.engine.report(bed.now);
+    let failures = &report.services[0].numbers.failures;
+    assert_eq!(failures[ScheduleFailure::NoCallId as usize], 5);
     // Nor is there one in a segment, whatever it says (`ip_vs_sip_fill_param`).
     change(&mut bed, |s| {
         s.key = ServiceKey::address(Protocol::Tcp, VIP);

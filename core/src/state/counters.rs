@@ -55,6 +55,8 @@ reasons! {
             "All clients together opened connections faster than new_connections_per_second."
         DropPacket "drop_packet"
             "The defence drop_packet dropped the connection's first packet."
+        NoCallId "no_call_id"
+            "The packet names no call, and the service has the persistence engine sip."
     }
 }
 

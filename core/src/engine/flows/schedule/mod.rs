@@ -38,6 +38,7 @@ impl Refused {
             Self::Drop(DropReason::ClientRate) => ScheduleFailure::ClientRate,
             Self::Drop(DropReason::ServiceRate) => ScheduleFailure::ServiceRate,
             Self::Drop(DropReason::DropPacket) => ScheduleFailure::DropPacket,
+            Self::Drop(DropReason::NoCallId) => ScheduleFailure::NoCallId,
             Self::Drop(_) => return None,
             Self::NoServer => {
                 let mut weighty = backends.iter().filter(|b| b.weight > 0).peekable();
