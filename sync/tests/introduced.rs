@@ -1,23 +1,24 @@
 //! A connection whose server was told of its client goes on at another director, which knows how numbers and timestamps
 //! differ at its two ends; through the bytes of messages, which the kernel has a form for.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_core::flow::{Endpoint, Protocol};
-use uvs_core::peer::Told;
 use uvs_core::service::{ClientAddress, Forwarding, Introduction, Timestamps, Tunnel};
 use uvs_core::snapshot::Peers;
 use uvs_core::testing::bed::{
     Bed, CLIENT, CLIENTS, SERVER, SERVER_PORT, SERVERS, SERVERS_MAC, VIP,
 };
 use uvs_core::testing::packets::{ACK, PacketBuilder, SYN, TestFrame, check, tcp};
-use uvs_core::time::Instant;
 use uvs_core::wire::ethernet;
+use uvs_sync::Sequence;
 use uvs_sync::message::flag;
-use uvs_sync::{Message, Sequence, Version, Writer, read};
 
-const SYNCID: u8 = 7;
+use common::through_bytes;
+
 /// The numbers behind both SYNs, and the client's timestamps.
 const START: u32 = 5_001;
 const REPLY: u32 = 9_001;
@@ -66,19 +67,6 @@ fn pass(
     let b = &sent.bytes[ethernet::LEN + 20..];
     let word = |at: usize| u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
     ([word(4), word(8), word(24), word(28)], b[32..].to_vec())
-}
-
-fn through_bytes(told: &[Told]) -> Vec<Message> {
-    let mut writer = Writer::new(SYNCID, u16::MAX);
-    let messages = told.iter().filter_map(Message::of);
-    let mut datagrams: Vec<_> = messages
-        .filter_map(|message| writer.add(Instant::ZERO, Version::V1, &message))
-        .collect();
-    datagrams.extend(writer.finish());
-    let read = datagrams
-        .iter()
-        .flat_map(|d| read(d, SYNCID).expect("a datagram"));
-    read.map(|message| message.expect("a message")).collect()
 }
 
 #[test]
