@@ -867,6 +867,11 @@ fn rich(lab: &Lab) -> GuardSpec {
                 (v4(DIRECTOR), Protocol::Udp, 0),
             ]
             .into(),
+            callers: [
+                (v4([10, 2, 0, 7]), Protocol::Udp, 5060),
+                (six(0x12), Protocol::Udp, 5060),
+            ]
+            .into(),
             answers_strays: true,
             ..lab.spec().nat
         },
