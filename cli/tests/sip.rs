@@ -183,11 +183,20 @@ fn a_datagram_without_a_call_is_dropped_by_name() {
     }
     eventually("all are counted", || site.dropped() == 3);
     assert_eq!(site.ask("first@pc33", 0), told, "and that one only");
-    // A packet that is made up says nothing.
     let (client, vip) = (lab.plan.client, site.vip);
     let trace = format!("uvs trace {client}:1024 {vip} --proto udp");
-    let said = shell.run(&lab.director, &trace).expect("traced").stdout;
+    let traced = |more: &str| {
+        let line = format!("{trace}{more}");
+        shell.run(&lab.director, &line).expect("traced").stdout
+    };
+    let said = traced("");
     assert!(said.contains("no_call_id"), "{said}");
+    let said = traced(" --call-id first@pc33");
+    let known = format!(
+        "call first@pc33, 300 s: stays with {}",
+        lab.plan.service(Families::V4).servers[told].ip()
+    );
+    assert!(said.contains(&known), "{said}");
     site.daemon.stop().expect("it ends in order");
 }
 

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde::Serialize;
 use uvs_control::protocol::ask;
-use uvs_control::trace::flow::{self, Flags};
+use uvs_control::trace::flow::{self, Call, Content, Flags};
 use uvs_control::trace::{MAX_FRAMES, Subject, Traced, TracedFrames};
-use uvs_core::flow::{Endpoint, Protocol};
+use uvs_core::flow::Endpoint;
 
 use super::{daemon, output};
 
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Its TCP flags, with commas between them
     #[arg(long, default_value = "syn", conflicts_with_all = ["pcap", "live"])]
     flags: Flags,
+    /// With --proto udp: a message of SIP, of the call with this Call-ID
+    #[arg(long, value_name = "ID", conflicts_with_all = ["pcap", "live"])]
+    call_id: Option<Call>,
     /// The packets of a capture file (tcpdump -w FILE)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -64,16 +67,6 @@ enum Proto {
     Udp,
     /// SCTP
     Sctp,
-}
-
-impl From<Proto> for Protocol {
-    fn from(proto: Proto) -> Self {
-        match proto {
-            Proto::Tcp => Self::Tcp,
-            Proto::Udp => Self::Udp,
-            Proto::Sctp => Self::Sctp,
-        }
-    }
 }
 
 /// The ways of showing.
@@ -132,10 +125,21 @@ fn subjects(args: &Args) -> Result<Vec<Subject>, String> {
             format!("{client} and {vip} are of two address families; a packet is of one"),
         ),
         (None, Some(client), Some(vip)) => {
-            let frame = flow::frame(args.proto.into(), client, vip, args.flags);
+            let frame = flow::frame(&content(args)?, client, vip);
             Ok(vec![Subject::new(0, &frame)])
         }
         (None, ..) => Err("name a client and a VIP, each ADDRESS:PORT".to_owned()),
+    }
+}
+
+fn content(args: &Args) -> Result<Content, String> {
+    match (args.proto, &args.call_id) {
+        (Proto::Udp, call) => Ok(Content::Udp(call.clone())),
+        (Proto::Tcp | Proto::Sctp, Some(_)) => {
+            Err("--call-id is of a datagram: add --proto udp".to_owned())
+        }
+        (Proto::Tcp, None) => Ok(Content::Tcp(args.flags)),
+        (Proto::Sctp, None) => Ok(Content::Sctp),
     }
 }
 

@@ -181,12 +181,11 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::flow::{Flags, endpoint, frame};
-    use uvs_core::flow::Protocol;
+    use crate::trace::flow::{Content, Flags, endpoint, frame};
 
     fn packet(from: &str, to: &str) -> Vec<u8> {
         let end = |text| endpoint(text).expect("an endpoint");
-        frame(Protocol::Tcp, end(from), end(to), Flags(2))
+        frame(&Content::Tcp(Flags(2)), end(from), end(to))
     }
 
     fn passes(filter: &str, from: &str, to: &str) -> bool {

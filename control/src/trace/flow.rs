@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::wire::ethernet::{self, ethertype};
+use uvs_core::wire::sip::CALL_ID_MAX;
 use uvs_core::wire::tcp::flag;
-use uvs_core::wire::{ipv4, ipv6, sctp, tcp, udp};
+use uvs_core::wire::{ipv4, ipv6, sctp, sip, tcp, udp};
 
 /// Bytes of an INIT chunk without parameters (RFC 9260 §3.3.2).
 const INIT: usize = 20;
@@ -37,6 +38,63 @@ impl FromStr for Flags {
     }
 }
 
+/// A call of SIP's, by its Call-ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call(String);
+
+impl FromStr for Call {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let call = Self(text.to_owned());
+        match sip::call_id(&call.message()) {
+            Some(read) if read == text => Ok(call),
+            _ => Err(format!(
+                "`{text}` is not a Call-ID: at most {CALL_ID_MAX} letters, digits and signs, such as \
+                 a84b4c76e66710@pc33.example.com"
+            )),
+        }
+    }
+}
+
+impl Call {
+    /// A message of it.
+    fn message(&self) -> Vec<u8> {
+        let Self(id) = self;
+        format!("OPTIONS sip:uvs SIP/2.0\r\nCall-ID: {id}\r\n\r\n").into_bytes()
+    }
+}
+
+/// What a packet is, beside where it comes from and goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A segment with these flags.
+    Tcp(Flags),
+    /// A datagram: of a call, or empty.
+    Udp(Option<Call>),
+    /// An INIT.
+    Sctp,
+}
+
+impl Content {
+    /// The least that there is of a protocol.
+    pub const fn bare(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp(Flags(0)),
+            Protocol::Udp => Self::Udp(None),
+            Protocol::Sctp => Self::Sctp,
+        }
+    }
+
+    const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Udp(_) => Protocol::Udp,
+            Self::Sctp => Protocol::Sctp,
+        }
+    }
+}
+
 /// `ADDRESS:PORT`, an IPv6 address in brackets.
 ///
 /// # Errors
@@ -51,21 +109,27 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
 
 /// A frame with this packet; its MAC addresses are zeros. It is of the family of its destination, of which its source
 /// has to be too.
-pub fn frame(protocol: Protocol, from: Endpoint, to: Endpoint, flags: Flags) -> Vec<u8> {
-    let length = match protocol {
-        Protocol::Tcp => tcp::MIN_LEN,
-        Protocol::Udp => udp::LEN,
-        Protocol::Sctp => sctp::LEN + INIT,
+pub fn frame(content: &Content, from: Endpoint, to: Endpoint) -> Vec<u8> {
+    let data = match content {
+        Content::Udp(Some(call)) => call.message(),
+        Content::Udp(None) | Content::Tcp(_) | Content::Sctp => Vec::new(),
     };
-    let (header, ethertype) = match to.addr.as_v4() {
+    let header = match content {
+        Content::Tcp(_) => tcp::MIN_LEN,
+        Content::Udp(_) => udp::LEN,
+        Content::Sctp => sctp::LEN + INIT,
+    };
+    let length = header + data.len();
+    let (ip_header, ethertype) = match to.addr.as_v4() {
         Some(_) => (ipv4::MIN_LEN, ethertype::IPV4),
         None => (ipv6::LEN, ethertype::IPV6),
     };
-    let mut frame = vec![0u8; ethernet::LEN + header + length];
+    let mut frame = vec![0u8; ethernet::LEN + ip_header + length];
     ethernet::Header::new_mut(&mut frame).set_ethertype(ethertype);
-    let (ip, l4) = frame[ethernet::LEN..].split_at_mut(header);
-    let pseudo = emit_ip(ip, protocol, (from.addr, to.addr), length);
-    emit_transport(l4, protocol, (from.port, to.port), flags, pseudo);
+    let (ip, l4) = frame[ethernet::LEN..].split_at_mut(ip_header);
+    l4[header..].copy_from_slice(&data);
+    let pseudo = emit_ip(ip, content.protocol(), (from.addr, to.addr), length);
+    emit_transport(l4, content, (from.port, to.port), pseudo);
     frame
 }
 
@@ -99,15 +163,9 @@ fn emit_ip(packet: &mut [u8], protocol: Protocol, ends: (Addr, Addr), length: us
     header.pseudo_header()
 }
 
-fn emit_transport(
-    l4: &mut [u8],
-    protocol: Protocol,
-    (src_port, dst_port): (u16, u16),
-    flags: Flags,
-    pseudo: u16,
-) {
-    match protocol {
-        Protocol::Tcp => {
+fn emit_transport(l4: &mut [u8], content: &Content, (src_port, dst_port): (u16, u16), pseudo: u16) {
+    match content {
+        Content::Tcp(flags) => {
             let segment = tcp::Repr {
                 src_port,
                 dst_port,
@@ -119,7 +177,7 @@ fn emit_transport(
             segment.emit(l4);
             tcp::seal(l4, pseudo);
         }
-        Protocol::Udp => {
+        Content::Udp(_) => {
             let datagram = udp::Repr {
                 src_port,
                 dst_port,
@@ -128,7 +186,7 @@ fn emit_transport(
             datagram.emit(l4);
             udp::seal(l4, pseudo);
         }
-        Protocol::Sctp => {
+        Content::Sctp => {
             let mut header = sctp::Header::new_mut(l4);
             header.set_src_port(src_port);
             header.set_dst_port(dst_port);
@@ -158,8 +216,14 @@ mod tests {
         ];
         for (from, to) in ends {
             let [from, to] = [from, to].map(|text| endpoint(text).expect(text));
-            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-                let bytes = frame(protocol, from, to, Flags(flag::SYN));
+            let call = Some("a@h".parse().expect("a Call-ID"));
+            for content in [
+                Content::Tcp(Flags(flag::SYN)),
+                Content::Udp(None),
+                Content::Udp(call),
+                Content::Sctp,
+            ] {
+                let bytes = frame(&content, from, to);
                 uvs_core::testing::packets::check(&bytes).expect("what a receiver accepts");
                 let seen = Glance::of_frame(&bytes).expect("a packet");
                 assert_eq!((seen.src, seen.dst), (from.addr, to.addr));
@@ -173,6 +237,10 @@ mod tests {
         assert_eq!("syn,ACK".parse(), Ok(Flags(flag::SYN | flag::ACK)));
         let error = "sin".parse::<Flags>().expect_err("no flag");
         assert!(error.contains("syn, ack, fin"), "{error}");
+        for wrong in ["", "two words", "a;b", &"x".repeat(256)] {
+            let error = wrong.parse::<Call>().expect_err("no Call-ID");
+            assert!(error.contains("at most 255"), "{error}");
+        }
         for wrong in ["10.0.0.5", "2001:db8::5:80", "[2001:db8::5]"] {
             assert!(endpoint(wrong).is_err_and(|e| e.contains("ADDRESS:PORT")));
         }

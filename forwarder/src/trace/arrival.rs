@@ -116,10 +116,9 @@ fn super_frame(bytes: &[u8], mtu: usize) -> Option<Offload> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uvs_control::trace::flow::{Flags, endpoint, frame};
+    use uvs_control::trace::flow::{Content, Flags, endpoint, frame};
     use uvs_core::fib::{Hop, ReversePath, Route, Target};
     use uvs_core::flow::Addr;
-    use uvs_core::flow::Protocol;
 
     fn fib() -> Fib {
         let mut fib = Fib::new();
@@ -147,7 +146,7 @@ mod tests {
             true => "[2001:db8::100]:80",
             false => "10.0.0.100:80",
         };
-        frame(Protocol::Tcp, end(from), end(to), Flags(2))
+        frame(&Content::Tcp(Flags(2)), end(from), end(to))
     }
 
     #[test]

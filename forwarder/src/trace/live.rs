@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use uvs_control::trace::flow::{Flags, frame};
+use uvs_control::trace::flow::{Content, frame};
 use uvs_control::trace::{Decided, LiveRequest};
 use uvs_core::engine::{DryRun, Engine};
 use uvs_core::flow::{Flow, Protocol};
@@ -71,7 +71,8 @@ impl Look {
         };
         let filter = &self.request.filter;
         let (from, to) = (flow.source(), flow.destination());
-        let matches = |from, to| filter.matches(&frame(protocol, from, to, Flags(0)));
+        let content = Content::bare(protocol);
+        let matches = |from, to| filter.matches(&frame(&content, from, to));
         matches(from, to) || matches(to, from)
     }
 
