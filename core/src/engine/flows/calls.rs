@@ -14,9 +14,16 @@ use crate::time::Instant;
 pub(super) struct Calls {
     /// By the template's place.
     names: Vec<Option<Box<str>>>,
-    /// The places of those that are found.
+    /// Those that are found.
     #[serde(skip)]
-    index: HashTable<u32>,
+    index: HashTable<Entry>,
+}
+
+/// A template in the index. Its hash is kept, so that growth costs little for each.
+#[derive(Clone, Copy)]
+struct Entry {
+    hash: u64,
+    place: u32,
 }
 
 impl Calls {
@@ -36,12 +43,14 @@ impl Calls {
     }
 
     fn find(&self, flow: &Flow, name: &str, conns: &ConnTable) -> Option<ConnId> {
-        let is_it = |place: &u32| {
-            let id = ConnId(*place);
-            self.get(id) == Some(name) && conns.get(id).client_flow() == *flow
+        let hash = conns.hash_of_named(flow, name);
+        let is_it = |entry: &Entry| {
+            let id = ConnId(entry.place);
+            entry.hash == hash && self.get(id) == Some(name) && conns.get(id).client_flow() == *flow
         };
-        let found = self.index.find(conns.hash_of_named(flow, name), is_it);
-        found.map(|place| ConnId(*place))
+        self.index
+            .find(hash, is_it)
+            .map(|entry| ConnId(entry.place))
     }
 
     fn put(&mut self, id: ConnId, name: Box<str>, conns: &ConnTable) {
@@ -49,13 +58,12 @@ impl Calls {
         if place >= self.names.len() {
             self.names.resize(place + 1, None);
         }
-        self.names[place] = Some(name);
-        let names = &self.names;
-        let hash_of = |place: &u32| {
-            let name = names[*place as usize].as_deref().unwrap_or_default();
-            conns.hash_of_named(&conns.get(ConnId(*place)).client_flow(), name)
+        let entry = Entry {
+            hash: conns.hash_of_named(&conns.get(id).client_flow(), &name),
+            place: id.0,
         };
-        self.index.insert_unique(hash_of(&id.0), id.0, hash_of);
+        self.names[place] = Some(name);
+        self.index.insert_unique(entry.hash, entry, |e| e.hash);
     }
 
     /// Forgets the call of a template that is still as it was.
@@ -65,7 +73,7 @@ impl Calls {
             return;
         };
         let hash = conns.hash_of_named(&conns.get(id).client_flow(), &name);
-        if let Ok(entry) = self.index.find_entry(hash, |place| *place == id.0) {
+        if let Ok(entry) = self.index.find_entry(hash, |e| e.place == id.0) {
             entry.remove();
         }
     }
