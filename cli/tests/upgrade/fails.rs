@@ -30,12 +30,12 @@ fn a_successor_that_fails_leaves_the_daemon_as_it_was() {
             "it refuses: no such thing",
         ),
         (
-            "printf 'ready 4' >&0; printf fits >&0; exit 4",
+            "printf 'ready 5' >&0; printf fits >&0; exit 4",
             "before it took over",
         ),
-        ("printf 'ready 4' >&0; exit 5", "exit status: 5"),
+        ("printf 'ready 5' >&0; exit 5", "exit status: 5"),
         (
-            "printf 'ready 4' >&0; printf fits >&0; exec sleep 60",
+            "printf 'ready 5' >&0; printf fits >&0; exec sleep 60",
             "took over; it was killed",
         ),
     ] {

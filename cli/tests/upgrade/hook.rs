@@ -63,7 +63,7 @@ fn what_the_kernel_forwards_goes_on_while_nobody_serves_and_with_whoever_does() 
     let mut daemon = serving(&lab, &bpffs, "tier");
     let mut open = asked(&lab, &daemon);
     let (first, loaded) = (pid(&daemon), program(&daemon));
-    let hangs = script(&lab, "printf 'ready 4' >&0; printf fits >&0; exec sleep 60");
+    let hangs = script(&lab, "printf 'ready 5' >&0; printf fits >&0; exec sleep 60");
     let said = thread::scope(|scope| {
         let refused = scope.spawn(|| refused(&lab, &daemon, &hangs));
         thread::sleep(STOPPED);
