@@ -1,6 +1,7 @@
 //! What the engine does for schedulers, in virtual time: it measures handshakes, lets servers start slowly,
 //! hands on a service's settings and tells the time.
 
+mod common;
 mod director;
 
 use std::collections::BTreeMap;

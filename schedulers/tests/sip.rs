@@ -3,17 +3,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use uvs_core::counters::ScheduleFailure;
-use uvs_core::engine::{ConnReport, EngineConfig, SchedulerSource};
+use uvs_core::engine::ConnReport;
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::fragment::{self, Cut};
 use uvs_core::outbox::Outbox;
 use uvs_core::peer::TakenUp;
 use uvs_core::service::{Forwarding, Persistence, ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::snapshot::{Limits, Peers};
+use uvs_core::snapshot::Peers;
 use uvs_core::testing::bed::{Bed, CLIENTS, SERVERS, SERVERS_MAC};
 use uvs_core::testing::packets::{PacketBuilder, TestFrame, tcp, udp};
 use uvs_core::trace::{Step, Template, Trace};
@@ -24,20 +26,11 @@ const VIP: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 100]), 5060);
 /// Where the bed's clients are.
 const CLIENT: Endpoint = Endpoint::new(Addr::v4([10, 0, 1, 10]), 5060);
 const TIMEOUT: u32 = 300;
+/// Connections and templates that there may be.
+const LIMIT: u32 = 1000;
 
 const fn server(n: u8) -> Endpoint {
     Endpoint::new(Addr::v4([10, 0, 2, 10 + n]), 5060)
-}
-
-fn limits() -> Limits {
-    Limits {
-        connections: 1000,
-        ..Limits::default()
-    }
-}
-
-fn schedulers() -> SchedulerSource {
-    Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params)))
 }
 
 /// `-A -u VIP:5060 -s rr -p 300 -o --pe sip` with four servers, the newest of which, number 3, is rr's first.
@@ -57,7 +50,7 @@ fn service(vip: Endpoint, forwarding: Forwarding) -> ServiceSpec {
 }
 
 fn bed(forwarding: Forwarding) -> Bed {
-    let mut bed = Bed::with_schedulers(uvs_modes::BUILTIN, limits(), schedulers());
+    let mut bed = common::bed(LIMIT);
     bed.change_fib(|fib| {
         for n in 0..4 {
             fib.set_neighbour(3, server(n).addr, [2, 0, 0, 0, 2, n]);
@@ -361,14 +354,7 @@ fn another_process_and_another_director_know_the_calls() {
     };
     bed.apply();
     assert_eq!(["a@h", "b@h"].map(|call| send(&mut bed, call)), [3, 2]);
-    bed.hand_down_to(EngineConfig {
-        limits: limits(),
-        keys: (0, 0),
-        seed: 0,
-        modes: uvs_modes::BUILTIN,
-        crew: None,
-        schedulers: schedulers(),
-    });
+    common::hand_down(&mut bed, LIMIT);
     assert_eq!(
         ["b@h", "a@h", "c@h"].map(|call| send(&mut bed, call)),
         [2, 3, 1]

@@ -11,7 +11,6 @@ use crate::trace::{Recorder, Step};
 use crate::verdict::DropReason;
 
 /// A server that begins a connection.
-#[derive(Clone)]
 pub(super) struct Caller {
     /// The slot of its service.
     pub(super) slot: u32,
@@ -76,7 +75,7 @@ impl<R: Recorder> Engine<R> {
         }
         let flow = &packet.flow;
         let services = self.desired.services_of_caller(flow.source());
-        let mut callers = services.filter_map(|service| {
+        let callers = services.filter_map(|service| {
             let slot = self.desired.slot(&service)?;
             Some(Caller {
                 slot,
@@ -84,11 +83,8 @@ impl<R: Recorder> Engine<R> {
                 flow: Flow::new(Protocol::Udp, flow.destination(), service.vip()),
             })
         });
-        // Of several services, the one that has the call already.
-        let first = callers.next()?;
-        let mut all = std::iter::once(&first).cloned().chain(callers);
-        all.find(|c| self.flows.has_template(c.slot, &c.flow, data))
-            .or(Some(first))
+        // Of several services, the one that has the call already; else the first.
+        callers.min_by_key(|c| !self.flows.has_template(c.slot, &c.flow, data))
     }
 
     /// Counts a connection that a service wanted and could not make.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uvs_core::engine::{EngineConfig, SchedulerSource};
 use uvs_core::flow::{Addr, Endpoint, Protocol};
 use uvs_core::numbers::ServerNumbers;
 use uvs_core::service::{Forwarding, ServerSpec, ServiceKey, ServiceSpec};
-use uvs_core::snapshot::Limits;
 use uvs_core::testing::bed::{Bed, CLIENT, SERVERS_MAC, VIP};
 use uvs_core::testing::packets::{TestFrame, tcp};
 use uvs_core::wire::tcp::flag::{ACK, RST, SYN};
+
+use crate::common;
 
 /// The director.
 pub(crate) struct Director {
@@ -23,21 +23,13 @@ pub(crate) const fn server(n: u8) -> Endpoint {
     Endpoint::new(Addr::v4([10, 0, 2, 10 + n]), 80)
 }
 
-fn limits() -> Limits {
-    Limits {
-        connections: 100_000,
-        ..Limits::default()
-    }
-}
-
-fn schedulers() -> SchedulerSource {
-    Box::new(|name, params| uvs_schedulers::find(name).map(|d| (d.new)(params)))
-}
+/// Connections that it may have.
+const LIMIT: u32 = 100_000;
 
 impl Director {
     /// A director whose service has no server yet.
     pub(crate) fn new(scheduler: &str, slow_start: u32) -> Self {
-        let mut bed = Bed::with_schedulers(uvs_modes::BUILTIN, limits(), schedulers());
+        let mut bed = common::bed(LIMIT);
         bed.change_fib(|fib| {
             for n in 0..200 {
                 fib.set_neighbour(3, server(n).addr, [2, 0, 0, 0, 2, n]);
@@ -67,14 +59,7 @@ impl Director {
 
     /// Another process's engine goes on, as in an upgrade.
     pub(crate) fn hand_down(&mut self) {
-        self.bed.hand_down_to(EngineConfig {
-            limits: limits(),
-            keys: (0, 0),
-            seed: 0,
-            modes: uvs_modes::BUILTIN,
-            crew: None,
-            schedulers: schedulers(),
-        });
+        common::hand_down(&mut self.bed, LIMIT);
     }
 
     /// Lets time pass.

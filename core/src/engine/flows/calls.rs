@@ -85,9 +85,12 @@ impl Flows {
         self.calls.get(id)
     }
 
-    /// The template of a call.
-    pub(super) fn find_call(&self, flow: &Flow, call: &str) -> Option<ConnId> {
-        self.calls.find(flow, call, &self.conns)
+    /// What is found by its flow, or a call's template by its flow and call.
+    pub(super) fn find_of(&self, flow: &Flow, call: Option<&str>) -> Option<ConnId> {
+        match call {
+            Some(call) => self.calls.find(flow, call, &self.conns),
+            None => self.find(flow).map(|(id, _)| id),
+        }
     }
 
     /// Inserts a call's template.

@@ -37,11 +37,7 @@ impl Flows {
         timeouts: &Timeouts,
     ) -> Result<(), NotTakenUp> {
         let c = conn_of(told, timeouts);
-        let flow = c.client_flow();
-        let known = match &told.call {
-            Some(call) => self.find_call(&flow, call),
-            None => self.find(&flow).map(|(id, _)| id),
-        };
+        let known = self.find_of(&c.client_flow(), told.call.as_deref());
         if told
             .idle
             .is_some_and(|idle| !self.is_news(now, &c, known, idle))

@@ -104,11 +104,7 @@ impl Flows {
 
     /// The template that is the wanted one, whether it holds or not.
     pub(super) fn find_template(&self, wanted: &Template<'_>) -> Option<ConnId> {
-        let flow = wanted.conn.client_flow();
-        match wanted.call {
-            Some(call) => self.find_call(&flow, call),
-            None => self.find(&flow).map(|(id, _)| id),
-        }
+        self.find_of(&wanted.conn.client_flow(), wanted.call)
     }
 
     /// Inserts a template, whose server is in it.
